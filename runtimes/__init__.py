@@ -1,0 +1,4 @@
+"""What executes a variant: one file per runtime, each behind the two Protocols of `protocol.py`.
+
+Below both the registry, which profiles variants with a runtime, and the workers, which serve with it.
+"""

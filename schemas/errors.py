@@ -1,0 +1,175 @@
+"""Everything that can go wrong, by whose fault it is and what to do about it.
+
+    InfaasError
+     ├── QueryError            one query failed; the wire knows these by `code`
+     │    ├── InvalidRequest       client, 400
+     │    ├── UnknownTask          client, 404
+     │    ├── Unsatisfiable        client, 422: nothing registered can meet the needs
+     │    ├── Forbidden            client, 403
+     │    ├── QuotaExceeded        client, 429, retry
+     │    ├── ModelFailed          model, 500
+     │    ├── DeadlineExceeded     service, 504, retry
+     │    ├── Overloaded           service, 503, retry
+     │    └── Internal             service, 500, retry
+     └── OperatorError         a person set something up wrong; the message says what to do
+
+The table is closed: a client may switch over `ErrorCode` and be sure to have seen every case.
+"""
+
+from enum import StrEnum
+from typing import ClassVar, Final
+
+
+class ErrorCode(StrEnum):
+    """The `infaas-status` values other than `ok`."""
+
+    INVALID_REQUEST = "invalid_request"
+    UNKNOWN_TASK = "unknown_task"
+    UNSATISFIABLE = "unsatisfiable"
+    FORBIDDEN = "forbidden"
+    QUOTA_EXCEEDED = "quota_exceeded"
+    MODEL_FAILED = "model_failed"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
+    OVERLOADED = "overloaded"
+    INTERNAL = "internal"
+
+
+class Fault(StrEnum):
+    """Whose fault an error is."""
+
+    CLIENT = "client"
+    MODEL = "model"
+    SERVICE = "service"
+
+
+class InfaasError(Exception):
+    """Root of all errors this project raises on purpose."""
+
+
+class OperatorError(InfaasError):
+    """A setting, a file or a service a person controls is not as it must be."""
+
+
+class QueryError(InfaasError):
+    """One query failed. `str(error)` is what the client reads."""
+
+    code: ClassVar[ErrorCode]
+    fault: ClassVar[Fault]
+    http_status: ClassVar[int]
+    retryable: ClassVar[bool]
+    default_message: ClassVar[str]
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or self.default_message)
+
+
+class InvalidRequest(QueryError):
+    """The request's bytes, headers or shapes are wrong."""
+
+    code = ErrorCode.INVALID_REQUEST
+    fault = Fault.CLIENT
+    http_status = 400
+    retryable = False
+    default_message = "the request is not valid"
+
+
+class UnknownTask(QueryError):
+    """No such task, architecture or variant is registered."""
+
+    code = ErrorCode.UNKNOWN_TASK
+    fault = Fault.CLIENT
+    http_status = 404
+    retryable = False
+    default_message = "no such task, architecture or variant is registered"
+
+
+class Unsatisfiable(QueryError):
+    """Nothing registered meets the needs, whatever the load; the message names the nearest variant."""
+
+    code = ErrorCode.UNSATISFIABLE
+    fault = Fault.CLIENT
+    http_status = 422
+    retryable = False
+    default_message = "no registered variant meets these needs"
+
+
+class Forbidden(QueryError):
+    """The caller may not do this."""
+
+    code = ErrorCode.FORBIDDEN
+    fault = Fault.CLIENT
+    http_status = 403
+    retryable = False
+    default_message = "this caller may not do this"
+
+
+class QuotaExceeded(QueryError):
+    """The tenant has used up its share."""
+
+    code = ErrorCode.QUOTA_EXCEEDED
+    fault = Fault.CLIENT
+    http_status = 429
+    retryable = True
+    default_message = "the tenant's quota is used up; try again later"
+
+
+class ModelFailed(QueryError):
+    """The model raised an error on this input."""
+
+    code = ErrorCode.MODEL_FAILED
+    fault = Fault.MODEL
+    http_status = 500
+    retryable = False
+    default_message = "the model failed on this input"
+
+
+class DeadlineExceeded(QueryError):
+    """The deadline passed before the query was computed."""
+
+    code = ErrorCode.DEADLINE_EXCEEDED
+    fault = Fault.SERVICE
+    http_status = 504
+    retryable = True
+    default_message = "the deadline passed before the query could be computed"
+
+
+class Overloaded(QueryError):
+    """The present load leaves no way to meet the deadline."""
+
+    code = ErrorCode.OVERLOADED
+    fault = Fault.SERVICE
+    http_status = 503
+    retryable = True
+    default_message = "too busy to meet the deadline; try again later"
+
+
+class Internal(QueryError):
+    """A defect or an outage on our side."""
+
+    code = ErrorCode.INTERNAL
+    fault = Fault.SERVICE
+    http_status = 500
+    retryable = True
+    default_message = "internal error"
+
+
+QUERY_ERRORS: Final[dict[ErrorCode, type[QueryError]]] = {
+    kind.code: kind
+    for kind in (
+        InvalidRequest,
+        UnknownTask,
+        Unsatisfiable,
+        Forbidden,
+        QuotaExceeded,
+        ModelFailed,
+        DeadlineExceeded,
+        Overloaded,
+        Internal,
+    )
+}
+
+
+def query_error(code: str, message: str) -> QueryError:
+    """The error a result's `infaas-status` stands for; an unknown code, of a newer server, is `Internal`."""
+    known = code in ErrorCode.__members__.values()
+    return QUERY_ERRORS[ErrorCode(code)](message) if known else Internal(f"{code}: {message}")

@@ -1,0 +1,25 @@
+"""Hardware types and what they cost where nobody says otherwise.
+
+List prices of on-demand EC2 machines, us-east-1, as in INFaaS's evaluation: m5.2xlarge (8 vCPU, 0.384 USD/h) per
+vCPU, p3.2xlarge (one V100), inf1.2xlarge (one Inferentia chip). A worker's own price setting replaces them.
+"""
+
+from enum import StrEnum
+from typing import Final
+
+
+class Hardware(StrEnum):
+    """The type of device a worker owns."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+    NEURON = "neuron"
+
+
+SLOT_PRICE_PER_HOUR: Final[dict[str, float]] = {Hardware.CPU: 0.048, Hardware.CUDA: 3.06, Hardware.NEURON: 0.362}
+"""USD per hour of one CPU thread, or of one accelerator."""
+
+
+def cost_per_1000(batch_s: float, slot_price_per_hour: float) -> float:
+    """USD of 1000 queries that each occupy a slot for `batch_s` seconds."""
+    return batch_s * slot_price_per_hour / 3.6

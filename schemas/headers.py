@@ -1,0 +1,56 @@
+"""Names of the record headers, which are also the HTTP headers. Values are UTF-8 text.
+
+A query's record value travels unread from the client to the worker; whatever the parts between need is here.
+"""
+
+from collections.abc import Iterable
+from typing import Final, TypeAlias
+
+RawHeaders: TypeAlias = list[tuple[str, bytes]]
+
+# -- set by the client -------------------------------------------------------------------------------------------------
+ID: Final = "infaas-id"  # required; the idempotency key
+REPLY_TO: Final = "infaas-reply-to"  # topic of the result; `infaas.results.<task>` if absent
+DEADLINE_MS: Final = "infaas-deadline-ms"  # absolute, ms since the epoch
+LATENCY_MS: Final = "infaas-latency-ms"  # relative to the record's timestamp
+MIN_ACCURACY: Final = "infaas-min-accuracy"  # 0..1
+MAX_COST: Final = "infaas-max-cost"  # USD per 1000 queries
+MODE: Final = "infaas-mode"  # `online` or `offline`
+TARGET: Final = "infaas-target"  # an architecture or variant name instead of any
+TENANT: Final = "infaas-tenant"
+BATCH: Final = "infaas-batch"  # number of inputs in the query; 1 if absent
+ALLOW_LATE: Final = "infaas-allow-late"  # `true`: answer late rather than `overloaded`
+EXPLAIN: Final = "infaas-explain"  # `true`: the result says why this variant was chosen
+CONTENT_TYPE: Final = "content-type"
+JSON_LENGTH: Final = "inference-header-content-length"  # OIP binary extension: bytes of JSON before the tensors
+TRACEPARENT: Final = "traceparent"
+TRACESTATE: Final = "tracestate"
+
+# -- added at each hop -------------------------------------------------------------------------------------------------
+SENT_NS: Final = "infaas-sent-ns"  # wall clock of the last sender, ns since the epoch; a client may set it too
+TASK: Final = "infaas-task"  # added by the selector
+TASK_QUEUE_NS: Final = "infaas-task-queue-ns"  # time from the client's send to the selector's decision
+PREDICTED_NS: Final = "infaas-predicted-ns"  # the selector's prediction: from its decision to the result
+ACCURACY: Final = "infaas-accuracy"  # of the chosen variant
+COST: Final = "infaas-cost"  # USD per 1000 such queries, as charged
+EXPLANATION: Final = "infaas-explanation"  # JSON
+ATTEMPTS: Final = "infaas-attempts"  # times the query was taken up before
+
+# -- of a result -------------------------------------------------------------------------------------------------------
+STATUS: Final = "infaas-status"  # `ok` or an error code
+VARIANT: Final = "infaas-variant"
+WORKER: Final = "infaas-worker"
+VARIANT_QUEUE_NS: Final = "infaas-variant-queue-ns"  # time from the selector's send to the start of the computation
+COMPUTE_NS: Final = "infaas-compute-ns"  # time of the batch the query was computed in
+
+# Copied from the query to everything that follows from it.
+TRACE: Final = (TRACEPARENT, TRACESTATE)
+
+
+def as_text(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
+    """The headers by name; the last of a repeated name wins.
+
+    Raises:
+        UnicodeDecodeError: a value is not UTF-8.
+    """
+    return {name: value.decode() if value else "" for name, value in headers}

@@ -1,0 +1,51 @@
+"""Latency of a variant as a function of the batch size, from what was measured."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+import msgspec
+
+
+class BatchLatency(msgspec.Struct, frozen=True, gc=False):
+    """What was measured at one batch size; seconds."""
+
+    batch: int
+    p50_s: float
+    p99_s: float
+
+
+class LatencyModel:
+    """Predicts the seconds a batch takes, in constant time.
+
+    Between measured sizes it interpolates, beyond the largest it extrapolates along the last segment. INFaaS predicts
+    with one least-squares line over batches 1, 4 and 8; the line is kept in the profile to compare variants, but a
+    line misses small batches (fixed cost, vector widths) by more than deadlines of milliseconds allow.
+    """
+
+    __slots__ = ("_table", "max_batch")
+
+    def __init__(self, measured: Sequence[BatchLatency], max_batch: int) -> None:
+        points = sorted((m.batch, m.p50_s) for m in measured)
+        if not points:
+            raise ValueError("a latency model needs at least one measured batch size")
+        self.max_batch = max_batch
+        self._table = [0.0, *(_interpolate(points, b) for b in range(1, max_batch + 1))]
+
+    def batch_s(self, batch: int) -> float:
+        """Seconds of one batch of `batch` inputs; a larger batch than `max_batch` runs in several parts."""
+        if batch <= self.max_batch:
+            return self._table[batch]
+        parts, rest = divmod(batch, self.max_batch)
+        return parts * self._table[self.max_batch] + self._table[rest]
+
+    def input_s(self) -> float:
+        """Seconds an input takes at the largest batch: the reciprocal of the peak throughput."""
+        return self._table[self.max_batch] / self.max_batch
+
+
+def _interpolate(points: list[tuple[int, float]], batch: int) -> float:
+    if len(points) == 1:
+        return points[0][1] * batch / points[0][0]
+    right = min(max(bisect_left(points, (batch, 0.0)), 1), len(points) - 1)
+    (b0, s0), (b1, s1) = points[right - 1], points[right]
+    return max(s0 + (s1 - s0) * (batch - b0) / (b1 - b0), 0.0)

@@ -1,0 +1,124 @@
+"""A query as the selector reads it: from the record's headers alone, never from its value."""
+
+import math
+
+import msgspec
+
+from schemas import headers as h
+from schemas.errors import InvalidRequest
+from schemas.names import is_name, is_variant_name
+from schemas.needs import Mode, Needs
+from schemas.topics import may_reply_to, results_topic
+
+MAX_ID = 200
+MAX_BATCH = 65_536
+_NO_NEEDS = Needs()
+
+
+class Query(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One inference request, itself a batch of >= 1 inputs."""
+
+    id: str
+    task: str
+    reply_to: str
+    sent_ms: float
+    """When the client sent it, ms since the epoch."""
+    deadline_ms: float | None
+    """Absolute, ms since the epoch."""
+    needs: Needs
+    batch: int = 1
+    tenant: str | None = None
+
+
+def parse_query(task: str, fields: dict[str, str], timestamp_ms: float) -> Query:
+    """Read a query of `task` from its headers; `timestamp_ms` is the record's.
+
+    Raises:
+        InvalidRequest: a header is missing or out of its range; the message names it.
+    """
+    get = fields.get
+    query_id = get(h.ID)
+    if not query_id or len(query_id) > MAX_ID:
+        raise InvalidRequest(f"header {h.ID} must hold 1 to {MAX_ID} characters")
+    reply_to = get(h.REPLY_TO) or results_topic(task)
+    if not may_reply_to(reply_to):
+        raise InvalidRequest(f"header {h.REPLY_TO} names {reply_to[:80]!r}, a topic of the system itself")
+    batch = get(h.BATCH)
+    tenant = get(h.TENANT)
+    if tenant is not None and not is_name(tenant):
+        raise InvalidRequest(f"header {h.TENANT} is not a name: {tenant[:80]!r}")
+    needs = _parse_needs(fields)
+    sent_ms = _sent_ms(get(h.SENT_NS), timestamp_ms)
+    return Query(
+        id=query_id,
+        task=task,
+        reply_to=reply_to,
+        sent_ms=sent_ms,
+        deadline_ms=_deadline_ms(get(h.DEADLINE_MS), needs.latency_ms, sent_ms),
+        needs=needs,
+        batch=1 if batch is None else int(_number(h.BATCH, batch, 1, MAX_BATCH)),
+        tenant=tenant,
+    )
+
+
+def _parse_needs(fields: dict[str, str]) -> Needs:
+    get = fields.get
+    latency, accuracy, cost = get(h.LATENCY_MS), get(h.MIN_ACCURACY), get(h.MAX_COST)
+    mode, target, late, explain = get(h.MODE), get(h.TARGET), get(h.ALLOW_LATE), get(h.EXPLAIN)
+    if not (latency or accuracy or cost or mode or target or late or explain):
+        return _NO_NEEDS
+    if target and not is_name(target) and not is_variant_name(target):
+        raise InvalidRequest(f"header {h.TARGET} names neither an architecture nor a variant: {target[:80]!r}")
+    return Needs(
+        latency_ms=_number(h.LATENCY_MS, latency, 0, math.inf) if latency else None,
+        min_accuracy=_number(h.MIN_ACCURACY, accuracy, 0, 1) if accuracy else None,
+        max_cost=_number(h.MAX_COST, cost, 0, math.inf) if cost else None,
+        mode=_mode(mode) if mode else Mode.ONLINE,
+        target=target or None,
+        allow_late=_flag(h.ALLOW_LATE, late),
+        explain=_flag(h.EXPLAIN, explain),
+    )
+
+
+def _sent_ms(sent_ns: str | None, timestamp_ms: float) -> float:
+    # The header is finer than the record's timestamp, but only advice: a clock that disagrees by more than the
+    # timestamp's rounding is not believed, or a client could age or rejuvenate its queries.
+    if sent_ns and sent_ns.isascii() and sent_ns.isdigit():
+        sent_ms = int(sent_ns[:20]) / 1e6
+        if -1.0 <= timestamp_ms - sent_ms <= 1.0:
+            return sent_ms
+    return timestamp_ms
+
+
+def _deadline_ms(deadline: str | None, latency_ms: float | None, sent_ms: float) -> float | None:
+    absolute = _number(h.DEADLINE_MS, deadline, 0, math.inf) if deadline else None
+    if latency_ms is None:
+        return absolute
+    relative = sent_ms + latency_ms
+    return relative if absolute is None else min(absolute, relative)
+
+
+def _mode(text: str) -> Mode:
+    try:
+        return Mode(text)
+    except ValueError:
+        raise InvalidRequest(f"header {h.MODE} must be `online` or `offline`, not {text[:80]!r}") from None
+
+
+def _flag(name: str, text: str | None) -> bool:
+    if not text or text in ("false", "False", "0"):
+        return False
+    if text in ("true", "True", "1"):
+        return True
+    raise InvalidRequest(f"header {name} must be `true` or `false`, not {text[:80]!r}")
+
+
+def _number(name: str, text: str, low: float, high: float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if low <= value <= high and math.isfinite(value):
+        return value
+    upper = f" to {high:g}" if math.isfinite(high) else " or more"
+    raise InvalidRequest(f"header {name} must be a number, {low:g}{upper}, not {text[:80]!r}")

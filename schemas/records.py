@@ -1,0 +1,196 @@
+"""Row types: what Postgres keeps. Field names are column names; times are aware datetimes, durations seconds."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from schemas.latency import BatchLatency
+from schemas.status import InstanceState
+
+
+class TensorSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One input or output of a task, in the terms of the Open Inference Protocol."""
+
+    name: str
+    datatype: str
+    """OIP datatype, e.g. `FP32`, `INT64`, `BYTES`."""
+    shape: tuple[int, ...]
+    """-1 is variable; the first dimension is the batch and always -1."""
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """What clients ask for: a signature that every variant of the task fulfils."""
+
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    partitions: int = 4
+    created_at: datetime | None = None
+
+
+class Architecture(msgspec.Struct, frozen=True, kw_only=True):
+    """One trained model of a task."""
+
+    name: str
+    task: str
+    source: str
+    """SHA-256 of the registered model file."""
+    source_format: str
+    """`onnx` or `exported-program`."""
+    created_at: datetime | None = None
+
+
+class VariantState(StrEnum):
+    """How far registration came; only a `ready` variant is ever chosen."""
+
+    GENERATED = "generated"
+    VERIFIED = "verified"
+    READY = "ready"
+    REFUSED = "refused"
+
+
+class Variant(msgspec.Struct, frozen=True, kw_only=True):
+    """An architecture made executable."""
+
+    name: str
+    architecture: str
+    task: str
+    runtime: str
+    """Name of a runtime, e.g. `onnx`, `torch-eager`."""
+    precision: str
+    """e.g. `fp32`, `int8-dynamic`, `int8-static`."""
+    hardware: str
+    max_batch: int
+    artifact: str
+    """SHA-256 of the executable file."""
+    state: VariantState
+    reason: str = ""
+    """Why it was refused."""
+    partitions: int = 4
+    """Partitions of its topic: the most replicas that can share the load."""
+    created_at: datetime | None = None
+
+
+class AccuracySource(StrEnum):
+    """Measured here on labelled data, or only declared by who registered the model."""
+
+    MEASURED = "measured"
+    DECLARED = "declared"
+
+
+class Profile(msgspec.Struct, frozen=True, kw_only=True):
+    """What was measured of a variant on its hardware."""
+
+    variant: str
+    device: str
+    """The exact device, e.g. the CPU's model name."""
+    threads: int
+    """Threads the variant computed with; on an accelerator 1."""
+    load_s: float
+    memory_bytes: int
+    """Peak growth of the process by loading and running the largest batch."""
+    accuracy: float
+    """0..1."""
+    accuracy_source: AccuracySource
+    samples: int
+    """Labelled inputs behind a measured accuracy; 0 if declared."""
+    latency: tuple[BatchLatency, ...]
+    intercept_s: float
+    slope_s: float
+    """Least-squares line of p50 latency over batch: `intercept_s + slope_s * batch`."""
+    fit_error: float
+    """Root mean square of the line's relative error."""
+    created_at: datetime | None = None
+
+
+class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker that registered itself."""
+
+    name: str
+    hardware: str
+    device: str
+    host: str
+    slots: int
+    threads: int
+    """Threads per slot."""
+    memory_bytes: int
+    price_per_hour: float
+    runtimes: tuple[str, ...]
+    """Runtimes available there."""
+    epoch: int
+    heartbeat_at: datetime
+    alive: bool = True
+    """Whether the heartbeat is recent, by the database's clock."""
+
+
+class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
+    """The wish that `worker` serves `partitions` of `variant`, and how far it is."""
+
+    variant: str
+    worker: str
+    partitions: tuple[int, ...]
+    max_batch: int
+    state: InstanceState = InstanceState.INACTIVE
+    """As last reported by the worker."""
+    reason: str = ""
+    """Why the instance is wanted, or why it failed."""
+    updated_at: datetime | None = None
+
+
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
+    """Who owns a partition of a variant topic. The epoch grows with every change of owner."""
+
+    variant: str
+    partition: int
+    worker: str
+    epoch: int
+    expires_at: datetime
+
+
+class LagSample(msgspec.Struct, frozen=True, kw_only=True):
+    """Lag of a consumer group on one partition. None is unknown, which is not zero."""
+
+    at: datetime
+    consumer_group: str
+    topic: str
+    partition: int
+    end_offset: int
+    committed: int | None
+    lag: int | None
+    """Records behind the end."""
+    lag_s: float | None
+    """Seconds since the oldest record not yet committed was written."""
+
+
+class ArrivalSample(msgspec.Struct, frozen=True, kw_only=True):
+    """Queries that arrived for a task in one second."""
+
+    at: datetime
+    task: str
+    arrivals: int
+
+
+class InstanceSample(msgspec.Struct, frozen=True, kw_only=True):
+    """An instance's status once a second."""
+
+    at: datetime
+    variant: str
+    worker: str
+    state: InstanceState
+    queued: int
+    batch_size: float
+    slowdown: float
+    answered: int
+
+
+class DecisionRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A change of scale, with what it was decided from."""
+
+    at: datetime
+    action: str
+    variant: str
+    worker: str
+    reason: str
+    inputs: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])

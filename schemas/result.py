@@ -1,0 +1,80 @@
+"""A result record: status and times in the headers, a v2 response (or `{"error": ...}`) in the value."""
+
+from typing import Final
+
+import msgspec
+
+from schemas import headers as h
+from schemas.errors import QueryError, query_error
+
+OK: Final = "ok"
+
+
+class Result(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One answer, as a client sees it."""
+
+    id: str
+    status: str
+    """`ok` or an `ErrorCode`."""
+    value: bytes
+    variant: str = ""
+    worker: str = ""
+    task_queue_ns: int = 0
+    variant_queue_ns: int = 0
+    compute_ns: int = 0
+    predicted_ns: int = 0
+    accuracy: float | None = None
+    cost: float | None = None
+    """USD per 1000 such queries."""
+    explanation: str = ""
+    """JSON, where the query asked for it."""
+    content_type: str = "application/json"
+    json_length: int | None = None
+    """Bytes of JSON before the binary tensors, if any."""
+
+    def error(self) -> QueryError | None:
+        """The error this result stands for, or None if it is an answer."""
+        return None if self.status == OK else query_error(self.status, error_message(self.value))
+
+
+class _ErrorBody(msgspec.Struct):
+    error: str
+
+
+_decode_error = msgspec.json.Decoder(_ErrorBody)
+_encode = msgspec.json.Encoder().encode
+
+
+def error_value(message: str) -> bytes:
+    """The value of an error result: `{"error": message}`."""
+    return _encode({"error": message})
+
+
+def error_message(value: bytes) -> str:
+    """The message inside an error result's value."""
+    try:
+        return _decode_error.decode(value).error
+    except msgspec.MsgspecError:
+        return value[:200].decode(errors="replace")
+
+
+def parse_result(fields: dict[str, str], value: bytes) -> Result:
+    """Read a result from its headers and value; raises KeyError or ValueError for a record that is none."""
+    get = fields.get
+    accuracy, cost, json_length = get(h.ACCURACY), get(h.COST), get(h.JSON_LENGTH)
+    return Result(
+        id=fields[h.ID],
+        status=fields[h.STATUS],
+        value=value,
+        variant=get(h.VARIANT, ""),
+        worker=get(h.WORKER, ""),
+        task_queue_ns=int(get(h.TASK_QUEUE_NS, "0")),
+        variant_queue_ns=int(get(h.VARIANT_QUEUE_NS, "0")),
+        compute_ns=int(get(h.COMPUTE_NS, "0")),
+        predicted_ns=int(get(h.PREDICTED_NS, "0")),
+        accuracy=float(accuracy) if accuracy else None,
+        cost=float(cost) if cost else None,
+        explanation=get(h.EXPLANATION, ""),
+        content_type=get(h.CONTENT_TYPE, "application/json"),
+        json_length=int(json_length) if json_length else None,
+    )

@@ -1,0 +1,87 @@
+"""What the parts tell one another about the present over Kafka (JSON).
+
+A worker publishes a `WorkerStatus` each ~100 ms and at each change of state. The selector adds what it has produced
+since to know the load without asking anyone: backlog of a partition = end offset (of its own produce
+acknowledgements or the status record, whichever is later) - `position` + `queued`.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class InstanceState(StrEnum):
+    """INFaaS's states of a variant on a worker, and `draining`, in which it finishes what it holds."""
+
+    INACTIVE = "inactive"
+    LOADING = "loading"
+    ACTIVE = "active"
+    OVERLOADED = "overloaded"
+    INTERFERED = "interfered"
+    DRAINING = "draining"
+
+
+SERVING = frozenset({InstanceState.ACTIVE, InstanceState.OVERLOADED, InstanceState.INTERFERED})
+"""The states in which an instance takes queries."""
+
+
+class PartitionStatus(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """One partition of the variant's topic that the instance owns."""
+
+    partition: int
+    position: int
+    """Offset of the next record to fetch."""
+    end: int
+    """End offset as last seen by the worker's consumer; `position` if none was seen."""
+
+
+class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One variant loaded, or being loaded, on the worker."""
+
+    variant: str
+    state: InstanceState
+    partitions: tuple[PartitionStatus, ...] = ()
+    queued: int = 0
+    """Queries fetched and not yet answered."""
+    queued_inputs: int = 0
+    max_batch: int = 1
+    batch_size: float = 0.0
+    """Recent mean number of inputs in a batch."""
+    batch_s: float = 0.0
+    """Recent mean seconds of a batch."""
+    slowdown: float = 1.0
+    """Measured over profiled latency, smoothed."""
+    answered: int = 0
+    """Queries answered since the worker started."""
+
+
+class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of one worker."""
+
+    worker: str
+    hardware: str
+    epoch: int
+    """Grows with each start of a worker of this name: what a predecessor said is void."""
+    at_ms: float
+    """Wall clock of the worker, ms since the epoch."""
+    slots: int
+    """Batches that can compute at once."""
+    price_per_hour: float
+    """USD of the whole worker."""
+    backlog_s: float
+    """Predicted compute seconds of all queries fetched and not yet answered, over all instances, in one slot."""
+    memory_used: int
+    memory_total: int
+    """Bytes the worker may use."""
+    instances: tuple[InstanceStatus, ...] = ()
+    leaving: bool = False
+    """The worker is shutting down: send it nothing more."""
+
+
+class Demand(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A selector needs an instance of `variant`, which nobody serves."""
+
+    task: str
+    variant: str
+    at_ms: float
+    reason: str

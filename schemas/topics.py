@@ -1,0 +1,45 @@
+"""Names of topics and consumer groups."""
+
+from typing import Final
+
+PREFIX: Final = "infaas."
+TASKS: Final = "infaas.tasks."
+VARIANTS: Final = "infaas.variants."
+RESULTS: Final = "infaas.results."
+REPLIES: Final = "infaas.replies."
+
+STATUS: Final = "infaas.status"  # WorkerStatus of every worker, each ~100 ms; key = worker
+DEMAND: Final = "infaas.demand"  # Demand: the selector asks the autoscaler for an inactive variant
+DEAD_LETTERS: Final = "infaas.dead-letters"
+
+SELECTOR_GROUP: Final = "infaas.selector"
+
+
+def task_topic(task: str) -> str:
+    """Where clients send the queries of a task."""
+    return TASKS + task
+
+
+def variant_topic(variant: str) -> str:
+    """Where the selector sends the queries of a variant."""
+    return VARIANTS + variant
+
+
+def variant_group(variant: str) -> str:
+    """The consumer group under which the workers of a variant commit."""
+    return VARIANTS + variant
+
+
+def results_topic(task: str) -> str:
+    """Where results go when the client names no topic."""
+    return RESULTS + task
+
+
+def reply_topic(owner: str) -> str:
+    """The private reply topic of one gateway or client process."""
+    return REPLIES + owner
+
+
+def may_reply_to(topic: str) -> bool:
+    """Whether a client may have results sent to `topic`: never to a topic that this system itself reads."""
+    return not topic.startswith(PREFIX) or topic.startswith((RESULTS, REPLIES))

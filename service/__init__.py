@@ -1,0 +1,1 @@
+"""What every service process shares: how it starts, is watched and stops."""

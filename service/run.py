@@ -1,0 +1,75 @@
+"""The life of a service process: signals, drain, exit code.
+
+A signal only sets an event. The service then stops its intake, drains and returns; if it has not within the drain
+timeout, or a second signal comes, it is cancelled. Nothing is lost either way, since what was not committed is
+delivered again; draining only saves the work.
+"""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+
+from schemas.errors import InfaasError
+
+log = logging.getLogger(__name__)
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_HARD = 130
+
+
+def run_service(serve: Callable[[asyncio.Event], Awaitable[None]], *, drain_timeout_s: float, log_level: str) -> int:
+    """Run `serve(stop)` until it returns; set `stop` at SIGTERM or SIGINT. Returns the process's exit code."""
+    logging.basicConfig(level=log_level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    code = EXIT_FAILED
+    try:
+        code = asyncio.run(_supervise(serve, drain_timeout_s))
+    except* InfaasError as errors:
+        for error in _leaves(errors):
+            log.error("%s", error)
+    return code
+
+
+async def _supervise(serve: Callable[[asyncio.Event], Awaitable[None]], drain_timeout_s: float) -> int:
+    loop = asyncio.get_running_loop()
+    stop, hard = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        (hard if stop.is_set() else stop).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    async with asyncio.TaskGroup() as tasks:
+        service = tasks.create_task(_as_coroutine(serve, stop), name="service")
+        limit = tasks.create_task(_cancel_when_late(service, stop, hard, drain_timeout_s), name="drain limit")
+        await asyncio.wait({service})
+        limit.cancel()
+    if service.cancelled():
+        log.warning("stopped before all was drained; what is left will be delivered again")
+        return EXIT_HARD
+    return EXIT_OK
+
+
+async def _as_coroutine(serve: Callable[[asyncio.Event], Awaitable[None]], stop: asyncio.Event) -> None:
+    await serve(stop)
+
+
+async def _cancel_when_late(
+    service: asyncio.Task[None], stop: asyncio.Event, hard: asyncio.Event, drain_timeout_s: float
+) -> None:
+    await stop.wait()
+    log.info("stopping: draining for up to %g s", drain_timeout_s)
+    try:
+        async with asyncio.timeout(drain_timeout_s):
+            await hard.wait()
+    except TimeoutError:
+        pass
+    service.cancel()
+
+
+def _leaves(group: BaseExceptionGroup[InfaasError]) -> list[InfaasError]:
+    found: list[InfaasError] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found

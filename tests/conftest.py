@@ -1,0 +1,3 @@
+"""Fixtures shared by all tests: brokers and databases, real and started here."""
+
+pytest_plugins = ["tests.kafka_fixtures", "tests.postgres_fixtures"]

@@ -1,0 +1,1 @@
+"""Fixtures: running Kafka brokers."""
