@@ -1,0 +1,41 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.latency import BatchLatency, LatencyModel
+
+
+def model(points: dict[int, float], max_batch: int) -> LatencyModel:
+    return LatencyModel([BatchLatency(b, s, 2 * s) for b, s in points.items()], max_batch)
+
+
+def test_measured_points_are_exact_and_between_them_it_interpolates() -> None:
+    latency = model({1: 1.0, 4: 2.5, 8: 4.5}, 8)
+    assert [latency.batch_s(b) for b in (1, 2, 4, 6, 8)] == [1.0, 1.5, 2.5, 3.5, 4.5]
+
+
+def test_beyond_the_largest_point_the_last_segment_goes_on() -> None:
+    assert model({1: 1.0, 4: 2.5, 8: 4.5}, 16).batch_s(10) == 5.5
+
+
+def test_one_point_scales() -> None:
+    assert model({2: 1.0}, 4).batch_s(4) == 2.0
+
+
+def test_a_batch_over_the_limit_runs_in_parts() -> None:
+    latency = model({1: 1.0, 8: 4.5}, 8)
+    assert latency.batch_s(17) == 2 * 4.5 + 1.0
+
+
+def test_no_points_is_an_error() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        model({}, 8)
+
+
+@given(
+    st.dictionaries(st.integers(1, 64), st.floats(1e-6, 10, allow_nan=False), min_size=1, max_size=6),
+    st.integers(1, 128),
+    st.integers(1, 1000),
+)
+def test_predictions_are_never_negative(points: dict[int, float], max_batch: int, batch: int) -> None:
+    assert model(points, max_batch).batch_s(batch) >= 0
