@@ -1,0 +1,108 @@
+"""Queries that come as CloudEvents 1.0 in the Kafka binding, in binary or structured mode.
+
+The event's data is the query's value, taken as it is. Its attributes become headers: `id` is `infaas-id`, and an
+extension named like one of our headers, without the prefix and the hyphens (`latencyms`, `replyto`, `tenant`), is that
+header. A header that is there under its own name wins over the attribute.
+"""
+
+import binascii
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from schemas import headers as h
+from schemas.errors import InvalidRequest
+
+SPEC_VERSION: Final = "ce_specversion"
+_PREFIX: Final = "ce_"
+_STRUCTURED: Final = "application/cloudevents"
+
+ATTRIBUTES: Final[dict[str, str]] = {
+    "id": h.ID,
+    h.TRACEPARENT: h.TRACEPARENT,
+    h.TRACESTATE: h.TRACESTATE,
+    h.JSON_LENGTH.replace("-", ""): h.JSON_LENGTH,
+} | {
+    name.removeprefix("infaas-").replace("-", ""): name
+    for name in (
+        h.REPLY_TO,
+        h.DEADLINE_MS,
+        h.LATENCY_MS,
+        h.MIN_ACCURACY,
+        h.MAX_COST,
+        h.MODE,
+        h.TARGET,
+        h.TENANT,
+        h.BATCH,
+        h.ALLOW_LATE,
+        h.EXPLAIN,
+    )
+}
+"""Event attribute -> the header it stands for."""
+
+_event: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_attribute: Final = msgspec.json.Decoder(str | bool | int | float | None)
+_text: Final = msgspec.json.Decoder(str)
+
+
+def unwrap(fields: Mapping[str, str], value: bytes) -> tuple[dict[str, str], bytes] | None:
+    """The headers and value of the query inside an event, or None if the record is no event.
+
+    Raises:
+        InvalidRequest: it says that it is an event, and is not a valid one.
+    """
+    if fields.get(h.CONTENT_TYPE, "").lower().startswith(_STRUCTURED):
+        return _unwrap_structured(fields, value)
+    if SPEC_VERSION in fields:
+        attributes = {name[len(_PREFIX) :]: text for name, text in fields.items() if name.startswith(_PREFIX)}
+        return _as_headers(attributes) | _own(fields), value
+    return None
+
+
+def _unwrap_structured(fields: Mapping[str, str], value: bytes) -> tuple[dict[str, str], bytes]:
+    content_type = fields[h.CONTENT_TYPE].lower().partition(";")[0].strip()
+    if content_type != f"{_STRUCTURED}+json":
+        raise InvalidRequest(f"events of {content_type[:80]!r} are not supported; send {_STRUCTURED}+json")
+    try:
+        event = _event.decode(value)
+        attributes = {name: _as_text(raw) for name, raw in event.items() if name in ATTRIBUTES or name in _MEANT}
+    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+        raise InvalidRequest(f"the CloudEvent is not valid: {error}") from None
+    inner = _as_headers(attributes) | _own(fields)
+    inner[h.CONTENT_TYPE] = attributes.get("datacontenttype", "application/json")
+    return inner, _data(event, inner[h.CONTENT_TYPE])
+
+
+_MEANT: Final = frozenset({"specversion", "datacontenttype"})
+
+
+def _own(fields: Mapping[str, str]) -> dict[str, str]:
+    return {name: text for name, text in fields.items() if not name.startswith(_PREFIX)}
+
+
+def _as_headers(attributes: Mapping[str, str]) -> dict[str, str]:
+    version = attributes.get("specversion", "")
+    if not version.startswith("1."):
+        raise InvalidRequest(f"CloudEvents of specversion {version[:20]!r} are not supported; send 1.0")
+    return {ATTRIBUTES[name]: text for name, text in attributes.items() if name in ATTRIBUTES}
+
+
+def _as_text(raw: msgspec.Raw) -> str:
+    value = _attribute.decode(raw)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else str(value)
+
+
+def _data(event: Mapping[str, msgspec.Raw], content_type: str) -> bytes:
+    data, encoded = event.get("data"), event.get("data_base64")
+    try:
+        if encoded is not None:
+            return binascii.a2b_base64(_text.decode(encoded), strict_mode=True)
+        if data is None:
+            return b""
+        # A JSON value is data of a JSON type; data of any other type stands in a JSON string.
+        return bytes(data) if "json" in content_type else _text.decode(data).encode()
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise InvalidRequest(f"the CloudEvent's data is not valid: {error}") from None

@@ -1,0 +1,387 @@
+"""Requests and responses of the Open Inference Protocol v2, in JSON and with the binary tensor extension.
+
+A message is JSON, or JSON followed by the tensors that its `binary_data_size` parameters announce, in their order; the
+header `inference-header-content-length` then tells the length of the JSON. Length 0 in a request means that there is
+no JSON and the value is the one input's raw data.
+
+* `read_head` is what a gateway needs: it checks all but the tensors' elements and builds none.
+* `decode_request` is what a worker needs. Any bytes give a request or `InvalidRequest`, which names the JSON path.
+* Encoders pad the JSON with spaces so that the tensors behind it are aligned and the views of them are usable as such.
+* Unknown fields are ignored, as the protocol asks; unknown parameters are kept for whom they concern.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Final, NamedTuple, TypeVar
+
+import msgspec
+import numpy as np
+import orjson
+
+from schemas.errors import Internal, InvalidRequest
+from schemas.records import TensorSpec
+from schemas.tensors import (
+    BYTES,
+    DTYPES,
+    MAX_RANK,
+    Array,
+    datatype_of,
+    dtype_of,
+    fixed_size,
+    from_binary,
+    from_json,
+    to_binary,
+    to_json,
+)
+
+JSON: Final = "application/json"
+BINARY: Final = "application/octet-stream"
+BINARY_OUTPUT: Final = "binary_data_output"
+
+Parameter = str | bool | int | float
+Dimension = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+_ALIGNMENT: Final = 16
+
+
+class TensorParameters(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """The parameters of a tensor that the binary extension defines."""
+
+    binary_data_size: Annotated[int, msgspec.Meta(ge=0, le=2**40)] | None = None
+    shared_memory_region: str | None = None
+
+
+class TensorHead(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """An input of a request or an output of a response, its elements unread."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1)]
+    shape: Annotated[list[Dimension], msgspec.Meta(max_length=MAX_RANK)]
+    datatype: str
+    parameters: TensorParameters | None = None
+    data: msgspec.Raw = msgspec.Raw()
+
+    @property
+    def binary_size(self) -> int | None:
+        """Bytes of its binary data, or None if its data is in the JSON."""
+        return None if self.parameters is None else self.parameters.binary_data_size
+
+
+class OutputParameters(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """How one output is wanted."""
+
+    binary_data: bool | None = None
+    classification: int | None = None
+    shared_memory_region: str | None = None
+
+
+class OutputHead(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """An output the client asks for by name."""
+
+    name: str
+    parameters: OutputParameters | None = None
+
+
+class RequestHead(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A request without its tensors' elements."""
+
+    inputs: Annotated[list[TensorHead], msgspec.Meta(min_length=1)]
+    id: str = ""
+    parameters: dict[str, Parameter] = {}
+    outputs: list[OutputHead] = []
+
+    @property
+    def batch(self) -> int:
+        """Number of inputs in the request: the first dimension of the first tensor."""
+        shape = self.inputs[0].shape
+        return shape[0] if shape else 1
+
+
+class ResponseHead(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A response without its tensors' elements."""
+
+    model_name: str
+    outputs: list[TensorHead]
+    model_version: str | None = None
+    id: str = ""
+    parameters: dict[str, Any] = {}
+
+
+class WantedOutput(NamedTuple):
+    """An output the client asked for, and whether in binary form (None: as the request's default says)."""
+
+    name: str
+    binary: bool | None = None
+
+
+class InferRequest(NamedTuple):
+    """A request with its tensors."""
+
+    id: str
+    parameters: dict[str, Parameter]
+    inputs: dict[str, Array]
+    outputs: tuple[WantedOutput, ...]
+    """Empty: all of the model's."""
+    binary_output: bool
+    """The form of outputs that were not asked for otherwise."""
+
+
+class InferResponse(NamedTuple):
+    """A response with its tensors."""
+
+    model_name: str
+    model_version: str | None
+    id: str
+    parameters: dict[str, Any]
+    outputs: dict[str, Array]
+
+
+class Encoded(NamedTuple):
+    """A record's value, or an HTTP body, with the two headers that describe it."""
+
+    value: bytes
+    json_length: int | None
+    content_type: str
+
+
+_request: Final = msgspec.json.Decoder(RequestHead)
+_response: Final = msgspec.json.Decoder(ResponseHead)
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+def read_head(value: bytes, json_length: int | None = None, signature: Sequence[TensorSpec] = ()) -> RequestHead:
+    """Check a request and return it without its tensors.
+
+    Args:
+        value: the request's bytes.
+        json_length: how many of them are JSON; None if all are; 0 if the value is the raw data of the one input.
+        signature: the model's inputs; needed only where `json_length` is 0.
+
+    Raises:
+        InvalidRequest: it is not a request, or its shapes and sizes do not fit together.
+    """
+    if json_length == 0:
+        return _raw_head(value, signature)
+    head = _decode_json(_request, value, json_length)
+    _check_tensors(head.inputs, "inputs", len(value) - (len(value) if json_length is None else json_length))
+    for index, output in enumerate(head.outputs):
+        _check_wanted(output, f"$.outputs[{index}].parameters")
+    return head
+
+
+def decode_request(
+    value: bytes | None, json_length: int | None = None, signature: Sequence[TensorSpec] = ()
+) -> InferRequest:
+    """Read a request with its tensors; arguments and errors as of `read_head`."""
+    value = value or b""
+    head = read_head(value, json_length, signature)
+    if json_length == 0 and head.inputs[0].datatype == "BYTES":
+        inputs = {head.inputs[0].name: np.array([value], BYTES).reshape(head.inputs[0].shape)}
+    else:
+        inputs = dict(_tensors(head.inputs, "inputs", value, json_length))
+    wanted = tuple(
+        WantedOutput(output.name, None if output.parameters is None else output.parameters.binary_data)
+        for output in head.outputs
+    )
+    binary = head.parameters.get(BINARY_OUTPUT, False)
+    if not isinstance(binary, bool):
+        raise InvalidRequest(f"Expected `bool` - at `$.parameters.{BINARY_OUTPUT}`")
+    return InferRequest(head.id, head.parameters, inputs, wanted, binary)
+
+
+def decode_response(value: bytes, json_length: int | None = None) -> InferResponse:
+    """Read a response with its tensors.
+
+    Raises:
+        Internal: it is not a response.
+    """
+    try:
+        head = _decode_json(_response, value, json_length)
+        _check_tensors(head.outputs, "outputs", len(value) - (len(value) if json_length is None else json_length))
+        outputs = dict(_tensors(head.outputs, "outputs", value, json_length))
+    except InvalidRequest as error:
+        raise Internal(f"the answer is not a v2 response: {error}") from None
+    return InferResponse(head.model_name, head.model_version, head.id, head.parameters, outputs)
+
+
+_Head = TypeVar("_Head")
+
+
+def _decode_json(decoder: msgspec.json.Decoder[_Head], value: bytes, json_length: int | None) -> _Head:
+    if json_length is not None:
+        if not 0 <= json_length <= len(value):
+            raise InvalidRequest(f"the JSON is said to take {json_length} bytes, but there are {len(value)}")
+        value = value[:json_length]
+    try:
+        return decoder.decode(value)
+    except RecursionError:
+        raise InvalidRequest("the JSON is nested too deeply") from None
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise InvalidRequest(str(error)) from None
+
+
+def _check_tensors(tensors: Sequence[TensorHead], key: str, binary: int) -> None:
+    """Check names, datatypes and sizes; `binary` is how many bytes follow the JSON."""
+    announced, names = 0, set[str]()
+    for index, tensor in enumerate(tensors):
+        where = f"$.{key}[{index}]"
+        dtype_of(tensor.datatype, f"{where}.datatype")
+        size = tensor.binary_size
+        if size is None:
+            if not tensor.data:
+                raise InvalidRequest(f"{where}: has neither `data` nor `parameters.binary_data_size`{_hint(tensor)}")
+        else:
+            wanted = fixed_size(tensor.datatype, tensor.shape)
+            if wanted is not None and wanted != size:
+                kind = f"{tensor.datatype} of shape {tensor.shape}"
+                raise InvalidRequest(f"{where}: {kind} takes {wanted} bytes as binary data, not {size}")
+            announced += size
+        names.add(tensor.name)
+    if announced != binary:
+        raise InvalidRequest(f"$.{key}: announce {announced} bytes of binary data, but {binary} follow the JSON")
+    if len(names) != len(tensors):
+        raise InvalidRequest(f"$.{key}: a name occurs twice")
+
+
+def _hint(tensor: TensorHead) -> str:
+    shared = tensor.parameters is not None and tensor.parameters.shared_memory_region is not None
+    return "; shared memory is not supported" if shared else ""
+
+
+def _check_wanted(output: OutputHead, where: str) -> None:
+    parameters = output.parameters
+    if parameters is not None and (parameters.classification or parameters.shared_memory_region):
+        raise InvalidRequest(f"{where}: classification and shared memory are not supported")
+
+
+def _tensors(
+    tensors: Sequence[TensorHead], key: str, value: bytes, json_length: int | None
+) -> Iterator[tuple[str, Array]]:
+    rest, offset = memoryview(value), json_length or 0
+    for index, tensor in enumerate(tensors):
+        where = f"$.{key}[{index}].data"
+        size = tensor.binary_size
+        if size is None:
+            yield tensor.name, from_json(tensor.datatype, tensor.shape, tensor.data, where)
+        else:
+            yield tensor.name, from_binary(tensor.datatype, tensor.shape, rest[offset : offset + size], where)
+            offset += size
+
+
+def _raw_head(value: bytes, signature: Sequence[TensorSpec]) -> RequestHead:
+    if len(signature) != 1:
+        raise InvalidRequest(f"raw data without JSON needs a model of exactly one input; this one has {len(signature)}")
+    spec = signature[0]
+    head = TensorHead(spec.name, _raw_shape(spec, len(value)), spec.datatype, TensorParameters(len(value)))
+    return RequestHead([head], parameters={BINARY_OUTPUT: True})
+
+
+def _raw_shape(spec: TensorSpec, size: int) -> list[int]:
+    """The shape of `size` raw bytes: one variable dimension follows from the size, further leading ones are 1."""
+    free = [axis for axis, length in enumerate(spec.shape) if length < 0]
+    shape = [1 if length < 0 else length for length in spec.shape]
+    item = fixed_size(spec.datatype, shape)
+    if item is None:  # BYTES: the value is the one element
+        fits = all(length == 1 for length in shape)
+    elif free and item:
+        shape[free[-1]], rest = divmod(size, item)
+        fits = rest == 0
+    else:
+        fits = size == item
+    if not fits:
+        raise InvalidRequest(f"{size} raw bytes are no {spec.datatype} of shape {list(spec.shape)} ({spec.name})")
+    return shape
+
+
+# -- writing -----------------------------------------------------------------------------------------------------------
+def encode_request(
+    inputs: Mapping[str, Array],
+    *,
+    request_id: str = "",
+    parameters: Mapping[str, Parameter] | None = None,
+    outputs: Sequence[str] = (),
+    binary: bool = True,
+) -> Encoded:
+    """Write a request; `binary` is for its tensors and for those of the answer alike.
+
+    Raises:
+        InvalidRequest: a tensor has no JSON form.
+        TypeError: a tensor has no datatype in the protocol.
+    """
+    asked = dict(parameters or {})
+    if binary:
+        asked[BINARY_OUTPUT] = True
+    head: dict[str, object] = {"id": request_id} if request_id else {}
+    if asked:
+        head["parameters"] = asked
+    if outputs:
+        head["outputs"] = [{"name": name} for name in outputs]
+    return _encode(head, "inputs", [(name, array, binary) for name, array in inputs.items()])
+
+
+def encode_response(
+    model_name: str,
+    request_id: str,
+    outputs: Mapping[str, Array],
+    parameters: Mapping[str, object] | None = None,
+    *,
+    wanted: Sequence[WantedOutput] = (),
+    binary: bool = False,
+    model_version: str | None = None,
+) -> Encoded:
+    """Write a response with the `wanted` outputs (all, if none are named), each in the form asked for.
+
+    Raises:
+        InvalidRequest: a wanted output does not exist, or has no JSON form.
+        TypeError: a tensor has no datatype in the protocol.
+    """
+    head: dict[str, object] = {"model_name": model_name}
+    if model_version is not None:
+        head["model_version"] = model_version
+    if request_id:
+        head["id"] = request_id
+    if parameters:
+        head["parameters"] = parameters
+    tensors: list[tuple[str, Array, bool]] = []
+    for index, (name, form) in enumerate(wanted or map(WantedOutput, outputs)):
+        if name not in outputs:
+            raise InvalidRequest(f"$.outputs[{index}].name: no output {name[:80]!r}; there are {', '.join(outputs)}")
+        tensors.append((name, outputs[name], binary if form is None else form))
+    return _encode(head, "outputs", tensors)
+
+
+def _encode(head: dict[str, object], key: str, tensors: Sequence[tuple[str, Array, bool]]) -> Encoded:
+    heads: list[dict[str, object]] = []
+    blobs: list[bytes] = []
+    for index, (name, array, binary) in enumerate(tensors):
+        described: dict[str, object] = {"name": name, "shape": array.shape, "datatype": datatype_of(array)}
+        if binary:
+            blobs.append(to_binary(array))
+            described["parameters"] = {"binary_data_size": len(blobs[-1])}
+        else:
+            described["data"] = to_json(array, f"$.{key}[{index}].data")
+        heads.append(described)
+    head[key] = heads
+    text = orjson.dumps(head, option=orjson.OPT_SERIALIZE_NUMPY)
+    if not blobs:
+        return Encoded(text, None, JSON)
+    text += b" " * (-len(text) % _ALIGNMENT)
+    return Encoded(b"".join((text, *blobs)), len(text), BINARY)
+
+
+__all__ = [
+    "BINARY",
+    "BINARY_OUTPUT",
+    "DTYPES",
+    "JSON",
+    "Encoded",
+    "InferRequest",
+    "InferResponse",
+    "OutputHead",
+    "RequestHead",
+    "ResponseHead",
+    "TensorHead",
+    "WantedOutput",
+    "decode_request",
+    "decode_response",
+    "encode_request",
+    "encode_response",
+    "read_head",
+]

@@ -1,0 +1,252 @@
+"""Tensors of the Open Inference Protocol as numpy arrays, from and to JSON and the binary extension.
+
+Rules:
+* A shape is believed only after it was compared with the data that is there, so memory grows with the bytes received
+  and never with what a shape claims.
+* Fixed-size tensors in binary form become views of the received bytes: no copy, read only, and aligned only if the
+  sender padded its JSON (ours does). BYTES are object arrays of `bytes`.
+* BF16 has no numpy type and no JSON form. It is the structured type `BF16`, one `<u2` field, which numpy neither
+  confuses with UINT16 nor loses when it slices or joins arrays.
+* JSON has no NaN and no infinities. As in the JSON form of protobuf they are the strings "NaN", "Infinity" and
+  "-Infinity", which numpy's own conversion, and so tritonclient, reads as well.
+
+JSON is read by msgspec, whose typed decode refuses a wrong element by its path (`[1, true]` is no list of integers),
+and written by orjson, which knows numpy. Reading into an untyped list and letting numpy guess was rejected: it turns
+1.9 into 1, null into NaN, and a list with one long string into a table as wide as that string.
+"""
+
+import math
+import re
+import struct
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import chain
+from typing import Any, Final, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.errors import InvalidRequest
+
+Array = NDArray[Any]
+
+BF16: Final = np.dtype([("bf16", "<u2")])
+BYTES: Final = np.dtype(object)
+
+DTYPES: Final[dict[str, np.dtype[Any]]] = {
+    "BOOL": np.dtype("?"),
+    "UINT8": np.dtype("u1"),
+    "UINT16": np.dtype("<u2"),
+    "UINT32": np.dtype("<u4"),
+    "UINT64": np.dtype("<u8"),
+    "INT8": np.dtype("i1"),
+    "INT16": np.dtype("<i2"),
+    "INT32": np.dtype("<i4"),
+    "INT64": np.dtype("<i8"),
+    "FP16": np.dtype("<f2"),
+    "FP32": np.dtype("<f4"),
+    "FP64": np.dtype("<f8"),
+    "BF16": BF16,
+    "BYTES": BYTES,
+}
+_DATATYPES: Final = {dtype: name for name, dtype in DTYPES.items()}
+
+MAX_RANK: Final = 16
+_ELEMENT: Final[dict[str, Any]] = {"b": bool, "i": int, "u": int, "f": float, "O": str}
+_SPECIAL_FLOAT: Final = float | Literal["NaN", "Infinity", "-Infinity"]
+_NESTED: Final = re.compile(rb"\s*\[\s*\[")
+_LENGTH: Final = struct.Struct("<I")
+
+
+def dtype_of(datatype: str, where: str) -> np.dtype[Any]:
+    """The numpy type of an OIP datatype; raises `InvalidRequest` for an unknown one."""
+    try:
+        return DTYPES[datatype]
+    except KeyError:
+        raise InvalidRequest(f"{where}: unknown datatype {datatype[:20]!r}; known are {', '.join(DTYPES)}") from None
+
+
+def datatype_of(array: Array) -> str:
+    """The OIP datatype of an array; raises `TypeError` for one that has none, such as complex numbers."""
+    if array.dtype.kind in "US":
+        return "BYTES"
+    try:
+        return _DATATYPES[array.dtype.newbyteorder("<")]
+    except KeyError:
+        raise TypeError(f"arrays of {array.dtype} have no datatype in the Open Inference Protocol") from None
+
+
+def float32_of(array: Array) -> NDArray[np.float32]:
+    """The values of a BF16 array, exactly."""
+    return (array["bf16"].astype(np.uint32) << 16).view(np.float32)
+
+
+def bf16_of(array: NDArray[np.float32]) -> Array:
+    """Round to BF16, ties to even; a NaN stays a NaN."""
+    bits = np.ascontiguousarray(array, dtype=np.float32).view(np.uint32)
+    rounded = ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype("<u2")
+    quiet = ((bits >> 16) | 0x40).astype("<u2")
+    return np.where(np.isnan(array), quiet, rounded).view(BF16)
+
+
+def fixed_size(datatype: str, shape: Sequence[int]) -> int | None:
+    """Bytes of such a tensor in binary form; None where they depend on its elements (BYTES)."""
+    dtype = DTYPES[datatype]
+    return None if dtype is BYTES else math.prod(shape) * dtype.itemsize
+
+
+# -- binary ------------------------------------------------------------------------------------------------------------
+def from_binary(datatype: str, shape: Sequence[int], data: memoryview, where: str) -> Array:
+    """The tensor in `data`, as a view of it unless it holds BYTES.
+
+    Raises:
+        InvalidRequest: the data is not of this shape and type; the message begins with `where`.
+    """
+    dtype = dtype_of(datatype, where)
+    if dtype is BYTES:
+        return _split_bytes(shape, data, where)
+    wanted = math.prod(shape) * dtype.itemsize
+    if len(data) != wanted:
+        raise InvalidRequest(
+            f"{where}: {datatype} of shape {list(shape)} takes {wanted} bytes as binary data, not {len(data)}"
+        )
+    if dtype.kind == "b" and len(data) and np.frombuffer(data, np.uint8).max() > 1:
+        raise InvalidRequest(f"{where}: a BOOL in binary form must be the byte 0 or 1")
+    return _shaped(np.frombuffer(data, dtype), shape, where)
+
+
+def to_binary(array: Array) -> bytes:
+    """The tensor in binary form: row-major, little-endian; BYTES elements behind their lengths."""
+    datatype = datatype_of(array)
+    if datatype == "BYTES":
+        return b"".join(part for item in _elements(array) for part in (_LENGTH.pack(len(item)), item))
+    return array.astype(DTYPES[datatype], copy=False).tobytes()
+
+
+def _split_bytes(shape: Sequence[int], data: memoryview, where: str) -> Array:
+    wanted, size, offset = math.prod(shape), len(data), 0
+    if wanted * _LENGTH.size > size:
+        raise InvalidRequest(f"{where}: {size} bytes are too few for {wanted} BYTES elements")
+    elements = np.empty(wanted, BYTES)
+    for index in range(wanted):
+        end = start = offset + _LENGTH.size
+        if start <= size:
+            end = start + _LENGTH.unpack_from(data, offset)[0]
+        if end > size or start > size:
+            raise InvalidRequest(f"{where}: the binary data ends within BYTES element {index}")
+        elements[index] = bytes(data[start:end])
+        offset = end
+    if offset != size:
+        raise InvalidRequest(f"{where}: {size - offset} bytes are left after {wanted} BYTES elements")
+    return _shaped(elements, shape, where)
+
+
+# -- JSON --------------------------------------------------------------------------------------------------------------
+def from_json(datatype: str, shape: Sequence[int], data: msgspec.Raw | bytes, where: str) -> Array:
+    """The tensor in the JSON text `data`: a flat or nested list, row-major.
+
+    Raises:
+        InvalidRequest: the data is not of this shape and type; the message says at which JSON path.
+    """
+    dtype = dtype_of(datatype, where)
+    if dtype is BF16:
+        raise InvalidRequest(f"{where}: BF16 has no JSON form; send it as binary data")
+    depth = max(len(shape), 1) if _NESTED.match(data) else 1
+    items = _decode_list(dtype.kind, depth, data, where)
+    if dtype is BYTES:
+        return _bytes_array(items, shape, depth, where)
+    try:
+        with np.errstate(over="raise"):
+            array = np.array(items, dtype)
+    except (OverflowError, FloatingPointError):
+        raise InvalidRequest(f"{where}: a number does not fit {datatype}") from None
+    except ValueError:
+        raise InvalidRequest(f"{where}: the nested lists do not have the shape {list(shape)}") from None
+    found, wanted = (array.shape, tuple(shape)) if depth > 1 else ((array.size,), (math.prod(shape),))
+    if found != wanted and (array.size or math.prod(shape)):  # nested lists cannot tell the shape of nothing
+        raise InvalidRequest(f"{where}: shape {list(shape)} needs {_counted(wanted)}, the data has {_counted(found)}")
+    return _shaped(array, shape, where)
+
+
+def to_json(array: Array, where: str) -> object:
+    """What orjson must be given to write the tensor as a flat list.
+
+    Raises:
+        InvalidRequest: the tensor has no JSON form: it is BF16, or holds bytes that are not UTF-8.
+    """
+    datatype = datatype_of(array)
+    if datatype == "BF16":
+        raise InvalidRequest(f"{where}: BF16 has no JSON form; ask for it as binary data")
+    if datatype == "BYTES":
+        try:
+            return [item.decode() for item in _elements(array)]
+        except UnicodeDecodeError:
+            raise InvalidRequest(f"{where}: holds bytes that are not UTF-8; ask for it as binary data") from None
+    flat = np.ascontiguousarray(array.astype(DTYPES[datatype], copy=False)).reshape(-1)
+    if flat.dtype.kind == "f" and not np.isfinite(flat).all():
+        return [item if math.isfinite(item) else _special_name(item) for item in flat.tolist()]
+    return flat
+
+
+def _special_name(value: float) -> str:
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _decode_list(kind: str, depth: int, data: msgspec.Raw | bytes, where: str) -> list[Any]:
+    try:
+        return _list_decoder(kind, depth).decode(data)
+    except msgspec.ValidationError as error:
+        if kind == "f" and "got `str`" in str(error):
+            return _decode_special(depth, data, where)
+        raise _invalid(error, where) from None
+    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+        raise _invalid(error, where) from None
+
+
+def _decode_special(depth: int, data: msgspec.Raw | bytes, where: str) -> list[Any]:
+    """Floats among which are strings; numpy turns the three allowed ones into numbers."""
+    try:
+        return _list_decoder("special", depth).decode(data)
+    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+        raise _invalid(error, where) from None
+
+
+def _invalid(error: Exception, where: str) -> InvalidRequest:
+    text = str(error)
+    return InvalidRequest(text.replace("at `$", f"at `{where}") if "at `$" in text else f"{where}: {text}")
+
+
+@lru_cache(maxsize=128)
+def _list_decoder(kind: str, depth: int) -> msgspec.json.Decoder[list[Any]]:
+    items: Any = _SPECIAL_FLOAT if kind == "special" else _ELEMENT[kind]
+    for _ in range(depth):
+        items = list[items]
+    return msgspec.json.Decoder(items)
+
+
+def _bytes_array(items: list[Any], shape: Sequence[int], depth: int, where: str) -> Array:
+    rows: list[Any] = [items]
+    for size in shape if depth > 1 else (math.prod(shape),):
+        if any(len(row) != size for row in rows):
+            raise InvalidRequest(f"{where}: the data does not have the shape {list(shape)}")
+        rows = list(chain.from_iterable(rows))
+    array = np.empty(len(rows), BYTES)
+    array[:] = [text.encode() for text in rows]
+    return _shaped(array, shape, where)
+
+
+def _elements(array: Array) -> list[bytes]:
+    items: list[Any] = array.reshape(-1).tolist()
+    return [item if isinstance(item, bytes) else str(item).encode() for item in items]
+
+
+def _counted(shape: tuple[int, ...]) -> str:
+    return f"{shape[0]} elements" if len(shape) == 1 else f"lists of {' x '.join(map(str, shape))}"
+
+
+def _shaped(array: Array, shape: Sequence[int], where: str) -> Array:
+    try:
+        return array.reshape(shape)
+    except ValueError as error:  # dimensions that multiply to 0, but whose strides overflow
+        raise InvalidRequest(f"{where}: shape {list(shape)} is not possible: {error}") from None

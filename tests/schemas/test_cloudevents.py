@@ -1,0 +1,121 @@
+"""CloudEvents as the official library writes them for Kafka."""
+
+import json
+
+import pytest
+from cloudevents.core.bindings import kafka
+from cloudevents.core.v1.event import CloudEvent
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.cloudevents import unwrap
+from schemas.errors import InvalidRequest
+
+QUERY = {"inputs": [{"name": "x", "shape": [1], "datatype": "INT8", "data": [1]}]}
+
+
+def event(data: object = QUERY, **attributes: object) -> CloudEvent:
+    return CloudEvent(
+        attributes={
+            "id": "a-1",
+            "source": "/tests",
+            "type": "org.kubeflow.serving.inference.request",
+            "datacontenttype": "application/json",
+            "latencyms": "25.5",
+            "tenant": "acme",
+            "allowlate": "true",
+            "replyto": "answers",
+            "traceparent": "00-aa-bb-01",
+        }
+        | attributes,
+        data=data,  # pyright: ignore[reportArgumentType] # any JSON value, though the library only names some
+    )
+
+
+def fields(message: kafka.KafkaMessage) -> dict[str, str]:
+    return {name: value.decode() for name, value in message.headers.items()}
+
+
+HEADERS = {
+    "infaas-id": "a-1",
+    "infaas-latency-ms": "25.5",
+    "infaas-tenant": "acme",
+    "infaas-allow-late": "true",
+    "infaas-reply-to": "answers",
+    "traceparent": "00-aa-bb-01",
+}
+
+
+def test_binary_mode() -> None:
+    message = kafka.to_binary_event(event())
+    unwrapped = unwrap(fields(message), message.value)
+    assert unwrapped is not None
+    assert unwrapped[0] == HEADERS | {"content-type": "application/json"}
+    assert unwrapped[1] is message.value
+
+
+def test_structured_mode() -> None:
+    message = kafka.to_structured_event(event())
+    unwrapped = unwrap(fields(message), message.value)
+    assert unwrapped is not None
+    assert unwrapped[0] == HEADERS | {"content-type": "application/json"}
+    assert json.loads(unwrapped[1]) == QUERY
+
+
+def test_structured_data_is_untouched() -> None:
+    text = b'{ "inputs" :  [1.50, 2e0] }'
+    value = b'{"specversion":"1.0","id":"a","source":"/","type":"t","allowlate":true,"batch":2,"data":' + text + b"}"
+    unwrapped = unwrap({"content-type": "application/cloudevents+json; charset=UTF-8"}, value)
+    assert unwrapped == (
+        {"content-type": "application/json", "infaas-id": "a", "infaas-allow-late": "true", "infaas-batch": "2"},
+        text,
+    )
+
+
+def test_structured_binary_data() -> None:
+    message = kafka.to_structured_event(
+        event(b"\x00\xff tensors", datacontenttype="application/octet-stream", inferenceheadercontentlength="0")
+    )
+    unwrapped = unwrap(fields(message), message.value)
+    assert unwrapped is not None
+    assert unwrapped[1] == b"\x00\xff tensors"
+    assert unwrapped[0]["inference-header-content-length"] == "0"
+
+
+def test_own_headers_win() -> None:
+    message = kafka.to_binary_event(event())
+    unwrapped = unwrap(fields(message) | {"infaas-id": "mine"}, message.value)
+    assert unwrapped is not None
+    assert unwrapped[0]["infaas-id"] == "mine"
+
+
+def test_other_records_are_no_events() -> None:
+    assert unwrap({"content-type": "application/json", "infaas-id": "1"}, b"{}") is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "value", "message"),
+    [
+        ({"content-type": "application/cloudevents+avro"}, b"", "avro"),
+        ({"content-type": "application/cloudevents-batch+json"}, b"[]", "batch"),
+        ({"content-type": "application/cloudevents+json"}, b"[]", "not valid"),
+        ({"content-type": "application/cloudevents+json"}, b"{}", "specversion"),
+        ({"content-type": "application/cloudevents+json"}, b'{"specversion":"1.0","id":[]}', "not valid"),
+        ({"content-type": "application/cloudevents+json"}, b'{"specversion":"1.0","data_base64":"?"}', "data"),
+        (
+            {"content-type": "application/cloudevents+json"},
+            b'{"specversion":"1.0","datacontenttype":"text/plain","data":1}',
+            "data",
+        ),
+        ({"ce_specversion": "0.3"}, b"", "0.3"),
+    ],
+)
+def test_broken_events_are_refused(headers: dict[str, str], value: bytes, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        unwrap(headers, value)
+
+
+@given(st.binary(max_size=100))
+def test_any_bytes_give_a_query_or_an_error(value: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        unwrap({"content-type": "application/cloudevents+json"}, value)
