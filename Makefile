@@ -1,0 +1,80 @@
+# The verbs of this project. Needs GNU make and Python 3.11+ only; `make PYTHON=/path/to/python3.12 demo` picks another.
+#
+# Every environment is installed from a lock in locks/ with hashes, and stamped, so that a second `make` does nothing.
+# pip rather than a faster installer: it is there already, and it honours whatever mirror its user has configured.
+
+PYTHON ?= python3
+VENV := .venv
+TORCH := .venv-torch
+BIN := $(VENV)/bin
+PIP := -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps
+SELF := -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable .
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --no-header pyproject.toml --extra embedded
+
+.PHONY: help demo up down test test-torch lint bench docs lock clean
+.DELETE_ON_ERROR:
+
+help: ## list the verbs
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+demo: $(VENV)/run.stamp ## start everything, register the zoo, query it in every way, show a table, stop
+	$(BIN)/infaas demo
+
+up: $(VENV)/run.stamp ## start everything and stay; UP="--kafka apache --register-zoo" passes flags
+	$(BIN)/infaas up $(UP)
+
+down: $(VENV)/run.stamp ## stop what `make up` started
+	$(BIN)/infaas down
+
+test: $(VENV)/dev.stamp ## run the whole suite; TESTS="tests/broker -k lag" narrows it
+	$(BIN)/python -m pytest -m "not torch" $(TESTS)
+
+test-torch: $(TORCH)/dev.stamp ## run torch's tests in an environment of their own (5 GB)
+	$(TORCH)/bin/python -m pytest -m torch $(TESTS)
+
+lint: $(VENV)/dev.stamp ## ruff, pyright strict, import-linter for the layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+bench: $(VENV)/dev.stamp ## measure, write bench/results.json and the README's table
+	$(BIN)/python -m bench $(BENCH)
+
+docs: $(VENV)/dev.stamp ## write the JSON Schema, AsyncAPI and OpenAPI documents
+	$(BIN)/python -m schemas.documents
+
+lock: $(VENV)/dev.stamp ## resolve the locks anew: dev first, for the others must agree with it
+	$(LOCK) --group dev --output-file locks/dev.txt
+	$(LOCK) --group build --constraint locks/dev.txt --output-file locks/run.txt
+	$(LOCK) --group dev --extra torch --constraint locks/dev.txt --output-file locks/torch.txt
+
+clean: ## remove the environments, caches and the data of `make demo` and `make up`
+	rm -rf $(VENV) $(TORCH) .infaas .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# -- environments ------------------------------------------------------------------------------------------------------
+
+$(VENV)/run.stamp: locks/run.txt pyproject.toml | $(VENV)/bin/python
+	@echo "installing what is locked in $< into $(VENV) ..."
+	@$(BIN)/python $(PIP) -r $< && $(BIN)/python $(SELF)
+	@touch $@
+
+$(VENV)/dev.stamp: locks/dev.txt locks/run.txt pyproject.toml | $(VENV)/bin/python
+	@echo "installing what is locked in $< into $(VENV) ..."
+	@$(BIN)/python $(PIP) -r $< && $(BIN)/python $(SELF)
+	@touch $(VENV)/run.stamp $@
+
+$(TORCH)/dev.stamp: locks/torch.txt pyproject.toml | $(TORCH)/bin/python
+	@echo "installing what is locked in $< into $(TORCH): about 5 GB, some minutes ..."
+	@$(TORCH)/bin/python $(PIP) -r $< && $(TORCH)/bin/python $(SELF)
+	@touch $@
+
+$(VENV)/bin/python $(TORCH)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "INFaaS needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1 || echo missing)." \
+	       "Install one and name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) lacks the venv module. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv $(@D)/..
