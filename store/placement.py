@@ -1,0 +1,134 @@
+"""Workers, the instances wanted of them, and who owns which partition.
+
+Liveness and expiry are judged by the database's clock alone: the clocks of workers may differ. Each function that
+changes something is one statement or one transaction, so it holds against any number of racing callers.
+
+A worker's epoch grows with each start under its name, and a lease's epoch with each change of owner; neither ever
+starts again. So whoever acts on an old one can be told from the present owner.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final
+
+from schemas.records import DecisionRow, InstanceRow, Lease, WorkerRow
+from schemas.status import InstanceState
+from store.pool import Pool, Session
+from store.samples import write_decisions
+from store.sql import load_queries
+
+_queries = load_queries("placement")
+_REGISTER_WORKER: Final = _queries["register_worker"]
+_HEARTBEAT: Final = _queries["heartbeat"]
+_RETIRE_WORKER: Final = _queries["retire_worker"]
+_LIST_WORKERS: Final = _queries["list_workers"]
+_LIST_INSTANCES: Final = _queries["list_instances"]
+_PUT_INSTANCE: Final = _queries["put_instance"]
+_DELETE_INSTANCE: Final = _queries["delete_instance"]
+_REPORT_INSTANCE_STATE: Final = _queries["report_instance_state"]
+_ACQUIRE_LEASES: Final = _queries["acquire_leases"]
+_RENEW_LEASES: Final = _queries["renew_leases"]
+_RELEASE_LEASES: Final = _queries["release_leases"]
+_LIST_LEASES: Final = _queries["list_leases"]
+
+ALIVE_S: Final = 5.0
+"""A worker without a heartbeat for longer counts as dead; workers beat about once a second."""
+
+
+async def register_worker(session: Session, worker: WorkerRow) -> int:
+    """Enter a worker that starts; returns its epoch. The row's own epoch, heartbeat and liveness are ignored."""
+    w = worker
+    row = (w.name, w.hardware, w.device, w.host, w.slots, w.threads, w.memory_bytes, w.price_per_hour, w.runtimes)
+    epoch = await session.fetch_value(int, _REGISTER_WORKER, *row)
+    assert epoch is not None  # an upsert without a condition returns its row
+    return epoch
+
+
+async def heartbeat(session: Session, worker: str, epoch: int) -> bool:
+    """Say that the worker lives. False: a successor of its name has started, or it was retired; it must stop."""
+    return await session.execute(_HEARTBEAT, worker, epoch) > 0
+
+
+async def retire_worker(session: Session, worker: str, epoch: int) -> bool:
+    """The worker leaves: it is listed no longer and owns nothing. False if a successor has started."""
+    return await session.execute(_RETIRE_WORKER, worker, epoch) > 0
+
+
+async def list_workers(session: Session, *, alive_s: float = ALIVE_S) -> list[WorkerRow]:
+    """The workers that have not retired; `alive` says whether the last heartbeat is younger than `alive_s`."""
+    return await session.fetch(WorkerRow, _LIST_WORKERS, alive_s)
+
+
+async def list_instances(session: Session, *, worker: str | None = None) -> list[InstanceRow]:
+    """What is wanted of all workers, or of one."""
+    return await session.fetch(InstanceRow, _LIST_INSTANCES, worker)
+
+
+async def put_instances(session: Session, rows: Iterable[InstanceRow]) -> None:
+    """Want these instances; the state that a worker reported of one that exists stays.
+
+    Raises:
+        StoreConflict: a variant or a worker does not exist.
+    """
+    await session.execute_many(
+        _PUT_INSTANCE, [(r.variant, r.worker, r.partitions, r.max_batch, r.reason) for r in rows]
+    )
+
+
+async def delete_instance(session: Session, variant: str, worker: str) -> bool:
+    """Want an instance no longer; its worker drains and unloads it. False if it was not wanted."""
+    return await session.execute(_DELETE_INSTANCE, variant, worker) > 0
+
+
+async def change_placement(
+    pool: Pool,
+    *,
+    put: Sequence[InstanceRow] = (),
+    delete: Sequence[tuple[str, str]] = (),
+    decisions: Sequence[DecisionRow] = (),
+) -> None:
+    """Change what is wanted, and note why, all at once; `delete` holds pairs of variant and worker."""
+    async with pool.transaction() as session:
+        if delete:
+            await session.execute_many(_DELETE_INSTANCE, delete)
+        if put:
+            await put_instances(session, put)
+        await write_decisions(session, decisions)
+
+
+async def report_instance_state(
+    session: Session, worker: str, variant: str, state: InstanceState, reason: str = ""
+) -> bool:
+    """A worker says how far an instance is; no reason keeps the one that is there. False if it is not wanted."""
+    return await session.execute(_REPORT_INSTANCE_STATE, variant, worker, state, reason) > 0
+
+
+async def acquire_leases(
+    session: Session, worker: str, epoch: int, variant: str, partitions: Collection[int], ttl_s: float
+) -> list[Lease]:
+    """Take those of the partitions that are free, expired, or this worker's own of an earlier life.
+
+    Returns the leases now held, each with its fencing epoch; a partition that is missing belongs to somebody else.
+    A worker whose own `epoch` is no longer the latest of its name gets nothing.
+
+    Raises:
+        StoreConflict: there is no such variant.
+    """
+    return await session.fetch(Lease, _ACQUIRE_LEASES, worker, epoch, variant, sorted(set(partitions)), ttl_s)
+
+
+async def renew_leases(session: Session, worker: str, epoch: int, ttl_s: float) -> list[Lease]:
+    """Keep all partitions of the worker for `ttl_s` more; returns what it still holds. What is missing was taken."""
+    return await session.fetch(Lease, _RENEW_LEASES, worker, epoch, ttl_s)
+
+
+async def release_leases(
+    session: Session, worker: str, epoch: int, variant: str, partitions: Collection[int] | None = None
+) -> int:
+    """Let go of partitions of a variant, or of all it has of it, so that another can take them at once."""
+    wanted = None if partitions is None else sorted(partitions)
+    return await session.execute(_RELEASE_LEASES, worker, epoch, variant, wanted)
+
+
+async def list_leases(session: Session, *, variant: str | None = None) -> list[Lease]:
+    """The leases that have not expired."""
+    return await session.fetch(Lease, _LIST_LEASES, variant)

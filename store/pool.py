@@ -1,0 +1,145 @@
+"""Connections to Postgres, and the one way to run a statement: with a deadline, and with errors the caller can act on.
+
+A `Session` is a pool or a connection inside a transaction; the functions of this package take either. Rows become the
+structs of `schemas.records`, whose field names are the column names; jsonb columns arrive decoded.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeAlias, TypeVar
+
+import asyncpg
+import msgspec
+
+from store.errors import translated
+
+T = TypeVar("T")
+Driver: TypeAlias = asyncpg.Pool | asyncpg.pool.PoolConnectionProxy
+
+TIMEOUT_S: Final = 10
+"""How long one statement may take, waiting for a free connection included."""
+_CLOSE_TIMEOUT_S: Final = 5.0
+
+
+class Session:
+    """Runs statements, each within `timeout_s`. Cancelling a call cancels the statement on the server.
+
+    Every method raises `StoreUnavailable` when Postgres is away or late, and `StoreConflict` when a constraint
+    refuses the change.
+    """
+
+    def __init__(self, driver: Driver, timeout_s: float) -> None:
+        self._driver = driver
+        self._timeout_s = timeout_s
+
+    async def execute(self, query: str, *args: object) -> int:
+        """Run a statement; returns the number of rows it touched."""
+        with translated():
+            async with asyncio.timeout(self._timeout_s):
+                tag = await self._driver.execute(query, *args)
+        count = tag.rpartition(" ")[2]
+        return int(count) if count.isdigit() else 0
+
+    async def execute_many(self, query: str, rows: Iterable[Sequence[object]]) -> None:
+        """Run a statement once a row, pipelined; all or none."""
+        with translated():
+            async with asyncio.timeout(self._timeout_s):
+                await self._driver.executemany(query, rows)
+
+    async def copy(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """Append many rows at once; all or none."""
+        with translated():
+            async with asyncio.timeout(self._timeout_s):
+                await self._driver.copy_records_to_table(table, columns=list(columns), records=list(rows))
+
+    async def fetch(self, kind: type[T], query: str, *args: object) -> list[T]:
+        """All rows, each as a `kind` of struct."""
+        with translated():
+            async with asyncio.timeout(self._timeout_s):
+                rows = await self._driver.fetch(query, *args)
+        return [msgspec.convert(dict(row), kind) for row in rows]
+
+    async def fetch_one(self, kind: type[T], query: str, *args: object) -> T | None:
+        """The first row as a `kind` of struct, if there is one."""
+        rows = await self.fetch(kind, query, *args)
+        return rows[0] if rows else None
+
+    async def fetch_value(self, kind: type[T], query: str, *args: object) -> T | None:
+        """The first column of the first row, if there is one."""
+        with translated():
+            async with asyncio.timeout(self._timeout_s):
+                value = await self._driver.fetchval(query, *args)
+        return None if value is None else msgspec.convert(value, kind)
+
+
+class Pool(Session):
+    """Several connections. Those that broke are replaced when next needed, so it outlives a restart of Postgres."""
+
+    def __init__(self, driver: asyncpg.Pool, timeout_s: float) -> None:
+        super().__init__(driver, timeout_s)
+        self._pool = driver
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[Session]:
+        """A session whose statements all happen or none; it commits at the end of the block."""
+        with translated():
+            async with self._pool.acquire(timeout=self._timeout_s) as connection, connection.transaction():
+                yield Session(connection, self._timeout_s)
+
+
+@asynccontextmanager
+async def open_pool(
+    dsn: str, *, min_size: int = 1, max_size: int = 4, timeout_s: float = TIMEOUT_S
+) -> AsyncGenerator[Pool]:
+    """Connect, and disconnect at the end of the block.
+
+    Raises:
+        StoreUnavailable: Postgres cannot be reached now.
+    """
+    with translated():
+        driver = await asyncpg.create_pool(
+            dsn,
+            min_size=min_size,
+            max_size=max_size,
+            timeout=timeout_s,
+            init=prepare,
+            server_settings={"application_name": "infaas"},
+        )
+    try:
+        yield Pool(driver, timeout_s)
+    finally:
+        await _close(driver)
+
+
+async def connect(dsn: str, name: str, **server_settings: str) -> asyncpg.Connection:
+    """One connection for what needs a session of its own: LISTEN and advisory locks.
+
+    Raises:
+        StoreUnavailable: Postgres cannot be reached now.
+    """
+    with translated():
+        connection = await asyncpg.connect(
+            dsn, timeout=TIMEOUT_S, server_settings={"application_name": name, **server_settings}
+        )
+        await prepare(connection)
+    return connection
+
+
+async def prepare(connection: Any) -> None:
+    """Have jsonb columns arrive and leave as plain values."""
+    await connection.set_type_codec(
+        "jsonb", schema="pg_catalog", encoder=_to_json, decoder=msgspec.json.decode, format="text"
+    )
+
+
+def _to_json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+async def _close(driver: asyncpg.Pool) -> None:
+    try:
+        async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+            await driver.close()
+    except TimeoutError:
+        driver.terminate()

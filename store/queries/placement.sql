@@ -1,0 +1,81 @@
+-- name: register_worker
+-- Enter a worker that starts; its epoch grows with each start.
+INSERT INTO workers AS w (name, hardware, device, host, slots, threads, memory_bytes, price_per_hour, runtimes)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+ON CONFLICT (name) DO UPDATE SET
+    hardware = excluded.hardware, device = excluded.device, host = excluded.host, slots = excluded.slots,
+    threads = excluded.threads, memory_bytes = excluded.memory_bytes, price_per_hour = excluded.price_per_hour,
+    runtimes = excluded.runtimes, epoch = w.epoch + 1, heartbeat_at = clock_timestamp(), retired = false
+RETURNING epoch
+
+-- name: heartbeat
+-- Note that a worker lives. No row: a successor of its name has started, or it has retired.
+UPDATE workers SET heartbeat_at = clock_timestamp() WHERE name = $1 AND epoch = $2 AND NOT retired
+
+-- name: retire_worker
+-- A worker leaves for good, and lets go of its partitions.
+WITH released AS (
+    UPDATE leases SET worker = NULL WHERE worker = $1 AND worker_epoch = $2
+)
+UPDATE workers SET retired = true WHERE name = $1 AND epoch = $2 AND NOT retired
+
+-- name: list_workers
+-- The workers that have not retired, and which of them live.
+SELECT name, hardware, device, host, slots, threads, memory_bytes, price_per_hour, runtimes, epoch, heartbeat_at,
+    heartbeat_at > clock_timestamp() - make_interval(secs => $1) AS alive
+FROM workers WHERE NOT retired ORDER BY name
+
+-- name: list_instances
+-- What is wanted of all workers, or of one.
+SELECT variant, worker, partitions, max_batch, state, reason, updated_at
+FROM instances WHERE $1::text IS NULL OR worker = $1
+ORDER BY variant, worker
+
+-- name: put_instance
+-- Want an instance, or want it otherwise; what its worker reported stays.
+INSERT INTO instances (variant, worker, partitions, max_batch, reason) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (variant, worker) DO UPDATE SET
+    partitions = excluded.partitions, max_batch = excluded.max_batch, reason = excluded.reason, updated_at = now()
+
+-- name: delete_instance
+-- Want an instance no longer.
+DELETE FROM instances WHERE variant = $1 AND worker = $2
+
+-- name: report_instance_state
+-- A worker says how far an instance is; an empty reason leaves the one that is there.
+UPDATE instances SET state = $3, reason = CASE WHEN $4 = '' THEN reason ELSE $4 END, updated_at = now()
+WHERE variant = $1 AND worker = $2
+
+-- name: acquire_leases
+-- Take the partitions that are free, expired, or this worker's own of an earlier life; the epoch fences off the former owner.
+INSERT INTO leases AS l (variant, partition, worker, worker_epoch, epoch, expires_at)
+SELECT $3, p, w.name, w.epoch, 1, clock_timestamp() + make_interval(secs => $5)
+FROM workers w, unnest($4::integer[]) AS p
+WHERE w.name = $1 AND w.epoch = $2 AND NOT w.retired
+ORDER BY p
+ON CONFLICT (variant, partition) DO UPDATE SET
+    worker = excluded.worker, worker_epoch = excluded.worker_epoch,
+    epoch = l.epoch + CASE WHEN l.worker = excluded.worker AND l.worker_epoch = excluded.worker_epoch THEN 0 ELSE 1 END,
+    expires_at = clock_timestamp() + make_interval(secs => $5)
+    WHERE l.worker IS NULL
+        OR l.expires_at <= clock_timestamp()
+        OR (l.worker = excluded.worker AND l.worker_epoch <= excluded.worker_epoch)
+RETURNING variant, partition, worker, epoch, expires_at
+
+-- name: renew_leases
+-- Keep all partitions of a worker in one statement, unless somebody else took them.
+UPDATE leases SET expires_at = clock_timestamp() + make_interval(secs => $3)
+WHERE worker = $1 AND worker_epoch = $2
+RETURNING variant, partition, worker, epoch, expires_at
+
+-- name: release_leases
+-- Let go of partitions that are handed over; others' stay theirs.
+UPDATE leases SET worker = NULL
+WHERE worker = $1 AND worker_epoch = $2 AND variant = $3 AND ($4::integer[] IS NULL OR partition = ANY ($4))
+
+-- name: list_leases
+-- Who owns which partition now.
+SELECT variant, partition, worker, epoch, expires_at
+FROM leases
+WHERE worker IS NOT NULL AND expires_at > clock_timestamp() AND ($1::text IS NULL OR variant = $1)
+ORDER BY variant, partition

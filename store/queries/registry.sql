@@ -1,0 +1,97 @@
+-- name: put_task
+-- Create a task; one that exists with the same signature stays as it is. No row: it has another signature.
+WITH named AS (
+    INSERT INTO names (name, kind) VALUES ($1, 'task') ON CONFLICT (name) DO NOTHING
+)
+INSERT INTO tasks AS t (name, inputs, outputs, partitions) VALUES ($1, $2, $3, $4)
+ON CONFLICT (name) DO UPDATE SET partitions = t.partitions
+    WHERE t.inputs = excluded.inputs AND t.outputs = excluded.outputs
+RETURNING name
+
+-- name: list_tasks
+-- All tasks, or the named one.
+SELECT name, inputs, outputs, partitions, created_at FROM tasks
+WHERE $1::text IS NULL OR name = $1
+ORDER BY name
+
+-- name: delete_task
+-- Delete a task with everything registered for it.
+DELETE FROM tasks WHERE name = $1 RETURNING name
+
+-- name: put_architecture
+-- Create an architecture; one that exists with the same content stays. No row: the name stands for another model.
+WITH named AS (
+    INSERT INTO names (name, kind) VALUES ($1, 'architecture') ON CONFLICT (name) DO NOTHING
+)
+INSERT INTO architectures AS a (name, task, source, source_format) VALUES ($1, $2, $3, $4)
+ON CONFLICT (name) DO UPDATE SET source_format = excluded.source_format
+    WHERE a.task = excluded.task AND a.source = excluded.source
+RETURNING name
+
+-- name: list_architectures
+-- All architectures, or those of a task.
+SELECT name, task, source, source_format, created_at FROM architectures
+WHERE ($1::text IS NULL OR task = $1) AND ($2::text IS NULL OR name = $2)
+ORDER BY name
+
+-- name: delete_architecture
+-- Delete an architecture with its variants and profiles.
+DELETE FROM architectures WHERE name = $1 RETURNING name
+
+-- name: free_names
+-- Let names be used again.
+DELETE FROM names WHERE name = ANY ($1::text[])
+
+-- name: put_variant
+-- Create a variant or replace what is known of it.
+INSERT INTO variants AS v
+    (name, architecture, task, runtime, precision, hardware, max_batch, artifact, state, reason, partitions)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+ON CONFLICT (name) DO UPDATE SET
+    runtime = excluded.runtime, precision = excluded.precision, hardware = excluded.hardware,
+    max_batch = excluded.max_batch, artifact = excluded.artifact, state = excluded.state, reason = excluded.reason,
+    partitions = greatest(v.partitions, excluded.partitions)
+    WHERE v.architecture = excluded.architecture AND v.task = excluded.task
+RETURNING name
+
+-- name: set_variant_state
+-- Note how far the registration of a variant came.
+UPDATE variants SET state = $2, reason = $3 WHERE name = $1
+
+-- name: list_variants
+-- All variants, or those of a task, of an architecture, of a state, or the named one.
+SELECT name, architecture, task, runtime, precision, hardware, max_batch, artifact, state, reason, partitions,
+    created_at
+FROM variants
+WHERE ($1::text IS NULL OR task = $1)
+    AND ($2::text IS NULL OR architecture = $2)
+    AND ($3::text IS NULL OR state = $3)
+    AND ($4::text IS NULL OR name = $4)
+ORDER BY name
+
+-- name: delete_variant
+-- Delete a variant, its profile, instances and leases.
+DELETE FROM variants WHERE name = $1
+
+-- name: put_profile
+-- Note what was measured of a variant; a later measurement replaces it.
+INSERT INTO profiles
+    (variant, device, threads, load_s, memory_bytes, accuracy, accuracy_source, samples, latency, intercept_s, slope_s,
+    fit_error)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+ON CONFLICT (variant) DO UPDATE SET
+    device = excluded.device, threads = excluded.threads, load_s = excluded.load_s,
+    memory_bytes = excluded.memory_bytes, accuracy = excluded.accuracy, accuracy_source = excluded.accuracy_source,
+    samples = excluded.samples, latency = excluded.latency, intercept_s = excluded.intercept_s,
+    slope_s = excluded.slope_s, fit_error = excluded.fit_error, created_at = now()
+
+-- name: list_profiles
+-- All profiles, or those of a task, of an architecture, or of one variant.
+SELECT p.variant, p.device, p.threads, p.load_s, p.memory_bytes, p.accuracy, p.accuracy_source, p.samples, p.latency,
+    p.intercept_s, p.slope_s, p.fit_error, p.created_at
+FROM profiles p JOIN variants v ON v.name = p.variant
+WHERE ($1::text IS NULL OR v.task = $1)
+    AND ($2::text IS NULL OR v.architecture = $2)
+    AND ($3::text IS NULL OR v.name = $3)
+    AND ($4::text IS NULL OR v.state = $4)
+ORDER BY p.variant

@@ -1,0 +1,156 @@
+"""What is registered: tasks, architectures, variants and profiles.
+
+The rules are in the tables, not here: tasks and architectures share one namespace, an accuracy is 0..1, a variant
+belongs to its architecture's task, and a ready variant has a profile. Putting the same thing again changes nothing, so
+that a registration which was cut off can simply be run again.
+"""
+
+from typing import Final
+
+from schemas.records import Architecture, Profile, Task, Variant, VariantState
+from store.errors import StoreConflict
+from store.pool import Pool, Session
+from store.sql import load_queries
+
+_queries = load_queries("registry")
+_PUT_TASK: Final = _queries["put_task"]
+_LIST_TASKS: Final = _queries["list_tasks"]
+_DELETE_TASK: Final = _queries["delete_task"]
+_PUT_ARCHITECTURE: Final = _queries["put_architecture"]
+_LIST_ARCHITECTURES: Final = _queries["list_architectures"]
+_DELETE_ARCHITECTURE: Final = _queries["delete_architecture"]
+_FREE_NAMES: Final = _queries["free_names"]
+_PUT_VARIANT: Final = _queries["put_variant"]
+_SET_VARIANT_STATE: Final = _queries["set_variant_state"]
+_LIST_VARIANTS: Final = _queries["list_variants"]
+_DELETE_VARIANT: Final = _queries["delete_variant"]
+_PUT_PROFILE: Final = _queries["put_profile"]
+_LIST_PROFILES: Final = _queries["list_profiles"]
+
+
+async def put_task(session: Session, task: Task) -> None:
+    """Create the task unless it exists with this signature.
+
+    Raises:
+        StoreConflict: it exists with another signature, or an architecture has this name.
+    """
+    if await session.fetch_value(str, _PUT_TASK, task.name, task.inputs, task.outputs, task.partitions) is None:
+        raise StoreConflict(f"task {task.name} exists with another signature; choose another name")
+
+
+async def get_task(session: Session, name: str) -> Task | None:
+    """The task of this name, if it exists."""
+    return await session.fetch_one(Task, _LIST_TASKS, name)
+
+
+async def list_tasks(session: Session) -> list[Task]:
+    """All tasks by name."""
+    return await session.fetch(Task, _LIST_TASKS, None)
+
+
+async def delete_task(pool: Pool, name: str) -> bool:
+    """Delete a task with all that is registered for it; False if there is none."""
+    async with pool.transaction() as session:
+        names = [architecture.name for architecture in await list_architectures(session, task=name)]
+        gone = await session.fetch_value(str, _DELETE_TASK, name)
+        await session.execute(_FREE_NAMES, [*names, name] if gone else [])
+    return gone is not None
+
+
+async def put_architecture(session: Session, architecture: Architecture) -> None:
+    """Create the architecture unless it exists with this content.
+
+    Raises:
+        StoreConflict: the name stands for another model or a task, or the task does not exist.
+    """
+    a = architecture
+    if await session.fetch_value(str, _PUT_ARCHITECTURE, a.name, a.task, a.source, a.source_format) is None:
+        raise StoreConflict(f"architecture {a.name} exists with another model or task; choose another name")
+
+
+async def get_architecture(session: Session, name: str) -> Architecture | None:
+    """The architecture of this name, if it exists."""
+    return await session.fetch_one(Architecture, _LIST_ARCHITECTURES, None, name)
+
+
+async def list_architectures(session: Session, *, task: str | None = None) -> list[Architecture]:
+    """All architectures by name, or those of a task."""
+    return await session.fetch(Architecture, _LIST_ARCHITECTURES, task, None)
+
+
+async def delete_architecture(pool: Pool, name: str) -> bool:
+    """Delete an architecture with its variants and profiles; False if there is none."""
+    async with pool.transaction() as session:
+        gone = await session.fetch_value(str, _DELETE_ARCHITECTURE, name)
+        await session.execute(_FREE_NAMES, [name] if gone else [])
+    return gone is not None
+
+
+async def put_variant(session: Session, variant: Variant, profile: Profile | None = None) -> None:
+    """Create the variant or replace what is known of it; with `profile`, both at once or neither.
+
+    Partitions of an existing variant never become fewer, since a Kafka topic's cannot.
+
+    Raises:
+        StoreConflict: its architecture does not exist or is another task's, or it is ready without a profile.
+    """
+    if profile is not None and isinstance(session, Pool):
+        async with session.transaction() as transaction:
+            return await put_variant(transaction, variant, profile)
+    v = variant
+    row = (v.name, v.architecture, v.task, v.runtime, v.precision, v.hardware, v.max_batch, v.artifact, v.state)
+    if await session.fetch_value(str, _PUT_VARIANT, *row, v.reason, v.partitions) is None:
+        raise StoreConflict(f"variant {v.name} belongs to another architecture or task")
+    if profile is not None:
+        await put_profile(session, profile)
+    return None
+
+
+async def set_variant_state(session: Session, variant: str, state: VariantState, reason: str = "") -> None:
+    """Note how far the registration came; `reason` says why it was refused.
+
+    Raises:
+        StoreConflict: there is no such variant, it is to be ready but has no profile, or refused without a reason.
+    """
+    if not await session.execute(_SET_VARIANT_STATE, variant, state, reason):
+        raise StoreConflict(f"there is no variant {variant}")
+
+
+async def get_variant(session: Session, name: str) -> Variant | None:
+    """The variant of this name, if it exists."""
+    return await session.fetch_one(Variant, _LIST_VARIANTS, None, None, None, name)
+
+
+async def list_variants(
+    session: Session, *, task: str | None = None, architecture: str | None = None, state: VariantState | None = None
+) -> list[Variant]:
+    """All variants by name, or those of a task, an architecture, a state."""
+    return await session.fetch(Variant, _LIST_VARIANTS, task, architecture, state, None)
+
+
+async def delete_variant(session: Session, name: str) -> bool:
+    """Delete a variant with its profile and instances; False if there is none."""
+    return await session.execute(_DELETE_VARIANT, name) > 0
+
+
+async def put_profile(session: Session, profile: Profile) -> None:
+    """Note what was measured of a variant; it replaces an earlier measurement.
+
+    Raises:
+        StoreConflict: there is no such variant, or a value is out of its range.
+    """
+    p = profile
+    row = (p.variant, p.device, p.threads, p.load_s, p.memory_bytes, p.accuracy, p.accuracy_source, p.samples)
+    await session.execute(_PUT_PROFILE, *row, p.latency, p.intercept_s, p.slope_s, p.fit_error)
+
+
+async def get_profile(session: Session, variant: str) -> Profile | None:
+    """The profile of a variant, if it was measured."""
+    return await session.fetch_one(Profile, _LIST_PROFILES, None, None, variant, None)
+
+
+async def list_profiles(
+    session: Session, *, task: str | None = None, architecture: str | None = None, state: VariantState | None = None
+) -> list[Profile]:
+    """All profiles by variant, or those of a task, an architecture, or of variants in a state."""
+    return await session.fetch(Profile, _LIST_PROFILES, task, architecture, None, state)

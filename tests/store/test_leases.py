@@ -1,0 +1,130 @@
+"""A partition has one owner at any time, whoever races for it; the fencing epoch tells owners apart."""
+
+import asyncio
+
+import pytest
+
+from schemas.records import InstanceRow
+from schemas.status import InstanceState
+from store import placement
+from store.errors import StoreConflict
+from store.pool import Pool, open_pool
+from tests.store_rows import a_worker, an_instance, register
+
+VARIANT = "mlp.onnx-fp32.cpu"
+LONG_S = 60.0
+
+
+async def two_workers(pool: Pool) -> tuple[int, int]:
+    await register(pool, VARIANT)
+    first = await placement.register_worker(pool, a_worker("cpu-0"))
+    return first, await placement.register_worker(pool, a_worker("cpu-1"))
+
+
+async def take(pool: Pool, worker: str, epoch: int, ttl_s: float = LONG_S, *partitions: int) -> dict[int, int]:
+    leases = await placement.acquire_leases(pool, worker, epoch, VARIANT, partitions or range(4), ttl_s)
+    return {lease.partition: lease.epoch for lease in leases}
+
+
+async def test_two_racing_owners_never_share_a_partition(database: str, store_pool: Pool) -> None:
+    await two_workers(store_pool)
+    async with open_pool(database, min_size=4, max_size=4) as one, open_pool(database, min_size=4, max_size=4) as two:
+        for _ in range(20):
+            await store_pool.execute("UPDATE leases SET worker = NULL")
+            orders = [(one, "cpu-0", range(4)), (two, "cpu-1", (3, 2, 1, 0))] * 4
+            async with asyncio.TaskGroup() as tasks:
+                racers = [
+                    (worker, tasks.create_task(placement.acquire_leases(pool, worker, 1, VARIANT, order, LONG_S)))
+                    for pool, worker, order in orders
+                ]
+            won = {(lease.partition, worker) for worker, racer in racers for lease in racer.result()}
+            assert sorted(partition for partition, _ in won) == [0, 1, 2, 3]
+            assert {(lease.partition, lease.worker) for lease in await placement.list_leases(store_pool)} == won
+
+
+async def test_racing_for_an_expired_lease_has_one_winner_and_a_new_epoch(database: str, store_pool: Pool) -> None:
+    await two_workers(store_pool)
+    await placement.register_worker(store_pool, a_worker("cpu-2"))
+    assert await take(store_pool, "cpu-0", 1, 0.0) == dict.fromkeys(range(4), 1)
+    async with open_pool(database, min_size=2) as other, asyncio.TaskGroup() as tasks:
+        racers = [tasks.create_task(take(other, worker, 1)) for worker in ("cpu-1", "cpu-2")]
+    first, second = (racer.result() for racer in racers)
+    assert first | second == dict.fromkeys(range(4), 2)
+    assert not first.keys() & second.keys()
+
+
+async def test_a_live_lease_is_not_taken_and_renewing_keeps_it(store_pool: Pool) -> None:
+    first, second = await two_workers(store_pool)
+    await take(store_pool, "cpu-0", first, LONG_S, 0, 1)
+    assert await take(store_pool, "cpu-1", second) == {2: 1, 3: 1}
+    held = await placement.renew_leases(store_pool, "cpu-0", first, LONG_S)
+    assert [(lease.partition, lease.epoch) for lease in held] == [(0, 1), (1, 1)]
+
+
+async def test_acquiring_again_keeps_the_epoch(store_pool: Pool) -> None:
+    first, _ = await two_workers(store_pool)
+    assert await take(store_pool, "cpu-0", first) == await take(store_pool, "cpu-0", first)
+
+
+async def test_who_lost_a_lease_learns_it_when_renewing(store_pool: Pool) -> None:
+    first, second = await two_workers(store_pool)
+    await take(store_pool, "cpu-0", first, 0.0, 0, 1)
+    assert await take(store_pool, "cpu-1", second, LONG_S, 1) == {1: 2}
+    held = await placement.renew_leases(store_pool, "cpu-0", first, LONG_S)
+    assert [lease.partition for lease in held] == [0]
+
+
+async def test_a_restarted_worker_takes_its_own_back_at_once_and_fences_off_its_former_self(store_pool: Pool) -> None:
+    first, _ = await two_workers(store_pool)
+    await take(store_pool, "cpu-0", first)
+    again = await placement.register_worker(store_pool, a_worker("cpu-0"))
+    assert again == first + 1
+    assert not await placement.heartbeat(store_pool, "cpu-0", first)
+    assert await take(store_pool, "cpu-0", again) == dict.fromkeys(range(4), 2)
+    assert await take(store_pool, "cpu-0", first) == {}
+    assert await placement.renew_leases(store_pool, "cpu-0", first, LONG_S) == []
+    assert await placement.release_leases(store_pool, "cpu-0", first, VARIANT) == 0
+
+
+async def test_released_partitions_are_free_and_their_epochs_grow_on(store_pool: Pool) -> None:
+    first, second = await two_workers(store_pool)
+    await take(store_pool, "cpu-0", first)
+    assert await placement.release_leases(store_pool, "cpu-0", first, VARIANT, [1]) == 1
+    assert [lease.partition for lease in await placement.list_leases(store_pool)] == [0, 2, 3]
+    assert await placement.renew_leases(store_pool, "cpu-0", first, LONG_S) != []
+    assert await take(store_pool, "cpu-1", second) == {1: 2}
+    assert await placement.retire_worker(store_pool, "cpu-0", first)
+    assert await take(store_pool, "cpu-1", second) == {0: 2, 1: 2, 2: 2, 3: 2}
+
+
+async def test_liveness_is_the_databases_word(store_pool: Pool) -> None:
+    first, _ = await two_workers(store_pool)
+    await store_pool.execute("UPDATE workers SET heartbeat_at = now() - interval '6 s' WHERE name = 'cpu-0'")
+    assert [(w.name, w.alive) for w in await placement.list_workers(store_pool)] == [("cpu-0", False), ("cpu-1", True)]
+    assert await placement.heartbeat(store_pool, "cpu-0", first)
+    assert all(worker.alive for worker in await placement.list_workers(store_pool))
+    assert await placement.retire_worker(store_pool, "cpu-0", first)
+    assert [worker.name for worker in await placement.list_workers(store_pool)] == ["cpu-1"]
+    assert not await placement.heartbeat(store_pool, "cpu-0", first)
+
+
+async def test_instances_come_back_and_reports_do_not_change_the_wish(store_pool: Pool) -> None:
+    await two_workers(store_pool)
+    await placement.put_instances(store_pool, [an_instance()])
+    assert await placement.report_instance_state(store_pool, "cpu-0", VARIANT, InstanceState.ACTIVE)
+    await placement.put_instances(store_pool, [an_instance(partitions=(2, 3))])
+    [row] = await placement.list_instances(store_pool, worker="cpu-0")
+    assert (row.partitions, row.state, row.reason) == ((2, 3), InstanceState.ACTIVE, "for a test")
+    assert await placement.report_instance_state(store_pool, "cpu-0", VARIANT, InstanceState.INACTIVE, "no memory")
+    [row] = await placement.list_instances(store_pool)
+    assert (row.state, row.reason) == (InstanceState.INACTIVE, "no memory")
+    assert await placement.list_instances(store_pool, worker="cpu-1") == []
+    assert await placement.delete_instance(store_pool, VARIANT, "cpu-0")
+    assert not await placement.report_instance_state(store_pool, "cpu-0", VARIANT, InstanceState.ACTIVE)
+
+
+@pytest.mark.parametrize("row", [an_instance(worker="nobody"), an_instance(variant="a.onnx-fp32.cpu")], ids=str)
+async def test_an_instance_of_what_is_not_there_is_refused(store_pool: Pool, row: InstanceRow) -> None:
+    await two_workers(store_pool)
+    with pytest.raises(StoreConflict):
+        await placement.put_instances(store_pool, [row])

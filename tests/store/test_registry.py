@@ -1,0 +1,124 @@
+"""What is registered comes back as it was put, and the tables keep the rules."""
+
+import msgspec
+import pytest
+
+from schemas.records import Profile, VariantState
+from store import registry
+from store.catalog import load_catalog
+from store.errors import StoreConflict
+from store.pool import Pool
+from tests.store_rows import OUTPUT, a_profile, a_task, a_variant, an_architecture, register
+
+
+async def test_comes_back_as_it_was_put(store_pool: Pool) -> None:
+    await register(store_pool, "mlp.onnx-fp32.cpu", "mlp.onnx-int8.cpu")
+    catalog = await load_catalog(store_pool)
+    assert msgspec.structs.replace(catalog.tasks["digits"], created_at=None) == a_task()
+    assert msgspec.structs.replace(catalog.architectures["mlp"], created_at=None) == an_architecture()
+    assert msgspec.structs.replace(catalog.variants["mlp.onnx-fp32.cpu"], created_at=None) == a_variant()
+    assert msgspec.structs.replace(catalog.profiles["mlp.onnx-fp32.cpu"], created_at=None) == a_profile()
+    assert list(catalog.profiles) == ["mlp.onnx-fp32.cpu", "mlp.onnx-int8.cpu"]
+    assert catalog.tasks["digits"].created_at is not None
+
+
+async def test_putting_the_same_again_changes_nothing(store_pool: Pool) -> None:
+    await register(store_pool, "mlp.onnx-fp32.cpu")
+    before = await load_catalog(store_pool)
+    await put_all_again(store_pool)
+    after = await load_catalog(store_pool)
+    assert after.tasks == before.tasks
+    assert after.architectures == before.architectures
+    assert after.variants == before.variants
+
+
+async def put_all_again(pool: Pool) -> None:
+    await register(pool, "mlp.onnx-fp32.cpu")
+
+
+async def test_a_task_keeps_its_signature(store_pool: Pool) -> None:
+    await registry.put_task(store_pool, a_task())
+    other = msgspec.structs.replace(a_task(), inputs=(OUTPUT,))
+    with pytest.raises(StoreConflict, match="another signature"):
+        await registry.put_task(store_pool, other)
+
+
+async def test_an_architecture_keeps_its_model(store_pool: Pool) -> None:
+    await registry.put_task(store_pool, a_task())
+    await registry.put_architecture(store_pool, an_architecture())
+    with pytest.raises(StoreConflict, match="another model"):
+        await registry.put_architecture(store_pool, msgspec.structs.replace(an_architecture(), source="cd" * 32))
+
+
+async def test_tasks_and_architectures_share_one_namespace(store_pool: Pool) -> None:
+    await registry.put_task(store_pool, a_task("digits"))
+    with pytest.raises(StoreConflict):
+        await registry.put_architecture(store_pool, an_architecture("digits"))
+    await registry.put_architecture(store_pool, an_architecture("mlp"))
+    with pytest.raises(StoreConflict):
+        await registry.put_task(store_pool, a_task("mlp"))
+    assert [task.name for task in await registry.list_tasks(store_pool)] == ["digits"]
+
+
+async def test_a_ready_variant_has_a_profile(store_pool: Pool) -> None:
+    await registry.put_task(store_pool, a_task())
+    await registry.put_architecture(store_pool, an_architecture())
+    with pytest.raises(StoreConflict, match="without a profile"):
+        await registry.put_variant(store_pool, a_variant(state=VariantState.READY))
+    await registry.put_variant(store_pool, a_variant(state=VariantState.VERIFIED))
+    with pytest.raises(StoreConflict, match="without a profile"):
+        await registry.set_variant_state(store_pool, "mlp.onnx-fp32.cpu", VariantState.READY)
+    await registry.put_profile(store_pool, a_profile())
+    await registry.set_variant_state(store_pool, "mlp.onnx-fp32.cpu", VariantState.READY)
+    with pytest.raises(StoreConflict, match="without a profile"):
+        await store_pool.execute("DELETE FROM profiles")
+    assert list((await load_catalog(store_pool)).variants) == ["mlp.onnx-fp32.cpu"]
+
+
+async def test_only_ready_variants_are_in_the_catalog(store_pool: Pool) -> None:
+    await register(store_pool, "mlp.onnx-fp32.cpu")
+    await registry.set_variant_state(store_pool, "mlp.onnx-fp32.cpu", VariantState.REFUSED, "wrong outputs")
+    catalog = await load_catalog(store_pool)
+    assert (catalog.variants, catalog.profiles) == ({}, {})
+    [variant] = await registry.list_variants(store_pool, task="digits")
+    assert (variant.state, variant.reason) == (VariantState.REFUSED, "wrong outputs")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"accuracy": 1.01}, {"accuracy": -0.1}, {"accuracy": float("nan")}, {"samples": 0}, {"load_s": float("inf")}],
+    ids=str,
+)
+async def test_a_profile_is_within_its_ranges(store_pool: Pool, wrong: dict[str, float]) -> None:
+    await register(store_pool, "mlp.onnx-fp32.cpu")
+    profile: Profile = msgspec.structs.replace(a_profile(), **wrong)
+    with pytest.raises(StoreConflict):
+        await registry.put_profile(store_pool, profile)
+
+
+async def test_a_variant_belongs_to_its_architectures_task(store_pool: Pool) -> None:
+    await register(store_pool, "mlp.onnx-fp32.cpu")
+    await registry.put_task(store_pool, a_task("mnist"))
+    with pytest.raises(StoreConflict):
+        await registry.put_variant(store_pool, a_variant("mlp.onnx-int8.cpu", task="mnist"))
+    with pytest.raises(StoreConflict):
+        await registry.put_variant(store_pool, a_variant("other.onnx-int8.cpu"))
+
+
+async def test_deleting_frees_the_names(store_pool: Pool) -> None:
+    await register(store_pool, "mlp.onnx-fp32.cpu")
+    assert await registry.delete_task(store_pool, "digits")
+    assert not await registry.delete_task(store_pool, "digits")
+    await registry.put_task(store_pool, a_task("mlp"))
+    await registry.put_architecture(store_pool, an_architecture("digits", task="mlp"))
+    assert await registry.delete_architecture(store_pool, "digits")
+    assert await registry.list_architectures(store_pool) == []
+
+
+async def test_partitions_never_become_fewer(store_pool: Pool) -> None:
+    await register(store_pool, "mlp.onnx-fp32.cpu")
+    fewer = msgspec.structs.replace(a_variant(), partitions=2, max_batch=8)
+    await registry.put_variant(store_pool, fewer)
+    variant = await registry.get_variant(store_pool, "mlp.onnx-fp32.cpu")
+    assert variant is not None
+    assert (variant.partitions, variant.max_batch) == (4, 8)
