@@ -1,0 +1,35 @@
+"""The runtimes there are, by name. A new runtime is one file and one line here."""
+
+from typing import Final
+
+from runtimes.onnx import OnnxRuntime
+from runtimes.protocol import Runtime
+from schemas.errors import OperatorError
+from schemas.hardware import Hardware
+
+_RUNTIMES: Final[tuple[Runtime, ...]] = (
+    OnnxRuntime("onnx", {Hardware.CPU: "CPUExecutionProvider", Hardware.CUDA: "CUDAExecutionProvider"}),
+    OnnxRuntime("onnx-tensorrt", {Hardware.CUDA: "TensorrtExecutionProvider"}),
+)
+
+
+def all_runtimes() -> tuple[Runtime, ...]:
+    """Every runtime this version knows, available here or not."""
+    return _RUNTIMES
+
+
+def available_runtimes(hardware: str) -> tuple[str, ...]:
+    """Names of the runtimes that can serve `hardware` in this process."""
+    return tuple(runtime.name for runtime in _RUNTIMES if runtime.availability(hardware).available)
+
+
+def find_runtime(name: str) -> Runtime:
+    """The runtime of this name.
+
+    Raises:
+        OperatorError: there is none; the message names those there are.
+    """
+    for runtime in _RUNTIMES:
+        if runtime.name == name:
+            return runtime
+    raise OperatorError(f"unknown runtime {name!r}; known are {', '.join(r.name for r in _RUNTIMES)}")

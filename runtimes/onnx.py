@@ -1,0 +1,144 @@
+"""ONNX models by onnxruntime, on CPUs, CUDA and TensorRT.
+
+One class, two runtimes: `onnx` is onnxruntime's own kernels on a CPU or a CUDA device, `onnx-tensorrt` hands the graph
+to TensorRT. Rules:
+* A provider that cannot start makes loading fail. onnxruntime by itself only logs that and computes on the CPU, which
+  would serve a GPU's promise at a CPU's speed.
+* Threads never spin while they wait: a worker hosts more sessions than it has cores.
+* BYTES tensors are `bytes` outside and `str` inside onnxruntime; they are converted here.
+"""
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtimes import cuda
+from runtimes.protocol import Availability, LoadOptions, Session, Tensors
+from schemas.errors import OperatorError
+from schemas.hardware import Hardware
+
+_ERRORS_ONLY: Final = 3
+_CPU: Final = "CPUExecutionProvider"
+_CUDA: Final = "CUDAExecutionProvider"
+_TENSORRT: Final = "TensorrtExecutionProvider"
+
+Provider = tuple[str, dict[str, str]]
+
+
+class OnnxRuntime:
+    """Loads ONNX files with onnxruntime; `providers` names the execution provider per hardware type."""
+
+    def __init__(self, name: str, providers: dict[str, str]) -> None:
+        self.name = name
+        self._providers = providers
+
+    def availability(self, hardware: str) -> Availability:
+        """Whether onnxruntime is installed, was built with the provider, and the device is there."""
+        provider = self._providers.get(hardware)
+        if provider is None:
+            return Availability(False, f"runtime {self.name} does not run on {hardware}")
+        try:
+            import onnxruntime
+        except ImportError as error:
+            extra = "cpu" if hardware == Hardware.CPU else "gpu"
+            return Availability(False, f"onnxruntime cannot be imported ({error}): pip install 'infaas[{extra}]'")
+        if provider not in onnxruntime.get_available_providers():
+            return Availability(False, f"this onnxruntime has no {provider}: install the gpu extra instead of cpu")
+        return cuda.availability() if hardware == Hardware.CUDA else Availability(True)
+
+    def load(self, artifact: Path, hardware: str, options: LoadOptions) -> Session:
+        """Read and optimise the graph; blocks.
+
+        Raises:
+            OperatorError: the runtime is not available for `hardware`, or its provider did not start.
+        """
+        available = self.availability(hardware)
+        if not available.available:
+            raise OperatorError(available.reason)
+        import onnxruntime
+
+        wanted = self._providers[hardware]
+        if wanted != _CPU:
+            _find_cuda_libraries()
+        session = onnxruntime.InferenceSession(
+            artifact, _session_options(options), providers=_provider_list(wanted, artifact, options)
+        )
+        if session.get_providers()[0] != wanted:
+            raise OperatorError(f"onnxruntime could not start {wanted}; its own log says which library is missing")
+        return OnnxSession(session)
+
+
+class OnnxSession:
+    """One graph in memory; `infer` may be called by several threads at once."""
+
+    def __init__(self, session: Any) -> None:
+        self._session: Any = session
+        self._inputs = frozenset(node.name for node in session.get_inputs())
+        self._outputs = [node.name for node in session.get_outputs()]
+
+    def infer(self, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
+        """Compute one batch; inputs that the graph does not use are left out."""
+        feed = {name: _to_onnx(array) for name, array in inputs.items() if name in self._inputs}
+        outputs: list[NDArray[Any]] = self._session.run(self._outputs, feed)
+        return {name: _from_onnx(array) for name, array in zip(self._outputs, outputs, strict=True)}
+
+    def close(self) -> None:
+        """Free the session once no thread computes with it any more."""
+        self._session = None
+
+
+def _session_options(options: LoadOptions) -> Any:
+    import onnxruntime
+
+    chosen = onnxruntime.SessionOptions()
+    chosen.intra_op_num_threads = options.threads
+    chosen.inter_op_num_threads = 1
+    chosen.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    chosen.log_severity_level = _ERRORS_ONLY
+    chosen.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return chosen
+
+
+def _provider_list(wanted: str, artifact: Path, options: LoadOptions) -> list[Provider]:
+    """The wanted provider first; after an accelerator the ones that take the operators it does not know."""
+    if wanted == _CPU:
+        return [(_CPU, {})]
+    on_cuda: list[Provider] = [(_CUDA, {"arena_extend_strategy": "kSameAsRequested"}), (_CPU, {})]
+    return [(_TENSORRT, _tensorrt_options(artifact, options)), *on_cuda] if wanted == _TENSORRT else on_cuda
+
+
+def _tensorrt_options(artifact: Path, options: LoadOptions) -> dict[str, str]:
+    """Engines are kept beside the artifact: building one takes minutes, loading one takes seconds."""
+    return {
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": str(artifact.parent / "tensorrt"),
+        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_path": str(artifact.parent / "tensorrt"),
+        "trt_engine_cache_prefix": f"{artifact.name[:16]}-{options.precision}-b{options.max_batch}",
+        "trt_fp16_enable": "1" if options.precision == "fp16" else "0",
+    }
+
+
+def _find_cuda_libraries() -> None:
+    """Let onnxruntime find CUDA and cuDNN in the `nvidia-*` wheels, which are on no library path."""
+    import onnxruntime
+
+    preload = getattr(onnxruntime, "preload_dlls", None)
+    if preload is not None:
+        preload()
+
+
+def _to_onnx(array: NDArray[Any]) -> NDArray[Any]:
+    if array.dtype.kind != "O":
+        return array
+    text = [item.decode() if isinstance(item, bytes) else item for item in array.ravel().tolist()]
+    return np.array(text, dtype=object).reshape(array.shape)
+
+
+def _from_onnx(array: NDArray[Any]) -> NDArray[Any]:
+    if array.dtype.kind != "O":
+        return array
+    raw = [item.encode() if isinstance(item, str) else item for item in array.ravel().tolist()]
+    return np.array(raw, dtype=object).reshape(array.shape)

@@ -1,0 +1,108 @@
+"""The onnx runtime on real models: results, threads, and what it says when it cannot run."""
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from runtimes import cuda
+from runtimes.catalog import all_runtimes, available_runtimes, find_runtime
+from runtimes.protocol import LoadOptions
+from schemas.errors import OperatorError
+
+FP32 = LoadOptions(precision="fp32")
+
+
+@pytest.fixture
+def doubler(tmp_path: Path) -> Path:
+    """y = x + x, with an input `unused` that the graph does not read."""
+    node = helper.make_node("Add", ["x", "x"], ["y"])
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3]) for name in "xy")
+    model = helper.make_model(
+        helper.make_graph([node], "doubler", [x], [y]), opset_imports=[helper.make_opsetid("", 17)], ir_version=9
+    )
+    path = tmp_path / "doubler.onnx"
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture
+def echo(tmp_path: Path) -> Path:
+    """Text in, the same text out."""
+    node = helper.make_node("Identity", ["text"], ["same"])
+    text, same = (helper.make_tensor_value_info(name, TensorProto.STRING, ["batch"]) for name in ("text", "same"))
+    model = helper.make_model(
+        helper.make_graph([node], "echo", [text], [same]), opset_imports=[helper.make_opsetid("", 17)], ir_version=9
+    )
+    path = tmp_path / "echo.onnx"
+    onnx.save(model, path)
+    return path
+
+
+def test_computes_batches_of_any_size(doubler: Path) -> None:
+    session = find_runtime("onnx").load(doubler, "cpu", FP32)
+    for batch in (1, 7):
+        x = np.random.default_rng(0).random((batch, 3), dtype=np.float32)
+        assert np.array_equal(session.infer({"x": x})["y"], x + x)
+
+
+def test_leaves_out_inputs_the_graph_does_not_have(doubler: Path) -> None:
+    session = find_runtime("onnx").load(doubler, "cpu", FP32)
+    x = np.ones((1, 3), np.float32)
+    assert set(session.infer({"x": x, "unused": x})) == {"y"}
+
+
+def test_several_threads_share_a_session(doubler: Path) -> None:
+    session = find_runtime("onnx").load(doubler, "cpu", FP32)
+
+    def compute(value: int) -> float:
+        return float(session.infer({"x": np.full((4, 3), value, np.float32)})["y"].sum())
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(compute, range(200))) == [24.0 * value for value in range(200)]
+
+
+def test_bytes_tensors_are_bytes_outside(echo: Path) -> None:
+    session = find_runtime("onnx").load(echo, "cpu", FP32)
+    text = np.array(["größer".encode(), b"", b"x"], dtype=object)
+    assert session.infer({"text": text})["same"].tolist() == text.tolist()
+
+
+def test_a_broken_file_does_not_load(tmp_path: Path) -> None:
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(b"not a graph")
+    with pytest.raises(Exception, match="INVALID_PROTOBUF"):
+        find_runtime("onnx").load(path, "cpu", FP32)
+
+
+def test_every_runtime_says_what_is_missing() -> None:
+    for runtime in all_runtimes():
+        for hardware in ("cpu", "cuda", "neuron"):
+            answer = runtime.availability(hardware)
+            assert answer.available or answer.reason, (runtime.name, hardware)
+
+
+def test_onnx_runs_on_the_cpu_here() -> None:
+    assert "onnx" in available_runtimes("cpu")
+
+
+@pytest.mark.skipif(cuda.availability().available, reason="this machine has a CUDA device")
+def test_cuda_without_a_device_is_refused_and_not_computed_on_the_cpu(doubler: Path) -> None:
+    with pytest.raises(OperatorError, match=r"CUDAExecutionProvider|CUDA driver"):
+        find_runtime("onnx").load(doubler, "cuda", FP32)
+
+
+def test_a_missing_package_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    answer = find_runtime("onnx").availability("cpu")
+    assert not answer.available
+    assert "infaas[cpu]" in answer.reason
+
+
+def test_an_unknown_runtime_is_named_with_the_known_ones() -> None:
+    with pytest.raises(OperatorError, match=r"unknown runtime 'caffe'; known are onnx"):
+        find_runtime("caffe")

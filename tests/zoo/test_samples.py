@@ -1,0 +1,62 @@
+"""The zoo's labelled data: shapes as the models want them, and no input on both sides of the split."""
+
+import numpy as np
+import pytest
+
+from runtimes.catalog import find_runtime
+from runtimes.protocol import LoadOptions
+from schemas.errors import OperatorError
+from zoo import samples
+
+SHAPES = {"sentiment": (3946, 48), "mnist": (1500, 1, 28, 28), "digits": (540, 1, 8, 8)}
+
+
+@pytest.mark.parametrize("task", samples.TASKS)
+def test_labelled_inputs_have_the_shape_and_number_documented(task: str) -> None:
+    inputs, labels = samples.labelled(task)
+    assert labels.shape == SHAPES[task][:1]
+    assert {array.shape for array in inputs.values()} == {SHAPES[task]}
+
+
+@pytest.mark.parametrize("task", samples.TASKS)
+def test_calibration_shares_no_row_with_the_held_out_part(task: str) -> None:
+    data = samples._load(task)  # pyright: ignore[reportPrivateUsage]
+    everything = samples._inputs(task, data, np.arange(len(data["y"])))  # pyright: ignore[reportPrivateUsage]
+    first = next(iter(everything.values())).reshape(len(data["y"]), -1)
+    training = {row.tobytes() for row in first[~data["te"]]}
+    calibration = next(iter(samples.calibration(task, 64).values())).reshape(64, -1)
+    assert all(row.tobytes() in training for row in calibration)
+
+
+def test_calibration_is_the_same_at_each_call() -> None:
+    again = samples.calibration("mnist", 8)["input"]
+    assert np.array_equal(samples.calibration("mnist", 8)["input"], again)
+
+
+def test_long_texts_keep_their_closing_token() -> None:
+    inputs, _ = samples.labelled("sentiment")
+    ids, mask = inputs["input_ids"], inputs["attention_mask"]
+    last = ids[np.arange(len(ids)), mask.sum(axis=1) - 1]
+    assert set(last.tolist()) == {102}
+
+
+def test_a_task_that_is_not_there_is_named() -> None:
+    with pytest.raises(OperatorError, match="no task 'speech'"):
+        samples.labelled("speech")
+
+
+@pytest.mark.parametrize(
+    ("task", "file", "accuracy"),
+    [
+        ("sentiment", "sent_fasttext", 0.739),
+        ("sentiment", "sent_textcnn", 0.822),
+        ("mnist", "mnist_linear", 0.902),
+        ("mnist", "mnist_cnn_m", 0.984),
+        ("digits", "digits_cnn", 0.993),
+    ],
+)
+def test_the_shipped_models_reach_their_accuracy(task: str, file: str, accuracy: float) -> None:
+    session = find_runtime("onnx").load(samples.DATA / f"{file}.onnx", "cpu", LoadOptions(precision="fp32"))
+    inputs, labels = samples.labelled(task)
+    hits = session.infer(inputs)["logits"].argmax(axis=1) == labels
+    assert hits.mean() == pytest.approx(accuracy, abs=0.002)
