@@ -1,0 +1,164 @@
+"""Builds every aiokafka object, so that security, timeouts and defaults are decided in one place.
+
+Rejected: handing option dicts around. What differs between producers, consumers and admin clients is visible here.
+"""
+
+import asyncio
+import ssl
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypedDict
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.abc import AbstractTokenProvider
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from broker.settings import Compression, KafkaSettings, SaslMechanism, SecurityProtocol
+from schemas.errors import OperatorError
+
+RETRY_BACKOFF_MS = 100
+
+
+class ClientOptions(TypedDict, total=False):
+    """What all aiokafka clients take alike."""
+
+    bootstrap_servers: str
+    client_id: str
+    request_timeout_ms: int
+    retry_backoff_ms: int
+    security_protocol: str
+    ssl_context: ssl.SSLContext | None
+    sasl_mechanism: str
+    sasl_plain_username: str | None
+    sasl_plain_password: str | None
+    sasl_oauth_token_provider: AbstractTokenProvider | None
+
+
+def client_options(settings: KafkaSettings, client_id: str) -> ClientOptions:
+    """The options of one client.
+
+    Raises:
+        OperatorError: a certificate or key cannot be read.
+    """
+    password = settings.sasl_password
+    oauth = settings.sasl_mechanism is SaslMechanism.OAUTHBEARER and "SASL" in settings.security_protocol
+    return ClientOptions(
+        bootstrap_servers=settings.bootstrap,
+        client_id=client_id,
+        request_timeout_ms=settings.request_timeout_ms,
+        retry_backoff_ms=RETRY_BACKOFF_MS,
+        security_protocol=settings.security_protocol.value,
+        ssl_context=_ssl_context(settings),
+        sasl_mechanism=settings.sasl_mechanism.value,
+        sasl_plain_username=settings.sasl_username,
+        sasl_plain_password=password.get_secret_value() if password else None,
+        sasl_oauth_token_provider=Token(settings) if oauth else None,
+    )
+
+
+def new_producer(settings: KafkaSettings, client_id: str, *, idempotent: bool) -> AIOKafkaProducer:
+    """A producer whose records count when all replicas have them; not started."""
+    compression = None if settings.compression is Compression.NONE else settings.compression.value
+    return AIOKafkaProducer(
+        **client_options(settings, client_id),
+        acks="all",
+        enable_idempotence=idempotent,
+        linger_ms=0,
+        # A batch holds what arrives while the one before is under way. 16 KiB, the default, is some 25 queries, and
+        # stalls the sender at each; a batch must hold the largest record too.
+        max_batch_size=256 * 1024,
+        max_request_size=settings.max_record_bytes,
+        compression_type=compression,
+    )
+
+
+def new_consumer(settings: KafkaSettings, client_id: str, **options: Any) -> AIOKafkaConsumer:
+    """A consumer; not started. `options` are aiokafka's."""
+    return AIOKafkaConsumer(
+        **client_options(settings, client_id),
+        enable_auto_commit=False,
+        fetch_max_wait_ms=settings.fetch_max_wait_ms,
+        check_crcs=False,  # TCP and the disk have theirs; this costs as much as parsing the record
+        max_partition_fetch_bytes=max(1024 * 1024, settings.max_record_bytes),
+        **options,
+    )
+
+
+@asynccontextmanager
+async def open_admin(settings: KafkaSettings, client_id: str = "infaas-admin") -> AsyncGenerator[AIOKafkaAdminClient]:
+    """A started admin client.
+
+    Raises:
+        OperatorError: Kafka cannot be reached.
+    """
+    admin = AIOKafkaAdminClient(**client_options(settings, client_id))
+    try:
+        await reach(settings, admin.start())
+        yield admin
+    finally:
+        await admin.close()
+
+
+async def reach(settings: KafkaSettings, start: Any) -> None:
+    """Await the start of a client.
+
+    Raises:
+        OperatorError: Kafka did not answer within the request timeout, or refused us.
+    """
+    try:
+        async with asyncio.timeout(settings.request_timeout_ms / 1000):
+            await start
+    except (KafkaError, TimeoutError, OSError) as error:
+        raise OperatorError(
+            f"cannot reach Kafka at {settings.bootstrap} ({type(error).__name__}: {error}); "
+            "is it running, and do INFAAS_KAFKA and INFAAS_KAFKA_SECURITY_PROTOCOL fit it?"
+        ) from error
+
+
+async def ping(settings: KafkaSettings) -> int:
+    """Number of brokers in the cluster.
+
+    Raises:
+        OperatorError: Kafka cannot be reached.
+    """
+    async with open_admin(settings, "infaas-check") as admin:
+        cluster = await admin.describe_cluster()
+        return len(cluster["brokers"])
+
+
+class Token(AbstractTokenProvider):
+    """The OAUTHBEARER token: fixed, or read again from its file each time a connection authenticates."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._fixed = settings.sasl_token
+        self._file = settings.sasl_token_file
+
+    async def token(self) -> str:
+        """The token to authenticate with now."""
+        if self._file is None:
+            return self._fixed.get_secret_value() if self._fixed else ""
+        return (await asyncio.to_thread(self._file.read_text)).strip()
+
+
+def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext | None:
+    if settings.security_protocol not in (SecurityProtocol.SSL, SecurityProtocol.SASL_SSL):
+        return None
+    try:
+        context = ssl.create_default_context(cafile=settings.tls_ca)
+        context.check_hostname = settings.tls_check_hostname
+        if settings.tls_certificate is not None:
+            secret = settings.tls_key_password
+            # An empty password rather than None: OpenSSL would ask for it on the terminal.
+            context.load_cert_chain(
+                settings.tls_certificate, settings.tls_key, secret.get_secret_value() if secret else ""
+            )
+    except (OSError, ssl.SSLError) as error:
+        names = [str(path) for path in _pem_files(settings)]
+        raise OperatorError(f"cannot use the TLS files {', '.join(names)}: {error}") from error
+    return context
+
+
+def _pem_files(settings: KafkaSettings) -> list[Path]:
+    return [path for path in (settings.tls_ca, settings.tls_certificate, settings.tls_key) if path is not None]

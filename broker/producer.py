@@ -1,0 +1,247 @@
+"""Sends records: idempotent, acknowledged by all replicas, bounded in flight.
+
+Rules.
+* `send` returns when the record is in the send buffer, so records of one caller to one partition keep their order. The
+  future it returns is the broker's acknowledgement, or the KafkaError that kept the record out.
+* A record for a topic this producer does not know waits aside, for a bounded time, until the topic's metadata is here:
+  neither its caller nor records for other topics wait for a topic that may not exist. One found missing is remembered
+  for a moment and refused at once.
+* A broker that cannot give out producer ids (the embedded one) is written to without idempotence: a record whose
+  acknowledgement was lost with its connection may then be there twice.
+
+Hot: called twice a query by the selector. `bench/` compares it with a bare aiokafka producer.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Final, NamedTuple, Self, TypeAlias
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, ProducerClosed, UnknownError, UnknownTopicOrPartitionError
+from aiokafka.structs import RecordMetadata
+
+from broker.client import new_producer, reach
+from broker.settings import KafkaSettings
+from schemas.headers import RawHeaders
+
+log = logging.getLogger(__name__)
+
+Ack: TypeAlias = RecordMetadata
+"""Where a record was written: `topic`, `partition`, `offset`."""
+
+LEARN_S: Final = 3.0
+"""How long a record waits for the metadata of its topic."""
+MISSING_FOR_S: Final = 2.0
+_NO_HEADERS: Final[RawHeaders] = []
+
+
+class _Parked(NamedTuple):
+    """A record whose topic is not known yet."""
+
+    acknowledged: asyncio.Future[Ack]
+    value: bytes | None
+    key: bytes | None
+    headers: RawHeaders
+    partition: int | None
+
+
+class Producer:
+    """Async context manager; used by any number of tasks of one event loop."""
+
+    def __init__(self, settings: KafkaSettings, client_id: str, *, max_in_flight: int = 5000) -> None:
+        self._settings = settings
+        self._client_id = client_id
+        self._max_in_flight = max_in_flight
+        self._producer = new_producer(settings, client_id, idempotent=True)
+        self._in_flight = 0
+        self._room = asyncio.Event()
+        self._room.set()
+        self._known: set[str] = set()
+        self._missing: dict[str, float] = {}
+        self._parked: dict[str, deque[_Parked]] = {}
+        self._tasks = asyncio.TaskGroup()
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def in_flight(self) -> int:
+        """Records not yet acknowledged."""
+        return self._in_flight
+
+    async def __aenter__(self) -> Self:
+        await reach(self._settings, self._start())
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Waits for what is in flight; each record is acknowledged or fails within the request timeout."""
+        try:
+            await self._tasks.__aexit__(None, None, None)
+        finally:
+            await self._producer.stop()
+
+    async def learn(self, topics: Iterable[str]) -> None:
+        """Fetch the metadata of topics before the first record is sent to them; those that do not exist are skipped."""
+        unknown = {topic for topic in topics if topic not in self._known}
+        client = self._producer.client
+        for topic in unknown:
+            client.add_topic(topic)
+        for topic in unknown:
+            try:
+                await self._learn(topic)
+            except (KafkaError, TimeoutError):
+                log.warning("topic %s does not exist yet", topic)
+
+    async def send(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        key: bytes | None = None,
+        headers: RawHeaders = _NO_HEADERS,
+        partition: int | None = None,
+    ) -> asyncio.Future[Ack]:
+        """Put a record into the send buffer; waits while `max_in_flight` records are not acknowledged.
+
+        Returns:
+            The acknowledgement to come. It fails with a KafkaError when the record is too large, its topic or partition
+            does not exist, or the broker has not acknowledged it within the request timeout. Cancelling it does not
+            take the record back.
+        """
+        while self._in_flight >= self._max_in_flight:
+            self._room.clear()
+            await self._room.wait()
+        # The topic may be known and gone again: aiokafka would wait for it here, in its own `send`.
+        if topic not in self._known or self._producer.client.cluster.partitions_for_topic(topic) is None:
+            future = self._park(topic, value, key, headers, partition)
+        else:
+            future = await self._buffer(topic, value, key, headers, partition)
+        self._in_flight += 1
+        future.add_done_callback(self._on_done)
+        return future
+
+    async def send_and_wait(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        key: bytes | None = None,
+        headers: RawHeaders = _NO_HEADERS,
+        partition: int | None = None,
+    ) -> Ack:
+        """Send, and wait for the acknowledgement.
+
+        Raises:
+            KafkaError: as the future of `send`.
+        """
+        return await (await self.send(topic, value, key=key, headers=headers, partition=partition))
+
+    def _on_done(self, _future: asyncio.Future[Ack]) -> None:
+        self._in_flight -= 1
+        if not self._room.is_set():
+            self._room.set()
+
+    async def _buffer(
+        self, topic: str, value: bytes | None, key: bytes | None, headers: RawHeaders, partition: int | None
+    ) -> asyncio.Future[Ack]:
+        """What aiokafka's `send` raises comes through the future: a caller has one place to look."""
+        try:
+            return await self._producer.send(topic, value, key, partition, None, headers)
+        except KafkaError as error:
+            return self._failed(error)
+        except AssertionError:
+            if value is None and key is None:
+                raise
+            return self._failed(UnknownTopicOrPartitionError(f"{topic} has no partition {partition}"))
+
+    def _failed(self, error: KafkaError) -> asyncio.Future[Ack]:
+        future: asyncio.Future[Ack] = self._loop.create_future()
+        future.set_exception(error)
+        return future
+
+    # -- starting ------------------------------------------------------------------------------------------------------
+
+    async def _start(self) -> None:
+        try:
+            await self._producer.start()
+        except UnknownError:
+            log.info("this broker gives out no producer ids: writing without idempotence")
+            await self._replace(new_producer(self._settings, self._client_id, idempotent=False))
+        except BaseException:
+            await self._producer.stop()
+            raise
+
+    async def _replace(self, producer: AIOKafkaProducer) -> None:
+        await self._producer.stop()
+        self._producer = producer
+        await producer.start()
+
+    # -- topics not known yet ------------------------------------------------------------------------------------------
+
+    def _park(
+        self, topic: str, value: bytes | None, key: bytes | None, headers: RawHeaders, partition: int | None
+    ) -> asyncio.Future[Ack]:
+        if self._missing.get(topic, 0.0) > self._loop.time():
+            return self._failed(UnknownTopicOrPartitionError(topic))
+        record = _Parked(self._loop.create_future(), value, key, headers, partition)
+        waiting = self._parked.get(topic)
+        if waiting is None:
+            waiting = self._parked[topic] = deque()
+            self._known.discard(topic)
+            self._tasks.create_task(self._unpark(topic, waiting), name=f"learn {topic}")
+        waiting.append(record)
+        return record.acknowledged
+
+    async def _unpark(self, topic: str, waiting: deque[_Parked]) -> None:
+        """Send what waits for `topic`, in order, when its metadata is here; fail it if it does not come."""
+        problem: KafkaError = ProducerClosed()
+        try:
+            await self._learn(topic, make_known=False)
+            while waiting:
+                record = waiting[0]
+                sent = await self._buffer(topic, record.value, record.key, record.headers, record.partition)
+                sent.add_done_callback(_copy_to(record.acknowledged))
+                waiting.popleft()
+            self._known.add(topic)
+        except (KafkaError, TimeoutError):
+            problem = UnknownTopicOrPartitionError(topic)
+            self._note_missing(topic)
+        finally:
+            del self._parked[topic]
+            for record in waiting:
+                if not record.acknowledged.done():
+                    record.acknowledged.set_exception(problem)
+
+    async def _learn(self, topic: str, *, make_known: bool = True) -> None:
+        # Topics that were not added may be known all the same, from a listing of all, and be forgotten at its next one.
+        self._producer.client.add_topic(topic)
+        async with asyncio.timeout(LEARN_S):
+            await self._producer.partitions_for(topic)
+        if make_known:
+            self._known.add(topic)
+
+    def _note_missing(self, topic: str) -> None:
+        now = self._loop.time()
+        self._missing = {name: until for name, until in self._missing.items() if until > now}
+        self._missing[topic] = now + MISSING_FOR_S
+        tracked = self._known | self._parked.keys()
+        tracked.discard(topic)
+        if tracked:  # an empty set would mean all topics there are
+            self._producer.client.set_topics(tracked)
+
+
+def _copy_to(target: asyncio.Future[Ack]) -> Callable[[asyncio.Future[Ack]], None]:
+    def copy(source: asyncio.Future[Ack]) -> None:
+        if target.done() or source.cancelled():
+            return
+        error = source.exception()
+        if error is None:
+            target.set_result(source.result())
+        else:
+            target.set_exception(error)
+
+    return copy

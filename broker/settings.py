@@ -1,0 +1,132 @@
+"""How to reach Kafka: one settings object for every producer, consumer and admin client.
+
+Read from `INFAAS_KAFKA` (the address) and `INFAAS_KAFKA_*` (the rest). What is wrong is said as an `OperatorError` that
+names the variable, whether a value has the wrong type or two of them contradict each other. Secrets are `SecretStr`:
+no repr, log line or error message shows them.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final, Self
+
+from pydantic import Field, ModelWrapValidatorHandler, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from schemas.errors import OperatorError
+
+ENV: Final = "INFAAS_KAFKA"
+PREFIX: Final = "INFAAS_KAFKA_"
+
+
+class SecurityProtocol(StrEnum):
+    """How a connection is encrypted and authenticated, in Kafka's words."""
+
+    PLAINTEXT = "PLAINTEXT"
+    SSL = "SSL"
+    SASL_PLAINTEXT = "SASL_PLAINTEXT"
+    SASL_SSL = "SASL_SSL"
+
+
+class SaslMechanism(StrEnum):
+    """How a client says who it is, in Kafka's words."""
+
+    PLAIN = "PLAIN"
+    SCRAM_SHA_256 = "SCRAM-SHA-256"
+    SCRAM_SHA_512 = "SCRAM-SHA-512"
+    OAUTHBEARER = "OAUTHBEARER"
+
+
+class Compression(StrEnum):
+    """Of the record batches that are produced."""
+
+    NONE = "none"
+    GZIP = "gzip"
+    LZ4 = "lz4"
+    ZSTD = "zstd"
+
+
+class KafkaSettings(BaseSettings):
+    """Where Kafka is, how to speak to it, and how topics are made there.
+
+    Raises:
+        OperatorError: a value is not allowed; the message names the variable and what to write instead.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", populate_by_name=True)
+
+    bootstrap: str = Field(default="127.0.0.1:9092", validation_alias=ENV)
+    """`host:port`, several of them joined by commas."""
+    security_protocol: SecurityProtocol = SecurityProtocol.PLAINTEXT
+    sasl_mechanism: SaslMechanism = SaslMechanism.PLAIN
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+    sasl_token: SecretStr | None = None
+    """OAUTHBEARER: a token that does not expire while the process lives."""
+    sasl_token_file: Path | None = None
+    """OAUTHBEARER: a file that something else keeps fresh; read again at each authentication."""
+    tls_ca: Path | None = None
+    """PEM certificates to trust; the system's if absent."""
+    tls_certificate: Path | None = None
+    """PEM certificate of this client, where the broker asks for one."""
+    tls_key: Path | None = None
+    tls_key_password: SecretStr | None = None
+    tls_check_hostname: bool = True
+    compression: Compression = Compression.NONE
+    request_timeout_ms: int = Field(default=10_000, ge=100)
+    """After this long without an answer a request, and an unacknowledged record, has failed."""
+    fetch_max_wait_ms: int = Field(default=500, ge=1)
+    """How long the broker may hold a fetch while there is nothing new. Apache Kafka wakes a held fetch at once; the
+    embedded broker does not, so there this bounds the latency of each hop: `infaas up` sets 5."""
+    max_record_bytes: int = Field(default=16 * 1024 * 1024, ge=1024)
+    """Largest record that is produced; topics are created to take it."""
+    session_timeout_ms: int = Field(default=6_000, ge=1_000)
+    """A member of a consumer group that is silent this long is replaced. Brokers allow 6000 and more by default."""
+    replication_factor: int = Field(default=1, ge=1)
+    """Of the topics created here. 3 for a production cluster."""
+    retention_ms: int = Field(default=3_600_000, ge=1_000)
+    """How long topics created here keep records. Queries are short-lived: this bounds the disk, not a promise."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _explain(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            settings = handler(data)
+        except ValidationError as error:
+            raise OperatorError("; ".join(_problems(error))) from None
+        settings._check()
+        return settings
+
+    def _check(self) -> None:
+        for address in self.bootstrap.split(","):
+            host, colon, port = address.strip().rpartition(":")
+            if not (host and colon and port.isdecimal() and 0 < int(port) < 65_536):
+                raise OperatorError(f"{ENV}={self.bootstrap!r}: write host:port, e.g. 127.0.0.1:9092")
+        if self.security_protocol in (SecurityProtocol.SASL_PLAINTEXT, SecurityProtocol.SASL_SSL):
+            self._check_sasl()
+        elif self.sasl_username or self.sasl_password or self.sasl_token or self.sasl_token_file:
+            raise OperatorError(
+                f"SASL credentials are set but {PREFIX}SECURITY_PROTOCOL is {self.security_protocol}: "
+                "set it to SASL_SSL (or SASL_PLAINTEXT), or remove them"
+            )
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise OperatorError(f"{PREFIX}TLS_CERTIFICATE and {PREFIX}TLS_KEY belong together: set both or neither")
+        for path in (self.tls_ca, self.tls_certificate, self.tls_key, self.sasl_token_file):
+            if path is not None and not path.is_file():
+                raise OperatorError(f"{path}, named by a {PREFIX}* setting, is not a file")
+
+    def _check_sasl(self) -> None:
+        if self.sasl_mechanism is SaslMechanism.OAUTHBEARER:
+            if (self.sasl_token is None) == (self.sasl_token_file is None):
+                raise OperatorError(f"OAUTHBEARER: set one of {PREFIX}SASL_TOKEN and {PREFIX}SASL_TOKEN_FILE")
+        elif not self.sasl_username or self.sasl_password is None:
+            raise OperatorError(f"{self.sasl_mechanism}: set {PREFIX}SASL_USERNAME and {PREFIX}SASL_PASSWORD")
+
+
+def _problems(error: ValidationError) -> list[str]:
+    """One line per wrong value, without the value: it may be a secret."""
+    found: list[str] = []
+    for problem in error.errors(include_url=False, include_input=False, include_context=False):
+        name = str(problem["loc"][0]) if problem["loc"] else ""
+        variable = ENV if name in ("bootstrap", ENV) else f"{PREFIX}{name.upper()}"
+        found.append(f"{variable}: {problem['msg']}")
+    return found

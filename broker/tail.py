@@ -1,0 +1,67 @@
+"""Reads topics from their present end: status, demand and replies, where only what comes next matters.
+
+No group and no commits. What was written before the context was entered is never seen, what is written after always is,
+across lost connections too.
+"""
+
+import asyncio
+import logging
+from collections.abc import Collection
+from types import TracebackType
+from typing import Self
+
+from aiokafka.errors import KafkaError
+
+from broker.client import new_consumer, reach
+from broker.consumer import Record
+from broker.settings import KafkaSettings
+
+log = logging.getLogger(__name__)
+
+_POLL_MS = 10_000
+_BACKOFF_S = 0.5
+
+
+class Tail:
+    """Async context manager and async iterator of records. The topics must exist."""
+
+    def __init__(self, settings: KafkaSettings, client_id: str, topics: Collection[str]) -> None:
+        self._settings = settings
+        self._consumer = new_consumer(settings, client_id, group_id=None, auto_offset_reset="latest")
+        self._topics = sorted(topics)
+        self._ready: list[Record] = []
+
+    async def __aenter__(self) -> Self:
+        self._consumer.subscribe(self._topics)
+        await reach(self._settings, self._start())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._consumer.stop()
+
+    async def _start(self) -> None:
+        await self._consumer.start()
+        await self._consumer.seek_to_end()
+
+    async def batch(self) -> list[Record]:
+        """The next records, at least one; waits for them. Goes on by itself after a lost connection."""
+        while True:
+            try:
+                found = await self._consumer.getmany(timeout_ms=_POLL_MS)
+            except KafkaError as error:
+                log.warning("reading %s failed, trying again: %r", ", ".join(self._topics), error)
+                await asyncio.sleep(_BACKOFF_S)
+                continue
+            if found:
+                return [record for records in found.values() for record in records]
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Record:
+        if not self._ready:
+            self._ready = await self.batch()
+            self._ready.reverse()
+        return self._ready.pop()
