@@ -7,6 +7,7 @@ step. Readers keep the last snapshot while Postgres is away.
 import asyncio
 import logging
 from contextlib import AsyncExitStack
+from types import TracebackType
 from typing import Final
 
 import msgspec
@@ -89,10 +90,12 @@ class CatalogWatcher:
             self._stack = stack.pop_all()
         return self
 
-    async def __aexit__(self, *exc_info: object) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._follower is not None:
             self._follower.cancel()
-        await self._stack.aclose()
+        await self._stack.__aexit__(kind, error, trace)
 
     async def _follow(self, pool: Pool, changes: Changes) -> None:
         async for _channel in changes:

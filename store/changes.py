@@ -9,7 +9,7 @@ import logging
 from collections.abc import Collection
 from typing import Any, Final
 
-from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_exponential_jitter
+from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_random_exponential
 
 from store.errors import StoreUnavailable, translated
 from store.pool import connect
@@ -68,7 +68,7 @@ class Changes:
     async def _connect(self) -> None:
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(StoreUnavailable),
-            wait=wait_exponential_jitter(initial=0.05, max=2.0, jitter=0.2),
+            wait=wait_random_exponential(multiplier=0.1, max=2.0),
             before_sleep=before_sleep_log(log, logging.DEBUG),
         ):
             with attempt:

@@ -36,6 +36,7 @@ _START_TIMEOUT_S: Final = 60.0
 _STOP_TIMEOUT_S: Final = 20.0
 _USER: Final = "infaas"
 _DATABASE: Final = "infaas"
+_PORT_ATTEMPTS: Final = 3
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,6 @@ class EmbeddedPostgres:
     def __init__(self, data_dir: Path, port: int = 0, *, durable: bool = True, version: int = 18) -> None:
         self._dir = data_dir.absolute()
         self._data = self._dir / "data"
-        self._wanted_port = port
         self._durable = durable
         self._bin = _binaries(version)
         self._process: Process | None = None
@@ -87,14 +87,24 @@ class EmbeddedPostgres:
         """Start the server and wait until it answers; after `stop`, on the same port as before."""
         if os.geteuid() == 0:
             _let_pass(self._dir)
-            _let_pass(self._bin)
+            _let_pass(self._bin.parent)
+            _let_read(self._bin.parent)
             shutil.chown(self._dir, *_account())
         await self._stop_orphan()
         self._password = self._keep_password()
         if not (self._data / "PG_VERSION").exists():
             await self._create()
-        self.port = _checked_port(self.port)
-        await self._launch()
+        if self.port:
+            _check_port(self.port)
+            return await self._launch()
+        for _attempt in range(_PORT_ATTEMPTS):
+            # Somebody may take the free port before Postgres does.
+            self.port = _free_port()
+            try:
+                return await self._launch()
+            except OperatorError:
+                log.info("the embedded Postgres did not start on port %d; trying another", self.port)
+        raise self._not_started()
 
     async def stop(self) -> None:
         """Stop the server: sessions are ended, what was committed is on disk."""
@@ -148,7 +158,10 @@ class EmbeddedPostgres:
                     return
         except TimeoutError:
             pass
-        raise OperatorError(f"the embedded Postgres did not start; see {self.log_file}")
+        raise self._not_started()
+
+    def _not_started(self) -> OperatorError:
+        return OperatorError(f"the embedded Postgres did not start; see {self.log_file}")
 
     async def _create(self) -> None:
         # Into another name first: a folder half made by a killed process must not look like a database.
@@ -211,7 +224,7 @@ def _binaries(version: int) -> Path:
     return folder / ("pginstall" if version == 16 else f"pginstall{version}") / "bin"
 
 
-def _checked_port(port: int) -> int:
+def _check_port(port: int) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -220,6 +233,11 @@ def _checked_port(port: int) -> int:
             raise OperatorError(
                 f"port {port} is taken, so the embedded Postgres cannot listen there; choose another --postgres-port"
             ) from error
+
+
+def _free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
@@ -249,6 +267,16 @@ def _identity() -> dict[str, Any]:
 
 def _let_pass(folder: Path) -> None:
     for parent in (folder, *folder.parents):
-        mode = parent.stat().st_mode
-        if not mode & 0o001:
-            parent.chmod(mode & 0o7777 | 0o001)
+        _add_mode(parent, 0o001)
+
+
+def _let_read(folder: Path) -> None:
+    if folder.stat().st_mode & 0o005 != 0o005:  # installed under a strict umask
+        for path in (folder, *folder.rglob("*")):
+            _add_mode(path, 0o005 if path.stat().st_mode & 0o100 else 0o004)
+
+
+def _add_mode(path: Path, bits: int) -> None:
+    mode = path.stat().st_mode & 0o7777
+    if mode & bits != bits:
+        path.chmod(mode | bits)

@@ -29,15 +29,24 @@ _AWAY: Final = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
 )
+_MISCONFIGURED: Final = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.ClientConfigurationError,
+)
 
 
 @contextmanager
 def translated() -> Generator[None]:
-    """Turn the driver's errors into the two above; defects of our own SQL stay as they are."""
+    """Turn the driver's errors into ones a caller can act on; defects of our own SQL stay as they are."""
     try:
         yield
     except asyncpg.IntegrityConstraintViolationError as error:
         raise StoreConflict(str(error)) from error
+    except asyncpg.UndefinedTableError as error:
+        raise OperatorError(f"the database has not our tables ({error}): run `infaas db upgrade`") from error
+    except _MISCONFIGURED as error:
+        raise OperatorError(f"Postgres refuses the connection ({error}): check INFAAS_POSTGRES") from error
     except _AWAY as error:
         reason = str(error) or type(error).__name__
         raise StoreUnavailable(f"Postgres does not answer: {reason}; check INFAAS_POSTGRES") from error

@@ -10,24 +10,27 @@ import asyncio
 import logging
 import zlib
 from contextlib import AsyncExitStack
+from types import TracebackType
 from typing import Any, Final
 
-from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_exponential_jitter
+import asyncpg
+from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_random_exponential
 
 from store.errors import StoreUnavailable, translated
 from store.pool import connect
 
 _PROBE_S: Final = 1.0
-_PROBE_TIMEOUT_S: Final = 2.0
+_TIMEOUT_S: Final = 2.0
 _SERVER: Final = {
     "tcp_keepalives_idle": "1",
     "tcp_keepalives_interval": "1",
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "4000",
-    # A server-wide limit must not end the wait for the lead.
-    "statement_timeout": "0",
-    "lock_timeout": "0",
+    # The server wakes a waiter at once when the lock is free. The wait is cut into pieces only so that a waiter whose
+    # server vanished without a goodbye learns it.
+    "lock_timeout": "1000",
 }
+_CLASS: Final = 0x696E66  # "inf": keeps our keys apart from other programs' in the same database
 
 log = logging.getLogger(__name__)
 
@@ -40,17 +43,17 @@ class Leadership:
 
     def __init__(self, dsn: str, key: str) -> None:
         self._dsn = dsn
-        self._key = zlib.crc32(key.encode())
-        self._stack = AsyncExitStack()
+        checksum = zlib.crc32(key.encode())
+        self._query = f"SELECT pg_advisory_lock({_CLASS}, {checksum - 2**31})"
         self._connection: Any = None
+        self._stack = AsyncExitStack()
         self._prober: asyncio.Task[None] | None = None
         self.lost = asyncio.Event()
 
     async def __aenter__(self) -> "Leadership":
-        self.lost = asyncio.Event()
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(StoreUnavailable),
-            wait=wait_exponential_jitter(initial=0.05, max=2.0, jitter=0.2),
+            wait=wait_random_exponential(multiplier=0.1, max=1.0),
             before_sleep=before_sleep_log(log, logging.DEBUG),
         ):
             with attempt:
@@ -59,30 +62,36 @@ class Leadership:
         self._prober = tasks.create_task(self._probe(), name="leadership")
         return self
 
-    async def __aexit__(self, *exc_info: object) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.lost.set()
-        if self._prober is not None:
-            self._prober.cancel()
         self._connection.terminate()
-        await self._stack.aclose()
+        await self._stack.__aexit__(kind, error, trace)
 
     async def _acquire(self) -> None:
-        connection = await connect(self._dsn, "infaas-leader", **_SERVER)
-        lost = self.lost
+        self.lost = lost = asyncio.Event()
 
         def on_termination(_connection: Any) -> None:
             lost.set()
 
+        connection = await connect(self._dsn, "infaas-leader", **_SERVER)
         connection.add_termination_listener(on_termination)
         try:
             with translated():
-                await connection.execute(f"SELECT pg_advisory_lock({_CLASS}, {_signed(self._key)})")
+                await self._wait_for_lock(connection)
         except BaseException:
             connection.terminate()
-            # The attempt's own end is no loss of a lead it never had.
-            self.lost = asyncio.Event()
             raise
         self._connection = connection
+
+    async def _wait_for_lock(self, connection: Any) -> None:
+        while True:
+            try:
+                await connection.execute(self._query, timeout=1.0 + _TIMEOUT_S)
+            except asyncpg.LockNotAvailableError:
+                continue
+            return
 
     async def _probe(self) -> None:
         while not self.lost.is_set():
@@ -95,14 +104,7 @@ class Leadership:
     async def _ask(self) -> None:
         try:
             with translated():
-                await self._connection.execute("SELECT 1", timeout=_PROBE_TIMEOUT_S)
+                await self._connection.execute("SELECT 1", timeout=_TIMEOUT_S)
         except StoreUnavailable as error:
             log.warning("lost the lead: %s", error)
             self.lost.set()
-
-
-_CLASS: Final = 0x696E66  # "inf": keeps our keys apart from other programs' in the same database
-
-
-def _signed(key: int) -> int:
-    return key - 2**32 if key >= 2**31 else key

@@ -103,6 +103,7 @@ async def open_pool(
             min_size=min_size,
             max_size=max_size,
             timeout=timeout_s,
+            command_timeout=timeout_s,
             init=prepare,
             server_settings={"application_name": "infaas"},
         )
@@ -128,13 +129,18 @@ async def connect(dsn: str, name: str, **server_settings: str) -> asyncpg.Connec
 
 async def prepare(connection: Any) -> None:
     """Have jsonb columns arrive and leave as plain values."""
+    # The binary format, since COPY knows no other: one byte of version, then the text.
     await connection.set_type_codec(
-        "jsonb", schema="pg_catalog", encoder=_to_json, decoder=msgspec.json.decode, format="text"
+        "jsonb", schema="pg_catalog", encoder=_to_jsonb, decoder=_from_jsonb, format="binary"
     )
 
 
-def _to_json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
+def _to_jsonb(value: object) -> bytes:
+    return b"\x01" + msgspec.json.encode(value)
+
+
+def _from_jsonb(data: bytes) -> object:
+    return msgspec.json.decode(memoryview(data)[1:])
 
 
 async def _close(driver: asyncpg.Pool) -> None:

@@ -1,0 +1,124 @@
+"""Changes are announced, one outage of Postgres is survived, and one leader is at most there."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+
+from schemas.status import InstanceState
+from store import placement, registry
+from store.catalog import CatalogWatcher
+from store.changes import PLACEMENT, REGISTRY, Changes
+from store.embedded import EmbeddedPostgres
+from store.errors import StoreUnavailable
+from store.leader import Leadership
+from store.migrate import upgrade
+from store.pool import Pool, open_pool
+from tests.store_rows import a_task, a_worker, an_instance, register
+
+SOON_S = 10.0
+
+
+@pytest.fixture
+async def own_server(tmp_path: Path) -> AsyncGenerator[EmbeddedPostgres]:
+    """A server that a test may stop."""
+    async with EmbeddedPostgres(tmp_path / "pg", durable=False) as server:
+        await upgrade(server.dsn)
+        yield server
+
+
+async def next_of(changes: Changes, count: int = 1) -> set[str]:
+    async with asyncio.timeout(SOON_S):
+        return {await anext(changes) for _ in range(count)}
+
+
+async def nothing_more(changes: Changes) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await anext(changes)
+
+
+async def test_every_channel_counts_as_changed_at_first(database: str) -> None:
+    async with Changes(database, [REGISTRY, PLACEMENT]) as changes:
+        assert await next_of(changes, 2) == {REGISTRY, PLACEMENT}
+        await nothing_more(changes)
+
+
+async def test_each_kind_of_change_is_announced_on_its_channel(database: str, store_pool: Pool) -> None:
+    async with Changes(database, [REGISTRY, PLACEMENT]) as changes:
+        await next_of(changes, 2)
+        await register(store_pool, "mlp.onnx-fp32.cpu")
+        assert await next_of(changes) == {REGISTRY}
+        epoch = await placement.register_worker(store_pool, a_worker())
+        while await next_of(changes) != {PLACEMENT}:
+            pass  # the registration was several statements
+        await placement.put_instances(store_pool, [an_instance()])
+        assert await next_of(changes) == {PLACEMENT}
+        await placement.heartbeat(store_pool, "cpu-0", epoch)
+        await placement.report_instance_state(store_pool, "cpu-0", "mlp.onnx-fp32.cpu", InstanceState.ACTIVE)
+        await nothing_more(changes)
+        await placement.delete_instance(store_pool, "mlp.onnx-fp32.cpu", "cpu-0")
+        assert await next_of(changes) == {PLACEMENT}
+
+
+async def test_after_an_outage_every_channel_counts_as_changed(own_server: EmbeddedPostgres) -> None:
+    async with Changes(own_server.dsn, [REGISTRY, PLACEMENT]) as changes, open_pool(own_server.dsn) as pool:
+        await next_of(changes, 2)
+        await own_server.stop()
+        with pytest.raises(StoreUnavailable):
+            await registry.list_tasks(pool)
+        await nothing_more(changes)
+        await own_server.start()
+        assert await next_of(changes, 2) == {REGISTRY, PLACEMENT}
+        await registry.put_task(pool, a_task())
+        assert await next_of(changes) == {REGISTRY}
+
+
+async def test_the_catalog_follows_and_keeps_the_last_through_an_outage(own_server: EmbeddedPostgres) -> None:
+    async with open_pool(own_server.dsn) as pool, CatalogWatcher(own_server.dsn) as watcher:
+        assert watcher.current.tasks == {}
+        await registry.put_task(pool, a_task("digits"))
+        async with asyncio.timeout(SOON_S):
+            assert list((await watcher.changed()).tasks) == ["digits"]
+        await own_server.stop()
+        assert list(watcher.current.tasks) == ["digits"]
+        await own_server.start()
+        await registry.put_task(pool, a_task("mnist"))
+        async with asyncio.timeout(SOON_S):
+            assert list((await watcher.changed()).tasks) == ["digits", "mnist"]
+
+
+async def test_a_catalog_needs_a_database_to_begin_with() -> None:
+    with pytest.raises(StoreUnavailable):
+        async with CatalogWatcher("postgresql://nobody@127.0.0.1:1/none"):
+            pass
+
+
+async def test_one_leads_and_the_next_follows(database: str) -> None:
+    second_leads = asyncio.Event()
+
+    async def stand_by() -> None:
+        async with Leadership(database, "autoscaler"):
+            second_leads.set()
+
+    async with asyncio.TaskGroup() as tasks:
+        async with Leadership(database, "autoscaler") as first, Leadership(database, "something else"):
+            tasks.create_task(stand_by())
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(1.5):
+                    await second_leads.wait()
+            assert not first.lost.is_set()
+        async with asyncio.timeout(SOON_S):
+            await second_leads.wait()
+
+
+async def test_a_leader_learns_that_it_lost(own_server: EmbeddedPostgres) -> None:
+    leadership = Leadership(own_server.dsn, "autoscaler")
+    async with leadership:
+        await own_server.stop()
+        async with asyncio.timeout(SOON_S):
+            await leadership.lost.wait()
+    await own_server.start()
+    async with asyncio.timeout(SOON_S), leadership:
+        assert not leadership.lost.is_set()

@@ -1,0 +1,91 @@
+"""The embedded server keeps its data, frees its port, and says what is wrong."""
+
+import asyncio
+import os
+import signal
+import socket
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from schemas.errors import OperatorError
+from store import registry
+from store.embedded import EmbeddedPostgres
+from store.migrate import upgrade
+from store.pool import open_pool
+from tests.store_rows import a_task, register
+
+
+async def test_keeps_its_data_in_a_folder_with_a_long_path(tmp_path: Path) -> None:
+    folder = tmp_path / ("long-" * 30)
+    async with EmbeddedPostgres(folder, durable=False) as server:
+        await upgrade(server.dsn)
+        async with open_pool(server.dsn) as pool:
+            await registry.put_task(pool, a_task())
+    async with EmbeddedPostgres(folder, durable=False) as again, open_pool(again.dsn) as pool:
+        assert [task.name for task in await registry.list_tasks(pool)] == ["digits"]
+    with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.1", again.port), timeout=1):
+        pass
+
+
+async def test_a_taken_port_names_the_flag(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(OperatorError, match="--postgres-port"):
+            async with EmbeddedPostgres(tmp_path / "pg", port):
+                pass
+
+
+async def test_a_folder_has_one_server_and_the_password_one_reader(tmp_path: Path) -> None:
+    async with EmbeddedPostgres(tmp_path / "pg", durable=False) as server:
+        with pytest.raises(OperatorError, match="another process"):
+            async with EmbeddedPostgres(tmp_path / "pg"):
+                pass
+        assert stat.S_IMODE((tmp_path / "pg" / "password").stat().st_mode) == 0o600
+        without = server.dsn.replace(":" + server.dsn.split(":")[2].split("@")[0], "")
+        assert "@" in without
+        with pytest.raises(OperatorError, match="password"):
+            async with open_pool(without):
+                pass
+
+
+async def test_an_orphan_of_a_killed_owner_is_replaced(tmp_path: Path) -> None:
+    program = (
+        "import asyncio, sys, pathlib\n"
+        "from store.embedded import EmbeddedPostgres\n"
+        "async def main():\n"
+        "    async with EmbeddedPostgres(pathlib.Path(sys.argv[1]), durable=False) as server:\n"
+        "        print(server.port, flush=True)\n"
+        "        await asyncio.Event().wait()\n"
+        "asyncio.run(main())\n"
+    )
+    owner = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, str(tmp_path / "pg"), stdout=asyncio.subprocess.PIPE
+    )
+    assert owner.stdout is not None
+    port = int(await owner.stdout.readline())
+    owner.send_signal(signal.SIGKILL)
+    await owner.wait()
+    socket.create_connection(("127.0.0.1", port), timeout=1).close()  # the orphan still answers
+    async with EmbeddedPostgres(tmp_path / "pg", port, durable=False) as server:
+        assert server.port == port
+        await upgrade(server.dsn)
+
+
+async def test_an_older_postgres_does_as_well(tmp_path: Path) -> None:
+    async with EmbeddedPostgres(tmp_path / "pg", durable=False, version=16) as server:
+        await upgrade(server.dsn)
+        async with open_pool(server.dsn) as pool:
+            version = await pool.fetch_value(int, "SELECT current_setting('server_version_num')::integer")
+            assert version is not None
+            assert version // 10_000 == 16
+            await register(pool, "mlp.onnx-fp32.cpu")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives the server another user")
+async def test_under_root_it_runs_as_somebody_else(tmp_path: Path) -> None:
+    os.mkdir(tmp_path / "private", 0o700)
+    async with EmbeddedPostgres(tmp_path / "private" / "pg", durable=False):
+        assert os.stat(tmp_path / "private" / "pg" / "data").st_uid != 0
