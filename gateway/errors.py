@@ -1,0 +1,58 @@
+"""JSON errors, always: clients of the protocol parse the body of every answer.
+
+Whatever a handler raises becomes `{"error": message}`, with the status of the closed error table, the code in the
+header `infaas-status`, and Retry-After where trying again may help.
+"""
+
+import logging
+from typing import Final
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from schemas import headers as h
+from schemas.errors import ErrorCode, Internal, InvalidRequest, OperatorError, QueryError, UnknownTask
+from schemas.oip import JSON
+from schemas.result import error_value
+from store.errors import StoreUnavailable
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER_S: Final = "1"
+_RETRY_STATUSES: Final = frozenset({429, 503})
+_CODES: Final = {404: UnknownTask.code, 413: InvalidRequest.code}
+
+
+@web.middleware
+async def json_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer every error in JSON."""
+    try:
+        return await handler(request)
+    except QueryError as error:
+        return error_response(error.http_status, error.code, str(error))
+    except web.HTTPException as error:
+        return _http_error(request, error)
+    except (OperatorError, StoreUnavailable) as error:
+        log.warning("%s %s: %s", request.method, request.path, error)
+        return error_response(Internal.http_status, Internal.code, str(error))
+    except Exception:  # the top of a request: one defect must not take the connection or the process with it
+        log.exception("%s %s", request.method, request.path)
+        return error_response(Internal.http_status, Internal.code, Internal.default_message)
+
+
+def error_response(status: int, code: ErrorCode, message: str, headers: dict[str, str] | None = None) -> web.Response:
+    """An error as clients read it."""
+    fields = {h.STATUS: code.value, "Content-Type": JSON} | (headers or {})
+    if status in _RETRY_STATUSES:
+        fields["Retry-After"] = RETRY_AFTER_S
+    return web.Response(status=status, body=error_value(message), headers=fields)
+
+
+def _http_error(request: web.Request, error: web.HTTPException) -> web.Response:
+    if error.status < 400:
+        raise error
+    message = f"{request.method} {request.path[:200]}: {error.reason}"
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        message = f"the request is larger than what this gateway takes ({error.text})"
+    kept = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
+    return error_response(error.status, _CODES.get(error.status, InvalidRequest.code), message, kept)

@@ -1,0 +1,1 @@
+"""The paths the gateway answers, by what they are about."""

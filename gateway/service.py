@@ -1,0 +1,117 @@
+"""The gateway's life: follow the catalog, serve HTTP, and at the end drain in aiohttp's order.
+
+Stop listening, close idle connections, let the running requests finish (within the drain timeout), and only then close
+the reply topic and the producer that they wait on.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+
+from aiohttp import web
+
+from broker.settings import KafkaSettings
+from gateway.asking import Asking
+from gateway.counts import Statistics
+from gateway.errors import json_errors
+from gateway.models import Models
+from gateway.routes.health import HealthRoutes
+from gateway.routes.inference import InferenceRoutes
+from gateway.routes.metadata import MetadataRoutes
+from gateway.settings import GatewaySettings
+from schemas.errors import OperatorError
+from store.catalog import CatalogWatcher
+
+log = logging.getLogger(__name__)
+
+_RECORD_OVERHEAD_BYTES = 64 * 1024
+"""Room for the headers of a record beside its value."""
+_DRAIN_SHARE = 0.8
+"""Of the drain timeout is for requests; the rest is for closing what they used."""
+
+
+async def serve(settings: GatewaySettings, kafka: KafkaSettings, dsn: str, stop: asyncio.Event) -> None:
+    """Run until `stop` is set, then drain.
+
+    Raises:
+        OperatorError: the port is taken, a setting contradicts another, or Kafka cannot be reached.
+        StoreUnavailable: Postgres cannot be reached.
+    """
+    async with CatalogWatcher(dsn) as catalog, asyncio.TaskGroup() as tasks:
+        models = Models(catalog.current)
+        async with open_gateway(settings, kafka, models, stop) as (address, asking):
+            log.info("serving %d models at %s", len(list(models)), address)
+            following = tasks.create_task(_follow(catalog, models, asking), name="catalog")
+            await stop.wait()
+            following.cancel()
+
+
+@asynccontextmanager
+async def open_gateway(
+    settings: GatewaySettings, kafka: KafkaSettings, models: Models, stop: asyncio.Event
+) -> AsyncGenerator[tuple[str, Asking]]:
+    """Serve `models` while the context is open; yields the URL and what asks Kafka.
+
+    Raises:
+        OperatorError: the port is taken, a setting contradicts another, or Kafka cannot be reached.
+    """
+    if settings.max_body_bytes > kafka.max_record_bytes - _RECORD_OVERHEAD_BYTES:
+        raise OperatorError(
+            f"--max-body-bytes {settings.max_body_bytes} does not fit into Kafka's records: make it at least 64 KiB "
+            f"smaller than INFAAS_KAFKA_MAX_RECORD_BYTES ({kafka.max_record_bytes})"
+        )
+    async with Asking(settings, kafka) as asking:
+        await asking.learn(models.topics)
+        statistics = Statistics()
+        app = make_app(
+            settings,
+            [
+                *InferenceRoutes(models, asking, statistics).routes(),
+                *MetadataRoutes(models, statistics, _version()).routes(),
+                *HealthRoutes(lambda: asking.up and not stop.is_set()).routes(),
+            ],
+        )
+        async with _listening(app, settings) as address:
+            yield address, asking
+
+
+def make_app(settings: GatewaySettings, routes: Iterable[web.RouteDef]) -> web.Application:
+    """The application without its resources."""
+    app = web.Application(middlewares=[json_errors], client_max_size=settings.max_body_bytes)
+    app.add_routes(routes)
+    return app
+
+
+def _version() -> str:
+    try:
+        return version("infaas")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "0+checkout"
+
+
+@asynccontextmanager
+async def _listening(app: web.Application, settings: GatewaySettings) -> AsyncGenerator[str]:
+    runner = web.AppRunner(
+        app, access_log=None, handler_cancellation=True, shutdown_timeout=_DRAIN_SHARE * settings.drain_timeout_s
+    )
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, settings.host, settings.port, backlog=1024)
+        try:
+            await site.start()
+        except OSError as error:
+            raise OperatorError(
+                f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); choose another --port"
+            ) from error
+        host, port = runner.addresses[0][:2]
+        yield f"http://{host}:{port}"
+    finally:
+        await runner.cleanup()
+
+
+async def _follow(catalog: CatalogWatcher, models: Models, asking: Asking) -> None:
+    while True:
+        models.update(await catalog.changed())
+        await asking.learn(models.topics)

@@ -1,0 +1,27 @@
+"""Settings of the gateway."""
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from service.settings import ServiceSettings
+
+
+class GatewaySettings(ServiceSettings):
+    """Read from `INFAAS_GATEWAY_*`; the common ones from `INFAAS_*`."""
+
+    model_config = SettingsConfigDict(env_prefix="INFAAS_GATEWAY_", frozen=True, extra="ignore")
+
+    host: str = "127.0.0.1"
+    """Address to listen on; `0.0.0.0` for all."""
+    port: int = Field(default=8080, ge=0, le=65535)
+    """0 takes a free one, which the log names."""
+    max_body_bytes: int = Field(default=15 * 1024 * 1024, ge=1024)
+    """Larger requests are answered 413. Must stay below INFAAS_KAFKA_MAX_RECORD_BYTES."""
+    max_in_flight: int = Field(default=2000, ge=1)
+    """Queries that wait for their result at once; more are answered 503."""
+    wait_s: float = Field(default=30.0, gt=0)
+    """How long a query without a deadline waits for its result before it is answered 504."""
+    grace_s: float = Field(default=1.0, ge=0)
+    """How long after a query's deadline its result, or the reason why there is none, is still waited for."""
+    ack_timeout_s: float = Field(default=2.0, gt=0)
+    """When Kafka has not acknowledged a query for this long it counts as down, and queries are answered 503 at once."""

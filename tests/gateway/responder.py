@@ -1,0 +1,105 @@
+"""A stand-in for selector and worker: answers the queries of a task topic by the contract's words, `y = x[:, :2] * 2`.
+
+It is one of the fakes at our own seam, the wire; the real parts are held against the gateway in the end-to-end tests.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import numpy as np
+
+from broker.consumer import Record
+from broker.producer import Producer
+from broker.settings import KafkaSettings
+from broker.tail import Tail
+from schemas import headers as h
+from schemas.errors import QueryError
+from schemas.headers import RawHeaders, as_text
+from schemas.oip import decode_request, encode_response
+from schemas.result import error_value
+from schemas.topics import task_topic
+from tests.store_rows import INPUT
+
+VARIANT = "mlp.onnx-fp32.cpu"
+Answer = Callable[[dict[str, str], bytes], tuple[bytes, dict[str, str]]]
+
+
+def doubled(fields: dict[str, str], value: bytes) -> tuple[bytes, dict[str, str]]:
+    """The value and headers of the result."""
+    length = fields.get(h.JSON_LENGTH)
+    request = decode_request(value, int(length) if length else None, (INPUT,))
+    encoded = encode_response(
+        fields.get(h.TARGET, "digits"),
+        request.id,
+        {"y": (request.inputs["x"][:, :2] * 2).astype(np.float32)},
+        {"variant": VARIANT, "worker": "cpu-0", "accuracy": 0.9},
+        wanted=request.outputs,
+        binary=request.binary_output,
+    )
+    headers = {
+        h.STATUS: "ok",
+        h.VARIANT: VARIANT,
+        h.WORKER: "cpu-0",
+        h.TASK_QUEUE_NS: "1000",
+        h.VARIANT_QUEUE_NS: "2000",
+        h.COMPUTE_NS: "3000",
+        h.PREDICTED_NS: "4000",
+        h.ACCURACY: "0.9",
+        h.COST: "0.001",
+        h.CONTENT_TYPE: encoded.content_type,
+    }
+    if encoded.json_length is not None:
+        headers[h.JSON_LENGTH] = str(encoded.json_length)
+    return encoded.value, headers
+
+
+class Responder:
+    """Answers until its context ends; `seen` holds the headers of all queries."""
+
+    def __init__(self, answer: Answer = doubled) -> None:
+        self.answer = answer
+        self.seen: list[dict[str, str]] = []
+        self.silent = False
+        self._news = asyncio.Event()
+
+    async def wait_seen(self, count: int) -> None:
+        """Until `count` queries have come."""
+        while len(self.seen) < count:
+            self._news.clear()
+            await self._news.wait()
+
+    async def run(self, tail: Tail, producer: Producer) -> None:
+        while True:
+            for record in await tail.batch():
+                await self._answer(record, producer)
+
+    async def _answer(self, record: Record, producer: Producer) -> None:
+        fields = as_text(record.headers)
+        self.seen.append(fields)
+        self._news.set()
+        if self.silent:
+            return
+        try:
+            value, headers = self.answer(fields, record.value or b"")
+        except QueryError as error:
+            value, headers = error_value(str(error)), {h.STATUS: error.code.value, h.CONTENT_TYPE: "application/json"}
+        raw: RawHeaders = [(name, text.encode()) for name, text in (headers | {h.ID: fields[h.ID]}).items()]
+        await producer.send(fields[h.REPLY_TO], value, key=record.key, headers=raw)
+
+
+@asynccontextmanager
+async def answering(kafka: KafkaSettings, task: str, answer: Answer = doubled) -> AsyncGenerator[Responder]:
+    """A responder on the (existing) topic of `task`."""
+    responder, name = Responder(answer), f"responder-{uuid4().hex[:8]}"
+    async with (
+        Tail(kafka, name, [task_topic(task)]) as tail,
+        Producer(kafka, name) as producer,
+        asyncio.TaskGroup() as tasks,
+    ):
+        running = tasks.create_task(responder.run(tail, producer), name=name)
+        try:
+            yield responder
+        finally:
+            running.cancel()
