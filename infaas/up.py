@@ -1,0 +1,178 @@
+"""The composition of a whole system on one machine: servers, schema, topics, services; and its end, in order.
+
+Kafka and Postgres run as our children or, where INFAAS_KAFKA and INFAAS_POSTGRES say so, elsewhere. The services are
+separate processes, started as anyone would (`python -m selector`), configured by environment only, each with its log
+under `<home>/logs`, and started again when they end. They are stopped from the front to the back: what takes queries
+in goes first, what the others depend on last. If we are killed, the kernel kills the children.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
+
+from broker.apache import ApacheKafka
+from broker.embedded import EmbeddedBroker
+from broker.settings import KafkaSettings
+from broker.topics import ensure_system_topics
+from infaas.child import Child, ChildSpec
+from infaas.options import KafkaKind, UpOptions, claim_ports, metrics_ports
+from infaas.state import SystemState, claimed, write_state
+from schemas.errors import OperatorError
+from service.ports import LOOPBACK
+from store.embedded import EmbeddedPostgres
+from store.migrate import upgrade
+
+READY_S: Final = 60.0
+STOP_ORDER: Final = ("gateway", "selector", "workers", "autoscaler")
+_DRAIN_S: Final = 10
+"""Less than the 15 s after which a child is killed."""
+_FETCH_WAIT_ENV: Final = "INFAAS_KAFKA_FETCH_MAX_WAIT_MS"
+
+Tell = Callable[[str], None]
+
+
+class System:
+    """A running system: where its parts are."""
+
+    def __init__(self, options: UpOptions, kafka: KafkaSettings, postgres: str, tell: Tell) -> None:
+        self.options = options
+        self.kafka = kafka
+        self.postgres = postgres
+        self.gateway = f"http://{options.gateway_host}:{options.gateway_port}"
+        self._ready = False
+        self._children = [Child(spec, tell, self._publish) for spec in _services(options, self._environment())]
+
+    @property
+    def state(self) -> SystemState:
+        """As other commands read it."""
+        return SystemState(
+            pid=os.getpid(),
+            ready=self._ready,
+            gateway=self.gateway,
+            kafka=self.kafka.bootstrap,
+            kafka_kind=self.options.kafka,
+            fetch_max_wait_ms=self.kafka.fetch_max_wait_ms,
+            postgres=self.postgres,
+            services={child.spec.name: child.state for child in self._children},
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Keep the services running while the context is open; entering waits until all are ready."""
+        async with asyncio.TaskGroup() as tasks:
+            lives = {child: tasks.create_task(child.keep(), name=child.spec.name) for child in self._children}
+            try:
+                await self._wait_ready()
+                yield
+            finally:
+                for module in STOP_ORDER:
+                    await _stop([task for child, task in lives.items() if child.spec.module == module])
+
+    async def _wait_ready(self) -> None:
+        late = {child.spec.name for child in self._children}
+
+        async def wait(child: Child) -> None:
+            await child.wait_ready()
+            late.discard(child.spec.name)
+
+        try:
+            async with asyncio.timeout(READY_S), asyncio.TaskGroup() as tasks:
+                for child in self._children:
+                    tasks.create_task(wait(child))
+        except TimeoutError:
+            logs = self.options.home / "logs"
+            raise OperatorError(f"not ready within {READY_S:g} s: {', '.join(sorted(late))}; see {logs}") from None
+        self._ready = True
+        self._publish()
+
+    def _publish(self) -> None:
+        write_state(self.options.home, self.state)
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "INFAAS_HOME": str(self.options.home),
+            "INFAAS_KAFKA": self.kafka.bootstrap,
+            _FETCH_WAIT_ENV: str(self.kafka.fetch_max_wait_ms),
+            "INFAAS_POSTGRES": self.postgres,
+            "INFAAS_DRAIN_TIMEOUT_S": str(_DRAIN_S),
+        }
+
+
+@asynccontextmanager
+async def running_system(options: UpOptions, tell: Tell) -> AsyncGenerator[System]:
+    """Start everything; the context is entered when all is ready, and leaving it stops everything.
+
+    Args:
+        options: What to start.
+        tell: Gets one line for people at each step, and whenever a service dies.
+
+    Raises:
+        OperatorError: something is taken, missing or does not start; what had been started is stopped again.
+    """
+    async with AsyncExitStack() as stack:
+        stack.enter_context(claimed(options.home))
+        options = claim_ports(options)
+        tell("starting Postgres")
+        postgres = await _postgres(options, stack)
+        tell(f"starting Kafka ({options.kafka})")
+        kafka = await _kafka(options, stack)
+        tell("bringing the tables and topics up to date")
+        await upgrade(postgres)
+        await ensure_system_topics(kafka)
+        tell("starting the services")
+        system = System(options, kafka, postgres, tell)
+        await stack.enter_async_context(system.running())
+        yield system
+        tell("stopping")
+
+
+async def _kafka(options: UpOptions, stack: AsyncExitStack) -> KafkaSettings:
+    if options.kafka is KafkaKind.EXTERNAL:
+        return KafkaSettings()
+    kind = ApacheKafka if options.kafka is KafkaKind.APACHE else EmbeddedBroker
+    server = await stack.enter_async_context(kind(options.home / "kafka", options.kafka_port))
+    if _FETCH_WAIT_ENV in os.environ:
+        return KafkaSettings(bootstrap=server.bootstrap)
+    return server.settings
+
+
+async def _postgres(options: UpOptions, stack: AsyncExitStack) -> str:
+    if options.external_postgres is not None:
+        return options.external_postgres
+    server = EmbeddedPostgres(options.home / "postgres", options.postgres_port)
+    return (await stack.enter_async_context(server)).dsn
+
+
+def _services(options: UpOptions, shared: dict[str, str]) -> list[ChildSpec]:
+    """The services, those with metrics of their own first; the gateway serves its own."""
+    named = [("autoscaler", "autoscaler", {})]
+    named += [(_numbered("selector", i), "selector", {}) for i in range(options.selectors)]
+    for index in range(options.workers):
+        own = {"INFAAS_WORKERS_NAME": f"cpu-{index}", "INFAAS_WORKERS_CORES": str(options.cores)}
+        named.append((f"worker-cpu-{index}", "workers", own))
+    specs: list[ChildSpec] = []
+    for (name, module, own), port in zip(named, metrics_ports(options, len(named)), strict=True):
+        env = {**shared, **own, f"INFAAS_{module.upper()}_METRICS_PORT": str(port)}
+        specs.append(_spec(options, name, module, env, f"http://{LOOPBACK}:{port}", "/health/ready"))
+    gateway = {"INFAAS_GATEWAY_HOST": options.gateway_host, "INFAAS_GATEWAY_PORT": str(options.gateway_port)}
+    url = f"http://{options.gateway_host}:{options.gateway_port}"
+    specs.append(_spec(options, "gateway", "gateway", shared | gateway, url, "/v2/health/ready"))
+    return specs
+
+
+def _spec(options: UpOptions, name: str, module: str, env: dict[str, str], url: str, health: str) -> ChildSpec:
+    log = options.home / "logs" / f"{name}.log"
+    return ChildSpec(name=name, module=module, env=env, health=url + health, metrics=f"{url}/metrics", log=log)
+
+
+def _numbered(name: str, index: int) -> str:
+    return name if index == 0 else f"{name}-{index}"
+
+
+async def _stop(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
