@@ -63,6 +63,8 @@ class Responder:
         self.seen: list[dict[str, str]] = []
         self.silent = False
         self._news = asyncio.Event()
+        self._held: list[Record] = []
+        self._producer: Producer | None = None
 
     async def wait_seen(self, count: int) -> None:
         """Until `count` queries have come."""
@@ -71,6 +73,7 @@ class Responder:
             await self._news.wait()
 
     async def run(self, tail: Tail, producer: Producer) -> None:
+        self._producer = producer
         while True:
             for record in await tail.batch():
                 await self._answer(record, producer)
@@ -80,7 +83,19 @@ class Responder:
         self.seen.append(fields)
         self._news.set()
         if self.silent:
+            self._held.append(record)
             return
+        await self._reply(record, fields, producer)
+
+    async def answer_late(self) -> None:
+        """Answer what was kept silent about."""
+        self.silent = False
+        assert self._producer is not None
+        for record in self._held:
+            await self._reply(record, as_text(record.headers), self._producer)
+        self._held.clear()
+
+    async def _reply(self, record: Record, fields: dict[str, str], producer: Producer) -> None:
         try:
             value, headers = self.answer(fields, record.value or b"")
         except QueryError as error:
