@@ -1,0 +1,124 @@
+"""Which variants of a task are worth serving: those that no other beats in everything.
+
+A variant is dominated when another of its task is at least as accurate, as fast, as small and as cheap, and better in
+one of these; of two that are equal in all, the first by name stays. A dominated variant has no query it would be the
+best answer to. Only variants that some live worker can run are compared: one that nobody can run beats nobody.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+
+import msgspec
+
+from schemas.hardware import SLOT_PRICE_PER_HOUR, cost_per_1000
+from schemas.records import Profile, Variant, WorkerRow
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A variant that some live worker can run, by what counts in the choice."""
+
+    variant: Variant
+    accuracy: float
+    latency_s: float
+    """Median of its smallest measured batch."""
+    cost: float
+    """USD per 1000 queries at its most efficient batch."""
+    memory_bytes: int
+
+    @property
+    def name(self) -> str:
+        """The variant's name."""
+        return self.variant.name
+
+
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
+    """A candidate worth serving, and why."""
+
+    candidate: Candidate
+    rank: int
+    """Within its task, 0 first: the order in which room is given."""
+    reason: str
+
+
+class Ranking(msgspec.Struct, frozen=True, kw_only=True):
+    """What the registered variants are worth on the workers there are."""
+
+    candidates: dict[str, Candidate] = {}
+    """All that can run somewhere, by name."""
+    best: dict[str, Choice] = {}
+    """Those that are not dominated, by name; best rank first, tasks taking turns."""
+
+
+def offers_of(workers: Collection[WorkerRow]) -> dict[tuple[str, str], float]:
+    """What live workers can run, as (hardware, runtime), with the lowest price of a slot there in USD per hour."""
+    offers: dict[tuple[str, str], float] = {}
+    for worker in workers:
+        price = worker.price_per_hour / worker.slots or SLOT_PRICE_PER_HOUR.get(worker.hardware, 0.0)
+        for runtime in worker.runtimes if worker.alive else ():
+            key = (worker.hardware, runtime)
+            offers[key] = min(price, offers.get(key, price))
+    return offers
+
+
+def rank_variants(
+    variants: Mapping[str, Variant], profiles: Mapping[str, Profile], offers: Mapping[tuple[str, str], float]
+) -> Ranking:
+    """Compare what can run within each task. Variants without a profile are unknown, so they are left out."""
+    by_task: defaultdict[str, list[Candidate]] = defaultdict(list)
+    for variant in variants.values():
+        price, profile = offers.get((variant.hardware, variant.runtime)), profiles.get(variant.name)
+        if price is not None and profile is not None:
+            by_task[variant.task].append(_candidate(variant, profile, price))
+    best = [choice for task in sorted(by_task) for choice in _choices(by_task[task])]
+    best.sort(key=lambda choice: choice.rank)  # stable: tasks take turns
+    return Ranking(
+        candidates={candidate.name: candidate for task in by_task.values() for candidate in task},
+        best={choice.candidate.name: choice for choice in best},
+    )
+
+
+def _candidate(variant: Variant, profile: Profile, slot_price_per_hour: float) -> Candidate:
+    smallest = min(profile.latency, key=lambda measured: measured.batch)
+    efficient_s = min(measured.p50_s / measured.batch for measured in profile.latency)
+    return Candidate(
+        variant=variant,
+        accuracy=profile.accuracy,
+        latency_s=smallest.p50_s,
+        cost=cost_per_1000(efficient_s, slot_price_per_hour),
+        memory_bytes=profile.memory_bytes,
+    )
+
+
+def _choices(candidates: Sequence[Candidate]) -> list[Choice]:
+    """The most accurate first, since it meets every accuracy; then the fastest, which meets every latency."""
+    best = pareto_best(candidates)
+    fastest = min(best, key=lambda c: (c.latency_s, c.name))
+    ordered = [best[0], *([fastest] if fastest is not best[0] else [])]
+    ordered += [c for c in best[1:] if c is not fastest]
+    return [Choice(candidate=c, rank=rank, reason=_reason(c, rank, fastest)) for rank, c in enumerate(ordered)]
+
+
+def _reason(candidate: Candidate, rank: int, fastest: Candidate) -> str:
+    task = candidate.variant.task
+    if rank == 0:
+        return f"the most accurate of {task}" + (" and the fastest" if candidate is fastest else "")
+    return f"the fastest of {task}" if candidate is fastest else f"no variant of {task} beats it in everything"
+
+
+def pareto_best(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Those that no other beats, most accurate first."""
+    best: list[Candidate] = []
+    # In this order nothing later can dominate what is already kept, so each is compared with those alone.
+    for candidate in sorted(candidates, key=lambda c: (-c.accuracy, c.latency_s, c.cost, c.memory_bytes, c.name)):
+        if not any(_at_least_as_good(kept, candidate) for kept in best):
+            best.append(candidate)
+    return best
+
+
+def _at_least_as_good(a: Candidate, b: Candidate) -> bool:
+    return (
+        a.accuracy >= b.accuracy
+        and a.latency_s <= b.latency_s
+        and a.cost <= b.cost
+        and a.memory_bytes <= b.memory_bytes
+    )
