@@ -13,14 +13,14 @@ import shutil
 import subprocess
 import tempfile
 import uuid
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Final
 from xml.etree import ElementTree
 
-from broker.process import HOST, claim_port, free_port, running, wait_until_ready
+from broker.process import HOST, claim_port, free_port, running, tail, wait_until_ready
 from broker.settings import KafkaSettings
 from schemas.errors import OperatorError
 
@@ -149,9 +149,8 @@ async def fetch_jars(cache: Path) -> Path:
     maven = shutil.which("mvn")
     if maven is None:
         raise OperatorError(f"Apache Kafka's jars are fetched with Maven: put `mvn` on PATH, {_INSTEAD}")
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as staging:
-        jars, log = Path(staging, "jars"), Path(staging, "maven.log")
+    with _staging(cache) as staging:
+        jars, log = staging / "jars", staging / "maven.log"
         command = [maven, "-q", "-B", "-f", POM, "dependency:copy-dependencies", f"-DoutputDirectory={jars}"]
         try:
             async with running(command, log) as process, asyncio.timeout(FETCH_JARS_S):
@@ -159,11 +158,25 @@ async def fetch_jars(cache: Path) -> Path:
         except TimeoutError:
             raise OperatorError(f"Maven did not fetch Kafka's jars within {FETCH_JARS_S:g} s") from None
         if code != 0:
-            raise OperatorError(f"Maven cannot fetch Kafka's jars: {log.read_text(errors='replace')[-800:].strip()}")
-        # Whole or not at all: another process may be doing the same.
-        if not folder.is_dir():
-            jars.rename(folder)
+            raise OperatorError(f"Maven cannot fetch Kafka's jars: {tail(log)}")
+        _publish(jars, folder)
     return folder
+
+
+@contextmanager
+def _staging(cache: Path) -> Generator[Path]:
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as folder:
+        yield Path(folder)
+
+
+def _publish(jars: Path, folder: Path) -> None:
+    """Whole or not at all; another process may be doing the same."""
+    try:
+        jars.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
 
 
 def kafka_version() -> str:

@@ -8,7 +8,7 @@ import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Final, TypedDict
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.abc import AbstractTokenProvider
@@ -18,7 +18,9 @@ from aiokafka.errors import KafkaError
 from broker.settings import Compression, KafkaSettings, SaslMechanism, SecurityProtocol
 from schemas.errors import OperatorError
 
-RETRY_BACKOFF_MS = 100
+RETRY_BACKOFF_MS: Final = 100
+EMBEDDED_CLUSTER: Final = "infaas-embedded"
+"""Cluster id of the embedded broker, by which every process knows what it cannot do."""
 
 
 class ClientOptions(TypedDict, total=False):
@@ -80,8 +82,6 @@ def new_consumer(settings: KafkaSettings, client_id: str, **options: Any) -> AIO
         **client_options(settings, client_id),
         enable_auto_commit=False,
         fetch_max_wait_ms=settings.fetch_max_wait_ms,
-        check_crcs=False,  # TCP and the disk have theirs; this costs as much as parsing the record
-        max_partition_fetch_bytes=max(1024 * 1024, settings.max_record_bytes),
         **options,
     )
 
@@ -128,6 +128,17 @@ async def ping(settings: KafkaSettings) -> int:
         return len(cluster["brokers"])
 
 
+async def is_embedded(settings: KafkaSettings) -> bool:
+    """Whether this is the embedded broker.
+
+    Raises:
+        OperatorError: Kafka cannot be reached.
+    """
+    async with open_admin(settings) as admin:
+        cluster = await admin.describe_cluster()
+        return cluster.get("cluster_id") == EMBEDDED_CLUSTER
+
+
 class Token(AbstractTokenProvider):
     """The OAUTHBEARER token: fixed, or read again from its file each time a connection authenticates."""
 
@@ -135,7 +146,7 @@ class Token(AbstractTokenProvider):
         self._fixed = settings.sasl_token
         self._file = settings.sasl_token_file
 
-    async def token(self) -> str:
+    async def token(self) -> str:  # pyright: ignore[reportIncompatibleMethodOverride] - aiokafka's own types are wrong
         """The token to authenticate with now."""
         if self._file is None:
             return self._fixed.get_secret_value() if self._fixed else ""

@@ -8,19 +8,19 @@ Rules.
 * While `max_in_flight` records are out nothing more is taken, until a quarter of them is done; what is fetched
   meanwhile is bounded by one fetch per partition.
 * Two ways to get partitions. `assign`: the caller decides (workers: placement and leases); commits go to the group all
-  the same, without its protocol. `subscribe`: the group protocol decides (selectors). An instance id makes a member
-  static: killed and started again, it gets its partitions back at once, without a rebalance.
+  the same, without its protocol. `subscribe`: the members of the group share (selectors).
 * A partition taken away is drained for a moment, committed and forgotten; `done` of its records is then a no-op.
 * No transient error ends `batch`: it backs off and goes on. A failed commit is tried again with the next one.
 """
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterable
+import uuid
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import Any, Final, Self
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import (
     ClusterAuthorizationFailedError,
@@ -31,20 +31,22 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
 )
 
-from broker.client import new_consumer, reach
+from broker.client import is_embedded, new_consumer, reach
+from broker.ledger import Ledger
+from broker.membership import Membership
+from broker.record import Record
 from broker.settings import KafkaSettings
-from broker.watermark import Watermark
 from schemas.errors import OperatorError
+
+__all__ = ["Consumer", "Record"]
 
 log = logging.getLogger(__name__)
 
-Record: TypeAlias = ConsumerRecord[bytes | None, bytes | None]
-
-COMMIT_EVERY_S = 0.2
-DRAIN_S = 2.0
-_POLL_MS = 10_000
-_BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0)
-_REFUSED = (
+COMMIT_EVERY_S: Final = 0.2
+DRAIN_S: Final = 2.0
+_POLL_MS: Final = 10_000
+_BACKOFF_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
+_REFUSED: Final = (
     ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
     TopicAuthorizationFailedError,
@@ -68,56 +70,71 @@ class Consumer:
         self._client_id = client_id
         self._group = group
         self._instance_id = instance_id
-        self._max_in_flight = max_in_flight
-        self._resume_at = max_in_flight * 3 // 4
         self._consumer = self._new_consumer()
-        self._marks: dict[tuple[str, int], Watermark] = {}
-        self._committed: dict[tuple[str, int], int] = {}
-        self._in_flight = 0
-        self._full = False
-        self._room = asyncio.Event()
-        self._dirty = False
-        self._changed = asyncio.Event()
+        self._ledger = Ledger(max_in_flight)
         self._commit_lock = asyncio.Lock()
-        self._drain_waiters: list[asyncio.Future[None]] = []
+        self._move_lock = asyncio.Lock()
         self._failures = 0
         self._tasks = asyncio.TaskGroup()
-        self._committer: asyncio.Task[None] | None = None
+        self._background: list[asyncio.Task[None]] = []
+        self._membership: Membership | None = None
         self._topic = ""
         self._topics: frozenset[str] = frozenset()
 
     @property
     def in_flight(self) -> int:
         """Records handed out and not done."""
-        return self._in_flight
+        return self._ledger.in_flight
 
     async def __aenter__(self) -> Self:
-        await reach(self._settings, self._consumer.start())
+        try:
+            await reach(self._settings, self._consumer.start())
+        except BaseException:
+            await self._consumer.stop()
+            raise
         await self._tasks.__aenter__()
-        self._committer = self._tasks.create_task(self._commit_in_background(), name=f"commit {self._group}")
+        self._start(self._commit_in_background(), "commit")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Commits what is done and leaves the group; what is out is delivered again to its next owner."""
         try:
             await self.commit()
         finally:
-            if self._committer is not None:
-                self._committer.cancel()
+            for task in self._background:
+                task.cancel()
             await self._tasks.__aexit__(None, None, None)
-            await self._consumer.stop()
+            await self._leave(self._consumer)
 
     # -- which partitions ----------------------------------------------------------------------------------------------
 
     async def subscribe(self, topics: Collection[str]) -> None:
-        """Share the partitions of `topics` with the group's other members; may be called again with more topics."""
+        """Share the partitions of `topics` with the group's other members; may be called again with more topics.
+
+        On Apache Kafka by its group protocol. With an instance id the member is static: killed and started again, it
+        gets its partitions back at once and the others notice nothing. One that does not come back is replaced after
+        the session timeout (6 s), one that exits cleanly at once. A change pauses all members for a moment.
+
+        On the embedded broker by `broker.membership` instead: that broker answers a join after 3 to 10 s and never
+        notices a dead member. There the instance id is the member's name, and one that is killed is replaced after 4 s.
+        """
         wanted = frozenset(topics)
         if wanted == self._topics:
             return
-        await self._retire(self._consumer.assignment(), DRAIN_S)
+        if not self._topics and await is_embedded(self._settings):
+            name = self._instance_id or uuid.uuid4().hex
+            self._membership = Membership(self._settings, self._group, name, self._take_share)
+            self._start(self._membership.run(), "membership")
         self._topics = wanted
-        self._consumer.subscribe(sorted(wanted), listener=_Rebalance(self))
+        if self._membership is not None:
+            self._membership.read(wanted)
+            return
+        async with self._move_lock:
+            # aiokafka drops the old assignment at once: whatever is to be committed of it must be committed before.
+            await self._retire(self._consumer.assignment(), DRAIN_S)
+            self._consumer.subscribe(sorted(wanted), listener=_Rebalance(self._settle))
 
     async def assign(self, topic: str, partitions: Collection[int], *, drain_s: float = DRAIN_S) -> None:
         """Read exactly `partitions` of `topic`, each from its committed offset or else from the earliest.
@@ -125,18 +142,8 @@ class Consumer:
         May be called again: kept partitions continue without loss or repeat. Those no longer named stop at once; for up
         to `drain_s` this waits until what is out of them is done; then they are committed and forgotten.
         """
-        wanted = {TopicPartition(topic, partition) for partition in partitions}
-        current = self._consumer.assignment()
         self._topic = topic
-        if wanted == current:
-            return
-        await self._retire(current - wanted, drain_s)
-        self._consumer.assign(sorted(wanted))
-        for partition in wanted & current:
-            mark = self._marks.get(partition)
-            if mark is not None:
-                self._consumer.seek(partition, mark.next)
-        await self._locate(wanted - current)
+        await self._move_to({TopicPartition(topic, partition) for partition in partitions}, drain_s)
 
     # -- records -------------------------------------------------------------------------------------------------------
 
@@ -147,10 +154,7 @@ class Consumer:
             OperatorError: Kafka refuses this client; waiting will not help.
         """
         while True:
-            if self._full:
-                self._room.clear()
-                await self._room.wait()
-            limit = min(max_records, self._max_in_flight - self._in_flight)
+            limit = min(max_records, await self._ledger.room())
             try:
                 found = await self._consumer.getmany(timeout_ms=_POLL_MS, max_records=limit)
             except _REFUSED as error:
@@ -160,26 +164,16 @@ class Consumer:
                 continue
             self._failures = 0
             if found:
-                return self._take(found)
+                return self._hand_out(found)
 
     def done(self, record: Record) -> None:
         """The record's result is acknowledged: its offset may be committed. No-op if done before or no longer ours."""
-        mark = self._marks.get((record.topic, record.partition))
-        if mark is None or not mark.finish(record.offset):
-            return
-        self._in_flight -= 1
-        if not self._dirty:
-            self._dirty = True
-            self._changed.set()
-        if self._full and self._in_flight <= self._resume_at:
-            self._full = False
-            self._room.set()
-        if self._drain_waiters and not mark.open:
-            self._wake_drained()
+        self._ledger.done(record)
 
     async def drained(self, partitions: Collection[int] | None = None) -> None:
         """Wait until every record handed out, of those partitions or of all, is done."""
-        await self._drained(key for key in self._marks if partitions is None or key[1] in partitions)
+        known = self._ledger.partitions()
+        await self._ledger.drained(key for key in known if partitions is None or key[1] in partitions)
 
     async def commit(self) -> bool:
         """Commit the low-water marks now. Never raises for Kafka's sake: a failure is logged and tried again later.
@@ -188,10 +182,7 @@ class Consumer:
             Whether all marks are committed.
         """
         async with self._commit_lock:
-            self._dirty = False
-            moved = {
-                TopicPartition(*key): mark.mark for key, mark in self._marks.items() if mark.mark > self._committed[key]
-            }
+            moved = self._ledger.to_commit()
             if not moved:
                 return True
             try:
@@ -199,16 +190,14 @@ class Consumer:
                     await self._consumer.commit(moved)
             except (KafkaError, IllegalStateError, TimeoutError) as error:
                 log.warning("group %s: commit failed, will try again: %r", self._group, error)
-                self._dirty = True
-                self._changed.set()
+                self._ledger.not_committed()
                 return False
-            self._committed.update((key, offset) for key, offset in moved.items() if key in self._committed)
+            self._ledger.committed(moved)
             return True
 
     def position(self, partition: int) -> int | None:
         """Next offset of the assigned topic's partition to be handed out; None while not yet known."""
-        mark = self._marks.get((self._topic, partition))
-        return mark.next if mark else None
+        return self._ledger.position(TopicPartition(self._topic, partition))
 
     def end(self, partition: int) -> int | None:
         """End offset of the assigned topic's partition as last seen by a fetch; None while not yet known."""
@@ -216,39 +205,30 @@ class Consumer:
         if wanted not in self._consumer.assignment():
             return None
         seen: int | None = self._consumer.highwater(wanted)
-        position = self.position(partition)
+        position = self._ledger.position(wanted)
         return position if seen is None else max(seen, position or 0)
 
-    # -- inside --------------------------------------------------------------------------------------------------------
+    # -- moving --------------------------------------------------------------------------------------------------------
 
-    def _new_consumer(self) -> AIOKafkaConsumer:
-        session = self._settings.session_timeout_ms
-        return new_consumer(
-            self._settings,
-            self._client_id,
-            group_id=self._group,
-            group_instance_id=self._instance_id,
-            auto_offset_reset="earliest",
-            session_timeout_ms=session,
-            heartbeat_interval_ms=session // 4,
-            rebalance_timeout_ms=max(session, int(DRAIN_S * 2000)),
-        )
+    async def _take_share(self, wanted: set[TopicPartition]) -> None:
+        await self._move_to(wanted, DRAIN_S)
 
-    def _take(self, found: dict[TopicPartition, list[Record]]) -> list[Record]:
-        taken: list[Record] = []
-        for partition, records in found.items():
-            mark = self._marks.get(partition) or self._watch(partition, records[0].offset)
-            mark.hand_out([record.offset for record in records])
-            taken += records
-        self._in_flight += len(taken)
-        if self._in_flight >= self._max_in_flight:
-            self._full = True
-        return taken
+    async def _move_to(self, wanted: set[TopicPartition], drain_s: float) -> None:
+        async with self._move_lock:
+            current = self._consumer.assignment()
+            if wanted == current:
+                return
+            await self._retire(current - wanted, drain_s)
+            self._assign(wanted)
+            await self._locate(wanted - current)
 
-    def _watch(self, partition: TopicPartition, start: int) -> Watermark:
-        mark = self._marks[partition] = Watermark(start)
-        self._committed[partition] = start
-        return mark
+    def _assign(self, wanted: set[TopicPartition]) -> None:
+        """Not interruptible: nothing may be fetched between the assignment and the seeks."""
+        self._consumer.assign(sorted(wanted))
+        for partition in wanted:
+            position = self._ledger.position(partition)
+            if position is not None:
+                self._consumer.seek(partition, position)
 
     async def _locate(self, partitions: Iterable[TopicPartition]) -> None:
         """Learn where new partitions start; what cannot be learnt in time is known with the first record."""
@@ -256,76 +236,107 @@ class Consumer:
             async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
                 for partition in partitions:
                     start = await self._consumer.position(partition)
-                    if partition not in self._marks:
-                        self._watch(partition, start)
+                    if not self._ledger.knows(partition):
+                        self._ledger.watch(partition, start)
         except (KafkaError, IllegalStateError, TimeoutError) as error:
             log.warning("group %s: positions not known yet: %r", self._group, error)
 
     async def _retire(self, partitions: Collection[TopicPartition], drain_s: float) -> None:
-        if not partitions:
-            return
-        self._consumer.pause(*(partitions & self._consumer.assignment()))
-        await self._settle(partitions, drain_s)
+        """Stop taking records of these partitions and settle them."""
+        if partitions:
+            self._consumer.pause(*partitions)
+            await self._settle(partitions, drain_s)
 
-    async def _settle(self, partitions: Collection[TopicPartition], drain_s: float) -> None:
+    async def _settle(self, partitions: Collection[TopicPartition], drain_s: float = DRAIN_S) -> None:
         """Drain for up to `drain_s`, commit, forget."""
         try:
             async with asyncio.timeout(drain_s):
-                await self._drained(partitions)
+                await self._ledger.drained(partitions)
         except TimeoutError:
-            log.info(
-                "group %s: what is not done of %d partitions goes to their next owner", self._group, len(partitions)
-            )
+            log.info("group %s: gave up waiting for what is out of %d partitions", self._group, len(partitions))
         await self.commit()
         for partition in partitions:
-            self._forget(partition)
+            self._ledger.forget(partition)
 
-    def _forget(self, partition: TopicPartition) -> None:
-        mark = self._marks.pop(partition, None)
-        self._committed.pop(partition, None)
-        if mark is not None:
-            self._in_flight -= mark.open
-            if self._full and self._in_flight <= self._resume_at:
-                self._full = False
-                self._room.set()
-            self._wake_drained()
+    # -- inside --------------------------------------------------------------------------------------------------------
 
-    async def _drained(self, keys: Iterable[tuple[str, int]]) -> None:
-        waiting = [mark for key in keys if (mark := self._marks.get(key))]
-        while any(mark.open for mark in waiting):
-            woken = asyncio.get_running_loop().create_future()
-            self._drain_waiters.append(woken)
-            await woken
-            waiting = [mark for mark in waiting if mark in self._marks.values()]
+    def _new_consumer(self) -> AIOKafkaConsumer:
+        session_ms = self._settings.session_timeout_ms
+        return new_consumer(
+            self._settings,
+            self._client_id,
+            group_id=self._group,
+            group_instance_id=self._instance_id,
+            auto_offset_reset="earliest",
+            session_timeout_ms=session_ms,
+            heartbeat_interval_ms=session_ms // 6,
+            rebalance_timeout_ms=max(session_ms, int(DRAIN_S * 2000)),
+        )
 
-    def _wake_drained(self) -> None:
-        for waiter in self._drain_waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        self._drain_waiters.clear()
+    def _start(self, work: Coroutine[None, None, None], name: str) -> None:
+        self._background.append(self._tasks.create_task(work, name=f"{name} {self._group}"))
+
+    def _hand_out(self, found: dict[TopicPartition, list[Record]]) -> list[Record]:
+        taken: list[Record] = []
+        for partition, records in found.items():
+            self._ledger.hand_out(partition, records)
+            taken += records
+        return taken
 
     async def _commit_in_background(self) -> None:
+        changed = self._ledger.changed
         while True:
-            await self._changed.wait()
-            self._changed.clear()
+            await changed.wait()
+            changed.clear()
             await asyncio.sleep(COMMIT_EVERY_S)
             await self.commit()
 
     async def _back_off(self, error: KafkaError) -> None:
-        pause = _BACKOFF_S[min(self._failures, len(_BACKOFF_S) - 1)]
+        pause_s = _BACKOFF_S[min(self._failures, len(_BACKOFF_S) - 1)]
         self._failures += 1
-        log.warning("group %s: reading failed, again in %g s: %r", self._group, pause, error)
-        await asyncio.sleep(pause)
+        log.warning("group %s: reading failed, again in %g s: %r", self._group, pause_s, error)
+        await asyncio.sleep(pause_s)
+        if self._failures >= len(_BACKOFF_S):
+            await self._renew()
+
+    async def _renew(self) -> None:
+        """Go on with a new aiokafka consumer: one whose coordination has died raises the same error for ever."""
+        renewed = self._new_consumer()
+        try:
+            await reach(self._settings, renewed.start())
+        except OperatorError as error:
+            log.warning("group %s: %s", self._group, error)
+            await renewed.stop()
+            return
+        async with self._move_lock:
+            old, self._consumer = self._consumer, renewed
+            partitions = old.assignment()
+            await old.stop()
+            if self._topics and self._membership is None:
+                for partition in partitions:
+                    self._ledger.forget(partition)
+                self._consumer.subscribe(sorted(self._topics), listener=_Rebalance(self._settle))
+            elif partitions:
+                self._assign(partitions)
+        self._failures = 0
+
+    async def _leave(self, consumer: AIOKafkaConsumer) -> None:
+        # aiokafka never lets a static member leave: its partitions would lie idle for the session timeout, though we
+        # know that we go. Static membership is for those who could not say so.
+        coordinator: Any = consumer._coordinator  # pyright: ignore[reportPrivateUsage] - there is no other way
+        if coordinator is not None:
+            coordinator._group_instance_id = None
+        await consumer.stop()
 
 
 class _Rebalance(ConsumerRebalanceListener):
     """Gives up partitions in good order when the group protocol takes them."""
 
-    def __init__(self, owner: Consumer) -> None:
-        self._owner = owner
+    def __init__(self, settle: Callable[[Collection[TopicPartition]], Awaitable[None]]) -> None:
+        self._settle = settle
 
-    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
-        await self._owner._settle(revoked, DRAIN_S)  # pyright: ignore[reportPrivateUsage]
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - or a coroutine
+        await self._settle(revoked)
 
-    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
-        log.info("got %d partitions", len(assigned))
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - or a coroutine
+        log.info("sharing: got %d partitions", len(assigned))

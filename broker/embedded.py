@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final
 
+from broker.client import EMBEDDED_CLUSTER
 from broker.process import HOST, claim_port, running, wait_until_ready
 from broker.settings import KafkaSettings
 from schemas.errors import OperatorError
@@ -50,7 +51,7 @@ class EmbeddedBroker:
         address = f"tcp://{self.bootstrap}"
         command = [
             binary, "broker", "--listener-url", address, "--advertised-listener-url", address,
-            "--storage-engine", "memory://tansu/",
+            "--storage-engine", "memory://tansu/", "--cluster-id", EMBEDDED_CLUSTER,
         ]  # fmt: skip
         async with running(command, self._log, env={"RUST_LOG": "warn"}) as process:
             await wait_until_ready(process, self.settings, self._log, READY_S)

@@ -24,7 +24,7 @@ HOST: Final = "127.0.0.1"
 STOP_S: Final = 15.0
 _TRY_EVERY_S: Final = 0.05
 _PR_SET_PDEATHSIG: Final = 1
-_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+_libc = ctypes.CDLL(None)
 
 
 @asynccontextmanager
@@ -68,10 +68,10 @@ async def wait_until_ready(
         async with asyncio.timeout(timeout_s):
             while not await _answers(settings):
                 if process.returncode is not None:
-                    raise OperatorError(f"the broker exited with code {process.returncode}; {log} ends: {_tail(log)}")
+                    raise OperatorError(f"the broker exited with code {process.returncode}; {log} ends: {tail(log)}")
                 await asyncio.sleep(_TRY_EVERY_S)
     except TimeoutError:
-        raise OperatorError(f"the broker was not ready within {timeout_s:g} s; {log} ends: {_tail(log)}") from None
+        raise OperatorError(f"the broker was not ready within {timeout_s:g} s; {log} ends: {tail(log)}") from None
 
 
 def free_port() -> int:
@@ -128,9 +128,10 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
 
 
 def _die_with_parent() -> None:
-    if _libc is not None:
+    if sys.platform == "linux":
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _tail(log: Path) -> str:
-    return log.read_bytes()[-500:].decode(errors="replace").strip() or "(nothing)"
+def tail(log: Path) -> str:
+    """The end of a log, to quote in an error."""
+    return log.read_bytes()[-800:].decode(errors="replace").strip() or "(nothing)"

@@ -20,19 +20,22 @@ from types import TracebackType
 from typing import Final, NamedTuple, Self, TypeAlias
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, ProducerClosed, UnknownError, UnknownTopicOrPartitionError
+from aiokafka.errors import ProducerClosed, UnknownError, UnknownTopicOrPartitionError
 from aiokafka.structs import RecordMetadata
 
 from broker.client import new_producer, reach
+from broker.errors import KafkaError, UnknownTopic
 from broker.settings import KafkaSettings
 from schemas.headers import RawHeaders
+
+__all__ = ["Ack", "KafkaError", "Producer", "UnknownTopic", "UnknownTopicOrPartitionError"]
 
 log = logging.getLogger(__name__)
 
 Ack: TypeAlias = RecordMetadata
 """Where a record was written: `topic`, `partition`, `offset`."""
 
-LEARN_S: Final = 3.0
+LEARN_S: Final = 2.0
 """How long a record waits for the metadata of its topic."""
 MISSING_FOR_S: Final = 2.0
 _NO_HEADERS: Final[RawHeaders] = []
@@ -156,7 +159,7 @@ class Producer:
         except AssertionError:
             if value is None and key is None:
                 raise
-            return self._failed(UnknownTopicOrPartitionError(f"{topic} has no partition {partition}"))
+            return self._failed(UnknownTopic(f"{topic} has no partition {partition}"))
 
     def _failed(self, error: KafkaError) -> asyncio.Future[Ack]:
         future: asyncio.Future[Ack] = self._loop.create_future()
@@ -186,7 +189,7 @@ class Producer:
         self, topic: str, value: bytes | None, key: bytes | None, headers: RawHeaders, partition: int | None
     ) -> asyncio.Future[Ack]:
         if self._missing.get(topic, 0.0) > self._loop.time():
-            return self._failed(UnknownTopicOrPartitionError(topic))
+            return self._failed(UnknownTopic(topic))
         record = _Parked(self._loop.create_future(), value, key, headers, partition)
         waiting = self._parked.get(topic)
         if waiting is None:
@@ -208,7 +211,7 @@ class Producer:
                 waiting.popleft()
             self._known.add(topic)
         except (KafkaError, TimeoutError):
-            problem = UnknownTopicOrPartitionError(topic)
+            problem = UnknownTopic(topic)
             self._note_missing(topic)
         finally:
             del self._parked[topic]
@@ -236,7 +239,10 @@ class Producer:
 
 def _copy_to(target: asyncio.Future[Ack]) -> Callable[[asyncio.Future[Ack]], None]:
     def copy(source: asyncio.Future[Ack]) -> None:
-        if target.done() or source.cancelled():
+        if target.done():
+            return
+        if source.cancelled():
+            target.cancel()
             return
         error = source.exception()
         if error is None:

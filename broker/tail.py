@@ -13,7 +13,7 @@ from typing import Self
 from aiokafka.errors import KafkaError
 
 from broker.client import new_consumer, reach
-from broker.consumer import Record
+from broker.record import Record
 from broker.settings import KafkaSettings
 
 log = logging.getLogger(__name__)

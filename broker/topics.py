@@ -6,6 +6,7 @@ Creating is idempotent: a topic that exists is left as it is, but must have at l
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -78,7 +79,7 @@ async def delete_topics(settings: KafkaSettings, topics: Sequence[str]) -> None:
 
 
 async def _create(admin: AIOKafkaAdminClient, settings: KafkaSettings, specs: list[TopicSpec]) -> None:
-    response = await admin.create_topics([_new_topic(settings, spec) for spec in specs])
+    response: Any = await admin.create_topics([_new_topic(settings, spec) for spec in specs])
     for name, code, message, *_ in response.topic_errors:
         if code and for_code(code) is not TopicAlreadyExistsError:
             raise OperatorError(f"cannot create topic {name}: {message or for_code(code).description}")

@@ -8,8 +8,10 @@ from typing import Protocol
 
 import pytest
 
+from broker.apache import ApacheKafka, cache_dir, fetch_jars, find_java
 from broker.embedded import EmbeddedBroker
 from broker.settings import KafkaSettings
+from schemas.errors import OperatorError
 
 
 class _Broker(Protocol):
@@ -59,7 +61,25 @@ def embedded_kafka(tmp_path_factory: pytest.TempPathFactory) -> Generator[KafkaS
         yield settings
 
 
-@pytest.fixture(params=["embedded"])
+@pytest.fixture(scope="session")
+def apache_kafka(tmp_path_factory: pytest.TempPathFactory) -> Generator[KafkaSettings]:
+    """Skipped, with what is missing, only where it cannot be started; CI makes a failure of that."""
+    folder = tmp_path_factory.mktemp("apache-kafka")
+    need_apache()
+    with served(lambda: ApacheKafka(folder)) as settings:
+        yield settings
+
+
+@pytest.fixture(params=["embedded", pytest.param("apache", marks=pytest.mark.apache)])
 def kafka(request: pytest.FixtureRequest) -> KafkaSettings:
     settings: KafkaSettings = request.getfixturevalue(f"{request.param}_kafka")
     return settings
+
+
+def need_apache() -> None:
+    """Skip the test where Java or Kafka's jars are missing and cannot be had."""
+    try:
+        find_java()
+        asyncio.run(fetch_jars(cache_dir()))
+    except OperatorError as error:
+        pytest.skip(str(error))

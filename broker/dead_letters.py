@@ -1,0 +1,131 @@
+"""Records that could not be processed: kept whole, with where they came from and why, and sent again on demand.
+
+A dead letter is the record itself, value, key and headers untouched, plus headers of its own. Replaying is bookkept
+like any consuming, by the offsets of a group: what was replayed is not replayed again, a replay that is killed may
+repeat its last records, and the query's id makes that harmless.
+"""
+
+import logging
+from typing import Final
+
+import msgspec
+
+from broker.consumer import Consumer, Record
+from broker.errors import KafkaError, UnknownTopic
+from broker.lag import LagReader
+from broker.producer import Producer
+from broker.settings import KafkaSettings
+from schemas.errors import OperatorError
+from schemas.headers import ATTEMPTS, RawHeaders, as_text
+from schemas.topics import DEAD_LETTERS
+
+log = logging.getLogger(__name__)
+
+TOPIC: Final = "infaas-dead-topic"
+PARTITION: Final = "infaas-dead-partition"
+OFFSET: Final = "infaas-dead-offset"
+REASON: Final = "infaas-dead-reason"
+_OURS: Final = frozenset({TOPIC, PARTITION, OFFSET, REASON, ATTEMPTS})
+
+REPLAY_GROUP: Final = "infaas.dead-letters.replay"
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """What a dead letter says about itself."""
+
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+    attempts: int
+    key: bytes | None
+    value: bytes | None
+    headers: RawHeaders
+    """The original ones."""
+
+
+async def bury(producer: Producer, record: Record, reason: str, attempts: int = 1) -> None:
+    """Write `record` to the dead letters; when this returns it is safe to commit it.
+
+    Raises:
+        KafkaError: it could not be written; do not commit the record.
+    """
+    headers: RawHeaders = [(name, value or b"") for name, value in record.headers if name not in _OURS]
+    headers += [
+        (TOPIC, record.topic.encode()),
+        (PARTITION, b"%d" % record.partition),
+        (OFFSET, b"%d" % record.offset),
+        (REASON, reason[:1000].encode(errors="replace")),
+        (ATTEMPTS, b"%d" % attempts),
+    ]
+    # Kafka takes a record without key and value, but aiokafka does not send one.
+    value = b"" if record.value is None and record.key is None else record.value
+    await producer.send_and_wait(DEAD_LETTERS, value, key=record.key, headers=headers)
+
+
+def parse_letter(record: Record) -> DeadLetter:
+    """Read a record of the dead-letter topic.
+
+    Raises:
+        ValueError: it is none of ours.
+    """
+    try:
+        ours = as_text((name, value) for name, value in record.headers if name in _OURS)
+        return DeadLetter(
+            topic=ours[TOPIC],
+            partition=int(ours[PARTITION]),
+            offset=int(ours[OFFSET]),
+            reason=ours[REASON],
+            attempts=int(ours[ATTEMPTS]),
+            key=record.key,
+            value=record.value,
+            headers=[(name, value) for name, value in record.headers if name not in _OURS],
+        )
+    except KeyError as error:
+        raise ValueError(f"dead letter {record.offset} lacks the header {error}") from error
+
+
+async def replay(settings: KafkaSettings, *, group: str = REPLAY_GROUP) -> int:
+    """Send each dead letter that is there now, and was not replayed yet, to its original topic.
+
+    A letter whose topic is gone is logged and passed over.
+
+    Returns:
+        How many were sent.
+
+    Raises:
+        OperatorError: Kafka cannot be reached or does not take a letter; what was sent before stays sent.
+    """
+    sent = 0
+    try:
+        async with LagReader(settings) as reader:
+            waiting = {row.partition: row.end for row in await reader.read({group: [DEAD_LETTERS]}) if row.lag}
+        if not waiting:
+            return 0
+        async with (
+            Producer(settings, "infaas-replay") as producer,
+            Consumer(settings, "infaas-replay", group=group) as consumer,
+        ):
+            await consumer.assign(DEAD_LETTERS, waiting)
+            while any((consumer.position(partition) or 0) < end for partition, end in waiting.items()):
+                for record in await consumer.batch():
+                    if record.offset < waiting[record.partition]:
+                        sent += await _resend(producer, record)
+                        consumer.done(record)
+    except KafkaError as error:
+        raise OperatorError(f"stopped after {sent} dead letters: {error!r}; run it again to go on") from error
+    return sent
+
+
+async def _resend(producer: Producer, record: Record) -> bool:
+    try:
+        letter = parse_letter(record)
+        headers: RawHeaders = [*letter.headers, (ATTEMPTS, b"%d" % letter.attempts)]
+        await producer.send_and_wait(letter.topic, letter.value, key=letter.key, headers=headers)
+    except ValueError as error:
+        log.error("passed over: %s", error)
+        return False
+    except UnknownTopic:
+        log.error("passed over dead letter %d: its topic is gone", record.offset)
+        return False
+    return True
