@@ -44,6 +44,8 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
     queued: int = 0
     """Queries fetched and not yet answered."""
     queued_inputs: int = 0
+    queued_offline_inputs: int = 0
+    """Of `queued_inputs`, those of offline queries, which online ones overtake."""
     max_batch: int = 1
     batch_size: float = 0.0
     """Recent mean number of inputs in a batch."""

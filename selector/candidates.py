@@ -1,0 +1,226 @@
+"""The static half of a decision, cached per class of queries.
+
+A query's class is (target, accuracy rank, cost rank, latency class, size, mode). Ranks count distinct registered
+values, latency classes are log-spaced and sizes are those at which prices differ, so the classes are bounded however
+many limits clients invent; the least recently used are dropped. A class names candidates, it never skips the check of
+live load: the latency class only leaves out what is too slow for every query in it.
+
+A decision walks what *serves*, which the workers' memory bounds, not what is registered. What is not loaded is reduced
+to its frontier, since a variant that is dearer and ready later than another is never the answer. Only building a class
+may look at all variants of the task; classes are dropped when the task's variants or instances change.
+"""
+
+import math
+from bisect import bisect_left, bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from schemas.needs import Mode, Needs
+from selector.cost import size_class, smallest_of
+from selector.live import Instance
+from selector.offers import Offer
+
+CLASSES_A_TASK: Final = 1024
+LATENCY_BOUNDS: Final = (*(0.001 * 1.25**step for step in range(63)), math.inf)
+"""Seconds: 1 ms to 17 minutes, each a quarter more than the one before."""
+
+
+class ClassKey(msgspec.Struct, frozen=True, gc=False):
+    """A class of queries in the task's own terms."""
+
+    target: str | None
+    min_accuracy: float
+    max_cost: float
+    latency_s: float
+    size: int
+    offline: bool
+
+
+class Candidate:
+    """A variant that meets the static needs of a class, and the instances that serve it."""
+
+    __slots__ = ("cost", "cost_header", "offer", "ready_s", "replicas")
+
+    def __init__(self, offer: Offer, key: ClassKey, replicas: Sequence[Instance] = ()) -> None:
+        self.offer = offer
+        self.cost = offer.cost(key.size, key.offline)
+        self.cost_header = repr(self.cost).encode()
+        self.ready_s = offer.ready_s(key.size)
+        """Seconds to load it and compute one query."""
+        self.replicas = tuple(replicas)
+
+    def order(self) -> tuple[float, float, str]:
+        """The cheapest first; of equal cost the more accurate."""
+        return self.cost, -self.offer.accuracy, self.offer.name
+
+
+class Candidates:
+    """What a class of queries may be given to. `serving` is ready; the rest is worked out when first asked for."""
+
+    __slots__ = (
+        "_eligible",
+        "_fallback",
+        "_fastest_s",
+        "_key",
+        "_nearest",
+        "_unloaded",
+        "_view",
+        "serving",
+        "upgrades",
+    )
+
+    def __init__(self, view: "TaskView", key: ClassKey) -> None:
+        self._view = view
+        self._key = key
+        self._eligible: list[Candidate] | None = None
+        self._unloaded: tuple[Candidate, ...] | None = None
+        self._fallback: Candidate | None = None
+        self._fastest_s: float | None = None
+        self._nearest: Offer | None = None
+        least = smallest_of(key.size)
+        fast = [
+            Candidate(instances[0].offer, key, quick)
+            for instances in view.serving.values()
+            if (quick := [i for i in instances if i.model.batch_s(least) <= key.latency_s])
+        ]
+        self.serving = tuple(sorted((c for c in fast if view.meets(c.offer, key)), key=Candidate.order))
+        """The cheapest first."""
+        self.upgrades = tuple(sorted((c for c in fast if view.is_target(c.offer, key.target)), key=_by_accuracy))
+        """The most accurate first, whatever they cost: what may be given for free."""
+
+    def eligible(self) -> list[Candidate]:
+        """All that is registered and meets the needs but for latency, the cheapest first."""
+        if self._eligible is None:
+            view, key = self._view, self._key
+            meeting = (Candidate(offer, key) for offer in view.offers if view.meets(offer, key))
+            self._eligible = sorted(meeting, key=Candidate.order)
+        return self._eligible
+
+    def unloaded(self) -> tuple[Candidate, ...]:
+        """What could be loaded: the cheapest first, each one ready sooner than all before it."""
+        if self._unloaded is None:
+            view = self._view
+            self._unloaded = tuple(
+                _frontier(c for c in self.eligible() if c.offer.name not in view.serving and view.is_loadable(c.offer))
+            )
+        return self._unloaded
+
+    def fallback(self) -> Candidate | None:
+        """Where a query that can wait is kept while nothing serves: what served last, else what could be loaded."""
+        if self._fallback is None:
+            view = self._view
+
+            def order(candidate: Candidate) -> tuple[bool, bool]:
+                return candidate.offer.name not in view.served, not view.is_loadable(candidate.offer)
+
+            self._fallback = min(self.eligible(), key=order, default=None)
+        return self._fallback
+
+    def fastest_s(self) -> float:
+        """Bare latency of the fastest variant registered for these needs; infinite if there is none."""
+        if self._fastest_s is None:
+            least = smallest_of(self._key.size)
+            self._fastest_s = min((c.offer.model.batch_s(least) for c in self.eligible()), default=math.inf)
+        return self._fastest_s
+
+    def nearest(self, distance: Callable[[Offer], float]) -> Offer | None:
+        """The registered offer with the least `distance`, measured when first asked for."""
+        if self._nearest is None:
+            aimed_at = (offer for offer in self._view.offers if self._view.is_target(offer, self._key.target))
+            self._nearest = min(aimed_at, key=distance, default=None)
+        return self._nearest
+
+
+class TaskView:
+    """A task: its offers, who serves them, and the classes of queries met so far.
+
+    `loadable` is the memory in bytes of the largest worker of each hardware type that is there.
+    """
+
+    def __init__(self, name: str, offers: Iterable[Offer], loadable: Mapping[str, int]) -> None:
+        self.name = name
+        self.offers = tuple(offers)
+        self.serving: dict[str, list[Instance]] = {}
+        self.served: set[str] = set()
+        """Variants that lost their last instance: they are likely to come back."""
+        self._loadable = loadable
+        self._accuracies = sorted({offer.accuracy for offer in self.offers})
+        self._costs: dict[tuple[int, bool], list[float]] = {}
+        self._targets = {offer.name for offer in self.offers} | {offer.architecture for offer in self.offers}
+        self._classes: OrderedDict[tuple[str | None, int, int, int, int, bool], Candidates] = OrderedDict()
+
+    def has(self, target: str | None) -> bool:
+        """Whether `target` is a variant or an architecture of this task; no target is any of them."""
+        return target is None or target in self._targets
+
+    def forget(self) -> None:
+        """Drop the classes: what serves, or could be loaded, has changed."""
+        self._classes.clear()
+
+    def candidates(self, needs: Needs, batch: int, latency_s: float) -> Candidates:
+        """The candidates for a known target and a query that must be computed within `latency_s`."""
+        size = size_class(batch)
+        offline = needs.mode is Mode.OFFLINE
+        low, high = needs.min_accuracy, needs.max_cost
+        accuracy_rank = 0 if low is None else bisect_left(self._accuracies, low)
+        cost_rank = -1 if high is None else bisect_right(self._costs_of(size, offline), high)
+        latency_class = bisect_left(LATENCY_BOUNDS, latency_s)
+        ranks = (needs.target, accuracy_rank, cost_rank, latency_class, size, offline)
+        found = self._classes.get(ranks)
+        if found is not None:
+            self._classes.move_to_end(ranks)
+            return found
+        key = ClassKey(
+            target=needs.target,
+            min_accuracy=self._accuracies[accuracy_rank] if accuracy_rank < len(self._accuracies) else math.inf,
+            max_cost=self._max_cost(size, offline, cost_rank),
+            latency_s=LATENCY_BOUNDS[latency_class],
+            size=size,
+            offline=offline,
+        )
+        built = self._classes[ranks] = Candidates(self, key)
+        if len(self._classes) > CLASSES_A_TASK:
+            self._classes.popitem(last=False)
+        return built
+
+    def meets(self, offer: Offer, key: ClassKey) -> bool:
+        """Whether the offer is what was asked for, accurate and cheap enough."""
+        return (
+            offer.accuracy >= key.min_accuracy
+            and self.is_target(offer, key.target)
+            and (key.max_cost == math.inf or offer.cost(key.size, key.offline) <= key.max_cost)
+        )
+
+    def is_target(self, offer: Offer, target: str | None) -> bool:
+        """Whether the offer is the variant, or of the architecture, asked for."""
+        return target is None or target in (offer.name, offer.architecture)
+
+    def is_loadable(self, offer: Offer) -> bool:
+        """Whether some worker of its hardware is there and large enough."""
+        return offer.memory_bytes <= self._loadable.get(offer.hardware, -1)
+
+    def _costs_of(self, size: int, offline: bool) -> list[float]:
+        known = self._costs.get((size, offline))
+        if known is None:
+            known = self._costs[size, offline] = sorted({offer.cost(size, offline) for offer in self.offers})
+        return known
+
+    def _max_cost(self, size: int, offline: bool, cost_rank: int) -> float:
+        if cost_rank < 0:
+            return math.inf
+        return self._costs_of(size, offline)[cost_rank - 1] if cost_rank else -math.inf
+
+
+def _by_accuracy(candidate: Candidate) -> tuple[float, float, str]:
+    return -candidate.offer.accuracy, candidate.cost, candidate.offer.name
+
+
+def _frontier(candidates: Iterable[Candidate]) -> Iterable[Candidate]:
+    soonest = math.inf
+    for candidate in candidates:
+        if candidate.ready_s < soonest:
+            soonest = candidate.ready_s
+            yield candidate

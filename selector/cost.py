@@ -1,0 +1,47 @@
+"""What a query costs on a variant: pure arithmetic, so that a price promised is a price that can be recomputed.
+
+An online query is charged for a slot during its own latency, as if it ran alone: it may have to, and the price must
+not depend on who else happened to ask. An offline query waits for full batches, so it is charged for its share of one.
+"""
+
+from typing import Final
+
+from schemas.hardware import SLOT_PRICE_PER_HOUR, Hardware, cost_per_1000
+from schemas.latency import LatencyModel
+
+_EXACT_SIZE: Final = 32
+_STEPS_AN_OCTAVE: Final = 8
+
+
+def online_cost(model: LatencyModel, size: int, slot_price_per_hour: float) -> float:
+    """USD per 1000 queries of `size` inputs that run alone."""
+    return cost_per_1000(model.batch_s(size), slot_price_per_hour)
+
+
+def offline_cost(model: LatencyModel, size: int, slot_price_per_hour: float) -> float:
+    """USD per 1000 queries of `size` inputs that run in full batches."""
+    return cost_per_1000(model.input_s() * size, slot_price_per_hour)
+
+
+def list_price(hardware: str, threads: int) -> float:
+    """USD per hour of a slot where no worker has said its price; unknown hardware is priced as the dearest known."""
+    price = SLOT_PRICE_PER_HOUR.get(hardware, max(SLOT_PRICE_PER_HOUR.values()))
+    return price * threads if hardware == Hardware.CPU else price
+
+
+def size_class(batch: int) -> int:
+    """The size at which a query of `batch` inputs is priced: itself up to 32, then the next of 8 steps an octave.
+
+    This bounds the number of prices, and with them of cached decisions, at 120 sizes for up to 65,536 inputs.
+    """
+    if batch <= _EXACT_SIZE:
+        return batch
+    step = (1 << (batch - 1).bit_length() - 1) // _STEPS_AN_OCTAVE
+    return -(-batch // step) * step
+
+
+def smallest_of(size: int) -> int:
+    """The least number of inputs that is priced as `size`."""
+    if size <= _EXACT_SIZE:
+        return size
+    return size - (1 << (size - 1).bit_length() - 1) // _STEPS_AN_OCTAVE + 1

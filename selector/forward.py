@@ -1,0 +1,66 @@
+"""The headers of what the selector sends. Pure; `forwarded` is on the hot path.
+
+A query is forwarded with the client's headers as they came, less those that the selector itself sets: a client cannot
+claim an accuracy, a price or a prediction.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from schemas import headers as h
+from schemas.errors import QueryError
+from schemas.headers import RawHeaders
+from schemas.query import Query
+from selector.policy import Choice
+
+_OWN: Final = frozenset(
+    {
+        h.TASK, h.SENT_NS, h.TASK_QUEUE_NS, h.PREDICTED_NS, h.ACCURACY, h.COST, h.EXPLANATION, h.DEADLINE_MS,
+        h.REPLY_TO, h.STATUS, h.VARIANT, h.WORKER, h.VARIANT_QUEUE_NS, h.COMPUTE_NS,
+    }
+)  # fmt: skip
+_JSON: Final = (h.CONTENT_TYPE, b"application/json")
+
+
+def forwarded(
+    query: Query, choice: Choice, received: Iterable[tuple[str, bytes]], now_ns: int, explanation: bytes | None
+) -> RawHeaders:
+    """The headers of a query on its way to the chosen variant."""
+    headers = [pair for pair in received if pair[0] not in _OWN]
+    headers += (
+        (h.TASK, query.task.encode()),
+        (h.REPLY_TO, query.reply_to.encode()),
+        (h.SENT_NS, b"%d" % now_ns),
+        (h.TASK_QUEUE_NS, b"%d" % _queued_ns(query, now_ns)),
+        (h.PREDICTED_NS, b"%d" % (choice.predicted_s * 1e9)),
+        (h.VARIANT, choice.offer.name_header),
+        (h.ACCURACY, choice.offer.accuracy_header),
+        (h.COST, choice.cost_header),
+    )
+    if query.deadline_ms is not None:
+        headers.append((h.DEADLINE_MS, b"%.3f" % query.deadline_ms))
+    if explanation is not None:
+        headers.append((h.EXPLANATION, explanation))
+    return headers
+
+
+def refused(
+    query: Query, error: QueryError, fields: dict[str, str], now_ns: int, explanation: bytes | None
+) -> RawHeaders:
+    """The headers of an error result."""
+    headers = failed(query.id, error, fields)
+    headers.append((h.TASK_QUEUE_NS, b"%d" % _queued_ns(query, now_ns)))
+    if explanation is not None:
+        headers.append((h.EXPLANATION, explanation))
+    return headers
+
+
+def failed(query_id: str, error: QueryError, fields: dict[str, str]) -> RawHeaders:
+    """The headers of an error result where no more is known of the query than its id."""
+    headers = [(h.ID, query_id.encode()), (h.STATUS, error.code.encode()), _JSON]
+    headers += ((name, fields[name].encode()) for name in h.TRACE if name in fields)
+    return headers
+
+
+def _queued_ns(query: Query, now_ns: int) -> int:
+    return max(now_ns - int(query.sent_ms * 1e6), 0)

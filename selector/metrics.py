@@ -1,0 +1,52 @@
+"""What Prometheus is told. A query only adds to plain counters; `publish` hands the sums over now and then."""
+
+from collections import Counter
+from typing import Final
+
+import prometheus_client as prometheus
+
+from selector.world import World
+
+_DECISIONS: Final = prometheus.Counter(
+    "infaas_selector_decisions_total", "Queries decided on, by what became of them.", ["task", "outcome"]
+)
+_SECONDS: Final = prometheus.Histogram(
+    "infaas_selector_decision_seconds",
+    "Time to read, decide on and forward a query: the mean of each batch.",
+    buckets=(5e-6, 1e-5, 2e-5, 4e-5, 8e-5, 1.6e-4, 3.2e-4, 6.4e-4, 1.28e-3, 1e-2),
+)
+_IN_FLIGHT: Final = prometheus.Gauge("infaas_selector_in_flight_queries", "Queries taken and not yet acknowledged.")
+_BACKLOG: Final = prometheus.Gauge(
+    "infaas_selector_backlog_inputs",
+    "Inputs that wait for, or are computed by, the instances of a variant.",
+    ["variant"],
+)
+
+
+class Metrics:
+    """Of one selector."""
+
+    def __init__(self) -> None:
+        self._decisions: Counter[tuple[str, str]] = Counter()
+
+    def decided(self, task: str, outcome: str) -> None:
+        """A query of `task` was forwarded (`serving`, `upgraded`, `loading`) or refused (the error's code)."""
+        self._decisions[task, outcome] += 1
+
+    def batch(self, queries: int, seconds: float) -> None:
+        """A batch was dealt with."""
+        _SECONDS.observe(seconds / queries)
+
+    def publish(self, world: World, in_flight: int, now: float) -> None:
+        """Make the present numbers visible."""
+        for (task, outcome), count in self._decisions.items():
+            _DECISIONS.labels(task, outcome).inc(count)
+        self._decisions.clear()
+        _IN_FLIGHT.set(in_flight)
+        backlog: Counter[str] = Counter()
+        for worker in world.workers.values():
+            for name, instance in worker.instances.items():
+                backlog[name] += round(instance.waiting(now) + instance.offline_inputs)
+        _BACKLOG.clear()
+        for name, inputs in backlog.items():
+            _BACKLOG.labels(name).set(inputs)

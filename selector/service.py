@@ -1,0 +1,180 @@
+"""The loops of a selector process.
+
+    intake     task topics -> Dispatch, batch by batch
+    mend       what was not acknowledged
+    listen     the workers' status -> World
+    follow     the catalog -> World; learns new variants' topics, subscribes to new tasks
+    look       drops silent workers, publishes metrics
+
+Stopping ends the intake first; the others go on until what was taken is acknowledged.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
+
+import msgspec
+
+from broker.consumer import Consumer
+from broker.producer import Producer
+from broker.settings import KafkaSettings
+from broker.tail import Tail
+from broker.topics import ensure_system_topics, ensure_task_topics
+from schemas.errors import OperatorError
+from schemas.status import WorkerStatus
+from schemas.topics import SELECTOR_GROUP, STATUS, task_topic
+from selector.dispatch import Dispatch
+from selector.metrics import Metrics
+from selector.settings import SelectorSettings
+from selector.world import World
+from service.observe import observed
+from store.catalog import Catalog, CatalogWatcher
+
+log = logging.getLogger(__name__)
+
+_LOOK_EVERY_S: Final = 0.25
+_status: Final = msgspec.json.Decoder(WorkerStatus)
+
+
+class Selector:
+    """One selector over open connections; `run` it once."""
+
+    def __init__(
+        self,
+        settings: SelectorSettings,
+        kafka: KafkaSettings,
+        consumer: Consumer,
+        producer: Producer,
+        statuses: Tail,
+        catalogs: CatalogWatcher,
+    ) -> None:
+        self._settings = settings
+        self._kafka = kafka
+        self._consumer = consumer
+        self._producer = producer
+        self._statuses = statuses
+        self._catalogs = catalogs
+        self._world = World(settings.believe_s)
+        self._metrics = Metrics()
+        self._dispatch = Dispatch(
+            self._world,
+            settings.rules(),
+            consumer,
+            producer,
+            self._metrics,
+            attempts=settings.attempts,
+            demand_every_s=settings.demand_every_s,
+        )
+        self._subscribed: set[str] = set()
+        self._waiting = False
+        self.ready = False
+        """Whether queries are being decided on."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set and all that was taken is acknowledged."""
+        await self._register(self._catalogs.current)
+        async with asyncio.TaskGroup() as tasks:
+            others = [
+                tasks.create_task(self._listen(), name="listen"),
+                tasks.create_task(self._follow(), name="follow"),
+                tasks.create_task(self._look(), name="look"),
+                tasks.create_task(self._dispatch.mend(), name="mend"),
+            ]
+            await asyncio.sleep(self._settings.settle_s)  # workers speak each 100 ms: now all have been heard
+            intake = tasks.create_task(self._intake(stop), name="intake")
+            self.ready = True
+            await stop.wait()
+            self.ready = False
+            if self._waiting:
+                intake.cancel()
+            await asyncio.wait({intake})
+            await self._consumer.drained()
+            for task in others:
+                task.cancel()
+
+    async def _intake(self, stop: asyncio.Event) -> None:
+        take, batch = self._dispatch.take, self._consumer.batch
+        while not stop.is_set():
+            self._waiting = True
+            records = await batch(self._settings.batch)
+            self._waiting = False
+            start = time.perf_counter()
+            for record in records:
+                await take(record)
+            self._metrics.batch(len(records), time.perf_counter() - start)
+            await asyncio.sleep(0)  # a full buffer would let `batch` and `take` run on without ever yielding
+
+    async def _listen(self) -> None:
+        async for record in self._statuses:
+            try:
+                status = _status.decode(record.value or b"")
+            except msgspec.MsgspecError as error:
+                log.warning("a worker's status cannot be read, is it of another version? %s", error)
+                continue
+            self._world.hear(status, time.time())
+
+    async def _look(self) -> None:
+        while True:
+            now = time.time()
+            self._world.expire(now)
+            self._metrics.publish(self._world, self._consumer.in_flight, now)
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    # -- the catalog ---------------------------------------------------------------------------------------------------
+
+    async def _follow(self) -> None:
+        while True:
+            catalog = await self._catalogs.changed()
+            try:
+                await self._register(catalog)
+            except OperatorError as error:
+                # Kafka is away or refuses: what was subscribed to goes on, and the next change tries again.
+                log.error("cannot take up new tasks: %s", error)
+
+    async def _register(self, catalog: Catalog) -> None:
+        self._world.register(catalog.tasks, catalog.variants.values(), catalog.profiles)
+        await self._producer.learn(self._world.topics())
+        new = [task for name, task in catalog.tasks.items() if name not in self._subscribed]
+        for task in new:
+            await ensure_task_topics(self._kafka, task.name, task.partitions)
+        if new:
+            self._subscribed.update(task.name for task in new)
+            await self._consumer.subscribe([task_topic(name) for name in self._subscribed])
+            log.info("serving %d tasks", len(self._subscribed))
+
+
+async def serve(settings: SelectorSettings, kafka: KafkaSettings, dsn: str, stop: asyncio.Event) -> None:
+    """Open everything, serve until `stop`, close everything."""
+    async with (
+        open_selector(settings, kafka, dsn) as selector,
+        observed(settings.metrics_host, settings.metrics_port, lambda: selector.ready),
+    ):
+        await selector.run(stop)
+
+
+@asynccontextmanager
+async def open_selector(settings: SelectorSettings, kafka: KafkaSettings, dsn: str) -> AsyncGenerator[Selector]:
+    """A selector over connections that close at the end of the block.
+
+    Raises:
+        InfaasError: Kafka or Postgres cannot be reached.
+    """
+    await ensure_system_topics(kafka)
+    client_id = f"infaas-{settings.instance_id}"
+    async with AsyncExitStack() as stack:
+        catalogs = await stack.enter_async_context(CatalogWatcher(dsn))
+        producer = await stack.enter_async_context(Producer(kafka, client_id, max_in_flight=settings.max_in_flight * 2))
+        statuses = await stack.enter_async_context(Tail(kafka, client_id, [STATUS]))
+        consumer = await stack.enter_async_context(
+            Consumer(
+                kafka,
+                client_id,
+                group=SELECTOR_GROUP,
+                instance_id=settings.instance_id,
+                max_in_flight=settings.max_in_flight,
+            )
+        )
+        yield Selector(settings, kafka, consumer, producer, statuses, catalogs)

@@ -1,0 +1,38 @@
+"""Settings of a selector process: `INFAAS_SELECTOR_*`."""
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from selector.policy import Rules
+from service.settings import ServiceSettings
+
+
+class SelectorSettings(ServiceSettings):
+    """Read from `INFAAS_SELECTOR_*`; the common ones from `INFAAS_*`."""
+
+    model_config = SettingsConfigDict(env_prefix="INFAAS_SELECTOR_", frozen=True, extra="ignore")
+
+    instance_id: str = "selector-0"
+    """Unique among the selectors that run: one that restarts under its old name gets its partitions back at once."""
+    max_in_flight: int = Field(default=2000, ge=1)
+    """Queries taken from the task topics and not yet acknowledged in the next topic."""
+    batch: int = Field(default=200, ge=1)
+    """Queries decided on between two looks at the network."""
+    believe_s: float = Field(default=1.0, gt=0)
+    """How long after its last status a worker counts as alive."""
+    settle_s: float = Field(default=0.3, ge=0)
+    """How long a starting selector listens to the workers before it decides anything."""
+    patience_s: float = Field(default=1.0, gt=0)
+    """A query without a deadline takes the cheapest variant that answers within this; if none does, the soonest."""
+    upgrades: bool = True
+    """Whether a query may be given, for the same price, to a more accurate instance that is loaded and idle."""
+    upgrade_share: float = Field(default=0.5, ge=0, le=1)
+    """Upgrades stop where they would fill more than this share of a worker."""
+    demand_every_s: float = Field(default=0.5, gt=0)
+    """How often the autoscaler is asked for the same variant."""
+    attempts: int = Field(default=3, ge=1)
+    """How often a query is forwarded before it becomes a dead letter."""
+
+    def rules(self) -> Rules:
+        """The part that the policy needs."""
+        return Rules(patience_s=self.patience_s, upgrades=self.upgrades, upgrade_share=self.upgrade_share)
