@@ -1,0 +1,213 @@
+"""A real variant (a digits model of the zoo), registered in a real database, with its topics on a real broker."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from broker.consumer import Record
+from broker.producer import Producer
+from broker.settings import KafkaSettings
+from broker.tail import Tail
+from broker.topics import TopicSpec, ensure_system_topics, ensure_topics, ensure_variant_topics
+from registry.artifacts import ArtifactStore
+from schemas import headers as h
+from schemas.latency import BatchLatency
+from schemas.oip import encode_request
+from schemas.records import (
+    AccuracySource,
+    Architecture,
+    InstanceRow,
+    Profile,
+    Task,
+    TensorSpec,
+    Variant,
+    VariantState,
+)
+from schemas.result import Result, parse_result
+from schemas.topics import variant_topic
+from store.changes import PLACEMENT, Changes
+from store.placement import delete_instance, list_workers, put_instances
+from store.pool import Pool
+from store.registry import put_architecture, put_task, put_variant
+from store.settings import StoreSettings
+from workers.service import serve
+from workers.settings import WorkerSettings
+from zoo.samples import DATA, labelled
+
+PARTITIONS = 2
+MAX_BATCH = 16
+
+
+def digits_task(name: str) -> Task:
+    return Task(
+        name=name,
+        inputs=(TensorSpec(name="input", datatype="FP32", shape=(-1, 1, 8, 8)),),
+        outputs=(TensorSpec(name="logits", datatype="FP32", shape=(-1, 10)),),
+        partitions=PARTITIONS,
+    )
+
+
+def digits_profile(variant: str, batch_s: float) -> Profile:
+    return Profile(
+        variant=variant,
+        device="test",
+        threads=1,
+        load_s=0.1,
+        memory_bytes=1 << 20,
+        accuracy=0.95,
+        accuracy_source=AccuracySource.DECLARED,
+        samples=0,
+        latency=(BatchLatency(1, batch_s, batch_s), BatchLatency(MAX_BATCH, 4 * batch_s, 4 * batch_s)),
+        intercept_s=batch_s,
+        slope_s=batch_s,
+        fit_error=0.0,
+    )
+
+
+class Site:
+    """One variant and what is around it."""
+
+    def __init__(self, kafka: KafkaSettings, dsn: str, pool: Pool, home: Path) -> None:
+        run = uuid.uuid4().hex[:8]
+        self.kafka = kafka
+        self.dsn = dsn
+        self.pool = pool
+        self.home = home
+        self.task = f"digits-{run}"
+        self.variant = f"mlp-{run}.onnx-fp32.cpu"
+        self.replies = f"infaas.replies.test-{run}"
+        inputs, _labels = labelled("digits")
+        self.images = inputs["input"]
+
+    async def register(
+        self, model: Path = DATA / "digits_mlp.onnx", runtime: str = "onnx", batch_s: float = 1e-4
+    ) -> None:
+        """Make the variant ready to be placed."""
+        artifact = await asyncio.to_thread(ArtifactStore(self.home / "artifacts").put, model)
+        architecture = self.variant.split(".")[0]
+        await ensure_system_topics(self.kafka)
+        await ensure_variant_topics(self.kafka, [(self.variant, PARTITIONS)])
+        await ensure_topics(self.kafka, [TopicSpec(self.replies)])
+        await put_task(self.pool, digits_task(self.task))
+        await put_architecture(
+            self.pool, Architecture(name=architecture, task=self.task, source=artifact, source_format="onnx")
+        )
+        variant = Variant(
+            name=self.variant, architecture=architecture, task=self.task, runtime=runtime, precision="fp32",
+            hardware="cpu", max_batch=MAX_BATCH, artifact=artifact, state=VariantState.READY, partitions=PARTITIONS,
+        )  # fmt: skip
+        await put_variant(self.pool, variant, digits_profile(self.variant, batch_s))
+
+    async def place(self, worker: str, partitions: Iterable[int] = (0, 1)) -> None:
+        """Want an instance on `worker`, once it has registered."""
+        async with Changes(self.dsn, [PLACEMENT]) as changes, asyncio.timeout(20):
+            async for _channel in changes:
+                if any(row.name == worker for row in await list_workers(self.pool)):
+                    break
+        row = InstanceRow(variant=self.variant, worker=worker, partitions=tuple(partitions), max_batch=MAX_BATCH)
+        await put_instances(self.pool, [row])
+
+    async def unplace(self, worker: str) -> None:
+        await delete_instance(self.pool, self.variant, worker)
+
+    @asynccontextmanager
+    async def worker(self, name: str) -> AsyncGenerator[asyncio.Event]:
+        """A worker in this process; leaving the context stops it in good order."""
+        stop = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            serving = tasks.create_task(serve(self.settings(name), self.kafka, self.store, stop))
+            try:
+                yield stop
+            except BaseException:
+                serving.cancel()
+                raise
+            stop.set()
+
+    def settings(self, name: str) -> WorkerSettings:
+        return WorkerSettings.model_validate(
+            {"name": name, "INFAAS_HOME": self.home, "cores": 1, "lease_ttl_s": 1.0, "lease_renew_s": 0.2}
+        )
+
+    @property
+    def store(self) -> StoreSettings:
+        return StoreSettings.model_validate({"INFAAS_POSTGRES": self.dsn})
+
+    def spawn(self, name: str) -> subprocess.Popen[bytes]:
+        """A worker process, as an operator starts it."""
+        environment = {
+            **os.environ,
+            "INFAAS_HOME": str(self.home),
+            "INFAAS_KAFKA": self.kafka.bootstrap,
+            "INFAAS_KAFKA_FETCH_MAX_WAIT_MS": str(self.kafka.fetch_max_wait_ms),
+            "INFAAS_POSTGRES": self.dsn,
+            "INFAAS_WORKERS_CORES": "1",
+        }
+        return subprocess.Popen([sys.executable, "-m", "workers", "--name", name], env=environment)
+
+    # -- queries -------------------------------------------------------------------------------------------------------
+
+    def value(self, first: int = 0, count: int = 1) -> tuple[bytes, h.RawHeaders]:
+        """A binary request for some of the images."""
+        encoded = encode_request({"input": self.images[first : first + count]})
+        return encoded.value, [(h.JSON_LENGTH, str(encoded.json_length).encode())]
+
+    async def ask(
+        self,
+        producer: Producer,
+        query_id: str,
+        value: bytes,
+        headers: h.RawHeaders = [],
+        partition: int = 0,  # noqa: B006
+    ) -> None:
+        sent = [(h.ID, query_id.encode()), (h.REPLY_TO, self.replies.encode()), (h.TASK, self.task.encode())]
+        await producer.send_and_wait(
+            variant_topic(self.variant), value, key=query_id.encode(), headers=[*sent, *headers], partition=partition
+        )
+
+
+class Results:
+    """Everything that arrives on the reply topic."""
+
+    def __init__(self, tail: Tail) -> None:
+        self._tail = tail
+        self.all: list[Result] = []
+
+    async def until(self, count: int, timeout_s: float = 30.0) -> dict[str, Result]:
+        """Wait until `count` different queries are answered."""
+        async with asyncio.timeout(timeout_s):
+            while len({result.id for result in self.all}) < count:
+                self.all += [_result(record) for record in await self._tail.batch()]
+        return {result.id: result for result in self.all}
+
+
+def _result(record: Record) -> Result:
+    return parse_result(h.as_text(record.headers), record.value or b"")
+
+
+@pytest.fixture
+async def site(kafka: KafkaSettings, database: str, store_pool: Pool, tmp_path: Path) -> Site:
+    return Site(kafka, database, store_pool, tmp_path)
+
+
+@pytest.fixture
+async def producer(kafka: KafkaSettings) -> AsyncGenerator[Producer]:
+    async with Producer(kafka, "test") as producer:
+        yield producer
+
+
+@asynccontextmanager
+async def results_of(site: Site) -> AsyncGenerator[Results]:
+    async with Tail(site.kafka, "test-results", [site.replies]) as tail:
+        yield Results(tail)
+
+
+def class_of(logits: np.ndarray) -> list[int]:
+    return [int(index) for index in logits.argmax(axis=1)]

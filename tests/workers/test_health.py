@@ -1,0 +1,75 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.status import SERVING, InstanceState
+from workers.health import Meter, Reading, next_state
+
+ACTIVE, OVERLOADED, INTERFERED = InstanceState.ACTIVE, InstanceState.OVERLOADED, InstanceState.INTERFERED
+CALM, BUSY, SLOW = Reading(1.0, 0.1, 0.0), Reading(1.0, 1.2, 0.0), Reading(3.0, 0.1, 0.0)
+BEHIND = Reading(1.0, 0.1, 1.5)
+BETWEEN = Reading(2.0, 0.9, 0.9)
+
+serving = st.sampled_from(sorted(SERVING))
+readings = st.builds(Reading, st.floats(0.1, 10), st.floats(0, 3), st.floats(0, 5))
+
+
+@pytest.mark.parametrize(
+    ("before", "reading", "after"),
+    [
+        (ACTIVE, CALM, ACTIVE),
+        (ACTIVE, BUSY, OVERLOADED),
+        (ACTIVE, BEHIND, OVERLOADED),
+        (ACTIVE, SLOW, INTERFERED),
+        (ACTIVE, Reading(3.0, 1.2, 0.0), OVERLOADED),
+        (OVERLOADED, CALM, ACTIVE),
+        (OVERLOADED, SLOW, INTERFERED),
+        (INTERFERED, CALM, ACTIVE),
+        (INTERFERED, BUSY, OVERLOADED),
+        (INTERFERED, Reading(3.0, 1.2, 0.0), INTERFERED),
+    ],
+)
+def test_transitions(before: InstanceState, reading: Reading, after: InstanceState) -> None:
+    assert next_state(before, reading) is after
+
+
+def test_between_the_limits_each_condition_stays_as_it_was() -> None:
+    assert next_state(ACTIVE, BETWEEN) is ACTIVE
+    assert next_state(OVERLOADED, BETWEEN) is OVERLOADED
+    assert next_state(INTERFERED, BETWEEN) is INTERFERED
+
+
+@given(serving, readings)
+def test_a_steady_reading_settles_at_once(before: InstanceState, reading: Reading) -> None:
+    once = next_state(before, reading)
+    twice = next_state(once, reading)
+    assert once in SERVING
+    assert next_state(twice, reading) is twice
+
+
+def test_an_idle_instance_recovers_from_its_slowdown() -> None:
+    meter = Meter()
+    for _ in range(100):
+        meter.computed(1, 0.1, 0.01)
+    assert meter.slowdown > 5
+    meter.period(1.0, 0.01)
+    for _ in range(10):
+        meter.period(1.0, 0.01)
+    assert meter.slowdown == pytest.approx(1.0, abs=0.05)
+
+
+def test_microseconds_of_noise_are_no_slowdown() -> None:
+    meter = Meter()
+    for _ in range(100):
+        meter.computed(1, 100e-6, 10e-6)
+    assert meter.slowdown < 1.1
+
+
+def test_load_is_the_share_of_the_peak_that_arrived_online() -> None:
+    meter = Meter()
+    for _ in range(50):
+        meter.arrived(1)
+        meter.arrived(0)
+    meter.period(1.0, 0.01)
+    assert meter.load == pytest.approx(0.5)
+    assert meter.online_per_query == pytest.approx(0.5)

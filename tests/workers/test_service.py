@@ -1,0 +1,215 @@
+"""The worker as a whole: a real broker, a real Postgres, a real model."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import msgspec
+import numpy as np
+
+from broker.producer import Producer
+from broker.tail import Tail
+from schemas import headers as h
+from schemas import topics
+from schemas.oip import decode_response
+from schemas.status import InstanceState, WorkerStatus
+from store.placement import list_instances, list_leases, list_workers
+from tests.workers.conftest import Results, Site, class_of, results_of
+from zoo.samples import labelled
+
+
+async def answered(results: Results, count: int) -> dict[str, str]:
+    return {query: result.status for query, result in (await results.until(count)).items()}
+
+
+async def test_a_placed_variant_answers_with_what_the_model_says(site: Site, producer: Producer) -> None:
+    await site.register()
+    _inputs, labels = labelled("digits")
+    async with results_of(site) as results, site.worker("cpu-0"):
+        await site.place("cpu-0")
+        for number in range(40):
+            value, headers = site.value(number * 5, 5)
+            asked = [*headers, (h.TRACEPARENT, b"00-trace"), (h.ACCURACY, b"0.95"), (h.COST, b"0.5")]
+            await site.ask(producer, f"q{number}", value, asked, partition=number % 2)
+        found = await results.until(40)
+    right = 0
+    for number in range(40):
+        result = found[f"q{number}"]
+        response = decode_response(result.value, result.json_length)
+        assert (result.status, result.variant, result.worker) == ("ok", site.variant, "cpu-0")
+        assert (response.model_name, response.id) == (site.task, f"q{number}")
+        assert response.parameters["variant"] == site.variant
+        assert response.parameters["accuracy"] == 0.95
+        assert result.compute_ns > 0
+        right += sum(np.equal(class_of(response.outputs["logits"]), labels[number * 5 : number * 5 + 5]))
+    assert right / 200 > 0.9
+
+
+async def test_json_is_answered_in_json_under_the_name_asked_for(site: Site, producer: Producer) -> None:
+    await site.register()
+    tensor = {"name": "input", "shape": [1, 1, 8, 8], "datatype": "FP32", "data": site.images[0].ravel().tolist()}
+    value = msgspec.json.encode({"id": "mine", "inputs": [tensor], "outputs": [{"name": "logits"}]})
+    async with results_of(site) as results, site.worker("cpu-0"):
+        await site.place("cpu-0")
+        await site.ask(producer, "q", value, [(h.TARGET, b"mlp")])
+        result = (await results.until(1))["q"]
+    response = msgspec.json.decode(result.value)
+    assert (result.content_type, result.json_length) == ("application/json", None)
+    assert (response["model_name"], response["id"]) == ("mlp", "mine")
+    assert len(response["outputs"][0]["data"]) == 10
+
+
+async def test_a_bad_query_fails_alone(site: Site, producer: Producer) -> None:
+    await site.register()
+    good, good_headers = site.value()
+    wrong_shape = {"name": "input", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}
+    wrong_output = {"name": "input", "shape": [1, 1, 8, 8], "datatype": "FP32", "data": [0.0] * 64}
+    async with results_of(site) as results, site.worker("cpu-0"):
+        for number in range(5):
+            await site.ask(producer, f"good{number}", good, good_headers)
+            await site.ask(producer, f"garbage{number}", b"\xff\x00 garbage")
+        await site.ask(producer, "shape", msgspec.json.encode({"inputs": [wrong_shape]}))
+        await site.ask(producer, "output", msgspec.json.encode({"inputs": [wrong_output], "outputs": [{"name": "x"}]}))
+        await site.ask(producer, "header", good, [*good_headers, (h.MODE, b"sometimes")])
+        await site.place("cpu-0")
+        status = await answered(results, 13)
+    assert {query for query, code in status.items() if code == "ok"} == {f"good{number}" for number in range(5)}
+    assert set(status.values()) == {"ok", "invalid_request"}
+
+
+async def test_a_query_larger_than_a_batch_is_split_and_put_together(site: Site, producer: Producer) -> None:
+    await site.register()
+    value, headers = site.value(0, 100)
+    async with results_of(site) as results, site.worker("cpu-0"):
+        await site.place("cpu-0")
+        await site.ask(producer, "big", value, headers)
+        result = (await results.until(1))["big"]
+    logits = decode_response(result.value, result.json_length).outputs["logits"]
+    _inputs, labels = labelled("digits")
+    assert logits.shape == (100, 10)
+    assert np.mean(np.equal(class_of(logits), labels[:100])) > 0.9
+
+
+async def test_the_expired_are_answered_without_computing_unless_they_may_be_late(
+    site: Site, producer: Producer
+) -> None:
+    await site.register()
+    value, headers = site.value()
+    past = (h.DEADLINE_MS, str(int(time.time() * 1000) - 10).encode())
+    async with results_of(site) as results, site.worker("cpu-0"):
+        await site.place("cpu-0")
+        await site.ask(producer, "expired", value, [*headers, past])
+        await site.ask(producer, "late", value, [*headers, past, (h.ALLOW_LATE, b"true")])
+        await site.ask(producer, "idle", value, [*headers, (h.MODE, b"offline")])
+        found = await results.until(3)
+    assert {query: result.status for query, result in found.items()} == {
+        "expired": "deadline_exceeded", "late": "ok", "idle": "ok"
+    }  # fmt: skip
+    assert found["expired"].compute_ns == 0
+
+
+async def test_what_nobody_can_be_told_about_becomes_a_dead_letter_and_blocks_nobody(
+    site: Site, producer: Producer
+) -> None:
+    await site.register()
+    value, headers = site.value()
+    nowhere = (h.REPLY_TO, b"infaas.replies.nobody-" + site.task.encode())
+    async with (
+        results_of(site) as results,
+        Tail(site.kafka, "test-dead", [topics.DEAD_LETTERS]) as dead_letters,
+        site.worker("cpu-0"),
+    ):
+        await site.place("cpu-0")
+        await producer.send_and_wait(topics.variant_topic(site.variant), b"who am I", partition=0)
+        await site.ask(producer, "nowhere", value, [*headers, nowhere])
+        await site.ask(producer, "good", value, headers)
+        assert (await answered(results, 1)) == {"good": "ok"}
+        buried: list[bytes | None] = []
+        while len(buried) < 2:
+            buried += [r.value for r in await dead_letters.batch() if _source(dict(r.headers)) == site.variant]
+    assert set(buried) == {b"who am I", value}
+
+
+def _source(headers: dict[str, bytes]) -> str:
+    return next((v.decode() for v in headers.values() if v.startswith(b"infaas.variants.")), "").removeprefix(
+        "infaas.variants."
+    )
+
+
+async def test_status_and_rows_tell_what_runs(site: Site, producer: Producer) -> None:
+    await site.register()
+    async with Tail(site.kafka, "test-status", [topics.STATUS]) as tail:
+        async with site.worker("cpu-status"):
+            await site.place("cpu-status")
+            serving = await _status_where(
+                tail, "cpu-status", lambda status: any(len(instance.partitions) == 2 for instance in status.instances)
+            )
+            rows = await list_instances(site.pool, worker="cpu-status")
+            leases = await list_leases(site.pool, variant=site.variant)
+        last = await _status_where(tail, "cpu-status", lambda status: status.leaving)
+    instance = serving.instances[0]
+    assert (instance.variant, instance.state) == (site.variant, InstanceState.ACTIVE)
+    assert [row.state for row in rows] == [InstanceState.ACTIVE]
+    assert {lease.worker for lease in leases} == {"cpu-status"}
+    assert last.epoch == serving.epoch
+    assert await list_workers(site.pool) == []
+    assert await list_leases(site.pool, variant=site.variant) == []
+
+
+async def _status_where(tail: Tail, worker: str, holds: Callable[[WorkerStatus], bool]) -> WorkerStatus:
+    while True:
+        for record in await tail.batch():
+            status = msgspec.json.decode(record.value or b"", type=WorkerStatus)
+            if status.worker == worker and holds(status):
+                return status
+
+
+async def test_a_hand_over_loses_and_doubles_nothing(site: Site, producer: Producer) -> None:
+    await site.register()
+    value, headers = site.value()
+    async with results_of(site) as results, site.worker("cpu-a"), site.worker("cpu-b"):
+        await site.place("cpu-a")
+        for number in range(600):
+            await site.ask(producer, f"q{number}", value, headers, partition=number % 2)
+            if number == 200:  # both want partition 1; then it is taken from the first
+                await site.place("cpu-b", [1])
+            if number == 300:
+                await site.place("cpu-a", [0])
+        found = await results.until(600)
+    assert Counter(result.status for result in results.all) == {"ok": 600}
+    assert {result.worker for result in found.values()} == {"cpu-a", "cpu-b"}
+
+
+async def test_a_load_that_fails_says_why_and_is_tried_again(site: Site, producer: Producer) -> None:
+    await site.register()
+    value, headers = site.value()
+    artifact = next((site.home / "artifacts").iterdir())
+    model = artifact.read_bytes()
+    artifact.write_bytes(b"no model")
+    async with results_of(site) as results, site.worker("cpu-0"):
+        await site.place("cpu-0")
+        await site.ask(producer, "q", value, headers)
+        while "cannot load" not in (await list_instances(site.pool))[0].reason:  # noqa: ASYNC110 - rows tell nobody
+            await asyncio.sleep(0.05)
+        artifact.write_bytes(model)
+        assert (await answered(results, 1)) == {"q": "ok"}
+
+
+async def test_a_partition_that_is_stolen_is_left_at_once(site: Site, producer: Producer) -> None:
+    await site.register()
+    value, headers = site.value()
+    async with results_of(site) as results, site.worker("cpu-0"):
+        await site.place("cpu-0")
+        await site.ask(producer, "before", value, headers, partition=1)
+        await results.until(1)
+        await site.pool.execute("UPDATE leases SET worker = 'thief', worker_epoch = 1, epoch = epoch + 1, "
+                                "expires_at = now() + interval '1 hour' WHERE partition = 1")  # fmt: skip
+        async with Tail(site.kafka, "test-status", [topics.STATUS]) as tail:
+            await _status_where(
+                tail, "cpu-0", lambda status: [p.partition for i in status.instances for p in i.partitions] == [0]
+            )
+        await site.ask(producer, "stolen", value, headers, partition=1)
+        await site.ask(producer, "kept", value, headers, partition=0)
+        found = await results.until(2)
+    assert set(found) == {"before", "kept"}

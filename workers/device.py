@@ -1,0 +1,105 @@
+"""The device's slots: threads that compute, and who computes next in a free one.
+
+    event loop:  instance.window.add(work); device.wake()
+    slot thread: take the most urgent batch of all instances -> compute -> take the next -> ... -> nothing left, end
+
+Rules.
+* Online work of any instance goes before offline work of any; then the earliest deadline. An instance computes one
+  batch at a time. Nothing is preempted: online work waits for at most the batches that are under way.
+* A thread that ends a batch takes the next one itself. Going through the event loop instead would leave the device idle
+  for as long as the loop is busy decoding, which under load is most of the time.
+* The lock guards all windows of the device. It is held for microseconds: to add work, or to plan a batch.
+
+Sleeping threads are woken by handing the executor a task, so an idle slot costs one hop to a thread.
+"""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
+
+from workers.batching import Urgency
+
+
+class Tenant(Protocol):
+    """What shares the device: an instance."""
+
+    def urgency(self) -> Urgency | None:
+        """How urgent its most urgent work is, or None. Called with the device's lock held, as is `plan`."""
+        ...
+
+    def plan(self) -> Callable[[int], None] | None:
+        """Take the next batch; returns what computes it, given the slot's number. It must not raise."""
+        ...
+
+
+class Device:
+    """Slots of one device. Used by one event loop and its own threads."""
+
+    def __init__(self, slots: int, on_defect: Callable[[BaseException], None]) -> None:
+        """`on_defect` is called, in a thread, when a slot dies of a defect of ours."""
+        self.lock = threading.Lock()
+        self.slots = slots
+        self._pool = ThreadPoolExecutor(slots, thread_name_prefix="slot")
+        self._free = list(range(slots))
+        self._tenants: list[Tenant] = []
+        self._busy: set[Tenant] = set()
+        self._on_defect = on_defect
+
+    def admit(self, tenant: Tenant) -> None:
+        """Let `tenant` compute here from now on."""
+        with self.lock:
+            self._tenants.append(tenant)
+
+    def dismiss(self, tenant: Tenant) -> None:
+        """Take no more work from `tenant`; a batch under way goes on."""
+        with self.lock:
+            self._tenants.remove(tenant)
+
+    def wake(self) -> None:
+        """There is new work; call without the lock."""
+        with self.lock:
+            if not self._free or self._next() is None:
+                return
+            slot = self._free.pop()
+        self._pool.submit(self._work, slot).add_done_callback(self._report)
+
+    def close(self) -> None:
+        """Wait for the batches under way, and end the threads; blocks."""
+        self._pool.shutdown()
+
+    def _work(self, slot: int) -> None:
+        done: Tenant | None = None
+        while True:
+            with self.lock:
+                if done is not None:
+                    self._busy.discard(done)
+                done, compute = self._take()
+                if compute is None:
+                    self._free.append(slot)
+                    return
+            compute(slot)
+
+    def _take(self) -> tuple[Tenant | None, Callable[[int], None] | None]:
+        while (tenant := self._next()) is not None:
+            compute = tenant.plan()
+            if compute is not None:
+                self._busy.add(tenant)
+                return tenant, compute
+        return None, None
+
+    def _next(self) -> Tenant | None:
+        best: Tenant | None = None
+        least: Urgency | None = None
+        for tenant in self._tenants:
+            if tenant in self._busy:
+                continue
+            urgency = tenant.urgency()
+            if urgency is not None and (least is None or urgency < least):
+                best, least = tenant, urgency
+        return best
+
+    def _report(self, ended: "Future[None]") -> None:
+        error = ended.exception()
+        if error is not None:  # not a model's error: computing turns those into results
+            self._on_defect(error)

@@ -1,0 +1,113 @@
+"""Whether a serving instance keeps up: INFaaS's states as a table with hysteresis, pure.
+
+An instance is overloaded when it gets as much work as its profile allows, and interfered when its batches take longer
+than profiled while it is not overloaded, which is what other programs on the same caches, memory and cores do to it.
+
+Each condition begins at one limit and ends at a lower one. The limits are those of INFaaS's code: 2.5 and 1.5 times the
+profiled latency, 1.1 and 0.8 seconds of outstanding work, 1.0 and 0.8 of the profiled peak throughput.
+"""
+
+from typing import Final, NamedTuple
+
+from schemas.status import InstanceState
+
+SLOWDOWN_BEGINS: Final = 2.5
+SLOWDOWN_ENDS: Final = 1.5
+BACKLOG_BEGINS_S: Final = 1.1
+BACKLOG_ENDS_S: Final = 0.8
+LOAD_BEGINS: Final = 1.0
+LOAD_ENDS: Final = 0.8
+
+NOISE_S: Final = 1e-3
+_WEIGHT: Final = 0.1
+
+
+class Reading(NamedTuple):
+    """What is measured of an instance."""
+
+    slowdown: float
+    """Measured over profiled latency of a batch."""
+    load: float
+    """Online inputs that arrived in the last second, over the profiled peak throughput."""
+    backlog_s: float
+    """Predicted compute seconds of the online inputs that wait."""
+
+
+def next_state(state: InstanceState, reading: Reading) -> InstanceState:
+    """The state after `reading`; `state` is one of the serving ones."""
+    return _TABLE[state, _overloaded(state, reading), _interfered(state, reading)]
+
+
+def _overloaded(state: InstanceState, reading: Reading) -> bool:
+    if state is InstanceState.OVERLOADED:
+        return reading.load > LOAD_ENDS or reading.backlog_s > BACKLOG_ENDS_S
+    return reading.load >= LOAD_BEGINS or reading.backlog_s >= BACKLOG_BEGINS_S
+
+
+def _interfered(state: InstanceState, reading: Reading) -> bool:
+    limit = SLOWDOWN_ENDS if state is InstanceState.INTERFERED else SLOWDOWN_BEGINS
+    return reading.slowdown >= limit
+
+
+_ACTIVE, _OVERLOADED, _INTERFERED = InstanceState.ACTIVE, InstanceState.OVERLOADED, InstanceState.INTERFERED
+_TABLE: Final[dict[tuple[InstanceState, bool, bool], InstanceState]] = {
+    # state, overloaded, interfered -> state
+    (_ACTIVE, False, False): _ACTIVE,
+    (_ACTIVE, False, True): _INTERFERED,
+    (_ACTIVE, True, False): _OVERLOADED,
+    (_ACTIVE, True, True): _OVERLOADED,
+    (_OVERLOADED, False, False): _ACTIVE,
+    (_OVERLOADED, False, True): _INTERFERED,
+    (_OVERLOADED, True, False): _OVERLOADED,
+    (_OVERLOADED, True, True): _OVERLOADED,
+    (_INTERFERED, False, False): _ACTIVE,
+    (_INTERFERED, False, True): _INTERFERED,
+    (_INTERFERED, True, False): _OVERLOADED,
+    (_INTERFERED, True, True): _INTERFERED,  # the load is not what began it: it needs another place, not a replica
+}
+
+
+class Meter:
+    """Smoothed measures of an instance's batches, and its load in periods of about a second.
+
+    `slowdown` compares after adding a millisecond to both sides: a batch of 10 us that takes 100 us met a busy machine,
+    but no deadline will notice. While nothing computes it halves its distance from 1 each period, or an instance that
+    nobody chooses because it is interfered would never be found to be well again.
+    """
+
+    def __init__(self) -> None:
+        self.batch_size = 0.0
+        self.batch_s = 0.0
+        self.slowdown = 1.0
+        self.load = 0.0
+        self.online_per_query = 0.0
+        """Mean number of online inputs in a query, offline ones counting as none."""
+        self._batches = 0
+        self._queries = 0
+        self._arrived = 0
+
+    def arrived(self, online_inputs: int) -> None:
+        """A query came in; an offline one has no online inputs."""
+        self._queries += 1
+        self._arrived += online_inputs
+
+    def computed(self, inputs: int, seconds: float, profiled_s: float) -> None:
+        """A batch was computed."""
+        first = self.batch_size == 0.0
+        self._batches += 1
+        self.batch_size = inputs if first else _smooth(self.batch_size, inputs)
+        self.batch_s = seconds if first else _smooth(self.batch_s, seconds)
+        self.slowdown = _smooth(self.slowdown, (seconds + NOISE_S) / (profiled_s + NOISE_S))
+
+    def period(self, seconds: float, input_s: float) -> None:
+        """A period of `seconds` ends; `input_s` is the reciprocal of the profiled peak throughput."""
+        self.load = self._arrived * input_s / seconds
+        if not self._batches:
+            self.slowdown = 1.0 + (self.slowdown - 1.0) / 2
+        if self._queries:
+            self.online_per_query = self._arrived / self._queries
+        self._arrived = self._batches = self._queries = 0
+
+
+def _smooth(old: float, new: float) -> float:
+    return old + _WEIGHT * (new - old)

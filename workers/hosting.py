@@ -1,0 +1,229 @@
+"""The life of one row of `instances` on this worker.
+
+    load, warm up (again if it fails) -> take partitions -> serve, follow the row -> drain, hand over, unload
+
+Partitions are taken under leases only. One that another worker still holds is asked for again shortly; meanwhile the
+instance serves those it has. A partition to hand over is drained and committed first, then its lease is released, so
+its next owner begins exactly where this one stopped; the other partitions go on all the while.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from typing import Final
+
+import psutil
+
+from broker.consumer import Consumer
+from broker.producer import Producer
+from broker.settings import KafkaSettings
+from runtimes.protocol import Session
+from schemas.errors import OperatorError
+from schemas.records import InstanceRow
+from schemas.status import InstanceState, InstanceStatus
+from schemas.topics import variant_group
+from store.catalog import CatalogWatcher
+from store.errors import StoreConflict, StoreUnavailable
+from store.placement import report_instance_state
+from store.pool import Pool
+from workers.device import Device
+from workers.instance import Instance
+from workers.journal import Journal
+from workers.lease import Leases
+from workers.model import Model, find_model, load
+from workers.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+_ASK_AGAIN_S: Final = 0.25
+_RETRY_S: Final = 1.0
+_BATCHES_AHEAD: Final = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Premises:
+    """What all hostings of a worker share."""
+
+    settings: WorkerSettings
+    kafka: KafkaSettings
+    pool: Pool
+    catalog: CatalogWatcher
+    producer: Producer
+    device: Device
+    journal: Journal
+    leases: Leases
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when an instance changes its state: the status is published at once."""
+    loading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """One load at a time, so that each knows how much memory is left."""
+
+
+class Hosting:
+    """One instance from the wish for it to its end; `run` is its life."""
+
+    def __init__(self, row: InstanceRow, premises: Premises) -> None:
+        self.variant = row.variant
+        self._row: InstanceRow | None = row
+        self._premises = premises
+        self._state = InstanceState.LOADING
+        self._news = asyncio.Event()
+        self._instance: Instance | None = None
+        self._lost: set[int] = set()
+
+    # -- from outside --------------------------------------------------------------------------------------------------
+
+    def want(self, row: InstanceRow | None) -> None:
+        """The row as it is now; None: it is gone, which is final."""
+        if self._row is not None and row != self._row:
+            self._row = row
+            self._news.set()
+
+    @property
+    def ending(self) -> bool:
+        """Whether it is draining or gone."""
+        return self._row is None
+
+    def lose(self, partitions: set[int]) -> None:
+        """Another worker took the leases of these partitions."""
+        self._lost |= partitions
+        if self._instance is not None:
+            self._instance.forget(partitions)
+        self._news.set()
+
+    def status(self) -> InstanceStatus:
+        """For the worker's status record."""
+        if self._instance is None:
+            return InstanceStatus(variant=self.variant, state=self._state)
+        return self._instance.status()
+
+    @property
+    def backlog_s(self) -> float:
+        """Predicted seconds of what it holds."""
+        return self._instance.backlog_s if self._instance else 0.0
+
+    def observe(self, now_s: float) -> bool:
+        """Judge its health; returns whether its state changed."""
+        if self._instance is None or self.ending:
+            return False
+        return self._instance.observe(now_s)
+
+    # -- its life ------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Load, serve and unload; returns when the row is gone and all it held is answered."""
+        loaded = await self._load()
+        if loaded is None:
+            return
+        model, session = loaded
+        try:
+            await self._serve(model, session)
+        finally:
+            self._instance = None
+            await self._set_state(InstanceState.INACTIVE)
+            await asyncio.to_thread(session.close)
+            log.info("unloaded %s", self.variant)
+
+    async def _load(self) -> tuple[Model, Session] | None:
+        """Try until it is loaded, or no longer wanted."""
+        pause_s = _RETRY_S
+        while (row := self._row) is not None:
+            await self._set_state(InstanceState.LOADING)
+            try:
+                return await self._load_once(row)
+            except Exception as error:  # a runtime raises what it likes; a model that fails must not stop the others
+                log.warning("cannot load %s: %s", self.variant, error, exc_info=not isinstance(error, OperatorError))
+                await self._set_state(InstanceState.INACTIVE, f"cannot load: {error}"[:500])
+            await self._wait(pause_s)
+            pause_s = min(pause_s * 2, self._premises.settings.load_retry_max_s)
+        return None
+
+    async def _load_once(self, row: InstanceRow) -> tuple[Model, Session]:
+        premises, settings = self._premises, self._premises.settings
+        model = find_model(premises.catalog.current, row.variant, row.max_batch)
+        async with premises.loading:
+            used = psutil.Process().memory_info().rss
+            if used + model.memory_bytes > settings.memory_bytes:
+                raise OperatorError(
+                    f"needs {model.memory_bytes >> 20} MiB, but {used >> 20} of {settings.memory_bytes >> 20} are used"
+                )
+            began = asyncio.get_running_loop().time()
+            session = await asyncio.to_thread(load, model, settings.artifacts_dir, settings.threads)
+        log.info("loaded %s in %.2f s", row.variant, asyncio.get_running_loop().time() - began)
+        return model, session
+
+    async def _serve(self, model: Model, session: Session) -> None:
+        premises, settings = self._premises, self._premises.settings
+        group = variant_group(self.variant)
+        consumer = Consumer(
+            premises.kafka, f"{settings.worker}-{self.variant}", group=group, max_in_flight=self._prefetch(model)
+        )
+        async with consumer:
+            instance = Instance(
+                model, session, consumer, premises.producer, premises.device, premises.journal, settings.worker
+            )
+            async with asyncio.TaskGroup() as tasks:
+                serving = tasks.create_task(instance.serve(), name=f"serve {self.variant}")
+                self._instance = instance
+                await self._set_state(InstanceState.ACTIVE)
+                await self._follow(instance)
+                await self._set_state(InstanceState.DRAINING)
+                await self._hand_over(instance, instance.partitions)
+                serving.cancel()
+
+    def _prefetch(self, model: Model) -> int:
+        """Queries to fetch ahead: about `prefetch_s` of work, but batches enough to keep the device busy."""
+        settings = self._premises.settings
+        wanted = settings.prefetch_s / max(model.latency.input_s(), 1e-6)
+        return min(max(int(wanted), _BATCHES_AHEAD * model.latency.max_batch), settings.prefetch_max)
+
+    async def _follow(self, instance: Instance) -> None:
+        """Have the partitions that the row names, until there is no row."""
+        while (row := self._row) is not None:
+            wanted = set(row.partitions)
+            if self._lost:
+                self._lost.clear()
+                await instance.assign(instance.partitions, 0.0)
+            missing = wanted - instance.partitions
+            if missing:
+                taken = await self._acquire(missing)
+                if taken:
+                    await instance.assign(instance.partitions | taken, 0.0)
+                    self._premises.changed.set()
+                missing -= taken
+            await self._hand_over(instance, instance.partitions - wanted)
+            await self._wait(_ASK_AGAIN_S if missing else None)
+
+    async def _acquire(self, partitions: set[int]) -> set[int]:
+        try:
+            return await self._premises.leases.acquire(self.variant, partitions)
+        except StoreConflict as error:  # the variant is being deleted; its row goes with it
+            log.warning("no leases for %s: %s", self.variant, error)
+            return set()
+
+    async def _hand_over(self, instance: Instance, partitions: frozenset[int]) -> None:
+        if partitions:
+            await instance.assign(instance.partitions - partitions, self._premises.settings.drain_timeout_s)
+            await self._premises.leases.release(self.variant, partitions)
+            self._premises.changed.set()
+
+    async def _wait(self, at_most_s: float | None) -> None:
+        """Until something is new, or for so long."""
+        try:
+            async with asyncio.timeout(at_most_s):
+                await self._news.wait()
+        except TimeoutError:
+            return
+        self._news.clear()
+
+    async def _set_state(self, state: InstanceState, reason: str = "") -> None:
+        self._state = state
+        if self._instance is not None:
+            self._instance.state = state
+        premises = self._premises
+        premises.changed.set()
+        if self._row is None:
+            return
+        try:
+            await report_instance_state(premises.pool, premises.settings.worker, self.variant, state, reason)
+        except StoreUnavailable as error:  # the status record says it, too
+            log.debug("state of %s not reported: %s", self.variant, error)

@@ -1,0 +1,111 @@
+"""The right to serve partitions: taken before reading them, kept while serving, given back afterwards.
+
+Rules.
+* One statement a second renews all leases of the worker and is its heartbeat. What is missing from the answer was taken
+  by another, and is forgotten at once.
+* While Postgres is away the worker goes on serving: without Postgres nobody can take its leases either. If only this
+  worker is cut off from it, another takes over after the TTL and both serve until the cut is healed. Queries are then
+  computed twice, and the client still sees one result; stopping instead would turn each outage of Postgres into one of
+  the service.
+* Calls are one at a time, so that a renewal never meets an acquisition half done.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection
+
+from schemas.errors import OperatorError
+from store.errors import StoreUnavailable
+from store.placement import acquire_leases, heartbeat, release_leases, renew_leases
+from store.pool import Pool
+
+log = logging.getLogger(__name__)
+
+
+class Leases:
+    """All leases of one life of a worker, which its epoch names."""
+
+    def __init__(
+        self, pool: Pool, worker: str, epoch: int, ttl_s: float, on_lost: Callable[[str, set[int]], None]
+    ) -> None:
+        """`on_lost` is called with a variant and those of its partitions that were taken away."""
+        self._pool = pool
+        self._worker = worker
+        self._epoch = epoch
+        self._ttl_s = ttl_s
+        self._on_lost = on_lost
+        self._held: dict[str, set[int]] = {}
+        self._one_at_a_time = asyncio.Lock()
+        self._away = False
+
+    async def acquire(self, variant: str, partitions: Collection[int]) -> set[int]:
+        """Take those of the partitions that can be had now; none while Postgres is away.
+
+        Raises:
+            StoreConflict: there is no such variant.
+        """
+        async with self._one_at_a_time:
+            try:
+                leases = await acquire_leases(self._pool, self._worker, self._epoch, variant, partitions, self._ttl_s)
+            except StoreUnavailable as error:
+                self._note(error)
+                return set()
+            taken = {lease.partition for lease in leases}
+            if taken:
+                self._held.setdefault(variant, set()).update(taken)
+            return taken
+
+    async def release(self, variant: str, partitions: Collection[int]) -> None:
+        """Give partitions back; while Postgres is away, as soon as it returns."""
+        async with self._one_at_a_time:
+            held = self._held.get(variant, set())
+            held.difference_update(partitions)
+            if not held:
+                self._held.pop(variant, None)
+            await self._let_go(variant, set(partitions))
+
+    async def keep(self, every_s: float) -> None:
+        """Renew until cancelled.
+
+        Raises:
+            OperatorError: another worker of this name has started.
+        """
+        while True:
+            await asyncio.sleep(every_s)
+            async with self._one_at_a_time:
+                try:
+                    await self._renew()
+                except StoreUnavailable as error:
+                    self._note(error)
+                else:
+                    self._away = False
+
+    async def _renew(self) -> None:
+        if not await heartbeat(self._pool, self._worker, self._epoch):
+            raise OperatorError(
+                f"another worker named {self._worker} has started; give each its own --name (INFAAS_WORKERS_NAME)"
+            )
+        kept: dict[str, set[int]] = {}
+        for lease in await renew_leases(self._pool, self._worker, self._epoch, self._ttl_s):
+            kept.setdefault(lease.variant, set()).add(lease.partition)
+        for variant, held in list(self._held.items()):
+            lost = held - kept.get(variant, set())
+            if lost:
+                held -= lost
+                log.warning("partitions %s of %s were taken by another worker", sorted(lost), variant)
+                self._on_lost(variant, lost)
+        for variant, ours in kept.items():  # acquired or to be released when Postgres went away
+            stray = ours - self._held.get(variant, set())
+            if stray:
+                await self._let_go(variant, stray)
+
+    async def _let_go(self, variant: str, partitions: set[int]) -> None:
+        try:
+            await release_leases(self._pool, self._worker, self._epoch, variant, partitions)
+        except StoreUnavailable as error:  # the next renewal finds them unused
+            self._note(error)
+
+    def _note(self, error: StoreUnavailable) -> None:
+        if not self._away:
+            log.warning("serving on with the leases there are: %s", error)
+        self._away = True

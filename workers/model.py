@@ -1,0 +1,108 @@
+"""What a worker must know of a variant to serve it: its signature, its profile and how to load it.
+
+Loading blocks and is called in a thread. It computes the largest batch once and the smallest a few times before it
+says that it is ready: the first run allocates, and on some runtimes compiles, what the profile did not count.
+"""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from registry.artifacts import ArtifactStore
+from runtimes.catalog import find_runtime
+from runtimes.protocol import LoadOptions, Session
+from schemas.errors import InvalidRequest, OperatorError
+from schemas.latency import LatencyModel
+from schemas.records import TensorSpec, Variant
+from schemas.tensors import BYTES, DTYPES, datatype_of
+from store.catalog import Catalog
+
+log = logging.getLogger(__name__)
+
+_WARM_UP_RUNS = 3
+_WARM_UP_DIMENSION = 8
+"""Length taken for a variable dimension."""
+
+
+class Model(msgspec.Struct, frozen=True):
+    """A variant as the worker serves it."""
+
+    variant: Variant
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[str, ...]
+    latency: LatencyModel
+    memory_bytes: int
+    """What loading it adds to the process, as profiled."""
+
+    @property
+    def name(self) -> str:
+        """Of the variant."""
+        return self.variant.name
+
+
+def find_model(catalog: Catalog, variant: str, max_batch: int) -> Model:
+    """The model of a variant, limited to `max_batch`.
+
+    Raises:
+        OperatorError: it is not registered, or not ready.
+    """
+    row, profile = catalog.variants.get(variant), catalog.profiles.get(variant)
+    task = catalog.tasks.get(row.task) if row else None
+    if row is None or profile is None or task is None:
+        raise OperatorError(f"{variant} is not registered and ready: see `infaas variants`")
+    latency = LatencyModel(profile.latency, max(1, min(max_batch, row.max_batch)))
+    return Model(row, task.inputs, tuple(spec.name for spec in task.outputs), latency, profile.memory_bytes)
+
+
+def load(model: Model, artifacts: Path, threads: int) -> Session:
+    """Load a model and warm it up; blocks.
+
+    Raises:
+        OperatorError: the artifact or the runtime is not here. Runtimes raise errors of their own, too.
+    """
+    variant = model.variant
+    artifact = ArtifactStore(artifacts).path(variant.artifact)
+    options = LoadOptions(precision=variant.precision, threads=threads, max_batch=model.latency.max_batch)
+    session = find_runtime(variant.runtime).load(artifact, variant.hardware, options)
+    for batch in (model.latency.max_batch, *[1] * _WARM_UP_RUNS):
+        session.infer({spec.name: _blank(spec, batch) for spec in model.inputs})
+    return session
+
+
+def check_inputs(specs: tuple[TensorSpec, ...], inputs: Mapping[str, NDArray[Any]]) -> int:
+    """How many inputs a request holds.
+
+    Raises:
+        InvalidRequest: they are not what the task's signature asks for.
+    """
+    if len(inputs) != len(specs) or any(spec.name not in inputs for spec in specs):
+        wanted = ", ".join(spec.name for spec in specs)
+        raise InvalidRequest(f"inputs must be exactly: {wanted}; got {', '.join(name[:40] for name in inputs)}")
+    count = len(inputs[specs[0].name]) if inputs[specs[0].name].ndim else 0
+    for spec in specs:
+        _check_input(spec, inputs[spec.name], count)
+    return count
+
+
+def _check_input(spec: TensorSpec, array: NDArray[Any], count: int) -> None:
+    if array.dtype != DTYPES[spec.datatype]:
+        raise InvalidRequest(f"input {spec.name} must be {spec.datatype}, not {datatype_of(array)}")
+    shape = array.shape
+    fits = len(shape) == len(spec.shape) and all(w in (-1, n) for w, n in zip(spec.shape, shape, strict=True))
+    if not fits or not array.size:
+        raise InvalidRequest(
+            f"input {spec.name} must have shape {list(spec.shape)} (-1: any length from 1), not {list(shape)}"
+        )
+    if shape[0] != count:
+        raise InvalidRequest(f"all inputs must hold as many elements: {spec.name} has {shape[0]}, others {count}")
+
+
+def _blank(spec: TensorSpec, batch: int) -> NDArray[Any]:
+    shape = [batch, *(_WARM_UP_DIMENSION if length < 0 else length for length in spec.shape[1:])]
+    dtype = DTYPES[spec.datatype]
+    return np.full(shape, b"", BYTES) if dtype is BYTES else np.ones(shape, dtype)

@@ -1,0 +1,80 @@
+"""Makes what runs here what the rows of `instances` ask for.
+
+A change of the rows wakes it; it reads all rows of the worker and tells each hosting its own. While Postgres is away
+what runs goes on. A row that comes back while its instance still drains starts a new one when the old one has ended.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+
+from schemas.records import InstanceRow
+from store.changes import PLACEMENT, Changes
+from store.errors import StoreUnavailable
+from store.placement import list_instances
+from store.pool import Pool
+from workers.hosting import Hosting
+
+log = logging.getLogger(__name__)
+
+_AGAIN_S = 1.0
+
+
+class Placement:
+    """All hostings of a worker."""
+
+    def __init__(self, pool: Pool, dsn: str, worker: str, host: Callable[[InstanceRow], Hosting]) -> None:
+        self._pool = pool
+        self._dsn = dsn
+        self._worker = worker
+        self._host = host
+        self._rows: dict[str, InstanceRow] = {}
+        self._hostings: dict[str, Hosting] = {}
+
+    @property
+    def hostings(self) -> Iterable[Hosting]:
+        """What runs here, loads or drains."""
+        return self._hostings.values()
+
+    def lose(self, variant: str, partitions: set[int]) -> None:
+        """Another worker took the leases of these partitions."""
+        hosting = self._hostings.get(variant)
+        if hosting is not None:
+            hosting.lose(partitions)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Follow the rows until `stop` is set, then end every instance; returns when all have drained."""
+        async with Changes(self._dsn, [PLACEMENT]) as changes, asyncio.TaskGroup() as tasks:
+            following = tasks.create_task(self._follow(changes, tasks), name="follow placement")
+            await stop.wait()
+            following.cancel()
+            self._rows.clear()
+            for hosting in self._hostings.values():
+                hosting.want(None)
+
+    async def _follow(self, changes: Changes, tasks: asyncio.TaskGroup) -> None:
+        async for _channel in changes:
+            try:
+                rows = await list_instances(self._pool, worker=self._worker)
+            except StoreUnavailable as error:
+                log.warning("keeping what runs: %s", error)
+                changes.missed(PLACEMENT)
+                await asyncio.sleep(_AGAIN_S)
+                continue
+            self._rows = {row.variant: row for row in rows}
+            self._apply(tasks)
+
+    def _apply(self, tasks: asyncio.TaskGroup) -> None:
+        for variant, hosting in self._hostings.items():
+            hosting.want(self._rows.get(variant))
+        for variant, row in self._rows.items():
+            if variant not in self._hostings:
+                self._hostings[variant] = hosting = self._host(row)
+                tasks.create_task(self._run(hosting, tasks), name=f"host {variant}")
+
+    async def _run(self, hosting: Hosting, tasks: asyncio.TaskGroup) -> None:
+        try:
+            await hosting.run()
+        finally:
+            del self._hostings[hosting.variant]
+        self._apply(tasks)

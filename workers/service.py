@@ -1,0 +1,126 @@
+"""One worker process: registers, follows its placement, and leaves in good order.
+
+register -> follow placement, keep leases, publish status -> (signal) say so, drain, hand over, retire
+"""
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+
+from broker.producer import Producer
+from broker.settings import KafkaSettings
+from runtimes.catalog import all_runtimes
+from schemas import topics
+from schemas.records import WorkerRow
+from service.observe import observed
+from store.catalog import CatalogWatcher
+from store.errors import StoreUnavailable
+from store.migrate import require_current
+from store.placement import register_worker, retire_worker
+from store.pool import Pool, open_pool
+from store.settings import StoreSettings
+from workers.device import Device
+from workers.hosting import Hosting, Premises
+from workers.journal import Journal
+from workers.lease import Leases
+from workers.placement import Placement
+from workers.settings import WorkerSettings, device_name, host_name
+from workers.status import StatusReporter
+
+log = logging.getLogger(__name__)
+
+
+async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSettings, stop: asyncio.Event) -> None:
+    """Be a worker until `stop` is set and all is drained.
+
+    Raises:
+        OperatorError: Kafka cannot be reached, or another worker of this name has started.
+        StoreUnavailable: Postgres cannot be reached at the start.
+    """
+    defect = asyncio.get_running_loop().create_future()
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(open_pool(store.dsn))
+        await require_current(pool)
+        catalog = await stack.enter_async_context(CatalogWatcher(store.dsn))
+        producer = await stack.enter_async_context(Producer(kafka, settings.worker))
+        await producer.learn([topics.STATUS, topics.DEAD_LETTERS])
+        device = _open_device(settings, defect, stack)
+        journal = stack.enter_context(Journal(settings.journal_file, settings.slots, settings.max_crashes))
+        await stack.enter_async_context(observed(settings.metrics_host, settings.metrics_port, lambda: True))
+        epoch = await register_worker(pool, _row(settings))
+        log.info("worker %s, epoch %d: %d slots of %s", settings.worker, epoch, settings.slots, settings.hardware)
+        leases = Leases(pool, settings.worker, epoch, settings.lease_ttl_s, lambda *lost: placement.lose(*lost))
+        premises = Premises(
+            settings=settings, kafka=kafka, pool=pool, catalog=catalog, producer=producer, device=device,
+            journal=journal, leases=leases,
+        )  # fmt: skip
+        placement = Placement(pool, store.dsn, settings.worker, lambda row: Hosting(row, premises))
+        reporter = StatusReporter(settings, epoch, producer, lambda: placement.hostings, premises.changed)
+        await _work(settings, placement, leases, reporter, stop, defect)
+        await _retire(pool, settings.worker, epoch)
+
+
+async def _work(
+    settings: WorkerSettings, placement: Placement, leases: Leases, reporter: StatusReporter, stop: asyncio.Event,
+    defect: "asyncio.Future[None]",
+) -> None:  # fmt: skip
+    async with asyncio.TaskGroup() as tasks:
+        background = [
+            tasks.create_task(leases.keep(settings.lease_renew_s), name="leases"),
+            tasks.create_task(reporter.run(), name="status"),
+            tasks.create_task(_leave(stop, reporter), name="leave"),
+            tasks.create_task(_raise(defect), name="defect"),
+        ]
+        await placement.run(stop)
+        for task in background:
+            task.cancel()
+    await reporter.publish()
+
+
+async def _leave(stop: asyncio.Event, reporter: StatusReporter) -> None:
+    await stop.wait()
+    reporter.leave()
+
+
+async def _raise(defect: "asyncio.Future[None]") -> None:
+    await defect
+
+
+async def _retire(pool: Pool, worker: str, epoch: int) -> None:
+    try:
+        await retire_worker(pool, worker, epoch)
+    except StoreUnavailable as error:  # the leases expire by themselves
+        log.warning("leaving without a word: %s", error)
+
+
+def _open_device(settings: WorkerSettings, defect: "asyncio.Future[None]", stack: AsyncExitStack) -> Device:
+    loop = asyncio.get_running_loop()
+
+    def fail(error: BaseException) -> None:
+        if not defect.done():
+            defect.set_exception(error)
+
+    def on_defect(error: BaseException) -> None:
+        loop.call_soon_threadsafe(fail, error)
+
+    device = Device(settings.slots, on_defect)
+    stack.push_async_callback(asyncio.to_thread, device.close)
+    return device
+
+
+def _row(settings: WorkerSettings) -> WorkerRow:
+    available = [r.name for r in all_runtimes() if r.availability(settings.hardware).available]
+    return WorkerRow(
+        name=settings.worker,
+        hardware=settings.hardware.value,
+        device=device_name(),
+        host=host_name(),
+        slots=settings.slots,
+        threads=settings.threads,
+        memory_bytes=settings.memory_bytes,
+        price_per_hour=settings.price,
+        runtimes=tuple(available),
+        epoch=0,
+        heartbeat_at=datetime.now(UTC),
+    )

@@ -1,0 +1,101 @@
+"""Settings of a worker: `INFAAS_WORKERS_*`, or flags of the same names."""
+
+import os
+import platform
+import socket
+from pathlib import Path
+from typing import Self
+
+import psutil
+from pydantic import Field, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from schemas.errors import OperatorError
+from schemas.hardware import SLOT_PRICE_PER_HOUR, Hardware
+from schemas.names import is_name
+from service.settings import ServiceSettings
+
+
+class WorkerSettings(ServiceSettings):
+    """One worker: which device it owns, how much of it it may use, and how it behaves."""
+
+    model_config = SettingsConfigDict(env_prefix="INFAAS_WORKERS_", frozen=True, extra="ignore")
+
+    name: str = ""
+    """Unique among workers and the same after a restart; default `<hardware>-0`."""
+    hardware: Hardware = Hardware.CPU
+    cores: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1)
+    """CPU cores that the worker may compute on."""
+    threads: int = Field(default=1, ge=1)
+    """Cores that one batch computes on; `cores // threads` batches compute at once."""
+    memory_bytes: int = Field(default_factory=lambda: psutil.virtual_memory().total, ge=1)
+    """What the process may use; a variant that would exceed it is not loaded."""
+    price_per_hour: float | None = Field(default=None, ge=0)
+    """USD; by default the list price of the hardware."""
+    artifacts: Path | None = Field(default=None, validation_alias="INFAAS_ARTIFACTS")
+    """Folder of model files; default `<home>/artifacts`."""
+
+    lease_ttl_s: float = Field(default=3.0, gt=0)
+    """A dead worker's partitions are free after this long."""
+    lease_renew_s: float = Field(default=1.0, gt=0)
+    status_every_s: float = Field(default=0.1, gt=0)
+    prefetch_s: float = Field(default=1.0, gt=0)
+    """Seconds of predicted work that an instance fetches ahead: within it, deadlines decide the order."""
+    prefetch_max: int = Field(default=1000, ge=1)
+    """Most queries that an instance fetches ahead."""
+    max_crashes: int = Field(default=3, ge=1)
+    """A query in whose computation the process died this often is given up."""
+    load_retry_max_s: float = Field(default=60.0, gt=0)
+    """Longest pause before a failed load is tried again."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not is_name(self.worker):
+            raise OperatorError(f"--name {self.name!r}: use a-z, 0-9 and '-', at most 63 characters")
+        if self.threads > self.cores:
+            raise OperatorError(f"--threads {self.threads} is more than --cores {self.cores}")
+        if self.lease_renew_s * 2 > self.lease_ttl_s:
+            raise OperatorError("--lease-ttl-s must be at least twice --lease-renew-s, or leases expire by mistake")
+        return self
+
+    @property
+    def worker(self) -> str:
+        """The worker's name."""
+        return self.name or f"{self.hardware}-0"
+
+    @property
+    def slots(self) -> int:
+        """Batches that can compute at once."""
+        return self.cores // self.threads if self.hardware is Hardware.CPU else 1
+
+    @property
+    def price(self) -> float:
+        """USD per hour of the whole worker."""
+        if self.price_per_hour is not None:
+            return self.price_per_hour
+        units = self.cores if self.hardware is Hardware.CPU else 1
+        return SLOT_PRICE_PER_HOUR[self.hardware] * units
+
+    @property
+    def artifacts_dir(self) -> Path:
+        """Where model files are."""
+        return self.artifacts or self.home / "artifacts"
+
+    @property
+    def journal_file(self) -> Path:
+        """Where the worker remembers what it computes; must survive a restart of the process."""
+        return self.home / "workers" / f"{self.worker}.journal"
+
+
+def device_name() -> str:
+    """What the CPU calls itself."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def host_name() -> str:
+    """Of the machine."""
+    return socket.gethostname()
