@@ -9,7 +9,8 @@ It needs a connection of its own to the server, not one through a transaction po
 import asyncio
 import logging
 import zlib
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ import asyncpg
 from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_random_exponential
 
 from store.errors import StoreUnavailable, translated
-from store.pool import connect
+from store.pool import TIMEOUT_S, Session, connect
 
 _PROBE_S: Final = 1.0
 _TIMEOUT_S: Final = 2.0
@@ -39,6 +40,8 @@ class Leadership:
     """Async context manager: entering waits, without end, to become the leader; leaving hands on the lead.
 
     `lost` is set when the lead is gone; the holder must then stop what only a leader may do, and may enter anew.
+    What is written through `transaction` needs no such care: it uses the connection that holds the lock, so it happens
+    only while the lead lasts.
     """
 
     def __init__(self, dsn: str, key: str) -> None:
@@ -46,6 +49,7 @@ class Leadership:
         checksum = zlib.crc32(key.encode())
         self._query = f"SELECT pg_advisory_lock({_CLASS}, {checksum - 2**31})"
         self._connection: Any = None
+        self._turn = asyncio.Lock()
         self._stack = AsyncExitStack()
         self._prober: asyncio.Task[None] | None = None
         self.lost = asyncio.Event()
@@ -68,6 +72,17 @@ class Leadership:
         self.lost.set()
         self._connection.terminate()
         await self._stack.__aexit__(kind, error, trace)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[Session]:
+        """A session whose statements all happen, and only under the lead, or none.
+
+        Raises:
+            StoreUnavailable: Postgres is away, and with it the lead.
+        """
+        with translated():
+            async with self._turn, self._connection.transaction():
+                yield Session(self._connection, TIMEOUT_S)
 
     async def _acquire(self) -> None:
         self.lost = lost = asyncio.Event()
@@ -104,7 +119,8 @@ class Leadership:
     async def _ask(self) -> None:
         try:
             with translated():
-                await self._connection.execute("SELECT 1", timeout=_TIMEOUT_S)
+                async with self._turn:
+                    await self._connection.execute("SELECT 1", timeout=_TIMEOUT_S)
         except StoreUnavailable as error:
             log.warning("lost the lead: %s", error)
             self.lost.set()

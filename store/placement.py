@@ -12,7 +12,7 @@ from typing import Final
 
 from schemas.records import DecisionRow, InstanceRow, Lease, WorkerRow
 from schemas.status import InstanceState
-from store.pool import Pool, Session
+from store.pool import Session
 from store.samples import write_decisions
 from store.sql import load_queries
 
@@ -80,19 +80,24 @@ async def delete_instance(session: Session, variant: str, worker: str) -> bool:
 
 
 async def change_placement(
-    pool: Pool,
+    session: Session,
     *,
     put: Sequence[InstanceRow] = (),
     delete: Sequence[tuple[str, str]] = (),
     decisions: Sequence[DecisionRow] = (),
 ) -> None:
-    """Change what is wanted, and note why, all at once; `delete` holds pairs of variant and worker."""
-    async with pool.transaction() as session:
-        if delete:
-            await session.execute_many(_DELETE_INSTANCE, delete)
-        if put:
-            await put_instances(session, put)
-        await write_decisions(session, decisions)
+    """Change what is wanted, and note why; `delete` holds pairs of variant and worker.
+
+    To be called in a transaction, so that both happen or neither.
+
+    Raises:
+        StoreConflict: a variant or a worker does not exist any more.
+    """
+    if delete:
+        await session.execute_many(_DELETE_INSTANCE, delete)
+    if put:
+        await put_instances(session, put)
+    await write_decisions(session, decisions)
 
 
 async def report_instance_state(

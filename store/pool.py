@@ -15,7 +15,7 @@ import msgspec
 from store.errors import translated
 
 T = TypeVar("T")
-Driver: TypeAlias = asyncpg.Pool | asyncpg.pool.PoolConnectionProxy
+Driver: TypeAlias = asyncpg.Pool | asyncpg.pool.PoolConnectionProxy | asyncpg.Connection
 
 TIMEOUT_S: Final = 10
 """How long one statement may take, waiting for a free connection included."""

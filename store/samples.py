@@ -44,7 +44,7 @@ async def write_decisions(session: Session, decisions: Sequence[DecisionRow]) ->
 
 
 async def latest_lag(session: Session) -> list[LagSample]:
-    """The last reading: one row a group, topic and partition. Its age says whether somebody still records."""
+    """The last reading of each group, topic and partition; `at` says how old it is and so whether somebody records."""
     return await session.fetch(LagSample, _LATEST_LAG)
 
 

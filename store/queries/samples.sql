@@ -1,9 +1,10 @@
 -- name: latest_lag
--- The last reading of all groups.
-SELECT at, consumer_group, topic, partition, end_offset, committed, lag, lag_s
+-- The last reading of each partition of each group; one that was not read for a minute is left out.
+SELECT DISTINCT ON (consumer_group, topic, partition)
+    at, consumer_group, topic, partition, end_offset, committed, lag, lag_s
 FROM lag_samples
-WHERE at = (SELECT max(at) FROM lag_samples)
-ORDER BY consumer_group, topic, partition
+WHERE at > (SELECT max(at) FROM lag_samples) - interval '60 seconds'
+ORDER BY consumer_group, topic, partition, at DESC
 
 -- name: lag_since
 -- All readings since a time, for those who plan by history.

@@ -119,6 +119,9 @@ async def test_a_leader_learns_that_it_lost(own_server: EmbeddedPostgres) -> Non
         await own_server.stop()
         async with asyncio.timeout(SOON_S):
             await leadership.lost.wait()
+        with pytest.raises(StoreUnavailable):
+            async with leadership.transaction():
+                pass
     await own_server.start()
     async with asyncio.timeout(SOON_S), leadership:
         assert not leadership.lost.is_set()

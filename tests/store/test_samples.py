@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from schemas.records import ArrivalSample, DecisionRow, InstanceSample, LagSample
 from schemas.status import InstanceState
 from store import samples
+from store.leader import Leadership
 from store.placement import change_placement, list_instances, register_worker
 from store.pool import Pool
 from tests.store_rows import a_worker, an_instance, register
@@ -63,16 +64,17 @@ async def test_pruning_keeps_the_recent(store_pool: Pool) -> None:
     assert await samples.list_decisions(store_pool) == [_decision(NOW)]
 
 
-async def test_a_change_of_placement_is_written_with_its_reasons(store_pool: Pool) -> None:
+async def test_a_change_of_placement_is_written_with_its_reasons(database: str, store_pool: Pool) -> None:
     await register(store_pool, "mlp.onnx-fp32.cpu", "mlp.onnx-int8.cpu")
     await register_worker(store_pool, a_worker())
     await change_placement(store_pool, put=[an_instance("mlp.onnx-fp32.cpu")])
-    await change_placement(
-        store_pool,
-        put=[an_instance("mlp.onnx-int8.cpu")],
-        delete=[("mlp.onnx-fp32.cpu", "cpu-0")],
-        decisions=[_decision(NOW), _decision(NOW + timedelta(seconds=1))],
-    )
+    async with Leadership(database, "autoscaler") as lead, lead.transaction() as session:
+        await change_placement(
+            session,
+            put=[an_instance("mlp.onnx-int8.cpu")],
+            delete=[("mlp.onnx-fp32.cpu", "cpu-0")],
+            decisions=[_decision(NOW), _decision(NOW + timedelta(seconds=1))],
+        )
     assert [row.variant for row in await list_instances(store_pool)] == ["mlp.onnx-int8.cpu"]
     assert [row.at for row in await samples.list_decisions(store_pool)] == [NOW + timedelta(seconds=1), NOW]
 

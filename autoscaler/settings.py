@@ -1,0 +1,43 @@
+"""Settings of the autoscaler: `INFAAS_AUTOSCALER_*`, or flags of the same names."""
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from autoscaler.decide.situation import Limits
+from service.settings import ServiceSettings
+
+
+class AutoscalerSettings(ServiceSettings):
+    """How often it looks, how long it remembers, and how far it may go."""
+
+    model_config = SettingsConfigDict(env_prefix="INFAAS_AUTOSCALER_", frozen=True, extra="ignore")
+
+    every_s: float = Field(default=1.0, gt=0)
+    """Between two readings of lag, arrivals and states."""
+    retention_s: float = Field(default=3600.0, ge=60)
+    """How long samples are kept."""
+    decisions_retention_s: float = Field(default=30 * 86400.0, ge=60)
+    """How long decisions are kept."""
+    status_s: float = Field(default=3.0, gt=0)
+    """A worker lives if its status is younger, even when its heartbeat cannot reach the database."""
+    memory_share: float = Field(default=0.9, gt=0, le=1)
+    """Share of a worker's memory that variants may be placed into; the rest is for queries in flight."""
+    instances_per_slot: int = Field(default=16, ge=1)
+    """Most variants a worker hosts for each batch it can compute at once."""
+    keep_idle_s: float = Field(default=300.0, ge=0)
+    """How long a variant that another beats in everything stays after its last use."""
+    evict_idle_s: float = Field(default=10.0, ge=0)
+    """How long a variant must have been idle to give way to one that is demanded."""
+    settle_s: float = Field(default=5.0, ge=0)
+    """How long after taking the lead no worker is taken for dead."""
+
+    @property
+    def limits(self) -> Limits:
+        """What the decision needs of these."""
+        return Limits(
+            memory_share=self.memory_share,
+            instances_per_slot=self.instances_per_slot,
+            keep_idle_s=self.keep_idle_s,
+            evict_idle_s=self.evict_idle_s,
+            settle_s=self.settle_s,
+        )
