@@ -1,16 +1,26 @@
 """The runtimes there are, by name. A new runtime is one file and one line here."""
 
+import importlib
 from typing import Final
 
 from runtimes.onnx import OnnxRuntime
 from runtimes.protocol import Runtime
+from runtimes.pytorch import TorchRuntime
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
 
 _RUNTIMES: Final[tuple[Runtime, ...]] = (
     OnnxRuntime("onnx", {Hardware.CPU: "CPUExecutionProvider", Hardware.CUDA: "CUDAExecutionProvider"}),
     OnnxRuntime("onnx-tensorrt", {Hardware.CUDA: "TensorrtExecutionProvider"}),
+    TorchRuntime("torch-eager", compiled=False),
+    TorchRuntime("torch-compile", compiled=True),
 )
+_PACKAGES: Final = {
+    "onnx": "onnxruntime",
+    "onnx-tensorrt": "onnxruntime",
+    "torch-eager": "torch",
+    "torch-compile": "torch",
+}
 
 
 def all_runtimes() -> tuple[Runtime, ...]:
@@ -21,6 +31,11 @@ def all_runtimes() -> tuple[Runtime, ...]:
 def available_runtimes(hardware: str) -> tuple[str, ...]:
     """Names of the runtimes that can serve `hardware` in this process."""
     return tuple(runtime.name for runtime in _RUNTIMES if runtime.availability(hardware).available)
+
+
+def import_package(name: str) -> None:
+    """Import what the runtime is built on, so that the first load measures loading and not the import."""
+    importlib.import_module(_PACKAGES[name])
 
 
 def find_runtime(name: str) -> Runtime:

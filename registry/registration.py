@@ -1,0 +1,46 @@
+"""What a person asks for when registering a model, and how they see it happen."""
+
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from schemas.hardware import Hardware
+
+
+class Registration(msgspec.Struct, frozen=True, kw_only=True):
+    """One model file to register as an architecture of a task."""
+
+    architecture: str
+    task: str
+    """Created with the model's signature if it does not exist."""
+    file: Path
+    """`.onnx`, or `.pt2` as written by `torch.export.save`."""
+    validation: Path | None = None
+    """`.npz` with an array per input of the model, and `label`: the right class of each row."""
+    calibration: Path | None = None
+    """`.npz` with an array per input, no labels. Without it, rows of `validation` are set aside."""
+    accuracy: float | None = None
+    """Declared accuracy, 0..1, where there is no `validation`."""
+    output: str | None = None
+    """The output that holds the classes' scores; needed only where there are several."""
+    max_batch: int = 16
+    partitions: int = 4
+    """Of the variants' topics, hence the most replicas of one variant."""
+    hardware: str = Hardware.CPU
+    threads: int = 1
+    """Threads a batch computes with; the workers' setting should be the same."""
+    variants: tuple[str, ...] = ()
+    """Labels such as `onnx-int8dyn`; all that can be made here if empty. The reference is always made."""
+    accuracy_samples: int = 1000
+    """Most labelled rows that accuracy is measured on."""
+    again: bool = False
+    """Measure once more what is registered already, for example on a new machine."""
+
+
+class ProgressSink(Protocol):
+    """Where progress is shown."""
+
+    def step(self, done: int, total: int, text: str) -> None:
+        """`done` of `total` steps are finished, and `text` says what goes on now. Called from the event loop."""
+        ...

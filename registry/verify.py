@@ -1,0 +1,124 @@
+"""Which variants are refused, from their outputs alone. Pure.
+
+The reference (the model as registered) is refused, and nothing is registered, if an output has another datatype or
+shape than the model says, or a NaN; or if what it computes for an input depends on the others in the batch.
+
+A variant made from it is refused if an output has another form or a NaN, or if it is no longer the same model:
+* with labels, where its accuracy is more than `MOST_ACCURACY_LOST` below the reference's. A loss up to that is a
+  legitimate trade, and the profile says how large it is;
+* without labels, where it agrees with the reference on fewer than `LEAST_AGREEMENT` of the inputs.
+
+Two outputs agree on an input if the largest score is the same one; where an output is no list of scores, if the values
+differ by at most 5 % of the reference's range.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from registry.samples import Arrays, Samples
+from registry.signature import fits
+from schemas.errors import InvalidRequest
+from schemas.records import TensorSpec
+from schemas.tensors import datatype_of
+
+MOST_ACCURACY_LOST: Final = 0.05
+LEAST_AGREEMENT: Final = 0.95
+_TOLERANCE: Final = 0.05
+_BATCH_TOLERANCE: Final = 1e-2
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What the outputs say of a variant."""
+
+    accuracy: float
+    """Measured, or for a declared one the least that the agreement allows."""
+    refused: str = ""
+    """Why; empty if the variant is right."""
+
+
+def judge_reference(
+    samples: Samples, outputs: Arrays, single: Arrays, specs: Sequence[TensorSpec], scores: str, declared: float | None
+) -> Verdict:
+    """Judge the model as it was registered; `single` holds its first outputs computed one by one.
+
+    Raises:
+        InvalidRequest: it is wrong.
+    """
+    wrong = malformed(outputs, specs, samples.count) or _depends_on_batch(outputs, single)
+    if wrong:
+        raise InvalidRequest(f"the model is refused: {wrong}")
+    if samples.labels is not None:
+        if samples.labels.max() >= outputs[scores].shape[1]:
+            raise InvalidRequest(f"label {samples.labels.max()} is beyond the {outputs[scores].shape[1]} scores")
+        return Verdict(_accuracy(outputs[scores], samples.labels))
+    if declared is None:
+        raise InvalidRequest("give a labelled validation file, or declare the accuracy")
+    return Verdict(declared)
+
+
+def judge_variant(
+    samples: Samples,
+    outputs: Arrays,
+    reference: Arrays,
+    reference_accuracy: float,
+    specs: Sequence[TensorSpec],
+    scores: str,
+) -> Verdict:
+    """Judge a variant by its outputs and those of the reference for the same inputs."""
+    wrong = malformed(outputs, specs, samples.count)
+    if wrong:
+        return Verdict(0.0, wrong)
+    agreed = agreement(outputs[scores], reference[scores])
+    if samples.labels is None:
+        least = max(0.0, reference_accuracy - (1.0 - agreed))
+        few = agreed < LEAST_AGREEMENT
+        return Verdict(least, f"it agrees with the reference on only {agreed:.1%} of the inputs" if few else "")
+    accuracy = _accuracy(outputs[scores], samples.labels)
+    if reference_accuracy - accuracy > MOST_ACCURACY_LOST:
+        return Verdict(accuracy, f"its accuracy is {accuracy:.1%}, the reference's {reference_accuracy:.1%}")
+    return Verdict(accuracy)
+
+
+def malformed(outputs: Arrays, specs: Sequence[TensorSpec], rows: int) -> str:
+    """What is wrong with the form of the outputs; empty if nothing is."""
+    for spec in specs:
+        if spec.name not in outputs:
+            return f"there is no output {spec.name!r}"
+        array = outputs[spec.name]
+        if datatype_of(array) != spec.datatype:
+            return f"output {spec.name!r} is {datatype_of(array)} instead of {spec.datatype}"
+        if not fits(array.shape, (rows, *spec.shape[1:])):
+            return f"output {spec.name!r} has the shape {list(array.shape)} for {rows} inputs"
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            return f"output {spec.name!r} holds NaN"
+    return ""
+
+
+def agreement(outputs: NDArray[Any], reference: NDArray[Any]) -> float:
+    """Share of the inputs, or of the values where there are no scores, that come out the same."""
+    if reference.ndim == 2 and reference.shape[1] > 1 and reference.dtype.kind in "fiu":
+        return float(np.mean(outputs.argmax(axis=1) == reference.argmax(axis=1)))
+    if reference.dtype.kind not in "fiu":
+        return float(np.mean(outputs == reference))
+    wide = reference.astype(np.float64)
+    return float(np.mean(np.abs(outputs - wide) <= _TOLERANCE * max(np.ptp(wide), 1e-9)))
+
+
+def _accuracy(scores: NDArray[Any], labels: NDArray[np.int64]) -> float:
+    return float(np.mean(scores.argmax(axis=1) == labels))
+
+
+def _depends_on_batch(outputs: Arrays, single: Arrays) -> str:
+    for name, alone in single.items():
+        together = outputs[name][: len(alone)]
+        if alone.shape != together.shape:
+            return f"output {name!r} has another shape for one input than for several"
+        if alone.dtype.kind == "f" and not np.allclose(
+            alone, together, rtol=_BATCH_TOLERANCE, atol=_BATCH_TOLERANCE * float(np.ptp(together)), equal_nan=True
+        ):
+            return f"output {name!r} of an input depends on the other inputs in its batch"
+    return ""

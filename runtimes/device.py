@@ -1,0 +1,31 @@
+"""What exactly a device is: latencies measured on one model of CPU do not hold on another."""
+
+import platform
+from pathlib import Path
+from typing import Final
+
+from runtimes import cuda
+from schemas.hardware import Hardware
+
+_CPUINFO: Final = Path("/proc/cpuinfo")
+
+
+def device_name(hardware: str) -> str:
+    """The model name of this machine's device of that type, e.g. `AMD EPYC 9R14`."""
+    if hardware == Hardware.CUDA:
+        return cuda.device_name()
+    if hardware != Hardware.CPU:
+        return hardware
+    return _cpu_from_linux() or platform.processor() or platform.machine()
+
+
+def _cpu_from_linux() -> str:
+    try:
+        lines = _CPUINFO.read_text().splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            return value.strip()
+    return ""

@@ -1,0 +1,130 @@
+"""Torch's exported programs, run as they are (`torch-eager`) or compiled by inductor (`torch-compile`).
+
+Rules:
+* Torch is imported when a program is loaded, not before: it takes seconds and 200 MB.
+* Only archives that the registry made safe are loaded, since `torch.export.load` unpickles what it finds in others.
+* A program knows no names for its outputs; the registry wrote them into the archive (`OUTPUTS_ENTRY`).
+* Torch's thread count belongs to the process, so it is that of the session loaded last; a worker gives all its
+  sessions the same one.
+"""
+
+import importlib
+import importlib.util
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from runtimes import cuda
+from runtimes.protocol import Availability, LoadOptions, Session, Tensors
+from schemas.errors import OperatorError
+from schemas.hardware import Hardware
+
+OUTPUTS_FILE: Final = "infaas-outputs.json"
+OUTPUTS_ENTRY: Final = f"extra/{OUTPUTS_FILE}"
+_ON: Final = (Hardware.CPU, Hardware.CUDA)
+
+
+class TorchRuntime:
+    """Loads exported programs, and compiles them for any batch size if asked."""
+
+    def __init__(self, name: str, *, compiled: bool) -> None:
+        self.name = name
+        self._compiled = compiled
+
+    def availability(self, hardware: str) -> Availability:
+        """Whether torch is installed, without importing it, and the device is there."""
+        if hardware not in _ON:
+            return Availability(False, f"runtime {self.name} does not run on {hardware}")
+        if importlib.util.find_spec("torch") is None:
+            return Availability(False, "torch is not installed: pip install 'infaas[torch]'")
+        return cuda.availability() if hardware == Hardware.CUDA else Availability(True)
+
+    def load(self, artifact: Path, hardware: str, options: LoadOptions) -> Session:
+        """Read the program and move it to the device; blocks. Compilation happens at the first batch.
+
+        Raises:
+            OperatorError: the runtime is not available for `hardware`.
+        """
+        available = self.availability(hardware)
+        if not available.available:
+            raise OperatorError(available.reason)
+        torch = import_torch()
+
+        torch.set_num_threads(options.threads)
+        extra = {OUTPUTS_FILE: ""}
+        with artifact.open("rb") as file:
+            program = torch.export.load(file, extra_files=extra)
+        if hardware == Hardware.CUDA:
+            program = torch.export.passes.move_to_device_pass(program, "cuda")
+        module: Any = program.module(check_guards=False)
+        if self._compiled:
+            module = torch.compile(module, dynamic=True)
+        outputs = msgspec.json.decode(extra[OUTPUTS_FILE], type=list[str])
+        return TorchSession(module, input_names(program), outputs, hardware)
+
+
+class TorchSession:
+    """One program in memory; threads may share it, the first batch excepted, which compiles."""
+
+    def __init__(self, module: Any, inputs: tuple[list[str], list[str]], outputs: list[str], device: str) -> None:
+        self._module: Any = module
+        self._positional, self._named = inputs
+        self._outputs = outputs
+        self._device = device
+        self._first = threading.Lock()
+        self._compiled = False
+
+    def infer(self, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
+        """Compute one batch; inputs that the program does not take are left out."""
+        if self._compiled:
+            return self._compute(inputs)
+        with self._first:
+            outputs = self._compute(inputs)
+            self._compiled = True
+            return outputs
+
+    def close(self) -> None:
+        """Free the program once no thread computes with it any more."""
+        self._module = None
+
+    def _compute(self, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
+        torch = import_torch()
+
+        with torch.inference_mode():
+            result = self._module(
+                *(self._tensor(inputs[name]) for name in self._positional),
+                **{name: self._tensor(inputs[name]) for name in self._named},
+            )
+        values: Sequence[Any]
+        if isinstance(result, Mapping):
+            values = list(result.values())
+        else:
+            values = result if isinstance(result, (list, tuple)) else [result]
+        return {name: value.cpu().numpy() for name, value in zip(self._outputs, values, strict=True)}
+
+    def _tensor(self, array: NDArray[Any]) -> Any:
+        torch = import_torch()
+
+        # Torch warns of arrays it could write to but must not; these are only read.
+        writable = array if array.flags.writeable and array.flags.c_contiguous else array.copy()
+        return torch.from_numpy(writable).to(self._device)
+
+
+def import_torch() -> Any:
+    """The module, untyped: its types are only there where it is installed."""
+    torch = importlib.import_module("torch")
+    importlib.import_module("torch.export.passes")
+    return torch
+
+
+def input_names(program: Any) -> tuple[list[str], list[str]]:
+    """Names of a program's positional and its named inputs, in order; each input is one tensor."""
+    positional, named = program.call_spec.in_spec.children()
+    names = list(program.graph_signature.user_inputs)
+    count = positional.num_leaves
+    return names[:count], list(named.context)

@@ -1,0 +1,103 @@
+"""Registers the zoo as a person would register their own models: files in, variants out."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import numpy as np
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from broker.settings import KafkaSettings
+from registry.artifacts import ArtifactStore
+from registry.register import register, step_count
+from registry.registration import ProgressSink, Registration
+from schemas.errors import OperatorError
+from schemas.records import Variant
+from store.pool import Pool
+from zoo.catalog import ZooModel, models_of
+from zoo.minilm import build_minilm
+from zoo.samples import Inputs, calibration, labelled
+
+MAX_BATCH = 16
+_ALL_SAMPLES = 4000
+_FEW_SAMPLES = 1000
+
+
+async def register_zoo(
+    pool: Pool,
+    kafka: KafkaSettings,
+    artifacts: ArtifactStore,
+    progress: ProgressSink,
+    cache: Path,
+    *,
+    tasks: tuple[str, ...] = (),
+    max_batch: int = MAX_BATCH,
+    partitions: int = 4,
+    threads: int = 1,
+) -> list[Variant]:
+    """Register the models of the named tasks, of all if none is named; what is registered already stays.
+
+    Files that are built, and the labelled data, go to `cache` and are used again. Cancelling keeps what is complete.
+
+    Raises:
+        OperatorError: a service, the disk or an earlier registration stands in the way.
+    """
+    models = models_of(tasks)
+    progress.step(0, 1, "preparing models and data")
+    requests = [await asyncio.to_thread(_request, model, cache) for model in models]
+    requests = [replace(request, max_batch=max_batch, partitions=partitions, threads=threads) for request in requests]
+    counts = [await asyncio.to_thread(step_count, request) for request in requests]
+    variants: list[Variant] = []
+    for index, request in enumerate(requests):
+        part = _Part(progress, sum(counts[:index]), sum(counts))
+        variants += await register(request, pool, kafka, artifacts, part)
+    progress.step(sum(counts), sum(counts), "the zoo is registered")
+    return variants
+
+
+class _Part:
+    """One registration's progress as a part of the whole."""
+
+    def __init__(self, whole: ProgressSink, before: int, total: int) -> None:
+        self._whole = whole
+        self._before = before
+        self._total = total
+
+    def step(self, done: int, total: int, text: str) -> None:
+        """`total` is the part's own and was counted into the whole's beforehand."""
+        self._whole.step(self._before + min(done, total), self._total, text)
+
+
+def _request(model: ZooModel, cache: Path) -> Registration:
+    file = model.file
+    if file is None:
+        file = cache / f"{model.architecture}.onnx"
+        if not file.exists():
+            build_minilm(model.minilm_depth, file)
+    return Registration(
+        architecture=model.architecture,
+        task=model.task,
+        file=file,
+        validation=_written(cache / f"{model.task}-validation.npz", *labelled(model.task)),
+        calibration=_written(cache / f"{model.task}-calibration.npz", calibration(model.task)),
+        variants=model.variants,
+        # The transformers take 10 ms and more an input, all others next to nothing.
+        accuracy_samples=_FEW_SAMPLES if model.minilm_depth else _ALL_SAMPLES,
+    )
+
+
+def _written(file: Path, inputs: Inputs, labels: NDArray[np.int64] | None = None) -> Path:
+    """The arrays as a file, written once, whole or not at all."""
+    if file.exists():
+        return file
+    partial = file.with_suffix(".partial")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as content:
+            np.savez(content, allow_pickle=False, **inputs, **({} if labels is None else {"label": labels}))
+        os.replace(partial, file)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OperatorError(f"cannot write {file}: {error.strerror or error}") from error
+    return file
