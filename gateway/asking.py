@@ -12,7 +12,8 @@ from uuid import uuid4
 
 from prometheus_client import Gauge
 
-from broker.producer import KafkaError, Producer
+from broker.errors import KafkaError
+from broker.producer import Producer
 from broker.replies import Replies
 from broker.settings import KafkaSettings
 from gateway.delivery import Delivery

@@ -9,8 +9,9 @@ import asyncio
 
 from prometheus_client import Gauge
 
+from broker.errors import RecordTooLarge, UnknownTopic
 from broker.producer import Ack
-from schemas.errors import Overloaded
+from schemas.errors import Internal, InvalidRequest, Overloaded, QueryError
 from schemas.result import Result
 
 _TRY_EVERY_S = 1.0
@@ -66,14 +67,18 @@ class Delivery:
             self._timer.cancel()
 
     def _on_done(self, ack: asyncio.Future[Ack]) -> None:
-        _sent, reply = self._open.pop(ack, (0.0, None))
-        if not ack.cancelled() and ack.exception() is None:
-            if self._down:
-                self._down = False
-                UP.set(1)
-        elif reply is not None:
+        _sent, reply = self._open.pop(ack)
+        error = None if ack.cancelled() else ack.exception()
+        if isinstance(error, RecordTooLarge):
+            _fail(reply, InvalidRequest("the query is larger than Kafka takes"))
+        elif isinstance(error, UnknownTopic):
+            _fail(reply, Internal("the task is registered, but its topic is missing"))
+        elif error is not None or ack.cancelled():
             self.failed()
-            _fail(reply)
+            _fail(reply, _down())
+        elif self._down:
+            self._down = False
+            UP.set(1)
 
     def _look(self) -> None:
         self._timer = None
@@ -85,15 +90,15 @@ class Delivery:
                 break
             # The record may still be written, and its acknowledgement will tell that Kafka is back.
             self.failed()
-            _fail(reply)
+            _fail(reply, _down())
             next_at = limit + 2 * self._ack_timeout_s
         if next_at is not None:
             self._timer = self._loop.call_at(next_at, self._look)
 
 
-def _fail(reply: asyncio.Future[Result]) -> None:
+def _fail(reply: asyncio.Future[Result], error: QueryError) -> None:
     if not reply.done():
-        reply.set_exception(_down())
+        reply.set_exception(error)
 
 
 def _down() -> Overloaded:

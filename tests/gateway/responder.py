@@ -62,6 +62,7 @@ class Responder:
         self.answer = answer
         self.seen: list[dict[str, str]] = []
         self.silent = False
+        self.repeat = 1
         self._news = asyncio.Event()
         self._held: list[Record] = []
         self._producer: Producer | None = None
@@ -101,7 +102,8 @@ class Responder:
         except QueryError as error:
             value, headers = error_value(str(error)), {h.STATUS: error.code.value, h.CONTENT_TYPE: "application/json"}
         raw: RawHeaders = [(name, text.encode()) for name, text in (headers | {h.ID: fields[h.ID]}).items()]
-        await producer.send(fields[h.REPLY_TO], value, key=record.key, headers=raw)
+        for _ in range(self.repeat):
+            await producer.send(fields[h.REPLY_TO], value, key=record.key, headers=raw)
 
 
 @asynccontextmanager

@@ -1,0 +1,93 @@
+"""Asks through Kafka: thousands of questions in flight, their results matched by id on one reply topic."""
+
+import asyncio
+import time
+from types import TracebackType
+from typing import Final, Self
+from uuid import uuid4
+
+from broker.errors import KafkaError, RecordTooLarge, UnknownTopic
+from broker.producer import Ack, Producer
+from broker.replies import Replies
+from broker.settings import KafkaSettings
+from infaas.transport import Call
+from schemas import headers as h
+from schemas.errors import DeadlineExceeded, InvalidRequest, Overloaded, QueryError, UnknownTask
+from schemas.result import Result
+from schemas.topics import task_topic
+
+
+class KafkaTransport:
+    """At most `max_in_flight` questions at once; further ones wait for a slot."""
+
+    def __init__(self, settings: KafkaSettings, max_in_flight: int) -> None:
+        owner = f"client-{uuid4().hex[:12]}"
+        self._slots: Final = asyncio.Semaphore(max_in_flight)
+        # Questions given up on stay with the producer until they are acknowledged or expire.
+        self._producer = Producer(settings, owner, max_in_flight=2 * max_in_flight)
+        self._replies = Replies(settings, owner, max_waiting=max_in_flight)
+
+    async def __aenter__(self) -> Self:
+        await self._producer.__aenter__()
+        try:
+            await self._replies.__aenter__()
+        except BaseException:
+            await self._producer.__aexit__(None, None, None)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        try:
+            await self._replies.__aexit__(kind, error, trace)
+        finally:
+            await self._producer.__aexit__(kind, error, trace)
+
+    async def ask(self, call: Call) -> Result:
+        """See `Transport.ask`.
+
+        Raises:
+            UnknownTask: the task has no topic.
+            InvalidRequest: the question is larger than Kafka takes, or its id is in flight already.
+        """
+        async with self._slots:
+            reply = self._replies.expect(call.id)
+            try:
+                async with asyncio.timeout(call.timeout_s):
+                    await self._send(call, reply)
+                    return await reply
+            except TimeoutError:
+                raise DeadlineExceeded(f"there was no result within {call.timeout_s:g} s") from None
+            except KafkaError as error:
+                raise _translated(error, call.task) from error
+            finally:
+                self._replies.forget(call.id)
+
+    async def _send(self, call: Call, reply: asyncio.Future[Result]) -> None:
+        message = call.message
+        own = {
+            h.ID: call.id,
+            h.REPLY_TO: self._replies.topic,
+            h.SENT_NS: str(time.time_ns()),
+            h.CONTENT_TYPE: message.content_type,
+        }
+        if message.json_length is not None:
+            own[h.JSON_LENGTH] = str(message.json_length)
+        headers: h.RawHeaders = [(name, text.encode()) for name, text in (own | dict(call.fields)).items()]
+        ack = await self._producer.send(task_topic(call.task), message.value, key=call.id.encode(), headers=headers)
+
+        def on_ack(done: asyncio.Future[Ack]) -> None:
+            error = None if done.cancelled() else done.exception()
+            if error is not None and not reply.done():
+                reply.set_exception(error)
+
+        ack.add_done_callback(on_ack)
+
+
+def _translated(error: KafkaError, task: str) -> QueryError:
+    if isinstance(error, UnknownTopic):
+        return UnknownTask(f"no task is called {task!r}: it has no topic")
+    if isinstance(error, RecordTooLarge):
+        return InvalidRequest("the question is larger than Kafka takes (INFAAS_KAFKA_MAX_RECORD_BYTES)")
+    return Overloaded(f"Kafka does not take the question: {error or type(error).__name__}")
