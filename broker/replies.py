@@ -49,6 +49,7 @@ class Replies:
         await self._tail.__aenter__()
         await self._tasks.__aenter__()
         self._pump = self._tasks.create_task(self._read(), name=f"replies {self.topic}")
+        self._pump.add_done_callback(self._fail_all)
         return self
 
     async def __aexit__(
@@ -85,17 +86,18 @@ class Replies:
         self._waiting.pop(query_id, None)
 
     async def _read(self) -> None:
-        try:
-            while True:
-                for record in await self._tail.batch():
-                    self._on_record(record)
-                WAITING.set(len(self._waiting))
-        finally:
-            self._closed = True
-            for query_id, future in self._waiting.items():
-                if not future.done():
-                    future.set_exception(Internal(f"the result of {query_id} can no longer be read"))
-            self._waiting.clear()
+        while True:
+            for record in await self._tail.batch():
+                self._on_record(record)
+            WAITING.set(len(self._waiting))
+
+    def _fail_all(self, _pump: asyncio.Task[None]) -> None:
+        """Whatever ended the reading, even before it began."""
+        self._closed = True
+        for query_id, future in self._waiting.items():
+            if not future.done():
+                future.set_exception(Internal(f"the result of {query_id} can no longer be read"))
+        self._waiting.clear()
 
     def _on_record(self, record: Record) -> None:
         try:

@@ -1,34 +1,163 @@
 """The consumer's promises, on every broker."""
 
-from uuid import uuid4
+import asyncio
 
 import pytest
+from aiokafka import TopicPartition
 
-from broker.consumer import Consumer
+from broker.client import open_admin
+from broker.consumer import Consumer, Record
 from broker.producer import Producer
 from broker.settings import KafkaSettings
-from broker.topics import TopicSpec, ensure_topics
 
 
-@pytest.fixture
-async def topic(kafka: KafkaSettings) -> str:
-    name = f"test-{uuid4()}"
-    await ensure_topics(kafka, [TopicSpec(name, 4)])
-    return name
+async def write(kafka: KafkaSettings, topic: str, partition: int, count: int) -> None:
+    async with Producer(kafka, "test") as producer:
+        for number in range(count):
+            await (await producer.send(topic, b"%d" % number, partition=partition))
+
+
+async def read(consumer: Consumer, count: int) -> list[Record]:
+    taken: list[Record] = []
+    async with asyncio.timeout(20):
+        while len(taken) < count:
+            taken += await consumer.batch()
+    return taken
+
+
+async def committed(kafka: KafkaSettings, group: str, topic: str, partition: int) -> int:
+    async with open_admin(kafka) as admin:
+        wanted = TopicPartition(topic, partition)
+        return (await admin.list_consumer_group_offsets(group, partitions=[wanted]))[wanted].offset
 
 
 async def test_out_of_order_completion_resumes_at_the_low_water_mark(kafka: KafkaSettings, topic: str) -> None:
-    async with Producer(kafka, "test") as producer:
-        for number in range(10):
-            await producer.send_and_wait(topic, str(number).encode(), partition=1)
+    await write(kafka, topic, 1, 10)
     async with Consumer(kafka, "test", group=topic) as consumer:
         await consumer.assign(topic, [1])
-        taken = []
-        while len(taken) < 10:
-            taken += await consumer.batch()
-        for record in taken:
+        for record in await read(consumer, 10):
             if record.offset not in (3, 7):
                 consumer.done(record)
+    assert await committed(kafka, topic, topic, 1) == 3
     async with Consumer(kafka, "test", group=topic) as consumer:
         await consumer.assign(topic, [1])
-        assert (await consumer.batch())[0].offset == 3
+        assert consumer.position(1) == 3
+        assert [record.offset for record in await read(consumer, 7)] == [3, 4, 5, 6, 7, 8, 9]
+        assert consumer.position(1) == 10
+        assert consumer.end(1) == 10
+
+
+async def test_what_is_done_is_committed_in_the_background(kafka: KafkaSettings, topic: str) -> None:
+    await write(kafka, topic, 0, 3)
+    async with Consumer(kafka, "test", group=topic) as consumer:
+        await consumer.assign(topic, [0])
+        for record in await read(consumer, 3):
+            consumer.done(record)
+        async with asyncio.timeout(5):
+            while await committed(kafka, topic, topic, 0) != 3:  # noqa: ASYNC110 - the broker tells nobody of a commit
+                await asyncio.sleep(0.05)
+
+
+async def test_nothing_is_taken_beyond_the_limit_and_a_quarter_must_be_done(kafka: KafkaSettings, topic: str) -> None:
+    await write(kafka, topic, 0, 20)
+    async with Consumer(kafka, "test", group=topic, max_in_flight=8) as consumer:
+        await consumer.assign(topic, [0])
+        out = await read(consumer, 8)
+        assert consumer.in_flight == 8
+        more = asyncio.ensure_future(consumer.batch())
+        consumer.done(out[0])
+        assert not (await asyncio.wait({more}, timeout=0.3))[0]
+        consumer.done(out[1])
+        async with asyncio.timeout(5):
+            assert [record.offset for record in await more] == [8, 9]
+        assert consumer.in_flight == 8
+
+
+async def test_kept_partitions_continue_without_loss_or_repeat(kafka: KafkaSettings, topic: str) -> None:
+    for partition in (0, 1, 2):
+        await write(kafka, topic, partition, 6)
+    async with Consumer(kafka, "test", group=topic) as consumer:
+        await consumer.assign(topic, [0, 1])
+        first = await consumer.batch(max_records=4)
+        for record in first:
+            if record.partition == 1:
+                consumer.done(record)
+        await consumer.assign(topic, [0, 2], drain_s=0.1)
+        second = await read(consumer, 12 - sum(record.partition == 0 for record in first))
+        kept = [record.offset for record in [*first, *second] if record.partition == 0]
+        assert kept == [0, 1, 2, 3, 4, 5]
+        assert [record.offset for record in second if record.partition == 2] == [0, 1, 2, 3, 4, 5]
+        assert not [record for record in second if record.partition == 1]
+        # What comes late for a partition that is gone does nothing.
+        before = consumer.in_flight
+        for record in first:
+            if record.partition == 1:
+                consumer.done(record)
+        assert consumer.in_flight == before
+
+
+async def test_a_dropped_partition_is_drained_and_committed(kafka: KafkaSettings, topic: str) -> None:
+    await write(kafka, topic, 0, 5)
+    async with Consumer(kafka, "test", group=topic) as consumer:
+        await consumer.assign(topic, [0])
+        out = await read(consumer, 5)
+        dropping = asyncio.ensure_future(consumer.assign(topic, [1], drain_s=10))
+        await asyncio.sleep(0.1)
+        assert not dropping.done()
+        for record in out:
+            consumer.done(record)
+        async with asyncio.timeout(5):
+            await dropping
+        assert consumer.in_flight == 0
+        assert await committed(kafka, topic, topic, 0) == 5
+
+
+async def test_drained_waits_for_the_last_record_of_those_partitions(kafka: KafkaSettings, topic: str) -> None:
+    await write(kafka, topic, 0, 2)
+    await write(kafka, topic, 1, 2)
+    async with Consumer(kafka, "test", group=topic) as consumer:
+        await consumer.assign(topic, [0, 1])
+        out = await read(consumer, 4)
+        waiting = asyncio.ensure_future(consumer.drained([0]))
+        mine = [record for record in out if record.partition == 0]
+        consumer.done(mine[0])
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        consumer.done(mine[1])
+        async with asyncio.timeout(1):
+            await waiting
+
+
+async def test_a_batch_asked_for_before_the_assignment_gets_its_records(kafka: KafkaSettings, topic: str) -> None:
+    await write(kafka, topic, 3, 1)
+    async with Consumer(kafka, "test", group=topic) as consumer:
+        waiting = asyncio.ensure_future(consumer.batch())
+        await asyncio.sleep(0.05)
+        await consumer.assign(topic, [3])
+        async with asyncio.timeout(10):
+            assert len(await waiting) == 1
+
+
+async def test_done_twice_counts_once(kafka: KafkaSettings, topic: str) -> None:
+    await write(kafka, topic, 0, 2)
+    async with Consumer(kafka, "test", group=topic) as consumer:
+        await consumer.assign(topic, [0])
+        out = await read(consumer, 2)
+        consumer.done(out[1])
+        consumer.done(out[1])
+        assert consumer.in_flight == 1
+        assert await consumer.commit()
+        assert await committed(kafka, topic, topic, 0) in (-1, 0)
+
+
+@pytest.mark.parametrize("count", [3])
+async def test_unassigning_everything_and_coming_back(kafka: KafkaSettings, topic: str, count: int) -> None:
+    await write(kafka, topic, 0, count)
+    async with Consumer(kafka, "test", group=topic) as consumer:
+        await consumer.assign(topic, [0])
+        for record in await read(consumer, count):
+            consumer.done(record)
+        await consumer.assign(topic, [])
+        await write(kafka, topic, 0, 1)
+        await consumer.assign(topic, [0])
+        assert [record.offset for record in await read(consumer, 1)] == [count]

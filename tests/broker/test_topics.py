@@ -1,0 +1,62 @@
+"""Topics are ready when they are said to be."""
+
+import time
+from uuid import uuid4
+
+import pytest
+
+from broker.client import open_admin
+from broker.producer import Producer
+from broker.settings import KafkaSettings
+from broker.topics import TopicSpec, delete_topics, ensure_task_topics, ensure_topics
+from schemas.errors import OperatorError
+from schemas.topics import results_topic, task_topic
+
+
+async def test_a_thousand_topics_at_once(kafka: KafkaSettings) -> None:
+    prefix = uuid4()
+    specs = [TopicSpec(f"many-{prefix}-{number}") for number in range(1000)]
+    began = time.monotonic()
+    await ensure_topics(kafka, specs)
+    assert time.monotonic() - began < 30
+    async with Producer(kafka, "test") as producer:
+        await producer.learn([spec.name for spec in specs])
+        sent = [await producer.send(spec.name, b"x") for spec in specs]
+        assert {(await ack).offset for ack in sent} == {0}
+    await delete_topics(kafka, [spec.name for spec in specs])
+
+
+async def test_ensuring_again_changes_nothing(kafka: KafkaSettings, topic: str) -> None:
+    await ensure_topics(kafka, [TopicSpec(topic, 4), TopicSpec(topic, 4)])
+    await ensure_topics(kafka, [TopicSpec(topic, 2)])
+    async with open_admin(kafka) as admin:
+        assert len((await admin.describe_topics([topic]))[0]["partitions"]) == 4
+
+
+async def test_too_few_partitions_is_an_error(kafka: KafkaSettings, topic: str) -> None:
+    with pytest.raises(OperatorError, match="exists with 4 partitions, but 5 are needed"):
+        await ensure_topics(kafka, [TopicSpec(topic, 5)])
+
+
+async def test_a_task_gets_its_two_topics(kafka: KafkaSettings) -> None:
+    task = f"task-{uuid4()}"
+    await ensure_task_topics(kafka, task, 3)
+    async with open_admin(kafka) as admin:
+        described = {t["topic"]: len(t["partitions"]) for t in await admin.describe_topics([task_topic(task)])}
+        assert described == {task_topic(task): 3}
+        assert results_topic(task) in await admin.list_topics()
+
+
+async def test_an_unreachable_broker_is_said_in_time() -> None:
+    nowhere = KafkaSettings(bootstrap="127.0.0.1:1", request_timeout_ms=500)
+    began = time.monotonic()
+    with pytest.raises(OperatorError, match=r"cannot reach Kafka at 127\.0\.0\.1:1"):
+        await ensure_topics(nowhere, [TopicSpec("any")])
+    assert time.monotonic() - began < 3
+
+
+@pytest.mark.apache
+async def test_a_refused_topic_name_is_named(apache_kafka: KafkaSettings) -> None:
+    """On Apache only: the embedded broker takes any name."""
+    with pytest.raises(OperatorError, match="cannot create topic no spaces"):
+        await ensure_topics(apache_kafka, [TopicSpec("no spaces")])

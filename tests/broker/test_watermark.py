@@ -1,0 +1,67 @@
+"""The low-water mark against a model that is too slow to use and too simple to be wrong."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from broker.watermark import Watermark
+
+
+class Model(RuleBasedStateMachine):
+    """Records are handed out with gaps and finished in any order, twice, or without having been out."""
+
+    @initialize(start=st.integers(0, 1000))
+    def begin(self, start: int) -> None:
+        self.mark = Watermark(start)
+        self.out: set[int] = set()
+        self.after = start
+
+    @rule(gaps=st.lists(st.integers(0, 3), min_size=1, max_size=8))
+    def hand_out(self, gaps: list[int]) -> None:
+        offsets: list[int] = []
+        for gap in gaps:
+            offsets.append(self.after + gap)
+            self.after = offsets[-1] + 1
+        self.mark.hand_out(offsets)
+        self.out.update(offsets)
+
+    @rule(data=st.data())
+    def finish(self, data: st.DataObject) -> None:
+        offset = data.draw(st.sampled_from(sorted(self.out)) if self.out else st.integers(0, 2000))
+        assert self.mark.finish(offset) == (offset in self.out)
+        self.out.discard(offset)
+        assert not self.mark.finish(offset)
+
+    @rule(offset=st.integers(0, 5000))
+    def finish_any(self, offset: int) -> None:
+        assert self.mark.finish(offset) == (offset in self.out)
+        self.out.discard(offset)
+
+    @invariant()
+    def mark_is_the_lowest_open_offset(self) -> None:
+        assert self.mark.mark == min(self.out, default=self.after)
+        assert self.mark.open == len(self.out)
+        assert self.mark.next == self.after
+
+
+TestWatermark = Model.TestCase
+
+
+@given(order=st.permutations(range(50)))
+def test_the_mark_never_goes_back(order: list[int]) -> None:
+    mark = Watermark(0)
+    mark.hand_out(range(50))
+    seen: list[int] = []
+    for offset in order:
+        mark.finish(offset)
+        seen.append(mark.mark)
+    assert seen == sorted(seen)
+    assert seen[-1] == 50
+
+
+def test_handing_out_an_offset_twice_is_an_error() -> None:
+    mark = Watermark(5)
+    mark.hand_out([5, 6])
+    with pytest.raises(ValueError, match="6 was handed out before"):
+        mark.hand_out([6])
