@@ -50,7 +50,9 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
         await stack.enter_async_context(observed(settings.metrics_host, settings.metrics_port, lambda: True))
         epoch = await register_worker(pool, _row(settings))
         log.info("worker %s, epoch %d: %d slots of %s", settings.worker, epoch, settings.slots, settings.hardware)
-        leases = Leases(pool, settings.worker, epoch, settings.lease_ttl_s, lambda *lost: placement.lose(*lost))
+        leases = Leases(
+            pool, settings.worker, epoch, settings.lease_ttl_s, lambda variant, lost: placement.lose(variant, lost)
+        )
         premises = Premises(
             settings=settings, kafka=kafka, pool=pool, catalog=catalog, producer=producer, device=device,
             journal=journal, leases=leases,

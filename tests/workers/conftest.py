@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from broker.consumer import Record
-from broker.producer import Producer
+from broker.producer import Ack, Producer
 from broker.settings import KafkaSettings
 from broker.tail import Tail
 from broker.topics import TopicSpec, ensure_system_topics, ensure_topics, ensure_variant_topics
@@ -42,6 +42,7 @@ from workers.service import serve
 from workers.settings import WorkerSettings
 from zoo.samples import DATA, labelled
 
+Header = tuple[str, bytes]
 PARTITIONS = 2
 MAX_BATCH = 16
 
@@ -140,7 +141,7 @@ class Site:
     def store(self) -> StoreSettings:
         return StoreSettings.model_validate({"INFAAS_POSTGRES": self.dsn})
 
-    def spawn(self, name: str) -> subprocess.Popen[bytes]:
+    def spawn(self, name: str, **more: str) -> subprocess.Popen[bytes]:
         """A worker process, as an operator starts it."""
         environment = {
             **os.environ,
@@ -149,6 +150,7 @@ class Site:
             "INFAAS_KAFKA_FETCH_MAX_WAIT_MS": str(self.kafka.fetch_max_wait_ms),
             "INFAAS_POSTGRES": self.dsn,
             "INFAAS_WORKERS_CORES": "1",
+            **more,
         }
         return subprocess.Popen([sys.executable, "-m", "workers", "--name", name], env=environment)
 
@@ -160,15 +162,16 @@ class Site:
         return encoded.value, [(h.JSON_LENGTH, str(encoded.json_length).encode())]
 
     async def ask(
-        self,
-        producer: Producer,
-        query_id: str,
-        value: bytes,
-        headers: h.RawHeaders = [],
-        partition: int = 0,  # noqa: B006
+        self, producer: Producer, query_id: str, value: bytes, headers: Sequence[Header] = (), partition: int = 0
     ) -> None:
+        """Send a query and wait until it is in the log."""
+        await (await self.ask_soon(producer, query_id, value, headers, partition))
+
+    async def ask_soon(
+        self, producer: Producer, query_id: str, value: bytes, headers: Sequence[Header] = (), partition: int = 0
+    ) -> asyncio.Future[Ack]:
         sent = [(h.ID, query_id.encode()), (h.REPLY_TO, self.replies.encode()), (h.TASK, self.task.encode())]
-        await producer.send_and_wait(
+        return await producer.send(
             variant_topic(self.variant), value, key=query_id.encode(), headers=[*sent, *headers], partition=partition
         )
 

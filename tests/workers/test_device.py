@@ -1,0 +1,106 @@
+import threading
+import time
+from collections.abc import Callable
+
+from workers.batching import Urgency
+from workers.device import Device
+
+
+class Tenant:
+    """Computes its entries in order, noting when."""
+
+    def __init__(self, device: Device, log: list[str]) -> None:
+        self.device = device
+        self.work: list[tuple[Urgency, str]] = []
+        self.log = log
+        self.go = threading.Event()
+        self.at_once = 0
+        self.most_at_once = 0
+
+    def add(self, urgency: Urgency, name: str) -> None:
+        with self.device.lock:
+            self.work.append((urgency, name))
+            self.work.sort()
+
+    def urgency(self) -> Urgency | None:
+        return self.work[0][0] if self.work else None
+
+    def plan(self) -> Callable[[int], None] | None:
+        _urgency, name = self.work.pop(0)
+        return lambda _slot: self.compute(name)
+
+    def compute(self, name: str) -> None:
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        self.go.wait(5)
+        self.log.append(name)
+        self.at_once -= 1
+
+
+def open_device(slots: int) -> tuple[Device, list[BaseException]]:
+    defects: list[BaseException] = []
+    return Device(slots, defects.append), defects
+
+
+def test_online_goes_before_offline_and_the_earliest_deadline_first_across_tenants() -> None:
+    device, defects = open_device(1)
+    log: list[str] = []
+    a, b = Tenant(device, log), Tenant(device, log)
+    device.admit(a)
+    device.admit(b)
+    a.add((False, 0.0, 1), "first")
+    device.wake()  # occupies the only slot until it may go
+    a.add((True, 1.0, 2), "offline")
+    a.add((False, 9.0, 3), "late")
+    b.add((False, 3.0, 1), "early")
+    device.wake()
+    a.go.set()
+    b.go.set()
+    device.close()
+    assert (log, defects) == (["first", "early", "late", "offline"], [])
+
+
+def test_a_tenant_computes_one_batch_at_a_time_and_slots_work_side_by_side() -> None:
+    device, _ = open_device(2)
+    log: list[str] = []
+    a, b = Tenant(device, log), Tenant(device, log)
+    for tenant in (a, b):
+        device.admit(tenant)
+        for number in range(3):
+            tenant.add((False, 1.0, number), f"{number}")
+        device.wake()
+    deadline = time.monotonic() + 5
+    while not (a.at_once and b.at_once) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert (a.at_once, b.at_once) == (1, 1)
+    a.go.set()
+    b.go.set()
+    device.close()
+    assert len(log) == 6
+    assert (a.most_at_once, b.most_at_once) == (1, 1)
+
+
+def test_a_defect_is_reported() -> None:
+    device, defects = open_device(1)
+
+    class Broken(Tenant):
+        def compute(self, name: str) -> None:
+            raise RuntimeError(name)
+
+    broken = Broken(device, [])
+    device.admit(broken)
+    broken.add((False, 1.0, 1), "defect")
+    device.wake()
+    device.close()
+    assert [str(error) for error in defects] == ["defect"]
+
+
+def test_the_dismissed_compute_no_more() -> None:
+    device, _ = open_device(1)
+    tenant = Tenant(device, [])
+    device.admit(tenant)
+    device.dismiss(tenant)
+    tenant.add((False, 1.0, 1), "gone")
+    device.wake()
+    device.close()
+    assert tenant.log == []
