@@ -69,7 +69,7 @@ class _Draft:
 
     def is_worn_out(self, variant: str) -> bool:
         dominated = variant in self.ranking.candidates and variant not in self.ranking.best
-        return dominated and self.situation.idle_of(variant) >= self.limits.keep_idle_s
+        return dominated and self.situation.idle_of(variant) > max(self.limits.keep_idle_s, self.limits.demand_s)
 
     def relieve_overfull(self) -> None:
         for room in self.rooms.values():

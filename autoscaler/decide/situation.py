@@ -40,8 +40,9 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     """How long we have been watching: nothing can be known to be idle for longer."""
 
     def idle_of(self, variant: str) -> float:
-        """Seconds since the variant was last known to be used."""
-        return min(self.idle_s.get(variant, self.observed_s), self.observed_s)
+        """Seconds since the variant was last known to be used or asked for."""
+        used_s, demanded_s = self.idle_s.get(variant, self.observed_s), self.demand_age_s.get(variant, self.observed_s)
+        return min(used_s, demanded_s, self.observed_s)
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):

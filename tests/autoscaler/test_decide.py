@@ -3,7 +3,7 @@
 from typing import Any
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoscaler.decide.pareto import Ranking, offers_of, pareto_best, rank_variants
@@ -13,6 +13,8 @@ from autoscaler.decide.situation import Limits, Plan, Situation
 from schemas.records import InstanceRow, Profile, Variant, WorkerRow
 from tests.store_rows import a_profile, a_variant, a_worker, an_instance
 
+settings.register_profile("busy machine", deadline=None)
+settings.load_profile("busy machine")
 LIMITS = Limits(memory_share=1.0, instances_per_slot=3)
 
 

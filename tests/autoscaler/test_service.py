@@ -1,0 +1,275 @@
+"""The autoscaler on a real broker and a real database."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import msgspec
+import pytest
+
+from autoscaler.observe import Recorder
+from autoscaler.service import serve
+from autoscaler.settings import AutoscalerSettings
+from autoscaler.view import View
+from broker.consumer import Consumer
+from broker.embedded import EmbeddedBroker
+from broker.lag import LagReader
+from broker.producer import Producer
+from broker.settings import KafkaSettings
+from broker.topics import ensure_system_topics, ensure_task_topics, ensure_variant_topics
+from schemas import topics
+from schemas.records import LagSample
+from schemas.status import Demand, InstanceState, InstanceStatus, WorkerStatus
+from store import registry, samples
+from store.catalog import load_catalog
+from store.placement import heartbeat, list_instances, register_worker
+from store.pool import Pool
+from store.settings import StoreSettings
+from tests.store_rows import a_profile, a_task, a_variant, a_worker, an_architecture
+
+SOON_S = 10.0
+SETTINGS = AutoscalerSettings(every_s=0.2, settle_s=0.5, status_s=0.5)
+
+
+@pytest.fixture
+def task() -> str:
+    return f"task-{uuid4().hex[:12]}"
+
+
+async def register(pool: Pool, kafka: KafkaSettings, task: str, accuracies: dict[str, float]) -> list[str]:
+    """A task with one architecture and variant for each accuracy, the more accurate the faster: one beats the rest."""
+    await ensure_system_topics(kafka)
+    await ensure_task_topics(kafka, task, 2)
+    names = [f"{task}-{letter}.onnx-fp32.cpu" for letter in accuracies]
+    await ensure_variant_topics(kafka, [(name, 2) for name in names])
+    await registry.put_task(pool, a_task(task, partitions=2))
+    for name, accuracy in zip(names, accuracies.values(), strict=True):
+        await registry.put_architecture(pool, an_architecture(name.split(".")[0], task))
+        await registry.put_variant(
+            pool, a_variant(name, task, partitions=2), a_profile(name, accuracy, 0.01 / accuracy)
+        )
+    return names
+
+
+async def until(check: Callable[[], Awaitable[object]], within_s: float = SOON_S) -> None:
+    """Wait until the check holds."""
+    async with asyncio.timeout(within_s):
+        while not await check():  # noqa: ASYNC110 - rows have no event that a test could await
+            await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def running(kafka: KafkaSettings, dsn: str) -> AsyncGenerator[None]:
+    stop = asyncio.Event()
+    store = StoreSettings.model_validate({"INFAAS_POSTGRES": dsn})
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+        tasks.create_task(serve(SETTINGS, kafka, store, stop))
+        try:
+            yield
+        finally:
+            stop.set()
+
+
+async def placed(pool: Pool) -> dict[str, str]:
+    return {row.variant: row.worker for row in await list_instances(pool)}
+
+
+async def test_lag_is_recorded_with_the_right_numbers(kafka: KafkaSettings, store_pool: Pool, task: str) -> None:
+    [variant] = await register(store_pool, kafka, task, {"a": 0.9})
+    catalog, view = await load_catalog(store_pool), View(time.monotonic, 1.0)
+    topic, queue = topics.task_topic(task), topics.variant_topic(variant)
+    async with Producer(kafka, "test") as producer, LagReader(kafka) as reader:
+        recorder = Recorder(SETTINGS, reader, store_pool, view)
+        await recorder.record(catalog, [])
+        assert recorder.known
+        for i in range(10):
+            await producer.send_and_wait(topic, b"{}", partition=i % 2)
+        await producer.send_and_wait(queue, b"{}", partition=1)
+        await commit(kafka, topic, 4)
+        await recorder.record(catalog, [])
+    found = {(row.topic, row.partition): row for row in await samples.latest_lag(store_pool)}
+    by_topic = [found[topic, 0], found[topic, 1]]
+    assert sorted((row.end_offset, row.committed, row.lag) for row in by_topic) == [(5, 1, 4), (5, 3, 2)]
+    assert all(row.lag_s is not None and 0 <= row.lag_s < 60 for row in by_topic)
+    assert (found[queue, 0].lag, found[queue, 0].lag_s) == (0, 0.0)
+    assert (found[queue, 1].lag, found[queue, 1].committed) == (1, None)
+    arrivals = await samples.arrivals_since(store_pool, datetime.now(UTC) - timedelta(minutes=1))
+    assert [(row.task, row.arrivals) for row in arrivals] == [(task, 10)]
+    assert list(view.demand_age_s()) == [variant]
+
+
+async def commit(kafka: KafkaSettings, topic: str, count: int) -> None:
+    """Have the selectors' group consume: one record of partition 0, the others of partition 1."""
+    async with Consumer(kafka, "test", group=topics.SELECTOR_GROUP) as consumer:
+        await consumer.assign(topic, [0, 1])
+        wanted, got = {0: 1, 1: count - 1}, list[int]()
+        while len(got) < count:
+            for record in await consumer.batch():
+                if wanted[record.partition]:
+                    wanted[record.partition] -= 1
+                    got.append(record.offset)
+                    consumer.done(record)
+        await consumer.commit()
+
+
+async def test_a_failed_reading_is_unknown_not_zero(
+    tmp_path: Path, store_pool: Pool, task: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with EmbeddedBroker(tmp_path) as broker:
+        kafka = impatient(broker.settings)
+        await register(store_pool, kafka, task, {"a": 0.9})
+        catalog = await load_catalog(store_pool)
+        async with LagReader(kafka) as reader:
+            recorder = Recorder(SETTINGS, reader, store_pool, View(time.monotonic, 1.0))
+            await recorder.record(catalog, [])
+            before = await samples.latest_lag(store_pool)
+            await broker.__aexit__(None, None, None)
+            for _ in range(2):
+                await recorder.record(catalog, [])
+                assert not recorder.known
+    assert await samples.latest_lag(store_pool) == before
+    assert caplog.text.count("the scale is held") == 1
+
+
+def impatient(settings: KafkaSettings) -> KafkaSettings:
+    return settings.model_copy(update={"request_timeout_ms": 1000})
+
+
+async def test_best_variants_are_placed_and_what_died_is_replaced(
+    embedded_kafka: KafkaSettings, database: str, store_pool: Pool, task: str
+) -> None:
+    async with running(embedded_kafka, database), keeping_alive(store_pool, "cpu-0") as kill:
+        best, beaten = await register(store_pool, embedded_kafka, task, {"a": 0.9, "b": 0.8})
+        await until(lambda: is_placed(store_pool, {best: "cpu-0"}))
+        await register_worker(store_pool, a_worker("cpu-1"))
+        async with keeping_alive(store_pool, "cpu-1"):
+            kill()
+            await until(lambda: is_placed(store_pool, {best: "cpu-1"}))
+            [row] = await list_instances(store_pool)
+            assert row.partitions == (0, 1)
+            assert "cpu-0 no longer serves it" in row.reason
+    decisions = await samples.list_decisions(store_pool)
+    assert {row.variant for row in decisions} == {best}
+    assert beaten not in await placed(store_pool)
+    assert [row.action for row in decisions if row.worker == "cpu-1"] == ["replace"]
+    assert all(row.reason for row in decisions)
+    assert decisions[-1].inputs["accuracy"] == 0.9
+
+
+async def is_placed(pool: Pool, wanted: dict[str, str]) -> bool:
+    return await placed(pool) == wanted
+
+
+@asynccontextmanager
+async def keeping_alive(pool: Pool, worker: str) -> AsyncGenerator[Callable[[], None]]:
+    """A worker whose heart beats until the yielded function is called; its silence then counts from long ago."""
+    epoch = await register_worker(pool, a_worker(worker))
+    dead = asyncio.Event()
+
+    async def beat() -> None:
+        while not dead.is_set():
+            await heartbeat(pool, worker, epoch)
+            await asyncio.sleep(0.2)
+        await pool.execute("UPDATE workers SET heartbeat_at = now() - interval '1 minute' WHERE name = $1", worker)
+        await asyncio.Event().wait()
+
+    async with asyncio.TaskGroup() as tasks:
+        beating = tasks.create_task(beat())
+        yield dead.set
+        beating.cancel()
+
+
+async def test_a_demanded_variant_is_placed_at_once(
+    embedded_kafka: KafkaSettings, database: str, store_pool: Pool, task: str
+) -> None:
+    best, beaten = await register(store_pool, embedded_kafka, task, {"a": 0.9, "b": 0.8})
+    async with (
+        running(embedded_kafka, database),
+        keeping_alive(store_pool, "cpu-0"),
+        Producer(embedded_kafka, "test") as producer,
+    ):
+        await until(lambda: is_placed(store_pool, {best: "cpu-0"}))
+        demand = Demand(task=task, variant=beaten, at_ms=time.time() * 1000, reason="min accuracy")
+        await producer.send_and_wait(topics.DEMAND, b"not JSON")
+        await producer.send_and_wait(topics.DEMAND, msgspec.json.encode(demand))
+        await until(lambda: is_placed(store_pool, {best: "cpu-0", beaten: "cpu-0"}))
+
+
+async def test_a_query_that_waits_unserved_counts_as_demand(
+    embedded_kafka: KafkaSettings, database: str, store_pool: Pool, task: str
+) -> None:
+    best, beaten = await register(store_pool, embedded_kafka, task, {"a": 0.9, "b": 0.8})
+    async with Producer(embedded_kafka, "test") as producer:
+        await producer.send_and_wait(topics.variant_topic(beaten), b"{}")
+    async with running(embedded_kafka, database), keeping_alive(store_pool, "cpu-0"):
+        await until(lambda: is_placed(store_pool, {best: "cpu-0", beaten: "cpu-0"}))
+
+
+async def test_instance_states_are_recorded_and_a_status_is_a_sign_of_life(
+    embedded_kafka: KafkaSettings, database: str, store_pool: Pool, task: str
+) -> None:
+    [variant] = await register(store_pool, embedded_kafka, task, {"a": 0.9})
+    epoch = await register_worker(store_pool, a_worker("cpu-0"))
+    await store_pool.execute("UPDATE workers SET heartbeat_at = now() - interval '1 minute'")
+    instance = InstanceStatus(variant=variant, state=InstanceState.OVERLOADED, queued=3, answered=5)
+    status = WorkerStatus(
+        worker="cpu-0", hardware="cpu", epoch=epoch, at_ms=0, slots=2, price_per_hour=0.1, backlog_s=0.5,
+        memory_used=1, memory_total=2, instances=(instance,),
+    )  # fmt: skip
+
+    async def recorded() -> bool:
+        await producer.send_and_wait(topics.STATUS, msgspec.json.encode(status))
+        since = datetime.now(UTC) - timedelta(minutes=1)
+        rows = await samples.instances_since(store_pool, since)
+        states = {(row.variant, row.worker, row.state, row.queued, row.answered) for row in rows}
+        return states == {(variant, "cpu-0", InstanceState.OVERLOADED, 3, 5)} and bool(await placed(store_pool))
+
+    async with running(embedded_kafka, database), Producer(embedded_kafka, "test") as producer:
+        await until(recorded)
+
+
+async def test_a_standby_takes_over_within_5_s_of_a_kill(
+    embedded_kafka: KafkaSettings, database: str, store_pool: Pool, task: str
+) -> None:
+    await register(store_pool, embedded_kafka, task, {"a": 0.9})
+    first = await start_process(embedded_kafka, database)
+    second: asyncio.subprocess.Process | None = None
+    try:
+        await until(lambda: samples.latest_lag(store_pool), 30)
+        second = await start_process(embedded_kafka, database)
+        await until(lambda: both_connected(store_pool), 30)
+        first.send_signal(signal.SIGKILL)
+        await first.wait()
+        killed_at = datetime.now(UTC)
+        await until(lambda: recorded_since(store_pool, killed_at), 5.0)
+        second.terminate()
+        assert await second.wait() == 0
+    finally:
+        for process in (first, second):
+            if process is not None and process.returncode is None:
+                process.kill()
+                await process.wait()
+
+
+async def start_process(kafka: KafkaSettings, dsn: str) -> asyncio.subprocess.Process:
+    fetch_ms = str(kafka.fetch_max_wait_ms)
+    env = os.environ | {
+        "INFAAS_KAFKA": kafka.bootstrap, "INFAAS_KAFKA_FETCH_MAX_WAIT_MS": fetch_ms, "INFAAS_POSTGRES": dsn,
+    }  # fmt: skip
+    return await asyncio.create_subprocess_exec(sys.executable, "-m", "autoscaler", "--every-s", "0.2", env=env)
+
+
+async def both_connected(pool: Pool) -> bool:
+    sessions = "pg_stat_activity WHERE application_name = 'infaas-leader' AND datname = current_database()"
+    return await pool.fetch_value(int, f"SELECT count(*) FROM {sessions}") == 2
+
+
+async def recorded_since(pool: Pool, since: datetime) -> list[LagSample]:
+    return await samples.lag_since(pool, since)
