@@ -4,6 +4,7 @@ Rejected: handing option dicts around. What differs between producers, consumers
 """
 
 import asyncio
+import logging
 import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -18,6 +19,9 @@ from aiokafka.errors import KafkaError
 from broker.settings import Compression, KafkaSettings, SaslMechanism, SecurityProtocol
 from schemas.errors import OperatorError
 
+log = logging.getLogger(__name__)
+
+STOP_S: Final = 5.0
 RETRY_BACKOFF_MS: Final = 100
 EMBEDDED_CLUSTER: Final = "infaas-embedded"
 """Cluster id of the embedded broker, by which every process knows what it cannot do."""
@@ -84,6 +88,26 @@ def new_consumer(settings: KafkaSettings, client_id: str, **options: Any) -> AIO
         fetch_max_wait_ms=settings.fetch_max_wait_ms,
         **options,
     )
+
+
+async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
+    """Stop a consumer within a few seconds, whether Kafka is there or not.
+
+    With Kafka gone, aiokafka's own `stop` may wait for answers, or end in the CancelledError of a task it cancelled
+    itself, and in both cases leave its connections open.
+    """
+    try:
+        async with asyncio.timeout(STOP_S):
+            await consumer.stop()
+    except TimeoutError:
+        log.warning("Kafka did not answer while a consumer was stopped")
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+    else:
+        return
+    await consumer._client.close()  # pyright: ignore[reportPrivateUsage] - there is no other way
 
 
 @asynccontextmanager

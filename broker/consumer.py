@@ -30,8 +30,9 @@ from aiokafka.errors import (
     SaslAuthenticationFailed,
     TopicAuthorizationFailedError,
 )
+from prometheus_client import Counter
 
-from broker.client import is_embedded, new_consumer, reach
+from broker.client import is_embedded, new_consumer, reach, stop_consumer
 from broker.ledger import Ledger
 from broker.membership import Membership
 from broker.record import Record
@@ -44,6 +45,7 @@ log = logging.getLogger(__name__)
 
 COMMIT_EVERY_S: Final = 0.2
 DRAIN_S: Final = 2.0
+LAST_COMMIT_S: Final = 3.0
 _POLL_MS: Final = 10_000
 _BACKOFF_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 _REFUSED: Final = (
@@ -52,6 +54,9 @@ _REFUSED: Final = (
     TopicAuthorizationFailedError,
     SaslAuthenticationFailed,
 )
+
+
+FAILED = Counter("infaas_commit_failures_total", "Commits that failed and were tried again", ["consumer_group"])
 
 
 class Consumer:
@@ -70,7 +75,7 @@ class Consumer:
         self._client_id = client_id
         self._group = group
         self._instance_id = instance_id
-        self._consumer = self._new_consumer()
+        self._consumer: AIOKafkaConsumer
         self._ledger = Ledger(max_in_flight)
         self._commit_lock = asyncio.Lock()
         self._move_lock = asyncio.Lock()
@@ -87,10 +92,11 @@ class Consumer:
         return self._ledger.in_flight
 
     async def __aenter__(self) -> Self:
+        self._consumer = self._new_consumer()
         try:
             await reach(self._settings, self._consumer.start())
         except BaseException:
-            await self._consumer.stop()
+            await stop_consumer(self._consumer)
             raise
         await self._tasks.__aenter__()
         self._start(self._commit_in_background(), "commit")
@@ -101,7 +107,7 @@ class Consumer:
     ) -> None:
         """Commits what is done and leaves the group; what is out is delivered again to its next owner."""
         try:
-            await self.commit()
+            await self._commit(LAST_COMMIT_S)
         finally:
             for task in self._background:
                 task.cancel()
@@ -181,14 +187,19 @@ class Consumer:
         Returns:
             Whether all marks are committed.
         """
+        return await self._commit(self._settings.request_timeout_ms / 1000)
+
+    async def _commit(self, timeout_s: float) -> bool:
         async with self._commit_lock:
             moved = self._ledger.to_commit()
             if not moved:
                 return True
             try:
-                async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
+                # aiokafka itself tries for as long as it takes.
+                async with asyncio.timeout(timeout_s):
                     await self._consumer.commit(moved)
             except (KafkaError, IllegalStateError, TimeoutError) as error:
+                FAILED.labels(self._group).inc()
                 log.warning("group %s: commit failed, will try again: %r", self._group, error)
                 self._ledger.not_committed()
                 return False
@@ -306,12 +317,12 @@ class Consumer:
             await reach(self._settings, renewed.start())
         except OperatorError as error:
             log.warning("group %s: %s", self._group, error)
-            await renewed.stop()
+            await stop_consumer(renewed)
             return
         async with self._move_lock:
             old, self._consumer = self._consumer, renewed
             partitions = old.assignment()
-            await old.stop()
+            await stop_consumer(old)
             if self._topics and self._membership is None:
                 for partition in partitions:
                     self._ledger.forget(partition)
@@ -326,7 +337,7 @@ class Consumer:
         coordinator: Any = consumer._coordinator  # pyright: ignore[reportPrivateUsage] - there is no other way
         if coordinator is not None:
             coordinator._group_instance_id = None
-        await consumer.stop()
+        await stop_consumer(consumer)
 
 
 class _Rebalance(ConsumerRebalanceListener):

@@ -73,7 +73,7 @@ def find_binary() -> str:
             "or set INFAAS_KAFKA to a Kafka of your own"
         ) from None
     # In place: the package itself would copy it to a folder of its own in the user's home first.
-    bundled = Path(mesh.__file__).parent / "bin" / "tansu"
+    bundled = Path(mesh.__file__ or "").parent / "bin" / "tansu"
     if os.access(bundled, os.X_OK) and "CALF_TANSU_BIN" not in os.environ:
         return str(bundled)
     try:

@@ -8,17 +8,20 @@ committed; its timestamp is read from the log, which costs one small fetch, and 
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
-from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
-from broker.client import client_options, new_consumer, reach
+from broker.client import new_consumer, open_admin, reach, stop_consumer
 from broker.settings import KafkaSettings
+
+if TYPE_CHECKING:
+    from aiokafka.admin import AIOKafkaAdminClient
 
 log = logging.getLogger(__name__)
 
@@ -47,29 +50,27 @@ class LagReader:
 
     def __init__(self, settings: KafkaSettings, client_id: str = "infaas-lag") -> None:
         self._settings = settings
-        self._admin = AIOKafkaAdminClient(**client_options(settings, client_id))
-        self._offsets = new_consumer(settings, client_id, group_id=None)
-        self._ages = _Ages(settings, client_id)
+        self._client_id = client_id
+        self._admin: AIOKafkaAdminClient
+        self._offsets: AIOKafkaConsumer
+        self._ages: _Ages
+        self._open = AsyncExitStack()
         self._coordinators: dict[str, int] = {}
 
     async def __aenter__(self) -> Self:
-        try:
-            for start in (self._admin.start(), self._offsets.start(), self._ages.start()):
-                await reach(self._settings, start)
-        except BaseException:
-            await self._close()
-            raise
+        async with AsyncExitStack() as stack:
+            self._admin = await stack.enter_async_context(open_admin(self._settings, self._client_id))
+            self._offsets = await stack.enter_async_context(_started(self._settings, self._client_id))
+            # Small: the first record of each partition is all that is wanted.
+            reader = _started(self._settings, self._client_id, max_partition_fetch_bytes=16 * 1024)
+            self._ages = _Ages(await stack.enter_async_context(reader))
+            self._open = stack.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._close()
-
-    async def _close(self) -> None:
-        await self._admin.close()
-        await self._offsets.stop()
-        await self._ages.stop()
+        await self._open.aclose()
 
     async def read(self, wanted: Mapping[str, Collection[str]]) -> list[PartitionLag]:
         """The lag of each group on each partition of its topics; a topic that does not exist has no rows.
@@ -133,13 +134,9 @@ class LagReader:
 class _Ages:
     """Reads the timestamps of the oldest records not committed; those already known are not read again."""
 
-    def __init__(self, settings: KafkaSettings, client_id: str) -> None:
-        self._consumer = new_consumer(
-            settings, client_id, group_id=None, auto_offset_reset="earliest", max_partition_fetch_bytes=16 * 1024
-        )
+    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+        self._consumer = consumer
         self._known: dict[TopicPartition, dict[int, int]] = {}
-        self.start = self._consumer.start
-        self.stop = self._consumer.stop
 
     async def fill(self, rows: list[PartitionLag]) -> list[PartitionLag]:
         """The rows with their `lag_s`."""
@@ -183,6 +180,16 @@ class _Ages:
             log.warning("the age of the oldest record is unknown for %d partitions: %r", len(waiting), error)
         finally:
             self._consumer.pause(*waiting)
+
+
+@asynccontextmanager
+async def _started(settings: KafkaSettings, client_id: str, **options: Any) -> AsyncGenerator[AIOKafkaConsumer]:
+    consumer = new_consumer(settings, client_id, group_id=None, auto_offset_reset="earliest", **options)
+    try:
+        await reach(settings, consumer.start())
+        yield consumer
+    finally:
+        await stop_consumer(consumer)
 
 
 def _row(

@@ -6,8 +6,8 @@ Rules.
 * A record for a topic this producer does not know waits aside, for a bounded time, until the topic's metadata is here:
   neither its caller nor records for other topics wait for a topic that may not exist. One found missing is remembered
   for a moment and refused at once.
-* A broker that cannot give out producer ids (the embedded one) is written to without idempotence: a record whose
-  acknowledgement was lost with its connection may then be there twice.
+* The embedded broker gives out no producer ids and is written to without idempotence: a record whose acknowledgement
+  was lost with its connection may then be there twice.
 
 Hot: called twice a query by the selector. `bench/` compares it with a bare aiokafka producer.
 """
@@ -17,16 +17,18 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Final, NamedTuple, Self, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias
 
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import ProducerClosed, UnknownError, UnknownTopicOrPartitionError
+from aiokafka.errors import ProducerClosed, UnknownTopicOrPartitionError
 from aiokafka.structs import RecordMetadata
 
-from broker.client import new_producer, reach
+from broker.client import is_embedded, new_producer, reach
 from broker.errors import KafkaError, UnknownTopic
 from broker.settings import KafkaSettings
 from schemas.headers import RawHeaders
+
+if TYPE_CHECKING:
+    from aiokafka import AIOKafkaProducer
 
 __all__ = ["Ack", "KafkaError", "Producer", "UnknownTopic", "UnknownTopicOrPartitionError"]
 
@@ -58,7 +60,7 @@ class Producer:
         self._settings = settings
         self._client_id = client_id
         self._max_in_flight = max_in_flight
-        self._producer = new_producer(settings, client_id, idempotent=True)
+        self._producer: AIOKafkaProducer
         self._in_flight = 0
         self._room = asyncio.Event()
         self._room.set()
@@ -169,19 +171,13 @@ class Producer:
     # -- starting ------------------------------------------------------------------------------------------------------
 
     async def _start(self) -> None:
+        idempotent = not await is_embedded(self._settings)
+        self._producer = new_producer(self._settings, self._client_id, idempotent=idempotent)
         try:
             await self._producer.start()
-        except UnknownError:
-            log.info("this broker gives out no producer ids: writing without idempotence")
-            await self._replace(new_producer(self._settings, self._client_id, idempotent=False))
         except BaseException:
             await self._producer.stop()
             raise
-
-    async def _replace(self, producer: AIOKafkaProducer) -> None:
-        await self._producer.stop()
-        self._producer = producer
-        await producer.start()
 
     # -- topics not known yet ------------------------------------------------------------------------------------------
 

@@ -8,13 +8,16 @@ import asyncio
 import logging
 from collections.abc import Collection
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from aiokafka.errors import KafkaError
 
-from broker.client import new_consumer, reach
+from broker.client import new_consumer, reach, stop_consumer
 from broker.record import Record
 from broker.settings import KafkaSettings
+
+if TYPE_CHECKING:
+    from aiokafka import AIOKafkaConsumer
 
 log = logging.getLogger(__name__)
 
@@ -27,22 +30,29 @@ class Tail:
 
     def __init__(self, settings: KafkaSettings, client_id: str, topics: Collection[str]) -> None:
         self._settings = settings
-        self._consumer = new_consumer(settings, client_id, group_id=None, auto_offset_reset="latest")
+        self._client_id = client_id
+        self._consumer: AIOKafkaConsumer
         self._topics = sorted(topics)
         self._ready: list[Record] = []
 
     async def __aenter__(self) -> Self:
+        self._consumer = new_consumer(self._settings, self._client_id, group_id=None, auto_offset_reset="latest")
         self._consumer.subscribe(self._topics)
-        await reach(self._settings, self._start())
+        try:
+            await reach(self._settings, self._start())
+        except BaseException:
+            await stop_consumer(self._consumer)
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._consumer.stop()
+        await stop_consumer(self._consumer)
 
     async def _start(self) -> None:
         await self._consumer.start()
+        # Where the end is must be known before the context is entered, not when the first fetch happens to ask.
         await self._consumer.seek_to_end()
 
     async def batch(self) -> list[Record]:

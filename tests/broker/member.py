@@ -21,4 +21,4 @@ async def main(bootstrap: str, fetch_max_wait_ms: str, group: str, name: str, to
                     sys.stdout.flush()
 
 
-asyncio.run(main(*sys.argv[1:5], sys.argv[5:]))
+asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4], sys.argv[5:]))

@@ -46,6 +46,25 @@ async def test_nobody_there_is_an_error_that_says_so() -> None:
         await ping(KafkaSettings(bootstrap="127.0.0.1:1", request_timeout_ms=500))
 
 
+async def test_clients_leave_in_time_when_the_broker_is_gone(tmp_path: Path) -> None:
+    topic = f"test-{uuid4()}"
+    async with contextlib.AsyncExitStack() as clients:
+        async with EmbeddedBroker(tmp_path) as broker:
+            kafka = broker.settings
+            await ensure_topics(kafka, [TopicSpec(topic)])
+            producer = await clients.enter_async_context(Producer(kafka, "test"))
+            consumer = await clients.enter_async_context(Consumer(kafka, "test", group=topic))
+            await clients.enter_async_context(Tail(kafka, "test", [topic]))
+            await consumer.assign(topic, [0])
+            await producer.send_and_wait(topic, b"x")
+            consumer.done((await consumer.batch())[0])
+        # Long enough for fetches to fail and to wait for their next try.
+        await asyncio.sleep(0.3)
+        began = asyncio.get_running_loop().time()
+        await clients.aclose()
+    assert asyncio.get_running_loop().time() - began < 15
+
+
 async def test_a_taken_port_names_the_flag(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -89,7 +108,7 @@ async def test_a_broker_does_not_outlive_a_killed_parent(tmp_path: Path) -> None
 async def test_a_broker_that_dies_is_quoted(tmp_path: Path) -> None:
     log, settings = tmp_path / "log", KafkaSettings(bootstrap=f"127.0.0.1:{free_port()}")
     async with running(["sh", "-c", "echo no disk left; exit 3"], log) as process:
-        with pytest.raises(OperatorError, match="exited with code 3.*no disk left"):
+        with pytest.raises(OperatorError, match=r"exited with code 3.*no disk left"):
             await wait_until_ready(process, settings, log, 10)
 
 
@@ -160,7 +179,7 @@ async def test_everything_goes_on_when_apache_is_killed_and_comes_back_with_its_
             assert [(await anext(tail)).offset for _ in range(6)] == [0, 1, 2, 3, 4, 5]
             for record in after:
                 consumer.done(record)
-            while not await consumer.commit():
+            while not await consumer.commit():  # noqa: ASYNC110 - each is a new try
                 await asyncio.sleep(0.2)
             async with Consumer(kafka, "other", group=topic) as other:
                 await other.assign(topic, [0])
