@@ -28,6 +28,7 @@ from schemas.tensors import datatype_of
 MOST_ACCURACY_LOST: Final = 0.05
 LEAST_AGREEMENT: Final = 0.95
 _TOLERANCE: Final = 0.05
+_ROUNDING: Final = 1e-9
 _BATCH_TOLERANCE: Final = 1e-2
 
 
@@ -78,7 +79,7 @@ def judge_variant(
         few = agreed < LEAST_AGREEMENT
         return Verdict(least, f"it agrees with the reference on only {agreed:.1%} of the inputs" if few else "")
     accuracy = _accuracy(outputs[scores], samples.labels)
-    if reference_accuracy - accuracy > MOST_ACCURACY_LOST:
+    if reference_accuracy - accuracy > MOST_ACCURACY_LOST + _ROUNDING:
         return Verdict(accuracy, f"its accuracy is {accuracy:.1%}, the reference's {reference_accuracy:.1%}")
     return Verdict(accuracy)
 

@@ -1,0 +1,73 @@
+"""Small real models and labelled data: a linear classifier of three classes that is right by construction."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+FEATURES, CLASSES = 4, 3
+WEIGHTS = np.random.default_rng(7).normal(size=(FEATURES, CLASSES)).astype(np.float32)
+
+MakeModel = Callable[..., Path]
+
+
+class Quiet:
+    """A progress sink that remembers."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[int, int, str]] = []
+
+    def step(self, done: int, total: int, text: str) -> None:
+        self.steps.append((done, total, text))
+
+
+@pytest.fixture
+def progress() -> Quiet:
+    return Quiet()
+
+
+@pytest.fixture
+def make_model(tmp_path: Path) -> MakeModel:
+    """Writes `scores = f(x)`, by default `x @ WEIGHTS`."""
+
+    def make(
+        name: str = "linear.onnx",
+        *,
+        nodes: list[Any] | None = None,
+        weights: np.ndarray[Any, Any] = WEIGHTS,
+        x: list[Any] | None = None,
+        scores: list[Any] | None = None,
+        datatype: int = TensorProto.FLOAT,
+        output: str = "scores",
+    ) -> Path:
+        graph = helper.make_graph(
+            nodes or [helper.make_node("MatMul", ["x", "w"], [output])],
+            "linear",
+            [helper.make_tensor_value_info("x", datatype, x or ["batch", FEATURES])],
+            [helper.make_tensor_value_info(output, TensorProto.FLOAT, scores or ["batch", CLASSES])],
+            [numpy_helper.from_array(weights, "w")],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+        path = tmp_path / name
+        onnx.save(model, path)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def make_samples(tmp_path: Path) -> Callable[..., Path]:
+    """Writes rows with the class that `WEIGHTS` gives them; keyword arguments replace arrays, None leaves one out."""
+
+    def make(name: str = "labelled.npz", count: int = 200, **changes: Any) -> Path:
+        x = np.random.default_rng(3).normal(size=(count, FEATURES)).astype(np.float32)
+        arrays: dict[str, Any] = {"x": x, "label": (x @ WEIGHTS).argmax(axis=1), **changes}
+        path = tmp_path / name
+        np.savez(path, **{key: array for key, array in arrays.items() if array is not None})
+        return path
+
+    return make

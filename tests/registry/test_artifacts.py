@@ -1,0 +1,75 @@
+"""The artifact store: complete or not there, whatever happens."""
+
+import hashlib
+import os
+import resource
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from registry.artifacts import ArtifactStore, sha256_of
+from schemas.errors import OperatorError
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(tmp_path / "artifacts")
+
+
+@pytest.fixture
+def small_files_only() -> Generator[None]:
+    """The kernel refuses to write more than 64 KiB to a file, as a full disk would."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64 * 1024, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def _file(folder: Path, content: bytes) -> Path:
+    path = folder / "model"
+    path.write_bytes(content)
+    return path
+
+
+def test_a_file_is_found_by_its_hash(store: ArtifactStore, tmp_path: Path) -> None:
+    content = os.urandom(3 << 20)
+    sha256 = store.put(_file(tmp_path, content))
+    assert sha256 == hashlib.sha256(content).hexdigest() == sha256_of(tmp_path / "model")
+    assert store.has(sha256)
+    assert store.path(sha256).read_bytes() == content
+
+
+def test_the_same_content_is_kept_once(store: ArtifactStore, tmp_path: Path) -> None:
+    first = store.put(_file(tmp_path, b"same"))
+    assert store.put(_file(tmp_path, b"same")) == first
+    assert len(list((tmp_path / "artifacts").iterdir())) == 1
+
+
+def test_a_full_disk_leaves_nothing(store: ArtifactStore, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    file = _file(tmp_path, b"x" * (1 << 20))
+    request.getfixturevalue("small_files_only")
+    with pytest.raises(OperatorError, match="cannot store model in"):
+        store.put(file)
+    assert list((tmp_path / "artifacts").iterdir()) == []
+
+
+def test_a_missing_file_is_an_operators_error(store: ArtifactStore, tmp_path: Path) -> None:
+    with pytest.raises(OperatorError, match="No such file"):
+        store.put(tmp_path / "none")
+    with pytest.raises(OperatorError, match="cannot read"):
+        sha256_of(tmp_path / "none")
+
+
+def test_what_a_crash_left_is_removed_when_old(store: ArtifactStore, tmp_path: Path) -> None:
+    folder = tmp_path / "artifacts"
+    folder.mkdir()
+    old, young = folder / ".partial-old", folder / ".partial-young"
+    for partial in (old, young):
+        partial.write_bytes(b"half")
+    long_ago = time.time() - 48 * 3600
+    os.utime(old, (long_ago, long_ago))
+    store.put(_file(tmp_path, b"whole"))
+    assert not old.exists()
+    assert young.exists()

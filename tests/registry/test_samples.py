@@ -1,0 +1,100 @@
+"""Labelled files: what is refused, and that calibration and measurement share nothing."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from registry.samples import read_samples
+from registry.signature import Signature
+from schemas.errors import InvalidRequest, OperatorError
+from schemas.records import TensorSpec
+
+SCORES = TensorSpec(name="scores", datatype="FP32", shape=(-1, 3))
+MODEL = Signature(inputs=(TensorSpec(name="x", datatype="FP32", shape=(-1, 4)),), outputs=(SCORES,))
+
+
+def test_calibration_and_measurement_share_no_row(make_samples: Callable[..., Path]) -> None:
+    samples = read_samples(MODEL, make_samples(), None, SCORES, 1000)
+    assert samples.calibration is not None
+    measured = {row.tobytes() for row in samples.inputs["x"]}
+    calibrated = {row.tobytes() for row in samples.calibration["x"]}
+    assert (len(measured), len(calibrated)) == (180, 20)
+    assert not measured & calibrated
+
+
+def test_the_split_is_the_same_at_each_run_and_keeps_labels_with_rows(make_samples: Callable[..., Path]) -> None:
+    first, second = (read_samples(MODEL, make_samples(), None, SCORES, 50) for _ in range(2))
+    assert first.count == 50
+    assert np.array_equal(first.inputs["x"], second.inputs["x"])
+    with np.load(make_samples()) as data:
+        known = {row.tobytes(): label for row, label in zip(data["x"], data["label"], strict=True)}
+    assert first.labels is not None
+    assert [known[row.tobytes()] for row in first.inputs["x"]] == first.labels.tolist()
+
+
+def test_a_calibration_file_leaves_all_labelled_rows_to_the_measurement(make_samples: Callable[..., Path]) -> None:
+    apart = make_samples("apart.npz", 30, label=None)
+    assert read_samples(MODEL, make_samples(), apart, SCORES, 1000).count == 200
+
+
+def test_inputs_without_labels_are_split_for_a_declared_accuracy(make_samples: Callable[..., Path]) -> None:
+    samples = read_samples(MODEL, None, make_samples("apart.npz", 30), SCORES, 1000)
+    assert samples.labels is None
+    assert samples.calibration is not None
+    assert (samples.count, len(samples.calibration["x"])) == (15, 15)
+
+
+def test_without_any_file_inputs_are_made_up() -> None:
+    samples = read_samples(MODEL, None, None, SCORES, 1000)
+    assert not samples.real
+    assert samples.inputs["x"].shape == (64, 4)
+
+
+@pytest.mark.parametrize(("datatype", "shape"), [("FP32", (-1, -1)), ("BYTES", (-1, 1))])
+def test_inputs_that_cannot_be_made_up_are_asked_for(datatype: str, shape: tuple[int, ...]) -> None:
+    model = Signature(inputs=(TensorSpec(name="x", datatype=datatype, shape=shape),), outputs=(SCORES,))
+    with pytest.raises(InvalidRequest, match="give example inputs"):
+        read_samples(model, None, None, SCORES, 1000)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"x": None}, "has no array 'x'; it has label"),
+        ({"x": np.zeros((200, 5), np.float32)}, r"has the shape \[200, 5\], the model takes \[-1, 4\]"),
+        ({"x": np.zeros((200, 4), complex)}, "is complex128, the model takes FP32"),
+        ({"x": np.zeros((200, 4), "U3")}, "the model takes FP32"),
+        ({"x": np.array([[object()] * 4] * 200)}, r"no \.npz of plain arrays"),
+        ({"label": None}, "no array 'label'"),
+        ({"label": np.zeros(199, np.int64)}, "must be 200 integers"),
+        ({"label": np.zeros(200, np.float32)}, "must be 200 integers"),
+        ({"label": np.full(200, 3)}, r"labels are 3\.\.3, but the model knows the classes 0\.\.2"),
+        ({"label": np.full(200, -1)}, r"labels are -1"),
+        ({"x": np.zeros((5, 4), np.float32), "label": np.zeros(5, np.int64)}, "at least 10"),
+    ],
+)
+def test_what_does_not_fit_is_named(make_samples: Callable[..., Path], changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidRequest, match=said):
+        read_samples(MODEL, make_samples(**changes), None, SCORES, 1000)
+
+
+def test_integers_become_what_the_model_takes(make_samples: Callable[..., Path]) -> None:
+    samples = read_samples(MODEL, make_samples(x=np.ones((200, 4), np.uint8)), None, SCORES, 1000)
+    assert samples.inputs["x"].dtype == np.float32
+
+
+def test_labels_need_scores_of_classes(make_samples: Callable[..., Path]) -> None:
+    with pytest.raises(InvalidRequest, match="declare the accuracy instead"):
+        read_samples(MODEL, make_samples(), None, TensorSpec(name="y", datatype="FP32", shape=(-1,)), 1000)
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    path.write_bytes(b"no archive")
+    with pytest.raises(InvalidRequest, match=r"no \.npz of plain arrays"):
+        read_samples(MODEL, path, None, SCORES, 1000)
+    with pytest.raises(OperatorError, match="cannot read"):
+        read_samples(MODEL, tmp_path / "none.npz", None, SCORES, 1000)

@@ -1,0 +1,96 @@
+"""Signatures as read from models, and as compared with tasks."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from registry.signature import Signature, check_task, read_signature
+from schemas.errors import InvalidRequest
+from schemas.records import Task, TensorSpec
+
+X = TensorSpec(name="x", datatype="FP32", shape=(-1, 4))
+SCORES = TensorSpec(name="scores", datatype="FP32", shape=(-1, 3))
+TASK = Task(name="kind", inputs=(X, TensorSpec(name="mask", datatype="INT64", shape=(-1, -1))), outputs=(SCORES,))
+
+
+def _spec(name: str, datatype: str, *shape: int) -> TensorSpec:
+    return TensorSpec(name=name, datatype=datatype, shape=shape)
+
+
+def test_reads_names_datatypes_and_shapes(make_model: Callable[..., Path]) -> None:
+    assert read_signature(make_model(), "onnx") == Signature(inputs=(X,), outputs=(SCORES,))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"x": [1, 4], "scores": [1, 3]}, "first dimension is the batch"),
+        ({"scores": [5, 3], "x": ["batch", 4]}, "not a valid ONNX model|first dimension is the batch"),
+        ({"nodes": [helper.make_node("NoSuchOperator", ["x"], ["scores"])]}, "not a valid ONNX model"),
+        ({"nodes": [helper.make_node("MatMul", ["x", "elsewhere"], ["scores"])]}, "not a valid ONNX model"),
+        ({"datatype": TensorProto.BFLOAT16, "weights": np.ones((4, 3), np.float32)}, "no datatype|not a valid"),
+    ],
+)
+def test_what_cannot_be_served_is_refused(make_model: Callable[..., Path], change: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidRequest, match=said):
+        read_signature(make_model(**change), "onnx")
+
+
+def test_a_broken_file_is_refused(tmp_path: Path, make_model: Callable[..., Path]) -> None:
+    path = tmp_path / "half.onnx"
+    path.write_bytes(make_model().read_bytes()[:60])
+    with pytest.raises(InvalidRequest, match=r"damaged|not a valid"):
+        read_signature(path, "onnx")
+
+
+def test_weights_in_other_files_are_refused(tmp_path: Path, make_model: Callable[..., Path]) -> None:
+    path = tmp_path / "external.onnx"
+    onnx.save(onnx.load(make_model()), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    with pytest.raises(InvalidRequest, match="save it as one file"):
+        read_signature(path, "onnx")
+
+
+def test_a_map_as_output_is_refused(tmp_path: Path) -> None:
+    sequence = helper.make_tensor_sequence_value_info("scores", TensorProto.FLOAT, None)
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])
+    graph = helper.make_graph([helper.make_node("SequenceConstruct", ["x"], ["scores"])], "g", [x], [sequence])
+    path = tmp_path / "sequence.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    with pytest.raises(InvalidRequest, match="is no tensor"):
+        read_signature(path, "onnx")
+
+
+def test_a_model_may_ignore_inputs_and_take_wider_ones() -> None:
+    check_task(TASK, Signature(inputs=(_spec("x", "FP32", -1, -1),), outputs=(SCORES,)))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "said"),
+    [
+        ((_spec("y", "FP32", -1, 4),), (SCORES,), "has no input 'y'"),
+        ((_spec("x", "FP64", -1, 4),), (SCORES,), "input 'x' is FP32, the model's is FP64"),
+        ((_spec("x", "FP32", -1, 5),), (SCORES,), r"shape \[-1, 4\], the model's \[-1, 5\]"),
+        ((_spec("x", "FP32", -1, 4, 1),), (SCORES,), "the model's"),
+        ((_spec("mask", "INT64", -1, 32),), (SCORES,), r"shape \[-1, -1\], the model's \[-1, 32\]"),
+        ((X,), (_spec("logits", "FP32", -1, 3),), "promises the outputs scores; the model has logits"),
+        ((X,), (SCORES, _spec("more", "FP32", -1, 3)), "the model has scores, more"),
+        ((X,), (_spec("scores", "FP32", -1, 2),), "output 'scores'"),
+    ],
+)
+def test_each_difference_is_named(inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], said: str) -> None:
+    with pytest.raises(InvalidRequest, match=said):
+        check_task(TASK, Signature(inputs=inputs, outputs=outputs))
+
+
+def test_the_scores_must_be_named_where_there_are_several() -> None:
+    several = Signature(inputs=(X,), outputs=(SCORES, _spec("embedding", "FP32", -1, 8)))
+    assert several.output("embedding").shape == (-1, 8)
+    with pytest.raises(InvalidRequest, match="several outputs"):
+        several.output(None)
+    with pytest.raises(InvalidRequest, match="no output 'logits'"):
+        several.output("logits")
