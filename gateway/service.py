@@ -6,7 +6,7 @@ the reply topic and the producer that they wait on.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 
@@ -64,17 +64,19 @@ async def open_gateway(
         )
     async with Asking(settings, kafka) as asking:
         await asking.learn(models.topics)
-        statistics = Statistics()
-        app = make_app(
-            settings,
-            [
-                *InferenceRoutes(models, asking, statistics).routes(),
-                *MetadataRoutes(models, statistics, _version()).routes(),
-                *HealthRoutes(lambda: asking.up and not stop.is_set()).routes(),
-            ],
-        )
+        app = make_app(settings, all_routes(models, asking, lambda: asking.up and not stop.is_set()))
         async with _listening(app, settings) as address:
             yield address, asking
+
+
+def all_routes(models: Models, asking: Asking, ready: Callable[[], bool]) -> list[web.RouteDef]:
+    """Every path the gateway answers."""
+    statistics = Statistics()
+    return [
+        *InferenceRoutes(models, asking, statistics).routes(),
+        *MetadataRoutes(models, statistics, _version()).routes(),
+        *HealthRoutes(ready).routes(),
+    ]
 
 
 def make_app(settings: GatewaySettings, routes: Iterable[web.RouteDef]) -> web.Application:

@@ -12,7 +12,7 @@ whether to ask again.
 import time
 from asyncio import Task, TaskGroup
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Coroutine, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Final, Self, TypedDict, Unpack
 from uuid import uuid4
@@ -117,6 +117,7 @@ class InfaasClient:
         else:
             self._transport = HttpTransport(gateway or "", max_in_flight)
         self._tasks = TaskGroup()
+        self._open: set[Task[Answer | QueryError]] = set()
 
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()
@@ -126,8 +127,10 @@ class InfaasClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for call in self._open:
+            call.cancel()
         try:
-            await self._tasks.__aexit__(kind, error, trace)
+            await self._tasks.__aexit__(None, None, None)  # our own calls have no errors to add to the caller's
         finally:
             await self._transport.__aexit__(kind, error, trace)
 
@@ -162,7 +165,7 @@ class InfaasClient:
         open_calls: deque[Task[Answer | QueryError]] = deque()
         try:
             async for inputs in _stream(batches):
-                open_calls.append(self._tasks.create_task(self._settle(task, inputs, asking)))
+                open_calls.append(self._start(self._settle(task, inputs, asking)))
                 if len(open_calls) >= window:
                     yield await open_calls.popleft()
             while open_calls:
@@ -170,6 +173,12 @@ class InfaasClient:
         finally:
             for call in open_calls:
                 call.cancel()
+
+    def _start(self, call: Coroutine[Any, Any, Answer | QueryError]) -> Task[Answer | QueryError]:
+        task = self._tasks.create_task(call)
+        self._open.add(task)
+        task.add_done_callback(self._open.discard)
+        return task
 
     async def _settle(self, task: str, inputs: Mapping[str, ArrayLike], asking: Asking) -> Answer | QueryError:
         try:

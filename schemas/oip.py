@@ -56,7 +56,7 @@ class TensorHead(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     shape: Annotated[list[Dimension], msgspec.Meta(max_length=MAX_RANK)]
     datatype: str
     parameters: TensorParameters | None = None
-    data: msgspec.Raw = msgspec.Raw()
+    data: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)  # a default value has no JSON Schema
 
     @property
     def binary_size(self) -> int | None:

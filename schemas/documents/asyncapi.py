@@ -1,0 +1,147 @@
+"""The AsyncAPI 3 document: what may be said to and heard from the system over Kafka."""
+
+from typing import Any, Final
+
+from schemas import headers as h
+from schemas import topics
+from schemas.documents import fields
+from schemas.documents.structs import components
+
+VERSION: Final = "3.1.0"
+_KAFKA: Final = "0.5.0"
+_BINARY: Final = "application/octet-stream"
+
+
+def document() -> dict[str, Any]:
+    """The whole document."""
+    return {
+        "asyncapi": VERSION,
+        "info": {
+            "title": "INFaaS",
+            "version": "1.0.0",
+            "description": "Name a task and what you need; the system picks the model, the hardware and the scale. A "
+            "query's value is an Open Inference Protocol v2 request, in JSON or with the binary tensor extension; "
+            "CloudEvents 1.0 in binary or structured mode are read as well.",
+            "license": {"name": "Apache-2.0"},
+        },
+        "defaultContentType": "application/json",
+        "servers": {"kafka": {"host": "127.0.0.1:9092", "protocol": "kafka", "description": "See INFAAS_KAFKA."}},
+        "channels": _channels(),
+        "operations": _operations(),
+        "components": {"messages": _messages(), "schemas": components("#/components/schemas/{name}")},
+    }
+
+
+def _channels() -> dict[str, Any]:
+    return {
+        "tasks": _channel(topics.TASKS + "{task}", "Where clients ask.", ["query"], task="The task asked."),
+        "variants": _channel(
+            topics.VARIANTS + "{variant}", "The queue of one variant.", ["forwarded"], variant="The variant chosen."
+        ),
+        "results": _channel(
+            topics.RESULTS + "{task}",
+            "Results of queries that name no reply topic.",
+            ["result"],
+            task="The task asked.",
+        ),
+        "replies": _channel(
+            topics.REPLIES + "{owner}",
+            "Results for one client or gateway, which makes the topic and reads it alone.",
+            ["result"],
+            owner="Whose topic it is.",
+        ),
+        "status": _channel(topics.STATUS, "The state of every worker, each 100 ms.", ["status"]),
+        "demand": _channel(topics.DEMAND, "Variants that are needed and served by nobody.", ["demand"]),
+        "deadLetters": _channel(topics.DEAD_LETTERS, "What could not be processed, as it came.", ["deadLetter"]),
+    }
+
+
+def _channel(address: str, description: str, messages: list[str], **parameters: str) -> dict[str, Any]:
+    channel: dict[str, Any] = {
+        "address": address,
+        "description": description,
+        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
+        "bindings": {"kafka": {"bindingVersion": _KAFKA, "topicConfiguration": {"cleanup.policy": ["delete"]}}},
+    }
+    if parameters:
+        channel["parameters"] = {name: {"description": text} for name, text in parameters.items()}
+    return channel
+
+
+def _operations() -> dict[str, Any]:
+    """Seen from the system: it receives what others send."""
+    return {
+        "answerQuery": _operation("receive", "tasks", "Choose a variant for a query and have it answered.")
+        | {
+            "reply": {
+                "address": {
+                    "description": "The topic the client reads its results from.",
+                    "location": f"$message.header#/{h.REPLY_TO}",
+                },
+                "channel": {"$ref": "#/channels/replies"},
+                "messages": [{"$ref": "#/channels/replies/messages/result"}],
+            },
+            "bindings": {"kafka": {"bindingVersion": _KAFKA, "groupId": _constant(topics.SELECTOR_GROUP)}},
+        },
+        "forwardQuery": _operation("send", "variants", "Hand a query to the workers of the chosen variant."),
+        "computeQuery": _operation("receive", "variants", "Compute a query in a batch with others."),
+        "publishResult": _operation("send", "results", "Answer a query that names no reply topic."),
+        "publishStatus": _operation("send", "status", "Say what a worker hosts and how busy it is."),
+        "publishDemand": _operation("send", "demand", "Ask for an instance of a variant."),
+        "buryRecord": _operation("send", "deadLetters", "Keep what could not be processed."),
+    }
+
+
+def _operation(action: str, channel: str, summary: str) -> dict[str, Any]:
+    return {"action": action, "channel": {"$ref": f"#/channels/{channel}"}, "summary": summary}
+
+
+def _messages() -> dict[str, Any]:
+    request, response = _ref("InferRequest"), {"anyOf": [_ref("InferResponse"), _ref("ErrorBody")]}
+    return {
+        "query": _message("A query", fields.headers_schema(fields.QUERY, [h.ID]), request, key="The id of the query."),
+        "forwarded": _message(
+            "A query on its way to a worker",
+            fields.headers_schema(fields.FORWARDED, [h.ID, h.REPLY_TO, h.TASK, h.VARIANT]),
+            request,
+            key="The id of the query.",
+        ),
+        "result": _message(
+            "A result", fields.headers_schema(fields.RESULT, [h.ID, h.STATUS]), response, key="The id of the query."
+        ),
+        "status": _plain("The state of a worker", "WorkerStatus", key="The worker."),
+        "demand": _plain("A variant that is needed", "Demand", key="The variant."),
+        "deadLetter": {
+            "title": "A record that could not be processed",
+            "summary": "Value, key and headers are the record's own; further headers tell its place, the reason and "
+            "the number of attempts.",
+            "contentType": _BINARY,
+            "payload": {},
+        },
+    }
+
+
+def _message(title: str, headers: dict[str, Any], payload: dict[str, Any], key: str) -> dict[str, Any]:
+    return {
+        "title": title,
+        "headers": headers,
+        "payload": payload,
+        "correlationId": {"description": "The id of the query.", "location": f"$message.header#/{h.ID}"},
+        "bindings": _key(key),
+    }
+
+
+def _plain(title: str, schema: str, key: str) -> dict[str, Any]:
+    return {"title": title, "payload": _ref(schema), "bindings": _key(key)}
+
+
+def _key(description: str) -> dict[str, Any]:
+    return {"kafka": {"bindingVersion": _KAFKA, "key": {"type": "string", "description": description}}}
+
+
+def _constant(text: str) -> dict[str, Any]:
+    return {"type": "string", "enum": [text]}
+
+
+def _ref(schema: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{schema}"}

@@ -1,0 +1,97 @@
+"""The headers of records, described once for AsyncAPI (records) and OpenAPI (HTTP)."""
+
+from typing import Any, Final
+
+from schemas import headers as h
+from schemas.errors import QUERY_ERRORS
+from schemas.names import MAX_NAME
+from schemas.needs import Mode
+from schemas.query import MAX_BATCH, MAX_ID
+from schemas.result import OK
+
+_NUMBER: Final = r"^[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?$"
+_WHOLE: Final = r"^[0-9]+$"
+
+
+def _text(description: str, **more: Any) -> dict[str, Any]:
+    return {"type": "string", "description": description, **more}
+
+
+NEEDS: Final = {
+    h.DEADLINE_MS: _text("When the answer is needed, ms since the epoch.", pattern=_NUMBER),
+    h.LATENCY_MS: _text("How soon the answer is needed, ms after the record's timestamp.", pattern=_NUMBER),
+    h.MIN_ACCURACY: _text("Least accuracy, 0 to 1, as measured on the task's validation set.", pattern=_NUMBER),
+    h.MAX_COST: _text("Most that may be spent, USD per 1000 such queries.", pattern=_NUMBER),
+    h.MODE: _text("Offline queries are computed when there is nothing else to do.", enum=[mode.value for mode in Mode]),
+    h.TARGET: _text("An architecture or a variant instead of any of the task."),
+    h.TENANT: _text("On whose behalf.", maxLength=MAX_NAME),
+    h.ALLOW_LATE: _text("Answer late rather than `overloaded`.", enum=["true", "false"]),
+    h.EXPLAIN: _text("Have the answer say why its variant was chosen.", enum=["true", "false"]),
+}
+TRACE: Final = {
+    h.TRACEPARENT: _text("W3C trace context."),
+    h.TRACESTATE: _text("W3C trace context."),
+}
+CONTENT: Final = {
+    h.CONTENT_TYPE: _text("Of the value."),
+    h.JSON_LENGTH: _text(
+        "Bytes of JSON before the binary tensors; absent if the value is JSON alone; 0 in a query whose value is the "
+        "raw data of the one input.",
+        pattern=_WHOLE,
+    ),
+}
+QUERY: Final = (
+    {
+        h.ID: _text("The idempotency key: one visible result per id.", minLength=1, maxLength=MAX_ID),
+        h.REPLY_TO: _text("Topic of the result; `infaas.results.{task}` if absent."),
+        h.BATCH: _text(f"Number of inputs in the query, 1 if absent, at most {MAX_BATCH}.", pattern=_WHOLE),
+        h.SENT_NS: _text("Wall clock of the sender, ns since the epoch.", pattern=_WHOLE),
+    }
+    | NEEDS
+    | CONTENT
+    | TRACE
+)
+FORWARDED: Final = QUERY | {
+    h.TASK: _text("The task asked for."),
+    h.VARIANT: _text("The variant chosen."),
+    h.TASK_QUEUE_NS: _text("From the client's send to the selector's choice.", pattern=_WHOLE),
+    h.PREDICTED_NS: _text("From the choice to the result, as predicted.", pattern=_WHOLE),
+    h.ACCURACY: _text("Of the chosen variant.", pattern=_NUMBER),
+    h.COST: _text("USD per 1000 such queries.", pattern=_NUMBER),
+    h.EXPLANATION: _text("Why the variant was chosen, in JSON."),
+    h.ATTEMPTS: _text("How often the query was taken up before.", pattern=_WHOLE),
+}
+RESULT: Final = (
+    {
+        h.ID: _text("Of the query."),
+        h.STATUS: _text("Whether it is an answer, or which error.", enum=[OK, *(code.value for code in QUERY_ERRORS)]),
+        h.WORKER: _text("Who computed it."),
+        h.VARIANT_QUEUE_NS: _text("From the choice to the start of the computation.", pattern=_WHOLE),
+        h.COMPUTE_NS: _text("Of the batch the query was computed in.", pattern=_WHOLE),
+    }
+    | {
+        name: FORWARDED[name]
+        for name in (h.VARIANT, h.TASK_QUEUE_NS, h.PREDICTED_NS, h.ACCURACY, h.COST, h.EXPLANATION)
+    }
+    | CONTENT
+    | TRACE
+)
+
+
+def headers_schema(fields: dict[str, dict[str, Any]], required: list[str]) -> dict[str, Any]:
+    """The schema of a record's headers; others than these may be there."""
+    return {"type": "object", "properties": fields, "required": required, "additionalProperties": {"type": "string"}}
+
+
+def error_table() -> list[dict[str, Any]]:
+    """Every error there is."""
+    return [
+        {
+            "code": kind.code.value,
+            "fault": kind.fault.value,
+            "http_status": kind.http_status,
+            "retryable": kind.retryable,
+            "message": kind.default_message,
+        }
+        for kind in QUERY_ERRORS.values()
+    ]

@@ -1,0 +1,188 @@
+"""The OpenAPI 3.1 document of the gateway: the Open Inference Protocol v2 with Triton's extensions we have."""
+
+from typing import Any, Final
+
+from schemas import headers as h
+from schemas.documents import fields
+from schemas.documents.structs import components
+from schemas.errors import QUERY_ERRORS
+from schemas.needs import Mode
+from schemas.tensors import DTYPES
+
+VERSION: Final = "3.1.0"
+_JSON: Final = "application/json"
+_BINARY: Final = "application/octet-stream"
+_ANY: Final = {"type": "object"}
+
+
+def document() -> dict[str, Any]:
+    """The whole document."""
+    paths: dict[str, Any] = {}
+    paths |= _get("/v2", "serverMetadata", "Who serves, and what it can.", "ServerMetadata")
+    paths |= _get("/v2/health/live", "serverLive", "Whether the process lives.", "Live")
+    paths |= _get("/v2/health/ready", "serverReady", "Whether queries are taken.", "Ready", also=503)
+    for suffix, path in (("", "/v2/models/{name}"), ("Version", "/v2/models/{name}/versions/{version}")):
+        paths |= _get(path, f"modelMetadata{suffix}", "The signature of a model.", "ModelMetadata")
+        paths |= _get(f"{path}/ready", f"modelReady{suffix}", "Whether a model can be asked.", "ModelReady", also=503)
+        paths |= _get(f"{path}/config", f"modelConfig{suffix}", "The signature in Triton's words.", "ModelConfig")
+        paths |= _get(f"{path}/stats", f"modelStatistics{suffix}", "What was answered.", "Statistics")
+        paths |= {f"{path}/infer": {"post": _infer(f"infer{suffix}", path)}}
+    paths |= _get("/v2/models/stats", "allStatistics", "What was answered, of all models.", "Statistics")
+    paths |= _repository()
+    paths |= _get("/metrics", "metrics", "Prometheus metrics.", None)
+    return {
+        "openapi": VERSION,
+        "info": {
+            "title": "INFaaS gateway",
+            "version": "1.0.0",
+            "description": "Tasks, architectures and variants are models of one namespace; asked for a task, the "
+            "system chooses the variant.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "http://127.0.0.1:8080"}],
+        "paths": paths,
+        "components": {"schemas": components("#/components/schemas/{name}") | _schemas(), "responses": _errors()},
+        "x-infaas-errors": fields.error_table(),
+    }
+
+
+def _get(path: str, operation: str, summary: str, schema: str | None, also: int | None = None) -> dict[str, Any]:
+    content = {"text/plain": {"schema": {"type": "string"}}} if schema is None else _json(schema)
+    responses: dict[str, Any] = {"200": {"description": "OK", "content": content}}
+    if also is not None:
+        responses[str(also)] = {"description": "Not ready", "content": content}
+    return {path: {"get": _operation(operation, summary, path, responses)}}
+
+
+def _operation(operation: str, summary: str, path: str, responses: dict[str, Any]) -> dict[str, Any]:
+    described: dict[str, Any] = {"operationId": operation, "summary": summary, "responses": responses}
+    names = [name for name in ("name", "version") if f"{{{name}}}" in path]
+    if names:
+        described["parameters"] = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
+        ]
+        responses.setdefault("404", {"$ref": "#/components/responses/E404"})
+    return described
+
+
+def _infer(operation: str, path: str) -> dict[str, Any]:
+    content = {_JSON: {"schema": _ref("InferRequest")}, _BINARY: {"schema": {"type": "string", "format": "binary"}}}
+    answer = {_JSON: {"schema": _ref("InferResponse")}, _BINARY: {"schema": {"type": "string", "format": "binary"}}}
+    headers = {name: {"schema": schema} for name, schema in fields.RESULT.items() if name != h.CONTENT_TYPE}
+    responses: dict[str, Any] = {"200": {"description": "The answer", "content": answer, "headers": headers}}
+    responses |= {str(status): {"$ref": f"#/components/responses/E{status}"} for status in _statuses()}
+    described = _operation(operation, "Ask a model; the needs stand in `parameters` or in headers.", path, responses)
+    passed = {h.ID: fields.QUERY[h.ID], **fields.NEEDS, h.JSON_LENGTH: fields.CONTENT[h.JSON_LENGTH], **fields.TRACE}
+    described["parameters"] += [{"name": name, "in": "header", "schema": schema} for name, schema in passed.items()]
+    described["requestBody"] = {"required": True, "content": content}
+    return described
+
+
+def _repository() -> dict[str, Any]:
+    index = _operation(
+        "repositoryIndex", "All models, or those that can be asked.", "", {"200": _ok("RepositoryIndex")}
+    )
+    index["requestBody"] = {"content": _json("RepositoryIndexRequest")}
+    load, unload = "/v2/repository/models/{name}/load", "/v2/repository/models/{name}/unload"
+    loading = _operation("loadModel", "Nothing to do: models are loaded when asked for.", load, {"200": _ok("Empty")})
+    refused = {"400": {"$ref": "#/components/responses/E400"}}
+    unloading = _operation("unloadModel", "Refused: the autoscaler unloads what is not asked for.", unload, refused)
+    return {"/v2/repository/index": {"post": index}, load: {"post": loading}, unload: {"post": unloading}}
+
+
+def _statuses() -> list[int]:
+    return sorted({kind.http_status for kind in QUERY_ERRORS.values()} | {413})
+
+
+def _errors() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for status in _statuses():
+        kinds = [kind for kind in QUERY_ERRORS.values() if kind.http_status == status]
+        text = "; ".join(f"`{kind.code.value}`: {kind.default_message}" for kind in kinds) or "the body is too large"
+        headers: dict[str, Any] = {
+            h.STATUS: {"schema": {"type": "string", "enum": [kind.code.value for kind in kinds]}}
+        }
+        if not kinds:
+            headers = {h.STATUS: {"schema": {"type": "string"}}}
+        if status in (429, 503):
+            headers["Retry-After"] = {"schema": {"type": "string"}, "description": "Seconds."}
+        found[f"E{status}"] = {"description": text, "headers": headers, "content": _json("ErrorBody")}
+    return found
+
+
+def _schemas() -> dict[str, Any]:
+    text, whole, flag = {"type": "string"}, {"type": "integer"}, {"type": "boolean"}
+    tensor = _object(name=text, datatype={"type": "string", "enum": list(DTYPES)}, shape=_list(whole))
+    configured = _object(name=text, data_type=text, dims=_list(whole))
+    pair = _object(count=whole, ns=whole)
+    parts = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss")
+    statistics = _object(
+        name=text,
+        version=text,
+        last_inference=whole,
+        inference_count=whole,
+        execution_count=whole,
+        inference_stats=_object(**dict.fromkeys(parts, pair)),
+        batch_stats=_list(_ANY),
+    )
+    states = {"type": "string", "enum": ["UNKNOWN", "READY", "UNAVAILABLE", "LOADING", "UNLOADING"]}
+    return {
+        "ServerMetadata": _object(name=text, version=text, extensions=_list(text)),
+        "Live": _object(live=flag),
+        "Ready": _object(ready=flag),
+        "ModelReady": _object(name=text, ready=flag),
+        "ModelMetadata": _object(
+            name=text, versions=_list(text), platform=text, inputs=_list(tensor), outputs=_list(tensor)
+        ),
+        "ModelConfig": _object(
+            name=text,
+            platform=text,
+            backend=text,
+            max_batch_size=whole,
+            input=_list(configured),
+            output=_list(configured),
+        ),
+        "Statistics": _object(model_stats=_list(statistics)),
+        "RepositoryIndexRequest": {"type": "object", "properties": {"ready": flag}},
+        "RepositoryIndex": _list(_object(name=text, version=text, state=states, reason=text)),
+        "Empty": {"type": "object", "maxProperties": 0},
+        "NeedsParameters": _needs(),
+    }
+
+
+def _needs() -> dict[str, Any]:
+    number, text, flag = {"type": "number", "minimum": 0}, {"type": "string"}, {"type": "boolean"}
+    return {
+        "type": "object",
+        "description": "What `parameters` of a request may hold beside the protocol's own.",
+        "properties": {
+            "latency_ms": number,
+            "min_accuracy": number | {"maximum": 1},
+            "max_cost": number,
+            "mode": {"type": "string", "enum": [mode.value for mode in Mode]},
+            "target": text,
+            "tenant": text,
+            "allow_late": flag,
+            "explain": flag,
+        },
+    }
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def _list(items: Any) -> dict[str, Any]:
+    return {"type": "array", "items": items}
+
+
+def _ok(schema: str) -> dict[str, Any]:
+    return {"description": "OK", "content": _json(schema)}
+
+
+def _json(schema: str) -> dict[str, Any]:
+    return {_JSON: {"schema": _ref(schema)}}
+
+
+def _ref(schema: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{schema}"}
