@@ -1,0 +1,115 @@
+"""What a query's headers may say, and what is answered to those that may not."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas import headers as h
+from schemas.errors import InvalidRequest
+from schemas.needs import Mode, Needs
+from schemas.query import MAX_BATCH, MAX_ID, Query, parse_query
+
+T = 1_700_000_000_000.0
+LEAST = {h.ID: "q-1"}
+
+
+def parse(**fields: str) -> Query:
+    named = {"infaas-" + name.replace("_", "-"): text for name, text in fields.items()}
+    return parse_query("digits", LEAST | named, T)
+
+
+def test_an_id_is_enough() -> None:
+    query = parse()
+    assert query == Query(
+        id="q-1", task="digits", reply_to="infaas.results.digits", sent_ms=T, deadline_ms=None, needs=Needs()
+    )
+
+
+def test_everything_at_once() -> None:
+    query = parse(
+        reply_to="answers", latency_ms="50", min_accuracy="0.9", max_cost="1e-3", mode="offline", target="mlp",
+        allow_late="true", explain="True", tenant="acme", batch="3", deadline_ms="1700000000020",
+    )  # fmt: skip
+    assert query.needs == Needs(
+        latency_ms=50, min_accuracy=0.9, max_cost=0.001, mode=Mode.OFFLINE, target="mlp", allow_late=True, explain=True
+    )
+    assert (query.reply_to, query.tenant, query.batch) == ("answers", "acme", 3)
+    assert query.deadline_ms == T + 20
+
+
+def test_the_earlier_of_two_deadlines_counts() -> None:
+    assert parse(latency_ms="50").deadline_ms == T + 50
+    assert parse(latency_ms="10", deadline_ms=str(T + 20)).deadline_ms == T + 10
+
+
+@pytest.mark.parametrize(("off_ms", "believed"), [(0.4, True), (-0.9, True), (1.5, False), (-3600e3, False)])
+def test_the_senders_clock_is_believed_within_the_timestamps_rounding(off_ms: float, believed: bool) -> None:
+    sent = T + off_ms
+    query = parse(sent_ns=str(int(sent * 1e6)), latency_ms="5")
+    assert query.sent_ms == pytest.approx(sent if believed else T, abs=1e-3)
+    assert query.deadline_ms == query.sent_ms + 5
+
+
+def test_nonsense_for_a_clock_is_ignored() -> None:
+    assert parse(sent_ns="-5").sent_ms == T
+    assert parse(sent_ns="١٢").sent_ms == T
+
+
+@pytest.mark.parametrize(
+    ("header", "text"),
+    [
+        ("id", ""),
+        ("id", "x" * (MAX_ID + 1)),
+        ("reply_to", "infaas.tasks.digits"),
+        ("reply_to", "infaas.status"),
+        ("reply_to", "no topic!"),
+        ("reply_to", ".."),
+        ("reply_to", "x" * 250),
+        ("latency_ms", "soon"),
+        ("latency_ms", "-1"),
+        ("latency_ms", "nan"),
+        ("latency_ms", "inf"),
+        ("deadline_ms", "tomorrow"),
+        ("min_accuracy", "1.01"),
+        ("max_cost", "-0.1"),
+        ("mode", "often"),
+        ("target", "Not A Name"),
+        ("allow_late", "yes"),
+        ("explain", "2"),
+        ("tenant", "no name"),
+        ("batch", "0"),
+        ("batch", str(MAX_BATCH + 1)),
+        ("batch", "many"),
+    ],
+)
+def test_a_wrong_header_is_named(header: str, text: str) -> None:
+    for _ in range(2):  # an error must not be remembered as an answer
+        with pytest.raises(InvalidRequest, match="infaas-" + header.replace("_", "-")):
+            parse(**{header: text})
+
+
+def test_a_missing_id_is_named() -> None:
+    with pytest.raises(InvalidRequest, match=h.ID):
+        parse_query("digits", {}, T)
+
+
+def test_results_and_replies_of_the_system_may_be_replied_to() -> None:
+    assert parse(reply_to="infaas.replies.gateway-1").reply_to == "infaas.replies.gateway-1"
+    assert parse(reply_to="infaas.results.digits").reply_to == "infaas.results.digits"
+
+
+_HEADERS = [value for name, value in vars(h).items() if name.isupper() and isinstance(value, str)]
+_TEXT = st.text(max_size=20) | st.floats().map(str) | st.integers().map(str) | st.sampled_from(["true", "offline", "a"])
+
+
+@given(st.dictionaries(st.sampled_from(_HEADERS), _TEXT), st.floats(0, 1e13))
+def test_any_headers_give_a_query_or_say_what_is_wrong(fields: dict[str, str], timestamp_ms: float) -> None:
+    try:
+        query = parse_query("digits", fields, timestamp_ms)
+    except InvalidRequest:
+        return
+    assert 1 <= query.batch <= MAX_BATCH
+    assert query.deadline_ms is None or math.isfinite(query.deadline_ms)
+    assert query.needs.min_accuracy is None or 0 <= query.needs.min_accuracy <= 1
