@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias
 
+from aiokafka.cluster import ClusterMetadata
 from aiokafka.errors import ProducerClosed, UnknownTopicOrPartitionError
 from aiokafka.structs import RecordMetadata
 
@@ -61,10 +62,11 @@ class Producer:
         self._client_id = client_id
         self._max_in_flight = max_in_flight
         self._producer: AIOKafkaProducer
-        self._in_flight = 0
-        self._room = asyncio.Event()
-        self._room.set()
+        # Futures of what was sent, done ones among them: cheaper than a callback for each.
+        self._sent: list[asyncio.Future[Ack]] = []
+        self._learnt: set[str] = set()
         self._known: set[str] = set()
+        """Of those learnt, the ones that are in the metadata now and that nothing waits aside for."""
         self._missing: dict[str, float] = {}
         self._parked: dict[str, deque[_Parked]] = {}
         self._tasks = asyncio.TaskGroup()
@@ -72,8 +74,8 @@ class Producer:
 
     @property
     def in_flight(self) -> int:
-        """Records not yet acknowledged."""
-        return self._in_flight
+        """Records not yet acknowledged. Counts them: not for every record."""
+        return sum(not future.done() for future in self._sent)
 
     async def __aenter__(self) -> Self:
         await reach(self._settings, self._start())
@@ -91,7 +93,7 @@ class Producer:
 
     async def learn(self, topics: Iterable[str]) -> None:
         """Fetch the metadata of topics before the first record is sent to them; those that do not exist are skipped."""
-        unknown = {topic for topic in topics if topic not in self._known}
+        unknown = {topic for topic in topics if topic not in self._learnt}
         client = self._producer.client
         for topic in unknown:
             client.add_topic(topic)
@@ -99,6 +101,7 @@ class Producer:
             try:
                 await self._learn(topic)
             except (KafkaError, TimeoutError):
+                self._untrack(topic)
                 log.warning("topic %s does not exist yet", topic)
 
     async def send(
@@ -117,16 +120,13 @@ class Producer:
             does not exist, or the broker has not acknowledged it within the request timeout. Cancelling it does not
             take the record back.
         """
-        while self._in_flight >= self._max_in_flight:
-            self._room.clear()
-            await self._room.wait()
-        # The topic may be known and gone again: aiokafka would wait for it here, in its own `send`.
-        if topic not in self._known or self._producer.client.cluster.partitions_for_topic(topic) is None:
+        if len(self._sent) >= self._max_in_flight:
+            await self._make_room()
+        if topic not in self._known:
             future = self._park(topic, value, key, headers, partition)
         else:
             future = await self._buffer(topic, value, key, headers, partition)
-        self._in_flight += 1
-        future.add_done_callback(self._on_done)
+        self._sent.append(future)
         return future
 
     async def send_and_wait(
@@ -145,10 +145,10 @@ class Producer:
         """
         return await (await self.send(topic, value, key=key, headers=headers, partition=partition))
 
-    def _on_done(self, _future: asyncio.Future[Ack]) -> None:
-        self._in_flight -= 1
-        if not self._room.is_set():
-            self._room.set()
+    async def _make_room(self) -> None:
+        while len(sent := [future for future in self._sent if not future.done()]) >= self._max_in_flight:
+            await asyncio.wait(sent, return_when=asyncio.FIRST_COMPLETED)
+        self._sent = sent
 
     async def _buffer(
         self, topic: str, value: bytes | None, key: bytes | None, headers: RawHeaders, partition: int | None
@@ -178,8 +178,17 @@ class Producer:
         except BaseException:
             await self._producer.stop()
             raise
+        self._producer.client.cluster.add_listener(self._on_metadata)
 
     # -- topics not known yet ------------------------------------------------------------------------------------------
+
+    def _on_metadata(self, cluster: ClusterMetadata) -> None:
+        """A topic may be known and then gone: aiokafka would wait for it in its own `send`, and our caller with it."""
+        self._known = {
+            topic
+            for topic in self._learnt
+            if topic not in self._parked and cluster.partitions_for_topic(topic) is not None
+        }
 
     def _park(
         self, topic: str, value: bytes | None, key: bytes | None, headers: RawHeaders, partition: int | None
@@ -190,7 +199,6 @@ class Producer:
         waiting = self._parked.get(topic)
         if waiting is None:
             waiting = self._parked[topic] = deque()
-            self._known.discard(topic)
             self._tasks.create_task(self._unpark(topic, waiting), name=f"learn {topic}")
         waiting.append(record)
         return record.acknowledged
@@ -199,36 +207,41 @@ class Producer:
         """Send what waits for `topic`, in order, when its metadata is here; fail it if it does not come."""
         problem: KafkaError = ProducerClosed()
         try:
-            await self._learn(topic, make_known=False)
+            await self._learn(topic)
             while waiting:
                 record = waiting[0]
                 sent = await self._buffer(topic, record.value, record.key, record.headers, record.partition)
                 sent.add_done_callback(_copy_to(record.acknowledged))
                 waiting.popleft()
-            self._known.add(topic)
         except (KafkaError, TimeoutError):
             problem = UnknownTopic(topic)
             self._note_missing(topic)
         finally:
             del self._parked[topic]
+            self._on_metadata(self._producer.client.cluster)
             for record in waiting:
                 if not record.acknowledged.done():
                     record.acknowledged.set_exception(problem)
 
-    async def _learn(self, topic: str, *, make_known: bool = True) -> None:
+    async def _learn(self, topic: str) -> None:
         # Topics that were not added may be known all the same, from a listing of all, and be forgotten at its next one.
         self._producer.client.add_topic(topic)
         async with asyncio.timeout(LEARN_S):
             await self._producer.partitions_for(topic)
-        if make_known:
+        self._learnt.add(topic)
+        if topic not in self._parked:
             self._known.add(topic)
 
     def _note_missing(self, topic: str) -> None:
         now = self._loop.time()
         self._missing = {name: until for name, until in self._missing.items() if until > now}
         self._missing[topic] = now + MISSING_FOR_S
-        tracked = self._known | self._parked.keys()
-        tracked.discard(topic)
+        self._untrack(topic)
+
+    def _untrack(self, topic: str) -> None:
+        """Whatever names clients send results to must not stay in each request for metadata."""
+        self._learnt.discard(topic)
+        tracked = self._learnt | (self._parked.keys() - {topic})
         if tracked:  # an empty set would mean all topics there are
             self._producer.client.set_topics(tracked)
 
