@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import uuid
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -35,14 +35,17 @@ _INSTEAD: Final = "or leave --kafka apache away"
 class ApacheKafka:
     """Async context manager: Apache Kafka on 127.0.0.1, up while the context is open.
 
+    `properties` writes another configuration than `server_properties`, of the same arguments.
+
     Entering raises OperatorError when the port is taken, Java 17+ or (the first time) Maven is missing, or the broker
     does not come up.
     """
 
-    def __init__(self, home: Path, port: int = 0) -> None:
+    def __init__(self, home: Path, port: int = 0, properties: Callable[[Path, int, int], str] | None = None) -> None:
         self._home = home
         self._log = home / "kafka.log"
         self._wanted = port
+        self._properties = properties or server_properties
         self._context = self._run()
         self.bootstrap = ""
         """`host:port`, once entered."""
@@ -75,7 +78,7 @@ class ApacheKafka:
     def _write_properties(self, port: int) -> Path:
         self._home.mkdir(parents=True, exist_ok=True)
         path = self._home / "server.properties"
-        path.write_text(server_properties((self._home / "data").absolute(), port, free_port()))
+        path.write_text(self._properties((self._home / "data").absolute(), port, free_port()))
         return path
 
     async def _format(self, java: Path, jars: Path, properties: Path) -> None:

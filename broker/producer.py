@@ -125,7 +125,10 @@ class Producer:
         if topic not in self._known:
             future = self._park(topic, value, key, headers, partition)
         else:
-            future = await self._buffer(topic, value, key, headers, partition)
+            try:  # as `_buffer`, without the cost of one more coroutine
+                future = await self._producer.send(topic, value, key, partition, None, headers)
+            except (KafkaError, AssertionError) as error:
+                future = self._refused(error, topic, partition)
         self._sent.append(future)
         return future
 
@@ -156,12 +159,16 @@ class Producer:
         """What aiokafka's `send` raises comes through the future: a caller has one place to look."""
         try:
             return await self._producer.send(topic, value, key, partition, None, headers)
-        except KafkaError as error:
-            return self._failed(error)
-        except AssertionError:
-            if value is None and key is None:
-                raise
-            return self._failed(UnknownTopic(f"{topic} has no partition {partition}"))
+        except (KafkaError, AssertionError) as error:
+            return self._refused(error, topic, partition)
+
+    def _refused(self, error: KafkaError | AssertionError, topic: str, partition: int | None) -> asyncio.Future[Ack]:
+        # By an assertion aiokafka says that there is no such partition, or that a record has neither key nor value.
+        if isinstance(error, AssertionError):
+            if partition is None:
+                raise error
+            error = UnknownTopic(f"{topic} has no partition {partition}")
+        return self._failed(error)
 
     def _failed(self, error: KafkaError) -> asyncio.Future[Ack]:
         future: asyncio.Future[Ack] = self._loop.create_future()

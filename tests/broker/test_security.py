@@ -1,0 +1,110 @@
+"""TLS and SASL against a real broker that insists on both."""
+
+import asyncio
+import shutil
+import subprocess
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from broker.apache import ApacheKafka, server_properties
+from broker.client import ping
+from broker.consumer import Consumer
+from broker.process import free_port
+from broker.producer import Producer
+from broker.settings import KafkaSettings, SecurityProtocol
+from broker.topics import TopicSpec, ensure_topics
+from schemas.errors import OperatorError
+from tests.kafka_fixtures import need_apache, served
+
+pytestmark = pytest.mark.apache
+
+USER, PASSWORD = "me", "hunter2"
+
+
+def make_certificate(folder: Path) -> tuple[Path, Path]:
+    """A key and a certificate of 127.0.0.1 that vouches for itself."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the certificate: install it")
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    who = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            *who,
+            "-keyout",
+            str(key),
+            "-out",
+            str(certificate),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    return key, certificate
+
+
+def one_line(pem: Path) -> str:
+    return pem.read_text().strip().replace("\n", "\\n")
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Generator[KafkaSettings]:
+    folder = tmp_path_factory.mktemp("secured-kafka")
+    need_apache()
+    key, certificate = make_certificate(folder)
+    secure_port = free_port()
+
+    def properties(data: Path, port: int, controller_port: int) -> str:
+        plain = server_properties(data, port, controller_port)
+        added = {
+            "listeners": f"SECURE://127.0.0.1:{secure_port},PLAINTEXT://127.0.0.1:{port},"
+            f"CONTROLLER://127.0.0.1:{controller_port}",
+            "advertised.listeners": f"SECURE://127.0.0.1:{secure_port},PLAINTEXT://127.0.0.1:{port}",
+            "listener.security.protocol.map": "SECURE:SASL_SSL,PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "sasl.enabled.mechanisms": "PLAIN",
+            "listener.name.secure.plain.sasl.jaas.config": "org.apache.kafka.common.security.plain.PlainLoginModule "
+            f'required user_{USER}="{PASSWORD}";',
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.key": one_line(key),
+            "ssl.keystore.certificate.chain": one_line(certificate),
+        }
+        return plain + "".join(f"{name}={value}\n" for name, value in added.items())
+
+    with served(lambda: ApacheKafka(folder, 0, properties)):
+        yield KafkaSettings(
+            bootstrap=f"127.0.0.1:{secure_port}",
+            security_protocol=SecurityProtocol.SASL_SSL,
+            sasl_username=USER,
+            sasl_password=SecretStr(PASSWORD),
+            tls_ca=certificate,
+            request_timeout_ms=5000,
+        )
+
+
+async def test_every_client_gets_in_with_the_right_credentials(secured: KafkaSettings) -> None:
+    await ensure_topics(secured, [TopicSpec("secret")])
+    async with Producer(secured, "test") as producer, Consumer(secured, "test", group="secret") as consumer:
+        await producer.send_and_wait("secret", b"x")
+        await consumer.assign("secret", [0])
+        async with asyncio.timeout(20):
+            assert (await consumer.batch())[0].value == b"x"
+
+
+async def test_a_wrong_password_is_said_without_showing_it(secured: KafkaSettings) -> None:
+    wrong = secured.model_copy(update={"sasl_password": SecretStr("letmein")})
+    with pytest.raises(OperatorError, match="cannot reach Kafka") as caught:
+        await ping(wrong)
+    assert "letmein" not in str(caught.value)
+
+
+async def test_a_certificate_nobody_trusts_is_refused(secured: KafkaSettings) -> None:
+    with pytest.raises(OperatorError, match="cannot reach Kafka"):
+        await ping(secured.model_copy(update={"tls_ca": None}))
