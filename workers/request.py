@@ -49,7 +49,7 @@ class Query:
         self.id = query_id
         self.reply_to = reply_to if reply_to and may_reply_to(reply_to) else results_topic(task)
         self.model_name = fields.get(h.TARGET) or task
-        self.sent_ns = int(sent_ns) if sent_ns.isdigit() and len(sent_ns) < 20 else record.timestamp * 1_000_000
+        self.sent_ns = int(sent_ns) if _is_count(sent_ns) else record.timestamp * 1_000_000
         self.deadline_s = NO_DEADLINE
         self.request: InferRequest | None = None
         self.batch = 0
@@ -137,9 +137,13 @@ def _json_length(fields: Mapping[str, str]) -> int | None:
     text = fields.get(h.JSON_LENGTH)
     if not text:
         return None
-    if not text.isdigit() or len(text) > 12:
+    if not _is_count(text):
         raise InvalidRequest(f"header {h.JSON_LENGTH} must be a number, not {text[:20]!r}")
     return int(text)
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 20
 
 
 def _split(query: Query, tensors: Arrays, most: int, offline: bool, allow_late: bool) -> list[Part]:

@@ -1,0 +1,104 @@
+"""Reading a record and writing its result, without any service around."""
+
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.consumer import Record
+from schemas import headers as h
+from schemas.errors import InvalidRequest
+from schemas.latency import LatencyModel
+from schemas.oip import decode_response, encode_request
+from schemas.result import parse_result
+from tests.store_rows import INPUT, a_profile, a_variant
+from workers.batching import NO_DEADLINE
+from workers.model import Model
+from workers.request import Undecodable, address, answer, read, stack, unstack
+
+MODEL = Model(a_variant(), (INPUT,), ("y",), LatencyModel(a_profile().latency, 8), 0)
+ROWS = np.arange(80, dtype=np.float32).reshape(20, 4)
+
+
+def record(value: bytes | None, **fields: str) -> Record:
+    headers = [(name.replace("_", "-"), text.encode()) for name, text in fields.items()]
+    return Record("infaas.variants.v", 1, 7, 1_000, 0, b"k", value, None, 1, 1, tuple(headers))
+
+
+def request(rows: int = 2, fields: dict[str, str] | None = None) -> Record:
+    encoded = encode_request({"x": ROWS[:rows]})
+    return record(encoded.value, **{h.ID: "q", h.JSON_LENGTH: str(encoded.json_length)} | (fields or {}))
+
+
+def test_what_computing_gave_is_put_together_for_each_query() -> None:
+    queries = [address(request(rows), "digits") for rows in (1, 3, 20)]
+    parts = [part for query in queries for part in read(query, MODEL)]
+    assert [part.inputs for part in parts] == [1, 3, 8, 8, 4]
+    outputs = unstack(parts, {"y": stack(parts)["x"] * 2})
+    for part, output in zip(parts, outputs, strict=True):
+        part.query.outputs[part.number] = output
+    for query, rows in zip(queries, (1, 3, 20), strict=True):
+        value, headers = answer(query, "v", "w")
+        result = parse_result(h.as_text(headers), value)
+        found = decode_response(value, result.json_length).outputs["y"]
+        np.testing.assert_array_equal(found, ROWS[:rows] * 2)
+
+
+def test_headers_decide_deadline_mode_and_names() -> None:
+    query = address(request(fields={h.DEADLINE_MS: "2500", h.TASK: "t", h.TARGET: "mlp", h.MODE: "offline"}), "digits")
+    (part,) = read(query, MODEL)
+    assert (part.deadline_s, part.offline, query.model_name, query.reply_to) == (2.5, True, "mlp", "infaas.results.t")
+    (part,) = read(address(request(), "digits"), MODEL)
+    assert (part.deadline_s, part.offline) == (NO_DEADLINE, False)
+
+
+def test_nobody_can_have_results_sent_to_a_topic_of_the_system() -> None:
+    query = address(request(fields={h.REPLY_TO: "infaas.variants.v"}), "digits")
+    assert query.reply_to == "infaas.results.digits"
+    with pytest.raises(InvalidRequest, match="topic of the system"):
+        read(query, MODEL)
+
+
+def test_a_suspect_shares_no_batch() -> None:
+    (suspect,) = read(address(request(), "digits"), MODEL, alone=True)
+    (other,) = read(address(request(), "digits"), MODEL)
+    assert suspect.shape != other.shape
+
+
+@pytest.mark.parametrize(
+    ("tensors", "said"),
+    [
+        ({"z": ROWS}, "exactly: x"),
+        ({"x": ROWS, "z": ROWS}, "exactly: x"),
+        ({"x": ROWS.astype(np.float64)}, "must be FP32"),
+        ({"x": ROWS[:, :3]}, "must have shape"),
+        ({"x": ROWS[0]}, "must have shape"),
+        ({"x": ROWS[:0]}, "must have shape"),
+    ],
+)
+def test_tensors_must_be_what_the_task_says(tensors: dict[str, np.ndarray], said: str) -> None:
+    encoded = encode_request(tensors)
+    query = address(record(encoded.value, **{h.ID: "q", h.JSON_LENGTH: str(encoded.json_length)}), "digits")
+    with pytest.raises(InvalidRequest, match=said):
+        read(query, MODEL)
+
+
+def test_without_an_id_there_is_nobody_to_tell() -> None:
+    with pytest.raises(Undecodable):
+        address(record(b"{}"), "digits")
+
+
+def test_a_model_whose_outputs_are_not_one_for_each_input_is_found_out() -> None:
+    parts = read(address(request(), "digits"), MODEL)
+    with pytest.raises(ValueError, match="batch of 2"):
+        unstack(parts, {"y": ROWS})
+
+
+@given(st.binary(max_size=200), st.dictionaries(st.sampled_from([h.JSON_LENGTH, h.MODE, h.SENT_NS, h.CONTENT_TYPE,
+       h.DEADLINE_MS, h.REPLY_TO]), st.text(max_size=30)))  # fmt: skip
+def test_any_record_with_an_id_is_work_or_invalid(value: bytes, fields: dict[str, str]) -> None:
+    query = address(record(value, **fields | {h.ID: "q"}), "digits")
+    with suppress(InvalidRequest):
+        assert read(query, MODEL)
