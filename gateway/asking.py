@@ -12,7 +12,6 @@ from uuid import uuid4
 
 from prometheus_client import Gauge
 
-from broker.errors import KafkaError
 from broker.producer import Producer
 from broker.replies import Replies
 from broker.settings import KafkaSettings
@@ -35,6 +34,7 @@ class Asking:
         self._numbers = itertools.count(1)
         self._delivery: Delivery | None = None
         self._in_flight = 0
+        self._loop = asyncio.get_running_loop()
         # Records given up on stay with the producer until Kafka is back or they expire: hence room for two generations.
         self._producer = Producer(kafka, self._owner, max_in_flight=2 * settings.max_in_flight)
         self._replies = Replies(kafka, self._owner, max_waiting=settings.max_in_flight)
@@ -94,19 +94,16 @@ class Asking:
         delivery.check()
         reply = self._replies.expect(query.id)
         self._in_flight += 1
+        # Sending is bounded by the producer itself, and a bare timer on the reply is cheaper than a timeout block.
+        timer = self._loop.call_later(self._wait_s(query), _expire, reply)
         try:
-            async with asyncio.timeout(self._wait_s(query)):
-                ack = await self._producer.send(
-                    envelope.topic, envelope.value, key=query.id.encode(), headers=envelope.headers
-                )
-                delivery.watch(ack, reply)
-                return await reply
-        except TimeoutError:
-            raise DeadlineExceeded("there was no result before the deadline") from None
-        except KafkaError as error:
-            delivery.failed()
-            raise Overloaded(f"Kafka does not take queries at the moment ({type(error).__name__})") from error
+            ack = await self._producer.send(
+                envelope.topic, envelope.value, key=query.id.encode(), headers=envelope.headers
+            )
+            delivery.watch(ack, reply)
+            return await reply
         finally:
+            timer.cancel()
             self._in_flight -= 1
             self._replies.forget(query.id)
 
@@ -115,3 +112,8 @@ class Asking:
             return self._settings.wait_s
         left_s = max(query.deadline_ms - query.sent_ms, 0.0) / 1000
         return min(left_s + self._settings.grace_s, self._settings.wait_s)
+
+
+def _expire(reply: asyncio.Future[Result]) -> None:
+    if not reply.done():
+        reply.set_exception(DeadlineExceeded("there was no result before the deadline"))

@@ -6,30 +6,29 @@ therefore have the same count. How queries shared batches is known to the worker
 """
 
 import time
+from bisect import bisect_left
+from collections.abc import Iterator
+from typing import Final
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import REGISTRY
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from gateway.models import VERSION, Model
-from schemas.errors import QueryError
+from schemas.errors import ErrorCode, QueryError
 from schemas.result import OK, Result
 
-REQUESTS = Counter("infaas_gateway_requests_total", "Queries answered over HTTP", ["model", "code"])
-SECONDS = Histogram(
-    "infaas_gateway_request_seconds",
-    "Time from the request's headers to its answer",
-    ["model"],
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
-)
+BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_BUCKETS_NS: Final = tuple(int(bound * 1e9) for bound in BUCKETS_S)
 
 
 class ModelStatistics:
     """Counts of one name; times in ns."""
 
     __slots__ = (
-        "_ok",
-        "_seconds",
-        "fail_count",
+        "buckets",
         "fail_ns",
+        "failures",
         "infer_ns",
         "inference_count",
         "input_ns",
@@ -43,11 +42,11 @@ class ModelStatistics:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.success_count = self.fail_count = self.inference_count = 0
+        self.success_count = self.inference_count = self.last_ms = 0
         self.success_ns = self.fail_ns = self.queue_ns = self.input_ns = self.infer_ns = self.output_ns = 0
-        self.last_ms = 0
-        self._ok = REQUESTS.labels(name, OK)
-        self._seconds = SECONDS.labels(name)
+        self.failures: dict[ErrorCode, int] = {}
+        self.buckets = [0] * (len(BUCKETS_S) + 1)
+        """Answers by their time; the last holds what took longer than all bounds."""
 
     def succeeded(self, result: Result, batch: int, input_ns: int, total_ns: int) -> None:
         """Count an answer; `total_ns` since the request came, of which `input_ns` until it was sent on."""
@@ -61,15 +60,13 @@ class ModelStatistics:
         # The clocks of several machines are involved: they may say more than what passed here.
         self.output_ns += max(total_ns - input_ns - queue_ns - result.compute_ns, 0)
         self.last_ms = time.time_ns() // 1_000_000
-        self._ok.inc()
-        self._seconds.observe(total_ns / 1e9)
+        self.buckets[bisect_left(_BUCKETS_NS, total_ns)] += 1
 
     def failed(self, error: QueryError, total_ns: int) -> None:
         """Count an error."""
-        self.fail_count += 1
+        self.failures[error.code] = self.failures.get(error.code, 0) + 1
         self.fail_ns += total_ns
-        REQUESTS.labels(self.name, error.code.value).inc()
-        self._seconds.observe(total_ns / 1e9)
+        self.buckets[bisect_left(_BUCKETS_NS, total_ns)] += 1
 
     def as_triton(self) -> dict[str, object]:
         """One element of `model_stats`."""
@@ -82,7 +79,7 @@ class ModelStatistics:
             "execution_count": count,
             "inference_stats": {
                 "success": _pair(count, self.success_ns),
-                "fail": _pair(self.fail_count, self.fail_ns),
+                "fail": _pair(sum(self.failures.values()), self.fail_ns),
                 "queue": _pair(count, self.queue_ns),
                 "compute_input": _pair(count, self.input_ns),
                 "compute_infer": _pair(count, self.infer_ns),
@@ -94,11 +91,43 @@ class ModelStatistics:
         }
 
 
-class Statistics:
-    """Of all names asked for since the process started; as many as are registered, since others never get here."""
+class Statistics(Collector):
+    """Of all names asked for since the process started; as many as are registered, since others never get here.
+
+    Prometheus collects from here: to count everything a second time in its own objects, under their locks, took as long
+    as the check of a request.
+    """
 
     def __init__(self) -> None:
         self._by_name: dict[str, ModelStatistics] = {}
+
+    def register(self) -> None:
+        """Have `/metrics` show them, until `unregister`."""
+        REGISTRY.register(self)
+
+    def unregister(self) -> None:
+        """No longer show them."""
+        REGISTRY.unregister(self)
+
+    def describe(self) -> list[Metric]:
+        """Nothing in advance: several gateways in one process, as in tests, have metrics of the same names."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics, as Prometheus asks for them."""
+        requests = CounterMetricFamily(
+            "infaas_gateway_requests", "Queries answered over HTTP", labels=["model", "code"]
+        )
+        seconds = HistogramMetricFamily(
+            "infaas_gateway_request_seconds", "Time from the request's headers to its answer", labels=["model"]
+        )
+        for model in list(self._by_name.values()):
+            requests.add_metric([model.name, OK], model.success_count)
+            for code, count in list(model.failures.items()):
+                requests.add_metric([model.name, code.value], count)
+            seconds.add_metric([model.name], _cumulated(model.buckets), (model.success_ns + model.fail_ns) / 1e9)
+        yield requests
+        yield seconds
 
     def of(self, model: Model) -> ModelStatistics:
         """The statistics of a model."""
@@ -110,3 +139,11 @@ class Statistics:
 
 def _pair(count: int, ns: int) -> dict[str, int]:
     return {"count": count, "ns": ns}
+
+
+def _cumulated(buckets: list[int]) -> list[tuple[str, float]]:
+    total, found = 0, list[tuple[str, float]]()
+    for bound, count in zip((*map(str, BUCKETS_S), "+Inf"), buckets, strict=True):
+        total += count
+        found.append((bound, total))
+    return found

@@ -64,14 +64,18 @@ async def open_gateway(
         )
     async with Asking(settings, kafka) as asking:
         await asking.learn(models.topics)
-        app = make_app(settings, all_routes(models, asking, lambda: asking.up and not stop.is_set()))
-        async with _listening(app, settings) as address:
-            yield address, asking
+        statistics = Statistics()
+        routes = all_routes(models, asking, statistics, lambda: asking.up and not stop.is_set())
+        statistics.register()
+        try:
+            async with _listening(make_app(settings, routes), settings) as address:
+                yield address, asking
+        finally:
+            statistics.unregister()
 
 
-def all_routes(models: Models, asking: Asking, ready: Callable[[], bool]) -> list[web.RouteDef]:
+def all_routes(models: Models, asking: Asking, statistics: Statistics, ready: Callable[[], bool]) -> list[web.RouteDef]:
     """Every path the gateway answers."""
-    statistics = Statistics()
     return [
         *InferenceRoutes(models, asking, statistics).routes(),
         *MetadataRoutes(models, statistics, _version()).routes(),

@@ -2,6 +2,7 @@
 
 import json
 
+from gateway.counts import Statistics
 from gateway.models import Models
 from gateway.service import all_routes
 from gateway.settings import GatewaySettings
@@ -16,7 +17,7 @@ UNLISTED = {("GET", "/v2/"), ("GET", "/health/live"), ("GET", "/health/ready")}
 async def test_paths_are_the_routes(gateway: Running) -> None:
     document = json.loads((FOLDER / "openapi.json").read_text())
     listed = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
-    routes = all_routes(Models(Catalog()), gateway.asking, lambda: True)
+    routes = all_routes(Models(Catalog()), gateway.asking, Statistics(), lambda: True)
     assert {(route.method, route.path) for route in routes} == listed | UNLISTED
 
 
