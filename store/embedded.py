@@ -97,14 +97,16 @@ class EmbeddedPostgres:
         if self.port:
             _check_port(self.port)
             return await self._launch()
-        for _attempt in range(_PORT_ATTEMPTS):
+        for attempt in range(_PORT_ATTEMPTS):
             # Somebody may take the free port before Postgres does.
             self.port = _free_port()
             try:
                 return await self._launch()
             except OperatorError:
+                if attempt + 1 == _PORT_ATTEMPTS:
+                    raise
                 log.info("the embedded Postgres did not start on port %d; trying another", self.port)
-        raise self._not_started()
+        return None
 
     async def stop(self) -> None:
         """Stop the server: sessions are ended, what was committed is on disk."""
@@ -144,12 +146,14 @@ class EmbeddedPostgres:
             raise
 
     async def _wait_ready(self, process: Process) -> None:
+        problem = ""
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
                 while process.returncode is None:
                     try:
                         connection = await connect(self._dsn_of("postgres"), "infaas-embedded")
-                    except StoreUnavailable:
+                    except StoreUnavailable as error:
+                        problem = f": {error}"
                         await asyncio.sleep(0.02)  # it says "ready" only in a log meant for people
                         continue
                     if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", _DATABASE):
@@ -158,10 +162,7 @@ class EmbeddedPostgres:
                     return
         except TimeoutError:
             pass
-        raise self._not_started()
-
-    def _not_started(self) -> OperatorError:
-        return OperatorError(f"the embedded Postgres did not start; see {self.log_file}")
+        raise OperatorError(f"the embedded Postgres did not start{problem}; see {self.log_file}")
 
     async def _create(self) -> None:
         # Into another name first: a folder half made by a killed process must not look like a database.

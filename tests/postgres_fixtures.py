@@ -7,6 +7,8 @@ migrated template, and a fresh copy of that for each test: a copy takes some 20 
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Generator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
@@ -30,16 +32,28 @@ async def _on_server(server: str, statement: str) -> None:
         await connection.close()
 
 
+def _folder() -> "TemporaryDirectory[str]":
+    """Not pytest's: under root the server is another user, whom the next pytest to start shuts out of that folder."""
+    return TemporaryDirectory(prefix="infaas-postgres-", ignore_cleanup_errors=True)
+
+
+@pytest.fixture
+def postgres_dir() -> Generator[Path]:
+    """An empty folder for an embedded server of a test's own."""
+    with _folder() as folder:
+        yield Path(folder) / "pg"
+
+
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+def postgres_server() -> Generator[str]:
     """DSN of a running server."""
     external = os.environ.get("INFAAS_TEST_POSTGRES")
     if external:
         yield external
         return
     # A loop of its own: the fixture outlives the loops of the tests.
-    with asyncio.Runner() as runner:
-        server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), durable=False)
+    with _folder() as folder, asyncio.Runner() as runner:
+        server = EmbeddedPostgres(Path(folder) / "pg", durable=False)
         runner.run(server.__aenter__())
         try:
             yield server.dsn

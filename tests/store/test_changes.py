@@ -21,9 +21,9 @@ SOON_S = 10.0
 
 
 @pytest.fixture
-async def own_server(tmp_path: Path) -> AsyncGenerator[EmbeddedPostgres]:
+async def own_server(postgres_dir: Path) -> AsyncGenerator[EmbeddedPostgres]:
     """A server that a test may stop."""
-    async with EmbeddedPostgres(tmp_path / "pg", durable=False) as server:
+    async with EmbeddedPostgres(postgres_dir, durable=False) as server:
         await upgrade(server.dsn)
         yield server
 

@@ -18,8 +18,8 @@ from store.pool import open_pool
 from tests.store_rows import a_task, register
 
 
-async def test_keeps_its_data_in_a_folder_with_a_long_path(tmp_path: Path) -> None:
-    folder = tmp_path / ("long-" * 30)
+async def test_keeps_its_data_in_a_folder_with_a_long_path(postgres_dir: Path) -> None:
+    folder = postgres_dir / ("long-" * 30)
     async with EmbeddedPostgres(folder, durable=False) as server:
         await upgrade(server.dsn)
         async with open_pool(server.dsn) as pool:
@@ -30,20 +30,20 @@ async def test_keeps_its_data_in_a_folder_with_a_long_path(tmp_path: Path) -> No
         pass
 
 
-async def test_a_taken_port_names_the_flag(tmp_path: Path) -> None:
+async def test_a_taken_port_names_the_flag(postgres_dir: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(OperatorError, match="--postgres-port"):
-            async with EmbeddedPostgres(tmp_path / "pg", port):
+            async with EmbeddedPostgres(postgres_dir, port):
                 pass
 
 
-async def test_a_folder_has_one_server_and_the_password_one_reader(tmp_path: Path) -> None:
-    async with EmbeddedPostgres(tmp_path / "pg", durable=False) as server:
+async def test_a_folder_has_one_server_and_the_password_one_reader(postgres_dir: Path) -> None:
+    async with EmbeddedPostgres(postgres_dir, durable=False) as server:
         with pytest.raises(OperatorError, match="another process"):
-            async with EmbeddedPostgres(tmp_path / "pg"):
+            async with EmbeddedPostgres(postgres_dir):
                 pass
-        assert stat.S_IMODE((tmp_path / "pg" / "password").stat().st_mode) == 0o600
+        assert stat.S_IMODE((postgres_dir / "password").stat().st_mode) == 0o600
         without = server.dsn.replace(":" + server.dsn.split(":")[2].split("@")[0], "")
         assert "@" in without
         with pytest.raises(OperatorError, match="password"):
@@ -51,7 +51,7 @@ async def test_a_folder_has_one_server_and_the_password_one_reader(tmp_path: Pat
                 pass
 
 
-async def test_an_orphan_of_a_killed_owner_is_replaced(tmp_path: Path) -> None:
+async def test_an_orphan_of_a_killed_owner_is_replaced(postgres_dir: Path) -> None:
     program = (
         "import asyncio, sys, pathlib\n"
         "from store.embedded import EmbeddedPostgres\n"
@@ -62,20 +62,20 @@ async def test_an_orphan_of_a_killed_owner_is_replaced(tmp_path: Path) -> None:
         "asyncio.run(main())\n"
     )
     owner = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program, str(tmp_path / "pg"), stdout=asyncio.subprocess.PIPE
+        sys.executable, "-c", program, str(postgres_dir), stdout=asyncio.subprocess.PIPE
     )
     assert owner.stdout is not None
     port = int(await owner.stdout.readline())
     owner.send_signal(signal.SIGKILL)
     await owner.wait()
     socket.create_connection(("127.0.0.1", port), timeout=1).close()  # the orphan still answers
-    async with EmbeddedPostgres(tmp_path / "pg", port, durable=False) as server:
+    async with EmbeddedPostgres(postgres_dir, port, durable=False) as server:
         assert server.port == port
         await upgrade(server.dsn)
 
 
-async def test_an_older_postgres_does_as_well(tmp_path: Path) -> None:
-    async with EmbeddedPostgres(tmp_path / "pg", durable=False, version=16) as server:
+async def test_an_older_postgres_does_as_well(postgres_dir: Path) -> None:
+    async with EmbeddedPostgres(postgres_dir, durable=False, version=16) as server:
         await upgrade(server.dsn)
         async with open_pool(server.dsn) as pool:
             version = await pool.fetch_value(int, "SELECT current_setting('server_version_num')::integer")
@@ -85,7 +85,7 @@ async def test_an_older_postgres_does_as_well(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives the server another user")
-async def test_under_root_it_runs_as_somebody_else(tmp_path: Path) -> None:
-    os.mkdir(tmp_path / "private", 0o700)
-    async with EmbeddedPostgres(tmp_path / "private" / "pg", durable=False):
-        assert os.stat(tmp_path / "private" / "pg" / "data").st_uid != 0
+async def test_under_root_it_runs_as_somebody_else(postgres_dir: Path) -> None:
+    os.makedirs(postgres_dir / "private", 0o700)
+    async with EmbeddedPostgres(postgres_dir / "private" / "pg", durable=False):
+        assert os.stat(postgres_dir / "private" / "pg" / "data").st_uid != 0
