@@ -72,8 +72,8 @@ def new_producer(settings: KafkaSettings, client_id: str, *, idempotent: bool) -
         acks="all",
         enable_idempotence=idempotent,
         linger_ms=0,
-        # A batch holds what arrives while the one before is under way. 16 KiB, the default, is some 25 queries, and
-        # stalls the sender at each; a batch must hold the largest record too.
+        # A batch holds what arrives for a partition while the one before is under way; a full one holds up its sender.
+        # The default, 16 KiB, is full with some 25 queries.
         max_batch_size=256 * 1024,
         max_request_size=settings.max_record_bytes,
         compression_type=compression,

