@@ -1,0 +1,88 @@
+"""SIGKILL of a worker and of the selector under load: what is lost, what is doubled, and how long answers stop.
+
+20,000 queries go to Kafka at a steady rate; a third of the way the worker dies, at two thirds the selector. The
+supervisor starts each again. Every id must be answered, and shown once by the client library. Results that came a
+second time, because the first was sent but not yet committed, are counted where the client drops them.
+"""
+
+import asyncio
+import os
+import signal
+import time
+from collections import Counter
+from itertools import pairwise
+
+from prometheus_client import REGISTRY
+
+from bench.figures import Figure
+from bench.system import System
+from infaas.client import InfaasClient
+from schemas.errors import QueryError
+from zoo.samples import labelled
+
+QUERIES = 20_000
+RATE = 500.0
+_LAST_ANSWERS_S = 60.0
+_NEAR_S = 20.0
+
+
+async def measure(system: System, broker: str) -> list[Figure]:
+    """Figures of one run; the system must be up, with the task `digits` placed."""
+    inputs, _labels = labelled("digits")
+    one = {name: array[:1] for name, array in inputs.items()}
+    answered_at: list[float] = []
+    shown: Counter[str] = Counter()
+    refused: Counter[str] = Counter()
+    killed_at: dict[str, float] = {}
+    dropped_before = _duplicates()
+
+    async with InfaasClient(kafka=system.kafka.bootstrap) as client:
+
+        async def ask(query_id: str) -> None:
+            try:
+                await client.infer("digits", one, query_id=query_id, timeout_s=_LAST_ANSWERS_S)
+            except QueryError as error:
+                refused[error.code] += 1
+            shown[query_id] += 1
+            answered_at.append(time.monotonic())
+
+        run = f"crash-{time.time_ns()}"
+        async with asyncio.timeout(QUERIES / RATE + 2 * _LAST_ANSWERS_S), asyncio.TaskGroup() as queries:
+            start = time.monotonic()
+            for number in range(QUERIES):
+                await asyncio.sleep(max(0.0, start + number / RATE - time.monotonic()))
+                queries.create_task(ask(f"{run}-{number}"), name=f"query {number}")
+                victim = {QUERIES // 3: "worker", 2 * QUERIES // 3: "selector"}.get(number)
+                if victim:
+                    os.kill(await system.pid_of(victim), signal.SIGKILL)
+                    killed_at[victim] = time.monotonic()
+    lost = QUERIES - len(shown) + refused.total()
+    doubled = shown.total() - len(shown)
+    return [
+        Figure(
+            name="queries lost or refused, 2 SIGKILLs", broker=broker, value=lost, unit="", target="0", holds=lost == 0
+        ),
+        Figure(name="answers shown twice", broker=broker, value=doubled, unit="", target="0", holds=doubled == 0),
+        Figure(
+            name="second results dropped by the client", broker=broker, value=_duplicates() - dropped_before, unit=""
+        ),
+        *(
+            Figure(
+                name=f"no answers after SIGKILL of the {victim}",
+                broker=broker,
+                value=_silence(answered_at, at),
+                unit="s",
+            )
+            for victim, at in killed_at.items()
+        ),
+    ]
+
+
+def _silence(answered_at: list[float], killed_at: float) -> float:
+    """Seconds: the longest pause between two answers around the kill."""
+    near = sorted(t for t in answered_at if killed_at - 0.1 <= t <= killed_at + _NEAR_S)
+    return max((later - earlier for earlier, later in pairwise(near)), default=_NEAR_S)
+
+
+def _duplicates() -> float:
+    return REGISTRY.get_sample_value("infaas_replies_dropped_total", {"reason": "duplicate"}) or 0.0

@@ -1,0 +1,95 @@
+"""End to end time of a small query, less the model's own computation, over a bare program of three hops.
+
+The bare program is this client and two forwarding processes; ours is this client, the selector and the worker. Both
+take turns on the same broker, so that a change of the machine's mood meets both.
+"""
+
+import asyncio
+import os
+import sys
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from bench.figures import Figure, at_most, percentile
+from bench.load import Answered, Load
+from bench.queries import small_query
+from broker.settings import KafkaSettings
+from broker.topics import TopicSpec, ensure_topics
+from schemas.topics import task_topic
+
+RATES = (200.0, 1000.0)
+ROUNDS = 4
+SECONDS = 8.0
+P50_LIMIT, P99_LIMIT = 1.3, 1.5
+_STOP_S = 10.0
+
+
+async def measure(kafka: KafkaSettings, broker: str) -> list[Figure]:
+    """Figures at each rate, p50 and p99, in milliseconds. The system must be up, with the task `digits` placed."""
+    value, headers = small_query()
+    figures: list[Figure] = []
+    async with (
+        bare_hops(kafka) as entry,
+        Load(kafka, entry, value, headers) as bare,
+        Load(kafka, task_topic("digits"), value, headers) as ours,
+    ):
+        for rate in RATES:
+            await bare.run(rate, 3.0)
+            await ours.run(rate, 3.0)
+            floor: list[Answered] = []
+            real: list[Answered] = []
+            for _ in range(ROUNDS):
+                floor += await bare.run(rate, SECONDS)
+                real += await ours.run(rate, SECONDS)
+            figures += _compare(broker, rate, floor, real)
+    return figures
+
+
+def _compare(broker: str, rate: float, floor: list[Answered], real: list[Answered]) -> list[Figure]:
+    failed = [answer.status for answer in real if answer.status != "ok"]
+    if failed:
+        raise RuntimeError(f"{len(failed)} of {len(real)} queries failed at {rate:g}/s, the first with {failed[0]}")
+    return [
+        at_most(
+            f"end to end less compute, {rate:g}/s, {label}",
+            broker,
+            percentile([a.overhead_ms for a in real], share),
+            "ms",
+            percentile([a.overhead_ms for a in floor], share),
+            limit,
+        )
+        for label, share, limit in (("p50", 0.5, P50_LIMIT), ("p99", 0.99, P99_LIMIT))
+    ]
+
+
+@asynccontextmanager
+async def bare_hops(kafka: KafkaSettings) -> AsyncGenerator[str]:
+    """Two forwarding processes in a row; yields the topic that leads into them."""
+    run = uuid.uuid4().hex[:8]
+    entry, middle = f"bare-in-{run}", f"bare-mid-{run}"
+    await ensure_topics(kafka, [TopicSpec(entry, partitions=4), TopicSpec(middle, partitions=4)])
+    async with _forwarder(kafka, entry, middle), _forwarder(kafka, middle):
+        yield entry
+
+
+@asynccontextmanager
+async def _forwarder(kafka: KafkaSettings, *topics: str) -> AsyncGenerator[None]:
+    environment = {
+        **os.environ,
+        "INFAAS_KAFKA": kafka.bootstrap,
+        "INFAAS_KAFKA_FETCH_MAX_WAIT_MS": str(kafka.fetch_max_wait_ms),
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bench.bare", *topics, stdout=asyncio.subprocess.PIPE, env=environment
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(30):
+            if await process.stdout.readline() != b"ready\n":
+                raise RuntimeError("the bare forwarder did not start")
+        yield
+    finally:
+        process.terminate()
+        async with asyncio.timeout(_STOP_S):
+            await process.wait()

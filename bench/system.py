@@ -1,0 +1,68 @@
+"""A whole system, started with `infaas up` the way a user does, on free ports and in a temporary home."""
+
+import asyncio
+import json
+import os
+import sys
+import tempfile
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from broker.settings import KafkaSettings
+from service.ports import free_port
+
+_UP_S = 120.0
+_DOWN_S = 60.0
+
+
+class System:
+    """Where the parts of a running system are."""
+
+    def __init__(self, home: Path, state: dict[str, Any]) -> None:
+        self.home = home
+        self.gateway: str = state["gateway"]
+        self.postgres: str = state["postgres"]
+        self.kafka = KafkaSettings(bootstrap=state["kafka"], fetch_max_wait_ms=state["fetch_max_wait_ms"])
+
+    async def pid_of(self, service: str) -> int:
+        """Process id of the first service whose name starts so."""
+        state = await _infaas(self.home, "status", "--json")
+        services: dict[str, Any] = json.loads(state)["services"]
+        return next(int(entry["pid"]) for name, entry in services.items() if name.startswith(service))
+
+
+@asynccontextmanager
+async def running_system(broker: str, *tasks: str) -> AsyncGenerator[System]:
+    """Start everything on the `embedded` or the `apache` broker and register these tasks of the zoo."""
+    with tempfile.TemporaryDirectory(prefix="infaas-bench-") as folder:
+        home = Path(folder)
+        ports = [f"--{part}-port={free_port()}" for part in ("gateway", "kafka", "postgres")]
+        up = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "infaas.cli.main", "up", "--kafka", broker, *ports, env=_environment(home)
+        )
+        try:
+            async with asyncio.timeout(_UP_S):
+                state = json.loads(await _infaas(home, "status", "--json", "--wait"))
+            for task in tasks:
+                await _infaas(home, "register", "--zoo", "--task", task)
+            yield System(home, state)
+        finally:
+            up.terminate()
+            async with asyncio.timeout(_DOWN_S):
+                await up.wait()
+
+
+def _environment(home: Path) -> dict[str, str]:
+    return {**os.environ, "INFAAS_HOME": str(home)}
+
+
+async def _infaas(home: Path, *arguments: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "infaas.cli.main", *arguments, env=_environment(home), stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"`infaas {' '.join(arguments)}` failed with exit code {process.returncode}")
+    return output.decode()
