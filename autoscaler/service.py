@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 _LEAD = "autoscaler"
 _CLIENT = "infaas-autoscaler"
+_FETCH_WAIT_MS = 50
 _AS_STATUS = msgspec.json.Decoder(WorkerStatus)
 _AS_DEMAND = msgspec.json.Decoder(Demand)
 
@@ -53,6 +54,8 @@ async def serve(settings: AutoscalerSettings, kafka: KafkaSettings, store: Store
         pool = await stack.enter_async_context(open_pool(store.dsn))
         await require_current(pool)
         await ensure_system_topics(kafka)
+        # Where the broker does not wake a waiting fetch, each wait costs it work; nobody waits for us by milliseconds.
+        kafka = kafka.model_copy(update={"fetch_max_wait_ms": max(kafka.fetch_max_wait_ms, _FETCH_WAIT_MS)})
         catalog = await stack.enter_async_context(CatalogWatcher(store.dsn))
         await stack.enter_async_context(observed(settings.metrics_host, settings.metrics_port, lambda: True))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
