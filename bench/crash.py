@@ -58,22 +58,19 @@ async def measure(system: System, broker: str) -> list[Figure]:
                     killed_at[victim] = time.monotonic()
     lost = QUERIES - len(shown) + refused.total()
     doubled = shown.total() - len(shown)
+    dropped = _duplicates() - dropped_before
+
+    def figure(name: str, value: float, unit: str = "", *, zero: bool = False) -> Figure:
+        holds = value == 0 if zero else None
+        return Figure(name=name, broker=broker, value=value, unit=unit, target="0" if zero else "", holds=holds)
+
     return [
-        Figure(
-            name="queries lost or refused, 2 SIGKILLs", broker=broker, value=lost, unit="", target="0", holds=lost == 0
-        ),
-        Figure(name="answers shown twice", broker=broker, value=doubled, unit="", target="0", holds=doubled == 0),
-        Figure(
-            name="second results dropped by the client", broker=broker, value=_duplicates() - dropped_before, unit=""
-        ),
+        figure("queries lost or refused, 2 SIGKILLs", lost, zero=True),
+        figure("answers shown twice", doubled, zero=True),
+        figure("second results dropped by the client", dropped),
         *(
-            Figure(
-                name=f"no answers after SIGKILL of the {victim}",
-                broker=broker,
-                value=_silence(answered_at, at),
-                unit="s",
-            )
-            for victim, at in killed_at.items()
+            figure(f"no answers after SIGKILL of the {who}", _silence(answered_at, at), "s")
+            for who, at in killed_at.items()
         ),
     ]
 
