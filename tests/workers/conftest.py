@@ -109,7 +109,7 @@ class Site:
 
     async def place(self, worker: str, partitions: Iterable[int] = (0, 1)) -> None:
         """Want an instance on `worker`, once it has registered."""
-        async with Changes(self.dsn, [PLACEMENT]) as changes, asyncio.timeout(20):
+        async with Changes(self.dsn, [PLACEMENT]) as changes, asyncio.timeout(60):
             async for _channel in changes:
                 if any(row.name == worker for row in await list_workers(self.pool)):
                     break

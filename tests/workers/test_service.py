@@ -4,19 +4,23 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 import numpy as np
+import pytest
 
 from broker.consumer import Record
 from broker.dead_letters import TOPIC
 from broker.producer import Producer
+from broker.settings import KafkaSettings
 from broker.tail import Tail
 from schemas import headers as h
 from schemas import topics
 from schemas.oip import decode_response
 from schemas.status import InstanceState, WorkerStatus
 from store.placement import acquire_leases, list_instances, list_leases, list_workers, register_worker
+from store.pool import Pool
 from tests.store_rows import a_worker
 from tests.workers.conftest import Results, Site, class_of, results_of
 from zoo.samples import labelled
@@ -125,6 +129,28 @@ async def test_a_record_without_an_id_becomes_a_dead_letter_and_blocks_nobody(si
         await site.ask(producer, "good", value, headers)
         assert (await answered(results, 1)) == {"good": "ok"}
         assert [record.value for record in await buried(site, dead_letters, 1)] == [b"who am I"]
+
+
+@pytest.mark.apache
+async def test_a_result_without_a_topic_becomes_a_dead_letter_and_blocks_nobody(
+    apache_kafka: KafkaSettings, database: str, store_pool: Pool, tmp_path: Path
+) -> None:
+    """On a real Kafka only: the embedded broker makes a topic of every name it hears."""
+    site = Site(apache_kafka, database, store_pool, tmp_path)
+    await site.register()
+    value, headers = site.value()
+    nowhere = (h.REPLY_TO, f"infaas.replies.nobody-{site.task}".encode())
+    async with (
+        Producer(apache_kafka, "test") as producer,
+        results_of(site) as results,
+        Tail(site.kafka, "test-dead", [topics.DEAD_LETTERS]) as dead_letters,
+        site.worker("cpu-0"),
+    ):
+        await site.place("cpu-0")
+        await site.ask(producer, "nowhere", value, [*headers, nowhere])
+        await site.ask(producer, "good", value, headers)
+        assert (await answered(results, 1)) == {"good": "ok"}
+        assert [record.key for record in await buried(site, dead_letters, 1)] == [b"nowhere"]
 
 
 async def buried(site: Site, dead_letters: Tail, count: int) -> list[Record]:
