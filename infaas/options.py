@@ -27,6 +27,8 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     home: Path
     kafka: KafkaKind = KafkaKind.EMBEDDED
+    postgres: str | None = None
+    """DSN of a Postgres that somebody else runs."""
     gateway_host: str = LOOPBACK
     gateway_port: int = 8080
     kafka_port: int = 9092
@@ -43,11 +45,6 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
         """CPU cores of each worker."""
         return self.cores_per_worker or max(len(os.sched_getaffinity(0)) // self.workers, 1)
 
-    @property
-    def external_postgres(self) -> str | None:
-        """DSN of a Postgres that somebody else runs."""
-        return os.environ.get(POSTGRES_ENV)
-
 
 def claim_ports(options: UpOptions) -> UpOptions:
     """The same options with every port that will be served on filled in.
@@ -60,7 +57,7 @@ def claim_ports(options: UpOptions) -> UpOptions:
         kafka = claim_port(kafka, "--kafka-port")
     elif not os.environ.get(KAFKA_ENV):
         raise OperatorError(f"--kafka external: set {KAFKA_ENV} to its host:port")
-    if options.external_postgres is None:
+    if options.postgres is None:
         postgres = claim_port(postgres, "--postgres-port")
     gateway = claim_port(options.gateway_port, "--gateway-port", options.gateway_host)
     return msgspec.structs.replace(options, gateway_port=gateway, kafka_port=kafka, postgres_port=postgres)

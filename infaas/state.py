@@ -6,6 +6,7 @@ no process id that was given to somebody else is ever signalled. The file may ho
 
 import fcntl
 import os
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ from schemas.errors import OperatorError
 
 STATE: Final = "state.json"
 LOCK: Final = "up.lock"
+_CLAIM_S: Final = 0.5
+_TRY_EVERY_S: Final = 0.02
 
 
 class ServiceState(msgspec.Struct, kw_only=True):
@@ -57,7 +60,7 @@ def claimed(home: Path) -> Generator[None]:
     """
     home.mkdir(parents=True, exist_ok=True)
     with (home / LOCK).open("w") as lock:
-        if not _try_lock(lock):
+        if not _try_lock_for(lock, _CLAIM_S):
             raise OperatorError(f"a system already runs in {home}: stop it by `infaas down`, or choose another --home")
         try:
             yield
@@ -83,6 +86,16 @@ def read_state(home: Path) -> SystemState | None:
         return msgspec.json.decode((home / STATE).read_bytes(), type=SystemState)
     except FileNotFoundError:
         return None
+
+
+def _try_lock_for(lock: IO[str], limit_s: float) -> bool:
+    """Try for a while: a reader that looks whether the lock is free holds it for an instant."""
+    end = time.monotonic() + limit_s
+    while not _try_lock(lock):
+        if time.monotonic() > end:
+            return False
+        time.sleep(_TRY_EVERY_S)
+    return True
 
 
 def _try_lock(lock: IO[str]) -> bool:

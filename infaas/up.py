@@ -139,8 +139,8 @@ async def _kafka(options: UpOptions, stack: AsyncExitStack) -> KafkaSettings:
 
 
 async def _postgres(options: UpOptions, stack: AsyncExitStack) -> str:
-    if options.external_postgres is not None:
-        return options.external_postgres
+    if options.postgres is not None:
+        return options.postgres
     server = EmbeddedPostgres(options.home / "postgres", options.postgres_port)
     return (await stack.enter_async_context(server)).dsn
 

@@ -1,0 +1,67 @@
+"""Where the system is that a command speaks to: the environment says, or else the system that runs in the home.
+
+A command asks only for the part it needs, so that `infaas lag` works where only Postgres is in reach.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from broker.settings import ENV as KAFKA_ENV
+from broker.settings import KafkaSettings
+from infaas.options import POSTGRES_ENV
+from infaas.state import SystemState, read_state
+from schemas.errors import OperatorError
+
+GATEWAY_ENV: Final = "INFAAS_GATEWAY"
+
+Home = Annotated[Path, typer.Option("--home", envvar="INFAAS_HOME", help="Where the system keeps its data.")]
+DEFAULT_HOME: Final = Path(".infaas")
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def find_kafka(home: Path) -> KafkaSettings:
+    """How to reach Kafka.
+
+    Raises:
+        OperatorError: the environment does not say, and nothing runs in `home`.
+    """
+    if os.environ.get(KAFKA_ENV):
+        return KafkaSettings()
+    state = running_state(home, KAFKA_ENV)
+    return KafkaSettings(bootstrap=state.kafka, fetch_max_wait_ms=state.fetch_max_wait_ms)
+
+
+def find_database(home: Path) -> str:
+    """DSN of Postgres.
+
+    Raises:
+        OperatorError: the environment does not say, and nothing runs in `home`.
+    """
+    return os.environ.get(POSTGRES_ENV) or running_state(home, POSTGRES_ENV).postgres
+
+
+def find_gateway(home: Path) -> str:
+    """URL of the gateway.
+
+    Raises:
+        OperatorError: the environment does not say, and nothing runs in `home`.
+    """
+    return os.environ.get(GATEWAY_ENV) or running_state(home, GATEWAY_ENV).gateway
+
+
+def running_state(home: Path, variable: str | None = None) -> SystemState:
+    """The state of the system that runs in `home`.
+
+    Raises:
+        OperatorError: none does; the message says how to start one, or to set `variable` to another.
+    """
+    state = read_state(home)
+    if state is not None:
+        return state
+    instead = f", or set {variable}" if variable else ""
+    raise OperatorError(
+        f"no system runs in {home.absolute()}: start one with `infaas up`, name another --home{instead}"
+    )

@@ -1,0 +1,109 @@
+"""`infaas demo`: the whole system in two minutes, on this machine, and a table of what it did."""
+
+import asyncio
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.table import Table
+
+from infaas.cli.connect import Home, Json
+from infaas.cli.output import err, show, show_json, table
+from infaas.cli.register import register_with_progress
+from infaas.cli.system import tell
+from infaas.demo import Outcome, run_demo
+from infaas.options import KafkaKind, UpOptions
+from infaas.up import running_system
+
+_HOME: Final = Path(".infaas/demo")
+_TERMINATED: Final = 128 + signal.SIGTERM
+
+
+def demo(
+    inputs: Annotated[int, typer.Option(min=1, help="Labelled inputs to ask in each row.")] = 200,
+    kafka: Annotated[KafkaKind, typer.Option(help="Which Kafka to start.")] = KafkaKind.EMBEDDED,
+    home: Home = _HOME,
+    as_json: Json = False,
+) -> None:
+    """Start everything, register the zoo, ask it with different needs by HTTP and Kafka, show a table, stop.
+
+    Exit code 0 only if every query was answered and every accuracy is compatible with what was promised.
+    """
+    options = UpOptions(home=home.absolute(), kafka=kafka, gateway_port=0, kafka_port=0)
+    try:
+        outcomes = asyncio.run(_run(options, inputs))
+    except asyncio.CancelledError:
+        raise typer.Exit(_TERMINATED) from None
+    if as_json:
+        show_json(outcomes)
+    else:
+        show(_table(outcomes))
+        _complain(outcomes)
+    if not all(outcome.kept for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+async def _run(options: UpOptions, count: int) -> list[Outcome]:
+    running = asyncio.current_task()
+    assert running is not None, "runs as a task"
+    # SIGINT cancels us already; so shall SIGTERM, for everything is to be stopped in its order.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
+    async with running_system(options, tell) as system:
+        tell("registering the zoo: generating, verifying and profiling each variant on this machine")
+        await register_with_progress(system.kafka, system.postgres, options.home, threads=1)
+        tell(f"asking {count} labelled inputs a row")
+        return await run_demo(system, count)
+
+
+def _table(outcomes: Sequence[Outcome]) -> Table:
+    columns = (
+        "task",
+        "needs",
+        "via",
+        "chosen variants",
+        "predicted>",
+        "measured p50>",
+        "accuracy>",
+        "promised>",
+        "USD/1000>",
+        "answered>",
+    )
+    made = table(
+        columns, [_row(outcome) for outcome in outcomes], title="What was asked, chosen, promised and measured"
+    )
+    made.caption = (
+        "predicted: from the choice to the result; measured: from the client's call to its answer; "
+        "accuracy: over the labelled inputs, against the promise in the answers"
+    )
+    return made
+
+
+def _row(outcome: Outcome) -> tuple[str, ...]:
+    chosen = [f"{name} {count / outcome.answered:.0%}" for name, count in outcome.variants.items()]
+    more = [f"and {len(chosen) - 2} more"] if len(chosen) > 2 else []
+    return (
+        outcome.case.task,
+        outcome.case.needs,
+        outcome.case.via,
+        "\n".join(chosen[:2] + more),
+        f"{outcome.predicted_ms:.1f} ms",
+        f"{outcome.measured_ms:.1f} ms",
+        f"{outcome.accuracy:.1%}",
+        f"{outcome.promised:.1%}",
+        f"{outcome.cost:.2g}",
+        f"{outcome.answered}/{outcome.asked}" + ("" if outcome.kept else " !"),
+    )
+
+
+def _complain(outcomes: Sequence[Outcome]) -> None:
+    for outcome in outcomes:
+        where = f"{outcome.case.task} ({outcome.case.needs}, {outcome.case.via})"
+        for reason, count in outcome.failures.items():
+            err.print(f"[bold red]{where}[/]: {count} without an answer: {reason}", highlight=False)
+        if not outcome.kept and not outcome.failures:
+            err.print(
+                f"[bold red]{where}[/]: accuracy {outcome.accuracy:.1%} is not what {outcome.promised:.1%} promises",
+                highlight=False,
+            )

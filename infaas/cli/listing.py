@@ -1,0 +1,107 @@
+"""`infaas tasks`, `models`, `variants` and `profile`: what is registered."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database
+from infaas.cli.output import ms, show, show_json, table
+from schemas.errors import OperatorError
+from schemas.hardware import SLOT_PRICE_PER_HOUR, cost_per_1000
+from schemas.records import Profile, TensorSpec, Variant
+from store.pool import Pool, open_pool
+from store.registry import get_profile, list_architectures, list_profiles, list_tasks, list_variants
+
+T = TypeVar("T")
+OfTask = Annotated[str | None, typer.Option("--task", help="Only of this task.")]
+
+
+def tasks(home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
+    """List the tasks that clients can ask for."""
+    found = _read(home, list_tasks)
+    if as_json:
+        return show_json(found)
+    rows = [(t.name, _signature(t.inputs), _signature(t.outputs), t.partitions) for t in found]
+    return show(table(("task", "inputs", "outputs", "partitions>"), rows))
+
+
+def models(home: Home = DEFAULT_HOME, task: OfTask = None, as_json: Json = False) -> None:
+    """List the architectures: the models that were registered."""
+    found = _read(home, lambda pool: list_architectures(pool, task=task))
+    if as_json:
+        return show_json(found)
+    rows = [(a.name, a.task, a.source_format, a.source[:12]) for a in found]
+    return show(table(("architecture", "task", "format", "sha256"), rows))
+
+
+def variants(home: Home = DEFAULT_HOME, task: OfTask = None, as_json: Json = False) -> None:
+    """List the variants that were made of the models, with what was measured of them."""
+    found, profiles = _read(home, lambda pool: _variants_with_profiles(pool, task))
+    if as_json:
+        return show_json([{"variant": v, "profile": profiles.get(v.name)} for v in found])
+    columns = ("variant", "task", "state", "accuracy>", "latency b1>", "b max>", "USD/1000>", "memory>", "reason")
+    return show(table(columns, [_variant_row(v, profiles.get(v.name)) for v in found]))
+
+
+def profile(
+    variant: Annotated[str, typer.Argument(help="e.g. textcnn.onnx-fp32.cpu")],
+    home: Home = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """Show what was measured of a variant: load time, latency per batch size, memory, accuracy."""
+    found = _read(home, lambda pool: get_profile(pool, variant))
+    if found is None:
+        raise OperatorError(f"there is no profile of {variant!r}; `infaas variants` lists what is registered")
+    if as_json:
+        return show_json(found)
+    facts = [
+        ("device", f"{found.device}, {found.threads} thread(s)"),
+        ("accuracy", f"{found.accuracy:.2%} {found.accuracy_source} on {found.samples} inputs"),
+        ("load time", ms(found.load_s)),
+        ("memory", _mib(found.memory_bytes)),
+        ("p50 line", f"{ms(found.intercept_s)} + {ms(found.slope_s)} x batch, error {found.fit_error:.0%}"),
+    ]
+    show(table(("fact", "value"), facts, title=variant))
+    rows = [(m.batch, ms(m.p50_s), ms(m.p99_s), f"{m.batch / m.p50_s:,.0f}") for m in found.latency]
+    return show(table(("batch>", "p50>", "p99>", "inputs/s>"), rows))
+
+
+def _read(home: Path, question: Callable[[Pool], Awaitable[T]]) -> T:
+    async def ask() -> T:
+        async with open_pool(find_database(home), max_size=2) as pool:
+            return await question(pool)
+
+    return asyncio.run(ask())
+
+
+async def _variants_with_profiles(pool: Pool, task: str | None) -> tuple[list[Variant], dict[str, Profile]]:
+    profiles = await list_profiles(pool, task=task)
+    return await list_variants(pool, task=task), {p.variant: p for p in profiles}
+
+
+def _variant_row(variant: Variant, measured: Profile | None) -> tuple[object, ...]:
+    head = (variant.name, variant.task, variant.state)
+    if measured is None:
+        return (*head, "-", "-", "-", "-", "-", variant.reason)
+    first, last = measured.latency[0], measured.latency[-1]
+    price = SLOT_PRICE_PER_HOUR[variant.hardware] * measured.threads
+    return (
+        *head,
+        f"{measured.accuracy:.2%}",
+        ms(first.p50_s),
+        f"{ms(last.p50_s)} (b{last.batch})",
+        f"{cost_per_1000(first.p50_s / first.batch, price):.2g}",
+        _mib(measured.memory_bytes),
+        variant.reason,
+    )
+
+
+def _signature(tensors: tuple[TensorSpec, ...]) -> str:
+    return ", ".join(f"{t.name} {t.datatype}[{','.join(map(str, t.shape))}]".replace("-1", "?") for t in tensors)
+
+
+def _mib(count: int) -> str:
+    return f"{count / 2**20:.1f} MiB"

@@ -1,0 +1,33 @@
+"""The `infaas` command: one file of this folder a group of commands, all wired here."""
+
+import typer
+
+from infaas.cli import database, dead_letters, demo, lag, listing, query, register, system
+from infaas.cli.output import Commands
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+    help="Inference without choosing models: name a task and what you need of the answer.",
+)
+for command in (system.up, system.down, system.status, demo.demo):
+    app.command(rich_help_panel="The system")(command)
+for command in (query.query, query.explain):
+    app.command(rich_help_panel="Queries")(command)
+app.command(rich_help_panel="Models")(register.register)
+for command in (listing.tasks, listing.models, listing.variants, listing.profile):
+    app.command(rich_help_panel="Models")(command)
+app.command(rich_help_panel="Operation")(lag.lag)
+app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel="Operation")
+app.add_typer(database.app, name="db", rich_help_panel="Operation")
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

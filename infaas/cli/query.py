@@ -1,0 +1,186 @@
+"""`infaas query` and `infaas explain`: ask a task from the shell, and see why the answer came from where it came."""
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import numpy as np
+import typer
+from rich.table import Table
+
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database, find_gateway, find_kafka
+from infaas.cli.output import show, show_json, table
+from infaas.client import Answer, Asking, InfaasClient
+from schemas.errors import OperatorError, UnknownTask
+from schemas.needs import Mode
+from schemas.oip import decode_request
+from schemas.records import TensorSpec
+from schemas.tensors import Array
+from store.pool import open_pool
+from store.registry import get_task
+from zoo.samples import TASKS as ZOO_TASKS
+from zoo.samples import labelled
+
+_SHOWN: Final = 8
+_NUMPY: Final = {"FP16": "f2", "FP32": "f4", "FP64": "f8", "BOOL": "?"}
+
+
+class Via(StrEnum):
+    """Which way a query goes in."""
+
+    HTTP = "http"
+    KAFKA = "kafka"
+
+
+TaskName = Annotated[str, typer.Argument(help="A task; over HTTP also an architecture or a variant.")]
+InputsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--inputs",
+        help="An .npz with an array per input, or an Open Inference Protocol request in JSON; - reads JSON from stdin. "
+        "Without it, an example: a held-out input of the zoo, or zeros.",
+    ),
+]
+LatencyMs = Annotated[float | None, typer.Option(min=0, help="Time from send to result.")]
+MinAccuracy = Annotated[float | None, typer.Option(min=0, max=1)]
+MaxCost = Annotated[float | None, typer.Option(min=0, help="USD per 1000 such queries.")]
+Target = Annotated[str | None, typer.Option(help="An architecture or a variant instead of any.")]
+AllowLate = Annotated[bool, typer.Option("--allow-late", help="Rather late than refused.")]
+
+
+def query(
+    task: TaskName,
+    inputs: InputsFile = None,
+    latency_ms: LatencyMs = None,
+    min_accuracy: MinAccuracy = None,
+    max_cost: MaxCost = None,
+    target: Target = None,
+    mode: Annotated[Mode, typer.Option()] = Mode.ONLINE,
+    allow_late: AllowLate = False,
+    via: Annotated[Via, typer.Option()] = Via.HTTP,
+    home: Home = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """Ask a task once and show the answer. Exit code 2 if it was refused, with the reason."""
+    asking = _asking(latency_ms, min_accuracy, max_cost, target)
+    asking |= Asking(mode=mode, allow_late=allow_late)
+    answer = asyncio.run(_ask(home, task, inputs, asking, via))
+    if as_json:
+        return show_json(_as_json(answer))
+    show(_facts(answer))
+    rows = [(name, f"{a.dtype}{list(a.shape)}", _preview(a)) for name, a in answer.outputs.items()]
+    return show(table(("output", "type", "values"), rows))
+
+
+def explain(
+    task: Annotated[str, typer.Argument(help="A task.")],
+    inputs: InputsFile = None,
+    latency_ms: LatencyMs = None,
+    min_accuracy: MinAccuracy = None,
+    max_cost: MaxCost = None,
+    target: Target = None,
+    allow_late: AllowLate = False,
+    home: Home = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """Ask a task once and show every variant that was considered, what was predicted of it, and why it lost."""
+    asking = _asking(latency_ms, min_accuracy, max_cost, target)
+    asking |= Asking(explain=True, allow_late=allow_late)
+    answer = asyncio.run(_ask(home, task, inputs, asking, Via.KAFKA))
+    if as_json:
+        return show_json(answer.explanation)
+    show(_facts(answer))
+    return show(_considered(answer.explanation))
+
+
+def _asking(latency_ms: float | None, min_accuracy: float | None, max_cost: float | None, target: str | None) -> Asking:
+    asking = Asking()
+    if latency_ms is not None:
+        asking["latency_ms"] = latency_ms
+    if min_accuracy is not None:
+        asking["min_accuracy"] = min_accuracy
+    if max_cost is not None:
+        asking["max_cost"] = max_cost
+    if target is not None:
+        asking["target"] = target
+    return asking
+
+
+async def _ask(home: Path, task: str, file: Path | None, asking: Asking, via: Via) -> Answer:
+    arrays = _read_inputs(file) if file else await _example(home, task)
+    client = InfaasClient(gateway=find_gateway(home)) if via is Via.HTTP else InfaasClient(kafka=find_kafka(home))
+    async with client:
+        return await client.infer(task, arrays, **asking)
+
+
+def _read_inputs(file: Path) -> Mapping[str, Array]:
+    try:
+        if file.suffix == ".npz":
+            with np.load(file, allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive.files}
+        body = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    except (OSError, ValueError) as error:
+        raise OperatorError(f"cannot read inputs from {file}: {error}") from error
+    return decode_request(body, None).inputs
+
+
+async def _example(home: Path, task: str) -> Mapping[str, Array]:
+    if task in ZOO_TASKS:
+        inputs, _ = labelled(task)
+        return {name: values[:1] for name, values in inputs.items()}
+    async with open_pool(find_database(home), max_size=1) as pool:
+        known = await get_task(pool, task)
+    if known is None:
+        raise UnknownTask(f"no task {task!r} is registered; `infaas tasks` lists them. For a model, give --inputs")
+    return {spec.name: _zeros(spec) for spec in known.inputs}
+
+
+def _zeros(spec: TensorSpec) -> Array:
+    shape = [1 if size < 0 else size for size in spec.shape]
+    if spec.datatype == "BYTES":
+        return np.full(shape, b"", dtype=object)
+    return np.zeros(shape, dtype=_NUMPY.get(spec.datatype) or spec.datatype.lower())
+
+
+def _as_json(answer: Answer) -> dict[str, Any]:
+    outputs = {name: values.tolist() for name, values in answer.outputs.items()}
+    return {name: getattr(answer, name) for name in answer.__struct_fields__} | {"outputs": outputs}
+
+
+def _facts(answer: Answer) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    accuracy = "-" if answer.accuracy is None else f"{answer.accuracy:.2%}"
+    cost = "-" if answer.cost is None else f"{answer.cost:.3g} USD per 1000"
+    times = (
+        f"{answer.total_ms:.1f} ms (predicted {answer.predicted_ms:.1f}; "
+        f"queued {answer.queue_ms:.1f}, computed {answer.compute_ms:.2f})"
+    )
+    facts = {"variant": answer.variant, "worker": answer.worker, "accuracy": accuracy, "cost": cost, "took": times}
+    for name, value in facts.items():
+        grid.add_row(f"[bold]{name}[/]", value)
+    return grid
+
+
+def _considered(explanation: Any) -> Table:
+    rows = [
+        (
+            row["variant"],
+            row.get("worker", "-"),
+            f"{row['accuracy']:.2%}",
+            f"{row['cost']:.3g}",
+            f"{row['predicted_ms']:.1f}" if "predicted_ms" in row else "-",
+            row["verdict"],
+        )
+        for row in explanation["considered"]
+    ]
+    columns = ("variant", "worker", "accuracy>", "USD/1000>", "predicted ms>", "verdict")
+    return table(columns, rows, title=explanation["reason"])
+
+
+def _preview(values: Array) -> str:
+    flat = values.reshape(-1)
+    shown = ", ".join(f"{v:.4g}" if isinstance(v, np.floating) else str(v) for v in flat[:_SHOWN])
+    return shown + (", ..." if flat.size > _SHOWN else "")

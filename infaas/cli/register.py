@@ -1,0 +1,128 @@
+"""`infaas register`: from a model file, or the zoo, to variants that can be chosen, with a progress bar."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from broker.settings import KafkaSettings
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database, find_kafka
+from infaas.cli.output import err, show, show_json, table
+from registry.artifacts import ArtifactStore
+from registry.register import register as register_model
+from registry.registration import Registration
+from schemas.errors import OperatorError
+from schemas.records import Variant, VariantState
+from store.pool import open_pool
+from zoo.register import register_zoo
+
+_ARTIFACTS_ENV: Final = "INFAAS_ARTIFACTS"
+
+
+class Bar:
+    """A progress bar as the registry's sink of progress; a context manager."""
+
+    def __init__(self) -> None:
+        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+        self._progress = Progress(*columns, console=err)
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> "Bar":
+        self._progress.start()
+        self._task = self._progress.add_task("starting", total=None)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def step(self, done: int, total: int, text: str) -> None:
+        """`done` of `total` steps are finished."""
+        if self._task is not None:
+            self._progress.update(self._task, completed=done, total=total, description=text)
+
+
+def register(
+    what: Annotated[
+        list[str] | None, typer.Argument(metavar="FILE", help="An .onnx or .pt2 file; with --zoo, tasks of the zoo.")
+    ] = None,
+    architecture: Annotated[str | None, typer.Option("--name", help="Of the model; default: the file's name.")] = None,
+    task: Annotated[str | None, typer.Option(help="Created with the model's signature on first use.")] = None,
+    validation: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help=".npz: an array per input, and `label`.")
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help=".npz: an array per input.")
+    ] = None,
+    accuracy: Annotated[float | None, typer.Option(min=0, max=1, help="Declared, where no --validation is.")] = None,
+    output: Annotated[
+        str | None, typer.Option(help="The output with the classes' scores, if there are several.")
+    ] = None,
+    max_batch: Annotated[int, typer.Option(min=1)] = 16,
+    partitions: Annotated[int, typer.Option(min=1, help="The most replicas of one variant.")] = 4,
+    threads: Annotated[int, typer.Option(min=1, help="Threads a batch computes with.")] = 1,
+    variant: Annotated[list[str] | None, typer.Option(help="e.g. onnx-int8dyn; repeatable. Default: all.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Measure what is registered once more.")] = False,
+    zoo: Annotated[
+        bool, typer.Option("--zoo", help="Register the models shipped with INFaaS, of the tasks named or of all.")
+    ] = False,
+    home: Home = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """Register a model: check it, generate variants, verify and profile each. Runs again where it was cut off."""
+    kafka, postgres = find_kafka(home), find_database(home)
+    named, home = tuple(what or ()), home.absolute()
+    if zoo:
+        made = asyncio.run(register_with_progress(kafka, postgres, home, named, threads=threads))
+    else:
+        if len(named) != 1 or task is None:
+            raise OperatorError("say which model FILE for which --task, or --zoo")
+        file = Path(named[0])
+        request = Registration(
+            architecture=architecture or file.stem.lower().replace("_", "-"),
+            task=task,
+            file=file,
+            validation=validation,
+            calibration=calibration,
+            accuracy=accuracy,
+            output=output,
+            max_batch=max_batch,
+            partitions=partitions,
+            threads=threads,
+            variants=tuple(variant or ()),
+            again=again,
+        )
+        made = asyncio.run(_register(request, kafka, postgres, home))
+    _show_made(made, as_json=as_json)
+
+
+async def register_with_progress(
+    kafka: KafkaSettings, postgres: str, home: Path, tasks: tuple[str, ...] = (), *, threads: int = 1
+) -> list[Variant]:
+    """Register the zoo's models of `tasks`, of all if none is named, behind a progress bar."""
+    async with open_pool(postgres) as pool:
+        with Bar() as bar:
+            return await register_zoo(pool, kafka, _artifacts(home), bar, home / "cache", tasks=tasks, threads=threads)
+
+
+async def _register(request: Registration, kafka: KafkaSettings, postgres: str, home: Path) -> list[Variant]:
+    async with open_pool(postgres) as pool:
+        with Bar() as bar:
+            return await register_model(request, pool, kafka, _artifacts(home), bar)
+
+
+def _artifacts(home: Path) -> ArtifactStore:
+    return ArtifactStore(Path(os.environ.get(_ARTIFACTS_ENV) or home / "artifacts"))
+
+
+def _show_made(variants: list[Variant], *, as_json: bool) -> None:
+    if as_json:
+        show_json(variants)
+        return
+    ready = sum(v.state is VariantState.READY for v in variants)
+    refused = [(v.name, v.reason) for v in variants if v.state is VariantState.REFUSED]
+    err.print(f"{ready} variant(s) ready; `infaas variants` shows what was measured")
+    if refused:
+        show(table(("refused", "reason"), refused))

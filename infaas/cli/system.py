@@ -1,0 +1,180 @@
+"""`infaas up`, `down` and `status`: the life of a whole system on this machine."""
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import aiohttp
+import msgspec
+import psutil
+import typer
+from rich.panel import Panel
+from rich.table import Table
+
+from broker.settings import ENV as KAFKA_ENV
+from infaas.child import answers
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, running_state
+from infaas.cli.output import err, show, show_json, table
+from infaas.cli.register import register_with_progress
+from infaas.options import POSTGRES_ENV, KafkaKind, UpOptions
+from infaas.state import SystemState, read_state
+from infaas.up import running_system
+from schemas import topics
+from schemas.errors import OperatorError
+
+_DOWN_S: Final = 90.0
+_WAIT_S: Final = 120.0
+_CHECK_EVERY_S: Final = 0.1
+_PROBE_S: Final = 2.0
+
+
+def up(
+    home: Home = DEFAULT_HOME,
+    kafka: Annotated[
+        KafkaKind | None,
+        typer.Option(help=f"Which Kafka; default `external` where {KAFKA_ENV} is set, else `embedded`."),
+    ] = None,
+    gateway_host: Annotated[str, typer.Option(envvar="INFAAS_GATEWAY_HOST")] = "127.0.0.1",
+    gateway_port: Annotated[int, typer.Option(envvar="INFAAS_GATEWAY_PORT", help="0: any free one.")] = 8080,
+    kafka_port: Annotated[int, typer.Option(envvar="INFAAS_KAFKA_PORT", help="0: any free one.")] = 9092,
+    postgres_port: Annotated[int, typer.Option(envvar="INFAAS_POSTGRES_PORT", help="0: any free one.")] = 0,
+    metrics_port: Annotated[
+        int, typer.Option(envvar="INFAAS_METRICS_PORT", help="Of the first service, the others follow; 0: any.")
+    ] = 0,
+    selectors: Annotated[int, typer.Option(min=1, help="Selector processes.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="CPU worker processes.")] = 1,
+    cores_per_worker: Annotated[int, typer.Option(min=0, help="0 shares this machine's cores.")] = 0,
+    register_zoo: Annotated[bool, typer.Option("--register-zoo", help="Register the demo's models first.")] = False,
+) -> None:
+    """Start everything on this machine and stay until Ctrl-C, SIGTERM or `infaas down`."""
+    options = UpOptions(
+        home=home.absolute(),
+        kafka=kafka or (KafkaKind.EXTERNAL if os.environ.get(KAFKA_ENV) else KafkaKind.EMBEDDED),
+        postgres=os.environ.get(POSTGRES_ENV),
+        gateway_host=gateway_host,
+        gateway_port=gateway_port,
+        kafka_port=kafka_port,
+        postgres_port=postgres_port,
+        metrics_port=metrics_port,
+        selectors=selectors,
+        workers=workers,
+        cores_per_worker=cores_per_worker,
+    )
+    asyncio.run(_serve(options, register_zoo=register_zoo))
+
+
+def down(home: Home = DEFAULT_HOME) -> None:
+    """Stop the system that runs in the home, and wait until it has stopped."""
+    state = running_state(home)
+    supervisor = psutil.Process(state.pid)
+    supervisor.terminate()
+    try:
+        supervisor.wait(_DOWN_S)
+    except psutil.TimeoutExpired:
+        raise OperatorError(f"process {state.pid} has not stopped within {_DOWN_S:g} s; see its output") from None
+    err.print("stopped")
+
+
+def status(
+    home: Home = DEFAULT_HOME,
+    as_json: Json = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until everything is ready, at most two minutes.")] = False,
+) -> None:
+    """Say what runs, where, and whether it is ready; exit code 1 if nothing runs or something is not ready."""
+    if wait:
+        _wait_until_ready(home)
+    state = running_state(home)
+    ready = asyncio.run(_probe(state))
+    if as_json:
+        show_json(_as_json(state, ready))
+    else:
+        show(_services_table(state, ready))
+        show(_places(state))
+    if not all(ready.values()):
+        raise typer.Exit(1)
+
+
+async def _serve(options: UpOptions, *, register_zoo: bool) -> None:
+    stop = _stop_on_signal()
+    async with running_system(options, tell) as system:
+        if register_zoo:
+            await register_with_progress(system.kafka, system.postgres, options.home)
+        show(Panel(_places(system.state), title="INFaaS is ready", border_style="green", expand=False))
+        tell("Ctrl-C or `infaas down` stops it")
+        await stop.wait()
+
+
+def _stop_on_signal() -> asyncio.Event:
+    """An event that the first signal sets; the second ends us at once, and the kernel ends our children."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: int) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal, number)
+    return stop
+
+
+def tell(line: str) -> None:
+    """Print what the system does, with the time, on stderr."""
+    err.print(f"[dim]{time.strftime('%H:%M:%S')}[/] {line}", highlight=False)
+
+
+def _wait_until_ready(home: Path) -> None:
+    """Wait until the supervisor has written that all is ready; no event tells another process so."""
+    end = time.monotonic() + _WAIT_S
+    while time.monotonic() < end:
+        state = read_state(home)
+        if state is not None and state.ready:
+            return
+        time.sleep(_CHECK_EVERY_S)
+
+
+async def _probe(state: SystemState) -> dict[str, bool]:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_PROBE_S)) as http:
+        async with asyncio.TaskGroup() as tasks:
+            probes = {name: tasks.create_task(answers(http, s.health)) for name, s in state.services.items()}
+        return {name: probe.result() for name, probe in probes.items()}
+
+
+def _as_json(state: SystemState, ready: dict[str, bool]) -> dict[str, Any]:
+    services = {
+        name: {**msgspec.structs.asdict(service), "ready": ready[name]} for name, service in state.services.items()
+    }
+    return {**msgspec.structs.asdict(state), "services": services}
+
+
+def _services_table(state: SystemState, ready: dict[str, bool]) -> Table:
+    rows = [
+        (name, "ready" if ready[name] else "not ready", service.pid, service.restarts, service.metrics, service.log)
+        for name, service in state.services.items()
+    ]
+    return table(("service", "state", "pid>", "restarts>", "metrics", "log"), rows)
+
+
+def _places(state: SystemState) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    for what, where in (
+        ("gateway", f"{state.gateway}/v2"),
+        ("Kafka", f"{state.kafka} ({state.kafka_kind})"),
+        ("Postgres", _masked(state.postgres)),
+        ("metrics", "  ".join(service.metrics for service in state.services.values())),
+        ("topics", f"{topics.TASKS}<task> in, {topics.RESULTS}<task> or the topic you name out"),
+    ):
+        grid.add_row(f"[bold]{what}[/]", where)
+    return grid
+
+
+def _masked(dsn: str) -> str:
+    """The DSN without its password."""
+    scheme, separator, rest = dsn.partition("://")
+    account, at, place = rest.rpartition("@")
+    user = account.partition(":")[0]
+    return f"{scheme}{separator}{user}{at}{place}"

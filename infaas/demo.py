@@ -1,0 +1,218 @@
+"""What `infaas demo` shows: real labelled inputs, asked with different needs, and whether the promises were kept.
+
+The needs are derived from what was measured on this machine, so that they can be met on any. Every row asks for the
+held-out inputs of a task one by one, a few at a time. Its accuracy is compared with the accuracy promised in each
+answer by an exact binomial test: what the demo calls broken would happen by chance once in ten thousand times.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from math import comb
+from statistics import median
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from infaas.client import Answer, Asking, InfaasClient
+from infaas.up import System
+from schemas.errors import OperatorError, QueryError
+from schemas.needs import Mode
+from schemas.records import Profile, VariantState
+from schemas.status import SERVING
+from schemas.tensors import Array
+from store.placement import list_instances
+from store.pool import Pool, open_pool
+from store.registry import list_profiles, list_variants
+from zoo.samples import TASKS, labelled
+
+IN_FLIGHT: Final = 4
+TRIES: Final = 5
+CHANCE: Final = 1e-4
+PLACED_S: Final = 60.0
+_SEED: Final = 7
+_PAUSE_S: Final = 0.2
+_PLACED_EVERY_S: Final = 0.1
+
+
+class Case(msgspec.Struct, frozen=True):
+    """One row of the table: a task asked with these needs."""
+
+    task: str
+    needs: str
+    asking: Asking
+    via: str
+    """`http` or `kafka`."""
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How a case went."""
+
+    case: Case
+    asked: int
+    answered: int
+    right: int
+    variants: dict[str, int]
+    """Answers by variant, the most frequent first."""
+    promised: float
+    """Mean accuracy promised with the answers, 0..1."""
+    predicted_ms: float
+    measured_ms: float
+    """Medians; measured is from the client's call to its answer."""
+    cost: float
+    """Mean USD per 1000 queries."""
+    failures: dict[str, int]
+    """Queries without an answer, by error."""
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the answers that are right."""
+        return self.right / max(self.answered, 1)
+
+    @property
+    def kept(self) -> bool:
+        """Whether every query was answered and the accuracy is compatible with what was promised."""
+        return (
+            self.answered == self.asked and chance_of(self.answered - self.right, self.answered, self.promised) > CHANCE
+        )
+
+
+def chance_of(errors: int, count: int, accuracy: float) -> float:
+    """Probability of at least so many errors in `count` answers of that accuracy."""
+    wrong = 1.0 - accuracy
+    if wrong <= 0.0:
+        return 0.0 if errors else 1.0
+    return 1.0 - sum(comb(count, k) * wrong**k * accuracy ** (count - k) for k in range(errors))
+
+
+async def wait_until_placed(pool: Pool, tasks: Sequence[str] = TASKS) -> None:
+    """Wait until the autoscaler has placed variants of every task and the workers serve them.
+
+    Raises:
+        OperatorError: that took more than a minute.
+    """
+    task_of = {variant.name: variant.task for variant in await list_variants(pool, state=VariantState.READY)}
+    try:
+        async with asyncio.timeout(PLACED_S):
+            while True:
+                instances = await list_instances(pool)
+                placed = {task_of.get(instance.variant) for instance in instances}
+                if placed >= set(tasks) and all(instance.state in SERVING for instance in instances):
+                    return
+                await asyncio.sleep(_PLACED_EVERY_S)  # reported states are not notified, being frequent
+    except TimeoutError:
+        raise OperatorError(f"not all variants were serving within {PLACED_S:g} s; see the workers' logs") from None
+
+
+async def plan_cases(pool: Pool, tasks: Sequence[str] = TASKS) -> list[Case]:
+    """What to ask, from what was measured here."""
+    return [
+        case for task in tasks for case in _cases(task, await list_profiles(pool, task=task, state=VariantState.READY))
+    ]
+
+
+def _cases(task: str, profiles: Sequence[Profile]) -> list[Case]:
+    ranked = sorted(profile.accuracy for profile in profiles)
+    good, best = ranked[len(ranked) // 2], ranked[-1]
+    slowest_ms = 1000 * max(profile.latency[0].p50_s for profile in profiles)
+    easy_ms = round(max(1000.0, 20 * slowest_ms), -2)
+    soon = f"within {easy_ms:g} ms"
+    least = min(profiles, key=lambda profile: profile.latency[0].p50_s)
+    return [
+        Case(task, "none", Asking(), "http"),
+        Case(task, soon, Asking(latency_ms=easy_ms), "kafka"),
+        Case(task, f"accuracy {good:.3f}, {soon}", Asking(min_accuracy=good, latency_ms=easy_ms), "http"),
+        Case(task, f"accuracy {best:.3f}", Asking(min_accuracy=best), "kafka"),
+        Case(task, f"variant {least.variant}", Asking(target=least.variant), "http"),
+        Case(task, f"offline, accuracy {good:.3f}", Asking(mode=Mode.OFFLINE, min_accuracy=good), "kafka"),
+    ]
+
+
+class Demo:
+    """Asks the cases of a running system; an async context manager."""
+
+    def __init__(self, system: System, count: int) -> None:
+        self._clients = {
+            "http": InfaasClient(gateway=system.gateway),
+            "kafka": InfaasClient(kafka=system.kafka),
+        }
+        self._count = count
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> "Demo":
+        for client in self._clients.values():
+            await self._stack.enter_async_context(client)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._stack.aclose()
+
+    async def run(self, case: Case) -> Outcome:
+        """Ask a case's inputs, a few at a time."""
+        inputs, labels = _sample(case.task, self._count)
+        slots = asyncio.Semaphore(IN_FLIGHT)
+        client = self._clients[case.via]
+
+        async def ask(index: int) -> Answer | QueryError:
+            async with slots:
+                return await _ask(client, case, {name: values[index : index + 1] for name, values in inputs.items()})
+
+        async with asyncio.TaskGroup() as tasks:
+            asked = [tasks.create_task(ask(index)) for index in range(len(labels))]
+        return _judge(case, [task.result() for task in asked], labels)
+
+
+async def _ask(client: InfaasClient, case: Case, inputs: Mapping[str, Array]) -> Answer | QueryError:
+    """Ask as a client should: again, a little later, where the error says that this may help."""
+    for attempt in range(1, TRIES + 1):
+        try:
+            return await client.infer(case.task, inputs, **case.asking)
+        except QueryError as error:
+            if not error.retryable or attempt == TRIES:
+                return error
+            await asyncio.sleep(_PAUSE_S * attempt)
+    raise AssertionError("unreachable")
+
+
+def _sample(task: str, count: int) -> tuple[dict[str, Array], NDArray[np.int64]]:
+    inputs, labels = labelled(task)
+    chosen = np.random.default_rng(_SEED).permutation(len(labels))[:count]
+    return {name: values[chosen] for name, values in inputs.items()}, labels[chosen]
+
+
+def _judge(case: Case, results: Sequence[Answer | QueryError], labels: NDArray[np.int64]) -> Outcome:
+    answered = [(r, int(label)) for r, label in zip(results, labels, strict=True) if isinstance(r, Answer)]
+    answers = [answer for answer, _ in answered]
+    return Outcome(
+        case=case,
+        asked=len(results),
+        answered=len(answers),
+        right=sum(_class_of(answer) == label for answer, label in answered),
+        variants=dict(Counter(answer.variant for answer in answers).most_common()),
+        promised=_mean([answer.accuracy or 0.0 for answer in answers]),
+        predicted_ms=median([answer.predicted_ms for answer in answers] or [0.0]),
+        measured_ms=median([answer.total_ms for answer in answers] or [0.0]),
+        cost=_mean([answer.cost or 0.0 for answer in answers]),
+        failures=dict(Counter(str(r) for r in results if isinstance(r, QueryError))),
+    )
+
+
+def _class_of(answer: Answer) -> int:
+    scores = next(iter(answer.outputs.values()))
+    return int(np.argmax(scores[0]))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+async def run_demo(system: System, count: int) -> list[Outcome]:
+    """Ask every case with `count` inputs each; the zoo must be registered."""
+    async with open_pool(system.postgres, max_size=2) as pool:
+        await wait_until_placed(pool)
+        cases = await plan_cases(pool)
+    async with Demo(system, count) as demo:
+        return [await demo.run(case) for case in cases]
