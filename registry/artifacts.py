@@ -9,6 +9,7 @@ Rules:
 import hashlib
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -48,7 +49,8 @@ class ArtifactStore:
             os.replace(partial, self.path(sha256))
             _sync_directory(self._directory)
         except OSError as error:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
             raise OperatorError(f"cannot store {file.name} in {self._directory}: {error.strerror or error}") from error
         return sha256
 

@@ -23,9 +23,10 @@ from registry.artifacts import ArtifactStore, sha256_of
 from registry.child import run_step
 from registry.exported import make_safe
 from registry.generators.errors import NothingToDo
-from registry.measure import Measured, fit_line
+from registry.measure import Measured
 from registry.plan import Generator, Recipe, plan
 from registry.registration import ProgressSink, Registration
+from registry.rows import profile_row, variant_row
 from registry.samples import Arrays, Samples, read_samples
 from registry.signature import Signature, check_task
 from registry.source import SourceFormat, source_format
@@ -34,9 +35,7 @@ from registry.topics import task_specs, variant_spec
 from registry.verify import Verdict, judge_reference, judge_variant
 from runtimes.protocol import LoadOptions
 from schemas.errors import InvalidRequest, ModelFailed, OperatorError
-from schemas.hardware import Hardware
-from schemas.names import check_name
-from schemas.records import AccuracySource, Architecture, Profile, Task, TensorSpec, Variant, VariantState
+from schemas.records import Architecture, Profile, Task, Variant, VariantState
 from store.pool import Pool
 from store.registry import (
     get_architecture,
@@ -48,7 +47,6 @@ from store.registry import (
 )
 
 _SETTLED = (VariantState.READY, VariantState.REFUSED)
-_MAX_BATCH = 1024
 
 
 async def register(
@@ -62,7 +60,7 @@ async def register(
         InvalidRequest: the model, its samples or the request are wrong; nothing was registered.
         OperatorError: a file, a service, the disk or an earlier registration stands in the way.
     """
-    _check_request(request)
+    request.check()
     form = await asyncio.to_thread(source_format, request.file)
     sha256 = await asyncio.to_thread(sha256_of, request.file)
     recipes = plan(request, form)
@@ -152,7 +150,7 @@ class _Registrar:
         signature = await self._inspect(source, form)
         task = await get_task(self._pool, request.task)
         if exported:
-            signature = _with_names(signature, task)
+            signature = signature.named_after(task)
             names = [output.name for output in signature.outputs]
             await asyncio.to_thread(make_safe, request.file, source, names)
         if task is not None:
@@ -192,8 +190,10 @@ class _Registrar:
             measured, outputs = await self._measure(recipe, artifact, single=True)
             single = await asyncio.to_thread(load_arrays, self._folder / "single.npz")
             declared = self._request.accuracy
-            verdict = judge_reference(samples, outputs, single, _promised(signature, task), scores, declared)
-            await self._write_reference(architecture, task, self._variant(recipe, artifact), measured, verdict, samples)
+            verdict = judge_reference(samples, outputs, single, signature.narrowed_to(task), scores, declared)
+            await self._write_reference(
+                architecture, task, variant_row(self._request, recipe, artifact), measured, verdict, samples
+            )
         except (ModelFailed, InvalidRequest, OperatorError) as error:
             if name not in self._variants:
                 self._artifacts.discard(artifact)
@@ -225,7 +225,7 @@ class _Registrar:
         async with self._pool.transaction() as session:
             await put_task(session, task)
             await put_architecture(session, architecture)
-            await put_variant(session, variant, self._profile(variant, measured, verdict, samples))
+            await put_variant(session, variant, profile_row(self._request, variant.name, measured, verdict, samples))
         self._variants[variant.name] = variant
 
     # -- the variants made from it -------------------------------------------------------------------------------------
@@ -233,7 +233,7 @@ class _Registrar:
         """Generate, measure and judge one variant; whatever the model makes fail is a refusal, with the reason."""
         name = recipe.variant_name(self._request)
         origin = self._variants[_sibling(name, recipe.source)]
-        variant = self._variant(recipe, origin.artifact)
+        variant = variant_row(self._request, recipe, origin.artifact)
         try:
             if origin.state is VariantState.REFUSED:
                 raise NothingToDo(f"it is made from {origin.name}, which was refused")
@@ -248,7 +248,7 @@ class _Registrar:
         )
         if verdict.refused:
             return await self._refuse(variant, verdict.refused)
-        return await self._finish(variant, self._profile(variant, measured, verdict, reference.samples))
+        return await self._finish(variant, profile_row(self._request, name, measured, verdict, reference.samples))
 
     async def _generated(self, recipe: Recipe, variant: Variant) -> Variant:
         """The variant with its file: the one an earlier run left, or a new one."""
@@ -304,39 +304,6 @@ class _Registrar:
         measured = await run_step(step, Measured)
         return measured, await asyncio.to_thread(load_arrays, outputs)
 
-    def _variant(self, recipe: Recipe, artifact: str) -> Variant:
-        request = self._request
-        return Variant(
-            name=recipe.variant_name(request),
-            architecture=request.architecture,
-            task=request.task,
-            runtime=recipe.runtime,
-            precision=recipe.precision,
-            hardware=request.hardware,
-            max_batch=request.max_batch,
-            artifact=artifact,
-            state=VariantState.GENERATED,
-            partitions=request.partitions,
-        )
-
-    def _profile(self, variant: Variant, measured: Measured, verdict: Verdict, samples: Samples) -> Profile:
-        line = fit_line(measured.latency)
-        labelled = samples.labels is not None
-        return Profile(
-            variant=variant.name,
-            device=measured.device,
-            threads=self._request.threads,
-            load_s=measured.load_s,
-            memory_bytes=measured.memory_bytes,
-            accuracy=verdict.accuracy,
-            accuracy_source=AccuracySource.MEASURED if labelled else AccuracySource.DECLARED,
-            samples=samples.count if labelled else 0,
-            latency=measured.latency,
-            intercept_s=line.intercept_s,
-            slope_s=line.slope_s,
-            fit_error=line.error,
-        )
-
     async def _task(self) -> Task:
         task = await get_task(self._pool, self._request.task)
         if task is None:
@@ -349,21 +316,6 @@ class _Registrar:
 
     def _show(self, text: str) -> None:
         self._progress.step(self._done, len(self._recipes) + 1, text)
-
-
-def _check_request(request: Registration) -> None:
-    check_name("architecture", request.architecture)
-    check_name("task", request.task)
-    if request.validation is None and request.accuracy is None:
-        raise InvalidRequest("give a labelled validation file, or declare the accuracy")
-    if request.accuracy is not None and (request.validation is not None or not 0 <= request.accuracy <= 1):
-        raise InvalidRequest("a declared accuracy is between 0 and 1, and is given only without a validation file")
-    if request.hardware not in Hardware.__members__.values():
-        raise InvalidRequest(f"unknown hardware {request.hardware!r}; known are {', '.join(Hardware)}")
-    if not 1 <= request.max_batch <= _MAX_BATCH:
-        raise InvalidRequest(f"the largest batch must be 1 to {_MAX_BATCH}, not {request.max_batch}")
-    if min(request.partitions, request.threads, request.accuracy_samples) < 1:
-        raise InvalidRequest("partitions, threads and accuracy samples must each be at least 1")
 
 
 async def _known_variants(request: Registration, sha256: str, pool: Pool) -> dict[str, Variant]:
@@ -389,28 +341,6 @@ async def _known_variants(request: Registration, sha256: str, pool: Pool) -> dic
 
 def _link(file: Path, link: Path) -> None:
     link.symlink_to(file.absolute())
-
-
-def _with_names(signature: Signature, task: Task | None) -> Signature:
-    """An exported program's outputs under the names that the task promises, in order, where it has none of its own."""
-    if signature.named or task is None or len(task.outputs) != len(signature.outputs):
-        return signature
-    outputs = tuple(
-        TensorSpec(name=promised.name, datatype=ours.datatype, shape=ours.shape)
-        for promised, ours in zip(task.outputs, signature.outputs, strict=True)
-    )
-    return msgspec.structs.replace(signature, outputs=outputs)
-
-
-def _promised(signature: Signature, task: Task) -> tuple[TensorSpec, ...]:
-    """The model's outputs, as narrow as the task promises them."""
-    promised = {spec.name: spec for spec in task.outputs}
-    return tuple(
-        msgspec.structs.replace(
-            ours, shape=tuple(max(pair) for pair in zip(ours.shape, promised[ours.name].shape, strict=True))
-        )
-        for ours in signature.outputs
-    )
 
 
 def _sibling(variant: str, label: str | None) -> str:

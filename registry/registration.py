@@ -1,11 +1,15 @@
 """What a person asks for when registering a model, and how they see it happen."""
 
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
+from schemas.errors import InvalidRequest
 from schemas.hardware import Hardware
+from schemas.names import check_name
+
+_MAX_BATCH: Final = 1024
 
 
 class Registration(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +40,21 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     """Most labelled rows that accuracy is measured on."""
     again: bool = False
     """Measure once more what is registered already, for example on a new machine."""
+
+    def check(self) -> None:
+        """Raise `InvalidRequest` that says which field is wrong, without a look at any file."""
+        check_name("architecture", self.architecture)
+        check_name("task", self.task)
+        if self.validation is None and self.accuracy is None:
+            raise InvalidRequest("give a labelled validation file, or declare the accuracy")
+        if self.accuracy is not None and (self.validation is not None or not 0 <= self.accuracy <= 1):
+            raise InvalidRequest("a declared accuracy is between 0 and 1, and is given only without a validation file")
+        if self.hardware not in Hardware.__members__.values():
+            raise InvalidRequest(f"unknown hardware {self.hardware!r}; known are {', '.join(Hardware)}")
+        if not 1 <= self.max_batch <= _MAX_BATCH:
+            raise InvalidRequest(f"the largest batch must be 1 to {_MAX_BATCH}, not {self.max_batch}")
+        if min(self.partitions, self.threads, self.accuracy_samples) < 1:
+            raise InvalidRequest("partitions, threads and accuracy samples must each be at least 1")
 
 
 class ProgressSink(Protocol):

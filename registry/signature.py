@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from registry.source import SourceFormat
 from runtimes.pytorch import import_torch, input_names
@@ -40,6 +41,23 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
             if name in (None, output.name):
                 return output
         raise InvalidRequest(f"the model has no output {name!r}; it has {names}")
+
+    def named_after(self, task: Task | None) -> "Signature":
+        """With the task's output names, in order, where the model itself has none."""
+        if self.named or task is None or len(task.outputs) != len(self.outputs):
+            return self
+        outputs = tuple(
+            replace(ours, name=promised.name) for promised, ours in zip(task.outputs, self.outputs, strict=True)
+        )
+        return replace(self, outputs=outputs)
+
+    def narrowed_to(self, task: Task) -> tuple[TensorSpec, ...]:
+        """The outputs in the shapes that the task promises where the model's own are wider; it must fulfil the task."""
+        promised = {spec.name: spec.shape for spec in task.outputs}
+        return tuple(
+            replace(ours, shape=tuple(max(sizes) for sizes in zip(ours.shape, promised[ours.name], strict=True)))
+            for ours in self.outputs
+        )
 
 
 def read_signature(file: Path, source_format: str) -> Signature:

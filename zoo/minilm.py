@@ -10,6 +10,7 @@ pattern is one that onnxruntime 1.32 fuses into an operator which fails at run t
 """
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,7 +49,8 @@ def build_minilm(depth: int, target: Path) -> None:
         onnx.save(graph.model(f"minilm-l{depth}"), partial)
         os.replace(partial, target)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise OperatorError(f"cannot write {target}: {error.strerror or error}") from error
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,7 @@ def _written(file: Path, inputs: Inputs, labels: NDArray[np.int64] | None = None
             np.savez(content, allow_pickle=False, **inputs, **({} if labels is None else {"label": labels}))
         os.replace(partial, file)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise OperatorError(f"cannot write {file}: {error.strerror or error}") from error
     return file

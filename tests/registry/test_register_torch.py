@@ -1,0 +1,63 @@
+"""Registration of an exported program, where torch is installed."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from broker.settings import KafkaSettings
+from registry.artifacts import ArtifactStore
+from registry.register import register
+from registry.registration import Registration
+from runtimes.pytorch import import_torch
+from schemas.records import Variant, VariantState
+from store.pool import Pool
+from store.registry import get_task, list_profiles
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    """A classifier of three classes as `net.pt2`, and `net.npz` with inputs labelled by it."""
+    torch: Any = import_torch()
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(4, 32), torch.nn.ReLU(), torch.nn.Linear(32, 3)).eval()
+    batch = torch.export.Dim("batch", min=1, max=1024)
+    exported = torch.export.export(net, (torch.randn(2, 4),), dynamic_shapes=({0: batch},))
+    path = tmp_path / "net.pt2"
+    torch.export.save(exported, path)
+    x = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
+    with torch.no_grad():
+        labels = net(torch.from_numpy(x)).argmax(1).numpy()
+    (name,) = exported.graph_signature.user_inputs
+    np.savez(path.with_suffix(".npz"), label=labels, allow_pickle=False, **{name: x})
+    return path
+
+
+@pytest.mark.torch
+@pytest.mark.timeout(300)
+async def test_a_program_becomes_torch_and_onnx_variants(
+    program: Path, store_pool: Pool, embedded_kafka: KafkaSettings, tmp_path: Path, progress: Any
+) -> None:
+    request = Registration(
+        architecture="net",
+        task="kind",
+        file=program,
+        validation=program.with_suffix(".npz"),
+        max_batch=4,
+    )
+    store = ArtifactStore(tmp_path / "artifacts")
+    variants: list[Variant] = await register(request, store_pool, embedded_kafka, store, progress)
+    states = {variant.name: (variant.state, variant.reason) for variant in variants}
+    ready = (VariantState.READY, "")
+    assert states["net.torch-fp32.cpu"] == ready
+    assert states["net.torchcompile-fp32.cpu"] == ready
+    assert states["net.onnx-fp32.cpu"] == ready
+    assert states["net.onnx-int8static.cpu"][0] is VariantState.READY
+    task = await get_task(store_pool, "kind")
+    assert task is not None
+    assert task.outputs[0].shape == (-1, 3)
+    profiles = {profile.variant: profile for profile in await list_profiles(store_pool)}
+    assert profiles["net.torch-fp32.cpu"].accuracy == 1.0
+    assert profiles["net.torchcompile-fp32.cpu"].load_s > profiles["net.torch-fp32.cpu"].load_s
+    assert await register(request, store_pool, embedded_kafka, store, progress) == variants

@@ -1,0 +1,97 @@
+"""Torch's runtimes on real exported programs; only where torch is installed."""
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from registry.exported import make_safe
+from runtimes.catalog import find_runtime
+from runtimes.protocol import LoadOptions
+from runtimes.pytorch import import_torch
+
+FP32 = LoadOptions(precision="fp32")
+
+
+def _sum(y: Any, bias: Any) -> Any:
+    return y + bias
+
+
+def _both(y: Any, bias: Any) -> dict[str, Any]:
+    return {"scores": y, "sum": y + bias}
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Callable[..., Path]:
+    """Exports `forward` as a module of two inputs and makes it safe, with these names for its outputs."""
+
+    def make(forward: Callable[..., Any], outputs: list[str]) -> Path:
+        torch = import_torch()
+        batch = torch.export.Dim("batch", min=1, max=64)
+
+        class Module(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                torch.manual_seed(0)
+                self.linear = torch.nn.Linear(4, 3)
+
+            def forward(self, x: Any, *, bias: Any) -> Any:
+                return forward(self.linear(x), bias)
+
+        exported = torch.export.export(
+            Module().eval(),
+            (torch.randn(2, 4),),
+            {"bias": torch.randn(2, 3)},
+            dynamic_shapes={"x": {0: batch}, "bias": {0: batch}},
+        )
+        torch.export.save(exported, tmp_path / "program.pt2")
+        make_safe(tmp_path / "program.pt2", tmp_path / "safe", outputs)
+        return tmp_path / "safe"
+
+    return make
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("runtime", ["torch-eager", "torch-compile"])
+def test_computes_batches_of_any_size(program: Callable[..., Path], runtime: str) -> None:
+    session = find_runtime(runtime).load(program(_sum, ["scores"]), "cpu", FP32)
+    random = np.random.default_rng(0)
+    x, bias = random.random((7, 4), dtype=np.float32), random.random((7, 3), dtype=np.float32)
+    whole = session.infer({"x": x, "bias": bias, "other": x})["scores"]
+    assert whole.dtype == np.float32
+    for row in range(7):
+        part = session.infer({"x": x[row : row + 1], "bias": bias[row : row + 1]})["scores"]
+        assert np.allclose(part, whole[row : row + 1], atol=1e-6)
+
+
+@pytest.mark.torch
+def test_several_outputs_get_their_names(program: Callable[..., Path]) -> None:
+    safe = program(_both, ["scores", "sum"])
+    session = find_runtime("torch-eager").load(safe, "cpu", FP32)
+    outputs = session.infer({"x": np.zeros((2, 4), np.float32), "bias": np.ones((2, 3), np.float32)})
+    assert np.allclose(outputs["sum"].astype(float) - outputs["scores"].astype(float), 1)
+
+
+@pytest.mark.torch
+def test_inputs_that_must_not_be_written_are_only_read(program: Callable[..., Path]) -> None:
+    session = find_runtime("torch-eager").load(program(_sum, ["scores"]), "cpu", FP32)
+    frozen = np.frombuffer(bytes(32), np.float32).reshape(2, 4)
+    assert session.infer({"x": frozen, "bias": np.zeros((2, 3), np.float32)})["scores"].shape == (2, 3)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="torch is installed")
+def test_without_torch_the_reason_names_the_extra() -> None:
+    for name in ("torch-eager", "torch-compile"):
+        answer = find_runtime(name).availability("cpu")
+        assert not answer.available
+        assert "infaas[torch]" in answer.reason
+
+
+def test_availability_imports_nothing() -> None:
+    before = "torch" in sys.modules
+    find_runtime("torch-eager").availability("cpu")
+    assert ("torch" in sys.modules) == before
