@@ -41,7 +41,7 @@ from selector.world import World
 log = logging.getLogger(__name__)
 
 _PAUSES_S: Final = (0.1, 0.3, 1.0, 3.0)
-_EVENT: Final = "application/cloudevents"
+_EVENT: Final = "cloudevents"
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -103,7 +103,8 @@ class Dispatch:
         headers, value = record.headers, record.value
         try:
             fields = as_text(headers)
-            if SPEC_VERSION in fields or fields.get(h.CONTENT_TYPE, "").lower().startswith(_EVENT):
+            content_type = fields.get(h.CONTENT_TYPE)
+            if SPEC_VERSION in fields or (content_type and _EVENT in content_type.lower()):
                 fields, value, headers = _unwrapped(fields, value)
             query = parse_query(task, fields, record.timestamp)
         except InvalidRequest as error:

@@ -3,7 +3,8 @@
     intake     task topics -> Dispatch, batch by batch
     mend       what was not acknowledged
     listen     the workers' status -> World
-    follow     the catalog -> World; learns new variants' topics, subscribes to new tasks
+    learn      fetches the metadata of topics of variants that begin to serve, before queries need it
+    follow     the catalog -> World; subscribes to new tasks
     look       drops silent workers, publishes metrics
 
 Stopping ends the intake first; the others go on until what was taken is acknowledged.
@@ -30,6 +31,7 @@ from selector.dispatch import Dispatch
 from selector.metrics import Metrics
 from selector.settings import SelectorSettings
 from selector.world import World
+from service.collector import settle_collector
 from service.observe import observed
 from store.catalog import Catalog, CatalogWatcher
 
@@ -69,6 +71,7 @@ class Selector:
             demand_every_s=settings.demand_every_s,
         )
         self._subscribed: set[str] = set()
+        self._news = asyncio.Event()
         self._waiting = False
         self.ready = False
         """Whether queries are being decided on."""
@@ -79,11 +82,13 @@ class Selector:
         async with asyncio.TaskGroup() as tasks:
             others = [
                 tasks.create_task(self._listen(), name="listen"),
+                tasks.create_task(self._learn(), name="learn"),
                 tasks.create_task(self._follow(), name="follow"),
                 tasks.create_task(self._look(), name="look"),
                 tasks.create_task(self._dispatch.mend(), name="mend"),
             ]
             await asyncio.sleep(self._settings.settle_s)  # workers speak each 100 ms: now all have been heard
+            settle_collector()
             intake = tasks.create_task(self._intake(stop), name="intake")
             self.ready = True
             await stop.wait()
@@ -115,6 +120,17 @@ class Selector:
                 log.warning("a worker's status cannot be read, is it of another version? %s", error)
                 continue
             self._world.hear(status, time.time())
+            if self._world.newly_served:
+                self._news.set()
+
+    async def _learn(self) -> None:
+        # Not the topics of all that is registered: a client that knows 10,000 topics spends its time on metadata.
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            topics = {offer.topic for offer in self._world.newly_served}
+            self._world.newly_served.clear()
+            await self._producer.learn(topics)
 
     async def _look(self) -> None:
         while True:
@@ -136,7 +152,6 @@ class Selector:
 
     async def _register(self, catalog: Catalog) -> None:
         self._world.register(catalog.tasks, catalog.variants.values(), catalog.profiles)
-        await self._producer.learn(self._world.topics())
         new = [task for name, task in catalog.tasks.items() if name not in self._subscribed]
         for task in new:
             await ensure_task_topics(self._kafka, task.name, task.partitions)

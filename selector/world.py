@@ -32,6 +32,8 @@ class World:
     def __init__(self, believe_s: float = 1.0) -> None:
         self.tasks: dict[str, TaskView] = {}
         self.workers: dict[str, Worker] = {}
+        self.newly_served: list[Offer] = []
+        """Offers that got an instance since the owner of this world last cleared the list."""
         self._believe_s = believe_s
         self._offers: dict[str, Offer] = {}
         self._partitions: dict[str, list[Partition]] = {}
@@ -49,14 +51,6 @@ class World:
                 self._offers[variant.name] = self._offer(known.get(variant.name), variant, profile)
         self._partitions = {name: kept for name, kept in self._partitions.items() if name in self._offers}
         self._arrange(list(tasks))
-
-    def topics(self) -> list[str]:
-        """The topics of all variants."""
-        return [offer.topic for offer in self._offers.values()]
-
-    def offer(self, variant: str) -> Offer | None:
-        """The offer of that name."""
-        return self._offers.get(variant)
 
     def partitions(self, offer: Offer) -> list[Partition]:
         """The partitions of the variant's topic, as far as known, by number."""
@@ -188,6 +182,7 @@ class World:
         replicas = view.serving.setdefault(instance.offer.name, [])
         if instance not in replicas:
             replicas.append(instance)
+            self.newly_served.append(instance.offer)
             view.forget()
 
     def _unserve(self, instance: Instance) -> None:
