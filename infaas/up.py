@@ -15,14 +15,15 @@ from typing import Final
 from broker.apache import ApacheKafka
 from broker.embedded import EmbeddedBroker
 from broker.settings import KafkaSettings
-from broker.topics import ensure_system_topics
 from infaas.child import Child, ChildSpec
 from infaas.options import KafkaKind, UpOptions, claim_ports, metrics_ports
 from infaas.state import SystemState, claimed, write_state
+from registry.topics import ensure_registered_topics
 from schemas.errors import OperatorError
 from service.ports import LOOPBACK
 from store.embedded import EmbeddedPostgres
 from store.migrate import upgrade
+from store.pool import open_pool
 
 READY_S: Final = 60.0
 STOP_ORDER: Final = ("gateway", "selector", "workers", "autoscaler")
@@ -120,7 +121,8 @@ async def running_system(options: UpOptions, tell: Tell) -> AsyncGenerator[Syste
         kafka = await _kafka(options, stack)
         tell("bringing the tables and topics up to date")
         await upgrade(postgres)
-        await ensure_system_topics(kafka)
+        async with open_pool(postgres, max_size=1) as pool:
+            await ensure_registered_topics(pool, kafka)
         tell("starting the services")
         system = System(options, kafka, postgres, tell)
         await stack.enter_async_context(system.running())

@@ -8,9 +8,16 @@ LOOPBACK = "127.0.0.1"
 
 
 def free_port(host: str = LOOPBACK) -> int:
-    """A port that nobody listens on now. Another process may take it before its user does."""
+    """A port that nobody listens on now. Another process may take it before its user does.
+
+    Raises:
+        OperatorError: `host` is no address of this machine.
+    """
     with socket.socket() as probe:
-        probe.bind((host, 0))
+        try:
+            probe.bind((host, 0))
+        except OSError as error:
+            raise OperatorError(f"cannot listen on {host}: {error.strerror}") from error
         return int(probe.getsockname()[1])
 
 

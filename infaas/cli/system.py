@@ -84,10 +84,7 @@ def status(
     wait: Annotated[bool, typer.Option("--wait", help="Wait until everything is ready, at most two minutes.")] = False,
 ) -> None:
     """Say what runs, where, and whether it is ready; exit code 1 if nothing runs or something is not ready."""
-    if wait:
-        _wait_until_ready(home)
-    state = running_state(home)
-    ready = asyncio.run(_probe(state))
+    state, ready = asyncio.run(_look(home, time.monotonic() + (_WAIT_S if wait else 0.0)))
     if as_json:
         show_json(_as_json(state, ready))
     else:
@@ -127,14 +124,15 @@ def tell(line: str) -> None:
     err.print(f"[dim]{time.strftime('%H:%M:%S')}[/] {line}", highlight=False)
 
 
-def _wait_until_ready(home: Path) -> None:
-    """Wait until the supervisor has written that all is ready; no event tells another process so."""
-    end = time.monotonic() + _WAIT_S
-    while time.monotonic() < end:
+async def _look(home: Path, until: float) -> tuple[SystemState, dict[str, bool]]:
+    """The state and what is ready: at once, or as soon as all is; no event tells another process when."""
+    while True:
         state = read_state(home)
-        if state is not None and state.ready:
-            return
-        time.sleep(_CHECK_EVERY_S)
+        ready = await _probe(state) if state is not None and state.ready else {}
+        if (ready and all(ready.values())) or time.monotonic() > until:
+            state = running_state(home)
+            return state, ready or dict.fromkeys(state.services, False)
+        await asyncio.sleep(_CHECK_EVERY_S)
 
 
 async def _probe(state: SystemState) -> dict[str, bool]:
