@@ -12,6 +12,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
+from broker.client import is_embedded
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_topics
 from schemas import headers as h
@@ -45,7 +46,9 @@ class Load:
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=self._kafka.bootstrap, fetch_max_wait_ms=self._kafka.fetch_max_wait_ms
         )
-        self._producer = AIOKafkaProducer(bootstrap_servers=self._kafka.bootstrap, acks="all", enable_idempotence=True)
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=self._kafka.bootstrap, acks="all", enable_idempotence=not await is_embedded(self._kafka)
+        )
         await self._consumer.start()
         await self._producer.start()
         self._consumer.assign([TopicPartition(self._replies, 0)])

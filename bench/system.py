@@ -46,7 +46,7 @@ async def running_system(broker: str, *tasks: str) -> AsyncGenerator[System]:
             async with asyncio.timeout(_UP_S):
                 state = json.loads(await _infaas(home, "status", "--json", "--wait"))
             for task in tasks:
-                await _infaas(home, "register", "--zoo", "--task", task)
+                await _infaas(home, "register", "--zoo", task)
             yield System(home, state)
         finally:
             up.terminate()
