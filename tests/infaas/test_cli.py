@@ -1,0 +1,144 @@
+"""What the commands print, and how they end, against a real database."""
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+from typer.testing import CliRunner, Result
+
+from infaas.cli.main import app
+from infaas.cli.output import EXIT_QUERY, EXIT_SETUP
+from infaas.options import POSTGRES_ENV
+from schemas.records import LagSample, VariantState
+from service.ports import free_port
+from store.pool import Pool
+from store.registry import put_variant
+from store.samples import write_lag
+from tests.store_rows import a_profile, a_variant, register
+
+
+class Shell:
+    """Runs commands in this process, in a home where nothing runs, against one database."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+
+    def __call__(self, *words: str) -> Result:
+        return CliRunner().invoke(app, [*words, "--home", str(self._home)])
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    for name in ("INFAAS_KAFKA", POSTGRES_ENV, "INFAAS_GATEWAY"):
+        monkeypatch.delenv(name, raising=False)
+    return Shell(tmp_path)
+
+
+@pytest.fixture
+def connected(shell: Shell, database: str, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    monkeypatch.setenv(POSTGRES_ENV, database)
+    return shell
+
+
+@pytest.fixture
+async def registered(connected: Shell, store_pool: Pool) -> Shell:
+    await register(store_pool, "mlp.onnx-fp32.cpu", "cnn.onnx-fp32.cpu")
+    return connected
+
+
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        ("tasks", ["digits"]),
+        ("models", ["cnn", "mlp"]),
+        ("variants", ["cnn.onnx-fp32.cpu", "mlp.onnx-fp32.cpu"]),
+    ],
+)
+def test_listings_name_what_is_registered(registered: Shell, command: str, names: list[str]) -> None:
+    shown = registered(command)
+    assert shown.exit_code == 0
+    assert all(name in shown.stdout for name in names)
+    rows = json.loads(registered(command, "--json").stdout)
+    assert [row.get("variant", row)["name"] for row in rows] == names
+
+
+def test_a_profile_shows_every_measurement(registered: Shell) -> None:
+    expected = a_profile("mlp.onnx-fp32.cpu")
+    shown = registered("profile", "mlp.onnx-fp32.cpu")
+    assert shown.exit_code == 0
+    assert expected.device in shown.stdout
+    measured = json.loads(registered("profile", "mlp.onnx-fp32.cpu", "--json").stdout)
+    assert measured["accuracy"] == expected.accuracy
+    assert [row["batch"] for row in measured["latency"]] == [row.batch for row in expected.latency]
+
+
+async def test_a_refused_variant_says_why(connected: Shell, store_pool: Pool) -> None:
+    await register(store_pool, "mlp.onnx-fp32.cpu")
+    refused = msgspec.structs.replace(
+        a_variant("mlp.onnx-int8.cpu", state=VariantState.REFUSED), reason="differs in [0] by 3.5"
+    )
+    await put_variant(store_pool, refused)
+    shown = await asyncio.to_thread(connected, "variants")
+    assert "differs in [0] by 3.5" in shown.stdout
+
+
+def test_what_is_missing_is_said_in_one_line(registered: Shell) -> None:
+    shown = registered("profile", "nobody.onnx-fp32.cpu")
+    assert shown.exit_code == EXIT_SETUP
+    assert shown.stderr.startswith("error: there is no profile of 'nobody.onnx-fp32.cpu'")
+    assert shown.stderr.count("\n") == 1
+
+
+def test_an_unknown_task_is_the_querys_fault(registered: Shell) -> None:
+    shown = registered("query", "nobody")
+    assert shown.exit_code == EXIT_QUERY
+    assert "no task 'nobody'" in shown.stderr
+
+
+@pytest.mark.parametrize("words", [("status",), ("down",), ("tasks",), ("lag",), ("dead-letters", "replay")])
+def test_without_a_system_every_command_says_how_to_get_one(shell: Shell, words: tuple[str, ...]) -> None:
+    shown = shell(*words)
+    assert shown.exit_code == EXIT_SETUP
+    assert "infaas up" in shown.stderr
+
+
+def test_postgres_away_is_no_traceback(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(POSTGRES_ENV, f"postgresql://nobody:secret@127.0.0.1:{free_port()}/infaas")
+    shown = shell("tasks")
+    assert shown.exit_code == EXIT_SETUP
+    assert "INFAAS_POSTGRES" in shown.stderr
+    assert "secret" not in shown.stderr
+
+
+def test_upgrade_says_the_version_and_may_be_repeated(connected: Shell) -> None:
+    first, second = connected("db", "upgrade"), connected("db", "upgrade")
+    assert first.exit_code == 0
+    assert "version" in first.stderr
+    assert first.stderr == second.stderr
+
+
+async def test_lag_adds_partitions_and_never_takes_unknown_for_zero(connected: Shell, store_pool: Pool) -> None:
+    await write_lag(store_pool, [_lag("a", 0, 3), _lag("a", 1, 4), _lag("b", 0, 5), _lag("b", 1, None)])
+    shown = (await asyncio.to_thread(connected, "lag")).stdout
+    (a,) = (line for line in shown.splitlines() if "topic-a" in line)
+    (b,) = (line for line in shown.splitlines() if "topic-b" in line)
+    assert [cell.strip() for cell in a.split("│")][3:6] == ["2", "7", "1.500"]
+    assert [cell.strip() for cell in b.split("│")][3:6] == ["2", "?", "?"]
+    whole = (await asyncio.to_thread(connected, "lag", "--partitions")).stdout
+    assert whole.count("topic-a") == 2
+
+
+def _lag(name: str, partition: int, lag: int | None) -> LagSample:
+    return LagSample(
+        at=datetime.now(UTC),
+        consumer_group="group",
+        topic=f"topic-{name}",
+        partition=partition,
+        end_offset=10,
+        committed=None if lag is None else 10 - lag,
+        lag=lag,
+        lag_s=None if lag is None else 1.5,
+    )
