@@ -3,7 +3,8 @@
 Rules.
 * Online work first; offline work only when no online work waits. Within each, the earliest deadline first.
 * A batch holds work of the same input shapes. It is the largest whose predicted end still meets the earliest deadline
-  in it that can be met at all. Work that is bound to be late, even alone, limits no batch: it may ride along.
+  in it that can be met at all, up to the size at which the profile's throughput peaks: a larger one would delay all in
+  it and help nobody. Work that is bound to be late, even alone, limits no batch: it may ride along.
 * What has expired is not computed, unless its client takes late answers.
 * Nothing ever waits for a batch to fill: while anything waits there is a plan (work conserving).
 
@@ -22,6 +23,7 @@ from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 from schemas.latency import LatencyModel
 
 NO_DEADLINE = math.inf
+_AS_GOOD = 0.05
 
 Urgency: TypeAlias = tuple[bool, float, int]
 """(offline, deadline, arrival): the smaller goes first."""
@@ -71,6 +73,7 @@ class Window(Generic[W]):
 
     def __init__(self, latency: LatencyModel) -> None:
         self.latency = latency
+        self.best_batch = best_batch(latency)
         self.inputs = 0
         """Of all that waits."""
         self.online_inputs = 0
@@ -101,7 +104,7 @@ class Window(Generic[W]):
             return Plan([], expired)
         key = next(key for key, lane in self._lanes.items() if lane[0].arrival == urgency[2])
         lane = self._lanes[key]
-        chosen = choose([entry.work for entry in lane], now_s, self.latency, slowdown)
+        chosen = choose([entry.work for entry in lane], now_s, self.latency, slowdown, self.best_batch)
         return Plan(self._take(key, lane, chosen), expired)
 
     def discard(self, unwanted: Iterable[W]) -> None:
@@ -147,15 +150,25 @@ class _Entry(NamedTuple, Generic[W]):
 _order = itemgetter(0, 1)
 
 
-def choose(lane: Sequence[Work], now_s: float, latency: LatencyModel, slowdown: float) -> list[int]:
-    """Indices, in their order, of the work in `lane` (sorted by deadline, not empty) that makes the next batch."""
+def best_batch(latency: LatencyModel) -> int:
+    """The batch size of the highest throughput; the largest of those that are as good but for a few percent."""
+    per_input = {batch: latency.batch_s(batch) / batch for batch in range(1, latency.max_batch + 1)}
+    enough = min(per_input.values()) * (1 + _AS_GOOD)
+    return max(batch for batch, seconds in per_input.items() if seconds <= enough)
+
+
+def choose(lane: Sequence[Work], now_s: float, latency: LatencyModel, slowdown: float, most: int) -> list[int]:
+    """Indices, in their order, of the work in `lane` (sorted by deadline, not empty) that makes the next batch.
+
+    It holds at most `most` inputs, unless a single query has more.
+    """
     if len(lane) == 1:
         return [0]
     first = next((i for i, work in enumerate(lane) if _meets(work, work.inputs, now_s, latency, slowdown)), None)
     if first is None:  # all are bound to be late: the most at once is the best that is left
-        first, limit = 0, latency.max_batch
+        first, limit = 0, most
     else:
-        limit = _limit(lane[first], now_s, latency, slowdown)
+        limit = _limit(lane[first], now_s, latency, slowdown, most)
     size, chosen = lane[first].inputs, [first]
     for index, work in enumerate(lane):
         if size >= limit:
@@ -170,11 +183,11 @@ def _meets(work: Work, batch: int, now_s: float, latency: LatencyModel, slowdown
     return now_s + latency.batch_s(batch) * slowdown <= work.deadline_s
 
 
-def _limit(work: Work, now_s: float, latency: LatencyModel, slowdown: float) -> int:
+def _limit(work: Work, now_s: float, latency: LatencyModel, slowdown: float, most: int) -> int:
     """The largest batch that `work` can be part of without being late."""
     if work.deadline_s == NO_DEADLINE:
-        return latency.max_batch
+        return most
     limit = work.inputs
-    while limit < latency.max_batch and _meets(work, limit + 1, now_s, latency, slowdown):
+    while limit < most and _meets(work, limit + 1, now_s, latency, slowdown):
         limit += 1
     return limit

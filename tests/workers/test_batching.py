@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.latency import BatchLatency, LatencyModel
-from workers.batching import NO_DEADLINE, Window
+from workers.batching import NO_DEADLINE, Window, best_batch
 
 NOW = 1000.0
 LATENCY = LatencyModel([BatchLatency(1, 0.010, 0.010), BatchLatency(8, 0.024, 0.024)], max_batch=8)
@@ -127,3 +127,13 @@ def test_discarded_work_is_gone_and_the_rest_stays() -> None:
     window.discard(items[:3])
     assert window.inputs == 2
     assert window.plan(NOW, 1.0).batch == items[3:]
+
+
+def test_a_batch_grows_only_as_long_as_throughput_does() -> None:
+    knee = LatencyModel([BatchLatency(1, 0.010, 0), BatchLatency(4, 0.020, 0), BatchLatency(8, 0.060, 0)], max_batch=8)
+    flat = LatencyModel([BatchLatency(1, 0.010, 0), BatchLatency(8, 0.081, 0)], max_batch=8)
+    assert (best_batch(LATENCY), best_batch(knee), best_batch(flat)) == (8, 4, 8)
+    window: Window[Waiting] = Window(knee)
+    for _ in range(8):
+        window.add(Waiting())
+    assert len(window.plan(NOW, 1.0).batch) == 4
