@@ -22,7 +22,9 @@ from broker.settings import KafkaSettings
 from schemas.errors import OperatorError
 
 READY_S: Final = 20.0
-FETCH_MAX_WAIT_MS: Final = 5
+FETCH_MAX_WAIT_MS: Final = 10
+"""Waiting fetches are what this broker spends its time on. An idle system with the zoo's 26 instances on two cores
+took 112 % of a core at 5 ms, 73 % at 10 and 60 % at 20, of which the broker 66, 41 and 34."""
 
 
 class EmbeddedBroker:

@@ -76,7 +76,7 @@ class KafkaSettings(BaseSettings):
     """After this long without an answer a request, and an unacknowledged record, has failed."""
     fetch_max_wait_ms: int = Field(default=500, ge=1)
     """How long the broker may hold a fetch while there is nothing new. Apache Kafka wakes a held fetch at once; the
-    embedded broker does not, so there this bounds the latency of each hop: `infaas up` sets 5."""
+    embedded broker does not, so there this bounds the latency of each hop: `infaas up` sets 10."""
     max_record_bytes: int = Field(default=16 * 1024 * 1024, ge=1024)
     """Largest record that is produced; topics are created to take it."""
     session_timeout_ms: int = Field(default=6_000, ge=1_000)
