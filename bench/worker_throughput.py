@@ -1,9 +1,9 @@
 """Samples a second of a worker fed offline, over the bare onnxruntime session at its best batch size.
 
 Both compute the same model with one thread, the worker at the batch size it chooses itself, and take turns: the queue
-is filled while nothing serves it, the bare session runs, then a `python -m workers` process gets the partition and works
-the queue off. Its rate is taken from its own status records, between a tenth and nine tenths of the queue, so that
-neither start nor end counts.
+is filled while nothing serves it, the bare session runs, then a `python -m workers` process gets the partition and
+works the queue off. Its rate is taken from its own status records, between a tenth and nine tenths of the queue, so
+that neither start nor end counts.
 """
 
 import asyncio

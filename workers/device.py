@@ -8,6 +8,8 @@ Rules.
   batch at a time. Nothing is preempted: online work waits for at most the batches that are under way.
 * A thread that ends a batch takes the next one itself. Going through the event loop instead would leave the device idle
   for as long as the loop is busy decoding, which under load is most of the time.
+* A batch that is predicted to take less time than a hop to a thread and back (`brief`) is computed where it arrives, on
+  the event loop: for the smallest models the two hops would be most of the way of a query.
 * The lock guards all windows of the device. It is held for microseconds: to add work, or to plan a batch.
 
 Sleeping threads are woken by handing the executor a task, so an idle slot costs one hop to a thread.
@@ -26,6 +28,10 @@ class Tenant(Protocol):
 
     def urgency(self) -> Urgency | None:
         """How urgent its most urgent work is, or None. Called with the device's lock held, as is `plan`."""
+        ...
+
+    def brief(self) -> bool:
+        """Whether its next batch takes less time than to hand it to a thread. Called with the lock held."""
         ...
 
     def plan(self) -> Callable[[int], None] | None:
@@ -57,11 +63,20 @@ class Device:
             self._tenants.remove(tenant)
 
     def wake(self) -> None:
-        """There is new work; call without the lock."""
+        """There is new work; call on the event loop, without the lock."""
         with self.lock:
-            if not self._free or self._next() is None:
+            tenant = self._next() if self._free else None
+            if tenant is None:
                 return
             slot = self._free.pop()
+            done, compute = self._take() if tenant.brief() else (None, None)
+        if compute is not None and done is not None:
+            compute(slot)
+            with self.lock:
+                self._busy.discard(done)
+                if self._next() is None:
+                    self._free.append(slot)
+                    return
         self._pool.submit(self._work, slot).add_done_callback(self._report)
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ Hot: `_read`, `_compute` and `_deliver`. Per query at low load the way costs one
 
 import asyncio
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection
@@ -39,6 +40,8 @@ log = logging.getLogger(__name__)
 _CHUNK: Final = 32
 """Records read before the event loop does something else."""
 _PERIOD_S: Final = 1.0
+_BRIEF_S: Final = 0.0002
+"""About what a hop to a thread and back costs: two wake-ups, and two waits for the interpreter's lock."""
 
 
 class Outcome(NamedTuple):
@@ -73,6 +76,7 @@ class Instance:
         self._outcomes: deque[list[Outcome]] = deque()
         self._news = asyncio.Event()
         self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
         self._held: dict[tuple[int, int], tuple[int, int]] = {}
         """Online and offline inputs, by partition and offset, of what is read and not answered."""
         self._held_online = 0
@@ -158,14 +162,16 @@ class Instance:
     async def _take_in(self) -> None:
         while True:
             parts: list[Part] = []
-            for record in await self._consumer.batch(_CHUNK):
+            records = await self._consumer.batch(_CHUNK)
+            for record in records:
                 parts += await self._read(record)
             if parts:
                 with self._device.lock:
                     for part in parts:
                         self._window.add(part)
                 self._device.wake()
-            await asyncio.sleep(0)  # what is fetched already comes without waiting: let the others have a turn
+            if len(records) == _CHUNK:  # more may be here already, and would come without waiting: let others have a turn
+                await asyncio.sleep(0)
 
     async def _read(self, record: Record) -> list[Part]:
         """The work in a record; a record without any is finished here."""
@@ -209,6 +215,11 @@ class Instance:
         """As of the device's protocol."""
         return self._window.urgency()
 
+    def brief(self) -> bool:
+        """As of the device's protocol."""
+        inputs = min(self._window.inputs, self._window.best_batch)
+        return self.model.latency.batch_s(inputs) * self._meter.slowdown < _BRIEF_S
+
     def plan(self) -> Callable[[int], None] | None:
         """As of the device's protocol."""
         batch, expired = self._window.plan(time.time(), self._meter.slowdown)
@@ -234,7 +245,10 @@ class Instance:
         return [result for part in parts for result in self._infer([part])]
 
     def _post(self, outcomes: list[Outcome]) -> None:
-        self._loop.call_soon_threadsafe(self._receive, outcomes)
+        if threading.get_ident() == self._loop_thread:
+            self._receive(outcomes)
+        else:
+            self._loop.call_soon_threadsafe(self._receive, outcomes)
 
     # -- out -----------------------------------------------------------------------------------------------------------
 
