@@ -25,6 +25,9 @@ class Tenant:
     def urgency(self) -> Urgency | None:
         return self.work[0][0] if self.work else None
 
+    def brief(self) -> bool:
+        return False
+
     def plan(self) -> Callable[[int], None] | None:
         _urgency, name = self.work.pop(0)
         return lambda _slot: self.compute(name)
