@@ -29,10 +29,10 @@ from store.catalog import Catalog, CatalogWatcher
 from store.changes import PLACEMENT, Changes
 from store.errors import StoreConflict, StoreUnavailable
 from store.leader import Leadership
-from store.migrate import require_current
 from store.placement import list_instances, list_workers
 from store.pool import Pool, open_pool
 from store.settings import StoreSettings
+from store.version import require_current
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,6 @@ from selector.service import serve
 from selector.settings import SelectorSettings
 from service.command import check_service, read_command
 from service.run import EXIT_FAILED, EXIT_OK, run_service
-from store.migrate import require_current
-from store.pool import open_pool
 from store.settings import StoreSettings
 
 
@@ -22,7 +20,11 @@ def main() -> int:
         settings, check = read_command(SelectorSettings, "python -m selector", sys.argv[1:])
         kafka, store = KafkaSettings(), StoreSettings()
         if check:
-            asyncio.run(check_service([settings, kafka, store], {"Kafka": ping(kafka), "Postgres": _ping(store.dsn)}))
+            asyncio.run(
+                check_service(
+                    [settings, kafka, store], {"Kafka": lambda: ping(kafka), "Postgres": lambda: _ping(store.dsn)}
+                )
+            )
             return EXIT_OK
     except InfaasError as error:
         logging.error("%s", error)
@@ -32,11 +34,6 @@ def main() -> int:
         drain_timeout_s=settings.drain_timeout_s,
         log_level=settings.log_level,
     )
-
-
-async def _ping(dsn: str) -> None:
-    async with open_pool(dsn, max_size=1) as pool:
-        await require_current(pool)
 
 
 if __name__ == "__main__":

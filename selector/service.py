@@ -110,7 +110,8 @@ class Selector:
             for record in records:
                 await take(record)
             self._metrics.batch(len(records), time.perf_counter() - start)
-            await asyncio.sleep(0)  # a full buffer would let `batch` and `take` run on without ever yielding
+            if len(records) == self._settings.batch:  # more may be here: `batch` and `take` would never yield
+                await asyncio.sleep(0)
 
     async def _listen(self) -> None:
         async for record in self._statuses:

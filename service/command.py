@@ -3,7 +3,7 @@
 Flags are the settings' names in kebab case (`--port`, `--infaas-log-level`); a flag wins over its environment variable.
 """
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -37,8 +37,8 @@ def _name(location: tuple[int | str, ...]) -> str:
     return "--" + ".".join(map(str, location)).lower().replace("_", "-")
 
 
-async def check_service(settings: Sequence[BaseModel], checks: Mapping[str, Awaitable[object]]) -> None:
-    """Print the effective settings, secrets masked, then await each check and print that it holds.
+async def check_service(settings: Sequence[BaseModel], checks: Mapping[str, Callable[[], Awaitable[object]]]) -> None:
+    """Print the effective settings, secrets masked, then make each check and print that it holds.
 
     Raises:
         InfaasError: of the first check that fails.
@@ -47,7 +47,7 @@ async def check_service(settings: Sequence[BaseModel], checks: Mapping[str, Awai
         for name, value in group.model_dump().items():
             print(f"{name} = {_shown(value)}")
     for name, check in checks.items():
-        await check
+        await check()
         print(f"{name}: ok")
 
 

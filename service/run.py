@@ -10,6 +10,8 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable
 
+import uvloop
+
 from schemas.errors import InfaasError
 
 log = logging.getLogger(__name__)
@@ -24,7 +26,8 @@ def run_service(serve: Callable[[asyncio.Event], Awaitable[None]], *, drain_time
     logging.basicConfig(level=log_level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     code = EXIT_FAILED
     try:
-        code = asyncio.run(_supervise(serve, drain_timeout_s))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            code = runner.run(_supervise(serve, drain_timeout_s))
     except* InfaasError as errors:
         for error in _leaves(errors):
             log.error("%s", error)

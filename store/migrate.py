@@ -12,7 +12,6 @@ from typing import Any, Final, cast
 import asyncpg
 from alembic import command
 from alembic.config import Config
-from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -20,7 +19,7 @@ from sqlalchemy.pool import NullPool
 
 from schemas.errors import OperatorError
 from store.errors import translated
-from store.pool import TIMEOUT_S, Session
+from store.pool import TIMEOUT_S
 
 _LOCK_KEY: Final = 0x696E66616173  # "infaas"
 _TIMEOUT_S: Final = 120.0
@@ -49,21 +48,8 @@ async def upgrade(dsn: str, revision: str = "head") -> str:
     return cast(str, version)
 
 
-async def require_current(session: Session) -> None:
-    """Refuse to work on tables that are not of this version.
-
-    Raises:
-        OperatorError: the tables are missing, older or newer.
-    """
-    found = None
-    if await session.fetch_value(bool, "SELECT to_regclass('alembic_version') IS NOT NULL"):
-        found = await session.fetch_value(str, "SELECT version_num FROM alembic_version")
-    wanted = ScriptDirectory.from_config(_config()).get_current_head()
-    if found != wanted:
-        raise OperatorError(f"the database is at version {found}, this program needs {wanted}: run `infaas db upgrade`")
-
-
-def _config() -> Config:
+def migrations() -> Config:
+    """Alembic's configuration: where the migrations are."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     config.set_main_option("path_separator", "os")
@@ -71,7 +57,7 @@ def _config() -> Config:
 
 
 def _run(connection: Connection, revision: str) -> None:
-    config = _config()
+    config = migrations()
     config.attributes["connection"] = connection
     try:
         command.upgrade(config, revision)

@@ -170,7 +170,9 @@ class Instance:
                     for part in parts:
                         self._window.add(part)
                 self._device.wake()
-            if len(records) == _CHUNK:  # more may be here already, and would come without waiting: let others have a turn
+            if (
+                len(records) == _CHUNK
+            ):  # more may be here already, and would come without waiting: let others have a turn
                 await asyncio.sleep(0)
 
     async def _read(self, record: Record) -> list[Part]:

@@ -16,10 +16,10 @@ from schemas.records import WorkerRow
 from service.observe import observed
 from store.catalog import CatalogWatcher
 from store.errors import StoreUnavailable
-from store.migrate import require_current
 from store.placement import register_worker, retire_worker
 from store.pool import Pool, open_pool
 from store.settings import StoreSettings
+from store.version import require_current
 from workers.device import Device
 from workers.hosting import Hosting, Premises
 from workers.journal import Journal

@@ -33,7 +33,7 @@ async def test_check_prints_and_raises(capsys: pytest.CaptureFixture[str]) -> No
         raise OperatorError("Kafka is away")
 
     with pytest.raises(OperatorError, match="away"):
-        await check_service([ServiceSettings()], {"Postgres": good(), "Kafka": bad()})
+        await check_service([ServiceSettings()], {"Postgres": good, "Kafka": bad})
     shown = capsys.readouterr().out
     assert "metrics_port = 0" in shown
     assert "Postgres: ok" in shown

@@ -16,6 +16,8 @@ class Tenant:
         self.go = threading.Event()
         self.at_once = 0
         self.most_at_once = 0
+        self.is_brief = False
+        self.threads: set[int] = set()
 
     def add(self, urgency: Urgency, name: str) -> None:
         with self.device.lock:
@@ -26,13 +28,14 @@ class Tenant:
         return self.work[0][0] if self.work else None
 
     def brief(self) -> bool:
-        return False
+        return self.is_brief
 
     def plan(self) -> Callable[[int], None] | None:
         _urgency, name = self.work.pop(0)
         return lambda _slot: self.compute(name)
 
     def compute(self, name: str) -> None:
+        self.threads.add(threading.get_ident())
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         self.go.wait(5)
@@ -107,3 +110,34 @@ def test_the_dismissed_compute_no_more() -> None:
     device.wake()
     device.close()
     assert tenant.log == []
+
+
+def test_a_brief_batch_is_computed_where_it_arrives_and_longer_work_behind_it_in_a_thread() -> None:
+    device, defects = open_device(1)
+    log: list[str] = []
+    brief, long = Tenant(device, log), Tenant(device, log)
+    brief.is_brief = True
+    for tenant in (brief, long):
+        tenant.go.set()
+        device.admit(tenant)
+    brief.add((False, 1.0, 1), "brief")
+    long.add((False, 2.0, 2), "long")
+    device.wake()
+    device.close()
+    assert (log, defects) == (["brief", "long"], [])
+    assert brief.threads == {threading.get_ident()}
+    assert threading.get_ident() not in long.threads
+
+
+def test_a_brief_batch_leaves_its_slot_free() -> None:
+    device, _ = open_device(1)
+    log: list[str] = []
+    tenant = Tenant(device, log)
+    tenant.is_brief = True
+    tenant.go.set()
+    device.admit(tenant)
+    for number in range(3):
+        tenant.add((False, 1.0, number), str(number))
+        device.wake()
+    device.close()
+    assert log == ["0", "1", "2"]

@@ -1,0 +1,37 @@
+"""Which version of the tables this program needs.
+
+Apart from `migrate.py`, so that a service starts without importing the migration tool: that takes a second and a half
+of CPU, and counts when a killed service must be back.
+"""
+
+from typing import Final
+
+from schemas.errors import OperatorError
+from store.pool import Session, open_pool
+
+HEAD: Final = "0001"
+"""The newest migration; a test holds it to the files."""
+
+
+async def require_current(session: Session) -> None:
+    """Refuse to work on tables that are not of this version.
+
+    Raises:
+        OperatorError: the tables are missing, older or newer.
+    """
+    found = None
+    if await session.fetch_value(bool, "SELECT to_regclass('alembic_version') IS NOT NULL"):
+        found = await session.fetch_value(str, "SELECT version_num FROM alembic_version")
+    if found != HEAD:
+        raise OperatorError(f"the database is at version {found}, this program needs {HEAD}: run `infaas db upgrade`")
+
+
+async def require_current_at(dsn: str) -> None:
+    """As `require_current`, of the database at `dsn`.
+
+    Raises:
+        StoreUnavailable: Postgres cannot be reached.
+        OperatorError: the tables are missing, older or newer.
+    """
+    async with open_pool(dsn, max_size=1) as pool:
+        await require_current(pool)
