@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import sys
+from functools import partial
 
 from broker.client import ping
 from broker.settings import KafkaSettings
@@ -12,6 +13,7 @@ from selector.settings import SelectorSettings
 from service.command import check_service, read_command
 from service.run import EXIT_FAILED, EXIT_OK, run_service
 from store.settings import StoreSettings
+from store.version import require_current_at
 
 
 def main() -> int:
@@ -20,11 +22,8 @@ def main() -> int:
         settings, check = read_command(SelectorSettings, "python -m selector", sys.argv[1:])
         kafka, store = KafkaSettings(), StoreSettings()
         if check:
-            asyncio.run(
-                check_service(
-                    [settings, kafka, store], {"Kafka": lambda: ping(kafka), "Postgres": lambda: _ping(store.dsn)}
-                )
-            )
+            parts = {"Kafka": partial(ping, kafka), "Postgres": partial(require_current_at, store.dsn)}
+            asyncio.run(check_service([settings, kafka, store], parts))
             return EXIT_OK
     except InfaasError as error:
         logging.error("%s", error)
