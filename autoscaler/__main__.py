@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import sys
 from functools import partial
 
@@ -28,6 +29,7 @@ def main() -> int:
     except InfaasError as error:
         logging.error("%s", error)
         return EXIT_FAILED
+    os.nice(settings.niceness)
     return run_service(
         lambda stop: serve(settings, kafka, store, stop),
         drain_timeout_s=settings.drain_timeout_s,

@@ -31,6 +31,9 @@ class AutoscalerSettings(ServiceSettings):
     settle_s: float = Field(default=5.0, ge=0)
     """How long after taking the lead no worker is taken for dead."""
 
+    niceness: int = Field(default=10, ge=0, le=19)
+    """Where it shares a machine with the way of the queries, it lets that go first."""
+
     @property
     def limits(self) -> Limits:
         """What the decision needs of these."""

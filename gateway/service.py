@@ -22,6 +22,7 @@ from gateway.routes.inference import InferenceRoutes
 from gateway.routes.metadata import MetadataRoutes
 from gateway.settings import GatewaySettings
 from schemas.errors import OperatorError
+from service.collector import settle_collector
 from store.catalog import CatalogWatcher
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ async def serve(settings: GatewaySettings, kafka: KafkaSettings, dsn: str, stop:
         models = Models(catalog.current)
         async with open_gateway(settings, kafka, models, stop) as (address, asking):
             log.info("serving %d models at %s", len(list(models)), address)
+            settle_collector()
             following = tasks.create_task(_follow(catalog, models, asking), name="catalog")
             await stop.wait()
             following.cancel()

@@ -13,6 +13,7 @@ from broker.settings import KafkaSettings
 from runtimes.catalog import all_runtimes
 from schemas import topics
 from schemas.records import WorkerRow
+from service.collector import settle_collector
 from service.observe import observed
 from store.catalog import CatalogWatcher
 from store.errors import StoreUnavailable
@@ -59,6 +60,7 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
         )  # fmt: skip
         placement = Placement(pool, store.dsn, settings.worker, lambda row: Hosting(row, premises))
         reporter = StatusReporter(settings, epoch, producer, lambda: placement.hostings, premises.changed)
+        settle_collector()
         await _work(settings, placement, leases, reporter, stop, defect)
         await _retire(pool, settings.worker, epoch)
 
