@@ -50,9 +50,11 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ranked[min(int(share * len(ranked)), len(ranked) - 1)]
 
 
-def write_results(figures: Iterable[Figure], machine: str) -> None:
-    """Replace `bench/results.json` and the README's table."""
-    kept = list(figures)
+def write_results(figures: Sequence[Figure], machine: str) -> None:
+    """Replace the figures of these brokers in `bench/results.json` and in the README's table."""
+    measured = {figure.broker for figure in figures}
+    before = msgspec.json.decode(RESULTS.read_bytes(), type=list[Figure]) if RESULTS.exists() else []
+    kept = sorted([*(f for f in before if f.broker not in measured), *figures], key=lambda figure: figure.broker)
     RESULTS.write_bytes(msgspec.json.format(msgspec.json.encode(kept), indent=2) + b"\n")
     table = f"{_markdown(kept)}\nTaken on {machine}.\n"
     README.write_text(_TABLE.sub(lambda match: match[1] + table + match[2], README.read_text()))
