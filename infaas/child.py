@@ -52,6 +52,7 @@ class Child:
         self._restarts = 0
         self._false_starts = 0
         self._was_ready = False
+        self._retired = False
 
     @property
     def state(self) -> ServiceState:
@@ -62,7 +63,7 @@ class Child:
         )
 
     async def keep(self) -> None:
-        """Run until cancelled; the process is then stopped gently.
+        """Run until cancelled, when the process is stopped gently, or until it ends after `retire`.
 
         Raises:
             OperatorError: it ended three times before it was ever ready; the message quotes its log.
@@ -71,6 +72,8 @@ class Child:
         while True:
             began = time.monotonic()
             code = await self._live()
+            if self._retired:
+                return
             deaths = 0 if time.monotonic() - began > _SETTLED_S else deaths
             self._check_start(code)
             pause_s = _PAUSES_S[min(deaths, len(_PAUSES_S) - 1)]
@@ -80,6 +83,10 @@ class Child:
             await asyncio.sleep(pause_s)
             deaths += 1
             self._restarts += 1
+
+    def retire(self) -> None:
+        """Do not start it again when it ends: somebody may stop all processes at once, as systemd does."""
+        self._retired = True
 
     async def wait_ready(self) -> None:
         """Wait until the service says that it is ready."""

@@ -68,6 +68,8 @@ class System:
                 await self._wait_ready()
                 yield
             finally:
+                for child in lives:
+                    child.retire()
                 for module in STOP_ORDER:
                     await _stop([task for child, task in lives.items() if child.spec.module == module])
 

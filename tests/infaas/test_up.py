@@ -58,6 +58,22 @@ async def test_nothing_outlives_a_killed_supervisor(cli: Cli) -> None:
         assert (await cli.json("status", "--wait"))["ready"]
 
 
+async def test_all_processes_may_be_stopped_at_once(cli: Cli) -> None:
+    supervisor = await cli.start("up", *FREE_PORTS)
+    state = await cli.json("status", "--wait")
+    supervisor.terminate()
+    # The gateway is the first to go; the others are then stopped by two at once.
+    gateway = psutil.Process(state["services"]["gateway"]["pid"])
+    await asyncio.to_thread(gateway.wait, 30)
+    for service in state["services"].values():
+        if psutil.pid_exists(service["pid"]):
+            os.kill(service["pid"], signal.SIGTERM)
+    async with asyncio.timeout(60):
+        _, err = await supervisor.communicate()
+    assert supervisor.returncode == 0
+    assert b"starting it again" not in err
+
+
 @pytest.mark.parametrize("flag", ["--gateway-port", "--kafka-port", "--postgres-port"])
 async def test_a_taken_port_is_named_before_anything_starts(cli: Cli, flag: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
