@@ -35,6 +35,7 @@ async def measure(system: System, broker: str) -> list[Figure]:
     refused: Counter[str] = Counter()
     killed_at: dict[str, float] = {}
     dropped_before = _duplicates()
+    victims = {QUERIES * share // 3: (who, await system.pid_of(who)) for share, who in ((1, "worker"), (2, "selector"))}
 
     async with InfaasClient(kafka=system.kafka.bootstrap) as client:
 
@@ -52,10 +53,10 @@ async def measure(system: System, broker: str) -> list[Figure]:
             for number in range(QUERIES):
                 await asyncio.sleep(max(0.0, start + number / RATE - time.monotonic()))
                 queries.create_task(ask(f"{run}-{number}"), name=f"query {number}")
-                victim = {QUERIES // 3: "worker", 2 * QUERIES // 3: "selector"}.get(number)
-                if victim:
-                    os.kill(await system.pid_of(victim), signal.SIGKILL)
-                    killed_at[victim] = time.monotonic()
+                if number in victims:
+                    who, pid = victims[number]
+                    os.kill(pid, signal.SIGKILL)
+                    killed_at[who] = time.monotonic()
     lost = QUERIES - len(shown) + refused.total()
     doubled = shown.total() - len(shown)
     dropped = _duplicates() - dropped_before
@@ -76,9 +77,9 @@ async def measure(system: System, broker: str) -> list[Figure]:
 
 
 def _silence(answered_at: list[float], killed_at: float) -> float:
-    """Seconds: the longest pause between two answers around the kill."""
-    near = sorted(t for t in answered_at if killed_at - 0.1 <= t <= killed_at + _NEAR_S)
-    return max((later - earlier for earlier, later in pairwise(near)), default=_NEAR_S)
+    """Seconds: the longest pause between two answers after the kill."""
+    near = sorted(t for t in answered_at if killed_at <= t <= killed_at + _NEAR_S) or [killed_at + _NEAR_S]
+    return max(later - earlier for earlier, later in pairwise([killed_at, *near]))
 
 
 def _duplicates() -> float:

@@ -49,7 +49,8 @@ async def running_system(broker: str, *tasks: str) -> AsyncGenerator[System]:
                 await _infaas(home, "register", "--zoo", task)
             yield System(home, state)
         finally:
-            up.terminate()
+            if up.returncode is None:
+                up.terminate()
             async with asyncio.timeout(_DOWN_S):
                 await up.wait()
 

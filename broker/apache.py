@@ -82,7 +82,8 @@ class ApacheKafka:
         return path
 
     async def _format(self, java: Path, jars: Path, properties: Path) -> None:
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # The first byte is fixed: one id in 64 would begin with `-`, which the tool takes for a flag.
+        cluster = base64.urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
         command = [*_java_command(java, jars, heap="128m"), "kafka.tools.StorageTool", "format"]
         command += ["--cluster-id", cluster, "--config", properties]
         async with running(command, self._log) as process, asyncio.timeout(READY_S):
