@@ -13,6 +13,7 @@ from aiohttp import web
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from bench.queries import small_query
+from broker.client import is_embedded
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_topics
 from schemas import headers as h
@@ -22,8 +23,9 @@ from service.ports import LOOPBACK
 PARTITIONS = 4
 
 
-def _producer(kafka: KafkaSettings) -> AIOKafkaProducer:
-    return AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, acks="all", enable_idempotence=True)
+async def _producer(kafka: KafkaSettings) -> AIOKafkaProducer:
+    idempotent = not await is_embedded(kafka)
+    return AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, acks="all", enable_idempotence=idempotent)
 
 
 def _consumer(kafka: KafkaSettings) -> AIOKafkaConsumer:
@@ -37,7 +39,7 @@ async def serve(kafka: KafkaSettings, topic: str, port: int) -> None:
     waiting: dict[bytes, asyncio.Future[bytes]] = {}
     numbers = itertools.count()
     loop = asyncio.get_running_loop()
-    async with _producer(kafka) as producer, _consumer(kafka) as consumer:
+    async with await _producer(kafka) as producer, _consumer(kafka) as consumer:
         consumer.assign([TopicPartition(replies, 0)])
         await consumer.seek_to_end()
 
@@ -62,7 +64,7 @@ async def serve(kafka: KafkaSettings, topic: str, port: int) -> None:
 async def answer(kafka: KafkaSettings, topic: str) -> None:
     """Answer every query that comes from now on, until cancelled."""
     value, fixed = _result()
-    async with _producer(kafka) as producer, _consumer(kafka) as consumer:
+    async with await _producer(kafka) as producer, _consumer(kafka) as consumer:
         consumer.assign([TopicPartition(topic, number) for number in range(PARTITIONS)])
         await consumer.seek_to_end()
         print("ready", flush=True)
