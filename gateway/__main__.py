@@ -1,37 +1,22 @@
 """`python -m gateway`: the composition root."""
 
-import asyncio
-import logging
 import sys
-from functools import partial
 
 from broker.client import ping
 from broker.settings import KafkaSettings
 from gateway.service import serve
 from gateway.settings import GatewaySettings
-from schemas.errors import InfaasError
-from service.command import check_service, read_command
-from service.run import EXIT_FAILED, EXIT_OK, run_service
+from service.command import Part, run_command
 from store.settings import StoreSettings
 from store.version import require_current_at
 
 
 def main() -> int:
     """Run the service, or with `--check` say whether it could run. Returns the exit code."""
-    try:
-        settings, check = read_command(GatewaySettings, "python -m gateway", sys.argv[1:])
-        kafka, store = KafkaSettings(), StoreSettings()
-        if check:
-            parts = {"Kafka": partial(ping, kafka), "Postgres": partial(require_current_at, store.dsn)}
-            asyncio.run(check_service([settings, kafka, store], parts))
-            return EXIT_OK
-    except InfaasError as error:
-        logging.error("%s", error)
-        return EXIT_FAILED
-    return run_service(
-        lambda stop: serve(settings, kafka, store.dsn, stop),
-        drain_timeout_s=settings.drain_timeout_s,
-        log_level=settings.log_level,
+    kafka = Part("Kafka", KafkaSettings, ping)
+    postgres = Part("Postgres", StoreSettings, require_current_at)
+    return run_command(
+        "gateway", GatewaySettings, kafka, postgres, lambda own, kafka, store, stop: serve(own, kafka, store.dsn, stop)
     )
 
 

@@ -1,18 +1,67 @@
 """The command line of a service: every setting is a flag, `--check` asks whether it could start.
 
 Flags are the settings' names in kebab case (`--port`, `--infaas-log-level`); a flag wins over its environment variable.
+What a service stands on has settings of its own, from the environment alone: it is handed in, since nothing here knows
+Kafka or Postgres.
 """
 
+import asyncio
+import logging
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from functools import partial
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings, CliApp, CliSettingsSource
 
-from schemas.errors import OperatorError
+from schemas.errors import InfaasError, OperatorError
+from service.run import EXIT_FAILED, EXIT_OK, run_service
+from service.settings import ServiceSettings
 
 CHECK: Final = "--check"
 _Settings = TypeVar("_Settings", bound=BaseSettings)
+_Service = TypeVar("_Service", bound=ServiceSettings)
+_Broker = TypeVar("_Broker", bound=BaseSettings)
+_Store = TypeVar("_Store", bound=BaseSettings)
+
+
+class Part(NamedTuple, Generic[_Settings]):
+    """What a service stands on."""
+
+    name: str
+    settings: type[_Settings]
+    check: Callable[[_Settings], Awaitable[object]]
+    """Raises InfaasError when the part cannot be used."""
+
+
+def run_command(
+    module: str,
+    settings_class: type[_Service],
+    broker: Part[_Broker],
+    store: Part[_Store],
+    serve: Callable[[_Service, _Broker, _Store, asyncio.Event], Awaitable[None]],
+) -> int:
+    """What `python -m module` does: run the service, or with `--check` say whether it could run.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        settings, check = read_command(settings_class, f"python -m {module}", sys.argv[1:])
+        kafka, postgres = broker.settings(), store.settings()
+        if check:
+            checks = {broker.name: partial(broker.check, kafka), store.name: partial(store.check, postgres)}
+            asyncio.run(check_service([settings, kafka, postgres], checks))
+            return EXIT_OK
+    except InfaasError as error:
+        logging.error("%s", error)
+        return EXIT_FAILED
+    return run_service(
+        lambda stop: serve(settings, kafka, postgres, stop),
+        drain_timeout_s=settings.drain_timeout_s,
+        log_level=settings.log_level,
+    )
 
 
 def read_command(kind: type[_Settings], prog: str, argv: Sequence[str]) -> tuple[_Settings, bool]:

@@ -8,6 +8,7 @@ from typing import Final
 
 from schemas.errors import OperatorError
 from store.pool import Session, open_pool
+from store.settings import StoreSettings
 
 HEAD: Final = "0001"
 """The newest migration; a test holds it to the files."""
@@ -26,12 +27,12 @@ async def require_current(session: Session) -> None:
         raise OperatorError(f"the database is at version {found}, this program needs {HEAD}: run `infaas db upgrade`")
 
 
-async def require_current_at(dsn: str) -> None:
-    """As `require_current`, of the database at `dsn`.
+async def require_current_at(settings: StoreSettings) -> None:
+    """As `require_current`, of the database that the settings name.
 
     Raises:
         StoreUnavailable: Postgres cannot be reached.
         OperatorError: the tables are missing, older or newer.
     """
-    async with open_pool(dsn, max_size=1) as pool:
+    async with open_pool(settings.dsn, max_size=1) as pool:
         await require_current(pool)

@@ -1,9 +1,13 @@
 """Flags, environment and `--check`."""
 
+import asyncio
+import sys
+
 import pytest
+from pydantic_settings import BaseSettings
 
 from schemas.errors import OperatorError
-from service.command import check_service, read_command
+from service.command import Part, check_service, read_command, run_command
 from service.settings import ServiceSettings
 
 
@@ -38,3 +42,44 @@ async def test_check_prints_and_raises(capsys: pytest.CaptureFixture[str]) -> No
     assert "metrics_port = 0" in shown
     assert "Postgres: ok" in shown
     assert "Kafka: ok" not in shown
+
+
+class _PartSettings(BaseSettings):
+    place: str = "here"
+
+
+async def _there(settings: _PartSettings) -> None:
+    assert settings.place == "here"
+
+
+async def _away(settings: _PartSettings) -> None:
+    raise OperatorError(f"nothing answers {settings.place}")
+
+
+@pytest.mark.parametrize(("flags", "code", "served"), [([], 0, 1), (["--check"], 0, 0), (["--metrics-port=-1"], 1, 0)])
+def test_the_command_checks_or_serves(
+    monkeypatch: pytest.MonkeyPatch, flags: list[str], code: int, served: int
+) -> None:
+    seen: list[tuple[str, str]] = []
+
+    async def serve(own: ServiceSettings, first: _PartSettings, second: _PartSettings, stop: asyncio.Event) -> None:
+        assert not stop.is_set()
+        seen.append((first.place, second.place))
+
+    monkeypatch.setattr(sys, "argv", ["x", *flags])
+    part = Part("Kafka", _PartSettings, _there)
+    assert run_command("x", ServiceSettings, part, part, serve) == code
+    assert seen == [("here", "here")] * served
+
+
+def test_a_part_that_is_away_fails_the_check(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def serve(*_: object) -> None:
+        raise AssertionError("a check serves nothing")
+
+    monkeypatch.setattr(sys, "argv", ["x", "--check"])
+    parts = Part("Kafka", _PartSettings, _there), Part("Postgres", _PartSettings, _away)
+    assert run_command("x", ServiceSettings, *parts, serve) == 1
+    assert "Kafka: ok" in capsys.readouterr().out
+    assert "nothing answers here" in caplog.text
