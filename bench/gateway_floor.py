@@ -16,9 +16,9 @@ from bench.queries import small_query
 from broker.client import is_embedded
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_topics
+from machine.ports import LOOPBACK
 from schemas import headers as h
 from schemas.oip import decode_request, encode_response
-from service.ports import LOOPBACK
 
 PARTITIONS = 4
 

@@ -23,9 +23,9 @@ from bench.figures import Figure, at_least
 from bench.gateway_floor import PARTITIONS
 from broker.settings import KafkaSettings
 from broker.topics import ensure_task_topics
+from machine.ports import LOOPBACK, free_port
 from schemas.records import Task, TensorSpec
 from schemas.topics import task_topic
-from service.ports import LOOPBACK, free_port
 from store.embedded import EmbeddedPostgres
 from store.migrate import upgrade
 from store.pool import open_pool

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from broker.settings import KafkaSettings
-from service.ports import free_port
+from machine.ports import free_port
 
 _UP_S = 120.0
 _DOWN_S = 60.0

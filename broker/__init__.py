@@ -1,6 +1,6 @@
 """Kafka, and the only package that speaks to it.
 
 Reading order: settings -> client (every aiokafka object is built there) -> errors -> topics -> producer -> watermark ->
-ledger -> consumer -> membership -> tail -> replies -> lag -> dead_letters; process, embedded and apache start brokers
+ledger -> consumer -> membership -> tail -> replies -> lag -> dead_letters; readiness, embedded and apache start brokers
 on this machine.
 """

@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Final
 from xml.etree import ElementTree
 
-from broker.process import HOST, claim_port, free_port, running, tail, wait_until_ready
+from broker.readiness import wait_until_ready
 from broker.settings import KafkaSettings
+from machine.ports import LOOPBACK, claim_port, free_port
+from machine.process import running, tail
 from schemas.errors import OperatorError
 
 READY_S: Final = 60.0
@@ -65,8 +67,8 @@ class ApacheKafka:
     async def _run(self) -> AsyncGenerator["ApacheKafka"]:
         java = await asyncio.to_thread(find_java)
         jars = await fetch_jars(cache_dir())
-        port = claim_port(self._wanted)
-        self.bootstrap = f"{HOST}:{port}"
+        port = claim_port(self._wanted, "--kafka-port")
+        self.bootstrap = f"{LOOPBACK}:{port}"
         properties = self._write_properties(port)
         if not (self._home / "data" / "meta.properties").exists():
             await self._format(java, jars, properties)
@@ -97,10 +99,10 @@ def server_properties(data: Path, port: int, controller_port: int) -> str:
     return f"""\
 process.roles=broker,controller
 node.id=1
-listeners=PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{controller_port}
-advertised.listeners=PLAINTEXT://{HOST}:{port}
+listeners=PLAINTEXT://{LOOPBACK}:{port},CONTROLLER://{LOOPBACK}:{controller_port}
+advertised.listeners=PLAINTEXT://{LOOPBACK}:{port}
 controller.listener.names=CONTROLLER
-controller.quorum.voters=1@{HOST}:{controller_port}
+controller.quorum.voters=1@{LOOPBACK}:{controller_port}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs={data}
 auto.create.topics.enable=false

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Final
 
 from broker.client import EMBEDDED_CLUSTER
-from broker.process import HOST, claim_port, running, wait_until_ready
+from broker.readiness import wait_until_ready
 from broker.settings import KafkaSettings
+from machine.ports import LOOPBACK, claim_port
+from machine.process import running
 from schemas.errors import OperatorError
 
 READY_S: Final = 20.0
@@ -55,7 +57,7 @@ class EmbeddedBroker:
     @asynccontextmanager
     async def _run(self) -> AsyncGenerator["EmbeddedBroker"]:
         binary = find_binary()
-        self.bootstrap = f"{HOST}:{claim_port(self._wanted)}"
+        self.bootstrap = f"{LOOPBACK}:{claim_port(self._wanted, '--kafka-port')}"
         address = f"tcp://{self.bootstrap}"
         command = [
             binary, "broker", "--listener-url", address, "--advertised-listener-url", address,

@@ -15,8 +15,8 @@ from typing import Final
 import aiohttp
 import msgspec
 
-from broker.process import running
 from infaas.state import ServiceState
+from machine.process import running
 from schemas.errors import OperatorError
 
 _PAUSES_S: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)

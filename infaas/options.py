@@ -8,8 +8,8 @@ from typing import Final
 import msgspec
 
 from broker.settings import ENV as KAFKA_ENV
+from machine.ports import LOOPBACK, claim_port, free_port
 from schemas.errors import OperatorError
-from service.ports import LOOPBACK, claim_port, free_port
 
 POSTGRES_ENV: Final = "INFAAS_POSTGRES"
 

@@ -18,9 +18,9 @@ from broker.settings import KafkaSettings
 from infaas.child import Child, ChildSpec
 from infaas.options import KafkaKind, UpOptions, claim_ports, metrics_ports
 from infaas.state import SystemState, claimed, write_state
+from machine.ports import LOOPBACK
 from registry.topics import ensure_registered_topics
 from schemas.errors import OperatorError
-from service.ports import LOOPBACK
 from store.embedded import EmbeddedPostgres
 from store.migrate import upgrade
 from store.pool import open_pool

@@ -11,8 +11,9 @@ profiled and times the slowdown measured. A query without a deadline is patient:
 within `patience_s`, else to the soonest.
 
 A query chosen for the cheapest may be given, at the cheapest's price, to a more accurate instance that is loaded and
-idle. "Idle" also asks that the worker could serve its present rate of queries that way within a share of its slots:
-free upgrades must not use up the room that makes them free, or accuracy and latency would swing with every burst.
+as good as idle. "Idle" also asks that the worker could serve its present rate of queries that way within a share of
+its slots: free upgrades must not use up the room that makes them free, or accuracy and latency would swing with every
+burst.
 
 After INFaaS's algorithm 1. Different by intent: it picks the least loaded worker of the lowest latency variant, not
 the cheapest that fits; it knows load as queries per second, two seconds old; it answers late rather than say no.
@@ -33,8 +34,10 @@ from selector.offers import Offer
 from selector.world import HOP_S, World
 
 _FOREVER_S: Final = float("inf")
-_CALM: Final = 1.25
-"""Slowdown up to which an instance counts as undisturbed."""
+_UNNOTICED: Final = 0.25
+_UNNOTICED_S: Final = 0.002
+"""What a free upgrade may wait: a share of its own time, or what the hops take anyway. Were no wait allowed, fast
+queries of one kind would be scattered over all instances that are idle just then, and each would fetch a few."""
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,14 +127,16 @@ def load_finish_s(offer: Offer, batch: int, world: World) -> float:
 
 def has_room(instance: Instance, batch: int, now: float, share: float) -> bool:
     """Whether an instance is idle enough to be given away: see the file's header."""
-    worker = instance.worker
+    worker, model = instance.worker, instance.model
+    alone_s = model.batch_s(batch)
+    limit_s = max(alone_s * _UNNOTICED, _UNNOTICED_S)
+    taken_s = (model.batch_s(int(instance.waiting(now) + 0.5)) + alone_s) * instance.slowdown
     return (
         instance.healthy
-        and instance.slowdown <= _CALM
-        and instance.waiting(now) == 0.0
         and worker.gone_at > now
-        and worker.wait_s(now) == 0.0
-        and worker.sends_per_s * instance.model.batch_s(batch) < share * worker.slots
+        and taken_s - alone_s <= limit_s
+        and worker.wait_s(now) <= limit_s
+        and worker.sends_per_s * alone_s < share * worker.slots
     )
 
 

@@ -6,8 +6,9 @@ Rules:
   become our superuser.
 * Postgres refuses to run as root, so under root it runs as `nobody`, who gets the data folder and, where missing, the
   right to pass through (not read) the folders above it and above the binaries.
+* It does not outlive us: when we are killed the kernel sends it SIGINT, Postgres's word for a fast and clean shutdown.
 * A lock on the folder tells a server in use by another process (an error) from an orphan whose owner was killed
-  (stopped, then started anew).
+  (still shutting down, or left on a system that is not Linux: stopped, then started anew).
 
 The package's own start-up code is not used: it holds a lock for all servers of a user, listens on Unix sockets alone,
 and changes the system's users when it runs as root.
@@ -21,13 +22,14 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, Final
 from urllib.parse import quote
 
+from machine.ports import LOOPBACK, claim_port, free_port
+from machine.process import dying_with_us
 from schemas.errors import OperatorError
 from store.errors import StoreUnavailable
 from store.pool import connect
@@ -64,7 +66,7 @@ class EmbeddedPostgres:
     @property
     def dsn(self) -> str:
         """How to connect, password included."""
-        return f"postgresql://{_USER}:{quote(self._password)}@127.0.0.1:{self.port}/{_DATABASE}"
+        return f"postgresql://{_USER}:{quote(self._password)}@{LOOPBACK}:{self.port}/{_DATABASE}"
 
     async def __aenter__(self) -> "EmbeddedPostgres":
         self._dir.mkdir(parents=True, exist_ok=True)
@@ -95,11 +97,11 @@ class EmbeddedPostgres:
         if not (self._data / "PG_VERSION").exists():
             await self._create()
         if self.port:
-            _check_port(self.port)
+            claim_port(self.port, "--postgres-port")
             return await self._launch()
         for attempt in range(_PORT_ATTEMPTS):
             # Somebody may take the free port before Postgres does.
-            self.port = _free_port()
+            self.port = free_port()
             try:
                 return await self._launch()
             except OperatorError:
@@ -125,7 +127,7 @@ class EmbeddedPostgres:
         await process.wait()
 
     async def _launch(self) -> None:
-        options = ["-D", str(self._data), "-p", str(self.port), "-c", "listen_addresses=127.0.0.1"]
+        options = ["-D", str(self._data), "-p", str(self.port), "-c", f"listen_addresses={LOOPBACK}"]
         options += ["-c", "unix_socket_directories="]
         if not self._durable:
             options += ["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]
@@ -137,6 +139,7 @@ class EmbeddedPostgres:
                 stdout=out,
                 stderr=STDOUT,
                 start_new_session=True,  # Ctrl-C is for us: we stop it after those who use it
+                preexec_fn=dying_with_us(signal.SIGINT),
                 **_identity(),
             )
         try:
@@ -182,7 +185,13 @@ class EmbeddedPostgres:
 
     async def _run(self, program: str, *args: str, check: bool = True) -> None:
         process = await asyncio.create_subprocess_exec(
-            self._bin / program, *args, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, **_identity()
+            self._bin / program,
+            *args,
+            stdin=DEVNULL,
+            stdout=PIPE,
+            stderr=STDOUT,
+            preexec_fn=dying_with_us(signal.SIGKILL),
+            **_identity(),
         )
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
@@ -223,23 +232,6 @@ def _binaries(version: int) -> Path:
         )
     folder = Path(spec.submodule_search_locations[0])
     return folder / ("pginstall" if version == 16 else f"pginstall{version}") / "bin"
-
-
-def _check_port(port: int) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise OperatorError(
-                f"port {port} is taken, so the embedded Postgres cannot listen there; choose another --postgres-port"
-            ) from error
-
-
-def _free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _lock_folder(folder: Path) -> IO[str]:

@@ -12,10 +12,10 @@ from pydantic import SecretStr
 from broker.apache import ApacheKafka, server_properties
 from broker.client import ping
 from broker.consumer import Consumer
-from broker.process import free_port
 from broker.producer import Producer
 from broker.settings import KafkaSettings, SecurityProtocol
 from broker.topics import TopicSpec, ensure_topics
+from machine.ports import free_port
 from schemas.errors import OperatorError
 from tests.kafka_fixtures import need_apache, served
 

@@ -15,11 +15,13 @@ from broker.apache import ApacheKafka, fetch_jars, find_java, kafka_version
 from broker.client import ping
 from broker.consumer import Consumer
 from broker.embedded import EmbeddedBroker, find_binary
-from broker.process import free_port, running, wait_until_ready
 from broker.producer import Producer
+from broker.readiness import wait_until_ready
 from broker.settings import KafkaSettings
 from broker.tail import Tail
 from broker.topics import TopicSpec, ensure_topics
+from machine.ports import free_port
+from machine.process import running
 from schemas.errors import OperatorError
 from tests.kafka_fixtures import need_apache
 
@@ -70,7 +72,7 @@ async def test_a_taken_port_names_the_flag(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port: int = taken.getsockname()[1]
-        with pytest.raises(OperatorError, match=f"port {port} is taken .*--kafka-port"):
+        with pytest.raises(OperatorError, match=f"port {port} of .* is taken .*--kafka-port"):
             async with EmbeddedBroker(tmp_path, port):
                 pass
 
@@ -113,7 +115,7 @@ async def test_a_broker_that_dies_is_quoted(tmp_path: Path) -> None:
 
 
 async def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("broker.process.STOP_S", 0.3)
+    monkeypatch.setattr("machine.process.STOP_S", 0.3)
     ready = tmp_path / "ready"
     async with running(["sh", "-c", f"trap '' TERM; touch {ready}; while :; do sleep 1; done"], tmp_path / "log") as it:
         async with asyncio.timeout(5):

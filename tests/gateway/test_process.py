@@ -16,8 +16,8 @@ import pytest
 
 from broker.settings import KafkaSettings
 from broker.topics import ensure_task_topics
+from machine.ports import free_port
 from schemas.errors import InfaasError
-from service.ports import free_port
 from store.pool import Pool
 from tests.gateway.responder import VARIANT, answering
 from tests.gateway.test_inference import json_body

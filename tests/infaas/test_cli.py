@@ -12,8 +12,8 @@ from typer.testing import CliRunner, Result
 from infaas.cli.main import app
 from infaas.cli.output import EXIT_QUERY, EXIT_SETUP
 from infaas.options import POSTGRES_ENV
+from machine.ports import free_port
 from schemas.records import LagSample, VariantState
-from service.ports import free_port
 from store.pool import Pool
 from store.registry import put_variant
 from store.samples import write_lag

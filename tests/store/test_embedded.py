@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 import socket
 import stat
 import sys
@@ -16,6 +15,31 @@ from store.embedded import EmbeddedPostgres
 from store.migrate import upgrade
 from store.pool import open_pool
 from tests.store_rows import a_task, register
+
+OWN = """
+import asyncio, sys
+from pathlib import Path
+from store.embedded import EmbeddedPostgres
+
+async def main():
+    async with EmbeddedPostgres(Path(sys.argv[1]), durable=False) as server:
+        print(server.port, flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+async def _killed_owner(program: str, folder: Path) -> int:
+    """Run a program that owns a server, kill it, and return the server's port."""
+    owner = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, str(folder), stdout=asyncio.subprocess.PIPE
+    )
+    assert owner.stdout is not None
+    port = int(await owner.stdout.readline())
+    owner.kill()
+    await owner.wait()
+    return port
 
 
 async def test_keeps_its_data_in_a_folder_with_a_long_path(postgres_dir: Path) -> None:
@@ -51,23 +75,31 @@ async def test_a_folder_has_one_server_and_the_password_one_reader(postgres_dir:
                 pass
 
 
+async def test_a_server_does_not_outlive_a_killed_owner(postgres_dir: Path) -> None:
+    port = await _killed_owner(OWN, postgres_dir)
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except ConnectionError:
+                break
+            writer.close()
+            await asyncio.sleep(0.02)  # nobody tells of a port that closes
+        pid_file = postgres_dir / "data" / "postmaster.pid"
+        while pid_file.exists():  # noqa: ASYNC110 - nor of a file that goes
+            await asyncio.sleep(0.02)
+    assert "database system is shut down" in (postgres_dir / "postgres.log").read_text()  # cleanly, that is
+
+
+async def test_a_server_that_is_still_shutting_down_is_waited_for(postgres_dir: Path) -> None:
+    port = await _killed_owner(OWN, postgres_dir)
+    async with EmbeddedPostgres(postgres_dir, port, durable=False) as server:
+        assert server.port == port
+
+
 async def test_an_orphan_of_a_killed_owner_is_replaced(postgres_dir: Path) -> None:
-    program = (
-        "import asyncio, sys, pathlib\n"
-        "from store.embedded import EmbeddedPostgres\n"
-        "async def main():\n"
-        "    async with EmbeddedPostgres(pathlib.Path(sys.argv[1]), durable=False) as server:\n"
-        "        print(server.port, flush=True)\n"
-        "        await asyncio.Event().wait()\n"
-        "asyncio.run(main())\n"
-    )
-    owner = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program, str(postgres_dir), stdout=asyncio.subprocess.PIPE
-    )
-    assert owner.stdout is not None
-    port = int(await owner.stdout.readline())
-    owner.send_signal(signal.SIGKILL)
-    await owner.wait()
+    # As on a system whose kernel tells children nothing.
+    port = await _killed_owner("import sys; sys.platform = 'other'\n" + OWN, postgres_dir)
     socket.create_connection(("127.0.0.1", port), timeout=1).close()  # the orphan still answers
     async with EmbeddedPostgres(postgres_dir, port, durable=False) as server:
         assert server.port == port
