@@ -14,9 +14,15 @@ from typing import Any, Final, TypedDict
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.conn import create_conn
+from aiokafka.errors import (
+    AuthenticationFailedError,
+    KafkaError,
+    SaslAuthenticationFailed,
+    UnsupportedSaslMechanismError,
+)
 
-from broker.settings import Compression, KafkaSettings, SaslMechanism, SecurityProtocol
+from broker.settings import PREFIX, Compression, KafkaSettings, SaslMechanism, SecurityProtocol
 from schemas.errors import OperatorError
 
 log = logging.getLogger(__name__)
@@ -135,10 +141,39 @@ async def reach(settings: KafkaSettings, start: Any) -> None:
         async with asyncio.timeout(settings.request_timeout_ms / 1000):
             await start
     except (KafkaError, TimeoutError, OSError) as error:
+        if await _refuses_credentials(settings):
+            raise OperatorError(
+                f"Kafka at {settings.bootstrap} refused the credentials; do {_credentials(settings)} fit it?"
+            ) from error
         raise OperatorError(
             f"cannot reach Kafka at {settings.bootstrap} ({type(error).__name__}: {error}); "
             "is it running, and do INFAAS_KAFKA and INFAAS_KAFKA_SECURITY_PROTOCOL fit it?"
         ) from error
+
+
+async def _refuses_credentials(settings: KafkaSettings) -> bool:
+    """Ask once more: starting clients log why no address of the cluster took them, but do not raise it."""
+    if "SASL" not in settings.security_protocol:
+        return False
+    options: dict[str, Any] = {**client_options(settings, "infaas-check")}
+    del options["bootstrap_servers"], options["retry_backoff_ms"]
+    host, _, port = settings.bootstrap.split(",")[0].strip().rpartition(":")
+    try:
+        async with asyncio.timeout(settings.request_timeout_ms / 1000):
+            connection = await create_conn(host, int(port), **options)
+    except (AuthenticationFailedError, SaslAuthenticationFailed, UnsupportedSaslMechanismError):
+        return True
+    except (KafkaError, TimeoutError, OSError):
+        return False
+    connection.close()
+    return False
+
+
+def _credentials(settings: KafkaSettings) -> str:
+    """The settings that say who we are; never what they hold."""
+    oauth = settings.sasl_mechanism is SaslMechanism.OAUTHBEARER
+    names = ("SASL_TOKEN", "SASL_TOKEN_FILE") if oauth else ("SASL_USERNAME", "SASL_PASSWORD")
+    return f"{PREFIX}SASL_MECHANISM ({settings.sasl_mechanism}), {PREFIX}{names[0]} and {PREFIX}{names[1]}"
 
 
 async def ping(settings: KafkaSettings) -> int:

@@ -13,7 +13,7 @@ from broker.apache import ApacheKafka, server_properties
 from broker.client import ping
 from broker.consumer import Consumer
 from broker.producer import Producer
-from broker.settings import KafkaSettings, SecurityProtocol
+from broker.settings import KafkaSettings, SaslMechanism, SecurityProtocol
 from broker.topics import TopicSpec, ensure_topics
 from machine.ports import free_port
 from schemas.errors import OperatorError
@@ -100,9 +100,21 @@ async def test_every_client_gets_in_with_the_right_credentials(secured: KafkaSet
 
 async def test_a_wrong_password_is_said_without_showing_it(secured: KafkaSettings) -> None:
     wrong = secured.model_copy(update={"sasl_password": SecretStr("letmein")})
-    with pytest.raises(OperatorError, match="cannot reach Kafka") as caught:
+    with pytest.raises(OperatorError, match=r"refused the credentials.*INFAAS_KAFKA_SASL_PASSWORD") as caught:
         await ping(wrong)
     assert "letmein" not in str(caught.value)
+
+
+async def test_a_mechanism_the_broker_does_not_take_is_said(secured: KafkaSettings) -> None:
+    other = secured.model_copy(update={"sasl_mechanism": SaslMechanism.SCRAM_SHA_256})
+    with pytest.raises(OperatorError, match=r"refused the credentials.*SASL_MECHANISM \(SCRAM-SHA-256\)"):
+        await ping(other)
+
+
+async def test_credentials_are_not_blamed_when_nobody_answers(secured: KafkaSettings) -> None:
+    away = secured.model_copy(update={"bootstrap": f"127.0.0.1:{free_port()}"})
+    with pytest.raises(OperatorError, match="cannot reach Kafka"):
+        await ping(away)
 
 
 async def test_a_certificate_nobody_trusts_is_refused(secured: KafkaSettings) -> None:
