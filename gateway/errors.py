@@ -1,7 +1,8 @@
 """JSON errors, always: clients of the protocol parse the body of every answer.
 
 Whatever a handler raises becomes `{"error": message}`, with the status of the closed error table, the code in the
-header `infaas-status`, and Retry-After where trying again may help.
+header `infaas-status`, and Retry-After where trying again may help. What is no HTTP at all never reaches a handler;
+aiohttp's protocol answers it, in our words.
 """
 
 import logging
@@ -38,6 +39,31 @@ async def json_errors(request: web.Request, handler: Handler) -> web.StreamRespo
     except Exception:  # the top of a request: one defect must not take the connection or the process with it
         log.exception("%s %s", request.method, request.path)
         return error_response(Internal.http_status, Internal.code, Internal.default_message)
+
+
+class JsonProtocol(web.RequestHandler):
+    """One connection, whose requests that cannot be parsed are answered in JSON too."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to what cannot be parsed, after which the connection is closed."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun, and another cannot follow")
+        if status >= 500:  # a defect of ours, and outside of what `json_errors` sees
+            log.error("%s %s", request.method, request.path, exc_info=exc)
+            response = error_response(status, Internal.code, Internal.default_message)
+        else:
+            reason = (message or "").partition("\n")[0].strip().rstrip(":")
+            response = error_response(status, InvalidRequest.code, f"this is not HTTP: {reason or exc}")
+        response.force_close()
+        return response
 
 
 def error_response(status: int, code: ErrorCode, message: str, headers: dict[str, str] | None = None) -> web.Response:

@@ -15,7 +15,7 @@ from aiohttp import web
 from broker.settings import KafkaSettings
 from gateway.asking import Asking
 from gateway.counts import Statistics
-from gateway.errors import json_errors
+from gateway.errors import JsonProtocol, json_errors
 from gateway.models import Models
 from gateway.routes.health import HealthRoutes
 from gateway.routes.inference import InferenceRoutes
@@ -101,22 +101,35 @@ def _version() -> str:
 
 @asynccontextmanager
 async def _listening(app: web.Application, settings: GatewaySettings) -> AsyncGenerator[str]:
-    runner = web.AppRunner(
-        app, access_log=None, handler_cancellation=True, shutdown_timeout=_DRAIN_SHARE * settings.drain_timeout_s
-    )
+    drain_s = _DRAIN_SHARE * settings.drain_timeout_s
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=drain_s)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, settings.host, settings.port, backlog=1024)
+        listener = await _listen(runner, settings)
         try:
-            await site.start()
-        except OSError as error:
-            raise OperatorError(
-                f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); choose another --port"
-            ) from error
-        host, port = runner.addresses[0][:2]
-        yield f"http://{host}:{port}"
+            host, port = listener.sockets[0].getsockname()[:2]
+            yield f"http://{host}:{port}"
+        finally:
+            listener.close()
     finally:
         await runner.cleanup()
+
+
+async def _listen(runner: web.AppRunner, settings: GatewaySettings) -> asyncio.Server:
+    # What web.TCPSite does, but for the protocol: a site takes no other.
+    loop, server = asyncio.get_running_loop(), runner.server
+    assert server is not None, "a runner has a server once it is set up"
+    try:
+        return await loop.create_server(
+            lambda: JsonProtocol(server, loop=loop, access_log=None),  # pyright: ignore[reportArgumentType] - optional
+            settings.host,
+            settings.port,
+            backlog=1024,
+        )
+    except OSError as error:
+        raise OperatorError(
+            f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); choose another --port"
+        ) from error
 
 
 async def _follow(catalog: CatalogWatcher, models: Models, asking: Asking) -> None:

@@ -220,3 +220,25 @@ async def _scaled(gateway: Running, scale: int) -> float:
     body = encode_request({"x": np.full((1, 4), scale, np.float32)}, binary=False).value
     async with gateway.http.post(gateway.infer_url, data=body) as response:
         return json.loads(await response.read())["outputs"][0]["data"][0]
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"\x16\x03\x01 a TLS client\r\n\r\n",
+        b"POST /v2 HTTP/1.1\r\nHost: x\r\nContent-Length: many\r\n\r\n",
+        b"GET /v2 HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 20_000 + b"\r\n\r\n",
+    ],
+)
+async def test_what_is_no_http_is_answered_in_json(gateway: Running, request_bytes: bytes) -> None:
+    host, port = gateway.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(request_bytes)
+    async with asyncio.timeout(5):
+        answer = await reader.read()  # to the end: the connection is closed
+    writer.close()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b" 400 " in head.splitlines()[0]
+    assert b"content-type: application/json" in head.lower()
+    assert b"infaas-status: invalid_request" in head.lower()
+    assert json.loads(body)["error"].startswith("this is not HTTP: ")
