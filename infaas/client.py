@@ -52,7 +52,7 @@ class Asking(TypedDict, total=False):
     allow_late: bool
     """Rather late than `Overloaded`."""
     explain: bool
-    """Have `Answer.explanation` say why this variant was chosen."""
+    """Have `Answer.explanation` say why this variant was chosen; of a refusal, over Kafka, `QueryError.explanation`."""
     tenant: str
     outputs: tuple[str, ...]
     """Names of the outputs that are wanted; all of them otherwise."""
@@ -145,6 +145,7 @@ class InfaasClient:
         result = await self._transport.ask(call)
         failure = result.error()
         if failure is not None:
+            failure.explanation = _parsed(result.explanation)
             raise failure
         return _answer(result, (time.perf_counter() - started) * 1000)
 

@@ -17,7 +17,7 @@ The table is closed: a client may switch over `ErrorCode` and be sure to have se
 """
 
 from enum import StrEnum
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 
 class ErrorCode(StrEnum):
@@ -58,6 +58,9 @@ class QueryError(InfaasError):
     http_status: ClassVar[int]
     retryable: ClassVar[bool]
     default_message: ClassVar[str]
+
+    explanation: Any = None
+    """What was considered, where a selector refused a query that asked to have its choice explained."""
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or self.default_message)

@@ -14,7 +14,7 @@ from rich.table import Table
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database, find_gateway, find_kafka
 from infaas.cli.output import show, show_json, table
 from infaas.client import Answer, Asking, InfaasClient
-from schemas.errors import OperatorError, UnknownTask
+from schemas.errors import OperatorError, QueryError, UnknownTask
 from schemas.needs import Mode
 from schemas.oip import decode_request
 from schemas.records import TensorSpec
@@ -86,10 +86,18 @@ def explain(
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """Ask a task once and show every variant that was considered, what was predicted of it, and why it lost."""
+    """Ask a task once and show every variant that was considered, what was predicted of it, and why it lost.
+
+    Exit code 2 if the query was refused.
+    """
     asking = _asking(latency_ms, min_accuracy, max_cost, target)
     asking |= Asking(explain=True, allow_late=allow_late)
-    answer = asyncio.run(_ask(home, task, inputs, asking, Via.KAFKA))
+    try:
+        answer = asyncio.run(_ask(home, task, inputs, asking, Via.KAFKA))
+    except QueryError as error:
+        if error.explanation is not None:
+            show_json(error.explanation) if as_json else show(_considered(error.explanation))
+        raise
     if as_json:
         return show_json(answer.explanation)
     show(_facts(answer))

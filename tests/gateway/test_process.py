@@ -12,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 import aiohttp
+import numpy as np
 import pytest
 
 from broker.settings import KafkaSettings
@@ -93,10 +94,13 @@ async def _ready(url: str, process: Process) -> None:
             await asyncio.sleep(0.05)  # a port that opens wakes nobody
 
 
-async def test_tritonclient_works_unchanged(kafka: KafkaSettings, task: str, environment: dict[str, str]) -> None:
-    port = free_port()
+async def test_tritonclient_works_unchanged(
+    kafka: KafkaSettings, task: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    port, file = free_port(), tmp_path / "x.npy"
+    np.save(file, np.arange(8, dtype=np.float32).reshape(2, 4))
     async with answering(kafka, task), running(port, environment) as gateway:
-        code, output = await (await start(str(SCRIPT), f"127.0.0.1:{port}", task, "mlp")).finish()
+        code, output = await (await start(str(SCRIPT), f"127.0.0.1:{port}", task, "mlp", str(file))).finish()
         assert code == 0, output
         seen: dict[str, Any] = json.loads(output.splitlines()[-1])
         gateway.child.send_signal(signal.SIGTERM)
@@ -107,7 +111,7 @@ async def test_tritonclient_works_unchanged(kafka: KafkaSettings, task: str, env
     assert seen["config"]["max_batch_size"] == 32
     assert {entry["name"] for entry in seen["index"]} == {task, "mlp", VARIANT}
     for form in ("json", "binary", "compressed", "architecture"):
-        assert seen[form]["y"] == [[0.0, 2.0], [8.0, 10.0]], form
+        assert seen[form]["values"] == [[0.0, 2.0], [8.0, 10.0]], form
         assert seen[form]["id"] == "mine"
         assert seen[form]["parameters"]["variant"] == VARIANT
     assert seen["error"].startswith("404 ")

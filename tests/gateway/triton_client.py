@@ -1,6 +1,7 @@
-"""What tritonclient sees of a gateway: `python triton_client.py host:port model architecture`, JSON on standard output.
+"""What tritonclient sees of a gateway, as JSON: `python triton_client.py host:port model architecture input.npy`.
 
-A program of its own: tritonclient runs on gevent, which does not belong into a process with asyncio.
+The model has one FP32 input and one output. A program of its own: tritonclient runs on gevent, which does not belong
+into a process with asyncio.
 """
 
 import json
@@ -11,16 +12,24 @@ import numpy as np
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
-X = np.arange(8, dtype=np.float32).reshape(2, 4)
 
+class Asker:
+    """Asks one question in several forms."""
 
-def infer(client: Any, model: str, binary: bool, **options: Any) -> dict[str, Any]:
-    tensor = triton.InferInput("x", list(X.shape), "FP32")
-    tensor.set_data_from_numpy(X, binary_data=binary)
-    outputs = None if binary else [triton.InferRequestedOutput("y", binary_data=False)]
-    result = client.infer(model, [tensor], outputs=outputs, request_id="mine", **options)
-    response = result.get_response()
-    return {"y": result.as_numpy("y").tolist(), "id": response["id"], "parameters": response["parameters"]}
+    def __init__(self, client: Any, metadata: dict[str, Any], array: "np.ndarray[Any, Any]") -> None:
+        self._client = client
+        self._input: str = metadata["inputs"][0]["name"]
+        self._output: str = metadata["outputs"][0]["name"]
+        self._array = array
+
+    def __call__(self, model: str, binary: bool, **options: Any) -> dict[str, Any]:
+        tensor = triton.InferInput(self._input, list(self._array.shape), "FP32")
+        tensor.set_data_from_numpy(self._array, binary_data=binary)
+        outputs = None if binary else [triton.InferRequestedOutput(self._output, binary_data=False)]
+        result = self._client.infer(model, [tensor], outputs=outputs, request_id="mine", **options)
+        response = result.get_response()
+        values = result.as_numpy(self._output).tolist()
+        return {"values": values, "id": response["id"], "parameters": response["parameters"]}
 
 
 def error_of(call: Any) -> str:
@@ -31,22 +40,24 @@ def error_of(call: Any) -> str:
     return ""
 
 
-def look(url: str, model: str, architecture: str) -> dict[str, Any]:
+def look(url: str, model: str, architecture: str, file: str) -> dict[str, Any]:
     client = triton.InferenceServerClient(url)
+    metadata = client.get_model_metadata(model)
+    infer = Asker(client, metadata, np.load(file))
     seen: dict[str, Any] = {
         "live": client.is_server_live(),
         "ready": client.is_server_ready(),
         "model_ready": client.is_model_ready(model, "1"),
         "absent_ready": client.is_model_ready("absent"),
         "server": client.get_server_metadata(),
-        "metadata": client.get_model_metadata(model),
+        "metadata": metadata,
         "config": client.get_model_config(model),
         "index": client.get_model_repository_index(),
-        "json": infer(client, model, binary=False),
-        "binary": infer(client, model, binary=True, parameters={"latency_ms": 5000, "min_accuracy": 0.1}),
-        "compressed": infer(client, model, binary=True, request_compression_algorithm="gzip"),
-        "architecture": infer(client, architecture, binary=True, model_version="1"),
-        "error": error_of(lambda: infer(client, "absent", binary=True)),
+        "json": infer(model, binary=False),
+        "binary": infer(model, binary=True, parameters={"latency_ms": 5000, "min_accuracy": 0.1}),
+        "compressed": infer(model, binary=True, request_compression_algorithm="gzip"),
+        "architecture": infer(architecture, binary=True, model_version="1"),
+        "error": error_of(lambda: infer("absent", binary=True)),
         "unload": error_of(lambda: client.unload_model(model)),
     }
     client.load_model(model)
