@@ -10,6 +10,7 @@ Processes know it by its cluster id, so that none of this needs a setting.
 """
 
 import os
+import signal
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from importlib import import_module
@@ -63,7 +64,8 @@ class EmbeddedBroker:
             binary, "broker", "--listener-url", address, "--advertised-listener-url", address,
             "--storage-engine", "memory://tansu/", "--cluster-id", EMBEDDED_CLUSTER,
         ]  # fmt: skip
-        async with running(command, self._log, env={"RUST_LOG": "warn"}) as process:
+        # Asked to stop, it waits 5 s for clients that are still connected; and there is nothing that it could save.
+        async with running(command, self._log, env={"RUST_LOG": "warn"}, stop=signal.SIGKILL) as process:
             await wait_until_ready(process, self.settings, self._log, READY_S)
             yield self
 

@@ -23,9 +23,13 @@ _libc = ctypes.CDLL(None)
 
 @asynccontextmanager
 async def running(
-    command: Sequence[str | Path], log: Path, *, env: Mapping[str, str] | None = None
+    command: Sequence[str | Path],
+    log: Path,
+    *,
+    env: Mapping[str, str] | None = None,
+    stop: signal.Signals = signal.SIGTERM,
 ) -> AsyncGenerator[asyncio.subprocess.Process]:
-    """The process, while the context is open; then SIGTERM, and SIGKILL if it does not leave within 15 s.
+    """The process, while the context is open; then `stop`, and SIGKILL if it does not leave within 15 s.
 
     Raises:
         OperatorError: the command cannot be executed.
@@ -47,7 +51,7 @@ async def running(
     try:
         yield process
     finally:
-        await _stop(process)
+        await _stop(process, stop)
 
 
 def dying_with_us(number: signal.Signals) -> Callable[[], None]:
@@ -69,10 +73,10 @@ def tail(log: Path) -> str:
     return log.read_bytes()[-800:].decode(errors="replace").strip() or "(nothing)"
 
 
-async def _stop(process: asyncio.subprocess.Process) -> None:
+async def _stop(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
     if process.returncode is not None:
         return
-    process.terminate()
+    process.send_signal(number)
     try:
         async with asyncio.timeout(STOP_S):
             await process.wait()
