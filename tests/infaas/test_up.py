@@ -45,7 +45,11 @@ async def test_a_system_lives_is_healed_and_stops(cli: Cli) -> None:
 async def test_nothing_outlives_a_killed_supervisor(cli: Cli) -> None:
     supervisor = await cli.start("up", *FREE_PORTS)
     state = await cli.json("status", "--wait")
-    children = [psutil.Process(service["pid"]) for service in state["services"].values()]
+    children = psutil.Process(supervisor.pid).children(recursive=True)
+    names = [process.name() for process in children]
+    assert "tansu" in names
+    assert "postgres" in names
+    assert {service["pid"] for service in state["services"].values()} <= {process.pid for process in children}
     supervisor.kill()
     await supervisor.communicate()
     gone, alive = await asyncio.to_thread(psutil.wait_procs, children, timeout=10)
