@@ -2,24 +2,25 @@
 
 Alembic keeps the order and the version table; the migrations themselves are plain SQL. A session advisory lock makes
 concurrent calls wait for one another, so every replica may call `upgrade` at its start.
+
+Alembic and SQLAlchemy are imported when something is migrated: that takes a second and more of CPU, which no command
+line that merely knows this module should pay.
 """
 
 import asyncio
 from collections.abc import Awaitable
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import asyncpg
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
-from sqlalchemy import Connection, text
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool
 
 from schemas.errors import OperatorError
 from store.errors import translated
 from store.pool import TIMEOUT_S
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from sqlalchemy import Connection
 
 _LOCK_KEY: Final = 0x696E66616173  # "infaas"
 _TIMEOUT_S: Final = 120.0
@@ -32,6 +33,9 @@ async def upgrade(dsn: str, revision: str = "head") -> str:
         StoreUnavailable: Postgres cannot be reached, or another upgrade holds the lock for too long.
         OperatorError: the database was made by a newer version of this program.
     """
+    from sqlalchemy import text
+    from sqlalchemy.ext.asyncio import create_async_engine
+    from sqlalchemy.pool import NullPool
 
     def connect() -> Awaitable[Any]:
         return asyncpg.connect(dsn, timeout=TIMEOUT_S, server_settings={"application_name": "infaas-migrate"})
@@ -48,15 +52,20 @@ async def upgrade(dsn: str, revision: str = "head") -> str:
     return cast(str, version)
 
 
-def migrations() -> Config:
+def migrations() -> "Config":
     """Alembic's configuration: where the migrations are."""
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     return config
 
 
-def _run(connection: Connection, revision: str) -> None:
+def _run(connection: "Connection", revision: str) -> None:
+    from alembic import command
+    from alembic.util import CommandError
+
     config = migrations()
     config.attributes["connection"] = connection
     try:
