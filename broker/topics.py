@@ -19,6 +19,7 @@ from schemas.errors import OperatorError
 
 WAIT_S = 30.0
 _CHECK_EVERY_S = 0.05
+_LOAD_KEPT_MS = 300_000
 
 
 class TopicSpec(msgspec.Struct, frozen=True):
@@ -54,7 +55,15 @@ async def ensure_topics(settings: KafkaSettings, specs: Iterable[TopicSpec]) -> 
 
 async def ensure_system_topics(settings: KafkaSettings) -> None:
     """The topics that exist whatever is registered."""
-    await ensure_topics(settings, [TopicSpec(names.STATUS), TopicSpec(names.DEMAND), TopicSpec(names.DEAD_LETTERS)])
+    await ensure_topics(
+        settings,
+        [
+            TopicSpec(names.STATUS),
+            TopicSpec(names.DEMAND),
+            TopicSpec(names.LOAD, retention_ms=_LOAD_KEPT_MS),
+            TopicSpec(names.DEAD_LETTERS),
+        ],
+    )
 
 
 async def ensure_task_topics(settings: KafkaSettings, task: str, partitions: int) -> None:

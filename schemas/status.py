@@ -54,7 +54,13 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
     slowdown: float = 1.0
     """Measured over profiled latency, smoothed."""
     answered: int = 0
-    """Queries answered since the worker started."""
+    """Queries answered since the instance was loaded, errors included."""
+    inputs: int = 0
+    """Inputs computed and answered since the instance was loaded."""
+    late: int = 0
+    """Queries computed and answered after their deadline."""
+    expired: int = 0
+    """Queries answered `deadline_exceeded` without being computed."""
 
 
 class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +82,8 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     memory_total: int
     """Bytes the worker may use."""
     instances: tuple[InstanceStatus, ...] = ()
+    busy_s: float = 0.0
+    """Slot seconds spent computing since the worker started, batches under way included."""
     leaving: bool = False
     """The worker is shutting down: send it nothing more."""
 

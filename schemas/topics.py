@@ -10,6 +10,7 @@ REPLIES: Final = "infaas.replies."
 
 STATUS: Final = "infaas.status"  # WorkerStatus of every worker, each ~100 ms; key = worker
 DEMAND: Final = "infaas.demand"  # Demand: the selector asks the autoscaler for an inactive variant
+LOAD: Final = "infaas.load"  # SelectorLoad of every selector, once a second; key = selector
 DEAD_LETTERS: Final = "infaas.dead-letters"
 
 SELECTOR_GROUP: Final = "infaas.selector"

@@ -24,7 +24,7 @@ from broker.errors import KafkaError, UnknownTopic
 from broker.producer import Ack, Producer
 from schemas import headers as h
 from schemas.cloudevents import SPEC_VERSION, unwrap
-from schemas.errors import Internal, InvalidRequest, QueryError
+from schemas.errors import Internal, InvalidRequest, Overloaded, QueryError, UnknownTask, Unsatisfiable
 from schemas.headers import RawHeaders, as_text
 from schemas.needs import Mode
 from schemas.query import MAX_ID, Query, parse_query
@@ -33,6 +33,7 @@ from schemas.status import Demand
 from schemas.topics import DEMAND, TASKS, may_reply_to, results_topic
 from selector.explain import explain
 from selector.forward import failed, forwarded, refused
+from selector.load import LoadMeter
 from selector.metrics import Metrics
 from selector.offers import Offer
 from selector.policy import Choice, Refusal, Rules, choose
@@ -82,6 +83,7 @@ class Dispatch:
         consumer: Consumer,
         producer: Producer,
         metrics: Metrics,
+        load: LoadMeter,
         *,
         attempts: int = 3,
         demand_every_s: float = 0.5,
@@ -91,6 +93,7 @@ class Dispatch:
         self._consumer = consumer
         self._producer = producer
         self._metrics = metrics
+        self._load = load
         self._attempts = attempts
         self._demand_every_s = demand_every_s
         self._demanded: dict[str, float] = {}
@@ -121,6 +124,8 @@ class Dispatch:
             sent_headers = refused(query, outcome.error, fields, now_ns, explanation)
             await self._refuse(record, query, outcome, sent_headers, attempts)
             return
+        if attempts == 1:
+            self._load.forwarded(query, outcome.offer.name, outcome.upgraded)
         offline = query.needs.mode is Mode.OFFLINE
         partition = outcome.partition
         future = await self._producer.send(
@@ -156,6 +161,8 @@ class Dispatch:
     async def _refuse(self, record: Record, query: Query, refusal: Refusal, headers: RawHeaders, attempts: int) -> None:
         error = refusal.error
         self._metrics.decided(query.task, error.code)
+        if attempts == 1 and not isinstance(error, (UnknownTask, Unsatisfiable)):
+            self._load.refused(query, isinstance(error, Overloaded))
         reply = _Reply(query.reply_to, error_value(str(error)), headers)
         if query.task in self._world.tasks:
             await self._reply(record, reply, attempts)

@@ -6,6 +6,7 @@
     learn      fetches the metadata of topics of variants that begin to serve, before queries need it
     follow     the catalog -> World; subscribes to new tasks
     look       drops silent workers, publishes metrics
+    report     what was asked in the last second -> the autoscaler
 
 Stopping ends the intake first; the others go on until what was taken is acknowledged.
 """
@@ -20,14 +21,15 @@ from typing import Final
 import msgspec
 
 from broker.consumer import Consumer
-from broker.producer import Producer
+from broker.producer import Ack, Producer
 from broker.settings import KafkaSettings
 from broker.tail import Tail
 from broker.topics import ensure_system_topics, ensure_task_topics
 from schemas.errors import OperatorError
 from schemas.status import WorkerStatus
-from schemas.topics import SELECTOR_GROUP, STATUS, task_topic
+from schemas.topics import LOAD, SELECTOR_GROUP, STATUS, task_topic
 from selector.dispatch import Dispatch
+from selector.load import LoadMeter
 from selector.metrics import Metrics
 from selector.settings import SelectorSettings
 from selector.world import World
@@ -38,6 +40,8 @@ from store.catalog import Catalog, CatalogWatcher
 log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S: Final = 0.25
+_REPORT_EVERY_S: Final = 1.0
+_encode: Final = msgspec.json.Encoder().encode
 _status: Final = msgspec.json.Decoder(WorkerStatus)
 
 
@@ -61,12 +65,14 @@ class Selector:
         self._catalogs = catalogs
         self._world = World(settings.believe_s)
         self._metrics = Metrics()
+        self._load = LoadMeter(settings.instance_id)
         self._dispatch = Dispatch(
             self._world,
             settings.rules(),
             consumer,
             producer,
             self._metrics,
+            self._load,
             attempts=settings.attempts,
             demand_every_s=settings.demand_every_s,
         )
@@ -85,6 +91,7 @@ class Selector:
                 tasks.create_task(self._learn(), name="learn"),
                 tasks.create_task(self._follow(), name="follow"),
                 tasks.create_task(self._look(), name="look"),
+                tasks.create_task(self._report(), name="report"),
                 tasks.create_task(self._dispatch.mend(), name="mend"),
             ]
             await asyncio.sleep(self._settings.settle_s)  # workers speak each 100 ms: now all have been heard
@@ -140,6 +147,14 @@ class Selector:
             self._metrics.publish(self._world, self._consumer.in_flight, now)
             await asyncio.sleep(_LOOK_EVERY_S)
 
+    async def _report(self) -> None:
+        # Not waited for: who follows the load takes a second without a report for unknown, and the next is due anyway.
+        while True:
+            await asyncio.sleep(_REPORT_EVERY_S)
+            said = self._load.report(time.time() * 1e3)
+            sent = await self._producer.send(LOAD, _encode(said), key=said.selector.encode())
+            sent.add_done_callback(_forget)
+
     # -- the catalog ---------------------------------------------------------------------------------------------------
 
     async def _follow(self) -> None:
@@ -194,3 +209,8 @@ async def open_selector(settings: SelectorSettings, kafka: KafkaSettings, dsn: s
             )
         )
         yield Selector(settings, kafka, consumer, producer, statuses, catalogs)
+
+
+def _forget(sent: "asyncio.Future[Ack]") -> None:
+    if not sent.cancelled():
+        sent.exception()  # looked at, so that asyncio does not report it

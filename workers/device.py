@@ -16,6 +16,7 @@ Sleeping threads are woken by handing the executor a task, so an idle slot costs
 """
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
@@ -50,6 +51,9 @@ class Device:
         self._free = list(range(slots))
         self._tenants: list[Tenant] = []
         self._busy: set[Tenant] = set()
+        self._busy_s = 0.0
+        self._began_s: dict[int, float] = {}
+        """By slot, when the batch under way began."""
         self._on_defect = on_defect
 
     def admit(self, tenant: Tenant) -> None:
@@ -69,15 +73,22 @@ class Device:
             if tenant is None:
                 return
             slot = self._free.pop()
-            done, compute = self._take() if tenant.brief() else (None, None)
+            done, compute = self._take(slot) if tenant.brief() else (None, None)
         if compute is not None and done is not None:
             compute(slot)
             with self.lock:
-                self._busy.discard(done)
+                self._end(slot, done)
                 if self._next() is None:
                     self._free.append(slot)
                     return
         self._pool.submit(self._work, slot).add_done_callback(self._report)
+
+    @property
+    def busy_s(self) -> float:
+        """Slot seconds computed so far, batches under way included."""
+        with self.lock:
+            now_s = time.perf_counter()
+            return self._busy_s + sum(now_s - began_s for began_s in self._began_s.values())
 
     def close(self) -> None:
         """Wait for the batches under way, and end the threads; blocks."""
@@ -88,20 +99,25 @@ class Device:
         while True:
             with self.lock:
                 if done is not None:
-                    self._busy.discard(done)
-                done, compute = self._take()
+                    self._end(slot, done)
+                done, compute = self._take(slot)
                 if compute is None:
                     self._free.append(slot)
                     return
             compute(slot)
 
-    def _take(self) -> tuple[Tenant | None, Callable[[int], None] | None]:
+    def _take(self, slot: int) -> tuple[Tenant | None, Callable[[int], None] | None]:
         while (tenant := self._next()) is not None:
             compute = tenant.plan()
             if compute is not None:
                 self._busy.add(tenant)
+                self._began_s[slot] = time.perf_counter()
                 return tenant, compute
         return None, None
+
+    def _end(self, slot: int, tenant: Tenant) -> None:
+        self._busy.discard(tenant)
+        self._busy_s += time.perf_counter() - self._began_s.pop(slot)
 
     def _next(self) -> Tenant | None:
         best: Tenant | None = None

@@ -81,7 +81,7 @@ class Instance:
         """Online and offline inputs, by partition and offset, of what is read and not answered."""
         self._held_online = 0
         self._held_offline = 0
-        self._answered = 0
+        self._answered = self._inputs = self._late = self._expired = 0
 
     async def serve(self) -> None:
         """Work until cancelled."""
@@ -128,6 +128,9 @@ class Instance:
             batch_s=meter.batch_s,
             slowdown=meter.slowdown,
             answered=self._answered,
+            inputs=self._inputs,
+            late=self._late,
+            expired=self._expired,
         )
 
     @property
@@ -295,11 +298,14 @@ class Instance:
             await self._refuse(query, error if isinstance(error, InvalidRequest) else ModelFailed(str(error)))
             return
         query.answered = True
+        self._inputs += query.batch
+        self._late += time.time() > query.deadline_s
         self._metrics.queued(max(query.started_ns - query.sent_ns, 0) / 1e9)
         await self._outbox.send(query, value, headers)
 
     async def _refuse(self, query: Query, error: QueryError) -> None:
         query.answered = True
+        self._expired += isinstance(error, DeadlineExceeded)
         if isinstance(error, ModelFailed) and self._journal.given_up(place_of(query.record)):
             self._outbox.bury(query.record, str(error), self._journal.crashes(place_of(query.record)), finishes=False)
         value, headers = refusal(query, error, self.model.name, self._worker)

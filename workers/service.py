@@ -59,7 +59,7 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
             journal=journal, leases=leases,
         )  # fmt: skip
         placement = Placement(pool, store.dsn, settings.worker, lambda row: Hosting(row, premises))
-        reporter = StatusReporter(settings, epoch, producer, lambda: placement.hostings, premises.changed)
+        reporter = StatusReporter(settings, epoch, producer, device, lambda: placement.hostings, premises.changed)
         settle_collector()
         await _work(settings, placement, leases, reporter, stop, defect)
         await _retire(pool, settings.worker, epoch)

@@ -14,6 +14,7 @@ import psutil
 from broker.producer import Ack, Producer
 from schemas import topics
 from schemas.status import WorkerStatus
+from workers.device import Device
 from workers.hosting import Hosting
 from workers.metrics import count_states
 from workers.settings import WorkerSettings
@@ -26,12 +27,13 @@ class StatusReporter:
     """Reports on one worker's hostings."""
 
     def __init__(
-        self, settings: WorkerSettings, epoch: int, producer: Producer, hostings: Callable[[], Iterable[Hosting]],
-        changed: asyncio.Event,
+        self, settings: WorkerSettings, epoch: int, producer: Producer, device: Device,
+        hostings: Callable[[], Iterable[Hosting]], changed: asyncio.Event,
     ) -> None:  # fmt: skip
         self._settings = settings
         self._epoch = epoch
         self._producer = producer
+        self._device = device
         self._hostings = hostings
         self._changed = changed
         self._process = psutil.Process()
@@ -80,6 +82,7 @@ class StatusReporter:
             backlog_s=sum(hosting.backlog_s for hosting in hostings),
             memory_used=self._memory_used,
             memory_total=settings.memory_bytes,
+            busy_s=self._device.busy_s,
             instances=tuple(hosting.status() for hosting in hostings),
             leaving=self._leaving,
         )

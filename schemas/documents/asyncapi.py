@@ -52,6 +52,7 @@ def _channels() -> dict[str, Any]:
         ),
         "status": _channel(topics.STATUS, "The state of every worker, each 100 ms.", ["status"]),
         "demand": _channel(topics.DEMAND, "Variants that are needed and served by nobody.", ["demand"]),
+        "load": _channel(topics.LOAD, "What each selector was asked for, each second.", ["load"]),
         "deadLetters": _channel(topics.DEAD_LETTERS, "What could not be processed, as it came.", ["deadLetter"]),
     }
 
@@ -88,6 +89,7 @@ def _operations() -> dict[str, Any]:
         "publishResult": _operation("send", "results", "Answer a query that names no reply topic."),
         "publishStatus": _operation("send", "status", "Say what a worker hosts and how busy it is."),
         "publishDemand": _operation("send", "demand", "Ask for an instance of a variant."),
+        "publishLoad": _operation("send", "load", "Count the queries of the last second by what they need."),
         "buryRecord": _operation("send", "deadLetters", "Keep what could not be processed."),
     }
 
@@ -111,6 +113,7 @@ def _messages() -> dict[str, Any]:
         ),
         "status": _plain("The state of a worker", "WorkerStatus", key="The worker."),
         "demand": _plain("A variant that is needed", "Demand", key="The variant."),
+        "load": _plain("What a selector was asked for", "SelectorLoad", key="The selector."),
         "deadLetter": {
             "title": "A record that could not be processed",
             "summary": "Value, key and headers are the record's own; further headers tell its place, the reason and "

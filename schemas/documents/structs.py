@@ -4,6 +4,7 @@ from typing import Any, Final
 
 import msgspec
 
+from schemas.load import SelectorLoad
 from schemas.oip import RequestHead, ResponseHead
 from schemas.status import Demand, WorkerStatus
 from schemas.tensors import DTYPES
@@ -14,6 +15,7 @@ ROOTS: Final = {
     "InferResponse": ResponseHead,
     "WorkerStatus": WorkerStatus,
     "Demand": Demand,
+    "SelectorLoad": SelectorLoad,
 }
 """Name in the documents -> struct."""
 _DATA: Final = {

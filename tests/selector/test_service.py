@@ -18,10 +18,11 @@ from broker.tail import Tail
 from broker.topics import TopicSpec, ensure_system_topics, ensure_task_topics, ensure_topics, ensure_variant_topics
 from schemas import headers as h
 from schemas.headers import RawHeaders  # noqa: TC001 - a type alias
+from schemas.load import ClassCount, LoadClass, SelectorLoad
 from schemas.records import Architecture, Task, TensorSpec
 from schemas.result import error_message
 from schemas.status import Demand, InstanceStatus, PartitionStatus
-from schemas.topics import DEAD_LETTERS, DEMAND, STATUS, task_topic, variant_topic
+from schemas.topics import DEAD_LETTERS, DEMAND, LOAD, STATUS, task_topic, variant_topic
 from selector.service import Selector, open_selector
 from selector.settings import SelectorSettings
 from store.pool import Pool
@@ -161,6 +162,25 @@ async def test_spreads_over_the_partitions_and_answers_each_once(stage: Stage, c
         records = await stage.wait(variant_topic(stage.cheap), 60)
     assert sorted(fields(record)[h.ID] for record in records) == sorted(asked)
     assert {record.partition for record in records} == {0, 1}
+
+
+async def test_the_load_is_reported_each_second(stage: Stage, client: Producer) -> None:
+    async with Tail(stage.kafka, "loads", [LOAD]) as loads, selecting(stage):
+        await stage.ask(client, latency_ms="10000", min_accuracy="0.85", batch="3")
+        await stage.ask(client, min_accuracy="0.99")  # nothing could ever answer it: no load
+        await stage.wait(stage.replies)
+        asked: list[ClassCount] = []
+        sent_on: dict[str, int] = {}
+        async with asyncio.timeout(WAIT_S):
+            while not asked:
+                for record in await loads.batch():
+                    said = msgspec.json.decode(record.value or b"", type=SelectorLoad)
+                    asked += [count for count in said.classes if count.load_class.task == stage.task]
+                    sent_on |= said.variants
+    (count,) = asked
+    assert count.load_class == LoadClass(stage.task, None, 0.85, 8192.0, False)
+    assert (count.queries, count.inputs, count.refused, count.upgraded) == (1, 3, 0, 0)
+    assert sent_on[stage.good] == 3
 
 
 async def test_refusals_are_answered(stage: Stage, client: Producer) -> None:

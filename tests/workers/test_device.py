@@ -101,6 +101,23 @@ def test_a_defect_is_reported() -> None:
     assert [str(error) for error in defects] == ["defect"]
 
 
+def test_the_time_that_slots_compute_is_counted_while_they_do() -> None:
+    device, _ = open_device(1)
+    tenant = Tenant(device, [])
+    device.admit(tenant)
+    assert device.busy_s == 0
+    tenant.add((False, 1.0, 1), "held up")
+    device.wake()
+    began_s = time.perf_counter()
+    while device.busy_s < 0.05:
+        assert time.perf_counter() - began_s < 5
+    tenant.go.set()
+    device.close()
+    done_s = device.busy_s
+    assert 0.05 <= done_s < 5
+    assert device.busy_s == done_s, "an idle slot adds nothing"
+
+
 def test_the_dismissed_compute_no_more() -> None:
     device, _ = open_device(1)
     tenant = Tenant(device, [])

@@ -185,6 +185,23 @@ async def test_status_and_rows_tell_what_runs(site: Site, producer: Producer) ->
     assert await list_leases(site.pool, variant=site.variant) == []
 
 
+async def test_what_was_done_is_counted(site: Site, producer: Producer) -> None:
+    await site.register()
+    value, headers = site.value(0, 3)
+    past = (h.DEADLINE_MS, str(int(time.time() * 1000) - 10).encode())
+    async with Tail(site.kafka, "test-status", [topics.STATUS]) as tail, site.worker("cpu-counts"):
+        await site.place("cpu-counts")
+        await site.ask(producer, "good", value, headers)
+        await site.ask(producer, "late", value, [*headers, past, (h.ALLOW_LATE, b"true")])
+        await site.ask(producer, "expired", value, [*headers, past])
+        status = await _status_where(
+            tail, "cpu-counts", lambda status: any(instance.answered == 3 for instance in status.instances)
+        )
+    instance = status.instances[0]
+    assert (instance.inputs, instance.late, instance.expired) == (6, 1, 1)
+    assert 0 < status.busy_s < 5
+
+
 async def _status_where(tail: Tail, worker: str, holds: Callable[[WorkerStatus], bool]) -> WorkerStatus:
     while True:
         for record in await tail.batch():

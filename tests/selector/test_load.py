@@ -1,0 +1,68 @@
+"""What is asked is counted by class, in bounded room."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.load import LoadClass
+from schemas.needs import Mode, Needs
+from schemas.query import Query
+from selector.load import CLASSES, LoadMeter, latency_bucket
+
+VARIANT = "mlp.onnx-fp32.cpu"
+
+
+def a_query(task: str = "digits", batch: int = 1, within_ms: float | None = None, **needs: object) -> Query:
+    return Query(
+        id="q", task=task, reply_to="r", sent_ms=1000.0, batch=batch,
+        deadline_ms=None if within_ms is None else 1000.0 + within_ms, needs=Needs(**needs),  # pyright: ignore[reportArgumentType]
+    )  # fmt: skip
+
+
+def test_queries_inputs_refusals_and_upgrades_are_counted_once_a_report() -> None:
+    meter = LoadMeter("selector-0")
+    meter.forwarded(a_query(batch=3), VARIANT, upgraded=False)
+    meter.forwarded(a_query(batch=2), VARIANT, upgraded=True)
+    meter.refused(a_query(), overloaded=True)
+    meter.refused(a_query(), overloaded=False)
+    said = meter.report(5.0)
+    (count,) = said.classes
+    assert (said.selector, said.at_ms, said.variants) == ("selector-0", 5.0, {VARIANT: 5})
+    assert count.load_class == LoadClass("digits")
+    assert (count.queries, count.inputs, count.refused, count.upgraded) == (4, 7, 1, 1)
+    assert meter.report(6.0).classes == ()
+
+
+def test_a_class_is_what_the_needs_are_rounded_to() -> None:
+    meter = LoadMeter("s")
+    for accuracy, ms in ((0.29, 100), (0.2999, 90.6)):
+        needed = a_query(within_ms=ms, min_accuracy=accuracy, target="mlp", mode=Mode.OFFLINE)
+        meter.forwarded(needed, VARIANT, upgraded=False)
+    (count,) = meter.report(0).classes
+    assert count.load_class == LoadClass("digits", "mlp", 0.29, 90.51, True)
+
+
+@given(st.floats(min_value=0.07, max_value=1e7))
+def test_a_bucket_holds_what_lies_between_its_edges(ms: float) -> None:
+    bucket = latency_bucket(ms)
+    assert 2 ** (bucket / 2) <= ms * (1 + 1e-12)
+    assert ms < 2 ** ((bucket + 1) / 2) * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("ms", [-5.0, 0.0, 1e-9, 1e300])
+def test_no_deadline_is_too_strange(ms: float) -> None:
+    assert latency_bucket(ms) in (latency_bucket(0.0), latency_bucket(1e299))
+
+
+def test_the_classes_of_a_task_are_bounded_and_nothing_is_lost() -> None:
+    meter = LoadMeter("s")
+    for number in range(2 * CLASSES):
+        needed = a_query(within_ms=2.0 ** (number % 20), min_accuracy=number % 100 / 100)
+        meter.forwarded(needed, VARIANT, upgraded=False)
+    meter.forwarded(a_query("other"), VARIANT, upgraded=False)
+    by_task: dict[str, list[int]] = {}
+    for count in meter.report(0).classes:
+        by_task.setdefault(count.load_class.task, []).append(count.queries)
+    assert by_task["other"] == [1]
+    assert len(by_task["digits"]) <= CLASSES
+    assert sum(by_task["digits"]) == 2 * CLASSES
