@@ -19,6 +19,11 @@ REGISTRY: Final = "infaas_registry"
 PLACEMENT: Final = "infaas_placement"
 """Instances that are wanted changed, or workers came or left."""
 
+LEASES: Final = "infaas_leases"
+"""A partition was let go, or is asked for."""
+SCALE: Final = "infaas_scale"
+"""Pins, the pause or the wanted numbers of workers changed."""
+
 _PROBE_S: Final = 5.0
 """A connection that is silent for so long is asked whether it still lives: a lost host sends no goodbye."""
 

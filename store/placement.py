@@ -10,6 +10,8 @@ starts again. So whoever acts on an old one can be told from the present owner.
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
+import msgspec
+
 from schemas.records import DecisionRow, InstanceRow, Lease, WorkerRow
 from schemas.status import InstanceState
 from store.pool import Session
@@ -26,12 +28,19 @@ _PUT_INSTANCE: Final = _queries["put_instance"]
 _DELETE_INSTANCE: Final = _queries["delete_instance"]
 _REPORT_INSTANCE_STATE: Final = _queries["report_instance_state"]
 _ACQUIRE_LEASES: Final = _queries["acquire_leases"]
+_ASK_FOR_LEASES: Final = _queries["ask_for_leases"]
+_ASK_NO_MORE: Final = _queries["ask_no_more"]
+_LIST_DUE: Final = _queries["list_due"]
 _RENEW_LEASES: Final = _queries["renew_leases"]
 _RELEASE_LEASES: Final = _queries["release_leases"]
 _LIST_LEASES: Final = _queries["list_leases"]
 
 ALIVE_S: Final = 5.0
 """A worker without a heartbeat for longer counts as dead; workers beat about once a second."""
+
+
+class _Due(msgspec.Struct):
+    partition: int
 
 
 async def register_worker(session: Session, worker: WorkerRow) -> int:
@@ -119,6 +128,22 @@ async def acquire_leases(
         StoreConflict: there is no such variant.
     """
     return await session.fetch(Lease, _ACQUIRE_LEASES, worker, epoch, variant, sorted(set(partitions)), ttl_s)
+
+
+async def ask_for_leases(session: Session, worker: str, variant: str, partitions: Collection[int]) -> None:
+    """Tell the owners of these partitions that the worker is ready to take them."""
+    await session.execute(_ASK_FOR_LEASES, worker, variant, sorted(partitions))
+
+
+async def ask_no_more(session: Session, worker: str, variant: str) -> None:
+    """The worker waits no longer for partitions of the variant."""
+    await session.execute(_ASK_NO_MORE, worker, variant)
+
+
+async def list_due(session: Session, worker: str, epoch: int, variant: str, partitions: Collection[int]) -> list[int]:
+    """Those of a worker's partitions to let go now: their next owner asked, or no living worker is to be one."""
+    rows = await session.fetch(_Due, _LIST_DUE, worker, epoch, variant, sorted(partitions), ALIVE_S)
+    return [row.partition for row in rows]
 
 
 async def renew_leases(session: Session, worker: str, epoch: int, ttl_s: float) -> list[Lease]:

@@ -63,9 +63,9 @@ async def instances_since(session: Session, since: datetime) -> list[InstanceSam
     return await session.fetch(InstanceSample, _INSTANCES_SINCE, since)
 
 
-async def list_decisions(session: Session, limit: int = 100) -> list[DecisionRow]:
-    """The last decisions, latest first."""
-    return await session.fetch(DecisionRow, _LIST_DECISIONS, limit)
+async def list_decisions(session: Session, limit: int = 100, *, about: str | None = None) -> list[DecisionRow]:
+    """The last decisions, latest first; `about` is a variant, an architecture, a task, a worker or a hardware."""
+    return await session.fetch(DecisionRow, _LIST_DECISIONS, limit, about)
 
 
 async def prune(session: Session, before: datetime) -> int:

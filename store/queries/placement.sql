@@ -1,11 +1,12 @@
 -- name: register_worker
--- Enter a worker that starts; its epoch grows with each start.
+-- Enter a worker that starts; its epoch grows with each start. One that died while it drained goes on draining.
 INSERT INTO workers AS w (name, hardware, device, host, slots, threads, memory_bytes, price_per_hour, runtimes)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 ON CONFLICT (name) DO UPDATE SET
     hardware = excluded.hardware, device = excluded.device, host = excluded.host, slots = excluded.slots,
     threads = excluded.threads, memory_bytes = excluded.memory_bytes, price_per_hour = excluded.price_per_hour,
-    runtimes = excluded.runtimes, epoch = w.epoch + 1, heartbeat_at = clock_timestamp(), retired = false
+    runtimes = excluded.runtimes, epoch = w.epoch + 1, heartbeat_at = clock_timestamp(), retired = false,
+    draining_since = CASE WHEN w.retired THEN NULL ELSE w.draining_since END
 RETURNING epoch
 
 -- name: heartbeat
@@ -22,7 +23,9 @@ UPDATE workers SET retired = true WHERE name = $1 AND epoch = $2 AND NOT retired
 -- name: list_workers
 -- The workers that have not retired, and which of them live.
 SELECT name, hardware, device, host, slots, threads, memory_bytes, price_per_hour, runtimes, epoch, heartbeat_at,
-    heartbeat_at > clock_timestamp() - make_interval(secs => $1) AS alive
+    heartbeat_at > clock_timestamp() - make_interval(secs => $1) AS alive,
+    draining_since IS NOT NULL AS draining,
+    coalesce(extract(epoch FROM clock_timestamp() - draining_since), 0)::float8 AS draining_s
 FROM workers WHERE NOT retired ORDER BY name
 
 -- name: list_instances
@@ -56,17 +59,49 @@ ORDER BY p
 ON CONFLICT (variant, partition) DO UPDATE SET
     worker = excluded.worker, worker_epoch = excluded.worker_epoch,
     epoch = l.epoch + CASE WHEN l.worker = excluded.worker AND l.worker_epoch = excluded.worker_epoch THEN 0 ELSE 1 END,
-    expires_at = clock_timestamp() + make_interval(secs => $5)
+    expires_at = clock_timestamp() + make_interval(secs => $5), asked_by = NULL
     WHERE l.worker IS NULL
         OR l.expires_at <= clock_timestamp()
         OR (l.worker = excluded.worker AND l.worker_epoch <= excluded.worker_epoch)
 RETURNING variant, partition, worker, epoch, expires_at
 
+-- name: ask_for_leases
+-- Say that a worker is ready to take partitions which another serves, once. Locks in the order of the others.
+WITH held AS (
+    SELECT variant, partition FROM leases
+    WHERE variant = $2 AND partition = ANY ($3) AND worker <> $1 AND asked_by IS DISTINCT FROM $1
+    ORDER BY partition FOR UPDATE
+)
+UPDATE leases l SET asked_by = $1 FROM held WHERE l.variant = held.variant AND l.partition = held.partition
+
+-- name: ask_no_more
+-- A worker no longer waits for partitions of a variant.
+WITH asked AS (
+    SELECT variant, partition FROM leases WHERE variant = $2 AND asked_by = $1 ORDER BY partition FOR UPDATE
+)
+UPDATE leases l SET asked_by = NULL FROM asked WHERE l.variant = asked.variant AND l.partition = asked.partition
+
+-- name: list_due
+-- Which of a worker's partitions should be let go now: the next owner has asked, or no living worker is to be one.
+SELECT l.partition
+FROM leases l
+WHERE l.worker = $1 AND l.worker_epoch = $2 AND l.variant = $3 AND l.partition = ANY ($4)
+    AND (l.asked_by IS NOT NULL OR NOT EXISTS (
+        SELECT FROM instances i JOIN workers w ON w.name = i.worker
+        WHERE i.variant = l.variant AND i.worker <> l.worker AND l.partition = ANY (i.partitions)
+            AND NOT w.retired AND w.heartbeat_at > clock_timestamp() - make_interval(secs => $5)
+    ))
+ORDER BY l.partition
+
 -- name: renew_leases
--- Keep all partitions of a worker in one statement, unless somebody else took them.
-UPDATE leases SET expires_at = clock_timestamp() + make_interval(secs => $3)
-WHERE worker = $1 AND worker_epoch = $2
-RETURNING variant, partition, worker, epoch, expires_at
+-- Keep all partitions of a worker in one statement, unless somebody else took them. Locks in the order of the others.
+WITH held AS (
+    SELECT variant, partition FROM leases
+    WHERE worker = $1 AND worker_epoch = $2 ORDER BY variant, partition FOR UPDATE
+)
+UPDATE leases l SET expires_at = clock_timestamp() + make_interval(secs => $3)
+FROM held WHERE l.variant = held.variant AND l.partition = held.partition AND l.worker = $1 AND l.worker_epoch = $2
+RETURNING l.variant, l.partition, l.worker, l.epoch, l.expires_at
 
 -- name: release_leases
 -- Let go of partitions that are handed over; others' stay theirs.

@@ -21,8 +21,12 @@ SELECT at, variant, worker, state, queued, batch_size, slowdown, answered
 FROM instance_samples WHERE at >= $1 ORDER BY at, variant, worker
 
 -- name: list_decisions
--- The last changes of scale, latest first.
-SELECT at, action, variant, worker, reason, inputs FROM decisions ORDER BY id DESC LIMIT $1
+-- The last changes of scale, latest first; of those, the ones that concern a name.
+SELECT at, kind, action, variant, worker, hardware, reason, policy, inputs, explanation
+FROM decisions
+WHERE $2::text IS NULL OR $2 IN (variant, worker, hardware) OR variant LIKE $2 || '.%'
+    OR variant IN (SELECT name FROM variants WHERE task = $2)
+ORDER BY id DESC LIMIT $1
 
 -- name: prune
 -- Forget samples from before a time.

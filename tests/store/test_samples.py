@@ -2,7 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 
-from schemas.records import ArrivalSample, DecisionRow, InstanceSample, LagSample
+import pytest
+
+from schemas.records import ArrivalSample, DecisionKind, DecisionRow, InstanceSample, LagSample
 from schemas.status import InstanceState
 from store import samples
 from store.leader import Leadership
@@ -62,6 +64,18 @@ async def test_pruning_keeps_the_recent(store_pool: Pool) -> None:
     assert await samples.prune_decisions(store_pool, NOW) == 1
     assert await samples.lag_since(store_pool, old) == [lag_at(NOW, 0, 2)]
     assert await samples.list_decisions(store_pool) == [_decision(NOW)]
+
+
+@pytest.mark.parametrize("about", ["mlp.onnx-fp32.cpu", "mlp", "digits", "cpu-0"])
+async def test_decisions_are_found_by_what_they_are_about(store_pool: Pool, about: str) -> None:
+    await register(store_pool, "mlp.onnx-fp32.cpu")
+    other = DecisionRow(
+        at=NOW, kind=DecisionKind.WORKER, action="start", worker="cpu-1", hardware="cpu", reason="load", policy="milp",
+        explanation={"unmet_per_s": 5},
+    )  # fmt: skip
+    await samples.write_decisions(store_pool, [_decision(NOW), other])
+    assert await samples.list_decisions(store_pool, about=about) == [_decision(NOW)]
+    assert await samples.list_decisions(store_pool, about="cpu") == [other]
 
 
 async def test_a_change_of_placement_is_written_with_its_reasons(database: str, store_pool: Pool) -> None:
