@@ -4,7 +4,9 @@ from typing import Any
 
 import msgspec
 
+from schemas.load import LoadClass
 from schemas.records import InstanceRow, WorkerRow
+from schemas.status import InstanceState
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +26,80 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """How long after its start the autoscaler takes nobody for dead: workers may be starting too."""
 
 
+class ClassLoad(msgspec.Struct, frozen=True, kw_only=True):
+    """The load of one needs class in the recent window. Rates are inputs a second and count refused ones too."""
+
+    load_class: LoadClass
+    inputs_per_s: float
+    """Mean over the window."""
+    peak_per_s: float = 0.0
+    """Of the window's busiest second."""
+    refused_per_s: float = 0.0
+    """Of `inputs_per_s`, what was answered `overloaded`."""
+    mean_batch: float = 1.0
+    """Inputs in a query."""
+    forecast_per_s: float = 0.0
+    """What is expected until new capacity could serve; 0 where nothing is."""
+
+
+class InstanceLoad(msgspec.Struct, frozen=True, kw_only=True):
+    """What an instance did in the recent window."""
+
+    variant: str
+    worker: str
+    state: InstanceState
+    inputs_per_s: float
+    """Answered."""
+    slowdown: float = 1.0
+    """Measured over profiled latency."""
+    batch_size: float = 0.0
+    backlog_inputs: float = 0.0
+    lag_s: float | None = None
+    """Age of its oldest unanswered query; None is unknown."""
+
+
+class WorkerLoad(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker did in the recent window."""
+
+    worker: str
+    utilisation: float
+    """Share of its slots' time spent computing."""
+    memory_used: int
+    interfered: bool = False
+    """Slower than profiled while not overloaded: it is disturbed from outside."""
+
+
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person pinned. None is no bound."""
+
+    kind: str
+    """`task` or `variant` (bounds instances), or `hardware` (bounds workers)."""
+    name: str
+    least: int | None = None
+    most: int | None = None
+
+
+class HardwareType(msgspec.Struct, frozen=True, kw_only=True):
+    """A kind of worker that the launcher can start."""
+
+    name: str
+    price_per_hour: float
+    """USD of one worker."""
+    start_s: float
+    """From the wish to the first instance it could load."""
+    slots: int
+    memory_bytes: int
+    most: int
+    """Workers the launcher may run."""
+    runtimes: tuple[str, ...] = ()
+    stops_highest: bool = False
+    """Only the worker with the highest number can be stopped, as in a Kubernetes StatefulSet."""
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """What the decision remembers from one time to the next; a new leader begins without. Opaque to others."""
+
+
 class Situation(msgspec.Struct, frozen=True, kw_only=True):
     """What was observed. Ages are seconds."""
 
@@ -37,7 +113,23 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     idle_s: dict[str, float] = {}
     """By variant, since it last answered a query or was demanded."""
     observed_s: float = float("inf")
-    """How long we have been watching: nothing can be known to be idle for longer."""
+    """How long we have been watching: nothing can be known to be idle for longer. Also the clock of all delays."""
+    classes: tuple[ClassLoad, ...] = ()
+    instance_loads: tuple[InstanceLoad, ...] = ()
+    worker_loads: tuple[WorkerLoad, ...] = ()
+    hardware: tuple[HardwareType, ...] = ()
+    """What the launcher can start; none: the workers are those that are there."""
+    wanted_workers: dict[str, int] = {}
+    """By hardware type, as wished so far."""
+    bounds: tuple[Bounds, ...] = ()
+    paused: bool = False
+    """A person holds the scale."""
+    can_add_partitions: bool = True
+    """False on a broker whose topics cannot grow: replicas are then at most the partitions."""
+    history: dict[str, tuple[float, ...]] = {}
+    """By task: inputs a second, one value a second, the latest last."""
+    memory: Memory = Memory()
+    """As the previous plan left it."""
 
     def idle_of(self, variant: str) -> float:
         """Seconds since the variant was last known to be used or asked for."""
@@ -56,6 +148,27 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     wanted: InstanceRow | None = None
     """The row to write; None: the row is to be deleted."""
     inputs: dict[str, Any] = {}
+    kind: str = "instance"
+
+
+class WorkerWish(msgspec.Struct, frozen=True, kw_only=True):
+    """How many workers of a hardware type there should be, those that drain not counted."""
+
+    hardware: str
+    count: int
+    reason: str
+
+
+class Targets(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of a solver: what to aim at until the load leaves the range it was made for."""
+
+    instances: dict[str, int] = {}
+    """By variant."""
+    workers: dict[str, int] = {}
+    """By hardware type."""
+    rates: dict[str, float] = {}
+    """By task: the inputs a second that it was made for."""
+    reason: str = ""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,3 +177,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     changes: tuple[Change, ...] = ()
     unplaced: dict[str, str] = {}
     """Variants worth serving that have no place, and why."""
+    workers: tuple[WorkerWish, ...] = ()
+    """Only where the number differs from what is wanted so far."""
+    drain: tuple[str, ...] = ()
+    """Workers to give nothing new and to stop once they hold nothing."""
+    partitions: dict[str, int] = {}
+    """Variants whose topics should grow, and to how many partitions."""
+    memory: Memory = Memory()
+    explanation: dict[str, Any] = {}
+    """What decided it, small and fit for JSON."""
