@@ -142,6 +142,15 @@ class Consumer:
             await self._retire(self._consumer.assignment(), DRAIN_S)
             self._consumer.subscribe(sorted(wanted), listener=_Rebalance(self._settle))
 
+    async def share_anew(self) -> None:
+        """Topics subscribed to have more partitions: share those too, now rather than in minutes."""
+        client = self._consumer._client  # pyright: ignore[reportPrivateUsage] - there is no other way
+        try:
+            async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
+                await client.force_metadata_update()
+        except TimeoutError:
+            log.warning("group %s: Kafka does not say which partitions there are", self._group)
+
     async def assign(self, topic: str, partitions: Collection[int], *, drain_s: float = DRAIN_S) -> None:
         """Read exactly `partitions` of `topic`, each from its committed offset or else from the earliest.
 

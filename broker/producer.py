@@ -3,9 +3,9 @@
 Rules.
 * `send` returns when the record is in the send buffer, so records of one caller to one partition keep their order. The
   future it returns is the broker's acknowledgement, or the KafkaError that kept the record out.
-* A record for a topic this producer does not know waits aside, for a bounded time, until the topic's metadata is here:
-  neither its caller nor records for other topics wait for a topic that may not exist. One found missing is remembered
-  for a moment and refused at once.
+* A record for a topic, or a partition, that this producer does not know waits aside, for a bounded time, until the
+  metadata is here: neither its caller nor records for other topics wait for what may not exist. A topic found missing
+  is remembered for a moment and refused at once.
 * The embedded broker gives out no producer ids and is written to without idempotence: a record whose acknowledgement
   was lost with its connection may then be there twice.
 
@@ -41,6 +41,8 @@ Ack: TypeAlias = RecordMetadata
 LEARN_S: Final = 2.0
 """How long a record waits for the metadata of its topic."""
 MISSING_FOR_S: Final = 2.0
+_LOOK_EVERY_S: Final = 0.02
+"""Between two looks for a partition, if the first did not find it."""
 _NO_HEADERS: Final[RawHeaders] = []
 
 
@@ -91,10 +93,18 @@ class Producer:
         finally:
             await self._producer.stop()
 
-    async def learn(self, topics: Iterable[str]) -> None:
-        """Fetch the metadata of topics before the first record is sent to them; those that do not exist are skipped."""
+    async def learn(self, topics: Iterable[str], *, afresh: bool = False) -> None:
+        """Fetch the metadata of topics before the first record is sent to them; those that do not exist are skipped.
+
+        `afresh` fetches that of topics known before, too: they have more partitions now.
+        """
         unknown = {topic for topic in topics if topic not in self._learnt}
         client = self._producer.client
+        if afresh:
+            try:
+                await self._refresh()
+            except TimeoutError:  # a record for a partition not known waits for it
+                log.warning("Kafka does not say which partitions there are")
         for topic in unknown:
             client.add_topic(topic)
         for topic in unknown:
@@ -125,10 +135,14 @@ class Producer:
         if topic not in self._known:
             future = self._park(topic, value, key, headers, partition)
         else:
-            try:  # as `_buffer`, without the cost of one more coroutine
+            try:
                 future = await self._producer.send(topic, value, key, partition, None, headers)
-            except (KafkaError, AssertionError) as error:
-                future = self._refused(error, topic, partition)
+            except KafkaError as error:
+                future = self._failed(error)
+            except AssertionError:  # so aiokafka says that there is no such partition, or neither key nor value
+                if self._has(topic, partition):
+                    raise
+                future = self._park(topic, value, key, headers, partition)
         self._sent.append(future)
         return future
 
@@ -152,23 +166,6 @@ class Producer:
         while len(sent := [future for future in self._sent if not future.done()]) >= self._max_in_flight:
             await asyncio.wait(sent, return_when=asyncio.FIRST_COMPLETED)
         self._sent = sent
-
-    async def _buffer(
-        self, topic: str, value: bytes | None, key: bytes | None, headers: RawHeaders, partition: int | None
-    ) -> asyncio.Future[Ack]:
-        """What aiokafka's `send` raises comes through the future: a caller has one place to look."""
-        try:
-            return await self._producer.send(topic, value, key, partition, None, headers)
-        except (KafkaError, AssertionError) as error:
-            return self._refused(error, topic, partition)
-
-    def _refused(self, error: KafkaError | AssertionError, topic: str, partition: int | None) -> asyncio.Future[Ack]:
-        # By an assertion aiokafka says that there is no such partition, or that a record has neither key nor value.
-        if isinstance(error, AssertionError):
-            if partition is None:
-                raise error
-            error = UnknownTopic(f"{topic} has no partition {partition}")
-        return self._failed(error)
 
     def _failed(self, error: KafkaError) -> asyncio.Future[Ack]:
         future: asyncio.Future[Ack] = self._loop.create_future()
@@ -215,9 +212,10 @@ class Producer:
         problem: KafkaError = ProducerClosed()
         try:
             await self._learn(topic)
+            until = self._loop.time() + LEARN_S
             while waiting:
                 record = waiting[0]
-                sent = await self._buffer(topic, record.value, record.key, record.headers, record.partition)
+                sent = await self._send_parked(topic, record, until)
                 sent.add_done_callback(_copy_to(record.acknowledged))
                 waiting.popleft()
         except (KafkaError, TimeoutError):
@@ -229,6 +227,26 @@ class Producer:
             for record in waiting:
                 if not record.acknowledged.done():
                     record.acknowledged.set_exception(problem)
+
+    async def _send_parked(self, topic: str, record: _Parked, until: float) -> asyncio.Future[Ack]:
+        """What goes wrong with one record comes through its future; raises only what ails the whole topic."""
+        while not self._has(topic, record.partition):
+            if self._loop.time() > until:
+                return self._failed(UnknownTopic(f"{topic} has no partition {record.partition}"))
+            await self._refresh()
+            await asyncio.sleep(_LOOK_EVERY_S)
+        try:
+            return await self._producer.send(topic, record.value, record.key, record.partition, None, record.headers)
+        except KafkaError as error:
+            return self._failed(error)
+
+    def _has(self, topic: str, partition: int | None) -> bool:
+        known = self._producer.client.cluster.partitions_for_topic(topic)
+        return partition is None or (known is not None and partition in known)
+
+    async def _refresh(self) -> None:
+        async with asyncio.timeout(LEARN_S):
+            await self._producer.client.force_metadata_update()
 
     async def _learn(self, topic: str) -> None:
         # Topics that were not added may be known all the same, from a listing of all, and be forgotten at its next one.

@@ -1,7 +1,8 @@
 """Topics: created at registration and waited for, so that nothing later meets one that is not ready.
 
 A topic just created has no leader for some 100 ms. Waiting here, once, is what keeps that out of the way of a query.
-Creating is idempotent: a topic that exists is left as it is, but must have at least the partitions asked for.
+Ensuring is idempotent: a topic that exists is left as it is, but gets the partitions it lacks; none is ever taken away.
+The embedded broker cannot add partitions: there they are as many as at first.
 """
 
 import asyncio
@@ -9,10 +10,16 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.errors import (
+    IncompatibleBrokerVersion,
+    InvalidPartitionsError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    for_code,
+)
 
-from broker.client import open_admin
+from broker.client import is_embedded, open_admin
 from broker.settings import KafkaSettings
 from schemas import topics as names
 from schemas.errors import OperatorError
@@ -35,7 +42,7 @@ async def ensure_topics(settings: KafkaSettings, specs: Iterable[TopicSpec]) -> 
     """Create what is missing, in one request, and wait until each partition has a leader that accepts records.
 
     Raises:
-        OperatorError: Kafka cannot be reached or refuses, or a topic exists with fewer partitions.
+        OperatorError: Kafka cannot be reached or refuses, or cannot add the partitions that a topic lacks.
     """
     wanted = list({spec.name: spec for spec in specs}.values())
     if not wanted:
@@ -51,6 +58,15 @@ async def ensure_topics(settings: KafkaSettings, specs: Iterable[TopicSpec]) -> 
             ) from None
         except KafkaError as error:
             raise OperatorError(f"Kafka at {settings.bootstrap} cannot create topics: {error}") from error
+
+
+async def can_add_partitions(settings: KafkaSettings) -> bool:
+    """Whether topics of this Kafka can grow.
+
+    Raises:
+        OperatorError: Kafka cannot be reached.
+    """
+    return not await is_embedded(settings)
 
 
 async def ensure_system_topics(settings: KafkaSettings) -> None:
@@ -119,14 +135,24 @@ async def _without_leader(admin: AIOKafkaAdminClient, specs: list[TopicSpec]) ->
     for spec in specs:
         topic = described.get(spec.name)
         partitions = topic["partitions"] if topic and not topic["error_code"] else []
-        if not partitions or any(part["error_code"] or part["leader"] < 0 for part in partitions):
+        if 0 < len(partitions) < spec.partitions:
+            await _grow(admin, spec, len(partitions))
             waiting.append(spec)
-        elif len(partitions) < spec.partitions:
-            raise OperatorError(
-                f"topic {spec.name} exists with {len(partitions)} partitions, but {spec.partitions} are needed: "
-                "add partitions with Kafka's tools, or delete the topic"
-            )
+        elif not partitions or any(part["error_code"] or part["leader"] < 0 for part in partitions):
+            waiting.append(spec)
     return waiting
+
+
+async def _grow(admin: AIOKafkaAdminClient, spec: TopicSpec, present: int) -> None:
+    try:
+        await admin.create_partitions({spec.name: NewPartitions(spec.partitions)})
+    except InvalidPartitionsError:  # somebody else was quicker: what there is now is looked at again
+        return
+    except IncompatibleBrokerVersion:
+        raise OperatorError(
+            f"topic {spec.name} exists with {present} partitions, but {spec.partitions} are needed, and this broker "
+            "cannot add any: use Apache Kafka, or register with more --partitions from the start"
+        ) from None
 
 
 def _some(specs: list[TopicSpec]) -> str:

@@ -135,4 +135,4 @@ async def _listen(runner: web.AppRunner, settings: GatewaySettings) -> asyncio.S
 async def _follow(catalog: CatalogWatcher, models: Models, asking: Asking) -> None:
     while True:
         models.update(await catalog.changed())
-        await asking.learn(models.topics)
+        await asking.learn(models.topics, afresh=True)

@@ -1,11 +1,21 @@
-"""The topics that what is registered needs."""
+"""The topics that what is registered needs, and how they grow.
+
+A topic grows in Kafka first and in its row then, so whoever reads the row finds the partitions there. The row's change
+notifies: selectors and gateways learn the new partitions before anything is written to them.
+"""
 
 from broker.settings import KafkaSettings
-from broker.topics import TopicSpec, ensure_system_topics, ensure_topics
+from broker.topics import (
+    TopicSpec,
+    ensure_system_topics,
+    ensure_task_topics,
+    ensure_topics,
+    ensure_variant_topics,
+)
 from schemas.records import Task, Variant, VariantState
 from schemas.topics import results_topic, task_topic, variant_topic
 from store.pool import Pool
-from store.registry import list_tasks, list_variants
+from store.registry import grow_task, grow_variant, list_tasks, list_variants
 
 
 def task_specs(task: Task) -> list[TopicSpec]:
@@ -22,9 +32,31 @@ async def ensure_registered_topics(pool: Pool, kafka: KafkaSettings) -> None:
     """Create what is missing for everything registered, for a broker that is new or kept its topics in memory.
 
     Raises:
-        OperatorError: Kafka cannot be reached, or has a topic with fewer partitions.
+        OperatorError: Kafka cannot be reached, or cannot add the partitions that a topic lacks.
     """
     await ensure_system_topics(kafka)
     tasks = [spec for task in await list_tasks(pool) for spec in task_specs(task)]
     variants = await list_variants(pool, state=VariantState.READY)
     await ensure_topics(kafka, [*tasks, *map(variant_spec, variants)])
+
+
+async def grow_variant_topic(pool: Pool, kafka: KafkaSettings, variant: str, partitions: int) -> None:
+    """Let up to `partitions` replicas share a variant's load. Never fewer than before; again is no error.
+
+    Raises:
+        OperatorError: Kafka cannot be reached, or cannot add partitions.
+        StoreUnavailable: Postgres is away; doing it again mends that.
+    """
+    await ensure_variant_topics(kafka, [(variant, partitions)])
+    await grow_variant(pool, variant, partitions)
+
+
+async def grow_task_topics(pool: Pool, kafka: KafkaSettings, task: str, partitions: int) -> None:
+    """Let up to `partitions` selectors share a task. They share anew, which holds it up for a moment.
+
+    Raises:
+        OperatorError: Kafka cannot be reached, or cannot add partitions.
+        StoreUnavailable: Postgres is away; doing it again mends that.
+    """
+    await ensure_task_topics(kafka, task, partitions)
+    await grow_task(pool, task, partitions)

@@ -4,7 +4,7 @@
     mend       what was not acknowledged
     listen     the workers' status -> World
     learn      fetches the metadata of topics of variants that begin to serve, before queries need it
-    follow     the catalog -> World; subscribes to new tasks
+    follow     the catalog -> World; subscribes to new tasks, learns new partitions
     look       drops silent workers, publishes metrics
     report     what was asked in the last second -> the autoscaler
 
@@ -76,7 +76,8 @@ class Selector:
             attempts=settings.attempts,
             demand_every_s=settings.demand_every_s,
         )
-        self._subscribed: set[str] = set()
+        self._subscribed: dict[str, int] = {}
+        """Tasks and how many partitions each is known to have."""
         self._news = asyncio.Event()
         self._waiting = False
         self.ready = False
@@ -167,14 +168,20 @@ class Selector:
                 log.error("cannot take up new tasks: %s", error)
 
     async def _register(self, catalog: Catalog) -> None:
-        self._world.register(catalog.tasks, catalog.variants.values(), catalog.profiles)
-        new = [task for name, task in catalog.tasks.items() if name not in self._subscribed]
-        for task in new:
-            await ensure_task_topics(self._kafka, task.name, task.partitions)
+        grown = self._world.register(catalog.tasks, catalog.variants.values(), catalog.profiles)
+        if grown:
+            await self._producer.learn([offer.topic for offer in grown], afresh=True)
+        tasks = {name: task.partitions for name, task in catalog.tasks.items()}
+        new = tasks.keys() - self._subscribed.keys()
+        for name in new:
+            await ensure_task_topics(self._kafka, name, tasks[name])
+        more = any(tasks.get(name, 0) > known for name, known in self._subscribed.items())
+        self._subscribed |= tasks
         if new:
-            self._subscribed.update(task.name for task in new)
             await self._consumer.subscribe([task_topic(name) for name in self._subscribed])
             log.info("serving %d tasks", len(self._subscribed))
+        elif more:
+            await self._consumer.share_anew()
 
 
 async def serve(settings: SelectorSettings, kafka: KafkaSettings, dsn: str, stop: asyncio.Event) -> None:

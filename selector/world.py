@@ -42,8 +42,13 @@ class World:
 
     # -- what is registered --------------------------------------------------------------------------------------------
 
-    def register(self, tasks: Iterable[str], variants: Iterable[Variant], profiles: Mapping[str, Profile]) -> None:
-        """Take a new catalog; tasks whose variants are as before keep their cached decisions."""
+    def register(
+        self, tasks: Iterable[str], variants: Iterable[Variant], profiles: Mapping[str, Profile]
+    ) -> list[Offer]:
+        """Take a new catalog; tasks whose variants are as before keep their cached decisions.
+
+        Returns the offers whose topics have more partitions than before.
+        """
         known, self._offers = self._offers, {}
         for variant in variants:
             profile = profiles.get(variant.name)
@@ -51,12 +56,12 @@ class World:
                 self._offers[variant.name] = self._offer(known.get(variant.name), variant, profile)
         self._partitions = {name: kept for name, kept in self._partitions.items() if name in self._offers}
         self._arrange(list(tasks))
+        return [o for o in self._offers.values() if o.name in known and o.partitions > known[o.name].partitions]
 
     def partitions(self, offer: Offer) -> list[Partition]:
         """The partitions of the variant's topic, as far as known, by number."""
-        known = self._partitions.get(offer.name)
-        if known is None:
-            known = self._partitions[offer.name] = [Partition(number) for number in range(offer.partitions)]
+        known = self._partitions.setdefault(offer.name, [])
+        known += map(Partition, range(len(known), offer.partitions))
         return known
 
     def _offer(self, old: Offer | None, variant: Variant, profile: Profile) -> Offer:
@@ -173,8 +178,7 @@ class World:
 
     def _partition(self, offer: Offer, number: int) -> Partition:
         known = self.partitions(offer)
-        while len(known) <= number:
-            known.append(Partition(len(known)))
+        known += map(Partition, range(len(known), number + 1))  # a worker may know of a new one first
         return known[number]
 
     def _serve(self, instance: Instance) -> None:

@@ -15,6 +15,7 @@ from store.sql import load_queries
 _queries = load_queries("registry")
 _PUT_TASK: Final = _queries["put_task"]
 _LIST_TASKS: Final = _queries["list_tasks"]
+_GROW_TASK: Final = _queries["grow_task"]
 _DELETE_TASK: Final = _queries["delete_task"]
 _PUT_ARCHITECTURE: Final = _queries["put_architecture"]
 _LIST_ARCHITECTURES: Final = _queries["list_architectures"]
@@ -22,6 +23,7 @@ _DELETE_ARCHITECTURE: Final = _queries["delete_architecture"]
 _FREE_NAMES: Final = _queries["free_names"]
 _PUT_VARIANT: Final = _queries["put_variant"]
 _SET_VARIANT_STATE: Final = _queries["set_variant_state"]
+_GROW_VARIANT: Final = _queries["grow_variant"]
 _LIST_VARIANTS: Final = _queries["list_variants"]
 _DELETE_VARIANT: Final = _queries["delete_variant"]
 _PUT_PROFILE: Final = _queries["put_profile"]
@@ -46,6 +48,11 @@ async def get_task(session: Session, name: str) -> Task | None:
 async def list_tasks(session: Session) -> list[Task]:
     """All tasks by name."""
     return await session.fetch(Task, _LIST_TASKS, None)
+
+
+async def grow_task(session: Session, name: str, partitions: int) -> None:
+    """Note that the task's topics have so many partitions, unless it is known to have more."""
+    await session.execute(_GROW_TASK, name, partitions)
 
 
 async def delete_task(pool: Pool, name: str) -> bool:
@@ -104,6 +111,11 @@ async def put_variant(session: Session, variant: Variant, profile: Profile | Non
     if profile is not None:
         await put_profile(session, profile)
     return None
+
+
+async def grow_variant(session: Session, variant: str, partitions: int) -> None:
+    """Note that the variant's topic has so many partitions, unless it is known to have more."""
+    await session.execute(_GROW_VARIANT, variant, partitions)
 
 
 async def set_variant_state(session: Session, variant: str, state: VariantState, reason: str = "") -> None:

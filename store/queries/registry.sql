@@ -14,6 +14,10 @@ SELECT name, inputs, outputs, partitions, created_at FROM tasks
 WHERE $1::text IS NULL OR name = $1
 ORDER BY name
 
+-- name: grow_task
+-- A task's topics have more partitions; they never have fewer.
+UPDATE tasks SET partitions = $2 WHERE name = $1 AND partitions < $2
+
 -- name: delete_task
 -- Delete a task with everything registered for it.
 DELETE FROM tasks WHERE name = $1 RETURNING name
@@ -57,6 +61,10 @@ RETURNING name
 -- name: set_variant_state
 -- Note how far the registration of a variant came.
 UPDATE variants SET state = $2, reason = $3 WHERE name = $1
+
+-- name: grow_variant
+-- A variant's topic has more partitions; it never has fewer.
+UPDATE variants SET partitions = $2 WHERE name = $1 AND partitions < $2
 
 -- name: list_variants
 -- All variants, or those of a task, of an architecture, of a state, or the named one.

@@ -61,6 +61,23 @@ async def test_what_cannot_be_sent_fails_through_its_future(kafka: KafkaSettings
     assert producer.in_flight == 0
 
 
+@pytest.mark.apache
+async def test_a_new_partition_is_written_to_as_soon_as_it_is_there(apache_kafka: KafkaSettings) -> None:
+    """A producer that learnt the topic before it grew: records wait for the metadata, in order, and none fails."""
+    topic = f"test-{uuid4()}"
+    await ensure_topics(apache_kafka, [TopicSpec(topic, 1)])
+    async with Producer(apache_kafka, "test") as producer:
+        await producer.send_and_wait(topic, b"before", partition=0)
+        await ensure_topics(apache_kafka, [TopicSpec(topic, 3)])
+        began = time.monotonic()
+        sent = [await producer.send(topic, b"%d" % number, partition=2) for number in range(10)]
+        assert [(await ack).offset for ack in sent] == list(range(10))
+        assert time.monotonic() - began < 1
+        await ensure_topics(apache_kafka, [TopicSpec(topic, 4)])
+        await producer.learn([topic], afresh=True)
+        assert (await producer.send_and_wait(topic, b"x", partition=3)).offset == 0
+
+
 async def test_a_record_of_five_megabytes(kafka: KafkaSettings, topic: str) -> None:
     async with Producer(kafka, "test") as producer, Consumer(kafka, "test", group=topic) as consumer:
         await consumer.assign(topic, [0])

@@ -1,5 +1,6 @@
 """Topics are ready when they are said to be."""
 
+import asyncio
 import time
 from uuid import uuid4
 
@@ -8,7 +9,7 @@ import pytest
 from broker.client import open_admin
 from broker.producer import Producer
 from broker.settings import KafkaSettings
-from broker.topics import TopicSpec, delete_topics, ensure_task_topics, ensure_topics
+from broker.topics import TopicSpec, can_add_partitions, delete_topics, ensure_task_topics, ensure_topics
 from schemas.errors import OperatorError
 from schemas.topics import results_topic, task_topic
 
@@ -33,9 +34,27 @@ async def test_ensuring_again_changes_nothing(kafka: KafkaSettings, topic: str) 
         assert len((await admin.describe_topics([topic]))[0]["partitions"]) == 4
 
 
-async def test_too_few_partitions_is_an_error(kafka: KafkaSettings, topic: str) -> None:
-    with pytest.raises(OperatorError, match="exists with 4 partitions, but 5 are needed"):
-        await ensure_topics(kafka, [TopicSpec(topic, 5)])
+@pytest.mark.apache
+async def test_a_topic_gets_the_partitions_it_lacks(apache_kafka: KafkaSettings) -> None:
+    topic = f"test-{uuid4()}"
+    await ensure_topics(apache_kafka, [TopicSpec(topic, 2)])
+    # Several at once: whoever is slower finds them there.
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(3):
+            tasks.create_task(ensure_topics(apache_kafka, [TopicSpec(topic, 5)]))
+    async with open_admin(apache_kafka) as admin:
+        partitions = (await admin.describe_topics([topic]))[0]["partitions"]
+    assert len(partitions) == 5
+    assert all(partition["leader"] >= 0 for partition in partitions)
+    assert await can_add_partitions(apache_kafka)
+
+
+async def test_a_broker_that_cannot_add_partitions_says_so(embedded_kafka: KafkaSettings) -> None:
+    topic = f"test-{uuid4()}"
+    await ensure_topics(embedded_kafka, [TopicSpec(topic, 4)])
+    assert not await can_add_partitions(embedded_kafka)
+    with pytest.raises(OperatorError, match="exists with 4 partitions, but 5 are needed, and this broker cannot add"):
+        await ensure_topics(embedded_kafka, [TopicSpec(topic, 5)])
 
 
 async def test_a_task_gets_its_two_topics(kafka: KafkaSettings) -> None:

@@ -16,6 +16,7 @@ from broker.producer import Producer
 from broker.settings import KafkaSettings
 from broker.tail import Tail
 from broker.topics import TopicSpec, ensure_system_topics, ensure_task_topics, ensure_topics, ensure_variant_topics
+from registry.topics import grow_task_topics, grow_variant_topic
 from schemas import headers as h
 from schemas.headers import RawHeaders  # noqa: TC001 - a type alias
 from schemas.load import ClassCount, LoadClass, SelectorLoad
@@ -84,11 +85,15 @@ class Stage:
                 await self.news.wait()
         return self.heard.pop(topic)
 
-    async def ask(self, producer: Producer, value: bytes | None = b"{}", **needs: str) -> str:
+    async def ask(
+        self, producer: Producer, value: bytes | None = b"{}", partition: int | None = None, **needs: str
+    ) -> str:
         query_id = uuid4().hex
         headers: RawHeaders = [(h.ID, query_id.encode()), (h.REPLY_TO, self.replies.encode())]
         headers += [("infaas-" + name.replace("_", "-"), text.encode()) for name, text in needs.items()]
-        await producer.send_and_wait(task_topic(self.task), value, key=query_id.encode(), headers=headers)
+        await producer.send_and_wait(
+            task_topic(self.task), value, key=query_id.encode(), headers=headers, partition=partition
+        )
         return query_id
 
 
@@ -295,6 +300,24 @@ async def test_a_silent_worker_gets_no_more(stage: Stage, client: Producer) -> N
             stage.heard.clear()
         (record,) = await stage.wait(stage.replies)
         assert fields(record)[h.STATUS] == "overloaded"
+
+
+@pytest.mark.apache
+@pytest.mark.parametrize("kafka", ["apache"], indirect=True)  # the embedded broker cannot add partitions
+async def test_new_partitions_are_read_and_written_to_at_once(stage: Stage, client: Producer) -> None:
+    async with selecting(stage, attempts="1"):
+        await stage.ask(client)
+        await stage.wait(variant_topic(stage.cheap))
+        await grow_variant_topic(stage.pool, stage.kafka, stage.cheap, 4)
+        await grow_task_topics(stage.pool, stage.kafka, stage.task, 3)
+        grown = instance(stage.cheap, partitions=(2, 3))
+        stage.said = [msgspec.structs.replace(grown, partitions=empty(grown))]
+        seen: set[int] = set()
+        async with Tail(stage.kafka, "new ears", [variant_topic(stage.cheap)]) as tail, asyncio.timeout(WAIT_S):
+            while not seen >= {2, 3}:  # until the status has come through
+                await stage.ask(client, partition=2)
+                seen |= {record.partition for record in await tail.batch()}
+        assert DEAD_LETTERS not in stage.heard
 
 
 async def test_nothing_is_lost_or_repeated_when_it_stops_and_starts(stage: Stage, client: Producer) -> None:

@@ -15,6 +15,7 @@ from broker.dead_letters import TOPIC
 from broker.producer import Producer
 from broker.settings import KafkaSettings
 from broker.tail import Tail
+from registry.topics import grow_variant_topic
 from schemas import headers as h
 from schemas import topics
 from schemas.oip import decode_response
@@ -51,6 +52,22 @@ async def test_a_placed_variant_answers_with_what_the_model_says(site: Site, pro
         assert result.compute_ns > 0
         right += sum(np.equal(class_of(response.outputs["logits"]), labels[number * 5 : number * 5 + 5]))
     assert right / 200 > 0.9
+
+
+@pytest.mark.apache
+@pytest.mark.parametrize("kafka", ["apache"], indirect=True)  # the embedded broker cannot add partitions
+async def test_partitions_added_while_it_serves_are_served(site: Site, producer: Producer) -> None:
+    await site.register()
+    value, headers = site.value()
+    async with results_of(site) as results, site.worker("cpu-0"):
+        await site.place("cpu-0")
+        await site.ask(producer, "before", value, headers)
+        await results.until(1)
+        await grow_variant_topic(site.pool, site.kafka, site.variant, 4)
+        await site.place("cpu-0", range(4))
+        for number in range(8):
+            await site.ask(producer, f"q{number}", value, headers, partition=number % 4)
+        assert set((await answered(results, 9)).values()) == {"ok"}
 
 
 async def test_json_is_answered_in_json_under_the_name_asked_for(site: Site, producer: Producer) -> None:
