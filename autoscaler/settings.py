@@ -1,10 +1,19 @@
 """Settings of the autoscaler: `INFAAS_AUTOSCALER_*`, or flags of the same names."""
 
+from enum import StrEnum
+
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from autoscaler.decide.situation import Limits
 from service.settings import ServiceSettings
+
+
+class Policy(StrEnum):
+    """What decides on the scale."""
+
+    GREEDY = "greedy"
+    MILP = "milp"
 
 
 class AutoscalerSettings(ServiceSettings):
@@ -31,6 +40,16 @@ class AutoscalerSettings(ServiceSettings):
     settle_s: float = Field(default=5.0, ge=0)
     """How long after taking the lead no worker is taken for dead."""
 
+    launcher: str = "none"
+    """What starts and stops workers: `none`, `processes` (of this machine, kept by `infaas up`), or a cluster's."""
+    policy: Policy = Policy.MILP
+    """What decides: a solver, with the greedy rules between two solves and where it fails; or those rules alone."""
+    least_workers: dict[str, int] = Field(default_factory=dict)
+    """By hardware: how many workers stay even without load. A person's pin goes before."""
+    drain_s: float = Field(default=60.0, gt=0)
+    """How long a worker that is to end may keep what it hosts."""
+    silent_s: float = Field(default=30.0, ge=5)
+    """A worker whose process is there, but which says nothing for so long, is started anew."""
     niceness: int = Field(default=10, ge=0, le=19)
     """Where it shares a machine with the way of the queries, it lets that go first."""
 

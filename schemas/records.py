@@ -248,5 +248,7 @@ class WantedWorkers(msgspec.Struct, frozen=True, kw_only=True):
 
     hardware: str
     count: int
+    """Those that drain are not counted."""
     reason: str
-    updated_at: datetime | None = None
+    age_s: float = 0.0
+    """Seconds since that was written."""

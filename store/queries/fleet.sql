@@ -22,7 +22,8 @@ UPDATE scale_control SET paused = $1, changed_by = $2, changed_at = now() WHERE 
 
 -- name: list_wanted
 -- How many workers of each hardware should run.
-SELECT hardware, count, reason, updated_at FROM wanted_workers ORDER BY hardware
+SELECT hardware, count, reason, extract(epoch FROM clock_timestamp() - updated_at)::float8 AS age_s
+FROM wanted_workers ORDER BY hardware
 
 -- name: put_wanted
 -- Want so many workers of a hardware.

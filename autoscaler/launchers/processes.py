@@ -1,0 +1,82 @@
+"""Workers as processes of this machine, kept by `infaas up`.
+
+The processes are its children, not ours: they outlive a killed autoscaler and are there for the next, they end with
+`infaas up`, and one that dies is started again at once under its name, so that it takes its own leases back. We only
+say which should be there. There is one keeper a home, so nothing is ever started twice.
+"""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from autoscaler.decide.situation import HardwareType
+from autoscaler.launchers.protocol import Launched, LauncherError, LaunchState
+from autoscaler.settings import AutoscalerSettings
+from machine.keeper import KeeperAway, Order, Report, ask
+from schemas.hardware import SLOT_PRICE_PER_HOUR
+
+NAME: Final = "processes"
+
+
+class ProcessLauncher:
+    """As the protocol; `home` is where `infaas up` runs."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._hardware: dict[str, HardwareType] = {}
+
+    @property
+    def name(self) -> str:
+        """As in the catalog."""
+        return NAME
+
+    @property
+    def hardware(self) -> Mapping[str, HardwareType]:
+        """What the keeper last said; nothing before the first `running`."""
+        return self._hardware
+
+    async def running(self) -> list[Launched]:
+        """Everything the keeper keeps."""
+        report = await self._order("list")
+        return [
+            Launched(worker=kept.name, hardware=report.hardware, state=LaunchState(kept.state), reason=kept.reason)
+            for kept in report.kept
+        ]
+
+    async def start(self, hardware: str, worker: str) -> None:
+        """Have a process of this name kept."""
+        if hardware not in self._hardware:
+            raise LauncherError(f"processes of this machine are {', '.join(self._hardware)}, not {hardware}")
+        await self._order("start", worker)
+
+    async def stop(self, worker: str) -> None:
+        """Have the process of this name end."""
+        await self._order("stop", worker)
+
+    async def _order(self, verb: str, worker: str = "") -> Report:
+        try:
+            report = await ask(self._home, Order(verb=verb, name=worker))
+        except KeeperAway as error:
+            raise LauncherError(str(error)) from error
+        self._hardware = {report.hardware: _hardware_of(report)}
+        if report.error:
+            raise LauncherError(report.error)
+        return report
+
+
+def _hardware_of(report: Report) -> HardwareType:
+    return HardwareType(
+        name=report.hardware,
+        price_per_hour=SLOT_PRICE_PER_HOUR[report.hardware] * report.cores,
+        start_s=report.start_s,
+        slots=report.cores,
+        memory_bytes=report.memory_bytes,
+        most=report.most,
+    )
+
+
+@asynccontextmanager
+async def open_launcher(settings: AutoscalerSettings) -> AsyncGenerator[ProcessLauncher]:
+    """The launcher of the home that the settings name."""
+    yield ProcessLauncher(settings.home)

@@ -1,0 +1,178 @@
+"""What to do so that the workers that run become those that are wanted: a pure plan, one step a worker.
+
+Rules.
+1. A worker is present if its process is, or if it lives, whoever started it; those that drain or end are not counted.
+2. Too few: a worker that drains stays if more are wanted since its drain began. For the rest new ones start, under the
+   lowest free numbers, so that asking again means the same ones. A name that somebody's living worker has is not free.
+3. Too many: those drain that fail, then those that host least; what is not up yet is stopped at once. Only what the
+   launcher started can be ended.
+4. A worker that drains is stopped when it holds nothing, or when it has drained for too long.
+5. A process that failed is started again. One whose worker has been silent for long is stopped; rule 2 replaces it.
+6. The row of a worker that drained and ended, or that is gone for long, is buried.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
+from itertools import count
+
+import msgspec
+
+from autoscaler.decide.situation import HardwareType
+from autoscaler.launchers.protocol import Launched, LaunchState
+from schemas.records import WantedWorkers, WorkerRow
+
+
+class Step(StrEnum):
+    """What is done to a worker."""
+
+    START = "start"
+    DRAIN = "drain"
+    KEEP = "keep"
+    STOP = "stop"
+    BURY = "bury"
+
+
+class Action(msgspec.Struct, frozen=True, kw_only=True):
+    """A step, and why."""
+
+    step: Step
+    worker: str
+    hardware: str
+    reason: str
+
+
+class Fleet(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wanted and what is there."""
+
+    wanted: tuple[WantedWorkers, ...] = ()
+    hardware: Mapping[str, HardwareType] = {}
+    launched: tuple[Launched, ...] = ()
+    workers: tuple[WorkerRow, ...] = ()
+    """`alive`: by heartbeat or status."""
+    hosted: Mapping[str, int] = {}
+    """Instances by worker: wanted there, or not yet unloaded."""
+    silent_s: Mapping[str, float] = {}
+    """By worker, since it was last alive, where it is not."""
+
+
+class Patience(msgspec.Struct, frozen=True, kw_only=True):
+    """How long things may take, in seconds."""
+
+    drain_s: float = 60.0
+    silent_s: float = 30.0
+
+
+def plan_fleet(fleet: Fleet, patience: Patience) -> tuple[Action, ...]:
+    """The steps to take now; of a worker there is at most one."""
+    return tuple(action for kind in fleet.hardware.values() for action in _Yard(kind, fleet, patience).plan())
+
+
+class _Yard:
+    """The workers of one hardware."""
+
+    def __init__(self, kind: HardwareType, fleet: Fleet, patience: Patience) -> None:
+        self.kind = kind
+        self.patience = patience
+        self.hosted = fleet.hosted
+        self.silent_s = fleet.silent_s
+        self.launched = {one.worker: one for one in fleet.launched if one.hardware == kind.name}
+        self.rows = {row.name: row for row in fleet.workers if row.hardware == kind.name}
+        self.wanted = next((want for want in fleet.wanted if want.hardware == kind.name), None)
+
+    def plan(self) -> Iterator[Action]:
+        ended = [self.action(Step.STOP, name, why) for name, why in self.ending()]
+        yield from ended
+        yield from self.burials()
+        present = self.present() - {action.worker for action in ended}
+        missing = min(self.wanted.count, self.kind.most) - len(present) if self.wanted is not None else 0
+        yield from self.more(missing)
+        leaving = list(self.fewer(-missing, present))
+        yield from leaving
+        yield from self.restarts(present - {action.worker for action in leaving})
+
+    # -- rules 1 to 3 --------------------------------------------------------------------------------------------------
+
+    def present(self) -> set[str]:
+        living = {name for name, row in self.rows.items() if row.alive}
+        started = {name for name, one in self.launched.items() if one.state is not LaunchState.STOPPING}
+        return {name for name in living | started if not self.drains(name) and not self.is_stopping(name)}
+
+    def more(self, missing: int) -> Iterator[Action]:
+        if self.wanted is None or missing <= 0:
+            return
+        why = self.wanted.reason
+        since_s = self.wanted.age_s
+        back = [name for name, row in sorted(self.rows.items()) if self.may_stay(row, since_s)][:missing]
+        for name in back:
+            yield self.action(Step.KEEP, name, why)
+        room = self.kind.most - len(self.launched)
+        for name in self.free_names(min(missing - len(back), room)):
+            yield self.action(Step.START, name, why)
+
+    def may_stay(self, row: WorkerRow, since_s: float) -> bool:
+        return row.alive and row.draining and since_s < row.draining_s and not self.is_stopping(row.name)
+
+    def free_names(self, wanted: int) -> list[str]:
+        taken = self.launched.keys() | {name for name, row in self.rows.items() if row.alive}
+        names = (f"{self.kind.name}-{number}" for number in count())
+        free = (name for name in names if name not in taken)
+        return [next(free) for _ in range(wanted)]
+
+    def fewer(self, surplus: int, present: Iterable[str]) -> Iterator[Action]:
+        if self.wanted is None or surplus <= 0:
+            return
+        ours = sorted((name for name in present if name in self.launched), key=self.first_to_leave)
+        for name in ours[:surplus]:
+            yield self.action(Step.DRAIN if name in self.rows else Step.STOP, name, self.wanted.reason)
+
+    def first_to_leave(self, name: str) -> tuple[bool, bool, int, int]:
+        if self.kind.stops_highest:
+            return False, False, 0, -_number(name)
+        failed = self.launched[name].state is LaunchState.FAILED
+        return not failed, name in self.rows, self.hosted.get(name, 0), -_number(name)
+
+    # -- rules 4 to 6 --------------------------------------------------------------------------------------------------
+
+    def ending(self) -> Iterator[tuple[str, str]]:
+        for name, one in self.launched.items():
+            row = self.rows.get(name)
+            if one.state is LaunchState.STOPPING or row is None:
+                continue
+            if row.draining and (not self.hosted.get(name) or one.state is LaunchState.FAILED):
+                yield name, "it has drained"
+            elif row.draining and row.draining_s > self.patience.drain_s:
+                yield name, f"it has not drained within {self.patience.drain_s:g} s"
+            elif one.state is LaunchState.RUNNING and self.silent_s.get(name, 0.0) > self.patience.silent_s:
+                yield name, f"its process is there, but it has been silent for {self.silent_s[name]:.0f} s"
+
+    def restarts(self, present: Iterable[str]) -> Iterator[Action]:
+        for name in sorted(present):
+            one = self.launched.get(name)
+            if one is not None and one.state is LaunchState.FAILED:
+                yield self.action(Step.START, name, f"it failed: {one.reason}")
+
+    def burials(self) -> Iterator[Action]:
+        for name, row in self.rows.items():
+            if row.alive or name in self.launched:
+                continue
+            if row.draining or self.silent_s.get(name, 0.0) > self.patience.silent_s:
+                yield self.action(Step.BURY, name, "it has ended" if row.draining else "it is gone")
+
+    # -- shared --------------------------------------------------------------------------------------------------------
+
+    def drains(self, name: str) -> bool:
+        row = self.rows.get(name)
+        return row is not None and row.draining
+
+    def is_stopping(self, name: str) -> bool:
+        one = self.launched.get(name)
+        return one is not None and one.state is LaunchState.STOPPING
+
+    def action(self, step: Step, worker: str, reason: str) -> Action:
+        return Action(step=step, worker=worker, hardware=self.kind.name, reason=reason)
+
+
+def _number(name: str) -> int:
+    """Of `<hardware>-<n>`; a name that somebody chose otherwise counts as 0."""
+    tail = name.rpartition("-")[2]
+    return int(tail) if tail.isdigit() else 0
