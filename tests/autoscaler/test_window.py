@@ -1,0 +1,161 @@
+"""Rates of the last seconds, by times that the test passes in."""
+
+import pytest
+
+from autoscaler.window import Window
+from schemas.load import ClassCount, LoadClass, SelectorLoad
+from schemas.status import InstanceState, InstanceStatus, PartitionStatus, WorkerStatus
+
+VARIANT = "mlp.onnx-fp32.cpu"
+FAST = LoadClass("digits", None, 0.9, 32.0)
+ANY = LoadClass("digits")
+OTHER = LoadClass("sentiment")
+
+
+def said(at_s: float, *counts: tuple[LoadClass, int], selector: str = "s0", refused: int = 0) -> SelectorLoad:
+    return SelectorLoad(
+        selector=selector,
+        at_ms=at_s * 1000,
+        classes=tuple(ClassCount(load_class=c, queries=n, inputs=2 * n, refused=refused) for c, n in counts),
+    )
+
+
+def a_status(
+    *instances: InstanceStatus, busy_s: float = 0.0, epoch: int = 1, slots: int = 2, leaving: bool = False
+) -> WorkerStatus:
+    return WorkerStatus(
+        worker="cpu-0", hardware="cpu", epoch=epoch, at_ms=0, slots=slots, price_per_hour=0.1, backlog_s=0,
+        memory_used=7, memory_total=9, instances=instances, busy_s=busy_s, leaving=leaving,
+    )  # fmt: skip
+
+
+def an_instance(
+    inputs: int = 0, state: InstanceState = InstanceState.ACTIVE, unread: int = 0, queued: int = 0
+) -> InstanceStatus:
+    owned = (PartitionStatus(0, 5, 5 + unread), PartitionStatus(1, 0, 0))
+    return InstanceStatus(
+        variant=VARIANT, state=state, partitions=owned, queued_inputs=queued, answered=inputs // 2, inputs=inputs,
+        slowdown=1.5, batch_size=3.0,
+    )  # fmt: skip
+
+
+def test_classes_have_a_mean_a_peak_refusals_and_a_batch() -> None:
+    window = Window(seconds=4)
+    for second, queries in enumerate((10, 30, 10, 10)):
+        window.on_load(said(second, (FAST, queries), refused=5), float(second))
+    (load,) = window.class_loads(3.0)
+    assert (load.load_class, load.inputs_per_s, load.peak_per_s, load.mean_batch) == (FAST, 30.0, 60.0, 2.0)
+    assert load.refused_per_s == 30.0 * 20 / 60
+    window.on_load(said(4, (ANY, 1)), 4.0)
+    assert {load.load_class: load.inputs_per_s for load in window.class_loads(4.0)} == {FAST: 25.0, ANY: 0.5}
+
+
+def test_a_rate_is_known_from_the_first_second_on() -> None:
+    window = Window()
+    assert window.class_loads(1.0) == ()
+    window.on_load(said(1, (ANY, 10)), 1.0)
+    (load,) = window.class_loads(1.2)
+    assert (load.inputs_per_s, load.peak_per_s) == (20.0, 20.0)
+
+
+def test_selectors_add_up_whatever_the_moment_they_speak_and_make_no_peaks() -> None:
+    window = Window(seconds=5)
+    for second in range(8):  # the one drifts through the seconds of our clock, the other speaks at their edges
+        window.on_load(said(second * 1.1, (ANY, 11), selector="a"), second * 1.1)
+        window.on_load(said(second * 1.1 - 0.02, (ANY, 11), selector="b"), second * 1.1 + 0.05)
+    (load,) = window.class_loads(7.8)
+    assert load.peak_per_s == pytest.approx(40.0)
+    assert load.inputs_per_s == pytest.approx(40.0)
+
+
+def test_one_silent_selector_counts_by_age_and_all_silent_is_unknown() -> None:
+    window = Window(seconds=5)
+    assert window.loads_known(0.0), "there was never anybody to hear"
+    window.on_load(said(0, (ANY, 10), selector="a"), 0.0)
+    window.on_load(said(0, (ANY, 10), selector="b"), 0.0)
+    window.on_load(said(4, (ANY, 10), selector="b"), 4.0)
+    (load,) = window.class_loads(4.0)
+    assert load.peak_per_s == 20.0, "they are no longer of the same second"
+    assert window.loads_known(6.9)
+    assert not window.loads_known(7.1)
+    window.forget(["digits"], 20.0)
+    assert window.class_loads(20.0) == ()
+    assert not window.loads_known(20.0), "silence does not become knowledge by waiting"
+
+
+def test_history_is_a_value_a_second_and_goes_on_while_nothing_is_asked() -> None:
+    window = Window(history_s=4)
+    window.recall({"digits": [1.0, 2.0], "gone": [1.0]})
+    for second in (1, 2):
+        window.on_load(said(second, (FAST, 10), (ANY, 5), (OTHER, 1)), float(second))
+        window.tick(second + 0.5)
+    window.on_load(said(3), 3.0)
+    window.tick(3.5)
+    window.tick(9.0)
+    window.forget(["digits", "sentiment"], 3.5)
+    assert window.history() == {"digits": (2.0, 30.0, 30.0, 0.0), "sentiment": (2.0, 2.0, 0.0)}
+
+
+def test_instances_and_workers_by_their_counters() -> None:
+    window = Window(seconds=10)
+    for tenth in range(51):
+        window.on_status(a_status(an_instance(inputs=20 * tenth), busy_s=tenth * 0.1), tenth / 10)
+    window.on_lag({VARIANT: {0: 0.5, 1: 0.0}})
+    (load,) = window.instance_loads(5.0)
+    assert load.inputs_per_s == pytest.approx(200.0)
+    assert (load.variant, load.worker, load.state) == (VARIANT, "cpu-0", InstanceState.ACTIVE)
+    assert (load.slowdown, load.batch_size, load.lag_s) == (1.5, 3.0, 0.5)
+    (worker,) = window.worker_loads(5.0)
+    assert worker.utilisation == pytest.approx(0.5)
+    assert (worker.worker, worker.memory_used, worker.interfered) == ("cpu-0", 7, False)
+
+
+def test_an_old_status_leaves_the_window() -> None:
+    window = Window(seconds=2)
+    for second, inputs in enumerate((0, 1000, 1000, 1000, 1000)):
+        window.on_status(a_status(an_instance(inputs=inputs)), float(second))
+    assert window.instance_loads(4.0)[0].inputs_per_s == 0.0
+
+
+def test_the_backlog_counts_what_no_worker_has_read_yet() -> None:
+    window = Window()
+    window.on_status(a_status(an_instance(inputs=0)), 0.0)
+    window.on_status(a_status(an_instance(inputs=40, unread=3, queued=4)), 1.0)
+    (load,) = window.instance_loads(1.0)
+    assert load.backlog_inputs == 4 + 3 * 2.0
+
+
+def test_a_later_life_begins_anew() -> None:
+    window = Window()
+    window.on_status(a_status(an_instance(inputs=1000), busy_s=100.0), 0.0)
+    window.on_status(a_status(an_instance(inputs=10), busy_s=0.0, epoch=2), 1.0)
+    window.on_status(a_status(an_instance(inputs=9999), busy_s=200.0, epoch=1), 1.5)
+    window.on_status(a_status(an_instance(inputs=30), busy_s=1.0, epoch=2), 2.0)
+    assert window.instance_loads(2.0)[0].inputs_per_s == 20.0
+    assert window.worker_loads(2.0)[0].utilisation == 0.5
+
+
+def test_an_instance_loaded_again_or_later_counts_from_there() -> None:
+    window = Window()
+    window.on_status(a_status(an_instance(inputs=1000)), 0.0)
+    window.on_status(a_status(), 1.0)
+    window.on_status(a_status(an_instance(inputs=0)), 2.0)
+    window.on_status(a_status(an_instance(inputs=50)), 3.0)
+    assert window.instance_loads(3.0)[0].inputs_per_s == 50.0
+
+
+@pytest.mark.parametrize("lag_s", [{}, {VARIANT: {0: 1.0}}, {VARIANT: {0: 1.0, 1: None}}])
+def test_unknown_lag_is_not_zero(lag_s: dict[str, dict[int, float | None]]) -> None:
+    window = Window()
+    window.on_status(a_status(an_instance()), 0.0)
+    window.on_lag(lag_s)
+    assert window.instance_loads(0.0)[0].lag_s is None
+
+
+def test_interference_leaving_and_silence() -> None:
+    window = Window()
+    window.on_status(a_status(an_instance(state=InstanceState.INTERFERED)), 0.0)
+    assert window.worker_loads(0.0)[0].interfered
+    assert window.instance_loads(3.1) == window.worker_loads(3.1) == ()
+    window.on_status(a_status(an_instance(), leaving=True), 3.2)
+    assert window.worker_loads(3.2) == ()
