@@ -41,6 +41,12 @@ class ChildSpec(msgspec.Struct, frozen=True, kw_only=True):
     log: Path
 
 
+def child_spec(home: Path, name: str, module: str, env: Mapping[str, str], url: str, health: str) -> ChildSpec:
+    """A service that answers at `url`, with its log under `home`."""
+    log = home / "logs" / f"{name}.log"
+    return ChildSpec(name=name, module=module, env=env, health=url + health, metrics=f"{url}/metrics", log=log)
+
+
 class Child:
     """A service process and its successors: `tell` gets a line when one dies, `changed` is called when one starts."""
 
@@ -50,6 +56,7 @@ class Child:
         self._changed = changed
         self._pid = 0
         self._restarts = 0
+        self._deaths = 0
         self._false_starts = 0
         self._was_ready = False
         self._retired = False
@@ -62,26 +69,32 @@ class Child:
             pid=self._pid, restarts=self._restarts, health=spec.health, metrics=spec.metrics, log=str(spec.log)
         )
 
+    @property
+    def failure(self) -> str:
+        """Why it cannot be relied upon, if it ends again and again."""
+        if self._deaths < _FALSE_STARTS:
+            return ""
+        return f"{self.spec.name} ended {self._deaths} times in a row. {self.spec.log} ends:\n{self._tail()}"
+
     async def keep(self) -> None:
         """Run until cancelled, when the process is stopped gently, or until it ends after `retire`.
 
         Raises:
             OperatorError: it ended three times before it was ever ready; the message quotes its log.
         """
-        deaths = 0
         while True:
             began = time.monotonic()
             code = await self._live()
             if self._retired:
                 return
-            deaths = 0 if time.monotonic() - began > _SETTLED_S else deaths
+            self._deaths = 0 if time.monotonic() - began > _SETTLED_S else self._deaths
             self._check_start(code)
-            pause_s = _PAUSES_S[min(deaths, len(_PAUSES_S) - 1)]
+            pause_s = _PAUSES_S[min(self._deaths, len(_PAUSES_S) - 1)]
             self._tell(
                 f"{self.spec.name} ended with code {code}; starting it again{f' in {pause_s:g} s' * (pause_s > 0)}"
             )
             await asyncio.sleep(pause_s)
-            deaths += 1
+            self._deaths += 1
             self._restarts += 1
 
     def retire(self) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+import psutil
 
 from broker.settings import ENV as KAFKA_ENV
 from machine.ports import LOOPBACK, claim_port, free_port
@@ -36,14 +37,52 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     metrics_port: int = 0
     """Of the first service; the others follow it."""
     selectors: int = 1
+    autoscalers: int = 1
+    """One leads, the others stand by."""
+    policy: str = "milp"
+    launcher: str = "processes"
+    """What starts workers beyond the first ones."""
     workers: int = 1
+    """That run from the start, and at least."""
+    max_workers: int = 0
+    """0: no more than `workers`."""
     cores_per_worker: int = 0
-    """0 shares the cores of this machine among the workers."""
+    """0 shares the cores of this machine among the most workers there can be."""
+    oversubscribe: bool = False
+    """Workers may have more cores in all than this machine has."""
+
+    @property
+    def most_workers(self) -> int:
+        """Workers that may run at once."""
+        return max(self.max_workers, self.workers)
 
     @property
     def cores(self) -> int:
         """CPU cores of each worker."""
-        return self.cores_per_worker or max(len(os.sched_getaffinity(0)) // self.workers, 1)
+        return self.cores_per_worker or max(_machine_cores() // self.most_workers, 1)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What each worker may use."""
+        return psutil.virtual_memory().total // self.most_workers
+
+
+def check_cores(options: UpOptions) -> None:
+    """Have the workers fit on this machine.
+
+    Raises:
+        OperatorError: they have more cores in all than there are.
+    """
+    most, each, there = options.most_workers, options.cores, _machine_cores()
+    if most * each > there and not options.oversubscribe:
+        raise OperatorError(
+            f"{most} workers with {each} cores each need {most * each} cores, this machine has {there}: "
+            "lower --workers, --max-workers or --cores-per-worker, or allow it by --oversubscribe"
+        )
+
+
+def _machine_cores() -> int:
+    return len(os.sched_getaffinity(0))
 
 
 def claim_ports(options: UpOptions) -> UpOptions:
@@ -72,3 +111,14 @@ def metrics_ports(options: UpOptions, count: int) -> list[int]:
     if options.metrics_port == 0:
         return [free_port() for _ in range(count)]
     return [claim_port(options.metrics_port + index, "--metrics-port") for index in range(count)]
+
+
+def worker_metrics_port(options: UpOptions, number: int) -> int:
+    """The port for the metrics and health of a worker: after those of the services.
+
+    Raises:
+        OperatorError: it is taken.
+    """
+    if options.metrics_port == 0:
+        return free_port()
+    return claim_port(options.metrics_port + options.autoscalers + options.selectors + number, "--metrics-port")

@@ -3,20 +3,24 @@
 Kafka and Postgres run as our children or, where INFAAS_KAFKA and INFAAS_POSTGRES say so, elsewhere. The services are
 separate processes, started as anyone would (`python -m selector`), configured by environment only, each with its log
 under `<home>/logs`, and started again when they end. They are stopped from the front to the back: what takes queries
-in goes first, what the others depend on last. If we are killed, the kernel kills the children.
+in goes first, what the others depend on last. If we are killed, the kernel kills the children. Workers come and go as
+the autoscaler says; see `fleet.py`.
 """
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
+
+import msgspec
 
 from broker.apache import ApacheKafka
 from broker.embedded import EmbeddedBroker
 from broker.settings import KafkaSettings
-from infaas.child import Child, ChildSpec
-from infaas.options import KafkaKind, UpOptions, claim_ports, metrics_ports
+from infaas.child import Child, ChildSpec, child_spec
+from infaas.fleet import Fleet
+from infaas.options import KafkaKind, UpOptions, check_cores, claim_ports, metrics_ports
 from infaas.state import SystemState, claimed, write_state
 from machine.ports import LOOPBACK
 from registry.topics import ensure_registered_topics
@@ -26,7 +30,8 @@ from store.migrate import upgrade
 from store.pool import open_pool
 
 READY_S: Final = 60.0
-STOP_ORDER: Final = ("gateway", "selector", "workers", "autoscaler")
+STOP_ORDER: Final = ("gateway", "selector", "autoscaler")
+"""After them the workers, which drain what they hold."""
 _DRAIN_S: Final = 10
 """Less than the 15 s after which a child is killed."""
 _FETCH_WAIT_ENV: Final = "INFAAS_KAFKA_FETCH_MAX_WAIT_MS"
@@ -43,7 +48,9 @@ class System:
         self.postgres = postgres
         self.gateway = f"http://{options.gateway_host}:{options.gateway_port}"
         self._ready = False
-        self._children = [Child(spec, tell, self._publish) for spec in _services(options, self._environment())]
+        shared = self._environment()
+        self._children = [Child(spec, tell, self._publish) for spec in _services(options, shared)]
+        self._fleet = Fleet(options, shared, tell, self._publish)
 
     @property
     def state(self) -> SystemState:
@@ -56,34 +63,36 @@ class System:
             kafka_kind=self.options.kafka,
             fetch_max_wait_ms=self.kafka.fetch_max_wait_ms,
             postgres=self.postgres,
-            services={child.spec.name: child.state for child in self._children},
+            services={child.spec.name: child.state for child in [*self._children, *self._fleet.children]},
         )
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
         """Keep the services running while the context is open; entering waits until all are ready."""
-        async with asyncio.TaskGroup() as tasks:
+        async with self._fleet.running(), asyncio.TaskGroup() as tasks:
             lives = {child: tasks.create_task(child.keep(), name=child.spec.name) for child in self._children}
             try:
                 await self._wait_ready()
                 yield
             finally:
+                self._fleet.retire()
                 for child in lives:
                     child.retire()
                 for module in STOP_ORDER:
                     await _stop([task for child, task in lives.items() if child.spec.module == module])
 
     async def _wait_ready(self) -> None:
-        late = {child.spec.name for child in self._children}
+        late = {child.spec.name for child in self._children} | {"workers"}
 
-        async def wait(child: Child) -> None:
-            await child.wait_ready()
-            late.discard(child.spec.name)
+        async def wait(name: str, ready: Awaitable[None]) -> None:
+            await ready
+            late.discard(name)
 
         try:
             async with asyncio.timeout(READY_S), asyncio.TaskGroup() as tasks:
+                tasks.create_task(wait("workers", self._fleet.wait_ready()))
                 for child in self._children:
-                    tasks.create_task(wait(child))
+                    tasks.create_task(wait(child.spec.name, child.wait_ready()))
         except TimeoutError:
             logs = self.options.home / "logs"
             raise OperatorError(f"not ready within {READY_S:g} s: {', '.join(sorted(late))}; see {logs}") from None
@@ -116,6 +125,7 @@ async def running_system(options: UpOptions, tell: Tell) -> AsyncGenerator[Syste
     """
     async with AsyncExitStack() as stack:
         stack.enter_context(claimed(options.home))
+        check_cores(options)
         options = claim_ports(options)
         tell("starting Postgres")
         postgres = await _postgres(options, stack)
@@ -150,25 +160,23 @@ async def _postgres(options: UpOptions, stack: AsyncExitStack) -> str:
 
 
 def _services(options: UpOptions, shared: dict[str, str]) -> list[ChildSpec]:
-    """The services, those with metrics of their own first; the gateway serves its own."""
-    named = [("autoscaler", "autoscaler", {})]
+    """The services but the workers, those with metrics of their own first; the gateway serves its own."""
+    least = {"cpu": options.workers}
+    scaling = {
+        "INFAAS_AUTOSCALER_LAUNCHER": options.launcher,
+        "INFAAS_AUTOSCALER_POLICY": options.policy,
+        "INFAAS_AUTOSCALER_LEAST_WORKERS": msgspec.json.encode(least).decode(),
+    }
+    named = [(_numbered("autoscaler", i), "autoscaler", scaling) for i in range(options.autoscalers)]
     named += [(_numbered("selector", i), "selector", {}) for i in range(options.selectors)]
-    for index in range(options.workers):
-        own = {"INFAAS_WORKERS_NAME": f"cpu-{index}", "INFAAS_WORKERS_CORES": str(options.cores)}
-        named.append((f"worker-cpu-{index}", "workers", own))
     specs: list[ChildSpec] = []
     for (name, module, own), port in zip(named, metrics_ports(options, len(named)), strict=True):
         env = {**shared, **own, f"INFAAS_{module.upper()}_METRICS_PORT": str(port)}
-        specs.append(_spec(options, name, module, env, f"http://{LOOPBACK}:{port}", "/health/ready"))
+        specs.append(child_spec(options.home, name, module, env, f"http://{LOOPBACK}:{port}", "/health/ready"))
     gateway = {"INFAAS_GATEWAY_HOST": options.gateway_host, "INFAAS_GATEWAY_PORT": str(options.gateway_port)}
     url = f"http://{options.gateway_host}:{options.gateway_port}"
-    specs.append(_spec(options, "gateway", "gateway", shared | gateway, url, "/v2/health/ready"))
+    specs.append(child_spec(options.home, "gateway", "gateway", shared | gateway, url, "/v2/health/ready"))
     return specs
-
-
-def _spec(options: UpOptions, name: str, module: str, env: dict[str, str], url: str, health: str) -> ChildSpec:
-    log = options.home / "logs" / f"{name}.log"
-    return ChildSpec(name=name, module=module, env=env, health=url + health, metrics=f"{url}/metrics", log=log)
 
 
 def _numbered(name: str, index: int) -> str:

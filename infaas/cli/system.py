@@ -14,6 +14,7 @@ import typer
 from rich.panel import Panel
 from rich.table import Table
 
+from autoscaler.settings import Policy
 from broker.settings import ENV as KAFKA_ENV
 from infaas.child import answers
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, running_state
@@ -45,8 +46,17 @@ def up(
         int, typer.Option(envvar="INFAAS_METRICS_PORT", help="Of the first service, the others follow; 0: any.")
     ] = 0,
     selectors: Annotated[int, typer.Option(min=1, help="Selector processes.")] = 1,
-    workers: Annotated[int, typer.Option(min=1, help="CPU worker processes.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="CPU worker processes from the start, and at least.")] = 1,
+    max_workers: Annotated[int, typer.Option(min=0, help="Most of them, as load grows; 0: as --workers.")] = 0,
     cores_per_worker: Annotated[int, typer.Option(min=0, help="0 shares this machine's cores.")] = 0,
+    oversubscribe: Annotated[
+        bool, typer.Option("--oversubscribe", help="Let workers have more cores in all than this machine has.")
+    ] = False,
+    autoscalers: Annotated[int, typer.Option(min=1, help="One leads, the others stand by.")] = 1,
+    policy: Annotated[Policy, typer.Option(help="What decides on the scale.")] = Policy.MILP,
+    launcher: Annotated[
+        str, typer.Option(help="What starts more workers: processes, none, or a cluster's.")
+    ] = "processes",
     register_zoo: Annotated[bool, typer.Option("--register-zoo", help="Register the demo's models first.")] = False,
 ) -> None:
     """Start everything on this machine and stay until Ctrl-C, SIGTERM or `infaas down`."""
@@ -60,8 +70,13 @@ def up(
         postgres_port=postgres_port,
         metrics_port=metrics_port,
         selectors=selectors,
+        autoscalers=autoscalers,
+        policy=policy,
+        launcher=launcher,
         workers=workers,
+        max_workers=max_workers,
         cores_per_worker=cores_per_worker,
+        oversubscribe=oversubscribe,
     )
     asyncio.run(_serve(options, register_zoo=register_zoo))
 
