@@ -37,6 +37,7 @@ from selector.load import LoadMeter
 from selector.metrics import Metrics
 from selector.offers import Offer
 from selector.policy import Choice, Refusal, Rules, choose
+from selector.shedding import Shedding
 from selector.world import World
 
 log = logging.getLogger(__name__)
@@ -96,6 +97,7 @@ class Dispatch:
         self._load = load
         self._attempts = attempts
         self._demand_every_s = demand_every_s
+        self._shedding = Shedding()
         self._demanded: dict[str, float] = {}
         self._aside: deque[_Setback | _Letter] = deque()
         self._trouble = asyncio.Event()
@@ -119,6 +121,8 @@ class Dispatch:
         now_ns = time.time_ns()
         now = now_ns / 1e9
         outcome = choose(query, self._world, now, self._rules)
+        if self._shedding.tasks:
+            outcome = self._shedding.review(query, outcome, self._world, now, self._rules)
         explanation = explain(query, self._world, now, self._rules, outcome) if query.needs.explain else None
         if isinstance(outcome, Refusal):
             sent_headers = refused(query, outcome.error, fields, now_ns, explanation)
@@ -160,6 +164,8 @@ class Dispatch:
 
     async def _refuse(self, record: Record, query: Query, refusal: Refusal, headers: RawHeaders, attempts: int) -> None:
         error = refusal.error
+        if refusal.crowded is not None:
+            self._shedding.begin(query.task, time.time())
         self._metrics.decided(query.task, error.code)
         if attempts == 1 and not isinstance(error, (UnknownTask, Unsatisfiable)):
             self._load.refused(query, isinstance(error, Overloaded))

@@ -29,7 +29,7 @@ from schemas.needs import Mode
 from schemas.query import Query
 from selector.candidates import Candidate, Candidates, TaskView
 from selector.cost import size_class
-from selector.live import Instance, Partition
+from selector.live import Instance, Partition, Worker
 from selector.offers import Offer
 from selector.world import HOP_S, World
 
@@ -72,25 +72,30 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
     error: QueryError
     wanted: Offer | None = None
     """What should be loaded, so that the next such query can be answered."""
+    crowded: Candidate | None = None
+    """The cheapest that serves and would do, if it were not for other queries."""
 
 
-def choose(query: Query, world: World, now: float, rules: Rules) -> Choice | Refusal:
-    """Choose where `query` goes at `now`, seconds since the epoch. Changes nothing but caches."""
+def choose(query: Query, world: World, now: float, rules: Rules, wait_s: float = _FOREVER_S) -> Choice | Refusal:
+    """Choose where `query` goes at `now`, seconds since the epoch. Changes nothing but caches.
+
+    `wait_s` is the longest that it may wait behind others under overload, see `selector.shedding`.
+    """
     needs = query.needs
     view = world.tasks.get(query.task)
     if view is None or not view.has(needs.target):
         return Refusal(_unknown(query, view))
     deadline_ms = query.deadline_ms
-    is_firm = deadline_ms is not None and not needs.allow_late
     slack_s = deadline_ms / 1000 - now if deadline_ms is not None else _patience_s(needs.mode, rules)
-    candidates = view.candidates(needs, query.batch, slack_s if is_firm else _FOREVER_S)
-    choice = _cheapest(candidates, query, now, slack_s)
+    firm = is_firm(query)
+    candidates = view.candidates(needs, query.batch, slack_s if firm else _FOREVER_S)
+    choice = _cheapest(candidates, query, now, slack_s, wait_s)
     if choice is not None:
         if rules.upgrades and needs.mode is Mode.ONLINE:
             return _upgrade(candidates, choice, query, now, slack_s, rules.upgrade_share)
         return choice
     choice = _load_in_time(candidates, query, world, slack_s)
-    if choice is None and not is_firm:
+    if choice is None and not firm and wait_s == _FOREVER_S:
         choice = _soonest(candidates, query, now) or _keep(candidates, query, world)
     return choice or _refuse(view, candidates, query, world, slack_s)
 
@@ -114,9 +119,24 @@ def finish_s(instance: Instance, batch: int, now: float, offline: bool = False) 
         backlog_s = model.batch_s(rest)
         own_s = model.batch_s(batch)
     backlog_s = (backlog_s + ahead_s) * instance.slowdown
-    if worker.busy - instance.was_busy >= worker.slots:
+    if _is_busy(instance):
         backlog_s = max(backlog_s, worker.wait_s(now))
     return worker.hop_s + backlog_s + own_s * instance.slowdown
+
+
+def _is_busy(instance: Instance) -> bool:
+    """Whether others on its worker take all slots."""
+    return instance.worker.busy - instance.was_busy >= instance.worker.slots
+
+
+def alone_s(instance: Instance, batch: int) -> float:
+    """Predicted seconds until `batch` inputs sent now were answered if nothing else was there."""
+    return instance.worker.hop_s + instance.model.batch_s(batch) * instance.slowdown
+
+
+def is_firm(query: Query) -> bool:
+    """Whether an answer after the deadline is worth nothing."""
+    return query.deadline_ms is not None and not query.needs.allow_late
 
 
 def load_finish_s(offer: Offer, batch: int, world: World) -> float:
@@ -144,12 +164,15 @@ def _patience_s(mode: Mode, rules: Rules) -> float:
     return rules.patience_s if mode is Mode.ONLINE else _FOREVER_S
 
 
-def _cheapest(candidates: Candidates, query: Query, now: float, slack_s: float) -> Choice | None:
+def _cheapest(candidates: Candidates, query: Query, now: float, slack_s: float, wait_s: float) -> Choice | None:
     for healthy in (True, False):
+        tried: tuple[Worker, ...] = ()
         for candidate in candidates.serving:
-            found = _soonest_replica(candidate, query, now, slack_s, healthy)
+            found = _soonest_replica(candidate, query, now, slack_s, healthy, wait_s, tried)
             if found is not None:
                 return found
+            if wait_s < _FOREVER_S:
+                tried = (*tried, *[instance.worker for instance in candidate.replicas])
     return None
 
 
@@ -162,16 +185,31 @@ def _soonest(candidates: Candidates, query: Query, now: float) -> Choice | None:
     return None
 
 
-def _soonest_replica(candidate: Candidate, query: Query, now: float, limit_s: float, healthy: bool) -> Choice | None:
+def _soonest_replica(
+    candidate: Candidate,
+    query: Query,
+    now: float,
+    limit_s: float,
+    healthy: bool,
+    wait_s: float = _FOREVER_S,
+    tried: tuple[Worker, ...] = (),
+) -> Choice | None:
+    """Of the instances that finish before `limit_s`, the one that does first.
+
+    Those on workers that were `tried` for a cheaper variant count only if slots are free there: under overload a worker
+    must not answer fewer queries by computing dearer ones.
+    """
     batch = query.batch
     offline = query.needs.mode is Mode.OFFLINE
     best: Instance | None = None
     for instance in candidate.replicas:
         if instance.healthy is healthy and instance.worker.gone_at > now:
+            if tried and instance.worker in tried and _is_busy(instance):
+                continue
             finish = finish_s(instance, batch, now, offline)
             if finish < limit_s or (finish == limit_s and best is None):
                 best, limit_s = instance, finish
-    if best is None:
+    if best is None or (wait_s != _FOREVER_S and limit_s - alone_s(best, batch) > wait_s):
         return None
     partition = best.partitions[best.turn % len(best.partitions)]
     return Choice(candidate.offer, partition, best, limit_s, candidate.cost, candidate.cost_header)
@@ -216,7 +254,7 @@ def _unserved(chosen: Candidate, query: Query, world: World) -> Choice:
 
 def _refuse(view: TaskView, candidates: Candidates, query: Query, world: World, slack_s: float) -> Refusal:
     budget_s = _FOREVER_S
-    if query.deadline_ms is not None and not query.needs.allow_late:
+    if query.deadline_ms is not None and is_firm(query):
         budget_s = (query.deadline_ms - query.sent_ms) / 1000
     hop_s = min((worker.hop_s for worker in world.workers.values()), default=0.0)
     if candidates.fastest_s() + hop_s > budget_s or not candidates.eligible():
@@ -224,7 +262,7 @@ def _refuse(view: TaskView, candidates: Candidates, query: Query, world: World, 
     if slack_s <= 0:
         return Refusal(DeadlineExceeded("the deadline passed before the query was read"))
     if candidates.serving:
-        return Refusal(Overloaded())
+        return Refusal(Overloaded(), crowded=candidates.serving[0])
     wanted = next((c.offer for c in candidates.unloaded() if c.offer.model.batch_s(query.batch) <= budget_s), None)
     if wanted is None:
         return Refusal(Overloaded("no worker is there that could load a variant which meets these needs"))
