@@ -2,20 +2,28 @@
 
 A variant is dominated when another of its task is at least as accurate, as fast, as small and as cheap, and better in
 one of these; of two that are equal in all, the first by name stays. A dominated variant has no query it would be the
-best answer to. Only variants that some live worker can run are compared: one that nobody can run beats nobody.
+best answer to. Only variants that some live worker can run are compared: one that nobody can run beats nobody. What a
+worker could run that the launcher may start is a candidate, too, for load is a reason to start one.
 """
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
 
 import msgspec
 
+from autoscaler.decide.situation import HardwareType
 from schemas.hardware import SLOT_PRICE_PER_HOUR, cost_per_1000
+from schemas.latency import LatencyModel
 from schemas.records import Profile, Variant, WorkerRow
 
 
+ANY: Final = "*"
+
+
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """A variant that some live worker can run, by what counts in the choice."""
+    """A variant that a worker could run, by what counts in the choice."""
 
     variant: Variant
     accuracy: float
@@ -24,6 +32,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     cost: float
     """USD per 1000 queries at its most efficient batch."""
     memory_bytes: int
+    load_s: float
+    latency: LatencyModel
 
     @property
     def name(self) -> str:
@@ -44,9 +54,9 @@ class Ranking(msgspec.Struct, frozen=True, kw_only=True):
     """What the registered variants are worth on the workers there are."""
 
     candidates: dict[str, Candidate] = {}
-    """All that can run somewhere, by name."""
+    """All that can run somewhere, or could if a worker were started, by name."""
     best: dict[str, Choice] = {}
-    """Those that are not dominated, by name; best rank first, tasks taking turns."""
+    """Of those that can run now, the ones that are not dominated, by name; best rank first, tasks taking turns."""
 
 
 def offers_of(workers: Collection[WorkerRow]) -> dict[tuple[str, str], float]:
@@ -60,21 +70,35 @@ def offers_of(workers: Collection[WorkerRow]) -> dict[tuple[str, str], float]:
     return offers
 
 
+def could_offer(hardware: Collection[HardwareType]) -> dict[tuple[str, str], float]:
+    """The same for workers that the launcher may start; `ANY` runtime where it is not known which they have."""
+    return {
+        (kind.name, runtime): kind.price_per_hour / kind.slots
+        for kind in hardware
+        for runtime in kind.runtimes or (ANY,)
+        if kind.most > 0
+    }
+
+
 def rank_variants(
-    variants: Mapping[str, Variant], profiles: Mapping[str, Profile], offers: Mapping[tuple[str, str], float]
+    variants: Mapping[str, Variant],
+    profiles: Mapping[str, Profile],
+    offers: Mapping[tuple[str, str], float],
+    could: Mapping[tuple[str, str], float] = MappingProxyType({}),
 ) -> Ranking:
     """Compare what can run within each task. Variants without a profile are unknown, so they are left out."""
+    candidates: dict[str, Candidate] = {}
     by_task: defaultdict[str, list[Candidate]] = defaultdict(list)
     for variant in variants.values():
-        price, profile = offers.get((variant.hardware, variant.runtime)), profiles.get(variant.name)
+        where, profile = (variant.hardware, variant.runtime), profiles.get(variant.name)
+        price = offers.get(where, could.get(where, could.get((variant.hardware, ANY))))
         if price is not None and profile is not None:
-            by_task[variant.task].append(_candidate(variant, profile, price))
+            candidates[variant.name] = candidate = _candidate(variant, profile, price)
+            if where in offers:
+                by_task[variant.task].append(candidate)
     best = [choice for task in sorted(by_task) for choice in _choices(by_task[task])]
     best.sort(key=lambda choice: choice.rank)  # stable: tasks take turns
-    return Ranking(
-        candidates={candidate.name: candidate for task in by_task.values() for candidate in task},
-        best={choice.candidate.name: choice for choice in best},
-    )
+    return Ranking(candidates=candidates, best={choice.candidate.name: choice for choice in best})
 
 
 def _candidate(variant: Variant, profile: Profile, slot_price_per_hour: float) -> Candidate:
@@ -86,6 +110,8 @@ def _candidate(variant: Variant, profile: Profile, slot_price_per_hour: float) -
         latency_s=smallest.p50_s,
         cost=cost_per_1000(efficient_s, slot_price_per_hour),
         memory_bytes=profile.memory_bytes,
+        load_s=profile.load_s,
+        latency=LatencyModel(profile.latency, variant.max_batch),
     )
 
 

@@ -24,6 +24,25 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """How long a demand that found no room is tried again."""
     settle_s: float = 5.0
     """How long after its start the autoscaler takes nobody for dead: workers may be starting too."""
+    zero_after_s: float = float("inf")
+    """How long a task must have been idle to be unloaded altogether. Off unless a person says so: the first query after
+    it pays for a load, and memory that others need is given up by what is idle anyway."""
+    headroom: float = 1.05
+    """Throughput wanted over load: INFaaS's slack threshold."""
+    hop_s: float = 0.005
+    """Of a latency, what the queues take."""
+    patience_s: float = 1.0
+    """Latency taken for queries that name none."""
+    catch_up_s: float = 10.0
+    """Within this, a backlog shall be worked off beside the load."""
+    share_weight: float = 0.1
+    """What the memory and slots of a running worker, paid for anyway, count for of its price."""
+    load_weight_per_s: float = 0.1
+    """INFaaS's lambda: a load of 10 s counts for as much as what is loaded."""
+    start_weight_per_s: float = 0.01
+    """The same of starting a worker."""
+    accuracy_price: float = 1e-4
+    """USD that 1000 inputs' answers are worth more with an accuracy of 1 than of 0."""
 
 
 class ClassLoad(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +111,7 @@ class HardwareType(msgspec.Struct, frozen=True, kw_only=True):
     most: int
     """Workers the launcher may run."""
     runtimes: tuple[str, ...] = ()
+    """None: not known before one has started, so it may be any."""
     stops_highest: bool = False
     """Only the worker with the highest number can be stopped, as in a Kubernetes StatefulSet."""
 

@@ -1,0 +1,78 @@
+"""What a task's load will be when new capacity could serve it: trend and season of the recent window.
+
+Holt's linear trend over seconds, and on top of it the season that repeats in the window if one does: the lag at which
+the series resembles itself most. Statsmodels has the same by name; it would bring pandas and scipy, 150 MB, into every
+autoscaler for the thirty lines below.
+
+A forecast only prewarms. It is never below what there is, so that a wrong one costs money and not answers, and never
+more than some times it.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+_LEVEL: Final = 0.3
+_TREND: Final = 0.1
+_DAMPING: Final = 0.9
+"""Of the trend, a second: what rises does not rise for ever."""
+_LEAST: Final = 20
+_MOST_GROWTH: Final = 2.0
+_SEASONAL: Final = 0.7
+"""Correlation of the series with itself a season ago."""
+_SHORTEST_SEASON: Final = 10
+
+
+def growth(history: Sequence[float], horizon_s: float, present: float) -> float:
+    """The highest load expected within `horizon_s` over the present one, 1 to 2. One value a second, latest last."""
+    if len(history) < _LEAST or present <= 0 or horizon_s <= 0:
+        return 1.0
+    series = np.nan_to_num(np.asarray(history, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    steps = max(round(horizon_s), 1)
+    expected = max(float(_trend(series, steps)), _season(series, steps))
+    return float(min(max(expected / present, 1.0), _MOST_GROWTH))
+
+
+def _trend(series: NDArray[np.float64], steps: int) -> float:
+    """Holt's linear trend `steps` ahead, damped from now on; nothing while it is within the noise."""
+    level, trend = float(series[0]), 0.0
+    errors = list[float]()
+    for value in series[1:].tolist():
+        errors.append(value - level - trend)
+        before = level
+        level = _LEVEL * value + (1 - _LEVEL) * (level + trend)
+        trend = _TREND * (level - before) + (1 - _TREND) * trend
+    rise = trend * _DAMPING * (1 - _DAMPING**steps) / (1 - _DAMPING)
+    return level + rise if abs(rise) > float(np.std(errors)) else level
+
+
+def _season(series: NDArray[np.float64], steps: int) -> float:
+    """The most that came in the same stretch of earlier seasons; 0 without a season seen twice."""
+    length = _period(series)
+    if length == 0:
+        return 0.0
+    ahead = series[-length:][: min(steps, length)]
+    return float(np.quantile(ahead, 0.9)) if len(ahead) else 0.0
+
+
+def _period(series: NDArray[np.float64]) -> int:
+    """Seconds after which the series repeats, or 0."""
+    centred = series - series.mean()
+    power = float(centred @ centred)
+    longest = len(series) // 2
+    if power == 0.0 or longest <= _SHORTEST_SEASON:
+        return 0
+    size = 2 * len(series)
+    spectrum = np.abs(np.fft.rfft(centred, size)) ** 2
+    alike = np.fft.irfft(spectrum, size)[: longest + 1] / power
+    alike /= 1 - np.arange(longest + 1) / len(series)  # fewer pairs overlap at longer lags
+    fallen = np.flatnonzero(alike < 0.5)
+    if not len(fallen):
+        return 0
+    start = max(int(fallen[0]), _SHORTEST_SEASON)
+    if start > longest:
+        return 0
+    best = start + int(np.argmax(alike[start:]))
+    return best if alike[best] >= _SEASONAL else 0

@@ -1,0 +1,199 @@
+"""INFaaS's heuristic: the fast path each second, and the fallback when there is no solver's answer.
+
+One need after the other, the strictest first, is given to what serves it cheapest by the objective:
+
+    capacity that is loaded and free         what its slots and its accuracy cost
+    another instance of the same variant     (replicate) and what it costs to hold and to load
+    an instance of another variant           (upgrade, downgrade) the same; batch limits are part of a variant's rate
+    the same on one more worker              (ask for a worker) and its price
+
+What nobody takes goes (scale down; `hysteresis` says when). As INFaaS asks, throughput below 1.05 times the load is a
+danger: options' slots hold that headroom. Different by intent: it decides from the load of needs classes rather than
+from each variant's own queries, so that what was refused or given away for free counts, too.
+
+It is done twice: a worker that is asked for costs its whole price, which is right where there is little to run, or only
+the part that is taken of it, which is right where others will take the rest; the cheaper answer counts. Where the
+workers that may run are used up, slots are made dearer until all is served, or nothing helps: faster variants then win
+over more accurate ones, for all tasks on these workers alike.
+"""
+
+import math
+from typing import Final, NamedTuple
+
+from autoscaler.decide.objective import EPSILON, Answer, Need, Option, Problem, cost, served, violations
+
+_DEARER: Final = (1.0, 10.0, 100.0, 1000.0, 10000.0)
+_STICKY: Final = 0.9
+"""What is loaded is left for what is cheaper by a tenth, not by less: measurements are not that exact."""
+_ROUNDS: Final = 4
+
+
+def improve(problem: Problem) -> Answer:
+    """The best answer found from what there is; what there is, if nothing cheaper is found."""
+    answer = do_nothing(problem)
+    lowest = math.inf if violations(problem, answer) else cost(problem, answer)
+    for dearness in _DEARER:
+        drafts = [_Draft(problem, dearness, prorated=prorated).fill() for prorated in (False, True)]
+        for found in drafts:
+            price = cost(problem, found)
+            if price < lowest - EPSILON:
+                answer, lowest = found, price
+        if all(share > 1 - EPSILON for found in drafts for share in served(problem, found)):
+            break
+    return answer
+
+
+def do_nothing(problem: Problem) -> Answer:
+    """What there is, but within what is pinned, with the load spread over it as well as it can be."""
+    draft = _Draft(problem, frozen=True)
+    shares = draft.fill().shares
+    return Answer(
+        instances=tuple(min(kind.now, kind.most) for kind in problem.kinds),
+        workers=tuple(draft.workers),
+        shares=shares,
+    )
+
+
+class _Move(NamedTuple):
+    """A share of a need for one option, with what it takes."""
+
+    place: int
+    share: float
+    instances: int
+    workers: int
+    """Of the option's pool afterwards."""
+    unit: float
+    """Cost for each share."""
+
+
+class _Draft:
+    """An answer in the making. Counts begin at nothing; up to those of now an instance needs no load."""
+
+    def __init__(
+        self, problem: Problem, dearness: float = 1.0, *, prorated: bool = False, frozen: bool = False
+    ) -> None:
+        self.problem = problem
+        self.dearness = dearness
+        self.prorated = prorated
+        self.frozen = frozen
+        self.instances = [0] * len(problem.kinds)
+        self.used = [0.0] * len(problem.kinds)
+        self.workers = [min(max(p.now, p.least), p.most) if frozen else p.least for p in problem.pools]
+        self.busy = [0.0] * len(problem.pools)
+        self.memory = [0.0] * len(problem.pools)
+        self.hosted = [0] * len(problem.pools)
+        self.by_task = dict.fromkeys(problem.task_most, 0)
+        self.shares: dict[tuple[int, int], float] = {}
+
+    def fill(self) -> Answer:
+        """Serve what can be served."""
+        needs = self.problem.needs
+        for number in sorted(range(len(needs)), key=lambda n: _order(needs[n], n)):
+            self.serve(number, needs[number])
+        return Answer(instances=tuple(self.instances), workers=tuple(self.workers), shares=self.shares)
+
+    def serve(self, number: int, need: Need) -> None:
+        left = 1.0
+        for _ in range(_ROUNDS * len(need.options)):
+            moves = (self.move(place, option, left) for place, option in enumerate(need.options))
+            best = min((move for move in moves if move is not None), key=lambda move: move.unit, default=None)
+            if best is None or (best.unit >= need.penalty and not self.frozen):
+                return
+            self.apply(number, need.options[best.place], best)
+            left -= best.share
+            if left <= EPSILON:
+                return
+
+    def apply(self, number: int, option: Option, move: _Move) -> None:
+        kind = self.problem.kinds[option.kind]
+        self.instances[option.kind] += move.instances
+        self.hosted[kind.pool] += move.instances
+        self.memory[kind.pool] += move.instances * kind.memory_bytes
+        if kind.task in self.by_task:
+            self.by_task[kind.task] += move.instances
+        self.workers[kind.pool] = move.workers
+        self.used[option.kind] += move.share * option.slots
+        self.busy[kind.pool] += move.share * option.slots
+        key = number, move.place
+        self.shares[key] = self.shares.get(key, 0.0) + move.share
+
+    def move(self, place: int, option: Option, left: float) -> _Move | None:
+        """The cheapest way to give this option some of what is left."""
+        kind = self.problem.kinds[option.kind]
+        share = self.room(option, left, 0, self.workers[kind.pool])
+        if share > EPSILON:
+            sticky = _STICKY if kind.now else 1.0
+            unit = (option.slot_cost * self.dearness + option.loss_cost) * sticky
+            return _Move(place, share, 0, self.workers[kind.pool], unit)
+        return self.expand(place, option, left)
+
+    def room(self, option: Option, left: float, more: int, workers: int) -> float:
+        """The share that fits, with `more` instances and so many workers."""
+        kind = self.problem.kinds[option.kind]
+        count = self.instances[option.kind] + more
+        if count < option.floor:
+            return 0.0
+        if option.slots <= 0.0:
+            return left
+        free = self.problem.pools[kind.pool].slots * workers - self.busy[kind.pool]
+        return min(left, min(count - self.used[option.kind], free) / option.slots)
+
+    def expand(self, place: int, option: Option, left: float) -> _Move | None:
+        """Another instance or more, on more workers if need be."""
+        kind = self.problem.kinds[option.kind]
+        pool = self.problem.pools[kind.pool]
+        there = self.instances[option.kind]
+        wanted = max(option.floor, math.ceil(self.used[option.kind] + left * option.slots - EPSILON), there + 1)
+        more = min(wanted - there, self.most_more(option))
+        if more <= 0:
+            return None
+        workers = self.workers_for(option, left, more)
+        share = self.room(option, left, more, workers)
+        if share <= EPSILON:
+            return None
+        fresh = max(there + more - max(there, kind.now), 0)
+        added = max(workers - max(self.workers[kind.pool], pool.now), 0)
+        bought = self.taken(option, share, more) if self.prorated else workers - self.workers[kind.pool]
+        fixed = kind.hold * more + kind.load * fresh + pool.price * bought + pool.start * added
+        unit = option.slot_cost * self.dearness + option.loss_cost + fixed / share
+        return _Move(place, share, more, workers, unit * (_STICKY if not fresh and not added else 1.0))
+
+    def taken(self, option: Option, share: float, more: int) -> float:
+        """The part of a worker that is taken."""
+        kind = self.problem.kinds[option.kind]
+        pool = self.problem.pools[kind.pool]
+        memory = more * kind.memory_bytes / max(pool.memory_bytes, 1.0)
+        return max(share * option.slots / pool.slots, memory, more / pool.places)
+
+    def most_more(self, option: Option) -> int:
+        """How many instances can be added at all."""
+        kind = self.problem.kinds[option.kind]
+        pool = self.problem.pools[kind.pool]
+        there = self.instances[option.kind]
+        if self.frozen:
+            return min(kind.now, kind.most) - there
+        limits = [kind.most - there, pool.most - there, int(pool.places * pool.most) - self.hosted[kind.pool]]
+        if kind.memory_bytes > 0:
+            limits.append(int((pool.memory_bytes * pool.most - self.memory[kind.pool]) / kind.memory_bytes + EPSILON))
+        if kind.task in self.by_task:
+            limits.append(self.problem.task_most[kind.task] - self.by_task[kind.task])
+        return min(limits)
+
+    def workers_for(self, option: Option, left: float, more: int) -> int:
+        """Workers of the pool for its present load and this."""
+        kind = self.problem.kinds[option.kind]
+        pool = self.problem.pools[kind.pool]
+        count = self.instances[option.kind] + more
+        slots = min(left * option.slots, count - self.used[option.kind])
+        shares = (
+            (self.busy[kind.pool] + slots) / pool.slots,
+            (self.memory[kind.pool] + more * kind.memory_bytes) / max(pool.memory_bytes, 1.0),
+            (self.hosted[kind.pool] + more) / pool.places,
+        )
+        wanted = max(count, math.ceil(max(shares) - EPSILON), self.workers[kind.pool])
+        return self.workers[kind.pool] if self.frozen else min(wanted, pool.most)
+
+
+def _order(need: Need, number: int) -> tuple[bool, int, float, int]:
+    """The strictest first; what takes no slots last, since what serves the others will do for it."""
+    return need.rate <= 0, len(need.options), -need.rate, number

@@ -1,0 +1,300 @@
+"""What must be served, and by what it can be: the load and the pins of a situation as a problem in numbers.
+
+A variant may serve a needs class if it is as accurate as asked, is the target if one is named, and is fast enough: a
+query finds its slot busy with one batch, waits for it, and is computed in the next. So two batches within the latency
+allow the slot to be busy all the time, one alone hardly any of it, and in between is in proportion. Of the batch sizes
+that a latency allows, the one of the highest throughput counts. Times are those profiled, times the slowdown measured.
+
+The rate of a class is that of its busiest recent second: load that rises is believed at once, and what falls is
+forgotten after the window. It grows by what is forecast, and by what a backlog needs to be worked off.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Final
+
+from autoscaler.decide.forecast import growth
+from autoscaler.decide.objective import Kind, Need, Option, Pool, Problem
+from autoscaler.decide.pareto import Candidate, Ranking
+from autoscaler.decide.situation import ClassLoad, Limits, Situation
+from schemas.latency import LatencyModel
+from schemas.load import LoadClass
+from schemas.records import WorkerRow
+
+_PENALTY: Final = 100.0
+"""Prices of the dearest worker, for each worker's worth of load that is not served."""
+_OFFLINE_PENALTY: Final = 2.0
+_BUCKET: Final = math.sqrt(2)
+_LEAST_BUSY: Final = 0.1
+_MOST_SLOWDOWN: Final = 4.0
+_MOST_GROWN: Final = 8.0
+
+
+def build(ranking: Ranking, situation: Situation, limits: Limits) -> Problem:
+    """The problem that `situation` poses."""
+    pools = _pools(situation, limits)
+    index = {pool.hardware: number for number, pool in enumerate(pools)}
+    candidates = [c for c in ranking.candidates.values() if c.variant.hardware in index]
+    kinds = _kinds(candidates, pools, index, situation, limits)
+    return Problem(
+        kinds=kinds,
+        pools=pools,
+        needs=tuple(_Needs(candidates, kinds, pools, situation, limits).all()),
+        task_most={b.name: b.most for b in situation.bounds if b.kind == "task" and b.most is not None},
+    )
+
+
+def is_open(worker: WorkerRow) -> bool:
+    """Whether it may be given something new."""
+    return worker.alive and not getattr(worker, "draining", False)
+
+
+def idle_tasks(ranking: Ranking, situation: Situation, limits: Limits) -> set[str]:
+    """Tasks that nobody has asked for in so long that they are unloaded."""
+    idle_s: defaultdict[str, float] = defaultdict(lambda: math.inf)
+    for candidate in ranking.candidates.values():
+        task = candidate.variant.task
+        idle_s[task] = min(idle_s[task], situation.idle_of(candidate.name))
+    loaded = {load.load_class.task for load in situation.classes if load.inputs_per_s > 0}
+    return {task for task, seconds in idle_s.items() if seconds > limits.zero_after_s and task not in loaded}
+
+
+def best_rate(latency: LatencyModel, budget_s: float, slowdown: float, mean_batch: float) -> float:
+    """Inputs a second that a slot can serve so that each is answered within `budget_s`; 0 if none is."""
+    best, batch = 0.0, max(math.ceil(mean_batch), 1)
+    while True:
+        batch_s = max(latency.batch_s(batch) * slowdown, 1e-9)
+        if batch_s <= budget_s:
+            busy = min(max(budget_s / batch_s - 1.0, _LEAST_BUSY), 1.0)
+            best = max(best, busy * batch / batch_s)
+        if batch >= latency.max_batch:
+            return best
+        batch = min(batch * 2, latency.max_batch)
+
+
+# -- workers and variants ----------------------------------------------------------------------------------------------
+
+
+def _pools(situation: Situation, limits: Limits) -> tuple[Pool, ...]:
+    workers: defaultdict[str, list[WorkerRow]] = defaultdict(list)
+    for worker in situation.workers:
+        if is_open(worker):
+            workers[worker.hardware].append(worker)
+    types = {kind.name: kind for kind in situation.hardware}
+    bounds = {bound.name: bound for bound in situation.bounds if bound.kind == "hardware"}
+    cheapest = min(situation.hardware, key=lambda kind: (kind.price_per_hour, kind.name), default=None)
+    pools = list[Pool]()
+    for name in sorted(workers.keys() | types.keys()):
+        there, kind, bound = workers[name], types.get(name), bounds.get(name)
+        now = least = most = len(there)
+        if kind is not None:
+            now = max(now, situation.wanted_workers.get(name, 0))
+            most = kind.most if bound is None or bound.most is None else min(kind.most, bound.most)
+            least = bound.least if bound is not None and bound.least is not None else int(kind is cheapest)
+            least = min(least, most)
+        sizes = there or ([kind] if kind else [])
+        slots = fmean(worker.slots for worker in sizes)
+        price = fmean(worker.price_per_hour for worker in sizes)
+        pools.append(
+            Pool(
+                hardware=name,
+                price=price,
+                start=price * limits.start_weight_per_s * (kind.start_s if kind else 0.0),
+                slots=slots,
+                memory_bytes=fmean(worker.memory_bytes for worker in sizes) * limits.memory_share,
+                places=slots * limits.instances_per_slot,
+                now=now,
+                least=least,
+                most=max(most, least),
+            )
+        )
+    return tuple(pools)
+
+
+def _kinds(
+    candidates: Sequence[Candidate],
+    pools: Sequence[Pool],
+    index: Mapping[str, int],
+    situation: Situation,
+    limits: Limits,
+) -> tuple[Kind, ...]:
+    open_workers = {worker.name for worker in situation.workers if is_open(worker)}
+    counts: defaultdict[str, int] = defaultdict(int)
+    for row in situation.instances:
+        counts[row.variant] += row.worker in open_workers
+    pinned = {b.name: b.most for b in situation.bounds if b.kind == "variant" and b.most is not None}
+    kinds = list[Kind]()
+    for candidate in candidates:
+        pool = pools[index[candidate.variant.hardware]]
+        hold = limits.share_weight * pool.price * candidate.memory_bytes / max(pool.memory_bytes, 1)
+        most = pool.most if situation.can_add_partitions else min(pool.most, candidate.variant.partitions)
+        kinds.append(
+            Kind(
+                name=candidate.name,
+                task=candidate.variant.task,
+                pool=index[candidate.variant.hardware],
+                memory_bytes=candidate.memory_bytes,
+                hold=hold,
+                load=hold * limits.load_weight_per_s * candidate.load_s,
+                now=counts[candidate.name],
+                most=min(most, pinned.get(candidate.name, most)),
+            )
+        )
+    return tuple(kinds)
+
+
+# -- needs -------------------------------------------------------------------------------------------------------------
+
+
+class _Needs:
+    """All needs of a situation."""
+
+    def __init__(
+        self,
+        candidates: Sequence[Candidate],
+        kinds: Sequence[Kind],
+        pools: Sequence[Pool],
+        situation: Situation,
+        limits: Limits,
+    ) -> None:
+        self.kinds = kinds
+        self.pools = pools
+        self.situation = situation
+        self.limits = limits
+        self.slowdowns = _Slowdowns(candidates, situation)
+        self.dearest = max((pool.price for pool in pools), default=0.0) or 1.0
+        self.by_task: defaultdict[str, list[tuple[int, Candidate]]] = defaultdict(list)
+        for number, candidate in enumerate(candidates):
+            self.by_task[candidate.variant.task].append((number, candidate))
+
+    def all(self) -> list[Need]:
+        """Those with load first."""
+        needs = self.loads()
+        for bound in self.situation.bounds:
+            if bound.least and bound.kind != "hardware":
+                needs += self.presence(bound.kind, bound.name, bound.least)
+        for variant, age_s in sorted(self.situation.demand_age_s.items()):
+            if age_s <= self.limits.demand_s:
+                needs += self.presence("variant", variant, 1)
+        return needs
+
+    def presence(self, kind: str, name: str, least: int) -> list[Need]:
+        """Instances that must be there whatever the load; of a task, all of one variant."""
+        options = tuple(
+            Option(kind=number, floor=least)
+            for number, found in enumerate(self.kinds)
+            if (found.name if kind == "variant" else found.task) == name
+        )
+        task = self.kinds[options[0].kind].task if options else name
+        return [Need(task=task, options=options, penalty=_PENALTY * self.dearest)] if options else []
+
+    def loads(self) -> list[Need]:
+        """One for each class that somebody can serve."""
+        rates = self.rates()
+        needs = (self.load(load, rate) for load, rate in zip(self.situation.classes, rates, strict=True) if rate > 0)
+        return [need for need in needs if need is not None]
+
+    def rates(self) -> list[float]:
+        """Inputs a second of each class."""
+        classes = self.situation.classes
+        present: defaultdict[str, float] = defaultdict(float)
+        for load in classes:
+            present[load.load_class.task] += load.inputs_per_s
+        behind = self.backlogs()
+        factors = {task: self.factor(task, rate, behind[task]) for task, rate in present.items() if rate > 0}
+        return [
+            max(load.inputs_per_s * factors.get(load.load_class.task, 1.0), _peak(load), load.forecast_per_s)
+            for load in classes
+        ]
+
+    def factor(self, task: str, present: float, behind: float) -> float:
+        """What the present rate is multiplied by for what is to come and for the inputs that wait."""
+        grown = growth(self.situation.history.get(task, ()), self.horizon_s(task), present)
+        return min(grown + behind / self.limits.catch_up_s / present, _MOST_GROWN)
+
+    def horizon_s(self, task: str) -> float:
+        """How long new capacity takes: the slowest to load among the task's, on the slowest to start of the workers."""
+        load_s = max((candidate.load_s for _, candidate in self.by_task[task]), default=0.0)
+        return load_s + max((kind.start_s for kind in self.situation.hardware), default=0.0)
+
+    def backlogs(self) -> defaultdict[str, float]:
+        """Inputs that wait at instances, by task."""
+        tasks = {kind.name: kind.task for kind in self.kinds}
+        behind: defaultdict[str, float] = defaultdict(float)
+        for load in self.situation.instance_loads:
+            if load.lag_s is not None and load.lag_s > self.limits.patience_s and load.variant in tasks:
+                behind[tasks[load.variant]] += load.backlog_inputs
+        return behind
+
+    def load(self, load: ClassLoad, rate: float) -> Need | None:
+        """The need of a class; None if nobody could serve it."""
+        wanted, mean_batch = load.load_class, load.mean_batch
+        meeting = [(n, c) for n, c in self.by_task[wanted.task] if _meets(c, wanted)]
+        asked_s = self.asked_s(wanted)
+        rates = [(n, c, self.rate_of(c, max(asked_s - self.limits.hop_s, asked_s / 2), mean_batch)) for n, c in meeting]
+        if not any(found for *_, found in rates):  # the class holds latencies up to its upper edge
+            rates = [(n, c, self.rate_of(c, asked_s * _BUCKET, mean_batch)) for n, c in meeting]
+        best = max((c.accuracy for _, c, found in rates if found), default=0.0)
+        options = tuple(self.option(n, c, rate / found, rate, best) for n, c, found in rates if found)
+        if not options:
+            return None
+        workers = max(min(o.slots / self.pools[self.kinds[o.kind].pool].slots for o in options), 1.0)
+        weight = _OFFLINE_PENALTY if wanted.offline else _PENALTY
+        return Need(
+            task=wanted.task,
+            options=options,
+            penalty=weight * self.dearest * workers,
+            rate=rate,
+            load_class=wanted,
+        )
+
+    def asked_s(self, wanted: LoadClass) -> float:
+        """Latency that is asked for, or taken for granted."""
+        if wanted.offline:
+            return math.inf
+        return self.limits.patience_s if wanted.latency_ms is None else wanted.latency_ms / 1000
+
+    def rate_of(self, candidate: Candidate, budget_s: float, mean_batch: float) -> float:
+        """Inputs a second of a slot."""
+        return best_rate(candidate.latency, budget_s, self.slowdowns.of(candidate), mean_batch)
+
+    def option(self, number: int, candidate: Candidate, slots: float, rate: float, best: float) -> Option:
+        """Of `rate` inputs a second, which take `slots`."""
+        pool = self.pools[self.kinds[number].pool]
+        slots *= self.limits.headroom
+        return Option(
+            kind=number,
+            slots=slots,
+            slot_cost=slots * self.limits.share_weight * pool.price / pool.slots,
+            loss_cost=rate * 3.6 * self.limits.accuracy_price * (best - candidate.accuracy),
+        )
+
+
+class _Slowdowns:
+    """How much slower than profiled each variant computes: as measured, else as others on its hardware do."""
+
+    def __init__(self, candidates: Sequence[Candidate], situation: Situation) -> None:
+        hardware = {candidate.name: candidate.variant.hardware for candidate in candidates}
+        measured: defaultdict[str, list[float]] = defaultdict(list)
+        for load in situation.instance_loads:
+            if load.variant in hardware and load.inputs_per_s > 0:
+                slowdown = min(max(load.slowdown, 1.0), _MOST_SLOWDOWN)
+                measured[load.variant].append(slowdown)
+                measured[hardware[load.variant]].append(slowdown)
+        self.means = {name: fmean(found) for name, found in measured.items()}
+
+    def of(self, candidate: Candidate) -> float:
+        """At least 1."""
+        return self.means.get(candidate.name, self.means.get(candidate.variant.hardware, 1.0))
+
+
+def _peak(load: ClassLoad) -> float:
+    """Offline queries wait for idle time, so that their mean is enough."""
+    return load.inputs_per_s if load.load_class.offline else max(load.peak_per_s, load.inputs_per_s)
+
+
+def _meets(candidate: Candidate, wanted: LoadClass) -> bool:
+    is_target = wanted.target is None or wanted.target in (candidate.name, candidate.variant.architecture)
+    return is_target and candidate.accuracy >= wanted.min_accuracy
