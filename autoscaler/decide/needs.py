@@ -48,7 +48,7 @@ def build(ranking: Ranking, situation: Situation, limits: Limits) -> Problem:
 
 def is_open(worker: WorkerRow) -> bool:
     """Whether it may be given something new."""
-    return worker.alive and not getattr(worker, "draining", False)
+    return worker.alive and not worker.draining
 
 
 def idle_tasks(ranking: Ranking, situation: Situation, limits: Limits) -> set[str]:

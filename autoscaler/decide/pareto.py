@@ -18,7 +18,6 @@ from schemas.hardware import SLOT_PRICE_PER_HOUR, cost_per_1000
 from schemas.latency import LatencyModel
 from schemas.records import Profile, Variant, WorkerRow
 
-
 ANY: Final = "*"
 
 
