@@ -1,13 +1,15 @@
 """Carries out a plan: the rows and the reasons in one transaction, under the lead."""
 
 import logging
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final
 
 from prometheus_client import Counter
 
 from autoscaler.decide.situation import Plan
-from schemas.records import DecisionRow
+from schemas.records import DecisionKind, DecisionRow, WantedWorkers
+from store.fleet import drain_workers, put_wanted
 from store.leader import Leadership
 from store.placement import change_placement
 
@@ -16,33 +18,67 @@ CHANGES: Final = Counter("infaas_autoscaler_changes", "Changes of what is wanted
 log = logging.getLogger(__name__)
 
 
-async def carry_out(plan: Plan, lead: Leadership) -> None:
-    """Write what the plan wants, all or nothing; nothing if the lead is lost.
+async def carry_out(plan: Plan, policy: str, lead: Leadership) -> None:
+    """Write what the plan wants, all or nothing; nothing if the lead is lost. Topics that should grow are not its part.
 
     Raises:
         StoreUnavailable: Postgres is away.
         StoreConflict: a variant or worker of the plan is gone since.
     """
-    if not plan.changes:
+    decisions = list(decisions_of(plan, policy))
+    if not decisions:
         return
-    at = datetime.now(UTC)
     async with lead.transaction() as session:
+        if plan.workers:
+            wanted = [WantedWorkers(hardware=w.hardware, count=w.count, reason=w.reason) for w in plan.workers]
+            await put_wanted(session, wanted)
+        if plan.drain:
+            await drain_workers(session, plan.drain)
         await change_placement(
             session,
             put=[change.wanted for change in plan.changes if change.wanted is not None],
             delete=[(change.variant, change.worker) for change in plan.changes if change.wanted is None],
-            decisions=[
-                DecisionRow(
-                    at=at,
-                    action=change.action,
-                    variant=change.variant,
-                    worker=change.worker,
-                    reason=change.reason,
-                    inputs=change.inputs,
-                )
-                for change in plan.changes
-            ],
+            decisions=decisions,
         )
+    for row in decisions:
+        CHANGES.labels(row.action).inc()
+        what = " on ".join(filter(None, (row.variant, row.worker or row.hardware)))
+        log.info("%s %s: %s", row.action, what, row.reason)
+
+
+def decisions_of(plan: Plan, policy: str) -> Iterator[DecisionRow]:
+    """One row a change, in the plan's order."""
+    at = datetime.now(UTC)
     for change in plan.changes:
-        CHANGES.labels(change.action).inc()
-        log.info("%s %s on %s: %s", change.action, change.variant, change.worker, change.reason)
+        yield DecisionRow(
+            at=at,
+            kind=DecisionKind(change.kind),
+            action=change.action,
+            variant=change.variant,
+            worker=change.worker,
+            reason=change.reason,
+            policy=policy,
+            inputs=change.inputs,
+            explanation=plan.explanation,
+        )
+    for wish in plan.workers:
+        yield DecisionRow(
+            at=at,
+            kind=DecisionKind.WORKER,
+            action="want",
+            hardware=wish.hardware,
+            reason=wish.reason,
+            policy=policy,
+            inputs={"count": wish.count},
+            explanation=plan.explanation,
+        )
+    for worker in plan.drain:
+        yield DecisionRow(
+            at=at,
+            kind=DecisionKind.WORKER,
+            action="drain",
+            worker=worker,
+            reason="it is to end; what it hosts moves away",
+            policy=policy,
+            explanation=plan.explanation,
+        )

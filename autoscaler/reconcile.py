@@ -142,8 +142,13 @@ class _Yard:
                 yield name, "it has drained"
             elif row.draining and row.draining_s > self.patience.drain_s:
                 yield name, f"it has not drained within {self.patience.drain_s:g} s"
-            elif one.state is LaunchState.RUNNING and self.silent_s.get(name, 0.0) > self.patience.silent_s:
+            elif self.is_hung(one):
                 yield name, f"its process is there, but it has been silent for {self.silent_s[name]:.0f} s"
+
+    def is_hung(self, one: Launched) -> bool:
+        """Where only the highest can be stopped, the launcher's own probes must see to it."""
+        late = self.silent_s.get(one.worker, 0.0) > self.patience.silent_s
+        return late and one.state is LaunchState.RUNNING and not self.kind.stops_highest
 
     def restarts(self, present: Iterable[str]) -> Iterator[Action]:
         for name in sorted(present):

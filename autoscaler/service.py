@@ -1,7 +1,8 @@
 """The autoscaler's loops: observe, decide, act; one leader, the others stand by.
 
-It decides at once when a selector demands a variant, when something is registered, or when workers or wishes change,
-and otherwise after each reading. While a reading fails, or Postgres is away, the scale is held: what runs goes on.
+It decides at once when a selector demands a variant, when something is registered, when workers or wishes change, or
+when a person pins, pauses or resumes, and otherwise after each reading. While a reading fails, or Postgres is away, the
+scale is held: what runs goes on.
 """
 
 import asyncio
@@ -12,24 +13,31 @@ from contextlib import AsyncExitStack
 import msgspec
 
 from autoscaler.act import carry_out
+from autoscaler.assessment import Assessor
 from autoscaler.decide.pareto import Ranking, offers_of, rank_variants
 from autoscaler.decide.placement import decide
-from autoscaler.decide.situation import Plan, Situation
+from autoscaler.decide.situation import Memory, Plan, Situation
+from autoscaler.fleet import FleetKeeper
+from autoscaler.launchers.catalog import open_launcher
+from autoscaler.launchers.protocol import Launcher
 from autoscaler.observe import Outage, Recorder
 from autoscaler.settings import AutoscalerSettings
 from autoscaler.view import View
+from autoscaler.window import Window
 from broker.lag import LagReader
 from broker.settings import KafkaSettings
 from broker.tail import Tail
-from broker.topics import ensure_system_topics
+from broker.topics import can_add_partitions, ensure_system_topics
+from registry.topics import grow_variant_topic
 from schemas import topics
+from schemas.errors import OperatorError
+from schemas.load import SelectorLoad
 from schemas.status import Demand, WorkerStatus
 from service.observe import observed
 from store.catalog import Catalog, CatalogWatcher
-from store.changes import PLACEMENT, Changes
-from store.errors import StoreConflict, StoreUnavailable
+from store.changes import PLACEMENT, SCALE, Changes
+from store.errors import StoreUnavailable
 from store.leader import Leadership
-from store.placement import list_instances, list_workers
 from store.pool import Pool, open_pool
 from store.settings import StoreSettings
 from store.version import require_current
@@ -40,6 +48,7 @@ _LEAD = "autoscaler"
 _CLIENT = "infaas-autoscaler"
 _FETCH_WAIT_MS = 50
 _AS_STATUS = msgspec.json.Decoder(WorkerStatus)
+_AS_LOAD = msgspec.json.Decoder(SelectorLoad)
 _AS_DEMAND = msgspec.json.Decoder(Demand)
 
 
@@ -70,8 +79,14 @@ async def _lead(
     while True:
         async with Leadership(dsn, _LEAD) as lead:
             log.info("leading")
-            async with Tail(kafka, _CLIENT, [topics.STATUS, topics.DEMAND]) as tail, LagReader(kafka) as reader:
-                await Autoscaler(settings, pool, catalog, lead, reader).run(tail, Changes(dsn, [PLACEMENT]))
+            async with (
+                open_launcher(settings) as launcher,
+                Tail(kafka, _CLIENT, [topics.STATUS, topics.DEMAND, topics.LOAD]) as tail,
+                LagReader(kafka) as reader,
+            ):
+                grows = await can_add_partitions(kafka)
+                term = Autoscaler(settings, kafka, pool, catalog, lead, reader, launcher, can_add_partitions=grows)
+                await term.run(tail, Changes(dsn, [PLACEMENT, SCALE]))
             log.warning("no longer leading; standing by")
 
 
@@ -79,15 +94,24 @@ class Autoscaler:
     """One term of lead."""
 
     def __init__(
-        self, settings: AutoscalerSettings, pool: Pool, catalog: CatalogWatcher, lead: Leadership, reader: LagReader
-    ) -> None:
+        self, settings: AutoscalerSettings, kafka: KafkaSettings, pool: Pool, catalog: CatalogWatcher,
+        lead: Leadership, reader: LagReader, launcher: Launcher, *, can_add_partitions: bool,
+    ) -> None:  # fmt: skip
         self._settings = settings
+        self._kafka = kafka
         self._pool = pool
         self._catalog = catalog
         self._lead = lead
         self._view = View(time.monotonic, settings.status_s)
+        self._window = Window()
         self._recorder = Recorder(settings, reader, pool, self._view)
+        self._fleet = FleetKeeper(launcher, settings.patience, pool, lead, self._view)
+        self._assessor = Assessor(
+            pool, self._view, self._window, self._recorder, self._fleet, settings.least_workers,
+            can_add_partitions=can_add_partitions, clock=time.monotonic,
+        )  # fmt: skip
         self._served: frozenset[str] = frozenset()
+        self._memory = Memory()
         self._wake = asyncio.Event()
         self._outage = Outage("deciding")
         self._unplaced: dict[str, str] = {}
@@ -98,10 +122,11 @@ class Autoscaler:
         async with changes, asyncio.TaskGroup() as tasks:
             loops = [
                 tasks.create_task(self._listen(tail), name="listen"),
-                tasks.create_task(self._follow_placement(changes), name="placement"),
+                tasks.create_task(self._follow_changes(changes), name="changes"),
                 tasks.create_task(self._follow_catalog(), name="catalog"),
                 tasks.create_task(self._record(), name="record"),
                 tasks.create_task(self._decide(), name="decide"),
+                tasks.create_task(self._fleet.run(), name="fleet"),
             ]
             await self._lead.lost.wait()
             for loop in loops:
@@ -112,17 +137,25 @@ class Autoscaler:
     async def _listen(self, tail: Tail) -> None:
         async for record in tail:
             try:
-                if record.topic == topics.STATUS:
-                    self._view.on_status(_AS_STATUS.decode(record.value or b""))
-                else:
-                    self._view.on_demand(_AS_DEMAND.decode(record.value or b""))
-                    self._wake.set()
+                self._hear(record.topic, record.value or b"")
             except msgspec.DecodeError as error:
                 log.warning("ignoring a record of %s: %s", record.topic, error)
 
-    async def _follow_placement(self, changes: Changes) -> None:
+    def _hear(self, topic: str, value: bytes) -> None:
+        if topic == topics.STATUS:
+            status = _AS_STATUS.decode(value)
+            self._view.on_status(status)
+            self._window.on_status(status, time.monotonic())
+        elif topic == topics.LOAD:
+            self._window.on_load(_AS_LOAD.decode(value), time.monotonic())
+        else:
+            self._view.on_demand(_AS_DEMAND.decode(value))
+            self._wake.set()
+
+    async def _follow_changes(self, changes: Changes) -> None:
         async for _channel in changes:
             self._wake.set()
+            self._fleet.wake()
 
     async def _follow_catalog(self) -> None:
         while True:
@@ -147,33 +180,23 @@ class Autoscaler:
             self._wake.clear()
             try:
                 await self._decide_once()
-            except (StoreUnavailable, StoreConflict) as error:  # a conflict: what we decided from has changed since
+            except (StoreUnavailable, OperatorError) as error:
+                # The latter: what we decided from has changed since (a conflict), or Kafka would not let a topic grow.
                 self._outage.begins(error)
             else:
                 self._outage.ends()
 
     async def _decide_once(self) -> None:
         catalog = self._catalog.current
-        situation = await self._situation(catalog)
+        situation = await self._assessor.assess(catalog, self._memory)
+        living = {worker.name for worker in situation.workers if worker.alive}
+        self._served = frozenset(row.variant for row in situation.instances if row.worker in living)
         plan = decide(catalog.variants, self._ranking(catalog, situation), situation, self._settings.limits)
-        await carry_out(plan, self._lead)
+        await carry_out(plan, self._settings.policy, self._lead)
+        self._memory = plan.memory
         self._tell_unplaced(plan)
-
-    async def _situation(self, catalog: Catalog) -> Situation:
-        rows = await list_workers(self._pool)
-        instances = await list_instances(self._pool)
-        self._view.forget(catalog.variants, {row.name for row in rows})
-        workers = tuple(msgspec.structs.replace(row, alive=self._view.is_alive(row)) for row in rows)
-        living = {worker.name for worker in workers if worker.alive}
-        self._served = frozenset(row.variant for row in instances if row.worker in living)
-        return Situation(
-            known=self._recorder.known,
-            workers=workers,
-            instances=tuple(instances),
-            demand_age_s=self._view.demand_age_s(),
-            idle_s=self._view.idle_s(),
-            observed_s=self._view.observed_s,
-        )
+        for variant, partitions in plan.partitions.items():
+            await grow_variant_topic(self._pool, self._kafka, variant, partitions)
 
     def _ranking(self, catalog: Catalog, situation: Situation) -> Ranking:
         """Of thousands of variants it takes a while, so it is kept until the catalog or what workers offer changes."""

@@ -6,6 +6,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from autoscaler.decide.situation import Limits
+from autoscaler.reconcile import Patience
 from service.settings import ServiceSettings
 
 
@@ -63,3 +64,8 @@ class AutoscalerSettings(ServiceSettings):
             evict_idle_s=self.evict_idle_s,
             settle_s=self.settle_s,
         )
+
+    @property
+    def patience(self) -> Patience:
+        """What keeping the workers needs of these."""
+        return Patience(drain_s=self.drain_s, silent_s=self.silent_s)

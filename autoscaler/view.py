@@ -3,7 +3,7 @@
 Times are of a monotonic clock that is passed in. What an earlier life of a worker said is void once a later one spoke.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 
 import msgspec
 
@@ -69,6 +69,10 @@ class View:
         if heard is None or heard.status.epoch != row.epoch:
             return row.alive
         return not heard.status.leaving and (row.alive or self._is_fresh(heard))
+
+    def judged(self, rows: Iterable[WorkerRow]) -> tuple[WorkerRow, ...]:
+        """The same rows; `alive` by heartbeat or status."""
+        return tuple(msgspec.structs.replace(row, alive=self.is_alive(row)) for row in rows)
 
     def demand_age_s(self) -> dict[str, float]:
         """By variant, since it was last demanded."""

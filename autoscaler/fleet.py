@@ -1,0 +1,211 @@
+"""Makes the workers that run those that are wanted: looks each second, and whenever something changed, and acts.
+
+* Each step is written down in a transaction under the lead before it is taken. Who has lost the lead can write nothing,
+  so it starts and stops nothing either. What was begun twice is done once: the launcher knows workers by name.
+* One step is under way for a worker at a time. A worker that does not come up, or whose launcher fails, is tried again
+  after ever longer pauses; the others do not wait for it.
+* While Postgres or the launcher cannot be asked, nothing is done: what runs goes on.
+"""
+
+import asyncio
+import logging
+from collections import Counter as Tally
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+from prometheus_client import Counter, Gauge
+
+from autoscaler.decide.situation import HardwareType
+from autoscaler.launchers.protocol import Launched, Launcher, LauncherError, LaunchState
+from autoscaler.observe import Outage
+from autoscaler.reconcile import Action, Fleet, Patience, Step, plan_fleet
+from autoscaler.view import View
+from schemas.records import DecisionKind, DecisionRow, WorkerRow
+from schemas.status import InstanceState
+from store.errors import StoreUnavailable
+from store.fleet import bury_worker, drain_workers, keep_workers, list_wanted
+from store.leader import Leadership
+from store.placement import list_instances, list_workers
+from store.pool import Pool, Session
+from store.samples import write_decisions
+
+STEPS: Final = Counter("infaas_autoscaler_worker_steps", "Steps taken with workers.", ["step", "outcome"])
+WORKERS: Final = Gauge("infaas_autoscaler_workers", "Workers' processes by state.", ["hardware", "state"])
+_EVERY_S: Final = 1.0
+_FIRST_PAUSE_S: Final = 1.0
+_LONGEST_PAUSE_S: Final = 60.0
+
+log = logging.getLogger(__name__)
+
+
+class Pauses:
+    """When a worker may be acted on again: after a try that failed, twice as long as before. Times are monotonic."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._tries: dict[str, int] = {}
+        self._until_s: dict[str, float] = {}
+
+    def over(self, worker: str) -> bool:
+        """Whether it may be acted on."""
+        return self._clock() >= self._until_s.get(worker, 0.0)
+
+    def tried(self, worker: str, least_s: float = 0.0) -> float:
+        """It was acted on; returns the seconds of the pause that begins."""
+        tries = self._tries[worker] = self._tries.get(worker, 0) + 1
+        pause_s = min(max(least_s, _FIRST_PAUSE_S) * 2.0 ** min(tries - 1, 10), _LONGEST_PAUSE_S)
+        self._until_s[worker] = self._clock() + pause_s
+        return pause_s
+
+    def settled(self, worker: str) -> None:
+        """All is well with it."""
+        self._tries.pop(worker, None)
+        self._until_s.pop(worker, None)
+
+
+class FleetKeeper:
+    """One term of lead; `run` until cancelled."""
+
+    def __init__(self, launcher: Launcher, patience: Patience, pool: Pool, lead: Leadership, view: View) -> None:
+        self._launcher = launcher
+        self._patience = patience
+        self._pool = pool
+        self._lead = lead
+        self._view = view
+        self._clock = asyncio.get_running_loop().time
+        self._pauses = Pauses(self._clock)
+        self._busy: set[str] = set()
+        self._alive_at_s: dict[str, float] = {}
+        self._outage = Outage("keeping the workers that are wanted")
+        self._wake = asyncio.Event()
+        self._tasks: asyncio.TaskGroup
+        self.launched: tuple[Launched, ...] = ()
+        """As of the last look."""
+
+    @property
+    def hardware(self) -> tuple[HardwareType, ...]:
+        """What can be started."""
+        return tuple(self._launcher.hardware.values())
+
+    def wake(self) -> None:
+        """Something that is wanted has changed."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Look and act until cancelled."""
+        async with asyncio.TaskGroup() as self._tasks:
+            while True:
+                try:
+                    await self._look()
+                except (LauncherError, StoreUnavailable) as error:
+                    self._outage.begins(error)
+                else:
+                    self._outage.ends()
+                try:
+                    async with asyncio.timeout(_EVERY_S):
+                        await self._wake.wait()
+                except TimeoutError:
+                    continue
+                self._wake.clear()
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    async def _look(self) -> None:
+        self.launched = tuple(await self._launcher.running())
+        fleet = await self._fleet()
+        self._show()
+        for one in self.launched:
+            if one.state is LaunchState.RUNNING and one.worker not in fleet.silent_s:
+                self._pauses.settled(one.worker)
+        for action in plan_fleet(fleet, self._patience):
+            if action.worker not in self._busy and self._pauses.over(action.worker):
+                self._busy.add(action.worker)
+                self._tasks.create_task(self._take(action), name=f"{action.step} {action.worker}")
+
+    async def _fleet(self) -> Fleet:
+        workers = self._view.judged(await list_workers(self._pool))
+        return Fleet(
+            wanted=tuple(await list_wanted(self._pool)),
+            hardware=self._launcher.hardware,
+            launched=self.launched,
+            workers=workers,
+            hosted=await self._hosted(),
+            silent_s=self._silences(workers),
+        )
+
+    async def _hosted(self) -> Tally[str]:
+        held = {(row.worker, row.variant) for row in await list_instances(self._pool)}
+        held |= {(w, i.variant) for w, i in self._view.instances() if i.state is not InstanceState.INACTIVE}
+        return Tally(worker for worker, _variant in held)
+
+    def _silences(self, workers: tuple[WorkerRow, ...]) -> dict[str, float]:
+        now_s = self._clock()
+        alive_at_s = {row.name: now_s if row.alive else self._alive_at_s.get(row.name, now_s) for row in workers}
+        self._alive_at_s = alive_at_s
+        return {row.name: now_s - alive_at_s[row.name] for row in workers if not row.alive}
+
+    def _show(self) -> None:
+        WORKERS.clear()
+        for (hardware, state), number in Tally((one.hardware, one.state) for one in self.launched).items():
+            WORKERS.labels(hardware, state).set(number)
+
+    # -- acting --------------------------------------------------------------------------------------------------------
+
+    async def _take(self, action: Action) -> None:
+        outcome = "failed"
+        try:
+            async with self._lead.transaction() as session:
+                await _write(session, action)
+            await self._order(action)
+            outcome = "ok"
+            log.info("%s %s: %s", action.step, action.worker, action.reason)
+        except StoreUnavailable as error:
+            log.warning("cannot %s %s: %s", action.step, action.worker, error)
+        except LauncherError as error:
+            await self._fail(action, error)
+        finally:
+            STEPS.labels(action.step, outcome).inc()
+            self._busy.discard(action.worker)
+
+    async def _order(self, action: Action) -> None:
+        if action.step is Step.START:
+            # Until it is seen to run, it is not started again sooner than it could be there.
+            self._pauses.tried(action.worker, self._launcher.hardware[action.hardware].start_s)
+            await self._launcher.start(action.hardware, action.worker)
+        elif action.step is Step.STOP:
+            self._pauses.tried(action.worker)
+            await self._launcher.stop(action.worker)
+
+    async def _fail(self, action: Action, error: LauncherError) -> None:
+        log.warning("cannot %s %s: %s", action.step, action.worker, error)
+        failed = _decision(action, f"{action.step} failed", str(error))
+        try:
+            async with self._lead.transaction() as session:
+                await write_decisions(session, [failed])
+        except StoreUnavailable as away:
+            log.debug("not written down: %s", away)
+
+
+async def _write(session: Session, action: Action) -> None:
+    match action.step:
+        case Step.DRAIN:
+            await drain_workers(session, [action.worker])
+        case Step.KEEP:
+            await keep_workers(session, [action.worker])
+        case Step.BURY:
+            await bury_worker(session, action.worker)
+        case Step.START | Step.STOP:
+            pass  # the launcher's
+    await write_decisions(session, [_decision(action, action.step, action.reason)])
+
+
+def _decision(action: Action, what: str, reason: str) -> DecisionRow:
+    return DecisionRow(
+        at=datetime.now(UTC),
+        kind=DecisionKind.WORKER,
+        action=what,
+        worker=action.worker,
+        hardware=action.hardware,
+        reason=reason,
+    )
