@@ -90,7 +90,8 @@ class Recorder:
         groups = {topics.SELECTOR_GROUP: [topics.task_topic(task) for task in catalog.tasks]}
         groups |= {topics.variant_group(name): [topics.variant_topic(name)] for name in watched}
         at = datetime.now(UTC)
-        lags = await self._reader.read({group: found for group, found in groups.items() if found})
+        reading = await self._reader.read({group: found for group, found in groups.items() if found})
+        lags = [line for line in reading.lines() if line.end is not None]
         arrivals = self._arrivals(at, catalog.tasks, lags)
         self._notice_waiting(lags, served)
         _show(lags)
@@ -109,7 +110,7 @@ class Recorder:
         samples: list[ArrivalSample] = []
         for task in tasks:
             topic = topics.task_topic(task)
-            ends = {lag.partition: lag.end for lag in lags if lag.topic == topic}
+            ends = {lag.partition: lag.end or 0 for lag in lags if lag.topic == topic}
             before = self._ends.get(topic)
             if not ends:
                 continue
@@ -155,7 +156,7 @@ def _lag_sample(at: datetime, lag: PartitionLag) -> LagSample:
         consumer_group=lag.group,
         topic=lag.topic,
         partition=lag.partition,
-        end_offset=lag.end,
+        end_offset=lag.end or 0,
         committed=lag.committed,
         lag=lag.lag,
         lag_s=lag.lag_s,

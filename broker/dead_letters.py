@@ -99,7 +99,10 @@ async def replay(settings: KafkaSettings, *, group: str = REPLAY_GROUP) -> int:
     sent = 0
     try:
         async with LagReader(settings) as reader:
-            waiting = {row.partition: row.end for row in await reader.read({group: [DEAD_LETTERS]}) if row.lag}
+            reading = await reader.read({group: [DEAD_LETTERS]})
+        if (reading.lag < 0).any():
+            raise OperatorError("Kafka does not say which dead letters wait; try again")
+        waiting = {line.partition: line.end for line in reading.lines() if line.lag and line.end}
         if not waiting:
             return 0
         async with (

@@ -1,41 +1,61 @@
 """Consumer lag: how far groups are behind, in records and in seconds.
 
-Unknown is None, which is not zero: a reader that took an unanswered question for an empty queue would scale to nothing.
-A group that never committed is behind from the earliest record on. The seconds are the age of the oldest record not
-committed; its timestamp is read from the log, which costs one small fetch, and only where the lag is not zero.
+Each reading asks every broker two or three questions, however many partitions and groups there are: where the
+partitions end, what their groups have committed and, of those behind, where they begin. Arrays hold the answers. The
+seconds are the age of the oldest record not committed, and come from the trail of ends that earlier readings left; only
+what waited already before the first of them is looked up in the log.
+
+Unknown is not zero: a reader that took an unanswered question for an empty queue would scale to nothing. A group that
+never committed is behind from the earliest record on. What was deleted before it was committed is no lag.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Collection, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
+import numpy as np
+from aiokafka import TopicPartition
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError, KafkaTimeoutError
+from aiokafka.protocol.metadata import MetadataRequest
+from numpy.typing import NDArray
 
-from broker.client import new_consumer, open_admin, reach, stop_consumer
+from broker.ages import Ages
+from broker.client import client_options, reach
+from broker.commits import Commits, Groups
+from broker.offsets import EARLIEST, LATEST, UNKNOWN, ListOffsets, read_offsets
 from broker.settings import KafkaSettings
-
-if TYPE_CHECKING:
-    from aiokafka.admin import AIOKafkaAdminClient
+from broker.trail import UNSEEN, Trail
 
 log = logging.getLogger(__name__)
 
 READ_S: Final = 10.0
-AGES_S: Final = 3.0
+METADATA_S: Final = 30.0
+"""How long partitions and leaders are believed; errors, and `look_up`, have them asked for at once."""
+_CLIENT_METADATA_MS: Final = 24 * 3_600_000
+"""Never, nearly: the client would ask for all topics of the cluster, and we tell it what we learn of the brokers."""
 
 
-class PartitionLag(msgspec.Struct, frozen=True, kw_only=True):
-    """One partition as a group sees it."""
+class Place(NamedTuple):
+    """A partition as one group sees it."""
 
     group: str
     topic: str
     partition: int
-    end: int
+
+
+class PartitionLag(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of a reading."""
+
+    group: str
+    topic: str
+    partition: int
+    end: int | None
     """Offset of the next record to be written."""
     committed: int | None
     """None: never, or unknown; then `lag` says which."""
@@ -45,25 +65,113 @@ class PartitionLag(msgspec.Struct, frozen=True, kw_only=True):
     """Age of the oldest record not committed; 0 when there is none."""
 
 
+class Reading(msgspec.Struct, frozen=True):
+    """All that was read at one time, in arrays along `places`."""
+
+    at_s: float
+    """Seconds since the epoch."""
+    places: tuple[Place, ...]
+    """The same object from reading to reading, as long as nothing is added or removed."""
+    end: NDArray[np.int64]
+    """-1 is unknown."""
+    committed: NDArray[np.int64]
+    """-1: never, -2: unknown."""
+    lag: NDArray[np.int64]
+    """Records; -1 is unknown."""
+    since_s: NDArray[np.float64]
+    """When the oldest record not committed was written, seconds since the epoch; nan: there is none, or unknown."""
+
+    @property
+    def lag_s(self) -> NDArray[np.float64]:
+        """Age of the oldest record not committed; nan is unknown."""
+        return np.where(self.lag == 0, 0.0, np.maximum(self.at_s - self.since_s, 0.0))
+
+    def lines(self) -> list[PartitionLag]:
+        """Partition by partition; for few of them, or for people."""
+        columns = (self.end.tolist(), self.committed.tolist(), self.lag.tolist(), self.lag_s.tolist())
+        return [
+            PartitionLag(
+                group=place.group,
+                topic=place.topic,
+                partition=place.partition,
+                end=None if end < 0 else end,
+                committed=None if committed < 0 else committed,
+                lag=None if lag < 0 else lag,
+                lag_s=None if lag < 0 or lag_s != lag_s else lag_s,
+            )
+            for place, end, committed, lag, lag_s in zip(self.places, *columns, strict=True)
+        ]
+
+
+class _Layout:
+    """Who is asked what: fixed while neither what is wanted nor the cluster changes.
+
+    A column is a partition of a topic; a row is a column as one group sees it.
+    """
+
+    def __init__(self, wanted: Mapping[str, Collection[str]], leaders: Mapping[str, Sequence[int]]) -> None:
+        topics = [topic for topic in dict.fromkeys(t for found in wanted.values() for t in found) if topic in leaders]
+        self.first: dict[str, int] = {}
+        self.partitions: list[TopicPartition] = []
+        for topic in topics:
+            self.first[topic] = len(self.partitions)
+            self.partitions += [TopicPartition(topic, number) for number in range(len(leaders[topic]))]
+        self.leader = np.array([leaders[p.topic][p.partition] for p in self.partitions], np.int64)
+        known = {group: [topic for topic in found if topic in leaders] for group, found in wanted.items()}
+        self.groups: Groups = {
+            group: {topic: range(len(leaders[topic])) for topic in found} for group, found in known.items() if found
+        }
+        self.first_row: dict[tuple[str, str], int] = {}
+        places: list[Place] = []
+        for group, found in self.groups.items():
+            for topic, numbers in found.items():
+                self.first_row[group, topic] = len(places)
+                places += [Place(group, topic, number) for number in numbers]
+        self.places = tuple(places)
+        self.column = np.array([self.first[place.topic] + place.partition for place in places], np.intp)
+        self.ends = {node: ListOffsets.of(found, LATEST) for node, found in self.by_leader(range(len(self.leader)))}
+
+    def by_leader(self, columns: Iterable[int]) -> Iterable[tuple[int, dict[str, list[int]]]]:
+        """Columns as (leader, partitions by topic); those without a leader are left out."""
+        found: dict[int, dict[str, list[int]]] = {}
+        for column in columns:
+            topic, number = self.partitions[column]
+            found.setdefault(int(self.leader[column]), {}).setdefault(topic, []).append(number)
+        found.pop(-1, None)
+        return found.items()
+
+    def moved(self, trail: Trail, before: "_Layout") -> Trail:
+        """The trail of another layout, as far as the partitions are the same."""
+        old = {partition: column for column, partition in enumerate(before.partitions)}
+        pairs = [(new, old[p]) for new, p in enumerate(self.partitions) if p in old]
+        new, same = (np.array(columns, np.intp) for columns in (zip(*pairs, strict=True) if pairs else ((), ())))
+        return trail.moved(len(self.partitions), new, same)
+
+
 class LagReader:
     """Async context manager; one task calls `read`."""
 
     def __init__(self, settings: KafkaSettings, client_id: str = "infaas-lag") -> None:
         self._settings = settings
         self._client_id = client_id
-        self._admin: AIOKafkaAdminClient
-        self._offsets: AIOKafkaConsumer
-        self._ages: _Ages
+        self._client: AIOKafkaClient
+        self._ages = Ages(settings, client_id)
         self._open = AsyncExitStack()
-        self._coordinators: dict[str, int] = {}
+        self._commits: Commits
+        self._wanted: dict[str, tuple[str, ...]] = {}
+        self._layout = _Layout({}, {})
+        self._trail = Trail(0)
+        self._looked_up_s = -METADATA_S
 
     async def __aenter__(self) -> Self:
+        self._client = AIOKafkaClient(
+            **client_options(self._settings, self._client_id), metadata_max_age_ms=_CLIENT_METADATA_MS
+        )
         async with AsyncExitStack() as stack:
-            self._admin = await stack.enter_async_context(open_admin(self._settings, self._client_id))
-            self._offsets = await stack.enter_async_context(_started(self._settings, self._client_id))
-            # Small: the first record of each partition is all that is wanted.
-            reader = _started(self._settings, self._client_id, max_partition_fetch_bytes=16 * 1024)
-            self._ages = _Ages(await stack.enter_async_context(reader))
+            stack.push_async_callback(self._client.close)
+            stack.push_async_callback(self._ages.aclose)
+            await reach(self._settings, self._client.bootstrap())
+            self._commits = Commits(self._client)
             self._open = stack.pop_all()
         return self
 
@@ -72,8 +180,12 @@ class LagReader:
     ) -> None:
         await self._open.aclose()
 
-    async def read(self, wanted: Mapping[str, Collection[str]]) -> list[PartitionLag]:
-        """The lag of each group on each partition of its topics; a topic that does not exist has no rows.
+    def look_up(self) -> None:
+        """Have the next reading ask which partitions there are: some were added."""
+        self._looked_up_s = -METADATA_S
+
+    async def read(self, wanted: Mapping[str, Collection[str]]) -> Reading:
+        """The lag of each group on each partition of its topics; a topic that does not exist has no lines.
 
         Raises:
             KafkaError: Kafka did not answer within 10 s; nothing is known.
@@ -82,128 +194,114 @@ class LagReader:
             async with asyncio.timeout(READ_S):
                 return await self._read(wanted)
         except TimeoutError as error:
+            self.look_up()
             raise KafkaTimeoutError(f"the lag could not be read within {READ_S:g} s") from error
+        except (KafkaError, OSError):
+            self.look_up()
+            raise
 
-    async def _read(self, wanted: Mapping[str, Collection[str]]) -> list[PartitionLag]:
-        partitions = await self._partitions({topic for topics in wanted.values() for topic in topics})
-        flat = [partition for found in partitions.values() for partition in found]
-        if not flat:
-            return []
-        ends = await self._offsets.end_offsets(flat)
-        starts = await self._offsets.beginning_offsets(flat)
-        groups = {group: [p for topic in topics for p in partitions.get(topic, ())] for group, topics in wanted.items()}
-        committed = await self._committed(groups)
-        rows = [
-            _row(group, partition, ends[partition], starts[partition], committed.get(group))
-            for group, members in groups.items()
-            for partition in members
-        ]
-        return await self._ages.fill(rows)
+    async def _read(self, wanted: Mapping[str, Collection[str]]) -> Reading:
+        layout = await self._lay_out(wanted)
+        # The ends first: what is written and committed meanwhile is no lag, and the other way round would be.
+        ends, at_s = await self._offsets(layout, layout.ends), time.time()
+        self._trail.add(at_s, np.where(ends < 0, UNSEEN, ends))
+        committed = await self._committed(layout)
+        end, known = ends[layout.column], committed != UNKNOWN
+        behind = np.flatnonzero(known & (end > np.maximum(committed, 0)))
+        starts = (await self._offsets(layout, self._starts(layout, behind)))[layout.column]
+        known &= end >= 0
+        known[behind] &= starts[behind] >= 0
+        oldest = np.maximum(np.maximum(committed, starts), 0)
+        lag = np.where(known, np.maximum(end - oldest, 0), -1)
+        since_s = await self._since_s(layout, np.flatnonzero(lag > 0), oldest)
+        return Reading(at_s, layout.places, np.maximum(end, -1), committed, lag, since_s)
 
-    async def _partitions(self, topics: Collection[str]) -> dict[str, list[TopicPartition]]:
-        described = await self._admin.describe_topics(sorted(topics))
+    # -- who is asked --------------------------------------------------------------------------------------------------
+
+    async def _lay_out(self, wanted: Mapping[str, Collection[str]]) -> _Layout:
+        asked = {group: tuple(topics) for group, topics in wanted.items() if topics}
+        now_s = time.monotonic()
+        if asked == self._wanted and now_s - self._looked_up_s < METADATA_S:
+            return self._layout
+        leaders = await self._leaders({topic for topics in asked.values() for topic in topics})
+        layout = _Layout(asked, leaders)
+        if layout.places != self._layout.places or not np.array_equal(layout.leader, self._layout.leader):
+            self._trail = layout.moved(self._trail, self._layout)
+            self._layout = layout
+        self._wanted, self._looked_up_s = asked, now_s
+        return self._layout
+
+    async def _leaders(self, topics: Collection[str]) -> dict[str, list[int]]:
+        if not topics:
+            return {}
+        # Not by the client's own metadata: it would have brokers that are set up so make topics that do not exist.
+        request = MetadataRequest(sorted(topics), allow_auto_topic_creation=False)
+        answer: Any = await self._client.send(self._client.get_random_node(), request)
+        self._client.cluster.update_metadata(answer)
         return {
-            topic["topic"]: [TopicPartition(topic["topic"], part["partition"]) for part in topic["partitions"]]
-            for topic in described
-            if not topic["error_code"] and all(part["leader"] >= 0 for part in topic["partitions"])
+            name: [leader for _, leader in sorted((part[1], part[2]) for part in partitions)]
+            for error, name, _internal, partitions in answer.topics
+            if not error and partitions
         }
 
-    async def _committed(self, groups: Mapping[str, list[TopicPartition]]) -> dict[str, dict[TopicPartition, int]]:
-        """By group; a group that could not be asked is absent. -1: never committed."""
-        found: dict[str, dict[TopicPartition, int]] = {}
+    # -- what they answer ----------------------------------------------------------------------------------------------
 
-        async def ask(group: str, partitions: list[TopicPartition]) -> None:
+    async def _offsets(self, layout: _Layout, questions: Mapping[int, ListOffsets]) -> NDArray[np.int64]:
+        """By column; UNKNOWN where nobody answered."""
+        found = np.full(len(layout.partitions), UNKNOWN, np.int64).tolist()
+        for answer in await self._ask(questions):
+            for topic, offsets in read_offsets(answer):
+                first = layout.first[topic]
+                for number, offset in offsets:
+                    found[first + number] = offset
+                    if offset == UNKNOWN:
+                        self.look_up()
+        return np.array(found, np.int64)
+
+    def _starts(self, layout: _Layout, rows: NDArray[np.intp]) -> dict[int, ListOffsets]:
+        columns = np.unique(layout.column[rows]).tolist()
+        return {node: ListOffsets.of(partitions, EARLIEST) for node, partitions in layout.by_leader(columns)}
+
+    async def _committed(self, layout: _Layout) -> NDArray[np.int64]:
+        """By row: -1 for never, UNKNOWN where the group could not be asked."""
+        found = [UNKNOWN] * len(layout.places)
+        for group, topic, offsets in await self._commits.read(layout.groups):
+            first = layout.first_row[group, topic]
+            for number, offset in offsets:
+                found[first + number] = offset
+        return np.array(found, np.int64)
+
+    async def _ask(self, questions: Mapping[int, ListOffsets]) -> list[Any]:
+        """The answers of those who answer.
+
+        Raises:
+            KafkaError: nobody does.
+        """
+
+        async def ask(node: int, question: ListOffsets) -> Any:
             try:
-                if group not in self._coordinators:
-                    self._coordinators[group] = await self._admin.find_coordinator(group)
-                # The partitions are named: asked for all of a group, the embedded broker's answer cannot be read.
-                offsets = await self._admin.list_consumer_group_offsets(group, self._coordinators[group], partitions)
-                found[group] = {partition: offset.offset for partition, offset in offsets.items()}
-            # AttributeError: aiokafka 0.14 looks for a partition's error code in the wrong place.
-            except (KafkaError, AttributeError) as error:
-                self._coordinators.pop(group, None)
-                log.warning("what group %s has committed is unknown: %r", group, error)
+                return await self._client.send(node, question)
+            except (KafkaError, OSError) as error:
+                log.warning("broker %d does not say its offsets: %r", node, error)
+                self.look_up()
+                return error
 
         async with asyncio.TaskGroup() as tasks:
-            for group, partitions in groups.items():
-                if partitions:
-                    tasks.create_task(ask(group, partitions))
+            asked = [tasks.create_task(ask(node, question)) for node, question in questions.items()]
+        answers = [task.result() for task in asked]
+        failed = [answer for answer in answers if isinstance(answer, Exception)]
+        if failed and len(failed) == len(answers):
+            raise failed[0]
+        return [answer for answer in answers if not isinstance(answer, Exception)]
+
+    async def _since_s(
+        self, layout: _Layout, behind: NDArray[np.intp], oldest: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        found = np.full(len(layout.places), np.nan)
+        columns, offsets = layout.column[behind], oldest[behind]
+        found[behind] = self._trail.written_s(columns, offsets)
+        missing = behind[np.isnan(found[behind])]
+        places = [(layout.partitions[layout.column[row]], int(oldest[row])) for row in missing]
+        read = await self._ages.written_s(places)
+        found[missing] = [read.get(place, np.nan) for place in places]
         return found
-
-
-class _Ages:
-    """Reads the timestamps of the oldest records not committed; those already known are not read again."""
-
-    def __init__(self, consumer: AIOKafkaConsumer) -> None:
-        self._consumer = consumer
-        self._known: dict[TopicPartition, dict[int, int]] = {}
-
-    async def fill(self, rows: list[PartitionLag]) -> list[PartitionLag]:
-        """The rows with their `lag_s`."""
-        oldest: dict[TopicPartition, set[int]] = {}
-        for row in rows:
-            if row.lag:
-                oldest.setdefault(TopicPartition(row.topic, row.partition), set()).add(row.end - row.lag)
-        self._known = {
-            partition: {offset: at for offset, at in self._known.get(partition, {}).items() if offset in offsets}
-            for partition, offsets in oldest.items()
-        }
-        # Two groups may stand at two offsets of one partition: read in as many rounds.
-        missing = {p: offsets - self._known[p].keys() for p, offsets in oldest.items()}
-        while rest := {p: offsets.pop() for p, offsets in missing.items() if offsets}:
-            await self._read(rest)
-        now_ms = time.time() * 1000
-        return [self._with_age(row, now_ms) for row in rows]
-
-    def _with_age(self, row: PartitionLag, now_ms: float) -> PartitionLag:
-        if row.lag is None:
-            return row
-        if row.lag == 0:
-            return msgspec.structs.replace(row, lag_s=0.0)
-        at = self._known[TopicPartition(row.topic, row.partition)].get(row.end - row.lag)
-        return row if at is None else msgspec.structs.replace(row, lag_s=max(0.0, (now_ms - at) / 1000))
-
-    async def _read(self, offsets: Mapping[TopicPartition, int]) -> None:
-        self._consumer.assign(list(offsets))
-        for partition, offset in offsets.items():
-            self._consumer.seek(partition, offset)
-        waiting = set(offsets)
-        try:
-            async with asyncio.timeout(AGES_S):
-                while waiting:
-                    for partition, records in (await self._consumer.getmany(timeout_ms=1000)).items():
-                        if partition in waiting:
-                            self._known[partition][offsets[partition]] = records[0].timestamp
-                            waiting.discard(partition)
-                            self._consumer.pause(partition)
-        except (KafkaError, TimeoutError) as error:
-            log.warning("the age of the oldest record is unknown for %d partitions: %r", len(waiting), error)
-        finally:
-            self._consumer.pause(*waiting)
-
-
-@asynccontextmanager
-async def _started(settings: KafkaSettings, client_id: str, **options: Any) -> AsyncGenerator[AIOKafkaConsumer]:
-    consumer = new_consumer(settings, client_id, group_id=None, auto_offset_reset="earliest", **options)
-    try:
-        await reach(settings, consumer.start())
-        yield consumer
-    finally:
-        await stop_consumer(consumer)
-
-
-def _row(
-    group: str, partition: TopicPartition, end: int, start: int, committed: Mapping[TopicPartition, int] | None
-) -> PartitionLag:
-    offset = None if committed is None else committed.get(partition)
-    # What was deleted before it was committed can no longer be consumed: it is no lag.
-    lag = None if offset is None else max(0, end - max(offset, start))
-    return PartitionLag(
-        group=group,
-        topic=partition.topic,
-        partition=partition.partition,
-        end=end,
-        committed=None if offset is None or offset < 0 else offset,
-        lag=lag,
-        lag_s=None,
-    )

@@ -1,18 +1,35 @@
 """Lag in records and seconds; what is not known is not zero."""
 
 import asyncio
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+from broker.ages import Ages
 from broker.consumer import Consumer
-from broker.lag import LagReader, PartitionLag
+from broker.embedded import EmbeddedBroker
+from broker.errors import KafkaError
+from broker.lag import LagReader, PartitionLag, Reading
 from broker.producer import Producer
 from broker.settings import KafkaSettings
+from broker.topics import TopicSpec, ensure_topics
+from machine.ports import free_port
 
 
 async def lag_of(reader: LagReader, group: str, topic: str) -> dict[int, PartitionLag]:
-    return {row.partition: row for row in await reader.read({group: [topic]})}
+    return {row.partition: row for row in (await settled(reader, {group: [topic]})).lines()}
+
+
+async def settled(reader: LagReader, wanted: dict[str, list[str]]) -> Reading:
+    """A reading in which nothing is unknown: a partition just made has no leader yet that answers."""
+    async with asyncio.timeout(20):
+        while True:
+            reading = await reader.read(wanted)
+            if (reading.lag >= 0).all():
+                return reading
 
 
 async def test_lag_follows_what_is_committed(kafka: KafkaSettings, topic: str) -> None:
@@ -47,8 +64,8 @@ async def test_groups_at_different_offsets_of_one_partition(kafka: KafkaSettings
         async with Consumer(kafka, "test", group=topic) as consumer:
             await consumer.assign(topic, [0])
             consumer.done((await consumer.batch(1))[0])
-        rows = await reader.read({topic: [topic], f"other-{topic}": [topic]})
-        lags = {(row.group, row.partition): row for row in rows}
+        reading = await settled(reader, {topic: [topic], f"other-{topic}": [topic]})
+        lags = {(row.group, row.partition): row for row in reading.lines()}
         mine, others = lags[topic, 0], lags[f"other-{topic}", 0]
         assert (mine.lag, others.lag) == (1, 2)
         assert mine.lag_s is not None
@@ -59,12 +76,65 @@ async def test_groups_at_different_offsets_of_one_partition(kafka: KafkaSettings
 @pytest.mark.apache
 async def test_a_topic_that_does_not_exist_has_no_rows(apache_kafka: KafkaSettings) -> None:
     async with LagReader(apache_kafka) as reader:
-        assert await reader.read({"any": [f"missing-{uuid4()}"]}) == []
-        assert await reader.read({}) == []
+        assert (await reader.read({"any": [f"missing-{uuid4()}"]})).places == ()
+        assert (await reader.read({})).places == ()
 
 
 async def test_many_groups_in_one_reading(kafka: KafkaSettings, topic: str) -> None:
     async with LagReader(kafka) as reader:
-        rows = await reader.read({f"{topic}-{number}": [topic] for number in range(100)})
-    assert len(rows) == 400
-    assert {row.lag for row in rows} == {0}
+        reading = await settled(reader, {f"{topic}-{number}": [topic] for number in range(100)})
+    assert reading.lag.tolist() == [0] * 400
+
+
+async def test_seconds_come_from_where_the_end_stood_without_reading_a_record(
+    kafka: KafkaSettings, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Producer(kafka, "test") as producer, LagReader(kafka) as reader:
+        await lag_of(reader, topic, topic)
+        monkeypatch.setattr(Ages, "_read", None)  # looking into the log would fail
+        before_s = time.time()
+        await producer.send_and_wait(topic, b"first", partition=0)
+        written_s = time.time()
+        first = (await settled(reader, {topic: [topic]})).since_s[0]
+        assert before_s - 0.5 <= first <= written_s + 0.5
+        await producer.send_and_wait(topic, b"second", partition=0)
+        reading = await settled(reader, {topic: [topic]})
+        assert reading.since_s[0] == first, "the oldest is as old as before"
+        assert reading.lag_s[0] == reading.at_s - first
+        async with Consumer(kafka, "test", group=topic) as consumer:
+            await consumer.assign(topic, [0])
+            consumer.done((await consumer.batch(1))[0])
+        assert (await settled(reader, {topic: [topic]})).since_s[0] > first
+
+
+@pytest.mark.apache
+async def test_partitions_that_are_added_are_found_when_told_to_look(apache_kafka: KafkaSettings) -> None:
+    topic = f"grows-{uuid4()}"
+    await ensure_topics(apache_kafka, [TopicSpec(topic, 1)])
+    async with LagReader(apache_kafka) as reader:
+        await lag_of(reader, topic, topic)
+        await ensure_topics(apache_kafka, [TopicSpec(topic, 3)])
+        assert sorted(await lag_of(reader, topic, topic)) == [0]
+        reader.look_up()
+        assert sorted(await lag_of(reader, topic, topic)) == [0, 1, 2]
+
+
+async def test_a_broker_that_is_gone_is_an_error_and_one_that_is_back_is_read_again(tmp_path: Path) -> None:
+    folder, port = tmp_path, free_port()
+    async with AsyncExitStack() as stack:
+        async with EmbeddedBroker(folder, port) as broker:
+            reader = await stack.enter_async_context(LagReader(broker.settings))
+            await ensure_topics(broker.settings, [TopicSpec("t", 2)])
+            assert (await settled(reader, {"g": ["t"]})).lag.tolist() == [0, 0]
+        with pytest.raises(KafkaError):
+            await reader.read({"g": ["t"]})
+        async with EmbeddedBroker(folder, port) as broker:
+            await ensure_topics(broker.settings, [TopicSpec("t", 2)])
+            async with asyncio.timeout(30):
+                while True:
+                    try:
+                        reading = await reader.read({"g": ["t"]})
+                    except KafkaError:
+                        continue
+                    if (reading.lag == 0).all() and reading.places:
+                        break

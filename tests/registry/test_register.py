@@ -308,7 +308,9 @@ async def test_topics_exist_with_their_partitions(
     topics = ["infaas.tasks.topical-task", "infaas.results.topical-task", "infaas.variants.topical.onnx-fp32.cpu"]
     async with LagReader(kafka) as reader:
         lag = await reader.read({"some-group": topics})
-    assert {(row.topic, row.partition) for row in lag} == {(topic, part) for topic in topics for part in range(3)}
+    assert {(place.topic, place.partition) for place in lag.places} == {
+        (topic, part) for topic in topics for part in range(3)
+    }
     # A larger number than a topic has is refused, so this says that it has at least as many.
     await ensure_topics(kafka, [variant_spec(variant)])
     await ensure_registered_topics(store_pool, kafka)
