@@ -14,6 +14,7 @@ from schemas.errors import OperatorError
 _MODULES: Final = {
     "none": "autoscaler.launchers.nobody",
     "processes": "autoscaler.launchers.processes",
+    "ray": "autoscaler.launchers.ray",
 }
 
 

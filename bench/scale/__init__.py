@@ -1,0 +1,1 @@
+"""Measures how the system scales; `make bench-scale`."""

@@ -1,0 +1,138 @@
+"""The Ray launcher on a real Ray cluster of several nodes on this machine, with real workers."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+import pytest
+
+from autoscaler.launchers.offer import Offer
+from autoscaler.launchers.protocol import Launched, LauncherError, LaunchState
+from autoscaler.launchers.ray import RayLauncher, RaySettings
+from bench.scale.ray_nodes import RayNodes, ray_nodes
+from broker.settings import KafkaSettings
+from broker.topics import ensure_system_topics
+from schemas.hardware import Hardware
+from store.placement import list_workers
+from store.pool import Pool
+
+pytestmark = pytest.mark.timeout(180)
+T = TypeVar("T")
+_SOON_S = 40.0
+_MEMORY = 500_000_000
+
+
+@pytest.fixture
+async def environment(
+    embedded_kafka: KafkaSettings, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """What workers inherit from the autoscaler. Returns the home."""
+    await ensure_system_topics(embedded_kafka)
+    monkeypatch.setenv("INFAAS_KAFKA", embedded_kafka.bootstrap)
+    monkeypatch.setenv("INFAAS_KAFKA_FETCH_MAX_WAIT_MS", str(embedded_kafka.fetch_max_wait_ms))
+    monkeypatch.setenv("INFAAS_POSTGRES", database)
+    return tmp_path / "home"
+
+
+def _launcher(nodes: RayNodes, home: Path) -> RayLauncher:
+    offer = Offer(most=6, cores=1, memory_bytes=_MEMORY)
+    hardware = {Hardware.CPU: offer, Hardware.CUDA: offer}
+    return RayLauncher(RaySettings(address=nodes.address, hardware=hardware), home)
+
+
+async def test_workers_live_on_a_ray_cluster(
+    environment: Path, store_pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with ray_nodes(3, 2) as nodes:
+        first, second = _launcher(nodes, environment), _launcher(nodes, environment)
+        try:
+            await _spread_and_adopted(first, second, nodes, store_pool)
+            await _goes_on_with_another_driver(second)
+            await _moved_from_a_dead_node(second, nodes, store_pool)
+            await _waits_for_a_node_and_is_given_up(second)
+            await _failed_with_its_reason(second, monkeypatch)
+            await _stopped_in_good_order(second, nodes, store_pool)
+        finally:
+            await first.aclose()
+            await second.aclose()
+
+
+async def _spread_and_adopted(first: RayLauncher, second: RayLauncher, nodes: RayNodes, pool: Pool) -> None:
+    names = ["cpu-0", "cpu-1", "cpu-2"]
+    for name in names:
+        await first.start("cpu", name)
+    # Whoever takes over, not knowing what was started, asks for all of it again.
+    for name in names:
+        await second.start("cpu", name)
+    assert [entry.worker for entry in await second.running()] == names
+    await _when(lambda: _epochs(pool), lambda epochs: epochs == dict.fromkeys(names, 1))
+    assert sorted(nodes.workers().values()) == [0, 1, 2]  # each node has room for two
+    assert await first.running() == await second.running() == [_running(name) for name in names]
+
+
+async def _moved_from_a_dead_node(launcher: RayLauncher, nodes: RayNodes, pool: Pool) -> None:
+    before = nodes.workers()
+    nodes.kill(before["cpu-1"])
+    await _when(launcher.running, lambda found: "cpu-1" not in {entry.worker for entry in found})
+    await launcher.start("cpu", "cpu-1")
+    await _when(lambda: _epochs(pool), lambda epochs: epochs == {"cpu-0": 1, "cpu-1": 2, "cpu-2": 1})
+    after = nodes.workers()
+    assert after.pop("cpu-1") != before.pop("cpu-1")
+    assert after == before
+
+
+async def _waits_for_a_node_and_is_given_up(launcher: RayLauncher) -> None:
+    for _ in range(2):  # no node has a GPU
+        await launcher.start("cuda", "cuda-0")
+    waiting = Launched(worker="cuda-0", hardware="cuda", state=LaunchState.STARTING)
+    assert (await launcher.running()).count(waiting) == 1
+    await launcher.stop("cuda-0")
+    await _when(launcher.running, lambda found: "cuda-0" not in {entry.worker for entry in found})
+
+
+async def _failed_with_its_reason(launcher: RayLauncher, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as wrong:
+        wrong.setenv("INFAAS_KAFKA", "nonsense")
+        await launcher.start("cpu", "cpu-3")
+    found = await _when(launcher.running, lambda found: LaunchState.FAILED in {entry.state for entry in found})
+    assert next(entry.reason for entry in found if entry.worker == "cpu-3").endswith(
+        "write host:port, e.g. 127.0.0.1:9092"
+    )
+    await launcher.start("cpu", "cpu-3")  # anew, and set up right
+    await _when(launcher.running, lambda found: _running("cpu-3") in found)
+
+
+async def _stopped_in_good_order(launcher: RayLauncher, nodes: RayNodes, pool: Pool) -> None:
+    await _when(lambda: _epochs(pool), lambda epochs: "cpu-3" in epochs)
+    for name in ("cpu-0", "cpu-1", "cpu-2", "cpu-3", "cpu-9"):
+        await launcher.stop(name)
+    await _when(launcher.running, lambda found: found == [])
+    assert nodes.workers() == {}
+    assert await list_workers(pool) == []  # each said good-bye
+
+
+async def _goes_on_with_another_driver(launcher: RayLauncher) -> None:
+    before = await launcher.running()
+    drivers = [p for p in psutil.Process().children() if "autoscaler.launchers.ray_driver" in p.cmdline()]
+    max(drivers, key=psutil.Process.create_time).kill()
+    with pytest.raises(LauncherError, match="cannot be reached"):
+        await launcher.running()
+    await _when(launcher.running, lambda found: found == before)
+
+
+def _running(name: str) -> Launched:
+    return Launched(worker=name, hardware="cpu", state=LaunchState.RUNNING)
+
+
+async def _epochs(pool: Pool) -> dict[str, int]:
+    """How often each worker that lives has registered itself."""
+    return {row.name: row.epoch for row in await list_workers(pool) if row.alive}
+
+
+async def _when(read: Callable[[], Awaitable[T]], holds: Callable[[T], bool]) -> T:
+    async with asyncio.timeout(_SOON_S):
+        while not holds(found := await read()):  # noqa: ASYNC110 - another process has no event for us
+            await asyncio.sleep(0.1)
+    return found
