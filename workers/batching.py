@@ -72,13 +72,17 @@ class Window(Generic[W]):
     """The work of one instance that was fetched and does not compute yet, in lanes of equal shape and mode."""
 
     def __init__(self, latency: LatencyModel) -> None:
-        self.latency = latency
-        self.best_batch = best_batch(latency)
+        self.limit(latency)
         self.inputs = 0
         """Of all that waits."""
         self.online_inputs = 0
         self._lanes: dict[tuple[bool, Hashable], list[_Entry[W]]] = {}
         self._arrivals = 0
+
+    def limit(self, latency: LatencyModel) -> None:
+        """Plan by this model from now on, e.g. one with smaller batches."""
+        self.latency = latency
+        self.best_batch = best_batch(latency)
 
     def add(self, work: W) -> None:
         """Let `work` wait."""

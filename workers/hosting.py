@@ -2,9 +2,14 @@
 
     load, warm up (again if it fails) -> take partitions -> serve, follow the row -> drain, hand over, unload
 
-Partitions are taken under leases only. One that another worker still holds is asked for again shortly; meanwhile the
-instance serves those it has. A partition to hand over is drained and committed first, then its lease is released, so
-its next owner begins exactly where this one stopped; the other partitions go on all the while.
+Partitions are taken under leases only. One that another worker still holds is asked for, and taken as soon as it is let
+go; meanwhile the instance serves those it has.
+
+A partition that the row no longer names, or whose row is gone, is served on until the worker that is to have it has
+loaded and asks for it: a move pauses nobody. Then it is handed over, one partition after the other: first the selectors
+are told to send nothing more there, then it is drained and committed, and at last its lease is released, so its next
+owner begins exactly where this one stopped. Nobody is waited for whose worker is dead, or for longer than
+`hand_over_s`; and a worker that is told to stop waits for nobody.
 """
 
 import asyncio
@@ -69,19 +74,28 @@ class Hosting:
         self._news = asyncio.Event()
         self._instance: Instance | None = None
         self._lost: set[int] = set()
+        self._leaving = False
+        self._giving_up_since: float | None = None
+        self.ending = False
+        """Whether it drains for good, or is gone: a row that comes back is another hosting's."""
 
     # -- from outside --------------------------------------------------------------------------------------------------
 
     def want(self, row: InstanceRow | None) -> None:
-        """The row as it is now; None: it is gone, which is final."""
-        if self._row is not None and row != self._row:
+        """The row as it is now; None: there is none."""
+        if not self.ending and row != self._row:
             self._row = row
             self._news.set()
 
-    @property
-    def ending(self) -> bool:
-        """Whether it is draining or gone."""
-        return self._row is None
+    def leave(self) -> None:
+        """The worker stops: end without waiting for who comes next."""
+        self._leaving, self._row = True, None
+        self._news.set()
+
+    def nudge(self) -> None:
+        """A lease was let go or is asked for; it may be one of ours."""
+        if self._instance is not None:
+            self._news.set()
 
     def lose(self, partitions: set[int]) -> None:
         """Another worker took the leases of these partitions."""
@@ -113,6 +127,7 @@ class Hosting:
         """Load, serve and unload; returns when the row is gone and all it held is answered."""
         loaded = await self._load()
         if loaded is None:
+            self.ending = True
             return
         model, session = loaded
         try:
@@ -120,6 +135,7 @@ class Hosting:
         finally:
             self._instance = None
             await self._set_state(InstanceState.INACTIVE)
+            await self._premises.leases.ask_no_more(self.variant)
             await asyncio.to_thread(session.close)
             log.info("unloaded %s", self.variant)
 
@@ -166,8 +182,8 @@ class Hosting:
                 self._instance = instance
                 await self._set_state(InstanceState.ACTIVE)
                 await self._follow(instance)
+                self.ending = True
                 await self._set_state(InstanceState.DRAINING)
-                await self._hand_over(instance, instance.partitions)
                 serving.cancel()
 
     def _prefetch(self, model: Model) -> int:
@@ -177,9 +193,10 @@ class Hosting:
         return min(max(int(wanted), _BATCHES_AHEAD * model.latency.max_batch), settings.prefetch_max)
 
     async def _follow(self, instance: Instance) -> None:
-        """Have the partitions that the row names, until there is no row."""
-        while (row := self._row) is not None:
-            wanted = set(row.partitions)
+        """Have the partitions that the row names; returns when there is no row and nobody waits for what is here."""
+        while True:
+            wanted = set(self._row.partitions) if self._row is not None else set[int]()
+            self._limit(instance)
             if self._lost:
                 self._lost.clear()
                 await instance.assign(instance.partitions, 0.0)
@@ -190,8 +207,32 @@ class Hosting:
                     await instance.assign(instance.partitions | taken, 0.0)
                     self._premises.changed.set()
                 missing -= taken
-            await self._hand_over(instance, instance.partitions - wanted)
-            await self._wait(_ASK_AGAIN_S if missing else None)
+            for partition in sorted(await self._due(instance.partitions - wanted)):
+                await self._hand_over(instance, frozenset({partition}))
+            kept = instance.partitions - wanted
+            if self._row is None and not kept:
+                return
+            await self._wait(_ASK_AGAIN_S if missing or kept else None)
+
+    def _limit(self, instance: Instance) -> None:
+        """Follow the row's batch limit; what is loaded can do any that the variant allows."""
+        if self._row is None or self._row.max_batch == instance.model.latency.max_batch:
+            return
+        try:
+            instance.limit(find_model(self._premises.catalog.current, self.variant, self._row.max_batch))
+        except OperatorError as error:  # it is being deleted; its row goes with it
+            log.debug("keeping the batch limit: %s", error)
+
+    async def _due(self, partitions: frozenset[int]) -> frozenset[int]:
+        """Which of those that others are to have should be let go now."""
+        if not partitions:
+            self._giving_up_since = None
+            return partitions
+        now_s = asyncio.get_running_loop().time()
+        self._giving_up_since = self._giving_up_since or now_s
+        if self._leaving or now_s - self._giving_up_since > self._premises.settings.hand_over_s:
+            return partitions
+        return await self._premises.leases.due(self.variant, partitions)
 
     async def _acquire(self, partitions: set[int]) -> set[int]:
         try:
@@ -202,6 +243,8 @@ class Hosting:
 
     async def _hand_over(self, instance: Instance, partitions: frozenset[int]) -> None:
         if partitions:
+            instance.hide(partitions)
+            self._premises.changed.set()
             await instance.assign(instance.partitions - partitions, self._premises.settings.drain_timeout_s)
             await self._premises.leases.release(self.variant, partitions)
             self._premises.changed.set()

@@ -63,6 +63,7 @@ class Instance:
         self.model = model
         self.state = InstanceState.ACTIVE
         self.partitions: frozenset[int] = frozenset()
+        self._hidden: frozenset[int] = frozenset()
         self._session = session
         self._consumer = consumer
         self._device = device
@@ -100,6 +101,17 @@ class Instance:
         self.partitions |= wanted
         await self._consumer.assign(variant_topic(self.model.name), wanted, drain_s=drain_s)
         self.forget(self.partitions - wanted)
+        self._hidden = frozenset()
+
+    def hide(self, partitions: Collection[int]) -> None:
+        """Tell nobody any more that these partitions are served here; `assign` without them must follow."""
+        self._hidden = frozenset(partitions)
+
+    def limit(self, model: Model) -> None:
+        """Compute batches of at most the model's size from now on."""
+        self.model = model
+        with self._device.lock:
+            self._window.limit(model.latency)
 
     def forget(self, partitions: Collection[int]) -> None:
         """These partitions are no longer ours: compute nothing more of them. `assign` must follow."""
@@ -154,7 +166,7 @@ class Instance:
 
     def _partition_status(self) -> list[PartitionStatus]:
         found: list[PartitionStatus] = []
-        for partition in sorted(self.partitions):
+        for partition in sorted(self.partitions - self._hidden):
             position, end = self._consumer.position(partition), self._consumer.end(partition)
             if position is not None:
                 found.append(PartitionStatus(partition, position, position if end is None else end))

@@ -16,7 +16,15 @@ from collections.abc import Callable, Collection
 
 from schemas.errors import OperatorError
 from store.errors import StoreUnavailable
-from store.placement import acquire_leases, heartbeat, release_leases, renew_leases
+from store.placement import (
+    acquire_leases,
+    ask_for_leases,
+    ask_no_more,
+    heartbeat,
+    list_due,
+    release_leases,
+    renew_leases,
+)
 from store.pool import Pool
 
 log = logging.getLogger(__name__)
@@ -39,7 +47,7 @@ class Leases:
         self._away = False
 
     async def acquire(self, variant: str, partitions: Collection[int]) -> set[int]:
-        """Take those of the partitions that can be had now; none while Postgres is away.
+        """Take those of the partitions that can be had now, and ask for the others; none while Postgres is away.
 
         Raises:
             StoreConflict: there is no such variant.
@@ -47,13 +55,30 @@ class Leases:
         async with self._one_at_a_time:
             try:
                 leases = await acquire_leases(self._pool, self._worker, self._epoch, variant, partitions, self._ttl_s)
+                taken = {lease.partition for lease in leases}
+                if taken:
+                    self._held.setdefault(variant, set()).update(taken)
+                if len(taken) < len(partitions):
+                    await ask_for_leases(self._pool, self._worker, variant, set(partitions) - taken)
             except StoreUnavailable as error:
                 self._note(error)
                 return set()
-            taken = {lease.partition for lease in leases}
-            if taken:
-                self._held.setdefault(variant, set()).update(taken)
             return taken
+
+    async def due(self, variant: str, partitions: Collection[int]) -> frozenset[int]:
+        """Which of our partitions to let go now, since they are asked for or nobody is to have them; see `list_due`."""
+        try:
+            return frozenset(await list_due(self._pool, self._worker, self._epoch, variant, partitions))
+        except StoreUnavailable as error:
+            self._note(error)
+            return frozenset()
+
+    async def ask_no_more(self, variant: str) -> None:
+        """We wait for no partition of the variant any more."""
+        try:
+            await ask_no_more(self._pool, self._worker, variant)
+        except StoreUnavailable as error:  # at worst the next move of that partition has a gap
+            self._note(error)
 
     async def release(self, variant: str, partitions: Collection[int]) -> None:
         """Give partitions back; while Postgres is away, as soon as it returns."""

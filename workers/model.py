@@ -67,9 +67,9 @@ def load(model: Model, artifacts: Path, threads: int) -> Session:
     """
     variant = model.variant
     artifact = ArtifactStore(artifacts).path(variant.artifact)
-    options = LoadOptions(precision=variant.precision, threads=threads, max_batch=model.latency.max_batch)
+    options = LoadOptions(precision=variant.precision, threads=threads, max_batch=variant.max_batch)
     session = find_runtime(variant.runtime).load(artifact, variant.hardware, options)
-    for batch in (model.latency.max_batch, *[1] * _WARM_UP_RUNS):
+    for batch in (variant.max_batch, *[1] * _WARM_UP_RUNS):
         session.infer({spec.name: _blank(spec, batch) for spec in model.inputs})
     return session
 

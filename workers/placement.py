@@ -2,6 +2,7 @@
 
 A change of the rows wakes it; it reads all rows of the worker and tells each hosting its own. While Postgres is away
 what runs goes on. A row that comes back while its instance still drains starts a new one when the old one has ended.
+A lease that is let go or asked for wakes those that wait for one.
 """
 
 import asyncio
@@ -9,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 from schemas.records import InstanceRow
-from store.changes import PLACEMENT, Changes
+from store.changes import LEASES, PLACEMENT, Changes
 from store.errors import StoreUnavailable
 from store.placement import list_instances
 from store.pool import Pool
@@ -44,16 +45,20 @@ class Placement:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Follow the rows until `stop` is set, then end every instance; returns when all have drained."""
-        async with Changes(self._dsn, [PLACEMENT]) as changes, asyncio.TaskGroup() as tasks:
+        async with Changes(self._dsn, [PLACEMENT, LEASES]) as changes, asyncio.TaskGroup() as tasks:
             following = tasks.create_task(self._follow(changes, tasks), name="follow placement")
             await stop.wait()
             following.cancel()
             self._rows.clear()
             for hosting in self._hostings.values():
-                hosting.want(None)
+                hosting.leave()
 
     async def _follow(self, changes: Changes, tasks: asyncio.TaskGroup) -> None:
-        async for _channel in changes:
+        async for channel in changes:
+            if channel == LEASES:
+                for hosting in self._hostings.values():
+                    hosting.nudge()
+                continue
             try:
                 rows = await list_instances(self._pool, worker=self._worker)
             except StoreUnavailable as error:

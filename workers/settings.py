@@ -38,6 +38,8 @@ class WorkerSettings(ServiceSettings):
     lease_ttl_s: float = Field(default=3.0, gt=0)
     """A dead worker's partitions are free after this long."""
     lease_renew_s: float = Field(default=1.0, gt=0)
+    hand_over_s: float = Field(default=60.0, gt=0)
+    """How long partitions that another worker is to have are served until that one is ready to take them."""
     status_every_s: float = Field(default=0.1, gt=0)
     prefetch_s: float = Field(default=1.0, gt=0)
     """Seconds of predicted work that an instance fetches ahead: within it, deadlines decide the order."""

@@ -107,13 +107,13 @@ class Site:
         )  # fmt: skip
         await put_variant(self.pool, variant, digits_profile(self.variant, batch_s))
 
-    async def place(self, worker: str, partitions: Iterable[int] = (0, 1)) -> None:
+    async def place(self, worker: str, partitions: Iterable[int] = (0, 1), max_batch: int = MAX_BATCH) -> None:
         """Want an instance on `worker`, once it has registered."""
         async with Changes(self.dsn, [PLACEMENT]) as changes, asyncio.timeout(60):
             async for _channel in changes:
                 if any(row.name == worker for row in await list_workers(self.pool)):
                     break
-        row = InstanceRow(variant=self.variant, worker=worker, partitions=tuple(partitions), max_batch=MAX_BATCH)
+        row = InstanceRow(variant=self.variant, worker=worker, partitions=tuple(partitions), max_batch=max_batch)
         await put_instances(self.pool, [row])
 
     async def unplace(self, worker: str) -> None:

@@ -1,9 +1,10 @@
 """The worker as a whole: a real broker, a real Postgres, a real model."""
 
 import asyncio
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,7 @@ from broker.producer import Producer
 from broker.settings import KafkaSettings
 from broker.tail import Tail
 from registry.topics import grow_variant_topic
+from runtimes.protocol import Session
 from schemas import headers as h
 from schemas import topics
 from schemas.oip import decode_response
@@ -23,7 +25,8 @@ from schemas.status import InstanceState, WorkerStatus
 from store.placement import acquire_leases, list_instances, list_leases, list_workers, register_worker
 from store.pool import Pool
 from tests.store_rows import a_worker
-from tests.workers.conftest import Results, Site, class_of, results_of
+from tests.workers.conftest import MAX_BATCH, Results, Site, class_of, results_of
+from workers.model import Model, load
 from zoo.samples import labelled
 
 
@@ -241,6 +244,60 @@ async def test_a_hand_over_loses_and_doubles_nothing(site: Site, producer: Produ
         found = await results.until(600)
     assert Counter(result.status for result in results.all) == {"ok": 600}
     assert {result.worker for result in found.values()} == {"cpu-a", "cpu-b"}
+
+
+async def test_a_move_waits_until_the_new_place_has_loaded(
+    site: Site, producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await site.register()
+    value, headers = site.value()
+    loading, loaded = threading.Event(), threading.Event()
+
+    def load_late(model: Model, artifacts: Path, threads: int) -> Session:
+        loading.set()
+        assert loaded.wait(30)
+        return load(model, artifacts, threads)
+
+    async def ask(queries: Sequence[str]) -> None:
+        for number, query in enumerate(queries):
+            await site.ask(producer, query, value, headers, partition=number % 2)
+
+    async with results_of(site) as results, site.worker("cpu-a"), site.worker("cpu-b"):
+        await site.place("cpu-a")
+        before, during, after = ([f"{when}{n}" for n in range(40)] for when in ("before", "during", "after"))
+        await ask(before)
+        await results.until(40)
+        monkeypatch.setattr("workers.hosting.load", load_late)
+        await site.place("cpu-b")
+        await site.unplace("cpu-a")
+        assert await asyncio.to_thread(loading.wait, 30)
+        await ask(during)
+        found = await results.until(80)
+        assert {found[query].worker for query in during} == {"cpu-a"}
+        loaded.set()
+        async with Tail(site.kafka, "test-status", [topics.STATUS]) as tail:
+            await _status_where(tail, "cpu-b", lambda status: any(len(i.partitions) == 2 for i in status.instances))
+        await ask(after)
+        found = await results.until(120)
+        assert {found[query].worker for query in after} == {"cpu-b"}
+        async with Tail(site.kafka, "test-status", [topics.STATUS]) as tail:
+            await _status_where(tail, "cpu-a", lambda status: not status.instances)
+    assert Counter(result.status for result in results.all) == {"ok": 120}
+
+
+async def test_a_batch_limit_is_followed_without_loading_anew(site: Site, producer: Producer) -> None:
+    await site.register()
+    value, headers = site.value()
+    async with results_of(site) as results, site.worker("cpu-0"):
+        for limit in (2, MAX_BATCH, 4):
+            await site.place("cpu-0", max_batch=limit)
+            async with Tail(site.kafka, "test-status", [topics.STATUS]) as tail:
+                status = await _status_where(
+                    tail, "cpu-0", lambda status, limit=limit: [i.max_batch for i in status.instances] == [limit]
+                )
+            await site.ask(producer, f"q{limit}", value, headers)
+            await results.until(1 + len(results.all))
+        assert status.instances[0].answered == 2  # before the last one, and since it was loaded
 
 
 async def test_a_load_that_fails_says_why_and_is_tried_again(site: Site, producer: Producer) -> None:
