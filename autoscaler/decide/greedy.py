@@ -20,6 +20,8 @@ over more accurate ones, for all tasks on these workers alike.
 import math
 from typing import Final, NamedTuple
 
+import msgspec
+
 from autoscaler.decide.objective import EPSILON, Answer, Need, Option, Problem, cost, served, violations
 
 _DEARER: Final = (1.0, 10.0, 100.0, 1000.0, 10000.0)
@@ -29,8 +31,8 @@ _ROUNDS: Final = 4
 
 
 def improve(problem: Problem) -> Answer:
-    """The best answer found from what there is; what there is, if nothing cheaper is found."""
-    answer = do_nothing(problem)
+    """The best answer found; what there is, if nothing cheaper is found."""
+    answer = stay(problem)
     lowest = math.inf if violations(problem, answer) else cost(problem, answer)
     for dearness in _DEARER:
         drafts = [_Draft(problem, dearness, prorated=prorated).fill() for prorated in (False, True)]
@@ -43,15 +45,28 @@ def improve(problem: Problem) -> Answer:
     return answer
 
 
-def do_nothing(problem: Problem) -> Answer:
-    """What there is, but within what is pinned, with the load spread over it as well as it can be."""
-    draft = _Draft(problem, frozen=True)
-    shares = draft.fill().shares
-    return Answer(
-        instances=tuple(min(kind.now, kind.most) for kind in problem.kinds),
-        workers=tuple(draft.workers),
-        shares=shares,
-    )
+def settle(problem: Problem) -> Answer:
+    """The answer that its own result would not be changed by again."""
+    answer = improve(problem)
+    for _ in range(_ROUNDS):
+        after = as_if(problem, answer)
+        again = improve(after)
+        if (again.instances, again.workers) == (answer.instances, answer.workers):
+            break
+        answer = again
+    return answer
+
+
+def as_if(problem: Problem, answer: Answer) -> Problem:
+    """The problem once the answer has been carried out."""
+    kinds = (msgspec.structs.replace(k, now=n) for k, n in zip(problem.kinds, answer.instances, strict=True))
+    pools = (msgspec.structs.replace(p, now=n) for p, n in zip(problem.pools, answer.workers, strict=True))
+    return msgspec.structs.replace(problem, kinds=tuple(kinds), pools=tuple(pools))
+
+
+def stay(problem: Problem) -> Answer:
+    """The workers there are and what the load needs of the instances there are: never dearer than doing nothing."""
+    return _Draft(problem, frozen=True).fill()
 
 
 class _Move(NamedTuple):

@@ -27,6 +27,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     zero_after_s: float = float("inf")
     """How long a task must have been idle to be unloaded altogether. Off unless a person says so: the first query after
     it pays for a load, and memory that others need is given up by what is idle anyway."""
+    down_after_s: float = 10.0
+    """Least time for which fewer instances must have been wanted before there are fewer."""
+    down_after_loads: float = 10.0
+    """The same in load times: what is slow to load is slow to go."""
+    worker_down_after_s: float = 20.0
+    """The same for workers, in seconds and in start times."""
+    worker_down_after_starts: float = 5.0
+    disturbed_s: float = 60.0
+    """How long a worker is slower than profiled before another takes its place; and between two moves of a variant."""
     headroom: float = 1.05
     """Throughput wanted over load: INFaaS's slack threshold."""
     hop_s: float = 0.005
@@ -116,8 +125,20 @@ class HardwareType(msgspec.Struct, frozen=True, kw_only=True):
     """Only the worker with the highest number can be stopped, as in a Kubernetes StatefulSet."""
 
 
+class Surplus(msgspec.Struct, frozen=True, kw_only=True):
+    """There is more than is wanted."""
+
+    since_s: float
+    most: int
+    """The most that was wanted since."""
+
+
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """What the decision remembers from one time to the next; a new leader begins without. Opaque to others."""
+
+    surplus: dict[str, Surplus] = {}
+    moved_s: dict[str, float] = {}
+    """By variant, when it was last given another place since its own was disturbed."""
 
 
 class Situation(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,7 +182,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     """One row to write or to delete, and why."""
 
     action: str
-    """`place`, `replace`, `share` (other partitions), `evict` or `remove`."""
+    """`place`, `replicate`, `replace`, `share` (other partitions), `evict`, `unload` or `remove`."""
     variant: str
     worker: str
     reason: str

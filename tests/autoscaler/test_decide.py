@@ -6,9 +6,9 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autoscaler.decide.decide import decide
 from autoscaler.decide.pareto import Ranking, offers_of, pareto_best, rank_variants
 from autoscaler.decide.partitions import share_partitions
-from autoscaler.decide.placement import decide
 from autoscaler.decide.situation import Limits, Plan, Situation
 from schemas.records import InstanceRow, Profile, Variant, WorkerRow
 from tests.store_rows import a_profile, a_variant, a_worker, an_instance
