@@ -14,8 +14,8 @@ import msgspec
 
 from autoscaler.act import carry_out
 from autoscaler.assessment import Assessor
-from autoscaler.decide.pareto import Ranking, offers_of, rank_variants
-from autoscaler.decide.placement import decide
+from autoscaler.decide.decide import decide
+from autoscaler.decide.pareto import Offers, Ranking, could_offer, offers_of, rank_variants
 from autoscaler.decide.situation import Memory, Plan, Situation
 from autoscaler.fleet import FleetKeeper
 from autoscaler.launchers.catalog import open_launcher
@@ -115,7 +115,7 @@ class Autoscaler:
         self._wake = asyncio.Event()
         self._outage = Outage("deciding")
         self._unplaced: dict[str, str] = {}
-        self._ranked: tuple[Catalog, dict[tuple[str, str], float], Ranking] | None = None
+        self._ranked: tuple[Catalog, tuple[Offers, Offers], Ranking] | None = None
 
     async def run(self, tail: Tail, changes: Changes) -> None:
         """Observe, decide and act until the lead is lost."""
@@ -200,9 +200,9 @@ class Autoscaler:
 
     def _ranking(self, catalog: Catalog, situation: Situation) -> Ranking:
         """Of thousands of variants it takes a while, so it is kept until the catalog or what workers offer changes."""
-        offers = offers_of(situation.workers)
+        offers = offers_of(situation.workers), could_offer(situation.hardware)
         if self._ranked is None or self._ranked[0] is not catalog or self._ranked[1] != offers:
-            self._ranked = catalog, offers, rank_variants(catalog.variants, catalog.profiles, offers)
+            self._ranked = catalog, offers, rank_variants(catalog.variants, catalog.profiles, *offers)
         return self._ranked[2]
 
     def _tell_unplaced(self, plan: Plan) -> None:

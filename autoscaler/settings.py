@@ -1,5 +1,6 @@
 """Settings of the autoscaler: `INFAAS_AUTOSCALER_*`, or flags of the same names."""
 
+import math
 from enum import StrEnum
 
 from pydantic import Field
@@ -38,6 +39,9 @@ class AutoscalerSettings(ServiceSettings):
     """How long a variant that another beats in everything stays after its last use."""
     evict_idle_s: float = Field(default=10.0, ge=0)
     """How long a variant must have been idle to give way to one that is demanded."""
+    zero_after_s: float = Field(default=math.inf, gt=0)
+    """How long nobody must have asked for a task until all of it is unloaded; the next query pays for a load. Never,
+    unless you say so: what is idle gives way to what is demanded in any case."""
     settle_s: float = Field(default=5.0, ge=0)
     """How long after taking the lead no worker is taken for dead."""
 
@@ -62,6 +66,7 @@ class AutoscalerSettings(ServiceSettings):
             instances_per_slot=self.instances_per_slot,
             keep_idle_s=self.keep_idle_s,
             evict_idle_s=self.evict_idle_s,
+            zero_after_s=self.zero_after_s,
             settle_s=self.settle_s,
         )
 

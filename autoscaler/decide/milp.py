@@ -68,12 +68,12 @@ class _Search:
         if relaxed is None:
             return Solution(self.best, 0.0)
         self.keep_if_better(self.program.rounded(relaxed))
-        for allowed in (self.promising(relaxed), np.full(len(self.problem.kinds), True)):
-            if self.lowest <= bound * (1 + self.gap) + EPSILON:
-                break
-            self.keep_if_better(self.whole(allowed, time_limit_s))
-            if allowed.all():
-                bound = max(bound, self.solver.getInfo().mip_dual_bound)
+        if self.lowest > bound * (1 + self.gap) + EPSILON:
+            self.keep_if_better(self.whole(self.promising(relaxed), time_limit_s, warm=self.warm))
+        if self.lowest > bound * (1 + self.gap) + EPSILON:
+            # Without a start: HiGHS 1.16 now and then returns the start with the objective of what it found.
+            self.keep_if_better(self.whole(np.full(len(self.problem.kinds), True), time_limit_s, warm=False))
+            bound = max(bound, self.solver.getInfo().mip_dual_bound)
         return Solution(self.best, min(bound, self.lowest))
 
     def relaxed(self, time_limit_s: float) -> tuple[_Vector | None, float]:
@@ -117,14 +117,14 @@ class _Search:
         now = np.array([kind.now for kind in self.problem.kinds])
         return (instances > EPSILON) | (now > 0)
 
-    def whole(self, allowed: NDArray[np.bool_], time_limit_s: float) -> Answer | None:
+    def whole(self, allowed: NDArray[np.bool_], time_limit_s: float, *, warm: bool) -> Answer | None:
         """The optimum in whole numbers with the kinds allowed."""
         program = self.program
         upper = np.array(program.bounds()[1])
         upper[program.instances : program.fresh][~allowed] = 0.0
         self.model.col_upper_ = upper
         self.solver.passModel(self.model)
-        if self.warm:
+        if warm:
             start = highspy.HighsSolution()
             start.col_value = program.columns_of(self.best)
             self.solver.setSolution(start)

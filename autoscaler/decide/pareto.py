@@ -9,7 +9,7 @@ worker could run that the launcher may start is a candidate, too, for load is a 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -19,6 +19,9 @@ from schemas.latency import LatencyModel
 from schemas.records import Profile, Variant, WorkerRow
 
 ANY: Final = "*"
+
+Offers: TypeAlias = dict[tuple[str, str], float]
+"""What can be run, as (hardware, runtime), with the lowest price of a slot there in USD per hour."""
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,9 +61,9 @@ class Ranking(msgspec.Struct, frozen=True, kw_only=True):
     """Of those that can run now, the ones that are not dominated, by name; best rank first, tasks taking turns."""
 
 
-def offers_of(workers: Collection[WorkerRow]) -> dict[tuple[str, str], float]:
-    """What live workers can run, as (hardware, runtime), with the lowest price of a slot there in USD per hour."""
-    offers: dict[tuple[str, str], float] = {}
+def offers_of(workers: Collection[WorkerRow]) -> Offers:
+    """What live workers can run."""
+    offers: Offers = {}
     for worker in workers:
         price = worker.price_per_hour / worker.slots or SLOT_PRICE_PER_HOUR.get(worker.hardware, 0.0)
         for runtime in worker.runtimes if worker.alive else ():
@@ -69,7 +72,7 @@ def offers_of(workers: Collection[WorkerRow]) -> dict[tuple[str, str], float]:
     return offers
 
 
-def could_offer(hardware: Collection[HardwareType]) -> dict[tuple[str, str], float]:
+def could_offer(hardware: Collection[HardwareType]) -> Offers:
     """The same for workers that the launcher may start; `ANY` runtime where it is not known which they have."""
     return {
         (kind.name, runtime): kind.price_per_hour / kind.slots

@@ -13,6 +13,8 @@ import pytest
 
 from broker.settings import KafkaSettings
 from machine.keeper import Kept, Order, Report, answering
+from schemas.records import Pin, PinKind
+from store.fleet import put_pin
 from store.pool import Pool
 from store.samples import list_decisions
 
@@ -52,8 +54,7 @@ async def test_a_successor_takes_over_within_5_s_and_starts_nothing_twice(
         await stack.enter_async_context(autoscaler(embedded_kafka, database, tmp_path))
         await leaders(store_pool, 2)
         site.victim = first
-        wanted = "INSERT INTO wanted_workers (hardware, count, reason) VALUES ('cpu', $1, 'a test')"
-        await store_pool.execute(wanted, WANTED)
+        await put_pin(store_pool, Pin(kind=PinKind.HARDWARE, name="cpu", least=WANTED))
         assert await first.wait() == -signal.SIGKILL
         async with asyncio.timeout(TAKEOVER_S):
             await site.complete.wait()
@@ -78,7 +79,7 @@ async def autoscaler(kafka: KafkaSettings, dsn: str, home: Path) -> AsyncGenerat
         "INFAAS_KAFKA_FETCH_MAX_WAIT_MS": str(kafka.fetch_max_wait_ms),
         "INFAAS_POSTGRES": dsn,
     }
-    words = ("--launcher=processes", "--policy=greedy", f'--least-workers={{"cpu": {WANTED}}}')
+    words = ("--launcher=processes", "--policy=greedy", '--least-workers={"cpu": 0}')
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "autoscaler", *words, env=env)
     try:
         yield process
