@@ -47,7 +47,8 @@ docs: $(VENV)/dev.stamp ## write the JSON Schema, AsyncAPI and OpenAPI documents
 
 lock: $(VENV)/dev.stamp ## resolve the locks anew: dev first, for the others must agree with it
 	$(LOCK) --group dev --output-file locks/dev.txt
-	$(LOCK) --group build --constraint locks/dev.txt --output-file locks/run.txt
+	$(LOCK) --extra kubernetes --group build --constraint locks/dev.txt --output-file locks/run.txt
+	$(LOCK) --extra ray --constraint locks/dev.txt --output-file locks/ray.txt
 	$(LOCK) --group dev --extra torch --constraint locks/dev.txt --output-file locks/torch.txt
 
 clean: ## remove the environments, caches and the data of `make demo` and `make up`
