@@ -12,7 +12,7 @@ SELF := -m pip --disable-pip-version-check install --quiet --no-deps --no-build-
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header pyproject.toml --extra embedded
 
-.PHONY: help demo up down test test-torch lint bench docs lock clean
+.PHONY: help demo up down test test-torch lint bench bench-scale docs lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the verbs
@@ -41,6 +41,9 @@ lint: $(VENV)/dev.stamp ## ruff, pyright strict, import-linter for the layers
 
 bench: $(VENV)/dev.stamp ## measure, write bench/results.json and the README's table
 	$(BIN)/python -m bench $(BENCH)
+
+bench-scale: $(VENV)/dev.stamp ## measure scaling, write bench/results.json, the README's table and plots
+	$(BIN)/python -m bench.scale $(BENCH)
 
 docs: $(VENV)/dev.stamp ## write the JSON Schema, AsyncAPI and OpenAPI documents
 	$(BIN)/python -m schemas.documents
