@@ -1,38 +1,42 @@
-"""The recorder: once a second, what the queues and the instances are like, into Postgres.
+"""The recorder: once a second, what the queues, the instances and the workers are like, into Postgres.
 
-* Lag of the selectors on every task topic and of every variant's workers, in records and seconds. Variants that nobody
-  serves are read in turns, some a second: there may be thousands of them, and all that can be seen there is a query
-  that waits for a cold start whose demand got lost.
-* Arrivals: how far the ends of a task's topic moved since the reading before. After a reading that failed, the next one
-  holds the arrivals of both: none is lost, none is made up.
-* Unknown is None, not zero. An outage is logged when it begins and when it ends, and counted at each reading.
+* Lag of the selectors on every task topic and of every variant's workers, in records and seconds, with the health of
+  each: all in one row that names what changed.
+* Arrivals by needs class as the selectors counted them, and what instances and workers did, as they said. A reading is
+  written as a whole or not at all; after a failure the next holds what came meanwhile: none is lost, none is made up.
+* Unknown is not zero. A reading that fails is logged when that begins and when it ends, counted each time, shown as
+  `infaas_autoscaler_blind`, written as a row that says why, and holds the scale.
+* Each minute is summed up once it is over, and partitions are made and dropped.
 """
 
 import logging
-from collections.abc import Collection, Iterable
+import time
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from prometheus_client import Counter, Gauge
 
+from autoscaler.gauges import Gauges
+from autoscaler.minute import MINUTE, minute_of
+from autoscaler.packing import Packing
+from autoscaler.progress import Progress, worker_samples
 from autoscaler.settings import AutoscalerSettings
 from autoscaler.view import View
+from autoscaler.window import HISTORY_S, Window
 from broker.errors import KafkaError
-from broker.lag import LagReader, PartitionLag
+from broker.lag import LagReader, Reading
 from schemas import topics
-from schemas.records import ArrivalSample, InstanceSample, LagSample
+from schemas.load import ClassCount
+from schemas.records import InstanceSample, LagReading, LoadSample
+from store import samples
 from store.catalog import Catalog
 from store.errors import StoreUnavailable
 from store.pool import Pool
-from store.samples import prune, prune_decisions, write_arrivals, write_instances, write_lag
 
 READINGS: Final = Counter("infaas_autoscaler_readings", "Readings of lag, arrivals and states.", ["outcome"])
-LAG: Final = Gauge("kafka_consumergroup_group_lag", "Records not yet committed.", ["consumer_group", "topic"])
-LAG_S: Final = Gauge(
-    "kafka_consumergroup_group_lag_seconds", "Age of the oldest record not yet committed.", ["consumer_group", "topic"]
-)
-_TURN: Final = 100
-_PRUNE_EVERY_S: Final = 60.0
+BLIND: Final = Gauge("infaas_autoscaler_blind", "1 while readings fail and the scale is held.")
 
 log = logging.getLogger(__name__)
 
@@ -60,14 +64,25 @@ class Outage:
 class Recorder:
     """Takes one reading after another; for one task."""
 
-    def __init__(self, settings: AutoscalerSettings, reader: LagReader, pool: Pool, view: View) -> None:
+    def __init__(
+        self, settings: AutoscalerSettings, reader: LagReader, pool: Pool, view: View, window: Window,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
         self._settings = settings
         self._reader = reader
         self._pool = pool
         self._view = view
-        self._ends: dict[str, dict[int, int]] = {}
-        self._turn: list[str] = []
-        self._pruned_at = datetime.min.replace(tzinfo=UTC)
+        self._window = window
+        self._clock = clock
+        self._catalog: Catalog | None = None
+        self._groups: Mapping[str, Collection[str]] = {}
+        self._packing: Packing | None = None
+        self._gauges = Gauges(())
+        self._progress = Progress()
+        self._load: list[LoadSample] = []
+        self._instances: list[InstanceSample] = []
+        """Not yet written. What fails next time fails before it adds to these."""
+        self._minute: datetime | None = None
         self._outage = Outage("reading lag and states")
         self.known = False
         """Whether the last reading succeeded."""
@@ -79,98 +94,86 @@ class Recorder:
         except (KafkaError, StoreUnavailable, OSError) as error:
             self.known = False
             READINGS.labels("failed").inc()
+            BLIND.set(1)
             self._outage.begins(error)
+            if self._packing is not None:
+                self._packing.lose()
+            await self._write_failure(error)
             return
         self.known = True
         READINGS.labels("ok").inc()
+        BLIND.set(0)
         self._outage.ends()
 
     async def _record(self, catalog: Catalog, served: Collection[str]) -> None:
-        watched = [*served, *self._next_turn(catalog, served)]
-        groups = {topics.SELECTOR_GROUP: [topics.task_topic(task) for task in catalog.tasks]}
-        groups |= {topics.variant_group(name): [topics.variant_topic(name)] for name in watched}
-        at = datetime.now(UTC)
-        reading = await self._reader.read({group: found for group, found in groups.items() if found})
-        lags = [line for line in reading.lines() if line.end is not None]
-        arrivals = self._arrivals(at, catalog.tasks, lags)
-        self._notice_waiting(lags, served)
-        _show(lags)
-        await write_lag(self._pool, [_lag_sample(at, lag) for lag in lags])
-        await write_arrivals(self._pool, arrivals)
-        await write_instances(self._pool, self._instances(at))
-        await self._prune(at)
+        reading = await self._reader.read(self._wanted(catalog))
+        at, now_s = datetime.fromtimestamp(reading.at_s, UTC), self._clock()
+        await self._keep(at)
+        packing = await self._packing_of(reading)
+        workers = self._window.statuses(now_s)
+        healths = packing.judge(reading, workers, selectors=self._window.is_heard(now_s))
+        self._gauges.show(reading, healths)
+        self._window.on_lag(packing.ages(reading, served))
+        self._window.tick(now_s)
+        for variant in packing.waiting(reading) - set(served):
+            self._view.want(variant)
+        row, minute = packing.pack(at, reading, healths)
+        self._load += [_load_sample(at, count) for count in self._window.take_arrivals()]
+        self._instances += self._progress.samples(at, workers)
+        async with self._pool.transaction() as session:
+            await samples.write_reading(session, row)
+            if minute is not None:
+                await samples.write_lag_minute(session, minute)
+            await samples.write_load(session, self._load)
+            await samples.write_instances(session, self._instances)
+            await samples.write_workers(session, worker_samples(at, workers, self._window.worker_loads(now_s)))
+        self._load, self._instances = [], []
 
-    def _next_turn(self, catalog: Catalog, served: Collection[str]) -> list[str]:
-        if not self._turn:
-            self._turn = sorted(catalog.variants)
-        turn, self._turn = self._turn[:_TURN], self._turn[_TURN:]
-        return [name for name in turn if name not in served]
+    def _wanted(self, catalog: Catalog) -> Mapping[str, Collection[str]]:
+        if catalog is not self._catalog:
+            self._catalog = catalog
+            self._reader.look_up()
+            self._groups = {topics.SELECTOR_GROUP: [topics.task_topic(task) for task in catalog.tasks]} | {
+                topics.variant_group(name): [topics.variant_topic(name)] for name in catalog.variants
+            }
+        return self._groups
 
-    def _arrivals(self, at: datetime, tasks: Iterable[str], lags: list[PartitionLag]) -> list[ArrivalSample]:
-        samples: list[ArrivalSample] = []
-        for task in tasks:
-            topic = topics.task_topic(task)
-            ends = {lag.partition: lag.end or 0 for lag in lags if lag.topic == topic}
-            before = self._ends.get(topic)
-            if not ends:
-                continue
-            self._ends[topic] = ends
-            # A topic that was made anew, or grew, has no reading to compare with.
-            if before is not None and before.keys() == ends.keys() and all(ends[p] >= before[p] for p in ends):
-                arrived = sum(ends.values()) - sum(before.values())
-                samples.append(ArrivalSample(at=at, task=task, arrivals=arrived))
-        return samples
+    async def _packing_of(self, reading: Reading) -> Packing:
+        if self._packing is None or self._packing.places != reading.places:
+            self._packing = Packing(reading, await samples.place_ids(self._pool, reading.places))
+            self._gauges = Gauges(reading.places)
+        return self._packing
 
-    def _notice_waiting(self, lags: list[PartitionLag], served: Collection[str]) -> None:
-        for lag in lags:
-            variant = lag.topic.removeprefix(topics.VARIANTS)
-            if lag.lag and variant != lag.topic and variant not in served:
-                self._view.want(variant)
-
-    def _instances(self, at: datetime) -> list[InstanceSample]:
-        return [
-            InstanceSample(
-                at=at,
-                variant=instance.variant,
-                worker=worker,
-                state=instance.state,
-                queued=instance.queued,
-                batch_size=instance.batch_size,
-                slowdown=instance.slowdown,
-                answered=instance.answered,
-            )
-            for worker, instance in self._view.instances()
-        ]
-
-    async def _prune(self, at: datetime) -> None:
-        if at - self._pruned_at < timedelta(seconds=_PRUNE_EVERY_S):
+    async def _keep(self, at: datetime) -> None:
+        """Once a minute: partitions, and the sums of the minute that is over. At the start also what is remembered."""
+        minute = minute_of(at)
+        if minute == self._minute:
             return
-        await prune(self._pool, at - timedelta(seconds=self._settings.retention_s))
-        await prune_decisions(self._pool, at - timedelta(seconds=self._settings.decisions_retention_s))
-        self._pruned_at = at
+        settings = self._settings
+        await samples.keep_partitions(self._pool, at, settings.retention_s, settings.coarse_retention_s)
+        await samples.prune_decisions(self._pool, at - timedelta(seconds=settings.decisions_retention_s))
+        await samples.roll_up(self._pool, minute - MINUTE)
+        if self._minute is None:
+            past = await samples.task_history(self._pool, at - timedelta(seconds=HISTORY_S), at)
+            self._window.recall({task.task: task.inputs_per_s for task in past})
+        self._minute = minute
+
+    async def _write_failure(self, error: BaseException) -> None:
+        with suppress(StoreUnavailable):  # then nobody can be told but by the log and by gauges
+            row = LagReading(at=datetime.now(UTC), whole=False, error=str(error) or type(error).__name__)
+            await samples.write_reading(self._pool, row)
 
 
-def _lag_sample(at: datetime, lag: PartitionLag) -> LagSample:
-    return LagSample(
+def _load_sample(at: datetime, count: ClassCount) -> LoadSample:
+    return LoadSample(
         at=at,
-        consumer_group=lag.group,
-        topic=lag.topic,
-        partition=lag.partition,
-        end_offset=lag.end or 0,
-        committed=lag.committed,
-        lag=lag.lag,
-        lag_s=lag.lag_s,
+        task=count.load_class.task,
+        target=count.load_class.target,
+        min_accuracy=count.load_class.min_accuracy,
+        latency_ms=count.load_class.latency_ms,
+        offline=count.load_class.offline,
+        queries=count.queries,
+        inputs=count.inputs,
+        refused=count.refused,
+        upgraded=count.upgraded,
     )
-
-
-def _show(lags: list[PartitionLag]) -> None:
-    """Export what is known; a group of which something is unknown shows no number rather than a wrong one."""
-    by_group: dict[tuple[str, str], list[PartitionLag]] = {}
-    for lag in lags:
-        by_group.setdefault((lag.group, lag.topic), []).append(lag)
-    for labels, members in by_group.items():
-        records = [lag.lag for lag in members if lag.lag is not None]
-        seconds = [lag.lag_s for lag in members if lag.lag_s is not None]
-        complete = len(records) == len(seconds) == len(members)
-        LAG.labels(*labels).set(sum(records) if complete else float("nan"))
-        LAG_S.labels(*labels).set(max(seconds) if complete else float("nan"))

@@ -104,7 +104,7 @@ class Autoscaler:
         self._lead = lead
         self._view = View(time.monotonic, settings.status_s)
         self._window = Window()
-        self._recorder = Recorder(settings, reader, pool, self._view)
+        self._recorder = Recorder(settings, reader, pool, self._view, self._window)
         self._fleet = FleetKeeper(launcher, settings.patience, pool, lead, self._view)
         self._assessor = Assessor(
             pool, self._view, self._window, self._recorder, self._fleet, settings.least_workers,

@@ -26,7 +26,9 @@ class AutoscalerSettings(ServiceSettings):
     every_s: float = Field(default=1.0, gt=0)
     """Between two readings of lag, arrivals and states."""
     retention_s: float = Field(default=3600.0, ge=60)
-    """How long samples are kept."""
+    """How long the samples of each reading are kept."""
+    coarse_retention_s: float = Field(default=14 * 86400.0, ge=60)
+    """How long the sums of each minute are kept."""
     decisions_retention_s: float = Field(default=30 * 86400.0, ge=60)
     """How long decisions are kept."""
     status_s: float = Field(default=3.0, gt=0)

@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from autoscaler.decide.situation import ClassLoad, InstanceLoad, WorkerLoad
-from schemas.load import LoadClass, SelectorLoad
+from schemas.load import ClassCount, LoadClass, SelectorLoad
 from schemas.status import InstanceState, InstanceStatus, WorkerStatus
 
 WINDOW_S: Final = 10
@@ -62,6 +62,7 @@ class Window:
         self._lag_s: Mapping[str, Mapping[int, float | None]] = {}
         self._history: dict[str, deque[float]] = {}
         self._first_s: float | None = None
+        self._arrived: dict[LoadClass, ClassCount] = {}
 
     # -- what comes in -------------------------------------------------------------------------------------------------
 
@@ -74,6 +75,9 @@ class Window:
         # By the selector's own clock; one that was set, or a selector that restarted, is taken to have meant a second.
         covers_s = (load.at_ms - before) / 1000
         reports.append(_Report(now_s, covers_s if 0.5 <= covers_s <= 2 * SILENT_S else 1.0, load))
+        for count in load.classes:
+            known = self._arrived.get(count.load_class)
+            self._arrived[count.load_class] = count if known is None else _added(known, count)
 
     def on_status(self, status: WorkerStatus, now_s: float) -> None:
         """A worker said how it is."""
@@ -115,11 +119,20 @@ class Window:
         self._reports = {n: r for n, r in self._reports.items() if now_s - r[-1].at_s <= self._seconds}
         self._workers = {n: h for n, h in self._workers.items() if now_s - h[-1].at_s <= self._seconds}
 
+    def take_arrivals(self) -> list[ClassCount]:
+        """What was asked since this was last called, to be recorded; bounded by how coarse the classes are."""
+        arrived, self._arrived = list(self._arrived.values()), {}
+        return arrived
+
     # -- what it shows -------------------------------------------------------------------------------------------------
 
     def loads_known(self, now_s: float) -> bool:
         """False when there were selectors, and none has spoken lately."""
-        return self._first_s is None or any(now_s - r[-1].at_s <= SILENT_S for r in self._reports.values())
+        return self._first_s is None or self.is_heard(now_s)
+
+    def is_heard(self, now_s: float) -> bool:
+        """Whether any selector spoke lately."""
+        return any(now_s - reports[-1].at_s <= SILENT_S for reports in self._reports.values())
 
     def class_loads(self, now_s: float) -> tuple[ClassLoad, ...]:
         """The load of each class that was asked for in the window."""
@@ -155,6 +168,10 @@ class Window:
             found.append(WorkerLoad(worker=worker, utilisation=utilisation, memory_used=status.memory_used,
                                     interfered=interfered))  # fmt: skip
         return tuple(found)
+
+    def statuses(self, now_s: float) -> list[WorkerStatus]:
+        """The last word of each worker that spoke lately."""
+        return [heard[-1].status for _, heard in self._speaking(now_s)]
 
     def history(self) -> dict[str, tuple[float, ...]]:
         """By task: inputs a second, one value a second, the latest last."""
@@ -204,3 +221,13 @@ class Window:
             backlog_inputs=instance.queued_inputs + unread * mean_batch,
             lag_s=None if known is None or ages is None or len(known) < len(ages) else max(known, default=0.0),
         )
+
+
+def _added(one: ClassCount, other: ClassCount) -> ClassCount:
+    return ClassCount(
+        load_class=one.load_class,
+        queries=one.queries + other.queries,
+        inputs=one.inputs + other.inputs,
+        refused=one.refused + other.refused,
+        upgraded=one.upgraded + other.upgraded,
+    )

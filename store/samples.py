@@ -1,6 +1,8 @@
-"""What was observed each second, and which changes of scale were decided from it.
+"""What was observed, and which changes of scale were decided from it.
 
-Append only, written in bulk by COPY and pruned by time. All samples of one reading carry the same `at`.
+Append only, written in bulk by COPY. Fine samples are of each reading, coarse ones of each minute; both are dropped by
+partition when they are old. Lag is one row a reading with arrays, the changed partitions only: for 10,000 partitions,
+500 of them busy, a reading takes a tenth of the time and of the space of a row a partition (`bench/scale/recorder.py`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,33 +11,74 @@ from typing import Final
 
 import msgspec
 
-from schemas.records import ArrivalSample, DecisionRow, InstanceSample, LagSample
+from schemas.records import (
+    DecisionRow,
+    InstanceSample,
+    LagMinute,
+    LagReading,
+    LagSample,
+    LoadSample,
+    WorkerSample,
+)
 from store.pool import Session
 from store.sql import load_queries
 
 _queries = load_queries("samples")
+_ADD_PLACES: Final = _queries["add_places"]
+_PLACE_IDS: Final = _queries["place_ids"]
 _LATEST_LAG: Final = _queries["latest_lag"]
+_READING_ERROR: Final = _queries["reading_error"]
 _LAG_SINCE: Final = _queries["lag_since"]
-_ARRIVALS_SINCE: Final = _queries["arrivals_since"]
+_LOAD_SINCE: Final = _queries["load_since"]
+_TASK_HISTORY: Final = _queries["task_history"]
 _INSTANCES_SINCE: Final = _queries["instances_since"]
+_WORKERS_SINCE: Final = _queries["workers_since"]
+_KEEP_PARTITIONS: Final = _queries["keep_partitions"]
+_ROLL_UP: Final = _queries["roll_up"]
 _LIST_DECISIONS: Final = _queries["list_decisions"]
-_PRUNE: Final = _queries["prune"]
 _PRUNE_DECISIONS: Final = _queries["prune_decisions"]
 
 
-async def write_lag(session: Session, samples: Sequence[LagSample]) -> None:
+async def place_ids(session: Session, places: Sequence[tuple[str, str, int]]) -> list[int]:
+    """The numbers by which readings name these places, (group, topic, partition); they last for ever."""
+    columns = [list(column) for column in zip(*places, strict=True)] if places else [[], [], []]
+    await session.execute(_ADD_PLACES, *columns)
+    return await session.fetch_value(list[int], _PLACE_IDS, *columns) or []
+
+
+async def write_reading(session: Session, reading: LagReading) -> None:
     """Append one reading of lag."""
-    await _append(session, "lag_samples", LagSample, samples)
+    await _append(session, "lag_readings", LagReading, [reading])
 
 
-async def write_arrivals(session: Session, samples: Sequence[ArrivalSample]) -> None:
-    """Append one second's arrivals."""
-    await _append(session, "arrival_samples", ArrivalSample, samples)
+async def write_lag_minute(session: Session, minute: LagMinute) -> None:
+    """Append a minute of readings."""
+    await _append(session, "lag_minutes", LagMinute, [minute])
+
+
+async def write_load(session: Session, samples: Sequence[LoadSample]) -> None:
+    """Append the arrivals since the reading before."""
+    await _append(session, "load_samples", LoadSample, samples)
 
 
 async def write_instances(session: Session, samples: Sequence[InstanceSample]) -> None:
-    """Append one second's instance states."""
+    """Append what instances did since the reading before."""
     await _append(session, "instance_samples", InstanceSample, samples)
+
+
+async def write_workers(session: Session, samples: Sequence[WorkerSample]) -> None:
+    """Append how workers are."""
+    await _append(session, "worker_samples", WorkerSample, samples)
+
+
+async def roll_up(session: Session, minute: datetime) -> None:
+    """Sum up the minute that begins then, of all but lag."""
+    await session.execute(_ROLL_UP, minute)
+
+
+async def keep_partitions(session: Session, present: datetime, fine_s: float, coarse_s: float) -> int:
+    """Make room for what comes and drop what is older than that; returns how many partitions were dropped."""
+    return await session.fetch_value(int, _KEEP_PARTITIONS, present, fine_s, coarse_s) or 0
 
 
 async def write_decisions(session: Session, decisions: Sequence[DecisionRow]) -> None:
@@ -48,29 +91,46 @@ async def latest_lag(session: Session) -> list[LagSample]:
     return await session.fetch(LagSample, _LATEST_LAG)
 
 
+async def reading_error(session: Session) -> str:
+    """Why the last reading failed; empty if it did not, or nobody ever read."""
+    return await session.fetch_value(str, _READING_ERROR) or ""
+
+
 async def lag_since(session: Session, since: datetime) -> list[LagSample]:
-    """All readings of lag since a time, oldest first."""
+    """What was read since a time, oldest first; where nothing changed, nothing is repeated."""
     return await session.fetch(LagSample, _LAG_SINCE, since)
 
 
-async def arrivals_since(session: Session, since: datetime) -> list[ArrivalSample]:
+async def load_since(session: Session, since: datetime) -> list[LoadSample]:
     """Arrivals since a time, oldest first."""
-    return await session.fetch(ArrivalSample, _ARRIVALS_SINCE, since)
+    return await session.fetch(LoadSample, _LOAD_SINCE, since)
+
+
+class TaskHistory(msgspec.Struct, frozen=True, kw_only=True):
+    """Load of a task, a value a second, the latest last."""
+
+    task: str
+    inputs_per_s: list[float]
+
+
+async def task_history(session: Session, since: datetime, until: datetime) -> list[TaskHistory]:
+    """The load of each task that was asked anything since a time."""
+    return await session.fetch(TaskHistory, _TASK_HISTORY, since, until)
 
 
 async def instances_since(session: Session, since: datetime) -> list[InstanceSample]:
-    """Instance states since a time, oldest first."""
+    """Instances since a time, oldest first."""
     return await session.fetch(InstanceSample, _INSTANCES_SINCE, since)
+
+
+async def workers_since(session: Session, since: datetime) -> list[WorkerSample]:
+    """Workers since a time, oldest first."""
+    return await session.fetch(WorkerSample, _WORKERS_SINCE, since)
 
 
 async def list_decisions(session: Session, limit: int = 100, *, about: str | None = None) -> list[DecisionRow]:
     """The last decisions, latest first; `about` is a variant, an architecture, a task, a worker or a hardware."""
     return await session.fetch(DecisionRow, _LIST_DECISIONS, limit, about)
-
-
-async def prune(session: Session, before: datetime) -> int:
-    """Delete the samples from before a time; returns how many."""
-    return await session.fetch_value(int, _PRUNE, before) or 0
 
 
 async def prune_decisions(session: Session, before: datetime) -> int:

@@ -15,7 +15,6 @@ _MODULES: Final = {
     "none": "autoscaler.launchers.nobody",
     "processes": "autoscaler.launchers.processes",
     "ray": "autoscaler.launchers.ray",
-    "kubernetes": "autoscaler.launchers.kubernetes",
 }
 
 

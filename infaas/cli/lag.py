@@ -1,23 +1,41 @@
-"""`infaas lag`: how far the consumers of each topic are behind, as the recorder last wrote it to Postgres."""
+"""`infaas lag`: how far the consumers of each topic are behind and how they get on, as the recorder last wrote it."""
 
 import asyncio
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Annotated, Final
 
+import msgspec
 import typer
+from rich.console import Group, RenderableType
 from rich.live import Live
-from rich.table import Table
+from rich.markup import escape
 
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database
 from infaas.cli.output import out, show, show_json, table
-from schemas.records import LagSample
-from store.pool import open_pool
-from store.samples import latest_lag
+from schemas.records import GroupHealth, LagSample
+from store.pool import Pool, open_pool
+from store.samples import latest_lag, reading_error
 
 _EVERY_S: Final = 1.0
 _STALE_S: Final = 10.0
+_COLOURS: Final = {
+    GroupHealth.UNKNOWN: "yellow",
+    GroupHealth.OK: "green",
+    GroupHealth.LAGGING: "yellow",
+    GroupHealth.STALLED: "bold red",
+    GroupHealth.STOPPED: "bold red",
+    GroupHealth.REWOUND: "bold red",
+}
+_SEVERITY: Final = list(GroupHealth)
+
+
+class _Report(msgspec.Struct, kw_only=True):
+    """What `--json` prints."""
+
+    alarms: list[str]
+    """Why what follows is not the present; empty while all is read."""
+    lag: list[LagSample]
 
 
 def lag(
@@ -26,36 +44,49 @@ def lag(
     partitions: Annotated[bool, typer.Option("--partitions", help="One row a partition instead of a topic.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show consumer lag in records and in seconds, as last recorded. Unknown is shown as ?, never as 0."""
+    """Show consumer lag in records and in seconds, and its health, as last recorded. Unknown is shown as ?, never 0."""
     dsn = find_database(home)
     if watch:
         return asyncio.run(_watch(dsn, partitions=partitions))
-    samples = asyncio.run(_read(dsn))
-    return show_json(samples) if as_json else show(_table(samples, partitions=partitions))
+    report = asyncio.run(_once(dsn))
+    return show_json(report) if as_json else show(_page(report, partitions=partitions))
 
 
-async def _read(dsn: str) -> list[LagSample]:
+async def _once(dsn: str) -> _Report:
     async with open_pool(dsn, max_size=1) as pool:
-        return await latest_lag(pool)
+        return await _read(pool)
 
 
 async def _watch(dsn: str, *, partitions: bool) -> None:
     async with open_pool(dsn, max_size=1) as pool:
         with Live(console=out, auto_refresh=False) as live:
             while True:
-                live.update(_table(await latest_lag(pool), partitions=partitions), refresh=True)
+                live.update(_page(await _read(pool), partitions=partitions), refresh=True)
                 await asyncio.sleep(_EVERY_S)  # the recorder's own rhythm
 
 
-def _table(samples: Iterable[LagSample], *, partitions: bool) -> Table:
-    now = datetime.now(UTC)
-    made = table(("group", "topic", "partition>" if partitions else "partitions>", "lag>", "lag s>", "recorded"), ())
-    ordered = sorted(samples, key=lambda s: (s.consumer_group, s.topic, s.partition))
-    for (group, topic), found in groupby(ordered, key=lambda s: (s.consumer_group, s.topic)):
+async def _read(pool: Pool) -> _Report:
+    samples, error = await latest_lag(pool), await reading_error(pool)
+    return _Report(alarms=_alarms(samples, error), lag=samples)
+
+
+def _alarms(samples: list[LagSample], error: str) -> list[str]:
+    """Samples of one reading carry the same time."""
+    if error:
+        return [f"lag cannot be read, and the scale is held: {error}"]
+    if samples and (age_s := (datetime.now(UTC) - samples[0].at).total_seconds()) > _STALE_S:
+        return [f"nobody has recorded for {age_s:.0f} s: does an autoscaler run?"]
+    return []
+
+
+def _page(report: _Report, *, partitions: bool) -> RenderableType:
+    number = "partition>" if partitions else "partitions>"
+    made = table(("group", "topic", number, "lag>", "lag s>", "health", "recorded"), ())
+    for (group, topic), found in groupby(report.lag, key=lambda s: (s.consumer_group, s.topic)):
         rows = list(found)
         for name, part in [(str(s.partition), [s]) for s in rows] if partitions else [(str(len(rows)), rows)]:
-            made.add_row(group, topic, name, _lag(part), _lag_s(part), _age(min(s.at for s in part), now))
-    return made
+            made.add_row(group, topic, name, _lag(part), _lag_s(part), _health(part), _age(part[0].at))
+    return Group(*(f"[bold red]alarm:[/] {escape(alarm)}" for alarm in report.alarms), made)
 
 
 def _lag(samples: list[LagSample]) -> str:
@@ -68,7 +99,13 @@ def _lag_s(samples: list[LagSample]) -> str:
     return f"{max(known):.3f}" if len(known) == len(samples) else "?"
 
 
-def _age(at: datetime, now: datetime) -> str:
-    age_s = (now - at).total_seconds()
+def _health(samples: list[LagSample]) -> str:
+    """Of the partition that is worst off."""
+    worst = max((s.health for s in samples), key=_SEVERITY.index)
+    return f"[{_COLOURS[worst]}]{worst}[/]"
+
+
+def _age(at: datetime) -> str:
+    age_s = (datetime.now(UTC) - at).total_seconds()
     text = f"{age_s:.0f} s ago"
     return f"[red]{text}[/]" if age_s > _STALE_S else text

@@ -1,24 +1,68 @@
+-- name: add_places
+-- Give numbers to places that have none.
+INSERT INTO places (consumer_group, topic, partition)
+SELECT w.* FROM unnest($1::text[], $2::text[], $3::integer[]) AS w (consumer_group, topic, partition)
+WHERE NOT EXISTS (SELECT FROM places AS p WHERE (p.consumer_group, p.topic, p.partition) = (w.consumer_group, w.topic, w.partition))
+ON CONFLICT DO NOTHING
+
+-- name: place_ids
+-- The numbers of places, in the order given.
+SELECT array_agg(p.id ORDER BY w.n)
+FROM unnest($1::text[], $2::text[], $3::integer[]) WITH ORDINALITY AS w (consumer_group, topic, partition, n)
+JOIN places AS p USING (consumer_group, topic, partition)
+
 -- name: latest_lag
--- The last reading of each partition of each group; one that was not read for a minute is left out.
-SELECT DISTINCT ON (consumer_group, topic, partition)
-    at, consumer_group, topic, partition, end_offset, committed, lag, lag_s
-FROM lag_samples
-WHERE at > (SELECT max(at) FROM lag_samples) - interval '60 seconds'
-ORDER BY consumer_group, topic, partition, at DESC
+-- What the last reading that succeeded found: all since the last whole one, the latest of each, and grown older since.
+WITH latest AS (SELECT max(at) AS at FROM lag_readings WHERE error = '')
+SELECT DISTINCT ON (s.consumer_group, s.topic, s.partition)
+    latest.at, s.consumer_group, s.topic, s.partition, s.end_offset, s.committed, s.lag,
+    CASE WHEN s.lag = 0 THEN 0 ELSE s.lag_s + EXTRACT(EPOCH FROM latest.at - s.at)::double precision END AS lag_s,
+    s.health
+FROM latest, lag_samples AS s
+WHERE s.at >= (SELECT max(at) FROM lag_readings WHERE whole)
+ORDER BY s.consumer_group, s.topic, s.partition, s.at DESC
+
+-- name: reading_error
+-- Why the last reading failed; nothing if it did not.
+SELECT error FROM lag_readings ORDER BY at DESC LIMIT 1
 
 -- name: lag_since
--- All readings since a time, for those who plan by history.
-SELECT at, consumer_group, topic, partition, end_offset, committed, lag, lag_s
+-- All changes of lag since a time, for those who plan by history.
+SELECT at, consumer_group, topic, partition, end_offset, committed, lag, lag_s, health
 FROM lag_samples WHERE at >= $1 ORDER BY at, consumer_group, topic, partition
 
--- name: arrivals_since
--- Arrivals a second since a time.
-SELECT at, task, arrivals FROM arrival_samples WHERE at >= $1 ORDER BY at, task
+-- name: load_since
+-- Arrivals by needs class since a time.
+SELECT at, task, target, min_accuracy, latency_ms, offline, queries, inputs, refused, upgraded
+FROM load_samples WHERE at >= $1 ORDER BY at, task
+
+-- name: task_history
+-- Inputs a second of each task, a value a second from a time to another, the latest last.
+SELECT t.task, array_agg(coalesce(s.inputs, 0)::double precision ORDER BY second) AS inputs_per_s
+FROM (SELECT DISTINCT task FROM load_samples WHERE at >= $1) AS t
+CROSS JOIN generate_series(date_trunc('second', $1::timestamptz), $2::timestamptz, interval '1 second') AS second
+LEFT JOIN (
+    SELECT task, date_trunc('second', at) AS second, sum(inputs) AS inputs FROM load_samples WHERE at >= $1 GROUP BY 1, 2
+) AS s USING (task, second)
+GROUP BY t.task
 
 -- name: instances_since
--- Instance states a second since a time.
-SELECT at, variant, worker, state, queued, batch_size, slowdown, answered
+-- Instances and what they did since a time.
+SELECT at, variant, worker, state, queued, batch_size, batch_s, slowdown, answered, inputs, late, expired
 FROM instance_samples WHERE at >= $1 ORDER BY at, variant, worker
+
+-- name: workers_since
+-- Workers since a time.
+SELECT at, worker, hardware, slots, utilisation, memory_used, memory_total
+FROM worker_samples WHERE at >= $1 ORDER BY at, worker
+
+-- name: keep_partitions
+-- Make the partitions of the time that comes, and drop those that are too old: by time, seconds of fine, of coarse ones.
+SELECT keep_partitions($1, make_interval(secs => $2), make_interval(secs => $3))
+
+-- name: roll_up
+-- Sum up a minute.
+SELECT roll_up($1)
 
 -- name: list_decisions
 -- The last changes of scale, latest first; of those, the ones that concern a name.
@@ -27,17 +71,6 @@ FROM decisions
 WHERE $2::text IS NULL OR $2 IN (variant, worker, hardware) OR variant LIKE $2 || '.%'
     OR variant IN (SELECT name FROM variants WHERE task = $2)
 ORDER BY id DESC LIMIT $1
-
--- name: prune
--- Forget samples from before a time.
-WITH lag AS (
-    DELETE FROM lag_samples WHERE at < $1 RETURNING 1
-), arrivals AS (
-    DELETE FROM arrival_samples WHERE at < $1 RETURNING 1
-), instances AS (
-    DELETE FROM instance_samples WHERE at < $1 RETURNING 1
-)
-SELECT (SELECT count(*) FROM lag) + (SELECT count(*) FROM arrivals) + (SELECT count(*) FROM instances)
 
 -- name: prune_decisions
 -- Forget decisions from before a time.

@@ -18,6 +18,7 @@ from autoscaler.observe import Recorder
 from autoscaler.service import serve
 from autoscaler.settings import AutoscalerSettings
 from autoscaler.view import View
+from autoscaler.window import Window
 from broker.consumer import Consumer
 from broker.embedded import EmbeddedBroker
 from broker.lag import LagReader
@@ -25,10 +26,11 @@ from broker.producer import Producer
 from broker.settings import KafkaSettings
 from broker.topics import ensure_system_topics, ensure_task_topics, ensure_variant_topics
 from schemas import topics
-from schemas.records import LagSample
+from schemas.load import ClassCount, LoadClass, SelectorLoad
+from schemas.records import GroupHealth, LagSample
 from schemas.status import Demand, InstanceState, InstanceStatus, WorkerStatus
 from store import registry, samples
-from store.catalog import load_catalog
+from store.catalog import Catalog, load_catalog
 from store.placement import heartbeat, list_instances, register_worker
 from store.pool import Pool
 from store.settings import StoreSettings
@@ -83,26 +85,57 @@ async def placed(pool: Pool) -> dict[str, str]:
 
 async def test_lag_is_recorded_with_the_right_numbers(kafka: KafkaSettings, store_pool: Pool, task: str) -> None:
     [variant] = await register(store_pool, kafka, task, {"a": 0.9})
-    catalog, view = await load_catalog(store_pool), View(time.monotonic, 1.0)
+    catalog, view, window = await load_catalog(store_pool), View(time.monotonic, 1.0), Window()
     topic, queue = topics.task_topic(task), topics.variant_topic(variant)
     async with Producer(kafka, "test") as producer, LagReader(kafka) as reader:
-        recorder = Recorder(SETTINGS, reader, store_pool, view)
-        await recorder.record(catalog, [])
-        assert recorder.known
+        recorder = Recorder(SETTINGS, reader, store_pool, view, window)
+        await until(lambda: all_known(recorder, catalog, store_pool))
+        started = datetime.now(UTC)
         for i in range(10):
             await producer.send_and_wait(topic, b"{}", partition=i % 2)
         await producer.send_and_wait(queue, b"{}", partition=1)
         await commit(kafka, topic, 4)
-        await recorder.record(catalog, [])
+        window.on_load(a_load(task, 5), time.monotonic())
+        window.on_load(a_load(task, 6), time.monotonic())
+        await recorder.record(catalog, [variant])
     found = {(row.topic, row.partition): row for row in await samples.latest_lag(store_pool)}
     by_topic = [found[topic, 0], found[topic, 1]]
     assert sorted((row.end_offset, row.committed, row.lag) for row in by_topic) == [(5, 1, 4), (5, 3, 2)]
     assert all(row.lag_s is not None and 0 <= row.lag_s < 60 for row in by_topic)
     assert (found[queue, 0].lag, found[queue, 0].lag_s) == (0, 0.0)
     assert (found[queue, 1].lag, found[queue, 1].committed) == (1, None)
-    arrivals = await samples.arrivals_since(store_pool, datetime.now(UTC) - timedelta(minutes=1))
-    assert [(row.task, row.arrivals) for row in arrivals] == [(task, 10)]
-    assert list(view.demand_age_s()) == [variant]
+    assert {row.health for row in found.values()} == {GroupHealth.OK}, "it is too early to say anything worse"
+    changed = {(row.topic, row.partition) for row in await samples.lag_since(store_pool, started)}
+    assert (queue, 0) not in changed, "what is as it was is not written again"
+    load = await samples.load_since(store_pool, started)
+    assert [(row.task, row.min_accuracy, row.queries, row.inputs) for row in load] == [(task, 0.5, 11, 22)]
+    assert list(view.demand_age_s()) == []
+
+
+async def all_known(recorder: Recorder, catalog: Catalog, pool: Pool) -> bool:
+    """Take a reading; partitions just made have no leader yet that answers."""
+    await recorder.record(catalog, [])
+    latest = await samples.latest_lag(pool)
+    return recorder.known and bool(latest) and all(row.lag is not None for row in latest)
+
+
+def a_load(task: str, queries: int) -> SelectorLoad:
+    count = ClassCount(load_class=LoadClass(task, None, 0.5), queries=queries, inputs=2 * queries)
+    return SelectorLoad(selector="s", at_ms=time.time() * 1e3, classes=(count,))
+
+
+async def test_a_successor_remembers_the_load(embedded_kafka: KafkaSettings, store_pool: Pool, task: str) -> None:
+    await register(store_pool, embedded_kafka, task, {"a": 0.9})
+    catalog = await load_catalog(store_pool)
+    windows = [Window(), Window()]  # the second is the successor's
+    async with LagReader(embedded_kafka) as reader:
+        for window in windows:
+            recorder = Recorder(SETTINGS, reader, store_pool, View(time.monotonic, 1.0), window)
+            window.on_load(a_load(task, 50), time.monotonic())
+            await recorder.record(catalog, [])
+    history = windows[1].history()[task]
+    assert 100.0 in history[:-1]
+    assert len(history) > 100
 
 
 async def commit(kafka: KafkaSettings, topic: str, count: int) -> None:
@@ -127,14 +160,15 @@ async def test_a_failed_reading_is_unknown_not_zero(
         await register(store_pool, kafka, task, {"a": 0.9})
         catalog = await load_catalog(store_pool)
         async with LagReader(kafka) as reader:
-            recorder = Recorder(SETTINGS, reader, store_pool, View(time.monotonic, 1.0))
-            await recorder.record(catalog, [])
+            recorder = Recorder(SETTINGS, reader, store_pool, View(time.monotonic, 1.0), Window())
+            await until(lambda: all_known(recorder, catalog, store_pool))
             before = await samples.latest_lag(store_pool)
             await broker.__aexit__(None, None, None)
             for _ in range(2):
                 await recorder.record(catalog, [])
                 assert not recorder.known
     assert await samples.latest_lag(store_pool) == before
+    assert await samples.reading_error(store_pool)
     assert caplog.text.count("the scale is held") == 1
 
 
@@ -218,7 +252,7 @@ async def test_instance_states_are_recorded_and_a_status_is_a_sign_of_life(
     [variant] = await register(store_pool, embedded_kafka, task, {"a": 0.9})
     epoch = await register_worker(store_pool, a_worker("cpu-0"))
     await store_pool.execute("UPDATE workers SET heartbeat_at = now() - interval '1 minute'")
-    instance = InstanceStatus(variant=variant, state=InstanceState.OVERLOADED, queued=3, answered=5)
+    instance = InstanceStatus(variant=variant, state=InstanceState.OVERLOADED, queued=3, answered=5, slowdown=1.5)
     status = WorkerStatus(
         worker="cpu-0", hardware="cpu", epoch=epoch, at_ms=0, slots=2, price_per_hour=0.1, backlog_s=0.5,
         memory_used=1, memory_total=2, instances=(instance,),
@@ -228,8 +262,13 @@ async def test_instance_states_are_recorded_and_a_status_is_a_sign_of_life(
         await producer.send_and_wait(topics.STATUS, msgspec.json.encode(status))
         since = datetime.now(UTC) - timedelta(minutes=1)
         rows = await samples.instances_since(store_pool, since)
-        states = {(row.variant, row.worker, row.state, row.queued, row.answered) for row in rows}
-        return states == {(variant, "cpu-0", InstanceState.OVERLOADED, 3, 5)} and bool(await placed(store_pool))
+        states = {(row.variant, row.worker, row.state, row.queued, row.slowdown) for row in rows}
+        workers = {row.worker for row in await samples.workers_since(store_pool, since)}
+        return (
+            states == {(variant, "cpu-0", InstanceState.OVERLOADED, 3, 1.5)}
+            and workers == {"cpu-0"}
+            and bool(await placed(store_pool))
+        )
 
     async with running(embedded_kafka, database), Producer(embedded_kafka, "test") as producer:
         await until(recorded)

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from math import nan
 from pathlib import Path
 
 import msgspec
@@ -13,10 +14,10 @@ from infaas.cli.main import app
 from infaas.cli.output import EXIT_QUERY, EXIT_SETUP
 from infaas.options import POSTGRES_ENV
 from machine.ports import free_port
-from schemas.records import LagSample, VariantState
+from schemas.records import LagReading, VariantState
 from store.pool import Pool
 from store.registry import put_variant
-from store.samples import write_lag
+from store.samples import keep_partitions, place_ids, write_reading
 from tests.store_rows import a_profile, a_variant, register
 
 
@@ -121,24 +122,37 @@ def test_upgrade_says_the_version_and_may_be_repeated(connected: Shell) -> None:
 
 
 async def test_lag_adds_partitions_and_never_takes_unknown_for_zero(connected: Shell, store_pool: Pool) -> None:
-    await write_lag(store_pool, [_lag("a", 0, 3), _lag("a", 1, 4), _lag("b", 0, 5), _lag("b", 1, None)])
+    await _record_lag(store_pool, {("a", 0): 3, ("a", 1): 4, ("b", 0): 5, ("b", 1): -1})
     shown = (await asyncio.to_thread(connected, "lag")).stdout
     (a,) = (line for line in shown.splitlines() if "topic-a" in line)
     (b,) = (line for line in shown.splitlines() if "topic-b" in line)
-    assert [cell.strip() for cell in a.split("│")][3:6] == ["2", "7", "1.500"]
-    assert [cell.strip() for cell in b.split("│")][3:6] == ["2", "?", "?"]
+    assert [cell.strip() for cell in a.split("│")][3:7] == ["2", "7", "1.500", "stalled"]
+    assert [cell.strip() for cell in b.split("│")][3:7] == ["2", "?", "?", "stalled"]
+    assert "alarm" not in shown
     whole = (await asyncio.to_thread(connected, "lag", "--partitions")).stdout
     assert whole.count("topic-a") == 2
+    assert "unknown" in whole
 
 
-def _lag(name: str, partition: int, lag: int | None) -> LagSample:
-    return LagSample(
-        at=datetime.now(UTC),
-        consumer_group="group",
-        topic=f"topic-{name}",
-        partition=partition,
-        end_offset=10,
-        committed=None if lag is None else 10 - lag,
-        lag=lag,
-        lag_s=None if lag is None else 1.5,
+async def test_lag_that_is_old_or_cannot_be_read_is_an_alarm(connected: Shell, store_pool: Pool) -> None:
+    await _record_lag(store_pool, {("a", 0): 3}, seconds_ago=60)
+    assert "alarm: nobody has recorded for 6" in (await asyncio.to_thread(connected, "lag")).stdout
+    await write_reading(store_pool, LagReading(at=datetime.now(UTC), whole=False, error="Kafka is away"))
+    assert (
+        "alarm: lag cannot be read, and the scale is held: Kafka" in (await asyncio.to_thread(connected, "lag")).stdout
     )
+    report = json.loads((await asyncio.to_thread(connected, "lag", "--json")).stdout)
+    assert report["alarms"] == ["lag cannot be read, and the scale is held: Kafka is away"]
+    assert [(row["topic"], row["lag"], row["health"]) for row in report["lag"]] == [("topic-a", 3, "stalled")]
+
+
+async def _record_lag(pool: Pool, lags: dict[tuple[str, int], int], seconds_ago: float = 0) -> None:
+    at = datetime.now(UTC) - timedelta(seconds=seconds_ago)
+    await keep_partitions(pool, at, 3600, 86400)
+    ids = await place_ids(pool, [("group", f"topic-{name}", partition) for name, partition in lags])
+    reading = LagReading(
+        at=at, whole=True, places=ids, end_offsets=[10] * len(ids), committed=[10 - lag for lag in lags.values()],
+        lags=list(lags.values()), since_s=[at.timestamp() - 1.5 if lag > 0 else nan for lag in lags.values()],
+        healths=[3 if lag > 0 else 0 for lag in lags.values()],
+    )  # fmt: skip
+    await write_reading(pool, reading)

@@ -1,10 +1,21 @@
-"""Samples come back as written, unknown stays unknown, and old ones are forgotten."""
+"""Samples come back as written, unknown stays unknown, minutes are summed up, and old ones are dropped by partition."""
 
 from datetime import UTC, datetime, timedelta
+from math import nan
 
 import pytest
 
-from schemas.records import ArrivalSample, DecisionKind, DecisionRow, InstanceSample, LagSample
+from schemas.records import (
+    DecisionKind,
+    DecisionRow,
+    GroupHealth,
+    InstanceSample,
+    LagMinute,
+    LagReading,
+    LagSample,
+    LoadSample,
+    WorkerSample,
+)
 from schemas.status import InstanceState
 from store import samples
 from store.leader import Leadership
@@ -12,57 +23,154 @@ from store.placement import change_placement, list_instances, register_worker
 from store.pool import Pool
 from tests.store_rows import a_worker, an_instance, register
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
+NOW = datetime(2026, 1, 1, 12, 0, 30, tzinfo=UTC)
+HOUR_S, DAY_S = 3600.0, 86400.0
+PLACES = [("infaas.selector", "infaas.tasks.digits", 0), ("infaas.selector", "infaas.tasks.digits", 1)]
 
 
-def lag_at(at: datetime, partition: int, lag: int | None) -> LagSample:
+@pytest.fixture
+async def ids(store_pool: Pool) -> list[int]:
+    await samples.keep_partitions(store_pool, NOW, HOUR_S, DAY_S)
+    return await samples.place_ids(store_pool, PLACES)
+
+
+def a_reading(at: datetime, ids: list[int], lags: list[int], *, whole: bool = False) -> LagReading:
+    return LagReading(
+        at=at, whole=whole, places=ids, end_offsets=[10 for _ in ids], committed=[10 - lag for lag in lags], lags=lags,
+        since_s=[at.timestamp() - 2.0 if lag else nan for lag in lags], healths=[1 for _ in ids],
+    )  # fmt: skip
+
+
+def a_lag(at: datetime, partition: int, lag: int, lag_s: float) -> LagSample:
     return LagSample(
-        at=at,
-        consumer_group="infaas.selector",
-        topic="infaas.tasks.digits",
-        partition=partition,
-        end_offset=10,
-        committed=None if lag is None else 10 - lag,
-        lag=lag,
-        lag_s=None if lag is None else lag / 2,
-    )
+        at=at, consumer_group="infaas.selector", topic="infaas.tasks.digits", partition=partition, end_offset=10,
+        committed=10 - lag, lag=lag, lag_s=lag_s, health=GroupHealth.OK,
+    )  # fmt: skip
 
 
-async def test_the_latest_reading_is_found_and_unknown_is_not_zero(store_pool: Pool) -> None:
+def seconds(number: float) -> timedelta:
+    return timedelta(seconds=number)
+
+
+async def test_places_keep_their_numbers(store_pool: Pool, ids: list[int]) -> None:
+    more = [*PLACES, ("g", "t", 7)]
+    again = await samples.place_ids(store_pool, list(reversed(more)))
+    assert again[1:] == list(reversed(ids))
+    assert len(set(again)) == 3
+    assert await samples.place_ids(store_pool, []) == []
+
+
+async def test_the_latest_lag_is_the_last_of_each_since_the_last_whole_reading(
+    store_pool: Pool, ids: list[int]
+) -> None:
     assert await samples.latest_lag(store_pool) == []
-    await samples.write_lag(store_pool, [lag_at(NOW - timedelta(seconds=1), 0, 5)])
-    latest = [lag_at(NOW, 0, None), lag_at(NOW, 1, 3)]
-    await samples.write_lag(store_pool, latest)
-    assert await samples.latest_lag(store_pool) == latest
-    assert len(await samples.lag_since(store_pool, NOW - timedelta(seconds=1))) == 3
+    gone = await samples.place_ids(store_pool, [("gone", "gone", 0)])
+    await samples.write_reading(store_pool, a_reading(NOW - seconds(3), gone, [9], whole=True))
+    await samples.write_reading(store_pool, a_reading(NOW - seconds(2), ids, [5, 3], whole=True))
+    await samples.write_reading(store_pool, a_reading(NOW - seconds(1), ids[:1], [0]))
+    await samples.write_reading(store_pool, LagReading(at=NOW, whole=False))
+    # What did not change since grew older by two seconds.
+    assert await samples.latest_lag(store_pool) == [a_lag(NOW, 0, 0, 0.0), a_lag(NOW, 1, 3, 4.0)]
+    assert await samples.lag_since(store_pool, NOW - seconds(1)) == [a_lag(NOW - seconds(1), 0, 0, 0.0)]
+    assert await samples.reading_error(store_pool) == ""
 
 
-async def test_the_other_samples_come_back(store_pool: Pool) -> None:
-    arrival = ArrivalSample(at=NOW, task="digits", arrivals=7)
-    instance = InstanceSample(
-        at=NOW,
-        variant="mlp.onnx-fp32.cpu",
-        worker="cpu-0",
-        state=InstanceState.OVERLOADED,
-        queued=3,
-        batch_size=2.5,
-        slowdown=1.25,
-        answered=9,
+async def test_unknown_is_not_zero_and_a_failure_is_no_reading(store_pool: Pool, ids: list[int]) -> None:
+    unknown = LagReading(
+        at=NOW, whole=True, places=ids, end_offsets=[-1, 4], committed=[-2, -1], lags=[-1, 4], since_s=[nan, nan],
+        healths=[0, 1],
+    )  # fmt: skip
+    await samples.write_reading(store_pool, unknown)
+    await samples.write_reading(store_pool, LagReading(at=NOW + seconds(1), whole=False, error="Kafka is away"))
+    assert await samples.reading_error(store_pool) == "Kafka is away"
+    first, second = await samples.latest_lag(store_pool)
+    assert (first.at, first.end_offset, first.committed, first.lag, first.lag_s) == (NOW, None, None, None, None)
+    assert (second.end_offset, second.committed, second.lag, second.lag_s) == (4, None, 4, None)
+    assert (first.health, second.health) == (GroupHealth.UNKNOWN, GroupHealth.OK)
+
+
+def a_load(at: datetime, inputs: int = 3, target: str | None = None) -> LoadSample:
+    return LoadSample(
+        at=at, task="digits", target=target, min_accuracy=0.5, latency_ms=None, offline=False, queries=2, inputs=inputs,
+        refused=1, upgraded=0,
+    )  # fmt: skip
+
+
+def an_instance_sample(at: datetime, inputs: int, batch_size: float) -> InstanceSample:
+    return InstanceSample(
+        at=at, variant="mlp.onnx-fp32.cpu", worker="cpu-0", state=InstanceState.OVERLOADED, queued=3,
+        batch_size=batch_size, batch_s=0.25, slowdown=1.25, answered=inputs, inputs=inputs, late=1, expired=0,
+    )  # fmt: skip
+
+
+def a_worker_sample(at: datetime, utilisation: float) -> WorkerSample:
+    return WorkerSample(
+        at=at, worker="cpu-0", hardware="cpu", slots=2, utilisation=utilisation, memory_used=5, memory_total=9
     )
-    await samples.write_arrivals(store_pool, [arrival])
+
+
+@pytest.mark.usefixtures("ids")
+async def test_the_other_samples_come_back(store_pool: Pool) -> None:
+    load, instance, worker = a_load(NOW), an_instance_sample(NOW, 8, 2.5), a_worker_sample(NOW, 0.5)
+    await samples.write_load(store_pool, [load])
     await samples.write_instances(store_pool, [instance])
-    assert await samples.arrivals_since(store_pool, NOW) == [arrival]
+    await samples.write_workers(store_pool, [worker])
+    assert await samples.load_since(store_pool, NOW) == [load]
     assert await samples.instances_since(store_pool, NOW) == [instance]
+    assert await samples.workers_since(store_pool, NOW) == [worker]
 
 
-async def test_pruning_keeps_the_recent(store_pool: Pool) -> None:
-    old = NOW - timedelta(hours=1)
-    await samples.write_lag(store_pool, [lag_at(old, 0, 1), lag_at(NOW, 0, 2)])
-    await samples.write_arrivals(store_pool, [ArrivalSample(at=old, task="digits", arrivals=1)])
-    await samples.write_decisions(store_pool, [_decision(old), _decision(NOW)])
-    assert await samples.prune(store_pool, NOW) == 2
+@pytest.mark.usefixtures("ids")
+async def test_a_minute_is_summed_up_once(store_pool: Pool) -> None:
+    minute = NOW.replace(second=0)
+    await samples.write_load(store_pool, [a_load(minute, 3), a_load(minute + seconds(59), 5)])
+    await samples.write_load(store_pool, [a_load(minute, 1, target="mlp"), a_load(minute + seconds(60), 100)])
+    await samples.write_instances(store_pool, [an_instance_sample(minute, 30, 1), an_instance_sample(NOW, 10, 5)])
+    await samples.write_workers(store_pool, [a_worker_sample(minute, 0.25), a_worker_sample(NOW, 0.75)])
+    for _ in range(2):
+        await samples.roll_up(store_pool, minute)
+    load = "SELECT array_agg((target, queries, inputs, refused)::text ORDER BY inputs) FROM load_minutes"
+    assert await store_pool.fetch_value(list[str], load) == ["(mlp,2,1,1)", "(,4,8,2)"]
+    instance = "SELECT array_agg((state, inputs, late, batch_size)::text) FROM instance_minutes"
+    assert await store_pool.fetch_value(list[str], instance) == ["(overloaded,40,2,2)"]
+    worker = "SELECT array_agg((worker, utilisation)::text) FROM worker_minutes"
+    assert await store_pool.fetch_value(list[str], worker) == ["(cpu-0,0.5)"]
+
+
+async def test_minutes_of_lag_can_be_read_by_place(store_pool: Pool, ids: list[int]) -> None:
+    minute = LagMinute(
+        at=NOW, readings=60, places=ids[1:], arrived=[7], completed=[5], lag_max=[4], lag_mean=[1.5], lag_s_max=[0.5]
+    )
+    await samples.write_lag_minute(store_pool, minute)
+    row = "SELECT (topic, partition, arrived, completed, lag_max, lag_mean, lag_s_max)::text FROM lag_by_minute"
+    assert await store_pool.fetch_value(str, row) == "(infaas.tasks.digits,1,7,5,4,1.5,0.5)"
+
+
+@pytest.mark.usefixtures("ids")
+async def test_the_history_of_a_task_has_a_value_for_each_second(store_pool: Pool) -> None:
+    for at, inputs in ((0.2, 3), (0.9, 4), (2.5, 5)):
+        await samples.write_load(store_pool, [a_load(NOW + seconds(at), inputs)])
+    (history,) = await samples.task_history(store_pool, NOW + seconds(0.1), NOW + seconds(3.5))
+    assert (history.task, history.inputs_per_s) == ("digits", [7.0, 0.0, 5.0, 0.0])
+
+
+async def test_partitions_are_made_ahead_and_dropped_when_old(store_pool: Pool, ids: list[int]) -> None:
+    await samples.write_reading(store_pool, a_reading(NOW, ids, [1, 2], whole=True))
+    await samples.write_load(store_pool, [a_load(NOW)])
+    assert await samples.keep_partitions(store_pool, NOW, HOUR_S, DAY_S) == 0, "nothing is old yet"
+    later = NOW + seconds(HOUR_S)
+    await samples.keep_partitions(store_pool, later, HOUR_S, DAY_S)
+    assert len(await samples.lag_since(store_pool, NOW)) == 2, "an hour is kept"
+    await samples.write_reading(store_pool, a_reading(later + seconds(1200), ids, [1, 2], whole=True))
+    later += seconds(600)
+    assert await samples.keep_partitions(store_pool, later, HOUR_S, DAY_S) > 0
+    assert await samples.load_since(store_pool, NOW) == []
+    assert {row.at for row in await samples.lag_since(store_pool, NOW)} == {later + seconds(600)}
+
+
+async def test_decisions_are_pruned(store_pool: Pool) -> None:
+    await samples.write_decisions(store_pool, [_decision(NOW - seconds(1)), _decision(NOW)])
     assert await samples.prune_decisions(store_pool, NOW) == 1
-    assert await samples.lag_since(store_pool, old) == [lag_at(NOW, 0, 2)]
     assert await samples.list_decisions(store_pool) == [_decision(NOW)]
 
 

@@ -1,0 +1,48 @@
+"""Prometheus sees sums that are known, and the log the groups that fall ill."""
+
+from math import isnan, nan
+
+import numpy as np
+import pytest
+from prometheus_client import REGISTRY
+
+from autoscaler.gauges import Gauges
+from autoscaler.health import HEALTHS
+from broker.lag import Place, Reading
+from schemas.records import GroupHealth
+
+PLACES = (Place("g", "t", 0), Place("g", "t", 1), Place("h", "t", 0))
+
+
+def a_reading(*lag: int) -> Reading:
+    lags = np.array(lag, np.int64)
+    return Reading(100.0, PLACES, lags, lags, lags, np.where(lags > 0, 98.0, nan))
+
+
+def healths(*of: GroupHealth) -> np.ndarray:
+    return np.array([HEALTHS.index(health) for health in of], np.int8)
+
+
+def value(name: str, group: str) -> float:
+    found = REGISTRY.get_sample_value(name, {"consumer_group": group, "topic": "t"})
+    assert found is not None
+    return found
+
+
+def test_groups_are_summed_and_alarms_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    ok, stalled = GroupHealth.OK, GroupHealth.STALLED
+    gauges = Gauges(PLACES)
+    gauges.show(a_reading(3, 4, 0), healths(ok, ok, ok))
+    assert (value("kafka_consumergroup_group_lag", "g"), value("kafka_consumergroup_group_lag", "h")) == (7, 0)
+    assert value("kafka_consumergroup_group_lag_seconds", "g") == 2.0
+    assert caplog.text == ""
+    for _ in range(2):
+        gauges.show(a_reading(3, 4, -1), healths(ok, stalled, GroupHealth.UNKNOWN))
+    assert isnan(value("kafka_consumergroup_group_lag", "h"))
+    assert isnan(value("kafka_consumergroup_group_lag_seconds", "h"))
+    assert value("infaas_group_health", "g") == HEALTHS.index(stalled)
+    assert caplog.text.count("group g is stalled on t") == 1
+    gauges.show(a_reading(3, 4, 1), healths(ok, ok, ok))
+    assert caplog.text.count("group g is ok on t") == 1
+    assert value("kafka_consumergroup_group_lag", "h") == 1

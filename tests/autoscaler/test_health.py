@@ -1,0 +1,76 @@
+"""Tables of cases: what was committed and how far behind it was, reading by reading, and what that means."""
+
+import numpy as np
+import pytest
+
+from autoscaler.health import HEALTHS, WINDOW, Watch, judge
+from schemas.records import GroupHealth
+
+H = GroupHealth
+HALF = WINDOW // 2
+
+
+def steps(*parts: tuple[int, int], start: int = 100) -> list[int]:
+    """`(count, step)`: so many readings, each that much further."""
+    values, value = [start], start
+    for count, step in parts:
+        for _ in range(count):
+            value += step
+            values.append(value)
+    return values[-WINDOW:]
+
+
+MOVES = steps((WINDOW, 5))
+STANDS = steps((WINDOW, 0))
+CASES: dict[str, tuple[list[int], list[int], bool, GroupHealth]] = {
+    "idle": (STANDS, [0] * WINDOW, True, H.OK),
+    "caught up once": (STANDS, [*[4] * HALF, 0, *[4] * (WINDOW - HALF - 1)], True, H.OK),
+    "busy, a steady lag": (MOVES, [7, 9, 8] * (WINDOW // 3), True, H.OK),
+    "busy, the lag falls": (MOVES, steps((WINDOW, -1), start=90), True, H.OK),
+    "falls behind evenly": (MOVES, steps((WINDOW, 3)), True, H.LAGGING),
+    "falls behind in jumps": (MOVES, [10 * n + n % 2 * 8 for n in range(1, WINDOW + 1)], True, H.LAGGING),
+    "one burst": (MOVES, [*[5] * HALF, 50, *[5] * (WINDOW - HALF - 1)], True, H.OK),
+    "stuck with a fixed lag": (STANDS, [3] * WINDOW, True, H.STALLED),
+    "stuck while more comes": (STANDS, steps((WINDOW, 2)), True, H.STALLED),
+    "nobody consumes": (STANDS, steps((WINDOW, 2)), False, H.STOPPED),
+    "nobody ever did": ([-1] * WINDOW, [3] * WINDOW, False, H.STOPPED),
+    "stopped lately": (steps((WINDOW // 3, 5), (WINDOW, 0))[:WINDOW], [3] * WINDOW, False, H.STOPPED),
+    "stopped a moment ago": (steps((WINDOW - 5, 5), (5, 0)), [3] * WINDOW, False, H.OK),
+    "commits seldom": (steps(*[(7, 0), (1, 40)] * 4, start=0), [20] * WINDOW, True, H.OK),
+    "first commit, just now": ([*[-1] * (WINDOW - 1), 4], [9] * WINDOW, True, H.OK),
+    "rewound": ([*MOVES[:-3], 10, 20, 30], [9] * WINDOW, True, H.REWOUND),
+    "rewound and caught up": ([*MOVES[:-3], 10, 20, 30], [*[9] * (WINDOW - 1), 0], True, H.REWOUND),
+    "offsets deleted": ([*MOVES[:-1], -1], [9] * WINDOW, True, H.REWOUND),
+    "unknown now": ([*MOVES[:-1], -2], [*[9] * (WINDOW - 1), -1], True, H.UNKNOWN),
+    "unknown a while ago": ([5, -2, *[5] * (WINDOW - 2)], [3, -1, *[3] * (WINDOW - 2)], True, H.OK),
+    "too early to say": (STANDS[:5], [3] * 5, False, H.OK),
+    "too early, but rewound": ([5, 4], [3, 4], True, H.REWOUND),
+    "the first reading": ([5], [3], True, H.OK),
+}
+
+
+@pytest.mark.parametrize(("committed", "lag", "served", "health"), CASES.values(), ids=CASES)
+def test_cases(committed: list[int], lag: list[int], served: bool, health: GroupHealth) -> None:
+    column = np.array(committed, np.int64)[:, None], np.array(lag, np.int64)[:, None], np.array([served])
+    assert HEALTHS[judge(*column)[0]] is health
+
+
+def test_a_watch_says_the_same_of_all_places_at_once_reading_by_reading() -> None:
+    cases = [case for case in CASES.values() if len(case[0]) == len(case[1]) == WINDOW]
+    watch, found = Watch(len(cases)), np.zeros(0)
+    for number in range(WINDOW):
+        committed = np.array([case[0][number] for case in cases], np.int64)
+        lag = np.array([case[1][number] for case in cases], np.int64)
+        found = watch.judge(committed, lag, np.array([case[2] for case in cases]))
+    assert [HEALTHS[int(code)] for code in found] == [case[3] for case in cases]
+
+
+def test_a_watch_forgets_what_left_the_window() -> None:
+    watch = Watch(1)
+    served = np.array([True])
+    for offset in (50, 10, *[11] * (WINDOW - 2)):
+        found = watch.judge(np.array([offset]), np.array([1]), served)
+        if offset != 50:
+            assert HEALTHS[found[0]] is H.REWOUND
+    assert HEALTHS[watch.judge(np.array([11]), np.array([1]), served)[0]] is H.STALLED
+    assert HEALTHS[watch.judge(np.array([11]), np.array([0]), served)[0]] is H.OK

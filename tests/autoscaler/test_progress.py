@@ -1,0 +1,53 @@
+"""Counters become what was done; what did nothing is told once a minute."""
+
+from datetime import UTC, datetime, timedelta
+
+from autoscaler.decide.situation import WorkerLoad
+from autoscaler.progress import Progress, worker_samples
+from schemas.status import InstanceState, InstanceStatus, WorkerStatus
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def a_worker(
+    answered: int = 0, queued: int = 0, state: InstanceState = InstanceState.ACTIVE, epoch: int = 1
+) -> WorkerStatus:
+    instance = InstanceStatus(
+        variant="v", state=state, queued=queued, answered=answered, inputs=2 * answered, late=answered // 2
+    )
+    return WorkerStatus(
+        worker="cpu-0", hardware="cpu", epoch=epoch, at_ms=0, slots=2, price_per_hour=0, backlog_s=0, memory_used=5,
+        memory_total=9, instances=(instance,),
+    )  # fmt: skip
+
+
+def told(progress: Progress, second: int, worker: WorkerStatus) -> list[tuple[int, int, int]]:
+    samples = progress.samples(AT + timedelta(seconds=second), [worker])
+    return [(sample.answered, sample.inputs, sample.late) for sample in samples]
+
+
+def test_counters_become_differences() -> None:
+    progress = Progress()
+    assert told(progress, 0, a_worker(100)) == [(0, 0, 0)], "what was before we looked is not ours to tell"
+    assert told(progress, 1, a_worker(110)) == [(10, 20, 5)]
+    assert told(progress, 2, a_worker(4, epoch=2)) == [(4, 8, 2)], "a later life counts from zero"
+    assert told(progress, 3, a_worker(1, epoch=2)) == [(1, 2, 0)], "so does one that was loaded again"
+
+
+def test_what_is_idle_is_told_once_a_minute() -> None:
+    progress = Progress()
+    assert len(told(progress, 0, a_worker(5))) == 1
+    assert told(progress, 1, a_worker(5)) == []
+    assert len(told(progress, 2, a_worker(5, queued=1))) == 1
+    assert len(told(progress, 3, a_worker(5))) == 1, "its queue is empty again"
+    assert told(progress, 62, a_worker(5)) == []
+    assert len(told(progress, 63, a_worker(5))) == 1
+    assert len(told(progress, 64, a_worker(5, state=InstanceState.DRAINING))) == 1
+    assert progress.samples(AT, []) == []
+    assert len(told(progress, 65, a_worker(5, state=InstanceState.DRAINING))) == 1, "it was gone"
+
+
+def test_a_worker_whose_load_is_unknown_is_left_out() -> None:
+    assert worker_samples(AT, [a_worker()], []) == []
+    (sample,) = worker_samples(AT, [a_worker()], [WorkerLoad(worker="cpu-0", utilisation=0.5, memory_used=5)])
+    assert (sample.utilisation, sample.memory_used, sample.memory_total, sample.slots) == (0.5, 5, 9, 2)
