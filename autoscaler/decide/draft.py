@@ -52,6 +52,10 @@ class Draft:
         """Whether a worker that stays has it."""
         return any(room.open and variant in room.hosted for room in self.rooms.values())
 
+    def is_served(self, variant: str) -> bool:
+        """Whether a worker has it, be it one that drains."""
+        return any(variant in room.hosted for room in self.rooms.values())
+
     def is_awaited(self, variant: str) -> bool:
         """Whether a worker that may only be starting has it."""
         return self.situation.observed_s < self.limits.settle_s and any(key[0] == variant for key in self.rows)

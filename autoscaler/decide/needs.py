@@ -242,10 +242,11 @@ class _Needs:
             return None
         workers = max(min(o.slots / self.pools[self.kinds[o.kind].pool].slots for o in options), 1.0)
         weight = _OFFLINE_PENALTY if wanted.offline else _PENALTY
+        dearest = max(option.slot_cost + option.loss_cost for option in options)  # never is it better not to answer
         return Need(
             task=wanted.task,
             options=options,
-            penalty=weight * self.dearest * workers,
+            penalty=weight * self.dearest * workers + 2 * dearest,
             rate=rate,
             load_class=wanted,
         )

@@ -7,8 +7,8 @@
 4. A demanded variant is placed at once; if it fits nowhere, the longest idle of one worker give way.
 5. What the load needs is placed where slots are free, and on as many workers as it takes for the load to fit; what no
    load needs gives way. An instance that is disturbed gets another place.
-6. Every Pareto-best variant is placed where it fits, the emptiest worker first; it displaces nothing.
-7. Replicas beyond what is needed go where the load still fits without them.
+6. Replicas beyond what is needed go where the load still fits without them.
+7. Every Pareto-best variant is placed where it fits, the emptiest worker first; it displaces nothing.
 8. The row of a worker that is gone or drains is deleted when the variant has a place elsewhere. Otherwise it stays: a
    worker that comes back under its name finds it there, and one that drains serves on.
 
@@ -54,8 +54,8 @@ def pack(draft: Draft, wanted: Wanted) -> dict[str, float]:
     packing.relieve_overfull()
     packing.place_demanded()
     packing.place_wanted()
-    packing.place_best()
     packing.drop_surplus()
+    packing.place_best()
     packing.drop_replaced()
     draft.share()
     return packing.moved
@@ -207,7 +207,7 @@ class _Packing:
         return others >= self.wanted.instances.get(name, 0)
 
     def move_disturbed(self, candidate: Candidate) -> None:
-        """Another place for an instance that is slower than profiled; the old one goes by rule 7."""
+        """Another place for an instance that is slower than profiled."""
         draft, name, now_s = self.draft, candidate.name, self.draft.situation.observed_s
         disturbed = [room for room in draft.hosts(name) if draft.is_interfered(name, room)]
         waited = name not in self.moved or now_s - self.moved[name] > draft.limits.disturbed_s
@@ -248,16 +248,7 @@ class _Packing:
         work, rate = self.wanted.work.get(name, 0.0), self.wanted.rates.get(name, 0.0)
         return {"wanted": self.count_of(name), "slots": round(work, 3), "inputs_per_s": round(rate, 3)}
 
-    # -- rules 6 and 7 -------------------------------------------------------------------------------------------------
-
-    def place_best(self) -> None:
-        draft = self.draft
-        for name, choice in draft.ranking.best.items():
-            candidate = choice.candidate
-            if draft.is_placed(name) or draft.is_awaited(name) or candidate.variant.task in self.wanted.idle_tasks:
-                continue
-            if self.may_have(candidate) and not draft.place(candidate, choice.reason):
-                draft.unplaced.setdefault(name, "worth serving, but no live worker that can run it has the room")
+    # -- rules 6 and 7: what is too much, and what there is room for ---------------------------------------------------
 
     def drop_surplus(self) -> None:
         for name in sorted({variant for variant, _ in self.draft.rows}):
@@ -306,6 +297,15 @@ class _Packing:
         for _, _, name, worker in spare[: max(len(spare) - most, 0)]:
             draft.remove(name, worker, "remove", f"a person pinned that {task} has at most {most} instances")
 
+    def place_best(self) -> None:
+        draft = self.draft
+        for name, choice in draft.ranking.best.items():
+            candidate = choice.candidate
+            if draft.is_placed(name) or draft.is_awaited(name) or candidate.variant.task in self.wanted.idle_tasks:
+                continue
+            if self.may_have(candidate) and not draft.place(candidate, choice.reason):
+                draft.unplaced.setdefault(name, "worth serving, but no live worker that can run it has the room")
+
     # -- rule 8 --------------------------------------------------------------------------------------------------------
 
     def drop_replaced(self) -> None:
@@ -315,7 +315,7 @@ class _Packing:
             if room is not None and variant in room.hosted:
                 if not room.open and self.is_dispensable(variant):
                     draft.remove(variant, worker, "remove", f"{worker} drains, and others serve what it served")
-            elif draft.is_placed(variant):
+            elif draft.is_served(variant):
                 state = "is gone" if room is None else "cannot run it any more"
                 draft.remove(variant, worker, "remove", f"{worker} {state}; another worker serves it")
 

@@ -7,10 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoscaler.decide.decide import decide
-from autoscaler.decide.pareto import Ranking, offers_of, pareto_best, rank_variants
+from autoscaler.decide.pareto import Ranking, could_offer, offers_of, pareto_best, rank_variants
 from autoscaler.decide.partitions import share_partitions
-from autoscaler.decide.situation import Limits, Plan, Situation
+from autoscaler.decide.situation import Bounds, InstanceLoad, Limits, Plan, Situation
 from schemas.records import InstanceRow, Profile, Variant, WorkerRow
+from schemas.status import InstanceState
+from tests.autoscaler.decide.situations import cpus, load
 from tests.store_rows import a_profile, a_variant, a_worker, an_instance
 
 settings.register_profile("busy machine", deadline=None)
@@ -25,7 +27,8 @@ class World(msgspec.Struct, frozen=True):
     limits: Limits = LIMITS
 
     def ranking(self) -> Ranking:
-        return rank_variants(self.variants, self.profiles, offers_of(self.situation.workers))
+        offers = offers_of(self.situation.workers), could_offer(self.situation.hardware)
+        return rank_variants(self.variants, self.profiles, *offers)
 
     def plan(self) -> Plan:
         return decide(self.variants, self.ranking(), self.situation, self.limits)
@@ -52,6 +55,10 @@ def a_world(profiles: list[Profile], workers: list[WorkerRow], *rows: InstanceRo
 
 def profile(name: str, accuracy: float = 0.9, batch_s: float = 0.001, memory: int = 10) -> Profile:
     return a_profile(f"{name}.onnx-fp32.cpu", accuracy, batch_s, memory)
+
+
+def a_pin(named: tuple[str, str], least: int | None, most: int | None) -> Bounds:
+    return Bounds(kind=named[0], name=named[1], least=least, most=most)
 
 
 names = st.sampled_from([f"{task}-{letter}" for task in ("digits", "mnist") for letter in "abcd"])
@@ -81,6 +88,59 @@ ages = st.dictionaries(names.map(lambda name: f"{name}.onnx-fp32.cpu"), st.sampl
 partitions = st.sets(st.integers(0, 3)).map(lambda found: tuple(sorted(found)))
 
 
+loads = st.lists(
+    st.builds(
+        load,
+        st.sampled_from(["digits", "mnist"]),
+        st.sampled_from([0.0, 10.0, 1000.0, 20000.0]),
+        accuracy=st.sampled_from([0.0, 0.75, 0.85]),
+        ms=st.sampled_from([None, 3.0, 50.0]),
+        offline=st.booleans(),
+    ),
+    max_size=3,
+    unique_by=lambda found: found.load_class,
+)
+pins = st.lists(
+    st.builds(
+        a_pin,
+        st.sampled_from([("task", "digits"), ("variant", "digits-a.onnx-fp32.cpu"), ("hardware", "cpu")]),
+        st.sampled_from([None, 0, 1]),
+        st.sampled_from([None, 1, 2]),
+    ),
+    max_size=3,
+    unique_by=lambda bound: bound.kind,
+)
+disturbances = st.lists(
+    st.builds(
+        InstanceLoad,
+        variant=names.map(lambda name: f"{name}.onnx-fp32.cpu"),
+        worker=st.sampled_from(["cpu-0", "cpu-1"]),
+        state=st.sampled_from([InstanceState.ACTIVE, InstanceState.INTERFERED]),
+        inputs_per_s=st.just(1.0),
+        slowdown=st.sampled_from([1.0, 3.0]),
+    ),
+    max_size=2,
+)
+
+
+@st.composite
+def busy_worlds(draw: st.DrawFn) -> World:
+    """With load, a launcher, pins and disturbances."""
+    world = draw(worlds())
+    launched = draw(st.sampled_from([(), (cpus(3, memory_bytes=50),)]))
+    there = tuple(msgspec.structs.replace(w, draining=draw(st.booleans())) for w in world.situation.workers)
+    situation = msgspec.structs.replace(
+        world.situation,
+        workers=there,
+        classes=tuple(draw(loads)),
+        hardware=launched,
+        wanted_workers=draw(st.sampled_from([{}, {"cpu": 2}])),
+        bounds=tuple(draw(pins)),
+        instance_loads=tuple(draw(disturbances)),
+    )
+    return msgspec.structs.replace(world, situation=situation)
+
+
 @st.composite
 def worlds(draw: st.DrawFn) -> World:
     known, there = draw(profiles), draw(workers)
@@ -92,7 +152,7 @@ def worlds(draw: st.DrawFn) -> World:
     return a_world(known, there, *rows, demand_age_s=demand, idle_s=idle, observed_s=observed_s)
 
 
-@given(worlds())
+@given(worlds() | busy_worlds())
 def test_no_live_worker_has_more_than_fits(world: World) -> None:
     after = world.after(world.plan())
     for worker in world.situation.workers:
@@ -114,14 +174,31 @@ def test_only_what_is_worth_serving_or_demanded_is_placed_where_it_can_run(world
             assert "onnx" in alive[change.worker].runtimes
 
 
-@given(worlds())
+@given(worlds() | busy_worlds())
 def test_deciding_again_changes_nothing(world: World) -> None:
     plan = world.plan()
-    again = world.after(plan).plan()
-    assert again.changes == ()
+    drained = tuple(
+        msgspec.structs.replace(w, draining=w.draining or w.name in plan.drain) for w in world.situation.workers
+    )
+    wanted = world.situation.wanted_workers | {wish.hardware: wish.count for wish in plan.workers}
+    again = world.after(plan, memory=plan.memory, workers=drained, wanted_workers=wanted).plan()
+    assert (again.changes, again.workers, again.drain) == ((), (), ())
 
 
-@given(worlds())
+@given(busy_worlds())
+def test_pins_hold(world: World) -> None:
+    plan = world.plan()
+    staying = [w for w in world.situation.workers if w.alive and not w.draining and w.name not in plan.drain]
+    able = {w.name for w in staying if w.hardware == "cpu" and "onnx" in w.runtimes}
+    for bound in world.situation.bounds:
+        if bound.most is not None and bound.kind == "hardware":
+            assert all(wish.count <= bound.most for wish in plan.workers)
+        elif bound.most is not None:
+            rows = (row for row in world.after(plan).situation.instances if row.worker in able)
+            assert sum(row.variant.startswith(bound.name) for row in rows) <= bound.most
+
+
+@given(worlds() | busy_worlds())
 def test_partitions_of_what_is_served_belong_to_exactly_one(world: World) -> None:
     after = world.after(world.plan())
     alive = {w.name for w in world.situation.workers if w.alive and w.hardware == "cpu" and "onnx" in w.runtimes}

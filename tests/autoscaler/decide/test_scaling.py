@@ -1,0 +1,171 @@
+"""What becomes of instances and workers as load moves: a simulator carries the plans out."""
+
+from itertools import pairwise
+
+import pytest
+
+from autoscaler.decide.aim import aim
+from autoscaler.decide.situation import Bounds, Limits
+from tests.autoscaler.decide.simulator import Simulator
+from tests.autoscaler.decide.situations import cpus, full, profile, ranking
+
+# One slot serves 32 inputs in 16 batch times: `a` about 190/s within a second, `b` 1900/s.
+A, B = profile("digits-a", 0.9, 0.010, load_s=0.5), profile("digits-b", 0.8, 0.001, load_s=0.5)
+SLOT = 32 / (16 * 0.010) / 1.05
+
+
+def owners(world: Simulator) -> bool:
+    """Whether each partition of what is placed has exactly one owner."""
+    by_variant: dict[str, list[int]] = {}
+    for (variant, _), row in world.rows.items():
+        by_variant.setdefault(variant, []).extend(row.partitions)
+    return all(sorted(held) == list(range(world.partitions.get(name, 4))) for name, held in by_variant.items())
+
+
+def test_load_that_steps_up_is_served_at_once_and_what_is_left_over_goes_after_a_while() -> None:
+    world = Simulator([A]).run(3, {"digits": 0.5 * SLOT})
+    assert (world.replicas("digits-a"), len(world.workers)) == (1, 1)
+    world.run(3, {"digits": 3.5 * SLOT})
+    assert (world.replicas("digits-a"), len(world.workers)) == (4, 4)
+    assert owners(world)
+    world.run(15, {"digits": 0.5 * SLOT})
+    assert len(world.workers) == 4  # the window, and then the delay
+    world.run(60, {"digits": 0.5 * SLOT})
+    assert (world.replicas("digits-a"), len(world.workers)) == (1, 1)
+    assert owners(world)
+
+
+def test_a_load_that_swings_faster_than_the_delay_moves_nothing() -> None:
+    world = Simulator([A]).run(30, {"digits": 3.5 * SLOT})
+    before = len(world.changes)
+    for _ in range(20):
+        world.run(12, {"digits": 0.5 * SLOT}).run(3, {"digits": 3.5 * SLOT})
+    assert len(world.changes) == before
+
+
+def test_a_load_that_swings_slowly_is_followed_once_each_way() -> None:
+    world = Simulator([A]).run(10, {"digits": 3.5 * SLOT})
+    before, periods = len(world.changes), 5
+    for _ in range(periods):
+        world.run(100, {"digits": 0.5 * SLOT}).run(100, {"digits": 3.5 * SLOT})
+    # Each way: three workers, three instances, and shares of partitions of four instances in each of at most two steps.
+    assert len(world.changes) - before <= periods * 2 * (3 + 3 + 8)
+
+
+@pytest.mark.parametrize("noise", [0.8, 0.9, 1.1])
+def test_noise_around_a_boundary_ends_at_the_higher_scale(noise: float) -> None:
+    world = Simulator([A]).run(40, {"digits": SLOT})
+    for second in range(100):
+        world.step({"digits": SLOT * (noise if second % 7 else 1.02)})
+    before = len(world.changes)
+    for second in range(200):
+        world.step({"digits": SLOT * (noise if second % 7 else 1.02)})
+    assert len(world.changes) == before
+
+
+def test_with_no_more_hardware_accuracy_is_given_up_before_load() -> None:
+    world = Simulator([A, B], hardware=cpus(2), workers=2, limits=Limits(accuracy_price=0.01))
+    world.run(5, {"digits": 1.5 * SLOT})
+    assert world.replicas("digits-a") == 2
+    world.run(5, {"digits": 18 * SLOT})
+    assert world.replicas("digits-b") == 2
+    assert world.plan.explanation["needs"][0]["served"] == 1.0
+    world.run(5, {"digits": 100 * SLOT})
+    assert 0 < world.plan.explanation["needs"][0]["served"] < 1.0
+
+
+def test_an_idle_task_is_unloaded_and_comes_back_on_demand_at_once() -> None:
+    world = Simulator([A, B], limits=Limits(zero_after_s=60)).run(5, {"digits": 10})
+    assert len(world.rows) == 2
+    world.run(90, {})
+    assert world.rows == {}
+    world.step({}, demand_age_s={A.variant: 0.0})
+    assert world.replicas("digits-a") == 1
+    pinned = Bounds(kind="variant", name=B.variant, least=1)
+    kept = Simulator([A, B], limits=Limits(zero_after_s=60), bounds=[pinned]).run(5, {"digits": 10}).run(90, {})
+    assert set(kept.rows) == {(B.variant, "cpu-0")}
+
+
+def test_without_a_worker_a_demand_starts_one() -> None:
+    none = Bounds(kind="hardware", name="cpu", least=0)
+    world = Simulator([A], workers=0, bounds=[none])
+    world.run(3, {})
+    assert world.workers == {}
+    world.run(2, {}, demand_age_s={A.variant: 0.0})
+    assert len(world.workers) == 1
+    assert world.replicas("digits-a") == 1
+
+
+def test_pins_hold_whatever_the_load() -> None:
+    bounds = [
+        Bounds(kind="variant", name=full("digits-a"), least=2, most=2),
+        Bounds(kind="hardware", name="cpu", most=3),
+        Bounds(kind="task", name="mnist", most=1),
+    ]
+    world = Simulator([A, B, profile("mnist-a"), profile("mnist-b", 0.8, 0.0001)], workers=3, bounds=bounds)
+    for rate in (0.0, 20.0, 0.0):
+        world.run(60, {"digits": rate * SLOT, "mnist": rate * 10 * SLOT})
+        assert world.replicas("digits-a") == 2
+        assert world.replicas("mnist") == 1
+        assert len(world.workers) <= 3
+
+
+def test_more_replicas_than_partitions_make_the_topic_grow() -> None:
+    world = Simulator([A], hardware=cpus(8)).run(5, {"digits": 5.5 * SLOT})
+    assert world.replicas("digits-a") == 6
+    assert world.partitions == {A.variant: 8}
+    assert owners(world)
+    assert all(row.partitions for row in world.rows.values())
+    fixed = Simulator([A], hardware=cpus(8)).run(5, {"digits": 5.5 * SLOT}, can_add_partitions=False)
+    assert fixed.replicas("digits-a") == 4
+    assert fixed.partitions == {}
+
+
+def test_a_pause_holds_the_scale_but_replaces_what_is_lost() -> None:
+    world = Simulator([A], workers=2).run(5, {"digits": 0.5 * SLOT})
+    world.run(20, {"digits": 3.5 * SLOT}, paused=True)
+    assert (world.replicas("digits-a"), len(world.workers)) == (1, 2)
+    ((_, lost),) = world.rows
+    del world.workers[lost]
+    world.wanted = 1
+    world.run(1, {"digits": SLOT}, paused=True)
+    ((_, found),) = world.rows
+    assert found in world.workers
+
+
+def test_each_change_of_scale_says_why_in_words() -> None:
+    world = Simulator([A]).run(1, {"digits": 2.5 * SLOT})
+    wish = world.plan.workers[0]
+    assert wish.count == 3
+    assert "slots" in wish.reason
+    world.run(1, {"digits": 2.5 * SLOT})
+    replicated = [change for change in world.plan.changes if change.action == "replicate"]
+    assert "inputs/s of digits" in replicated[0].reason
+    assert replicated[0].inputs["wanted"] == 3
+
+
+def test_the_solvers_targets_are_followed_and_what_the_load_needs_beyond_them_is_added() -> None:
+    world = Simulator([A, B], workers=2).run(3, {"digits": 1.5 * SLOT})
+    situation = world.situation()
+    targets = aim(ranking(world.profiles, situation), situation, world.limits)
+    assert targets is not None
+    world.run(60, {"digits": 1.5 * SLOT}, targets=targets)
+    assert len(world.workers) == targets.workers["cpu"]
+    assert world.step({"digits": 1.5 * SLOT}, targets=targets).changes == ()
+    world.run(5, {"digits": 30 * SLOT}, targets=targets)
+    assert world.plan.explanation["needs"][0]["served"] == 1.0
+    assert len(world.workers) > targets.workers["cpu"]
+
+
+def test_what_the_solver_advises_stays_while_the_load_does() -> None:
+    world = Simulator([A, B, profile("mnist-a", load_s=0.5)], hardware=cpus(6))
+    loads = {"digits": 6 * SLOT, "mnist": 4 * SLOT}
+    world.run(5, loads)
+    found = list[dict[str, int]]()
+    for _ in range(4):
+        situation = world.situation()
+        targets = aim(ranking(world.profiles, situation), situation, world.limits)
+        assert targets is not None
+        found.append(dict(targets.instances))
+        world.run(40, loads, targets=targets)
+    assert all(before == after for before, after in pairwise(found[1:]))
