@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack
 import msgspec
 
 from autoscaler.act import carry_out
+from autoscaler.adviser import Adviser
 from autoscaler.assessment import Assessor
 from autoscaler.decide.decide import decide
 from autoscaler.decide.pareto import Offers, Ranking, could_offer, offers_of, rank_variants
@@ -21,7 +22,7 @@ from autoscaler.fleet import FleetKeeper
 from autoscaler.launchers.catalog import open_launcher
 from autoscaler.launchers.protocol import Launcher
 from autoscaler.observe import Outage, Recorder
-from autoscaler.settings import AutoscalerSettings
+from autoscaler.settings import AutoscalerSettings, Policy
 from autoscaler.view import View
 from autoscaler.window import Window
 from broker.lag import LagReader
@@ -110,6 +111,7 @@ class Autoscaler:
             pool, self._view, self._window, self._recorder, self._fleet, settings.least_workers,
             can_add_partitions=can_add_partitions, clock=time.monotonic,
         )  # fmt: skip
+        self._adviser = Adviser(settings.limits, settings.solve_every_s, self._wake_up)
         self._served: frozenset[str] = frozenset()
         self._memory = Memory()
         self._wake = asyncio.Event()
@@ -128,11 +130,16 @@ class Autoscaler:
                 tasks.create_task(self._decide(), name="decide"),
                 tasks.create_task(self._fleet.run(), name="fleet"),
             ]
+            if self._settings.policy is Policy.MILP:
+                loops.append(tasks.create_task(self._adviser.run(), name="adviser"))
             await self._lead.lost.wait()
             for loop in loops:
                 loop.cancel()
 
     # -- what wakes the decision ---------------------------------------------------------------------------------------
+
+    def _wake_up(self) -> None:
+        self._wake.set()
 
     async def _listen(self, tail: Tail) -> None:
         async for record in tail:
@@ -191,8 +198,11 @@ class Autoscaler:
         situation = await self._assessor.assess(catalog, self._memory)
         living = {worker.name for worker in situation.workers if worker.alive}
         self._served = frozenset(row.variant for row in situation.instances if row.worker in living)
-        plan = decide(catalog.variants, self._ranking(catalog, situation), situation, self._settings.limits)
-        await carry_out(plan, self._settings.policy, self._lead)
+        ranking, settings = self._ranking(catalog, situation), self._settings
+        self._adviser.consider(ranking, situation)
+        targets = self._adviser.targets  # none under the greedy policy
+        plan = decide(catalog.variants, ranking, situation, settings.limits, settings.policy.value, targets)
+        await carry_out(plan, settings.policy, self._lead)
         self._memory = plan.memory
         self._tell_unplaced(plan)
         for variant, partitions in plan.partitions.items():

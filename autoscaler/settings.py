@@ -51,6 +51,8 @@ class AutoscalerSettings(ServiceSettings):
     """What starts and stops workers: `none`, `processes` (of this machine, kept by `infaas up`), or a cluster's."""
     policy: Policy = Policy.MILP
     """What decides: a solver, with the greedy rules between two solves and where it fails; or those rules alone."""
+    solve_every_s: float = Field(default=5.0, gt=0)
+    """Between two runs of the solver."""
     least_workers: dict[str, int] = Field(default_factory=dict)
     """By hardware: how many workers stay even without load. A person's pin goes before."""
     drain_s: float = Field(default=60.0, gt=0)

@@ -2,7 +2,7 @@
 
 import typer
 
-from infaas.cli import database, dead_letters, demo, lag, listing, query, register, system
+from infaas.cli import database, dead_letters, demo, lag, listing, query, register, scale, system
 from infaas.cli.output import Commands
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app.command(rich_help_panel="Models")(register.register)
 for command in (listing.tasks, listing.models, listing.variants, listing.profile):
     app.command(rich_help_panel="Models")(command)
 app.command(rich_help_panel="Operation")(lag.lag)
+app.add_typer(scale.app, name="scale", rich_help_panel="Operation")
 app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel="Operation")
 app.add_typer(database.app, name="db", rich_help_panel="Operation")
 

@@ -11,7 +11,11 @@ from typing import Any
 
 import pytest
 
+from infaas.options import POSTGRES_ENV
 from infaas.state import STATE
+from store.pool import Pool
+from tests.infaas.shell import Shell
+from tests.store_rows import register
 
 UP_S = 90.0
 FREE_PORTS = ("--gateway-port=0", "--kafka-port=0")
@@ -60,3 +64,22 @@ class Cli:
 @pytest.fixture
 def cli(tmp_path: Path) -> Cli:
     return Cli(tmp_path / "home")
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    for name in ("INFAAS_KAFKA", POSTGRES_ENV, "INFAAS_GATEWAY"):
+        monkeypatch.delenv(name, raising=False)
+    return Shell(tmp_path)
+
+
+@pytest.fixture
+def connected(shell: Shell, database: str, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    monkeypatch.setenv(POSTGRES_ENV, database)
+    return shell
+
+
+@pytest.fixture
+async def registered(connected: Shell, store_pool: Pool) -> Shell:
+    await register(store_pool, "mlp.onnx-fp32.cpu", "cnn.onnx-fp32.cpu")
+    return connected

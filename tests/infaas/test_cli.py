@@ -4,13 +4,10 @@ import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from math import nan
-from pathlib import Path
 
 import msgspec
 import pytest
-from typer.testing import CliRunner, Result
 
-from infaas.cli.main import app
 from infaas.cli.output import EXIT_QUERY, EXIT_SETUP
 from infaas.options import POSTGRES_ENV
 from machine.ports import free_port
@@ -18,36 +15,8 @@ from schemas.records import LagReading, VariantState
 from store.pool import Pool
 from store.registry import put_variant
 from store.samples import keep_partitions, place_ids, write_reading
+from tests.infaas.shell import Shell
 from tests.store_rows import a_profile, a_variant, register
-
-
-class Shell:
-    """Runs commands in this process, in a home where nothing runs, against one database."""
-
-    def __init__(self, home: Path) -> None:
-        self._home = home
-
-    def __call__(self, *words: str) -> Result:
-        return CliRunner().invoke(app, [*words, "--home", str(self._home)])
-
-
-@pytest.fixture
-def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
-    for name in ("INFAAS_KAFKA", POSTGRES_ENV, "INFAAS_GATEWAY"):
-        monkeypatch.delenv(name, raising=False)
-    return Shell(tmp_path)
-
-
-@pytest.fixture
-def connected(shell: Shell, database: str, monkeypatch: pytest.MonkeyPatch) -> Shell:
-    monkeypatch.setenv(POSTGRES_ENV, database)
-    return shell
-
-
-@pytest.fixture
-async def registered(connected: Shell, store_pool: Pool) -> Shell:
-    await register(store_pool, "mlp.onnx-fp32.cpu", "cnn.onnx-fp32.cpu")
-    return connected
 
 
 @pytest.mark.parametrize(

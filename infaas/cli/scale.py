@@ -1,0 +1,332 @@
+"""`infaas scale`: what runs and what is wanted, what was decided and why, and a person's own word on it."""
+
+import asyncio
+import getpass
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeVar
+
+import msgspec
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database
+from infaas.cli.output import Commands, err, show, show_json, table
+from schemas.errors import OperatorError
+from schemas.hardware import Hardware
+from schemas.records import (
+    Control,
+    DecisionKind,
+    DecisionRow,
+    InstanceRow,
+    Pin,
+    PinKind,
+    WantedWorkers,
+    WorkerRow,
+)
+from store.fleet import delete_pin, get_control, list_pins, list_wanted, put_pin, set_paused
+from store.placement import list_instances, list_workers
+from store.pool import Pool, Session, open_pool
+from store.registry import get_task, get_variant
+from store.samples import list_decisions, write_decisions
+
+T = TypeVar("T")
+About = Annotated[str | None, typer.Argument(help="A task, an architecture, a variant, a worker or a hardware.")]
+Kind = Annotated[
+    PinKind, typer.Argument(help="What is bounded: instances of a task or variant, workers of a hardware.")
+]
+Name = Annotated[str, typer.Argument(help="Of the task, the variant or the hardware.")]
+_LATEST: Final = 20
+
+app = typer.Typer(cls=Commands, no_args_is_help=True, help="See how the system scales and why; bound it or hold it.")
+
+
+class Scale(msgspec.Struct, frozen=True, kw_only=True):
+    """All there is to see at once."""
+
+    control: Control
+    wanted: list[WantedWorkers]
+    workers: list[WorkerRow]
+    instances: list[InstanceRow]
+    pins: list[Pin]
+
+
+@app.command()
+def status(home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
+    """Show workers and instances, what is wanted against what there is, pins, and whether the scale is held."""
+    scale = _run(home, _read)
+    if as_json:
+        return show_json(scale)
+    if scale.control.paused:
+        by, at = scale.control.changed_by, _time(scale.control.changed_at)
+        show(f"[bold yellow]paused[/] by {escape(by)} at {at}; `infaas scale resume` ends it")
+    show(_hardware_table(scale))
+    show(_workers_table(scale))
+    show(_instances_table(scale))
+    return show(_pins_table(scale.pins)) if scale.pins else None
+
+
+@app.command()
+def history(
+    about: About = None,
+    latest: Annotated[int, typer.Option("--latest", "-n", min=1, max=10_000, help="How many.")] = _LATEST,
+    home: Home = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """List what was decided, latest last, and why."""
+    rows = _run(home, lambda pool: list_decisions(pool, latest, about=about))[::-1]
+    if as_json:
+        return show_json(rows)
+    columns = ("at", "what", "of", "by", "why")
+    return show(table(columns, [(_time(r.at), r.action, _subject(r), r.policy or "-", r.reason) for r in rows]))
+
+
+@app.command()
+def explain(
+    about: Annotated[str, typer.Argument(help="A task, an architecture, a variant, a worker or a hardware.")],
+    latest: Annotated[int, typer.Option("--latest", "-n", min=1, max=100, help="How many decisions.")] = 1,
+    home: Home = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """Show the last decision about something with everything that it was made from."""
+    rows = _run(home, lambda pool: list_decisions(pool, latest, about=about))
+    if not rows:
+        raise OperatorError(f"nothing was decided about {about!r} yet; `infaas scale history` lists what was")
+    if as_json:
+        return show_json(rows)
+    for row in rows:
+        show(_explanation(row))
+    return None
+
+
+@app.command()
+def pin(
+    kind: Kind,
+    name: Name,
+    least: Annotated[int | None, typer.Option(min=0, help="At least so many, even without load.")] = None,
+    most: Annotated[int | None, typer.Option(min=0, help="At most so many, whatever the load.")] = None,
+    home: Home = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """Bound the instances of a task or a variant, or the workers of a hardware; replaces the bounds it had."""
+    if least is None and most is None:
+        raise OperatorError("say how many: --least, --most or both; `infaas scale unpin` takes bounds away")
+    if least is not None and most is not None and least > most:
+        raise OperatorError(f"--least {least} is more than --most {most}")
+    made = Pin(kind=kind, name=name, least=least, most=most, pinned_by=_who())
+
+    async def write(pool: Pool) -> None:
+        await _check(pool, kind, name)
+        async with pool.transaction() as session:
+            await put_pin(session, made)
+            await _note(session, "pin", f"by {made.pinned_by}: {_bounds(made)}", made)
+
+    _run(home, write)
+    show_json(made) if as_json else err.print(f"{kind} {name}: {_bounds(made)}", highlight=False)
+
+
+@app.command()
+def unpin(kind: Kind, name: Name, home: Home = DEFAULT_HOME) -> None:
+    """Take bounds away: load alone decides again."""
+
+    async def write(pool: Pool) -> bool:
+        async with pool.transaction() as session:
+            there = await delete_pin(session, kind, name)
+            if there:
+                await _note(session, "unpin", f"by {_who()}", Pin(kind=kind, name=name))
+        return there
+
+    if not _run(home, write):
+        raise OperatorError(f"{kind} {name} is not pinned; `infaas scale status` shows what is")
+    err.print(f"{kind} {name} follows load", highlight=False)
+
+
+@app.command()
+def pause(home: Home = DEFAULT_HOME) -> None:
+    """Hold the scale as it is until `resume`, whatever the load; what dies is still started again."""
+    _hold(home, paused=True)
+
+
+@app.command()
+def resume(home: Home = DEFAULT_HOME) -> None:
+    """Let the scale follow load again."""
+    _hold(home, paused=False)
+
+
+def _hold(home: Home, *, paused: bool) -> None:
+    async def write(pool: Pool) -> bool:
+        async with pool.transaction() as session:
+            changed = await set_paused(session, paused, _who())
+            if changed:
+                await _note(session, "pause" if paused else "resume", f"by {_who()}")
+        return changed
+
+    state = "is held as it is" if paused else "follows load"
+    err.print(f"the scale {state}" + ("" if _run(home, write) else ", as before"), highlight=False)
+
+
+# -- reading and writing -----------------------------------------------------------------------------------------------
+
+
+def _run(home: Path, work: Callable[[Pool], Awaitable[T]]) -> T:
+    async def connected() -> T:
+        async with open_pool(find_database(home), max_size=1) as pool:
+            return await work(pool)
+
+    return asyncio.run(connected())
+
+
+async def _read(pool: Pool) -> Scale:
+    return Scale(
+        control=await get_control(pool),
+        wanted=await list_wanted(pool),
+        workers=await list_workers(pool),
+        instances=await list_instances(pool),
+        pins=await list_pins(pool),
+    )
+
+
+async def _check(pool: Pool, kind: PinKind, name: str) -> None:
+    """Refuse to bound what is not there: a typing error would bound nothing, silently."""
+    known: Any = True
+    match kind:
+        case PinKind.TASK:
+            known = await get_task(pool, name)
+        case PinKind.VARIANT:
+            known = await get_variant(pool, name)
+        case PinKind.HARDWARE:
+            known = name in {*Hardware}
+    if not known:
+        where = f"it is one of {', '.join(Hardware)}" if kind is PinKind.HARDWARE else f"see `infaas {kind}s`"
+        raise OperatorError(f"there is no {kind} {name!r}: {where}")
+
+
+async def _note(session: Session, action: str, reason: str, pin: Pin | None = None) -> None:
+    subject = {pin.kind.value: pin.name} if pin is not None else {}
+    row = DecisionRow(
+        at=datetime.now(UTC),
+        kind=DecisionKind.CONTROL,
+        action=action,
+        variant=subject.get("variant", ""),
+        hardware=subject.get("hardware", ""),
+        reason=f"{pin.kind} {pin.name} {reason}" if pin is not None else reason,
+        inputs=subject | ({"least": pin.least, "most": pin.most} if pin is not None else {}),
+    )
+    await write_decisions(session, [row])
+
+
+def _who() -> str:
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+# -- tables ------------------------------------------------------------------------------------------------------------
+
+
+def _hardware_table(scale: Scale) -> Table:
+    wanted = {row.hardware: row for row in scale.wanted}
+    rows: list[tuple[object, ...]] = []
+    for name in sorted(wanted.keys() | {worker.hardware for worker in scale.workers}):
+        running = [w for w in scale.workers if w.hardware == name and w.alive]
+        draining = sum(w.draining for w in running)
+        price = sum(w.price_per_hour for w in running)
+        want = wanted.get(name)
+        rows.append(
+            (
+                name,
+                want.count if want else "-",
+                len(running) - draining,
+                draining,
+                f"{price:.3f}",
+                want.reason if want else "",
+            )
+        )
+    return table(("hardware", "wanted>", "running>", "draining>", "USD/h>", "why"), rows, title="Workers wanted")
+
+
+def _workers_table(scale: Scale) -> Table:
+    held = {worker.name: sum(row.worker == worker.name for row in scale.instances) for worker in scale.workers}
+    rows = [
+        (
+            w.name,
+            _worker_state(w),
+            w.slots,
+            f"{w.memory_bytes >> 20:,}",
+            held[w.name],
+            f"{w.price_per_hour:.3f}",
+            w.host,
+        )
+        for w in scale.workers
+    ]
+    return table(("worker", "state", "slots>", "MiB>", "instances>", "USD/h>", "host"), rows, title="Workers")
+
+
+def _worker_state(worker: WorkerRow) -> str:
+    if not worker.alive:
+        return "silent"
+    return f"draining for {worker.draining_s:.0f} s" if worker.draining else "alive"
+
+
+def _instances_table(scale: Scale) -> Table:
+    rows = [(r.variant, r.worker, r.state, _ranges(r.partitions), r.max_batch, r.reason) for r in scale.instances]
+    return table(("instance", "worker", "state", "partitions", "batch>", "why"), rows, title="Instances")
+
+
+def _pins_table(pins: Iterable[Pin]) -> Table:
+    rows = [(f"{p.kind} {p.name}", _or_dash(p.least), _or_dash(p.most), p.pinned_by) for p in pins]
+    return table(("pinned", "least>", "most>", "by"), rows, title="Pins")
+
+
+def _explanation(row: DecisionRow) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    head = {
+        "at": _time(row.at),
+        "what": f"{row.action} {_subject(row)}",
+        "why": row.reason,
+        "decided by": row.policy or "-",
+    }
+    for name, value in head.items():
+        grid.add_row(f"[bold]{name}[/]", escape(value))
+    for title, facts in (("made from", row.inputs), ("the whole plan", row.explanation)):
+        if facts:
+            grid.add_row(f"[bold]{title}[/]", _facts(facts))
+    return grid
+
+
+def _facts(facts: Mapping[str, Any]) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    for name, value in facts.items():
+        shown = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+        grid.add_row(escape(name), escape(shown))
+    return grid
+
+
+def _subject(row: DecisionRow) -> str:
+    named = " on ".join(filter(None, (row.variant, row.worker)))
+    return named or row.hardware or row.inputs.get("task", "") or "everything"
+
+
+def _bounds(pin: Pin) -> str:
+    words = [f"at {word} {count}" for word, count in (("least", pin.least), ("most", pin.most)) if count is not None]
+    return ", ".join(words)
+
+
+def _ranges(partitions: Iterable[int]) -> str:
+    """E.g. `0-3, 6`."""
+    found: list[list[int]] = []
+    for number in sorted(partitions):
+        if found and found[-1][-1] == number - 1:
+            found[-1].append(number)
+        else:
+            found.append([number])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in found) or "none yet"
+
+
+def _time(at: datetime) -> str:
+    return f"{at.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def _or_dash(value: int | None) -> str:
+    return "-" if value is None else str(value)

@@ -1,0 +1,17 @@
+"""The command line in the test's own process."""
+
+from pathlib import Path
+
+from typer.testing import CliRunner, Result
+
+from infaas.cli.main import app
+
+
+class Shell:
+    """Runs commands in this process, in a home where nothing runs, against one database."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+
+    def __call__(self, *words: str) -> Result:
+        return CliRunner().invoke(app, [*words, "--home", str(self._home)])
