@@ -12,7 +12,7 @@ SELF := -m pip --disable-pip-version-check install --quiet --no-deps --no-build-
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header pyproject.toml --extra embedded
 
-.PHONY: help demo up down test test-torch lint bench docs lock clean
+.PHONY: help demo up down test test-torch lint bench bench-scale docs lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the verbs
@@ -42,12 +42,16 @@ lint: $(VENV)/dev.stamp ## ruff, pyright strict, import-linter for the layers
 bench: $(VENV)/dev.stamp ## measure, write bench/results.json and the README's table
 	$(BIN)/python -m bench $(BENCH)
 
+bench-scale: $(VENV)/dev.stamp ## measure scaling, write bench/results.json, the README's table and plots
+	$(BIN)/python -m bench.scale $(BENCH)
+
 docs: $(VENV)/dev.stamp ## write the JSON Schema, AsyncAPI and OpenAPI documents
 	$(BIN)/python -m schemas.documents
 
 lock: $(VENV)/dev.stamp ## resolve the locks anew: dev first, for the others must agree with it
 	$(LOCK) --group dev --output-file locks/dev.txt
-	$(LOCK) --group build --constraint locks/dev.txt --output-file locks/run.txt
+	$(LOCK) --extra kubernetes --group build --constraint locks/dev.txt --output-file locks/run.txt
+	$(LOCK) --extra ray --constraint locks/dev.txt --output-file locks/ray.txt
 	$(LOCK) --group dev --extra torch --constraint locks/dev.txt --output-file locks/torch.txt
 
 clean: ## remove the environments, caches and the data of `make demo` and `make up`

@@ -1,6 +1,6 @@
 """Run the benches: `python -m bench [--broker embedded|apache|both] [--only NAME ...]`.
 
-Writes `bench/results.json` and the README's table for the brokers on which everything was run.
+Writes `bench/results.json` and the README's table; figures that were not taken stay as they are.
 """
 
 import argparse
@@ -40,14 +40,16 @@ async def _run(broker: str, only: set[str], console: Console) -> list[Figure]:
     return figures
 
 
-def _machine() -> str:
+def machine() -> str:
+    """On what the figures were taken."""
     with open("/proc/cpuinfo") as cpuinfo:
         model = next((line.split(":")[1].strip() for line in cpuinfo if line.startswith("model name")), "unknown CPU")
     memory_gib = psutil.virtual_memory().total / 2**30
     return f"{psutil.cpu_count()} cores of {model}, {memory_gib:.0f} GiB, Python {platform.python_version()}"
 
 
-def _show(console: Console, figures: list[Figure]) -> None:
+def show(console: Console, figures: list[Figure]) -> None:
+    """Print the figures."""
     table = Table("what", "broker", "ours", "floor", "ratio", "target", "holds")
     for f in figures:
         table.add_row(
@@ -73,9 +75,8 @@ def main() -> None:
     figures: list[Figure] = []
     for broker in brokers:
         figures += asyncio.run(_run(broker, set(wanted.only), console))
-    _show(console, figures)
-    if set(wanted.only) == set(BENCHES):
-        write_results(figures, _machine())
+    show(console, figures)
+    write_results(figures, machine())
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import msgspec
 
 RESULTS: Final = Path(__file__).parent / "results.json"
 README: Final = Path(__file__).parent.parent / "README.md"
-_TABLE: Final = re.compile(r"(<!-- bench:begin -->\n).*?(<!-- bench:end -->)", re.DOTALL)
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +23,8 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     ratio: float | None = None
     target: str = ""
     holds: bool | None = None
+    group: str = ""
+    """Which table of the README it belongs to: the first, or `scale`."""
 
 
 def at_most(name: str, broker: str, value: float, unit: str, floor: float, limit: float) -> Figure:
@@ -51,13 +52,19 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def write_results(figures: Sequence[Figure], machine: str) -> None:
-    """Replace the figures of these brokers in `bench/results.json` and in the README's table."""
-    measured = {figure.broker for figure in figures}
+    """Keep these figures in `bench/results.json` instead of those of the same name and broker; print the README's."""
+    measured = {(figure.name, figure.broker) for figure in figures}
     before = msgspec.json.decode(RESULTS.read_bytes(), type=list[Figure]) if RESULTS.exists() else []
-    kept = sorted([*(f for f in before if f.broker not in measured), *figures], key=lambda figure: figure.broker)
+    kept = [*(f for f in before if (f.name, f.broker) not in measured), *figures]
+    kept.sort(key=lambda figure: (figure.group, figure.broker))
     RESULTS.write_bytes(msgspec.json.format(msgspec.json.encode(kept), indent=2) + b"\n")
-    table = f"{_markdown(kept)}\nTaken on {machine}.\n"
-    README.write_text(_TABLE.sub(lambda match: match[1] + table + match[2], README.read_text()))
+    text = README.read_text()
+    for group in {figure.group for figure in figures}:
+        mark = "bench" if not group else f"bench-{group}"
+        table = f"{_markdown(f for f in kept if f.group == group)}\nTaken on {machine}.\n"
+        pattern = re.compile(rf"(<!-- {mark}:begin -->\n).*?(<!-- {mark}:end -->)", re.DOTALL)
+        text = pattern.sub(lambda match, table=table: match[1] + table + match[2], text)
+    README.write_text(text)
 
 
 def _markdown(figures: Iterable[Figure]) -> str:

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -32,27 +32,45 @@ class System:
         services: dict[str, Any] = json.loads(state)["services"]
         return next(int(entry["pid"]) for name, entry in services.items() if name.startswith(service))
 
+    async def leading_autoscaler(self) -> int:
+        """Process id of the autoscaler that leads: the one that said so last."""
+        services: dict[str, Any] = json.loads(await _infaas(self.home, "status", "--json"))["services"]
+        ours = [entry for name, entry in services.items() if "autoscaler" in name]
+        return next(int(entry["pid"]) for entry in ours if _leads(Path(entry["log"])))
+
 
 @asynccontextmanager
 async def running_system(broker: str, *tasks: str) -> AsyncGenerator[System]:
     """Start everything on the `embedded` or the `apache` broker and register these tasks of the zoo."""
     with tempfile.TemporaryDirectory(prefix="infaas-bench-") as folder:
-        home = Path(folder)
-        ports = [f"--{part}-port={free_port()}" for part in ("gateway", "kafka", "postgres")]
-        up = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "infaas.cli.main", "up", "--kafka", broker, *ports, env=_environment(home)
-        )
-        try:
-            async with asyncio.timeout(_UP_S):
-                state = json.loads(await _infaas(home, "status", "--json", "--wait"))
-            for task in tasks:
-                await _infaas(home, "register", "--zoo", task)
-            yield System(home, state)
-        finally:
-            if up.returncode is None:
-                up.terminate()
-            async with asyncio.timeout(_DOWN_S):
-                await up.wait()
+        async with running_at(Path(folder), broker, *tasks) as system:
+            yield system
+
+
+@asynccontextmanager
+async def running_at(
+    home: Path, broker: str, *tasks: str, flags: Sequence[str] = (), env: Mapping[str, str] | None = None
+) -> AsyncGenerator[System]:
+    """The same in a folder, where what a system before it registered is found again; `flags` are of `infaas up`."""
+    ports = [f"--{part}-port={free_port()}" for part in ("gateway", "kafka", "postgres")]
+    command = [sys.executable, "-m", "infaas.cli.main", "up", "--kafka", broker, *ports, *flags]
+    up = await asyncio.create_subprocess_exec(*command, env={**_environment(home), **(env or {})})
+    try:
+        async with asyncio.timeout(_UP_S):
+            state = json.loads(await _infaas(home, "status", "--json", "--wait"))
+        for task in tasks:
+            await _infaas(home, "register", "--zoo", task)
+        yield System(home, state)
+    finally:
+        if up.returncode is None:
+            up.terminate()
+        async with asyncio.timeout(_DOWN_S):
+            await up.wait()
+
+
+def _leads(log: Path) -> bool:
+    text = log.read_text()
+    return text.rfind(": leading") > text.rfind("no longer leading")
 
 
 def _environment(home: Path) -> dict[str, str]:

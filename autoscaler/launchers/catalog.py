@@ -15,6 +15,7 @@ _MODULES: Final = {
     "none": "autoscaler.launchers.nobody",
     "processes": "autoscaler.launchers.processes",
     "ray": "autoscaler.launchers.ray",
+    "kubernetes": "autoscaler.launchers.kubernetes",
 }
 
 

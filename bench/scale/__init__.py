@@ -1,1 +1,10 @@
-"""Measures how the system scales; `make bench-scale`."""
+"""`make bench-scale`: what scaling must show, on real processes, a real Apache Kafka and a real Postgres.
+
+steps        load in steps up to eightfold and down again: three fleets, with kills in the autoscaled one
+zero         an idle task frees its memory; how long the first query after takes
+milp         how long the solver takes for many architectures and workers
+recorder     what it costs to watch 10,000 partitions
+ray_cluster  four Ray nodes on this machine, one killed under load
+
+traffic (the load), watching (what the autoscaler did meanwhile) and plots serve the first two.
+"""

@@ -24,7 +24,7 @@ def test_every_target_exists_and_runs_as_nobody_special() -> None:
     stages = dict(re.findall(r"^FROM \S+ AS (\S+)\n((?:(?!FROM).*\n?)*)", DOCKERFILE, re.MULTILINE))
     targets = {service["build"]["target"] for service in SERVICES.values() if "build" in service}
     assert targets == {"services", "worker-cpu", "worker-gpu", "worker-neuron"}
-    for target in targets:
+    for target in (*targets, "ray"):
         assert "\nUSER 10001\n" in stages[target], target
         assert "HEALTHCHECK" in stages[target], target
 

@@ -1,0 +1,159 @@
+"""Workers as pods of a StatefulSet per hardware type, `worker-<hardware>`, of which only the number of replicas is set.
+
+Why StatefulSets: their pods have stable names, and a worker must have one. Under its name it takes its own leases back
+at once after a restart, wherever that is; a Deployment's pods have random names, so each restart would be a death and
+wait for leases to expire. What it costs: pods are numbered without gaps, so only the last one can be stopped. The
+decision knows (`stops_highest`) and drains that one. `cpu-3` is the pod `worker-cpu-3`.
+
+Why only the scale: the right to read and to set the size of these sets, and nothing else, is all that the autoscaler
+needs (docker/k8s/base). Whether a pod is well is seen by the probes of its node, which restart it; whether its worker
+is, by its heartbeats.
+
+Nothing is started twice: a number of replicas is set from the one that was read, and the API refuses it if the set has
+been changed since.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import aiohttp
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from autoscaler.launchers.offer import Offer, read_settings
+from autoscaler.launchers.protocol import Launched, LauncherError, LaunchState
+from autoscaler.settings import AutoscalerSettings
+from schemas.errors import OperatorError
+from schemas.hardware import Hardware
+
+if TYPE_CHECKING:
+    from kubernetes_asyncio.client import AppsV1Api, V1Scale
+
+_CALL_S: Final = 5.0
+
+
+class KubernetesSettings(BaseSettings):
+    """Read from the environment: `INFAAS_KUBERNETES_*`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="INFAAS_KUBERNETES_", env_nested_delimiter="__", frozen=True, extra="ignore"
+    )
+
+    namespace: str = "infaas"
+    """Where the StatefulSets are."""
+    hardware: dict[Hardware, Offer]
+    """What their pods have: JSON, see `autoscaler.launchers.offer`; or a variable for each, `..._HARDWARE__CPU`."""
+    kubeconfig: Path | None = None
+    """How to reach the API from outside; by default we are a pod with a service account."""
+
+
+class KubernetesLauncher:
+    """A launcher. What it starts is described in the cluster, not here."""
+
+    name: Final = "kubernetes"
+
+    def __init__(self, settings: KubernetesSettings, api: "AppsV1Api") -> None:
+        self.hardware = {
+            kind.value: offer.hardware_type(kind, stops_highest=True) for kind, offer in settings.hardware.items()
+        }
+        self._namespace = settings.namespace
+        self._api = api
+        self._one_at_a_time = asyncio.Lock()
+        """First come, first served: of several pods that are asked for at once, each is the next in its turn."""
+
+    async def running(self) -> list[Launched]:
+        """The pods that are to be, and those that still are; of a pod that is not there yet, `starting`."""
+        found: list[Launched] = []
+        for hardware in self.hardware:
+            scale = await self._read(hardware)
+            wanted, present = scale.spec.replicas or 0, scale.status.replicas if scale.status else 0
+            found += [
+                Launched(worker=f"{hardware}-{number}", hardware=hardware, state=_state(number, wanted, present))
+                for number in range(max(wanted, present))
+            ]
+        return found
+
+    async def start(self, hardware: str, worker: str) -> None:
+        """Add the pod of this name, if it is the next one; nothing if it is there.
+
+        Raises:
+            LauncherError: it is not the next one; or the API cannot be reached, refuses, or somebody else was faster.
+        """
+        number = _number(worker)
+        async with self._one_at_a_time:
+            scale = await self._read(hardware)
+            wanted = scale.spec.replicas or 0
+            if number > wanted:
+                raise LauncherError(f"cannot start {worker} before {hardware}-{wanted}: pods are numbered without gaps")
+            if number == wanted:
+                await self._write(hardware, scale, number + 1)
+
+    async def stop(self, worker: str) -> None:
+        """Take the pod of this name away, if it is the last one; nothing if it is not there.
+
+        Raises:
+            LauncherError: it is not the last one; or the API cannot be reached, refuses, or somebody else was faster.
+        """
+        hardware, number = worker.rpartition("-")[0], _number(worker)
+        async with self._one_at_a_time:
+            scale = await self._read(hardware)
+            last = (scale.spec.replicas or 0) - 1
+            if number < last:
+                raise LauncherError(f"cannot stop {worker} before {hardware}-{last}: pods are numbered without gaps")
+            if number == last:
+                await self._write(hardware, scale, number)
+
+    async def _read(self, hardware: str) -> "V1Scale":
+        return await self._call(self._api.read_namespaced_stateful_set_scale, hardware)
+
+    async def _write(self, hardware: str, scale: "V1Scale", replicas: int) -> None:
+        scale.spec.replicas = replicas  # with the version that was read: a change since then is a conflict
+        await self._call(self._api.replace_namespaced_stateful_set_scale, hardware, scale)
+
+    async def _call(self, method: Any, hardware: str, *body: Any) -> Any:
+        from kubernetes_asyncio.client import ApiException
+
+        name = f"worker-{hardware}"
+        try:
+            return await method(name, self._namespace, *body, _request_timeout=_CALL_S)
+        except ApiException as error:
+            raise LauncherError(f"StatefulSet {name} in {self._namespace}: {error.status} {error.reason}") from error
+        except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
+            raise LauncherError(f"Kubernetes does not answer: {error or type(error).__name__}") from error
+
+
+@asynccontextmanager
+async def open_launcher(settings: AutoscalerSettings) -> AsyncGenerator[KubernetesLauncher]:
+    """The launcher, while the context is open.
+
+    Raises:
+        OperatorError: its client is not installed, its settings are wrong, or there is no way to the API.
+    """
+    if find_spec("kubernetes_asyncio") is None:
+        raise OperatorError("the launcher `kubernetes` needs its client: pip install 'infaas[kubernetes]'")
+    from kubernetes_asyncio import client, config
+
+    own = read_settings(KubernetesSettings)
+    way = client.Configuration()
+    try:
+        if own.kubeconfig is None:
+            config.load_incluster_config(client_configuration=way)
+        else:
+            await config.load_kube_config(str(own.kubeconfig), client_configuration=way, persist_config=False)
+    except config.ConfigException as error:
+        raise OperatorError(f"no way to the Kubernetes API: {error}; see INFAAS_KUBERNETES_KUBECONFIG") from error
+    async with client.ApiClient(way) as connection:
+        yield KubernetesLauncher(own, client.AppsV1Api(connection))
+
+
+def _state(number: int, wanted: int, present: int) -> LaunchState:
+    if number >= wanted:
+        return LaunchState.STOPPING
+    return LaunchState.RUNNING if number < present else LaunchState.STARTING
+
+
+def _number(worker: str) -> int:
+    return int(worker.rpartition("-")[2])

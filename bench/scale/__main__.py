@@ -1,0 +1,64 @@
+"""Run the benches of scale: `python -m bench.scale [--only NAME ...] [--seconds 300]`.
+
+All on a real Apache Kafka. Writes `bench/results.json`, the README's table and the plots in `docs/scale/`.
+"""
+
+import argparse
+import asyncio
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from rich.console import Console
+
+from bench.__main__ import machine, show
+from bench.figures import Figure, write_results
+from bench.scale import steps, zero
+from bench.system import running_at
+
+BROKER: Final = "apache"
+PLOTS: Final = Path(__file__).parents[2] / "docs" / "scale"
+
+
+async def _steps(home: Path, seconds: float) -> list[Figure]:
+    return await steps.measure(home, BROKER, seconds, PLOTS / "steps.svg")
+
+
+async def _zero(home: Path, _seconds: float) -> list[Figure]:
+    return await zero.measure(home, BROKER)
+
+
+BENCHES: Final[dict[str, Callable[[Path, float], Awaitable[list[Figure]]]]] = {"steps": _steps, "zero": _zero}
+_NEED_MODELS: Final = {"steps", "zero"}
+
+
+async def _run(only: list[str], seconds: float, home: Path, console: Console) -> list[Figure]:
+    figures: list[Figure] = []
+    if _NEED_MODELS & set(only):
+        console.log("registering")
+        async with running_at(home, BROKER, *steps.TASKS):
+            pass
+    for name in only:
+        console.log(name)
+        figures += await BENCHES[name](home, seconds)
+    return [msgspec.structs.replace(figure, group="scale") for figure in figures]
+
+
+def main() -> None:
+    """Parse the command line, run, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=BENCHES, nargs="+", default=list(BENCHES))
+    parser.add_argument("--seconds", type=float, default=300.0, help="how long the load in steps lasts")
+    parser.add_argument("--home", type=Path, help="where the system lives; kept, so that models are registered once")
+    wanted = parser.parse_args()
+    console = Console()
+    with tempfile.TemporaryDirectory(prefix="infaas-bench-") as folder:
+        figures = asyncio.run(_run(wanted.only, wanted.seconds, wanted.home or Path(folder), console))
+    show(console, figures)
+    write_results(figures, machine())
+
+
+if __name__ == "__main__":
+    main()

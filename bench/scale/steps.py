@@ -1,0 +1,198 @@
+"""Load in steps up to eightfold and down again on two tasks: the autoscaled fleet against two fixed ones.
+
+The queries are the zoo's, heavy enough that models and not their surroundings decide: so many inputs each, and of such
+accuracy, that the cheapest variant that will do takes some milliseconds. Rates come from what registration measured on
+this machine: at the peak both tasks together need `_PEAK_CORES` cores. A worker computes one batch at a time, so one
+worker (enough for the mean) cannot serve the peak and two can. They share the machine's cores with Kafka, Postgres, the
+selector and the load itself, which is why the peak is no higher.
+
+In the autoscaled run the leading autoscaler and a worker are killed by SIGKILL while the load is highest.
+"""
+
+import asyncio
+import os
+import signal
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from bench.figures import Figure, percentile
+from bench.scale.plots import plot_runs
+from bench.scale.traffic import Sample, Stream, load
+from bench.scale.watching import Watch, watching
+from bench.system import System, running_at
+from schemas.latency import LatencyModel
+from store.catalog import load_catalog
+from store.pool import open_pool
+from zoo.samples import labelled
+
+FACTORS: Final = (1, 3, 8, 3, 1)
+TASKS: Final = ("mnist", "sentiment")
+_PEAK_CORES: Final = 1.1
+_INPUTS: Final = {"mnist": 16, "sentiment": 1}
+_MIN_ACCURACY: Final = {"mnist": 0.985, "sentiment": 0.86}
+_LATENCY_MS: Final = 300.0
+_NEAR_S: Final = 2
+"""Seconds after a change that count as around it, and the one before."""
+_CALM: Final = 0.01
+"""A second is fine again if at most this share of its queries is violated."""
+_LIMIT: Final = 1.5
+
+
+class Fleet(msgspec.Struct, frozen=True):
+    """How many workers there are."""
+
+    name: str
+    flags: tuple[str, ...]
+    killed: bool = False
+
+
+_CORES: Final = ("--cores-per-worker", "1", "--oversubscribe")
+FLEETS: Final = (
+    Fleet("autoscaled", ("--workers=1", "--max-workers=3", "--autoscalers=2", *_CORES), killed=True),
+    Fleet("sized for the peak", ("--workers=2", *_CORES)),
+    Fleet("sized for the mean", ("--workers=1", *_CORES)),
+)
+
+
+class Run(msgspec.Struct, frozen=True):
+    """What one fleet did."""
+
+    fleet: str
+    samples: list[Sample]
+    repeated: int
+    watch: Watch
+    step_s: float
+
+    @property
+    def violations(self) -> float:
+        """Share of the queries, 0..1."""
+        return sum(sample.violated for sample in self.samples) / len(self.samples)
+
+    @property
+    def lost(self) -> int:
+        """Queries without any answer."""
+        return sum(sample.status == "lost" for sample in self.samples)
+
+    @property
+    def worker_seconds(self) -> float:
+        """While the load ran."""
+        return self.watch.worker_seconds(len(FACTORS) * self.step_s)
+
+    def recovery_s(self) -> list[float]:
+        """For each step of the load, seconds until violations were rare for the rest of it."""
+        asked, violated = defaultdict[int, int](int), defaultdict[int, int](int)
+        for sample in self.samples:
+            asked[int(sample.sent_s)] += 1
+            violated[int(sample.sent_s)] += sample.violated
+        found: list[float] = []
+        for step in range(1, len(FACTORS)):
+            seconds = range(int(step * self.step_s), int((step + 1) * self.step_s))
+            bad = [second for second in seconds if violated[second] > _CALM * asked[second]]
+            found.append(max(bad) + 1 - seconds[0] if bad else 0.0)
+        return found
+
+    def around_changes(self) -> tuple[float, int]:
+        """The p99 latency around changes of scale over that of quiet seconds of the same load; number of changes."""
+        changes = [at for at in self.watch.changes_s() if 0 <= at < len(FACTORS) * self.step_s]
+        near = {int(at) + offset for at in changes for offset in range(-1, _NEAR_S + 1)}
+        quiet, around = defaultdict[float, list[float]](list), defaultdict[float, list[float]](list)
+        for sample in self.samples:
+            if sample.status == "ok":
+                (around if int(sample.sent_s) in near else quiet)[sample.factor].append(sample.total_ms)
+        ratios = [ms / percentile(quiet[f], 0.99) for f, found in around.items() if quiet[f] for ms in found]
+        return (percentile(ratios, 0.99) if ratios else 1.0), len(changes)
+
+
+async def measure(home: Path, broker: str, seconds: float, plots: Path) -> list[Figure]:
+    """Run the three fleets one after another in `home`, on what is registered there; writes the plots."""
+    runs = [await _run(home, broker, fleet, seconds / len(FACTORS)) for fleet in FLEETS]
+    plot_runs([(run.fleet, run.samples, run.watch) for run in runs], plots)
+    return _figures(runs, broker)
+
+
+async def _run(home: Path, broker: str, fleet: Fleet, step_s: float) -> Run:
+    async with running_at(home, broker, flags=fleet.flags) as system:
+        streams = await calibrated(system)
+        await _warm_up(system, streams)
+        async with watching(system.postgres) as watch, asyncio.TaskGroup() as tasks:
+            if fleet.killed:
+                tasks.create_task(_kill(system, step_s), name="kill")
+            found = await load(system.kafka, streams, FACTORS, step_s)
+        return Run(fleet.name, found.samples, found.repeated, watch, step_s)
+
+
+async def _warm_up(system: System, streams: Sequence[Stream]) -> None:
+    """Until what the tasks need is loaded and the JVM has compiled."""
+    async with asyncio.timeout(120):
+        while True:
+            found = await load(system.kafka, streams, [1], 10)
+            settled = found.samples[len(found.samples) // 2 :]
+            if sum(sample.violated for sample in settled) <= _CALM * len(settled):
+                return
+
+
+async def _kill(system: System, step_s: float) -> None:
+    """The leading autoscaler and a worker, in the middle of the highest step."""
+    await asyncio.sleep(2.3 * step_s)
+    os.kill(await system.leading_autoscaler(), signal.SIGKILL)
+    await asyncio.sleep(0.3 * step_s)
+    os.kill(await system.pid_of("worker"), signal.SIGKILL)
+
+
+async def calibrated(system: System) -> list[Stream]:
+    """The load of both tasks for this machine."""
+    async with open_pool(system.postgres, max_size=1) as pool:
+        catalog = await load_catalog(pool)
+    streams: list[Stream] = []
+    for task in TASKS:
+        count, least = _INPUTS[task], _MIN_ACCURACY[task]
+        profiles = [catalog.profiles[v.name] for v in catalog.variants.values() if v.task == task]
+        compute_s = min(LatencyModel(p.latency, 16).batch_s(count) for p in profiles if p.accuracy >= least)
+        inputs, _labels = labelled(task)
+        streams.append(
+            Stream(
+                task=task,
+                inputs={name: array[:count] for name, array in inputs.items()},
+                min_accuracy=least,
+                latency_ms=_LATENCY_MS,
+                rate=_PEAK_CORES / len(TASKS) / compute_s / max(FACTORS),
+            )
+        )
+    return streams
+
+
+def _figures(runs: Sequence[Run], broker: str) -> list[Figure]:
+    scaled, peak, mean = runs
+
+    def figure(
+        name: str, value: float, unit: str = "", floor: float | None = None, limit: float | None = None
+    ) -> Figure:
+        ratio = value / floor if floor else None
+        target = "" if limit is None else (f"<= {limit:g}" if limit else "0")
+        holds = None if limit is None else value <= limit
+        return Figure(
+            name=name, broker=broker, value=value, unit=unit, floor=floor, ratio=ratio, target=target, holds=holds
+        )
+
+    around, changes = scaled.around_changes()
+    twice = sum(sample.shown > 1 for sample in scaled.samples)
+    return [
+        *(figure(f"load x8 in steps: violations, fleet {run.fleet}", run.violations * 100, "%") for run in runs),
+        figure(
+            "load x8 in steps: cost, autoscaled over sized for the peak",
+            scaled.worker_seconds, "worker-s", peak.worker_seconds,
+        ),
+        figure(
+            "load x8 in steps: cost, autoscaled over sized for the mean",
+            scaled.worker_seconds, "worker-s", mean.worker_seconds,
+        ),
+        figure("load x8 in steps: longest time to recover after a step", max(scaled.recovery_s()), "s"),
+        figure(f"p99 around {changes} changes of scale over quiet seconds", around, "x", limit=_LIMIT),
+        figure("load x8 in steps, 2 SIGKILLs: queries lost", scaled.lost, limit=0),
+        figure("load x8 in steps, 2 SIGKILLs: answers shown twice", twice, limit=0),
+        figure("load x8 in steps, 2 SIGKILLs: second results dropped by id", scaled.repeated),
+    ]  # fmt: skip

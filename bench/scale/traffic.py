@@ -1,0 +1,106 @@
+"""An open-loop load of several tasks at once, in steps, through the client library, as its users see the answers.
+
+Queries leave on time, however late the answers are. Each is one call; a call that returned is one answer shown, and
+results that came again are counted where the library drops them.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import REGISTRY
+
+from broker.settings import KafkaSettings
+from infaas.client import InfaasClient
+from schemas.errors import DeadlineExceeded, QueryError
+
+LOST_S = 30.0
+"""A query without any result for so long is lost."""
+_UNANSWERED = f"there was no result within {LOST_S:g} s"
+
+
+class Stream(msgspec.Struct, frozen=True, kw_only=True):
+    """Queries of one task."""
+
+    task: str
+    inputs: dict[str, NDArray[np.generic]]
+    min_accuracy: float
+    latency_ms: float
+    """What each asks for; refused or later is a violation."""
+    rate: float
+    """Queries a second at a factor of 1."""
+
+
+class Sample(msgspec.Struct):
+    """One query. Seconds are since the load began."""
+
+    task: str
+    sent_s: float
+    factor: float
+    limit_ms: float
+    total_ms: float = 0.0
+    status: str = "lost"
+    shown: int = 0
+    """How often the library gave an answer."""
+
+    @property
+    def violated(self) -> bool:
+        """Refused, late or lost."""
+        return self.status != "ok" or self.total_ms > self.limit_ms
+
+
+class Load(msgspec.Struct, frozen=True):
+    """What came of a load."""
+
+    samples: list[Sample]
+    repeated: int
+    """Second results, dropped by the library."""
+
+
+async def load(kafka: KafkaSettings, streams: Sequence[Stream], factors: Sequence[float], step_s: float) -> Load:
+    """Send at each factor for `step_s`, and wait for every answer."""
+    samples: list[Sample] = []
+    before = _repeated()
+    async with InfaasClient(kafka=kafka) as client, asyncio.TaskGroup() as sending:
+        began = time.monotonic()
+        for stream in streams:
+            sending.create_task(_send(client, stream, factors, step_s, began, samples), name=f"send {stream.task}")
+    return Load(samples, _repeated() - before)
+
+
+async def _send(
+    client: InfaasClient, stream: Stream, factors: Sequence[float], step_s: float, began: float, samples: list[Sample]
+) -> None:
+    async with asyncio.TaskGroup() as asking:
+        for step, factor in enumerate(factors):
+            gap_s = 1 / (stream.rate * factor)
+            for number in range(int(step_s / gap_s)):
+                await asyncio.sleep(began + step * step_s + number * gap_s - time.monotonic())
+                sample = Sample(stream.task, time.monotonic() - began, factor, stream.latency_ms)
+                samples.append(sample)
+                asking.create_task(_ask(client, stream, sample), name=f"query {len(samples)}")
+
+
+async def _ask(client: InfaasClient, stream: Stream, sample: Sample) -> None:
+    started = time.monotonic()
+    try:
+        await client.infer(
+            stream.task,
+            stream.inputs,
+            latency_ms=stream.latency_ms,
+            min_accuracy=stream.min_accuracy,
+            timeout_s=LOST_S,
+        )
+        sample.status = "ok"
+    except QueryError as error:
+        is_lost = isinstance(error, DeadlineExceeded) and str(error) == _UNANSWERED
+        sample.status = "lost" if is_lost else error.code
+    sample.total_ms = (time.monotonic() - started) * 1e3
+    sample.shown += 1
+
+
+def _repeated() -> int:
+    return int(REGISTRY.get_sample_value("infaas_replies_dropped_total", {"reason": "duplicate"}) or 0)

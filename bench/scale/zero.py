@@ -1,0 +1,79 @@
+"""Scale to zero: what an idle task gives back, and how long the first query after it takes."""
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from bench.figures import Figure
+from bench.system import System, running_at
+from infaas.client import Answer, InfaasClient
+from schemas.latency import LatencyModel
+from store.catalog import load_catalog
+from store.changes import PLACEMENT, Changes
+from store.placement import list_instances
+from store.pool import Pool, open_pool
+from zoo.samples import labelled
+
+_TASK: Final = "sentiment"
+_IDLE_S: Final = 5.0
+_ROUNDS: Final = 5
+_ALLOWED_S: Final = 0.5
+_GONE_S: Final = 120.0
+_UNLOAD_S: Final = 2.0
+
+
+async def measure(home: Path, broker: str) -> list[Figure]:
+    """Ask, wait until nothing of the task is loaded, and ask again; on what is registered in `home`."""
+    env = {"INFAAS_AUTOSCALER_ZERO_AFTER_S": str(_IDLE_S)}
+    async with (
+        running_at(home, broker, flags=("--workers=1",), env=env) as system,
+        open_pool(system.postgres, max_size=1) as pool,
+        InfaasClient(kafka=system.kafka) as client,
+    ):
+        await _ask(client)
+        loaded = await _rss(system)
+        await _until_gone(system, pool)
+        freed = loaded - await _rss(system)
+        overheads: list[float] = []
+        for _ in range(_ROUNDS):
+            began = time.monotonic()
+            answer = await _ask(client)
+            overheads.append(time.monotonic() - began - await _cold_s(pool, answer.variant))
+            await _until_gone(system, pool)
+    worst = max(overheads)
+    return [
+        Figure(name="scale to zero: memory freed", broker=broker, value=freed / 2**20, unit="MiB"),
+        Figure(
+            name=f"first query after scale to zero, beyond load and inference, worst of {_ROUNDS}",
+            broker=broker, value=worst, unit="s", target=f"<= {_ALLOWED_S:g} s", holds=worst <= _ALLOWED_S,
+        ),
+    ]  # fmt: skip
+
+
+async def _ask(client: InfaasClient) -> Answer:
+    """One input, without a deadline and as accurate as can be: what takes longest to load."""
+    inputs, _labels = labelled(_TASK)
+    return await client.infer(_TASK, {name: array[:1] for name, array in inputs.items()}, min_accuracy=0.8)
+
+
+async def _cold_s(pool: Pool, variant: str) -> float:
+    """What registration measured of loading the variant and computing one input."""
+    profile = (await load_catalog(pool)).profiles[variant]
+    return profile.load_s + LatencyModel(profile.latency, 1).batch_s(1)
+
+
+async def _rss(system: System) -> int:
+    return psutil.Process(await system.pid_of("worker")).memory_info().rss
+
+
+async def _until_gone(system: System, pool: Pool) -> None:
+    """Until nothing of the task is wanted any more, and the worker has had the time to unload it."""
+    catalog = await load_catalog(pool)
+    async with Changes(system.postgres, [PLACEMENT]) as changes, asyncio.timeout(_GONE_S):
+        async for _channel in changes:
+            if all(catalog.variants[row.variant].task != _TASK for row in await list_instances(pool)):
+                break
+    await asyncio.sleep(_UNLOAD_S)

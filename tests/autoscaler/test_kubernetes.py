@@ -1,0 +1,203 @@
+"""The Kubernetes launcher through its real client, against the endpoints it uses, held to the published schema."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from autoscaler.launchers.kubernetes import KubernetesLauncher, open_launcher
+from autoscaler.launchers.protocol import LauncherError, LaunchState
+from autoscaler.settings import AutoscalerSettings
+from machine.ports import free_port
+from schemas.errors import OperatorError
+
+NAMESPACE = "production"
+TOKEN = "a-service-accounts-token"
+VERSION = "1.34"
+ROOT = "/apis/apps/v1/namespaces/{namespace}/statefulsets/{name}/scale"
+OFFERS = '{"cpu": {"most": 5, "cores": 4, "memory_bytes": 8000000000}}'
+
+
+class Api:
+    """The scale subresource of one StatefulSet, as an API server serves it; `settle` is its controller."""
+
+    def __init__(self) -> None:
+        self.replicas = 1
+        self.present = 1
+        self.version = 1
+        self.writes = 0
+        self.between = asyncio.Event()
+        """When set, somebody else changes the set after it is read."""
+        self.app = web.Application()
+        self.app.add_routes([web.get(ROOT, self._get), web.put(ROOT, self._put)])
+
+    def settle(self) -> None:
+        self.present = self.replicas
+
+    async def _get(self, request: web.Request) -> web.Response:
+        answer = self._answer(request) or web.json_response(self._scale())
+        if self.between.is_set():
+            self.version += 1
+        return answer
+
+    async def _put(self, request: web.Request) -> web.Response:
+        refused = self._answer(request)
+        if refused is not None:
+            return refused
+        body: dict[str, Any] = await request.json()
+        kubernetes_validate.validate(body, VERSION, strict=True)
+        assert (body["apiVersion"], body["kind"]) == ("autoscaling/v1", "Scale")
+        assert body["metadata"]["name"] == request.match_info["name"]
+        if body["metadata"]["resourceVersion"] != str(self.version):
+            return _status(409, "Conflict")
+        self.replicas = body["spec"]["replicas"]
+        self.version += 1
+        self.writes += 1
+        return web.json_response(self._scale())
+
+    def _answer(self, request: web.Request) -> web.Response | None:
+        if request.headers.get("Authorization") != f"Bearer {TOKEN}":
+            return _status(401, "Unauthorized")
+        if request.match_info["namespace"] != NAMESPACE:
+            return _status(403, "Forbidden")
+        if request.match_info["name"] != "worker-cpu":
+            return _status(404, "Not Found")
+        return None
+
+    def _scale(self) -> dict[str, Any]:
+        scale = {
+            "apiVersion": "autoscaling/v1",
+            "kind": "Scale",
+            "metadata": {"name": "worker-cpu", "namespace": NAMESPACE, "resourceVersion": str(self.version)},
+            # The API leaves zeros out.
+            "spec": {"replicas": self.replicas} if self.replicas else {},
+            "status": {"replicas": self.present, "selector": "app=worker-cpu"},
+        }
+        kubernetes_validate.validate(scale, VERSION, strict=True)
+        return scale
+
+
+def _status(code: int, reason: str) -> web.Response:
+    body = {"apiVersion": "v1", "kind": "Status", "status": "Failure", "code": code, "reason": reason}
+    return web.json_response(body, status=code, reason=reason)
+
+
+@pytest.fixture
+async def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Api]:
+    api = Api()
+    async with TestServer(api.app) as server:
+        _know_the_way(tmp_path, monkeypatch, str(server.make_url("/")).rstrip("/"))
+        yield api
+
+
+def _know_the_way(folder: Path, monkeypatch: pytest.MonkeyPatch, server: str) -> None:
+    kubeconfig = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "test",
+        "clusters": [{"name": "test", "cluster": {"server": server}}],
+        "users": [{"name": "test", "user": {"token": TOKEN}}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+    }
+    (folder / "kubeconfig").write_text(yaml.safe_dump(kubeconfig))
+    monkeypatch.setenv("INFAAS_KUBERNETES_KUBECONFIG", str(folder / "kubeconfig"))
+    monkeypatch.setenv("INFAAS_KUBERNETES_NAMESPACE", NAMESPACE)
+    monkeypatch.setenv("INFAAS_KUBERNETES_HARDWARE", OFFERS)
+
+
+@pytest.fixture
+async def launcher(api: Api) -> AsyncGenerator[KubernetesLauncher]:
+    async with open_launcher(AutoscalerSettings()) as launcher:
+        yield launcher
+
+
+async def _states(launcher: KubernetesLauncher) -> dict[str, LaunchState]:
+    return {one.worker: one.state for one in await launcher.running()}
+
+
+async def test_pods_come_and_go_in_order(api: Api, launcher: KubernetesLauncher) -> None:
+    kind = launcher.hardware["cpu"]
+    assert (kind.slots, kind.most, kind.memory_bytes, kind.stops_highest) == (4, 5, 8_000_000_000, True)
+    await launcher.start("cpu", "cpu-1")
+    assert await _states(launcher) == {"cpu-0": LaunchState.RUNNING, "cpu-1": LaunchState.STARTING}
+    api.settle()
+    assert await _states(launcher) == {"cpu-0": LaunchState.RUNNING, "cpu-1": LaunchState.RUNNING}
+    await launcher.stop("cpu-1")
+    assert await _states(launcher) == {"cpu-0": LaunchState.RUNNING, "cpu-1": LaunchState.STOPPING}
+    await launcher.stop("cpu-0")
+    api.settle()
+    assert await _states(launcher) == {}
+    await launcher.start("cpu", "cpu-0")
+    assert api.replicas == 1
+
+
+async def test_what_is_asked_twice_is_done_once(api: Api, launcher: KubernetesLauncher) -> None:
+    async with AsyncExitStack() as stack:
+        successor = await stack.enter_async_context(open_launcher(AutoscalerSettings()))
+        for one in (launcher, successor):
+            await one.start("cpu", "cpu-1")
+        assert (api.replicas, api.writes) == (2, 1)
+        for one in (launcher, successor):
+            await one.stop("cpu-1")
+        assert (api.replicas, api.writes) == (1, 2)
+
+
+async def test_several_may_be_asked_for_at_once(api: Api, launcher: KubernetesLauncher) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(1, 5):
+            tasks.create_task(launcher.start("cpu", f"cpu-{number}"))
+    assert api.replicas == 5
+    async with asyncio.TaskGroup() as tasks:
+        for number in (4, 3):
+            tasks.create_task(launcher.stop(f"cpu-{number}"))
+    assert api.replicas == 3
+
+
+async def test_pods_are_numbered_without_gaps(api: Api, launcher: KubernetesLauncher) -> None:
+    await launcher.start("cpu", "cpu-1")
+    with pytest.raises(LauncherError, match="cannot start cpu-3 before cpu-2"):
+        await launcher.start("cpu", "cpu-3")
+    with pytest.raises(LauncherError, match="cannot stop cpu-0 before cpu-1"):
+        await launcher.stop("cpu-0")
+    assert api.replicas == 2
+
+
+async def test_of_two_at_the_same_time_one_is_refused(api: Api, launcher: KubernetesLauncher) -> None:
+    api.between.set()
+    with pytest.raises(LauncherError, match="409 Conflict"):
+        await launcher.start("cpu", "cpu-1")
+    assert api.replicas == 1
+    api.between.clear()
+    await launcher.start("cpu", "cpu-1")
+    assert api.replicas == 2
+
+
+async def test_a_set_that_is_not_there_is_named(
+    api: Api, monkeypatch: pytest.MonkeyPatch, launcher: KubernetesLauncher
+) -> None:
+    monkeypatch.setenv("INFAAS_KUBERNETES_HARDWARE__CUDA", '{"most": 1, "memory_bytes": 1}')
+    async with open_launcher(AutoscalerSettings()) as other:
+        assert set(other.hardware) == {"cpu", "cuda"}
+        with pytest.raises(LauncherError, match="worker-cuda in production: 404"):
+            await other.running()
+
+
+async def test_an_api_that_is_away_is_an_error_of_the_launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _know_the_way(tmp_path, monkeypatch, f"http://127.0.0.1:{free_port()}")
+    async with open_launcher(AutoscalerSettings()) as launcher:
+        with pytest.raises(LauncherError, match="does not answer"):
+            await launcher.running()
+
+
+async def test_outside_of_a_cluster_the_way_must_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INFAAS_KUBERNETES_HARDWARE", OFFERS)
+    with pytest.raises(OperatorError, match="INFAAS_KUBERNETES_KUBECONFIG"):
+        async with open_launcher(AutoscalerSettings()):
+            pass
