@@ -12,15 +12,9 @@ FROM unnest($1::text[], $2::text[], $3::integer[]) WITH ORDINALITY AS w (consume
 JOIN places AS p USING (consumer_group, topic, partition)
 
 -- name: latest_lag
--- What the last reading that succeeded found: all since the last whole one, the latest of each, and grown older since.
-WITH latest AS (SELECT max(at) AS at FROM lag_readings WHERE error = '')
-SELECT DISTINCT ON (s.consumer_group, s.topic, s.partition)
-    latest.at, s.consumer_group, s.topic, s.partition, s.end_offset, s.committed, s.lag,
-    CASE WHEN s.lag = 0 THEN 0 ELSE s.lag_s + EXTRACT(EPOCH FROM latest.at - s.at)::double precision END AS lag_s,
-    s.health
-FROM latest, lag_samples AS s
-WHERE s.at >= (SELECT max(at) FROM lag_readings WHERE whole)
-ORDER BY s.consumer_group, s.topic, s.partition, s.at DESC
+-- What the last reading that succeeded found, of each partition as a group sees it.
+SELECT at, consumer_group, topic, partition, end_offset, committed, lag, lag_s, health
+FROM current_lag ORDER BY consumer_group, topic, partition
 
 -- name: reading_error
 -- Why the last reading failed; nothing if it did not.

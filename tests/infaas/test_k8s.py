@@ -16,11 +16,11 @@ from autoscaler.settings import AutoscalerSettings
 from broker.settings import KafkaSettings
 from schemas.hardware import Hardware
 from schemas.names import is_name
-from schemas.records import LagSample, VariantState
+from schemas.records import LagReading, VariantState
 from schemas.topics import variant_group, variant_topic
 from store.pool import Pool
 from store.registry import put_architecture, put_task, put_variant
-from store.samples import write_lag
+from store.samples import place_ids, write_reading
 from tests.store_rows import a_task, a_variant, an_architecture
 
 ROOT = Path(__file__).parents[2] / "docker"
@@ -190,17 +190,20 @@ async def test_keda_reads_our_lag_and_never_takes_unknown_for_zero(store_pool: P
 
     async def waiting(age_s: float, *lags: int) -> None:
         at = now - timedelta(seconds=age_s)
-        await write_lag(store_pool, [_lag(at, name, lag) for name, lag in zip(names, lags, strict=True)])
+        ids = await place_ids(store_pool, [(variant_group(name), variant_topic(name), 0) for name in names])
+        await write_reading(store_pool, _reading(at, ids, lags))
 
     await waiting(50, 90, 90, 90)
     assert await store_pool.fetch_value(float, query) is None
     await waiting(9, 70, 70, 70)
-    await waiting(1, 4, 5, 60)
+    await waiting(2, 4, 5, 60)
     assert await store_pool.fetch_value(float, query) == 9
+    await waiting(1, 4, -1, 60)
+    assert await store_pool.fetch_value(float, query) is None
 
 
-def _lag(at: datetime, variant: str, lag: int) -> LagSample:
-    return LagSample(
-        at=at, consumer_group=variant_group(variant), topic=variant_topic(variant), partition=0, end_offset=100,
-        committed=100 - lag, lag=lag, lag_s=1.0,
+def _reading(at: datetime, ids: list[int], lags: tuple[int, ...]) -> LagReading:
+    return LagReading(
+        at=at, whole=True, places=ids, end_offsets=[100 for _ in ids], committed=[100 - lag for lag in lags],
+        lags=list(lags), since_s=[at.timestamp() - 1.0 for _ in ids], healths=[1 for _ in ids],
     )  # fmt: skip

@@ -136,6 +136,18 @@ CROSS JOIN LATERAL unnest(r.places, r.end_offsets, r.committed, r.lags, r.since_
 JOIN places AS p ON p.id = e.place
 
 
+-- What the last reading that succeeded found: all since the last whole one, the latest of each, and grown older since.
+CREATE VIEW current_lag AS
+WITH latest AS (SELECT max(at) AS at FROM lag_readings WHERE error = '')
+SELECT DISTINCT ON (s.consumer_group, s.topic, s.partition)
+    latest.at, s.consumer_group, s.topic, s.partition, s.end_offset, s.committed, s.lag,
+    CASE WHEN s.lag = 0 THEN 0 ELSE (s.lag_s + EXTRACT(EPOCH FROM latest.at - s.at))::double precision END AS lag_s,
+    s.health
+FROM latest, lag_samples AS s
+WHERE s.at >= (SELECT max(at) FROM lag_readings WHERE whole)
+ORDER BY s.consumer_group, s.topic, s.partition, s.at DESC
+
+
 -- The minutes of `lag_minutes` as one row a partition.
 CREATE VIEW lag_by_minute AS
 SELECT r.at, p.consumer_group, p.topic, p.partition, e.arrived, e.completed, e.lag_max, e.lag_mean, e.lag_s_max
