@@ -114,6 +114,14 @@ class Producer:
                 self._untrack(topic)
                 log.warning("topic %s does not exist yet", topic)
 
+    async def topics(self) -> set[str]:
+        """The topics there are. It names none, since some brokers make each topic that they are asked for.
+
+        Raises:
+            KafkaError: Kafka does not say.
+        """
+        return (await self._producer.client.fetch_all_metadata()).topics()
+
     async def send(
         self,
         topic: str,

@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from schemas import headers as h
-from schemas.errors import ErrorCode, Internal, InvalidRequest, OperatorError, QueryError, UnknownTask
+from schemas.errors import ErrorCode, Internal, InvalidRequest, OperatorError, QueryError
 from schemas.oip import JSON
 from schemas.result import error_value
 from store.errors import StoreUnavailable
@@ -21,7 +21,6 @@ log = logging.getLogger(__name__)
 
 RETRY_AFTER_S: Final = "1"
 _RETRY_STATUSES: Final = frozenset({429, 503})
-_CODES: Final = {404: UnknownTask.code, 413: InvalidRequest.code}
 
 
 @web.middleware
@@ -81,4 +80,4 @@ def _http_error(request: web.Request, error: web.HTTPException) -> web.Response:
     if isinstance(error, web.HTTPRequestEntityTooLarge):
         message = f"the request is larger than what this gateway takes ({error.text})"
     kept = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
-    return error_response(error.status, _CODES.get(error.status, InvalidRequest.code), message, kept)
+    return error_response(error.status, InvalidRequest.code, message, kept)

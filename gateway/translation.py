@@ -2,10 +2,14 @@
 
 A need may stand in the request's `parameters` or in an `infaas-*` HTTP header; the header wins, so that a proxy in
 front may set limits. Triton's reserved parameter `timeout` (microseconds) is the latency where no other is given.
+Clients may send parameters and headers of their own; one that looks like a misspelt need is refused, since the promise
+that was asked for would be broken in silence.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -27,6 +31,10 @@ _PARAMETERS: Final = {
     "explain": h.EXPLAIN,
 }
 _TIMEOUT_US: Final = "timeout"
+_PREFIX: Final = "infaas-"
+_HEADERS: Final = frozenset(name for name in vars(h).values() if isinstance(name, str) and name.startswith(_PREFIX))
+_FEWEST_LETTERS: Final = 5  # `model` is no misspelt `mode`
+_ALIKE: Final = 0.8
 _PASSED: Final = (
     h.ID,
     h.DEADLINE_MS,
@@ -76,7 +84,10 @@ def make_envelope(model: Model, http: Mapping[str, str], body: bytes, reply_to: 
     fields[h.REPLY_TO] = reply_to
     fields[h.BATCH] = str(head.batch)
     fields[h.SENT_NS] = str(sent_ns)
-    query = parse_query(model.task, fields, sent_ns / 1e6)
+    try:
+        query = parse_query(model.task, fields, sent_ns / 1e6)
+    except InvalidRequest as error:
+        raise InvalidRequest(_as_said(str(error), head.parameters, http)) from None
     return Envelope(model.topic, body, [(name, text.encode()) for name, text in fields.items()], query)
 
 
@@ -91,11 +102,49 @@ def _fields(head: RequestHead, http: Mapping[str, str]) -> dict[str, str]:
             header = _PARAMETERS.get(name)
             if header is not None:
                 fields[header] = _text(value)
+            else:
+                _check_parameter(name)
+    _check_headers(http)
     for name in _PASSED:  # quicker than to look at each header that a client sends
         text = http.get(name)
         if text is not None:
             fields[name] = text
     return fields
+
+
+@lru_cache(maxsize=1024)
+def _check_parameter(name: str) -> None:
+    need = _meant(name)
+    if need is not None:
+        raise InvalidRequest(f"no parameter is called {name[:80]!r}: did you mean {need}?")
+
+
+def _check_headers(http: Iterable[str]) -> None:
+    for name in http:
+        if name[:7].lower() == _PREFIX:
+            _check_header(name)
+
+
+@lru_cache(maxsize=1024)
+def _check_header(name: str) -> None:
+    need = None if name.lower() in _HEADERS else _meant(name)
+    if need is not None:
+        raise InvalidRequest(f"no header is called {name[:80]!r}: did you mean {_PARAMETERS[need]}?")
+
+
+def _meant(name: str) -> str | None:
+    """The need that a name is close to; None where it is close to none."""
+    plain = name[:80].lower().replace("-", "_").removeprefix("infaas_")
+    needs = [need for need in _PARAMETERS if len(need) >= _FEWEST_LETTERS]
+    return next(iter(get_close_matches(plain, needs, 1, _ALIKE)), None)
+
+
+def _as_said(message: str, parameters: Mapping[str, Parameter], http: Mapping[str, str]) -> str:
+    """A complaint about a need, which names its header, in the words that the client used."""
+    for name, header in _PARAMETERS.items():
+        if name in parameters and header not in http:
+            message = message.replace(f"header {header} ", f"parameter {name} ")
+    return message
 
 
 def _json_length(text: str | None) -> int | None:

@@ -94,7 +94,7 @@ class InfaasClient:
 
     Args:
         kafka: ask through Kafka: `host:port`, or settings where more is to be said.
-        gateway: ask this gateway's URL over HTTP instead.
+        gateway: ask this gateway's URL over HTTP instead, with or without `/v2`.
         max_in_flight: calls that may wait for their result at once.
 
     Raises:

@@ -10,13 +10,13 @@ import aiohttp
 
 from infaas.transport import Call
 from schemas import headers as h
-from schemas.errors import DeadlineExceeded, ErrorCode, Overloaded
+from schemas.errors import DeadlineExceeded, ErrorCode, Internal
 from schemas.result import OK, Result, parse_result
 
 _CODES: Final = {
     400: ErrorCode.INVALID_REQUEST,
     403: ErrorCode.FORBIDDEN,
-    404: ErrorCode.UNKNOWN_TASK,
+    404: ErrorCode.INVALID_REQUEST,  # a gateway of ours says itself which task it does not know
     413: ErrorCode.INVALID_REQUEST,
     422: ErrorCode.UNSATISFIABLE,
     429: ErrorCode.QUOTA_EXCEEDED,
@@ -31,7 +31,7 @@ class HttpTransport:
     """At most `max_in_flight` questions at once; further ones wait for a connection."""
 
     def __init__(self, url: str, max_in_flight: int) -> None:
-        self._url = url.rstrip("/")
+        self._url = url.rstrip("/").removesuffix("/v2")
         self._slots = asyncio.Semaphore(max_in_flight)
         self._max_in_flight = max_in_flight
         self._http: aiohttp.ClientSession | None = None
@@ -65,7 +65,9 @@ class HttpTransport:
             except TimeoutError:
                 raise DeadlineExceeded(f"there was no result within {call.timeout_s:g} s") from None
             except aiohttp.ClientError as error:
-                raise Overloaded(f"the gateway at {self._url} cannot be reached: {error}") from error
+                raise Internal(
+                    f"cannot reach the gateway at {self._url} ({error}); does it run, and is this its URL?"
+                ) from error
 
 
 def _result(query_id: str, status: int, headers: Mapping[str, str], value: bytes) -> Result:

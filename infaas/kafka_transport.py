@@ -23,6 +23,8 @@ class KafkaTransport:
     def __init__(self, settings: KafkaSettings, max_in_flight: int) -> None:
         owner = f"client-{uuid4().hex[:12]}"
         self._slots: Final = asyncio.Semaphore(max_in_flight)
+        self._topics: set[str] = set()
+        self._listing: Final = asyncio.Lock()
         # Questions given up on stay with the producer until they are acknowledged or expire.
         self._producer = Producer(settings, owner, max_in_flight=2 * max_in_flight)
         self._replies = Replies(settings, owner, max_waiting=max_in_flight)
@@ -64,8 +66,19 @@ class KafkaTransport:
             finally:
                 self._replies.forget(call.id)
 
+    async def _check(self, topic: str) -> None:
+        """Raise UnknownTopic for what does not exist: the embedded broker would make it, and nobody would answer."""
+        if topic in self._topics:
+            return
+        async with self._listing:
+            if topic not in self._topics:
+                self._topics = await self._producer.topics()
+        if topic not in self._topics:
+            raise UnknownTopic(topic)
+
     async def _send(self, call: Call, reply: asyncio.Future[Result]) -> None:
-        message = call.message
+        message, topic = call.message, task_topic(call.task)
+        await self._check(topic)
         own = {
             h.ID: call.id,
             h.REPLY_TO: self._replies.topic,
@@ -75,7 +88,7 @@ class KafkaTransport:
         if message.json_length is not None:
             own[h.JSON_LENGTH] = str(message.json_length)
         headers: h.RawHeaders = [(name, text.encode()) for name, text in (own | dict(call.fields)).items()]
-        ack = await self._producer.send(task_topic(call.task), message.value, key=call.id.encode(), headers=headers)
+        ack = await self._producer.send(topic, message.value, key=call.id.encode(), headers=headers)
 
         def on_ack(done: asyncio.Future[Ack]) -> None:
             error = None if done.cancelled() else done.exception()

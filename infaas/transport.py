@@ -40,6 +40,7 @@ class Transport(Protocol):
 
         Raises:
             DeadlineExceeded: there was no result in time.
-            Overloaded: the other side cannot be reached.
+            Internal: the gateway cannot be reached.
+            Overloaded: Kafka does not take the question.
         """
         ...

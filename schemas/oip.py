@@ -213,8 +213,10 @@ def _decode_json(decoder: msgspec.json.Decoder[_Head], value: bytes, json_length
         return decoder.decode(value)
     except RecursionError:
         raise InvalidRequest("the JSON is nested too deeply") from None
-    except (msgspec.MsgspecError, UnicodeError) as error:
+    except msgspec.ValidationError as error:
         raise InvalidRequest(str(error)) from None
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise InvalidRequest(f"the body is no JSON: {error}" if value else "the body is empty") from None
 
 
 def _check_tensors(tensors: Sequence[TensorHead], key: str, binary: int) -> None:

@@ -72,6 +72,13 @@ async def test_needs_become_headers(gateway: Running) -> None:
     assert "x-other" not in seen
 
 
+async def test_clients_may_send_parameters_and_headers_of_their_own(gateway: Running) -> None:
+    body = json_body(model="x", temperature=0.5, priority=1, sequence_id=3)
+    headers = {"infaas-worker": "copied", "infaas-of-a-proxy": "yes", "latency": "x"}
+    async with gateway.http.post(gateway.infer_url, data=body, headers=headers) as response:
+        assert response.status == 200
+
+
 async def test_timeout_parameter_is_the_latency(gateway: Running) -> None:
     async with gateway.http.post(gateway.infer_url, data=json_body(timeout=250_000)) as response:
         assert response.status == 200
@@ -96,8 +103,13 @@ async def test_a_second_target_is_refused(gateway: Running) -> None:
     ("body", "headers", "message"),
     [
         (b"{}", {}, "inputs"),
-        (b"\xff\x00", {}, "malformed"),
-        (json_body(min_accuracy=2), {}, "infaas-min-accuracy"),
+        (b"", {}, "the body is empty"),
+        (b"\xff\x00", {}, "the body is no JSON"),
+        (json_body(min_accuracy=2), {}, "parameter min_accuracy must be"),
+        (json_body(min_accuracy=1), {"infaas-min-accuracy": "2"}, "header infaas-min-accuracy must be"),
+        (json_body(min_acuracy=0.5), {}, "'min_acuracy': did you mean min_accuracy?"),
+        (json_body(latencyMs=5), {}, "did you mean latency_ms?"),
+        (json_body(), {"infaas-min-acuracy": "0.5"}, "did you mean infaas-min-accuracy?"),
         (json_body(timeout="soon"), {}, r"$.parameters.timeout"),
         (json_body(), {"infaas-mode": "perhaps"}, "infaas-mode"),
         (json_body(), {"inference-header-content-length": "-1"}, "number of bytes"),

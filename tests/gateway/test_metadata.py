@@ -97,6 +97,11 @@ async def test_other_errors_are_json_too(get: Get, method: str, path: str, statu
     assert path in answer["error"]
 
 
+async def test_a_wrong_path_is_no_unknown_task(gateway: Running) -> None:
+    async with gateway.http.get(f"{gateway.url}/nothing") as response:
+        assert response.headers["infaas-status"] == "invalid_request"
+
+
 async def test_a_defect_is_json_and_says_nothing_of_the_inside(caplog: pytest.LogCaptureFixture) -> None:
     async def broken(_request: web.Request) -> web.Response:
         raise RuntimeError("a secret detail")
