@@ -69,7 +69,7 @@ class Fleet:
     async def running(self) -> AsyncGenerator[None]:
         """Keep workers while the context is open, and follow orders; then stop them all."""
         async with asyncio.TaskGroup() as self._tasks, answering(self._options.home, self._answer):
-            for number in range(self._options.workers):
+            for number in range(self._options.first_workers):
                 self._start(f"{Hardware.CPU}-{number}")
             try:
                 yield

@@ -13,6 +13,8 @@ from machine.ports import LOOPBACK, claim_port, free_port
 from schemas.errors import OperatorError
 
 POSTGRES_ENV: Final = "INFAAS_POSTGRES"
+_OF_THIS_MACHINE: Final = ("none", "processes")
+"""Launchers beside which `infaas up` runs workers itself."""
 
 
 class KafkaKind(StrEnum):
@@ -41,7 +43,7 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     """One leads, the others stand by."""
     policy: str = "milp"
     launcher: str = "processes"
-    """What starts workers beyond the first ones."""
+    """What starts workers beyond the first ones; a cluster's starts those, too, and none run on this machine."""
     workers: int = 1
     """That run from the start, and at least."""
     max_workers: int = 0
@@ -50,6 +52,11 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     """0 shares the cores of this machine among the most workers there can be."""
     oversubscribe: bool = False
     """Workers may have more cores in all than this machine has."""
+
+    @property
+    def first_workers(self) -> int:
+        """Workers that start here with the system."""
+        return self.workers if self.launcher in _OF_THIS_MACHINE else 0
 
     @property
     def most_workers(self) -> int:
@@ -74,7 +81,7 @@ def check_cores(options: UpOptions) -> None:
         OperatorError: they have more cores in all than there are.
     """
     most, each, there = options.most_workers, options.cores, _machine_cores()
-    if most * each > there and not options.oversubscribe:
+    if most * each > there and options.first_workers and not options.oversubscribe:
         raise OperatorError(
             f"{most} workers with {each} cores each need {most * each} cores, this machine has {there}: "
             "lower --workers, --max-workers or --cores-per-worker, or allow it by --oversubscribe"

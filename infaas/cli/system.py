@@ -55,7 +55,7 @@ def up(
     autoscalers: Annotated[int, typer.Option(min=1, help="One leads, the others stand by.")] = 1,
     policy: Annotated[Policy, typer.Option(help="What decides on the scale.")] = Policy.MILP,
     launcher: Annotated[
-        str, typer.Option(help="What starts more workers: processes, none, or a cluster's.")
+        str, typer.Option(help="What starts workers: processes (of this machine), none, ray or kubernetes.")
     ] = "processes",
     register_zoo: Annotated[bool, typer.Option("--register-zoo", help="Register the demo's models first.")] = False,
 ) -> None:

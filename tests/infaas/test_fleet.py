@@ -75,3 +75,10 @@ async def until(cli: Cli, wanted: dict[str, str]) -> Report:
             if states(report) == wanted:
                 return report
             await asyncio.sleep(0.05)
+
+
+def test_beside_a_clusters_launcher_no_worker_runs_on_this_machine(tmp_path: Path) -> None:
+    options = UpOptions(home=tmp_path, workers=10_000, cores_per_worker=1, launcher="ray")
+    check_cores(options)
+    assert (options.first_workers, options.workers) == (0, 10_000)
+    assert UpOptions(home=tmp_path, workers=3).first_workers == 3

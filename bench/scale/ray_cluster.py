@@ -1,0 +1,124 @@
+"""Workers on a Ray cluster of four nodes on this machine: are they spread, and what does the death of a node cost?
+
+The nodes are real raylets that share this machine's two cores, so times are those of a crowded machine. Each says that
+it has room for two workers, so that the three that are left can take the fourth's. One node loses power under load: the
+one whose worker answers. Capacity is back when a new worker of that name lives on another node, and all are alive.
+"""
+
+import asyncio
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from bench.figures import Figure
+from bench.scale.ray_nodes import RayNodes, ray_nodes
+from bench.scale.traffic import Load, Stream, load
+from bench.system import System, running_at
+from infaas.client import InfaasClient
+from store.placement import list_workers
+from store.pool import Pool, open_pool
+from zoo.samples import labelled
+
+TASK: Final = "digits"
+_NODES: Final = 4
+_ROOM: Final = 2
+_MEMORY: Final = 2 * 2**30
+_UP_S: Final = 90.0
+_BACK_S: Final = 90.0
+_LATENCY_MS: Final = 20_000.0
+"""Nobody is refused for being late: what counts is whether each query is answered."""
+_NEAR_S: Final = 20.0
+
+
+class _Death(msgspec.Struct, frozen=True):
+    """Of a node; times are monotonic seconds."""
+
+    at_s: float
+    back_s: float | None
+    """From then until capacity was back; None if it never was."""
+
+
+async def measure(home: Path, broker: str, *, rate: float = 150.0, seconds: float = 60.0) -> list[Figure]:
+    """Figures of one run in `home`; the task `digits` is registered there if it is not."""
+    offer = {"most": _NODES, "cores": 1, "memory_bytes": _MEMORY, "start_s": 5}
+    async with ray_nodes(_NODES, _ROOM) as nodes:
+        env = {
+            "INFAAS_RAY_ADDRESS": nodes.address,
+            "INFAAS_RAY_HARDWARE": msgspec.json.encode({"cpu": offer}).decode(),
+        }
+        flags = ("--launcher=ray", f"--workers={_NODES}", "--cores-per-worker=1")
+        async with (
+            running_at(home, broker, TASK, flags=flags, env=env) as system,
+            open_pool(system.postgres, max_size=1) as pool,
+        ):
+            await _until_alive(pool, _UP_S)
+            used = len(set(nodes.workers().values()))
+            stream = await _stream(system, rate)
+            async with asyncio.TaskGroup() as tasks:
+                began_s = time.monotonic()
+                dying = tasks.create_task(_kill(system, pool, nodes, seconds / 3), name="kill")
+                found = await load(system.kafka, [stream], [1.0], seconds)
+            return _figures(broker, used, found, began_s, dying.result())
+
+
+async def _stream(system: System, rate: float) -> Stream:
+    """Single inputs, as cheap as can be; the first answer comes when something is loaded."""
+    inputs, _labels = labelled(TASK)
+    one = {name: array[:1] for name, array in inputs.items()}
+    async with InfaasClient(kafka=system.kafka) as client:
+        await client.infer(TASK, one, timeout_s=_UP_S)
+    return Stream(task=TASK, inputs=one, min_accuracy=0.0, latency_ms=_LATENCY_MS, rate=rate)
+
+
+async def _kill(system: System, pool: Pool, nodes: RayNodes, after_s: float) -> _Death:
+    await asyncio.sleep(after_s)
+    inputs, _labels = labelled(TASK)
+    async with InfaasClient(kafka=system.kafka) as client:
+        answer = await client.infer(TASK, {name: array[:1] for name, array in inputs.items()}, timeout_s=_UP_S)
+    epochs = {row.name: row.epoch for row in await list_workers(pool)}
+    at_s = time.monotonic()
+    nodes.kill(nodes.workers()[answer.worker])
+    try:
+        await _until_alive(pool, _BACK_S, answer.worker, epochs[answer.worker])
+    except TimeoutError:
+        return _Death(at_s, None)
+    return _Death(at_s, time.monotonic() - at_s)
+
+
+async def _until_alive(pool: Pool, limit_s: float, victim: str = "", epoch: int = 0) -> None:
+    """Until as many workers live as there are nodes; the victim in a new life."""
+    async with asyncio.timeout(limit_s):
+        while True:
+            alive = {row.name: row.epoch for row in await list_workers(pool) if row.alive}
+            if len(alive) >= _NODES and alive.get(victim, 1) > epoch:
+                return
+            await asyncio.sleep(0.1)
+
+
+def _figures(broker: str, used: int, found: Load, began_s: float, death: _Death) -> list[Figure]:
+    bad = sum(sample.status != "ok" for sample in found.samples)
+    doubled = sum(max(sample.shown - 1, 0) for sample in found.samples)
+
+    def figure(name: str, value: float, unit: str = "", target: float | None = None) -> Figure:
+        holds = None if target is None else value == target
+        wanted = "" if target is None else f"{target:g}"
+        return Figure(name=f"Ray, {name}", broker=broker, value=value, unit=unit, target=wanted, holds=holds)
+
+    back = [] if death.back_s is None else [figure("capacity back after a node died", death.back_s, "s")]
+    return [
+        figure(f"nodes of {_NODES} with one of {_NODES} workers", used, target=_NODES),
+        figure("queries lost or refused, a node killed", bad, target=0),
+        figure("answers shown twice, a node killed", doubled, target=0),
+        figure("longest pause in answers, a node killed", _silence(found, death.at_s - began_s), "s"),
+        *(back or [figure("workers alive again after a node died", 0, target=1)]),
+    ]
+
+
+def _silence(found: Load, killed_s: float) -> float:
+    """Seconds: the longest time without an answer after the kill."""
+    answered = (sample.sent_s + sample.total_ms / 1e3 for sample in found.samples if sample.status == "ok")
+    near = sorted(at for at in answered if killed_s <= at <= killed_s + _NEAR_S) or [killed_s + _NEAR_S]
+    return max(later - earlier for earlier, later in pairwise([killed_s, *near]))
