@@ -13,7 +13,7 @@ from schemas.query import Query
 from selector.cost import size_class
 from selector.live import Instance
 from selector.offers import Offer
-from selector.policy import Choice, Refusal, Rules, finish_s, has_room, load_finish_s
+from selector.policy import Choice, Refusal, Rules, finish_s, load_finish_s
 from selector.world import World
 
 _MOST_LISTED: Final = 50
@@ -39,6 +39,8 @@ class Explanation(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     chosen: str = ""
     worker: str = ""
     predicted_ms: float | None = None
+    upgraded: bool = False
+    """Whether a more accurate variant is given at the cost of the cheapest."""
     reason: str
     considered: list[Considered]
     not_listed: int = 0
@@ -66,6 +68,7 @@ def explain(query: Query, world: World, now: float, rules: Rules, outcome: Choic
             chosen=outcome.offer.name if is_choice else "",
             worker=outcome.instance.worker.name if is_choice and outcome.instance else "",
             predicted_ms=_ms(outcome.predicted_s) if is_choice else None,
+            upgraded=is_choice and outcome.upgraded,
             reason=_reason(outcome, slack_s, rules),
             considered=considered[:_MOST_LISTED],
             not_listed=max(len(considered) - _MOST_LISTED, 0),
@@ -74,6 +77,7 @@ def explain(query: Query, world: World, now: float, rules: Rules, outcome: Choic
 
 
 _CHOSEN: Final = "chosen"
+_GIVEN: Final = "would do, but a more accurate one is idle and given at the cheapest's cost"
 
 
 def _reason(outcome: Choice | Refusal, slack_s: float | None, rules: Rules) -> str:
@@ -103,6 +107,13 @@ def _rows(
     for instance in replicas:
         chosen = isinstance(outcome, Choice) and outcome.instance is instance
         predicted_s = finish_s(instance, query.batch, now, query.needs.mode is Mode.OFFLINE)
+        verdict = (
+            _CHOSEN
+            if chosen
+            else _misfit(offer, query, cost)
+            or _unfit(instance, predicted_s, slack_s, now)
+            or _beaten(offer, cost, predicted_s, outcome)
+        )
         rows.append(
             Considered(
                 variant=offer.name,
@@ -110,7 +121,7 @@ def _rows(
                 cost=cost,
                 worker=instance.worker.name,
                 predicted_ms=_ms(predicted_s),
-                verdict=_CHOSEN if chosen else _verdict(instance, query, cost, predicted_s, slack_s, now),
+                verdict=verdict,
             )
         )
     if rows:
@@ -140,19 +151,28 @@ def _misfit(offer: Offer, query: Query, cost: float) -> str:
     return ""
 
 
-def _verdict(
-    instance: Instance, query: Query, cost: float, predicted_s: float, slack_s: float | None, now: float
-) -> str:
-    misfit = _misfit(instance.offer, query, cost)
-    if misfit:
-        return misfit
+def _unfit(instance: Instance, predicted_s: float, slack_s: float | None, now: float) -> str:
     if instance.worker.gone_at <= now:
         return "its worker has not been heard of"
     if slack_s is not None and predicted_s > slack_s:
         return "would be late"
     if not instance.healthy:
         return "is overloaded or interfered with"
-    return "costs more or finishes later" if has_room(instance, query.batch, now, 1.0) else "is busy, or costs more"
+    return ""
+
+
+def _beaten(offer: Offer, cost: float, predicted_s: float, outcome: Choice | Refusal) -> str:
+    """Why an instance that would have done was not the one."""
+    if isinstance(outcome, Refusal):
+        return "is left to others: there are too many queries"
+    if offer is outcome.offer:
+        return "another replica was taken"
+    if outcome.upgraded:
+        better = offer.accuracy > outcome.offer.accuracy
+        return "is not idle enough to be given away" if better else _GIVEN
+    if cost > outcome.cost:
+        return "costs more"
+    return "finishes later" if predicted_s >= outcome.predicted_s else "is left to others: there are too many queries"
 
 
 def _not_loaded(offer: Offer, predicted_s: float, slack_s: float | None) -> str:

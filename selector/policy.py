@@ -256,7 +256,8 @@ def _refuse(view: TaskView, candidates: Candidates, query: Query, world: World, 
     budget_s = _FOREVER_S
     if query.deadline_ms is not None and is_firm(query):
         budget_s = (query.deadline_ms - query.sent_ms) / 1000
-    hop_s = min((worker.hop_s for worker in world.workers.values()), default=0.0)
+    # What hops take under load is no reason to say that it can never be done.
+    hop_s = min((min(worker.hop_s, HOP_S) for worker in world.workers.values()), default=0.0)
     if candidates.fastest_s() + hop_s > budget_s or not candidates.eligible():
         return Refusal(Unsatisfiable(_nearest(view, candidates, query, budget_s, hop_s)))
     if slack_s <= 0:

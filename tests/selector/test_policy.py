@@ -81,6 +81,14 @@ def test_unsatisfiable_names_the_nearest_and_what_it_misses() -> None:
     assert "0.5 ms are allowed" in str(error)
 
 
+def test_slow_hops_make_nothing_unsatisfiable() -> None:
+    where = three()
+    for second in range(1, 60):  # statuses that take a fifth of a second to come
+        where.hear(status(instance(FAST), instance(GOOD), at=NOW + second - 0.2), NOW + second)
+    assert isinstance(refused(query(latency_ms=60, sent=NOW + 59), where, now=NOW + 59).error, Overloaded)
+    assert isinstance(refused(query(latency_ms=0.5, sent=NOW + 59), where, now=NOW + 59).error, Unsatisfiable)
+
+
 def test_a_task_without_variants_is_unsatisfiable() -> None:
     assert "is registered yet" in str(refused(query(), world()).error)
 
@@ -347,6 +355,16 @@ def test_an_explanation_names_all_and_why_they_lost() -> None:
         FAST: "is not accurate enough",
         BEST: "is not loaded, and loading takes 0.5 s",
     }
+    upgraded = Rules(upgrade_share=1.0)
+    asked = query(latency_ms=100)
+    told = explained(explain(asked, where, NOW, upgraded, choose(asked, where, NOW, upgraded)))
+    assert (told["chosen"], told["upgraded"]) == (GOOD, True)
+    verdicts = {row["variant"]: row["verdict"] for row in told["considered"]}  # pyright: ignore
+    assert verdicts[FAST] == "would do, but a more accurate one is idle and given at the cheapest's cost"
+    told = explained(explain(asked, where, NOW, NO_UPGRADES, choose(asked, where, NOW, NO_UPGRADES)))
+    assert (told["chosen"], "upgraded" in told) == (FAST, False)
+    verdicts = {row["variant"]: row["verdict"] for row in told["considered"]}  # pyright: ignore
+    assert verdicts[GOOD] == "costs more"
     nothing = query(task="other")
     told = explained(explain(nothing, where, NOW, NO_UPGRADES, choose(nothing, where, NOW, NO_UPGRADES)))
     assert "unknown_task" in str(told["reason"])
