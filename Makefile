@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps
 SELF := -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable .
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-annotate --no-header pyproject.toml --extra embedded
+	--no-emit-index-url --no-annotate --no-header pyproject.toml
 
 .PHONY: help demo up down test test-torch lint bench bench-scale docs lock clean
 .DELETE_ON_ERROR:
@@ -49,10 +49,11 @@ docs: $(VENV)/dev.stamp ## write the JSON Schema, AsyncAPI and OpenAPI documents
 	$(BIN)/python -m schemas.documents
 
 lock: $(VENV)/dev.stamp ## resolve the locks anew: dev first, for the others must agree with it
-	$(LOCK) --group dev --output-file locks/dev.txt
-	$(LOCK) --extra kubernetes --group build --constraint locks/dev.txt --output-file locks/run.txt
-	$(LOCK) --extra ray --constraint locks/dev.txt --output-file locks/ray.txt
-	$(LOCK) --group dev --extra torch --constraint locks/dev.txt --output-file locks/torch.txt
+	$(LOCK) --extra embedded --group dev --output-file locks/dev.txt
+	$(LOCK) --extra embedded --group build --constraint locks/dev.txt --output-file locks/run.txt
+	$(LOCK) --extra embedded --group dev --extra torch --constraint locks/dev.txt --output-file locks/torch.txt
+	$(LOCK) --extra cpu --extra kubernetes --constraint locks/dev.txt --output-file locks/kubernetes.txt
+	$(LOCK) --extra cpu --extra ray --constraint locks/dev.txt --output-file locks/ray.txt
 
 clean: ## remove the environments, caches and the data of `make demo` and `make up`
 	rm -rf $(VENV) $(TORCH) .infaas .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
