@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from autoscaler.launchers.catalog import open_launcher
 from autoscaler.launchers.offer import Offer, read_settings, worker_environment
 from autoscaler.launchers.ray import RaySettings
+from autoscaler.settings import AutoscalerSettings
 from schemas.errors import OperatorError
 from schemas.hardware import SLOT_PRICE_PER_HOUR, Hardware
 from workers.settings import WorkerSettings
@@ -48,3 +50,14 @@ def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, hardware: str
     with pytest.raises(OperatorError) as error:
         read_settings(RaySettings)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["ray", "kubernetes"])
+async def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def find_nothing(package: str) -> None:
+        assert package.startswith(name)
+
+    monkeypatch.setattr(f"autoscaler.launchers.{name}.find_spec", find_nothing)
+    with pytest.raises(OperatorError, match=rf"pip install 'infaas\[{name}\]'"):
+        async with open_launcher(AutoscalerSettings(launcher=name)):
+            pass

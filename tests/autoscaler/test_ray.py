@@ -8,58 +8,50 @@ from typing import TypeVar
 import psutil
 import pytest
 
-from autoscaler.launchers.offer import Offer
-from autoscaler.launchers.protocol import Launched, LauncherError, LaunchState
-from autoscaler.launchers.ray import RayLauncher, RaySettings
+from autoscaler.launchers.catalog import open_launcher
+from autoscaler.launchers.protocol import Launched, Launcher, LauncherError, LaunchState
+from autoscaler.settings import AutoscalerSettings
 from bench.scale.ray_nodes import RayNodes, ray_nodes
 from broker.settings import KafkaSettings
 from broker.topics import ensure_system_topics
-from schemas.hardware import Hardware
 from store.placement import list_workers
 from store.pool import Pool
 
 pytestmark = pytest.mark.timeout(180)
 T = TypeVar("T")
 _SOON_S = 40.0
-_MEMORY = 500_000_000
+_OFFER = '{"most": 6, "memory_bytes": 500000000}'
 
 
 @pytest.fixture
 async def environment(
     embedded_kafka: KafkaSettings, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Path:
-    """What workers inherit from the autoscaler. Returns the home."""
+) -> None:
+    """What workers inherit from the autoscaler."""
     await ensure_system_topics(embedded_kafka)
     monkeypatch.setenv("INFAAS_KAFKA", embedded_kafka.bootstrap)
     monkeypatch.setenv("INFAAS_KAFKA_FETCH_MAX_WAIT_MS", str(embedded_kafka.fetch_max_wait_ms))
     monkeypatch.setenv("INFAAS_POSTGRES", database)
-    return tmp_path / "home"
-
-
-def _launcher(nodes: RayNodes, home: Path) -> RayLauncher:
-    offer = Offer(most=6, cores=1, memory_bytes=_MEMORY)
-    hardware = {Hardware.CPU: offer, Hardware.CUDA: offer}
-    return RayLauncher(RaySettings(address=nodes.address, hardware=hardware), home)
+    monkeypatch.setenv("INFAAS_HOME", str(tmp_path / "home"))
 
 
 async def test_workers_live_on_a_ray_cluster(
-    environment: Path, store_pool: Pool, monkeypatch: pytest.MonkeyPatch
+    environment: None, store_pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    settings = AutoscalerSettings(launcher="ray")
     async with ray_nodes(3, 2) as nodes:
-        first, second = _launcher(nodes, environment), _launcher(nodes, environment)
-        try:
+        monkeypatch.setenv("INFAAS_RAY_ADDRESS", nodes.address)
+        monkeypatch.setenv("INFAAS_RAY_HARDWARE", f'{{"cpu": {_OFFER}, "cuda": {_OFFER}}}')
+        async with open_launcher(settings) as first, open_launcher(settings) as second:
             await _spread_and_adopted(first, second, nodes, store_pool)
             await _goes_on_with_another_driver(second)
             await _moved_from_a_dead_node(second, nodes, store_pool)
             await _waits_for_a_node_and_is_given_up(second)
             await _failed_with_its_reason(second, monkeypatch)
             await _stopped_in_good_order(second, nodes, store_pool)
-        finally:
-            await first.aclose()
-            await second.aclose()
 
 
-async def _spread_and_adopted(first: RayLauncher, second: RayLauncher, nodes: RayNodes, pool: Pool) -> None:
+async def _spread_and_adopted(first: Launcher, second: Launcher, nodes: RayNodes, pool: Pool) -> None:
     names = ["cpu-0", "cpu-1", "cpu-2"]
     for name in names:
         await first.start("cpu", name)
@@ -72,7 +64,7 @@ async def _spread_and_adopted(first: RayLauncher, second: RayLauncher, nodes: Ra
     assert await first.running() == await second.running() == [_running(name) for name in names]
 
 
-async def _moved_from_a_dead_node(launcher: RayLauncher, nodes: RayNodes, pool: Pool) -> None:
+async def _moved_from_a_dead_node(launcher: Launcher, nodes: RayNodes, pool: Pool) -> None:
     before = nodes.workers()
     nodes.kill(before["cpu-1"])
     await _when(launcher.running, lambda found: "cpu-1" not in {entry.worker for entry in found})
@@ -83,7 +75,7 @@ async def _moved_from_a_dead_node(launcher: RayLauncher, nodes: RayNodes, pool: 
     assert after == before
 
 
-async def _waits_for_a_node_and_is_given_up(launcher: RayLauncher) -> None:
+async def _waits_for_a_node_and_is_given_up(launcher: Launcher) -> None:
     for _ in range(2):  # no node has a GPU
         await launcher.start("cuda", "cuda-0")
     waiting = Launched(worker="cuda-0", hardware="cuda", state=LaunchState.STARTING)
@@ -92,7 +84,7 @@ async def _waits_for_a_node_and_is_given_up(launcher: RayLauncher) -> None:
     await _when(launcher.running, lambda found: "cuda-0" not in {entry.worker for entry in found})
 
 
-async def _failed_with_its_reason(launcher: RayLauncher, monkeypatch: pytest.MonkeyPatch) -> None:
+async def _failed_with_its_reason(launcher: Launcher, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as wrong:
         wrong.setenv("INFAAS_KAFKA", "nonsense")
         await launcher.start("cpu", "cpu-3")
@@ -104,7 +96,7 @@ async def _failed_with_its_reason(launcher: RayLauncher, monkeypatch: pytest.Mon
     await _when(launcher.running, lambda found: _running("cpu-3") in found)
 
 
-async def _stopped_in_good_order(launcher: RayLauncher, nodes: RayNodes, pool: Pool) -> None:
+async def _stopped_in_good_order(launcher: Launcher, nodes: RayNodes, pool: Pool) -> None:
     await _when(lambda: _epochs(pool), lambda epochs: "cpu-3" in epochs)
     for name in ("cpu-0", "cpu-1", "cpu-2", "cpu-3", "cpu-9"):
         await launcher.stop(name)
@@ -113,7 +105,7 @@ async def _stopped_in_good_order(launcher: RayLauncher, nodes: RayNodes, pool: P
     assert await list_workers(pool) == []  # each said good-bye
 
 
-async def _goes_on_with_another_driver(launcher: RayLauncher) -> None:
+async def _goes_on_with_another_driver(launcher: Launcher) -> None:
     before = await launcher.running()
     drivers = [p for p in psutil.Process().children() if "autoscaler.launchers.ray_driver" in p.cmdline()]
     max(drivers, key=psutil.Process.create_time).kill()
