@@ -17,6 +17,7 @@ from autoscaler.adviser import Adviser
 from autoscaler.assessment import Assessor
 from autoscaler.decide.decide import decide
 from autoscaler.decide.pareto import Offers, Ranking, could_offer, offers_of, rank_variants
+from autoscaler.decide.partitions import grown
 from autoscaler.decide.situation import Memory, Plan, Situation
 from autoscaler.fleet import FleetKeeper
 from autoscaler.launchers.catalog import open_launcher
@@ -29,7 +30,7 @@ from broker.lag import LagReader
 from broker.settings import KafkaSettings
 from broker.tail import Tail
 from broker.topics import can_add_partitions, ensure_system_topics
-from registry.topics import grow_variant_topic
+from registry.topics import grow_task_topics, grow_variant_topic
 from schemas import topics
 from schemas.errors import OperatorError
 from schemas.load import SelectorLoad
@@ -48,6 +49,7 @@ log = logging.getLogger(__name__)
 _LEAD = "autoscaler"
 _CLIENT = "infaas-autoscaler"
 _FETCH_WAIT_MS = 50
+_PARTITIONS_A_SELECTOR = 2
 _AS_STATUS = msgspec.json.Decoder(WorkerStatus)
 _AS_LOAD = msgspec.json.Decoder(SelectorLoad)
 _AS_DEMAND = msgspec.json.Decoder(Demand)
@@ -100,6 +102,7 @@ class Autoscaler:
     ) -> None:  # fmt: skip
         self._settings = settings
         self._kafka = kafka
+        self._can_add_partitions = can_add_partitions
         self._pool = pool
         self._catalog = catalog
         self._lead = lead
@@ -207,6 +210,17 @@ class Autoscaler:
         self._tell_unplaced(plan)
         for variant, partitions in plan.partitions.items():
             await grow_variant_topic(self._pool, self._kafka, variant, partitions)
+        if self._can_add_partitions:
+            await self._grow_task_topics(catalog)
+
+    async def _grow_task_topics(self, catalog: Catalog) -> None:
+        """Selectors share a task by its partitions: with two for each, none has much more to do than another."""
+        wanted = _PARTITIONS_A_SELECTOR * self._window.selectors(time.monotonic())
+        for task in catalog.tasks.values():
+            partitions = grown(wanted, task.partitions)
+            if partitions > task.partitions:
+                log.info("%d partitions instead of %d for %s", partitions, task.partitions, task.name)
+                await grow_task_topics(self._pool, self._kafka, task.name, partitions)
 
     def _ranking(self, catalog: Catalog, situation: Situation) -> Ranking:
         """Of thousands of variants it takes a while, so it is kept until the catalog or what workers offer changes."""

@@ -134,6 +134,10 @@ class Window:
         """Whether any selector spoke lately."""
         return any(now_s - reports[-1].at_s <= SILENT_S for reports in self._reports.values())
 
+    def selectors(self, now_s: float) -> int:
+        """How many spoke lately."""
+        return sum(now_s - reports[-1].at_s <= SILENT_S for reports in self._reports.values())
+
     def class_loads(self, now_s: float) -> tuple[ClassLoad, ...]:
         """The load of each class that was asked for in the window."""
         seen_s = min(self._seconds, int(now_s - (self._first_s if self._first_s is not None else now_s)) + 1)

@@ -32,7 +32,7 @@ from zoo.samples import labelled
 FACTORS: Final = (1, 3, 8, 3, 1)
 TASKS: Final = ("mnist", "sentiment")
 _PEAK_CORES: Final = 1.1
-_INPUTS: Final = {"mnist": 16, "sentiment": 1}
+_INPUTS: Final = {"mnist": 32, "sentiment": 2}
 _MIN_ACCURACY: Final = {"mnist": 0.985, "sentiment": 0.86}
 _LATENCY_MS: Final = 300.0
 _NEAR_S: Final = 2

@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -27,10 +27,11 @@ from broker.settings import KafkaSettings
 from broker.topics import ensure_system_topics, ensure_task_topics, ensure_variant_topics
 from schemas import topics
 from schemas.load import ClassCount, LoadClass, SelectorLoad
-from schemas.records import GroupHealth, LagSample
+from schemas.records import GroupHealth, LagSample, Pin, PinKind
 from schemas.status import Demand, InstanceState, InstanceStatus, WorkerStatus
 from store import registry, samples
 from store.catalog import Catalog, load_catalog
+from store.fleet import put_pin
 from store.placement import heartbeat, list_instances, register_worker
 from store.pool import Pool
 from store.settings import StoreSettings
@@ -234,6 +235,42 @@ async def test_a_demanded_variant_is_placed_at_once(
         await producer.send_and_wait(topics.DEMAND, b"not JSON")
         await producer.send_and_wait(topics.DEMAND, msgspec.json.encode(demand))
         await until(lambda: is_placed(store_pool, {best: "cpu-0", beaten: "cpu-0"}))
+
+
+@pytest.mark.apache
+async def test_a_topic_gets_partitions_for_as_many_replicas_as_are_wanted(
+    apache_kafka: KafkaSettings, database: str, store_pool: Pool, task: str
+) -> None:
+    [variant] = await register(store_pool, apache_kafka, task, {"a": 0.9})
+
+    async def shared() -> bool:
+        rows = await list_instances(store_pool)
+        return len(rows) == 3 and sorted(p for row in rows for p in row.partitions) == [0, 1, 2, 3]
+
+    await put_pin(store_pool, Pin(kind=PinKind.VARIANT, name=variant, least=3, pinned_by="test"))
+    async with AsyncExitStack() as stack:
+        for number in range(3):
+            await stack.enter_async_context(keeping_alive(store_pool, f"cpu-{number}"))
+        await stack.enter_async_context(running(apache_kafka, database))
+        await until(shared)
+    assert (await load_catalog(store_pool)).variants[variant].partitions == 4
+    await ensure_variant_topics(apache_kafka, [(variant, 4)])
+
+
+@pytest.mark.apache
+async def test_a_task_gets_partitions_for_as_many_selectors_as_there_are(
+    apache_kafka: KafkaSettings, database: str, store_pool: Pool, task: str
+) -> None:
+    await register(store_pool, apache_kafka, task, {"a": 0.9})
+
+    async def grown() -> bool:
+        for number in range(3):
+            said = SelectorLoad(selector=f"selector-{number}", at_ms=time.time() * 1000, classes=(), variants={})
+            await producer.send_and_wait(topics.LOAD, msgspec.json.encode(said))
+        return (await load_catalog(store_pool)).tasks[task].partitions == 8
+
+    async with running(apache_kafka, database), Producer(apache_kafka, "test") as producer:
+        await until(grown)
 
 
 async def test_a_query_that_waits_unserved_counts_as_demand(
