@@ -22,6 +22,7 @@ import psutil
 from broker.consumer import Consumer
 from broker.producer import Producer
 from broker.settings import KafkaSettings
+from machine.memory import give_back
 from runtimes.protocol import Session
 from schemas.errors import OperatorError
 from schemas.records import InstanceRow
@@ -136,7 +137,7 @@ class Hosting:
             self._instance = None
             await self._set_state(InstanceState.INACTIVE)
             await self._premises.leases.ask_no_more(self.variant)
-            await asyncio.to_thread(session.close)
+            await asyncio.to_thread(_close, session)
             log.info("unloaded %s", self.variant)
 
     async def _load(self) -> tuple[Model, Session] | None:
@@ -270,3 +271,8 @@ class Hosting:
             await report_instance_state(premises.pool, premises.settings.worker, self.variant, state, reason)
         except StoreUnavailable as error:  # the status record says it, too
             log.debug("state of %s not reported: %s", self.variant, error)
+
+
+def _close(session: Session) -> None:
+    session.close()
+    give_back()

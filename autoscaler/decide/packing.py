@@ -8,7 +8,8 @@
 5. What the load needs is placed where slots are free, and on as many workers as it takes for the load to fit; what no
    load needs gives way. An instance that is disturbed gets another place.
 6. Replicas beyond what is needed go where the load still fits without them.
-7. Every Pareto-best variant is placed where it fits, the emptiest worker first; it displaces nothing.
+7. Every Pareto-best variant is placed where it fits, the emptiest worker first; it displaces nothing, and waits until a
+   variant of its task that queries wait for has been loaded.
 8. The row of a worker that is gone or drains is deleted when the variant has a place elsewhere. Otherwise it stays: a
    worker that comes back under its name finds it there, and one that drains serves on.
 
@@ -24,6 +25,7 @@ import msgspec
 from autoscaler.decide.capacity import Room, spread
 from autoscaler.decide.draft import Draft
 from autoscaler.decide.pareto import Candidate
+from schemas.status import SERVING
 
 _SLACK: Final = 0.01
 """Slots that may be missing before a replica is worth it."""
@@ -299,12 +301,23 @@ class _Packing:
 
     def place_best(self) -> None:
         draft = self.draft
+        not_now = self.wanted.idle_tasks | self.cold_tasks()
         for name, choice in draft.ranking.best.items():
             candidate = choice.candidate
-            if draft.is_placed(name) or draft.is_awaited(name) or candidate.variant.task in self.wanted.idle_tasks:
+            if draft.is_placed(name) or draft.is_awaited(name) or candidate.variant.task in not_now:
                 continue
             if self.may_have(candidate) and not draft.place(candidate, choice.reason):
                 draft.unplaced.setdefault(name, "worth serving, but no live worker that can run it has the room")
+
+    def cold_tasks(self) -> set[str]:
+        """Tasks with a demanded variant that is still to be loaded: nothing must be loaded before it."""
+        draft = self.draft
+        serving = {name for (name, _worker), row in draft.rows.items() if row.state in SERVING}
+        return {
+            draft.variants[name].task
+            for name in draft.situation.demand_age_s
+            if name in draft.variants and draft.is_fresh(name) and draft.is_placed(name) and name not in serving
+        }
 
     # -- rule 8 --------------------------------------------------------------------------------------------------------
 

@@ -40,7 +40,7 @@ class World(msgspec.Struct, frozen=True):
                 del rows[change.variant, change.worker]
             else:
                 rows[change.variant, change.worker] = change.wanted
-        situation = msgspec.structs.replace(self.situation, instances=tuple(rows.values()), **changes)
+        situation = msgspec.structs.replace(self.situation, **{"instances": tuple(rows.values())} | changes)
         return msgspec.structs.replace(self, situation=situation)
 
     def rows(self) -> set[tuple[str, str]]:
@@ -315,7 +315,14 @@ def test_a_demanded_variant_displaces_nothing_that_is_in_use_or_not_in_its_way()
 def test_a_dominated_variant_is_placed_on_demand_and_leaves_when_it_has_been_idle_for_long() -> None:
     known = [profile("mnist-a", 0.8), profile("mnist-b", 0.9)]
     world = a_world(known, [a_worker()], **demanded())
-    placed = world.after(world.plan())
+    first = world.after(world.plan())
+    assert first.rows() == {("mnist-a.onnx-fp32.cpu", "cpu-0")}, (
+        "something was to be loaded before what queries wait for"
+    )
+    assert first.plan().changes == ()
+    loaded = tuple(msgspec.structs.replace(row, state=InstanceState.ACTIVE) for row in first.situation.instances)
+    serving = first.after(Plan(), instances=loaded)
+    placed = serving.after(serving.plan())
     assert len(placed.rows()) == 2
     still = placed.after(Plan(), demand_age_s={}, idle_s={"mnist-a.onnx-fp32.cpu": 299.0})
     assert still.plan().changes == ()
