@@ -37,11 +37,12 @@ async def measure(home: Path, broker: str) -> list[Figure]:
         open_pool(system.postgres, max_size=1) as pool,
         InfaasClient(kafka=system.kafka) as client,
     ):
+        worker = psutil.Process(await system.pid_of("worker"))
         await _ask(client)
         await asyncio.sleep(_LOADED_S)
-        loaded = await _rss(system)
+        loaded = worker.memory_info().rss
         await _until_gone(system, pool)
-        freed = loaded - await _rss(system)
+        freed = loaded - worker.memory_info().rss
         overheads: list[float] = []
         for _ in range(_ROUNDS):
             began = time.monotonic()
@@ -68,10 +69,6 @@ async def _cold_s(pool: Pool, variant: str) -> float:
     """What registration measured of loading the variant and computing one input."""
     profile = (await load_catalog(pool)).profiles[variant]
     return profile.load_s + LatencyModel(profile.latency, 1).batch_s(1)
-
-
-async def _rss(system: System) -> int:
-    return psutil.Process(await system.pid_of("worker")).memory_info().rss
 
 
 async def _until_gone(system: System, pool: Pool) -> None:
