@@ -44,6 +44,14 @@ class AutoscalerSettings(ServiceSettings):
     zero_after_s: float = Field(default=math.inf, gt=0)
     """How long nobody must have asked for a task until all of it is unloaded; the next query pays for a load. Never,
     unless you say so: what is idle gives way to what is demanded in any case."""
+    down_after_s: float = Field(default=10.0, ge=0)
+    """How long an instance must not have been needed until it goes, at least."""
+    down_after_loads: float = Field(default=10.0, ge=0)
+    """The same in load times of its variant."""
+    worker_down_after_s: float = Field(default=20.0, ge=0)
+    """How long a worker must not have been needed until it goes, at least."""
+    worker_down_after_starts: float = Field(default=5.0, ge=0)
+    """The same in start times of its hardware."""
     settle_s: float = Field(default=5.0, ge=0)
     """How long after taking the lead no worker is taken for dead."""
 
@@ -71,6 +79,10 @@ class AutoscalerSettings(ServiceSettings):
             keep_idle_s=self.keep_idle_s,
             evict_idle_s=self.evict_idle_s,
             zero_after_s=self.zero_after_s,
+            down_after_s=self.down_after_s,
+            down_after_loads=self.down_after_loads,
+            worker_down_after_s=self.worker_down_after_s,
+            worker_down_after_starts=self.worker_down_after_starts,
             settle_s=self.settle_s,
         )
 

@@ -40,6 +40,7 @@ Kind = Annotated[
 ]
 Name = Annotated[str, typer.Argument(help="Of the task, the variant or the hardware.")]
 _LATEST: Final = 20
+_LOOKED_AT: Final = 1000
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, help="See how the system scales and why; bound it or hold it.")
 
@@ -92,7 +93,9 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Show the last decision about something with everything that it was made from."""
-    rows = _run(home, lambda pool: list_decisions(pool, latest, about=about))
+    found = _run(home, lambda pool: list_decisions(pool, _LOOKED_AT, about=about))
+    # Rather what was decided than the steps that followed from it, such as the start of a process.
+    rows = ([row for row in found if row.policy] or found)[:latest]
     if not rows:
         raise OperatorError(f"nothing was decided about {about!r} yet; `infaas scale history` lists what was")
     if as_json:

@@ -49,8 +49,8 @@ class Cli:
         return json.loads(out)
 
     @asynccontextmanager
-    async def up(self, *words: str) -> AsyncGenerator[asyncio.subprocess.Process]:
-        process = await self.start("up", *FREE_PORTS, *words)
+    async def up(self, *words: str, **extra: str) -> AsyncGenerator[asyncio.subprocess.Process]:
+        process = await self.start("up", *FREE_PORTS, *words, **extra)
         try:
             yield process
         finally:
