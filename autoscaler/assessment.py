@@ -39,9 +39,10 @@ class Assessor:
         Raises:
             StoreUnavailable: Postgres is away.
         """
-        rows, instances = await list_workers(self._pool), await list_instances(self._pool)
-        pins, wanted = await list_pins(self._pool), await list_wanted(self._pool)
-        control = await get_control(self._pool)
+        async with self._pool.snapshot() as session:
+            rows, instances = await list_workers(session), await list_instances(session)
+            pins, wanted = await list_pins(session), await list_wanted(session)
+            control = await get_control(session)
         now_s = self._clock()
         self._view.forget(catalog.variants, {row.name for row in rows})
         self._window.forget(catalog.tasks, now_s)

@@ -10,7 +10,7 @@
 import asyncio
 import logging
 from collections import Counter as Tally
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -21,7 +21,7 @@ from autoscaler.launchers.protocol import Launched, Launcher, LauncherError, Lau
 from autoscaler.observe import Outage
 from autoscaler.reconcile import Action, Fleet, Patience, Step, plan_fleet
 from autoscaler.view import View
-from schemas.records import DecisionKind, DecisionRow, WorkerRow
+from schemas.records import DecisionKind, DecisionRow, InstanceRow, WorkerRow
 from schemas.status import InstanceState
 from store.errors import StoreUnavailable
 from store.fleet import bury_worker, drain_workers, keep_workers, list_wanted
@@ -112,6 +112,8 @@ class FleetKeeper:
     # -- looking -------------------------------------------------------------------------------------------------------
 
     async def _look(self) -> None:
+        # Of a worker whose step ends while we look, we may see what was before it.
+        busy = set(self._busy)
         self.launched = tuple(await self._launcher.running())
         fleet = await self._fleet()
         self._show()
@@ -119,23 +121,27 @@ class FleetKeeper:
             if one.state is LaunchState.RUNNING and one.worker not in fleet.silent_s:
                 self._pauses.settled(one.worker)
         for action in plan_fleet(fleet, self._patience):
-            if action.worker not in self._busy and self._pauses.over(action.worker):
+            if action.worker not in busy | self._busy and self._pauses.over(action.worker):
                 self._busy.add(action.worker)
                 self._tasks.create_task(self._take(action), name=f"{action.step} {action.worker}")
 
     async def _fleet(self) -> Fleet:
-        workers = self._view.judged(await list_workers(self._pool))
+        # As of one moment: a number without the drain that was written with it would drain or start one too many.
+        async with self._pool.snapshot() as session:
+            wanted, rows = await list_wanted(session), await list_workers(session)
+            instances = await list_instances(session)
+        workers = self._view.judged(rows)
         return Fleet(
-            wanted=tuple(await list_wanted(self._pool)),
+            wanted=tuple(wanted),
             hardware=self._launcher.hardware,
             launched=self.launched,
             workers=workers,
-            hosted=await self._hosted(),
+            hosted=self._hosted(instances),
             silent_s=self._silences(workers),
         )
 
-    async def _hosted(self) -> Tally[str]:
-        held = {(row.worker, row.variant) for row in await list_instances(self._pool)}
+    def _hosted(self, instances: Iterable[InstanceRow]) -> Tally[str]:
+        held = {(row.worker, row.variant) for row in instances}
         held |= {(w, i.variant) for w, i in self._view.instances() if i.state is not InstanceState.INACTIVE}
         return Tally(worker for worker, _variant in held)
 

@@ -41,8 +41,7 @@ async def load_catalog(pool: Pool) -> Catalog:
     Raises:
         StoreUnavailable: Postgres is away.
     """
-    async with pool.transaction() as session:
-        await session.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+    async with pool.snapshot() as session:
         return await _read(session)
 
 

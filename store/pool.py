@@ -93,6 +93,13 @@ class Pool(Session):
             async with self._pool.acquire(timeout=self._timeout_s) as connection, connection.transaction():
                 yield Session(connection, self._timeout_s)
 
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncGenerator[Session]:
+        """A session that only reads, and all of it as of one moment."""
+        async with self.transaction() as session:
+            await session.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            yield session
+
 
 @asynccontextmanager
 async def open_pool(

@@ -1,6 +1,8 @@
 """Workers follow load: real servers, processes and a real model, under more load than one worker can take."""
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -43,7 +45,11 @@ async def test_load_starts_a_second_worker_and_idleness_stops_it(cli: Cli) -> No
                 await until(lambda: {"cpu-0", "cpu-1"} <= answers.recent())
         assert set(answers.refused) <= {Overloaded, DeadlineExceeded}
 
+        before = (await cli.json("status", "--wait"))["services"]
+        os.kill(before["autoscaler"]["pid"], signal.SIGKILL)  # its successor knows both workers, and which may go
         await scale_when(cli, lambda scale: {w["name"] for w in scale["workers"]} == {"cpu-0"})
+        after = (await cli.json("status", "--wait"))["services"]
+        assert after["worker-cpu-0"]["pid"] == before["worker-cpu-0"]["pid"]
         scale = await cli.json("scale", "status")
         assert [row["count"] for row in scale["wanted"]] == [1]
         assert sorted(p for row in scale["instances"] for p in row["partitions"]) == [0, 1, 2, 3]
