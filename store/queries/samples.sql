@@ -63,7 +63,7 @@ SELECT roll_up($1)
 SELECT at, kind, action, variant, worker, hardware, reason, policy, inputs, explanation
 FROM decisions
 WHERE $2::text IS NULL OR $2 IN (variant, worker, hardware) OR variant LIKE $2 || '.%'
-    OR variant IN (SELECT name FROM variants WHERE task = $2)
+    OR variant IN (SELECT name FROM variants WHERE task = $2) OR inputs ->> 'task' = $2
 ORDER BY id DESC LIMIT $1
 
 -- name: prune_decisions

@@ -82,6 +82,7 @@ async def test_pins_are_set_replaced_and_taken_away_and_written_down(registered:
     assert [row.action for row in rows] == ["unpin", "pin", "pin", "pin"]
     assert {row.kind for row in rows} == {DecisionKind.CONTROL}
     assert "task digits" in rows[1].reason
+    assert [row.action for row in await list_decisions(store_pool, about="digits")] == ["unpin", "pin", "pin"]
 
 
 @pytest.mark.parametrize(
