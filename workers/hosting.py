@@ -70,6 +70,9 @@ class Hosting:
     def __init__(self, row: InstanceRow, premises: Premises) -> None:
         self.variant = row.variant
         self._row: InstanceRow | None = row
+        self._why = row.reason or "wanted"
+        """To be said again after a load that failed at first."""
+        self._failed = False
         self._premises = premises
         self._state = InstanceState.LOADING
         self._news = asyncio.Event()
@@ -150,6 +153,7 @@ class Hosting:
             except Exception as error:  # a runtime raises what it likes; a model that fails must not stop the others
                 log.warning("cannot load %s: %s", self.variant, error, exc_info=not isinstance(error, OperatorError))
                 await self._set_state(InstanceState.INACTIVE, f"cannot load: {error}"[:500])
+                self._failed = True
             await self._wait(pause_s)
             pause_s = min(pause_s * 2, self._premises.settings.load_retry_max_s)
         return None
@@ -181,7 +185,7 @@ class Hosting:
             async with asyncio.TaskGroup() as tasks:
                 serving = tasks.create_task(instance.serve(), name=f"serve {self.variant}")
                 self._instance = instance
-                await self._set_state(InstanceState.ACTIVE)
+                await self._set_state(InstanceState.ACTIVE, self._why if self._failed else "")
                 await self._follow(instance)
                 self.ending = True
                 await self._set_state(InstanceState.DRAINING)

@@ -313,6 +313,7 @@ async def test_a_load_that_fails_says_why_and_is_tried_again(site: Site, produce
             await asyncio.sleep(0.05)
         artifact.write_bytes(model)
         assert (await answered(results, 1)) == {"q": "ok"}
+        assert (await list_instances(site.pool))[0].reason == "wanted"
 
 
 async def test_a_partition_that_is_stolen_is_left_at_once(site: Site, producer: Producer) -> None:
