@@ -26,8 +26,9 @@ from aiokafka.protocol.metadata import MetadataRequest
 from numpy.typing import NDArray
 
 from broker.ages import Ages
-from broker.client import client_options, reach
+from broker.client import EMBEDDED_CLUSTER, client_options, reach
 from broker.commits import Commits, Groups
+from broker.embedded_ends import EmbeddedEnds
 from broker.offsets import EARLIEST, LATEST, UNKNOWN, ListOffsets, read_offsets
 from broker.settings import KafkaSettings
 from broker.trail import UNSEEN, Trail
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 READ_S: Final = 10.0
 METADATA_S: Final = 30.0
 """How long partitions and leaders are believed; errors, and `look_up`, have them asked for at once."""
+_AGAIN_S: Final = 0.1
 _CLIENT_METADATA_MS: Final = 24 * 3_600_000
 """Never, nearly: the client would ask for all topics of the cluster, and we tell it what we learn of the brokers."""
 
@@ -116,6 +118,7 @@ class _Layout:
         for topic in topics:
             self.first[topic] = len(self.partitions)
             self.partitions += [TopicPartition(topic, number) for number in range(len(leaders[topic]))]
+        self.embedded = EmbeddedEnds(self.partitions)
         self.leader = np.array([leaders[p.topic][p.partition] for p in self.partitions], np.int64)
         known = {group: [topic for topic in found if topic in leaders] for group, found in wanted.items()}
         self.groups: Groups = {
@@ -162,6 +165,7 @@ class LagReader:
         self._layout = _Layout({}, {})
         self._trail = Trail(0)
         self._looked_up_s = -METADATA_S
+        self._is_embedded = False
 
     async def __aenter__(self) -> Self:
         self._client = AIOKafkaClient(
@@ -200,10 +204,26 @@ class LagReader:
             self.look_up()
             raise
 
+    async def read_known(self, wanted: Mapping[str, Collection[str]]) -> Reading:
+        """As `read`, and again until nothing is unknown: what was just made has no leader yet that answers.
+
+        Raises:
+            KafkaError: something is still unknown after 20 s.
+        """
+        try:
+            async with asyncio.timeout(2 * READ_S):
+                while True:
+                    reading = await self.read(wanted)
+                    if (reading.lag >= 0).all():
+                        return reading
+                    await asyncio.sleep(_AGAIN_S)
+        except TimeoutError as error:
+            raise KafkaTimeoutError("Kafka does not say what was committed") from error
+
     async def _read(self, wanted: Mapping[str, Collection[str]]) -> Reading:
         layout = await self._lay_out(wanted)
         # The ends first: what is written and committed meanwhile is no lag, and the other way round would be.
-        ends, at_s = await self._offsets(layout, layout.ends), time.time()
+        ends, at_s = await self._ends(layout), time.time()
         self._trail.add(at_s, np.where(ends < 0, UNSEEN, ends))
         committed = await self._committed(layout)
         end, known = ends[layout.column], committed != UNKNOWN
@@ -238,6 +258,7 @@ class LagReader:
         request = MetadataRequest(sorted(topics), allow_auto_topic_creation=False)
         answer: Any = await self._client.send(self._client.get_random_node(), request)
         self._client.cluster.update_metadata(answer)
+        self._is_embedded = answer.cluster_id == EMBEDDED_CLUSTER
         return {
             name: [leader for _, leader in sorted((part[1], part[2]) for part in partitions)]
             for error, name, _internal, partitions in answer.topics
@@ -245,6 +266,10 @@ class LagReader:
         }
 
     # -- what they answer ----------------------------------------------------------------------------------------------
+
+    async def _ends(self, layout: _Layout) -> NDArray[np.int64]:
+        said = await self._offsets(layout, layout.ends)
+        return await layout.embedded.correct(self._client, said) if self._is_embedded else said
 
     async def _offsets(self, layout: _Layout, questions: Mapping[int, ListOffsets]) -> NDArray[np.int64]:
         """By column; UNKNOWN where nobody answered."""

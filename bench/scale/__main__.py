@@ -15,7 +15,7 @@ from rich.console import Console
 
 from bench.__main__ import machine, show
 from bench.figures import Figure, write_results
-from bench.scale import ray_cluster, steps, zero
+from bench.scale import ray_cluster, recorder, steps, zero
 from bench.system import running_at
 
 BROKER: Final = "apache"
@@ -34,10 +34,15 @@ async def _ray(home: Path, _seconds: float) -> list[Figure]:
     return await ray_cluster.measure(home, BROKER)
 
 
+async def _recorder(home: Path, _seconds: float) -> list[Figure]:
+    return await recorder.measure(home, BROKER)
+
+
 BENCHES: Final[dict[str, Callable[[Path, float], Awaitable[list[Figure]]]]] = {
     "steps": _steps,
     "zero": _zero,
     "ray": _ray,
+    "recorder": _recorder,
 }
 _NEED_MODELS: Final = {"steps", "zero"}
 

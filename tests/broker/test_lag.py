@@ -12,7 +12,7 @@ from broker.ages import Ages
 from broker.consumer import Consumer
 from broker.embedded import EmbeddedBroker
 from broker.errors import KafkaError
-from broker.lag import LagReader, PartitionLag, Reading
+from broker.lag import LagReader, PartitionLag
 from broker.producer import Producer
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_topics
@@ -20,16 +20,7 @@ from machine.ports import free_port
 
 
 async def lag_of(reader: LagReader, group: str, topic: str) -> dict[int, PartitionLag]:
-    return {row.partition: row for row in (await settled(reader, {group: [topic]})).lines()}
-
-
-async def settled(reader: LagReader, wanted: dict[str, list[str]]) -> Reading:
-    """A reading in which nothing is unknown: a partition just made has no leader yet that answers."""
-    async with asyncio.timeout(20):
-        while True:
-            reading = await reader.read(wanted)
-            if (reading.lag >= 0).all():
-                return reading
+    return {row.partition: row for row in (await reader.read_known({group: [topic]})).lines()}
 
 
 async def test_lag_follows_what_is_committed(kafka: KafkaSettings, topic: str) -> None:
@@ -64,7 +55,7 @@ async def test_groups_at_different_offsets_of_one_partition(kafka: KafkaSettings
         async with Consumer(kafka, "test", group=topic) as consumer:
             await consumer.assign(topic, [0])
             consumer.done((await consumer.batch(1))[0])
-        reading = await settled(reader, {topic: [topic], f"other-{topic}": [topic]})
+        reading = await reader.read_known({topic: [topic], f"other-{topic}": [topic]})
         lags = {(row.group, row.partition): row for row in reading.lines()}
         mine, others = lags[topic, 0], lags[f"other-{topic}", 0]
         assert (mine.lag, others.lag) == (1, 2)
@@ -82,7 +73,7 @@ async def test_a_topic_that_does_not_exist_has_no_rows(apache_kafka: KafkaSettin
 
 async def test_many_groups_in_one_reading(kafka: KafkaSettings, topic: str) -> None:
     async with LagReader(kafka) as reader:
-        reading = await settled(reader, {f"{topic}-{number}": [topic] for number in range(100)})
+        reading = await reader.read_known({f"{topic}-{number}": [topic] for number in range(100)})
     assert reading.lag.tolist() == [0] * 400
 
 
@@ -95,16 +86,26 @@ async def test_seconds_come_from_where_the_end_stood_without_reading_a_record(
         before_s = time.time()
         await producer.send_and_wait(topic, b"first", partition=0)
         written_s = time.time()
-        first = (await settled(reader, {topic: [topic]})).since_s[0]
+        first = (await reader.read_known({topic: [topic]})).since_s[0]
         assert before_s - 0.5 <= first <= written_s + 0.5
         await producer.send_and_wait(topic, b"second", partition=0)
-        reading = await settled(reader, {topic: [topic]})
+        reading = await reader.read_known({topic: [topic]})
         assert reading.since_s[0] == first, "the oldest is as old as before"
         assert reading.lag_s[0] == reading.at_s - first
         async with Consumer(kafka, "test", group=topic) as consumer:
             await consumer.assign(topic, [0])
             consumer.done((await consumer.batch(1))[0])
-        assert (await settled(reader, {topic: [topic]})).since_s[0] > first
+        assert (await reader.read_known({topic: [topic]})).since_s[0] > first
+
+
+async def test_a_batch_sent_at_once_counts_to_its_last_record(kafka: KafkaSettings, topic: str) -> None:
+    async with Producer(kafka, "test") as producer, LagReader(kafka) as reader:
+        for total in (300, 600):
+            await asyncio.gather(*[await producer.send(topic, b"x", partition=2) for _ in range(300)])
+            found = await lag_of(reader, topic, topic)
+            assert [found[number].lag for number in range(4)] == [0, 0, total, 0]
+        again = await lag_of(reader, topic, topic)
+        assert again[2].lag == 600
 
 
 @pytest.mark.apache
@@ -125,7 +126,7 @@ async def test_a_broker_that_is_gone_is_an_error_and_one_that_is_back_is_read_ag
         async with EmbeddedBroker(folder, port) as broker:
             reader = await stack.enter_async_context(LagReader(broker.settings))
             await ensure_topics(broker.settings, [TopicSpec("t", 2)])
-            assert (await settled(reader, {"g": ["t"]})).lag.tolist() == [0, 0]
+            assert (await reader.read_known({"g": ["t"]})).lag.tolist() == [0, 0]
         with pytest.raises(KafkaError):
             await reader.read({"g": ["t"]})
         async with EmbeddedBroker(folder, port) as broker:
