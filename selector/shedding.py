@@ -81,7 +81,7 @@ class Overload:
     @property
     def is_contest(self) -> bool:
         """Whether there is more than one of them."""
-        return len(self._tenants) > 1
+        return self.told_apart > 1
 
     def wait_s(self, tenant: str | None, cost: float, most_s: float, now: float) -> float:
         """Note that a query is asked which costs `cost` and could wait for `most_s`; returns how long it may."""
