@@ -13,35 +13,41 @@ from each variant's own queries, so that what was refused or given away for free
 
 It is done twice: a worker that is asked for costs its whole price, which is right where there is little to run, or only
 the part that is taken of it, which is right where others will take the rest; the cheaper answer counts. Where the
-workers that may run are used up, slots are made dearer until all is served, or nothing helps: faster variants then win
-over more accurate ones, for all tasks on these workers alike.
+workers of a type that may run are used up, their slots are made dearer until all is served, or nothing helps: faster
+variants then win over more accurate ones there, what can be served elsewhere is, and the most for a slot goes first.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import msgspec
 
 from autoscaler.decide.objective import EPSILON, Answer, Need, Option, Problem, cost, served, violations
 
-_DEARER: Final = (1.0, 10.0, 100.0, 1000.0, 10000.0)
+_DEARER: Final = 10.0
+_NEARLY: Final = 0.95
 _STICKY: Final = 0.9
 """What is loaded is left for what is cheaper by a tenth, not by less: measurements are not that exact."""
-_ROUNDS: Final = 4
+_ROUNDS: Final = 5
 
 
 def improve(problem: Problem) -> Answer:
     """The best answer found; what there is, if nothing cheaper is found."""
     answer = stay(problem)
     lowest = math.inf if violations(problem, answer) else cost(problem, answer)
-    for dearness in _DEARER:
-        drafts = [_Draft(problem, dearness, prorated=prorated).fill() for prorated in (False, True)]
-        for found in drafts:
+    dearness = [1.0] * len(problem.pools)
+    for _ in range(_ROUNDS):
+        drafts = [_Draft(problem, dearness, prorated=prorated) for prorated in (False, True)]
+        for draft in drafts:
+            found = draft.fill()
             price = cost(problem, found)
             if price < lowest - EPSILON:
                 answer, lowest = found, price
-        if all(share > 1 - EPSILON for found in drafts for share in served(problem, found)):
+        used_up = [any(draft.is_used_up(pool) for draft in drafts) for pool in range(len(problem.pools))]
+        if all(draft.serves_all() for draft in drafts) or not any(used_up):
             break
+        dearness = [dear * _DEARER if full else dear for dear, full in zip(dearness, used_up, strict=True)]
     return answer
 
 
@@ -85,10 +91,11 @@ class _Draft:
     """An answer in the making. Counts begin at nothing; up to those of now an instance needs no load."""
 
     def __init__(
-        self, problem: Problem, dearness: float = 1.0, *, prorated: bool = False, frozen: bool = False
+        self, problem: Problem, dearness: Sequence[float] = (), *, prorated: bool = False, frozen: bool = False
     ) -> None:
         self.problem = problem
-        self.dearness = dearness
+        self.dearness = dearness or [1.0] * len(problem.pools)
+        """Of the slots of each pool."""
         self.prorated = prorated
         self.frozen = frozen
         self.instances = [0] * len(problem.kinds)
@@ -103,9 +110,26 @@ class _Draft:
     def fill(self) -> Answer:
         """Serve what can be served."""
         needs = self.problem.needs
-        for number in sorted(range(len(needs)), key=lambda n: _order(needs[n], n)):
+        order = _most_for_a_slot if max(self.dearness, default=1.0) > 1.0 else _strictest
+        for number in sorted(range(len(needs)), key=lambda n: order(needs[n], n)):
             self.serve(number, needs[number])
         return Answer(instances=tuple(self.instances), workers=tuple(self.workers), shares=self.shares)
+
+    def serves_all(self) -> bool:
+        """Whether no need is left."""
+        answer = Answer(instances=tuple(self.instances), workers=tuple(self.workers), shares=self.shares)
+        return all(share > 1 - EPSILON for share in served(self.problem, answer))
+
+    def is_used_up(self, number: int) -> bool:
+        """Whether little more could run on the workers of this pool that there may be."""
+        pool = self.problem.pools[number]
+        slots, memory = pool.slots * pool.most, pool.memory_bytes * pool.most
+        places = pool.places * pool.most
+        return (
+            self.busy[number] >= _NEARLY * slots
+            or self.memory[number] >= _NEARLY * memory
+            or self.hosted[number] >= _NEARLY * places
+        )
 
     def serve(self, number: int, need: Need) -> None:
         left = 1.0
@@ -138,7 +162,7 @@ class _Draft:
         share = self.room(option, left, 0, self.workers[kind.pool])
         if share > EPSILON:
             sticky = _STICKY if kind.now else 1.0
-            unit = (option.slot_cost * self.dearness + option.loss_cost) * sticky
+            unit = (option.slot_cost * self.dearness[kind.pool] + option.loss_cost) * sticky
             return _Move(place, share, 0, self.workers[kind.pool], unit)
         return self.expand(place, option, left)
 
@@ -170,7 +194,7 @@ class _Draft:
         added = max(workers - max(self.workers[kind.pool], pool.now), 0)
         bought = self.taken(option, share, more) if self.prorated else workers - self.workers[kind.pool]
         fixed = kind.hold * more + kind.load * fresh + pool.price * bought + pool.start * added
-        unit = option.slot_cost * self.dearness + option.loss_cost + fixed / share
+        unit = option.slot_cost * self.dearness[kind.pool] + option.loss_cost + fixed / share
         return _Move(place, share, more, workers, unit * (_STICKY if not fresh and not added else 1.0))
 
     def taken(self, option: Option, share: float, more: int) -> float:
@@ -209,6 +233,12 @@ class _Draft:
         return self.workers[kind.pool] if self.frozen else min(wanted, pool.most)
 
 
-def _order(need: Need, number: int) -> tuple[bool, int, float, int]:
-    """The strictest first; what takes no slots last, since what serves the others will do for it."""
+def _strictest(need: Need, number: int) -> tuple[bool, float, float, int]:
+    """Who has the fewest options first; what takes no slots last, since what serves the others will do for it."""
     return need.rate <= 0, len(need.options), -need.rate, number
+
+
+def _most_for_a_slot(need: Need, number: int) -> tuple[bool, float, float, int]:
+    """Where not all can be served: who gains most by a slot."""
+    slots = min((option.slots for option in need.options), default=0.0)
+    return need.rate <= 0, -need.penalty / max(slots, EPSILON), -need.rate, number

@@ -1,0 +1,258 @@
+"""How long the solver takes to decide the scale of many architectures, and how much its answer is better.
+
+The paper (section 4.2) reports 50 s with Gurobi for 100 architectures, and 23 s for 50. Here each of 10 to 200
+architectures has 12 variants: precisions and batch limits on CPUs, GPUs and Inferentia, with profiles drawn from the
+ranges that INFaaS reports (latency over three powers of ten, memory and load time over one and a half). Four
+architectures share a task; a task's queries ask for five classes of accuracy and latency, and one names an
+architecture. There may be 200 workers (120, 40, 40), and the load is so high that about three quarters are needed.
+
+Cold: nothing runs, and the solver is given no start. Warm: what the cold answer wants runs, and the load of each class
+has changed by up to a fifth. The time is all of it: posing the problem, the heuristic, the solver. Run it alone:
+`python -m bench.scale.milp`.
+"""
+
+import math
+import random
+import time
+from collections.abc import Sequence
+from statistics import median
+from typing import Final, NamedTuple
+
+import msgspec
+
+from autoscaler.decide.greedy import improve
+from autoscaler.decide.milp import GAP, Solution, solve
+from autoscaler.decide.needs import build
+from autoscaler.decide.objective import EPSILON, Answer, Problem, cost, served
+from autoscaler.decide.pareto import Ranking, could_offer, offers_of, rank_variants
+from autoscaler.decide.situation import ClassLoad, HardwareType, Limits, Situation
+from bench.figures import Figure
+from schemas.latency import BatchLatency
+from schemas.load import LoadClass
+from schemas.records import AccuracySource, Profile, Variant, VariantState
+
+SIZES: Final = (10, 25, 50, 100, 200)
+SEEDS: Final = 5
+_GIB: Final = 1 << 30
+_LIMITS: Final = Limits()
+_TIME_LIMIT_S: Final = 20.0
+_USED: Final = 150
+"""Workers needed of the 200."""
+_PROMISED: Final = 100
+"""Architectures for which a second is promised."""
+HARDWARE: Final = (
+    HardwareType(
+        name="cpu", price_per_hour=0.384, start_s=5, slots=4, memory_bytes=30 * _GIB, most=120, runtimes=("onnx",)
+    ),
+    HardwareType(
+        name="cuda", price_per_hour=3.06, start_s=20, slots=1, memory_bytes=16 * _GIB, most=40, runtimes=("tensorrt",)
+    ),
+    HardwareType(
+        name="neuron", price_per_hour=0.362, start_s=20, slots=1, memory_bytes=8 * _GIB, most=40, runtimes=("neuron",)
+    ),
+)
+
+
+class Make(NamedTuple):
+    """How a variant is made of an architecture. Against a CPU core in fp32: speed, and the accuracy that is lost."""
+
+    hardware: str
+    precision: str
+    max_batch: int
+    speed: float
+    loss: float
+
+
+MAKES: Final = (
+    Make("cpu", "fp32", 32, 1.0, 0.0),
+    Make("cpu", "bf16", 32, 1.3, 0.001),
+    Make("cpu", "int8-dynamic", 32, 2.0, 0.008),
+    Make("cpu", "int8-static", 32, 2.5, 0.012),
+    *(Make("cuda", p, b, s, a) for p, s, a in (("fp16", 25.0, 0.001), ("int8", 40.0, 0.01)) for b in (8, 32, 64)),
+    Make("neuron", "bf16", 1, 4.0, 0.001),
+    Make("neuron", "bf16", 32, 6.0, 0.001),
+)
+_GROWTH: Final = {"cpu": 0.85, "cuda": 0.15, "neuron": 0.4}
+"""By how much of its time a batch grows with each input more."""
+_RUNTIME: Final = {kind.name: kind.runtimes[0] for kind in HARDWARE}
+
+
+class World(NamedTuple):
+    """What is registered, and who asks for it."""
+
+    variants: dict[str, Variant]
+    profiles: dict[str, Profile]
+    classes: tuple[ClassLoad, ...]
+
+    def situation(self, load: float) -> Situation:
+        """With so many times the load."""
+        loads = (msgspec.structs.replace(c, inputs_per_s=c.inputs_per_s * load) for c in self.classes)
+        return Situation(hardware=HARDWARE, classes=tuple(loads))
+
+    def ranking(self, situation: Situation) -> Ranking:
+        """Of all variants."""
+        return rank_variants(
+            self.variants, self.profiles, offers_of(situation.workers), could_offer(situation.hardware)
+        )
+
+
+class Run(NamedTuple):
+    """One decision, with its time in seconds."""
+
+    seconds: float
+    gap: float
+    heuristic: float
+    """The heuristic's cost over the solver's."""
+
+
+def a_world(architectures: int, seed: int) -> World:
+    """Drawn anew for each seed."""
+    draw = random.Random(seed)
+    variants, profiles, classes = dict[str, Variant](), dict[str, Profile](), list[ClassLoad]()
+    accuracies: dict[str, list[float]] = {}
+    for number in range(architectures):
+        name, task = f"arch{number}", f"task{number // 4}"
+        input_s, accuracy = 10 ** draw.uniform(-2.5, -0.5), draw.uniform(0.55, 0.85)
+        memory, load_s = 10 ** draw.uniform(-1.3, 0.3) * _GIB, 10 ** draw.uniform(-0.2, 1.0)
+        for index, make in enumerate(MAKES):
+            variant = f"{name}.{_RUNTIME[make.hardware]}-{index}.{make.hardware}"
+            variants[variant] = _variant(variant, name, task, make)
+            first_s = input_s / make.speed * draw.uniform(0.7, 1.4)
+            profiles[variant] = _profile(variant, make, first_s, accuracy - make.loss, memory, load_s)
+        accuracies.setdefault(task, []).append(accuracy)
+        asked = LoadClass(task=task, target=name, latency_ms=8000 * input_s)
+        classes.append(ClassLoad(load_class=asked, inputs_per_s=10 ** draw.uniform(-1, 1)))
+    for task, found in accuracies.items():
+        ranked = sorted(found)
+        for share, latency_ms in ((0.0, None), (0.0, 1000.0), (0.5, 400.0), (0.5, 2000.0), (0.9, 1000.0)):
+            least = math.floor(100 * ranked[int(share * (len(ranked) - 1))] - 2) / 100
+            asked = LoadClass(task=task, min_accuracy=least, latency_ms=latency_ms)
+            classes.append(ClassLoad(load_class=asked, inputs_per_s=10 ** draw.uniform(0, 2.5)))
+    return World(variants, profiles, tuple(classes))
+
+
+def _variant(name: str, architecture: str, task: str, make: Make) -> Variant:
+    return Variant(
+        name=name,
+        architecture=architecture,
+        task=task,
+        runtime=_RUNTIME[make.hardware],
+        precision=make.precision,
+        hardware=make.hardware,
+        max_batch=make.max_batch,
+        artifact="",
+        state=VariantState.READY,
+    )
+
+
+def _profile(name: str, make: Make, first_s: float, accuracy: float, memory: float, load_s: float) -> Profile:
+    growth = _GROWTH[make.hardware]
+    sizes = (batch for batch in (1, 2, 4, 8, 16, 32, 64) if batch <= make.max_batch)
+    times = ((batch, first_s * (1 - growth + growth * batch)) for batch in sizes)
+    return Profile(
+        variant=name,
+        device=make.hardware,
+        threads=1,
+        load_s=load_s,
+        memory_bytes=int(memory * (0.5 if "int8" in make.precision else 1.0)),
+        accuracy=accuracy,
+        accuracy_source=AccuracySource.MEASURED,
+        samples=1000,
+        latency=tuple(BatchLatency(batch=batch, p50_s=s, p99_s=1.5 * s) for batch, s in times),
+        intercept_s=0.0,
+        slope_s=0.0,
+        fit_error=0.0,
+    )
+
+
+def filling(world: World) -> float:
+    """The highest load that the heuristic serves with so many workers."""
+    low, high = 0.0, 1.0
+    while _fits(world, high):
+        low, high = high, 2 * high
+    for _ in range(8):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _fits(world, middle) else (low, middle)
+    return low
+
+
+def _fits(world: World, load: float) -> bool:
+    situation = world.situation(load)
+    problem = build(world.ranking(situation), situation, _LIMITS)
+    answer = improve(problem)
+    return sum(answer.workers) <= _USED and min(served(problem, answer)) > 1 - EPSILON
+
+
+def timed(ranking: Ranking, situation: Situation, problem: Problem | None, *, warm: bool) -> tuple[Run, Solution]:
+    """Decide once; `problem` says what runs."""
+    began = time.perf_counter()
+    posed = build(ranking, situation, _LIMITS)
+    if problem is not None:
+        posed = msgspec.structs.replace(posed, kinds=problem.kinds, pools=problem.pools)
+    found = solve(posed, _TIME_LIMIT_S, warm=warm)
+    seconds = time.perf_counter() - began
+    price = cost(posed, found.answer)
+    return Run(seconds, price / found.bound - 1 if found.bound else 0.0, cost(posed, improve(posed)) / price), found
+
+
+def _running(problem: Problem, answer: Answer) -> Problem:
+    kinds = (msgspec.structs.replace(k, now=n) for k, n in zip(problem.kinds, answer.instances, strict=True))
+    pools = (msgspec.structs.replace(p, now=n) for p, n in zip(problem.pools, answer.workers, strict=True))
+    return msgspec.structs.replace(problem, kinds=tuple(kinds), pools=tuple(pools))
+
+
+def _changed(situation: Situation, seed: int) -> Situation:
+    draw = random.Random(seed)
+    loads = (
+        msgspec.structs.replace(c, inputs_per_s=c.inputs_per_s * draw.uniform(0.8, 1.2)) for c in situation.classes
+    )
+    return msgspec.structs.replace(situation, classes=tuple(loads))
+
+
+def runs(architectures: int) -> tuple[list[Run], list[Run]]:
+    """Cold and warm ones, one a seed."""
+    cold, warm = list[Run](), list[Run]()
+    for seed in range(SEEDS):
+        world = a_world(architectures, seed)
+        situation = world.situation(filling(world))
+        ranking = world.ranking(situation)
+        run, found = timed(ranking, situation, None, warm=False)
+        cold.append(run)
+        there = _running(build(ranking, situation, _LIMITS), found.answer)
+        warm.append(timed(ranking, _changed(situation, seed), there, warm=True)[0])
+    return cold, warm
+
+
+def measure() -> list[Figure]:
+    """All sizes; about a minute."""
+    figures, medians = list[Figure](), dict[int, float]()
+    for size in SIZES:
+        cold, warm = runs(size)
+        medians[size] = median(run.seconds for run in cold)
+        figures += _figures(size, cold, warm)
+    growth = math.log(medians[SIZES[-1]] / medians[SIZES[0]]) / math.log(SIZES[-1] / SIZES[0])
+    return [*figures, _figure("MILP: its time grows with architectures to the power of", growth, "")]
+
+
+def _figures(size: int, cold: Sequence[Run], warm: Sequence[Run]) -> list[Figure]:
+    what = f"MILP, {size} architectures"
+    worst = max(run.seconds for run in (*cold, *warm))
+    promised = {"target": "<= 1 s", "holds": worst <= 1.0} if size == _PROMISED else {}
+    return [
+        _figure(f"{what}: cold, median", median(run.seconds for run in cold), "s"),
+        _figure(f"{what}: warm, median", median(run.seconds for run in warm), "s"),
+        msgspec.structs.replace(_figure(f"{what}: worst", worst, "s"), **promised),
+        _figure(f"{what}: worst gap", 100 * max(run.gap for run in (*cold, *warm)), "%", 100 * GAP),
+        _figure(f"{what}: the heuristic costs more by", 100 * (median(run.heuristic for run in cold) - 1), "%"),
+    ]
+
+
+def _figure(name: str, value: float, unit: str, limit: float | None = None) -> Figure:
+    if limit is None:
+        return Figure(name=name, broker="none", value=value, unit=unit)
+    return Figure(name=name, broker="none", value=value, unit=unit, target=f"<= {limit:g} {unit}", holds=value <= limit)
+
+
+if __name__ == "__main__":
+    for figure in measure():
+        print(f"{figure.name:60} {figure.value:10.4g} {figure.unit:3} {figure.target} {figure.holds or ''}")
