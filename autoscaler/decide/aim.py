@@ -22,12 +22,8 @@ def aim(ranking: Ranking, situation: Situation, limits: Limits, time_limit_s: fl
 
 
 def _targets(problem: Problem, answer: Answer, reason: str) -> Targets:
-    rates = dict[str, float]()
-    for need in problem.needs:
-        rates[need.task] = rates.get(need.task, 0.0) + need.rate
     return Targets(
         instances={kind.name: n for kind, n in zip(problem.kinds, answer.instances, strict=True) if n},
         workers={pool.hardware: n for pool, n in zip(problem.pools, answer.workers, strict=True)},
-        rates=rates,
         reason=reason,
     )

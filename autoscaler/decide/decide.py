@@ -67,7 +67,7 @@ def decide(
         drain=drained,
         partitions=_partitions(draft) if situation.can_add_partitions else {},
         memory=Memory(surplus=damper.surplus, moved_s=moved_s),
-        explanation=_explain(problem, answer, teams, "heuristic" if followed is None else "solver"),
+        explanation=_explain(problem, answer, teams, "heuristic" if followed is None else f"solver: {followed.reason}"),
     )
 
 

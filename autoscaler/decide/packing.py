@@ -8,8 +8,8 @@
 5. What the load needs is placed where slots are free, and on as many workers as it takes for the load to fit; what no
    load needs gives way. An instance that is disturbed gets another place.
 6. Replicas beyond what is needed go where the load still fits without them.
-7. Every Pareto-best variant is placed where it fits, the emptiest worker first; it displaces nothing, and waits until a
-   variant of its task that queries wait for has been loaded.
+7. What a worker that drains has, and every Pareto-best variant, is placed where it fits, the emptiest worker first. It
+   displaces nothing, and the best wait until a variant of their task that queries wait for has been loaded.
 8. The row of a worker that is gone or drains is deleted when the variant has a place elsewhere. Otherwise it stays: a
    worker that comes back under its name finds it there, and one that drains serves on.
 
@@ -24,6 +24,7 @@ import msgspec
 
 from autoscaler.decide.capacity import Room, spread
 from autoscaler.decide.draft import Draft
+from autoscaler.decide.fleet import number_of
 from autoscaler.decide.pareto import Candidate
 from schemas.status import SERVING
 
@@ -57,6 +58,7 @@ def pack(draft: Draft, wanted: Wanted) -> dict[str, float]:
     packing.place_demanded()
     packing.place_wanted()
     packing.drop_surplus()
+    packing.move_drained()
     packing.place_best()
     packing.drop_replaced()
     draft.share()
@@ -274,9 +276,9 @@ class _Packing:
                 why = f"{keep} of it have been enough for a while"
                 self.draft.remove(name, room.name, "remove", why, **self.numbers(name))
 
-    def leaves_first(self, name: str, room: Room) -> tuple[bool, float, int, str]:
-        """Sorts replicas: disturbed ones first, then those on the busiest worker."""
-        return not self.draft.is_interfered(name, room), -room.busy, room.free_bytes, room.name
+    def leaves_first(self, name: str, room: Room) -> tuple[bool, int, float]:
+        """Sorts replicas: disturbed ones first, then those on the worker that would drain first."""
+        return not self.draft.is_interfered(name, room), len(room.hosted), -number_of(room.name)
 
     def fits_without(self, candidate: Candidate, room: Room) -> bool:
         """Whether the load fits as well as before without this instance."""
@@ -319,6 +321,15 @@ class _Packing:
             if name in draft.variants and draft.is_fresh(name) and draft.is_placed(name) and name not in serving
         }
 
+    def move_drained(self) -> None:
+        """What a worker that drains has, also what is not best, but may be in use."""
+        draft = self.draft
+        for room in draft.rooms.values():
+            for name, candidate in list(room.hosted.items()) if not room.open else []:
+                idle = candidate.variant.task in self.wanted.idle_tasks
+                if not draft.is_placed(name) and not idle and self.may_have(candidate):
+                    draft.place(candidate, f"{room.name} drains")
+
     # -- rule 8 --------------------------------------------------------------------------------------------------------
 
     def drop_replaced(self) -> None:
@@ -337,4 +348,5 @@ class _Packing:
         there, wanted = len(self.draft.hosts(variant)), self.count_of(variant)
         if there or wanted:
             return there >= max(wanted, 1)
-        return self.draft.placed_of(self.draft.variants[variant].task) > 0
+        is_idle = self.draft.situation.idle_of(variant) >= self.draft.limits.evict_idle_s
+        return is_idle and self.draft.placed_of(self.draft.variants[variant].task) > 0

@@ -207,8 +207,6 @@ class Targets(msgspec.Struct, frozen=True, kw_only=True):
     """By variant."""
     workers: dict[str, int] = {}
     """By hardware type."""
-    rates: dict[str, float] = {}
-    """By task: the inputs a second that it was made for."""
     reason: str = ""
 
 

@@ -2,12 +2,14 @@
 
 from itertools import pairwise
 
+import msgspec
 import pytest
 
 from autoscaler.decide.aim import aim
-from autoscaler.decide.situation import Bounds, Limits
+from autoscaler.decide.situation import Bounds, Limits, WorkerLoad
+from schemas.status import InstanceState
 from tests.autoscaler.decide.simulator import Simulator
-from tests.autoscaler.decide.situations import cpus, full, profile, ranking
+from tests.autoscaler.decide.situations import cpus, full, instance_load, profile, ranking
 
 # One slot serves 32 inputs in 16 batch times: `a` about 190/s within a second, `b` 1900/s.
 A, B = profile("digits-a", 0.9, 0.010, load_s=0.5), profile("digits-b", 0.8, 0.001, load_s=0.5)
@@ -94,6 +96,48 @@ def test_without_a_worker_a_demand_starts_one() -> None:
     world.run(2, {}, demand_age_s={A.variant: 0.0})
     assert len(world.workers) == 1
     assert world.replicas("digits-a") == 1
+
+
+def test_replicas_that_are_too_many_leave_the_worker_that_goes() -> None:
+    world = Simulator([A, B]).run(5, {"digits": 3.5 * SLOT}).run(80, {"digits": 0.5 * SLOT})
+    assert {worker for _, worker in world.rows} == {"cpu-0"}
+    assert world.changes.count("place") == len({variant for variant, _ in world.rows})  # each was loaded once
+
+
+def test_what_only_a_worker_that_drains_has_moves_even_if_it_is_not_the_best() -> None:
+    beaten, both = profile("digits-c", 0.7, 0.020), Bounds(kind="hardware", name="cpu", least=2)
+    world = Simulator([A, beaten], workers=2, bounds=[both]).run(2, {"digits": 1.0})
+    world.run(1, {"digits": 1.0}, demand_age_s={beaten.variant: 0.0})
+    for key in [key for key in world.rows if key[0] == beaten.variant]:
+        world.rows[beaten.variant, "cpu-1"] = msgspec.structs.replace(world.rows.pop(key), worker="cpu-1")
+    world.bounds = ()
+    world.run(60, {"digits": 1.0})
+    assert set(world.rows) == {(A.variant, "cpu-0"), (beaten.variant, "cpu-0")}
+
+
+def test_an_instance_that_is_disturbed_gets_another_place_but_not_again_and_again() -> None:
+    both = Bounds(kind="hardware", name="cpu", least=2)
+    world = Simulator([A], workers=2, bounds=[both]).run(5, {"digits": 0.5 * SLOT})
+    ((_, first),) = world.rows
+    disturbed = instance_load("digits-a", first, state=InstanceState.INTERFERED)
+    world.run(3, {"digits": 0.5 * SLOT}, instance_loads=(disturbed,))
+    ((_, second),) = world.rows
+    assert second != first
+    again = instance_load("digits-a", second, state=InstanceState.INTERFERED)
+    world.run(30, {"digits": 0.5 * SLOT}, instance_loads=(again,))
+    assert set(world.rows) == {(A.variant, second)}
+
+
+def test_a_worker_that_is_disturbed_for_long_while_others_are_not_is_replaced() -> None:
+    both = Bounds(kind="hardware", name="cpu", least=2)
+    world = Simulator([A], workers=2, bounds=[both]).run(5, {"digits": 0.5 * SLOT})
+    loads = (WorkerLoad(worker="cpu-0", utilisation=0.5, memory_used=0, interfered=True),)
+    world.run(50, {"digits": 0.5 * SLOT}, worker_loads=loads)
+    assert "drain" not in world.changes
+    world.run(20, {"digits": 0.5 * SLOT}, worker_loads=loads)
+    assert world.changes.count("drain") == 1
+    assert len(world.workers) == 2
+    assert world.changes.count("start") == 1
 
 
 def test_pins_hold_whatever_the_load() -> None:
