@@ -15,7 +15,7 @@ from rich.console import Console
 
 from bench.__main__ import machine, show
 from bench.figures import Figure, write_results
-from bench.scale import ray_cluster, recorder, steps, zero
+from bench.scale import milp, ray_cluster, recorder, steps, zero
 from bench.system import running_at
 
 BROKER: Final = "apache"
@@ -38,11 +38,16 @@ async def _recorder(home: Path, _seconds: float) -> list[Figure]:
     return await recorder.measure(home, BROKER)
 
 
+async def _milp(_home: Path, _seconds: float) -> list[Figure]:
+    return milp.measure()
+
+
 BENCHES: Final[dict[str, Callable[[Path, float], Awaitable[list[Figure]]]]] = {
     "steps": _steps,
     "zero": _zero,
     "ray": _ray,
     "recorder": _recorder,
+    "milp": _milp,
 }
 _NEED_MODELS: Final = {"steps", "zero"}
 
