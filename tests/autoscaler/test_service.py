@@ -32,7 +32,7 @@ from schemas.status import Demand, InstanceState, InstanceStatus, WorkerStatus
 from store import registry, samples
 from store.catalog import Catalog, load_catalog
 from store.fleet import put_pin
-from store.placement import heartbeat, list_instances, register_worker
+from store.placement import heartbeat, list_instances, register_worker, report_instance_state
 from store.pool import Pool
 from store.settings import StoreSettings
 from tests.store_rows import a_profile, a_task, a_variant, a_worker, an_architecture
@@ -280,6 +280,9 @@ async def test_a_query_that_waits_unserved_counts_as_demand(
     async with Producer(embedded_kafka, "test") as producer:
         await producer.send_and_wait(topics.variant_topic(beaten), b"{}")
     async with running(embedded_kafka, database), keeping_alive(store_pool, "cpu-0"):
+        await until(lambda: is_placed(store_pool, {beaten: "cpu-0"}))
+        # What nobody waits for is loaded after it.
+        await report_instance_state(store_pool, "cpu-0", beaten, InstanceState.ACTIVE)
         await until(lambda: is_placed(store_pool, {best: "cpu-0", beaten: "cpu-0"}))
 
 
