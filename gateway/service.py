@@ -8,7 +8,6 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
-from importlib.metadata import PackageNotFoundError, version
 
 from aiohttp import web
 
@@ -23,6 +22,7 @@ from gateway.routes.metadata import MetadataRoutes
 from gateway.settings import GatewaySettings
 from schemas.errors import OperatorError
 from service.collector import settle_collector
+from service.version import version
 from store.catalog import CatalogWatcher
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ def all_routes(models: Models, asking: Asking, statistics: Statistics, ready: Ca
     """Every path the gateway answers."""
     return [
         *InferenceRoutes(models, asking, statistics).routes(),
-        *MetadataRoutes(models, statistics, _version()).routes(),
+        *MetadataRoutes(models, statistics, version()).routes(),
         *HealthRoutes(ready).routes(),
     ]
 
@@ -90,13 +90,6 @@ def make_app(settings: GatewaySettings, routes: Iterable[web.RouteDef]) -> web.A
     app = web.Application(middlewares=[json_errors], client_max_size=settings.max_body_bytes)
     app.add_routes(routes)
     return app
-
-
-def _version() -> str:
-    try:
-        return version("infaas")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "0+checkout"
 
 
 @asynccontextmanager

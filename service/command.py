@@ -10,6 +10,7 @@ import logging
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from textwrap import fill
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -20,6 +21,10 @@ from service.run import EXIT_FAILED, EXIT_OK, run_service
 from service.settings import ServiceSettings
 
 CHECK: Final = "--check"
+_WIDTH: Final = 80
+_ABOUT: Final = f"""{CHECK} prints all settings and says whether the service could start.
+
+What it stands on is named by the environment alone:"""
 _Settings = TypeVar("_Settings", bound=BaseSettings)
 _Service = TypeVar("_Service", bound=ServiceSettings)
 _Broker = TypeVar("_Broker", bound=BaseSettings)
@@ -48,7 +53,8 @@ def run_command(
         The exit code.
     """
     try:
-        settings, check = read_command(settings_class, f"python -m {module}", sys.argv[1:])
+        about = "\n".join([_ABOUT, *map(_described, (broker, store))])
+        settings, check = read_command(settings_class, f"python -m {module}", sys.argv[1:], about)
         kafka, postgres = broker.settings(), store.settings()
         if check:
             checks = {broker.name: partial(broker.check, kafka), store.name: partial(store.check, postgres)}
@@ -64,8 +70,18 @@ def run_command(
     )
 
 
-def read_command(kind: type[_Settings], prog: str, argv: Sequence[str]) -> tuple[_Settings, bool]:
+def _described(part: Part[Any]) -> str:
+    """Its name, and the variables that it is set by."""
+    prefix = part.settings.model_config.get("env_prefix", "")
+    fields = part.settings.model_fields.items()
+    names = ", ".join(str(field.validation_alias or f"{prefix}{name}".upper()) for name, field in fields)
+    return fill(f"{part.name}: {names}", _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+
+
+def read_command(kind: type[_Settings], prog: str, argv: Sequence[str], about: str = "") -> tuple[_Settings, bool]:
     """The settings as flags and environment give them, and whether only a check is asked for.
+
+    `about` ends the help text.
 
     Raises:
         OperatorError: a value is not allowed; the message names it.
@@ -73,6 +89,7 @@ def read_command(kind: type[_Settings], prog: str, argv: Sequence[str]) -> tuple
     source: CliSettingsSource[Any] = CliSettingsSource(
         kind, cli_kebab_case=True, cli_prog_name=prog, case_sensitive=False, cli_exit_on_error=True
     )
+    source.root_parser.epilog = about
     words = [word for word in argv if word != CHECK]
     try:
         return CliApp.run(kind, cli_args=words, cli_settings_source=source), CHECK in argv

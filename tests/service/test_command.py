@@ -4,7 +4,7 @@ import asyncio
 import sys
 
 import pytest
-from pydantic_settings import BaseSettings
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.errors import OperatorError
 from service.command import Part, check_service, read_command, run_command
@@ -45,6 +45,8 @@ async def test_check_prints_and_raises(capsys: pytest.CaptureFixture[str]) -> No
 
 
 class _PartSettings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="INFAAS_PART_")
+
     place: str = "here"
 
 
@@ -70,6 +72,22 @@ def test_the_command_checks_or_serves(
     part = Part("Kafka", _PartSettings, _there)
     assert run_command("x", ServiceSettings, part, part, serve) == code
     assert seen == [("here", "here")] * served
+
+
+def test_help_describes_each_flag_and_names_the_variables_of_the_parts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def serve(*_: object) -> None:
+        raise AssertionError("help serves nothing")
+
+    monkeypatch.setattr(sys, "argv", ["x", "--help"])
+    part = Part("Kafka", _PartSettings, _there)
+    with pytest.raises(SystemExit):
+        run_command("x", ServiceSettings, part, part, serve)
+    shown = capsys.readouterr().out
+    assert "Where artifacts, logs and embedded servers live." in shown
+    assert "Kafka: INFAAS_PART_PLACE" in shown
+    assert "--check" in shown
 
 
 def test_a_part_that_is_away_fails_the_check(
