@@ -31,7 +31,7 @@ class Model(msgspec.Struct, frozen=True):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     max_batch: int
-    """Largest of the variants behind the name; a larger query is computed in parts."""
+    """Largest of the variants behind the name; a larger query is not refused but computed in parts."""
     ready: bool
     topic: str
     """Where its queries go."""

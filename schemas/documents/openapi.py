@@ -7,6 +7,7 @@ from schemas.documents import fields
 from schemas.documents.structs import components
 from schemas.errors import QUERY_ERRORS
 from schemas.needs import Mode
+from schemas.query import MAX_BATCH
 from schemas.tensors import DTYPES
 
 VERSION: Final = "3.1.0"
@@ -138,7 +139,8 @@ def _schemas() -> dict[str, Any]:
             name=text,
             platform=text,
             backend=text,
-            max_batch_size=whole,
+            max_batch_size=whole
+            | {"description": f"Computed at once; larger requests, of up to {MAX_BATCH} inputs, in parts."},
             input=_list(configured),
             output=_list(configured),
         ),

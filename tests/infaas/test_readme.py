@@ -39,6 +39,16 @@ async def test_the_first_queries_of_the_readme(cli: Cli) -> None:
                 assert json.loads(output)["parameters"]["accuracy"] >= 0.8
 
 
+async def test_a_model_of_ones_own(cli: Cli, tmp_path: Path) -> None:
+    snippet = _snippet("register").replace("digits.npz", str(tmp_path / "digits.npz"))
+    commands = f'python() {{ "{sys.executable}" "$@"; }}; infaas() {{ python -m infaas.cli.main "$@"; }}; set -e'
+    async with cli.up():
+        await cli.json("status", "--wait")
+        output = await _run("bash", "-c", f"cd {ROOT}\nexport INFAAS_HOME={cli.home}\n{commands}\n{snippet}")
+    assert "my-mlp.onnx-int8dyn.cpu" in output
+    assert "logits" in output
+
+
 def _snippet(name: str) -> str:
     found = re.search(rf"<!-- test: {name} -->\n```\w+\n(.*?)```", README, re.DOTALL)
     assert found is not None, name
