@@ -126,7 +126,7 @@ def _cases(task: str, profiles: Sequence[Profile]) -> list[Case]:
         Case(task, soon, Asking(latency_ms=easy_ms), "kafka"),
         Case(task, f"accuracy {good:.3f}, {soon}", Asking(min_accuracy=good, latency_ms=easy_ms), "http"),
         Case(task, f"accuracy {best:.3f}", Asking(min_accuracy=best), "kafka"),
-        Case(task, f"variant {least.variant}", Asking(target=least.variant), "http"),
+        Case(task, "the fastest variant", Asking(target=least.variant), "http"),
         Case(task, f"offline, accuracy {good:.3f}", Asking(mode=Mode.OFFLINE, min_accuracy=good), "kafka"),
     ]
 

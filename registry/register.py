@@ -129,7 +129,8 @@ class _Registrar:
     async def run(self, architecture: Architecture) -> None:
         """Do what is missing."""
         self._step(f"{self._request.architecture}: reading the model", 0)
-        source = self._folder / "source"
+        source = self._folder / "model" / self._request.file.name  # errors name the file as the person does
+        source.parent.mkdir()
         signature, task, samples, scores = await self._prepare(architecture, source)
         reference = await self._reference(architecture, task, signature, samples, scores, source)
         for recipe in self._recipes[1:]:
@@ -324,17 +325,17 @@ async def _known_variants(request: Registration, sha256: str, pool: Pool) -> dic
     if earlier is None:
         return {}
     if earlier.task != request.task:
-        raise OperatorError(f"architecture {earlier.name} belongs to task {earlier.task}; choose another name")
+        raise OperatorError(f"architecture {earlier.name} belongs to task {earlier.task}; choose another --name")
     if earlier.source != sha256:
         raise OperatorError(
             f"architecture {earlier.name} is registered with other content; register {request.file.name} under "
-            "another name, or delete the architecture first"
+            "another --name, or delete the architecture first"
         )
     known = {v.name: v for v in await list_variants(pool, architecture=earlier.name)}
     if not request.again and any(v.max_batch != request.max_batch for v in known.values()):
         raise OperatorError(
             f"architecture {earlier.name} is registered with another largest batch than {request.max_batch}: "
-            "give the same, or have it measured again"
+            "give the same --max-batch, or have it measured --again"
         )
     return known
 

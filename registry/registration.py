@@ -43,12 +43,12 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
 
     def check(self) -> None:
         """Raise `InvalidRequest` that says which field is wrong, without a look at any file."""
-        check_name("architecture", self.architecture)
-        check_name("task", self.task)
+        check_name("--name: architecture", self.architecture)
+        check_name("--task: task", self.task)
         if self.validation is None and self.accuracy is None:
-            raise InvalidRequest("give a labelled validation file, or declare the accuracy")
+            raise InvalidRequest("give a labelled file by --validation, or declare the accuracy by --accuracy")
         if self.accuracy is not None and (self.validation is not None or not 0 <= self.accuracy <= 1):
-            raise InvalidRequest("a declared accuracy is between 0 and 1, and is given only without a validation file")
+            raise InvalidRequest("a declared --accuracy is between 0 and 1, and is given only without --validation")
         if self.hardware not in Hardware.__members__.values():
             raise InvalidRequest(f"unknown hardware {self.hardware!r}; known are {', '.join(Hardware)}")
         if not 1 <= self.max_batch <= _MAX_BATCH:

@@ -77,8 +77,8 @@ def _load(file: Path, signature: Signature) -> Arrays:
             arrays = {name: archive[name] for name in archive.files}
     except OSError as error:
         raise OperatorError(f"cannot read {file}: {error.strerror or error}") from error
-    except (ValueError, TypeError, AttributeError) as error:
-        raise InvalidRequest(f"{file.name} is no .npz of plain arrays: {error}") from error
+    except (ValueError, TypeError, AttributeError) as error:  # what numpy says of it advises to trust pickles
+        raise InvalidRequest(f"{file.name} is no .npz of plain arrays") from error
     found = {spec.name: _converted(file, arrays, spec) for spec in signature.inputs}
     if len({len(array) for array in found.values()}) > 1:
         lengths = ", ".join(f"{name}: {len(array)}" for name, array in found.items())
@@ -111,7 +111,7 @@ def _labels(file: Path, labels: NDArray[Any] | None, scores: TensorSpec, rows: i
     if len(scores.shape) != 2:
         raise InvalidRequest(
             f"accuracy is measured on scores of the shape [batch, classes], but {scores.name!r} has "
-            f"{list(scores.shape)}: declare the accuracy instead"
+            f"{list(scores.shape)}: declare it by --accuracy instead"
         )
     if labels.shape != (rows,) or labels.dtype.kind not in "iu":
         raise InvalidRequest(

@@ -57,7 +57,7 @@ def judge_reference(
             raise InvalidRequest(f"label {samples.labels.max()} is beyond the {outputs[scores].shape[1]} scores")
         return Verdict(_accuracy(outputs[scores], samples.labels))
     if declared is None:
-        raise InvalidRequest("give a labelled validation file, or declare the accuracy")
+        raise InvalidRequest("give a labelled file by --validation, or declare the accuracy by --accuracy")
     return Verdict(declared)
 
 

@@ -2,8 +2,13 @@
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import Final
 
 import msgspec
+
+_MOST_FIT_ERROR: Final = 0.5
+_LEAST_GROWTH: Final = 0.7
 
 
 class BatchLatency(msgspec.Struct, frozen=True, gc=False):
@@ -12,6 +17,12 @@ class BatchLatency(msgspec.Struct, frozen=True, gc=False):
     batch: int
     p50_s: float
     p99_s: float
+
+
+def is_noisy(measured: Sequence[BatchLatency], fit_error: float) -> bool:
+    """Whether something else seems to have had the machine meanwhile: no line fits, or more inputs took less time."""
+    falls = any(after.p50_s < _LEAST_GROWTH * before.p50_s for before, after in pairwise(measured))
+    return falls or fit_error > _MOST_FIT_ERROR
 
 
 class LatencyModel:

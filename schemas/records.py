@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from schemas.latency import BatchLatency
+from schemas.latency import BatchLatency, is_noisy
 from schemas.status import InstanceState
 
 
@@ -103,6 +103,11 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     fit_error: float
     """Root mean square of the line's relative error."""
     created_at: datetime | None = None
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether the latencies should be measured anew: something else had the machine meanwhile."""
+        return is_noisy(self.latency, self.fit_error)
 
 
 class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):

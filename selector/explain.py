@@ -77,7 +77,7 @@ def explain(query: Query, world: World, now: float, rules: Rules, outcome: Choic
 
 
 _CHOSEN: Final = "chosen"
-_GIVEN: Final = "would do, but a more accurate one is idle and given at the cheapest's cost"
+_GIVEN: Final = "a more accurate one is idle, and is given at the cheapest's cost"
 
 
 def _reason(outcome: Choice | Refusal, slack_s: float | None, rules: Rules) -> str:
@@ -168,8 +168,9 @@ def _beaten(offer: Offer, cost: float, predicted_s: float, outcome: Choice | Ref
     if offer is outcome.offer:
         return "another replica was taken"
     if outcome.upgraded:
-        better = offer.accuracy > outcome.offer.accuracy
-        return "is not idle enough to be given away" if better else _GIVEN
+        if offer.accuracy > outcome.offer.accuracy:
+            return "is not idle enough to be given away"
+        return _GIVEN if offer.accuracy < outcome.offer.accuracy else "another as accurate is given"
     if cost > outcome.cost:
         return "costs more"
     return "finishes later" if predicted_s >= outcome.predicted_s else "is left to others: there are too many queries"

@@ -36,8 +36,9 @@ async def register_zoo(
     max_batch: int = MAX_BATCH,
     partitions: int = 4,
     threads: int = 1,
+    again: bool = False,
 ) -> list[Variant]:
-    """Register the models of the named tasks, of all if none is named; what is registered already stays.
+    """Register the models of the named tasks, of all if none is named. What is registered stays, unless `again`.
 
     Files that are built, and the labelled data, go to `cache` and are used again. Cancelling keeps what is complete.
 
@@ -47,7 +48,10 @@ async def register_zoo(
     models = models_of(tasks)
     progress.step(0, 1, "preparing models and data")
     requests = [await asyncio.to_thread(_request, model, cache) for model in models]
-    requests = [replace(request, max_batch=max_batch, partitions=partitions, threads=threads) for request in requests]
+    requests = [
+        replace(request, max_batch=max_batch, partitions=partitions, threads=threads, again=again)
+        for request in requests
+    ]
     counts = [await asyncio.to_thread(step_count, request) for request in requests]
     variants: list[Variant] = []
     for index, request in enumerate(requests):

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from infaas.cli.connect import Home, Json
-from infaas.cli.output import err, show, show_json, table
+from infaas.cli.output import err, show, show_json, table, usd
 from infaas.cli.register import register_with_progress
 from infaas.cli.system import tell
 from infaas.demo import Outcome, run_demo
@@ -71,7 +71,10 @@ def _table(outcomes: Sequence[Outcome]) -> Table:
         "answered>",
     )
     made = table(
-        columns, [_row(outcome) for outcome in outcomes], title="What was asked, chosen, promised and measured"
+        columns,
+        [_row(outcome) for outcome in outcomes],
+        title="What was asked, chosen, promised and measured",
+        spare=("predicted>", "USD/1000>", "promised>", "answered>", "via"),
     )
     made.caption = (
         "predicted: from the choice to the result; measured: from the client's call to its answer; "
@@ -92,7 +95,7 @@ def _row(outcome: Outcome) -> tuple[str, ...]:
         f"{outcome.measured_ms:.1f} ms",
         f"{outcome.accuracy:.1%}",
         f"{outcome.promised:.1%}",
-        f"{outcome.cost:.2g}",
+        usd(outcome.cost),
         f"{outcome.answered}/{outcome.asked}" + ("" if outcome.kept else " !"),
     )
 

@@ -10,6 +10,7 @@ import typer
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
+from rich.text import Text
 
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database
 from infaas.cli.output import out, show, show_json, table
@@ -81,11 +82,14 @@ def _alarms(samples: list[LagSample], error: str) -> list[str]:
 
 def _page(report: _Report, *, partitions: bool) -> RenderableType:
     number = "partition>" if partitions else "partitions>"
-    made = table(("group", "topic", number, "lag>", "lag s>", "health", "recorded"), ())
+    table_rows: list[tuple[object, ...]] = []
     for (group, topic), found in groupby(report.lag, key=lambda s: (s.consumer_group, s.topic)):
         rows = list(found)
         for name, part in [(str(s.partition), [s]) for s in rows] if partitions else [(str(len(rows)), rows)]:
-            made.add_row(group, topic, name, _lag(part), _lag_s(part), _health(part), _age(part[0].at))
+            table_rows.append((topic, group, name, _lag(part), _lag_s(part), _health(part), _age(part[0].at)))
+    columns = ("topic", "group", number, "lag>", "lag s>", "health", "recorded")
+    # The group of a topic is named after it.
+    made = table(columns, table_rows, spare=("group", "recorded", *(() if partitions else (number,))))
     return Group(*(f"[bold red]alarm:[/] {escape(alarm)}" for alarm in report.alarms), made)
 
 
@@ -99,13 +103,12 @@ def _lag_s(samples: list[LagSample]) -> str:
     return f"{max(known):.3f}" if len(known) == len(samples) else "?"
 
 
-def _health(samples: list[LagSample]) -> str:
+def _health(samples: list[LagSample]) -> Text:
     """Of the partition that is worst off."""
     worst = max((s.health for s in samples), key=_SEVERITY.index)
-    return f"[{_COLOURS[worst]}]{worst}[/]"
+    return Text(worst, _COLOURS[worst])
 
 
-def _age(at: datetime) -> str:
+def _age(at: datetime) -> Text:
     age_s = (datetime.now(UTC) - at).total_seconds()
-    text = f"{age_s:.0f} s ago"
-    return f"[red]{text}[/]" if age_s > _STALE_S else text
+    return Text(f"{age_s:.0f} s ago", "red" if age_s > _STALE_S else "")

@@ -1,17 +1,18 @@
 """`infaas tasks`, `models`, `variants` and `profile`: what is registered."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
 
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database
-from infaas.cli.output import ms, show, show_json, table
+from infaas.cli.output import ms, show, show_json, table, usd
+from infaas.cli.register import AGAIN
 from schemas.errors import OperatorError
 from schemas.hardware import SLOT_PRICE_PER_HOUR, cost_per_1000
-from schemas.records import Profile, TensorSpec, Variant
+from schemas.records import Profile, TensorSpec, Variant, VariantState
 from store.pool import Pool, open_pool
 from store.registry import get_profile, list_architectures, list_profiles, list_tasks, list_variants
 
@@ -33,6 +34,7 @@ def models(home: Home = DEFAULT_HOME, task: OfTask = None, as_json: Json = False
     found = _read(home, lambda pool: list_architectures(pool, task=task))
     if as_json:
         return show_json(found)
+    _check_task(task, found)
     rows = [(a.name, a.task, a.source_format, a.source[:12]) for a in found]
     return show(table(("architecture", "task", "format", "sha256"), rows))
 
@@ -42,8 +44,16 @@ def variants(home: Home = DEFAULT_HOME, task: OfTask = None, as_json: Json = Fal
     found, profiles = _read(home, lambda pool: _variants_with_profiles(pool, task))
     if as_json:
         return show_json([{"variant": v, "profile": profiles.get(v.name)} for v in found])
-    columns = ("variant", "task", "state", "accuracy>", "latency b1>", "b max>", "USD/1000>", "memory>", "reason")
-    return show(table(columns, [_variant_row(v, profiles.get(v.name)) for v in found]))
+    _check_task(task, found)
+    columns = ("variant", "task", "accuracy>", "latency b1>", "b max>", "USD/1000>", "memory>")
+    ready = [v for v in found if v.state is VariantState.READY]
+    show(table(columns, [_variant_row(v, profiles.get(v.name)) for v in ready], spare=("memory>", "task")))
+    if noisy := [name for name, measured in profiles.items() if measured.is_noisy]:
+        show(f"~ measured while the machine was busy: {', '.join(noisy)}. {AGAIN}")
+    others = [(v.name, v.state, v.reason) for v in found if v.state is not VariantState.READY]
+    if others:
+        show(table(("variant", "state", "reason"), others, title="Not to be chosen"))
+    return None
 
 
 def profile(
@@ -58,13 +68,16 @@ def profile(
     if as_json:
         return show_json(found)
     facts = [
+        ("variant", variant),
         ("device", f"{found.device}, {found.threads} thread(s)"),
         ("accuracy", f"{found.accuracy:.2%} {found.accuracy_source} on {found.samples} inputs"),
         ("load time", ms(found.load_s)),
         ("memory", _mib(found.memory_bytes)),
         ("p50 line", f"{ms(found.intercept_s)} + {ms(found.slope_s)} x batch, error {found.fit_error:.0%}"),
     ]
-    show(table(("fact", "value"), facts, title=variant))
+    if found.is_noisy:
+        facts.append(("noisy", f"the machine was busy while this was measured. {AGAIN}"))
+    show(table(("fact", "value"), facts))
     rows = [(m.batch, ms(m.p50_s), ms(m.p99_s), f"{m.batch / m.p50_s:,.0f}") for m in found.latency]
     return show(table(("batch>", "p50>", "p99>", "inputs/s>"), rows))
 
@@ -82,20 +95,24 @@ async def _variants_with_profiles(pool: Pool, task: str | None) -> tuple[list[Va
     return await list_variants(pool, task=task), {p.variant: p for p in profiles}
 
 
+def _check_task(task: str | None, found: Sequence[object]) -> None:
+    if task is not None and not found:
+        raise OperatorError(f"there is no task {task!r}, or no model of it; `infaas tasks` lists the tasks")
+
+
 def _variant_row(variant: Variant, measured: Profile | None) -> tuple[object, ...]:
-    head = (variant.name, variant.task, variant.state)
+    head = (variant.name, variant.task)
     if measured is None:
-        return (*head, "-", "-", "-", "-", "-", variant.reason)
+        return (*head, "-", "-", "-", "-", "-")
     first, last = measured.latency[0], measured.latency[-1]
     price = SLOT_PRICE_PER_HOUR[variant.hardware] * measured.threads
     return (
         *head,
         f"{measured.accuracy:.2%}",
-        ms(first.p50_s),
+        ("~" if measured.is_noisy else "") + ms(first.p50_s),
         f"{ms(last.p50_s)} (b{last.batch})",
-        f"{cost_per_1000(first.p50_s / first.batch, price):.2g}",
+        usd(cost_per_1000(first.p50_s / first.batch, price)),
         _mib(measured.memory_bytes),
-        variant.reason,
     )
 
 

@@ -1,17 +1,37 @@
 """The `infaas` command: one file of this folder a group of commands, all wired here."""
 
+from typing import Annotated
+
 import typer
 
 from infaas.cli import database, dead_letters, demo, lag, listing, query, register, scale, system
 from infaas.cli.output import Commands
+from service.version import version
 
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,
-    help="Inference without choosing models: name a task and what you need of the answer.",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"infaas {version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def infaas(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Inference without choosing models: name a task and what you need of the answer."""
+
+
 for command in (system.up, system.down, system.status, demo.demo):
     app.command(rich_help_panel="The system")(command)
 for command in (query.query, query.explain):

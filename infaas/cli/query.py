@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database, find_gateway, find_kafka
-from infaas.cli.output import show, show_json, table
+from infaas.cli.output import show, show_json, table, usd
 from infaas.client import Answer, Asking, InfaasClient
 from schemas.errors import OperatorError, QueryError, UnknownTask
 from schemas.needs import Mode
@@ -20,7 +20,7 @@ from schemas.oip import decode_request
 from schemas.records import TensorSpec
 from schemas.tensors import Array
 from store.pool import open_pool
-from store.registry import get_task
+from store.registry import get_architecture, get_task, get_variant
 from zoo.samples import TASKS as ZOO_TASKS
 from zoo.samples import labelled
 
@@ -66,7 +66,7 @@ def query(
 ) -> None:
     """Ask a task once and show the answer. Exit code 2 if it was refused, with the reason."""
     asking = _asking(latency_ms, min_accuracy, max_cost, target)
-    asking |= Asking(mode=mode, allow_late=allow_late)
+    asking |= Asking(mode=mode, allow_late=allow_late, explain=True)  # it tells of a free upgrade
     answer = asyncio.run(_ask(home, task, inputs, asking, via))
     if as_json:
         return show_json(_as_json(answer))
@@ -76,7 +76,7 @@ def query(
 
 
 def explain(
-    task: Annotated[str, typer.Argument(help="A task.")],
+    task: Annotated[str, typer.Argument(help="A task; for an architecture or a variant of it, give --target.")],
     inputs: InputsFile = None,
     latency_ms: LatencyMs = None,
     min_accuracy: MinAccuracy = None,
@@ -130,20 +130,26 @@ def _read_inputs(file: Path) -> Mapping[str, Array]:
             with np.load(file, allow_pickle=False) as archive:
                 return {name: archive[name] for name in archive.files}
         body = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-    except (OSError, ValueError) as error:
-        raise OperatorError(f"cannot read inputs from {file}: {error}") from error
+    except OSError as error:
+        raise OperatorError(f"cannot read inputs from {file}: {error.strerror or error}") from error
+    except (ValueError, TypeError, AttributeError):  # what numpy says of it advises to trust pickles
+        raise OperatorError(f"cannot read inputs from {file}: it is no .npz of plain arrays") from None
     return decode_request(body, None).inputs
 
 
-async def _example(home: Path, task: str) -> Mapping[str, Array]:
-    if task in ZOO_TASKS:
-        inputs, _ = labelled(task)
-        return {name: values[:1] for name, values in inputs.items()}
-    async with open_pool(find_database(home), max_size=1) as pool:
-        known = await get_task(pool, task)
-    if known is None:
-        raise UnknownTask(f"no task {task!r} is registered; `infaas tasks` lists them. For a model, give --inputs")
-    return {spec.name: _zeros(spec) for spec in known.inputs}
+async def _example(home: Path, name: str) -> Mapping[str, Array]:
+    task = name
+    if task not in ZOO_TASKS:
+        async with open_pool(find_database(home), max_size=1) as pool:
+            model = await get_variant(pool, name) or await get_architecture(pool, name)
+            known = await get_task(pool, model.task if model else name)
+        if known is None:
+            raise UnknownTask(f"no task, architecture or variant is called {name!r}; `infaas tasks` lists the tasks")
+        task = known.name
+        if task not in ZOO_TASKS:
+            return {spec.name: _zeros(spec) for spec in known.inputs}
+    inputs, _ = labelled(task)
+    return {name: values[:1] for name, values in inputs.items()}
 
 
 def _zeros(spec: TensorSpec) -> Array:
@@ -161,7 +167,9 @@ def _as_json(answer: Answer) -> dict[str, Any]:
 def _facts(answer: Answer) -> Table:
     grid = Table.grid(padding=(0, 2))
     accuracy = "-" if answer.accuracy is None else f"{answer.accuracy:.2%}"
-    cost = "-" if answer.cost is None else f"{answer.cost:.3g} USD per 1000"
+    cost = "-" if answer.cost is None else f"{usd(answer.cost)} USD per 1000"
+    if answer.explanation and answer.explanation.get("upgraded"):
+        cost += ", that of the cheapest: a free upgrade"
     times = (
         f"{answer.total_ms:.1f} ms (predicted {answer.predicted_ms:.1f}; "
         f"queued {answer.queue_ms:.1f}, computed {answer.compute_ms:.2f})"
@@ -178,14 +186,14 @@ def _considered(explanation: Any) -> Table:
             row["variant"],
             row.get("worker", "-"),
             f"{row['accuracy']:.2%}",
-            f"{row['cost']:.3g}",
+            usd(row["cost"]),
             f"{row['predicted_ms']:.1f}" if "predicted_ms" in row else "-",
             row["verdict"],
         )
         for row in explanation["considered"]
     ]
-    columns = ("variant", "worker", "accuracy>", "USD/1000>", "predicted ms>", "verdict")
-    return table(columns, rows, title=explanation["reason"])
+    columns = ("variant", "worker", "accuracy>", "USD/1000>", "ms>", "verdict")
+    return table(columns, rows, title=explanation["reason"], spare=("worker", "USD/1000>"))
 
 
 def _preview(values: Array) -> str:

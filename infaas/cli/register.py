@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -16,9 +17,11 @@ from registry.register import register as register_model
 from registry.registration import Registration
 from schemas.errors import OperatorError
 from schemas.records import Variant, VariantState
-from store.pool import open_pool
+from store.pool import Pool, open_pool
+from store.registry import list_profiles
 from zoo.register import register_zoo
 
+AGAIN: Final = "`infaas register ... --again` measures anew."
 _ARTIFACTS_ENV: Final = "INFAAS_ARTIFACTS"
 
 
@@ -75,7 +78,7 @@ def register(
     kafka, postgres = find_kafka(home), find_database(home)
     named, home = tuple(what or ()), home.absolute()
     if zoo:
-        made = asyncio.run(register_with_progress(kafka, postgres, home, named, threads=threads))
+        made = asyncio.run(register_with_progress(kafka, postgres, home, named, threads=threads, again=again))
     else:
         if len(named) != 1 or task is None:
             raise OperatorError("say which model FILE for which --task, or --zoo")
@@ -99,18 +102,41 @@ def register(
 
 
 async def register_with_progress(
-    kafka: KafkaSettings, postgres: str, home: Path, tasks: tuple[str, ...] = (), *, threads: int = 1
+    kafka: KafkaSettings,
+    postgres: str,
+    home: Path,
+    tasks: tuple[str, ...] = (),
+    *,
+    threads: int = 1,
+    again: bool = False,
 ) -> list[Variant]:
     """Register the zoo's models of `tasks`, of all if none is named, behind a progress bar."""
     async with open_pool(postgres) as pool:
         with Bar() as bar:
-            return await register_zoo(pool, kafka, _artifacts(home), bar, home / "cache", tasks=tasks, threads=threads)
+            made = await register_zoo(
+                pool, kafka, _artifacts(home), bar, home / "cache", tasks=tasks, threads=threads, again=again
+            )
+        await _warn_of_noise(pool, made)
+    return made
 
 
 async def _register(request: Registration, kafka: KafkaSettings, postgres: str, home: Path) -> list[Variant]:
     async with open_pool(postgres) as pool:
         with Bar() as bar:
-            return await register_model(request, pool, kafka, _artifacts(home), bar)
+            made = await register_model(request, pool, kafka, _artifacts(home), bar)
+        await _warn_of_noise(pool, made)
+    return made
+
+
+async def _warn_of_noise(pool: Pool, made: Sequence[Variant]) -> None:
+    names = {variant.name for variant in made}
+    noisy = [profile.variant for profile in await list_profiles(pool) if profile.is_noisy and profile.variant in names]
+    if noisy:
+        err.print(
+            f"[yellow]warning:[/] the machine was busy while {', '.join(noisy)} were measured: the latencies do not "
+            f"grow with the batch as they should, and choices rest on them. {AGAIN}",
+            highlight=False,
+        )
 
 
 def _artifacts(home: Path) -> ArtifactStore:

@@ -166,19 +166,19 @@ def _as_json(state: SystemState, ready: dict[str, bool]) -> dict[str, Any]:
 
 def _services_table(state: SystemState, ready: dict[str, bool]) -> Table:
     rows = [
-        (name, "ready" if ready[name] else "not ready", service.pid, service.restarts, service.metrics, service.log)
+        (name, "ready" if ready[name] else "not ready", service.pid, service.restarts, service.metrics)
         for name, service in state.services.items()
     ]
-    return table(("service", "state", "pid>", "restarts>", "metrics", "log"), rows)
+    return table(("service", "state", "pid>", "restarts>", "metrics"), rows, spare=("pid>",))
 
 
 def _places(state: SystemState) -> Table:
     grid = Table.grid(padding=(0, 2))
     for what, where in (
-        ("gateway", f"{state.gateway}/v2"),
+        ("gateway", state.gateway),
         ("Kafka", f"{state.kafka} ({state.kafka_kind})"),
         ("Postgres", _masked(state.postgres)),
-        ("metrics", "  ".join(service.metrics for service in state.services.values())),
+        ("logs", "  ".join(sorted({str(Path(service.log).parent) for service in state.services.values()}))),
         ("topics", f"{topics.TASKS}<task> in, {topics.RESULTS}<task> or the topic you name out"),
     ):
         grid.add_row(f"[bold]{what}[/]", where)

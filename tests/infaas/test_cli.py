@@ -7,7 +7,10 @@ from math import nan
 
 import msgspec
 import pytest
+from rich.console import Console
+from typer.testing import CliRunner
 
+from infaas.cli.main import app
 from infaas.cli.output import EXIT_QUERY, EXIT_SETUP
 from infaas.options import POSTGRES_ENV
 from machine.ports import free_port
@@ -65,7 +68,54 @@ def test_what_is_missing_is_said_in_one_line(registered: Shell) -> None:
 def test_an_unknown_task_is_the_querys_fault(registered: Shell) -> None:
     shown = registered("query", "nobody")
     assert shown.exit_code == EXIT_QUERY
-    assert "no task 'nobody'" in shown.stderr
+    assert shown.stderr.startswith("error: no task, architecture or variant is called 'nobody'")
+
+
+@pytest.mark.parametrize("name", ["digits", "mlp", "mlp.onnx-fp32.cpu"])
+def test_an_example_is_found_for_each_kind_of_name(
+    registered: Shell, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("INFAAS_GATEWAY", f"http://127.0.0.1:{free_port()}")
+    assert "cannot reach the gateway" in registered("query", name).stderr
+
+
+@pytest.mark.parametrize("command", ["variants", "models"])
+def test_a_listing_of_an_unknown_task_fails(registered: Shell, command: str) -> None:
+    shown = registered(command, "--task", "nobody")
+    assert shown.exit_code == EXIT_SETUP
+    assert "there is no task 'nobody'" in shown.stderr
+
+
+@pytest.mark.parametrize("width", [80, 120])
+async def test_no_table_cuts_a_name(
+    connected: Shell, store_pool: Pool, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    names = ["mnist-resnet.onnx-int8static.cpu", "text-embedder.torchcompile-fp32.cuda"]
+    await register(store_pool, *names)
+    await _record_lag(store_pool, {("mnist-resnet.onnx-int8static.cpu", 0): 3})
+    monkeypatch.setattr("infaas.cli.output.out", Console(width=width))
+    for name in names:
+        shown = (await asyncio.to_thread(connected, "variants")).stdout
+        assert name in shown
+        assert "…" not in shown
+        assert name in (await asyncio.to_thread(connected, "profile", name)).stdout
+    assert "topic-mnist-resnet.onnx-int8static.cpu" in (await asyncio.to_thread(connected, "lag")).stdout
+
+
+async def test_noisy_latencies_are_marked(connected: Shell, store_pool: Pool) -> None:
+    await register(store_pool, "mlp.onnx-fp32.cpu", "cnn.onnx-fp32.cpu")
+    noisy = msgspec.structs.replace(a_profile("mlp.onnx-fp32.cpu"), fit_error=0.8)
+    await put_variant(store_pool, a_variant("mlp.onnx-fp32.cpu"), noisy)
+    shown = (await asyncio.to_thread(connected, "variants")).stdout
+    assert "while the machine was busy: mlp.onnx-fp32.cpu. `infaas register ... --again`" in shown
+    assert "~1 ms" in shown
+    assert "--again" in (await asyncio.to_thread(connected, "profile", "mlp.onnx-fp32.cpu")).stdout
+    assert "--again" not in (await asyncio.to_thread(connected, "profile", "cnn.onnx-fp32.cpu")).stdout
+
+
+def test_the_version_and_short_help(shell: Shell) -> None:
+    assert CliRunner().invoke(app, ["--version"]).stdout.startswith("infaas ")
+    assert shell("query", "-h").exit_code == 0
 
 
 @pytest.mark.parametrize("words", [("status",), ("down",), ("tasks",), ("lag",), ("dead-letters", "replay")])
@@ -95,8 +145,8 @@ async def test_lag_adds_partitions_and_never_takes_unknown_for_zero(connected: S
     shown = (await asyncio.to_thread(connected, "lag")).stdout
     (a,) = (line for line in shown.splitlines() if "topic-a" in line)
     (b,) = (line for line in shown.splitlines() if "topic-b" in line)
-    assert [cell.strip() for cell in a.split("│")][3:7] == ["2", "7", "1.500", "stalled"]
-    assert [cell.strip() for cell in b.split("│")][3:7] == ["2", "?", "?", "stalled"]
+    assert [cell.strip() for cell in a.split("│")][2:6] == ["2", "7", "1.500", "stalled"]
+    assert [cell.strip() for cell in b.split("│")][2:6] == ["2", "?", "?", "stalled"]
     assert "alarm" not in shown
     whole = (await asyncio.to_thread(connected, "lag", "--partitions")).stdout
     assert whole.count("topic-a") == 2

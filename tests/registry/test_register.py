@@ -191,8 +191,8 @@ class Wrong:
     """Registrations that must fail, with what is said."""
 
     CASES = (
-        ({"validation": None}, "labelled validation file, or declare"),
-        ({"accuracy": 0.9}, "only without a validation file"),
+        ({"validation": None}, "labelled file by --validation, or declare"),
+        ({"accuracy": 0.9}, "only without --validation"),
         ({"validation": None, "accuracy": 1.5}, "between 0 and 1"),
         ({"architecture": "Linear"}, "architecture name 'Linear' is not allowed"),
         ({"task": "a_b"}, "task name 'a_b' is not allowed"),
@@ -219,7 +219,7 @@ async def test_a_wrong_request_registers_nothing(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"nodes": [helper.make_node("NoSuchOperator", ["x"], ["scores"])]}, "not a valid ONNX model"),
+        ({"nodes": [helper.make_node("NoSuchOperator", ["x"], ["scores"])]}, "^linear.onnx is not a valid ONNX model"),
         ({"x": [1, 4], "scores": [1, 3]}, "first dimension is the batch"),
         ({"scores": ["batch", 5]}, "not a valid ONNX model|the model is refused|does not run"),
         ({"weights": np.full((4, 3), np.nan, np.float32)}, "holds NaN"),

@@ -87,7 +87,7 @@ def test_integers_become_what_the_model_takes(make_samples: Callable[..., Path])
 
 
 def test_labels_need_scores_of_classes(make_samples: Callable[..., Path]) -> None:
-    with pytest.raises(InvalidRequest, match="declare the accuracy instead"):
+    with pytest.raises(InvalidRequest, match="declare it by --accuracy instead"):
         read_samples(MODEL, make_samples(), None, TensorSpec(name="y", datatype="FP32", shape=(-1,)), 1000)
 
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.latency import BatchLatency, LatencyModel
+from schemas.latency import BatchLatency, LatencyModel, is_noisy
 
 
 def model(points: dict[int, float], max_batch: int) -> LatencyModel:
@@ -39,3 +39,16 @@ def test_no_points_is_an_error() -> None:
 )
 def test_predictions_are_never_negative(points: dict[int, float], max_batch: int, batch: int) -> None:
     assert model(points, max_batch).batch_s(batch) >= 0
+
+
+@pytest.mark.parametrize(
+    ("points", "fit_error", "noisy"),
+    [
+        ({1: 1.0, 2: 1.1, 4: 1.5}, 0.1, False),
+        ({1: 1.0, 2: 0.9, 4: 1.5}, 0.1, False),
+        ({1: 9.0, 2: 1.1, 4: 1.5}, 0.1, True),
+        ({1: 1.0, 2: 1.1, 4: 1.5}, 0.6, True),
+    ],
+)
+def test_latencies_that_fall_or_fit_no_line_are_noisy(points: dict[int, float], fit_error: float, noisy: bool) -> None:
+    assert is_noisy([BatchLatency(b, s, s) for b, s in points.items()], fit_error) is noisy

@@ -360,7 +360,7 @@ def test_an_explanation_names_all_and_why_they_lost() -> None:
     told = explained(explain(asked, where, NOW, upgraded, choose(asked, where, NOW, upgraded)))
     assert (told["chosen"], told["upgraded"]) == (GOOD, True)
     verdicts = {row["variant"]: row["verdict"] for row in told["considered"]}  # pyright: ignore
-    assert verdicts[FAST] == "would do, but a more accurate one is idle and given at the cheapest's cost"
+    assert verdicts[FAST] == "a more accurate one is idle, and is given at the cheapest's cost"
     told = explained(explain(asked, where, NOW, NO_UPGRADES, choose(asked, where, NOW, NO_UPGRADES)))
     assert (told["chosen"], "upgraded" in told) == (FAST, False)
     verdicts = {row["variant"]: row["verdict"] for row in told["considered"]}  # pyright: ignore
