@@ -100,7 +100,9 @@ class KafkaTransport:
 
 def _translated(error: KafkaError, task: str) -> QueryError:
     if isinstance(error, UnknownTopic):
-        return UnknownTask(f"no task is called {task!r}: it has no topic")
+        return UnknownTask(
+            f"no task is called {task!r}, it has no topic; a model is asked for by its task and `target`"
+        )
     if isinstance(error, RecordTooLarge):
         return InvalidRequest("the question is larger than Kafka takes (INFAAS_KAFKA_MAX_RECORD_BYTES)")
     return Overloaded(f"Kafka does not take the question: {error or type(error).__name__}")

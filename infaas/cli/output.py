@@ -11,10 +11,10 @@ from typing import Any, Final
 
 import msgspec
 import typer
-from rich.console import Console, ConsoleRenderable, RenderableType
+from rich.console import Console, RenderableType
 from rich.markup import escape
-from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 from typer.core import TyperGroup
 
 from schemas.errors import InfaasError, QueryError
@@ -23,7 +23,7 @@ EXIT_SETUP: Final = 1
 EXIT_QUERY: Final = 2
 
 _WIDE: Final = 160
-_ANY_WIDTH: Final = 10_000
+_BETWEEN: Final = 3
 out = Console(width=None if sys.stdout.isatty() else _WIDE)
 err = Console(stderr=True)
 
@@ -73,39 +73,39 @@ def table(
 ) -> Table:
     """A table; columns whose name ends in `>` are aligned to the right.
 
-    Nothing is cut. Texts wrap, identifiers and numbers stay in one piece; where there is no room for that, the columns
-    in `spare` are left out, the first ones first, and in the end everything folds.
+    Nothing is cut: texts wrap between words, so names and numbers stay in one piece. Where there is no room for that,
+    the columns in `spare` are left out, the first ones first, and in the end everything folds.
     """
-    cells = [list(row) for row in rows]
-    left = list(columns)
-    made = _made(left, cells, title)
+    left, cells = list(columns), [list(row) for row in rows]
     for column in spare:
-        if _fits(made):
+        if _widths(left, cells):
             break
         index = left.index(column)
         for row in (left, *cells):
             del row[index]
-        made = _made(left, cells, title)
-    if not _fits(made):
-        for column in made.columns:
-            column.no_wrap = False
-    return made
-
-
-def _made(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None) -> Table:
     made = Table(title=title, header_style="bold", title_justify="left", show_edge=False, pad_edge=False)
-    for index, column in enumerate(columns):
-        is_text = " " in column or any(" " in str(row[index]) for row in rows)
+    for column, width in zip(left, _widths(left, cells) or [None] * len(left), strict=True):
         justify = "right" if column.endswith(">") else "left"
-        made.add_column(column.removesuffix(">"), justify=justify, overflow="fold", no_wrap=not is_text)
-    for row in rows:
-        made.add_row(*(cell if isinstance(cell, ConsoleRenderable) else escape(str(cell)) for cell in row))
+        made.add_column(column.removesuffix(">"), justify=justify, overflow="fold", width=width)
+    for row in cells:
+        made.add_row(*(cell if isinstance(cell, Text) else escape(str(cell)) for cell in row))
     return made
 
 
-def _fits(made: Table) -> bool:
-    """Whether the longest words of all columns have room side by side."""
-    return Measurement.get(out, out.options.update_width(_ANY_WIDTH), made).minimum <= out.width
+def _widths(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> list[int]:
+    """Each column's longest word, and its share of what is left over; empty where the words have no room."""
+    texts = [[name.removesuffix(">"), *(str(row[index]) for row in rows)] for index, name in enumerate(columns)]
+    widths = [max(len(word) for text in column for word in text.split() or [""]) for column in texts]
+    wanted = [max(len(line) for text in column for line in text.splitlines() or [""]) for column in texts]
+    room = out.width - _BETWEEN * (len(columns) - 1) - sum(widths)
+    if room < 0:
+        return []
+    modest = sorted(range(len(columns)), key=lambda index: wanted[index] - widths[index])
+    for done, index in enumerate(modest):
+        more = min(wanted[index] - widths[index], room // (len(modest) - done))
+        widths[index] += more
+        room -= more
+    return widths
 
 
 def show(what: RenderableType) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from infaas.cli.main import app
-from infaas.cli.output import EXIT_QUERY, EXIT_SETUP
+from infaas.cli.output import EXIT_QUERY, EXIT_SETUP, show, table
 from infaas.options import POSTGRES_ENV
 from machine.ports import free_port
 from schemas.records import LagReading, VariantState
@@ -100,6 +100,22 @@ async def test_no_table_cuts_a_name(
         assert "…" not in shown
         assert name in (await asyncio.to_thread(connected, "profile", name)).stdout
     assert "topic-mnist-resnet.onnx-int8static.cpu" in (await asyncio.to_thread(connected, "lag")).stdout
+
+
+@pytest.mark.parametrize(
+    ("width", "columns"), [(80, ["name", "task", "text"]), (50, ["name", "text"]), (20, ["name", "text"])]
+)
+def test_a_table_keeps_names_whole_while_there_is_room(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int, columns: list[str]
+) -> None:
+    monkeypatch.setattr("infaas.cli.output.out", Console(width=width))
+    name = "mnist-resnet.onnx-int8static.cpu"
+    show(table(("name", "task", "text"), [(name, "sentiment", f"{name[:5]} would be late")], spare=("task",)))
+    head, _, *rows = capsys.readouterr().out.splitlines()
+    assert [cell.strip() for cell in head.split("┃")] == columns
+    first = "".join(row.split("│")[0].strip() for row in rows)
+    assert first == name
+    assert (name in rows[0]) == (width > 20)
 
 
 async def test_noisy_latencies_are_marked(connected: Shell, store_pool: Pool) -> None:
