@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from broker.settings import KafkaSettings
+from infaas.state import read_state
 from machine.ports import free_port
 
 _UP_S = 120.0
@@ -28,15 +29,16 @@ class System:
 
     async def pid_of(self, service: str) -> int:
         """Process id of the first service whose name starts so."""
-        state = await _infaas(self.home, "status", "--json")
-        services: dict[str, Any] = json.loads(state)["services"]
-        return next(int(entry["pid"]) for name, entry in services.items() if name.startswith(service))
+        return next(pid for name, pid, _log in await self._services() if name.startswith(service))
 
     async def leading_autoscaler(self) -> int:
         """Process id of the autoscaler that leads: the one that said so last."""
-        services: dict[str, Any] = json.loads(await _infaas(self.home, "status", "--json"))["services"]
-        ours = [entry for name, entry in services.items() if "autoscaler" in name]
-        return next(int(entry["pid"]) for entry in ours if _leads(Path(entry["log"])))
+        return next(pid for name, pid, log in await self._services() if "autoscaler" in name and _leads(log))
+
+    async def _services(self) -> list[tuple[str, int, Path]]:
+        """Name, process id and log of each, ready or not."""
+        state = await asyncio.to_thread(read_state, self.home)
+        return [(name, s.pid, Path(s.log)) for name, s in state.services.items()] if state else []
 
 
 @asynccontextmanager
