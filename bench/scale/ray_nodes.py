@@ -85,12 +85,13 @@ async def ray_nodes(nodes: int, cores: int) -> AsyncGenerator[RayNodes]:
 
 def main(nodes: int, cores: int) -> None:
     """Be the cluster until the input ends."""
-    from ray.cluster_utils import Cluster
-
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # Ray prints there what it likes
     with TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
-        common: dict[str, Any] = {"object_store_memory": _STORE_BYTES, "memory": _NODE_BYTES, "temp_dir": folder}
+        os.environ["RAY_TMPDIR"] = folder
+        from ray.cluster_utils import Cluster
+
+        common: dict[str, Any] = {"object_store_memory": _STORE_BYTES, "memory": _NODE_BYTES}
         cluster = Cluster()
         cluster.add_node(num_cpus=0, include_dashboard=False, **common)
         started = [cluster.add_node(num_cpus=cores, **common) for _ in range(nodes)]

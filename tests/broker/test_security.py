@@ -3,9 +3,10 @@
 import asyncio
 import shutil
 import subprocess
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 
+import psutil
 import pytest
 from pydantic import SecretStr
 
@@ -87,6 +88,16 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Generator[KafkaSettings
             tls_ca=certificate,
             request_timeout_ms=5000,
         )
+
+
+@pytest.fixture(autouse=True)
+async def _all_closed(secured: KafkaSettings) -> AsyncGenerator[None]:  # pyright: ignore[reportUnusedFunction]
+    """The loop must outlive the goodbyes of TLS, which aiokafka does not wait for where it was refused."""
+    yield
+    port = int(secured.bootstrap.rpartition(":")[2])
+    async with asyncio.timeout(10):
+        while any(c.raddr and c.raddr.port == port for c in psutil.Process().net_connections("tcp")):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 async def test_every_client_gets_in_with_the_right_credentials(secured: KafkaSettings) -> None:
