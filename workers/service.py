@@ -5,8 +5,10 @@ register -> follow placement, keep leases, publish status -> (signal) say so, dr
 
 import asyncio
 import logging
+import sys
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from typing import Final
 
 from broker.producer import Producer
 from broker.settings import KafkaSettings
@@ -30,6 +32,10 @@ from workers.settings import WorkerSettings, device_name, host_name
 from workers.status import StatusReporter
 
 log = logging.getLogger(__name__)
+
+_SWITCH_S: Final = 0.0005
+"""How long a slot that has computed waits for the interpreter while the event loop is at work. Python's own 5 ms are as
+long as a batch of a small model: a full queue was worked off at 0.89 of the bare session's rate, with this at 0.95."""
 
 
 async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSettings, stop: asyncio.Event) -> None:
@@ -61,6 +67,7 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
         placement = Placement(pool, store.dsn, settings.worker, lambda row: Hosting(row, premises))
         reporter = StatusReporter(settings, epoch, producer, device, lambda: placement.hostings, premises.changed)
         settle_collector()
+        sys.setswitchinterval(_SWITCH_S)
         await _work(settings, placement, leases, reporter, stop, defect)
         await _retire(pool, settings.worker, epoch)
 
