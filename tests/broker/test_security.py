@@ -91,7 +91,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Generator[KafkaSettings
 
 
 @pytest.fixture(autouse=True)
-async def _all_closed(secured: KafkaSettings) -> AsyncGenerator[None]:  # pyright: ignore[reportUnusedFunction]
+async def _all_closed(secured: KafkaSettings) -> AsyncGenerator[None]:
     """The loop must outlive the goodbyes of TLS, which aiokafka does not wait for where it was refused."""
     yield
     port = int(secured.bootstrap.rpartition(":")[2])
