@@ -1,8 +1,6 @@
 """The first tables: what is registered, what is placed where, and what was observed."""
 
-from importlib.resources import files
-
-from alembic import op
+from store.migrations.script import refuse_downgrade, run_script
 
 revision = "0001"
 down_revision = None
@@ -10,11 +8,9 @@ down_revision = None
 
 def upgrade() -> None:
     """Create everything, as `0001_first.sql` says."""
-    script = files("store").joinpath("migrations", "versions", "0001_first.sql").read_text(encoding="utf-8")
-    for statement in script.split("\n\n\n"):
-        op.execute(statement.replace(":", r"\:"))
+    run_script("0001_first")
 
 
 def downgrade() -> None:
-    """Not offered: a database of this version holds what people registered."""
-    raise NotImplementedError("restore a backup instead")
+    """Not offered."""
+    refuse_downgrade("what people registered")
