@@ -20,6 +20,7 @@ import msgspec
 from autoscaler.decide.situation import HardwareType
 from autoscaler.launchers.protocol import Launched, LaunchState
 from schemas.records import WantedWorkers, WorkerRow
+from schemas.worker_names import number_of, worker_name
 
 
 class Step(StrEnum):
@@ -114,7 +115,7 @@ class _Yard:
 
     def free_names(self, wanted: int) -> list[str]:
         taken = self.launched.keys() | {name for name, row in self.rows.items() if row.alive}
-        names = (f"{self.kind.name}-{number}" for number in count())
+        names = (worker_name(self.kind.name, number) for number in count())
         free = (name for name in names if name not in taken)
         return [next(free) for _ in range(wanted)]
 
@@ -127,9 +128,9 @@ class _Yard:
 
     def first_to_leave(self, name: str) -> tuple[bool, bool, int, int]:
         if self.kind.stops_highest:
-            return False, False, 0, -_number(name)
+            return False, False, 0, -number_of(name)
         failed = self.launched[name].state is LaunchState.FAILED
-        return not failed, name in self.rows, self.hosted.get(name, 0), -_number(name)
+        return not failed, name in self.rows, self.hosted.get(name, 0), -number_of(name)
 
     # -- rules 4 to 6 --------------------------------------------------------------------------------------------------
 
@@ -175,9 +176,3 @@ class _Yard:
 
     def action(self, step: Step, worker: str, reason: str) -> Action:
         return Action(step=step, worker=worker, hardware=self.kind.name, reason=reason)
-
-
-def _number(name: str) -> int:
-    """Of `<hardware>-<n>`; a name that somebody chose otherwise counts as 0."""
-    tail = name.rpartition("-")[2]
-    return int(tail) if tail.isdigit() else 0

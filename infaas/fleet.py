@@ -17,6 +17,7 @@ from machine.keeper import Kept, Order, Report, answering
 from machine.ports import LOOPBACK
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
+from schemas.worker_names import number_of, worker_name
 
 _NAME: Final = re.compile(rf"{Hardware.CPU}-\d{{1,4}}")
 _START_S: Final = 3.0
@@ -70,7 +71,7 @@ class Fleet:
         """Keep workers while the context is open, and follow orders; then stop them all."""
         async with asyncio.TaskGroup() as self._tasks, answering(self._options.home, self._answer):
             for number in range(self._options.first_workers):
-                self._start(f"{Hardware.CPU}-{number}")
+                self._start(worker_name(Hardware.CPU, number))
             try:
                 yield
             finally:
@@ -130,7 +131,7 @@ class Fleet:
         return ""
 
     def _start(self, name: str) -> None:
-        port = worker_metrics_port(self._options, int(name.rpartition("-")[2]))
+        port = worker_metrics_port(self._options, number_of(name))
         own = {
             "INFAAS_WORKERS_NAME": name,
             "INFAAS_WORKERS_CORES": str(self._options.cores),

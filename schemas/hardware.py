@@ -20,6 +20,16 @@ SLOT_PRICE_PER_HOUR: Final[dict[str, float]] = {Hardware.CPU: 0.048, Hardware.CU
 """USD per hour of one CPU thread, or of one accelerator."""
 
 
+def slots_of(hardware: str, cores: int, threads: int) -> int:
+    """Batches that a worker with so many cores, of which a batch takes `threads`, computes at once."""
+    return cores // threads if hardware == Hardware.CPU else 1
+
+
+def list_price(hardware: str, cores: int) -> float:
+    """USD per hour of a whole worker with so many cores, where nobody says otherwise."""
+    return SLOT_PRICE_PER_HOUR[hardware] * (cores if hardware == Hardware.CPU else 1)
+
+
 def cost_per_1000(batch_s: float, slot_price_per_hour: float) -> float:
     """USD of 1000 queries that each occupy a slot for `batch_s` seconds."""
     return batch_s * slot_price_per_hour / 3.6

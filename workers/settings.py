@@ -11,8 +11,9 @@ from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from schemas.errors import OperatorError
-from schemas.hardware import SLOT_PRICE_PER_HOUR, Hardware
+from schemas.hardware import Hardware, list_price, slots_of
 from schemas.names import is_name
+from schemas.worker_names import worker_name
 from service.settings import ServiceSettings
 
 
@@ -63,20 +64,19 @@ class WorkerSettings(ServiceSettings):
     @property
     def worker(self) -> str:
         """The worker's name."""
-        return self.name or f"{self.hardware}-0"
+        return self.name or worker_name(self.hardware, 0)
 
     @property
     def slots(self) -> int:
         """Batches that can compute at once."""
-        return self.cores // self.threads if self.hardware is Hardware.CPU else 1
+        return slots_of(self.hardware, self.cores, self.threads)
 
     @property
     def price(self) -> float:
         """USD per hour of the whole worker."""
         if self.price_per_hour is not None:
             return self.price_per_hour
-        units = self.cores if self.hardware is Hardware.CPU else 1
-        return SLOT_PRICE_PER_HOUR[self.hardware] * units
+        return list_price(self.hardware, self.cores)
 
     @property
     def artifacts_dir(self) -> Path:

@@ -7,7 +7,6 @@ a worker that serves what fits nowhere else stays. One that has been disturbed f
 not drains too, and the launcher starts another in its place.
 """
 
-import math
 from collections.abc import Sequence
 
 import msgspec
@@ -17,6 +16,7 @@ from autoscaler.decide.needs import is_open
 from autoscaler.decide.objective import Answer, Problem
 from autoscaler.decide.situation import Limits, Situation, WorkerWish
 from schemas.records import WorkerRow
+from schemas.worker_names import number_of
 
 
 class Crew(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,7 +84,7 @@ def _by_use(workers: Sequence[WorkerRow], situation: Situation, *, highest_only:
         if row.worker in hosted:
             hosted[row.worker] += 1
 
-    def order(worker: WorkerRow) -> tuple[float, int, float]:
+    def order(worker: WorkerRow) -> tuple[float, int, int]:
         load = loads.get(worker.name)
         used = 0.0 if load is None or highest_only else round(load.utilisation, 1)
         return used, 0 if highest_only else hosted[worker.name], -number_of(worker.name)
@@ -100,9 +100,3 @@ def _disturbed(workers: Sequence[WorkerRow], situation: Situation, limits: Limit
         if damper.settle(f"disturbed {name}", 1, 0, limits.disturbed_s) == 0 and len(names) < len(workers):
             return [name] if not any(worker.draining for worker in situation.workers) else []
     return []
-
-
-def number_of(worker: str) -> float:
-    """The number at the end of its name; -inf without."""
-    digits = worker.rpartition("-")[2]
-    return int(digits) if digits.isdecimal() else -math.inf

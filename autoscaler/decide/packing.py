@@ -24,9 +24,9 @@ import msgspec
 
 from autoscaler.decide.capacity import Room, spread
 from autoscaler.decide.draft import Draft
-from autoscaler.decide.fleet import number_of
 from autoscaler.decide.pareto import Candidate
 from schemas.status import SERVING
+from schemas.worker_names import number_of
 
 _SLACK: Final = 0.01
 """Slots that may be missing before a replica is worth it."""
@@ -276,7 +276,7 @@ class _Packing:
                 why = f"{keep} of it have been enough for a while"
                 self.draft.remove(name, room.name, "remove", why, **self.numbers(name))
 
-    def leaves_first(self, name: str, room: Room) -> tuple[bool, int, float]:
+    def leaves_first(self, name: str, room: Room) -> tuple[bool, int, int]:
         """Sorts replicas: disturbed ones first, then those on the worker that would drain first."""
         return not self.draft.is_interfered(name, room), len(room.hosted), -number_of(room.name)
 

@@ -28,6 +28,7 @@ from autoscaler.launchers.protocol import Launched, LauncherError, LaunchState
 from autoscaler.settings import AutoscalerSettings
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
+from schemas.worker_names import hardware_of, number_of, worker_name
 
 if TYPE_CHECKING:
     from kubernetes_asyncio.client import AppsV1Api, V1Scale
@@ -71,7 +72,7 @@ class KubernetesLauncher:
             scale = await self._read(hardware)
             wanted, present = scale.spec.replicas or 0, scale.status.replicas if scale.status else 0
             found += [
-                Launched(worker=f"{hardware}-{number}", hardware=hardware, state=_state(number, wanted, present))
+                Launched(worker=worker_name(hardware, number), hardware=hardware, state=_state(number, wanted, present))
                 for number in range(max(wanted, present))
             ]
         return found
@@ -82,12 +83,12 @@ class KubernetesLauncher:
         Raises:
             LauncherError: it is not the next one; or the API cannot be reached, refuses, or somebody else was faster.
         """
-        number = _number(worker)
+        number = number_of(worker)
         async with self._one_at_a_time:
             scale = await self._read(hardware)
             wanted = scale.spec.replicas or 0
             if number > wanted:
-                raise LauncherError(f"cannot start {worker} before {hardware}-{wanted}: pods are numbered without gaps")
+                raise _out_of_turn(f"start {worker} before {worker_name(hardware, wanted)}")
             if number == wanted:
                 await self._write(hardware, scale, number + 1)
 
@@ -97,12 +98,12 @@ class KubernetesLauncher:
         Raises:
             LauncherError: it is not the last one; or the API cannot be reached, refuses, or somebody else was faster.
         """
-        hardware, number = worker.rpartition("-")[0], _number(worker)
+        hardware, number = hardware_of(worker), number_of(worker)
         async with self._one_at_a_time:
             scale = await self._read(hardware)
             last = (scale.spec.replicas or 0) - 1
             if number < last:
-                raise LauncherError(f"cannot stop {worker} before {hardware}-{last}: pods are numbered without gaps")
+                raise _out_of_turn(f"stop {worker} before {worker_name(hardware, last)}")
             if number == last:
                 await self._write(hardware, scale, number)
 
@@ -149,11 +150,11 @@ async def open_launcher(settings: AutoscalerSettings) -> AsyncGenerator[Kubernet
         yield KubernetesLauncher(own, client.AppsV1Api(connection))
 
 
+def _out_of_turn(what: str) -> LauncherError:
+    return LauncherError(f"cannot {what}: pods are numbered without gaps")
+
+
 def _state(number: int, wanted: int, present: int) -> LaunchState:
     if number >= wanted:
         return LaunchState.STOPPING
     return LaunchState.RUNNING if number < present else LaunchState.STARTING
-
-
-def _number(worker: str) -> int:
-    return int(worker.rpartition("-")[2])

@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, SettingsError
 from autoscaler.decide.situation import HardwareType
 from machine.process import STOP_S
 from schemas.errors import OperatorError
-from schemas.hardware import SLOT_PRICE_PER_HOUR, Hardware
+from schemas.hardware import Hardware, list_price, slots_of
 
 _Settings = TypeVar("_Settings", bound=BaseSettings)
 _SPARE_S: Final = 5.0
@@ -45,9 +45,8 @@ class Offer(BaseModel):
 
     def hardware_type(self, hardware: Hardware, *, stops_highest: bool = False) -> HardwareType:
         """As the decision sees it."""
-        slots = self.cores // self.threads if hardware is Hardware.CPU else 1
-        units = self.cores if hardware is Hardware.CPU else 1
-        price = SLOT_PRICE_PER_HOUR[hardware] * units if self.price_per_hour is None else self.price_per_hour
+        slots = slots_of(hardware, self.cores, self.threads)
+        price = list_price(hardware, self.cores) if self.price_per_hour is None else self.price_per_hour
         return HardwareType(
             name=hardware.value, price_per_hour=price, start_s=self.start_s, slots=slots,
             memory_bytes=self.memory_bytes, most=self.most, runtimes=self.runtimes, stops_highest=stops_highest,

@@ -14,7 +14,7 @@ from autoscaler.decide.situation import HardwareType
 from autoscaler.launchers.protocol import Launched, LauncherError, LaunchState
 from autoscaler.settings import AutoscalerSettings
 from machine.keeper import KeeperAway, Order, Report, ask
-from schemas.hardware import SLOT_PRICE_PER_HOUR
+from schemas.hardware import list_price, slots_of
 
 NAME: Final = "processes"
 
@@ -68,9 +68,9 @@ class ProcessLauncher:
 def _hardware_of(report: Report) -> HardwareType:
     return HardwareType(
         name=report.hardware,
-        price_per_hour=SLOT_PRICE_PER_HOUR[report.hardware] * report.cores,
+        price_per_hour=list_price(report.hardware, report.cores),
         start_s=report.start_s,
-        slots=report.cores,
+        slots=slots_of(report.hardware, report.cores, threads=1),
         memory_bytes=report.memory_bytes,
         most=report.most,
     )

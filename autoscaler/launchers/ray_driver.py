@@ -20,6 +20,7 @@ from ray.exceptions import ActorDiedError, RayError
 from autoscaler.launchers.protocol import Launched, LaunchState
 from autoscaler.launchers.ray import Connect, List, Reply, Request, Start, Stop
 from autoscaler.launchers.ray_worker import RayWorker
+from schemas.worker_names import hardware_of
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +130,7 @@ class Driver:
 
     def _launched(self, name: str) -> Launched:
         state, reason = self._known.get(name, (LaunchState.STARTING, ""))
-        return Launched(worker=name, hardware=name.rpartition("-")[0], state=state, reason=reason)
+        return Launched(worker=name, hardware=hardware_of(name), state=state, reason=reason)
 
 
 def main() -> None:
