@@ -13,7 +13,7 @@ from prometheus_client import Counter, Histogram
 
 from autoscaler.decide.pareto import Ranking
 from autoscaler.decide.situation import Limits, Situation, Targets
-from autoscaler.observe import Outage
+from autoscaler.outage import Outage
 
 SOLVES: Final = Counter("infaas_autoscaler_solves", "Runs of the solver.", ["outcome"])
 SECONDS: Final = Histogram("infaas_autoscaler_solve_seconds", "Seconds a run of the solver took.")
@@ -28,7 +28,7 @@ class Adviser:
         self._advised = advised
         self._latest: tuple[Ranking, Situation] | None = None
         self._news = asyncio.Event()
-        self._outage = Outage("solving for the best scale")
+        self._outage = Outage("solving for the best scale", "the heuristic decides")
         self.targets: Targets | None = None
         """The last answer; None before the first and after a failure."""
 

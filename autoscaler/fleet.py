@@ -18,7 +18,7 @@ from prometheus_client import Counter, Gauge
 
 from autoscaler.decide.situation import HardwareType
 from autoscaler.launchers.protocol import Launched, Launcher, LauncherError, LaunchState
-from autoscaler.observe import Outage
+from autoscaler.outage import Outage
 from autoscaler.reconcile import Action, Fleet, Patience, Step, plan_fleet
 from autoscaler.view import View
 from schemas.records import DecisionKind, DecisionRow, InstanceRow, WorkerRow

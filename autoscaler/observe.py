@@ -9,7 +9,6 @@
 * Each minute is summed up once it is over, and partitions are made and dropped.
 """
 
-import logging
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
@@ -20,6 +19,7 @@ from prometheus_client import Counter, Gauge
 
 from autoscaler.gauges import Gauges
 from autoscaler.minute import MINUTE, minute_of
+from autoscaler.outage import Outage
 from autoscaler.packing import Packing
 from autoscaler.progress import Progress, worker_samples
 from autoscaler.settings import AutoscalerSettings
@@ -37,28 +37,6 @@ from store.pool import Pool
 
 READINGS: Final = Counter("infaas_autoscaler_readings", "Readings of lag, arrivals and states.", ["outcome"])
 BLIND: Final = Gauge("infaas_autoscaler_blind", "1 while readings fail and the scale is held.")
-
-log = logging.getLogger(__name__)
-
-
-class Outage:
-    """Says once that something fails, and once that it works again."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._failing = False
-
-    def begins(self, error: BaseException) -> None:
-        """It failed; said only if it worked before."""
-        if not self._failing:
-            log.warning("%s: %s; the scale is held until it works again", self._what, error or type(error).__name__)
-        self._failing = True
-
-    def ends(self) -> None:
-        """It worked; said only if it failed before."""
-        if self._failing:
-            log.info("%s: works again", self._what)
-        self._failing = False
 
 
 class Recorder:

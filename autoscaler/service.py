@@ -22,7 +22,8 @@ from autoscaler.decide.situation import Memory, Plan, Situation
 from autoscaler.fleet import FleetKeeper
 from autoscaler.launchers.catalog import open_launcher
 from autoscaler.launchers.protocol import Launcher
-from autoscaler.observe import Outage, Recorder
+from autoscaler.observe import Recorder
+from autoscaler.outage import Outage
 from autoscaler.settings import AutoscalerSettings, Policy
 from autoscaler.view import View
 from autoscaler.window import Window
