@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from prometheus_client import Counter
@@ -48,37 +49,25 @@ async def carry_out(plan: Plan, policy: str, lead: Leadership) -> None:
 
 def decisions_of(plan: Plan, policy: str) -> Iterator[DecisionRow]:
     """One row a change, in the plan's order."""
-    at = datetime.now(UTC)
+    row = partial(DecisionRow, at=datetime.now(UTC), policy=policy, explanation=plan.explanation)
     for change in plan.changes:
-        yield DecisionRow(
-            at=at,
+        yield row(
             kind=DecisionKind(change.kind),
             action=change.action,
             variant=change.variant,
             worker=change.worker,
             reason=change.reason,
-            policy=policy,
             inputs=change.inputs,
-            explanation=plan.explanation,
         )
     for wish in plan.workers:
-        yield DecisionRow(
-            at=at,
+        yield row(
             kind=DecisionKind.WORKER,
             action="want",
             hardware=wish.hardware,
             reason=wish.reason,
-            policy=policy,
             inputs={"count": wish.count},
-            explanation=plan.explanation,
         )
     for worker in plan.drain:
-        yield DecisionRow(
-            at=at,
-            kind=DecisionKind.WORKER,
-            action="drain",
-            worker=worker,
-            reason="it is to end; what it hosts moves away",
-            policy=policy,
-            explanation=plan.explanation,
+        yield row(
+            kind=DecisionKind.WORKER, action="drain", worker=worker, reason="it is to end; what it hosts moves away"
         )

@@ -132,7 +132,7 @@ class Window:
 
     def is_heard(self, now_s: float) -> bool:
         """Whether any selector spoke lately."""
-        return any(now_s - reports[-1].at_s <= SILENT_S for reports in self._reports.values())
+        return self.selectors(now_s) > 0
 
     def selectors(self, now_s: float) -> int:
         """How many spoke lately."""

@@ -113,12 +113,16 @@ class _Draft:
         order = _most_for_a_slot if max(self.dearness, default=1.0) > 1.0 else _strictest
         for number in sorted(range(len(needs)), key=lambda n: order(needs[n], n)):
             self.serve(number, needs[number])
+        return self.answer
+
+    @property
+    def answer(self) -> Answer:
+        """As far as it is filled."""
         return Answer(instances=tuple(self.instances), workers=tuple(self.workers), shares=self.shares)
 
     def serves_all(self) -> bool:
         """Whether no need is left."""
-        answer = Answer(instances=tuple(self.instances), workers=tuple(self.workers), shares=self.shares)
-        return all(share > 1 - EPSILON for share in served(self.problem, answer))
+        return all(share > 1 - EPSILON for share in served(self.problem, self.answer))
 
     def is_used_up(self, number: int) -> bool:
         """Whether little more could run on the workers of this pool that there may be."""

@@ -22,7 +22,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from autoscaler.decide.capacity import Room, spread
+from autoscaler.decide.capacity import Room, emptiest, spread
 from autoscaler.decide.draft import Draft
 from autoscaler.decide.pareto import Candidate
 from schemas.status import SERVING
@@ -190,10 +190,7 @@ class _Packing:
         if not self.may_have(candidate):
             return False
         self.missing()  # which says how busy workers are
-        rooms = [room for room in self.draft.rooms.values() if room.could_take(candidate) and room.fits(candidate)]
-        if not too_few:
-            rooms = [room for room in rooms if room.worker.slots - room.busy > _SLACK]
-        room = min(rooms, key=Room.load, default=None)
+        room = emptiest(self.draft.rooms.values() if too_few else self.free(), candidate)
         if room is None and too_few:
             room = self.clear(candidate, self.is_spare, "is needed for the load")
             if room is None:
@@ -202,6 +199,10 @@ class _Packing:
                     f"{wanted} of it are needed, but no live worker that can run it has the room"
                 )
         return room is not None and self.draft.place(candidate, self.why(name), room, **self.numbers(name))
+
+    def free(self) -> list[Room]:
+        """Workers with slots that the load does not take."""
+        return [room for room in self.draft.rooms.values() if room.worker.slots - room.busy > _SLACK]
 
     def is_spare(self, name: str, room: Room) -> bool:
         """Whether the load does without this instance."""
@@ -222,12 +223,11 @@ class _Packing:
             or len(draft.hosts(name)) > self.count_of(name)
         ):
             return
-        calm = [room for room in draft.rooms.values() if room.could_take(candidate) and not room.disturbed]
-        calm = [room for room in calm if room.fits(candidate) and room.worker.slots - room.busy > _SLACK]
-        if calm:
+        calm = emptiest((room for room in self.free() if not room.disturbed), candidate)
+        if calm is not None:
             self.moved[name] = now_s
             why = f"on {disturbed[0].name} it is slower than profiled, and not for its load"
-            draft.place(candidate, why, min(calm, key=Room.load))
+            draft.place(candidate, why, calm)
             draft.remove(name, disturbed[0].name, "remove", f"{why}; another place was found")
 
     def count_of(self, name: str) -> int:
