@@ -10,10 +10,8 @@ import os
 import signal
 import time
 from collections import Counter
-from itertools import pairwise
 
-from prometheus_client import REGISTRY
-
+from bench.answers import repeated, silence_s
 from bench.figures import Figure
 from bench.system import System
 from infaas.client import InfaasClient
@@ -35,7 +33,7 @@ async def measure(system: System, broker: str) -> list[Figure]:
     shown: Counter[str] = Counter()
     refused: Counter[str] = Counter()
     killed_at: dict[str, float] = {}
-    dropped_before = _duplicates()
+    dropped_before = repeated()
     victims = {QUERIES * share // 3: (who, await system.pid_of(who)) for share, who in ((1, "worker"), (2, "selector"))}
 
     async with InfaasClient(kafka=system.kafka.bootstrap) as client:
@@ -60,7 +58,7 @@ async def measure(system: System, broker: str) -> list[Figure]:
                     killed_at[who] = time.monotonic()
     lost = QUERIES - len(shown) + refused.total()
     doubled = shown.total() - len(shown)
-    dropped = _duplicates() - dropped_before
+    dropped = repeated() - dropped_before
 
     def figure(name: str, value: float, unit: str = "", *, zero: bool = False) -> Figure:
         holds = value == 0 if zero else None
@@ -71,17 +69,7 @@ async def measure(system: System, broker: str) -> list[Figure]:
         figure("answers shown twice", doubled, zero=True),
         figure("second results dropped by the client", dropped),
         *(
-            figure(f"no answers after SIGKILL of the {who}", _silence(answered_at, at), "s")
+            figure(f"no answers after SIGKILL of the {who}", silence_s(answered_at, at, _NEAR_S), "s")
             for who, at in killed_at.items()
         ),
     ]
-
-
-def _silence(answered_at: list[float], killed_at: float) -> float:
-    """Seconds: the longest pause between two answers after the kill."""
-    near = sorted(t for t in answered_at if killed_at <= t <= killed_at + _NEAR_S) or [killed_at + _NEAR_S]
-    return max(later - earlier for earlier, later in pairwise([killed_at, *near]))
-
-
-def _duplicates() -> float:
-    return REGISTRY.get_sample_value("infaas_replies_dropped_total", {"reason": "duplicate"}) or 0.0

@@ -7,12 +7,12 @@ one whose worker answers. Capacity is back when a new worker of that name lives 
 
 import asyncio
 import time
-from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from bench.answers import silence_s
 from bench.figures import Figure
 from bench.scale.ray_nodes import RayNodes, ray_nodes
 from bench.scale.traffic import Load, Stream, load
@@ -99,6 +99,8 @@ async def _until_alive(pool: Pool, limit_s: float, victim: str = "", epoch: int 
 
 
 def _figures(broker: str, used: int, found: Load, began_s: float, death: _Death) -> list[Figure]:
+    answered_s = [sample.sent_s + sample.total_ms / 1e3 for sample in found.samples if sample.status == "ok"]
+    silence = silence_s(answered_s, death.at_s - began_s, _NEAR_S)
     bad = sum(sample.status != "ok" for sample in found.samples)
     doubled = sum(max(sample.shown - 1, 0) for sample in found.samples)
 
@@ -112,13 +114,6 @@ def _figures(broker: str, used: int, found: Load, began_s: float, death: _Death)
         figure(f"nodes of {_NODES} with one of {_NODES} workers", used, target=_NODES),
         figure("queries lost or refused, a node killed", bad, target=0),
         figure("answers shown twice, a node killed", doubled, target=0),
-        figure("longest pause in answers, a node killed", _silence(found, death.at_s - began_s), "s"),
+        figure("longest pause in answers, a node killed", silence, "s"),
         *(back or [figure("workers alive again after a node died", 0, target=1)]),
     ]
-
-
-def _silence(found: Load, killed_s: float) -> float:
-    """Seconds: the longest time without an answer after the kill."""
-    answered = (sample.sent_s + sample.total_ms / 1e3 for sample in found.samples if sample.status == "ok")
-    near = sorted(at for at in answered if killed_s <= at <= killed_s + _NEAR_S) or [killed_s + _NEAR_S]
-    return max(later - earlier for earlier, later in pairwise([killed_s, *near]))

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from prometheus_client import REGISTRY
 
+from bench.answers import repeated
 from broker.settings import KafkaSettings
 from infaas.client import InfaasClient
 from schemas.errors import DeadlineExceeded, QueryError
@@ -63,12 +63,12 @@ class Load(msgspec.Struct, frozen=True):
 async def load(kafka: KafkaSettings, streams: Sequence[Stream], factors: Sequence[float], step_s: float) -> Load:
     """Send at each factor for `step_s`, and wait for every answer."""
     samples: list[Sample] = []
-    before = _repeated()
+    before = repeated()
     async with InfaasClient(kafka=kafka) as client, asyncio.TaskGroup() as sending:
         began = time.monotonic()
         for stream in streams:
             sending.create_task(_send(client, stream, factors, step_s, began, samples), name=f"send {stream.task}")
-    return Load(samples, _repeated() - before)
+    return Load(samples, repeated() - before)
 
 
 async def _send(
@@ -100,7 +100,3 @@ async def _ask(client: InfaasClient, stream: Stream, sample: Sample) -> None:
         sample.status = "lost" if is_lost else error.code
     sample.total_ms = (time.monotonic() - started) * 1e3
     sample.shown += 1
-
-
-def _repeated() -> int:
-    return int(REGISTRY.get_sample_value("infaas_replies_dropped_total", {"reason": "duplicate"}) or 0)
