@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -211,7 +211,9 @@ async def keeping_alive(pool: Pool, worker: str) -> AsyncGenerator[Callable[[], 
     async def beat() -> None:
         while not dead.is_set():
             await heartbeat(pool, worker, epoch)
-            await asyncio.sleep(0.2)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await dead.wait()
         await pool.execute("UPDATE workers SET heartbeat_at = now() - interval '1 minute' WHERE name = $1", worker)
         await asyncio.Event().wait()
 

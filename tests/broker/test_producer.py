@@ -114,7 +114,7 @@ async def test_an_unknown_topic_fails_in_time_and_delays_no_other(apache_kafka: 
                     await producer.send_and_wait(missing, b"x")
                     break
                 except UnknownTopic:
-                    await asyncio.sleep(0.2)
+                    await asyncio.sleep(0.2)  # a topic that is forgotten wakes nobody
 
 
 @pytest.mark.apache
