@@ -204,10 +204,7 @@ class _Needs:
             present[load.load_class.task] += load.inputs_per_s
         behind = self.backlogs()
         factors = {task: self.factor(task, rate, behind[task]) for task, rate in present.items() if rate > 0}
-        return [
-            max(load.inputs_per_s * factors.get(load.load_class.task, 1.0), _peak(load), load.forecast_per_s)
-            for load in classes
-        ]
+        return [max(load.inputs_per_s * factors.get(load.load_class.task, 1.0), _peak(load)) for load in classes]
 
     def factor(self, task: str, present: float, behind: float) -> float:
         """What the present rate is multiplied by for what is to come and for the inputs that wait."""

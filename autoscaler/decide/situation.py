@@ -66,8 +66,6 @@ class ClassLoad(msgspec.Struct, frozen=True, kw_only=True):
     """Of `inputs_per_s`, what was answered `overloaded`."""
     mean_batch: float = 1.0
     """Inputs in a query."""
-    forecast_per_s: float = 0.0
-    """What is expected until new capacity could serve; 0 where nothing is."""
 
 
 class InstanceLoad(msgspec.Struct, frozen=True, kw_only=True):
