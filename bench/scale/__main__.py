@@ -1,6 +1,7 @@
 """Run the benches of scale: `python -m bench.scale [--only NAME ...] [--seconds 300]`.
 
-All on a real Apache Kafka. Writes `bench/results.json`, the README's table and the plots in `docs/scale/`.
+All on a real Apache Kafka. Each writes `bench/results.json`, the README's table and its plots in `docs/scale/` when it is
+done; figures that were not taken stay as they are.
 """
 
 import argparse
@@ -52,16 +53,16 @@ BENCHES: Final[dict[str, Callable[[Path, float], Awaitable[list[Figure]]]]] = {
 _NEED_MODELS: Final = {"steps", "zero"}
 
 
-async def _run(only: list[str], seconds: float, home: Path, console: Console) -> list[Figure]:
-    figures: list[Figure] = []
+async def _run(only: list[str], seconds: float, home: Path, console: Console) -> None:
     if _NEED_MODELS & set(only):
         console.log("registering")
         async with running_at(home, BROKER, *steps.TASKS):
             pass
     for name in only:
         console.log(name)
-        figures += await BENCHES[name](home, seconds)
-    return [msgspec.structs.replace(figure, group="scale") for figure in figures]
+        found = await BENCHES[name](home, seconds)
+        show(console, found)
+        write_results([msgspec.structs.replace(figure, group="scale") for figure in found], machine())
 
 
 def main() -> None:
@@ -73,9 +74,7 @@ def main() -> None:
     wanted = parser.parse_args()
     console = Console()
     with tempfile.TemporaryDirectory(prefix="infaas-bench-") as folder:
-        figures = asyncio.run(_run(wanted.only, wanted.seconds, wanted.home or Path(folder), console))
-    show(console, figures)
-    write_results(figures, machine())
+        asyncio.run(_run(wanted.only, wanted.seconds, wanted.home or Path(folder), console))
 
 
 if __name__ == "__main__":
