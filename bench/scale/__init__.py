@@ -1,6 +1,6 @@
 """`make bench-scale`: what scaling must show, on real processes, a real Apache Kafka and a real Postgres.
 
-steps        load in steps up to eightfold and down again: three fleets, with kills in the autoscaled one
+steps        load in steps up to eightfold and down again: autoscaled, with and without kills, and two fixed fleets
 zero         an idle task frees its memory; how long the first query after takes
 milp         how long the solver takes for many architectures and workers
 recorder     what it costs to watch 10,000 partitions
