@@ -2,7 +2,7 @@
 
 * Lag of the selectors on every task topic and of every variant's workers, in records and seconds, with the health of
   each: all in one row that names what changed.
-* Arrivals by needs class as the selectors counted them, and what instances and workers did, as they said. A reading is
+* Arrivals and completions by needs class, as selectors and workers counted them, and what instances did. A reading is
   written as a whole or not at all; after a failure the next holds what came meanwhile: none is lost, none is made up.
 * Unknown is not zero. A reading that fails is logged when that begins and when it ends, counted each time, shown as
   `infaas_autoscaler_blind`, written as a row that says why, and holds the scale.
@@ -10,7 +10,7 @@
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -28,7 +28,7 @@ from autoscaler.window import HISTORY_S, Window
 from broker.errors import KafkaError
 from broker.lag import LagReader, Reading
 from schemas import topics
-from schemas.load import ClassCount
+from schemas.load import ClassAnswers, ClassCount, LoadClass
 from schemas.records import InstanceSample, LagReading, LoadSample
 from store import samples
 from store.catalog import Catalog
@@ -96,7 +96,7 @@ class Recorder:
         for variant in packing.waiting(reading) - set(served):
             self._view.want(variant)
         row, minute = packing.pack(at, reading, healths)
-        self._load += [_load_sample(at, count) for count in self._window.take_arrivals()]
+        self._load += _load_samples(at, self._window.take_arrivals(), self._window.take_answers())
         self._instances += self._progress.samples(at, workers)
         async with self._pool.transaction() as session:
             await samples.write_reading(session, row)
@@ -142,16 +142,29 @@ class Recorder:
             await samples.write_reading(self._pool, row)
 
 
-def _load_sample(at: datetime, count: ClassCount) -> LoadSample:
+def _load_samples(at: datetime, arrived: Iterable[ClassCount], answered: Iterable[ClassAnswers]) -> list[LoadSample]:
+    arrivals = {count.load_class: count for count in arrived}
+    answers = {count.load_class: count for count in answered}
+    return [
+        _load_sample(at, arrivals.get(found) or ClassCount(load_class=found), answers.get(found) or ClassAnswers(found))
+        for found in arrivals | answers
+    ]
+
+
+def _load_sample(at: datetime, arrived: ClassCount, answered: ClassAnswers) -> LoadSample:
+    load_class: LoadClass = arrived.load_class
     return LoadSample(
         at=at,
-        task=count.load_class.task,
-        target=count.load_class.target,
-        min_accuracy=count.load_class.min_accuracy,
-        latency_ms=count.load_class.latency_ms,
-        offline=count.load_class.offline,
-        queries=count.queries,
-        inputs=count.inputs,
-        refused=count.refused,
-        upgraded=count.upgraded,
+        task=load_class.task,
+        target=load_class.target,
+        min_accuracy=load_class.min_accuracy,
+        latency_ms=load_class.latency_ms,
+        offline=load_class.offline,
+        queries=arrived.queries,
+        inputs=arrived.inputs,
+        refused=arrived.refused,
+        upgraded=arrived.upgraded,
+        answered=answered.queries,
+        late=answered.late,
+        failed=answered.failed,
     )

@@ -14,12 +14,12 @@ who spoke within it, and by the tasks and variants that they named.
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
 from autoscaler.decide.situation import ClassLoad, InstanceLoad, WorkerLoad
-from schemas.load import ClassCount, LoadClass, SelectorLoad
+from schemas.load import ClassAnswers, ClassCount, LoadClass, SelectorLoad
 from schemas.status import InstanceState, InstanceStatus, WorkerStatus
 
 WINDOW_S: Final = 10
@@ -28,15 +28,17 @@ SILENT_S: Final = 3.0
 _SPACING_S: Final = 0.9
 """Between two statuses that are kept; workers speak ten times a second."""
 
+_Counts = TypeVar("_Counts", ClassCount, ClassAnswers)
+
 
 class _Sums:
     """Of one class over the window, by second; the latest is the first."""
 
-    __slots__ = ("inputs", "queries", "refused")
+    __slots__ = ("inputs", "queries")
 
     def __init__(self, seconds: int) -> None:
         self.inputs = [0.0] * seconds
-        self.queries = self.refused = 0.0
+        self.queries = 0.0
 
 
 class _Report(msgspec.Struct, frozen=True):
@@ -63,6 +65,7 @@ class Window:
         self._history: dict[str, deque[float]] = {}
         self._first_s: float | None = None
         self._arrived: dict[LoadClass, ClassCount] = {}
+        self._answered: dict[LoadClass, ClassAnswers] = {}
 
     # -- what comes in -------------------------------------------------------------------------------------------------
 
@@ -75,12 +78,11 @@ class Window:
         # By the selector's own clock; one that was set, or a selector that restarted, is taken to have meant a second.
         covers_s = (load.at_ms - before) / 1000
         reports.append(_Report(now_s, covers_s if 0.5 <= covers_s <= 2 * SILENT_S else 1.0, load))
-        for count in load.classes:
-            known = self._arrived.get(count.load_class)
-            self._arrived[count.load_class] = count if known is None else _added(known, count)
+        _add(self._arrived, load.classes)
 
     def on_status(self, status: WorkerStatus, now_s: float) -> None:
         """A worker said how it is."""
+        _add(self._answered, status.answers)
         heard = self._workers.setdefault(status.worker, deque())
         if heard and heard[-1].status.epoch > status.epoch:
             return
@@ -124,6 +126,11 @@ class Window:
         arrived, self._arrived = list(self._arrived.values()), {}
         return arrived
 
+    def take_answers(self) -> list[ClassAnswers]:
+        """What was answered since this was last called, likewise."""
+        answered, self._answered = list(self._answered.values()), {}
+        return answered
+
     # -- what it shows -------------------------------------------------------------------------------------------------
 
     def loads_known(self, now_s: float) -> bool:
@@ -146,7 +153,6 @@ class Window:
                 load_class=load_class,
                 inputs_per_s=sum(sums.inputs) / seen_s,
                 peak_per_s=max(sums.inputs),
-                refused_per_s=sum(sums.inputs) / seen_s * sums.refused / sums.queries,
                 mean_batch=sum(sums.inputs) / sums.queries,
             )
             for load_class, sums in self._sums(now_s).items()
@@ -193,7 +199,6 @@ class Window:
                     sums = found.setdefault(count.load_class, _Sums(self._seconds))
                     sums.inputs[second] += count.inputs / report.covers_s
                     sums.queries += count.queries / report.covers_s
-                    sums.refused += count.refused / report.covers_s
         return found
 
     def _speaking(self, now_s: float) -> Iterable[tuple[str, deque[_Heard]]]:
@@ -227,11 +232,12 @@ class Window:
         )
 
 
-def _added(one: ClassCount, other: ClassCount) -> ClassCount:
-    return ClassCount(
-        load_class=one.load_class,
-        queries=one.queries + other.queries,
-        inputs=one.inputs + other.inputs,
-        refused=one.refused + other.refused,
-        upgraded=one.upgraded + other.upgraded,
-    )
+def _add(sums: dict[LoadClass, _Counts], counts: Iterable[_Counts]) -> None:
+    for count in counts:
+        known = sums.get(count.load_class)
+        sums[count.load_class] = count if known is None else _sum(known, count)
+
+
+def _sum(one: _Counts, other: _Counts) -> _Counts:
+    names = one.__struct_fields__[1:]
+    return msgspec.structs.replace(one, **{name: getattr(one, name) + getattr(other, name) for name in names})

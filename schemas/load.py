@@ -1,7 +1,7 @@
-"""What selectors were asked for, by needs class: counted once a query, published once a second (JSON).
+"""What was asked and what was answered, by needs class (JSON). Counted once a query.
 
-A class is what the scale may be decided by and no finer, so that there are few however many limits clients invent.
-Counts are of the second that ends at `at_ms`, not cumulative: a selector that restarts says nothing false.
+Selectors publish what they were asked once a second: counts are of the second that ends at `at_ms`. Workers say in each
+status what they answered since the one before. None is cumulative: who restarts says nothing false.
 """
 
 import msgspec
@@ -30,6 +30,17 @@ class ClassCount(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Of `queries`, those answered `overloaded` at once."""
     upgraded: int = 0
     """Of `queries`, those given to a more accurate variant than they are charged for."""
+
+
+class ClassAnswers(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What a worker answered of one class since its status before."""
+
+    load_class: LoadClass
+    queries: int = 0
+    late: int = 0
+    """Of `queries`, those computed, but after their deadline."""
+    failed: int = 0
+    """Of `queries`, those answered with an error."""
 
 
 class SelectorLoad(msgspec.Struct, frozen=True, kw_only=True):

@@ -226,7 +226,7 @@ class LagSample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoadSample(msgspec.Struct, frozen=True, kw_only=True):
-    """What was asked of one needs class between two readings; see `schemas.load`."""
+    """What was asked and answered of one needs class between two readings; see `schemas.load`."""
 
     at: datetime
     task: str
@@ -237,7 +237,12 @@ class LoadSample(msgspec.Struct, frozen=True, kw_only=True):
     queries: int
     inputs: int
     refused: int
+    """Answered by the selector."""
     upgraded: int
+    answered: int
+    """Queries answered by workers, errors included, whenever they were asked."""
+    late: int
+    failed: int
 
 
 class InstanceSample(msgspec.Struct, frozen=True, kw_only=True):

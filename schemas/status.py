@@ -9,6 +9,8 @@ from enum import StrEnum
 
 import msgspec
 
+from schemas.load import ClassAnswers
+
 
 class InstanceState(StrEnum):
     """INFaaS's states of a variant on a worker, and `draining`, in which it finishes what it holds."""
@@ -82,6 +84,8 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     memory_total: int
     """Bytes the worker may use."""
     instances: tuple[InstanceStatus, ...] = ()
+    answers: tuple[ClassAnswers, ...] = ()
+    """By needs class, since the status before."""
     busy_s: float = 0.0
     """Slot seconds spent computing since the worker started, batches under way included."""
     leaving: bool = False

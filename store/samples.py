@@ -58,7 +58,7 @@ async def write_lag_minute(session: Session, minute: LagMinute) -> None:
 
 
 async def write_load(session: Session, samples: Sequence[LoadSample]) -> None:
-    """Append the arrivals since the reading before."""
+    """Append what was asked and answered since the reading before."""
     await _append(session, "load_samples", LoadSample, samples)
 
 
@@ -103,7 +103,7 @@ async def lag_since(session: Session, since: datetime) -> list[LagSample]:
 
 
 async def load_since(session: Session, since: datetime) -> list[LoadSample]:
-    """Arrivals since a time, oldest first."""
+    """What was asked and answered since a time, oldest first."""
     return await session.fetch(LoadSample, _LOAD_SINCE, since)
 
 

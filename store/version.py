@@ -10,7 +10,7 @@ from schemas.errors import OperatorError
 from store.pool import Session, open_pool
 from store.settings import StoreSettings
 
-HEAD: Final = "0003"
+HEAD: Final = "0004"
 """The newest migration; a test holds it to the files."""
 
 

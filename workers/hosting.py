@@ -32,6 +32,7 @@ from store.catalog import CatalogWatcher
 from store.errors import StoreConflict, StoreUnavailable
 from store.placement import report_instance_state
 from store.pool import Pool
+from workers.answers import AnswerMeter
 from workers.device import Device
 from workers.instance import Instance
 from workers.journal import Journal
@@ -58,6 +59,7 @@ class Premises:
     device: Device
     journal: Journal
     leases: Leases
+    answers: AnswerMeter
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when an instance changes its state: the status is published at once."""
     loading: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -180,8 +182,9 @@ class Hosting:
         )
         async with consumer:
             instance = Instance(
-                model, session, consumer, premises.producer, premises.device, premises.journal, settings.worker
-            )
+                model, session, consumer, premises.producer, premises.device, premises.journal,
+                settings.worker, premises.answers,
+            )  # fmt: skip
             async with asyncio.TaskGroup() as tasks:
                 serving = tasks.create_task(instance.serve(), name=f"serve {self.variant}")
                 self._instance = instance

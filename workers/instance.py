@@ -26,6 +26,7 @@ from runtimes.protocol import Session
 from schemas.errors import DeadlineExceeded, Internal, InvalidRequest, ModelFailed, QueryError
 from schemas.status import InstanceState, InstanceStatus, PartitionStatus
 from schemas.topics import variant_topic
+from workers.answers import AnswerMeter
 from workers.batching import Urgency, Window
 from workers.device import Device
 from workers.health import Meter, Reading, next_state
@@ -58,7 +59,7 @@ class Instance:
 
     def __init__(
         self, model: Model, session: Session, consumer: Consumer, producer: Producer, device: Device, journal: Journal,
-        worker: str,
+        worker: str, answers: AnswerMeter,
     ) -> None:  # fmt: skip
         self.model = model
         self.state = InstanceState.ACTIVE
@@ -69,6 +70,7 @@ class Instance:
         self._device = device
         self._journal = journal
         self._worker = worker
+        self._answers = answers
         self._metrics = InstanceMetrics(model.name)
         self._outbox = Outbox(producer, self._done, self._metrics)
         self._window: Window[Part] = Window(model.latency)
@@ -310,13 +312,16 @@ class Instance:
             await self._refuse(query, error if isinstance(error, InvalidRequest) else ModelFailed(str(error)))
             return
         query.answered = True
+        late = time.time() > query.deadline_s
         self._inputs += query.batch
-        self._late += time.time() > query.deadline_s
+        self._late += late
+        self._answers.computed(self.model.variant.task, query.asked, late=late)
         self._metrics.queued(max(query.started_ns - query.sent_ns, 0) / 1e9)
         await self._outbox.send(query, value, headers)
 
     async def _refuse(self, query: Query, error: QueryError) -> None:
         query.answered = True
+        self._answers.failed(self.model.variant.task, query.asked)
         self._expired += isinstance(error, DeadlineExceeded)
         if isinstance(error, ModelFailed) and self._journal.given_up(place_of(query.record)):
             self._outbox.bury(query.record, str(error), self._journal.crashes(place_of(query.record)), finishes=False)

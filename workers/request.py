@@ -14,6 +14,7 @@ from broker.consumer import Record
 from schemas import headers as h
 from schemas.cloudevents import unwrap
 from schemas.errors import InvalidRequest, QueryError
+from schemas.load_class import COARSEST, ClassKey, class_key
 from schemas.needs import Mode
 from schemas.oip import InferRequest, decode_request, encode_response
 from schemas.query import MAX_ID, parse_query
@@ -37,8 +38,8 @@ class Query:
     """A query taken from the variant's topic. Reading fills it; computing fills `outputs`."""
 
     __slots__ = (
-        "answered", "batch", "compute_ns", "deadline_s", "fields", "id", "model_name", "outputs", "record", "reply_to",
-        "request", "sent_ns", "shape", "started_ns", "undone",
+        "answered", "asked", "batch", "compute_ns", "deadline_s", "fields", "id", "model_name", "outputs", "record",
+        "reply_to", "request", "sent_ns", "shape", "started_ns", "undone",
     )  # fmt: skip
 
     def __init__(self, record: Record, fields: dict[str, str], query_id: str, task: str) -> None:
@@ -51,6 +52,8 @@ class Query:
         self.model_name = fields.get(h.TARGET) or task
         self.sent_ns = int(sent_ns) if _is_count(sent_ns) else record.timestamp * 1_000_000
         self.deadline_s = NO_DEADLINE
+        self.asked: ClassKey = COARSEST
+        """Its needs class."""
         self.request: InferRequest | None = None
         self.batch = 0
         self.shape: Hashable = None
@@ -115,6 +118,7 @@ def read(query: Query, model: Model, alone: bool = False) -> list[Part]:
     if fields.get(h.CONTENT_TYPE, "").startswith(_EVENT):
         fields, value = unwrap(fields, value) or (fields, value)
     parsed = parse_query(model.variant.task, fields, query.record.timestamp)
+    query.asked = class_key(parsed.needs, _latency_ms(query, parsed.deadline_ms))
     request = decode_request(value, _json_length(fields), model.inputs)
     query.batch = check_inputs(model.inputs, request.inputs)
     for output in request.outputs:
@@ -131,6 +135,14 @@ def read(query: Query, model: Model, alone: bool = False) -> list[Part]:
     query.undone = len(parts)
     query.outputs = [{}] * len(parts)
     return parts
+
+
+def _latency_ms(query: Query, deadline_ms: float | None) -> float | None:
+    """From when the client sent the query, which is before the selector did."""
+    if deadline_ms is None:
+        return None
+    asked_ms = query.sent_ns / 1e6 - (_milliseconds(query.fields.get(h.TASK_QUEUE_NS)) or 0.0)
+    return deadline_ms - asked_ms
 
 
 def _json_length(fields: Mapping[str, str]) -> int | None:

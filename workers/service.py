@@ -23,6 +23,7 @@ from store.placement import register_worker, retire_worker
 from store.pool import Pool, open_pool
 from store.settings import StoreSettings
 from store.version import require_current
+from workers.answers import AnswerMeter
 from workers.device import Device
 from workers.hosting import Hosting, Premises
 from workers.journal import Journal
@@ -62,10 +63,10 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
         )
         premises = Premises(
             settings=settings, kafka=kafka, pool=pool, catalog=catalog, producer=producer, device=device,
-            journal=journal, leases=leases,
+            journal=journal, leases=leases, answers=AnswerMeter(),
         )  # fmt: skip
         placement = Placement(pool, store.dsn, settings.worker, lambda row: Hosting(row, premises))
-        reporter = StatusReporter(settings, epoch, producer, device, lambda: placement.hostings, premises.changed)
+        reporter = StatusReporter(premises, epoch, lambda: placement.hostings)
         settle_collector()
         sys.setswitchinterval(_SWITCH_S)
         await _work(settings, placement, leases, reporter, stop, defect)

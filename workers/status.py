@@ -6,18 +6,18 @@ The record is never waited for: a late status is worth nothing, and the next one
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import psutil
 
-from broker.producer import Ack, Producer
 from schemas import topics
 from schemas.status import WorkerStatus
-from workers.device import Device
-from workers.hosting import Hosting
+from workers.hosting import Hosting, Premises
 from workers.metrics import count_states
-from workers.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from broker.producer import Ack
 
 _encode = msgspec.json.Encoder().encode
 _MEMORY_EVERY_S: Final = 1.0
@@ -26,16 +26,10 @@ _MEMORY_EVERY_S: Final = 1.0
 class StatusReporter:
     """Reports on one worker's hostings."""
 
-    def __init__(
-        self, settings: WorkerSettings, epoch: int, producer: Producer, device: Device,
-        hostings: Callable[[], Iterable[Hosting]], changed: asyncio.Event,
-    ) -> None:  # fmt: skip
-        self._settings = settings
+    def __init__(self, premises: Premises, epoch: int, hostings: Callable[[], Iterable[Hosting]]) -> None:
+        self._premises = premises
         self._epoch = epoch
-        self._producer = producer
-        self._device = device
         self._hostings = hostings
-        self._changed = changed
         self._process = psutil.Process()
         self._memory_used = 0
         self._memory_at = 0.0
@@ -46,16 +40,16 @@ class StatusReporter:
         while True:
             await self.publish()
             try:
-                async with asyncio.timeout(self._settings.status_every_s):
-                    await self._changed.wait()
+                async with asyncio.timeout(self._premises.settings.status_every_s):
+                    await self._premises.changed.wait()
             except TimeoutError:
                 continue
-            self._changed.clear()
+            self._premises.changed.clear()
 
     def leave(self) -> None:
         """Say from now on that the worker is going."""
         self._leaving = True
-        self._changed.set()
+        self._premises.changed.set()
 
     async def publish(self) -> None:
         """Send one record."""
@@ -67,11 +61,11 @@ class StatusReporter:
             hosting.observe(now_s)
         status = self._status(hostings)
         count_states([instance.state for instance in status.instances])
-        sent = await self._producer.send(topics.STATUS, _encode(status), key=self._settings.worker.encode())
+        sent = await self._premises.producer.send(topics.STATUS, _encode(status), key=status.worker.encode())
         sent.add_done_callback(_forget)
 
     def _status(self, hostings: list[Hosting]) -> WorkerStatus:
-        settings = self._settings
+        premises, settings = self._premises, self._premises.settings
         return WorkerStatus(
             worker=settings.worker,
             hardware=settings.hardware.value,
@@ -82,8 +76,9 @@ class StatusReporter:
             backlog_s=sum(hosting.backlog_s for hosting in hostings),
             memory_used=self._memory_used,
             memory_total=settings.memory_bytes,
-            busy_s=self._device.busy_s,
+            busy_s=premises.device.busy_s,
             instances=tuple(hosting.status() for hosting in hostings),
+            answers=premises.answers.take(),
             leaving=self._leaving,
         )
 

@@ -1,6 +1,6 @@
 """The decision: what the load needs, what there should be of it by now, and where.
 
-    needs -> heuristic, or the solver's last answer -> hysteresis -> workers -> packing -> partitions
+    needs -> heuristic, or the solver's last answer -> hysteresis -> workers, batch limits -> packing -> partitions
 
 Unknown is not zero: after a reading that failed nothing is changed. While a person pauses, only what is lost is
 replaced.
@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
+from autoscaler.decide.batches import batch_limits
 from autoscaler.decide.draft import Draft
 from autoscaler.decide.fleet import Crew, crews, wishes
 from autoscaler.decide.greedy import settle
@@ -118,6 +119,7 @@ def _wanted(
         work=work,
         rates=rates,
         most={kind.name: kind.most for kind in problem.kinds},
+        batches=batch_limits(problem, answer, ranking, situation, limits, damper),
         task_most=problem.task_most,
         idle_tasks=frozenset(idle_tasks(ranking, situation, limits)),
     )

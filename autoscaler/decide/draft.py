@@ -149,19 +149,24 @@ class Draft:
             shares = share_partitions(self.variants[variant].partitions, workers)
             for worker, partitions in shares.items():
                 if partitions != workers[worker]:
-                    self._rewrite(variant, worker, partitions)
+                    why = "each partition belongs to exactly one live instance"
+                    self._rewrite("share", variant, worker, why, partitions=partitions)
 
-    def _rewrite(self, variant: str, worker: str, partitions: tuple[int, ...]) -> None:
-        row = msgspec.structs.replace(self.rows[variant, worker], partitions=partitions)
+    def limit(self, variant: str, worker: str, max_batch: int, reason: str) -> None:
+        """Allow batches of so many inputs."""
+        self._rewrite("limit", variant, worker, reason, max_batch=max_batch)
+
+    def _rewrite(self, action: str, variant: str, worker: str, reason: str, **columns: Any) -> None:
+        row = msgspec.structs.replace(self.rows[variant, worker], **columns)
         self.rows[variant, worker] = row
         earlier = self.changes.get((variant, worker))
         self.changes[variant, worker] = Change(
-            action=earlier.action if earlier else "share",
+            action=earlier.action if earlier else action,
             variant=variant,
             worker=worker,
-            reason=earlier.reason if earlier else "each partition belongs to exactly one live instance",
+            reason=earlier.reason if earlier else reason,
             wanted=row,
-            inputs=(earlier.inputs if earlier else {}) | {"partitions": list(partitions)},
+            inputs=(earlier.inputs if earlier else {}) | columns,
         )
 
     def facts(self, candidate: Candidate, room: Room) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import Final
+from typing import Final, NamedTuple
 
 from autoscaler.decide.forecast import growth
 from autoscaler.decide.objective import Kind, Need, Option, Pool, Problem
@@ -61,14 +61,23 @@ def idle_tasks(ranking: Ranking, situation: Situation, limits: Limits) -> set[st
     return {task for task, seconds in idle_s.items() if seconds > limits.zero_after_s and task not in loaded}
 
 
-def best_rate(latency: LatencyModel, budget_s: float, slowdown: float, mean_batch: float) -> float:
-    """Inputs a second that a slot can serve so that each is answered within `budget_s`; 0 if none is."""
-    best, batch = 0.0, max(math.ceil(mean_batch), 1)
+class Pace(NamedTuple):
+    """What a slot can do."""
+
+    rate: float
+    """Inputs a second."""
+    batch: int
+    """By batches of so many."""
+
+
+def best_pace(latency: LatencyModel, budget_s: float, slowdown: float, mean_batch: float) -> Pace:
+    """The most that a slot can serve so that each input is answered within `budget_s`; 0 if none is."""
+    best, batch = Pace(0.0, 0), max(math.ceil(mean_batch), 1)
     while True:
         batch_s = max(latency.batch_s(batch) * slowdown, 1e-9)
         if batch_s <= budget_s:
             busy = min(max(budget_s / batch_s - 1.0, _LEAST_BUSY), 1.0)
-            best = max(best, busy * batch / batch_s)
+            best = max(best, Pace(busy * batch / batch_s, batch))
         if batch >= latency.max_batch:
             return best
         batch = min(batch * 2, latency.max_batch)
@@ -230,9 +239,11 @@ class _Needs:
         wanted, mean_batch = load.load_class, load.mean_batch
         meeting = [(n, c) for n, c in self.by_task[wanted.task] if _meets(c, wanted)]
         asked_s = self.asked_s(wanted)
-        rates = [(n, c, self.rate_of(c, max(asked_s - self.limits.hop_s, asked_s / 2), mean_batch)) for n, c in meeting]
+        budget_s = max(asked_s - self.limits.hop_s, asked_s / 2)
+        rates = [(n, c, self.rate_of(c, budget_s, mean_batch)) for n, c in meeting]
         if not any(found for *_, found in rates):  # the class holds latencies up to its upper edge
-            rates = [(n, c, self.rate_of(c, asked_s * _BUCKET, mean_batch)) for n, c in meeting]
+            budget_s = asked_s * _BUCKET
+            rates = [(n, c, self.rate_of(c, budget_s, mean_batch)) for n, c in meeting]
         best = max((c.accuracy for _, c, found in rates if found), default=0.0)
         options = tuple(self.option(n, c, rate / found, rate, best) for n, c, found in rates if found)
         if not options:
@@ -246,6 +257,8 @@ class _Needs:
             penalty=weight * self.dearest * workers + 2 * dearest,
             rate=rate,
             load_class=wanted,
+            budget_s=budget_s,
+            mean_batch=mean_batch,
         )
 
     def asked_s(self, wanted: LoadClass) -> float:
@@ -256,7 +269,7 @@ class _Needs:
 
     def rate_of(self, candidate: Candidate, budget_s: float, mean_batch: float) -> float:
         """Inputs a second of a slot."""
-        return best_rate(candidate.latency, budget_s, self.slowdowns.of(candidate), mean_batch)
+        return best_pace(candidate.latency, budget_s, self.slowdowns.of(candidate), mean_batch).rate
 
     def option(self, number: int, candidate: Candidate, slots: float, rate: float, best: float) -> Option:
         """Of `rate` inputs a second, which take `slots`."""

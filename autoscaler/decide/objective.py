@@ -19,6 +19,7 @@ workers that may run are used up.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Final
 
 import msgspec
@@ -83,6 +84,10 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     rate: float = 0.0
     """Inputs a second."""
     load_class: LoadClass | None = None
+    budget_s: float = inf
+    """Within which an instance must answer; infinite where nobody waits."""
+    mean_batch: float = 1.0
+    """Inputs in a query."""
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):

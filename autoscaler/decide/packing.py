@@ -10,7 +10,8 @@
 6. Replicas beyond what is needed go where the load still fits without them.
 7. What a worker that drains has, and every Pareto-best variant, is placed where it fits, the emptiest worker first. It
    displaces nothing, and the best wait until a variant of their task that queries wait for has been loaded.
-8. The row of a worker that is gone or drains is deleted when the variant has a place elsewhere. Otherwise it stays: a
+8. Batches are limited to what the load allows.
+9. The row of a worker that is gone or drains is deleted when the variant has a place elsewhere. Otherwise it stays: a
    worker that comes back under its name finds it there, and one that drains serves on.
 
 Bin packing by decreasing size into the worker with the most free slots, keeping what is placed. Slots of the load are
@@ -46,6 +47,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """Inputs a second."""
     most: Mapping[str, int] = {}
     task_most: Mapping[str, int] = {}
+    batches: Mapping[str, int] = {}
+    """Largest batch; the variant's own where nothing is said."""
     idle_tasks: frozenset[str] = frozenset()
     """Those to unload altogether."""
 
@@ -61,6 +64,7 @@ def pack(draft: Draft, wanted: Wanted) -> dict[str, float]:
     packing.move_drained()
     packing.place_best()
     packing.drop_replaced()
+    packing.limit_batches()
     draft.share()
     return packing.moved
 
@@ -331,6 +335,16 @@ class _Packing:
                     draft.place(candidate, f"{room.name} drains")
 
     # -- rule 8 --------------------------------------------------------------------------------------------------------
+
+    def limit_batches(self) -> None:
+        for (variant, worker), row in list(self.draft.rows.items()):
+            limit = self.wanted.batches.get(variant, row.max_batch)
+            if limit < row.max_batch:
+                self.draft.limit(variant, worker, limit, "larger batches would keep what is urgent waiting")
+            elif limit > row.max_batch:
+                self.draft.limit(variant, worker, limit, "nothing so urgent has been asked for a while")
+
+    # -- rule 9 --------------------------------------------------------------------------------------------------------
 
     def drop_replaced(self) -> None:
         draft = self.draft

@@ -62,8 +62,6 @@ class ClassLoad(msgspec.Struct, frozen=True, kw_only=True):
     """Mean over the window."""
     peak_per_s: float = 0.0
     """Of the window's busiest second."""
-    refused_per_s: float = 0.0
-    """Of `inputs_per_s`, what was answered `overloaded`."""
     mean_batch: float = 1.0
     """Inputs in a query."""
 
@@ -180,7 +178,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     """One row to write or to delete, and why."""
 
     action: str
-    """`place`, `replicate`, `replace`, `share` (other partitions), `evict`, `unload` or `remove`."""
+    """`place`, `replicate`, `replace`, `evict`, `unload`, `remove`, `share` (partitions), `limit` (batches)."""
     variant: str
     worker: str
     reason: str

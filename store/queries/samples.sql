@@ -26,8 +26,8 @@ SELECT at, consumer_group, topic, partition, end_offset, committed, lag, lag_s, 
 FROM lag_samples WHERE at >= $1 ORDER BY at, consumer_group, topic, partition
 
 -- name: load_since
--- Arrivals by needs class since a time.
-SELECT at, task, target, min_accuracy, latency_ms, offline, queries, inputs, refused, upgraded
+-- What was asked and answered, by needs class, since a time.
+SELECT at, task, target, min_accuracy, latency_ms, offline, queries, inputs, refused, upgraded, answered, late, failed
 FROM load_samples WHERE at >= $1 ORDER BY at, task
 
 -- name: task_history

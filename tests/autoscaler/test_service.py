@@ -26,7 +26,7 @@ from broker.producer import Producer
 from broker.settings import KafkaSettings
 from broker.topics import ensure_system_topics, ensure_task_topics, ensure_variant_topics
 from schemas import topics
-from schemas.load import ClassCount, LoadClass, SelectorLoad
+from schemas.load import ClassAnswers, ClassCount, LoadClass, SelectorLoad
 from schemas.records import GroupHealth, LagSample, Pin, PinKind
 from schemas.status import Demand, InstanceState, InstanceStatus, WorkerStatus
 from store import registry, samples
@@ -98,6 +98,9 @@ async def test_lag_is_recorded_with_the_right_numbers(kafka: KafkaSettings, stor
         await commit(kafka, topic, 4)
         window.on_load(a_load(task, 5), time.monotonic())
         window.on_load(a_load(task, 6), time.monotonic())
+        for late in (0, 1):
+            window.on_status(a_status(ClassAnswers(LoadClass(task, None, 0.5), 3, late)), time.monotonic())
+        window.on_status(a_status(ClassAnswers(LoadClass(task), 4, failed=4)), time.monotonic())
         await recorder.record(catalog, [variant])
     found = {(row.topic, row.partition): row for row in await samples.latest_lag(store_pool)}
     by_topic = [found[topic, 0], found[topic, 1]]
@@ -109,7 +112,10 @@ async def test_lag_is_recorded_with_the_right_numbers(kafka: KafkaSettings, stor
     changed = {(row.topic, row.partition) for row in await samples.lag_since(store_pool, started)}
     assert (queue, 0) not in changed, "what is as it was is not written again"
     load = await samples.load_since(store_pool, started)
-    assert [(row.task, row.min_accuracy, row.queries, row.inputs) for row in load] == [(task, 0.5, 11, 22)]
+    assert {row.min_accuracy: (row.queries, row.inputs, row.answered, row.late, row.failed) for row in load} == {
+        0.5: (11, 22, 6, 1, 0),
+        0.0: (0, 0, 4, 0, 4),
+    }
     assert list(view.demand_age_s()) == []
 
 
@@ -123,6 +129,11 @@ async def all_known(recorder: Recorder, catalog: Catalog, pool: Pool) -> bool:
 def a_load(task: str, queries: int) -> SelectorLoad:
     count = ClassCount(load_class=LoadClass(task, None, 0.5), queries=queries, inputs=2 * queries)
     return SelectorLoad(selector="s", at_ms=time.time() * 1e3, classes=(count,))
+
+
+def a_status(*answers: ClassAnswers) -> WorkerStatus:
+    return WorkerStatus(worker="cpu-0", hardware="cpu", epoch=1, at_ms=0, slots=1, price_per_hour=0.1, backlog_s=0,
+                        memory_used=7, memory_total=9, answers=answers)  # fmt: skip
 
 
 async def test_a_successor_remembers_the_load(embedded_kafka: KafkaSettings, store_pool: Pool, task: str) -> None:

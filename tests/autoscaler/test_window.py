@@ -12,11 +12,11 @@ ANY = LoadClass("digits")
 OTHER = LoadClass("sentiment")
 
 
-def said(at_s: float, *counts: tuple[LoadClass, int], selector: str = "s0", refused: int = 0) -> SelectorLoad:
+def said(at_s: float, *counts: tuple[LoadClass, int], selector: str = "s0") -> SelectorLoad:
     return SelectorLoad(
         selector=selector,
         at_ms=at_s * 1000,
-        classes=tuple(ClassCount(load_class=c, queries=n, inputs=2 * n, refused=refused) for c, n in counts),
+        classes=tuple(ClassCount(load_class=c, queries=n, inputs=2 * n) for c, n in counts),
     )
 
 
@@ -39,13 +39,12 @@ def an_instance(
     )  # fmt: skip
 
 
-def test_classes_have_a_mean_a_peak_refusals_and_a_batch() -> None:
+def test_classes_have_a_mean_a_peak_and_a_batch() -> None:
     window = Window(seconds=4)
     for second, queries in enumerate((10, 30, 10, 10)):
-        window.on_load(said(second, (FAST, queries), refused=5), float(second))
+        window.on_load(said(second, (FAST, queries)), float(second))
     (load,) = window.class_loads(3.0)
     assert (load.load_class, load.inputs_per_s, load.peak_per_s, load.mean_batch) == (FAST, 30.0, 60.0, 2.0)
-    assert load.refused_per_s == 30.0 * 20 / 60
     window.on_load(said(4, (ANY, 1)), 4.0)
     assert {load.load_class: load.inputs_per_s for load in window.class_loads(4.0)} == {FAST: 25.0, ANY: 0.5}
 

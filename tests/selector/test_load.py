@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.load import LoadClass
+from schemas.load_class import CLASSES, latency_bucket
 from schemas.needs import Mode, Needs
 from schemas.query import Query
-from selector.load import CLASSES, LoadMeter, latency_bucket
+from selector.load import LoadMeter
 
 VARIANT = "mlp.onnx-fp32.cpu"
 

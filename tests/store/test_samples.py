@@ -92,7 +92,7 @@ async def test_unknown_is_not_zero_and_a_failure_is_no_reading(store_pool: Pool,
 def a_load(at: datetime, inputs: int = 3, target: str | None = None) -> LoadSample:
     return LoadSample(
         at=at, task="digits", target=target, min_accuracy=0.5, latency_ms=None, offline=False, queries=2, inputs=inputs,
-        refused=1, upgraded=0,
+        refused=1, upgraded=0, answered=inputs, late=1, failed=0,
     )  # fmt: skip
 
 
@@ -129,8 +129,10 @@ async def test_a_minute_is_summed_up_once(store_pool: Pool) -> None:
     await samples.write_workers(store_pool, [a_worker_sample(minute, 0.25), a_worker_sample(NOW, 0.75)])
     for _ in range(2):
         await samples.roll_up(store_pool, minute)
-    load = "SELECT array_agg((target, queries, inputs, refused)::text ORDER BY inputs) FROM load_minutes"
-    assert await store_pool.fetch_value(list[str], load) == ["(mlp,2,1,1)", "(,4,8,2)"]
+    load = (
+        "SELECT array_agg((target, queries, inputs, refused, answered, late)::text ORDER BY inputs) FROM load_minutes"
+    )
+    assert await store_pool.fetch_value(list[str], load) == ["(mlp,2,1,1,1,1)", "(,4,8,2,8,2)"]
     instance = "SELECT array_agg((state, inputs, late, batch_size)::text) FROM instance_minutes"
     assert await store_pool.fetch_value(list[str], instance) == ["(overloaded,40,2,2)"]
     worker = "SELECT array_agg((worker, utilisation)::text) FROM worker_minutes"

@@ -1,6 +1,7 @@
 """Reading a record and writing its result, without any service around."""
 
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +12,13 @@ from broker.consumer import Record
 from schemas import headers as h
 from schemas.errors import InvalidRequest
 from schemas.latency import LatencyModel
+from schemas.load_class import class_key
 from schemas.oip import decode_response, encode_request
+from schemas.query import parse_query
 from schemas.result import parse_result
+from selector.forward import forwarded
+from selector.offers import Offer
+from selector.policy import Choice
 from tests.store_rows import INPUT, a_profile, a_variant
 from workers.batching import NO_DEADLINE
 from workers.model import Model
@@ -52,6 +58,25 @@ def test_headers_decide_deadline_mode_and_names() -> None:
     assert (part.deadline_s, part.offline, query.model_name, query.reply_to) == (2.5, True, "mlp", "infaas.results.t")
     (part,) = read(address(request(), "digits"), MODEL)
     assert (part.deadline_s, part.offline) == (NO_DEADLINE, False)
+
+
+@given(
+    st.none() | st.integers(1, 100_000),
+    st.integers(0, 10**10),
+    st.sampled_from([{}, {h.MIN_ACCURACY: "0.29"}, {h.TARGET: "mlp", h.MODE: "offline"}]),
+)
+def test_a_query_is_of_the_same_class_as_for_the_selector(
+    latency_ms: int | None, queued_ns: int, needs: dict[str, str]
+) -> None:
+    received = needs | {h.ID: "q"} | ({} if latency_ms is None else {h.LATENCY_MS: str(latency_ms)})
+    asked = parse_query("digits", received, 1_764_000_000_000)
+    choice = Choice(Offer(a_variant(), a_profile()), None, None, 0.0, 0.0, b"")  # pyright: ignore[reportArgumentType]
+    headers = [(name, text.encode()) for name, text in received.items()]
+    now_ns = int(asked.sent_ms * 1e6) + queued_ns
+    sent = forwarded(asked, choice, headers, now_ns, None)
+    query = address(replace(request(fields=h.as_text(sent)), timestamp=now_ns // 1_000_000), "digits")
+    read(query, MODEL)
+    assert query.asked == class_key(asked.needs, None if latency_ms is None else float(latency_ms))
 
 
 def test_nobody_can_have_results_sent_to_a_topic_of_the_system() -> None:

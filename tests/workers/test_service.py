@@ -20,6 +20,7 @@ from registry.topics import grow_variant_topic
 from runtimes.protocol import Session
 from schemas import headers as h
 from schemas import topics
+from schemas.load import ClassAnswers
 from schemas.oip import decode_response
 from schemas.status import InstanceState, WorkerStatus
 from store.placement import acquire_leases, list_instances, list_leases, list_workers, register_worker
@@ -209,14 +210,23 @@ async def test_what_was_done_is_counted(site: Site, producer: Producer) -> None:
     await site.register()
     value, headers = site.value(0, 3)
     past = (h.DEADLINE_MS, str(int(time.time() * 1000) - 10).encode())
+    answers = list[ClassAnswers]()
+
+    def all_are_answered(status: WorkerStatus) -> bool:
+        answers.extend(status.answers)
+        return sum(answer.queries for answer in answers) == 3
+
     async with Tail(site.kafka, "test-status", [topics.STATUS]) as tail, site.worker("cpu-counts"):
         await site.place("cpu-counts")
         await site.ask(producer, "good", value, headers)
         await site.ask(producer, "late", value, [*headers, past, (h.ALLOW_LATE, b"true")])
         await site.ask(producer, "expired", value, [*headers, past])
+        await _status_where(tail, "cpu-counts", all_are_answered)
         status = await _status_where(
             tail, "cpu-counts", lambda status: any(instance.answered == 3 for instance in status.instances)
         )
+    assert sum(answer.late for answer in answers if answer.load_class.latency_ms is not None) == 1
+    assert sum(answer.failed for answer in answers if answer.load_class.latency_ms is not None) == 1
     instance = status.instances[0]
     assert (instance.inputs, instance.late, instance.expired) == (6, 1, 1)
     assert 0 < status.busy_s < 5

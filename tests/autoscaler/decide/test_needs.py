@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from autoscaler.decide.needs import best_rate, build, idle_tasks
+from autoscaler.decide.needs import best_pace, build, idle_tasks
 from autoscaler.decide.objective import Need, Problem
 from autoscaler.decide.situation import Bounds, ClassLoad, Limits, Situation
 from schemas.latency import BatchLatency, LatencyModel
@@ -43,12 +43,12 @@ def options(found: Problem) -> set[str]:
     ],
 )
 def test_a_latency_allows_batches_that_may_wait_for_one_another(budget_s: float, rate: float) -> None:
-    assert best_rate(MODEL, budget_s, 1.0, 1.0) == pytest.approx(rate)
+    assert best_pace(MODEL, budget_s, 1.0, 1.0).rate == pytest.approx(rate)
 
 
 def test_what_is_slowed_down_serves_less_and_a_query_of_many_inputs_is_one_batch() -> None:
-    assert best_rate(MODEL, 0.240, 2.0, 1.0) < best_rate(MODEL, 0.240, 1.0, 1.0) / 1.9
-    assert best_rate(MODEL, 0.030, 1.0, 8.0) == 0.0
+    assert best_pace(MODEL, 0.240, 2.0, 1.0).rate < best_pace(MODEL, 0.240, 1.0, 1.0).rate / 1.9
+    assert best_pace(MODEL, 0.030, 1.0, 8.0).rate == 0.0
 
 
 def test_a_class_is_served_by_what_is_accurate_enough_in_time_and_the_target() -> None:

@@ -9,7 +9,7 @@ from autoscaler.decide.aim import aim
 from autoscaler.decide.situation import Bounds, Limits, WorkerLoad
 from schemas.status import InstanceState
 from tests.autoscaler.decide.simulator import Simulator
-from tests.autoscaler.decide.situations import cpus, full, instance_load, profile, ranking
+from tests.autoscaler.decide.situations import cpus, full, instance_load, load, profile, ranking
 
 # One slot serves 32 inputs in 16 batch times: `a` about 190/s within a second, `b` 1900/s.
 A, B = profile("digits-a", 0.9, 0.010, load_s=0.5), profile("digits-b", 0.8, 0.001, load_s=0.5)
@@ -74,6 +74,22 @@ def test_with_no_more_hardware_accuracy_is_given_up_before_load() -> None:
     assert world.plan.explanation["needs"][0]["served"] == 1.0
     world.run(5, {"digits": 100 * SLOT})
     assert 0 < world.plan.explanation["needs"][0]["served"] < 1.0
+
+
+def test_batches_are_limited_while_something_urgent_is_served_and_that_is_not_taken_back_at_once() -> None:
+    def limits_of(world: Simulator) -> set[int]:
+        return {row.max_batch for (variant, _), row in world.rows.items() if variant == A.variant}
+
+    world, urgent = Simulator([A]).run(3, {"digits": 10}), {"classes": (load("digits", 10, ms=90),)}
+    assert limits_of(world) == {32}
+    world.run(1, {"digits": 10}, **urgent)
+    assert limits_of(world) == {8}  # which takes 44 ms: a query may wait for one, and be computed in the next
+    before = len(world.changes)
+    for _ in range(5):
+        world.run(5, {"digits": 10}).run(5, {"digits": 10}, **urgent)
+    assert (limits_of(world), len(world.changes)) == ({8}, before)
+    assert limits_of(world.run(30, {"digits": 10})) == {32}
+    assert world.changes[before:] == ["limit"]
 
 
 def test_an_idle_task_is_unloaded_and_comes_back_on_demand_at_once() -> None:

@@ -1,0 +1,37 @@
+"""How large batches may be: so large that the most urgent of what a variant serves is answered in time, and no larger.
+
+A query finds the slot busy with a batch that is not interrupted, and is computed in the next. Workers see to deadlines
+by themselves as far as they know them, but what is not urgent today may make a batch that a query of the next moment
+has to wait for. The limit follows from profiles and from what is asked, not from measured slowdowns, which workers
+reckon with anyway: so it moves only when the load changes its kind. Lowered at once, raised after a while.
+"""
+
+from collections.abc import Mapping
+
+from autoscaler.decide.hysteresis import Damper
+from autoscaler.decide.needs import best_pace
+from autoscaler.decide.objective import Answer, Problem
+from autoscaler.decide.pareto import Ranking
+from autoscaler.decide.situation import Limits, Situation
+
+
+def batch_limits(
+    problem: Problem, answer: Answer, ranking: Ranking, situation: Situation, limits: Limits, damper: Damper
+) -> Mapping[str, int]:
+    """Inputs, by variant."""
+    found = {name: candidate.variant.max_batch for name, candidate in ranking.candidates.items()}
+    there = dict(found)
+    for row in situation.instances:
+        if row.variant in there:
+            there[row.variant] = min(there[row.variant], row.max_batch)
+    for (number, place), share in answer.shares.items():
+        need = problem.needs[number]
+        name = problem.kinds[need.options[place].kind].name
+        if share > 0 and need.rate > 0:
+            pace = best_pace(ranking.candidates[name].latency, need.budget_s, 1.0, need.mean_batch)
+            found[name] = min(found[name], pace.batch or found[name])
+    # The damper holds back what falls; a limit that is raised is one whose strictness falls.
+    return {
+        name: -damper.settle(f"{name} batch", -there[name], -limit, limits.down_after_s)
+        for name, limit in found.items()
+    }

@@ -1,0 +1,83 @@
+"""What is counted by needs class, and the bounds on how many there are.
+
+A class is what the scale may be decided by and no finer, so that there are few however many limits clients invent. A
+selector and a worker put the same query into the same class.
+"""
+
+from collections.abc import Callable
+from math import frexp, sqrt
+from typing import Final, Generic, TypeAlias, TypeVar
+
+from schemas.load import LoadClass
+from schemas.needs import Mode, Needs
+
+CLASSES: Final = 256
+_HALF_OCTAVE: Final = sqrt(0.5)
+_FAST: Final = -8
+"""Bucket of all that must be answered within a sixteenth of a millisecond."""
+_SLOW: Final = 48
+"""Bucket of all that may take 4 hours or longer."""
+_ROUNDED_MS: Final = 0.002
+"""A deadline travels rounded to a microsecond: what lies this little below an edge is meant to be on it."""
+
+ClassKey: TypeAlias = tuple[str | None, int, int | None, bool]
+"""Target, accuracy in hundredths, bucket of latency, offline."""
+COARSEST: Final[ClassKey] = (None, 0, None, False)
+"""As if nothing was asked for."""
+
+Count = TypeVar("Count")
+
+
+def class_key(needs: Needs, latency_ms: float | None) -> ClassKey:
+    """The class of a query that is to be answered within `latency_ms` of when it was sent."""
+    return (
+        needs.target,
+        int((needs.min_accuracy or 0.0) * 100 + 1e-9),  # 0.29 * 100 is a little less than 29
+        None if latency_ms is None else latency_bucket(latency_ms + _ROUNDED_MS),
+        needs.mode is Mode.OFFLINE,
+    )
+
+
+def latency_bucket(ms: float) -> int:
+    """Number of the bucket: two an octave, bucket 0 begins at 1 ms."""
+    if ms <= 0:
+        return _FAST
+    mantissa, exponent = frexp(ms)
+    bucket = 2 * exponent - 2 + (mantissa >= _HALF_OCTAVE)
+    return min(max(bucket, _FAST), _SLOW)
+
+
+class ByClass(Generic[Count]):
+    """A count of each class since they were last taken, so that those nobody asks for any more are gone by themselves.
+
+    A task has at most `CLASSES` of them; what is beyond is counted as its coarsest class. Hot: `of` runs once a query.
+    """
+
+    def __init__(self, new: Callable[[], Count]) -> None:
+        self._new = new
+        self._tasks: dict[str, dict[ClassKey, Count]] = {}
+
+    def of(self, task: str, key: ClassKey) -> Count:
+        """The count to add to."""
+        counts = self._tasks.get(task)
+        count = None if counts is None else counts.get(key)
+        return self._begin(task, key) if count is None else count
+
+    def take(self) -> list[tuple[LoadClass, Count]]:
+        """All counts, which begin anew."""
+        tasks, self._tasks = self._tasks, {}
+        return [(_named(task, key), count) for task, counts in tasks.items() for key, count in counts.items()]
+
+    def _begin(self, task: str, key: ClassKey) -> Count:
+        counts = self._tasks.setdefault(task, {})
+        if len(counts) >= CLASSES - 1:  # the last place is the coarsest's
+            key = COARSEST
+        if key not in counts:
+            counts[key] = self._new()
+        return counts[key]
+
+
+def _named(task: str, key: ClassKey) -> LoadClass:
+    target, hundredths, bucket, offline = key
+    latency_ms = None if bucket is None else round(2 ** (bucket / 2), 3)
+    return LoadClass(task, target, hundredths / 100, latency_ms, offline)
