@@ -44,11 +44,13 @@ class AutoscalerSettings(ServiceSettings):
     zero_after_s: float = Field(default=math.inf, gt=0)
     """How long nobody must have asked for a task until all of it is unloaded; the next query pays for a load. Never,
     unless you say so: what is idle gives way to what is demanded in any case."""
-    down_after_s: float = Field(default=10.0, ge=0)
+    headroom: float = Field(default=1.25, ge=1)
+    """Throughput wanted over load. Queries arrive unevenly: the closer to 1, the longer they wait for each other."""
+    down_after_s: float = Field(default=30.0, ge=0)
     """How long an instance must not have been needed until it goes, at least."""
     down_after_loads: float = Field(default=10.0, ge=0)
     """The same in load times of its variant."""
-    worker_down_after_s: float = Field(default=20.0, ge=0)
+    worker_down_after_s: float = Field(default=30.0, ge=0)
     """How long a worker must not have been needed until it goes, at least."""
     worker_down_after_starts: float = Field(default=5.0, ge=0)
     """The same in start times of its hardware."""
@@ -79,6 +81,7 @@ class AutoscalerSettings(ServiceSettings):
             keep_idle_s=self.keep_idle_s,
             evict_idle_s=self.evict_idle_s,
             zero_after_s=self.zero_after_s,
+            headroom=self.headroom,
             down_after_s=self.down_after_s,
             down_after_loads=self.down_after_loads,
             worker_down_after_s=self.worker_down_after_s,

@@ -14,7 +14,7 @@ class LoadClass(msgspec.Struct, frozen=True, gc=False, array_like=True):
     target: str | None = None
     """The architecture or variant named instead of any."""
     min_accuracy: float = 0.0
-    """Rounded down to 0.01; 0 where none is asked."""
+    """Rounded down to 0.0001; 0 where none is asked."""
     latency_ms: float | None = None
     """Lower edge of a bucket, of which there are two an octave; None: no deadline."""
     offline: bool = False

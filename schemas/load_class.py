@@ -12,6 +12,9 @@ from schemas.load import LoadClass
 from schemas.needs import Mode, Needs
 
 CLASSES: Final = 256
+_FINE: Final = 10_000
+"""Accuracies that differ by less may be one class. Those of variants differ by less than a hundredth, and a class that
+asks for less than its queries is thought to be served by what would not do."""
 _HALF_OCTAVE: Final = sqrt(0.5)
 _FAST: Final = -8
 """Bucket of all that must be answered within a sixteenth of a millisecond."""
@@ -21,7 +24,7 @@ _ROUNDED_MS: Final = 0.002
 """A deadline travels rounded to a microsecond: what lies this little below an edge is meant to be on it."""
 
 ClassKey: TypeAlias = tuple[str | None, int, int | None, bool]
-"""Target, accuracy in hundredths, bucket of latency, offline."""
+"""Target, accuracy in ten thousandths, bucket of latency, offline."""
 COARSEST: Final[ClassKey] = (None, 0, None, False)
 """As if nothing was asked for."""
 
@@ -32,7 +35,7 @@ def class_key(needs: Needs, latency_ms: float | None) -> ClassKey:
     """The class of a query that is to be answered within `latency_ms` of when it was sent."""
     return (
         needs.target,
-        int((needs.min_accuracy or 0.0) * 100 + 1e-9),  # 0.29 * 100 is a little less than 29
+        int((needs.min_accuracy or 0.0) * _FINE + 1e-6),  # 0.29 * 100 is a little less than 29
         None if latency_ms is None else latency_bucket(latency_ms + _ROUNDED_MS),
         needs.mode is Mode.OFFLINE,
     )
@@ -78,6 +81,6 @@ class ByClass(Generic[Count]):
 
 
 def _named(task: str, key: ClassKey) -> LoadClass:
-    target, hundredths, bucket, offline = key
+    target, accuracy, bucket, offline = key
     latency_ms = None if bucket is None else round(2 ** (bucket / 2), 3)
-    return LoadClass(task, target, hundredths / 100, latency_ms, offline)
+    return LoadClass(task, target, accuracy / _FINE, latency_ms, offline)

@@ -157,7 +157,7 @@ def _unfit(instance: Instance, predicted_s: float, slack_s: float | None, now: f
     if slack_s is not None and predicted_s > slack_s:
         return "would be late"
     if not instance.healthy:
-        return "is overloaded or interfered with"
+        return "is overloaded"
     return ""
 
 

@@ -77,8 +77,8 @@ class Instance:
     """One variant on one worker that takes queries."""
 
     __slots__ = (
-        "healthy", "level", "level_at", "model", "offer", "offline_inputs", "partitions", "rate", "slowdown", "turn",
-        "was_busy", "worker",
+        "calm", "healthy", "level", "level_at", "model", "offer", "offline_inputs", "partitions", "rate", "slowdown",
+        "turn", "was_busy", "worker",
     )  # fmt: skip
 
     def __init__(self, offer: Offer, worker: Worker, partitions: tuple[Partition, ...], model: LatencyModel) -> None:
@@ -87,6 +87,8 @@ class Instance:
         self.partitions = partitions
         self.model = model
         self.healthy = True
+        """Not overloaded."""
+        self.calm = True
         """Neither overloaded nor interfered."""
         self.slowdown = 1.0
         """Measured over profiled latency, at least 1."""

@@ -1,14 +1,15 @@
 """Which instance answers a query. Pure: the world, the query, the time and the rules come in, a choice comes out.
 
     serving and meets the needs, healthy     the cheapest predicted to finish in time; of its replicas the soonest
-    serving, overloaded or interfered        the same, if no healthy one fits
+    serving, overloaded                      the same, if no healthy one fits
     not loaded                               the cheapest whose load and inference still fit
     may be late, or has no deadline          the soonest of all that serve; none: kept where it is likely to be served
     else                                     a refusal at once: a sure miss helps nobody and costs others their deadline
 
 Predicted finish = hops + the later of the instance's backlog and its worker's + the batch it would join, from what was
 profiled and times the slowdown measured. A query without a deadline is patient: it goes to the cheapest that answers
-within `patience_s`, else to the soonest.
+within `patience_s`, else to the soonest. What is interfered is predicted slower, and that is all: dearer variants on
+the same worker would be as slow and take more of it.
 
 A query chosen for the cheapest may be given, at the cheapest's price, to a more accurate instance that is loaded and
 as good as idle. "Idle" also asks that the worker could serve its present rate of queries that way within a share of
@@ -152,7 +153,7 @@ def has_room(instance: Instance, batch: int, now: float, share: float) -> bool:
     limit_s = max(alone_s * _UNNOTICED, _UNNOTICED_S)
     taken_s = (model.batch_s(int(instance.waiting(now) + 0.5)) + alone_s) * instance.slowdown
     return (
-        instance.healthy
+        instance.calm
         and worker.gone_at > now
         and taken_s - alone_s <= limit_s
         and worker.wait_s(now) <= limit_s

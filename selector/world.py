@@ -262,7 +262,8 @@ def _hear_instance(instance: Instance, said: InstanceStatus, now: float) -> None
         while partition.offline and partition.offline[0] < owned.position:
             partition.offline.popleft()
         unread_inputs += partition.unread() * partition.mean_inputs
-    instance.healthy = said.state is InstanceState.ACTIVE
+    instance.healthy = said.state is not InstanceState.OVERLOADED
+    instance.calm = said.state is InstanceState.ACTIVE
     instance.slowdown = max(said.slowdown, 1.0)
     instance.level = max(said.queued_inputs - said.queued_offline_inputs, 0) + unread_inputs
     instance.level_at = now

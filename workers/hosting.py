@@ -14,6 +14,7 @@ owner begins exactly where this one stopped. Nobody is waited for whose worker i
 
 import asyncio
 import logging
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -60,6 +61,8 @@ class Premises:
     journal: Journal
     leases: Leases
     answers: AnswerMeter
+    loader: Executor
+    """Loads models, one at a time."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when an instance changes its state: the status is published at once."""
     loading: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -169,9 +172,10 @@ class Hosting:
                 raise OperatorError(
                     f"needs {model.memory_bytes >> 20} MiB, but {used >> 20} of {settings.memory_bytes >> 20} are used"
                 )
-            began = asyncio.get_running_loop().time()
-            session = await asyncio.to_thread(load, model, settings.artifacts_dir, settings.threads)
-        log.info("loaded %s in %.2f s", row.variant, asyncio.get_running_loop().time() - began)
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            session = await loop.run_in_executor(premises.loader, load, model, settings.artifacts_dir, settings.threads)
+        log.info("loaded %s in %.2f s", row.variant, loop.time() - began)
         return model, session
 
     async def _serve(self, model: Model, session: Session) -> None:

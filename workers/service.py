@@ -6,12 +6,14 @@ register -> follow placement, keep leases, publish status -> (signal) say so, dr
 import asyncio
 import logging
 import sys
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Final
 
 from broker.producer import Producer
 from broker.settings import KafkaSettings
+from machine.priority import give_way
 from runtimes.catalog import all_runtimes
 from schemas import topics
 from schemas.records import WorkerRow
@@ -63,7 +65,7 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
         )
         premises = Premises(
             settings=settings, kafka=kafka, pool=pool, catalog=catalog, producer=producer, device=device,
-            journal=journal, leases=leases, answers=AnswerMeter(),
+            journal=journal, leases=leases, answers=AnswerMeter(), loader=_open_loader(settings, stack),
         )  # fmt: skip
         placement = Placement(pool, store.dsn, settings.worker, lambda row: Hosting(row, premises))
         reporter = StatusReporter(premises, epoch, lambda: placement.hostings)
@@ -119,6 +121,16 @@ def _open_device(settings: WorkerSettings, defect: "asyncio.Future[None]", stack
     device = Device(settings.slots, on_defect)
     stack.push_async_callback(asyncio.to_thread, device.close)
     return device
+
+
+def _open_loader(settings: WorkerSettings, stack: AsyncExitStack) -> Executor:
+    """A thread that lets those that serve go first: a load takes seconds of a core, which queries must not wait for.
+
+    Not where a batch takes several threads: those that a session starts inherit what the thread that loads it has.
+    """
+    loader = ThreadPoolExecutor(1, "loader", give_way if settings.threads == 1 else None)
+    stack.push_async_callback(asyncio.to_thread, loader.shutdown)
+    return loader
 
 
 def _row(settings: WorkerSettings) -> WorkerRow:

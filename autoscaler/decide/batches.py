@@ -10,13 +10,13 @@ from collections.abc import Mapping
 
 from autoscaler.decide.hysteresis import Damper
 from autoscaler.decide.needs import best_pace
-from autoscaler.decide.objective import Answer, Problem
+from autoscaler.decide.objective import Problem
 from autoscaler.decide.pareto import Ranking
 from autoscaler.decide.situation import Limits, Situation
 
 
 def batch_limits(
-    problem: Problem, answer: Answer, ranking: Ranking, situation: Situation, limits: Limits, damper: Damper
+    problem: Problem, ranking: Ranking, situation: Situation, limits: Limits, damper: Damper
 ) -> Mapping[str, int]:
     """Inputs, by variant."""
     found = {name: candidate.variant.max_batch for name, candidate in ranking.candidates.items()}
@@ -24,12 +24,12 @@ def batch_limits(
     for row in situation.instances:
         if row.variant in there:
             there[row.variant] = min(there[row.variant], row.max_batch)
-    for (number, place), share in answer.shares.items():
-        need = problem.needs[number]
-        name = problem.kinds[need.options[place].kind].name
-        if share > 0 and need.rate > 0:
-            pace = best_pace(ranking.candidates[name].latency, need.budget_s, 1.0, need.mean_batch)
-            found[name] = min(found[name], pace.batch or found[name])
+    # Selectors may send a query to any that will do, not just to where the answer would have it.
+    options = [(need, option) for need in problem.needs if need.rate > 0 for option in need.options]
+    for need, option in options:
+        name = problem.kinds[option.kind].name
+        pace = best_pace(ranking.candidates[name].latency, need.budget_s, 1.0, need.mean_batch)
+        found[name] = min(found[name], pace.batch or found[name])
     # The damper holds back what falls; a limit that is raised is one whose strictness falls.
     return {
         name: -damper.settle(f"{name} batch", -there[name], -limit, limits.down_after_s)

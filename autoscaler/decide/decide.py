@@ -119,7 +119,7 @@ def _wanted(
         work=work,
         rates=rates,
         most={kind.name: kind.most for kind in problem.kinds},
-        batches=batch_limits(problem, answer, ranking, situation, limits, damper),
+        batches=batch_limits(problem, ranking, situation, limits, damper),
         task_most=problem.task_most,
         idle_tasks=frozenset(idle_tasks(ranking, situation, limits)),
     )

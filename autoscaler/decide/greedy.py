@@ -7,9 +7,9 @@ One need after the other, the strictest first, is given to what serves it cheape
     an instance of another variant           (upgrade, downgrade) the same; batch limits are part of a variant's rate
     the same on one more worker              (ask for a worker) and its price
 
-What nobody takes goes (scale down; `hysteresis` says when). As INFaaS asks, throughput below 1.05 times the load is a
-danger: options' slots hold that headroom. Different by intent: it decides from the load of needs classes rather than
-from each variant's own queries, so that what was refused or given away for free counts, too.
+What nobody takes goes (scale down; `hysteresis` says when). As in INFaaS, throughput too little above the load
+is a danger: options' slots hold that headroom. Different by intent: it decides from the load of needs classes rather
+than from each variant's own queries, so that what was refused or given away for free counts, too.
 
 It is done twice: a worker that is asked for costs its whole price, which is right where there is little to run, or only
 the part that is taken of it, which is right where others will take the rest; the cheaper answer counts. Where the

@@ -284,21 +284,26 @@ class _Needs:
 
 
 class _Slowdowns:
-    """How much slower than profiled each variant computes: as measured, else as others on its hardware do."""
+    """How much slower than profiled each variant computes: as measured, and at least as others on its hardware do.
+
+    What is measured counts as much as the time it was measured in: a batch now and then says little.
+    """
 
     def __init__(self, candidates: Sequence[Candidate], situation: Situation) -> None:
-        hardware = {candidate.name: candidate.variant.hardware for candidate in candidates}
-        measured: defaultdict[str, list[float]] = defaultdict(list)
+        known = {candidate.name: candidate for candidate in candidates}
+        slowdowns: defaultdict[str, list[float]] = defaultdict(list)
+        busy: defaultdict[str, list[float]] = defaultdict(list)
         for load in situation.instance_loads:
-            if load.variant in hardware and load.inputs_per_s > 0:
-                slowdown = min(max(load.slowdown, 1.0), _MOST_SLOWDOWN)
-                measured[load.variant].append(slowdown)
-                measured[hardware[load.variant]].append(slowdown)
-        self.means = {name: fmean(found) for name, found in measured.items()}
+            if load.variant in known and load.inputs_per_s > 0:
+                candidate = known[load.variant]
+                for name in (candidate.name, candidate.variant.hardware):
+                    slowdowns[name].append(min(max(load.slowdown, 1.0), _MOST_SLOWDOWN))
+                    busy[name].append(load.inputs_per_s * candidate.latency.input_s())
+        self.means = {name: fmean(found, busy[name]) for name, found in slowdowns.items()}
 
     def of(self, candidate: Candidate) -> float:
         """At least 1."""
-        return self.means.get(candidate.name, self.means.get(candidate.variant.hardware, 1.0))
+        return max(self.means.get(candidate.name, 1.0), self.means.get(candidate.variant.hardware, 1.0))
 
 
 def _peak(load: ClassLoad) -> float:

@@ -27,17 +27,18 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     zero_after_s: float = float("inf")
     """How long a task must have been idle to be unloaded altogether. Off unless a person says so: the first query after
     it pays for a load, and memory that others need is given up by what is idle anyway."""
-    down_after_s: float = 10.0
+    down_after_s: float = 30.0
     """Least time for which fewer instances must have been wanted before there are fewer."""
     down_after_loads: float = 10.0
     """The same in load times: what is slow to load is slow to go."""
-    worker_down_after_s: float = 20.0
+    worker_down_after_s: float = 30.0
     """The same for workers, in seconds and in start times."""
     worker_down_after_starts: float = 5.0
     disturbed_s: float = 60.0
     """How long a worker is slower than profiled before another takes its place; and between two moves of a variant."""
-    headroom: float = 1.05
-    """Throughput wanted over load: INFaaS's slack threshold."""
+    headroom: float = 1.25
+    """Throughput wanted over load. INFaaS's slack threshold is 1.05: its workers are then busy 95 % of the time, and a
+    query waits for ten others; at 80 % it is two."""
     hop_s: float = 0.005
     """Of a latency, what the queues take."""
     patience_s: float = 1.0

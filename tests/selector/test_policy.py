@@ -158,10 +158,17 @@ def test_partitions_of_a_replica_take_turns() -> None:
     assert seen == [1, 3, 1, 3]
 
 
-@pytest.mark.parametrize("state", [InstanceState.OVERLOADED, InstanceState.INTERFERED])
-def test_unhealthy_instances_only_serve_when_no_other_fits(state: InstanceState) -> None:
+def test_what_is_interfered_is_not_left_for_what_is_dearer_but_given_to_nobody_for_free() -> None:
     where = three()
-    where.hear(status(instance(FAST, state=state), instance(GOOD)), NOW)
+    where.hear(status(instance(FAST, state=InstanceState.INTERFERED), instance(GOOD)), NOW)
+    assert chosen(query(latency_ms=100), where).offer.name == FAST
+    where.hear(status(instance(FAST), instance(GOOD, state=InstanceState.INTERFERED)), NOW)
+    assert chosen(query(latency_ms=100), where, rules=Rules()).offer.name == FAST
+
+
+def test_overloaded_instances_only_serve_when_no_other_fits() -> None:
+    where = three()
+    where.hear(status(instance(FAST, state=InstanceState.OVERLOADED), instance(GOOD)), NOW)
     assert chosen(query(latency_ms=100), where).offer.name == GOOD
     assert chosen(query(latency_ms=100, target=FAST), where).offer.name == FAST
 

@@ -13,7 +13,7 @@ from tests.autoscaler.decide.situations import cpus, full, instance_load, load, 
 
 # One slot serves 32 inputs in 16 batch times: `a` about 190/s within a second, `b` 1900/s.
 A, B = profile("digits-a", 0.9, 0.010, load_s=0.5), profile("digits-b", 0.8, 0.001, load_s=0.5)
-SLOT = 32 / (16 * 0.010) / 1.05
+SLOT = 32 / (16 * 0.010) / Limits().headroom
 
 
 def owners(world: Simulator) -> bool:
@@ -88,7 +88,7 @@ def test_batches_are_limited_while_something_urgent_is_served_and_that_is_not_ta
     for _ in range(5):
         world.run(5, {"digits": 10}).run(5, {"digits": 10}, **urgent)
     assert (limits_of(world), len(world.changes)) == ({8}, before)
-    assert limits_of(world.run(30, {"digits": 10})) == {32}
+    assert limits_of(world.run(60, {"digits": 10})) == {32}
     assert world.changes[before:] == ["limit"]
 
 

@@ -1,0 +1,18 @@
+"""A thread that lets others go first."""
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from machine.priority import give_way
+
+
+def nice() -> int:
+    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+
+def test_a_thread_gives_way_and_the_others_stay_as_they_are() -> None:
+    before = nice()
+    with ThreadPoolExecutor(1, initializer=give_way) as pool:
+        assert pool.submit(nice).result() >= 10
+    assert nice() == before
