@@ -202,6 +202,9 @@ def _java_command(java: Path, jars: Path, *, heap: str) -> Sequence[str | Path]:
         f"-Xmx{heap}",
         "-XX:+UseG1GC",
         "-XX:MaxGCPauseMillis=20",
+        # The optimising compiler would take most of a core for half a second now and then, for minutes, from what runs
+        # beside it, and save little: at 50 queries/s the broker took 0.34 cores with it, 0.18 without.
+        "-XX:TieredStopAtLevel=1",
         "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
         "-Dorg.slf4j.simpleLogger.showDateTime=true",
         "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss",

@@ -2,7 +2,8 @@
 
     serving and meets the needs, healthy     the cheapest predicted to finish in time; of its replicas the soonest
     serving, overloaded                      the same, if no healthy one fits
-    not loaded                               the cheapest whose load and inference still fit
+    not loaded                               if nothing serves that is fast enough: the cheapest whose load and
+                                             inference still fit
     may be late, or has no deadline          the soonest of all that serve; none: kept where it is likely to be served
     else                                     a refusal at once: a sure miss helps nobody and costs others their deadline
 
@@ -95,7 +96,7 @@ def choose(query: Query, world: World, now: float, rules: Rules, wait_s: float =
         if rules.upgrades and needs.mode is Mode.ONLINE:
             return _upgrade(candidates, choice, query, now, slack_s, rules.upgrade_share)
         return choice
-    choice = _load_in_time(candidates, query, world, slack_s)
+    choice = _load_in_time(candidates, query, world, now, slack_s)
     if choice is None and not firm and wait_s == _FOREVER_S:
         choice = _soonest(candidates, query, now) or _keep(candidates, query, world)
     return choice or _refuse(view, candidates, query, world, slack_s)
@@ -232,12 +233,24 @@ def _upgrade(candidates: Candidates, choice: Choice, query: Query, now: float, s
     return choice
 
 
-def _load_in_time(candidates: Candidates, query: Query, world: World, slack_s: float) -> Choice | None:
-    if query.deadline_ms is None:
+def _load_in_time(candidates: Candidates, query: Query, world: World, now: float, slack_s: float) -> Choice | None:
+    if query.deadline_ms is None or _would_do_alone(candidates, query.batch, now, slack_s):
         return None
     fits = (c for c in candidates.unloaded() if load_finish_s(c.offer, query.batch, world) <= slack_s)
     chosen = next(fits, None)
     return None if chosen is None else _unserved(chosen, query, world)
+
+
+def _would_do_alone(candidates: Candidates, batch: int, now: float, slack_s: float) -> bool:
+    """Whether something serves that is fast enough and merely has too much to do.
+
+    Another variant loaded beside it would take time from it. Whether there is room for more, the autoscaler sees.
+    """
+    return any(
+        instance.worker.gone_at > now and alone_s(instance, batch) <= slack_s
+        for candidate in candidates.serving
+        for instance in candidate.replicas
+    )
 
 
 def _keep(candidates: Candidates, query: Query, world: World) -> Choice | None:

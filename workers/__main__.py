@@ -1,22 +1,23 @@
-"""`python -m workers`: the composition root."""
+"""`python -m workers`.
+
+A worker is started where others serve, often because they have too much to do. So all that it is made of is imported in
+a thread that lets them go first: that takes a second of a core.
+"""
 
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
-from broker.client import ping
-from broker.settings import KafkaSettings
-from service.command import Part, run_command
-from store.settings import StoreSettings
-from store.version import require_current_at
-from workers.service import serve
-from workers.settings import WorkerSettings
+from machine.priority import give_way
 
 
-def main() -> int:
-    """Run the service, or with `--check` say whether it could run. Returns the exit code."""
-    kafka = Part("Kafka", KafkaSettings, ping)
-    postgres = Part("Postgres", StoreSettings, require_current_at)
-    return run_command("workers", WorkerSettings, kafka, postgres, serve)
+def _imported() -> Callable[[], int]:
+    from workers.command import main
+
+    return main
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with ThreadPoolExecutor(1, "imports", give_way) as importer:
+        command = importer.submit(_imported).result()
+    sys.exit(command())

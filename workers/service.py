@@ -56,16 +56,18 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
         producer = await stack.enter_async_context(Producer(kafka, settings.worker))
         await producer.learn([topics.STATUS, topics.DEAD_LETTERS])
         device = _open_device(settings, defect, stack)
+        loader = _open_loader(settings, stack)
         journal = stack.enter_context(Journal(settings.journal_file, settings.slots, settings.max_crashes))
         await stack.enter_async_context(observed(settings.metrics_host, settings.metrics_port, lambda: True))
-        epoch = await register_worker(pool, _row(settings))
+        row = await asyncio.get_running_loop().run_in_executor(loader, _row, settings)  # imports the runtimes
+        epoch = await register_worker(pool, row)
         log.info("worker %s, epoch %d: %d slots of %s", settings.worker, epoch, settings.slots, settings.hardware)
         leases = Leases(
             pool, settings.worker, epoch, settings.lease_ttl_s, lambda variant, lost: placement.lose(variant, lost)
         )
         premises = Premises(
             settings=settings, kafka=kafka, pool=pool, catalog=catalog, producer=producer, device=device,
-            journal=journal, leases=leases, answers=AnswerMeter(), loader=_open_loader(settings, stack),
+            journal=journal, leases=leases, answers=AnswerMeter(), loader=loader,
         )  # fmt: skip
         placement = Placement(pool, store.dsn, settings.worker, lambda row: Hosting(row, premises))
         reporter = StatusReporter(premises, epoch, lambda: placement.hostings)

@@ -32,7 +32,9 @@ from zoo.samples import labelled
 FACTORS: Final = (1, 2, 3, 4, 5, 6, 7, 8, 7, 6, 5, 4, 3, 2, 1)
 TASKS: Final = ("mnist", "sentiment")
 _PEAK_CORES: Final = 1.0
-_INPUTS: Final = {"mnist": 32, "sentiment": 2}
+_SHARES: Final = {"mnist": 0.25, "sentiment": 0.75}
+"""Of the computing that the load takes."""
+_INPUTS: Final = {"mnist": 32, "sentiment": 4}
 _MIN_ACCURACY: Final = {"mnist": 0.985, "sentiment": 0.86}
 _LATENCY_MS: Final = 300.0
 _NEAR_S: Final = 2
@@ -51,7 +53,7 @@ class Fleet(msgspec.Struct, frozen=True):
 
 
 _CORES: Final = ("--cores-per-worker", "1", "--oversubscribe")
-_AUTOSCALED: Final = ("--workers=1", "--max-workers=3", "--autoscalers=2", *_CORES)
+_AUTOSCALED: Final = ("--workers=1", "--max-workers=2", "--autoscalers=2", *_CORES)
 FLEETS: Final = (
     Fleet("autoscaled", _AUTOSCALED),
     Fleet("autoscaled, 2 SIGKILLs", _AUTOSCALED, killed=True),
@@ -161,7 +163,7 @@ async def calibrated(system: System) -> list[Stream]:
                 inputs={name: array[:count] for name, array in inputs.items()},
                 min_accuracy=least,
                 latency_ms=_LATENCY_MS,
-                rate=_PEAK_CORES / len(TASKS) / compute_s / max(FACTORS),
+                rate=_PEAK_CORES * _SHARES[task] / compute_s / max(FACTORS),
             )
         )
     return streams

@@ -264,6 +264,17 @@ def test_cold_start_takes_the_cheapest_that_fits() -> None:
     assert chosen(query(), where).offer.name == FAST
 
 
+def test_nothing_is_loaded_because_what_serves_has_too_much_to_do() -> None:
+    where = world(offered(FAST, ms=2, accuracy=0.8), offered(GOOD, ms=4, load_s=0.1))
+    where.hear(status(instance(FAST)), NOW)
+    assert chosen(query(latency_ms=300), where).offer.name == FAST
+    where.hear(status(instance(FAST, queued=1000), backlog_s=10.0), NOW)
+    refusal = refused(query(latency_ms=300), where)
+    assert isinstance(refusal.error, Overloaded)
+    assert refusal.wanted is None
+    assert chosen(query(min_accuracy=0.85, latency_ms=300), where).offer.name == GOOD  # which FAST cannot do
+
+
 def test_nothing_is_loaded_where_no_worker_could() -> None:
     where = world(offered("fast.onnx-fp32.cuda", hardware="cuda"), offered(GOOD, memory=2000))
     where.hear(status(memory=1000), NOW)
