@@ -44,7 +44,7 @@ class AutoscalerSettings(ServiceSettings):
     zero_after_s: float = Field(default=math.inf, gt=0)
     """How long nobody must have asked for a task until all of it is unloaded; the next query pays for a load. Never,
     unless you say so: what is idle gives way to what is demanded in any case."""
-    headroom: float = Field(default=1.25, ge=1)
+    headroom: float = Field(default=1.4, ge=1)
     """Throughput wanted over load. Queries arrive unevenly: the closer to 1, the longer they wait for each other."""
     down_after_s: float = Field(default=30.0, ge=0)
     """How long an instance must not have been needed until it goes, at least."""

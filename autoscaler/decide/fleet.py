@@ -2,9 +2,9 @@
 
 Workers are wished for when the load, pins or demands do not fit on those there are, by the same objective as instances:
 the cheapest type that serves. A worker that is being started counts as there, so nothing is asked for twice. Fewer are
-wanted after a delay in proportion to their start time; then the least used drain, and only those that can be emptied:
-a worker that serves what fits nowhere else stays. One that has been disturbed for long while others of its type are
-not drains too, and the launcher starts another in its place.
+wanted after a delay in proportion to their start time; then those drain that have the least to move, and only if they
+can be emptied: a worker that serves what fits nowhere else stays. One that has been disturbed for long while others of
+its type are not drains too, and the launcher starts another in its place.
 """
 
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ def crews(
         wanted = damper.settle(f"workers {pool.hardware}", pool.now, answer.workers[number], delay_s)
         wanted = max(min(wanted, pool.most), pool.least)
         there = [worker for worker in situation.workers if worker.hardware == pool.hardware and is_open(worker)]
-        ordered = _by_use(there, situation, highest_only=kind.stops_highest)
+        ordered = _by_moves(there, situation, highest_only=kind.stops_highest)
         replaced = _disturbed(there, situation, limits, damper) if not kind.stops_highest else []
         leaving = [*replaced, *(name for name in ordered if name not in replaced)]
         reason = f"the load takes {busy[number]:.2g} slots of {pool.slots:g} each"
@@ -76,18 +76,18 @@ def wishes(crews: Sequence[Crew], drained: Sequence[str], situation: Situation) 
     return tuple(found)
 
 
-def _by_use(workers: Sequence[WorkerRow], situation: Situation, *, highest_only: bool) -> list[str]:
-    """The least used first, of equal ones the highest number."""
+def _by_moves(workers: Sequence[WorkerRow], situation: Situation, *, highest_only: bool) -> list[str]:
+    """First those with the fewest instances that would have to move, of equal ones the least used."""
     loads = {load.worker: load for load in situation.worker_loads}
     hosted = {worker.name: 0 for worker in workers}
     for row in situation.instances:
         if row.worker in hosted:
             hosted[row.worker] += 1
 
-    def order(worker: WorkerRow) -> tuple[float, int, int]:
+    def order(worker: WorkerRow) -> tuple[int, float, int]:
         load = loads.get(worker.name)
         used = 0.0 if load is None or highest_only else round(load.utilisation, 1)
-        return used, 0 if highest_only else hosted[worker.name], -number_of(worker.name)
+        return 0 if highest_only else hosted[worker.name], used, -number_of(worker.name)
 
     return [worker.name for worker in sorted(workers, key=order)]
 

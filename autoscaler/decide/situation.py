@@ -36,9 +36,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     worker_down_after_starts: float = 5.0
     disturbed_s: float = 60.0
     """How long a worker is slower than profiled before another takes its place; and between two moves of a variant."""
-    headroom: float = 1.25
-    """Throughput wanted over load. INFaaS's slack threshold is 1.05: its workers are then busy 95 % of the time, and a
-    query waits for ten others; at 80 % it is two."""
+    headroom: float = 1.4
+    """Throughput wanted over load. At INFaaS's slack threshold, 1.05, slots are busy 95 % of the time, and a query waits
+    for ten others; at 70 % it waits for one, and there is time for what is not profiled, such as starting a worker."""
     hop_s: float = 0.005
     """Of a latency, what the queues take."""
     patience_s: float = 1.0

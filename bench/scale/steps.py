@@ -34,7 +34,7 @@ TASKS: Final = ("mnist", "sentiment")
 _PEAK_CORES: Final = 1.0
 _SHARES: Final = {"mnist": 0.25, "sentiment": 0.75}
 """Of the computing that the load takes."""
-_INPUTS: Final = {"mnist": 32, "sentiment": 4}
+_INPUTS: Final = {"mnist": 64, "sentiment": 8}
 _MIN_ACCURACY: Final = {"mnist": 0.985, "sentiment": 0.86}
 _LATENCY_MS: Final = 300.0
 _NEAR_S: Final = 2

@@ -120,6 +120,22 @@ def test_replicas_that_are_too_many_leave_the_worker_that_goes() -> None:
     assert world.changes.count("place") == len({variant for variant, _ in world.rows})  # each was loaded once
 
 
+def test_the_worker_with_the_least_to_move_goes_though_it_is_the_busiest() -> None:
+    idle = [profile(f"mnist-{letter}", 0.5 + number / 10, 0.001 * 2**number) for number, letter in enumerate("abcd")]
+    both = Bounds(kind="hardware", name="cpu", least=2)
+    world = Simulator([A, *idle], workers=2, bounds=[both]).run(5, {"digits": 0.5 * SLOT})
+    for (variant, _), row in list(world.rows.items()):
+        worker = "cpu-1" if variant == A.variant else "cpu-0"
+        world.rows = {key: r for key, r in world.rows.items() if key[0] != variant}
+        world.rows[variant, worker] = msgspec.structs.replace(row, worker=worker)
+    world.bounds, before = (), len(world.changes)
+    busy = (WorkerLoad(worker="cpu-0", utilisation=0.0, memory_used=0),)
+    busy += (WorkerLoad(worker="cpu-1", utilisation=0.9, memory_used=0),)
+    world.run(60, {"digits": 0.5 * SLOT}, worker_loads=busy)
+    assert set(world.workers) == {"cpu-0"}
+    assert world.changes[before:].count("replace") == 1
+
+
 def test_what_only_a_worker_that_drains_has_moves_even_if_it_is_not_the_best() -> None:
     beaten, both = profile("digits-c", 0.7, 0.020), Bounds(kind="hardware", name="cpu", least=2)
     world = Simulator([A, beaten], workers=2, bounds=[both]).run(2, {"digits": 1.0})
