@@ -37,8 +37,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     disturbed_s: float = 60.0
     """How long a worker is slower than profiled before another takes its place; and between two moves of a variant."""
     headroom: float = 1.4
-    """Throughput wanted over load. At INFaaS's slack threshold, 1.05, slots are busy 95 % of the time, and a query waits
-    for ten others; at 70 % it waits for one, and there is time for what is not profiled, such as starting a worker."""
+    """Throughput wanted over load. At INFaaS's slack threshold, 1.05, slots are busy 95 % of the time, and a query
+    waits for ten others; at 70 % it waits for one, and there is time for what is not profiled, as starting a worker."""
     hop_s: float = 0.005
     """Of a latency, what the queues take."""
     patience_s: float = 1.0
