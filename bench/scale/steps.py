@@ -76,6 +76,10 @@ class Run(msgspec.Struct, frozen=True):
         """Share of the queries, 0..1."""
         return sum(sample.violated for sample in self.samples) / len(self.samples)
 
+    def latency_ms(self, share: float) -> float:
+        """Percentile of the answers' total latency."""
+        return percentile([sample.total_ms for sample in self.samples if sample.status == "ok"], share)
+
     @property
     def lost(self) -> int:
         """Queries without any answer."""
@@ -193,6 +197,13 @@ def _figures(runs: Sequence[Run], broker: str) -> list[Figure]:
         figure(
             "load x8 in steps: cost, autoscaled over sized for the mean",
             scaled.worker_seconds, "worker-s", mean.worker_seconds,
+        ),
+        *(
+            figure(
+                f"load x8 in steps: p{share * 100:g}, autoscaled over sized for the peak",
+                scaled.latency_ms(share), "ms", peak.latency_ms(share),
+            )
+            for share in (0.5, 0.99)
         ),
         figure("load x8 in steps: longest time to recover after a step", max(scaled.recovery_s()), "s"),
         figure("load x8 in steps: changes of scale", changes),
