@@ -16,6 +16,7 @@ from broker.settings import KafkaSettings
 from machine.priority import give_way
 from runtimes.catalog import all_runtimes
 from schemas import topics
+from schemas.hardware import Hardware
 from schemas.records import WorkerRow
 from service.collector import settle_collector
 from service.observe import observed
@@ -128,9 +129,10 @@ def _open_device(settings: WorkerSettings, defect: "asyncio.Future[None]", stack
 def _open_loader(settings: WorkerSettings, stack: AsyncExitStack) -> Executor:
     """A thread that lets those that serve go first: a load takes seconds of a core, which queries must not wait for.
 
-    Not where a batch takes several threads: those that a session starts inherit what the thread that loads it has.
+    Only where it is one thread that computes: those that a session or a driver starts inherit what their starter has.
     """
-    loader = ThreadPoolExecutor(1, "loader", give_way if settings.threads == 1 else None)
+    alone = settings.hardware is Hardware.CPU and settings.threads == 1
+    loader = ThreadPoolExecutor(1, "loader", give_way if alone else None)
     stack.push_async_callback(asyncio.to_thread, loader.shutdown)
     return loader
 
