@@ -31,7 +31,7 @@ from zoo.samples import labelled
 
 FACTORS: Final = (1, 2, 3, 4, 5, 6, 7, 8, 7, 6, 5, 4, 3, 2, 1)
 TASKS: Final = ("mnist", "sentiment")
-_PEAK_CORES: Final = 1.0
+_PEAK_CORES: Final = 0.9
 _SHARES: Final = {"mnist": 0.25, "sentiment": 0.75}
 """Of the computing that the load takes."""
 _INPUTS: Final = {"mnist": 64, "sentiment": 8}
