@@ -1,10 +1,10 @@
 """Load in steps up to eightfold and down again on two tasks: the autoscaled fleet against two fixed ones.
 
 The queries are the zoo's, heavy enough that models and not their surroundings decide: so many inputs each, and of such
-accuracy, that the cheapest variant that will do takes some milliseconds. Rates come from what registration measured on
-this machine: at the peak both tasks together need `_PEAK_CORES` cores. A worker computes one batch at a time, so one
-worker (enough for the mean) cannot serve the peak and two can. They share the machine's cores with Kafka, Postgres, the
-selector and the load itself, which is why the peak is no higher.
+accuracy, that the cheapest variant that will do takes tens of milliseconds. Rates come from what registration measured
+on this machine: at the peak both tasks together need `_PEAK_CORES` cores. A worker computes one batch at a time, so one
+worker (enough for the mean) can just not serve the peak in time, and two can. They share the machine's cores with
+Kafka, Postgres, the selector and the load itself, which is why the peak is no higher.
 
 The autoscaled run is repeated with the leading autoscaler and a worker killed by SIGKILL while the load is highest.
 """
