@@ -35,7 +35,7 @@ def class_key(needs: Needs, latency_ms: float | None) -> ClassKey:
     """The class of a query that is to be answered within `latency_ms` of when it was sent."""
     return (
         needs.target,
-        int((needs.min_accuracy or 0.0) * _FINE + 1e-6),  # 0.29 * 100 is a little less than 29
+        int((needs.min_accuracy or 0.0) * _FINE + 1e-6),  # 0.57 * 10,000 is a little less than 5,700
         None if latency_ms is None else latency_bucket(latency_ms + _ROUNDED_MS),
         needs.mode is Mode.OFFLINE,
     )

@@ -9,7 +9,6 @@ reckon with anyway: so it moves only when the load changes its kind. Lowered at 
 from collections.abc import Mapping
 
 from autoscaler.decide.hysteresis import Damper
-from autoscaler.decide.needs import best_pace
 from autoscaler.decide.objective import Problem
 from autoscaler.decide.pareto import Ranking
 from autoscaler.decide.situation import Limits, Situation
@@ -25,11 +24,9 @@ def batch_limits(
         if row.variant in there:
             there[row.variant] = min(there[row.variant], row.max_batch)
     # Selectors may send a query to any that will do, not just to where the answer would have it.
-    options = [(need, option) for need in problem.needs if need.rate > 0 for option in need.options]
-    for need, option in options:
+    for option in (option for need in problem.needs for option in need.options if option.batch):
         name = problem.kinds[option.kind].name
-        pace = best_pace(ranking.candidates[name].latency, need.budget_s, 1.0, need.mean_batch)
-        found[name] = min(found[name], pace.batch or found[name])
+        found[name] = min(found[name], option.batch)
     # The damper holds back what falls; a limit that is raised is one whose strictness falls.
     return {
         name: -damper.settle(f"{name} batch", -there[name], -limit, limits.down_after_s)

@@ -236,18 +236,17 @@ class _Needs:
 
     def load(self, load: ClassLoad, rate: float) -> Need | None:
         """The need of a class; None if nobody could serve it."""
-        wanted, mean_batch = load.load_class, load.mean_batch
+        wanted = load.load_class
         meeting = [(n, c) for n, c in self.by_task[wanted.task] if _meets(c, wanted)]
         asked_s = self.asked_s(wanted)
         budget_s = max(asked_s - self.limits.hop_s, asked_s / 2)
-        rates = [(n, c, self.rate_of(c, budget_s, mean_batch)) for n, c in meeting]
-        if not any(found for *_, found in rates):  # the class holds latencies up to its upper edge
-            budget_s = asked_s * _BUCKET
-            rates = [(n, c, self.rate_of(c, budget_s, mean_batch)) for n, c in meeting]
-        best = max((c.accuracy for _, c, found in rates if found), default=0.0)
-        options = tuple(self.option(n, c, rate / found, rate, best) for n, c, found in rates if found)
-        if not options:
+        paces = self.paces(meeting, budget_s, load.mean_batch)
+        if not paces:  # the class holds latencies up to its upper edge
+            paces = self.paces(meeting, asked_s * _BUCKET, load.mean_batch)
+        if not paces:
             return None
+        best = max(candidate.accuracy for _, candidate, _ in paces)
+        options = tuple(self.option(number, candidate, pace, rate, best) for number, candidate, pace in paces)
         workers = max(min(o.slots / self.pools[self.kinds[o.kind].pool].slots for o in options), 1.0)
         weight = _OFFLINE_PENALTY if wanted.offline else _PENALTY
         dearest = max(option.slot_cost + option.loss_cost for option in options)  # never is it better not to answer
@@ -257,8 +256,6 @@ class _Needs:
             penalty=weight * self.dearest * workers + 2 * dearest,
             rate=rate,
             load_class=wanted,
-            budget_s=budget_s,
-            mean_batch=mean_batch,
         )
 
     def asked_s(self, wanted: LoadClass) -> float:
@@ -267,17 +264,27 @@ class _Needs:
             return math.inf
         return self.limits.patience_s if wanted.latency_ms is None else wanted.latency_ms / 1000
 
-    def rate_of(self, candidate: Candidate, budget_s: float, mean_batch: float) -> float:
-        """Inputs a second of a slot."""
-        return best_pace(candidate.latency, budget_s, self.slowdowns.of(candidate), mean_batch).rate
+    def paces(
+        self, meeting: Sequence[tuple[int, Candidate]], budget_s: float, mean_batch: float
+    ) -> list[tuple[int, Candidate, Pace]]:
+        """Those that are fast enough, and what a slot of each can do now, by the batches that the profile says."""
+        found = list[tuple[int, Candidate, Pace]]()
+        for number, candidate in meeting:
+            slowdown = self.slowdowns.of(candidate)
+            profiled = best_pace(candidate.latency, budget_s, 1.0, mean_batch)
+            now = profiled if slowdown == 1.0 else best_pace(candidate.latency, budget_s, slowdown, mean_batch)
+            if now.rate:
+                found.append((number, candidate, Pace(now.rate, profiled.batch)))
+        return found
 
-    def option(self, number: int, candidate: Candidate, slots: float, rate: float, best: float) -> Option:
-        """Of `rate` inputs a second, which take `slots`."""
+    def option(self, number: int, candidate: Candidate, pace: Pace, rate: float, best: float) -> Option:
+        """Of `rate` inputs a second."""
         pool = self.pools[self.kinds[number].pool]
-        slots *= self.limits.headroom
+        slots = rate / pace.rate * self.limits.headroom
         return Option(
             kind=number,
             slots=slots,
+            batch=pace.batch,
             slot_cost=slots * self.limits.share_weight * pool.price / pool.slots,
             loss_cost=rate * 3.6 * self.limits.accuracy_price * (best - candidate.accuracy),
         )
@@ -296,9 +303,11 @@ class _Slowdowns:
         for load in situation.instance_loads:
             if load.variant in known and load.inputs_per_s > 0:
                 candidate = known[load.variant]
+                slowdown = min(max(load.slowdown, 1.0), _MOST_SLOWDOWN)
+                slots = load.inputs_per_s * candidate.latency.input_s()
                 for name in (candidate.name, candidate.variant.hardware):
-                    slowdowns[name].append(min(max(load.slowdown, 1.0), _MOST_SLOWDOWN))
-                    busy[name].append(load.inputs_per_s * candidate.latency.input_s())
+                    slowdowns[name].append(slowdown)
+                    busy[name].append(slots)
         self.means = {name: fmean(found, busy[name]) for name, found in slowdowns.items()}
 
     def of(self, candidate: Candidate) -> float:

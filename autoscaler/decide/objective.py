@@ -19,7 +19,6 @@ workers that may run are used up.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from math import inf
 from typing import Final
 
 import msgspec
@@ -67,6 +66,8 @@ class Option(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     kind: int
     slots: float = 0.0
     """Slots it takes, headroom included."""
+    batch: int = 0
+    """Inputs in the batches by which a slot serves the most in time, as profiled; 0: there is no load."""
     floor: int = 1
     """Instances without which it serves nothing."""
     slot_cost: float = 0.0
@@ -84,10 +85,6 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     rate: float = 0.0
     """Inputs a second."""
     load_class: LoadClass | None = None
-    budget_s: float = inf
-    """Within which an instance must answer; infinite where nobody waits."""
-    mean_batch: float = 1.0
-    """Inputs in a query."""
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
