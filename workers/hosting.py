@@ -14,6 +14,7 @@ owner begins exactly where this one stopped. Nobody is waited for whose worker i
 
 import asyncio
 import logging
+import time
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Final
@@ -62,11 +63,9 @@ class Premises:
     leases: Leases
     answers: AnswerMeter
     loader: Executor
-    """Loads models, one at a time."""
+    """Loads models, one at a time, so that each knows how much memory is left."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when an instance changes its state: the status is published at once."""
-    loading: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """One load at a time, so that each knows how much memory is left."""
 
 
 class Hosting:
@@ -164,19 +163,10 @@ class Hosting:
         return None
 
     async def _load_once(self, row: InstanceRow) -> tuple[Model, Session]:
-        premises, settings = self._premises, self._premises.settings
+        premises = self._premises
         model = find_model(premises.catalog.current, row.variant, row.max_batch)
-        async with premises.loading:
-            used = psutil.Process().memory_info().rss
-            if used + model.memory_bytes > settings.memory_bytes:
-                raise OperatorError(
-                    f"needs {model.memory_bytes >> 20} MiB, but {used >> 20} of {settings.memory_bytes >> 20} are used"
-                )
-            loop = asyncio.get_running_loop()
-            began = loop.time()
-            session = await loop.run_in_executor(premises.loader, load, model, settings.artifacts_dir, settings.threads)
-        log.info("loaded %s in %.2f s", row.variant, loop.time() - began)
-        return model, session
+        loop = asyncio.get_running_loop()
+        return model, await loop.run_in_executor(premises.loader, _open, model, premises.settings)
 
     async def _serve(self, model: Model, session: Session) -> None:
         premises, settings = self._premises, self._premises.settings
@@ -282,6 +272,19 @@ class Hosting:
             await report_instance_state(premises.pool, premises.settings.worker, self.variant, state, reason)
         except StoreUnavailable as error:  # the status record says it, too
             log.debug("state of %s not reported: %s", self.variant, error)
+
+
+def _open(model: Model, settings: WorkerSettings) -> Session:
+    """Load it, if there is the memory; blocks."""
+    used = psutil.Process().memory_info().rss
+    if used + model.memory_bytes > settings.memory_bytes:
+        raise OperatorError(
+            f"needs {model.memory_bytes >> 20} MiB, but {used >> 20} of {settings.memory_bytes >> 20} are used"
+        )
+    began = time.monotonic()
+    session = load(model, settings.artifacts_dir, settings.threads)
+    log.info("loaded %s in %.2f s", model.name, time.monotonic() - began)
+    return session
 
 
 def _close(session: Session) -> None:
