@@ -132,7 +132,8 @@ async def test_a_batch_asked_for_before_the_assignment_gets_its_records(kafka: K
     await write(kafka, topic, 3, 1)
     async with Consumer(kafka, "test", group=topic) as consumer:
         waiting = asyncio.ensure_future(consumer.batch())
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0)
+        assert not waiting.done()
         await consumer.assign(topic, [3])
         async with asyncio.timeout(10):
             assert len(await waiting) == 1

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
 import sys
+from collections.abc import Generator
 from pathlib import Path
 from uuid import uuid4
 
@@ -39,6 +41,24 @@ asyncio.run(main())
 """
 
 
+@contextlib.contextmanager
+def hearing(logger: str, text: str) -> Generator[asyncio.Semaphore]:
+    """Released each time the logger says this: aiokafka tells in no other way what it has met."""
+    heard = asyncio.Semaphore(0)
+
+    def listen(record: logging.LogRecord) -> bool:
+        if text in record.getMessage():
+            heard.release()
+        return True
+
+    log = logging.getLogger(logger)
+    log.addFilter(listen)
+    try:
+        yield heard
+    finally:
+        log.removeFilter(listen)
+
+
 async def test_a_running_broker_answers(kafka: KafkaSettings) -> None:
     assert await ping(kafka) == 1
 
@@ -60,8 +80,10 @@ async def test_clients_leave_in_time_when_the_broker_is_gone(tmp_path: Path) -> 
             await consumer.assign(topic, [0])
             await producer.send_and_wait(topic, b"x")
             consumer.done((await consumer.batch())[0])
-        # Long enough for fetches to fail and to wait for their next try.
-        await asyncio.sleep(0.3)
+        with hearing("aiokafka.consumer.fetcher", "Failed fetch messages") as failed:
+            async with asyncio.timeout(10):  # until the consumer and the tail wait for their next try
+                for _ in range(2):
+                    await failed.acquire()
         began = asyncio.get_running_loop().time()
         await clients.aclose()
     # One after another, each of the three may wait five seconds for what will not come.
@@ -181,7 +203,10 @@ async def test_everything_goes_on_when_apache_is_killed_and_comes_back_with_its_
             # Done, but the broker may be gone before it hears of it.
             consumer.done(out[3])
         waiting = asyncio.ensure_future(producer.send_and_wait(topic, b"while it was away"))
-        await asyncio.sleep(0.5)
+        with hearing("aiokafka", "Unable connect to node") as failed:
+            async with asyncio.timeout(10):  # until all three clients have tried in vain
+                for _ in range(3):
+                    await failed.acquire()
         async with ApacheKafka(tmp_path, port), asyncio.timeout(60):
             assert (await waiting).offset == 4
             assert (await producer.send_and_wait(topic, b"after")).offset == 5
@@ -190,8 +215,8 @@ async def test_everything_goes_on_when_apache_is_killed_and_comes_back_with_its_
             assert [(await anext(tail)).offset for _ in range(6)] == [0, 1, 2, 3, 4, 5]
             for record in after:
                 consumer.done(record)
-            while not await consumer.commit():  # noqa: ASYNC110 - each is a new try
-                await asyncio.sleep(0.2)
+            while not await consumer.commit():
+                pass  # each is a new try, for as long as aiokafka takes
             async with Consumer(kafka, "other", group=topic) as other:
                 await other.assign(topic, [0])
                 assert other.position(0) == 6
