@@ -1,18 +1,17 @@
 """Run the benches: `python -m bench [--broker embedded|apache|both] [--only NAME ...]`.
 
-Writes `bench/results.json` and the README's table; figures that were not taken stay as they are.
+Writes `bench/results.json`, `docs/benchmarks.md` and the README's table; figures that were not taken stay as they are.
 """
 
 import argparse
 import asyncio
-import platform
 
-import psutil
 from rich.console import Console
 from rich.table import Table
 
 from bench import crash, gateway_throughput, overhead, selector_throughput, worker_throughput
-from bench.figures import Figure, write_results
+from bench.figures import Figure
+from bench.results import write_results
 from bench.system import running_system
 
 BROKERS = ("apache", "embedded")
@@ -40,26 +39,18 @@ async def _run(broker: str, only: set[str], console: Console) -> list[Figure]:
     return figures
 
 
-def machine() -> str:
-    """On what the figures were taken."""
-    with open("/proc/cpuinfo") as cpuinfo:
-        model = next((line.split(":")[1].strip() for line in cpuinfo if line.startswith("model name")), "unknown CPU")
-    memory_gib = psutil.virtual_memory().total / 2**30
-    return f"{psutil.cpu_count()} cores of {model}, {memory_gib:.0f} GiB, Python {platform.python_version()}"
-
-
 def show(console: Console, figures: list[Figure]) -> None:
     """Print the figures."""
-    table = Table("what", "broker", "ours", "floor", "ratio", "target", "holds")
+    table = Table("what", "broker", "ours", "baseline", "ratio", "target", "passed")
     for f in figures:
         table.add_row(
             f.name,
             f.broker,
             f"{f.value:,.4g} {f.unit}",
-            "" if f.floor is None else f"{f.floor:,.4g} {f.unit}",
+            "" if f.baseline is None else f"{f.baseline:,.4g} {f.unit}",
             "" if f.ratio is None else f"{f.ratio:.2f}",
             f.target,
-            {True: "yes", False: "[red]no[/]", None: ""}[f.holds],
+            {True: "yes", False: "[red]no[/]", None: ""}[f.passed],
         )
     console.print(table)
 
@@ -76,7 +67,7 @@ def main() -> None:
     for broker in brokers:
         figures += asyncio.run(_run(broker, set(wanted.only), console))
     show(console, figures)
-    write_results(figures, machine())
+    write_results(figures)
 
 
 if __name__ == "__main__":

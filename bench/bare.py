@@ -1,4 +1,4 @@
-"""The floor: a bare aiokafka loop that moves each record from one topic to the next, as `python -m bench.bare`.
+"""The baseline: a bare aiokafka loop that moves each record from one topic to the next, as `python -m bench.bare`.
 
 It gives the same delivery as ours: a producer with acks=all, idempotent where the broker can be, and a commit of what
 was acknowledged each 200 ms.

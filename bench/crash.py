@@ -61,8 +61,8 @@ async def measure(system: System, broker: str) -> list[Figure]:
     dropped = repeated() - dropped_before
 
     def figure(name: str, value: float, unit: str = "", *, zero: bool = False) -> Figure:
-        holds = value == 0 if zero else None
-        return Figure(name=name, broker=broker, value=value, unit=unit, target="0" if zero else "", holds=holds)
+        passed = value == 0 if zero else None
+        return Figure(name=name, broker=broker, value=value, unit=unit, target="0" if zero else "", passed=passed)
 
     return [
         figure("queries lost or refused, 2 SIGKILLs", lost, zero=True),

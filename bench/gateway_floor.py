@@ -1,4 +1,4 @@
-"""The floor of the gateway, and what answers behind both, each a process.
+"""The baseline of the gateway, and what answers behind both, each a process.
 
 `python -m bench.gateway_floor serve TOPIC PORT`: a bare aiohttp handler that produces the body and awaits its reply.
 `python -m bench.gateway_floor answer TOPIC`: answers every query of the topic with one fixed result.

@@ -51,7 +51,7 @@ async def measure(system: "System", broker: str) -> list[Figure]:
             broker=broker,
             value=rates["ours_cpu"],
             unit="requests",
-            floor=rates["bare_cpu"],
+            baseline=rates["bare_cpu"],
             ratio=rates["ours_cpu"] / rates["bare_cpu"],
         ),
     ]
@@ -60,16 +60,16 @@ async def measure(system: "System", broker: str) -> list[Figure]:
 async def measure_rates(kafka: KafkaSettings, rounds: int = ROUNDS, seconds: float = SECONDS) -> dict[str, float]:
     """Medians over the rounds: requests a second `ours` and `bare`, and per second of CPU `ours_cpu` and `bare_cpu`."""
     task = f"bench-{uuid.uuid4().hex[:8]}"
-    topic, port, floor_port = task_topic(task), free_port(), free_port()
+    topic, port, baseline_port = task_topic(task), free_port(), free_port()
     await ensure_task_topics(kafka, task, PARTITIONS)
     async with (
         _database(task) as dsn,
         _process(kafka, "bench.gateway_floor", "answer", topic),
-        _process(kafka, "bench.gateway_floor", "serve", topic, str(floor_port)) as floor,
+        _process(kafka, "bench.gateway_floor", "serve", topic, str(baseline_port)) as baseline,
         _gateway(kafka, dsn, port) as ours,
     ):
         servers = {
-            "bare": (floor, f"http://{LOOPBACK}:{floor_port}/"),
+            "bare": (baseline, f"http://{LOOPBACK}:{baseline_port}/"),
             "ours": (ours, f"http://{LOOPBACK}:{port}/v2/models/{task}/infer"),
         }
         found: dict[str, list[float]] = {name: [] for name in ("bare", "ours", "bare_cpu", "ours_cpu")}

@@ -41,16 +41,16 @@ async def measure(kafka: KafkaSettings, broker: str) -> list[Figure]:
         for rate in RATES:
             await bare.run(rate, 3.0)
             await ours.run(rate, 3.0)
-            floor: list[list[Answered]] = []
+            baseline: list[list[Answered]] = []
             real: list[list[Answered]] = []
             for _ in range(ROUNDS):
-                floor.append(await bare.run(rate, SECONDS))
+                baseline.append(await bare.run(rate, SECONDS))
                 real.append(await ours.run(rate, SECONDS))
-            figures += _compare(broker, rate, floor, real)
+            figures += _compare(broker, rate, baseline, real)
     return figures
 
 
-def _compare(broker: str, rate: float, floor: list[list[Answered]], real: list[list[Answered]]) -> list[Figure]:
+def _compare(broker: str, rate: float, baseline: list[list[Answered]], real: list[list[Answered]]) -> list[Figure]:
     failed = [answer.status for answers in real for answer in answers if answer.status != "ok"]
     if failed:
         raise RuntimeError(f"{len(failed)} queries failed at {rate:g}/s, the first with {failed[0]}")
@@ -60,7 +60,7 @@ def _compare(broker: str, rate: float, floor: list[list[Answered]], real: list[l
             broker,
             _typical(real, share),
             "ms",
-            _typical(floor, share),
+            _typical(baseline, share),
             limit,
         )
         for label, share, limit in (("p50", 0.5, P50_LIMIT), ("p99", 0.99, P99_LIMIT))
@@ -68,7 +68,7 @@ def _compare(broker: str, rate: float, floor: list[list[Answered]], real: list[l
     if broker == "apache":
         return figures
     # The embedded broker is busy answering those who wait, long before the programs are: it is what would be measured.
-    return [msgspec.structs.replace(figure, target="", holds=None) for figure in figures]
+    return [msgspec.structs.replace(figure, target="", passed=None) for figure in figures]
 
 
 def _typical(rounds: list[list[Answered]], share: float) -> float:

@@ -52,13 +52,13 @@ _RUN_S = 120.0
 
 
 async def measure(system: "System", broker: str) -> list[Figure]:
-    """Figures for each number of variants: queries a second over the floor, and over the fewest variants."""
+    """Figures for each number of variants: queries a second over the baseline, and over the fewest variants."""
     figures: list[Figure] = []
     for variants in VARIANTS:
         rates = await measure_rates(system.kafka, variants, QUERIES)
-        ours, floor = median(rates["selector"]), median(rates["bare"])
+        ours, baseline = median(rates["selector"]), median(rates["bare"])
         name = f"selector throughput, {variants:,} variants"
-        figures.append(at_least(name, broker, ours, "queries/s", floor, LIMIT))
+        figures.append(at_least(name, broker, ours, "queries/s", baseline, LIMIT))
     return figures
 
 

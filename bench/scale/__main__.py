@@ -1,7 +1,7 @@
 """Run the benches of scale: `python -m bench.scale [--only NAME ...] [--seconds 300]`.
 
-All on a real Apache Kafka. Each writes `bench/results.json`, the README's table and its plots in `docs/scale/` when it
-is done; figures that were not taken stay as they are.
+All on a real Apache Kafka. Each writes `bench/results.json`, `docs/benchmarks.md`, the README's table and its plots in
+`docs/scale/` when it is done; figures that were not taken stay as they are.
 """
 
 import argparse
@@ -14,8 +14,9 @@ from typing import Final
 import msgspec
 from rich.console import Console
 
-from bench.__main__ import machine, show
-from bench.figures import Figure, write_results
+from bench.__main__ import show
+from bench.figures import Figure
+from bench.results import write_results
 from bench.scale import milp, ray_cluster, recorder, steps, zero
 from bench.system import running_at
 
@@ -62,7 +63,7 @@ async def _run(only: list[str], seconds: float, home: Path, console: Console) ->
         console.log(name)
         found = await BENCHES[name](home, seconds)
         show(console, found)
-        write_results([msgspec.structs.replace(figure, group="scale") for figure in found], machine())
+        write_results([msgspec.structs.replace(figure, group="scale") for figure in found])
 
 
 def main() -> None:

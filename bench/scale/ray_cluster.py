@@ -105,9 +105,9 @@ def _figures(broker: str, used: int, found: Load, began_s: float, death: _Death)
     doubled = sum(max(sample.shown - 1, 0) for sample in found.samples)
 
     def figure(name: str, value: float, unit: str = "", target: float | None = None) -> Figure:
-        holds = None if target is None else value == target
+        passed = None if target is None else value == target
         wanted = "" if target is None else f"{target:g}"
-        return Figure(name=f"Ray, {name}", broker=broker, value=value, unit=unit, target=wanted, holds=holds)
+        return Figure(name=f"Ray, {name}", broker=broker, value=value, unit=unit, target=wanted, passed=passed)
 
     back = [] if death.back_s is None else [figure("capacity back after a node died", death.back_s, "s")]
     return [

@@ -177,13 +177,20 @@ def _figures(runs: Sequence[Run], broker: str) -> list[Figure]:
     scaled, killed, peak, mean = runs
 
     def figure(
-        name: str, value: float, unit: str = "", floor: float | None = None, limit: float | None = None
+        name: str, value: float, unit: str = "", baseline: float | None = None, limit: float | None = None
     ) -> Figure:
-        ratio = value / floor if floor else None
+        ratio = value / baseline if baseline else None
         target = "" if limit is None else (f"<= {limit:g}" if limit else "0")
-        holds = None if limit is None else value <= limit
+        passed = None if limit is None else value <= limit
         return Figure(
-            name=name, broker=broker, value=value, unit=unit, floor=floor, ratio=ratio, target=target, holds=holds
+            name=name,
+            broker=broker,
+            value=value,
+            unit=unit,
+            baseline=baseline,
+            ratio=ratio,
+            target=target,
+            passed=passed,
         )
 
     around, changes = scaled.around_changes()

@@ -54,7 +54,7 @@ async def measure(home: Path, broker: str) -> list[Figure]:
         Figure(name="scale to zero: memory freed", broker=broker, value=freed / 2**20, unit="MiB"),
         Figure(
             name=f"first query after scale to zero, beyond load and inference, worst of {_ROUNDS}",
-            broker=broker, value=worst, unit="s", target=f"<= {_ALLOWED_S:g} s", holds=worst <= _ALLOWED_S,
+            broker=broker, value=worst, unit="s", target=f"<= {_ALLOWED_S:g} s", passed=worst <= _ALLOWED_S,
         ),
     ]  # fmt: skip
 

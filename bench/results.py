@@ -1,0 +1,119 @@
+"""Where figures are kept: `bench/results.json`, and the tables that are generated from it.
+
+Figures that were not taken again stay as they are, so each carries the commit, the day and the machine it is of. All
+are in `docs/benchmarks.md`; the README shows those that `HEADLINES` names.
+"""
+
+import datetime
+import platform
+import re
+import subprocess
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import psutil
+
+from bench.figures import Figure
+
+_ROOT: Final = Path(__file__).parents[1]
+RESULTS: Final = _ROOT / "bench" / "results.json"
+README: Final = _ROOT / "README.md"
+BENCHMARKS: Final = _ROOT / "docs" / "benchmarks.md"
+HEADLINES: Final = (
+    "end to end less compute, 200/s, p50",
+    "end to end less compute, 1000/s, p99",
+    "gateway requests",
+    "selector throughput, 10,000 variants",
+    "worker fed offline, mnist-resnet",
+    "queries lost or refused, 2 SIGKILLs",
+    "answers shown twice",
+    "load x8 in steps: violations, fleet autoscaled",
+    "load x8 in steps: cost, autoscaled over sized for the peak",
+    "first query after scale to zero, beyond load and inference, worst of 5",
+)
+"""What the README shows, of Apache Kafka."""
+
+
+def machine() -> str:
+    """What the figures are taken on."""
+    with open("/proc/cpuinfo") as cpuinfo:
+        model = next((line.split(":")[1].strip() for line in cpuinfo if line.startswith("model name")), "unknown CPU")
+    memory_gib = psutil.virtual_memory().total / 2**30
+    return f"{psutil.cpu_count()} cores of {model}, {memory_gib:.0f} GiB, Python {platform.python_version()}"
+
+
+def commit() -> str:
+    """What is measured: the commit, and whether there are changes beside it."""
+    command = ["git", "-C", str(_ROOT), "describe", "--always", "--dirty", "--exclude=*"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+
+
+def write_results(figures: Sequence[Figure]) -> None:
+    """Keep these figures instead of those of the same name and broker, and write the tables anew."""
+    origin = {"commit": commit(), "date": datetime.datetime.now(datetime.UTC).date().isoformat(), "machine": machine()}
+    measured = {(figure.name, figure.broker) for figure in figures}
+    kept = [figure for figure in read_results() if (figure.name, figure.broker) not in measured]
+    kept += [msgspec.structs.replace(figure, **origin) for figure in figures]
+    kept.sort(key=lambda figure: (figure.group, figure.broker))
+    RESULTS.write_bytes(msgspec.json.format(msgspec.json.encode(kept), indent=2) + b"\n")
+    write_tables(kept)
+
+
+def read_results() -> list[Figure]:
+    """All figures that are kept."""
+    return msgspec.json.decode(RESULTS.read_bytes(), type=list[Figure]) if RESULTS.exists() else []
+
+
+def write_tables(figures: Sequence[Figure]) -> None:
+    """Write the tables of `docs/benchmarks.md` and the README."""
+    by_name = {figure.name: figure for figure in figures if figure.broker != "embedded"}
+    _replace(README, "bench", headlines_table(by_name[name] for name in HEADLINES if name in by_name))
+    _replace(BENCHMARKS, "bench", full_table(figure for figure in figures if not figure.group))
+    _replace(BENCHMARKS, "bench-scale", full_table(figure for figure in figures if figure.group == "scale"))
+
+
+def headlines_table(figures: Iterable[Figure]) -> str:
+    """The README's table, in Markdown."""
+    lines = ["| what | ours | baseline | ratio | target |", "|---|---:|---:|---:|---|"]
+    lines += [f"| {f.name} | {_amount(f.value, f.unit)} | {_baseline(f)} | {_ratio(f)} | {f.target} |" for f in figures]
+    return "\n".join(lines) + "\n"
+
+
+def full_table(figures: Iterable[Figure]) -> str:
+    """The table of `docs/benchmarks.md`, in Markdown; the machines are named below it."""
+    found = list(figures)
+    machines = list(dict.fromkeys(f.machine for f in found))
+    lines = [
+        "| what | broker | ours | baseline | ratio | target | passed | commit | date | machine |",
+        "|---|---|---:|---:|---:|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {f.name} | {f.broker} | {_amount(f.value, f.unit)} | {_baseline(f)} | {_ratio(f)} | {f.target} "
+        f"| {_verdict(f)} | {f.commit} | {f.date} | {machines.index(f.machine) + 1} |"
+        for f in found
+    ]
+    lines += ["", *(f"Machine {number}: {name}." for number, name in enumerate(machines, start=1))]
+    return "\n".join(lines) + "\n"
+
+
+def _amount(value: float, unit: str) -> str:
+    return f"{value:,.4g} {unit}".strip()
+
+
+def _baseline(figure: Figure) -> str:
+    return "" if figure.baseline is None else _amount(figure.baseline, figure.unit)
+
+
+def _ratio(figure: Figure) -> str:
+    return "" if figure.ratio is None else f"{figure.ratio:.2f}"
+
+
+def _verdict(figure: Figure) -> str:
+    return "" if figure.passed is None else ("yes" if figure.passed else "**no**")
+
+
+def _replace(file: Path, mark: str, table: str) -> None:
+    pattern = re.compile(rf"(<!-- {mark}:begin -->\n).*?(<!-- {mark}:end -->)", re.DOTALL)
+    file.write_text(pattern.sub(lambda match: match[1] + table + match[2], file.read_text()))
