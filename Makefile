@@ -8,7 +8,8 @@ VENV := .venv
 TORCH := .venv-torch
 BIN := $(VENV)/bin
 PIP := -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps
-SELF := -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable .
+SELF := -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable . --editable ./zoo
+PROJECTS := pyproject.toml zoo/pyproject.toml
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header pyproject.toml
 
@@ -61,17 +62,17 @@ clean: ## remove the environments, caches and the data of `make demo` and `make 
 
 # -- environments ------------------------------------------------------------------------------------------------------
 
-$(VENV)/run.stamp: locks/run.txt pyproject.toml | $(VENV)/bin/python
+$(VENV)/run.stamp: locks/run.txt $(PROJECTS) | $(VENV)/bin/python
 	@echo "installing what is locked in $< into $(VENV) ..."
 	@$(BIN)/python $(PIP) -r $< && $(BIN)/python $(SELF)
 	@touch $@
 
-$(VENV)/dev.stamp: locks/dev.txt locks/run.txt pyproject.toml | $(VENV)/bin/python
+$(VENV)/dev.stamp: locks/dev.txt locks/run.txt $(PROJECTS) | $(VENV)/bin/python
 	@echo "installing what is locked in $< into $(VENV) ..."
 	@$(BIN)/python $(PIP) -r $< && $(BIN)/python $(SELF)
 	@touch $(VENV)/run.stamp $@
 
-$(TORCH)/dev.stamp: locks/torch.txt pyproject.toml | $(TORCH)/bin/python
+$(TORCH)/dev.stamp: locks/torch.txt $(PROJECTS) | $(TORCH)/bin/python
 	@echo "installing what is locked in $< into $(TORCH): about 5 GB, some minutes ..."
 	@$(TORCH)/bin/python $(PIP) -r $< && $(TORCH)/bin/python $(SELF)
 	@touch $@
