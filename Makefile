@@ -13,11 +13,13 @@ PROJECTS := pyproject.toml zoo/pyproject.toml
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header pyproject.toml
 
-.PHONY: help demo up down test test-torch lint bench bench-scale docs lock clean
+.PHONY: help setup demo up down test test-torch lint bench bench-scale docs lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+setup: $(VENV)/dev.stamp ## install what tests and lints need; every other verb does it, too, when it must
 
 demo: $(VENV)/run.stamp ## start everything, register the zoo, query it in every way, show a table, stop
 	$(BIN)/infaas demo
