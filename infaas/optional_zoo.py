@@ -1,6 +1,6 @@
-"""The zoo where it is installed: a distribution of its own (`infaas-zoo`), forty times as large as everything else.
+"""The zoo where it is installed: a distribution of its own (`infaas-zoo`), ninety times as large as everything else.
 
-Rules: modules of this package import `zoo` inside functions, and only after `require_zoo`, or ask here.
+Rules: only functions import the zoo, or `infaas.demo`, which is about it, and after `require_zoo`; others ask here.
 """
 
 from collections.abc import Mapping
