@@ -36,9 +36,10 @@ test: $(VENV)/dev.stamp ## run the whole suite; TESTS="tests/broker -k lag" narr
 test-torch: $(TORCH)/dev.stamp ## run torch's tests in an environment of their own (5 GB)
 	$(TORCH)/bin/python -m pytest -m torch $(TESTS)
 
-lint: $(VENV)/dev.stamp ## ruff, pyright strict, import-linter for the layers
+lint: $(VENV)/dev.stamp ## ruff, the rules of the house, import-linter for the layers, pyright strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python tools/lint_house.py --figures
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 
