@@ -8,15 +8,18 @@ VENV := .venv
 TORCH := .venv-torch
 BIN := $(VENV)/bin
 PIP := -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps
-SELF := -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable .
+SELF := -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable . --editable ./zoo
+PROJECTS := pyproject.toml zoo/pyproject.toml
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header pyproject.toml
 
-.PHONY: help demo up down test test-torch lint bench bench-scale docs lock clean
+.PHONY: help setup demo up down test test-torch lint bench bench-scale docs lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+setup: $(VENV)/dev.stamp ## install what tests and lints need; every other verb does it, too, when it must
 
 demo: $(VENV)/run.stamp ## start everything, register the zoo, query it in every way, show a table, stop
 	$(BIN)/infaas demo
@@ -33,9 +36,10 @@ test: $(VENV)/dev.stamp ## run the whole suite; TESTS="tests/broker -k lag" narr
 test-torch: $(TORCH)/dev.stamp ## run torch's tests in an environment of their own (5 GB)
 	$(TORCH)/bin/python -m pytest -m torch $(TESTS)
 
-lint: $(VENV)/dev.stamp ## ruff, pyright strict, import-linter for the layers
+lint: $(VENV)/dev.stamp ## ruff, the rules of the house, import-linter for the layers, pyright strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python tools/lint_house.py --figures
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 
@@ -61,17 +65,17 @@ clean: ## remove the environments, caches and the data of `make demo` and `make 
 
 # -- environments ------------------------------------------------------------------------------------------------------
 
-$(VENV)/run.stamp: locks/run.txt pyproject.toml | $(VENV)/bin/python
+$(VENV)/run.stamp: locks/run.txt $(PROJECTS) | $(VENV)/bin/python
 	@echo "installing what is locked in $< into $(VENV) ..."
 	@$(BIN)/python $(PIP) -r $< && $(BIN)/python $(SELF)
 	@touch $@
 
-$(VENV)/dev.stamp: locks/dev.txt locks/run.txt pyproject.toml | $(VENV)/bin/python
+$(VENV)/dev.stamp: locks/dev.txt locks/run.txt $(PROJECTS) | $(VENV)/bin/python
 	@echo "installing what is locked in $< into $(VENV) ..."
 	@$(BIN)/python $(PIP) -r $< && $(BIN)/python $(SELF)
 	@touch $(VENV)/run.stamp $@
 
-$(TORCH)/dev.stamp: locks/torch.txt pyproject.toml | $(TORCH)/bin/python
+$(TORCH)/dev.stamp: locks/torch.txt $(PROJECTS) | $(TORCH)/bin/python
 	@echo "installing what is locked in $< into $(TORCH): about 5 GB, some minutes ..."
 	@$(TORCH)/bin/python $(PIP) -r $< && $(TORCH)/bin/python $(SELF)
 	@touch $@

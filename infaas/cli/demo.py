@@ -2,9 +2,8 @@
 
 import asyncio
 import signal
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.table import Table
@@ -13,9 +12,14 @@ from infaas.cli.connect import Home, Json
 from infaas.cli.output import err, show, show_json, table, usd
 from infaas.cli.register import register_with_progress
 from infaas.cli.system import tell
-from infaas.demo import Outcome, run_demo
+from infaas.optional_zoo import require_zoo
 from infaas.options import KafkaKind, UpOptions
 from infaas.up import running_system
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from infaas.demo import Outcome
 
 _HOME: Final = Path(".infaas/demo")
 _TERMINATED: Final = 128 + signal.SIGTERM
@@ -31,6 +35,7 @@ def demo(
 
     Exit code 0 only if every query was answered and every accuracy is compatible with what was promised.
     """
+    require_zoo()
     options = UpOptions(home=home.absolute(), kafka=kafka, gateway_port=0, kafka_port=0)
     try:
         outcomes = asyncio.run(_run(options, inputs))
@@ -45,7 +50,9 @@ def demo(
         raise typer.Exit(1)
 
 
-async def _run(options: UpOptions, count: int) -> list[Outcome]:
+async def _run(options: UpOptions, count: int) -> "list[Outcome]":
+    from infaas.demo import run_demo
+
     running = asyncio.current_task()
     assert running is not None, "runs as a task"
     # SIGINT cancels us already; so shall SIGTERM, for everything is to be stopped in its order.
@@ -57,7 +64,7 @@ async def _run(options: UpOptions, count: int) -> list[Outcome]:
         return await run_demo(system, count)
 
 
-def _table(outcomes: Sequence[Outcome]) -> Table:
+def _table(outcomes: "Sequence[Outcome]") -> Table:
     columns = (
         "task",
         "needs",
@@ -83,7 +90,7 @@ def _table(outcomes: Sequence[Outcome]) -> Table:
     return made
 
 
-def _row(outcome: Outcome) -> tuple[str, ...]:
+def _row(outcome: "Outcome") -> tuple[str, ...]:
     chosen = [f"{name} {count / outcome.answered:.0%}" for name, count in outcome.variants.items()]
     more = [f"and {len(chosen) - 2} more"] if len(chosen) > 2 else []
     return (
@@ -100,7 +107,7 @@ def _row(outcome: Outcome) -> tuple[str, ...]:
     )
 
 
-def _complain(outcomes: Sequence[Outcome]) -> None:
+def _complain(outcomes: "Sequence[Outcome]") -> None:
     for outcome in outcomes:
         where = f"{outcome.case.task} ({outcome.case.needs}, {outcome.case.via})"
         for reason, count in outcome.failures.items():

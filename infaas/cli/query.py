@@ -14,6 +14,7 @@ from rich.table import Table
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database, find_gateway, find_kafka
 from infaas.cli.output import show, show_json, table, usd
 from infaas.client import Answer, Asking, InfaasClient
+from infaas.optional_zoo import zoo_example
 from schemas.errors import OperatorError, QueryError, UnknownTask
 from schemas.needs import Mode
 from schemas.oip import decode_request
@@ -21,8 +22,6 @@ from schemas.records import TensorSpec
 from schemas.tensors import Array
 from store.pool import open_pool
 from store.registry import get_architecture, get_task, get_variant
-from zoo.samples import TASKS as ZOO_TASKS
-from zoo.samples import labelled
 
 _SHOWN: Final = 8
 _NUMPY: Final = {"FP16": "f2", "FP32": "f4", "FP64": "f8", "BOOL": "?"}
@@ -138,18 +137,15 @@ def _read_inputs(file: Path) -> Mapping[str, Array]:
 
 
 async def _example(home: Path, name: str) -> Mapping[str, Array]:
-    task = name
-    if task not in ZOO_TASKS:
-        async with open_pool(find_database(home), max_size=1) as pool:
-            model = await get_variant(pool, name) or await get_architecture(pool, name)
-            known = await get_task(pool, model.task if model else name)
-        if known is None:
-            raise UnknownTask(f"no task, architecture or variant is called {name!r}; `infaas tasks` lists the tasks")
-        task = known.name
-        if task not in ZOO_TASKS:
-            return {spec.name: _zeros(spec) for spec in known.inputs}
-    inputs, _ = labelled(task)
-    return {name: values[:1] for name, values in inputs.items()}
+    example = zoo_example(name)
+    if example is not None:
+        return example
+    async with open_pool(find_database(home), max_size=1) as pool:
+        model = await get_variant(pool, name) or await get_architecture(pool, name)
+        task = await get_task(pool, model.task if model else name)
+    if task is None:
+        raise UnknownTask(f"no task, architecture or variant is called {name!r}; `infaas tasks` lists the tasks")
+    return zoo_example(task.name) or {spec.name: _zeros(spec) for spec in task.inputs}
 
 
 def _zeros(spec: TensorSpec) -> Array:

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from broker.settings import KafkaSettings
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database, find_kafka
 from infaas.cli.output import err, show, show_json, table
+from infaas.optional_zoo import require_zoo
 from registry.artifacts import ArtifactStore
 from registry.register import register as register_model
 from registry.registration import Registration
@@ -19,7 +20,6 @@ from schemas.errors import OperatorError
 from schemas.records import Variant, VariantState
 from store.pool import Pool, open_pool
 from store.registry import list_profiles
-from zoo.register import register_zoo
 
 AGAIN: Final = "`infaas register ... --again` measures anew."
 _ARTIFACTS_ENV: Final = "INFAAS_ARTIFACTS"
@@ -69,12 +69,14 @@ def register(
     variant: Annotated[list[str] | None, typer.Option(help="e.g. onnx-int8dyn; repeatable. Default: all.")] = None,
     again: Annotated[bool, typer.Option("--again", help="Measure what is registered once more.")] = False,
     zoo: Annotated[
-        bool, typer.Option("--zoo", help="Register the models shipped with INFaaS, of the tasks named or of all.")
+        bool, typer.Option("--zoo", help="Register the models of infaas[zoo], of the tasks named or of all.")
     ] = False,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
     """Register a model: check it, generate variants, verify and profile each. Runs again where it was cut off."""
+    if zoo:
+        require_zoo()
     kafka, postgres = find_kafka(home), find_database(home)
     named, home = tuple(what or ()), home.absolute()
     if zoo:
@@ -110,7 +112,9 @@ async def register_with_progress(
     threads: int = 1,
     again: bool = False,
 ) -> list[Variant]:
-    """Register the zoo's models of `tasks`, of all if none is named, behind a progress bar."""
+    """Register the zoo's models of `tasks`, of all if none is named, behind a progress bar; it must be installed."""
+    from zoo.register import register_zoo
+
     async with open_pool(postgres) as pool:
         with Bar() as bar:
             made = await register_zoo(

@@ -20,6 +20,7 @@ from infaas.child import answers
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, running_state
 from infaas.cli.output import err, show, show_json, table
 from infaas.cli.register import register_with_progress
+from infaas.optional_zoo import require_zoo
 from infaas.options import POSTGRES_ENV, KafkaKind, UpOptions
 from infaas.state import SystemState, read_state
 from infaas.up import running_system
@@ -37,6 +38,9 @@ def up(
     kafka: Annotated[
         KafkaKind | None,
         typer.Option(help=f"Which Kafka; default `external` where {KAFKA_ENV} is set, else `embedded`."),
+    ] = None,
+    postgres: Annotated[
+        str | None, typer.Option(envvar=POSTGRES_ENV, help="DSN of a Postgres that runs already; default: our own.")
     ] = None,
     gateway_host: Annotated[str, typer.Option(envvar="INFAAS_GATEWAY_HOST")] = "127.0.0.1",
     gateway_port: Annotated[int, typer.Option(envvar="INFAAS_GATEWAY_PORT", help="0: any free one.")] = 8080,
@@ -60,10 +64,12 @@ def up(
     register_zoo: Annotated[bool, typer.Option("--register-zoo", help="Register the demo's models first.")] = False,
 ) -> None:
     """Start everything on this machine and stay until Ctrl-C, SIGTERM or `infaas down`."""
+    if register_zoo:
+        require_zoo()
     options = UpOptions(
         home=home.absolute(),
         kafka=kafka or (KafkaKind.EXTERNAL if os.environ.get(KAFKA_ENV) else KafkaKind.EMBEDDED),
-        postgres=os.environ.get(POSTGRES_ENV),
+        postgres=postgres,
         gateway_host=gateway_host,
         gateway_port=gateway_port,
         kafka_port=kafka_port,

@@ -134,6 +134,27 @@ def test_the_version_and_short_help(shell: Shell) -> None:
     assert shell("query", "-h").exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("typed", "completions"),
+    [
+        ("infaas re", {"register"}),
+        ("infaas scale p", {"pin", "pause"}),
+        ("infaas up --postgres-p", {"--postgres-port"}),
+        ("infaas query digits --via ", {"http", "kafka"}),
+    ],
+)
+def test_a_shell_completes_commands_options_and_their_values(typed: str, completions: set[str]) -> None:
+    asked = {"_INFAAS_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+    shown = CliRunner().invoke(app, env=asked, prog_name="infaas")
+    assert set(shown.stdout.split()) == completions
+
+
+def test_completion_can_be_installed_in_a_shell() -> None:
+    shown = CliRunner().invoke(app, env={"_INFAAS_COMPLETE": "source_bash"}, prog_name="infaas")
+    assert "complete -o default -F _infaas_completion infaas" in shown.stdout
+    assert "--install-completion" in CliRunner().invoke(app, ["--help"]).stdout
+
+
 @pytest.mark.parametrize("words", [("status",), ("down",), ("tasks",), ("lag",), ("dead-letters", "replay")])
 def test_without_a_system_every_command_says_how_to_get_one(shell: Shell, words: tuple[str, ...]) -> None:
     shown = shell(*words)

@@ -1,0 +1,34 @@
+"""The zoo where it is installed: a distribution of its own (`infaas-zoo`), ninety times as large as everything else.
+
+Rules: only functions import the zoo, or `infaas.demo`, which is about it, and after `require_zoo`; others ask here.
+"""
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+
+from schemas.errors import OperatorError
+from schemas.tensors import Array
+
+
+def require_zoo() -> None:
+    """Return if the zoo is installed.
+
+    Raises:
+        OperatorError: it is not; the message says how to install it.
+    """
+    if find_spec("zoo") is None:
+        raise OperatorError(
+            "the models of the zoo are not installed: pip install 'infaas[zoo]', or `pip install ./zoo` in a checkout"
+        )
+
+
+def zoo_example(task: str) -> Mapping[str, Array] | None:
+    """One held-out input of a task of the zoo; None if the zoo has no such task or is not installed."""
+    if find_spec("zoo") is None:
+        return None
+    from zoo.samples import TASKS, labelled
+
+    if task not in TASKS:
+        return None
+    inputs, _ = labelled(task)
+    return {name: values[:1] for name, values in inputs.items()}

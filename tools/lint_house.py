@@ -1,0 +1,181 @@
+"""Checks the rules of the house that no other linter knows; prints what breaks them, as `path:line: what`.
+
+    python tools/lint_house.py               # the rules; exit code 1 if one is broken
+    python tools/lint_house.py --figures     # the same, and what was measured
+    python tools/lint_house.py --docstrings  # only lists first sentences that may be fragments, for a reader to judge
+
+Rules: one public class name stands for one thing in the tree; a function has at most 60 lines, and half of them at most
+8; a file has at most 400. Tests are left out. The lines of a function are those from `def` to its end, docstring
+included, since that is what a reader scrolls through. Cycles of imports are pyright's (`reportImportCycles`).
+"""
+
+import argparse
+import ast
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Final, NamedTuple
+
+MAX_FILE_LINES: Final = 400
+MAX_FUNCTION_LINES: Final = 60
+MAX_MEDIAN_LINES: Final = 8
+_LEFT_OUT: Final = ("tests", "build", "dist")
+_SHORTEST_SENTENCE: Final = 2
+"""Words; a single one says nothing that the name does not."""
+_FRAGMENT: Final = re.compile(r"(?:As|At|By|For|From|In|Into|Of|On|That|To|Under|With|Within|Where|Which|Who|Whose)\b")
+
+Definition = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+class SourceFile(NamedTuple):
+    """A module of ours, read and parsed."""
+
+    path: Path
+    lines: int
+    tree: ast.Module
+
+    def place(self, line: int = 1) -> str:
+        """Where something is, in the form that editors and terminals make a link of."""
+        return f"{self.path}:{line}"
+
+
+class HouseFigures(NamedTuple):
+    """What was measured of the tree."""
+
+    files: int
+    lines: int
+    longest_file: int
+    functions: int
+    median_function: float
+    longest_function: int
+    repeated_names: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.files} files, {self.lines} lines, the longest {self.longest_file}; {self.functions} functions, "
+            f"median {self.median_function:g} lines, the longest {self.longest_function}; "
+            f"{self.repeated_names} class names that stand for several things"
+        )
+
+
+def read_sources(root: Path) -> list[SourceFile]:
+    """Every Python file below `root` that is neither a test nor in a hidden folder, with paths relative to it."""
+    folders = [entry for entry in sorted(root.iterdir()) if entry.is_dir()]
+    ours = [folder for folder in folders if folder.name not in _LEFT_OUT and not folder.name.startswith(".")]
+    paths = sorted(path for folder in ours for path in folder.rglob("*.py"))
+    return [_read(path, root) for path in paths]
+
+
+def _read(path: Path, root: Path) -> SourceFile:
+    text = path.read_text()
+    return SourceFile(path.relative_to(root), len(text.splitlines()), ast.parse(text, str(path)))
+
+
+def repeated_classes(sources: Sequence[SourceFile]) -> dict[str, list[str]]:
+    """Places of the public classes, by name, where one name has several; nested classes count, too."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for source in sources:
+        for node in ast.walk(source.tree):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found[node.name].append(source.place(node.lineno))
+    return {name: places for name, places in sorted(found.items()) if len(places) > 1}
+
+
+def function_lengths(sources: Sequence[SourceFile]) -> dict[str, int]:
+    """Lines of each function, by its place and name."""
+    return {
+        f"{source.place(node.lineno)}: {node.name}": (node.end_lineno or node.lineno) - node.lineno + 1
+        for source in sources
+        for node in ast.walk(source.tree)
+        if isinstance(node, Definition)
+    }
+
+
+def measure(sources: Sequence[SourceFile]) -> HouseFigures:
+    """The figures that the limits are about; there must be at least one function."""
+    functions = list(function_lengths(sources).values())
+    lines = [source.lines for source in sources]
+    return HouseFigures(
+        files=len(sources),
+        lines=sum(lines),
+        longest_file=max(lines),
+        functions=len(functions),
+        median_function=median(functions),
+        longest_function=max(functions),
+        repeated_names=len(repeated_classes(sources)),
+    )
+
+
+def broken_rules(sources: Sequence[SourceFile]) -> Iterator[str]:
+    """One line for each thing that a person must change."""
+    for name, places in repeated_classes(sources).items():
+        yield f"{places[0]}: class {name} is also at {', '.join(places[1:])}: one name stands for one thing"
+    for place, length in function_lengths(sources).items():
+        if length > MAX_FUNCTION_LINES:
+            yield f"{place} has {length} lines, more than {MAX_FUNCTION_LINES}"
+    for source in sources:
+        if source.lines > MAX_FILE_LINES:
+            yield f"{source.place()}: {source.lines} lines, more than {MAX_FILE_LINES}"
+    middle = measure(sources).median_function
+    if middle > MAX_MEDIAN_LINES:
+        yield f"the median function has {middle:g} lines, more than {MAX_MEDIAN_LINES}"
+
+
+def fragments(sources: Sequence[SourceFile]) -> Iterator[str]:
+    """First sentences of docstrings that seem to need the name they document: a heuristic, to be judged by a reader."""
+    for source in sources:
+        for line, text in _docstrings(source.tree):
+            sentence = _first_sentence(text)
+            if is_fragment(sentence):
+                yield f"{source.place(line)}: {sentence}"
+
+
+def is_fragment(sentence: str) -> bool:
+    """Whether it begins with a word that joins it to something before, or is a single word."""
+    return bool(_FRAGMENT.match(sentence)) or len(sentence.split()) < _SHORTEST_SENTENCE
+
+
+def _docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Docstrings of modules, classes and functions, and the strings below attributes, with their lines."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Module | ast.ClassDef | Definition):
+            continue
+        for index, statement in enumerate(node.body):
+            documents = index == 0 or isinstance(node.body[index - 1], ast.Assign | ast.AnnAssign)
+            match statement:
+                case ast.Expr(value=ast.Constant(value=str(text))) if documents:
+                    yield statement.lineno, text
+                case _:
+                    pass
+
+
+def _first_sentence(text: str) -> str:
+    """Up to the first full stop that ends a sentence, and at most a paragraph, on one line."""
+    paragraph = " ".join(text.strip().partition("\n\n")[0].split())
+    return re.split(r"(?<=\.)\s", paragraph, maxsplit=1)[0]
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Check the tree that this file stands in; returns the exit code."""
+    parser = argparse.ArgumentParser(description="The rules of the house.")
+    parser.add_argument("--root", type=Path, default=Path(__file__).parents[1])
+    parser.add_argument("--figures", action="store_true", help="print what was measured, too")
+    parser.add_argument("--docstrings", action="store_true", help="list first sentences that look like fragments")
+    asked = parser.parse_args(words)
+    sources = read_sources(asked.root)
+    if asked.docstrings:
+        print(*fragments(sources), sep="\n")
+        return 0
+    broken = list(broken_rules(sources))
+    if asked.figures:
+        print(measure(sources))
+    for line in broken:
+        print(line, file=sys.stderr)
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
