@@ -7,10 +7,11 @@ would else encode the same name and accuracy for every query.
 from collections.abc import Sequence
 from itertools import accumulate
 
+from schemas.hardware import list_price
 from schemas.latency import BatchLatency, LatencyModel
 from schemas.records import Profile, Variant
 from schemas.topics import variant_topic
-from selector.cost import list_price, offline_cost, online_cost
+from selector.cost import offline_cost, online_cost
 
 
 class Offer:

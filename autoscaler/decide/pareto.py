@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from autoscaler.decide.situation import HardwareType
-from schemas.hardware import SLOT_PRICE_PER_HOUR, cost_per_1000
+from schemas.hardware import cost_per_1000, list_price
 from schemas.latency import LatencyModel
 from schemas.records import Profile, Variant, WorkerRow
 
@@ -65,7 +65,7 @@ def offers_of(workers: Collection[WorkerRow]) -> Offers:
     """What live workers can run."""
     offers: Offers = {}
     for worker in workers:
-        price = worker.price_per_hour / worker.slots or SLOT_PRICE_PER_HOUR.get(worker.hardware, 0.0)
+        price = worker.price_per_hour / worker.slots or list_price(worker.hardware, worker.threads)
         for runtime in worker.runtimes if worker.alive else ():
             key = (worker.hardware, runtime)
             offers[key] = min(price, offers.get(key, price))
