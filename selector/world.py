@@ -13,11 +13,12 @@ and asks nobody, so a test can tell it any story. Rules:
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from schemas.latency import LatencyModel
 from schemas.records import Profile, Variant
 from schemas.status import SERVING, InstanceState, InstanceStatus, WorkerStatus
 from selector.candidates import TaskView
 from selector.live import Instance, Partition, Worker
-from selector.offers import Offer, latency_model
+from selector.offers import Offer
 
 HOP_S: Final = 0.005
 """Assumed of a worker until its statuses have shown how long a record takes."""
@@ -93,7 +94,7 @@ class World:
             del instance.worker.instances[instance.offer.name]
             return
         if offer is not instance.offer:
-            instance.model = latency_model(offer.profile.latency, instance.model.max_batch)
+            instance.model = LatencyModel(offer.profile.latency, instance.model.max_batch)
             instance.offer = offer
         self._serve(instance)
 
@@ -172,7 +173,7 @@ class World:
             if present is not None:
                 self._unserve(present)
             partitions = tuple(self._partition(offer, owned.partition) for owned in said.partitions)
-            model = latency_model(offer.profile.latency, said.max_batch)
+            model = LatencyModel(offer.profile.latency, said.max_batch)
             worker.instances[variant] = instance = Instance(offer, worker, partitions, model)
             self._serve(instance)
 

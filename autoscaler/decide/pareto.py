@@ -105,15 +105,16 @@ def rank_variants(
 
 def _candidate(variant: Variant, profile: Profile, slot_price_per_hour: float) -> Candidate:
     smallest = min(profile.latency, key=lambda measured: measured.batch)
-    efficient_s = min(measured.p50_s / measured.batch for measured in profile.latency)
+    latency = LatencyModel(profile.latency, variant.max_batch)
+    efficient_s = min(latency.batch_s(measured.batch) / measured.batch for measured in profile.latency)
     return Candidate(
         variant=variant,
         accuracy=profile.accuracy,
-        latency_s=smallest.p50_s,
+        latency_s=latency.batch_s(smallest.batch),
         cost=cost_per_1000(efficient_s, slot_price_per_hour),
         memory_bytes=profile.memory_bytes,
         load_s=profile.load_s,
-        latency=LatencyModel(profile.latency, variant.max_batch),
+        latency=latency,
     )
 
 
