@@ -13,6 +13,7 @@ and asks nobody, so a test can tell it any story. Rules:
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from schemas.defaults import HOP_S
 from schemas.latency import LatencyModel
 from schemas.records import Profile, Variant
 from schemas.status import SERVING, InstanceState, InstanceStatus, WorkerStatus
@@ -20,17 +21,22 @@ from selector.candidates import TaskView
 from selector.live import Instance, Partition, Worker
 from selector.offers import Offer
 
-HOP_S: Final = 0.005
-"""Assumed of a worker until its statuses have shown how long a record takes."""
+BELIEVE_S: Final = 1.0
 _MAX_HOP_S: Final = 0.25
 _SMOOTHING: Final = 0.1
 _QUIET_S: Final = 2.0
 
 
 class World:
-    """Tasks, workers and partitions as known now. `believe_s` is how long a worker's status stands."""
+    """Tasks, workers and partitions as known now.
 
-    def __init__(self, believe_s: float = 1.0) -> None:
+    Args:
+        believe_s: how long a worker's status stands.
+        hop_s: assumed of a worker until its statuses have shown how long a record takes.
+    """
+
+    def __init__(self, believe_s: float = BELIEVE_S, hop_s: float = HOP_S) -> None:
+        self.hop_s = hop_s
         self.tasks: dict[str, TaskView] = {}
         self.workers: dict[str, Worker] = {}
         self.newly_served: list[Offer] = []
@@ -128,7 +134,7 @@ class World:
     def _add(self, status: WorkerStatus) -> Worker:
         slots = max(status.slots, 1)
         worker = Worker(status.worker, status.hardware, status.epoch, slots, status.price_per_hour / slots)
-        worker.hop_s = HOP_S
+        worker.hop_s = self.hop_s
         worker.memory_total = status.memory_total
         self.workers[worker.name] = worker
         self._survey(worker.hardware)
