@@ -25,7 +25,7 @@ from autoscaler.progress import Progress, worker_samples
 from autoscaler.settings import AutoscalerSettings
 from autoscaler.view import View
 from autoscaler.window import HISTORY_S, Window
-from broker.errors import KafkaError
+from broker.kafka_types import KafkaError
 from broker.lag import LagReader, Reading
 from schemas import topics
 from schemas.load import ClassAnswers, ClassCount, LoadClass

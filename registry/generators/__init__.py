@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from registry.generators.errors import NothingToDo
-from registry.plan import Generator
+from registry.plan import Generator, NothingToDo
 from registry.samples import Arrays
 
 
