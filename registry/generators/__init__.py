@@ -1,4 +1,7 @@
-"""How a variant's file is made from another one: one file per kind of model."""
+"""How a variant's file is made from another one: one file per kind of model.
+
+Reading order: onnx, pytorch.
+"""
 
 from pathlib import Path
 
