@@ -197,17 +197,7 @@ async def _stream(
             yield inputs
 
 
-_HEADERS: Final = {
-    "latency_ms": h.LATENCY_MS,
-    "min_accuracy": h.MIN_ACCURACY,
-    "max_cost": h.MAX_COST,
-    "target": h.TARGET,
-    "mode": h.MODE,
-    "allow_late": h.ALLOW_LATE,
-    "explain": h.EXPLAIN,
-    "tenant": h.TENANT,
-    "traceparent": h.TRACEPARENT,
-}
+_HEADERS: Final = h.NEEDS | {"traceparent": h.TRACEPARENT}
 
 
 def _call(task: str, inputs: Mapping[str, ArrayLike], asking: Asking) -> Call:
