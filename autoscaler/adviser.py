@@ -63,6 +63,6 @@ class Adviser:
 
 
 def _aim(ranking: Ranking, situation: Situation, limits: Limits) -> Targets | None:
-    from autoscaler.decide.aim import aim  # the solver's library: a leader decides before it is loaded, or without it
+    from autoscaler.decide.milp import aim  # the solver's library: a leader decides before it is loaded, or without it
 
     return aim(ranking, situation, limits)

@@ -11,8 +11,7 @@ from autoscaler.view import View
 from autoscaler.window import Window
 from schemas.records import Pin, PinKind, WantedWorkers, WorkerRow
 from store.catalog import Catalog
-from store.fleet import get_control, list_pins, list_wanted
-from store.placement import list_instances, list_workers
+from store.cluster import read_cluster
 from store.pool import Pool
 
 
@@ -39,29 +38,26 @@ class Assessor:
         Raises:
             StoreUnavailable: Postgres is away.
         """
-        async with self._pool.snapshot() as session:
-            rows, instances = await list_workers(session), await list_instances(session)
-            pins, wanted = await list_pins(session), await list_wanted(session)
-            control = await get_control(session)
+        rows = await read_cluster(self._pool)
         now_s = self._clock()
-        self._view.forget(catalog.variants, {row.name for row in rows})
+        self._view.forget(catalog.variants, {row.name for row in rows.workers})
         self._window.forget(catalog.tasks, now_s)
-        workers = self._view.judged(rows)
+        workers = self._view.judged(rows.workers)
         hardware = self._hardware(workers)
         return Situation(
             known=self._recorder.known and self._window.loads_known(now_s),
             workers=workers,
-            instances=tuple(instances),
+            instances=tuple(rows.instances),
             demand_age_s=self._view.demand_age_s(),
             idle_s=self._view.idle_s(),
             observed_s=self._view.observed_s,
             classes=self._window.class_loads(now_s),
-            instance_loads=self._window.instance_loads(now_s),
-            worker_loads=self._window.worker_loads(now_s),
+            instance_loads=self._window.instance_loads(),
+            worker_loads=self._window.worker_loads(),
             hardware=hardware,
-            wanted_workers=self._wanted(hardware, wanted, workers),
-            bounds=bounds_of(pins, self._least_workers),
-            paused=control.paused,
+            wanted_workers=self._wanted(hardware, rows.wanted, workers),
+            bounds=bounds_of(rows.pins, self._least_workers),
+            paused=rows.control.paused,
             can_add_partitions=self._can_add_partitions,
             history=self._window.history(),
             memory=memory,

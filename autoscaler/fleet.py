@@ -23,10 +23,10 @@ from autoscaler.reconcile import Action, Fleet, Patience, Step, plan_fleet
 from autoscaler.view import View
 from schemas.records import DecisionKind, DecisionRow, InstanceRow, WorkerRow
 from schemas.status import InstanceState
+from store.cluster import read_cluster
 from store.errors import StoreUnavailable
-from store.fleet import bury_worker, drain_workers, keep_workers, list_wanted
+from store.fleet import bury_worker, drain_workers, keep_workers
 from store.leader import Leadership
-from store.placement import list_instances, list_workers
 from store.pool import Pool, Session
 from store.samples import write_decisions
 
@@ -126,17 +126,14 @@ class FleetKeeper:
                 self._tasks.create_task(self._take(action), name=f"{action.step} {action.worker}")
 
     async def _fleet(self) -> Fleet:
-        # As of one moment: a number without the drain that was written with it would drain or start one too many.
-        async with self._pool.snapshot() as session:
-            wanted, rows = await list_wanted(session), await list_workers(session)
-            instances = await list_instances(session)
-        workers = self._view.judged(rows)
+        rows = await read_cluster(self._pool)
+        workers = self._view.judged(rows.workers)
         return Fleet(
-            wanted=tuple(wanted),
+            wanted=tuple(rows.wanted),
             hardware=self._launcher.hardware,
             launched=self.launched,
             workers=workers,
-            hosted=self._hosted(instances),
+            hosted=self._hosted(rows.instances),
             silent_s=self._silences(workers),
         )
 

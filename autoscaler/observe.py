@@ -25,7 +25,7 @@ from autoscaler.progress import Progress, worker_samples
 from autoscaler.settings import AutoscalerSettings
 from autoscaler.view import View
 from autoscaler.window import HISTORY_S, Window
-from broker.errors import KafkaError
+from broker.kafka_types import KafkaError
 from broker.lag import LagReader, Reading
 from schemas import topics
 from schemas.load import ClassAnswers, ClassCount, LoadClass
@@ -88,7 +88,7 @@ class Recorder:
         at, now_s = datetime.fromtimestamp(reading.at_s, UTC), self._clock()
         await self._keep(at)
         packing = await self._packing_of(reading)
-        workers = self._window.statuses(now_s)
+        workers = self._view.statuses()
         healths = packing.judge(reading, workers, selectors=self._window.is_heard(now_s))
         self._gauges.show(reading, healths)
         self._window.on_lag(packing.ages(reading, served))
@@ -104,7 +104,7 @@ class Recorder:
                 await samples.write_lag_minute(session, minute)
             await samples.write_load(session, self._load)
             await samples.write_instances(session, self._instances)
-            await samples.write_workers(session, worker_samples(at, workers, self._window.worker_loads(now_s)))
+            await samples.write_workers(session, worker_samples(at, workers, self._window.worker_loads()))
         self._load, self._instances = [], []
 
     def _wanted(self, catalog: Catalog) -> Mapping[str, Collection[str]]:

@@ -108,7 +108,7 @@ class Autoscaler:
         self._catalog = catalog
         self._lead = lead
         self._view = View(time.monotonic, settings.status_s)
-        self._window = Window()
+        self._window = Window(self._view)
         self._recorder = Recorder(settings, reader, pool, self._view, self._window)
         self._fleet = FleetKeeper(launcher, settings.patience, pool, lead, self._view)
         self._assessor = Assessor(
@@ -156,7 +156,7 @@ class Autoscaler:
         if topic == topics.STATUS:
             status = _AS_STATUS.decode(value)
             self._view.on_status(status)
-            self._window.on_status(status, time.monotonic())
+            self._window.on_answers(status.answers)
         elif topic == topics.LOAD:
             self._window.on_load(_AS_LOAD.decode(value), time.monotonic())
         else:

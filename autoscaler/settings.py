@@ -1,14 +1,15 @@
 """Settings of the autoscaler: `INFAAS_AUTOSCALER_*`, or flags of the same names."""
 
-import math
 from enum import StrEnum
+from typing import Final
 
+import msgspec
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from autoscaler.decide.situation import Limits
 from autoscaler.reconcile import Patience
-from service.settings import ServiceSettings
+from service.settings import PlanningSettings
 
 
 class Policy(StrEnum):
@@ -18,7 +19,12 @@ class Policy(StrEnum):
     MILP = "milp"
 
 
-class AutoscalerSettings(ServiceSettings):
+DEFAULT_POLICY: Final = Policy.MILP
+_LIMITS: Final = Limits()
+_PATIENCE: Final = Patience()
+
+
+class AutoscalerSettings(PlanningSettings):
     """How often it looks, how long it remembers, and how far it may go."""
 
     model_config = SettingsConfigDict(env_prefix="INFAAS_AUTOSCALER_", frozen=True, extra="ignore")
@@ -33,41 +39,41 @@ class AutoscalerSettings(ServiceSettings):
     """How long decisions are kept."""
     status_s: float = Field(default=3.0, gt=0)
     """A worker lives if its status is younger, even when its heartbeat cannot reach the database."""
-    memory_share: float = Field(default=0.9, gt=0, le=1)
+    memory_share: float = Field(default=_LIMITS.memory_share, gt=0, le=1)
     """Share of a worker's memory that variants may be placed into; the rest is for queries in flight."""
-    instances_per_slot: int = Field(default=16, ge=1)
+    instances_per_slot: int = Field(default=_LIMITS.instances_per_slot, ge=1)
     """Most variants a worker hosts for each batch it can compute at once."""
-    keep_idle_s: float = Field(default=300.0, ge=0)
+    keep_idle_s: float = Field(default=_LIMITS.keep_idle_s, ge=0)
     """How long a variant that another beats in everything stays after its last use."""
-    evict_idle_s: float = Field(default=10.0, ge=0)
+    evict_idle_s: float = Field(default=_LIMITS.evict_idle_s, ge=0)
     """How long a variant must have been idle to give way to one that is demanded."""
-    zero_after_s: float = Field(default=math.inf, gt=0)
+    zero_after_s: float = Field(default=_LIMITS.zero_after_s, gt=0)
     """How long nobody must have asked for a task until all of it is unloaded; the next query pays for a load. Never,
     unless you say so: what is idle gives way to what is demanded in any case."""
-    headroom: float = Field(default=1.4, ge=1)
+    headroom: float = Field(default=_LIMITS.headroom, ge=1)
     """Throughput wanted over load. Queries arrive unevenly: the closer to 1, the longer they wait for each other."""
-    down_after_s: float = Field(default=30.0, ge=0)
+    down_after_s: float = Field(default=_LIMITS.down_after_s, ge=0)
     """How long an instance must not have been needed until it goes, at least."""
-    down_after_loads: float = Field(default=10.0, ge=0)
+    down_after_loads: float = Field(default=_LIMITS.down_after_loads, ge=0)
     """The same in load times of its variant."""
-    worker_down_after_s: float = Field(default=30.0, ge=0)
+    worker_down_after_s: float = Field(default=_LIMITS.worker_down_after_s, ge=0)
     """How long a worker must not have been needed until it goes, at least."""
-    worker_down_after_starts: float = Field(default=5.0, ge=0)
+    worker_down_after_starts: float = Field(default=_LIMITS.worker_down_after_starts, ge=0)
     """The same in start times of its hardware."""
-    settle_s: float = Field(default=5.0, ge=0)
+    settle_s: float = Field(default=_LIMITS.settle_s, ge=0)
     """How long after taking the lead no worker is taken for dead."""
 
     launcher: str = "none"
     """What starts and stops workers: `none`, `processes` (of this machine, kept by `infaas up`), or a cluster's."""
-    policy: Policy = Policy.MILP
+    policy: Policy = DEFAULT_POLICY
     """What decides: a solver, with the greedy rules between two solves and where it fails; or those rules alone."""
     solve_every_s: float = Field(default=5.0, gt=0)
     """Between two runs of the solver."""
     least_workers: dict[str, int] = Field(default_factory=dict)
     """By hardware: how many workers stay even without load. A person's pin goes before."""
-    drain_s: float = Field(default=60.0, gt=0)
+    drain_s: float = Field(default=_PATIENCE.drain_s, gt=0)
     """How long a worker that is to end may keep what it hosts."""
-    silent_s: float = Field(default=30.0, ge=5)
+    silent_s: float = Field(default=_PATIENCE.silent_s, ge=5)
     """A worker whose process is there, but which says nothing for so long, is started anew."""
     niceness: int = Field(default=10, ge=0, le=19)
     """Where it shares a machine with the way of the queries, it lets that go first."""
@@ -75,21 +81,9 @@ class AutoscalerSettings(ServiceSettings):
     @property
     def limits(self) -> Limits:
         """What the decision needs of these."""
-        return Limits(
-            memory_share=self.memory_share,
-            instances_per_slot=self.instances_per_slot,
-            keep_idle_s=self.keep_idle_s,
-            evict_idle_s=self.evict_idle_s,
-            zero_after_s=self.zero_after_s,
-            headroom=self.headroom,
-            down_after_s=self.down_after_s,
-            down_after_loads=self.down_after_loads,
-            worker_down_after_s=self.worker_down_after_s,
-            worker_down_after_starts=self.worker_down_after_starts,
-            settle_s=self.settle_s,
-        )
+        return msgspec.convert(self, Limits, from_attributes=True)
 
     @property
     def patience(self) -> Patience:
         """What keeping the workers needs of these."""
-        return Patience(drain_s=self.drain_s, silent_s=self.silent_s)
+        return msgspec.convert(self, Patience, from_attributes=True)

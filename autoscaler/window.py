@@ -1,32 +1,31 @@
 """The recent past, as rates: what was asked by needs class, what instances answered, how busy workers were.
 
-Pure and plain data: it is fed with what selectors and workers said and with readings of lag, each with the monotonic
-time at which that was, and answers for the last seconds before a time. Everything in it is bounded by the window, by
-who spoke within it, and by the tasks and variants that they named.
+Pure and plain data: it is fed with what selectors said and with readings of lag, each with the monotonic time at which
+that was, and answers for the last seconds before a time; what workers said it asks of the view. Everything in it is
+bounded by the window, by who spoke within it, and by the tasks and variants that they named.
 
 * A selector's reports are lined up by their order, not by the clock: the latest of each make up the latest second. Cut
   into seconds of our own clock, two reports would at times fall into one second and show a peak that never was.
 * A selector that fell silent counts by the age of what it last said. When all are silent the load is unknown, which is
   not zero: `loads_known` says so.
 * Rates of instances and workers come from cumulative counters, over the time between the oldest and the latest status
-  in the window. What an earlier life of a worker counted is void.
+  that the view keeps.
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, TypeVar
 
 import msgspec
 
 from autoscaler.decide.situation import ClassLoad, InstanceLoad, WorkerLoad
+from autoscaler.view import Heard, View
 from schemas.load import ClassAnswers, ClassCount, LoadClass, SelectorLoad
-from schemas.status import InstanceState, InstanceStatus, WorkerStatus
+from schemas.status import InstanceState, InstanceStatus
 
 WINDOW_S: Final = 10
 HISTORY_S: Final = 900
 SILENT_S: Final = 3.0
-_SPACING_S: Final = 0.9
-"""Between two statuses that are kept; workers speak ten times a second."""
 
 _Counts = TypeVar("_Counts", ClassCount, ClassAnswers)
 
@@ -47,20 +46,14 @@ class _Report(msgspec.Struct, frozen=True):
     load: SelectorLoad
 
 
-class _Heard(msgspec.Struct, frozen=True):
-    at_s: float
-    status: WorkerStatus
-    instances: dict[str, InstanceStatus]
-
-
 class Window:
-    """Of one term of lead. Times are of a monotonic clock, and never run backwards from call to call."""
+    """Of one term of lead. Times are of `view`'s clock, and never run backwards from call to call."""
 
-    def __init__(self, seconds: int = WINDOW_S, history_s: int = HISTORY_S) -> None:
+    def __init__(self, view: View, seconds: int = WINDOW_S, history_s: int = HISTORY_S) -> None:
+        self._view = view
         self._seconds = seconds
         self._history_s = history_s
         self._reports: dict[str, deque[_Report]] = {}
-        self._workers: dict[str, deque[_Heard]] = {}
         self._lag_s: Mapping[str, Mapping[int, float | None]] = {}
         self._history: dict[str, deque[float]] = {}
         self._first_s: float | None = None
@@ -80,20 +73,9 @@ class Window:
         reports.append(_Report(now_s, covers_s if 0.5 <= covers_s <= 2 * SILENT_S else 1.0, load))
         _add(self._arrived, load.classes)
 
-    def on_status(self, status: WorkerStatus, now_s: float) -> None:
-        """A worker said how it is."""
-        _add(self._answered, status.answers)
-        heard = self._workers.setdefault(status.worker, deque())
-        if heard and heard[-1].status.epoch > status.epoch:
-            return
-        if heard and heard[-1].status.epoch < status.epoch:
-            heard.clear()
-        # The last one stands for the present and gives way to the next, unless the one before it is old enough.
-        if len(heard) > 1 and heard[-1].at_s - heard[-2].at_s < _SPACING_S:
-            heard.pop()
-        heard.append(_Heard(now_s, status, {instance.variant: instance for instance in status.instances}))
-        while len(heard) > 2 and now_s - heard[1].at_s >= self._seconds:
-            heard.popleft()
+    def on_answers(self, answers: Iterable[ClassAnswers]) -> None:
+        """A worker said what it has answered since it last spoke."""
+        _add(self._answered, answers)
 
     def on_lag(self, lag_s: Mapping[str, Mapping[int, float | None]]) -> None:
         """A reading: by variant and partition, the age of the oldest unanswered query; None is unknown."""
@@ -115,11 +97,10 @@ class Window:
             self._history[task] = deque(inputs_per_s, maxlen=self._history_s)
 
     def forget(self, tasks: Iterable[str], now_s: float) -> None:
-        """Keep only the history of these tasks, and who spoke within the window."""
+        """Keep only the history of these tasks, and the selectors that spoke within the window."""
         kept = set(tasks)
         self._history = {task: past for task, past in self._history.items() if task in kept}
         self._reports = {n: r for n, r in self._reports.items() if now_s - r[-1].at_s <= self._seconds}
-        self._workers = {n: h for n, h in self._workers.items() if now_s - h[-1].at_s <= self._seconds}
 
     def take_arrivals(self) -> list[ClassCount]:
         """What was asked since this was last called, to be recorded; bounded by how coarse the classes are."""
@@ -159,18 +140,18 @@ class Window:
             if sums.queries
         )
 
-    def instance_loads(self, now_s: float) -> tuple[InstanceLoad, ...]:
+    def instance_loads(self) -> tuple[InstanceLoad, ...]:
         """What each instance did whose worker spoke lately."""
         return tuple(
             self._instance_load(worker, heard, instance)
-            for worker, heard in self._speaking(now_s)
+            for worker, heard in self._view.speaking()
             for instance in heard[-1].status.instances
         )
 
-    def worker_loads(self, now_s: float) -> tuple[WorkerLoad, ...]:
+    def worker_loads(self) -> tuple[WorkerLoad, ...]:
         """How busy each worker was that spoke lately."""
         found: list[WorkerLoad] = []
-        for worker, heard in self._speaking(now_s):
+        for worker, heard in self._view.speaking():
             status, passed_s = heard[-1].status, heard[-1].at_s - heard[0].at_s
             busy_s = status.busy_s - heard[0].status.busy_s
             interfered = any(i.state is InstanceState.INTERFERED for i in status.instances)
@@ -178,10 +159,6 @@ class Window:
             found.append(WorkerLoad(worker=worker, utilisation=utilisation, memory_used=status.memory_used,
                                     interfered=interfered))  # fmt: skip
         return tuple(found)
-
-    def statuses(self, now_s: float) -> list[WorkerStatus]:
-        """The last word of each worker that spoke lately."""
-        return [heard[-1].status for _, heard in self._speaking(now_s)]
 
     def history(self) -> dict[str, tuple[float, ...]]:
         """By task: inputs a second, one value a second, the latest last."""
@@ -201,12 +178,7 @@ class Window:
                     sums.queries += count.queries / report.covers_s
         return found
 
-    def _speaking(self, now_s: float) -> Iterable[tuple[str, deque[_Heard]]]:
-        for worker, heard in self._workers.items():
-            if now_s - heard[-1].at_s <= SILENT_S and not heard[-1].status.leaving:
-                yield worker, heard
-
-    def _instance_load(self, worker: str, heard: deque[_Heard], instance: InstanceStatus) -> InstanceLoad:
+    def _instance_load(self, worker: str, heard: Sequence[Heard], instance: InstanceStatus) -> InstanceLoad:
         # The oldest status of this life of the instance: one that was loaded again began to count anew.
         at_s, before = next(
             (h.at_s, found)

@@ -33,9 +33,9 @@ from aiokafka.errors import (
 from prometheus_client import Counter
 
 from broker.client import is_embedded, new_consumer, reach, stop_consumer
+from broker.kafka_types import Record
 from broker.ledger import Ledger
 from broker.membership import Membership
-from broker.record import Record
 from broker.settings import KafkaSettings
 from schemas.errors import OperatorError
 

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from broker.consumer import Consumer, Record
-from broker.errors import KafkaError, UnknownTopic
+from broker.kafka_types import KafkaError, UnknownTopic
 from broker.lag import LagReader
 from broker.producer import Producer
 from broker.settings import KafkaSettings

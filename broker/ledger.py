@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from aiokafka import TopicPartition
 
-from broker.record import Record
+from broker.kafka_types import Record
 from broker.watermark import Watermark
 
 

@@ -17,9 +17,8 @@ import msgspec
 from aiokafka import TopicPartition
 
 from broker.client import open_admin
-from broker.errors import KafkaError
+from broker.kafka_types import KafkaError, Record
 from broker.producer import Producer
-from broker.record import Record
 from broker.settings import KafkaSettings
 from broker.tail import Tail
 from broker.topics import TopicSpec, ensure_topics

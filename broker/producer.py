@@ -24,7 +24,7 @@ from aiokafka.errors import ProducerClosed
 from aiokafka.structs import RecordMetadata
 
 from broker.client import is_embedded, new_producer, reach
-from broker.errors import KafkaError, UnknownTopic
+from broker.kafka_types import KafkaError, UnknownTopic
 from broker.settings import KafkaSettings
 from schemas.headers import RawHeaders
 

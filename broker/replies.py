@@ -11,7 +11,7 @@ from typing import Final, Self
 
 from prometheus_client import Counter, Gauge
 
-from broker.record import Record
+from broker.kafka_types import Record
 from broker.settings import KafkaSettings
 from broker.tail import Tail
 from broker.topics import TopicSpec, delete_topics, ensure_topics

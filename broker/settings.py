@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 from pydantic import Field, ModelWrapValidatorHandler, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from schemas.defaults import KAFKA_PORT, LOOPBACK
 from schemas.errors import OperatorError
 
 ENV: Final = "INFAAS_KAFKA"
@@ -54,7 +55,7 @@ class KafkaSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", populate_by_name=True)
 
-    bootstrap: str = Field(default="127.0.0.1:9092", validation_alias=ENV)
+    bootstrap: str = Field(default=f"{LOOPBACK}:{KAFKA_PORT}", validation_alias=ENV)
     """`host:port`, several of them joined by commas."""
     security_protocol: SecurityProtocol = SecurityProtocol.PLAINTEXT
     sasl_mechanism: SaslMechanism = SaslMechanism.PLAIN
@@ -100,7 +101,7 @@ class KafkaSettings(BaseSettings):
         for address in self.bootstrap.split(","):
             host, colon, port = address.strip().rpartition(":")
             if not (host and colon and port.isdecimal() and 0 < int(port) < 65_536):
-                raise OperatorError(f"{ENV}={self.bootstrap!r}: write host:port, e.g. 127.0.0.1:9092")
+                raise OperatorError(f"{ENV}={self.bootstrap!r}: write host:port, e.g. {LOOPBACK}:{KAFKA_PORT}")
         if self.security_protocol in (SecurityProtocol.SASL_PLAINTEXT, SecurityProtocol.SASL_SSL):
             self._check_sasl()
         elif self.sasl_username or self.sasl_password or self.sasl_token or self.sasl_token_file:

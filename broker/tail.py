@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 from aiokafka.errors import KafkaError
 
 from broker.client import new_consumer, reach, stop_consumer
-from broker.record import Record
+from broker.kafka_types import Record
 from broker.settings import KafkaSettings
 
 if TYPE_CHECKING:

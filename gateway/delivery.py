@@ -9,7 +9,7 @@ import asyncio
 
 from prometheus_client import Gauge
 
-from broker.errors import RecordTooLarge, UnknownTopic
+from broker.kafka_types import RecordTooLarge, UnknownTopic
 from broker.producer import Ack
 from schemas.errors import Internal, InvalidRequest, Overloaded, QueryError
 from schemas.result import Result

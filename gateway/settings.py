@@ -3,6 +3,7 @@
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from schemas.defaults import ANSWER_TIMEOUT_S, GATEWAY_PORT, LOOPBACK, MAX_IN_FLIGHT
 from service.settings import ServiceSettings
 
 
@@ -11,15 +12,15 @@ class GatewaySettings(ServiceSettings):
 
     model_config = SettingsConfigDict(env_prefix="INFAAS_GATEWAY_", frozen=True, extra="ignore")
 
-    host: str = "127.0.0.1"
+    host: str = LOOPBACK
     """Address to listen on; `0.0.0.0` for all."""
-    port: int = Field(default=8080, ge=0, le=65535)
+    port: int = Field(default=GATEWAY_PORT, ge=0, le=65535)
     """0 takes a free one, which the log names."""
     max_body_bytes: int = Field(default=15 * 1024 * 1024, ge=1024)
     """Larger requests are answered 413. Must stay below INFAAS_KAFKA_MAX_RECORD_BYTES."""
-    max_in_flight: int = Field(default=2000, ge=1)
+    max_in_flight: int = Field(default=MAX_IN_FLIGHT, ge=1)
     """Queries that wait for their result at once; more are answered 503."""
-    wait_s: float = Field(default=30.0, gt=0)
+    wait_s: float = Field(default=ANSWER_TIMEOUT_S, gt=0)
     """How long a query without a deadline waits for its result before it is answered 504."""
     grace_s: float = Field(default=1.0, ge=0)
     """How long after a query's deadline its result, or the reason why there is none, is still waited for."""

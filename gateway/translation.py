@@ -20,37 +20,12 @@ from schemas.errors import InvalidRequest
 from schemas.oip import Parameter, RequestHead, read_head
 from schemas.query import Query, parse_query
 
-_PARAMETERS: Final = {
-    "latency_ms": h.LATENCY_MS,
-    "min_accuracy": h.MIN_ACCURACY,
-    "max_cost": h.MAX_COST,
-    "mode": h.MODE,
-    "target": h.TARGET,
-    "tenant": h.TENANT,
-    "allow_late": h.ALLOW_LATE,
-    "explain": h.EXPLAIN,
-}
 _TIMEOUT_US: Final = "timeout"
 _PREFIX: Final = "infaas-"
 _HEADERS: Final = frozenset(name for name in vars(h).values() if isinstance(name, str) and name.startswith(_PREFIX))
 _FEWEST_LETTERS: Final = 5  # `model` is no misspelt `mode`
 _ALIKE: Final = 0.8
-_PASSED: Final = (
-    h.ID,
-    h.DEADLINE_MS,
-    h.LATENCY_MS,
-    h.MIN_ACCURACY,
-    h.MAX_COST,
-    h.MODE,
-    h.TARGET,
-    h.TENANT,
-    h.ALLOW_LATE,
-    h.EXPLAIN,
-    h.CONTENT_TYPE,
-    h.JSON_LENGTH,
-    h.TRACEPARENT,
-    h.TRACESTATE,
-)
+_PASSED: Final = (h.ID, h.DEADLINE_MS, *h.NEEDS.values(), h.CONTENT_TYPE, h.JSON_LENGTH, *h.TRACE)
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):
@@ -99,7 +74,7 @@ def _fields(head: RequestHead, http: Mapping[str, str]) -> dict[str, str]:
         if timeout:
             fields[h.LATENCY_MS] = str(_micros(timeout) / 1000)
         for name, value in parameters.items():
-            header = _PARAMETERS.get(name)
+            header = h.NEEDS.get(name)
             if header is not None:
                 fields[header] = _text(value)
             else:
@@ -129,19 +104,19 @@ def _check_headers(http: Iterable[str]) -> None:
 def _check_header(name: str) -> None:
     need = None if name.lower() in _HEADERS else _meant(name)
     if need is not None:
-        raise InvalidRequest(f"no header is called {name[:80]!r}: did you mean {_PARAMETERS[need]}?")
+        raise InvalidRequest(f"no header is called {name[:80]!r}: did you mean {h.NEEDS[need]}?")
 
 
 def _meant(name: str) -> str | None:
     """The need that a name is close to; None where it is close to none."""
     plain = name[:80].lower().replace("-", "_").removeprefix("infaas_")
-    needs = [need for need in _PARAMETERS if len(need) >= _FEWEST_LETTERS]
+    needs = [need for need in h.NEEDS if len(need) >= _FEWEST_LETTERS]
     return next(iter(get_close_matches(plain, needs, 1, _ALIKE)), None)
 
 
 def _as_said(message: str, parameters: Mapping[str, Parameter], http: Mapping[str, str]) -> str:
     """A complaint about a need, which names its header, in the words that the client used."""
-    for name, header in _PARAMETERS.items():
+    for name, header in h.NEEDS.items():
         if name in parameters and header not in http:
             message = message.replace(f"header {header} ", f"parameter {name} ")
     return message

@@ -26,14 +26,12 @@ from infaas.http_transport import HttpTransport
 from infaas.kafka_transport import KafkaTransport
 from infaas.transport import Call, Transport
 from schemas import headers as h
+from schemas.defaults import ANSWER_TIMEOUT_S, MAX_IN_FLIGHT
 from schemas.errors import InvalidRequest, OperatorError, QueryError
 from schemas.needs import Mode
 from schemas.oip import decode_response, encode_request
 from schemas.result import Result
 from schemas.tensors import Array
-
-TIMEOUT_S: Final = 30.0
-MAX_IN_FLIGHT: Final = 2000
 
 
 class Asking(TypedDict, total=False):
@@ -199,17 +197,7 @@ async def _stream(
             yield inputs
 
 
-_HEADERS: Final = {
-    "latency_ms": h.LATENCY_MS,
-    "min_accuracy": h.MIN_ACCURACY,
-    "max_cost": h.MAX_COST,
-    "target": h.TARGET,
-    "mode": h.MODE,
-    "allow_late": h.ALLOW_LATE,
-    "explain": h.EXPLAIN,
-    "tenant": h.TENANT,
-    "traceparent": h.TRACEPARENT,
-}
+_HEADERS: Final = h.NEEDS | {"traceparent": h.TRACEPARENT}
 
 
 def _call(task: str, inputs: Mapping[str, ArrayLike], asking: Asking) -> Call:
@@ -226,7 +214,7 @@ def _call(task: str, inputs: Mapping[str, ArrayLike], asking: Asking) -> Call:
     fields = {header: _text(asking[name]) for name, header in _HEADERS.items() if name in asking}
     shape = next(iter(arrays.values())).shape
     fields[h.BATCH] = str(shape[0] if shape else 1)
-    return Call(query_id, task, message, fields, asking.get("timeout_s", TIMEOUT_S))
+    return Call(query_id, task, message, fields, asking.get("timeout_s", ANSWER_TIMEOUT_S))
 
 
 def _text(value: object) -> str:

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Final, Self
 from uuid import uuid4
 
-from broker.errors import KafkaError, RecordTooLarge, UnknownTopic
+from broker.kafka_types import KafkaError, RecordTooLarge, UnknownTopic
 from broker.producer import Ack, Producer
 from broker.replies import Replies
 from broker.settings import KafkaSettings

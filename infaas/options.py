@@ -8,8 +8,10 @@ from typing import Final
 import msgspec
 import psutil
 
+from autoscaler.settings import DEFAULT_POLICY, Policy
 from broker.settings import ENV as KAFKA_ENV
 from machine.ports import LOOPBACK, claim_port, free_port
+from schemas.defaults import GATEWAY_PORT, KAFKA_PORT
 from schemas.errors import OperatorError
 
 POSTGRES_ENV: Final = "INFAAS_POSTGRES"
@@ -33,15 +35,15 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     postgres: str | None = None
     """DSN of a Postgres that somebody else runs."""
     gateway_host: str = LOOPBACK
-    gateway_port: int = 8080
-    kafka_port: int = 9092
+    gateway_port: int = GATEWAY_PORT
+    kafka_port: int = KAFKA_PORT
     postgres_port: int = 0
     metrics_port: int = 0
     """Of the first service; the others follow it."""
     selectors: int = 1
     autoscalers: int = 1
     """One leads, the others stand by."""
-    policy: str = "milp"
+    policy: Policy = DEFAULT_POLICY
     launcher: str = "processes"
     """What starts workers beyond the first ones; a cluster's starts those, too, and none run on this machine."""
     workers: int = 1

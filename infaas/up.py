@@ -23,6 +23,7 @@ from infaas.fleet import Fleet
 from infaas.options import KafkaKind, UpOptions, check_cores, claim_ports, metrics_ports
 from infaas.state import SystemState, claimed, write_state
 from machine.ports import LOOPBACK
+from machine.process import DRAIN_S
 from registry.topics import ensure_registered_topics
 from schemas.errors import OperatorError
 from store.embedded import EmbeddedPostgres
@@ -32,8 +33,6 @@ from store.pool import open_pool
 READY_S: Final = 60.0
 STOP_ORDER: Final = ("gateway", "selector", "autoscaler")
 """After them the workers, which drain what they hold."""
-_DRAIN_S: Final = 10
-"""Less than the 15 s after which a child is killed."""
 _FETCH_WAIT_ENV: Final = "INFAAS_KAFKA_FETCH_MAX_WAIT_MS"
 
 Tell = Callable[[str], None]
@@ -108,7 +107,7 @@ class System:
             "INFAAS_KAFKA": self.kafka.bootstrap,
             _FETCH_WAIT_ENV: str(self.kafka.fetch_max_wait_ms),
             "INFAAS_POSTGRES": self.postgres,
-            "INFAAS_DRAIN_TIMEOUT_S": str(_DRAIN_S),
+            "INFAAS_DRAIN_TIMEOUT_S": f"{DRAIN_S:g}",
         }
 
 

@@ -2,9 +2,8 @@
 
 import socket
 
+from schemas.defaults import LOOPBACK as LOOPBACK
 from schemas.errors import OperatorError
-
-LOOPBACK = "127.0.0.1"
 
 
 def free_port(host: str = LOOPBACK) -> int:

@@ -17,6 +17,9 @@ from typing import Final
 from schemas.errors import OperatorError
 
 STOP_S: Final = 15.0
+"""A process that is to end is killed after this long."""
+DRAIN_S: Final = STOP_S - 5.0
+"""What one of our services may take to drain before that: it must have done so."""
 _PR_SET_PDEATHSIG: Final = 1
 _libc = ctypes.CDLL(None)
 
@@ -29,7 +32,7 @@ async def running(
     env: Mapping[str, str] | None = None,
     stop: signal.Signals = signal.SIGTERM,
 ) -> AsyncGenerator[asyncio.subprocess.Process]:
-    """The process, while the context is open; then `stop`, and SIGKILL if it does not leave within 15 s.
+    """The process, while the context is open; then `stop`, and SIGKILL if it does not leave within `STOP_S`.
 
     Raises:
         OperatorError: the command cannot be executed.

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from registry.generators.errors import NothingToDo
+from registry.plan import NothingToDo
 from registry.step import Step
 from schemas.errors import InvalidRequest, ModelFailed, OperatorError
 

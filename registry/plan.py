@@ -24,6 +24,13 @@ class Generator(StrEnum):
     STATIC_INT8 = "static-int8"
 
 
+class NothingToDo(Exception):
+    """The variant would compute exactly as its source does, or cannot be made from this model; the message says why.
+
+    Nothing is broken: a generator that raises it merely makes no file.
+    """
+
+
 class Recipe(msgspec.Struct, frozen=True):
     """One kind of variant."""
 

@@ -22,9 +22,8 @@ from broker.topics import ensure_topics
 from registry.artifacts import ArtifactStore, sha256_of
 from registry.child import run_step
 from registry.exported import make_safe
-from registry.generators.errors import NothingToDo
 from registry.measure import Measured
-from registry.plan import Generator, Recipe, plan
+from registry.plan import Generator, NothingToDo, Recipe, plan
 from registry.registration import ProgressSink, Registration
 from registry.rows import profile_row, variant_row
 from registry.samples import Arrays, Samples, read_samples

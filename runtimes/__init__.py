@@ -1,4 +1,7 @@
 """What executes a variant: one file per runtime, each behind the two Protocols of `protocol.py`.
 
 Below both the registry, which profiles variants with a runtime, and the workers, which serve with it.
+
+Reading order: protocol (what a runtime is) -> catalog (which there are) -> cuda, device (what they run on) -> onnx,
+pytorch.
 """

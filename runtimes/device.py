@@ -11,8 +11,8 @@ _CPUINFO: Final = Path("/proc/cpuinfo")
 
 
 def device_name(hardware: str) -> str:
-    """The model name of this machine's device of that type, e.g. `AMD EPYC 9R14`."""
-    if hardware == Hardware.CUDA:
+    """The model name of this machine's device of that type, e.g. `AMD EPYC 9R14`; where there is none, the type."""
+    if hardware == Hardware.CUDA and cuda.availability().available:
         return cuda.device_name()
     if hardware != Hardware.CPU:
         return hardware

@@ -25,19 +25,7 @@ ATTRIBUTES: Final[dict[str, str]] = {
     h.JSON_LENGTH.replace("-", ""): h.JSON_LENGTH,
 } | {
     name.removeprefix("infaas-").replace("-", ""): name
-    for name in (
-        h.REPLY_TO,
-        h.DEADLINE_MS,
-        h.LATENCY_MS,
-        h.MIN_ACCURACY,
-        h.MAX_COST,
-        h.MODE,
-        h.TARGET,
-        h.TENANT,
-        h.BATCH,
-        h.ALLOW_LATE,
-        h.EXPLAIN,
-    )
+    for name in (h.REPLY_TO, h.DEADLINE_MS, *h.NEEDS.values(), h.BATCH)
 }
 """Event attribute -> the header it stands for."""
 

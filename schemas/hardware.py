@@ -26,8 +26,12 @@ def slots_of(hardware: str, cores: int, threads: int) -> int:
 
 
 def list_price(hardware: str, cores: int) -> float:
-    """USD per hour of a whole worker with so many cores, where nobody says otherwise."""
-    return SLOT_PRICE_PER_HOUR[hardware] * (cores if hardware == Hardware.CPU else 1)
+    """USD per hour of a worker, or of a slot, with so many cores, where nobody says otherwise.
+
+    Hardware that is not known here, e.g. of a newer worker, is priced as the dearest that is.
+    """
+    price = SLOT_PRICE_PER_HOUR.get(hardware, max(SLOT_PRICE_PER_HOUR.values()))
+    return price * cores if hardware == Hardware.CPU else price
 
 
 def cost_per_1000(batch_s: float, slot_price_per_hour: float) -> float:

@@ -43,6 +43,18 @@ WORKER: Final = "infaas-worker"
 VARIANT_QUEUE_NS: Final = "infaas-variant-queue-ns"  # time from the selector's send to the start of the computation
 COMPUTE_NS: Final = "infaas-compute-ns"  # time of the batch the query was computed in
 
+# What a query may need, by the name that it has as a parameter of a request and in the client library.
+NEEDS: Final = {
+    "latency_ms": LATENCY_MS,
+    "min_accuracy": MIN_ACCURACY,
+    "max_cost": MAX_COST,
+    "mode": MODE,
+    "target": TARGET,
+    "tenant": TENANT,
+    "allow_late": ALLOW_LATE,
+    "explain": EXPLAIN,
+}
+
 # Copied from the query to everything that follows from it.
 TRACE: Final = (TRACEPARENT, TRACESTATE)
 

@@ -6,7 +6,7 @@ not depend on who else happened to ask. An offline query waits for full batches,
 
 from typing import Final
 
-from schemas.hardware import SLOT_PRICE_PER_HOUR, Hardware, cost_per_1000
+from schemas.hardware import cost_per_1000
 from schemas.latency import LatencyModel
 
 _EXACT_SIZE: Final = 32
@@ -21,12 +21,6 @@ def online_cost(model: LatencyModel, size: int, slot_price_per_hour: float) -> f
 def offline_cost(model: LatencyModel, size: int, slot_price_per_hour: float) -> float:
     """USD per 1000 queries of `size` inputs that run in full batches."""
     return cost_per_1000(model.input_s() * size, slot_price_per_hour)
-
-
-def list_price(hardware: str, threads: int) -> float:
-    """USD per hour of a slot where no worker has said its price; unknown hardware is priced as the dearest known."""
-    price = SLOT_PRICE_PER_HOUR.get(hardware, max(SLOT_PRICE_PER_HOUR.values()))
-    return price * threads if hardware == Hardware.CPU else price
 
 
 def size_class(batch: int) -> int:

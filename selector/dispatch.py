@@ -20,7 +20,7 @@ import msgspec
 
 from broker.consumer import Consumer, Record
 from broker.dead_letters import bury
-from broker.errors import KafkaError, UnknownTopic
+from broker.kafka_types import KafkaError, UnknownTopic
 from broker.producer import Ack, Producer
 from schemas import headers as h
 from schemas.cloudevents import SPEC_VERSION, unwrap

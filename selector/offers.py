@@ -4,13 +4,11 @@ An offer is built once for each version of a variant and carries its constants a
 would else encode the same name and accuracy for every query.
 """
 
-from collections.abc import Sequence
-from itertools import accumulate
-
-from schemas.latency import BatchLatency, LatencyModel
+from schemas.hardware import list_price
+from schemas.latency import LatencyModel
 from schemas.records import Profile, Variant
 from schemas.topics import variant_topic
-from selector.cost import list_price, offline_cost, online_cost
+from selector.cost import offline_cost, online_cost
 
 
 class Offer:
@@ -34,7 +32,7 @@ class Offer:
         self.load_s = profile.load_s
         self.memory_bytes = profile.memory_bytes
         self.price = list_price(variant.hardware, profile.threads) if price is None else price
-        self.model = latency_model(profile.latency, variant.max_batch)
+        self.model = LatencyModel(profile.latency, variant.max_batch)
         self.topic = variant_topic(variant.name)
         self.name_header = variant.name.encode()
         self.accuracy_header = repr(profile.accuracy).encode()
@@ -49,14 +47,3 @@ class Offer:
     def ready_s(self, size: int) -> float:
         """Seconds until a query of `size` inputs is computed if the variant must be loaded first."""
         return self.load_s + self.model.batch_s(size)
-
-
-def latency_model(measured: Sequence[BatchLatency], max_batch: int) -> LatencyModel:
-    """A model in which more inputs never take less time.
-
-    Measured medians of neighbouring batches sometimes cross by noise; a prediction that grows with the work is what
-    lets the candidates be filtered once for a whole class of queries.
-    """
-    ordered = sorted(measured, key=lambda m: m.batch)
-    grown = accumulate((m.p50_s for m in ordered), max)
-    return LatencyModel([BatchLatency(m.batch, p50, m.p99_s) for m, p50 in zip(ordered, grown, strict=True)], max_batch)

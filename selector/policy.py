@@ -26,6 +26,7 @@ from zlib import crc32
 
 import msgspec
 
+from schemas.defaults import PATIENCE_S
 from schemas.errors import DeadlineExceeded, Overloaded, QueryError, UnknownTask, Unsatisfiable
 from schemas.needs import Mode
 from schemas.query import Query
@@ -33,7 +34,7 @@ from selector.candidates import Candidate, Candidates, TaskView
 from selector.cost import size_class
 from selector.live import Instance, Partition, Worker
 from selector.offers import Offer
-from selector.world import HOP_S, World
+from selector.world import World
 
 _FOREVER_S: Final = float("inf")
 _UNNOTICED: Final = 0.25
@@ -45,7 +46,7 @@ queries of one kind would be scattered over all instances that are idle just the
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """What a person may set."""
 
-    patience_s: float = 1.0
+    patience_s: float = PATIENCE_S
     """How long an answer may take where the query does not say."""
     upgrades: bool = True
     upgrade_share: float = 0.5
@@ -144,7 +145,7 @@ def is_firm(query: Query) -> bool:
 def load_finish_s(offer: Offer, batch: int, world: World) -> float:
     """Predicted seconds until `batch` inputs sent now to a variant that is not loaded have been answered."""
     queued = sum(partition.unread() * partition.mean_inputs for partition in world.partitions(offer))
-    return HOP_S + offer.load_s + offer.model.batch_s(int(queued) + batch)
+    return world.hop_s + offer.load_s + offer.model.batch_s(int(queued) + batch)
 
 
 def has_room(instance: Instance, batch: int, now: float, share: float) -> bool:
@@ -271,7 +272,7 @@ def _refuse(view: TaskView, candidates: Candidates, query: Query, world: World, 
     if query.deadline_ms is not None and is_firm(query):
         budget_s = (query.deadline_ms - query.sent_ms) / 1000
     # What hops take under load is no reason to say that it can never be done.
-    hop_s = min((min(worker.hop_s, HOP_S) for worker in world.workers.values()), default=0.0)
+    hop_s = min((min(worker.hop_s, world.hop_s) for worker in world.workers.values()), default=0.0)
     if candidates.fastest_s() + hop_s > budget_s or not candidates.eligible():
         return Refusal(Unsatisfiable(_nearest(view, candidates, query, budget_s, hop_s)))
     if slack_s <= 0:

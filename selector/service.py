@@ -63,7 +63,7 @@ class Selector:
         self._producer = producer
         self._statuses = statuses
         self._catalogs = catalogs
-        self._world = World(settings.believe_s)
+        self._world = World(settings.believe_s, settings.hop_s)
         self._metrics = Metrics()
         self._load = LoadMeter(settings.instance_id)
         self._dispatch = Dispatch(

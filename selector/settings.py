@@ -1,13 +1,19 @@
 """Settings of a selector process: `INFAAS_SELECTOR_*`."""
 
+from typing import Final
+
+import msgspec
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from selector.policy import Rules
-from service.settings import ServiceSettings
+from selector.world import BELIEVE_S
+from service.settings import PlanningSettings
+
+_RULES: Final = Rules()
 
 
-class SelectorSettings(ServiceSettings):
+class SelectorSettings(PlanningSettings):
     """Read from `INFAAS_SELECTOR_*`; the common ones from `INFAAS_*`."""
 
     model_config = SettingsConfigDict(env_prefix="INFAAS_SELECTOR_", frozen=True, extra="ignore")
@@ -18,15 +24,13 @@ class SelectorSettings(ServiceSettings):
     """Queries taken from the task topics and not yet acknowledged in the next topic."""
     batch: int = Field(default=200, ge=1)
     """Queries decided on between two looks at the network."""
-    believe_s: float = Field(default=1.0, gt=0)
+    believe_s: float = Field(default=BELIEVE_S, gt=0)
     """How long after its last status a worker counts as alive."""
     settle_s: float = Field(default=0.3, ge=0)
     """How long a starting selector listens to the workers before it decides anything."""
-    patience_s: float = Field(default=1.0, gt=0)
-    """A query without a deadline takes the cheapest variant that answers within this; if none does, the soonest."""
-    upgrades: bool = True
+    upgrades: bool = _RULES.upgrades
     """Whether a query may be given, for the same price, to a more accurate instance that is loaded and idle."""
-    upgrade_share: float = Field(default=0.5, ge=0, le=1)
+    upgrade_share: float = Field(default=_RULES.upgrade_share, ge=0, le=1)
     """Upgrades stop where they would fill more than this share of a worker."""
     demand_every_s: float = Field(default=0.5, gt=0)
     """How often the autoscaler is asked for the same variant."""
@@ -35,4 +39,4 @@ class SelectorSettings(ServiceSettings):
 
     def rules(self) -> Rules:
         """The part that the policy needs."""
-        return Rules(patience_s=self.patience_s, upgrades=self.upgrades, upgrade_share=self.upgrade_share)
+        return msgspec.convert(self, Rules, from_attributes=True)

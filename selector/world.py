@@ -13,23 +13,30 @@ and asks nobody, so a test can tell it any story. Rules:
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from schemas.defaults import HOP_S
+from schemas.latency import LatencyModel
 from schemas.records import Profile, Variant
 from schemas.status import SERVING, InstanceState, InstanceStatus, WorkerStatus
 from selector.candidates import TaskView
 from selector.live import Instance, Partition, Worker
-from selector.offers import Offer, latency_model
+from selector.offers import Offer
 
-HOP_S: Final = 0.005
-"""Assumed of a worker until its statuses have shown how long a record takes."""
+BELIEVE_S: Final = 1.0
 _MAX_HOP_S: Final = 0.25
 _SMOOTHING: Final = 0.1
 _QUIET_S: Final = 2.0
 
 
 class World:
-    """Tasks, workers and partitions as known now. `believe_s` is how long a worker's status stands."""
+    """Tasks, workers and partitions as known now.
 
-    def __init__(self, believe_s: float = 1.0) -> None:
+    Args:
+        believe_s: how long a worker's status stands.
+        hop_s: assumed of a worker until its statuses have shown how long a record takes.
+    """
+
+    def __init__(self, believe_s: float = BELIEVE_S, hop_s: float = HOP_S) -> None:
+        self.hop_s = hop_s
         self.tasks: dict[str, TaskView] = {}
         self.workers: dict[str, Worker] = {}
         self.newly_served: list[Offer] = []
@@ -93,7 +100,7 @@ class World:
             del instance.worker.instances[instance.offer.name]
             return
         if offer is not instance.offer:
-            instance.model = latency_model(offer.profile.latency, instance.model.max_batch)
+            instance.model = LatencyModel(offer.profile.latency, instance.model.max_batch)
             instance.offer = offer
         self._serve(instance)
 
@@ -127,7 +134,7 @@ class World:
     def _add(self, status: WorkerStatus) -> Worker:
         slots = max(status.slots, 1)
         worker = Worker(status.worker, status.hardware, status.epoch, slots, status.price_per_hour / slots)
-        worker.hop_s = HOP_S
+        worker.hop_s = self.hop_s
         worker.memory_total = status.memory_total
         self.workers[worker.name] = worker
         self._survey(worker.hardware)
@@ -172,7 +179,7 @@ class World:
             if present is not None:
                 self._unserve(present)
             partitions = tuple(self._partition(offer, owned.partition) for owned in said.partitions)
-            model = latency_model(offer.profile.latency, said.max_batch)
+            model = LatencyModel(offer.profile.latency, said.max_batch)
             worker.instances[variant] = instance = Instance(offer, worker, partitions, model)
             self._serve(instance)
 

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from broker.consumer import Record
 from broker.dead_letters import bury
-from broker.errors import KafkaError, UnknownTopic
+from broker.kafka_types import KafkaError, UnknownTopic
 from broker.producer import Ack, Producer
 from schemas.headers import RawHeaders
 from schemas.result import OK

@@ -15,6 +15,7 @@ from broker.producer import Producer
 from broker.settings import KafkaSettings
 from machine.priority import give_way
 from runtimes.catalog import all_runtimes
+from runtimes.device import device_name
 from schemas import topics
 from schemas.hardware import Hardware
 from schemas.records import WorkerRow
@@ -32,7 +33,7 @@ from workers.hosting import Hosting, Premises
 from workers.journal import Journal
 from workers.lease import Leases
 from workers.placement import Placement
-from workers.settings import WorkerSettings, device_name, host_name
+from workers.settings import WorkerSettings, host_name
 from workers.status import StatusReporter
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
         loader = _open_loader(settings, stack)
         journal = stack.enter_context(Journal(settings.journal_file, settings.slots, settings.max_crashes))
         await stack.enter_async_context(observed(settings.metrics_host, settings.metrics_port, lambda: True))
-        row = await asyncio.get_running_loop().run_in_executor(loader, _row, settings)  # imports the runtimes
+        row = await asyncio.get_running_loop().run_in_executor(loader, worker_row, settings)  # imports the runtimes
         epoch = await register_worker(pool, row)
         log.info("worker %s, epoch %d: %d slots of %s", settings.worker, epoch, settings.slots, settings.hardware)
         leases = Leases(
@@ -137,12 +138,13 @@ def _open_loader(settings: WorkerSettings, stack: AsyncExitStack) -> Executor:
     return loader
 
 
-def _row(settings: WorkerSettings) -> WorkerRow:
+def worker_row(settings: WorkerSettings) -> WorkerRow:
+    """What a worker with these settings registers as."""
     available = [r.name for r in all_runtimes() if r.availability(settings.hardware).available]
     return WorkerRow(
         name=settings.worker,
         hardware=settings.hardware.value,
-        device=device_name(),
+        device=device_name(settings.hardware),
         host=host_name(),
         slots=settings.slots,
         threads=settings.threads,

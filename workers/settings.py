@@ -1,7 +1,6 @@
 """Settings of a worker: `INFAAS_WORKERS_*`, or flags of the same names."""
 
 import os
-import platform
 import socket
 from pathlib import Path
 from typing import Self
@@ -87,15 +86,6 @@ class WorkerSettings(ServiceSettings):
     def journal_file(self) -> Path:
         """Where the worker remembers what it computes; must survive a restart of the process."""
         return self.home / "workers" / f"{self.worker}.journal"
-
-
-def device_name() -> str:
-    """What the CPU calls itself."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def host_name() -> str:

@@ -23,8 +23,11 @@ import highspy
 import numpy as np
 from numpy.typing import NDArray
 
-from autoscaler.decide.greedy import improve
+from autoscaler.decide.greedy import improve, stay
+from autoscaler.decide.needs import build
 from autoscaler.decide.objective import EPSILON, Answer, Problem, cost, violations
+from autoscaler.decide.pareto import Ranking
+from autoscaler.decide.situation import Limits, Situation, Targets
 
 GAP: Final = 0.01
 TIME_LIMIT_S: Final = 1.0
@@ -40,6 +43,23 @@ class Solution(NamedTuple):
 
     answer: Answer
     bound: float
+
+
+def aim(ranking: Ranking, situation: Situation, limits: Limits, time_limit_s: float = TIME_LIMIT_S) -> Targets | None:
+    """What `decide` is to follow until there are newer targets; None while the load is unknown or a person pauses."""
+    if not situation.known or situation.paused:
+        return None
+    problem = build(ranking, situation, limits)
+    found = solve(problem, time_limit_s)
+    answer, price = found.answer, cost(problem, found.answer)
+    there = stay(problem)
+    if cost(problem, there) <= max(price, found.bound) * (1 + GAP) and not violations(problem, there):
+        answer = there  # what is there is as good as can be told: leave it
+    return Targets(
+        instances={kind.name: n for kind, n in zip(problem.kinds, answer.instances, strict=True) if n},
+        workers={pool.hardware: n for pool, n in zip(problem.pools, answer.workers, strict=True)},
+        reason=f"{price:.4g} USD/h, at least {found.bound:.4g}",
+    )
 
 
 def solve(problem: Problem, time_limit_s: float = TIME_LIMIT_S, gap: float = GAP, *, warm: bool = True) -> Solution:

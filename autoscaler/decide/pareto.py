@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from autoscaler.decide.situation import HardwareType
-from schemas.hardware import SLOT_PRICE_PER_HOUR, cost_per_1000
+from schemas.hardware import cost_per_1000, list_price
 from schemas.latency import LatencyModel
 from schemas.records import Profile, Variant, WorkerRow
 
@@ -65,7 +65,7 @@ def offers_of(workers: Collection[WorkerRow]) -> Offers:
     """What live workers can run."""
     offers: Offers = {}
     for worker in workers:
-        price = worker.price_per_hour / worker.slots or SLOT_PRICE_PER_HOUR.get(worker.hardware, 0.0)
+        price = worker.price_per_hour / worker.slots or list_price(worker.hardware, worker.threads)
         for runtime in worker.runtimes if worker.alive else ():
             key = (worker.hardware, runtime)
             offers[key] = min(price, offers.get(key, price))
@@ -105,15 +105,16 @@ def rank_variants(
 
 def _candidate(variant: Variant, profile: Profile, slot_price_per_hour: float) -> Candidate:
     smallest = min(profile.latency, key=lambda measured: measured.batch)
-    efficient_s = min(measured.p50_s / measured.batch for measured in profile.latency)
+    latency = LatencyModel(profile.latency, variant.max_batch)
+    efficient_s = min(latency.batch_s(measured.batch) / measured.batch for measured in profile.latency)
     return Candidate(
         variant=variant,
         accuracy=profile.accuracy,
-        latency_s=smallest.p50_s,
+        latency_s=latency.batch_s(smallest.batch),
         cost=cost_per_1000(efficient_s, slot_price_per_hour),
         memory_bytes=profile.memory_bytes,
         load_s=profile.load_s,
-        latency=LatencyModel(profile.latency, variant.max_batch),
+        latency=latency,
     )
 
 

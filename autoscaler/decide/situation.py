@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from schemas.defaults import HOP_S, PATIENCE_S
 from schemas.load import LoadClass
 from schemas.records import InstanceRow, WorkerRow
 from schemas.status import InstanceState
@@ -39,9 +40,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     headroom: float = 1.4
     """Throughput wanted over load. At INFaaS's slack threshold, 1.05, slots are busy 95 % of the time, and a query
     waits for ten others; at 70 % it waits for one, and there is time for what is not profiled, as starting a worker."""
-    hop_s: float = 0.005
+    hop_s: float = HOP_S
     """Of a latency, what the queues take."""
-    patience_s: float = 1.0
+    patience_s: float = PATIENCE_S
     """Latency taken for queries that name none."""
     catch_up_s: float = 10.0
     """Within this, a backlog shall be worked off beside the load."""

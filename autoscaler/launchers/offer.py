@@ -13,13 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsError
 
 from autoscaler.decide.situation import HardwareType
-from machine.process import STOP_S
+from machine.process import DRAIN_S
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware, list_price, slots_of
 
 _Settings = TypeVar("_Settings", bound=BaseSettings)
-_SPARE_S: Final = 5.0
-"""A worker that is to stop has drained before it is killed."""
 _OURS: Final = "INFAAS_"
 _AUTOSCALERS_OWN: Final = "INFAAS_AUTOSCALER_"
 
@@ -60,7 +58,7 @@ def worker_environment(hardware: Hardware, worker: str, offer: Offer, home: Path
     """
     shared = {k: v for k, v in os.environ.items() if k.startswith(_OURS) and not k.startswith(_AUTOSCALERS_OWN)}
     own = {
-        "INFAAS_DRAIN_TIMEOUT_S": f"{STOP_S - _SPARE_S:g}",
+        "INFAAS_DRAIN_TIMEOUT_S": f"{DRAIN_S:g}",
         "INFAAS_HOME": str(home),
         "INFAAS_WORKERS_NAME": worker,
         "INFAAS_WORKERS_HARDWARE": hardware.value,

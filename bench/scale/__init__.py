@@ -1,10 +1,8 @@
 """`make bench-scale`: what scaling must show, on real processes, a real Apache Kafka and a real Postgres.
 
-steps        load in steps up to eightfold and down again: autoscaled, with and without kills, and two fixed fleets
-zero         an idle task frees its memory; how long the first query after takes
-milp         how long the solver takes for many architectures and workers
-recorder     what it costs to watch 10,000 partitions
-ray_cluster  four Ray nodes on this machine, one killed under load
-
-traffic (the load), watching (what the autoscaler did meanwhile) and plots serve the first two.
+Reading order: traffic (the load), watching (what the autoscaler did meanwhile), plots -> steps (load in steps up to
+eightfold and down again: autoscaled, with and without kills, and two fixed fleets) -> zero (an idle task frees its
+memory; how long the first query after takes) -> milp (how long the solver takes for many architectures and workers) ->
+recorder (what it costs to watch 10,000 partitions) -> ray_nodes, ray_cluster (four Ray nodes on this machine, one
+killed under load) -> __main__.
 """

@@ -1,1 +1,4 @@
-"""The paths the gateway answers, by what they are about."""
+"""The paths the gateway answers, by what they are about.
+
+Reading order: inference (the main job) -> metadata (what there is) -> health.
+"""

@@ -13,12 +13,13 @@ from broker.settings import ENV as KAFKA_ENV
 from broker.settings import KafkaSettings
 from infaas.options import POSTGRES_ENV
 from infaas.state import SystemState, read_state
+from schemas.defaults import HOME
 from schemas.errors import OperatorError
 
 GATEWAY_ENV: Final = "INFAAS_GATEWAY"
 
 Home = Annotated[Path, typer.Option("--home", envvar="INFAAS_HOME", help="Where the system keeps its data.")]
-DEFAULT_HOME: Final = Path(".infaas")
+DEFAULT_HOME: Final = HOME
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 

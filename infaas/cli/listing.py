@@ -11,7 +11,8 @@ from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database
 from infaas.cli.output import ms, show, show_json, table, usd
 from infaas.cli.register import AGAIN
 from schemas.errors import OperatorError
-from schemas.hardware import SLOT_PRICE_PER_HOUR, cost_per_1000
+from schemas.hardware import cost_per_1000, list_price
+from schemas.latency import LatencyModel
 from schemas.records import Profile, TensorSpec, Variant, VariantState
 from store.pool import Pool, open_pool
 from store.registry import get_profile, list_architectures, list_profiles, list_tasks, list_variants
@@ -105,13 +106,13 @@ def _variant_row(variant: Variant, measured: Profile | None) -> tuple[object, ..
     if measured is None:
         return (*head, "-", "-", "-", "-", "-")
     first, last = measured.latency[0], measured.latency[-1]
-    price = SLOT_PRICE_PER_HOUR[variant.hardware] * measured.threads
+    price = list_price(variant.hardware, measured.threads)
     return (
         *head,
         f"{measured.accuracy:.2%}",
         ("~" if measured.is_noisy else "") + ms(first.p50_s),
         f"{ms(last.p50_s)} (b{last.batch})",
-        usd(cost_per_1000(first.p50_s / first.batch, price)),
+        usd(cost_per_1000(LatencyModel(measured.latency, 1).batch_s(1), price)),
         _mib(measured.memory_bytes),
     )
 

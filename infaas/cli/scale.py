@@ -17,18 +17,9 @@ from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database
 from infaas.cli.output import Commands, err, show, show_json, table
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
-from schemas.records import (
-    Control,
-    DecisionKind,
-    DecisionRow,
-    InstanceRow,
-    Pin,
-    PinKind,
-    WantedWorkers,
-    WorkerRow,
-)
-from store.fleet import delete_pin, get_control, list_pins, list_wanted, put_pin, set_paused
-from store.placement import list_instances, list_workers
+from schemas.records import DecisionKind, DecisionRow, Pin, PinKind, WorkerRow
+from store.cluster import ClusterRows, read_cluster
+from store.fleet import delete_pin, put_pin, set_paused
 from store.pool import Pool, Session, open_pool
 from store.registry import get_task, get_variant
 from store.samples import list_decisions, write_decisions
@@ -45,20 +36,10 @@ _LOOKED_AT: Final = 1000
 app = typer.Typer(cls=Commands, no_args_is_help=True, help="See how the system scales and why; bound it or hold it.")
 
 
-class Scale(msgspec.Struct, frozen=True, kw_only=True):
-    """All there is to see at once."""
-
-    control: Control
-    wanted: list[WantedWorkers]
-    workers: list[WorkerRow]
-    instances: list[InstanceRow]
-    pins: list[Pin]
-
-
 @app.command()
 def status(home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
     """Show workers and instances, what is wanted against what there is, pins, and whether the scale is held."""
-    scale = _run(home, _read)
+    scale = _run(home, read_cluster)
     if as_json:
         return show_json(scale)
     if scale.control.paused:
@@ -182,16 +163,6 @@ def _run(home: Path, work: Callable[[Pool], Awaitable[T]]) -> T:
     return asyncio.run(connected())
 
 
-async def _read(pool: Pool) -> Scale:
-    return Scale(
-        control=await get_control(pool),
-        wanted=await list_wanted(pool),
-        workers=await list_workers(pool),
-        instances=await list_instances(pool),
-        pins=await list_pins(pool),
-    )
-
-
 async def _check(pool: Pool, kind: PinKind, name: str) -> None:
     """Refuse to bound what is not there: a typing error would bound nothing, silently."""
     known: Any = True
@@ -228,7 +199,7 @@ def _who() -> str:
 # -- tables ------------------------------------------------------------------------------------------------------------
 
 
-def _hardware_table(scale: Scale) -> Table:
+def _hardware_table(scale: ClusterRows) -> Table:
     wanted = {row.hardware: row for row in scale.wanted}
     rows: list[tuple[object, ...]] = []
     for name in sorted(wanted.keys() | {worker.hardware for worker in scale.workers}):
@@ -249,7 +220,7 @@ def _hardware_table(scale: Scale) -> Table:
     return table(("hardware", "wanted>", "running>", "draining>", "USD/h>", "why"), rows, title="Workers wanted")
 
 
-def _workers_table(scale: Scale) -> Table:
+def _workers_table(scale: ClusterRows) -> Table:
     held = {worker.name: sum(row.worker == worker.name for row in scale.instances) for worker in scale.workers}
     rows = [
         (
@@ -272,7 +243,7 @@ def _worker_state(worker: WorkerRow) -> str:
     return f"draining for {worker.draining_s:.0f} s" if worker.draining else "alive"
 
 
-def _instances_table(scale: Scale) -> Table:
+def _instances_table(scale: ClusterRows) -> Table:
     rows = [(r.variant, r.worker, r.state, _ranges(r.partitions), r.max_batch, r.reason) for r in scale.instances]
     return table(("instance", "worker", "state", "partitions", "batch>", "why"), rows, title="Instances")
 

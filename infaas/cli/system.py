@@ -31,6 +31,7 @@ _DOWN_S: Final = 90.0
 _WAIT_S: Final = 120.0
 _CHECK_EVERY_S: Final = 0.1
 _PROBE_S: Final = 2.0
+_DEFAULTS: Final = UpOptions(home=DEFAULT_HOME)
 
 
 def up(
@@ -42,25 +43,37 @@ def up(
     postgres: Annotated[
         str | None, typer.Option(envvar=POSTGRES_ENV, help="DSN of a Postgres that runs already; default: our own.")
     ] = None,
-    gateway_host: Annotated[str, typer.Option(envvar="INFAAS_GATEWAY_HOST")] = "127.0.0.1",
-    gateway_port: Annotated[int, typer.Option(envvar="INFAAS_GATEWAY_PORT", help="0: any free one.")] = 8080,
-    kafka_port: Annotated[int, typer.Option(envvar="INFAAS_KAFKA_PORT", help="0: any free one.")] = 9092,
-    postgres_port: Annotated[int, typer.Option(envvar="INFAAS_POSTGRES_PORT", help="0: any free one.")] = 0,
+    gateway_host: Annotated[str, typer.Option(envvar="INFAAS_GATEWAY_HOST")] = _DEFAULTS.gateway_host,
+    gateway_port: Annotated[
+        int, typer.Option(envvar="INFAAS_GATEWAY_PORT", help="0: any free one.")
+    ] = _DEFAULTS.gateway_port,
+    kafka_port: Annotated[
+        int, typer.Option(envvar="INFAAS_KAFKA_PORT", help="0: any free one.")
+    ] = _DEFAULTS.kafka_port,
+    postgres_port: Annotated[
+        int, typer.Option(envvar="INFAAS_POSTGRES_PORT", help="0: any free one.")
+    ] = _DEFAULTS.postgres_port,
     metrics_port: Annotated[
         int, typer.Option(envvar="INFAAS_METRICS_PORT", help="Of the first service, the others follow; 0: any.")
-    ] = 0,
-    selectors: Annotated[int, typer.Option(min=1, help="Selector processes.")] = 1,
-    workers: Annotated[int, typer.Option(min=1, help="CPU worker processes from the start, and at least.")] = 1,
-    max_workers: Annotated[int, typer.Option(min=0, help="Most of them, as load grows; 0: as --workers.")] = 0,
-    cores_per_worker: Annotated[int, typer.Option(min=0, help="0 shares this machine's cores.")] = 0,
+    ] = _DEFAULTS.metrics_port,
+    selectors: Annotated[int, typer.Option(min=1, help="Selector processes.")] = _DEFAULTS.selectors,
+    workers: Annotated[
+        int, typer.Option(min=1, help="CPU worker processes from the start, and at least.")
+    ] = _DEFAULTS.workers,
+    max_workers: Annotated[
+        int, typer.Option(min=0, help="Most of them, as load grows; 0: as --workers.")
+    ] = _DEFAULTS.max_workers,
+    cores_per_worker: Annotated[
+        int, typer.Option(min=0, help="0 shares this machine's cores.")
+    ] = _DEFAULTS.cores_per_worker,
     oversubscribe: Annotated[
         bool, typer.Option("--oversubscribe", help="Let workers have more cores in all than this machine has.")
-    ] = False,
-    autoscalers: Annotated[int, typer.Option(min=1, help="One leads, the others stand by.")] = 1,
-    policy: Annotated[Policy, typer.Option(help="What decides on the scale.")] = Policy.MILP,
+    ] = _DEFAULTS.oversubscribe,
+    autoscalers: Annotated[int, typer.Option(min=1, help="One leads, the others stand by.")] = _DEFAULTS.autoscalers,
+    policy: Annotated[Policy, typer.Option(help="What decides on the scale.")] = _DEFAULTS.policy,
     launcher: Annotated[
         str, typer.Option(help="What starts workers: processes (of this machine), none, ray or kubernetes.")
-    ] = "processes",
+    ] = _DEFAULTS.launcher,
     register_zoo: Annotated[bool, typer.Option("--register-zoo", help="Register the demo's models first.")] = False,
 ) -> None:
     """Start everything on this machine and stay until Ctrl-C, SIGTERM or `infaas down`."""

@@ -1,9 +1,11 @@
-"""How a variant's file is made from another one: one file per kind of model."""
+"""How a variant's file is made from another one: one file per kind of model.
+
+Reading order: onnx, pytorch.
+"""
 
 from pathlib import Path
 
-from registry.generators.errors import NothingToDo
-from registry.plan import Generator
+from registry.plan import Generator, NothingToDo
 from registry.samples import Arrays
 
 

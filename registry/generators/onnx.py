@@ -25,7 +25,7 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from registry.generators.errors import NothingToDo
+from registry.plan import NothingToDo
 from registry.samples import Arrays
 
 _PRODUCTS: Final = ("MatMul", "Gemm")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from registry.generators.errors import NothingToDo
+from registry.plan import NothingToDo
 from runtimes.pytorch import OUTPUTS_FILE, import_torch, input_names
 
 

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from schemas import headers as h
 from schemas import topics
+from schemas.defaults import KAFKA_PORT, LOOPBACK
 from schemas.documents import fields
 from schemas.documents.structs import components
 
@@ -25,7 +26,9 @@ def document() -> dict[str, Any]:
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": "application/json",
-        "servers": {"kafka": {"host": "127.0.0.1:9092", "protocol": "kafka", "description": "See INFAAS_KAFKA."}},
+        "servers": {
+            "kafka": {"host": f"{LOOPBACK}:{KAFKA_PORT}", "protocol": "kafka", "description": "See INFAAS_KAFKA."}
+        },
         "channels": _channels(),
         "operations": _operations(),
         "components": {"messages": _messages(), "schemas": components("#/components/schemas/{name}")},

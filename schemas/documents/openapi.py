@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from schemas import headers as h
+from schemas.defaults import GATEWAY_PORT, LOOPBACK
 from schemas.documents import fields
 from schemas.documents.structs import components
 from schemas.errors import QUERY_ERRORS
@@ -40,7 +41,7 @@ def document() -> dict[str, Any]:
             "system chooses the variant.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "servers": [{"url": "http://127.0.0.1:8080"}],
+        "servers": [{"url": f"http://{LOOPBACK}:{GATEWAY_PORT}"}],
         "paths": paths,
         "components": {"schemas": components("#/components/schemas/{name}") | _schemas(), "responses": _errors()},
         "x-infaas-errors": fields.error_table(),

@@ -25,7 +25,7 @@ async def test_an_answer_arrives_beside_the_loop_and_a_failure_takes_it_away(
             raise answer
         return answer
 
-    monkeypatch.setattr("autoscaler.decide.aim.aim", aim)
+    monkeypatch.setattr("autoscaler.decide.milp.aim", aim)
     adviser = Adviser(Limits(), 0.001, advised.set)
     async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(adviser.run())

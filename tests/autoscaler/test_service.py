@@ -86,7 +86,8 @@ async def placed(pool: Pool) -> dict[str, str]:
 
 async def test_lag_is_recorded_with_the_right_numbers(kafka: KafkaSettings, store_pool: Pool, task: str) -> None:
     [variant] = await register(store_pool, kafka, task, {"a": 0.9})
-    catalog, view, window = await load_catalog(store_pool), View(time.monotonic, 1.0), Window()
+    catalog, view = await load_catalog(store_pool), View(time.monotonic, 1.0)
+    window = Window(view)
     topic, queue = topics.task_topic(task), topics.variant_topic(variant)
     async with Producer(kafka, "test") as producer, LagReader(kafka) as reader:
         recorder = Recorder(SETTINGS, reader, store_pool, view, window)
@@ -99,8 +100,8 @@ async def test_lag_is_recorded_with_the_right_numbers(kafka: KafkaSettings, stor
         window.on_load(a_load(task, 5), time.monotonic())
         window.on_load(a_load(task, 6), time.monotonic())
         for late in (0, 1):
-            window.on_status(a_status(ClassAnswers(LoadClass(task, None, 0.5), 3, late)), time.monotonic())
-        window.on_status(a_status(ClassAnswers(LoadClass(task), 4, failed=4)), time.monotonic())
+            window.on_answers([ClassAnswers(LoadClass(task, None, 0.5), 3, late)])
+        window.on_answers([ClassAnswers(LoadClass(task), 4, failed=4)])
         await recorder.record(catalog, [variant])
     found = {(row.topic, row.partition): row for row in await samples.latest_lag(store_pool)}
     by_topic = [found[topic, 0], found[topic, 1]]
@@ -131,18 +132,14 @@ def a_load(task: str, queries: int) -> SelectorLoad:
     return SelectorLoad(selector="s", at_ms=time.time() * 1e3, classes=(count,))
 
 
-def a_status(*answers: ClassAnswers) -> WorkerStatus:
-    return WorkerStatus(worker="cpu-0", hardware="cpu", epoch=1, at_ms=0, slots=1, price_per_hour=0.1, backlog_s=0,
-                        memory_used=7, memory_total=9, answers=answers)  # fmt: skip
-
-
 async def test_a_successor_remembers_the_load(embedded_kafka: KafkaSettings, store_pool: Pool, task: str) -> None:
     await register(store_pool, embedded_kafka, task, {"a": 0.9})
     catalog = await load_catalog(store_pool)
-    windows = [Window(), Window()]  # the second is the successor's
+    views = [View(time.monotonic, 1.0), View(time.monotonic, 1.0)]
+    windows = [Window(view) for view in views]  # the second is the successor's
     async with LagReader(embedded_kafka) as reader:
-        for window in windows:
-            recorder = Recorder(SETTINGS, reader, store_pool, View(time.monotonic, 1.0), window)
+        for view, window in zip(views, windows, strict=True):
+            recorder = Recorder(SETTINGS, reader, store_pool, view, window)
             window.on_load(a_load(task, 50), time.monotonic())
             await recorder.record(catalog, [])
     history = windows[1].history()[task]
@@ -172,7 +169,8 @@ async def test_a_failed_reading_is_unknown_not_zero(
         await register(store_pool, kafka, task, {"a": 0.9})
         catalog = await load_catalog(store_pool)
         async with LagReader(kafka) as reader:
-            recorder = Recorder(SETTINGS, reader, store_pool, View(time.monotonic, 1.0), Window())
+            view = View(time.monotonic, 1.0)
+            recorder = Recorder(SETTINGS, reader, store_pool, view, Window(view))
             await until(lambda: all_known(recorder, catalog, store_pool))
             before = await samples.latest_lag(store_pool)
             await broker.__aexit__(None, None, None)

@@ -1,15 +1,21 @@
 """Rates of the last seconds, by times that the test passes in."""
 
+import msgspec
 import pytest
 
+from autoscaler.decide.situation import InstanceLoad, WorkerLoad
+from autoscaler.view import View
 from autoscaler.window import Window
 from schemas.load import ClassCount, LoadClass, SelectorLoad
 from schemas.status import InstanceState, InstanceStatus, PartitionStatus, WorkerStatus
+from tests.store_rows import a_worker
 
 VARIANT = "mlp.onnx-fp32.cpu"
 FAST = LoadClass("digits", None, 0.9, 32.0)
 ANY = LoadClass("digits")
 OTHER = LoadClass("sentiment")
+NOBODY = View(lambda: 0.0, status_s=3.0)
+"""No worker has spoken."""
 
 
 def said(at_s: float, *counts: tuple[LoadClass, int], selector: str = "s0") -> SelectorLoad:
@@ -39,8 +45,29 @@ def an_instance(
     )  # fmt: skip
 
 
+class Site:
+    """A window over a view, and the clock of both."""
+
+    def __init__(self, seconds: int = 10, status_s: float = 3.0) -> None:
+        self.now_s = 0.0
+        self.view = View(lambda: self.now_s, status_s, kept_s=seconds)
+        self.window = Window(self.view, seconds)
+
+    def on_status(self, status: WorkerStatus, now_s: float) -> None:
+        self.now_s = now_s
+        self.view.on_status(status)
+
+    def instance_loads(self, now_s: float) -> tuple[InstanceLoad, ...]:
+        self.now_s = now_s
+        return self.window.instance_loads()
+
+    def worker_loads(self, now_s: float) -> tuple[WorkerLoad, ...]:
+        self.now_s = now_s
+        return self.window.worker_loads()
+
+
 def test_classes_have_a_mean_a_peak_and_a_batch() -> None:
-    window = Window(seconds=4)
+    window = Window(NOBODY, seconds=4)
     for second, queries in enumerate((10, 30, 10, 10)):
         window.on_load(said(second, (FAST, queries)), float(second))
     (load,) = window.class_loads(3.0)
@@ -50,7 +77,7 @@ def test_classes_have_a_mean_a_peak_and_a_batch() -> None:
 
 
 def test_a_rate_is_known_from_the_first_second_on() -> None:
-    window = Window()
+    window = Window(NOBODY)
     assert window.class_loads(1.0) == ()
     window.on_load(said(1, (ANY, 10)), 1.0)
     (load,) = window.class_loads(1.2)
@@ -58,7 +85,7 @@ def test_a_rate_is_known_from_the_first_second_on() -> None:
 
 
 def test_selectors_add_up_whatever_the_moment_they_speak_and_make_no_peaks() -> None:
-    window = Window(seconds=5)
+    window = Window(NOBODY, seconds=5)
     for second in range(8):  # the one drifts through the seconds of our clock, the other speaks at their edges
         window.on_load(said(second * 1.1, (ANY, 11), selector="a"), second * 1.1)
         window.on_load(said(second * 1.1 - 0.02, (ANY, 11), selector="b"), second * 1.1 + 0.05)
@@ -68,7 +95,7 @@ def test_selectors_add_up_whatever_the_moment_they_speak_and_make_no_peaks() -> 
 
 
 def test_one_silent_selector_counts_by_age_and_all_silent_is_unknown() -> None:
-    window = Window(seconds=5)
+    window = Window(NOBODY, seconds=5)
     assert window.loads_known(0.0), "there was never anybody to hear"
     window.on_load(said(0, (ANY, 10), selector="a"), 0.0)
     window.on_load(said(0, (ANY, 10), selector="b"), 0.0)
@@ -83,7 +110,7 @@ def test_one_silent_selector_counts_by_age_and_all_silent_is_unknown() -> None:
 
 
 def test_history_is_a_value_a_second_and_goes_on_while_nothing_is_asked() -> None:
-    window = Window(history_s=4)
+    window = Window(NOBODY, history_s=4)
     window.recall({"digits": [1.0, 2.0], "gone": [1.0]})
     for second in (1, 2):
         window.on_load(said(second, (FAST, 10), (ANY, 5), (OTHER, 1)), float(second))
@@ -96,65 +123,83 @@ def test_history_is_a_value_a_second_and_goes_on_while_nothing_is_asked() -> Non
 
 
 def test_instances_and_workers_by_their_counters() -> None:
-    window = Window(seconds=10)
+    site = Site(seconds=10)
     for tenth in range(51):
-        window.on_status(a_status(an_instance(inputs=20 * tenth), busy_s=tenth * 0.1), tenth / 10)
-    window.on_lag({VARIANT: {0: 0.5, 1: 0.0}})
-    (load,) = window.instance_loads(5.0)
+        site.on_status(a_status(an_instance(inputs=20 * tenth), busy_s=tenth * 0.1), tenth / 10)
+    site.window.on_lag({VARIANT: {0: 0.5, 1: 0.0}})
+    (load,) = site.instance_loads(5.0)
     assert load.inputs_per_s == pytest.approx(200.0)
     assert (load.variant, load.worker, load.state) == (VARIANT, "cpu-0", InstanceState.ACTIVE)
     assert (load.slowdown, load.batch_size, load.lag_s) == (1.5, 3.0, 0.5)
-    (worker,) = window.worker_loads(5.0)
+    (worker,) = site.worker_loads(5.0)
     assert worker.utilisation == pytest.approx(0.5)
     assert (worker.worker, worker.memory_used, worker.interfered) == ("cpu-0", 7, False)
 
 
 def test_an_old_status_leaves_the_window() -> None:
-    window = Window(seconds=2)
+    site = Site(seconds=2)
     for second, inputs in enumerate((0, 1000, 1000, 1000, 1000)):
-        window.on_status(a_status(an_instance(inputs=inputs)), float(second))
-    assert window.instance_loads(4.0)[0].inputs_per_s == 0.0
+        site.on_status(a_status(an_instance(inputs=inputs)), float(second))
+    assert site.instance_loads(4.0)[0].inputs_per_s == 0.0
 
 
 def test_the_backlog_counts_what_no_worker_has_read_yet() -> None:
-    window = Window()
-    window.on_status(a_status(an_instance(inputs=0)), 0.0)
-    window.on_status(a_status(an_instance(inputs=40, unread=3, queued=4)), 1.0)
-    (load,) = window.instance_loads(1.0)
+    site = Site()
+    site.on_status(a_status(an_instance(inputs=0)), 0.0)
+    site.on_status(a_status(an_instance(inputs=40, unread=3, queued=4)), 1.0)
+    (load,) = site.instance_loads(1.0)
     assert load.backlog_inputs == 4 + 3 * 2.0
 
 
 def test_a_later_life_begins_anew() -> None:
-    window = Window()
-    window.on_status(a_status(an_instance(inputs=1000), busy_s=100.0), 0.0)
-    window.on_status(a_status(an_instance(inputs=10), busy_s=0.0, epoch=2), 1.0)
-    window.on_status(a_status(an_instance(inputs=9999), busy_s=200.0, epoch=1), 1.5)
-    window.on_status(a_status(an_instance(inputs=30), busy_s=1.0, epoch=2), 2.0)
-    assert window.instance_loads(2.0)[0].inputs_per_s == 20.0
-    assert window.worker_loads(2.0)[0].utilisation == 0.5
+    site = Site()
+    site.on_status(a_status(an_instance(inputs=1000), busy_s=100.0), 0.0)
+    site.on_status(a_status(an_instance(inputs=10), busy_s=0.0, epoch=2), 1.0)
+    site.on_status(a_status(an_instance(inputs=9999), busy_s=200.0, epoch=1), 1.5)
+    site.on_status(a_status(an_instance(inputs=30), busy_s=1.0, epoch=2), 2.0)
+    assert site.instance_loads(2.0)[0].inputs_per_s == 20.0
+    assert site.worker_loads(2.0)[0].utilisation == 0.5
 
 
 def test_an_instance_loaded_again_or_later_counts_from_there() -> None:
-    window = Window()
-    window.on_status(a_status(an_instance(inputs=1000)), 0.0)
-    window.on_status(a_status(), 1.0)
-    window.on_status(a_status(an_instance(inputs=0)), 2.0)
-    window.on_status(a_status(an_instance(inputs=50)), 3.0)
-    assert window.instance_loads(3.0)[0].inputs_per_s == 50.0
+    site = Site()
+    site.on_status(a_status(an_instance(inputs=1000)), 0.0)
+    site.on_status(a_status(), 1.0)
+    site.on_status(a_status(an_instance(inputs=0)), 2.0)
+    site.on_status(a_status(an_instance(inputs=50)), 3.0)
+    assert site.instance_loads(3.0)[0].inputs_per_s == 50.0
 
 
 @pytest.mark.parametrize("lag_s", [{}, {VARIANT: {0: 1.0}}, {VARIANT: {0: 1.0, 1: None}}])
 def test_unknown_lag_is_not_zero(lag_s: dict[str, dict[int, float | None]]) -> None:
-    window = Window()
-    window.on_status(a_status(an_instance()), 0.0)
-    window.on_lag(lag_s)
-    assert window.instance_loads(0.0)[0].lag_s is None
+    site = Site()
+    site.on_status(a_status(an_instance()), 0.0)
+    site.window.on_lag(lag_s)
+    assert site.instance_loads(0.0)[0].lag_s is None
 
 
 def test_interference_leaving_and_silence() -> None:
-    window = Window()
-    window.on_status(a_status(an_instance(state=InstanceState.INTERFERED)), 0.0)
-    assert window.worker_loads(0.0)[0].interfered
-    assert window.instance_loads(3.1) == window.worker_loads(3.1) == ()
-    window.on_status(a_status(an_instance(), leaving=True), 3.2)
-    assert window.worker_loads(3.2) == ()
+    site = Site()
+    site.on_status(a_status(an_instance(state=InstanceState.INTERFERED)), 0.0)
+    assert site.worker_loads(0.0)[0].interfered
+    assert site.instance_loads(3.1) == site.worker_loads(3.1) == ()
+    site.on_status(a_status(an_instance(), leaving=True), 3.2)
+    assert site.worker_loads(3.2) == ()
+
+
+def test_a_worker_that_counts_as_alive_counts_as_working() -> None:
+    site = Site(status_s=8.0)
+    site.on_status(a_status(an_instance()), 0.0)
+    row = msgspec.structs.replace(a_worker(alive=False), epoch=1)
+    for now_s, lives in ((5.0, True), (8.1, False)):
+        assert len(site.worker_loads(now_s)) == len(site.instance_loads(now_s)) == lives
+        assert site.view.is_alive(row) == lives
+
+
+def test_a_worker_that_was_silent_for_long_begins_anew() -> None:
+    site = Site(seconds=10)
+    site.on_status(a_status(an_instance(inputs=0), busy_s=0.0), 0.0)
+    site.on_status(a_status(an_instance(inputs=1000), busy_s=10.0), 20.0)
+    assert site.instance_loads(20.0)[0].inputs_per_s == 0.0, "nothing is known of the time between"
+    site.on_status(a_status(an_instance(inputs=1010), busy_s=11.0), 21.0)
+    assert site.instance_loads(21.0)[0].inputs_per_s == 10.0

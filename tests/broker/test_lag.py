@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaProducer
 from broker.ages import Ages
 from broker.consumer import Consumer
 from broker.embedded import EmbeddedBroker
-from broker.errors import KafkaError
+from broker.kafka_types import KafkaError
 from broker.lag import LagReader, PartitionLag
 from broker.producer import Producer
 from broker.settings import KafkaSettings

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from broker.consumer import Consumer
-from broker.errors import KafkaError, RecordTooLarge, UnknownTopic
+from broker.kafka_types import KafkaError, RecordTooLarge, UnknownTopic
 from broker.producer import Producer
 from broker.settings import Compression, KafkaSettings
 from broker.topics import TopicSpec, delete_topics, ensure_topics

@@ -5,7 +5,7 @@ from itertools import pairwise
 import msgspec
 import pytest
 
-from autoscaler.decide.aim import aim
+from autoscaler.decide.milp import aim
 from autoscaler.decide.situation import Bounds, Limits, WorkerLoad
 from schemas.status import InstanceState
 from tests.autoscaler.decide.simulator import Simulator

@@ -1,0 +1,17 @@
+"""What of aiokafka's own types others meet, under names that they may import: a record, and the errors of Kafka."""
+
+from typing import TypeAlias
+
+from aiokafka import ConsumerRecord
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, UnknownTopicOrPartitionError
+
+__all__ = ["KafkaError", "Record", "RecordTooLarge", "UnknownTopic"]
+
+Record: TypeAlias = ConsumerRecord[bytes | None, bytes | None]
+"""As read: with `topic`, `partition`, `offset`, `timestamp` (ms), `key`, `value` and `headers`."""
+
+UnknownTopic = UnknownTopicOrPartitionError
+"""The topic, or the partition of it, does not exist: trying again will not help."""
+
+RecordTooLarge = MessageSizeTooLargeError
+"""The record exceeds `KafkaSettings.max_record_bytes`."""

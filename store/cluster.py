@@ -1,0 +1,38 @@
+"""All that is wanted and all that is there, read as of one moment.
+
+Read one after the other, a number of workers and the drain that was written with it may be seen apart: who acts on that
+drains or starts one too many, and who shows it shows what never was.
+"""
+
+import msgspec
+
+from schemas.records import Control, InstanceRow, Pin, WantedWorkers, WorkerRow
+from store.fleet import get_control, list_pins, list_wanted
+from store.placement import list_instances, list_workers
+from store.pool import Pool
+
+
+class ClusterRows(msgspec.Struct, frozen=True, kw_only=True):
+    """What people and the autoscaler want of the cluster, and what it has."""
+
+    control: Control
+    wanted: list[WantedWorkers]
+    workers: list[WorkerRow]
+    instances: list[InstanceRow]
+    pins: list[Pin]
+
+
+async def read_cluster(pool: Pool) -> ClusterRows:
+    """The rows now.
+
+    Raises:
+        StoreUnavailable: Postgres is away.
+    """
+    async with pool.snapshot() as session:
+        return ClusterRows(
+            control=await get_control(session),
+            wanted=await list_wanted(session),
+            workers=await list_workers(session),
+            instances=await list_instances(session),
+            pins=await list_pins(session),
+        )

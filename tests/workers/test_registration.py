@@ -1,0 +1,21 @@
+import pytest
+
+from runtimes import cuda
+from runtimes.protocol import Availability
+from schemas.hardware import Hardware
+from workers.service import worker_row
+from workers.settings import WorkerSettings
+
+
+def test_a_cuda_worker_registers_as_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda, "availability", lambda: Availability(True))
+    monkeypatch.setattr(cuda, "device_name", lambda: "Tesla V100")
+    assert worker_row(WorkerSettings(hardware=Hardware.CUDA)).device == "Tesla V100"
+
+
+@pytest.mark.parametrize("hardware", [Hardware.CUDA, Hardware.NEURON])
+def test_where_the_device_cannot_be_asked_a_worker_registers_as_its_type(
+    hardware: Hardware, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda, "availability", lambda: Availability(False, "no driver"))
+    assert worker_row(WorkerSettings(hardware=hardware)).device == hardware.value
