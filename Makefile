@@ -27,7 +27,7 @@ up: $(VENV)/run.stamp ## start everything and stay; UP="--kafka apache --registe
 down: $(VENV)/run.stamp ## stop what `make up` started
 	$(BIN)/infaas down
 
-test: $(VENV)/dev.stamp ## run the whole suite; TESTS="tests/broker -k lag" narrows it
+test: $(VENV)/dev.stamp ## run the whole suite; TESTS="tests/integration/broker -k lag" narrows it
 	$(BIN)/python -m pytest -m "not torch" $(TESTS)
 
 test-torch: $(TORCH)/dev.stamp ## run torch's tests in an environment of their own (5 GB)
