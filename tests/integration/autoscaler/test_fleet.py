@@ -6,10 +6,8 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
-import pytest
-
 from autoscaler.decide.situation import HardwareType
-from autoscaler.fleet import FleetKeeper, Pauses
+from autoscaler.fleet import FleetKeeper
 from autoscaler.launchers.protocol import Launched, LauncherError, LaunchState
 from autoscaler.reconcile import Patience
 from autoscaler.view import View
@@ -137,16 +135,3 @@ async def looked(keeper: FleetKeeper, pool: Pool) -> bool:
     """Whether the wish is old enough to have been seen."""
     [wanted] = await list_wanted(pool)
     return wanted.age_s > 0.5
-
-
-def test_pauses_double_up_to_a_minute_and_end_when_all_is_well() -> None:
-    now_s = 0.0
-    pauses = Pauses(lambda: now_s)
-    assert pauses.over("cpu-0")
-    assert [pauses.tried("cpu-0") for _ in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
-    assert not pauses.over("cpu-0")
-    assert pauses.over("cpu-1")
-    now_s = 60.0
-    assert pauses.over("cpu-0")
-    pauses.settled("cpu-0")
-    assert pauses.tried("cpu-0", least_s=5.0) == pytest.approx(5.0)

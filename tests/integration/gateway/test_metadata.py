@@ -4,14 +4,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession, web
 
-from gateway.errors import json_errors
-from gateway.models import Models
-from gateway.service import make_app
-from gateway.settings import GatewaySettings
-from store.catalog import Catalog
-from tests.integration.gateway.conftest import Running, catalog_of
+from tests.integration.gateway.conftest import Running
 from tests.integration.gateway.responder import VARIANT
 
 Get = Callable[..., Awaitable[tuple[int, Any]]]
@@ -100,27 +94,3 @@ async def test_other_errors_are_json_too(get: Get, method: str, path: str, statu
 async def test_a_wrong_path_is_no_unknown_task(gateway: Running) -> None:
     async with gateway.http.get(f"{gateway.url}/nothing") as response:
         assert response.headers["infaas-status"] == "invalid_request"
-
-
-async def test_a_defect_is_json_and_says_nothing_of_the_inside(caplog: pytest.LogCaptureFixture) -> None:
-    async def broken(_request: web.Request) -> web.Response:
-        raise RuntimeError("a secret detail")
-
-    app = make_app(GatewaySettings(), [web.get("/", broken)])
-    assert json_errors in app.middlewares
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    host, port = runner.addresses[0]
-    async with ClientSession() as http, http.get(f"http://{host}:{port}/") as response:
-        assert response.status == 500
-        assert await response.json() == {"error": "internal error"}
-    await runner.cleanup()
-    assert "a secret detail" in caplog.text
-
-
-def test_a_newer_catalog_replaces_the_names() -> None:
-    models = Models(catalog_of("digits"))
-    assert models.topics == ["infaas.tasks.digits"]
-    models.update(Catalog())
-    assert not list(models)

@@ -5,7 +5,6 @@ import json
 from gateway.counts import Statistics
 from gateway.models import Models
 from gateway.service import all_routes
-from gateway.settings import GatewaySettings
 from schemas.documents.__main__ import FOLDER
 from store.catalog import Catalog
 from tests.integration.gateway.conftest import Running
@@ -19,8 +18,3 @@ async def test_paths_are_the_routes(gateway: Running) -> None:
     listed = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
     routes = all_routes(Models(Catalog()), gateway.asking, Statistics(), lambda: True)
     assert {(route.method, route.path) for route in routes} == listed | UNLISTED
-
-
-def test_the_port_is_the_default() -> None:
-    document = json.loads((FOLDER / "openapi.json").read_text())
-    assert document["servers"] == [{"url": f"http://{GatewaySettings().host}:{GatewaySettings().port}"}]

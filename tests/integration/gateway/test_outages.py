@@ -2,7 +2,6 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import aiohttp
@@ -11,59 +10,13 @@ import pytest
 from broker.embedded import EmbeddedBroker
 from broker.settings import KafkaSettings
 from broker.topics import ensure_task_topics
-from gateway.delivery import Delivery
 from gateway.models import Models
 from gateway.service import open_gateway
 from gateway.settings import GatewaySettings
-from schemas.errors import OperatorError, Overloaded
+from schemas.errors import OperatorError
 from tests.integration.gateway.conftest import Running, catalog_of
 from tests.integration.gateway.responder import answering
 from tests.integration.gateway.test_inference import error_of, json_body
-
-
-class TestDelivery:
-    """The watch over acknowledgements, with futures in Kafka's place."""
-
-    @pytest.fixture
-    async def delivery(self) -> Delivery:
-        return Delivery(ack_timeout_s=0.05)
-
-    async def test_an_acknowledged_record_leaves_it_up(self, delivery: Delivery) -> None:
-        ack, reply = _futures()
-        delivery.watch(ack, reply)
-        ack.set_result(None)
-        await asyncio.sleep(0)
-        assert delivery.up
-        assert not reply.done()
-        delivery.close()
-
-    async def test_a_refused_record_fails_its_query_at_once(self, delivery: Delivery) -> None:
-        ack, reply = _futures()
-        delivery.watch(ack, reply)
-        ack.set_exception(RuntimeError("no leader"))
-        with pytest.raises(Overloaded, match="Kafka"):
-            await reply
-        assert not delivery.up
-        with pytest.raises(Overloaded):
-            delivery.check()
-        delivery.close()
-
-    async def test_silence_counts_as_down_and_an_acknowledgement_as_up(self, delivery: Delivery) -> None:
-        ack, reply = _futures()
-        delivery.watch(ack, reply)
-        with pytest.raises(Overloaded, match="Kafka"):
-            await reply
-        assert not delivery.up
-        ack.set_result(None)
-        await asyncio.sleep(0)
-        assert delivery.up
-        delivery.check()
-        delivery.close()
-
-
-def _futures() -> tuple[asyncio.Future[Any], asyncio.Future[Any]]:
-    loop = asyncio.get_running_loop()
-    return loop.create_future(), loop.create_future()
 
 
 async def test_kafka_gone_is_503_at_once(tmp_path: Path) -> None:

@@ -115,9 +115,3 @@ async def test_pausing_and_resuming_are_announced_and_shown(registered: Shell, s
     assert (await asyncio.to_thread(registered, "scale", "resume")).exit_code == 0
     assert not (await get_control(store_pool)).paused
     assert [row.action for row in await list_decisions(store_pool)] == ["resume", "pause"]
-
-
-def test_without_a_system_it_says_how_to_get_one(shell: Shell) -> None:
-    shown = shell("scale", "status")
-    assert shown.exit_code == EXIT_SETUP
-    assert "infaas up" in shown.stderr

@@ -14,7 +14,7 @@ from broker.lag import LagReader
 from broker.settings import KafkaSettings
 from broker.topics import ensure_topics
 from registry.artifacts import ArtifactStore
-from registry.register import register, step_count
+from registry.register import register
 from registry.registration import Registration
 from registry.topics import ensure_registered_topics, variant_spec
 from schemas.errors import InfaasError, InvalidRequest, OperatorError
@@ -323,7 +323,3 @@ async def test_a_verified_variant_needs_only_its_topic(run: Register, store_pool
     again = {variant.name: variant for variant in await run(variants=("onnx-int8dyn",))}
     assert again[NAMES[1]].state is VariantState.READY
     assert again[NAMES[1]].artifact == variants[NAMES[1]].artifact
-
-
-async def test_the_number_of_steps_is_known_beforehand(make_model: Callable[..., Path]) -> None:
-    assert step_count(Registration(architecture="a", task="b", file=make_model(), variants=("onnx-int8dyn",))) == 3

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from importlib.resources import files
 
 import asyncpg
 import pytest
@@ -11,7 +10,6 @@ from schemas.errors import OperatorError
 from store.errors import StoreUnavailable
 from store.pool import Pool, Session, open_pool
 from store.registry import list_tasks, put_task
-from store.sql import load_queries
 from tests.store_rows import a_task
 
 
@@ -54,10 +52,3 @@ async def test_defects_of_our_own_are_not_outages(store_pool: Pool) -> None:
         await store_pool.execute("SELECT $1::integer", "one")
     with pytest.raises(OperatorError, match="infaas db upgrade"):
         await store_pool.execute("SELECT FROM missing")
-
-
-def test_every_query_has_a_name_and_a_purpose() -> None:
-    for file in files("store").joinpath("queries").iterdir():
-        queries = load_queries(file.name.removesuffix(".sql"))
-        assert queries
-        assert all(query and ";" not in query for query in queries.values())

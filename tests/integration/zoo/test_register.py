@@ -10,14 +10,12 @@ from broker.settings import KafkaSettings
 from registry.artifacts import ArtifactStore
 from runtimes.catalog import find_runtime
 from runtimes.protocol import LoadOptions
-from schemas.errors import OperatorError
 from schemas.records import VariantState
 from store.pool import Pool
 from store.registry import list_profiles
-from zoo.catalog import MODELS, models_of
 from zoo.minilm import build_minilm
 from zoo.register import register_zoo
-from zoo.samples import TASKS, labelled
+from zoo.samples import labelled
 
 
 class Steps:
@@ -59,16 +57,3 @@ def test_minilm_is_built_from_its_pack(tmp_path: Path, depth: int, accuracy: flo
     padded = {name: np.pad(array[:4], ((0, 0), (0, 16))) for name, array in inputs.items()}
     short = session.infer({name: array[:4] for name, array in inputs.items()})["logits"]
     assert np.allclose(session.infer(padded)["logits"], short, atol=1e-4), "padding must not change the result"
-
-
-def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OperatorError, match="cannot write"):
-        build_minilm(3, tmp_path / "file" / "minilm.onnx")
-
-
-def test_every_task_has_models_and_an_unknown_one_is_named() -> None:
-    assert {model.task for model in MODELS} == set(TASKS)
-    assert models_of(()) == MODELS
-    with pytest.raises(OperatorError, match="no task 'speech'"):
-        models_of(("mnist", "speech"))

@@ -3,14 +3,11 @@
 import asyncio
 import os
 import signal
-from pathlib import Path
 
 import psutil
 import pytest
 
-from infaas.options import UpOptions, check_cores
 from machine.keeper import Order, Report, ask
-from schemas.errors import OperatorError
 from tests.system.infaas.conftest import Cli
 
 pytestmark = pytest.mark.timeout(120)
@@ -51,15 +48,6 @@ async def test_workers_come_and_go_as_ordered_and_one_that_cannot_start_takes_no
         await until(cli, {"cpu-0": "running", "cpu-1": "running"})
 
 
-def test_workers_have_no_more_cores_than_the_machine_unless_allowed(tmp_path: Path) -> None:
-    cores = len(os.sched_getaffinity(0))
-    options = UpOptions(home=tmp_path, workers=1, max_workers=cores + 1, cores_per_worker=1)
-    with pytest.raises(OperatorError, match="--oversubscribe"):
-        check_cores(options)
-    check_cores(UpOptions(home=tmp_path, workers=1, max_workers=cores))
-    check_cores(UpOptions(home=tmp_path, max_workers=cores + 1, cores_per_worker=1, oversubscribe=True))
-
-
 async def ordered(cli: Cli, verb: str, name: str) -> Report:
     return await ask(cli.home, Order(verb=verb, name=name))
 
@@ -75,10 +63,3 @@ async def until(cli: Cli, wanted: dict[str, str]) -> Report:
             if states(report) == wanted:
                 return report
             await asyncio.sleep(0.05)
-
-
-def test_beside_a_clusters_launcher_no_worker_runs_on_this_machine(tmp_path: Path) -> None:
-    options = UpOptions(home=tmp_path, workers=10_000, cores_per_worker=1, launcher="ray")
-    check_cores(options)
-    assert (options.first_workers, options.workers) == (0, 10_000)
-    assert UpOptions(home=tmp_path, workers=3).first_workers == 3
