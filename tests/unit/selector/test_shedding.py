@@ -23,6 +23,8 @@ CAPACITY = 8 / 2.75e-3
 MS = {FAST: 1.0, GOOD: 4.0}
 BRIEF = (Phase.explicit, Phase.reuse, Phase.generate)
 """A simulation takes half a second: a smaller example of a failure is not worth minutes."""
+WHOLE = settings().max_examples >= 100
+"""Of the profile: a quick look simulates each situation once."""
 _STATUS_EVERY_S = 0.1
 _SETTLED_S = 1.0
 
@@ -144,7 +146,7 @@ def test_a_fair_share_gives_out_everything_and_takes_from_the_greatest(asked: li
     assert share == inf or part < 1 or share >= max(asked) * 0.999
 
 
-@settings(max_examples=10, deadline=None, phases=BRIEF)
+@settings(max_examples=10 if WHOLE else 1, deadline=None, phases=BRIEF)
 @given(st.lists(st.floats(20, 300), min_size=1, max_size=3), st.sampled_from([30.0, 200.0, None]))
 def test_nothing_is_refused_while_there_is_room(rates: list[float], latency_ms: float | None) -> None:
     found = simulated(*(Flow(f"t{n}", rate, latency_ms) for n, rate in enumerate(rates)))
@@ -164,7 +166,7 @@ def test_better_answers_than_asked_for_are_given_up_before_any_query_is_refused(
     assert share_of_better[2] < 0.1
 
 
-@settings(max_examples=6, deadline=None, phases=BRIEF)
+@settings(max_examples=6 if WHOLE else 1, deadline=None, phases=BRIEF)
 @given(st.floats(5000, 12_000), st.sampled_from([100.0, 200.0, 1000.0, None]), st.floats(20, 800), st.floats(50, 300))
 def test_a_flood_takes_nothing_from_a_tenant_within_its_share(
     rate: float, patience_ms: float | None, small_rate: float, latency_ms: float
@@ -175,7 +177,7 @@ def test_a_flood_takes_nothing_from_a_tenant_within_its_share(
     assert found.busy_s > 0.9 * 2.5, "the worker was left idle"
 
 
-@settings(max_examples=4, deadline=None, phases=BRIEF)
+@settings(max_examples=4 if WHOLE else 1, deadline=None, phases=BRIEF)
 @given(st.lists(st.floats(3000, 6000), min_size=2, max_size=3))
 def test_floods_get_the_same_however_much_they_ask_for(rates: list[float]) -> None:
     flows = [Flow(f"t{number}", rate) for number, rate in enumerate(rates)]
