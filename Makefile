@@ -13,7 +13,12 @@ PROJECTS := pyproject.toml zoo/pyproject.toml
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header pyproject.toml
 
-.PHONY: help setup demo up down test test-torch lint bench bench-scale docs lock clean
+# Python files that a change touches: what a branch has since it left BASE, and what is not committed.
+BASE ?= main
+CHANGED := { git diff --name-only --diff-filter=d --merge-base $(BASE) 2>/dev/null || git diff --name-only --diff-filter=d HEAD; \
+	git ls-files --others --exclude-standard; } | grep '\.py$$' | sort -u
+
+.PHONY: help setup demo up down check check-style check-types check-unit test test-torch lint bench bench-scale docs lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the verbs
@@ -30,8 +35,21 @@ up: $(VENV)/run.stamp ## start everything and stay; UP="--kafka apache --registe
 down: $(VENV)/run.stamp ## stop what `make up` started
 	$(BIN)/infaas down
 
-test: $(VENV)/dev.stamp ## run the whole suite; TESTS="tests/broker -k lag" narrows it
-	$(BIN)/python -m pytest -m "not torch" $(TESTS)
+check: $(VENV)/dev.stamp ## what to run before each commit, in half a minute: style, types of what changed, unit tests
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target check-style check-types check-unit
+
+check-style:
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+check-types: # of the files that differ from BASE; `make lint` checks all
+	@files="$$($(CHANGED))"; if [ -n "$$files" ]; then $(BIN)/pyright $$files; fi
+
+check-unit:
+	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q -m "not torch" tests/unit
+
+test: $(VENV)/dev.stamp ## run the whole suite; TESTS="tests/integration/broker -k lag" narrows it
+	$(BIN)/python -m pytest -m "not torch" --durations=10 $(TESTS)
 
 test-torch: $(TORCH)/dev.stamp ## run torch's tests in an environment of their own (5 GB)
 	$(TORCH)/bin/python -m pytest -m torch $(TESTS)

@@ -1,28 +1,11 @@
-"""`python -m selector`: the composition root."""
+"""`python -m selector`."""
 
 import sys
 
-from broker.client import ping
-from broker.settings import KafkaSettings
-from selector.service import serve
-from selector.settings import SelectorSettings
-from service.command import Part, run_command
-from store.settings import StoreSettings
-from store.version import require_current_at
-
-
-def main() -> int:
-    """Run the service, or with `--check` say whether it could run. Returns the exit code."""
-    kafka = Part("Kafka", KafkaSettings, ping)
-    postgres = Part("Postgres", StoreSettings, require_current_at)
-    return run_command(
-        "selector",
-        SelectorSettings,
-        kafka,
-        postgres,
-        lambda own, kafka, store, stop: serve(own, kafka, store.dsn, stop),
-    )
-
+from service.start import leave_when_told
 
 if __name__ == "__main__":
+    leave_when_told()  # before the imports that take a second
+    from selector.command import main
+
     sys.exit(main())

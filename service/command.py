@@ -19,8 +19,8 @@ from pydantic_settings import BaseSettings, CliApp, CliSettingsSource
 from schemas.errors import InfaasError, OperatorError
 from service.run import EXIT_FAILED, EXIT_OK, run_service
 from service.settings import ServiceSettings
+from service.start import CHECK
 
-CHECK: Final = "--check"
 _WIDTH: Final = 80
 _ABOUT: Final = f"""{CHECK} prints all settings and says whether the service could start.
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from machine.priority import give_way
+from service.start import leave_when_told
 
 
 def _imported() -> Callable[[], int]:
@@ -18,6 +19,7 @@ def _imported() -> Callable[[], int]:
 
 
 if __name__ == "__main__":
+    leave_when_told()
     with ThreadPoolExecutor(1, "imports", give_way) as importer:
         command = importer.submit(_imported).result()
     sys.exit(command())

@@ -1,0 +1,22 @@
+"""The command line of a selector: its composition root."""
+
+from broker.client import ping
+from broker.settings import KafkaSettings
+from selector.service import serve
+from selector.settings import SelectorSettings
+from service.command import Part, run_command
+from store.settings import StoreSettings
+from store.version import require_current_at
+
+
+def main() -> int:
+    """Run the service, or with `--check` say whether it could run. Returns the exit code."""
+    kafka = Part("Kafka", KafkaSettings, ping)
+    postgres = Part("Postgres", StoreSettings, require_current_at)
+    return run_command(
+        "selector",
+        SelectorSettings,
+        kafka,
+        postgres,
+        lambda own, kafka, store, stop: serve(own, kafka, store.dsn, stop),
+    )

@@ -1,0 +1,137 @@
+"""The workers that run become those that are wanted: with a launcher of the test's own and a real database."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+
+from autoscaler.decide.situation import HardwareType
+from autoscaler.fleet import FleetKeeper
+from autoscaler.launchers.protocol import Launched, LauncherError, LaunchState
+from autoscaler.reconcile import Patience
+from autoscaler.view import View
+from schemas.records import DecisionKind, WantedWorkers
+from store.fleet import list_wanted, put_wanted
+from store.leader import Leadership
+from store.placement import list_workers, register_worker
+from store.pool import Pool
+from store.samples import list_decisions
+from tests.store_rows import a_worker
+
+CPU = HardwareType(name="cpu", price_per_hour=0.1, start_s=0.1, slots=1, memory_bytes=10**9, most=3)
+
+
+class Yard:
+    """A launcher whose workers are entries of a dictionary, and which remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.there: dict[str, LaunchState] = {}
+        self.orders: list[str] = []
+        self.broken = ""
+
+    @property
+    def name(self) -> str:
+        return "yard"
+
+    @property
+    def hardware(self) -> Mapping[str, HardwareType]:
+        return {"cpu": CPU}
+
+    async def running(self) -> list[Launched]:
+        return [Launched(worker=name, hardware="cpu", state=state) for name, state in self.there.items()]
+
+    async def start(self, hardware: str, worker: str) -> None:
+        self.orders.append(f"start {worker}")
+        if self.broken:
+            raise LauncherError(self.broken)
+        self.there.setdefault(worker, LaunchState.RUNNING)
+
+    async def stop(self, worker: str) -> None:
+        self.orders.append(f"stop {worker}")
+        self.there.pop(worker, None)
+
+
+@asynccontextmanager
+async def keeping(yard: Yard, dsn: str, pool: Pool) -> AsyncGenerator[FleetKeeper]:
+    async with Leadership(dsn, "autoscaler") as lead, asyncio.TaskGroup() as tasks:
+        keeper = FleetKeeper(yard, Patience(), pool, lead, View(time.monotonic, 1.0))
+        running = tasks.create_task(keeper.run())
+        yield keeper
+        running.cancel()
+
+
+async def want(pool: Pool, keeper: FleetKeeper, count: int) -> None:
+    await put_wanted(pool, [WantedWorkers(hardware="cpu", count=count, reason=f"load for {count}")])
+    keeper.wake()
+
+
+async def until(keeper: FleetKeeper, check: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(10):
+        while not await check():
+            keeper.wake()
+            await asyncio.sleep(0.01)
+
+
+async def test_workers_follow_what_is_wanted_and_each_step_is_written_down(database: str, store_pool: Pool) -> None:
+    yard = Yard()
+
+    async def there(*names: str) -> bool:
+        return set(yard.there) == set(names)
+
+    async with keeping(yard, database, store_pool) as keeper:
+        await want(store_pool, keeper, 2)
+        await until(keeper, lambda: there("cpu-0", "cpu-1"))
+        for name in yard.there:
+            await register_worker(store_pool, a_worker(name))
+        await want(store_pool, keeper, 1)
+        await until(keeper, lambda: there("cpu-0"))
+        # The process ended without a word, so its row is buried: it has drained.
+        await store_pool.execute("UPDATE workers SET heartbeat_at = now() - interval '1 minute' WHERE name = 'cpu-1'")
+        await until(keeper, lambda: only_worker_is(store_pool, "cpu-0"))
+    assert yard.orders == ["start cpu-0", "start cpu-1", "stop cpu-1"]
+    decisions = await list_decisions(store_pool)
+    assert [(row.action, row.worker) for row in reversed(decisions)] == [
+        ("start", "cpu-0"), ("start", "cpu-1"), ("drain", "cpu-1"), ("stop", "cpu-1"), ("bury", "cpu-1"),
+    ]  # fmt: skip
+    assert {(row.kind, row.hardware) for row in decisions} == {(DecisionKind.WORKER, "cpu")}
+    assert [row.reason for row in decisions if row.action == "drain"] == ["load for 1"]
+
+
+async def only_worker_is(pool: Pool, name: str) -> bool:
+    return [row.name for row in await list_workers(pool)] == [name]
+
+
+async def test_a_launcher_that_fails_is_asked_ever_more_seldom_and_says_why(database: str, store_pool: Pool) -> None:
+    yard = Yard()
+    yard.broken = "no machine left"
+    async with keeping(yard, database, store_pool) as keeper:
+        await want(store_pool, keeper, 1)
+
+        async def failed_twice() -> bool:
+            return len(yard.orders) == 2
+
+        began = time.monotonic()
+        await until(keeper, failed_twice)
+        assert time.monotonic() - began >= 1.0
+    decisions = await list_decisions(store_pool)
+    assert Counter(row.action for row in decisions) == {"start": 2, "start failed": 2}
+    assert {row.reason for row in decisions if row.action == "start failed"} == {"no machine left"}
+
+
+async def test_who_lost_the_lead_starts_nothing(database: str, store_pool: Pool) -> None:
+    yard = Yard()
+    async with keeping(yard, database, store_pool) as keeper:
+        await store_pool.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'infaas-leader'"
+        )
+        await want(store_pool, keeper, 2)
+        await until(keeper, lambda: looked(keeper, store_pool))
+    assert yard.orders == []
+    assert await list_decisions(store_pool) == []
+
+
+async def looked(keeper: FleetKeeper, pool: Pool) -> bool:
+    """Whether the wish is old enough to have been seen."""
+    [wanted] = await list_wanted(pool)
+    return wanted.age_s > 0.5

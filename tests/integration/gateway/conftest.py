@@ -1,0 +1,63 @@
+"""A running gateway in the test's loop, with a responder behind it."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
+from typing import NamedTuple
+from uuid import uuid4
+
+import aiohttp
+import pytest
+
+from broker.settings import KafkaSettings
+from broker.topics import ensure_task_topics
+from gateway.asking import Asking
+from gateway.models import Models
+from gateway.service import open_gateway
+from gateway.settings import GatewaySettings
+from store.catalog import Catalog
+from tests.integration.gateway.responder import VARIANT, Responder, answering
+from tests.store_rows import a_profile, a_task, a_variant, an_architecture
+
+
+def catalog_of(task: str) -> Catalog:
+    """A task with one ready variant, and an architecture without one."""
+    return Catalog(
+        tasks={task: a_task(task)},
+        architectures={"mlp": an_architecture("mlp", task), "empty": an_architecture("empty", task)},
+        variants={VARIANT: a_variant(VARIANT, task)},
+        profiles={VARIANT: a_profile(VARIANT)},
+    )
+
+
+class Running(NamedTuple):
+    """What a test needs of a running gateway."""
+
+    url: str
+    task: str
+    http: aiohttp.ClientSession
+    responder: Responder
+    asking: Asking
+    stop: asyncio.Event
+
+    @property
+    def infer_url(self) -> str:
+        return f"{self.url}/v2/models/{self.task}/infer"
+
+
+@pytest.fixture
+def gateway_settings() -> GatewaySettings:
+    return GatewaySettings(port=0, max_body_bytes=64 * 1024, max_in_flight=4, grace_s=0.2)
+
+
+@pytest.fixture
+async def gateway(kafka: KafkaSettings, gateway_settings: GatewaySettings) -> AsyncGenerator[Running]:
+    task = f"digits-{uuid4().hex[:8]}"
+    await ensure_task_topics(kafka, task, 1)
+    async with AsyncExitStack() as stack:
+        stop = asyncio.Event()
+        responder = await stack.enter_async_context(answering(kafka, task))
+        models = Models(catalog_of(task))
+        url, asking = await stack.enter_async_context(open_gateway(gateway_settings, kafka, models, stop))
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        yield Running(url, task, http, responder, asking, stop)

@@ -1,0 +1,256 @@
+"""Queries over HTTP, answered through Kafka."""
+
+import asyncio
+import json
+from typing import Any
+
+import aiohttp
+import numpy as np
+import pytest
+
+from gateway.settings import GatewaySettings
+from schemas.errors import Unsatisfiable
+from schemas.oip import decode_response, encode_request
+from tests.integration.gateway.conftest import Running
+from tests.integration.gateway.responder import VARIANT
+
+X = np.arange(8, dtype=np.float32).reshape(2, 4)
+
+
+def json_body(**parameters: Any) -> bytes:
+    return encode_request({"x": X}, request_id="mine", parameters=parameters, binary=False).value
+
+
+async def error_of(response: aiohttp.ClientResponse) -> str:
+    assert response.content_type == "application/json"
+    body = await response.json()
+    assert list(body) == ["error"]
+    return body["error"]
+
+
+async def test_json(gateway: Running) -> None:
+    async with gateway.http.post(gateway.infer_url, data=json_body()) as response:
+        assert response.status == 200
+        assert response.content_type == "application/json"
+        answer = await response.json()
+    assert answer["id"] == "mine"
+    assert answer["outputs"][0]["data"] == [0.0, 2.0, 8.0, 10.0]
+    assert response.headers["infaas-variant"] == VARIANT
+    assert response.headers["infaas-accuracy"] == "0.9"
+
+
+async def test_binary(gateway: Running) -> None:
+    value, length, _ = encode_request({"x": X}, request_id="mine")
+    headers = {"Inference-Header-Content-Length": str(length)}
+    async with gateway.http.post(gateway.infer_url, data=value, headers=headers) as response:
+        assert response.content_type == "application/octet-stream"
+        answer = decode_response(await response.read(), int(response.headers["Inference-Header-Content-Length"]))
+    assert answer.outputs["y"].tolist() == (X[:, :2] * 2).tolist()
+
+
+async def test_raw_data(gateway: Running) -> None:
+    headers = {"Inference-Header-Content-Length": "0"}
+    async with gateway.http.post(gateway.infer_url, data=X.tobytes(), headers=headers) as response:
+        assert response.status == 200
+    assert gateway.responder.seen[-1]["infaas-batch"] == "2"
+
+
+async def test_needs_become_headers(gateway: Running) -> None:
+    body = json_body(latency_ms=250, min_accuracy=0.5, max_cost=1.5, allow_late=True, mode="online", tenant="acme")
+    headers = {"infaas-min-accuracy": "0.7", "traceparent": "00-a-b-01", "infaas-id": "q-1", "x-other": "no"}
+    async with gateway.http.post(gateway.infer_url, data=body, headers=headers) as response:
+        assert response.headers["infaas-id"] == "q-1"
+    seen = gateway.responder.seen[-1]
+    assert seen["infaas-latency-ms"] == "250"
+    assert seen["infaas-min-accuracy"] == "0.7"
+    assert seen["infaas-max-cost"] == "1.5"
+    assert seen["infaas-allow-late"] == "true"
+    assert seen["infaas-tenant"] == "acme"
+    assert seen["infaas-batch"] == "2"
+    assert seen["traceparent"] == "00-a-b-01"
+    assert seen["infaas-reply-to"] == gateway.asking.reply_topic
+    assert "x-other" not in seen
+
+
+async def test_clients_may_send_parameters_and_headers_of_their_own(gateway: Running) -> None:
+    body = json_body(model="x", temperature=0.5, priority=1, sequence_id=3)
+    headers = {"infaas-worker": "copied", "infaas-of-a-proxy": "yes", "latency": "x"}
+    async with gateway.http.post(gateway.infer_url, data=body, headers=headers) as response:
+        assert response.status == 200
+
+
+async def test_timeout_parameter_is_the_latency(gateway: Running) -> None:
+    async with gateway.http.post(gateway.infer_url, data=json_body(timeout=250_000)) as response:
+        assert response.status == 200
+    assert gateway.responder.seen[-1]["infaas-latency-ms"] == "250.0"
+
+
+@pytest.mark.parametrize("name", ["mlp", VARIANT])
+async def test_architectures_and_variants_become_targets(gateway: Running, name: str) -> None:
+    async with gateway.http.post(f"{gateway.url}/v2/models/{name}/versions/1/infer", data=json_body()) as response:
+        assert (await response.json())["model_name"] == name
+    assert gateway.responder.seen[-1]["infaas-target"] == name
+
+
+async def test_a_second_target_is_refused(gateway: Running) -> None:
+    url = f"{gateway.url}/v2/models/mlp/infer"
+    async with gateway.http.post(url, data=json_body(target="other")) as response:
+        assert response.status == 400
+        assert "another target" in await error_of(response)
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "message"),
+    [
+        (b"{}", {}, "inputs"),
+        (b"", {}, "the body is empty"),
+        (b"\xff\x00", {}, "the body is no JSON"),
+        (json_body(min_accuracy=2), {}, "parameter min_accuracy must be"),
+        (json_body(min_accuracy=1), {"infaas-min-accuracy": "2"}, "header infaas-min-accuracy must be"),
+        (json_body(min_acuracy=0.5), {}, "'min_acuracy': did you mean min_accuracy?"),
+        (json_body(latencyMs=5), {}, "did you mean latency_ms?"),
+        (json_body(), {"infaas-min-acuracy": "0.5"}, "did you mean infaas-min-accuracy?"),
+        (json_body(timeout="soon"), {}, r"$.parameters.timeout"),
+        (json_body(), {"infaas-mode": "perhaps"}, "infaas-mode"),
+        (json_body(), {"inference-header-content-length": "-1"}, "number of bytes"),
+        (json_body(), {"inference-header-content-length": "9999"}, "9999"),
+    ],
+)
+async def test_wrong_requests(gateway: Running, body: bytes, headers: dict[str, str], message: str) -> None:
+    async with gateway.http.post(gateway.infer_url, data=body, headers=headers) as response:
+        assert response.status == 400
+        assert response.headers["infaas-status"] == "invalid_request"
+        assert message in await error_of(response)
+    assert not gateway.responder.seen
+
+
+@pytest.mark.parametrize("path", ["nothing/infer", "mlp/versions/2/infer", "NOT A NAME/infer"])
+async def test_unknown_names(gateway: Running, path: str) -> None:
+    async with gateway.http.post(f"{gateway.url}/v2/models/{path}", data=json_body()) as response:
+        assert response.status == 404
+        assert response.headers["infaas-status"] == "unknown_task"
+        await error_of(response)
+
+
+async def test_errors_of_the_system_keep_their_status(gateway: Running) -> None:
+    def refuse(_fields: dict[str, str], _value: bytes) -> tuple[bytes, dict[str, str]]:
+        raise Unsatisfiable("the nearest is mlp.onnx-fp32.cpu with accuracy 0.9")
+
+    gateway.responder.answer = refuse
+    async with gateway.http.post(gateway.infer_url, data=json_body()) as response:
+        assert response.status == 422
+        assert "the nearest is" in await error_of(response)
+
+
+async def test_too_large_a_body(gateway: Running) -> None:
+    async with gateway.http.post(gateway.infer_url, data=b" " * 70_000) as response:
+        assert response.status == 413
+        assert "larger" in await error_of(response)
+
+
+async def test_no_answer_is_deadline_exceeded(gateway: Running) -> None:
+    gateway.responder.silent = True
+    async with gateway.http.post(gateway.infer_url, data=json_body(latency_ms=10)) as response:
+        assert response.status == 504
+        assert response.headers["infaas-status"] == "deadline_exceeded"
+        await error_of(response)
+    assert gateway.asking.in_flight == 0
+
+
+async def test_more_than_fit_in_flight_are_refused(gateway: Running, gateway_settings: GatewaySettings) -> None:
+    gateway.responder.silent = True
+    async with asyncio.TaskGroup() as tasks:
+        waiting = [tasks.create_task(_post(gateway)) for _ in range(gateway_settings.max_in_flight)]
+        await gateway.responder.wait_seen(gateway_settings.max_in_flight)
+        async with gateway.http.post(gateway.infer_url, data=json_body()) as response:
+            assert response.status == 503
+            assert response.headers["Retry-After"] == "1"
+            assert "waiting" in await error_of(response)
+        for task in waiting:
+            task.cancel()
+
+
+async def test_a_client_that_goes_away_frees_its_slot(gateway: Running) -> None:
+    gateway.responder.silent = True
+    async with asyncio.TaskGroup() as tasks:
+        gone = tasks.create_task(_post(gateway))
+        await gateway.responder.wait_seen(1)
+        assert gateway.asking.in_flight == 1
+        gone.cancel()
+    async with asyncio.timeout(5):
+        while gateway.asking.in_flight:  # noqa: ASYNC110 - only the server learns of a closed connection
+            await asyncio.sleep(0.001)
+
+
+async def test_an_id_in_flight_is_taken(gateway: Running) -> None:
+    gateway.responder.silent = True
+    headers = {"infaas-id": "same"}
+    async with asyncio.TaskGroup() as tasks:
+        first = tasks.create_task(_post(gateway, headers))
+        await gateway.responder.wait_seen(1)
+        async with gateway.http.post(gateway.infer_url, data=json_body(), headers=headers) as response:
+            assert response.status == 400
+            assert "same" in await error_of(response)
+        assert gateway.asking.in_flight == 1
+        first.cancel()
+
+
+async def _post(gateway: Running, headers: dict[str, str] | None = None) -> None:
+    async with gateway.http.post(gateway.infer_url, data=json_body(), headers=headers) as response:
+        await response.read()
+
+
+async def test_statistics_add_up(gateway: Running) -> None:
+    for _ in range(3):
+        await _post(gateway)
+    async with gateway.http.post(gateway.infer_url, data=b"{}"):
+        pass
+    async with gateway.http.get(f"{gateway.url}/v2/models/{gateway.task}/stats") as response:
+        (model,) = (await response.json())["model_stats"]
+    counts = {name: pair["count"] for name, pair in model["inference_stats"].items()}
+    assert counts == dict.fromkeys(("success", "queue", "compute_input", "compute_infer", "compute_output"), 3) | {
+        "fail": 1,
+        "cache_hit": 0,
+        "cache_miss": 0,
+    }
+    spent = {name: pair["ns"] for name, pair in model["inference_stats"].items()}
+    parts = ("queue", "compute_input", "compute_infer", "compute_output")
+    assert spent["success"] == sum(spent[part] for part in parts)
+    assert (model["inference_count"], model["execution_count"]) == (6, 3)
+    async with gateway.http.get(f"{gateway.url}/metrics") as response:
+        text = await response.text()
+    assert f'infaas_gateway_requests_total{{code="ok",model="{gateway.task}"}} 3.0' in text
+
+
+async def test_two_gateways_keep_their_answers_apart(gateway: Running) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        answers = [tasks.create_task(_scaled(gateway, scale)) for scale in range(1, 5)]
+    assert [answer.result() for answer in answers] == [2.0 * scale for scale in range(1, 5)]
+
+
+async def _scaled(gateway: Running, scale: int) -> float:
+    body = encode_request({"x": np.full((1, 4), scale, np.float32)}, binary=False).value
+    async with gateway.http.post(gateway.infer_url, data=body) as response:
+        return json.loads(await response.read())["outputs"][0]["data"][0]
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"\x16\x03\x01 a TLS client\r\n\r\n",
+        b"POST /v2 HTTP/1.1\r\nHost: x\r\nContent-Length: many\r\n\r\n",
+        b"GET /v2 HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 20_000 + b"\r\n\r\n",
+    ],
+)
+async def test_what_is_no_http_is_answered_in_json(gateway: Running, request_bytes: bytes) -> None:
+    host, port = gateway.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(request_bytes)
+    async with asyncio.timeout(5):
+        answer = await reader.read()  # to the end: the connection is closed
+    writer.close()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b" 400 " in head.splitlines()[0]
+    assert b"content-type: application/json" in head.lower()
+    assert b"infaas-status: invalid_request" in head.lower()
+    assert json.loads(body)["error"].startswith("this is not HTTP: ")

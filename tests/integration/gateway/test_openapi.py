@@ -1,0 +1,20 @@
+"""The OpenAPI document names the paths that the gateway has, and no others."""
+
+import json
+
+from gateway.counts import Statistics
+from gateway.models import Models
+from gateway.service import all_routes
+from schemas.documents.__main__ import FOLDER
+from store.catalog import Catalog
+from tests.integration.gateway.conftest import Running
+
+UNLISTED = {("GET", "/v2/"), ("GET", "/health/live"), ("GET", "/health/ready")}
+"""Other spellings of listed ones."""
+
+
+async def test_paths_are_the_routes(gateway: Running) -> None:
+    document = json.loads((FOLDER / "openapi.json").read_text())
+    listed = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
+    routes = all_routes(Models(Catalog()), gateway.asking, Statistics(), lambda: True)
+    assert {(route.method, route.path) for route in routes} == listed | UNLISTED

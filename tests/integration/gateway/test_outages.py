@@ -1,0 +1,80 @@
+"""Kafka away, a taken port, and a stop in the middle of a query."""
+
+import asyncio
+from pathlib import Path
+from uuid import uuid4
+
+import aiohttp
+import pytest
+
+from broker.embedded import EmbeddedBroker
+from broker.settings import KafkaSettings
+from broker.topics import ensure_task_topics
+from gateway.models import Models
+from gateway.service import open_gateway
+from gateway.settings import GatewaySettings
+from schemas.errors import OperatorError
+from tests.integration.gateway.conftest import Running, catalog_of
+from tests.integration.gateway.responder import answering
+from tests.integration.gateway.test_inference import error_of, json_body
+
+
+async def test_kafka_gone_is_503_at_once(tmp_path: Path) -> None:
+    task = f"digits-{uuid4().hex[:8]}"
+    settings = GatewaySettings(port=0, ack_timeout_s=0.3)
+    broker = EmbeddedBroker(tmp_path)
+    async with broker:
+        quick = broker.settings.model_copy(update={"request_timeout_ms": 1000})
+        await ensure_task_topics(quick, task, 1)
+        gateway = open_gateway(settings, quick, Models(catalog_of(task)), asyncio.Event())
+        url, asking = await gateway.__aenter__()
+    try:
+        async with aiohttp.ClientSession() as http:
+            for limit_s in (2.0, 0.2):  # the first finds out, the next are told
+                async with (
+                    asyncio.timeout(limit_s),
+                    http.post(f"{url}/v2/models/{task}/infer", data=json_body()) as response,
+                ):
+                    assert response.status == 503
+                    assert response.headers["Retry-After"]
+                    assert "Kafka" in await error_of(response)
+            async with http.get(f"{url}/v2/health/ready") as response:
+                assert response.status == 503
+        assert asking.in_flight == 0
+    finally:
+        await gateway.__aexit__(None, None, None)
+
+
+async def test_a_taken_port_names_the_flag(gateway: Running, kafka: KafkaSettings) -> None:
+    port = int(gateway.url.rpartition(":")[2])
+    other = open_gateway(GatewaySettings(port=port), kafka, Models(catalog_of(gateway.task)), asyncio.Event())
+    with pytest.raises(OperatorError, match="--port"):
+        await other.__aenter__()
+
+
+async def test_a_limit_that_kafka_cannot_take_is_said(kafka: KafkaSettings) -> None:
+    settings = GatewaySettings(port=0, max_body_bytes=kafka.max_record_bytes)
+    with pytest.raises(OperatorError, match="INFAAS_KAFKA_MAX_RECORD_BYTES"):
+        await open_gateway(settings, kafka, Models(catalog_of("digits")), asyncio.Event()).__aenter__()
+
+
+async def test_a_stop_lets_running_queries_finish(kafka: KafkaSettings) -> None:
+    task = f"digits-{uuid4().hex[:8]}"
+    await ensure_task_topics(kafka, task, 1)
+    async with answering(kafka, task) as responder, aiohttp.ClientSession() as http:
+        responder.silent = True
+        gateway = open_gateway(GatewaySettings(port=0), kafka, Models(catalog_of(task)), asyncio.Event())
+        url, _asking = await gateway.__aenter__()
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(_status(http, f"{url}/v2/models/{task}/infer"))
+            await responder.wait_seen(1)
+            closing = tasks.create_task(gateway.__aexit__(None, None, None))
+            await asyncio.sleep(0)
+            assert not closing.done()
+            await responder.answer_late()
+        assert running.result() == 200
+
+
+async def _status(http: aiohttp.ClientSession, url: str) -> int:
+    async with http.post(url, data=json_body()) as response:
+        return response.status

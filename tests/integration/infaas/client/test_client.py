@@ -1,0 +1,163 @@
+"""Asking through Kafka and through a gateway."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+import numpy as np
+import pytest
+from numpy.typing import ArrayLike
+
+from broker.settings import KafkaSettings
+from infaas.client import Answer, InfaasClient
+from schemas.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    Overloaded,
+    QueryError,
+    UnknownTask,
+    Unsatisfiable,
+)
+from tests.integration.gateway.conftest import Running
+from tests.integration.gateway.responder import VARIANT, doubled
+
+X = np.arange(8, dtype=np.float32).reshape(2, 4)
+
+
+@pytest.mark.parametrize("json", [False, True])
+async def test_an_answer(client: InfaasClient, gateway: Running, json: bool) -> None:
+    answer = await client.infer(gateway.task, {"x": X}, json=json)
+    assert answer.outputs["y"].tolist() == (X[:, :2] * 2).tolist()
+    assert (answer.variant, answer.worker, answer.accuracy, answer.cost) == (VARIANT, "cpu-0", 0.9, 0.001)
+    assert (answer.queue_ms, answer.compute_ms, answer.predicted_ms) == (0.003, 0.003, 0.004)
+    assert answer.total_ms > 0
+
+
+async def test_needs_are_said(client: InfaasClient, gateway: Running) -> None:
+    await client.infer(
+        gateway.task,
+        {"x": X},
+        latency_ms=5000,
+        min_accuracy=0.5,
+        max_cost=2,
+        target="mlp",
+        mode="offline",
+        allow_late=True,
+        explain=True,
+        tenant="acme",
+        query_id="mine",
+        traceparent="00-a-b-01",
+    )
+    seen = gateway.responder.seen[-1]
+    expected = {
+        "infaas-id": "mine",
+        "infaas-batch": "2",
+        "infaas-latency-ms": "5000",
+        "infaas-min-accuracy": "0.5",
+        "infaas-max-cost": "2",
+        "infaas-target": "mlp",
+        "infaas-mode": "offline",
+        "infaas-allow-late": "true",
+        "infaas-explain": "true",
+        "infaas-tenant": "acme",
+        "traceparent": "00-a-b-01",
+    }
+    assert {name: seen[name] for name in expected} == expected
+
+
+async def test_errors_have_their_class(client: InfaasClient, gateway: Running) -> None:
+    def refuse(_fields: dict[str, str], _value: bytes) -> tuple[bytes, dict[str, str]]:
+        raise Unsatisfiable("the nearest is mlp")
+
+    gateway.responder.answer = refuse
+    with pytest.raises(Unsatisfiable, match="the nearest is mlp"):
+        await client.infer(gateway.task, {"x": X})
+
+
+async def test_an_unknown_task(gateway: Running, kafka: KafkaSettings) -> None:
+    async with InfaasClient(gateway=gateway.url) as client:
+        with pytest.raises(UnknownTask, match="absent"):
+            await client.infer("absent", {"x": X})
+    async with InfaasClient(kafka=kafka) as client:
+        await client.infer(gateway.task, {"x": X})
+        for _ in range(2):  # the embedded broker makes a topic of every name it is asked for
+            with pytest.raises(UnknownTask, match="absent"):
+                await client.infer("absent", {"x": X})
+
+
+async def test_no_answer_in_time(client: InfaasClient, gateway: Running) -> None:
+    gateway.responder.silent = True
+    with pytest.raises(DeadlineExceeded, match=r"0\.1 s"):
+        await client.infer(gateway.task, {"x": X}, timeout_s=0.1)
+
+
+async def test_arrays_that_have_no_datatype(client: InfaasClient, gateway: Running) -> None:
+    with pytest.raises(InvalidRequest, match="complex128"):
+        await client.infer(gateway.task, {"x": np.zeros(1, np.complex128)})
+    with pytest.raises(InvalidRequest, match="at least one input"):
+        await client.infer(gateway.task, {})
+
+
+async def test_a_thousand_in_flight_are_told_apart(client: InfaasClient, gateway: Running) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        calls = [
+            tasks.create_task(client.infer(gateway.task, {"x": np.full((1, 4), number, np.float32)}))
+            for number in range(1000)
+        ]
+    assert [call.result().outputs["y"][0, 0] for call in calls] == [2.0 * number for number in range(1000)]
+
+
+async def test_a_stream_keeps_its_order_and_its_errors(client: InfaasClient, gateway: Running) -> None:
+    def moody(fields: dict[str, str], value: bytes) -> tuple[bytes, dict[str, str]]:
+        if fields["infaas-batch"] == "3":
+            raise Overloaded("not now")
+        return doubled(fields, value)
+
+    async def batches() -> AsyncGenerator[dict[str, ArrayLike]]:
+        for number in range(1, 8):
+            yield {"x": np.full((number, 4), number, np.float32)}
+
+    gateway.responder.answer = moody
+    found: list[Answer | QueryError] = [answer async for answer in client.infer_many(gateway.task, batches(), window=3)]
+    assert isinstance(found.pop(2), Overloaded)
+    assert [answer.outputs["y"].shape[0] for answer in found if isinstance(answer, Answer)] == [1, 2, 4, 5, 6, 7]
+
+
+async def test_a_stream_is_taken_no_faster_than_its_window(client: InfaasClient, gateway: Running) -> None:
+    taken: list[int] = []
+
+    def batches() -> AsyncGenerator[dict[str, ArrayLike]]:
+        async def take() -> AsyncGenerator[dict[str, ArrayLike]]:
+            for number in range(100):
+                taken.append(number)
+                yield {"x": X}
+
+        return take()
+
+    stream = client.infer_many(gateway.task, batches(), window=5)
+    await anext(stream)
+    assert len(taken) == 5
+    await stream.aclose()
+
+
+async def test_an_id_is_answered_once(gateway: Running, kafka: KafkaSettings) -> None:
+    """The responder answers each query twice, as the system may after a crash."""
+    async with InfaasClient(kafka=kafka) as client:
+        gateway.responder.repeat = 2
+        first = await client.infer(gateway.task, {"x": X}, query_id="same")
+        again = await client.infer(gateway.task, {"x": X * 2}, query_id="other")
+        assert first.outputs["y"][1, 1] * 2 == again.outputs["y"][1, 1]
+
+
+async def test_calls_beyond_the_limit_wait(gateway: Running, kafka: KafkaSettings) -> None:
+    async with InfaasClient(kafka=kafka, max_in_flight=2) as client:
+        async with asyncio.TaskGroup() as tasks:
+            calls = [tasks.create_task(client.infer(gateway.task, {"x": X})) for _ in range(20)]
+        assert all(call.result().outputs for call in calls)
+
+
+async def test_a_gateway_may_be_named_by_its_v2_url(gateway: Running) -> None:
+    async with InfaasClient(gateway=f"{gateway.url}/v2/") as client:
+        assert (await client.infer(gateway.task, {"x": X})).variant == VARIANT
+    async with InfaasClient(gateway=f"{gateway.url}/elsewhere") as client:
+        with pytest.raises(InvalidRequest, match="/elsewhere/v2/models"):
+            await client.infer(gateway.task, {"x": X})

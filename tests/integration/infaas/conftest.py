@@ -1,0 +1,23 @@
+"""The command line beside a database."""
+
+import pytest
+
+from infaas.options import POSTGRES_ENV
+from store.pool import Pool
+from tests.store_rows import register
+from tests.unit.infaas.conftest import shell
+from tests.unit.infaas.shell import Shell
+
+__all__ = ["shell"]
+
+
+@pytest.fixture
+def connected(shell: Shell, database: str, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    monkeypatch.setenv(POSTGRES_ENV, database)
+    return shell
+
+
+@pytest.fixture
+async def registered(connected: Shell, store_pool: Pool) -> Shell:
+    await register(store_pool, "mlp.onnx-fp32.cpu", "cnn.onnx-fp32.cpu")
+    return connected

@@ -1,0 +1,154 @@
+"""What the commands print, and how they end, against a real database."""
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from math import nan
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from infaas.cli.output import EXIT_QUERY, EXIT_SETUP
+from machine.ports import free_port
+from schemas.records import LagReading, VariantState
+from store.pool import Pool
+from store.registry import put_variant
+from store.samples import keep_partitions, place_ids, write_reading
+from tests.store_rows import a_profile, a_variant, register
+from tests.unit.infaas.shell import Shell
+
+
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        ("tasks", ["digits"]),
+        ("models", ["cnn", "mlp"]),
+        ("variants", ["cnn.onnx-fp32.cpu", "mlp.onnx-fp32.cpu"]),
+    ],
+)
+def test_listings_name_what_is_registered(registered: Shell, command: str, names: list[str]) -> None:
+    shown = registered(command)
+    assert shown.exit_code == 0
+    assert all(name in shown.stdout for name in names)
+    rows = json.loads(registered(command, "--json").stdout)
+    assert [row.get("variant", row)["name"] for row in rows] == names
+
+
+def test_a_profile_shows_every_measurement(registered: Shell) -> None:
+    expected = a_profile("mlp.onnx-fp32.cpu")
+    shown = registered("profile", "mlp.onnx-fp32.cpu")
+    assert shown.exit_code == 0
+    assert expected.device in shown.stdout
+    measured = json.loads(registered("profile", "mlp.onnx-fp32.cpu", "--json").stdout)
+    assert measured["accuracy"] == expected.accuracy
+    assert [row["batch"] for row in measured["latency"]] == [row.batch for row in expected.latency]
+
+
+async def test_a_refused_variant_says_why(connected: Shell, store_pool: Pool) -> None:
+    await register(store_pool, "mlp.onnx-fp32.cpu")
+    refused = msgspec.structs.replace(
+        a_variant("mlp.onnx-int8.cpu", state=VariantState.REFUSED), reason="differs in [0] by 3.5"
+    )
+    await put_variant(store_pool, refused)
+    shown = await asyncio.to_thread(connected, "variants")
+    assert "differs in [0] by 3.5" in shown.stdout
+
+
+def test_what_is_missing_is_said_in_one_line(registered: Shell) -> None:
+    shown = registered("profile", "nobody.onnx-fp32.cpu")
+    assert shown.exit_code == EXIT_SETUP
+    assert shown.stderr.startswith("error: there is no profile of 'nobody.onnx-fp32.cpu'")
+    assert shown.stderr.count("\n") == 1
+
+
+def test_an_unknown_task_is_the_querys_fault(registered: Shell) -> None:
+    shown = registered("query", "nobody")
+    assert shown.exit_code == EXIT_QUERY
+    assert shown.stderr.startswith("error: no task, architecture or variant is called 'nobody'")
+
+
+@pytest.mark.parametrize("name", ["digits", "mlp", "mlp.onnx-fp32.cpu"])
+def test_an_example_is_found_for_each_kind_of_name(
+    registered: Shell, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("INFAAS_GATEWAY", f"http://127.0.0.1:{free_port()}")
+    assert "cannot reach the gateway" in registered("query", name).stderr
+
+
+@pytest.mark.parametrize("command", ["variants", "models"])
+def test_a_listing_of_an_unknown_task_fails(registered: Shell, command: str) -> None:
+    shown = registered(command, "--task", "nobody")
+    assert shown.exit_code == EXIT_SETUP
+    assert "there is no task 'nobody'" in shown.stderr
+
+
+@pytest.mark.parametrize("width", [80, 120])
+async def test_no_table_cuts_a_name(
+    connected: Shell, store_pool: Pool, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    names = ["mnist-resnet.onnx-int8static.cpu", "text-embedder.torchcompile-fp32.cuda"]
+    await register(store_pool, *names)
+    await _record_lag(store_pool, {("mnist-resnet.onnx-int8static.cpu", 0): 3})
+    monkeypatch.setattr("infaas.cli.output.out", Console(width=width))
+    for name in names:
+        shown = (await asyncio.to_thread(connected, "variants")).stdout
+        assert name in shown
+        assert "…" not in shown
+        assert name in (await asyncio.to_thread(connected, "profile", name)).stdout
+    assert "topic-mnist-resnet.onnx-int8static.cpu" in (await asyncio.to_thread(connected, "lag")).stdout
+
+
+async def test_noisy_latencies_are_marked(connected: Shell, store_pool: Pool) -> None:
+    await register(store_pool, "mlp.onnx-fp32.cpu", "cnn.onnx-fp32.cpu")
+    noisy = msgspec.structs.replace(a_profile("mlp.onnx-fp32.cpu"), fit_error=0.8)
+    await put_variant(store_pool, a_variant("mlp.onnx-fp32.cpu"), noisy)
+    shown = (await asyncio.to_thread(connected, "variants")).stdout
+    assert "while the machine was busy: mlp.onnx-fp32.cpu. `infaas register ... --again`" in shown
+    assert "~1 ms" in shown
+    assert "--again" in (await asyncio.to_thread(connected, "profile", "mlp.onnx-fp32.cpu")).stdout
+    assert "--again" not in (await asyncio.to_thread(connected, "profile", "cnn.onnx-fp32.cpu")).stdout
+
+
+def test_upgrade_says_the_version_and_may_be_repeated(connected: Shell) -> None:
+    first, second = connected("db", "upgrade"), connected("db", "upgrade")
+    assert first.exit_code == 0
+    assert "version" in first.stderr
+    assert first.stderr == second.stderr
+
+
+async def test_lag_adds_partitions_and_never_takes_unknown_for_zero(connected: Shell, store_pool: Pool) -> None:
+    await _record_lag(store_pool, {("a", 0): 3, ("a", 1): 4, ("b", 0): 5, ("b", 1): -1})
+    shown = (await asyncio.to_thread(connected, "lag")).stdout
+    (a,) = (line for line in shown.splitlines() if "topic-a" in line)
+    (b,) = (line for line in shown.splitlines() if "topic-b" in line)
+    assert [cell.strip() for cell in a.split("│")][2:6] == ["2", "7", "1.500", "stalled"]
+    assert [cell.strip() for cell in b.split("│")][2:6] == ["2", "?", "?", "stalled"]
+    assert "alarm" not in shown
+    whole = (await asyncio.to_thread(connected, "lag", "--partitions")).stdout
+    assert whole.count("topic-a") == 2
+    assert "unknown" in whole
+
+
+async def test_lag_that_is_old_or_cannot_be_read_is_an_alarm(connected: Shell, store_pool: Pool) -> None:
+    await _record_lag(store_pool, {("a", 0): 3}, seconds_ago=60)
+    assert "alarm: nobody has recorded for 6" in (await asyncio.to_thread(connected, "lag")).stdout
+    await write_reading(store_pool, LagReading(at=datetime.now(UTC), whole=False, error="Kafka is away"))
+    assert (
+        "alarm: lag cannot be read, and the scale is held: Kafka" in (await asyncio.to_thread(connected, "lag")).stdout
+    )
+    report = json.loads((await asyncio.to_thread(connected, "lag", "--json")).stdout)
+    assert report["alarms"] == ["lag cannot be read, and the scale is held: Kafka is away"]
+    assert [(row["topic"], row["lag"], row["health"]) for row in report["lag"]] == [("topic-a", 3, "stalled")]
+
+
+async def _record_lag(pool: Pool, lags: dict[tuple[str, int], int], seconds_ago: float = 0) -> None:
+    at = datetime.now(UTC) - timedelta(seconds=seconds_ago)
+    await keep_partitions(pool, at, 3600, 86400)
+    ids = await place_ids(pool, [("group", f"topic-{name}", partition) for name, partition in lags])
+    reading = LagReading(
+        at=at, whole=True, places=ids, end_offsets=[10] * len(ids), committed=[10 - lag for lag in lags.values()],
+        lags=list(lags.values()), since_s=[at.timestamp() - 1.5 if lag > 0 else nan for lag in lags.values()],
+        healths=[3 if lag > 0 else 0 for lag in lags.values()],
+    )  # fmt: skip
+    await write_reading(pool, reading)

@@ -1,0 +1,117 @@
+"""`infaas scale`: what it shows, what it writes, and how it refuses."""
+
+import asyncio
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from infaas.cli.output import EXIT_SETUP
+from schemas.records import DecisionKind, DecisionRow, PinKind, WantedWorkers
+from store.changes import SCALE, Changes
+from store.fleet import drain_workers, get_control, list_pins, put_wanted
+from store.placement import put_instances, register_worker
+from store.pool import Pool
+from store.samples import list_decisions, write_decisions
+from tests.store_rows import a_worker, an_instance
+from tests.unit.infaas.shell import Shell
+
+VARIANT = "mlp.onnx-fp32.cpu"
+PLACED = DecisionRow(
+    at=datetime(2026, 11, 25, tzinfo=UTC), action="place", variant=VARIANT, worker="cpu-0", reason="load [of 5/s]",
+    policy="milp", inputs={"memory_bytes": 7}, explanation={"usd_per_hour": 0.25},
+)  # fmt: skip
+
+
+async def test_status_shows_wanted_against_actual_and_every_instance(registered: Shell, store_pool: Pool) -> None:
+    for worker in (a_worker("cpu-0"), a_worker("cpu-1")):
+        await register_worker(store_pool, worker)
+    await put_instances(store_pool, [an_instance(VARIANT, "cpu-0", (0, 1, 3))])
+    await drain_workers(store_pool, ["cpu-1"])
+    await put_wanted(store_pool, [WantedWorkers(hardware="cpu", count=3, reason="load of 5/s")])
+    shown = (await asyncio.to_thread(registered, "scale", "status")).stdout
+    assert cells(shown, "load of 5/s")[:4] == ["cpu", "3", "1", "1"]
+    assert cells(shown, "draining for")[0] == "cpu-1"
+    assert cells(shown, "for a test") == [VARIANT, "cpu-0", "inactive", "0-1, 3", "32", "for a test"]
+    whole = json.loads((await asyncio.to_thread(registered, "scale", "status", "--json")).stdout)
+    assert [worker["name"] for worker in whole["workers"]] == ["cpu-0", "cpu-1"]
+    assert whole["control"]["paused"] is False
+
+
+def cells(table: str, marked: str) -> list[str]:
+    """The cells of the one line that contains the text."""
+    [line] = (line for line in table.splitlines() if marked in line)
+    return [cell.strip() for cell in line.strip("│").split("│")]
+
+
+async def test_history_and_explain_tell_what_was_decided_and_from_what(registered: Shell, store_pool: Pool) -> None:
+    await write_decisions(
+        store_pool,
+        [PLACED, DecisionRow(at=PLACED.at, kind=DecisionKind.WORKER, action="start", worker="cpu-1", reason="more")],
+    )
+    shown = (await asyncio.to_thread(registered, "scale", "history")).stdout
+    assert cells(shown, "load [of 5/s]")[1:] == ["place", f"{VARIANT} on cpu-0", "milp", "load [of 5/s]"]
+    assert shown.index("load [of 5/s]") < shown.index("more")
+    only = json.loads((await asyncio.to_thread(registered, "scale", "history", "cpu-1", "--json")).stdout)
+    assert [row["worker"] for row in only] == ["cpu-1"]
+    explained = (await asyncio.to_thread(registered, "scale", "explain", "mlp")).stdout
+    assert all(word in explained for word in ("memory_bytes", "7", "usd_per_hour", "0.25", "load [of 5/s]"))
+    nothing = await asyncio.to_thread(registered, "scale", "explain", "nobody")
+    assert nothing.exit_code == EXIT_SETUP
+    assert "nothing was decided about 'nobody'" in nothing.stderr
+
+
+async def test_pins_are_set_replaced_and_taken_away_and_written_down(registered: Shell, store_pool: Pool) -> None:
+    for words in (("hardware", "cpu", "--least", "1", "--most", "4"), ("variant", VARIANT, "--least=2")):
+        shown = await asyncio.to_thread(registered, "scale", "pin", *words)
+        assert shown.exit_code == 0, shown.stderr
+    assert "at least 2" in shown.stderr
+    assert [(p.kind, p.name, p.least, p.most) for p in await list_pins(store_pool)] == [
+        (PinKind.HARDWARE, "cpu", 1, 4),
+        (PinKind.VARIANT, VARIANT, 2, None),
+    ]
+    made = json.loads(
+        (await asyncio.to_thread(registered, "scale", "pin", "task", "digits", "--most=9", "--json")).stdout
+    )
+    assert (made["kind"], made["most"]) == ("task", 9)
+    assert "Pins" in (await asyncio.to_thread(registered, "scale", "status")).stdout
+    gone = await asyncio.to_thread(registered, "scale", "unpin", "variant", VARIANT)
+    again = await asyncio.to_thread(registered, "scale", "unpin", "variant", VARIANT)
+    assert (gone.exit_code, again.exit_code) == (0, EXIT_SETUP)
+    rows = await list_decisions(store_pool)
+    assert [row.action for row in rows] == ["unpin", "pin", "pin", "pin"]
+    assert {row.kind for row in rows} == {DecisionKind.CONTROL}
+    assert "task digits" in rows[1].reason
+    assert [row.action for row in await list_decisions(store_pool, about="digits")] == ["unpin", "pin", "pin"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("hardware", "gpu", "--least=1"), "cpu, cuda, neuron"),
+        (("task", "nobody", "--least=1"), "infaas tasks"),
+        (("variant", "nobody", "--least=1"), "infaas variants"),
+        (("task", "digits"), "--least"),
+        (("task", "digits", "--least=3", "--most=2"), "more than"),
+    ],
+)
+def test_what_cannot_be_pinned_is_said_in_one_line(registered: Shell, words: tuple[str, ...], says: str) -> None:
+    shown = registered("scale", "pin", *words)
+    assert shown.exit_code == EXIT_SETUP
+    assert says in shown.stderr
+    assert shown.stderr.count("\n") == 1
+
+
+async def test_pausing_and_resuming_are_announced_and_shown(registered: Shell, store_pool: Pool, database: str) -> None:
+    async with Changes(database, [SCALE]) as changes, asyncio.timeout(20):
+        await anext(changes)
+        assert (await asyncio.to_thread(registered, "scale", "pause")).exit_code == 0
+        assert await anext(changes) == SCALE
+    assert "as before" in (await asyncio.to_thread(registered, "scale", "pause")).stderr
+    control = await get_control(store_pool)
+    assert control.paused
+    shown = (await asyncio.to_thread(registered, "scale", "status")).stdout
+    assert f"paused by {control.changed_by}" in shown
+    assert (await asyncio.to_thread(registered, "scale", "resume")).exit_code == 0
+    assert not (await get_control(store_pool)).paused
+    assert [row.action for row in await list_decisions(store_pool)] == ["resume", "pause"]

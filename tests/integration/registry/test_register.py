@@ -1,0 +1,325 @@
+"""Registration from end to end: real files, processes, Postgres and broker."""
+
+import asyncio
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from broker.lag import LagReader
+from broker.settings import KafkaSettings
+from broker.topics import ensure_topics
+from registry.artifacts import ArtifactStore
+from registry.register import register
+from registry.registration import Registration
+from registry.topics import ensure_registered_topics, variant_spec
+from schemas.errors import InfaasError, InvalidRequest, OperatorError
+from schemas.records import AccuracySource, TensorSpec, Variant, VariantState
+from store.pool import Pool
+from store.registry import (
+    get_profile,
+    get_task,
+    list_architectures,
+    list_profiles,
+    list_tasks,
+    list_variants,
+    put_variant,
+    set_variant_state,
+)
+
+Register = Callable[..., Any]
+NAMES = [f"linear.onnx-{precision}.cpu" for precision in ("fp32", "int8dyn", "int8static")]
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(tmp_path / "artifacts")
+
+
+@pytest.fixture
+def run(
+    make_model: Callable[..., Path],
+    make_samples: Callable[..., Path],
+    store_pool: Pool,
+    embedded_kafka: KafkaSettings,
+    artifacts: ArtifactStore,
+    progress: Any,
+) -> Register:
+    """Registers the linear model as `linear` of the task `kind`; keyword arguments replace fields."""
+
+    async def run(**changes: Any) -> list[Variant]:
+        fields: dict[str, Any] = {
+            "architecture": "linear",
+            "task": "kind",
+            "max_batch": 4,
+            "partitions": 2,
+        }
+        if "file" not in changes:
+            fields["file"] = make_model()
+        if "validation" not in changes:
+            fields["validation"] = make_samples()
+        return await register(Registration(**{**fields, **changes}), store_pool, embedded_kafka, artifacts, progress)
+
+    return run
+
+
+async def _nothing_registered(pool: Pool, artifacts: ArtifactStore, tmp_path: Path) -> bool:
+    rows = [*await list_tasks(pool), *await list_architectures(pool), *await list_variants(pool)]
+    return not rows and not list((tmp_path / "artifacts").glob("*"))
+
+
+async def test_a_model_becomes_measured_variants(
+    run: Register, store_pool: Pool, artifacts: ArtifactStore, progress: Any
+) -> None:
+    variants: list[Variant] = await run()
+    assert [variant.name for variant in variants] == NAMES
+    assert {variant.state for variant in variants} == {VariantState.READY}
+    assert all(artifacts.has(variant.artifact) for variant in variants)
+    task = await get_task(store_pool, "kind")
+    assert task is not None
+    assert task.inputs == (TensorSpec(name="x", datatype="FP32", shape=(-1, 4)),)
+    profiles = {profile.variant: profile for profile in await list_profiles(store_pool)}
+    assert profiles[NAMES[0]].accuracy == 1.0
+    assert all(0.9 < profile.accuracy <= 1.0 for profile in profiles.values())
+    assert {profile.accuracy_source for profile in profiles.values()} == {AccuracySource.MEASURED}
+    assert {profile.samples for profile in profiles.values()} == {180}
+    assert [point.batch for point in profiles[NAMES[0]].latency] == [1, 2, 4]
+    done = [(step[0], step[1]) for step in progress.steps]
+    assert done == sorted(done)
+    assert done[-1] == (4, 4)
+
+
+async def test_registering_again_does_nothing(run: Register, store_pool: Pool, progress: Any) -> None:
+    first = await run()
+    profiles = await list_profiles(store_pool)
+    progress.steps.clear()
+    assert await run() == first
+    assert await list_profiles(store_pool) == profiles
+    assert [step[2] for step in progress.steps] == ["linear is registered already"]
+
+
+async def test_measuring_again_replaces_the_profiles(run: Register, store_pool: Pool) -> None:
+    await run(variants=("onnx-int8dyn",))
+    before = {profile.variant: profile.created_at for profile in await list_profiles(store_pool)}
+    variants = await run(variants=("onnx-int8dyn",), again=True, max_batch=2)
+    assert {variant.state for variant in variants} == {VariantState.READY}
+    assert {variant.max_batch for variant in variants} == {2}
+    after = {profile.variant: profile.created_at for profile in await list_profiles(store_pool)}
+    assert after.keys() == before.keys()
+    assert all(after[name] != before[name] for name in before)
+
+
+async def test_what_was_cut_off_goes_on(run: Register, store_pool: Pool) -> None:
+    registration = asyncio.ensure_future(run())
+    while not (await list_variants(store_pool, state=VariantState.GENERATED)):  # noqa: ASYNC110 - no event for a row
+        await asyncio.sleep(0.01)
+    registration.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await registration
+    half = {variant.name: variant for variant in await list_variants(store_pool)}
+    reference = await get_profile(store_pool, NAMES[0])
+    assert half[NAMES[0]].state is VariantState.READY
+    assert half[NAMES[1]].state is VariantState.GENERATED
+    whole = {variant.name: variant for variant in await run()}
+    assert {variant.state for variant in whole.values()} == {VariantState.READY}
+    assert whole[NAMES[1]].artifact == half[NAMES[1]].artifact
+    assert await get_profile(store_pool, NAMES[0]) == reference
+
+
+async def test_other_content_under_the_same_name_is_an_error(run: Register, make_model: Callable[..., Path]) -> None:
+    await run(variants=("onnx-fp32",))
+    other = make_model("other.onnx", weights=np.ones((4, 3), np.float32))
+    with pytest.raises(OperatorError, match="registered with other content"):
+        await run(file=other, variants=("onnx-fp32",))
+    with pytest.raises(OperatorError, match="belongs to task kind"):
+        await run(task="other", variants=("onnx-fp32",))
+    with pytest.raises(OperatorError, match="another largest batch"):
+        await run(max_batch=8, variants=("onnx-fp32",))
+
+
+async def test_a_second_model_must_fulfil_the_task(run: Register, make_model: Callable[..., Path]) -> None:
+    await run(variants=("onnx-fp32",))
+    renamed = make_model("renamed.onnx", output="logits")
+    with pytest.raises(InvalidRequest, match="promises the outputs scores; the model has logits"):
+        await run(architecture="renamed", file=renamed)
+
+
+async def test_a_variant_that_computes_something_else_is_refused(
+    run: Register, make_model: Callable[..., Path], store_pool: Pool
+) -> None:
+    # One huge weight per channel leaves the others no INT8 step to live on.
+    weights = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32)
+    weights[3] = 1e6
+    x = np.random.default_rng(2).normal(size=(200, 4)).astype(np.float32)
+    x[:, 3] = 0
+    path = make_model("rough.onnx", weights=weights)
+    np.savez(path.with_suffix(".npz"), x=x, label=(x @ weights).argmax(axis=1))
+    variants = {v.name: v for v in await run(file=path, validation=path.with_suffix(".npz"))}
+    assert variants[NAMES[0]].state is VariantState.READY
+    assert variants[NAMES[1]].state is VariantState.REFUSED
+    assert "its accuracy is" in variants[NAMES[1]].reason
+    assert [p.variant for p in await list_profiles(store_pool, state=VariantState.READY)] == [NAMES[0]]
+
+
+async def test_a_variant_that_cannot_be_made_is_refused_with_the_reason(
+    run: Register, make_model: Callable[..., Path]
+) -> None:
+    model = make_model("relu.onnx", nodes=[helper.make_node("Relu", ["x"], ["scores"])], scores=["batch", 4])
+    variants = {v.name: v for v in await run(file=model, validation=None, accuracy=0.5)}
+    assert variants[NAMES[0]].state is VariantState.READY
+    assert variants[NAMES[1]].reason == "the model has no matrix product to quantise"
+    assert "calibrate" in variants[NAMES[2]].reason
+
+
+async def test_a_declared_accuracy_is_marked(
+    run: Register, store_pool: Pool, make_samples: Callable[..., Path]
+) -> None:
+    apart = make_samples("apart.npz", 100, label=None)
+    await run(validation=None, calibration=apart, accuracy=0.8, variants=("onnx-int8dyn",))
+    profiles = {profile.variant: profile for profile in await list_profiles(store_pool)}
+    assert {profile.accuracy_source for profile in profiles.values()} == {AccuracySource.DECLARED}
+    assert profiles[NAMES[0]].accuracy == 0.8
+    assert 0.75 <= profiles[NAMES[1]].accuracy <= 0.8
+    assert {profile.samples for profile in profiles.values()} == {0}
+
+
+class Wrong:
+    """Registrations that must fail, with what is said."""
+
+    CASES = (
+        ({"validation": None}, "labelled file by --validation, or declare"),
+        ({"accuracy": 0.9}, "only without --validation"),
+        ({"validation": None, "accuracy": 1.5}, "between 0 and 1"),
+        ({"architecture": "Linear"}, "architecture name 'Linear' is not allowed"),
+        ({"task": "a_b"}, "task name 'a_b' is not allowed"),
+        ({"hardware": "tpu"}, "unknown hardware 'tpu'"),
+        ({"hardware": "neuron"}, "does not run on neuron"),
+        ({"max_batch": 0}, "largest batch must be"),
+        ({"partitions": 0}, "at least 1"),
+        ({"variants": ("onnx-int4",)}, "no variant 'onnx-int4'"),
+        ({"output": "logits"}, "no output 'logits'"),
+        ({"file": Path("/nowhere/model.onnx")}, "cannot read"),
+        ({"validation": Path("/nowhere/data.npz")}, "cannot read"),
+    )
+
+
+@pytest.mark.parametrize(("changes", "said"), Wrong.CASES)
+async def test_a_wrong_request_registers_nothing(
+    run: Register, store_pool: Pool, artifacts: ArtifactStore, tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InfaasError, match=said):
+        await run(**changes)
+    assert await _nothing_registered(store_pool, artifacts, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"nodes": [helper.make_node("NoSuchOperator", ["x"], ["scores"])]}, "^linear.onnx is not a valid ONNX model"),
+        ({"x": [1, 4], "scores": [1, 3]}, "first dimension is the batch"),
+        ({"scores": ["batch", 5]}, "not a valid ONNX model|the model is refused|does not run"),
+        ({"weights": np.full((4, 3), np.nan, np.float32)}, "holds NaN"),
+        (
+            {
+                "nodes": [
+                    helper.make_node("MatMul", ["x", "w"], ["y"]),
+                    helper.make_node("ReduceMean", ["y"], ["m"], axes=[0], keepdims=1),
+                    helper.make_node("Sub", ["y", "m"], ["scores"]),
+                ]
+            },
+            "depends on the other inputs",
+        ),
+        (
+            {"nodes": [helper.make_node("MatMul", ["x", "w"], ["y"]), helper.make_node("Det", ["y"], ["scores"])]},
+            "not a valid ONNX model|does not run",
+        ),
+    ],
+)
+async def test_a_wrong_model_registers_nothing(
+    run: Register,
+    make_model: Callable[..., Path],
+    store_pool: Pool,
+    artifacts: ArtifactStore,
+    tmp_path: Path,
+    change: dict[str, Any],
+    said: str,
+) -> None:
+    with pytest.raises(InvalidRequest, match=said):
+        await run(file=make_model(**change))
+    assert await _nothing_registered(store_pool, artifacts, tmp_path)
+
+
+async def test_a_full_disk_registers_nothing(
+    run: Register, make_model: Callable[..., Path], store_pool: Pool, artifacts: ArtifactStore, tmp_path: Path
+) -> None:
+    big = make_model(
+        weights=np.zeros((4, 100_000), np.float32),
+        scores=["batch", 100_000],
+        x=["batch", 4],
+        datatype=TensorProto.FLOAT,
+    )
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
+    try:
+        with pytest.raises(OperatorError, match="File too large"):
+            await run(file=big)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert await _nothing_registered(store_pool, artifacts, tmp_path)
+
+
+async def test_without_kafka_nothing_is_registered(
+    make_model: Callable[..., Path],
+    make_samples: Callable[..., Path],
+    store_pool: Pool,
+    artifacts: ArtifactStore,
+    tmp_path: Path,
+    progress: Any,
+) -> None:
+    request = Registration(architecture="linear", task="kind", file=make_model(), validation=make_samples())
+    nobody = KafkaSettings(bootstrap="127.0.0.1:1", request_timeout_ms=1000)
+    with pytest.raises(OperatorError, match=r"127\.0\.0\.1:1"):
+        await register(request, store_pool, nobody, artifacts, progress)
+    assert await _nothing_registered(store_pool, artifacts, tmp_path)
+
+
+async def test_topics_exist_with_their_partitions(
+    kafka: KafkaSettings,
+    make_model: Callable[..., Path],
+    make_samples: Callable[..., Path],
+    store_pool: Pool,
+    artifacts: ArtifactStore,
+    progress: Any,
+) -> None:
+    request = Registration(
+        architecture="topical",
+        task="topical-task",
+        file=make_model(),
+        validation=make_samples(),
+        max_batch=1,
+        partitions=3,
+        variants=("onnx-fp32",),
+    )
+    (variant,) = await register(request, store_pool, kafka, artifacts, progress)
+    topics = ["infaas.tasks.topical-task", "infaas.results.topical-task", "infaas.variants.topical.onnx-fp32.cpu"]
+    async with LagReader(kafka) as reader:
+        lag = await reader.read({"some-group": topics})
+    assert {(place.topic, place.partition) for place in lag.places} == {
+        (topic, part) for topic in topics for part in range(3)
+    }
+    # A larger number than a topic has is refused, so this says that it has at least as many.
+    await ensure_topics(kafka, [variant_spec(variant)])
+    await ensure_registered_topics(store_pool, kafka)
+
+
+async def test_a_verified_variant_needs_only_its_topic(run: Register, store_pool: Pool) -> None:
+    variants = {variant.name: variant for variant in await run(variants=("onnx-int8dyn",))}
+    await set_variant_state(store_pool, NAMES[1], VariantState.VERIFIED)
+    await put_variant(store_pool, variants[NAMES[0]])
+    again = {variant.name: variant for variant in await run(variants=("onnx-int8dyn",))}
+    assert again[NAMES[1]].state is VariantState.READY
+    assert again[NAMES[1]].artifact == variants[NAMES[1]].artifact

@@ -1,0 +1,369 @@
+"""A real selector between a real broker and a real database; the worker is one of our own that does what it is told."""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import msgspec
+import pytest
+
+from broker.consumer import Record
+from broker.producer import Producer
+from broker.settings import KafkaSettings
+from broker.tail import Tail
+from broker.topics import TopicSpec, ensure_system_topics, ensure_task_topics, ensure_topics, ensure_variant_topics
+from registry.topics import grow_task_topics, grow_variant_topic
+from schemas import headers as h
+from schemas.headers import RawHeaders  # noqa: TC001 - a type alias
+from schemas.load import ClassCount, LoadClass, SelectorLoad
+from schemas.records import Architecture, Task, TensorSpec
+from schemas.result import error_message
+from schemas.status import Demand, InstanceStatus, PartitionStatus
+from schemas.topics import DEAD_LETTERS, DEMAND, LOAD, STATUS, task_topic, variant_topic
+from selector.service import Selector, open_selector
+from selector.settings import SelectorSettings
+from store.pool import Pool
+from store.registry import delete_task, put_architecture, put_task, put_variant
+from tests.unit.selector.story import instance, profile, status, variant
+
+WAIT_S = 20.0
+
+
+class Stage:
+    """One task with two variants, its topics, and ears on everything that comes out."""
+
+    def __init__(self, kafka: KafkaSettings, pool: Pool, dsn: str) -> None:
+        word = uuid4().hex[:10]
+        self.kafka, self.pool, self.dsn = kafka, pool, dsn
+        self.task = f"t{word}"
+        self.cheap, self.good = f"cheap{word}.onnx-fp32.cpu", f"good{word}.onnx-fp32.cpu"
+        self.replies = f"replies-{word}"
+        self.worker = f"w{word}"
+        self.said: list[InstanceStatus] = []
+        self.heard: dict[str, list[Record]] = {}
+        self.news = asyncio.Event()
+
+    async def prepare(self) -> None:
+        await ensure_system_topics(self.kafka)
+        await ensure_task_topics(self.kafka, self.task, 2)
+        await ensure_variant_topics(self.kafka, [(self.cheap, 2), (self.good, 2)])
+        await ensure_topics(self.kafka, [TopicSpec(self.replies)])
+        spec = TensorSpec(name="x", datatype="FP32", shape=(-1, 4))
+        await put_task(self.pool, Task(name=self.task, inputs=(spec,), outputs=(spec,), partitions=2))
+        await self.register(self.cheap, ms=1, accuracy=0.8)
+        await self.register(self.good, ms=3, accuracy=0.9)
+
+    async def register(self, name: str, *, ms: float, accuracy: float) -> None:
+        row = Architecture(name=name.split(".")[0], task=self.task, source="0" * 64, source_format="onnx")
+        await put_architecture(self.pool, row)
+        await put_variant(
+            self.pool, variant(name, task=self.task, partitions=2), profile(name, ms=ms, accuracy=accuracy)
+        )
+
+    async def speak(self, producer: Producer) -> None:
+        """Publish the worker's status, as a worker does."""
+        while True:
+            said = status(*self.said, worker=self.worker, at=time.time())
+            await producer.send_and_wait(STATUS, msgspec.json.encode(said), key=self.worker.encode())
+            await asyncio.sleep(0.05)
+
+    async def listen(self, tail: Tail) -> None:
+        while True:
+            for record in await tail.batch():
+                self.heard.setdefault(record.topic, []).append(record)
+            self.news.set()
+
+    async def wait(self, topic: str, count: int = 1) -> list[Record]:
+        """The records of `topic` that came since this was last called, at least `count`."""
+        async with asyncio.timeout(WAIT_S):
+            while len(self.heard.get(topic, [])) < count:
+                self.news.clear()
+                await self.news.wait()
+        return self.heard.pop(topic)
+
+    async def ask(
+        self, producer: Producer, value: bytes | None = b"{}", partition: int | None = None, **needs: str
+    ) -> str:
+        query_id = uuid4().hex
+        headers: RawHeaders = [(h.ID, query_id.encode()), (h.REPLY_TO, self.replies.encode())]
+        headers += [("infaas-" + name.replace("_", "-"), text.encode()) for name, text in needs.items()]
+        await producer.send_and_wait(
+            task_topic(self.task), value, key=query_id.encode(), headers=headers, partition=partition
+        )
+        return query_id
+
+
+@asynccontextmanager
+async def selecting(stage: Stage, **options: str) -> AsyncGenerator[Selector]:
+    settings = SelectorSettings(upgrades=False, **options)  # pyright: ignore[reportArgumentType]
+    stop = asyncio.Event()
+    async with open_selector(settings, stage.kafka, stage.dsn) as selector, asyncio.TaskGroup() as tasks:
+        tasks.create_task(selector.run(stop), name="selector")
+        try:
+            yield selector
+        finally:
+            stop.set()
+
+
+@pytest.fixture
+async def stage(kafka: KafkaSettings, store_pool: Pool, database: str) -> AsyncGenerator[Stage]:
+    made = Stage(kafka, store_pool, database)
+    await made.prepare()
+    topics = [made.replies, variant_topic(made.cheap), variant_topic(made.good), DEAD_LETTERS, DEMAND]
+    async with (
+        Tail(kafka, "ears", topics) as tail,
+        Producer(kafka, "worker") as mouth,
+        asyncio.TaskGroup() as tasks,
+    ):
+        made.said = [instance(made.cheap, partitions=(0, 1)), instance(made.good, partitions=(0,))]
+        made.said = [msgspec.structs.replace(s, partitions=empty(s)) for s in made.said]
+        speaking = tasks.create_task(made.speak(mouth), name="speak")
+        listening = tasks.create_task(made.listen(tail), name="listen")
+        yield made
+        speaking.cancel()
+        listening.cancel()
+
+
+def empty(said: InstanceStatus) -> tuple[PartitionStatus, ...]:
+    return tuple(PartitionStatus(owned.partition, 0, 0) for owned in said.partitions)
+
+
+@pytest.fixture
+async def client(kafka: KafkaSettings) -> AsyncGenerator[Producer]:
+    async with Producer(kafka, "client") as producer:
+        yield producer
+
+
+def fields(record: Record) -> dict[str, str]:
+    return h.as_text(record.headers)
+
+
+async def test_forwards_what_it_got_and_says_what_it_chose(stage: Stage, client: Producer) -> None:
+    async with selecting(stage):
+        query_id = await stage.ask(client, b'{"inputs": []}', latency_ms="10000", min_accuracy="0.85", tenant="acme")
+        (record,) = await stage.wait(variant_topic(stage.good))
+    got = fields(record)
+    assert (record.key, record.value, record.partition) == (query_id.encode(), b'{"inputs": []}', 0)
+    assert got[h.ID] == query_id
+    assert got[h.TENANT] == "acme"
+    assert got[h.TASK] == stage.task
+    assert got[h.REPLY_TO] == stage.replies
+    assert got[h.VARIANT] == stage.good
+    assert float(got[h.ACCURACY]) == 0.9
+    assert float(got[h.COST]) == pytest.approx(0.003 * 0.048 / 3.6)
+    assert float(got[h.DEADLINE_MS]) / 1000 == pytest.approx(time.time() + 10, abs=8)
+    assert 0 < int(got[h.PREDICTED_NS]) < 5e9
+    assert int(got[h.TASK_QUEUE_NS]) >= 0
+    assert abs(int(got[h.SENT_NS]) / 1e9 - time.time()) < WAIT_S
+
+
+async def test_spreads_over_the_partitions_and_answers_each_once(stage: Stage, client: Producer) -> None:
+    async with selecting(stage):
+        asked = [await stage.ask(client) for _ in range(60)]
+        records = await stage.wait(variant_topic(stage.cheap), 60)
+    assert sorted(fields(record)[h.ID] for record in records) == sorted(asked)
+    assert {record.partition for record in records} == {0, 1}
+
+
+async def test_the_load_is_reported_each_second(stage: Stage, client: Producer) -> None:
+    async with Tail(stage.kafka, "loads", [LOAD]) as loads, selecting(stage):
+        await stage.ask(client, latency_ms="10000", min_accuracy="0.85", batch="3")
+        await stage.ask(client, min_accuracy="0.99")  # nothing could ever answer it: no load
+        await stage.wait(stage.replies)
+        asked: list[ClassCount] = []
+        sent_on: dict[str, int] = {}
+        async with asyncio.timeout(WAIT_S):
+            while not asked:
+                for record in await loads.batch():
+                    said = msgspec.json.decode(record.value or b"", type=SelectorLoad)
+                    asked += [count for count in said.classes if count.load_class.task == stage.task]
+                    sent_on |= said.variants
+    (count,) = asked
+    assert count.load_class == LoadClass(stage.task, None, 0.85, 8192.0, False)
+    assert (count.queries, count.inputs, count.refused, count.upgraded) == (1, 3, 0, 0)
+    assert sent_on[stage.good] == 3
+
+
+async def test_refusals_are_answered(stage: Stage, client: Producer) -> None:
+    async with selecting(stage):
+        query_id = await stage.ask(client, min_accuracy="0.99", explain="true")
+        (record,) = await stage.wait(stage.replies)
+        got = fields(record)
+        assert (got[h.ID], got[h.STATUS], record.key) == (query_id, "unsatisfiable", query_id.encode())
+        assert stage.good in error_message(record.value or b"")
+        assert "is not accurate enough" in got[h.EXPLANATION]
+        await stage.ask(client, target="nobody")
+        (record,) = await stage.wait(stage.replies)
+        assert fields(record)[h.STATUS] == "unknown_task"
+
+
+async def test_what_cannot_be_read_is_buried_and_answered(stage: Stage, client: Producer) -> None:
+    topic = task_topic(stage.task)
+    async with selecting(stage):
+        query_id = await stage.ask(client, b"kept", latency_ms="soon")
+        (letter,) = await stage.wait(DEAD_LETTERS)
+        (record,) = await stage.wait(stage.replies)
+        assert (letter.value, fields(letter)[h.LATENCY_MS]) == (b"kept", "soon")
+        assert (fields(record)[h.ID], fields(record)[h.STATUS]) == (query_id, "invalid_request")
+        await client.send_and_wait(
+            topic, b"x", headers=[(h.ID, b"i-1"), (h.REPLY_TO, stage.replies.encode()), (h.TENANT, b"\xff")]
+        )
+        await stage.wait(DEAD_LETTERS)
+        (record,) = await stage.wait(stage.replies)
+        assert (fields(record)[h.ID], fields(record)[h.STATUS]) == ("i-1", "invalid_request")
+        await client.send_and_wait(topic, b"nothing to answer to", headers=[])
+        (letter,) = await stage.wait(DEAD_LETTERS)
+        assert letter.value == b"nothing to answer to"
+
+
+@pytest.mark.apache
+@pytest.mark.parametrize("kafka", ["apache"], indirect=True)  # the embedded broker makes any topic it is asked for
+async def test_an_error_for_a_topic_that_is_not_there_is_buried(stage: Stage, client: Producer) -> None:
+    async with selecting(stage, attempts="1"):
+        stage.replies = f"nowhere-{uuid4().hex}"
+        query_id = await stage.ask(client, min_accuracy="0.99")
+        (letter,) = await stage.wait(DEAD_LETTERS)
+        assert fields(letter)[h.ID] == query_id
+
+
+async def test_takes_cloud_events(stage: Stage, client: Producer) -> None:
+    event = {
+        "specversion": "1.0", "id": "e-1", "source": "test", "type": "org.kubeflow.serving.inference.request",
+        "replyto": stage.replies, "minaccuracy": 0.85, "data": {"inputs": []},
+    }  # fmt: skip
+    async with selecting(stage):
+        await client.send_and_wait(
+            task_topic(stage.task),
+            msgspec.json.encode(event),
+            headers=[("content-type", b"application/cloudevents+json; charset=UTF-8")],
+        )
+        (record,) = await stage.wait(variant_topic(stage.good))
+        assert (fields(record)[h.ID], record.value) == ("e-1", b'{"inputs":[]}')
+        await client.send_and_wait(
+            task_topic(stage.task),
+            b'{"inputs":[]}',
+            headers=[
+                ("ce_specversion", b"1.0"), ("ce_id", b"e-2"), ("ce_source", b"test"), ("ce_type", b"t"),
+                ("ce_replyto", stage.replies.encode()),
+            ],
+        )  # fmt: skip
+        (record,) = await stage.wait(variant_topic(stage.cheap))
+        assert fields(record)[h.REPLY_TO] == stage.replies
+
+
+async def test_asks_for_what_is_not_loaded(stage: Stage, client: Producer) -> None:
+    stage.said = stage.said[:1]
+    async with selecting(stage):
+        await stage.ask(client, min_accuracy="0.85", latency_ms="9000")
+        (record,) = await stage.wait(variant_topic(stage.good))
+        assert fields(record)[h.VARIANT] == stage.good
+        (record,) = await stage.wait(DEMAND)
+        assert msgspec.json.decode(record.value or b"", type=Demand).variant == stage.good
+
+
+async def test_follows_the_catalog(stage: Stage, client: Producer) -> None:
+    other = Stage(stage.kafka, stage.pool, stage.dsn)
+    other.replies = stage.replies
+    async with selecting(stage):
+        await other.prepare()
+        await other.ask(client, min_accuracy="0.99")
+        (record,) = await stage.wait(stage.replies)
+        assert other.good in error_message(record.value or b"")
+        await delete_task(stage.pool, other.task)
+        while True:  # until the change has come through
+            await other.ask(client, min_accuracy="0.99")
+            (record,) = await stage.wait(stage.replies)
+            if fields(record)[h.STATUS] == "unknown_task":
+                break
+        await stage.wait(DEAD_LETTERS)
+
+
+async def test_a_silent_worker_gets_no_more(stage: Stage, client: Producer) -> None:
+    async with selecting(stage):
+        await stage.ask(client, latency_ms="500")
+        await stage.wait(variant_topic(stage.cheap))
+        stage.worker = f"other{stage.worker}"
+        stage.said = []
+        while True:  # until the first worker's last word is too old
+            await stage.ask(client, latency_ms="500")
+            topics = (stage.replies, variant_topic(stage.cheap))
+            async with asyncio.timeout(WAIT_S):
+                while not any(stage.heard.get(topic) for topic in topics):
+                    stage.news.clear()
+                    await stage.news.wait()
+            if stage.heard.get(stage.replies):
+                break
+            stage.heard.clear()
+        (record,) = await stage.wait(stage.replies)
+        assert fields(record)[h.STATUS] == "overloaded"
+
+
+@pytest.mark.apache
+@pytest.mark.parametrize("kafka", ["apache"], indirect=True)  # the embedded broker cannot add partitions
+async def test_new_partitions_are_read_and_written_to_at_once(stage: Stage, client: Producer) -> None:
+    async with selecting(stage, attempts="1"):
+        await stage.ask(client)
+        await stage.wait(variant_topic(stage.cheap))
+        await grow_variant_topic(stage.pool, stage.kafka, stage.cheap, 4)
+        await grow_task_topics(stage.pool, stage.kafka, stage.task, 3)
+        grown = instance(stage.cheap, partitions=(2, 3))
+        stage.said = [msgspec.structs.replace(grown, partitions=empty(grown))]
+        seen: set[int] = set()
+        async with Tail(stage.kafka, "new ears", [variant_topic(stage.cheap)]) as tail, asyncio.timeout(WAIT_S):
+            while not seen >= {2, 3}:  # until the status has come through
+                await stage.ask(client, partition=2)
+                seen |= {record.partition for record in await tail.batch()}
+        assert DEAD_LETTERS not in stage.heard
+
+
+async def test_nothing_is_lost_or_repeated_when_it_stops_and_starts(stage: Stage, client: Producer) -> None:
+    asked: list[str] = []
+    for _ in range(3):
+        async with selecting(stage):
+            asked += [await stage.ask(client) for _ in range(40)]
+    async with selecting(stage):
+        records = await stage.wait(variant_topic(stage.cheap), len(asked))
+    assert sorted(fields(record)[h.ID] for record in records) == sorted(asked)
+
+
+async def test_two_selectors_share_the_work(stage: Stage, client: Producer) -> None:
+    async with selecting(stage), selecting(stage, instance_id="selector-1"):
+        asked = [await stage.ask(client) for _ in range(100)]
+        records = await stage.wait(variant_topic(stage.cheap), len(asked))
+    # A rebalance may repeat what was not yet committed; the ids make that harmless.
+    assert {fields(record)[h.ID] for record in records} >= set(asked)
+
+
+async def test_the_process_checks_starts_and_stops_in_good_order(stage: Stage, client: Producer) -> None:
+    environment = {
+        **os.environ,
+        "INFAAS_KAFKA": stage.kafka.bootstrap,
+        "INFAAS_KAFKA_FETCH_MAX_WAIT_MS": str(stage.kafka.fetch_max_wait_ms),
+        "INFAAS_POSTGRES": stage.dsn,
+        "INFAAS_SELECTOR_UPGRADES": "false",
+    }
+
+    async def start(*flags: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "selector", *flags, env=environment, stdout=asyncio.subprocess.PIPE
+        )
+
+    async with asyncio.timeout(60):
+        checking = await start("--check")
+        output, _ = await checking.communicate()
+        assert checking.returncode == 0
+        assert b"Kafka: ok" in output
+        assert stage.dsn.encode() not in output
+        serving = await start()
+        try:
+            asked = [await stage.ask(client) for _ in range(20)]
+            records = await stage.wait(variant_topic(stage.cheap), len(asked))
+        finally:
+            serving.terminate()
+            await serving.communicate()
+    assert serving.returncode == 0
+    assert sorted(fields(record)[h.ID] for record in records) == sorted(asked)

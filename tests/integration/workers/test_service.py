@@ -1,0 +1,346 @@
+"""The worker as a whole: a real broker, a real Postgres, a real model."""
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from broker.consumer import Record
+from broker.dead_letters import TOPIC
+from broker.producer import Producer
+from broker.settings import KafkaSettings
+from broker.tail import Tail
+from registry.topics import grow_variant_topic
+from runtimes.protocol import Session
+from schemas import headers as h
+from schemas import topics
+from schemas.load import ClassAnswers
+from schemas.oip import decode_response
+from schemas.status import InstanceState, WorkerStatus
+from store.placement import acquire_leases, list_instances, list_leases, list_workers, register_worker
+from store.pool import Pool
+from tests.integration.workers.conftest import MAX_BATCH, Results, Site, class_of, results_of
+from tests.store_rows import a_worker
+from workers.model import Model, load
+from zoo.samples import labelled
+
+
+async def answered(results: Results, count: int) -> dict[str, str]:
+    return {query: result.status for query, result in (await results.until(count)).items()}
+
+
+async def test_a_placed_variant_answers_with_what_the_model_says(site: Site, producer: Producer) -> None:
+    await site.register()
+    _inputs, labels = labelled("digits")
+    async with results_of(site) as results, site.worker("cpu-0"):
+        await site.place("cpu-0")
+        for number in range(40):
+            value, headers = site.value(number * 5, 5)
+            asked = [*headers, (h.TRACEPARENT, b"00-trace"), (h.ACCURACY, b"0.95"), (h.COST, b"0.5")]
+            await site.ask(producer, f"q{number}", value, asked, partition=number % 2)
+        found = await results.until(40)
+    right = 0
+    for number in range(40):
+        result = found[f"q{number}"]
+        response = decode_response(result.value, result.json_length)
+        assert (result.status, result.variant, result.worker) == ("ok", site.variant, "cpu-0")
+        assert (response.model_name, response.id) == (site.task, f"q{number}")
+        assert response.parameters["variant"] == site.variant
+        assert response.parameters["accuracy"] == 0.95
+        assert result.compute_ns > 0
+        right += sum(np.equal(class_of(response.outputs["logits"]), labels[number * 5 : number * 5 + 5]))
+    assert right / 200 > 0.9
+
+
+@pytest.mark.apache
+@pytest.mark.parametrize("kafka", ["apache"], indirect=True)  # the embedded broker cannot add partitions
+async def test_partitions_added_while_it_serves_are_served(site: Site, producer: Producer) -> None:
+    await site.register()
+    value, headers = site.value()
+    async with results_of(site) as results, site.worker("cpu-0"):
+        await site.place("cpu-0")
+        await site.ask(producer, "before", value, headers)
+        await results.until(1)
+        await grow_variant_topic(site.pool, site.kafka, site.variant, 4)
+        await site.place("cpu-0", range(4))
+        for number in range(8):
+            await site.ask(producer, f"q{number}", value, headers, partition=number % 4)
+        assert set((await answered(results, 9)).values()) == {"ok"}
+
+
+async def test_json_is_answered_in_json_under_the_name_asked_for(site: Site, producer: Producer) -> None:
+    await site.register()
+    tensor = {"name": "input", "shape": [1, 1, 8, 8], "datatype": "FP32", "data": site.images[0].ravel().tolist()}
+    value = msgspec.json.encode({"id": "mine", "inputs": [tensor], "outputs": [{"name": "logits"}]})
+    async with results_of(site) as results, site.worker("cpu-0"):
+        await site.place("cpu-0")
+        await site.ask(producer, "q", value, [(h.TARGET, b"mlp")])
+        result = (await results.until(1))["q"]
+    response = msgspec.json.decode(result.value)
+    assert (result.content_type, result.json_length) == ("application/json", None)
+    assert (response["model_name"], response["id"]) == ("mlp", "mine")
+    assert len(response["outputs"][0]["data"]) == 10
+
+
+async def test_a_bad_query_fails_alone(site: Site, producer: Producer) -> None:
+    await site.register()
+    good, good_headers = site.value()
+    wrong_shape = {"name": "input", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}
+    wrong_output = {"name": "input", "shape": [1, 1, 8, 8], "datatype": "FP32", "data": [0.0] * 64}
+    async with results_of(site) as results, site.worker("cpu-0"):
+        for number in range(5):
+            await site.ask(producer, f"good{number}", good, good_headers)
+            await site.ask(producer, f"garbage{number}", b"\xff\x00 garbage")
+        await site.ask(producer, "shape", msgspec.json.encode({"inputs": [wrong_shape]}))
+        await site.ask(producer, "output", msgspec.json.encode({"inputs": [wrong_output], "outputs": [{"name": "x"}]}))
+        await site.ask(producer, "header", good, [*good_headers, (h.MODE, b"sometimes")])
+        await site.place("cpu-0")
+        status = await answered(results, 13)
+    assert {query for query, code in status.items() if code == "ok"} == {f"good{number}" for number in range(5)}
+    assert set(status.values()) == {"ok", "invalid_request"}
+
+
+async def test_a_query_larger_than_a_batch_is_split_and_put_together(site: Site, producer: Producer) -> None:
+    await site.register()
+    value, headers = site.value(0, 100)
+    async with results_of(site) as results, site.worker("cpu-0"):
+        await site.place("cpu-0")
+        await site.ask(producer, "big", value, headers)
+        result = (await results.until(1))["big"]
+    logits = decode_response(result.value, result.json_length).outputs["logits"]
+    _inputs, labels = labelled("digits")
+    assert logits.shape == (100, 10)
+    assert np.mean(np.equal(class_of(logits), labels[:100])) > 0.9
+
+
+async def test_the_expired_are_answered_without_computing_unless_they_may_be_late(
+    site: Site, producer: Producer
+) -> None:
+    await site.register()
+    value, headers = site.value()
+    past = (h.DEADLINE_MS, str(int(time.time() * 1000) - 10).encode())
+    async with results_of(site) as results, site.worker("cpu-0"):
+        await site.place("cpu-0")
+        await site.ask(producer, "expired", value, [*headers, past])
+        await site.ask(producer, "late", value, [*headers, past, (h.ALLOW_LATE, b"true")])
+        await site.ask(producer, "idle", value, [*headers, (h.MODE, b"offline")])
+        found = await results.until(3)
+    assert {query: result.status for query, result in found.items()} == {
+        "expired": "deadline_exceeded", "late": "ok", "idle": "ok"
+    }  # fmt: skip
+    assert found["expired"].compute_ns == 0
+
+
+async def test_a_record_without_an_id_becomes_a_dead_letter_and_blocks_nobody(site: Site, producer: Producer) -> None:
+    await site.register()
+    value, headers = site.value()
+    async with (
+        results_of(site) as results,
+        Tail(site.kafka, "test-dead", [topics.DEAD_LETTERS]) as dead_letters,
+        site.worker("cpu-0"),
+    ):
+        await site.place("cpu-0")
+        await producer.send_and_wait(topics.variant_topic(site.variant), b"who am I", partition=0)
+        await site.ask(producer, "good", value, headers)
+        assert (await answered(results, 1)) == {"good": "ok"}
+        assert [record.value for record in await buried(site, dead_letters, 1)] == [b"who am I"]
+
+
+@pytest.mark.apache
+async def test_a_result_without_a_topic_becomes_a_dead_letter_and_blocks_nobody(
+    apache_kafka: KafkaSettings, database: str, store_pool: Pool, tmp_path: Path
+) -> None:
+    """On a real Kafka only: the embedded broker makes a topic of every name it hears."""
+    site = Site(apache_kafka, database, store_pool, tmp_path)
+    await site.register()
+    value, headers = site.value()
+    nowhere = (h.REPLY_TO, f"infaas.replies.nobody-{site.task}".encode())
+    async with (
+        Producer(apache_kafka, "test") as producer,
+        results_of(site) as results,
+        Tail(site.kafka, "test-dead", [topics.DEAD_LETTERS]) as dead_letters,
+        site.worker("cpu-0"),
+    ):
+        await site.place("cpu-0")
+        await site.ask(producer, "nowhere", value, [*headers, nowhere])
+        await site.ask(producer, "good", value, headers)
+        assert (await answered(results, 1)) == {"good": "ok"}
+        assert [record.key for record in await buried(site, dead_letters, 1)] == [b"nowhere"]
+
+
+async def buried(site: Site, dead_letters: Tail, count: int) -> list[Record]:
+    found: list[Record] = []
+    async with asyncio.timeout(30):
+        while len(found) < count:
+            found += [r for r in await dead_letters.batch() if _topic_of(r) == topics.variant_topic(site.variant)]
+    return found
+
+
+def _topic_of(dead: Record) -> str:
+    return h.as_text(dead.headers)[TOPIC]
+
+
+async def test_status_and_rows_tell_what_runs(site: Site, producer: Producer) -> None:
+    await site.register()
+    async with Tail(site.kafka, "test-status", [topics.STATUS]) as tail:
+        async with site.worker("cpu-status"):
+            await site.place("cpu-status")
+            serving = await _status_where(
+                tail, "cpu-status", lambda status: any(len(instance.partitions) == 2 for instance in status.instances)
+            )
+            rows = await list_instances(site.pool, worker="cpu-status")
+            leases = await list_leases(site.pool, variant=site.variant)
+        last = await _status_where(tail, "cpu-status", lambda status: status.leaving)
+    instance = serving.instances[0]
+    assert (instance.variant, instance.state) == (site.variant, InstanceState.ACTIVE)
+    assert [row.state for row in rows] == [InstanceState.ACTIVE]
+    assert {lease.worker for lease in leases} == {"cpu-status"}
+    assert last.epoch == serving.epoch
+    assert await list_workers(site.pool) == []
+    assert await list_leases(site.pool, variant=site.variant) == []
+
+
+async def test_what_was_done_is_counted(site: Site, producer: Producer) -> None:
+    await site.register()
+    value, headers = site.value(0, 3)
+    past = (h.DEADLINE_MS, str(int(time.time() * 1000) - 10).encode())
+    answers = list[ClassAnswers]()
+
+    def all_are_answered(status: WorkerStatus) -> bool:
+        answers.extend(status.answers)
+        return sum(answer.queries for answer in answers) == 3
+
+    async with Tail(site.kafka, "test-status", [topics.STATUS]) as tail, site.worker("cpu-counts"):
+        await site.place("cpu-counts")
+        await site.ask(producer, "good", value, headers)
+        await site.ask(producer, "late", value, [*headers, past, (h.ALLOW_LATE, b"true")])
+        await site.ask(producer, "expired", value, [*headers, past])
+        await _status_where(tail, "cpu-counts", all_are_answered)
+        status = await _status_where(
+            tail, "cpu-counts", lambda status: any(instance.answered == 3 for instance in status.instances)
+        )
+    assert sum(answer.late for answer in answers if answer.load_class.latency_ms is not None) == 1
+    assert sum(answer.failed for answer in answers if answer.load_class.latency_ms is not None) == 1
+    instance = status.instances[0]
+    assert (instance.inputs, instance.late, instance.expired) == (6, 1, 1)
+    assert 0 < status.busy_s < 5
+
+
+async def _status_where(tail: Tail, worker: str, holds: Callable[[WorkerStatus], bool]) -> WorkerStatus:
+    while True:
+        for record in await tail.batch():
+            status = msgspec.json.decode(record.value or b"", type=WorkerStatus)
+            if status.worker == worker and holds(status):
+                return status
+
+
+async def test_a_hand_over_loses_and_doubles_nothing(site: Site, producer: Producer) -> None:
+    await site.register()
+    value, headers = site.value()
+    async with results_of(site) as results, site.worker("cpu-a"), site.worker("cpu-b"):
+        await site.place("cpu-a")
+        for number in range(600):
+            await site.ask(producer, f"q{number}", value, headers, partition=number % 2)
+            if number == 200:  # both want partition 1; then it is taken from the first
+                await site.place("cpu-b", [1])
+            if number == 300:
+                await site.place("cpu-a", [0])
+        found = await results.until(600)
+    assert Counter(result.status for result in results.all) == {"ok": 600}
+    assert {result.worker for result in found.values()} == {"cpu-a", "cpu-b"}
+
+
+async def test_a_move_waits_until_the_new_place_has_loaded(
+    site: Site, producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await site.register()
+    value, headers = site.value()
+    loading, loaded = threading.Event(), threading.Event()
+
+    def load_late(model: Model, artifacts: Path, threads: int) -> Session:
+        loading.set()
+        assert loaded.wait(30)
+        return load(model, artifacts, threads)
+
+    async def ask(queries: Sequence[str]) -> None:
+        for number, query in enumerate(queries):
+            await site.ask(producer, query, value, headers, partition=number % 2)
+
+    async with results_of(site) as results, site.worker("cpu-a"), site.worker("cpu-b"):
+        await site.place("cpu-a")
+        before, during, after = ([f"{when}{n}" for n in range(40)] for when in ("before", "during", "after"))
+        await ask(before)
+        await results.until(40)
+        monkeypatch.setattr("workers.hosting.load", load_late)
+        await site.place("cpu-b")
+        await site.unplace("cpu-a")
+        assert await asyncio.to_thread(loading.wait, 30)
+        await ask(during)
+        found = await results.until(80)
+        assert {found[query].worker for query in during} == {"cpu-a"}
+        loaded.set()
+        async with Tail(site.kafka, "test-status", [topics.STATUS]) as tail:
+            await _status_where(tail, "cpu-b", lambda status: any(len(i.partitions) == 2 for i in status.instances))
+        await ask(after)
+        found = await results.until(120)
+        assert {found[query].worker for query in after} == {"cpu-b"}
+        async with Tail(site.kafka, "test-status", [topics.STATUS]) as tail:
+            await _status_where(tail, "cpu-a", lambda status: not status.instances)
+    assert Counter(result.status for result in results.all) == {"ok": 120}
+
+
+async def test_a_batch_limit_is_followed_without_loading_anew(site: Site, producer: Producer) -> None:
+    await site.register()
+    value, headers = site.value()
+    async with results_of(site) as results, site.worker("cpu-0"):
+        for limit in (2, MAX_BATCH, 4):
+            await site.place("cpu-0", max_batch=limit)
+            async with Tail(site.kafka, "test-status", [topics.STATUS]) as tail:
+                status = await _status_where(
+                    tail, "cpu-0", lambda status, limit=limit: [i.max_batch for i in status.instances] == [limit]
+                )
+            await site.ask(producer, f"q{limit}", value, headers)
+            await results.until(1 + len(results.all))
+        assert status.instances[0].answered == 2  # before the last one, and since it was loaded
+
+
+async def test_a_load_that_fails_says_why_and_is_tried_again(site: Site, producer: Producer) -> None:
+    await site.register()
+    value, headers = site.value()
+    artifact = next((site.home / "artifacts").iterdir())
+    model = artifact.read_bytes()
+    artifact.write_bytes(b"no model")
+    async with results_of(site) as results, site.worker("cpu-0"):
+        await site.place("cpu-0")
+        await site.ask(producer, "q", value, headers)
+        while "cannot load" not in (await list_instances(site.pool))[0].reason:  # noqa: ASYNC110 - rows tell nobody
+            await asyncio.sleep(0.05)
+        artifact.write_bytes(model)
+        assert (await answered(results, 1)) == {"q": "ok"}
+        assert (await list_instances(site.pool))[0].reason == "wanted"
+
+
+async def test_a_partition_that_is_stolen_is_left_at_once(site: Site, producer: Producer) -> None:
+    await site.register()
+    value, headers = site.value()
+    async with results_of(site) as results, site.worker("cpu-0"):
+        await site.place("cpu-0")
+        await site.ask(producer, "before", value, headers, partition=1)
+        await results.until(1)
+        epoch = await register_worker(site.pool, a_worker("thief"))
+        await site.pool.execute("UPDATE leases SET expires_at = now() - interval '1 hour' WHERE partition = 1")
+        await acquire_leases(site.pool, "thief", epoch, site.variant, [1], 3600.0)
+        async with Tail(site.kafka, "test-status", [topics.STATUS]) as tail:
+            await _status_where(
+                tail, "cpu-0", lambda status: [p.partition for i in status.instances for p in i.partitions] == [0]
+            )
+        await site.ask(producer, "stolen", value, headers, partition=1)
+        await site.ask(producer, "kept", value, headers, partition=0)
+        found = await results.until(2)
+    assert set(found) == {"before", "kept"}

@@ -1,0 +1,86 @@
+"""The whole system with a real model, asked from outside: every part is the one that people run."""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runtimes.catalog import find_runtime
+from runtimes.protocol import LoadOptions
+from tests.system.infaas.conftest import Cli
+from zoo.samples import DATA, labelled
+
+pytestmark = pytest.mark.timeout(240)
+SCRIPT = Path(__file__).parents[1] / "gateway" / "triton_client.py"
+MODEL = DATA / "digits_linear.onnx"
+VARIANT = "digits-linear.onnx-fp32.cpu"
+
+
+async def test_tritonclient_and_explain_on_a_real_model(cli: Cli) -> None:
+    async with cli.up():
+        state = await cli.json("status", "--wait")
+        inputs, labels = labelled("digits")
+        validation, some = cli.home / "validation.npz", cli.home / "some.npy"
+        np.savez(validation, allow_pickle=False, label=labels, **inputs)
+        np.save(some, inputs["input"][:4])
+        named = ("--task=digits", "--name=digits-linear", f"--validation={validation}", "--variant=onnx-fp32")
+        made = await cli.json("register", str(MODEL), *named, "--max-batch=4")
+        assert [variant["name"] for variant in made] == [VARIANT]
+        _check_triton(await _triton(state["gateway"], "digits", "digits-linear", some), inputs["input"][:4])
+        await _check_explanations(cli)
+
+
+def _check_triton(seen: dict[str, Any], asked: "np.ndarray[Any, np.dtype[np.float32]]") -> None:
+    alone = find_runtime("onnx").load(MODEL, "cpu", LoadOptions(precision="fp32", threads=1))
+    expected = alone.infer({"input": asked})["logits"].astype(np.float32)
+    assert (seen["live"], seen["ready"], seen["model_ready"], seen["absent_ready"]) == (True, True, True, False)
+    assert seen["metadata"]["inputs"] == [{"name": "input", "datatype": "FP32", "shape": [-1, 1, 8, 8]}]
+    assert seen["metadata"]["outputs"] == [{"name": "logits", "datatype": "FP32", "shape": [-1, 10]}]
+    assert seen["config"]["max_batch_size"] == 4
+    assert {entry["name"] for entry in seen["index"]} == {"digits", "digits-linear", VARIANT}
+    for form in ("json", "binary", "compressed", "architecture"):
+        np.testing.assert_allclose(seen[form]["values"], expected, rtol=1e-4, err_msg=form)
+        assert seen[form]["id"] == "mine"
+        assert seen[form]["parameters"]["variant"] == VARIANT
+        assert 0.9 < seen[form]["parameters"]["accuracy"] < 1
+    assert seen["error"].startswith("404 ")
+    assert seen["statistics"]["inference_stats"]["success"]["count"] == 3
+
+
+async def _check_explanations(cli: Cli) -> None:
+    impossible = ("explain", "digits", "--min-accuracy=0.99")
+    async with asyncio.TaskGroup() as tasks:
+        answered = tasks.create_task(cli.json("explain", "digits"))
+        refused = tasks.create_task(cli.run(*impossible, "--json"))
+        shown = tasks.create_task(cli.run(*impossible))
+    chosen = answered.result()
+    assert (chosen["chosen"], chosen["worker"]) == (VARIANT, "cpu-0")
+    assert chosen["considered"][0]["verdict"] == "chosen"
+
+    code, out, err = refused.result()
+    assert code == 2
+    assert "error: " in err
+    told = json.loads(out)
+    assert told["reason"].startswith("unsatisfiable: ")
+    assert [(row["variant"], row["verdict"]) for row in told["considered"]] == [(VARIANT, "is not accurate enough")]
+
+    code, out, _ = shown.result()
+    assert code == 2
+    assert VARIANT in out
+    assert "is not accurate enough" in out
+
+
+async def _triton(gateway: str, *words: str | Path) -> dict[str, Any]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, SCRIPT, gateway.removeprefix("http://"), *words),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with asyncio.timeout(60):
+        output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
+    return json.loads(output.splitlines()[-1])

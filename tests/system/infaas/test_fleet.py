@@ -1,0 +1,65 @@
+"""The worker processes that `infaas up` keeps for whoever asks."""
+
+import asyncio
+import os
+import signal
+
+import psutil
+import pytest
+
+from machine.keeper import Order, Report, ask
+from tests.system.infaas.conftest import Cli
+
+pytestmark = pytest.mark.timeout(120)
+
+
+async def test_workers_come_and_go_as_ordered_and_one_that_cannot_start_takes_nothing_along(cli: Cli) -> None:
+    async with cli.up("--max-workers=2", "--oversubscribe", "--launcher=none"):
+        await cli.json("status", "--wait")
+        report = await ordered(cli, "start", "cpu-1")
+        assert (report.error, states(report)) == ("", {"cpu-0": "running", "cpu-1": "starting"})
+        assert states(await ordered(cli, "start", "cpu-1")) == states(report)
+        assert "--max-workers" in (await ordered(cli, "start", "cpu-2")).error
+        assert "cpu-<number>" in (await ordered(cli, "start", "../cpu")).error
+
+        started = await until(cli, {"cpu-0": "running", "cpu-1": "running"})
+        assert 0.2 < started.start_s < 60
+        pid = (await cli.json("status"))["services"]["worker-cpu-1"]["pid"]
+        os.kill(pid, signal.SIGKILL)
+        state = await cli.json("status", "--wait")
+        assert state["services"]["worker-cpu-1"]["pid"] != pid
+        assert state["services"]["worker-cpu-1"]["restarts"] == 1
+
+        stopped = await ordered(cli, "stop", "cpu-1")
+        assert states(stopped) == {"cpu-0": "running", "cpu-1": "stopping"}
+        assert "stopping" in (await ordered(cli, "start", "cpu-1")).error
+        await until(cli, {"cpu-0": "running"})
+        assert not psutil.pid_exists(state["services"]["worker-cpu-1"]["pid"])
+        assert "worker-cpu-1" not in (await cli.json("status"))["services"]
+
+        broken = cli.home / "workers" / "cpu-1.journal"
+        broken.unlink()
+        broken.mkdir()  # where a file belongs
+        await ordered(cli, "start", "cpu-1")
+        report = await until(cli, {"cpu-0": "running", "cpu-1": "failed"})
+        assert "journal" in next(kept.reason for kept in report.kept if kept.name == "cpu-1")
+        broken.rmdir()
+        await ordered(cli, "start", "cpu-1")
+        await until(cli, {"cpu-0": "running", "cpu-1": "running"})
+
+
+async def ordered(cli: Cli, verb: str, name: str) -> Report:
+    return await ask(cli.home, Order(verb=verb, name=name))
+
+
+def states(report: Report) -> dict[str, str]:
+    return {kept.name: kept.state for kept in report.kept}
+
+
+async def until(cli: Cli, wanted: dict[str, str]) -> Report:
+    async with asyncio.timeout(30):
+        while True:
+            report = await ordered(cli, "list", "")
+            if states(report) == wanted:
+                return report
+            await asyncio.sleep(0.05)

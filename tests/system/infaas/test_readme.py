@@ -1,0 +1,65 @@
+"""The README's queries work when copied: they are run as they stand, but for the ports."""
+
+import asyncio
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.system.infaas.conftest import Cli
+from zoo.samples import labelled
+
+pytestmark = pytest.mark.timeout(300)
+ROOT = Path(__file__).parents[3]
+README = (ROOT / "README.md").read_text()
+
+
+async def test_the_first_queries_of_the_readme(cli: Cli) -> None:
+    async with cli.up():
+        state = await cli.json("status", "--wait")
+        # One small model of the task is enough, and is there in seconds.
+        inputs, labels = labelled("sentiment")
+        validation = cli.home / "validation.npz"
+        np.savez(validation, allow_pickle=False, label=labels, **inputs)
+        model = ("--task=sentiment", "--name=textcnn", f"--validation={validation}", "--variant=onnx-fp32")
+        made = await cli.json("register", str(ROOT / "zoo/data/sent_textcnn.onnx"), *model)
+        assert [variant["state"] for variant in made] == ["ready"]
+        for name, program in (("curl", "bash"), ("python", sys.executable), ("kafka", sys.executable)):
+            snippet = _snippet(name)
+            assert "127.0.0.1:8080" in snippet or "127.0.0.1:9092" in snippet
+            snippet = snippet.replace("127.0.0.1:9092", state["kafka"])
+            snippet = snippet.replace("http://127.0.0.1:8080", state["gateway"])
+            output = await _run(program, "-c", snippet)
+            assert "textcnn" in output, name
+            if name == "curl":
+                assert json.loads(output)["parameters"]["accuracy"] >= 0.8
+
+
+async def test_a_model_of_ones_own(cli: Cli, tmp_path: Path) -> None:
+    snippet = _snippet("register").replace("digits.npz", str(tmp_path / "digits.npz"))
+    commands = f'python() {{ "{sys.executable}" "$@"; }}; infaas() {{ python -m infaas.cli.main "$@"; }}; set -e'
+    async with cli.up():
+        await cli.json("status", "--wait")
+        output = await _run("bash", "-c", f"cd {ROOT}\nexport INFAAS_HOME={cli.home}\n{commands}\n{snippet}")
+    assert "my-mlp.onnx-int8dyn.cpu" in output
+    assert "logits" in output
+
+
+def _snippet(name: str) -> str:
+    found = re.search(rf"<!-- test: {name} -->\n```\w+\n(.*?)```", README, re.DOTALL)
+    assert found is not None, name
+    return found.group(1)
+
+
+async def _run(*command: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=dict(os.environ)
+    )
+    async with asyncio.timeout(60):
+        out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    return out.decode()

@@ -1,0 +1,121 @@
+"""`infaas up` as a person meets it: real servers and services, killed and stopped in every way."""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.system.infaas.conftest import FREE_PORTS, Cli
+
+pytestmark = pytest.mark.timeout(240)
+
+
+async def test_a_system_lives_is_healed_and_stops(cli: Cli) -> None:
+    async with cli.up("--selectors=2", "--workers=2") as supervisor:
+        state = await cli.json("status", "--wait")
+        assert state["gateway"].startswith("http://127.0.0.1:")
+        assert state["postgres"].startswith("postgresql://")
+        assert set(state["services"]) == {
+            *("autoscaler", "selector", "selector-1", "worker-cpu-0", "worker-cpu-1", "gateway")
+        }
+        assert all(service["ready"] for service in state["services"].values())
+
+        selector = state["services"]["selector"]["pid"]
+        os.kill(selector, signal.SIGKILL)
+        healed = await _state_when(cli, lambda now: now["services"]["selector"]["restarts"] == 1)
+        assert healed["services"]["selector"]["pid"] != selector
+        assert healed["services"]["gateway"]["restarts"] == 0
+
+        pids = [service["pid"] for service in healed["services"].values()]
+        code, _, err = await cli.run("down")
+        assert code == 0, err
+        async with asyncio.timeout(30):
+            assert await supervisor.wait() == 0
+        assert not any(psutil.pid_exists(pid) for pid in pids)
+    code, _, err = await cli.run("status")
+    assert code == 1
+    assert "no system runs" in err
+
+
+async def test_nothing_outlives_a_killed_supervisor(cli: Cli) -> None:
+    supervisor = await cli.start("up", *FREE_PORTS)
+    state = await cli.json("status", "--wait")
+    children = psutil.Process(supervisor.pid).children(recursive=True)
+    names = [process.name() for process in children]
+    assert "tansu" in names
+    assert "postgres" in names
+    assert {service["pid"] for service in state["services"].values()} <= {process.pid for process in children}
+    supervisor.kill()
+    await supervisor.communicate()
+    gone, alive = await asyncio.to_thread(psutil.wait_procs, children, timeout=10)
+    assert not alive
+    assert len(gone) == len(children)
+    code, _, err = await cli.run("status")  # the state file is still there, and not believed
+    assert code == 1
+    assert "no system runs" in err
+    async with cli.up():  # nor is anything in the way of the next one
+        assert (await cli.json("status", "--wait"))["ready"]
+
+
+async def test_all_processes_may_be_stopped_at_once(cli: Cli) -> None:
+    supervisor = await cli.start("up", *FREE_PORTS)
+    state = await cli.json("status", "--wait")
+    supervisor.terminate()
+    # The gateway is the first to go; the others are then stopped by two at once.
+    gateway = psutil.Process(state["services"]["gateway"]["pid"])
+    await asyncio.to_thread(gateway.wait, 30)
+    for service in state["services"].values():
+        if psutil.pid_exists(service["pid"]):
+            os.kill(service["pid"], signal.SIGTERM)
+    async with asyncio.timeout(60):
+        _, err = await supervisor.communicate()
+    assert supervisor.returncode == 0
+    assert b"starting it again" not in err
+
+
+@pytest.mark.parametrize("flag", ["--gateway-port", "--kafka-port", "--postgres-port"])
+async def test_a_taken_port_is_named_before_anything_starts(cli: Cli, flag: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, _, err = await cli.run("up", *FREE_PORTS, f"{flag}={port}")
+    assert code == 1
+    assert f"port {port}" in err
+    assert flag in err
+    assert "Traceback" not in err
+    assert not (cli.home / "postgres").exists()
+
+
+async def test_two_systems_in_one_home_are_refused(cli: Cli) -> None:
+    async with cli.up():
+        await cli.json("status", "--wait")
+        code, _, err = await cli.run("up", *FREE_PORTS)
+    assert code == 1
+    assert "already runs" in err
+
+
+async def test_a_service_that_cannot_start_is_quoted(cli: Cli) -> None:
+    code, _, err = await cli.run("up", *FREE_PORTS, INFAAS_GATEWAY_MAX_IN_FLIGHT="none")
+    assert code == 1
+    assert "gateway does not start" in err
+    assert "max-in-flight" in err
+    assert "Traceback" not in err
+
+
+async def test_an_address_of_another_machine_is_refused(cli: Cli) -> None:
+    code, _, err = await cli.run("up", *FREE_PORTS, "--gateway-host=not.an.address.invalid")
+    assert code == 1
+    assert "not.an.address.invalid" in err
+    assert "Traceback" not in err
+
+
+async def _state_when(cli: Cli, holds: Callable[[Any], bool]) -> Any:
+    async with asyncio.timeout(30):
+        while True:
+            state = await cli.json("status", "--wait")
+            if holds(state):
+                return state

@@ -1,0 +1,96 @@
+"""What a worker process leaves behind when it dies, and what the next one makes of it."""
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import Awaitable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from broker.producer import Producer
+from broker.tail import Tail
+from schemas import topics
+from tests.integration.workers.conftest import Site, results_of
+
+
+@contextmanager
+def process(site: Site, name: str, **environment: str) -> Generator[subprocess.Popen[bytes]]:
+    running = site.spawn(name, **environment)
+    try:
+        yield running
+    finally:
+        running.kill()
+        running.wait(10)
+
+
+async def test_sigkill_under_load_loses_no_query(site: Site, producer: Producer) -> None:
+    await site.register()
+    value, headers = site.value()
+    async with results_of(site) as results:
+        with process(site, "cpu-kill") as first:
+            await site.place("cpu-kill")
+            async with asyncio.TaskGroup() as tasks:
+                for number in range(2000):
+                    await site.ask_soon(producer, f"q{number}", value, headers, partition=number % 2)
+                    if number == 1000:
+                        tasks.create_task(kill_when_answering(first, results.until(500)))
+        with process(site, "cpu-kill") as second:
+            await site.ask(producer, "last", value, headers)  # the first may have answered all the others
+            found = await results.until(2001)
+            second.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(second.wait, 20) == 0
+    assert {result.status for result in found.values()} == {"ok"}
+
+
+async def kill_when_answering(worker: subprocess.Popen[bytes], answering: Awaitable[object]) -> None:
+    await answering
+    os.kill(worker.pid, signal.SIGKILL)
+
+
+async def test_a_query_that_kills_the_worker_is_given_up_and_its_neighbours_are_answered(
+    site: Site, producer: Producer, tmp_path: Path
+) -> None:
+    """The runtime is real but for one input, at which it kills the process as a crash in native code would."""
+    await site.register()
+    (tmp_path / "sitecustomize.py").write_text(POISONED)
+    value, headers = site.value()
+    poison, poison_headers = site.value(1)
+    async with results_of(site) as results, Tail(site.kafka, "test-dead", [topics.DEAD_LETTERS]) as dead_letters:
+        for number in range(10):
+            await site.ask(producer, f"good{number}", value, headers)
+        await site.ask(producer, "poison", poison, poison_headers)
+        lives = 0
+        placed = False
+        while len({result.id for result in results.all}) < 11:
+            lives += 1
+            with process(site, "cpu-poison", PYTHONPATH=f"{tmp_path}{os.pathsep}{os.getcwd()}") as worker:
+                if not placed:
+                    await site.place("cpu-poison")
+                    placed = True
+                async with asyncio.TaskGroup() as tasks:
+                    dying = tasks.create_task(asyncio.to_thread(worker.wait, 60))
+                    answering = tasks.create_task(results.until(11, 60))
+                    await asyncio.wait({dying, answering}, return_when=asyncio.FIRST_COMPLETED)
+                    answering.cancel()
+                    worker.kill()
+        found = {result.id: result.status for result in results.all}
+        letters = [record.value for record in await dead_letters.batch()]
+    assert found == {f"good{number}": "ok" for number in range(10)} | {"poison": "model_failed"}
+    assert lives == 4
+    assert poison in letters
+
+
+POISONED = """
+import os, signal
+import numpy as np
+from runtimes import onnx
+from zoo.samples import labelled
+infer = onnx.OnnxSession.infer
+poison = labelled("digits")[0]["input"][1]
+def deadly(self, inputs):
+    if any(np.array_equal(image, poison) for image in inputs["input"]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return infer(self, inputs)
+onnx.OnnxSession.infer = deadly
+"""

@@ -1,0 +1,247 @@
+"""What becomes of instances and workers as load moves: a simulator carries the plans out."""
+
+from itertools import pairwise
+
+import msgspec
+import pytest
+
+from autoscaler.decide.milp import aim
+from autoscaler.decide.situation import Bounds, Limits, WorkerLoad
+from schemas.status import InstanceState
+from tests.unit.autoscaler.decide.simulator import Simulator
+from tests.unit.autoscaler.decide.situations import cpus, full, instance_load, load, profile, ranking
+
+# One slot serves 32 inputs in 16 batch times: `a` about 190/s within a second, `b` 1900/s.
+A, B = profile("digits-a", 0.9, 0.010, load_s=0.5), profile("digits-b", 0.8, 0.001, load_s=0.5)
+SLOT = 32 / (16 * 0.010) / Limits().headroom
+
+
+def owners(world: Simulator) -> bool:
+    """Whether each partition of what is placed has exactly one owner."""
+    by_variant: dict[str, list[int]] = {}
+    for (variant, _), row in world.rows.items():
+        by_variant.setdefault(variant, []).extend(row.partitions)
+    return all(sorted(held) == list(range(world.partitions.get(name, 4))) for name, held in by_variant.items())
+
+
+def test_load_that_steps_up_is_served_at_once_and_what_is_left_over_goes_after_a_while() -> None:
+    world = Simulator([A]).run(3, {"digits": 0.5 * SLOT})
+    assert (world.replicas("digits-a"), len(world.workers)) == (1, 1)
+    world.run(3, {"digits": 3.5 * SLOT})
+    assert (world.replicas("digits-a"), len(world.workers)) == (4, 4)
+    assert owners(world)
+    world.run(15, {"digits": 0.5 * SLOT})
+    assert len(world.workers) == 4  # the window, and then the delay
+    world.run(60, {"digits": 0.5 * SLOT})
+    assert (world.replicas("digits-a"), len(world.workers)) == (1, 1)
+    assert owners(world)
+
+
+def test_a_load_that_swings_faster_than_the_delay_moves_nothing() -> None:
+    world = Simulator([A]).run(30, {"digits": 3.5 * SLOT})
+    before = len(world.changes)
+    for _ in range(20):
+        world.run(12, {"digits": 0.5 * SLOT}).run(3, {"digits": 3.5 * SLOT})
+    assert len(world.changes) == before
+
+
+def test_a_load_that_swings_slowly_is_followed_once_each_way() -> None:
+    world = Simulator([A]).run(10, {"digits": 3.5 * SLOT})
+    before, periods = len(world.changes), 5
+    for _ in range(periods):
+        world.run(100, {"digits": 0.5 * SLOT}).run(100, {"digits": 3.5 * SLOT})
+    # Each way: three workers, three instances, and shares of partitions of four instances in each of at most two steps.
+    assert len(world.changes) - before <= periods * 2 * (3 + 3 + 8)
+
+
+@pytest.mark.parametrize("noise", [0.8, 0.9, 1.1])
+def test_noise_around_a_boundary_ends_at_the_higher_scale(noise: float) -> None:
+    world = Simulator([A]).run(40, {"digits": SLOT})
+    for second in range(100):
+        world.step({"digits": SLOT * (noise if second % 7 else 1.02)})
+    before = len(world.changes)
+    for second in range(200):
+        world.step({"digits": SLOT * (noise if second % 7 else 1.02)})
+    assert len(world.changes) == before
+
+
+def test_with_no_more_hardware_accuracy_is_given_up_before_load() -> None:
+    world = Simulator([A, B], hardware=cpus(2), workers=2, limits=Limits(accuracy_price=0.01))
+    world.run(5, {"digits": 1.5 * SLOT})
+    assert world.replicas("digits-a") == 2
+    world.run(5, {"digits": 18 * SLOT})
+    assert world.replicas("digits-b") == 2
+    assert world.plan.explanation["needs"][0]["served"] == 1.0
+    world.run(5, {"digits": 100 * SLOT})
+    assert 0 < world.plan.explanation["needs"][0]["served"] < 1.0
+
+
+def test_batches_are_limited_while_something_urgent_is_served_and_that_is_not_taken_back_at_once() -> None:
+    def limits_of(world: Simulator) -> set[int]:
+        return {row.max_batch for (variant, _), row in world.rows.items() if variant == A.variant}
+
+    world, urgent = Simulator([A]).run(3, {"digits": 10}), {"classes": (load("digits", 10, ms=90),)}
+    assert limits_of(world) == {32}
+    world.run(1, {"digits": 10}, **urgent)
+    assert limits_of(world) == {8}  # which takes 44 ms: a query may wait for one, and be computed in the next
+    before = len(world.changes)
+    for _ in range(5):
+        world.run(5, {"digits": 10}).run(5, {"digits": 10}, **urgent)
+    assert (limits_of(world), len(world.changes)) == ({8}, before)
+    assert limits_of(world.run(60, {"digits": 10})) == {32}
+    assert world.changes[before:] == ["limit"]
+
+
+def test_an_idle_task_is_unloaded_and_comes_back_on_demand_at_once() -> None:
+    world = Simulator([A, B], limits=Limits(zero_after_s=60)).run(5, {"digits": 10})
+    assert len(world.rows) == 2
+    world.run(90, {})
+    assert world.rows == {}
+    world.step({}, demand_age_s={A.variant: 0.0})
+    assert world.replicas("digits-a") == 1
+    pinned = Bounds(kind="variant", name=B.variant, least=1)
+    kept = Simulator([A, B], limits=Limits(zero_after_s=60), bounds=[pinned]).run(5, {"digits": 10}).run(90, {})
+    assert set(kept.rows) == {(B.variant, "cpu-0")}
+
+
+def test_without_a_worker_a_demand_starts_one() -> None:
+    none = Bounds(kind="hardware", name="cpu", least=0)
+    world = Simulator([A], workers=0, bounds=[none])
+    world.run(3, {})
+    assert world.workers == {}
+    world.run(2, {}, demand_age_s={A.variant: 0.0})
+    assert len(world.workers) == 1
+    assert world.replicas("digits-a") == 1
+
+
+def test_replicas_that_are_too_many_leave_the_worker_that_goes() -> None:
+    world = Simulator([A, B]).run(5, {"digits": 3.5 * SLOT}).run(80, {"digits": 0.5 * SLOT})
+    assert {worker for _, worker in world.rows} == {"cpu-0"}
+    assert world.changes.count("place") == len({variant for variant, _ in world.rows})  # each was loaded once
+
+
+def test_the_worker_with_the_least_to_move_goes_though_it_is_the_busiest() -> None:
+    idle = [profile(f"mnist-{letter}", 0.5 + number / 10, 0.001 * 2**number) for number, letter in enumerate("abcd")]
+    both = Bounds(kind="hardware", name="cpu", least=2)
+    world = Simulator([A, *idle], workers=2, bounds=[both]).run(5, {"digits": 0.5 * SLOT})
+    for (variant, _), row in list(world.rows.items()):
+        worker = "cpu-1" if variant == A.variant else "cpu-0"
+        world.rows = {key: r for key, r in world.rows.items() if key[0] != variant}
+        world.rows[variant, worker] = msgspec.structs.replace(row, worker=worker)
+    world.bounds, before = (), len(world.changes)
+    busy = (WorkerLoad(worker="cpu-0", utilisation=0.0, memory_used=0),)
+    busy += (WorkerLoad(worker="cpu-1", utilisation=0.9, memory_used=0),)
+    world.run(60, {"digits": 0.5 * SLOT}, worker_loads=busy)
+    assert set(world.workers) == {"cpu-0"}
+    assert world.changes[before:].count("replace") == 1
+
+
+def test_what_only_a_worker_that_drains_has_moves_even_if_it_is_not_the_best() -> None:
+    beaten, both = profile("digits-c", 0.7, 0.020), Bounds(kind="hardware", name="cpu", least=2)
+    world = Simulator([A, beaten], workers=2, bounds=[both]).run(2, {"digits": 1.0})
+    world.run(1, {"digits": 1.0}, demand_age_s={beaten.variant: 0.0})
+    for key in [key for key in world.rows if key[0] == beaten.variant]:
+        world.rows[beaten.variant, "cpu-1"] = msgspec.structs.replace(world.rows.pop(key), worker="cpu-1")
+    world.bounds = ()
+    world.run(60, {"digits": 1.0})
+    assert set(world.rows) == {(A.variant, "cpu-0"), (beaten.variant, "cpu-0")}
+
+
+def test_an_instance_that_is_disturbed_gets_another_place_but_not_again_and_again() -> None:
+    both = Bounds(kind="hardware", name="cpu", least=2)
+    world = Simulator([A], workers=2, bounds=[both]).run(5, {"digits": 0.5 * SLOT})
+    ((_, first),) = world.rows
+    disturbed = instance_load("digits-a", first, state=InstanceState.INTERFERED)
+    world.run(3, {"digits": 0.5 * SLOT}, instance_loads=(disturbed,))
+    ((_, second),) = world.rows
+    assert second != first
+    again = instance_load("digits-a", second, state=InstanceState.INTERFERED)
+    world.run(30, {"digits": 0.5 * SLOT}, instance_loads=(again,))
+    assert set(world.rows) == {(A.variant, second)}
+
+
+def test_a_worker_that_is_disturbed_for_long_while_others_are_not_is_replaced() -> None:
+    both = Bounds(kind="hardware", name="cpu", least=2)
+    world = Simulator([A], workers=2, bounds=[both]).run(5, {"digits": 0.5 * SLOT})
+    loads = (WorkerLoad(worker="cpu-0", utilisation=0.5, memory_used=0, interfered=True),)
+    world.run(50, {"digits": 0.5 * SLOT}, worker_loads=loads)
+    assert "drain" not in world.changes
+    world.run(20, {"digits": 0.5 * SLOT}, worker_loads=loads)
+    assert world.changes.count("drain") == 1
+    assert len(world.workers) == 2
+    assert world.changes.count("start") == 1
+
+
+def test_pins_hold_whatever_the_load() -> None:
+    bounds = [
+        Bounds(kind="variant", name=full("digits-a"), least=2, most=2),
+        Bounds(kind="hardware", name="cpu", most=3),
+        Bounds(kind="task", name="mnist", most=1),
+    ]
+    world = Simulator([A, B, profile("mnist-a"), profile("mnist-b", 0.8, 0.0001)], workers=3, bounds=bounds)
+    for rate in (0.0, 20.0, 0.0):
+        world.run(60, {"digits": rate * SLOT, "mnist": rate * 10 * SLOT})
+        assert world.replicas("digits-a") == 2
+        assert world.replicas("mnist") == 1
+        assert len(world.workers) <= 3
+
+
+def test_more_replicas_than_partitions_make_the_topic_grow() -> None:
+    world = Simulator([A], hardware=cpus(8)).run(5, {"digits": 5.5 * SLOT})
+    assert world.replicas("digits-a") == 6
+    assert world.partitions == {A.variant: 8}
+    assert owners(world)
+    assert all(row.partitions for row in world.rows.values())
+    fixed = Simulator([A], hardware=cpus(8)).run(5, {"digits": 5.5 * SLOT}, can_add_partitions=False)
+    assert fixed.replicas("digits-a") == 4
+    assert fixed.partitions == {}
+
+
+def test_a_pause_holds_the_scale_but_replaces_what_is_lost() -> None:
+    world = Simulator([A], workers=2).run(5, {"digits": 0.5 * SLOT})
+    world.run(20, {"digits": 3.5 * SLOT}, paused=True)
+    assert (world.replicas("digits-a"), len(world.workers)) == (1, 2)
+    ((_, lost),) = world.rows
+    del world.workers[lost]
+    world.wanted = 1
+    world.run(1, {"digits": SLOT}, paused=True)
+    ((_, found),) = world.rows
+    assert found in world.workers
+
+
+def test_each_change_of_scale_says_why_in_words() -> None:
+    world = Simulator([A]).run(1, {"digits": 2.5 * SLOT})
+    wish = world.plan.workers[0]
+    assert wish.count == 3
+    assert "slots" in wish.reason
+    world.run(1, {"digits": 2.5 * SLOT})
+    replicated = [change for change in world.plan.changes if change.action == "replicate"]
+    assert "inputs/s of digits" in replicated[0].reason
+    assert replicated[0].inputs["wanted"] == 3
+
+
+def test_the_solvers_targets_are_followed_and_what_the_load_needs_beyond_them_is_added() -> None:
+    world = Simulator([A, B], workers=2).run(3, {"digits": 1.5 * SLOT})
+    situation = world.situation()
+    targets = aim(ranking(world.profiles, situation), situation, world.limits)
+    assert targets is not None
+    world.run(60, {"digits": 1.5 * SLOT}, targets=targets)
+    assert len(world.workers) == targets.workers["cpu"]
+    assert world.step({"digits": 1.5 * SLOT}, targets=targets).changes == ()
+    world.run(5, {"digits": 30 * SLOT}, targets=targets)
+    assert world.plan.explanation["needs"][0]["served"] == 1.0
+    assert len(world.workers) > targets.workers["cpu"]
+
+
+def test_what_the_solver_advises_stays_while_the_load_does() -> None:
+    world = Simulator([A, B, profile("mnist-a", load_s=0.5)], hardware=cpus(6))
+    loads = {"digits": 6 * SLOT, "mnist": 4 * SLOT}
+    world.run(5, loads)
+    found = list[dict[str, int]]()
+    for _ in range(4):
+        situation = world.situation()
+        targets = aim(ranking(world.profiles, situation), situation, world.limits)
+        assert targets is not None
+        found.append(dict(targets.instances))
+        world.run(40, loads, targets=targets)
+    assert all(before == after for before, after in pairwise(found[1:]))

@@ -1,0 +1,37 @@
+"""What holds for all unit tests: nothing is started, and Hypothesis may be told to look less far.
+
+Hypothesis' profiles: examples have no deadline of their own, since the machine may be busy with other things. `quick`
+looks at a fifth of them: `make check` chooses it, `make test` looks at all.
+"""
+
+import os
+import sys
+from collections.abc import Generator
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("house", deadline=None)
+settings.register_profile("quick", deadline=None, max_examples=20)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "house"))
+
+_SERVERS = {"embedded_kafka", "apache_kafka", "postgres_server", "postgres_dir"}
+_STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"}
+_unit_tests_running: list[str] = []
+
+
+def _refuse_processes(event: str, _arguments: tuple[object, ...]) -> None:
+    if _unit_tests_running and event in _STARTS:
+        raise RuntimeError(f"{_unit_tests_running[-1]} starts a process: it belongs into tests/integration or system")
+
+
+sys.addaudithook(_refuse_processes)
+
+
+@pytest.fixture(autouse=True)
+def _starts_nothing(request: pytest.FixtureRequest) -> Generator[None]:
+    servers = _SERVERS.intersection(request.fixturenames)
+    assert not servers, f"needs {', '.join(servers)}: it belongs into tests/integration"
+    _unit_tests_running.append(request.node.nodeid)
+    yield
+    _unit_tests_running.pop()

@@ -1,0 +1,54 @@
+"""Queries that Kafka does not take, with futures in its place."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from gateway.delivery import Delivery
+from schemas.errors import Overloaded
+
+
+class TestDelivery:
+    """The watch over acknowledgements, with futures in Kafka's place."""
+
+    @pytest.fixture
+    async def delivery(self) -> Delivery:
+        return Delivery(ack_timeout_s=0.05)
+
+    async def test_an_acknowledged_record_leaves_it_up(self, delivery: Delivery) -> None:
+        ack, reply = _futures()
+        delivery.watch(ack, reply)
+        ack.set_result(None)
+        await asyncio.sleep(0)
+        assert delivery.up
+        assert not reply.done()
+        delivery.close()
+
+    async def test_a_refused_record_fails_its_query_at_once(self, delivery: Delivery) -> None:
+        ack, reply = _futures()
+        delivery.watch(ack, reply)
+        ack.set_exception(RuntimeError("no leader"))
+        with pytest.raises(Overloaded, match="Kafka"):
+            await reply
+        assert not delivery.up
+        with pytest.raises(Overloaded):
+            delivery.check()
+        delivery.close()
+
+    async def test_silence_counts_as_down_and_an_acknowledgement_as_up(self, delivery: Delivery) -> None:
+        ack, reply = _futures()
+        delivery.watch(ack, reply)
+        with pytest.raises(Overloaded, match="Kafka"):
+            await reply
+        assert not delivery.up
+        ack.set_result(None)
+        await asyncio.sleep(0)
+        assert delivery.up
+        delivery.check()
+        delivery.close()
+
+
+def _futures() -> tuple[asyncio.Future[Any], asyncio.Future[Any]]:
+    loop = asyncio.get_running_loop()
+    return loop.create_future(), loop.create_future()

@@ -1,0 +1,43 @@
+"""The gateway's parts that need no broker."""
+
+import json
+
+import pytest
+from aiohttp import ClientSession, web
+
+from gateway.errors import json_errors
+from gateway.models import Models
+from gateway.service import make_app
+from gateway.settings import GatewaySettings
+from schemas.documents.__main__ import FOLDER
+from store.catalog import Catalog
+from tests.store_rows import a_task
+
+
+async def test_a_defect_is_json_and_says_nothing_of_the_inside(caplog: pytest.LogCaptureFixture) -> None:
+    async def broken(_request: web.Request) -> web.Response:
+        raise RuntimeError("a secret detail")
+
+    app = make_app(GatewaySettings(), [web.get("/", broken)])
+    assert json_errors in app.middlewares
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0]
+    async with ClientSession() as http, http.get(f"http://{host}:{port}/") as response:
+        assert response.status == 500
+        assert await response.json() == {"error": "internal error"}
+    await runner.cleanup()
+    assert "a secret detail" in caplog.text
+
+
+def test_a_newer_catalog_replaces_the_names() -> None:
+    models = Models(Catalog(tasks={"digits": a_task()}))
+    assert models.topics == ["infaas.tasks.digits"]
+    models.update(Catalog())
+    assert not list(models)
+
+
+def test_the_port_is_the_default() -> None:
+    document = json.loads((FOLDER / "openapi.json").read_text())
+    assert document["servers"] == [{"url": f"http://{GatewaySettings().host}:{GatewaySettings().port}"}]

@@ -1,0 +1,15 @@
+"""The command line, where no system runs."""
+
+from pathlib import Path
+
+import pytest
+
+from infaas.options import POSTGRES_ENV
+from tests.unit.infaas.shell import Shell
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    for name in ("INFAAS_KAFKA", POSTGRES_ENV, "INFAAS_GATEWAY"):
+        monkeypatch.delenv(name, raising=False)
+    return Shell(tmp_path)

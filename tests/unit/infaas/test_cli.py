@@ -1,0 +1,68 @@
+"""What the commands print, and how they end, where nothing runs."""
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from infaas.cli.main import app
+from infaas.cli.output import EXIT_SETUP, show, table
+from infaas.options import POSTGRES_ENV
+from machine.ports import free_port
+from tests.unit.infaas.shell import Shell
+
+
+@pytest.mark.parametrize(
+    ("width", "columns"), [(80, ["name", "task", "text"]), (50, ["name", "text"]), (20, ["name", "text"])]
+)
+def test_a_table_keeps_names_whole_while_there_is_room(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int, columns: list[str]
+) -> None:
+    monkeypatch.setattr("infaas.cli.output.out", Console(width=width))
+    name = "mnist-resnet.onnx-int8static.cpu"
+    show(table(("name", "task", "text"), [(name, "sentiment", f"{name[:5]} would be late")], spare=("task",)))
+    head, _, *rows = capsys.readouterr().out.splitlines()
+    assert [cell.strip() for cell in head.split("┃")] == columns
+    first = "".join(row.split("│")[0].strip() for row in rows)
+    assert first == name
+    assert (name in rows[0]) == (width > 20)
+
+
+def test_the_version_and_short_help(shell: Shell) -> None:
+    assert CliRunner().invoke(app, ["--version"]).stdout.startswith("infaas ")
+    assert shell("query", "-h").exit_code == 0
+
+
+@pytest.mark.parametrize("words", [("status",), ("down",), ("tasks",), ("lag",), ("dead-letters", "replay")])
+def test_without_a_system_every_command_says_how_to_get_one(shell: Shell, words: tuple[str, ...]) -> None:
+    shown = shell(*words)
+    assert shown.exit_code == EXIT_SETUP
+    assert "infaas up" in shown.stderr
+
+
+def test_postgres_away_is_no_traceback(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(POSTGRES_ENV, f"postgresql://nobody:secret@127.0.0.1:{free_port()}/infaas")
+    shown = shell("tasks")
+    assert shown.exit_code == EXIT_SETUP
+    assert "INFAAS_POSTGRES" in shown.stderr
+    assert "secret" not in shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "completions"),
+    [
+        ("infaas re", {"register"}),
+        ("infaas scale p", {"pin", "pause"}),
+        ("infaas up --postgres-p", {"--postgres-port"}),
+        ("infaas query digits --via ", {"http", "kafka"}),
+    ],
+)
+def test_a_shell_completes_commands_options_and_their_values(typed: str, completions: set[str]) -> None:
+    asked = {"_INFAAS_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+    shown = CliRunner().invoke(app, env=asked, prog_name="infaas")
+    assert set(shown.stdout.split()) == completions
+
+
+def test_completion_can_be_installed_in_a_shell() -> None:
+    shown = CliRunner().invoke(app, env={"_INFAAS_COMPLETE": "source_bash"}, prog_name="infaas")
+    assert "complete -o default -F _infaas_completion infaas" in shown.stdout
+    assert "--install-completion" in CliRunner().invoke(app, ["--help"]).stdout

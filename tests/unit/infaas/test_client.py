@@ -1,0 +1,55 @@
+"""What the client says where there is nobody to ask."""
+
+import numpy as np
+import pytest
+from aiohttp import web
+
+from broker.settings import KafkaSettings
+from infaas.client import InfaasClient
+from schemas.errors import (
+    Internal,
+    InvalidRequest,
+    OperatorError,
+    QuotaExceeded,
+)
+
+X = np.arange(8, dtype=np.float32).reshape(2, 4)
+
+
+async def test_errors_in_the_block_come_out_as_they_are() -> None:
+    with pytest.raises(InvalidRequest, match="at least one input"):
+        async with InfaasClient(gateway="http://127.0.0.1:1") as client:
+            await client.infer("digits", {})
+
+
+def test_one_way_to_ask_is_needed() -> None:
+    with pytest.raises(OperatorError, match="kafka= and gateway="):
+        InfaasClient()
+
+
+async def test_kafka_that_is_not_there_is_said() -> None:
+    settings = KafkaSettings(bootstrap="127.0.0.1:1", request_timeout_ms=300)
+    with pytest.raises(OperatorError, match=r"127\.0\.0\.1:1"):
+        await InfaasClient(kafka=settings).__aenter__()
+
+
+async def test_a_gateway_that_is_not_there_is_said() -> None:
+    async with InfaasClient(gateway="http://127.0.0.1:1") as client:
+        with pytest.raises(Internal, match=r"cannot reach the gateway at http://127\.0\.0\.1:1 .*does it run"):
+            await client.infer("digits", {"x": X})
+
+
+async def test_errors_of_a_proxy_have_a_class_too() -> None:
+    async def limited(_request: web.Request) -> web.Response:
+        return web.Response(status=429, text="slow down")
+
+    app = web.Application()
+    app.add_routes([web.post("/v2/models/digits/infer", limited)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    port = runner.addresses[0][1]
+    async with InfaasClient(gateway=f"http://127.0.0.1:{port}") as client:
+        with pytest.raises(QuotaExceeded, match="slow down"):
+            await client.infer("digits", {"x": X})
+    await runner.cleanup()

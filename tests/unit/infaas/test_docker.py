@@ -1,0 +1,54 @@
+"""The images cannot be built where the tests run, so what can go stale in them is checked against the code."""
+
+import re
+import tomllib
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+ROOT = Path(__file__).parents[3]
+DOCKERFILE = (ROOT / "docker/Dockerfile").read_text()
+COMPOSE = cast(dict[str, Any], yaml.safe_load((ROOT / "docker/compose.yaml").read_text()))
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+
+
+def test_every_package_of_the_wheel_is_copied_into_the_images() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages: list[str] = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    zoo = ["zoo"]  # a distribution of its own, built in a stage of its own
+    assert re.findall(r"^COPY (\w+) /src/\1$", DOCKERFILE, re.MULTILINE) == packages + zoo
+
+
+def test_every_target_exists_and_runs_as_nobody_special() -> None:
+    stages = dict(re.findall(r"^FROM \S+ AS (\S+)\n((?:(?!FROM).*\n?)*)", DOCKERFILE, re.MULTILINE))
+    targets = {service["build"]["target"] for service in SERVICES.values() if "build" in service}
+    assert targets == {"services", "worker-cpu", "worker-gpu", "worker-neuron"}
+    for target in (*targets, "ray"):
+        assert "\nUSER 10001\n" in stages[target], target
+        assert "HEALTHCHECK" in stages[target], target
+
+
+def test_every_command_is_a_module_or_our_console_script() -> None:
+    for name, service in SERVICES.items():
+        match service.get("command"):
+            case ["python", "-m", str(module)]:
+                assert find_spec(f"{module}.__main__") is not None, name
+            case ["infaas", *_]:
+                pass
+            case None:
+                assert name in ("kafka", "postgres")
+            case other:
+                raise AssertionError(f"{name}: {other}")
+
+
+def test_everything_that_stays_has_a_health_check() -> None:
+    for name, service in SERVICES.items():
+        own = "healthcheck" in service
+        assert own or "build" in service, name
+
+
+def test_volumes_are_declared() -> None:
+    mounted = {str(volume).partition(":")[0] for service in SERVICES.values() for volume in service.get("volumes", [])}
+    assert mounted == set(COMPOSE["volumes"])

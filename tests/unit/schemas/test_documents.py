@@ -1,0 +1,53 @@
+"""The generated documents are current, and valid by the official validators."""
+
+import json
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from schemas import headers
+from schemas.documents import fields
+from schemas.documents.__main__ import FOLDER, stale
+from schemas.documents.structs import ROOTS
+from schemas.errors import ErrorCode
+from schemas.oip import encode_request, encode_response
+
+
+def load(name: str) -> dict[str, Any]:
+    return json.loads((FOLDER / name).read_text())
+
+
+def test_they_are_current() -> None:
+    assert stale() == [], "run `make docs` and commit the result"
+
+
+@pytest.mark.parametrize("root", ROOTS)
+def test_json_schemas_are_schemas(root: str) -> None:
+    jsonschema.Draft202012Validator.check_schema(load(f"{root}.schema.json"))
+
+
+def test_json_schemas_describe_what_is_sent() -> None:
+    tensors = {"x": np.ones((2, 2), np.float32)}
+    for binary in (True, False):
+        value, length, _ = encode_request(tensors, request_id="1", parameters={"latency_ms": 5}, binary=binary)
+        jsonschema.validate(json.loads(value[:length]), load("InferRequest.schema.json"))
+        value, length, _ = encode_response("m", "1", tensors, {"variant": "v"}, binary=binary)
+        jsonschema.validate(json.loads(value[:length]), load("InferResponse.schema.json"))
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"inputs": [{"name": "x"}]}, load("InferRequest.schema.json"))
+
+
+def test_openapi_is_valid() -> None:
+    OpenAPIV31SpecValidator(load("openapi.json")).validate()
+
+
+def test_every_error_is_in_openapi() -> None:
+    assert {error["code"] for error in load("openapi.json")["x-infaas-errors"]} == set(ErrorCode)
+
+
+def test_every_header_is_described() -> None:
+    names = {value for name, value in vars(headers).items() if name.isupper() and isinstance(value, str)}
+    assert names == set(fields.FORWARDED) | set(fields.RESULT)

@@ -1,0 +1,209 @@
+"""Requests and responses of the Open Inference Protocol."""
+
+import json
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.errors import Internal, InvalidRequest
+from schemas.oip import (
+    WantedOutput,
+    decode_request,
+    decode_response,
+    encode_request,
+    encode_response,
+    read_head,
+)
+from schemas.records import TensorSpec
+from schemas.tensors import BF16, Array
+from tests.unit.schemas.test_tensors import arrays, same
+
+NAMES = st.text(min_size=1, max_size=10)
+PARAMETERS = st.dictionaries(
+    st.text(max_size=8).filter(lambda name: name != "binary_data_output"),
+    st.text(max_size=8)
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False),
+    max_size=3,
+)
+
+
+def request(**changes: object) -> bytes:
+    tensor = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}
+    return json.dumps({"inputs": [tensor | changes]}).encode()
+
+
+@given(
+    st.booleans().flatmap(
+        lambda binary: st.tuples(
+            st.just(binary), st.dictionaries(NAMES, arrays(json=not binary), min_size=1, max_size=3)
+        )
+    ),
+    PARAMETERS,
+    st.text(max_size=8),
+)
+def test_round_trip_is_exact(form: tuple[bool, dict[str, Array]], parameters: dict[str, Any], query_id: str) -> None:
+    binary, tensors = form
+    value, length, _ = encode_request(tensors, request_id=query_id, parameters=parameters, binary=binary)
+    back = decode_request(value, length)
+    assert back.id == query_id
+    assert {name: back.parameters[name] for name in parameters} == parameters
+    assert back.binary_output == binary
+    assert list(back.inputs) == list(tensors)
+    assert all(same(back.inputs[name], tensors[name]) for name in tensors)
+    assert read_head(value, length).batch == (next(iter(tensors.values())).shape or (1,))[0]
+
+    value, length, _ = encode_response("m", query_id, tensors, parameters, binary=binary)
+    answer = decode_response(value, length)
+    assert (answer.model_name, answer.id, answer.parameters) == ("m", query_id, parameters)
+    assert all(same(answer.outputs[name], tensors[name]) for name in tensors)
+
+
+@given(st.binary(max_size=200), st.none() | st.integers(-5, 210))
+def test_any_bytes_give_a_request_or_an_error(value: bytes, length: int | None) -> None:
+    with suppress(InvalidRequest):
+        decode_request(value, length, (TensorSpec(name="x", datatype="UINT8", shape=(-1, 2)),))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.data())
+def test_any_json_gives_a_request_or_an_error(data: st.DataObject) -> None:
+    """A valid request in which one field is replaced by any other JSON value."""
+    message: dict[str, Any] = json.loads(encode_request({"x": np.ones((1, 2))}, request_id="1", binary=False).value)
+    message["outputs"] = [{"name": "y", "parameters": {"binary_data": True}}]
+    tensor, output = message["inputs"][0], message["outputs"][0]
+    places: list[tuple[Any, Any]] = (
+        [(message, key) for key in ("id", "parameters", "inputs", "outputs")]
+        + [(tensor, key) for key in ("name", "shape", "datatype", "data", "parameters")]
+        + [(output, "name"), (output, "parameters"), (tensor["shape"], 0), (tensor["data"], 1)]
+    )
+    place, key = data.draw(st.sampled_from(places))
+    place[key] = data.draw(JSON)
+    value = json.dumps(message).encode()
+    with suppress(InvalidRequest):
+        decode_request(value)
+
+
+@given(st.dictionaries(NAMES, arrays(), min_size=1, max_size=2), st.data())
+def test_truncations_are_refused(tensors: dict[str, Array], data: st.DataObject) -> None:
+    value, length, _ = encode_request(tensors)
+    cut = data.draw(st.integers(0, len(value) - 1))
+    with pytest.raises(InvalidRequest):
+        decode_request(value[:cut], length)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (request(shape=[2**31, 1]), r"\$\.inputs\[0\]\.shape\[0\]"),
+        (request(shape=[-1, 2]), r"\$\.inputs\[0\]\.shape\[0\]"),
+        (request(shape=[2**31 - 1, 2**31 - 1]), r"\$\.inputs\[0\]\.data"),
+        (request(shape=[1] * 17), r"\$\.inputs\[0\]\.shape"),
+        (request(shape="x"), r"\$\.inputs\[0\]\.shape"),
+        (request(datatype="FP8"), r"\$\.inputs\[0\]\.datatype: unknown datatype 'FP8'"),
+        (request(data=[1, "a"]), r"\$\.inputs\[0\]\.data\[1\]"),
+        (request(data=[1, 2, 3]), r"\$\.inputs\[0\]\.data: shape \[1, 2\] needs 2 elements, the data has 3"),
+        (request(name=""), r"\$\.inputs\[0\]\.name"),
+        (b'{"inputs": []}', r"\$\.inputs"),
+        (b"{}", "missing required field `inputs`"),
+        (b"[]", "Expected `object`"),
+        (b"", "the body is empty"),
+        (b"{", "the body is no JSON"),
+        (b'{"inputs":' + b"[" * 100_000, "array"),
+        (b'{"x":' + b"[" * 100_000, "nested too deeply"),
+        (b'{"inputs":[{"name":"x","shape":[1],"datatype":"INT8"}]}', "neither `data` nor"),
+        (request(parameters={"binary_data_size": 8}), "announce 8 bytes of binary data, but 0 follow"),
+        (request(parameters={"binary_data_size": 7}), "takes 8 bytes as binary data, not 7"),
+        (b'{"id":7,"inputs":[]}', r"\$\.id"),
+        (
+            b'{"parameters":{"binary_data_output":1},"inputs":[{"name":"x","shape":[1],"datatype":"INT8","data":[1]}]}',
+            r"\$\.parameters\.binary_data_output",
+        ),
+    ],
+)
+def test_errors_say_where(value: bytes, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        decode_request(value)
+
+
+def test_names_are_unique() -> None:
+    tensor = '{"name":"x","shape":[1],"datatype":"INT8","data":[1]}'
+    with pytest.raises(InvalidRequest, match="twice"):
+        read_head(f'{{"inputs":[{tensor},{tensor}]}}'.encode())
+
+
+def test_json_and_binary_inputs_may_be_mixed() -> None:
+    first = {"name": "a", "shape": [2], "datatype": "INT8", "parameters": {"binary_data_size": 2}}
+    second = {"name": "b", "shape": [1], "datatype": "BYTES", "data": ["text"]}
+    third = {"name": "c", "shape": [1], "datatype": "BYTES", "parameters": {"binary_data_size": 5}}
+    head = json.dumps({"inputs": [first, second, third]}).encode()
+    inputs = decode_request(head + b"\x01\x02" + b"\x01\x00\x00\x00z", len(head)).inputs
+    assert [array.tolist() for array in inputs.values()] == [[1, 2], [b"text"], [b"z"]]
+
+
+def test_outputs_come_in_the_form_asked_for() -> None:
+    outputs: dict[str, Array] = {"a": np.ones(2, np.float32), "b": np.ones(1, np.int8)}
+    value, length, kind = encode_response("m", "7", outputs, wanted=[WantedOutput("b", True), WantedOutput("a")])
+    assert (length, kind) == (len(value) - 1, "application/octet-stream")
+    head = json.loads(value[:length])
+    assert [output["name"] for output in head["outputs"]] == ["b", "a"]
+    assert head["outputs"][1]["data"] == [1.0, 1.0]
+    assert head["id"] == "7"
+    with pytest.raises(InvalidRequest, match=r"outputs\[0\].name.*there are a, b"):
+        encode_response("m", "", outputs, wanted=[WantedOutput("c")])
+
+
+def test_encoded_tensors_are_aligned() -> None:
+    value, length, _ = encode_request({"x": np.ones(3)}, request_id="odd")
+    assert decode_request(value, length).inputs["x"].flags.aligned
+
+
+def test_bf16_goes_in_binary_form_only() -> None:
+    array = np.array([1, 2], "<u2").view(BF16)
+    value, length, _ = encode_request({"x": array})
+    assert same(decode_request(value, length).inputs["x"], array)
+    with pytest.raises(InvalidRequest, match="BF16"):
+        encode_request({"x": array}, binary=False)
+
+
+class TestRawData:
+    def signature(self, datatype: str, *shape: int) -> list[TensorSpec]:
+        return [TensorSpec(name="x", datatype=datatype, shape=shape)]
+
+    def test_the_variable_dimension_follows_from_the_size(self) -> None:
+        array = np.arange(8, dtype=np.float32).reshape(2, 4)
+        back = decode_request(array.tobytes(), 0, self.signature("FP32", -1, 4))
+        assert same(back.inputs["x"], array)
+        assert back.binary_output
+
+    def test_further_variable_dimensions_are_one(self) -> None:
+        back = decode_request(b"\x01\x02\x03", 0, self.signature("INT8", -1, -1))
+        assert back.inputs["x"].shape == (1, 3)
+
+    def test_bytes_are_one_element(self) -> None:
+        assert decode_request(b"abc", 0, self.signature("BYTES", -1)).inputs["x"].tolist() == [b"abc"]
+
+    @pytest.mark.parametrize(("datatype", "shape"), [("FP32", (-1, 4)), ("INT8", (2,)), ("BYTES", (-1, 2))])
+    def test_wrong_sizes_are_refused(self, datatype: str, shape: tuple[int, ...]) -> None:
+        with pytest.raises(InvalidRequest, match="raw bytes"):
+            decode_request(b"abc", 0, self.signature(datatype, *shape))
+
+    def test_models_of_several_inputs_are_refused(self) -> None:
+        with pytest.raises(InvalidRequest, match="exactly one input"):
+            decode_request(b"abc", 0)
+
+
+def test_an_answer_that_is_none_is_internal() -> None:
+    with pytest.raises(Internal, match="not a v2 response"):
+        decode_response(b'{"model_name": 1}')

@@ -1,0 +1,388 @@
+"""The policy on small worlds, each told as a story."""
+
+import pytest
+
+from schemas.errors import DeadlineExceeded, Overloaded, UnknownTask, Unsatisfiable
+from schemas.needs import Mode
+from schemas.query import Query
+from schemas.status import InstanceState
+from selector.explain import explain
+from selector.policy import Choice, Refusal, Rules, choose
+from selector.world import World
+from tests.unit.selector.story import (
+    BEST,
+    FAST,
+    GOOD,
+    NOW,
+    explained,
+    instance,
+    offered,
+    query,
+    status,
+    three,
+    world,
+)
+
+NO_UPGRADES = Rules(upgrades=False)
+
+
+def chosen(asked: Query, where: World, *, now: float = NOW, rules: Rules = NO_UPGRADES) -> Choice:
+    outcome = choose(asked, where, now, rules)
+    assert isinstance(outcome, Choice), outcome.error
+    return outcome
+
+
+def refused(asked: Query, where: World, *, now: float = NOW) -> Refusal:
+    outcome = choose(asked, where, now, NO_UPGRADES)
+    assert isinstance(outcome, Refusal), outcome
+    return outcome
+
+
+def send(where: World, choice: Choice, count: int = 1, *, now: float = NOW, offline: bool = False) -> None:
+    for _ in range(count):
+        where.sent(choice.instance, choice.partition, 1, offline, now)
+
+
+def test_takes_the_cheapest_that_serves() -> None:
+    choice = chosen(query(), three())
+    assert choice.offer.name == FAST
+    assert choice.instance is not None
+    assert choice.cost == pytest.approx(0.001 * 0.048 / 3.6)
+
+
+def test_takes_the_cheapest_that_is_accurate_enough() -> None:
+    assert chosen(query(min_accuracy=0.85), three()).offer.name == GOOD
+    assert chosen(query(min_accuracy=0.9), three()).offer.name == GOOD
+
+
+@pytest.mark.parametrize("target", ["good", GOOD])
+def test_an_architecture_or_a_variant_can_be_asked_for(target: str) -> None:
+    assert chosen(query(target=target), three()).offer.name == GOOD
+
+
+def test_unknown_names_are_said_to_be_unknown() -> None:
+    assert isinstance(refused(query(task="other"), three()).error, UnknownTask)
+    error = refused(query(target="mistake"), three()).error
+    assert isinstance(error, UnknownTask)
+    assert "mistake" in str(error)
+
+
+def test_unsatisfiable_names_the_nearest_and_what_it_misses() -> None:
+    error = refused(query(min_accuracy=0.99), three()).error
+    assert isinstance(error, Unsatisfiable)
+    assert BEST in str(error)
+    assert "0.9500 where 0.99 is asked" in str(error)
+    error = refused(query(min_accuracy=0.9, max_cost=1e-9), three()).error
+    assert isinstance(error, Unsatisfiable)
+    assert "USD" in str(error)
+    error = refused(query(latency_ms=0.5), three()).error
+    assert isinstance(error, Unsatisfiable)
+    assert FAST in str(error)
+    assert "0.5 ms are allowed" in str(error)
+
+
+def test_slow_hops_make_nothing_unsatisfiable() -> None:
+    where = three()
+    for second in range(1, 60):  # statuses that take a fifth of a second to come
+        where.hear(status(instance(FAST), instance(GOOD), at=NOW + second - 0.2), NOW + second)
+    assert isinstance(refused(query(latency_ms=60, sent=NOW + 59), where, now=NOW + 59).error, Overloaded)
+    assert isinstance(refused(query(latency_ms=0.5, sent=NOW + 59), where, now=NOW + 59).error, Unsatisfiable)
+
+
+def test_a_task_without_variants_is_unsatisfiable() -> None:
+    assert "is registered yet" in str(refused(query(), world()).error)
+
+
+def test_load_moves_queries_to_the_next_cheapest_and_then_refuses() -> None:
+    where = three()
+    asked = query(latency_ms=30, sent=NOW)
+    first = chosen(asked, where)
+    send(where, first, 200)
+    second = chosen(asked, where)
+    assert (first.offer.name, second.offer.name) == (FAST, GOOD)
+    send(where, second, 200)
+    assert isinstance(refused(asked, where).error, Overloaded)
+
+
+def test_lateness_is_allowed_or_refused() -> None:
+    where = three()
+    for name in (FAST, GOOD):
+        send(where, chosen(query(target=name), where), 1000)
+    assert isinstance(refused(query(latency_ms=100), where).error, Overloaded)
+    late = chosen(query(latency_ms=100, allow_late=True), where)
+    assert late.offer.name == FAST
+    assert late.predicted_s > 0.1
+
+
+def test_backlog_drains_between_statuses() -> None:
+    where = three()
+    asked = query(latency_ms=50, target=FAST)
+    send(where, chosen(asked, where), 250)
+    assert isinstance(refused(asked, where).error, Overloaded)
+    assert chosen(query(latency_ms=50, target=FAST, sent=NOW + 0.24), where, now=NOW + 0.24).predicted_s < 0.05
+
+
+def test_a_status_corrects_the_backlog() -> None:
+    where = three()
+    asked = query(latency_ms=50, target=FAST)
+    send(where, chosen(asked, where), 250)
+    for number in range(250):
+        where.acknowledged(None, where.partitions(chosen(query(target=FAST), where).offer)[0], 100 + number, False, NOW)
+    where.hear(status(instance(FAST, unread=40), instance(GOOD)), NOW)
+    fast = where.workers["cpu-0"].instances[FAST]
+    assert fast.waiting(NOW) == pytest.approx(250 + 3 * 40)
+
+
+def test_replicas_share_by_predicted_finish() -> None:
+    where = world(offered(FAST))
+    where.hear(status(instance(FAST, partitions=(0, 1)), worker="a"), NOW)
+    where.hear(status(instance(FAST, partitions=(2, 3), unread=10), worker="b"), NOW)
+    seen: list[str] = []
+    for _ in range(60):
+        choice = chosen(query(), where)
+        assert choice.instance is not None
+        seen.append(choice.instance.worker.name)
+        send(where, choice)
+    assert seen[:10] == ["a"] * 10
+    assert 15 < seen.count("b") < 30
+
+
+def test_partitions_of_a_replica_take_turns() -> None:
+    where = world(offered(FAST))
+    where.hear(status(instance(FAST, partitions=(1, 3))), NOW)
+    seen: list[int] = []
+    for _ in range(4):
+        choice = chosen(query(), where)
+        seen.append(choice.partition.number)
+        send(where, choice)
+    assert seen == [1, 3, 1, 3]
+
+
+def test_what_is_interfered_is_not_left_for_what_is_dearer_but_given_to_nobody_for_free() -> None:
+    where = three()
+    where.hear(status(instance(FAST, state=InstanceState.INTERFERED), instance(GOOD)), NOW)
+    assert chosen(query(latency_ms=100), where).offer.name == FAST
+    where.hear(status(instance(FAST), instance(GOOD, state=InstanceState.INTERFERED)), NOW)
+    assert chosen(query(latency_ms=100), where, rules=Rules()).offer.name == FAST
+
+
+def test_overloaded_instances_only_serve_when_no_other_fits() -> None:
+    where = three()
+    where.hear(status(instance(FAST, state=InstanceState.OVERLOADED), instance(GOOD)), NOW)
+    assert chosen(query(latency_ms=100), where).offer.name == GOOD
+    assert chosen(query(latency_ms=100, target=FAST), where).offer.name == FAST
+
+
+@pytest.mark.parametrize("state", [InstanceState.LOADING, InstanceState.DRAINING, InstanceState.INACTIVE])
+def test_what_does_not_serve_gets_nothing(state: InstanceState) -> None:
+    where = three()
+    where.hear(status(instance(FAST, state=state), instance(GOOD)), NOW)
+    assert chosen(query(), where).offer.name == GOOD
+
+
+def test_silent_and_leaving_workers_get_nothing() -> None:
+    where = three()
+    assert chosen(query(), where, now=NOW + 0.9).instance is not None
+    assert chosen(query(), where, now=NOW + 1.1).instance is None
+    where.expire(NOW + 1.1)
+    assert not where.workers
+    where.hear(status(instance(FAST), leaving=True), NOW + 2)
+    assert chosen(query(), where, now=NOW + 2).instance is None
+
+
+def test_a_status_of_a_dead_predecessor_is_void() -> None:
+    where = three()
+    where.hear(status(instance(GOOD), epoch=2), NOW)
+    where.hear(status(instance(FAST), instance(GOOD), epoch=1), NOW)
+    assert chosen(query(), where).offer.name == GOOD
+
+
+def test_a_slow_instance_is_predicted_slow() -> None:
+    where = three()
+    where.hear(status(instance(FAST, slowdown=30), instance(GOOD)), NOW)
+    assert chosen(query(latency_ms=20), where).offer.name == GOOD
+
+
+def test_waits_for_the_workers_other_instances_only_if_all_slots_are_taken() -> None:
+    where = world(offered(FAST, ms=1), offered(GOOD, ms=4))
+    busy = instance(GOOD, queued=100)
+    where.hear(status(instance(FAST), busy, slots=2, backlog_s=1.0), NOW)
+    assert chosen(query(target=FAST), where).predicted_s < 0.05
+    where.hear(status(instance(FAST), busy, epoch=2, slots=1, backlog_s=1.0), NOW)
+    assert chosen(query(target=FAST), where).predicted_s > 0.9
+
+
+# -- free upgrades -----------------------------------------------------------------------------------------------------
+
+
+def test_an_idle_better_instance_is_given_at_the_price_of_the_cheapest() -> None:
+    where = three()
+    plain = chosen(query(latency_ms=100), where)
+    better = chosen(query(latency_ms=100), where, rules=Rules())
+    assert (better.offer.name, better.upgraded, better.cost) == (GOOD, True, plain.cost)
+
+
+def test_no_upgrade_that_would_be_late_or_has_work() -> None:
+    where = three()
+    assert chosen(query(latency_ms=7), where, rules=Rules()).offer.name == FAST
+    send(where, chosen(query(target=GOOD), where))
+    assert chosen(query(latency_ms=100), where, rules=Rules()).offer.name == FAST
+
+
+def test_no_upgrade_at_a_rate_that_would_fill_the_worker() -> None:
+    where = three()
+    now = NOW
+    for _ in range(30):  # 300 queries a second of 4 ms are more than half of two slots
+        for _ in range(30):
+            choice = chosen(query(), where, now=now)
+            send(where, choice, now=now)
+            where.failed(choice.partition)  # only the rate matters here
+        now += 0.1
+        where.hear(status(instance(FAST), instance(GOOD), at=now), now)
+    assert chosen(query(latency_ms=100, sent=now), where, now=now, rules=Rules()).offer.name == FAST
+
+
+# -- what is not loaded ------------------------------------------------------------------------------------------------
+
+
+def test_cold_start_if_loading_still_fits() -> None:
+    where = three()
+    choice = chosen(query(min_accuracy=0.94, latency_ms=1000), where)
+    assert (choice.offer.name, choice.instance) == (BEST, None)
+    assert choice.predicted_s > 0.5
+    refusal = refused(query(min_accuracy=0.94, latency_ms=300), where)
+    assert isinstance(refusal.error, Overloaded)
+    assert refusal.wanted is not None
+    assert refusal.wanted.name == BEST
+
+
+def test_cold_start_takes_the_cheapest_that_fits() -> None:
+    where = world(offered(FAST, ms=1, load_s=5), offered(GOOD, ms=4, load_s=1), offered(BEST, ms=16, load_s=2))
+    where.hear(status(), NOW)
+    assert chosen(query(latency_ms=6000), where).offer.name == FAST
+    assert chosen(query(latency_ms=2000), where).offer.name == GOOD
+    assert chosen(query(), where).offer.name == FAST
+
+
+def test_nothing_is_loaded_because_what_serves_has_too_much_to_do() -> None:
+    where = world(offered(FAST, ms=2, accuracy=0.8), offered(GOOD, ms=4, load_s=0.1))
+    where.hear(status(instance(FAST)), NOW)
+    assert chosen(query(latency_ms=300), where).offer.name == FAST
+    where.hear(status(instance(FAST, queued=1000), backlog_s=10.0), NOW)
+    refusal = refused(query(latency_ms=300), where)
+    assert isinstance(refusal.error, Overloaded)
+    assert refusal.wanted is None
+    assert chosen(query(min_accuracy=0.85, latency_ms=300), where).offer.name == GOOD  # which FAST cannot do
+
+
+def test_nothing_is_loaded_where_no_worker_could() -> None:
+    where = world(offered("fast.onnx-fp32.cuda", hardware="cuda"), offered(GOOD, memory=2000))
+    where.hear(status(memory=1000), NOW)
+    refusal = refused(query(latency_ms=5000), where)
+    assert isinstance(refusal.error, Overloaded)
+    assert refusal.wanted is None
+
+
+def test_without_a_deadline_a_query_waits_where_it_was_served_last() -> None:
+    where = three()
+    where.hear(status(instance(GOOD)), NOW)
+    where.expire(NOW + 2)
+    choice = chosen(query(), where, now=NOW + 2)
+    assert choice.instance is None
+    assert choice.offer.name in (FAST, GOOD)
+    assert chosen(query(min_accuracy=0.85), where, now=NOW + 2).offer.name == GOOD
+
+
+def test_a_query_keeps_its_partition_of_what_is_not_loaded() -> None:
+    where = world(offered(FAST))
+    where.hear(status(), NOW)
+    spread = {chosen(query(id=f"q-{n}"), where).partition.number for n in range(50)}
+    assert spread == {0, 1, 2, 3}
+    assert len({chosen(query(id="q-1"), where).partition.number for _ in range(3)}) == 1
+
+
+# -- deadlines, patience, offline --------------------------------------------------------------------------------------
+
+
+def test_a_passed_deadline_is_said_so() -> None:
+    assert isinstance(refused(query(latency_ms=1000), three(), now=NOW + 1.5).error, DeadlineExceeded)
+
+
+def test_without_a_deadline_patience_decides() -> None:
+    where = three()
+    send(where, chosen(query(target=FAST), where), 4000)
+    assert chosen(query(), where).offer.name == GOOD
+    send(where, chosen(query(target=GOOD), where), 5000)
+    assert chosen(query(), where).offer.name == FAST
+
+
+def test_offline_takes_the_best_price_in_full_batches_and_is_no_load_to_others() -> None:
+    batching = offered(GOOD, ms=1.2, accuracy=0.9)
+    where = world(offered(FAST, ms=1, max_batch=1), batching)
+    where.hear(status(instance(FAST, max_batch=1), instance(GOOD)), NOW)
+    assert chosen(query(), where).offer.name == FAST
+    choice = chosen(query(mode=Mode.OFFLINE), where)
+    assert choice.offer.name == GOOD
+    assert choice.cost < chosen(query(target=GOOD), where).cost
+    before = chosen(query(target=GOOD), where).predicted_s
+    send(where, choice, 10_000, offline=True)
+    after = chosen(query(target=GOOD), where).predicted_s
+    assert after - before <= batching[1].latency[-1].p50_s
+    assert isinstance(refused(query(mode=Mode.OFFLINE, latency_ms=100, target=GOOD), where).error, Overloaded)
+
+
+def test_larger_queries_cost_and_take_more() -> None:
+    where = three()
+    small, large = chosen(query(), where), chosen(query(batch=20), where)
+    assert large.cost > 5 * small.cost
+    assert large.predicted_s > small.predicted_s
+
+
+# -- changes of the catalog --------------------------------------------------------------------------------------------
+
+
+def test_instances_go_on_serving_through_a_new_catalog() -> None:
+    where = three()
+    assert chosen(query(), where).offer.name == FAST
+    offers = [offered(FAST, ms=1, accuracy=0.6), offered(GOOD, ms=4, accuracy=0.9)]
+    where.register(["digits"], [v for v, _ in offers], {p.variant: p for _, p in offers})
+    choice = chosen(query(), where)
+    assert choice.instance is not None
+    assert choice.offer.accuracy == 0.6
+    where.register(["digits"], [offers[1][0]], {GOOD: offers[1][1]})
+    assert chosen(query(), where).offer.name == GOOD
+    where.register([], [], {})
+    assert isinstance(refused(query(), where).error, UnknownTask)
+
+
+def test_the_dearest_worker_sets_the_price() -> None:
+    where = three()
+    assert chosen(query(), where).cost == pytest.approx(0.001 * 0.048 / 3.6)
+    where.hear(status(instance(FAST), worker="dear", price=0.2), NOW)
+    assert chosen(query(), where).cost == pytest.approx(0.001 * 0.1 / 3.6)
+
+
+def test_an_explanation_names_all_and_why_they_lost() -> None:
+    where = three()
+    asked = query(min_accuracy=0.85, latency_ms=100)
+    told = explained(explain(asked, where, NOW, NO_UPGRADES, choose(asked, where, NOW, NO_UPGRADES)))
+    assert told["chosen"] == GOOD
+    verdicts = {row["variant"]: row["verdict"] for row in told["considered"]}  # pyright: ignore
+    assert verdicts == {
+        GOOD: "chosen",
+        FAST: "is not accurate enough",
+        BEST: "is not loaded, and loading takes 0.5 s",
+    }
+    upgraded = Rules(upgrade_share=1.0)
+    asked = query(latency_ms=100)
+    told = explained(explain(asked, where, NOW, upgraded, choose(asked, where, NOW, upgraded)))
+    assert (told["chosen"], told["upgraded"]) == (GOOD, True)
+    verdicts = {row["variant"]: row["verdict"] for row in told["considered"]}  # pyright: ignore
+    assert verdicts[FAST] == "a more accurate one is idle, and is given at the cheapest's cost"
+    told = explained(explain(asked, where, NOW, NO_UPGRADES, choose(asked, where, NOW, NO_UPGRADES)))
+    assert (told["chosen"], "upgraded" in told) == (FAST, False)
+    verdicts = {row["variant"]: row["verdict"] for row in told["considered"]}  # pyright: ignore
+    assert verdicts[GOOD] == "costs more"
+    nothing = query(task="other")
+    told = explained(explain(nothing, where, NOW, NO_UPGRADES, choose(nothing, where, NOW, NO_UPGRADES)))
+    assert "unknown_task" in str(told["reason"])

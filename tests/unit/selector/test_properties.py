@@ -1,0 +1,274 @@
+"""Properties of the policy over arbitrary worlds and queries, against a plain re-statement of its rules."""
+
+import math
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.errors import Overloaded, Unsatisfiable
+from schemas.needs import Mode
+from schemas.query import Query
+from schemas.records import Profile, Variant
+from schemas.status import SERVING, InstanceState, InstanceStatus, WorkerStatus
+from selector.cost import size_class, smallest_of
+from selector.live import Instance
+from selector.offers import Offer
+from selector.policy import Choice, Refusal, Rules, choose, finish_s, load_finish_s
+from selector.world import World
+from tests.unit.selector.story import NOW, TASK, instance, offered, query, status, world
+
+NAMES = [f"a{n}.onnx-{precision}.{hw}" for n in range(4) for precision, hw in (("fp32", "cpu"), ("int8", "cpu"))]
+
+_offers = st.lists(
+    st.builds(
+        offered,
+        st.sampled_from(NAMES),
+        ms=st.floats(0.2, 50),
+        accuracy=st.sampled_from([0.5, 0.7, 0.8, 0.801, 0.9, 1.0]),
+        load_s=st.floats(0.01, 3),
+        memory=st.sampled_from([1000, 1 << 40]),
+        max_batch=st.sampled_from([1, 4, 8]),
+    ),
+    max_size=8,
+    unique_by=lambda offer: offer[0].name,
+)
+_instances = st.lists(
+    st.builds(
+        instance,
+        st.sampled_from(NAMES),
+        state=st.sampled_from([*InstanceState, InstanceState.ACTIVE, InstanceState.ACTIVE]),
+        partitions=st.sampled_from([(), (0,), (1, 3), (0, 1, 2, 3)]),
+        unread=st.sampled_from([0, 0, 1, 30, 3000]),
+        queued=st.sampled_from([0, 0, 1, 20, 500]),
+        slowdown=st.sampled_from([0.5, 1.0, 1.0, 3.0]),
+        max_batch=st.sampled_from([1, 4, 8]),
+    ),
+    max_size=6,
+    unique_by=lambda said: said.variant,
+)
+
+
+def _said(instances: list[InstanceStatus], *, worker: str, slots: int, backlog_s: float, leaving: bool) -> WorkerStatus:
+    return status(*instances, worker=worker, slots=slots, backlog_s=backlog_s, leaving=leaving)
+
+
+_statuses = st.lists(
+    st.tuples(
+        st.builds(
+            _said,
+            _instances,
+            worker=st.sampled_from(["w0", "w1", "w2"]),
+            slots=st.sampled_from([1, 2]),
+            backlog_s=st.sampled_from([0.0, 0.0, 0.05, 2.0]),
+            leaving=st.sampled_from([False, False, False, True]),
+        ),
+        st.sampled_from([0.0, 0.0, 0.5, 1.5]),
+    ),
+    max_size=4,
+)
+_queries = st.builds(
+    query,
+    batch=st.sampled_from([1, 1, 2, 7, 33, 100, 5000]),
+    latency_ms=st.none() | st.floats(0.1, 10_000),
+    min_accuracy=st.none() | st.sampled_from([0.0, 0.7, 0.8, 0.8005, 0.95, 1.0]),
+    max_cost=st.none() | st.floats(0, 1e-3),
+    mode=st.sampled_from([Mode.ONLINE, Mode.ONLINE, Mode.OFFLINE]),
+    target=st.none() | st.sampled_from(["a0", "a1", NAMES[0], NAMES[3]]),
+    allow_late=st.booleans(),
+)
+_rules = st.builds(Rules, upgrades=st.booleans())
+
+
+@st.composite
+def _worlds(draw: st.DrawFn) -> World:
+    made = world(*draw(_offers))
+    for said, age in draw(_statuses):
+        made.hear(said, NOW - age)
+    if draw(st.booleans()):
+        made.expire(NOW)
+    return made
+
+
+def alive(where: World) -> list[Instance]:
+    return [
+        running for worker in where.workers.values() if worker.gone_at > NOW for running in worker.instances.values()
+    ]
+
+
+def meets(offer: Offer, asked: Query) -> bool:
+    needs = asked.needs
+    cost = offer.cost(size_class(asked.batch), needs.mode is Mode.OFFLINE)
+    return (
+        (needs.target is None or needs.target in (offer.name, offer.architecture))
+        and (needs.min_accuracy is None or offer.accuracy >= needs.min_accuracy)
+        and (needs.max_cost is None or cost <= needs.max_cost)
+    )
+
+
+def slack_s(asked: Query) -> float:
+    if asked.deadline_ms is not None:
+        return asked.deadline_ms / 1000 - NOW
+    return 1.0 if asked.needs.mode is Mode.ONLINE else math.inf
+
+
+def finish(running: Instance, asked: Query) -> float:
+    return finish_s(running, asked.batch, NOW, asked.needs.mode is Mode.OFFLINE)
+
+
+@given(_worlds(), _queries, _rules)
+def test_needs_are_never_violated(where: World, asked: Query, rules: Rules) -> None:
+    outcome = choose(asked, where, NOW, rules)
+    if isinstance(outcome, Refusal):
+        return
+    needs = asked.needs
+    assert needs.min_accuracy is None or outcome.offer.accuracy >= needs.min_accuracy
+    assert needs.max_cost is None or outcome.cost <= needs.max_cost
+    assert needs.target is None or needs.target in (outcome.offer.name, outcome.offer.architecture)
+    assert float(outcome.cost_header) == outcome.cost
+    assert outcome.predicted_s > 0
+
+
+@given(_worlds(), _queries, _rules)
+def test_only_living_serving_instances_are_chosen(where: World, asked: Query, rules: Rules) -> None:
+    outcome = choose(asked, where, NOW, rules)
+    if isinstance(outcome, Choice) and outcome.instance is not None:
+        assert outcome.instance in alive(where)
+        assert outcome.partition in outcome.instance.partitions
+        assert outcome.instance.offer is outcome.offer
+
+
+@given(_offers, _statuses, _queries, _rules)
+def test_states_that_do_not_serve_are_never_chosen(
+    offers: list[tuple[Variant, Profile]], statuses: list[tuple[WorkerStatus, float]], asked: Query, rules: Rules
+) -> None:
+    where = world(*offers)
+    last: dict[str, tuple[WorkerStatus, float]] = {}
+    for said, age in statuses:
+        where.hear(said, NOW - age)
+        last[said.worker] = said, age
+    outcome = choose(asked, where, NOW, rules)
+    if isinstance(outcome, Choice) and outcome.instance is not None:
+        said, age = last[outcome.instance.worker.name]
+        assert age < 1.0
+        assert not said.leaving
+        assert next(i.state for i in said.instances if i.variant == outcome.offer.name) in SERVING
+        assert next(i.partitions for i in said.instances if i.variant == outcome.offer.name)
+
+
+@given(_worlds(), _queries, st.floats(1, 10), _rules)
+def test_a_looser_deadline_never_turns_an_answer_into_a_refusal(
+    where: World, asked: Query, factor: float, rules: Rules
+) -> None:
+    if asked.deadline_ms is None or isinstance(choose(asked, where, NOW, rules), Refusal):
+        return
+    sent = NOW * 1000
+    looser = query(
+        batch=asked.batch,
+        deadline_ms=sent + (asked.deadline_ms - sent) * factor,
+        min_accuracy=asked.needs.min_accuracy,
+        max_cost=asked.needs.max_cost,
+        mode=asked.needs.mode,
+        target=asked.needs.target,
+        allow_late=asked.needs.allow_late,
+    )
+    outcome = choose(looser, where, NOW, rules)
+    assert isinstance(outcome, Choice), outcome.error
+
+
+@given(_worlds(), _queries, _rules)
+def test_no_predicted_miss_while_there_is_a_predicted_hit(where: World, asked: Query, rules: Rules) -> None:
+    outcome = choose(asked, where, NOW, rules)
+    hits = [r for r in alive(where) if meets(r.offer, asked) and finish(r, asked) <= slack_s(asked)]
+    if hits:
+        assert isinstance(outcome, Choice)
+        assert outcome.instance is not None
+        assert outcome.predicted_s <= slack_s(asked)
+    elif isinstance(outcome, Choice) and outcome.predicted_s > slack_s(asked):
+        assert asked.deadline_ms is None or asked.needs.allow_late
+
+
+@given(_worlds(), _queries)
+def test_the_choice_is_the_cheapest_of_the_healthy_that_fit(where: World, asked: Query) -> None:
+    """The rules once more, without classes, ranks and frontiers."""
+    outcome = choose(asked, where, NOW, Rules(upgrades=False))
+    fit = [r for r in alive(where) if meets(r.offer, asked) and finish(r, asked) <= slack_s(asked)]
+    if not fit:
+        return
+    size, offline = size_class(asked.batch), asked.needs.mode is Mode.OFFLINE
+    best = min(fit, key=lambda r: (not r.healthy, r.offer.cost(size, offline), -r.offer.accuracy, r.offer.name))
+    assert isinstance(outcome, Choice)
+    assert outcome.offer is best.offer
+    replicas = [finish(r, asked) for r in fit if r.offer is best.offer and r.healthy == best.healthy]
+    assert outcome.predicted_s == min(replicas)
+
+
+@given(_worlds(), _queries)
+def test_a_cold_start_is_the_cheapest_that_is_ready_in_time(where: World, asked: Query) -> None:
+    outcome = choose(asked, where, NOW, Rules(upgrades=False))
+    if asked.deadline_ms is None or not isinstance(outcome, Choice) or outcome.instance is not None:
+        return
+    size, offline = size_class(asked.batch), asked.needs.mode is Mode.OFFLINE
+    view = where.tasks[TASK]
+    fit = [
+        offer
+        for offer in view.offers
+        if meets(offer, asked)
+        and offer.name not in view.serving
+        and view.is_loadable(offer)
+        and load_finish_s(offer, asked.batch, where) <= slack_s(asked)
+    ]
+    if fit:
+        assert outcome.cost == min(offer.cost(size, offline) for offer in fit)
+    else:
+        assert asked.needs.allow_late
+
+
+@given(_worlds(), _queries, _rules)
+def test_unsatisfiable_means_whatever_the_load(where: World, asked: Query, rules: Rules) -> None:
+    outcome = choose(asked, where, NOW, rules)
+    if not isinstance(outcome, Refusal):
+        return
+    possible = [
+        offer
+        for offer in where.tasks[TASK].offers
+        if meets(offer, asked)
+        and (asked.deadline_ms is None or offer.model.batch_s(asked.batch) < (asked.deadline_ms - asked.sent_ms) / 1e3)
+    ]
+    if isinstance(outcome.error, Unsatisfiable):
+        hop_s = max((worker.hop_s for worker in where.workers.values()), default=0.0)
+        budget_s = math.inf if asked.deadline_ms is None else (asked.deadline_ms - asked.sent_ms) / 1e3
+        assert all(offer.model.batch_s(asked.batch) + hop_s > budget_s for offer in possible)
+    elif isinstance(outcome.error, Overloaded):
+        assert [offer for offer in where.tasks[TASK].offers if meets(offer, asked)]
+
+
+@given(_worlds(), st.lists(_queries, min_size=1, max_size=8), _rules)
+def test_cached_decisions_equal_fresh_ones(where: World, many: list[Query], rules: Rules) -> None:
+    first = [choose(asked, where, NOW, rules) for asked in many]
+    again = [choose(asked, where, NOW, rules) for asked in reversed(many)]
+    fresh: list[Choice | Refusal] = []
+    for asked in many:
+        where.tasks[TASK].forget()
+        fresh.append(choose(asked, where, NOW, rules))
+    assert [told(outcome) for outcome in first] == [told(outcome) for outcome in fresh]
+    assert [told(outcome) for outcome in reversed(again)] == [told(outcome) for outcome in fresh]
+
+
+def told(outcome: Choice | Refusal) -> object:
+    if isinstance(outcome, Refusal):
+        return type(outcome.error), outcome.wanted
+    return outcome.offer, outcome.instance, outcome.partition, outcome.predicted_s, outcome.cost, outcome.upgraded
+
+
+@given(st.integers(1, 65_536))
+@settings(max_examples=500)
+def test_size_classes_are_few_and_close(batch: int) -> None:
+    size = size_class(batch)
+    assert batch <= size <= batch * 1.125
+    assert size_class(size) == size
+    assert smallest_of(size) <= batch
+    assert size_class(smallest_of(size)) == size
+
+
+def test_there_are_120_size_classes() -> None:
+    assert len({size_class(batch) for batch in range(1, 65_537)}) == 120

@@ -1,0 +1,234 @@
+"""Shedding against a simulated worker: one slot, which computes what waits in batches and speaks each 100 ms."""
+
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable
+from math import inf
+from typing import NamedTuple
+
+import msgspec
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from schemas.errors import Overloaded
+from schemas.needs import Mode
+from schemas.query import Query
+from schemas.status import InstanceStatus, PartitionStatus
+from selector.policy import Choice, Rules, choose
+from selector.shedding import Overload, Shedding, fair_share
+from tests.unit.selector.story import FAST, GOOD, NOW, instance, offered, query, status, world
+
+CAPACITY = 8 / 2.75e-3
+"""Inputs a second of FAST in full batches."""
+MS = {FAST: 1.0, GOOD: 4.0}
+BRIEF = (Phase.explicit, Phase.reuse, Phase.generate)
+"""A simulation takes half a second: a smaller example of a failure is not worth minutes."""
+WHOLE = settings().max_examples >= 100
+"""Of the profile: a quick look simulates each situation once."""
+_STATUS_EVERY_S = 0.1
+_SETTLED_S = 1.0
+
+
+class Flow(NamedTuple):
+    """Queries of one tenant at a steady rate."""
+
+    tenant: str | None
+    rate: float
+    latency_ms: float | None = 200.0
+    min_accuracy: float | None = None
+    mode: Mode = Mode.ONLINE
+
+
+class Simulation:
+    """A selector in front of one worker with FAST and GOOD loaded."""
+
+    def __init__(self) -> None:
+        self.world = world(offered(FAST, ms=MS[FAST], accuracy=0.8), offered(GOOD, ms=MS[GOOD], accuracy=0.9))
+        self.shedding = Shedding()
+        self.rules = Rules()
+        self.now = NOW
+        self.ends = defaultdict[str, int](int)
+        self.queues: dict[str, deque[tuple[float, float]]] = {FAST: deque(), GOOD: deque()}
+        """When sent, and the deadline."""
+        self.free_at = NOW
+        self.busy_s = 0.0
+        self.spoken_at = 0.0
+        self.asked = Counter[Flow]()
+        self.answered = Counter[Flow]()
+        self.refused = Counter[Flow]()
+        self.late = 0
+
+    def run(self, flows: Iterable[Flow], seconds: float) -> None:
+        """Counts begin when the shares have settled."""
+        arrivals = sorted(
+            (NOW + (number + 0.5) / flow.rate, place, flow)
+            for place, flow in enumerate(flows)
+            for number in range(int(flow.rate * seconds))
+        )
+        for at, _place, flow in arrivals:
+            self.now = at
+            self.work()
+            if at - self.spoken_at >= _STATUS_EVERY_S:
+                self.speak()
+            self.ask(flow, counts=at > NOW + _SETTLED_S)
+
+    def work(self) -> None:
+        """Compute, first come first served; what has expired costs nothing."""
+        while self.free_at <= self.now and any(self.queues.values()):
+            name = min((name for name, queue in self.queues.items() if queue), key=lambda name: self.queues[name][0])
+            queue = self.queues[name]
+            batch = [queue.popleft() for _ in range(min(8, len(queue)))]
+            alive = sum(deadline >= self.free_at for _sent, deadline in batch)
+            took_s = MS[name] / 1e3 * (0.75 + alive / 4) if alive else 0.0
+            self.free_at += took_s
+            self.busy_s += took_s
+            self.late += sum(deadline < self.free_at for _sent, deadline in batch)
+        if not any(self.queues.values()):
+            self.free_at = max(self.free_at, self.now)
+
+    def speak(self) -> None:
+        self.spoken_at = self.now
+        said: list[InstanceStatus] = []
+        for name, queue in self.queues.items():
+            size = min(max(len(queue), 1), 8)
+            said.append(
+                msgspec.structs.replace(
+                    instance(name, queued=len(queue)),
+                    partitions=(PartitionStatus(0, self.ends[name], self.ends[name]),),
+                    batch_size=float(size),
+                    batch_s=MS[name] / 1e3 * (0.75 + size / 4),
+                )
+            )
+        backlog_s = sum(len(queue) * MS[name] * 2.75e-3 / 8 for name, queue in self.queues.items())
+        self.world.hear(status(*said, slots=1, backlog_s=backlog_s, at=self.now), self.now)
+
+    def ask(self, flow: Flow, *, counts: bool) -> None:
+        asked = self.query(flow)
+        outcome = choose(asked, self.world, self.now, self.rules)
+        if self.shedding.tasks:
+            outcome = self.shedding.review(asked, outcome, self.world, self.now, self.rules)
+        self.asked[flow] += counts
+        if isinstance(outcome, Choice):
+            self.send(outcome, asked)
+            self.answered[flow] += counts
+            return
+        assert isinstance(outcome.error, Overloaded)
+        self.refused[flow] += counts
+        if outcome.crowded is not None:
+            self.shedding.begin(asked.task, self.now)
+
+    def query(self, flow: Flow) -> Query:
+        made = query(sent=self.now, latency_ms=flow.latency_ms, min_accuracy=flow.min_accuracy, mode=flow.mode)
+        return msgspec.structs.replace(made, tenant=flow.tenant)
+
+    def send(self, choice: Choice, asked: Query) -> None:
+        name = choice.offer.name
+        offline = asked.needs.mode is Mode.OFFLINE
+        self.world.sent(choice.instance, choice.partition, 1, offline, self.now)
+        self.world.acknowledged(choice.instance, choice.partition, self.ends[name], offline, self.now)
+        self.ends[name] += 1
+        if not offline:
+            deadline = asked.deadline_ms / 1000 if asked.deadline_ms else float("inf")
+            self.queues[name].append((self.now, deadline))
+
+
+def simulated(*flows: Flow, seconds: float = 2.5) -> Simulation:
+    simulation = Simulation()
+    simulation.run(flows, seconds)
+    return simulation
+
+
+@given(st.lists(st.floats(0.001, 100), min_size=1, max_size=20), st.floats(0, 1))
+def test_a_fair_share_gives_out_everything_and_takes_from_the_greatest(asked: list[float], part: float) -> None:
+    given_out = sum(asked) * part
+    share = fair_share(asked, given_out)
+    assert sum(min(one, share) for one in asked) == pytest.approx(given_out) or share == inf
+    assert share == inf or part < 1 or share >= max(asked) * 0.999
+
+
+@settings(max_examples=10 if WHOLE else 1, deadline=None, phases=BRIEF)
+@given(st.lists(st.floats(20, 300), min_size=1, max_size=3), st.sampled_from([30.0, 200.0, None]))
+def test_nothing_is_refused_while_there_is_room(rates: list[float], latency_ms: float | None) -> None:
+    found = simulated(*(Flow(f"t{n}", rate, latency_ms) for n, rate in enumerate(rates)))
+    assert not found.refused
+    assert not found.shedding.tasks
+    assert found.late == 0
+
+
+def test_better_answers_than_asked_for_are_given_up_before_any_query_is_refused() -> None:
+    share_of_better: list[float] = []
+    for load in (0.01, 0.3, 0.8):
+        found = simulated(Flow(None, CAPACITY * load))
+        assert not found.refused
+        share_of_better.append(found.ends[GOOD] / sum(found.ends.values()))
+    assert share_of_better[0] > 0.9
+    assert share_of_better == sorted(share_of_better, reverse=True)
+    assert share_of_better[2] < 0.1
+
+
+@settings(max_examples=6 if WHOLE else 1, deadline=None, phases=BRIEF)
+@given(st.floats(5000, 12_000), st.sampled_from([100.0, 200.0, 1000.0, None]), st.floats(20, 800), st.floats(50, 300))
+def test_a_flood_takes_nothing_from_a_tenant_within_its_share(
+    rate: float, patience_ms: float | None, small_rate: float, latency_ms: float
+) -> None:
+    flood, small = Flow("flood", rate, patience_ms), Flow("small", small_rate, latency_ms)
+    found = simulated(flood, small)
+    assert found.refused[small] <= 0.01 * found.asked[small]
+    assert found.busy_s > 0.9 * 2.5, "the worker was left idle"
+
+
+@settings(max_examples=4 if WHOLE else 1, deadline=None, phases=BRIEF)
+@given(st.lists(st.floats(3000, 6000), min_size=2, max_size=3))
+def test_floods_get_the_same_however_much_they_ask_for(rates: list[float]) -> None:
+    flows = [Flow(f"t{number}", rate) for number, rate in enumerate(rates)]
+    found = simulated(*flows)
+    answered = [found.answered[flow] for flow in flows]
+    assert min(answered) > 0.65 * max(answered)
+    assert sum(answered) > 0.9 * CAPACITY * 1.5
+    assert found.late < 0.05 * sum(answered)
+    assert found.ends[GOOD] < 0.05 * found.ends[FAST], "what is dearer was computed where the cheaper would do"
+
+
+def test_shares_are_of_the_machine_and_not_of_the_number_of_queries() -> None:
+    cheap, dear = Flow("cheap", 3000), Flow("dear", 3000, min_accuracy=0.85)
+    found = simulated(cheap, dear)
+    assert found.answered[cheap] == pytest.approx(4 * found.answered[dear], rel=0.3)
+
+
+def test_of_one_tenant_the_dear_queries_yield() -> None:
+    cheap, dear = Flow(None, 2000), Flow(None, 1000, min_accuracy=0.85)
+    found = simulated(cheap, dear)
+    assert found.refused[cheap] < 0.05 * found.asked[cheap]
+    assert found.refused[dear] > 0.5 * found.asked[dear]
+    assert found.answered[dear] > 0, "what the cheap ones leave is used"
+    assert found.late < 0.05 * (found.answered[cheap] + found.answered[dear])
+
+
+def test_a_tenant_that_is_alone_is_never_refused_what_may_take_its_time() -> None:
+    firm, patient = Flow(None, 4000), Flow(None, 500, latency_ms=None)
+    found = simulated(firm, patient)
+    assert found.refused[firm] > 0
+    assert found.refused[patient] == 0
+
+
+def test_offline_queries_are_kept() -> None:
+    flood, offline = Flow("flood", 6000), Flow("other", 500, latency_ms=None, mode=Mode.OFFLINE)
+    assert simulated(flood, offline).refused[offline] == 0
+
+
+def test_an_overload_ends_and_leaves_nothing() -> None:
+    found = simulated(Flow("flood", 6000))
+    assert found.shedding.tasks
+    later = found.now + 10
+    asked = found.query(Flow("calm", 1))
+    outcome = choose(asked, found.world, found.now, found.rules)
+    assert found.shedding.review(asked, outcome, found.world, later, found.rules) is outcome
+    assert not found.shedding.tasks
+
+
+def test_tenants_told_apart_are_bounded() -> None:
+    overload = Overload(NOW)
+    for number in range(10_000):
+        overload.wait_s(f"t{number}", 1.0, 0.1, NOW)
+    overload.give("t9999", 1.0)
+    assert overload.told_apart <= 257

@@ -1,0 +1,20 @@
+"""Queries and migrations, read from their files."""
+
+from importlib.resources import files
+
+from alembic.script import ScriptDirectory
+
+from store.migrate import migrations
+from store.sql import load_queries
+from store.version import HEAD
+
+
+def test_the_version_services_ask_for_is_the_newest_migration() -> None:
+    assert ScriptDirectory.from_config(migrations()).get_current_head() == HEAD
+
+
+def test_every_query_has_a_name_and_a_purpose() -> None:
+    for file in files("store").joinpath("queries").iterdir():
+        queries = load_queries(file.name.removesuffix(".sql"))
+        assert queries
+        assert all(query and ";" not in query for query in queries.values())
