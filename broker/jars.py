@@ -153,6 +153,7 @@ async def _download_all(jars: Sequence[LockedJar], into: Path, progress: JarProg
         _keep(by_path[path], data, into)
         loop.call_soon_threadsafe(lambda: progress(next(here), len(jars)))
 
+    progress(0, len(jars))
     await download(by_path, keep)
 
 

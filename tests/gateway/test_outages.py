@@ -8,7 +8,7 @@ from uuid import uuid4
 import aiohttp
 import pytest
 
-from broker.embedded import EmbeddedBroker
+from broker.apache import ApacheKafka
 from broker.settings import KafkaSettings
 from broker.topics import ensure_task_topics
 from gateway.delivery import Delivery
@@ -69,7 +69,7 @@ def _futures() -> tuple[asyncio.Future[Any], asyncio.Future[Any]]:
 async def test_kafka_gone_is_503_at_once(tmp_path: Path) -> None:
     task = f"digits-{uuid4().hex[:8]}"
     settings = GatewaySettings(port=0, ack_timeout_s=0.3)
-    broker = EmbeddedBroker(tmp_path)
+    broker = ApacheKafka(tmp_path)
     async with broker:
         quick = broker.settings.model_copy(update={"request_timeout_ms": 1000})
         await ensure_task_topics(quick, task, 1)
