@@ -21,7 +21,7 @@ help: ## list the verbs
 demo: $(VENV)/run.stamp ## start everything, register the zoo, query it in every way, show a table, stop
 	$(BIN)/infaas demo
 
-up: $(VENV)/run.stamp ## start everything and stay; UP="--kafka apache --register-zoo" passes flags
+up: $(VENV)/run.stamp ## start everything and stay; UP="--register-zoo --selectors 2" passes flags
 	$(BIN)/infaas up $(UP)
 
 down: $(VENV)/run.stamp ## stop what `make up` started
