@@ -89,9 +89,9 @@ def _check_embedded(options: UpOptions, reason: str = "") -> None:
     """
     because = f"Apache Kafka cannot be had: {reason}; and " if reason else ""
     if options.selectors > 1:
+        instead = "mend that" if reason else "use --kafka apache"
         raise OperatorError(
-            f"{because}the embedded broker serves one selector, not {options.selectors}: use Apache Kafka "
-            "(--kafka apache), or --selectors 1"
+            f"{because}the embedded broker serves one selector, not {options.selectors}: {instead}, or --selectors 1"
         )
     try:
         find_binary()
