@@ -181,7 +181,8 @@ def _keep(jar: LockedJar, data: bytes, into: Path) -> None:
 def _staging(cache: Path) -> Generator[Path]:
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(dir=cache)
+        # A thread may still be writing there when we are cancelled.
+        folder = tempfile.TemporaryDirectory(prefix="fetching-", dir=cache, ignore_cleanup_errors=True)
     except OSError as error:
         raise _not_kept(cache, error) from error
     with folder as path:
