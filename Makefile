@@ -29,7 +29,7 @@ setup: $(VENV)/dev.stamp ## install what tests and lints need; every other verb 
 demo: $(VENV)/run.stamp ## start everything, register the zoo, query it in every way, show a table, stop
 	$(BIN)/infaas demo
 
-up: $(VENV)/run.stamp ## start everything and stay; UP="--kafka apache --register-zoo" passes flags
+up: $(VENV)/run.stamp ## start everything and stay; UP="--register-zoo --selectors 2" passes flags
 	$(BIN)/infaas up $(UP)
 
 down: $(VENV)/run.stamp ## stop what `make up` started
@@ -70,12 +70,15 @@ bench-scale: $(VENV)/dev.stamp ## measure scaling, write bench/results.json, the
 docs: $(VENV)/dev.stamp ## write the JSON Schema, AsyncAPI and OpenAPI documents
 	$(BIN)/python -m schemas.documents
 
-lock: $(VENV)/dev.stamp ## resolve the locks anew: dev first, for the others must agree with it
+lock: $(VENV)/dev.stamp ## resolve the locks anew, Kafka's jars by Maven; dev first, for the others must agree with it
 	$(LOCK) --extra embedded --group dev --output-file locks/dev.txt
 	$(LOCK) --extra embedded --group build --constraint locks/dev.txt --output-file locks/run.txt
 	$(LOCK) --extra embedded --group dev --extra torch --constraint locks/dev.txt --output-file locks/torch.txt
 	$(LOCK) --extra cpu --extra kubernetes --constraint locks/dev.txt --output-file locks/kubernetes.txt
 	$(LOCK) --extra cpu --extra ray --constraint locks/dev.txt --output-file locks/ray.txt
+	mvn -q -B -f broker/apache/pom.xml dependency:copy-dependencies \
+	  -Dmdep.useRepositoryLayout=true -DoutputDirectory=$(CURDIR)/build/kafka
+	cd build/kafka && find . -name '*.jar' -printf '%P\n' | LC_ALL=C sort | xargs sha256sum > $(CURDIR)/broker/apache/jars.lock
 
 clean: ## remove the environments, caches and the data of `make demo` and `make up`
 	rm -rf $(VENV) $(TORCH) .infaas .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist

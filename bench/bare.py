@@ -10,7 +10,7 @@ import signal
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from broker.client import is_embedded
+from broker.features import broker_features
 from broker.settings import KafkaSettings
 
 
@@ -25,7 +25,7 @@ async def forward(kafka: KafkaSettings, source: str, target: str) -> None:
         auto_offset_reset="earliest",
         fetch_max_wait_ms=kafka.fetch_max_wait_ms,
     )
-    idempotent = not await is_embedded(kafka)
+    idempotent = (await broker_features(kafka)).idempotence
     producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, acks="all", enable_idempotence=idempotent)
     async with consumer, producer:
         print("ready", flush=True)

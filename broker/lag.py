@@ -26,9 +26,8 @@ from aiokafka.protocol.metadata import MetadataRequest
 from numpy.typing import NDArray
 
 from broker.ages import Ages
-from broker.client import EMBEDDED_CLUSTER, client_options, reach
+from broker.client import client_options, reach
 from broker.commits import Commits, Groups
-from broker.embedded_ends import EmbeddedEnds
 from broker.offsets import EARLIEST, LATEST, UNKNOWN, ListOffsets, read_offsets
 from broker.settings import KafkaSettings
 from broker.trail import UNSEEN, Trail
@@ -118,7 +117,6 @@ class _Layout:
         for topic in topics:
             self.first[topic] = len(self.partitions)
             self.partitions += [TopicPartition(topic, number) for number in range(len(leaders[topic]))]
-        self.embedded = EmbeddedEnds(self.partitions)
         self.leader = np.array([leaders[p.topic][p.partition] for p in self.partitions], np.int64)
         known = {group: [topic for topic in found if topic in leaders] for group, found in wanted.items()}
         self.groups: Groups = {
@@ -165,7 +163,6 @@ class LagReader:
         self._layout = _Layout({}, {})
         self._trail = Trail(0)
         self._looked_up_s = -METADATA_S
-        self._is_embedded = False
 
     async def __aenter__(self) -> Self:
         self._client = AIOKafkaClient(
@@ -223,7 +220,7 @@ class LagReader:
     async def _read(self, wanted: Mapping[str, Collection[str]]) -> Reading:
         layout = await self._lay_out(wanted)
         # The ends first: what is written and committed meanwhile is no lag, and the other way round would be.
-        ends, at_s = await self._ends(layout), time.time()
+        ends, at_s = await self._offsets(layout, layout.ends), time.time()
         self._trail.add(at_s, np.where(ends < 0, UNSEEN, ends))
         committed = await self._committed(layout)
         end, known = ends[layout.column], committed != UNKNOWN
@@ -258,7 +255,6 @@ class LagReader:
         request = MetadataRequest(sorted(topics), allow_auto_topic_creation=False)
         answer: Any = await self._client.send(self._client.get_random_node(), request)
         self._client.cluster.update_metadata(answer)
-        self._is_embedded = answer.cluster_id == EMBEDDED_CLUSTER
         return {
             name: [leader for _, leader in sorted((part[1], part[2]) for part in partitions)]
             for error, name, _internal, partitions in answer.topics
@@ -266,10 +262,6 @@ class LagReader:
         }
 
     # -- what they answer ----------------------------------------------------------------------------------------------
-
-    async def _ends(self, layout: _Layout) -> NDArray[np.int64]:
-        said = await self._offsets(layout, layout.ends)
-        return await layout.embedded.correct(self._client, said) if self._is_embedded else said
 
     async def _offsets(self, layout: _Layout, questions: Mapping[int, ListOffsets]) -> NDArray[np.int64]:
         """By column; UNKNOWN where nobody answered."""

@@ -23,7 +23,8 @@ from aiokafka.cluster import ClusterMetadata
 from aiokafka.errors import ProducerClosed
 from aiokafka.structs import RecordMetadata
 
-from broker.client import is_embedded, new_producer, reach
+from broker.client import new_producer, reach
+from broker.features import broker_features
 from broker.kafka_types import KafkaError, UnknownTopic
 from broker.settings import KafkaSettings
 from schemas.headers import RawHeaders
@@ -183,8 +184,8 @@ class Producer:
     # -- starting ------------------------------------------------------------------------------------------------------
 
     async def _start(self) -> None:
-        idempotent = not await is_embedded(self._settings)
-        self._producer = new_producer(self._settings, self._client_id, idempotent=idempotent)
+        features = await broker_features(self._settings)
+        self._producer = new_producer(self._settings, self._client_id, idempotent=features.idempotence)
         try:
             await self._producer.start()
         except BaseException:

@@ -19,7 +19,8 @@ from aiokafka.errors import (
     for_code,
 )
 
-from broker.client import is_embedded, open_admin
+from broker.client import open_admin
+from broker.features import broker_features
 from broker.settings import KafkaSettings
 from schemas import topics as names
 from schemas.errors import OperatorError
@@ -66,7 +67,7 @@ async def can_add_partitions(settings: KafkaSettings) -> bool:
     Raises:
         OperatorError: Kafka cannot be reached.
     """
-    return not await is_embedded(settings)
+    return (await broker_features(settings)).growth
 
 
 async def ensure_system_topics(settings: KafkaSettings) -> None:

@@ -22,8 +22,10 @@ _OF_THIS_MACHINE: Final = ("none", "processes")
 class KafkaKind(StrEnum):
     """Which Kafka the system runs on."""
 
-    EMBEDDED = "embedded"
+    AUTO = "auto"
+    """Where INFAAS_KAFKA is set, that one; else Apache Kafka where it can be had; else the embedded broker."""
     APACHE = "apache"
+    EMBEDDED = "embedded"
     EXTERNAL = "external"
 
 
@@ -31,7 +33,7 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What to start. A port of 0 is any free one."""
 
     home: Path
-    kafka: KafkaKind = KafkaKind.EMBEDDED
+    kafka: KafkaKind = KafkaKind.AUTO
     postgres: str | None = None
     """DSN of a Postgres that somebody else runs."""
     gateway_host: str = LOOPBACK
@@ -101,14 +103,24 @@ def claim_ports(options: UpOptions) -> UpOptions:
         OperatorError: one of them is taken; the message names its flag.
     """
     kafka, postgres = options.kafka_port, options.postgres_port
-    if options.kafka is not KafkaKind.EXTERNAL:
+    if not uses_external_kafka(options):
         kafka = claim_port(kafka, "--kafka-port")
-    elif not os.environ.get(KAFKA_ENV):
-        raise OperatorError(f"--kafka external: set {KAFKA_ENV} to its host:port")
     if options.postgres is None:
         postgres = claim_port(postgres, "--postgres-port")
     gateway = claim_port(options.gateway_port, "--gateway-port", options.gateway_host)
     return msgspec.structs.replace(options, gateway_port=gateway, kafka_port=kafka, postgres_port=postgres)
+
+
+def uses_external_kafka(options: UpOptions) -> bool:
+    """Whether somebody else runs Kafka.
+
+    Raises:
+        OperatorError: they are said to, but not where.
+    """
+    told = bool(os.environ.get(KAFKA_ENV))
+    if options.kafka is KafkaKind.EXTERNAL and not told:
+        raise OperatorError(f"--kafka external: set {KAFKA_ENV} to its host:port")
+    return told if options.kafka is KafkaKind.AUTO else options.kafka is KafkaKind.EXTERNAL
 
 
 def metrics_ports(options: UpOptions, count: int) -> list[int]:

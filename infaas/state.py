@@ -44,6 +44,9 @@ class SystemState(msgspec.Struct, kw_only=True):
     kafka: str
     """`host:port`, several of them joined by commas."""
     kafka_kind: str
+    """`apache`, `embedded` or `external`."""
+    kafka_reason: str
+    """Why the embedded broker stands in for Apache Kafka; empty if it does not."""
     fetch_max_wait_ms: int
     """What clients of this broker should set; see INFAAS_KAFKA_FETCH_MAX_WAIT_MS."""
     postgres: str

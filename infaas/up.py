@@ -15,12 +15,11 @@ from typing import Final
 
 import msgspec
 
-from broker.apache import ApacheKafka
-from broker.embedded import EmbeddedBroker
 from broker.settings import KafkaSettings
 from infaas.child import Child, ChildSpec, child_spec
 from infaas.fleet import Fleet
-from infaas.options import KafkaKind, UpOptions, check_cores, claim_ports, metrics_ports
+from infaas.kafka_server import FETCH_WAIT_ENV, FetchingJars, KafkaChoice, choose_kafka, start_kafka
+from infaas.options import UpOptions, check_cores, claim_ports, metrics_ports
 from infaas.state import SystemState, claimed, write_state
 from machine.ports import LOOPBACK
 from machine.process import DRAIN_S
@@ -33,7 +32,6 @@ from store.pool import open_pool
 READY_S: Final = 60.0
 STOP_ORDER: Final = ("gateway", "selector", "autoscaler")
 """After them the workers, which drain what they hold."""
-_FETCH_WAIT_ENV: Final = "INFAAS_KAFKA_FETCH_MAX_WAIT_MS"
 
 Tell = Callable[[str], None]
 
@@ -41,9 +39,12 @@ Tell = Callable[[str], None]
 class System:
     """A running system: where its parts are."""
 
-    def __init__(self, options: UpOptions, kafka: KafkaSettings, postgres: str, tell: Tell) -> None:
+    def __init__(
+        self, options: UpOptions, choice: KafkaChoice, kafka: KafkaSettings, postgres: str, tell: Tell
+    ) -> None:
         self.options = options
         self.kafka = kafka
+        self._choice = choice
         self.postgres = postgres
         self.gateway = f"http://{options.gateway_host}:{options.gateway_port}"
         self._ready = False
@@ -59,7 +60,8 @@ class System:
             ready=self._ready,
             gateway=self.gateway,
             kafka=self.kafka.bootstrap,
-            kafka_kind=self.options.kafka,
+            kafka_kind=self._choice.kind,
+            kafka_reason=self._choice.reason,
             fetch_max_wait_ms=self.kafka.fetch_max_wait_ms,
             postgres=self.postgres,
             services={child.spec.name: child.state for child in [*self._children, *self._fleet.children]},
@@ -105,19 +107,20 @@ class System:
         return {
             "INFAAS_HOME": str(self.options.home),
             "INFAAS_KAFKA": self.kafka.bootstrap,
-            _FETCH_WAIT_ENV: str(self.kafka.fetch_max_wait_ms),
+            FETCH_WAIT_ENV: str(self.kafka.fetch_max_wait_ms),
             "INFAAS_POSTGRES": self.postgres,
             "INFAAS_DRAIN_TIMEOUT_S": f"{DRAIN_S:g}",
         }
 
 
 @asynccontextmanager
-async def running_system(options: UpOptions, tell: Tell) -> AsyncGenerator[System]:
+async def running_system(options: UpOptions, tell: Tell, fetching: FetchingJars) -> AsyncGenerator[System]:
     """Start everything; the context is entered when all is ready, and leaving it stops everything.
 
     Args:
         options: What to start.
         tell: Gets one line for people at each step, and whenever a service dies.
+        fetching: Shows how Kafka's jars come in, the first time.
 
     Raises:
         OperatorError: something is taken, missing or does not start; what had been started is stopped again.
@@ -126,29 +129,20 @@ async def running_system(options: UpOptions, tell: Tell) -> AsyncGenerator[Syste
         stack.enter_context(claimed(options.home))
         check_cores(options)
         options = claim_ports(options)
+        choice = await choose_kafka(options, tell, fetching)
         tell("starting Postgres")
         postgres = await _postgres(options, stack)
-        tell(f"starting Kafka ({options.kafka})")
-        kafka = await _kafka(options, stack)
+        tell(f"starting Kafka ({choice.kind})")
+        kafka = await start_kafka(choice, options, stack)
         tell("bringing the tables and topics up to date")
         await upgrade(postgres)
         async with open_pool(postgres, max_size=1) as pool:
             await ensure_registered_topics(pool, kafka)
         tell("starting the services")
-        system = System(options, kafka, postgres, tell)
+        system = System(options, choice, kafka, postgres, tell)
         await stack.enter_async_context(system.running())
         yield system
         tell("stopping")
-
-
-async def _kafka(options: UpOptions, stack: AsyncExitStack) -> KafkaSettings:
-    if options.kafka is KafkaKind.EXTERNAL:
-        return KafkaSettings()
-    kind = ApacheKafka if options.kafka is KafkaKind.APACHE else EmbeddedBroker
-    server = await stack.enter_async_context(kind(options.home / "kafka", options.kafka_port))
-    if _FETCH_WAIT_ENV in os.environ:
-        return KafkaSettings(bootstrap=server.bootstrap)
-    return server.settings
 
 
 async def _postgres(options: UpOptions, stack: AsyncExitStack) -> str:

@@ -1,15 +1,17 @@
-"""Fixtures: running Kafka brokers, one of each kind per session."""
+"""Fixtures: Kafka, one broker a session. Tests run on Apache Kafka, but for the few that are about the embedded one."""
 
 import asyncio
 import threading
 from collections.abc import Callable, Generator
 from contextlib import AbstractAsyncContextManager, contextmanager
+from pathlib import Path
 from typing import Protocol
 
 import pytest
 
-from broker.apache import ApacheKafka, cache_dir, fetch_jars, find_java
+from broker.apache import ApacheKafka, find_java
 from broker.embedded import EmbeddedBroker
+from broker.jars import cache_dir, fetch_jars
 from broker.settings import KafkaSettings
 from schemas.errors import OperatorError
 
@@ -55,31 +57,29 @@ def served(make: Callable[[], AbstractAsyncContextManager[_Broker]]) -> Generato
 
 
 @pytest.fixture(scope="session")
-def embedded_kafka(tmp_path_factory: pytest.TempPathFactory) -> Generator[KafkaSettings]:
-    folder = tmp_path_factory.mktemp("embedded-kafka")
-    with served(lambda: EmbeddedBroker(folder)) as settings:
-        yield settings
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Generator[KafkaSettings]:
+    """One Apache Kafka for all tests, which name their topics and groups apart.
 
-
-@pytest.fixture(scope="session")
-def apache_kafka(tmp_path_factory: pytest.TempPathFactory) -> Generator[KafkaSettings]:
-    """Skipped, with what is missing, only where it cannot be started; CI makes a failure of that."""
-    folder = tmp_path_factory.mktemp("apache-kafka")
+    Skipped, with what is missing, only where it cannot be started; CI makes a failure of that.
+    """
+    folder = tmp_path_factory.mktemp("kafka")
     need_apache()
     with served(lambda: ApacheKafka(folder)) as settings:
         yield settings
 
 
-@pytest.fixture(params=["embedded", pytest.param("apache", marks=pytest.mark.apache)])
-def kafka(request: pytest.FixtureRequest) -> KafkaSettings:
-    settings: KafkaSettings = request.getfixturevalue(f"{request.param}_kafka")
-    return settings
+@pytest.fixture(scope="session")
+def embedded_kafka(tmp_path_factory: pytest.TempPathFactory) -> Generator[KafkaSettings]:
+    """The broker that stands in where Apache Kafka cannot be had."""
+    folder = tmp_path_factory.mktemp("embedded-kafka")
+    with served(lambda: EmbeddedBroker(folder)) as settings:
+        yield settings
 
 
-def need_apache() -> None:
-    """Skip the test where Java or Kafka's jars are missing and cannot be had."""
+def need_apache() -> Path:
+    """Kafka's jars; the test is skipped where they, or Java, are missing and cannot be had."""
     try:
         find_java()
-        asyncio.run(fetch_jars(cache_dir()))
+        return asyncio.run(fetch_jars(cache_dir()))
     except OperatorError as error:
         pytest.skip(str(error))

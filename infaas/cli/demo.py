@@ -11,7 +11,7 @@ from rich.table import Table
 from infaas.cli.connect import Home, Json
 from infaas.cli.output import err, show, show_json, table, usd
 from infaas.cli.register import register_with_progress
-from infaas.cli.system import tell
+from infaas.cli.system import KafkaFlag, fetching_jars, tell
 from infaas.optional_zoo import require_zoo
 from infaas.options import KafkaKind, UpOptions
 from infaas.up import running_system
@@ -27,7 +27,7 @@ _TERMINATED: Final = 128 + signal.SIGTERM
 
 def demo(
     inputs: Annotated[int, typer.Option(min=1, help="Labelled inputs to ask in each row.")] = 200,
-    kafka: Annotated[KafkaKind, typer.Option(help="Which Kafka to start.")] = KafkaKind.EMBEDDED,
+    kafka: KafkaFlag = KafkaKind.AUTO,
     home: Home = _HOME,
     as_json: Json = False,
 ) -> None:
@@ -57,7 +57,7 @@ async def _run(options: UpOptions, count: int) -> "list[Outcome]":
     assert running is not None, "runs as a task"
     # SIGINT cancels us already; so shall SIGTERM, for everything is to be stopped in its order.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
-    async with running_system(options, tell) as system:
+    async with running_system(options, tell, fetching_jars) as system:
         tell("registering the zoo: generating, verifying and profiling each variant on this machine")
         await register_with_progress(system.kafka, system.postgres, options.home, threads=1)
         tell(f"asking {count} labelled inputs a row")

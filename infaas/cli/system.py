@@ -4,6 +4,8 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -11,15 +13,18 @@ import aiohttp
 import msgspec
 import psutil
 import typer
+from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
 from autoscaler.settings import Policy
+from broker.embedded import LIMITS
+from broker.jars import JarProgress
 from broker.settings import ENV as KAFKA_ENV
 from infaas.child import answers
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, running_state
 from infaas.cli.output import err, show, show_json, table
-from infaas.cli.register import register_with_progress
+from infaas.cli.register import Bar, register_with_progress
 from infaas.optional_zoo import require_zoo
 from infaas.options import POSTGRES_ENV, KafkaKind, UpOptions
 from infaas.state import SystemState, read_state
@@ -27,6 +32,15 @@ from infaas.up import running_system
 from schemas import topics
 from schemas.errors import OperatorError
 
+KafkaFlag = Annotated[
+    KafkaKind,
+    typer.Option(
+        "--kafka",
+        help=f"Which Kafka; `auto`: that of {KAFKA_ENV} where it is set, else Apache Kafka where it can be had, "
+        "else the embedded broker.",
+    ),
+]
+_INTERRUPTED: Final = 128 + signal.SIGINT
 _DOWN_S: Final = 90.0
 _WAIT_S: Final = 120.0
 _CHECK_EVERY_S: Final = 0.1
@@ -36,10 +50,7 @@ _DEFAULTS: Final = UpOptions(home=DEFAULT_HOME)
 
 def up(
     home: Home = DEFAULT_HOME,
-    kafka: Annotated[
-        KafkaKind | None,
-        typer.Option(help=f"Which Kafka; default `external` where {KAFKA_ENV} is set, else `embedded`."),
-    ] = None,
+    kafka: KafkaFlag = KafkaKind.AUTO,
     postgres: Annotated[
         str | None, typer.Option(envvar=POSTGRES_ENV, help="DSN of a Postgres that runs already; default: our own.")
     ] = None,
@@ -81,7 +92,7 @@ def up(
         require_zoo()
     options = UpOptions(
         home=home.absolute(),
-        kafka=kafka or (KafkaKind.EXTERNAL if os.environ.get(KAFKA_ENV) else KafkaKind.EMBEDDED),
+        kafka=kafka,
         postgres=postgres,
         gateway_host=gateway_host,
         gateway_port=gateway_port,
@@ -97,7 +108,10 @@ def up(
         cores_per_worker=cores_per_worker,
         oversubscribe=oversubscribe,
     )
-    asyncio.run(_serve(options, register_zoo=register_zoo))
+    try:
+        asyncio.run(_serve(options, register_zoo=register_zoo))
+    except asyncio.CancelledError:
+        raise typer.Exit(_INTERRUPTED) from None
 
 
 def down(home: Home = DEFAULT_HOME) -> None:
@@ -129,33 +143,44 @@ def status(
 
 
 async def _serve(options: UpOptions, *, register_zoo: bool) -> None:
-    stop = _stop_on_signal()
-    async with running_system(options, tell) as system:
+    serving = asyncio.current_task()
+    assert serving is not None, "runs as a task"
+    _cancel_on_signal(serving)
+    async with running_system(options, tell, fetching_jars) as system:
         if register_zoo:
             await register_with_progress(system.kafka, system.postgres, options.home)
         show(Panel(_places(system.state), title="INFaaS is ready", border_style="green", expand=False))
         tell("Ctrl-C or `infaas down` stops it")
-        await stop.wait()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            serving.uncancel()  # it was asked to stop, and does so in good order
 
 
-def _stop_on_signal() -> asyncio.Event:
-    """An event that the first signal sets; the second ends us at once, and the kernel ends our children."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+def _cancel_on_signal(serving: asyncio.Task[None]) -> None:
+    """The first signal cancels the task, also while it starts; the second ends us, and the kernel our children."""
+    loop, signalled = asyncio.get_running_loop(), asyncio.Event()
 
     def on_signal(number: int) -> None:
-        if stop.is_set():
+        if signalled.is_set():
             os._exit(128 + number)
-        stop.set()
+        signalled.set()
+        serving.cancel()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal, number)
-    return stop
 
 
 def tell(line: str) -> None:
     """Print what the system does, with the time, on stderr."""
-    err.print(f"[dim]{time.strftime('%H:%M:%S')}[/] {line}", highlight=False)
+    err.print(f"[dim]{time.strftime('%H:%M:%S')}[/] {escape(line)}", highlight=False)
+
+
+@contextmanager
+def fetching_jars() -> Generator[JarProgress]:
+    """A bar for Kafka's jars."""
+    with Bar() as bar:
+        yield lambda done, total: bar.step(done, total, "Kafka's jars")
 
 
 async def _look(home: Path, until: float) -> tuple[SystemState, dict[str, bool]]:
@@ -196,12 +221,21 @@ def _places(state: SystemState) -> Table:
     for what, where in (
         ("gateway", state.gateway),
         ("Kafka", f"{state.kafka} ({state.kafka_kind})"),
+        *_warnings(state),
         ("Postgres", _masked(state.postgres)),
         ("logs", "  ".join(sorted({str(Path(service.log).parent) for service in state.services.values()}))),
         ("topics", f"{topics.TASKS}<task> in, {topics.RESULTS}<task> or the topic you name out"),
     ):
-        grid.add_row(f"[bold]{what}[/]", where)
+        grid.add_row(f"[bold]{what}[/]", escape(where))
     return grid
+
+
+def _warnings(state: SystemState) -> list[tuple[str, str]]:
+    """What is to be known of a broker that is no real Kafka."""
+    if state.kafka_kind != KafkaKind.EMBEDDED:
+        return []
+    because = [("because", f"Apache Kafka cannot be had: {state.kafka_reason}")] if state.kafka_reason else []
+    return [("limits", LIMITS), *because]
 
 
 def _masked(dsn: str) -> str:

@@ -19,8 +19,8 @@ from autoscaler.service import serve
 from autoscaler.settings import AutoscalerSettings
 from autoscaler.view import View
 from autoscaler.window import Window
+from broker.apache import ApacheKafka
 from broker.consumer import Consumer
-from broker.embedded import EmbeddedBroker
 from broker.lag import LagReader
 from broker.producer import Producer
 from broker.settings import KafkaSettings
@@ -132,12 +132,12 @@ def a_load(task: str, queries: int) -> SelectorLoad:
     return SelectorLoad(selector="s", at_ms=time.time() * 1e3, classes=(count,))
 
 
-async def test_a_successor_remembers_the_load(embedded_kafka: KafkaSettings, store_pool: Pool, task: str) -> None:
-    await register(store_pool, embedded_kafka, task, {"a": 0.9})
+async def test_a_successor_remembers_the_load(kafka: KafkaSettings, store_pool: Pool, task: str) -> None:
+    await register(store_pool, kafka, task, {"a": 0.9})
     catalog = await load_catalog(store_pool)
     views = [View(time.monotonic, 1.0), View(time.monotonic, 1.0)]
     windows = [Window(view) for view in views]  # the second is the successor's
-    async with LagReader(embedded_kafka) as reader:
+    async with LagReader(kafka) as reader:
         for view, window in zip(views, windows, strict=True):
             recorder = Recorder(SETTINGS, reader, store_pool, view, window)
             window.on_load(a_load(task, 50), time.monotonic())
@@ -164,7 +164,7 @@ async def commit(kafka: KafkaSettings, topic: str, count: int) -> None:
 async def test_a_failed_reading_is_unknown_not_zero(
     tmp_path: Path, store_pool: Pool, task: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with EmbeddedBroker(tmp_path) as broker:
+    async with ApacheKafka(tmp_path) as broker:
         kafka = impatient(broker.settings)
         await register(store_pool, kafka, task, {"a": 0.9})
         catalog = await load_catalog(store_pool)
@@ -187,10 +187,10 @@ def impatient(settings: KafkaSettings) -> KafkaSettings:
 
 
 async def test_best_variants_are_placed_and_what_died_is_replaced(
-    embedded_kafka: KafkaSettings, database: str, store_pool: Pool, task: str
+    kafka: KafkaSettings, database: str, store_pool: Pool, task: str
 ) -> None:
-    async with running(embedded_kafka, database), keeping_alive(store_pool, "cpu-0") as kill:
-        best, beaten = await register(store_pool, embedded_kafka, task, {"a": 0.9, "b": 0.8})
+    async with running(kafka, database), keeping_alive(store_pool, "cpu-0") as kill:
+        best, beaten = await register(store_pool, kafka, task, {"a": 0.9, "b": 0.8})
         await until(lambda: is_placed(store_pool, {best: "cpu-0"}))
         await register_worker(store_pool, a_worker("cpu-1"))
         async with keeping_alive(store_pool, "cpu-1"):
@@ -233,13 +233,13 @@ async def keeping_alive(pool: Pool, worker: str) -> AsyncGenerator[Callable[[], 
 
 
 async def test_a_demanded_variant_is_placed_at_once(
-    embedded_kafka: KafkaSettings, database: str, store_pool: Pool, task: str
+    kafka: KafkaSettings, database: str, store_pool: Pool, task: str
 ) -> None:
-    best, beaten = await register(store_pool, embedded_kafka, task, {"a": 0.9, "b": 0.8})
+    best, beaten = await register(store_pool, kafka, task, {"a": 0.9, "b": 0.8})
     async with (
-        running(embedded_kafka, database),
+        running(kafka, database),
         keeping_alive(store_pool, "cpu-0"),
-        Producer(embedded_kafka, "test") as producer,
+        Producer(kafka, "test") as producer,
     ):
         await until(lambda: is_placed(store_pool, {best: "cpu-0"}))
         demand = Demand(task=task, variant=beaten, at_ms=time.time() * 1000, reason="min accuracy")
@@ -248,11 +248,10 @@ async def test_a_demanded_variant_is_placed_at_once(
         await until(lambda: is_placed(store_pool, {best: "cpu-0", beaten: "cpu-0"}))
 
 
-@pytest.mark.apache
 async def test_a_topic_gets_partitions_for_as_many_replicas_as_are_wanted(
-    apache_kafka: KafkaSettings, database: str, store_pool: Pool, task: str
+    kafka: KafkaSettings, database: str, store_pool: Pool, task: str
 ) -> None:
-    [variant] = await register(store_pool, apache_kafka, task, {"a": 0.9})
+    [variant] = await register(store_pool, kafka, task, {"a": 0.9})
 
     async def shared() -> bool:
         rows = await list_instances(store_pool)
@@ -262,17 +261,16 @@ async def test_a_topic_gets_partitions_for_as_many_replicas_as_are_wanted(
     async with AsyncExitStack() as stack:
         for number in range(3):
             await stack.enter_async_context(keeping_alive(store_pool, f"cpu-{number}"))
-        await stack.enter_async_context(running(apache_kafka, database))
+        await stack.enter_async_context(running(kafka, database))
         await until(shared)
     assert (await load_catalog(store_pool)).variants[variant].partitions == 4
-    await ensure_variant_topics(apache_kafka, [(variant, 4)])
+    await ensure_variant_topics(kafka, [(variant, 4)])
 
 
-@pytest.mark.apache
 async def test_a_task_gets_partitions_for_as_many_selectors_as_there_are(
-    apache_kafka: KafkaSettings, database: str, store_pool: Pool, task: str
+    kafka: KafkaSettings, database: str, store_pool: Pool, task: str
 ) -> None:
-    await register(store_pool, apache_kafka, task, {"a": 0.9})
+    await register(store_pool, kafka, task, {"a": 0.9})
 
     async def grown() -> bool:
         for number in range(3):
@@ -280,17 +278,17 @@ async def test_a_task_gets_partitions_for_as_many_selectors_as_there_are(
             await producer.send_and_wait(topics.LOAD, msgspec.json.encode(said))
         return (await load_catalog(store_pool)).tasks[task].partitions == 8
 
-    async with running(apache_kafka, database), Producer(apache_kafka, "test") as producer:
+    async with running(kafka, database), Producer(kafka, "test") as producer:
         await until(grown)
 
 
 async def test_a_query_that_waits_unserved_counts_as_demand(
-    embedded_kafka: KafkaSettings, database: str, store_pool: Pool, task: str
+    kafka: KafkaSettings, database: str, store_pool: Pool, task: str
 ) -> None:
-    best, beaten = await register(store_pool, embedded_kafka, task, {"a": 0.9, "b": 0.8})
-    async with Producer(embedded_kafka, "test") as producer:
+    best, beaten = await register(store_pool, kafka, task, {"a": 0.9, "b": 0.8})
+    async with Producer(kafka, "test") as producer:
         await producer.send_and_wait(topics.variant_topic(beaten), b"{}")
-    async with running(embedded_kafka, database), keeping_alive(store_pool, "cpu-0"):
+    async with running(kafka, database), keeping_alive(store_pool, "cpu-0"):
         await until(lambda: is_placed(store_pool, {beaten: "cpu-0"}))
         # What nobody waits for is loaded after it.
         await report_instance_state(store_pool, "cpu-0", beaten, InstanceState.ACTIVE)
@@ -298,9 +296,9 @@ async def test_a_query_that_waits_unserved_counts_as_demand(
 
 
 async def test_instance_states_are_recorded_and_a_status_is_a_sign_of_life(
-    embedded_kafka: KafkaSettings, database: str, store_pool: Pool, task: str
+    kafka: KafkaSettings, database: str, store_pool: Pool, task: str
 ) -> None:
-    [variant] = await register(store_pool, embedded_kafka, task, {"a": 0.9})
+    [variant] = await register(store_pool, kafka, task, {"a": 0.9})
     epoch = await register_worker(store_pool, a_worker("cpu-0"))
     await store_pool.execute("UPDATE workers SET heartbeat_at = now() - interval '1 minute'")
     instance = InstanceStatus(variant=variant, state=InstanceState.OVERLOADED, queued=3, answered=5, slowdown=1.5)
@@ -321,19 +319,19 @@ async def test_instance_states_are_recorded_and_a_status_is_a_sign_of_life(
             and bool(await placed(store_pool))
         )
 
-    async with running(embedded_kafka, database), Producer(embedded_kafka, "test") as producer:
+    async with running(kafka, database), Producer(kafka, "test") as producer:
         await until(recorded)
 
 
 async def test_a_standby_takes_over_within_5_s_of_a_kill(
-    embedded_kafka: KafkaSettings, database: str, store_pool: Pool, task: str
+    kafka: KafkaSettings, database: str, store_pool: Pool, task: str
 ) -> None:
-    await register(store_pool, embedded_kafka, task, {"a": 0.9})
-    first = await start_process(embedded_kafka, database)
+    await register(store_pool, kafka, task, {"a": 0.9})
+    first = await start_process(kafka, database)
     second: asyncio.subprocess.Process | None = None
     try:
         await until(lambda: samples.latest_lag(store_pool), 30)
-        second = await start_process(embedded_kafka, database)
+        second = await start_process(kafka, database)
         await until(lambda: both_connected(store_pool), 30)
         first.send_signal(signal.SIGKILL)
         await first.wait()

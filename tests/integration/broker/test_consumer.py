@@ -1,4 +1,4 @@
-"""The consumer's promises, on every broker."""
+"""The consumer's promises."""
 
 import asyncio
 

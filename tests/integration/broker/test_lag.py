@@ -10,8 +10,8 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from broker.ages import Ages
+from broker.apache import ApacheKafka
 from broker.consumer import Consumer
-from broker.embedded import EmbeddedBroker
 from broker.kafka_types import KafkaError
 from broker.lag import LagReader, PartitionLag
 from broker.producer import Producer
@@ -72,9 +72,8 @@ async def test_groups_at_different_offsets_of_one_partition(kafka: KafkaSettings
         assert others.lag_s - mine.lag_s == pytest.approx(60, abs=0.01)
 
 
-@pytest.mark.apache
-async def test_a_topic_that_does_not_exist_has_no_rows(apache_kafka: KafkaSettings) -> None:
-    async with LagReader(apache_kafka) as reader:
+async def test_a_topic_that_does_not_exist_has_no_rows(kafka: KafkaSettings) -> None:
+    async with LagReader(kafka) as reader:
         assert (await reader.read({"any": [f"missing-{uuid4()}"]})).places == ()
         assert (await reader.read({})).places == ()
 
@@ -116,13 +115,12 @@ async def test_a_batch_sent_at_once_counts_to_its_last_record(kafka: KafkaSettin
         assert again[2].lag == 600
 
 
-@pytest.mark.apache
-async def test_partitions_that_are_added_are_found_when_told_to_look(apache_kafka: KafkaSettings) -> None:
+async def test_partitions_that_are_added_are_found_when_told_to_look(kafka: KafkaSettings) -> None:
     topic = f"grows-{uuid4()}"
-    await ensure_topics(apache_kafka, [TopicSpec(topic, 1)])
-    async with LagReader(apache_kafka) as reader:
+    await ensure_topics(kafka, [TopicSpec(topic, 1)])
+    async with LagReader(kafka) as reader:
         await lag_of(reader, topic, topic)
-        await ensure_topics(apache_kafka, [TopicSpec(topic, 3)])
+        await ensure_topics(kafka, [TopicSpec(topic, 3)])
         assert sorted(await lag_of(reader, topic, topic)) == [0]
         reader.look_up()
         assert sorted(await lag_of(reader, topic, topic)) == [0, 1, 2]
@@ -131,13 +129,13 @@ async def test_partitions_that_are_added_are_found_when_told_to_look(apache_kafk
 async def test_a_broker_that_is_gone_is_an_error_and_one_that_is_back_is_read_again(tmp_path: Path) -> None:
     folder, port = tmp_path, free_port()
     async with AsyncExitStack() as stack:
-        async with EmbeddedBroker(folder, port) as broker:
+        async with ApacheKafka(folder, port) as broker:
             reader = await stack.enter_async_context(LagReader(broker.settings))
             await ensure_topics(broker.settings, [TopicSpec("t", 2)])
             assert (await reader.read_known({"g": ["t"]})).lag.tolist() == [0, 0]
         with pytest.raises(KafkaError):
             await reader.read({"g": ["t"]})
-        async with EmbeddedBroker(folder, port) as broker:
+        async with ApacheKafka(folder, port) as broker:
             await ensure_topics(broker.settings, [TopicSpec("t", 2)])
             async with asyncio.timeout(30):
                 while True:

@@ -61,19 +61,18 @@ async def test_what_cannot_be_sent_fails_through_its_future(kafka: KafkaSettings
     assert producer.in_flight == 0
 
 
-@pytest.mark.apache
-async def test_a_new_partition_is_written_to_as_soon_as_it_is_there(apache_kafka: KafkaSettings) -> None:
+async def test_a_new_partition_is_written_to_as_soon_as_it_is_there(kafka: KafkaSettings) -> None:
     """A producer that learnt the topic before it grew: records wait for the metadata, in order, and none fails."""
     topic = f"test-{uuid4()}"
-    await ensure_topics(apache_kafka, [TopicSpec(topic, 1)])
-    async with Producer(apache_kafka, "test") as producer:
+    await ensure_topics(kafka, [TopicSpec(topic, 1)])
+    async with Producer(kafka, "test") as producer:
         await producer.send_and_wait(topic, b"before", partition=0)
-        await ensure_topics(apache_kafka, [TopicSpec(topic, 3)])
+        await ensure_topics(kafka, [TopicSpec(topic, 3)])
         began = time.monotonic()
         sent = [await producer.send(topic, b"%d" % number, partition=2) for number in range(10)]
         assert [(await ack).offset for ack in sent] == list(range(10))
         assert time.monotonic() - began < 1
-        await ensure_topics(apache_kafka, [TopicSpec(topic, 4)])
+        await ensure_topics(kafka, [TopicSpec(topic, 4)])
         await producer.learn([topic], afresh=True)
         assert (await producer.send_and_wait(topic, b"x", partition=3)).offset == 0
 
@@ -86,12 +85,10 @@ async def test_a_record_of_five_megabytes(kafka: KafkaSettings, topic: str) -> N
             assert len((await consumer.batch())[0].value or b"") == 5_000_000
 
 
-@pytest.mark.apache
-async def test_an_unknown_topic_fails_in_time_and_delays_no_other(apache_kafka: KafkaSettings) -> None:
-    """On Apache only: the embedded broker makes any topic that is asked for."""
+async def test_an_unknown_topic_fails_in_time_and_delays_no_other(kafka: KafkaSettings) -> None:
     topic, missing = f"test-{uuid4()}", f"missing-{uuid4()}"
-    await ensure_topics(apache_kafka, [TopicSpec(topic)])
-    async with Producer(apache_kafka, "test") as producer:
+    await ensure_topics(kafka, [TopicSpec(topic)])
+    async with Producer(kafka, "test") as producer:
         await producer.learn([topic])
         began = time.monotonic()
         lost = await producer.send(missing, b"x")
@@ -107,7 +104,7 @@ async def test_an_unknown_topic_fails_in_time_and_delays_no_other(apache_kafka: 
             await producer.send_and_wait(missing, b"x")
         assert time.monotonic() - began < 0.5
         # But not for ever.
-        await ensure_topics(apache_kafka, [TopicSpec(missing)])
+        await ensure_topics(kafka, [TopicSpec(missing)])
         async with asyncio.timeout(10):
             while True:
                 try:
@@ -117,9 +114,8 @@ async def test_an_unknown_topic_fails_in_time_and_delays_no_other(apache_kafka: 
                     await asyncio.sleep(0.2)  # a topic that is forgotten wakes nobody
 
 
-@pytest.mark.apache
-async def test_a_deleted_topic_fails_in_time_and_delays_no_other(apache_kafka: KafkaSettings) -> None:
-    settings = apache_kafka.model_copy(update={"request_timeout_ms": 2000})
+async def test_a_deleted_topic_fails_in_time_and_delays_no_other(kafka: KafkaSettings) -> None:
+    settings = kafka.model_copy(update={"request_timeout_ms": 2000})
     kept, gone = f"test-{uuid4()}", f"test-{uuid4()}"
     await ensure_topics(settings, [TopicSpec(kept), TopicSpec(gone)])
     async with Producer(settings, "test") as producer:

@@ -46,8 +46,8 @@ async def test_the_topic_is_gone_after_a_clean_exit(kafka: KafkaSettings) -> Non
             await asyncio.sleep(0.05)
 
 
-async def test_waiting_is_bounded_and_forgetting_makes_room(embedded_kafka: KafkaSettings) -> None:
-    async with Replies(embedded_kafka, str(uuid4()), max_waiting=2) as replies:
+async def test_waiting_is_bounded_and_forgetting_makes_room(kafka: KafkaSettings) -> None:
+    async with Replies(kafka, str(uuid4()), max_waiting=2) as replies:
         replies.expect("1")
         replies.expect("2")
         with pytest.raises(Overloaded):
@@ -60,11 +60,11 @@ async def test_waiting_is_bounded_and_forgetting_makes_room(embedded_kafka: Kafk
             replies.expect("2")
 
 
-async def test_records_that_are_no_results_are_passed_over(embedded_kafka: KafkaSettings) -> None:
+async def test_records_that_are_no_results_are_passed_over(kafka: KafkaSettings) -> None:
     before = dropped("invalid")
     async with (
-        Replies(embedded_kafka, str(uuid4())) as replies,
-        Producer(embedded_kafka, "test") as producer,
+        Replies(kafka, str(uuid4())) as replies,
+        Producer(kafka, "test") as producer,
         asyncio.timeout(10),
     ):
         future = replies.expect("1")
@@ -76,8 +76,8 @@ async def test_records_that_are_no_results_are_passed_over(embedded_kafka: Kafka
     assert dropped("invalid") == before + 3
 
 
-async def test_whoever_waits_fails_at_once_when_the_topic_is_no_longer_read(embedded_kafka: KafkaSettings) -> None:
-    async with Replies(embedded_kafka, str(uuid4())) as replies:
+async def test_whoever_waits_fails_at_once_when_the_topic_is_no_longer_read(kafka: KafkaSettings) -> None:
+    async with Replies(kafka, str(uuid4())) as replies:
         future = replies.expect("1")
     with pytest.raises(Internal):
         await future

@@ -20,8 +20,6 @@ from machine.ports import free_port
 from schemas.errors import OperatorError
 from tests.kafka_fixtures import need_apache, served
 
-pytestmark = pytest.mark.apache
-
 USER, PASSWORD = "me", "hunter2"
 
 

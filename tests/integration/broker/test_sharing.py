@@ -10,11 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from hypothesis import given
-from hypothesis import strategies as st
-
 from broker.consumer import Consumer
-from broker.membership import Member, shares
 from broker.producer import Producer
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_topics
@@ -173,19 +169,3 @@ async def test_subscribing_to_more_topics_loses_nothing(kafka: KafkaSettings, to
                 await asyncio.sleep(0.02)
         reading.cancel()
     assert len(read) == len(wanted), "settled before the change, so nothing came twice"
-
-
-@given(
-    readers=st.dictionaries(st.text(min_size=1, max_size=3), st.sets(st.sampled_from("abc")), min_size=1, max_size=5),
-    partitions=st.dictionaries(st.sampled_from("abcd"), st.integers(0, 9)),
-)
-def test_each_partition_is_exactly_one_readers(readers: dict[str, set[str]], partitions: dict[str, int]) -> None:
-    members = [Member(group="g", name=name, topics=tuple(sorted(topics))) for name, topics in readers.items()]
-    dealt = shares(members, partitions)
-    assert dealt == shares(reversed(members), partitions)
-    for topic, count in partitions.items():
-        owners = [sum((topic, number) in share for share in dealt.values()) for number in range(count)]
-        assert owners == [int(any(topic in topics for topics in readers.values()))] * count
-    if all(topics == set("abc") for topics in readers.values()):
-        sizes = [len(share) for share in dealt.values()]
-        assert max(sizes) - min(sizes) <= 1

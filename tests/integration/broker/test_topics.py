@@ -34,19 +34,18 @@ async def test_ensuring_again_changes_nothing(kafka: KafkaSettings, topic: str) 
         assert len((await admin.describe_topics([topic]))[0]["partitions"]) == 4
 
 
-@pytest.mark.apache
-async def test_a_topic_gets_the_partitions_it_lacks(apache_kafka: KafkaSettings) -> None:
+async def test_a_topic_gets_the_partitions_it_lacks(kafka: KafkaSettings) -> None:
     topic = f"test-{uuid4()}"
-    await ensure_topics(apache_kafka, [TopicSpec(topic, 2)])
+    await ensure_topics(kafka, [TopicSpec(topic, 2)])
     # Several at once: whoever is slower finds them there.
     async with asyncio.TaskGroup() as tasks:
         for _ in range(3):
-            tasks.create_task(ensure_topics(apache_kafka, [TopicSpec(topic, 5)]))
-    async with open_admin(apache_kafka) as admin:
+            tasks.create_task(ensure_topics(kafka, [TopicSpec(topic, 5)]))
+    async with open_admin(kafka) as admin:
         partitions = (await admin.describe_topics([topic]))[0]["partitions"]
     assert len(partitions) == 5
     assert all(partition["leader"] >= 0 for partition in partitions)
-    assert await can_add_partitions(apache_kafka)
+    assert await can_add_partitions(kafka)
 
 
 async def test_a_broker_that_cannot_add_partitions_says_so(embedded_kafka: KafkaSettings) -> None:
@@ -74,8 +73,6 @@ async def test_an_unreachable_broker_is_said_in_time() -> None:
     assert time.monotonic() - began < 3
 
 
-@pytest.mark.apache
-async def test_a_refused_topic_name_is_named(apache_kafka: KafkaSettings) -> None:
-    """On Apache only: the embedded broker takes any name."""
+async def test_a_refused_topic_name_is_named(kafka: KafkaSettings) -> None:
     with pytest.raises(OperatorError, match="cannot create topic no spaces"):
-        await ensure_topics(apache_kafka, [TopicSpec("no spaces")])
+        await ensure_topics(kafka, [TopicSpec("no spaces")])

@@ -7,7 +7,7 @@ from uuid import uuid4
 import aiohttp
 import pytest
 
-from broker.embedded import EmbeddedBroker
+from broker.apache import ApacheKafka
 from broker.settings import KafkaSettings
 from broker.topics import ensure_task_topics
 from gateway.models import Models
@@ -22,7 +22,7 @@ from tests.integration.gateway.test_inference import error_of, json_body
 async def test_kafka_gone_is_503_at_once(tmp_path: Path) -> None:
     task = f"digits-{uuid4().hex[:8]}"
     settings = GatewaySettings(port=0, ack_timeout_s=0.3)
-    broker = EmbeddedBroker(tmp_path)
+    broker = ApacheKafka(tmp_path)
     async with broker:
         quick = broker.settings.model_copy(update={"request_timeout_ms": 1000})
         await ensure_task_topics(quick, task, 1)

@@ -45,7 +45,7 @@ def run(
     make_model: Callable[..., Path],
     make_samples: Callable[..., Path],
     store_pool: Pool,
-    embedded_kafka: KafkaSettings,
+    kafka: KafkaSettings,
     artifacts: ArtifactStore,
     progress: Any,
 ) -> Register:
@@ -62,7 +62,7 @@ def run(
             fields["file"] = make_model()
         if "validation" not in changes:
             fields["validation"] = make_samples()
-        return await register(Registration(**{**fields, **changes}), store_pool, embedded_kafka, artifacts, progress)
+        return await register(Registration(**{**fields, **changes}), store_pool, kafka, artifacts, progress)
 
     return run
 

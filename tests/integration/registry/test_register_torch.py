@@ -37,7 +37,7 @@ def program(tmp_path: Path) -> Path:
 @pytest.mark.torch
 @pytest.mark.timeout(300)
 async def test_a_program_becomes_torch_and_onnx_variants(
-    program: Path, store_pool: Pool, embedded_kafka: KafkaSettings, tmp_path: Path, progress: Any
+    program: Path, store_pool: Pool, kafka: KafkaSettings, tmp_path: Path, progress: Any
 ) -> None:
     request = Registration(
         architecture="net",
@@ -47,7 +47,7 @@ async def test_a_program_becomes_torch_and_onnx_variants(
         max_batch=4,
     )
     store = ArtifactStore(tmp_path / "artifacts")
-    variants: list[Variant] = await register(request, store_pool, embedded_kafka, store, progress)
+    variants: list[Variant] = await register(request, store_pool, kafka, store, progress)
     states = {variant.name: (variant.state, variant.reason) for variant in variants}
     ready = (VariantState.READY, "")
     assert states["net.torch-fp32.cpu"] == ready
@@ -60,4 +60,4 @@ async def test_a_program_becomes_torch_and_onnx_variants(
     profiles = {profile.variant: profile for profile in await list_profiles(store_pool)}
     assert profiles["net.torch-fp32.cpu"].accuracy == 1.0
     assert profiles["net.torchcompile-fp32.cpu"].load_s > profiles["net.torch-fp32.cpu"].load_s
-    assert await register(request, store_pool, embedded_kafka, store, progress) == variants
+    assert await register(request, store_pool, kafka, store, progress) == variants

@@ -220,8 +220,6 @@ async def test_what_cannot_be_read_is_buried_and_answered(stage: Stage, client: 
         assert letter.value == b"nothing to answer to"
 
 
-@pytest.mark.apache
-@pytest.mark.parametrize("kafka", ["apache"], indirect=True)  # the embedded broker makes any topic it is asked for
 async def test_an_error_for_a_topic_that_is_not_there_is_buried(stage: Stage, client: Producer) -> None:
     async with selecting(stage, attempts="1"):
         stage.replies = f"nowhere-{uuid4().hex}"
@@ -302,8 +300,6 @@ async def test_a_silent_worker_gets_no_more(stage: Stage, client: Producer) -> N
         assert fields(record)[h.STATUS] == "overloaded"
 
 
-@pytest.mark.apache
-@pytest.mark.parametrize("kafka", ["apache"], indirect=True)  # the embedded broker cannot add partitions
 async def test_new_partitions_are_read_and_written_to_at_once(stage: Stage, client: Producer) -> None:
     async with selecting(stage, attempts="1"):
         await stage.ask(client)

@@ -58,8 +58,6 @@ async def test_a_placed_variant_answers_with_what_the_model_says(site: Site, pro
     assert right / 200 > 0.9
 
 
-@pytest.mark.apache
-@pytest.mark.parametrize("kafka", ["apache"], indirect=True)  # the embedded broker cannot add partitions
 async def test_partitions_added_while_it_serves_are_served(site: Site, producer: Producer) -> None:
     await site.register()
     value, headers = site.value()
@@ -152,17 +150,15 @@ async def test_a_record_without_an_id_becomes_a_dead_letter_and_blocks_nobody(si
         assert [record.value for record in await buried(site, dead_letters, 1)] == [b"who am I"]
 
 
-@pytest.mark.apache
 async def test_a_result_without_a_topic_becomes_a_dead_letter_and_blocks_nobody(
-    apache_kafka: KafkaSettings, database: str, store_pool: Pool, tmp_path: Path
+    kafka: KafkaSettings, database: str, store_pool: Pool, tmp_path: Path
 ) -> None:
-    """On a real Kafka only: the embedded broker makes a topic of every name it hears."""
-    site = Site(apache_kafka, database, store_pool, tmp_path)
+    site = Site(kafka, database, store_pool, tmp_path)
     await site.register()
     value, headers = site.value()
     nowhere = (h.REPLY_TO, f"infaas.replies.nobody-{site.task}".encode())
     async with (
-        Producer(apache_kafka, "test") as producer,
+        Producer(kafka, "test") as producer,
         results_of(site) as results,
         Tail(site.kafka, "test-dead", [topics.DEAD_LETTERS]) as dead_letters,
         site.worker("cpu-0"),

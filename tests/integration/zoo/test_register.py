@@ -28,10 +28,10 @@ class Steps:
 
 
 async def test_a_task_of_the_zoo_registers_with_the_accuracy_of_its_models(
-    store_pool: Pool, embedded_kafka: KafkaSettings, tmp_path: Path
+    store_pool: Pool, kafka: KafkaSettings, tmp_path: Path
 ) -> None:
     steps, artifacts, cache = Steps(), ArtifactStore(tmp_path / "artifacts"), tmp_path / "cache"
-    variants = await register_zoo(store_pool, embedded_kafka, artifacts, steps, cache, tasks=("digits",), max_batch=2)
+    variants = await register_zoo(store_pool, kafka, artifacts, steps, cache, tasks=("digits",), max_batch=2)
     assert {variant.architecture for variant in variants} == {"digits-linear", "digits-mlp", "digits-cnn"}
     assert {variant.state for variant in variants} == {VariantState.READY}
     accuracy = {profile.variant: profile.accuracy for profile in await list_profiles(store_pool)}
@@ -39,7 +39,7 @@ async def test_a_task_of_the_zoo_registers_with_the_accuracy_of_its_models(
     assert accuracy["digits-cnn.onnx-fp32.cpu"] == pytest.approx(0.993, abs=0.001)
     assert steps.seen[1:] == sorted(steps.seen[1:])
     assert steps.seen[-1] == (9, 9)
-    again = await register_zoo(store_pool, embedded_kafka, artifacts, steps, cache, tasks=("digits",), max_batch=2)
+    again = await register_zoo(store_pool, kafka, artifacts, steps, cache, tasks=("digits",), max_batch=2)
     assert again == variants
 
 

@@ -44,14 +44,14 @@ class Site:
 
 
 async def test_a_successor_takes_over_within_5_s_and_starts_nothing_twice(
-    embedded_kafka: KafkaSettings, database: str, store_pool: Pool, tmp_path: Path
+    kafka: KafkaSettings, database: str, store_pool: Pool, tmp_path: Path
 ) -> None:
     site = Site()
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(answering(tmp_path, site.answer))
-        first = await stack.enter_async_context(autoscaler(embedded_kafka, database, tmp_path))
+        first = await stack.enter_async_context(autoscaler(kafka, database, tmp_path))
         await leaders(store_pool, 1)
-        await stack.enter_async_context(autoscaler(embedded_kafka, database, tmp_path))
+        await stack.enter_async_context(autoscaler(kafka, database, tmp_path))
         await leaders(store_pool, 2)
         site.victim = first
         await put_pin(store_pool, Pin(kind=PinKind.HARDWARE, name="cpu", least=WANTED))

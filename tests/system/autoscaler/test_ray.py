@@ -24,13 +24,11 @@ _OFFER = '{"most": 6, "memory_bytes": 500000000}'
 
 
 @pytest.fixture
-async def environment(
-    embedded_kafka: KafkaSettings, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def environment(kafka: KafkaSettings, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What workers inherit from the autoscaler."""
-    await ensure_system_topics(embedded_kafka)
-    monkeypatch.setenv("INFAAS_KAFKA", embedded_kafka.bootstrap)
-    monkeypatch.setenv("INFAAS_KAFKA_FETCH_MAX_WAIT_MS", str(embedded_kafka.fetch_max_wait_ms))
+    await ensure_system_topics(kafka)
+    monkeypatch.setenv("INFAAS_KAFKA", kafka.bootstrap)
+    monkeypatch.setenv("INFAAS_KAFKA_FETCH_MAX_WAIT_MS", str(kafka.fetch_max_wait_ms))
     monkeypatch.setenv("INFAAS_POSTGRES", database)
     monkeypatch.setenv("INFAAS_HOME", str(tmp_path / "home"))
 

@@ -24,10 +24,10 @@ class Cli:
         self.home = home
 
     async def start(self, *words: str, **extra: str) -> asyncio.subprocess.Process:
-        environment = extra | {name: value for name, value in os.environ.items() if not name.startswith("INFAAS_")}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("INFAAS_")}
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "infaas.cli.main", *words),
-            env=environment | {"INFAAS_HOME": str(self.home)},
+            env=environment | {"INFAAS_HOME": str(self.home)} | extra,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -47,7 +47,7 @@ async def test_nothing_outlives_a_killed_supervisor(cli: Cli) -> None:
     state = await cli.json("status", "--wait")
     children = psutil.Process(supervisor.pid).children(recursive=True)
     names = [process.name() for process in children]
-    assert "tansu" in names
+    assert "java" in names
     assert "postgres" in names
     assert {service["pid"] for service in state["services"].values()} <= {process.pid for process in children}
     supervisor.kill()

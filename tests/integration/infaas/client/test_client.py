@@ -79,7 +79,7 @@ async def test_an_unknown_task(gateway: Running, kafka: KafkaSettings) -> None:
             await client.infer("absent", {"x": X})
     async with InfaasClient(kafka=kafka) as client:
         await client.infer(gateway.task, {"x": X})
-        for _ in range(2):  # the embedded broker makes a topic of every name it is asked for
+        for _ in range(2):  # the first finds out, the second is told
             with pytest.raises(UnknownTask, match="absent"):
                 await client.infer("absent", {"x": X})
 

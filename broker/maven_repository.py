@@ -1,0 +1,79 @@
+"""Files of a Maven repository by plain HTTPS, for machines without Maven.
+
+Maven Central, or the mirror that INFAAS_MAVEN_REPOSITORY names; proxies as the environment says. What comes is not
+verified here: whoever asks knows what it should be.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Collection
+from typing import Final
+
+import aiohttp
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from schemas.errors import OperatorError
+
+ENV: Final = "INFAAS_MAVEN_REPOSITORY"
+CENTRAL: Final = "https://repo1.maven.org/maven2"
+AT_ONCE: Final = 8
+FILE_S: Final = 240.0
+"""For one file, of 10 MB at most, while seven others come."""
+CONNECT_S: Final = 10.0
+SILENT_S: Final = 30.0
+TRIES: Final = 3
+_BUSY: Final = 429
+_SERVER: Final = 500
+
+
+async def download(paths: Collection[str], keep: Callable[[str, bytes], None]) -> None:
+    """Fetch files, a few at a time, and have each kept, by a thread, as soon as it is here.
+
+    Raises:
+        OperatorError: one of them cannot be had, or is not kept; the others are given up.
+    """
+    base = (os.environ.get(ENV) or CENTRAL).rstrip("/")
+    limit = asyncio.Semaphore(AT_ONCE)
+    timeout = aiohttp.ClientTimeout(total=FILE_S, sock_connect=CONNECT_S, sock_read=SILENT_S)
+
+    async def fetch(http: aiohttp.ClientSession, path: str) -> None:
+        async with limit:
+            try:
+                data = await _get(http, f"{base}/{path}")
+            except (aiohttp.ClientError, TimeoutError) as error:
+                raise OperatorError(f"{base} cannot be used ({_said(error)}); {ENV} may name a mirror of it") from error
+            await asyncio.to_thread(keep, path, data)
+
+    try:
+        async with aiohttp.ClientSession(timeout=timeout, trust_env=True) as http, asyncio.TaskGroup() as tasks:
+            for path in paths:
+                tasks.create_task(fetch(http, path), name=f"download {path}")
+    except* OperatorError as group:
+        failed = group.exceptions[0]
+    else:
+        return
+    raise failed
+
+
+def _may_help(error: BaseException) -> bool:
+    """Whether trying again may."""
+    if isinstance(error, aiohttp.ClientResponseError):
+        return error.status == _BUSY or error.status >= _SERVER
+    return isinstance(error, aiohttp.ClientError | TimeoutError) and not isinstance(error, aiohttp.InvalidURL)
+
+
+@retry(
+    retry=retry_if_exception(_may_help),
+    stop=stop_after_attempt(TRIES),
+    wait=wait_random_exponential(multiplier=0.2, max=5),
+    reraise=True,
+)
+async def _get(http: aiohttp.ClientSession, url: str) -> bytes:
+    async with http.get(url, raise_for_status=True) as response:
+        return await response.read()
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientResponseError):
+        return f"{error.status} {error.message} for {error.request_info.real_url.path}"
+    return str(error) or type(error).__name__

