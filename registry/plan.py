@@ -6,15 +6,15 @@ from typing import Final
 
 import msgspec
 
+from registry.pipeline.inspection import SourceFormat
 from registry.registration import Registration
-from registry.source import SourceFormat
 from runtimes.catalog import find_runtime
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
 from schemas.names import check_name
 
 
-class Generator(StrEnum):
+class GeneratorKind(StrEnum):
     """How a variant's file is made."""
 
     AS_IS = "as-is"
@@ -24,6 +24,10 @@ class Generator(StrEnum):
     STATIC_INT8 = "static-int8"
 
 
+class NotApplicable(Exception):
+    """A variant would compute exactly as its source does, or cannot be made of this model; the message says why."""
+
+
 class Recipe(msgspec.Struct, frozen=True):
     """One kind of variant."""
 
@@ -31,38 +35,42 @@ class Recipe(msgspec.Struct, frozen=True):
     """The middle part of the variant's name."""
     runtime: str
     precision: str
-    generator: Generator
+    generator: GeneratorKind
     hardware: tuple[str, ...] = (Hardware.CPU,)
     source: str | None = None
     """Label of the variant whose file it is made from; None is the registered file."""
 
     def variant_name(self, registration: Registration) -> str:
         """The name of this variant of the architecture."""
-        return f"{check_name('architecture', registration.architecture)}.{self.label}.{registration.hardware}"
+        return _variant_name(registration, self.label)
+
+    def source_name(self, registration: Registration) -> str:
+        """The name of the variant whose file this one is made from; the reference's is its own."""
+        return _variant_name(registration, self.source or self.label)
 
 
 _ANY: Final = (Hardware.CPU, Hardware.CUDA)
 _INT8: Final = (
-    Recipe("onnx-int8dyn", "onnx", "int8-dynamic", Generator.DYNAMIC_INT8, source="onnx-fp32"),
-    Recipe("onnx-int8static", "onnx", "int8-static", Generator.STATIC_INT8, source="onnx-fp32"),
+    Recipe("onnx-int8dyn", "onnx", "int8-dynamic", GeneratorKind.DYNAMIC_INT8, source="onnx-fp32"),
+    Recipe("onnx-int8static", "onnx", "int8-static", GeneratorKind.STATIC_INT8, source="onnx-fp32"),
 )
 _TENSORRT: Final = (
-    Recipe("tensorrt-fp32", "onnx-tensorrt", "fp32", Generator.AS_IS, (Hardware.CUDA,), "onnx-fp32"),
-    Recipe("tensorrt-fp16", "onnx-tensorrt", "fp16", Generator.AS_IS, (Hardware.CUDA,), "onnx-fp32"),
+    Recipe("tensorrt-fp32", "onnx-tensorrt", "fp32", GeneratorKind.AS_IS, (Hardware.CUDA,), "onnx-fp32"),
+    Recipe("tensorrt-fp16", "onnx-tensorrt", "fp16", GeneratorKind.AS_IS, (Hardware.CUDA,), "onnx-fp32"),
 )
 _RECIPES: Final[dict[str, tuple[Recipe, ...]]] = {
-    SourceFormat.ONNX: (Recipe("onnx-fp32", "onnx", "fp32", Generator.AS_IS, _ANY), *_INT8, *_TENSORRT),
+    SourceFormat.ONNX: (Recipe("onnx-fp32", "onnx", "fp32", GeneratorKind.AS_IS, _ANY), *_INT8, *_TENSORRT),
     SourceFormat.EXPORTED_PROGRAM: (
-        Recipe("torch-fp32", "torch-eager", "fp32", Generator.AS_IS, _ANY),
-        Recipe("torchcompile-fp32", "torch-compile", "fp32", Generator.AS_IS, _ANY, "torch-fp32"),
-        Recipe("onnx-fp32", "onnx", "fp32", Generator.TORCH_TO_ONNX, _ANY, "torch-fp32"),
+        Recipe("torch-fp32", "torch-eager", "fp32", GeneratorKind.AS_IS, _ANY),
+        Recipe("torchcompile-fp32", "torch-compile", "fp32", GeneratorKind.AS_IS, _ANY, "torch-fp32"),
+        Recipe("onnx-fp32", "onnx", "fp32", GeneratorKind.TORCH_TO_ONNX, _ANY, "torch-fp32"),
         *_INT8,
         *_TENSORRT,
     ),
 }
 
 
-def plan(registration: Registration, source_format: str) -> tuple[Recipe, ...]:
+def plan_variants(registration: Registration, source_format: str) -> tuple[Recipe, ...]:
     """The variants to make here, in order; the first is the reference that the others are compared with.
 
     Raises:
@@ -75,6 +83,10 @@ def plan(registration: Registration, source_format: str) -> tuple[Recipe, ...]:
     _check_labels(registration.variants, (reference, *others))
     chosen = [recipe for recipe in others if _possible(recipe, registration)]
     return (reference, *_with_sources(chosen, registration.variants, reference))
+
+
+def _variant_name(registration: Registration, label: str) -> str:
+    return f"{check_name('architecture', registration.architecture)}.{label}.{registration.hardware}"
 
 
 def _check_labels(wanted: Sequence[str], recipes: Sequence[Recipe]) -> None:

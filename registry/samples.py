@@ -71,6 +71,27 @@ def read_samples(
     return Samples(_synthetic(signature), None, None, real=False)
 
 
+def save_arrays(file: Path, arrays: Arrays) -> None:
+    """Write arrays for another process; BYTES as fixed-width bytes, so that no pickle is needed.
+
+    Raises:
+        OperatorError: the disk is full or the file cannot be written.
+    """
+    plain = {name: array.astype("S") if array.dtype.kind == "O" else array for name, array in arrays.items()}
+    try:
+        with file.open("wb") as content:
+            np.savez(content, allow_pickle=False, **plain)
+    except OSError as error:
+        raise OperatorError(f"cannot write {file}: {error.strerror or error}") from error
+
+
+def load_arrays(file: Path) -> Arrays:
+    """Read what `save_arrays` wrote."""
+    with np.load(file, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    return {name: array.astype(object) if array.dtype.kind == "S" else array for name, array in arrays.items()}
+
+
 def _load(file: Path, signature: Signature) -> Arrays:
     try:
         with np.load(file, allow_pickle=False) as archive:

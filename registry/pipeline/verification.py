@@ -32,56 +32,69 @@ _ROUNDING: Final = 1e-9
 _BATCH_TOLERANCE: Final = 1e-2
 
 
-class Verdict(msgspec.Struct, frozen=True):
-    """What the outputs say of a variant."""
+class VerifiedReference(msgspec.Struct, frozen=True):
+    """The model as registered, found right: what its variants are compared with."""
+
+    samples: Samples
+    specs: tuple[TensorSpec, ...]
+    """Outputs that the task promises."""
+    scores: str
+    """The output that holds the classes' scores."""
+    outputs: Arrays
+    accuracy: float
+
+
+class Verification(msgspec.Struct, frozen=True):
+    """What the outputs of a variant say of it."""
 
     accuracy: float
     """Measured, or for a declared one the least that the agreement allows."""
-    refused: str = ""
-    """Why; empty if the variant is right."""
+    refusal: str = ""
+    """Why it is refused; empty if it is right."""
 
 
-def judge_reference(
-    samples: Samples, outputs: Arrays, single: Arrays, specs: Sequence[TensorSpec], scores: str, declared: float | None
-) -> Verdict:
-    """Judge the model as it was registered; `single` holds its first outputs computed one by one.
+def verify_reference(
+    samples: Samples,
+    specs: tuple[TensorSpec, ...],
+    scores: str,
+    outputs: Arrays,
+    single_outputs: Arrays,
+    declared_accuracy: float | None,
+) -> VerifiedReference:
+    """Verify the model as it was registered; `single_outputs` are its first ones, computed one by one.
 
     Raises:
         InvalidRequest: it is wrong.
     """
-    wrong = malformed(outputs, specs, samples.count) or _depends_on_batch(outputs, single)
+    wrong = malformed(outputs, specs, samples.count) or _depends_on_batch(outputs, single_outputs)
     if wrong:
         raise InvalidRequest(f"the model is refused: {wrong}")
+    accuracy = declared_accuracy
     if samples.labels is not None:
         if samples.labels.max() >= outputs[scores].shape[1]:
             raise InvalidRequest(f"label {samples.labels.max()} is beyond the {outputs[scores].shape[1]} scores")
-        return Verdict(_accuracy(outputs[scores], samples.labels))
-    if declared is None:
+        accuracy = _accuracy(outputs[scores], samples.labels)
+    if accuracy is None:
         raise InvalidRequest("give a labelled file by --validation, or declare the accuracy by --accuracy")
-    return Verdict(declared)
+    return VerifiedReference(samples, specs, scores, outputs, accuracy)
 
 
-def judge_variant(
-    samples: Samples,
-    outputs: Arrays,
-    reference: Arrays,
-    reference_accuracy: float,
-    specs: Sequence[TensorSpec],
-    scores: str,
-) -> Verdict:
-    """Judge a variant by its outputs and those of the reference for the same inputs."""
-    wrong = malformed(outputs, specs, samples.count)
+def verify_variant(reference: VerifiedReference, outputs: Arrays) -> Verification:
+    """Verify a variant by its outputs for the inputs that the reference had."""
+    samples = reference.samples
+    wrong = malformed(outputs, reference.specs, samples.count)
     if wrong:
-        return Verdict(0.0, wrong)
-    agreed = agreement(outputs[scores], reference[scores])
+        return Verification(0.0, wrong)
+    scores = outputs[reference.scores]
     if samples.labels is None:
-        least = max(0.0, reference_accuracy - (1.0 - agreed))
+        agreed = agreement(scores, reference.outputs[reference.scores])
+        least = max(0.0, reference.accuracy - (1.0 - agreed))
         few = agreed < LEAST_AGREEMENT
-        return Verdict(least, f"it agrees with the reference on only {agreed:.1%} of the inputs" if few else "")
-    accuracy = _accuracy(outputs[scores], samples.labels)
-    if reference_accuracy - accuracy > MOST_ACCURACY_LOST + _ROUNDING:
-        return Verdict(accuracy, f"its accuracy is {accuracy:.1%}, the reference's {reference_accuracy:.1%}")
-    return Verdict(accuracy)
+        return Verification(least, f"it agrees with the reference on only {agreed:.1%} of the inputs" if few else "")
+    accuracy = _accuracy(scores, samples.labels)
+    if reference.accuracy - accuracy > MOST_ACCURACY_LOST + _ROUNDING:
+        return Verification(accuracy, f"its accuracy is {accuracy:.1%}, the reference's {reference.accuracy:.1%}")
+    return Verification(accuracy)
 
 
 def malformed(outputs: Arrays, specs: Sequence[TensorSpec], rows: int) -> str:
