@@ -6,19 +6,20 @@ Rules:
 * What is ready stays ready, and keeps its profile, while it is made or measured once more.
 """
 
+from collections.abc import Sequence
 from typing import Self
 
 from msgspec.structs import replace
 
 from broker.settings import KafkaSettings
 from broker.topics import ensure_topics
-from registry.pipeline.measurement import Measurement, fit_latency
-from registry.plan import Recipe
+from registry.pipeline.measurement import Measurement
+from registry.pipeline.verification import Accuracy
+from registry.plan import PlannedVariant
 from registry.registration import Registration
-from registry.samples import Samples
 from registry.topics import task_specs, variant_spec
 from schemas.errors import OperatorError
-from schemas.records import AccuracySource, Architecture, Profile, Task, Variant, VariantState
+from schemas.records import Architecture, Profile, Task, Variant, VariantState
 from store.pool import Pool
 from store.registry import get_architecture, get_task, list_variants, put_architecture, put_task, put_variant
 
@@ -28,11 +29,15 @@ _SETTLED = (VariantState.READY, VariantState.REFUSED)
 class CatalogWriter:
     """Rows and topics of one architecture and its variants."""
 
-    def __init__(self, pool: Pool, kafka: KafkaSettings, request: Registration, known: dict[str, Variant]) -> None:
+    def __init__(
+        self, pool: Pool, kafka: KafkaSettings, request: Registration, task: Task | None, known: Sequence[Variant]
+    ) -> None:
         self._pool = pool
         self._kafka = kafka
         self._request = request
-        self.variants = known
+        self.task = task
+        """The one that the model is registered for, if it existed beforehand."""
+        self.variants = {variant.name: variant for variant in known}
         """What is written down, by name."""
 
     @classmethod
@@ -42,9 +47,10 @@ class CatalogWriter:
         Raises:
             OperatorError: the architecture stands for another file, task or largest batch.
         """
+        task = await get_task(pool, request.task)
         earlier = await get_architecture(pool, request.architecture)
         if earlier is None:
-            return cls(pool, kafka, request, {})
+            return cls(pool, kafka, request, task, [])
         _check_same(request, earlier, sha256)
         known = await list_variants(pool, architecture=earlier.name)
         if not request.again and any(variant.max_batch != request.max_batch for variant in known):
@@ -52,35 +58,31 @@ class CatalogWriter:
                 f"architecture {earlier.name} is registered with another largest batch than {request.max_batch}: "
                 "give the same --max-batch, or have it measured --again"
             )
-        return cls(pool, kafka, request, {variant.name: variant for variant in known})
+        return cls(pool, kafka, request, task, known)
 
-    def is_settled(self, name: str) -> bool:
-        """Whether nothing is left to do for a variant."""
-        variant = self.variants.get(name)
-        return variant is not None and variant.state in _SETTLED
+    def unfinished(self, planned: Sequence[PlannedVariant]) -> list[PlannedVariant]:
+        """Those for which something is left to do: all, if they are to be measured again."""
+        return [variant for variant in planned if self._request.again or not self._is_settled(variant.row.name)]
 
-    def unfinished(self, name: str) -> Variant | None:
+    def generated(self, name: str) -> Variant | None:
         """The variant whose file an earlier run made, and nothing more, if there is one."""
-        return None if self.is_settled(name) else self.variants.get(name)
-
-    async def task(self) -> Task | None:
-        """The task that the model is registered for, if it exists already."""
-        return await get_task(self._pool, self._request.task)
+        return None if self._is_settled(name) else self.variants.get(name)
 
     async def ensure_topics(self) -> None:
         """Create the topics of what is registered once more, since a broker may have forgotten them."""
-        task = await self.task()
-        if task is None:
+        if self.task is None:
             raise OperatorError(f"task {self._request.task} was deleted meanwhile; register again")
         ready = [variant for variant in self.variants.values() if variant.state is VariantState.READY]
-        await ensure_topics(self._kafka, [*task_specs(task), *map(variant_spec, ready)])
+        await ensure_topics(self._kafka, [*task_specs(self.task), *map(variant_spec, ready)])
 
-    async def write_reference(self, task: Task, architecture: Architecture, variant: Variant, profile: Profile) -> None:
+    async def write_reference(
+        self, task: Task, architecture: Architecture, variant: Variant, measurement: Measurement, accuracy: Accuracy
+    ) -> None:
         """Topics first, then all rows at once. One that was written by an earlier run keeps its profile."""
         await ensure_topics(self._kafka, [*task_specs(task), variant_spec(variant)])
         if variant.name in self.variants and not self._request.again:
             return
-        variant = replace(variant, state=VariantState.READY)
+        variant, profile = replace(variant, state=VariantState.READY), self._profile(variant, measurement, accuracy)
         async with self._pool.transaction() as session:
             await put_task(session, task)
             await put_architecture(session, architecture)
@@ -89,12 +91,12 @@ class CatalogWriter:
 
     async def write_generated(self, variant: Variant) -> None:
         """Keep a variant whose file was just made."""
-        if not self.is_settled(variant.name):
+        if not self._is_settled(variant.name):
             await put_variant(self._pool, variant)
 
-    async def write_ready(self, variant: Variant, profile: Profile) -> None:
+    async def write_ready(self, variant: Variant, measurement: Measurement, accuracy: Accuracy) -> None:
         """Keep the profile, make the topic, and only then let the variant be chosen."""
-        earlier = self.variants.get(variant.name)
+        earlier, profile = self.variants.get(variant.name), self._profile(variant, measurement, accuracy)
         if earlier is None or earlier.state is not VariantState.READY:
             await put_variant(self._pool, replace(variant, state=VariantState.VERIFIED), profile)
         await ensure_topics(self._kafka, [variant_spec(variant)])
@@ -108,43 +110,25 @@ class CatalogWriter:
         await put_variant(self._pool, variant)
         self.variants[variant.name] = variant
 
+    def _is_settled(self, name: str) -> bool:
+        variant = self.variants.get(name)
+        return variant is not None and variant.state in _SETTLED
 
-def variant_row(request: Registration, recipe: Recipe, artifact: str) -> Variant:
-    """A variant whose file was just generated."""
-    return Variant(
-        name=recipe.variant_name(request),
-        architecture=request.architecture,
-        task=request.task,
-        runtime=recipe.runtime,
-        precision=recipe.precision,
-        hardware=request.hardware,
-        max_batch=request.max_batch,
-        artifact=artifact,
-        state=VariantState.GENERATED,
-        partitions=request.partitions,
-    )
-
-
-def profile_row(
-    request: Registration, variant: str, measurement: Measurement, accuracy: float, samples: Samples
-) -> Profile:
-    """What was measured of a variant; without labels the accuracy is marked as declared."""
-    fit = fit_latency(measurement.latency)
-    labelled = samples.labels is not None
-    return Profile(
-        variant=variant,
-        device=measurement.device,
-        threads=request.threads,
-        load_s=measurement.load_s,
-        memory_bytes=measurement.memory_bytes,
-        accuracy=accuracy,
-        accuracy_source=AccuracySource.MEASURED if labelled else AccuracySource.DECLARED,
-        samples=samples.count if labelled else 0,
-        latency=measurement.latency,
-        intercept_s=fit.intercept_s,
-        slope_s=fit.slope_s,
-        fit_error=fit.error,
-    )
+    def _profile(self, variant: Variant, measurement: Measurement, accuracy: Accuracy) -> Profile:
+        return Profile(
+            variant=variant.name,
+            device=measurement.device,
+            threads=self._request.threads,
+            load_s=measurement.load_s,
+            memory_bytes=measurement.memory_bytes,
+            accuracy=accuracy.value,
+            accuracy_source=accuracy.source,
+            samples=accuracy.samples,
+            latency=measurement.latency,
+            intercept_s=measurement.fit.intercept_s,
+            slope_s=measurement.fit.slope_s,
+            fit_error=measurement.fit.error,
+        )
 
 
 def _check_same(request: Registration, earlier: Architecture, sha256: str) -> None:

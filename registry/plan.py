@@ -11,7 +11,7 @@ from registry.registration import Registration
 from runtimes.catalog import find_runtime
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
-from schemas.names import check_name
+from schemas.records import Variant, VariantState
 
 
 class GeneratorKind(StrEnum):
@@ -40,13 +40,15 @@ class Recipe(msgspec.Struct, frozen=True):
     source: str | None = None
     """Label of the variant whose file it is made from; None is the registered file."""
 
-    def variant_name(self, registration: Registration) -> str:
-        """The name of this variant of the architecture."""
-        return _variant_name(registration, self.label)
 
-    def source_name(self, registration: Registration) -> str:
-        """The name of the variant whose file this one is made from; the reference's is its own."""
-        return _variant_name(registration, self.source or self.label)
+class PlannedVariant(msgspec.Struct, frozen=True):
+    """A variant that is to be made."""
+
+    row: Variant
+    """As it is written down once it is generated, but for its artifact."""
+    generator: GeneratorKind
+    source: str
+    """Name of the variant whose file it is made from; the reference's is its own."""
 
 
 _ANY: Final = (Hardware.CPU, Hardware.CUDA)
@@ -70,7 +72,7 @@ _RECIPES: Final[dict[str, tuple[Recipe, ...]]] = {
 }
 
 
-def plan_variants(registration: Registration, source_format: str) -> tuple[Recipe, ...]:
+def plan_variants(registration: Registration, source_format: str) -> tuple[PlannedVariant, ...]:
     """The variants to make here, in order; the first is the reference that the others are compared with.
 
     Raises:
@@ -82,11 +84,28 @@ def plan_variants(registration: Registration, source_format: str) -> tuple[Recip
         raise OperatorError(f"cannot register {registration.file.name} for {registration.hardware}: {available.reason}")
     _check_labels(registration.variants, (reference, *others))
     chosen = [recipe for recipe in others if _possible(recipe, registration)]
-    return (reference, *_with_sources(chosen, registration.variants, reference))
+    recipes = (reference, *_with_sources(chosen, registration.variants, reference))
+    return tuple(_planned(recipe, registration) for recipe in recipes)
+
+
+def _planned(recipe: Recipe, registration: Registration) -> PlannedVariant:
+    row = Variant(
+        name=_variant_name(registration, recipe.label),
+        architecture=registration.architecture,
+        task=registration.task,
+        runtime=recipe.runtime,
+        precision=recipe.precision,
+        hardware=registration.hardware,
+        max_batch=registration.max_batch,
+        artifact="",
+        state=VariantState.GENERATED,
+        partitions=registration.partitions,
+    )
+    return PlannedVariant(row, recipe.generator, _variant_name(registration, recipe.source or recipe.label))
 
 
 def _variant_name(registration: Registration, label: str) -> str:
-    return f"{check_name('architecture', registration.architecture)}.{label}.{registration.hardware}"
+    return f"{registration.architecture}.{label}.{registration.hardware}"
 
 
 def _check_labels(wanted: Sequence[str], recipes: Sequence[Recipe]) -> None:

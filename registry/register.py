@@ -19,14 +19,14 @@ import msgspec
 
 from broker.settings import KafkaSettings
 from registry.artifacts import ArtifactStore, sha256_of
-from registry.catalog_writer import CatalogWriter, profile_row, variant_row
+from registry.catalog_writer import CatalogWriter
 from registry.pipeline.generation import GenerateVariant
 from registry.pipeline.inspection import Inspection, InspectModel, SourceFormat, source_format
 from registry.pipeline.isolation import run_step
 from registry.pipeline.measurement import Measurement, MeasureVariant
 from registry.pipeline.verification import VerifiedReference, verify_reference, verify_variant
-from registry.plan import GeneratorKind, NotApplicable, Recipe, plan_variants
-from registry.registration import ProgressSink, ProgressSteps, Registration
+from registry.plan import GeneratorKind, NotApplicable, PlannedVariant, plan_variants
+from registry.registration import ProgressSink, Registration
 from registry.samples import Arrays, Samples, load_arrays, read_samples, save_arrays
 from runtimes.protocol import LoadOptions
 from schemas.errors import InvalidRequest, ModelFailed, OperatorError
@@ -49,21 +49,21 @@ async def register(
     request.check()
     form = await asyncio.to_thread(source_format, request.file)
     sha256 = await asyncio.to_thread(sha256_of, request.file)
-    recipes = plan_variants(request, form)
+    planned = plan_variants(request, form)
     writer = await CatalogWriter.open(pool, kafka, request, sha256)
-    steps = ProgressSteps(progress, len(recipes) + 1)
-    todo = [recipe for recipe in recipes if request.again or not writer.is_settled(recipe.variant_name(request))]
-    if todo:
+    unfinished = writer.unfinished(planned)
+    steps = _Steps(progress, len(planned) + 1)
+    if unfinished:
         with TemporaryDirectory(prefix="infaas-register-") as folder:
             pipeline = _Pipeline(request, writer, artifacts, Path(folder), steps)
             steps.show(f"{request.architecture}: reading the model")
             model = await pipeline.inspect(form, sha256)
-            steps.next(f"{recipes[0].variant_name(request)}: measuring")
-            reference = await pipeline.register_reference(recipes[0], model)
-            for recipe in recipes[1:]:
-                steps.next(f"{recipe.variant_name(request)}: generating")
-                if recipe in todo:
-                    await pipeline.register_variant(recipe, reference)
+            steps.next(f"{planned[0].row.name}: measuring")
+            reference = await pipeline.register_reference(planned[0], model)
+            for variant in planned[1:]:
+                steps.next(f"{variant.row.name}: generating")
+                if variant in unfinished:
+                    await pipeline.register_variant(variant, reference)
         steps.next(f"{request.architecture}: registered")
     else:
         await writer.ensure_topics()
@@ -82,7 +82,6 @@ class _Model(msgspec.Struct, frozen=True):
     architecture: Architecture
     task: Task
     inspection: Inspection
-    scores: str
     samples: Samples
 
 
@@ -90,7 +89,7 @@ class _Pipeline:
     """What each variant of one registration passes: generate, measure, verify, write down."""
 
     def __init__(
-        self, request: Registration, writer: CatalogWriter, artifacts: ArtifactStore, folder: Path, steps: ProgressSteps
+        self, request: Registration, writer: CatalogWriter, artifacts: ArtifactStore, folder: Path, steps: "_Steps"
     ) -> None:
         self._request = request
         self._writer = writer
@@ -102,47 +101,36 @@ class _Pipeline:
         """Check the file against its task, and lay the samples ready."""
         request = self._request
         architecture = Architecture(name=request.architecture, task=request.task, source=sha256, source_format=form)
-        task = await self._writer.task()
-        step = InspectModel(request.file.absolute(), form, task, self._folder / request.file.name)
+        task = self._writer.task
+        step = InspectModel(request.file.absolute(), form, task, request.output, self._folder / request.file.name)
         try:
-            inspection = await run_step(step, Inspection)
+            found = await run_step(step, Inspection)
         except ModelFailed as error:
             raise InvalidRequest(f"{request.file.name} cannot be read: {error}") from error
-        signature = inspection.signature
-        scores = signature.output(request.output)
-        samples = await asyncio.to_thread(
-            read_samples, signature, request.validation, request.calibration, scores, request.accuracy_samples
-        )
-        await self._save("samples", samples.inputs)
-        if samples.calibration is not None:
-            await self._save("calibration", samples.calibration)
-        created = Task(
-            name=request.task, inputs=signature.inputs, outputs=signature.outputs, partitions=request.partitions
-        )
-        return _Model(architecture, task or created, inspection, scores.name, samples)
+        samples = await asyncio.to_thread(self._lay_ready_samples, found)
+        inputs, outputs = found.signature.inputs, found.signature.outputs
+        created = Task(name=request.task, inputs=inputs, outputs=outputs, partitions=request.partitions)
+        return _Model(architecture, task or created, found, samples)
 
-    async def register_reference(self, recipe: Recipe, model: _Model) -> VerifiedReference:
+    async def register_reference(self, planned: PlannedVariant, model: _Model) -> VerifiedReference:
         """Store, measure and verify the model as registered; of one that fails nothing stays."""
-        request, samples = self._request, model.samples
-        artifact = await self._store_source(model)
-        variant = variant_row(request, recipe, artifact)
+        found, declared = model.inspection, self._request.accuracy
+        variant = msgspec.structs.replace(planned.row, artifact=await self._store_source(model))
         with self._discarded_on_failure(variant):
-            measurement, outputs = await self._measure(recipe, artifact, single_outputs=self._file("single"))
+            measurement, outputs = await self._measure(variant, single_outputs=self._file("single"))
             single = await asyncio.to_thread(load_arrays, self._file("single"))
-            specs = model.inspection.signature.narrowed_to(model.task)
-            reference = verify_reference(samples, specs, model.scores, outputs, single, request.accuracy)
-            profile = profile_row(request, variant.name, measurement, reference.accuracy, samples)
-            await self._writer.write_reference(model.task, model.architecture, variant, profile)
+            reference = verify_reference(model.samples, found.outputs, found.scores.name, outputs, single, declared)
+            await self._writer.write_reference(model.task, model.architecture, variant, measurement, reference.accuracy)
         return reference
 
-    async def register_variant(self, recipe: Recipe, reference: VerifiedReference) -> None:
+    async def register_variant(self, planned: PlannedVariant, reference: VerifiedReference) -> None:
         """Generate, measure and verify one variant; whatever the model makes fail is a refusal, with the reason."""
-        request, origin = self._request, self._writer.variants[recipe.source_name(self._request)]
-        variant = variant_row(request, recipe, origin.artifact)
+        origin = self._writer.variants[planned.source]
+        variant = msgspec.structs.replace(planned.row, artifact=origin.artifact)
         try:
-            variant = await self._generate(recipe, variant, origin)
+            variant = await self._generate(planned.generator, variant, origin)
             self._steps.show(f"{variant.name}: measuring")
-            measurement, outputs = await self._measure(recipe, variant.artifact)
+            measurement, outputs = await self._measure(variant)
         except (NotApplicable, ModelFailed) as error:
             await self._writer.write_refused(variant, str(error))
             return
@@ -150,10 +138,19 @@ class _Pipeline:
         if verification.refusal:
             await self._writer.write_refused(variant, verification.refusal)
         else:
-            profile = profile_row(request, variant.name, measurement, verification.accuracy, reference.samples)
-            await self._writer.write_ready(variant, profile)
+            await self._writer.write_ready(variant, measurement, verification.accuracy)
 
     # -- the steps -----------------------------------------------------------------------------------------------------
+    def _lay_ready_samples(self, found: Inspection) -> Samples:
+        request = self._request
+        samples = read_samples(
+            found.signature, request.validation, request.calibration, found.scores, request.accuracy_samples
+        )
+        save_arrays(self._file("samples"), samples.inputs)
+        if samples.calibration is not None:
+            save_arrays(self._file("calibration"), samples.calibration)
+        return samples
+
     async def _store_source(self, model: _Model) -> str:
         artifact = await asyncio.to_thread(self._artifacts.put, model.inspection.file)
         if model.architecture.source_format == SourceFormat.ONNX and artifact != model.architecture.source:
@@ -162,7 +159,7 @@ class _Pipeline:
 
     @contextmanager
     def _discarded_on_failure(self, variant: Variant) -> Generator[None]:
-        """On an error, remove an artifact that no row refers to; what the model did wrong is the request's fault."""
+        """On an error, remove an artifact that no row refers to; a model that does not run was a wrong request."""
         try:
             yield
         except (ModelFailed, InvalidRequest, OperatorError) as error:
@@ -172,33 +169,30 @@ class _Pipeline:
                 raise InvalidRequest(f"{self._request.file.name} does not run: {error}") from error
             raise
 
-    async def _generate(self, recipe: Recipe, variant: Variant, origin: Variant) -> Variant:
+    async def _generate(self, generator: GeneratorKind, variant: Variant, origin: Variant) -> Variant:
         """The variant with its file: the one an earlier run left, its origin's, or a new one."""
         if origin.state is VariantState.REFUSED:
             raise NotApplicable(f"it is made from {origin.name}, which was refused")
-        earlier = self._writer.unfinished(variant.name)
+        earlier = self._writer.generated(variant.name)
         if earlier is not None and self._artifacts.has(earlier.artifact):
             return msgspec.structs.replace(variant, artifact=earlier.artifact)
-        if recipe.generator is not GeneratorKind.AS_IS:
-            target = self._folder / f"{recipe.label}.generated"
-            calibration = self._file("calibration")
+        if generator is not GeneratorKind.AS_IS:
+            target, calibration = self._folder / f"{variant.name}.generated", self._file("calibration")
             source = self._artifacts.path(origin.artifact).absolute()
-            step = GenerateVariant(recipe.generator, source, target, calibration if calibration.exists() else None)
+            step = GenerateVariant(generator, source, target, calibration if calibration.exists() else None)
             await run_step(step, type(None))
             variant = msgspec.structs.replace(variant, artifact=await asyncio.to_thread(self._artifacts.put, target))
             target.unlink()
         await self._writer.write_generated(variant)
         return variant
 
-    async def _measure(
-        self, recipe: Recipe, artifact: str, *, single_outputs: Path | None = None
-    ) -> tuple[Measurement, Arrays]:
-        request = self._request
+    async def _measure(self, variant: Variant, *, single_outputs: Path | None = None) -> tuple[Measurement, Arrays]:
+        threads = self._request.threads
         step = MeasureVariant(
-            artifact=self._artifacts.path(artifact).absolute(),
-            runtime=recipe.runtime,
-            hardware=request.hardware,
-            options=LoadOptions(precision=recipe.precision, threads=request.threads, max_batch=request.max_batch),
+            artifact=self._artifacts.path(variant.artifact).absolute(),
+            runtime=variant.runtime,
+            hardware=variant.hardware,
+            options=LoadOptions(precision=variant.precision, threads=threads, max_batch=variant.max_batch),
             samples=self._file("samples"),
             outputs=self._file("outputs"),
             single_outputs=single_outputs,
@@ -206,8 +200,28 @@ class _Pipeline:
         measurement = await run_step(step, Measurement)
         return measurement, await asyncio.to_thread(load_arrays, step.outputs)
 
-    async def _save(self, name: str, arrays: Arrays) -> None:
-        await asyncio.to_thread(save_arrays, self._file(name), arrays)
-
     def _file(self, name: str) -> Path:
         return self._folder / f"{name}.npz"
+
+
+class _Steps:
+    """Progress of one registration, in steps."""
+
+    def __init__(self, sink: ProgressSink, total: int) -> None:
+        self._sink = sink
+        self._total = total
+        self._done = 0
+
+    def show(self, text: str) -> None:
+        """Say what goes on within a step."""
+        self._sink.step(self._done, self._total, text)
+
+    def next(self, text: str) -> None:
+        """Count a step as done, and say what goes on now."""
+        self._done += 1
+        self.show(text)
+
+    def finish(self, text: str) -> None:
+        """Count all steps as done."""
+        self._done = self._total
+        self.show(text)

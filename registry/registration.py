@@ -63,26 +63,3 @@ class ProgressSink(Protocol):
     def step(self, done: int, total: int, text: str) -> None:
         """`done` of `total` steps are finished, and `text` says what goes on now. Called from the event loop."""
         ...
-
-
-class ProgressSteps:
-    """Counts the steps of one registration, and shows them."""
-
-    def __init__(self, sink: ProgressSink, total: int) -> None:
-        self._sink = sink
-        self._total = total
-        self._done = 0
-
-    def show(self, text: str) -> None:
-        """Say what goes on within a step."""
-        self._sink.step(self._done, self._total, text)
-
-    def next(self, text: str) -> None:
-        """Count a step as done, and say what goes on now."""
-        self._done += 1
-        self.show(text)
-
-    def finish(self, text: str) -> None:
-        """Count all steps as done."""
-        self._done = self._total
-        self.show(text)

@@ -35,9 +35,13 @@ class SourceFormat(StrEnum):
 class Inspection(msgspec.Struct, frozen=True):
     """What a model takes and gives, and the file that everything later loads."""
 
-    signature: Signature
     file: Path
     """The registered file itself, or its safe copy."""
+    signature: Signature
+    outputs: tuple[TensorSpec, ...]
+    """Its outputs as the task promises them, which may be narrower."""
+    scores: TensorSpec
+    """The output that holds the classes' scores."""
 
 
 class InspectModel(msgspec.Struct, frozen=True, tag=True):
@@ -47,6 +51,8 @@ class InspectModel(msgspec.Struct, frozen=True, tag=True):
     source_format: SourceFormat
     task: Task | None
     """What the model must fulfil; None if the task is created from the model."""
+    output: str | None
+    """The output with the scores, as a person named it."""
     safe_copy: Path
     """Where a copy is written if the file itself is not safe."""
 
@@ -60,9 +66,11 @@ class InspectModel(msgspec.Struct, frozen=True, tag=True):
         if self.source_format is SourceFormat.EXPORTED_PROGRAM:
             signature = signature.named_after(self.task)
             make_safe(self.file, file, [output.name for output in signature.outputs])
+        outputs = signature.outputs
         if self.task is not None:
             check_task(self.task, signature)
-        return Inspection(signature, file)
+            outputs = signature.narrowed_to(self.task)
+        return Inspection(file, signature, outputs, signature.output(self.output))
 
 
 # -- the format --------------------------------------------------------------------------------------------------------

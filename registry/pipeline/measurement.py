@@ -40,6 +40,15 @@ _RESET_PEAK: Final = Path("/proc/self/clear_refs")
 _PROCESS_STATUS: Final = Path("/proc/self/status")
 
 
+class LatencyFit(msgspec.Struct, frozen=True):
+    """Latency as a line over batch, `intercept_s + slope_s * batch`, and how far it is off."""
+
+    intercept_s: float
+    slope_s: float
+    error: float
+    """Root mean square of the relative error at the measured sizes."""
+
+
 class Measurement(msgspec.Struct, frozen=True):
     """Latency, load and memory of one variant."""
 
@@ -47,6 +56,7 @@ class Measurement(msgspec.Struct, frozen=True):
     load_s: float
     memory_bytes: int
     latency: tuple[BatchLatency, ...]
+    fit: LatencyFit
 
 
 class MeasureVariant(msgspec.Struct, frozen=True, tag=True):
@@ -73,7 +83,8 @@ class MeasureVariant(msgspec.Struct, frozen=True, tag=True):
         session.infer(rows(samples, 0, 1))
         load_s = time.perf_counter() - began
         latency = tuple(_time(session, samples, batch) for batch in batch_sizes(self.options.max_batch))
-        measurement = Measurement(device_name(self.hardware), load_s, memory.peak_bytes(), latency)
+        peak = memory.peak_bytes()
+        measurement = Measurement(device_name(self.hardware), load_s, peak, latency, fit_latency(latency))
         save_arrays(self.outputs, compute_all(session, samples, self.options))
         if self.single_outputs is not None:
             save_arrays(self.single_outputs, self._compute_one_by_one(samples))
@@ -121,15 +132,6 @@ def _enough(runs: int, spent_s: float) -> bool:
     if runs < _FEWEST_RUNS:
         return False
     return runs >= _MOST_RUNS or spent_s >= _LONG_S or (runs >= _FEW_RUNS and spent_s >= _BUDGET_S)
-
-
-class LatencyFit(msgspec.Struct, frozen=True):
-    """Latency as a line over batch, `intercept_s + slope_s * batch`, and how far it is off."""
-
-    intercept_s: float
-    slope_s: float
-    error: float
-    """Root mean square of the relative error at the measured sizes."""
 
 
 def fit_latency(latency: Sequence[BatchLatency]) -> LatencyFit:

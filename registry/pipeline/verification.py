@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from registry.samples import Arrays, Samples
 from registry.signature import fits
 from schemas.errors import InvalidRequest
-from schemas.records import TensorSpec
+from schemas.records import AccuracySource, TensorSpec
 from schemas.tensors import datatype_of
 
 MOST_ACCURACY_LOST: Final = 0.05
@@ -30,6 +30,16 @@ LEAST_AGREEMENT: Final = 0.95
 _TOLERANCE: Final = 0.05
 _ROUNDING: Final = 1e-9
 _BATCH_TOLERANCE: Final = 1e-2
+
+
+class Accuracy(msgspec.Struct, frozen=True):
+    """How often a variant is right, and how that is known."""
+
+    value: float
+    """Measured, or for a declared one the least that the agreement with the reference allows."""
+    source: AccuracySource
+    samples: int = 0
+    """Labelled inputs behind a measured one."""
 
 
 class VerifiedReference(msgspec.Struct, frozen=True):
@@ -41,14 +51,13 @@ class VerifiedReference(msgspec.Struct, frozen=True):
     scores: str
     """The output that holds the classes' scores."""
     outputs: Arrays
-    accuracy: float
+    accuracy: Accuracy
 
 
 class Verification(msgspec.Struct, frozen=True):
     """What the outputs of a variant say of it."""
 
-    accuracy: float
-    """Measured, or for a declared one the least that the agreement allows."""
+    accuracy: Accuracy
     refusal: str = ""
     """Why it is refused; empty if it is right."""
 
@@ -69,32 +78,31 @@ def verify_reference(
     wrong = malformed(outputs, specs, samples.count) or _depends_on_batch(outputs, single_outputs)
     if wrong:
         raise InvalidRequest(f"the model is refused: {wrong}")
-    accuracy = declared_accuracy
     if samples.labels is not None:
         if samples.labels.max() >= outputs[scores].shape[1]:
             raise InvalidRequest(f"label {samples.labels.max()} is beyond the {outputs[scores].shape[1]} scores")
-        accuracy = _accuracy(outputs[scores], samples.labels)
-    if accuracy is None:
+        accuracy = _measured(outputs[scores], samples.labels)
+    elif declared_accuracy is not None:
+        accuracy = Accuracy(declared_accuracy, AccuracySource.DECLARED)
+    else:
         raise InvalidRequest("give a labelled file by --validation, or declare the accuracy by --accuracy")
     return VerifiedReference(samples, specs, scores, outputs, accuracy)
 
 
 def verify_variant(reference: VerifiedReference, outputs: Arrays) -> Verification:
     """Verify a variant by its outputs for the inputs that the reference had."""
-    samples = reference.samples
-    wrong = malformed(outputs, reference.specs, samples.count)
+    wrong = malformed(outputs, reference.specs, reference.samples.count)
     if wrong:
-        return Verification(0.0, wrong)
-    scores = outputs[reference.scores]
-    if samples.labels is None:
+        return Verification(Accuracy(0.0, reference.accuracy.source), wrong)
+    scores, labels, best = outputs[reference.scores], reference.samples.labels, reference.accuracy.value
+    if labels is None:
         agreed = agreement(scores, reference.outputs[reference.scores])
-        least = max(0.0, reference.accuracy - (1.0 - agreed))
+        accuracy = Accuracy(max(0.0, best - (1.0 - agreed)), AccuracySource.DECLARED)
         few = agreed < LEAST_AGREEMENT
-        return Verification(least, f"it agrees with the reference on only {agreed:.1%} of the inputs" if few else "")
-    accuracy = _accuracy(scores, samples.labels)
-    if reference.accuracy - accuracy > MOST_ACCURACY_LOST + _ROUNDING:
-        return Verification(accuracy, f"its accuracy is {accuracy:.1%}, the reference's {reference.accuracy:.1%}")
-    return Verification(accuracy)
+        return Verification(accuracy, f"it agrees with the reference on only {agreed:.1%} of the inputs" if few else "")
+    accuracy = _measured(scores, labels)
+    lost = best - accuracy.value > MOST_ACCURACY_LOST + _ROUNDING
+    return Verification(accuracy, f"its accuracy is {accuracy.value:.1%}, the reference's {best:.1%}" if lost else "")
 
 
 def malformed(outputs: Arrays, specs: Sequence[TensorSpec], rows: int) -> str:
@@ -122,8 +130,8 @@ def agreement(outputs: NDArray[Any], reference: NDArray[Any]) -> float:
     return float(np.mean(np.abs(outputs - wide) <= _TOLERANCE * max(np.ptp(wide), 1e-9)))
 
 
-def _accuracy(scores: NDArray[Any], labels: NDArray[np.int64]) -> float:
-    return float(np.mean(scores.argmax(axis=1) == labels))
+def _measured(scores: NDArray[Any], labels: NDArray[np.int64]) -> Accuracy:
+    return Accuracy(float(np.mean(scores.argmax(axis=1) == labels)), AccuracySource.MEASURED, len(labels))
 
 
 def _depends_on_batch(outputs: Arrays, single: Arrays) -> str:

@@ -24,7 +24,7 @@ async def _child() -> psutil.Process:
 
 
 def _inspect(model: Path) -> InspectModel:
-    return InspectModel(model, SourceFormat.ONNX, None, model.with_suffix(".safe"))
+    return InspectModel(model, SourceFormat.ONNX, None, None, model.with_suffix(".safe"))
 
 
 async def test_a_result_comes_back(make_model: Callable[..., Path]) -> None:

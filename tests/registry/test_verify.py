@@ -5,10 +5,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from registry.pipeline.verification import VerifiedReference, agreement, malformed, verify_reference, verify_variant
+from registry.pipeline.verification import (
+    Accuracy,
+    VerifiedReference,
+    agreement,
+    malformed,
+    verify_reference,
+    verify_variant,
+)
 from registry.samples import Samples
 from schemas.errors import InvalidRequest
-from schemas.records import TensorSpec
+from schemas.records import AccuracySource, TensorSpec
 
 SPECS = (TensorSpec(name="scores", datatype="FP32", shape=(-1, 3)),)
 SCORES = np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32)
@@ -25,7 +32,8 @@ def _wrong_on(count: int) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 
 def _reference(samples: Samples, scores: np.ndarray[Any, Any], accuracy: float) -> VerifiedReference:
-    return VerifiedReference(samples, SPECS, "scores", {"scores": scores}, accuracy)
+    source = AccuracySource.DECLARED if samples.labels is None else AccuracySource.MEASURED
+    return VerifiedReference(samples, SPECS, "scores", {"scores": scores}, Accuracy(accuracy, source))
 
 
 @pytest.mark.parametrize(
@@ -48,8 +56,10 @@ def test_malformed_outputs_are_named(outputs: dict[str, Any], said: str) -> None
 
 
 def test_a_reference_has_its_measured_or_its_declared_accuracy() -> None:
-    assert verify_reference(LABELLED, SPECS, "scores", {"scores": _wrong_on(10)}, {}, None).accuracy == 0.9
-    assert verify_reference(UNLABELLED, SPECS, "scores", {"scores": SCORES}, {}, 0.7).accuracy == 0.7
+    measured = verify_reference(LABELLED, SPECS, "scores", {"scores": _wrong_on(10)}, {}, None)
+    assert measured.accuracy == Accuracy(0.9, AccuracySource.MEASURED, 100)
+    declared = verify_reference(UNLABELLED, SPECS, "scores", {"scores": SCORES}, {}, 0.7)
+    assert declared.accuracy == Accuracy(0.7, AccuracySource.DECLARED)
 
 
 def test_a_reference_that_mixes_its_batch_is_refused() -> None:
@@ -61,7 +71,7 @@ def test_a_reference_that_mixes_its_batch_is_refused() -> None:
 @pytest.mark.parametrize(("wrong", "refused"), [(0, False), (5, False), (6, True), (60, True)])
 def test_five_points_of_accuracy_may_be_lost(wrong: int, refused: bool) -> None:
     found = verify_variant(_reference(LABELLED, SCORES, 1.0), {"scores": _wrong_on(wrong)})
-    assert found.accuracy == 1 - wrong / 100
+    assert found.accuracy.value == 1 - wrong / 100
     assert bool(found.refusal) == refused
 
 
@@ -72,7 +82,7 @@ def test_a_better_variant_is_no_fault() -> None:
 def test_without_labels_disagreement_lowers_the_declared_accuracy_and_then_refuses() -> None:
     reference = _reference(UNLABELLED, SCORES, 0.8)
     close = verify_variant(reference, {"scores": _wrong_on(3)})
-    assert close.accuracy == pytest.approx(0.77)
+    assert close.accuracy.value == pytest.approx(0.77)
     assert not close.refusal
     far = verify_variant(reference, {"scores": _wrong_on(6)})
     assert "94.0%" in far.refusal
