@@ -36,9 +36,9 @@ class CatalogWriter:
         self._kafka = kafka
         self._request = request
         self.task = task
-        """The one that the model is registered for, if it existed beforehand."""
+        """Task that the model is registered for, if it existed beforehand."""
         self.variants = {variant.name: variant for variant in known}
-        """What is written down, by name."""
+        """Variants that are written down, by name."""
 
     @classmethod
     async def open(cls, pool: Pool, kafka: KafkaSettings, request: Registration, sha256: str) -> Self:

@@ -98,7 +98,7 @@ class _Pipeline:
         self._steps = steps
 
     async def inspect(self, form: SourceFormat, sha256: str) -> _Model:
-        """Check the file against its task, and lay the samples ready."""
+        """Check the file against its task, and prepare the samples."""
         request = self._request
         architecture = Architecture(name=request.architecture, task=request.task, source=sha256, source_format=form)
         task = self._writer.task
@@ -107,7 +107,7 @@ class _Pipeline:
             found = await run_step(step, Inspection)
         except ModelFailed as error:
             raise InvalidRequest(f"{request.file.name} cannot be read: {error}") from error
-        samples = await asyncio.to_thread(self._lay_ready_samples, found)
+        samples = await asyncio.to_thread(self._prepare_samples, found)
         inputs, outputs = found.signature.inputs, found.signature.outputs
         created = Task(name=request.task, inputs=inputs, outputs=outputs, partitions=request.partitions)
         return _Model(architecture, task or created, found, samples)
@@ -141,7 +141,7 @@ class _Pipeline:
             await self._writer.write_ready(variant, measurement, verification.accuracy)
 
     # -- the steps -----------------------------------------------------------------------------------------------------
-    def _lay_ready_samples(self, found: Inspection) -> Samples:
+    def _prepare_samples(self, found: Inspection) -> Samples:
         request = self._request
         samples = read_samples(
             found.signature, request.validation, request.calibration, found.scores, request.accuracy_samples

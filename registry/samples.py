@@ -28,20 +28,20 @@ Arrays = dict[str, NDArray[Any]]
 
 
 class Samples(msgspec.Struct, frozen=True):
-    """What a registration measures with."""
+    """Inputs that a registration calibrates and measures with, and their labels."""
 
     inputs: Arrays
-    """Verify and measure; never seen by a calibration."""
+    """Rows that verify and measure; never seen by a calibration."""
     labels: NDArray[np.int64] | None
     """The class of each row of `inputs`; None where accuracy is only declared."""
     calibration: Arrays | None
-    """None where there are no real inputs to calibrate with."""
+    """Rows that calibrate; None where there are no real inputs for it."""
     real: bool = True
     """Whether `inputs` are a person's data and not made up from the signature."""
 
     @property
     def count(self) -> int:
-        """Rows that measure."""
+        """Number of rows that measure."""
         return len(next(iter(self.inputs.values())))
 
 

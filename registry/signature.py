@@ -49,7 +49,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
         raise InvalidRequest(f"the model has no output {name!r}; it has {names}")
 
     def named_after(self, task: Task | None) -> "Signature":
-        """With the task's output names, in order, where the model itself has none."""
+        """Give it the task's output names, in order, where the model itself has none."""
         if self.named or task is None or len(task.outputs) != len(self.outputs):
             return self
         outputs = tuple(

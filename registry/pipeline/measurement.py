@@ -80,7 +80,7 @@ class MeasureVariant(msgspec.Struct, frozen=True, tag=True):
         began = time.perf_counter()
         session = find_runtime(self.runtime).load(self.artifact, self.hardware, self.options)
         # What is compiled or allocated only at the first batch belongs to loading.
-        session.infer(rows(samples, 0, 1))
+        session.infer(take_rows(samples, 0, 1))
         load_s = time.perf_counter() - began
         latency = tuple(_time(session, samples, batch) for batch in batch_sizes(self.options.max_batch))
         peak = memory.peak_bytes()
@@ -93,19 +93,19 @@ class MeasureVariant(msgspec.Struct, frozen=True, tag=True):
     def _compute_one_by_one(self, samples: Arrays) -> Arrays:
         session = find_runtime(self.runtime).load(self.artifact, self.hardware, self.options)
         alone = LoadOptions(precision=self.options.precision, threads=self.options.threads, max_batch=1)
-        return compute_all(session, rows(samples, 0, _SINGLE_ROWS), alone)
+        return compute_all(session, take_rows(samples, 0, _SINGLE_ROWS), alone)
 
 
 # -- latency -----------------------------------------------------------------------------------------------------------
 def batch_sizes(max_batch: int) -> list[int]:
-    """1, 2, 4 and so on, and `max_batch`."""
+    """Sizes to measure: 1, 2, 4 and so on, and `max_batch`."""
     powers = [1 << power for power in range(max_batch.bit_length())]
     return sorted({*powers, max_batch})
 
 
 def _time(session: Session, samples: Arrays, batch: int) -> BatchLatency:
     for turn in range(_WARM_UP_RUNS):
-        session.infer(rows(samples, turn * batch, batch))
+        session.infer(take_rows(samples, turn * batch, batch))
     gc.collect()
     gc.disable()
     try:
@@ -120,7 +120,7 @@ def _runs(session: Session, samples: Arrays, batch: int) -> list[float]:
     runs: list[float] = []
     spent = 0.0
     while not _enough(len(runs), spent):
-        inputs = rows(samples, len(runs) * batch, batch)
+        inputs = take_rows(samples, len(runs) * batch, batch)
         began = time.perf_counter()
         session.infer(inputs)
         runs.append(time.perf_counter() - began)
@@ -151,15 +151,15 @@ def compute_all(session: Session, samples: Arrays, options: LoadOptions) -> Arra
     count = len(next(iter(samples.values())))
 
     def compute(start: int) -> Arrays:
-        return session.infer(rows(samples, start, min(options.max_batch, count - start)))
+        return session.infer(take_rows(samples, start, min(options.max_batch, count - start)))
 
     with ThreadPoolExecutor(_lanes(options)) as lanes:
         parts = list(lanes.map(compute, range(0, count, options.max_batch)))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def rows(samples: Arrays, start: int, count: int) -> Arrays:
-    """`count` rows from `start` on, beginning again at the end."""
+def take_rows(samples: Arrays, start: int, count: int) -> Arrays:
+    """Take `count` rows from `start` on, beginning again at the end."""
     total = len(next(iter(samples.values())))
     start %= total
     if start + count <= total:

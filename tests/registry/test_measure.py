@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.pipeline.measurement import MeasureVariant, batch_sizes, fit_latency, rows
+from registry.pipeline.measurement import MeasureVariant, batch_sizes, fit_latency, take_rows
 from registry.samples import load_arrays, save_arrays
 from runtimes.protocol import LoadOptions
 from schemas.latency import BatchLatency
@@ -35,7 +35,7 @@ def test_sizes_double_up_to_the_largest(most: int, sizes: list[int]) -> None:
 
 @given(st.integers(1, 20), st.integers(0, 200), st.integers(1, 50))
 def test_rows_begin_again_at_the_end(total: int, start: int, count: int) -> None:
-    taken = rows({"x": np.arange(total)}, start, count)["x"]
+    taken = take_rows({"x": np.arange(total)}, start, count)["x"]
     assert taken.tolist() == [(start + place) % total for place in range(count)]
 
 

@@ -34,7 +34,7 @@ _CALIBRATION_BATCH: Final = 16
 
 
 def quantise_dynamic(source: Path, target: Path) -> None:
-    """INT8 weights; the scale of the activations is computed for each batch. Raises `NotApplicable`."""
+    """Make the weights INT8; the scale of the activations is computed for each batch. Raises `NotApplicable`."""
     if not _operators(source) & {*_PRODUCTS}:
         raise NotApplicable("the model has no matrix product to quantise")
     with TemporaryDirectory() as folder:
@@ -49,7 +49,7 @@ def quantise_dynamic(source: Path, target: Path) -> None:
 
 
 def quantise_static(source: Path, target: Path, calibration: Arrays) -> None:
-    """INT8 weights and activations, at scales taken from the calibration inputs. Raises `NotApplicable`."""
+    """Make weights and activations INT8, at scales taken from the calibration inputs. Raises `NotApplicable`."""
     operators = _operators(source)
     if not operators & {*_PRODUCTS, *_CONVOLUTIONS}:
         raise NotApplicable("the model has neither matrix product nor convolution to quantise")
