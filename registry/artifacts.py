@@ -22,13 +22,13 @@ _CHUNK: Final = 1 << 20
 
 
 class ArtifactStore:
-    """The directory is created at the first `put`. All methods block: call them in a thread."""
+    """Keeps files in a directory that is created at the first `put`. All methods block: call them in a thread."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     def path(self, sha256: str) -> Path:
-        """Where the artifact is, or would be."""
+        """Path of an artifact, whether it is here or not."""
         return self._directory / sha256
 
     def has(self, sha256: str) -> bool:

@@ -6,15 +6,15 @@ from typing import Final
 
 import msgspec
 
+from registry.pipeline.inspection import SourceFormat
 from registry.registration import Registration
-from registry.source import SourceFormat
 from runtimes.catalog import find_runtime
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
-from schemas.names import check_name
+from schemas.records import Variant, VariantState
 
 
-class Generator(StrEnum):
+class GeneratorKind(StrEnum):
     """How a variant's file is made."""
 
     AS_IS = "as-is"
@@ -24,11 +24,8 @@ class Generator(StrEnum):
     STATIC_INT8 = "static-int8"
 
 
-class NothingToDo(Exception):
-    """The variant would compute exactly as its source does, or cannot be made from this model; the message says why.
-
-    Nothing is broken: a generator that raises it merely makes no file.
-    """
+class NotApplicable(Exception):
+    """A variant would compute exactly as its source does, or cannot be made of this model; the message says why."""
 
 
 class Recipe(msgspec.Struct, frozen=True):
@@ -38,38 +35,44 @@ class Recipe(msgspec.Struct, frozen=True):
     """The middle part of the variant's name."""
     runtime: str
     precision: str
-    generator: Generator
+    generator: GeneratorKind
     hardware: tuple[str, ...] = (Hardware.CPU,)
     source: str | None = None
     """Label of the variant whose file it is made from; None is the registered file."""
 
-    def variant_name(self, registration: Registration) -> str:
-        """The name of this variant of the architecture."""
-        return f"{check_name('architecture', registration.architecture)}.{self.label}.{registration.hardware}"
+
+class PlannedVariant(msgspec.Struct, frozen=True):
+    """A variant that is to be made."""
+
+    row: Variant
+    """As it is written down once it is generated, but for its artifact."""
+    generator: GeneratorKind
+    source: str
+    """Name of the variant whose file it is made from; the reference's is its own."""
 
 
 _ANY: Final = (Hardware.CPU, Hardware.CUDA)
 _INT8: Final = (
-    Recipe("onnx-int8dyn", "onnx", "int8-dynamic", Generator.DYNAMIC_INT8, source="onnx-fp32"),
-    Recipe("onnx-int8static", "onnx", "int8-static", Generator.STATIC_INT8, source="onnx-fp32"),
+    Recipe("onnx-int8dyn", "onnx", "int8-dynamic", GeneratorKind.DYNAMIC_INT8, source="onnx-fp32"),
+    Recipe("onnx-int8static", "onnx", "int8-static", GeneratorKind.STATIC_INT8, source="onnx-fp32"),
 )
 _TENSORRT: Final = (
-    Recipe("tensorrt-fp32", "onnx-tensorrt", "fp32", Generator.AS_IS, (Hardware.CUDA,), "onnx-fp32"),
-    Recipe("tensorrt-fp16", "onnx-tensorrt", "fp16", Generator.AS_IS, (Hardware.CUDA,), "onnx-fp32"),
+    Recipe("tensorrt-fp32", "onnx-tensorrt", "fp32", GeneratorKind.AS_IS, (Hardware.CUDA,), "onnx-fp32"),
+    Recipe("tensorrt-fp16", "onnx-tensorrt", "fp16", GeneratorKind.AS_IS, (Hardware.CUDA,), "onnx-fp32"),
 )
 _RECIPES: Final[dict[str, tuple[Recipe, ...]]] = {
-    SourceFormat.ONNX: (Recipe("onnx-fp32", "onnx", "fp32", Generator.AS_IS, _ANY), *_INT8, *_TENSORRT),
+    SourceFormat.ONNX: (Recipe("onnx-fp32", "onnx", "fp32", GeneratorKind.AS_IS, _ANY), *_INT8, *_TENSORRT),
     SourceFormat.EXPORTED_PROGRAM: (
-        Recipe("torch-fp32", "torch-eager", "fp32", Generator.AS_IS, _ANY),
-        Recipe("torchcompile-fp32", "torch-compile", "fp32", Generator.AS_IS, _ANY, "torch-fp32"),
-        Recipe("onnx-fp32", "onnx", "fp32", Generator.TORCH_TO_ONNX, _ANY, "torch-fp32"),
+        Recipe("torch-fp32", "torch-eager", "fp32", GeneratorKind.AS_IS, _ANY),
+        Recipe("torchcompile-fp32", "torch-compile", "fp32", GeneratorKind.AS_IS, _ANY, "torch-fp32"),
+        Recipe("onnx-fp32", "onnx", "fp32", GeneratorKind.TORCH_TO_ONNX, _ANY, "torch-fp32"),
         *_INT8,
         *_TENSORRT,
     ),
 }
 
 
-def plan(registration: Registration, source_format: str) -> tuple[Recipe, ...]:
+def plan_variants(registration: Registration, source_format: str) -> tuple[PlannedVariant, ...]:
     """The variants to make here, in order; the first is the reference that the others are compared with.
 
     Raises:
@@ -81,7 +84,28 @@ def plan(registration: Registration, source_format: str) -> tuple[Recipe, ...]:
         raise OperatorError(f"cannot register {registration.file.name} for {registration.hardware}: {available.reason}")
     _check_labels(registration.variants, (reference, *others))
     chosen = [recipe for recipe in others if _possible(recipe, registration)]
-    return (reference, *_with_sources(chosen, registration.variants, reference))
+    recipes = (reference, *_with_sources(chosen, registration.variants, reference))
+    return tuple(_planned(recipe, registration) for recipe in recipes)
+
+
+def _planned(recipe: Recipe, registration: Registration) -> PlannedVariant:
+    row = Variant(
+        name=_variant_name(registration, recipe.label),
+        architecture=registration.architecture,
+        task=registration.task,
+        runtime=recipe.runtime,
+        precision=recipe.precision,
+        hardware=registration.hardware,
+        max_batch=registration.max_batch,
+        artifact="",
+        state=VariantState.GENERATED,
+        partitions=registration.partitions,
+    )
+    return PlannedVariant(row, recipe.generator, _variant_name(registration, recipe.source or recipe.label))
+
+
+def _variant_name(registration: Registration, label: str) -> str:
+    return f"{registration.architecture}.{label}.{registration.hardware}"
 
 
 def _check_labels(wanted: Sequence[str], recipes: Sequence[Recipe]) -> None:

@@ -30,7 +30,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     """The output that holds the classes' scores; needed only where there are several."""
     max_batch: int = 16
     partitions: int = 4
-    """Of the variants' topics, hence the most replicas of one variant."""
+    """Partitions of each variant's topic, hence the most replicas of one variant."""
     hardware: str = Hardware.CPU
     threads: int = 1
     """Threads a batch computes with; the workers' setting should be the same."""

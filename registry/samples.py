@@ -28,20 +28,20 @@ Arrays = dict[str, NDArray[Any]]
 
 
 class Samples(msgspec.Struct, frozen=True):
-    """What a registration measures with."""
+    """Inputs that a registration calibrates and measures with, and their labels."""
 
     inputs: Arrays
-    """Verify and measure; never seen by a calibration."""
+    """Rows that verify and measure; never seen by a calibration."""
     labels: NDArray[np.int64] | None
     """The class of each row of `inputs`; None where accuracy is only declared."""
     calibration: Arrays | None
-    """None where there are no real inputs to calibrate with."""
+    """Rows that calibrate; None where there are no real inputs for it."""
     real: bool = True
     """Whether `inputs` are a person's data and not made up from the signature."""
 
     @property
     def count(self) -> int:
-        """Rows that measure."""
+        """Number of rows that measure."""
         return len(next(iter(self.inputs.values())))
 
 
@@ -69,6 +69,27 @@ def read_samples(
         half = max(1, min(_CALIBRATION_ROWS, len(order) // 2))
         return Samples(_take(apart, order[half:][:limit]), None, _take(apart, order[:half]))
     return Samples(_synthetic(signature), None, None, real=False)
+
+
+def save_arrays(file: Path, arrays: Arrays) -> None:
+    """Write arrays for another process; BYTES as fixed-width bytes, so that no pickle is needed.
+
+    Raises:
+        OperatorError: the disk is full or the file cannot be written.
+    """
+    plain = {name: array.astype("S") if array.dtype.kind == "O" else array for name, array in arrays.items()}
+    try:
+        with file.open("wb") as content:
+            np.savez(content, allow_pickle=False, **plain)
+    except OSError as error:
+        raise OperatorError(f"cannot write {file}: {error.strerror or error}") from error
+
+
+def load_arrays(file: Path) -> Arrays:
+    """Read what `save_arrays` wrote."""
+    with np.load(file, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    return {name: array.astype(object) if array.dtype.kind == "S" else array for name, array in arrays.items()}
 
 
 def _load(file: Path, signature: Signature) -> Arrays:

@@ -19,12 +19,12 @@ from store.registry import grow_task, grow_variant, list_tasks, list_variants
 
 
 def task_specs(task: Task) -> list[TopicSpec]:
-    """Where a task's queries come in, and where results go when the client names no topic."""
+    """Topics where a task's queries come in, and where results go when the client names none."""
     return [TopicSpec(task_topic(task.name), task.partitions), TopicSpec(results_topic(task.name), task.partitions)]
 
 
 def variant_spec(variant: Variant) -> TopicSpec:
-    """The queue of a variant."""
+    """Topic that is the queue of a variant."""
     return TopicSpec(variant_topic(variant.name), variant.partitions)
 
 

@@ -323,3 +323,13 @@ async def test_a_verified_variant_needs_only_its_topic(run: Register, store_pool
     again = {variant.name: variant for variant in await run(variants=("onnx-int8dyn",))}
     assert again[NAMES[1]].state is VariantState.READY
     assert again[NAMES[1]].artifact == variants[NAMES[1]].artifact
+
+
+async def test_measuring_again_an_unfinished_variant_takes_the_new_largest_batch(
+    run: Register, store_pool: Pool
+) -> None:
+    await run(variants=("onnx-int8dyn",))
+    await set_variant_state(store_pool, NAMES[1], VariantState.GENERATED)
+    variants = await run(variants=("onnx-int8dyn",), again=True, max_batch=2)
+    made = {variant.name: (variant.state, variant.max_batch) for variant in variants}
+    assert made == dict.fromkeys(NAMES[:2], (VariantState.READY, 2))

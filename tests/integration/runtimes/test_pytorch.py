@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from registry.exported import make_safe
+from registry.pipeline.exported_program import make_safe
 from runtimes.catalog import find_runtime
 from runtimes.protocol import LoadOptions
 from runtimes.pytorch import import_torch

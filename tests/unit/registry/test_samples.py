@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from registry.samples import read_samples
+from registry.samples import read_samples, save_arrays
 from registry.signature import Signature
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.records import TensorSpec
@@ -98,3 +98,8 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         read_samples(MODEL, path, None, SCORES, 1000)
     with pytest.raises(OperatorError, match="cannot read"):
         read_samples(MODEL, tmp_path / "none.npz", None, SCORES, 1000)
+
+
+def test_arrays_that_cannot_be_written_are_an_operators_error(tmp_path: Path) -> None:
+    with pytest.raises(OperatorError, match="cannot write"):
+        save_arrays(tmp_path / "nowhere" / "x.npz", {"x": np.zeros(1)})

@@ -9,7 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from registry.signature import Signature, check_task, read_signature
+from registry.pipeline.inspection import SourceFormat, read_signature
+from registry.signature import Signature, check_task
 from schemas.errors import InvalidRequest
 from schemas.records import Task, TensorSpec
 
@@ -23,7 +24,7 @@ def _spec(name: str, datatype: str, *shape: int) -> TensorSpec:
 
 
 def test_reads_names_datatypes_and_shapes(make_model: Callable[..., Path]) -> None:
-    assert read_signature(make_model(), "onnx") == Signature(inputs=(X,), outputs=(SCORES,))
+    assert read_signature(make_model(), SourceFormat.ONNX) == Signature(inputs=(X,), outputs=(SCORES,))
 
 
 @pytest.mark.parametrize(
@@ -38,21 +39,21 @@ def test_reads_names_datatypes_and_shapes(make_model: Callable[..., Path]) -> No
 )
 def test_what_cannot_be_served_is_refused(make_model: Callable[..., Path], change: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidRequest, match=said):
-        read_signature(make_model(**change), "onnx")
+        read_signature(make_model(**change), SourceFormat.ONNX)
 
 
 def test_a_broken_file_is_refused(tmp_path: Path, make_model: Callable[..., Path]) -> None:
     path = tmp_path / "half.onnx"
     path.write_bytes(make_model().read_bytes()[:60])
     with pytest.raises(InvalidRequest, match=r"damaged|not a valid"):
-        read_signature(path, "onnx")
+        read_signature(path, SourceFormat.ONNX)
 
 
 def test_weights_in_other_files_are_refused(tmp_path: Path, make_model: Callable[..., Path]) -> None:
     path = tmp_path / "external.onnx"
     onnx.save(onnx.load(make_model()), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
     with pytest.raises(InvalidRequest, match="save it as one file"):
-        read_signature(path, "onnx")
+        read_signature(path, SourceFormat.ONNX)
 
 
 def test_a_map_as_output_is_refused(tmp_path: Path) -> None:
@@ -62,7 +63,7 @@ def test_a_map_as_output_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "sequence.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
     with pytest.raises(InvalidRequest, match="is no tensor"):
-        read_signature(path, "onnx")
+        read_signature(path, SourceFormat.ONNX)
 
 
 def test_a_model_may_ignore_inputs_and_take_wider_ones() -> None:

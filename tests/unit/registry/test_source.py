@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from registry.exported import make_safe
-from registry.source import SourceFormat, source_format
+from registry.pipeline.exported_program import make_safe
+from registry.pipeline.inspection import SourceFormat, source_format
 from schemas.errors import InvalidRequest, OperatorError
 
 

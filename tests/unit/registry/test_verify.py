@@ -5,10 +5,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from registry.pipeline.verification import (
+    Accuracy,
+    VerifiedReference,
+    agreement,
+    malformed,
+    verify_reference,
+    verify_variant,
+)
 from registry.samples import Samples
-from registry.verify import agreement, judge_reference, judge_variant, malformed
 from schemas.errors import InvalidRequest
-from schemas.records import TensorSpec
+from schemas.records import AccuracySource, TensorSpec
 
 SPECS = (TensorSpec(name="scores", datatype="FP32", shape=(-1, 3)),)
 SCORES = np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32)
@@ -22,6 +29,11 @@ def _wrong_on(count: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     scores = SCORES.copy()
     scores[:count] = -scores[:count]
     return scores
+
+
+def _reference(samples: Samples, scores: np.ndarray[Any, Any], accuracy: float) -> VerifiedReference:
+    source = AccuracySource.DECLARED if samples.labels is None else AccuracySource.MEASURED
+    return VerifiedReference(samples, SPECS, "scores", {"scores": scores}, Accuracy(accuracy, source))
 
 
 @pytest.mark.parametrize(
@@ -40,39 +52,40 @@ def test_malformed_outputs_are_named(outputs: dict[str, Any], said: str) -> None
     assert bool(found) == bool(said)
     if said:
         with pytest.raises(InvalidRequest, match=said):
-            judge_reference(LABELLED, outputs, {}, SPECS, "scores", None)
+            verify_reference(LABELLED, SPECS, "scores", outputs, {}, None)
 
 
 def test_a_reference_has_its_measured_or_its_declared_accuracy() -> None:
-    assert judge_reference(LABELLED, {"scores": _wrong_on(10)}, {}, SPECS, "scores", None).accuracy == 0.9
-    assert judge_reference(UNLABELLED, {"scores": SCORES}, {}, SPECS, "scores", 0.7).accuracy == 0.7
+    measured = verify_reference(LABELLED, SPECS, "scores", {"scores": _wrong_on(10)}, {}, None)
+    assert measured.accuracy == Accuracy(0.9, AccuracySource.MEASURED, 100)
+    declared = verify_reference(UNLABELLED, SPECS, "scores", {"scores": SCORES}, {}, 0.7)
+    assert declared.accuracy == Accuracy(0.7, AccuracySource.DECLARED)
 
 
 def test_a_reference_that_mixes_its_batch_is_refused() -> None:
     alone = {"scores": SCORES[:4] + np.float32(1)}
     with pytest.raises(InvalidRequest, match="depends on the other inputs"):
-        judge_reference(LABELLED, {"scores": SCORES}, alone, SPECS, "scores", None)
+        verify_reference(LABELLED, SPECS, "scores", {"scores": SCORES}, alone, None)
 
 
 @pytest.mark.parametrize(("wrong", "refused"), [(0, False), (5, False), (6, True), (60, True)])
 def test_five_points_of_accuracy_may_be_lost(wrong: int, refused: bool) -> None:
-    reference = {"scores": SCORES}
-    verdict = judge_variant(LABELLED, {"scores": _wrong_on(wrong)}, reference, 1.0, SPECS, "scores")
-    assert verdict.accuracy == 1 - wrong / 100
-    assert bool(verdict.refused) == refused
+    found = verify_variant(_reference(LABELLED, SCORES, 1.0), {"scores": _wrong_on(wrong)})
+    assert found.accuracy.value == 1 - wrong / 100
+    assert bool(found.refusal) == refused
 
 
 def test_a_better_variant_is_no_fault() -> None:
-    assert not judge_variant(LABELLED, {"scores": SCORES}, {"scores": _wrong_on(50)}, 0.5, SPECS, "scores").refused
+    assert not verify_variant(_reference(LABELLED, _wrong_on(50), 0.5), {"scores": SCORES}).refusal
 
 
 def test_without_labels_disagreement_lowers_the_declared_accuracy_and_then_refuses() -> None:
-    reference = {"scores": SCORES}
-    close = judge_variant(UNLABELLED, {"scores": _wrong_on(3)}, reference, 0.8, SPECS, "scores")
-    assert close.accuracy == pytest.approx(0.77)
-    assert not close.refused
-    far = judge_variant(UNLABELLED, {"scores": _wrong_on(6)}, reference, 0.8, SPECS, "scores")
-    assert "94.0%" in far.refused
+    reference = _reference(UNLABELLED, SCORES, 0.8)
+    close = verify_variant(reference, {"scores": _wrong_on(3)})
+    assert close.accuracy.value == pytest.approx(0.77)
+    assert not close.refusal
+    far = verify_variant(reference, {"scores": _wrong_on(6)})
+    assert "94.0%" in far.refusal
 
 
 def test_values_agree_within_five_percent_of_their_range() -> None:

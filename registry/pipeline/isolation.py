@@ -1,4 +1,4 @@
-"""Runs one step in a fresh process: `python -m registry.child STEP RESULT`, both files of JSON.
+"""One step run in a fresh process: `python -m registry.pipeline.isolation STEP RESULT`, both files of JSON.
 
 Fresh, so that memory and load time are the variant's own; apart, so that a crash in native code, or a model that never
 returns, ends the step and not the registration.
@@ -14,15 +14,18 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from registry.plan import NothingToDo
-from registry.step import Step
+from registry.pipeline.generation import GenerateVariant
+from registry.pipeline.inspection import InspectModel
+from registry.pipeline.measurement import MeasureVariant
+from registry.plan import NotApplicable
 from schemas.errors import InvalidRequest, ModelFailed, OperatorError
 
+PipelineStep = InspectModel | GenerateVariant | MeasureVariant
 T = TypeVar("T")
 TIMEOUT_S: Final = 900.0
-_ROOT: Final = Path(__file__).parent.parent
+_ROOT: Final = Path(__file__).parents[2]
 _TAIL: Final = 2000
-_ERRORS: Final = {kind.__name__: kind for kind in (InvalidRequest, OperatorError, NothingToDo, ModelFailed)}
+_ERRORS: Final = {kind.__name__: kind for kind in (InvalidRequest, OperatorError, NotApplicable, ModelFailed)}
 
 
 class _Failed(msgspec.Struct, frozen=True, tag=True):
@@ -38,11 +41,11 @@ class _Done(msgspec.Struct, frozen=True, tag=True):
     value: msgspec.Raw
 
 
-async def run_step(step: Step, kind: type[T], *, timeout_s: float = TIMEOUT_S) -> T:
+async def run_step(step: PipelineStep, kind: type[T], *, timeout_s: float = TIMEOUT_S) -> T:
     """Run a step and return its result. Cancelling kills the process.
 
     Raises:
-        InvalidRequest, OperatorError, NothingToDo: as the step raised them.
+        InvalidRequest, OperatorError, NotApplicable: as the step raised them.
         ModelFailed: any other error of the step, a crash, or no result within `timeout_s`.
     """
     with TemporaryDirectory(prefix="infaas-step-") as name:
@@ -55,16 +58,16 @@ async def run_step(step: Step, kind: type[T], *, timeout_s: float = TIMEOUT_S) -
         outcome = msgspec.json.decode(result.read_bytes(), type=_Done | _Failed)
     if isinstance(outcome, _Failed):
         raise _ERRORS[outcome.error](outcome.message)
-    return msgspec.json.decode(outcome.value, type=kind)
+    return msgspec.json.decode(outcome.value, type=kind, dec_hook=_to_path)
 
 
 async def _run(folder: Path, timeout_s: float) -> int | None:
-    """The exit code; None if it had to be killed."""
+    """Run the child; returns its exit code, None if it had to be killed."""
     path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
     with (folder / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "registry.child", str(folder / "step"), str(folder / "result")),
+            *("-m", "registry.pipeline.isolation", str(folder / "step"), str(folder / "result")),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -93,23 +96,23 @@ def _log_tail(log: Path) -> str:
 
 
 def main(step: Path, result: Path) -> None:
-    """The child's side: run the step and leave its outcome, whole or not at all."""
+    """Run the step, in the child, and leave its outcome, whole or not at all."""
     partial = result.with_suffix(".partial")
     partial.write_bytes(
-        msgspec.json.encode(_outcome(msgspec.json.decode(step.read_bytes(), type=Step, dec_hook=_to_path)))
+        msgspec.json.encode(_outcome(msgspec.json.decode(step.read_bytes(), type=PipelineStep, dec_hook=_to_path)))
     )
     partial.replace(result)
 
 
 def _to_path(_kind: type, text: str) -> Path:
-    """Paths are the only type in a step that JSON does not know."""
+    """Convert what JSON does not know: of a step and its result only paths."""
     return Path(text)
 
 
-def _outcome(step: Step) -> _Done | _Failed:
+def _outcome(step: PipelineStep) -> _Done | _Failed:
     try:
-        return _Done(msgspec.Raw(msgspec.json.encode(step.run())))
-    except (InvalidRequest, OperatorError, NothingToDo) as error:
+        return _Done(msgspec.Raw(msgspec.json.encode(step.run(), enc_hook=str)))
+    except (InvalidRequest, OperatorError, NotApplicable) as error:
         return _Failed(type(error).__name__, str(error))
     except OSError as error:
         return _Failed(OperatorError.__name__, f"{error.filename or 'a file'}: {error.strerror or error}")

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from registry.samples import Arrays, Samples
 from registry.signature import fits
 from schemas.errors import InvalidRequest
-from schemas.records import TensorSpec
+from schemas.records import AccuracySource, TensorSpec
 from schemas.tensors import datatype_of
 
 MOST_ACCURACY_LOST: Final = 0.05
@@ -32,56 +32,77 @@ _ROUNDING: Final = 1e-9
 _BATCH_TOLERANCE: Final = 1e-2
 
 
-class Verdict(msgspec.Struct, frozen=True):
-    """What the outputs say of a variant."""
+class Accuracy(msgspec.Struct, frozen=True):
+    """How often a variant is right, and how that is known."""
 
-    accuracy: float
-    """Measured, or for a declared one the least that the agreement allows."""
-    refused: str = ""
-    """Why; empty if the variant is right."""
+    value: float
+    """Measured, or for a declared one the least that the agreement with the reference allows."""
+    source: AccuracySource
+    samples: int = 0
+    """Labelled inputs behind a measured one."""
 
 
-def judge_reference(
-    samples: Samples, outputs: Arrays, single: Arrays, specs: Sequence[TensorSpec], scores: str, declared: float | None
-) -> Verdict:
-    """Judge the model as it was registered; `single` holds its first outputs computed one by one.
+class VerifiedReference(msgspec.Struct, frozen=True):
+    """The model as registered, found right: what its variants are compared with."""
+
+    samples: Samples
+    specs: tuple[TensorSpec, ...]
+    """Outputs that the task promises."""
+    scores: str
+    """The output that holds the classes' scores."""
+    outputs: Arrays
+    accuracy: Accuracy
+
+
+class Verification(msgspec.Struct, frozen=True):
+    """What the outputs of a variant say of it."""
+
+    accuracy: Accuracy
+    refusal: str = ""
+    """Why it is refused; empty if it is right."""
+
+
+def verify_reference(
+    samples: Samples,
+    specs: tuple[TensorSpec, ...],
+    scores: str,
+    outputs: Arrays,
+    single_outputs: Arrays,
+    declared_accuracy: float | None,
+) -> VerifiedReference:
+    """Verify the model as it was registered; `single_outputs` are its first ones, computed one by one.
 
     Raises:
         InvalidRequest: it is wrong.
     """
-    wrong = malformed(outputs, specs, samples.count) or _depends_on_batch(outputs, single)
+    wrong = malformed(outputs, specs, samples.count) or _depends_on_batch(outputs, single_outputs)
     if wrong:
         raise InvalidRequest(f"the model is refused: {wrong}")
     if samples.labels is not None:
         if samples.labels.max() >= outputs[scores].shape[1]:
             raise InvalidRequest(f"label {samples.labels.max()} is beyond the {outputs[scores].shape[1]} scores")
-        return Verdict(_accuracy(outputs[scores], samples.labels))
-    if declared is None:
+        accuracy = _measured(outputs[scores], samples.labels)
+    elif declared_accuracy is not None:
+        accuracy = Accuracy(declared_accuracy, AccuracySource.DECLARED)
+    else:
         raise InvalidRequest("give a labelled file by --validation, or declare the accuracy by --accuracy")
-    return Verdict(declared)
+    return VerifiedReference(samples, specs, scores, outputs, accuracy)
 
 
-def judge_variant(
-    samples: Samples,
-    outputs: Arrays,
-    reference: Arrays,
-    reference_accuracy: float,
-    specs: Sequence[TensorSpec],
-    scores: str,
-) -> Verdict:
-    """Judge a variant by its outputs and those of the reference for the same inputs."""
-    wrong = malformed(outputs, specs, samples.count)
+def verify_variant(reference: VerifiedReference, outputs: Arrays) -> Verification:
+    """Verify a variant by its outputs for the inputs that the reference had."""
+    wrong = malformed(outputs, reference.specs, reference.samples.count)
     if wrong:
-        return Verdict(0.0, wrong)
-    agreed = agreement(outputs[scores], reference[scores])
-    if samples.labels is None:
-        least = max(0.0, reference_accuracy - (1.0 - agreed))
+        return Verification(Accuracy(0.0, reference.accuracy.source), wrong)
+    scores, labels, best = outputs[reference.scores], reference.samples.labels, reference.accuracy.value
+    if labels is None:
+        agreed = agreement(scores, reference.outputs[reference.scores])
+        accuracy = Accuracy(max(0.0, best - (1.0 - agreed)), AccuracySource.DECLARED)
         few = agreed < LEAST_AGREEMENT
-        return Verdict(least, f"it agrees with the reference on only {agreed:.1%} of the inputs" if few else "")
-    accuracy = _accuracy(outputs[scores], samples.labels)
-    if reference_accuracy - accuracy > MOST_ACCURACY_LOST + _ROUNDING:
-        return Verdict(accuracy, f"its accuracy is {accuracy:.1%}, the reference's {reference_accuracy:.1%}")
-    return Verdict(accuracy)
+        return Verification(accuracy, f"it agrees with the reference on only {agreed:.1%} of the inputs" if few else "")
+    accuracy = _measured(scores, labels)
+    lost = best - accuracy.value > MOST_ACCURACY_LOST + _ROUNDING
+    return Verification(accuracy, f"its accuracy is {accuracy.value:.1%}, the reference's {best:.1%}" if lost else "")
 
 
 def malformed(outputs: Arrays, specs: Sequence[TensorSpec], rows: int) -> str:
@@ -109,8 +130,8 @@ def agreement(outputs: NDArray[Any], reference: NDArray[Any]) -> float:
     return float(np.mean(np.abs(outputs - wide) <= _TOLERANCE * max(np.ptp(wide), 1e-9)))
 
 
-def _accuracy(scores: NDArray[Any], labels: NDArray[np.int64]) -> float:
-    return float(np.mean(scores.argmax(axis=1) == labels))
+def _measured(scores: NDArray[Any], labels: NDArray[np.int64]) -> Accuracy:
+    return Accuracy(float(np.mean(scores.argmax(axis=1) == labels)), AccuracySource.MEASURED, len(labels))
 
 
 def _depends_on_batch(outputs: Arrays, single: Arrays) -> str:

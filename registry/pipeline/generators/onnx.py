@@ -25,7 +25,7 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from registry.plan import NothingToDo
+from registry.plan import NotApplicable
 from registry.samples import Arrays
 
 _PRODUCTS: Final = ("MatMul", "Gemm")
@@ -34,9 +34,9 @@ _CALIBRATION_BATCH: Final = 16
 
 
 def quantise_dynamic(source: Path, target: Path) -> None:
-    """INT8 weights; the scale of the activations is computed for each batch. Raises `NothingToDo`."""
+    """Make the weights INT8; the scale of the activations is computed for each batch. Raises `NotApplicable`."""
     if not _operators(source) & {*_PRODUCTS}:
-        raise NothingToDo("the model has no matrix product to quantise")
+        raise NotApplicable("the model has no matrix product to quantise")
     with TemporaryDirectory() as folder:
         # The quantiser turns each Gemm into a MatMul first.
         quantize_dynamic(
@@ -49,10 +49,10 @@ def quantise_dynamic(source: Path, target: Path) -> None:
 
 
 def quantise_static(source: Path, target: Path, calibration: Arrays) -> None:
-    """INT8 weights and activations, at scales taken from the calibration inputs. Raises `NothingToDo`."""
+    """Make weights and activations INT8, at scales taken from the calibration inputs. Raises `NotApplicable`."""
     operators = _operators(source)
     if not operators & {*_PRODUCTS, *_CONVOLUTIONS}:
-        raise NothingToDo("the model has neither matrix product nor convolution to quantise")
+        raise NotApplicable("the model has neither matrix product nor convolution to quantise")
     everything = bool(operators & {*_CONVOLUTIONS})
     with TemporaryDirectory() as folder:
         quantize_static(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from registry.plan import NothingToDo
+from registry.plan import NotApplicable
 from runtimes.pytorch import OUTPUTS_FILE, import_torch, input_names
 
 
@@ -13,10 +13,10 @@ def to_onnx(source: Path, target: Path) -> None:
     """Convert a program that was made safe; inputs and outputs keep their names, the batch stays variable.
 
     Raises:
-        NothingToDo: torch's exporter needs onnxscript, which is not installed.
+        NotApplicable: torch's exporter needs onnxscript, which is not installed.
     """
     if importlib.util.find_spec("onnxscript") is None:
-        raise NothingToDo("torch converts to ONNX only where onnxscript is installed: pip install onnxscript")
+        raise NotApplicable("torch converts to ONNX only where onnxscript is installed: pip install onnxscript")
     torch = import_torch()
     extra = {OUTPUTS_FILE: ""}
     with source.open("rb") as file:

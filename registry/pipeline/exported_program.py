@@ -1,4 +1,4 @@
-"""Torch's exported programs (`.pt2`), made safe to load.
+"""Torch's exported programs (`.pt2`): made safe to load, and their signature read.
 
 A `.pt2` archive holds its graph as JSON and its weights as raw bytes, but `torch.export.load` also unpickles, without
 restriction, whatever else lies in it: the example inputs it was traced with, tensors marked `use_pickle`, custom
@@ -14,8 +14,10 @@ from typing import Any, Final
 
 import msgspec
 
-from runtimes.pytorch import OUTPUTS_ENTRY
+from registry.signature import VARIABLE, Signature, datatype_from
+from runtimes.pytorch import OUTPUTS_ENTRY, import_torch, input_names
 from schemas.errors import InvalidRequest
+from schemas.records import TensorSpec
 
 _EXAMPLES: Final = re.compile(r"data/sample_inputs/[^/]+\.pt")
 _CONFIG: Final = re.compile(r"data/(weights|constants)/[^/]+_config\.json")
@@ -63,3 +65,48 @@ def _says_pickle(value: Any) -> bool:
     if isinstance(value, dict):
         return bool(value.get("use_pickle")) or any(_says_pickle(item) for item in value.values())
     return isinstance(value, list) and any(_says_pickle(item) for item in value)
+
+
+# -- the signature -----------------------------------------------------------------------------------------------------
+def read_exported_program(file: Path) -> Signature:
+    """Read the signature of a safe copy; blocks, and belongs in a process of its own.
+
+    Raises:
+        InvalidRequest: torch cannot load it, or it has inputs or outputs that are no tensors.
+    """
+    torch = import_torch()
+
+    try:
+        with file.open("rb") as content:
+            program: Any = torch.export.load(content)
+    except Exception as error:  # torch raises anything at all for a file that is damaged
+        raise InvalidRequest(f"{file.name} cannot be loaded by torch {torch.__version__}: {error}") from error
+    values = {node.name: node.meta["val"] for node in program.graph.nodes if "val" in node.meta}
+    positional, named = input_names(program)
+    taken = program.graph_signature.user_inputs
+    if len(taken) != len(positional) + len(named) or not all(name in values for name in taken):
+        raise InvalidRequest("every input of the exported program must be one tensor")
+    returned = program.call_spec.out_spec
+    given = list(program.graph_signature.user_outputs)
+    keys = list(returned.context) if returned.type is dict else []
+    names = keys or (["output"] if len(given) == 1 else [f"output{index}" for index in range(len(given))])
+    return Signature(
+        inputs=tuple(
+            _torch_spec("input", name, values[place]) for name, place in zip(positional + named, taken, strict=True)
+        ),
+        outputs=tuple(_torch_spec("output", name, values[place]) for name, place in zip(names, given, strict=True)),
+        named=bool(keys),
+    )
+
+
+def _torch_spec(kind: str, name: str, value: Any) -> TensorSpec:
+    torch = import_torch()
+
+    if not isinstance(value, torch.Tensor):
+        raise InvalidRequest(f"{kind} {name!r} is no tensor")
+    try:
+        dtype = torch.empty(0, dtype=value.dtype).numpy().dtype
+    except TypeError as error:
+        raise InvalidRequest(f"{kind} {name!r}: {error}") from error
+    shape = tuple(size if isinstance(size, int) else VARIABLE for size in value.shape)
+    return TensorSpec(name=name, datatype=datatype_from(kind, name, dtype), shape=shape)

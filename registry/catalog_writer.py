@@ -1,0 +1,141 @@
+"""What a registration writes down: rows in Postgres, topics in Kafka, and what an earlier run of it left there.
+
+Rules:
+* The topic of a variant exists, with a leader, before the variant becomes ready.
+* The reference's row appears together with its task, architecture and profile, or not at all.
+* What is ready stays ready, and keeps its profile, while it is made or measured once more.
+"""
+
+from collections.abc import Sequence
+from typing import Self
+
+from msgspec.structs import replace
+
+from broker.settings import KafkaSettings
+from broker.topics import ensure_topics
+from registry.pipeline.measurement import Measurement
+from registry.pipeline.verification import Accuracy
+from registry.plan import PlannedVariant
+from registry.registration import Registration
+from registry.topics import task_specs, variant_spec
+from schemas.errors import OperatorError
+from schemas.records import Architecture, Profile, Task, Variant, VariantState
+from store.pool import Pool
+from store.registry import get_architecture, get_task, list_variants, put_architecture, put_task, put_variant
+
+_SETTLED = (VariantState.READY, VariantState.REFUSED)
+
+
+class CatalogWriter:
+    """Rows and topics of one architecture and its variants."""
+
+    def __init__(
+        self, pool: Pool, kafka: KafkaSettings, request: Registration, task: Task | None, known: Sequence[Variant]
+    ) -> None:
+        self._pool = pool
+        self._kafka = kafka
+        self._request = request
+        self.task = task
+        """Task that the model is registered for, if it existed beforehand."""
+        self.variants = {variant.name: variant for variant in known}
+        """Variants that are written down, by name."""
+
+    @classmethod
+    async def open(cls, pool: Pool, kafka: KafkaSettings, request: Registration, sha256: str) -> Self:
+        """Read what an earlier run registered of the file with this content.
+
+        Raises:
+            OperatorError: the architecture stands for another file, task or largest batch.
+        """
+        task = await get_task(pool, request.task)
+        earlier = await get_architecture(pool, request.architecture)
+        if earlier is None:
+            return cls(pool, kafka, request, task, [])
+        _check_same(request, earlier, sha256)
+        known = await list_variants(pool, architecture=earlier.name)
+        if not request.again and any(variant.max_batch != request.max_batch for variant in known):
+            raise OperatorError(
+                f"architecture {earlier.name} is registered with another largest batch than {request.max_batch}: "
+                "give the same --max-batch, or have it measured --again"
+            )
+        return cls(pool, kafka, request, task, known)
+
+    def unfinished(self, planned: Sequence[PlannedVariant]) -> list[PlannedVariant]:
+        """Those for which something is left to do: all, if they are to be measured again."""
+        return [variant for variant in planned if self._request.again or not self._is_settled(variant.row.name)]
+
+    def generated(self, name: str) -> Variant | None:
+        """The variant whose file an earlier run made, and nothing more, if there is one."""
+        return None if self._is_settled(name) else self.variants.get(name)
+
+    async def ensure_topics(self) -> None:
+        """Create the topics of what is registered once more, since a broker may have forgotten them."""
+        if self.task is None:
+            raise OperatorError(f"task {self._request.task} was deleted meanwhile; register again")
+        ready = [variant for variant in self.variants.values() if variant.state is VariantState.READY]
+        await ensure_topics(self._kafka, [*task_specs(self.task), *map(variant_spec, ready)])
+
+    async def write_reference(
+        self, task: Task, architecture: Architecture, variant: Variant, measurement: Measurement, accuracy: Accuracy
+    ) -> None:
+        """Topics first, then all rows at once. One that was written by an earlier run keeps its profile."""
+        await ensure_topics(self._kafka, [*task_specs(task), variant_spec(variant)])
+        if variant.name in self.variants and not self._request.again:
+            return
+        variant, profile = replace(variant, state=VariantState.READY), self._profile(variant, measurement, accuracy)
+        async with self._pool.transaction() as session:
+            await put_task(session, task)
+            await put_architecture(session, architecture)
+            await put_variant(session, variant, profile)
+        self.variants[variant.name] = variant
+
+    async def write_generated(self, variant: Variant) -> None:
+        """Keep a variant whose file was just made."""
+        if not self._is_settled(variant.name):
+            await put_variant(self._pool, variant)
+
+    async def write_ready(self, variant: Variant, measurement: Measurement, accuracy: Accuracy) -> None:
+        """Keep the profile, make the topic, and only then let the variant be chosen."""
+        earlier, profile = self.variants.get(variant.name), self._profile(variant, measurement, accuracy)
+        if earlier is None or earlier.state is not VariantState.READY:
+            await put_variant(self._pool, replace(variant, state=VariantState.VERIFIED), profile)
+        await ensure_topics(self._kafka, [variant_spec(variant)])
+        variant = replace(variant, state=VariantState.READY)
+        await put_variant(self._pool, variant, profile)
+        self.variants[variant.name] = variant
+
+    async def write_refused(self, variant: Variant, reason: str) -> None:
+        """Keep why a variant is never chosen."""
+        variant = replace(variant, state=VariantState.REFUSED, reason=reason)
+        await put_variant(self._pool, variant)
+        self.variants[variant.name] = variant
+
+    def _is_settled(self, name: str) -> bool:
+        variant = self.variants.get(name)
+        return variant is not None and variant.state in _SETTLED
+
+    def _profile(self, variant: Variant, measurement: Measurement, accuracy: Accuracy) -> Profile:
+        return Profile(
+            variant=variant.name,
+            device=measurement.device,
+            threads=self._request.threads,
+            load_s=measurement.load_s,
+            memory_bytes=measurement.memory_bytes,
+            accuracy=accuracy.value,
+            accuracy_source=accuracy.source,
+            samples=accuracy.samples,
+            latency=measurement.latency,
+            intercept_s=measurement.fit.intercept_s,
+            slope_s=measurement.fit.slope_s,
+            fit_error=measurement.fit.error,
+        )
+
+
+def _check_same(request: Registration, earlier: Architecture, sha256: str) -> None:
+    if earlier.task != request.task:
+        raise OperatorError(f"architecture {earlier.name} belongs to task {earlier.task}; choose another --name")
+    if earlier.source != sha256:
+        raise OperatorError(
+            f"architecture {earlier.name} is registered with other content; register {request.file.name} under "
+            "another --name, or delete the architecture first"
+        )

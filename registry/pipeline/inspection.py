@@ -1,0 +1,165 @@
+"""What a model file is: its format, told by its content and never by executing it, and its signature.
+
+A pickle is a program: loading one runs whatever its author wrote. So pickles are refused, also inside a zip archive
+(what `torch.save` and TorchScript write); nothing here or later unpickles anything. Of a `.pt2` file a copy that is
+safe to load is written (`exported_program.py`), and everything later works with that.
+"""
+
+import zipfile
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from registry.pipeline.exported_program import make_safe, read_exported_program
+from registry.signature import VARIABLE, Signature, check_task, datatype_from
+from schemas.errors import InvalidRequest, OperatorError
+from schemas.records import Task, TensorSpec
+
+_ZIP: Final = b"PK\x03\x04"
+_PICKLE: Final = b"\x80"
+_ONNX_IR_VERSION: Final = b"\x08"
+"""Every exporter writes `ModelProto.ir_version`, field 1, a varint, first."""
+_PICKLED_NAMES: Final = (".pkl", ".pickle", ".joblib", ".dill")
+_INSTEAD: Final = "register an .onnx file, or a .pt2 written by torch.export.save"
+
+
+class SourceFormat(StrEnum):
+    """Kind of file that a model was registered from, as in `Architecture.source_format`."""
+
+    ONNX = "onnx"
+    EXPORTED_PROGRAM = "exported-program"
+
+
+class Inspection(msgspec.Struct, frozen=True):
+    """What a model takes and gives, and the file that everything later loads."""
+
+    file: Path
+    """The registered file itself, or its safe copy."""
+    signature: Signature
+    outputs: tuple[TensorSpec, ...]
+    """Its outputs as the task promises them, which may be narrower."""
+    scores: TensorSpec
+    """The output that holds the classes' scores."""
+
+
+class InspectModel(msgspec.Struct, frozen=True, tag=True):
+    """Read a model's signature, compare it with its task, and make the file safe to load."""
+
+    file: Path
+    source_format: SourceFormat
+    task: Task | None
+    """What the model must fulfil; None if the task is created from the model."""
+    output: str | None
+    """The output with the scores, as a person named it."""
+    safe_copy: Path
+    """Where a copy is written if the file itself is not safe."""
+
+    def run(self) -> Inspection:
+        """Raises `InvalidRequest` where the model cannot be served, or not for this task."""
+        file = self.file
+        if self.source_format is SourceFormat.EXPORTED_PROGRAM:
+            file = self.safe_copy
+            make_safe(self.file, file)
+        signature = read_signature(file, self.source_format)
+        if self.source_format is SourceFormat.EXPORTED_PROGRAM:
+            signature = signature.named_after(self.task)
+            make_safe(self.file, file, [output.name for output in signature.outputs])
+        outputs = signature.outputs
+        if self.task is not None:
+            check_task(self.task, signature)
+            outputs = signature.narrowed_to(self.task)
+        return Inspection(file, signature, outputs, signature.output(self.output))
+
+
+# -- the format --------------------------------------------------------------------------------------------------------
+def source_format(file: Path) -> SourceFormat:
+    """Recognise a model file; blocks.
+
+    Raises:
+        OperatorError: the file cannot be read.
+        InvalidRequest: it is a pickle, or no model that can be registered.
+    """
+    try:
+        with file.open("rb") as content:
+            start = content.read(4)
+        if start == _ZIP:
+            return _archive_format(file)
+    except OSError as error:
+        raise OperatorError(f"cannot read {file}: {error.strerror or error}") from error
+    if start[:1] == _PICKLE or file.suffix in _PICKLED_NAMES:
+        raise _refused(file)
+    if start[:1] == _ONNX_IR_VERSION:
+        return SourceFormat.ONNX
+    raise InvalidRequest(f"{file.name} is {'empty' if not start else 'no model in a known format'}: {_INSTEAD}")
+
+
+def _archive_format(file: Path) -> SourceFormat:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile as error:
+        raise InvalidRequest(f"{file.name} is a damaged archive: {error}") from error
+    if any(name.endswith("/archive_format") for name in names):
+        return SourceFormat.EXPORTED_PROGRAM
+    if any(name.endswith(".pkl") for name in names):
+        raise _refused(file)
+    raise InvalidRequest(f"{file.name} is an archive, but of no model, or by torch before 2.8: {_INSTEAD}")
+
+
+def _refused(file: Path) -> InvalidRequest:
+    return InvalidRequest(
+        f"{file.name} is a pickle, and loading a pickle runs any code its author put into it: {_INSTEAD}"
+    )
+
+
+# -- the signature -----------------------------------------------------------------------------------------------------
+def read_signature(file: Path, source_format: SourceFormat) -> Signature:
+    """Read a model file that is safe to load; blocks, and belongs in a process of its own.
+
+    Raises:
+        InvalidRequest: it is broken, or has inputs or outputs that cannot be served.
+    """
+    signature = _read_onnx(file) if source_format is SourceFormat.ONNX else read_exported_program(file)
+    signature.check_batch()
+    return signature
+
+
+def _read_onnx(file: Path) -> Signature:
+    import onnx
+    from google.protobuf.message import DecodeError
+    from onnx import external_data_helper
+
+    try:
+        model = onnx.load(file, load_external_data=False)
+        if any(external_data_helper.uses_external_data(tensor) for tensor in model.graph.initializer):
+            raise InvalidRequest(f"{file.name} keeps weights in other files: save it as one file")
+        onnx.checker.check_model(model)
+        model = onnx.shape_inference.infer_shapes(model)
+    except DecodeError as error:
+        raise InvalidRequest(f"{file.name} is no ONNX model, or damaged: {error}") from error
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise InvalidRequest(f"{file.name} is not a valid ONNX model: {_first_line(error)}") from error
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return Signature(
+        inputs=tuple(_onnx_spec("input", value) for value in model.graph.input if value.name not in weights),
+        outputs=tuple(_onnx_spec("output", value) for value in model.graph.output),
+    )
+
+
+def _onnx_spec(kind: str, value: Any) -> TensorSpec:
+    import onnx
+
+    if value.type.WhichOneof("value") != "tensor_type":
+        raise InvalidRequest(f"{kind} {value.name!r} is no tensor (a sequence or map): export the model without it")
+    tensor = value.type.tensor_type
+    if not tensor.HasField("shape"):
+        raise InvalidRequest(f"{kind} {value.name!r} has no declared shape")
+    datatype = datatype_from(kind, value.name, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    shape = tuple(dim.dim_value if dim.HasField("dim_value") else VARIABLE for dim in tensor.shape.dim)
+    return TensorSpec(name=value.name, datatype=datatype, shape=shape)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,205 @@
+"""What is measured of a variant, in a process that has loaded nothing else.
+
+The order matters: memory before the package is imported is not the variant's, so the package comes first; then the
+load; then every batch size with enough runs to fill a small time budget; then the peak of memory; and last the outputs
+for all samples, which cost the most time and nothing of which is timed.
+
+The budget is what makes registration fast: a variant of 10 microseconds is measured with thousands of runs, one of 300
+milliseconds with three. The p99 of few runs is their maximum.
+"""
+
+import gc
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+import psutil
+
+from registry.samples import Arrays, load_arrays, save_arrays
+from runtimes import cuda
+from runtimes.catalog import find_runtime, import_package
+from runtimes.device import device_name
+from runtimes.protocol import LoadOptions, Session
+from schemas.hardware import Hardware
+from schemas.latency import BatchLatency
+
+_WARM_UP_RUNS: Final = 2
+_BUDGET_S: Final = 0.15
+_FEW_RUNS: Final = 10
+_LONG_S: Final = 0.6
+_FEWEST_RUNS: Final = 3
+_MOST_RUNS: Final = 2000
+_SINGLE_ROWS: Final = 4
+"""Samples computed one by one, to see whether a batch mixes them up."""
+_RESET_PEAK: Final = Path("/proc/self/clear_refs")
+_PROCESS_STATUS: Final = Path("/proc/self/status")
+
+
+class LatencyFit(msgspec.Struct, frozen=True):
+    """Latency as a line over batch, `intercept_s + slope_s * batch`, and how far it is off."""
+
+    intercept_s: float
+    slope_s: float
+    error: float
+    """Root mean square of the relative error at the measured sizes."""
+
+
+class Measurement(msgspec.Struct, frozen=True):
+    """Latency, load and memory of one variant."""
+
+    device: str
+    load_s: float
+    memory_bytes: int
+    latency: tuple[BatchLatency, ...]
+    fit: LatencyFit
+
+
+class MeasureVariant(msgspec.Struct, frozen=True, tag=True):
+    """Profile a variant and keep its outputs."""
+
+    artifact: Path
+    runtime: str
+    hardware: str
+    options: LoadOptions
+    samples: Path
+    outputs: Path
+    """Written: the outputs for all samples."""
+    single_outputs: Path | None = None
+    """Written, if given: the first outputs, computed one by one."""
+
+    def run(self) -> Measurement:
+        """Raises whatever the runtime raises."""
+        samples = load_arrays(self.samples)
+        import_package(self.runtime)
+        memory = _MemoryGrowth(self.hardware)
+        began = time.perf_counter()
+        session = find_runtime(self.runtime).load(self.artifact, self.hardware, self.options)
+        # What is compiled or allocated only at the first batch belongs to loading.
+        session.infer(take_rows(samples, 0, 1))
+        load_s = time.perf_counter() - began
+        latency = tuple(_time(session, samples, batch) for batch in batch_sizes(self.options.max_batch))
+        peak = memory.peak_bytes()
+        measurement = Measurement(device_name(self.hardware), load_s, peak, latency, fit_latency(latency))
+        save_arrays(self.outputs, compute_all(session, samples, self.options))
+        if self.single_outputs is not None:
+            save_arrays(self.single_outputs, self._compute_one_by_one(samples))
+        return measurement
+
+    def _compute_one_by_one(self, samples: Arrays) -> Arrays:
+        session = find_runtime(self.runtime).load(self.artifact, self.hardware, self.options)
+        alone = LoadOptions(precision=self.options.precision, threads=self.options.threads, max_batch=1)
+        return compute_all(session, take_rows(samples, 0, _SINGLE_ROWS), alone)
+
+
+# -- latency -----------------------------------------------------------------------------------------------------------
+def batch_sizes(max_batch: int) -> list[int]:
+    """Sizes to measure: 1, 2, 4 and so on, and `max_batch`."""
+    powers = [1 << power for power in range(max_batch.bit_length())]
+    return sorted({*powers, max_batch})
+
+
+def _time(session: Session, samples: Arrays, batch: int) -> BatchLatency:
+    for turn in range(_WARM_UP_RUNS):
+        session.infer(take_rows(samples, turn * batch, batch))
+    gc.collect()
+    gc.disable()
+    try:
+        runs = _runs(session, samples, batch)
+    finally:
+        gc.enable()
+    p50, p99 = np.quantile(runs, (0.5, 0.99), method="higher")
+    return BatchLatency(batch, float(p50), float(p99))
+
+
+def _runs(session: Session, samples: Arrays, batch: int) -> list[float]:
+    runs: list[float] = []
+    spent = 0.0
+    while not _enough(len(runs), spent):
+        inputs = take_rows(samples, len(runs) * batch, batch)
+        began = time.perf_counter()
+        session.infer(inputs)
+        runs.append(time.perf_counter() - began)
+        spent += runs[-1]
+    return runs
+
+
+def _enough(runs: int, spent_s: float) -> bool:
+    if runs < _FEWEST_RUNS:
+        return False
+    return runs >= _MOST_RUNS or spent_s >= _LONG_S or (runs >= _FEW_RUNS and spent_s >= _BUDGET_S)
+
+
+def fit_latency(latency: Sequence[BatchLatency]) -> LatencyFit:
+    """The least-squares line of p50 over batch; through the origin if there is only one size."""
+    batches = np.array([point.batch for point in latency], np.float64)
+    seconds = np.array([point.p50_s for point in latency], np.float64)
+    if len(latency) == 1:
+        return LatencyFit(0.0, float(seconds[0] / batches[0]), 0.0)
+    slope, intercept = np.polyfit(batches, seconds, 1)
+    relative = (intercept + slope * batches - seconds) / seconds
+    return LatencyFit(float(intercept), float(slope), float(np.sqrt(np.mean(relative**2))))
+
+
+# -- outputs -----------------------------------------------------------------------------------------------------------
+def compute_all(session: Session, samples: Arrays, options: LoadOptions) -> Arrays:
+    """Outputs for all samples, in batches of at most `max_batch`, on all cores."""
+    count = len(next(iter(samples.values())))
+
+    def compute(start: int) -> Arrays:
+        return session.infer(take_rows(samples, start, min(options.max_batch, count - start)))
+
+    with ThreadPoolExecutor(_lanes(options)) as lanes:
+        parts = list(lanes.map(compute, range(0, count, options.max_batch)))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def take_rows(samples: Arrays, start: int, count: int) -> Arrays:
+    """Take `count` rows from `start` on, beginning again at the end."""
+    total = len(next(iter(samples.values())))
+    start %= total
+    if start + count <= total:
+        return {name: array[start : start + count] for name, array in samples.items()}
+    places = np.arange(start, start + count) % total
+    return {name: array[places] for name, array in samples.items()}
+
+
+def _lanes(options: LoadOptions) -> int:
+    return max(1, (os.cpu_count() or 1) // options.threads)
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+class _MemoryGrowth:
+    """Bytes added to this process's memory, or to the device's, at the highest point since this object was made."""
+
+    def __init__(self, hardware: str) -> None:
+        self._on_cuda = hardware == Hardware.CUDA
+        self._process = psutil.Process()
+        _reset_peak()
+        self._start = cuda.memory_used() if self._on_cuda else self._process.memory_info().rss
+
+    def peak_bytes(self) -> int:
+        """The growth until now; on a device, where no peak is kept, what is in use now."""
+        now = cuda.memory_used() if self._on_cuda else max(_peak(), self._process.memory_info().rss)
+        return max(now - self._start, 0)
+
+
+def _reset_peak() -> None:
+    """Linux keeps the peak since the start of the process, unless told to forget it."""
+    try:
+        _RESET_PEAK.write_text("5")
+    except OSError:
+        return  # not Linux, or not allowed: the present size is taken instead
+
+
+def _peak() -> int:
+    try:
+        status = _PROCESS_STATUS.read_text()
+    except OSError:
+        return 0
+    line = next((line for line in status.splitlines() if line.startswith("VmHWM:")), "")
+    return int(line.split()[1]) * 1024 if line else 0
