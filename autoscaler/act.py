@@ -9,7 +9,7 @@ from typing import Final
 from prometheus_client import Counter
 
 from autoscaler.decide.situation import Plan
-from schemas.records import DecisionKind, DecisionRow, WantedWorkers
+from schemas.rows.scaling import DecisionKind, DecisionRow, WantedWorkers
 from store.fleet import drain_workers, put_wanted
 from store.leader import Leadership
 from store.placement import change_placement

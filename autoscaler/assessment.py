@@ -9,7 +9,8 @@ from autoscaler.fleet import FleetKeeper
 from autoscaler.observe import Recorder
 from autoscaler.view import View
 from autoscaler.window import Window
-from schemas.records import Pin, PinKind, WantedWorkers, WorkerRow
+from schemas.rows.placement import WorkerRow
+from schemas.rows.scaling import Pin, PinKind, WantedWorkers
 from store.catalog import Catalog
 from store.cluster import read_cluster
 from store.pool import Pool

@@ -21,7 +21,8 @@ from autoscaler.launchers.protocol import Launched, Launcher, LauncherError, Lau
 from autoscaler.outage import Outage
 from autoscaler.reconcile import Action, Fleet, Patience, Step, plan_fleet
 from autoscaler.view import View
-from schemas.records import DecisionKind, DecisionRow, InstanceRow, WorkerRow
+from schemas.rows.placement import InstanceRow, WorkerRow
+from schemas.rows.scaling import DecisionKind, DecisionRow
 from schemas.status import InstanceState
 from store.cluster import read_cluster
 from store.errors import StoreUnavailable

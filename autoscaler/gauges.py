@@ -13,7 +13,7 @@ from prometheus_client import Gauge
 
 from autoscaler.health import HEALTHS
 from broker.lag import Place, Reading
-from schemas.records import GroupHealth
+from schemas.rows.samples import GroupHealth
 
 LAG: Final = Gauge("kafka_consumergroup_group_lag", "Records not yet committed.", ["consumer_group", "topic"])
 LAG_S: Final = Gauge(

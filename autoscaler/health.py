@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from broker.offsets import UNKNOWN
-from schemas.records import GroupHealth
+from schemas.rows.samples import GroupHealth
 
 WINDOW: Final = 30
 """Readings, so half a minute by default."""

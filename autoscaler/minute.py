@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from broker.lag import Reading
-from schemas.records import LagMinute
+from schemas.rows.samples import LagMinute
 
 MINUTE: Final = timedelta(minutes=1)
 

@@ -29,7 +29,7 @@ from broker.kafka_types import KafkaError
 from broker.lag import LagReader, Reading
 from schemas import topics
 from schemas.load import ClassAnswers, ClassCount, LoadClass
-from schemas.records import InstanceSample, LagReading, LoadSample
+from schemas.rows.samples import InstanceSample, LagReading, LoadSample
 from store import samples
 from store.catalog import Catalog
 from store.errors import StoreUnavailable

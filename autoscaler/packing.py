@@ -14,7 +14,7 @@ from autoscaler.health import Watch
 from autoscaler.minute import LagSums, minute_of
 from broker.lag import Reading
 from schemas import topics
-from schemas.records import LagMinute, LagReading
+from schemas.rows.samples import LagMinute, LagReading
 from schemas.status import SERVING, WorkerStatus
 
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from autoscaler.decide.situation import WorkerLoad
-from schemas.records import InstanceSample, WorkerSample
+from schemas.rows.samples import InstanceSample, WorkerSample
 from schemas.status import InstanceState, InstanceStatus, WorkerStatus
 
 _REPEAT: Final = timedelta(minutes=1)

@@ -19,7 +19,8 @@ import msgspec
 
 from autoscaler.decide.situation import HardwareType
 from autoscaler.launchers.protocol import Launched, LaunchState
-from schemas.records import WantedWorkers, WorkerRow
+from schemas.rows.placement import WorkerRow
+from schemas.rows.scaling import WantedWorkers
 from schemas.worker_names import number_of, worker_name
 
 

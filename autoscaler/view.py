@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from schemas.records import WorkerRow
+from schemas.rows.placement import WorkerRow
 from schemas.status import Demand, InstanceStatus, WorkerStatus
 
 KEPT_S: Final = 10

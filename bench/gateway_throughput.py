@@ -24,7 +24,7 @@ from bench.gateway_floor import PARTITIONS
 from broker.settings import KafkaSettings
 from broker.topics import ensure_task_topics
 from machine.ports import LOOPBACK, free_port
-from schemas.records import Task, TensorSpec
+from schemas.rows.catalog import Task, TensorSpec
 from schemas.topics import task_topic
 from store.embedded import EmbeddedPostgres
 from store.migrate import upgrade

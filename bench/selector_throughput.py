@@ -28,7 +28,7 @@ from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_system_topics, ensure_task_topics, ensure_topics, ensure_variant_topics
 from schemas import headers as h
 from schemas.latency import BatchLatency
-from schemas.records import AccuracySource, Architecture, Profile, Task, TensorSpec, Variant, VariantState
+from schemas.rows.catalog import AccuracySource, Architecture, Profile, Task, TensorSpec, Variant, VariantState
 from schemas.status import InstanceState, InstanceStatus, PartitionStatus, WorkerStatus
 from schemas.topics import STATUS, task_topic, variant_topic
 from store.embedded import EmbeddedPostgres

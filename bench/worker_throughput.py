@@ -33,7 +33,8 @@ from schemas import headers as h
 from schemas import topics
 from schemas.latency import BatchLatency
 from schemas.oip import encode_request
-from schemas.records import AccuracySource, Architecture, InstanceRow, Profile, Task, TensorSpec, Variant, VariantState
+from schemas.rows.catalog import AccuracySource, Architecture, Profile, Task, TensorSpec, Variant, VariantState
+from schemas.rows.placement import InstanceRow
 from schemas.status import WorkerStatus
 from store.changes import PLACEMENT, Changes
 from store.embedded import EmbeddedPostgres

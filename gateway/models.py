@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from schemas.errors import UnknownTask
-from schemas.records import Task, TensorSpec, Variant
+from schemas.rows.catalog import Task, TensorSpec, Variant
 from schemas.topics import task_topic
 from store.catalog import Catalog
 

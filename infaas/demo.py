@@ -22,7 +22,7 @@ from infaas.up import System
 from schemas.errors import OperatorError, QueryError
 from schemas.latency import LatencyModel
 from schemas.needs import Mode
-from schemas.records import Profile, VariantState
+from schemas.rows.catalog import Profile, VariantState
 from schemas.status import SERVING
 from schemas.tensors import Array
 from store.placement import list_instances

@@ -19,7 +19,7 @@ from registry.plan import PlannedVariant
 from registry.registration import Registration
 from registry.topics import task_specs, variant_spec
 from schemas.errors import OperatorError
-from schemas.records import Architecture, Profile, Task, Variant, VariantState
+from schemas.rows.catalog import Architecture, Profile, Task, Variant, VariantState
 from store.pool import Pool
 from store.registry import get_architecture, get_task, list_variants, put_architecture, put_task, put_variant
 

@@ -11,7 +11,7 @@ from registry.registration import Registration
 from runtimes.catalog import find_runtime
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
-from schemas.records import Variant, VariantState
+from schemas.rows.catalog import Variant, VariantState
 
 
 class GeneratorKind(StrEnum):

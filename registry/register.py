@@ -30,7 +30,7 @@ from registry.registration import ProgressSink, Registration
 from registry.samples import Arrays, Samples, load_arrays, read_samples, save_arrays
 from runtimes.protocol import LoadOptions
 from schemas.errors import InvalidRequest, ModelFailed, OperatorError
-from schemas.records import Architecture, Task, Variant, VariantState
+from schemas.rows.catalog import Architecture, Task, Variant, VariantState
 from store.pool import Pool
 from store.registry import list_variants
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from registry.signature import Signature, fits
 from schemas.errors import InvalidRequest, OperatorError
-from schemas.records import TensorSpec
+from schemas.rows.catalog import TensorSpec
 from schemas.tensors import dtype_of
 
 LABEL: Final = "label"

@@ -15,7 +15,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from schemas.errors import InvalidRequest
-from schemas.records import Task, TensorSpec
+from schemas.rows.catalog import Task, TensorSpec
 from schemas.tensors import datatype_of
 
 VARIABLE: Final = -1

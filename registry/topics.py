@@ -12,7 +12,7 @@ from broker.topics import (
     ensure_topics,
     ensure_variant_topics,
 )
-from schemas.records import Task, Variant, VariantState
+from schemas.rows.catalog import Task, Variant, VariantState
 from schemas.topics import results_topic, task_topic, variant_topic
 from store.pool import Pool
 from store.registry import grow_task, grow_variant, list_tasks, list_variants

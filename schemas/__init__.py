@@ -3,5 +3,5 @@
 The lowest layer. Nouns only: validation, but no I/O, no clock and no policy.
 
 Reading order: names, worker_names -> errors -> defaults -> headers -> topics -> needs -> query, cloudevents -> result
--> load_class, load (what is counted) -> status -> hardware, latency -> records -> tensors -> oip -> documents.
+-> load_class, load (what is counted) -> status -> hardware, latency -> rows -> tensors -> oip -> documents.
 """

@@ -18,7 +18,7 @@ import numpy as np
 import orjson
 
 from schemas.errors import Internal, InvalidRequest
-from schemas.records import TensorSpec
+from schemas.rows.catalog import TensorSpec
 from schemas.tensors import (
     BYTES,
     DTYPES,

@@ -6,7 +6,7 @@ would else encode the same name and accuracy for every query.
 
 from schemas.hardware import list_price
 from schemas.latency import LatencyModel
-from schemas.records import Profile, Variant
+from schemas.rows.catalog import Profile, Variant
 from schemas.topics import variant_topic
 from selector.cost import offline_cost, online_cost
 

@@ -15,7 +15,7 @@ from typing import Final
 
 from schemas.defaults import HOP_S
 from schemas.latency import LatencyModel
-from schemas.records import Profile, Variant
+from schemas.rows.catalog import Profile, Variant
 from schemas.status import SERVING, InstanceState, InstanceStatus, WorkerStatus
 from selector.candidates import TaskView
 from selector.live import Instance, Partition, Worker

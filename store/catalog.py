@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from schemas.records import Architecture, Profile, Task, Variant, VariantState
+from schemas.rows.catalog import Architecture, Profile, Task, Variant, VariantState
 from store.changes import REGISTRY, Changes
 from store.errors import StoreUnavailable
 from store.pool import Pool, Session, open_pool

@@ -6,7 +6,8 @@ drains or starts one too many, and who shows it shows what never was.
 
 import msgspec
 
-from schemas.records import Control, InstanceRow, Pin, WantedWorkers, WorkerRow
+from schemas.rows.placement import InstanceRow, WorkerRow
+from schemas.rows.scaling import Control, Pin, WantedWorkers
 from store.fleet import get_control, list_pins, list_wanted
 from store.placement import list_instances, list_workers
 from store.pool import Pool

@@ -6,7 +6,7 @@ A change of any of it notifies `store.changes.SCALE`, of drains `store.changes.P
 from collections.abc import Collection, Iterable
 from typing import Final
 
-from schemas.records import Control, Pin, PinKind, WantedWorkers
+from schemas.rows.scaling import Control, Pin, PinKind, WantedWorkers
 from store.pool import Session
 from store.sql import load_queries
 

@@ -12,7 +12,8 @@ from typing import Final
 
 import msgspec
 
-from schemas.records import DecisionRow, InstanceRow, Lease, WorkerRow
+from schemas.rows.placement import InstanceRow, Lease, WorkerRow
+from schemas.rows.scaling import DecisionRow
 from schemas.status import InstanceState
 from store.pool import Session
 from store.samples import write_decisions

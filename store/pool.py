@@ -1,7 +1,7 @@
 """Connections to Postgres, and the one way to run a statement: with a deadline, and with errors the caller can act on.
 
 A `Session` is a pool or a connection inside a transaction; the functions of this package take either. Rows become the
-structs of `schemas.records`, whose field names are the column names; jsonb columns arrive decoded.
+structs of `schemas.rows`, whose field names are the column names; jsonb columns arrive decoded.
 """
 
 import asyncio

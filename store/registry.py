@@ -7,7 +7,7 @@ that a registration which was cut off can simply be run again.
 
 from typing import Final
 
-from schemas.records import Architecture, Profile, Task, Variant, VariantState
+from schemas.rows.catalog import Architecture, Profile, Task, Variant, VariantState
 from store.errors import StoreConflict
 from store.pool import Pool, Session
 from store.sql import load_queries

@@ -12,15 +12,8 @@ from typing import Final
 
 import msgspec
 
-from schemas.records import (
-    DecisionRow,
-    InstanceSample,
-    LagMinute,
-    LagReading,
-    LagSample,
-    LoadSample,
-    WorkerSample,
-)
+from schemas.rows.samples import InstanceSample, LagMinute, LagReading, LagSample, LoadSample, WorkerSample
+from schemas.rows.scaling import DecisionRow
 from store.pool import Session
 from store.sql import load_queries
 

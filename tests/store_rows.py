@@ -3,17 +3,8 @@
 from datetime import UTC, datetime
 
 from schemas.latency import BatchLatency
-from schemas.records import (
-    AccuracySource,
-    Architecture,
-    InstanceRow,
-    Profile,
-    Task,
-    TensorSpec,
-    Variant,
-    VariantState,
-    WorkerRow,
-)
+from schemas.rows.catalog import AccuracySource, Architecture, Profile, Task, TensorSpec, Variant, VariantState
+from schemas.rows.placement import InstanceRow, WorkerRow
 from store.pool import Pool
 from store.registry import put_architecture, put_task, put_variant
 

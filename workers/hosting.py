@@ -27,7 +27,7 @@ from broker.settings import KafkaSettings
 from machine.memory import give_back
 from runtimes.protocol import Session
 from schemas.errors import OperatorError
-from schemas.records import InstanceRow
+from schemas.rows.placement import InstanceRow
 from schemas.status import InstanceState, InstanceStatus
 from schemas.topics import variant_group
 from store.catalog import CatalogWatcher

@@ -18,7 +18,7 @@ from runtimes.catalog import find_runtime
 from runtimes.protocol import LoadOptions, Session
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.latency import LatencyModel
-from schemas.records import TensorSpec, Variant
+from schemas.rows.catalog import TensorSpec, Variant
 from schemas.tensors import BYTES, DTYPES, datatype_of
 from store.catalog import Catalog
 

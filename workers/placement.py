@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
-from schemas.records import InstanceRow
+from schemas.rows.placement import InstanceRow
 from store.changes import LEASES, PLACEMENT, Changes
 from store.errors import StoreUnavailable
 from store.placement import list_instances

@@ -18,7 +18,7 @@ from runtimes.catalog import all_runtimes
 from runtimes.device import device_name
 from schemas import topics
 from schemas.hardware import Hardware
-from schemas.records import WorkerRow
+from schemas.rows.placement import WorkerRow
 from service.collector import settle_collector
 from service.observe import observed
 from store.catalog import CatalogWatcher

@@ -14,7 +14,7 @@ from registry.artifacts import ArtifactStore
 from registry.register import register, step_count
 from registry.registration import ProgressSink, Registration
 from schemas.errors import OperatorError
-from schemas.records import Variant
+from schemas.rows.catalog import Variant
 from store.pool import Pool
 from zoo.catalog import ZooModel, models_of
 from zoo.minilm import build_minilm

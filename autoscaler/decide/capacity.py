@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from autoscaler.decide.pareto import Candidate
 from autoscaler.decide.situation import Limits
-from schemas.records import WorkerRow
+from schemas.rows.placement import WorkerRow
 
 
 class Room:

@@ -23,7 +23,7 @@ from autoscaler.decide.packing import Wanted, pack, repair
 from autoscaler.decide.pareto import Ranking
 from autoscaler.decide.partitions import grown
 from autoscaler.decide.situation import Limits, Memory, Plan, Situation, Targets
-from schemas.records import Variant
+from schemas.rows.catalog import Variant
 
 Policy: TypeAlias = Literal["greedy", "milp"]
 

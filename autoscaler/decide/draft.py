@@ -10,7 +10,8 @@ from autoscaler.decide.capacity import Room, emptiest
 from autoscaler.decide.pareto import Candidate, Ranking
 from autoscaler.decide.partitions import share_partitions
 from autoscaler.decide.situation import Change, Limits, Situation
-from schemas.records import InstanceRow, Variant
+from schemas.rows.catalog import Variant
+from schemas.rows.placement import InstanceRow
 from schemas.status import InstanceState
 
 _Key = tuple[str, str]

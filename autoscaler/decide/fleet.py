@@ -15,7 +15,7 @@ from autoscaler.decide.hysteresis import Damper
 from autoscaler.decide.needs import is_open
 from autoscaler.decide.objective import Answer, Problem
 from autoscaler.decide.situation import Limits, Situation, WorkerWish
-from schemas.records import WorkerRow
+from schemas.rows.placement import WorkerRow
 from schemas.worker_names import number_of
 
 

@@ -21,7 +21,7 @@ from autoscaler.decide.pareto import Candidate, Ranking
 from autoscaler.decide.situation import ClassLoad, Limits, Situation
 from schemas.latency import LatencyModel
 from schemas.load import LoadClass
-from schemas.records import WorkerRow
+from schemas.rows.placement import WorkerRow
 
 _PENALTY: Final = 100.0
 """Prices of the dearest worker, for each worker's worth of load that is not served."""

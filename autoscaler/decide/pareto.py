@@ -16,7 +16,8 @@ import msgspec
 from autoscaler.decide.situation import HardwareType
 from schemas.hardware import cost_per_1000, list_price
 from schemas.latency import LatencyModel
-from schemas.records import Profile, Variant, WorkerRow
+from schemas.rows.catalog import Profile, Variant
+from schemas.rows.placement import WorkerRow
 
 ANY: Final = "*"
 

@@ -6,7 +6,7 @@ import msgspec
 
 from schemas.defaults import HOP_S, PATIENCE_S
 from schemas.load import LoadClass
-from schemas.records import InstanceRow, WorkerRow
+from schemas.rows.placement import InstanceRow, WorkerRow
 from schemas.status import InstanceState
 
 

@@ -29,7 +29,7 @@ from autoscaler.decide.situation import ClassLoad, HardwareType, Limits, Situati
 from bench.figures import Figure
 from schemas.latency import BatchLatency
 from schemas.load import LoadClass
-from schemas.records import AccuracySource, Profile, Variant, VariantState
+from schemas.rows.catalog import AccuracySource, Profile, Variant, VariantState
 
 SIZES: Final = (10, 25, 50, 100, 200)
 SEEDS: Final = 5

@@ -31,7 +31,7 @@ from broker.producer import Producer
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_topics
 from schemas import topics
-from schemas.records import Task, TensorSpec, Variant, VariantState
+from schemas.rows.catalog import Task, TensorSpec, Variant, VariantState
 from store.catalog import Catalog
 from store.embedded import EmbeddedPostgres
 from store.migrate import upgrade

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database
 from infaas.cli.output import out, show, show_json, table
-from schemas.records import GroupHealth, LagSample
+from schemas.rows.samples import GroupHealth, LagSample
 from store.pool import Pool, open_pool
 from store.samples import latest_lag, reading_error
 

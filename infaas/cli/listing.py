@@ -13,7 +13,7 @@ from infaas.cli.register import AGAIN
 from schemas.errors import OperatorError
 from schemas.hardware import cost_per_1000, list_price
 from schemas.latency import LatencyModel
-from schemas.records import Profile, TensorSpec, Variant, VariantState
+from schemas.rows.catalog import Profile, TensorSpec, Variant, VariantState
 from store.pool import Pool, open_pool
 from store.registry import get_profile, list_architectures, list_profiles, list_tasks, list_variants
 

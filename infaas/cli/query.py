@@ -18,7 +18,7 @@ from infaas.optional_zoo import zoo_example
 from schemas.errors import OperatorError, QueryError, UnknownTask
 from schemas.needs import Mode
 from schemas.oip import decode_request
-from schemas.records import TensorSpec
+from schemas.rows.catalog import TensorSpec
 from schemas.tensors import Array
 from store.pool import open_pool
 from store.registry import get_architecture, get_task, get_variant

@@ -17,7 +17,7 @@ from registry.artifacts import ArtifactStore
 from registry.register import register as register_model
 from registry.registration import Registration
 from schemas.errors import OperatorError
-from schemas.records import Variant, VariantState
+from schemas.rows.catalog import Variant, VariantState
 from store.pool import Pool, open_pool
 from store.registry import list_profiles
 

@@ -17,7 +17,8 @@ from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database
 from infaas.cli.output import Commands, err, show, show_json, table
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
-from schemas.records import DecisionKind, DecisionRow, Pin, PinKind, WorkerRow
+from schemas.rows.placement import WorkerRow
+from schemas.rows.scaling import DecisionKind, DecisionRow, Pin, PinKind
 from store.cluster import ClusterRows, read_cluster
 from store.fleet import delete_pin, put_pin, set_paused
 from store.pool import Pool, Session, open_pool

@@ -17,7 +17,7 @@ import msgspec
 from registry.signature import VARIABLE, Signature, datatype_from
 from runtimes.pytorch import OUTPUTS_ENTRY, import_torch, input_names
 from schemas.errors import InvalidRequest
-from schemas.records import TensorSpec
+from schemas.rows.catalog import TensorSpec
 
 _EXAMPLES: Final = re.compile(r"data/sample_inputs/[^/]+\.pt")
 _CONFIG: Final = re.compile(r"data/(weights|constants)/[^/]+_config\.json")

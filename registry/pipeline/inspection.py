@@ -15,7 +15,7 @@ import msgspec
 from registry.pipeline.exported_program import make_safe, read_exported_program
 from registry.signature import VARIABLE, Signature, check_task, datatype_from
 from schemas.errors import InvalidRequest, OperatorError
-from schemas.records import Task, TensorSpec
+from schemas.rows.catalog import Task, TensorSpec
 
 _ZIP: Final = b"PK\x03\x04"
 _PICKLE: Final = b"\x80"

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from registry.samples import Arrays, Samples
 from registry.signature import fits
 from schemas.errors import InvalidRequest
-from schemas.records import AccuracySource, TensorSpec
+from schemas.rows.catalog import AccuracySource, TensorSpec
 from schemas.tensors import datatype_of
 
 MOST_ACCURACY_LOST: Final = 0.05

@@ -11,7 +11,7 @@ from autoscaler.fleet import FleetKeeper
 from autoscaler.launchers.protocol import Launched, LauncherError, LaunchState
 from autoscaler.reconcile import Patience
 from autoscaler.view import View
-from schemas.records import DecisionKind, WantedWorkers
+from schemas.rows.scaling import DecisionKind, WantedWorkers
 from store.fleet import list_wanted, put_wanted
 from store.leader import Leadership
 from store.placement import list_workers, register_worker

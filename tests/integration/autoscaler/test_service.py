@@ -27,7 +27,8 @@ from broker.settings import KafkaSettings
 from broker.topics import ensure_system_topics, ensure_task_topics, ensure_variant_topics
 from schemas import topics
 from schemas.load import ClassAnswers, ClassCount, LoadClass, SelectorLoad
-from schemas.records import GroupHealth, LagSample, Pin, PinKind
+from schemas.rows.samples import GroupHealth, LagSample
+from schemas.rows.scaling import Pin, PinKind
 from schemas.status import Demand, InstanceState, InstanceStatus, WorkerStatus
 from store import registry, samples
 from store.catalog import Catalog, load_catalog

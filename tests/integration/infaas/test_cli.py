@@ -11,7 +11,8 @@ from rich.console import Console
 
 from infaas.cli.output import EXIT_QUERY, EXIT_SETUP
 from machine.ports import free_port
-from schemas.records import LagReading, VariantState
+from schemas.rows.catalog import VariantState
+from schemas.rows.samples import LagReading
 from store.pool import Pool
 from store.registry import put_variant
 from store.samples import keep_partitions, place_ids, write_reading

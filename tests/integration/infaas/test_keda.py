@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from schemas.records import LagReading, VariantState, WorkerSample
+from schemas.rows.catalog import VariantState
+from schemas.rows.samples import LagReading, WorkerSample
 from schemas.topics import variant_group, variant_topic
 from store.pool import Pool
 from store.registry import put_architecture, put_task, put_variant

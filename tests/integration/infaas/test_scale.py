@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from infaas.cli.output import EXIT_SETUP
-from schemas.records import DecisionKind, DecisionRow, PinKind, WantedWorkers
+from schemas.rows.scaling import DecisionKind, DecisionRow, PinKind, WantedWorkers
 from store.changes import SCALE, Changes
 from store.fleet import drain_workers, get_control, list_pins, put_wanted
 from store.placement import put_instances, register_worker

@@ -18,7 +18,7 @@ from registry.register import register
 from registry.registration import Registration
 from registry.topics import ensure_registered_topics, variant_spec
 from schemas.errors import InfaasError, InvalidRequest, OperatorError
-from schemas.records import AccuracySource, TensorSpec, Variant, VariantState
+from schemas.rows.catalog import AccuracySource, TensorSpec, Variant, VariantState
 from store.pool import Pool
 from store.registry import (
     get_profile,

@@ -11,7 +11,7 @@ from registry.artifacts import ArtifactStore
 from registry.register import register
 from registry.registration import Registration
 from runtimes.pytorch import import_torch
-from schemas.records import Variant, VariantState
+from schemas.rows.catalog import Variant, VariantState
 from store.pool import Pool
 from store.registry import get_task, list_profiles
 

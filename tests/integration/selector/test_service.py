@@ -20,8 +20,8 @@ from registry.topics import grow_task_topics, grow_variant_topic
 from schemas import headers as h
 from schemas.headers import RawHeaders  # noqa: TC001 - a type alias
 from schemas.load import ClassCount, LoadClass, SelectorLoad
-from schemas.records import Architecture, Task, TensorSpec
 from schemas.result import error_message
+from schemas.rows.catalog import Architecture, Task, TensorSpec
 from schemas.status import Demand, InstanceStatus, PartitionStatus
 from schemas.topics import DEAD_LETTERS, DEMAND, LOAD, STATUS, task_topic, variant_topic
 from selector.service import Selector, open_selector

@@ -2,7 +2,7 @@
 
 import pytest
 
-from schemas.records import WantedWorkers
+from schemas.rows.scaling import WantedWorkers
 from store import cluster
 from store.fleet import drain_workers, list_wanted, put_wanted
 from store.placement import register_worker

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from schemas.records import Pin, PinKind, WantedWorkers, WorkerRow
+from schemas.rows.placement import WorkerRow
+from schemas.rows.scaling import Pin, PinKind, WantedWorkers
 from store import fleet
 from store.changes import SCALE, Changes
 from store.errors import StoreConflict

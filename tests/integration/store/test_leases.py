@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from schemas.records import InstanceRow
+from schemas.rows.placement import InstanceRow
 from schemas.status import InstanceState
 from store import placement
 from store.changes import LEASES, Changes

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from schemas.records import Profile, VariantState
+from schemas.rows.catalog import Profile, VariantState
 from store import registry
 from store.catalog import load_catalog
 from store.errors import StoreConflict

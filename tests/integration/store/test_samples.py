@@ -5,17 +5,8 @@ from math import nan
 
 import pytest
 
-from schemas.records import (
-    DecisionKind,
-    DecisionRow,
-    GroupHealth,
-    InstanceSample,
-    LagMinute,
-    LagReading,
-    LagSample,
-    LoadSample,
-    WorkerSample,
-)
+from schemas.rows.samples import GroupHealth, InstanceSample, LagMinute, LagReading, LagSample, LoadSample, WorkerSample
+from schemas.rows.scaling import DecisionKind, DecisionRow
 from schemas.status import InstanceState
 from store import samples
 from store.leader import Leadership

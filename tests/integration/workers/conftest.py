@@ -21,17 +21,9 @@ from registry.artifacts import ArtifactStore
 from schemas import headers as h
 from schemas.latency import BatchLatency
 from schemas.oip import encode_request
-from schemas.records import (
-    AccuracySource,
-    Architecture,
-    InstanceRow,
-    Profile,
-    Task,
-    TensorSpec,
-    Variant,
-    VariantState,
-)
 from schemas.result import Result, parse_result
+from schemas.rows.catalog import AccuracySource, Architecture, Profile, Task, TensorSpec, Variant, VariantState
+from schemas.rows.placement import InstanceRow
 from schemas.topics import variant_topic
 from store.changes import PLACEMENT, Changes
 from store.placement import delete_instance, list_workers, put_instances

@@ -10,7 +10,7 @@ from broker.settings import KafkaSettings
 from registry.artifacts import ArtifactStore
 from runtimes.catalog import find_runtime
 from runtimes.protocol import LoadOptions
-from schemas.records import VariantState
+from schemas.rows.catalog import VariantState
 from store.pool import Pool
 from store.registry import list_profiles
 from zoo.minilm import build_minilm

@@ -13,7 +13,7 @@ import pytest
 
 from broker.settings import KafkaSettings
 from machine.keeper import Kept, Order, Report, answering
-from schemas.records import Pin, PinKind
+from schemas.rows.scaling import Pin, PinKind
 from store.fleet import put_pin
 from store.pool import Pool
 from store.samples import list_decisions

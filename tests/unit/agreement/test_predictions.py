@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from autoscaler.decide.pareto import rank_variants
 from schemas.hardware import cost_per_1000
 from schemas.latency import BatchLatency, LatencyModel
-from schemas.records import Profile, Variant
+from schemas.rows.catalog import Profile, Variant
 from selector.offers import Offer
 from store.catalog import Catalog
 from tests.store_rows import a_profile, a_task, a_variant

@@ -2,7 +2,7 @@
 
 from autoscaler.assessment import bounds_of
 from autoscaler.decide.situation import Bounds
-from schemas.records import Pin, PinKind
+from schemas.rows.scaling import Pin, PinKind
 
 
 def test_the_settings_least_holds_where_nobody_pinned_one() -> None:

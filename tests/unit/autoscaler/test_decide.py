@@ -10,7 +10,8 @@ from autoscaler.decide.decide import decide
 from autoscaler.decide.pareto import Ranking, could_offer, offers_of, pareto_best, rank_variants
 from autoscaler.decide.partitions import share_partitions
 from autoscaler.decide.situation import Bounds, InstanceLoad, Limits, Plan, Situation
-from schemas.records import InstanceRow, Profile, Variant, WorkerRow
+from schemas.rows.catalog import Profile, Variant
+from schemas.rows.placement import InstanceRow, WorkerRow
 from schemas.status import InstanceState
 from tests.store_rows import a_profile, a_variant, a_worker, an_instance
 from tests.unit.autoscaler.decide.situations import cpus, load

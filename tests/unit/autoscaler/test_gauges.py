@@ -9,7 +9,7 @@ from prometheus_client import REGISTRY
 from autoscaler.gauges import Gauges
 from autoscaler.health import HEALTHS
 from broker.lag import Place, Reading
-from schemas.records import GroupHealth
+from schemas.rows.samples import GroupHealth
 
 PLACES = (Place("g", "t", 0), Place("g", "t", 1), Place("h", "t", 0))
 

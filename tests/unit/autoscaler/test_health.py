@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from autoscaler.health import HEALTHS, WINDOW, Watch, judge
-from schemas.records import GroupHealth
+from schemas.rows.samples import GroupHealth
 
 H = GroupHealth
 HALF = WINDOW // 2

@@ -9,7 +9,7 @@ from autoscaler.health import HEALTHS, WINDOW
 from autoscaler.packing import Packing
 from broker.lag import Place, Reading
 from schemas import topics
-from schemas.records import GroupHealth
+from schemas.rows.samples import GroupHealth
 from schemas.status import InstanceState, InstanceStatus, PartitionStatus, WorkerStatus
 
 VARIANT = "mlp.onnx-fp32.cpu"

@@ -8,7 +8,8 @@ import pytest
 from autoscaler.decide.situation import HardwareType
 from autoscaler.launchers.protocol import Launched, LaunchState
 from autoscaler.reconcile import Action, Fleet, Patience, Step, plan_fleet
-from schemas.records import WantedWorkers, WorkerRow
+from schemas.rows.placement import WorkerRow
+from schemas.rows.scaling import WantedWorkers
 from tests.store_rows import a_worker
 
 CPU = HardwareType(name="cpu", price_per_hour=0.1, start_s=2.0, slots=1, memory_bytes=10**9, most=4)

@@ -3,7 +3,7 @@
 import msgspec
 
 from autoscaler.view import View
-from schemas.records import WorkerRow
+from schemas.rows.placement import WorkerRow
 from schemas.status import Demand, InstanceState, InstanceStatus, WorkerStatus
 from tests.store_rows import a_worker
 

@@ -10,7 +10,7 @@ import pytest
 from registry.samples import read_samples, save_arrays
 from registry.signature import Signature
 from schemas.errors import InvalidRequest, OperatorError
-from schemas.records import TensorSpec
+from schemas.rows.catalog import TensorSpec
 
 SCORES = TensorSpec(name="scores", datatype="FP32", shape=(-1, 3))
 MODEL = Signature(inputs=(TensorSpec(name="x", datatype="FP32", shape=(-1, 4)),), outputs=(SCORES,))

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from registry.pipeline.inspection import SourceFormat, read_signature
 from registry.signature import Signature, check_task
 from schemas.errors import InvalidRequest
-from schemas.records import Task, TensorSpec
+from schemas.rows.catalog import Task, TensorSpec
 
 X = TensorSpec(name="x", datatype="FP32", shape=(-1, 4))
 SCORES = TensorSpec(name="scores", datatype="FP32", shape=(-1, 3))

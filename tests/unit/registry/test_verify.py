@@ -15,7 +15,7 @@ from registry.pipeline.verification import (
 )
 from registry.samples import Samples
 from schemas.errors import InvalidRequest
-from schemas.records import AccuracySource, TensorSpec
+from schemas.rows.catalog import AccuracySource, TensorSpec
 
 SPECS = (TensorSpec(name="scores", datatype="FP32", shape=(-1, 3)),)
 SCORES = np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32)

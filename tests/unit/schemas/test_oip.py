@@ -18,7 +18,7 @@ from schemas.oip import (
     encode_response,
     read_head,
 )
-from schemas.records import TensorSpec
+from schemas.rows.catalog import TensorSpec
 from schemas.tensors import BF16, Array
 from tests.unit.schemas.test_tensors import arrays, same
 

@@ -5,7 +5,7 @@ import msgspec
 from schemas.latency import BatchLatency
 from schemas.needs import Mode, Needs
 from schemas.query import Query
-from schemas.records import AccuracySource, Profile, Variant, VariantState
+from schemas.rows.catalog import AccuracySource, Profile, Variant, VariantState
 from schemas.status import InstanceState, InstanceStatus, PartitionStatus, WorkerStatus
 from selector.world import World
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from schemas.errors import Overloaded, Unsatisfiable
 from schemas.needs import Mode
 from schemas.query import Query
-from schemas.records import Profile, Variant
+from schemas.rows.catalog import Profile, Variant
 from schemas.status import SERVING, InstanceState, InstanceStatus, WorkerStatus
 from selector.cost import size_class, smallest_of
 from selector.live import Instance

@@ -8,7 +8,8 @@ import msgspec
 
 from autoscaler.decide.decide import decide
 from autoscaler.decide.situation import Bounds, HardwareType, Limits, Memory, Plan, Situation
-from schemas.records import InstanceRow, Profile, WorkerRow
+from schemas.rows.catalog import Profile
+from schemas.rows.placement import InstanceRow, WorkerRow
 from tests.store_rows import a_worker
 from tests.unit.autoscaler.decide.situations import cpus, load, ranking, registered
 

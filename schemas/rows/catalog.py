@@ -1,0 +1,108 @@
+"""Rows of what is registered: tasks, architectures, variants and their profiles."""
+
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+
+from schemas.latency import BatchLatency, is_noisy
+
+
+class TensorSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One input or output of a task, in the terms of the Open Inference Protocol."""
+
+    name: str
+    datatype: str
+    """OIP datatype, e.g. `FP32`, `INT64`, `BYTES`."""
+    shape: tuple[int, ...]
+    """-1 is variable; the first dimension is the batch and always -1."""
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """What clients ask for: a signature that every variant of the task fulfils."""
+
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    partitions: int = 4
+    created_at: datetime | None = None
+
+
+class Architecture(msgspec.Struct, frozen=True, kw_only=True):
+    """One trained model of a task."""
+
+    name: str
+    task: str
+    source: str
+    """SHA-256 of the registered model file."""
+    source_format: str
+    """`onnx` or `exported-program`."""
+    created_at: datetime | None = None
+
+
+class VariantState(StrEnum):
+    """How far registration came; only a `ready` variant is ever chosen."""
+
+    GENERATED = "generated"
+    VERIFIED = "verified"
+    READY = "ready"
+    REFUSED = "refused"
+
+
+class Variant(msgspec.Struct, frozen=True, kw_only=True):
+    """An architecture made executable."""
+
+    name: str
+    architecture: str
+    task: str
+    runtime: str
+    """Name of a runtime, e.g. `onnx`, `torch-eager`."""
+    precision: str
+    """e.g. `fp32`, `int8-dynamic`, `int8-static`."""
+    hardware: str
+    max_batch: int
+    artifact: str
+    """SHA-256 of the executable file."""
+    state: VariantState
+    reason: str = ""
+    """Why it was refused."""
+    partitions: int = 4
+    """Partitions of its topic: the most replicas that can share the load."""
+    created_at: datetime | None = None
+
+
+class AccuracySource(StrEnum):
+    """Measured here on labelled data, or only declared by who registered the model."""
+
+    MEASURED = "measured"
+    DECLARED = "declared"
+
+
+class Profile(msgspec.Struct, frozen=True, kw_only=True):
+    """What was measured of a variant on its hardware."""
+
+    variant: str
+    device: str
+    """The exact device, e.g. the CPU's model name."""
+    threads: int
+    """Threads the variant computed with; on an accelerator 1."""
+    load_s: float
+    memory_bytes: int
+    """Peak growth of the process by loading and running the largest batch."""
+    accuracy: float
+    """0..1."""
+    accuracy_source: AccuracySource
+    samples: int
+    """Labelled inputs behind a measured accuracy; 0 if declared."""
+    latency: tuple[BatchLatency, ...]
+    intercept_s: float
+    slope_s: float
+    """Least-squares line of p50 latency over batch: `intercept_s + slope_s * batch`."""
+    fit_error: float
+    """Root mean square of the line's relative error."""
+    created_at: datetime | None = None
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether the latencies should be measured anew: something else had the machine meanwhile."""
+        return is_noisy(self.latency, self.fit_error)
