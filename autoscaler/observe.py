@@ -28,7 +28,7 @@ from autoscaler.window import HISTORY_S, Window
 from broker.kafka_types import KafkaError
 from broker.lag import LagReader, Reading
 from schemas import topics
-from schemas.load import ClassAnswers, ClassCount, LoadClass
+from schemas.load_classes import ClassAnswers, ClassCount, LoadClass
 from schemas.rows.samples import InstanceSample, LagReading, LoadSample
 from store import samples
 from store.catalog import Catalog

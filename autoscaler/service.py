@@ -34,7 +34,7 @@ from broker.topics import can_add_partitions, ensure_system_topics
 from registry.topics import grow_task_topics, grow_variant_topic
 from schemas import topics
 from schemas.errors import OperatorError
-from schemas.load import SelectorLoad
+from schemas.load_classes import SelectorLoad
 from schemas.status import Demand, WorkerStatus
 from service.observe import observed
 from store.catalog import Catalog, CatalogWatcher

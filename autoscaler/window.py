@@ -20,7 +20,7 @@ import msgspec
 
 from autoscaler.decide.situation import ClassLoad, InstanceLoad, WorkerLoad
 from autoscaler.view import Heard, View
-from schemas.load import ClassAnswers, ClassCount, LoadClass, SelectorLoad
+from schemas.load_classes import ClassAnswers, ClassCount, LoadClass, SelectorLoad
 from schemas.status import InstanceState, InstanceStatus
 
 WINDOW_S: Final = 10

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 import msgspec
 
-from schemas.load import ClassAnswers
+from schemas.load_classes import ClassAnswers
 
 
 class InstanceState(StrEnum):

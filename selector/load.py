@@ -3,8 +3,7 @@
 Hot: `forwarded` or `refused` runs once a query and adds to a counter that it finds by one key.
 """
 
-from schemas.load import ClassCount, SelectorLoad
-from schemas.load_class import ByClass, class_key
+from schemas.load_classes import ByClass, ClassCount, SelectorLoad, class_key
 from schemas.query import Query
 
 

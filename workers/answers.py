@@ -1,7 +1,6 @@
 """Counts what is answered, by needs class, for the autoscaler: the counterpart of what selectors count as asked."""
 
-from schemas.load import ClassAnswers
-from schemas.load_class import ByClass, ClassKey
+from schemas.load_classes import ByClass, ClassAnswers, ClassKey
 
 
 class _Count:

@@ -14,7 +14,7 @@ from broker.consumer import Record
 from schemas import headers as h
 from schemas.cloudevents import unwrap
 from schemas.errors import InvalidRequest, QueryError
-from schemas.load_class import COARSEST, ClassKey, class_key
+from schemas.load_classes import COARSEST, ClassKey, class_key
 from schemas.needs import Mode
 from schemas.oip import InferRequest, decode_request, encode_response
 from schemas.query import MAX_ID, parse_query

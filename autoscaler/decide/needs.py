@@ -20,7 +20,7 @@ from autoscaler.decide.objective import Kind, Need, Option, Pool, Problem
 from autoscaler.decide.pareto import Candidate, Ranking
 from autoscaler.decide.situation import ClassLoad, Limits, Situation
 from schemas.latency import LatencyModel
-from schemas.load import LoadClass
+from schemas.load_classes import LoadClass
 from schemas.rows.placement import WorkerRow
 
 _PENALTY: Final = 100.0

@@ -23,7 +23,7 @@ from typing import Final
 
 import msgspec
 
-from schemas.load import LoadClass
+from schemas.load_classes import LoadClass
 
 EPSILON: Final = 1e-6
 

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from schemas.defaults import HOP_S, PATIENCE_S
-from schemas.load import LoadClass
+from schemas.load_classes import LoadClass
 from schemas.rows.placement import InstanceRow, WorkerRow
 from schemas.status import InstanceState
 

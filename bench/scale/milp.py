@@ -28,7 +28,7 @@ from autoscaler.decide.pareto import Ranking, could_offer, offers_of, rank_varia
 from autoscaler.decide.situation import ClassLoad, HardwareType, Limits, Situation
 from bench.figures import Figure
 from schemas.latency import BatchLatency
-from schemas.load import LoadClass
+from schemas.load_classes import LoadClass
 from schemas.rows.catalog import AccuracySource, Profile, Variant, VariantState
 
 SIZES: Final = (10, 25, 50, 100, 200)

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import msgspec
 
-from schemas.load import SelectorLoad
+from schemas.load_classes import SelectorLoad
 from schemas.oip import RequestHead, ResponseHead
 from schemas.status import Demand, WorkerStatus
 from schemas.tensors import DTYPES

@@ -26,7 +26,7 @@ from broker.producer import Producer
 from broker.settings import KafkaSettings
 from broker.topics import ensure_system_topics, ensure_task_topics, ensure_variant_topics
 from schemas import topics
-from schemas.load import ClassAnswers, ClassCount, LoadClass, SelectorLoad
+from schemas.load_classes import ClassAnswers, ClassCount, LoadClass, SelectorLoad
 from schemas.rows.samples import GroupHealth, LagSample
 from schemas.rows.scaling import Pin, PinKind
 from schemas.status import Demand, InstanceState, InstanceStatus, WorkerStatus

@@ -19,7 +19,7 @@ from broker.topics import TopicSpec, ensure_system_topics, ensure_task_topics, e
 from registry.topics import grow_task_topics, grow_variant_topic
 from schemas import headers as h
 from schemas.headers import RawHeaders  # noqa: TC001 - a type alias
-from schemas.load import ClassCount, LoadClass, SelectorLoad
+from schemas.load_classes import ClassCount, LoadClass, SelectorLoad
 from schemas.result import error_message
 from schemas.rows.catalog import Architecture, Task, TensorSpec
 from schemas.status import Demand, InstanceStatus, PartitionStatus

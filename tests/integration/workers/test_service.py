@@ -20,7 +20,7 @@ from registry.topics import grow_variant_topic
 from runtimes.protocol import Session
 from schemas import headers as h
 from schemas import topics
-from schemas.load import ClassAnswers
+from schemas.load_classes import ClassAnswers
 from schemas.oip import decode_response
 from schemas.status import InstanceState, WorkerStatus
 from store.placement import acquire_leases, list_instances, list_leases, list_workers, register_worker

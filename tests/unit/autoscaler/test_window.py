@@ -6,7 +6,7 @@ import pytest
 from autoscaler.decide.situation import InstanceLoad, WorkerLoad
 from autoscaler.view import View
 from autoscaler.window import Window
-from schemas.load import ClassCount, LoadClass, SelectorLoad
+from schemas.load_classes import ClassCount, LoadClass, SelectorLoad
 from schemas.status import InstanceState, InstanceStatus, PartitionStatus, WorkerStatus
 from tests.store_rows import a_worker
 

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.load import LoadClass
-from schemas.load_class import CLASSES, latency_bucket
+from schemas.load_classes import CLASSES, LoadClass, latency_bucket
 from schemas.needs import Mode, Needs
 from schemas.query import Query
 from selector.load import LoadMeter

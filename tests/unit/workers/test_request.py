@@ -12,7 +12,7 @@ from broker.consumer import Record
 from schemas import headers as h
 from schemas.errors import InvalidRequest
 from schemas.latency import LatencyModel
-from schemas.load_class import class_key
+from schemas.load_classes import class_key
 from schemas.oip import decode_response, encode_request
 from schemas.query import parse_query
 from schemas.result import parse_result

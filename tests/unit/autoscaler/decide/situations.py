@@ -6,7 +6,7 @@ import msgspec
 
 from autoscaler.decide.pareto import Ranking, could_offer, offers_of, rank_variants
 from autoscaler.decide.situation import ClassLoad, HardwareType, InstanceLoad, Limits, Situation
-from schemas.load import LoadClass
+from schemas.load_classes import LoadClass
 from schemas.rows.catalog import Profile, Variant
 from schemas.status import InstanceState
 from tests.store_rows import a_profile, a_variant

@@ -1,14 +1,18 @@
-"""What is counted by needs class, and the bounds on how many there are.
+"""What was asked and what was answered, by needs class (JSON), and the bounds on how many classes there are.
 
 A class is what the scale may be decided by and no finer, so that there are few however many limits clients invent. A
-selector and a worker put the same query into the same class.
+selector and a worker put the same query into the same class, which is counted once a query.
+
+Selectors publish what they were asked once a second: counts are of the second that ends at `at_ms`. Workers say in each
+status what they answered since the one before. None is cumulative: who restarts says nothing false.
 """
 
 from collections.abc import Callable
 from math import frexp, sqrt
 from typing import Final, Generic, TypeAlias, TypeVar
 
-from schemas.load import LoadClass
+import msgspec
+
 from schemas.needs import Mode, Needs
 
 CLASSES: Final = 256
@@ -29,6 +33,53 @@ COARSEST: Final[ClassKey] = (None, 0, None, False)
 """As if nothing was asked for."""
 
 Count = TypeVar("Count")
+
+
+class LoadClass(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Queries of one task that ask for about the same."""
+
+    task: str
+    target: str | None = None
+    """The architecture or variant named instead of any."""
+    min_accuracy: float = 0.0
+    """Rounded down to 0.0001; 0 where none is asked."""
+    latency_ms: float | None = None
+    """Lower edge of a bucket, of which there are two an octave; None: no deadline."""
+    offline: bool = False
+
+
+class ClassCount(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What came of one class in a second. Queries that no registered variant could ever answer are not counted."""
+
+    load_class: LoadClass
+    queries: int = 0
+    inputs: int = 0
+    refused: int = 0
+    """Of `queries`, those answered `overloaded` at once."""
+    upgraded: int = 0
+    """Of `queries`, those given to a more accurate variant than they are charged for."""
+
+
+class ClassAnswers(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What a worker answered of one class since its status before."""
+
+    load_class: LoadClass
+    queries: int = 0
+    late: int = 0
+    """Of `queries`, those computed, but after their deadline."""
+    failed: int = 0
+    """Of `queries`, those answered with an error."""
+
+
+class SelectorLoad(msgspec.Struct, frozen=True, kw_only=True):
+    """What one selector did in the second before `at_ms`; published also when it was idle."""
+
+    selector: str
+    at_ms: float
+    """Wall clock of the selector, ms since the epoch."""
+    classes: tuple[ClassCount, ...] = ()
+    variants: dict[str, int] = {}
+    """Inputs sent on, by variant."""
 
 
 def class_key(needs: Needs, latency_ms: float | None) -> ClassKey:
