@@ -22,7 +22,7 @@ from infaas.kafka_server import KafkaChoice, choose_kafka
 from infaas.options import KafkaKind, UpOptions, uses_external_kafka
 from machine.ports import free_port
 from schemas.errors import OperatorError
-from tests.infaas.conftest import FREE_PORTS, Cli
+from tests.system.infaas.conftest import FREE_PORTS, Cli
 from tests.kafka_fixtures import need_apache
 from tests.maven_repository import Repository, serving
 from zoo.samples import DATA, labelled
