@@ -23,6 +23,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, NamedTuple, TypeAlias
 
+import msgspec
 from prometheus_client import Counter
 
 from broker.dead_letters import publish_dead_letter, record_bytes
@@ -42,7 +43,7 @@ PAUSES_S: Final = (0.1, 0.3, 1.0, 3.0)
 WRITTEN: Final = Counter("infaas_dead_letters_total", "Records that became dead letters", ["topic"])
 
 
-class Message(NamedTuple):
+class Message(msgspec.Struct, frozen=True, gc=False):
     """What is sent because of a record: the query on its way, its result or its error result."""
 
     topic: str
@@ -161,8 +162,9 @@ class Outbox:
 
         `settled` is told how this attempt ended: where the message was written, or None.
         """
-        topic, value, headers, key, partition, _status = message
-        sent = await self._sender.send(topic, value, key=key, headers=headers, partition=partition)
+        sent = await self._sender.send(
+            message.topic, message.value, key=message.key, headers=message.headers, partition=message.partition
+        )
         sent.add_done_callback(partial(self._settle, record, message, attempts, is_dead_letter, settled))
 
     def give_up(self, record: Record, reason: str, answer: Message | None = None, attempts: int = 1) -> None:

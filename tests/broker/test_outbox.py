@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from uuid import uuid4
 
+import msgspec
 import pytest
 
 from broker.consumer import Consumer, Record
@@ -233,7 +234,7 @@ async def test_too_large_a_record_leaves_a_letter_and_an_answer(kafka: KafkaSett
     great = Record(replies, 1, 11, 0, 0, b"k", b"v" * 49_900, None, 1, 5, ())
 
     def answer(record: Record, error: QueryError) -> Message:
-        return explain(record, error)._replace(topic=replies)
+        return msgspec.structs.replace(explain(record, error), topic=replies)
 
     async with (
         Producer(small, "test") as producer,
