@@ -1,10 +1,14 @@
 """Records that could not be processed: kept whole, with where they came from and why, and sent again on demand.
 
-A dead letter is the record itself, value, key and headers untouched, plus headers of its own. Replaying is bookkept
-like any consuming, by the offsets of a group: what was replayed is not replayed again, a replay that is killed may
-repeat its last records, and the query's id makes that harmless.
+A dead letter is the record itself, value, key and headers untouched, plus headers of its own. A record within some
+hundred bytes of the largest that Kafka takes leaves no room for those: its letter holds the beginning, says so, and is
+not replayed.
+
+Replaying is bookkept like any consuming, by the offsets of a group: what was replayed is not replayed again, a replay
+that is killed may repeat its last records, and the query's id makes that harmless.
 """
 
+import asyncio
 import logging
 from typing import Final
 
@@ -13,7 +17,7 @@ import msgspec
 from broker.consumer import Consumer, Record
 from broker.kafka_types import KafkaError, UnknownTopic
 from broker.lag import LagReader
-from broker.producer import Producer
+from broker.producer import Ack, Producer, RecordSender
 from broker.settings import KafkaSettings
 from schemas.errors import OperatorError
 from schemas.headers import ATTEMPTS, RawHeaders, as_text
@@ -25,7 +29,9 @@ TOPIC: Final = "infaas-dead-topic"
 PARTITION: Final = "infaas-dead-partition"
 OFFSET: Final = "infaas-dead-offset"
 REASON: Final = "infaas-dead-reason"
-_OURS: Final = frozenset({TOPIC, PARTITION, OFFSET, REASON, ATTEMPTS})
+SHORTENED: Final = "infaas-dead-shortened"
+"""How many bytes key and value had, where the letter does not hold them all."""
+_OURS: Final = frozenset({TOPIC, PARTITION, OFFSET, REASON, ATTEMPTS, SHORTENED})
 
 REPLAY_GROUP: Final = "infaas.dead-letters.replay"
 
@@ -42,15 +48,26 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     value: bytes | None
     headers: RawHeaders
     """The original ones."""
+    shortened: bool
+    """Whether it is but the beginning of the record."""
 
 
-async def bury(producer: Producer, record: Record, reason: str, attempts: int = 1) -> None:
-    """Write `record` to the dead letters; when this returns it is safe to commit it.
+async def publish_dead_letter(
+    producer: RecordSender, record: Record, reason: str, attempts: int = 1, *, keep_bytes: int | None = None
+) -> asyncio.Future[Ack]:
+    """Send `record` to the dead letters; once the future is done without an error it is safe to commit the record.
 
-    Raises:
-        KafkaError: it could not be written; do not commit the record.
+    Args:
+        producer: what sends it.
+        record: as it was read.
+        reason: why it is given up.
+        attempts: how often it was tried.
+        keep_bytes: how much of the record is kept; None: all.
     """
     headers: RawHeaders = [(name, value or b"") for name, value in record.headers if name not in _OURS]
+    key, value = record.key, record.value
+    if keep_bytes is not None:
+        key, value, headers = _shortened(key, value, headers, keep_bytes)
     headers += [
         (TOPIC, record.topic.encode()),
         (PARTITION, b"%d" % record.partition),
@@ -59,8 +76,25 @@ async def bury(producer: Producer, record: Record, reason: str, attempts: int = 
         (ATTEMPTS, b"%d" % attempts),
     ]
     # Kafka takes a record without key and value, but aiokafka does not send one.
-    value = b"" if record.value is None and record.key is None else record.value
-    await producer.send_and_wait(DEAD_LETTERS, value, key=record.key, headers=headers)
+    return await producer.send(DEAD_LETTERS, b"" if value is None and key is None else value, key=key, headers=headers)
+
+
+def _shortened(
+    key: bytes | None, value: bytes | None, headers: RawHeaders, keep_bytes: int
+) -> tuple[bytes | None, bytes | None, RawHeaders]:
+    """Half of `keep_bytes` for the value, a quarter for the key and one for the headers, as many as fit."""
+    size, room = len(key or b"") + len(value or b""), keep_bytes // 4
+    kept: RawHeaders = [(SHORTENED, b"%d" % size)]
+    for name, text in headers:
+        if (needed := len(name) + len(text)) <= room:
+            room -= needed
+            kept.append((name, text))
+    return key and key[: keep_bytes // 4], value and value[: keep_bytes // 2], kept
+
+
+def record_bytes(record: Record) -> int:
+    """Size of key, value and headers."""
+    return len(record.key or b"") + len(record.value or b"") + sum(len(n) + len(v or b"") for n, v in record.headers)
 
 
 def parse_letter(record: Record) -> DeadLetter:
@@ -80,6 +114,7 @@ def parse_letter(record: Record) -> DeadLetter:
             key=record.key,
             value=record.value,
             headers=[(name, value) for name, value in record.headers if name not in _OURS],
+            shortened=SHORTENED in ours,
         )
     except KeyError as error:
         raise ValueError(f"dead letter {record.offset} lacks the header {error}") from error
@@ -88,7 +123,7 @@ def parse_letter(record: Record) -> DeadLetter:
 async def replay(settings: KafkaSettings, *, group: str = REPLAY_GROUP) -> int:
     """Send each dead letter that is there now, and was not replayed yet, to its original topic.
 
-    A letter whose topic is gone is logged and passed over.
+    A letter whose topic is gone, or that is not the whole record, is logged and passed over.
 
     Returns:
         How many were sent.
@@ -121,6 +156,8 @@ async def replay(settings: KafkaSettings, *, group: str = REPLAY_GROUP) -> int:
 async def _resend(producer: Producer, record: Record) -> bool:
     try:
         letter = parse_letter(record)
+        if letter.shortened:
+            raise ValueError(f"dead letter {record.offset} is not the whole record")
         headers: RawHeaders = [*letter.headers, (ATTEMPTS, b"%d" % letter.attempts)]
         await producer.send_and_wait(letter.topic, letter.value, key=letter.key, headers=headers)
     except ValueError as error:

@@ -17,7 +17,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, Self, TypeAlias
 
 from aiokafka.cluster import ClusterMetadata
 from aiokafka.errors import ProducerClosed
@@ -32,7 +32,7 @@ from schemas.headers import RawHeaders
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaProducer
 
-__all__ = ["Ack", "KafkaError", "Producer", "UnknownTopic"]
+__all__ = ["Ack", "KafkaError", "Producer", "RecordSender", "UnknownTopic"]
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,22 @@ MISSING_FOR_S: Final = 2.0
 _LOOK_EVERY_S: Final = 0.02
 """Between two looks for a partition, if the first did not find it."""
 _NO_HEADERS: Final[RawHeaders] = []
+
+
+class RecordSender(Protocol):
+    """What a producer is to those who only send."""
+
+    async def send(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        key: bytes | None = None,
+        headers: RawHeaders = ...,
+        partition: int | None = None,
+    ) -> asyncio.Future[Ack]:
+        """As `Producer.send`."""
+        ...
 
 
 class _Parked(NamedTuple):

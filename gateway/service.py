@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from broker.settings import KafkaSettings
-from gateway.asking import Asking
+from gateway.asking import QueryClient
 from gateway.counts import Statistics
 from gateway.errors import JsonProtocol, json_errors
 from gateway.models import Models
@@ -53,7 +53,7 @@ async def serve(settings: GatewaySettings, kafka: KafkaSettings, dsn: str, stop:
 @asynccontextmanager
 async def open_gateway(
     settings: GatewaySettings, kafka: KafkaSettings, models: Models, stop: asyncio.Event
-) -> AsyncGenerator[tuple[str, Asking]]:
+) -> AsyncGenerator[tuple[str, QueryClient]]:
     """Serve `models` while the context is open; yields the URL and what asks Kafka.
 
     Raises:
@@ -64,7 +64,7 @@ async def open_gateway(
             f"--max-body-bytes {settings.max_body_bytes} does not fit into Kafka's records: make it at least 64 KiB "
             f"smaller than INFAAS_KAFKA_MAX_RECORD_BYTES ({kafka.max_record_bytes})"
         )
-    async with Asking(settings, kafka) as asking:
+    async with QueryClient(settings, kafka) as asking:
         await asking.learn(models.topics)
         statistics = Statistics()
         routes = all_routes(models, asking, statistics, lambda: asking.up and not stop.is_set())
@@ -76,7 +76,9 @@ async def open_gateway(
             statistics.unregister()
 
 
-def all_routes(models: Models, asking: Asking, statistics: Statistics, ready: Callable[[], bool]) -> list[web.RouteDef]:
+def all_routes(
+    models: Models, asking: QueryClient, statistics: Statistics, ready: Callable[[], bool]
+) -> list[web.RouteDef]:
     """Every path the gateway answers."""
     return [
         *InferenceRoutes(models, asking, statistics).routes(),
@@ -125,7 +127,7 @@ async def _listen(runner: web.AppRunner, settings: GatewaySettings) -> asyncio.S
         ) from error
 
 
-async def _follow(catalog: CatalogWatcher, models: Models, asking: Asking) -> None:
+async def _follow(catalog: CatalogWatcher, models: Models, asking: QueryClient) -> None:
     while True:
         models.update(await catalog.changed())
         await asking.learn(models.topics, afresh=True)

@@ -7,8 +7,8 @@ from typing import Final, Self
 from uuid import uuid4
 
 from broker.kafka_types import KafkaError, RecordTooLarge, UnknownTopic
-from broker.producer import Ack, Producer
-from broker.replies import Replies
+from broker.producer import Ack
+from broker.request_reply import Reply, RequestReply
 from broker.settings import KafkaSettings
 from infaas.transport import Call
 from schemas import headers as h
@@ -21,30 +21,19 @@ class KafkaTransport:
     """At most `max_in_flight` questions at once; further ones wait for a slot."""
 
     def __init__(self, settings: KafkaSettings, max_in_flight: int) -> None:
-        owner = f"client-{uuid4().hex[:12]}"
         self._slots: Final = asyncio.Semaphore(max_in_flight)
         self._topics: set[str] = set()
         self._listing: Final = asyncio.Lock()
-        # Questions given up on stay with the producer until they are acknowledged or expire.
-        self._producer = Producer(settings, owner, max_in_flight=2 * max_in_flight)
-        self._replies = Replies(settings, owner, max_waiting=max_in_flight)
+        self._requests = RequestReply(settings, f"client-{uuid4().hex[:12]}", max_in_flight=max_in_flight)
 
     async def __aenter__(self) -> Self:
-        await self._producer.__aenter__()
-        try:
-            await self._replies.__aenter__()
-        except BaseException:
-            await self._producer.__aexit__(None, None, None)
-            raise
+        await self._requests.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        try:
-            await self._replies.__aexit__(kind, error, trace)
-        finally:
-            await self._producer.__aexit__(kind, error, trace)
+        await self._requests.__aexit__(kind, error, trace)
 
     async def ask(self, call: Call) -> Result:
         """See `Transport.ask`.
@@ -53,18 +42,17 @@ class KafkaTransport:
             UnknownTask: the task has no topic.
             InvalidRequest: the question is larger than Kafka takes, or its id is in flight already.
         """
-        async with self._slots:
-            reply = self._replies.expect(call.id)
-            try:
-                async with asyncio.timeout(call.timeout_s):
-                    await self._send(call, reply)
-                    return await reply
-            except TimeoutError:
-                raise DeadlineExceeded(f"there was no result within {call.timeout_s:g} s") from None
-            except KafkaError as error:
-                raise _translated(error, call.task) from error
-            finally:
-                self._replies.forget(call.id)
+        topic = task_topic(call.task)
+        try:
+            async with self._slots, asyncio.timeout(call.timeout_s):
+                await self._check(topic)
+                return await self._requests.ask(
+                    call.id, topic, call.message.value, self._headers(call), on_sent=_fail_if_not_sent
+                )
+        except TimeoutError:
+            raise DeadlineExceeded(f"there was no result within {call.timeout_s:g} s") from None
+        except KafkaError as error:
+            raise _translated(error, call.task) from error
 
     async def _check(self, topic: str) -> None:
         """Raise UnknownTopic for what does not exist: the embedded broker would make it, and nobody would answer."""
@@ -72,30 +60,30 @@ class KafkaTransport:
             return
         async with self._listing:
             if topic not in self._topics:
-                self._topics = await self._producer.topics()
+                self._topics = await self._requests.producer.topics()
         if topic not in self._topics:
             raise UnknownTopic(topic)
 
-    async def _send(self, call: Call, reply: asyncio.Future[Result]) -> None:
-        message, topic = call.message, task_topic(call.task)
-        await self._check(topic)
+    def _headers(self, call: Call) -> h.RawHeaders:
+        message = call.message
         own = {
             h.ID: call.id,
-            h.REPLY_TO: self._replies.topic,
+            h.REPLY_TO: self._requests.reply_topic,
             h.SENT_NS: str(time.time_ns()),
             h.CONTENT_TYPE: message.content_type,
         }
         if message.json_length is not None:
             own[h.JSON_LENGTH] = str(message.json_length)
-        headers: h.RawHeaders = [(name, text.encode()) for name, text in (own | dict(call.fields)).items()]
-        ack = await self._producer.send(topic, message.value, key=call.id.encode(), headers=headers)
+        return [(name, text.encode()) for name, text in (own | dict(call.fields)).items()]
 
-        def on_ack(done: asyncio.Future[Ack]) -> None:
-            error = None if done.cancelled() else done.exception()
-            if error is not None and not reply.done():
-                reply.set_exception(error)
 
-        ack.add_done_callback(on_ack)
+def _fail_if_not_sent(sent: asyncio.Future[Ack], reply: Reply) -> None:
+    def on_ack(done: asyncio.Future[Ack]) -> None:
+        error = None if done.cancelled() else done.exception()
+        if error is not None and not reply.done():
+            reply.set_exception(error)
+
+    sent.add_done_callback(on_ack)
 
 
 def _translated(error: KafkaError, task: str) -> QueryError:

@@ -4,27 +4,24 @@ Hot: `take` runs once a query, so there is no task, no log line and no formatted
 acknowledgement: it arrives as a callback and marks the record done. The budget is 0.6 of the throughput of a bare
 consume-and-produce loop (`bench/selector_throughput.py`).
 
-A record is done when its forwarding, or its error result, or its dead letter is acknowledged. What could not be sent is
-tried again by `mend`, decided anew each time; after `attempts` it becomes a dead letter. While Kafka is away dead
-letters fail like all else, and the tries begin again: an outage buries nothing that could still be answered.
+A record is done when its forwarding, or its error result, or its dead letter is acknowledged (`broker/outbox.py`). A
+query that could not be sent on is decided on anew, for another instance may take it; after `attempts` it becomes a dead
+letter.
 """
 
-import asyncio
 import logging
 import time
-from collections import deque
 from functools import partial
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from broker.consumer import Consumer, Record
-from broker.dead_letters import bury
-from broker.kafka_types import KafkaError, UnknownTopic
+from broker.outbox import Message, Outbox
 from broker.producer import Ack, Producer
 from schemas import headers as h
 from schemas.cloudevents import SPEC_VERSION, unwrap
-from schemas.errors import Internal, InvalidRequest, Overloaded, QueryError, UnknownTask, Unsatisfiable
+from schemas.errors import InvalidRequest, Overloaded, QueryError, UnknownTask, Unsatisfiable
 from schemas.headers import RawHeaders, as_text
 from schemas.needs import Mode
 from schemas.query import MAX_ID, Query, parse_query
@@ -40,38 +37,13 @@ from selector.policy import Choice, Refusal, Rules, choose
 from selector.shedding import Shedding
 from selector.world import World
 
+if TYPE_CHECKING:
+    import asyncio
+
 log = logging.getLogger(__name__)
 
-_PAUSES_S: Final = (0.1, 0.3, 1.0, 3.0)
 _EVENT: Final = "cloudevents"
 _encode: Final = msgspec.json.Encoder().encode
-
-
-class _Reply(NamedTuple):
-    """An error result."""
-
-    topic: str
-    value: bytes
-    headers: RawHeaders
-
-
-class _Setback(NamedTuple):
-    """A record whose forwarding, or error result, was not acknowledged."""
-
-    record: Record
-    attempts: int
-    error: BaseException | None
-    reply: _Reply | None
-    """What could not be sent, if it was an error result."""
-
-
-class _Letter(NamedTuple):
-    """A record to be made a dead letter, and answered if there is a reply."""
-
-    record: Record
-    reason: str
-    attempts: int
-    reply: _Reply | None
 
 
 class Dispatch:
@@ -95,12 +67,12 @@ class Dispatch:
         self._producer = producer
         self._metrics = metrics
         self._load = load
-        self._attempts = attempts
+        self._outbox = Outbox(producer, self._done, _answer_unread, max_attempts=attempts, decide_again=self.take)
         self._demand_every_s = demand_every_s
         self._shedding = Shedding()
         self._demanded: dict[str, float] = {}
-        self._aside: deque[_Setback | _Letter] = deque()
-        self._trouble = asyncio.Event()
+        self.retry_failed = self._outbox.retry_failed
+        """Runs beside `take` until cancelled."""
 
     async def take(self, record: Record, attempts: int = 1) -> None:
         """Send a record on. Waits only while too much is unacknowledged; never raises for the record's sake."""
@@ -132,33 +104,24 @@ class Dispatch:
             self._load.forwarded(query, outcome.offer.name, outcome.upgraded)
         offline = query.needs.mode is Mode.OFFLINE
         partition = outcome.partition
-        future = await self._producer.send(
-            outcome.offer.topic,
-            value,
-            key=query.id.encode(),
-            headers=forwarded(query, outcome, headers, now_ns, explanation),
-            partition=partition.number,
-        )
+        sent_headers = forwarded(query, outcome, headers, now_ns, explanation)
+        message = Message(outcome.offer.topic, value, sent_headers, query.id.encode(), partition.number)
+        await self._outbox.send(record, message, attempts, partial(self._settled, outcome, offline))
         self._world.sent(outcome.instance, partition, query.batch, offline, now)
-        future.add_done_callback(partial(self._forwarded, record, outcome, offline, attempts))
         if outcome.instance is not None:
             self._metrics.decided(task, "upgraded" if outcome.upgraded else "serving")
             return
         self._metrics.decided(task, "loading")
         await self._demand(task, outcome.offer, now, "a query waits for it")
 
-    def _forwarded(
-        self, record: Record, choice: Choice, offline: bool, attempts: int, sent: "asyncio.Future[Ack]"
-    ) -> None:
-        if sent.cancelled():  # we are closing; the record will be delivered again
-            return
-        error = sent.exception()
-        if error is None:
-            self._world.acknowledged(choice.instance, choice.partition, sent.result().offset, offline, time.time())
-            self._consumer.done(record)
-        else:
+    def _settled(self, choice: Choice, offline: bool, written: Ack | None) -> None:
+        if written is None:
             self._world.failed(choice.partition)
-            self._put_aside(_Setback(record, attempts, error, None))
+        else:
+            self._world.acknowledged(choice.instance, choice.partition, written.offset, offline, time.time())
+
+    def _done(self, record: Record, _sent: Message | None) -> None:
+        self._consumer.done(record)
 
     # -- queries that go nowhere ---------------------------------------------------------------------------------------
 
@@ -169,31 +132,18 @@ class Dispatch:
         self._metrics.decided(query.task, error.code)
         if attempts == 1 and not isinstance(error, (UnknownTask, Unsatisfiable)):
             self._load.refused(query, isinstance(error, Overloaded))
-        reply = _Reply(query.reply_to, error_value(str(error)), headers)
+        reply = _error_result(query.reply_to, error, headers)
         if query.task in self._world.tasks:
-            await self._reply(record, reply, attempts)
+            await self._outbox.send(record, reply, attempts)
         else:
-            self._put_aside(_Letter(record, str(error), attempts, reply))
+            self._outbox.give_up(record, str(error), reply, attempts)
         if refusal.wanted is not None:
             await self._demand(query.task, refusal.wanted, time.time(), "a query was refused for want of it")
 
     def _reject(self, record: Record, error: QueryError) -> None:
         """A record that cannot be read: a dead letter, and an error result if it says where to."""
         self._metrics.decided(record.topic[len(TASKS) :], error.code)
-        self._put_aside(_Letter(record, str(error), 1, _answer_unread(record, error)))
-
-    async def _reply(self, record: Record, reply: _Reply, attempts: int) -> None:
-        sent = await self._producer.send(reply.topic, reply.value, key=reply.headers[0][1], headers=reply.headers)
-        sent.add_done_callback(partial(self._replied, record, reply, attempts))
-
-    def _replied(self, record: Record, reply: _Reply, attempts: int, sent: "asyncio.Future[Ack]") -> None:
-        if sent.cancelled():
-            return
-        error = sent.exception()
-        if error is None:
-            self._consumer.done(record)
-        else:
-            self._put_aside(_Setback(record, attempts, error, reply))
+        self._outbox.give_up(record, str(error), _answer_unread(record, error))
 
     async def _demand(self, task: str, offer: Offer, now: float, reason: str) -> None:
         """Ask the autoscaler for an instance, not too often. A lost demand is repeated by the next query."""
@@ -204,57 +154,6 @@ class Dispatch:
         sent = await self._producer.send(DEMAND, _encode(demand), key=offer.name_header)
         sent.add_done_callback(_log_lost_demand)
 
-    # -- setbacks ------------------------------------------------------------------------------------------------------
-
-    def _put_aside(self, what: _Setback | _Letter) -> None:
-        # Bounded: each holds a record that the consumer counts as out.
-        self._aside.append(what)
-        self._trouble.set()
-
-    async def mend(self) -> None:
-        """Deal with what was not acknowledged and what cannot be answered, until cancelled."""
-        while True:
-            await self._trouble.wait()
-            self._trouble.clear()
-            due = [self._aside.popleft() for _ in range(len(self._aside))]
-            setbacks = [item for item in due if isinstance(item, _Setback)]
-            async with asyncio.TaskGroup() as tasks:
-                for letter in due:
-                    if isinstance(letter, _Letter):
-                        tasks.create_task(self._bury(letter), name="bury")
-                if setbacks:
-                    tasks.create_task(self._retry(setbacks), name="retry")
-
-    async def _retry(self, setbacks: list[_Setback]) -> None:
-        fewest = min(setback.attempts for setback in setbacks)
-        await asyncio.sleep(_PAUSES_S[min(fewest, len(_PAUSES_S)) - 1])
-        for setback in setbacks:
-            record, attempts, error, reply = setback
-            if attempts >= self._attempts:
-                log.warning("%s: a query could not be sent in %d attempts: %r", record.topic, attempts, error)
-                answer = _answer_unread(record, Internal("the query could not be forwarded")) if reply is None else None
-                self._put_aside(_Letter(record, f"could not be sent: {error!r}", attempts, answer))
-            elif reply is None:
-                await self.take(record, attempts + 1)
-            else:
-                await self._reply(record, reply, attempts + 1)
-
-    async def _bury(self, letter: _Letter) -> None:
-        record, reason, attempts, reply = letter
-        try:
-            await bury(self._producer, record, reason, attempts)
-            if reply is not None:
-                await self._producer.send_and_wait(
-                    reply.topic, reply.value, key=reply.headers[0][1], headers=reply.headers
-                )
-        except UnknownTopic:
-            log.debug("%s: a dead letter's reply topic does not exist", record.topic)
-        except KafkaError as error:
-            log.warning("a dead letter was not acknowledged, starting over: %r", error)
-            self._put_aside(_Setback(record, 1, error, None))
-            return
-        self._consumer.done(record)
-
 
 def _unwrapped(fields: dict[str, str], value: bytes | None) -> tuple[dict[str, str], bytes | None, RawHeaders]:
     event = unwrap(fields, value or b"")
@@ -264,14 +163,18 @@ def _unwrapped(fields: dict[str, str], value: bytes | None) -> tuple[dict[str, s
     return inner, data, [(name, text.encode()) for name, text in inner.items()]
 
 
-def _answer_unread(record: Record, error: QueryError) -> _Reply | None:
+def _answer_unread(record: Record, error: QueryError) -> Message | None:
     """An error result from what little can be read of a record."""
     fields = {name: value.decode(errors="replace") if value else "" for name, value in record.headers}
     query_id = fields.get(h.ID) or fields.get("ce_id") or ""
     topic = fields.get(h.REPLY_TO) or fields.get("ce_replyto") or results_topic(record.topic[len(TASKS) :])
     if not 0 < len(query_id) <= MAX_ID or not may_reply_to(topic):
         return None
-    return _Reply(topic, error_value(str(error)), failed(query_id, error, fields))
+    return _error_result(topic, error, failed(query_id, error, fields))
+
+
+def _error_result(topic: str, error: QueryError, headers: RawHeaders) -> Message:
+    return Message(topic, error_value(str(error)), headers, headers[0][1], status=error.code.value)
 
 
 def _log_lost_demand(sent: "asyncio.Future[Ack]") -> None:

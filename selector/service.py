@@ -1,7 +1,7 @@
 """The loops of a selector process.
 
     intake     task topics -> Dispatch, batch by batch
-    mend       what was not acknowledged
+    retry      what was not acknowledged
     listen     the workers' status -> World
     learn      fetches the metadata of topics of variants that begin to serve, before queries need it
     follow     the catalog -> World; subscribes to new tasks, learns new partitions
@@ -93,7 +93,7 @@ class Selector:
                 tasks.create_task(self._follow(), name="follow"),
                 tasks.create_task(self._look(), name="look"),
                 tasks.create_task(self._report(), name="report"),
-                tasks.create_task(self._dispatch.mend(), name="mend"),
+                tasks.create_task(self._dispatch.retry_failed(), name="retry"),
             ]
             await asyncio.sleep(self._settings.settle_s)  # workers speak each 100 ms: now all have been heard
             settle_collector()

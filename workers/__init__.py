@@ -1,5 +1,5 @@
 """Runs models: one process per device, which computes the queries of the variants placed on it.
 
-Reading order: settings -> model -> request -> batching, health (pure) -> device -> journal -> outbox -> instance ->
-lease -> hosting -> placement -> answers, metrics, status (what it tells of itself) -> service -> command, __main__.
+Reading order: settings -> model -> instance (the way of a query, top to bottom) -> request -> batching, health (pure)
+-> device, journal, backlog, metrics -> lease -> hosting -> placement -> status -> service -> command, __main__.
 """

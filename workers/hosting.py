@@ -34,11 +34,11 @@ from store.catalog import CatalogWatcher
 from store.errors import StoreConflict, StoreUnavailable
 from store.placement import report_instance_state
 from store.pool import Pool
-from workers.answers import AnswerMeter
 from workers.device import Device
 from workers.instance import Instance
 from workers.journal import Journal
 from workers.lease import Leases
+from workers.metrics import AnswerMeter
 from workers.model import Model, find_model, load
 from workers.settings import WorkerSettings
 

@@ -1,39 +1,41 @@
-"""One variant that is loaded here: takes queries of its partitions, computes them in batches, sends the results.
+"""One variant that is loaded here, and the way of a query through it, from the record to the acknowledged result.
 
-    consumer -> read -> window -> (slot thread) plan, stack, infer, unstack -> answer -> outbox -> consumer.done
+    event loop     _take_in   consumer -> _read: who asks, and what there is to compute -> window
+    slot's thread  plan       the next batch: called by the device when a slot is free and nobody is more urgent
+                   _compute   stack, infer, unstack
+    event loop     _answer    encode -> outbox -> (acknowledged) -> _done: the record may be committed
 
 Rules.
-* Three long-lived tasks and no task per query: one takes in, one answers, one mends what could not be sent.
+* Three long-lived tasks and no task per query: one takes in, one answers, one sends again what was not acknowledged.
 * The slot's thread only computes; JSON and headers are the event loop's, so that the device is never kept waiting.
 * A query fails alone. What is wrong with it is found while reading; a batch that raises is computed again one by one.
 * A partition that was taken from us is forgotten at once: what of it waits is not computed, what comes is not read.
 
-Hot: `_read`, `_compute` and `_deliver`. Per query at low load the way costs one hop to the thread and one back.
+Hot: `_read`, `_compute` and `_answer`. Per query at low load the way costs one hop to the thread and one back.
 """
 
 import asyncio
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Collection
 from functools import partial
 from typing import Final, NamedTuple
 
 from broker.consumer import Consumer, Record
+from broker.outbox import Message, Outbox
 from broker.producer import Producer
 from runtimes.protocol import Session
-from schemas.errors import DeadlineExceeded, Internal, InvalidRequest, ModelFailed, QueryError
+from schemas.errors import DeadlineExceeded, Internal, ModelFailed, QueryError
 from schemas.status import InstanceState, InstanceStatus, PartitionStatus
 from schemas.topics import variant_topic
-from workers.answers import AnswerMeter
+from workers.backlog import InstanceBacklog
 from workers.batching import Urgency, Window
 from workers.device import Device
 from workers.health import Meter, Reading, next_state
 from workers.journal import Journal, place_of
-from workers.metrics import InstanceMetrics
+from workers.metrics import AnswerMeter, InstanceMetrics
 from workers.model import Model
-from workers.outbox import Outbox
 from workers.request import Arrays, Part, Query, Undecodable, address, answer, read, refusal, stack, unstack
 
 log = logging.getLogger(__name__)
@@ -45,11 +47,11 @@ _BRIEF_S: Final = 0.0002
 """About what a hop to a thread and back costs: two wake-ups, and two waits for the interpreter's lock."""
 
 
-class Outcome(NamedTuple):
-    """What became of a part."""
+class ComputedBatch(NamedTuple):
+    """What became of each part of a batch."""
 
-    part: Part
-    result: Arrays | QueryError
+    parts: list[Part]
+    results: list[Arrays | QueryError]
     started_ns: int = 0
     compute_ns: int = 0
 
@@ -70,21 +72,16 @@ class Instance:
         self._device = device
         self._journal = journal
         self._worker = worker
-        self._answers = answers
-        self._metrics = InstanceMetrics(model.name)
-        self._outbox = Outbox(producer, self._done, self._metrics)
         self._window: Window[Part] = Window(model.latency)
+        # Not bounded here: it holds no more than the consumer has handed out.
+        self._computed: asyncio.Queue[ComputedBatch] = asyncio.Queue()
+        self._outbox = Outbox(producer, self._done, self._explain)
+        self._backlog = InstanceBacklog()
+        self._metrics = InstanceMetrics(model.name, model.variant.task, answers)
         self._meter = Meter()
         self._period_began = time.monotonic()
-        self._outcomes: deque[list[Outcome]] = deque()
-        self._news = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
-        self._held: dict[tuple[int, int], tuple[int, int]] = {}
-        """Online and offline inputs, by partition and offset, of what is read and not answered."""
-        self._held_online = 0
-        self._held_offline = 0
-        self._answered = self._inputs = self._late = self._expired = 0
 
     async def serve(self) -> None:
         """Work until cancelled."""
@@ -93,9 +90,153 @@ class Instance:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._take_in(), name=f"{self.model.name} take in")
                 tasks.create_task(self._answer(), name=f"{self.model.name} answer")
-                tasks.create_task(self._outbox.mend(), name=f"{self.model.name} mend")
+                tasks.create_task(self._outbox.retry_failed(), name=f"{self.model.name} retry")
         finally:
             self._device.dismiss(self)
+
+    # -- the way of a query: in ----------------------------------------------------------------------------------------
+
+    async def _take_in(self) -> None:
+        while True:
+            parts: list[Part] = []
+            records = await self._consumer.batch(_CHUNK)
+            for record in records:
+                if record.partition in self.partitions:
+                    parts += await self._read(record)
+            if parts:
+                with self._device.lock:
+                    for part in parts:
+                        self._window.add(part)
+                self._device.wake()
+            if (
+                len(records) == _CHUNK
+            ):  # more may be here already, and would come without waiting: let others have a turn
+                await asyncio.sleep(0)
+
+    async def _read(self, record: Record) -> list[Part]:
+        """The work in a record; a record without any is finished here."""
+        try:
+            query = address(record, self.model.variant.task)
+        except Undecodable as error:
+            self._outbox.give_up(record, str(error))
+            return []
+        try:
+            return self._work_in(query)
+        except Exception as error:  # noqa: BLE001 - a defect of ours must cost this query, not the worker each time
+            await self._refuse(query, _told(error, query, "the request could not be read"))
+            return []
+
+    def _work_in(self, query: Query) -> list[Part]:
+        place = place_of(query.record)
+        crashes = self._journal.crashes(place)
+        if self._journal.given_up(place):
+            raise ModelFailed(f"the worker died {crashes} times while computing this query")
+        parts = read(query, self.model, alone=crashes > 0)
+        online = 0 if parts[0].offline else query.batch
+        self._backlog.hold(place, online, query.batch - online)
+        self._meter.arrived(online)
+        return parts
+
+    # -- computed: called by the device, with its lock held unless said otherwise --------------------------------------
+
+    def urgency(self) -> Urgency | None:
+        """As of the device's protocol."""
+        return self._window.urgency()
+
+    def brief(self) -> bool:
+        """As of the device's protocol."""
+        inputs = min(self._window.inputs, self._window.best_batch)
+        return self.model.latency.batch_s(inputs) * self._meter.slowdown < _BRIEF_S
+
+    def plan(self) -> Callable[[int], None] | None:
+        """As of the device's protocol."""
+        batch, expired = self._window.plan(time.time(), self._meter.slowdown)
+        if expired:
+            self._post(ComputedBatch(expired, [DeadlineExceeded()] * len(expired)))
+        batch = [part for part in batch if not part.query.answered]
+        return partial(self._compute, batch) if batch else None
+
+    def _compute(self, parts: list[Part], slot: int) -> None:
+        """Without the lock, in the slot's thread; a brief batch on the event loop."""
+        self._journal.begin(slot, [place_of(part.query.record) for part in parts])
+        started_ns, began = time.time_ns(), time.perf_counter_ns()
+        results = self._infer(parts)
+        compute_ns = time.perf_counter_ns() - began
+        self._journal.end(slot)
+        self._post(ComputedBatch(parts, results, started_ns, compute_ns))
+
+    def _infer(self, parts: list[Part]) -> list[Arrays | QueryError]:
+        try:
+            return [*unstack(parts, self._session.infer(stack(parts)))]
+        except Exception as error:  # noqa: BLE001 - a runtime raises what it likes; only the query to blame shall fail
+            if len(parts) == 1:
+                return [ModelFailed(f"the model failed on this input: {str(error)[:500]}")]
+        return [result for part in parts for result in self._infer([part])]
+
+    def _post(self, computed: ComputedBatch) -> None:
+        if threading.get_ident() == self._loop_thread:
+            self._computed.put_nowait(computed)
+        else:
+            self._loop.call_soon_threadsafe(self._computed.put_nowait, computed)
+
+    # -- out -----------------------------------------------------------------------------------------------------------
+
+    async def _answer(self) -> None:
+        while True:
+            parts, results, started_ns, compute_ns = computed = await self._computed.get()
+            self._measure(computed)
+            for part, result in zip(parts, results, strict=True):
+                query = part.query
+                if query.answered:  # another part of it has failed
+                    continue
+                if isinstance(result, QueryError):
+                    await self._refuse(query, result)
+                elif query.add(part.number, result, started_ns, compute_ns):
+                    await self._send_result(query)
+
+    def _measure(self, computed: ComputedBatch) -> None:
+        if not computed.started_ns or any(isinstance(result, QueryError) for result in computed.results):
+            return
+        seconds, inputs = computed.compute_ns / 1e9, sum(part.inputs for part in computed.parts)
+        self._meter.computed(inputs, seconds, self.model.latency.batch_s(inputs))
+        self._metrics.batch(inputs, seconds)
+
+    async def _send_result(self, query: Query) -> None:
+        try:
+            message = answer(query, self.model.name, self._worker)
+        except Exception as error:  # noqa: BLE001 - as while reading
+            await self._refuse(query, _told(error, query, "the result could not be written"))
+            return
+        query.answered = True
+        late = time.time() > query.deadline_s
+        self._metrics.result(query.asked, query.batch, query.queue_ns / 1e9, late=late)
+        await self._outbox.send(query.record, message)
+
+    async def _refuse(self, query: Query, error: QueryError) -> None:
+        query.answered = True
+        self._metrics.refusal(query.asked, expired=isinstance(error, DeadlineExceeded))
+        record, message = query.record, refusal(query, error, self.model.name, self._worker)
+        if isinstance(error, ModelFailed) and self._journal.given_up(place_of(record)):
+            self._outbox.give_up(record, str(error), message, self._journal.crashes(place_of(record)))
+        else:
+            await self._outbox.send(record, message)
+
+    def _explain(self, record: Record, error: QueryError) -> Message | None:
+        """The error result of a record whose own result could not be sent."""
+        try:
+            query = address(record, self.model.variant.task)
+        except Undecodable:
+            return None
+        return refusal(query, error, self.model.name, self._worker)
+
+    def _done(self, record: Record, sent: Message | None) -> None:
+        place = place_of(record)
+        self._consumer.done(record)
+        self._backlog.drop(place)
+        self._journal.clear(place)
+        self._metrics.finished(sent.status if sent is not None else None)
+
+    # -- which partitions ----------------------------------------------------------------------------------------------
 
     async def assign(self, partitions: Collection[int], drain_s: float) -> None:
         """Serve exactly these partitions. Others are drained for up to `drain_s`, committed and forgotten."""
@@ -122,35 +263,34 @@ class Instance:
             return
         with self._device.lock:
             self._window.discard([p for p in self._window.waiting() if p.query.record.partition in partitions])
-        for place in [place for place in self._held if place[0] in partitions]:
-            self._drop(place)
+        self._backlog.drop_partitions(partitions)
 
     # -- what others see -----------------------------------------------------------------------------------------------
 
     def status(self) -> InstanceStatus:
         """The state now."""
-        meter = self._meter
+        meter, metrics = self._meter, self._metrics
         return InstanceStatus(
             variant=self.model.name,
             state=self.state,
             partitions=tuple(self._partition_status()),
             queued=self._consumer.in_flight,
-            queued_inputs=self._held_online + self._held_offline,
-            queued_offline_inputs=self._held_offline,
+            queued_inputs=self._backlog.online + self._backlog.offline,
+            queued_offline_inputs=self._backlog.offline,
             max_batch=self.model.latency.max_batch,
             batch_size=meter.batch_size,
             batch_s=meter.batch_s,
             slowdown=meter.slowdown,
-            answered=self._answered,
-            inputs=self._inputs,
-            late=self._late,
-            expired=self._expired,
+            answered=metrics.answered,
+            inputs=metrics.inputs,
+            late=metrics.late,
+            expired=metrics.expired,
         )
 
     @property
     def backlog_s(self) -> float:
         """Predicted seconds of the online queries that are read and not answered."""
-        return self.model.latency.batch_s(self._held_online) * self._meter.slowdown
+        return self.model.latency.batch_s(self._backlog.online) * self._meter.slowdown
 
     def observe(self, now_s: float) -> bool:
         """Judge the instance's health once a period, by the monotonic clock; returns whether its state changed."""
@@ -174,162 +314,10 @@ class Instance:
                 found.append(PartitionStatus(partition, position, position if end is None else end))
         return found
 
-    # -- in ------------------------------------------------------------------------------------------------------------
 
-    async def _take_in(self) -> None:
-        while True:
-            parts: list[Part] = []
-            records = await self._consumer.batch(_CHUNK)
-            for record in records:
-                parts += await self._read(record)
-            if parts:
-                with self._device.lock:
-                    for part in parts:
-                        self._window.add(part)
-                self._device.wake()
-            if (
-                len(records) == _CHUNK
-            ):  # more may be here already, and would come without waiting: let others have a turn
-                await asyncio.sleep(0)
-
-    async def _read(self, record: Record) -> list[Part]:
-        """The work in a record; a record without any is finished here."""
-        if record.partition not in self.partitions:
-            return []
-        try:
-            query = address(record, self.model.variant.task)
-        except Undecodable as error:
-            self._outbox.bury(record, str(error))
-            return []
-        try:
-            crashes = self._journal.crashes(place_of(record))
-            if self._journal.given_up(place_of(record)):
-                raise ModelFailed(f"the worker died {crashes} times while computing this query")
-            parts = read(query, self.model, alone=crashes > 0)
-        except QueryError as error:
-            await self._refuse(query, error)
-            return []
-        except Exception:  # a defect of our codec must cost this query, not the worker again and again
-            log.exception("cannot read query %s", query.id)
-            await self._refuse(query, Internal("the request could not be read"))
-            return []
-        self._hold((record.partition, record.offset), query.batch, offline=parts[0].offline)
-        return parts
-
-    def _hold(self, place: tuple[int, int], inputs: int, *, offline: bool) -> None:
-        online = 0 if offline else inputs
-        self._held[place] = (online, inputs - online)
-        self._held_online += online
-        self._held_offline += inputs - online
-        self._meter.arrived(online)
-
-    def _drop(self, place: tuple[int, int]) -> None:
-        online, offline = self._held.pop(place, (0, 0))
-        self._held_online -= online
-        self._held_offline -= offline
-
-    # -- the slot's thread ---------------------------------------------------------------------------------------------
-
-    def urgency(self) -> Urgency | None:
-        """As of the device's protocol."""
-        return self._window.urgency()
-
-    def brief(self) -> bool:
-        """As of the device's protocol."""
-        inputs = min(self._window.inputs, self._window.best_batch)
-        return self.model.latency.batch_s(inputs) * self._meter.slowdown < _BRIEF_S
-
-    def plan(self) -> Callable[[int], None] | None:
-        """As of the device's protocol."""
-        batch, expired = self._window.plan(time.time(), self._meter.slowdown)
-        if expired:
-            self._post([Outcome(part, DeadlineExceeded()) for part in expired])
-        batch = [part for part in batch if not part.query.answered]
-        return partial(self._compute, batch) if batch else None
-
-    def _compute(self, parts: list[Part], slot: int) -> None:
-        self._journal.begin(slot, [place_of(part.query.record) for part in parts])
-        started_ns, began = time.time_ns(), time.perf_counter_ns()
-        results = self._infer(parts)
-        compute_ns = time.perf_counter_ns() - began
-        self._journal.end(slot)
-        self._post([Outcome(part, result, started_ns, compute_ns) for part, result in zip(parts, results, strict=True)])
-
-    def _infer(self, parts: list[Part]) -> list[Arrays | QueryError]:
-        try:
-            return [*unstack(parts, self._session.infer(stack(parts)))]
-        except Exception as error:  # noqa: BLE001 - a runtime raises what it likes; only the query to blame shall fail
-            if len(parts) == 1:
-                return [ModelFailed(f"the model failed on this input: {str(error)[:500]}")]
-        return [result for part in parts for result in self._infer([part])]
-
-    def _post(self, outcomes: list[Outcome]) -> None:
-        if threading.get_ident() == self._loop_thread:
-            self._receive(outcomes)
-        else:
-            self._loop.call_soon_threadsafe(self._receive, outcomes)
-
-    # -- out -----------------------------------------------------------------------------------------------------------
-
-    def _receive(self, outcomes: list[Outcome]) -> None:
-        self._outcomes.append(outcomes)
-        self._news.set()
-
-    async def _answer(self) -> None:
-        while True:
-            await self._news.wait()
-            self._news.clear()
-            while self._outcomes:
-                outcomes = self._outcomes.popleft()
-                self._measure(outcomes)
-                for outcome in outcomes:
-                    await self._deliver(outcome)
-
-    def _measure(self, outcomes: list[Outcome]) -> None:
-        seconds = outcomes[0].compute_ns / 1e9
-        inputs = sum(outcome.part.inputs for outcome in outcomes)
-        if outcomes[0].started_ns and not any(isinstance(outcome.result, QueryError) for outcome in outcomes):
-            self._meter.computed(inputs, seconds, self.model.latency.batch_s(inputs))
-            self._metrics.computed(inputs, seconds)
-
-    async def _deliver(self, outcome: Outcome) -> None:
-        part, result, started_ns, compute_ns = outcome
-        query = part.query
-        if query.answered:
-            return
-        if isinstance(result, QueryError):
-            await self._refuse(query, result)
-            return
-        query.started_ns = query.started_ns or started_ns
-        query.compute_ns += compute_ns
-        query.outputs[part.number] = result
-        query.undone -= 1
-        if query.undone:
-            return
-        try:
-            value, headers = answer(query, self.model.name, self._worker)
-        except (InvalidRequest, TypeError) as error:
-            await self._refuse(query, error if isinstance(error, InvalidRequest) else ModelFailed(str(error)))
-            return
-        query.answered = True
-        late = time.time() > query.deadline_s
-        self._inputs += query.batch
-        self._late += late
-        self._answers.computed(self.model.variant.task, query.asked, late=late)
-        self._metrics.queued(max(query.started_ns - query.sent_ns, 0) / 1e9)
-        await self._outbox.send(query, value, headers)
-
-    async def _refuse(self, query: Query, error: QueryError) -> None:
-        query.answered = True
-        self._answers.failed(self.model.variant.task, query.asked)
-        self._expired += isinstance(error, DeadlineExceeded)
-        if isinstance(error, ModelFailed) and self._journal.given_up(place_of(query.record)):
-            self._outbox.bury(query.record, str(error), self._journal.crashes(place_of(query.record)), finishes=False)
-        value, headers = refusal(query, error, self.model.name, self._worker)
-        await self._outbox.send(query, value, headers, error.code.value)
-
-    def _done(self, record: Record) -> None:
-        self._consumer.done(record)
-        self._answered += 1
-        self._drop((record.partition, record.offset))
-        self._journal.clear(place_of(record))
+def _told(error: Exception, query: Query, otherwise: str) -> QueryError:
+    """What the client is told of an error; `otherwise` of a defect of ours, which is logged."""
+    if isinstance(error, QueryError):
+        return error
+    log.error("query %s: %s", query.id, otherwise, exc_info=error)
+    return Internal(otherwise)

@@ -1,7 +1,13 @@
-"""What a worker tells Prometheus. Children are bound once an instance, so that counting costs no look-up per query."""
+"""What a worker counts: for Prometheus, for its status record, and for the autoscaler.
+
+Children of metrics are bound once an instance, so that counting costs no look-up per query. `AnswerMeter` counts what
+is answered, by needs class: the counterpart of what selectors count as asked.
+"""
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from schemas.load_classes import ByClass, ClassAnswers, ClassKey
+from schemas.result import OK
 from schemas.status import InstanceState
 
 _SECONDS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -15,41 +21,85 @@ QUEUE = Histogram(
     "infaas_worker_queue_seconds", "From the selector's send to the start of the computation.", ["variant"],
     buckets=_SECONDS,
 )  # fmt: skip
-DEAD_LETTERS = Counter("infaas_worker_dead_letters", "Records nobody could be answered for.", ["variant", "reason"])
 INSTANCES = Gauge("infaas_worker_instances", "Instances by state.", ["state"])
 
 
-class InstanceMetrics:
-    """The children of one variant."""
+class _ClassCount:
+    """Answers to one class since the last status."""
 
-    def __init__(self, variant: str) -> None:
+    __slots__ = ("failed", "late", "queries")
+
+    def __init__(self) -> None:
+        self.queries = self.late = self.failed = 0
+
+
+class AnswerMeter:
+    """Answers of one worker, all its instances."""
+
+    def __init__(self) -> None:
+        self._classes = ByClass(_ClassCount)
+
+    def computed(self, task: str, key: ClassKey, *, late: bool) -> None:
+        """A query was answered with a result."""
+        count = self._classes.of(task, key)
+        count.queries += 1
+        count.late += late
+
+    def failed(self, task: str, key: ClassKey) -> None:
+        """A query was answered with an error."""
+        count = self._classes.of(task, key)
+        count.queries += 1
+        count.failed += 1
+
+    def take(self) -> tuple[ClassAnswers, ...]:
+        """What was answered since this was last called."""
+        return tuple(ClassAnswers(found, c.queries, c.late, c.failed) for found, c in self._classes.take())
+
+
+class InstanceMetrics:
+    """Everything that is counted of one instance, in the order in which a query meets it."""
+
+    def __init__(self, variant: str, task: str, answers: AnswerMeter) -> None:
         self._variant = variant
-        self._by_code = {"ok": QUERIES.labels(variant, "ok")}
+        self._task = task
+        self._answers = answers
         self._batches = BATCHES.labels(variant)
         self._size = BATCH_SIZE.labels(variant)
         self._compute = COMPUTE.labels(variant)
         self._queue = QUEUE.labels(variant)
+        self._by_status = {OK: QUERIES.labels(variant, OK)}
+        self.inputs = 0
+        self.late = 0
+        self.expired = 0
+        self.answered = 0
 
-    def answered(self, code: str) -> None:
-        """A query has its result acknowledged."""
-        child = self._by_code.get(code)
-        if child is None:
-            child = self._by_code[code] = QUERIES.labels(self._variant, code)
-        child.inc()
-
-    def computed(self, inputs: int, seconds: float) -> None:
+    def batch(self, inputs: int, seconds: float) -> None:
         """A batch was computed."""
         self._batches.inc()
         self._size.observe(inputs)
         self._compute.observe(seconds)
 
-    def queued(self, seconds: float) -> None:
-        """A query waited so long."""
-        self._queue.observe(seconds)
+    def result(self, key: ClassKey, inputs: int, queue_s: float, *, late: bool) -> None:
+        """A query of this class, which waited so long, has its result."""
+        self.inputs += inputs
+        self.late += late
+        self._queue.observe(queue_s)
+        self._answers.computed(self._task, key, late=late)
 
-    def buried(self, reason: str) -> None:
-        """A record became a dead letter."""
-        DEAD_LETTERS.labels(self._variant, reason).inc()
+    def refusal(self, key: ClassKey, *, expired: bool) -> None:
+        """A query of this class was answered with an error."""
+        self.expired += expired
+        self._answers.failed(self._task, key)
+
+    def finished(self, status: str | None) -> None:
+        """A record is done: its result of this status is acknowledged, or it is a dead letter and nothing else."""
+        self.answered += 1
+        if status is None:
+            return
+        child = self._by_status.get(status)
+        if child is None:
+            child = self._by_status[status] = QUERIES.labels(self._variant, status)
+        child.inc()
 
 
 def count_states(states: list[InstanceState]) -> None:

@@ -1,4 +1,6 @@
-"""From a record to work that can be computed, and from what was computed to the result's record.
+"""From a record to work that can be computed, and from what was computed to the result's record: pure.
+
+    address -> read -> stack -> (the model) -> unstack -> Query.add -> answer, or refusal
 
 Reading goes in two steps, because a query that says who it is and where its result goes can be told what is wrong with
 the rest of it, and one that does not cannot: it is a dead letter.
@@ -10,10 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from broker.consumer import Record
+from broker.kafka_types import Record
+from broker.outbox import Message
 from schemas import headers as h
 from schemas.cloudevents import unwrap
-from schemas.errors import InvalidRequest, QueryError
+from schemas.errors import InvalidRequest, ModelFailed, QueryError
 from schemas.load_classes import COARSEST, ClassKey, class_key
 from schemas.needs import Mode
 from schemas.oip import InferRequest, decode_request, encode_response
@@ -67,6 +70,19 @@ class Query:
         """Parts not computed yet."""
         self.outputs: list[Arrays] = []
         """Of each part."""
+
+    def add(self, number: int, outputs: Arrays, started_ns: int, compute_ns: int) -> bool:
+        """One part was computed; returns whether it was the last."""
+        self.started_ns = self.started_ns or started_ns
+        self.compute_ns += compute_ns
+        self.outputs[number] = outputs
+        self.undone -= 1
+        return not self.undone
+
+    @property
+    def queue_ns(self) -> int:
+        """From the selector's send to the start of the computation."""
+        return max(self.started_ns - self.sent_ns, 0)
 
 
 class Part:
@@ -194,19 +210,45 @@ def unstack(parts: list[Part], outputs: Mapping[str, NDArray[Any]]) -> list[Arra
     return found
 
 
-def answer(query: Query, variant: str, worker: str) -> tuple[bytes, h.RawHeaders]:
-    """The result of a query whose parts are all computed: value and headers.
+def answer(query: Query, variant: str, worker: str) -> Message:
+    """The result of a query whose parts are all computed.
 
     Raises:
         InvalidRequest: an output has no form that was asked for.
-        TypeError: an output has no datatype in the protocol.
+        ModelFailed: the outputs are none that the protocol can tell.
     """
     request = query.request
     assert request is not None
-    outputs = query.outputs[0]
-    if len(query.outputs) > 1:
-        outputs = {name: np.concatenate([part[name] for part in query.outputs]) for name in outputs}
-    queue_ns = max(query.started_ns - query.sent_ns, 0)
+    try:
+        encoded = encode_response(
+            query.model_name,
+            request.id or query.id,
+            _joined(query.outputs),
+            _parameters(query, variant, worker),
+            wanted=request.outputs,
+            binary=request.binary_output,
+        )
+    except TypeError as error:
+        raise ModelFailed(str(error)) from error
+    headers = _headers(query, OK, variant, worker)
+    headers.append((h.VARIANT_QUEUE_NS, b"%d" % query.queue_ns))
+    headers.append((h.COMPUTE_NS, b"%d" % query.compute_ns))
+    headers.append((h.CONTENT_TYPE, encoded.content_type.encode()))
+    if encoded.json_length is not None:
+        headers.append((h.JSON_LENGTH, b"%d" % encoded.json_length))
+    return Message(query.reply_to, encoded.value, headers, query.id.encode(), status=OK)
+
+
+def _joined(outputs: list[Arrays]) -> Arrays:
+    if len(outputs) == 1:
+        return outputs[0]
+    try:
+        return {name: np.concatenate([part[name] for part in outputs]) for name in outputs[0]}
+    except ValueError as error:
+        raise ModelFailed(f"the outputs of the query's {len(outputs)} batches do not fit together: {error}") from error
+
+
+def _parameters(query: Query, variant: str, worker: str) -> dict[str, object]:
     fields = query.fields
     parameters: dict[str, object] = {
         "variant": variant,
@@ -214,33 +256,19 @@ def answer(query: Query, variant: str, worker: str) -> tuple[bytes, h.RawHeaders
         "accuracy": _number(fields.get(h.ACCURACY)),
         "cost": _number(fields.get(h.COST)),
         "predicted_ms": _milliseconds(fields.get(h.PREDICTED_NS)),
-        "queue_ms": (_milliseconds(fields.get(h.TASK_QUEUE_NS)) or 0.0) + queue_ns / 1e6,
+        "queue_ms": (_milliseconds(fields.get(h.TASK_QUEUE_NS)) or 0.0) + query.queue_ns / 1e6,
         "compute_ms": query.compute_ns / 1e6,
+        "explanation": fields.get(h.EXPLANATION),
     }
-    if h.EXPLANATION in fields:
-        parameters["explanation"] = fields[h.EXPLANATION]
-    encoded = encode_response(
-        query.model_name,
-        request.id or query.id,
-        outputs,
-        {name: value for name, value in parameters.items() if value is not None},
-        wanted=request.outputs,
-        binary=request.binary_output,
-    )
-    headers = _headers(query, OK, variant, worker)
-    headers.append((h.VARIANT_QUEUE_NS, b"%d" % queue_ns))
-    headers.append((h.COMPUTE_NS, b"%d" % query.compute_ns))
-    headers.append((h.CONTENT_TYPE, encoded.content_type.encode()))
-    if encoded.json_length is not None:
-        headers.append((h.JSON_LENGTH, b"%d" % encoded.json_length))
-    return encoded.value, headers
+    return {name: value for name, value in parameters.items() if value is not None}
 
 
-def refusal(query: Query, error: QueryError, variant: str, worker: str) -> tuple[bytes, h.RawHeaders]:
-    """The result of a query that was not computed: value and headers."""
-    headers = _headers(query, error.code.value, variant, worker)
+def refusal(query: Query, error: QueryError, variant: str, worker: str) -> Message:
+    """The result of a query that was not computed."""
+    status = error.code.value
+    headers = _headers(query, status, variant, worker)
     headers.append((h.CONTENT_TYPE, b"application/json"))
-    return error_value(str(error)), headers
+    return Message(query.reply_to, error_value(str(error)), headers, query.id.encode(), status=status)
 
 
 def _headers(query: Query, status: str, variant: str, worker: str) -> h.RawHeaders:

@@ -27,11 +27,11 @@ from store.placement import register_worker, retire_worker
 from store.pool import Pool, open_pool
 from store.settings import StoreSettings
 from store.version import require_current
-from workers.answers import AnswerMeter
 from workers.device import Device
 from workers.hosting import Hosting, Premises
 from workers.journal import Journal
 from workers.lease import Leases
+from workers.metrics import AnswerMeter
 from workers.placement import Placement
 from workers.settings import WorkerSettings, host_name
 from workers.status import StatusReporter

@@ -5,7 +5,7 @@ from typing import Final
 
 from aiohttp import web
 
-from gateway.asking import Asking
+from gateway.asking import QueryClient
 from gateway.counts import Statistics
 from gateway.models import Models
 from gateway.translation import make_envelope
@@ -17,7 +17,7 @@ from schemas.result import Result
 class InferenceRoutes:
     """Decode, ask, encode."""
 
-    def __init__(self, models: Models, asking: Asking, statistics: Statistics) -> None:
+    def __init__(self, models: Models, asking: QueryClient, statistics: Statistics) -> None:
         self._models = models
         self._asking = asking
         self._statistics = statistics

@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 
 from broker.consumer import Consumer
-from broker.dead_letters import bury, parse_letter, replay
+from broker.dead_letters import parse_letter, publish_dead_letter, replay
 from broker.producer import Producer
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, delete_topics, ensure_system_topics, ensure_topics
@@ -28,7 +28,7 @@ async def test_a_letter_is_the_record_with_its_story(kafka: KafkaSettings, topic
         await consumer.assign(topic, [3])
         async with asyncio.timeout(10):
             original = (await consumer.batch())[0]
-        await bury(producer, original, "not ünderstood", attempts=3)
+        await (await publish_dead_letter(producer, original, "not ünderstood", attempts=3))
     async with Consumer(kafka, "test", group=f"look-{topic}") as consumer, asyncio.timeout(10):
         await consumer.assign(DEAD_LETTERS, [0])
         letter = None
@@ -48,7 +48,7 @@ async def test_each_letter_is_replayed_once(kafka: KafkaSettings, topic: str, re
         async with asyncio.timeout(10):
             for _ in range(3):
                 record = (await consumer.batch(1))[0]
-                await bury(producer, record, "on purpose")
+                await (await publish_dead_letter(producer, record, "on purpose"))
                 consumer.done(record)
             assert await replay(kafka, group=replay_group) == 3
             assert await replay(kafka, group=replay_group) == 0
@@ -78,6 +78,7 @@ async def test_a_letter_whose_topic_is_gone_stops_nothing(kafka: KafkaSettings) 
             await producer.send_and_wait(name, b"x")
             await consumer.assign(name, [0])
             async with asyncio.timeout(10):
-                await bury(producer, (await consumer.batch())[0], "on purpose")
+                record = (await consumer.batch())[0]
+                await (await publish_dead_letter(producer, record, "on purpose"))
     await delete_topics(kafka, [gone])
     assert await replay(kafka, group=group) == 1

@@ -11,7 +11,7 @@ import pytest
 
 from broker.settings import KafkaSettings
 from broker.topics import ensure_task_topics
-from gateway.asking import Asking
+from gateway.asking import QueryClient
 from gateway.models import Models
 from gateway.service import open_gateway
 from gateway.settings import GatewaySettings
@@ -37,7 +37,7 @@ class Running(NamedTuple):
     task: str
     http: aiohttp.ClientSession
     responder: Responder
-    asking: Asking
+    asking: QueryClient
     stop: asyncio.Event
 
     @property

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from broker.consumer import Record
+from broker.dead_letters import SHORTENED
 from broker.producer import Producer
 from broker.settings import KafkaSettings
 from broker.tail import Tail
@@ -226,6 +227,22 @@ async def test_an_error_for_a_topic_that_is_not_there_is_buried(stage: Stage, cl
         query_id = await stage.ask(client, min_accuracy="0.99")
         (letter,) = await stage.wait(DEAD_LETTERS)
         assert fields(letter)[h.ID] == query_id
+
+
+async def test_what_is_too_large_to_be_forwarded_is_answered_and_holds_up_nothing(
+    stage: Stage, client: Producer
+) -> None:
+    """A record of nearly the largest size: the headers of a forwarded query, or of a dead letter, do not fit."""
+    stage.kafka = stage.kafka.model_copy(update={"max_record_bytes": 20_000})
+    async with selecting(stage):
+        query_id = await stage.ask(client, b"x" * 19_700)
+        (record,) = await stage.wait(stage.replies)
+        assert (fields(record)[h.ID], fields(record)[h.STATUS]) == (query_id, "invalid_request")
+        assert "19700 bytes" in error_message(record.value or b"")
+        (letter,) = [letter for letter in await stage.wait(DEAD_LETTERS) if fields(letter)[h.ID] == query_id]
+        assert fields(letter)[SHORTENED] == str(19_700 + len(query_id))
+        await stage.ask(client, b"{}")
+        await stage.wait(variant_topic(stage.cheap))
 
 
 async def test_takes_cloud_events(stage: Stage, client: Producer) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from broker.consumer import Record
-from broker.dead_letters import TOPIC
+from broker.dead_letters import SHORTENED, TOPIC
 from broker.producer import Producer
 from broker.settings import KafkaSettings
 from broker.tail import Tail
@@ -22,6 +22,7 @@ from schemas import headers as h
 from schemas import topics
 from schemas.load_classes import ClassAnswers
 from schemas.oip import decode_response
+from schemas.result import error_message
 from schemas.status import InstanceState, WorkerStatus
 from store.placement import acquire_leases, list_instances, list_leases, list_workers, register_worker
 from store.pool import Pool
@@ -168,6 +169,27 @@ async def test_a_result_without_a_topic_becomes_a_dead_letter_and_blocks_nobody(
         await site.ask(producer, "good", value, headers)
         assert (await answered(results, 1)) == {"good": "ok"}
         assert [record.key for record in await buried(site, dead_letters, 1)] == [b"nowhere"]
+
+
+async def test_a_result_that_is_too_large_is_explained_and_blocks_nobody(site: Site, producer: Producer) -> None:
+    await site.register()
+    great, great_headers = site.value(0, 100)
+    value, headers = site.value()
+    async with (
+        results_of(site) as results,
+        Tail(site.kafka, "test-dead", [topics.DEAD_LETTERS]) as dead_letters,
+    ):
+        site.kafka = site.kafka.model_copy(update={"max_record_bytes": 3000})
+        async with site.worker("cpu-0"):
+            await site.place("cpu-0")
+            await site.ask(producer, "great", great, great_headers)
+            await site.ask(producer, "good", value, headers)
+            found = await results.until(2)
+            (letter,) = await buried(site, dead_letters, 1)
+    assert {query: result.status for query, result in found.items()} == {"great": "invalid_request", "good": "ok"}
+    assert "too large" in error_message(found["great"].value)
+    assert (letter.key or b"").decode() == "great"
+    assert SHORTENED in h.as_text(letter.headers)
 
 
 async def buried(site: Site, dead_letters: Tail, count: int) -> list[Record]:

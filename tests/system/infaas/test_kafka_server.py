@@ -22,9 +22,9 @@ from infaas.kafka_server import KafkaChoice, choose_kafka
 from infaas.options import KafkaKind, UpOptions, uses_external_kafka
 from machine.ports import free_port
 from schemas.errors import OperatorError
-from tests.system.infaas.conftest import FREE_PORTS, Cli
 from tests.kafka_fixtures import need_apache
 from tests.maven_repository import Repository, serving
+from tests.system.infaas.conftest import FREE_PORTS, Cli
 from zoo.samples import DATA, labelled
 
 pytestmark = pytest.mark.timeout(240)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from broker.consumer import Record
 from schemas import headers as h
-from schemas.errors import InvalidRequest
+from schemas.errors import InvalidRequest, ModelFailed
 from schemas.latency import LatencyModel
 from schemas.load_classes import class_key
 from schemas.oip import decode_response, encode_request
@@ -43,12 +43,12 @@ def test_what_computing_gave_is_put_together_for_each_query() -> None:
     parts = [part for query in queries for part in read(query, MODEL)]
     assert [part.inputs for part in parts] == [1, 3, 8, 8, 4]
     outputs = unstack(parts, {"y": stack(parts)["x"] * 2})
-    for part, output in zip(parts, outputs, strict=True):
-        part.query.outputs[part.number] = output
+    done = [part.query.add(part.number, output, 1, 1) for part, output in zip(parts, outputs, strict=True)]
+    assert done == [True, True, False, False, True]
     for query, rows in zip(queries, (1, 3, 20), strict=True):
-        value, headers = answer(query, "v", "w")
-        result = parse_result(h.as_text(headers), value)
-        found = decode_response(value, result.json_length).outputs["y"]
+        message = answer(query, "v", "w")
+        result = parse_result(h.as_text(message.headers), message.value or b"")
+        found = decode_response(result.value, result.json_length).outputs["y"]
         np.testing.assert_array_equal(found, ROWS[:rows] * 2)
 
 
@@ -119,6 +119,14 @@ def test_a_model_whose_outputs_are_not_one_for_each_input_is_found_out() -> None
     parts = read(address(request(), "digits"), MODEL)
     with pytest.raises(ValueError, match="batch of 2"):
         unstack(parts, {"y": ROWS})
+
+
+def test_outputs_that_do_not_fit_together_are_the_models_fault() -> None:
+    query = address(request(20), "digits")
+    for part in read(query, MODEL):
+        query.add(part.number, {"y": np.ones((part.inputs, part.number + 1), np.float32)}, 1, 1)
+    with pytest.raises(ModelFailed, match="do not fit together"):
+        answer(query, "v", "w")
 
 
 @given(st.binary(max_size=200), st.dictionaries(st.sampled_from([h.JSON_LENGTH, h.MODE, h.SENT_NS, h.CONTENT_TYPE,

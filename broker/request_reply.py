@@ -1,0 +1,183 @@
+"""Asks through Kafka and waits: one process's requests, and their results paired with them by id.
+
+    ask -> producer -> ... -> reply topic -> deliver -> whoever waits for this id
+
+Rules.
+* At most `max_in_flight` wait at once; more are refused.
+* At least once upstream means a result may come twice: the first of an id is given to its waiter, later ones are
+  dropped and counted.
+* If reading the topic ends, everybody who waits fails at once rather than at a timeout.
+* How a request is worded, how long it may take and what its failure means are its sender's.
+
+`deliver` does not mind where a result comes from: the reply topic is the way that is always there.
+
+Hot: `ask` and `_on_record`, once a request each. There is no task, and one future beside the producer's.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Final, Self, TypeAlias
+
+from prometheus_client import Counter, Gauge
+
+from broker.kafka_types import Record
+from broker.producer import Ack, Producer
+from broker.settings import KafkaSettings
+from broker.tail import Tail
+from broker.topics import TopicSpec, delete_topics, ensure_topics
+from schemas.errors import InfaasError, Internal, InvalidRequest, Overloaded
+from schemas.headers import RawHeaders, as_text
+from schemas.result import Result, parse_result
+from schemas.topics import reply_topic
+
+log = logging.getLogger(__name__)
+
+RETENTION_MS: Final = 600_000
+_ANSWERED_KEPT: Final = 20_000
+
+WAITING = Gauge("infaas_replies_waiting_count", "Queries of this process that wait for their result")
+DROPPED = Counter("infaas_replies_dropped_total", "Results that nobody waited for", ["reason"])
+_duplicate, _late, _invalid = (DROPPED.labels(reason) for reason in ("duplicate", "late", "invalid"))
+
+
+Reply: TypeAlias = asyncio.Future[Result]
+"""The result to come. Whoever knows that it will not come sets an exception."""
+OnSent: TypeAlias = Callable[[asyncio.Future[Ack], Reply], None]
+"""Takes the acknowledgement to come of a request, and its reply."""
+
+
+class RequestReply:
+    """Async context manager: creates the reply topic on entry and deletes it on exit."""
+
+    def __init__(self, settings: KafkaSettings, owner: str, *, max_in_flight: int = 10_000) -> None:
+        self.reply_topic = reply_topic(owner)
+        # Requests given up on stay with the producer until they are acknowledged or expire: room for two generations.
+        self.producer = Producer(settings, owner, max_in_flight=2 * max_in_flight)
+        self._settings = settings
+        self._max_in_flight = max_in_flight
+        self._waiting: dict[str, Reply] = {}
+        self._answered: dict[str, None] = {}
+        self._tail = Tail(settings, f"replies-{owner}", [self.reply_topic])
+        self._tasks = asyncio.TaskGroup()
+        self._reading: asyncio.Task[None] | None = None
+        self._closed = False
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that wait for their result."""
+        return len(self._waiting)
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.producer)
+            await ensure_topics(self._settings, [TopicSpec(self.reply_topic, 1, RETENTION_MS)])
+            stack.push_async_callback(self._delete_topic)
+            await stack.enter_async_context(self._tail)
+            await stack.enter_async_context(self._tasks)
+            self._reading = self._tasks.create_task(self._read(), name=f"replies {self.reply_topic}")
+            self._reading.add_done_callback(self._fail_all)
+            stack.callback(self._reading.cancel)
+            self._closing = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._closing.aclose()
+
+    async def ask(
+        self,
+        request_id: str,
+        topic: str,
+        value: bytes | None,
+        headers: RawHeaders,
+        *,
+        timeout_s: float | None = None,
+        on_sent: OnSent | None = None,
+    ) -> Result:
+        """Send a request, whose headers name its id and `reply_topic`, and wait for its result.
+
+        Cancelling it frees its slot; the request may be computed all the same.
+
+        Raises:
+            Overloaded: too many wait already.
+            InvalidRequest: a request of this id waits already.
+            Internal: the reply topic is read no longer.
+            TimeoutError: there was no result within `timeout_s`.
+        """
+        reply = self._expect(request_id)
+        # A bare timer is cheaper than a timeout block; sending is bounded by the producer itself.
+        timer = None if timeout_s is None else self._loop.call_later(timeout_s, _expire, reply)
+        try:
+            sent = await self.producer.send(topic, value, key=request_id.encode(), headers=headers)
+            if on_sent is not None:
+                on_sent(sent, reply)
+            return await reply
+        finally:
+            if timer is not None:
+                timer.cancel()
+            self._waiting.pop(request_id, None)
+
+    def deliver(self, result: Result) -> None:
+        """Give a result to whoever waits for it."""
+        reply = self._waiting.get(result.id)
+        if reply is not None and not reply.done():
+            reply.set_result(result)
+            self._remember(result.id)
+        elif result.id in self._answered:
+            _duplicate.inc()
+        else:
+            _late.inc()
+
+    def _expect(self, request_id: str) -> Reply:
+        if self._closed:
+            raise Internal("the reply topic is no longer read")
+        if len(self._waiting) >= self._max_in_flight:
+            raise Overloaded(f"{len(self._waiting)} queries are waiting for their result here; try again later")
+        if request_id in self._waiting:
+            raise InvalidRequest(f"a query with id {request_id!r} is already waiting for its result")
+        self._answered.pop(request_id, None)
+        reply = self._waiting[request_id] = self._loop.create_future()
+        return reply
+
+    async def _read(self) -> None:
+        while True:
+            for record in await self._tail.batch():
+                self._on_record(record)
+            WAITING.set(len(self._waiting))
+
+    def _on_record(self, record: Record) -> None:
+        try:
+            result = parse_result(as_text(record.headers), record.value or b"")
+        except (KeyError, ValueError) as error:
+            _invalid.inc()
+            log.debug("%s: record %d is not a result: %r", self.reply_topic, record.offset, error)
+        else:
+            self.deliver(result)
+
+    def _remember(self, request_id: str) -> None:
+        self._answered[request_id] = None
+        if len(self._answered) > _ANSWERED_KEPT:
+            del self._answered[next(iter(self._answered))]
+
+    def _fail_all(self, _reading: asyncio.Task[None]) -> None:
+        """Whatever ended the reading, even before it began."""
+        self._closed = True
+        for request_id, reply in self._waiting.items():
+            if not reply.done():
+                reply.set_exception(Internal(f"the result of {request_id} can no longer be read"))
+
+    async def _delete_topic(self) -> None:
+        try:
+            await delete_topics(self._settings, [self.reply_topic])
+        except InfaasError as error:
+            log.warning("%s is left behind: %s", self.reply_topic, error)
+
+
+def _expire(reply: Reply) -> None:
+    if not reply.done():
+        reply.set_exception(TimeoutError())

@@ -1,0 +1,263 @@
+"""What becomes of a message that is not acknowledged: the same for selectors and workers."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import msgspec
+import pytest
+
+from broker.consumer import Consumer, Record
+from broker.dead_letters import TOPIC, parse_letter, replay
+from broker.kafka_types import KafkaError, RecordTooLarge, UnknownTopic
+from broker.outbox import PAUSES_S, FailedSend, GiveUp, Message, Outbox, Retry, next_step
+from broker.producer import Ack, Producer
+from broker.settings import KafkaSettings
+from broker.topics import TopicSpec, ensure_system_topics, ensure_topics
+from schemas.errors import Internal, InvalidRequest, QueryError
+from schemas.headers import ATTEMPTS, RawHeaders
+from schemas.result import OK, error_value
+from schemas.topics import DEAD_LETTERS
+
+QUERY, RESULT, ERROR = "", OK, "overloaded"
+RECORD = Record("infaas.variants.v", 1, 7, 0, 0, b"k", b"value", None, 1, 5, (("infaas-id", b"q"),))
+
+
+def message(status: str = RESULT, topic: str = "replies", value: bytes = b"answer") -> Message:
+    return Message(topic, value, [], b"q", status=status)
+
+
+def failed(error: KafkaError, status: str = RESULT, attempts: int = 1) -> FailedSend:
+    return FailedSend(RECORD, message(status), attempts, error)
+
+
+class TestNextStep:
+    """The decision alone."""
+
+    @pytest.mark.parametrize("max_attempts", [None, 3], ids=["worker", "selector"])
+    @pytest.mark.parametrize("status", [QUERY, RESULT, ERROR])
+    def test_what_passes_is_tried_again_after_ever_longer_pauses(self, status: str, max_attempts: int | None) -> None:
+        assert next_step(failed(KafkaError(), status), max_attempts) == Retry(PAUSES_S[0])
+        assert next_step(failed(KafkaError(), status, attempts=2), max_attempts) == Retry(PAUSES_S[1])
+
+    @pytest.mark.parametrize("max_attempts", [None, 3], ids=["worker", "selector"])
+    def test_a_result_without_a_topic_is_given_up_at_once_and_nobody_told(self, max_attempts: int | None) -> None:
+        for status in (RESULT, ERROR):
+            step = next_step(failed(UnknownTopic(), status), max_attempts)
+            assert step == GiveUp("the result's topic replies does not exist", None, final=True)
+
+    @pytest.mark.parametrize("max_attempts", [None, 3], ids=["worker", "selector"])
+    def test_what_is_too_large_is_given_up_at_once_and_explained(self, max_attempts: int | None) -> None:
+        for status in (QUERY, RESULT):
+            step = next_step(failed(RecordTooLarge(), status), max_attempts)
+            assert isinstance(step, GiveUp)
+            assert step.final
+            assert isinstance(step.answer, InvalidRequest)
+            assert "6 bytes" in str(step.answer)
+
+    def test_an_error_result_that_is_too_large_is_not_explained_by_another(self) -> None:
+        step = next_step(failed(RecordTooLarge(), ERROR), None)
+        assert isinstance(step, GiveUp)
+        assert step.answer is None
+
+    def test_a_query_on_its_way_may_find_another_topic(self) -> None:
+        assert next_step(failed(UnknownTopic(), QUERY), 3) == Retry(PAUSES_S[0])
+
+    def test_attempts_end_for_selectors_and_never_for_workers(self) -> None:
+        step = next_step(failed(KafkaError(), QUERY, attempts=3), 3)
+        assert isinstance(step, GiveUp)
+        assert not step.final
+        assert isinstance(step.answer, Internal)
+        assert next_step(failed(KafkaError(), QUERY, attempts=1000), None) == Retry(PAUSES_S[-1])
+
+
+class Kafka:
+    """Takes, refuses or holds back what is sent to it, by topic."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, bytes | None]] = []
+        self.fails: dict[str, list[KafkaError]] = {}
+        self.stuck: set[str] = set()
+
+    async def send(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        key: bytes | None = None,
+        headers: RawHeaders | None = None,
+        partition: int | None = None,
+    ) -> asyncio.Future[Ack]:
+        self.sent.append((topic, value))
+        if topic in self.stuck:
+            await asyncio.Event().wait()
+        future: asyncio.Future[Ack] = asyncio.get_running_loop().create_future()
+        errors = self.fails.get(topic)
+        if errors:
+            future.set_exception(errors.pop(0))
+        else:
+            future.set_result(Ack(topic, 0, None, 0, 0, 0, 0))  # pyright: ignore[reportArgumentType]
+        return future
+
+
+def explain(record: Record, error: QueryError) -> Message:
+    return Message("replies", error_value(str(error)), [], record.key, status=error.code.value)
+
+
+class Site:
+    """An outbox and what it finished."""
+
+    def __init__(self, kafka: Kafka, max_attempts: int | None) -> None:
+        self.done: list[tuple[Record, Message | None]] = []
+        self.news = asyncio.Event()
+        self.outbox = Outbox(kafka, self.on_done, explain, max_attempts=max_attempts)
+
+    def on_done(self, record: Record, sent: Message | None) -> None:
+        self.done.append((record, sent))
+        self.news.set()
+
+    async def until(self, holds: Callable[[], bool], timeout_s: float = 30.0) -> None:
+        async with asyncio.timeout(timeout_s):
+            while not holds():
+                self.news.clear()
+                await self.news.wait()
+
+
+@asynccontextmanager
+async def running(kafka: Kafka, max_attempts: int | None = None) -> AsyncGenerator[Site]:
+    site = Site(kafka, max_attempts)
+    async with asyncio.TaskGroup() as tasks:
+        retrying = tasks.create_task(site.outbox.retry_failed())
+        yield site
+        retrying.cancel()
+
+
+def record(offset: int, value: bytes = b"value") -> Record:
+    return Record("infaas.variants.v", 1, offset, 0, 0, b"k", value, None, 1, 5, ())
+
+
+async def test_a_thousand_failed_results_are_sent_again_within_seconds() -> None:
+    kafka = Kafka()
+    kafka.fails["replies"] = [KafkaError()] * 1000
+    async with running(kafka) as site:
+        for offset in range(1000):
+            await site.outbox.send(record(offset), message())
+        await site.until(lambda: len(site.done) == 1000, timeout_s=10)
+    assert Counter(done.offset for done, _ in site.done) == Counter(range(1000))
+
+
+async def test_a_topic_in_trouble_holds_up_no_other() -> None:
+    kafka = Kafka()
+    kafka.fails = {"stuck": [KafkaError()], "replies": [KafkaError()]}
+    async with running(kafka) as site:
+        await site.outbox.send(record(0), message(topic="stuck"))
+        kafka.stuck.add("stuck")
+        await site.outbox.send(record(1), message())
+        await site.until(lambda: len(site.done) == 1)
+        assert site.done == [(record(1), message())]
+        assert kafka.sent.count(("stuck", b"answer")) == 2
+
+
+async def test_the_letter_is_written_before_the_answer_and_the_record_done_after_both() -> None:
+    kafka = Kafka()
+    kafka.fails = {"replies": [RecordTooLarge()]}
+    async with running(kafka) as site:
+        await site.outbox.send(record(3), message(value=b"far too large"))
+        await site.until(lambda: len(site.done) == 1)
+    assert [topic for topic, _ in kafka.sent] == ["replies", DEAD_LETTERS, "replies"]
+    ((done, sent),) = site.done
+    assert done == record(3)
+    assert sent is not None
+    assert sent.status == "invalid_request"
+    assert b"13 bytes" in (sent.value or b"")
+
+
+async def test_an_answer_that_cannot_arrive_ends_with_the_letter() -> None:
+    kafka = Kafka()
+    kafka.fails = {"replies": [RecordTooLarge(), UnknownTopic()]}
+    async with running(kafka) as site:
+        await site.outbox.send(record(3), message())
+        await site.until(lambda: len(site.done) == 1)
+    assert site.done == [(record(3), None)]
+    assert [topic for topic, _ in kafka.sent].count(DEAD_LETTERS) == 1
+
+
+async def test_an_outage_buries_nothing_that_can_be_answered_after_it() -> None:
+    kafka = Kafka()
+    kafka.fails = {"variant": [KafkaError()] * 2, DEAD_LETTERS: [KafkaError()]}
+    async with running(kafka, max_attempts=2) as site:
+        await site.outbox.send(record(3), message(QUERY, topic="variant"))
+        await site.until(lambda: len(site.done) == 1)
+    assert site.done == [(record(3), message(QUERY, topic="variant"))]
+    assert [topic for topic, _ in kafka.sent] == ["variant", "variant", DEAD_LETTERS, "variant"]
+
+
+async def test_a_query_that_could_not_be_sent_on_is_decided_on_again() -> None:
+    kafka, tries = Kafka(), list[int]()
+    kafka.fails = {"variant": [KafkaError()]}
+    site = Site(kafka, 3)
+
+    async def decide_again(record: Record, attempts: int) -> None:
+        tries.append(attempts)
+        await outbox.send(record, message(QUERY, topic="another"), attempts)
+
+    outbox = Outbox(kafka, site.on_done, explain, max_attempts=3, decide_again=decide_again)
+    async with asyncio.TaskGroup() as tasks:
+        retrying = tasks.create_task(outbox.retry_failed())
+        await outbox.send(record(3), message(QUERY, topic="variant"))
+        await site.until(lambda: len(site.done) == 1)
+        retrying.cancel()
+    assert tries == [2]
+    assert kafka.sent == [("variant", b"answer"), ("another", b"answer")]
+
+
+async def test_whoever_sends_is_told_how_each_attempt_ended() -> None:
+    kafka, ends = Kafka(), list[Ack | None]()
+    kafka.fails = {"variant": [KafkaError()]}
+    async with running(kafka) as site:
+        for offset in range(2):
+            await site.outbox.send(record(offset), message(QUERY, topic="variant"), 1, ends.append)
+        await site.until(lambda: len(site.done) == 2)
+    assert [end and end.topic for end in ends] == [None, "variant"]
+
+
+async def test_too_large_a_record_leaves_a_letter_and_an_answer(kafka: KafkaSettings) -> None:
+    """With the largest record that Kafka takes, there is room neither for where it came from nor for a result."""
+    await ensure_system_topics(kafka)
+    replies, group = f"replies-{uuid4().hex}", f"replay-{uuid4()}"
+    await ensure_topics(kafka, [TopicSpec(replies)])
+    await replay(kafka, group=group)
+    small = kafka.model_copy(update={"max_record_bytes": 50_000})
+    done = asyncio.Event()
+    great = Record(replies, 1, 11, 0, 0, b"k", b"v" * 49_900, None, 1, 5, ())
+
+    def answer(record: Record, error: QueryError) -> Message:
+        return msgspec.structs.replace(explain(record, error), topic=replies)
+
+    async with (
+        Producer(small, "test") as producer,
+        Consumer(kafka, "test", group=f"look-{replies}") as letters,
+        Consumer(kafka, "test", group=replies) as consumer,
+        asyncio.timeout(20),
+        asyncio.TaskGroup() as tasks,
+    ):
+        outbox = Outbox(producer, lambda _record, _sent: done.set(), answer)
+        retrying = tasks.create_task(outbox.retry_failed())
+        await outbox.send(great, Message(replies, b"x" * 60_000, [], b"q", status=OK))
+        await done.wait()
+        retrying.cancel()
+        await consumer.assign(replies, [0])
+        (answered,) = await consumer.batch()
+        assert b"60000 bytes" in (answered.value or b"")
+        await letters.assign(DEAD_LETTERS, [0])
+        found = list[Record]()
+        while not found:
+            found = [r for r in await letters.batch() if dict(r.headers).get(TOPIC) == replies.encode()]
+        letter = parse_letter(found[0])
+        assert letter.shortened
+        assert (letter.value or b"") == b"v" * len(letter.value or b"")
+        assert 10_000 < len(letter.value or b"") < 49_900
+        assert ATTEMPTS not in dict(letter.headers)
+    assert await replay(kafka, group=group) == 0, "what is not whole is not sent again"

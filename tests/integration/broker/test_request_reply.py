@@ -1,0 +1,149 @@
+"""Results find those who wait for them, once."""
+
+import asyncio
+from uuid import uuid4
+
+import pytest
+from prometheus_client import REGISTRY
+
+from broker.client import open_admin
+from broker.producer import Ack
+from broker.request_reply import Reply, RequestReply
+from broker.settings import KafkaSettings
+from broker.topics import TopicSpec, ensure_topics
+from schemas.errors import Internal, InvalidRequest, Overloaded
+from schemas.headers import RawHeaders
+from schemas.result import Result
+from schemas.topics import reply_topic
+
+
+def headers(query_id: str) -> RawHeaders:
+    return [("infaas-id", query_id.encode()), ("infaas-status", b"ok")]
+
+
+def dropped(reason: str) -> float:
+    return REGISTRY.get_sample_value("infaas_replies_dropped_total", {"reason": reason}) or 0.0
+
+
+class Asker:
+    """Asks on a topic that nobody reads; what is sent to the reply topic is the test's."""
+
+    def __init__(self, requests: RequestReply, tasks: asyncio.TaskGroup, topic: str) -> None:
+        self.requests = requests
+        self.topic = topic
+        self._tasks = tasks
+
+    async def ask(self, query_id: str) -> asyncio.Task[Result]:
+        """A request that is on its way when this returns."""
+        sent = asyncio.Event()
+
+        def on_sent(_ack: asyncio.Future[Ack], _reply: Reply) -> None:
+            sent.set()
+
+        waiting = self._tasks.create_task(
+            self.requests.ask(query_id, self.topic, b"?", headers(query_id), on_sent=on_sent)
+        )
+        asked = asyncio.ensure_future(sent.wait())
+        await asyncio.wait({asked, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
+        return waiting
+
+    async def answer(self, query_id: str, value: bytes) -> None:
+        await self.requests.producer.send_and_wait(self.requests.reply_topic, value, headers=headers(query_id))
+
+
+async def asked_topic(kafka: KafkaSettings) -> str:
+    topic = f"asked-{uuid4().hex}"
+    await ensure_topics(kafka, [TopicSpec(topic)])
+    return topic
+
+
+async def test_a_result_comes_to_its_waiter_and_only_once(kafka: KafkaSettings) -> None:
+    owner, before, topic = str(uuid4()), dropped("duplicate"), await asked_topic(kafka)
+    async with RequestReply(kafka, owner) as requests, asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        assert requests.reply_topic == reply_topic(owner)
+        asker = Asker(requests, tasks, topic)
+        first, second = await asker.ask("1"), await asker.ask("2")
+        assert requests.in_flight == 2
+        for query_id, value in (("2", b"two"), ("1", b"one"), ("1", b"again"), ("0", b"nobody's")):
+            await asker.answer(query_id, value)
+        assert (await first).value == b"one"
+        assert (await second).value == b"two"
+        last = await asker.ask("3")
+        await asker.answer("3", b"three")
+        assert (await last).id == "3"
+        assert dropped("duplicate") == before + 1
+        assert requests.in_flight == 0
+
+
+async def test_a_result_may_come_another_way_and_then_again_by_the_topic(embedded_kafka: KafkaSettings) -> None:
+    before, topic = dropped("duplicate"), await asked_topic(embedded_kafka)
+    async with RequestReply(embedded_kafka, str(uuid4())) as requests, asyncio.TaskGroup() as tasks:
+        asker = Asker(requests, tasks, topic)
+        waiting = await asker.ask("1")
+        requests.deliver(Result(id="1", status="ok", value=b"by a stream"))
+        assert (await waiting).value == b"by a stream"
+        await asker.answer("1", b"by the topic")
+        last = await asker.ask("2")
+        await asker.answer("2", b"two")
+        await last
+    assert dropped("duplicate") == before + 1
+
+
+async def test_the_topic_is_gone_after_a_clean_exit(kafka: KafkaSettings) -> None:
+    async with RequestReply(kafka, str(uuid4())) as requests:
+        topic = requests.reply_topic
+    async with open_admin(kafka) as admin, asyncio.timeout(10):
+        while topic in await admin.list_topics():  # noqa: ASYNC110 - the broker tells nobody
+            await asyncio.sleep(0.05)
+
+
+async def test_waiting_is_bounded_and_whoever_stops_waiting_makes_room(embedded_kafka: KafkaSettings) -> None:
+    topic = await asked_topic(embedded_kafka)
+    async with (
+        RequestReply(embedded_kafka, str(uuid4()), max_in_flight=2) as requests,
+        asyncio.TaskGroup() as tasks,
+    ):
+        asker = Asker(requests, tasks, topic)
+        first, second = await asker.ask("1"), await asker.ask("2")
+        with pytest.raises(Overloaded, match="2 queries"):
+            await requests.ask("3", topic, b"?", headers("3"))
+        first.cancel()
+        await asyncio.wait({first})
+        with pytest.raises(TimeoutError):
+            await requests.ask("3", topic, b"?", headers("3"), timeout_s=0.01)
+        with pytest.raises(InvalidRequest, match="already waiting"):
+            await requests.ask("2", topic, b"?", headers("2"))
+        assert requests.in_flight == 1
+        second.cancel()
+
+
+async def test_records_that_are_no_results_are_passed_over(embedded_kafka: KafkaSettings) -> None:
+    before, topic = dropped("invalid"), await asked_topic(embedded_kafka)
+    async with (
+        RequestReply(embedded_kafka, str(uuid4())) as requests,
+        asyncio.timeout(10),
+        asyncio.TaskGroup() as tasks,
+    ):
+        asker, send = Asker(requests, tasks, topic), requests.producer.send_and_wait
+        waiting = await asker.ask("1")
+        await send(requests.reply_topic, b"no headers")
+        await send(requests.reply_topic, b"x", headers=[("infaas-id", b"\xff")])
+        await send(requests.reply_topic, b"x", headers=[*headers("1"), ("infaas-compute-ns", b"soon")])
+        await asker.answer("1", b"one")
+        assert (await waiting).value == b"one"
+    assert dropped("invalid") == before + 3
+
+
+async def test_whoever_waits_fails_at_once_when_the_topic_is_no_longer_read(embedded_kafka: KafkaSettings) -> None:
+    topic, sent = await asked_topic(embedded_kafka), asyncio.Event()
+
+    async def ask(requests: RequestReply, query_id: str) -> None:
+        with pytest.raises(Internal):
+            await requests.ask(query_id, topic, b"?", headers(query_id), on_sent=lambda _ack, _reply: sent.set())
+
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks, RequestReply(embedded_kafka, str(uuid4())) as closed:
+        waiting = tasks.create_task(ask(closed, "1"))
+        await sent.wait()
+    await waiting
+    await ask(closed, "2")
