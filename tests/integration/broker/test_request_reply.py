@@ -76,9 +76,9 @@ async def test_a_result_comes_to_its_waiter_and_only_once(kafka: KafkaSettings) 
         assert requests.in_flight == 0
 
 
-async def test_a_result_may_come_another_way_and_then_again_by_the_topic(embedded_kafka: KafkaSettings) -> None:
-    before, topic = dropped("duplicate"), await asked_topic(embedded_kafka)
-    async with RequestReply(embedded_kafka, str(uuid4())) as requests, asyncio.TaskGroup() as tasks:
+async def test_a_result_may_come_another_way_and_then_again_by_the_topic(kafka: KafkaSettings) -> None:
+    before, topic = dropped("duplicate"), await asked_topic(kafka)
+    async with RequestReply(kafka, str(uuid4())) as requests, asyncio.TaskGroup() as tasks:
         asker = Asker(requests, tasks, topic)
         waiting = await asker.ask("1")
         requests.deliver(Result(id="1", status="ok", value=b"by a stream"))
@@ -98,10 +98,10 @@ async def test_the_topic_is_gone_after_a_clean_exit(kafka: KafkaSettings) -> Non
             await asyncio.sleep(0.05)
 
 
-async def test_waiting_is_bounded_and_whoever_stops_waiting_makes_room(embedded_kafka: KafkaSettings) -> None:
-    topic = await asked_topic(embedded_kafka)
+async def test_waiting_is_bounded_and_whoever_stops_waiting_makes_room(kafka: KafkaSettings) -> None:
+    topic = await asked_topic(kafka)
     async with (
-        RequestReply(embedded_kafka, str(uuid4()), max_in_flight=2) as requests,
+        RequestReply(kafka, str(uuid4()), max_in_flight=2) as requests,
         asyncio.TaskGroup() as tasks,
     ):
         asker = Asker(requests, tasks, topic)
@@ -118,10 +118,10 @@ async def test_waiting_is_bounded_and_whoever_stops_waiting_makes_room(embedded_
         second.cancel()
 
 
-async def test_records_that_are_no_results_are_passed_over(embedded_kafka: KafkaSettings) -> None:
-    before, topic = dropped("invalid"), await asked_topic(embedded_kafka)
+async def test_records_that_are_no_results_are_passed_over(kafka: KafkaSettings) -> None:
+    before, topic = dropped("invalid"), await asked_topic(kafka)
     async with (
-        RequestReply(embedded_kafka, str(uuid4())) as requests,
+        RequestReply(kafka, str(uuid4())) as requests,
         asyncio.timeout(10),
         asyncio.TaskGroup() as tasks,
     ):
@@ -135,14 +135,14 @@ async def test_records_that_are_no_results_are_passed_over(embedded_kafka: Kafka
     assert dropped("invalid") == before + 3
 
 
-async def test_whoever_waits_fails_at_once_when_the_topic_is_no_longer_read(embedded_kafka: KafkaSettings) -> None:
-    topic, sent = await asked_topic(embedded_kafka), asyncio.Event()
+async def test_whoever_waits_fails_at_once_when_the_topic_is_no_longer_read(kafka: KafkaSettings) -> None:
+    topic, sent = await asked_topic(kafka), asyncio.Event()
 
     async def ask(requests: RequestReply, query_id: str) -> None:
         with pytest.raises(Internal):
             await requests.ask(query_id, topic, b"?", headers(query_id), on_sent=lambda _ack, _reply: sent.set())
 
-    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks, RequestReply(embedded_kafka, str(uuid4())) as closed:
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks, RequestReply(kafka, str(uuid4())) as closed:
         waiting = tasks.create_task(ask(closed, "1"))
         await sent.wait()
     await waiting
