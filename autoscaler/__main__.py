@@ -2,7 +2,7 @@
 
 import sys
 
-from service.start import leave_when_told
+from process.start import leave_when_told
 
 if __name__ == "__main__":
     leave_when_told()  # before the imports that take a second

@@ -12,33 +12,34 @@ from contextlib import AsyncExitStack
 
 import msgspec
 
-from autoscaler.act import carry_out
-from autoscaler.adviser import Adviser
-from autoscaler.assessment import Assessor
+from autoscaler.apply.background_solver import BackgroundSolver
+from autoscaler.apply.plan_writer import write_plan
+from autoscaler.apply.worker_reconciler import WorkerReconciler
 from autoscaler.decide.decide import decide
-from autoscaler.decide.pareto import Offers, Ranking, could_offer, offers_of, rank_variants
+from autoscaler.decide.pareto import Offers, VariantRanking, launchable_variants, rank_variants, runnable_variants
 from autoscaler.decide.partitions import grown
-from autoscaler.decide.situation import Memory, Plan, Situation
-from autoscaler.fleet import FleetKeeper
-from autoscaler.launchers.catalog import open_launcher
-from autoscaler.launchers.protocol import Launcher
-from autoscaler.observe import Recorder
-from autoscaler.outage import Outage
+from autoscaler.decide.plan import ScalePlan
+from autoscaler.decide.snapshot import ClusterSnapshot, DecisionMemory
+from autoscaler.failure_log import FailureLog
+from autoscaler.launchers.base import Launcher
+from autoscaler.launchers.registry import open_launcher
+from autoscaler.observe.load_window import LoadWindow
+from autoscaler.observe.snapshot_builder import SnapshotBuilder
+from autoscaler.observe.status_cache import WorkerStatusCache
+from autoscaler.record.recorder import Recorder
 from autoscaler.settings import AutoscalerSettings, Policy
-from autoscaler.view import View
-from autoscaler.window import Window
-from broker.lag import LagReader
+from broker.lag.reader import LagReader
 from broker.settings import KafkaSettings
 from broker.tail import Tail
 from broker.topics import can_add_partitions, ensure_system_topics
+from process.health_server import health_server
 from registry.topics import grow_task_topics, grow_variant_topic
 from schemas import topics
 from schemas.errors import OperatorError
 from schemas.load_classes import SelectorLoad
 from schemas.status import Demand, WorkerStatus
-from service.observe import observed
 from store.catalog import Catalog, CatalogWatcher
-from store.changes import PLACEMENT, SCALE, Changes
+from store.change_listener import PLACEMENT, SCALE, ChangeListener
 from store.errors import StoreUnavailable
 from store.leader import Leadership
 from store.pool import Pool, open_pool
@@ -70,7 +71,7 @@ async def serve(settings: AutoscalerSettings, kafka: KafkaSettings, store: Store
         # Where the broker does not wake a waiting fetch, each wait costs it work; nobody waits for us by milliseconds.
         kafka = kafka.model_copy(update={"fetch_max_wait_ms": max(kafka.fetch_max_wait_ms, _FETCH_WAIT_MS)})
         catalog = await stack.enter_async_context(CatalogWatcher(store.dsn))
-        await stack.enter_async_context(observed(settings.metrics_host, settings.metrics_port, lambda: True))
+        await stack.enter_async_context(health_server(settings.metrics_host, settings.metrics_port, lambda: True))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         leading = tasks.create_task(_lead(settings, kafka, store.dsn, pool, catalog), name="autoscaler")
         await stop.wait()
@@ -90,7 +91,7 @@ async def _lead(
             ):
                 grows = await can_add_partitions(kafka)
                 term = Autoscaler(settings, kafka, pool, catalog, lead, reader, launcher, can_add_partitions=grows)
-                await term.run(tail, Changes(dsn, [PLACEMENT, SCALE]))
+                await term.run(tail, ChangeListener(dsn, [PLACEMENT, SCALE]))
             log.warning("no longer leading; standing by")
 
 
@@ -107,23 +108,23 @@ class Autoscaler:
         self._pool = pool
         self._catalog = catalog
         self._lead = lead
-        self._view = View(time.monotonic, settings.status_s)
-        self._window = Window(self._view)
+        self._view = WorkerStatusCache(time.monotonic, settings.status_ttl_s)
+        self._window = LoadWindow(self._view)
         self._recorder = Recorder(settings, reader, pool, self._view, self._window)
-        self._fleet = FleetKeeper(launcher, settings.patience, pool, lead, self._view)
-        self._assessor = Assessor(
-            pool, self._view, self._window, self._recorder, self._fleet, settings.least_workers,
+        self._fleet = WorkerReconciler(launcher, settings.patience, pool, lead, self._view)
+        self._assessor = SnapshotBuilder(
+            pool, self._view, self._window, self._recorder, self._fleet, settings.min_workers,
             can_add_partitions=can_add_partitions, clock=time.monotonic,
         )  # fmt: skip
-        self._adviser = Adviser(settings.limits, settings.solve_every_s, self._wake_up)
+        self._adviser = BackgroundSolver(settings.limits, settings.solve_interval_s, self._wake_up)
         self._served: frozenset[str] = frozenset()
-        self._memory = Memory()
+        self._memory = DecisionMemory()
         self._wake = asyncio.Event()
-        self._outage = Outage("deciding")
+        self._outage = FailureLog("deciding")
         self._unplaced: dict[str, str] = {}
-        self._ranked: tuple[Catalog, tuple[Offers, Offers], Ranking] | None = None
+        self._ranked: tuple[Catalog, tuple[Offers, Offers], VariantRanking] | None = None
 
-    async def run(self, tail: Tail, changes: Changes) -> None:
+    async def run(self, tail: Tail, changes: ChangeListener) -> None:
         """Observe, decide and act until the lead is lost."""
         async with changes, asyncio.TaskGroup() as tasks:
             loops = [
@@ -163,7 +164,7 @@ class Autoscaler:
             self._view.on_demand(_AS_DEMAND.decode(value))
             self._wake.set()
 
-    async def _follow_changes(self, changes: Changes) -> None:
+    async def _follow_changes(self, changes: ChangeListener) -> None:
         async for _channel in changes:
             self._wake.set()
             self._fleet.wake()
@@ -180,7 +181,7 @@ class Autoscaler:
             await self._recorder.record(self._catalog.current, self._served)
             self._wake.set()
             # A reading that took too long is not made up for: the next is a full period after it at most.
-            due_s = max(due_s + self._settings.every_s, clock())
+            due_s = max(due_s + self._settings.interval_s, clock())
             await asyncio.sleep(due_s - clock())
 
     # -- the decision --------------------------------------------------------------------------------------------------
@@ -193,9 +194,9 @@ class Autoscaler:
                 await self._decide_once()
             except (StoreUnavailable, OperatorError) as error:
                 # The latter: what we decided from has changed since (a conflict), or Kafka would not let a topic grow.
-                self._outage.begins(error)
+                self._outage.failed(error)
             else:
-                self._outage.ends()
+                self._outage.recovered()
 
     async def _decide_once(self) -> None:
         catalog = self._catalog.current
@@ -206,7 +207,7 @@ class Autoscaler:
         self._adviser.consider(ranking, situation)
         targets = self._adviser.targets  # none under the greedy policy
         plan = decide(catalog.variants, ranking, situation, settings.limits, settings.policy.value, targets)
-        await carry_out(plan, settings.policy, self._lead)
+        await write_plan(plan, settings.policy, self._lead)
         self._memory = plan.memory
         self._tell_unplaced(plan)
         for variant, partitions in plan.partitions.items():
@@ -223,14 +224,14 @@ class Autoscaler:
                 log.info("%d partitions instead of %d for %s", partitions, task.partitions, task.name)
                 await grow_task_topics(self._pool, self._kafka, task.name, partitions)
 
-    def _ranking(self, catalog: Catalog, situation: Situation) -> Ranking:
+    def _ranking(self, catalog: Catalog, situation: ClusterSnapshot) -> VariantRanking:
         """Of thousands of variants it takes a while, so it is kept until the catalog or what workers offer changes."""
-        offers = offers_of(situation.workers), could_offer(situation.hardware)
+        offers = runnable_variants(situation.workers), launchable_variants(situation.hardware)
         if self._ranked is None or self._ranked[0] is not catalog or self._ranked[1] != offers:
             self._ranked = catalog, offers, rank_variants(catalog.variants, catalog.profiles, *offers)
         return self._ranked[2]
 
-    def _tell_unplaced(self, plan: Plan) -> None:
+    def _tell_unplaced(self, plan: ScalePlan) -> None:
         for variant, reason in plan.unplaced.items():
             if self._unplaced.get(variant) != reason:
                 log.warning("no place for %s: %s", variant, reason)

@@ -9,10 +9,11 @@ import asyncio
 from rich.console import Console
 from rich.table import Table
 
-from bench import crash, gateway_throughput, overhead, selector_throughput, worker_throughput
-from bench.figures import Figure
+from bench.core.figures import Figure
+from bench.core.system import running_system
+from bench.latency import crash, end_to_end
 from bench.results import write_results
-from bench.system import running_system
+from bench.throughput import gateway, selector, worker
 
 BROKERS = ("apache", "embedded")
 BENCHES = ("overhead", "selector", "gateway", "worker", "crash")
@@ -23,19 +24,19 @@ async def _run(broker: str, only: set[str], console: Console) -> list[Figure]:
     async with running_system(broker, "digits") as system:
         if "overhead" in only:
             console.log(f"{broker}: end to end")
-            figures += await overhead.measure(system.kafka, broker)
+            figures += await end_to_end.measure(system.kafka, broker)
         if "gateway" in only:
             console.log(f"{broker}: gateway")
-            figures += await gateway_throughput.measure(system, broker)
+            figures += await gateway.measure(system, broker)
         if "crash" in only:
             console.log(f"{broker}: SIGKILL under load")
             figures += await crash.measure(system, broker)
         if "selector" in only:
             console.log(f"{broker}: selector")
-            figures += await selector_throughput.measure(system, broker)
+            figures += await selector.measure(system, broker)
         if "worker" in only:
             console.log(f"{broker}: worker")
-            figures += await worker_throughput.measure(system, broker)
+            figures += await worker.measure(system, broker)
     return figures
 
 

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 import psutil
 
-from bench.figures import Figure
+from bench.core.figures import Figure
 
 _ROOT: Final = Path(__file__).parents[1]
 RESULTS: Final = _ROOT / "bench" / "results.json"

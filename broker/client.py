@@ -64,7 +64,7 @@ def client_options(settings: KafkaSettings, client_id: str) -> ClientOptions:
         sasl_mechanism=settings.sasl_mechanism.value,
         sasl_plain_username=settings.sasl_username,
         sasl_plain_password=password.get_secret_value() if password else None,
-        sasl_oauth_token_provider=Token(settings) if oauth else None,
+        sasl_oauth_token_provider=OAuthToken(settings) if oauth else None,
     )
 
 
@@ -185,7 +185,7 @@ async def ping(settings: KafkaSettings) -> int:
         return len(cluster["brokers"])
 
 
-class Token(AbstractTokenProvider):
+class OAuthToken(AbstractTokenProvider):
     """The OAUTHBEARER token: fixed, or read again from its file each time a connection authenticates."""
 
     def __init__(self, settings: KafkaSettings) -> None:

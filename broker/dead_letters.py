@@ -14,9 +14,9 @@ from typing import Final
 
 import msgspec
 
-from broker.consumer import Consumer, Record
+from broker.delivery.consumer import Consumer, Record
 from broker.kafka_types import KafkaError, UnknownTopic
-from broker.lag import LagReader
+from broker.lag.reader import LagReader
 from broker.producer import Ack, Producer, RecordSender
 from broker.settings import KafkaSettings
 from schemas.errors import OperatorError

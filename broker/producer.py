@@ -42,7 +42,7 @@ Ack: TypeAlias = RecordMetadata
 LEARN_S: Final = 2.0
 """How long a record waits for the metadata of its topic."""
 MISSING_FOR_S: Final = 2.0
-_LOOK_EVERY_S: Final = 0.02
+_LOOK_INTERVAL_S: Final = 0.02
 """Between two looks for a partition, if the first did not find it."""
 _NO_HEADERS: Final[RawHeaders] = []
 
@@ -259,7 +259,7 @@ class Producer:
             if self._loop.time() > until:
                 return self._failed(UnknownTopic(f"{topic} has no partition {record.partition}"))
             await self._refresh()
-            await asyncio.sleep(_LOOK_EVERY_S)
+            await asyncio.sleep(_LOOK_INTERVAL_S)
         try:
             return await self._producer.send(topic, record.value, record.key, record.partition, None, record.headers)
         except KafkaError as error:

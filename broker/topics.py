@@ -26,7 +26,7 @@ from schemas import topics as names
 from schemas.errors import OperatorError
 
 WAIT_S = 30.0
-_CHECK_EVERY_S = 0.05
+_CHECK_INTERVAL_S = 0.05
 _LOAD_KEPT_MS = 300_000
 
 
@@ -127,7 +127,7 @@ async def _wait_for_leaders(admin: AIOKafkaAdminClient, specs: list[TopicSpec]) 
     """Kafka has no event for it, so this asks again until every partition has a leader."""
     while waiting := await _without_leader(admin, specs):
         specs = waiting
-        await asyncio.sleep(_CHECK_EVERY_S)
+        await asyncio.sleep(_CHECK_INTERVAL_S)
 
 
 async def _without_leader(admin: AIOKafkaAdminClient, specs: list[TopicSpec]) -> list[TopicSpec]:

@@ -12,17 +12,17 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from broker.settings import KafkaSettings
-from gateway.asking import QueryClient
-from gateway.counts import Statistics
-from gateway.errors import JsonProtocol, json_errors
-from gateway.models import Models
-from gateway.routes.health import HealthRoutes
-from gateway.routes.inference import InferenceRoutes
-from gateway.routes.metadata import MetadataRoutes
+from gateway.http.errors import JsonProtocol, json_errors
+from gateway.http.health import HealthRoutes
+from gateway.http.inference import InferenceRoutes
+from gateway.http.metadata import MetadataRoutes
+from gateway.model_directory import ModelDirectory
+from gateway.query_client import QueryClient
 from gateway.settings import GatewaySettings
+from gateway.statistics import ModelStatisticsTable
+from process.garbage_collection import tune_gc
+from process.version import version
 from schemas.errors import OperatorError
-from service.collector import settle_collector
-from service.version import version
 from store.catalog import CatalogWatcher
 
 log = logging.getLogger(__name__)
@@ -41,10 +41,10 @@ async def serve(settings: GatewaySettings, kafka: KafkaSettings, dsn: str, stop:
         StoreUnavailable: Postgres cannot be reached.
     """
     async with CatalogWatcher(dsn) as catalog, asyncio.TaskGroup() as tasks:
-        models = Models(catalog.current)
+        models = ModelDirectory(catalog.current)
         async with open_gateway(settings, kafka, models, stop) as (address, asking):
             log.info("serving %d models at %s", len(list(models)), address)
-            settle_collector()
+            tune_gc()
             following = tasks.create_task(_follow(catalog, models, asking), name="catalog")
             await stop.wait()
             following.cancel()
@@ -52,7 +52,7 @@ async def serve(settings: GatewaySettings, kafka: KafkaSettings, dsn: str, stop:
 
 @asynccontextmanager
 async def open_gateway(
-    settings: GatewaySettings, kafka: KafkaSettings, models: Models, stop: asyncio.Event
+    settings: GatewaySettings, kafka: KafkaSettings, models: ModelDirectory, stop: asyncio.Event
 ) -> AsyncGenerator[tuple[str, QueryClient]]:
     """Serve `models` while the context is open; yields the URL and what asks Kafka.
 
@@ -66,7 +66,7 @@ async def open_gateway(
         )
     async with QueryClient(settings, kafka) as asking:
         await asking.learn(models.topics)
-        statistics = Statistics()
+        statistics = ModelStatisticsTable()
         routes = all_routes(models, asking, statistics, lambda: asking.up and not stop.is_set())
         statistics.register()
         try:
@@ -77,7 +77,7 @@ async def open_gateway(
 
 
 def all_routes(
-    models: Models, asking: QueryClient, statistics: Statistics, ready: Callable[[], bool]
+    models: ModelDirectory, asking: QueryClient, statistics: ModelStatisticsTable, ready: Callable[[], bool]
 ) -> list[web.RouteDef]:
     """Every path the gateway answers."""
     return [
@@ -127,7 +127,7 @@ async def _listen(runner: web.AppRunner, settings: GatewaySettings) -> asyncio.S
         ) from error
 
 
-async def _follow(catalog: CatalogWatcher, models: Models, asking: QueryClient) -> None:
+async def _follow(catalog: CatalogWatcher, models: ModelDirectory, asking: QueryClient) -> None:
     while True:
         models.update(await catalog.changed())
         await asking.learn(models.topics, afresh=True)

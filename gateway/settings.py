@@ -3,8 +3,8 @@
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from process.settings import ServiceSettings
 from schemas.defaults import ANSWER_TIMEOUT_S, GATEWAY_PORT, LOOPBACK, MAX_IN_FLIGHT
-from service.settings import ServiceSettings
 
 
 class GatewaySettings(ServiceSettings):

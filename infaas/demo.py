@@ -17,8 +17,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from infaas.client import Answer, Asking, InfaasClient
-from infaas.up import System
+from infaas.client.client import Answer, InfaasClient, QueryOptions
+from infaas.supervisor.system import RunningSystem
 from schemas.errors import OperatorError, QueryError
 from schemas.latency import LatencyModel
 from schemas.needs import Mode
@@ -36,23 +36,23 @@ CHANCE: Final = 1e-4
 PLACED_S: Final = 60.0
 _SEED: Final = 7
 _PAUSE_S: Final = 0.2
-_PLACED_EVERY_S: Final = 0.1
+_PLACED_INTERVAL_S: Final = 0.1
 
 
-class Case(msgspec.Struct, frozen=True):
+class DemoCase(msgspec.Struct, frozen=True):
     """One row of the table: a task asked with these needs."""
 
     task: str
     needs: str
-    asking: Asking
+    asking: QueryOptions
     via: str
     """`http` or `kafka`."""
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class CaseOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """How a case went."""
 
-    case: Case
+    case: DemoCase
     asked: int
     answered: int
     right: int
@@ -103,19 +103,19 @@ async def wait_until_placed(pool: Pool, tasks: Sequence[str] = TASKS) -> None:
                 placed = {task_of.get(instance.variant) for instance in instances}
                 if placed >= set(tasks) and all(instance.state in SERVING for instance in instances):
                     return
-                await asyncio.sleep(_PLACED_EVERY_S)  # reported states are not notified, being frequent
+                await asyncio.sleep(_PLACED_INTERVAL_S)  # reported states are not notified, being frequent
     except TimeoutError:
         raise OperatorError(f"not all variants were serving within {PLACED_S:g} s; see the workers' logs") from None
 
 
-async def plan_cases(pool: Pool, tasks: Sequence[str] = TASKS) -> list[Case]:
+async def plan_cases(pool: Pool, tasks: Sequence[str] = TASKS) -> list[DemoCase]:
     """What to ask, from what was measured here."""
     return [
         case for task in tasks for case in _cases(task, await list_profiles(pool, task=task, state=VariantState.READY))
     ]
 
 
-def _cases(task: str, profiles: Sequence[Profile]) -> list[Case]:
+def _cases(task: str, profiles: Sequence[Profile]) -> list[DemoCase]:
     ranked = sorted(profile.accuracy for profile in profiles)
     good, best = ranked[len(ranked) // 2], ranked[-1]
     alone_s = {profile.variant: LatencyModel(profile.latency, 1).batch_s(1) for profile in profiles}
@@ -124,19 +124,19 @@ def _cases(task: str, profiles: Sequence[Profile]) -> list[Case]:
     soon = f"within {easy_ms:g} ms"
     fastest = min(alone_s, key=alone_s.__getitem__)
     return [
-        Case(task, "none", Asking(), "http"),
-        Case(task, soon, Asking(latency_ms=easy_ms), "kafka"),
-        Case(task, f"accuracy {good:.3f}, {soon}", Asking(min_accuracy=good, latency_ms=easy_ms), "http"),
-        Case(task, f"accuracy {best:.3f}", Asking(min_accuracy=best), "kafka"),
-        Case(task, "the fastest variant", Asking(target=fastest), "http"),
-        Case(task, f"offline, accuracy {good:.3f}", Asking(mode=Mode.OFFLINE, min_accuracy=good), "kafka"),
+        DemoCase(task, "none", QueryOptions(), "http"),
+        DemoCase(task, soon, QueryOptions(latency_ms=easy_ms), "kafka"),
+        DemoCase(task, f"accuracy {good:.3f}, {soon}", QueryOptions(min_accuracy=good, latency_ms=easy_ms), "http"),
+        DemoCase(task, f"accuracy {best:.3f}", QueryOptions(min_accuracy=best), "kafka"),
+        DemoCase(task, "the fastest variant", QueryOptions(target=fastest), "http"),
+        DemoCase(task, f"offline, accuracy {good:.3f}", QueryOptions(mode=Mode.OFFLINE, min_accuracy=good), "kafka"),
     ]
 
 
 class Demo:
     """Asks the cases of a running system; an async context manager."""
 
-    def __init__(self, system: System, count: int) -> None:
+    def __init__(self, system: RunningSystem, count: int) -> None:
         self._clients = {
             "http": InfaasClient(gateway=system.gateway),
             "kafka": InfaasClient(kafka=system.kafka),
@@ -152,7 +152,7 @@ class Demo:
     async def __aexit__(self, *error: object) -> None:
         await self._stack.aclose()
 
-    async def run(self, case: Case) -> Outcome:
+    async def run(self, case: DemoCase) -> CaseOutcome:
         """Ask a case's inputs, a few at a time."""
         inputs, labels = _sample(case.task, self._count)
         slots = asyncio.Semaphore(IN_FLIGHT)
@@ -167,7 +167,7 @@ class Demo:
         return _judge(case, [task.result() for task in asked], labels)
 
 
-async def _ask(client: InfaasClient, case: Case, inputs: Mapping[str, Array]) -> Answer | QueryError:
+async def _ask(client: InfaasClient, case: DemoCase, inputs: Mapping[str, Array]) -> Answer | QueryError:
     """Ask as a client should: again, a little later, where the error says that this may help."""
     for attempt in range(1, TRIES + 1):
         try:
@@ -185,10 +185,10 @@ def _sample(task: str, count: int) -> tuple[dict[str, Array], NDArray[np.int64]]
     return {name: values[chosen] for name, values in inputs.items()}, labels[chosen]
 
 
-def _judge(case: Case, results: Sequence[Answer | QueryError], labels: NDArray[np.int64]) -> Outcome:
+def _judge(case: DemoCase, results: Sequence[Answer | QueryError], labels: NDArray[np.int64]) -> CaseOutcome:
     answered = [(r, int(label)) for r, label in zip(results, labels, strict=True) if isinstance(r, Answer)]
     answers = [answer for answer, _ in answered]
-    return Outcome(
+    return CaseOutcome(
         case=case,
         asked=len(results),
         answered=len(answers),
@@ -211,7 +211,7 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
-async def run_demo(system: System, count: int) -> list[Outcome]:
+async def run_demo(system: RunningSystem, count: int) -> list[CaseOutcome]:
     """Ask every case with `count` inputs each; the zoo must be registered."""
     async with open_pool(system.postgres, max_size=2) as pool:
         await wait_until_placed(pool)

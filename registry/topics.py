@@ -5,13 +5,7 @@ notifies: selectors and gateways learn the new partitions before anything is wri
 """
 
 from broker.settings import KafkaSettings
-from broker.topics import (
-    TopicSpec,
-    ensure_system_topics,
-    ensure_task_topics,
-    ensure_topics,
-    ensure_variant_topics,
-)
+from broker.topics import TopicSpec, ensure_system_topics, ensure_task_topics, ensure_topics, ensure_variant_topics
 from schemas.rows.catalog import Task, Variant, VariantState
 from schemas.topics import results_topic, task_topic, variant_topic
 from store.pool import Pool

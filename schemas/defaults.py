@@ -13,7 +13,7 @@ LOOPBACK: Final = "127.0.0.1"
 GATEWAY_PORT: Final = 8080
 KAFKA_PORT: Final = 9092
 
-PATIENCE_S: Final = 1.0
+DEFAULT_LATENCY_S: Final = 1.0
 """Latency taken for an online query that names none."""
 HOP_S: Final = 0.005
 """What the queues are taken to add to a latency as long as it has not been measured."""

@@ -101,7 +101,7 @@ def latency_bucket(ms: float) -> int:
     return min(max(bucket, _FAST), _SLOW)
 
 
-class ByClass(Generic[Count]):
+class CountsByClass(Generic[Count]):
     """A count of each class since they were last taken, so that those nobody asks for any more are gone by themselves.
 
     A task has at most `CLASSES` of them; what is beyond is counted as its coarsest class. Hot: `of` runs once a query.

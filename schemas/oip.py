@@ -133,7 +133,7 @@ class InferResponse(NamedTuple):
     outputs: dict[str, Array]
 
 
-class Encoded(NamedTuple):
+class EncodedMessage(NamedTuple):
     """A record's value, or an HTTP body, with the two headers that describe it."""
 
     value: bytes
@@ -300,7 +300,7 @@ def encode_request(
     parameters: Mapping[str, Parameter] | None = None,
     outputs: Sequence[str] = (),
     binary: bool = True,
-) -> Encoded:
+) -> EncodedMessage:
     """Write a request; `binary` is for its tensors and for those of the answer alike.
 
     Raises:
@@ -327,7 +327,7 @@ def encode_response(
     wanted: Sequence[WantedOutput] = (),
     binary: bool = False,
     model_version: str | None = None,
-) -> Encoded:
+) -> EncodedMessage:
     """Write a response with the `wanted` outputs (all, if none are named), each in the form asked for.
 
     Raises:
@@ -349,7 +349,7 @@ def encode_response(
     return _encode(head, "outputs", tensors)
 
 
-def _encode(head: dict[str, object], key: str, tensors: Sequence[tuple[str, Array, bool]]) -> Encoded:
+def _encode(head: dict[str, object], key: str, tensors: Sequence[tuple[str, Array, bool]]) -> EncodedMessage:
     heads: list[dict[str, object]] = []
     blobs: list[bytes] = []
     for index, (name, array, binary) in enumerate(tensors):
@@ -363,9 +363,9 @@ def _encode(head: dict[str, object], key: str, tensors: Sequence[tuple[str, Arra
     head[key] = heads
     text = orjson.dumps(head, option=orjson.OPT_SERIALIZE_NUMPY)
     if not blobs:
-        return Encoded(text, None, JSON)
+        return EncodedMessage(text, None, JSON)
     text += b" " * (-len(text) % _ALIGNMENT)
-    return Encoded(b"".join((text, *blobs)), len(text), BINARY)
+    return EncodedMessage(b"".join((text, *blobs)), len(text), BINARY)
 
 
 __all__ = [
@@ -373,7 +373,7 @@ __all__ = [
     "BINARY_OUTPUT",
     "DTYPES",
     "JSON",
-    "Encoded",
+    "EncodedMessage",
     "InferRequest",
     "InferResponse",
     "OutputHead",

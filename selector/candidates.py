@@ -20,15 +20,15 @@ import msgspec
 
 from schemas.needs import Mode, Needs
 from selector.cost import size_class, smallest_of
-from selector.live import Instance
-from selector.offers import Offer
+from selector.entities import Instance
+from selector.variants import PricedVariant
 
 CLASSES_A_TASK: Final = 1024
 LATENCY_BOUNDS: Final = (*(0.001 * 1.25**step for step in range(63)), math.inf)
 """Seconds: 1 ms to 17 minutes, each a quarter more than the one before."""
 
 
-class ClassKey(msgspec.Struct, frozen=True, gc=False):
+class QueryClass(msgspec.Struct, frozen=True, gc=False):
     """A class of queries in the task's own terms."""
 
     target: str | None
@@ -44,7 +44,7 @@ class Candidate:
 
     __slots__ = ("cost", "cost_header", "offer", "ready_s", "replicas")
 
-    def __init__(self, offer: Offer, key: ClassKey, replicas: Sequence[Instance] = ()) -> None:
+    def __init__(self, offer: PricedVariant, key: QueryClass, replicas: Sequence[Instance] = ()) -> None:
         self.offer = offer
         self.cost = offer.cost(key.size, key.offline)
         self.cost_header = repr(self.cost).encode()
@@ -72,19 +72,19 @@ class Candidates:
         "upgrades",
     )
 
-    def __init__(self, view: "TaskView", key: ClassKey) -> None:
+    def __init__(self, view: "TaskCandidates", key: QueryClass) -> None:
         self._view = view
         self._key = key
         self._eligible: list[Candidate] | None = None
         self._unloaded: tuple[Candidate, ...] | None = None
         self._fallback: Candidate | None = None
         self._fastest_s: float | None = None
-        self._nearest: Offer | None = None
-        least = smallest_of(key.size)
+        self._nearest: PricedVariant | None = None
+        minimum = smallest_of(key.size)
         fast = [
             Candidate(instances[0].offer, key, quick)
             for instances in view.serving.values()
-            if (quick := [i for i in instances if i.model.batch_s(least) <= key.latency_s])
+            if (quick := [i for i in instances if i.model.batch_s(minimum) <= key.latency_s])
         ]
         self.serving = tuple(sorted((c for c in fast if view.meets(c.offer, key)), key=Candidate.order))
         """The cheapest first."""
@@ -122,11 +122,11 @@ class Candidates:
     def fastest_s(self) -> float:
         """Bare latency of the fastest variant registered for these needs; infinite if there is none."""
         if self._fastest_s is None:
-            least = smallest_of(self._key.size)
-            self._fastest_s = min((c.offer.model.batch_s(least) for c in self.eligible()), default=math.inf)
+            minimum = smallest_of(self._key.size)
+            self._fastest_s = min((c.offer.model.batch_s(minimum) for c in self.eligible()), default=math.inf)
         return self._fastest_s
 
-    def nearest(self, distance: Callable[[Offer], float]) -> Offer | None:
+    def nearest(self, distance: Callable[[PricedVariant], float]) -> PricedVariant | None:
         """The registered offer with the least `distance`, measured when first asked for."""
         if self._nearest is None:
             aimed_at = (offer for offer in self._view.offers if self._view.is_target(offer, self._key.target))
@@ -134,13 +134,13 @@ class Candidates:
         return self._nearest
 
 
-class TaskView:
+class TaskCandidates:
     """A task: its offers, who serves them, and the classes of queries met so far.
 
     `loadable` is the memory in bytes of the largest worker of each hardware type that is there.
     """
 
-    def __init__(self, name: str, offers: Iterable[Offer], loadable: Mapping[str, int]) -> None:
+    def __init__(self, name: str, offers: Iterable[PricedVariant], loadable: Mapping[str, int]) -> None:
         self.name = name
         self.offers = tuple(offers)
         self.serving: dict[str, list[Instance]] = {}
@@ -173,7 +173,7 @@ class TaskView:
         if found is not None:
             self._classes.move_to_end(ranks)
             return found
-        key = ClassKey(
+        key = QueryClass(
             target=needs.target,
             min_accuracy=self._accuracies[accuracy_rank] if accuracy_rank < len(self._accuracies) else math.inf,
             max_cost=self._max_cost(size, offline, cost_rank),
@@ -186,7 +186,7 @@ class TaskView:
             self._classes.popitem(last=False)
         return built
 
-    def meets(self, offer: Offer, key: ClassKey) -> bool:
+    def meets(self, offer: PricedVariant, key: QueryClass) -> bool:
         """Whether the offer is what was asked for, accurate and cheap enough."""
         return (
             offer.accuracy >= key.min_accuracy
@@ -194,11 +194,11 @@ class TaskView:
             and (key.max_cost == math.inf or offer.cost(key.size, key.offline) <= key.max_cost)
         )
 
-    def is_target(self, offer: Offer, target: str | None) -> bool:
+    def is_target(self, offer: PricedVariant, target: str | None) -> bool:
         """Whether the offer is the variant, or of the architecture, asked for."""
         return target is None or target in (offer.name, offer.architecture)
 
-    def is_loadable(self, offer: Offer) -> bool:
+    def is_loadable(self, offer: PricedVariant) -> bool:
         """Whether some worker of its hardware is there and large enough."""
         return offer.memory_bytes <= self._loadable.get(offer.hardware, -1)
 

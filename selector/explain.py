@@ -10,16 +10,17 @@ import msgspec
 
 from schemas.needs import Mode
 from schemas.query import Query
+from selector.cluster_state import ClusterState
 from selector.cost import size_class
-from selector.live import Instance
-from selector.offers import Offer
-from selector.policy import Choice, Refusal, Rules, finish_s, load_finish_s
-from selector.world import World
+from selector.entities import Instance
+from selector.policy import Choice, PolicyConfig, Refusal
+from selector.prediction import cold_start_finish_s, finish_s
+from selector.variants import PricedVariant
 
 _MOST_LISTED: Final = 50
 
 
-class Considered(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+class ConsideredVariant(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """One variant, on one worker if it is loaded."""
 
     variant: str
@@ -42,14 +43,14 @@ class Explanation(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     upgraded: bool = False
     """Whether a more accurate variant is given at the cost of the cheapest."""
     reason: str
-    considered: list[Considered]
+    considered: list[ConsideredVariant]
     not_listed: int = 0
 
 
 _encode = msgspec.json.Encoder().encode
 
 
-def explain(query: Query, world: World, now: float, rules: Rules, outcome: Choice | Refusal) -> bytes:
+def explain(query: Query, world: ClusterState, now: float, rules: PolicyConfig, outcome: Choice | Refusal) -> bytes:
     """The explanation of `outcome`, which `choose` returned for the same arguments."""
     view = world.tasks.get(query.task)
     offers = [] if view is None else sorted(view.offers, key=lambda offer: _cost(offer, query))
@@ -80,30 +81,30 @@ _CHOSEN: Final = "chosen"
 _GIVEN: Final = "a more accurate one is idle, and is given at the cheapest's cost"
 
 
-def _reason(outcome: Choice | Refusal, slack_s: float | None, rules: Rules) -> str:
+def _reason(outcome: Choice | Refusal, slack_s: float | None, rules: PolicyConfig) -> str:
     if isinstance(outcome, Refusal):
         return f"{outcome.error.code}: {outcome.error}"
     if outcome.upgraded:
         return "more accurate than the cheapest that meets the needs, idle, and given at the cheapest's cost"
     if outcome.instance is None:
         return "nothing loaded meets the needs in time; this variant is asked for and the query waits in its topic"
-    limit_s = rules.patience_s if slack_s is None else slack_s
+    limit_s = rules.default_latency_s if slack_s is None else slack_s
     if outcome.predicted_s > limit_s:
         return "nothing is predicted to finish in time; this is the soonest"
     return "the cheapest that meets the needs and is predicted to finish in time"
 
 
 def _rows(
-    offer: Offer,
+    offer: PricedVariant,
     replicas: list[Instance],
     query: Query,
-    world: World,
+    world: ClusterState,
     now: float,
     slack_s: float | None,
     outcome: Choice | Refusal,
-) -> list[Considered]:
+) -> list[ConsideredVariant]:
     cost = _cost(offer, query)
-    rows: list[Considered] = []
+    rows: list[ConsideredVariant] = []
     for instance in replicas:
         chosen = isinstance(outcome, Choice) and outcome.instance is instance
         predicted_s = finish_s(instance, query.batch, now, query.needs.mode is Mode.OFFLINE)
@@ -115,7 +116,7 @@ def _rows(
             or _beaten(offer, cost, predicted_s, outcome)
         )
         rows.append(
-            Considered(
+            ConsideredVariant(
                 variant=offer.name,
                 accuracy=offer.accuracy,
                 cost=cost,
@@ -127,10 +128,10 @@ def _rows(
     if rows:
         return rows
     chosen = isinstance(outcome, Choice) and outcome.offer is offer
-    predicted_s = load_finish_s(offer, query.batch, world)
+    predicted_s = cold_start_finish_s(offer, query.batch, world)
     lost = _misfit(offer, query, cost) or _not_loaded(offer, predicted_s, slack_s)
     return [
-        Considered(
+        ConsideredVariant(
             variant=offer.name,
             accuracy=offer.accuracy,
             cost=cost,
@@ -140,7 +141,7 @@ def _rows(
     ]
 
 
-def _misfit(offer: Offer, query: Query, cost: float) -> str:
+def _misfit(offer: PricedVariant, query: Query, cost: float) -> str:
     needs = query.needs
     if needs.target is not None and needs.target not in (offer.name, offer.architecture):
         return f"is not {needs.target}"
@@ -161,7 +162,7 @@ def _unfit(instance: Instance, predicted_s: float, slack_s: float | None, now: f
     return ""
 
 
-def _beaten(offer: Offer, cost: float, predicted_s: float, outcome: Choice | Refusal) -> str:
+def _beaten(offer: PricedVariant, cost: float, predicted_s: float, outcome: Choice | Refusal) -> str:
     """Why an instance that would have done was not the one."""
     if isinstance(outcome, Refusal):
         return "is left to others: there are too many queries"
@@ -176,13 +177,13 @@ def _beaten(offer: Offer, cost: float, predicted_s: float, outcome: Choice | Ref
     return "finishes later" if predicted_s >= outcome.predicted_s else "is left to others: there are too many queries"
 
 
-def _not_loaded(offer: Offer, predicted_s: float, slack_s: float | None) -> str:
+def _not_loaded(offer: PricedVariant, predicted_s: float, slack_s: float | None) -> str:
     if slack_s is not None and predicted_s > slack_s:
         return f"is not loaded, and loading takes {offer.load_s:.1f} s"
     return "is not loaded"
 
 
-def _cost(offer: Offer, query: Query) -> float:
+def _cost(offer: PricedVariant, query: Query) -> float:
     return offer.cost(size_class(query.batch), query.needs.mode is Mode.OFFLINE)
 
 

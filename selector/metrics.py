@@ -5,7 +5,7 @@ from typing import Final
 
 import prometheus_client as prometheus
 
-from selector.world import World
+from selector.cluster_state import ClusterState
 
 _DECISIONS: Final = prometheus.Counter(
     "infaas_selector_decisions_total", "Queries decided on, by what became of them.", ["task", "outcome"]
@@ -23,7 +23,7 @@ _BACKLOG: Final = prometheus.Gauge(
 )
 
 
-class Metrics:
+class SelectorMetrics:
     """Of one selector."""
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Metrics:
         """A batch was dealt with."""
         _SECONDS.observe(seconds / queries)
 
-    def publish(self, world: World, in_flight: int, now: float) -> None:
+    def publish(self, world: ClusterState, in_flight: int, now: float) -> None:
         """Make the present numbers visible."""
         for (task, outcome), count in self._decisions.items():
             _DECISIONS.labels(task, outcome).inc(count)

@@ -9,8 +9,8 @@
 
 Predicted finish = hops + the later of the instance's backlog and its worker's + the batch it would join, from what was
 profiled and times the slowdown measured. A query without a deadline is patient: it goes to the cheapest that answers
-within `patience_s`, else to the soonest. What is interfered is predicted slower, and that is all: dearer variants on
-the same worker would be as slow and take more of it.
+within `default_latency_s`, else to the soonest. What is interfered is predicted slower, and that is all: dearer
+variants on the same worker would be as slow and take more of it.
 
 A query chosen for the cheapest may be given, at the cheapest's price, to a more accurate instance that is loaded and
 as good as idle. "Idle" also asks that the worker could serve its present rate of queries that way within a share of
@@ -26,27 +26,31 @@ from zlib import crc32
 
 import msgspec
 
-from schemas.defaults import PATIENCE_S
+from schemas.defaults import DEFAULT_LATENCY_S
 from schemas.errors import DeadlineExceeded, Overloaded, QueryError, UnknownTask, Unsatisfiable
 from schemas.needs import Mode
 from schemas.query import Query
-from selector.candidates import Candidate, Candidates, TaskView
+from selector.candidates import Candidate, Candidates, TaskCandidates
+from selector.cluster_state import ClusterState
 from selector.cost import size_class
-from selector.live import Instance, Partition, Worker
-from selector.offers import Offer
-from selector.world import World
+from selector.entities import Instance, Partition, Worker
+from selector.prediction import (
+    cold_start_finish_s,
+    finish_s,
+    has_hard_deadline,
+    has_idle_capacity,
+    idle_finish_s,
+    is_busy,
+)
+from selector.variants import PricedVariant
 
 _FOREVER_S: Final = float("inf")
-_UNNOTICED: Final = 0.25
-_UNNOTICED_S: Final = 0.002
-"""What a free upgrade may wait: a share of its own time, or what the hops take anyway. Were no wait allowed, fast
-queries of one kind would be scattered over all instances that are idle just then, and each would fetch a few."""
 
 
-class Rules(msgspec.Struct, frozen=True, kw_only=True):
+class PolicyConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What a person may set."""
 
-    patience_s: float = PATIENCE_S
+    default_latency_s: float = DEFAULT_LATENCY_S
     """How long an answer may take where the query does not say."""
     upgrades: bool = True
     upgrade_share: float = 0.5
@@ -56,7 +60,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 class Choice(msgspec.Struct, frozen=True, gc=False):
     """Where a query goes, and what is promised."""
 
-    offer: Offer
+    offer: PricedVariant
     partition: Partition
     instance: Instance | None
     """None: no worker has the variant loaded; it must be asked for."""
@@ -73,24 +77,26 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
     """Why a query goes nowhere."""
 
     error: QueryError
-    wanted: Offer | None = None
+    wanted: PricedVariant | None = None
     """What should be loaded, so that the next such query can be answered."""
     crowded: Candidate | None = None
     """The cheapest that serves and would do, if it were not for other queries."""
 
 
-def choose(query: Query, world: World, now: float, rules: Rules, wait_s: float = _FOREVER_S) -> Choice | Refusal:
+def choose(
+    query: Query, world: ClusterState, now: float, rules: PolicyConfig, wait_s: float = _FOREVER_S
+) -> Choice | Refusal:
     """Choose where `query` goes at `now`, seconds since the epoch. Changes nothing but caches.
 
-    `wait_s` is the longest that it may wait behind others under overload, see `selector.shedding`.
+    `wait_s` is the longest that it may wait behind others under overload, see `selector.overload`.
     """
     needs = query.needs
     view = world.tasks.get(query.task)
     if view is None or not view.has(needs.target):
         return Refusal(_unknown(query, view))
     deadline_ms = query.deadline_ms
-    slack_s = deadline_ms / 1000 - now if deadline_ms is not None else _patience_s(needs.mode, rules)
-    firm = is_firm(query)
+    slack_s = deadline_ms / 1000 - now if deadline_ms is not None else _default_latency_s(needs.mode, rules)
+    firm = has_hard_deadline(query)
     candidates = view.candidates(needs, query.batch, slack_s if firm else _FOREVER_S)
     choice = _cheapest(candidates, query, now, slack_s, wait_s)
     if choice is not None:
@@ -103,68 +109,8 @@ def choose(query: Query, world: World, now: float, rules: Rules, wait_s: float =
     return choice or _refuse(view, candidates, query, world, slack_s)
 
 
-def finish_s(instance: Instance, batch: int, now: float, offline: bool = False) -> float:
-    """Predicted seconds until `batch` inputs sent now have been answered.
-
-    Offline queries wait for all others; to an online one they are at most the batch that is being computed.
-    """
-    model, worker = instance.model, instance.worker
-    waiting = int(instance.waiting(now) + 0.5)
-    idle_work = instance.offline_inputs
-    ahead_s = 0.0
-    if idle_work > 0.0:
-        ahead_s = model.batch_s(int(idle_work) if offline else min(int(idle_work) + 1, model.max_batch))
-    full, rest = divmod(waiting, model.max_batch)
-    if full:
-        backlog_s = model.batch_s(waiting - rest)
-        own_s = model.batch_s(rest + batch)
-    else:  # what little there is has been taken into a batch already
-        backlog_s = model.batch_s(rest)
-        own_s = model.batch_s(batch)
-    backlog_s = (backlog_s + ahead_s) * instance.slowdown
-    if _is_busy(instance):
-        backlog_s = max(backlog_s, worker.wait_s(now))
-    return worker.hop_s + backlog_s + own_s * instance.slowdown
-
-
-def _is_busy(instance: Instance) -> bool:
-    """Whether others on its worker take all slots."""
-    return instance.worker.busy - instance.was_busy >= instance.worker.slots
-
-
-def alone_s(instance: Instance, batch: int) -> float:
-    """Predicted seconds until `batch` inputs sent now were answered if nothing else was there."""
-    return instance.worker.hop_s + instance.model.batch_s(batch) * instance.slowdown
-
-
-def is_firm(query: Query) -> bool:
-    """Whether an answer after the deadline is worth nothing."""
-    return query.deadline_ms is not None and not query.needs.allow_late
-
-
-def load_finish_s(offer: Offer, batch: int, world: World) -> float:
-    """Predicted seconds until `batch` inputs sent now to a variant that is not loaded have been answered."""
-    queued = sum(partition.unread() * partition.mean_inputs for partition in world.partitions(offer))
-    return world.hop_s + offer.load_s + offer.model.batch_s(int(queued) + batch)
-
-
-def has_room(instance: Instance, batch: int, now: float, share: float) -> bool:
-    """Whether an instance is idle enough to be given away: see the file's header."""
-    worker, model = instance.worker, instance.model
-    alone_s = model.batch_s(batch)
-    limit_s = max(alone_s * _UNNOTICED, _UNNOTICED_S)
-    taken_s = (model.batch_s(int(instance.waiting(now) + 0.5)) + alone_s) * instance.slowdown
-    return (
-        instance.calm
-        and worker.gone_at > now
-        and taken_s - alone_s <= limit_s
-        and worker.wait_s(now) <= limit_s
-        and worker.sends_per_s * alone_s < share * worker.slots
-    )
-
-
-def _patience_s(mode: Mode, rules: Rules) -> float:
-    return rules.patience_s if mode is Mode.ONLINE else _FOREVER_S
+def _default_latency_s(mode: Mode, rules: PolicyConfig) -> float:
+    return rules.default_latency_s if mode is Mode.ONLINE else _FOREVER_S
 
 
 def _cheapest(candidates: Candidates, query: Query, now: float, slack_s: float, wait_s: float) -> Choice | None:
@@ -207,12 +153,12 @@ def _soonest_replica(
     best: Instance | None = None
     for instance in candidate.replicas:
         if instance.healthy is healthy and instance.worker.gone_at > now:
-            if tried and instance.worker in tried and _is_busy(instance):
+            if tried and instance.worker in tried and is_busy(instance):
                 continue
             finish = finish_s(instance, batch, now, offline)
             if finish < limit_s or (finish == limit_s and best is None):
                 best, limit_s = instance, finish
-    if best is None or (wait_s != _FOREVER_S and limit_s - alone_s(best, batch) > wait_s):
+    if best is None or (wait_s != _FOREVER_S and limit_s - idle_finish_s(best, batch) > wait_s):
         return None
     partition = best.partitions[best.turn % len(best.partitions)]
     return Choice(candidate.offer, partition, best, limit_s, candidate.cost, candidate.cost_header)
@@ -224,7 +170,7 @@ def _upgrade(candidates: Candidates, choice: Choice, query: Query, now: float, s
         if candidate.offer.accuracy <= accuracy:
             break
         for instance in candidate.replicas:
-            if has_room(instance, batch, now, share):
+            if has_idle_capacity(instance, batch, now, share):
                 finish = finish_s(instance, batch, now)
                 if finish <= slack_s:
                     partition = instance.partitions[instance.turn % len(instance.partitions)]
@@ -234,10 +180,12 @@ def _upgrade(candidates: Candidates, choice: Choice, query: Query, now: float, s
     return choice
 
 
-def _load_in_time(candidates: Candidates, query: Query, world: World, now: float, slack_s: float) -> Choice | None:
+def _load_in_time(
+    candidates: Candidates, query: Query, world: ClusterState, now: float, slack_s: float
+) -> Choice | None:
     if query.deadline_ms is None or _would_do_alone(candidates, query.batch, now, slack_s):
         return None
-    fits = (c for c in candidates.unloaded() if load_finish_s(c.offer, query.batch, world) <= slack_s)
+    fits = (c for c in candidates.unloaded() if cold_start_finish_s(c.offer, query.batch, world) <= slack_s)
     chosen = next(fits, None)
     return None if chosen is None else _unserved(chosen, query, world)
 
@@ -248,28 +196,28 @@ def _would_do_alone(candidates: Candidates, batch: int, now: float, slack_s: flo
     Another variant loaded beside it would take time from it. Whether there is room for more, the autoscaler sees.
     """
     return any(
-        instance.worker.gone_at > now and alone_s(instance, batch) <= slack_s
+        instance.worker.gone_at > now and idle_finish_s(instance, batch) <= slack_s
         for candidate in candidates.serving
         for instance in candidate.replicas
     )
 
 
-def _keep(candidates: Candidates, query: Query, world: World) -> Choice | None:
+def _keep(candidates: Candidates, query: Query, world: ClusterState) -> Choice | None:
     chosen = candidates.fallback()
     return None if chosen is None else _unserved(chosen, query, world)
 
 
-def _unserved(chosen: Candidate, query: Query, world: World) -> Choice:
+def _unserved(chosen: Candidate, query: Query, world: ClusterState) -> Choice:
     """To a variant nobody serves: whoever loads it will find the query in its topic."""
     partitions = world.partitions(chosen.offer)
     partition = partitions[crc32(query.id.encode()) % len(partitions)]
-    predicted_s = load_finish_s(chosen.offer, query.batch, world)
+    predicted_s = cold_start_finish_s(chosen.offer, query.batch, world)
     return Choice(chosen.offer, partition, None, predicted_s, chosen.cost, chosen.cost_header)
 
 
-def _refuse(view: TaskView, candidates: Candidates, query: Query, world: World, slack_s: float) -> Refusal:
+def _refuse(view: TaskCandidates, candidates: Candidates, query: Query, world: ClusterState, slack_s: float) -> Refusal:
     budget_s = _FOREVER_S
-    if query.deadline_ms is not None and is_firm(query):
+    if query.deadline_ms is not None and has_hard_deadline(query):
         budget_s = (query.deadline_ms - query.sent_ms) / 1000
     # What hops take under load is no reason to say that it can never be done.
     hop_s = min((min(worker.hop_s, world.hop_s) for worker in world.workers.values()), default=0.0)
@@ -287,14 +235,14 @@ def _refuse(view: TaskView, candidates: Candidates, query: Query, world: World, 
     )
 
 
-def _unknown(query: Query, view: TaskView | None) -> QueryError:
+def _unknown(query: Query, view: TaskCandidates | None) -> QueryError:
     if view is None:
         return UnknownTask(f"no task {query.task!r} is registered")
     return UnknownTask(f"task {query.task!r} has no architecture or variant {query.needs.target!r}")
 
 
-def _nearest(view: TaskView, candidates: Candidates, query: Query, budget_s: float, hop_s: float) -> str:
-    def misses(offer: Offer) -> list[tuple[float, str]]:
+def _nearest(view: TaskCandidates, candidates: Candidates, query: Query, budget_s: float, hop_s: float) -> str:
+    def misses(offer: PricedVariant) -> list[tuple[float, str]]:
         return list(_misses(offer, query, budget_s, hop_s))
 
     nearest = candidates.nearest(lambda offer: sum(by for by, _ in misses(offer)))
@@ -305,7 +253,7 @@ def _nearest(view: TaskView, candidates: Candidates, query: Query, budget_s: flo
     )
 
 
-def _misses(offer: Offer, query: Query, budget_s: float, hop_s: float) -> list[tuple[float, str]]:
+def _misses(offer: PricedVariant, query: Query, budget_s: float, hop_s: float) -> list[tuple[float, str]]:
     """By how much, relatively and in words, the offer fails each need of the query."""
     needs, found = query.needs, list[tuple[float, str]]()
     if needs.min_accuracy is not None and offer.accuracy < needs.min_accuracy:

@@ -20,27 +20,27 @@ from typing import Final
 
 import msgspec
 
-from broker.consumer import Consumer
+from broker.delivery.consumer import Consumer
 from broker.producer import Ack, Producer
 from broker.settings import KafkaSettings
 from broker.tail import Tail
 from broker.topics import ensure_system_topics, ensure_task_topics
+from process.garbage_collection import tune_gc
+from process.health_server import health_server
 from schemas.errors import OperatorError
 from schemas.status import WorkerStatus
 from schemas.topics import LOAD, SELECTOR_GROUP, STATUS, task_topic
-from selector.dispatch import Dispatch
-from selector.load import LoadMeter
-from selector.metrics import Metrics
+from selector.cluster_state import ClusterState
+from selector.dispatcher import Dispatcher
+from selector.load_meter import LoadMeter
+from selector.metrics import SelectorMetrics
 from selector.settings import SelectorSettings
-from selector.world import World
-from service.collector import settle_collector
-from service.observe import observed
 from store.catalog import Catalog, CatalogWatcher
 
 log = logging.getLogger(__name__)
 
-_LOOK_EVERY_S: Final = 0.25
-_REPORT_EVERY_S: Final = 1.0
+_LOOK_INTERVAL_S: Final = 0.25
+_REPORT_INTERVAL_S: Final = 1.0
 _encode: Final = msgspec.json.Encoder().encode
 _status: Final = msgspec.json.Decoder(WorkerStatus)
 
@@ -63,10 +63,10 @@ class Selector:
         self._producer = producer
         self._statuses = statuses
         self._catalogs = catalogs
-        self._world = World(settings.believe_s, settings.hop_s)
-        self._metrics = Metrics()
+        self._world = ClusterState(settings.status_ttl_s, settings.hop_s)
+        self._metrics = SelectorMetrics()
         self._load = LoadMeter(settings.instance_id)
-        self._dispatch = Dispatch(
+        self._dispatch = Dispatcher(
             self._world,
             settings.rules(),
             consumer,
@@ -74,7 +74,7 @@ class Selector:
             self._metrics,
             self._load,
             attempts=settings.attempts,
-            demand_every_s=settings.demand_every_s,
+            demand_interval_s=settings.demand_interval_s,
         )
         self._subscribed: dict[str, int] = {}
         """Tasks and how many partitions each is known to have."""
@@ -95,8 +95,8 @@ class Selector:
                 tasks.create_task(self._report(), name="report"),
                 tasks.create_task(self._dispatch.retry_failed(), name="retry"),
             ]
-            await asyncio.sleep(self._settings.settle_s)  # workers speak each 100 ms: now all have been heard
-            settle_collector()
+            await asyncio.sleep(self._settings.startup_listen_s)  # workers speak each 100 ms: now all have been heard
+            tune_gc()
             intake = tasks.create_task(self._intake(stop), name="intake")
             self.ready = True
             await stop.wait()
@@ -146,12 +146,12 @@ class Selector:
             now = time.time()
             self._world.expire(now)
             self._metrics.publish(self._world, self._consumer.in_flight, now)
-            await asyncio.sleep(_LOOK_EVERY_S)
+            await asyncio.sleep(_LOOK_INTERVAL_S)
 
     async def _report(self) -> None:
         # Not waited for: who follows the load takes a second without a report for unknown, and the next is due anyway.
         while True:
-            await asyncio.sleep(_REPORT_EVERY_S)
+            await asyncio.sleep(_REPORT_INTERVAL_S)
             said = self._load.report(time.time() * 1e3)
             sent = await self._producer.send(LOAD, _encode(said), key=said.selector.encode())
             sent.add_done_callback(_forget)
@@ -188,7 +188,7 @@ async def serve(settings: SelectorSettings, kafka: KafkaSettings, dsn: str, stop
     """Open everything, serve until `stop`, close everything."""
     async with (
         open_selector(settings, kafka, dsn) as selector,
-        observed(settings.metrics_host, settings.metrics_port, lambda: selector.ready),
+        health_server(settings.metrics_host, settings.metrics_port, lambda: selector.ready),
     ):
         await selector.run(stop)
 

@@ -6,11 +6,11 @@ import msgspec
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from selector.policy import Rules
-from selector.world import BELIEVE_S
-from service.settings import PlanningSettings
+from process.settings import PlanningSettings
+from selector.cluster_state import STATUS_TTL_S
+from selector.policy import PolicyConfig
 
-_RULES: Final = Rules()
+_RULES: Final = PolicyConfig()
 
 
 class SelectorSettings(PlanningSettings):
@@ -24,19 +24,19 @@ class SelectorSettings(PlanningSettings):
     """Queries taken from the task topics and not yet acknowledged in the next topic."""
     batch: int = Field(default=200, ge=1)
     """Queries decided on between two looks at the network."""
-    believe_s: float = Field(default=BELIEVE_S, gt=0)
+    status_ttl_s: float = Field(default=STATUS_TTL_S, gt=0)
     """How long after its last status a worker counts as alive."""
-    settle_s: float = Field(default=0.3, ge=0)
+    startup_listen_s: float = Field(default=0.3, ge=0)
     """How long a starting selector listens to the workers before it decides anything."""
     upgrades: bool = _RULES.upgrades
     """Whether a query may be given, for the same price, to a more accurate instance that is loaded and idle."""
     upgrade_share: float = Field(default=_RULES.upgrade_share, ge=0, le=1)
     """Upgrades stop where they would fill more than this share of a worker."""
-    demand_every_s: float = Field(default=0.5, gt=0)
+    demand_interval_s: float = Field(default=0.5, gt=0)
     """How often the autoscaler is asked for the same variant."""
     attempts: int = Field(default=3, ge=1)
     """How often a query is forwarded before it becomes a dead letter."""
 
-    def rules(self) -> Rules:
+    def rules(self) -> PolicyConfig:
         """The part that the policy needs."""
-        return msgspec.convert(self, Rules, from_attributes=True)
+        return msgspec.convert(self, PolicyConfig, from_attributes=True)

@@ -13,9 +13,9 @@ from typing import Final
 import msgspec
 
 from schemas.rows.catalog import Architecture, Profile, Task, Variant, VariantState
-from store.changes import REGISTRY, Changes
+from store.change_listener import REGISTRY, ChangeListener
 from store.errors import StoreUnavailable
-from store.pool import Pool, Session, open_pool
+from store.pool import DatabaseSession, Pool, open_pool
 from store.registry import list_architectures, list_profiles, list_tasks, list_variants
 
 _PAUSE_S: Final = 0.05
@@ -45,7 +45,7 @@ async def load_catalog(pool: Pool) -> Catalog:
         return await _read(session)
 
 
-async def _read(session: Session) -> Catalog:
+async def _read(session: DatabaseSession) -> Catalog:
     return Catalog(
         tasks={row.name: row for row in await list_tasks(session)},
         architectures={row.name: row for row in await list_architectures(session)},
@@ -82,7 +82,7 @@ class CatalogWatcher:
     async def __aenter__(self) -> "CatalogWatcher":
         async with AsyncExitStack() as stack:
             pool = await stack.enter_async_context(open_pool(self._dsn, max_size=1))
-            changes = await stack.enter_async_context(Changes(self._dsn, [REGISTRY]))
+            changes = await stack.enter_async_context(ChangeListener(self._dsn, [REGISTRY]))
             self._current = await load_catalog(pool)
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
             self._follower = tasks.create_task(self._follow(pool, changes), name="catalog")
@@ -96,7 +96,7 @@ class CatalogWatcher:
             self._follower.cancel()
         await self._stack.__aexit__(kind, error, trace)
 
-    async def _follow(self, pool: Pool, changes: Changes) -> None:
+    async def _follow(self, pool: Pool, changes: ChangeListener) -> None:
         async for _channel in changes:
             try:
                 catalog = await load_catalog(pool)

@@ -7,16 +7,16 @@ drains or starts one too many, and who shows it shows what never was.
 import msgspec
 
 from schemas.rows.placement import InstanceRow, WorkerRow
-from schemas.rows.scaling import Control, Pin, WantedWorkers
-from store.fleet import get_control, list_pins, list_wanted
+from schemas.rows.scaling import Pin, ScaleControl, WantedWorkers
 from store.placement import list_instances, list_workers
 from store.pool import Pool
+from store.scaling import get_control, list_pins, list_wanted
 
 
 class ClusterRows(msgspec.Struct, frozen=True, kw_only=True):
     """What people and the autoscaler want of the cluster, and what it has."""
 
-    control: Control
+    control: ScaleControl
     wanted: list[WantedWorkers]
     workers: list[WorkerRow]
     instances: list[InstanceRow]

@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import IO, Any, Final
 from urllib.parse import quote
 
-from machine.ports import LOOPBACK, claim_port, free_port
-from machine.process import dying_with_us
+from process.ports import LOOPBACK, claim_port, free_port
+from process.subprocesses import die_with_parent
 from schemas.errors import OperatorError
 from store.errors import StoreUnavailable
 from store.pool import connect
@@ -139,7 +139,7 @@ class EmbeddedPostgres:
                 stdout=out,
                 stderr=STDOUT,
                 start_new_session=True,  # Ctrl-C is for us: we stop it after those who use it
-                preexec_fn=dying_with_us(signal.SIGINT),
+                preexec_fn=die_with_parent(signal.SIGINT),
                 **_identity(),
             )
         try:
@@ -190,7 +190,7 @@ class EmbeddedPostgres:
             stdin=DEVNULL,
             stdout=PIPE,
             stderr=STDOUT,
-            preexec_fn=dying_with_us(signal.SIGKILL),
+            preexec_fn=die_with_parent(signal.SIGKILL),
             **_identity(),
         )
         try:

@@ -18,7 +18,7 @@ import asyncpg
 from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_random_exponential
 
 from store.errors import StoreUnavailable, translated
-from store.pool import TIMEOUT_S, Session, connect
+from store.pool import TIMEOUT_S, DatabaseSession, connect
 
 _PROBE_S: Final = 1.0
 _TIMEOUT_S: Final = 2.0
@@ -74,7 +74,7 @@ class Leadership:
         await self._stack.__aexit__(kind, error, trace)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncGenerator[Session]:
+    async def transaction(self) -> AsyncGenerator[DatabaseSession]:
         """A session whose statements all happen, and only under the lead, or none.
 
         Raises:
@@ -82,7 +82,7 @@ class Leadership:
         """
         with translated():
             async with self._turn, self._connection.transaction():
-                yield Session(self._connection, TIMEOUT_S)
+                yield DatabaseSession(self._connection, TIMEOUT_S)
 
     async def _acquire(self) -> None:
         self.lost = lost = asyncio.Event()

@@ -15,7 +15,7 @@ import msgspec
 from schemas.rows.placement import InstanceRow, Lease, WorkerRow
 from schemas.rows.scaling import DecisionRow
 from schemas.status import InstanceState
-from store.pool import Session
+from store.pool import DatabaseSession
 from store.samples import write_decisions
 from store.sql import load_queries
 
@@ -44,7 +44,7 @@ class _Due(msgspec.Struct):
     partition: int
 
 
-async def register_worker(session: Session, worker: WorkerRow) -> int:
+async def register_worker(session: DatabaseSession, worker: WorkerRow) -> int:
     """Enter a worker that starts; returns its epoch. The row's own epoch, heartbeat and liveness are ignored."""
     w = worker
     row = (w.name, w.hardware, w.device, w.host, w.slots, w.threads, w.memory_bytes, w.price_per_hour, w.runtimes)
@@ -53,27 +53,27 @@ async def register_worker(session: Session, worker: WorkerRow) -> int:
     return epoch
 
 
-async def heartbeat(session: Session, worker: str, epoch: int) -> bool:
+async def heartbeat(session: DatabaseSession, worker: str, epoch: int) -> bool:
     """Say that the worker lives. False: a successor of its name has started, or it was retired; it must stop."""
     return await session.execute(_HEARTBEAT, worker, epoch) > 0
 
 
-async def retire_worker(session: Session, worker: str, epoch: int) -> bool:
+async def retire_worker(session: DatabaseSession, worker: str, epoch: int) -> bool:
     """The worker leaves: it is listed no longer and owns nothing. False if a successor has started."""
     return await session.execute(_RETIRE_WORKER, worker, epoch) > 0
 
 
-async def list_workers(session: Session, *, alive_s: float = ALIVE_S) -> list[WorkerRow]:
+async def list_workers(session: DatabaseSession, *, alive_s: float = ALIVE_S) -> list[WorkerRow]:
     """The workers that have not retired; `alive` says whether the last heartbeat is younger than `alive_s`."""
     return await session.fetch(WorkerRow, _LIST_WORKERS, alive_s)
 
 
-async def list_instances(session: Session, *, worker: str | None = None) -> list[InstanceRow]:
+async def list_instances(session: DatabaseSession, *, worker: str | None = None) -> list[InstanceRow]:
     """What is wanted of all workers, or of one."""
     return await session.fetch(InstanceRow, _LIST_INSTANCES, worker)
 
 
-async def put_instances(session: Session, rows: Iterable[InstanceRow]) -> None:
+async def put_instances(session: DatabaseSession, rows: Iterable[InstanceRow]) -> None:
     """Want these instances; the state that a worker reported of one that exists stays.
 
     Raises:
@@ -84,13 +84,13 @@ async def put_instances(session: Session, rows: Iterable[InstanceRow]) -> None:
     )
 
 
-async def delete_instance(session: Session, variant: str, worker: str) -> bool:
+async def delete_instance(session: DatabaseSession, variant: str, worker: str) -> bool:
     """Want an instance no longer; its worker drains and unloads it. False if it was not wanted."""
     return await session.execute(_DELETE_INSTANCE, variant, worker) > 0
 
 
 async def change_placement(
-    session: Session,
+    session: DatabaseSession,
     *,
     put: Sequence[InstanceRow] = (),
     delete: Sequence[tuple[str, str]] = (),
@@ -111,14 +111,14 @@ async def change_placement(
 
 
 async def report_instance_state(
-    session: Session, worker: str, variant: str, state: InstanceState, reason: str = ""
+    session: DatabaseSession, worker: str, variant: str, state: InstanceState, reason: str = ""
 ) -> bool:
     """A worker says how far an instance is; no reason keeps the one that is there. False if it is not wanted."""
     return await session.execute(_REPORT_INSTANCE_STATE, variant, worker, state, reason) > 0
 
 
 async def acquire_leases(
-    session: Session, worker: str, epoch: int, variant: str, partitions: Collection[int], ttl_s: float
+    session: DatabaseSession, worker: str, epoch: int, variant: str, partitions: Collection[int], ttl_s: float
 ) -> list[Lease]:
     """Take those of the partitions that are free, expired, or this worker's own of an earlier life.
 
@@ -131,35 +131,37 @@ async def acquire_leases(
     return await session.fetch(Lease, _ACQUIRE_LEASES, worker, epoch, variant, sorted(set(partitions)), ttl_s)
 
 
-async def ask_for_leases(session: Session, worker: str, variant: str, partitions: Collection[int]) -> None:
+async def ask_for_leases(session: DatabaseSession, worker: str, variant: str, partitions: Collection[int]) -> None:
     """Tell the owners of these partitions that the worker is ready to take them."""
     await session.execute(_ASK_FOR_LEASES, worker, variant, sorted(partitions))
 
 
-async def ask_no_more(session: Session, worker: str, variant: str) -> None:
+async def ask_no_more(session: DatabaseSession, worker: str, variant: str) -> None:
     """The worker waits no longer for partitions of the variant."""
     await session.execute(_ASK_NO_MORE, worker, variant)
 
 
-async def list_due(session: Session, worker: str, epoch: int, variant: str, partitions: Collection[int]) -> list[int]:
+async def list_due(
+    session: DatabaseSession, worker: str, epoch: int, variant: str, partitions: Collection[int]
+) -> list[int]:
     """Those of a worker's partitions to let go now: their next owner asked, or no living worker is to be one."""
     rows = await session.fetch(_Due, _LIST_DUE, worker, epoch, variant, sorted(partitions), ALIVE_S)
     return [row.partition for row in rows]
 
 
-async def renew_leases(session: Session, worker: str, epoch: int, ttl_s: float) -> list[Lease]:
+async def renew_leases(session: DatabaseSession, worker: str, epoch: int, ttl_s: float) -> list[Lease]:
     """Keep all partitions of the worker for `ttl_s` more; returns what it still holds. What is missing was taken."""
     return await session.fetch(Lease, _RENEW_LEASES, worker, epoch, ttl_s)
 
 
 async def release_leases(
-    session: Session, worker: str, epoch: int, variant: str, partitions: Collection[int] | None = None
+    session: DatabaseSession, worker: str, epoch: int, variant: str, partitions: Collection[int] | None = None
 ) -> int:
     """Let go of partitions of a variant, or of all it has of it, so that another can take them at once."""
     wanted = None if partitions is None else sorted(partitions)
     return await session.execute(_RELEASE_LEASES, worker, epoch, variant, wanted)
 
 
-async def list_leases(session: Session, *, variant: str | None = None) -> list[Lease]:
+async def list_leases(session: DatabaseSession, *, variant: str | None = None) -> list[Lease]:
     """The leases that have not expired."""
     return await session.fetch(Lease, _LIST_LEASES, variant)

@@ -1,7 +1,7 @@
 """Connections to Postgres, and the one way to run a statement: with a deadline, and with errors the caller can act on.
 
-A `Session` is a pool or a connection inside a transaction; the functions of this package take either. Rows become the
-structs of `schemas.rows`, whose field names are the column names; jsonb columns arrive decoded.
+A `DatabaseSession` is a pool or a connection inside a transaction; the functions of this package take either. Rows
+become the structs of `schemas.rows`, whose field names are the column names; jsonb columns arrive decoded.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ _CONVERT: Final = 200
 """Rows made into structs in one go, some 2 ms."""
 
 
-class Session:
+class DatabaseSession:
     """Runs statements, each within `timeout_s`. Cancelling a call cancels the statement on the server.
 
     Every method raises `StoreUnavailable` when Postgres is away or late, and `StoreConflict` when a constraint
@@ -79,7 +79,7 @@ class Session:
         return None if value is None else msgspec.convert(value, kind)
 
 
-class Pool(Session):
+class Pool(DatabaseSession):
     """Several connections. Those that broke are replaced when next needed, so it outlives a restart of Postgres."""
 
     def __init__(self, driver: asyncpg.Pool, timeout_s: float) -> None:
@@ -87,14 +87,14 @@ class Pool(Session):
         self._pool = driver
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncGenerator[Session]:
+    async def transaction(self) -> AsyncGenerator[DatabaseSession]:
         """A session whose statements all happen or none; it commits at the end of the block."""
         with translated():
             async with self._pool.acquire(timeout=self._timeout_s) as connection, connection.transaction():
-                yield Session(connection, self._timeout_s)
+                yield DatabaseSession(connection, self._timeout_s)
 
     @asynccontextmanager
-    async def snapshot(self) -> AsyncGenerator[Session]:
+    async def snapshot(self) -> AsyncGenerator[DatabaseSession]:
         """A session that only reads, and all of it as of one moment."""
         async with self.transaction() as session:
             await session.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")

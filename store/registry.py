@@ -9,7 +9,7 @@ from typing import Final
 
 from schemas.rows.catalog import Architecture, Profile, Task, Variant, VariantState
 from store.errors import StoreConflict
-from store.pool import Pool, Session
+from store.pool import DatabaseSession, Pool
 from store.sql import load_queries
 
 _queries = load_queries("registry")
@@ -30,7 +30,7 @@ _PUT_PROFILE: Final = _queries["put_profile"]
 _LIST_PROFILES: Final = _queries["list_profiles"]
 
 
-async def put_task(session: Session, task: Task) -> None:
+async def put_task(session: DatabaseSession, task: Task) -> None:
     """Create the task unless it exists with this signature.
 
     Raises:
@@ -40,17 +40,17 @@ async def put_task(session: Session, task: Task) -> None:
         raise StoreConflict(f"task {task.name} exists with another signature; choose another name")
 
 
-async def get_task(session: Session, name: str) -> Task | None:
+async def get_task(session: DatabaseSession, name: str) -> Task | None:
     """The task of this name, if it exists."""
     return await session.fetch_one(Task, _LIST_TASKS, name)
 
 
-async def list_tasks(session: Session) -> list[Task]:
+async def list_tasks(session: DatabaseSession) -> list[Task]:
     """All tasks by name."""
     return await session.fetch(Task, _LIST_TASKS, None)
 
 
-async def grow_task(session: Session, name: str, partitions: int) -> None:
+async def grow_task(session: DatabaseSession, name: str, partitions: int) -> None:
     """Note that the task's topics have so many partitions, unless it is known to have more."""
     await session.execute(_GROW_TASK, name, partitions)
 
@@ -64,7 +64,7 @@ async def delete_task(pool: Pool, name: str) -> bool:
     return gone is not None
 
 
-async def put_architecture(session: Session, architecture: Architecture) -> None:
+async def put_architecture(session: DatabaseSession, architecture: Architecture) -> None:
     """Create the architecture unless it exists with this content.
 
     Raises:
@@ -75,12 +75,12 @@ async def put_architecture(session: Session, architecture: Architecture) -> None
         raise StoreConflict(f"architecture {a.name} exists with another model or task; choose another name")
 
 
-async def get_architecture(session: Session, name: str) -> Architecture | None:
+async def get_architecture(session: DatabaseSession, name: str) -> Architecture | None:
     """The architecture of this name, if it exists."""
     return await session.fetch_one(Architecture, _LIST_ARCHITECTURES, None, name)
 
 
-async def list_architectures(session: Session, *, task: str | None = None) -> list[Architecture]:
+async def list_architectures(session: DatabaseSession, *, task: str | None = None) -> list[Architecture]:
     """All architectures by name, or those of a task."""
     return await session.fetch(Architecture, _LIST_ARCHITECTURES, task, None)
 
@@ -93,7 +93,7 @@ async def delete_architecture(pool: Pool, name: str) -> bool:
     return gone is not None
 
 
-async def put_variant(session: Session, variant: Variant, profile: Profile | None = None) -> None:
+async def put_variant(session: DatabaseSession, variant: Variant, profile: Profile | None = None) -> None:
     """Create the variant or replace what is known of it; with `profile`, both at once or neither.
 
     Partitions of an existing variant never become fewer, since a Kafka topic's cannot.
@@ -113,12 +113,12 @@ async def put_variant(session: Session, variant: Variant, profile: Profile | Non
     return None
 
 
-async def grow_variant(session: Session, variant: str, partitions: int) -> None:
+async def grow_variant(session: DatabaseSession, variant: str, partitions: int) -> None:
     """Note that the variant's topic has so many partitions, unless it is known to have more."""
     await session.execute(_GROW_VARIANT, variant, partitions)
 
 
-async def set_variant_state(session: Session, variant: str, state: VariantState, reason: str = "") -> None:
+async def set_variant_state(session: DatabaseSession, variant: str, state: VariantState, reason: str = "") -> None:
     """Note how far the registration came; `reason` says why it was refused.
 
     Raises:
@@ -128,24 +128,28 @@ async def set_variant_state(session: Session, variant: str, state: VariantState,
         raise StoreConflict(f"there is no variant {variant}")
 
 
-async def get_variant(session: Session, name: str) -> Variant | None:
+async def get_variant(session: DatabaseSession, name: str) -> Variant | None:
     """The variant of this name, if it exists."""
     return await session.fetch_one(Variant, _LIST_VARIANTS, None, None, None, name)
 
 
 async def list_variants(
-    session: Session, *, task: str | None = None, architecture: str | None = None, state: VariantState | None = None
+    session: DatabaseSession,
+    *,
+    task: str | None = None,
+    architecture: str | None = None,
+    state: VariantState | None = None,
 ) -> list[Variant]:
     """All variants by name, or those of a task, an architecture, a state."""
     return await session.fetch(Variant, _LIST_VARIANTS, task, architecture, state, None)
 
 
-async def delete_variant(session: Session, name: str) -> bool:
+async def delete_variant(session: DatabaseSession, name: str) -> bool:
     """Delete a variant with its profile and instances; False if there is none."""
     return await session.execute(_DELETE_VARIANT, name) > 0
 
 
-async def put_profile(session: Session, profile: Profile) -> None:
+async def put_profile(session: DatabaseSession, profile: Profile) -> None:
     """Note what was measured of a variant; it replaces an earlier measurement.
 
     Raises:
@@ -156,13 +160,17 @@ async def put_profile(session: Session, profile: Profile) -> None:
     await session.execute(_PUT_PROFILE, *row, p.latency, p.intercept_s, p.slope_s, p.fit_error)
 
 
-async def get_profile(session: Session, variant: str) -> Profile | None:
+async def get_profile(session: DatabaseSession, variant: str) -> Profile | None:
     """The profile of a variant, if it was measured."""
     return await session.fetch_one(Profile, _LIST_PROFILES, None, None, variant, None)
 
 
 async def list_profiles(
-    session: Session, *, task: str | None = None, architecture: str | None = None, state: VariantState | None = None
+    session: DatabaseSession,
+    *,
+    task: str | None = None,
+    architecture: str | None = None,
+    state: VariantState | None = None,
 ) -> list[Profile]:
     """All profiles by variant, or those of a task, an architecture, or of variants in a state."""
     return await session.fetch(Profile, _LIST_PROFILES, task, architecture, None, state)

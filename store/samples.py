@@ -14,12 +14,12 @@ import msgspec
 
 from schemas.rows.samples import InstanceSample, LagMinute, LagReading, LagSample, LoadSample, WorkerSample
 from schemas.rows.scaling import DecisionRow
-from store.pool import Session
+from store.pool import DatabaseSession
 from store.sql import load_queries
 
 _queries = load_queries("samples")
-_ADD_PLACES: Final = _queries["add_places"]
-_PLACE_IDS: Final = _queries["place_ids"]
+_ADD_PLACES: Final = _queries["add_group_partitions"]
+_PLACE_IDS: Final = _queries["group_partition_ids"]
 _LATEST_LAG: Final = _queries["latest_lag"]
 _READING_ERROR: Final = _queries["reading_error"]
 _LAG_SINCE: Final = _queries["lag_since"]
@@ -33,69 +33,69 @@ _LIST_DECISIONS: Final = _queries["list_decisions"]
 _PRUNE_DECISIONS: Final = _queries["prune_decisions"]
 
 
-async def place_ids(session: Session, places: Sequence[tuple[str, str, int]]) -> list[int]:
-    """The numbers by which readings name these places, (group, topic, partition); they last for ever."""
-    columns = [list(column) for column in zip(*places, strict=True)] if places else [[], [], []]
+async def group_partition_ids(session: DatabaseSession, group_partitions: Sequence[tuple[str, str, int]]) -> list[int]:
+    """The numbers by which readings name these group_partitions, (group, topic, partition); they last for ever."""
+    columns = [list(column) for column in zip(*group_partitions, strict=True)] if group_partitions else [[], [], []]
     await session.execute(_ADD_PLACES, *columns)
     return await session.fetch_value(list[int], _PLACE_IDS, *columns) or []
 
 
-async def write_reading(session: Session, reading: LagReading) -> None:
+async def write_reading(session: DatabaseSession, reading: LagReading) -> None:
     """Append one reading of lag."""
     await _append(session, "lag_readings", LagReading, [reading])
 
 
-async def write_lag_minute(session: Session, minute: LagMinute) -> None:
+async def write_lag_minute(session: DatabaseSession, minute: LagMinute) -> None:
     """Append a minute of readings."""
     await _append(session, "lag_minutes", LagMinute, [minute])
 
 
-async def write_load(session: Session, samples: Sequence[LoadSample]) -> None:
+async def write_load(session: DatabaseSession, samples: Sequence[LoadSample]) -> None:
     """Append what was asked and answered since the reading before."""
     await _append(session, "load_samples", LoadSample, samples)
 
 
-async def write_instances(session: Session, samples: Sequence[InstanceSample]) -> None:
+async def write_instances(session: DatabaseSession, samples: Sequence[InstanceSample]) -> None:
     """Append what instances did since the reading before."""
     await _append(session, "instance_samples", InstanceSample, samples)
 
 
-async def write_workers(session: Session, samples: Sequence[WorkerSample]) -> None:
+async def write_workers(session: DatabaseSession, samples: Sequence[WorkerSample]) -> None:
     """Append how workers are."""
     await _append(session, "worker_samples", WorkerSample, samples)
 
 
-async def roll_up(session: Session, minute: datetime) -> None:
+async def roll_up(session: DatabaseSession, minute: datetime) -> None:
     """Sum up the minute that begins then, of all but lag."""
     await session.execute(_ROLL_UP, minute)
 
 
-async def keep_partitions(session: Session, present: datetime, fine_s: float, coarse_s: float) -> int:
+async def keep_partitions(session: DatabaseSession, present: datetime, fine_s: float, coarse_s: float) -> int:
     """Make room for what comes and drop what is older than that; returns how many partitions were dropped."""
     return await session.fetch_value(int, _KEEP_PARTITIONS, present, fine_s, coarse_s) or 0
 
 
-async def write_decisions(session: Session, decisions: Sequence[DecisionRow]) -> None:
+async def write_decisions(session: DatabaseSession, decisions: Sequence[DecisionRow]) -> None:
     """Append decisions with what they were made from."""
     await _append(session, "decisions", DecisionRow, decisions)
 
 
-async def latest_lag(session: Session) -> list[LagSample]:
+async def latest_lag(session: DatabaseSession) -> list[LagSample]:
     """The last reading of each group, topic and partition; `at` says how old it is and so whether somebody records."""
     return await session.fetch(LagSample, _LATEST_LAG)
 
 
-async def reading_error(session: Session) -> str:
+async def reading_error(session: DatabaseSession) -> str:
     """Why the last reading failed; empty if it did not, or nobody ever read."""
     return await session.fetch_value(str, _READING_ERROR) or ""
 
 
-async def lag_since(session: Session, since: datetime) -> list[LagSample]:
+async def lag_since(session: DatabaseSession, since: datetime) -> list[LagSample]:
     """What was read since a time, oldest first; where nothing changed, nothing is repeated."""
     return await session.fetch(LagSample, _LAG_SINCE, since)
 
 
-async def load_since(session: Session, since: datetime) -> list[LoadSample]:
+async def load_since(session: DatabaseSession, since: datetime) -> list[LoadSample]:
     """What was asked and answered since a time, oldest first."""
     return await session.fetch(LoadSample, _LOAD_SINCE, since)
 
@@ -107,32 +107,34 @@ class TaskHistory(msgspec.Struct, frozen=True, kw_only=True):
     inputs_per_s: list[float]
 
 
-async def task_history(session: Session, since: datetime, until: datetime) -> list[TaskHistory]:
+async def task_history(session: DatabaseSession, since: datetime, until: datetime) -> list[TaskHistory]:
     """The load of each task that was asked anything since a time."""
     return await session.fetch(TaskHistory, _TASK_HISTORY, since, until)
 
 
-async def instances_since(session: Session, since: datetime) -> list[InstanceSample]:
+async def instances_since(session: DatabaseSession, since: datetime) -> list[InstanceSample]:
     """Instances since a time, oldest first."""
     return await session.fetch(InstanceSample, _INSTANCES_SINCE, since)
 
 
-async def workers_since(session: Session, since: datetime) -> list[WorkerSample]:
+async def workers_since(session: DatabaseSession, since: datetime) -> list[WorkerSample]:
     """Workers since a time, oldest first."""
     return await session.fetch(WorkerSample, _WORKERS_SINCE, since)
 
 
-async def list_decisions(session: Session, limit: int = 100, *, about: str | None = None) -> list[DecisionRow]:
+async def list_decisions(session: DatabaseSession, limit: int = 100, *, about: str | None = None) -> list[DecisionRow]:
     """The last decisions, latest first; `about` is a variant, an architecture, a task, a worker or a hardware."""
     return await session.fetch(DecisionRow, _LIST_DECISIONS, limit, about)
 
 
-async def prune_decisions(session: Session, before: datetime) -> int:
+async def prune_decisions(session: DatabaseSession, before: datetime) -> int:
     """Delete the decisions from before a time; returns how many."""
     return await session.execute(_PRUNE_DECISIONS, before)
 
 
-async def _append(session: Session, table: str, kind: type[msgspec.Struct], rows: Iterable[msgspec.Struct]) -> None:
+async def _append(
+    session: DatabaseSession, table: str, kind: type[msgspec.Struct], rows: Iterable[msgspec.Struct]
+) -> None:
     columns = kind.__struct_fields__
     records = [tuple(getattr(row, column) for column in columns) for row in rows]
     if records:

@@ -7,14 +7,14 @@ of CPU, and counts when a killed service must be back.
 from typing import Final
 
 from schemas.errors import OperatorError
-from store.pool import Session, open_pool
+from store.pool import DatabaseSession, open_pool
 from store.settings import StoreSettings
 
-HEAD: Final = "0004"
+HEAD: Final = "0005"
 """The newest migration; a test holds it to the files."""
 
 
-async def require_current(session: Session) -> None:
+async def require_current(session: DatabaseSession) -> None:
     """Refuse to work on tables that are not of this version.
 
     Raises:

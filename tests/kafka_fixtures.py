@@ -9,9 +9,9 @@ from typing import Protocol
 
 import pytest
 
-from broker.apache import ApacheKafka, find_java
-from broker.embedded import EmbeddedBroker
-from broker.jars import cache_dir, fetch_jars
+from broker.servers.apache import ApacheKafka, find_java
+from broker.servers.embedded import EmbeddedBroker
+from broker.servers.jars import cache_dir, fetch_jars
 from broker.settings import KafkaSettings
 from schemas.errors import OperatorError
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from machine.ports import free_port
+from process.ports import free_port
 
 
 class Repository:

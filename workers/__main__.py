@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from machine.priority import give_way
-from service.start import leave_when_told
+from process.priority import lower_priority
+from process.start import leave_when_told
 
 
 def _imported() -> Callable[[], int]:
@@ -20,6 +20,6 @@ def _imported() -> Callable[[], int]:
 
 if __name__ == "__main__":
     leave_when_told()
-    with ThreadPoolExecutor(1, "imports", give_way) as importer:
+    with ThreadPoolExecutor(1, "imports", lower_priority) as importer:
         command = importer.submit(_imported).result()
     sys.exit(command())

@@ -2,24 +2,24 @@
 
 from collections.abc import Collection
 
-from workers.journal import Place
+from workers.crash_journal import RecordKey
 
 
 class InstanceBacklog:
     """Inputs one instance holds, by the place of their record."""
 
     def __init__(self) -> None:
-        self._held: dict[Place, tuple[int, int]] = {}
+        self._held: dict[RecordKey, tuple[int, int]] = {}
         self.online = 0
         self.offline = 0
 
-    def hold(self, place: Place, online: int, offline: int) -> None:
+    def hold(self, place: RecordKey, online: int, offline: int) -> None:
         """A record with so many inputs was read."""
         self._held[place] = (online, offline)
         self.online += online
         self.offline += offline
 
-    def drop(self, place: Place) -> None:
+    def drop(self, place: RecordKey) -> None:
         """A record is done; no-op if it was dropped before."""
         online, offline = self._held.pop(place, (0, 0))
         self.online -= online

@@ -2,7 +2,7 @@
 
 from broker.client import ping
 from broker.settings import KafkaSettings
-from service.command import Part, run_command
+from process.command_line import Dependency, run_command
 from store.settings import StoreSettings
 from store.version import require_current_at
 from workers.service import serve
@@ -11,6 +11,6 @@ from workers.settings import WorkerSettings
 
 def main() -> int:
     """Run the service, or with `--check` say whether it could run. Returns the exit code."""
-    kafka = Part("Kafka", KafkaSettings, ping)
-    postgres = Part("Postgres", StoreSettings, require_current_at)
+    kafka = Dependency("Kafka", KafkaSettings, ping)
+    postgres = Dependency("Postgres", StoreSettings, require_current_at)
     return run_command("workers", WorkerSettings, kafka, postgres, serve)

@@ -22,7 +22,7 @@ NOISE_S: Final = 1e-3
 _WEIGHT: Final = 0.1
 
 
-class Reading(NamedTuple):
+class HealthReading(NamedTuple):
     """What is measured of an instance."""
 
     slowdown: float
@@ -33,18 +33,18 @@ class Reading(NamedTuple):
     """Predicted compute seconds of the online inputs that wait."""
 
 
-def next_state(state: InstanceState, reading: Reading) -> InstanceState:
+def next_state(state: InstanceState, reading: HealthReading) -> InstanceState:
     """The state after `reading`; `state` is one of the serving ones."""
     return _TABLE[state, _overloaded(state, reading), _interfered(state, reading)]
 
 
-def _overloaded(state: InstanceState, reading: Reading) -> bool:
+def _overloaded(state: InstanceState, reading: HealthReading) -> bool:
     if state is InstanceState.OVERLOADED:
         return reading.load > LOAD_ENDS or reading.backlog_s > BACKLOG_ENDS_S
     return reading.load >= LOAD_BEGINS or reading.backlog_s >= BACKLOG_BEGINS_S
 
 
-def _interfered(state: InstanceState, reading: Reading) -> bool:
+def _interfered(state: InstanceState, reading: HealthReading) -> bool:
     limit = SLOWDOWN_ENDS if state is InstanceState.INTERFERED else SLOWDOWN_BEGINS
     return reading.slowdown >= limit
 
@@ -67,7 +67,7 @@ _TABLE: Final[dict[tuple[InstanceState, bool, bool], InstanceState]] = {
 }
 
 
-class Meter:
+class BatchMeter:
     """Smoothed measures of an instance's batches, and its load in periods of about a second.
 
     `slowdown` compares after adding a millisecond to both sides: a batch of 10 us that takes 100 us met a busy machine,

@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Final, NamedTuple
 
-from broker.consumer import Consumer, Record
+from broker.delivery.consumer import Consumer, Record
 from broker.outbox import Message, Outbox
 from broker.producer import Producer
 from runtimes.protocol import Session
@@ -30,13 +30,13 @@ from schemas.errors import DeadlineExceeded, Internal, ModelFailed, QueryError
 from schemas.status import InstanceState, InstanceStatus, PartitionStatus
 from schemas.topics import variant_topic
 from workers.backlog import InstanceBacklog
-from workers.batching import Urgency, Window
-from workers.device import Device
-from workers.health import Meter, Reading, next_state
-from workers.journal import Journal, place_of
+from workers.batch_queue import BatchQueue, Urgency
+from workers.codec import Arrays, PendingQuery, QueryPart, Undecodable, address, answer, read, refusal, stack, unstack
+from workers.crash_journal import CrashJournal, record_key
+from workers.executor import BatchExecutor
+from workers.health import BatchMeter, HealthReading, next_state
 from workers.metrics import AnswerMeter, InstanceMetrics
-from workers.model import Model
-from workers.request import Arrays, Part, Query, Undecodable, address, answer, read, refusal, stack, unstack
+from workers.model import ServableModel
 
 log = logging.getLogger(__name__)
 
@@ -50,18 +50,18 @@ _BRIEF_S: Final = 0.0002
 class ComputedBatch(NamedTuple):
     """What became of each part of a batch."""
 
-    parts: list[Part]
+    parts: list[QueryPart]
     results: list[Arrays | QueryError]
     started_ns: int = 0
     compute_ns: int = 0
 
 
-class Instance:
+class ServingInstance:
     """Serves from `serve()` on, the partitions given by `assign`."""
 
     def __init__(
-        self, model: Model, session: Session, consumer: Consumer, producer: Producer, device: Device, journal: Journal,
-        worker: str, answers: AnswerMeter,
+        self, model: ServableModel, session: Session, consumer: Consumer, producer: Producer, device: BatchExecutor,
+        journal: CrashJournal, worker: str, answers: AnswerMeter,
     ) -> None:  # fmt: skip
         self.model = model
         self.state = InstanceState.ACTIVE
@@ -72,13 +72,13 @@ class Instance:
         self._device = device
         self._journal = journal
         self._worker = worker
-        self._window: Window[Part] = Window(model.latency)
+        self._window: BatchQueue[QueryPart] = BatchQueue(model.latency)
         # Not bounded here: it holds no more than the consumer has handed out.
         self._computed: asyncio.Queue[ComputedBatch] = asyncio.Queue()
         self._outbox = Outbox(producer, self._done, self._explain)
         self._backlog = InstanceBacklog()
         self._metrics = InstanceMetrics(model.name, model.variant.task, answers)
-        self._meter = Meter()
+        self._meter = BatchMeter()
         self._period_began = time.monotonic()
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
@@ -98,7 +98,7 @@ class Instance:
 
     async def _take_in(self) -> None:
         while True:
-            parts: list[Part] = []
+            parts: list[QueryPart] = []
             records = await self._consumer.batch(_CHUNK)
             for record in records:
                 if record.partition in self.partitions:
@@ -113,7 +113,7 @@ class Instance:
             ):  # more may be here already, and would come without waiting: let others have a turn
                 await asyncio.sleep(0)
 
-    async def _read(self, record: Record) -> list[Part]:
+    async def _read(self, record: Record) -> list[QueryPart]:
         """The work in a record; a record without any is finished here."""
         try:
             query = address(record, self.model.variant.task)
@@ -126,8 +126,8 @@ class Instance:
             await self._refuse(query, _told(error, query, "the request could not be read"))
             return []
 
-    def _work_in(self, query: Query) -> list[Part]:
-        place = place_of(query.record)
+    def _work_in(self, query: PendingQuery) -> list[QueryPart]:
+        place = record_key(query.record)
         crashes = self._journal.crashes(place)
         if self._journal.given_up(place):
             raise ModelFailed(f"the worker died {crashes} times while computing this query")
@@ -156,16 +156,16 @@ class Instance:
         batch = [part for part in batch if not part.query.answered]
         return partial(self._compute, batch) if batch else None
 
-    def _compute(self, parts: list[Part], slot: int) -> None:
+    def _compute(self, parts: list[QueryPart], slot: int) -> None:
         """Without the lock, in the slot's thread; a brief batch on the event loop."""
-        self._journal.begin(slot, [place_of(part.query.record) for part in parts])
+        self._journal.begin(slot, [record_key(part.query.record) for part in parts])
         started_ns, began = time.time_ns(), time.perf_counter_ns()
         results = self._infer(parts)
         compute_ns = time.perf_counter_ns() - began
         self._journal.end(slot)
         self._post(ComputedBatch(parts, results, started_ns, compute_ns))
 
-    def _infer(self, parts: list[Part]) -> list[Arrays | QueryError]:
+    def _infer(self, parts: list[QueryPart]) -> list[Arrays | QueryError]:
         try:
             return [*unstack(parts, self._session.infer(stack(parts)))]
         except Exception as error:  # noqa: BLE001 - a runtime raises what it likes; only the query to blame shall fail
@@ -201,7 +201,7 @@ class Instance:
         self._meter.computed(inputs, seconds, self.model.latency.batch_s(inputs))
         self._metrics.batch(inputs, seconds)
 
-    async def _send_result(self, query: Query) -> None:
+    async def _send_result(self, query: PendingQuery) -> None:
         try:
             message = answer(query, self.model.name, self._worker)
         except Exception as error:  # noqa: BLE001 - as while reading
@@ -212,12 +212,12 @@ class Instance:
         self._metrics.result(query.asked, query.batch, query.queue_ns / 1e9, late=late)
         await self._outbox.send(query.record, message)
 
-    async def _refuse(self, query: Query, error: QueryError) -> None:
+    async def _refuse(self, query: PendingQuery, error: QueryError) -> None:
         query.answered = True
         self._metrics.refusal(query.asked, expired=isinstance(error, DeadlineExceeded))
         record, message = query.record, refusal(query, error, self.model.name, self._worker)
-        if isinstance(error, ModelFailed) and self._journal.given_up(place_of(record)):
-            self._outbox.give_up(record, str(error), message, self._journal.crashes(place_of(record)))
+        if isinstance(error, ModelFailed) and self._journal.given_up(record_key(record)):
+            self._outbox.give_up(record, str(error), message, self._journal.crashes(record_key(record)))
         else:
             await self._outbox.send(record, message)
 
@@ -230,7 +230,7 @@ class Instance:
         return refusal(query, error, self.model.name, self._worker)
 
     def _done(self, record: Record, sent: Message | None) -> None:
-        place = place_of(record)
+        place = record_key(record)
         self._consumer.done(record)
         self._backlog.drop(place)
         self._journal.clear(place)
@@ -250,7 +250,7 @@ class Instance:
         """Tell nobody any more that these partitions are served here; `assign` without them must follow."""
         self._hidden = frozenset(partitions)
 
-    def limit(self, model: Model) -> None:
+    def limit(self, model: ServableModel) -> None:
         """Compute batches of at most the model's size from now on."""
         self.model = model
         with self._device.lock:
@@ -303,7 +303,7 @@ class Instance:
         unread = sum(status.end - status.position for status in self._partition_status())
         online = self._window.online_inputs + unread * meter.online_per_query
         before = self.state
-        self.state = next_state(before, Reading(meter.slowdown, meter.load, online * latency.input_s()))
+        self.state = next_state(before, HealthReading(meter.slowdown, meter.load, online * latency.input_s()))
         return self.state is not before
 
     def _partition_status(self) -> list[PartitionStatus]:
@@ -315,7 +315,7 @@ class Instance:
         return found
 
 
-def _told(error: Exception, query: Query, otherwise: str) -> QueryError:
+def _told(error: Exception, query: PendingQuery, otherwise: str) -> QueryError:
     """What the client is told of an error; `otherwise` of a defect of ours, which is logged."""
     if isinstance(error, QueryError):
         return error

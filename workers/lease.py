@@ -89,14 +89,14 @@ class Leases:
                 self._held.pop(variant, None)
             await self._let_go(variant, set(partitions))
 
-    async def keep(self, every_s: float) -> None:
+    async def keep(self, interval_s: float) -> None:
         """Renew until cancelled.
 
         Raises:
             OperatorError: another worker of this name has started.
         """
         while True:
-            await asyncio.sleep(every_s)
+            await asyncio.sleep(interval_s)
             async with self._one_at_a_time:
                 try:
                     await self._renew()

@@ -6,7 +6,7 @@ is answered, by needs class: the counterpart of what selectors count as asked.
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from schemas.load_classes import ByClass, ClassAnswers, ClassKey
+from schemas.load_classes import ClassAnswers, ClassKey, CountsByClass
 from schemas.result import OK
 from schemas.status import InstanceState
 
@@ -37,7 +37,7 @@ class AnswerMeter:
     """Answers of one worker, all its instances."""
 
     def __init__(self) -> None:
-        self._classes = ByClass(_ClassCount)
+        self._classes = CountsByClass(_ClassCount)
 
     def computed(self, task: str, key: ClassKey, *, late: bool) -> None:
         """A query was answered with a result."""

@@ -29,7 +29,7 @@ _WARM_UP_DIMENSION = 8
 """Length taken for a variable dimension."""
 
 
-class Model(msgspec.Struct, frozen=True):
+class ServableModel(msgspec.Struct, frozen=True):
     """A variant as the worker serves it."""
 
     variant: Variant
@@ -45,7 +45,7 @@ class Model(msgspec.Struct, frozen=True):
         return self.variant.name
 
 
-def find_model(catalog: Catalog, variant: str, max_batch: int) -> Model:
+def find_model(catalog: Catalog, variant: str, max_batch: int) -> ServableModel:
     """The model of a variant, limited to `max_batch`.
 
     Raises:
@@ -56,10 +56,10 @@ def find_model(catalog: Catalog, variant: str, max_batch: int) -> Model:
     if row is None or profile is None or task is None:
         raise OperatorError(f"{variant} is not registered and ready: see `infaas variants`")
     latency = LatencyModel(profile.latency, max(1, min(max_batch, row.max_batch)))
-    return Model(row, task.inputs, tuple(spec.name for spec in task.outputs), latency, profile.memory_bytes)
+    return ServableModel(row, task.inputs, tuple(spec.name for spec in task.outputs), latency, profile.memory_bytes)
 
 
-def load(model: Model, artifacts: Path, threads: int) -> Session:
+def load(model: ServableModel, artifacts: Path, threads: int) -> Session:
     """Load a model and warm it up; blocks.
 
     Raises:

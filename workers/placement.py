@@ -10,30 +10,30 @@ import logging
 from collections.abc import Callable, Iterable
 
 from schemas.rows.placement import InstanceRow
-from store.changes import LEASES, PLACEMENT, Changes
+from store.change_listener import LEASES, PLACEMENT, ChangeListener
 from store.errors import StoreUnavailable
 from store.placement import list_instances
 from store.pool import Pool
-from workers.hosting import Hosting
+from workers.instance_controller import InstanceController
 
 log = logging.getLogger(__name__)
 
 _AGAIN_S = 1.0
 
 
-class Placement:
+class PlacementFollower:
     """All hostings of a worker."""
 
-    def __init__(self, pool: Pool, dsn: str, worker: str, host: Callable[[InstanceRow], Hosting]) -> None:
+    def __init__(self, pool: Pool, dsn: str, worker: str, host: Callable[[InstanceRow], InstanceController]) -> None:
         self._pool = pool
         self._dsn = dsn
         self._worker = worker
         self._host = host
         self._rows: dict[str, InstanceRow] = {}
-        self._hostings: dict[str, Hosting] = {}
+        self._hostings: dict[str, InstanceController] = {}
 
     @property
-    def hostings(self) -> Iterable[Hosting]:
+    def hostings(self) -> Iterable[InstanceController]:
         """What runs here, loads or drains."""
         return self._hostings.values()
 
@@ -45,7 +45,7 @@ class Placement:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Follow the rows until `stop` is set, then end every instance; returns when all have drained."""
-        async with Changes(self._dsn, [PLACEMENT, LEASES]) as changes, asyncio.TaskGroup() as tasks:
+        async with ChangeListener(self._dsn, [PLACEMENT, LEASES]) as changes, asyncio.TaskGroup() as tasks:
             following = tasks.create_task(self._follow(changes, tasks), name="follow placement")
             await stop.wait()
             following.cancel()
@@ -53,11 +53,11 @@ class Placement:
             for hosting in self._hostings.values():
                 hosting.leave()
 
-    async def _follow(self, changes: Changes, tasks: asyncio.TaskGroup) -> None:
+    async def _follow(self, changes: ChangeListener, tasks: asyncio.TaskGroup) -> None:
         async for channel in changes:
             if channel == LEASES:
                 for hosting in self._hostings.values():
-                    hosting.nudge()
+                    hosting.recheck_leases()
                 continue
             try:
                 rows = await list_instances(self._pool, worker=self._worker)
@@ -77,7 +77,7 @@ class Placement:
                 self._hostings[variant] = hosting = self._host(row)
                 tasks.create_task(self._run(hosting, tasks), name=f"host {variant}")
 
-    async def _run(self, hosting: Hosting, tasks: asyncio.TaskGroup) -> None:
+    async def _run(self, hosting: InstanceController, tasks: asyncio.TaskGroup) -> None:
         try:
             await hosting.run()
         finally:

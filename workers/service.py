@@ -13,26 +13,26 @@ from typing import Final
 
 from broker.producer import Producer
 from broker.settings import KafkaSettings
-from machine.priority import give_way
+from process.garbage_collection import tune_gc
+from process.health_server import health_server
+from process.priority import lower_priority
 from runtimes.catalog import all_runtimes
 from runtimes.device import device_name
 from schemas import topics
 from schemas.hardware import Hardware
 from schemas.rows.placement import WorkerRow
-from service.collector import settle_collector
-from service.observe import observed
 from store.catalog import CatalogWatcher
 from store.errors import StoreUnavailable
 from store.placement import register_worker, retire_worker
 from store.pool import Pool, open_pool
 from store.settings import StoreSettings
 from store.version import require_current
-from workers.device import Device
-from workers.hosting import Hosting, Premises
-from workers.journal import Journal
+from workers.crash_journal import CrashJournal
+from workers.executor import BatchExecutor
+from workers.instance_controller import InstanceController, WorkerContext
 from workers.lease import Leases
 from workers.metrics import AnswerMeter
-from workers.placement import Placement
+from workers.placement import PlacementFollower
 from workers.settings import WorkerSettings, host_name
 from workers.status import StatusReporter
 
@@ -59,29 +59,29 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
         await producer.learn([topics.STATUS, topics.DEAD_LETTERS])
         device = _open_device(settings, defect, stack)
         loader = _open_loader(settings, stack)
-        journal = stack.enter_context(Journal(settings.journal_file, settings.slots, settings.max_crashes))
-        await stack.enter_async_context(observed(settings.metrics_host, settings.metrics_port, lambda: True))
+        journal = stack.enter_context(CrashJournal(settings.journal_file, settings.slots, settings.max_crashes))
+        await stack.enter_async_context(health_server(settings.metrics_host, settings.metrics_port, lambda: True))
         row = await asyncio.get_running_loop().run_in_executor(loader, worker_row, settings)  # imports the runtimes
         epoch = await register_worker(pool, row)
         log.info("worker %s, epoch %d: %d slots of %s", settings.worker, epoch, settings.slots, settings.hardware)
         leases = Leases(
             pool, settings.worker, epoch, settings.lease_ttl_s, lambda variant, lost: placement.lose(variant, lost)
         )
-        premises = Premises(
+        premises = WorkerContext(
             settings=settings, kafka=kafka, pool=pool, catalog=catalog, producer=producer, device=device,
             journal=journal, leases=leases, answers=AnswerMeter(), loader=loader,
         )  # fmt: skip
-        placement = Placement(pool, store.dsn, settings.worker, lambda row: Hosting(row, premises))
+        placement = PlacementFollower(pool, store.dsn, settings.worker, lambda row: InstanceController(row, premises))
         reporter = StatusReporter(premises, epoch, lambda: placement.hostings)
-        settle_collector()
+        tune_gc()
         sys.setswitchinterval(_SWITCH_S)
         await _work(settings, placement, leases, reporter, stop, defect)
         await _retire(pool, settings.worker, epoch)
 
 
 async def _work(
-    settings: WorkerSettings, placement: Placement, leases: Leases, reporter: StatusReporter, stop: asyncio.Event,
-    defect: "asyncio.Future[None]",
+    settings: WorkerSettings, placement: PlacementFollower, leases: Leases, reporter: StatusReporter,
+    stop: asyncio.Event, defect: "asyncio.Future[None]",
 ) -> None:  # fmt: skip
     async with asyncio.TaskGroup() as tasks:
         background = [
@@ -112,7 +112,7 @@ async def _retire(pool: Pool, worker: str, epoch: int) -> None:
         log.warning("leaving without a word: %s", error)
 
 
-def _open_device(settings: WorkerSettings, defect: "asyncio.Future[None]", stack: AsyncExitStack) -> Device:
+def _open_device(settings: WorkerSettings, defect: "asyncio.Future[None]", stack: AsyncExitStack) -> BatchExecutor:
     loop = asyncio.get_running_loop()
 
     def fail(error: BaseException) -> None:
@@ -122,7 +122,7 @@ def _open_device(settings: WorkerSettings, defect: "asyncio.Future[None]", stack
     def on_defect(error: BaseException) -> None:
         loop.call_soon_threadsafe(fail, error)
 
-    device = Device(settings.slots, on_defect)
+    device = BatchExecutor(settings.slots, on_defect)
     stack.push_async_callback(asyncio.to_thread, device.close)
     return device
 
@@ -133,7 +133,7 @@ def _open_loader(settings: WorkerSettings, stack: AsyncExitStack) -> Executor:
     Only where it is one thread that computes: those that a session or a driver starts inherit what their starter has.
     """
     alone = settings.hardware is Hardware.CPU and settings.threads == 1
-    loader = ThreadPoolExecutor(1, "loader", give_way if alone else None)
+    loader = ThreadPoolExecutor(1, "loader", lower_priority if alone else None)
     stack.push_async_callback(asyncio.to_thread, loader.shutdown)
     return loader
 

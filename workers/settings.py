@@ -9,11 +9,11 @@ import psutil
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from process.settings import ServiceSettings
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware, list_price, slots_of
 from schemas.names import is_name
 from schemas.worker_names import worker_name
-from service.settings import ServiceSettings
 
 
 class WorkerSettings(ServiceSettings):
@@ -38,9 +38,9 @@ class WorkerSettings(ServiceSettings):
     lease_ttl_s: float = Field(default=3.0, gt=0)
     """A dead worker's partitions are free after this long."""
     lease_renew_s: float = Field(default=1.0, gt=0)
-    hand_over_s: float = Field(default=60.0, gt=0)
+    handover_timeout_s: float = Field(default=60.0, gt=0)
     """How long partitions that another worker is to have are served until that one is ready to take them."""
-    status_every_s: float = Field(default=0.1, gt=0)
+    status_interval_s: float = Field(default=0.1, gt=0)
     prefetch_s: float = Field(default=1.0, gt=0)
     """Seconds of predicted work that an instance fetches ahead: within it, deadlines decide the order."""
     prefetch_max: int = Field(default=1000, ge=1)

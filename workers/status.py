@@ -13,20 +13,22 @@ import psutil
 
 from schemas import topics
 from schemas.status import WorkerStatus
-from workers.hosting import Hosting, Premises
+from workers.instance_controller import InstanceController, WorkerContext
 from workers.metrics import count_states
 
 if TYPE_CHECKING:
     from broker.producer import Ack
 
 _encode = msgspec.json.Encoder().encode
-_MEMORY_EVERY_S: Final = 1.0
+_MEMORY_INTERVAL_S: Final = 1.0
 
 
 class StatusReporter:
     """Reports on one worker's hostings."""
 
-    def __init__(self, premises: Premises, epoch: int, hostings: Callable[[], Iterable[Hosting]]) -> None:
+    def __init__(
+        self, premises: WorkerContext, epoch: int, hostings: Callable[[], Iterable[InstanceController]]
+    ) -> None:
         self._premises = premises
         self._epoch = epoch
         self._hostings = hostings
@@ -40,7 +42,7 @@ class StatusReporter:
         while True:
             await self.publish()
             try:
-                async with asyncio.timeout(self._premises.settings.status_every_s):
+                async with asyncio.timeout(self._premises.settings.status_interval_s):
                     await self._premises.changed.wait()
             except TimeoutError:
                 continue
@@ -54,7 +56,7 @@ class StatusReporter:
     async def publish(self) -> None:
         """Send one record."""
         now_s = time.monotonic()
-        if now_s - self._memory_at >= _MEMORY_EVERY_S:
+        if now_s - self._memory_at >= _MEMORY_INTERVAL_S:
             self._memory_at, self._memory_used = now_s, self._process.memory_info().rss
         hostings = list(self._hostings())
         for hosting in hostings:
@@ -64,7 +66,7 @@ class StatusReporter:
         sent = await self._premises.producer.send(topics.STATUS, _encode(status), key=status.worker.encode())
         sent.add_done_callback(_forget)
 
-    def _status(self, hostings: list[Hosting]) -> WorkerStatus:
+    def _status(self, hostings: list[InstanceController]) -> WorkerStatus:
         premises, settings = self._premises, self._premises.settings
         return WorkerStatus(
             worker=settings.worker,

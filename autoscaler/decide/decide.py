@@ -12,17 +12,18 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from autoscaler.decide.batches import batch_limits
-from autoscaler.decide.draft import Draft
-from autoscaler.decide.fleet import Crew, crews, wishes
-from autoscaler.decide.greedy import settle
-from autoscaler.decide.hysteresis import Damper
-from autoscaler.decide.needs import build, idle_tasks
-from autoscaler.decide.objective import Answer, Problem, cost, served, slots_used
-from autoscaler.decide.packing import Wanted, pack, repair
-from autoscaler.decide.pareto import Ranking
+from autoscaler.decide.batch_limits import batch_limits
+from autoscaler.decide.optimizer.greedy import solve_until_stable
+from autoscaler.decide.optimizer.model import Allocation, AllocationProblem, cost, served, slots_used
+from autoscaler.decide.pareto import VariantRanking
 from autoscaler.decide.partitions import grown
-from autoscaler.decide.situation import Limits, Memory, Plan, Situation, Targets
+from autoscaler.decide.placement import DesiredInstances, place_variants, replace_lost
+from autoscaler.decide.placement_builder import PlacementBuilder
+from autoscaler.decide.plan import ScalePlan, SolverTargets
+from autoscaler.decide.requirements import build_problem, idle_tasks
+from autoscaler.decide.snapshot import ClusterSnapshot, DecisionMemory, ScalingLimits
+from autoscaler.decide.stabilization import ScaleDownStabilizer
+from autoscaler.decide.worker_counts import PoolTarget, pool_targets, worker_count_changes
 from schemas.rows.catalog import Variant
 
 Policy: TypeAlias = Literal["greedy", "milp"]
@@ -32,12 +33,12 @@ _MOST_EXPLAINED: Final = 20
 
 def decide(
     variants: Mapping[str, Variant],
-    ranking: Ranking,
-    situation: Situation,
-    limits: Limits,
+    ranking: VariantRanking,
+    situation: ClusterSnapshot,
+    limits: ScalingLimits,
     policy: Policy = "greedy",
-    targets: Targets | None = None,
-) -> Plan:
+    targets: SolverTargets | None = None,
+) -> ScalePlan:
     """What to change.
 
     Args:
@@ -49,46 +50,50 @@ def decide(
         targets: that answer; without one the heuristic decides.
     """
     if not situation.known:
-        return Plan(memory=situation.memory)
+        return ScalePlan(memory=situation.memory)
     if situation.paused:
         return _hold(variants, ranking, situation, limits)
-    problem = build(ranking, situation, limits)
+    problem = build_problem(ranking, situation, limits)
     followed = targets if policy == "milp" else None
-    answer = settle(problem) if followed is None else follow(problem, followed)
-    damper = Damper(situation.memory.surplus, situation.observed_s)
+    answer = solve_until_stable(problem) if followed is None else follow(problem, followed)
+    damper = ScaleDownStabilizer(situation.memory.surplus, situation.observed_s)
     wanted = _wanted(problem, answer, ranking, situation, limits, damper)
     used = slots_used(problem, answer.shares)
     busy = [sum(u for u, k in zip(used, problem.kinds, strict=True) if k.pool == n) for n in range(len(problem.pools))]
-    teams = crews(problem, answer, busy, situation, limits, damper)
+    teams = pool_targets(problem, answer, busy, situation, limits, damper)
     draft, drained, moved_s = _pack(variants, ranking, situation, limits, wanted, teams)
-    return Plan(
+    return ScalePlan(
         changes=tuple(draft.changes.values()),
         unplaced=draft.unplaced,
-        workers=wishes(teams, drained, situation),
+        workers=worker_count_changes(teams, drained, situation),
         drain=drained,
         partitions=_partitions(draft) if situation.can_add_partitions else {},
-        memory=Memory(surplus=damper.surplus, moved_s=moved_s),
+        memory=DecisionMemory(surplus=damper.surplus, moved_s=moved_s),
         explanation=_explain(problem, answer, teams, "heuristic" if followed is None else f"solver: {followed.reason}"),
     )
 
 
-def follow(problem: Problem, targets: Targets) -> Answer:
+def follow(problem: AllocationProblem, targets: SolverTargets) -> Allocation:
     """The solver's answer, and what the load needs beyond it by now."""
-    kinds = tuple(msgspec.structs.replace(k, now=min(targets.instances.get(k.name, 0), k.most)) for k in problem.kinds)
-    pools = tuple(msgspec.structs.replace(p, now=targets.workers.get(p.hardware, p.least)) for p in problem.pools)
-    answer = settle(msgspec.structs.replace(problem, kinds=kinds, pools=pools))
+    kinds = tuple(
+        msgspec.structs.replace(k, now=min(targets.instances.get(k.name, 0), k.maximum)) for k in problem.kinds
+    )
+    pools = tuple(msgspec.structs.replace(p, now=targets.workers.get(p.hardware, p.minimum)) for p in problem.pools)
+    answer = solve_until_stable(msgspec.structs.replace(problem, kinds=kinds, pools=pools))
     return msgspec.structs.replace(
         answer,
         instances=tuple(max(n, kind.now) for n, kind in zip(answer.instances, kinds, strict=True)),
-        workers=tuple(min(max(n, p.now), p.most) for n, p in zip(answer.workers, pools, strict=True)),
+        workers=tuple(min(max(n, p.now), p.maximum) for n, p in zip(answer.workers, pools, strict=True)),
     )
 
 
-def _hold(variants: Mapping[str, Variant], ranking: Ranking, situation: Situation, limits: Limits) -> Plan:
+def _hold(
+    variants: Mapping[str, Variant], ranking: VariantRanking, situation: ClusterSnapshot, limits: ScalingLimits
+) -> ScalePlan:
     """Replace what is lost, change nothing else."""
-    draft = Draft(variants, ranking, situation, limits)
-    repair(draft)
-    return Plan(
+    draft = PlacementBuilder(variants, ranking, situation, limits)
+    replace_lost(draft)
+    return ScalePlan(
         changes=tuple(draft.changes.values()),
         unplaced=draft.unplaced,
         memory=situation.memory,
@@ -97,8 +102,13 @@ def _hold(variants: Mapping[str, Variant], ranking: Ranking, situation: Situatio
 
 
 def _wanted(
-    problem: Problem, answer: Answer, ranking: Ranking, situation: Situation, limits: Limits, damper: Damper
-) -> Wanted:
+    problem: AllocationProblem,
+    answer: Allocation,
+    ranking: VariantRanking,
+    situation: ClusterSnapshot,
+    limits: ScalingLimits,
+    damper: ScaleDownStabilizer,
+) -> DesiredInstances:
     """The answer by variant, with what is too much kept for a while."""
     used = slots_used(problem, answer.shares)
     rates: defaultdict[str, float] = defaultdict(float)
@@ -107,45 +117,45 @@ def _wanted(
         rates[problem.kinds[need.options[place].kind].name] += share * need.rate
     instances, kept, work = dict[str, int](), dict[str, int](), dict[str, float]()
     for kind, count, slots in zip(problem.kinds, answer.instances, used, strict=True):
-        delay_s = max(limits.down_after_s, limits.down_after_loads * ranking.candidates[kind.name].load_s)
-        kept[kind.name] = damper.settle(kind.name, kind.now, count, delay_s)
+        delay_s = max(limits.downscale_delay_s, limits.downscale_delay_loads * ranking.candidates[kind.name].load_s)
+        kept[kind.name] = damper.apply(kind.name, kind.now, count, delay_s)
         if count:
             instances[kind.name] = count
         if slots > 0:
             work[kind.name] = slots
-    return Wanted(
+    return DesiredInstances(
         instances=instances,
         kept=kept,
         work=work,
         rates=rates,
-        most={kind.name: kind.most for kind in problem.kinds},
+        maximum={kind.name: kind.maximum for kind in problem.kinds},
         batches=batch_limits(problem, ranking, situation, limits, damper),
-        task_most=problem.task_most,
+        task_maximum=problem.task_maximum,
         idle_tasks=frozenset(idle_tasks(ranking, situation, limits)),
     )
 
 
 def _pack(
     variants: Mapping[str, Variant],
-    ranking: Ranking,
-    situation: Situation,
-    limits: Limits,
-    wanted: Wanted,
-    teams: Sequence[Crew],
-) -> tuple[Draft, tuple[str, ...], dict[str, float]]:
+    ranking: VariantRanking,
+    situation: ClusterSnapshot,
+    limits: ScalingLimits,
+    wanted: DesiredInstances,
+    teams: Sequence[PoolTarget],
+) -> tuple[PlacementBuilder, tuple[str, ...], dict[str, float]]:
     """Pack with as many workers leaving as should, or with as many as can be emptied."""
     leaving = [name for crew in teams for name in crew.leaving]
     while True:
-        draft = Draft(variants, ranking, situation, limits)
+        draft = PlacementBuilder(variants, ranking, situation, limits)
         for name in leaving:
             draft.rooms[name].open = False
-        moved_s = pack(draft, wanted)
+        moved_s = place_variants(draft, wanted)
         if all(not draft.rooms[name].hosted for name in leaving):
             return draft, tuple(leaving), moved_s
         leaving = leaving[: len(leaving) // 2]
 
 
-def _partitions(draft: Draft) -> dict[str, int]:
+def _partitions(draft: PlacementBuilder) -> dict[str, int]:
     """Variants with more replicas than partitions."""
     found = dict[str, int]()
     for name, variant in draft.variants.items():
@@ -155,7 +165,7 @@ def _partitions(draft: Draft) -> dict[str, int]:
     return found
 
 
-def _explain(problem: Problem, answer: Answer, teams: Sequence[Crew], by: str) -> dict[str, Any]:
+def _explain(problem: AllocationProblem, answer: Allocation, teams: Sequence[PoolTarget], by: str) -> dict[str, Any]:
     """What a person would ask for who doubts the decision."""
     shares = served(problem, answer)
     largest = sorted((n for n, need in enumerate(problem.needs) if need.rate > 0), key=lambda n: -problem.needs[n].rate)
@@ -167,7 +177,7 @@ def _explain(problem: Problem, answer: Answer, teams: Sequence[Crew], by: str) -
     }
 
 
-def _explain_need(problem: Problem, number: int, share: float) -> dict[str, Any]:
+def _explain_need(problem: AllocationProblem, number: int, share: float) -> dict[str, Any]:
     need = problem.needs[number]
     asked = msgspec.to_builtins(need.load_class)
     return {"class": asked, "inputs_per_s": round(need.rate, 3), "served": round(share, 4)}

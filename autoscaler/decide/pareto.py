@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from autoscaler.decide.situation import HardwareType
+from autoscaler.decide.snapshot import HardwareType
 from schemas.hardware import cost_per_1000, list_price
 from schemas.latency import LatencyModel
 from schemas.rows.catalog import Profile, Variant
@@ -25,7 +25,7 @@ Offers: TypeAlias = dict[tuple[str, str], float]
 """What can be run, as (hardware, runtime), with the lowest price of a slot there in USD per hour."""
 
 
-class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+class RunnableVariant(msgspec.Struct, frozen=True, kw_only=True):
     """A variant that a worker could run, by what counts in the choice."""
 
     variant: Variant
@@ -44,25 +44,25 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
         return self.variant.name
 
 
-class Choice(msgspec.Struct, frozen=True, kw_only=True):
+class ParetoChoice(msgspec.Struct, frozen=True, kw_only=True):
     """A candidate worth serving, and why."""
 
-    candidate: Candidate
+    candidate: RunnableVariant
     rank: int
     """Within its task, 0 first: the order in which room is given."""
     reason: str
 
 
-class Ranking(msgspec.Struct, frozen=True, kw_only=True):
+class VariantRanking(msgspec.Struct, frozen=True, kw_only=True):
     """What the registered variants are worth on the workers there are."""
 
-    candidates: dict[str, Candidate] = {}
+    candidates: dict[str, RunnableVariant] = {}
     """All that can run somewhere, or could if a worker were started, by name."""
-    best: dict[str, Choice] = {}
+    best: dict[str, ParetoChoice] = {}
     """Of those that can run now, the ones that are not dominated, by name; best rank first, tasks taking turns."""
 
 
-def offers_of(workers: Collection[WorkerRow]) -> Offers:
+def runnable_variants(workers: Collection[WorkerRow]) -> Offers:
     """What live workers can run."""
     offers: Offers = {}
     for worker in workers:
@@ -73,13 +73,13 @@ def offers_of(workers: Collection[WorkerRow]) -> Offers:
     return offers
 
 
-def could_offer(hardware: Collection[HardwareType]) -> Offers:
+def launchable_variants(hardware: Collection[HardwareType]) -> Offers:
     """The same for workers that the launcher may start; `ANY` runtime where it is not known which they have."""
     return {
         (kind.name, runtime): kind.price_per_hour / kind.slots
         for kind in hardware
         for runtime in kind.runtimes or (ANY,)
-        if kind.most > 0
+        if kind.maximum > 0
     }
 
 
@@ -88,10 +88,10 @@ def rank_variants(
     profiles: Mapping[str, Profile],
     offers: Mapping[tuple[str, str], float],
     could: Mapping[tuple[str, str], float] = MappingProxyType({}),
-) -> Ranking:
+) -> VariantRanking:
     """Compare what can run within each task. Variants without a profile are unknown, so they are left out."""
-    candidates: dict[str, Candidate] = {}
-    by_task: defaultdict[str, list[Candidate]] = defaultdict(list)
+    candidates: dict[str, RunnableVariant] = {}
+    by_task: defaultdict[str, list[RunnableVariant]] = defaultdict(list)
     for variant in variants.values():
         where, profile = (variant.hardware, variant.runtime), profiles.get(variant.name)
         price = offers.get(where, could.get(where, could.get((variant.hardware, ANY))))
@@ -101,14 +101,14 @@ def rank_variants(
                 by_task[variant.task].append(candidate)
     best = [choice for task in sorted(by_task) for choice in _choices(by_task[task])]
     best.sort(key=lambda choice: choice.rank)  # stable: tasks take turns
-    return Ranking(candidates=candidates, best={choice.candidate.name: choice for choice in best})
+    return VariantRanking(candidates=candidates, best={choice.candidate.name: choice for choice in best})
 
 
-def _candidate(variant: Variant, profile: Profile, slot_price_per_hour: float) -> Candidate:
+def _candidate(variant: Variant, profile: Profile, slot_price_per_hour: float) -> RunnableVariant:
     smallest = min(profile.latency, key=lambda measured: measured.batch)
     latency = LatencyModel(profile.latency, variant.max_batch)
     efficient_s = min(latency.batch_s(measured.batch) / measured.batch for measured in profile.latency)
-    return Candidate(
+    return RunnableVariant(
         variant=variant,
         accuracy=profile.accuracy,
         latency_s=latency.batch_s(smallest.batch),
@@ -119,25 +119,25 @@ def _candidate(variant: Variant, profile: Profile, slot_price_per_hour: float) -
     )
 
 
-def _choices(candidates: Sequence[Candidate]) -> list[Choice]:
+def _choices(candidates: Sequence[RunnableVariant]) -> list[ParetoChoice]:
     """The most accurate first, since it meets every accuracy; then the fastest, which meets every latency."""
     best = pareto_best(candidates)
     fastest = min(best, key=lambda c: (c.latency_s, c.name))
     ordered = [best[0], *([fastest] if fastest is not best[0] else [])]
     ordered += [c for c in best[1:] if c is not fastest]
-    return [Choice(candidate=c, rank=rank, reason=_reason(c, rank, fastest)) for rank, c in enumerate(ordered)]
+    return [ParetoChoice(candidate=c, rank=rank, reason=_reason(c, rank, fastest)) for rank, c in enumerate(ordered)]
 
 
-def _reason(candidate: Candidate, rank: int, fastest: Candidate) -> str:
+def _reason(candidate: RunnableVariant, rank: int, fastest: RunnableVariant) -> str:
     task = candidate.variant.task
     if rank == 0:
         return f"the most accurate of {task}" + (" and the fastest" if candidate is fastest else "")
     return f"the fastest of {task}" if candidate is fastest else f"no variant of {task} beats it in everything"
 
 
-def pareto_best(candidates: Sequence[Candidate]) -> list[Candidate]:
+def pareto_best(candidates: Sequence[RunnableVariant]) -> list[RunnableVariant]:
     """Those that no other beats, most accurate first."""
-    best: list[Candidate] = []
+    best: list[RunnableVariant] = []
     # In this order nothing later can dominate what is already kept, so each is compared with those alone.
     for candidate in sorted(candidates, key=lambda c: (-c.accuracy, c.latency_s, c.cost, c.memory_bytes, c.name)):
         if not any(_at_least_as_good(kept, candidate) for kept in best):
@@ -145,7 +145,7 @@ def pareto_best(candidates: Sequence[Candidate]) -> list[Candidate]:
     return best
 
 
-def _at_least_as_good(a: Candidate, b: Candidate) -> bool:
+def _at_least_as_good(a: RunnableVariant, b: RunnableVariant) -> bool:
     return (
         a.accuracy >= b.accuracy
         and a.latency_s <= b.latency_s

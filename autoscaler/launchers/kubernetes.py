@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from autoscaler.launchers.offer import Offer, read_settings
-from autoscaler.launchers.protocol import Launched, LauncherError, LaunchState
+from autoscaler.launchers.base import LaunchedWorker, LauncherError, LaunchState
+from autoscaler.launchers.worker_template import WorkerTemplate, read_settings
 from autoscaler.settings import AutoscalerSettings
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
@@ -45,8 +45,8 @@ class KubernetesSettings(BaseSettings):
 
     namespace: str = "infaas"
     """Where the StatefulSets are."""
-    hardware: dict[Hardware, Offer]
-    """What their pods have: JSON, see `autoscaler.launchers.offer`; or a variable for each, `..._HARDWARE__CPU`."""
+    hardware: dict[Hardware, WorkerTemplate]
+    """What their pods have: JSON, see `worker_template`; or a variable for each, `..._HARDWARE__CPU`."""
     kubeconfig: Path | None = None
     """How to reach the API from outside; by default we are a pod with a service account."""
 
@@ -65,14 +65,16 @@ class KubernetesLauncher:
         self._one_at_a_time = asyncio.Lock()
         """First come, first served: of several pods that are asked for at once, each is the next in its turn."""
 
-    async def running(self) -> list[Launched]:
+    async def running(self) -> list[LaunchedWorker]:
         """The pods that are to be, and those that still are; of a pod that is not there yet, `starting`."""
-        found: list[Launched] = []
+        found: list[LaunchedWorker] = []
         for hardware in self.hardware:
             scale = await self._read(hardware)
             wanted, present = scale.spec.replicas or 0, scale.status.replicas if scale.status else 0
             found += [
-                Launched(worker=worker_name(hardware, number), hardware=hardware, state=_state(number, wanted, present))
+                LaunchedWorker(
+                    worker=worker_name(hardware, number), hardware=hardware, state=_state(number, wanted, present)
+                )
                 for number in range(max(wanted, present))
             ]
         return found

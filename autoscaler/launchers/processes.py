@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from autoscaler.decide.situation import HardwareType
-from autoscaler.launchers.protocol import Launched, LauncherError, LaunchState
+from autoscaler.decide.snapshot import HardwareType
+from autoscaler.launchers.base import LaunchedWorker, LauncherError, LaunchState
 from autoscaler.settings import AutoscalerSettings
-from machine.keeper import KeeperAway, Order, Report, ask
+from process.supervisor_socket import CommandReply, SupervisorCommand, SupervisorUnavailable, send_command
 from schemas.hardware import list_price, slots_of
 
 NAME: Final = "processes"
@@ -36,11 +36,13 @@ class ProcessLauncher:
         """What the keeper last said; nothing before the first `running`."""
         return self._hardware
 
-    async def running(self) -> list[Launched]:
+    async def running(self) -> list[LaunchedWorker]:
         """Everything the keeper keeps."""
         report = await self._order("list")
         return [
-            Launched(worker=kept.name, hardware=report.hardware, state=LaunchState(kept.state), reason=kept.reason)
+            LaunchedWorker(
+                worker=kept.name, hardware=report.hardware, state=LaunchState(kept.state), reason=kept.reason
+            )
             for kept in report.kept
         ]
 
@@ -54,10 +56,10 @@ class ProcessLauncher:
         """Have the process of this name end."""
         await self._order("stop", worker)
 
-    async def _order(self, verb: str, worker: str = "") -> Report:
+    async def _order(self, verb: str, worker: str = "") -> CommandReply:
         try:
-            report = await ask(self._home, Order(verb=verb, name=worker))
-        except KeeperAway as error:
+            report = await send_command(self._home, SupervisorCommand(verb=verb, name=worker))
+        except SupervisorUnavailable as error:
             raise LauncherError(str(error)) from error
         self._hardware = {report.hardware: _hardware_of(report)}
         if report.error:
@@ -65,14 +67,14 @@ class ProcessLauncher:
         return report
 
 
-def _hardware_of(report: Report) -> HardwareType:
+def _hardware_of(report: CommandReply) -> HardwareType:
     return HardwareType(
         name=report.hardware,
         price_per_hour=list_price(report.hardware, report.cores),
         start_s=report.start_s,
         slots=slots_of(report.hardware, report.cores, threads=1),
         memory_bytes=report.memory_bytes,
-        most=report.most,
+        maximum=report.maximum,
     )
 
 

@@ -15,10 +15,10 @@ import msgspec
 from rich.console import Console
 
 from bench.__main__ import show
-from bench.figures import Figure
+from bench.core.figures import Figure
+from bench.core.system import running_at
 from bench.results import write_results
 from bench.scale import milp, ray_cluster, recorder, steps, zero
-from bench.system import running_at
 
 BROKER: Final = "apache"
 PLOTS: Final = Path(__file__).parents[2] / "docs" / "scale"

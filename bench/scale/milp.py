@@ -20,13 +20,13 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from autoscaler.decide.greedy import improve
-from autoscaler.decide.milp import GAP, Solution, solve
-from autoscaler.decide.needs import build
-from autoscaler.decide.objective import EPSILON, Answer, Problem, cost, served
-from autoscaler.decide.pareto import Ranking, could_offer, offers_of, rank_variants
-from autoscaler.decide.situation import ClassLoad, HardwareType, Limits, Situation
-from bench.figures import Figure
+from autoscaler.decide.optimizer.greedy import solve_greedy
+from autoscaler.decide.optimizer.milp import GAP, MilpSolution, solve_milp
+from autoscaler.decide.optimizer.model import EPSILON, Allocation, AllocationProblem, cost, served
+from autoscaler.decide.pareto import VariantRanking, launchable_variants, rank_variants, runnable_variants
+from autoscaler.decide.requirements import build_problem
+from autoscaler.decide.snapshot import ClassLoad, ClusterSnapshot, HardwareType, ScalingLimits
+from bench.core.figures import Figure
 from schemas.latency import BatchLatency
 from schemas.load_classes import LoadClass
 from schemas.rows.catalog import AccuracySource, Profile, Variant, VariantState
@@ -34,7 +34,7 @@ from schemas.rows.catalog import AccuracySource, Profile, Variant, VariantState
 SIZES: Final = (10, 25, 50, 100, 200)
 SEEDS: Final = 5
 _GIB: Final = 1 << 30
-_LIMITS: Final = Limits()
+_LIMITS: Final = ScalingLimits()
 _TIME_LIMIT_S: Final = 20.0
 _USED: Final = 150
 """Workers needed of the 200."""
@@ -42,18 +42,30 @@ _PROMISED: Final = 100
 """Architectures for which a second is promised."""
 HARDWARE: Final = (
     HardwareType(
-        name="cpu", price_per_hour=0.384, start_s=5, slots=4, memory_bytes=30 * _GIB, most=120, runtimes=("onnx",)
+        name="cpu", price_per_hour=0.384, start_s=5, slots=4, memory_bytes=30 * _GIB, maximum=120, runtimes=("onnx",)
     ),
     HardwareType(
-        name="cuda", price_per_hour=3.06, start_s=20, slots=1, memory_bytes=16 * _GIB, most=40, runtimes=("tensorrt",)
+        name="cuda",
+        price_per_hour=3.06,
+        start_s=20,
+        slots=1,
+        memory_bytes=16 * _GIB,
+        maximum=40,
+        runtimes=("tensorrt",),
     ),
     HardwareType(
-        name="neuron", price_per_hour=0.362, start_s=20, slots=1, memory_bytes=8 * _GIB, most=40, runtimes=("neuron",)
+        name="neuron",
+        price_per_hour=0.362,
+        start_s=20,
+        slots=1,
+        memory_bytes=8 * _GIB,
+        maximum=40,
+        runtimes=("neuron",),
     ),
 )
 
 
-class Make(NamedTuple):
+class VariantRecipe(NamedTuple):
     """How a variant is made of an architecture. Against a CPU core in fp32: speed, and the accuracy that is lost."""
 
     hardware: str
@@ -64,39 +76,43 @@ class Make(NamedTuple):
 
 
 MAKES: Final = (
-    Make("cpu", "fp32", 32, 1.0, 0.0),
-    Make("cpu", "bf16", 32, 1.3, 0.001),
-    Make("cpu", "int8-dynamic", 32, 2.0, 0.008),
-    Make("cpu", "int8-static", 32, 2.5, 0.012),
-    *(Make("cuda", p, b, s, a) for p, s, a in (("fp16", 25.0, 0.001), ("int8", 40.0, 0.01)) for b in (8, 32, 64)),
-    Make("neuron", "bf16", 1, 4.0, 0.001),
-    Make("neuron", "bf16", 32, 6.0, 0.001),
+    VariantRecipe("cpu", "fp32", 32, 1.0, 0.0),
+    VariantRecipe("cpu", "bf16", 32, 1.3, 0.001),
+    VariantRecipe("cpu", "int8-dynamic", 32, 2.0, 0.008),
+    VariantRecipe("cpu", "int8-static", 32, 2.5, 0.012),
+    *(
+        VariantRecipe("cuda", p, b, s, a)
+        for p, s, a in (("fp16", 25.0, 0.001), ("int8", 40.0, 0.01))
+        for b in (8, 32, 64)
+    ),
+    VariantRecipe("neuron", "bf16", 1, 4.0, 0.001),
+    VariantRecipe("neuron", "bf16", 32, 6.0, 0.001),
 )
 _GROWTH: Final = {"cpu": 0.85, "cuda": 0.15, "neuron": 0.4}
 """By how much of its time a batch grows with each input more."""
 _RUNTIME: Final = {kind.name: kind.runtimes[0] for kind in HARDWARE}
 
 
-class World(NamedTuple):
+class SyntheticCluster(NamedTuple):
     """What is registered, and who asks for it."""
 
     variants: dict[str, Variant]
     profiles: dict[str, Profile]
     classes: tuple[ClassLoad, ...]
 
-    def situation(self, load: float) -> Situation:
+    def situation(self, load: float) -> ClusterSnapshot:
         """With so many times the load."""
         loads = (msgspec.structs.replace(c, inputs_per_s=c.inputs_per_s * load) for c in self.classes)
-        return Situation(hardware=HARDWARE, classes=tuple(loads))
+        return ClusterSnapshot(hardware=HARDWARE, classes=tuple(loads))
 
-    def ranking(self, situation: Situation) -> Ranking:
+    def ranking(self, situation: ClusterSnapshot) -> VariantRanking:
         """Of all variants."""
         return rank_variants(
-            self.variants, self.profiles, offers_of(situation.workers), could_offer(situation.hardware)
+            self.variants, self.profiles, runnable_variants(situation.workers), launchable_variants(situation.hardware)
         )
 
 
-class Run(NamedTuple):
+class SolverRun(NamedTuple):
     """One decision, with its time in seconds."""
 
     seconds: float
@@ -105,7 +121,7 @@ class Run(NamedTuple):
     """The heuristic's cost over the solver's."""
 
 
-def a_world(architectures: int, seed: int) -> World:
+def synthetic_cluster(architectures: int, seed: int) -> SyntheticCluster:
     """Drawn anew for each seed."""
     draw = random.Random(seed)
     variants, profiles, classes = dict[str, Variant](), dict[str, Profile](), list[ClassLoad]()
@@ -125,13 +141,13 @@ def a_world(architectures: int, seed: int) -> World:
     for task, found in accuracies.items():
         ranked = sorted(found)
         for share, latency_ms in ((0.0, None), (0.0, 1000.0), (0.5, 400.0), (0.5, 2000.0), (0.9, 1000.0)):
-            least = math.floor(100 * ranked[int(share * (len(ranked) - 1))] - 2) / 100
-            asked = LoadClass(task=task, min_accuracy=least, latency_ms=latency_ms)
+            minimum = math.floor(100 * ranked[int(share * (len(ranked) - 1))] - 2) / 100
+            asked = LoadClass(task=task, min_accuracy=minimum, latency_ms=latency_ms)
             classes.append(ClassLoad(load_class=asked, inputs_per_s=10 ** draw.uniform(0, 2.5)))
-    return World(variants, profiles, tuple(classes))
+    return SyntheticCluster(variants, profiles, tuple(classes))
 
 
-def _variant(name: str, architecture: str, task: str, make: Make) -> Variant:
+def _variant(name: str, architecture: str, task: str, make: VariantRecipe) -> Variant:
     return Variant(
         name=name,
         architecture=architecture,
@@ -145,7 +161,7 @@ def _variant(name: str, architecture: str, task: str, make: Make) -> Variant:
     )
 
 
-def _profile(name: str, make: Make, first_s: float, accuracy: float, memory: float, load_s: float) -> Profile:
+def _profile(name: str, make: VariantRecipe, first_s: float, accuracy: float, memory: float, load_s: float) -> Profile:
     growth = _GROWTH[make.hardware]
     sizes = (batch for batch in (1, 2, 4, 8, 16, 32, 64) if batch <= make.max_batch)
     times = ((batch, first_s * (1 - growth + growth * batch)) for batch in sizes)
@@ -165,7 +181,7 @@ def _profile(name: str, make: Make, first_s: float, accuracy: float, memory: flo
     )
 
 
-def filling(world: World) -> float:
+def filling(world: SyntheticCluster) -> float:
     """The highest load that the heuristic serves with so many workers."""
     low, high = 0.0, 1.0
     while _fits(world, high):
@@ -176,32 +192,36 @@ def filling(world: World) -> float:
     return low
 
 
-def _fits(world: World, load: float) -> bool:
+def _fits(world: SyntheticCluster, load: float) -> bool:
     situation = world.situation(load)
-    problem = build(world.ranking(situation), situation, _LIMITS)
-    answer = improve(problem)
+    problem = build_problem(world.ranking(situation), situation, _LIMITS)
+    answer = solve_greedy(problem)
     return sum(answer.workers) <= _USED and min(served(problem, answer)) > 1 - EPSILON
 
 
-def timed(ranking: Ranking, situation: Situation, problem: Problem | None, *, warm: bool) -> tuple[Run, Solution]:
+def timed(
+    ranking: VariantRanking, situation: ClusterSnapshot, problem: AllocationProblem | None, *, warm: bool
+) -> tuple[SolverRun, MilpSolution]:
     """Decide once; `problem` says what runs."""
     began = time.perf_counter()
-    posed = build(ranking, situation, _LIMITS)
+    posed = build_problem(ranking, situation, _LIMITS)
     if problem is not None:
         posed = msgspec.structs.replace(posed, kinds=problem.kinds, pools=problem.pools)
-    found = solve(posed, _TIME_LIMIT_S, warm=warm)
+    found = solve_milp(posed, _TIME_LIMIT_S, warm=warm)
     seconds = time.perf_counter() - began
     price = cost(posed, found.answer)
-    return Run(seconds, price / found.bound - 1 if found.bound else 0.0, cost(posed, improve(posed)) / price), found
+    return SolverRun(
+        seconds, price / found.bound - 1 if found.bound else 0.0, cost(posed, solve_greedy(posed)) / price
+    ), found
 
 
-def _running(problem: Problem, answer: Answer) -> Problem:
+def _running(problem: AllocationProblem, answer: Allocation) -> AllocationProblem:
     kinds = (msgspec.structs.replace(k, now=n) for k, n in zip(problem.kinds, answer.instances, strict=True))
     pools = (msgspec.structs.replace(p, now=n) for p, n in zip(problem.pools, answer.workers, strict=True))
     return msgspec.structs.replace(problem, kinds=tuple(kinds), pools=tuple(pools))
 
 
-def _changed(situation: Situation, seed: int) -> Situation:
+def _changed(situation: ClusterSnapshot, seed: int) -> ClusterSnapshot:
     draw = random.Random(seed)
     loads = (
         msgspec.structs.replace(c, inputs_per_s=c.inputs_per_s * draw.uniform(0.8, 1.2)) for c in situation.classes
@@ -209,16 +229,16 @@ def _changed(situation: Situation, seed: int) -> Situation:
     return msgspec.structs.replace(situation, classes=tuple(loads))
 
 
-def runs(architectures: int) -> tuple[list[Run], list[Run]]:
+def runs(architectures: int) -> tuple[list[SolverRun], list[SolverRun]]:
     """Cold and warm ones, one a seed."""
-    cold, warm = list[Run](), list[Run]()
+    cold, warm = list[SolverRun](), list[SolverRun]()
     for seed in range(SEEDS):
-        world = a_world(architectures, seed)
+        world = synthetic_cluster(architectures, seed)
         situation = world.situation(filling(world))
         ranking = world.ranking(situation)
         run, found = timed(ranking, situation, None, warm=False)
         cold.append(run)
-        there = _running(build(ranking, situation, _LIMITS), found.answer)
+        there = _running(build_problem(ranking, situation, _LIMITS), found.answer)
         warm.append(timed(ranking, _changed(situation, seed), there, warm=True)[0])
     return cold, warm
 
@@ -234,7 +254,7 @@ def measure() -> list[Figure]:
     return [*figures, _figure("MILP: its time grows with architectures to the power of", growth, "")]
 
 
-def _figures(size: int, cold: Sequence[Run], warm: Sequence[Run]) -> list[Figure]:
+def _figures(size: int, cold: Sequence[SolverRun], warm: Sequence[SolverRun]) -> list[Figure]:
     what = f"MILP, {size} architectures"
     worst = max(run.seconds for run in (*cold, *warm))
     promised = {"target": "<= 1 s", "passed": worst <= 1.0} if size == _PROMISED else {}

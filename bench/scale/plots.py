@@ -9,11 +9,11 @@ import matplotlib as mpl
 mpl.use("svg")
 from matplotlib import pyplot
 
-from bench.scale.traffic import Sample
-from bench.scale.watching import Watch
+from bench.scale.traffic import QuerySample
+from bench.scale.watching import ScaleLog
 
 
-def plot_runs(runs: Sequence[tuple[str, Sequence[Sample], Watch]], file: Path) -> None:
+def plot_runs(runs: Sequence[tuple[str, Sequence[QuerySample], ScaleLog]], file: Path) -> None:
     """One column a fleet: its name, its queries and what was watched."""
     mpl.rcParams["svg.hashsalt"] = "infaas"  # the same figures make the same file
     figure, axes = pyplot.subplots(3, len(runs), figsize=(4.5 * len(runs), 7), sharex=True, sharey="row", squeeze=False)

@@ -12,11 +12,11 @@ from typing import Final
 
 import msgspec
 
-from bench.answers import silence_s
-from bench.figures import Figure
+from bench.core.figures import Figure
+from bench.core.load import silence_s
+from bench.core.system import SystemUnderTest, running_at
 from bench.scale.ray_nodes import RayNodes, ray_nodes
-from bench.scale.traffic import Load, Stream, load
-from bench.system import System, running_at
+from bench.scale.traffic import LoadResult, TaskStream, load
 from infaas.client import InfaasClient
 from store.placement import list_workers
 from store.pool import Pool, open_pool
@@ -43,7 +43,7 @@ class _Death(msgspec.Struct, frozen=True):
 
 async def measure(home: Path, broker: str, *, rate: float = 150.0, seconds: float = 60.0) -> list[Figure]:
     """Figures of one run in `home`; the task `digits` is registered there if it is not."""
-    offer = {"most": _NODES, "cores": 1, "memory_bytes": _MEMORY, "start_s": 5}
+    offer = {"maximum": _NODES, "cores": 1, "memory_bytes": _MEMORY, "start_s": 5}
     async with ray_nodes(_NODES, _ROOM) as nodes:
         env = {
             "INFAAS_RAY_ADDRESS": nodes.address,
@@ -64,16 +64,16 @@ async def measure(home: Path, broker: str, *, rate: float = 150.0, seconds: floa
             return _figures(broker, used, found, began_s, dying.result())
 
 
-async def _stream(system: System, rate: float) -> Stream:
+async def _stream(system: SystemUnderTest, rate: float) -> TaskStream:
     """Single inputs, as cheap as can be; the first answer comes when something is loaded."""
     inputs, _labels = labelled(TASK)
     one = {name: array[:1] for name, array in inputs.items()}
     async with InfaasClient(kafka=system.kafka) as client:
         await client.infer(TASK, one, timeout_s=_UP_S)
-    return Stream(task=TASK, inputs=one, min_accuracy=0.0, latency_ms=_LATENCY_MS, rate=rate)
+    return TaskStream(task=TASK, inputs=one, min_accuracy=0.0, latency_ms=_LATENCY_MS, rate=rate)
 
 
-async def _kill(system: System, pool: Pool, nodes: RayNodes, after_s: float) -> _Death:
+async def _kill(system: SystemUnderTest, pool: Pool, nodes: RayNodes, after_s: float) -> _Death:
     await asyncio.sleep(after_s)
     inputs, _labels = labelled(TASK)
     async with InfaasClient(kafka=system.kafka) as client:
@@ -98,7 +98,7 @@ async def _until_alive(pool: Pool, limit_s: float, victim: str = "", epoch: int 
             await asyncio.sleep(0.1)
 
 
-def _figures(broker: str, used: int, found: Load, began_s: float, death: _Death) -> list[Figure]:
+def _figures(broker: str, used: int, found: LoadResult, began_s: float, death: _Death) -> list[Figure]:
     answered_s = [sample.sent_s + sample.total_ms / 1e3 for sample in found.samples if sample.status == "ok"]
     silence = silence_s(answered_s, death.at_s - began_s, _NEAR_S)
     bad = sum(sample.status != "ok" for sample in found.samples)

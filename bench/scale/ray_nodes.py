@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 import psutil
 
-from machine.process import dying_with_us
+from process.subprocesses import die_with_parent
 
 _UP_S: Final = 60.0
 _DOWN_S: Final = 30.0
@@ -71,7 +71,7 @@ async def ray_nodes(nodes: int, cores: int) -> AsyncGenerator[RayNodes]:
         env={**os.environ, **_ENVIRONMENT},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        preexec_fn=dying_with_us(signal.SIGKILL),
+        preexec_fn=die_with_parent(signal.SIGKILL),
     )
     try:
         assert process.stdout is not None

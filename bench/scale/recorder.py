@@ -19,15 +19,15 @@ from typing import Final
 import numpy as np
 from aiokafka import TopicPartition
 
-from autoscaler.observe import Recorder
+from autoscaler.observe.load_window import LoadWindow
+from autoscaler.observe.status_cache import WorkerStatusCache
+from autoscaler.record.recorder import Recorder
 from autoscaler.settings import AutoscalerSettings
-from autoscaler.view import View
-from autoscaler.window import Window
-from bench.figures import Figure, at_most
-from broker.apache import ApacheKafka
+from bench.core.figures import Figure, at_most
 from broker.client import new_consumer
-from broker.lag import LagReader
+from broker.lag.reader import LagReader
 from broker.producer import Producer
+from broker.servers.apache import ApacheKafka
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_topics
 from schemas import topics
@@ -63,8 +63,8 @@ async def measure(home: Path, broker: str, partitions: int = PARTITIONS, seconds
             LagReader(kafka.settings) as reader,
             _traffic(kafka.settings, partitions),
         ):
-            view = View(time.monotonic, 3.0)
-            recorder = Recorder(AutoscalerSettings(), reader, pool, view, Window(view))
+            view = WorkerStatusCache(time.monotonic, 3.0)
+            recorder = Recorder(AutoscalerSettings(), reader, pool, view, LoadWindow(view))
             await _until_known(recorder, catalog, pool)
             narrow_size = await _narrow(pool)
             await pool.execute(f"TRUNCATE {', '.join(_TABLES)}")

@@ -19,11 +19,11 @@ from typing import Final
 
 import msgspec
 
-from bench.figures import Figure, percentile
+from bench.core.figures import Figure, percentile
+from bench.core.system import SystemUnderTest, running_at
 from bench.scale.plots import plot_runs
-from bench.scale.traffic import Sample, Stream, load
-from bench.scale.watching import Watch, watching
-from bench.system import System, running_at
+from bench.scale.traffic import QuerySample, TaskStream, load
+from bench.scale.watching import ScaleLog, watching
 from schemas.latency import LatencyModel
 from store.catalog import load_catalog
 from store.pool import open_pool
@@ -44,7 +44,7 @@ _CALM: Final = 0.01
 _LIMIT: Final = 1.5
 
 
-class Fleet(msgspec.Struct, frozen=True):
+class FleetSize(msgspec.Struct, frozen=True):
     """How many workers there are."""
 
     name: str
@@ -55,20 +55,20 @@ class Fleet(msgspec.Struct, frozen=True):
 _CORES: Final = ("--cores-per-worker", "1", "--oversubscribe")
 _AUTOSCALED: Final = ("--workers=1", "--max-workers=2", "--autoscalers=2", *_CORES)
 FLEETS: Final = (
-    Fleet("autoscaled", _AUTOSCALED),
-    Fleet("autoscaled, 2 SIGKILLs", _AUTOSCALED, killed=True),
-    Fleet("sized for the peak", ("--workers=2", *_CORES)),
-    Fleet("sized for the mean", ("--workers=1", *_CORES)),
+    FleetSize("autoscaled", _AUTOSCALED),
+    FleetSize("autoscaled, 2 SIGKILLs", _AUTOSCALED, killed=True),
+    FleetSize("sized for the peak", ("--workers=2", *_CORES)),
+    FleetSize("sized for the mean", ("--workers=1", *_CORES)),
 )
 
 
-class Run(msgspec.Struct, frozen=True):
+class FleetRun(msgspec.Struct, frozen=True):
     """What one fleet did."""
 
     fleet: str
-    samples: list[Sample]
+    samples: list[QuerySample]
     repeated: int
-    watch: Watch
+    watch: ScaleLog
     step_s: float
 
     @property
@@ -122,7 +122,7 @@ async def measure(home: Path, broker: str, seconds: float, plots: Path) -> list[
     return _figures(runs, broker)
 
 
-async def _run(home: Path, broker: str, fleet: Fleet, step_s: float) -> Run:
+async def _run(home: Path, broker: str, fleet: FleetSize, step_s: float) -> FleetRun:
     async with running_at(home, broker, flags=fleet.flags) as system:
         streams = await calibrated(system)
         await _warm_up(system, streams)
@@ -130,10 +130,10 @@ async def _run(home: Path, broker: str, fleet: Fleet, step_s: float) -> Run:
             if fleet.killed:
                 tasks.create_task(_kill(system, step_s), name="kill")
             found = await load(system.kafka, streams, FACTORS, step_s)
-        return Run(fleet.name, found.samples, found.repeated, watch, step_s)
+        return FleetRun(fleet.name, found.samples, found.repeated, watch, step_s)
 
 
-async def _warm_up(system: System, streams: Sequence[Stream]) -> None:
+async def _warm_up(system: SystemUnderTest, streams: Sequence[TaskStream]) -> None:
     """Until what the tasks need is loaded and the JVM has compiled."""
     async with asyncio.timeout(120):
         while True:
@@ -143,7 +143,7 @@ async def _warm_up(system: System, streams: Sequence[Stream]) -> None:
                 return
 
 
-async def _kill(system: System, step_s: float) -> None:
+async def _kill(system: SystemUnderTest, step_s: float) -> None:
     """The leading autoscaler and a worker, in the middle of the highest step."""
     await asyncio.sleep((FACTORS.index(max(FACTORS)) + 0.2) * step_s)
     os.kill(await system.leading_autoscaler(), signal.SIGKILL)
@@ -151,21 +151,21 @@ async def _kill(system: System, step_s: float) -> None:
     os.kill(await system.pid_of("worker"), signal.SIGKILL)
 
 
-async def calibrated(system: System) -> list[Stream]:
+async def calibrated(system: SystemUnderTest) -> list[TaskStream]:
     """The load of both tasks for this machine."""
     async with open_pool(system.postgres, max_size=1) as pool:
         catalog = await load_catalog(pool)
-    streams: list[Stream] = []
+    streams: list[TaskStream] = []
     for task in TASKS:
-        count, least = _INPUTS[task], _MIN_ACCURACY[task]
+        count, minimum = _INPUTS[task], _MIN_ACCURACY[task]
         profiles = [catalog.profiles[v.name] for v in catalog.variants.values() if v.task == task]
-        compute_s = min(LatencyModel(p.latency, 16).batch_s(count) for p in profiles if p.accuracy >= least)
+        compute_s = min(LatencyModel(p.latency, 16).batch_s(count) for p in profiles if p.accuracy >= minimum)
         inputs, _labels = labelled(task)
         streams.append(
-            Stream(
+            TaskStream(
                 task=task,
                 inputs={name: array[:count] for name, array in inputs.items()},
-                min_accuracy=least,
+                min_accuracy=minimum,
                 latency_ms=_LATENCY_MS,
                 rate=_PEAK_CORES * _SHARES[task] / compute_s / max(FACTORS),
             )
@@ -173,7 +173,7 @@ async def calibrated(system: System) -> list[Stream]:
     return streams
 
 
-def _figures(runs: Sequence[Run], broker: str) -> list[Figure]:
+def _figures(runs: Sequence[FleetRun], broker: str) -> list[Figure]:
     scaled, killed, peak, mean = runs
 
     def figure(

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.answers import repeated
+from bench.core.load import repeated
 from broker.settings import KafkaSettings
 from infaas.client import InfaasClient
 from schemas.errors import DeadlineExceeded, QueryError
@@ -22,7 +22,7 @@ LOST_S = 30.0
 _UNANSWERED = f"there was no result within {LOST_S:g} s"
 
 
-class Stream(msgspec.Struct, frozen=True, kw_only=True):
+class TaskStream(msgspec.Struct, frozen=True, kw_only=True):
     """Queries of one task."""
 
     task: str
@@ -34,7 +34,7 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
     """Queries a second at a factor of 1."""
 
 
-class Sample(msgspec.Struct):
+class QuerySample(msgspec.Struct):
     """One query. Seconds are since the load began."""
 
     task: str
@@ -52,39 +52,46 @@ class Sample(msgspec.Struct):
         return self.status != "ok" or self.total_ms > self.limit_ms
 
 
-class Load(msgspec.Struct, frozen=True):
+class LoadResult(msgspec.Struct, frozen=True):
     """What came of a load."""
 
-    samples: list[Sample]
+    samples: list[QuerySample]
     repeated: int
     """Second results, dropped by the library."""
 
 
-async def load(kafka: KafkaSettings, streams: Sequence[Stream], factors: Sequence[float], step_s: float) -> Load:
+async def load(
+    kafka: KafkaSettings, streams: Sequence[TaskStream], factors: Sequence[float], step_s: float
+) -> LoadResult:
     """Send at each factor for `step_s`, and wait for every answer."""
-    samples: list[Sample] = []
+    samples: list[QuerySample] = []
     before = repeated()
     async with InfaasClient(kafka=kafka) as client, asyncio.TaskGroup() as sending:
         began = time.monotonic()
         for stream in streams:
             sending.create_task(_send(client, stream, factors, step_s, began, samples), name=f"send {stream.task}")
-    return Load(samples, repeated() - before)
+    return LoadResult(samples, repeated() - before)
 
 
 async def _send(
-    client: InfaasClient, stream: Stream, factors: Sequence[float], step_s: float, began: float, samples: list[Sample]
+    client: InfaasClient,
+    stream: TaskStream,
+    factors: Sequence[float],
+    step_s: float,
+    began: float,
+    samples: list[QuerySample],
 ) -> None:
     async with asyncio.TaskGroup() as asking:
         for step, factor in enumerate(factors):
             gap_s = 1 / (stream.rate * factor)
             for number in range(int(step_s / gap_s)):
                 await asyncio.sleep(began + step * step_s + number * gap_s - time.monotonic())
-                sample = Sample(stream.task, time.monotonic() - began, factor, stream.latency_ms)
+                sample = QuerySample(stream.task, time.monotonic() - began, factor, stream.latency_ms)
                 samples.append(sample)
                 asking.create_task(_ask(client, stream, sample), name=f"query {len(samples)}")
 
 
-async def _ask(client: InfaasClient, stream: Stream, sample: Sample) -> None:
+async def _ask(client: InfaasClient, stream: TaskStream, sample: QuerySample) -> None:
     started = time.monotonic()
     try:
         await client.infer(

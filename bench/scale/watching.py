@@ -17,7 +17,7 @@ _EVERY_S = 1.0
 _DECISIONS = "SELECT at, kind, action, variant, worker FROM decisions WHERE at >= $1 ORDER BY at"
 
 
-class Second(msgspec.Struct, frozen=True):
+class ScaleSample(msgspec.Struct, frozen=True):
     """What ran at some moment, in seconds since the watch began."""
 
     at_s: float
@@ -26,7 +26,7 @@ class Second(msgspec.Struct, frozen=True):
     """That serve."""
 
 
-class Decision(msgspec.Struct, frozen=True):
+class ScaleDecision(msgspec.Struct, frozen=True):
     """A change of scale."""
 
     at: datetime
@@ -36,13 +36,13 @@ class Decision(msgspec.Struct, frozen=True):
     worker: str
 
 
-class Watch:
+class ScaleLog:
     """What was seen."""
 
     def __init__(self) -> None:
         self.began = time.time()
-        self.seconds: list[Second] = []
-        self.decisions: list[Decision] = []
+        self.seconds: list[ScaleSample] = []
+        self.decisions: list[ScaleDecision] = []
 
     def changes_s(self) -> list[float]:
         """When something was changed, in seconds since the watch began."""
@@ -55,23 +55,23 @@ class Watch:
 
 
 @asynccontextmanager
-async def watching(dsn: str) -> AsyncGenerator[Watch]:
+async def watching(dsn: str) -> AsyncGenerator[ScaleLog]:
     """Watch while the context is open; the decisions are read at its end."""
-    watch = Watch()
+    watch = ScaleLog()
     async with open_pool(dsn, max_size=1) as pool, asyncio.TaskGroup() as tasks:
         looking = tasks.create_task(_look(pool, watch), name="watch")
         yield watch
         looking.cancel()
         began = datetime.fromtimestamp(watch.began).astimezone()
-        watch.decisions = await pool.fetch(Decision, _DECISIONS, began)
+        watch.decisions = await pool.fetch(ScaleDecision, _DECISIONS, began)
 
 
-async def _look(pool: Pool, watch: Watch) -> None:
+async def _look(pool: Pool, watch: ScaleLog) -> None:
     while True:
         try:
             workers = sum(worker.alive for worker in await list_workers(pool))
             instances = sum(row.state in SERVING for row in await list_instances(pool))
-            watch.seconds.append(Second(time.time() - watch.began, workers, instances))
+            watch.seconds.append(ScaleSample(time.time() - watch.began, workers, instances))
         except StoreUnavailable:  # a second less of the plot
             pass
         await asyncio.sleep(_EVERY_S)

@@ -7,12 +7,12 @@ from typing import Final
 
 import psutil
 
-from bench.figures import Figure
-from bench.system import System, running_at
+from bench.core.figures import Figure
+from bench.core.system import SystemUnderTest, running_at
 from infaas.client import Answer, InfaasClient
 from schemas.latency import LatencyModel
 from store.catalog import load_catalog
-from store.changes import PLACEMENT, Changes
+from store.change_listener import PLACEMENT, ChangeListener
 from store.placement import list_instances
 from store.pool import Pool, open_pool
 from zoo.samples import labelled
@@ -31,7 +31,7 @@ _UNLOAD_S: Final = 2.0
 
 async def measure(home: Path, broker: str) -> list[Figure]:
     """Ask, wait until nothing of the task is loaded, and ask again; on what is registered in `home`."""
-    env = {"INFAAS_AUTOSCALER_ZERO_AFTER_S": str(_IDLE_S)}
+    env = {"INFAAS_AUTOSCALER_SCALE_TO_ZERO_DELAY_S": str(_IDLE_S)}
     async with (
         running_at(home, broker, flags=("--workers=1",), env=env) as system,
         open_pool(system.postgres, max_size=1) as pool,
@@ -71,10 +71,10 @@ async def _cold_s(pool: Pool, variant: str) -> float:
     return profile.load_s + LatencyModel(profile.latency, 1).batch_s(1)
 
 
-async def _until_gone(system: System, pool: Pool) -> None:
+async def _until_gone(system: SystemUnderTest, pool: Pool) -> None:
     """Until nothing of the task is wanted any more, and the worker has had the time to unload it."""
     catalog = await load_catalog(pool)
-    async with Changes(system.postgres, [PLACEMENT]) as changes, asyncio.timeout(_GONE_S):
+    async with ChangeListener(system.postgres, [PLACEMENT]) as changes, asyncio.timeout(_GONE_S):
         async for _channel in changes:
             if all(catalog.variants[row.variant].task != _TASK for row in await list_instances(pool)):
                 break

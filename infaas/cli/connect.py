@@ -11,8 +11,8 @@ import typer
 
 from broker.settings import ENV as KAFKA_ENV
 from broker.settings import KafkaSettings
-from infaas.options import POSTGRES_ENV
-from infaas.state import SystemState, read_state
+from infaas.supervisor.options import POSTGRES_ENV
+from infaas.supervisor.state import SystemState, read_state
 from schemas.defaults import HOME
 from schemas.errors import OperatorError
 

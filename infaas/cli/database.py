@@ -5,10 +5,10 @@ import asyncio
 import typer
 
 from infaas.cli.connect import DEFAULT_HOME, Home, find_database
-from infaas.cli.output import Commands, err
+from infaas.cli.output import CommandGroup, err
 from store.migrate import upgrade as upgrade_database
 
-app = typer.Typer(cls=Commands, no_args_is_help=True, help="Care for the tables in Postgres.")
+app = typer.Typer(cls=CommandGroup, no_args_is_help=True, help="Care for the tables in Postgres.")
 
 
 @app.callback()

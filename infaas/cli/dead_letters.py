@@ -6,9 +6,9 @@ import typer
 
 from broker.dead_letters import replay as replay_letters
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_kafka
-from infaas.cli.output import Commands, err, show_json
+from infaas.cli.output import CommandGroup, err, show_json
 
-app = typer.Typer(cls=Commands, no_args_is_help=True)
+app = typer.Typer(cls=CommandGroup, no_args_is_help=True)
 
 
 @app.callback()

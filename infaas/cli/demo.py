@@ -13,13 +13,13 @@ from infaas.cli.output import err, show, show_json, table, usd
 from infaas.cli.register import register_with_progress
 from infaas.cli.system import KafkaFlag, fetching_jars, tell
 from infaas.optional_zoo import require_zoo
-from infaas.options import KafkaKind, UpOptions
-from infaas.up import running_system
+from infaas.supervisor.options import KafkaKind, UpOptions
+from infaas.supervisor.system import running_system
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from infaas.demo import Outcome
+    from infaas.demo import CaseOutcome
 
 _HOME: Final = Path(".infaas/demo")
 _TERMINATED: Final = 128 + signal.SIGTERM
@@ -50,7 +50,7 @@ def demo(
         raise typer.Exit(1)
 
 
-async def _run(options: UpOptions, count: int) -> "list[Outcome]":
+async def _run(options: UpOptions, count: int) -> "list[CaseOutcome]":
     from infaas.demo import run_demo
 
     running = asyncio.current_task()
@@ -64,7 +64,7 @@ async def _run(options: UpOptions, count: int) -> "list[Outcome]":
         return await run_demo(system, count)
 
 
-def _table(outcomes: "Sequence[Outcome]") -> Table:
+def _table(outcomes: "Sequence[CaseOutcome]") -> Table:
     columns = (
         "task",
         "needs",
@@ -90,7 +90,7 @@ def _table(outcomes: "Sequence[Outcome]") -> Table:
     return made
 
 
-def _row(outcome: "Outcome") -> tuple[str, ...]:
+def _row(outcome: "CaseOutcome") -> tuple[str, ...]:
     chosen = [f"{name} {count / outcome.answered:.0%}" for name, count in outcome.variants.items()]
     more = [f"and {len(chosen) - 2} more"] if len(chosen) > 2 else []
     return (
@@ -107,7 +107,7 @@ def _row(outcome: "Outcome") -> tuple[str, ...]:
     )
 
 
-def _complain(outcomes: "Sequence[Outcome]") -> None:
+def _complain(outcomes: "Sequence[CaseOutcome]") -> None:
     for outcome in outcomes:
         where = f"{outcome.case.task} ({outcome.case.needs}, {outcome.case.via})"
         for reason, count in outcome.failures.items():

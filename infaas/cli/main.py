@@ -5,11 +5,11 @@ from typing import Annotated
 import typer
 
 from infaas.cli import database, dead_letters, demo, lag, listing, query, register, scale, system
-from infaas.cli.output import Commands
-from service.version import version
+from infaas.cli.output import CommandGroup
+from process.version import version
 
 app = typer.Typer(
-    cls=Commands,
+    cls=CommandGroup,
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},

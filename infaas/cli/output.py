@@ -28,7 +28,7 @@ out = Console(width=None if sys.stdout.isatty() else _WIDE)
 err = Console(stderr=True)
 
 
-class Commands(TyperGroup):
+class CommandGroup(TyperGroup):
     """A group of commands that ends in a sentence instead of a traceback when one of our own errors is raised."""
 
     def invoke(self, ctx: Any) -> Any:

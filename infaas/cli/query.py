@@ -13,7 +13,7 @@ from rich.table import Table
 
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database, find_gateway, find_kafka
 from infaas.cli.output import show, show_json, table, usd
-from infaas.client import Answer, Asking, InfaasClient
+from infaas.client.client import Answer, InfaasClient, QueryOptions
 from infaas.optional_zoo import zoo_example
 from schemas.errors import OperatorError, QueryError, UnknownTask
 from schemas.needs import Mode
@@ -27,7 +27,7 @@ _SHOWN: Final = 8
 _NUMPY: Final = {"FP16": "f2", "FP32": "f4", "FP64": "f8", "BOOL": "?"}
 
 
-class Via(StrEnum):
+class QueryRoute(StrEnum):
     """Which way a query goes in."""
 
     HTTP = "http"
@@ -59,13 +59,13 @@ def query(
     target: Target = None,
     mode: Annotated[Mode, typer.Option()] = Mode.ONLINE,
     allow_late: AllowLate = False,
-    via: Annotated[Via, typer.Option()] = Via.HTTP,
+    via: Annotated[QueryRoute, typer.Option()] = QueryRoute.HTTP,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
     """Ask a task once and show the answer. Exit code 2 if it was refused, with the reason."""
     asking = _asking(latency_ms, min_accuracy, max_cost, target)
-    asking |= Asking(mode=mode, allow_late=allow_late, explain=True)  # it tells of a free upgrade
+    asking |= QueryOptions(mode=mode, allow_late=allow_late, explain=True)  # it tells of a free upgrade
     answer = asyncio.run(_ask(home, task, inputs, asking, via))
     if as_json:
         return show_json(_as_json(answer))
@@ -90,9 +90,9 @@ def explain(
     Exit code 2 if the query was refused.
     """
     asking = _asking(latency_ms, min_accuracy, max_cost, target)
-    asking |= Asking(explain=True, allow_late=allow_late)
+    asking |= QueryOptions(explain=True, allow_late=allow_late)
     try:
-        answer = asyncio.run(_ask(home, task, inputs, asking, Via.KAFKA))
+        answer = asyncio.run(_ask(home, task, inputs, asking, QueryRoute.KAFKA))
     except QueryError as error:
         if error.explanation is not None:
             show_json(error.explanation) if as_json else show(_considered(error.explanation))
@@ -103,8 +103,10 @@ def explain(
     return show(_considered(answer.explanation))
 
 
-def _asking(latency_ms: float | None, min_accuracy: float | None, max_cost: float | None, target: str | None) -> Asking:
-    asking = Asking()
+def _asking(
+    latency_ms: float | None, min_accuracy: float | None, max_cost: float | None, target: str | None
+) -> QueryOptions:
+    asking = QueryOptions()
     if latency_ms is not None:
         asking["latency_ms"] = latency_ms
     if min_accuracy is not None:
@@ -116,9 +118,11 @@ def _asking(latency_ms: float | None, min_accuracy: float | None, max_cost: floa
     return asking
 
 
-async def _ask(home: Path, task: str, file: Path | None, asking: Asking, via: Via) -> Answer:
+async def _ask(home: Path, task: str, file: Path | None, asking: QueryOptions, via: QueryRoute) -> Answer:
     arrays = _read_inputs(file) if file else await _example(home, task)
-    client = InfaasClient(gateway=find_gateway(home)) if via is Via.HTTP else InfaasClient(kafka=find_kafka(home))
+    client = (
+        InfaasClient(gateway=find_gateway(home)) if via is QueryRoute.HTTP else InfaasClient(kafka=find_kafka(home))
+    )
     async with client:
         return await client.infer(task, arrays, **asking)
 

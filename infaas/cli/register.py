@@ -25,7 +25,7 @@ AGAIN: Final = "`infaas register ... --again` measures anew."
 _ARTIFACTS_ENV: Final = "INFAAS_ARTIFACTS"
 
 
-class Bar:
+class ProgressBar:
     """A progress bar as the registry's sink of progress; a context manager."""
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class Bar:
         self._progress = Progress(*columns, console=err)
         self._task: TaskID | None = None
 
-    def __enter__(self) -> "Bar":
+    def __enter__(self) -> "ProgressBar":
         self._progress.start()
         self._task = self._progress.add_task("starting", total=None)
         return self
@@ -116,7 +116,7 @@ async def register_with_progress(
     from zoo.register import register_zoo
 
     async with open_pool(postgres) as pool:
-        with Bar() as bar:
+        with ProgressBar() as bar:
             made = await register_zoo(
                 pool, kafka, _artifacts(home), bar, home / "cache", tasks=tasks, threads=threads, again=again
             )
@@ -126,7 +126,7 @@ async def register_with_progress(
 
 async def _register(request: Registration, kafka: KafkaSettings, postgres: str, home: Path) -> list[Variant]:
     async with open_pool(postgres) as pool:
-        with Bar() as bar:
+        with ProgressBar() as bar:
             made = await register_model(request, pool, kafka, _artifacts(home), bar)
         await _warn_of_noise(pool, made)
     return made

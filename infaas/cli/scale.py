@@ -14,16 +14,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database
-from infaas.cli.output import Commands, err, show, show_json, table
+from infaas.cli.output import CommandGroup, err, show, show_json, table
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
 from schemas.rows.placement import WorkerRow
 from schemas.rows.scaling import DecisionKind, DecisionRow, Pin, PinKind
 from store.cluster import ClusterRows, read_cluster
-from store.fleet import delete_pin, put_pin, set_paused
-from store.pool import Pool, Session, open_pool
+from store.pool import DatabaseSession, Pool, open_pool
 from store.registry import get_task, get_variant
 from store.samples import list_decisions, write_decisions
+from store.scaling import delete_pin, put_pin, set_paused
 
 T = TypeVar("T")
 About = Annotated[str | None, typer.Argument(help="A task, an architecture, a variant, a worker or a hardware.")]
@@ -34,7 +34,9 @@ Name = Annotated[str, typer.Argument(help="Of the task, the variant or the hardw
 _LATEST: Final = 20
 _LOOKED_AT: Final = 1000
 
-app = typer.Typer(cls=Commands, no_args_is_help=True, help="See how the system scales and why; bound it or hold it.")
+app = typer.Typer(
+    cls=CommandGroup, no_args_is_help=True, help="See how the system scales and why; bound it or hold it."
+)
 
 
 @app.command()
@@ -91,17 +93,17 @@ def explain(
 def pin(
     kind: Kind,
     name: Name,
-    least: Annotated[int | None, typer.Option(min=0, help="At least so many, even without load.")] = None,
-    most: Annotated[int | None, typer.Option(min=0, help="At most so many, whatever the load.")] = None,
+    minimum: Annotated[int | None, typer.Option(min=0, help="At least so many, even without load.")] = None,
+    maximum: Annotated[int | None, typer.Option(min=0, help="At most so many, whatever the load.")] = None,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
     """Bound the instances of a task or a variant, or the workers of a hardware; replaces the bounds it had."""
-    if least is None and most is None:
-        raise OperatorError("say how many: --least, --most or both; `infaas scale unpin` takes bounds away")
-    if least is not None and most is not None and least > most:
-        raise OperatorError(f"--least {least} is more than --most {most}")
-    made = Pin(kind=kind, name=name, least=least, most=most, pinned_by=_who())
+    if minimum is None and maximum is None:
+        raise OperatorError("say how many: --min, --max or both; `infaas scale unpin` takes bounds away")
+    if minimum is not None and maximum is not None and minimum > maximum:
+        raise OperatorError(f"--min {minimum} is more than --max {maximum}")
+    made = Pin(kind=kind, name=name, minimum=minimum, maximum=maximum, pinned_by=_who())
 
     async def write(pool: Pool) -> None:
         await _check(pool, kind, name)
@@ -179,7 +181,7 @@ async def _check(pool: Pool, kind: PinKind, name: str) -> None:
         raise OperatorError(f"there is no {kind} {name!r}: {where}")
 
 
-async def _note(session: Session, action: str, reason: str, pin: Pin | None = None) -> None:
+async def _note(session: DatabaseSession, action: str, reason: str, pin: Pin | None = None) -> None:
     subject = {pin.kind.value: pin.name} if pin is not None else {}
     row = DecisionRow(
         at=datetime.now(UTC),
@@ -188,7 +190,7 @@ async def _note(session: Session, action: str, reason: str, pin: Pin | None = No
         variant=subject.get("variant", ""),
         hardware=subject.get("hardware", ""),
         reason=f"{pin.kind} {pin.name} {reason}" if pin is not None else reason,
-        inputs=subject | ({"least": pin.least, "most": pin.most} if pin is not None else {}),
+        inputs=subject | ({"least": pin.minimum, "maximum": pin.maximum} if pin is not None else {}),
     )
     await write_decisions(session, [row])
 
@@ -250,7 +252,7 @@ def _instances_table(scale: ClusterRows) -> Table:
 
 
 def _pins_table(pins: Iterable[Pin]) -> Table:
-    rows = [(f"{p.kind} {p.name}", _or_dash(p.least), _or_dash(p.most), p.pinned_by) for p in pins]
+    rows = [(f"{p.kind} {p.name}", _or_dash(p.minimum), _or_dash(p.maximum), p.pinned_by) for p in pins]
     return table(("pinned", "least>", "most>", "by"), rows, title="Pins")
 
 
@@ -284,7 +286,9 @@ def _subject(row: DecisionRow) -> str:
 
 
 def _bounds(pin: Pin) -> str:
-    words = [f"at {word} {count}" for word, count in (("least", pin.least), ("most", pin.most)) if count is not None]
+    words = [
+        f"at {word} {count}" for word, count in (("least", pin.minimum), ("most", pin.maximum)) if count is not None
+    ]
     return ", ".join(words)
 
 

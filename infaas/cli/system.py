@@ -18,17 +18,17 @@ from rich.panel import Panel
 from rich.table import Table
 
 from autoscaler.settings import Policy
-from broker.embedded import LIMITS
-from broker.jars import JarProgress
+from broker.servers.embedded import LIMITS
+from broker.servers.jars import JarProgress
 from broker.settings import ENV as KAFKA_ENV
-from infaas.child import answers
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, running_state
 from infaas.cli.output import err, show, show_json, table
-from infaas.cli.register import Bar, register_with_progress
+from infaas.cli.register import ProgressBar, register_with_progress
 from infaas.optional_zoo import require_zoo
-from infaas.options import POSTGRES_ENV, KafkaKind, UpOptions
-from infaas.state import SystemState, read_state
-from infaas.up import running_system
+from infaas.supervisor.child import answers
+from infaas.supervisor.options import POSTGRES_ENV, KafkaKind, UpOptions
+from infaas.supervisor.state import SystemState, read_state
+from infaas.supervisor.system import running_system
 from schemas import topics
 from schemas.errors import OperatorError
 
@@ -43,7 +43,7 @@ KafkaFlag = Annotated[
 _INTERRUPTED: Final = 128 + signal.SIGINT
 _DOWN_S: Final = 90.0
 _WAIT_S: Final = 120.0
-_CHECK_EVERY_S: Final = 0.1
+_CHECK_INTERVAL_S: Final = 0.1
 _PROBE_S: Final = 2.0
 _DEFAULTS: Final = UpOptions(home=DEFAULT_HOME)
 
@@ -179,7 +179,7 @@ def tell(line: str) -> None:
 @contextmanager
 def fetching_jars() -> Generator[JarProgress]:
     """A bar for Kafka's jars."""
-    with Bar() as bar:
+    with ProgressBar() as bar:
         yield lambda done, total: bar.step(done, total, "Kafka's jars")
 
 
@@ -191,7 +191,7 @@ async def _look(home: Path, until: float) -> tuple[SystemState, dict[str, bool]]
         if (ready and all(ready.values())) or time.monotonic() > until:
             state = running_state(home)
             return state, ready or dict.fromkeys(state.services, False)
-        await asyncio.sleep(_CHECK_EVERY_S)
+        await asyncio.sleep(_CHECK_INTERVAL_S)
 
 
 async def _probe(state: SystemState) -> dict[str, bool]:

@@ -24,14 +24,14 @@ class GroupHealth(StrEnum):
 
 
 class LagReading(msgspec.Struct, frozen=True, kw_only=True):
-    """One reading of lag, packed: the lists run along `places`, numbers from `place_ids`."""
+    """One reading of lag, packed: the lists run along `group_partitions`, numbers from `group_partition_ids`."""
 
     at: datetime
     whole: bool
     """Of every partition; else of those that are not as in the row before."""
     error: str = ""
     """Why nothing could be read."""
-    places: list[int] = []
+    group_partitions: list[int] = []
     end_offsets: list[int] = []
     """-1 is unknown."""
     committed: list[int] = []
@@ -45,11 +45,11 @@ class LagReading(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LagMinute(msgspec.Struct, frozen=True, kw_only=True):
-    """A minute of readings, packed, of the places that were behind or moved."""
+    """A minute of readings, packed, of the group_partitions that were behind or moved."""
 
     at: datetime
     readings: int
-    places: list[int]
+    group_partitions: list[int]
     arrived: list[int]
     """Records written."""
     completed: list[int]

@@ -47,13 +47,13 @@ class Pin(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: PinKind
     name: str
-    least: int | None = None
-    most: int | None = None
+    minimum: int | None = None
+    maximum: int | None = None
     pinned_by: str = ""
     pinned_at: datetime | None = None
 
 
-class Control(msgspec.Struct, frozen=True, kw_only=True):
+class ScaleControl(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a person holds the scale as it is."""
 
     paused: bool

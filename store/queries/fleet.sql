@@ -1,12 +1,12 @@
 -- name: list_pins
 -- All bounds that people set.
-SELECT kind, name, least, most, pinned_by, pinned_at FROM scale_pins ORDER BY kind, name
+SELECT kind, name, minimum, maximum, pinned_by, pinned_at FROM scale_pins ORDER BY kind, name
 
 -- name: put_pin
 -- Set the bounds of something, instead of those it had.
-INSERT INTO scale_pins AS p (kind, name, least, most, pinned_by) VALUES ($1, $2, $3, $4, $5)
+INSERT INTO scale_pins AS p (kind, name, minimum, maximum, pinned_by) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (kind, name) DO UPDATE SET
-    least = excluded.least, most = excluded.most, pinned_by = excluded.pinned_by, pinned_at = now()
+    minimum = excluded.minimum, maximum = excluded.maximum, pinned_by = excluded.pinned_by, pinned_at = now()
 
 -- name: delete_pin
 -- Take the bounds of something away.
@@ -38,7 +38,7 @@ UPDATE workers SET draining_since = clock_timestamp() WHERE name = ANY ($1) AND 
 -- Have workers that drain stay after all.
 UPDATE workers SET draining_since = NULL WHERE name = ANY ($1)
 
--- name: bury_worker
+-- name: remove_worker
 -- The process of a worker is gone for good: its row is listed no longer, and its partitions are free.
 WITH released AS (
     UPDATE leases SET worker = NULL WHERE worker = $1

@@ -1,15 +1,15 @@
--- name: add_places
--- Give numbers to places that have none.
-INSERT INTO places (consumer_group, topic, partition)
+-- name: add_group_partitions
+-- Give numbers to group_partitions that have none.
+INSERT INTO group_partitions (consumer_group, topic, partition)
 SELECT w.* FROM unnest($1::text[], $2::text[], $3::integer[]) AS w (consumer_group, topic, partition)
-WHERE NOT EXISTS (SELECT FROM places AS p WHERE (p.consumer_group, p.topic, p.partition) = (w.consumer_group, w.topic, w.partition))
+WHERE NOT EXISTS (SELECT FROM group_partitions AS p WHERE (p.consumer_group, p.topic, p.partition) = (w.consumer_group, w.topic, w.partition))
 ON CONFLICT DO NOTHING
 
--- name: place_ids
--- The numbers of places, in the order given.
+-- name: group_partition_ids
+-- The numbers of group_partitions, in the order given.
 SELECT array_agg(p.id ORDER BY w.n)
 FROM unnest($1::text[], $2::text[], $3::integer[]) WITH ORDINALITY AS w (consumer_group, topic, partition, n)
-JOIN places AS p USING (consumer_group, topic, partition)
+JOIN group_partitions AS p USING (consumer_group, topic, partition)
 
 -- name: latest_lag
 -- What the last reading that succeeded found, of each partition as a group sees it.

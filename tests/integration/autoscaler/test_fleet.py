@@ -6,20 +6,20 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
-from autoscaler.decide.situation import HardwareType
-from autoscaler.fleet import FleetKeeper
-from autoscaler.launchers.protocol import Launched, LauncherError, LaunchState
-from autoscaler.reconcile import Patience
-from autoscaler.view import View
+from autoscaler.apply.reconcile_plan import ReconcileTimeouts
+from autoscaler.apply.worker_reconciler import WorkerReconciler
+from autoscaler.decide.snapshot import HardwareType
+from autoscaler.launchers.base import LaunchedWorker, LauncherError, LaunchState
+from autoscaler.observe.status_cache import WorkerStatusCache
 from schemas.rows.scaling import DecisionKind, WantedWorkers
-from store.fleet import list_wanted, put_wanted
 from store.leader import Leadership
 from store.placement import list_workers, register_worker
 from store.pool import Pool
 from store.samples import list_decisions
+from store.scaling import list_wanted, put_wanted
 from tests.store_rows import a_worker
 
-CPU = HardwareType(name="cpu", price_per_hour=0.1, start_s=0.1, slots=1, memory_bytes=10**9, most=3)
+CPU = HardwareType(name="cpu", price_per_hour=0.1, start_s=0.1, slots=1, memory_bytes=10**9, maximum=3)
 
 
 class Yard:
@@ -38,8 +38,8 @@ class Yard:
     def hardware(self) -> Mapping[str, HardwareType]:
         return {"cpu": CPU}
 
-    async def running(self) -> list[Launched]:
-        return [Launched(worker=name, hardware="cpu", state=state) for name, state in self.there.items()]
+    async def running(self) -> list[LaunchedWorker]:
+        return [LaunchedWorker(worker=name, hardware="cpu", state=state) for name, state in self.there.items()]
 
     async def start(self, hardware: str, worker: str) -> None:
         self.orders.append(f"start {worker}")
@@ -53,20 +53,20 @@ class Yard:
 
 
 @asynccontextmanager
-async def keeping(yard: Yard, dsn: str, pool: Pool) -> AsyncGenerator[FleetKeeper]:
+async def keeping(yard: Yard, dsn: str, pool: Pool) -> AsyncGenerator[WorkerReconciler]:
     async with Leadership(dsn, "autoscaler") as lead, asyncio.TaskGroup() as tasks:
-        keeper = FleetKeeper(yard, Patience(), pool, lead, View(time.monotonic, 1.0))
+        keeper = WorkerReconciler(yard, ReconcileTimeouts(), pool, lead, WorkerStatusCache(time.monotonic, 1.0))
         running = tasks.create_task(keeper.run())
         yield keeper
         running.cancel()
 
 
-async def want(pool: Pool, keeper: FleetKeeper, count: int) -> None:
+async def want(pool: Pool, keeper: WorkerReconciler, count: int) -> None:
     await put_wanted(pool, [WantedWorkers(hardware="cpu", count=count, reason=f"load for {count}")])
     keeper.wake()
 
 
-async def until(keeper: FleetKeeper, check: Callable[[], Awaitable[bool]]) -> None:
+async def until(keeper: WorkerReconciler, check: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(10):
         while not await check():
             keeper.wake()
@@ -131,7 +131,7 @@ async def test_who_lost_the_lead_starts_nothing(database: str, store_pool: Pool)
     assert await list_decisions(store_pool) == []
 
 
-async def looked(keeper: FleetKeeper, pool: Pool) -> bool:
+async def looked(keeper: WorkerReconciler, pool: Pool) -> bool:
     """Whether the wish is old enough to have been seen."""
     [wanted] = await list_wanted(pool)
     return wanted.age_s > 0.5

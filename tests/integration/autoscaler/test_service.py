@@ -14,15 +14,15 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from autoscaler.observe import Recorder
+from autoscaler.observe.load_window import LoadWindow
+from autoscaler.observe.status_cache import WorkerStatusCache
+from autoscaler.record.recorder import Recorder
 from autoscaler.service import serve
 from autoscaler.settings import AutoscalerSettings
-from autoscaler.view import View
-from autoscaler.window import Window
-from broker.apache import ApacheKafka
-from broker.consumer import Consumer
-from broker.lag import LagReader
+from broker.delivery.consumer import Consumer
+from broker.lag.reader import LagReader
 from broker.producer import Producer
+from broker.servers.apache import ApacheKafka
 from broker.settings import KafkaSettings
 from broker.topics import ensure_system_topics, ensure_task_topics, ensure_variant_topics
 from schemas import topics
@@ -32,14 +32,14 @@ from schemas.rows.scaling import Pin, PinKind
 from schemas.status import Demand, InstanceState, InstanceStatus, WorkerStatus
 from store import registry, samples
 from store.catalog import Catalog, load_catalog
-from store.fleet import put_pin
 from store.placement import heartbeat, list_instances, register_worker, report_instance_state
 from store.pool import Pool
+from store.scaling import put_pin
 from store.settings import StoreSettings
 from tests.store_rows import a_profile, a_task, a_variant, a_worker, an_architecture
 
 SOON_S = 10.0
-SETTINGS = AutoscalerSettings(every_s=0.2, settle_s=0.5, status_s=0.5)
+SETTINGS = AutoscalerSettings(interval_s=0.2, leader_grace_s=0.5, status_ttl_s=0.5)
 
 
 @pytest.fixture
@@ -87,8 +87,8 @@ async def placed(pool: Pool) -> dict[str, str]:
 
 async def test_lag_is_recorded_with_the_right_numbers(kafka: KafkaSettings, store_pool: Pool, task: str) -> None:
     [variant] = await register(store_pool, kafka, task, {"a": 0.9})
-    catalog, view = await load_catalog(store_pool), View(time.monotonic, 1.0)
-    window = Window(view)
+    catalog, view = await load_catalog(store_pool), WorkerStatusCache(time.monotonic, 1.0)
+    window = LoadWindow(view)
     topic, queue = topics.task_topic(task), topics.variant_topic(variant)
     async with Producer(kafka, "test") as producer, LagReader(kafka) as reader:
         recorder = Recorder(SETTINGS, reader, store_pool, view, window)
@@ -136,8 +136,8 @@ def a_load(task: str, queries: int) -> SelectorLoad:
 async def test_a_successor_remembers_the_load(kafka: KafkaSettings, store_pool: Pool, task: str) -> None:
     await register(store_pool, kafka, task, {"a": 0.9})
     catalog = await load_catalog(store_pool)
-    views = [View(time.monotonic, 1.0), View(time.monotonic, 1.0)]
-    windows = [Window(view) for view in views]  # the second is the successor's
+    views = [WorkerStatusCache(time.monotonic, 1.0), WorkerStatusCache(time.monotonic, 1.0)]
+    windows = [LoadWindow(view) for view in views]  # the second is the successor's
     async with LagReader(kafka) as reader:
         for view, window in zip(views, windows, strict=True):
             recorder = Recorder(SETTINGS, reader, store_pool, view, window)
@@ -170,8 +170,8 @@ async def test_a_failed_reading_is_unknown_not_zero(
         await register(store_pool, kafka, task, {"a": 0.9})
         catalog = await load_catalog(store_pool)
         async with LagReader(kafka) as reader:
-            view = View(time.monotonic, 1.0)
-            recorder = Recorder(SETTINGS, reader, store_pool, view, Window(view))
+            view = WorkerStatusCache(time.monotonic, 1.0)
+            recorder = Recorder(SETTINGS, reader, store_pool, view, LoadWindow(view))
             await until(lambda: all_known(recorder, catalog, store_pool))
             before = await samples.latest_lag(store_pool)
             await broker.__aexit__(None, None, None)
@@ -258,7 +258,7 @@ async def test_a_topic_gets_partitions_for_as_many_replicas_as_are_wanted(
         rows = await list_instances(store_pool)
         return len(rows) == 3 and sorted(p for row in rows for p in row.partitions) == [0, 1, 2, 3]
 
-    await put_pin(store_pool, Pin(kind=PinKind.VARIANT, name=variant, least=3, pinned_by="test"))
+    await put_pin(store_pool, Pin(kind=PinKind.VARIANT, name=variant, minimum=3, pinned_by="test"))
     async with AsyncExitStack() as stack:
         for number in range(3):
             await stack.enter_async_context(keeping_alive(store_pool, f"cpu-{number}"))

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 
-from broker.consumer import Consumer
+from broker.delivery.consumer import Consumer
 from broker.settings import KafkaSettings
 
 

@@ -6,7 +6,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from broker.client import open_admin
-from broker.consumer import Consumer, Record
+from broker.delivery.consumer import Consumer, Record
 from broker.producer import Producer
 from broker.settings import KafkaSettings
 

@@ -5,8 +5,8 @@ from uuid import uuid4
 
 import pytest
 
-from broker.consumer import Consumer
 from broker.dead_letters import parse_letter, publish_dead_letter, replay
+from broker.delivery.consumer import Consumer
 from broker.producer import Producer
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, delete_topics, ensure_system_topics, ensure_topics

@@ -3,7 +3,7 @@
 import asyncio
 from uuid import uuid4
 
-from broker.consumer import Consumer
+from broker.delivery.consumer import Consumer
 from broker.features import BrokerFeatures, broker_features
 from broker.producer import Producer
 from broker.settings import KafkaSettings

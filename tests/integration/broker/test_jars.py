@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from broker.jars import LOCK, POM, fetch_jars, jars_folder, locked_jars
-from broker.maven_repository import AT_ONCE, ENV, TRIES
+from broker.servers.jars import LOCK, POM, fetch_jars, jars_folder, locked_jars
+from broker.servers.maven_repository import AT_ONCE, ENV, TRIES
 from schemas.errors import OperatorError
 from tests.kafka_fixtures import need_apache
 from tests.maven_repository import Repository, serving
@@ -33,7 +33,7 @@ def locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     """A lock of small jars, and what is in them."""
     lock = tmp_path / "jars.lock"
     lock.write_text("".join(f"{hashlib.sha256(data).hexdigest()}  {path}\n" for path, data in JARS.items()))
-    monkeypatch.setattr("broker.jars.LOCK", lock)
+    monkeypatch.setattr("broker.servers.jars.LOCK", lock)
     return dict(JARS)
 
 
@@ -165,5 +165,5 @@ async def test_where_maven_fails_the_repository_is_asked(
 def test_another_lock_is_another_folder(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     before, changed = jars_folder(cache), tmp_path / "changed.lock"
     changed.write_text(LOCK.read_text() + "\n")
-    monkeypatch.setattr("broker.jars.LOCK", changed)
+    monkeypatch.setattr("broker.servers.jars.LOCK", changed)
     assert jars_folder(cache) != before

@@ -9,15 +9,15 @@ from uuid import uuid4
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from broker.ages import Ages
-from broker.apache import ApacheKafka
-from broker.consumer import Consumer
+from broker.delivery.consumer import Consumer
 from broker.kafka_types import KafkaError
-from broker.lag import LagReader, PartitionLag
+from broker.lag.reader import LagReader, PartitionLag
+from broker.lag.timestamps import TimestampLookup
 from broker.producer import Producer
+from broker.servers.apache import ApacheKafka
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_topics
-from machine.ports import free_port
+from process.ports import free_port
 
 
 async def lag_of(reader: LagReader, group: str, topic: str) -> dict[int, PartitionLag]:
@@ -74,8 +74,8 @@ async def test_groups_at_different_offsets_of_one_partition(kafka: KafkaSettings
 
 async def test_a_topic_that_does_not_exist_has_no_rows(kafka: KafkaSettings) -> None:
     async with LagReader(kafka) as reader:
-        assert (await reader.read({"any": [f"missing-{uuid4()}"]})).places == ()
-        assert (await reader.read({})).places == ()
+        assert (await reader.read({"any": [f"missing-{uuid4()}"]})).group_partitions == ()
+        assert (await reader.read({})).group_partitions == ()
 
 
 async def test_many_groups_in_one_reading(kafka: KafkaSettings, topic: str) -> None:
@@ -89,7 +89,7 @@ async def test_seconds_come_from_where_the_end_stood_without_reading_a_record(
 ) -> None:
     async with Producer(kafka, "test") as producer, LagReader(kafka) as reader:
         await lag_of(reader, topic, topic)
-        monkeypatch.setattr(Ages, "_read", None)  # looking into the log would fail
+        monkeypatch.setattr(TimestampLookup, "_read", None)  # looking into the log would fail
         before_s = time.time()
         await producer.send_and_wait(topic, b"first", partition=0)
         written_s = time.time()
@@ -143,5 +143,5 @@ async def test_a_broker_that_is_gone_is_an_error_and_one_that_is_back_is_read_ag
                         reading = await reader.read({"g": ["t"]})
                     except KafkaError:
                         continue
-                    if (reading.lag == 0).all() and reading.places:
+                    if (reading.lag == 0).all() and reading.group_partitions:
                         break

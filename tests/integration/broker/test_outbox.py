@@ -9,8 +9,8 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from broker.consumer import Consumer, Record
 from broker.dead_letters import TOPIC, parse_letter, replay
+from broker.delivery.consumer import Consumer, Record
 from broker.kafka_types import KafkaError, RecordTooLarge, UnknownTopic
 from broker.outbox import PAUSES_S, FailedSend, GiveUp, Message, Outbox, Retry, next_step
 from broker.producer import Ack, Producer

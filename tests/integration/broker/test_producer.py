@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from broker.consumer import Consumer
+from broker.delivery.consumer import Consumer
 from broker.kafka_types import KafkaError, RecordTooLarge, UnknownTopic
 from broker.producer import Producer
 from broker.settings import Compression, KafkaSettings
@@ -43,12 +43,12 @@ async def test_each_compression(kafka: KafkaSettings, topic: str, compression: C
 async def test_send_waits_while_too_many_are_in_flight(kafka: KafkaSettings, topic: str) -> None:
     async with Producer(kafka, "test", max_in_flight=10) as producer:
         await producer.learn([topic])
-        most, sent = 0, []
+        maximum, sent = 0, []
         for number in range(100):
             sent.append(await producer.send(topic, b"x", partition=number % 4))
-            most = max(most, producer.in_flight)
+            maximum = max(maximum, producer.in_flight)
         await asyncio.gather(*sent)
-    assert most == 10
+    assert maximum == 10
 
 
 async def test_what_cannot_be_sent_fails_through_its_future(kafka: KafkaSettings, topic: str) -> None:

@@ -10,13 +10,13 @@ import psutil
 import pytest
 from pydantic import SecretStr
 
-from broker.apache import ApacheKafka, server_properties
 from broker.client import ping
-from broker.consumer import Consumer
+from broker.delivery.consumer import Consumer
 from broker.producer import Producer
+from broker.servers.apache import ApacheKafka, server_properties
 from broker.settings import KafkaSettings, SaslMechanism, SecurityProtocol
 from broker.topics import TopicSpec, ensure_topics
-from machine.ports import free_port
+from process.ports import free_port
 from schemas.errors import OperatorError
 from tests.kafka_fixtures import need_apache, served
 

@@ -13,24 +13,24 @@ from uuid import uuid4
 
 import pytest
 
-from broker.apache import ApacheKafka, find_java
 from broker.client import ping
-from broker.consumer import Consumer
-from broker.embedded import EmbeddedBroker, find_binary
+from broker.delivery.consumer import Consumer
 from broker.producer import Producer
-from broker.readiness import wait_until_ready
+from broker.servers.apache import ApacheKafka, find_java
+from broker.servers.embedded import EmbeddedBroker, find_binary
+from broker.servers.readiness import wait_until_ready
 from broker.settings import KafkaSettings
 from broker.tail import Tail
 from broker.topics import TopicSpec, ensure_topics
-from machine.ports import free_port
-from machine.process import running
+from process.ports import free_port
+from process.subprocesses import running
 from schemas.errors import OperatorError
 from tests.kafka_fixtures import need_apache
 
 EMBED = """
 import asyncio, sys
 from pathlib import Path
-from broker.embedded import EmbeddedBroker
+from broker.servers.embedded import EmbeddedBroker
 
 async def main():
     async with EmbeddedBroker(Path(sys.argv[1])) as broker:
@@ -146,7 +146,7 @@ async def test_a_broker_that_dies_is_quoted(tmp_path: Path) -> None:
 
 
 async def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("machine.process.STOP_S", 0.3)
+    monkeypatch.setattr("process.subprocesses.STOP_S", 0.3)
     ready = tmp_path / "ready"
     async with running(["sh", "-c", f"trap '' TERM; touch {ready}; while :; do sleep 1; done"], tmp_path / "log") as it:
         async with asyncio.timeout(5):

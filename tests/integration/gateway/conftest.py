@@ -11,8 +11,8 @@ import pytest
 
 from broker.settings import KafkaSettings
 from broker.topics import ensure_task_topics
-from gateway.asking import QueryClient
-from gateway.models import Models
+from gateway.model_directory import ModelDirectory
+from gateway.query_client import QueryClient
 from gateway.service import open_gateway
 from gateway.settings import GatewaySettings
 from store.catalog import Catalog
@@ -57,7 +57,7 @@ async def gateway(kafka: KafkaSettings, gateway_settings: GatewaySettings) -> As
     async with AsyncExitStack() as stack:
         stop = asyncio.Event()
         responder = await stack.enter_async_context(answering(kafka, task))
-        models = Models(catalog_of(task))
+        models = ModelDirectory(catalog_of(task))
         url, asking = await stack.enter_async_context(open_gateway(gateway_settings, kafka, models, stop))
         http = await stack.enter_async_context(aiohttp.ClientSession())
         yield Running(url, task, http, responder, asking, stop)

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from broker.consumer import Record
+from broker.delivery.consumer import Record
 from broker.producer import Producer
 from broker.settings import KafkaSettings
 from broker.tail import Tail

@@ -2,9 +2,9 @@
 
 import json
 
-from gateway.counts import Statistics
-from gateway.models import Models
+from gateway.model_directory import ModelDirectory
 from gateway.service import all_routes
+from gateway.statistics import ModelStatisticsTable
 from schemas.documents.__main__ import FOLDER
 from store.catalog import Catalog
 from tests.integration.gateway.conftest import Running
@@ -16,5 +16,5 @@ UNLISTED = {("GET", "/v2/"), ("GET", "/health/live"), ("GET", "/health/ready")}
 async def test_paths_are_the_routes(gateway: Running) -> None:
     document = json.loads((FOLDER / "openapi.json").read_text())
     listed = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
-    routes = all_routes(Models(Catalog()), gateway.asking, Statistics(), lambda: True)
+    routes = all_routes(ModelDirectory(Catalog()), gateway.asking, ModelStatisticsTable(), lambda: True)
     assert {(route.method, route.path) for route in routes} == listed | UNLISTED

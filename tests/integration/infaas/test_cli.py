@@ -10,12 +10,12 @@ import pytest
 from rich.console import Console
 
 from infaas.cli.output import EXIT_QUERY, EXIT_SETUP
-from machine.ports import free_port
+from process.ports import free_port
 from schemas.rows.catalog import VariantState
 from schemas.rows.samples import LagReading
 from store.pool import Pool
 from store.registry import put_variant
-from store.samples import keep_partitions, place_ids, write_reading
+from store.samples import group_partition_ids, keep_partitions, write_reading
 from tests.store_rows import a_profile, a_variant, register
 from tests.unit.infaas.shell import Shell
 
@@ -146,9 +146,10 @@ async def test_lag_that_is_old_or_cannot_be_read_is_an_alarm(connected: Shell, s
 async def _record_lag(pool: Pool, lags: dict[tuple[str, int], int], seconds_ago: float = 0) -> None:
     at = datetime.now(UTC) - timedelta(seconds=seconds_ago)
     await keep_partitions(pool, at, 3600, 86400)
-    ids = await place_ids(pool, [("group", f"topic-{name}", partition) for name, partition in lags])
+    ids = await group_partition_ids(pool, [("group", f"topic-{name}", partition) for name, partition in lags])
     reading = LagReading(
-        at=at, whole=True, places=ids, end_offsets=[10] * len(ids), committed=[10 - lag for lag in lags.values()],
+        at=at, whole=True, group_partitions=ids,
+        end_offsets=[10] * len(ids), committed=[10 - lag for lag in lags.values()],
         lags=list(lags.values()), since_s=[at.timestamp() - 1.5 if lag > 0 else nan for lag in lags.values()],
         healths=[3 if lag > 0 else 0 for lag in lags.values()],
     )  # fmt: skip

@@ -8,11 +8,11 @@ import pytest
 
 from infaas.cli.output import EXIT_SETUP
 from schemas.rows.scaling import DecisionKind, DecisionRow, PinKind, WantedWorkers
-from store.changes import SCALE, Changes
-from store.fleet import drain_workers, get_control, list_pins, put_wanted
+from store.change_listener import SCALE, ChangeListener
 from store.placement import put_instances, register_worker
 from store.pool import Pool
 from store.samples import list_decisions, write_decisions
+from store.scaling import drain_workers, get_control, list_pins, put_wanted
 from tests.store_rows import a_worker, an_instance
 from tests.unit.infaas.shell import Shell
 
@@ -62,16 +62,16 @@ async def test_history_and_explain_tell_what_was_decided_and_from_what(registere
 
 
 async def test_pins_are_set_replaced_and_taken_away_and_written_down(registered: Shell, store_pool: Pool) -> None:
-    for words in (("hardware", "cpu", "--least", "1", "--most", "4"), ("variant", VARIANT, "--least=2")):
+    for words in (("hardware", "cpu", "--min", "1", "--max", "4"), ("variant", VARIANT, "--min=2")):
         shown = await asyncio.to_thread(registered, "scale", "pin", *words)
         assert shown.exit_code == 0, shown.stderr
     assert "at least 2" in shown.stderr
-    assert [(p.kind, p.name, p.least, p.most) for p in await list_pins(store_pool)] == [
+    assert [(p.kind, p.name, p.minimum, p.maximum) for p in await list_pins(store_pool)] == [
         (PinKind.HARDWARE, "cpu", 1, 4),
         (PinKind.VARIANT, VARIANT, 2, None),
     ]
     made = json.loads(
-        (await asyncio.to_thread(registered, "scale", "pin", "task", "digits", "--most=9", "--json")).stdout
+        (await asyncio.to_thread(registered, "scale", "pin", "task", "digits", "--max=9", "--json")).stdout
     )
     assert (made["kind"], made["most"]) == ("task", 9)
     assert "Pins" in (await asyncio.to_thread(registered, "scale", "status")).stdout
@@ -88,11 +88,11 @@ async def test_pins_are_set_replaced_and_taken_away_and_written_down(registered:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("hardware", "gpu", "--least=1"), "cpu, cuda, neuron"),
-        (("task", "nobody", "--least=1"), "infaas tasks"),
-        (("variant", "nobody", "--least=1"), "infaas variants"),
-        (("task", "digits"), "--least"),
-        (("task", "digits", "--least=3", "--most=2"), "more than"),
+        (("hardware", "gpu", "--min=1"), "cpu, cuda, neuron"),
+        (("task", "nobody", "--min=1"), "infaas tasks"),
+        (("variant", "nobody", "--min=1"), "infaas variants"),
+        (("task", "digits"), "--min"),
+        (("task", "digits", "--min=3", "--max=2"), "more than"),
     ],
 )
 def test_what_cannot_be_pinned_is_said_in_one_line(registered: Shell, words: tuple[str, ...], says: str) -> None:
@@ -103,7 +103,7 @@ def test_what_cannot_be_pinned_is_said_in_one_line(registered: Shell, words: tup
 
 
 async def test_pausing_and_resuming_are_announced_and_shown(registered: Shell, store_pool: Pool, database: str) -> None:
-    async with Changes(database, [SCALE]) as changes, asyncio.timeout(20):
+    async with ChangeListener(database, [SCALE]) as changes, asyncio.timeout(20):
         await anext(changes)
         assert (await asyncio.to_thread(registered, "scale", "pause")).exit_code == 0
         assert await anext(changes) == SCALE

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from broker.lag import LagReader
+from broker.lag.reader import LagReader
 from broker.settings import KafkaSettings
 from broker.topics import ensure_topics
 from registry.artifacts import ArtifactStore
@@ -308,7 +308,7 @@ async def test_topics_exist_with_their_partitions(
     topics = ["infaas.tasks.topical-task", "infaas.results.topical-task", "infaas.variants.topical.onnx-fp32.cpu"]
     async with LagReader(kafka) as reader:
         lag = await reader.read({"some-group": topics})
-    assert {(place.topic, place.partition) for place in lag.places} == {
+    assert {(place.topic, place.partition) for place in lag.group_partitions} == {
         (topic, part) for topic in topics for part in range(3)
     }
     # A larger number than a topic has is refused, so this says that it has at least as many.

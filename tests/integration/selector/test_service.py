@@ -11,8 +11,8 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from broker.consumer import Record
 from broker.dead_letters import SHORTENED
+from broker.delivery.consumer import Record
 from broker.producer import Producer
 from broker.settings import KafkaSettings
 from broker.tail import Tail

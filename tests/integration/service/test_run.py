@@ -7,7 +7,7 @@ import pytest
 SERVICE = """
 import asyncio, sys
 from schemas.errors import OperatorError
-from service.run import run_service
+from process.run import run_service
 
 async def drains(stop):
     print("up", flush=True)

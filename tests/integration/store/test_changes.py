@@ -9,7 +9,7 @@ import pytest
 from schemas.status import InstanceState
 from store import placement, registry
 from store.catalog import CatalogWatcher
-from store.changes import PLACEMENT, REGISTRY, Changes
+from store.change_listener import PLACEMENT, REGISTRY, ChangeListener
 from store.embedded import EmbeddedPostgres
 from store.errors import StoreUnavailable
 from store.leader import Leadership
@@ -28,25 +28,25 @@ async def own_server(postgres_dir: Path) -> AsyncGenerator[EmbeddedPostgres]:
         yield server
 
 
-async def next_of(changes: Changes, count: int = 1) -> set[str]:
+async def next_of(changes: ChangeListener, count: int = 1) -> set[str]:
     async with asyncio.timeout(SOON_S):
         return {await anext(changes) for _ in range(count)}
 
 
-async def nothing_more(changes: Changes) -> None:
+async def nothing_more(changes: ChangeListener) -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.2):
             await anext(changes)
 
 
 async def test_every_channel_counts_as_changed_at_first(database: str) -> None:
-    async with Changes(database, [REGISTRY, PLACEMENT]) as changes:
+    async with ChangeListener(database, [REGISTRY, PLACEMENT]) as changes:
         assert await next_of(changes, 2) == {REGISTRY, PLACEMENT}
         await nothing_more(changes)
 
 
 async def test_each_kind_of_change_is_announced_on_its_channel(database: str, store_pool: Pool) -> None:
-    async with Changes(database, [REGISTRY, PLACEMENT]) as changes:
+    async with ChangeListener(database, [REGISTRY, PLACEMENT]) as changes:
         await next_of(changes, 2)
         await register(store_pool, "mlp.onnx-fp32.cpu")
         assert await next_of(changes) == {REGISTRY}
@@ -63,7 +63,7 @@ async def test_each_kind_of_change_is_announced_on_its_channel(database: str, st
 
 
 async def test_after_an_outage_every_channel_counts_as_changed(own_server: EmbeddedPostgres) -> None:
-    async with Changes(own_server.dsn, [REGISTRY, PLACEMENT]) as changes, open_pool(own_server.dsn) as pool:
+    async with ChangeListener(own_server.dsn, [REGISTRY, PLACEMENT]) as changes, open_pool(own_server.dsn) as pool:
         await next_of(changes, 2)
         await own_server.stop()
         with pytest.raises(StoreUnavailable):

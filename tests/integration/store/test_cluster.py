@@ -4,9 +4,9 @@ import pytest
 
 from schemas.rows.scaling import WantedWorkers
 from store import cluster
-from store.fleet import drain_workers, list_wanted, put_wanted
 from store.placement import register_worker
-from store.pool import Pool, Session
+from store.pool import DatabaseSession, Pool
+from store.scaling import drain_workers, list_wanted, put_wanted
 from tests.store_rows import a_worker
 
 
@@ -17,7 +17,7 @@ async def test_a_number_is_not_seen_without_the_drain_that_was_written_with_it(
     await register_worker(store_pool, a_worker("cpu-1"))
     await put_wanted(store_pool, [WantedWorkers(hardware="cpu", count=2, reason="load")])
 
-    async def list_and_be_overtaken(session: Session) -> list[WantedWorkers]:
+    async def list_and_be_overtaken(session: DatabaseSession) -> list[WantedWorkers]:
         found = await list_wanted(session)
         async with store_pool.transaction() as other:
             await put_wanted(other, [WantedWorkers(hardware="cpu", count=1, reason="less load")])

@@ -7,7 +7,7 @@ import pytest
 from schemas.rows.placement import InstanceRow
 from schemas.status import InstanceState
 from store import placement
-from store.changes import LEASES, Changes
+from store.change_listener import LEASES, ChangeListener
 from store.errors import StoreConflict
 from store.pool import Pool, open_pool
 from tests.store_rows import a_worker, an_instance, register
@@ -163,7 +163,7 @@ async def test_a_dead_worker_is_not_waited_for(store_pool: Pool) -> None:
 async def test_asking_and_letting_go_are_announced_and_trying_is_not(database: str, store_pool: Pool) -> None:
     first, second = await two_workers(store_pool)
     await take(store_pool, "cpu-0", first)
-    async with Changes(database, [LEASES]) as changes, asyncio.timeout(10):
+    async with ChangeListener(database, [LEASES]) as changes, asyncio.timeout(10):
         assert await anext(changes) == LEASES
         assert await take(store_pool, "cpu-1", second) == {}
         await placement.renew_leases(store_pool, "cpu-0", first, LONG_S)

@@ -8,7 +8,7 @@ import pytest
 
 from schemas.errors import OperatorError
 from store.errors import StoreUnavailable
-from store.pool import Pool, Session, open_pool
+from store.pool import DatabaseSession, Pool, open_pool
 from store.registry import list_tasks, put_task
 from tests.store_rows import a_task
 
@@ -29,7 +29,7 @@ async def test_waiting_for_a_connection_ends_too(database: str) -> None:
 
 
 async def test_a_transaction_is_whole(store_pool: Pool) -> None:
-    async def fail_after_put(session: Session) -> None:
+    async def fail_after_put(session: DatabaseSession) -> None:
         await put_task(session, a_task())
         raise ArithmeticError
 

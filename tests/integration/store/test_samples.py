@@ -22,13 +22,13 @@ PLACES = [("infaas.selector", "infaas.tasks.digits", 0), ("infaas.selector", "in
 @pytest.fixture
 async def ids(store_pool: Pool) -> list[int]:
     await samples.keep_partitions(store_pool, NOW, HOUR_S, DAY_S)
-    return await samples.place_ids(store_pool, PLACES)
+    return await samples.group_partition_ids(store_pool, PLACES)
 
 
 def a_reading(at: datetime, ids: list[int], lags: list[int], *, whole: bool = False) -> LagReading:
     return LagReading(
-        at=at, whole=whole, places=ids, end_offsets=[10 for _ in ids], committed=[10 - lag for lag in lags], lags=lags,
-        since_s=[at.timestamp() - 2.0 if lag else nan for lag in lags], healths=[1 for _ in ids],
+        at=at, whole=whole, group_partitions=ids, end_offsets=[10 for _ in ids], committed=[10 - lag for lag in lags],
+        lags=lags, since_s=[at.timestamp() - 2.0 if lag else nan for lag in lags], healths=[1 for _ in ids],
     )  # fmt: skip
 
 
@@ -45,17 +45,17 @@ def seconds(number: float) -> timedelta:
 
 async def test_places_keep_their_numbers(store_pool: Pool, ids: list[int]) -> None:
     more = [*PLACES, ("g", "t", 7)]
-    again = await samples.place_ids(store_pool, list(reversed(more)))
+    again = await samples.group_partition_ids(store_pool, list(reversed(more)))
     assert again[1:] == list(reversed(ids))
     assert len(set(again)) == 3
-    assert await samples.place_ids(store_pool, []) == []
+    assert await samples.group_partition_ids(store_pool, []) == []
 
 
 async def test_the_latest_lag_is_the_last_of_each_since_the_last_whole_reading(
     store_pool: Pool, ids: list[int]
 ) -> None:
     assert await samples.latest_lag(store_pool) == []
-    gone = await samples.place_ids(store_pool, [("gone", "gone", 0)])
+    gone = await samples.group_partition_ids(store_pool, [("gone", "gone", 0)])
     await samples.write_reading(store_pool, a_reading(NOW - seconds(3), gone, [9], whole=True))
     await samples.write_reading(store_pool, a_reading(NOW - seconds(2), ids, [5, 3], whole=True))
     await samples.write_reading(store_pool, a_reading(NOW - seconds(1), ids[:1], [0]))
@@ -68,8 +68,8 @@ async def test_the_latest_lag_is_the_last_of_each_since_the_last_whole_reading(
 
 async def test_unknown_is_not_zero_and_a_failure_is_no_reading(store_pool: Pool, ids: list[int]) -> None:
     unknown = LagReading(
-        at=NOW, whole=True, places=ids, end_offsets=[-1, 4], committed=[-2, -1], lags=[-1, 4], since_s=[nan, nan],
-        healths=[0, 1],
+        at=NOW, whole=True, group_partitions=ids, end_offsets=[-1, 4], committed=[-2, -1], lags=[-1, 4],
+        since_s=[nan, nan], healths=[0, 1],
     )  # fmt: skip
     await samples.write_reading(store_pool, unknown)
     await samples.write_reading(store_pool, LagReading(at=NOW + seconds(1), whole=False, error="Kafka is away"))
@@ -132,7 +132,14 @@ async def test_a_minute_is_summed_up_once(store_pool: Pool) -> None:
 
 async def test_minutes_of_lag_can_be_read_by_place(store_pool: Pool, ids: list[int]) -> None:
     minute = LagMinute(
-        at=NOW, readings=60, places=ids[1:], arrived=[7], completed=[5], lag_max=[4], lag_mean=[1.5], lag_s_max=[0.5]
+        at=NOW,
+        readings=60,
+        group_partitions=ids[1:],
+        arrived=[7],
+        completed=[5],
+        lag_max=[4],
+        lag_mean=[1.5],
+        lag_s_max=[0.5],
     )
     await samples.write_lag_minute(store_pool, minute)
     row = "SELECT (topic, partition, arrived, completed, lag_max, lag_mean, lag_s_max)::text FROM lag_by_minute"
@@ -197,5 +204,10 @@ async def test_a_change_of_placement_is_written_with_its_reasons(database: str, 
 def _decision(at: datetime) -> DecisionRow:
     inputs = {"memory_bytes": 5, "variants": ["mlp.onnx-fp32.cpu"]}
     return DecisionRow(
-        at=at, action="place", variant="mlp.onnx-fp32.cpu", worker="cpu-0", reason="best accuracy", inputs=inputs
+        at=at,
+        action="group_partition",
+        variant="mlp.onnx-fp32.cpu",
+        worker="cpu-0",
+        reason="best accuracy",
+        inputs=inputs,
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from broker.consumer import Record
+from broker.delivery.consumer import Record
 from broker.producer import Ack, Producer
 from broker.settings import KafkaSettings
 from broker.tail import Tail
@@ -25,7 +25,7 @@ from schemas.result import Result, parse_result
 from schemas.rows.catalog import AccuracySource, Architecture, Profile, Task, TensorSpec, Variant, VariantState
 from schemas.rows.placement import InstanceRow
 from schemas.topics import variant_topic
-from store.changes import PLACEMENT, Changes
+from store.change_listener import PLACEMENT, ChangeListener
 from store.placement import delete_instance, list_workers, put_instances
 from store.pool import Pool
 from store.registry import put_architecture, put_task, put_variant
@@ -101,7 +101,7 @@ class Site:
 
     async def place(self, worker: str, partitions: Iterable[int] = (0, 1), max_batch: int = MAX_BATCH) -> None:
         """Want an instance on `worker`, once it has registered."""
-        async with Changes(self.dsn, [PLACEMENT]) as changes, asyncio.timeout(60):
+        async with ChangeListener(self.dsn, [PLACEMENT]) as changes, asyncio.timeout(60):
             async for _channel in changes:
                 if any(row.name == worker for row in await list_workers(self.pool)):
                     break

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from broker.settings import KafkaSettings
-from machine.keeper import Kept, Order, Report, answering
+from process.supervisor_socket import CommandReply, ProcessStatus, SupervisorCommand, command_server
 from schemas.rows.scaling import Pin, PinKind
-from store.fleet import put_pin
 from store.pool import Pool
 from store.samples import list_decisions
+from store.scaling import put_pin
 
 TAKEOVER_S = 5.0
 WANTED = 3
@@ -27,20 +27,22 @@ class Site:
     """Keeps workers that are only names, and kills who asks for the second one before it hears that it is there."""
 
     def __init__(self) -> None:
-        self.kept: dict[str, Kept] = {}
+        self.kept: dict[str, ProcessStatus] = {}
         self.starts: list[str] = []
         self.complete = asyncio.Event()
         self.victim: asyncio.subprocess.Process | None = None
 
-    def answer(self, order: Order) -> Report:
+    def answer(self, order: SupervisorCommand) -> CommandReply:
         if order.verb == "start":
             self.starts.append(order.name)
-            self.kept[order.name] = Kept(name=order.name, state="running")
+            self.kept[order.name] = ProcessStatus(name=order.name, state="running")
             if self.victim is not None and len(self.starts) == 2:
                 self.victim.send_signal(signal.SIGKILL)
             if len(self.kept) == WANTED:
                 self.complete.set()
-        return Report(kept=tuple(self.kept.values()), hardware="cpu", most=4, cores=1, memory_bytes=1, start_s=0.1)
+        return CommandReply(
+            kept=tuple(self.kept.values()), hardware="cpu", maximum=4, cores=1, memory_bytes=1, start_s=0.1
+        )
 
 
 async def test_a_successor_takes_over_within_5_s_and_starts_nothing_twice(
@@ -48,13 +50,13 @@ async def test_a_successor_takes_over_within_5_s_and_starts_nothing_twice(
 ) -> None:
     site = Site()
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(answering(tmp_path, site.answer))
+        await stack.enter_async_context(command_server(tmp_path, site.answer))
         first = await stack.enter_async_context(autoscaler(kafka, database, tmp_path))
         await leaders(store_pool, 1)
         await stack.enter_async_context(autoscaler(kafka, database, tmp_path))
         await leaders(store_pool, 2)
         site.victim = first
-        await put_pin(store_pool, Pin(kind=PinKind.HARDWARE, name="cpu", least=WANTED))
+        await put_pin(store_pool, Pin(kind=PinKind.HARDWARE, name="cpu", minimum=WANTED))
         assert await first.wait() == -signal.SIGKILL
         async with asyncio.timeout(TAKEOVER_S):
             await site.complete.wait()
@@ -79,7 +81,7 @@ async def autoscaler(kafka: KafkaSettings, dsn: str, home: Path) -> AsyncGenerat
         "INFAAS_KAFKA_FETCH_MAX_WAIT_MS": str(kafka.fetch_max_wait_ms),
         "INFAAS_POSTGRES": dsn,
     }
-    words = ("--launcher=processes", "--policy=greedy", '--least-workers={"cpu": 0}')
+    words = ("--launcher=processes", "--policy=greedy", '--min-workers={"cpu": 0}')
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "autoscaler", *words, env=env)
     try:
         yield process

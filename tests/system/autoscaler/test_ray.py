@@ -8,8 +8,8 @@ from typing import TypeVar
 import psutil
 import pytest
 
-from autoscaler.launchers.catalog import open_launcher
-from autoscaler.launchers.protocol import Launched, Launcher, LauncherError, LaunchState
+from autoscaler.launchers.base import LaunchedWorker, Launcher, LauncherError, LaunchState
+from autoscaler.launchers.registry import open_launcher
 from autoscaler.settings import AutoscalerSettings
 from bench.scale.ray_nodes import RayNodes, ray_nodes
 from broker.settings import KafkaSettings
@@ -20,7 +20,7 @@ from store.pool import Pool
 pytestmark = pytest.mark.timeout(180)
 T = TypeVar("T")
 _SOON_S = 40.0
-_OFFER = '{"most": 6, "memory_bytes": 500000000}'
+_OFFER = '{"maximum": 6, "memory_bytes": 500000000}'
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ async def _moved_from_a_dead_node(launcher: Launcher, nodes: RayNodes, pool: Poo
 async def _waits_for_a_node_and_is_given_up(launcher: Launcher) -> None:
     for _ in range(2):  # no node has a GPU
         await launcher.start("cuda", "cuda-0")
-    waiting = Launched(worker="cuda-0", hardware="cuda", state=LaunchState.STARTING)
+    waiting = LaunchedWorker(worker="cuda-0", hardware="cuda", state=LaunchState.STARTING)
     assert (await launcher.running()).count(waiting) == 1
     await launcher.stop("cuda-0")
     await _when(launcher.running, lambda found: "cuda-0" not in {entry.worker for entry in found})
@@ -105,15 +105,15 @@ async def _stopped_in_good_order(launcher: Launcher, nodes: RayNodes, pool: Pool
 
 async def _goes_on_with_another_driver(launcher: Launcher) -> None:
     before = await launcher.running()
-    drivers = [p for p in psutil.Process().children() if "autoscaler.launchers.ray_driver" in p.cmdline()]
+    drivers = [p for p in psutil.Process().children() if "autoscaler.launchers.ray.driver" in p.cmdline()]
     max(drivers, key=psutil.Process.create_time).kill()
     with pytest.raises(LauncherError, match="cannot be reached"):
         await launcher.running()
     await _when(launcher.running, lambda found: found == before)
 
 
-def _running(name: str) -> Launched:
-    return Launched(worker=name, hardware="cpu", state=LaunchState.RUNNING)
+def _running(name: str) -> LaunchedWorker:
+    return LaunchedWorker(worker=name, hardware="cpu", state=LaunchState.RUNNING)
 
 
 async def _epochs(pool: Pool) -> dict[str, int]:

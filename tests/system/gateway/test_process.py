@@ -17,7 +17,7 @@ import pytest
 
 from broker.settings import KafkaSettings
 from broker.topics import ensure_task_topics
-from machine.ports import free_port
+from process.ports import free_port
 from schemas.errors import InfaasError
 from store.pool import Pool
 from tests.integration.gateway.responder import VARIANT, answering

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from infaas.state import STATE
+from infaas.supervisor.state import STATE
 
 UP_S = 90.0
 FREE_PORTS = ("--gateway-port=0", "--kafka-port=0")

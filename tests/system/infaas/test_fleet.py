@@ -7,7 +7,7 @@ import signal
 import psutil
 import pytest
 
-from machine.keeper import Order, Report, ask
+from process.supervisor_socket import CommandReply, SupervisorCommand, send_command
 from tests.system.infaas.conftest import Cli
 
 pytestmark = pytest.mark.timeout(120)
@@ -48,15 +48,15 @@ async def test_workers_come_and_go_as_ordered_and_one_that_cannot_start_takes_no
         await until(cli, {"cpu-0": "running", "cpu-1": "running"})
 
 
-async def ordered(cli: Cli, verb: str, name: str) -> Report:
-    return await ask(cli.home, Order(verb=verb, name=name))
+async def ordered(cli: Cli, verb: str, name: str) -> CommandReply:
+    return await send_command(cli.home, SupervisorCommand(verb=verb, name=name))
 
 
-def states(report: Report) -> dict[str, str]:
+def states(report: CommandReply) -> dict[str, str]:
     return {kept.name: kept.state for kept in report.kept}
 
 
-async def until(cli: Cli, wanted: dict[str, str]) -> Report:
+async def until(cli: Cli, wanted: dict[str, str]) -> CommandReply:
     async with asyncio.timeout(30):
         while True:
             report = await ordered(cli, "list", "")

@@ -11,16 +11,16 @@ import msgspec
 import numpy as np
 import pytest
 
-from broker.embedded import LIMITS
-from broker.jars import JarProgress, locked_jars
-from broker.maven_repository import ENV as REPOSITORY_ENV
+from broker.servers.embedded import LIMITS
+from broker.servers.jars import JarProgress, locked_jars
+from broker.servers.maven_repository import ENV as REPOSITORY_ENV
 from broker.settings import ENV as KAFKA_ENV
 from broker.settings import KafkaSettings
 from infaas.cli.system import fetching_jars
 from infaas.client import InfaasClient
-from infaas.kafka_server import KafkaChoice, choose_kafka
-from infaas.options import KafkaKind, UpOptions, uses_external_kafka
-from machine.ports import free_port
+from infaas.supervisor.kafka_server import KafkaChoice, choose_kafka
+from infaas.supervisor.options import KafkaKind, UpOptions, uses_external_kafka
+from process.ports import free_port
 from schemas.errors import OperatorError
 from tests.kafka_fixtures import need_apache
 from tests.maven_repository import Repository, serving

@@ -11,7 +11,7 @@ from autoscaler.decide.pareto import rank_variants
 from schemas.hardware import cost_per_1000
 from schemas.latency import BatchLatency, LatencyModel
 from schemas.rows.catalog import Profile, Variant
-from selector.offers import Offer
+from selector.variants import PricedVariant
 from store.catalog import Catalog
 from tests.store_rows import a_profile, a_task, a_variant
 from workers.model import find_model
@@ -40,7 +40,7 @@ def predictions(variant: Variant, profile: Profile) -> dict[str, LatencyModel]:
     )
     ranking = rank_variants(catalog.variants, catalog.profiles, {(variant.hardware, variant.runtime): PRICE})
     return {
-        "selector": Offer(variant, profile).model,
+        "selector": PricedVariant(variant, profile).model,
         "worker": find_model(catalog, variant.name, variant.max_batch).latency,
         "autoscaler": ranking.candidates[variant.name].latency,
     }
@@ -73,7 +73,7 @@ def test_the_autoscaler_ranks_by_what_is_predicted(medians: dict[int, float]) ->
     variant, profile = registered(medians, 64)
     offers = {(variant.hardware, variant.runtime): PRICE}
     candidate = rank_variants({variant.name: variant}, {variant.name: profile}, offers).candidates[variant.name]
-    model = Offer(variant, profile).model
+    model = PricedVariant(variant, profile).model
     assert candidate.latency_s == model.batch_s(min(medians))
     efficient_s = min(model.batch_s(batch) / batch for batch in medians)
     assert candidate.cost == pytest.approx(cost_per_1000(efficient_s, PRICE))

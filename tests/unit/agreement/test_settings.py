@@ -6,18 +6,18 @@ import msgspec
 import pytest
 from pydantic_settings import BaseSettings
 
-from autoscaler.decide.situation import Limits
-from autoscaler.reconcile import Patience
+from autoscaler.apply.reconcile_plan import ReconcileTimeouts
+from autoscaler.decide.snapshot import ScalingLimits
 from autoscaler.settings import AutoscalerSettings
 from broker.settings import KafkaSettings
 from gateway.settings import GatewaySettings
 from infaas.cli.connect import DEFAULT_HOME
 from infaas.cli.system import up
-from infaas.options import UpOptions
-from selector.policy import Rules
+from infaas.supervisor.options import UpOptions
+from process.settings import PlanningSettings, ServiceSettings
+from selector.cluster_state import ClusterState
+from selector.policy import PolicyConfig
 from selector.settings import SelectorSettings
-from selector.world import World
-from service.settings import PlanningSettings, ServiceSettings
 from store.settings import StoreSettings
 from workers.settings import WorkerSettings
 
@@ -40,35 +40,37 @@ def variables(kind: type[BaseSettings]) -> dict[str, str]:
 
 
 def test_unset_settings_are_what_decisions_take_for_granted() -> None:
-    assert AutoscalerSettings().limits == Limits()
-    assert AutoscalerSettings().patience == Patience()
-    assert SelectorSettings().rules() == Rules()
+    assert AutoscalerSettings().limits == ScalingLimits()
+    assert AutoscalerSettings().patience == ReconcileTimeouts()
+    assert SelectorSettings().rules() == PolicyConfig()
 
 
-@pytest.mark.parametrize("name", sorted(Limits.__struct_fields__))
+@pytest.mark.parametrize("name", sorted(ScalingLimits.__struct_fields__))
 def test_a_limit_that_is_a_setting_reaches_the_decision(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     variable = variables(AutoscalerSettings).get(name)
     if variable is None:
-        assert getattr(AutoscalerSettings().limits, name) == getattr(Limits(), name)
+        assert getattr(AutoscalerSettings().limits, name) == getattr(ScalingLimits(), name)
         return
     value = 0.5 if name == "memory_share" else 7
     monkeypatch.setenv(variable, str(value))
     assert getattr(AutoscalerSettings().limits, name) == value
 
 
-@pytest.mark.parametrize(("variable", "name"), [("INFAAS_PATIENCE_S", "patience_s"), ("INFAAS_HOP_S", "hop_s")])
+@pytest.mark.parametrize(
+    ("variable", "name"), [("INFAAS_DEFAULT_LATENCY_S", "default_latency_s"), ("INFAAS_HOP_S", "hop_s")]
+)
 def test_what_both_assume_is_set_once_and_heard_by_both(
     variable: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, "0.25")
     selector, autoscaler = SelectorSettings(), AutoscalerSettings()
     assert getattr(autoscaler.limits, name) == getattr(selector, name) == 0.25
-    if name in Rules.__struct_fields__:
+    if name in PolicyConfig.__struct_fields__:
         assert getattr(selector.rules(), name) == 0.25
 
 
 def test_the_selector_assumes_the_same_hop_as_the_autoscaler() -> None:
-    assert World().hop_s == Limits().hop_s == SelectorSettings().hop_s
+    assert ClusterState().hop_s == ScalingLimits().hop_s == SelectorSettings().hop_s
 
 
 def test_a_variable_belongs_to_one_class_of_settings() -> None:
@@ -82,7 +84,7 @@ def test_a_variable_belongs_to_one_class_of_settings() -> None:
 
 
 def test_services_do_not_set_alone_what_others_set_too() -> None:
-    """No prefix of its own for what is shared: `INFAAS_SELECTOR_PATIENCE_S` would be heard by the selector alone."""
+    """No own prefix for what is shared: `INFAAS_SELECTOR_DEFAULT_LATENCY_S` would be heard by the selector alone."""
     for kind in (SelectorSettings, AutoscalerSettings):
         for name in PlanningSettings.model_fields.keys() - ServiceSettings.model_fields.keys():
             assert variables(kind)[name] == f"INFAAS_{name.upper()}"

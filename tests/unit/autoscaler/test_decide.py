@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoscaler.decide.decide import decide
-from autoscaler.decide.pareto import Ranking, could_offer, offers_of, pareto_best, rank_variants
+from autoscaler.decide.pareto import VariantRanking, launchable_variants, pareto_best, rank_variants, runnable_variants
 from autoscaler.decide.partitions import share_partitions
-from autoscaler.decide.situation import Bounds, InstanceLoad, Limits, Plan, Situation
+from autoscaler.decide.plan import ScalePlan
+from autoscaler.decide.snapshot import ClusterSnapshot, InstanceLoad, ScaleBounds, ScalingLimits
 from schemas.rows.catalog import Profile, Variant
 from schemas.rows.placement import InstanceRow, WorkerRow
 from schemas.status import InstanceState
@@ -18,23 +19,23 @@ from tests.unit.autoscaler.decide.situations import cpus, load
 
 settings.register_profile("busy machine", deadline=None)
 settings.load_profile("busy machine")
-LIMITS = Limits(memory_share=1.0, instances_per_slot=3)
+LIMITS = ScalingLimits(memory_share=1.0, instances_per_slot=3)
 
 
 class World(msgspec.Struct, frozen=True):
     variants: dict[str, Variant]
     profiles: dict[str, Profile]
-    situation: Situation
-    limits: Limits = LIMITS
+    situation: ClusterSnapshot
+    limits: ScalingLimits = LIMITS
 
-    def ranking(self) -> Ranking:
-        offers = offers_of(self.situation.workers), could_offer(self.situation.hardware)
+    def ranking(self) -> VariantRanking:
+        offers = runnable_variants(self.situation.workers), launchable_variants(self.situation.hardware)
         return rank_variants(self.variants, self.profiles, *offers)
 
-    def plan(self) -> Plan:
+    def plan(self) -> ScalePlan:
         return decide(self.variants, self.ranking(), self.situation, self.limits)
 
-    def after(self, plan: Plan, **changes: Any) -> "World":
+    def after(self, plan: ScalePlan, **changes: Any) -> "World":
         rows = {(row.variant, row.worker): row for row in self.situation.instances}
         for change in plan.changes:
             if change.wanted is None:
@@ -50,7 +51,7 @@ class World(msgspec.Struct, frozen=True):
 
 def a_world(profiles: list[Profile], workers: list[WorkerRow], *rows: InstanceRow, **situation: Any) -> World:
     variants = {p.variant: a_variant(p.variant, task=p.variant.split("-")[0]) for p in profiles}
-    seen = Situation(workers=tuple(workers), instances=rows, **situation)
+    seen = ClusterSnapshot(workers=tuple(workers), instances=rows, **situation)
     return World(variants, {p.variant: p for p in profiles}, seen)
 
 
@@ -58,8 +59,8 @@ def profile(name: str, accuracy: float = 0.9, batch_s: float = 0.001, memory: in
     return a_profile(f"{name}.onnx-fp32.cpu", accuracy, batch_s, memory)
 
 
-def a_pin(named: tuple[str, str], least: int | None, most: int | None) -> Bounds:
-    return Bounds(kind=named[0], name=named[1], least=least, most=most)
+def a_pin(named: tuple[str, str], minimum: int | None, maximum: int | None) -> ScaleBounds:
+    return ScaleBounds(kind=named[0], name=named[1], minimum=minimum, maximum=maximum)
 
 
 names = st.sampled_from([f"{task}-{letter}" for task in ("digits", "mnist") for letter in "abcd"])
@@ -192,11 +193,11 @@ def test_pins_hold(world: World) -> None:
     staying = [w for w in world.situation.workers if w.alive and not w.draining and w.name not in plan.drain]
     able = {w.name for w in staying if w.hardware == "cpu" and "onnx" in w.runtimes}
     for bound in world.situation.bounds:
-        if bound.most is not None and bound.kind == "hardware":
-            assert all(wish.count <= bound.most for wish in plan.workers)
-        elif bound.most is not None:
+        if bound.maximum is not None and bound.kind == "hardware":
+            assert all(wish.count <= bound.maximum for wish in plan.workers)
+        elif bound.maximum is not None:
             rows = (row for row in world.after(plan).situation.instances if row.worker in able)
-            assert sum(row.variant.startswith(bound.name) for row in rows) <= bound.most
+            assert sum(row.variant.startswith(bound.name) for row in rows) <= bound.maximum
 
 
 @given(worlds() | busy_worlds())
@@ -213,7 +214,7 @@ def test_partitions_of_what_is_served_belong_to_exactly_one(world: World) -> Non
 @given(worlds())
 def test_unknown_holds_everything(world: World) -> None:
     held = msgspec.structs.replace(world, situation=msgspec.structs.replace(world.situation, known=False))
-    assert held.plan() == Plan()
+    assert held.plan() == ScalePlan()
 
 
 @given(st.integers(1, 8), st.dictionaries(st.sampled_from("abcd"), partitions, min_size=1))
@@ -273,9 +274,9 @@ def test_a_dead_workers_variants_are_placed_on_another_that_has_room() -> None:
 def test_rows_of_a_dead_worker_stay_while_nobody_else_can_take_them() -> None:
     world = a_world([profile("digits-a")], [a_worker("cpu-0")])
     placed = world.after(world.plan())
-    dead = placed.after(Plan(), workers=(a_worker("cpu-0", alive=False),))
+    dead = placed.after(ScalePlan(), workers=(a_worker("cpu-0", alive=False),))
     assert dead.plan().changes == ()
-    gone = placed.after(Plan(), workers=())
+    gone = placed.after(ScalePlan(), workers=())
     assert gone.plan().changes == ()
 
 
@@ -322,12 +323,12 @@ def test_a_dominated_variant_is_placed_on_demand_and_leaves_when_it_has_been_idl
     )
     assert first.plan().changes == ()
     loaded = tuple(msgspec.structs.replace(row, state=InstanceState.ACTIVE) for row in first.situation.instances)
-    serving = first.after(Plan(), instances=loaded)
+    serving = first.after(ScalePlan(), instances=loaded)
     placed = serving.after(serving.plan())
     assert len(placed.rows()) == 2
-    still = placed.after(Plan(), demand_age_s={}, idle_s={"mnist-a.onnx-fp32.cpu": 299.0})
+    still = placed.after(ScalePlan(), demand_age_s={}, idle_s={"mnist-a.onnx-fp32.cpu": 299.0})
     assert still.plan().changes == ()
-    idle = placed.after(Plan(), demand_age_s={}, idle_s={"mnist-a.onnx-fp32.cpu": 301.0})
+    idle = placed.after(ScalePlan(), demand_age_s={}, idle_s={"mnist-a.onnx-fp32.cpu": 301.0})
     assert [(c.action, c.variant) for c in idle.plan().changes] == [("remove", "mnist-a.onnx-fp32.cpu")]
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from autoscaler.health import HEALTHS, WINDOW, Watch, judge
+from autoscaler.record.group_health import HEALTHS, WINDOW, GroupHealthWindow, judge
 from schemas.rows.samples import GroupHealth
 
 H = GroupHealth
@@ -57,7 +57,7 @@ def test_cases(committed: list[int], lag: list[int], served: bool, health: Group
 
 def test_a_watch_says_the_same_of_all_places_at_once_reading_by_reading() -> None:
     cases = [case for case in CASES.values() if len(case[0]) == len(case[1]) == WINDOW]
-    watch, found = Watch(len(cases)), np.zeros(0)
+    watch, found = GroupHealthWindow(len(cases)), np.zeros(0)
     for number in range(WINDOW):
         committed = np.array([case[0][number] for case in cases], np.int64)
         lag = np.array([case[1][number] for case in cases], np.int64)
@@ -66,7 +66,7 @@ def test_a_watch_says_the_same_of_all_places_at_once_reading_by_reading() -> Non
 
 
 def test_a_watch_forgets_what_left_the_window() -> None:
-    watch = Watch(1)
+    watch = GroupHealthWindow(1)
     served = np.array([True])
     for offset in (50, 10, *[11] * (WINDOW - 2)):
         found = watch.judge(np.array([offset]), np.array([1]), served)

@@ -12,17 +12,17 @@ import yaml
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from autoscaler.launchers.base import LauncherError, LaunchState
 from autoscaler.launchers.kubernetes import KubernetesLauncher, open_launcher
-from autoscaler.launchers.protocol import LauncherError, LaunchState
 from autoscaler.settings import AutoscalerSettings
-from machine.ports import free_port
+from process.ports import free_port
 from schemas.errors import OperatorError
 
 NAMESPACE = "production"
 TOKEN = "a-service-accounts-token"
 VERSION = "1.34"
 ROOT = "/apis/apps/v1/namespaces/{namespace}/statefulsets/{name}/scale"
-OFFERS = '{"cpu": {"most": 5, "cores": 4, "memory_bytes": 8000000000}}'
+OFFERS = '{"cpu": {"maximum": 5, "cores": 4, "memory_bytes": 8000000000}}'
 
 
 class Api:
@@ -124,7 +124,7 @@ async def _states(launcher: KubernetesLauncher) -> dict[str, LaunchState]:
 
 async def test_pods_come_and_go_in_order(api: Api, launcher: KubernetesLauncher) -> None:
     kind = launcher.hardware["cpu"]
-    assert (kind.slots, kind.most, kind.memory_bytes, kind.stops_highest) == (4, 5, 8_000_000_000, True)
+    assert (kind.slots, kind.maximum, kind.memory_bytes, kind.stops_highest) == (4, 5, 8_000_000_000, True)
     await launcher.start("cpu", "cpu-1")
     assert await _states(launcher) == {"cpu-0": LaunchState.RUNNING, "cpu-1": LaunchState.STARTING}
     api.settle()
@@ -182,7 +182,7 @@ async def test_of_two_at_the_same_time_one_is_refused(api: Api, launcher: Kubern
 async def test_a_set_that_is_not_there_is_named(
     api: Api, monkeypatch: pytest.MonkeyPatch, launcher: KubernetesLauncher
 ) -> None:
-    monkeypatch.setenv("INFAAS_KUBERNETES_HARDWARE__CUDA", '{"most": 1, "memory_bytes": 1}')
+    monkeypatch.setenv("INFAAS_KUBERNETES_HARDWARE__CUDA", '{"maximum": 1, "memory_bytes": 1}')
     async with open_launcher(AutoscalerSettings()) as other:
         assert set(other.hardware) == {"cpu", "cuda"}
         with pytest.raises(LauncherError, match="worker-cuda in production: 404"):

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from autoscaler.launchers.catalog import open_launcher
-from autoscaler.launchers.offer import Offer, read_settings, worker_environment
-from autoscaler.launchers.ray import RaySettings
+from autoscaler.launchers.ray.launcher import RaySettings
+from autoscaler.launchers.registry import open_launcher
+from autoscaler.launchers.worker_template import WorkerTemplate, read_settings, worker_environment
 from autoscaler.settings import AutoscalerSettings
 from schemas.errors import OperatorError
 from schemas.hardware import SLOT_PRICE_PER_HOUR, Hardware
@@ -14,23 +14,23 @@ from workers.settings import WorkerSettings
 
 
 def test_a_worker_becomes_what_the_decision_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"INFAAS_KAFKA": "kafka:9092", "INFAAS_AUTOSCALER_EVERY_S": "1", "HOME": "/root"}.items():
+    for name, value in {"INFAAS_KAFKA": "kafka:9092", "INFAAS_AUTOSCALER_INTERVAL_S": "1", "HOME": "/root"}.items():
         monkeypatch.setenv(name, value)
-    offer = Offer(most=3, cores=4, threads=2, memory_bytes=10**9, start_s=7)
+    offer = WorkerTemplate(maximum=3, cores=4, threads=2, memory_bytes=10**9, start_s=7)
     told = worker_environment(Hardware.CPU, "cpu-1", offer, Path("/shared"))
     assert told["INFAAS_KAFKA"] == "kafka:9092"
-    assert not told.keys() & {"INFAAS_AUTOSCALER_EVERY_S", "HOME"}
+    assert not told.keys() & {"INFAAS_AUTOSCALER_INTERVAL_S", "HOME"}
     for name, value in told.items():
         monkeypatch.setenv(name, value)
     settings, kind = WorkerSettings(), offer.hardware_type(Hardware.CPU)
     assert (settings.worker, settings.hardware, settings.home) == ("cpu-1", "cpu", Path("/shared"))
     assert (settings.slots, settings.memory_bytes, settings.price) == (2, 10**9, 4 * SLOT_PRICE_PER_HOUR["cpu"])
     assert (kind.slots, kind.memory_bytes, kind.price_per_hour) == (2, 10**9, settings.price)
-    assert (kind.most, kind.start_s) == (3, 7)
+    assert (kind.maximum, kind.start_s) == (3, 7)
 
 
 def test_an_accelerator_is_one_slot_whatever_feeds_it() -> None:
-    kind = Offer(most=1, cores=8, memory_bytes=1, price_per_hour=2.5).hardware_type(Hardware.CUDA)
+    kind = WorkerTemplate(maximum=1, cores=8, memory_bytes=1, price_per_hour=2.5).hardware_type(Hardware.CUDA)
     assert (kind.slots, kind.price_per_hour) == (1, 2.5)
 
 
@@ -38,9 +38,9 @@ def test_an_accelerator_is_one_slot_whatever_feeds_it() -> None:
     ("hardware", "message"),
     [
         (None, "INFAAS_RAY_HARDWARE: Field required"),
-        ('{"cpu": {"most": 2}}', "INFAAS_RAY_HARDWARE.CPU.MEMORY_BYTES: Field required"),
-        ('{"cpu": {"most": 2, "memory_bytes": 1, "core": 4}}', "INFAAS_RAY_HARDWARE.CPU.CORE: Extra inputs"),
-        ('{"tpu": {"most": 2, "memory_bytes": 1}}', "INFAAS_RAY_HARDWARE.TPU"),
+        ('{"cpu": {"maximum": 2}}', "INFAAS_RAY_HARDWARE.CPU.MEMORY_BYTES: Field required"),
+        ('{"cpu": {"maximum": 2, "memory_bytes": 1, "core": 4}}', "INFAAS_RAY_HARDWARE.CPU.CORE: Extra inputs"),
+        ('{"tpu": {"maximum": 2, "memory_bytes": 1}}', "INFAAS_RAY_HARDWARE.TPU"),
         ("cpu=2", "hardware"),
     ],
 )

@@ -5,9 +5,9 @@ from math import nan
 
 import numpy as np
 
-from autoscaler.health import HEALTHS, WINDOW
-from autoscaler.packing import Packing
-from broker.lag import Place, Reading
+from autoscaler.record.group_health import HEALTHS, WINDOW
+from autoscaler.record.lag_delta import LagDeltaEncoder
+from broker.lag.reader import GroupPartition, LagObservation
 from schemas import topics
 from schemas.rows.samples import GroupHealth
 from schemas.status import InstanceState, InstanceStatus, PartitionStatus, WorkerStatus
@@ -17,9 +17,9 @@ AT = datetime(2026, 1, 1, 12, 0, 1, tzinfo=UTC)
 TASK = topics.task_topic("digits")
 QUEUE = topics.variant_topic(VARIANT)
 PLACES = (
-    Place(topics.SELECTOR_GROUP, TASK, 0),
-    Place(topics.variant_group(VARIANT), QUEUE, 0),
-    Place(topics.variant_group(VARIANT), QUEUE, 1),
+    GroupPartition(topics.SELECTOR_GROUP, TASK, 0),
+    GroupPartition(topics.variant_group(VARIANT), QUEUE, 0),
+    GroupPartition(topics.variant_group(VARIANT), QUEUE, 1),
 )
 IDS = [11, 12, 13]
 OK = np.full(3, HEALTHS.index(GroupHealth.OK), np.int8)
@@ -27,11 +27,11 @@ OK = np.full(3, HEALTHS.index(GroupHealth.OK), np.int8)
 
 def a_reading(
     end: tuple[int, ...], committed: tuple[int, ...], lag: tuple[int, ...] | None = None, at: datetime = AT
-) -> Reading:
+) -> LagObservation:
     ends, done = np.array(end, np.int64), np.array(committed, np.int64)
     lags = ends - np.maximum(done, 0) if lag is None else np.array(lag, np.int64)
     since_s = np.where(lags > 0, at.timestamp() - 2.0, nan)
-    return Reading(at.timestamp(), PLACES, ends, done, lags, since_s)
+    return LagObservation(at.timestamp(), PLACES, ends, done, lags, since_s)
 
 
 def seconds(number: float) -> timedelta:
@@ -40,33 +40,33 @@ def seconds(number: float) -> timedelta:
 
 def test_only_what_changed_is_written_and_all_once_a_minute() -> None:
     first = a_reading((5, 5, 5), (5, 4, -1))
-    packing = Packing(first, IDS)
+    packing = LagDeltaEncoder(first, IDS)
     row, _ = packing.pack(AT, first, OK)
-    assert (row.whole, row.places, row.committed, row.lags) == (True, IDS, [5, 4, -1], [0, 1, 5])
+    assert (row.whole, row.group_partitions, row.committed, row.lags) == (True, IDS, [5, 4, -1], [0, 1, 5])
     row, _ = packing.pack(AT + seconds(1), first, OK)
-    assert (row.whole, row.places) == (False, []), "nan is not news"
+    assert (row.whole, row.group_partitions) == (False, []), "nan is not news"
     row, _ = packing.pack(AT + seconds(2), a_reading((5, 6, 5), (5, 4, -1)), OK)
-    assert (row.places, row.end_offsets, row.lags) == ([12], [6], [2])
+    assert (row.group_partitions, row.end_offsets, row.lags) == ([12], [6], [2])
     ill = OK.copy()
     ill[2] = HEALTHS.index(GroupHealth.STOPPED)
     row, _ = packing.pack(AT + seconds(3), a_reading((5, 6, 5), (5, 4, -1)), ill)
-    assert (row.places, row.healths) == ([13], [HEALTHS.index(GroupHealth.STOPPED)])
+    assert (row.group_partitions, row.healths) == ([13], [HEALTHS.index(GroupHealth.STOPPED)])
     row, _ = packing.pack(AT + seconds(60), a_reading((5, 6, 5), (5, 4, -1)), ill)
-    assert (row.whole, row.places) == (True, IDS)
+    assert (row.whole, row.group_partitions) == (True, IDS)
     packing.lose()
     row, _ = packing.pack(AT + seconds(61), a_reading((5, 6, 5), (5, 4, -1)), ill)
     assert row.whole, "the last one was not written"
 
 
 def test_a_minute_adds_up() -> None:
-    packing = Packing(a_reading((5, 5, 5), (5, 5, 5)), IDS)
+    packing = LagDeltaEncoder(a_reading((5, 5, 5), (5, 5, 5)), IDS)
     for second, end, committed, lag in (
         (0, 5, 5, None), (1, 15, 5, None), (2, 15, -2, (0, -1, 0)), (3, 15, 12, None), (58, 15, 14, None),
     ):  # fmt: skip
         packing.pack(AT + seconds(second), a_reading((5, end, 5), (5, committed, 5), lag, AT + seconds(second)), OK)
     _, minute = packing.pack(AT + seconds(60), a_reading((5, 16, 6), (5, 15, 6)), OK)
     assert minute is not None
-    assert (minute.at, minute.readings, minute.places) == (AT.replace(second=0), 5, [12])
+    assert (minute.at, minute.readings, minute.group_partitions) == (AT.replace(second=0), 5, [12])
     assert (minute.arrived, minute.completed, minute.lag_max) == ([10], [9], [10])
     assert (minute.lag_mean, minute.lag_s_max) == ([14 / 4], [2.0])
     _, minute = packing.pack(AT + seconds(120), a_reading((5, 16, 6), (5, 16, 6)), OK)
@@ -76,7 +76,7 @@ def test_a_minute_adds_up() -> None:
 
 def test_ages_and_what_waits() -> None:
     reading = a_reading((9, 5, 5), (5, 5, 4), (4, 0, 1))
-    packing = Packing(reading, IDS)
+    packing = LagDeltaEncoder(reading, IDS)
     assert packing.ages(reading, [VARIANT, "other"]) == {VARIANT: {0: 0.0, 1: 2.0}}
     assert packing.waiting(reading) == {VARIANT}
     unknown = a_reading((9, 5, -1), (5, 5, -2), (4, 0, -1))
@@ -86,7 +86,7 @@ def test_ages_and_what_waits() -> None:
 
 def test_who_serves_a_partition_makes_it_stalled_or_stopped() -> None:
     reading = a_reading((9, 9, 9), (5, 5, 5))
-    packing, healths = Packing(reading, IDS), OK
+    packing, healths = LagDeltaEncoder(reading, IDS), OK
     instance = InstanceStatus(
         variant=VARIANT, state=InstanceState.ACTIVE, partitions=(PartitionStatus(1, 0, 0), PartitionStatus(7, 0, 0))
     )

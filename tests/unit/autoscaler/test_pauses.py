@@ -2,12 +2,12 @@
 
 import pytest
 
-from autoscaler.fleet import Pauses
+from autoscaler.apply.worker_reconciler import RetryBackoff
 
 
 def test_pauses_double_up_to_a_minute_and_end_when_all_is_well() -> None:
     now_s = 0.0
-    pauses = Pauses(lambda: now_s)
+    pauses = RetryBackoff(lambda: now_s)
     assert pauses.over("cpu-0")
     assert [pauses.tried("cpu-0") for _ in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
     assert not pauses.over("cpu-0")

@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
-from autoscaler.decide.situation import WorkerLoad
-from autoscaler.progress import Progress, worker_samples
+from autoscaler.decide.snapshot import WorkerLoad
+from autoscaler.record.instance_samples import InstanceSampler, worker_samples
 from schemas.status import InstanceState, InstanceStatus, WorkerStatus
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -21,13 +21,13 @@ def a_worker(
     )  # fmt: skip
 
 
-def told(progress: Progress, second: int, worker: WorkerStatus) -> list[tuple[int, int, int]]:
+def told(progress: InstanceSampler, second: int, worker: WorkerStatus) -> list[tuple[int, int, int]]:
     samples = progress.samples(AT + timedelta(seconds=second), [worker])
     return [(sample.answered, sample.inputs, sample.late) for sample in samples]
 
 
 def test_counters_become_differences() -> None:
-    progress = Progress()
+    progress = InstanceSampler()
     assert told(progress, 0, a_worker(100)) == [(0, 0, 0)], "what was before we looked is not ours to tell"
     assert told(progress, 1, a_worker(110)) == [(10, 20, 5)]
     assert told(progress, 2, a_worker(4, epoch=2)) == [(4, 8, 2)], "a later life counts from zero"
@@ -35,7 +35,7 @@ def test_counters_become_differences() -> None:
 
 
 def test_what_is_idle_is_told_once_a_minute() -> None:
-    progress = Progress()
+    progress = InstanceSampler()
     assert len(told(progress, 0, a_worker(5))) == 1
     assert told(progress, 1, a_worker(5)) == []
     assert len(told(progress, 2, a_worker(5, queued=1))) == 1

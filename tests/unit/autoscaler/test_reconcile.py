@@ -5,18 +5,24 @@ from collections.abc import Mapping
 import msgspec
 import pytest
 
-from autoscaler.decide.situation import HardwareType
-from autoscaler.launchers.protocol import Launched, LaunchState
-from autoscaler.reconcile import Action, Fleet, Patience, Step, plan_fleet
+from autoscaler.apply.reconcile_plan import (
+    FleetSnapshot,
+    ReconcileAction,
+    ReconcileStep,
+    ReconcileTimeouts,
+    plan_reconciliation,
+)
+from autoscaler.decide.snapshot import HardwareType
+from autoscaler.launchers.base import LaunchedWorker, LaunchState
 from schemas.rows.placement import WorkerRow
 from schemas.rows.scaling import WantedWorkers
 from tests.store_rows import a_worker
 
-CPU = HardwareType(name="cpu", price_per_hour=0.1, start_s=2.0, slots=1, memory_bytes=10**9, most=4)
+CPU = HardwareType(name="cpu", price_per_hour=0.1, start_s=2.0, slots=1, memory_bytes=10**9, maximum=4)
 
 
-def launched(*names: str, state: LaunchState = LaunchState.RUNNING, reason: str = "") -> tuple[Launched, ...]:
-    return tuple(Launched(worker=name, hardware="cpu", state=state, reason=reason) for name in names)
+def launched(*names: str, state: LaunchState = LaunchState.RUNNING, reason: str = "") -> tuple[LaunchedWorker, ...]:
+    return tuple(LaunchedWorker(worker=name, hardware="cpu", state=state, reason=reason) for name in names)
 
 
 def row(name: str, *, alive: bool = True, draining_s: float | None = None) -> WorkerRow:
@@ -25,27 +31,27 @@ def row(name: str, *, alive: bool = True, draining_s: float | None = None) -> Wo
 
 
 def fleet(
-    wanted: int | None = None, *, started: tuple[Launched, ...] = (), rows: tuple[WorkerRow, ...] | None = None,
+    wanted: int | None = None, *, started: tuple[LaunchedWorker, ...] = (), rows: tuple[WorkerRow, ...] | None = None,
     kind: HardwareType = CPU, age_s: float = 5.0, hosted: Mapping[str, int] | None = None,
-    silent_s: Mapping[str, float] | None = None,
-) -> Fleet:  # fmt: skip
+    liveness_timeout_s: Mapping[str, float] | None = None,
+) -> FleetSnapshot:  # fmt: skip
     want = WantedWorkers(hardware="cpu", count=wanted or 0, reason="load", age_s=age_s)
-    return Fleet(
+    return FleetSnapshot(
         wanted=() if wanted is None else (want,),
         hardware={"cpu": kind},
         launched=started,
         workers=tuple(row(one.worker) for one in started) if rows is None else rows,
         hosted=hosted or {},
-        silent_s=silent_s or {},
+        liveness_timeout_s=liveness_timeout_s or {},
     )
 
 
-def plan(fleet: Fleet) -> dict[str, Step]:
+def plan(fleet: FleetSnapshot) -> dict[str, ReconcileStep]:
     return {action.worker: action.step for action in actions(fleet)}
 
 
-def actions(fleet: Fleet) -> tuple[Action, ...]:
-    found = plan_fleet(fleet, Patience())
+def actions(fleet: FleetSnapshot) -> tuple[ReconcileAction, ...]:
+    found = plan_reconciliation(fleet, ReconcileTimeouts())
     assert len({action.worker for action in found}) == len(found)
     assert all(action.reason for action in found)
     return found
@@ -56,7 +62,7 @@ def test_nothing_is_done_where_nothing_is_wanted_yet() -> None:
 
 
 def test_what_is_missing_starts_under_the_lowest_free_names() -> None:
-    assert plan(fleet(3, started=launched("cpu-1"))) == {"cpu-0": Step.START, "cpu-2": Step.START}
+    assert plan(fleet(3, started=launched("cpu-1"))) == {"cpu-0": ReconcileStep.START, "cpu-2": ReconcileStep.START}
 
 
 def test_what_starts_counts_and_needs_no_row() -> None:
@@ -66,35 +72,37 @@ def test_what_starts_counts_and_needs_no_row() -> None:
 def test_the_launchers_most_is_never_exceeded_not_even_while_one_stops() -> None:
     started = launched("cpu-0", "cpu-1", "cpu-2") + launched("cpu-3", state=LaunchState.STOPPING)
     assert plan(fleet(9, started=started)) == {}
-    assert plan(fleet(9, started=started[:3])) == {"cpu-3": Step.START}
+    assert plan(fleet(9, started=started[:3])) == {"cpu-3": ReconcileStep.START}
 
 
 def test_a_worker_that_somebody_else_started_counts_and_keeps_its_name() -> None:
-    assert plan(fleet(2, rows=(row("cpu-0"),))) == {"cpu-1": Step.START}
+    assert plan(fleet(2, rows=(row("cpu-0"),))) == {"cpu-1": ReconcileStep.START}
     assert plan(fleet(0, rows=(row("cpu-0"),))) == {}
 
 
 def test_a_dead_workers_name_is_free() -> None:
-    assert plan(fleet(1, rows=(row("cpu-0", alive=False),))) == {"cpu-0": Step.START}
+    assert plan(fleet(1, rows=(row("cpu-0", alive=False),))) == {"cpu-0": ReconcileStep.START}
 
 
 def test_who_hosts_least_drains_and_among_equals_the_highest() -> None:
     started = launched("cpu-0", "cpu-1", "cpu-2")
-    assert plan(fleet(2, started=started, hosted={"cpu-0": 1, "cpu-1": 0, "cpu-2": 1})) == {"cpu-1": Step.DRAIN}
-    assert plan(fleet(2, started=started)) == {"cpu-2": Step.DRAIN}
+    assert plan(fleet(2, started=started, hosted={"cpu-0": 1, "cpu-1": 0, "cpu-2": 1})) == {
+        "cpu-1": ReconcileStep.DRAIN
+    }
+    assert plan(fleet(2, started=started)) == {"cpu-2": ReconcileStep.DRAIN}
 
 
 def test_where_only_the_highest_can_stop_it_is_the_one_to_drain() -> None:
     kind = msgspec.structs.replace(CPU, stops_highest=True)
     started = launched("cpu-9", "cpu-10")
-    assert plan(fleet(1, started=started, kind=kind, hosted={"cpu-10": 5})) == {"cpu-10": Step.DRAIN}
+    assert plan(fleet(1, started=started, kind=kind, hosted={"cpu-10": 5})) == {"cpu-10": ReconcileStep.DRAIN}
 
 
 def test_what_failed_or_is_not_up_leaves_first() -> None:
     started = launched("cpu-0") + launched("cpu-1", state=LaunchState.FAILED) + launched("cpu-2")
-    assert plan(fleet(2, started=started)) == {"cpu-1": Step.DRAIN}
+    assert plan(fleet(2, started=started)) == {"cpu-1": ReconcileStep.DRAIN}
     started = launched("cpu-0", state=LaunchState.STARTING) + launched("cpu-1")
-    assert plan(fleet(1, started=started, rows=(row("cpu-1"),))) == {"cpu-0": Step.STOP}
+    assert plan(fleet(1, started=started, rows=(row("cpu-1"),))) == {"cpu-0": ReconcileStep.STOP}
 
 
 def test_those_that_drain_are_not_counted() -> None:
@@ -105,38 +113,38 @@ def test_those_that_drain_are_not_counted() -> None:
 def test_more_wanted_after_the_drain_began_keeps_the_worker_more_wanted_before_replaces_it() -> None:
     rows = (row("cpu-0"), row("cpu-1", draining_s=10.0))
     started, hosted = launched("cpu-0", "cpu-1"), {"cpu-1": 1}
-    assert plan(fleet(2, started=started, rows=rows, hosted=hosted, age_s=3.0)) == {"cpu-1": Step.KEEP}
-    assert plan(fleet(2, started=started, rows=rows, hosted=hosted, age_s=30.0)) == {"cpu-2": Step.START}
+    assert plan(fleet(2, started=started, rows=rows, hosted=hosted, age_s=3.0)) == {"cpu-1": ReconcileStep.KEEP}
+    assert plan(fleet(2, started=started, rows=rows, hosted=hosted, age_s=30.0)) == {"cpu-2": ReconcileStep.START}
 
 
 @pytest.mark.parametrize(("held", "draining_s", "stops"), [(0, 1.0, True), (2, 1.0, False), (2, 61.0, True)])
 def test_a_worker_that_drains_is_stopped_when_empty_or_late(held: int, draining_s: float, stops: bool) -> None:
     started, rows = launched("cpu-1"), (row("cpu-1", draining_s=draining_s),)
     steps = plan(fleet(0, started=started, rows=rows, hosted={"cpu-1": held}))
-    assert steps == ({"cpu-1": Step.STOP} if stops else {})
+    assert steps == ({"cpu-1": ReconcileStep.STOP} if stops else {})
 
 
 def test_what_stops_is_stopped_once_and_then_buried() -> None:
     rows = (row("cpu-1", draining_s=1.0, alive=False),)
     stopping = launched("cpu-1", state=LaunchState.STOPPING)
     assert plan(fleet(0, started=stopping, rows=rows)) == {}
-    assert plan(fleet(0, rows=rows)) == {"cpu-1": Step.BURY}
+    assert plan(fleet(0, rows=rows)) == {"cpu-1": ReconcileStep.BURY}
 
 
 def test_what_failed_is_started_again_with_its_reason() -> None:
     [action] = actions(fleet(1, started=launched("cpu-0", state=LaunchState.FAILED, reason="no disk"), rows=()))
-    assert (action.step, action.worker) == (Step.START, "cpu-0")
+    assert (action.step, action.worker) == (ReconcileStep.START, "cpu-0")
     assert "no disk" in action.reason
 
 
 def test_a_process_whose_worker_is_silent_is_replaced() -> None:
     rows = (row("cpu-0", alive=False),)
     started = launched("cpu-0")
-    assert plan(fleet(1, started=started, rows=rows, silent_s={"cpu-0": 10.0})) == {}
-    assert plan(fleet(1, started=started, rows=rows, silent_s={"cpu-0": 31.0}))["cpu-0"] is Step.STOP
+    assert plan(fleet(1, started=started, rows=rows, liveness_timeout_s={"cpu-0": 10.0})) == {}
+    assert plan(fleet(1, started=started, rows=rows, liveness_timeout_s={"cpu-0": 31.0}))["cpu-0"] is ReconcileStep.STOP
 
 
 def test_the_row_of_a_worker_that_is_gone_for_long_is_buried() -> None:
     rows = (row("cpu-7", alive=False),)
-    assert plan(fleet(0, rows=rows, silent_s={"cpu-7": 10.0})) == {}
-    assert plan(fleet(0, rows=rows, silent_s={"cpu-7": 31.0})) == {"cpu-7": Step.BURY}
+    assert plan(fleet(0, rows=rows, liveness_timeout_s={"cpu-7": 10.0})) == {}
+    assert plan(fleet(0, rows=rows, liveness_timeout_s={"cpu-7": 31.0})) == {"cpu-7": ReconcileStep.BURY}

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from autoscaler.view import View
+from autoscaler.observe.status_cache import WorkerStatusCache
 from schemas.rows.placement import WorkerRow
 from schemas.status import Demand, InstanceState, InstanceStatus, WorkerStatus
 from tests.store_rows import a_worker
@@ -41,7 +41,7 @@ def a_row(alive: bool = True, epoch: int = 1) -> WorkerRow:
 
 def test_a_worker_lives_by_heartbeat_or_status_unless_it_leaves() -> None:
     clock = Clock()
-    view = View(clock, status_s=3.0)
+    view = WorkerStatusCache(clock, status_ttl_s=3.0)
     assert view.is_alive(a_row(alive=True))
     assert not view.is_alive(a_row(alive=False))
     view.on_status(a_status())
@@ -56,7 +56,7 @@ def test_a_worker_lives_by_heartbeat_or_status_unless_it_leaves() -> None:
 
 
 def test_a_former_life_is_not_listened_to() -> None:
-    view = View(Clock(), status_s=3.0)
+    view = WorkerStatusCache(Clock(), status_ttl_s=3.0)
     view.on_status(a_status(epoch=2))
     view.on_status(a_status(epoch=1, leaving=True))
     assert view.is_alive(a_row(alive=False, epoch=2))
@@ -64,7 +64,7 @@ def test_a_former_life_is_not_listened_to() -> None:
 
 def test_use_is_answers_queued_queries_or_demand() -> None:
     clock = Clock()
-    view = View(clock, status_s=3.0)
+    view = WorkerStatusCache(clock, status_ttl_s=3.0)
     view.on_status(a_status(answered=0))
     assert view.idle_s() == {}
     view.on_status(a_status(answered=5))
@@ -84,7 +84,7 @@ def test_use_is_answers_queued_queries_or_demand() -> None:
 
 
 def test_names_that_nobody_knows_are_forgotten() -> None:
-    view = View(Clock(), status_s=3.0)
+    view = WorkerStatusCache(Clock(), status_ttl_s=3.0)
     view.on_status(a_status(answered=1))
     view.on_demand(Demand(task="digits", variant="other.onnx-fp32.cpu", at_ms=0, reason=""))
     view.forget(variants=[], workers=[])

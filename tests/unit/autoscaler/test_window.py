@@ -3,9 +3,9 @@
 import msgspec
 import pytest
 
-from autoscaler.decide.situation import InstanceLoad, WorkerLoad
-from autoscaler.view import View
-from autoscaler.window import Window
+from autoscaler.decide.snapshot import InstanceLoad, WorkerLoad
+from autoscaler.observe.load_window import LoadWindow
+from autoscaler.observe.status_cache import WorkerStatusCache
 from schemas.load_classes import ClassCount, LoadClass, SelectorLoad
 from schemas.status import InstanceState, InstanceStatus, PartitionStatus, WorkerStatus
 from tests.store_rows import a_worker
@@ -14,7 +14,7 @@ VARIANT = "mlp.onnx-fp32.cpu"
 FAST = LoadClass("digits", None, 0.9, 32.0)
 ANY = LoadClass("digits")
 OTHER = LoadClass("sentiment")
-NOBODY = View(lambda: 0.0, status_s=3.0)
+NOBODY = WorkerStatusCache(lambda: 0.0, status_ttl_s=3.0)
 """No worker has spoken."""
 
 
@@ -48,10 +48,10 @@ def an_instance(
 class Site:
     """A window over a view, and the clock of both."""
 
-    def __init__(self, seconds: int = 10, status_s: float = 3.0) -> None:
+    def __init__(self, seconds: int = 10, status_ttl_s: float = 3.0) -> None:
         self.now_s = 0.0
-        self.view = View(lambda: self.now_s, status_s, kept_s=seconds)
-        self.window = Window(self.view, seconds)
+        self.view = WorkerStatusCache(lambda: self.now_s, status_ttl_s, kept_s=seconds)
+        self.window = LoadWindow(self.view, seconds)
 
     def on_status(self, status: WorkerStatus, now_s: float) -> None:
         self.now_s = now_s
@@ -67,7 +67,7 @@ class Site:
 
 
 def test_classes_have_a_mean_a_peak_and_a_batch() -> None:
-    window = Window(NOBODY, seconds=4)
+    window = LoadWindow(NOBODY, seconds=4)
     for second, queries in enumerate((10, 30, 10, 10)):
         window.on_load(said(second, (FAST, queries)), float(second))
     (load,) = window.class_loads(3.0)
@@ -77,7 +77,7 @@ def test_classes_have_a_mean_a_peak_and_a_batch() -> None:
 
 
 def test_a_rate_is_known_from_the_first_second_on() -> None:
-    window = Window(NOBODY)
+    window = LoadWindow(NOBODY)
     assert window.class_loads(1.0) == ()
     window.on_load(said(1, (ANY, 10)), 1.0)
     (load,) = window.class_loads(1.2)
@@ -85,7 +85,7 @@ def test_a_rate_is_known_from_the_first_second_on() -> None:
 
 
 def test_selectors_add_up_whatever_the_moment_they_speak_and_make_no_peaks() -> None:
-    window = Window(NOBODY, seconds=5)
+    window = LoadWindow(NOBODY, seconds=5)
     for second in range(8):  # the one drifts through the seconds of our clock, the other speaks at their edges
         window.on_load(said(second * 1.1, (ANY, 11), selector="a"), second * 1.1)
         window.on_load(said(second * 1.1 - 0.02, (ANY, 11), selector="b"), second * 1.1 + 0.05)
@@ -95,7 +95,7 @@ def test_selectors_add_up_whatever_the_moment_they_speak_and_make_no_peaks() -> 
 
 
 def test_one_silent_selector_counts_by_age_and_all_silent_is_unknown() -> None:
-    window = Window(NOBODY, seconds=5)
+    window = LoadWindow(NOBODY, seconds=5)
     assert window.loads_known(0.0), "there was never anybody to hear"
     window.on_load(said(0, (ANY, 10), selector="a"), 0.0)
     window.on_load(said(0, (ANY, 10), selector="b"), 0.0)
@@ -110,7 +110,7 @@ def test_one_silent_selector_counts_by_age_and_all_silent_is_unknown() -> None:
 
 
 def test_history_is_a_value_a_second_and_goes_on_while_nothing_is_asked() -> None:
-    window = Window(NOBODY, history_s=4)
+    window = LoadWindow(NOBODY, history_s=4)
     window.recall({"digits": [1.0, 2.0], "gone": [1.0]})
     for second in (1, 2):
         window.on_load(said(second, (FAST, 10), (ANY, 5), (OTHER, 1)), float(second))
@@ -188,7 +188,7 @@ def test_interference_leaving_and_silence() -> None:
 
 
 def test_a_worker_that_counts_as_alive_counts_as_working() -> None:
-    site = Site(status_s=8.0)
+    site = Site(status_ttl_s=8.0)
     site.on_status(a_status(an_instance()), 0.0)
     row = msgspec.structs.replace(a_worker(alive=False), epoch=1)
     for now_s, lives in ((5.0, True), (8.1, False)):

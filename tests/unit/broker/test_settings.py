@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from broker.client import Token, client_options, new_consumer
+from broker.client import OAuthToken, client_options, new_consumer
 from broker.settings import KafkaSettings, SaslMechanism, SecurityProtocol
 from schemas.errors import OperatorError
 
@@ -68,7 +68,7 @@ async def test_a_token_file_is_read_again_each_time(tmp_path: Path) -> None:
         sasl_mechanism=SaslMechanism.OAUTHBEARER,
         sasl_token_file=file,
     )
-    token = Token(settings)
+    token = OAuthToken(settings)
     assert await token.token() == "first"
     file.write_text("second")
     assert await token.token() == "second"
@@ -81,4 +81,4 @@ async def test_a_fixed_token(tmp_path: Path) -> None:
         sasl_mechanism=SaslMechanism.OAUTHBEARER,
         sasl_token=SecretStr("for ever"),
     )
-    assert await Token(settings).token() == "for ever"
+    assert await OAuthToken(settings).token() == "for ever"

@@ -7,17 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.trail import READINGS, UNSEEN, Trail
+from broker.lag.offset_history import READINGS, UNSEEN, OffsetHistory
 
 
-def trail_of(*ends: int, every_s: float = 1.0) -> Trail:
-    trail = Trail(1)
+def trail_of(*ends: int, interval_s: float = 1.0) -> OffsetHistory:
+    trail = OffsetHistory(1)
     for number, end in enumerate(ends):
-        trail.add(100.0 + number * every_s, np.array([end], np.int64))
+        trail.add(100.0 + number * interval_s, np.array([end], np.int64))
     return trail
 
 
-def written(trail: Trail, offset: int, column: int = 0) -> float:
+def written(trail: OffsetHistory, offset: int, column: int = 0) -> float:
     return float(trail.written_s(np.array([column]), np.array([offset], np.int64))[0])
 
 
@@ -59,7 +59,7 @@ def test_a_long_trail_stays_bounded_and_right_in_proportion_to_age(steps: list[i
 
 
 def test_columns_move_to_another_set_of_partitions() -> None:
-    trail = Trail(2)
+    trail = OffsetHistory(2)
     for at_s, ends in ((0.0, [1, 10]), (1.0, [2, 30])):
         trail.add(at_s, np.array(ends, np.int64))
     moved = trail.moved(3, np.array([2]), np.array([1]))

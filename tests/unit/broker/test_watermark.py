@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from broker.watermark import Watermark
+from broker.delivery.watermark import Watermark
 
 
 class Model(RuleBasedStateMachine):

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.delivery import Delivery
+from gateway.kafka_health import KafkaHealth
 from schemas.errors import Overloaded
 
 
@@ -13,10 +13,10 @@ class TestDelivery:
     """The watch over acknowledgements, with futures in Kafka's place."""
 
     @pytest.fixture
-    async def delivery(self) -> Delivery:
-        return Delivery(ack_timeout_s=0.05)
+    async def delivery(self) -> KafkaHealth:
+        return KafkaHealth(ack_timeout_s=0.05)
 
-    async def test_an_acknowledged_record_leaves_it_up(self, delivery: Delivery) -> None:
+    async def test_an_acknowledged_record_leaves_it_up(self, delivery: KafkaHealth) -> None:
         ack, reply = _futures()
         delivery.watch(ack, reply)
         ack.set_result(None)
@@ -25,7 +25,7 @@ class TestDelivery:
         assert not reply.done()
         delivery.close()
 
-    async def test_a_refused_record_fails_its_query_at_once(self, delivery: Delivery) -> None:
+    async def test_a_refused_record_fails_its_query_at_once(self, delivery: KafkaHealth) -> None:
         ack, reply = _futures()
         delivery.watch(ack, reply)
         ack.set_exception(RuntimeError("no leader"))
@@ -36,7 +36,7 @@ class TestDelivery:
             delivery.check()
         delivery.close()
 
-    async def test_silence_counts_as_down_and_an_acknowledgement_as_up(self, delivery: Delivery) -> None:
+    async def test_silence_counts_as_down_and_an_acknowledgement_as_up(self, delivery: KafkaHealth) -> None:
         ack, reply = _futures()
         delivery.watch(ack, reply)
         with pytest.raises(Overloaded, match="Kafka"):

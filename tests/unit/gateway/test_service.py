@@ -5,8 +5,8 @@ import json
 import pytest
 from aiohttp import ClientSession, web
 
-from gateway.errors import json_errors
-from gateway.models import Models
+from gateway.http.errors import json_errors
+from gateway.model_directory import ModelDirectory
 from gateway.service import make_app
 from gateway.settings import GatewaySettings
 from schemas.documents.__main__ import FOLDER
@@ -32,7 +32,7 @@ async def test_a_defect_is_json_and_says_nothing_of_the_inside(caplog: pytest.Lo
 
 
 def test_a_newer_catalog_replaces_the_names() -> None:
-    models = Models(Catalog(tasks={"digits": a_task()}))
+    models = ModelDirectory(Catalog(tasks={"digits": a_task()}))
     assert models.topics == ["infaas.tasks.digits"]
     models.update(Catalog())
     assert not list(models)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from infaas.options import POSTGRES_ENV
+from infaas.supervisor.options import POSTGRES_ENV
 from tests.unit.infaas.shell import Shell
 
 

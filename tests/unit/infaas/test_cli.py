@@ -6,8 +6,8 @@ from typer.testing import CliRunner
 
 from infaas.cli.main import app
 from infaas.cli.output import EXIT_SETUP, show, table
-from infaas.options import POSTGRES_ENV
-from machine.ports import free_port
+from infaas.supervisor.options import POSTGRES_ENV
+from process.ports import free_port
 from tests.unit.infaas.shell import Shell
 
 

@@ -6,12 +6,7 @@ from aiohttp import web
 
 from broker.settings import KafkaSettings
 from infaas.client import InfaasClient
-from schemas.errors import (
-    Internal,
-    InvalidRequest,
-    OperatorError,
-    QuotaExceeded,
-)
+from schemas.errors import Internal, InvalidRequest, OperatorError, QuotaExceeded
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
 

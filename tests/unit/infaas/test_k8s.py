@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from autoscaler.launchers.kubernetes import KubernetesSettings
-from autoscaler.launchers.offer import read_settings
+from autoscaler.launchers.worker_template import read_settings
 from autoscaler.settings import AutoscalerSettings
 from broker.settings import KafkaSettings
 from schemas.hardware import Hardware

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from infaas.options import UpOptions, check_cores
+from infaas.supervisor.options import UpOptions, check_cores
 from schemas.errors import OperatorError
 
 

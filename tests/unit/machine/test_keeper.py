@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from machine.keeper import SOCKET, KeeperAway, Kept, Order, Report, answering, ask
+from process.supervisor_socket import (
+    SOCKET,
+    CommandReply,
+    ProcessStatus,
+    SupervisorCommand,
+    SupervisorUnavailable,
+    command_server,
+    send_command,
+)
 from schemas.errors import OperatorError
 
 
@@ -18,45 +26,48 @@ def home(tmp_path: Path) -> Path:
 
 
 async def test_an_order_is_heard_and_answered(home: Path) -> None:
-    orders: list[Order] = []
+    orders: list[SupervisorCommand] = []
 
-    def answer(order: Order) -> Report:
+    def answer(order: SupervisorCommand) -> CommandReply:
         orders.append(order)
-        return Report(kept=(Kept(name=order.name, state="starting"),), hardware="cpu", most=3)
+        return CommandReply(kept=(ProcessStatus(name=order.name, state="starting"),), hardware="cpu", maximum=3)
 
-    async with answering(home, answer):
+    async with command_server(home, answer):
         assert stat.S_IMODE((home / SOCKET).stat().st_mode) == 0o600
         async with asyncio.TaskGroup() as tasks:
-            asked = [tasks.create_task(ask(home, Order(verb="start", name=f"cpu-{n}"))) for n in range(5)]
+            asked = [
+                tasks.create_task(send_command(home, SupervisorCommand(verb="start", name=f"cpu-{n}")))
+                for n in range(5)
+            ]
     assert {report.result().kept[0].name for report in asked} == {f"cpu-{n}" for n in range(5)}
     assert {order.verb for order in orders} == {"start"}
     assert not (home / SOCKET).exists()
 
 
 async def test_nonsense_ends_only_its_own_connection(home: Path) -> None:
-    async with answering(home, lambda _order: Report(most=1)):
+    async with command_server(home, lambda _order: CommandReply(maximum=1)):
         for nonsense in (b"{]\n", b"", b"x" * 100_000 + b"\n"):
             reader, writer = await asyncio.open_unix_connection(_short(home))
             writer.write(nonsense)
             writer.write_eof()
             assert await reader.read() == b""
             writer.close()
-        assert (await ask(home, Order(verb="list"))).most == 1
+        assert (await send_command(home, SupervisorCommand(verb="list"))).maximum == 1
 
 
 async def test_a_socket_left_behind_is_replaced_and_nobody_is_an_error_that_helps(home: Path) -> None:
-    with pytest.raises(KeeperAway, match="infaas up"):
-        await ask(home, Order(verb="list"))
+    with pytest.raises(SupervisorUnavailable, match="infaas up"):
+        await send_command(home, SupervisorCommand(verb="list"))
     (home / SOCKET).write_text("left behind")
-    with pytest.raises(KeeperAway, match="infaas up"):
-        await ask(home, Order(verb="list"))
-    async with answering(home, lambda _order: Report()):
-        await ask(home, Order(verb="list"))
+    with pytest.raises(SupervisorUnavailable, match="infaas up"):
+        await send_command(home, SupervisorCommand(verb="list"))
+    async with command_server(home, lambda _order: CommandReply()):
+        await send_command(home, SupervisorCommand(verb="list"))
 
 
 async def test_a_home_that_is_none_is_the_operators(tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match="cannot open"):
-        async with answering(tmp_path / "absent", lambda _order: Report()):
+        async with command_server(tmp_path / "absent", lambda _order: CommandReply()):
             pass
 
 

@@ -4,7 +4,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from machine.priority import give_way
+from process.priority import lower_priority
 
 
 def nice() -> int:
@@ -13,6 +13,6 @@ def nice() -> int:
 
 def test_a_thread_gives_way_and_the_others_stay_as_they_are() -> None:
     before = nice()
-    with ThreadPoolExecutor(1, initializer=give_way) as pool:
+    with ThreadPoolExecutor(1, initializer=lower_priority) as pool:
         assert pool.submit(nice).result() >= 10
     assert nice() == before

@@ -15,8 +15,8 @@ from schemas.latency import BatchLatency
 
 
 @given(st.floats(1e-6, 1.0), st.floats(1e-6, 1.0), st.integers(2, 64))
-def test_a_line_is_found_again(intercept: float, slope: float, most: int) -> None:
-    points = [BatchLatency(b, intercept + slope * b, 1.0) for b in batch_sizes(most)]
+def test_a_line_is_found_again(intercept: float, slope: float, maximum: int) -> None:
+    points = [BatchLatency(b, intercept + slope * b, 1.0) for b in batch_sizes(maximum)]
     line = fit_latency(points)
     assert line.intercept_s == pytest.approx(intercept, rel=1e-4, abs=1e-7)
     assert line.slope_s == pytest.approx(slope, rel=1e-4, abs=1e-7)
@@ -29,8 +29,8 @@ def test_the_error_is_relative() -> None:
 
 
 @pytest.mark.parametrize(("most", "sizes"), [(1, [1]), (8, [1, 2, 4, 8]), (12, [1, 2, 4, 8, 12])])
-def test_sizes_double_up_to_the_largest(most: int, sizes: list[int]) -> None:
-    assert batch_sizes(most) == sizes
+def test_sizes_double_up_to_the_largest(maximum: int, sizes: list[int]) -> None:
+    assert batch_sizes(maximum) == sizes
 
 
 @given(st.integers(1, 20), st.integers(0, 200), st.integers(1, 50))

@@ -7,7 +7,7 @@ from schemas.needs import Mode, Needs
 from schemas.query import Query
 from schemas.rows.catalog import AccuracySource, Profile, Variant, VariantState
 from schemas.status import InstanceState, InstanceStatus, PartitionStatus, WorkerStatus
-from selector.world import World
+from selector.cluster_state import ClusterState
 
 NOW = 1_700_000_000.0
 TASK = "digits"
@@ -133,8 +133,8 @@ def query(
     )
 
 
-def world(*offers: tuple[Variant, Profile], tasks: tuple[str, ...] = (TASK,)) -> World:
-    made = World()
+def world(*offers: tuple[Variant, Profile], tasks: tuple[str, ...] = (TASK,)) -> ClusterState:
+    made = ClusterState()
     made.register(tasks, [v for v, _ in offers], {p.variant: p for _, p in offers})
     return made
 
@@ -158,7 +158,7 @@ def offered(
 FAST, GOOD, BEST = "fast.onnx-fp32.cpu", "good.onnx-fp32.cpu", "best.onnx-fp32.cpu"
 
 
-def three() -> World:
+def three() -> ClusterState:
     """Three variants, each dearer and more accurate than the one before; the first two loaded and idle."""
     made = world(
         offered(FAST, ms=1, accuracy=0.8),

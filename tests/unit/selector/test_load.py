@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from schemas.load_classes import CLASSES, LoadClass, latency_bucket
 from schemas.needs import Mode, Needs
 from schemas.query import Query
-from selector.load import LoadMeter
+from selector.load_meter import LoadMeter
 
 VARIANT = "mlp.onnx-fp32.cpu"
 

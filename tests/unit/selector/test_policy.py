@@ -6,39 +6,27 @@ from schemas.errors import DeadlineExceeded, Overloaded, UnknownTask, Unsatisfia
 from schemas.needs import Mode
 from schemas.query import Query
 from schemas.status import InstanceState
+from selector.cluster_state import ClusterState
 from selector.explain import explain
-from selector.policy import Choice, Refusal, Rules, choose
-from selector.world import World
-from tests.unit.selector.story import (
-    BEST,
-    FAST,
-    GOOD,
-    NOW,
-    explained,
-    instance,
-    offered,
-    query,
-    status,
-    three,
-    world,
-)
+from selector.policy import Choice, PolicyConfig, Refusal, choose
+from tests.unit.selector.story import BEST, FAST, GOOD, NOW, explained, instance, offered, query, status, three, world
 
-NO_UPGRADES = Rules(upgrades=False)
+NO_UPGRADES = PolicyConfig(upgrades=False)
 
 
-def chosen(asked: Query, where: World, *, now: float = NOW, rules: Rules = NO_UPGRADES) -> Choice:
+def chosen(asked: Query, where: ClusterState, *, now: float = NOW, rules: PolicyConfig = NO_UPGRADES) -> Choice:
     outcome = choose(asked, where, now, rules)
     assert isinstance(outcome, Choice), outcome.error
     return outcome
 
 
-def refused(asked: Query, where: World, *, now: float = NOW) -> Refusal:
+def refused(asked: Query, where: ClusterState, *, now: float = NOW) -> Refusal:
     outcome = choose(asked, where, now, NO_UPGRADES)
     assert isinstance(outcome, Refusal), outcome
     return outcome
 
 
-def send(where: World, choice: Choice, count: int = 1, *, now: float = NOW, offline: bool = False) -> None:
+def send(where: ClusterState, choice: Choice, count: int = 1, *, now: float = NOW, offline: bool = False) -> None:
     for _ in range(count):
         where.sent(choice.instance, choice.partition, 1, offline, now)
 
@@ -163,7 +151,7 @@ def test_what_is_interfered_is_not_left_for_what_is_dearer_but_given_to_nobody_f
     where.hear(status(instance(FAST, state=InstanceState.INTERFERED), instance(GOOD)), NOW)
     assert chosen(query(latency_ms=100), where).offer.name == FAST
     where.hear(status(instance(FAST), instance(GOOD, state=InstanceState.INTERFERED)), NOW)
-    assert chosen(query(latency_ms=100), where, rules=Rules()).offer.name == FAST
+    assert chosen(query(latency_ms=100), where, rules=PolicyConfig()).offer.name == FAST
 
 
 def test_overloaded_instances_only_serve_when_no_other_fits() -> None:
@@ -218,15 +206,15 @@ def test_waits_for_the_workers_other_instances_only_if_all_slots_are_taken() -> 
 def test_an_idle_better_instance_is_given_at_the_price_of_the_cheapest() -> None:
     where = three()
     plain = chosen(query(latency_ms=100), where)
-    better = chosen(query(latency_ms=100), where, rules=Rules())
+    better = chosen(query(latency_ms=100), where, rules=PolicyConfig())
     assert (better.offer.name, better.upgraded, better.cost) == (GOOD, True, plain.cost)
 
 
 def test_no_upgrade_that_would_be_late_or_has_work() -> None:
     where = three()
-    assert chosen(query(latency_ms=7), where, rules=Rules()).offer.name == FAST
+    assert chosen(query(latency_ms=7), where, rules=PolicyConfig()).offer.name == FAST
     send(where, chosen(query(target=GOOD), where))
-    assert chosen(query(latency_ms=100), where, rules=Rules()).offer.name == FAST
+    assert chosen(query(latency_ms=100), where, rules=PolicyConfig()).offer.name == FAST
 
 
 def test_no_upgrade_at_a_rate_that_would_fill_the_worker() -> None:
@@ -239,7 +227,7 @@ def test_no_upgrade_at_a_rate_that_would_fill_the_worker() -> None:
             where.failed(choice.partition)  # only the rate matters here
         now += 0.1
         where.hear(status(instance(FAST), instance(GOOD), at=now), now)
-    assert chosen(query(latency_ms=100, sent=now), where, now=now, rules=Rules()).offer.name == FAST
+    assert chosen(query(latency_ms=100, sent=now), where, now=now, rules=PolicyConfig()).offer.name == FAST
 
 
 # -- what is not loaded ------------------------------------------------------------------------------------------------
@@ -373,7 +361,7 @@ def test_an_explanation_names_all_and_why_they_lost() -> None:
         FAST: "is not accurate enough",
         BEST: "is not loaded, and loading takes 0.5 s",
     }
-    upgraded = Rules(upgrade_share=1.0)
+    upgraded = PolicyConfig(upgrade_share=1.0)
     asked = query(latency_ms=100)
     told = explained(explain(asked, where, NOW, upgraded, choose(asked, where, NOW, upgraded)))
     assert (told["chosen"], told["upgraded"]) == (GOOD, True)

@@ -10,11 +10,12 @@ from schemas.needs import Mode
 from schemas.query import Query
 from schemas.rows.catalog import Profile, Variant
 from schemas.status import SERVING, InstanceState, InstanceStatus, WorkerStatus
+from selector.cluster_state import ClusterState
 from selector.cost import size_class, smallest_of
-from selector.live import Instance
-from selector.offers import Offer
-from selector.policy import Choice, Refusal, Rules, choose, finish_s, load_finish_s
-from selector.world import World
+from selector.entities import Instance
+from selector.policy import Choice, PolicyConfig, Refusal, choose
+from selector.prediction import cold_start_finish_s, finish_s
+from selector.variants import PricedVariant
 from tests.unit.selector.story import NOW, TASK, instance, offered, query, status, world
 
 NAMES = [f"a{n}.onnx-{precision}.{hw}" for n in range(4) for precision, hw in (("fp32", "cpu"), ("int8", "cpu"))]
@@ -76,11 +77,11 @@ _queries = st.builds(
     target=st.none() | st.sampled_from(["a0", "a1", NAMES[0], NAMES[3]]),
     allow_late=st.booleans(),
 )
-_rules = st.builds(Rules, upgrades=st.booleans())
+_rules = st.builds(PolicyConfig, upgrades=st.booleans())
 
 
 @st.composite
-def _worlds(draw: st.DrawFn) -> World:
+def _worlds(draw: st.DrawFn) -> ClusterState:
     made = world(*draw(_offers))
     for said, age in draw(_statuses):
         made.hear(said, NOW - age)
@@ -89,13 +90,13 @@ def _worlds(draw: st.DrawFn) -> World:
     return made
 
 
-def alive(where: World) -> list[Instance]:
+def alive(where: ClusterState) -> list[Instance]:
     return [
         running for worker in where.workers.values() if worker.gone_at > NOW for running in worker.instances.values()
     ]
 
 
-def meets(offer: Offer, asked: Query) -> bool:
+def meets(offer: PricedVariant, asked: Query) -> bool:
     needs = asked.needs
     cost = offer.cost(size_class(asked.batch), needs.mode is Mode.OFFLINE)
     return (
@@ -116,7 +117,7 @@ def finish(running: Instance, asked: Query) -> float:
 
 
 @given(_worlds(), _queries, _rules)
-def test_needs_are_never_violated(where: World, asked: Query, rules: Rules) -> None:
+def test_needs_are_never_violated(where: ClusterState, asked: Query, rules: PolicyConfig) -> None:
     outcome = choose(asked, where, NOW, rules)
     if isinstance(outcome, Refusal):
         return
@@ -129,7 +130,7 @@ def test_needs_are_never_violated(where: World, asked: Query, rules: Rules) -> N
 
 
 @given(_worlds(), _queries, _rules)
-def test_only_living_serving_instances_are_chosen(where: World, asked: Query, rules: Rules) -> None:
+def test_only_living_serving_instances_are_chosen(where: ClusterState, asked: Query, rules: PolicyConfig) -> None:
     outcome = choose(asked, where, NOW, rules)
     if isinstance(outcome, Choice) and outcome.instance is not None:
         assert outcome.instance in alive(where)
@@ -139,7 +140,7 @@ def test_only_living_serving_instances_are_chosen(where: World, asked: Query, ru
 
 @given(_offers, _statuses, _queries, _rules)
 def test_states_that_do_not_serve_are_never_chosen(
-    offers: list[tuple[Variant, Profile]], statuses: list[tuple[WorkerStatus, float]], asked: Query, rules: Rules
+    offers: list[tuple[Variant, Profile]], statuses: list[tuple[WorkerStatus, float]], asked: Query, rules: PolicyConfig
 ) -> None:
     where = world(*offers)
     last: dict[str, tuple[WorkerStatus, float]] = {}
@@ -157,7 +158,7 @@ def test_states_that_do_not_serve_are_never_chosen(
 
 @given(_worlds(), _queries, st.floats(1, 10), _rules)
 def test_a_looser_deadline_never_turns_an_answer_into_a_refusal(
-    where: World, asked: Query, factor: float, rules: Rules
+    where: ClusterState, asked: Query, factor: float, rules: PolicyConfig
 ) -> None:
     if asked.deadline_ms is None or isinstance(choose(asked, where, NOW, rules), Refusal):
         return
@@ -176,7 +177,9 @@ def test_a_looser_deadline_never_turns_an_answer_into_a_refusal(
 
 
 @given(_worlds(), _queries, _rules)
-def test_no_predicted_miss_while_there_is_a_predicted_hit(where: World, asked: Query, rules: Rules) -> None:
+def test_no_predicted_miss_while_there_is_a_predicted_hit(
+    where: ClusterState, asked: Query, rules: PolicyConfig
+) -> None:
     outcome = choose(asked, where, NOW, rules)
     hits = [r for r in alive(where) if meets(r.offer, asked) and finish(r, asked) <= slack_s(asked)]
     if hits:
@@ -188,9 +191,9 @@ def test_no_predicted_miss_while_there_is_a_predicted_hit(where: World, asked: Q
 
 
 @given(_worlds(), _queries)
-def test_the_choice_is_the_cheapest_of_the_healthy_that_fit(where: World, asked: Query) -> None:
+def test_the_choice_is_the_cheapest_of_the_healthy_that_fit(where: ClusterState, asked: Query) -> None:
     """The rules once more, without classes, ranks and frontiers."""
-    outcome = choose(asked, where, NOW, Rules(upgrades=False))
+    outcome = choose(asked, where, NOW, PolicyConfig(upgrades=False))
     fit = [r for r in alive(where) if meets(r.offer, asked) and finish(r, asked) <= slack_s(asked)]
     if not fit:
         return
@@ -203,8 +206,8 @@ def test_the_choice_is_the_cheapest_of_the_healthy_that_fit(where: World, asked:
 
 
 @given(_worlds(), _queries)
-def test_a_cold_start_is_the_cheapest_that_is_ready_in_time(where: World, asked: Query) -> None:
-    outcome = choose(asked, where, NOW, Rules(upgrades=False))
+def test_a_cold_start_is_the_cheapest_that_is_ready_in_time(where: ClusterState, asked: Query) -> None:
+    outcome = choose(asked, where, NOW, PolicyConfig(upgrades=False))
     if asked.deadline_ms is None or not isinstance(outcome, Choice) or outcome.instance is not None:
         return
     size, offline = size_class(asked.batch), asked.needs.mode is Mode.OFFLINE
@@ -215,7 +218,7 @@ def test_a_cold_start_is_the_cheapest_that_is_ready_in_time(where: World, asked:
         if meets(offer, asked)
         and offer.name not in view.serving
         and view.is_loadable(offer)
-        and load_finish_s(offer, asked.batch, where) <= slack_s(asked)
+        and cold_start_finish_s(offer, asked.batch, where) <= slack_s(asked)
     ]
     if fit:
         assert outcome.cost == min(offer.cost(size, offline) for offer in fit)
@@ -224,7 +227,7 @@ def test_a_cold_start_is_the_cheapest_that_is_ready_in_time(where: World, asked:
 
 
 @given(_worlds(), _queries, _rules)
-def test_unsatisfiable_means_whatever_the_load(where: World, asked: Query, rules: Rules) -> None:
+def test_unsatisfiable_means_whatever_the_load(where: ClusterState, asked: Query, rules: PolicyConfig) -> None:
     outcome = choose(asked, where, NOW, rules)
     if not isinstance(outcome, Refusal):
         return
@@ -243,7 +246,7 @@ def test_unsatisfiable_means_whatever_the_load(where: World, asked: Query, rules
 
 
 @given(_worlds(), st.lists(_queries, min_size=1, max_size=8), _rules)
-def test_cached_decisions_equal_fresh_ones(where: World, many: list[Query], rules: Rules) -> None:
+def test_cached_decisions_equal_fresh_ones(where: ClusterState, many: list[Query], rules: PolicyConfig) -> None:
     first = [choose(asked, where, NOW, rules) for asked in many]
     again = [choose(asked, where, NOW, rules) for asked in reversed(many)]
     fresh: list[Choice | Refusal] = []

@@ -14,8 +14,8 @@ from schemas.errors import Overloaded
 from schemas.needs import Mode
 from schemas.query import Query
 from schemas.status import InstanceStatus, PartitionStatus
-from selector.policy import Choice, Rules, choose
-from selector.shedding import Overload, Shedding, fair_share
+from selector.overload import LoadShedder, Overload, fair_share
+from selector.policy import Choice, PolicyConfig, choose
 from tests.unit.selector.story import FAST, GOOD, NOW, instance, offered, query, status, world
 
 CAPACITY = 8 / 2.75e-3
@@ -25,7 +25,7 @@ BRIEF = (Phase.explicit, Phase.reuse, Phase.generate)
 """A simulation takes half a second: a smaller example of a failure is not worth minutes."""
 WHOLE = settings().max_examples >= 100
 """Of the profile: a quick look simulates each situation once."""
-_STATUS_EVERY_S = 0.1
+_STATUS_INTERVAL_S = 0.1
 _SETTLED_S = 1.0
 
 
@@ -44,8 +44,8 @@ class Simulation:
 
     def __init__(self) -> None:
         self.world = world(offered(FAST, ms=MS[FAST], accuracy=0.8), offered(GOOD, ms=MS[GOOD], accuracy=0.9))
-        self.shedding = Shedding()
-        self.rules = Rules()
+        self.shedding = LoadShedder()
+        self.rules = PolicyConfig()
         self.now = NOW
         self.ends = defaultdict[str, int](int)
         self.queues: dict[str, deque[tuple[float, float]]] = {FAST: deque(), GOOD: deque()}
@@ -68,7 +68,7 @@ class Simulation:
         for at, _place, flow in arrivals:
             self.now = at
             self.work()
-            if at - self.spoken_at >= _STATUS_EVERY_S:
+            if at - self.spoken_at >= _STATUS_INTERVAL_S:
                 self.speak()
             self.ask(flow, counts=at > NOW + _SETTLED_S)
 

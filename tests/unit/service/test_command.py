@@ -6,9 +6,9 @@ import sys
 import pytest
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from process.command_line import Dependency, check_service, read_command, run_command
+from process.settings import ServiceSettings
 from schemas.errors import OperatorError
-from service.command import Part, check_service, read_command, run_command
-from service.settings import ServiceSettings
 
 
 def test_flags_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +69,7 @@ def test_the_command_checks_or_serves(
         seen.append((first.place, second.place))
 
     monkeypatch.setattr(sys, "argv", ["x", *flags])
-    part = Part("Kafka", _PartSettings, _there)
+    part = Dependency("Kafka", _PartSettings, _there)
     assert run_command("x", ServiceSettings, part, part, serve) == code
     assert seen == [("here", "here")] * served
 
@@ -81,7 +81,7 @@ def test_help_describes_each_flag_and_names_the_variables_of_the_parts(
         raise AssertionError("help serves nothing")
 
     monkeypatch.setattr(sys, "argv", ["x", "--help"])
-    part = Part("Kafka", _PartSettings, _there)
+    part = Dependency("Kafka", _PartSettings, _there)
     with pytest.raises(SystemExit):
         run_command("x", ServiceSettings, part, part, serve)
     shown = capsys.readouterr().out
@@ -97,7 +97,7 @@ def test_a_part_that_is_away_fails_the_check(
         raise AssertionError("a check serves nothing")
 
     monkeypatch.setattr(sys, "argv", ["x", "--check"])
-    parts = Part("Kafka", _PartSettings, _there), Part("Postgres", _PartSettings, _away)
+    parts = Dependency("Kafka", _PartSettings, _there), Dependency("Postgres", _PartSettings, _away)
     assert run_command("x", ServiceSettings, *parts, serve) == 1
     assert "Kafka: ok" in capsys.readouterr().out
     assert "nothing answers here" in caplog.text

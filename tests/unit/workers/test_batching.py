@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.latency import BatchLatency, LatencyModel
-from workers.batching import NO_DEADLINE, Window, best_batch
+from workers.batch_queue import NO_DEADLINE, BatchQueue, best_batch
 
 NOW = 1000.0
 LATENCY = LatencyModel([BatchLatency(1, 0.010, 0.010), BatchLatency(8, 0.024, 0.024)], max_batch=8)
@@ -29,8 +29,8 @@ works = st.lists(work, min_size=1, max_size=40)
 slowdowns = st.floats(0.5, 5.0)
 
 
-def window_of(items: list[Waiting]) -> Window[Waiting]:
-    window: Window[Waiting] = Window(LATENCY)
+def window_of(items: list[Waiting]) -> BatchQueue[Waiting]:
+    window: BatchQueue[Waiting] = BatchQueue(LATENCY)
     for item in items:
         window.add(item)
     return window
@@ -133,7 +133,7 @@ def test_a_batch_grows_only_as_long_as_throughput_does() -> None:
     knee = LatencyModel([BatchLatency(1, 0.010, 0), BatchLatency(4, 0.020, 0), BatchLatency(8, 0.060, 0)], max_batch=8)
     flat = LatencyModel([BatchLatency(1, 0.010, 0), BatchLatency(8, 0.081, 0)], max_batch=8)
     assert (best_batch(LATENCY), best_batch(knee), best_batch(flat)) == (8, 4, 8)
-    window: Window[Waiting] = Window(knee)
+    window: BatchQueue[Waiting] = BatchQueue(knee)
     for _ in range(8):
         window.add(Waiting())
     assert len(window.plan(NOW, 1.0).batch) == 4

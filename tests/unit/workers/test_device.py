@@ -2,14 +2,14 @@ import threading
 import time
 from collections.abc import Callable
 
-from workers.batching import Urgency
-from workers.device import Device
+from workers.batch_queue import Urgency
+from workers.executor import BatchExecutor
 
 
 class Tenant:
     """Computes its entries in order, noting when."""
 
-    def __init__(self, device: Device, log: list[str]) -> None:
+    def __init__(self, device: BatchExecutor, log: list[str]) -> None:
         self.device = device
         self.work: list[tuple[Urgency, str]] = []
         self.log = log
@@ -43,9 +43,9 @@ class Tenant:
         self.at_once -= 1
 
 
-def open_device(slots: int) -> tuple[Device, list[BaseException]]:
+def open_device(slots: int) -> tuple[BatchExecutor, list[BaseException]]:
     defects: list[BaseException] = []
-    return Device(slots, defects.append), defects
+    return BatchExecutor(slots, defects.append), defects
 
 
 def test_online_goes_before_offline_and_the_earliest_deadline_first_across_tenants() -> None:

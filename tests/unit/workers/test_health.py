@@ -3,15 +3,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.status import SERVING, InstanceState
-from workers.health import Meter, Reading, next_state
+from workers.health import BatchMeter, HealthReading, next_state
 
 ACTIVE, OVERLOADED, INTERFERED = InstanceState.ACTIVE, InstanceState.OVERLOADED, InstanceState.INTERFERED
-CALM, BUSY, SLOW = Reading(1.0, 0.1, 0.0), Reading(1.0, 1.2, 0.0), Reading(3.0, 0.1, 0.0)
-BEHIND = Reading(1.0, 0.1, 1.5)
-BETWEEN = Reading(2.0, 0.9, 0.9)
+CALM, BUSY, SLOW = HealthReading(1.0, 0.1, 0.0), HealthReading(1.0, 1.2, 0.0), HealthReading(3.0, 0.1, 0.0)
+BEHIND = HealthReading(1.0, 0.1, 1.5)
+BETWEEN = HealthReading(2.0, 0.9, 0.9)
 
 serving = st.sampled_from(sorted(SERVING))
-readings = st.builds(Reading, st.floats(0.1, 10), st.floats(0, 3), st.floats(0, 5))
+readings = st.builds(HealthReading, st.floats(0.1, 10), st.floats(0, 3), st.floats(0, 5))
 
 
 @pytest.mark.parametrize(
@@ -21,15 +21,15 @@ readings = st.builds(Reading, st.floats(0.1, 10), st.floats(0, 3), st.floats(0, 
         (ACTIVE, BUSY, OVERLOADED),
         (ACTIVE, BEHIND, OVERLOADED),
         (ACTIVE, SLOW, INTERFERED),
-        (ACTIVE, Reading(3.0, 1.2, 0.0), OVERLOADED),
+        (ACTIVE, HealthReading(3.0, 1.2, 0.0), OVERLOADED),
         (OVERLOADED, CALM, ACTIVE),
         (OVERLOADED, SLOW, INTERFERED),
         (INTERFERED, CALM, ACTIVE),
         (INTERFERED, BUSY, OVERLOADED),
-        (INTERFERED, Reading(3.0, 1.2, 0.0), INTERFERED),
+        (INTERFERED, HealthReading(3.0, 1.2, 0.0), INTERFERED),
     ],
 )
-def test_transitions(before: InstanceState, reading: Reading, after: InstanceState) -> None:
+def test_transitions(before: InstanceState, reading: HealthReading, after: InstanceState) -> None:
     assert next_state(before, reading) is after
 
 
@@ -40,7 +40,7 @@ def test_between_the_limits_each_condition_stays_as_it_was() -> None:
 
 
 @given(serving, readings)
-def test_a_steady_reading_settles_at_once(before: InstanceState, reading: Reading) -> None:
+def test_a_steady_reading_settles_at_once(before: InstanceState, reading: HealthReading) -> None:
     once = next_state(before, reading)
     twice = next_state(once, reading)
     assert once in SERVING
@@ -48,7 +48,7 @@ def test_a_steady_reading_settles_at_once(before: InstanceState, reading: Readin
 
 
 def test_an_idle_instance_recovers_from_its_slowdown() -> None:
-    meter = Meter()
+    meter = BatchMeter()
     for _ in range(100):
         meter.computed(1, 0.1, 0.01)
     assert meter.slowdown > 5
@@ -59,14 +59,14 @@ def test_an_idle_instance_recovers_from_its_slowdown() -> None:
 
 
 def test_microseconds_of_noise_are_no_slowdown() -> None:
-    meter = Meter()
+    meter = BatchMeter()
     for _ in range(100):
         meter.computed(1, 100e-6, 10e-6)
     assert meter.slowdown < 1.1
 
 
 def test_load_is_the_share_of_the_peak_that_arrived_online() -> None:
-    meter = Meter()
+    meter = BatchMeter()
     for _ in range(50):
         meter.arrived(1)
         meter.arrived(0)

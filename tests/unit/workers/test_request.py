@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.consumer import Record
+from broker.delivery.consumer import Record
 from schemas import headers as h
 from schemas.errors import InvalidRequest, ModelFailed
 from schemas.latency import LatencyModel
@@ -17,14 +17,14 @@ from schemas.oip import decode_response, encode_request
 from schemas.query import parse_query
 from schemas.result import parse_result
 from selector.forward import forwarded
-from selector.offers import Offer
 from selector.policy import Choice
+from selector.variants import PricedVariant
 from tests.store_rows import INPUT, a_profile, a_variant
-from workers.batching import NO_DEADLINE
-from workers.model import Model
-from workers.request import Undecodable, address, answer, read, stack, unstack
+from workers.batch_queue import NO_DEADLINE
+from workers.codec import Undecodable, address, answer, read, stack, unstack
+from workers.model import ServableModel
 
-MODEL = Model(a_variant(), (INPUT,), ("y",), LatencyModel(a_profile().latency, 8), 0)
+MODEL = ServableModel(a_variant(), (INPUT,), ("y",), LatencyModel(a_profile().latency, 8), 0)
 ROWS = np.arange(80, dtype=np.float32).reshape(20, 4)
 
 
@@ -70,7 +70,7 @@ def test_a_query_is_of_the_same_class_as_for_the_selector(
 ) -> None:
     received = needs | {h.ID: "q"} | ({} if latency_ms is None else {h.LATENCY_MS: str(latency_ms)})
     asked = parse_query("digits", received, 1_764_000_000_000)
-    choice = Choice(Offer(a_variant(), a_profile()), None, None, 0.0, 0.0, b"")  # pyright: ignore[reportArgumentType]
+    choice = Choice(PricedVariant(a_variant(), a_profile()), None, None, 0.0, 0.0, b"")  # pyright: ignore[reportArgumentType]
     headers = [(name, text.encode()) for name, text in received.items()]
     now_ns = int(asked.sent_ms * 1e6) + queued_ns
     sent = forwarded(asked, choice, headers, now_ns, None)

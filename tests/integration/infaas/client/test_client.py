@@ -9,14 +9,7 @@ from numpy.typing import ArrayLike
 
 from broker.settings import KafkaSettings
 from infaas.client import Answer, InfaasClient
-from schemas.errors import (
-    DeadlineExceeded,
-    InvalidRequest,
-    Overloaded,
-    QueryError,
-    UnknownTask,
-    Unsatisfiable,
-)
+from schemas.errors import DeadlineExceeded, InvalidRequest, Overloaded, QueryError, UnknownTask, Unsatisfiable
 from tests.integration.gateway.conftest import Running
 from tests.integration.gateway.responder import VARIANT, doubled
 

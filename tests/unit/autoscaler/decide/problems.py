@@ -2,13 +2,22 @@
 
 from hypothesis import strategies as st
 
-from autoscaler.decide.objective import Answer, Kind, Need, Option, Pool, Problem
+from autoscaler.decide.optimizer.model import (
+    Allocation,
+    AllocationProblem,
+    Requirement,
+    ServingOption,
+    VariantSpec,
+    WorkerPool,
+)
 
 PENALTY = 1000.0
 
 
-def a_pool(hardware: str = "cpu", *, price: float = 1.0, now: int = 0, least: int = 0, most: int = 3) -> Pool:
-    return Pool(
+def a_pool(
+    hardware: str = "cpu", *, price: float = 1.0, now: int = 0, minimum: int = 0, maximum: int = 3
+) -> WorkerPool:
+    return WorkerPool(
         hardware=hardware,
         price=price,
         start=price / 10,
@@ -16,29 +25,33 @@ def a_pool(hardware: str = "cpu", *, price: float = 1.0, now: int = 0, least: in
         memory_bytes=100,
         places=8,
         now=now,
-        least=least,
-        most=most,
+        minimum=minimum,
+        maximum=maximum,
     )
 
 
-def a_kind(name: str, *, memory: float = 10, now: int = 0, most: int = 9, pool: int = 0, task: str = "digits") -> Kind:
+def a_kind(
+    name: str, *, memory: float = 10, now: int = 0, maximum: int = 9, pool: int = 0, task: str = "digits"
+) -> VariantSpec:
     hold = memory / 1000
-    return Kind(name=name, task=task, pool=pool, memory_bytes=memory, hold=hold, load=hold / 2, now=now, most=most)
+    return VariantSpec(
+        name=name, task=task, pool=pool, memory_bytes=memory, hold=hold, load=hold / 2, now=now, maximum=maximum
+    )
 
 
-def a_need(*options: Option, rate: float = 1.0, penalty: float = PENALTY) -> Need:
-    return Need(task="digits", options=options, penalty=penalty, rate=rate)
+def a_need(*options: ServingOption, rate: float = 1.0, penalty: float = PENALTY) -> Requirement:
+    return Requirement(task="digits", options=options, penalty=penalty, rate=rate)
 
 
-def by_name(problem: Problem, answer: Answer) -> dict[str, int]:
+def by_name(problem: AllocationProblem, answer: Allocation) -> dict[str, int]:
     return {kind.name: n for kind, n in zip(problem.kinds, answer.instances, strict=True) if n}
 
 
 @st.composite
-def problems(draw: st.DrawFn) -> Problem:
+def problems(draw: st.DrawFn) -> AllocationProblem:
     """Of up to two hardware types, three variants and two needs; what there is may be too much or too little."""
     pools = tuple(
-        a_pool(name, price=draw(st.sampled_from([0.5, 1.0, 3.0])), now=draw(st.integers(0, 2)), most=2)
+        a_pool(name, price=draw(st.sampled_from([0.5, 1.0, 3.0])), now=draw(st.integers(0, 2)), maximum=2)
         for name in ("cpu", "cuda")[: draw(st.integers(1, 2))]
     )
     kinds = tuple(
@@ -46,23 +59,23 @@ def problems(draw: st.DrawFn) -> Problem:
             name,
             memory=draw(st.sampled_from([1, 30, 60, 120])),
             now=draw(st.integers(0, 1)),
-            most=draw(st.integers(0, 2)),
+            maximum=draw(st.integers(0, 2)),
             pool=draw(st.integers(0, len(pools) - 1)),
         )
         for name in "abc"
     )
     needs = tuple(draw(_needs(len(kinds))) for _ in range(draw(st.integers(0, 2))))
-    most = draw(st.sampled_from([{}, {"digits": 1}]))
-    return Problem(kinds=kinds, pools=pools, needs=needs, task_most=most)
+    maximum = draw(st.sampled_from([{}, {"digits": 1}]))
+    return AllocationProblem(kinds=kinds, pools=pools, needs=needs, task_maximum=maximum)
 
 
 @st.composite
-def _needs(draw: st.DrawFn, kinds: int) -> Need:
+def _needs(draw: st.DrawFn, kinds: int) -> Requirement:
     chosen = draw(st.lists(st.integers(0, kinds - 1), min_size=1, max_size=2, unique=True))
     if draw(st.booleans()):
-        return a_need(*(Option(kind=kind, floor=draw(st.integers(1, 2))) for kind in chosen), rate=0.0)
+        return a_need(*(ServingOption(kind=kind, floor=draw(st.integers(1, 2))) for kind in chosen), rate=0.0)
     options = (
-        Option(
+        ServingOption(
             kind=kind,
             slots=draw(st.sampled_from([0.05, 0.4, 1.0, 2.5])),
             slot_cost=draw(st.sampled_from([0.01, 0.1])),

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from autoscaler.decide.decide import decide
-from autoscaler.decide.situation import Bounds, HardwareType, Limits, Memory, Plan, Situation
+from autoscaler.decide.plan import ScalePlan
+from autoscaler.decide.snapshot import ClusterSnapshot, DecisionMemory, HardwareType, ScaleBounds, ScalingLimits
 from schemas.rows.catalog import Profile
 from schemas.rows.placement import InstanceRow, WorkerRow
 from tests.store_rows import a_worker
@@ -25,23 +26,23 @@ class Simulator:
         *,
         hardware: HardwareType | None = None,
         workers: int = 1,
-        limits: Limits | None = None,
-        bounds: Sequence[Bounds] = (),
+        limits: ScalingLimits | None = None,
+        bounds: Sequence[ScaleBounds] = (),
     ) -> None:
         self.profiles = list(profiles)
         self.hardware = hardware or cpus()
-        self.limits = limits or Limits()
+        self.limits = limits or ScalingLimits()
         self.bounds = tuple(bounds)
         self.now_s = 0.0
         self.wanted = workers
         self.workers = {f"cpu-{n}": self.worker(f"cpu-{n}") for n in range(workers)}
         self.rows: dict[tuple[str, str], InstanceRow] = {}
         self.partitions: dict[str, int] = {}
-        self.memory = Memory()
+        self.memory = DecisionMemory()
         self.window: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=WINDOW_S))
         self.used_s: dict[str, float] = {}
         self.changes = list[str]()
-        self.plan = Plan()
+        self.plan = ScalePlan()
 
     def worker(self, name: str) -> WorkerRow:
         kind = self.hardware
@@ -52,7 +53,7 @@ class Simulator:
             self.step(loads, **rest)
         return self
 
-    def step(self, loads: Mapping[str, float], **rest: Any) -> Plan:
+    def step(self, loads: Mapping[str, float], **rest: Any) -> ScalePlan:
         """A second with these inputs/s by task."""
         self.now_s += 1
         for task in self.window.keys() | loads.keys():
@@ -63,7 +64,7 @@ class Simulator:
         self.carry_out(self.plan)
         return self.plan
 
-    def situation(self, **rest: Any) -> Situation:
+    def situation(self, **rest: Any) -> ClusterSnapshot:
         classes = tuple(
             load(task, sum(seen) / len(seen), peak_per_s=max(seen)) for task, seen in self.window.items() if sum(seen)
         )
@@ -78,9 +79,9 @@ class Simulator:
             "bounds": self.bounds,
             "memory": self.memory,
         }
-        return Situation(**(found | rest))
+        return ClusterSnapshot(**(found | rest))
 
-    def decide(self, **rest: Any) -> Plan:
+    def decide(self, **rest: Any) -> ScalePlan:
         targets = rest.pop("targets", None)
         situation = self.situation(**rest)
         variants = {
@@ -90,7 +91,7 @@ class Simulator:
         policy = "milp" if targets else "greedy"
         return decide(variants, ranking(self.profiles, situation), situation, self.limits, policy, targets)
 
-    def carry_out(self, plan: Plan) -> None:
+    def carry_out(self, plan: ScalePlan) -> None:
         self.memory = plan.memory
         self.partitions |= plan.partitions
         for change in plan.changes:

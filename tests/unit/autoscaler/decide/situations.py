@@ -4,14 +4,14 @@ from typing import Any
 
 import msgspec
 
-from autoscaler.decide.pareto import Ranking, could_offer, offers_of, rank_variants
-from autoscaler.decide.situation import ClassLoad, HardwareType, InstanceLoad, Limits, Situation
+from autoscaler.decide.pareto import VariantRanking, launchable_variants, rank_variants, runnable_variants
+from autoscaler.decide.snapshot import ClassLoad, ClusterSnapshot, HardwareType, InstanceLoad, ScalingLimits
 from schemas.load_classes import LoadClass
 from schemas.rows.catalog import Profile, Variant
 from schemas.status import InstanceState
 from tests.store_rows import a_profile, a_variant
 
-LIMITS = Limits(memory_share=1.0, instances_per_slot=3)
+LIMITS = ScalingLimits(memory_share=1.0, instances_per_slot=3)
 
 
 def full(name: str) -> str:
@@ -27,9 +27,11 @@ def registered(profiles: list[Profile]) -> dict[str, Variant]:
     return {p.variant: a_variant(p.variant, task=p.variant.split("-")[0]) for p in profiles}
 
 
-def ranking(profiles: list[Profile], situation: Situation) -> Ranking:
+def ranking(profiles: list[Profile], situation: ClusterSnapshot) -> VariantRanking:
     by_name = {p.variant: p for p in profiles}
-    return rank_variants(registered(profiles), by_name, offers_of(situation.workers), could_offer(situation.hardware))
+    return rank_variants(
+        registered(profiles), by_name, runnable_variants(situation.workers), launchable_variants(situation.hardware)
+    )
 
 
 def load(
@@ -46,6 +48,6 @@ def instance_load(name: str, worker: str = "cpu-0", **rest: Any) -> InstanceLoad
     return InstanceLoad(variant=full(name), worker=worker, **found)
 
 
-def cpus(most: int = 4, **rest: Any) -> HardwareType:
+def cpus(maximum: int = 4, **rest: Any) -> HardwareType:
     found: dict[str, Any] = {"slots": 2, "memory_bytes": 10**9, "start_s": 2.0, "price_per_hour": 0.096} | rest
-    return HardwareType(name="cpu", most=most, runtimes=("onnx",), **found)
+    return HardwareType(name="cpu", maximum=maximum, runtimes=("onnx",), **found)

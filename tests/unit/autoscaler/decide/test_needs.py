@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from autoscaler.decide.needs import best_pace, build, idle_tasks
-from autoscaler.decide.objective import Need, Problem
-from autoscaler.decide.situation import Bounds, ClassLoad, Limits, Situation
+from autoscaler.decide.optimizer.model import AllocationProblem, Requirement
+from autoscaler.decide.requirements import best_throughput, build_problem, idle_tasks
+from autoscaler.decide.snapshot import ClassLoad, ClusterSnapshot, ScaleBounds, ScalingLimits
 from schemas.latency import BatchLatency, LatencyModel
 from tests.store_rows import a_worker, an_instance
 from tests.unit.autoscaler.decide.situations import LIMITS, cpus, full, instance_load, load, profile, ranking
@@ -16,18 +16,18 @@ MODEL = LatencyModel([BatchLatency(1, 0.010, 0.02), BatchLatency(4, 0.020, 0.04)
 KNOWN = [profile("digits-a", 0.9, 0.010), profile("digits-b", 0.8, 0.001), profile("mnist-a")]
 
 
-def problem(*classes: ClassLoad, **rest: Any) -> Problem:
+def problem(*classes: ClassLoad, **rest: Any) -> AllocationProblem:
     found: dict[str, Any] = {"workers": (a_worker(),), "classes": classes} | rest
-    situation = Situation(**found)
-    return build(ranking(KNOWN, situation), situation, LIMITS)
+    situation = ClusterSnapshot(**found)
+    return build_problem(ranking(KNOWN, situation), situation, LIMITS)
 
 
-def only(found: Problem) -> Need:
+def only(found: AllocationProblem) -> Requirement:
     assert len(found.needs) == 1
     return found.needs[0]
 
 
-def options(found: Problem) -> set[str]:
+def options(found: AllocationProblem) -> set[str]:
     return {found.kinds[option.kind].name for option in only(found).options}
 
 
@@ -43,12 +43,12 @@ def options(found: Problem) -> set[str]:
     ],
 )
 def test_a_latency_allows_batches_that_may_wait_for_one_another(budget_s: float, rate: float) -> None:
-    assert best_pace(MODEL, budget_s, 1.0, 1.0).rate == pytest.approx(rate)
+    assert best_throughput(MODEL, budget_s, 1.0, 1.0).rate == pytest.approx(rate)
 
 
 def test_what_is_slowed_down_serves_less_and_a_query_of_many_inputs_is_one_batch() -> None:
-    assert best_pace(MODEL, 0.240, 2.0, 1.0).rate < best_pace(MODEL, 0.240, 1.0, 1.0).rate / 1.9
-    assert best_pace(MODEL, 0.030, 1.0, 8.0).rate == 0.0
+    assert best_throughput(MODEL, 0.240, 2.0, 1.0).rate < best_throughput(MODEL, 0.240, 1.0, 1.0).rate / 1.9
+    assert best_throughput(MODEL, 0.030, 1.0, 8.0).rate == 0.0
 
 
 def test_a_class_is_served_by_what_is_accurate_enough_in_time_and_the_target() -> None:
@@ -94,33 +94,35 @@ def test_measured_slowdown_makes_options_take_more_slots() -> None:
 
 
 def test_pins_and_demands_are_needs_without_load() -> None:
-    pinned = problem(bounds=(Bounds(kind="variant", name=full("digits-a"), least=2, most=3),))
+    pinned = problem(bounds=(ScaleBounds(kind="variant", name=full("digits-a"), minimum=2, maximum=3),))
     assert options(pinned) == {full("digits-a")}
     assert only(pinned).options[0].floor == 2
-    assert {kind.name: kind.most for kind in pinned.kinds}[full("digits-a")] == 1  # one worker, none can be started
-    assert options(problem(bounds=(Bounds(kind="task", name="digits", least=1),))) == {
+    assert {kind.name: kind.maximum for kind in pinned.kinds}[full("digits-a")] == 1  # one worker, none can be started
+    assert options(problem(bounds=(ScaleBounds(kind="task", name="digits", minimum=1),))) == {
         full("digits-a"),
         full("digits-b"),
     }
-    assert problem(bounds=(Bounds(kind="task", name="digits", most=1),)).task_most == {"digits": 1}
+    assert problem(bounds=(ScaleBounds(kind="task", name="digits", maximum=1),)).task_maximum == {"digits": 1}
     assert options(problem(demand_age_s={full("mnist-a"): 1.0})) == {full("mnist-a")}
     assert problem(demand_age_s={full("mnist-a"): 11.0}).needs == ()
 
 
 def test_workers_are_bounded_by_the_launcher_and_by_pins() -> None:
     fixed = problem().pools[0]
-    assert (fixed.now, fixed.least, fixed.most) == (1, 1, 1)
+    assert (fixed.now, fixed.minimum, fixed.maximum) == (1, 1, 1)
     launched = problem(hardware=(cpus(4),), wanted_workers={"cpu": 2}).pools[0]
-    assert (launched.now, launched.least, launched.most) == (2, 1, 4)
-    pinned = problem(hardware=(cpus(4),), bounds=(Bounds(kind="hardware", name="cpu", least=2, most=3),)).pools[0]
-    assert (pinned.least, pinned.most) == (2, 3)
-    none = problem(hardware=(cpus(4),), bounds=(Bounds(kind="hardware", name="cpu", least=0),)).pools[0]
-    assert none.least == 0
+    assert (launched.now, launched.minimum, launched.maximum) == (2, 1, 4)
+    pinned = problem(
+        hardware=(cpus(4),), bounds=(ScaleBounds(kind="hardware", name="cpu", minimum=2, maximum=3),)
+    ).pools[0]
+    assert (pinned.minimum, pinned.maximum) == (2, 3)
+    none = problem(hardware=(cpus(4),), bounds=(ScaleBounds(kind="hardware", name="cpu", minimum=0),)).pools[0]
+    assert none.minimum == 0
 
 
 def test_where_topics_cannot_grow_replicas_are_at_most_the_partitions() -> None:
     found = problem(hardware=(cpus(9),), can_add_partitions=False)
-    assert {kind.most for kind in found.kinds} == {4}
+    assert {kind.maximum for kind in found.kinds} == {4}
 
 
 def test_what_is_there_is_counted_on_workers_that_stay() -> None:
@@ -131,10 +133,10 @@ def test_what_is_there_is_counted_on_workers_that_stay() -> None:
 
 
 def test_a_task_is_idle_when_nobody_asked_for_any_of_its_variants() -> None:
-    limits = Limits(zero_after_s=60)
+    limits = ScalingLimits(scale_to_zero_delay_s=60)
     idle = {full("digits-a"): 100.0, full("digits-b"): 30.0, full("mnist-a"): 100.0}
-    situation = Situation(workers=(a_worker(),), idle_s=idle)
+    situation = ClusterSnapshot(workers=(a_worker(),), idle_s=idle)
     assert idle_tasks(ranking(KNOWN, situation), situation, limits) == {"mnist"}
-    asked = Situation(workers=(a_worker(),), idle_s=idle, classes=(load("mnist", 1.0),))
+    asked = ClusterSnapshot(workers=(a_worker(),), idle_s=idle, classes=(load("mnist", 1.0),))
     assert idle_tasks(ranking(KNOWN, asked), asked, limits) == set()
-    assert idle_tasks(ranking(KNOWN, situation), situation, Limits()) == set()
+    assert idle_tasks(ranking(KNOWN, situation), situation, ScalingLimits()) == set()

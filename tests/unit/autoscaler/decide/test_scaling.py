@@ -5,15 +5,15 @@ from itertools import pairwise
 import msgspec
 import pytest
 
-from autoscaler.decide.milp import aim
-from autoscaler.decide.situation import Bounds, Limits, WorkerLoad
+from autoscaler.decide.optimizer.milp import aim
+from autoscaler.decide.snapshot import ScaleBounds, ScalingLimits, WorkerLoad
 from schemas.status import InstanceState
 from tests.unit.autoscaler.decide.simulator import Simulator
 from tests.unit.autoscaler.decide.situations import cpus, full, instance_load, load, profile, ranking
 
 # One slot serves 32 inputs in 16 batch times: `a` about 190/s within a second, `b` 1900/s.
 A, B = profile("digits-a", 0.9, 0.010, load_s=0.5), profile("digits-b", 0.8, 0.001, load_s=0.5)
-SLOT = 32 / (16 * 0.010) / Limits().headroom
+SLOT = 32 / (16 * 0.010) / ScalingLimits().headroom
 
 
 def owners(world: Simulator) -> bool:
@@ -66,7 +66,7 @@ def test_noise_around_a_boundary_ends_at_the_higher_scale(noise: float) -> None:
 
 
 def test_with_no_more_hardware_accuracy_is_given_up_before_load() -> None:
-    world = Simulator([A, B], hardware=cpus(2), workers=2, limits=Limits(accuracy_price=0.01))
+    world = Simulator([A, B], hardware=cpus(2), workers=2, limits=ScalingLimits(accuracy_price=0.01))
     world.run(5, {"digits": 1.5 * SLOT})
     assert world.replicas("digits-a") == 2
     world.run(5, {"digits": 18 * SLOT})
@@ -93,19 +93,23 @@ def test_batches_are_limited_while_something_urgent_is_served_and_that_is_not_ta
 
 
 def test_an_idle_task_is_unloaded_and_comes_back_on_demand_at_once() -> None:
-    world = Simulator([A, B], limits=Limits(zero_after_s=60)).run(5, {"digits": 10})
+    world = Simulator([A, B], limits=ScalingLimits(scale_to_zero_delay_s=60)).run(5, {"digits": 10})
     assert len(world.rows) == 2
     world.run(90, {})
     assert world.rows == {}
     world.step({}, demand_age_s={A.variant: 0.0})
     assert world.replicas("digits-a") == 1
-    pinned = Bounds(kind="variant", name=B.variant, least=1)
-    kept = Simulator([A, B], limits=Limits(zero_after_s=60), bounds=[pinned]).run(5, {"digits": 10}).run(90, {})
+    pinned = ScaleBounds(kind="variant", name=B.variant, minimum=1)
+    kept = (
+        Simulator([A, B], limits=ScalingLimits(scale_to_zero_delay_s=60), bounds=[pinned])
+        .run(5, {"digits": 10})
+        .run(90, {})
+    )
     assert set(kept.rows) == {(B.variant, "cpu-0")}
 
 
 def test_without_a_worker_a_demand_starts_one() -> None:
-    none = Bounds(kind="hardware", name="cpu", least=0)
+    none = ScaleBounds(kind="hardware", name="cpu", minimum=0)
     world = Simulator([A], workers=0, bounds=[none])
     world.run(3, {})
     assert world.workers == {}
@@ -122,7 +126,7 @@ def test_replicas_that_are_too_many_leave_the_worker_that_goes() -> None:
 
 def test_the_worker_with_the_least_to_move_goes_though_it_is_the_busiest() -> None:
     idle = [profile(f"mnist-{letter}", 0.5 + number / 10, 0.001 * 2**number) for number, letter in enumerate("abcd")]
-    both = Bounds(kind="hardware", name="cpu", least=2)
+    both = ScaleBounds(kind="hardware", name="cpu", minimum=2)
     world = Simulator([A, *idle], workers=2, bounds=[both]).run(5, {"digits": 0.5 * SLOT})
     for (variant, _), row in list(world.rows.items()):
         worker = "cpu-1" if variant == A.variant else "cpu-0"
@@ -137,7 +141,7 @@ def test_the_worker_with_the_least_to_move_goes_though_it_is_the_busiest() -> No
 
 
 def test_what_only_a_worker_that_drains_has_moves_even_if_it_is_not_the_best() -> None:
-    beaten, both = profile("digits-c", 0.7, 0.020), Bounds(kind="hardware", name="cpu", least=2)
+    beaten, both = profile("digits-c", 0.7, 0.020), ScaleBounds(kind="hardware", name="cpu", minimum=2)
     world = Simulator([A, beaten], workers=2, bounds=[both]).run(2, {"digits": 1.0})
     world.run(1, {"digits": 1.0}, demand_age_s={beaten.variant: 0.0})
     for key in [key for key in world.rows if key[0] == beaten.variant]:
@@ -148,7 +152,7 @@ def test_what_only_a_worker_that_drains_has_moves_even_if_it_is_not_the_best() -
 
 
 def test_an_instance_that_is_disturbed_gets_another_place_but_not_again_and_again() -> None:
-    both = Bounds(kind="hardware", name="cpu", least=2)
+    both = ScaleBounds(kind="hardware", name="cpu", minimum=2)
     world = Simulator([A], workers=2, bounds=[both]).run(5, {"digits": 0.5 * SLOT})
     ((_, first),) = world.rows
     disturbed = instance_load("digits-a", first, state=InstanceState.INTERFERED)
@@ -161,7 +165,7 @@ def test_an_instance_that_is_disturbed_gets_another_place_but_not_again_and_agai
 
 
 def test_a_worker_that_is_disturbed_for_long_while_others_are_not_is_replaced() -> None:
-    both = Bounds(kind="hardware", name="cpu", least=2)
+    both = ScaleBounds(kind="hardware", name="cpu", minimum=2)
     world = Simulator([A], workers=2, bounds=[both]).run(5, {"digits": 0.5 * SLOT})
     loads = (WorkerLoad(worker="cpu-0", utilisation=0.5, memory_used=0, interfered=True),)
     world.run(50, {"digits": 0.5 * SLOT}, worker_loads=loads)
@@ -174,9 +178,9 @@ def test_a_worker_that_is_disturbed_for_long_while_others_are_not_is_replaced() 
 
 def test_pins_hold_whatever_the_load() -> None:
     bounds = [
-        Bounds(kind="variant", name=full("digits-a"), least=2, most=2),
-        Bounds(kind="hardware", name="cpu", most=3),
-        Bounds(kind="task", name="mnist", most=1),
+        ScaleBounds(kind="variant", name=full("digits-a"), minimum=2, maximum=2),
+        ScaleBounds(kind="hardware", name="cpu", maximum=3),
+        ScaleBounds(kind="task", name="mnist", maximum=1),
     ]
     world = Simulator([A, B, profile("mnist-a"), profile("mnist-b", 0.8, 0.0001)], workers=3, bounds=bounds)
     for rate in (0.0, 20.0, 0.0):

@@ -6,47 +6,55 @@ from itertools import product
 import msgspec
 from hypothesis import given, settings
 
-from autoscaler.decide.greedy import improve, stay
-from autoscaler.decide.milp import GAP, solve
-from autoscaler.decide.objective import EPSILON, Answer, Option, Problem, cost, served, violations
+from autoscaler.decide.optimizer.greedy import keep_current, solve_greedy
+from autoscaler.decide.optimizer.milp import GAP, solve_milp
+from autoscaler.decide.optimizer.model import (
+    EPSILON,
+    Allocation,
+    AllocationProblem,
+    ServingOption,
+    cost,
+    served,
+    violations,
+)
 from tests.unit.autoscaler.decide.problems import a_kind, a_need, a_pool, by_name, problems
 
 settings.register_profile("busy machine", deadline=None)
 settings.load_profile("busy machine")
 
 
-def answers(problem: Problem) -> Iterator[Answer]:
+def answers(problem: AllocationProblem) -> Iterator[Allocation]:
     """All allowed ones whose shares are halves."""
     options = [[(n, place) for place in range(len(need.options))] for n, need in enumerate(problem.needs)]
     halves = [
         [dict(zip(keys, parts, strict=True)) for parts in product((0.0, 0.5, 1.0), repeat=len(keys)) if sum(parts) <= 1]
         for keys in options
     ]
-    for workers in product(*(range(pool.most + 1) for pool in problem.pools)):
-        for instances in product(*(range(kind.most + 1) for kind in problem.kinds)):
+    for workers in product(*(range(pool.maximum + 1) for pool in problem.pools)):
+        for instances in product(*(range(kind.maximum + 1) for kind in problem.kinds)):
             for chosen in product(*halves):
                 shares = {key: share for part in chosen for key, share in part.items() if share}
-                answer = Answer(instances=instances, workers=workers, shares=shares)
+                answer = Allocation(instances=instances, workers=workers, shares=shares)
                 if not violations(problem, answer):
                     yield answer
 
 
 @given(problems())
 @settings(max_examples=40)
-def test_the_solver_is_within_the_gap_of_the_optimum(problem: Problem) -> None:
+def test_the_solver_is_within_the_gap_of_the_optimum(problem: AllocationProblem) -> None:
     lowest = min(cost(problem, answer) for answer in answers(problem))
-    found = solve(problem)
+    found = solve_milp(problem)
     assert cost(problem, found.answer) <= lowest * (1 + GAP) + 1e-4
     assert found.bound <= lowest + 1e-4
 
 
 @given(problems())
-def test_no_answer_breaks_a_rule_or_is_worse_than_doing_nothing(problem: Problem) -> None:
-    greedy, solved = improve(problem), solve(problem).answer
-    nothing = Answer(
+def test_no_answer_breaks_a_rule_or_is_worse_than_doing_nothing(problem: AllocationProblem) -> None:
+    greedy, solved = solve_greedy(problem), solve_milp(problem).answer
+    nothing = Allocation(
         instances=tuple(kind.now for kind in problem.kinds),
         workers=tuple(pool.now for pool in problem.pools),
-        shares=stay(problem).shares,
+        shares=keep_current(problem).shares,
     )
     assert violations(problem, greedy) == []
     assert violations(problem, solved) == []
@@ -56,49 +64,60 @@ def test_no_answer_breaks_a_rule_or_is_worse_than_doing_nothing(problem: Problem
 
 
 @given(problems())
-def test_more_hardware_never_makes_it_worse(problem: Problem) -> None:
-    pools = tuple(msgspec.structs.replace(pool, most=pool.most + 1) for pool in problem.pools)
+def test_more_hardware_never_makes_it_worse(problem: AllocationProblem) -> None:
+    pools = tuple(msgspec.structs.replace(pool, maximum=pool.maximum + 1) for pool in problem.pools)
     more = msgspec.structs.replace(problem, pools=pools)
-    before = cost(problem, solve(problem).answer)
-    assert cost(more, solve(more).answer) <= before * (1 + GAP) + EPSILON
+    before = cost(problem, solve_milp(problem).answer)
+    assert cost(more, solve_milp(more).answer) <= before * (1 + GAP) + EPSILON
 
 
 @given(problems())
-def test_the_heuristic_changes_nothing_of_its_own_answer(problem: Problem) -> None:
+def test_the_heuristic_changes_nothing_of_its_own_answer(problem: AllocationProblem) -> None:
     for _ in range(4):
-        answer = improve(problem)
+        answer = solve_greedy(problem)
         kinds = (msgspec.structs.replace(k, now=n) for k, n in zip(problem.kinds, answer.instances, strict=True))
         pools = (msgspec.structs.replace(p, now=n) for p, n in zip(problem.pools, answer.workers, strict=True))
         problem = msgspec.structs.replace(problem, kinds=tuple(kinds), pools=tuple(pools))
-    again = improve(problem)
+    again = solve_greedy(problem)
     assert again.instances == tuple(kind.now for kind in problem.kinds)
     assert again.workers == tuple(pool.now for pool in problem.pools)
 
 
-def both(problem: Problem) -> list[Answer]:
-    return [improve(problem), solve(problem).answer]
+def both(problem: AllocationProblem) -> list[Allocation]:
+    return [solve_greedy(problem), solve_milp(problem).answer]
 
 
 def test_what_is_too_much_for_an_instance_is_replicated() -> None:
-    problem = Problem(kinds=(a_kind("a", now=1),), pools=(a_pool(now=3),), needs=(a_need(Option(kind=0, slots=2.2)),))
+    problem = AllocationProblem(
+        kinds=(a_kind("a", now=1),), pools=(a_pool(now=3),), needs=(a_need(ServingOption(kind=0, slots=2.2)),)
+    )
     for answer in both(problem):
         assert by_name(problem, answer) == {"a": 3}
         assert served(problem, answer) == [1.0]
 
 
 def test_what_takes_more_slots_than_there_are_asks_for_a_worker() -> None:
-    needs = (a_need(Option(kind=0, slots=0.9)), a_need(Option(kind=1, slots=0.9)), a_need(Option(kind=2, slots=0.9)))
+    needs = (
+        a_need(ServingOption(kind=0, slots=0.9)),
+        a_need(ServingOption(kind=1, slots=0.9)),
+        a_need(ServingOption(kind=2, slots=0.9)),
+    )
     kinds = (a_kind("a", now=1), a_kind("b", now=1), a_kind("c", now=1))
-    problem = Problem(kinds=kinds, pools=(a_pool(now=1),), needs=needs)
+    problem = AllocationProblem(kinds=kinds, pools=(a_pool(now=1),), needs=needs)
     for answer in both(problem):
         assert answer.workers == (2,)
 
 
 def test_an_accurate_variant_is_kept_until_slots_are_short_and_then_given_up_before_load_is() -> None:
-    accurate, fast = Option(kind=0, slots=4.0, slot_cost=0.1), Option(kind=1, slots=1.0, slot_cost=0.05, loss_cost=0.2)
+    accurate, fast = (
+        ServingOption(kind=0, slots=4.0, slot_cost=0.1),
+        ServingOption(kind=1, slots=1.0, slot_cost=0.05, loss_cost=0.2),
+    )
     kinds = (a_kind("accurate", now=1), a_kind("fast"))
-    roomy = Problem(kinds=kinds, pools=(a_pool(now=4, least=4, most=4),), needs=(a_need(accurate, fast),))
-    tight = msgspec.structs.replace(roomy, pools=(a_pool(now=1, most=1),))
+    roomy = AllocationProblem(
+        kinds=kinds, pools=(a_pool(now=4, minimum=4, maximum=4),), needs=(a_need(accurate, fast),)
+    )
+    tight = msgspec.structs.replace(roomy, pools=(a_pool(now=1, maximum=1),))
     for answer in both(roomy):
         assert by_name(roomy, answer) == {"accurate": 4}
     for answer in both(tight):
@@ -109,20 +128,25 @@ def test_an_accurate_variant_is_kept_until_slots_are_short_and_then_given_up_bef
 def test_under_shortage_all_tasks_give_up_accuracy_so_that_all_are_served() -> None:
     kinds = tuple(a_kind(name, now=1) for name in ("a-accurate", "a-fast", "b-accurate", "b-fast"))
     needs = tuple(
-        a_need(Option(kind=n, slots=0.95, slot_cost=0.01), Option(kind=n + 1, slots=0.3, slot_cost=0.01, loss_cost=0.2))
+        a_need(
+            ServingOption(kind=n, slots=0.95, slot_cost=0.01),
+            ServingOption(kind=n + 1, slots=0.3, slot_cost=0.01, loss_cost=0.2),
+        )
         for n in (0, 2, 0, 2)
     )
-    problem = Problem(kinds=kinds, pools=(a_pool(now=1, most=1),), needs=needs)
+    problem = AllocationProblem(kinds=kinds, pools=(a_pool(now=1, maximum=1),), needs=needs)
     for answer in both(problem):
         assert all(share > 1 - EPSILON for share in served(problem, answer))
 
 
 def test_what_is_loaded_is_left_for_what_is_cheaper_by_far_only() -> None:
-    kinds, pools = (a_kind("a", now=1), a_kind("b")), (a_pool(now=1, least=1),)
+    kinds, pools = (a_kind("a", now=1), a_kind("b")), (a_pool(now=1, minimum=1),)
 
-    def needing(slot_cost: float) -> Problem:
-        need = a_need(Option(kind=0, slots=0.5, slot_cost=0.1), Option(kind=1, slots=0.5, slot_cost=slot_cost))
-        return Problem(kinds=kinds, pools=pools, needs=(need,))
+    def needing(slot_cost: float) -> AllocationProblem:
+        need = a_need(
+            ServingOption(kind=0, slots=0.5, slot_cost=0.1), ServingOption(kind=1, slots=0.5, slot_cost=slot_cost)
+        )
+        return AllocationProblem(kinds=kinds, pools=pools, needs=(need,))
 
     for answer in both(needing(0.097)):
         assert by_name(needing(0.097), answer) == {"a": 1}
@@ -131,6 +155,8 @@ def test_what_is_loaded_is_left_for_what_is_cheaper_by_far_only() -> None:
 
 
 def test_a_solver_that_has_no_time_leaves_the_heuristics_answer() -> None:
-    problem = Problem(kinds=(a_kind("a"),), pools=(a_pool(),), needs=(a_need(Option(kind=0, slots=2.2)),))
-    found = solve(problem, time_limit_s=0.0)
-    assert cost(problem, found.answer) <= cost(problem, improve(problem))
+    problem = AllocationProblem(
+        kinds=(a_kind("a"),), pools=(a_pool(),), needs=(a_need(ServingOption(kind=0, slots=2.2)),)
+    )
+    found = solve_milp(problem, time_limit_s=0.0)
+    assert cost(problem, found.answer) <= cost(problem, solve_greedy(problem))

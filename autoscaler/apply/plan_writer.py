@@ -1,0 +1,73 @@
+"""Carries out a plan: the rows and the reasons in one transaction, under the lead."""
+
+import logging
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final
+
+from prometheus_client import Counter
+
+from autoscaler.decide.plan import ScalePlan
+from schemas.rows.scaling import DecisionKind, DecisionRow, WantedWorkers
+from store.leader import Leadership
+from store.placement import change_placement
+from store.scaling import drain_workers, put_wanted
+
+CHANGES: Final = Counter("infaas_autoscaler_changes", "Changes of what is wanted.", ["action"])
+
+log = logging.getLogger(__name__)
+
+
+async def write_plan(plan: ScalePlan, policy: str, lead: Leadership) -> None:
+    """Write what the plan wants, all or nothing; nothing if the lead is lost. Topics that should grow are not its part.
+
+    Raises:
+        StoreUnavailable: Postgres is away.
+        StoreConflict: a variant or worker of the plan is gone since.
+    """
+    decisions = list(decision_rows(plan, policy))
+    if not decisions:
+        return
+    async with lead.transaction() as session:
+        if plan.workers:
+            wanted = [WantedWorkers(hardware=w.hardware, count=w.count, reason=w.reason) for w in plan.workers]
+            await put_wanted(session, wanted)
+        if plan.drain:
+            await drain_workers(session, plan.drain)
+        await change_placement(
+            session,
+            put=[change.wanted for change in plan.changes if change.wanted is not None],
+            delete=[(change.variant, change.worker) for change in plan.changes if change.wanted is None],
+            decisions=decisions,
+        )
+    for row in decisions:
+        CHANGES.labels(row.action).inc()
+        what = " on ".join(filter(None, (row.variant, row.worker or row.hardware)))
+        log.info("%s %s: %s", row.action, what, row.reason)
+
+
+def decision_rows(plan: ScalePlan, policy: str) -> Iterator[DecisionRow]:
+    """One row a change, in the plan's order."""
+    row = partial(DecisionRow, at=datetime.now(UTC), policy=policy, explanation=plan.explanation)
+    for change in plan.changes:
+        yield row(
+            kind=DecisionKind(change.kind),
+            action=change.action,
+            variant=change.variant,
+            worker=change.worker,
+            reason=change.reason,
+            inputs=change.inputs,
+        )
+    for wish in plan.workers:
+        yield row(
+            kind=DecisionKind.WORKER,
+            action="want",
+            hardware=wish.hardware,
+            reason=wish.reason,
+            inputs={"count": wish.count},
+        )
+    for worker in plan.drain:
+        yield row(
+            kind=DecisionKind.WORKER, action="drain", worker=worker, reason="it is to end; what it hosts moves away"
+        )

@@ -1,0 +1,181 @@
+"""What to do so that the workers that run become those that are wanted: a pure plan, one step a worker.
+
+Rules.
+1. A worker is present if its process is, or if it lives, whoever started it; those that drain or end are not counted.
+2. Too few: a worker that drains stays if more are wanted since its drain began. For the rest new ones start, under the
+   lowest free numbers, so that asking again means the same ones. A name that somebody's living worker has is not free.
+3. Too many: those drain that fail, then those that host least; what is not up yet is stopped at once. Only what the
+   launcher started can be ended.
+4. A worker that drains is stopped when it holds nothing, or when it has drained for too long.
+5. A process that failed is started again. One whose worker has been silent for long is stopped; rule 2 replaces it.
+6. The row of a worker that drained and ended, or that is gone for long, is buried.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
+from itertools import count
+
+import msgspec
+
+from autoscaler.decide.snapshot import HardwareType
+from autoscaler.launchers.base import LaunchedWorker, LaunchState
+from schemas.rows.placement import WorkerRow
+from schemas.rows.scaling import WantedWorkers
+from schemas.worker_names import number_of, worker_name
+
+
+class ReconcileStep(StrEnum):
+    """What is done to a worker."""
+
+    START = "start"
+    DRAIN = "drain"
+    KEEP = "keep"
+    STOP = "stop"
+    BURY = "bury"
+
+
+class ReconcileAction(msgspec.Struct, frozen=True, kw_only=True):
+    """A step, and why."""
+
+    step: ReconcileStep
+    worker: str
+    hardware: str
+    reason: str
+
+
+class FleetSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wanted and what is there."""
+
+    wanted: tuple[WantedWorkers, ...] = ()
+    hardware: Mapping[str, HardwareType] = {}
+    launched: tuple[LaunchedWorker, ...] = ()
+    workers: tuple[WorkerRow, ...] = ()
+    """`alive`: by heartbeat or status."""
+    hosted: Mapping[str, int] = {}
+    """Instances by worker: wanted there, or not yet unloaded."""
+    liveness_timeout_s: Mapping[str, float] = {}
+    """By worker, since it was last alive, where it is not."""
+
+
+class ReconcileTimeouts(msgspec.Struct, frozen=True, kw_only=True):
+    """How long things may take, in seconds."""
+
+    worker_drain_timeout_s: float = 60.0
+    liveness_timeout_s: float = 30.0
+
+
+def plan_reconciliation(fleet: FleetSnapshot, patience: ReconcileTimeouts) -> tuple[ReconcileAction, ...]:
+    """The steps to take now; of a worker there is at most one."""
+    return tuple(action for kind in fleet.hardware.values() for action in _PoolReconciler(kind, fleet, patience).plan())
+
+
+class _PoolReconciler:
+    """The workers of one hardware."""
+
+    def __init__(self, kind: HardwareType, fleet: FleetSnapshot, patience: ReconcileTimeouts) -> None:
+        self.kind = kind
+        self.patience = patience
+        self.hosted = fleet.hosted
+        self.liveness_timeout_s = fleet.liveness_timeout_s
+        self.launched = {one.worker: one for one in fleet.launched if one.hardware == kind.name}
+        self.rows = {row.name: row for row in fleet.workers if row.hardware == kind.name}
+        self.wanted = next((want for want in fleet.wanted if want.hardware == kind.name), None)
+
+    def plan(self) -> Iterator[ReconcileAction]:
+        ended = [self.action(ReconcileStep.STOP, name, why) for name, why in self.ending()]
+        yield from ended
+        yield from self.burials()
+        present = self.present() - {action.worker for action in ended}
+        missing = min(self.wanted.count, self.kind.maximum) - len(present) if self.wanted is not None else 0
+        yield from self.more(missing)
+        leaving = list(self.fewer(-missing, present))
+        yield from leaving
+        yield from self.restarts(present - {action.worker for action in leaving})
+
+    # -- rules 1 to 3 --------------------------------------------------------------------------------------------------
+
+    def present(self) -> set[str]:
+        living = {name for name, row in self.rows.items() if row.alive}
+        started = {name for name, one in self.launched.items() if one.state is not LaunchState.STOPPING}
+        return {name for name in living | started if not self.drains(name) and not self.is_stopping(name)}
+
+    def more(self, missing: int) -> Iterator[ReconcileAction]:
+        if self.wanted is None or missing <= 0:
+            return
+        why = self.wanted.reason
+        since_s = self.wanted.age_s
+        back = [name for name, row in sorted(self.rows.items()) if self.may_stay(row, since_s)][:missing]
+        for name in back:
+            yield self.action(ReconcileStep.KEEP, name, why)
+        room = self.kind.maximum - len(self.launched)
+        for name in self.free_names(min(missing - len(back), room)):
+            yield self.action(ReconcileStep.START, name, why)
+
+    def may_stay(self, row: WorkerRow, since_s: float) -> bool:
+        return row.alive and row.draining and since_s < row.draining_s and not self.is_stopping(row.name)
+
+    def free_names(self, wanted: int) -> list[str]:
+        taken = self.launched.keys() | {name for name, row in self.rows.items() if row.alive}
+        names = (worker_name(self.kind.name, number) for number in count())
+        free = (name for name in names if name not in taken)
+        return [next(free) for _ in range(wanted)]
+
+    def fewer(self, surplus: int, present: Iterable[str]) -> Iterator[ReconcileAction]:
+        if self.wanted is None or surplus <= 0:
+            return
+        ours = sorted((name for name in present if name in self.launched), key=self.first_to_leave)
+        for name in ours[:surplus]:
+            yield self.action(
+                ReconcileStep.DRAIN if name in self.rows else ReconcileStep.STOP, name, self.wanted.reason
+            )
+
+    def first_to_leave(self, name: str) -> tuple[bool, bool, int, int]:
+        if self.kind.stops_highest:
+            return False, False, 0, -number_of(name)
+        failed = self.launched[name].state is LaunchState.FAILED
+        return not failed, name in self.rows, self.hosted.get(name, 0), -number_of(name)
+
+    # -- rules 4 to 6 --------------------------------------------------------------------------------------------------
+
+    def ending(self) -> Iterator[tuple[str, str]]:
+        for name, one in self.launched.items():
+            row = self.rows.get(name)
+            if one.state is LaunchState.STOPPING or row is None:
+                continue
+            if row.draining and (not self.hosted.get(name) or one.state is LaunchState.FAILED):
+                yield name, "it has drained"
+            elif row.draining and row.draining_s > self.patience.worker_drain_timeout_s:
+                yield name, f"it has not drained within {self.patience.worker_drain_timeout_s:g} s"
+            elif self.is_hung(one):
+                yield name, f"its process is there, but it has been silent for {self.liveness_timeout_s[name]:.0f} s"
+
+    def is_hung(self, one: LaunchedWorker) -> bool:
+        """Where only the highest can be stopped, the launcher's own probes must see to it."""
+        late = self.liveness_timeout_s.get(one.worker, 0.0) > self.patience.liveness_timeout_s
+        return late and one.state is LaunchState.RUNNING and not self.kind.stops_highest
+
+    def restarts(self, present: Iterable[str]) -> Iterator[ReconcileAction]:
+        for name in sorted(present):
+            one = self.launched.get(name)
+            if one is not None and one.state is LaunchState.FAILED:
+                yield self.action(ReconcileStep.START, name, f"it failed: {one.reason}")
+
+    def burials(self) -> Iterator[ReconcileAction]:
+        for name, row in self.rows.items():
+            if row.alive or name in self.launched:
+                continue
+            if row.draining or self.liveness_timeout_s.get(name, 0.0) > self.patience.liveness_timeout_s:
+                yield self.action(ReconcileStep.BURY, name, "it has ended" if row.draining else "it is gone")
+
+    # -- shared --------------------------------------------------------------------------------------------------------
+
+    def drains(self, name: str) -> bool:
+        row = self.rows.get(name)
+        return row is not None and row.draining
+
+    def is_stopping(self, name: str) -> bool:
+        one = self.launched.get(name)
+        return one is not None and one.state is LaunchState.STOPPING
+
+    def action(self, step: ReconcileStep, worker: str, reason: str) -> ReconcileAction:
+        return ReconcileAction(step=step, worker=worker, hardware=self.kind.name, reason=reason)

@@ -1,0 +1,223 @@
+"""Makes the workers that run those that are wanted: looks each second, and whenever something changed, and acts.
+
+* Each step is written down in a transaction under the lead before it is taken. Who has lost the lead can write nothing,
+  so it starts and stops nothing either. What was begun twice is done once: the launcher knows workers by name.
+* One step is under way for a worker at a time. A worker that does not come up, or whose launcher fails, is tried again
+  after ever longer pauses; the others do not wait for it.
+* While Postgres or the launcher cannot be asked, nothing is done: what runs goes on.
+"""
+
+import asyncio
+import logging
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Final
+
+from prometheus_client import Counter, Gauge
+
+from autoscaler.apply.reconcile_plan import (
+    FleetSnapshot,
+    ReconcileAction,
+    ReconcileStep,
+    ReconcileTimeouts,
+    plan_reconciliation,
+)
+from autoscaler.decide.snapshot import HardwareType
+from autoscaler.failure_log import FailureLog
+from autoscaler.launchers.base import LaunchedWorker, Launcher, LauncherError, LaunchState
+from autoscaler.observe.status_cache import WorkerStatusCache
+from schemas.rows.placement import InstanceRow, WorkerRow
+from schemas.rows.scaling import DecisionKind, DecisionRow
+from schemas.status import InstanceState
+from store.cluster import read_cluster
+from store.errors import StoreUnavailable
+from store.leader import Leadership
+from store.pool import DatabaseSession, Pool
+from store.samples import write_decisions
+from store.scaling import drain_workers, keep_workers, remove_worker
+
+STEPS: Final = Counter("infaas_autoscaler_worker_steps", "Steps taken with workers.", ["step", "outcome"])
+WORKERS: Final = Gauge("infaas_autoscaler_workers", "Workers' processes by state.", ["hardware", "state"])
+_EVERY_S: Final = 1.0
+_FIRST_PAUSE_S: Final = 1.0
+_LONGEST_PAUSE_S: Final = 60.0
+
+log = logging.getLogger(__name__)
+
+
+class RetryBackoff:
+    """When a worker may be acted on again: after a try that failed, twice as long as before. Times are monotonic."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._tries: dict[str, int] = {}
+        self._until_s: dict[str, float] = {}
+
+    def over(self, worker: str) -> bool:
+        """Whether it may be acted on."""
+        return self._clock() >= self._until_s.get(worker, 0.0)
+
+    def tried(self, worker: str, least_s: float = 0.0) -> float:
+        """It was acted on; returns the seconds of the pause that begins."""
+        tries = self._tries[worker] = self._tries.get(worker, 0) + 1
+        pause_s = min(max(least_s, _FIRST_PAUSE_S) * 2.0 ** min(tries - 1, 10), _LONGEST_PAUSE_S)
+        self._until_s[worker] = self._clock() + pause_s
+        return pause_s
+
+    def settled(self, worker: str) -> None:
+        """All is well with it."""
+        self._tries.pop(worker, None)
+        self._until_s.pop(worker, None)
+
+
+class WorkerReconciler:
+    """One term of lead; `run` until cancelled."""
+
+    def __init__(
+        self, launcher: Launcher, patience: ReconcileTimeouts, pool: Pool, lead: Leadership, view: WorkerStatusCache
+    ) -> None:
+        self._launcher = launcher
+        self._patience = patience
+        self._pool = pool
+        self._lead = lead
+        self._view = view
+        self._clock = asyncio.get_running_loop().time
+        self._pauses = RetryBackoff(self._clock)
+        self._busy: set[str] = set()
+        self._alive_at_s: dict[str, float] = {}
+        self._outage = FailureLog("keeping the workers that are wanted")
+        self._wake = asyncio.Event()
+        self._tasks: asyncio.TaskGroup
+        self.launched: tuple[LaunchedWorker, ...] = ()
+        """As of the last look."""
+
+    @property
+    def hardware(self) -> tuple[HardwareType, ...]:
+        """What can be started."""
+        return tuple(self._launcher.hardware.values())
+
+    def wake(self) -> None:
+        """Something that is wanted has changed."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Look and act until cancelled."""
+        async with asyncio.TaskGroup() as self._tasks:
+            while True:
+                try:
+                    await self._look()
+                except (LauncherError, StoreUnavailable) as error:
+                    self._outage.failed(error)
+                else:
+                    self._outage.recovered()
+                try:
+                    async with asyncio.timeout(_EVERY_S):
+                        await self._wake.wait()
+                except TimeoutError:
+                    continue
+                self._wake.clear()
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    async def _look(self) -> None:
+        # Of a worker whose step ends while we look, we may see what was before it.
+        busy = set(self._busy)
+        self.launched = tuple(await self._launcher.running())
+        fleet = await self._fleet()
+        self._show()
+        for one in self.launched:
+            if one.state is LaunchState.RUNNING and one.worker not in fleet.liveness_timeout_s:
+                self._pauses.settled(one.worker)
+        for action in plan_reconciliation(fleet, self._patience):
+            if action.worker not in busy | self._busy and self._pauses.over(action.worker):
+                self._busy.add(action.worker)
+                self._tasks.create_task(self._take(action), name=f"{action.step} {action.worker}")
+
+    async def _fleet(self) -> FleetSnapshot:
+        rows = await read_cluster(self._pool)
+        workers = self._view.judged(rows.workers)
+        return FleetSnapshot(
+            wanted=tuple(rows.wanted),
+            hardware=self._launcher.hardware,
+            launched=self.launched,
+            workers=workers,
+            hosted=self._hosted(rows.instances),
+            liveness_timeout_s=self._silences(workers),
+        )
+
+    def _hosted(self, instances: Iterable[InstanceRow]) -> Tally[str]:
+        held = {(row.worker, row.variant) for row in instances}
+        held |= {(w, i.variant) for w, i in self._view.instances() if i.state is not InstanceState.INACTIVE}
+        return Tally(worker for worker, _variant in held)
+
+    def _silences(self, workers: tuple[WorkerRow, ...]) -> dict[str, float]:
+        now_s = self._clock()
+        alive_at_s = {row.name: now_s if row.alive else self._alive_at_s.get(row.name, now_s) for row in workers}
+        self._alive_at_s = alive_at_s
+        return {row.name: now_s - alive_at_s[row.name] for row in workers if not row.alive}
+
+    def _show(self) -> None:
+        WORKERS.clear()
+        for (hardware, state), number in Tally((one.hardware, one.state) for one in self.launched).items():
+            WORKERS.labels(hardware, state).set(number)
+
+    # -- acting --------------------------------------------------------------------------------------------------------
+
+    async def _take(self, action: ReconcileAction) -> None:
+        outcome = "failed"
+        try:
+            async with self._lead.transaction() as session:
+                await _write(session, action)
+            await self._order(action)
+            outcome = "ok"
+            log.info("%s %s: %s", action.step, action.worker, action.reason)
+        except StoreUnavailable as error:
+            log.warning("cannot %s %s: %s", action.step, action.worker, error)
+        except LauncherError as error:
+            await self._fail(action, error)
+        finally:
+            STEPS.labels(action.step, outcome).inc()
+            self._busy.discard(action.worker)
+
+    async def _order(self, action: ReconcileAction) -> None:
+        if action.step is ReconcileStep.START:
+            # Until it is seen to run, it is not started again sooner than it could be there.
+            self._pauses.tried(action.worker, self._launcher.hardware[action.hardware].start_s)
+            await self._launcher.start(action.hardware, action.worker)
+        elif action.step is ReconcileStep.STOP:
+            self._pauses.tried(action.worker)
+            await self._launcher.stop(action.worker)
+
+    async def _fail(self, action: ReconcileAction, error: LauncherError) -> None:
+        log.warning("cannot %s %s: %s", action.step, action.worker, error)
+        failed = _decision(action, f"{action.step} failed", str(error))
+        try:
+            async with self._lead.transaction() as session:
+                await write_decisions(session, [failed])
+        except StoreUnavailable as away:
+            log.debug("not written down: %s", away)
+
+
+async def _write(session: DatabaseSession, action: ReconcileAction) -> None:
+    match action.step:
+        case ReconcileStep.DRAIN:
+            await drain_workers(session, [action.worker])
+        case ReconcileStep.KEEP:
+            await keep_workers(session, [action.worker])
+        case ReconcileStep.BURY:
+            await remove_worker(session, action.worker)
+        case ReconcileStep.START | ReconcileStep.STOP:
+            pass  # the launcher's
+    await write_decisions(session, [_decision(action, action.step, action.reason)])
+
+
+def _decision(action: ReconcileAction, what: str, reason: str) -> DecisionRow:
+    return DecisionRow(
+        at=datetime.now(UTC),
+        kind=DecisionKind.WORKER,
+        action=what,
+        worker=action.worker,
+        hardware=action.hardware,
+        reason=reason,
+    )

@@ -1,0 +1,154 @@
+"""`python -m autoscaler.launchers.ray.driver`: the process through which the autoscaler speaks to Ray.
+
+It reads one request a line from its standard input, JSON, and answers each with one line; the first connects. It ends
+with its input. Why it is a process of its own: see `autoscaler.launchers.ray.launcher`.
+
+A worker is a detached actor: it does not die with whoever started it. It is named as the worker, in the namespace of
+this system, and Ray allows a name once: creating an actor whose name exists yields the one that exists.
+"""
+
+import logging
+import os
+import sys
+from typing import Any, Final
+
+import msgspec
+import ray
+import ray.util
+from ray.exceptions import ActorDiedError, RayError
+
+from autoscaler.launchers.base import LaunchedWorker, LaunchState
+from autoscaler.launchers.ray.actor import RayWorker
+from autoscaler.launchers.ray.launcher import (
+    ConnectRequest,
+    DriverReply,
+    ListRequest,
+    Request,
+    StartRequest,
+    StopRequest,
+)
+from schemas.worker_names import hardware_of
+
+log = logging.getLogger(__name__)
+
+_ANSWERS_S: Final = 0.2
+"""How long all actors together get to say how they are; who does not is as it was."""
+_FIRST_ANSWER_S: Final = 2.0
+"""How long one that never said anything gets to, before it counts as not started yet."""
+
+
+class RayDriver:
+    """Carries out requests, one after another."""
+
+    def __init__(self) -> None:
+        self._namespace = ""
+        self._actors: dict[str, Any] = {}
+        self._asked: dict[str, Any] = {}
+        """An actor that is not scheduled yet would keep every question until it is: it is asked once."""
+        self._known: dict[str, tuple[LaunchState, str]] = {}
+
+    def do(self, request: Request) -> DriverReply:
+        """Carry out one request. What Ray says against it is part of the reply."""
+        try:
+            match request:
+                case ConnectRequest():
+                    self._connect(request)
+                case ListRequest():
+                    return DriverReply(launched=self._list())
+                case StartRequest():
+                    self._start(request)
+                case StopRequest():
+                    self._stop(request.worker)
+        except (RayError, OSError, RuntimeError, ValueError) as error:
+            return DriverReply(error=str(error).partition("\n")[0] or type(error).__name__)
+        return DriverReply()
+
+    def _connect(self, request: ConnectRequest) -> None:
+        self._namespace = request.namespace
+        ray.init(address=request.address, namespace=request.namespace, log_to_driver=False)
+
+    def _list(self) -> list[LaunchedWorker]:
+        actors: list[Any] = ray.util.list_named_actors(all_namespaces=True)  # it says list[str], which it is not then
+        names = sorted(actor["name"] for actor in actors if actor["namespace"] == self._namespace)
+        for gone in self._actors.keys() - set(names):
+            self._forget(gone)
+        self._ask(names, _ANSWERS_S)
+        return [self._launched(name) for name in names]
+
+    def _start(self, request: StartRequest) -> None:
+        if self._known.get(request.worker, (None, ""))[0] is LaunchState.FAILED:
+            self._kill(request.worker)
+        devices = dict(request.devices)
+        actor = ray.remote(RayWorker).options(
+            name=request.worker, namespace=self._namespace, lifetime="detached", get_if_exists=True,
+            num_cpus=request.cores, memory=request.memory_bytes, num_gpus=devices.pop("GPU", 0), resources=devices,
+            scheduling_strategy="SPREAD",
+        )  # fmt: skip
+        self._actors[request.worker] = actor.remote(request.environment, request.log)
+
+    def _stop(self, worker: str) -> None:
+        try:
+            actor = self._actor(worker)
+        except ValueError:  # it is gone
+            return
+        if worker not in self._known:
+            self._ask([worker], _FIRST_ANSWER_S)
+        if worker in self._known and self._known[worker][0] is not LaunchState.FAILED:
+            actor.stop.remote()
+        else:
+            self._kill(worker)
+
+    def _kill(self, worker: str) -> None:
+        ray.kill(self._actor(worker))
+        self._forget(worker)
+
+    # -- what is known of the actors -----------------------------------------------------------------------------------
+
+    def _actor(self, worker: str) -> Any:
+        if worker not in self._actors:
+            self._actors[worker] = ray.get_actor(worker, self._namespace)
+        return self._actors[worker]
+
+    def _ask(self, names: list[str], limit_s: float) -> None:
+        if not names:
+            return
+        for name in names:
+            if name not in self._asked:
+                self._asked[name] = self._actor(name).state.remote()
+        answers = {self._asked[name]: name for name in names}
+        answered, _ = ray.wait(list(answers), num_returns=len(answers), timeout=limit_s)
+        for answer in answered:
+            self._hear(answers[answer], answer)
+
+    def _hear(self, name: str, answer: Any) -> None:
+        del self._asked[name]
+        try:
+            state, reason = ray.get(answer)
+            self._known[name] = LaunchState(state), reason
+        except ActorDiedError as error:  # its name may already be another's
+            log.warning("worker %s: %s", name, error)
+            self._forget(name)
+        except RayError as error:  # out of reach: it is as it was, until Ray takes its node for dead
+            log.warning("worker %s does not answer: %s", name, error)
+
+    def _forget(self, name: str) -> None:
+        for remembered in (self._actors, self._asked, self._known):
+            remembered.pop(name, None)
+
+    def _launched(self, name: str) -> LaunchedWorker:
+        state, reason = self._known.get(name, (LaunchState.STARTING, ""))
+        return LaunchedWorker(worker=name, hardware=hardware_of(name), state=state, reason=reason)
+
+
+def main() -> None:
+    """Answer until the input ends."""
+    logging.basicConfig(format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # Ray prints there what it likes
+    driver, decoder = RayDriver(), msgspec.json.Decoder(Request)
+    for line in sys.stdin.buffer:
+        replies.write(msgspec.json.encode(driver.do(decoder.decode(line))) + b"\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""What a cluster offers of a hardware type: on other machines nobody can look, so a person says it.
+
+A launcher's settings hold a JSON object of offers by hardware type, for example
+`{"cpu": {"maximum": 8, "cores": 4, "memory_bytes": 8000000000}}`.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsError
+
+from autoscaler.decide.snapshot import HardwareType
+from process.subprocesses import DRAIN_S
+from schemas.errors import OperatorError
+from schemas.hardware import Hardware, list_price, slots_of
+
+_Settings = TypeVar("_Settings", bound=BaseSettings)
+_OURS: Final = "INFAAS_"
+_AUTOSCALERS_OWN: Final = "INFAAS_AUTOSCALER_"
+
+
+class WorkerTemplate(BaseModel):
+    """Workers of one hardware type: how many there may be, and what each has."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    maximum: int = Field(ge=0)
+    """Workers that may run at a time."""
+    cores: int = Field(default=1, ge=1)
+    """CPU cores of a worker; on an accelerator they feed it."""
+    threads: int = Field(default=1, ge=1)
+    """Cores that one batch computes on."""
+    memory_bytes: int = Field(ge=1)
+    """What the worker's process may use."""
+    price_per_hour: float | None = Field(default=None, ge=0)
+    """USD of one worker; by default the list price of the hardware."""
+    start_s: float = Field(default=15.0, ge=0)
+    """From the wish to the first instance that the worker could load."""
+    runtimes: tuple[str, ...] = ()
+
+    def hardware_type(self, hardware: Hardware, *, stops_highest: bool = False) -> HardwareType:
+        """As the decision sees it."""
+        slots = slots_of(hardware, self.cores, self.threads)
+        price = list_price(hardware, self.cores) if self.price_per_hour is None else self.price_per_hour
+        return HardwareType(
+            name=hardware.value, price_per_hour=price, start_s=self.start_s, slots=slots,
+            memory_bytes=self.memory_bytes, maximum=self.maximum, runtimes=self.runtimes, stops_highest=stops_highest,
+        )  # fmt: skip
+
+
+def worker_environment(hardware: Hardware, worker: str, offer: WorkerTemplate, home: Path) -> Mapping[str, str]:
+    """The environment of `python -m workers` on another machine.
+
+    It is ours, so that the worker finds the same Kafka, Postgres and artifacts, less what is for the autoscaler alone.
+    """
+    shared = {k: v for k, v in os.environ.items() if k.startswith(_OURS) and not k.startswith(_AUTOSCALERS_OWN)}
+    own = {
+        "INFAAS_DRAIN_TIMEOUT_S": f"{DRAIN_S:g}",
+        "INFAAS_HOME": str(home),
+        "INFAAS_WORKERS_NAME": worker,
+        "INFAAS_WORKERS_HARDWARE": hardware.value,
+        "INFAAS_WORKERS_CORES": str(offer.cores),
+        "INFAAS_WORKERS_THREADS": str(offer.threads),
+        "INFAAS_WORKERS_MEMORY_BYTES": str(offer.memory_bytes),
+        "INFAAS_WORKERS_METRICS_PORT": "0",  # several workers may share a machine
+    }
+    if offer.price_per_hour is not None:
+        own["INFAAS_WORKERS_PRICE_PER_HOUR"] = str(offer.price_per_hour)
+    return shared | own
+
+
+def read_settings(kind: type[_Settings]) -> _Settings:
+    """A launcher's settings, from the environment.
+
+    Raises:
+        OperatorError: one is missing or wrong; the message names it.
+    """
+    prefix = kind.model_config.get("env_prefix", "")
+    try:
+        return kind()
+    except ValidationError as error:
+        problems = [f"{prefix}{'.'.join(map(str, p['loc']))}".upper() + f": {p['msg']}" for p in error.errors()]
+        raise OperatorError("; ".join(problems)) from None
+    except SettingsError as error:  # no JSON
+        raise OperatorError(f"{prefix}*: {error}") from None

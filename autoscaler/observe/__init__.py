@@ -1,0 +1,1 @@
+"""What the autoscaler sees: statuses, recent load, and the snapshot that a decision is made from."""

@@ -1,0 +1,1 @@
+"""What the autoscaler writes down each second: lag, its health, instances and workers."""

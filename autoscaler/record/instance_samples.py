@@ -1,0 +1,88 @@
+"""Turns what workers said into samples: counters become what was done since the reading before.
+
+An instance that did nothing and is as it was is left out, but for once a minute: most of thousands are idle, and a
+minute without a row would look as if it had been unloaded.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
+
+from autoscaler.decide.snapshot import WorkerLoad
+from schemas.rows.samples import InstanceSample, WorkerSample
+from schemas.status import InstanceState, InstanceStatus, WorkerStatus
+
+_REPEAT: Final = timedelta(minutes=1)
+
+
+class _Before(NamedTuple):
+    at: datetime
+    """Of the last sample."""
+    epoch: int
+    status: InstanceStatus
+
+
+class InstanceSampler:
+    """Of all instances; forgets those that are gone."""
+
+    def __init__(self) -> None:
+        self._before: dict[tuple[str, str], _Before] = {}
+
+    def samples(self, at: datetime, workers: Iterable[WorkerStatus]) -> list[InstanceSample]:
+        """What is to be recorded of all instances there are."""
+        found: list[InstanceSample] = []
+        seen: dict[tuple[str, str], _Before] = {}
+        for worker in workers:
+            for status in worker.instances:
+                key = worker.worker, status.variant
+                before = self._before.get(key)
+                sample = _sample(at, worker, status, before)
+                is_told = before is None or _is_news(sample, before) or at - before.at >= _REPEAT
+                seen[key] = _Before(at if before is None or is_told else before.at, worker.epoch, status)
+                if is_told:
+                    found.append(sample)
+        self._before = seen
+        return found
+
+
+def _sample(at: datetime, worker: WorkerStatus, status: InstanceStatus, before: _Before | None) -> InstanceSample:
+    # A later life of the worker, or of the instance on it, began to count at zero; at first sight nothing is known.
+    base = status if before is None else before.status
+    if before is not None and (before.epoch != worker.epoch or status.answered < base.answered):
+        base = InstanceStatus(variant=status.variant, state=InstanceState.INACTIVE)
+    return InstanceSample(
+        at=at,
+        variant=status.variant,
+        worker=worker.worker,
+        state=status.state,
+        queued=status.queued,
+        batch_size=status.batch_size,
+        batch_s=status.batch_s,
+        slowdown=status.slowdown,
+        answered=status.answered - base.answered,
+        inputs=max(status.inputs - base.inputs, 0),
+        late=max(status.late - base.late, 0),
+        expired=max(status.expired - base.expired, 0),
+    )
+
+
+def _is_news(sample: InstanceSample, before: _Before) -> bool:
+    return bool(sample.answered or sample.queued or before.status.queued or sample.state is not before.status.state)
+
+
+def worker_samples(at: datetime, workers: Iterable[WorkerStatus], loads: Iterable[WorkerLoad]) -> list[WorkerSample]:
+    """How workers are, as far as their load is known."""
+    busy = {load.worker: load.utilisation for load in loads}
+    return [
+        WorkerSample(
+            at=at,
+            worker=worker.worker,
+            hardware=worker.hardware,
+            slots=worker.slots,
+            utilisation=busy[worker.worker],
+            memory_used=worker.memory_used,
+            memory_total=worker.memory_total,
+        )
+        for worker in workers
+        if worker.worker in busy
+    ]

@@ -1,0 +1,172 @@
+"""The recorder: once a second, what the queues, the instances and the workers are like, into Postgres.
+
+* Lag of the selectors on every task topic and of every variant's workers, in records and seconds, with the health of
+  each: all in one row that names what changed.
+* Arrivals and completions by needs class, as selectors and workers counted them, and what instances did. A reading is
+  written as a whole or not at all; after a failure the next holds what came meanwhile: none is lost, none is made up.
+* Unknown is not zero. A reading that fails is logged when that begins and when it ends, counted each time, shown as
+  `infaas_autoscaler_blind`, written as a row that says why, and holds the scale.
+* Each minute is summed up once it is over, and partitions are made and dropped.
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from prometheus_client import Counter, Gauge
+
+from autoscaler.failure_log import FailureLog
+from autoscaler.observe.load_window import HISTORY_S, LoadWindow
+from autoscaler.observe.status_cache import WorkerStatusCache
+from autoscaler.record.gauges import GroupGauges
+from autoscaler.record.instance_samples import InstanceSampler, worker_samples
+from autoscaler.record.lag_delta import LagDeltaEncoder
+from autoscaler.record.lag_minute import MINUTE, minute_of
+from autoscaler.settings import AutoscalerSettings
+from broker.kafka_types import KafkaError
+from broker.lag.reader import LagObservation, LagReader
+from schemas import topics
+from schemas.load_classes import ClassAnswers, ClassCount, LoadClass
+from schemas.rows.samples import InstanceSample, LagReading, LoadSample
+from store import samples
+from store.catalog import Catalog
+from store.errors import StoreUnavailable
+from store.pool import Pool
+
+READINGS: Final = Counter("infaas_autoscaler_readings", "Readings of lag, arrivals and states.", ["outcome"])
+BLIND: Final = Gauge("infaas_autoscaler_blind", "1 while readings fail and the scale is held.")
+
+
+class Recorder:
+    """Takes one reading after another; for one task."""
+
+    def __init__(
+        self, settings: AutoscalerSettings, reader: LagReader, pool: Pool, view: WorkerStatusCache, window: LoadWindow,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        self._settings = settings
+        self._reader = reader
+        self._pool = pool
+        self._view = view
+        self._window = window
+        self._clock = clock
+        self._catalog: Catalog | None = None
+        self._groups: Mapping[str, Collection[str]] = {}
+        self._packing: LagDeltaEncoder | None = None
+        self._gauges = GroupGauges(())
+        self._progress = InstanceSampler()
+        self._load: list[LoadSample] = []
+        self._instances: list[InstanceSample] = []
+        """Not yet written. What fails next time fails before it adds to these."""
+        self._minute: datetime | None = None
+        self._outage = FailureLog("reading lag and states")
+        self.known = False
+        """Whether the last reading succeeded."""
+
+    async def record(self, catalog: Catalog, served: Collection[str]) -> None:
+        """Take a reading and write it; `served` are the variants that have an instance."""
+        try:
+            await self._record(catalog, served)
+        except (KafkaError, StoreUnavailable, OSError) as error:
+            self.known = False
+            READINGS.labels("failed").inc()
+            BLIND.set(1)
+            self._outage.failed(error)
+            if self._packing is not None:
+                self._packing.lose()
+            await self._write_failure(error)
+            return
+        self.known = True
+        READINGS.labels("ok").inc()
+        BLIND.set(0)
+        self._outage.recovered()
+
+    async def _record(self, catalog: Catalog, served: Collection[str]) -> None:
+        reading = await self._reader.read(self._wanted(catalog))
+        at, now_s = datetime.fromtimestamp(reading.at_s, UTC), self._clock()
+        await self._keep(at)
+        packing = await self._packing_of(reading)
+        workers = self._view.statuses()
+        healths = packing.judge(reading, workers, selectors=self._window.is_heard(now_s))
+        self._gauges.show(reading, healths)
+        self._window.on_lag(packing.ages(reading, served))
+        self._window.tick(now_s)
+        for variant in packing.waiting(reading) - set(served):
+            self._view.want(variant)
+        row, minute = packing.pack(at, reading, healths)
+        self._load += _load_samples(at, self._window.take_arrivals(), self._window.take_answers())
+        self._instances += self._progress.samples(at, workers)
+        async with self._pool.transaction() as session:
+            await samples.write_reading(session, row)
+            if minute is not None:
+                await samples.write_lag_minute(session, minute)
+            await samples.write_load(session, self._load)
+            await samples.write_instances(session, self._instances)
+            await samples.write_workers(session, worker_samples(at, workers, self._window.worker_loads()))
+        self._load, self._instances = [], []
+
+    def _wanted(self, catalog: Catalog) -> Mapping[str, Collection[str]]:
+        if catalog is not self._catalog:
+            self._catalog = catalog
+            self._reader.look_up()
+            self._groups = {topics.SELECTOR_GROUP: [topics.task_topic(task) for task in catalog.tasks]} | {
+                topics.variant_group(name): [topics.variant_topic(name)] for name in catalog.variants
+            }
+        return self._groups
+
+    async def _packing_of(self, reading: LagObservation) -> LagDeltaEncoder:
+        if self._packing is None or self._packing.group_partitions != reading.group_partitions:
+            self._packing = LagDeltaEncoder(
+                reading, await samples.group_partition_ids(self._pool, reading.group_partitions)
+            )
+            self._gauges = GroupGauges(reading.group_partitions)
+        return self._packing
+
+    async def _keep(self, at: datetime) -> None:
+        """Once a minute: partitions, and the sums of the minute that is over. At the start also what is remembered."""
+        minute = minute_of(at)
+        if minute == self._minute:
+            return
+        settings = self._settings
+        await samples.keep_partitions(self._pool, at, settings.retention_s, settings.minute_retention_s)
+        await samples.prune_decisions(self._pool, at - timedelta(seconds=settings.decisions_retention_s))
+        await samples.roll_up(self._pool, minute - MINUTE)
+        if self._minute is None:
+            past = await samples.task_history(self._pool, at - timedelta(seconds=HISTORY_S), at)
+            self._window.recall({task.task: task.inputs_per_s for task in past})
+        self._minute = minute
+
+    async def _write_failure(self, error: BaseException) -> None:
+        with suppress(StoreUnavailable):  # then nobody can be told but by the log and by gauges
+            row = LagReading(at=datetime.now(UTC), whole=False, error=str(error) or type(error).__name__)
+            await samples.write_reading(self._pool, row)
+
+
+def _load_samples(at: datetime, arrived: Iterable[ClassCount], answered: Iterable[ClassAnswers]) -> list[LoadSample]:
+    arrivals = {count.load_class: count for count in arrived}
+    answers = {count.load_class: count for count in answered}
+    return [
+        _load_sample(at, arrivals.get(found) or ClassCount(load_class=found), answers.get(found) or ClassAnswers(found))
+        for found in arrivals | answers
+    ]
+
+
+def _load_sample(at: datetime, arrived: ClassCount, answered: ClassAnswers) -> LoadSample:
+    load_class: LoadClass = arrived.load_class
+    return LoadSample(
+        at=at,
+        task=load_class.task,
+        target=load_class.target,
+        min_accuracy=load_class.min_accuracy,
+        latency_ms=load_class.latency_ms,
+        offline=load_class.offline,
+        queries=arrived.queries,
+        inputs=arrived.inputs,
+        refused=arrived.refused,
+        upgraded=arrived.upgraded,
+        answered=answered.queries,
+        late=answered.late,
+        failed=answered.failed,
+    )

@@ -1,0 +1,89 @@
+"""A whole system, started with `infaas up` the way a user does, on free ports and in a temporary home."""
+
+import asyncio
+import json
+import os
+import sys
+import tempfile
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from broker.settings import KafkaSettings
+from infaas.supervisor.state import read_state
+from process.ports import free_port
+
+_UP_S = 120.0
+_DOWN_S = 60.0
+
+
+class SystemUnderTest:
+    """Where the parts of a running system are."""
+
+    def __init__(self, home: Path, state: dict[str, Any]) -> None:
+        self.home = home
+        self.gateway: str = state["gateway"]
+        self.postgres: str = state["postgres"]
+        self.kafka = KafkaSettings(bootstrap=state["kafka"], fetch_max_wait_ms=state["fetch_max_wait_ms"])
+
+    async def pid_of(self, service: str) -> int:
+        """Process id of the first service whose name starts so."""
+        return next(pid for name, pid, _log in await self._services() if name.startswith(service))
+
+    async def leading_autoscaler(self) -> int:
+        """Process id of the autoscaler that leads: the one that said so last."""
+        return next(pid for name, pid, log in await self._services() if "autoscaler" in name and _leads(log))
+
+    async def _services(self) -> list[tuple[str, int, Path]]:
+        """Name, process id and log of each, ready or not."""
+        state = await asyncio.to_thread(read_state, self.home)
+        return [(name, s.pid, Path(s.log)) for name, s in state.services.items()] if state else []
+
+
+@asynccontextmanager
+async def running_system(broker: str, *tasks: str) -> AsyncGenerator[SystemUnderTest]:
+    """Start everything on the `embedded` or the `apache` broker and register these tasks of the zoo."""
+    with tempfile.TemporaryDirectory(prefix="infaas-bench-") as folder:
+        async with running_at(Path(folder), broker, *tasks) as system:
+            yield system
+
+
+@asynccontextmanager
+async def running_at(
+    home: Path, broker: str, *tasks: str, flags: Sequence[str] = (), env: Mapping[str, str] | None = None
+) -> AsyncGenerator[SystemUnderTest]:
+    """The same in a folder, where what a system before it registered is found again; `flags` are of `infaas up`."""
+    ports = [f"--{part}-port={free_port()}" for part in ("gateway", "kafka", "postgres")]
+    command = [sys.executable, "-m", "infaas.cli.main", "up", "--kafka", broker, *ports, *flags]
+    up = await asyncio.create_subprocess_exec(*command, env={**_environment(home), **(env or {})})
+    try:
+        async with asyncio.timeout(_UP_S):
+            state = json.loads(await _infaas(home, "status", "--json", "--wait"))
+        for task in tasks:
+            await _infaas(home, "register", "--zoo", task)
+        yield SystemUnderTest(home, state)
+    finally:
+        if up.returncode is None:
+            up.terminate()
+        async with asyncio.timeout(_DOWN_S):
+            await up.wait()
+
+
+def _leads(log: Path) -> bool:
+    text = log.read_text()
+    return text.rfind(": leading") > text.rfind("no longer leading")
+
+
+def _environment(home: Path) -> dict[str, str]:
+    return {**os.environ, "INFAAS_HOME": str(home)}
+
+
+async def _infaas(home: Path, *arguments: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "infaas.cli.main", *arguments, env=_environment(home), stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"`infaas {' '.join(arguments)}` failed with exit code {process.returncode}")
+    return output.decode()

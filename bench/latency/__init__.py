@@ -1,0 +1,1 @@
+"""How long single answers take, also around a crash."""

@@ -1,0 +1,75 @@
+"""SIGKILL of a worker and of the selector under load: what is lost, what is doubled, and how long answers stop.
+
+20,000 queries go to Kafka at a steady rate; a third of the way the worker dies, at two thirds the selector. The
+supervisor starts each again. Every id must be answered, and shown once by the client library. Results that came a
+second time, because the first was sent but not yet committed, are counted where the client drops them.
+"""
+
+import asyncio
+import os
+import signal
+import time
+from collections import Counter
+
+from bench.core.figures import Figure
+from bench.core.load import repeated, silence_s
+from bench.core.system import SystemUnderTest
+from infaas.client import InfaasClient
+from schemas.errors import QueryError
+from zoo.samples import labelled
+
+QUERIES = 20_000
+RATE = 500.0
+_LAST_ANSWERS_S = 60.0
+_NEAR_S = 12.0
+"""Less than the 13 s between the two kills."""
+
+
+async def measure(system: SystemUnderTest, broker: str) -> list[Figure]:
+    """Figures of one run; the system must be up, with the task `digits` placed."""
+    inputs, _labels = labelled("digits")
+    one = {name: array[:1] for name, array in inputs.items()}
+    answered_at: list[float] = []
+    shown: Counter[str] = Counter()
+    refused: Counter[str] = Counter()
+    killed_at: dict[str, float] = {}
+    dropped_before = repeated()
+    victims = {QUERIES * share // 3: (who, await system.pid_of(who)) for share, who in ((1, "worker"), (2, "selector"))}
+
+    async with InfaasClient(kafka=system.kafka.bootstrap) as client:
+
+        async def ask(query_id: str) -> None:
+            try:
+                await client.infer("digits", one, query_id=query_id, timeout_s=_LAST_ANSWERS_S)
+            except QueryError as error:
+                refused[error.code] += 1
+            shown[query_id] += 1
+            answered_at.append(time.monotonic())
+
+        run = f"crash-{time.time_ns()}"
+        async with asyncio.timeout(QUERIES / RATE + 2 * _LAST_ANSWERS_S), asyncio.TaskGroup() as queries:
+            start = time.monotonic()
+            for number in range(QUERIES):
+                await asyncio.sleep(max(0.0, start + number / RATE - time.monotonic()))
+                queries.create_task(ask(f"{run}-{number}"), name=f"query {number}")
+                if number in victims:
+                    who, pid = victims[number]
+                    os.kill(pid, signal.SIGKILL)
+                    killed_at[who] = time.monotonic()
+    lost = QUERIES - len(shown) + refused.total()
+    doubled = shown.total() - len(shown)
+    dropped = repeated() - dropped_before
+
+    def figure(name: str, value: float, unit: str = "", *, zero: bool = False) -> Figure:
+        passed = value == 0 if zero else None
+        return Figure(name=name, broker=broker, value=value, unit=unit, target="0" if zero else "", passed=passed)
+
+    return [
+        figure("queries lost or refused, 2 SIGKILLs", lost, zero=True),
+        figure("answers shown twice", doubled, zero=True),
+        figure("second results dropped by the client", dropped),
+        *(
+            figure(f"no answers after SIGKILL of the {who}", silence_s(answered_at, at, _NEAR_S), "s")
+            for who, at in killed_at.items()
+        ),
+    ]

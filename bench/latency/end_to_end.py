@@ -1,0 +1,108 @@
+"""End to end time of a small query, less the model's own computation, over a bare program of three hops.
+
+The bare program is this client and two forwarding processes; ours is this client, the selector and the worker. Both
+take turns on the same broker, so that a change of the machine's mood meets both; of the turns' percentiles the median
+counts, so that a moment in which the machine does something else decides nothing.
+"""
+
+import asyncio
+import os
+import sys
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from statistics import median
+
+import msgspec
+
+from bench.core.figures import Figure, at_most, percentile
+from bench.core.load import AnsweredQueries, OpenLoopLoad, small_query
+from broker.settings import KafkaSettings
+from broker.topics import TopicSpec, ensure_topics
+from schemas.topics import task_topic
+
+RATES = (200.0, 1000.0)
+ROUNDS = 6
+SECONDS = 8.0
+P50_LIMIT, P99_LIMIT = 1.3, 1.5
+_STOP_S = 10.0
+
+
+async def measure(kafka: KafkaSettings, broker: str) -> list[Figure]:
+    """Figures at each rate, p50 and p99, in milliseconds. The system must be up, with the task `digits` placed."""
+    value, headers = small_query()
+    figures: list[Figure] = []
+    async with (
+        bare_hops(kafka) as entry,
+        OpenLoopLoad(kafka, entry, value, headers) as bare,
+        OpenLoopLoad(kafka, task_topic("digits"), value, headers) as ours,
+    ):
+        for rate in RATES:
+            await bare.run(rate, 3.0)
+            await ours.run(rate, 3.0)
+            baseline: list[list[AnsweredQueries]] = []
+            real: list[list[AnsweredQueries]] = []
+            for _ in range(ROUNDS):
+                baseline.append(await bare.run(rate, SECONDS))
+                real.append(await ours.run(rate, SECONDS))
+            figures += _compare(broker, rate, baseline, real)
+    return figures
+
+
+def _compare(
+    broker: str, rate: float, baseline: list[list[AnsweredQueries]], real: list[list[AnsweredQueries]]
+) -> list[Figure]:
+    failed = [answer.status for answers in real for answer in answers if answer.status != "ok"]
+    if failed:
+        raise RuntimeError(f"{len(failed)} queries failed at {rate:g}/s, the first with {failed[0]}")
+    figures = [
+        at_most(
+            f"end to end less compute, {rate:g}/s, {label}",
+            broker,
+            _typical(real, share),
+            "ms",
+            _typical(baseline, share),
+            limit,
+        )
+        for label, share, limit in (("p50", 0.5, P50_LIMIT), ("p99", 0.99, P99_LIMIT))
+    ]
+    if broker == "apache":
+        return figures
+    # The embedded broker is busy answering those who wait, long before the programs are: it is what would be measured.
+    return [msgspec.structs.replace(figure, target="", passed=None) for figure in figures]
+
+
+def _typical(rounds: list[list[AnsweredQueries]], share: float) -> float:
+    return median(percentile([answer.overhead_ms for answer in answers], share) for answers in rounds)
+
+
+@asynccontextmanager
+async def bare_hops(kafka: KafkaSettings) -> AsyncGenerator[str]:
+    """Two forwarding processes in a row; yields the topic that leads into them."""
+    run = uuid.uuid4().hex[:8]
+    entry, middle = f"bare-in-{run}", f"bare-mid-{run}"
+    await ensure_topics(kafka, [TopicSpec(entry, partitions=4), TopicSpec(middle, partitions=4)])
+    async with _forwarder(kafka, entry, middle), _forwarder(kafka, middle):
+        yield entry
+
+
+@asynccontextmanager
+async def _forwarder(kafka: KafkaSettings, *topics: str) -> AsyncGenerator[None]:
+    environment = {
+        **os.environ,
+        "INFAAS_KAFKA": kafka.bootstrap,
+        "INFAAS_KAFKA_FETCH_MAX_WAIT_MS": str(kafka.fetch_max_wait_ms),
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bench.core.baseline", *topics, stdout=asyncio.subprocess.PIPE, env=environment
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(30):
+            if await process.stdout.readline() != b"ready\n":
+                raise RuntimeError("the bare forwarder did not start")
+        yield
+    finally:
+        process.terminate()
+        async with asyncio.timeout(_STOP_S):
+            await process.wait()

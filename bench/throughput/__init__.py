@@ -1,0 +1,1 @@
+"""How many queries a second each part takes, beside a bare program."""

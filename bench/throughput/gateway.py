@@ -1,0 +1,170 @@
+"""Requests a second through the gateway, over a bare aiohttp handler that only produces and awaits its reply.
+
+Both put their queries on the same topic, where the same process answers, and are asked by the same client in turns.
+The client and the brokers share the cores with them, which brings the two closer than they are; so the requests per
+second of their own CPU time are shown as well.
+"""
+
+import asyncio
+import os
+import sys
+import tempfile
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+import aiohttp
+import psutil
+
+from bench.core.figures import Figure, at_least
+from bench.throughput.gateway_baseline import PARTITIONS
+from broker.settings import KafkaSettings
+from broker.topics import ensure_task_topics
+from process.ports import LOOPBACK, free_port
+from schemas.rows.catalog import Task, TensorSpec
+from schemas.topics import task_topic
+from store.embedded import EmbeddedPostgres
+from store.migrate import upgrade
+from store.pool import open_pool
+from store.registry import put_task
+
+if TYPE_CHECKING:
+    from bench.core.system import SystemUnderTest
+
+ROUNDS = 5
+SECONDS = 4.0
+CONNECTIONS = 64
+LIMIT = 0.7
+_START_S = 60.0
+
+
+async def measure(system: "SystemUnderTest", broker: str) -> list[Figure]:
+    """Two figures: requests a second, and requests per second of CPU time."""
+    rates = await measure_rates(system.kafka)
+    return [
+        at_least("gateway requests", broker, rates["ours"], "requests/s", rates["bare"], LIMIT),
+        Figure(
+            name="gateway requests per CPU second",
+            broker=broker,
+            value=rates["ours_cpu"],
+            unit="requests",
+            baseline=rates["bare_cpu"],
+            ratio=rates["ours_cpu"] / rates["bare_cpu"],
+        ),
+    ]
+
+
+async def measure_rates(kafka: KafkaSettings, rounds: int = ROUNDS, seconds: float = SECONDS) -> dict[str, float]:
+    """Medians over the rounds: requests a second `ours` and `bare`, and per second of CPU `ours_cpu` and `bare_cpu`."""
+    task = f"bench-{uuid.uuid4().hex[:8]}"
+    topic, port, baseline_port = task_topic(task), free_port(), free_port()
+    await ensure_task_topics(kafka, task, PARTITIONS)
+    async with (
+        _database(task) as dsn,
+        _process(kafka, "bench.throughput.gateway_baseline", "answer", topic),
+        _process(kafka, "bench.throughput.gateway_baseline", "serve", topic, str(baseline_port)) as baseline,
+        _gateway(kafka, dsn, port) as ours,
+    ):
+        servers = {
+            "bare": (baseline, f"http://{LOOPBACK}:{baseline_port}/"),
+            "ours": (ours, f"http://{LOOPBACK}:{port}/v2/models/{task}/infer"),
+        }
+        found: dict[str, list[float]] = {name: [] for name in ("bare", "ours", "bare_cpu", "ours_cpu")}
+        for number in range(rounds + 1):
+            for name, (pid, url) in servers.items():
+                rate, per_cpu_s = await _load(pid, url, seconds)
+                if number:  # the first round warms everything up
+                    found[name].append(rate)
+                    found[f"{name}_cpu"].append(per_cpu_s)
+        return {name: median(values) for name, values in found.items()}
+
+
+async def _load(pid: int, url: str, seconds: float) -> tuple[float, float]:
+    before = _cpu_s(pid)
+    client = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "bench.throughput.http_load",
+        url,
+        str(seconds),
+        str(CONNECTIONS),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await client.communicate()
+    if client.returncode:
+        raise RuntimeError(f"the load on {url} failed")
+    rate = float(output)
+    return rate, rate * seconds / (_cpu_s(pid) - before)
+
+
+def _cpu_s(pid: int) -> float:
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
+
+
+@asynccontextmanager
+async def _process(kafka: KafkaSettings, module: str, *arguments: str) -> AsyncGenerator[int]:
+    """Start a module that prints `ready`; yields its process id."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", module, *arguments, stdout=asyncio.subprocess.PIPE, env=_environment(kafka)
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(_START_S):
+            if await process.stdout.readline() != b"ready\n":
+                raise RuntimeError(f"{module} {' '.join(arguments)} did not start")
+        yield process.pid
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+@asynccontextmanager
+async def _gateway(kafka: KafkaSettings, dsn: str, port: int) -> AsyncGenerator[int]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", "--port", str(port), env=_environment(kafka) | {"INFAAS_POSTGRES": dsn}
+    )
+    try:
+        await _wait_ready(f"http://{LOOPBACK}:{port}/v2/health/ready")
+        yield process.pid
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+async def _wait_ready(url: str) -> None:
+    async with asyncio.timeout(_START_S), aiohttp.ClientSession() as http:
+        while True:
+            try:
+                async with http.get(url) as response:
+                    if response.status == 200:
+                        return
+            except aiohttp.ClientConnectionError:
+                pass
+            await asyncio.sleep(0.1)
+
+
+def _environment(kafka: KafkaSettings) -> dict[str, str]:
+    return {
+        **os.environ,
+        "INFAAS_KAFKA": kafka.bootstrap,
+        "INFAAS_KAFKA_FETCH_MAX_WAIT_MS": str(kafka.fetch_max_wait_ms),
+    }
+
+
+@asynccontextmanager
+async def _database(task: str) -> AsyncGenerator[str]:
+    """A Postgres with the task alone; no selector looks there."""
+    digits = TensorSpec(name="image", datatype="FP32", shape=(-1, 1, 8, 8))
+    logits = TensorSpec(name="logits", datatype="FP32", shape=(-1, 10))
+    with tempfile.TemporaryDirectory(prefix="infaas-bench-") as folder:
+        async with EmbeddedPostgres(Path(folder), durable=False) as postgres:
+            await upgrade(postgres.dsn)
+            async with open_pool(postgres.dsn) as pool:
+                await put_task(pool, Task(name=task, inputs=(digits,), outputs=(logits,), partitions=PARTITIONS))
+            yield postgres.dsn

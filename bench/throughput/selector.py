@@ -1,0 +1,214 @@
+"""Queries a second through one selector process, over a bare consume-and-produce loop in one process.
+
+Both find the same queries waiting and move them to their next topic, in turns, each in a process of its own. The rate
+is taken from the end offsets of what comes out, between a tenth and nine tenths of the queries, so that neither the
+start of a process nor its last stragglers count; the embedded broker says of the last batch only where it begins. The
+selector gets N registered variants, eight of them served by a worker that answers at once: all it does is to say so
+in `infaas.status`.
+"""
+
+import asyncio
+import os
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from bench.core.figures import Figure, at_least
+from broker.producer import Producer
+from broker.settings import KafkaSettings
+from broker.topics import TopicSpec, ensure_system_topics, ensure_task_topics, ensure_topics, ensure_variant_topics
+from schemas import headers as h
+from schemas.latency import BatchLatency
+from schemas.rows.catalog import AccuracySource, Architecture, Profile, Task, TensorSpec, Variant, VariantState
+from schemas.status import InstanceState, InstanceStatus, PartitionStatus, WorkerStatus
+from schemas.topics import STATUS, task_topic, variant_topic
+from store.embedded import EmbeddedPostgres
+from store.migrate import upgrade
+from store.pool import open_pool
+from store.registry import put_architecture, put_task, put_variant
+
+if TYPE_CHECKING:
+    from bench.core.system import SystemUnderTest
+
+VARIANTS = (10, 270, 10_000)
+QUERIES = 20_000
+ROUNDS = 3
+LIMIT = 0.6
+_SERVED = 8
+_PARTITIONS = 4
+_VALUE = b"x" * 600
+_STATUS_INTERVAL_S = 0.1
+_SAMPLE_INTERVAL_S = 0.02
+_RUN_S = 120.0
+
+
+async def measure(system: "SystemUnderTest", broker: str) -> list[Figure]:
+    """Figures for each number of variants: queries a second over the baseline, and over the fewest variants."""
+    figures: list[Figure] = []
+    for variants in VARIANTS:
+        rates = await measure_rates(system.kafka, variants, QUERIES)
+        ours, baseline = median(rates["selector"]), median(rates["bare"])
+        name = f"selector throughput, {variants:,} variants"
+        figures.append(at_least(name, broker, ours, "queries/s", baseline, LIMIT))
+    return figures
+
+
+async def measure_rates(
+    kafka: KafkaSettings, variants: int, queries: int, rounds: int = ROUNDS
+) -> dict[str, list[float]]:
+    """Queries a second in each round: `selector` and `bare`."""
+    rates: dict[str, list[float]] = {"selector": [], "bare": []}
+    run = uuid.uuid4().hex[:8]
+    served = [f"{run}-{n}.onnx-fp32.cpu" for n in range(_SERVED)]
+    await ensure_system_topics(kafka)
+    await ensure_task_topics(kafka, run, _PARTITIONS)
+    await ensure_variant_topics(kafka, [(name, _PARTITIONS) for name in served])
+    async with _database(run, variants) as dsn, _talking(kafka, served):
+        for number in range(rounds):
+            source, target = f"bare-in-{run}-{number}", f"bare-out-{run}-{number}"
+            await ensure_topics(kafka, [TopicSpec(source, _PARTITIONS), TopicSpec(target, _PARTITIONS)])
+            await _preload(kafka, source, queries)
+            rates["bare"].append(await _rate(kafka, ["bench.core.baseline", source, target], [target], queries, {}))
+            await _preload(kafka, task_topic(run), queries)
+            outputs = [variant_topic(name) for name in served]
+            environment = {
+                "INFAAS_POSTGRES": dsn,
+                "INFAAS_SELECTOR_INSTANCE_ID": f"bench-{run}",
+                "INFAAS_SELECTOR_STATUS_TTL_S": "10",  # the one who speaks for the worker competes for the same cores
+                "INFAAS_LOG_LEVEL": "WARNING",
+            }
+            rates["selector"].append(await _rate(kafka, ["selector"], outputs, queries, environment))
+    return rates
+
+
+async def _preload(kafka: KafkaSettings, topic: str, queries: int) -> None:
+    async with Producer(kafka, "bench") as producer:
+        sent = [
+            await producer.send(
+                topic,
+                _VALUE,
+                key=(query_id := uuid.uuid4().hex.encode()),
+                headers=[
+                    (h.ID, query_id),
+                    (h.REPLY_TO, b"infaas.replies.bench"),
+                    (h.LATENCY_MS, b"600000"),
+                    (h.MIN_ACCURACY, b"0.7"),
+                    (h.CONTENT_TYPE, b"application/json"),
+                ],
+                partition=number % _PARTITIONS,
+            )
+            for number in range(queries)
+        ]
+        await asyncio.gather(*sent)
+
+
+async def _rate(
+    kafka: KafkaSettings, module: Sequence[str], outputs: Sequence[str], queries: int, environment: dict[str, str]
+) -> float:
+    """Start the module, watch its outputs grow by `queries`, stop it."""
+    partitions = [TopicPartition(topic, number) for topic in outputs for number in range(_PARTITIONS)]
+    async with AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap) as watcher:
+        start = await _ends(watcher, partitions)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", *module, env={**os.environ, **_environment(kafka), **environment},
+            stdout=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            async with asyncio.timeout(_RUN_S):
+                return await _watch(process, watcher, partitions, start, queries)
+        finally:
+            if process.returncode is None:
+                process.terminate()
+            await process.wait()
+
+
+async def _watch(
+    process: asyncio.subprocess.Process,
+    watcher: AIOKafkaConsumer,
+    partitions: Sequence[TopicPartition],
+    start: int,
+    queries: int,
+) -> float:
+    samples: list[tuple[float, int]] = []
+    while not samples or samples[-1][1] < 0.95 * queries:
+        if process.returncode is not None:
+            raise RuntimeError(f"the measured process ended by itself with exit code {process.returncode}")
+        samples.append((time.perf_counter(), await _ends(watcher, partitions) - start))
+        await asyncio.sleep(_SAMPLE_INTERVAL_S)
+    steady = [(at, count) for at, count in samples if 0.1 * queries <= count <= 0.9 * queries]
+    (first_at, first), (last_at, last) = steady[0], steady[-1]
+    return (last - first) / (last_at - first_at)
+
+
+async def _ends(watcher: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> int:
+    return sum((await watcher.end_offsets(partitions)).values())
+
+
+def _environment(kafka: KafkaSettings) -> dict[str, str]:
+    return {"INFAAS_KAFKA": kafka.bootstrap, "INFAAS_KAFKA_FETCH_MAX_WAIT_MS": str(kafka.fetch_max_wait_ms)}
+
+
+@asynccontextmanager
+async def _talking(kafka: KafkaSettings, served: Sequence[str]) -> AsyncGenerator[None]:
+    """A worker that has always answered everything."""
+    everything = tuple(PartitionStatus(number, 1 << 40, 1 << 40) for number in range(_PARTITIONS))
+    instances = tuple(
+        InstanceStatus(variant=name, state=InstanceState.ACTIVE, partitions=everything, max_batch=32) for name in served
+    )
+
+    async def talk(producer: Producer) -> None:
+        while True:
+            status = WorkerStatus(
+                worker="bench", hardware="cpu", epoch=1, at_ms=time.time() * 1000, slots=8, price_per_hour=0.384,
+                backlog_s=0, memory_used=0, memory_total=1 << 34, instances=instances,
+            )  # fmt: skip
+            await producer.send_and_wait(STATUS, msgspec.json.encode(status), key=b"bench")
+            await asyncio.sleep(_STATUS_INTERVAL_S)
+
+    async with Producer(kafka, "bench-worker") as producer, asyncio.TaskGroup() as tasks:
+        talking = tasks.create_task(talk(producer), name="talk")
+        yield
+        talking.cancel()
+
+
+@asynccontextmanager
+async def _database(task: str, variants: int) -> AsyncGenerator[str]:
+    """A Postgres in which `task` has so many variants; yields its DSN."""
+    tensor = TensorSpec(name="x", datatype="FP32", shape=(-1, 4))
+    with tempfile.TemporaryDirectory(prefix="infaas-bench-") as folder:
+        async with EmbeddedPostgres(Path(folder), durable=False) as postgres:
+            await upgrade(postgres.dsn)
+            async with open_pool(postgres.dsn) as pool, pool.transaction() as session:
+                await put_task(session, Task(name=task, inputs=(tensor,), outputs=(tensor,), partitions=_PARTITIONS))
+                for number in range(variants):
+                    variant, profile = _synthetic(task, number)
+                    model = Architecture(name=variant.architecture, task=task, source="0" * 64, source_format="onnx")
+                    await put_architecture(session, model)
+                    await put_variant(session, variant, profile)
+            yield postgres.dsn
+
+
+def _synthetic(task: str, number: int) -> tuple[Variant, Profile]:
+    """The first ones, which are served, are fast enough for all that is sent; all differ in cost and accuracy."""
+    name = f"{task}-{number}.onnx-fp32.cpu"
+    batch_s = 1e-5 * (1 + number * 0.01)
+    variant = Variant(
+        name=name, architecture=f"{task}-{number}", task=task, runtime="onnx", precision="fp32", hardware="cpu",
+        max_batch=32, artifact="0" * 64, state=VariantState.READY, partitions=_PARTITIONS,
+    )  # fmt: skip
+    profile = Profile(
+        variant=name, device="bench", threads=1, load_s=1, memory_bytes=1 << 20,
+        accuracy=0.5 + 0.49 * (number * 0.618034 % 1), accuracy_source=AccuracySource.DECLARED, samples=0,
+        latency=tuple(BatchLatency(size, batch_s * (1 + size / 8), batch_s * size) for size in (1, 2, 4, 8, 16, 32)),
+        intercept_s=batch_s, slope_s=batch_s / 8, fit_error=0,
+    )  # fmt: skip
+    return variant, profile

@@ -1,0 +1,218 @@
+"""Samples a second of a worker fed offline, over the bare onnxruntime session at its best batch size.
+
+Both compute the same model with one thread, the worker at the batch size it chooses itself, and take turns: the queue
+is filled while nothing serves it, the bare session runs, then a `python -m workers` process gets the partition and
+works the queue off. Its rate is taken from its own status records, between a tenth and nine tenths of the queue, so
+that neither start nor end counts.
+"""
+
+import asyncio
+import os
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+import msgspec
+
+from bench.core.figures import Figure, at_least
+from bench.core.system import SystemUnderTest
+from broker.producer import Producer
+from broker.settings import KafkaSettings
+from broker.tail import Tail
+from broker.topics import TopicSpec, ensure_system_topics, ensure_topics, ensure_variant_topics
+from registry.artifacts import ArtifactStore
+from runtimes.catalog import find_runtime
+from runtimes.protocol import LoadOptions, Session
+from schemas import headers as h
+from schemas import topics
+from schemas.latency import BatchLatency
+from schemas.oip import encode_request
+from schemas.rows.catalog import AccuracySource, Architecture, Profile, Task, TensorSpec, Variant, VariantState
+from schemas.rows.placement import InstanceRow
+from schemas.status import WorkerStatus
+from store.change_listener import PLACEMENT, ChangeListener
+from store.embedded import EmbeddedPostgres
+from store.migrate import upgrade
+from store.placement import list_workers, put_instances
+from store.pool import Pool, open_pool
+from store.registry import put_architecture, put_task, put_variant
+from zoo.samples import DATA, labelled
+
+LIMIT: Final = 0.9
+ROUNDS: Final = 5
+SECONDS: Final = 4.0
+MODEL: Final = DATA / "mnist_resnet.onnx"
+BATCHES: Final = (1, 2, 4, 8, 16, 32, 64)
+_PASSES: Final = 5
+_WORKER: Final = "bench-0"
+_DEADLINE_S: Final = 60.0
+_SPECS: Final = (
+    TensorSpec(name="input", datatype="FP32", shape=(-1, 1, 28, 28)),
+    TensorSpec(name="logits", datatype="FP32", shape=(-1, 10)),
+)
+
+
+async def measure(system: SystemUnderTest, broker: str) -> list[Figure]:
+    """The figure on this system's broker; the database is one of the bench's own, where no autoscaler interferes."""
+    bare, ours = await compare(system.kafka)
+    return [at_least("worker fed offline, mnist-resnet", broker, ours, "samples/s", bare, LIMIT)]
+
+
+async def compare(kafka: KafkaSettings) -> tuple[float, float]:
+    """Samples a second of the bare session and of the worker, medians of several rounds in turn."""
+    inputs, _labels = labelled("mnist")
+    images = inputs["input"]
+    session = find_runtime("onnx").load(MODEL, "cpu", LoadOptions(precision="fp32", threads=1, max_batch=BATCHES[-1]))
+    latency = await asyncio.to_thread(_latency, session, images)
+    best = max(latency, key=lambda measured: measured.batch / measured.p50_s)
+    count = round(SECONDS * best.batch / best.p50_s)
+    bare: list[float] = []
+    ours: list[float] = []
+    async with _site(kafka, latency) as (pool, variant), Tail(kafka, "bench", [topics.STATUS]) as tail:
+        for _ in range(ROUNDS):
+            await _fill(kafka, variant, images, count)
+            bare.append(await asyncio.to_thread(_bare_rate, session, images, best.batch))
+            await _place(pool, variant, (0,))
+            ours.append(await _worker_rate(tail, count))
+            await _place(pool, variant, ())
+    return median(bare), median(ours)
+
+
+def _latency(session: Session, images: Any) -> list[BatchLatency]:
+    """Of each batch size the best of several medians: a noisy moment must not choose the batch size."""
+    passes = [[_batch_latency(session, images, batch) for batch in BATCHES] for _ in range(_PASSES)]
+    return [min(measured, key=lambda latency: latency.p50_s) for measured in zip(*passes, strict=True)]
+
+
+def _batch_latency(session: Session, images: Any, batch: int) -> BatchLatency:
+    feed = {"input": images[:batch]}
+    seconds: list[float] = []
+    for _ in range(15):
+        began = time.perf_counter()
+        session.infer(feed)
+        seconds.append(time.perf_counter() - began)
+    return BatchLatency(batch, median(seconds), max(seconds))
+
+
+def _bare_rate(session: Session, images: Any, batch: int) -> float:
+    feed, samples, began = {"input": images[:batch]}, 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - began) < SECONDS:
+        session.infer(feed)
+        samples += batch
+    return samples / elapsed
+
+
+@asynccontextmanager
+async def _site(kafka: KafkaSettings, latency: list[BatchLatency]) -> AsyncGenerator[tuple[Pool, str]]:
+    """A database with the model registered, and a worker process; yields the pool and the variant's name."""
+    with tempfile.TemporaryDirectory(prefix="infaas-bench-") as folder:
+        home = Path(folder)
+        async with EmbeddedPostgres(home / "postgres", durable=False) as postgres:
+            await upgrade(postgres.dsn)
+            async with open_pool(postgres.dsn) as pool:
+                variant = await _register(kafka, pool, home, latency)
+                async with _worker(kafka, home, postgres.dsn):
+                    await _wait_for_worker(pool, postgres.dsn)
+                    await _place(pool, variant, ())
+                    yield pool, variant
+
+
+async def _register(kafka: KafkaSettings, pool: Pool, home: Path, latency: list[BatchLatency]) -> str:
+    run = uuid.uuid4().hex[:8]
+    task, architecture = f"mnist-{run}", f"resnet-{run}"
+    name = f"{architecture}.onnx-fp32.cpu"
+    artifact = await asyncio.to_thread(ArtifactStore(home / "artifacts").put, MODEL)
+    await ensure_system_topics(kafka)
+    await ensure_variant_topics(kafka, [(name, 1)])
+    await ensure_topics(kafka, [TopicSpec(topics.results_topic(task))])
+    await put_task(pool, Task(name=task, inputs=_SPECS[:1], outputs=_SPECS[1:], partitions=1))
+    await put_architecture(pool, Architecture(name=architecture, task=task, source=artifact, source_format="onnx"))
+    variant = Variant(
+        name=name, architecture=architecture, task=task, runtime="onnx", precision="fp32", hardware="cpu",
+        max_batch=BATCHES[-1], artifact=artifact, state=VariantState.READY, partitions=1,
+    )  # fmt: skip
+    profile = Profile(
+        variant=name, device="bench", threads=1, load_s=0.1, memory_bytes=1 << 20, accuracy=0.9,
+        accuracy_source=AccuracySource.DECLARED, samples=0, latency=tuple(latency), intercept_s=0.0,
+        slope_s=latency[-1].p50_s / latency[-1].batch, fit_error=0.0,
+    )  # fmt: skip
+    await put_variant(pool, variant, profile)
+    return name
+
+
+@asynccontextmanager
+async def _worker(kafka: KafkaSettings, home: Path, dsn: str) -> AsyncGenerator[None]:
+    environment = {
+        **os.environ,
+        "INFAAS_KAFKA": kafka.bootstrap,
+        "INFAAS_KAFKA_FETCH_MAX_WAIT_MS": str(kafka.fetch_max_wait_ms),
+        "INFAAS_HOME": str(home),
+        "INFAAS_POSTGRES": dsn,
+        "INFAAS_LOG_LEVEL": "WARNING",
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "workers", "--name", _WORKER, "--cores", "1", env=environment
+    )
+    try:
+        yield
+    finally:
+        process.terminate()
+        async with asyncio.timeout(_DEADLINE_S):
+            await process.wait()
+
+
+async def _wait_for_worker(pool: Pool, dsn: str) -> None:
+    async with ChangeListener(dsn, [PLACEMENT]) as changes, asyncio.timeout(_DEADLINE_S):
+        async for _channel in changes:
+            if await list_workers(pool):
+                return
+
+
+async def _place(pool: Pool, variant: str, partitions: tuple[int, ...]) -> None:
+    row = InstanceRow(
+        variant=variant, worker=_WORKER, partitions=partitions, max_batch=BATCHES[-1], reason="bench"
+    )  # fmt: skip
+    await put_instances(pool, [row])
+
+
+async def _fill(kafka: KafkaSettings, variant: str, images: Any, count: int) -> None:
+    """Queue `count` offline queries of one image each."""
+    encoded = encode_request({"input": images[:1]})
+    headers = [(h.MODE, b"offline"), (h.JSON_LENGTH, str(encoded.json_length).encode())]
+    async with Producer(kafka, "bench") as producer:
+        for _ in range(count):
+            query_id = uuid.uuid4().hex.encode()
+            await producer.send(
+                topics.variant_topic(variant), encoded.value, key=query_id, headers=[(h.ID, query_id), *headers]
+            )
+
+
+async def _worker_rate(tail: Tail, count: int) -> float:
+    """Queries a second in the middle of the next `count` that the worker answers."""
+    async with asyncio.timeout(_DEADLINE_S):
+        start = (await _next_status(tail))[1]
+        begin = await _status_at(tail, start + count // 10)
+        end = await _status_at(tail, start + count * 9 // 10)
+        await _status_at(tail, start + count)
+    return (end[1] - begin[1]) / (end[0] - begin[0])
+
+
+async def _status_at(tail: Tail, answered: int) -> tuple[float, int]:
+    while (found := await _next_status(tail))[1] < answered:
+        pass
+    return found
+
+
+async def _next_status(tail: Tail) -> tuple[float, int]:
+    """Seconds since the epoch, and how many queries were answered until then."""
+    while True:
+        for record in reversed(await tail.batch()):
+            status = msgspec.json.decode(record.value or b"", type=WorkerStatus)
+            if status.worker == _WORKER and status.instances:
+                return status.at_ms / 1e3, status.instances[0].answered

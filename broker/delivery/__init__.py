@@ -1,0 +1,1 @@
+"""Records read at least once and finished in any order."""

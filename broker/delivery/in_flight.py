@@ -1,0 +1,136 @@
+"""Which records are out, over all partitions of one consumer: bookkeeping and waiting, no Kafka.
+
+Bounded: `full` from the moment `limit` records are out until a quarter of them is done. The gap between the two keeps a
+consumer that is always full from waking up for every single record.
+"""
+
+import asyncio
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from aiokafka import TopicPartition
+
+from broker.delivery.watermark import Watermark
+from broker.kafka_types import Record
+
+
+class InFlightTracker:
+    """Used within one event loop."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._resume_at = limit * 3 // 4
+        self._marks: dict[tuple[str, int], Watermark] = {}
+        self._committed: dict[tuple[str, int], int] = {}
+        self._full = False
+        self._room = asyncio.Event()
+        self._dirty = False
+        self._drain_waiters: list[asyncio.Future[None]] = []
+        self.changed = asyncio.Event()
+        """Set when there is something to commit."""
+        self.in_flight = 0
+
+    # -- records -------------------------------------------------------------------------------------------------------
+
+    def hand_out(self, partition: TopicPartition, records: Sequence[Record]) -> None:
+        """Take note of records of one partition that are given to the caller; not empty."""
+        first = records[0].offset
+        mark = self._marks.get(partition)
+        if mark is not None and first < mark.next:
+            # The log was cut or started anew: what we knew of it means nothing there.
+            self.forget(partition)
+            mark = None
+        if mark is None:
+            mark = self.watch(partition, first)
+        mark.hand_out([record.offset for record in records])
+        self.in_flight += len(records)
+        if self.in_flight >= self._limit:
+            self._full = True
+
+    def done(self, record: Record) -> None:
+        """A record is finished; no-op if it was before, or is no longer ours."""
+        mark = self._marks.get((record.topic, record.partition))
+        if mark is None or not mark.finish(record.offset):
+            return
+        self.in_flight -= 1
+        if not self._dirty:
+            self._dirty = True
+            self.changed.set()
+        if self._full:
+            self._make_room()
+        if self._drain_waiters and not mark.open:
+            self._wake_drained()
+
+    async def room(self) -> int:
+        """How many records may be handed out now; waits while full."""
+        while self._full:
+            self._room.clear()
+            await self._room.wait()
+        return self._limit - self.in_flight
+
+    # -- partitions ----------------------------------------------------------------------------------------------------
+
+    def watch(self, partition: TopicPartition, start: int) -> Watermark:
+        """Begin with a partition at `start`, which is where its group stands."""
+        mark = self._marks[partition] = Watermark(start)
+        self._committed[partition] = start
+        return mark
+
+    def forget(self, partition: TopicPartition) -> None:
+        """The partition is no longer ours; its records that are out will be given to its next owner."""
+        mark = self._marks.pop(partition, None)
+        self._committed.pop(partition, None)
+        if mark is not None:
+            self.in_flight -= mark.open
+            self._make_room()
+            self._wake_drained()
+
+    def knows(self, partition: TopicPartition) -> bool:
+        """Whether it is known where the partition stands."""
+        return partition in self._marks
+
+    def position(self, partition: TopicPartition) -> int | None:
+        """Offset after the last record handed out; None if not known."""
+        mark = self._marks.get(partition)
+        return mark.next if mark else None
+
+    async def drained(self, partitions: Iterable[tuple[str, int]] | None = None) -> None:
+        """Wait until every record out, of those partitions or of all, is done or forgotten."""
+        keys = list(self._marks) if partitions is None else list(partitions)
+        while any((mark := self._marks.get(key)) and mark.open for key in keys):
+            woken = asyncio.get_running_loop().create_future()
+            self._drain_waiters.append(woken)
+            await woken
+
+    def partitions(self) -> Collection[tuple[str, int]]:
+        """(topic, partition) of all that are known."""
+        return self._marks.keys()
+
+    # -- commits -------------------------------------------------------------------------------------------------------
+
+    def to_commit(self) -> dict[TopicPartition, int]:
+        """The low-water marks that moved since they were last committed."""
+        self._dirty = False
+        committed = self._committed
+        return {TopicPartition(*key): mark.mark for key, mark in self._marks.items() if mark.mark > committed[key]}
+
+    def committed(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """These were committed."""
+        self._committed.update((key, offset) for key, offset in offsets.items() if key in self._committed)
+
+    def not_committed(self) -> None:
+        """A commit failed: there is still something to commit."""
+        self._dirty = True
+        self.changed.set()
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _make_room(self) -> None:
+        if self._full and self.in_flight <= self._resume_at:
+            self._full = False
+            self._room.set()
+
+    def _wake_drained(self) -> None:
+        for waiter in self._drain_waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._drain_waiters.clear()

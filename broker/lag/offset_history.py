@@ -1,0 +1,72 @@
+"""Where the ends of partitions stood at past readings: tells when a record was written without reading it.
+
+A record was written between the last reading at which the end had not passed it and the next one; between the two,
+writing is taken to have been even. So its time is known to a fraction of the time between two readings, at no cost for
+the broker. Pure: times are passed in, seconds of any one clock.
+
+Bounded: when the trail is full, every other reading of its older half goes. Readings of the last minute stay as they
+were taken, older ones grow sparse with their age; so does the precision, always about in proportion to the age.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+READINGS: Final = 128
+UNSEEN: Final = -1
+"""An end that is not known, as of a partition that was not there yet."""
+
+
+class OffsetHistory:
+    """Of a fixed set of partitions, by column."""
+
+    def __init__(self, columns: int) -> None:
+        self._at_s = np.zeros(READINGS)
+        self._ends = np.full((READINGS, columns), UNSEEN, np.int64)
+        self._count = 0
+
+    def add(self, at_s: float, ends: NDArray[np.int64]) -> None:
+        """A reading of all columns; where it is UNSEEN, nothing is taken to have happened since the one before."""
+        if self._count == READINGS:
+            self._thin()
+        now, past = self._count, self._ends[: self._count]
+        if now:
+            before = past[-1]
+            # An end that went back: the partition was made anew.
+            past[:, (ends < before) & (ends != UNSEEN)] = UNSEEN
+            ends = np.where(ends == UNSEEN, before, ends)
+        self._at_s[now] = at_s
+        self._ends[now] = ends
+        self._count += 1
+
+    def written_s(self, columns: NDArray[np.intp], offsets: NDArray[np.int64]) -> NDArray[np.float64]:
+        """When the records at these offsets, each before its column's last end, were written; nan: before the trail."""
+        count = self._count
+        found = np.full(len(columns), np.nan)
+        if count < 2 or not len(columns):
+            return found
+        ends = self._ends[:count, columns]
+        last = (ends <= offsets).sum(axis=0) - 1
+        known = np.flatnonzero((last >= 0) & (last < count - 1))
+        low, at = ends[last[known], known], last[known]
+        reaches = low != UNSEEN
+        known, low, at = known[reaches], low[reaches], at[reaches]
+        share = (offsets[known] - low + 0.5) / (ends[at + 1, known] - low)
+        found[known] = self._at_s[at] + share * (self._at_s[at + 1] - self._at_s[at])
+        return found
+
+    def moved(self, columns: int, new: NDArray[np.intp], old: NDArray[np.intp]) -> "OffsetHistory":
+        """The same for another set of partitions: its columns `new` are the columns `old` of this one."""
+        trail = OffsetHistory(columns)
+        trail._count = self._count
+        trail._at_s[:] = self._at_s
+        trail._ends[:, new] = self._ends[:, old]
+        return trail
+
+    def _thin(self) -> None:
+        half = READINGS // 2
+        kept = np.r_[0:half:2, half:READINGS]
+        self._count = len(kept)
+        self._at_s[: self._count] = self._at_s[kept]
+        self._ends[: self._count] = self._ends[kept]

@@ -1,0 +1,198 @@
+"""Asks for the offsets of many partitions and groups with few requests: one a broker, whatever their number.
+
+aiokafka asks the ends of partitions in one request a broker, but builds and takes apart each answer field by field, and
+what is committed it asks group by group: for 2,500 groups of four partitions that is most of a second each second. Here
+a request is encoded once and sent again and again, answers are read by `struct`, and many groups are asked in one
+request, which Kafka offers since 3.0 (KIP-709). aiokafka still connects, authenticates and matches answers to requests.
+
+Rules.
+* An error of one partition or group makes that one unknown, and only a broker that does not answer fails as a whole.
+* Partitions are named even where all of a group are meant: the embedded broker answers nothing readable otherwise.
+"""
+
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from io import BytesIO
+from typing import Any, ClassVar, Final, Self
+
+from aiokafka.errors import IncompatibleBrokerVersion
+from aiokafka.protocol.api import RequestStruct, Response
+from aiokafka.protocol.types import Schema
+
+EARLIEST: Final = -2
+LATEST: Final = -1
+UNKNOWN: Final = -2
+"""An offset that could not be read; -1 is what Kafka answers where there is none."""
+
+_ENDS: Final = struct.Struct(">ihqq")  # partition, error, timestamp, offset
+_COMMITTED: Final = struct.Struct(">iqi")  # partition, offset, leader epoch
+_COUNT: Final = struct.Struct(">i")
+_LENGTH: Final = struct.Struct(">h")
+
+
+class _Answer(Response):
+    """An answer as it came, after its header."""
+
+    API_KEY = API_VERSION = 0  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
+    SCHEMA: ClassVar = Schema()
+
+    def __init__(self, data: bytes = b"") -> None:
+        self.data = data
+
+    @classmethod
+    def decode(cls, data: BytesIO | bytes) -> Self:
+        return cls(data if isinstance(data, bytes) else data.read())
+
+
+class _Question(RequestStruct):
+    """A request whose body is encoded already, in the group_partition of one of aiokafka's."""
+
+    API_KEY: ClassVar = 0
+    API_VERSION: ClassVar = 0
+    RESPONSE_TYPE: ClassVar = _Answer
+    SCHEMA: ClassVar = Schema()
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def prepare(self, versions: Mapping[int, tuple[int, int]]) -> Self:
+        """As of aiokafka's requests.
+
+        Raises:
+            IncompatibleBrokerVersion: the broker is too old.
+        """
+        minimum, maximum = versions.get(self.API_KEY, (0, -1))
+        if not minimum <= self.API_VERSION <= maximum:
+            raise IncompatibleBrokerVersion(f"the broker does not know {type(self).__name__} v{self.API_VERSION}")
+        return self
+
+    def encode(self) -> bytes:
+        return self._body
+
+
+class ListOffsets(_Question):
+    """The first or the next offset of partitions; to their leader."""
+
+    API_KEY: ClassVar = 2
+    API_VERSION: ClassVar = 1
+
+    @classmethod
+    def of(cls, partitions: Mapping[str, Sequence[int]], which: int) -> Self:
+        """Of these partitions by topic; `which` is EARLIEST or LATEST."""
+        parts = [_COUNT.pack(-1), _COUNT.pack(len(partitions))]
+        for topic, numbers in partitions.items():
+            name = topic.encode()
+            parts += [_LENGTH.pack(len(name)), name, _COUNT.pack(len(numbers))]
+            parts += [struct.pack(">iq", number, which) for number in numbers]
+        return cls(b"".join(parts))
+
+
+class FetchOffsets(_Question):
+    """What groups have committed; to their coordinator."""
+
+    API_KEY: ClassVar = 9
+    API_VERSION: ClassVar = 8
+    FLEXIBLE_VERSION: ClassVar = True
+
+    @classmethod
+    def of(cls, groups: Mapping[str, Mapping[str, Sequence[int]]]) -> Self:
+        """By group and topic, the partitions asked for."""
+        parts = [_varint(len(groups) + 1)]
+        for group, topics in groups.items():
+            parts += [_compact(group), _varint(len(topics) + 1)]
+            for topic, numbers in topics.items():
+                packed = struct.pack(f">{len(numbers)}i", *numbers)
+                parts += [_compact(topic), _varint(len(numbers) + 1), packed, b"\0"]
+            parts.append(b"\0")
+        return cls(b"".join([*parts, b"\0\0"]))  # no stable offsets required, no tags
+
+
+def read_offsets(answer: Any) -> Iterable[tuple[str, list[tuple[int, int]]]]:
+    """What ListOffsets answered: by topic, (partition, offset or UNKNOWN)."""
+    data: bytes = answer.data
+    (topics,) = _COUNT.unpack_from(data, 0)
+    at = 4
+    for _ in range(topics):
+        (length,) = _LENGTH.unpack_from(data, at)
+        name = data[at + 2 : at + 2 + length].decode()
+        (count,) = _COUNT.unpack_from(data, at + 2 + length)
+        begin = at + 6 + length
+        at = begin + count * _ENDS.size
+        yield (
+            name,
+            [(n, offset if not error else UNKNOWN) for n, error, _, offset in _ENDS.iter_unpack(data[begin:at])],
+        )
+
+
+def read_committed(answer: Any) -> Iterable[tuple[str, int, list[tuple[str, list[tuple[int, int]]]]]]:
+    """What FetchOffsets answered: by group its error code, and by topic (partition, offset, -1 or UNKNOWN)."""
+    data: bytes = answer.data
+    groups, at = _read_varint(data, 4)  # after the throttle time
+    for _ in range(groups - 1):
+        group, at = _read_compact(data, at)
+        count, at = _read_varint(data, at)
+        topics: list[tuple[str, list[tuple[int, int]]]] = []
+        for _ in range(count - 1):
+            topic, at = _read_compact(data, at)
+            found, at = _read_partitions(data, at)
+            topics.append((topic, found))
+            at = _skip_tags(data, at)
+        (error,) = _LENGTH.unpack_from(data, at)
+        at = _skip_tags(data, at + 2)
+        yield group, error, topics
+
+
+def _read_partitions(data: bytes, at: int) -> tuple[list[tuple[int, int]], int]:
+    count, at = _read_varint(data, at)
+    found: list[tuple[int, int]] = []
+    for _ in range(count - 1):
+        number, offset, _epoch = _COMMITTED.unpack_from(data, at)
+        length, at = _read_varint(data, at + _COMMITTED.size)  # of what the committer noted; 0 is none
+        at += max(length - 1, 0)
+        found.append((number, UNKNOWN if data[at] or data[at + 1] else offset))
+        at = _skip_tags(data, at + 2)
+    return found, at
+
+
+def _compact(text: str) -> bytes:
+    data = text.encode()
+    return _varint(len(data) + 1) + data
+
+
+def _varint(value: int) -> bytes:
+    found = bytearray()
+    while value > 0x7F:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    found.append(value)
+    return bytes(found)
+
+
+def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+    value = data[at]
+    if value < 0x80:
+        return value, at + 1
+    value &= 0x7F
+    shift = 7
+    while True:
+        at += 1
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at + 1
+        shift += 7
+
+
+def _read_compact(data: bytes, at: int) -> tuple[str, int]:
+    length, at = _read_varint(data, at)
+    end = at + length - 1
+    return data[at:end].decode(), end
+
+
+def _skip_tags(data: bytes, at: int) -> int:
+    count, at = _read_varint(data, at)
+    for _ in range(count):
+        _tag, at = _read_varint(data, at)
+        size, at = _read_varint(data, at)
+        at += size
+    return at

@@ -1,0 +1,329 @@
+"""Consumer lag: how far groups are behind, in records and in seconds.
+
+Each reading asks every broker two or three questions, however many partitions and groups there are: where the
+partitions end, what their groups have committed and, of those behind, where they begin. Arrays hold the answers. The
+seconds are the age of the oldest record not committed, and come from the trail of ends that earlier readings left; only
+what waited already before the first of them is looked up in the log.
+
+Unknown is not zero: a reader that took an unanswered question for an empty queue would scale to nothing. A group that
+never committed is behind from the earliest record on. What was deleted before it was committed is no lag.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Self
+
+import msgspec
+import numpy as np
+from aiokafka import TopicPartition
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError, KafkaTimeoutError
+from aiokafka.protocol.metadata import MetadataRequest
+from numpy.typing import NDArray
+
+from broker.client import client_options, reach
+from broker.lag.committed import CommittedOffsets, Groups
+from broker.lag.offset_history import UNSEEN, OffsetHistory
+from broker.lag.offsets_api import EARLIEST, LATEST, UNKNOWN, ListOffsets, read_offsets
+from broker.lag.timestamps import TimestampLookup
+from broker.settings import KafkaSettings
+
+log = logging.getLogger(__name__)
+
+READ_S: Final = 10.0
+METADATA_S: Final = 30.0
+"""How long partitions and leaders are believed; errors, and `look_up`, have them asked for at once."""
+_AGAIN_S: Final = 0.1
+_CLIENT_METADATA_MS: Final = 24 * 3_600_000
+"""Never, nearly: the client would ask for all topics of the cluster, and we tell it what we learn of the brokers."""
+
+
+class GroupPartition(NamedTuple):
+    """A partition as one group sees it."""
+
+    group: str
+    topic: str
+    partition: int
+
+
+class PartitionLag(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of a reading."""
+
+    group: str
+    topic: str
+    partition: int
+    end: int | None
+    """Offset of the next record to be written."""
+    committed: int | None
+    """None: never, or unknown; then `lag` says which."""
+    lag: int | None
+    """Records."""
+    lag_s: float | None
+    """Age of the oldest record not committed; 0 when there is none."""
+
+
+class LagObservation(msgspec.Struct, frozen=True):
+    """All that was read at one time, in arrays along `group_partitions`."""
+
+    at_s: float
+    """Seconds since the epoch."""
+    group_partitions: tuple[GroupPartition, ...]
+    """The same object from reading to reading, as long as nothing is added or removed."""
+    end: NDArray[np.int64]
+    """-1 is unknown."""
+    committed: NDArray[np.int64]
+    """-1: never, -2: unknown."""
+    lag: NDArray[np.int64]
+    """Records; -1 is unknown."""
+    since_s: NDArray[np.float64]
+    """When the oldest record not committed was written, seconds since the epoch; nan: there is none, or unknown."""
+
+    @property
+    def lag_s(self) -> NDArray[np.float64]:
+        """Age of the oldest record not committed; nan is unknown."""
+        return np.where(self.lag == 0, 0.0, np.maximum(self.at_s - self.since_s, 0.0))
+
+    def lines(self) -> list[PartitionLag]:
+        """Partition by partition; for few of them, or for people."""
+        columns = (self.end.tolist(), self.committed.tolist(), self.lag.tolist(), self.lag_s.tolist())
+        return [
+            PartitionLag(
+                group=group_partition.group,
+                topic=group_partition.topic,
+                partition=group_partition.partition,
+                end=None if end < 0 else end,
+                committed=None if committed < 0 else committed,
+                lag=None if lag < 0 else lag,
+                lag_s=None if lag < 0 or lag_s != lag_s else lag_s,
+            )
+            for group_partition, end, committed, lag, lag_s in zip(self.group_partitions, *columns, strict=True)
+        ]
+
+
+class _Layout:
+    """Who is asked what: fixed while neither what is wanted nor the cluster changes.
+
+    A column is a partition of a topic; a row is a column as one group sees it.
+    """
+
+    def __init__(self, wanted: Mapping[str, Collection[str]], leaders: Mapping[str, Sequence[int]]) -> None:
+        topics = [topic for topic in dict.fromkeys(t for found in wanted.values() for t in found) if topic in leaders]
+        self.first: dict[str, int] = {}
+        self.partitions: list[TopicPartition] = []
+        for topic in topics:
+            self.first[topic] = len(self.partitions)
+            self.partitions += [TopicPartition(topic, number) for number in range(len(leaders[topic]))]
+        self.leader = np.array([leaders[p.topic][p.partition] for p in self.partitions], np.int64)
+        known = {group: [topic for topic in found if topic in leaders] for group, found in wanted.items()}
+        self.groups: Groups = {
+            group: {topic: range(len(leaders[topic])) for topic in found} for group, found in known.items() if found
+        }
+        self.first_row: dict[tuple[str, str], int] = {}
+        group_partitions: list[GroupPartition] = []
+        for group, found in self.groups.items():
+            for topic, numbers in found.items():
+                self.first_row[group, topic] = len(group_partitions)
+                group_partitions += [GroupPartition(group, topic, number) for number in numbers]
+        self.group_partitions = tuple(group_partitions)
+        self.column = np.array(
+            [self.first[group_partition.topic] + group_partition.partition for group_partition in group_partitions],
+            np.intp,
+        )
+        self.ends = {node: ListOffsets.of(found, LATEST) for node, found in self.by_leader(range(len(self.leader)))}
+
+    def by_leader(self, columns: Iterable[int]) -> Iterable[tuple[int, dict[str, list[int]]]]:
+        """Columns as (leader, partitions by topic); those without a leader are left out."""
+        found: dict[int, dict[str, list[int]]] = {}
+        for column in columns:
+            topic, number = self.partitions[column]
+            found.setdefault(int(self.leader[column]), {}).setdefault(topic, []).append(number)
+        found.pop(-1, None)
+        return found.items()
+
+    def moved(self, trail: OffsetHistory, before: "_Layout") -> OffsetHistory:
+        """The trail of another layout, as far as the partitions are the same."""
+        old = {partition: column for column, partition in enumerate(before.partitions)}
+        pairs = [(new, old[p]) for new, p in enumerate(self.partitions) if p in old]
+        new, same = (np.array(columns, np.intp) for columns in (zip(*pairs, strict=True) if pairs else ((), ())))
+        return trail.moved(len(self.partitions), new, same)
+
+
+class LagReader:
+    """Async context manager; one task calls `read`."""
+
+    def __init__(self, settings: KafkaSettings, client_id: str = "infaas-lag") -> None:
+        self._settings = settings
+        self._client_id = client_id
+        self._client: AIOKafkaClient
+        self._ages = TimestampLookup(settings, client_id)
+        self._open = AsyncExitStack()
+        self._commits: CommittedOffsets
+        self._wanted: dict[str, tuple[str, ...]] = {}
+        self._layout = _Layout({}, {})
+        self._trail = OffsetHistory(0)
+        self._looked_up_s = -METADATA_S
+
+    async def __aenter__(self) -> Self:
+        self._client = AIOKafkaClient(
+            **client_options(self._settings, self._client_id), metadata_max_age_ms=_CLIENT_METADATA_MS
+        )
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._client.close)
+            stack.push_async_callback(self._ages.aclose)
+            await reach(self._settings, self._client.bootstrap())
+            self._commits = CommittedOffsets(self._client)
+            self._open = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._open.aclose()
+
+    def look_up(self) -> None:
+        """Have the next reading ask which partitions there are: some were added."""
+        self._looked_up_s = -METADATA_S
+
+    async def read(self, wanted: Mapping[str, Collection[str]]) -> LagObservation:
+        """The lag of each group on each partition of its topics; a topic that does not exist has no lines.
+
+        Raises:
+            KafkaError: Kafka did not answer within 10 s; nothing is known.
+        """
+        try:
+            async with asyncio.timeout(READ_S):
+                return await self._read(wanted)
+        except TimeoutError as error:
+            self.look_up()
+            raise KafkaTimeoutError(f"the lag could not be read within {READ_S:g} s") from error
+        except (KafkaError, OSError):
+            self.look_up()
+            raise
+
+    async def read_known(self, wanted: Mapping[str, Collection[str]]) -> LagObservation:
+        """As `read`, and again until nothing is unknown: what was just made has no leader yet that answers.
+
+        Raises:
+            KafkaError: something is still unknown after 20 s.
+        """
+        try:
+            async with asyncio.timeout(2 * READ_S):
+                while True:
+                    reading = await self.read(wanted)
+                    if (reading.lag >= 0).all():
+                        return reading
+                    await asyncio.sleep(_AGAIN_S)
+        except TimeoutError as error:
+            raise KafkaTimeoutError("Kafka does not say what was committed") from error
+
+    async def _read(self, wanted: Mapping[str, Collection[str]]) -> LagObservation:
+        layout = await self._lay_out(wanted)
+        # The ends first: what is written and committed meanwhile is no lag, and the other way round would be.
+        ends, at_s = await self._offsets(layout, layout.ends), time.time()
+        self._trail.add(at_s, np.where(ends < 0, UNSEEN, ends))
+        committed = await self._committed(layout)
+        end, known = ends[layout.column], committed != UNKNOWN
+        behind = np.flatnonzero(known & (end > np.maximum(committed, 0)))
+        starts = (await self._offsets(layout, self._starts(layout, behind)))[layout.column]
+        known &= end >= 0
+        known[behind] &= starts[behind] >= 0
+        oldest = np.maximum(np.maximum(committed, starts), 0)
+        lag = np.where(known, np.maximum(end - oldest, 0), -1)
+        since_s = await self._since_s(layout, np.flatnonzero(lag > 0), oldest)
+        return LagObservation(at_s, layout.group_partitions, np.maximum(end, -1), committed, lag, since_s)
+
+    # -- who is asked --------------------------------------------------------------------------------------------------
+
+    async def _lay_out(self, wanted: Mapping[str, Collection[str]]) -> _Layout:
+        asked = {group: tuple(topics) for group, topics in wanted.items() if topics}
+        now_s = time.monotonic()
+        if asked == self._wanted and now_s - self._looked_up_s < METADATA_S:
+            return self._layout
+        leaders = await self._leaders({topic for topics in asked.values() for topic in topics})
+        layout = _Layout(asked, leaders)
+        if layout.group_partitions != self._layout.group_partitions or not np.array_equal(
+            layout.leader, self._layout.leader
+        ):
+            self._trail = layout.moved(self._trail, self._layout)
+            self._layout = layout
+        self._wanted, self._looked_up_s = asked, now_s
+        return self._layout
+
+    async def _leaders(self, topics: Collection[str]) -> dict[str, list[int]]:
+        if not topics:
+            return {}
+        # Not by the client's own metadata: it would have brokers that are set up so make topics that do not exist.
+        request = MetadataRequest(sorted(topics), allow_auto_topic_creation=False)
+        answer: Any = await self._client.send(self._client.get_random_node(), request)
+        self._client.cluster.update_metadata(answer)
+        return {
+            name: [leader for _, leader in sorted((part[1], part[2]) for part in partitions)]
+            for error, name, _internal, partitions in answer.topics
+            if not error and partitions
+        }
+
+    # -- what they answer ----------------------------------------------------------------------------------------------
+
+    async def _offsets(self, layout: _Layout, questions: Mapping[int, ListOffsets]) -> NDArray[np.int64]:
+        """By column; UNKNOWN where nobody answered."""
+        found = np.full(len(layout.partitions), UNKNOWN, np.int64).tolist()
+        for answer in await self._ask(questions):
+            for topic, offsets in read_offsets(answer):
+                first = layout.first[topic]
+                for number, offset in offsets:
+                    found[first + number] = offset
+                    if offset == UNKNOWN:
+                        self.look_up()
+        return np.array(found, np.int64)
+
+    def _starts(self, layout: _Layout, rows: NDArray[np.intp]) -> dict[int, ListOffsets]:
+        columns = np.unique(layout.column[rows]).tolist()
+        return {node: ListOffsets.of(partitions, EARLIEST) for node, partitions in layout.by_leader(columns)}
+
+    async def _committed(self, layout: _Layout) -> NDArray[np.int64]:
+        """By row: -1 for never, UNKNOWN where the group could not be asked."""
+        found = [UNKNOWN] * len(layout.group_partitions)
+        for group, topic, offsets in await self._commits.read(layout.groups):
+            first = layout.first_row[group, topic]
+            for number, offset in offsets:
+                found[first + number] = offset
+        return np.array(found, np.int64)
+
+    async def _ask(self, questions: Mapping[int, ListOffsets]) -> list[Any]:
+        """The answers of those who answer.
+
+        Raises:
+            KafkaError: nobody does.
+        """
+
+        async def ask(node: int, question: ListOffsets) -> Any:
+            try:
+                return await self._client.send(node, question)
+            except (KafkaError, OSError) as error:
+                log.warning("broker %d does not say its offsets: %r", node, error)
+                self.look_up()
+                return error
+
+        async with asyncio.TaskGroup() as tasks:
+            asked = [tasks.create_task(ask(node, question)) for node, question in questions.items()]
+        answers = [task.result() for task in asked]
+        failed = [answer for answer in answers if isinstance(answer, Exception)]
+        if failed and len(failed) == len(answers):
+            raise failed[0]
+        return [answer for answer in answers if not isinstance(answer, Exception)]
+
+    async def _since_s(
+        self, layout: _Layout, behind: NDArray[np.intp], oldest: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        found = np.full(len(layout.group_partitions), np.nan)
+        columns, offsets = layout.column[behind], oldest[behind]
+        found[behind] = self._trail.written_s(columns, offsets)
+        missing = behind[np.isnan(found[behind])]
+        group_partitions = [(layout.partitions[layout.column[row]], int(oldest[row])) for row in missing]
+        read = await self._ages.written_s(group_partitions)
+        found[missing] = [read.get(group_partition, np.nan) for group_partition in group_partitions]
+        return found

@@ -1,0 +1,202 @@
+"""Apache Kafka's jars: named in a lock with their SHA-256, fetched once, and kept in a cache.
+
+By Maven where it is and works, for it knows the mirrors and proxies of whoever configured it; else from a Maven
+repository by plain HTTPS. Whichever brought them, no jar is kept that is not the one in the lock. They are not in our
+wheel, since they are 43 MB that most installations do not want. `make lock` writes the lock anew from the pom.
+"""
+
+import asyncio
+import hashlib
+import itertools
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple, TypeAlias
+
+from broker.servers.maven_repository import download
+from process.subprocesses import log_tail, running
+from schemas.errors import OperatorError
+
+FETCH_JARS_S: Final = 600.0
+POM: Final = Path(__file__).parent / "apache" / "pom.xml"
+LOCK: Final = POM.with_name("jars.lock")
+_LOOK_INTERVAL_S: Final = 0.2
+_SEEN_BY_MAVEN: Final = re.compile(r"(?:Downloaded from|\[INFO\] Copying) .*?([^/\s]+\.jar)")
+
+JarProgress: TypeAlias = Callable[[int, int], None]
+"""Called with how many of how many jars are here."""
+
+
+class LockedJar(NamedTuple):
+    """One line of the lock."""
+
+    sha256: str
+    path: str
+    """In a Maven repository."""
+
+    @property
+    def name(self) -> str:
+        """File name, unique in the lock."""
+        return self.path.rpartition("/")[2]
+
+
+def locked_jars() -> list[LockedJar]:
+    """The jars that are Apache Kafka."""
+    return [LockedJar(*line.split(maxsplit=1)) for line in LOCK.read_text().splitlines()]
+
+
+def cache_dir() -> Path:
+    """Where what is fetched once is kept: INFAAS_CACHE, or else `~/.cache/infaas`."""
+    chosen = os.environ.get("INFAAS_CACHE")
+    return Path(chosen) if chosen else Path.home() / ".cache" / "infaas"
+
+
+def jars_folder(cache: Path) -> Path:
+    """Where the jars of this lock are, once fetched."""
+    return cache / f"kafka-{hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]}"
+
+
+async def fetch_jars(cache: Path, progress: JarProgress = lambda _done, _total: None) -> Path:
+    """The folder with Kafka's jars, fetched if they are not there yet.
+
+    Raises:
+        OperatorError: they cannot be had, or one of them is not the one in the lock.
+    """
+    folder = jars_folder(cache)
+    if folder.is_dir():
+        return folder
+    with _staging(cache) as staging:
+        try:
+            async with asyncio.timeout(FETCH_JARS_S):
+                await _fetch(locked_jars(), staging, progress)
+        except TimeoutError:
+            raise OperatorError(f"Kafka's jars were not here within {FETCH_JARS_S:g} s") from None
+        _publish(staging / "jars", folder)
+    return folder
+
+
+async def _fetch(jars: Sequence[LockedJar], staging: Path, progress: JarProgress) -> None:
+    into = staging / "jars"
+    into.mkdir()
+    maven, without = shutil.which("mvn"), ""
+    if maven is not None:
+        try:
+            found = await _copy_by_maven(maven, jars, staging, progress)
+        except OperatorError as error:
+            without = f"{error}; and without it, "
+        else:
+            for jar in jars:
+                await asyncio.to_thread(_copy_verified, jar, found, into)
+            progress(len(jars), len(jars))
+            return
+    try:
+        await _download_all(jars, into, progress)
+    except OperatorError as error:
+        raise OperatorError(f"{without}{error}") from error
+
+
+# -- by Maven ----------------------------------------------------------------------------------------------------------
+
+
+async def _copy_by_maven(maven: str, jars: Sequence[LockedJar], staging: Path, progress: JarProgress) -> Path:
+    """A folder with what Maven resolves the pom to.
+
+    Raises:
+        OperatorError: it cannot.
+    """
+    found, log = staging / "maven", staging / "maven.log"
+    command = [maven, "-B", "-f", POM, "dependency:copy-dependencies", f"-DoutputDirectory={found}"]
+    async with running(command, log) as process, asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(_watch_maven(log, {jar.name for jar in jars}, progress))
+        code = await process.wait()
+        watching.cancel()
+    if code != 0:
+        raise OperatorError(f"Maven cannot fetch Kafka's jars: {await asyncio.to_thread(_first_error, log)}")
+    return found
+
+
+async def _watch_maven(log: Path, names: set[str], progress: JarProgress) -> None:
+    """Tell how far Maven is by what it logs; it has no other way to say so."""
+    while True:
+        seen = set(_SEEN_BY_MAVEN.findall(await asyncio.to_thread(log.read_text, errors="replace")))
+        progress(len(seen & names), len(names))
+        await asyncio.sleep(_LOOK_INTERVAL_S)
+
+
+def _first_error(log: Path) -> str:
+    """The rest of what Maven logs of an error is where to read about errors."""
+    found = re.search(r"^\[ERROR\] (.+)", log.read_text(errors="replace"), re.MULTILINE)
+    return found.group(1) if found else log_tail(log)
+
+
+def _copy_verified(jar: LockedJar, found: Path, into: Path) -> None:
+    """Only what is locked: nothing else that Maven brings gets on the classpath."""
+    try:
+        data = (found / jar.name).read_bytes()
+    except FileNotFoundError:
+        raise OperatorError(f"Maven brings no {jar.name}, which the lock of Kafka's jars names") from None
+    _keep(jar, data, into)
+
+
+# -- by plain HTTPS ----------------------------------------------------------------------------------------------------
+
+
+async def _download_all(jars: Sequence[LockedJar], into: Path, progress: JarProgress) -> None:
+    by_path, here = {jar.path: jar for jar in jars}, itertools.count(1)
+    loop = asyncio.get_running_loop()
+
+    def keep(path: str, data: bytes) -> None:
+        _keep(by_path[path], data, into)
+        loop.call_soon_threadsafe(lambda: progress(next(here), len(jars)))
+
+    progress(0, len(jars))
+    await download(by_path, keep)
+
+
+# -- whichever way -----------------------------------------------------------------------------------------------------
+
+
+def _keep(jar: LockedJar, data: bytes, into: Path) -> None:
+    """Write the jar if it is the one in the lock.
+
+    Raises:
+        OperatorError: it is another.
+    """
+    found = hashlib.sha256(data).hexdigest()
+    if found != jar.sha256:
+        raise OperatorError(
+            f"{jar.name} is not the file that was locked: its SHA-256 is {found}, not {jar.sha256}; it is not used"
+        )
+    try:
+        (into / jar.name).write_bytes(data)
+    except OSError as error:
+        raise _not_kept(into.parent.parent, error) from error
+
+
+@contextmanager
+def _staging(cache: Path) -> Generator[Path]:
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        # A thread may still be writing there when we are cancelled.
+        folder = tempfile.TemporaryDirectory(prefix="fetching-", dir=cache, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise _not_kept(cache, error) from error
+    with folder as path:
+        yield Path(path)
+
+
+def _not_kept(cache: Path, error: OSError) -> OperatorError:
+    return OperatorError(f"Kafka's jars cannot be kept in {cache}: {error.strerror}; INFAAS_CACHE may name another")
+
+
+def _publish(jars: Path, folder: Path) -> None:
+    """Whole or not at all; another process may be doing the same."""
+    try:
+        jars.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise

@@ -1,0 +1,76 @@
+"""`POST /v2/models/{name}[/versions/{version}]/infer`: the main job over HTTP."""
+
+import time
+from typing import Final
+
+from aiohttp import web
+
+from gateway.http.translation import make_envelope
+from gateway.model_directory import ModelDirectory
+from gateway.query_client import QueryClient
+from gateway.statistics import ModelStatisticsTable
+from schemas import headers as h
+from schemas.errors import QueryError
+from schemas.result import Result
+
+
+class InferenceRoutes:
+    """Decode, ask, encode."""
+
+    def __init__(self, models: ModelDirectory, asking: QueryClient, statistics: ModelStatisticsTable) -> None:
+        self._models = models
+        self._asking = asking
+        self._statistics = statistics
+
+    def routes(self) -> list[web.RouteDef]:
+        """What to add to the application."""
+        return [
+            web.post("/v2/models/{name}/infer", self.infer),
+            web.post("/v2/models/{name}/versions/{version}/infer", self.infer),
+        ]
+
+    async def infer(self, request: web.Request) -> web.Response:
+        """Answer one query. When the client goes away it is cancelled, and its slot is free."""
+        started = time.monotonic_ns()
+        path = request.match_info
+        model = self._models.find(path["name"], path.get("version"))
+        statistics = self._statistics.of(model)
+        try:
+            body = await request.read()
+            asking = self._asking
+            envelope = make_envelope(model, request.headers, body, asking.reply_topic, asking.new_id())
+            sending = time.monotonic_ns()
+            result = await asking.ask(envelope)
+            failure = result.error()
+            if failure is not None:
+                raise failure
+        except QueryError as error:
+            statistics.failed(error, time.monotonic_ns() - started)
+            raise
+        total_ns = time.monotonic_ns() - started
+        statistics.succeeded(result, envelope.query.batch, sending - started, total_ns)
+        return web.Response(body=result.value, headers=_headers(result))
+
+
+_JSON_LENGTH: Final = "Inference-Header-Content-Length"
+
+
+def _headers(result: Result) -> dict[str, str]:
+    fields = {
+        "Content-Type": result.content_type,
+        h.ID: result.id,
+        h.STATUS: result.status,
+        h.VARIANT: result.variant,
+        h.WORKER: result.worker,
+        h.PREDICTED_NS: str(result.predicted_ns),
+        h.TASK_QUEUE_NS: str(result.task_queue_ns),
+        h.VARIANT_QUEUE_NS: str(result.variant_queue_ns),
+        h.COMPUTE_NS: str(result.compute_ns),
+    }
+    if result.json_length is not None:
+        fields[_JSON_LENGTH] = str(result.json_length)
+    if result.accuracy is not None:
+        fields[h.ACCURACY] = str(result.accuracy)
+    if result.cost is not None:
+        fields[h.COST] = str(result.cost)
+    return fields

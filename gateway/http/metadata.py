@@ -1,0 +1,122 @@
+"""What there is: server and model metadata, config, readiness, statistics, and the repository index."""
+
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+
+from gateway.model_directory import VERSION, ModelDirectory, ServedModel
+from gateway.statistics import ModelStatisticsTable
+from schemas.errors import InvalidRequest, UnknownTask
+from schemas.oip import JSON
+
+SERVER_NAME: Final = "infaas"
+EXTENSIONS: Final = (
+    "binary_tensor_data",
+    "statistics",
+    "model_configuration",
+    "model_repository",
+    "schedule_policy",
+    "parameters",
+)
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class MetadataRoutes:
+    """Everything under /v2 that asks no model."""
+
+    def __init__(self, models: ModelDirectory, statistics: ModelStatisticsTable, version: str) -> None:
+        self._models = models
+        self._statistics = statistics
+        self._server = {"name": SERVER_NAME, "version": version, "extensions": EXTENSIONS}
+
+    def routes(self) -> list[web.RouteDef]:
+        """What to add to the application."""
+        found = [
+            web.get("/v2", self.server),
+            web.get("/v2/", self.server),
+            web.get("/v2/models/stats", self.all_statistics),
+            web.post("/v2/repository/index", self.index),
+            web.post("/v2/repository/models/{name}/load", self.load),
+            web.post("/v2/repository/models/{name}/unload", self.unload),
+        ]
+        for path in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
+            found += [
+                web.get(path, self.metadata),
+                web.get(f"{path}/ready", self.ready),
+                web.get(f"{path}/config", self.config),
+                web.get(f"{path}/stats", self.statistics),
+            ]
+        return found
+
+    async def server(self, _request: web.Request) -> web.Response:
+        """Who we are and what we can."""
+        return _json(self._server)
+
+    async def metadata(self, request: web.Request) -> web.Response:
+        """The signature of a model."""
+        return _json(self._model(request).metadata())
+
+    async def config(self, request: web.Request) -> web.Response:
+        """The signature in Triton's words, and the largest batch."""
+        return _json(self._model(request).config())
+
+    async def ready(self, request: web.Request) -> web.Response:
+        """Whether a model can be asked."""
+        model = self._model(request)
+        return _json({"name": model.name, "ready": model.ready}, 200 if model.ready else 503)
+
+    async def statistics(self, request: web.Request) -> web.Response:
+        """What this gateway answered for one model."""
+        return _json({"model_stats": [self._statistics.of(self._model(request)).as_triton()]})
+
+    async def all_statistics(self, _request: web.Request) -> web.Response:
+        """What this gateway answered for each model."""
+        return _json({"model_stats": [self._statistics.of(model).as_triton() for model in self._models]})
+
+    async def index(self, request: web.Request) -> web.Response:
+        """All models there are, or with `{"ready": true}` those that can be asked."""
+        only_ready = (await _body(request)).get("ready", False)
+        if not isinstance(only_ready, bool):
+            raise InvalidRequest("Expected `bool` - at `$.ready`")
+        return _json([_indexed(model) for model in self._models if model.ready or not only_ready])
+
+    async def load(self, request: web.Request) -> web.Response:
+        """Nothing to do: whatever is ready is loaded when queries ask for it."""
+        model = self._model(request)
+        if not model.ready:
+            raise UnknownTask(f"{model.name} has no variant that is ready; register one with `infaas register`")
+        return _json({})
+
+    async def unload(self, request: web.Request) -> web.Response:
+        """Refused: what is loaded is decided by load and cost."""
+        name = self._model(request).name
+        raise InvalidRequest(f"{name} cannot be unloaded by hand: the autoscaler unloads what is not asked for")
+
+    def _model(self, request: web.Request) -> ServedModel:
+        path = request.match_info
+        return self._models.find(path["name"], path.get("version"))
+
+
+def _indexed(model: ServedModel) -> dict[str, str]:
+    reason = "" if model.ready else "no variant is ready"
+    return {
+        "name": model.name,
+        "version": VERSION,
+        "state": "READY" if model.ready else "UNAVAILABLE",
+        "reason": reason,
+    }
+
+
+async def _body(request: web.Request) -> dict[str, Any]:
+    content = await request.read()
+    if not content:
+        return {}
+    try:
+        return msgspec.json.decode(content, type=dict[str, Any])
+    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+        raise InvalidRequest(str(error)) from None
+
+
+def _json(content: object, status: int = 200) -> web.Response:
+    return web.Response(body=_encode(content), status=status, content_type=JSON)

@@ -1,0 +1,144 @@
+"""From an HTTP request to the headers of a record. The body is the record's value and stays untouched.
+
+A need may stand in the request's `parameters` or in an `infaas-*` HTTP header; the header wins, so that a proxy in
+front may set limits. Triton's reserved parameter `timeout` (microseconds) is the latency where no other is given.
+Clients may send parameters and headers of their own; one that looks like a misspelt need is refused, since the promise
+that was asked for would be broken in silence.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+
+from gateway.model_directory import ServedModel
+from schemas import headers as h
+from schemas.errors import InvalidRequest
+from schemas.oip import Parameter, RequestHead, read_head
+from schemas.query import Query, parse_query
+
+_TIMEOUT_US: Final = "timeout"
+_PREFIX: Final = "infaas-"
+_HEADERS: Final = frozenset(name for name in vars(h).values() if isinstance(name, str) and name.startswith(_PREFIX))
+_FEWEST_LETTERS: Final = 5  # `model` is no misspelt `mode`
+_ALIKE: Final = 0.8
+_PASSED: Final = (h.ID, h.DEADLINE_MS, *h.NEEDS.values(), h.CONTENT_TYPE, h.JSON_LENGTH, *h.TRACE)
+
+
+class Envelope(msgspec.Struct, frozen=True, gc=False):
+    """A record ready to be sent, and what the gateway keeps in mind about it."""
+
+    topic: str
+    value: bytes
+    headers: h.RawHeaders
+    query: Query
+
+
+def make_envelope(
+    model: ServedModel, http: Mapping[str, str], body: bytes, reply_to: str, fallback_id: str
+) -> Envelope:
+    """Check a request and address it.
+
+    Args:
+        model: what the path names.
+        http: the HTTP headers, a case-insensitive mapping.
+        body: the request's body.
+        reply_to: the topic on which the gateway reads results.
+        fallback_id: the query's id unless the client gives one.
+
+    Raises:
+        InvalidRequest: the body or a need is not as it must be; the message says where.
+    """
+    head = read_head(body, _json_length(http.get(h.JSON_LENGTH)), model.inputs)
+    fields = _fields(head, http)
+    if model.target is not None and fields.setdefault(h.TARGET, model.target) != model.target:
+        raise InvalidRequest(f"the path asks for {model.name}, but the needs name another target; ask for {model.task}")
+    sent_ns = time.time_ns()
+    fields[h.ID] = fields.get(h.ID) or fallback_id
+    fields[h.REPLY_TO] = reply_to
+    fields[h.BATCH] = str(head.batch)
+    fields[h.SENT_NS] = str(sent_ns)
+    try:
+        query = parse_query(model.task, fields, sent_ns / 1e6)
+    except InvalidRequest as error:
+        raise InvalidRequest(_as_said(str(error), head.parameters, http)) from None
+    return Envelope(model.topic, body, [(name, text.encode()) for name, text in fields.items()], query)
+
+
+def _fields(head: RequestHead, http: Mapping[str, str]) -> dict[str, str]:
+    fields: dict[str, str] = {}
+    parameters = head.parameters
+    if parameters:
+        timeout = parameters.get(_TIMEOUT_US)
+        if timeout:
+            fields[h.LATENCY_MS] = str(_micros(timeout) / 1000)
+        for name, value in parameters.items():
+            header = h.NEEDS.get(name)
+            if header is not None:
+                fields[header] = _text(value)
+            else:
+                _check_parameter(name)
+    _check_headers(http)
+    for name in _PASSED:  # quicker than to look at each header that a client sends
+        text = http.get(name)
+        if text is not None:
+            fields[name] = text
+    return fields
+
+
+@lru_cache(maxsize=1024)
+def _check_parameter(name: str) -> None:
+    need = _meant(name)
+    if need is not None:
+        raise InvalidRequest(f"no parameter is called {name[:80]!r}: did you mean {need}?")
+
+
+def _check_headers(http: Iterable[str]) -> None:
+    for name in http:
+        if name[:7].lower() == _PREFIX:
+            _check_header(name)
+
+
+@lru_cache(maxsize=1024)
+def _check_header(name: str) -> None:
+    need = None if name.lower() in _HEADERS else _meant(name)
+    if need is not None:
+        raise InvalidRequest(f"no header is called {name[:80]!r}: did you mean {h.NEEDS[need]}?")
+
+
+def _meant(name: str) -> str | None:
+    """The need that a name is close to; None where it is close to none."""
+    plain = name[:80].lower().replace("-", "_").removeprefix("infaas_")
+    needs = [need for need in h.NEEDS if len(need) >= _FEWEST_LETTERS]
+    return next(iter(get_close_matches(plain, needs, 1, _ALIKE)), None)
+
+
+def _as_said(message: str, parameters: Mapping[str, Parameter], http: Mapping[str, str]) -> str:
+    """A complaint about a need, which names its header, in the words that the client used."""
+    for name, header in h.NEEDS.items():
+        if name in parameters and header not in http:
+            message = message.replace(f"header {header} ", f"parameter {name} ")
+    return message
+
+
+def _json_length(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if text.isascii() and text.isdigit() and len(text) < 20:
+        return int(text)
+    raise InvalidRequest(f"header {h.JSON_LENGTH} must be a number of bytes, not {text[:80]!r}")
+
+
+def _micros(value: Parameter) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    raise InvalidRequest(f"Expected a number of microseconds - at `$.parameters.{_TIMEOUT_US}`")
+
+
+def _text(value: Parameter) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)

@@ -1,0 +1,105 @@
+"""Whether Kafka takes our records: watched by their acknowledgements, at the price of two dictionary steps a query.
+
+Nothing tells a producer that its broker is gone; records only pile up until their timeout. So one timer looks at the
+oldest record that is not acknowledged. When it is too old, Kafka counts as down: the waiting queries it concerns fail
+at once, and new ones are refused until an acknowledgement comes, but for one a second that tries.
+"""
+
+import asyncio
+
+from prometheus_client import Gauge
+
+from broker.kafka_types import RecordTooLarge, UnknownTopic
+from broker.producer import Ack
+from schemas.errors import Internal, InvalidRequest, Overloaded, QueryError
+from schemas.result import Result
+
+_TRY_INTERVAL_S = 1.0
+UP = Gauge("infaas_gateway_kafka_up", "Whether Kafka acknowledges the records of this gateway")
+
+
+class KafkaHealth:
+    """Watches the records of one producer; belongs to one event loop."""
+
+    def __init__(self, ack_timeout_s: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ack_timeout_s = ack_timeout_s
+        self._open: dict[asyncio.Future[Ack], tuple[float, asyncio.Future[Result]]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._try_at = 0.0
+        self._down = False
+        UP.set(1)
+
+    @property
+    def up(self) -> bool:
+        """Whether the last that was heard of Kafka was good."""
+        return not self._down
+
+    def check(self) -> None:
+        """Ask before a record is sent.
+
+        Raises:
+            Overloaded: Kafka is down, and this query is not the one that tries whether it is back.
+        """
+        if not self._down:
+            return
+        now = self._loop.time()
+        if now < self._try_at:
+            raise _down()
+        self._try_at = now + _TRY_INTERVAL_S
+
+    def watch(self, ack: asyncio.Future[Ack], reply: asyncio.Future[Result]) -> None:
+        """Fail `reply` if the record of `ack` is not acknowledged."""
+        self._open[ack] = (self._loop.time(), reply)
+        ack.add_done_callback(self._on_done)
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._ack_timeout_s, self._look)
+
+    def failed(self) -> None:
+        """Kafka refused a record, or has not acknowledged it in time."""
+        self._down = True
+        self._try_at = self._loop.time() + _TRY_INTERVAL_S
+        UP.set(0)
+
+    def close(self) -> None:
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _on_done(self, ack: asyncio.Future[Ack]) -> None:
+        _sent, reply = self._open.pop(ack)
+        error = None if ack.cancelled() else ack.exception()
+        if isinstance(error, RecordTooLarge):
+            _fail(reply, InvalidRequest("the query is larger than Kafka takes"))
+        elif isinstance(error, UnknownTopic):
+            _fail(reply, Internal("the task is registered, but its topic is missing"))
+        elif error is not None or ack.cancelled():
+            self.failed()
+            _fail(reply, _down())
+        elif self._down:
+            self._down = False
+            UP.set(1)
+
+    def _look(self) -> None:
+        self._timer = None
+        limit = self._loop.time() - self._ack_timeout_s
+        next_at: float | None = None
+        for sent, reply in self._open.values():  # oldest first
+            if sent > limit:
+                next_at = sent + self._ack_timeout_s
+                break
+            # The record may still be written, and its acknowledgement will tell that Kafka is back.
+            self.failed()
+            _fail(reply, _down())
+            next_at = limit + 2 * self._ack_timeout_s
+        if next_at is not None:
+            self._timer = self._loop.call_at(next_at, self._look)
+
+
+def _fail(reply: asyncio.Future[Result], error: QueryError) -> None:
+    if not reply.done():
+        reply.set_exception(error)
+
+
+def _down() -> Overloaded:
+    return Overloaded("Kafka does not take queries at the moment; try again later")

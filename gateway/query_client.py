@@ -1,0 +1,89 @@
+"""Asks Kafka a query and waits for its result: the one port between HTTP and the queues.
+
+What is hot: `QueryClient.ask`, once a request. It creates no task; its costs beside the producer are one future, one
+timer and a few dictionary steps. bench/throughput/gateway.py holds it against a handler that does nothing else.
+"""
+
+import itertools
+from types import TracebackType
+from typing import Final, Self
+from uuid import uuid4
+
+from prometheus_client import Gauge
+
+from broker.request_reply import RequestReply
+from broker.settings import KafkaSettings
+from gateway.http.translation import Envelope
+from gateway.kafka_health import KafkaHealth
+from gateway.settings import GatewaySettings
+from schemas.errors import DeadlineExceeded
+from schemas.query import Query
+from schemas.result import Result
+
+IN_FLIGHT: Final = Gauge("infaas_gateway_in_flight", "Queries that wait for their result")
+
+
+class QueryClient:
+    """Async context manager."""
+
+    def __init__(self, settings: GatewaySettings, kafka: KafkaSettings) -> None:
+        self._settings = settings
+        self._owner = f"gateway-{uuid4().hex[:12]}"
+        self._numbers = itertools.count(1)
+        self._delivery = KafkaHealth(settings.ack_timeout_s)
+        self._requests = RequestReply(kafka, self._owner, max_in_flight=settings.max_in_flight)
+        self.reply_topic = self._requests.reply_topic
+        self.learn = self._requests.producer.learn
+
+    async def __aenter__(self) -> Self:
+        await self._requests.__aenter__()
+        IN_FLIGHT.set_function(lambda: self.in_flight)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._delivery.close()
+        await self._requests.__aexit__(kind, error, trace)
+
+    @property
+    def up(self) -> bool:
+        """Whether Kafka takes queries."""
+        return self._delivery.up
+
+    @property
+    def in_flight(self) -> int:
+        """Queries that wait for their result."""
+        return self._requests.in_flight
+
+    def new_id(self) -> str:
+        """An id no other query has: this process's name is random."""
+        return f"{self._owner}-{next(self._numbers)}"
+
+    async def ask(self, envelope: Envelope) -> Result:
+        """Send a query and wait for its result. Cancelling it frees its slot; the query may be computed all the same.
+
+        Raises:
+            Overloaded: too many queries wait, or Kafka is down.
+            DeadlineExceeded: there was no result in time.
+            InvalidRequest: a query of this id is waiting already.
+        """
+        query = envelope.query
+        self._delivery.check()
+        try:
+            return await self._requests.ask(
+                query.id,
+                envelope.topic,
+                envelope.value,
+                envelope.headers,
+                timeout_s=self._wait_s(query),
+                on_sent=self._delivery.watch,
+            )
+        except TimeoutError:
+            raise DeadlineExceeded("there was no result before the deadline") from None
+
+    def _wait_s(self, query: Query) -> float:
+        if query.deadline_ms is None or query.needs.allow_late:
+            return self._settings.wait_s
+        left_s = max(query.deadline_ms - query.sent_ms, 0.0) / 1000
+        return min(left_s + self._settings.grace_s, self._settings.wait_s)

@@ -1,0 +1,149 @@
+"""What this gateway answered, per name asked for: Triton's statistics, and Prometheus metrics of the same events.
+
+A successful query's time is split without a rest: `compute_input` until its record is with Kafka, `queue` at the
+selector and the worker, `compute_infer` in the model, `compute_output` what remains, the way of the result. All four
+therefore have the same count. How queries shared batches is known to the workers alone, so here each is an execution.
+"""
+
+import time
+from bisect import bisect_left
+from collections.abc import Iterator
+from typing import Final
+
+from prometheus_client import REGISTRY
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from gateway.model_directory import VERSION, ServedModel
+from schemas.errors import ErrorCode, QueryError
+from schemas.result import OK, Result
+
+BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_BUCKETS_NS: Final = tuple(int(bound * 1e9) for bound in BUCKETS_S)
+
+
+class ModelStatistics:
+    """Counts of one name; times in ns."""
+
+    __slots__ = (
+        "buckets",
+        "fail_ns",
+        "failures",
+        "infer_ns",
+        "inference_count",
+        "input_ns",
+        "last_ms",
+        "name",
+        "output_ns",
+        "queue_ns",
+        "success_count",
+        "success_ns",
+    )
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.success_count = self.inference_count = self.last_ms = 0
+        self.success_ns = self.fail_ns = self.queue_ns = self.input_ns = self.infer_ns = self.output_ns = 0
+        self.failures: dict[ErrorCode, int] = {}
+        self.buckets = [0] * (len(BUCKETS_S) + 1)
+        """Answers by their time; the last holds what took longer than all bounds."""
+
+    def succeeded(self, result: Result, batch: int, input_ns: int, total_ns: int) -> None:
+        """Count an answer; `total_ns` since the request came, of which `input_ns` until it was sent on."""
+        queue_ns = result.task_queue_ns + result.variant_queue_ns
+        self.success_count += 1
+        self.inference_count += batch
+        self.success_ns += total_ns
+        self.input_ns += input_ns
+        self.queue_ns += queue_ns
+        self.infer_ns += result.compute_ns
+        # The clocks of several machines are involved: they may say more than what passed here.
+        self.output_ns += max(total_ns - input_ns - queue_ns - result.compute_ns, 0)
+        self.last_ms = time.time_ns() // 1_000_000
+        self.buckets[bisect_left(_BUCKETS_NS, total_ns)] += 1
+
+    def failed(self, error: QueryError, total_ns: int) -> None:
+        """Count an error."""
+        self.failures[error.code] = self.failures.get(error.code, 0) + 1
+        self.fail_ns += total_ns
+        self.buckets[bisect_left(_BUCKETS_NS, total_ns)] += 1
+
+    def as_triton(self) -> dict[str, object]:
+        """One element of `model_stats`."""
+        count = self.success_count
+        return {
+            "name": self.name,
+            "version": VERSION,
+            "last_inference": self.last_ms,
+            "inference_count": self.inference_count,
+            "execution_count": count,
+            "inference_stats": {
+                "success": _pair(count, self.success_ns),
+                "fail": _pair(sum(self.failures.values()), self.fail_ns),
+                "queue": _pair(count, self.queue_ns),
+                "compute_input": _pair(count, self.input_ns),
+                "compute_infer": _pair(count, self.infer_ns),
+                "compute_output": _pair(count, self.output_ns),
+                "cache_hit": _pair(0, 0),
+                "cache_miss": _pair(0, 0),
+            },
+            "batch_stats": [],
+        }
+
+
+class ModelStatisticsTable(Collector):
+    """Of all names asked for since the process started; as many as are registered, since others never get here.
+
+    Prometheus collects from here: to count everything a second time in its own objects, under their locks, took as long
+    as the check of a request.
+    """
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, ModelStatistics] = {}
+
+    def register(self) -> None:
+        """Have `/metrics` show them, until `unregister`."""
+        REGISTRY.register(self)
+
+    def unregister(self) -> None:
+        """No longer show them."""
+        REGISTRY.unregister(self)
+
+    def describe(self) -> list[Metric]:
+        """Nothing in advance: several gateways in one process, as in tests, have metrics of the same names."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics, as Prometheus asks for them."""
+        requests = CounterMetricFamily(
+            "infaas_gateway_requests", "Queries answered over HTTP", labels=["model", "code"]
+        )
+        seconds = HistogramMetricFamily(
+            "infaas_gateway_request_seconds", "Time from the request's headers to its answer", labels=["model"]
+        )
+        for model in list(self._by_name.values()):
+            requests.add_metric([model.name, OK], model.success_count)
+            for code, count in list(model.failures.items()):
+                requests.add_metric([model.name, code.value], count)
+            seconds.add_metric([model.name], _cumulated(model.buckets), (model.success_ns + model.fail_ns) / 1e9)
+        yield requests
+        yield seconds
+
+    def of(self, model: ServedModel) -> ModelStatistics:
+        """The statistics of a model."""
+        found = self._by_name.get(model.name)
+        if found is None:
+            found = self._by_name[model.name] = ModelStatistics(model.name)
+        return found
+
+
+def _pair(count: int, ns: int) -> dict[str, int]:
+    return {"count": count, "ns": ns}
+
+
+def _cumulated(buckets: list[int]) -> list[tuple[str, float]]:
+    total, found = 0, list[tuple[str, float]]()
+    for bound, count in zip((*map(str, BUCKETS_S), "+Inf"), buckets, strict=True):
+        total += count
+        found.append((bound, total))
+    return found

@@ -1,0 +1,247 @@
+"""The client library: ask a task a question, say what is needed of the answer, and get arrays back.
+
+    async with InfaasClient(kafka="127.0.0.1:9092") as client:           # or gateway="http://127.0.0.1:8080"
+        answer = await client.infer("sentiment", {"input_ids": ids}, latency_ms=50, min_accuracy=0.85)
+        answer.outputs["logits"], answer.variant
+
+Thousands of calls may be in flight; more than `max_in_flight` wait. Each call gets the first result of its id and no
+other, however often the system had to deliver it. Errors are the classes of `schemas.errors`: `error.retryable` says
+whether to ask again.
+"""
+
+import time
+from asyncio import Task, TaskGroup
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, Coroutine, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Final, Self, TypedDict, Unpack
+from uuid import uuid4
+
+import msgspec
+import numpy as np
+from numpy.typing import ArrayLike
+
+from broker.settings import KafkaSettings
+from infaas.client.http_transport import HttpTransport
+from infaas.client.kafka_transport import KafkaTransport
+from infaas.client.transport import EncodedQuery, Transport
+from schemas import headers as h
+from schemas.defaults import ANSWER_TIMEOUT_S, MAX_IN_FLIGHT
+from schemas.errors import InvalidRequest, OperatorError, QueryError
+from schemas.needs import Mode
+from schemas.oip import decode_response, encode_request
+from schemas.result import Result
+from schemas.tensors import Array
+
+
+class QueryOptions(TypedDict, total=False):
+    """What may be said beside the task and its inputs."""
+
+    latency_ms: float
+    """The answer is worth most within this time of the call's sending."""
+    min_accuracy: float
+    """0..1, as measured on the task's validation set."""
+    max_cost: float
+    """USD per 1000 such queries."""
+    target: str
+    """An architecture or a variant instead of any."""
+    mode: Mode | str
+    """`offline`: computed when there is nothing else to do."""
+    allow_late: bool
+    """Rather late than `Overloaded`."""
+    explain: bool
+    """Have `Answer.explanation` say why this variant was chosen; of a refusal, over Kafka, `QueryError.explanation`."""
+    tenant: str
+    outputs: tuple[str, ...]
+    """Names of the outputs that are wanted; all of them otherwise."""
+    query_id: str
+    """The idempotency key; a random one otherwise."""
+    timeout_s: float
+    """How long to wait in all, 30 s otherwise."""
+    traceparent: str
+    """W3C trace context to go on with."""
+    json: bool
+    """Send and receive the tensors as JSON rather than binary."""
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """The outputs, who computed them, and how long what took."""
+
+    outputs: dict[str, Array]
+    id: str
+    variant: str
+    worker: str
+    accuracy: float | None
+    """Of the variant, 0..1."""
+    cost: float | None
+    """USD per 1000 such queries."""
+    predicted_ms: float
+    """From the choice to the result, as predicted when the variant was chosen."""
+    queue_ms: float
+    """Waiting before the choice and before the computation."""
+    compute_ms: float
+    """Of the batch it was computed in."""
+    total_ms: float
+    """From call to answer, as measured here."""
+    explanation: Any = None
+    """Why this variant was chosen, if `explain` was asked for."""
+
+
+class InfaasClient:
+    """Async context manager; used by any number of tasks of one event loop.
+
+    Args:
+        kafka: ask through Kafka: `host:port`, or settings where more is to be said.
+        gateway: ask this gateway's URL over HTTP instead, with or without `/v2`.
+        max_in_flight: calls that may wait for their result at once.
+
+    Raises:
+        OperatorError: on entry, Kafka cannot be reached.
+    """
+
+    def __init__(
+        self,
+        *,
+        kafka: str | KafkaSettings | None = None,
+        gateway: str | None = None,
+        max_in_flight: int = MAX_IN_FLIGHT,
+    ) -> None:
+        if (kafka is None) == (gateway is None):
+            raise OperatorError("InfaasClient needs one of kafka= and gateway=")
+        self._transport: Transport
+        if kafka is not None:
+            settings = kafka if isinstance(kafka, KafkaSettings) else KafkaSettings(bootstrap=kafka)
+            self._transport = KafkaTransport(settings, max_in_flight)
+        else:
+            self._transport = HttpTransport(gateway or "", max_in_flight)
+        self._tasks = TaskGroup()
+        self._open: set[Task[Answer | QueryError]] = set()
+
+    async def __aenter__(self) -> Self:
+        await self._transport.__aenter__()
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for call in self._open:
+            call.cancel()
+        try:
+            await self._tasks.__aexit__(None, None, None)  # our own calls have no errors to add to the caller's
+        finally:
+            await self._transport.__aexit__(kind, error, trace)
+
+    async def infer(self, task: str, inputs: Mapping[str, ArrayLike], **asking: Unpack[QueryOptions]) -> Answer:
+        """Ask, and wait for the answer. Through a gateway, `task` may also name an architecture or a variant.
+
+        Raises:
+            QueryError: the class says what went wrong; `retryable` says whether asking again may help.
+        """
+        started = time.perf_counter()
+        call = _call(task, inputs, asking)
+        result = await self._transport.ask(call)
+        failure = result.error()
+        if failure is not None:
+            failure.explanation = _parsed(result.explanation)
+            raise failure
+        return _answer(result, (time.perf_counter() - started) * 1000)
+
+    async def infer_many(
+        self,
+        task: str,
+        batches: Iterable[Mapping[str, ArrayLike]] | AsyncIterable[Mapping[str, ArrayLike]],
+        *,
+        window: int = 256,
+        **asking: Unpack[QueryOptions],
+    ) -> AsyncGenerator[Answer | QueryError]:
+        """Ask a stream of questions, `window` at a time, and yield in their order each answer or its error.
+
+        Questions are taken from `batches` no faster than answers are taken from here.
+        """
+        if "query_id" in asking:
+            raise InvalidRequest("infer_many asks many questions: they cannot share one query_id")
+        open_calls: deque[Task[Answer | QueryError]] = deque()
+        try:
+            async for inputs in _stream(batches):
+                open_calls.append(self._start(self._settle(task, inputs, asking)))
+                if len(open_calls) >= window:
+                    yield await open_calls.popleft()
+            while open_calls:
+                yield await open_calls.popleft()
+        finally:
+            for call in open_calls:
+                call.cancel()
+
+    def _start(self, call: Coroutine[Any, Any, Answer | QueryError]) -> Task[Answer | QueryError]:
+        task = self._tasks.create_task(call)
+        self._open.add(task)
+        task.add_done_callback(self._open.discard)
+        return task
+
+    async def _settle(self, task: str, inputs: Mapping[str, ArrayLike], asking: QueryOptions) -> Answer | QueryError:
+        try:
+            return await self.infer(task, inputs, **asking)
+        except QueryError as error:
+            return error
+
+
+async def _stream(
+    batches: Iterable[Mapping[str, ArrayLike]] | AsyncIterable[Mapping[str, ArrayLike]],
+) -> AsyncGenerator[Mapping[str, ArrayLike]]:
+    if isinstance(batches, AsyncIterable):
+        async for inputs in batches:
+            yield inputs
+    else:
+        for inputs in batches:
+            yield inputs
+
+
+_HEADERS: Final = h.NEEDS | {"traceparent": h.TRACEPARENT}
+
+
+def _call(task: str, inputs: Mapping[str, ArrayLike], asking: QueryOptions) -> EncodedQuery:
+    arrays: dict[str, Array] = {name: np.asarray(values) for name, values in inputs.items()}
+    if not arrays:
+        raise InvalidRequest("a question needs at least one input")
+    query_id = asking.get("query_id") or uuid4().hex
+    try:
+        message = encode_request(
+            arrays, request_id=query_id, outputs=asking.get("outputs", ()), binary=not asking.get("json", False)
+        )
+    except TypeError as error:
+        raise InvalidRequest(str(error)) from error
+    fields = {header: _text(asking[name]) for name, header in _HEADERS.items() if name in asking}
+    shape = next(iter(arrays.values())).shape
+    fields[h.BATCH] = str(shape[0] if shape else 1)
+    return EncodedQuery(query_id, task, message, fields, asking.get("timeout_s", ANSWER_TIMEOUT_S))
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+def _answer(result: Result, total_ms: float) -> Answer:
+    response = decode_response(result.value, result.json_length)
+    return Answer(
+        outputs=response.outputs,
+        id=result.id,
+        variant=result.variant,
+        worker=result.worker,
+        accuracy=result.accuracy,
+        cost=result.cost,
+        predicted_ms=result.predicted_ns / 1e6,
+        queue_ms=(result.task_queue_ns + result.variant_queue_ns) / 1e6,
+        compute_ms=result.compute_ns / 1e6,
+        total_ms=total_ms,
+        # Over HTTP it is in the response alone: a header may be too small for it.
+        explanation=_parsed(response.parameters.get("explanation", result.explanation)),
+    )
+
+
+def _parsed(explanation: Any) -> Any:
+    if not isinstance(explanation, str):
+        return explanation
+    return msgspec.json.decode(explanation) if explanation else None

@@ -1,0 +1,77 @@
+"""Asks a gateway over HTTP: the same bytes and headers as through Kafka, one connection for each question in flight."""
+
+import asyncio
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Final, Self
+from urllib.parse import quote
+
+import aiohttp
+
+from infaas.client.transport import EncodedQuery
+from schemas import headers as h
+from schemas.errors import DeadlineExceeded, ErrorCode, Internal
+from schemas.result import OK, Result, parse_result
+
+_CODES: Final = {
+    400: ErrorCode.INVALID_REQUEST,
+    403: ErrorCode.FORBIDDEN,
+    404: ErrorCode.INVALID_REQUEST,  # a gateway of ours says itself which task it does not know
+    413: ErrorCode.INVALID_REQUEST,
+    422: ErrorCode.UNSATISFIABLE,
+    429: ErrorCode.QUOTA_EXCEEDED,
+    502: ErrorCode.OVERLOADED,
+    503: ErrorCode.OVERLOADED,
+    504: ErrorCode.DEADLINE_EXCEEDED,
+}
+"""For answers that do not come from a gateway of ours but from a proxy in front of it."""
+
+
+class HttpTransport:
+    """At most `max_in_flight` questions at once; further ones wait for a connection."""
+
+    def __init__(self, url: str, max_in_flight: int) -> None:
+        self._url = url.rstrip("/").removesuffix("/v2")
+        self._slots = asyncio.Semaphore(max_in_flight)
+        self._max_in_flight = max_in_flight
+        self._http: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._max_in_flight), timeout=aiohttp.ClientTimeout(total=None)
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        if self._http is not None:
+            await self._http.close()
+
+    async def ask(self, call: EncodedQuery) -> Result:
+        """See `Transport.ask`."""
+        assert self._http is not None, "used outside its context"
+        headers = {h.ID: call.id, h.CONTENT_TYPE: call.message.content_type, **call.fields}
+        if call.message.json_length is not None:
+            headers[h.JSON_LENGTH] = str(call.message.json_length)
+        url = f"{self._url}/v2/models/{quote(call.task, safe='')}/infer"
+        async with self._slots:
+            try:
+                async with (
+                    asyncio.timeout(call.timeout_s),
+                    self._http.post(url, data=call.message.value, headers=headers) as response,
+                ):
+                    return _result(call.id, response.status, response.headers, await response.read())
+            except TimeoutError:
+                raise DeadlineExceeded(f"there was no result within {call.timeout_s:g} s") from None
+            except aiohttp.ClientError as error:
+                raise Internal(
+                    f"cannot reach the gateway at {self._url} ({error}); does it run, and is this its URL?"
+                ) from error
+
+
+def _result(query_id: str, status: int, headers: Mapping[str, str], value: bytes) -> Result:
+    fields = {name.lower(): text for name, text in headers.items()}
+    fields.setdefault(h.ID, query_id)
+    fields.setdefault(h.STATUS, OK if status == 200 else _CODES.get(status, ErrorCode.INTERNAL))
+    return parse_result(fields, value)

@@ -1,0 +1,137 @@
+"""One service process that is kept running: started again whenever it ends, at once the first time, then ever later.
+
+Each life has the same environment and appends to the same log. A service that was never ready and dies again and
+again is set up wrong: that is the person's to know, not ours to repeat.
+"""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+import msgspec
+
+from infaas.supervisor.state import ServiceState
+from process.subprocesses import running
+from schemas.errors import OperatorError
+
+_PAUSES_S: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
+_SETTLED_S: Final = 30.0
+"""A life this long makes the next death the first again."""
+_FALSE_STARTS: Final = 3
+_PROBE_S: Final = 1.0
+_PROBE_INTERVAL_S: Final = 0.05
+_LOG_TAIL: Final = 1500
+
+
+class ChildSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """How to start a service."""
+
+    name: str
+    module: str
+    """Started as `python -m module`."""
+    env: Mapping[str, str]
+    """Added to our own environment."""
+    health: str
+    metrics: str
+    log: Path
+
+
+def child_spec(home: Path, name: str, module: str, env: Mapping[str, str], url: str, health: str) -> ChildSpec:
+    """A service that answers at `url`, with its log under `home`."""
+    log = home / "logs" / f"{name}.log"
+    return ChildSpec(name=name, module=module, env=env, health=url + health, metrics=f"{url}/metrics", log=log)
+
+
+class Child:
+    """A service process and its successors: `tell` gets a line when one dies, `changed` is called when one starts."""
+
+    def __init__(self, spec: ChildSpec, tell: Callable[[str], None], changed: Callable[[], None]) -> None:
+        self.spec = spec
+        self._tell = tell
+        self._changed = changed
+        self._pid = 0
+        self._restarts = 0
+        self._deaths = 0
+        self._false_starts = 0
+        self._was_ready = False
+        self._retired = False
+
+    @property
+    def state(self) -> ServiceState:
+        """As written to the state file."""
+        spec = self.spec
+        return ServiceState(
+            pid=self._pid, restarts=self._restarts, health=spec.health, metrics=spec.metrics, log=str(spec.log)
+        )
+
+    @property
+    def failure(self) -> str:
+        """Why it cannot be relied upon, if it ends again and again."""
+        if self._deaths < _FALSE_STARTS:
+            return ""
+        return f"{self.spec.name} ended {self._deaths} times in a row. {self.spec.log} ends:\n{self._tail()}"
+
+    async def keep(self) -> None:
+        """Run until cancelled, when the process is stopped gently, or until it ends after `retire`.
+
+        Raises:
+            OperatorError: it ended three times before it was ever ready; the message quotes its log.
+        """
+        while True:
+            began = time.monotonic()
+            code = await self._live()
+            if self._retired:
+                return
+            self._deaths = 0 if time.monotonic() - began > _SETTLED_S else self._deaths
+            self._check_start(code)
+            pause_s = _PAUSES_S[min(self._deaths, len(_PAUSES_S) - 1)]
+            self._tell(
+                f"{self.spec.name} ended with code {code}; starting it again{f' in {pause_s:g} s' * (pause_s > 0)}"
+            )
+            await asyncio.sleep(pause_s)
+            self._deaths += 1
+            self._restarts += 1
+
+    def retire(self) -> None:
+        """Do not start it again when it ends: somebody may stop all processes at once, as systemd does."""
+        self._retired = True
+
+    async def wait_ready(self) -> None:
+        """Wait until the service says that it is ready."""
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_PROBE_S)) as http:
+            while not await answers(http, self.spec.health):  # noqa: ASYNC110 - HTTP health has no event to wait for
+                await asyncio.sleep(_PROBE_INTERVAL_S)
+        self._was_ready = True
+
+    async def _live(self) -> int:
+        command = [sys.executable, "-m", self.spec.module]
+        async with running(command, self.spec.log, env={**os.environ, **self.spec.env}) as process:
+            self._pid = process.pid
+            self._changed()
+            return await process.wait()
+
+    def _check_start(self, code: int) -> None:
+        if self._was_ready:
+            return
+        self._false_starts += 1
+        if self._false_starts >= _FALSE_STARTS:
+            raise OperatorError(
+                f"{self.spec.name} does not start (exit code {code}). {self.spec.log} ends:\n{self._tail()}"
+            )
+
+    def _tail(self) -> str:
+        return self.spec.log.read_bytes()[-_LOG_TAIL:].decode(errors="replace").strip()
+
+
+async def answers(http: aiohttp.ClientSession, url: str) -> bool:
+    """Whether a GET of `url` answers 200 now."""
+    try:
+        async with http.get(url) as response:
+            return response.status == 200
+    except (aiohttp.ClientError, TimeoutError):
+        return False

@@ -1,0 +1,145 @@
+"""What `infaas up` is asked to start, and the ports it will need, checked before anything runs."""
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import psutil
+
+from autoscaler.settings import DEFAULT_POLICY, Policy
+from broker.settings import ENV as KAFKA_ENV
+from process.ports import LOOPBACK, claim_port, free_port
+from schemas.defaults import GATEWAY_PORT, KAFKA_PORT
+from schemas.errors import OperatorError
+
+POSTGRES_ENV: Final = "INFAAS_POSTGRES"
+_OF_THIS_MACHINE: Final = ("none", "processes")
+"""Launchers beside which `infaas up` runs workers itself."""
+
+
+class KafkaKind(StrEnum):
+    """Which Kafka the system runs on."""
+
+    AUTO = "auto"
+    """Where INFAAS_KAFKA is set, that one; else Apache Kafka where it can be had; else the embedded broker."""
+    APACHE = "apache"
+    EMBEDDED = "embedded"
+    EXTERNAL = "external"
+
+
+class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What to start. A port of 0 is any free one."""
+
+    home: Path
+    kafka: KafkaKind = KafkaKind.AUTO
+    postgres: str | None = None
+    """DSN of a Postgres that somebody else runs."""
+    gateway_host: str = LOOPBACK
+    gateway_port: int = GATEWAY_PORT
+    kafka_port: int = KAFKA_PORT
+    postgres_port: int = 0
+    metrics_port: int = 0
+    """Of the first service; the others follow it."""
+    selectors: int = 1
+    autoscalers: int = 1
+    """One leads, the others stand by."""
+    policy: Policy = DEFAULT_POLICY
+    launcher: str = "processes"
+    """What starts workers beyond the first ones; a cluster's starts those, too, and none run on this machine."""
+    workers: int = 1
+    """That run from the start, and at least."""
+    max_workers: int = 0
+    """0: no more than `workers`."""
+    cores_per_worker: int = 0
+    """0 shares the cores of this machine among the most workers there can be."""
+    oversubscribe: bool = False
+    """Workers may have more cores in all than this machine has."""
+
+    @property
+    def first_workers(self) -> int:
+        """Workers that start here with the system."""
+        return self.workers if self.launcher in _OF_THIS_MACHINE else 0
+
+    @property
+    def most_workers(self) -> int:
+        """Workers that may run at once."""
+        return max(self.max_workers, self.workers)
+
+    @property
+    def cores(self) -> int:
+        """CPU cores of each worker."""
+        return self.cores_per_worker or max(_machine_cores() // self.most_workers, 1)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What each worker may use."""
+        return psutil.virtual_memory().total // self.most_workers
+
+
+def check_cores(options: UpOptions) -> None:
+    """Have the workers fit on this machine.
+
+    Raises:
+        OperatorError: they have more cores in all than there are.
+    """
+    maximum, each, there = options.most_workers, options.cores, _machine_cores()
+    if maximum * each > there and options.first_workers and not options.oversubscribe:
+        raise OperatorError(
+            f"{maximum} workers with {each} cores each need {maximum * each} cores, this machine has {there}: "
+            "lower --workers, --max-workers or --cores-per-worker, or allow it by --oversubscribe"
+        )
+
+
+def _machine_cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def claim_ports(options: UpOptions) -> UpOptions:
+    """The same options with every port that will be served on filled in.
+
+    Raises:
+        OperatorError: one of them is taken; the message names its flag.
+    """
+    kafka, postgres = options.kafka_port, options.postgres_port
+    if not uses_external_kafka(options):
+        kafka = claim_port(kafka, "--kafka-port")
+    if options.postgres is None:
+        postgres = claim_port(postgres, "--postgres-port")
+    gateway = claim_port(options.gateway_port, "--gateway-port", options.gateway_host)
+    return msgspec.structs.replace(options, gateway_port=gateway, kafka_port=kafka, postgres_port=postgres)
+
+
+def uses_external_kafka(options: UpOptions) -> bool:
+    """Whether somebody else runs Kafka.
+
+    Raises:
+        OperatorError: they are said to, but not where.
+    """
+    told = bool(os.environ.get(KAFKA_ENV))
+    if options.kafka is KafkaKind.EXTERNAL and not told:
+        raise OperatorError(f"--kafka external: set {KAFKA_ENV} to its host:port")
+    return told if options.kafka is KafkaKind.AUTO else options.kafka is KafkaKind.EXTERNAL
+
+
+def metrics_ports(options: UpOptions, count: int) -> list[int]:
+    """Ports for the metrics and health of `count` services.
+
+    Raises:
+        OperatorError: one of them is taken.
+    """
+    if options.metrics_port == 0:
+        return [free_port() for _ in range(count)]
+    return [claim_port(options.metrics_port + index, "--metrics-port") for index in range(count)]
+
+
+def worker_metrics_port(options: UpOptions, number: int) -> int:
+    """The port for the metrics and health of a worker: after those of the services.
+
+    Raises:
+        OperatorError: it is taken.
+    """
+    if options.metrics_port == 0:
+        return free_port()
+    return claim_port(options.metrics_port + options.autoscalers + options.selectors + number, "--metrics-port")

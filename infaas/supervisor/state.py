@@ -1,0 +1,109 @@
+"""What `infaas up` tells the other commands: `<home>/state.json`, valid while a lock on its neighbour is held.
+
+The kernel drops the lock when the supervisor dies, however it dies, so a state file left behind is never believed and
+no process id that was given to somebody else is ever signalled. The file may hold a password: only its owner reads it.
+"""
+
+import fcntl
+import os
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Final
+
+import msgspec
+
+from schemas.errors import OperatorError
+
+STATE: Final = "state.json"
+LOCK: Final = "up.lock"
+_CLAIM_S: Final = 0.5
+_TRY_INTERVAL_S: Final = 0.02
+
+
+class ServiceState(msgspec.Struct, kw_only=True):
+    """One process that the supervisor keeps running."""
+
+    pid: int
+    restarts: int
+    health: str
+    """URL that answers 200 when the service is ready."""
+    metrics: str
+    log: str
+
+
+class SystemState(msgspec.Struct, kw_only=True):
+    """Where the parts of the system are that runs in a home."""
+
+    pid: int
+    """Of the supervisor."""
+    ready: bool
+    """Whether all services have been ready since the start."""
+    gateway: str
+    kafka: str
+    """`host:port`, several of them joined by commas."""
+    kafka_kind: str
+    """`apache`, `embedded` or `external`."""
+    kafka_reason: str
+    """Why the embedded broker stands in for Apache Kafka; empty if it does not."""
+    fetch_max_wait_ms: int
+    """What clients of this broker should set; see INFAAS_KAFKA_FETCH_MAX_WAIT_MS."""
+    postgres: str
+    """DSN, with its password."""
+    services: dict[str, ServiceState]
+
+
+@contextmanager
+def claimed(home: Path) -> Generator[None]:
+    """Be the only supervisor of `home` while the context is open; then its state file is gone.
+
+    Raises:
+        OperatorError: another one runs there.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / LOCK).open("w") as lock:
+        if not _try_lock_for(lock, _CLAIM_S):
+            raise OperatorError(f"a system already runs in {home}: stop it by `infaas down`, or choose another --home")
+        try:
+            yield
+        finally:
+            (home / STATE).unlink(missing_ok=True)
+
+
+def write_state(home: Path, state: SystemState) -> None:
+    """Replace the state file at once; readers see the old or the new one."""
+    fresh = home / f"{STATE}.new"
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as out:
+        out.write(msgspec.json.encode(state))
+    fresh.replace(home / STATE)
+
+
+def read_state(home: Path) -> SystemState | None:
+    """The state of the system that runs in `home`; None if none does."""
+    try:
+        with (home / LOCK).open("r+") as lock:
+            if _try_lock(lock):
+                return None
+        return msgspec.json.decode((home / STATE).read_bytes(), type=SystemState)
+    except FileNotFoundError:
+        return None
+
+
+def _try_lock_for(lock: IO[str], limit_s: float) -> bool:
+    """Try for a while: a reader that looks whether the lock is free holds it for an instant."""
+    end = time.monotonic() + limit_s
+    while not _try_lock(lock):
+        if time.monotonic() > end:
+            return False
+        time.sleep(_TRY_INTERVAL_S)
+    return True
+
+
+def _try_lock(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

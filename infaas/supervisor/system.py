@@ -1,0 +1,183 @@
+"""The composition of a whole system on one machine: servers, schema, topics, services; and its end, in order.
+
+Kafka and Postgres run as our children or, where INFAAS_KAFKA and INFAAS_POSTGRES say so, elsewhere. The services are
+separate processes, started as anyone would (`python -m selector`), configured by environment only, each with its log
+under `<home>/logs`, and started again when they end. They are stopped from the front to the back: what takes queries
+in goes first, what the others depend on last. If we are killed, the kernel kills the children. Workers come and go as
+the autoscaler says; see `fleet.py`.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
+
+import msgspec
+
+from broker.settings import KafkaSettings
+from infaas.supervisor.child import Child, ChildSpec, child_spec
+from infaas.supervisor.kafka_server import FETCH_WAIT_ENV, FetchingJars, KafkaChoice, choose_kafka, start_kafka
+from infaas.supervisor.local_workers import LocalWorkers
+from infaas.supervisor.options import UpOptions, check_cores, claim_ports, metrics_ports
+from infaas.supervisor.state import SystemState, claimed, write_state
+from process.ports import LOOPBACK
+from process.subprocesses import DRAIN_S
+from registry.topics import ensure_registered_topics
+from schemas.errors import OperatorError
+from store.embedded import EmbeddedPostgres
+from store.migrate import upgrade
+from store.pool import open_pool
+
+READY_S: Final = 60.0
+STOP_ORDER: Final = ("gateway", "selector", "autoscaler")
+"""After them the workers, which drain what they hold."""
+
+Tell = Callable[[str], None]
+
+
+class RunningSystem:
+    """A running system: where its parts are."""
+
+    def __init__(
+        self, options: UpOptions, choice: KafkaChoice, kafka: KafkaSettings, postgres: str, tell: Tell
+    ) -> None:
+        self.options = options
+        self.kafka = kafka
+        self._choice = choice
+        self.postgres = postgres
+        self.gateway = f"http://{options.gateway_host}:{options.gateway_port}"
+        self._ready = False
+        shared = self._environment()
+        self._children = [Child(spec, tell, self._publish) for spec in _services(options, shared)]
+        self._fleet = LocalWorkers(options, shared, tell, self._publish)
+
+    @property
+    def state(self) -> SystemState:
+        """As other commands read it."""
+        return SystemState(
+            pid=os.getpid(),
+            ready=self._ready,
+            gateway=self.gateway,
+            kafka=self.kafka.bootstrap,
+            kafka_kind=self._choice.kind,
+            kafka_reason=self._choice.reason,
+            fetch_max_wait_ms=self.kafka.fetch_max_wait_ms,
+            postgres=self.postgres,
+            services={child.spec.name: child.state for child in [*self._children, *self._fleet.children]},
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Keep the services running while the context is open; entering waits until all are ready."""
+        async with self._fleet.running(), asyncio.TaskGroup() as tasks:
+            lives = {child: tasks.create_task(child.keep(), name=child.spec.name) for child in self._children}
+            try:
+                await self._wait_ready()
+                yield
+            finally:
+                self._fleet.retire()
+                for child in lives:
+                    child.retire()
+                for module in STOP_ORDER:
+                    await _stop([task for child, task in lives.items() if child.spec.module == module])
+
+    async def _wait_ready(self) -> None:
+        late = {child.spec.name for child in self._children} | {"workers"}
+
+        async def wait(name: str, ready: Awaitable[None]) -> None:
+            await ready
+            late.discard(name)
+
+        try:
+            async with asyncio.timeout(READY_S), asyncio.TaskGroup() as tasks:
+                tasks.create_task(wait("workers", self._fleet.wait_ready()))
+                for child in self._children:
+                    tasks.create_task(wait(child.spec.name, child.wait_ready()))
+        except TimeoutError:
+            logs = self.options.home / "logs"
+            raise OperatorError(f"not ready within {READY_S:g} s: {', '.join(sorted(late))}; see {logs}") from None
+        self._ready = True
+        self._publish()
+
+    def _publish(self) -> None:
+        write_state(self.options.home, self.state)
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "INFAAS_HOME": str(self.options.home),
+            "INFAAS_KAFKA": self.kafka.bootstrap,
+            FETCH_WAIT_ENV: str(self.kafka.fetch_max_wait_ms),
+            "INFAAS_POSTGRES": self.postgres,
+            "INFAAS_DRAIN_TIMEOUT_S": f"{DRAIN_S:g}",
+        }
+
+
+@asynccontextmanager
+async def running_system(options: UpOptions, tell: Tell, fetching: FetchingJars) -> AsyncGenerator[RunningSystem]:
+    """Start everything; the context is entered when all is ready, and leaving it stops everything.
+
+    Args:
+        options: What to start.
+        tell: Gets one line for people at each step, and whenever a service dies.
+        fetching: Shows how Kafka's jars come in, the first time.
+
+    Raises:
+        OperatorError: something is taken, missing or does not start; what had been started is stopped again.
+    """
+    async with AsyncExitStack() as stack:
+        stack.enter_context(claimed(options.home))
+        check_cores(options)
+        options = claim_ports(options)
+        choice = await choose_kafka(options, tell, fetching)
+        tell("starting Postgres")
+        postgres = await _postgres(options, stack)
+        tell(f"starting Kafka ({choice.kind})")
+        kafka = await start_kafka(choice, options, stack)
+        tell("bringing the tables and topics up to date")
+        await upgrade(postgres)
+        async with open_pool(postgres, max_size=1) as pool:
+            await ensure_registered_topics(pool, kafka)
+        tell("starting the services")
+        system = RunningSystem(options, choice, kafka, postgres, tell)
+        await stack.enter_async_context(system.running())
+        yield system
+        tell("stopping")
+
+
+async def _postgres(options: UpOptions, stack: AsyncExitStack) -> str:
+    if options.postgres is not None:
+        return options.postgres
+    server = EmbeddedPostgres(options.home / "postgres", options.postgres_port)
+    return (await stack.enter_async_context(server)).dsn
+
+
+def _services(options: UpOptions, shared: dict[str, str]) -> list[ChildSpec]:
+    """The services but the workers, those with metrics of their own first; the gateway serves its own."""
+    minimum = {"cpu": options.workers}
+    scaling = {
+        "INFAAS_AUTOSCALER_LAUNCHER": options.launcher,
+        "INFAAS_AUTOSCALER_POLICY": options.policy,
+        "INFAAS_AUTOSCALER_MIN_WORKERS": msgspec.json.encode(minimum).decode(),
+    }
+    named = [(_numbered("autoscaler", i), "autoscaler", scaling) for i in range(options.autoscalers)]
+    named += [(_numbered("selector", i), "selector", {}) for i in range(options.selectors)]
+    specs: list[ChildSpec] = []
+    for (name, module, own), port in zip(named, metrics_ports(options, len(named)), strict=True):
+        env = {**shared, **own, f"INFAAS_{module.upper()}_METRICS_PORT": str(port)}
+        specs.append(child_spec(options.home, name, module, env, f"http://{LOOPBACK}:{port}", "/health/ready"))
+    gateway = {"INFAAS_GATEWAY_HOST": options.gateway_host, "INFAAS_GATEWAY_PORT": str(options.gateway_port)}
+    url = f"http://{options.gateway_host}:{options.gateway_port}"
+    specs.append(child_spec(options.home, "gateway", "gateway", shared | gateway, url, "/v2/health/ready"))
+    return specs
+
+
+def _numbered(name: str, index: int) -> str:
+    return name if index == 0 else f"{name}-{index}"
+
+
+async def _stop(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)

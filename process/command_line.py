@@ -1,0 +1,121 @@
+"""The command line of a service: every setting is a flag, `--check` asks whether it could start.
+
+Flags are the settings' names in kebab case (`--port`, `--infaas-log-level`); a flag wins over its environment variable.
+What a service stands on has settings of its own, from the environment alone: it is handed in, since nothing here knows
+Kafka or Postgres.
+"""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from textwrap import fill
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_settings import BaseSettings, CliApp, CliSettingsSource
+
+from process.run import EXIT_FAILED, EXIT_OK, run_service
+from process.settings import ServiceSettings
+from process.start import CHECK
+from schemas.errors import InfaasError, OperatorError
+
+_WIDTH: Final = 80
+_ABOUT: Final = f"""{CHECK} prints all settings and says whether the service could start.
+
+What it stands on is named by the environment alone:"""
+_Settings = TypeVar("_Settings", bound=BaseSettings)
+_Service = TypeVar("_Service", bound=ServiceSettings)
+_Broker = TypeVar("_Broker", bound=BaseSettings)
+_Store = TypeVar("_Store", bound=BaseSettings)
+
+
+class Dependency(NamedTuple, Generic[_Settings]):
+    """What a service stands on."""
+
+    name: str
+    settings: type[_Settings]
+    check: Callable[[_Settings], Awaitable[object]]
+    """Raises InfaasError when the part cannot be used."""
+
+
+def run_command(
+    module: str,
+    settings_class: type[_Service],
+    broker: Dependency[_Broker],
+    store: Dependency[_Store],
+    serve: Callable[[_Service, _Broker, _Store, asyncio.Event], Awaitable[None]],
+) -> int:
+    """What `python -m module` does: run the service, or with `--check` say whether it could run.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        about = "\n".join([_ABOUT, *map(_described, (broker, store))])
+        settings, check = read_command(settings_class, f"python -m {module}", sys.argv[1:], about)
+        kafka, postgres = broker.settings(), store.settings()
+        if check:
+            checks = {broker.name: partial(broker.check, kafka), store.name: partial(store.check, postgres)}
+            asyncio.run(check_service([settings, kafka, postgres], checks))
+            return EXIT_OK
+    except InfaasError as error:
+        logging.error("%s", error)
+        return EXIT_FAILED
+    return run_service(
+        lambda stop: serve(settings, kafka, postgres, stop),
+        drain_timeout_s=settings.drain_timeout_s,
+        log_level=settings.log_level,
+    )
+
+
+def _described(part: Dependency[Any]) -> str:
+    """Its name, and the variables that it is set by."""
+    prefix = part.settings.model_config.get("env_prefix", "")
+    fields = part.settings.model_fields.items()
+    names = ", ".join(str(field.validation_alias or f"{prefix}{name}".upper()) for name, field in fields)
+    return fill(f"{part.name}: {names}", _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+
+
+def read_command(kind: type[_Settings], prog: str, argv: Sequence[str], about: str = "") -> tuple[_Settings, bool]:
+    """The settings as flags and environment give them, and whether only a check is asked for.
+
+    `about` ends the help text.
+
+    Raises:
+        OperatorError: a value is not allowed; the message names it.
+    """
+    source: CliSettingsSource[Any] = CliSettingsSource(
+        kind, cli_kebab_case=True, cli_prog_name=prog, case_sensitive=False, cli_exit_on_error=True
+    )
+    source.root_parser.epilog = about
+    words = [word for word in argv if word != CHECK]
+    try:
+        return CliApp.run(kind, cli_args=words, cli_settings_source=source), CHECK in argv
+    except ValidationError as error:
+        raise OperatorError(
+            "; ".join(f"{_name(problem['loc'])}: {problem['msg']}" for problem in error.errors())
+        ) from None
+
+
+def _name(location: tuple[int | str, ...]) -> str:
+    return "--" + ".".join(map(str, location)).lower().replace("_", "-")
+
+
+async def check_service(settings: Sequence[BaseModel], checks: Mapping[str, Callable[[], Awaitable[object]]]) -> None:
+    """Print the effective settings, secrets masked, then make each check and print that it holds.
+
+    Raises:
+        InfaasError: of the first check that fails.
+    """
+    for group in settings:
+        for name, value in group.model_dump().items():
+            print(f"{name} = {_shown(value)}")
+    for name, check in checks.items():
+        await check()
+        print(f"{name}: ok")
+
+
+def _shown(value: Any) -> str:
+    return "" if value is None else str(value)

@@ -1,0 +1,18 @@
+"""How often Python looks for cycles of garbage, in a process with thousands of queries in flight.
+
+Objects of a query live until it is acknowledged. By default the collector runs at each 700 new objects, so it visits
+the same living ones again and again; now and then it visits all that was imported and loaded at start as well. Measured
+in the selector: a quarter of its CPU time. Reference counting, which frees nearly everything, is not touched.
+"""
+
+import gc
+from typing import Final
+
+_YOUNG: Final = 50_000
+
+
+def tune_gc() -> None:
+    """Call once when all is loaded: what is there now is never visited again, and new objects less often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_YOUNG, 20, 50)

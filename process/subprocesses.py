@@ -1,0 +1,88 @@
+"""A process that this process owns: started with its log in a file, and never outliving us.
+
+The kernel sends it a signal when the thread that started it dies (PR_SET_PDEATHSIG), so that not even our own SIGKILL
+leaves it behind. Linux only; elsewhere only a clean exit stops it.
+"""
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from schemas.errors import OperatorError
+
+STOP_S: Final = 15.0
+"""A process that is to end is killed after this long."""
+DRAIN_S: Final = STOP_S - 5.0
+"""What one of our services may take to drain before that: it must have done so."""
+_PR_SET_PDEATHSIG: Final = 1
+_libc = ctypes.CDLL(None)
+
+
+@asynccontextmanager
+async def running(
+    command: Sequence[str | Path],
+    log: Path,
+    *,
+    env: Mapping[str, str] | None = None,
+    stop: signal.Signals = signal.SIGTERM,
+) -> AsyncGenerator[asyncio.subprocess.Process]:
+    """The process, while the context is open; then `stop`, and SIGKILL if it does not leave within `STOP_S`.
+
+    Raises:
+        OperatorError: the command cannot be executed.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=env,
+                start_new_session=True,  # Ctrl-C is for us: we stop it when our services have drained
+                preexec_fn=die_with_parent(signal.SIGKILL),
+            )
+        except OSError as error:
+            raise OperatorError(f"cannot start {command[0]}: {error}") from error
+    try:
+        yield process
+    finally:
+        await _stop(process, stop)
+
+
+def die_with_parent(number: signal.Signals) -> Callable[[], None]:
+    """What a child calls between fork and exec to get this signal when the thread that starts it dies."""
+    parent = os.getpid()
+
+    def ask() -> None:
+        if sys.platform != "linux":
+            return
+        _libc.prctl(_PR_SET_PDEATHSIG, number)
+        if os.getppid() != parent:  # it died before we asked
+            os._exit(1)
+
+    return ask
+
+
+def log_tail(log: Path) -> str:
+    """The end of a log, to quote in an error."""
+    return log.read_bytes()[-800:].decode(errors="replace").strip() or "(nothing)"
+
+
+async def _stop(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    if process.returncode is not None:
+        return
+    process.send_signal(number)
+    try:
+        async with asyncio.timeout(STOP_S):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()

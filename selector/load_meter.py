@@ -1,0 +1,61 @@
+"""Counts what is asked, by needs class, for the autoscaler.
+
+Hot: `forwarded` or `refused` runs once a query and adds to a counter that it finds by one key.
+"""
+
+from schemas.load_classes import ClassCount, CountsByClass, SelectorLoad, class_key
+from schemas.query import Query
+
+
+class _Count:
+    """Of one class since the last report."""
+
+    __slots__ = ("inputs", "queries", "refused", "upgraded")
+
+    def __init__(self) -> None:
+        self.queries = self.inputs = self.refused = self.upgraded = 0
+
+
+class LoadMeter:
+    """Of one selector."""
+
+    def __init__(self, selector: str) -> None:
+        self._selector = selector
+        self._classes = CountsByClass(_Count)
+        self._variants: dict[str, int] = {}
+
+    def forwarded(self, query: Query, variant: str, upgraded: bool) -> None:
+        """A query was sent on; its task and target are registered."""
+        count = self._count(query)
+        if upgraded:
+            count.upgraded += 1
+        self._variants[variant] = self._variants.get(variant, 0) + query.batch
+
+    def refused(self, query: Query, overloaded: bool) -> None:
+        """A query went nowhere though some registered variant could have answered it."""
+        count = self._count(query)
+        if overloaded:
+            count.refused += 1
+
+    def report(self, at_ms: float) -> SelectorLoad:
+        """What was counted since the last report."""
+        classes = tuple(
+            ClassCount(
+                load_class=load_class,
+                queries=count.queries,
+                inputs=count.inputs,
+                refused=count.refused,
+                upgraded=count.upgraded,
+            )
+            for load_class, count in self._classes.take()
+        )
+        variants, self._variants = self._variants, {}
+        return SelectorLoad(selector=self._selector, at_ms=at_ms, classes=classes, variants=variants)
+
+    def _count(self, query: Query) -> _Count:
+        deadline_ms = query.deadline_ms
+        latency_ms = None if deadline_ms is None else deadline_ms - query.sent_ms
+        count = self._classes.of(query.task, class_key(query.needs, latency_ms))
+        count.queries += 1
+        count.inputs += query.batch
+        return count

@@ -1,0 +1,49 @@
+"""What is registered, as the selector needs it: each ready variant with its profile and price.
+
+An offer is built once for each version of a variant and carries its constants already encoded, because the hot path
+would else encode the same name and accuracy for every query.
+"""
+
+from schemas.hardware import list_price
+from schemas.latency import LatencyModel
+from schemas.rows.catalog import Profile, Variant
+from schemas.topics import variant_topic
+from selector.cost import offline_cost, online_cost
+
+
+class PricedVariant:
+    """A ready variant that queries may be given to."""
+
+    __slots__ = (
+        "accuracy", "accuracy_header", "architecture", "hardware", "load_s", "max_batch", "memory_bytes", "model",
+        "name", "name_header", "partitions", "price", "profile", "task", "topic", "variant",
+    )  # fmt: skip
+
+    def __init__(self, variant: Variant, profile: Profile, price: float | None = None) -> None:
+        self.variant = variant
+        self.profile = profile
+        self.name = variant.name
+        self.task = variant.task
+        self.architecture = variant.architecture
+        self.hardware = variant.hardware
+        self.max_batch = variant.max_batch
+        self.partitions = variant.partitions
+        self.accuracy = profile.accuracy
+        self.load_s = profile.load_s
+        self.memory_bytes = profile.memory_bytes
+        self.price = list_price(variant.hardware, profile.threads) if price is None else price
+        self.model = LatencyModel(profile.latency, variant.max_batch)
+        self.topic = variant_topic(variant.name)
+        self.name_header = variant.name.encode()
+        self.accuracy_header = repr(profile.accuracy).encode()
+
+    def __repr__(self) -> str:
+        return f"Offer({self.name!r}, accuracy={self.accuracy:.4g})"
+
+    def cost(self, size: int, offline: bool) -> float:
+        """USD per 1000 queries of `size` inputs."""
+        return (offline_cost if offline else online_cost)(self.model, size, self.price)
+
+    def ready_s(self, size: int) -> float:
+        """Seconds until a query of `size` inputs is computed if the variant must be loaded first."""
+        return self.load_s + self.model.batch_s(size)

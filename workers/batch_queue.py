@@ -1,0 +1,199 @@
+"""Which waiting queries compute together next: pure, the clock is an argument.
+
+Rules.
+* Online work first; offline work only when no online work waits. Within each, the earliest deadline first.
+* A batch holds work of the same input shapes. It is the largest whose predicted end still meets the earliest deadline
+  in it that can be met at all, up to the size at which the profile's throughput peaks: a larger one would delay all in
+  it and help nobody. Work that is bound to be late, even alone, limits no batch: it may ride along.
+* What has expired is not computed, unless its client takes late answers.
+* Nothing ever waits for a batch to fill: while anything waits there is a plan (work conserving).
+
+Rejected: dropping what is predicted to be late. A prediction that is too dark would then drop everything, measure
+nothing and so never be corrected; what has really expired is dropped, which bounds the waste by one batch's time.
+
+Hot: each call is once a batch and a lane has at most some hundred entries, so plain sorted lists beat heaps here.
+"""
+
+import math
+from bisect import insort
+from collections.abc import Hashable, Iterable, Sequence
+from operator import itemgetter
+from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+
+from schemas.latency import LatencyModel
+
+NO_DEADLINE = math.inf
+_AS_GOOD = 0.05
+
+Urgency: TypeAlias = tuple[bool, float, int]
+"""(offline, deadline, arrival): the smaller goes first."""
+
+
+class QueuedWork(Protocol):
+    """At most a batch's worth of inputs of one query."""
+
+    @property
+    def inputs(self) -> int:
+        """How many, at least 1."""
+        ...
+
+    @property
+    def shape(self) -> Hashable:
+        """Equal for work that can share a batch."""
+        ...
+
+    @property
+    def deadline_s(self) -> float:
+        """Seconds since the epoch, or `NO_DEADLINE`."""
+        ...
+
+    @property
+    def offline(self) -> bool:
+        """Runs in idle time only."""
+        ...
+
+    @property
+    def allow_late(self) -> bool:
+        """Worth computing after its deadline."""
+        ...
+
+
+W = TypeVar("W", bound=QueuedWork)
+
+
+class NextBatch(NamedTuple, Generic[W]):
+    """What to do now. The batch is empty only if nothing that has not expired waits."""
+
+    batch: list[W]
+    expired: list[W]
+
+
+class BatchQueue(Generic[W]):
+    """The work of one instance that was fetched and does not compute yet, in lanes of equal shape and mode."""
+
+    def __init__(self, latency: LatencyModel) -> None:
+        self.limit(latency)
+        self.inputs = 0
+        """Of all that waits."""
+        self.online_inputs = 0
+        self._lanes: dict[tuple[bool, Hashable], list[_Entry[W]]] = {}
+        self._arrivals = 0
+
+    def limit(self, latency: LatencyModel) -> None:
+        """Plan by this model from now on, e.g. one with smaller batches."""
+        self.latency = latency
+        self.best_batch = best_batch(latency)
+
+    def add(self, work: W) -> None:
+        """Let `work` wait."""
+        self._arrivals += 1
+        lane = self._lanes.setdefault((work.offline, work.shape), [])
+        insort(lane, _Entry(work.deadline_s, self._arrivals, work), key=_order)
+        self._count(work, 1)
+
+    def urgency(self) -> Urgency | None:
+        """How urgent the most urgent work is; None if none waits."""
+        return min(((key[0], lane[0].deadline_s, lane[0].arrival) for key, lane in self._lanes.items()), default=None)
+
+    def plan(self, now_s: float, slowdown: float) -> NextBatch[W]:
+        """Take the next batch, and all that has expired, out of the window.
+
+        Args:
+            now_s: seconds since the epoch.
+            slowdown: present over profiled latency.
+        """
+        expired = self._expire(now_s)
+        urgency = self.urgency()
+        if urgency is None:
+            return NextBatch([], expired)
+        key = next(key for key, lane in self._lanes.items() if lane[0].arrival == urgency[2])
+        lane = self._lanes[key]
+        chosen = choose_batch([entry.work for entry in lane], now_s, self.latency, slowdown, self.best_batch)
+        return NextBatch(self._take(key, lane, chosen), expired)
+
+    def discard(self, unwanted: Iterable[W]) -> None:
+        """Forget work that waits."""
+        gone = set(map(id, unwanted))
+        for key, lane in list(self._lanes.items()):
+            self._take(key, lane, [index for index, entry in enumerate(lane) if id(entry.work) in gone])
+
+    def waiting(self) -> list[W]:
+        """All that waits, in no particular order."""
+        return [entry.work for lane in self._lanes.values() for entry in lane]
+
+    def _expire(self, now_s: float) -> list[W]:
+        expired: list[W] = []
+        for key, lane in list(self._lanes.items()):
+            if lane[0].deadline_s <= now_s:
+                past = [i for i, entry in enumerate(lane) if entry.deadline_s <= now_s and not entry.work.allow_late]
+                expired += self._take(key, lane, past)
+        return expired
+
+    def _take(self, key: tuple[bool, Hashable], lane: "list[_Entry[W]]", chosen: Sequence[int]) -> list[W]:
+        taken = [lane[index].work for index in chosen]
+        gone = set(chosen)
+        lane[:] = [entry for index, entry in enumerate(lane) if index not in gone]
+        if not lane:
+            del self._lanes[key]
+        for work in taken:
+            self._count(work, -1)
+        return taken
+
+    def _count(self, work: W, sign: int) -> None:
+        self.inputs += sign * work.inputs
+        if not work.offline:
+            self.online_inputs += sign * work.inputs
+
+
+class _Entry(NamedTuple, Generic[W]):
+    deadline_s: float
+    arrival: int
+    work: W
+
+
+_order = itemgetter(0, 1)
+
+
+def best_batch(latency: LatencyModel) -> int:
+    """The batch size of the highest throughput; the largest of those that are as good but for a few percent."""
+    per_input = {batch: latency.batch_s(batch) / batch for batch in range(1, latency.max_batch + 1)}
+    enough = min(per_input.values()) * (1 + _AS_GOOD)
+    return max(batch for batch, seconds in per_input.items() if seconds <= enough)
+
+
+def choose_batch(
+    lane: Sequence[QueuedWork], now_s: float, latency: LatencyModel, slowdown: float, maximum: int
+) -> list[int]:
+    """Indices, in their order, of the work in `lane` (sorted by deadline, not empty) that makes the next batch.
+
+    It holds at most `maximum` inputs, unless a single query has more.
+    """
+    if len(lane) == 1:
+        return [0]
+    first = next((i for i, work in enumerate(lane) if _meets(work, work.inputs, now_s, latency, slowdown)), None)
+    if first is None:  # all are bound to be late: the most at once is the best that is left
+        first, limit = 0, maximum
+    else:
+        limit = _limit(lane[first], now_s, latency, slowdown, maximum)
+    size, chosen = lane[first].inputs, [first]
+    for index, work in enumerate(lane):
+        if size >= limit:
+            break
+        if index != first and size + work.inputs <= limit:
+            size += work.inputs
+            chosen.append(index)
+    return sorted(chosen)
+
+
+def _meets(work: QueuedWork, batch: int, now_s: float, latency: LatencyModel, slowdown: float) -> bool:
+    return now_s + latency.batch_s(batch) * slowdown <= work.deadline_s
+
+
+def _limit(work: QueuedWork, now_s: float, latency: LatencyModel, slowdown: float, maximum: int) -> int:
+    """The largest batch that `work` can be part of without being late."""
+    if work.deadline_s == NO_DEADLINE:
+        return maximum
+    limit = work.inputs
+    while limit < maximum and _meets(work, limit + 1, now_s, latency, slowdown):
+        limit += 1
+    return limit

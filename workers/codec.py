@@ -1,0 +1,295 @@
+"""From a record to work that can be computed, and from what was computed to the result's record: pure.
+
+    address -> read -> stack -> (the model) -> unstack -> Query.add -> answer, or refusal
+
+Reading goes in two steps, because a query that says who it is and where its result goes can be told what is wrong with
+the rest of it, and one that does not cannot: it is a dead letter.
+"""
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from broker.kafka_types import Record
+from broker.outbox import Message
+from schemas import headers as h
+from schemas.cloudevents import unwrap
+from schemas.errors import InvalidRequest, ModelFailed, QueryError
+from schemas.load_classes import COARSEST, ClassKey, class_key
+from schemas.needs import Mode
+from schemas.oip import InferRequest, decode_request, encode_response
+from schemas.query import MAX_ID, parse_query
+from schemas.result import OK, error_value
+from schemas.topics import may_reply_to, results_topic
+from workers.batch_queue import NO_DEADLINE
+from workers.model import ServableModel, check_inputs
+
+Arrays = dict[str, NDArray[Any]]
+
+_COPIED = (h.TASK_QUEUE_NS, h.PREDICTED_NS, h.ACCURACY, h.COST, h.EXPLANATION, *h.TRACE)
+"""Headers of a query that its result carries too."""
+_EVENT = "application/cloudevents"
+
+
+class Undecodable(Exception):
+    """A record that names no query, so that nobody can be told."""
+
+
+class PendingQuery:
+    """A query taken from the variant's topic. Reading fills it; computing fills `outputs`."""
+
+    __slots__ = (
+        "answered", "asked", "batch", "compute_ns", "deadline_s", "fields", "id", "model_name", "outputs", "record",
+        "reply_to", "request", "sent_ns", "shape", "started_ns", "undone",
+    )  # fmt: skip
+
+    def __init__(self, record: Record, fields: dict[str, str], query_id: str, task: str) -> None:
+        reply_to = fields.get(h.REPLY_TO)
+        sent_ns = fields.get(h.SENT_NS, "")
+        self.record = record
+        self.fields = fields
+        self.id = query_id
+        self.reply_to = reply_to if reply_to and may_reply_to(reply_to) else results_topic(task)
+        self.model_name = fields.get(h.TARGET) or task
+        self.sent_ns = int(sent_ns) if _is_count(sent_ns) else record.timestamp * 1_000_000
+        self.deadline_s = NO_DEADLINE
+        self.asked: ClassKey = COARSEST
+        """Its needs class."""
+        self.request: InferRequest | None = None
+        self.batch = 0
+        self.shape: Hashable = None
+        self.answered = False
+        """Its result is on its way: what is left of it need not be computed."""
+        self.started_ns = 0
+        """When its first batch began, ns since the epoch."""
+        self.compute_ns = 0
+        """Time of the batches it was computed in."""
+        self.undone = 0
+        """Parts not computed yet."""
+        self.outputs: list[Arrays] = []
+        """Of each part."""
+
+    def add(self, number: int, outputs: Arrays, started_ns: int, compute_ns: int) -> bool:
+        """One part was computed; returns whether it was the last."""
+        self.started_ns = self.started_ns or started_ns
+        self.compute_ns += compute_ns
+        self.outputs[number] = outputs
+        self.undone -= 1
+        return not self.undone
+
+    @property
+    def queue_ns(self) -> int:
+        """From the selector's send to the start of the computation."""
+        return max(self.started_ns - self.sent_ns, 0)
+
+
+class QueryPart:
+    """At most a batch's worth of a query: what waits in a window and is computed."""
+
+    __slots__ = ("allow_late", "deadline_s", "inputs", "number", "offline", "query", "shape", "tensors")
+
+    def __init__(
+        self, query: PendingQuery, number: int, tensors: Arrays, inputs: int, offline: bool, allow_late: bool
+    ) -> None:
+        self.query = query
+        self.number = number
+        self.tensors = tensors
+        self.inputs = inputs
+        self.shape = query.shape
+        self.deadline_s = query.deadline_s
+        self.offline = offline
+        self.allow_late = allow_late
+
+
+def address(record: Record, task: str) -> PendingQuery:
+    """Who asks, and where the result goes.
+
+    Raises:
+        Undecodable: the record does not say which query it is.
+    """
+    try:
+        fields = h.as_text(record.headers)
+    except UnicodeDecodeError:
+        fields = {name: value.decode(errors="replace") for name, value in record.headers if value}
+    query_id = fields.get(h.ID, "")
+    if not query_id or len(query_id) > MAX_ID:
+        raise Undecodable(f"header {h.ID} must hold 1 to {MAX_ID} characters")
+    return PendingQuery(record, fields, query_id, fields.get(h.TASK) or task)
+
+
+def read(query: PendingQuery, model: ServableModel, alone: bool = False) -> list[QueryPart]:
+    """The work of a query: its tensors, in parts that each fit into a batch.
+
+    Args:
+        query: as from `address`; this fills it.
+        model: the variant asked.
+        alone: compute it with no other query in the batch.
+
+    Raises:
+        InvalidRequest: its headers or its value are wrong; the message says where.
+    """
+    fields, value = query.fields, query.record.value or b""
+    if fields.get(h.CONTENT_TYPE, "").startswith(_EVENT):
+        fields, value = unwrap(fields, value) or (fields, value)
+    parsed = parse_query(model.variant.task, fields, query.record.timestamp)
+    query.asked = class_key(parsed.needs, _latency_ms(query, parsed.deadline_ms))
+    request = decode_request(value, _json_length(fields), model.inputs)
+    query.batch = check_inputs(model.inputs, request.inputs)
+    for output in request.outputs:
+        if output.name not in model.outputs:
+            raise InvalidRequest(f"no output {output.name[:80]!r}; there are {', '.join(model.outputs)}")
+    query.request = request
+    query.deadline_s = NO_DEADLINE if parsed.deadline_ms is None else parsed.deadline_ms / 1e3
+    query.shape = tuple(request.inputs[spec.name].shape[1:] for spec in model.inputs)
+    if alone:
+        query.shape = (query.shape, query.record.partition, query.record.offset)
+    parts = _split(
+        query, request.inputs, model.latency.max_batch, parsed.needs.mode is Mode.OFFLINE, parsed.needs.allow_late
+    )
+    query.undone = len(parts)
+    query.outputs = [{}] * len(parts)
+    return parts
+
+
+def _latency_ms(query: PendingQuery, deadline_ms: float | None) -> float | None:
+    """From when the client sent the query, which is before the selector did."""
+    if deadline_ms is None:
+        return None
+    asked_ms = query.sent_ns / 1e6 - (_milliseconds(query.fields.get(h.TASK_QUEUE_NS)) or 0.0)
+    return deadline_ms - asked_ms
+
+
+def _json_length(fields: Mapping[str, str]) -> int | None:
+    text = fields.get(h.JSON_LENGTH)
+    if not text:
+        return None
+    if not _is_count(text):
+        raise InvalidRequest(f"header {h.JSON_LENGTH} must be a number, not {text[:20]!r}")
+    return int(text)
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 20
+
+
+def _split(query: PendingQuery, tensors: Arrays, maximum: int, offline: bool, allow_late: bool) -> list[QueryPart]:
+    if query.batch <= maximum:
+        return [QueryPart(query, 0, tensors, query.batch, offline, allow_late)]
+    starts = range(0, query.batch, maximum)
+    return [
+        QueryPart(query, number, {name: array[start : start + maximum] for name, array in tensors.items()},
+             min(maximum, query.batch - start), offline, allow_late)
+        for number, start in enumerate(starts)
+    ]  # fmt: skip
+
+
+def stack(parts: list[QueryPart]) -> Arrays:
+    """The inputs of a batch."""
+    if len(parts) == 1:
+        return parts[0].tensors
+    return {name: np.concatenate([part.tensors[name] for part in parts]) for name in parts[0].tensors}
+
+
+def unstack(parts: list[QueryPart], outputs: Mapping[str, NDArray[Any]]) -> list[Arrays]:
+    """The outputs of each part.
+
+    Raises:
+        ValueError: the outputs are not one for each input.
+    """
+    total = sum(part.inputs for part in parts)
+    for name, array in outputs.items():
+        if array.ndim == 0 or len(array) != total:
+            raise ValueError(f"output {name} has shape {list(array.shape)} for a batch of {total}")
+    found: list[Arrays] = []
+    start = 0
+    for part in parts:
+        found.append({name: array[start : start + part.inputs] for name, array in outputs.items()})
+        start += part.inputs
+    return found
+
+
+def answer(query: PendingQuery, variant: str, worker: str) -> Message:
+    """The result of a query whose parts are all computed.
+
+    Raises:
+        InvalidRequest: an output has no form that was asked for.
+        ModelFailed: the outputs are none that the protocol can tell.
+    """
+    request = query.request
+    assert request is not None
+    try:
+        encoded = encode_response(
+            query.model_name,
+            request.id or query.id,
+            _joined(query.outputs),
+            _parameters(query, variant, worker),
+            wanted=request.outputs,
+            binary=request.binary_output,
+        )
+    except TypeError as error:
+        raise ModelFailed(str(error)) from error
+    headers = _headers(query, OK, variant, worker)
+    headers.append((h.VARIANT_QUEUE_NS, b"%d" % query.queue_ns))
+    headers.append((h.COMPUTE_NS, b"%d" % query.compute_ns))
+    headers.append((h.CONTENT_TYPE, encoded.content_type.encode()))
+    if encoded.json_length is not None:
+        headers.append((h.JSON_LENGTH, b"%d" % encoded.json_length))
+    return Message(query.reply_to, encoded.value, headers, query.id.encode(), status=OK)
+
+
+def _joined(outputs: list[Arrays]) -> Arrays:
+    if len(outputs) == 1:
+        return outputs[0]
+    try:
+        return {name: np.concatenate([part[name] for part in outputs]) for name in outputs[0]}
+    except ValueError as error:
+        raise ModelFailed(f"the outputs of the query's {len(outputs)} batches do not fit together: {error}") from error
+
+
+def _parameters(query: PendingQuery, variant: str, worker: str) -> dict[str, object]:
+    fields = query.fields
+    parameters: dict[str, object] = {
+        "variant": variant,
+        "worker": worker,
+        "accuracy": _number(fields.get(h.ACCURACY)),
+        "cost": _number(fields.get(h.COST)),
+        "predicted_ms": _milliseconds(fields.get(h.PREDICTED_NS)),
+        "queue_ms": (_milliseconds(fields.get(h.TASK_QUEUE_NS)) or 0.0) + query.queue_ns / 1e6,
+        "compute_ms": query.compute_ns / 1e6,
+        "explanation": fields.get(h.EXPLANATION),
+    }
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
+def refusal(query: PendingQuery, error: QueryError, variant: str, worker: str) -> Message:
+    """The result of a query that was not computed."""
+    status = error.code.value
+    headers = _headers(query, status, variant, worker)
+    headers.append((h.CONTENT_TYPE, b"application/json"))
+    return Message(query.reply_to, error_value(str(error)), headers, query.id.encode(), status=status)
+
+
+def _headers(query: PendingQuery, status: str, variant: str, worker: str) -> h.RawHeaders:
+    fields = query.fields
+    headers = [
+        (h.ID, query.id.encode()),
+        (h.STATUS, status.encode()),
+        (h.VARIANT, variant.encode()),
+        (h.WORKER, worker.encode()),
+    ]
+    headers += [(name, fields[name].encode()) for name in _COPIED if name in fields]
+    return headers
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None
+
+
+def _milliseconds(ns: str | None) -> float | None:
+    number = _number(ns)
+    return None if number is None else number / 1e6

@@ -1,0 +1,131 @@
+"""Remembers what is being computed, so that a query that kills the process is found out and given up.
+
+A model's native code may crash on one input. The query is delivered again after each restart and would crash the worker
+forever. So before a slot computes a batch it writes the places of its records (topic, partition, offset) into its
+region of a memory-mapped file, and wipes the region afterwards. The pages outlive the process however it dies, and
+writing them costs microseconds and no system call.
+
+At the start, whatever a region still names was in computation when the process died. Those records are suspects: each
+is computed alone, which clears it if it was only in bad company. One that has crashed the process `max_crashes` times
+is given up. The counts are in a small file beside the journal, written at the start and whenever a suspect is cleared.
+
+Limits: a machine that loses power may lose the pages, but then no query is to blame. Counts belong to one worker: a
+query that moves to another worker is counted there anew, so it ends after `max_crashes` times the number of workers.
+"""
+
+import mmap
+import os
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, TypeAlias
+
+import msgspec
+
+from broker.delivery.consumer import Record
+
+RecordKey: TypeAlias = tuple[str, int, int]
+"""Topic, partition, offset."""
+
+_REGION: Final = 64 * 1024
+_MOST: Final = 4000
+"""Places that fit into a region; a batch of more queries is noted in part."""
+_HEAD: Final = struct.Struct("<II")
+_PAIR: Final = struct.Struct("<qq")
+_EMPTY: Final = _HEAD.pack(0, 0)
+
+_counts = msgspec.json.Decoder(dict[str, int])
+
+
+def record_key(record: Record) -> RecordKey:
+    """Where a record is: the same at every delivery."""
+    return record.topic, record.partition, record.offset
+
+
+class CrashJournal:
+    """Context manager; `begin` and `end` are called by the slots' threads, the rest by the event loop's."""
+
+    def __init__(self, file: Path, slots: int, max_crashes: int) -> None:
+        self._file = file
+        self._counts_file = file.with_suffix(".crashes")
+        self._slots = slots
+        self._max_crashes = max_crashes
+        self._crashes: dict[RecordKey, int] = {}
+
+    def __enter__(self) -> Self:
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        found = self._file.read_bytes() if self._file.exists() else b""
+        self._crashes = _read_counts(self._counts_file)
+        for place in _read_regions(found):
+            self._crashes[place] = self._crashes.get(place, 0) + 1
+        self._save()
+        with self._file.open("wb") as file:
+            file.truncate(self._slots * _REGION)
+        with self._file.open("r+b") as file:
+            self._map = mmap.mmap(file.fileno(), self._slots * _REGION)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._map.close()
+
+    def crashes(self, place: RecordKey) -> int:
+        """In how many crashes a record was being computed."""
+        return self._crashes.get(place, 0) if self._crashes else 0
+
+    def given_up(self, place: RecordKey) -> bool:
+        """Whether it has crashed the worker too often."""
+        return self.crashes(place) >= self._max_crashes
+
+    def clear(self, place: RecordKey) -> None:
+        """It was answered: it is no suspect any more."""
+        if self._crashes and self._crashes.pop(place, None) is not None:
+            self._save()
+
+    def begin(self, slot: int, places: Sequence[RecordKey]) -> None:
+        """The slot begins to compute these records, which are of one topic."""
+        topic = places[0][0].encode()
+        pairs = b"".join(_PAIR.pack(partition, offset) for _, partition, offset in places[:_MOST])
+        start = slot * _REGION
+        body = topic + pairs
+        self._map[start + _HEAD.size : start + _HEAD.size + len(body)] = body
+        # Last, so that a region is never read half written.
+        self._map[start : start + _HEAD.size] = _HEAD.pack(len(topic), len(pairs) // _PAIR.size)
+
+    def end(self, slot: int) -> None:
+        """The slot is done with them."""
+        start = slot * _REGION
+        self._map[start : start + _HEAD.size] = _EMPTY
+
+    def _save(self) -> None:
+        counts = {f"{topic}/{partition}/{offset}": n for (topic, partition, offset), n in self._crashes.items()}
+        fresh = self._counts_file.with_suffix(".new")
+        fresh.write_bytes(msgspec.json.encode(counts))
+        os.replace(fresh, self._counts_file)
+
+
+def _read_counts(file: Path) -> dict[RecordKey, int]:
+    try:
+        counts = _counts.decode(file.read_bytes())
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return {}
+    places: dict[RecordKey, int] = {}
+    for name, count in counts.items():
+        topic, partition, offset = name.rsplit("/", 2)
+        places[topic, int(partition), int(offset)] = count
+    return places
+
+
+def _read_regions(data: bytes) -> list[RecordKey]:
+    places: list[RecordKey] = []
+    for start in range(0, len(data) - _REGION + 1, _REGION):
+        length, count = _HEAD.unpack_from(data, start)
+        if not 0 < length <= 512 or count > _MOST:
+            continue
+        topic = data[start + _HEAD.size : start + _HEAD.size + length].decode(errors="replace")
+        for pair in range(count):
+            partition, offset = _PAIR.unpack_from(data, start + _HEAD.size + length + pair * _PAIR.size)
+            places.append((topic, partition, offset))
+    return places
