@@ -84,7 +84,7 @@ class GroupHealthWindow:
     def judge(
         self, committed: NDArray[np.int64], lag: NDArray[np.int64], served: NDArray[np.bool_]
     ) -> NDArray[np.int8]:
-        """Take in a reading, and judge all partitions. Only those that are behind or went back are looked at closely."""
+        """Judge all partitions, given a reading. Only those that are behind or went back are looked at closely."""
         before, now = self._committed[(self._count - 1) % WINDOW], self._count % WINDOW
         if self._count:
             self._rewound[(committed < before) & (committed != UNKNOWN)] = self._count
