@@ -5,6 +5,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from schemas.defaults import BATCH_LIMIT, PARTITIONS, THREADS
 from schemas.errors import InvalidRequest
 from schemas.hardware import Hardware
 from schemas.names import check_name
@@ -28,11 +29,11 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     """Declared accuracy, 0..1, where there is no `validation`."""
     output: str | None = None
     """The output that holds the classes' scores; needed only where there are several."""
-    max_batch: int = 16
-    partitions: int = 4
+    max_batch: int = BATCH_LIMIT
+    partitions: int = PARTITIONS
     """Partitions of each variant's topic, hence the most replicas of one variant."""
     hardware: str = Hardware.CPU
-    threads: int = 1
+    threads: int = THREADS
     """Threads a batch computes with; the workers' setting should be the same."""
     variants: tuple[str, ...] = ()
     """Labels such as `onnx-int8dyn`; all that can be made here if empty. The reference is always made."""

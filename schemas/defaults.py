@@ -21,3 +21,10 @@ ANSWER_TIMEOUT_S: Final = 30.0
 """How long a caller whose query has no deadline waits for its answer."""
 MAX_IN_FLIGHT: Final = 2000
 """Queries of one process that wait for their answers at once."""
+
+BATCH_LIMIT: Final = 16
+"""Inputs that a variant computes at once, at most."""
+PARTITIONS: Final = 4
+"""Of a task's topic, and of each variant's."""
+THREADS: Final = 1
+"""Cores that one batch computes on, when it is profiled and when it is served."""

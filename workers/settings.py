@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from process.settings import ServiceSettings
+from schemas.defaults import THREADS
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware, list_price, slots_of
 from schemas.names import is_name
@@ -26,7 +27,7 @@ class WorkerSettings(ServiceSettings):
     hardware: Hardware = Hardware.CPU
     cores: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1)
     """CPU cores that the worker may compute on."""
-    threads: int = Field(default=1, ge=1)
+    threads: int = Field(default=THREADS, ge=1)
     """Cores that one batch computes on; `cores // threads` batches compute at once."""
     memory_bytes: int = Field(default_factory=lambda: psutil.virtual_memory().total, ge=1)
     """What the process may use; a variant that would exceed it is not loaded."""

@@ -13,6 +13,7 @@ from broker.settings import KafkaSettings
 from registry.artifacts import ArtifactStore
 from registry.register import register, step_count
 from registry.registration import ProgressSink, Registration
+from schemas.defaults import BATCH_LIMIT, PARTITIONS, THREADS
 from schemas.errors import OperatorError
 from schemas.rows.catalog import Variant
 from store.pool import Pool
@@ -20,7 +21,6 @@ from zoo.catalog import ZooModel, models_of
 from zoo.minilm import build_minilm
 from zoo.samples import Inputs, calibration, labelled
 
-MAX_BATCH = 16
 _ALL_SAMPLES = 4000
 _FEW_SAMPLES = 1000
 
@@ -33,9 +33,9 @@ async def register_zoo(
     cache: Path,
     *,
     tasks: tuple[str, ...] = (),
-    max_batch: int = MAX_BATCH,
-    partitions: int = 4,
-    threads: int = 1,
+    max_batch: int = BATCH_LIMIT,
+    partitions: int = PARTITIONS,
+    threads: int = THREADS,
     again: bool = False,
 ) -> list[Variant]:
     """Register the models of the named tasks, of all if none is named. What is registered stays, unless `again`.

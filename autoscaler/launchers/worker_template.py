@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsError
 
 from autoscaler.decide.snapshot import HardwareType
 from process.subprocesses import DRAIN_S
+from schemas.defaults import THREADS
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware, list_price, slots_of
 
@@ -31,7 +32,7 @@ class WorkerTemplate(BaseModel):
     """Workers that may run at a time."""
     cores: int = Field(default=1, ge=1)
     """CPU cores of a worker; on an accelerator they feed it."""
-    threads: int = Field(default=1, ge=1)
+    threads: int = Field(default=THREADS, ge=1)
     """Cores that one batch computes on."""
     memory_bytes: int = Field(ge=1)
     """What the worker's process may use."""

@@ -16,6 +16,7 @@ from infaas.optional_zoo import require_zoo
 from registry.artifacts import ArtifactStore
 from registry.register import register as register_model
 from registry.registration import Registration
+from schemas.defaults import BATCH_LIMIT, PARTITIONS, THREADS
 from schemas.errors import OperatorError
 from schemas.rows.catalog import Variant, VariantState
 from store.pool import Pool, open_pool
@@ -63,9 +64,9 @@ def register(
     output: Annotated[
         str | None, typer.Option(help="The output with the classes' scores, if there are several.")
     ] = None,
-    max_batch: Annotated[int, typer.Option(min=1)] = 16,
-    partitions: Annotated[int, typer.Option(min=1, help="The most replicas of one variant.")] = 4,
-    threads: Annotated[int, typer.Option(min=1, help="Threads a batch computes with.")] = 1,
+    max_batch: Annotated[int, typer.Option(min=1)] = BATCH_LIMIT,
+    partitions: Annotated[int, typer.Option(min=1, help="The most replicas of one variant.")] = PARTITIONS,
+    threads: Annotated[int, typer.Option(min=1, help="Threads a batch computes with.")] = THREADS,
     variant: Annotated[list[str] | None, typer.Option(help="e.g. onnx-int8dyn; repeatable. Default: all.")] = None,
     again: Annotated[bool, typer.Option("--again", help="Measure what is registered once more.")] = False,
     zoo: Annotated[
@@ -109,7 +110,7 @@ async def register_with_progress(
     home: Path,
     tasks: tuple[str, ...] = (),
     *,
-    threads: int = 1,
+    threads: int = THREADS,
     again: bool = False,
 ) -> list[Variant]:
     """Register the zoo's models of `tasks`, of all if none is named, behind a progress bar; it must be installed."""

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 import msgspec
 
+from schemas.defaults import PARTITIONS
 from schemas.latency import BatchLatency, is_noisy
 
 
@@ -24,7 +25,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    partitions: int = 4
+    partitions: int = PARTITIONS
     created_at: datetime | None = None
 
 
@@ -66,7 +67,7 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     state: VariantState
     reason: str = ""
     """Why it was refused."""
-    partitions: int = 4
+    partitions: int = PARTITIONS
     """Partitions of its topic: the most replicas that can share the load."""
     created_at: datetime | None = None
 

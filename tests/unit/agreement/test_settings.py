@@ -12,14 +12,17 @@ from autoscaler.settings import AutoscalerSettings
 from broker.settings import KafkaSettings
 from gateway.settings import GatewaySettings
 from infaas.cli.connect import DEFAULT_HOME
+from infaas.cli.register import register
 from infaas.cli.system import up
 from infaas.supervisor.options import UpOptions
 from process.settings import PlanningSettings, ServiceSettings
+from registry.registration import Registration
 from selector.cluster_state import ClusterState
 from selector.policy import PolicyConfig
 from selector.settings import SelectorSettings
 from store.settings import StoreSettings
 from workers.settings import WorkerSettings
+from zoo.register import register_zoo
 
 SERVICES: tuple[type[ServiceSettings], ...] = (AutoscalerSettings, GatewaySettings, SelectorSettings, WorkerSettings)
 ALL: tuple[type[BaseSettings], ...] = (*SERVICES, KafkaSettings, StoreSettings)
@@ -105,3 +108,12 @@ def test_up_defaults_to_what_the_services_default_to() -> None:
     assert KafkaSettings().bootstrap == f"{gateway.host}:{options.kafka_port}"
     assert options.policy == AutoscalerSettings().policy
     assert options.home == AutoscalerSettings().home
+
+
+def test_a_model_the_zoo_and_the_command_line_register_alike() -> None:
+    fields = {field.name: field.default for field in msgspec.structs.fields(Registration)}
+    for function in (register, register_zoo):
+        defaults = {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
+        for name in ("max_batch", "partitions", "threads"):
+            assert defaults[name] == fields[name], (function, name)
+    assert WorkerSettings().threads == fields["threads"], "latencies are measured on as many as serve"
