@@ -25,10 +25,10 @@ _NODE_BYTES: Final = 64 * 2**30
 """What a node says it has: the workers of all of them share this machine's memory, and its cores."""
 _ENVIRONMENT: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    # A node is dead after 4 s of silence; by default after some 13.
+    # A node whose connection is refused is dead after 4 s, by default after some 13; one that is only busy has 20 s.
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "1000",
-    "RAY_health_check_timeout_ms": "3000",
+    "RAY_health_check_timeout_ms": "20000",
     "RAY_health_check_failure_threshold": "3",
 }
 

@@ -67,7 +67,7 @@ async def want(pool: Pool, keeper: WorkerReconciler, count: int) -> None:
 
 
 async def until(keeper: WorkerReconciler, check: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await check():
             keeper.wake()
             await asyncio.sleep(0.01)

@@ -38,7 +38,7 @@ from store.scaling import put_pin
 from store.settings import StoreSettings
 from tests.store_rows import a_profile, a_task, a_variant, a_worker, an_architecture
 
-SOON_S = 10.0
+SOON_S = 60.0
 SETTINGS = AutoscalerSettings(interval_s=0.2, leader_grace_s=0.5, status_ttl_s=0.5)
 
 
@@ -73,7 +73,7 @@ async def until(check: Callable[[], Awaitable[object]], within_s: float = SOON_S
 async def running(kafka: KafkaSettings, dsn: str) -> AsyncGenerator[None]:
     stop = asyncio.Event()
     store = StoreSettings.model_validate({"INFAAS_POSTGRES": dsn})
-    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(200), asyncio.TaskGroup() as tasks:
         tasks.create_task(serve(SETTINGS, kafka, store, stop))
         try:
             yield

@@ -1,4 +1,4 @@
-"""A member of a group, as a process that tests kill: prints `topic partition` when it first reads there."""
+"""A member of a group, as a process that tests kill: prints `up`, then `topic partition` when it first reads there."""
 
 import asyncio
 import sys
@@ -21,4 +21,6 @@ async def main(bootstrap: str, fetch_max_wait_ms: str, group: str, name: str, to
                     sys.stdout.flush()
 
 
+sys.stdout.write("up\n")
+sys.stdout.flush()
 asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4], sys.argv[5:]))

@@ -53,7 +53,7 @@ async def test_what_is_done_is_committed_in_the_background(kafka: KafkaSettings,
         await consumer.assign(topic, [0])
         for record in await read(consumer, 3):
             consumer.done(record)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while await committed(kafka, topic, topic, 0) != 3:  # noqa: ASYNC110 - the broker tells nobody of a commit
                 await asyncio.sleep(0.05)
 
@@ -68,7 +68,7 @@ async def test_nothing_is_taken_beyond_the_limit_and_a_quarter_must_be_done(kafk
         consumer.done(out[0])
         assert not (await asyncio.wait({more}, timeout=0.3))[0]
         consumer.done(out[1])
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert [record.offset for record in await more] == [8, 9]
         assert consumer.in_flight == 8
 
@@ -106,7 +106,7 @@ async def test_a_dropped_partition_is_drained_and_committed(kafka: KafkaSettings
             await asyncio.sleep(0)
             assert not dropping.done()
             consumer.done(record)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await dropping
         assert consumer.in_flight == 0
         assert await committed(kafka, topic, topic, 0) == 5
@@ -124,7 +124,7 @@ async def test_drained_waits_for_the_last_record_of_those_partitions(kafka: Kafk
         await asyncio.sleep(0)
         assert not waiting.done()
         consumer.done(mine[1])
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(30):
             await waiting
 
 

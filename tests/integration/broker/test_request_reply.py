@@ -93,7 +93,7 @@ async def test_a_result_may_come_another_way_and_then_again_by_the_topic(kafka: 
 async def test_the_topic_is_gone_after_a_clean_exit(kafka: KafkaSettings) -> None:
     async with RequestReply(kafka, str(uuid4())) as requests:
         topic = requests.reply_topic
-    async with open_admin(kafka) as admin, asyncio.timeout(10):
+    async with open_admin(kafka) as admin, asyncio.timeout(30):
         while topic in await admin.list_topics():  # noqa: ASYNC110 - the broker tells nobody
             await asyncio.sleep(0.05)
 
@@ -122,7 +122,7 @@ async def test_records_that_are_no_results_are_passed_over(kafka: KafkaSettings)
     before, topic = dropped("invalid"), await asked_topic(kafka)
     async with (
         RequestReply(kafka, str(uuid4())) as requests,
-        asyncio.timeout(10),
+        asyncio.timeout(30),
         asyncio.TaskGroup() as tasks,
     ):
         asker, send = Asker(requests, tasks, topic), requests.producer.send_and_wait
@@ -142,7 +142,7 @@ async def test_whoever_waits_fails_at_once_when_the_topic_is_no_longer_read(kafk
         with pytest.raises(Internal):
             await requests.ask(query_id, topic, b"?", headers(query_id), on_sent=lambda _ack, _reply: sent.set())
 
-    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks, RequestReply(kafka, str(uuid4())) as closed:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks, RequestReply(kafka, str(uuid4())) as closed:
         waiting = tasks.create_task(ask(closed, "1"))
         await sent.wait()
     await waiting

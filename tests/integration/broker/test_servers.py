@@ -149,7 +149,7 @@ async def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypa
     monkeypatch.setattr("process.subprocesses.STOP_S", 0.3)
     ready = tmp_path / "ready"
     async with running(["sh", "-c", f"trap '' TERM; touch {ready}; while :; do sleep 1; done"], tmp_path / "log") as it:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not ready.exists():  # noqa: ASYNC110 - a test may
                 await asyncio.sleep(0.01)
     assert it.returncode == -signal.SIGKILL

@@ -19,7 +19,7 @@ async def test_a_thousand_topics_at_once(kafka: KafkaSettings) -> None:
     specs = [TopicSpec(f"many-{prefix}-{number}") for number in range(1000)]
     began = time.monotonic()
     await ensure_topics(kafka, specs)
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 120
     async with Producer(kafka, "test") as producer:
         await producer.learn([spec.name for spec in specs])
         sent = [await producer.send(spec.name, b"x") for spec in specs]
@@ -70,7 +70,7 @@ async def test_an_unreachable_broker_is_said_in_time() -> None:
     began = time.monotonic()
     with pytest.raises(OperatorError, match=r"cannot reach Kafka at 127\.0\.0\.1:1"):
         await ensure_topics(nowhere, [TopicSpec("any")])
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 9  # of `request_timeout_ms`' 10 s by default
 
 
 async def test_a_refused_topic_name_is_named(kafka: KafkaSettings) -> None:

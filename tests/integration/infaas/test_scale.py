@@ -103,7 +103,7 @@ def test_what_cannot_be_pinned_is_said_in_one_line(registered: Shell, words: tup
 
 
 async def test_pausing_and_resuming_are_announced_and_shown(registered: Shell, store_pool: Pool, database: str) -> None:
-    async with ChangeListener(database, [SCALE]) as changes, asyncio.timeout(20):
+    async with ChangeListener(database, [SCALE]) as changes, asyncio.timeout(60):
         await anext(changes)
         assert (await asyncio.to_thread(registered, "scale", "pause")).exit_code == 0
         assert await anext(changes) == SCALE

@@ -17,7 +17,7 @@ from store.migrate import upgrade
 from store.pool import Pool, open_pool
 from tests.store_rows import a_task, a_worker, an_instance, register
 
-SOON_S = 10.0
+SOON_S = 60.0
 
 
 @pytest.fixture

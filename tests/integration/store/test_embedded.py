@@ -77,7 +77,7 @@ async def test_a_folder_has_one_server_and_the_password_one_reader(postgres_dir:
 
 async def test_a_server_does_not_outlive_a_killed_owner(postgres_dir: Path) -> None:
     port = await _killed_owner(OWN, postgres_dir)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -47,7 +47,7 @@ async def test_the_pause_is_changed_once(store_pool: Pool) -> None:
 
 async def test_whatever_is_wanted_is_announced(database: str, store_pool: Pool) -> None:
     wanted = WantedWorkers(hardware="cpu", count=2, reason="load")
-    async with ChangeListener(database, [SCALE]) as changes, asyncio.timeout(10):
+    async with ChangeListener(database, [SCALE]) as changes, asyncio.timeout(60):
         assert await anext(changes) == SCALE
         await scaling.put_pin(store_pool, CPU)
         assert await anext(changes) == SCALE

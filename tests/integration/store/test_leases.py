@@ -163,7 +163,7 @@ async def test_a_dead_worker_is_not_waited_for(store_pool: Pool) -> None:
 async def test_asking_and_letting_go_are_announced_and_trying_is_not(database: str, store_pool: Pool) -> None:
     first, second = await two_workers(store_pool)
     await take(store_pool, "cpu-0", first)
-    async with ChangeListener(database, [LEASES]) as changes, asyncio.timeout(10):
+    async with ChangeListener(database, [LEASES]) as changes, asyncio.timeout(60):
         assert await anext(changes) == LEASES
         assert await take(store_pool, "cpu-1", second) == {}
         await placement.renew_leases(store_pool, "cpu-0", first, LONG_S)

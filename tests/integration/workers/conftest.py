@@ -101,7 +101,7 @@ class Site:
 
     async def place(self, worker: str, partitions: Iterable[int] = (0, 1), max_batch: int = MAX_BATCH) -> None:
         """Want an instance on `worker`, once it has registered."""
-        async with ChangeListener(self.dsn, [PLACEMENT]) as changes, asyncio.timeout(60):
+        async with ChangeListener(self.dsn, [PLACEMENT]) as changes, asyncio.timeout(100):
             async for _channel in changes:
                 if any(row.name == worker for row in await list_workers(self.pool)):
                     break
@@ -126,7 +126,7 @@ class Site:
 
     def settings(self, name: str) -> WorkerSettings:
         return WorkerSettings.model_validate(
-            {"name": name, "INFAAS_HOME": self.home, "cores": 1, "lease_ttl_s": 1.0, "lease_renew_s": 0.2}
+            {"name": name, "INFAAS_HOME": self.home, "cores": 1, "lease_ttl_s": 3.0, "lease_renew_s": 0.2}
         )
 
     @property
@@ -175,7 +175,7 @@ class Results:
         self._tail = tail
         self.all: list[Result] = []
 
-    async def until(self, count: int, timeout_s: float = 30.0) -> dict[str, Result]:
+    async def until(self, count: int, timeout_s: float = 100.0) -> dict[str, Result]:
         """Wait until `count` different queries are answered."""
         async with asyncio.timeout(timeout_s):
             while len({result.id for result in self.all}) < count:

@@ -194,7 +194,7 @@ async def test_a_result_that_is_too_large_is_explained_and_blocks_nobody(site: S
 
 async def buried(site: Site, dead_letters: Tail, count: int) -> list[Record]:
     found: list[Record] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(100):
         while len(found) < count:
             found += [r for r in await dead_letters.batch() if _topic_of(r) == topics.variant_topic(site.variant)]
     return found

@@ -17,9 +17,9 @@ from broker.topics import ensure_system_topics
 from store.placement import list_workers
 from store.pool import Pool
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)
 T = TypeVar("T")
-_SOON_S = 40.0
+_SOON_S = 120.0
 _OFFER = '{"maximum": 6, "memory_bytes": 500000000}'
 
 

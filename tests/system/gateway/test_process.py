@@ -34,7 +34,7 @@ class Process:
         self.child = child
 
     async def finish(self) -> tuple[int, str]:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(100):
             output, _ = await self.child.communicate()
         return self.child.returncode or 0, output.decode()
 
@@ -81,7 +81,7 @@ async def running(port: int, environment: dict[str, str]) -> AsyncGenerator[Proc
 
 
 async def _ready(url: str, process: Process) -> None:
-    async with asyncio.timeout(30), aiohttp.ClientSession() as http:
+    async with asyncio.timeout(100), aiohttp.ClientSession() as http:
         while True:
             if process.child.returncode is not None:
                 raise InfaasError((await process.finish())[1])
@@ -129,7 +129,7 @@ async def test_what_is_registered_later_is_served(
     async with running(port, environment), aiohttp.ClientSession() as http:
         await ensure_task_topics(kafka, later, 1)
         await register(store_pool, "late.onnx-fp32.cpu", task=later)
-        async with answering(kafka, later), asyncio.timeout(10):
+        async with answering(kafka, later), asyncio.timeout(60):
             while True:
                 url = f"http://127.0.0.1:{port}/v2/models/{later}/infer"
                 async with http.post(url, data=json_body()) as response:

@@ -13,7 +13,7 @@ import pytest
 
 from infaas.supervisor.state import STATE
 
-UP_S = 90.0
+UP_S = 180.0
 FREE_PORTS = ("--gateway-port=0", "--kafka-port=0")
 
 

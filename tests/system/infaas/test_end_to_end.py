@@ -14,7 +14,7 @@ from runtimes.protocol import LoadOptions
 from tests.system.infaas.conftest import Cli
 from zoo.samples import DATA, labelled
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(400)
 SCRIPT = Path(__file__).parents[1] / "gateway" / "triton_client.py"
 MODEL = DATA / "digits_linear.onnx"
 VARIANT = "digits-linear.onnx-fp32.cpu"
@@ -80,7 +80,7 @@ async def _triton(gateway: str, *words: str | Path) -> dict[str, Any]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         output, _ = await process.communicate()
     assert process.returncode == 0, output.decode()
     return json.loads(output.splitlines()[-1])

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,7 +16,7 @@ from schemas.errors import DeadlineExceeded, Overloaded
 from tests.system.infaas.conftest import Cli
 from zoo.samples import DATA, labelled
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)
 VARIANT = "mnist-resnet.onnx-fp32.cpu"
 EAGER = {
     "INFAAS_AUTOSCALER_DOWNSCALE_DELAY_S": "1",
@@ -27,6 +26,8 @@ EAGER = {
 }
 QUERIES_PER_S = 100
 INPUTS = 16
+LATENCY_MS = 5000
+"""Enough for a worker that shares its core: this is about the scale, not about deadlines."""
 
 
 async def test_load_starts_a_second_worker_and_idleness_stops_it(cli: Cli) -> None:
@@ -42,7 +43,7 @@ async def test_load_starts_a_second_worker_and_idleness_stops_it(cli: Cli) -> No
         async with InfaasClient(kafka=kafka) as client:
             some = {name: values[:INPUTS] for name, values in inputs.items()}
             async with asked(client, some) as answers:
-                await until(lambda: {"cpu-0", "cpu-1"} <= answers.recent())
+                await until(lambda: answers.workers >= {"cpu-0", "cpu-1"})
         assert set(answers.refused) <= {Overloaded, DeadlineExceeded}
 
         before = (await cli.json("status", "--wait"))["services"]
@@ -65,14 +66,8 @@ class Answers:
 
     def __init__(self) -> None:
         self.refused: list[type[Exception]] = []
-        self._by_worker: dict[str, float] = {}
-
-    def answered_by(self, worker: str) -> None:
-        self._by_worker[worker] = time.monotonic()
-
-    def recent(self) -> set[str]:
-        """Who answered in the last second."""
-        return {worker for worker, at in self._by_worker.items() if time.monotonic() - at < 1.0}
+        self.workers: set[str] = set()
+        """Who answered."""
 
 
 @asynccontextmanager
@@ -81,8 +76,8 @@ async def asked(client: InfaasClient, inputs: Any) -> AsyncGenerator[Answers]:
 
     async def ask() -> None:
         try:
-            answer = await client.infer("mnist", inputs, latency_ms=1000)
-            answers.answered_by(answer.worker)
+            answer = await client.infer("mnist", inputs, latency_ms=LATENCY_MS)
+            answers.workers.add(answer.worker)
         except (Overloaded, DeadlineExceeded) as error:
             answers.refused.append(type(error))
 
@@ -100,13 +95,13 @@ async def asked(client: InfaasClient, inputs: Any) -> AsyncGenerator[Answers]:
             await asking
 
 
-async def until(check: Callable[[], bool], within_s: float = 40.0) -> None:
+async def until(check: Callable[[], bool], within_s: float = 180.0) -> None:
     async with asyncio.timeout(within_s):
         while not check():  # noqa: ASYNC110 - answers come one by one
             await asyncio.sleep(0.05)
 
 
 async def scale_when(cli: Cli, holds: Callable[[Any], bool]) -> None:
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(180):
         while not holds(await cli.json("scale", "status")):
             pass  # each look is a process that takes its time

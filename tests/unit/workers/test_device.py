@@ -75,7 +75,7 @@ def test_a_tenant_computes_one_batch_at_a_time_and_slots_work_side_by_side() -> 
         for number in range(3):
             tenant.add((False, 1.0, number), f"{number}")
         device.wake()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while not (a.at_once and b.at_once) and time.monotonic() < deadline:
         time.sleep(0.001)
     assert (a.at_once, b.at_once) == (1, 1)
