@@ -17,10 +17,10 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Self, TypeAlias
 
 from aiokafka.cluster import ClusterMetadata
-from aiokafka.errors import ProducerClosed
+from aiokafka.errors import KafkaTimeoutError, ProducerClosed
 from aiokafka.structs import RecordMetadata
 
 from broker.client import new_producer, reach
@@ -104,11 +104,21 @@ class Producer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Waits for what is in flight; each record is acknowledged or fails within the request timeout."""
+        """Waits for what is in flight, for the request timeout at most: what is not acknowledged then fails."""
         try:
             await self._tasks.__aexit__(None, None, None)
+            if self.in_flight:
+                await asyncio.wait(self._sent, timeout=self._settings.request_timeout_ms / 1000)
         finally:
+            if self.in_flight:
+                await self._give_up()
             await self._producer.stop()
+
+    async def _give_up(self) -> None:
+        """An idempotent aiokafka producer tries to send what it has begun until Kafka is back, and its `stop` waits."""
+        producer: Any = self._producer  # what is private there: there is no other way
+        await producer._sender.close()
+        producer._message_accumulator.fail_all(KafkaTimeoutError("Kafka did not take the record before we left"))
 
     async def learn(self, topics: Iterable[str], *, afresh: bool = False) -> None:
         """Fetch the metadata of topics before the first record is sent to them; those that do not exist are skipped.
@@ -152,8 +162,8 @@ class Producer:
 
         Returns:
             The acknowledgement to come. It fails with a KafkaError when the record is too large, its topic or partition
-            does not exist, or the broker has not acknowledged it within the request timeout. Cancelling it does not
-            take the record back.
+            does not exist, or Kafka has not taken it within the request timeout; but one that was on its way when Kafka
+            went is sent again until Kafka is back or this producer is left. Cancelling it does not take it back.
         """
         if len(self._sent) >= self._max_in_flight:
             await self._make_room()

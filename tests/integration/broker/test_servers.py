@@ -15,6 +15,7 @@ import pytest
 
 from broker.client import ping
 from broker.delivery.consumer import Consumer
+from broker.errors import KafkaError
 from broker.producer import Producer
 from broker.servers.apache import ApacheKafka, find_java
 from broker.servers.embedded import EmbeddedBroker, find_binary
@@ -30,6 +31,7 @@ from tests.kafka_fixtures import need_apache
 EMBED = """
 import asyncio, sys
 from pathlib import Path
+from broker.errors import KafkaError
 from broker.servers.embedded import EmbeddedBroker
 
 async def main():
@@ -72,7 +74,7 @@ async def test_clients_leave_in_time_when_the_broker_is_gone(tmp_path: Path) -> 
     topic = f"test-{uuid4()}"
     async with contextlib.AsyncExitStack() as clients:
         async with ApacheKafka(tmp_path) as broker:
-            kafka = broker.settings
+            kafka = broker.settings.model_copy(update={"request_timeout_ms": 2000})
             await ensure_topics(kafka, [TopicSpec(topic)])
             producer = await clients.enter_async_context(Producer(kafka, "test"))
             consumer = await clients.enter_async_context(Consumer(kafka, "test", group=topic))
@@ -84,8 +86,14 @@ async def test_clients_leave_in_time_when_the_broker_is_gone(tmp_path: Path) -> 
             async with asyncio.timeout(10):  # until the consumer and the tail wait for their next try
                 for _ in range(2):
                     await failed.acquire()
+        with hearing("aiokafka.producer.sender", "Got error produce response") as failed:
+            late = await producer.send(topic, b"on its way for ever")
+            async with asyncio.timeout(10):
+                await failed.acquire()
         began = asyncio.get_running_loop().time()
         await clients.aclose()
+        with pytest.raises(KafkaError):
+            await late
     # One after another, each of the three may wait five seconds for what will not come.
     assert asyncio.get_running_loop().time() - began < 18
 

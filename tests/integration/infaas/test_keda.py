@@ -11,7 +11,7 @@ from schemas.rows.samples import LagReading, WorkerSample
 from schemas.topics import variant_group, variant_topic
 from store.pool import Pool
 from store.registry import put_architecture, put_task, put_variant
-from store.samples import keep_partitions, place_ids, write_reading, write_workers
+from store.samples import group_partition_ids, keep_partitions, write_reading, write_workers
 from tests.store_rows import a_task, a_variant, an_architecture
 
 MANIFEST = Path(__file__).parents[3] / "docker/k8s/keda/workers.yaml"
@@ -28,7 +28,7 @@ async def test_keda_reads_our_lag_and_never_takes_unknown_for_zero(store_pool: P
 
     async def waiting(age_s: float, *lags: int) -> None:
         at = now - timedelta(seconds=age_s)
-        ids = await place_ids(store_pool, [(variant_group(name), variant_topic(name), 0) for name in names])
+        ids = await group_partition_ids(store_pool, [(variant_group(name), variant_topic(name), 0) for name in names])
         await write_reading(store_pool, _reading(at, ids, lags))
 
     await waiting(50, 90, 90, 90)
@@ -69,6 +69,6 @@ def _busy(at: datetime, worker: str, hardware: str, utilisation: float) -> Worke
 
 def _reading(at: datetime, ids: list[int], lags: tuple[int, ...]) -> LagReading:
     return LagReading(
-        at=at, whole=True, places=ids, end_offsets=[100 for _ in ids], committed=[100 - lag for lag in lags],
+        at=at, whole=True, group_partitions=ids, end_offsets=[100 for _ in ids], committed=[100 - lag for lag in lags],
         lags=list(lags), since_s=[at.timestamp() - 1.0 for _ in ids], healths=[1 for _ in ids],
     )  # fmt: skip
