@@ -190,7 +190,7 @@ async def _note(session: DatabaseSession, action: str, reason: str, pin: Pin | N
         variant=subject.get("variant", ""),
         hardware=subject.get("hardware", ""),
         reason=f"{pin.kind} {pin.name} {reason}" if pin is not None else reason,
-        inputs=subject | ({"least": pin.minimum, "maximum": pin.maximum} if pin is not None else {}),
+        inputs=subject | ({"minimum": pin.minimum, "maximum": pin.maximum} if pin is not None else {}),
     )
     await write_decisions(session, [row])
 

@@ -73,7 +73,7 @@ async def test_pins_are_set_replaced_and_taken_away_and_written_down(registered:
     made = json.loads(
         (await asyncio.to_thread(registered, "scale", "pin", "task", "digits", "--max=9", "--json")).stdout
     )
-    assert (made["kind"], made["most"]) == ("task", 9)
+    assert (made["kind"], made["maximum"]) == ("task", 9)
     assert "Pins" in (await asyncio.to_thread(registered, "scale", "status")).stdout
     gone = await asyncio.to_thread(registered, "scale", "unpin", "variant", VARIANT)
     again = await asyncio.to_thread(registered, "scale", "unpin", "variant", VARIANT)

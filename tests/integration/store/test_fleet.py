@@ -29,7 +29,7 @@ async def test_a_pin_replaces_the_one_before(store_pool: Pool) -> None:
     assert not await scaling.delete_pin(store_pool, PinKind.TASK, "cpu")
 
 
-@pytest.mark.parametrize(("least", "most"), [(None, None), (3, 2), (-1, None)])
+@pytest.mark.parametrize(("minimum", "maximum"), [(None, None), (3, 2), (-1, None)])
 async def test_bounds_that_cannot_be_met_are_refused(
     store_pool: Pool, minimum: int | None, maximum: int | None
 ) -> None:

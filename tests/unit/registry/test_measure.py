@@ -28,7 +28,7 @@ def test_the_error_is_relative() -> None:
     assert fit_latency([BatchLatency(4, 8.0, 8.0)]).slope_s == 2.0
 
 
-@pytest.mark.parametrize(("most", "sizes"), [(1, [1]), (8, [1, 2, 4, 8]), (12, [1, 2, 4, 8, 12])])
+@pytest.mark.parametrize(("maximum", "sizes"), [(1, [1]), (8, [1, 2, 4, 8]), (12, [1, 2, 4, 8, 12])])
 def test_sizes_double_up_to_the_largest(maximum: int, sizes: list[int]) -> None:
     assert batch_sizes(maximum) == sizes
 
