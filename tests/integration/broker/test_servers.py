@@ -31,7 +31,6 @@ from tests.kafka_fixtures import need_apache
 EMBED = """
 import asyncio, sys
 from pathlib import Path
-from broker.errors import KafkaError
 from broker.servers.embedded import EmbeddedBroker
 
 async def main():
