@@ -15,7 +15,7 @@ import pytest
 
 from broker.client import ping
 from broker.delivery.consumer import Consumer
-from broker.errors import KafkaError
+from broker.kafka_types import KafkaError
 from broker.producer import Producer
 from broker.servers.apache import ApacheKafka, find_java
 from broker.servers.embedded import EmbeddedBroker, find_binary
