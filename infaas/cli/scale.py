@@ -93,8 +93,8 @@ def explain(
 def pin(
     kind: Kind,
     name: Name,
-    minimum: Annotated[int | None, typer.Option(min=0, help="At least so many, even without load.")] = None,
-    maximum: Annotated[int | None, typer.Option(min=0, help="At most so many, whatever the load.")] = None,
+    minimum: Annotated[int | None, typer.Option("--min", min=0, help="At least so many, even without load.")] = None,
+    maximum: Annotated[int | None, typer.Option("--max", min=0, help="At most so many, whatever the load.")] = None,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
