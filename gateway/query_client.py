@@ -1,6 +1,6 @@
-"""Asks Kafka a query and waits for its result: the one port between HTTP and the queues.
+"""Asks a query of the queues and waits for its result: all that HTTP knows of Kafka.
 
-What is hot: `QueryClient.ask`, once a request. It creates no task; its costs beside the producer are one future, one
+Hot: `QueryClient.ask`, once a request. It creates no task; its costs beside the producer are one future, one
 timer and a few dictionary steps. bench/throughput/gateway.py holds it against a handler that does nothing else.
 """
 
@@ -53,7 +53,7 @@ class QueryClient:
 
     @property
     def in_flight(self) -> int:
-        """Queries that wait for their result."""
+        """Number of queries that wait for their result."""
         return self._requests.in_flight
 
     def new_id(self) -> str:

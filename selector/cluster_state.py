@@ -112,12 +112,12 @@ class ClusterState:
         if worker is not None and status.epoch < worker.epoch:
             return
         if worker is not None and (status.leaving or status.epoch > worker.epoch):
-            self._remove(worker)
+            self._remove_worker(worker)
             worker = None
         if status.leaving:
             return
         if worker is None:
-            worker = self._add(status)
+            worker = self._add_worker(status)
         _apply_to_worker(worker, status, now, now + self._status_ttl_s)
         self._reconcile(worker, status)
         for said in status.instances:
@@ -127,11 +127,11 @@ class ClusterState:
         worker.busy = sum(instance.was_busy for instance in worker.instances.values())
 
     def expire(self, now: float) -> None:
-        """Drop the workers that have not spoken for too long."""
+        """Drop the workers whose last status is no longer believed at `now`."""
         for worker in [worker for worker in self.workers.values() if worker.expires_at <= now]:
-            self._remove(worker)
+            self._remove_worker(worker)
 
-    def _add(self, status: WorkerStatus) -> Worker:
+    def _add_worker(self, status: WorkerStatus) -> Worker:
         slots = max(status.slots, 1)
         worker = Worker(status.worker, status.hardware, status.epoch, slots, status.price_per_hour / slots)
         worker.hop_s = self.hop_s
@@ -140,7 +140,7 @@ class ClusterState:
         self._update_hardware(worker.hardware)
         return worker
 
-    def _remove(self, worker: Worker) -> None:
+    def _remove_worker(self, worker: Worker) -> None:
         del self.workers[worker.name]
         for instance in worker.instances.values():
             self._remove_replica(instance)

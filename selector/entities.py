@@ -1,4 +1,4 @@
-"""What runs: workers, their instances, and the partitions of the variants' topics.
+"""The entities of a running cluster: workers, their instances, and the partitions of the variants' topics.
 
 Mutable records that only `ClusterState` changes and the policy only reads. Times are seconds of one wall clock, which
 the caller passes in; work is counted in inputs.

@@ -35,7 +35,7 @@ class SelectorSettings(PlanningSettings):
     demand_interval_s: float = Field(default=0.5, gt=0)
     """Seconds between two demands for the same variant to the autoscaler."""
     attempts: int = Field(default=3, ge=1)
-    """How often a query is forwarded before it becomes a dead letter."""
+    """Number of times that a query is forwarded before it becomes a dead letter."""
 
     def policy_config(self) -> PolicyConfig:
         """The settings that the policy needs."""

@@ -34,7 +34,7 @@ _EVENT = "application/cloudevents"
 
 
 class Undecodable(Exception):
-    """Raised by a record that names no query, so that nobody can be told."""
+    """Error of a record that names no query, so that nobody can be told."""
 
 
 class PendingQuery:

@@ -52,7 +52,7 @@ from workers.model import ServableModel
 log = logging.getLogger(__name__)
 
 _CHUNK: Final = 32
-"""Records read before the event loop does something else."""
+"""Most records read before the event loop does something else."""
 _PERIOD_S: Final = 1.0
 _BRIEF_S: Final = 0.0002
 """Seconds that a hop to a thread and back costs, about: two wake-ups, and two waits for the interpreter's lock."""

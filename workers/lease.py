@@ -90,7 +90,7 @@ class Leases:
             await self._release(variant, set(partitions))
 
     async def keep_renewing(self, interval_s: float) -> None:
-        """Renew until cancelled.
+        """Renew the leases until cancelled.
 
         Raises:
             OperatorError: another worker of this name has started.

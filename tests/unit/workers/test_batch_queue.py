@@ -1,4 +1,4 @@
-"""The planner's promises, for any waiting work."""
+"""The batch queue's promises, for any waiting work."""
 
 from dataclasses import dataclass
 
@@ -47,9 +47,9 @@ def end_s(items: list[Waiting], slowdown: float) -> float:
 @given(works, slowdowns)
 def test_every_query_is_computed_or_expires_exactly_once(items: list[Waiting], slowdown: float) -> None:
     queue, seen = queue_of(items), list[Waiting]()
-    while (plan := queue.next_batch(NOW, slowdown)).batch:
-        seen += plan.batch + plan.expired
-    assert sorted(map(id, seen + plan.expired)) == sorted(map(id, items))
+    while (chosen := queue.next_batch(NOW, slowdown)).batch:
+        seen += chosen.batch + chosen.expired
+    assert sorted(map(id, seen + chosen.expired)) == sorted(map(id, items))
     assert (queue.inputs, queue.online_inputs, queue.urgency()) == (0, 0, None)
 
 
@@ -61,9 +61,9 @@ def test_while_anything_worth_computing_waits_there_is_a_batch(items: list[Waiti
 
 @given(works, slowdowns)
 def test_only_what_has_expired_and_may_not_be_late_is_dropped(items: list[Waiting], slowdown: float) -> None:
-    plan = queue_of(items).next_batch(NOW, slowdown)
-    assert all(late(item) and not item.allow_late for item in plan.expired)
-    assert not any(late(item) and not item.allow_late for item in plan.batch)
+    chosen = queue_of(items).next_batch(NOW, slowdown)
+    assert all(late(item) and not item.allow_late for item in chosen.expired)
+    assert not any(late(item) and not item.allow_late for item in chosen.batch)
 
 
 @given(works, slowdowns)
@@ -76,8 +76,8 @@ def test_a_batch_fits_and_is_of_one_shape_and_mode(items: list[Waiting], slowdow
 @given(works, slowdowns)
 def test_offline_work_never_goes_before_online_work(items: list[Waiting], slowdown: float) -> None:
     queue = queue_of(items)
-    plan = queue.next_batch(NOW, slowdown)
-    if plan.batch and plan.batch[0].offline:
+    chosen = queue.next_batch(NOW, slowdown)
+    if chosen.batch and chosen.batch[0].offline:
         assert queue.online_inputs == 0
 
 
