@@ -59,7 +59,7 @@ def decide(
     wanted = _wanted(problem, allocation, ranking, snapshot, limits, stabilizer)
     used = slots_used(problem, allocation.shares)
     busy = [
-        sum(u for u, k in zip(used, problem.variants, strict=True) if k.pool == n) for n in range(len(problem.pools))
+        sum(u for u, v in zip(used, problem.variants, strict=True) if v.pool == n) for n in range(len(problem.pools))
     ]
     pools = pool_targets(problem, allocation, busy, snapshot, limits, stabilizer)
     builder, drained, moved_s = _place(variants, ranking, snapshot, limits, wanted, pools)
@@ -79,7 +79,7 @@ def decide(
 def follow_targets(problem: AllocationProblem, targets: SolverTargets) -> Allocation:
     """Allocation that follows the solver's targets, and what the load needs beyond them by now."""
     variants = tuple(
-        msgspec.structs.replace(k, now=min(targets.instances.get(k.name, 0), k.maximum)) for k in problem.variants
+        msgspec.structs.replace(v, now=min(targets.instances.get(v.name, 0), v.maximum)) for v in problem.variants
     )
     pools = tuple(msgspec.structs.replace(p, now=targets.workers.get(p.hardware, p.minimum)) for p in problem.pools)
     allocation = solve_until_stable(msgspec.structs.replace(problem, variants=variants, pools=pools))

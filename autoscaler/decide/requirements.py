@@ -78,7 +78,7 @@ def best_throughput(latency: LatencyModel, budget_s: float, slowdown: float, mea
         batch = min(batch * 2, latency.max_batch)
 
 
-# -- workers and variants -------------------------------------------------------------------------------------------
+# -- workers and variants ----------------------------------------------------------------------------------------------
 
 
 def _pools(snapshot: ClusterSnapshot, limits: ScalingLimits) -> tuple[WorkerPool, ...]:
@@ -151,7 +151,7 @@ def _variant_specs(
     return tuple(variants)
 
 
-# -- requirements --------------------------------------------------------------------------------------------------
+# -- requirements ------------------------------------------------------------------------------------------------------
 
 
 class _RequirementBuilder:

@@ -34,8 +34,10 @@ from autoscaler.decide.optimizer.model import (
     violations,
 )
 
-_PRICE_FACTOR: Final = 10.0
+_DEARER_FACTOR: Final = 10.0
+"""Factor by which the slots of an exhausted pool become dearer in each round."""
 _EXHAUSTED_SHARE: Final = 0.95
+"""Share of what a pool may have from which it counts as used up."""
 _LOADED_DISCOUNT: Final = 0.9
 """Factor of the cost of what is loaded: it is left for what is cheaper by a tenth, as measurements are not exact."""
 _ROUNDS: Final = 5
@@ -59,7 +61,7 @@ def solve_greedy(problem: AllocationProblem) -> Allocation:
         if all(allocator.serves_all() for allocator in allocators) or not any(exhausted):
             break
         price_factors = [
-            factor * _PRICE_FACTOR if full else factor for factor, full in zip(price_factors, exhausted, strict=True)
+            factor * _DEARER_FACTOR if full else factor for factor, full in zip(price_factors, exhausted, strict=True)
         ]
     return allocation
 
@@ -78,13 +80,13 @@ def solve_until_stable(problem: AllocationProblem) -> Allocation:
 
 def after_applying(problem: AllocationProblem, allocation: Allocation) -> AllocationProblem:
     """Problem that is left once the allocation has been carried out."""
-    variants = (msgspec.structs.replace(k, now=n) for k, n in zip(problem.variants, allocation.instances, strict=True))
+    variants = (msgspec.structs.replace(v, now=n) for v, n in zip(problem.variants, allocation.instances, strict=True))
     pools = (msgspec.structs.replace(p, now=n) for p, n in zip(problem.pools, allocation.workers, strict=True))
     return msgspec.structs.replace(problem, variants=tuple(variants), pools=tuple(pools))
 
 
 def keep_current(problem: AllocationProblem) -> Allocation:
-    """Allocation of the workers there are and what the load needs of the instances there are; never starts any."""
+    """Allocation of what there is, without the instances that no load needs: never dearer than doing nothing."""
     return _GreedyAllocator(problem, frozen=True).fill()
 
 

@@ -1,12 +1,12 @@
 """The allocation problem in numbers: what must be served, by what it can be, and what that costs.
 
     minimise    workers' prices + the starting of new ones
-              + hold * (instances + loading of new ones)                  INFaaS's C (N + lambda T max(delta, 0))
+              + hold cost * (instances + loading of new ones)             INFaaS's C (N + lambda T max(delta, 0))
               + share of requirements * (slots taken, accuracy that is lost)
               + penalty * share of requirements that is not served
     such that   an instance computes one batch at a time:                 slots used <= instances
                 a requirement is served only by its options               (what it accepts, in time)
-                the workers of a type have the slots, memory and places   (summed up: placement says which worker)
+                the workers of a type have the slots, memory and places   (in sum: placement says which worker)
                 bounds
 
 A worker that runs is paid for in full, so what an instance takes of it is weighed only a little: to prefer the smaller
@@ -56,7 +56,9 @@ class WorkerPool(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     slots: float
     memory_bytes: float
     instances_per_worker: float
+    """Number of places for instances on a worker."""
     now: int
+    """Number of workers there are, or are being started."""
     minimum: int
     maximum: int
 

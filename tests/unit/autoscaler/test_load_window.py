@@ -46,7 +46,7 @@ def an_instance(
 
 
 class Site:
-    """A window over a view, and the clock of both."""
+    """A load window over a status cache, and the clock of both."""
 
     def __init__(self, seconds: int = 10, status_ttl_s: float = 3.0) -> None:
         self.now_s = 0.0

@@ -1,4 +1,4 @@
-"""The plan for the workers: what starts, drains, stops and is buried, and that nothing happens twice."""
+"""The plan for the workers: what starts, drains, stops and is removed, and that nothing happens twice."""
 
 from collections.abc import Mapping
 
@@ -124,7 +124,7 @@ def test_a_worker_that_drains_is_stopped_when_empty_or_late(held: int, draining_
     assert steps == ({"cpu-1": ReconcileStep.STOP} if stops else {})
 
 
-def test_what_stops_is_stopped_once_and_then_buried() -> None:
+def test_what_stops_is_stopped_once_and_its_row_then_removed() -> None:
     rows = (row("cpu-1", draining_s=1.0, alive=False),)
     stopping = launched("cpu-1", state=LaunchState.STOPPING)
     assert plan(fleet(0, started=stopping, rows=rows)) == {}
@@ -144,7 +144,7 @@ def test_a_process_whose_worker_is_silent_is_replaced() -> None:
     assert plan(fleet(1, started=started, rows=rows, silent_s={"cpu-0": 31.0}))["cpu-0"] is ReconcileStep.STOP
 
 
-def test_the_row_of_a_worker_that_is_gone_for_long_is_buried() -> None:
+def test_the_row_of_a_worker_that_is_gone_for_long_is_removed() -> None:
     rows = (row("cpu-7", alive=False),)
     assert plan(fleet(0, rows=rows, silent_s={"cpu-7": 10.0})) == {}
     assert plan(fleet(0, rows=rows, silent_s={"cpu-7": 31.0})) == {"cpu-7": ReconcileStep.REMOVE}

@@ -56,7 +56,7 @@ def by_name(problem: AllocationProblem, allocation: Allocation) -> dict[str, int
 
 @st.composite
 def problems(draw: st.DrawFn) -> AllocationProblem:
-    """Of up to two hardware types, three variants and two needs; what there is may be too much or too little."""
+    """Problems of at most two hardware types, three variants and two requirements; what there is may not fit them."""
     pools = tuple(
         a_pool(name, price=draw(st.sampled_from([0.5, 1.0, 3.0])), now=draw(st.integers(0, 2)), maximum=2)
         for name in ("cpu", "cuda")[: draw(st.integers(1, 2))]

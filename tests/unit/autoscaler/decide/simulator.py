@@ -1,4 +1,4 @@
-"""A world in which plans are carried out at once: workers start within a second and load answers for itself."""
+"""A simulated cluster that carries plans out at once: workers start within a second and load answers for itself."""
 
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ WINDOW_S = 10
 
 
 class Simulator:
-    """One second a step."""
+    """Simulator of a cluster, one second a step."""
 
     def __init__(
         self,
@@ -103,11 +103,11 @@ class Simulator:
         for name in plan.drain:
             self.changes.append("drain")
             self.workers[name] = msgspec.structs.replace(self.workers[name], draining=True)
-        self.wanted = next((wish.count for wish in plan.workers), self.wanted)
+        self.wanted = next((change.count for change in plan.workers), self.wanted)
         self.reconcile()
 
     def reconcile(self) -> None:
-        """As the launcher would: stop what drained, start what is wanted."""
+        """Stop what drained and start what is wanted, as the launcher would."""
         held = {worker for _, worker in self.rows}
         self.workers = {n: w for n, w in self.workers.items() if not w.draining or n in held}
         number = 0

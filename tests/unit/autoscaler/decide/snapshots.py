@@ -1,4 +1,4 @@
-"""Situations in a few words: variants named `<task>-<letter>`, their load, and workers."""
+"""Snapshots in a few words: variants named `<task>-<letter>`, their load, and workers."""
 
 from typing import Any
 

@@ -188,7 +188,7 @@ def test_deciding_again_changes_nothing(cluster: ClusterCase) -> None:
     drained = tuple(
         msgspec.structs.replace(w, draining=w.draining or w.name in plan.drain) for w in cluster.snapshot.workers
     )
-    wanted = cluster.snapshot.wanted_workers | {wish.hardware: wish.count for wish in plan.workers}
+    wanted = cluster.snapshot.wanted_workers | {change.hardware: change.count for change in plan.workers}
     again = cluster.after(plan, memory=plan.memory, workers=drained, wanted_workers=wanted).plan()
     assert (again.changes, again.workers, again.drain) == ((), (), ())
 
@@ -200,7 +200,7 @@ def test_pins_hold(cluster: ClusterCase) -> None:
     able = {w.name for w in staying if w.hardware == "cpu" and "onnx" in w.runtimes}
     for bound in cluster.snapshot.bounds:
         if bound.maximum is not None and bound.kind == "hardware":
-            assert all(wish.count <= bound.maximum for wish in plan.workers)
+            assert all(change.count <= bound.maximum for change in plan.workers)
         elif bound.maximum is not None:
             rows = (row for row in cluster.after(plan).snapshot.instances if row.worker in able)
             assert sum(row.variant.startswith(bound.name) for row in rows) <= bound.maximum

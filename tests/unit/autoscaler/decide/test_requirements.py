@@ -59,7 +59,7 @@ def test_a_class_is_served_by_what_is_accurate_enough_in_time_and_the_target() -
     assert options(problem(load("digits", 10, target=full("digits-b")))) == {full("digits-b")}
 
 
-def test_a_class_that_nobody_can_serve_is_no_need() -> None:
+def test_a_class_that_nobody_can_serve_is_no_requirement() -> None:
     assert problem(load("digits", 10, accuracy=0.99)).requirements == ()
     assert problem(load("digits", 10, ms=0.1)).requirements == ()
     assert problem(load("digits", 0)).requirements == ()
@@ -93,7 +93,7 @@ def test_measured_slowdown_makes_options_take_more_slots() -> None:
     assert only(disturbed).options[0].slots == pytest.approx(2 * quiet.slots)
 
 
-def test_pins_and_demands_are_needs_without_load() -> None:
+def test_pins_and_demands_are_requirements_without_load() -> None:
     pinned = problem(bounds=(ScaleBounds(kind="variant", name=full("digits-a"), minimum=2, maximum=3),))
     assert options(pinned) == {full("digits-a")}
     assert only(pinned).options[0].floor == 2

@@ -215,9 +215,9 @@ def test_a_pause_holds_the_scale_but_replaces_what_is_lost() -> None:
 
 def test_each_change_of_scale_says_why_in_words() -> None:
     simulator = Simulator([A]).run(1, {"digits": 2.5 * SLOT})
-    wish = simulator.plan.workers[0]
-    assert wish.count == 3
-    assert "slots" in wish.reason
+    change = simulator.plan.workers[0]
+    assert change.count == 3
+    assert "slots" in change.reason
     simulator.run(1, {"digits": 2.5 * SLOT})
     replicated = [change for change in simulator.plan.changes if change.action == "replicate"]
     assert "inputs/s of digits" in replicated[0].reason
