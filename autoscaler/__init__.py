@@ -1,8 +1,9 @@
-"""The autoscaler: watches lag and instance states, keeps the right variants on the right workers.
+"""The autoscaler: watches lag, load and instance states, and keeps the right variants on the right workers.
 
-Reading order: settings -> view, window (what was heard lately) -> outage, observe (what is going on, recorded each
-second) -> packing, minute, health, gauges, progress (what a record of it is made from) -> decide (pure: what should be)
--> assessment (what that is decided from) -> adviser (the solver beside it) -> act (rows and reasons, written at once)
--> launchers -> reconcile, fleet (workers that run become those that are wanted) -> service (the loops, one leader) ->
-__main__.
+It is a loop, and the packages are its steps.
+
+Reading order: settings -> observe (recent statuses and load, and the snapshot they make) -> record (what is written
+down each second) -> decide (pure: what should be where) -> apply (rows at once, workers as soon as they can) ->
+launchers (what starts and stops workers) -> failure_log (says once that a step fails) -> service (the loop itself,
+under one leader) -> command, __main__.
 """

@@ -1,4 +1,4 @@
-"""`python -m autoscaler`."""
+"""Runs an autoscaler: `python -m autoscaler`."""
 
 import sys
 

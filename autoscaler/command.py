@@ -1,4 +1,4 @@
-"""The command line of an autoscaler: its composition root."""
+"""The command line of an autoscaler, where its parts are put together."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Says once that something fails, and once that it works again: what is tried each second would fill the log."""
+"""Logs once that something fails, and once that it works again: what is tried each second would fill the log."""
 
 import logging
 
@@ -6,7 +6,7 @@ log = logging.getLogger(__name__)
 
 
 class FailureLog:
-    """Of one thing that is tried again and again; `meanwhile` is what happens while it fails."""
+    """Log of one thing that is tried again and again; `meanwhile` says what happens while it fails."""
 
     def __init__(self, what: str, meanwhile: str = "the scale is held") -> None:
         self._what = what
@@ -14,13 +14,13 @@ class FailureLog:
         self._failing = False
 
     def failed(self, error: BaseException) -> None:
-        """It failed; said only if it worked before."""
+        """Log a failure, if the try before it succeeded."""
         if not self._failing:
             log.warning("%s: %s; %s until it works again", self._what, error or type(error).__name__, self._meanwhile)
         self._failing = True
 
     def recovered(self) -> None:
-        """It worked; said only if it failed before."""
+        """Log a success, if the try before it failed."""
         if self._failing:
             log.info("%s: works again", self._what)
         self._failing = False

@@ -1,8 +1,8 @@
-"""The autoscaler's loops: observe, decide, act; one leader, the others stand by.
+"""The autoscaler's loop: observe, record, decide, apply; one leader, the others stand by.
 
-It decides at once when a selector demands a variant, when something is registered, when workers or wishes change, or
-when a person pins, pauses or resumes, and otherwise after each reading. While a reading fails, or Postgres is away, the
-scale is held: what runs goes on.
+It decides at once when a selector demands a variant, when something is registered, when workers or their wanted number
+change, or when a person pins, pauses or resumes, and otherwise after each reading. While a reading fails, or Postgres
+is away, the scale is held: what runs goes on.
 """
 
 import asyncio
@@ -14,12 +14,12 @@ import msgspec
 
 from autoscaler.apply.background_solver import BackgroundSolver
 from autoscaler.apply.plan_writer import write_plan
+from autoscaler.apply.topic_growth import grow_tasks, grow_variants
 from autoscaler.apply.worker_reconciler import WorkerReconciler
 from autoscaler.decide.decide import decide
-from autoscaler.decide.pareto import Offers, VariantRanking, launchable_variants, rank_variants, runnable_variants
-from autoscaler.decide.partitions import grown
+from autoscaler.decide.pareto import SlotPrices, VariantRanking, launchable_slot_prices, live_slot_prices, rank_variants
 from autoscaler.decide.plan import ScalePlan
-from autoscaler.decide.snapshot import ClusterSnapshot, DecisionMemory
+from autoscaler.decide.snapshot import ClusterSnapshot, DecisionMemory, Policy
 from autoscaler.failure_log import FailureLog
 from autoscaler.launchers.base import Launcher
 from autoscaler.launchers.registry import open_launcher
@@ -27,13 +27,12 @@ from autoscaler.observe.load_window import LoadWindow
 from autoscaler.observe.snapshot_builder import SnapshotBuilder
 from autoscaler.observe.status_cache import WorkerStatusCache
 from autoscaler.record.recorder import Recorder
-from autoscaler.settings import AutoscalerSettings, Policy
+from autoscaler.settings import AutoscalerSettings
 from broker.lag.reader import LagReader
 from broker.settings import KafkaSettings
 from broker.tail import Tail
 from broker.topics import can_add_partitions, ensure_system_topics
 from process.health_server import health_server
-from registry.topics import grow_task_topics, grow_variant_topic
 from schemas import topics
 from schemas.errors import OperatorError
 from schemas.load_classes import SelectorLoad
@@ -51,7 +50,6 @@ log = logging.getLogger(__name__)
 _LEAD = "autoscaler"
 _CLIENT = "infaas-autoscaler"
 _FETCH_WAIT_MS = 50
-_PARTITIONS_A_SELECTOR = 2
 _AS_STATUS = msgspec.json.Decoder(WorkerStatus)
 _AS_LOAD = msgspec.json.Decoder(SelectorLoad)
 _AS_DEMAND = msgspec.json.Decoder(Demand)
@@ -96,7 +94,7 @@ async def _lead(
 
 
 class Autoscaler:
-    """One term of lead."""
+    """The loop during one term of lead."""
 
     def __init__(
         self, settings: AutoscalerSettings, kafka: KafkaSettings, pool: Pool, catalog: CatalogWatcher,
@@ -108,24 +106,24 @@ class Autoscaler:
         self._pool = pool
         self._catalog = catalog
         self._lead = lead
-        self._view = WorkerStatusCache(time.monotonic, settings.status_ttl_s)
-        self._window = LoadWindow(self._view)
-        self._recorder = Recorder(settings, reader, pool, self._view, self._window)
-        self._fleet = WorkerReconciler(launcher, settings.patience, pool, lead, self._view)
-        self._assessor = SnapshotBuilder(
-            pool, self._view, self._window, self._recorder, self._fleet, settings.min_workers,
-            can_add_partitions=can_add_partitions, clock=time.monotonic,
+        self._statuses = WorkerStatusCache(time.monotonic, settings.status_ttl_s)
+        self._load_window = LoadWindow(self._statuses)
+        self._recorder = Recorder(settings, reader, pool, self._statuses, self._load_window)
+        self._reconciler = WorkerReconciler(launcher, settings.reconcile_timeouts, pool, lead, self._statuses)
+        self._snapshot_builder = SnapshotBuilder(
+            pool, self._statuses, self._load_window, settings.min_workers, can_add_partitions=can_add_partitions,
+            clock=time.monotonic,
         )  # fmt: skip
-        self._adviser = BackgroundSolver(settings.limits, settings.solve_interval_s, self._wake_up)
+        self._solver = BackgroundSolver(settings.limits, settings.solve_interval_s, self._wake_up)
         self._served: frozenset[str] = frozenset()
         self._memory = DecisionMemory()
         self._wake = asyncio.Event()
-        self._outage = FailureLog("deciding")
+        self._failures = FailureLog("deciding")
         self._unplaced: dict[str, str] = {}
-        self._ranked: tuple[Catalog, tuple[Offers, Offers], VariantRanking] | None = None
+        self._ranked: tuple[Catalog, tuple[SlotPrices, SlotPrices], VariantRanking] | None = None
 
     async def run(self, tail: Tail, changes: ChangeListener) -> None:
-        """Observe, decide and act until the lead is lost."""
+        """Observe, record, decide and apply until the lead is lost."""
         async with changes, asyncio.TaskGroup() as tasks:
             loops = [
                 tasks.create_task(self._listen(tail), name="listen"),
@@ -133,10 +131,10 @@ class Autoscaler:
                 tasks.create_task(self._follow_catalog(), name="catalog"),
                 tasks.create_task(self._record(), name="record"),
                 tasks.create_task(self._decide(), name="decide"),
-                tasks.create_task(self._fleet.run(), name="fleet"),
+                tasks.create_task(self._reconciler.run(), name="reconcile"),
             ]
             if self._settings.policy is Policy.MILP:
-                loops.append(tasks.create_task(self._adviser.run(), name="adviser"))
+                loops.append(tasks.create_task(self._solver.run(), name="solve"))
             await self._lead.lost.wait()
             for loop in loops:
                 loop.cancel()
@@ -149,25 +147,25 @@ class Autoscaler:
     async def _listen(self, tail: Tail) -> None:
         async for record in tail:
             try:
-                self._hear(record.topic, record.value or b"")
+                self._on_record(record.topic, record.value or b"")
             except msgspec.DecodeError as error:
                 log.warning("ignoring a record of %s: %s", record.topic, error)
 
-    def _hear(self, topic: str, value: bytes) -> None:
+    def _on_record(self, topic: str, value: bytes) -> None:
         if topic == topics.STATUS:
             status = _AS_STATUS.decode(value)
-            self._view.on_status(status)
-            self._window.on_answers(status.answers)
+            self._statuses.on_status(status)
+            self._load_window.on_answers(status.answers)
         elif topic == topics.LOAD:
-            self._window.on_load(_AS_LOAD.decode(value), time.monotonic())
+            self._load_window.on_load(_AS_LOAD.decode(value), time.monotonic())
         else:
-            self._view.on_demand(_AS_DEMAND.decode(value))
+            self._statuses.on_demand(_AS_DEMAND.decode(value))
             self._wake.set()
 
     async def _follow_changes(self, changes: ChangeListener) -> None:
         async for _channel in changes:
             self._wake.set()
-            self._fleet.wake()
+            self._reconciler.wake()
 
     async def _follow_catalog(self) -> None:
         while True:
@@ -194,44 +192,38 @@ class Autoscaler:
                 await self._decide_once()
             except (StoreUnavailable, OperatorError) as error:
                 # The latter: what we decided from has changed since (a conflict), or Kafka would not let a topic grow.
-                self._outage.failed(error)
+                self._failures.failed(error)
             else:
-                self._outage.recovered()
+                self._failures.recovered()
 
     async def _decide_once(self) -> None:
         catalog = self._catalog.current
-        situation = await self._assessor.assess(catalog, self._memory)
-        living = {worker.name for worker in situation.workers if worker.alive}
-        self._served = frozenset(row.variant for row in situation.instances if row.worker in living)
-        ranking, settings = self._ranking(catalog, situation), self._settings
-        self._adviser.consider(ranking, situation)
-        targets = self._adviser.targets  # none under the greedy policy
-        plan = decide(catalog.variants, ranking, situation, settings.limits, settings.policy.value, targets)
+        snapshot = await self._snapshot_builder.build(
+            catalog, self._memory, self._reconciler.hardware, self._reconciler.launched,
+            readings_known=self._recorder.known,
+        )  # fmt: skip
+        living = {worker.name for worker in snapshot.workers if worker.alive}
+        self._served = frozenset(row.variant for row in snapshot.instances if row.worker in living)
+        ranking, settings = self._ranking(catalog, snapshot), self._settings
+        self._solver.submit(ranking, snapshot)
+        targets = self._solver.targets  # none under the greedy policy
+        plan = decide(catalog.variants, ranking, snapshot, settings.limits, settings.policy, targets)
         await write_plan(plan, settings.policy, self._lead)
         self._memory = plan.memory
-        self._tell_unplaced(plan)
-        for variant, partitions in plan.partitions.items():
-            await grow_variant_topic(self._pool, self._kafka, variant, partitions)
+        self._log_unplaced(plan)
+        await grow_variants(plan.partitions, self._pool, self._kafka)
         if self._can_add_partitions:
-            await self._grow_task_topics(catalog)
+            selectors = self._load_window.selector_count(time.monotonic())
+            await grow_tasks(catalog.tasks.values(), selectors, self._pool, self._kafka)
 
-    async def _grow_task_topics(self, catalog: Catalog) -> None:
-        """Selectors share a task by its partitions: with two for each, none has much more to do than another."""
-        wanted = _PARTITIONS_A_SELECTOR * self._window.selectors(time.monotonic())
-        for task in catalog.tasks.values():
-            partitions = grown(wanted, task.partitions)
-            if partitions > task.partitions:
-                log.info("%d partitions instead of %d for %s", partitions, task.partitions, task.name)
-                await grow_task_topics(self._pool, self._kafka, task.name, partitions)
-
-    def _ranking(self, catalog: Catalog, situation: ClusterSnapshot) -> VariantRanking:
-        """Of thousands of variants it takes a while, so it is kept until the catalog or what workers offer changes."""
-        offers = runnable_variants(situation.workers), launchable_variants(situation.hardware)
-        if self._ranked is None or self._ranked[0] is not catalog or self._ranked[1] != offers:
-            self._ranked = catalog, offers, rank_variants(catalog.variants, catalog.profiles, *offers)
+    def _ranking(self, catalog: Catalog, snapshot: ClusterSnapshot) -> VariantRanking:
+        """Ranking of all variants, kept until the catalog or what workers offer changes: thousands take a while."""
+        prices = live_slot_prices(snapshot.workers), launchable_slot_prices(snapshot.hardware)
+        if self._ranked is None or self._ranked[0] is not catalog or self._ranked[1] != prices:
+            self._ranked = catalog, prices, rank_variants(catalog.variants, catalog.profiles, *prices)
         return self._ranked[2]
 
-    def _tell_unplaced(self, plan: ScalePlan) -> None:
+    def _log_unplaced(self, plan: ScalePlan) -> None:
         for variant, reason in plan.unplaced.items():
             if self._unplaced.get(variant) != reason:
                 log.warning("no place for %s: %s", variant, reason)

@@ -1,6 +1,6 @@
-"""Has the solver work beside the decisions: it takes up to a second, which no decision should wait for.
+"""Runs the solver beside the decisions: it takes up to a second, which no decision should wait for.
 
-It is given each situation as it is decided upon, and solves the latest one every few seconds, in a thread. Decisions
+It is given each snapshot as it is decided upon, and solves the latest one every few seconds, in a thread. Decisions
 follow its last answer as far as the load still fits on it. Where it fails there is no answer, and they do without.
 """
 
@@ -21,51 +21,51 @@ SECONDS: Final = Histogram("infaas_autoscaler_solve_seconds", "Seconds a run of 
 
 
 class BackgroundSolver:
-    """Of one term of lead; `advised` is called when there is a new answer."""
+    """Solver of one term of lead; calls `on_targets` when there are new targets."""
 
-    def __init__(self, limits: ScalingLimits, interval_s: float, advised: Callable[[], None]) -> None:
+    def __init__(self, limits: ScalingLimits, interval_s: float, on_targets: Callable[[], None]) -> None:
         self._limits = limits
-        self._every_s = interval_s
-        self._advised = advised
+        self._interval_s = interval_s
+        self._on_targets = on_targets
         self._latest: tuple[VariantRanking, ClusterSnapshot] | None = None
-        self._news = asyncio.Event()
-        self._outage = FailureLog("solving for the best scale", "the heuristic decides")
+        self._submitted = asyncio.Event()
+        self._failures = FailureLog("solving for the best scale", "the heuristic decides")
         self.targets: SolverTargets | None = None
-        """The last answer; None before the first and after a failure."""
+        """Targets of the last solve; None before the first and after a failure."""
 
-    def consider(self, ranking: VariantRanking, situation: ClusterSnapshot) -> None:
-        """The situation as it is now."""
-        self._latest = ranking, situation
-        self._news.set()
+    def submit(self, ranking: VariantRanking, snapshot: ClusterSnapshot) -> None:
+        """Give it the present snapshot to solve."""
+        self._latest = ranking, snapshot
+        self._submitted.set()
 
     async def run(self) -> None:
         """Solve until cancelled."""
         while True:
-            await self._news.wait()
-            self._news.clear()
+            await self._submitted.wait()
+            self._submitted.clear()
             if self._latest is not None:
                 await self._solve(*self._latest)
-            await asyncio.sleep(self._every_s)
+            await asyncio.sleep(self._interval_s)
 
-    async def _solve(self, ranking: VariantRanking, situation: ClusterSnapshot) -> None:
+    async def _solve(self, ranking: VariantRanking, snapshot: ClusterSnapshot) -> None:
         before, began = self.targets, time.monotonic()
         try:
-            self.targets = await asyncio.to_thread(_aim, ranking, situation, self._limits)
+            self.targets = await asyncio.to_thread(_solve_targets, ranking, snapshot, self._limits)
         except Exception as error:  # noqa: BLE001 - whatever a solver raises: the scale must go on without it
             self.targets = None
-            self._outage.failed(error)
+            self._failures.failed(error)
             SOLVES.labels("failed").inc()
         else:
-            self._outage.recovered()
+            self._failures.recovered()
             SOLVES.labels("ok").inc()
         SECONDS.observe(time.monotonic() - began)
         if self.targets != before:
-            self._advised()
+            self._on_targets()
 
 
-def _aim(ranking: VariantRanking, situation: ClusterSnapshot, limits: ScalingLimits) -> SolverTargets | None:
+def _solve_targets(ranking: VariantRanking, snapshot: ClusterSnapshot, limits: ScalingLimits) -> SolverTargets | None:
     from autoscaler.decide.optimizer.milp import (
-        aim,  # the solver's library: a leader decides before it is loaded, or without it
+        solve_targets,  # the solver's library: a leader decides before it is loaded, or without it
     )
 
-    return aim(ranking, situation, limits)
+    return solve_targets(ranking, snapshot, limits)

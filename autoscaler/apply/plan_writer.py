@@ -1,4 +1,4 @@
-"""Carries out a plan: the rows and the reasons in one transaction, under the lead."""
+"""Writes a plan: its rows and their reasons in one transaction, under the lead."""
 
 import logging
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 async def write_plan(plan: ScalePlan, policy: str, lead: Leadership) -> None:
-    """Write what the plan wants, all or nothing; nothing if the lead is lost. Topics that should grow are not its part.
+    """Write what the plan wants, all or nothing; nothing if the lead is lost.
 
     Raises:
         StoreUnavailable: Postgres is away.
@@ -48,7 +48,7 @@ async def write_plan(plan: ScalePlan, policy: str, lead: Leadership) -> None:
 
 
 def decision_rows(plan: ScalePlan, policy: str) -> Iterator[DecisionRow]:
-    """One row a change, in the plan's order."""
+    """Decisions of a plan, one for each change, in the plan's order."""
     row = partial(DecisionRow, at=datetime.now(UTC), policy=policy, explanation=plan.explanation)
     for change in plan.changes:
         yield row(
@@ -59,13 +59,13 @@ def decision_rows(plan: ScalePlan, policy: str) -> Iterator[DecisionRow]:
             reason=change.reason,
             inputs=change.inputs,
         )
-    for wish in plan.workers:
+    for change in plan.workers:
         yield row(
             kind=DecisionKind.WORKER,
             action="want",
-            hardware=wish.hardware,
-            reason=wish.reason,
-            inputs={"count": wish.count},
+            hardware=change.hardware,
+            reason=change.reason,
+            inputs={"count": change.count},
         )
     for worker in plan.drain:
         yield row(

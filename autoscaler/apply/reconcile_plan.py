@@ -8,7 +8,7 @@ Rules.
    launcher started can be ended.
 4. A worker that drains is stopped when it holds nothing, or when it has drained for too long.
 5. A process that failed is started again. One whose worker has been silent for long is stopped; rule 2 replaces it.
-6. The row of a worker that drained and ended, or that is gone for long, is buried.
+6. The row of a worker that drained and ended, or that is gone for long, is removed.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,17 +25,17 @@ from schemas.worker_names import number_of, worker_name
 
 
 class ReconcileStep(StrEnum):
-    """What is done to a worker."""
+    """A step that is taken with a worker."""
 
     START = "start"
     DRAIN = "drain"
     KEEP = "keep"
     STOP = "stop"
-    BURY = "bury"
+    REMOVE = "remove"
 
 
 class ReconcileAction(msgspec.Struct, frozen=True, kw_only=True):
-    """A step, and why."""
+    """A step to take with a worker, and why."""
 
     step: ReconcileStep
     worker: str
@@ -44,51 +44,55 @@ class ReconcileAction(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FleetSnapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """What is wanted and what is there."""
+    """Workers that are wanted, and those that are there."""
 
     wanted: tuple[WantedWorkers, ...] = ()
     hardware: Mapping[str, HardwareType] = {}
     launched: tuple[LaunchedWorker, ...] = ()
     workers: tuple[WorkerRow, ...] = ()
-    """`alive`: by heartbeat or status."""
+    """Rows of workers; `alive` is by heartbeat or status."""
     hosted: Mapping[str, int] = {}
-    """Instances by worker: wanted there, or not yet unloaded."""
-    liveness_timeout_s: Mapping[str, float] = {}
-    """By worker, since it was last alive, where it is not."""
+    """Number of instances by worker: wanted there, or not yet unloaded."""
+    silent_s: Mapping[str, float] = {}
+    """Seconds since it was last alive, by worker, of those that are not."""
 
 
 class ReconcileTimeouts(msgspec.Struct, frozen=True, kw_only=True):
-    """How long things may take, in seconds."""
+    """Timeouts of reconciling, in seconds."""
 
     worker_drain_timeout_s: float = 60.0
     liveness_timeout_s: float = 30.0
 
 
-def plan_reconciliation(fleet: FleetSnapshot, patience: ReconcileTimeouts) -> tuple[ReconcileAction, ...]:
-    """The steps to take now; of a worker there is at most one."""
-    return tuple(action for kind in fleet.hardware.values() for action in _PoolReconciler(kind, fleet, patience).plan())
+def plan_reconciliation(fleet: FleetSnapshot, timeouts: ReconcileTimeouts) -> tuple[ReconcileAction, ...]:
+    """Steps to take now, at most one for each worker."""
+    return tuple(
+        action
+        for hardware_type in fleet.hardware.values()
+        for action in _PoolReconciler(hardware_type, fleet, timeouts).plan()
+    )
 
 
 class _PoolReconciler:
-    """The workers of one hardware."""
+    """Plan for the workers of one hardware."""
 
-    def __init__(self, kind: HardwareType, fleet: FleetSnapshot, patience: ReconcileTimeouts) -> None:
-        self.kind = kind
-        self.patience = patience
+    def __init__(self, hardware_type: HardwareType, fleet: FleetSnapshot, timeouts: ReconcileTimeouts) -> None:
+        self.hardware_type = hardware_type
+        self.timeouts = timeouts
         self.hosted = fleet.hosted
-        self.liveness_timeout_s = fleet.liveness_timeout_s
-        self.launched = {one.worker: one for one in fleet.launched if one.hardware == kind.name}
-        self.rows = {row.name: row for row in fleet.workers if row.hardware == kind.name}
-        self.wanted = next((want for want in fleet.wanted if want.hardware == kind.name), None)
+        self.silent_s = fleet.silent_s
+        self.launched = {one.worker: one for one in fleet.launched if one.hardware == hardware_type.name}
+        self.rows = {row.name: row for row in fleet.workers if row.hardware == hardware_type.name}
+        self.wanted = next((want for want in fleet.wanted if want.hardware == hardware_type.name), None)
 
     def plan(self) -> Iterator[ReconcileAction]:
-        ended = [self.action(ReconcileStep.STOP, name, why) for name, why in self.ending()]
+        ended = [self.action(ReconcileStep.STOP, name, why) for name, why in self.stops()]
         yield from ended
-        yield from self.burials()
+        yield from self.removals()
         present = self.present() - {action.worker for action in ended}
-        missing = min(self.wanted.count, self.kind.maximum) - len(present) if self.wanted is not None else 0
-        yield from self.more(missing)
-        leaving = list(self.fewer(-missing, present))
+        missing = min(self.wanted.count, self.hardware_type.maximum) - len(present) if self.wanted is not None else 0
+        yield from self.scale_up(missing)
+        leaving = list(self.scale_down(-missing, present))
         yield from leaving
         yield from self.restarts(present - {action.worker for action in leaving})
 
@@ -99,7 +103,7 @@ class _PoolReconciler:
         started = {name for name, one in self.launched.items() if one.state is not LaunchState.STOPPING}
         return {name for name in living | started if not self.drains(name) and not self.is_stopping(name)}
 
-    def more(self, missing: int) -> Iterator[ReconcileAction]:
+    def scale_up(self, missing: int) -> Iterator[ReconcileAction]:
         if self.wanted is None or missing <= 0:
             return
         why = self.wanted.reason
@@ -107,7 +111,7 @@ class _PoolReconciler:
         back = [name for name, row in sorted(self.rows.items()) if self.may_stay(row, since_s)][:missing]
         for name in back:
             yield self.action(ReconcileStep.KEEP, name, why)
-        room = self.kind.maximum - len(self.launched)
+        room = self.hardware_type.maximum - len(self.launched)
         for name in self.free_names(min(missing - len(back), room)):
             yield self.action(ReconcileStep.START, name, why)
 
@@ -116,11 +120,11 @@ class _PoolReconciler:
 
     def free_names(self, wanted: int) -> list[str]:
         taken = self.launched.keys() | {name for name, row in self.rows.items() if row.alive}
-        names = (worker_name(self.kind.name, number) for number in count())
+        names = (worker_name(self.hardware_type.name, number) for number in count())
         free = (name for name in names if name not in taken)
         return [next(free) for _ in range(wanted)]
 
-    def fewer(self, surplus: int, present: Iterable[str]) -> Iterator[ReconcileAction]:
+    def scale_down(self, surplus: int, present: Iterable[str]) -> Iterator[ReconcileAction]:
         if self.wanted is None or surplus <= 0:
             return
         ours = sorted((name for name in present if name in self.launched), key=self.first_to_leave)
@@ -130,29 +134,29 @@ class _PoolReconciler:
             )
 
     def first_to_leave(self, name: str) -> tuple[bool, bool, int, int]:
-        if self.kind.stops_highest:
+        if self.hardware_type.stops_highest:
             return False, False, 0, -number_of(name)
         failed = self.launched[name].state is LaunchState.FAILED
         return not failed, name in self.rows, self.hosted.get(name, 0), -number_of(name)
 
     # -- rules 4 to 6 --------------------------------------------------------------------------------------------------
 
-    def ending(self) -> Iterator[tuple[str, str]]:
+    def stops(self) -> Iterator[tuple[str, str]]:
         for name, one in self.launched.items():
             row = self.rows.get(name)
             if one.state is LaunchState.STOPPING or row is None:
                 continue
             if row.draining and (not self.hosted.get(name) or one.state is LaunchState.FAILED):
                 yield name, "it has drained"
-            elif row.draining and row.draining_s > self.patience.worker_drain_timeout_s:
-                yield name, f"it has not drained within {self.patience.worker_drain_timeout_s:g} s"
+            elif row.draining and row.draining_s > self.timeouts.worker_drain_timeout_s:
+                yield name, f"it has not drained within {self.timeouts.worker_drain_timeout_s:g} s"
             elif self.is_hung(one):
-                yield name, f"its process is there, but it has been silent for {self.liveness_timeout_s[name]:.0f} s"
+                yield name, f"its process is there, but it has been silent for {self.silent_s[name]:.0f} s"
 
     def is_hung(self, one: LaunchedWorker) -> bool:
-        """Where only the highest can be stopped, the launcher's own probes must see to it."""
-        late = self.liveness_timeout_s.get(one.worker, 0.0) > self.patience.liveness_timeout_s
-        return late and one.state is LaunchState.RUNNING and not self.kind.stops_highest
+        """Whether its process hangs. Where only the highest can be stopped, the launcher's own probes see to that."""
+        late = self.silent_s.get(one.worker, 0.0) > self.timeouts.liveness_timeout_s
+        return late and one.state is LaunchState.RUNNING and not self.hardware_type.stops_highest
 
     def restarts(self, present: Iterable[str]) -> Iterator[ReconcileAction]:
         for name in sorted(present):
@@ -160,12 +164,12 @@ class _PoolReconciler:
             if one is not None and one.state is LaunchState.FAILED:
                 yield self.action(ReconcileStep.START, name, f"it failed: {one.reason}")
 
-    def burials(self) -> Iterator[ReconcileAction]:
+    def removals(self) -> Iterator[ReconcileAction]:
         for name, row in self.rows.items():
             if row.alive or name in self.launched:
                 continue
-            if row.draining or self.liveness_timeout_s.get(name, 0.0) > self.patience.liveness_timeout_s:
-                yield self.action(ReconcileStep.BURY, name, "it has ended" if row.draining else "it is gone")
+            if row.draining or self.silent_s.get(name, 0.0) > self.timeouts.liveness_timeout_s:
+                yield self.action(ReconcileStep.REMOVE, name, "it has ended" if row.draining else "it is gone")
 
     # -- shared --------------------------------------------------------------------------------------------------------
 
@@ -178,4 +182,4 @@ class _PoolReconciler:
         return one is not None and one.state is LaunchState.STOPPING
 
     def action(self, step: ReconcileStep, worker: str, reason: str) -> ReconcileAction:
-        return ReconcileAction(step=step, worker=worker, hardware=self.kind.name, reason=reason)
+        return ReconcileAction(step=step, worker=worker, hardware=self.hardware_type.name, reason=reason)

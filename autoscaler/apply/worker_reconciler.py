@@ -1,4 +1,4 @@
-"""Makes the workers that run those that are wanted: looks each second, and whenever something changed, and acts.
+"""Starts and stops workers until those that run are those that are wanted; each second, and after each change.
 
 * Each step is written down in a transaction under the lead before it is taken. Who has lost the lead can write nothing,
   so it starts and stops nothing either. What was begun twice is done once: the launcher knows workers by name.
@@ -39,7 +39,7 @@ from store.scaling import drain_workers, keep_workers, remove_worker
 
 STEPS: Final = Counter("infaas_autoscaler_worker_steps", "Steps taken with workers.", ["step", "outcome"])
 WORKERS: Final = Gauge("infaas_autoscaler_workers", "Workers' processes by state.", ["hardware", "state"])
-_EVERY_S: Final = 1.0
+_INTERVAL_S: Final = 1.0
 _FIRST_PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 60.0
 
@@ -47,149 +47,149 @@ log = logging.getLogger(__name__)
 
 
 class RetryBackoff:
-    """When a worker may be acted on again: after a try that failed, twice as long as before. Times are monotonic."""
+    """Pauses before a worker is acted on again, each twice as long as the one before. Times are monotonic."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._tries: dict[str, int] = {}
         self._until_s: dict[str, float] = {}
 
-    def over(self, worker: str) -> bool:
-        """Whether it may be acted on."""
+    def is_due(self, worker: str) -> bool:
+        """Whether a worker may be acted on."""
         return self._clock() >= self._until_s.get(worker, 0.0)
 
     def tried(self, worker: str, least_s: float = 0.0) -> float:
-        """It was acted on; returns the seconds of the pause that begins."""
+        """Begin a pause, since the worker was acted on; returns its seconds."""
         tries = self._tries[worker] = self._tries.get(worker, 0) + 1
         pause_s = min(max(least_s, _FIRST_PAUSE_S) * 2.0 ** min(tries - 1, 10), _LONGEST_PAUSE_S)
         self._until_s[worker] = self._clock() + pause_s
         return pause_s
 
-    def settled(self, worker: str) -> None:
-        """All is well with it."""
+    def reset(self, worker: str) -> None:
+        """Forget earlier tries, since all is well with the worker."""
         self._tries.pop(worker, None)
         self._until_s.pop(worker, None)
 
 
 class WorkerReconciler:
-    """One term of lead; `run` until cancelled."""
+    """Reconciler of workers during one term of lead."""
 
     def __init__(
-        self, launcher: Launcher, patience: ReconcileTimeouts, pool: Pool, lead: Leadership, view: WorkerStatusCache
+        self, launcher: Launcher, timeouts: ReconcileTimeouts, pool: Pool, lead: Leadership, statuses: WorkerStatusCache
     ) -> None:
         self._launcher = launcher
-        self._patience = patience
+        self._timeouts = timeouts
         self._pool = pool
         self._lead = lead
-        self._view = view
+        self._statuses = statuses
         self._clock = asyncio.get_running_loop().time
-        self._pauses = RetryBackoff(self._clock)
+        self._backoff = RetryBackoff(self._clock)
         self._busy: set[str] = set()
         self._alive_at_s: dict[str, float] = {}
-        self._outage = FailureLog("keeping the workers that are wanted")
+        self._failures = FailureLog("keeping the workers that are wanted")
         self._wake = asyncio.Event()
         self._tasks: asyncio.TaskGroup
         self.launched: tuple[LaunchedWorker, ...] = ()
-        """As of the last look."""
+        """Workers that the launcher listed last."""
 
     @property
     def hardware(self) -> tuple[HardwareType, ...]:
-        """What can be started."""
+        """Types of workers that can be started."""
         return tuple(self._launcher.hardware.values())
 
     def wake(self) -> None:
-        """Something that is wanted has changed."""
+        """Reconcile now, since something that is wanted has changed."""
         self._wake.set()
 
     async def run(self) -> None:
-        """Look and act until cancelled."""
+        """Reconcile until cancelled."""
         async with asyncio.TaskGroup() as self._tasks:
             while True:
                 try:
-                    await self._look()
+                    await self._reconcile()
                 except (LauncherError, StoreUnavailable) as error:
-                    self._outage.failed(error)
+                    self._failures.failed(error)
                 else:
-                    self._outage.recovered()
+                    self._failures.recovered()
                 try:
-                    async with asyncio.timeout(_EVERY_S):
+                    async with asyncio.timeout(_INTERVAL_S):
                         await self._wake.wait()
                 except TimeoutError:
                     continue
                 self._wake.clear()
 
-    # -- looking -------------------------------------------------------------------------------------------------------
+    # -- reading -------------------------------------------------------------------------------------------------------
 
-    async def _look(self) -> None:
+    async def _reconcile(self) -> None:
         # Of a worker whose step ends while we look, we may see what was before it.
         busy = set(self._busy)
         self.launched = tuple(await self._launcher.running())
-        fleet = await self._fleet()
-        self._show()
+        fleet = await self._snapshot()
+        self._set_gauges()
         for one in self.launched:
-            if one.state is LaunchState.RUNNING and one.worker not in fleet.liveness_timeout_s:
-                self._pauses.settled(one.worker)
-        for action in plan_reconciliation(fleet, self._patience):
-            if action.worker not in busy | self._busy and self._pauses.over(action.worker):
+            if one.state is LaunchState.RUNNING and one.worker not in fleet.silent_s:
+                self._backoff.reset(one.worker)
+        for action in plan_reconciliation(fleet, self._timeouts):
+            if action.worker not in busy | self._busy and self._backoff.is_due(action.worker):
                 self._busy.add(action.worker)
-                self._tasks.create_task(self._take(action), name=f"{action.step} {action.worker}")
+                self._tasks.create_task(self._execute(action), name=f"{action.step} {action.worker}")
 
-    async def _fleet(self) -> FleetSnapshot:
+    async def _snapshot(self) -> FleetSnapshot:
         rows = await read_cluster(self._pool)
-        workers = self._view.judged(rows.workers)
+        workers = self._statuses.with_liveness(rows.workers)
         return FleetSnapshot(
             wanted=tuple(rows.wanted),
             hardware=self._launcher.hardware,
             launched=self.launched,
             workers=workers,
             hosted=self._hosted(rows.instances),
-            liveness_timeout_s=self._silences(workers),
+            silent_s=self._silent_s(workers),
         )
 
     def _hosted(self, instances: Iterable[InstanceRow]) -> Tally[str]:
         held = {(row.worker, row.variant) for row in instances}
-        held |= {(w, i.variant) for w, i in self._view.instances() if i.state is not InstanceState.INACTIVE}
+        held |= {(w, i.variant) for w, i in self._statuses.instances() if i.state is not InstanceState.INACTIVE}
         return Tally(worker for worker, _variant in held)
 
-    def _silences(self, workers: tuple[WorkerRow, ...]) -> dict[str, float]:
+    def _silent_s(self, workers: tuple[WorkerRow, ...]) -> dict[str, float]:
         now_s = self._clock()
         alive_at_s = {row.name: now_s if row.alive else self._alive_at_s.get(row.name, now_s) for row in workers}
         self._alive_at_s = alive_at_s
         return {row.name: now_s - alive_at_s[row.name] for row in workers if not row.alive}
 
-    def _show(self) -> None:
+    def _set_gauges(self) -> None:
         WORKERS.clear()
         for (hardware, state), number in Tally((one.hardware, one.state) for one in self.launched).items():
             WORKERS.labels(hardware, state).set(number)
 
     # -- acting --------------------------------------------------------------------------------------------------------
 
-    async def _take(self, action: ReconcileAction) -> None:
+    async def _execute(self, action: ReconcileAction) -> None:
         outcome = "failed"
         try:
             async with self._lead.transaction() as session:
                 await _write(session, action)
-            await self._order(action)
+            await self._call_launcher(action)
             outcome = "ok"
             log.info("%s %s: %s", action.step, action.worker, action.reason)
         except StoreUnavailable as error:
             log.warning("cannot %s %s: %s", action.step, action.worker, error)
         except LauncherError as error:
-            await self._fail(action, error)
+            await self._record_failure(action, error)
         finally:
             STEPS.labels(action.step, outcome).inc()
             self._busy.discard(action.worker)
 
-    async def _order(self, action: ReconcileAction) -> None:
+    async def _call_launcher(self, action: ReconcileAction) -> None:
         if action.step is ReconcileStep.START:
             # Until it is seen to run, it is not started again sooner than it could be there.
-            self._pauses.tried(action.worker, self._launcher.hardware[action.hardware].start_s)
+            self._backoff.tried(action.worker, self._launcher.hardware[action.hardware].start_s)
             await self._launcher.start(action.hardware, action.worker)
         elif action.step is ReconcileStep.STOP:
-            self._pauses.tried(action.worker)
+            self._backoff.tried(action.worker)
             await self._launcher.stop(action.worker)
 
-    async def _fail(self, action: ReconcileAction, error: LauncherError) -> None:
+    async def _record_failure(self, action: ReconcileAction, error: LauncherError) -> None:
         log.warning("cannot %s %s: %s", action.step, action.worker, error)
         failed = _decision(action, f"{action.step} failed", str(error))
         try:
@@ -205,7 +205,7 @@ async def _write(session: DatabaseSession, action: ReconcileAction) -> None:
             await drain_workers(session, [action.worker])
         case ReconcileStep.KEEP:
             await keep_workers(session, [action.worker])
-        case ReconcileStep.BURY:
+        case ReconcileStep.REMOVE:
             await remove_worker(session, action.worker)
         case ReconcileStep.START | ReconcileStep.STOP:
             pass  # the launcher's

@@ -2,8 +2,9 @@
 
 No I/O, no clock, no randomness: ages come in as numbers.
 
-Reading order: situation (the inputs, and the plan) -> pareto (which variants are worth serving) -> forecast, needs
-(what must be served, by what it can be) -> objective (the problem in numbers) -> greedy, milp (its answers) ->
-hysteresis, batches (how large they may be) -> fleet (workers) -> draft, capacity, partitions, packing (which worker
-hosts what) -> decide (all of it).
+Reading order: snapshot (what comes in) -> plan (what comes out) -> decide (all of it, in steps) -> pareto (which
+variants are worth serving) -> forecast, requirements (what must be served, and by what it can be) -> optimizer (how
+many instances and workers that takes) -> stabilization (fewer only after a while) -> batch_limits (how large batches
+may be) -> worker_counts (how many workers, and which go) -> worker_capacity, partitions, placement_builder, placement
+(which worker hosts what).
 """

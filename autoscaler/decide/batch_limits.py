@@ -1,4 +1,4 @@
-"""How large batches may be: so large that the most urgent of what a variant serves is answered in time, and no larger.
+"""Limits batches, so that the most urgent of what a variant serves is answered in time.
 
 A query finds the slot busy with a batch that is not interrupted, and is computed in the next. Workers see to deadlines
 by themselves as far as they know them, but what is not urgent today may make a batch that a query of the next moment
@@ -17,22 +17,22 @@ from autoscaler.decide.stabilization import ScaleDownStabilizer
 def batch_limits(
     problem: AllocationProblem,
     ranking: VariantRanking,
-    situation: ClusterSnapshot,
+    snapshot: ClusterSnapshot,
     limits: ScalingLimits,
-    damper: ScaleDownStabilizer,
+    stabilizer: ScaleDownStabilizer,
 ) -> Mapping[str, int]:
-    """Inputs, by variant."""
+    """Largest number of inputs in a batch, by variant."""
     found = {name: candidate.variant.max_batch for name, candidate in ranking.candidates.items()}
     there = dict(found)
-    for row in situation.instances:
+    for row in snapshot.instances:
         if row.variant in there:
             there[row.variant] = min(there[row.variant], row.max_batch)
-    # Selectors may send a query to any that will do, not just to where the answer would have it.
-    for option in (option for need in problem.needs for option in need.options if option.batch):
-        name = problem.kinds[option.kind].name
+    # Selectors may send a query to any that will do, not just to where the allocation would have it.
+    for option in (option for requirement in problem.requirements for option in requirement.options if option.batch):
+        name = problem.variants[option.variant].name
         found[name] = min(found[name], option.batch)
-    # The damper holds back what falls; a limit that is raised is one whose strictness falls.
+    # The stabilizer holds back what falls; a limit that is raised is one whose strictness falls.
     return {
-        name: -damper.apply(f"{name} batch", -there[name], -limit, limits.downscale_delay_s)
+        name: -stabilizer.apply(f"{name} batch", -there[name], -limit, limits.downscale_delay_s)
         for name, limit in found.items()
     }

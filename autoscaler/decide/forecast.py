@@ -1,4 +1,4 @@
-"""What a task's load will be when new capacity could serve it: trend and season of the recent window.
+"""Forecasts a task's load by the time that new capacity could serve it, by trend and season of the recent window.
 
 Holt's linear trend over seconds, and on top of it the season that repeats in the window if one does: the lag at which
 the series resembles itself most. Statsmodels has the same by name; it would bring pandas and scipy, 150 MB, into every
@@ -17,16 +17,22 @@ from numpy.typing import NDArray
 _LEVEL: Final = 0.3
 _TREND: Final = 0.1
 _DAMPING: Final = 0.9
-"""Of the trend, a second: what rises does not rise for ever."""
+"""Share of the trend that is left after a second: what rises does not rise for ever."""
 _LEAST: Final = 20
 _MOST_GROWTH: Final = 2.0
 _SEASONAL: Final = 0.7
-"""Correlation of the series with itself a season ago."""
+"""Correlation of the series with itself a season ago from which it is a season."""
 _SHORTEST_SEASON: Final = 10
 
 
 def growth(history: Sequence[float], horizon_s: float, present: float) -> float:
-    """The highest load expected within `horizon_s` over the present one, 1 to 2. One value a second, latest last."""
+    """Ratio of the highest load expected within `horizon_s` to the present one, 1 to 2.
+
+    Args:
+        history: load, one value a second, the latest last.
+        horizon_s: seconds to look ahead.
+        present: load now.
+    """
     if len(history) < _LEAST or present <= 0 or horizon_s <= 0:
         return 1.0
     series = np.nan_to_num(np.asarray(history, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
@@ -36,7 +42,7 @@ def growth(history: Sequence[float], horizon_s: float, present: float) -> float:
 
 
 def _trend(series: NDArray[np.float64], steps: int) -> float:
-    """Holt's linear trend `steps` ahead, damped from now on; nothing while it is within the noise."""
+    """Load `steps` ahead by Holt's linear trend, damped from now on; the present level while it is within the noise."""
     level, trend = float(series[0]), 0.0
     errors = list[float]()
     for value in series[1:].tolist():
@@ -49,7 +55,7 @@ def _trend(series: NDArray[np.float64], steps: int) -> float:
 
 
 def _season(series: NDArray[np.float64], steps: int) -> float:
-    """The most that came in the same stretch of earlier seasons; 0 without a season seen twice."""
+    """Highest load in the same stretch of the season before; 0 without a season seen twice."""
     length = _period(series)
     if length == 0:
         return 0.0
@@ -58,7 +64,7 @@ def _season(series: NDArray[np.float64], steps: int) -> float:
 
 
 def _period(series: NDArray[np.float64]) -> int:
-    """Seconds after which the series repeats, or 0."""
+    """Number of seconds after which the series repeats, or 0."""
     centred = series - series.mean()
     power = float(centred @ centred)
     longest = len(series) // 2

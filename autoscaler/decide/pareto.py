@@ -1,4 +1,4 @@
-"""Which variants of a task are worth serving: those that no other beats in everything.
+"""Finds the variants of a task that are worth serving: those that no other beats in everything.
 
 A variant is dominated when another of its task is at least as accurate, as fast, as small and as cheap, and better in
 one of these; of two that are equal in all, the first by name stays. A dominated variant has no query it would be the
@@ -21,83 +21,83 @@ from schemas.rows.placement import WorkerRow
 
 ANY: Final = "*"
 
-Offers: TypeAlias = dict[tuple[str, str], float]
-"""What can be run, as (hardware, runtime), with the lowest price of a slot there in USD per hour."""
+SlotPrices: TypeAlias = dict[tuple[str, str], float]
+"""Lowest price of a slot in USD per hour, by hardware and runtime that can be had."""
 
 
 class RunnableVariant(msgspec.Struct, frozen=True, kw_only=True):
-    """A variant that a worker could run, by what counts in the choice."""
+    """Variant that a worker could run, with what counts in the choice."""
 
     variant: Variant
     accuracy: float
     latency_s: float
-    """Median of its smallest measured batch."""
+    """Median seconds of its smallest measured batch."""
     cost: float
-    """USD per 1000 queries at its most efficient batch."""
+    """Cost in USD of 1000 inputs at its most efficient batch."""
     memory_bytes: int
     load_s: float
     latency: LatencyModel
 
     @property
     def name(self) -> str:
-        """The variant's name."""
+        """Name of the variant."""
         return self.variant.name
 
 
 class ParetoChoice(msgspec.Struct, frozen=True, kw_only=True):
-    """A candidate worth serving, and why."""
+    """Choice of a candidate that is worth serving, and why."""
 
     candidate: RunnableVariant
     rank: int
-    """Within its task, 0 first: the order in which room is given."""
+    """Position within its task, 0 first: the order in which variants are placed."""
     reason: str
 
 
 class VariantRanking(msgspec.Struct, frozen=True, kw_only=True):
-    """What the registered variants are worth on the workers there are."""
+    """Ranking of the registered variants on the workers there are."""
 
     candidates: dict[str, RunnableVariant] = {}
-    """All that can run somewhere, or could if a worker were started, by name."""
+    """Variants that can run somewhere, or could if a worker were started, by name."""
     best: dict[str, ParetoChoice] = {}
-    """Of those that can run now, the ones that are not dominated, by name; best rank first, tasks taking turns."""
+    """Variants that can run now and are not dominated, by name; best rank first, tasks taking turns."""
 
 
-def runnable_variants(workers: Collection[WorkerRow]) -> Offers:
-    """What live workers can run."""
-    offers: Offers = {}
+def live_slot_prices(workers: Collection[WorkerRow]) -> SlotPrices:
+    """Prices of the slots of live workers."""
+    prices: SlotPrices = {}
     for worker in workers:
         price = worker.price_per_hour / worker.slots or list_price(worker.hardware, worker.threads)
         for runtime in worker.runtimes if worker.alive else ():
             key = (worker.hardware, runtime)
-            offers[key] = min(price, offers.get(key, price))
-    return offers
+            prices[key] = min(price, prices.get(key, price))
+    return prices
 
 
-def launchable_variants(hardware: Collection[HardwareType]) -> Offers:
-    """The same for workers that the launcher may start; `ANY` runtime where it is not known which they have."""
+def launchable_slot_prices(hardware: Collection[HardwareType]) -> SlotPrices:
+    """Prices of the slots of workers that the launcher may start; `ANY` runtime where theirs are not known."""
     return {
-        (kind.name, runtime): kind.price_per_hour / kind.slots
-        for kind in hardware
-        for runtime in kind.runtimes or (ANY,)
-        if kind.maximum > 0
+        (one.name, runtime): one.price_per_hour / one.slots
+        for one in hardware
+        for runtime in one.runtimes or (ANY,)
+        if one.maximum > 0
     }
 
 
 def rank_variants(
     variants: Mapping[str, Variant],
     profiles: Mapping[str, Profile],
-    offers: Mapping[tuple[str, str], float],
-    could: Mapping[tuple[str, str], float] = MappingProxyType({}),
+    prices: Mapping[tuple[str, str], float],
+    launchable: Mapping[tuple[str, str], float] = MappingProxyType({}),
 ) -> VariantRanking:
-    """Compare what can run within each task. Variants without a profile are unknown, so they are left out."""
+    """Compare the variants that can run, within each task; those without a profile are left out."""
     candidates: dict[str, RunnableVariant] = {}
     by_task: defaultdict[str, list[RunnableVariant]] = defaultdict(list)
     for variant in variants.values():
         where, profile = (variant.hardware, variant.runtime), profiles.get(variant.name)
-        price = offers.get(where, could.get(where, could.get((variant.hardware, ANY))))
+        price = prices.get(where, launchable.get(where, launchable.get((variant.hardware, ANY))))
         if price is not None and profile is not None:
             candidates[variant.name] = candidate = _candidate(variant, profile, price)
-            if where in offers:
+            if where in prices:
                 by_task[variant.task].append(candidate)
     best = [choice for task in sorted(by_task) for choice in _choices(by_task[task])]
     best.sort(key=lambda choice: choice.rank)  # stable: tasks take turns
@@ -120,7 +120,7 @@ def _candidate(variant: Variant, profile: Profile, slot_price_per_hour: float) -
 
 
 def _choices(candidates: Sequence[RunnableVariant]) -> list[ParetoChoice]:
-    """The most accurate first, since it meets every accuracy; then the fastest, which meets every latency."""
+    """Choices in order: the most accurate meets every accuracy; then the fastest, which meets every latency."""
     best = pareto_best(candidates)
     fastest = min(best, key=lambda c: (c.latency_s, c.name))
     ordered = [best[0], *([fastest] if fastest is not best[0] else [])]
@@ -136,7 +136,7 @@ def _reason(candidate: RunnableVariant, rank: int, fastest: RunnableVariant) -> 
 
 
 def pareto_best(candidates: Sequence[RunnableVariant]) -> list[RunnableVariant]:
-    """Those that no other beats, most accurate first."""
+    """Candidates that no other beats, the most accurate first."""
     best: list[RunnableVariant] = []
     # In this order nothing later can dominate what is already kept, so each is compared with those alone.
     for candidate in sorted(candidates, key=lambda c: (-c.accuracy, c.latency_s, c.cost, c.memory_bytes, c.name)):

@@ -1,4 +1,4 @@
-"""Which instance of a variant serves which partitions of its topic: each by exactly one, and as few moves as may be."""
+"""Shares the partitions of a variant's topic among its instances: each has one owner, and few move."""
 
 from collections.abc import Mapping
 
@@ -28,6 +28,6 @@ def share_partitions(count: int, held: Mapping[str, tuple[int, ...]]) -> dict[st
     return {worker: tuple(sorted(partitions)) for worker, partitions in shares.items()}
 
 
-def grown(replicas: int, partitions: int) -> int:
-    """How many partitions a topic should have: a power of two, so that it seldom grows."""
+def partition_count(replicas: int, partitions: int) -> int:
+    """Number of partitions that a topic should have: a power of two, so that it seldom grows."""
     return partitions if replicas <= partitions else 1 << (replicas - 1).bit_length()

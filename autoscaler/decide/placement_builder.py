@@ -1,4 +1,4 @@
-"""A plan in the making: the rows as they would be after the changes so far, and how each came about."""
+"""Builds the placement of a plan: the rows as they would be after the changes so far, and the reason of each."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from autoscaler.decide.pareto import RunnableVariant, VariantRanking
 from autoscaler.decide.partitions import share_partitions
 from autoscaler.decide.plan import InstanceChange
 from autoscaler.decide.snapshot import ClusterSnapshot, ScalingLimits
-from autoscaler.decide.worker_capacity import WorkerCapacity, emptiest
+from autoscaler.decide.worker_capacity import WorkerCapacity, least_loaded
 from schemas.rows.catalog import Variant
 from schemas.rows.placement import InstanceRow
 from schemas.status import InstanceState
@@ -19,96 +19,100 @@ _Key = tuple[str, str]
 
 
 class PlacementBuilder:
-    """What is placed where. A variant is placed if a worker that stays has it."""
+    """Builder of a placement. A variant is placed if a worker that stays has it."""
 
     def __init__(
         self,
         variants: Mapping[str, Variant],
         ranking: VariantRanking,
-        situation: ClusterSnapshot,
+        snapshot: ClusterSnapshot,
         limits: ScalingLimits,
     ) -> None:
         self.variants = variants
         self.ranking = ranking
-        self.situation = situation
+        self.snapshot = snapshot
         self.limits = limits
-        disturbed = {load.worker for load in situation.worker_loads if load.interfered}
-        self.rooms = {
-            w.name: WorkerCapacity(w, limits, disturbed=w.name in disturbed) for w in situation.workers if w.alive
+        disturbed = {load.worker for load in snapshot.worker_loads if load.interfered}
+        self.capacities = {
+            w.name: WorkerCapacity(w, limits, disturbed=w.name in disturbed) for w in snapshot.workers if w.alive
         }
-        self.rows: dict[_Key, InstanceRow] = {(row.variant, row.worker): row for row in situation.instances}
+        self.rows: dict[_Key, InstanceRow] = {(row.variant, row.worker): row for row in snapshot.instances}
         self.original = frozenset(self.rows)
         self.changes: dict[_Key, InstanceChange] = {}
         self.unplaced: dict[str, str] = {}
         self.revision = 0
-        """Grows with each change of what is where."""
+        """Number that grows with each change of what is where."""
         self._interfered = {
             (load.variant, load.worker)
-            for load in situation.instance_loads
+            for load in snapshot.instance_loads
             if load.state is InstanceState.INTERFERED or load.worker in disturbed
         }
         for variant, worker in self.rows:
-            candidate, room = ranking.candidates.get(variant), self.rooms.get(worker)
-            if candidate and room and room.can_run(candidate):
-                room.hosted[variant] = candidate
+            candidate, capacity = ranking.candidates.get(variant), self.capacities.get(worker)
+            if candidate and capacity and capacity.can_run(candidate):
+                capacity.hosted[variant] = candidate
 
     # -- what is there -------------------------------------------------------------------------------------------------
 
     def hosts(self, variant: str) -> list[WorkerCapacity]:
-        """The workers that stay and have it."""
-        return [room for room in self.rooms.values() if room.open and variant in room.hosted]
+        """Workers that stay and have the variant."""
+        return [
+            capacity for capacity in self.capacities.values() if capacity.schedulable and variant in capacity.hosted
+        ]
 
     def is_placed(self, variant: str) -> bool:
-        """Whether a worker that stays has it."""
-        return any(room.open and variant in room.hosted for room in self.rooms.values())
+        """Whether a worker that stays has the variant."""
+        return any(capacity.schedulable and variant in capacity.hosted for capacity in self.capacities.values())
 
     def is_served(self, variant: str) -> bool:
-        """Whether a worker has it, be it one that drains."""
-        return any(variant in room.hosted for room in self.rooms.values())
+        """Whether a worker has the variant, be it one that drains."""
+        return any(variant in capacity.hosted for capacity in self.capacities.values())
 
     def is_awaited(self, variant: str) -> bool:
-        """Whether a worker that may only be starting has it."""
-        return self.situation.observed_s < self.limits.leader_grace_s and any(key[0] == variant for key in self.rows)
+        """Whether a worker that may only be starting has the variant."""
+        return self.snapshot.observed_s < self.limits.leader_grace_s and any(key[0] == variant for key in self.rows)
 
-    def is_interfered(self, variant: str, room: WorkerCapacity) -> bool:
-        """Whether it is slower there than profiled, and not for its load."""
-        return (variant, room.name) in self._interfered
+    def is_interfered(self, variant: str, capacity: WorkerCapacity) -> bool:
+        """Whether the variant is slower there than profiled, and not for its load."""
+        return (variant, capacity.name) in self._interfered
 
-    def is_fresh(self, variant: str) -> bool:
-        """Whether a selector has asked for it just now."""
-        return self.situation.demand_age_s.get(variant, float("inf")) <= self.limits.demand_s
+    def is_demanded(self, variant: str) -> bool:
+        """Whether a selector has just asked for the variant in vain."""
+        return self.snapshot.demand_age_s.get(variant, float("inf")) <= self.limits.demand_s
 
-    def placed_of(self, task: str) -> int:
-        """Instances of a task on workers that stay."""
-        rooms = (room for room in self.rooms.values() if room.open)
-        return sum(candidate.variant.task == task for room in rooms for candidate in room.hosted.values())
+    def placed_count(self, task: str) -> int:
+        """Number of instances of a task on workers that stay."""
+        capacities = (capacity for capacity in self.capacities.values() if capacity.schedulable)
+        return sum(candidate.variant.task == task for capacity in capacities for candidate in capacity.hosted.values())
 
-    def living(self) -> dict[str, int]:
-        """Instances on live workers, by task."""
+    def live_instances(self) -> dict[str, int]:
+        """Number of instances on live workers, by task."""
         counts: defaultdict[str, int] = defaultdict(int)
-        for room in self.rooms.values():
-            for candidate in room.hosted.values():
+        for capacity in self.capacities.values():
+            for candidate in capacity.hosted.values():
                 counts[candidate.variant.task] += 1
         return counts
 
-    def by_idleness(self, room: WorkerCapacity) -> list[str]:
-        """Who would leave first: the longest idle, but the last live instance of a task after all others."""
-        living = self.living()
+    def eviction_order(self, capacity: WorkerCapacity) -> list[str]:
+        """Variants in the order in which they leave: the longest idle first, the last of a task after all others."""
+        live = self.live_instances()
 
         def order(name: str) -> tuple[bool, float, int, str]:
-            choice, task = self.ranking.best.get(name), room.hosted[name].variant.task
-            return living[task] == 1, -self.situation.idle_of(name), -(choice.rank if choice else 10**9), name
+            choice, task = self.ranking.best.get(name), capacity.hosted[name].variant.task
+            return live[task] == 1, -self.snapshot.idle_of(name), -(choice.rank if choice else 10**9), name
 
-        return sorted(room.hosted, key=order)
+        return sorted(capacity.hosted, key=order)
 
     # -- changes -------------------------------------------------------------------------------------------------------
 
-    def place(self, candidate: RunnableVariant, reason: str, room: WorkerCapacity | None = None, **facts: Any) -> bool:
-        """Put it on this worker, else on the emptiest that has the room."""
-        room = room or emptiest(self.rooms.values(), candidate)
-        if room is None:
+    def place(
+        self, candidate: RunnableVariant, reason: str, capacity: WorkerCapacity | None = None, **facts: Any
+    ) -> bool:
+        """Put the candidate on this worker, else on the least loaded that has the room; False if there is none."""
+        capacity = capacity or least_loaded(self.capacities.values(), candidate)
+        if capacity is None:
             return False
-        variant, worker = candidate.variant, room.name
+        variant, worker = candidate.variant, capacity.name
         lost = sorted(key[1] for key in self.rows if key[0] == variant.name and self.is_lost(key))
         why = f"{reason}; {', '.join(lost)} no longer serves it" if lost else reason
         row = InstanceRow(
@@ -119,9 +123,9 @@ class PlacementBuilder:
             reason=why,
         )
         action = "replace" if lost else "replicate" if self.is_placed(variant.name) else "place"
-        inputs = self.facts(candidate, room) | facts
+        inputs = self.explain(candidate, capacity) | facts
         self.rows[variant.name, worker] = row
-        room.hosted[variant.name] = candidate
+        capacity.hosted[variant.name] = candidate
         self.revision += 1
         self.changes[variant.name, worker] = InstanceChange(
             action=action, variant=variant.name, worker=worker, reason=why, wanted=row, inputs=inputs
@@ -130,17 +134,17 @@ class PlacementBuilder:
 
     def is_lost(self, key: _Key) -> bool:
         """Whether the row is of a worker that is gone, leaves or cannot run it."""
-        room = self.rooms.get(key[1])
-        return room is None or not room.open or key[0] not in room.hosted
+        capacity = self.capacities.get(key[1])
+        return capacity is None or not capacity.schedulable or key[0] not in capacity.hosted
 
     def remove(self, variant: str, worker: str, action: str, reason: str, **facts: Any) -> None:
-        """Delete the row."""
+        """Delete the row of an instance."""
         del self.rows[variant, worker]
         self.revision += 1
-        room, candidate = self.rooms.get(worker), self.ranking.candidates.get(variant)
-        inputs = self.facts(candidate, room) | facts if room and candidate else facts
-        if room is not None:
-            room.hosted.pop(variant, None)
+        capacity, candidate = self.capacities.get(worker), self.ranking.candidates.get(variant)
+        inputs = self.explain(candidate, capacity) | facts if capacity and candidate else facts
+        if capacity is not None:
+            capacity.hosted.pop(variant, None)
         if (variant, worker) not in self.original:
             self.changes.pop((variant, worker))  # it was only planned
             return
@@ -148,12 +152,12 @@ class PlacementBuilder:
             action=action, variant=variant, worker=worker, reason=reason, inputs=inputs
         )
 
-    def share(self) -> None:
-        """Each partition belongs to exactly one live instance of its variant."""
+    def assign_partitions(self) -> None:
+        """Give each partition to exactly one live instance of its variant."""
         held: defaultdict[str, dict[str, tuple[int, ...]]] = defaultdict(dict)
         for (variant, worker), row in self.rows.items():
-            room = self.rooms.get(worker)
-            if room is not None and variant in room.hosted:
+            capacity = self.capacities.get(worker)
+            if capacity is not None and variant in capacity.hosted:
                 held[variant][worker] = row.partitions
         for variant, workers in held.items():
             shares = share_partitions(self.variants[variant].partitions, workers)
@@ -162,8 +166,8 @@ class PlacementBuilder:
                     why = "each partition belongs to exactly one live instance"
                     self._rewrite("share", variant, worker, why, partitions=partitions)
 
-    def limit(self, variant: str, worker: str, max_batch: int, reason: str) -> None:
-        """Allow batches of so many inputs."""
+    def limit_batch(self, variant: str, worker: str, max_batch: int, reason: str) -> None:
+        """Limit the batches of an instance to so many inputs."""
         self._rewrite("limit", variant, worker, reason, max_batch=max_batch)
 
     def _rewrite(self, action: str, variant: str, worker: str, reason: str, **columns: Any) -> None:
@@ -179,16 +183,16 @@ class PlacementBuilder:
             inputs=(earlier.inputs if earlier else {}) | columns,
         )
 
-    def facts(self, candidate: RunnableVariant, room: WorkerCapacity) -> dict[str, Any]:
-        """What a person would ask for who doubts the decision."""
-        idle_s = self.situation.idle_of(candidate.name)
+    def explain(self, candidate: RunnableVariant, capacity: WorkerCapacity) -> dict[str, Any]:
+        """Numbers that a person would ask for who doubts the decision."""
+        idle_s = self.snapshot.idle_of(candidate.name)
         return {
             "accuracy": candidate.accuracy,
             "latency_s": candidate.latency_s,
             "cost_per_1000": candidate.cost,
             "memory_bytes": candidate.memory_bytes,
-            "worker_free_bytes": room.free_bytes,
-            "worker_instances": len(room.hosted),
-            "worker_slots": room.worker.slots,
+            "worker_free_bytes": capacity.free_bytes,
+            "worker_instances": len(capacity.hosted),
+            "worker_slots": capacity.worker.slots,
             "idle_s": None if idle_s == float("inf") else idle_s,
         }

@@ -1,4 +1,4 @@
-"""What a decision results in."""
+"""What a decision results in: the plan, and the targets of a solver."""
 
 from typing import Any
 
@@ -9,21 +9,22 @@ from schemas.rows.placement import InstanceRow
 
 
 class InstanceChange(msgspec.Struct, frozen=True, kw_only=True):
-    """One row to write or to delete, and why."""
+    """Change of one instance: a row to write or to delete, and why."""
 
     action: str
-    """`place`, `replicate`, `replace`, `evict`, `unload`, `remove`, `share` (partitions), `limit` (batches)."""
+    """One of `place`, `replicate`, `replace`, `evict`, `unload`, `remove`, `share` (partitions), `limit` (batches)."""
     variant: str
     worker: str
     reason: str
     wanted: InstanceRow | None = None
-    """The row to write; None: the row is to be deleted."""
+    """Row to write; None if the row is to be deleted."""
     inputs: dict[str, Any] = {}
+    """Numbers that decided it, for a person who asks."""
     kind: str = "instance"
 
 
 class WorkerCountChange(msgspec.Struct, frozen=True, kw_only=True):
-    """How many workers of a hardware type there should be, those that drain not counted."""
+    """New number of workers of a hardware type, those that drain not counted."""
 
     hardware: str
     count: int
@@ -31,27 +32,27 @@ class WorkerCountChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SolverTargets(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer of a solver: what to aim at until the load leaves the range it was made for."""
+    """Targets that a solver found, to be followed until it finds others."""
 
     instances: dict[str, int] = {}
-    """By variant."""
+    """Number of instances by variant."""
     workers: dict[str, int] = {}
-    """By hardware type."""
+    """Number of workers by hardware."""
     reason: str = ""
 
 
 class ScalePlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What to change, in this order, and what could not be done."""
+    """Plan of what to change, in this order, and what could not be done."""
 
     changes: tuple[InstanceChange, ...] = ()
     unplaced: dict[str, str] = {}
     """Variants worth serving that have no place, and why."""
     workers: tuple[WorkerCountChange, ...] = ()
-    """Only where the number differs from what is wanted so far."""
+    """New numbers of workers, where they differ from those wanted so far."""
     drain: tuple[str, ...] = ()
     """Workers to give nothing new and to stop once they hold nothing."""
     partitions: dict[str, int] = {}
-    """Variants whose topics should grow, and to how many partitions."""
+    """Number of partitions that topics should grow to, by variant."""
     memory: DecisionMemory = DecisionMemory()
     explanation: dict[str, Any] = {}
-    """What decided it, small and fit for JSON."""
+    """Explanation of what decided it, small and fit for JSON."""

@@ -1,4 +1,4 @@
-"""What must be served, and by what it can be: the load and the pins of a situation as a problem in numbers.
+"""Turns a snapshot's load, pins and demands into requirements: what must be served, and by what it can be.
 
 A variant may serve a needs class if it is as accurate as asked, is the target if one is named, and is fast enough: a
 query finds its slot busy with one batch, waits for it, and is computed in the next. So two batches within the latency
@@ -18,13 +18,13 @@ from typing import Final, NamedTuple
 from autoscaler.decide.forecast import growth
 from autoscaler.decide.optimizer.model import AllocationProblem, Requirement, ServingOption, VariantSpec, WorkerPool
 from autoscaler.decide.pareto import RunnableVariant, VariantRanking
-from autoscaler.decide.snapshot import ClassLoad, ClusterSnapshot, ScalingLimits
+from autoscaler.decide.snapshot import ClassLoad, ClusterSnapshot, ScalingLimits, is_schedulable
 from schemas.latency import LatencyModel
 from schemas.load_classes import LoadClass
 from schemas.rows.placement import WorkerRow
 
 _PENALTY: Final = 100.0
-"""Prices of the dearest worker, for each worker's worth of load that is not served."""
+"""Penalty for each worker's worth of load that is not served, in prices of the dearest worker."""
 _OFFLINE_PENALTY: Final = 2.0
 _BUCKET: Final = math.sqrt(2)
 _LEAST_BUSY: Final = 0.1
@@ -32,46 +32,41 @@ _MOST_SLOWDOWN: Final = 4.0
 _MOST_GROWN: Final = 8.0
 
 
-def build_problem(ranking: VariantRanking, situation: ClusterSnapshot, limits: ScalingLimits) -> AllocationProblem:
-    """The problem that `situation` poses."""
-    pools = _pools(situation, limits)
+def build_problem(ranking: VariantRanking, snapshot: ClusterSnapshot, limits: ScalingLimits) -> AllocationProblem:
+    """Build the problem that a snapshot poses."""
+    pools = _pools(snapshot, limits)
     index = {pool.hardware: number for number, pool in enumerate(pools)}
     candidates = [c for c in ranking.candidates.values() if c.variant.hardware in index]
-    kinds = _kinds(candidates, pools, index, situation, limits)
+    variants = _variant_specs(candidates, pools, index, snapshot, limits)
     return AllocationProblem(
-        kinds=kinds,
+        variants=variants,
         pools=pools,
-        needs=tuple(_RequirementBuilder(candidates, kinds, pools, situation, limits).all()),
-        task_maximum={b.name: b.maximum for b in situation.bounds if b.kind == "task" and b.maximum is not None},
+        requirements=tuple(_RequirementBuilder(candidates, variants, pools, snapshot, limits).all()),
+        task_maximum={b.name: b.maximum for b in snapshot.bounds if b.kind == "task" and b.maximum is not None},
     )
 
 
-def is_open(worker: WorkerRow) -> bool:
-    """Whether it may be given something new."""
-    return worker.alive and not worker.draining
-
-
-def idle_tasks(ranking: VariantRanking, situation: ClusterSnapshot, limits: ScalingLimits) -> set[str]:
+def idle_tasks(ranking: VariantRanking, snapshot: ClusterSnapshot, limits: ScalingLimits) -> set[str]:
     """Tasks that nobody has asked for in so long that they are unloaded."""
     idle_s: defaultdict[str, float] = defaultdict(lambda: math.inf)
     for candidate in ranking.candidates.values():
         task = candidate.variant.task
-        idle_s[task] = min(idle_s[task], situation.idle_of(candidate.name))
-    loaded = {load.load_class.task for load in situation.classes if load.inputs_per_s > 0}
+        idle_s[task] = min(idle_s[task], snapshot.idle_of(candidate.name))
+    loaded = {load.load_class.task for load in snapshot.classes if load.inputs_per_s > 0}
     return {task for task, seconds in idle_s.items() if seconds > limits.scale_to_zero_delay_s and task not in loaded}
 
 
 class SlotThroughput(NamedTuple):
-    """What a slot can do."""
+    """Throughput of a slot."""
 
     rate: float
     """Inputs a second."""
     batch: int
-    """By batches of so many."""
+    """Size of the batches by which it is reached."""
 
 
 def best_throughput(latency: LatencyModel, budget_s: float, slowdown: float, mean_batch: float) -> SlotThroughput:
-    """The most that a slot can serve so that each input is answered within `budget_s`; 0 if none is."""
+    """Highest throughput of a slot that answers each input within `budget_s`; 0 if none is."""
     best, batch = SlotThroughput(0.0, 0), max(math.ceil(mean_batch), 1)
     while True:
         batch_s = max(latency.batch_s(batch) * slowdown, 1e-9)
@@ -86,34 +81,36 @@ def best_throughput(latency: LatencyModel, budget_s: float, slowdown: float, mea
 # -- workers and variants ----------------------------------------------------------------------------------------------
 
 
-def _pools(situation: ClusterSnapshot, limits: ScalingLimits) -> tuple[WorkerPool, ...]:
-    workers: defaultdict[str, list[WorkerRow]] = defaultdict(list)
-    for worker in situation.workers:
-        if is_open(worker):
+def _pools(snapshot: ClusterSnapshot, limits: ScalingLimits) -> tuple[WorkerPool, ...]:
+    workers = defaultdict[str, list[WorkerRow]](list)
+    for worker in snapshot.workers:
+        if is_schedulable(worker):
             workers[worker.hardware].append(worker)
-    types = {kind.name: kind for kind in situation.hardware}
-    bounds = {bound.name: bound for bound in situation.bounds if bound.kind == "hardware"}
-    cheapest = min(situation.hardware, key=lambda kind: (kind.price_per_hour, kind.name), default=None)
+    types = {one.name: one for one in snapshot.hardware}
+    bounds = {bound.name: bound for bound in snapshot.bounds if bound.kind == "hardware"}
+    cheapest = min(snapshot.hardware, key=lambda one: (one.price_per_hour, one.name), default=None)
     pools = list[WorkerPool]()
     for name in sorted(workers.keys() | types.keys()):
-        there, kind, bound = workers[name], types.get(name), bounds.get(name)
+        there, hardware, bound = workers[name], types.get(name), bounds.get(name)
         now = minimum = maximum = len(there)
-        if kind is not None:
-            now = max(now, situation.wanted_workers.get(name, 0))
-            maximum = kind.maximum if bound is None or bound.maximum is None else min(kind.maximum, bound.maximum)
-            minimum = bound.minimum if bound is not None and bound.minimum is not None else int(kind is cheapest)
+        if hardware is not None:
+            now = max(now, snapshot.wanted_workers.get(name, 0))
+            maximum = hardware.maximum
+            if bound is not None and bound.maximum is not None:
+                maximum = min(maximum, bound.maximum)
+            minimum = bound.minimum if bound is not None and bound.minimum is not None else int(hardware is cheapest)
             minimum = min(minimum, maximum)
-        sizes = there or ([kind] if kind else [])
+        sizes = there or ([hardware] if hardware else [])
         slots = fmean(worker.slots for worker in sizes)
         price = fmean(worker.price_per_hour for worker in sizes)
         pools.append(
             WorkerPool(
                 hardware=name,
                 price=price,
-                start=price * limits.start_weight_per_s * (kind.start_s if kind else 0.0),
+                start_cost=price * limits.start_weight_per_s * (hardware.start_s if hardware else 0.0),
                 slots=slots,
                 memory_bytes=fmean(worker.memory_bytes for worker in sizes) * limits.memory_share,
-                places=slots * limits.instances_per_slot,
+                instances_per_worker=slots * limits.instances_per_slot,
                 now=now,
                 minimum=minimum,
                 maximum=max(maximum, minimum),
@@ -122,92 +119,94 @@ def _pools(situation: ClusterSnapshot, limits: ScalingLimits) -> tuple[WorkerPoo
     return tuple(pools)
 
 
-def _kinds(
+def _variant_specs(
     candidates: Sequence[RunnableVariant],
     pools: Sequence[WorkerPool],
     index: Mapping[str, int],
-    situation: ClusterSnapshot,
+    snapshot: ClusterSnapshot,
     limits: ScalingLimits,
 ) -> tuple[VariantSpec, ...]:
-    open_workers = {worker.name for worker in situation.workers if is_open(worker)}
+    schedulable = {worker.name for worker in snapshot.workers if is_schedulable(worker)}
     counts: defaultdict[str, int] = defaultdict(int)
-    for row in situation.instances:
-        counts[row.variant] += row.worker in open_workers
-    pinned = {b.name: b.maximum for b in situation.bounds if b.kind == "variant" and b.maximum is not None}
-    kinds = list[VariantSpec]()
+    for row in snapshot.instances:
+        counts[row.variant] += row.worker in schedulable
+    pinned = {b.name: b.maximum for b in snapshot.bounds if b.kind == "variant" and b.maximum is not None}
+    variants = list[VariantSpec]()
     for candidate in candidates:
         pool = pools[index[candidate.variant.hardware]]
-        hold = limits.share_weight * pool.price * candidate.memory_bytes / max(pool.memory_bytes, 1)
-        maximum = pool.maximum if situation.can_add_partitions else min(pool.maximum, candidate.variant.partitions)
-        kinds.append(
+        hold_cost = limits.share_weight * pool.price * candidate.memory_bytes / max(pool.memory_bytes, 1)
+        maximum = pool.maximum if snapshot.can_add_partitions else min(pool.maximum, candidate.variant.partitions)
+        variants.append(
             VariantSpec(
                 name=candidate.name,
                 task=candidate.variant.task,
                 pool=index[candidate.variant.hardware],
                 memory_bytes=candidate.memory_bytes,
-                hold=hold,
-                load=hold * limits.load_weight_per_s * candidate.load_s,
+                hold_cost=hold_cost,
+                load_cost=hold_cost * limits.load_weight_per_s * candidate.load_s,
                 now=counts[candidate.name],
                 maximum=min(maximum, pinned.get(candidate.name, maximum)),
             )
         )
-    return tuple(kinds)
+    return tuple(variants)
 
 
-# -- needs -------------------------------------------------------------------------------------------------------------
+# -- requirements ------------------------------------------------------------------------------------------------------
 
 
 class _RequirementBuilder:
-    """All needs of a situation."""
+    """Builder of all requirements of a snapshot."""
 
     def __init__(
         self,
         candidates: Sequence[RunnableVariant],
-        kinds: Sequence[VariantSpec],
+        variants: Sequence[VariantSpec],
         pools: Sequence[WorkerPool],
-        situation: ClusterSnapshot,
+        snapshot: ClusterSnapshot,
         limits: ScalingLimits,
     ) -> None:
-        self.kinds = kinds
+        self.variants = variants
         self.pools = pools
-        self.situation = situation
+        self.snapshot = snapshot
         self.limits = limits
-        self.slowdowns = _Slowdowns(candidates, situation)
+        self.slowdowns = _Slowdowns(candidates, snapshot)
         self.dearest = max((pool.price for pool in pools), default=0.0) or 1.0
         self.by_task: defaultdict[str, list[tuple[int, RunnableVariant]]] = defaultdict(list)
         for number, candidate in enumerate(candidates):
             self.by_task[candidate.variant.task].append((number, candidate))
 
     def all(self) -> list[Requirement]:
-        """Those with load first."""
-        needs = self.loads()
-        for bound in self.situation.bounds:
+        """All requirements, those with load first."""
+        requirements = self.loads()
+        for bound in self.snapshot.bounds:
             if bound.minimum and bound.kind != "hardware":
-                needs += self.presence(bound.kind, bound.name, bound.minimum)
-        for variant, age_s in sorted(self.situation.demand_age_s.items()):
+                requirements += self.presence(bound.kind, bound.name, bound.minimum)
+        for variant, age_s in sorted(self.snapshot.demand_age_s.items()):
             if age_s <= self.limits.demand_s:
-                needs += self.presence("variant", variant, 1)
-        return needs
+                requirements += self.presence("variant", variant, 1)
+        return requirements
 
     def presence(self, kind: str, name: str, minimum: int) -> list[Requirement]:
-        """Instances that must be there whatever the load; of a task, all of one variant."""
+        """Requirement of instances that must be there whatever the load; of a task, all of one variant."""
         options = tuple(
-            ServingOption(kind=number, floor=minimum)
-            for number, found in enumerate(self.kinds)
+            ServingOption(variant=number, floor=minimum)
+            for number, found in enumerate(self.variants)
             if (found.name if kind == "variant" else found.task) == name
         )
-        task = self.kinds[options[0].kind].task if options else name
+        task = self.variants[options[0].variant].task if options else name
         return [Requirement(task=task, options=options, penalty=_PENALTY * self.dearest)] if options else []
 
     def loads(self) -> list[Requirement]:
-        """One for each class that somebody can serve."""
+        """Requirements of the load, one for each class that somebody can serve."""
         rates = self.rates()
-        needs = (self.load(load, rate) for load, rate in zip(self.situation.classes, rates, strict=True) if rate > 0)
-        return [need for need in needs if need is not None]
+        requirements = (
+            self.load(load, rate) for load, rate in zip(self.snapshot.classes, rates, strict=True) if rate > 0
+        )
+        return [requirement for requirement in requirements if requirement is not None]
 
     def rates(self) -> list[float]:
         """Inputs a second of each class."""
-        classes = self.situation.classes
+        classes = self.snapshot.classes
         present: defaultdict[str, float] = defaultdict(float)
         for load in classes:
             present[load.load_class.task] += load.inputs_per_s
@@ -216,38 +215,40 @@ class _RequirementBuilder:
         return [max(load.inputs_per_s * factors.get(load.load_class.task, 1.0), _peak(load)) for load in classes]
 
     def factor(self, task: str, present: float, behind: float) -> float:
-        """What the present rate is multiplied by for what is to come and for the inputs that wait."""
-        grown = growth(self.situation.history.get(task, ()), self.horizon_s(task), present)
-        return min(grown + behind / self.limits.catch_up_s / present, _MOST_GROWN)
+        """Factor of the present rate, for what is to come and for the inputs that wait."""
+        growth_factor = growth(self.snapshot.history.get(task, ()), self.horizon_s(task), present)
+        return min(growth_factor + behind / self.limits.catch_up_s / present, _MOST_GROWN)
 
     def horizon_s(self, task: str) -> float:
-        """How long new capacity takes: the slowest to load among the task's, on the slowest to start of the workers."""
+        """Seconds that new capacity takes: the slowest variant of the task to load, on the slowest worker to start."""
         load_s = max((candidate.load_s for _, candidate in self.by_task[task]), default=0.0)
-        return load_s + max((kind.start_s for kind in self.situation.hardware), default=0.0)
+        return load_s + max((one.start_s for one in self.snapshot.hardware), default=0.0)
 
     def backlogs(self) -> defaultdict[str, float]:
-        """Inputs that wait at instances, by task."""
-        tasks = {kind.name: kind.task for kind in self.kinds}
+        """Number of inputs that wait at instances, by task."""
+        tasks = {variant.name: variant.task for variant in self.variants}
         behind: defaultdict[str, float] = defaultdict(float)
-        for load in self.situation.instance_loads:
+        for load in self.snapshot.instance_loads:
             if load.lag_s is not None and load.lag_s > self.limits.default_latency_s and load.variant in tasks:
                 behind[tasks[load.variant]] += load.backlog_inputs
         return behind
 
     def load(self, load: ClassLoad, rate: float) -> Requirement | None:
-        """The need of a class; None if nobody could serve it."""
+        """Requirement of a class; None if nobody could serve it."""
         wanted = load.load_class
-        meeting = [(n, c) for n, c in self.by_task[wanted.task] if _meets(c, wanted)]
+        eligible = [(n, c) for n, c in self.by_task[wanted.task] if _meets(c, wanted)]
         asked_s = self.asked_s(wanted)
         budget_s = max(asked_s - self.limits.hop_s, asked_s / 2)
-        paces = self.paces(meeting, budget_s, load.mean_batch)
-        if not paces:  # the class holds latencies up to its upper edge
-            paces = self.paces(meeting, asked_s * _BUCKET, load.mean_batch)
-        if not paces:
+        throughputs = self.throughputs(eligible, budget_s, load.mean_batch)
+        if not throughputs:  # the class holds latencies up to its upper edge
+            throughputs = self.throughputs(eligible, asked_s * _BUCKET, load.mean_batch)
+        if not throughputs:
             return None
-        best = max(candidate.accuracy for _, candidate, _ in paces)
-        options = tuple(self.option(number, candidate, pace, rate, best) for number, candidate, pace in paces)
-        workers = max(min(o.slots / self.pools[self.kinds[o.kind].pool].slots for o in options), 1.0)
+        best = max(candidate.accuracy for _, candidate, _ in throughputs)
+        options = tuple(
+            self.option(number, candidate, throughput, rate, best) for number, candidate, throughput in throughputs
+        )
+        workers = max(min(o.slots / self.pools[self.variants[o.variant].pool].slots for o in options), 1.0)
         weight = _OFFLINE_PENALTY if wanted.offline else _PENALTY
         dearest = max(option.slot_cost + option.loss_cost for option in options)  # never is it better not to answer
         return Requirement(
@@ -259,17 +260,17 @@ class _RequirementBuilder:
         )
 
     def asked_s(self, wanted: LoadClass) -> float:
-        """Latency that is asked for, or taken for granted."""
+        """Seconds of latency that are asked for, or taken for granted."""
         if wanted.offline:
             return math.inf
         return self.limits.default_latency_s if wanted.latency_ms is None else wanted.latency_ms / 1000
 
-    def paces(
-        self, meeting: Sequence[tuple[int, RunnableVariant]], budget_s: float, mean_batch: float
+    def throughputs(
+        self, eligible: Sequence[tuple[int, RunnableVariant]], budget_s: float, mean_batch: float
     ) -> list[tuple[int, RunnableVariant, SlotThroughput]]:
-        """Those that are fast enough, and what a slot of each can do now, by the batches that the profile says."""
+        """Candidates that are fast enough, with the throughput of a slot now, by the batches that the profile says."""
         found = list[tuple[int, RunnableVariant, SlotThroughput]]()
-        for number, candidate in meeting:
+        for number, candidate in eligible:
             slowdown = self.slowdowns.of(candidate)
             profiled = best_throughput(candidate.latency, budget_s, 1.0, mean_batch)
             now = profiled if slowdown == 1.0 else best_throughput(candidate.latency, budget_s, slowdown, mean_batch)
@@ -278,31 +279,31 @@ class _RequirementBuilder:
         return found
 
     def option(
-        self, number: int, candidate: RunnableVariant, pace: SlotThroughput, rate: float, best: float
+        self, number: int, candidate: RunnableVariant, throughput: SlotThroughput, rate: float, best: float
     ) -> ServingOption:
-        """Of `rate` inputs a second."""
-        pool = self.pools[self.kinds[number].pool]
-        slots = rate / pace.rate * self.limits.headroom
+        """Option of serving `rate` inputs a second by a candidate."""
+        pool = self.pools[self.variants[number].pool]
+        slots = rate / throughput.rate * self.limits.headroom
         return ServingOption(
-            kind=number,
+            variant=number,
             slots=slots,
-            batch=pace.batch,
+            batch=throughput.batch,
             slot_cost=slots * self.limits.share_weight * pool.price / pool.slots,
             loss_cost=rate * 3.6 * self.limits.accuracy_price * (best - candidate.accuracy),
         )
 
 
 class _Slowdowns:
-    """How much slower than profiled each variant computes: as measured, and at least as others on its hardware do.
+    """Slowdown of each variant against its profile: as measured, and at least as that of others on its hardware.
 
     What is measured counts as much as the time it was measured in: a batch now and then says little.
     """
 
-    def __init__(self, candidates: Sequence[RunnableVariant], situation: ClusterSnapshot) -> None:
+    def __init__(self, candidates: Sequence[RunnableVariant], snapshot: ClusterSnapshot) -> None:
         known = {candidate.name: candidate for candidate in candidates}
         slowdowns: defaultdict[str, list[float]] = defaultdict(list)
         busy: defaultdict[str, list[float]] = defaultdict(list)
-        for load in situation.instance_loads:
+        for load in snapshot.instance_loads:
             if load.variant in known and load.inputs_per_s > 0:
                 candidate = known[load.variant]
                 slowdown = min(max(load.slowdown, 1.0), _MOST_SLOWDOWN)
@@ -313,12 +314,12 @@ class _Slowdowns:
         self.means = {name: fmean(found, busy[name]) for name, found in slowdowns.items()}
 
     def of(self, candidate: RunnableVariant) -> float:
-        """At least 1."""
+        """Slowdown of a candidate, at least 1."""
         return max(self.means.get(candidate.name, 1.0), self.means.get(candidate.variant.hardware, 1.0))
 
 
 def _peak(load: ClassLoad) -> float:
-    """Offline queries wait for idle time, so that their mean is enough."""
+    """Rate that counts: the peak; of offline queries, which wait for idle time, the mean."""
     return load.inputs_per_s if load.load_class.offline else max(load.peak_per_s, load.inputs_per_s)
 
 

@@ -1,5 +1,5 @@
-"""What starts and stops workers: one file for each kind of place where they can run.
+"""What starts and stops workers: one module for each kind of place where they can run.
 
-Reading order: protocol (what a launcher is) -> catalog (which there are) -> nobody, processes (of this machine) ->
-offer (what a cluster has room for) -> kubernetes -> ray, ray_driver (the process that speaks to it), ray_worker.
+Reading order: base (what a launcher is) -> registry (which there are) -> null (none), processes (of this machine) ->
+worker_template (what a person says of a cluster's machines) -> kubernetes, ray.
 """

@@ -23,13 +23,13 @@ class LauncherError(InfaasError):
 
 
 class LaunchState(StrEnum):
-    """How far the process of a worker is."""
+    """State of a worker's process."""
 
     STARTING = "starting"
     RUNNING = "running"
     STOPPING = "stopping"
     FAILED = "failed"
-    """It does not start, or ends again and again; nobody tries any more until it is started anew."""
+    """The process does not start, or ends again and again; nobody tries any more until it is started anew."""
 
 
 class LaunchedWorker(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +39,7 @@ class LaunchedWorker(msgspec.Struct, frozen=True, kw_only=True):
     hardware: str
     state: LaunchState
     reason: str = ""
-    """Why it failed: the end of its log."""
+    """End of its log, where it failed."""
 
 
 class Launcher(Protocol):
@@ -47,16 +47,16 @@ class Launcher(Protocol):
 
     @property
     def name(self) -> str:
-        """As in the catalog."""
+        """Name by which the settings choose it."""
         ...
 
     @property
     def hardware(self) -> Mapping[str, HardwareType]:
-        """What it can start, by name."""
+        """Types of workers that it can start, by name."""
         ...
 
     async def running(self) -> list[LaunchedWorker]:
-        """Everything it has started and that has not ended; also what failed."""
+        """List everything that it has started and that has not ended; also what failed."""
         ...
 
     async def start(self, hardware: str, worker: str) -> None:

@@ -37,36 +37,37 @@ _CALL_S: Final = 5.0
 
 
 class KubernetesSettings(BaseSettings):
-    """Read from the environment: `INFAAS_KUBERNETES_*`."""
+    """Settings of the launcher, read from the environment: `INFAAS_KUBERNETES_*`."""
 
     model_config = SettingsConfigDict(
         env_prefix="INFAAS_KUBERNETES_", env_nested_delimiter="__", frozen=True, extra="ignore"
     )
 
     namespace: str = "infaas"
-    """Where the StatefulSets are."""
+    """Namespace of the StatefulSets."""
     hardware: dict[Hardware, WorkerTemplate]
-    """What their pods have: JSON, see `worker_template`; or a variable for each, `..._HARDWARE__CPU`."""
+    """Templates of their pods by hardware: JSON, see `worker_template`; or a variable for each, `..._HARDWARE__CPU`."""
     kubeconfig: Path | None = None
-    """How to reach the API from outside; by default we are a pod with a service account."""
+    """File that says how to reach the API from outside; by default we are a pod with a service account."""
 
 
 class KubernetesLauncher:
-    """A launcher. What it starts is described in the cluster, not here."""
+    """Launcher of pods, which are described in the cluster, not here."""
 
     name: Final = "kubernetes"
 
     def __init__(self, settings: KubernetesSettings, api: "AppsV1Api") -> None:
         self.hardware = {
-            kind.value: offer.hardware_type(kind, stops_highest=True) for kind, offer in settings.hardware.items()
+            hardware.value: template.hardware_type(hardware, stops_highest=True)
+            for hardware, template in settings.hardware.items()
         }
         self._namespace = settings.namespace
         self._api = api
         self._one_at_a_time = asyncio.Lock()
-        """First come, first served: of several pods that are asked for at once, each is the next in its turn."""
+        """Lock that gives each of several pods that are asked for at once its turn."""
 
     async def running(self) -> list[LaunchedWorker]:
-        """The pods that are to be, and those that still are; of a pod that is not there yet, `starting`."""
+        """List the pods that are to be, also those that are not there yet, and those that still are."""
         found: list[LaunchedWorker] = []
         for hardware in self.hardware:
             scale = await self._read(hardware)
@@ -130,7 +131,7 @@ class KubernetesLauncher:
 
 @asynccontextmanager
 async def open_launcher(settings: AutoscalerSettings) -> AsyncGenerator[KubernetesLauncher]:
-    """The launcher, while the context is open.
+    """Open a launcher, for the time of the context.
 
     Raises:
         OperatorError: its client is not installed, its settings are wrong, or there is no way to the API.

@@ -9,32 +9,32 @@ from autoscaler.settings import AutoscalerSettings
 
 
 class NullLauncher:
-    """As the protocol: has nothing and can start nothing."""
+    """Launcher that starts nothing."""
 
     @property
     def name(self) -> str:
-        """As in the catalog."""
+        """Name by which the settings choose it."""
         return "none"
 
     @property
     def hardware(self) -> Mapping[str, HardwareType]:
-        """Nothing."""
+        """No types of workers."""
         return {}
 
     async def running(self) -> list[LaunchedWorker]:
-        """Nothing."""
+        """No workers."""
         return []
 
     async def start(self, hardware: str, worker: str) -> None:
-        """Never can."""
+        """Raise: nothing can be started."""
         raise LauncherError(f"cannot start {worker}: no launcher is set, see --launcher")
 
     async def stop(self, worker: str) -> None:
-        """Never can."""
+        """Raise: nothing can be stopped."""
         raise LauncherError(f"cannot stop {worker}: no launcher is set, see --launcher")
 
 
 @asynccontextmanager
 async def open_launcher(settings: AutoscalerSettings) -> AsyncGenerator[NullLauncher]:
-    """The launcher that is none."""
+    """Open a launcher that starts nothing."""
     yield NullLauncher()

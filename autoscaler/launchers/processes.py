@@ -2,7 +2,7 @@
 
 The processes are its children, not ours: they outlive a killed autoscaler and are there for the next, they end with
 `infaas up`, and one that dies is started again at once under its name, so that it takes its own leases back. We only
-say which should be there. There is one keeper a home, so nothing is ever started twice.
+say which should be there. There is one supervisor a home, so nothing is ever started twice.
 """
 
 from collections.abc import AsyncGenerator, Mapping
@@ -20,7 +20,7 @@ NAME: Final = "processes"
 
 
 class ProcessLauncher:
-    """As the protocol; `home` is where `infaas up` runs."""
+    """Launcher of processes by `infaas up`; `home` is the folder where that runs."""
 
     def __init__(self, home: Path) -> None:
         self._home = home
@@ -28,17 +28,17 @@ class ProcessLauncher:
 
     @property
     def name(self) -> str:
-        """As in the catalog."""
+        """Name by which the settings choose it."""
         return NAME
 
     @property
     def hardware(self) -> Mapping[str, HardwareType]:
-        """What the keeper last said; nothing before the first `running`."""
+        """Type of workers that the supervisor last said it can start; nothing before the first `running`."""
         return self._hardware
 
     async def running(self) -> list[LaunchedWorker]:
-        """Everything the keeper keeps."""
-        report = await self._order("list")
+        """List the workers that the supervisor keeps running."""
+        report = await self._send("list")
         return [
             LaunchedWorker(
                 worker=kept.name, hardware=report.hardware, state=LaunchState(kept.state), reason=kept.reason
@@ -47,16 +47,16 @@ class ProcessLauncher:
         ]
 
     async def start(self, hardware: str, worker: str) -> None:
-        """Have a process of this name kept."""
+        """Have the supervisor keep a process of this name running."""
         if hardware not in self._hardware:
             raise LauncherError(f"processes of this machine are {', '.join(self._hardware)}, not {hardware}")
-        await self._order("start", worker)
+        await self._send("start", worker)
 
     async def stop(self, worker: str) -> None:
-        """Have the process of this name end."""
-        await self._order("stop", worker)
+        """Have the supervisor end the process of this name."""
+        await self._send("stop", worker)
 
-    async def _order(self, verb: str, worker: str = "") -> CommandReply:
+    async def _send(self, verb: str, worker: str = "") -> CommandReply:
         try:
             report = await send_command(self._home, SupervisorCommand(verb=verb, name=worker))
         except SupervisorUnavailable as error:
@@ -80,5 +80,5 @@ def _hardware_of(report: CommandReply) -> HardwareType:
 
 @asynccontextmanager
 async def open_launcher(settings: AutoscalerSettings) -> AsyncGenerator[ProcessLauncher]:
-    """The launcher of the home that the settings name."""
+    """Open a launcher for the home that the settings name."""
     yield ProcessLauncher(settings.home)

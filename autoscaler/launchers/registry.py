@@ -1,6 +1,6 @@
 """The launchers there are, by name. A new launcher is one file and one line here.
 
-Each is imported only when it is named: the engines that some of them stand on are large, and not everywhere.
+Each is imported only when it is named: the libraries that some of them need are large, and not everywhere.
 """
 
 import importlib
@@ -20,7 +20,7 @@ _MODULES: Final = {
 
 
 def open_launcher(settings: AutoscalerSettings) -> AbstractAsyncContextManager[Launcher]:
-    """The launcher that the settings name, for the time of the context.
+    """Open the launcher that the settings name, for the time of the context.
 
     Raises:
         OperatorError: there is none of this name; the message names those there are. Or, on entry: it is set up wrong.

@@ -1,6 +1,6 @@
-"""What a cluster offers of a hardware type: on other machines nobody can look, so a person says it.
+"""What workers of a hardware type have: on other machines nobody can look, so a person says it.
 
-A launcher's settings hold a JSON object of offers by hardware type, for example
+A launcher's settings hold a JSON object of templates by hardware type, for example
 `{"cpu": {"maximum": 8, "cores": 4, "memory_bytes": 8000000000}}`.
 """
 
@@ -24,26 +24,27 @@ _AUTOSCALERS_OWN: Final = "INFAAS_AUTOSCALER_"
 
 
 class WorkerTemplate(BaseModel):
-    """Workers of one hardware type: how many there may be, and what each has."""
+    """Template of the workers of one hardware type: how many there may be, and what each has."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     maximum: int = Field(ge=0)
-    """Workers that may run at a time."""
+    """Number of workers that may run at a time."""
     cores: int = Field(default=1, ge=1)
     """CPU cores of a worker; on an accelerator they feed it."""
     threads: int = Field(default=THREADS, ge=1)
     """Cores that one batch computes on."""
     memory_bytes: int = Field(ge=1)
-    """What the worker's process may use."""
+    """Memory that the worker's process may use."""
     price_per_hour: float | None = Field(default=None, ge=0)
-    """USD of one worker; by default the list price of the hardware."""
+    """Price of one worker in USD; by default the list price of the hardware."""
     start_s: float = Field(default=15.0, ge=0)
-    """From the wish to the first instance that the worker could load."""
+    """Seconds from wanting a worker until it could load its first instance."""
     runtimes: tuple[str, ...] = ()
+    """Runtimes that it has; none: known once one has started."""
 
     def hardware_type(self, hardware: Hardware, *, stops_highest: bool = False) -> HardwareType:
-        """As the decision sees it."""
+        """Type of worker that a decision can ask for."""
         slots = slots_of(hardware, self.cores, self.threads)
         price = list_price(hardware, self.cores) if self.price_per_hour is None else self.price_per_hour
         return HardwareType(
@@ -52,8 +53,8 @@ class WorkerTemplate(BaseModel):
         )  # fmt: skip
 
 
-def worker_environment(hardware: Hardware, worker: str, offer: WorkerTemplate, home: Path) -> Mapping[str, str]:
-    """The environment of `python -m workers` on another machine.
+def worker_environment(hardware: Hardware, worker: str, template: WorkerTemplate, home: Path) -> Mapping[str, str]:
+    """Environment of `python -m workers` on another machine.
 
     It is ours, so that the worker finds the same Kafka, Postgres and artifacts, less what is for the autoscaler alone.
     """
@@ -63,18 +64,18 @@ def worker_environment(hardware: Hardware, worker: str, offer: WorkerTemplate, h
         "INFAAS_HOME": str(home),
         "INFAAS_WORKERS_NAME": worker,
         "INFAAS_WORKERS_HARDWARE": hardware.value,
-        "INFAAS_WORKERS_CORES": str(offer.cores),
-        "INFAAS_WORKERS_THREADS": str(offer.threads),
-        "INFAAS_WORKERS_MEMORY_BYTES": str(offer.memory_bytes),
+        "INFAAS_WORKERS_CORES": str(template.cores),
+        "INFAAS_WORKERS_THREADS": str(template.threads),
+        "INFAAS_WORKERS_MEMORY_BYTES": str(template.memory_bytes),
         "INFAAS_WORKERS_METRICS_PORT": "0",  # several workers may share a machine
     }
-    if offer.price_per_hour is not None:
-        own["INFAAS_WORKERS_PRICE_PER_HOUR"] = str(offer.price_per_hour)
+    if template.price_per_hour is not None:
+        own["INFAAS_WORKERS_PRICE_PER_HOUR"] = str(template.price_per_hour)
     return shared | own
 
 
 def read_settings(kind: type[_Settings]) -> _Settings:
-    """A launcher's settings, from the environment.
+    """Read a launcher's settings from the environment.
 
     Raises:
         OperatorError: one is missing or wrong; the message names it.

@@ -1,15 +1,15 @@
 """The recent past, as rates: what was asked by needs class, what instances answered, how busy workers were.
 
 Pure and plain data: it is fed with what selectors said and with readings of lag, each with the monotonic time at which
-that was, and answers for the last seconds before a time; what workers said it asks of the view. Everything in it is
-bounded by the window, by who spoke within it, and by the tasks and variants that they named.
+that was, and answers for the last seconds before a time; what workers said it asks of the status cache. Everything in
+it is bounded by the window, by who spoke within it, and by the tasks and variants that they named.
 
 * A selector's reports are lined up by their order, not by the clock: the latest of each make up the latest second. Cut
   into seconds of our own clock, two reports would at times fall into one second and show a peak that never was.
 * A selector that fell silent counts by the age of what it last said. When all are silent the load is unknown, which is
   not zero: `loads_known` says so.
 * Rates of instances and workers come from cumulative counters, over the time between the oldest and the latest status
-  that the view keeps.
+  that the cache keeps.
 """
 
 from collections import deque
@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from autoscaler.decide.snapshot import ClassLoad, InstanceLoad, WorkerLoad
-from autoscaler.observe.status_cache import Heard, WorkerStatusCache
+from autoscaler.observe.status_cache import ReceivedStatus, WorkerStatusCache
 from schemas.load_classes import ClassAnswers, ClassCount, LoadClass, SelectorLoad
 from schemas.status import InstanceState, InstanceStatus
 
@@ -31,7 +31,7 @@ _Counts = TypeVar("_Counts", ClassCount, ClassAnswers)
 
 
 class _Sums:
-    """Of one class over the window, by second; the latest is the first."""
+    """Load of one class over the window, by second; the latest is the first."""
 
     __slots__ = ("inputs", "queries")
 
@@ -47,10 +47,13 @@ class _Report(msgspec.Struct, frozen=True):
 
 
 class LoadWindow:
-    """Of one term of lead. Times are of `view`'s clock, and never run backwards from call to call."""
+    """Load of the last seconds, during one term of lead.
 
-    def __init__(self, view: WorkerStatusCache, seconds: int = WINDOW_S, history_s: int = HISTORY_S) -> None:
-        self._view = view
+    Times are of the clock of `statuses`, and never run backwards from call to call.
+    """
+
+    def __init__(self, statuses: WorkerStatusCache, seconds: int = WINDOW_S, history_s: int = HISTORY_S) -> None:
+        self._statuses = statuses
         self._seconds = seconds
         self._history_s = history_s
         self._reports: dict[str, deque[_Report]] = {}
@@ -63,7 +66,7 @@ class LoadWindow:
     # -- what comes in -------------------------------------------------------------------------------------------------
 
     def on_load(self, load: SelectorLoad, now_s: float) -> None:
-        """A selector said what it was asked in the last second."""
+        """Take in what a selector was asked in the last second."""
         if self._first_s is None:
             self._first_s = now_s
         reports = self._reports.setdefault(load.selector, deque(maxlen=self._seconds))
@@ -74,15 +77,15 @@ class LoadWindow:
         _add(self._arrived, load.classes)
 
     def on_answers(self, answers: Iterable[ClassAnswers]) -> None:
-        """A worker said what it has answered since it last spoke."""
+        """Take in what a worker has answered since it last spoke."""
         _add(self._answered, answers)
 
     def on_lag(self, lag_s: Mapping[str, Mapping[int, float | None]]) -> None:
-        """A reading: by variant and partition, the age of the oldest unanswered query; None is unknown."""
+        """Take in a reading: ages of the oldest unanswered query, by variant and partition; None is unknown."""
         self._lag_s = lag_s
 
     def tick(self, now_s: float) -> None:
-        """A second has passed: add the present load of each task to its history, if it is known."""
+        """Add the present load of each task to its history, if it is known; to be called each second."""
         if not self.loads_known(now_s):
             return
         present = dict.fromkeys(self._history, 0.0)
@@ -91,43 +94,43 @@ class LoadWindow:
         for task, inputs_per_s in present.items():
             self._history.setdefault(task, deque(maxlen=self._history_s)).append(inputs_per_s)
 
-    def recall(self, history: Mapping[str, Iterable[float]]) -> None:
-        """Begin with what an earlier leader recorded: by task, inputs a second, the latest last."""
+    def restore_history(self, history: Mapping[str, Iterable[float]]) -> None:
+        """Begin with the history that an earlier leader recorded: inputs a second by task, the latest last."""
         for task, inputs_per_s in history.items():
             self._history[task] = deque(inputs_per_s, maxlen=self._history_s)
 
     def forget(self, tasks: Iterable[str], now_s: float) -> None:
-        """Keep only the history of these tasks, and the selectors that spoke within the window."""
+        """Forget all but the history of these tasks and the selectors that spoke within the window."""
         kept = set(tasks)
         self._history = {task: past for task, past in self._history.items() if task in kept}
         self._reports = {n: r for n, r in self._reports.items() if now_s - r[-1].at_s <= self._seconds}
 
     def take_arrivals(self) -> list[ClassCount]:
-        """What was asked since this was last called, to be recorded; bounded by how coarse the classes are."""
+        """Return and forget what was asked since the last call; bounded by how coarse the classes are."""
         arrived, self._arrived = list(self._arrived.values()), {}
         return arrived
 
     def take_answers(self) -> list[ClassAnswers]:
-        """What was answered since this was last called, likewise."""
+        """Return and forget what was answered since the last call; bounded likewise."""
         answered, self._answered = list(self._answered.values()), {}
         return answered
 
     # -- what it shows -------------------------------------------------------------------------------------------------
 
     def loads_known(self, now_s: float) -> bool:
-        """False when there were selectors, and none has spoken lately."""
-        return self._first_s is None or self.is_heard(now_s)
+        """Whether the load is known: not when there were selectors, and none has spoken lately."""
+        return self._first_s is None or self.has_selectors(now_s)
 
-    def is_heard(self, now_s: float) -> bool:
+    def has_selectors(self, now_s: float) -> bool:
         """Whether any selector spoke lately."""
-        return self.selectors(now_s) > 0
+        return self.selector_count(now_s) > 0
 
-    def selectors(self, now_s: float) -> int:
-        """How many spoke lately."""
+    def selector_count(self, now_s: float) -> int:
+        """Number of selectors that spoke lately."""
         return sum(now_s - reports[-1].at_s <= SILENT_S for reports in self._reports.values())
 
     def class_loads(self, now_s: float) -> tuple[ClassLoad, ...]:
-        """The load of each class that was asked for in the window."""
+        """Load of each class that was asked for in the window."""
         seen_s = min(self._seconds, int(now_s - (self._first_s if self._first_s is not None else now_s)) + 1)
         return tuple(
             ClassLoad(
@@ -141,19 +144,19 @@ class LoadWindow:
         )
 
     def instance_loads(self) -> tuple[InstanceLoad, ...]:
-        """What each instance did whose worker spoke lately."""
+        """Load of each instance whose worker spoke lately."""
         return tuple(
-            self._instance_load(worker, heard, instance)
-            for worker, heard in self._view.speaking()
-            for instance in heard[-1].status.instances
+            self._instance_load(worker, received, instance)
+            for worker, received in self._statuses.histories()
+            for instance in received[-1].status.instances
         )
 
     def worker_loads(self) -> tuple[WorkerLoad, ...]:
-        """How busy each worker was that spoke lately."""
+        """Load of each worker that spoke lately."""
         found: list[WorkerLoad] = []
-        for worker, heard in self._view.speaking():
-            status, passed_s = heard[-1].status, heard[-1].at_s - heard[0].at_s
-            busy_s = status.busy_s - heard[0].status.busy_s
+        for worker, received in self._statuses.histories():
+            status, passed_s = received[-1].status, received[-1].at_s - received[0].at_s
+            busy_s = status.busy_s - received[0].status.busy_s
             interfered = any(i.state is InstanceState.INTERFERED for i in status.instances)
             utilisation = min(busy_s / (status.slots * passed_s), 1.0) if passed_s > 0 else 0.0
             found.append(WorkerLoad(worker=worker, utilisation=utilisation, memory_used=status.memory_used,
@@ -161,7 +164,7 @@ class LoadWindow:
         return tuple(found)
 
     def history(self) -> dict[str, tuple[float, ...]]:
-        """By task: inputs a second, one value a second, the latest last."""
+        """Inputs a second of each task, one value a second, the latest last."""
         return {task: tuple(past) for task, past in self._history.items()}
 
     def _sums(self, now_s: float) -> dict[LoadClass, _Sums]:
@@ -178,14 +181,14 @@ class LoadWindow:
                     sums.queries += count.queries / report.covers_s
         return found
 
-    def _instance_load(self, worker: str, heard: Sequence[Heard], instance: InstanceStatus) -> InstanceLoad:
+    def _instance_load(self, worker: str, received: Sequence[ReceivedStatus], instance: InstanceStatus) -> InstanceLoad:
         # The oldest status of this life of the instance: one that was loaded again began to count anew.
         at_s, before = next(
             (h.at_s, found)
-            for h in heard
+            for h in received
             if (found := h.instances.get(instance.variant)) is not None and found.answered <= instance.answered
         )
-        passed_s = heard[-1].at_s - at_s
+        passed_s = received[-1].at_s - at_s
         inputs, answered = instance.inputs - before.inputs, instance.answered - before.answered
         unread = sum(max(p.end - p.position, 0) for p in instance.partitions)
         mean_batch = inputs / answered if inputs and answered else 1.0

@@ -1,6 +1,6 @@
-"""What workers and selectors said lately: the live half of a situation, kept in memory.
+"""The latest statuses of workers and demands of selectors: the live half of a snapshot, kept in memory.
 
-It is the one place where statuses of workers are kept, the last of each and enough of those before it to tell rates
+This is the one place where statuses of workers are kept, the last of each and enough of those before it to tell rates
 from. Times are of a monotonic clock that is passed in. What an earlier life of a worker said is void once a later one
 spoke.
 """
@@ -16,56 +16,56 @@ from schemas.status import Demand, InstanceStatus, WorkerStatus
 
 KEPT_S: Final = 10
 _SPACING_S: Final = 0.9
-"""Between two statuses that are kept; workers speak ten times a second."""
+"""Seconds between two statuses that are kept; workers speak ten times a second."""
 
 
-class Heard(msgspec.Struct, frozen=True):
-    """What a worker said, and when."""
+class ReceivedStatus(msgspec.Struct, frozen=True):
+    """A status of a worker, and when it arrived."""
 
     at_s: float
     status: WorkerStatus
     instances: dict[str, InstanceStatus]
-    """By variant."""
+    """Instances of the status, by variant."""
 
 
 class WorkerStatusCache:
-    """The latest statuses of each worker, and when each variant was last used and last demanded.
+    """Cache of the latest statuses of each worker, and of when each variant was last used and last demanded.
 
     Args:
         clock: monotonic seconds.
-        status_ttl_s: how long a worker's word stands.
+        status_ttl_s: for how long a status counts as the present.
         kept_s: how far back statuses are kept for those who tell rates from them.
     """
 
     def __init__(self, clock: Callable[[], float], status_ttl_s: float, kept_s: float = KEPT_S) -> None:
         self._clock = clock
-        self._status_s = status_ttl_s
+        self._ttl_s = status_ttl_s
         self._kept_s = kept_s
         self._since_s = clock()
-        self._heard: dict[str, deque[Heard]] = {}
+        self._received: dict[str, deque[ReceivedStatus]] = {}
         self._answered: dict[tuple[str, int, str], int] = {}
         self._used_s: dict[str, float] = {}
         self._demanded_s: dict[str, float] = {}
 
     @property
     def observed_s(self) -> float:
-        """How long this view has been watching."""
+        """Seconds since this cache began to watch."""
         return self._clock() - self._since_s
 
     def on_status(self, status: WorkerStatus) -> None:
-        """A worker said how it is."""
+        """Take in a worker's status; one of an earlier life of the worker is ignored."""
         now_s = self._clock()
-        heard = self._heard.setdefault(status.worker, deque())
-        if heard and heard[-1].status.epoch > status.epoch:
+        received = self._received.setdefault(status.worker, deque())
+        if received and received[-1].status.epoch > status.epoch:
             return
-        if heard and (heard[-1].status.epoch < status.epoch or now_s - heard[-1].at_s > self._kept_s):
-            heard.clear()
+        if received and (received[-1].status.epoch < status.epoch or now_s - received[-1].at_s > self._kept_s):
+            received.clear()
         # The last one stands for the present and gives way to the next, unless the one before it is old enough.
-        if len(heard) > 1 and heard[-1].at_s - heard[-2].at_s < _SPACING_S:
-            heard.pop()
-        heard.append(Heard(now_s, status, {instance.variant: instance for instance in status.instances}))
-        while len(heard) > 2 and now_s - heard[1].at_s >= self._kept_s:
-            heard.popleft()
+        if len(received) > 1 and received[-1].at_s - received[-2].at_s < _SPACING_S:
+            received.pop()
+        received.append(ReceivedStatus(now_s, status, {instance.variant: instance for instance in status.instances}))
+        while len(received) > 2 and now_s - received[1].at_s >= self._kept_s:
+            received.popleft()
         for instance in status.instances:
             key = (status.worker, status.epoch, instance.variant)
             if instance.answered > self._answered.get(key, 0) or instance.queued:
@@ -73,60 +73,60 @@ class WorkerStatusCache:
             self._answered[key] = instance.answered
 
     def on_demand(self, demand: Demand) -> None:
-        """A selector asked for a variant that nobody serves."""
-        self.want(demand.variant)
+        """Take in a selector's demand for a variant that nobody serves."""
+        self.mark_demanded(demand.variant)
 
-    def want(self, variant: str) -> None:
-        """Queries wait for a variant that nobody serves."""
+    def mark_demanded(self, variant: str) -> None:
+        """Take down that queries wait now for a variant that nobody serves."""
         self._demanded_s[variant] = self._used_s[variant] = self._clock()
 
     def instances(self) -> list[tuple[str, InstanceStatus]]:
-        """(worker, status) of every instance whose worker spoke lately."""
+        """Worker and status of every instance whose worker spoke lately."""
         return [
             (name, instance)
-            for name, heard in self._heard.items()
-            if self._is_fresh(heard[-1])
-            for instance in heard[-1].status.instances
+            for name, received in self._received.items()
+            if self._is_fresh(received[-1])
+            for instance in received[-1].status.instances
         ]
 
-    def speaking(self) -> list[tuple[str, Sequence[Heard]]]:
-        """What each worker said that spoke lately and is not leaving, the latest last."""
+    def histories(self) -> list[tuple[str, Sequence[ReceivedStatus]]]:
+        """Statuses, the latest last, of each worker that spoke lately and is not leaving."""
         return [
-            (name, heard)
-            for name, heard in self._heard.items()
-            if self._is_fresh(heard[-1]) and not heard[-1].status.leaving
+            (name, received)
+            for name, received in self._received.items()
+            if self._is_fresh(received[-1]) and not received[-1].status.leaving
         ]
 
-    def statuses(self) -> list[WorkerStatus]:
-        """The last word of each of them."""
-        return [heard[-1].status for _, heard in self.speaking()]
+    def latest(self) -> list[WorkerStatus]:
+        """Latest status of each worker that spoke lately and is not leaving."""
+        return [received[-1].status for _, received in self.histories()]
 
     def is_alive(self, row: WorkerRow) -> bool:
-        """By its heartbeat or its status, unless it says that it is leaving."""
-        heard = self._heard.get(row.name)
-        if heard is None or heard[-1].status.epoch != row.epoch:
+        """Whether a worker lives by its heartbeat or its status; not if it says that it is leaving."""
+        received = self._received.get(row.name)
+        if received is None or received[-1].status.epoch != row.epoch:
             return row.alive
-        return not heard[-1].status.leaving and (row.alive or self._is_fresh(heard[-1]))
+        return not received[-1].status.leaving and (row.alive or self._is_fresh(received[-1]))
 
-    def judged(self, rows: Iterable[WorkerRow]) -> tuple[WorkerRow, ...]:
-        """The same rows; `alive` by heartbeat or status."""
+    def with_liveness(self, rows: Iterable[WorkerRow]) -> tuple[WorkerRow, ...]:
+        """The same rows, with `alive` by heartbeat or status."""
         return tuple(msgspec.structs.replace(row, alive=self.is_alive(row)) for row in rows)
 
     def demand_age_s(self) -> dict[str, float]:
-        """By variant, since it was last demanded."""
+        """Seconds since a selector last demanded it, by variant."""
         return {variant: self._clock() - at_s for variant, at_s in self._demanded_s.items()}
 
     def idle_s(self) -> dict[str, float]:
-        """By variant, since it was last used or demanded."""
+        """Seconds since it was last used or demanded, by variant."""
         return {variant: self._clock() - at_s for variant, at_s in self._used_s.items()}
 
     def forget(self, variants: Collection[str], workers: Collection[str]) -> None:
-        """Keep only what concerns these: names come from outside, memory must not grow with them."""
-        self._heard = {name: heard for name, heard in self._heard.items() if name in workers}
+        """Forget all but these: names come from outside, and memory must not grow with them."""
+        self._received = {name: received for name, received in self._received.items() if name in workers}
         self._used_s = {name: at_s for name, at_s in self._used_s.items() if name in variants}
         self._demanded_s = {name: at_s for name, at_s in self._demanded_s.items() if name in variants}
-        current = {(name, heard[-1].status.epoch) for name, heard in self._heard.items()}
+        current = {(name, received[-1].status.epoch) for name, received in self._received.items()}
         self._answered = {key: count for key, count in self._answered.items() if key[:2] in current}
 
-    def _is_fresh(self, heard: Heard) -> bool:
-        return self._clock() - heard.at_s <= self._status_s
+    def _is_fresh(self, received: ReceivedStatus) -> bool:
+        return self._clock() - received.at_s <= self._ttl_s

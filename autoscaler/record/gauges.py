@@ -1,7 +1,7 @@
-"""What Prometheus, and the log, are told of consumer groups.
+"""Metrics and log of how consumer groups get on.
 
-Thousands of them, of which few change from a reading to the next: only those are set. A group of which something is
-unknown shows no number rather than a wrong one.
+There are thousands of groups, of which few change from a reading to the next: only those are set. A group of which
+something is unknown shows no number rather than a wrong one.
 """
 
 import logging
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class GroupGauges:
-    """Of one set of group_partitions, which must be sorted by group and topic as readings are."""
+    """Gauges of one set of group partitions, which must be sorted by group and topic as readings are."""
 
     def __init__(self, group_partitions: tuple[GroupPartition, ...]) -> None:
         names = [(group_partition.group, group_partition.topic) for group_partition in group_partitions]
@@ -42,21 +42,21 @@ class GroupGauges:
         self._shown = [np.full(len(self._names), np.inf) for _ in self._children]
 
     def show(self, reading: LagObservation, healths: NDArray[np.int8]) -> None:
-        """Make a reading visible, and say which groups fell ill or got well."""
+        """Set the gauges to a reading, and log which groups fell ill or got well."""
         if not self._names:
             return
         unknown = np.logical_or.reduceat(reading.lag < 0, self._first)
         lag = np.where(unknown, np.nan, np.add.reduceat(reading.lag, self._first))
         lag_s = np.maximum.reduceat(reading.lag_s, self._first)  # nan if any is
         worst = np.maximum.reduceat(healths, self._first).astype(np.float64)
-        self._tell(worst)
+        self._log_changes(worst)
         for index, values in enumerate((lag, lag_s, worst)):
             shown, children = self._shown[index], self._children[index]
             for row in np.flatnonzero((values != shown) & ~(np.isnan(values) & np.isnan(shown))).tolist():
                 children[row].set(values[row])
             self._shown[index] = values
 
-    def _tell(self, worst: NDArray[np.float64]) -> None:
+    def _log_changes(self, worst: NDArray[np.float64]) -> None:
         before = self._shown[2]
         for row in np.flatnonzero(worst != before).tolist():
             was = HEALTHS[int(before[row])] if np.isfinite(before[row]) else GroupHealth.OK

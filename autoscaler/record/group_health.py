@@ -1,4 +1,4 @@
-"""How groups get on with their partitions, judged from a sliding window of readings in the manner of Burrow.
+"""How consumer groups get on with their partitions, judged from a sliding window of readings in the manner of Burrow.
 
     went back within the window                                        rewound
     caught up at some time in the window                               ok
@@ -24,18 +24,18 @@ from broker.lag.offsets_api import UNKNOWN
 from schemas.rows.samples import GroupHealth
 
 WINDOW: Final = 30
-"""Readings, so half a minute by default."""
+"""Number of readings that health is judged from, half a minute of them by default."""
 HEALTHS: Final = tuple(GroupHealth)
 _CODE: Final = {health: code for code, health in enumerate(HEALTHS)}
 
 
 def judge(committed: NDArray[np.int64], lag: NDArray[np.int64], served: NDArray[np.bool_]) -> NDArray[np.int8]:
-    """Health of each column, as an index of HEALTHS.
+    """Health of each partition, as an index of HEALTHS.
 
     Args:
-        committed: by reading, the oldest first, and column; -1 is never, -2 unknown.
-        lag: the same; -1 is unknown.
-        served: by column, whether some worker or selector that lives serves it.
+        committed: offsets by reading, the oldest first, and partition; -1 is never, -2 unknown.
+        lag: records by reading and partition; -1 is unknown.
+        served: whether some worker or selector that lives serves it, by partition.
     """
     readings, columns = lag.shape
     found = np.full(columns, _CODE[GroupHealth.OK], np.int8)
@@ -61,7 +61,7 @@ def judge(committed: NDArray[np.int64], lag: NDArray[np.int64], served: NDArray[
 
 
 def _stands_still(moves: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """By column: whether it moved not at all, or long ago and for a shorter time than it has stood since."""
+    """Whether each partition did not move, or moved long ago and for a shorter time than it has stood since."""
     steps = len(moves)
     if not steps:
         return np.ones(moves.shape[1], np.bool_)
@@ -72,19 +72,19 @@ def _stands_still(moves: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 class GroupHealthWindow:
-    """The window of one set of group_partitions; a new set begins anew."""
+    """Window of readings of one set of group partitions; a new set begins anew."""
 
     def __init__(self, group_partitions: int) -> None:
         self._committed = np.zeros((WINDOW, group_partitions), np.int64)
         self._lag = np.zeros((WINDOW, group_partitions), np.int64)
         self._count = 0
         self._rewound = np.full(group_partitions, -WINDOW, np.int64)
-        """The reading at which each last went back."""
+        """Number of the reading at which each partition last went back."""
 
     def judge(
         self, committed: NDArray[np.int64], lag: NDArray[np.int64], served: NDArray[np.bool_]
     ) -> NDArray[np.int8]:
-        """Judge all partitions, given a reading. Only those that are behind or went back are looked at closely."""
+        """Add a reading, and judge all partitions; only those that are behind or went back are looked at closely."""
         before, now = self._committed[(self._count - 1) % WINDOW], self._count % WINDOW
         if self._count:
             self._rewound[(committed < before) & (committed != UNKNOWN)] = self._count

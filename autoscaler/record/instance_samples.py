@@ -1,4 +1,4 @@
-"""Turns what workers said into samples: counters become what was done since the reading before.
+"""Turns statuses of workers into samples: counters become what was done since the reading before.
 
 An instance that did nothing and is as it was is left out, but for once a minute: most of thousands are idle, and a
 minute without a row would look as if it had been unloaded.
@@ -17,19 +17,19 @@ _REPEAT: Final = timedelta(minutes=1)
 
 class _Before(NamedTuple):
     at: datetime
-    """Of the last sample."""
+    """Time of the last sample."""
     epoch: int
     status: InstanceStatus
 
 
 class InstanceSampler:
-    """Of all instances; forgets those that are gone."""
+    """Sampler of all instances; forgets those that are gone."""
 
     def __init__(self) -> None:
         self._before: dict[tuple[str, str], _Before] = {}
 
     def samples(self, at: datetime, workers: Iterable[WorkerStatus]) -> list[InstanceSample]:
-        """What is to be recorded of all instances there are."""
+        """Samples to record of all instances there are."""
         found: list[InstanceSample] = []
         seen: dict[tuple[str, str], _Before] = {}
         for worker in workers:
@@ -71,7 +71,7 @@ def _is_news(sample: InstanceSample, before: _Before) -> bool:
 
 
 def worker_samples(at: datetime, workers: Iterable[WorkerStatus], loads: Iterable[WorkerLoad]) -> list[WorkerSample]:
-    """How workers are, as far as their load is known."""
+    """Samples of the workers whose load is known."""
     busy = {load.worker: load.utilisation for load in loads}
     return [
         WorkerSample(

@@ -1,4 +1,4 @@
-"""One set of group_partitions that is read again and again: what of a reading is new, who serves what, how it adds up.
+"""Encodes each reading of lag as what changed since the one before, with its health and the sums of the minute.
 
 A row names only what changed since the row before, and everything once a minute, so that nobody has to look further
 back than a minute to know how things are.
@@ -19,17 +19,17 @@ from schemas.status import SERVING, WorkerStatus
 
 
 class LagDeltaEncoder:
-    """From the first reading of a set of group_partitions to the last."""
+    """Encoder of the readings of one set of group partitions, from the first reading on."""
 
     def __init__(self, first: LagObservation, ids: Collection[int]) -> None:
         self.group_partitions = first.group_partitions
         self._ids = np.fromiter(ids, np.int64, len(self.group_partitions))
-        self._watch = GroupHealthWindow(len(self.group_partitions))
+        self._health = GroupHealthWindow(len(self.group_partitions))
         self._sums = LagMinuteAggregator(first)
         self._minute: datetime | None = None
         self._before: tuple[NDArray[np.generic], ...] | None = None
         self._rows: dict[str, slice] = {}
-        """By topic of a variant."""
+        """Columns of a reading, by topic of a variant."""
         self._of_selectors = np.zeros(len(self.group_partitions), np.bool_)
         for row, group_partition in enumerate(self.group_partitions):
             if group_partition.group == topics.SELECTOR_GROUP:
@@ -39,7 +39,7 @@ class LagDeltaEncoder:
                 self._rows[group_partition.topic] = slice(begin, row + 1)
 
     def judge(self, reading: LagObservation, workers: Iterable[WorkerStatus], *, selectors: bool) -> NDArray[np.int8]:
-        """Health by group_partition; `selectors`: whether any speaks."""
+        """Health of each group partition; `selectors` says whether any selector speaks."""
         served = self._of_selectors & selectors
         for worker in workers:
             for instance in worker.instances:
@@ -47,17 +47,17 @@ class LagDeltaEncoder:
                 if rows is not None and instance.state in SERVING:
                     numbers = [p.partition for p in instance.partitions if p.partition < rows.stop - rows.start]
                     served[[rows.start + number for number in numbers]] = True
-        return self._watch.judge(reading.committed, reading.lag, served)
+        return self._health.judge(reading.committed, reading.lag, served)
 
-    def pack(
+    def encode(
         self, at: datetime, reading: LagObservation, healths: NDArray[np.int8]
     ) -> tuple[LagReading, LagMinute | None]:
-        """The row to write, and that of the minute before if it has ended."""
+        """Row of this reading, and that of the minute before if it has ended."""
         minute = minute_of(at)
         ended = None
         if self._minute is not None and self._minute != minute:
-            ended = self._sums.packed(self._minute, self._ids)
-            self._sums = self._sums.next()
+            ended = self._sums.to_row(self._minute, self._ids)
+            self._sums = self._sums.next_minute()
         before = self._before if self._minute == minute else None
         self._minute = minute
         self._sums.add(reading)
@@ -77,12 +77,12 @@ class LagDeltaEncoder:
         )
         return row, ended
 
-    def lose(self) -> None:
-        """The last row was not written: the next must be whole."""
+    def reset(self) -> None:
+        """Make the next row whole, since the last one was not written."""
         self._before = None
 
     def ages(self, reading: LagObservation, variants: Iterable[str]) -> dict[str, dict[int, float | None]]:
-        """By variant and partition, the age of the oldest unanswered query; None is unknown."""
+        """Seconds since the oldest unanswered query came, by variant and partition; None is unknown."""
         lag_s = reading.lag_s
         found: dict[str, dict[int, float | None]] = {}
         for variant in variants:
@@ -92,7 +92,7 @@ class LagDeltaEncoder:
                 found[variant] = {number: None if age != age else age for number, age in enumerate(ages)}
         return found
 
-    def waiting(self, reading: LagObservation) -> set[str]:
+    def waiting_variants(self, reading: LagObservation) -> set[str]:
         """Variants in whose topic something waits."""
         rows = np.flatnonzero((reading.lag > 0) & ~self._of_selectors).tolist()
         return {self.group_partitions[row].topic.removeprefix(topics.VARIANTS) for row in rows}

@@ -13,33 +13,33 @@ MINUTE: Final = timedelta(minutes=1)
 
 
 class LagMinuteAggregator:
-    """Of one set of group_partitions, since the minute began or since the set was made."""
+    """Sums of one set of group partitions, since the minute began or since the set was made."""
 
     def __init__(self, first: LagObservation) -> None:
         group_partitions = len(first.group_partitions)
         self._readings = 0
         self._known = np.zeros(group_partitions, np.int64)
-        """Readings in which the lag was known."""
+        """Number of readings in which the lag was known."""
         self._sum = np.zeros(group_partitions)
-        self._most = np.zeros(group_partitions, np.int64)
-        self._most_s = np.zeros(group_partitions)
+        self._lag_max = np.zeros(group_partitions, np.int64)
+        self._lag_s_max = np.zeros(group_partitions)
         self._begin = self._last = first
 
     def add(self, reading: LagObservation) -> None:
-        """A reading of the same group_partitions."""
+        """Add a reading of the same group partitions."""
         known = reading.lag >= 0
         self._readings += 1
         self._known += known
         self._sum += np.where(known, reading.lag, 0)
-        np.maximum(self._most, reading.lag, out=self._most)
-        np.fmax(self._most_s, reading.lag_s, out=self._most_s)
+        np.maximum(self._lag_max, reading.lag, out=self._lag_max)
+        np.fmax(self._lag_s_max, reading.lag_s, out=self._lag_s_max)
         self._last = reading
 
-    def packed(self, at: datetime, ids: NDArray[np.int64]) -> LagMinute:
-        """The minute that began at `at`, of the group_partitions that were behind or moved; `ids` are their numbers."""
+    def to_row(self, at: datetime, ids: NDArray[np.int64]) -> LagMinute:
+        """Row of the minute that began at `at`: group partitions that were behind or moved; `ids` are their numbers."""
         arrived = _advance(self._begin.end, self._last.end)
         completed = _advance(self._begin.committed, self._last.committed)
-        shown = np.flatnonzero((self._most > 0) | (arrived > 0) | (completed > 0))
+        shown = np.flatnonzero((self._lag_max > 0) | (arrived > 0) | (completed > 0))
         mean = self._sum[shown] / np.maximum(self._known[shown], 1)
         return LagMinute(
             at=at,
@@ -47,13 +47,13 @@ class LagMinuteAggregator:
             group_partitions=ids[shown].tolist(),
             arrived=arrived[shown].tolist(),
             completed=completed[shown].tolist(),
-            lag_max=self._most[shown].tolist(),
+            lag_max=self._lag_max[shown].tolist(),
             lag_mean=mean.tolist(),
-            lag_s_max=self._most_s[shown].tolist(),
+            lag_s_max=self._lag_s_max[shown].tolist(),
         )
 
-    def next(self) -> "LagMinuteAggregator":
-        """Of the minute that follows; what moved between its first reading and our last counts there."""
+    def next_minute(self) -> "LagMinuteAggregator":
+        """Aggregator of the minute that follows; what moved between its first reading and our last counts there."""
         return LagMinuteAggregator(self._last)
 
 

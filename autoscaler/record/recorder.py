@@ -1,4 +1,4 @@
-"""The recorder: once a second, what the queues, the instances and the workers are like, into Postgres.
+"""Writes into Postgres, once a second, how the queues, the instances and the workers are.
 
 * Lag of the selectors on every task topic and of every variant's workers, in records and seconds, with the health of
   each: all in one row that names what changed.
@@ -40,28 +40,28 @@ BLIND: Final = Gauge("infaas_autoscaler_blind", "1 while readings fail and the s
 
 
 class Recorder:
-    """Takes one reading after another; for one task."""
+    """Recorder of one reading after another; not to be called by two asyncio tasks at a time."""
 
     def __init__(
-        self, settings: AutoscalerSettings, reader: LagReader, pool: Pool, view: WorkerStatusCache, window: LoadWindow,
-        clock: Callable[[], float] = time.monotonic,
+        self, settings: AutoscalerSettings, reader: LagReader, pool: Pool, statuses: WorkerStatusCache,
+        load_window: LoadWindow, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self._settings = settings
         self._reader = reader
         self._pool = pool
-        self._view = view
-        self._window = window
+        self._statuses = statuses
+        self._load_window = load_window
         self._clock = clock
         self._catalog: Catalog | None = None
         self._groups: Mapping[str, Collection[str]] = {}
-        self._packing: LagDeltaEncoder | None = None
+        self._encoder: LagDeltaEncoder | None = None
         self._gauges = GroupGauges(())
-        self._progress = InstanceSampler()
+        self._sampler = InstanceSampler()
         self._load: list[LoadSample] = []
         self._instances: list[InstanceSample] = []
         """Not yet written. What fails next time fails before it adds to these."""
         self._minute: datetime | None = None
-        self._outage = FailureLog("reading lag and states")
+        self._failures = FailureLog("reading lag and states")
         self.known = False
         """Whether the last reading succeeded."""
 
@@ -73,41 +73,41 @@ class Recorder:
             self.known = False
             READINGS.labels("failed").inc()
             BLIND.set(1)
-            self._outage.failed(error)
-            if self._packing is not None:
-                self._packing.lose()
+            self._failures.failed(error)
+            if self._encoder is not None:
+                self._encoder.reset()
             await self._write_failure(error)
             return
         self.known = True
         READINGS.labels("ok").inc()
         BLIND.set(0)
-        self._outage.recovered()
+        self._failures.recovered()
 
     async def _record(self, catalog: Catalog, served: Collection[str]) -> None:
-        reading = await self._reader.read(self._wanted(catalog))
+        reading = await self._reader.read(self._groups_of(catalog))
         at, now_s = datetime.fromtimestamp(reading.at_s, UTC), self._clock()
-        await self._keep(at)
-        packing = await self._packing_of(reading)
-        workers = self._view.statuses()
-        healths = packing.judge(reading, workers, selectors=self._window.is_heard(now_s))
+        await self._maintain(at)
+        encoder = await self._encoder_of(reading)
+        workers = self._statuses.latest()
+        healths = encoder.judge(reading, workers, selectors=self._load_window.has_selectors(now_s))
         self._gauges.show(reading, healths)
-        self._window.on_lag(packing.ages(reading, served))
-        self._window.tick(now_s)
-        for variant in packing.waiting(reading) - set(served):
-            self._view.want(variant)
-        row, minute = packing.pack(at, reading, healths)
-        self._load += _load_samples(at, self._window.take_arrivals(), self._window.take_answers())
-        self._instances += self._progress.samples(at, workers)
+        self._load_window.on_lag(encoder.ages(reading, served))
+        self._load_window.tick(now_s)
+        for variant in encoder.waiting_variants(reading) - set(served):
+            self._statuses.mark_demanded(variant)
+        row, minute = encoder.encode(at, reading, healths)
+        self._load += _load_samples(at, self._load_window.take_arrivals(), self._load_window.take_answers())
+        self._instances += self._sampler.samples(at, workers)
         async with self._pool.transaction() as session:
             await samples.write_reading(session, row)
             if minute is not None:
                 await samples.write_lag_minute(session, minute)
             await samples.write_load(session, self._load)
             await samples.write_instances(session, self._instances)
-            await samples.write_workers(session, worker_samples(at, workers, self._window.worker_loads()))
+            await samples.write_workers(session, worker_samples(at, workers, self._load_window.worker_loads()))
         self._load, self._instances = [], []
 
-    def _wanted(self, catalog: Catalog) -> Mapping[str, Collection[str]]:
+    def _groups_of(self, catalog: Catalog) -> Mapping[str, Collection[str]]:
         if catalog is not self._catalog:
             self._catalog = catalog
             self._reader.look_up()
@@ -116,16 +116,16 @@ class Recorder:
             }
         return self._groups
 
-    async def _packing_of(self, reading: LagObservation) -> LagDeltaEncoder:
-        if self._packing is None or self._packing.group_partitions != reading.group_partitions:
-            self._packing = LagDeltaEncoder(
+    async def _encoder_of(self, reading: LagObservation) -> LagDeltaEncoder:
+        if self._encoder is None or self._encoder.group_partitions != reading.group_partitions:
+            self._encoder = LagDeltaEncoder(
                 reading, await samples.group_partition_ids(self._pool, reading.group_partitions)
             )
             self._gauges = GroupGauges(reading.group_partitions)
-        return self._packing
+        return self._encoder
 
-    async def _keep(self, at: datetime) -> None:
-        """Once a minute: partitions, and the sums of the minute that is over. At the start also what is remembered."""
+    async def _maintain(self, at: datetime) -> None:
+        """Once a minute: keep the tables, and sum up the minute that is over. At the start also restore the history."""
         minute = minute_of(at)
         if minute == self._minute:
             return
@@ -135,7 +135,7 @@ class Recorder:
         await samples.roll_up(self._pool, minute - MINUTE)
         if self._minute is None:
             past = await samples.task_history(self._pool, at - timedelta(seconds=HISTORY_S), at)
-            self._window.recall({task.task: task.inputs_per_s for task in past})
+            self._load_window.restore_history({task.task: task.inputs_per_s for task in past})
         self._minute = minute
 
     async def _write_failure(self, error: BaseException) -> None:

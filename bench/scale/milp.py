@@ -23,7 +23,7 @@ import msgspec
 from autoscaler.decide.optimizer.greedy import solve_greedy
 from autoscaler.decide.optimizer.milp import GAP, MilpSolution, solve_milp
 from autoscaler.decide.optimizer.model import EPSILON, Allocation, AllocationProblem, cost, served
-from autoscaler.decide.pareto import VariantRanking, launchable_variants, rank_variants, runnable_variants
+from autoscaler.decide.pareto import VariantRanking, launchable_slot_prices, live_slot_prices, rank_variants
 from autoscaler.decide.requirements import build_problem
 from autoscaler.decide.snapshot import ClassLoad, ClusterSnapshot, HardwareType, ScalingLimits
 from bench.core.figures import Figure
@@ -100,15 +100,15 @@ class SyntheticCluster(NamedTuple):
     profiles: dict[str, Profile]
     classes: tuple[ClassLoad, ...]
 
-    def situation(self, load: float) -> ClusterSnapshot:
+    def snapshot(self, load: float) -> ClusterSnapshot:
         """With so many times the load."""
         loads = (msgspec.structs.replace(c, inputs_per_s=c.inputs_per_s * load) for c in self.classes)
         return ClusterSnapshot(hardware=HARDWARE, classes=tuple(loads))
 
-    def ranking(self, situation: ClusterSnapshot) -> VariantRanking:
+    def ranking(self, snapshot: ClusterSnapshot) -> VariantRanking:
         """Of all variants."""
         return rank_variants(
-            self.variants, self.profiles, runnable_variants(situation.workers), launchable_variants(situation.hardware)
+            self.variants, self.profiles, live_slot_prices(snapshot.workers), launchable_slot_prices(snapshot.hardware)
         )
 
 
@@ -193,40 +193,38 @@ def filling(world: SyntheticCluster) -> float:
 
 
 def _fits(world: SyntheticCluster, load: float) -> bool:
-    situation = world.situation(load)
-    problem = build_problem(world.ranking(situation), situation, _LIMITS)
-    answer = solve_greedy(problem)
-    return sum(answer.workers) <= _USED and min(served(problem, answer)) > 1 - EPSILON
+    snapshot = world.snapshot(load)
+    problem = build_problem(world.ranking(snapshot), snapshot, _LIMITS)
+    allocation = solve_greedy(problem)
+    return sum(allocation.workers) <= _USED and min(served(problem, allocation)) > 1 - EPSILON
 
 
 def timed(
-    ranking: VariantRanking, situation: ClusterSnapshot, problem: AllocationProblem | None, *, warm: bool
+    ranking: VariantRanking, snapshot: ClusterSnapshot, problem: AllocationProblem | None, *, warm: bool
 ) -> tuple[SolverRun, MilpSolution]:
     """Decide once; `problem` says what runs."""
     began = time.perf_counter()
-    posed = build_problem(ranking, situation, _LIMITS)
+    posed = build_problem(ranking, snapshot, _LIMITS)
     if problem is not None:
-        posed = msgspec.structs.replace(posed, kinds=problem.kinds, pools=problem.pools)
+        posed = msgspec.structs.replace(posed, variants=problem.variants, pools=problem.pools)
     found = solve_milp(posed, _TIME_LIMIT_S, warm=warm)
     seconds = time.perf_counter() - began
-    price = cost(posed, found.answer)
+    price = cost(posed, found.allocation)
     return SolverRun(
         seconds, price / found.bound - 1 if found.bound else 0.0, cost(posed, solve_greedy(posed)) / price
     ), found
 
 
-def _running(problem: AllocationProblem, answer: Allocation) -> AllocationProblem:
-    kinds = (msgspec.structs.replace(k, now=n) for k, n in zip(problem.kinds, answer.instances, strict=True))
-    pools = (msgspec.structs.replace(p, now=n) for p, n in zip(problem.pools, answer.workers, strict=True))
-    return msgspec.structs.replace(problem, kinds=tuple(kinds), pools=tuple(pools))
+def _running(problem: AllocationProblem, allocation: Allocation) -> AllocationProblem:
+    variants = (msgspec.structs.replace(k, now=n) for k, n in zip(problem.variants, allocation.instances, strict=True))
+    pools = (msgspec.structs.replace(p, now=n) for p, n in zip(problem.pools, allocation.workers, strict=True))
+    return msgspec.structs.replace(problem, variants=tuple(variants), pools=tuple(pools))
 
 
-def _changed(situation: ClusterSnapshot, seed: int) -> ClusterSnapshot:
+def _changed(snapshot: ClusterSnapshot, seed: int) -> ClusterSnapshot:
     draw = random.Random(seed)
-    loads = (
-        msgspec.structs.replace(c, inputs_per_s=c.inputs_per_s * draw.uniform(0.8, 1.2)) for c in situation.classes
-    )
-    return msgspec.structs.replace(situation, classes=tuple(loads))
+    loads = (msgspec.structs.replace(c, inputs_per_s=c.inputs_per_s * draw.uniform(0.8, 1.2)) for c in snapshot.classes)
+    return msgspec.structs.replace(snapshot, classes=tuple(loads))
 
 
 def runs(architectures: int) -> tuple[list[SolverRun], list[SolverRun]]:
@@ -234,12 +232,12 @@ def runs(architectures: int) -> tuple[list[SolverRun], list[SolverRun]]:
     cold, warm = list[SolverRun](), list[SolverRun]()
     for seed in range(SEEDS):
         world = synthetic_cluster(architectures, seed)
-        situation = world.situation(filling(world))
-        ranking = world.ranking(situation)
-        run, found = timed(ranking, situation, None, warm=False)
+        snapshot = world.snapshot(filling(world))
+        ranking = world.ranking(snapshot)
+        run, found = timed(ranking, snapshot, None, warm=False)
         cold.append(run)
-        there = _running(build_problem(ranking, situation, _LIMITS), found.answer)
-        warm.append(timed(ranking, _changed(situation, seed), there, warm=True)[0])
+        there = _running(build_problem(ranking, snapshot, _LIMITS), found.allocation)
+        warm.append(timed(ranking, _changed(snapshot, seed), there, warm=True)[0])
     return cold, warm
 
 

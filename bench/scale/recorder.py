@@ -63,8 +63,8 @@ async def measure(home: Path, broker: str, partitions: int = PARTITIONS, seconds
             LagReader(kafka.settings) as reader,
             _traffic(kafka.settings, partitions),
         ):
-            view = WorkerStatusCache(time.monotonic, 3.0)
-            recorder = Recorder(AutoscalerSettings(), reader, pool, view, LoadWindow(view))
+            statuses = WorkerStatusCache(time.monotonic, 3.0)
+            recorder = Recorder(AutoscalerSettings(), reader, pool, statuses, LoadWindow(statuses))
             await _until_known(recorder, catalog, pool)
             narrow_size = await _narrow(pool)
             await pool.execute(f"TRUNCATE {', '.join(_TABLES)}")

@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from autoscaler.settings import Policy
+from autoscaler.decide.snapshot import Policy
 from broker.servers.embedded import LIMITS
 from broker.servers.jars import JarProgress
 from broker.settings import ENV as KAFKA_ENV

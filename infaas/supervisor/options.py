@@ -8,7 +8,8 @@ from typing import Final
 import msgspec
 import psutil
 
-from autoscaler.settings import DEFAULT_POLICY, Policy
+from autoscaler.decide.snapshot import Policy
+from autoscaler.settings import DEFAULT_POLICY
 from broker.settings import ENV as KAFKA_ENV
 from process.ports import LOOPBACK, claim_port, free_port
 from schemas.defaults import GATEWAY_PORT, KAFKA_PORT

@@ -1,17 +1,17 @@
-"""How much of what should run, as a problem in numbers: what must be served, by what it can be, and what it costs.
+"""The allocation problem in numbers: what must be served, by what it can be, and what that costs.
 
-    minimise    workers' prices + the loading of new ones
-              + hold * (instances + loading of new ones)                  INFaaS's C (N + lambda T max(delta, 0))
-              + share of needs * (slots taken, accuracy that is lost)
-              + penalty * share of needs that is not served
+    minimise    workers' prices + the starting of new ones
+              + hold cost * (instances + loading of new ones)             INFaaS's C (N + lambda T max(delta, 0))
+              + share of requirements * (slots taken, accuracy that is lost)
+              + penalty * share of requirements that is not served
     such that   an instance computes one batch at a time:                 slots used <= instances
-                a need is served only by what it accepts in time          (others are not among its options)
-                the workers of a type have the slots, memory and places   summed up: which worker is packing's affair
+                a requirement is served only by its options               (what it accepts, in time)
+                the workers of a type have the slots, memory and places   (in sum: placement says which worker)
                 bounds
 
 A worker that runs is paid for in full, so what an instance takes of it is weighed only a little: to prefer the smaller
-where both would do. A need is a stream of queries that ask for the same; what a person pins and what every task keeps
-warm are needs of rate 0, which take no slots but an instance. Costs are USD an hour.
+where both would do. A requirement is a stream of queries that ask for the same; what a person pins and what is demanded
+are requirements of rate 0, which take no slots but an instance. Costs are USD an hour.
 
 The penalty of not serving is far above any price, so accuracy is given up before load is, and both only where the
 workers that may run are used up.
@@ -29,147 +29,156 @@ EPSILON: Final = 1e-6
 
 
 class VariantSpec(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A variant."""
+    """Variant of which there may be instances."""
 
     name: str
     task: str
     pool: int
+    """Index of its pool among the problem's."""
     memory_bytes: float
-    hold: float
-    """Of one instance."""
-    load: float
-    """Of loading another one, once."""
+    hold_cost: float
+    """Cost of holding one instance."""
+    load_cost: float
+    """Cost of loading another one, once."""
     now: int
-    """Instances there are."""
+    """Number of instances there are."""
     maximum: int
 
 
 class WorkerPool(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The workers of one hardware type, taken as equal."""
+    """Pool of the workers of one hardware type, taken as equal."""
 
     hardware: str
     price: float
-    """Of one worker."""
-    start: float
-    """Of starting another one, once."""
+    """Price of one worker."""
+    start_cost: float
+    """Cost of starting another one, once."""
     slots: float
     memory_bytes: float
-    places: float
+    instances_per_worker: float
+    """Number of places for instances on a worker."""
     now: int
+    """Number of workers there are, or are being started."""
     minimum: int
     maximum: int
 
 
 class ServingOption(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A kind that may serve a need. Numbers are for the whole need."""
+    """Variant that may serve a requirement. Numbers are for the whole requirement."""
 
-    kind: int
+    variant: int
+    """Index of the variant among the problem's."""
     slots: float = 0.0
-    """Slots it takes, headroom included."""
+    """Number of slots it takes, headroom included."""
     batch: int = 0
-    """Inputs in the batches by which a slot serves the most in time, as profiled; 0: there is no load."""
+    """Size of the batches by which a slot serves the most in time, as profiled; 0 if there is no load."""
     floor: int = 1
-    """Instances without which it serves nothing."""
+    """Number of instances below which it serves nothing."""
     slot_cost: float = 0.0
+    """Cost of the slots it takes."""
     loss_cost: float = 0.0
-    """Of the accuracy lost against the best option."""
+    """Cost of the accuracy that is lost against the best option."""
 
 
 class Requirement(msgspec.Struct, frozen=True, kw_only=True):
-    """What must be served."""
+    """Requirement that must be served: load of a class, a pin or a demand."""
 
     task: str
     options: tuple[ServingOption, ...]
     penalty: float
-    """Of serving nothing of it."""
+    """Cost of serving nothing of it."""
     rate: float = 0.0
     """Inputs a second."""
     load_class: LoadClass | None = None
 
 
 class AllocationProblem(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole of it."""
+    """Allocation problem: requirements, and the variants and workers there may be."""
 
-    kinds: tuple[VariantSpec, ...] = ()
+    variants: tuple[VariantSpec, ...] = ()
     pools: tuple[WorkerPool, ...] = ()
-    needs: tuple[Requirement, ...] = ()
+    requirements: tuple[Requirement, ...] = ()
     task_maximum: dict[str, int] = {}
-    """Pinned: instances of all kinds of a task."""
+    """Number of instances of all variants that a person allows, by task."""
 
 
 class Allocation(msgspec.Struct, frozen=True, kw_only=True):
-    """Instances by kind, workers by pool, and which share of a need goes where, by need and option."""
+    """Allocation of instances and workers, in the order of the problem's variants and pools."""
 
     instances: tuple[int, ...] = ()
     workers: tuple[int, ...] = ()
     shares: dict[tuple[int, int], float] = {}
+    """Share of a requirement that goes to an option, by the numbers of both."""
 
 
-def cost(problem: AllocationProblem, answer: Allocation) -> float:
-    """What the answer costs; lower is better."""
+def cost(problem: AllocationProblem, allocation: Allocation) -> float:
+    """Cost of an allocation; lower is better."""
     total = 0.0
-    for pool, workers in zip(problem.pools, answer.workers, strict=True):
-        total += pool.price * workers + pool.start * max(workers - pool.now, 0)
-    for kind, count in zip(problem.kinds, answer.instances, strict=True):
-        total += kind.hold * count + kind.load * max(count - kind.now, 0)
-    for (number, place), share in answer.shares.items():
-        option = problem.needs[number].options[place]
+    for pool, workers in zip(problem.pools, allocation.workers, strict=True):
+        total += pool.price * workers + pool.start_cost * max(workers - pool.now, 0)
+    for variant, count in zip(problem.variants, allocation.instances, strict=True):
+        total += variant.hold_cost * count + variant.load_cost * max(count - variant.now, 0)
+    for (number, option_number), share in allocation.shares.items():
+        option = problem.requirements[number].options[option_number]
         total += share * (option.slot_cost + option.loss_cost)
     return total + sum(
-        need.penalty * (1.0 - share) for need, share in zip(problem.needs, served(problem, answer), strict=True)
+        requirement.penalty * (1.0 - share)
+        for requirement, share in zip(problem.requirements, served(problem, allocation), strict=True)
     )
 
 
-def served(problem: AllocationProblem, answer: Allocation) -> list[float]:
-    """The share of each need that is served."""
-    shares = [0.0] * len(problem.needs)
-    for (number, _place), share in answer.shares.items():
+def served(problem: AllocationProblem, allocation: Allocation) -> list[float]:
+    """Share of each requirement that is served."""
+    shares = [0.0] * len(problem.requirements)
+    for (number, _place), share in allocation.shares.items():
         shares[number] += share
     return [min(share, 1.0) for share in shares]
 
 
 def slots_used(problem: AllocationProblem, shares: Mapping[tuple[int, int], float]) -> list[float]:
-    """By kind."""
-    used = [0.0] * len(problem.kinds)
-    for (number, place), share in shares.items():
-        option = problem.needs[number].options[place]
-        used[option.kind] += share * option.slots
+    """Number of slots that shares take, by variant."""
+    used = [0.0] * len(problem.variants)
+    for (number, option_number), share in shares.items():
+        option = problem.requirements[number].options[option_number]
+        used[option.variant] += share * option.slots
     return used
 
 
-def violations(problem: AllocationProblem, answer: Allocation) -> list[str]:
-    """Which constraints the answer breaks, in words; for tests and for distrust of a solver."""
+def violations(problem: AllocationProblem, allocation: Allocation) -> list[str]:
+    """List the constraints that an allocation breaks, in words; for tests and for distrust of a solver."""
     found = list[str]()
-    used = slots_used(problem, answer.shares)
-    for index, kind in enumerate(problem.kinds):
-        count = answer.instances[index]
+    used = slots_used(problem, allocation.shares)
+    for index, variant in enumerate(problem.variants):
+        count = allocation.instances[index]
         if used[index] > count + EPSILON:
-            found.append(f"{kind.name}: {used[index]:.6g} slots on {count} instances")
-        if count > kind.maximum:
-            found.append(f"{kind.name}: {count} instances, at most {kind.maximum}")
-        if count > answer.workers[kind.pool]:
-            found.append(f"{kind.name}: {count} instances on {answer.workers[kind.pool]} workers")
+            found.append(f"{variant.name}: {used[index]:.6g} slots on {count} instances")
+        if count > variant.maximum:
+            found.append(f"{variant.name}: {count} instances, at most {variant.maximum}")
+        if count > allocation.workers[variant.pool]:
+            found.append(f"{variant.name}: {count} instances on {allocation.workers[variant.pool]} workers")
     for index, pool in enumerate(problem.pools):
-        found += _overfull(problem, answer, index, pool, used)
-    for (number, place), share in answer.shares.items():
-        option = problem.needs[number].options[place]
-        if share * option.floor > answer.instances[option.kind] + EPSILON:
-            found.append(f"{problem.kinds[option.kind].name}: fewer than {option.floor} instances serve need {number}")
-    for task, count in instances_by_task(problem, answer.instances).items():
+        found += _overfull(problem, allocation, index, pool, used)
+    for (number, option_number), share in allocation.shares.items():
+        option = problem.requirements[number].options[option_number]
+        if share * option.floor > allocation.instances[option.variant] + EPSILON:
+            found.append(
+                f"{problem.variants[option.variant].name}: under {option.floor} instances serve requirement {number}"
+            )
+    for task, count in instances_by_task(problem, allocation.instances).items():
         if count > problem.task_maximum.get(task, count):
             found.append(f"{task}: {count} instances")
     return found
 
 
 def _overfull(
-    problem: AllocationProblem, answer: Allocation, index: int, pool: WorkerPool, used: Sequence[float]
+    problem: AllocationProblem, allocation: Allocation, index: int, pool: WorkerPool, used: Sequence[float]
 ) -> list[str]:
-    workers = answer.workers[index]
-    mine = [i for i, kind in enumerate(problem.kinds) if kind.pool == index]
+    workers = allocation.workers[index]
+    mine = [i for i, variant in enumerate(problem.variants) if variant.pool == index]
     amounts = {
         "slots": (sum(used[i] for i in mine), pool.slots),
-        "bytes": (sum(problem.kinds[i].memory_bytes * answer.instances[i] for i in mine), pool.memory_bytes),
-        "places": (sum(answer.instances[i] for i in mine), pool.places),
+        "bytes": (sum(problem.variants[i].memory_bytes * allocation.instances[i] for i in mine), pool.memory_bytes),
+        "places": (sum(allocation.instances[i] for i in mine), pool.instances_per_worker),
     }
     found = [
         f"{pool.hardware}: {amount:.6g} {what} on {workers} workers"
@@ -182,8 +191,8 @@ def _overfull(
 
 
 def instances_by_task(problem: AllocationProblem, instances: Sequence[int]) -> dict[str, int]:
-    """Summed up."""
+    """Number of instances per task."""
     counts: defaultdict[str, int] = defaultdict(int)
-    for kind, count in zip(problem.kinds, instances, strict=True):
-        counts[kind.task] += count
+    for variant, count in zip(problem.variants, instances, strict=True):
+        counts[variant.task] += count
     return counts

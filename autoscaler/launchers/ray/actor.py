@@ -22,11 +22,11 @@ from process.subprocesses import log_tail, running
 from schemas.errors import OperatorError
 
 SETTLED_S: Final = 30.0
-"""A worker that lived this long was set up right."""
+"""Seconds of life after which a worker is known to be set up right."""
 
 
 class RayWorker:
-    """Runs `python -m workers` from its construction until it is stopped. Its methods run on the actor's event loop."""
+    """Actor that runs `python -m workers` until it is stopped. Its methods run on the actor's event loop."""
 
     def __init__(self, environment: Mapping[str, str], log: str) -> None:
         loop = asyncio.get_running_loop()
@@ -39,7 +39,7 @@ class RayWorker:
         self._life = loop.create_task(self._live())
 
     async def state(self) -> tuple[str, str]:
-        """How far the worker is, and why it failed."""
+        """State of the worker, and why it failed."""
         return self._state, self._reason
 
     async def stop(self) -> None:
@@ -61,7 +61,7 @@ class RayWorker:
             self._state, self._reason = LaunchState.FAILED, str(error)
 
     async def _run(self) -> None:
-        """One life of the process: until it ends, or until it is to stop and has been stopped."""
+        """Run the process until it ends, or until it is to stop and has been stopped."""
         command = [sys.executable, "-m", "workers"]
         async with running(command, self._log, env=self._environment) as process, asyncio.TaskGroup() as tasks:
             self._state = LaunchState.RUNNING

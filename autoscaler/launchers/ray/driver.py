@@ -1,4 +1,4 @@
-"""`python -m autoscaler.launchers.ray.driver`: the process through which the autoscaler speaks to Ray.
+"""Runs the process through which the autoscaler speaks to Ray: `python -m autoscaler.launchers.ray.driver`.
 
 It reads one request a line from its standard input, JSON, and answers each with one line; the first connects. It ends
 with its input. Why it is a process of its own: see `autoscaler.launchers.ray.launcher`.
@@ -19,11 +19,11 @@ from ray.exceptions import ActorDiedError, RayError
 
 from autoscaler.launchers.base import LaunchedWorker, LaunchState
 from autoscaler.launchers.ray.actor import RayWorker
-from autoscaler.launchers.ray.launcher import (
+from autoscaler.launchers.ray.messages import (
     ConnectRequest,
     DriverReply,
+    DriverRequest,
     ListRequest,
-    Request,
     StartRequest,
     StopRequest,
 )
@@ -32,22 +32,22 @@ from schemas.worker_names import hardware_of
 log = logging.getLogger(__name__)
 
 _ANSWERS_S: Final = 0.2
-"""How long all actors together get to say how they are; who does not is as it was."""
+"""Seconds that all actors together get to say how they are; one that does not is as it was."""
 _FIRST_ANSWER_S: Final = 2.0
-"""How long one that never said anything gets to, before it counts as not started yet."""
+"""Seconds that an actor which never answered gets, before it counts as not started yet."""
 
 
 class RayDriver:
-    """Carries out requests, one after another."""
+    """Driver of the cluster: carries out requests, one after another."""
 
     def __init__(self) -> None:
         self._namespace = ""
         self._actors: dict[str, Any] = {}
         self._asked: dict[str, Any] = {}
-        """An actor that is not scheduled yet would keep every question until it is: it is asked once."""
+        """Questions without an answer: an actor that is not scheduled yet would keep every one, so it is asked once."""
         self._known: dict[str, tuple[LaunchState, str]] = {}
 
-    def do(self, request: Request) -> DriverReply:
+    def handle(self, request: DriverRequest) -> DriverReply:
         """Carry out one request. What Ray says against it is part of the reply."""
         try:
             match request:
@@ -118,9 +118,9 @@ class RayDriver:
         answers = {self._asked[name]: name for name in names}
         answered, _ = ray.wait(list(answers), num_returns=len(answers), timeout=limit_s)
         for answer in answered:
-            self._hear(answers[answer], answer)
+            self._on_answer(answers[answer], answer)
 
-    def _hear(self, name: str, answer: Any) -> None:
+    def _on_answer(self, name: str, answer: Any) -> None:
         del self._asked[name]
         try:
             state, reason = ray.get(answer)
@@ -145,9 +145,9 @@ def main() -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # Ray prints there what it likes
-    driver, decoder = RayDriver(), msgspec.json.Decoder(Request)
+    driver, decoder = RayDriver(), msgspec.json.Decoder(DriverRequest)
     for line in sys.stdin.buffer:
-        replies.write(msgspec.json.encode(driver.do(decoder.decode(line))) + b"\n")
+        replies.write(msgspec.json.encode(driver.handle(decoder.decode(line))) + b"\n")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
   adds a machine. What is asked of Ray twice is started once: Ray allows the name of an actor once.
 * A node that dies takes its workers along. Some seconds later Ray says so (see docker/README.md), they are no longer
   listed, and whoever wanted them starts them elsewhere.
-* Ray is spoken to from a child process (`ray_driver`), not from this one. Its calls block, and only a process can be
+* Ray is spoken to from a child process (`driver`), not from this one. Its calls block, and only a process can be
   ended when one does not return; it ends the process that is connected to it when the cluster's head has been away for
   a minute (measured with 2.60), though the autoscaler has other things to do; and it takes over its SIGTERM.
 * The autoscaler runs on a node of the cluster, which may offer no resources (`ray start --num-cpus=0 --address=...`).
@@ -15,7 +15,7 @@ Model files must be where every node finds them: INFAAS_ARTIFACTS names a folder
 import asyncio
 import sys
 from asyncio.subprocess import Process
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +26,14 @@ import msgspec
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from autoscaler.launchers.base import LaunchedWorker, LauncherError
+from autoscaler.launchers.ray.messages import (
+    ConnectRequest,
+    DriverReply,
+    DriverRequest,
+    ListRequest,
+    StartRequest,
+    StopRequest,
+)
 from autoscaler.launchers.worker_template import WorkerTemplate, read_settings, worker_environment
 from autoscaler.settings import AutoscalerSettings
 from process.subprocesses import die_with_parent
@@ -33,93 +41,56 @@ from schemas.errors import OperatorError
 from schemas.hardware import Hardware
 
 _CONNECT_S: Final = 30.0
-"""Importing Ray takes a second of CPU, finding its head some more."""
+"""Deadline of connecting: importing Ray takes a second of CPU, finding its head some more."""
 _CALL_S: Final = 10.0
 _LONGEST_REPLY: Final = 16 * 1024 * 1024
 
 
 class RaySettings(BaseSettings):
-    """Read from the environment: `INFAAS_RAY_*`."""
+    """Settings of the launcher, read from the environment: `INFAAS_RAY_*`."""
 
     model_config = SettingsConfigDict(env_prefix="INFAAS_RAY_", frozen=True, extra="ignore")
 
     address: str = "auto"
-    """Of the cluster's head, `host:port`; `auto` is the cluster that this machine is a node of."""
+    """Address of the cluster's head, `host:port`; `auto` is the cluster that this machine is a node of."""
     namespace: str = "infaas"
-    """Two systems on one cluster need two."""
+    """Namespace of the actors; two systems on one cluster need two."""
     hardware: dict[Hardware, WorkerTemplate]
-    """What nodes have room for: JSON, see `autoscaler.launchers.worker_template`."""
+    """Templates of workers by hardware: JSON, see `autoscaler.launchers.worker_template`."""
     devices: dict[Hardware, dict[str, float]] = {Hardware.CUDA: {"GPU": 1}, Hardware.NEURON: {"neuron": 1}}
     """What a worker takes of the resources that nodes offer Ray, besides cores and memory. `{"neuron_cores": 4}` where
     one node has several chips: then Ray divides them, and not only counts them."""
 
 
-class ConnectRequest(msgspec.Struct, frozen=True, tag=True):
-    """Join the cluster as a driver."""
-
-    address: str
-    namespace: str
-
-
-class ListRequest(msgspec.Struct, frozen=True, tag=True):
-    """Say what runs."""
-
-
-class StartRequest(msgspec.Struct, frozen=True, tag=True):
-    """Start a worker where these resources are free."""
-
-    worker: str
-    environment: Mapping[str, str]
-    log: str
-    cores: int
-    memory_bytes: int
-    devices: Mapping[str, float]
-
-
-class StopRequest(msgspec.Struct, frozen=True, tag=True):
-    """Have a worker end in good order."""
-
-    worker: str
-
-
-Request = ConnectRequest | ListRequest | StartRequest | StopRequest
-
-
-class DriverReply(msgspec.Struct, frozen=True):
-    """What became of a request."""
-
-    launched: list[LaunchedWorker] = []
-    """What runs, if that was asked."""
-    error: str = ""
-
-
 class RayLauncher:
-    """A launcher. Closing it ends the process that speaks to Ray; the workers stay."""
+    """Launcher of Ray actors. Closing it ends the process that speaks to Ray; the workers stay."""
 
     name: Final = "ray"
 
     def __init__(self, settings: RaySettings, home: Path) -> None:
-        self.hardware = {kind.value: offer.hardware_type(kind) for kind, offer in settings.hardware.items()}
+        self.hardware = {
+            hardware.value: template.hardware_type(hardware) for hardware, template in settings.hardware.items()
+        }
         self._settings = settings
         self._home = home.absolute()
         self._driver: Process | None = None
         self._one_at_a_time = asyncio.Lock()
 
     async def running(self) -> list[LaunchedWorker]:
-        """All workers of our namespace, whoever started them."""
+        """List all workers of our namespace, whoever started them."""
         return (await self._ask(ListRequest())).launched
 
     async def start(self, hardware: str, worker: str) -> None:
         """Create the worker's actor, unless it exists; one that failed is created anew."""
-        kind = Hardware(hardware)
-        offer = self._settings.hardware[kind]
+        of_type = Hardware(hardware)
+        template = self._settings.hardware[of_type]
         request = StartRequest(
             worker=worker,
-            environment=worker_environment(kind, worker, offer, self._home),
+            environment=worker_environment(of_type, worker, template, self._home),
             log=str(self._home / "logs" / f"worker-{worker}.log"),
-            cores=offer.cores,
-            memory_bytes=offer.memory_bytes,
-            devices=self._settings.devices.get(kind, {}),
+            cores=template.cores,
+            memory_bytes=template.memory_bytes,
+            devices=self._settings.devices.get(of_type, {}),
         )
         await self._ask(request)
 
@@ -135,7 +106,7 @@ class RayLauncher:
                 driver.kill()
             await driver.wait()
 
-    async def _ask(self, request: Request) -> DriverReply:
+    async def _ask(self, request: DriverRequest) -> DriverReply:
         """Ask Ray for something. A driver that does not answer in time is killed; the next question starts another.
 
         Raises:
@@ -165,7 +136,7 @@ class RayLauncher:
 
 @asynccontextmanager
 async def open_launcher(settings: AutoscalerSettings) -> AsyncGenerator[RayLauncher]:
-    """The launcher, while the context is open.
+    """Open a launcher, for the time of the context.
 
     Raises:
         OperatorError: Ray is not installed, or its settings are wrong.
@@ -186,8 +157,8 @@ async def _start_driver() -> Process:
     )
 
 
-async def _exchange(driver: Process, request: Request, limit_s: float) -> DriverReply:
-    """One line there, one line back.
+async def _exchange(driver: Process, request: DriverRequest, limit_s: float) -> DriverReply:
+    """Send a request as one line, and read the reply as one.
 
     Raises:
         OSError, EOFError: the driver died, or did not answer in time.

@@ -87,11 +87,11 @@ async def placed(pool: Pool) -> dict[str, str]:
 
 async def test_lag_is_recorded_with_the_right_numbers(kafka: KafkaSettings, store_pool: Pool, task: str) -> None:
     [variant] = await register(store_pool, kafka, task, {"a": 0.9})
-    catalog, view = await load_catalog(store_pool), WorkerStatusCache(time.monotonic, 1.0)
-    window = LoadWindow(view)
+    catalog, statuses = await load_catalog(store_pool), WorkerStatusCache(time.monotonic, 1.0)
+    window = LoadWindow(statuses)
     topic, queue = topics.task_topic(task), topics.variant_topic(variant)
     async with Producer(kafka, "test") as producer, LagReader(kafka) as reader:
-        recorder = Recorder(SETTINGS, reader, store_pool, view, window)
+        recorder = Recorder(SETTINGS, reader, store_pool, statuses, window)
         await until(lambda: all_known(recorder, catalog, store_pool))
         started = datetime.now(UTC)
         for i in range(10):
@@ -118,7 +118,7 @@ async def test_lag_is_recorded_with_the_right_numbers(kafka: KafkaSettings, stor
         0.5: (11, 22, 6, 1, 0),
         0.0: (0, 0, 4, 0, 4),
     }
-    assert list(view.demand_age_s()) == []
+    assert list(statuses.demand_age_s()) == []
 
 
 async def all_known(recorder: Recorder, catalog: Catalog, pool: Pool) -> bool:
@@ -136,11 +136,11 @@ def a_load(task: str, queries: int) -> SelectorLoad:
 async def test_a_successor_remembers_the_load(kafka: KafkaSettings, store_pool: Pool, task: str) -> None:
     await register(store_pool, kafka, task, {"a": 0.9})
     catalog = await load_catalog(store_pool)
-    views = [WorkerStatusCache(time.monotonic, 1.0), WorkerStatusCache(time.monotonic, 1.0)]
-    windows = [LoadWindow(view) for view in views]  # the second is the successor's
+    caches = [WorkerStatusCache(time.monotonic, 1.0), WorkerStatusCache(time.monotonic, 1.0)]
+    windows = [LoadWindow(statuses) for statuses in caches]  # the second is the successor's
     async with LagReader(kafka) as reader:
-        for view, window in zip(views, windows, strict=True):
-            recorder = Recorder(SETTINGS, reader, store_pool, view, window)
+        for statuses, window in zip(caches, windows, strict=True):
+            recorder = Recorder(SETTINGS, reader, store_pool, statuses, window)
             window.on_load(a_load(task, 50), time.monotonic())
             await recorder.record(catalog, [])
     history = windows[1].history()[task]
@@ -170,8 +170,8 @@ async def test_a_failed_reading_is_unknown_not_zero(
         await register(store_pool, kafka, task, {"a": 0.9})
         catalog = await load_catalog(store_pool)
         async with LagReader(kafka) as reader:
-            view = WorkerStatusCache(time.monotonic, 1.0)
-            recorder = Recorder(SETTINGS, reader, store_pool, view, LoadWindow(view))
+            statuses = WorkerStatusCache(time.monotonic, 1.0)
+            recorder = Recorder(SETTINGS, reader, store_pool, statuses, LoadWindow(statuses))
             await until(lambda: all_known(recorder, catalog, store_pool))
             before = await samples.latest_lag(store_pool)
             await broker.__aexit__(None, None, None)

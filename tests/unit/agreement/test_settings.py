@@ -44,7 +44,7 @@ def variables(kind: type[BaseSettings]) -> dict[str, str]:
 
 def test_unset_settings_are_what_decisions_take_for_granted() -> None:
     assert AutoscalerSettings().limits == ScalingLimits()
-    assert AutoscalerSettings().patience == ReconcileTimeouts()
+    assert AutoscalerSettings().reconcile_timeouts == ReconcileTimeouts()
     assert SelectorSettings().policy_config() == PolicyConfig()
 
 

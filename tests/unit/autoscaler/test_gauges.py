@@ -11,12 +11,12 @@ from autoscaler.record.group_health import HEALTHS
 from broker.lag.reader import GroupPartition, LagObservation
 from schemas.rows.samples import GroupHealth
 
-PLACES = (GroupPartition("g", "t", 0), GroupPartition("g", "t", 1), GroupPartition("h", "t", 0))
+GROUP_PARTITIONS = (GroupPartition("g", "t", 0), GroupPartition("g", "t", 1), GroupPartition("h", "t", 0))
 
 
 def a_reading(*lag: int) -> LagObservation:
     lags = np.array(lag, np.int64)
-    return LagObservation(100.0, PLACES, lags, lags, lags, np.where(lags > 0, 98.0, nan))
+    return LagObservation(100.0, GROUP_PARTITIONS, lags, lags, lags, np.where(lags > 0, 98.0, nan))
 
 
 def healths(*of: GroupHealth) -> np.ndarray:
@@ -32,7 +32,7 @@ def value(name: str, group: str) -> float:
 def test_groups_are_summed_and_alarms_told_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     ok, stalled = GroupHealth.OK, GroupHealth.STALLED
-    gauges = GroupGauges(PLACES)
+    gauges = GroupGauges(GROUP_PARTITIONS)
     gauges.show(a_reading(3, 4, 0), healths(ok, ok, ok))
     assert (value("kafka_consumergroup_group_lag", "g"), value("kafka_consumergroup_group_lag", "h")) == (7, 0)
     assert value("kafka_consumergroup_group_lag_seconds", "g") == 2.0

@@ -20,42 +20,49 @@ def a_pool(
     return WorkerPool(
         hardware=hardware,
         price=price,
-        start=price / 10,
+        start_cost=price / 10,
         slots=2,
         memory_bytes=100,
-        places=8,
+        instances_per_worker=8,
         now=now,
         minimum=minimum,
         maximum=maximum,
     )
 
 
-def a_kind(
+def a_variant_spec(
     name: str, *, memory: float = 10, now: int = 0, maximum: int = 9, pool: int = 0, task: str = "digits"
 ) -> VariantSpec:
-    hold = memory / 1000
+    hold_cost = memory / 1000
     return VariantSpec(
-        name=name, task=task, pool=pool, memory_bytes=memory, hold=hold, load=hold / 2, now=now, maximum=maximum
+        name=name,
+        task=task,
+        pool=pool,
+        memory_bytes=memory,
+        hold_cost=hold_cost,
+        load_cost=hold_cost / 2,
+        now=now,
+        maximum=maximum,
     )
 
 
-def a_need(*options: ServingOption, rate: float = 1.0, penalty: float = PENALTY) -> Requirement:
+def a_requirement(*options: ServingOption, rate: float = 1.0, penalty: float = PENALTY) -> Requirement:
     return Requirement(task="digits", options=options, penalty=penalty, rate=rate)
 
 
-def by_name(problem: AllocationProblem, answer: Allocation) -> dict[str, int]:
-    return {kind.name: n for kind, n in zip(problem.kinds, answer.instances, strict=True) if n}
+def by_name(problem: AllocationProblem, allocation: Allocation) -> dict[str, int]:
+    return {variant.name: n for variant, n in zip(problem.variants, allocation.instances, strict=True) if n}
 
 
 @st.composite
 def problems(draw: st.DrawFn) -> AllocationProblem:
-    """Of up to two hardware types, three variants and two needs; what there is may be too much or too little."""
+    """Problems of at most two hardware types, three variants and two requirements; what there is may not fit them."""
     pools = tuple(
         a_pool(name, price=draw(st.sampled_from([0.5, 1.0, 3.0])), now=draw(st.integers(0, 2)), maximum=2)
         for name in ("cpu", "cuda")[: draw(st.integers(1, 2))]
     )
-    kinds = tuple(
-        a_kind(
+    variants = tuple(
+        a_variant_spec(
             name,
             memory=draw(st.sampled_from([1, 30, 60, 120])),
             now=draw(st.integers(0, 1)),
@@ -64,23 +71,25 @@ def problems(draw: st.DrawFn) -> AllocationProblem:
         )
         for name in "abc"
     )
-    needs = tuple(draw(_needs(len(kinds))) for _ in range(draw(st.integers(0, 2))))
+    requirements = tuple(draw(_requirements(len(variants))) for _ in range(draw(st.integers(0, 2))))
     maximum = draw(st.sampled_from([{}, {"digits": 1}]))
-    return AllocationProblem(kinds=kinds, pools=pools, needs=needs, task_maximum=maximum)
+    return AllocationProblem(variants=variants, pools=pools, requirements=requirements, task_maximum=maximum)
 
 
 @st.composite
-def _needs(draw: st.DrawFn, kinds: int) -> Requirement:
-    chosen = draw(st.lists(st.integers(0, kinds - 1), min_size=1, max_size=2, unique=True))
+def _requirements(draw: st.DrawFn, variants: int) -> Requirement:
+    chosen = draw(st.lists(st.integers(0, variants - 1), min_size=1, max_size=2, unique=True))
     if draw(st.booleans()):
-        return a_need(*(ServingOption(kind=kind, floor=draw(st.integers(1, 2))) for kind in chosen), rate=0.0)
+        return a_requirement(
+            *(ServingOption(variant=variant, floor=draw(st.integers(1, 2))) for variant in chosen), rate=0.0
+        )
     options = (
         ServingOption(
-            kind=kind,
+            variant=variant,
             slots=draw(st.sampled_from([0.05, 0.4, 1.0, 2.5])),
             slot_cost=draw(st.sampled_from([0.01, 0.1])),
             loss_cost=draw(st.sampled_from([0.0, 0.2])),
         )
-        for kind in chosen
+        for variant in chosen
     )
-    return a_need(*options)
+    return a_requirement(*options)

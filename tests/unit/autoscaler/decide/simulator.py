@@ -1,4 +1,4 @@
-"""A world in which plans are carried out at once: workers start within a second and load answers for itself."""
+"""A simulated cluster that carries plans out at once: workers start within a second and load answers for itself."""
 
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
@@ -8,17 +8,17 @@ import msgspec
 
 from autoscaler.decide.decide import decide
 from autoscaler.decide.plan import ScalePlan
-from autoscaler.decide.snapshot import ClusterSnapshot, DecisionMemory, HardwareType, ScaleBounds, ScalingLimits
+from autoscaler.decide.snapshot import ClusterSnapshot, DecisionMemory, HardwareType, Policy, ScaleBounds, ScalingLimits
 from schemas.rows.catalog import Profile
 from schemas.rows.placement import InstanceRow, WorkerRow
 from tests.store_rows import a_worker
-from tests.unit.autoscaler.decide.situations import cpus, load, ranking, registered
+from tests.unit.autoscaler.decide.snapshots import cpus, load, ranking, registered
 
 WINDOW_S = 10
 
 
 class Simulator:
-    """One second a step."""
+    """Simulator of a cluster, one second a step."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Simulator:
         self.carry_out(self.plan)
         return self.plan
 
-    def situation(self, **rest: Any) -> ClusterSnapshot:
+    def snapshot(self, **rest: Any) -> ClusterSnapshot:
         classes = tuple(
             load(task, sum(seen) / len(seen), peak_per_s=max(seen)) for task, seen in self.window.items() if sum(seen)
         )
@@ -83,13 +83,13 @@ class Simulator:
 
     def decide(self, **rest: Any) -> ScalePlan:
         targets = rest.pop("targets", None)
-        situation = self.situation(**rest)
+        snapshot = self.snapshot(**rest)
         variants = {
             name: msgspec.structs.replace(v, partitions=self.partitions.get(name, v.partitions))
             for name, v in registered(self.profiles).items()
         }
-        policy = "milp" if targets else "greedy"
-        return decide(variants, ranking(self.profiles, situation), situation, self.limits, policy, targets)
+        policy = Policy.MILP if targets else Policy.GREEDY
+        return decide(variants, ranking(self.profiles, snapshot), snapshot, self.limits, policy, targets)
 
     def carry_out(self, plan: ScalePlan) -> None:
         self.memory = plan.memory
@@ -103,11 +103,11 @@ class Simulator:
         for name in plan.drain:
             self.changes.append("drain")
             self.workers[name] = msgspec.structs.replace(self.workers[name], draining=True)
-        self.wanted = next((wish.count for wish in plan.workers), self.wanted)
+        self.wanted = next((change.count for change in plan.workers), self.wanted)
         self.reconcile()
 
     def reconcile(self) -> None:
-        """As the launcher would: stop what drained, start what is wanted."""
+        """Stop what drained and start what is wanted, as the launcher would."""
         held = {worker for _, worker in self.rows}
         self.workers = {n: w for n, w in self.workers.items() if not w.draining or n in held}
         number = 0

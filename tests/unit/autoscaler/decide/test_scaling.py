@@ -5,100 +5,100 @@ from itertools import pairwise
 import msgspec
 import pytest
 
-from autoscaler.decide.optimizer.milp import aim
+from autoscaler.decide.optimizer.milp import solve_targets
 from autoscaler.decide.snapshot import ScaleBounds, ScalingLimits, WorkerLoad
 from schemas.status import InstanceState
 from tests.unit.autoscaler.decide.simulator import Simulator
-from tests.unit.autoscaler.decide.situations import cpus, full, instance_load, load, profile, ranking
+from tests.unit.autoscaler.decide.snapshots import cpus, full, instance_load, load, profile, ranking
 
 # One slot serves 32 inputs in 16 batch times: `a` about 190/s within a second, `b` 1900/s.
 A, B = profile("digits-a", 0.9, 0.010, load_s=0.5), profile("digits-b", 0.8, 0.001, load_s=0.5)
 SLOT = 32 / (16 * 0.010) / ScalingLimits().headroom
 
 
-def owners(world: Simulator) -> bool:
+def owners(simulator: Simulator) -> bool:
     """Whether each partition of what is placed has exactly one owner."""
     by_variant: dict[str, list[int]] = {}
-    for (variant, _), row in world.rows.items():
+    for (variant, _), row in simulator.rows.items():
         by_variant.setdefault(variant, []).extend(row.partitions)
-    return all(sorted(held) == list(range(world.partitions.get(name, 4))) for name, held in by_variant.items())
+    return all(sorted(held) == list(range(simulator.partitions.get(name, 4))) for name, held in by_variant.items())
 
 
 def test_load_that_steps_up_is_served_at_once_and_what_is_left_over_goes_after_a_while() -> None:
-    world = Simulator([A]).run(3, {"digits": 0.5 * SLOT})
-    assert (world.replicas("digits-a"), len(world.workers)) == (1, 1)
-    world.run(3, {"digits": 3.5 * SLOT})
-    assert (world.replicas("digits-a"), len(world.workers)) == (4, 4)
-    assert owners(world)
-    world.run(15, {"digits": 0.5 * SLOT})
-    assert len(world.workers) == 4  # the window, and then the delay
-    world.run(60, {"digits": 0.5 * SLOT})
-    assert (world.replicas("digits-a"), len(world.workers)) == (1, 1)
-    assert owners(world)
+    simulator = Simulator([A]).run(3, {"digits": 0.5 * SLOT})
+    assert (simulator.replicas("digits-a"), len(simulator.workers)) == (1, 1)
+    simulator.run(3, {"digits": 3.5 * SLOT})
+    assert (simulator.replicas("digits-a"), len(simulator.workers)) == (4, 4)
+    assert owners(simulator)
+    simulator.run(15, {"digits": 0.5 * SLOT})
+    assert len(simulator.workers) == 4  # the window, and then the delay
+    simulator.run(60, {"digits": 0.5 * SLOT})
+    assert (simulator.replicas("digits-a"), len(simulator.workers)) == (1, 1)
+    assert owners(simulator)
 
 
 def test_a_load_that_swings_faster_than_the_delay_moves_nothing() -> None:
-    world = Simulator([A]).run(30, {"digits": 3.5 * SLOT})
-    before = len(world.changes)
+    simulator = Simulator([A]).run(30, {"digits": 3.5 * SLOT})
+    before = len(simulator.changes)
     for _ in range(20):
-        world.run(12, {"digits": 0.5 * SLOT}).run(3, {"digits": 3.5 * SLOT})
-    assert len(world.changes) == before
+        simulator.run(12, {"digits": 0.5 * SLOT}).run(3, {"digits": 3.5 * SLOT})
+    assert len(simulator.changes) == before
 
 
 def test_a_load_that_swings_slowly_is_followed_once_each_way() -> None:
-    world = Simulator([A]).run(10, {"digits": 3.5 * SLOT})
-    before, periods = len(world.changes), 5
+    simulator = Simulator([A]).run(10, {"digits": 3.5 * SLOT})
+    before, periods = len(simulator.changes), 5
     for _ in range(periods):
-        world.run(100, {"digits": 0.5 * SLOT}).run(100, {"digits": 3.5 * SLOT})
+        simulator.run(100, {"digits": 0.5 * SLOT}).run(100, {"digits": 3.5 * SLOT})
     # Each way: three workers, three instances, and shares of partitions of four instances in each of at most two steps.
-    assert len(world.changes) - before <= periods * 2 * (3 + 3 + 8)
+    assert len(simulator.changes) - before <= periods * 2 * (3 + 3 + 8)
 
 
 @pytest.mark.parametrize("noise", [0.8, 0.9, 1.1])
 def test_noise_around_a_boundary_ends_at_the_higher_scale(noise: float) -> None:
-    world = Simulator([A]).run(40, {"digits": SLOT})
+    simulator = Simulator([A]).run(40, {"digits": SLOT})
     for second in range(100):
-        world.step({"digits": SLOT * (noise if second % 7 else 1.02)})
-    before = len(world.changes)
+        simulator.step({"digits": SLOT * (noise if second % 7 else 1.02)})
+    before = len(simulator.changes)
     for second in range(200):
-        world.step({"digits": SLOT * (noise if second % 7 else 1.02)})
-    assert len(world.changes) == before
+        simulator.step({"digits": SLOT * (noise if second % 7 else 1.02)})
+    assert len(simulator.changes) == before
 
 
 def test_with_no_more_hardware_accuracy_is_given_up_before_load() -> None:
-    world = Simulator([A, B], hardware=cpus(2), workers=2, limits=ScalingLimits(accuracy_price=0.01))
-    world.run(5, {"digits": 1.5 * SLOT})
-    assert world.replicas("digits-a") == 2
-    world.run(5, {"digits": 18 * SLOT})
-    assert world.replicas("digits-b") == 2
-    assert world.plan.explanation["needs"][0]["served"] == 1.0
-    world.run(5, {"digits": 100 * SLOT})
-    assert 0 < world.plan.explanation["needs"][0]["served"] < 1.0
+    simulator = Simulator([A, B], hardware=cpus(2), workers=2, limits=ScalingLimits(accuracy_price=0.01))
+    simulator.run(5, {"digits": 1.5 * SLOT})
+    assert simulator.replicas("digits-a") == 2
+    simulator.run(5, {"digits": 18 * SLOT})
+    assert simulator.replicas("digits-b") == 2
+    assert simulator.plan.explanation["requirements"][0]["served"] == 1.0
+    simulator.run(5, {"digits": 100 * SLOT})
+    assert 0 < simulator.plan.explanation["requirements"][0]["served"] < 1.0
 
 
 def test_batches_are_limited_while_something_urgent_is_served_and_that_is_not_taken_back_at_once() -> None:
-    def limits_of(world: Simulator) -> set[int]:
-        return {row.max_batch for (variant, _), row in world.rows.items() if variant == A.variant}
+    def limits_of(simulator: Simulator) -> set[int]:
+        return {row.max_batch for (variant, _), row in simulator.rows.items() if variant == A.variant}
 
-    world, urgent = Simulator([A]).run(3, {"digits": 10}), {"classes": (load("digits", 10, ms=90),)}
-    assert limits_of(world) == {32}
-    world.run(1, {"digits": 10}, **urgent)
-    assert limits_of(world) == {8}  # which takes 44 ms: a query may wait for one, and be computed in the next
-    before = len(world.changes)
+    simulator, urgent = Simulator([A]).run(3, {"digits": 10}), {"classes": (load("digits", 10, ms=90),)}
+    assert limits_of(simulator) == {32}
+    simulator.run(1, {"digits": 10}, **urgent)
+    assert limits_of(simulator) == {8}  # which takes 44 ms: a query may wait for one, and be computed in the next
+    before = len(simulator.changes)
     for _ in range(5):
-        world.run(5, {"digits": 10}).run(5, {"digits": 10}, **urgent)
-    assert (limits_of(world), len(world.changes)) == ({8}, before)
-    assert limits_of(world.run(60, {"digits": 10})) == {32}
-    assert world.changes[before:] == ["limit"]
+        simulator.run(5, {"digits": 10}).run(5, {"digits": 10}, **urgent)
+    assert (limits_of(simulator), len(simulator.changes)) == ({8}, before)
+    assert limits_of(simulator.run(60, {"digits": 10})) == {32}
+    assert simulator.changes[before:] == ["limit"]
 
 
 def test_an_idle_task_is_unloaded_and_comes_back_on_demand_at_once() -> None:
-    world = Simulator([A, B], limits=ScalingLimits(scale_to_zero_delay_s=60)).run(5, {"digits": 10})
-    assert len(world.rows) == 2
-    world.run(90, {})
-    assert world.rows == {}
-    world.step({}, demand_age_s={A.variant: 0.0})
-    assert world.replicas("digits-a") == 1
+    simulator = Simulator([A, B], limits=ScalingLimits(scale_to_zero_delay_s=60)).run(5, {"digits": 10})
+    assert len(simulator.rows) == 2
+    simulator.run(90, {})
+    assert simulator.rows == {}
+    simulator.step({}, demand_age_s={A.variant: 0.0})
+    assert simulator.replicas("digits-a") == 1
     pinned = ScaleBounds(kind="variant", name=B.variant, minimum=1)
     kept = (
         Simulator([A, B], limits=ScalingLimits(scale_to_zero_delay_s=60), bounds=[pinned])
@@ -110,70 +110,70 @@ def test_an_idle_task_is_unloaded_and_comes_back_on_demand_at_once() -> None:
 
 def test_without_a_worker_a_demand_starts_one() -> None:
     none = ScaleBounds(kind="hardware", name="cpu", minimum=0)
-    world = Simulator([A], workers=0, bounds=[none])
-    world.run(3, {})
-    assert world.workers == {}
-    world.run(2, {}, demand_age_s={A.variant: 0.0})
-    assert len(world.workers) == 1
-    assert world.replicas("digits-a") == 1
+    simulator = Simulator([A], workers=0, bounds=[none])
+    simulator.run(3, {})
+    assert simulator.workers == {}
+    simulator.run(2, {}, demand_age_s={A.variant: 0.0})
+    assert len(simulator.workers) == 1
+    assert simulator.replicas("digits-a") == 1
 
 
 def test_replicas_that_are_too_many_leave_the_worker_that_goes() -> None:
-    world = Simulator([A, B]).run(5, {"digits": 3.5 * SLOT}).run(80, {"digits": 0.5 * SLOT})
-    assert {worker for _, worker in world.rows} == {"cpu-0"}
-    assert world.changes.count("place") == len({variant for variant, _ in world.rows})  # each was loaded once
+    simulator = Simulator([A, B]).run(5, {"digits": 3.5 * SLOT}).run(80, {"digits": 0.5 * SLOT})
+    assert {worker for _, worker in simulator.rows} == {"cpu-0"}
+    assert simulator.changes.count("place") == len({variant for variant, _ in simulator.rows})  # each was loaded once
 
 
 def test_the_worker_with_the_least_to_move_goes_though_it_is_the_busiest() -> None:
     idle = [profile(f"mnist-{letter}", 0.5 + number / 10, 0.001 * 2**number) for number, letter in enumerate("abcd")]
     both = ScaleBounds(kind="hardware", name="cpu", minimum=2)
-    world = Simulator([A, *idle], workers=2, bounds=[both]).run(5, {"digits": 0.5 * SLOT})
-    for (variant, _), row in list(world.rows.items()):
+    simulator = Simulator([A, *idle], workers=2, bounds=[both]).run(5, {"digits": 0.5 * SLOT})
+    for (variant, _), row in list(simulator.rows.items()):
         worker = "cpu-1" if variant == A.variant else "cpu-0"
-        world.rows = {key: r for key, r in world.rows.items() if key[0] != variant}
-        world.rows[variant, worker] = msgspec.structs.replace(row, worker=worker)
-    world.bounds, before = (), len(world.changes)
+        simulator.rows = {key: r for key, r in simulator.rows.items() if key[0] != variant}
+        simulator.rows[variant, worker] = msgspec.structs.replace(row, worker=worker)
+    simulator.bounds, before = (), len(simulator.changes)
     busy = (WorkerLoad(worker="cpu-0", utilisation=0.0, memory_used=0),)
     busy += (WorkerLoad(worker="cpu-1", utilisation=0.9, memory_used=0),)
-    world.run(60, {"digits": 0.5 * SLOT}, worker_loads=busy)
-    assert set(world.workers) == {"cpu-0"}
-    assert world.changes[before:].count("replace") == 1
+    simulator.run(60, {"digits": 0.5 * SLOT}, worker_loads=busy)
+    assert set(simulator.workers) == {"cpu-0"}
+    assert simulator.changes[before:].count("replace") == 1
 
 
 def test_what_only_a_worker_that_drains_has_moves_even_if_it_is_not_the_best() -> None:
     beaten, both = profile("digits-c", 0.7, 0.020), ScaleBounds(kind="hardware", name="cpu", minimum=2)
-    world = Simulator([A, beaten], workers=2, bounds=[both]).run(2, {"digits": 1.0})
-    world.run(1, {"digits": 1.0}, demand_age_s={beaten.variant: 0.0})
-    for key in [key for key in world.rows if key[0] == beaten.variant]:
-        world.rows[beaten.variant, "cpu-1"] = msgspec.structs.replace(world.rows.pop(key), worker="cpu-1")
-    world.bounds = ()
-    world.run(60, {"digits": 1.0})
-    assert set(world.rows) == {(A.variant, "cpu-0"), (beaten.variant, "cpu-0")}
+    simulator = Simulator([A, beaten], workers=2, bounds=[both]).run(2, {"digits": 1.0})
+    simulator.run(1, {"digits": 1.0}, demand_age_s={beaten.variant: 0.0})
+    for key in [key for key in simulator.rows if key[0] == beaten.variant]:
+        simulator.rows[beaten.variant, "cpu-1"] = msgspec.structs.replace(simulator.rows.pop(key), worker="cpu-1")
+    simulator.bounds = ()
+    simulator.run(60, {"digits": 1.0})
+    assert set(simulator.rows) == {(A.variant, "cpu-0"), (beaten.variant, "cpu-0")}
 
 
 def test_an_instance_that_is_disturbed_gets_another_place_but_not_again_and_again() -> None:
     both = ScaleBounds(kind="hardware", name="cpu", minimum=2)
-    world = Simulator([A], workers=2, bounds=[both]).run(5, {"digits": 0.5 * SLOT})
-    ((_, first),) = world.rows
+    simulator = Simulator([A], workers=2, bounds=[both]).run(5, {"digits": 0.5 * SLOT})
+    ((_, first),) = simulator.rows
     disturbed = instance_load("digits-a", first, state=InstanceState.INTERFERED)
-    world.run(3, {"digits": 0.5 * SLOT}, instance_loads=(disturbed,))
-    ((_, second),) = world.rows
+    simulator.run(3, {"digits": 0.5 * SLOT}, instance_loads=(disturbed,))
+    ((_, second),) = simulator.rows
     assert second != first
     again = instance_load("digits-a", second, state=InstanceState.INTERFERED)
-    world.run(30, {"digits": 0.5 * SLOT}, instance_loads=(again,))
-    assert set(world.rows) == {(A.variant, second)}
+    simulator.run(30, {"digits": 0.5 * SLOT}, instance_loads=(again,))
+    assert set(simulator.rows) == {(A.variant, second)}
 
 
 def test_a_worker_that_is_disturbed_for_long_while_others_are_not_is_replaced() -> None:
     both = ScaleBounds(kind="hardware", name="cpu", minimum=2)
-    world = Simulator([A], workers=2, bounds=[both]).run(5, {"digits": 0.5 * SLOT})
+    simulator = Simulator([A], workers=2, bounds=[both]).run(5, {"digits": 0.5 * SLOT})
     loads = (WorkerLoad(worker="cpu-0", utilisation=0.5, memory_used=0, interfered=True),)
-    world.run(50, {"digits": 0.5 * SLOT}, worker_loads=loads)
-    assert "drain" not in world.changes
-    world.run(20, {"digits": 0.5 * SLOT}, worker_loads=loads)
-    assert world.changes.count("drain") == 1
-    assert len(world.workers) == 2
-    assert world.changes.count("start") == 1
+    simulator.run(50, {"digits": 0.5 * SLOT}, worker_loads=loads)
+    assert "drain" not in simulator.changes
+    simulator.run(20, {"digits": 0.5 * SLOT}, worker_loads=loads)
+    assert simulator.changes.count("drain") == 1
+    assert len(simulator.workers) == 2
+    assert simulator.changes.count("start") == 1
 
 
 def test_pins_hold_whatever_the_load() -> None:
@@ -182,70 +182,70 @@ def test_pins_hold_whatever_the_load() -> None:
         ScaleBounds(kind="hardware", name="cpu", maximum=3),
         ScaleBounds(kind="task", name="mnist", maximum=1),
     ]
-    world = Simulator([A, B, profile("mnist-a"), profile("mnist-b", 0.8, 0.0001)], workers=3, bounds=bounds)
+    simulator = Simulator([A, B, profile("mnist-a"), profile("mnist-b", 0.8, 0.0001)], workers=3, bounds=bounds)
     for rate in (0.0, 20.0, 0.0):
-        world.run(60, {"digits": rate * SLOT, "mnist": rate * 10 * SLOT})
-        assert world.replicas("digits-a") == 2
-        assert world.replicas("mnist") == 1
-        assert len(world.workers) <= 3
+        simulator.run(60, {"digits": rate * SLOT, "mnist": rate * 10 * SLOT})
+        assert simulator.replicas("digits-a") == 2
+        assert simulator.replicas("mnist") == 1
+        assert len(simulator.workers) <= 3
 
 
 def test_more_replicas_than_partitions_make_the_topic_grow() -> None:
-    world = Simulator([A], hardware=cpus(8)).run(5, {"digits": 5.5 * SLOT})
-    assert world.replicas("digits-a") == 6
-    assert world.partitions == {A.variant: 8}
-    assert owners(world)
-    assert all(row.partitions for row in world.rows.values())
+    simulator = Simulator([A], hardware=cpus(8)).run(5, {"digits": 5.5 * SLOT})
+    assert simulator.replicas("digits-a") == 6
+    assert simulator.partitions == {A.variant: 8}
+    assert owners(simulator)
+    assert all(row.partitions for row in simulator.rows.values())
     fixed = Simulator([A], hardware=cpus(8)).run(5, {"digits": 5.5 * SLOT}, can_add_partitions=False)
     assert fixed.replicas("digits-a") == 4
     assert fixed.partitions == {}
 
 
 def test_a_pause_holds_the_scale_but_replaces_what_is_lost() -> None:
-    world = Simulator([A], workers=2).run(5, {"digits": 0.5 * SLOT})
-    world.run(20, {"digits": 3.5 * SLOT}, paused=True)
-    assert (world.replicas("digits-a"), len(world.workers)) == (1, 2)
-    ((_, lost),) = world.rows
-    del world.workers[lost]
-    world.wanted = 1
-    world.run(1, {"digits": SLOT}, paused=True)
-    ((_, found),) = world.rows
-    assert found in world.workers
+    simulator = Simulator([A], workers=2).run(5, {"digits": 0.5 * SLOT})
+    simulator.run(20, {"digits": 3.5 * SLOT}, paused=True)
+    assert (simulator.replicas("digits-a"), len(simulator.workers)) == (1, 2)
+    ((_, lost),) = simulator.rows
+    del simulator.workers[lost]
+    simulator.wanted = 1
+    simulator.run(1, {"digits": SLOT}, paused=True)
+    ((_, found),) = simulator.rows
+    assert found in simulator.workers
 
 
 def test_each_change_of_scale_says_why_in_words() -> None:
-    world = Simulator([A]).run(1, {"digits": 2.5 * SLOT})
-    wish = world.plan.workers[0]
-    assert wish.count == 3
-    assert "slots" in wish.reason
-    world.run(1, {"digits": 2.5 * SLOT})
-    replicated = [change for change in world.plan.changes if change.action == "replicate"]
+    simulator = Simulator([A]).run(1, {"digits": 2.5 * SLOT})
+    change = simulator.plan.workers[0]
+    assert change.count == 3
+    assert "slots" in change.reason
+    simulator.run(1, {"digits": 2.5 * SLOT})
+    replicated = [change for change in simulator.plan.changes if change.action == "replicate"]
     assert "inputs/s of digits" in replicated[0].reason
     assert replicated[0].inputs["wanted"] == 3
 
 
 def test_the_solvers_targets_are_followed_and_what_the_load_needs_beyond_them_is_added() -> None:
-    world = Simulator([A, B], workers=2).run(3, {"digits": 1.5 * SLOT})
-    situation = world.situation()
-    targets = aim(ranking(world.profiles, situation), situation, world.limits)
+    simulator = Simulator([A, B], workers=2).run(3, {"digits": 1.5 * SLOT})
+    snapshot = simulator.snapshot()
+    targets = solve_targets(ranking(simulator.profiles, snapshot), snapshot, simulator.limits)
     assert targets is not None
-    world.run(60, {"digits": 1.5 * SLOT}, targets=targets)
-    assert len(world.workers) == targets.workers["cpu"]
-    assert world.step({"digits": 1.5 * SLOT}, targets=targets).changes == ()
-    world.run(5, {"digits": 30 * SLOT}, targets=targets)
-    assert world.plan.explanation["needs"][0]["served"] == 1.0
-    assert len(world.workers) > targets.workers["cpu"]
+    simulator.run(60, {"digits": 1.5 * SLOT}, targets=targets)
+    assert len(simulator.workers) == targets.workers["cpu"]
+    assert simulator.step({"digits": 1.5 * SLOT}, targets=targets).changes == ()
+    simulator.run(5, {"digits": 30 * SLOT}, targets=targets)
+    assert simulator.plan.explanation["requirements"][0]["served"] == 1.0
+    assert len(simulator.workers) > targets.workers["cpu"]
 
 
 def test_what_the_solver_advises_stays_while_the_load_does() -> None:
-    world = Simulator([A, B, profile("mnist-a", load_s=0.5)], hardware=cpus(6))
+    simulator = Simulator([A, B, profile("mnist-a", load_s=0.5)], hardware=cpus(6))
     loads = {"digits": 6 * SLOT, "mnist": 4 * SLOT}
-    world.run(5, loads)
+    simulator.run(5, loads)
     found = list[dict[str, int]]()
     for _ in range(4):
-        situation = world.situation()
-        targets = aim(ranking(world.profiles, situation), situation, world.limits)
+        snapshot = simulator.snapshot()
+        targets = solve_targets(ranking(simulator.profiles, snapshot), snapshot, simulator.limits)
         assert targets is not None
         found.append(dict(targets.instances))
-        world.run(40, loads, targets=targets)
+        simulator.run(40, loads, targets=targets)
     assert all(before == after for before, after in pairwise(found[1:]))

@@ -1,10 +1,10 @@
-"""Situations in a few words: variants named `<task>-<letter>`, their load, and workers."""
+"""Snapshots in a few words: variants named `<task>-<letter>`, their load, and workers."""
 
 from typing import Any
 
 import msgspec
 
-from autoscaler.decide.pareto import VariantRanking, launchable_variants, rank_variants, runnable_variants
+from autoscaler.decide.pareto import VariantRanking, launchable_slot_prices, live_slot_prices, rank_variants
 from autoscaler.decide.snapshot import ClassLoad, ClusterSnapshot, HardwareType, InstanceLoad, ScalingLimits
 from schemas.load_classes import LoadClass
 from schemas.rows.catalog import Profile, Variant
@@ -27,10 +27,10 @@ def registered(profiles: list[Profile]) -> dict[str, Variant]:
     return {p.variant: a_variant(p.variant, task=p.variant.split("-")[0]) for p in profiles}
 
 
-def ranking(profiles: list[Profile], situation: ClusterSnapshot) -> VariantRanking:
+def ranking(profiles: list[Profile], snapshot: ClusterSnapshot) -> VariantRanking:
     by_name = {p.variant: p for p in profiles}
     return rank_variants(
-        registered(profiles), by_name, runnable_variants(situation.workers), launchable_variants(situation.hardware)
+        registered(profiles), by_name, live_slot_prices(snapshot.workers), launchable_slot_prices(snapshot.hardware)
     )
 
 

@@ -16,29 +16,31 @@ NEWS = SolverTargets(instances={"mlp.onnx-fp32.cpu": 2}, reason="a test")
 async def test_an_answer_arrives_beside_the_loop_and_a_failure_takes_it_away(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    may_end, advised = threading.Event(), asyncio.Event()
+    may_end, answered = threading.Event(), asyncio.Event()
     answers: list[SolverTargets | Exception] = [NEWS, ValueError("infeasible")]
 
-    def aim(ranking: VariantRanking, situation: ClusterSnapshot, limits: ScalingLimits) -> SolverTargets | None:
+    def solve_targets(
+        ranking: VariantRanking, snapshot: ClusterSnapshot, limits: ScalingLimits
+    ) -> SolverTargets | None:
         assert may_end.wait(10)
         answer = answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    monkeypatch.setattr("autoscaler.decide.optimizer.milp.aim", aim)
-    adviser = BackgroundSolver(ScalingLimits(), 0.001, advised.set)
+    monkeypatch.setattr("autoscaler.decide.optimizer.milp.solve_targets", solve_targets)
+    solver = BackgroundSolver(ScalingLimits(), 0.001, answered.set)
     async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(adviser.run())
-        adviser.consider(VariantRanking(), ClusterSnapshot())
+        running = tasks.create_task(solver.run())
+        solver.submit(VariantRanking(), ClusterSnapshot())
         await asyncio.sleep(0)
-        assert adviser.targets is None
+        assert solver.targets is None
         may_end.set()
-        await advised.wait()
-        assert adviser.targets == NEWS
-        advised.clear()
-        adviser.consider(VariantRanking(), ClusterSnapshot())
-        await advised.wait()
-        assert adviser.targets is None
+        await answered.wait()
+        assert solver.targets == NEWS
+        answered.clear()
+        solver.submit(VariantRanking(), ClusterSnapshot())
+        await answered.wait()
+        assert solver.targets is None
         running.cancel()
     assert "infeasible" in caplog.text

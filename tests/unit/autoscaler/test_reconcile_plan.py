@@ -1,4 +1,4 @@
-"""The plan for the workers: what starts, drains, stops and is buried, and that nothing happens twice."""
+"""The plan for the workers: what starts, drains, stops and is removed, and that nothing happens twice."""
 
 from collections.abc import Mapping
 
@@ -33,7 +33,7 @@ def row(name: str, *, alive: bool = True, draining_s: float | None = None) -> Wo
 def fleet(
     wanted: int | None = None, *, started: tuple[LaunchedWorker, ...] = (), rows: tuple[WorkerRow, ...] | None = None,
     kind: HardwareType = CPU, age_s: float = 5.0, hosted: Mapping[str, int] | None = None,
-    liveness_timeout_s: Mapping[str, float] | None = None,
+    silent_s: Mapping[str, float] | None = None,
 ) -> FleetSnapshot:  # fmt: skip
     want = WantedWorkers(hardware="cpu", count=wanted or 0, reason="load", age_s=age_s)
     return FleetSnapshot(
@@ -42,7 +42,7 @@ def fleet(
         launched=started,
         workers=tuple(row(one.worker) for one in started) if rows is None else rows,
         hosted=hosted or {},
-        liveness_timeout_s=liveness_timeout_s or {},
+        silent_s=silent_s or {},
     )
 
 
@@ -124,11 +124,11 @@ def test_a_worker_that_drains_is_stopped_when_empty_or_late(held: int, draining_
     assert steps == ({"cpu-1": ReconcileStep.STOP} if stops else {})
 
 
-def test_what_stops_is_stopped_once_and_then_buried() -> None:
+def test_what_stops_is_stopped_once_and_its_row_then_removed() -> None:
     rows = (row("cpu-1", draining_s=1.0, alive=False),)
     stopping = launched("cpu-1", state=LaunchState.STOPPING)
     assert plan(fleet(0, started=stopping, rows=rows)) == {}
-    assert plan(fleet(0, rows=rows)) == {"cpu-1": ReconcileStep.BURY}
+    assert plan(fleet(0, rows=rows)) == {"cpu-1": ReconcileStep.REMOVE}
 
 
 def test_what_failed_is_started_again_with_its_reason() -> None:
@@ -140,11 +140,11 @@ def test_what_failed_is_started_again_with_its_reason() -> None:
 def test_a_process_whose_worker_is_silent_is_replaced() -> None:
     rows = (row("cpu-0", alive=False),)
     started = launched("cpu-0")
-    assert plan(fleet(1, started=started, rows=rows, liveness_timeout_s={"cpu-0": 10.0})) == {}
-    assert plan(fleet(1, started=started, rows=rows, liveness_timeout_s={"cpu-0": 31.0}))["cpu-0"] is ReconcileStep.STOP
+    assert plan(fleet(1, started=started, rows=rows, silent_s={"cpu-0": 10.0})) == {}
+    assert plan(fleet(1, started=started, rows=rows, silent_s={"cpu-0": 31.0}))["cpu-0"] is ReconcileStep.STOP
 
 
-def test_the_row_of_a_worker_that_is_gone_for_long_is_buried() -> None:
+def test_the_row_of_a_worker_that_is_gone_for_long_is_removed() -> None:
     rows = (row("cpu-7", alive=False),)
-    assert plan(fleet(0, rows=rows, liveness_timeout_s={"cpu-7": 10.0})) == {}
-    assert plan(fleet(0, rows=rows, liveness_timeout_s={"cpu-7": 31.0})) == {"cpu-7": ReconcileStep.BURY}
+    assert plan(fleet(0, rows=rows, silent_s={"cpu-7": 10.0})) == {}
+    assert plan(fleet(0, rows=rows, silent_s={"cpu-7": 31.0})) == {"cpu-7": ReconcileStep.REMOVE}

@@ -22,7 +22,7 @@ from tests.store_rows import a_worker
 CPU = HardwareType(name="cpu", price_per_hour=0.1, start_s=0.1, slots=1, memory_bytes=10**9, maximum=3)
 
 
-class Yard:
+class FakeLauncher:
     """A launcher whose workers are entries of a dictionary, and which remembers what it was told."""
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Yard:
 
     @property
     def name(self) -> str:
-        return "yard"
+        return "fake"
 
     @property
     def hardware(self) -> Mapping[str, HardwareType]:
@@ -53,46 +53,46 @@ class Yard:
 
 
 @asynccontextmanager
-async def keeping(yard: Yard, dsn: str, pool: Pool) -> AsyncGenerator[WorkerReconciler]:
+async def reconciling(launcher: FakeLauncher, dsn: str, pool: Pool) -> AsyncGenerator[WorkerReconciler]:
     async with Leadership(dsn, "autoscaler") as lead, asyncio.TaskGroup() as tasks:
-        keeper = WorkerReconciler(yard, ReconcileTimeouts(), pool, lead, WorkerStatusCache(time.monotonic, 1.0))
-        running = tasks.create_task(keeper.run())
-        yield keeper
+        reconciler = WorkerReconciler(launcher, ReconcileTimeouts(), pool, lead, WorkerStatusCache(time.monotonic, 1.0))
+        running = tasks.create_task(reconciler.run())
+        yield reconciler
         running.cancel()
 
 
-async def want(pool: Pool, keeper: WorkerReconciler, count: int) -> None:
+async def want(pool: Pool, reconciler: WorkerReconciler, count: int) -> None:
     await put_wanted(pool, [WantedWorkers(hardware="cpu", count=count, reason=f"load for {count}")])
-    keeper.wake()
+    reconciler.wake()
 
 
-async def until(keeper: WorkerReconciler, check: Callable[[], Awaitable[bool]]) -> None:
+async def until(reconciler: WorkerReconciler, check: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(60):
         while not await check():
-            keeper.wake()
+            reconciler.wake()
             await asyncio.sleep(0.01)
 
 
 async def test_workers_follow_what_is_wanted_and_each_step_is_written_down(database: str, store_pool: Pool) -> None:
-    yard = Yard()
+    launcher = FakeLauncher()
 
     async def there(*names: str) -> bool:
-        return set(yard.there) == set(names)
+        return set(launcher.there) == set(names)
 
-    async with keeping(yard, database, store_pool) as keeper:
-        await want(store_pool, keeper, 2)
-        await until(keeper, lambda: there("cpu-0", "cpu-1"))
-        for name in yard.there:
+    async with reconciling(launcher, database, store_pool) as reconciler:
+        await want(store_pool, reconciler, 2)
+        await until(reconciler, lambda: there("cpu-0", "cpu-1"))
+        for name in launcher.there:
             await register_worker(store_pool, a_worker(name))
-        await want(store_pool, keeper, 1)
-        await until(keeper, lambda: there("cpu-0"))
-        # The process ended without a word, so its row is buried: it has drained.
+        await want(store_pool, reconciler, 1)
+        await until(reconciler, lambda: there("cpu-0"))
+        # The process ended without a word, so its row is removed: it has drained.
         await store_pool.execute("UPDATE workers SET heartbeat_at = now() - interval '1 minute' WHERE name = 'cpu-1'")
-        await until(keeper, lambda: only_worker_is(store_pool, "cpu-0"))
-    assert yard.orders == ["start cpu-0", "start cpu-1", "stop cpu-1"]
+        await until(reconciler, lambda: only_worker_is(store_pool, "cpu-0"))
+    assert launcher.orders == ["start cpu-0", "start cpu-1", "stop cpu-1"]
     decisions = await list_decisions(store_pool)
     assert [(row.action, row.worker) for row in reversed(decisions)] == [
-        ("start", "cpu-0"), ("start", "cpu-1"), ("drain", "cpu-1"), ("stop", "cpu-1"), ("bury", "cpu-1"),
+        ("start", "cpu-0"), ("start", "cpu-1"), ("drain", "cpu-1"), ("stop", "cpu-1"), ("remove", "cpu-1"),
     ]  # fmt: skip
     assert {(row.kind, row.hardware) for row in decisions} == {(DecisionKind.WORKER, "cpu")}
     assert [row.reason for row in decisions if row.action == "drain"] == ["load for 1"]
@@ -103,16 +103,16 @@ async def only_worker_is(pool: Pool, name: str) -> bool:
 
 
 async def test_a_launcher_that_fails_is_asked_ever_more_seldom_and_says_why(database: str, store_pool: Pool) -> None:
-    yard = Yard()
-    yard.broken = "no machine left"
-    async with keeping(yard, database, store_pool) as keeper:
-        await want(store_pool, keeper, 1)
+    launcher = FakeLauncher()
+    launcher.broken = "no machine left"
+    async with reconciling(launcher, database, store_pool) as reconciler:
+        await want(store_pool, reconciler, 1)
 
         async def failed_twice() -> bool:
-            return len(yard.orders) == 2
+            return len(launcher.orders) == 2
 
         began = time.monotonic()
-        await until(keeper, failed_twice)
+        await until(reconciler, failed_twice)
         assert time.monotonic() - began >= 1.0
     decisions = await list_decisions(store_pool)
     assert Counter(row.action for row in decisions) == {"start": 2, "start failed": 2}
@@ -120,18 +120,18 @@ async def test_a_launcher_that_fails_is_asked_ever_more_seldom_and_says_why(data
 
 
 async def test_who_lost_the_lead_starts_nothing(database: str, store_pool: Pool) -> None:
-    yard = Yard()
-    async with keeping(yard, database, store_pool) as keeper:
+    launcher = FakeLauncher()
+    async with reconciling(launcher, database, store_pool) as reconciler:
         await store_pool.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'infaas-leader'"
         )
-        await want(store_pool, keeper, 2)
-        await until(keeper, lambda: looked(keeper, store_pool))
-    assert yard.orders == []
+        await want(store_pool, reconciler, 2)
+        await until(reconciler, lambda: looked(reconciler, store_pool))
+    assert launcher.orders == []
     assert await list_decisions(store_pool) == []
 
 
-async def looked(keeper: WorkerReconciler, pool: Pool) -> bool:
-    """Whether the wish is old enough to have been seen."""
+async def looked(reconciler: WorkerReconciler, pool: Pool) -> bool:
+    """Whether the wanted number is old enough to have been seen."""
     [wanted] = await list_wanted(pool)
     return wanted.age_s > 0.5

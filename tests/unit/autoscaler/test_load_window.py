@@ -46,16 +46,16 @@ def an_instance(
 
 
 class Site:
-    """A window over a view, and the clock of both."""
+    """A load window over a status cache, and the clock of both."""
 
     def __init__(self, seconds: int = 10, status_ttl_s: float = 3.0) -> None:
         self.now_s = 0.0
-        self.view = WorkerStatusCache(lambda: self.now_s, status_ttl_s, kept_s=seconds)
-        self.window = LoadWindow(self.view, seconds)
+        self.statuses = WorkerStatusCache(lambda: self.now_s, status_ttl_s, kept_s=seconds)
+        self.window = LoadWindow(self.statuses, seconds)
 
     def on_status(self, status: WorkerStatus, now_s: float) -> None:
         self.now_s = now_s
-        self.view.on_status(status)
+        self.statuses.on_status(status)
 
     def instance_loads(self, now_s: float) -> tuple[InstanceLoad, ...]:
         self.now_s = now_s
@@ -111,7 +111,7 @@ def test_one_silent_selector_counts_by_age_and_all_silent_is_unknown() -> None:
 
 def test_history_is_a_value_a_second_and_goes_on_while_nothing_is_asked() -> None:
     window = LoadWindow(NOBODY, history_s=4)
-    window.recall({"digits": [1.0, 2.0], "gone": [1.0]})
+    window.restore_history({"digits": [1.0, 2.0], "gone": [1.0]})
     for second in (1, 2):
         window.on_load(said(second, (FAST, 10), (ANY, 5), (OTHER, 1)), float(second))
         window.tick(second + 0.5)
@@ -193,7 +193,7 @@ def test_a_worker_that_counts_as_alive_counts_as_working() -> None:
     row = msgspec.structs.replace(a_worker(alive=False), epoch=1)
     for now_s, lives in ((5.0, True), (8.1, False)):
         assert len(site.worker_loads(now_s)) == len(site.instance_loads(now_s)) == lives
-        assert site.view.is_alive(row) == lives
+        assert site.statuses.is_alive(row) == lives
 
 
 def test_a_worker_that_was_silent_for_long_begins_anew() -> None:

@@ -16,7 +16,7 @@ VARIANT = "mlp.onnx-fp32.cpu"
 AT = datetime(2026, 1, 1, 12, 0, 1, tzinfo=UTC)
 TASK = topics.task_topic("digits")
 QUEUE = topics.variant_topic(VARIANT)
-PLACES = (
+GROUP_PARTITIONS = (
     GroupPartition(topics.SELECTOR_GROUP, TASK, 0),
     GroupPartition(topics.variant_group(VARIANT), QUEUE, 0),
     GroupPartition(topics.variant_group(VARIANT), QUEUE, 1),
@@ -31,7 +31,7 @@ def a_reading(
     ends, done = np.array(end, np.int64), np.array(committed, np.int64)
     lags = ends - np.maximum(done, 0) if lag is None else np.array(lag, np.int64)
     since_s = np.where(lags > 0, at.timestamp() - 2.0, nan)
-    return LagObservation(at.timestamp(), PLACES, ends, done, lags, since_s)
+    return LagObservation(at.timestamp(), GROUP_PARTITIONS, ends, done, lags, since_s)
 
 
 def seconds(number: float) -> timedelta:
@@ -40,53 +40,53 @@ def seconds(number: float) -> timedelta:
 
 def test_only_what_changed_is_written_and_all_once_a_minute() -> None:
     first = a_reading((5, 5, 5), (5, 4, -1))
-    packing = LagDeltaEncoder(first, IDS)
-    row, _ = packing.pack(AT, first, OK)
+    encoder = LagDeltaEncoder(first, IDS)
+    row, _ = encoder.encode(AT, first, OK)
     assert (row.whole, row.group_partitions, row.committed, row.lags) == (True, IDS, [5, 4, -1], [0, 1, 5])
-    row, _ = packing.pack(AT + seconds(1), first, OK)
+    row, _ = encoder.encode(AT + seconds(1), first, OK)
     assert (row.whole, row.group_partitions) == (False, []), "nan is not news"
-    row, _ = packing.pack(AT + seconds(2), a_reading((5, 6, 5), (5, 4, -1)), OK)
+    row, _ = encoder.encode(AT + seconds(2), a_reading((5, 6, 5), (5, 4, -1)), OK)
     assert (row.group_partitions, row.end_offsets, row.lags) == ([12], [6], [2])
     ill = OK.copy()
     ill[2] = HEALTHS.index(GroupHealth.STOPPED)
-    row, _ = packing.pack(AT + seconds(3), a_reading((5, 6, 5), (5, 4, -1)), ill)
+    row, _ = encoder.encode(AT + seconds(3), a_reading((5, 6, 5), (5, 4, -1)), ill)
     assert (row.group_partitions, row.healths) == ([13], [HEALTHS.index(GroupHealth.STOPPED)])
-    row, _ = packing.pack(AT + seconds(60), a_reading((5, 6, 5), (5, 4, -1)), ill)
+    row, _ = encoder.encode(AT + seconds(60), a_reading((5, 6, 5), (5, 4, -1)), ill)
     assert (row.whole, row.group_partitions) == (True, IDS)
-    packing.lose()
-    row, _ = packing.pack(AT + seconds(61), a_reading((5, 6, 5), (5, 4, -1)), ill)
+    encoder.reset()
+    row, _ = encoder.encode(AT + seconds(61), a_reading((5, 6, 5), (5, 4, -1)), ill)
     assert row.whole, "the last one was not written"
 
 
 def test_a_minute_adds_up() -> None:
-    packing = LagDeltaEncoder(a_reading((5, 5, 5), (5, 5, 5)), IDS)
+    encoder = LagDeltaEncoder(a_reading((5, 5, 5), (5, 5, 5)), IDS)
     for second, end, committed, lag in (
         (0, 5, 5, None), (1, 15, 5, None), (2, 15, -2, (0, -1, 0)), (3, 15, 12, None), (58, 15, 14, None),
     ):  # fmt: skip
-        packing.pack(AT + seconds(second), a_reading((5, end, 5), (5, committed, 5), lag, AT + seconds(second)), OK)
-    _, minute = packing.pack(AT + seconds(60), a_reading((5, 16, 6), (5, 15, 6)), OK)
+        encoder.encode(AT + seconds(second), a_reading((5, end, 5), (5, committed, 5), lag, AT + seconds(second)), OK)
+    _, minute = encoder.encode(AT + seconds(60), a_reading((5, 16, 6), (5, 15, 6)), OK)
     assert minute is not None
     assert (minute.at, minute.readings, minute.group_partitions) == (AT.replace(second=0), 5, [12])
     assert (minute.arrived, minute.completed, minute.lag_max) == ([10], [9], [10])
     assert (minute.lag_mean, minute.lag_s_max) == ([14 / 4], [2.0])
-    _, minute = packing.pack(AT + seconds(120), a_reading((5, 16, 6), (5, 16, 6)), OK)
+    _, minute = encoder.encode(AT + seconds(120), a_reading((5, 16, 6), (5, 16, 6)), OK)
     assert minute is not None
     assert (minute.arrived, minute.completed) == ([1, 1], [1, 1]), "nothing falls between two minutes"
 
 
 def test_ages_and_what_waits() -> None:
     reading = a_reading((9, 5, 5), (5, 5, 4), (4, 0, 1))
-    packing = LagDeltaEncoder(reading, IDS)
-    assert packing.ages(reading, [VARIANT, "other"]) == {VARIANT: {0: 0.0, 1: 2.0}}
-    assert packing.waiting(reading) == {VARIANT}
+    encoder = LagDeltaEncoder(reading, IDS)
+    assert encoder.ages(reading, [VARIANT, "other"]) == {VARIANT: {0: 0.0, 1: 2.0}}
+    assert encoder.waiting_variants(reading) == {VARIANT}
     unknown = a_reading((9, 5, -1), (5, 5, -2), (4, 0, -1))
-    assert packing.ages(unknown, [VARIANT]) == {VARIANT: {0: 0.0, 1: None}}
-    assert packing.waiting(unknown) == set()
+    assert encoder.ages(unknown, [VARIANT]) == {VARIANT: {0: 0.0, 1: None}}
+    assert encoder.waiting_variants(unknown) == set()
 
 
 def test_who_serves_a_partition_makes_it_stalled_or_stopped() -> None:
     reading = a_reading((9, 9, 9), (5, 5, 5))
-    packing, healths = LagDeltaEncoder(reading, IDS), OK
+    encoder, healths = LagDeltaEncoder(reading, IDS), OK
     instance = InstanceStatus(
         variant=VARIANT, state=InstanceState.ACTIVE, partitions=(PartitionStatus(1, 0, 0), PartitionStatus(7, 0, 0))
     )
@@ -95,7 +95,7 @@ def test_who_serves_a_partition_makes_it_stalled_or_stopped() -> None:
         memory_total=1, instances=(instance,),
     )  # fmt: skip
     for _ in range(WINDOW):
-        healths = packing.judge(reading, [worker], selectors=True)
+        healths = encoder.judge(reading, [worker], selectors=True)
     assert [HEALTHS[code] for code in healths] == [GroupHealth.STALLED, GroupHealth.STOPPED, GroupHealth.STALLED]
-    healths = packing.judge(reading, [], selectors=False)
+    healths = encoder.judge(reading, [], selectors=False)
     assert {HEALTHS[code] for code in healths} == {GroupHealth.STOPPED}

@@ -10,7 +10,7 @@ from autoscaler.decide.requirements import best_throughput, build_problem, idle_
 from autoscaler.decide.snapshot import ClassLoad, ClusterSnapshot, ScaleBounds, ScalingLimits
 from schemas.latency import BatchLatency, LatencyModel
 from tests.store_rows import a_worker, an_instance
-from tests.unit.autoscaler.decide.situations import LIMITS, cpus, full, instance_load, load, profile, ranking
+from tests.unit.autoscaler.decide.snapshots import LIMITS, cpus, full, instance_load, load, profile, ranking
 
 MODEL = LatencyModel([BatchLatency(1, 0.010, 0.02), BatchLatency(4, 0.020, 0.04), BatchLatency(32, 0.120, 0.24)], 32)
 KNOWN = [profile("digits-a", 0.9, 0.010), profile("digits-b", 0.8, 0.001), profile("mnist-a")]
@@ -18,17 +18,17 @@ KNOWN = [profile("digits-a", 0.9, 0.010), profile("digits-b", 0.8, 0.001), profi
 
 def problem(*classes: ClassLoad, **rest: Any) -> AllocationProblem:
     found: dict[str, Any] = {"workers": (a_worker(),), "classes": classes} | rest
-    situation = ClusterSnapshot(**found)
-    return build_problem(ranking(KNOWN, situation), situation, LIMITS)
+    snapshot = ClusterSnapshot(**found)
+    return build_problem(ranking(KNOWN, snapshot), snapshot, LIMITS)
 
 
 def only(found: AllocationProblem) -> Requirement:
-    assert len(found.needs) == 1
-    return found.needs[0]
+    assert len(found.requirements) == 1
+    return found.requirements[0]
 
 
 def options(found: AllocationProblem) -> set[str]:
-    return {found.kinds[option.kind].name for option in only(found).options}
+    return {found.variants[option.variant].name for option in only(found).options}
 
 
 @pytest.mark.parametrize(
@@ -59,10 +59,10 @@ def test_a_class_is_served_by_what_is_accurate_enough_in_time_and_the_target() -
     assert options(problem(load("digits", 10, target=full("digits-b")))) == {full("digits-b")}
 
 
-def test_a_class_that_nobody_can_serve_is_no_need() -> None:
-    assert problem(load("digits", 10, accuracy=0.99)).needs == ()
-    assert problem(load("digits", 10, ms=0.1)).needs == ()
-    assert problem(load("digits", 0)).needs == ()
+def test_a_class_that_nobody_can_serve_is_no_requirement() -> None:
+    assert problem(load("digits", 10, accuracy=0.99)).requirements == ()
+    assert problem(load("digits", 10, ms=0.1)).requirements == ()
+    assert problem(load("digits", 0)).requirements == ()
 
 
 def test_the_busiest_second_counts_for_online_load_and_the_mean_for_offline() -> None:
@@ -93,18 +93,20 @@ def test_measured_slowdown_makes_options_take_more_slots() -> None:
     assert only(disturbed).options[0].slots == pytest.approx(2 * quiet.slots)
 
 
-def test_pins_and_demands_are_needs_without_load() -> None:
+def test_pins_and_demands_are_requirements_without_load() -> None:
     pinned = problem(bounds=(ScaleBounds(kind="variant", name=full("digits-a"), minimum=2, maximum=3),))
     assert options(pinned) == {full("digits-a")}
     assert only(pinned).options[0].floor == 2
-    assert {kind.name: kind.maximum for kind in pinned.kinds}[full("digits-a")] == 1  # one worker, none can be started
+    assert {kind.name: kind.maximum for kind in pinned.variants}[
+        full("digits-a")
+    ] == 1  # one worker, none can be started
     assert options(problem(bounds=(ScaleBounds(kind="task", name="digits", minimum=1),))) == {
         full("digits-a"),
         full("digits-b"),
     }
     assert problem(bounds=(ScaleBounds(kind="task", name="digits", maximum=1),)).task_maximum == {"digits": 1}
     assert options(problem(demand_age_s={full("mnist-a"): 1.0})) == {full("mnist-a")}
-    assert problem(demand_age_s={full("mnist-a"): 11.0}).needs == ()
+    assert problem(demand_age_s={full("mnist-a"): 11.0}).requirements == ()
 
 
 def test_workers_are_bounded_by_the_launcher_and_by_pins() -> None:
@@ -122,21 +124,21 @@ def test_workers_are_bounded_by_the_launcher_and_by_pins() -> None:
 
 def test_where_topics_cannot_grow_replicas_are_at_most_the_partitions() -> None:
     found = problem(hardware=(cpus(9),), can_add_partitions=False)
-    assert {kind.maximum for kind in found.kinds} == {4}
+    assert {kind.maximum for kind in found.variants} == {4}
 
 
 def test_what_is_there_is_counted_on_workers_that_stay() -> None:
     workers = (a_worker("cpu-0"), a_worker("cpu-1", alive=False))
     rows = (an_instance(full("digits-a"), "cpu-0"), an_instance(full("digits-a"), "cpu-1"))
     found = problem(workers=workers, instances=rows)
-    assert {kind.name: kind.now for kind in found.kinds if kind.now} == {full("digits-a"): 1}
+    assert {kind.name: kind.now for kind in found.variants if kind.now} == {full("digits-a"): 1}
 
 
 def test_a_task_is_idle_when_nobody_asked_for_any_of_its_variants() -> None:
     limits = ScalingLimits(scale_to_zero_delay_s=60)
     idle = {full("digits-a"): 100.0, full("digits-b"): 30.0, full("mnist-a"): 100.0}
-    situation = ClusterSnapshot(workers=(a_worker(),), idle_s=idle)
-    assert idle_tasks(ranking(KNOWN, situation), situation, limits) == {"mnist"}
+    snapshot = ClusterSnapshot(workers=(a_worker(),), idle_s=idle)
+    assert idle_tasks(ranking(KNOWN, snapshot), snapshot, limits) == {"mnist"}
     asked = ClusterSnapshot(workers=(a_worker(),), idle_s=idle, classes=(load("mnist", 1.0),))
     assert idle_tasks(ranking(KNOWN, asked), asked, limits) == set()
-    assert idle_tasks(ranking(KNOWN, situation), situation, ScalingLimits()) == set()
+    assert idle_tasks(ranking(KNOWN, snapshot), snapshot, ScalingLimits()) == set()

@@ -21,30 +21,30 @@ def a_worker(
     )  # fmt: skip
 
 
-def told(progress: InstanceSampler, second: int, worker: WorkerStatus) -> list[tuple[int, int, int]]:
-    samples = progress.samples(AT + timedelta(seconds=second), [worker])
+def told(sampler: InstanceSampler, second: int, worker: WorkerStatus) -> list[tuple[int, int, int]]:
+    samples = sampler.samples(AT + timedelta(seconds=second), [worker])
     return [(sample.answered, sample.inputs, sample.late) for sample in samples]
 
 
 def test_counters_become_differences() -> None:
-    progress = InstanceSampler()
-    assert told(progress, 0, a_worker(100)) == [(0, 0, 0)], "what was before we looked is not ours to tell"
-    assert told(progress, 1, a_worker(110)) == [(10, 20, 5)]
-    assert told(progress, 2, a_worker(4, epoch=2)) == [(4, 8, 2)], "a later life counts from zero"
-    assert told(progress, 3, a_worker(1, epoch=2)) == [(1, 2, 0)], "so does one that was loaded again"
+    sampler = InstanceSampler()
+    assert told(sampler, 0, a_worker(100)) == [(0, 0, 0)], "what was before we looked is not ours to tell"
+    assert told(sampler, 1, a_worker(110)) == [(10, 20, 5)]
+    assert told(sampler, 2, a_worker(4, epoch=2)) == [(4, 8, 2)], "a later life counts from zero"
+    assert told(sampler, 3, a_worker(1, epoch=2)) == [(1, 2, 0)], "so does one that was loaded again"
 
 
 def test_what_is_idle_is_told_once_a_minute() -> None:
-    progress = InstanceSampler()
-    assert len(told(progress, 0, a_worker(5))) == 1
-    assert told(progress, 1, a_worker(5)) == []
-    assert len(told(progress, 2, a_worker(5, queued=1))) == 1
-    assert len(told(progress, 3, a_worker(5))) == 1, "its queue is empty again"
-    assert told(progress, 62, a_worker(5)) == []
-    assert len(told(progress, 63, a_worker(5))) == 1
-    assert len(told(progress, 64, a_worker(5, state=InstanceState.DRAINING))) == 1
-    assert progress.samples(AT, []) == []
-    assert len(told(progress, 65, a_worker(5, state=InstanceState.DRAINING))) == 1, "it was gone"
+    sampler = InstanceSampler()
+    assert len(told(sampler, 0, a_worker(5))) == 1
+    assert told(sampler, 1, a_worker(5)) == []
+    assert len(told(sampler, 2, a_worker(5, queued=1))) == 1
+    assert len(told(sampler, 3, a_worker(5))) == 1, "its queue is empty again"
+    assert told(sampler, 62, a_worker(5)) == []
+    assert len(told(sampler, 63, a_worker(5))) == 1
+    assert len(told(sampler, 64, a_worker(5, state=InstanceState.DRAINING))) == 1
+    assert sampler.samples(AT, []) == []
+    assert len(told(sampler, 65, a_worker(5, state=InstanceState.DRAINING))) == 1, "it was gone"
 
 
 def test_a_worker_whose_load_is_unknown_is_left_out() -> None:

@@ -7,7 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoscaler.decide.decide import decide
-from autoscaler.decide.pareto import VariantRanking, launchable_variants, pareto_best, rank_variants, runnable_variants
+from autoscaler.decide.pareto import (
+    VariantRanking,
+    launchable_slot_prices,
+    live_slot_prices,
+    pareto_best,
+    rank_variants,
+)
 from autoscaler.decide.partitions import share_partitions
 from autoscaler.decide.plan import ScalePlan
 from autoscaler.decide.snapshot import ClusterSnapshot, InstanceLoad, ScaleBounds, ScalingLimits
@@ -15,44 +21,44 @@ from schemas.rows.catalog import Profile, Variant
 from schemas.rows.placement import InstanceRow, WorkerRow
 from schemas.status import InstanceState
 from tests.store_rows import a_profile, a_variant, a_worker, an_instance
-from tests.unit.autoscaler.decide.situations import cpus, load
+from tests.unit.autoscaler.decide.snapshots import cpus, load
 
 settings.register_profile("busy machine", deadline=None)
 settings.load_profile("busy machine")
 LIMITS = ScalingLimits(memory_share=1.0, instances_per_slot=3)
 
 
-class World(msgspec.Struct, frozen=True):
+class ClusterCase(msgspec.Struct, frozen=True):
     variants: dict[str, Variant]
     profiles: dict[str, Profile]
-    situation: ClusterSnapshot
+    snapshot: ClusterSnapshot
     limits: ScalingLimits = LIMITS
 
     def ranking(self) -> VariantRanking:
-        offers = runnable_variants(self.situation.workers), launchable_variants(self.situation.hardware)
-        return rank_variants(self.variants, self.profiles, *offers)
+        prices = live_slot_prices(self.snapshot.workers), launchable_slot_prices(self.snapshot.hardware)
+        return rank_variants(self.variants, self.profiles, *prices)
 
     def plan(self) -> ScalePlan:
-        return decide(self.variants, self.ranking(), self.situation, self.limits)
+        return decide(self.variants, self.ranking(), self.snapshot, self.limits)
 
-    def after(self, plan: ScalePlan, **changes: Any) -> "World":
-        rows = {(row.variant, row.worker): row for row in self.situation.instances}
+    def after(self, plan: ScalePlan, **changes: Any) -> "ClusterCase":
+        rows = {(row.variant, row.worker): row for row in self.snapshot.instances}
         for change in plan.changes:
             if change.wanted is None:
                 del rows[change.variant, change.worker]
             else:
                 rows[change.variant, change.worker] = change.wanted
-        situation = msgspec.structs.replace(self.situation, **{"instances": tuple(rows.values())} | changes)
-        return msgspec.structs.replace(self, situation=situation)
+        snapshot = msgspec.structs.replace(self.snapshot, **{"instances": tuple(rows.values())} | changes)
+        return msgspec.structs.replace(self, snapshot=snapshot)
 
     def rows(self) -> set[tuple[str, str]]:
-        return {(row.variant, row.worker) for row in self.situation.instances}
+        return {(row.variant, row.worker) for row in self.snapshot.instances}
 
 
-def a_world(profiles: list[Profile], workers: list[WorkerRow], *rows: InstanceRow, **situation: Any) -> World:
+def a_cluster(profiles: list[Profile], workers: list[WorkerRow], *rows: InstanceRow, **snapshot: Any) -> ClusterCase:
     variants = {p.variant: a_variant(p.variant, task=p.variant.split("-")[0]) for p in profiles}
-    seen = ClusterSnapshot(workers=tuple(workers), instances=rows, **situation)
-    return World(variants, {p.variant: p for p in profiles}, seen)
+    seen = ClusterSnapshot(workers=tuple(workers), instances=rows, **snapshot)
+    return ClusterCase(variants, {p.variant: p for p in profiles}, seen)
 
 
 def profile(name: str, accuracy: float = 0.9, batch_s: float = 0.001, memory: int = 10) -> Profile:
@@ -126,13 +132,13 @@ disturbances = st.lists(
 
 
 @st.composite
-def busy_worlds(draw: st.DrawFn) -> World:
+def busy_clusters(draw: st.DrawFn) -> ClusterCase:
     """With load, a launcher, pins and disturbances."""
-    world = draw(worlds())
+    cluster = draw(clusters())
     launched = draw(st.sampled_from([(), (cpus(3, memory_bytes=50),)]))
-    there = tuple(msgspec.structs.replace(w, draining=draw(st.booleans())) for w in world.situation.workers)
-    situation = msgspec.structs.replace(
-        world.situation,
+    there = tuple(msgspec.structs.replace(w, draining=draw(st.booleans())) for w in cluster.snapshot.workers)
+    snapshot = msgspec.structs.replace(
+        cluster.snapshot,
         workers=there,
         classes=tuple(draw(loads)),
         hardware=launched,
@@ -140,80 +146,80 @@ def busy_worlds(draw: st.DrawFn) -> World:
         bounds=tuple(draw(pins)),
         instance_loads=tuple(draw(disturbances)),
     )
-    return msgspec.structs.replace(world, situation=situation)
+    return msgspec.structs.replace(cluster, snapshot=snapshot)
 
 
 @st.composite
-def worlds(draw: st.DrawFn) -> World:
+def clusters(draw: st.DrawFn) -> ClusterCase:
     known, there = draw(profiles), draw(workers)
     pairs = [(p.variant, w.name) for p in known for w in there]
     placed = draw(st.lists(st.sampled_from(pairs), unique=True)) if pairs else []
     rows = [an_instance(variant, worker, draw(partitions)) for variant, worker in placed]
     demand, idle = draw(ages), draw(ages)
     observed_s = draw(st.sampled_from([1.0, 20.0, 1000.0]))
-    return a_world(known, there, *rows, demand_age_s=demand, idle_s=idle, observed_s=observed_s)
+    return a_cluster(known, there, *rows, demand_age_s=demand, idle_s=idle, observed_s=observed_s)
 
 
-@given(worlds() | busy_worlds())
-def test_no_live_worker_has_more_than_fits(world: World) -> None:
-    after = world.after(world.plan())
-    for worker in world.situation.workers:
-        hosted = [row.variant for row in after.situation.instances if row.worker == worker.name]
+@given(clusters() | busy_clusters())
+def test_no_live_worker_has_more_than_fits(cluster: ClusterCase) -> None:
+    after = cluster.after(cluster.plan())
+    for worker in cluster.snapshot.workers:
+        hosted = [row.variant for row in after.snapshot.instances if row.worker == worker.name]
         if worker.alive and worker.hardware == "cpu" and "onnx" in worker.runtimes:
-            assert sum(world.profiles[name].memory_bytes for name in hosted) <= worker.memory_bytes
+            assert sum(cluster.profiles[name].memory_bytes for name in hosted) <= worker.memory_bytes
             assert len(hosted) <= worker.slots * LIMITS.instances_per_slot
 
 
-@given(worlds())
-def test_only_what_is_worth_serving_or_demanded_is_placed_where_it_can_run(world: World) -> None:
-    ranking, alive = world.ranking(), {w.name: w for w in world.situation.workers if w.alive}
-    for change in world.plan().changes:
+@given(clusters())
+def test_only_what_is_worth_serving_or_demanded_is_placed_where_it_can_run(cluster: ClusterCase) -> None:
+    ranking, alive = cluster.ranking(), {w.name: w for w in cluster.snapshot.workers if w.alive}
+    for change in cluster.plan().changes:
         assert change.reason
         if change.action in ("place", "replace"):
-            fresh = world.situation.demand_age_s.get(change.variant, 1e9) <= LIMITS.demand_s
+            fresh = cluster.snapshot.demand_age_s.get(change.variant, 1e9) <= LIMITS.demand_s
             assert change.variant in ranking.best or fresh
             assert alive[change.worker].hardware == "cpu"
             assert "onnx" in alive[change.worker].runtimes
 
 
-@given(worlds() | busy_worlds())
-def test_deciding_again_changes_nothing(world: World) -> None:
-    plan = world.plan()
+@given(clusters() | busy_clusters())
+def test_deciding_again_changes_nothing(cluster: ClusterCase) -> None:
+    plan = cluster.plan()
     drained = tuple(
-        msgspec.structs.replace(w, draining=w.draining or w.name in plan.drain) for w in world.situation.workers
+        msgspec.structs.replace(w, draining=w.draining or w.name in plan.drain) for w in cluster.snapshot.workers
     )
-    wanted = world.situation.wanted_workers | {wish.hardware: wish.count for wish in plan.workers}
-    again = world.after(plan, memory=plan.memory, workers=drained, wanted_workers=wanted).plan()
+    wanted = cluster.snapshot.wanted_workers | {change.hardware: change.count for change in plan.workers}
+    again = cluster.after(plan, memory=plan.memory, workers=drained, wanted_workers=wanted).plan()
     assert (again.changes, again.workers, again.drain) == ((), (), ())
 
 
-@given(busy_worlds())
-def test_pins_hold(world: World) -> None:
-    plan = world.plan()
-    staying = [w for w in world.situation.workers if w.alive and not w.draining and w.name not in plan.drain]
+@given(busy_clusters())
+def test_pins_hold(cluster: ClusterCase) -> None:
+    plan = cluster.plan()
+    staying = [w for w in cluster.snapshot.workers if w.alive and not w.draining and w.name not in plan.drain]
     able = {w.name for w in staying if w.hardware == "cpu" and "onnx" in w.runtimes}
-    for bound in world.situation.bounds:
+    for bound in cluster.snapshot.bounds:
         if bound.maximum is not None and bound.kind == "hardware":
-            assert all(wish.count <= bound.maximum for wish in plan.workers)
+            assert all(change.count <= bound.maximum for change in plan.workers)
         elif bound.maximum is not None:
-            rows = (row for row in world.after(plan).situation.instances if row.worker in able)
+            rows = (row for row in cluster.after(plan).snapshot.instances if row.worker in able)
             assert sum(row.variant.startswith(bound.name) for row in rows) <= bound.maximum
 
 
-@given(worlds() | busy_worlds())
-def test_partitions_of_what_is_served_belong_to_exactly_one(world: World) -> None:
-    after = world.after(world.plan())
-    alive = {w.name for w in world.situation.workers if w.alive and w.hardware == "cpu" and "onnx" in w.runtimes}
-    for variant in {row.variant for row in after.situation.instances if row.worker in alive}:
-        held = [row for row in after.situation.instances if row.variant == variant]
+@given(clusters() | busy_clusters())
+def test_partitions_of_what_is_served_belong_to_exactly_one(cluster: ClusterCase) -> None:
+    after = cluster.after(cluster.plan())
+    alive = {w.name for w in cluster.snapshot.workers if w.alive and w.hardware == "cpu" and "onnx" in w.runtimes}
+    for variant in {row.variant for row in after.snapshot.instances if row.worker in alive}:
+        held = [row for row in after.snapshot.instances if row.variant == variant]
         live = [p for row in held if row.worker in alive for p in row.partitions]
         assert sorted(live) == [0, 1, 2, 3]
         assert all(row.worker in alive for row in held)
 
 
-@given(worlds())
-def test_unknown_holds_everything(world: World) -> None:
-    held = msgspec.structs.replace(world, situation=msgspec.structs.replace(world.situation, known=False))
+@given(clusters())
+def test_unknown_holds_everything(cluster: ClusterCase) -> None:
+    held = msgspec.structs.replace(cluster, snapshot=msgspec.structs.replace(cluster.snapshot, known=False))
     assert held.plan() == ScalePlan()
 
 
@@ -226,7 +232,7 @@ def test_shares_are_complete_and_stable(count: int, held: dict[str, tuple[int, .
 
 @given(profiles)
 def test_every_variant_is_beaten_by_a_best_one_or_is_one(known: list[Profile]) -> None:
-    ranking = a_world(known, [a_worker()]).ranking()
+    ranking = a_cluster(known, [a_worker()]).ranking()
     best = [choice.candidate for choice in ranking.best.values()]
     for candidate in ranking.candidates.values():
         assert any(
@@ -244,8 +250,8 @@ def test_every_variant_is_beaten_by_a_best_one_or_is_one(known: list[Profile]) -
 
 def test_best_variants_spread_over_the_workers() -> None:
     known = [profile(f"digits-{i}", accuracy=0.5 + i / 10, batch_s=0.001 + i / 1000) for i in range(4)]
-    world = a_world(known, [a_worker("cpu-0", memory_bytes=30), a_worker("cpu-1", memory_bytes=30)])
-    after = world.after(world.plan())
+    cluster = a_cluster(known, [a_worker("cpu-0", memory_bytes=30), a_worker("cpu-1", memory_bytes=30)])
+    after = cluster.after(cluster.plan())
     assert sorted(worker for _, worker in after.rows()) == ["cpu-0", "cpu-0", "cpu-1", "cpu-1"]
 
 
@@ -256,24 +262,24 @@ def test_with_little_room_each_task_gets_its_most_accurate_first() -> None:
         profile("mnist-a"),
         profile("mnist-b", 0.8),
     ]
-    world = a_world(known, [a_worker(memory_bytes=20)])
-    plan = world.plan()
-    assert world.after(plan).rows() == {("digits-a.onnx-fp32.cpu", "cpu-0"), ("mnist-a.onnx-fp32.cpu", "cpu-0")}
+    cluster = a_cluster(known, [a_worker(memory_bytes=20)])
+    plan = cluster.plan()
+    assert cluster.after(plan).rows() == {("digits-a.onnx-fp32.cpu", "cpu-0"), ("mnist-a.onnx-fp32.cpu", "cpu-0")}
     assert list(plan.unplaced) == ["digits-b.onnx-fp32.cpu"]
 
 
 def test_a_dead_workers_variants_are_placed_on_another_that_has_room() -> None:
     known = [profile("digits-a"), profile("mnist-a")]
-    world = a_world(known, [a_worker("cpu-0"), a_worker("cpu-1")])
-    world = world.after(world.plan(), workers=(a_worker("cpu-0", alive=False), a_worker("cpu-1")))
-    plan = world.plan()
-    assert world.after(plan).rows() == {(p.variant, "cpu-1") for p in known}
+    cluster = a_cluster(known, [a_worker("cpu-0"), a_worker("cpu-1")])
+    cluster = cluster.after(cluster.plan(), workers=(a_worker("cpu-0", alive=False), a_worker("cpu-1")))
+    plan = cluster.plan()
+    assert cluster.after(plan).rows() == {(p.variant, "cpu-1") for p in known}
     assert {change.action for change in plan.changes} == {"replace", "remove"}
 
 
 def test_rows_of_a_dead_worker_stay_while_nobody_else_can_take_them() -> None:
-    world = a_world([profile("digits-a")], [a_worker("cpu-0")])
-    placed = world.after(world.plan())
+    cluster = a_cluster([profile("digits-a")], [a_worker("cpu-0")])
+    placed = cluster.after(cluster.plan())
     dead = placed.after(ScalePlan(), workers=(a_worker("cpu-0", alive=False),))
     assert dead.plan().changes == ()
     gone = placed.after(ScalePlan(), workers=())
@@ -283,8 +289,8 @@ def test_rows_of_a_dead_worker_stay_while_nobody_else_can_take_them() -> None:
 def test_nobody_is_taken_for_dead_right_after_the_start() -> None:
     rows = [an_instance("digits-a.onnx-fp32.cpu", "cpu-0")]
     both = [a_worker("cpu-0", alive=False), a_worker("cpu-1")]
-    assert a_world([profile("digits-a")], both, *rows, observed_s=1.0).plan().changes == ()
-    assert a_world([profile("digits-a")], both, *rows, observed_s=6.0).plan().changes != ()
+    assert a_cluster([profile("digits-a")], both, *rows, observed_s=1.0).plan().changes == ()
+    assert a_cluster([profile("digits-a")], both, *rows, observed_s=6.0).plan().changes != ()
 
 
 def demanded(age_s: float = 0.0) -> dict[str, Any]:
@@ -295,8 +301,8 @@ def test_a_demanded_variant_takes_the_memory_of_the_longest_idle() -> None:
     known = [profile("digits-a", 0.9, 0.002), profile("digits-b", 0.8, 0.001), profile("mnist-a")]
     rows = [an_instance("digits-a.onnx-fp32.cpu"), an_instance("digits-b.onnx-fp32.cpu")]
     idle = {"digits-a.onnx-fp32.cpu": 100.0, "digits-b.onnx-fp32.cpu": 50.0, "mnist-a.onnx-fp32.cpu": 0.0}
-    world = a_world(known, [a_worker(memory_bytes=20)], *rows, **(demanded() | {"idle_s": idle}))
-    plan = world.plan()
+    cluster = a_cluster(known, [a_worker(memory_bytes=20)], *rows, **(demanded() | {"idle_s": idle}))
+    plan = cluster.plan()
     assert [(c.action, c.variant) for c in plan.changes] == [
         ("evict", "digits-a.onnx-fp32.cpu"),
         ("place", "mnist-a.onnx-fp32.cpu"),
@@ -307,22 +313,22 @@ def test_a_demanded_variant_displaces_nothing_that_is_in_use_or_not_in_its_way()
     known = [profile("digits-a"), profile("mnist-a")]
     rows = [an_instance("digits-a.onnx-fp32.cpu")]
     idle = {"digits-a.onnx-fp32.cpu": 1.0}
-    busy = a_world(known, [a_worker(memory_bytes=15)], *rows, demand_age_s=demanded()["demand_age_s"], idle_s=idle)
+    busy = a_cluster(known, [a_worker(memory_bytes=15)], *rows, demand_age_s=demanded()["demand_age_s"], idle_s=idle)
     assert busy.plan().changes == ()
     assert "mnist-a.onnx-fp32.cpu" in busy.plan().unplaced
-    roomy = a_world(known, [a_worker(memory_bytes=20)], *rows, **demanded())
+    roomy = a_cluster(known, [a_worker(memory_bytes=20)], *rows, **demanded())
     assert [change.action for change in roomy.plan().changes] == ["place"]
 
 
 def test_a_dominated_variant_is_placed_on_demand_and_leaves_when_it_has_been_idle_for_long() -> None:
     known = [profile("mnist-a", 0.8), profile("mnist-b", 0.9)]
-    world = a_world(known, [a_worker()], **demanded())
-    first = world.after(world.plan())
+    cluster = a_cluster(known, [a_worker()], **demanded())
+    first = cluster.after(cluster.plan())
     assert first.rows() == {("mnist-a.onnx-fp32.cpu", "cpu-0")}, (
         "something was to be loaded before what queries wait for"
     )
     assert first.plan().changes == ()
-    loaded = tuple(msgspec.structs.replace(row, state=InstanceState.ACTIVE) for row in first.situation.instances)
+    loaded = tuple(msgspec.structs.replace(row, state=InstanceState.ACTIVE) for row in first.snapshot.instances)
     serving = first.after(ScalePlan(), instances=loaded)
     placed = serving.after(serving.plan())
     assert len(placed.rows()) == 2
@@ -333,8 +339,8 @@ def test_a_dominated_variant_is_placed_on_demand_and_leaves_when_it_has_been_idl
 
 
 def test_what_is_no_longer_ready_leaves_at_once() -> None:
-    world = a_world([profile("digits-a")], [a_worker()], an_instance("mnist-a.onnx-fp32.cpu"))
-    assert [(c.action, c.variant) for c in world.plan().changes] == [
+    cluster = a_cluster([profile("digits-a")], [a_worker()], an_instance("mnist-a.onnx-fp32.cpu"))
+    assert [(c.action, c.variant) for c in cluster.plan().changes] == [
         ("remove", "mnist-a.onnx-fp32.cpu"),
         ("place", "digits-a.onnx-fp32.cpu"),
     ]
@@ -343,8 +349,8 @@ def test_what_is_no_longer_ready_leaves_at_once() -> None:
 def test_a_variant_that_nobody_can_run_beats_nobody() -> None:
     gpu = a_profile("digits-a.onnx-fp32.cuda", accuracy=0.99)
     known = [gpu, profile("digits-b", 0.9)]
-    assert list(a_world(known, [a_worker()]).ranking().best) == ["digits-b.onnx-fp32.cpu"]
-    both = a_world(known, [a_worker(), a_worker("cuda-0", hardware="cuda")])
+    assert list(a_cluster(known, [a_worker()]).ranking().best) == ["digits-b.onnx-fp32.cpu"]
+    both = a_cluster(known, [a_worker(), a_worker("cuda-0", hardware="cuda")])
     assert next(iter(both.ranking().best)) == "digits-a.onnx-fp32.cuda"
 
 
@@ -352,5 +358,5 @@ def test_a_worker_that_came_back_smaller_gives_up_the_longest_idle() -> None:
     known = [profile("digits-a", 0.9, 0.002), profile("digits-b", 0.8, 0.001)]
     rows = [an_instance(p.variant) for p in known]
     idle = {"digits-a.onnx-fp32.cpu": 5.0, "digits-b.onnx-fp32.cpu": 50.0}
-    plan = a_world(known, [a_worker(memory_bytes=15)], *rows, idle_s=idle).plan()
+    plan = a_cluster(known, [a_worker(memory_bytes=15)], *rows, idle_s=idle).plan()
     assert [(c.action, c.variant) for c in plan.changes] == [("evict", "digits-b.onnx-fp32.cpu")]

@@ -16,13 +16,13 @@ from workers.settings import WorkerSettings
 def test_a_worker_becomes_what_the_decision_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"INFAAS_KAFKA": "kafka:9092", "INFAAS_AUTOSCALER_INTERVAL_S": "1", "HOME": "/root"}.items():
         monkeypatch.setenv(name, value)
-    offer = WorkerTemplate(maximum=3, cores=4, threads=2, memory_bytes=10**9, start_s=7)
-    told = worker_environment(Hardware.CPU, "cpu-1", offer, Path("/shared"))
+    template = WorkerTemplate(maximum=3, cores=4, threads=2, memory_bytes=10**9, start_s=7)
+    told = worker_environment(Hardware.CPU, "cpu-1", template, Path("/shared"))
     assert told["INFAAS_KAFKA"] == "kafka:9092"
     assert not told.keys() & {"INFAAS_AUTOSCALER_INTERVAL_S", "HOME"}
     for name, value in told.items():
         monkeypatch.setenv(name, value)
-    settings, kind = WorkerSettings(), offer.hardware_type(Hardware.CPU)
+    settings, kind = WorkerSettings(), template.hardware_type(Hardware.CPU)
     assert (settings.worker, settings.hardware, settings.home) == ("cpu-1", "cpu", Path("/shared"))
     assert (settings.slots, settings.memory_bytes, settings.price) == (2, 10**9, 4 * SLOT_PRICE_PER_HOUR["cpu"])
     assert (kind.slots, kind.memory_bytes, kind.price_per_hour) == (2, 10**9, settings.price)
@@ -52,12 +52,14 @@ def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, hardware: str
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["ray", "kubernetes"])
-async def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+@pytest.mark.parametrize(("name", "module"), [("ray", "ray.launcher"), ("kubernetes", "kubernetes")])
+async def test_a_missing_package_is_named_with_its_extra(
+    monkeypatch: pytest.MonkeyPatch, name: str, module: str
+) -> None:
     def find_nothing(package: str) -> None:
         assert package.startswith(name)
 
-    monkeypatch.setattr(f"autoscaler.launchers.{name}.find_spec", find_nothing)
+    monkeypatch.setattr(f"autoscaler.launchers.{module}.find_spec", find_nothing)
     with pytest.raises(OperatorError, match=rf"pip install 'infaas\[{name}\]'"):
         async with open_launcher(AutoscalerSettings(launcher=name)):
             pass

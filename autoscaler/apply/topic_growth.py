@@ -1,0 +1,42 @@
+"""Adds partitions to topics: for replicas of a variant beyond its partitions, and for selectors that share a task."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from autoscaler.decide.partitions import partition_count
+from broker.settings import KafkaSettings
+from registry.topics import grow_task_topics, grow_variant_topic
+from schemas.rows.catalog import Task
+from store.pool import Pool
+
+_PARTITIONS_A_SELECTOR: Final = 2
+
+log = logging.getLogger(__name__)
+
+
+async def grow_variants(partitions: Mapping[str, int], pool: Pool, kafka: KafkaSettings) -> None:
+    """Give the topics of these variants so many partitions.
+
+    Raises:
+        OperatorError: Kafka would not let a topic grow.
+        StoreUnavailable: Postgres is away.
+    """
+    for variant, count in partitions.items():
+        await grow_variant_topic(pool, kafka, variant, count)
+
+
+async def grow_tasks(tasks: Iterable[Task], selectors: int, pool: Pool, kafka: KafkaSettings) -> None:
+    """Give the topics of these tasks enough partitions for so many selectors.
+
+    Selectors share a task by its partitions: with two for each, none has much more to do than another.
+
+    Raises:
+        OperatorError: Kafka would not let a topic grow.
+        StoreUnavailable: Postgres is away.
+    """
+    for task in tasks:
+        partitions = partition_count(_PARTITIONS_A_SELECTOR * selectors, task.partitions)
+        if partitions > task.partitions:
+            log.info("%d partitions instead of %d for %s", partitions, task.partitions, task.name)
+            await grow_task_topics(pool, kafka, task.name, partitions)

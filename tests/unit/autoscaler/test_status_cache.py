@@ -1,0 +1,91 @@
+"""What was heard lately counts, by a clock that the test turns."""
+
+import msgspec
+
+from autoscaler.observe.status_cache import WorkerStatusCache
+from schemas.rows.placement import WorkerRow
+from schemas.status import Demand, InstanceState, InstanceStatus, WorkerStatus
+from tests.store_rows import a_worker
+
+VARIANT = "mlp.onnx-fp32.cpu"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def a_status(epoch: int = 1, answered: int = 0, queued: int = 0, leaving: bool = False) -> WorkerStatus:
+    instance = InstanceStatus(variant=VARIANT, state=InstanceState.ACTIVE, answered=answered, queued=queued)
+    return WorkerStatus(
+        worker="cpu-0",
+        hardware="cpu",
+        epoch=epoch,
+        at_ms=0,
+        slots=2,
+        price_per_hour=0.1,
+        backlog_s=0,
+        memory_used=0,
+        memory_total=1,
+        instances=(instance,),
+        leaving=leaving,
+    )
+
+
+def a_row(alive: bool = True, epoch: int = 1) -> WorkerRow:
+    return msgspec.structs.replace(a_worker(alive=alive), epoch=epoch)
+
+
+def test_a_worker_lives_by_heartbeat_or_status_unless_it_leaves() -> None:
+    clock = Clock()
+    cache = WorkerStatusCache(clock, status_ttl_s=3.0)
+    assert cache.is_alive(a_row(alive=True))
+    assert not cache.is_alive(a_row(alive=False))
+    cache.on_status(a_status())
+    assert cache.is_alive(a_row(alive=False))
+    assert not cache.is_alive(a_row(alive=False, epoch=2)), "the status is of an earlier life"
+    clock.now_s += 3.1
+    assert not cache.is_alive(a_row(alive=False))
+    assert cache.instances() == []
+    cache.on_status(a_status(leaving=True))
+    assert not cache.is_alive(a_row(alive=True))
+    assert cache.is_alive(a_row(alive=True, epoch=2)), "it came back"
+
+
+def test_a_former_life_is_not_listened_to() -> None:
+    cache = WorkerStatusCache(Clock(), status_ttl_s=3.0)
+    cache.on_status(a_status(epoch=2))
+    cache.on_status(a_status(epoch=1, leaving=True))
+    assert cache.is_alive(a_row(alive=False, epoch=2))
+
+
+def test_use_is_answers_queued_queries_or_demand() -> None:
+    clock = Clock()
+    cache = WorkerStatusCache(clock, status_ttl_s=3.0)
+    cache.on_status(a_status(answered=0))
+    assert cache.idle_s() == {}
+    cache.on_status(a_status(answered=5))
+    clock.now_s += 10
+    cache.on_status(a_status(answered=5))
+    assert cache.idle_s() == {VARIANT: 10.0}
+    cache.on_status(a_status(answered=5, queued=1))
+    assert cache.idle_s() == {VARIANT: 0.0}
+    clock.now_s += 10
+    cache.on_status(a_status(epoch=2, answered=1))
+    assert cache.idle_s() == {VARIANT: 0.0}, "a new life counts from zero"
+    clock.now_s += 7
+    cache.on_demand(Demand(task="digits", variant=VARIANT, at_ms=0, reason=""))
+    clock.now_s += 1
+    assert cache.demand_age_s() == cache.idle_s() == {VARIANT: 1.0}
+    assert cache.observed_s == 28.0
+
+
+def test_names_that_nobody_knows_are_forgotten() -> None:
+    cache = WorkerStatusCache(Clock(), status_ttl_s=3.0)
+    cache.on_status(a_status(answered=1))
+    cache.on_demand(Demand(task="digits", variant="other.onnx-fp32.cpu", at_ms=0, reason=""))
+    cache.forget(variants=[], workers=[])
+    assert (cache.idle_s(), cache.demand_age_s(), cache.instances()) == ({}, {}, [])
