@@ -65,7 +65,7 @@ async def open_gateway(
             f"smaller than INFAAS_KAFKA_MAX_RECORD_BYTES ({kafka.max_record_bytes})"
         )
     async with QueryClient(settings, kafka) as asking:
-        await asking.learn(models.topics)
+        await asking.prefetch_metadata(models.topics)
         statistics = ModelStatisticsTable()
         routes = all_routes(models, asking, statistics, lambda: asking.up and not stop.is_set())
         statistics.register()
@@ -130,4 +130,4 @@ async def _listen(runner: web.AppRunner, settings: GatewaySettings) -> asyncio.S
 async def _follow(catalog: CatalogWatcher, models: ModelDirectory, asking: QueryClient) -> None:
     while True:
         models.update(await catalog.changed())
-        await asking.learn(models.topics, afresh=True)
+        await asking.prefetch_metadata(models.topics, refresh=True)

@@ -110,7 +110,7 @@ class Recorder:
     def _wanted(self, catalog: Catalog) -> Mapping[str, Collection[str]]:
         if catalog is not self._catalog:
             self._catalog = catalog
-            self._reader.look_up()
+            self._reader.expire_metadata()
             self._groups = {topics.SELECTOR_GROUP: [topics.task_topic(task) for task in catalog.tasks]} | {
                 topics.variant_group(name): [topics.variant_topic(name)] for name in catalog.variants
             }
