@@ -18,12 +18,12 @@ from schemas.errors import OperatorError
 from store.errors import StoreUnavailable
 from store.placement import (
     acquire_leases,
-    ask_for_leases,
-    ask_no_more,
     heartbeat,
-    list_due,
+    partitions_to_release,
     release_leases,
     renew_leases,
+    request_leases,
+    withdraw_lease_requests,
 )
 from store.pool import Pool
 
@@ -59,16 +59,16 @@ class Leases:
                 if taken:
                     self._held.setdefault(variant, set()).update(taken)
                 if len(taken) < len(partitions):
-                    await ask_for_leases(self._pool, self._worker, variant, set(partitions) - taken)
+                    await request_leases(self._pool, self._worker, variant, set(partitions) - taken)
             except StoreUnavailable as error:
                 self._note(error)
                 return set()
             return taken
 
     async def due(self, variant: str, partitions: Collection[int]) -> frozenset[int]:
-        """Which of our partitions to let go now, since they are asked for or nobody is to have them; see `list_due`."""
+        """Which of our partitions to let go now, since they are requested or nobody is to have them."""
         try:
-            return frozenset(await list_due(self._pool, self._worker, self._epoch, variant, partitions))
+            return frozenset(await partitions_to_release(self._pool, self._worker, self._epoch, variant, partitions))
         except StoreUnavailable as error:
             self._note(error)
             return frozenset()
@@ -76,7 +76,7 @@ class Leases:
     async def ask_no_more(self, variant: str) -> None:
         """We wait for no partition of the variant any more."""
         try:
-            await ask_no_more(self._pool, self._worker, variant)
+            await withdraw_lease_requests(self._pool, self._worker, variant)
         except StoreUnavailable as error:  # at worst the next move of that partition has a gap
             self._note(error)
 

@@ -130,7 +130,7 @@ class Recorder:
         if minute == self._minute:
             return
         settings = self._settings
-        await samples.keep_partitions(self._pool, at, settings.retention_s, settings.minute_retention_s)
+        await samples.maintain_partitions(self._pool, at, settings.retention_s, settings.minute_retention_s)
         await samples.prune_decisions(self._pool, at - timedelta(seconds=settings.decisions_retention_s))
         await samples.roll_up(self._pool, minute - MINUTE)
         if self._minute is None:
