@@ -30,6 +30,6 @@ class PlanningSettings(ServiceSettings):
 
     default_latency_s: float = Field(default=DEFAULT_LATENCY_S, gt=0, validation_alias="INFAAS_DEFAULT_LATENCY_S")
     """Seconds in which an online query that names no latency should be answered: it takes the cheapest variant that
-    answers within this, else the fastest, and instances are scaled so that one can."""
+    answers within this, else the one that answers soonest; instances are scaled so that one can."""
     hop_s: float = Field(default=HOP_S, ge=0, validation_alias="INFAAS_HOP_S")
     """Seconds that the queues are assumed to add to a latency until they have been measured."""
