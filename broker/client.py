@@ -32,7 +32,7 @@ RETRY_BACKOFF_MS: Final = 100
 
 
 class ClientOptions(TypedDict, total=False):
-    """What all aiokafka clients take alike."""
+    """Keyword arguments that all aiokafka clients take."""
 
     bootstrap_servers: str
     client_id: str
@@ -47,7 +47,7 @@ class ClientOptions(TypedDict, total=False):
 
 
 def client_options(settings: KafkaSettings, client_id: str) -> ClientOptions:
-    """The options of one client.
+    """Make the keyword arguments of one client from the settings.
 
     Raises:
         OperatorError: a certificate or key cannot be read.
@@ -69,7 +69,7 @@ def client_options(settings: KafkaSettings, client_id: str) -> ClientOptions:
 
 
 def new_producer(settings: KafkaSettings, client_id: str, *, idempotent: bool) -> AIOKafkaProducer:
-    """A producer whose records count when all replicas have them; not started."""
+    """Make a producer, not started, whose records are acknowledged when all replicas have them."""
     compression = None if settings.compression is Compression.NONE else settings.compression.value
     return AIOKafkaProducer(
         **client_options(settings, client_id),
@@ -85,7 +85,7 @@ def new_producer(settings: KafkaSettings, client_id: str, *, idempotent: bool) -
 
 
 def new_consumer(settings: KafkaSettings, client_id: str, **options: Any) -> AIOKafkaConsumer:
-    """A consumer; not started. `options` are aiokafka's."""
+    """Make a consumer, not started; `options` are aiokafka's."""
     return AIOKafkaConsumer(
         **client_options(settings, client_id),
         enable_auto_commit=False,
@@ -116,21 +116,21 @@ async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
 
 @asynccontextmanager
 async def open_admin(settings: KafkaSettings, client_id: str = "infaas-admin") -> AsyncGenerator[AIOKafkaAdminClient]:
-    """A started admin client.
+    """Start an admin client, and close it when the context ends.
 
     Raises:
         OperatorError: Kafka cannot be reached.
     """
     admin = AIOKafkaAdminClient(**client_options(settings, client_id))
     try:
-        await reach(settings, admin.start())
+        await start_client(settings, admin.start())
         yield admin
     finally:
         await admin.close()
 
 
-async def reach(settings: KafkaSettings, start: Any) -> None:
-    """Await the start of a client.
+async def start_client(settings: KafkaSettings, start: Any) -> None:
+    """Await the start of a client, and say what is wrong if it does not.
 
     Raises:
         OperatorError: Kafka did not answer within the request timeout, or refused us.
@@ -150,7 +150,7 @@ async def reach(settings: KafkaSettings, start: Any) -> None:
 
 
 async def _refuses_credentials(settings: KafkaSettings) -> bool:
-    """Ask once more: starting clients log why no address of the cluster took them, but do not raise it."""
+    """Whether Kafka refuses us, asked once more: starting clients log why no broker took them, but do not raise it."""
     if "SASL" not in settings.security_protocol:
         return False
     options: dict[str, Any] = {**client_options(settings, "infaas-check")}
@@ -168,14 +168,14 @@ async def _refuses_credentials(settings: KafkaSettings) -> bool:
 
 
 def _credentials(settings: KafkaSettings) -> str:
-    """The settings that say who we are; never what they hold."""
+    """Names of the settings that say who we are; never what they hold."""
     oauth = settings.sasl_mechanism is SaslMechanism.OAUTHBEARER
     names = ("SASL_TOKEN", "SASL_TOKEN_FILE") if oauth else ("SASL_USERNAME", "SASL_PASSWORD")
     return f"{PREFIX}SASL_MECHANISM ({settings.sasl_mechanism}), {PREFIX}{names[0]} and {PREFIX}{names[1]}"
 
 
 async def ping(settings: KafkaSettings) -> int:
-    """Number of brokers in the cluster.
+    """Check that Kafka answers; returns the number of brokers in the cluster.
 
     Raises:
         OperatorError: Kafka cannot be reached.
@@ -186,14 +186,14 @@ async def ping(settings: KafkaSettings) -> int:
 
 
 class OAuthToken(AbstractTokenProvider):
-    """The OAUTHBEARER token: fixed, or read again from its file each time a connection authenticates."""
+    """Provider of OAUTHBEARER tokens: a fixed one, or one read anew from its file at each authentication."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._fixed = settings.sasl_token
         self._file = settings.sasl_token_file
 
     async def token(self) -> str:  # pyright: ignore[reportIncompatibleMethodOverride] - aiokafka's own types are wrong
-        """The token to authenticate with now."""
+        """Return the token to authenticate with now."""
         if self._file is None:
             return self._fixed.get_secret_value() if self._fixed else ""
         return (await asyncio.to_thread(self._file.read_text)).strip()

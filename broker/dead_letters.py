@@ -1,8 +1,8 @@
 """Records that could not be processed: kept whole, with where they came from and why, and sent again on demand.
 
 A dead letter is the record itself, value, key and headers untouched, plus headers of its own. A record within some
-hundred bytes of the largest that Kafka takes leaves no room for those: its letter holds the beginning, says so, and is
-not replayed.
+hundred bytes of the largest that Kafka takes leaves no room for those: its dead letter holds the beginning, says so,
+and is not replayed.
 
 Replaying is bookkept like any consuming, by the offsets of a group: what was replayed is not replayed again, a replay
 that is killed may repeat its last records, and the query's id makes that harmless.
@@ -30,14 +30,14 @@ PARTITION: Final = "infaas-dead-partition"
 OFFSET: Final = "infaas-dead-offset"
 REASON: Final = "infaas-dead-reason"
 SHORTENED: Final = "infaas-dead-shortened"
-"""How many bytes key and value had, where the letter does not hold them all."""
+"""Header that says how many bytes key and value had, where the dead letter does not hold them all."""
 _OURS: Final = frozenset({TOPIC, PARTITION, OFFSET, REASON, ATTEMPTS, SHORTENED})
 
 REPLAY_GROUP: Final = "infaas.dead-letters.replay"
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """What a dead letter says about itself."""
+    """A record that could not be processed, where it came from and why."""
 
     topic: str
     partition: int
@@ -47,9 +47,9 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     key: bytes | None
     value: bytes | None
     headers: RawHeaders
-    """The original ones."""
+    """Headers of the original record."""
     shortened: bool
-    """Whether it is but the beginning of the record."""
+    """Whether key, value and headers are but the beginning of the record's."""
 
 
 async def publish_dead_letter(
@@ -58,10 +58,10 @@ async def publish_dead_letter(
     """Send `record` to the dead letters; once the future is done without an error it is safe to commit the record.
 
     Args:
-        producer: what sends it.
-        record: as it was read.
-        reason: why it is given up.
-        attempts: how often it was tried.
+        producer: sends the dead letter.
+        record: the record as it was read.
+        reason: why the record is given up.
+        attempts: how often the record was tried.
         keep_bytes: how much of the record is kept; None: all.
     """
     headers: RawHeaders = [(name, value or b"") for name, value in record.headers if name not in _OURS]
@@ -82,7 +82,7 @@ async def publish_dead_letter(
 def _shortened(
     key: bytes | None, value: bytes | None, headers: RawHeaders, keep_bytes: int
 ) -> tuple[bytes | None, bytes | None, RawHeaders]:
-    """Half of `keep_bytes` for the value, a quarter for the key and one for the headers, as many as fit."""
+    """Shorten a record: half of `keep_bytes` is for the value, a quarter for the key, one for headers that fit."""
     size, room = len(key or b"") + len(value or b""), keep_bytes // 4
     kept: RawHeaders = [(SHORTENED, b"%d" % size)]
     for name, text in headers:
@@ -93,7 +93,7 @@ def _shortened(
 
 
 def record_bytes(record: Record) -> int:
-    """Size of key, value and headers."""
+    """Size of a record's key, value and headers."""
     return len(record.key or b"") + len(record.value or b"") + sum(len(n) + len(v or b"") for n, v in record.headers)
 
 
@@ -101,7 +101,7 @@ def parse_letter(record: Record) -> DeadLetter:
     """Read a record of the dead-letter topic.
 
     Raises:
-        ValueError: it is none of ours.
+        ValueError: it is no dead letter of ours.
     """
     try:
         ours = as_text((name, value) for name, value in record.headers if name in _OURS)
@@ -126,7 +126,7 @@ async def replay(settings: KafkaSettings, *, group: str = REPLAY_GROUP) -> int:
     A letter whose topic is gone, or that is not the whole record, is logged and passed over.
 
     Returns:
-        How many were sent.
+        Number of dead letters that were sent.
 
     Raises:
         OperatorError: Kafka cannot be reached or does not take a letter; what was sent before stays sent.
@@ -134,8 +134,8 @@ async def replay(settings: KafkaSettings, *, group: str = REPLAY_GROUP) -> int:
     sent = 0
     try:
         async with LagReader(settings) as reader:
-            reading = await reader.read_known({group: [DEAD_LETTERS]})
-        waiting = {line.partition: line.end for line in reading.lines() if line.lag and line.end}
+            reading = await reader.read_until_known({group: [DEAD_LETTERS]})
+        waiting = {line.partition: line.end for line in reading.partition_lags() if line.lag and line.end}
         if not waiting:
             return 0
         async with (
@@ -144,7 +144,7 @@ async def replay(settings: KafkaSettings, *, group: str = REPLAY_GROUP) -> int:
         ):
             await consumer.assign(DEAD_LETTERS, waiting)
             while any((consumer.position(partition) or 0) < end for partition, end in waiting.items()):
-                for record in await consumer.batch():
+                for record in await consumer.poll():
                     if record.offset < waiting[record.partition]:
                         sent += await _resend(producer, record)
                         consumer.done(record)

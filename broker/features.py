@@ -1,7 +1,7 @@
-"""What a broker can do: asked of it once by whoever needs to know, and known by the id of its cluster.
+"""The features of a broker, told by the id of its cluster, for which whoever needs them asks it once.
 
-Every Kafka can do all of it. The embedded broker, for trying things out, can do none, and whoever runs on it does
-without: these are all the special cases there are.
+Every Kafka has all of them. The embedded broker, for trying things out, has none, and whoever runs on it does without:
+these are all the special cases there are.
 """
 
 from typing import Final
@@ -16,14 +16,14 @@ EMBEDDED_CLUSTER: Final = "infaas-embedded"
 
 
 class BrokerFeatures(msgspec.Struct, frozen=True):
-    """What may be asked of a broker."""
+    """What a broker can do beyond reading and writing records."""
 
     idempotence: bool = True
-    """It gives out producer ids, so that a record sent again is not there twice."""
+    """Whether it gives out producer ids, so that a record sent again is not there twice."""
     groups: bool = True
-    """Members of a group share partitions, and the broker notices when one dies."""
+    """Whether members of a group share partitions, and the broker notices when one dies."""
     growth: bool = True
-    """Topics can get more partitions."""
+    """Whether topics can get more partitions."""
 
 
 _KAFKA: Final = BrokerFeatures()
@@ -31,7 +31,7 @@ _EMBEDDED: Final = BrokerFeatures(idempotence=False, groups=False, growth=False)
 
 
 async def broker_features(settings: KafkaSettings) -> BrokerFeatures:
-    """What this broker can do.
+    """Ask a broker what it can do.
 
     Raises:
         OperatorError: Kafka cannot be reached.

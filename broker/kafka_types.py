@@ -1,4 +1,4 @@
-"""What of aiokafka's own types others meet, under names that they may import: a record, and the errors of Kafka."""
+"""Types of aiokafka that other packages meet, under names that they may import: a record, and the errors of Kafka."""
 
 from typing import TypeAlias
 
@@ -8,7 +8,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError, UnknownTopicOr
 __all__ = ["KafkaError", "Record", "RecordTooLarge", "UnknownTopic"]
 
 Record: TypeAlias = ConsumerRecord[bytes | None, bytes | None]
-"""As read: with `topic`, `partition`, `offset`, `timestamp` (ms), `key`, `value` and `headers`."""
+"""A record as it was read, with `topic`, `partition`, `offset`, `timestamp` (ms), `key`, `value` and `headers`."""
 
 UnknownTopic = UnknownTopicOrPartitionError
 """The topic, or the partition of it, does not exist: trying again will not help."""

@@ -11,9 +11,9 @@ Rules.
 * What failed is sent again by topic, each topic in a task of its own: one in trouble holds up no other. It is bounded
   by what the consumer hands out, for each failure is that of a record that is out.
 * While Kafka is away dead letters fail like all else. Then what was given up only because attempts ran out begins anew:
-  an outage buries nothing that could still be answered.
+  an outage makes no dead letter of what could still be answered.
 
-Hot: `send` and `_settle`, once a query in selectors and workers.
+Hot: `send` and `_on_sent`, once a query in selectors and workers.
 """
 
 import asyncio
@@ -36,8 +36,8 @@ from schemas.topics import DEAD_LETTERS
 
 log = logging.getLogger(__name__)
 
-PAUSES_S: Final = (0.1, 0.3, 1.0, 3.0)
-"""Before the second attempt, the third, and so on; the last one before all further ones."""
+RETRY_DELAYS_S: Final = (0.1, 0.3, 1.0, 3.0)
+"""Pauses before the second attempt, the third, and so on; the last one before all further ones."""
 
 WRITTEN: Final = Counter("infaas_dead_letters_total", "Records that became dead letters", ["topic"])
 
@@ -55,13 +55,13 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 
 
 class FailedSend(NamedTuple):
-    """A message that was not acknowledged."""
+    """A message that was not acknowledged, or is yet to be sent."""
 
     record: Record
     message: Message
     attempts: int
     error: BaseException | None
-    """None: it was not sent yet."""
+    """Why it failed; None: it was not sent yet."""
     is_dead_letter: bool = False
     """Whether the record is a dead letter by now, and the message only tells so."""
 
@@ -73,40 +73,40 @@ class PendingDeadLetter(NamedTuple):
     reason: str
     attempts: int
     answer: Message | None
-    """The error result to send then."""
+    """The error result to send once the dead letter is written."""
     cause: FailedSend | None = None
-    """A failure that may have passed by the time at which the letter can be written."""
+    """The failure that may have passed by the time at which the dead letter can be written."""
     tries: int = 0
     keep_bytes: int | None = None
     """How much of the record is kept; None: all."""
 
 
 class Retry(NamedTuple):
-    """Try again after a pause."""
+    """Decision to try again after a pause."""
 
-    pause_s: float
+    delay_s: float
 
 
 class GiveUp(NamedTuple):
-    """Make the record a dead letter."""
+    """Decision to make the record a dead letter."""
 
     reason: str
     answer: QueryError | None
-    """What whoever asked is told; None: an error result would not arrive either."""
+    """Error that whoever asked is told; None: an error result would not arrive either."""
     final: bool
     """Whether any further attempt would fail, too."""
 
 
 Done: TypeAlias = Callable[[Record, Message | None], None]
-"""Takes a record that is finished, and what was sent last because of it; None: only a dead letter was."""
-Explain: TypeAlias = Callable[[Record, QueryError], Message | None]
-"""Makes the error result of a record; None if it does not say where to."""
+"""Callback with a record that is finished, and what was sent last because of it; None: only a dead letter was."""
+MakeErrorResult: TypeAlias = Callable[[Record, QueryError], Message | None]
+"""Function that makes the error result of a record; None if the record does not say where to send it."""
 DecideAgain: TypeAlias = Callable[[Record, int], Awaitable[None]]
-"""Finds another way for a query that could not be sent on; takes the number of the attempt."""
+"""Function that finds another way for a query that could not be sent on; takes the number of the attempt."""
 
 
 def next_step(failed: FailedSend, max_attempts: int | None) -> Retry | GiveUp:
-    """What to do about a failure; `max_attempts` None: what can pass is tried again for ever."""
+    """Decide what to do about a failure; `max_attempts` None: what can pass is tried again for ever."""
     message, error = failed.message, failed.error
     if isinstance(error, RecordTooLarge):
         what = f"{len(message.value or b'')} bytes are more than topic {message.topic} takes in one record"
@@ -115,32 +115,35 @@ def next_step(failed: FailedSend, max_attempts: int | None) -> Retry | GiveUp:
     if isinstance(error, UnknownTopic) and message.status:
         return GiveUp(f"the result's topic {message.topic} does not exist", None, final=True)
     if max_attempts is None or failed.attempts < max_attempts:
-        return Retry(pause_s(failed.attempts))
+        return Retry(retry_delay_s(failed.attempts))
     reason = f"could not be sent in {failed.attempts} attempts: {error!r}"
     return GiveUp(reason, None if message.status else Internal("the query could not be forwarded"), final=False)
 
 
-def pause_s(attempts: int) -> float:
-    """How long to wait after so many attempts, at least one."""
-    return PAUSES_S[min(attempts, len(PAUSES_S)) - 1]
+def retry_delay_s(attempts: int) -> float:
+    """Seconds to wait after so many attempts, at least one."""
+    return RETRY_DELAYS_S[min(attempts, len(RETRY_DELAYS_S)) - 1]
 
 
 class Outbox:
-    """Used within one event loop; `retry_failed` runs beside those who send."""
+    """Sender of what follows from records, which retries and writes dead letters, used within one event loop.
+
+    `retry_failed` runs beside those who send.
+    """
 
     def __init__(
         self,
         sender: RecordSender,
         done: Done,
-        explain: Explain,
+        make_error_result: MakeErrorResult,
         *,
         max_attempts: int | None = None,
         decide_again: DecideAgain | None = None,
     ) -> None:
-        """A query on its way that failed is sent again as it is, unless there is `decide_again`."""
+        """Make an outbox; a query on its way that failed is sent again as it is, unless there is `decide_again`."""
         self._sender = sender
         self._done = done
-        self._explain = explain
+        self._make_error_result = make_error_result
         self._max_attempts = max_attempts
         self._decide_again = decide_again
         self._due: dict[str, deque[FailedSend | PendingDeadLetter]] = {}
@@ -153,25 +156,25 @@ class Outbox:
         record: Record,
         message: Message,
         attempts: int = 1,
-        settled: Callable[[Ack | None], None] | None = None,
+        on_outcome: Callable[[Ack | None], None] | None = None,
         *,
         is_dead_letter: bool = False,
     ) -> None:
         """Send what follows from `record`; waits only while too much is unacknowledged.
 
-        `settled` is told how this attempt ended: where the message was written, or None.
+        `on_outcome` is told how this attempt ended: where the message was written, or None.
         """
         sent = await self._sender.send(
             message.topic, message.value, key=message.key, headers=message.headers, partition=message.partition
         )
-        sent.add_done_callback(partial(self._settle, record, message, attempts, is_dead_letter, settled))
+        sent.add_done_callback(partial(self._on_sent, record, message, attempts, is_dead_letter, on_outcome))
 
     def give_up(self, record: Record, reason: str, answer: Message | None = None, attempts: int = 1) -> None:
-        """Make `record` a dead letter, then send `answer`; it is done with that."""
+        """Make `record` a dead letter, then send `answer`; with that the record is done."""
         self._put_aside(DEAD_LETTERS, PendingDeadLetter(record, reason, attempts, answer), 0.0)
 
     async def retry_failed(self) -> None:
-        """Deal with what failed and what was given up, until cancelled."""
+        """Send again what failed, and write the dead letters of what was given up, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             while True:
                 await self._wake.wait()
@@ -180,20 +183,20 @@ class Outbox:
                     self._resending.add(topic)
                     tasks.create_task(self._resend(topic), name=f"resend to {topic}")
 
-    def _settle(
+    def _on_sent(
         self,
         record: Record,
         message: Message,
         attempts: int,
         is_dead_letter: bool,
-        settled: Callable[[Ack | None], None] | None,
+        on_outcome: Callable[[Ack | None], None] | None,
         sent: "asyncio.Future[Ack]",
     ) -> None:
         if sent.cancelled():  # we are closing; the record will be delivered again
             return
         error = sent.exception()
-        if settled is not None:
-            settled(sent.result() if error is None else None)
+        if on_outcome is not None:
+            on_outcome(sent.result() if error is None else None)
         if error is None:
             self._done(record, message)
         else:
@@ -204,13 +207,13 @@ class Outbox:
     def _on_failure(self, failed: FailedSend) -> None:
         record, step = failed.record, next_step(failed, self._max_attempts)
         if isinstance(step, Retry):
-            self._put_aside(failed.message.topic, failed, step.pause_s)
+            self._put_aside(failed.message.topic, failed, step.delay_s)
             return
         log.warning("%s: gave up on record %d/%d: %s", record.topic, record.partition, record.offset, step.reason)
         if failed.is_dead_letter:
             self._done(record, None)
             return
-        answer = self._explain(record, step.answer) if step.answer is not None else None
+        answer = self._make_error_result(record, step.answer) if step.answer is not None else None
         cause = None if step.final else failed
         self._put_aside(DEAD_LETTERS, PendingDeadLetter(record, step.reason, failed.attempts, answer, cause), 0.0)
 
@@ -262,8 +265,8 @@ class Outbox:
             self._put_aside(DEAD_LETTERS, letter._replace(keep_bytes=size // 2), 0.0)
         elif letter.cause is not None:
             log.warning("a dead letter was not acknowledged, starting over: %r", error)
-            self._put_aside(letter.cause.message.topic, letter.cause._replace(attempts=1), pause_s(1))
+            self._put_aside(letter.cause.message.topic, letter.cause._replace(attempts=1), retry_delay_s(1))
         else:
             log.warning("a dead letter was not acknowledged: %r", error)
             again = letter._replace(tries=letter.tries + 1)
-            self._put_aside(DEAD_LETTERS, again, pause_s(again.tries))
+            self._put_aside(DEAD_LETTERS, again, retry_delay_s(again.tries))

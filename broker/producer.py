@@ -23,7 +23,7 @@ from aiokafka.cluster import ClusterMetadata
 from aiokafka.errors import KafkaTimeoutError, ProducerClosed
 from aiokafka.structs import RecordMetadata
 
-from broker.client import new_producer, reach
+from broker.client import new_producer, start_client
 from broker.features import broker_features
 from broker.kafka_types import KafkaError, UnknownTopic
 from broker.settings import KafkaSettings
@@ -37,10 +37,10 @@ __all__ = ["Ack", "KafkaError", "Producer", "RecordSender", "UnknownTopic"]
 log = logging.getLogger(__name__)
 
 Ack: TypeAlias = RecordMetadata
-"""Where a record was written: `topic`, `partition`, `offset`."""
+"""Place where a record was written: `topic`, `partition`, `offset`."""
 
-LEARN_S: Final = 2.0
-"""How long a record waits for the metadata of its topic."""
+METADATA_S: Final = 2.0
+"""Seconds that a record waits for the metadata of its topic."""
 MISSING_FOR_S: Final = 2.0
 _LOOK_INTERVAL_S: Final = 0.02
 """Between two looks for a partition, if the first did not find it."""
@@ -48,7 +48,7 @@ _NO_HEADERS: Final[RawHeaders] = []
 
 
 class RecordSender(Protocol):
-    """What a producer is to those who only send."""
+    """Sender of records: what a producer is to those who only send."""
 
     async def send(
         self,
@@ -59,7 +59,7 @@ class RecordSender(Protocol):
         headers: RawHeaders = ...,
         partition: int | None = None,
     ) -> asyncio.Future[Ack]:
-        """As `Producer.send`."""
+        """Send a record; returns the acknowledgement to come, as `Producer.send` does."""
         ...
 
 
@@ -74,7 +74,7 @@ class _Parked(NamedTuple):
 
 
 class Producer:
-    """Async context manager; used by any number of tasks of one event loop."""
+    """Producer of records for any number of tasks of one event loop; an async context manager."""
 
     def __init__(self, settings: KafkaSettings, client_id: str, *, max_in_flight: int = 5000) -> None:
         self._settings = settings
@@ -85,7 +85,7 @@ class Producer:
         self._sent: list[asyncio.Future[Ack]] = []
         self._learnt: set[str] = set()
         self._known: set[str] = set()
-        """Of those learnt, the ones that are in the metadata now and that nothing waits aside for."""
+        """Topics fetched before that are in the metadata now, and for which no record waits aside."""
         self._missing: dict[str, float] = {}
         self._parked: dict[str, deque[_Parked]] = {}
         self._tasks = asyncio.TaskGroup()
@@ -93,18 +93,18 @@ class Producer:
 
     @property
     def in_flight(self) -> int:
-        """Records not yet acknowledged. Counts them: not for every record."""
+        """Number of records not yet acknowledged. It counts them, so do not ask at every record."""
         return sum(not future.done() for future in self._sent)
 
     async def __aenter__(self) -> Self:
-        await reach(self._settings, self._start())
+        await start_client(self._settings, self._start())
         await self._tasks.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Waits for what is in flight, for the request timeout at most: what is not acknowledged then fails."""
+        """Wait for what is in flight, for the request timeout at most; what is not acknowledged then fails."""
         try:
             await self._tasks.__aexit__(None, None, None)
             if self.in_flight:
@@ -115,19 +115,19 @@ class Producer:
             await self._producer.stop()
 
     async def _give_up(self) -> None:
-        """An idempotent aiokafka producer tries to send what it has begun until Kafka is back, and its `stop` waits."""
+        """Fail what is in flight: an idempotent aiokafka producer would try until Kafka is back, its `stop` waiting."""
         producer: Any = self._producer  # what is private there: there is no other way
         await producer._sender.close()
         producer._message_accumulator.fail_all(KafkaTimeoutError("Kafka did not take the record before we left"))
 
-    async def learn(self, topics: Iterable[str], *, afresh: bool = False) -> None:
+    async def prefetch_metadata(self, topics: Iterable[str], *, refresh: bool = False) -> None:
         """Fetch the metadata of topics before the first record is sent to them; those that do not exist are skipped.
 
-        `afresh` fetches that of topics known before, too: they have more partitions now.
+        `refresh` fetches that of topics known before, too, when they have more partitions.
         """
         unknown = {topic for topic in topics if topic not in self._learnt}
         client = self._producer.client
-        if afresh:
+        if refresh:
             try:
                 await self._refresh()
             except TimeoutError:  # a record for a partition not known waits for it
@@ -142,7 +142,7 @@ class Producer:
                 log.warning("topic %s does not exist yet", topic)
 
     async def topics(self) -> set[str]:
-        """The topics there are. It names none, since some brokers make each topic that they are asked for.
+        """Names of all topics. The request names none, since some brokers make each topic that they are asked for.
 
         Raises:
             KafkaError: Kafka does not say.
@@ -190,7 +190,7 @@ class Producer:
         headers: RawHeaders = _NO_HEADERS,
         partition: int | None = None,
     ) -> Ack:
-        """Send, and wait for the acknowledgement.
+        """Send a record, and wait for its acknowledgement.
 
         Raises:
             KafkaError: as the future of `send`.
@@ -222,7 +222,7 @@ class Producer:
     # -- topics not known yet ------------------------------------------------------------------------------------------
 
     def _on_metadata(self, cluster: ClusterMetadata) -> None:
-        """A topic may be known and then gone: aiokafka would wait for it in its own `send`, and our caller with it."""
+        """Forget topics that are gone: aiokafka would wait for them in its own `send`, and our caller with it."""
         self._known = {
             topic
             for topic in self._learnt
@@ -247,7 +247,7 @@ class Producer:
         problem: KafkaError = ProducerClosed()
         try:
             await self._learn(topic)
-            until = self._loop.time() + LEARN_S
+            until = self._loop.time() + METADATA_S
             while waiting:
                 record = waiting[0]
                 sent = await self._send_parked(topic, record, until)
@@ -264,7 +264,7 @@ class Producer:
                     record.acknowledged.set_exception(problem)
 
     async def _send_parked(self, topic: str, record: _Parked, until: float) -> asyncio.Future[Ack]:
-        """What goes wrong with one record comes through its future; raises only what ails the whole topic."""
+        """Send one record that waited; its own failure comes through the future, only the topic's is raised."""
         while not self._has(topic, record.partition):
             if self._loop.time() > until:
                 return self._failed(UnknownTopic(f"{topic} has no partition {record.partition}"))
@@ -280,13 +280,13 @@ class Producer:
         return partition is None or (known is not None and partition in known)
 
     async def _refresh(self) -> None:
-        async with asyncio.timeout(LEARN_S):
+        async with asyncio.timeout(METADATA_S):
             await self._producer.client.force_metadata_update()
 
     async def _learn(self, topic: str) -> None:
         # Topics that were not added may be known all the same, from a listing of all, and be forgotten at its next one.
         self._producer.client.add_topic(topic)
-        async with asyncio.timeout(LEARN_S):
+        async with asyncio.timeout(METADATA_S):
             await self._producer.partitions_for(topic)
         self._learnt.add(topic)
         if topic not in self._parked:
@@ -299,7 +299,7 @@ class Producer:
         self._untrack(topic)
 
     def _untrack(self, topic: str) -> None:
-        """Whatever names clients send results to must not stay in each request for metadata."""
+        """Stop asking for a topic: names that clients made up must not stay in each request for metadata."""
         self._learnt.discard(topic)
         tracked = self._learnt | (self._parked.keys() - {topic})
         if tracked:  # an empty set would mean all topics there are

@@ -1,4 +1,4 @@
-"""Asks through Kafka and waits: one process's requests, and their results paired with them by id.
+"""Requests of one process through Kafka, and their results paired with them by id.
 
     ask -> producer -> ... -> reply topic -> deliver -> whoever waits for this id
 
@@ -44,13 +44,16 @@ _duplicate, _late, _invalid = (DROPPED.labels(reason) for reason in ("duplicate"
 
 
 Reply: TypeAlias = asyncio.Future[Result]
-"""The result to come. Whoever knows that it will not come sets an exception."""
+"""A result to come. Whoever knows that it will not come sets an exception."""
 OnSent: TypeAlias = Callable[[asyncio.Future[Ack], Reply], None]
-"""Takes the acknowledgement to come of a request, and its reply."""
+"""Callback with the acknowledgement to come of a request, and its reply."""
 
 
 class RequestReply:
-    """Async context manager: creates the reply topic on entry and deletes it on exit."""
+    """Sender of requests that waits for their results on a reply topic of its own.
+
+    An async context manager: it creates the reply topic on entry and deletes it on exit.
+    """
 
     def __init__(self, settings: KafkaSettings, owner: str, *, max_in_flight: int = 10_000) -> None:
         self.reply_topic = reply_topic(owner)
@@ -68,7 +71,7 @@ class RequestReply:
 
     @property
     def in_flight(self) -> int:
-        """Requests that wait for their result."""
+        """Number of requests that wait for their result."""
         return len(self._waiting)
 
     async def __aenter__(self) -> Self:
@@ -146,7 +149,7 @@ class RequestReply:
 
     async def _read(self) -> None:
         while True:
-            for record in await self._tail.batch():
+            for record in await self._tail.poll():
                 self._on_record(record)
             WAITING.set(len(self._waiting))
 
@@ -165,7 +168,7 @@ class RequestReply:
             del self._answered[next(iter(self._answered))]
 
     def _fail_all(self, _reading: asyncio.Task[None]) -> None:
-        """Whatever ended the reading, even before it began."""
+        """Fail everybody who waits, whatever ended the reading, even before it began."""
         self._closed = True
         for request_id, reply in self._waiting.items():
             if not reply.done():

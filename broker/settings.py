@@ -38,7 +38,7 @@ class SaslMechanism(StrEnum):
 
 
 class Compression(StrEnum):
-    """Of the record batches that are produced."""
+    """Compression of the record batches that are produced."""
 
     NONE = "none"
     GZIP = "gzip"
@@ -47,7 +47,7 @@ class Compression(StrEnum):
 
 
 class KafkaSettings(BaseSettings):
-    """Where Kafka is, how to speak to it, and how topics are made there.
+    """Address of Kafka, how to speak to it, and how topics are made there.
 
     Raises:
         OperatorError: a value is not allowed; the message names the variable and what to write instead.
@@ -56,36 +56,37 @@ class KafkaSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", populate_by_name=True)
 
     bootstrap: str = Field(default=f"{LOOPBACK}:{KAFKA_PORT}", validation_alias=ENV)
-    """`host:port`, several of them joined by commas."""
+    """Address of one or several brokers: `host:port`, joined by commas."""
     security_protocol: SecurityProtocol = SecurityProtocol.PLAINTEXT
     sasl_mechanism: SaslMechanism = SaslMechanism.PLAIN
     sasl_username: str | None = None
     sasl_password: SecretStr | None = None
     sasl_token: SecretStr | None = None
-    """OAUTHBEARER: a token that does not expire while the process lives."""
+    """Token for OAUTHBEARER that does not expire while the process lives."""
     sasl_token_file: Path | None = None
-    """OAUTHBEARER: a file that something else keeps fresh; read again at each authentication."""
+    """File with the token for OAUTHBEARER that something else keeps fresh; read again at each authentication."""
     tls_ca: Path | None = None
-    """PEM certificates to trust; the system's if absent."""
+    """File of PEM certificates to trust; the system's if absent."""
     tls_certificate: Path | None = None
-    """PEM certificate of this client, where the broker asks for one."""
+    """File of the PEM certificate of this client, where the broker asks for one."""
     tls_key: Path | None = None
     tls_key_password: SecretStr | None = None
     tls_check_hostname: bool = True
     compression: Compression = Compression.NONE
     request_timeout_ms: int = Field(default=10_000, ge=100)
-    """After this long without an answer a request, and an unacknowledged record, has failed."""
+    """Milliseconds without an answer after which a request, or an unacknowledged record, has failed."""
     fetch_max_wait_ms: int = Field(default=500, ge=1)
-    """How long the broker may hold a fetch while there is nothing new. Apache Kafka wakes a held fetch at once; the
-    embedded broker does not, so there this bounds the latency of each hop: `infaas up` sets 10."""
+    """Milliseconds that the broker may hold a fetch while there is nothing new. Apache Kafka wakes a held fetch at
+    once; the embedded broker does not, so there this bounds the latency of each hop: `infaas up` sets 10."""
     max_record_bytes: int = Field(default=16 * 1024 * 1024, ge=1024)
-    """Largest record that is produced; topics are created to take it."""
+    """Bytes of the largest record that is produced; topics are created to take it."""
     session_timeout_ms: int = Field(default=6_000, ge=1_000)
-    """A member of a consumer group that is silent this long is replaced. Brokers allow 6000 and more by default."""
+    """Milliseconds of silence after which a member of a consumer group is replaced. Brokers allow 6000 and more by
+    default."""
     replication_factor: int = Field(default=1, ge=1)
-    """Of the topics created here. 3 for a production cluster."""
+    """Replicas of the topics created here; 3 for a production cluster."""
     retention_ms: int = Field(default=3_600_000, ge=1_000)
-    """How long topics created here keep records. Queries are short-lived: this bounds the disk, not a promise."""
+    """Milliseconds that topics created here keep records. Queries are short-lived: it bounds the disk, nothing else."""
 
     @model_validator(mode="wrap")
     @classmethod
@@ -124,7 +125,7 @@ class KafkaSettings(BaseSettings):
 
 
 def _problems(error: ValidationError) -> list[str]:
-    """One line per wrong value, without the value: it may be a secret."""
+    """Describe each wrong value in a line, without the value: it may be a secret."""
     found: list[str] = []
     for problem in error.errors(include_url=False, include_input=False, include_context=False):
         name = str(problem["loc"][0]) if problem["loc"] else ""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from aiokafka.errors import KafkaError
 
-from broker.client import new_consumer, reach, stop_consumer
+from broker.client import new_consumer, start_client, stop_consumer
 from broker.kafka_types import Record
 from broker.settings import KafkaSettings
 
@@ -26,7 +26,10 @@ _BACKOFF_S = 0.5
 
 
 class Tail:
-    """Async context manager and async iterator of records. The topics must exist."""
+    """Reader of what is written to topics from now on; an async context manager, and an async iterator of records.
+
+    The topics must exist.
+    """
 
     def __init__(self, settings: KafkaSettings, client_id: str, topics: Collection[str]) -> None:
         self._settings = settings
@@ -39,7 +42,7 @@ class Tail:
         self._consumer = new_consumer(self._settings, self._client_id, group_id=None, auto_offset_reset="latest")
         self._consumer.subscribe(self._topics)
         try:
-            await reach(self._settings, self._start())
+            await start_client(self._settings, self._start())
         except BaseException:
             await stop_consumer(self._consumer)
             raise
@@ -55,8 +58,8 @@ class Tail:
         # Where the end is must be known before the context is entered, not when the first fetch happens to ask.
         await self._consumer.seek_to_end()
 
-    async def batch(self) -> list[Record]:
-        """The next records, at least one; waits for them. Goes on by itself after a lost connection."""
+    async def poll(self) -> list[Record]:
+        """Return the next records, at least one; waits for them, and goes on by itself after a lost connection."""
         while True:
             try:
                 found = await self._consumer.getmany(timeout_ms=_POLL_MS)
@@ -72,6 +75,6 @@ class Tail:
 
     async def __anext__(self) -> Record:
         if not self._ready:
-            self._ready = await self.batch()
+            self._ready = await self.poll()
             self._ready.reverse()
         return self._ready.pop()

@@ -1,4 +1,4 @@
-"""Topics: created at registration and waited for, so that nothing later meets one that is not ready.
+"""Creates topics, at registration, and waits for them, so that nothing later meets one that is not ready.
 
 A topic just created has no leader for some 100 ms. Waiting here, once, is what keeps that out of the way of a query.
 Ensuring is idempotent: a topic that exists is left as it is, but gets the partitions it lacks; none is ever taken away.
@@ -36,7 +36,7 @@ class TopicSpec(msgspec.Struct, frozen=True):
     name: str
     partitions: int = 1
     retention_ms: int | None = None
-    """None: as the settings say."""
+    """Milliseconds that it keeps records; None: as the settings say."""
 
 
 async def ensure_topics(settings: KafkaSettings, specs: Iterable[TopicSpec]) -> None:
@@ -71,7 +71,7 @@ async def can_add_partitions(settings: KafkaSettings) -> bool:
 
 
 async def ensure_system_topics(settings: KafkaSettings) -> None:
-    """The topics that exist whatever is registered."""
+    """Create the topics that exist whatever is registered: status, demand, load and dead letters."""
     await ensure_topics(
         settings,
         [
@@ -84,13 +84,13 @@ async def ensure_system_topics(settings: KafkaSettings) -> None:
 
 
 async def ensure_task_topics(settings: KafkaSettings, task: str, partitions: int) -> None:
-    """Where the queries of a task come in, and where its results go when the client names no topic."""
+    """Create the topics of a task's queries, and of its results when the client names no topic."""
     specs = [TopicSpec(names.task_topic(task), partitions), TopicSpec(names.results_topic(task), partitions)]
     await ensure_topics(settings, specs)
 
 
 async def ensure_variant_topics(settings: KafkaSettings, variants: Iterable[tuple[str, int]]) -> None:
-    """The queues of variants: (variant, partitions)."""
+    """Create the topics of variants, given with their numbers of partitions."""
     await ensure_topics(settings, [TopicSpec(names.variant_topic(name), count) for name, count in variants])
 
 
@@ -124,7 +124,7 @@ def _new_topic(settings: KafkaSettings, spec: TopicSpec) -> NewTopic:
 
 
 async def _wait_for_leaders(admin: AIOKafkaAdminClient, specs: list[TopicSpec]) -> None:
-    """Kafka has no event for it, so this asks again until every partition has a leader."""
+    """Wait until every partition has a leader, by asking again and again: Kafka has no event for it."""
     while waiting := await _without_leader(admin, specs):
         specs = waiting
         await asyncio.sleep(_CHECK_INTERVAL_S)

@@ -66,7 +66,7 @@ async def open_gateway(
             f"smaller than INFAAS_KAFKA_MAX_RECORD_BYTES ({kafka.max_record_bytes})"
         )
     async with QueryClient(settings, kafka) as query_client:
-        await query_client.learn(models.topics)
+        await query_client.prefetch_metadata(models.topics)
         statistics = ModelStatisticsTable()
         routes = all_routes(models, query_client, statistics, lambda: query_client.up and not stop.is_set())
         statistics.register()
@@ -131,4 +131,4 @@ async def _listen(runner: web.AppRunner, settings: GatewaySettings) -> asyncio.S
 async def _follow_catalog(catalog: CatalogWatcher, models: ModelDirectory, query_client: QueryClient) -> None:
     while True:
         models.update(await catalog.changed())
-        await query_client.learn(models.topics, afresh=True)
+        await query_client.prefetch_metadata(models.topics, refresh=True)

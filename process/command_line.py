@@ -32,7 +32,7 @@ _Store = TypeVar("_Store", bound=BaseSettings)
 
 
 class Dependency(NamedTuple, Generic[_Settings]):
-    """What a service stands on."""
+    """Something that a service cannot run without, and how to check that it is there."""
 
     name: str
     settings: type[_Settings]
@@ -71,7 +71,7 @@ def run_command(
 
 
 def _described(part: Dependency[Any]) -> str:
-    """Its name, and the variables that it is set by."""
+    """The dependency's name, and the environment variables that set it."""
     prefix = part.settings.model_config.get("env_prefix", "")
     fields = part.settings.model_fields.items()
     names = ", ".join(str(field.validation_alias or f"{prefix}{name}".upper()) for name, field in fields)
@@ -107,7 +107,7 @@ async def check_service(settings: Sequence[BaseModel], checks: Mapping[str, Call
     """Print the effective settings, secrets masked, then make each check and print that it holds.
 
     Raises:
-        InfaasError: of the first check that fails.
+        InfaasError: the first check that fails raises it.
     """
     for group in settings:
         for name, value in group.model_dump().items():

@@ -12,7 +12,7 @@ _YOUNG: Final = 50_000
 
 
 def tune_gc() -> None:
-    """Call once when all is loaded: what is there now is never visited again, and new objects less often."""
+    """Have what is there now never visited again, and new objects less often; call it once, when all is loaded."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG, 20, 50)

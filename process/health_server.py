@@ -44,6 +44,8 @@ async def health_server(host: str, port: int, ready: Callable[[], bool]) -> Asyn
 
 
 class _Probe:
+    """Whether the service is ready, as its application's routes ask it."""
+
     def __init__(self, ready: Callable[[], bool]) -> None:
         self.ready = ready
 

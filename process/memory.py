@@ -1,4 +1,4 @@
-"""Memory of this process that it does not use any more."""
+"""Gives memory that this process does not use any more back to the system."""
 
 import ctypes
 

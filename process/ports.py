@@ -7,7 +7,7 @@ from schemas.errors import OperatorError
 
 
 def free_port(host: str = LOOPBACK) -> int:
-    """A port that nobody listens on now. Another process may take it before its user does.
+    """Find a port that nobody listens on now. Another process may take it before its user does.
 
     Raises:
         OperatorError: `host` is no address of this machine.
@@ -21,7 +21,7 @@ def free_port(host: str = LOOPBACK) -> int:
 
 
 def claim_port(port: int, flag: str, host: str = LOOPBACK) -> int:
-    """`port`, or a free one for 0.
+    """Check that `port` is free, or find a free one for 0; returns it.
 
     Raises:
         OperatorError: somebody listens on it; the message names `flag`.

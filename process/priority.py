@@ -1,4 +1,4 @@
-"""What lets others go first where the cores are shared."""
+"""Lets other threads and processes go first where the cores are shared."""
 
 import contextlib
 import os
@@ -9,6 +9,6 @@ _NICE: Final = 10
 
 
 def lower_priority() -> None:
-    """Let other threads and processes go first from now on; of the calling thread only. Linux only; it cannot fail."""
+    """Let others go before the calling thread from now on. Linux only; elsewhere it does nothing. It cannot fail."""
     with contextlib.suppress(OSError, AttributeError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)

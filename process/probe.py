@@ -12,7 +12,7 @@ _TIMEOUT_S = 2.0
 
 
 def main() -> int:
-    """Ask once."""
+    """Ask once whether the service is ready; returns the exit code."""
     try:
         with urlopen(os.environ.get("INFAAS_PROBE_URL", _DEFAULT), timeout=_TIMEOUT_S) as answer:
             return 0 if answer.status == 200 else 1

@@ -1,4 +1,4 @@
-"""A service process until it serves: whoever stops it then meets no traceback and no death by a signal.
+"""How a service process leaves when it is stopped before it serves: at once, in good order, with no traceback.
 
 Most of a start is imports and takes a second or more, so this module imports nothing and is called before them.
 `process.run` takes the signals over when there is something to drain.
@@ -13,16 +13,16 @@ from typing import Final
 CHECK: Final = "--check"
 
 
-def leave_when_told() -> None:
-    """From now on leave at once at SIGTERM or SIGINT, with exit code 0: nothing was begun.
+def exit_on_signal() -> None:
+    """Exit at once, with code 0, at SIGTERM or SIGINT from now on: nothing was begun that could be lost.
 
     A check is not a service, and one that was cut off has not succeeded: it dies of its signal.
     """
     if CHECK in sys.argv:
         return
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _leave)
+        signal.signal(number, _exit)
 
 
-def _leave(_number: int, _frame: FrameType | None) -> None:
+def _exit(_number: int, _frame: FrameType | None) -> None:
     os._exit(0)

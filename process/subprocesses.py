@@ -1,4 +1,4 @@
-"""A process that this process owns: started with its log in a file, and never outliving us.
+"""Processes that this one owns: each started with its log in a file, and never outliving us.
 
 The kernel sends it a signal when the thread that started it dies (PR_SET_PDEATHSIG), so that not even our own SIGKILL
 leaves it behind. Linux only; elsewhere only a clean exit stops it.
@@ -17,9 +17,9 @@ from typing import Final
 from schemas.errors import OperatorError
 
 STOP_S: Final = 15.0
-"""A process that is to end is killed after this long."""
+"""Seconds after which a process that was told to end is killed."""
 DRAIN_S: Final = STOP_S - 5.0
-"""What one of our services may take to drain before that: it must have done so."""
+"""Seconds that one of our services may drain, so that it is done before it would be killed."""
 _PR_SET_PDEATHSIG: Final = 1
 _libc = ctypes.CDLL(None)
 
@@ -32,7 +32,7 @@ async def running(
     env: Mapping[str, str] | None = None,
     stop: signal.Signals = signal.SIGTERM,
 ) -> AsyncGenerator[asyncio.subprocess.Process]:
-    """The process, while the context is open; then `stop`, and SIGKILL if it does not leave within `STOP_S`.
+    """Run a command while the context is open; then send it `stop`, and SIGKILL if it has not ended within `STOP_S`.
 
     Raises:
         OperatorError: the command cannot be executed.
@@ -58,7 +58,7 @@ async def running(
 
 
 def die_with_parent(number: signal.Signals) -> Callable[[], None]:
-    """What a child calls between fork and exec to get this signal when the thread that starts it dies."""
+    """Function for a child to call between fork and exec, so that it gets this signal when its parent thread dies."""
     parent = os.getpid()
 
     def ask() -> None:
@@ -72,7 +72,7 @@ def die_with_parent(number: signal.Signals) -> Callable[[], None]:
 
 
 def log_tail(log: Path) -> str:
-    """The end of a log, to quote in an error."""
+    """Last 800 bytes of a log, to quote in an error."""
     return log.read_bytes()[-800:].decode(errors="replace").strip() or "(nothing)"
 
 

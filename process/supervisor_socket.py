@@ -1,7 +1,7 @@
-"""Between one process that keeps others running and those that say which: a socket in the home.
+"""Commands to a supervisor, the process that keeps others running, through a socket in its home folder.
 
-The keeper owns its processes: it starts them again when they die, and they die with it. Whoever asks may come and go;
-a successor asks what there is and goes on from there. One question a connection, one line of JSON each way.
+The supervisor owns its processes: it starts them again when they die, and they die with it. Whoever commands it may
+come and go; a successor asks what runs and goes on from there. One command a connection, one line of JSON each way.
 
 Only the home's owner can reach the socket. It is addressed by way of the folder's file descriptor, since the address
 of a socket may be no longer than 107 bytes, and homes are.
@@ -24,15 +24,16 @@ _MOST_BYTES: Final = 1 << 20
 
 
 class SupervisorCommand(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked of the keeper. To start what runs, or to stop what does not, changes nothing."""
+    """A command to the supervisor. Starting what runs, or stopping what does not, changes nothing."""
 
     verb: str
     """`list`, `start` or `stop`."""
     name: str = ""
+    """Name of the process to start or to stop."""
 
 
 class ProcessStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A process that is to run."""
+    """State of one process that the supervisor was told to start."""
 
     name: str
     state: str
@@ -42,43 +43,43 @@ class ProcessStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CommandReply(msgspec.Struct, frozen=True, kw_only=True):
-    """The keeper's answer."""
+    """What the supervisor answers: whether it obeyed, which processes there are, and what it can start."""
 
     error: str = ""
-    """Why the order was not followed."""
-    kept: tuple[ProcessStatus, ...] = ()
+    """Why the command was not followed."""
+    processes: tuple[ProcessStatus, ...] = ()
     hardware: str = ""
-    """Of its processes."""
+    """Hardware type that the processes own."""
     maximum: int = 0
-    """Processes that may run at once."""
+    """Number of processes that may run at once."""
     cores: int = 0
-    """Of each process."""
+    """Cores that each process may use."""
     memory_bytes: int = 0
-    """That each process may use."""
+    """Memory that each process may use."""
     start_s: float = 0.0
-    """From an order to a process that is ready, as last measured."""
+    """Seconds from a command to a process that is ready, as last measured."""
 
 
 class SupervisorUnavailable(InfaasError):
-    """Nobody keeps processes in this home now, or does not answer."""
+    """No supervisor runs in this home, or it does not answer."""
 
 
-async def send_command(home: Path, order: SupervisorCommand) -> CommandReply:
-    """Give an order, and hear what runs then.
+async def send_command(home: Path, command: SupervisorCommand) -> CommandReply:
+    """Send a command to the supervisor of this home, and return its answer.
 
     Raises:
-        KeeperAway: there is no keeper, or it did not answer in time.
+        SupervisorUnavailable: there is no supervisor, or it did not answer in time.
     """
     try:
         async with asyncio.timeout(_TIMEOUT_S):
-            return await _ask(home, order)
+            return await _ask(home, command)
     except (OSError, TimeoutError, msgspec.DecodeError) as error:
-        raise SupervisorUnavailable(f"nobody keeps workers in {home} ({error}): start `infaas up` there") from error
+        raise SupervisorUnavailable(f"no supervisor runs in {home} ({error}): start `infaas up` there") from error
 
 
 @asynccontextmanager
 async def command_server(home: Path, answer: Callable[[SupervisorCommand], CommandReply]) -> AsyncGenerator[None]:
-    """Answer orders while the context is open.
+    """Serve commands to this home's supervisor while the context is open.
 
     Raises:
         OperatorError: there can be no socket in `home`.
@@ -87,8 +88,8 @@ async def command_server(home: Path, answer: Callable[[SupervisorCommand], Comma
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(_TIMEOUT_S):
-                order = msgspec.json.decode(await reader.readline(), type=SupervisorCommand)
-                writer.write(msgspec.json.encode(answer(order)) + b"\n")
+                command = msgspec.json.decode(await reader.readline(), type=SupervisorCommand)
+                writer.write(msgspec.json.encode(answer(command)) + b"\n")
                 await writer.drain()
         except (OSError, TimeoutError, ValueError):  # whoever asked is gone, or asked nonsense
             pass
@@ -107,11 +108,11 @@ async def command_server(home: Path, answer: Callable[[SupervisorCommand], Comma
     (home / SOCKET).unlink(missing_ok=True)
 
 
-async def _ask(home: Path, order: SupervisorCommand) -> CommandReply:
+async def _ask(home: Path, command: SupervisorCommand) -> CommandReply:
     with _address(home) as path:
         reader, writer = await asyncio.open_unix_connection(path, limit=_MOST_BYTES)
     try:
-        writer.write(msgspec.json.encode(order) + b"\n")
+        writer.write(msgspec.json.encode(command) + b"\n")
         await writer.drain()
         return msgspec.json.decode(await reader.readline(), type=CommandReply)
     finally:

@@ -1,10 +1,10 @@
-"""Which version of this project runs."""
+"""The version of this project that runs."""
 
 from importlib import metadata
 
 
 def version() -> str:
-    """As in pyproject.toml, or `0+checkout` where it runs from a checkout that is not installed."""
+    """Version as in pyproject.toml, or `0+checkout` where it runs from a checkout that is not installed."""
     try:
         return metadata.version("infaas")
     except metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""From a model file to variants that can be chosen: checked, generated, verified, profiled and written down.
+"""Registration: a model file becomes variants that can be chosen; checked, generated, verified and profiled.
 
 Reading order: registration (what is asked for) -> register (the way of a registration, top to bottom) -> plan (which
 variants) -> signature (what a model takes and gives) -> samples (inputs that calibrate and measure) -> pipeline (the

@@ -23,7 +23,7 @@ from schemas.rows.catalog import Architecture, Profile, Task, Variant, VariantSt
 from store.pool import Pool
 from store.registry import get_architecture, get_task, list_variants, put_architecture, put_task, put_variant
 
-_SETTLED = (VariantState.READY, VariantState.REFUSED)
+_COMPLETE = (VariantState.READY, VariantState.REFUSED)
 
 
 class CatalogWriter:
@@ -62,11 +62,11 @@ class CatalogWriter:
 
     def unfinished(self, planned: Sequence[PlannedVariant]) -> list[PlannedVariant]:
         """Those for which something is left to do: all, if they are to be measured again."""
-        return [variant for variant in planned if self._request.again or not self._is_settled(variant.row.name)]
+        return [variant for variant in planned if self._request.again or not self._is_complete(variant.row.name)]
 
     def generated(self, name: str) -> Variant | None:
         """The variant whose file an earlier run made, and nothing more, if there is one."""
-        return None if self._is_settled(name) else self.variants.get(name)
+        return None if self._is_complete(name) else self.variants.get(name)
 
     async def ensure_topics(self) -> None:
         """Create the topics of what is registered once more, since a broker may have forgotten them."""
@@ -91,7 +91,7 @@ class CatalogWriter:
 
     async def write_generated(self, variant: Variant) -> None:
         """Keep a variant whose file was just made."""
-        if not self._is_settled(variant.name):
+        if not self._is_complete(variant.name):
             await put_variant(self._pool, variant)
 
     async def write_ready(self, variant: Variant, measurement: Measurement, accuracy: Accuracy) -> None:
@@ -110,9 +110,9 @@ class CatalogWriter:
         await put_variant(self._pool, variant)
         self.variants[variant.name] = variant
 
-    def _is_settled(self, name: str) -> bool:
+    def _is_complete(self, name: str) -> bool:
         variant = self.variants.get(name)
-        return variant is not None and variant.state in _SETTLED
+        return variant is not None and variant.state in _COMPLETE
 
     def _profile(self, variant: Variant, measurement: Measurement, accuracy: Accuracy) -> Profile:
         return Profile(

@@ -1,4 +1,4 @@
-"""Which variants an architecture can have, as one table. A new kind of variant is one row here and one generator."""
+"""The variants that an architecture can have, as one table. A new kind of variant is one row here and one generator."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -45,7 +45,7 @@ class PlannedVariant(msgspec.Struct, frozen=True):
     """A variant that is to be made."""
 
     row: Variant
-    """As it is written down once it is generated, but for its artifact."""
+    """The variant's row as it is written once it is generated, but for its artifact."""
     generator: GeneratorKind
     source: str
     """Name of the variant whose file it is made from; the reference's is its own."""
@@ -123,7 +123,7 @@ def _possible(recipe: Recipe, registration: Registration) -> bool:
 
 
 def _with_sources(possible: list[Recipe], wanted: Sequence[str], reference: Recipe) -> list[Recipe]:
-    """Those wanted, and those that they are made from."""
+    """Recipes that are wanted, and those that they are made from."""
     labels = set(wanted) if wanted else {recipe.label for recipe in possible}
     needed = {recipe.source for recipe in possible if recipe.label in labels}
     there = {reference.label, *(recipe.label for recipe in possible)}

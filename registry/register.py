@@ -1,4 +1,4 @@
-"""The one way in: a model file becomes an architecture with variants that can be chosen.
+"""Registers a model file: it becomes an architecture with variants that can be chosen.
 
 Rules:
 * Nothing is written down before the reference, the model as registered, has been verified and measured: whatever is
@@ -72,7 +72,7 @@ async def register(
 
 
 def step_count(request: Registration) -> int:
-    """How many steps `register` will report as the total; reads the beginning of the file."""
+    """Number of steps that `register` will report as the total; reads the beginning of the file."""
     return 1 + len(plan_variants(request, source_format(request.file)))
 
 

@@ -1,4 +1,4 @@
-"""What a person asks for when registering a model, and how they see it happen."""
+"""The request of a person who registers a model, and the progress that they are shown."""
 
 from pathlib import Path
 from typing import Final, Protocol
@@ -59,7 +59,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProgressSink(Protocol):
-    """Where progress is shown."""
+    """Place where the progress of a registration is shown."""
 
     def step(self, done: int, total: int, text: str) -> None:
         """`done` of `total` steps are finished, and `text` says what goes on now. Called from the event loop."""

@@ -39,18 +39,18 @@ async def grow_variant_topic(pool: Pool, kafka: KafkaSettings, variant: str, par
 
     Raises:
         OperatorError: Kafka cannot be reached, or cannot add partitions.
-        StoreUnavailable: Postgres is away; doing it again mends that.
+        StoreUnavailable: Postgres is away; doing it again helps.
     """
     await ensure_variant_topics(kafka, [(variant, partitions)])
     await grow_variant(pool, variant, partitions)
 
 
 async def grow_task_topics(pool: Pool, kafka: KafkaSettings, task: str, partitions: int) -> None:
-    """Let up to `partitions` selectors share a task. They share anew, which holds it up for a moment.
+    """Let up to `partitions` selectors share a task. They share its partitions anew, which holds it up for a moment.
 
     Raises:
         OperatorError: Kafka cannot be reached, or cannot add partitions.
-        StoreUnavailable: Postgres is away; doing it again mends that.
+        StoreUnavailable: Postgres is away; doing it again helps.
     """
     await ensure_task_topics(kafka, task, partitions)
     await grow_task(pool, task, partitions)

@@ -1,4 +1,4 @@
-"""What executes a variant: one file per runtime, each behind the two Protocols of `protocol.py`.
+"""The runtimes, which execute variants: one file each, behind the two Protocols of `protocol.py`.
 
 Below both the registry, which profiles variants with a runtime, and the workers, which serve with it.
 

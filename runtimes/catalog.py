@@ -39,7 +39,7 @@ def import_package(name: str) -> None:
 
 
 def find_runtime(name: str) -> Runtime:
-    """The runtime of this name.
+    """Find the runtime of this name.
 
     Raises:
         OperatorError: there is none; the message names those there are.

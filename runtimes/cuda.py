@@ -15,7 +15,7 @@ _NAME_LENGTH: Final = 100
 
 
 class _Memory(ctypes.Structure):
-    """`nvmlMemory_t`: bytes."""
+    """Layout of `nvmlMemory_t`, in bytes."""
 
     _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
 
@@ -33,7 +33,7 @@ def availability() -> Availability:
 
 
 def device_name(index: int = 0) -> str:
-    """The device's product name; only where `availability` says there is one."""
+    """Product name of a device; only where `availability` says there is one."""
     driver = ctypes.CDLL(_DRIVER)
     name = ctypes.create_string_buffer(_NAME_LENGTH)
     device = ctypes.c_int(0)

@@ -1,4 +1,4 @@
-"""What exactly a device is: latencies measured on one model of CPU do not hold on another."""
+"""Tells exactly which device this is: latencies measured on one model of CPU do not hold on another."""
 
 import platform
 from pathlib import Path
@@ -11,7 +11,7 @@ _CPUINFO: Final = Path("/proc/cpuinfo")
 
 
 def device_name(hardware: str) -> str:
-    """The model name of this machine's device of that type, e.g. `AMD EPYC 9R14`; where there is none, the type."""
+    """Model name of this machine's device of a hardware type, e.g. `AMD EPYC 9R14`; where there is none, the type."""
     if hardware == Hardware.CUDA and cuda.availability().available:
         return cuda.device_name()
     if hardware != Hardware.CPU:

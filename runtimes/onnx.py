@@ -28,7 +28,7 @@ Provider = tuple[str, dict[str, str]]
 
 
 class OnnxRuntime:
-    """Loads ONNX files with onnxruntime; `providers` names the execution provider per hardware type."""
+    """Runtime that loads ONNX files with onnxruntime; `providers` names the execution provider by hardware type."""
 
     def __init__(self, name: str, providers: dict[str, str]) -> None:
         self.name = name
@@ -49,7 +49,7 @@ class OnnxRuntime:
         return cuda.availability() if hardware == Hardware.CUDA else Availability(True)
 
     def load(self, artifact: Path, hardware: str, options: LoadOptions) -> Session:
-        """Read and optimise the graph; blocks.
+        """Load an ONNX file: read and optimise its graph; blocks.
 
         Raises:
             OperatorError: the runtime is not available for `hardware`, or its provider did not start.
@@ -71,7 +71,7 @@ class OnnxRuntime:
 
 
 class OnnxSession:
-    """One graph in memory; `infer` may be called by several threads at once."""
+    """An ONNX graph in memory; `infer` may be called by several threads at once."""
 
     def __init__(self, session: Any) -> None:
         self._session: Any = session
@@ -102,7 +102,7 @@ def _session_options(options: LoadOptions) -> Any:
 
 
 def _provider_list(wanted: str, artifact: Path, options: LoadOptions) -> list[Provider]:
-    """The wanted provider first; after an accelerator the ones that take the operators it does not know."""
+    """List the wanted provider first; after an accelerator the ones that take the operators it does not know."""
     if wanted == _CPU:
         return [(_CPU, {})]
     on_cuda: list[Provider] = [(_CUDA, {"arena_extend_strategy": "kSameAsRequested"}), (_CPU, {})]
@@ -110,7 +110,7 @@ def _provider_list(wanted: str, artifact: Path, options: LoadOptions) -> list[Pr
 
 
 def _tensorrt_options(artifact: Path, options: LoadOptions) -> dict[str, str]:
-    """Engines are kept beside the artifact: building one takes minutes, loading one takes seconds."""
+    """Options that keep engines beside the artifact: building one takes minutes, loading one takes seconds."""
     return {
         "trt_engine_cache_enable": "1",
         "trt_engine_cache_path": str(artifact.parent / "tensorrt"),

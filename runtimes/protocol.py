@@ -1,4 +1,4 @@
-"""The seam between the system and whatever executes models.
+"""The interface between the system and whatever executes models.
 
 A runtime says whether it can run here, and loads artifacts. A session is one loaded variant. Both block: callers run
 them in threads. A missing package or device makes a runtime unavailable with a reason, never an import error.
@@ -24,12 +24,13 @@ class Availability(msgspec.Struct, frozen=True):
 
 
 class LoadOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How to load a variant."""
+    """Options that a variant is loaded with."""
 
     precision: str
     threads: int = 1
-    """Threads one batch computes with, on a CPU."""
+    """Threads that one batch computes with, on a CPU."""
     max_batch: int = 32
+    """Most inputs that are computed at once."""
 
 
 class Session(Protocol):
@@ -49,7 +50,7 @@ class Runtime(Protocol):
 
     @property
     def name(self) -> str:
-        """As in `Variant.runtime`."""
+        """Name of the runtime, as in `Variant.runtime`."""
         ...
 
     def availability(self, hardware: str) -> Availability:

@@ -30,7 +30,7 @@ _ON: Final = (Hardware.CPU, Hardware.CUDA)
 
 
 class TorchRuntime:
-    """Loads exported programs, and compiles them for any batch size if asked."""
+    """Runtime that loads exported programs with torch, and compiles them for any batch size if asked."""
 
     def __init__(self, name: str, *, compiled: bool) -> None:
         self.name = name
@@ -45,7 +45,7 @@ class TorchRuntime:
         return cuda.availability() if hardware == Hardware.CUDA else Availability(True)
 
     def load(self, artifact: Path, hardware: str, options: LoadOptions) -> Session:
-        """Read the program and move it to the device; blocks. Compilation happens at the first batch.
+        """Load an exported program and move it to the device; blocks. Compilation happens at the first batch.
 
         Raises:
             OperatorError: the runtime is not available for `hardware`.
@@ -69,7 +69,7 @@ class TorchRuntime:
 
 
 class TorchSession:
-    """One program in memory; threads may share it, the first batch excepted, which compiles."""
+    """An exported program in memory; threads share it, but the first batch, which compiles, runs alone."""
 
     def __init__(self, module: Any, inputs: tuple[list[str], list[str]], outputs: list[str], device: str) -> None:
         self._module: Any = module
@@ -116,7 +116,7 @@ class TorchSession:
 
 
 def import_torch() -> Any:
-    """The module, untyped: its types are only there where it is installed."""
+    """Import torch, untyped: its types are only there where it is installed."""
     torch = importlib.import_module("torch")
     importlib.import_module("torch.export.passes")
     return torch

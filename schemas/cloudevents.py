@@ -35,7 +35,7 @@ _text: Final = msgspec.json.Decoder(str)
 
 
 def unwrap(fields: Mapping[str, str], value: bytes) -> tuple[dict[str, str], bytes] | None:
-    """The headers and value of the query inside an event, or None if the record is no event.
+    """Take the query out of an event: its headers and value, or None if the record is no event.
 
     Raises:
         InvalidRequest: it says that it is an event, and is not a valid one.

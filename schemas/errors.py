@@ -35,7 +35,7 @@ class ErrorCode(StrEnum):
 
 
 class Fault(StrEnum):
-    """Whose fault an error is."""
+    """The side whose fault an error is."""
 
     CLIENT = "client"
     MODEL = "model"
@@ -60,7 +60,7 @@ class QueryError(InfaasError):
     default_message: ClassVar[str]
 
     explanation: Any = None
-    """What was considered, where a selector refused a query that asked to have its choice explained."""
+    """What the selector considered, where it refused a query that asked to have its choice explained."""
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or self.default_message)
@@ -173,6 +173,6 @@ QUERY_ERRORS: Final[dict[ErrorCode, type[QueryError]]] = {
 
 
 def query_error(code: str, message: str) -> QueryError:
-    """The error a result's `infaas-status` stands for; an unknown code, of a newer server, is `Internal`."""
+    """Make the error that a result's `infaas-status` stands for; an unknown code, of a newer server, is `Internal`."""
     known = code in ErrorCode.__members__.values()
     return QUERY_ERRORS[ErrorCode(code)](message) if known else Internal(f"{code}: {message}")

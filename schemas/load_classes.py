@@ -1,4 +1,4 @@
-"""What was asked and what was answered, by needs class (JSON), and the bounds on how many classes there are.
+"""Load counted by needs class (JSON): what was asked and answered; and the bounds on how many classes there are.
 
 A class is what the scale may be decided by and no finer, so that there are few however many limits clients invent. A
 selector and a worker put the same query into the same class, which is counted once a query.
@@ -17,8 +17,8 @@ from schemas.needs import Mode, Needs
 
 CLASSES: Final = 256
 _FINE: Final = 10_000
-"""Accuracies that differ by less may be one class. Those of variants differ by less than a hundredth, and a class that
-asks for less than its queries is thought to be served by what would not do."""
+"""Steps of accuracy from 0 to 1: accuracies within one may be in one class. Those of variants differ by less than a
+hundredth, and a class that asks for less than its queries is thought to be served by what would not do."""
 _HALF_OCTAVE: Final = sqrt(0.5)
 _FAST: Final = -8
 """Bucket of all that must be answered within a sixteenth of a millisecond."""
@@ -30,7 +30,7 @@ _ROUNDED_MS: Final = 0.002
 ClassKey: TypeAlias = tuple[str | None, int, int | None, bool]
 """Target, accuracy in ten thousandths, bucket of latency, offline."""
 COARSEST: Final[ClassKey] = (None, 0, None, False)
-"""As if nothing was asked for."""
+"""The class of queries that ask for nothing, and of those that have no class of their own."""
 
 Count = TypeVar("Count")
 
@@ -40,24 +40,24 @@ class LoadClass(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
     task: str
     target: str | None = None
-    """The architecture or variant named instead of any."""
+    """The architecture or variant that clients name instead of any."""
     min_accuracy: float = 0.0
-    """Rounded down to 0.0001; 0 where none is asked."""
+    """Least accuracy asked for, rounded down to 0.0001; 0 where none is."""
     latency_ms: float | None = None
-    """Lower edge of a bucket, of which there are two an octave; None: no deadline."""
+    """Lower edge of the bucket of latencies, of which there are two an octave; None: no deadline."""
     offline: bool = False
 
 
 class ClassCount(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """What came of one class in a second. Queries that no registered variant could ever answer are not counted."""
+    """Queries of one class in a second, without those that no registered variant could ever answer."""
 
     load_class: LoadClass
     queries: int = 0
     inputs: int = 0
     refused: int = 0
-    """Of `queries`, those answered `overloaded` at once."""
+    """Queries that were answered `overloaded` at once."""
     upgraded: int = 0
-    """Of `queries`, those given to a more accurate variant than they are charged for."""
+    """Queries that were given to a more accurate variant than they are charged for."""
 
 
 class ClassAnswers(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -66,9 +66,9 @@ class ClassAnswers(msgspec.Struct, frozen=True, gc=False, array_like=True):
     load_class: LoadClass
     queries: int = 0
     late: int = 0
-    """Of `queries`, those computed, but after their deadline."""
+    """Queries that were computed, but after their deadline."""
     failed: int = 0
-    """Of `queries`, those answered with an error."""
+    """Queries that were answered with an error."""
 
 
 class SelectorLoad(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,7 +93,7 @@ def class_key(needs: Needs, latency_ms: float | None) -> ClassKey:
 
 
 def latency_bucket(ms: float) -> int:
-    """Number of the bucket: two an octave, bucket 0 begins at 1 ms."""
+    """Number of the bucket of a latency: two an octave, bucket 0 begins at 1 ms."""
     if ms <= 0:
         return _FAST
     mantissa, exponent = frexp(ms)
@@ -102,7 +102,7 @@ def latency_bucket(ms: float) -> int:
 
 
 class CountsByClass(Generic[Count]):
-    """A count of each class since they were last taken, so that those nobody asks for any more are gone by themselves.
+    """Counts by needs class since they were last taken: a class that nobody asks for any more is gone by itself.
 
     A task has at most `CLASSES` of them; what is beyond is counted as its coarsest class. Hot: `of` runs once a query.
     """
@@ -112,19 +112,19 @@ class CountsByClass(Generic[Count]):
         self._tasks: dict[str, dict[ClassKey, Count]] = {}
 
     def of(self, task: str, key: ClassKey) -> Count:
-        """The count to add to."""
+        """The count of this class, to add to."""
         counts = self._tasks.get(task)
         count = None if counts is None else counts.get(key)
         return self._begin(task, key) if count is None else count
 
     def take(self) -> list[tuple[LoadClass, Count]]:
-        """All counts, which begin anew."""
+        """Return all counts, and begin anew."""
         tasks, self._tasks = self._tasks, {}
         return [(_named(task, key), count) for task, counts in tasks.items() for key, count in counts.items()]
 
     def _begin(self, task: str, key: ClassKey) -> Count:
         counts = self._tasks.setdefault(task, {})
-        if len(counts) >= CLASSES - 1:  # the last place is the coarsest's
+        if len(counts) >= CLASSES - 1:  # the last one is the coarsest's
             key = COARSEST
         if key not in counts:
             counts[key] = self._new()

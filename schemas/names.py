@@ -38,5 +38,5 @@ def check_name(kind: str, text: str) -> str:
 
 
 def variant_name(architecture: str, runtime: str, precision: str, hardware: str) -> str:
-    """The variant's name, for example `textcnn.onnx-int8.cpu`."""
+    """Name of a variant, for example `textcnn.onnx-int8.cpu`."""
     return f"{check_name('architecture', architecture)}.{runtime}-{precision}.{hardware}"

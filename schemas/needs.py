@@ -16,14 +16,15 @@ class Needs(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The limits of one query, in the units of the headers of the same names."""
 
     latency_ms: float | None = None
-    """Time from the client's send to the result."""
+    """Most milliseconds from the client's send to the result."""
     min_accuracy: float | None = None
-    """0..1, as measured on the task's validation set."""
+    """Least accuracy, 0..1, as measured on the task's validation set."""
     max_cost: float | None = None
-    """USD per 1000 queries of this size."""
+    """Most USD per 1000 queries of this size."""
     mode: Mode = Mode.ONLINE
     target: str | None = None
     """An architecture or a variant instead of any of the task."""
     allow_late: bool = False
-    """Answer late rather than `overloaded`."""
+    """Whether a late answer is better than `overloaded`."""
     explain: bool = False
+    """Whether the result is to say why its variant was chosen."""

@@ -65,7 +65,7 @@ class TensorHead(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class OutputParameters(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """How one output is wanted."""
+    """The form in which one output is wanted."""
 
     binary_data: bool | None = None
     classification: int | None = None
@@ -118,9 +118,9 @@ class InferRequest(NamedTuple):
     parameters: dict[str, Parameter]
     inputs: dict[str, Array]
     outputs: tuple[WantedOutput, ...]
-    """Empty: all of the model's."""
+    """Outputs asked for; empty: all of the model's."""
     binary_output: bool
-    """The form of outputs that were not asked for otherwise."""
+    """Whether outputs that were not asked for otherwise are in binary form."""
 
 
 class InferResponse(NamedTuple):

@@ -27,7 +27,7 @@ class Query(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     sent_ms: float
     """When the client sent it, ms since the epoch."""
     deadline_ms: float | None
-    """Absolute, ms since the epoch."""
+    """When the answer is needed, ms since the epoch."""
     needs: Needs
     batch: int = 1
     tenant: str | None = None

@@ -11,7 +11,7 @@ OK: Final = "ok"
 
 
 class Result(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """One answer, as a client sees it."""
+    """Answer to one query as a client sees it: a response or an error."""
 
     id: str
     status: str
@@ -37,21 +37,23 @@ class Result(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return None if self.status == OK else query_error(self.status, error_message(self.value))
 
 
-class _ErrorBody(msgspec.Struct):
+class ErrorBody(msgspec.Struct):
+    """The value of an error result, and the body of every HTTP error."""
+
     error: str
 
 
-_decode_error = msgspec.json.Decoder(_ErrorBody)
+_decode_error = msgspec.json.Decoder(ErrorBody)
 _encode = msgspec.json.Encoder().encode
 
 
 def error_value(message: str) -> bytes:
-    """The value of an error result: `{"error": message}`."""
+    """Encode the value of an error result: `{"error": message}`."""
     return _encode({"error": message})
 
 
 def error_message(value: bytes) -> str:
-    """The message inside an error result's value."""
+    """Read the message inside an error result's value; of a value that is none, its beginning."""
     try:
         return _decode_error.decode(value).error
     except msgspec.MsgspecError:

@@ -44,17 +44,17 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
     state: InstanceState
     partitions: tuple[PartitionStatus, ...] = ()
     queued: int = 0
-    """Queries fetched and not yet answered."""
+    """Queries that were fetched and not yet answered."""
     queued_inputs: int = 0
     queued_offline_inputs: int = 0
-    """Of `queued_inputs`, those of offline queries, which online ones overtake."""
+    """Queued inputs of offline queries, which online ones overtake."""
     max_batch: int = 1
     batch_size: float = 0.0
     """Recent mean number of inputs in a batch."""
     batch_s: float = 0.0
     """Recent mean seconds of a batch."""
     slowdown: float = 1.0
-    """Measured over profiled latency, smoothed."""
+    """Measured latency over profiled latency, smoothed."""
     answered: int = 0
     """Queries answered since the instance was loaded, errors included."""
     inputs: int = 0
@@ -71,13 +71,13 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     worker: str
     hardware: str
     epoch: int
-    """Grows with each start of a worker of this name: what a predecessor said is void."""
+    """Number that grows with each start of a worker of this name: what a predecessor said is void."""
     at_ms: float
     """Wall clock of the worker, ms since the epoch."""
     slots: int
-    """Batches that can compute at once."""
+    """Number of batches that can compute at once."""
     price_per_hour: float
-    """USD of the whole worker."""
+    """USD per hour of the whole worker."""
     backlog_s: float
     """Predicted compute seconds of all queries fetched and not yet answered, over all instances, in one slot."""
     memory_used: int
@@ -85,15 +85,15 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes the worker may use."""
     instances: tuple[InstanceStatus, ...] = ()
     answers: tuple[ClassAnswers, ...] = ()
-    """By needs class, since the status before."""
+    """Queries answered since the status before, by needs class."""
     busy_s: float = 0.0
     """Slot seconds spent computing since the worker started, batches under way included."""
     leaving: bool = False
-    """The worker is shutting down: send it nothing more."""
+    """Whether the worker is shutting down: send it nothing more."""
 
 
 class Demand(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A selector needs an instance of `variant`, which nobody serves."""
+    """Word of a selector that it needs an instance of `variant`, which nobody serves."""
 
     task: str
     variant: str

@@ -78,12 +78,12 @@ def datatype_of(array: Array) -> str:
 
 
 def float32_of(array: Array) -> NDArray[np.float32]:
-    """The values of a BF16 array, exactly."""
+    """Convert a BF16 array to float32, exactly."""
     return (array["bf16"].astype(np.uint32) << 16).view(np.float32)
 
 
 def bf16_of(array: NDArray[np.float32]) -> Array:
-    """Round to BF16, ties to even; a NaN stays a NaN."""
+    """Round a float32 array to BF16, ties to even; a NaN stays a NaN."""
     bits = np.ascontiguousarray(array, dtype=np.float32).view(np.uint32)
     rounded = ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype("<u2")
     quiet = ((bits >> 16) | 0x40).astype("<u2")
@@ -91,14 +91,14 @@ def bf16_of(array: NDArray[np.float32]) -> Array:
 
 
 def fixed_size(datatype: str, shape: Sequence[int]) -> int | None:
-    """Bytes of such a tensor in binary form; None where they depend on its elements (BYTES)."""
+    """Bytes of a tensor in binary form; None where they depend on its elements (BYTES)."""
     dtype = DTYPES[datatype]
     return None if dtype is BYTES else math.prod(shape) * dtype.itemsize
 
 
 # -- binary ------------------------------------------------------------------------------------------------------------
 def from_binary(datatype: str, shape: Sequence[int], data: memoryview, where: str) -> Array:
-    """The tensor in `data`, as a view of it unless it holds BYTES.
+    """Read the tensor in `data`, as a view of it unless it holds BYTES.
 
     Raises:
         InvalidRequest: the data is not of this shape and type; the message begins with `where`.
@@ -117,7 +117,7 @@ def from_binary(datatype: str, shape: Sequence[int], data: memoryview, where: st
 
 
 def to_binary(array: Array) -> bytes:
-    """The tensor in binary form: row-major, little-endian; BYTES elements behind their lengths."""
+    """Write a tensor in binary form: row-major, little-endian; BYTES elements behind their lengths."""
     datatype = datatype_of(array)
     if datatype == "BYTES":
         return b"".join(part for item in _elements(array) for part in (_LENGTH.pack(len(item)), item))
@@ -144,7 +144,7 @@ def _split_bytes(shape: Sequence[int], data: memoryview, where: str) -> Array:
 
 # -- JSON --------------------------------------------------------------------------------------------------------------
 def from_json(datatype: str, shape: Sequence[int], data: msgspec.Raw | bytes, where: str) -> Array:
-    """The tensor in the JSON text `data`: a flat or nested list, row-major.
+    """Read the tensor in the JSON text `data`: a flat or nested list, row-major.
 
     Raises:
         InvalidRequest: the data is not of this shape and type; the message says at which JSON path.

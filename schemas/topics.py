@@ -17,27 +17,27 @@ SELECTOR_GROUP: Final = "infaas.selector"
 
 
 def task_topic(task: str) -> str:
-    """Where clients send the queries of a task."""
+    """Topic to which clients send the queries of a task."""
     return TASKS + task
 
 
 def variant_topic(variant: str) -> str:
-    """Where the selector sends the queries of a variant."""
+    """Topic to which selectors send the queries of a variant."""
     return VARIANTS + variant
 
 
 def variant_group(variant: str) -> str:
-    """The consumer group under which the workers of a variant commit."""
+    """Consumer group under which the workers of a variant commit."""
     return VARIANTS + variant
 
 
 def results_topic(task: str) -> str:
-    """Where results go when the client names no topic."""
+    """Topic of a task's results when the client names none."""
     return RESULTS + task
 
 
 def reply_topic(owner: str) -> str:
-    """The private reply topic of one gateway or client process."""
+    """Private reply topic of one gateway or client process."""
     return REPLIES + owner
 
 

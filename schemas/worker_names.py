@@ -2,16 +2,16 @@
 
 
 def worker_name(hardware: str, number: int) -> str:
-    """The name of this worker of the hardware."""
+    """Name of the worker of this hardware and number."""
     return f"{hardware}-{number}"
 
 
 def hardware_of(worker: str) -> str:
-    """The part before the number."""
+    """Hardware in a worker's name: the part before the number."""
     return worker.rpartition("-")[0]
 
 
 def number_of(worker: str) -> int:
-    """The number at the end; -1 without one: where the highest goes first, it goes last."""
+    """Number at the end of a worker's name; -1 without one: where the highest goes first, it goes last."""
     digits = worker.rpartition("-")[2]
     return int(digits) if digits.isdecimal() else -1

@@ -2,10 +2,10 @@
 
 import sys
 
-from process.start import leave_when_told
+from process.start import exit_on_signal
 
 if __name__ == "__main__":
-    leave_when_told()  # before the imports that take a second
+    exit_on_signal()  # before the imports that take a second
     from selector.command import main
 
     sys.exit(main())

@@ -109,16 +109,16 @@ class Selector:
                 task.cancel()
 
     async def _intake(self, stop: asyncio.Event) -> None:
-        take, batch = self._dispatcher.take, self._consumer.batch
+        take, poll = self._dispatcher.take, self._consumer.poll
         while not stop.is_set():
             self._waiting = True
-            records = await batch(self._settings.batch)
+            records = await poll(self._settings.batch)
             self._waiting = False
             start = time.perf_counter()
             for record in records:
                 await take(record)
             self._metrics.batch_decided(len(records), time.perf_counter() - start)
-            if len(records) == self._settings.batch:  # more may be here: `batch` and `take` would never yield
+            if len(records) == self._settings.batch:  # more may be here: `poll` and `take` would never yield
                 await asyncio.sleep(0)
 
     async def _follow_statuses(self) -> None:
@@ -139,7 +139,7 @@ class Selector:
             self._instances_began.clear()
             topics = {variant.topic for variant in self._state.newly_served}
             self._state.newly_served.clear()
-            await self._producer.learn(topics)
+            await self._producer.prefetch_metadata(topics)
 
     async def _housekeep(self) -> None:
         while True:
@@ -170,7 +170,7 @@ class Selector:
     async def _register(self, catalog: Catalog) -> None:
         grown = self._state.register(catalog.tasks, catalog.variants.values(), catalog.profiles)
         if grown:
-            await self._producer.learn([variant.topic for variant in grown], afresh=True)
+            await self._producer.prefetch_metadata([variant.topic for variant in grown], refresh=True)
         tasks = {name: task.partitions for name, task in catalog.tasks.items()}
         new = tasks.keys() - self._subscribed.keys()
         for name in new:
@@ -181,7 +181,7 @@ class Selector:
             await self._consumer.subscribe([task_topic(name) for name in self._subscribed])
             log.info("serving %d tasks", len(self._subscribed))
         elif more:
-            await self._consumer.share_anew()
+            await self._consumer.refresh_partitions()
 
 
 async def serve(settings: SelectorSettings, kafka: KafkaSettings, dsn: str, stop: asyncio.Event) -> None:

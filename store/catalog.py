@@ -1,4 +1,4 @@
-"""Everything that is registered and usable, as one snapshot in memory, kept current.
+"""The catalog: everything that is registered and usable, as one snapshot in memory, kept current.
 
 The catalog is small (10,000 variants are some 10 MB), so a change reads all of it anew: there is no state to get out of
 step. Readers keep the last snapshot while Postgres is away.
@@ -19,24 +19,24 @@ from store.pool import DatabaseSession, Pool, open_pool
 from store.registry import list_architectures, list_profiles, list_tasks, list_variants
 
 _PAUSE_S: Final = 0.05
-"""Between two reads, so that a registration of many variants does not keep every service reading."""
+"""Pause between two reads, so that a registration of many variants does not keep every service reading."""
 
 log = logging.getLogger(__name__)
 
 
 class Catalog(msgspec.Struct, frozen=True):
-    """One consistent snapshot; everything by its name, profiles by their variant's."""
+    """Consistent snapshot of what is registered; everything by its name, profiles by their variant's."""
 
     tasks: dict[str, Task] = {}
     architectures: dict[str, Architecture] = {}
     variants: dict[str, Variant] = {}
-    """Only those that are ready."""
+    """Variants that are ready."""
     profiles: dict[str, Profile] = {}
-    """One for each of `variants`."""
+    """Profile of each of `variants`."""
 
 
 async def load_catalog(pool: Pool) -> Catalog:
-    """Read all of it in one transaction.
+    """Read the whole catalog in one transaction.
 
     Raises:
         StoreUnavailable: Postgres is away.
@@ -55,7 +55,7 @@ async def _read(session: DatabaseSession) -> Catalog:
 
 
 class CatalogWatcher:
-    """Async context manager that keeps `current` up to date; entering it waits for the first snapshot.
+    """Watcher that keeps `current` up to date; an async context manager whose entry waits for the first snapshot.
 
     Raises:
         StoreUnavailable: on entry, when Postgres cannot be reached. Later outages only delay the next snapshot.
@@ -64,19 +64,19 @@ class CatalogWatcher:
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
         self._current = Catalog()
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._stack = AsyncExitStack()
         self._follower: asyncio.Task[None] | None = None
 
     @property
     def current(self) -> Catalog:
-        """The last snapshot."""
+        """The last snapshot of the catalog."""
         return self._current
 
     async def changed(self) -> Catalog:
-        """Wait for a snapshot that differs from the one on entry or of the last call. For one caller."""
-        await self._news.wait()
-        self._news.clear()
+        """Wait for a snapshot that differs from the one on entry or of the last call, and return it. For one caller."""
+        await self._changed.wait()
+        self._changed.clear()
         return self._current
 
     async def __aenter__(self) -> "CatalogWatcher":
@@ -103,10 +103,10 @@ class CatalogWatcher:
             except StoreUnavailable as error:
                 # It may have been a hiccup of our connection alone, so nobody would wake us again.
                 log.warning("keeping the last catalog: %s", error)
-                changes.missed(REGISTRY)
+                changes.mark_changed(REGISTRY)
                 await asyncio.sleep(1.0)
                 continue
             if catalog != self._current:
                 self._current = catalog
-                self._news.set()
+                self._changed.set()
             await asyncio.sleep(_PAUSE_S)

@@ -1,4 +1,4 @@
-"""Tells when rows changed, by LISTEN/NOTIFY.
+"""Listens for changes of rows, by LISTEN/NOTIFY.
 
 The tables notify a channel once a statement; which rows changed is not said, since listeners read everything anew. What
 is announced while the connection is down is lost, so after each connect every channel counts as changed once.
@@ -11,27 +11,26 @@ from typing import Any, Final
 
 from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_random_exponential
 
-from store.errors import StoreUnavailable, translated
+from store.errors import StoreUnavailable, translate_errors
 from store.pool import connect
 
 REGISTRY: Final = "infaas_registry"
-"""Tasks, architectures, variants or profiles changed."""
+"""Channel that says that tasks, architectures, variants or profiles changed."""
 PLACEMENT: Final = "infaas_placement"
-"""Instances that are wanted changed, or workers came or left."""
-
+"""Channel that says that instances that are wanted changed, or workers came or left."""
 LEASES: Final = "infaas_leases"
-"""A partition was let go, or is asked for."""
+"""Channel that says that a lease was released, or is requested."""
 SCALE: Final = "infaas_scale"
-"""Pins, the pause or the wanted numbers of workers changed."""
+"""Channel that says that pins, the pause or the wanted numbers of workers changed."""
 
 _PROBE_S: Final = 5.0
-"""A connection that is silent for so long is asked whether it still lives: a lost host sends no goodbye."""
+"""Seconds of silence after which a connection is asked whether it still lives: a lost host sends no goodbye."""
 
 log = logging.getLogger(__name__)
 
 
 class ChangeListener:
-    """Async context manager and async iterator of the names of channels that changed.
+    """Listener to channels; an async context manager, and an async iterator of the names of those that changed.
 
     The first connect happens in the first `__anext__`, which then yields every channel once: an initial read and one
     after an outage are the same case. While Postgres is away the iterator waits and reconnects with backoff. Several
@@ -65,8 +64,8 @@ class ChangeListener:
                 await self._wait()
         return self._pending.pop()
 
-    def missed(self, channel: str) -> None:
-        """Yield `channel` again: the listener could not act on its last change."""
+    def mark_changed(self, channel: str) -> None:
+        """Have `channel` yielded again: its last change could not be acted on."""
         self._pending.add(channel)
         self._wake.set()
 
@@ -84,7 +83,7 @@ class ChangeListener:
         connection = await connect(self._dsn, "infaas-changes")
         connection.add_termination_listener(self._on_termination)
         try:
-            with translated():
+            with translate_errors():
                 for channel in self._channels:
                     await connection.add_listener(channel, self._on_notification)
         except BaseException:
@@ -101,7 +100,7 @@ class ChangeListener:
 
     async def _probe(self) -> None:
         try:
-            with translated():
+            with translate_errors():
                 await self._connection.execute("SELECT 1", timeout=_PROBE_S)
         except StoreUnavailable as error:
             log.info("lost the connection that tells of changes: %s", error)

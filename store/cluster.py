@@ -1,4 +1,4 @@
-"""All that is wanted and all that is there, read as of one moment.
+"""All rows of what is wanted of the cluster and what it has, read as of one moment.
 
 Read one after the other, a number of workers and the drain that was written with it may be seen apart: who acts on that
 drains or starts one too many, and who shows it shows what never was.
@@ -14,7 +14,7 @@ from store.scaling import get_control, list_pins, list_wanted
 
 
 class ClusterRows(msgspec.Struct, frozen=True, kw_only=True):
-    """What people and the autoscaler want of the cluster, and what it has."""
+    """Rows of what people and the autoscaler want of the cluster, and of what it has."""
 
     control: ScaleControl
     wanted: list[WantedWorkers]
@@ -24,7 +24,7 @@ class ClusterRows(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def read_cluster(pool: Pool) -> ClusterRows:
-    """The rows now.
+    """Read the rows of the cluster as they are now.
 
     Raises:
         StoreUnavailable: Postgres is away.

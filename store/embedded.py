@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 
 class EmbeddedPostgres:
-    """Async context manager of a running server with an empty database `infaas`, or the one left in `data_dir`.
+    """A Postgres server with an empty database `infaas`, or the one left in `data_dir`; an async context manager.
 
     `durable=False` trades the safety of the data after a power cut for speed; for tests.
 
@@ -65,7 +65,7 @@ class EmbeddedPostgres:
 
     @property
     def dsn(self) -> str:
-        """How to connect, password included."""
+        """DSN to connect with, password included."""
         return f"postgresql://{_USER}:{quote(self._password)}@{LOOPBACK}:{self.port}/{_DATABASE}"
 
     async def __aenter__(self) -> "EmbeddedPostgres":

@@ -1,4 +1,4 @@
-"""What can go wrong with the store, by what the caller can do about it.
+"""Errors of the store, by what the caller can do about them.
 
 `StoreUnavailable`: nothing is known to have happened; keep the last state and try again later.
 `StoreConflict`: the rows refuse the change; the message says which rule it would break.
@@ -37,7 +37,7 @@ _MISCONFIGURED: Final = (
 
 
 @contextmanager
-def translated() -> Generator[None]:
+def translate_errors() -> Generator[None]:
     """Turn the driver's errors into ones a caller can act on; defects of our own SQL stay as they are."""
     try:
         yield

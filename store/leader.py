@@ -17,7 +17,7 @@ from typing import Any, Final
 import asyncpg
 from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_random_exponential
 
-from store.errors import StoreUnavailable, translated
+from store.errors import StoreUnavailable, translate_errors
 from store.pool import TIMEOUT_S, DatabaseSession, connect
 
 _PROBE_S: Final = 1.0
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 class Leadership:
-    """Async context manager: entering waits, without end, to become the leader; leaving hands on the lead.
+    """The lead among several processes: entering waits, without end, to become the leader; leaving hands it on.
 
     `lost` is set when the lead is gone; the holder must then stop what only a leader may do, and may enter anew.
     What is written through `transaction` needs no such care: it uses the connection that holds the lock, so it happens
@@ -75,12 +75,12 @@ class Leadership:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[DatabaseSession]:
-        """A session whose statements all happen, and only under the lead, or none.
+        """Open a session whose statements all happen, and only under the lead, or none.
 
         Raises:
             StoreUnavailable: Postgres is away, and with it the lead.
         """
-        with translated():
+        with translate_errors():
             async with self._turn, self._connection.transaction():
                 yield DatabaseSession(self._connection, TIMEOUT_S)
 
@@ -93,7 +93,7 @@ class Leadership:
         connection = await connect(self._dsn, "infaas-leader", **_SERVER)
         connection.add_termination_listener(on_termination)
         try:
-            with translated():
+            with translate_errors():
                 await self._wait_for_lock(connection)
         except BaseException:
             connection.terminate()
@@ -118,7 +118,7 @@ class Leadership:
 
     async def _ask(self) -> None:
         try:
-            with translated():
+            with translate_errors():
                 async with self._turn:
                     await self._connection.execute("SELECT 1", timeout=_TIMEOUT_S)
         except StoreUnavailable as error:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import asyncpg
 
 from schemas.errors import OperatorError
-from store.errors import translated
+from store.errors import translate_errors
 from store.pool import TIMEOUT_S
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ async def upgrade(dsn: str, revision: str = "head") -> str:
 
     # The driver parses the DSN, not SQLAlchemy, so that one spelling works everywhere.
     engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
-    with translated():
+    with translate_errors():
         async with asyncio.timeout(_TIMEOUT_S), engine.connect() as connection:
             # A lock of the session: closing the connection releases it, whatever happens in between.
             await connection.execute(text(f"SELECT pg_advisory_lock({_LOCK_KEY})"))
@@ -53,7 +53,7 @@ async def upgrade(dsn: str, revision: str = "head") -> str:
 
 
 def migrations() -> "Config":
-    """Alembic's configuration: where the migrations are."""
+    """Configuration of Alembic, which says where the migrations are."""
     from alembic.config import Config
 
     config = Config()

@@ -1,4 +1,4 @@
-"""Workers, the instances wanted of them, and who owns which partition.
+"""Workers, the instances wanted of them, and the leases of partitions.
 
 Liveness and expiry are judged by the database's clock alone: the clocks of workers may differ. Each function that
 changes something is one statement or one transaction, so it holds against any number of racing callers.
@@ -29,23 +29,25 @@ _PUT_INSTANCE: Final = _queries["put_instance"]
 _DELETE_INSTANCE: Final = _queries["delete_instance"]
 _REPORT_INSTANCE_STATE: Final = _queries["report_instance_state"]
 _ACQUIRE_LEASES: Final = _queries["acquire_leases"]
-_ASK_FOR_LEASES: Final = _queries["ask_for_leases"]
-_ASK_NO_MORE: Final = _queries["ask_no_more"]
-_LIST_DUE: Final = _queries["list_due"]
+_REQUEST_LEASES: Final = _queries["request_leases"]
+_WITHDRAW_LEASE_REQUESTS: Final = _queries["withdraw_lease_requests"]
+_PARTITIONS_TO_RELEASE: Final = _queries["partitions_to_release"]
 _RENEW_LEASES: Final = _queries["renew_leases"]
 _RELEASE_LEASES: Final = _queries["release_leases"]
 _LIST_LEASES: Final = _queries["list_leases"]
 
 ALIVE_S: Final = 5.0
-"""A worker without a heartbeat for longer counts as dead; workers beat about once a second."""
+"""Seconds without a heartbeat after which a worker counts as dead; workers send one about each second."""
 
 
-class _Due(msgspec.Struct):
+class _PartitionRow(msgspec.Struct):
+    """Row with nothing but the number of a partition."""
+
     partition: int
 
 
 async def register_worker(session: DatabaseSession, worker: WorkerRow) -> int:
-    """Enter a worker that starts; returns its epoch. The row's own epoch, heartbeat and liveness are ignored."""
+    """Register a worker that starts; returns its epoch. The row's own epoch, heartbeat and liveness are ignored."""
     w = worker
     row = (w.name, w.hardware, w.device, w.host, w.slots, w.threads, w.memory_bytes, w.price_per_hour, w.runtimes)
     epoch = await session.fetch_value(int, _REGISTER_WORKER, *row)
@@ -54,27 +56,27 @@ async def register_worker(session: DatabaseSession, worker: WorkerRow) -> int:
 
 
 async def heartbeat(session: DatabaseSession, worker: str, epoch: int) -> bool:
-    """Say that the worker lives. False: a successor of its name has started, or it was retired; it must stop."""
+    """Note that a worker lives. False: a successor of its name has started, or it was retired; it must stop."""
     return await session.execute(_HEARTBEAT, worker, epoch) > 0
 
 
 async def retire_worker(session: DatabaseSession, worker: str, epoch: int) -> bool:
-    """The worker leaves: it is listed no longer and owns nothing. False if a successor has started."""
+    """Note that a worker leaves: it is listed no longer and owns nothing. False if a successor has started."""
     return await session.execute(_RETIRE_WORKER, worker, epoch) > 0
 
 
 async def list_workers(session: DatabaseSession, *, alive_s: float = ALIVE_S) -> list[WorkerRow]:
-    """The workers that have not retired; `alive` says whether the last heartbeat is younger than `alive_s`."""
+    """List the workers that have not retired; `alive` says if the last heartbeat is younger than `alive_s`."""
     return await session.fetch(WorkerRow, _LIST_WORKERS, alive_s)
 
 
 async def list_instances(session: DatabaseSession, *, worker: str | None = None) -> list[InstanceRow]:
-    """What is wanted of all workers, or of one."""
+    """List the instances that are wanted of all workers, or of one."""
     return await session.fetch(InstanceRow, _LIST_INSTANCES, worker)
 
 
 async def put_instances(session: DatabaseSession, rows: Iterable[InstanceRow]) -> None:
-    """Want these instances; the state that a worker reported of one that exists stays.
+    """Write instances that are wanted; the state that a worker reported of one that exists stays.
 
     Raises:
         StoreConflict: a variant or a worker does not exist.
@@ -85,7 +87,7 @@ async def put_instances(session: DatabaseSession, rows: Iterable[InstanceRow]) -
 
 
 async def delete_instance(session: DatabaseSession, variant: str, worker: str) -> bool:
-    """Want an instance no longer; its worker drains and unloads it. False if it was not wanted."""
+    """Delete an instance that is wanted; its worker drains and unloads it. False if it was not wanted."""
     return await session.execute(_DELETE_INSTANCE, variant, worker) > 0
 
 
@@ -96,7 +98,7 @@ async def change_placement(
     delete: Sequence[tuple[str, str]] = (),
     decisions: Sequence[DecisionRow] = (),
 ) -> None:
-    """Change what is wanted, and note why; `delete` holds pairs of variant and worker.
+    """Change which instances are wanted, and note why; `delete` holds pairs of variant and worker.
 
     To be called in a transaction, so that both happen or neither.
 
@@ -113,14 +115,14 @@ async def change_placement(
 async def report_instance_state(
     session: DatabaseSession, worker: str, variant: str, state: InstanceState, reason: str = ""
 ) -> bool:
-    """A worker says how far an instance is; no reason keeps the one that is there. False if it is not wanted."""
+    """Note the state of an instance; an empty reason keeps the one that is there. False if it is not wanted."""
     return await session.execute(_REPORT_INSTANCE_STATE, variant, worker, state, reason) > 0
 
 
 async def acquire_leases(
     session: DatabaseSession, worker: str, epoch: int, variant: str, partitions: Collection[int], ttl_s: float
 ) -> list[Lease]:
-    """Take those of the partitions that are free, expired, or this worker's own of an earlier life.
+    """Lease those of the partitions that are free, expired, or this worker's own of an earlier life.
 
     Returns the leases now held, each with its fencing epoch; a partition that is missing belongs to somebody else.
     A worker whose own `epoch` is no longer the latest of its name gets nothing.
@@ -131,37 +133,38 @@ async def acquire_leases(
     return await session.fetch(Lease, _ACQUIRE_LEASES, worker, epoch, variant, sorted(set(partitions)), ttl_s)
 
 
-async def ask_for_leases(session: DatabaseSession, worker: str, variant: str, partitions: Collection[int]) -> None:
-    """Tell the owners of these partitions that the worker is ready to take them."""
-    await session.execute(_ASK_FOR_LEASES, worker, variant, sorted(partitions))
+async def request_leases(session: DatabaseSession, worker: str, variant: str, partitions: Collection[int]) -> None:
+    """Ask the owners of these partitions to release them, since the worker is ready to take them."""
+    await session.execute(_REQUEST_LEASES, worker, variant, sorted(partitions))
 
 
-async def ask_no_more(session: DatabaseSession, worker: str, variant: str) -> None:
-    """The worker waits no longer for partitions of the variant."""
-    await session.execute(_ASK_NO_MORE, worker, variant)
+async def withdraw_lease_requests(session: DatabaseSession, worker: str, variant: str) -> None:
+    """Note that the worker waits no longer for partitions of the variant."""
+    await session.execute(_WITHDRAW_LEASE_REQUESTS, worker, variant)
 
 
-async def list_due(
+async def partitions_to_release(
     session: DatabaseSession, worker: str, epoch: int, variant: str, partitions: Collection[int]
 ) -> list[int]:
-    """Those of a worker's partitions to let go now: their next owner asked, or no living worker is to be one."""
-    rows = await session.fetch(_Due, _LIST_DUE, worker, epoch, variant, sorted(partitions), ALIVE_S)
+    """List a worker's partitions to release now: the next owner requests them, or no living worker is to be one."""
+    wanted = sorted(partitions)
+    rows = await session.fetch(_PartitionRow, _PARTITIONS_TO_RELEASE, worker, epoch, variant, wanted, ALIVE_S)
     return [row.partition for row in rows]
 
 
 async def renew_leases(session: DatabaseSession, worker: str, epoch: int, ttl_s: float) -> list[Lease]:
-    """Keep all partitions of the worker for `ttl_s` more; returns what it still holds. What is missing was taken."""
+    """Keep all leases of the worker for `ttl_s` more; returns those it still holds. What is missing was taken."""
     return await session.fetch(Lease, _RENEW_LEASES, worker, epoch, ttl_s)
 
 
 async def release_leases(
     session: DatabaseSession, worker: str, epoch: int, variant: str, partitions: Collection[int] | None = None
 ) -> int:
-    """Let go of partitions of a variant, or of all it has of it, so that another can take them at once."""
+    """Release partitions of a variant, or all that the worker has of it, so that another can take them at once."""
     wanted = None if partitions is None else sorted(partitions)
     return await session.execute(_RELEASE_LEASES, worker, epoch, variant, wanted)
 
 
 async def list_leases(session: DatabaseSession, *, variant: str | None = None) -> list[Lease]:
-    """The leases that have not expired."""
+    """List the leases that have not expired, of all variants or of one."""
     return await session.fetch(Lease, _LIST_LEASES, variant)

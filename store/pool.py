@@ -12,20 +12,20 @@ from typing import Any, Final, TypeAlias, TypeVar
 import asyncpg
 import msgspec
 
-from store.errors import translated
+from store.errors import translate_errors
 
 T = TypeVar("T")
 Driver: TypeAlias = asyncpg.Pool | asyncpg.pool.PoolConnectionProxy | asyncpg.Connection
 
 TIMEOUT_S: Final = 10
-"""How long one statement may take, waiting for a free connection included."""
+"""Seconds that one statement may take, waiting for a free connection included."""
 _CLOSE_TIMEOUT_S: Final = 5.0
 _CONVERT: Final = 200
-"""Rows made into structs in one go, some 2 ms."""
+"""Rows that are made into structs in one go, some 2 ms."""
 
 
 class DatabaseSession:
-    """Runs statements, each within `timeout_s`. Cancelling a call cancels the statement on the server.
+    """Session that runs statements, each within `timeout_s`. Cancelling a call cancels it on the server.
 
     Every method raises `StoreUnavailable` when Postgres is away or late, and `StoreConflict` when a constraint
     refuses the change.
@@ -37,7 +37,7 @@ class DatabaseSession:
 
     async def execute(self, query: str, *args: object) -> int:
         """Run a statement; returns the number of rows it touched."""
-        with translated():
+        with translate_errors():
             async with asyncio.timeout(self._timeout_s):
                 tag = await self._driver.execute(query, *args)
         count = tag.rpartition(" ")[2]
@@ -45,19 +45,19 @@ class DatabaseSession:
 
     async def execute_many(self, query: str, rows: Iterable[Sequence[object]]) -> None:
         """Run a statement once a row, pipelined; all or none."""
-        with translated():
+        with translate_errors():
             async with asyncio.timeout(self._timeout_s):
                 await self._driver.executemany(query, rows)
 
     async def copy(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """Append many rows at once; all or none."""
-        with translated():
+        with translate_errors():
             async with asyncio.timeout(self._timeout_s):
                 await self._driver.copy_records_to_table(table, columns=list(columns), records=list(rows))
 
     async def fetch(self, kind: type[T], query: str, *args: object) -> list[T]:
-        """All rows, each as a `kind` of struct."""
-        with translated():
+        """Run a query; returns all rows, each as a `kind` of struct."""
+        with translate_errors():
             async with asyncio.timeout(self._timeout_s):
                 rows = await self._driver.fetch(query, *args)
         found: list[T] = []
@@ -67,20 +67,20 @@ class DatabaseSession:
         return found
 
     async def fetch_one(self, kind: type[T], query: str, *args: object) -> T | None:
-        """The first row as a `kind` of struct, if there is one."""
+        """Run a query; returns the first row as a `kind` of struct, if there is one."""
         rows = await self.fetch(kind, query, *args)
         return rows[0] if rows else None
 
     async def fetch_value(self, kind: type[T], query: str, *args: object) -> T | None:
-        """The first column of the first row, if there is one."""
-        with translated():
+        """Run a query; returns the first column of the first row, if there is one."""
+        with translate_errors():
             async with asyncio.timeout(self._timeout_s):
                 value = await self._driver.fetchval(query, *args)
         return None if value is None else msgspec.convert(value, kind)
 
 
 class Pool(DatabaseSession):
-    """Several connections. Those that broke are replaced when next needed, so it outlives a restart of Postgres."""
+    """Pool of connections. Those that broke are replaced when next needed: it outlives a restart of Postgres."""
 
     def __init__(self, driver: asyncpg.Pool, timeout_s: float) -> None:
         super().__init__(driver, timeout_s)
@@ -88,14 +88,14 @@ class Pool(DatabaseSession):
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[DatabaseSession]:
-        """A session whose statements all happen or none; it commits at the end of the block."""
-        with translated():
+        """Open a session whose statements all happen or none; it commits at the end of the block."""
+        with translate_errors():
             async with self._pool.acquire(timeout=self._timeout_s) as connection, connection.transaction():
                 yield DatabaseSession(connection, self._timeout_s)
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncGenerator[DatabaseSession]:
-        """A session that only reads, and all of it as of one moment."""
+        """Open a session that only reads, and all of it as of one moment."""
         async with self.transaction() as session:
             await session.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             yield session
@@ -105,12 +105,12 @@ class Pool(DatabaseSession):
 async def open_pool(
     dsn: str, *, min_size: int = 1, max_size: int = 4, timeout_s: float = TIMEOUT_S
 ) -> AsyncGenerator[Pool]:
-    """Connect, and disconnect at the end of the block.
+    """Open a pool, and close it at the end of the block.
 
     Raises:
         StoreUnavailable: Postgres cannot be reached now.
     """
-    with translated():
+    with translate_errors():
         driver = await asyncpg.create_pool(
             dsn,
             min_size=min_size,
@@ -127,12 +127,12 @@ async def open_pool(
 
 
 async def connect(dsn: str, name: str, **server_settings: str) -> asyncpg.Connection:
-    """One connection for what needs a session of its own: LISTEN and advisory locks.
+    """Open one connection, for what needs a session of its own: LISTEN and advisory locks.
 
     Raises:
         StoreUnavailable: Postgres cannot be reached now.
     """
-    with translated():
+    with translate_errors():
         connection = await asyncpg.connect(
             dsn, timeout=TIMEOUT_S, server_settings={"application_name": name, **server_settings}
         )
@@ -141,7 +141,7 @@ async def connect(dsn: str, name: str, **server_settings: str) -> asyncpg.Connec
 
 
 async def prepare(connection: Any) -> None:
-    """Have jsonb columns arrive and leave as plain values."""
+    """Set a new connection up, so that jsonb columns arrive and leave as plain values."""
     # The binary format, since COPY knows no other: one byte of version, then the text.
     await connection.set_type_codec(
         "jsonb", schema="pg_catalog", encoder=_to_jsonb, decoder=_from_jsonb, format="binary"

@@ -1,4 +1,4 @@
-"""What is registered: tasks, architectures, variants and profiles.
+"""The registry: tasks, architectures, variants and profiles.
 
 The rules are in the tables, not here: tasks and architectures share one namespace, an accuracy is 0..1, a variant
 belongs to its architecture's task, and a ready variant has a profile. Putting the same thing again changes nothing, so
@@ -41,12 +41,12 @@ async def put_task(session: DatabaseSession, task: Task) -> None:
 
 
 async def get_task(session: DatabaseSession, name: str) -> Task | None:
-    """The task of this name, if it exists."""
+    """Read the task of this name, if it exists."""
     return await session.fetch_one(Task, _LIST_TASKS, name)
 
 
 async def list_tasks(session: DatabaseSession) -> list[Task]:
-    """All tasks by name."""
+    """List all tasks by name."""
     return await session.fetch(Task, _LIST_TASKS, None)
 
 
@@ -76,12 +76,12 @@ async def put_architecture(session: DatabaseSession, architecture: Architecture)
 
 
 async def get_architecture(session: DatabaseSession, name: str) -> Architecture | None:
-    """The architecture of this name, if it exists."""
+    """Read the architecture of this name, if it exists."""
     return await session.fetch_one(Architecture, _LIST_ARCHITECTURES, None, name)
 
 
 async def list_architectures(session: DatabaseSession, *, task: str | None = None) -> list[Architecture]:
-    """All architectures by name, or those of a task."""
+    """List all architectures by name, or those of a task."""
     return await session.fetch(Architecture, _LIST_ARCHITECTURES, task, None)
 
 
@@ -119,7 +119,7 @@ async def grow_variant(session: DatabaseSession, variant: str, partitions: int) 
 
 
 async def set_variant_state(session: DatabaseSession, variant: str, state: VariantState, reason: str = "") -> None:
-    """Note how far the registration came; `reason` says why it was refused.
+    """Note how far a variant's registration came; `reason` says why it was refused.
 
     Raises:
         StoreConflict: there is no such variant, it is to be ready but has no profile, or refused without a reason.
@@ -129,7 +129,7 @@ async def set_variant_state(session: DatabaseSession, variant: str, state: Varia
 
 
 async def get_variant(session: DatabaseSession, name: str) -> Variant | None:
-    """The variant of this name, if it exists."""
+    """Read the variant of this name, if it exists."""
     return await session.fetch_one(Variant, _LIST_VARIANTS, None, None, None, name)
 
 
@@ -140,7 +140,7 @@ async def list_variants(
     architecture: str | None = None,
     state: VariantState | None = None,
 ) -> list[Variant]:
-    """All variants by name, or those of a task, an architecture, a state."""
+    """List all variants by name, or those of a task, an architecture, a state."""
     return await session.fetch(Variant, _LIST_VARIANTS, task, architecture, state, None)
 
 
@@ -161,7 +161,7 @@ async def put_profile(session: DatabaseSession, profile: Profile) -> None:
 
 
 async def get_profile(session: DatabaseSession, variant: str) -> Profile | None:
-    """The profile of a variant, if it was measured."""
+    """Read the profile of a variant, if it was measured."""
     return await session.fetch_one(Profile, _LIST_PROFILES, None, None, variant, None)
 
 
@@ -172,5 +172,5 @@ async def list_profiles(
     architecture: str | None = None,
     state: VariantState | None = None,
 ) -> list[Profile]:
-    """All profiles by variant, or those of a task, an architecture, or of variants in a state."""
+    """List all profiles by variant, or those of a task, an architecture, or of variants in a state."""
     return await session.fetch(Profile, _LIST_PROFILES, task, architecture, None, state)

@@ -1,4 +1,4 @@
-"""What was observed, and which changes of scale were decided from it.
+"""Samples of what was observed, and the decisions that were made from them.
 
 Append only, written in bulk by COPY. Fine samples are of each reading, coarse ones of each minute; both are dropped by
 partition when they are old. Lag is one row a reading with arrays, the changed partitions only: of 10,000 partitions, a
@@ -18,8 +18,8 @@ from store.pool import DatabaseSession
 from store.sql import load_queries
 
 _queries = load_queries("samples")
-_ADD_PLACES: Final = _queries["add_group_partitions"]
-_PLACE_IDS: Final = _queries["group_partition_ids"]
+_ADD_GROUP_PARTITIONS: Final = _queries["add_group_partitions"]
+_GROUP_PARTITION_IDS: Final = _queries["group_partition_ids"]
 _LATEST_LAG: Final = _queries["latest_lag"]
 _READING_ERROR: Final = _queries["reading_error"]
 _LAG_SINCE: Final = _queries["lag_since"]
@@ -27,17 +27,17 @@ _LOAD_SINCE: Final = _queries["load_since"]
 _TASK_HISTORY: Final = _queries["task_history"]
 _INSTANCES_SINCE: Final = _queries["instances_since"]
 _WORKERS_SINCE: Final = _queries["workers_since"]
-_KEEP_PARTITIONS: Final = _queries["keep_partitions"]
+_MAINTAIN_PARTITIONS: Final = _queries["maintain_partitions"]
 _ROLL_UP: Final = _queries["roll_up"]
 _LIST_DECISIONS: Final = _queries["list_decisions"]
 _PRUNE_DECISIONS: Final = _queries["prune_decisions"]
 
 
 async def group_partition_ids(session: DatabaseSession, group_partitions: Sequence[tuple[str, str, int]]) -> list[int]:
-    """The numbers by which readings name these group_partitions, (group, topic, partition); they last for ever."""
+    """Numbers by which readings name group partitions, given as (group, topic, partition); they last for ever."""
     columns = [list(column) for column in zip(*group_partitions, strict=True)] if group_partitions else [[], [], []]
-    await session.execute(_ADD_PLACES, *columns)
-    return await session.fetch_value(list[int], _PLACE_IDS, *columns) or []
+    await session.execute(_ADD_GROUP_PARTITIONS, *columns)
+    return await session.fetch_value(list[int], _GROUP_PARTITION_IDS, *columns) or []
 
 
 async def write_reading(session: DatabaseSession, reading: LagReading) -> None:
@@ -46,7 +46,7 @@ async def write_reading(session: DatabaseSession, reading: LagReading) -> None:
 
 
 async def write_lag_minute(session: DatabaseSession, minute: LagMinute) -> None:
-    """Append a minute of readings."""
+    """Append what a minute of readings comes to."""
     await _append(session, "lag_minutes", LagMinute, [minute])
 
 
@@ -61,18 +61,18 @@ async def write_instances(session: DatabaseSession, samples: Sequence[InstanceSa
 
 
 async def write_workers(session: DatabaseSession, samples: Sequence[WorkerSample]) -> None:
-    """Append how workers are."""
+    """Append the state of workers at a reading."""
     await _append(session, "worker_samples", WorkerSample, samples)
 
 
 async def roll_up(session: DatabaseSession, minute: datetime) -> None:
-    """Sum up the minute that begins then, of all but lag."""
+    """Sum up the samples of the minute that begins then, all but those of lag."""
     await session.execute(_ROLL_UP, minute)
 
 
-async def keep_partitions(session: DatabaseSession, present: datetime, fine_s: float, coarse_s: float) -> int:
-    """Make room for what comes and drop what is older than that; returns how many partitions were dropped."""
-    return await session.fetch_value(int, _KEEP_PARTITIONS, present, fine_s, coarse_s) or 0
+async def maintain_partitions(session: DatabaseSession, present: datetime, fine_s: float, coarse_s: float) -> int:
+    """Make the tables' next partitions and drop those that are older than that; returns how many were dropped."""
+    return await session.fetch_value(int, _MAINTAIN_PARTITIONS, present, fine_s, coarse_s) or 0
 
 
 async def write_decisions(session: DatabaseSession, decisions: Sequence[DecisionRow]) -> None:
@@ -81,22 +81,22 @@ async def write_decisions(session: DatabaseSession, decisions: Sequence[Decision
 
 
 async def latest_lag(session: DatabaseSession) -> list[LagSample]:
-    """The last reading of each group, topic and partition; `at` says how old it is and so whether somebody records."""
+    """Read the latest lag of each group partition; `at` says how old it is and so whether somebody records."""
     return await session.fetch(LagSample, _LATEST_LAG)
 
 
 async def reading_error(session: DatabaseSession) -> str:
-    """Why the last reading failed; empty if it did not, or nobody ever read."""
+    """Read why the last reading failed; empty if it did not, or nobody ever read."""
     return await session.fetch_value(str, _READING_ERROR) or ""
 
 
 async def lag_since(session: DatabaseSession, since: datetime) -> list[LagSample]:
-    """What was read since a time, oldest first; where nothing changed, nothing is repeated."""
+    """List the samples of lag since a time, oldest first; where nothing changed, nothing is repeated."""
     return await session.fetch(LagSample, _LAG_SINCE, since)
 
 
 async def load_since(session: DatabaseSession, since: datetime) -> list[LoadSample]:
-    """What was asked and answered since a time, oldest first."""
+    """List the samples of load since a time, oldest first."""
     return await session.fetch(LoadSample, _LOAD_SINCE, since)
 
 
@@ -108,22 +108,22 @@ class TaskHistory(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def task_history(session: DatabaseSession, since: datetime, until: datetime) -> list[TaskHistory]:
-    """The load of each task that was asked anything since a time."""
+    """Read the load, second by second, of each task that was asked anything since a time."""
     return await session.fetch(TaskHistory, _TASK_HISTORY, since, until)
 
 
 async def instances_since(session: DatabaseSession, since: datetime) -> list[InstanceSample]:
-    """Instances since a time, oldest first."""
+    """List the samples of instances since a time, oldest first."""
     return await session.fetch(InstanceSample, _INSTANCES_SINCE, since)
 
 
 async def workers_since(session: DatabaseSession, since: datetime) -> list[WorkerSample]:
-    """Workers since a time, oldest first."""
+    """List the samples of workers since a time, oldest first."""
     return await session.fetch(WorkerSample, _WORKERS_SINCE, since)
 
 
 async def list_decisions(session: DatabaseSession, limit: int = 100, *, about: str | None = None) -> list[DecisionRow]:
-    """The last decisions, latest first; `about` is a variant, an architecture, a task, a worker or a hardware."""
+    """List the last decisions, latest first; `about` is a variant, an architecture, a task, a worker or a hardware."""
     return await session.fetch(DecisionRow, _LIST_DECISIONS, limit, about)
 
 

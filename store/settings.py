@@ -1,11 +1,11 @@
-"""Where Postgres is."""
+"""Settings of the store: where Postgres is."""
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class StoreSettings(BaseSettings):
-    """Read from the environment."""
+    """How to reach Postgres, read from the environment."""
 
     model_config = SettingsConfigDict(env_prefix="INFAAS_", frozen=True, extra="ignore", populate_by_name=True)
 
@@ -16,5 +16,5 @@ class StoreSettings(BaseSettings):
 
     @property
     def dsn(self) -> str:
-        """The DSN in clear, to connect with; never log it."""
+        """DSN in clear, to connect with; never log it."""
         return self.postgres.get_secret_value()

@@ -14,7 +14,7 @@ _NAME: Final = re.compile(r"^-- name: (\w+)\n(-- .+)\n", re.MULTILINE)
 
 
 def load_queries(family: str) -> Mapping[str, str]:
-    """The queries of `queries/<family>.sql` by name.
+    """Load the queries of `queries/<family>.sql` by name.
 
     Raises:
         ValueError: a name is there twice, or a query has no line that says what it is for.

@@ -1,4 +1,4 @@
-"""Which version of the tables this program needs.
+"""The version of the tables that this program needs.
 
 Apart from `migrate.py`, so that a service starts without importing the migration tool: that takes a second and a half
 of CPU, and counts when a killed service must be back.
@@ -15,7 +15,7 @@ HEAD: Final = "0005"
 
 
 async def require_current(session: DatabaseSession) -> None:
-    """Refuse to work on tables that are not of this version.
+    """Raise unless the tables are of the version that this program needs.
 
     Raises:
         OperatorError: the tables are missing, older or newer.
@@ -28,7 +28,7 @@ async def require_current(session: DatabaseSession) -> None:
 
 
 async def require_current_at(settings: StoreSettings) -> None:
-    """As `require_current`, of the database that the settings name.
+    """Raise unless the tables of the database that the settings name are of the version that this program needs.
 
     Raises:
         StoreUnavailable: Postgres cannot be reached.

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from process.priority import lower_priority
-from process.start import leave_when_told
+from process.start import exit_on_signal
 
 
 def _imported() -> Callable[[], int]:
@@ -19,7 +19,7 @@ def _imported() -> Callable[[], int]:
 
 
 if __name__ == "__main__":
-    leave_when_told()
+    exit_on_signal()
     with ThreadPoolExecutor(1, "imports", lower_priority) as importer:
         command = importer.submit(_imported).result()
     sys.exit(command())

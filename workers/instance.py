@@ -110,7 +110,7 @@ class ServingInstance:
     async def _take_in(self) -> None:
         while True:
             parts: list[QueryPart] = []
-            records = await self._consumer.batch(_CHUNK)
+            records = await self._consumer.poll(_CHUNK)
             for record in records:
                 if record.partition in self.partitions:
                     parts += await self._read(record)

@@ -18,12 +18,12 @@ from schemas.errors import OperatorError
 from store.errors import StoreUnavailable
 from store.placement import (
     acquire_leases,
-    ask_for_leases,
-    ask_no_more,
     heartbeat,
-    list_due,
+    partitions_to_release,
     release_leases,
     renew_leases,
+    request_leases,
+    withdraw_lease_requests,
 )
 from store.pool import Pool
 
@@ -59,16 +59,16 @@ class Leases:
                 if taken:
                     self._held.setdefault(variant, set()).update(taken)
                 if len(taken) < len(partitions):
-                    await ask_for_leases(self._pool, self._worker, variant, set(partitions) - taken)
+                    await request_leases(self._pool, self._worker, variant, set(partitions) - taken)
             except StoreUnavailable as error:
                 self._log_outage(error)
                 return set()
             return taken
 
     async def due_for_handover(self, variant: str, partitions: Collection[int]) -> frozenset[int]:
-        """Partitions to release now, since they are asked for or nobody is to have them; see `list_due`."""
+        """Partitions to release now, since they are asked for or nobody is to have them; see `partitions_to_release`."""
         try:
-            return frozenset(await list_due(self._pool, self._worker, self._epoch, variant, partitions))
+            return frozenset(await partitions_to_release(self._pool, self._worker, self._epoch, variant, partitions))
         except StoreUnavailable as error:
             self._log_outage(error)
             return frozenset()
@@ -76,7 +76,7 @@ class Leases:
     async def withdraw_requests(self, variant: str) -> None:
         """Withdraw the requests for partitions of the variant."""
         try:
-            await ask_no_more(self._pool, self._worker, variant)
+            await withdraw_lease_requests(self._pool, self._worker, variant)
         except StoreUnavailable as error:  # at worst the next move of that partition has a gap
             self._log_outage(error)
 

@@ -65,7 +65,7 @@ class PlacementFollower:
                 rows = await list_instances(self._pool, worker=self._worker)
             except StoreUnavailable as error:
                 log.warning("keeping what runs: %s", error)
-                changes.missed(PLACEMENT)
+                changes.mark_changed(PLACEMENT)
                 await asyncio.sleep(_AGAIN_S)
                 continue
             self._rows = {row.variant: row for row in rows}

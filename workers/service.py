@@ -57,7 +57,7 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
         await require_current(pool)
         catalog = await stack.enter_async_context(CatalogWatcher(store.dsn))
         producer = await stack.enter_async_context(Producer(kafka, settings.worker))
-        await producer.learn([topics.STATUS, topics.DEAD_LETTERS])
+        await producer.prefetch_metadata([topics.STATUS, topics.DEAD_LETTERS])
         executor = _open_executor(settings, defect, stack)
         loader = _open_loader(settings, stack)
         journal = stack.enter_context(CrashJournal(settings.journal_file, settings.slots, settings.max_crashes))

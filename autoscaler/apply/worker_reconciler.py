@@ -35,7 +35,7 @@ from store.errors import StoreUnavailable
 from store.leader import Leadership
 from store.pool import DatabaseSession, Pool
 from store.samples import write_decisions
-from store.scaling import drain_workers, keep_workers, remove_worker
+from store.scaling import drain_workers, remove_worker, undrain_workers
 
 STEPS: Final = Counter("infaas_autoscaler_worker_steps", "Steps taken with workers.", ["step", "outcome"])
 WORKERS: Final = Gauge("infaas_autoscaler_workers", "Workers' processes by state.", ["hardware", "state"])
@@ -204,7 +204,7 @@ async def _write(session: DatabaseSession, action: ReconcileAction) -> None:
         case ReconcileStep.DRAIN:
             await drain_workers(session, [action.worker])
         case ReconcileStep.KEEP:
-            await keep_workers(session, [action.worker])
+            await undrain_workers(session, [action.worker])
         case ReconcileStep.REMOVE:
             await remove_worker(session, action.worker)
         case ReconcileStep.START | ReconcileStep.STOP:

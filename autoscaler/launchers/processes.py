@@ -43,7 +43,7 @@ class ProcessLauncher:
             LaunchedWorker(
                 worker=kept.name, hardware=report.hardware, state=LaunchState(kept.state), reason=kept.reason
             )
-            for kept in report.kept
+            for kept in report.processes
         ]
 
     async def start(self, hardware: str, worker: str) -> None:

@@ -110,7 +110,7 @@ class Recorder:
     def _groups_of(self, catalog: Catalog) -> Mapping[str, Collection[str]]:
         if catalog is not self._catalog:
             self._catalog = catalog
-            self._reader.look_up()
+            self._reader.expire_metadata()
             self._groups = {topics.SELECTOR_GROUP: [topics.task_topic(task) for task in catalog.tasks]} | {
                 topics.variant_group(name): [topics.variant_topic(name)] for name in catalog.variants
             }
@@ -130,7 +130,7 @@ class Recorder:
         if minute == self._minute:
             return
         settings = self._settings
-        await samples.keep_partitions(self._pool, at, settings.retention_s, settings.minute_retention_s)
+        await samples.maintain_partitions(self._pool, at, settings.retention_s, settings.minute_retention_s)
         await samples.prune_decisions(self._pool, at - timedelta(seconds=settings.decisions_retention_s))
         await samples.roll_up(self._pool, minute - MINUTE)
         if self._minute is None:

@@ -212,7 +212,7 @@ async def _status_at(tail: Tail, answered: int) -> tuple[float, int]:
 async def _next_status(tail: Tail) -> tuple[float, int]:
     """Seconds since the epoch, and how many queries were answered until then."""
     while True:
-        for record in reversed(await tail.batch()):
+        for record in reversed(await tail.poll()):
             status = msgspec.json.decode(record.value or b"", type=WorkerStatus)
             if status.worker == _WORKER and status.instances:
                 return status.at_ms / 1e3, status.instances[0].answered

@@ -1,16 +1,16 @@
 """Reads topics at least once, with records finished in any order.
 
-    batch() -> records out -> done(record) in any order -> low-water mark per partition -> committed in the background
+    poll() -> in flight -> done(record) in any order -> watermark per partition -> committed in the background
 
 Rules.
-* Only the low-water mark is committed, so after any crash every record not done is delivered again. A record done whose
+* Only the watermark is committed, so after any crash every record not done is delivered again. A record done whose
   offset was not yet committed is delivered again too: at least once.
-* While `max_in_flight` records are out nothing more is taken, until a quarter of them is done; what is fetched
+* While `max_in_flight` records are in flight nothing more is taken, until a quarter of them is done; what is fetched
   meanwhile is bounded by one fetch per partition.
 * Two ways to get partitions. `assign`: the caller decides (workers: placement and leases); commits go to the group all
   the same, without its protocol. `subscribe`: the members of the group share (selectors).
 * A partition taken away is drained for a moment, committed and forgotten; `done` of its records is then a no-op.
-* No transient error ends `batch`: it backs off and goes on. A failed commit is tried again with the next one.
+* No transient error ends `poll`: it backs off and goes on. A failed commit is tried again with the next one.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from aiokafka.errors import (
 )
 from prometheus_client import Counter
 
-from broker.client import new_consumer, open_admin, reach, stop_consumer
+from broker.client import new_consumer, open_admin, start_client, stop_consumer
 from broker.delivery.in_flight import InFlightTracker
 from broker.features import broker_features
 from broker.kafka_types import Record
@@ -59,7 +59,10 @@ FAILED = Counter("infaas_commit_failures_total", "Commits that failed and were t
 
 
 class Consumer:
-    """Async context manager. One task calls `batch`; `done` may be called from anywhere in the event loop."""
+    """Consumer of topics that delivers each record at least once; an async context manager.
+
+    One task calls `poll`; `done` may be called from anywhere in the event loop.
+    """
 
     def __init__(
         self,
@@ -75,7 +78,7 @@ class Consumer:
         self._group = group
         self._instance_id = instance_id
         self._consumer: AIOKafkaConsumer
-        self._ledger = InFlightTracker(max_in_flight)
+        self._tracker = InFlightTracker(max_in_flight)
         self._commit_lock = asyncio.Lock()
         self._move_lock = asyncio.Lock()
         self._failures = 0
@@ -88,13 +91,13 @@ class Consumer:
 
     @property
     def in_flight(self) -> int:
-        """Records handed out and not done."""
-        return self._ledger.in_flight
+        """Number of records that were handed out and are not done."""
+        return self._tracker.in_flight
 
     async def __aenter__(self) -> Self:
         self._consumer = self._new_consumer()
         try:
-            await reach(self._settings, self._consumer.start())
+            await start_client(self._settings, self._consumer.start())
         except BaseException:
             await stop_consumer(self._consumer)
             raise
@@ -105,7 +108,7 @@ class Consumer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Commits what is done and leaves the group; what is out is delivered again to its next owner."""
+        """Commit what is done and leave the group; what is in flight is delivered again to its next owner."""
         try:
             await self._commit(LAST_COMMIT_S)
         finally:
@@ -138,10 +141,10 @@ class Consumer:
         async with self._move_lock:
             # aiokafka drops the old assignment at once: whatever is to be committed of it must be committed before.
             await self._retire(self._consumer.assignment(), DRAIN_S)
-            self._consumer.subscribe(sorted(wanted), listener=_Rebalance(self._settle))
+            self._consumer.subscribe(sorted(wanted), listener=_Rebalance(self._release))
 
-    async def share_anew(self) -> None:
-        """Topics subscribed to have more partitions: share those too, now rather than in minutes."""
+    async def refresh_partitions(self) -> None:
+        """Learn at once, not within minutes, of new partitions of the topics subscribed to, and share them too."""
         client = self._consumer._client  # pyright: ignore[reportPrivateUsage] - there is no other way
         try:
             async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
@@ -153,21 +156,21 @@ class Consumer:
         """Read exactly `partitions` of `topic`, each from its committed offset or else from the earliest.
 
         May be called again: kept partitions continue without loss or repeat. Those no longer named stop at once; for up
-        to `drain_s` this waits until what is out of them is done; then they are committed and forgotten.
+        to `drain_s` this waits until what is in flight of them is done; then they are committed and forgotten.
         """
         self._topic = topic
         await self._move_to({TopicPartition(topic, partition) for partition in partitions}, drain_s)
 
     # -- records -------------------------------------------------------------------------------------------------------
 
-    async def batch(self, max_records: int = 500) -> list[Record]:
-        """The next records, at least one; waits for them, and while `max_in_flight` are out.
+    async def poll(self, max_records: int = 500) -> list[Record]:
+        """Return the next records, at least one; waits for them, and while `max_in_flight` are in flight.
 
         Raises:
             OperatorError: Kafka refuses this client; waiting will not help.
         """
         while True:
-            limit = min(max_records, await self._ledger.room())
+            limit = min(max_records, await self._tracker.wait_for_room())
             try:
                 found = await self._consumer.getmany(timeout_ms=_POLL_MS, max_records=limit)
             except _REFUSED as error:
@@ -180,25 +183,25 @@ class Consumer:
                 return self._hand_out(found)
 
     def done(self, record: Record) -> None:
-        """The record's result is acknowledged: its offset may be committed. No-op if done before or no longer ours."""
-        self._ledger.done(record)
+        """Mark a record as finished: its offset may be committed. No-op if it was, or is no longer ours."""
+        self._tracker.done(record)
 
     async def drained(self, partitions: Collection[int] | None = None) -> None:
         """Wait until every record handed out, of those partitions or of all, is done."""
-        known = self._ledger.partitions()
-        await self._ledger.drained(key for key in known if partitions is None or key[1] in partitions)
+        known = self._tracker.partitions()
+        await self._tracker.drained(key for key in known if partitions is None or key[1] in partitions)
 
     async def commit(self) -> bool:
-        """Commit the low-water marks now. Never raises for Kafka's sake: a failure is logged and tried again later.
+        """Commit the watermarks now. Never raises for Kafka's sake: a failure is logged and tried again later.
 
         Returns:
-            Whether all marks are committed.
+            Whether all watermarks are committed.
         """
         return await self._commit(self._settings.request_timeout_ms / 1000)
 
     async def _commit(self, timeout_s: float) -> bool:
         async with self._commit_lock:
-            moved = self._ledger.to_commit()
+            moved = self._tracker.to_commit()
             if not moved:
                 return True
             try:
@@ -208,14 +211,14 @@ class Consumer:
             except (KafkaError, IllegalStateError, TimeoutError) as error:
                 FAILED.labels(self._group).inc()
                 log.warning("group %s: commit failed, will try again: %r", self._group, error)
-                self._ledger.not_committed()
+                self._tracker.not_committed()
                 return False
-            self._ledger.committed(moved)
+            self._tracker.committed(moved)
             return True
 
     def position(self, partition: int) -> int | None:
         """Next offset of the assigned topic's partition to be handed out; None while not yet known."""
-        return self._ledger.position(TopicPartition(self._topic, partition))
+        return self._tracker.position(TopicPartition(self._topic, partition))
 
     def end(self, partition: int) -> int | None:
         """End offset of the assigned topic's partition as last seen by a fetch; None while not yet known."""
@@ -223,7 +226,7 @@ class Consumer:
         if wanted not in self._consumer.assignment():
             return None
         seen: int | None = self._consumer.highwater(wanted)
-        position = self._ledger.position(wanted)
+        position = self._tracker.position(wanted)
         return position if seen is None else max(seen, position or 0)
 
     # -- moving --------------------------------------------------------------------------------------------------------
@@ -242,43 +245,43 @@ class Consumer:
                 return
             await self._retire(current - wanted, drain_s)
             self._assign(wanted)
-            await self._locate(wanted - current)
+            await self._find_positions(wanted - current)
 
     def _assign(self, wanted: set[TopicPartition]) -> None:
-        """Not interruptible: nothing may be fetched between the assignment and the seeks."""
+        """Assign and seek without an await between: nothing may be fetched before the seeks."""
         self._consumer.assign(sorted(wanted))
         for partition in wanted:
-            position = self._ledger.position(partition)
+            position = self._tracker.position(partition)
             if position is not None:
                 self._consumer.seek(partition, position)
 
-    async def _locate(self, partitions: Iterable[TopicPartition]) -> None:
-        """Learn where new partitions start; what cannot be learnt in time is known with the first record."""
+    async def _find_positions(self, partitions: Iterable[TopicPartition]) -> None:
+        """Ask where new partitions start; what is not answered in time is known with the first record."""
         try:
             async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
                 for partition in partitions:
                     start = await self._consumer.position(partition)
-                    if not self._ledger.knows(partition):
-                        self._ledger.watch(partition, start)
+                    if not self._tracker.is_tracked(partition):
+                        self._tracker.track(partition, start)
         except (KafkaError, IllegalStateError, TimeoutError) as error:
             log.warning("group %s: positions not known yet: %r", self._group, error)
 
     async def _retire(self, partitions: Collection[TopicPartition], drain_s: float) -> None:
-        """Stop taking records of these partitions and settle them."""
+        """Stop taking records of these partitions, and release them."""
         if partitions:
             self._consumer.pause(*partitions)
-            await self._settle(partitions, drain_s)
+            await self._release(partitions, drain_s)
 
-    async def _settle(self, partitions: Collection[TopicPartition], drain_s: float = DRAIN_S) -> None:
-        """Drain for up to `drain_s`, commit, forget."""
+    async def _release(self, partitions: Collection[TopicPartition], drain_s: float = DRAIN_S) -> None:
+        """Drain partitions for up to `drain_s`, commit and forget them."""
         try:
             async with asyncio.timeout(drain_s):
-                await self._ledger.drained(partitions)
+                await self._tracker.drained(partitions)
         except TimeoutError:
-            log.info("group %s: gave up waiting for what is out of %d partitions", self._group, len(partitions))
+            log.info("group %s: gave up waiting for what is in flight of %d partitions", self._group, len(partitions))
         await self.commit()
         for partition in partitions:
-            self._ledger.forget(partition)
+            self._tracker.forget(partition)
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
@@ -301,12 +304,12 @@ class Consumer:
     def _hand_out(self, found: dict[TopicPartition, list[Record]]) -> list[Record]:
         taken: list[Record] = []
         for partition, records in found.items():
-            self._ledger.hand_out(partition, records)
+            self._tracker.hand_out(partition, records)
             taken += records
         return taken
 
     async def _commit_in_background(self) -> None:
-        changed = self._ledger.changed
+        changed = self._tracker.changed
         while True:
             await changed.wait()
             changed.clear()
@@ -325,7 +328,7 @@ class Consumer:
         """Go on with a new aiokafka consumer: one whose coordination has died raises the same error for ever."""
         renewed = self._new_consumer()
         try:
-            await reach(self._settings, renewed.start())
+            await start_client(self._settings, renewed.start())
         except OperatorError as error:
             log.warning("group %s: %s", self._group, error)
             await stop_consumer(renewed)
@@ -336,8 +339,8 @@ class Consumer:
             await stop_consumer(old)
             if self._topics and self._shares:
                 for partition in partitions:
-                    self._ledger.forget(partition)
-                self._consumer.subscribe(sorted(self._topics), listener=_Rebalance(self._settle))
+                    self._tracker.forget(partition)
+                self._consumer.subscribe(sorted(self._topics), listener=_Rebalance(self._release))
             elif partitions:
                 self._assign(partitions)
         self._failures = 0
@@ -352,13 +355,13 @@ class Consumer:
 
 
 class _Rebalance(ConsumerRebalanceListener):
-    """Gives up partitions in good order when the group protocol takes them."""
+    """Listener that gives up partitions in good order when the group protocol takes them."""
 
-    def __init__(self, settle: Callable[[Collection[TopicPartition]], Awaitable[None]]) -> None:
-        self._settle = settle
+    def __init__(self, release: Callable[[Collection[TopicPartition]], Awaitable[None]]) -> None:
+        self._release = release
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - or a coroutine
-        await self._settle(revoked)
+        await self._release(revoked)
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - or a coroutine
         log.info("sharing: got %d partitions", len(assigned))

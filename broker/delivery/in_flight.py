@@ -1,7 +1,7 @@
-"""Which records are out, over all partitions of one consumer: bookkeeping and waiting, no Kafka.
+"""The records in flight over all partitions of one consumer: bookkeeping and waiting, no Kafka.
 
-Bounded: `full` from the moment `limit` records are out until a quarter of them is done. The gap between the two keeps a
-consumer that is always full from waking up for every single record.
+Bounded: full from the moment `limit` records are in flight until a quarter of them is done. The gap between the two
+keeps a consumer that is always full from waking up for every single record.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from broker.kafka_types import Record
 
 
 class InFlightTracker:
-    """Used within one event loop."""
+    """Tracker of the records that were handed out and are not done, used within one event loop."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -32,7 +32,7 @@ class InFlightTracker:
     # -- records -------------------------------------------------------------------------------------------------------
 
     def hand_out(self, partition: TopicPartition, records: Sequence[Record]) -> None:
-        """Take note of records of one partition that are given to the caller; not empty."""
+        """Note records of one partition that are handed out; there is at least one."""
         first = records[0].offset
         mark = self._marks.get(partition)
         if mark is not None and first < mark.next:
@@ -40,14 +40,14 @@ class InFlightTracker:
             self.forget(partition)
             mark = None
         if mark is None:
-            mark = self.watch(partition, first)
+            mark = self.track(partition, first)
         mark.hand_out([record.offset for record in records])
         self.in_flight += len(records)
         if self.in_flight >= self._limit:
             self._full = True
 
     def done(self, record: Record) -> None:
-        """A record is finished; no-op if it was before, or is no longer ours."""
+        """Note that a record is finished; no-op if it was before, or is no longer ours."""
         mark = self._marks.get((record.topic, record.partition))
         if mark is None or not mark.finish(record.offset):
             return
@@ -57,11 +57,11 @@ class InFlightTracker:
             self.changed.set()
         if self._full:
             self._make_room()
-        if self._drain_waiters and not mark.open:
+        if self._drain_waiters and not mark.in_flight:
             self._wake_drained()
 
-    async def room(self) -> int:
-        """How many records may be handed out now; waits while full."""
+    async def wait_for_room(self) -> int:
+        """Wait while full; returns how many records may be handed out now."""
         while self._full:
             self._room.clear()
             await self._room.wait()
@@ -69,56 +69,56 @@ class InFlightTracker:
 
     # -- partitions ----------------------------------------------------------------------------------------------------
 
-    def watch(self, partition: TopicPartition, start: int) -> Watermark:
-        """Begin with a partition at `start`, which is where its group stands."""
+    def track(self, partition: TopicPartition, start: int) -> Watermark:
+        """Begin to track a partition at `start`, its group's position."""
         mark = self._marks[partition] = Watermark(start)
         self._committed[partition] = start
         return mark
 
     def forget(self, partition: TopicPartition) -> None:
-        """The partition is no longer ours; its records that are out will be given to its next owner."""
+        """Drop a partition that is no longer ours; its records in flight will be delivered to its next owner."""
         mark = self._marks.pop(partition, None)
         self._committed.pop(partition, None)
         if mark is not None:
-            self.in_flight -= mark.open
+            self.in_flight -= mark.in_flight
             self._make_room()
             self._wake_drained()
 
-    def knows(self, partition: TopicPartition) -> bool:
-        """Whether it is known where the partition stands."""
+    def is_tracked(self, partition: TopicPartition) -> bool:
+        """Whether the position of the partition is known."""
         return partition in self._marks
 
     def position(self, partition: TopicPartition) -> int | None:
-        """Offset after the last record handed out; None if not known."""
+        """Offset after the partition's last record handed out; None if not known."""
         mark = self._marks.get(partition)
         return mark.next if mark else None
 
     async def drained(self, partitions: Iterable[tuple[str, int]] | None = None) -> None:
-        """Wait until every record out, of those partitions or of all, is done or forgotten."""
+        """Wait until every record in flight, of those partitions or of all, is done or forgotten."""
         keys = list(self._marks) if partitions is None else list(partitions)
-        while any((mark := self._marks.get(key)) and mark.open for key in keys):
+        while any((mark := self._marks.get(key)) and mark.in_flight for key in keys):
             woken = asyncio.get_running_loop().create_future()
             self._drain_waiters.append(woken)
             await woken
 
     def partitions(self) -> Collection[tuple[str, int]]:
-        """(topic, partition) of all that are known."""
+        """Topic and number of all partitions that are tracked."""
         return self._marks.keys()
 
     # -- commits -------------------------------------------------------------------------------------------------------
 
     def to_commit(self) -> dict[TopicPartition, int]:
-        """The low-water marks that moved since they were last committed."""
+        """Watermarks that moved since they were last committed."""
         self._dirty = False
         committed = self._committed
         return {TopicPartition(*key): mark.mark for key, mark in self._marks.items() if mark.mark > committed[key]}
 
     def committed(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """These were committed."""
+        """Note that these watermarks were committed."""
         self._committed.update((key, offset) for key, offset in offsets.items() if key in self._committed)
 
     def not_committed(self) -> None:
-        """A commit failed: there is still something to commit."""
+        """Note that a commit failed: there is still something to commit."""
         self._dirty = True
         self.changed.set()
 

@@ -1,4 +1,4 @@
-"""What many groups have committed: one request a coordinator, however many groups it coordinates.
+"""The offsets that many groups have committed: one request a coordinator, however many groups it coordinates.
 
 Who coordinates a group is looked up once, and again after it moved. While that is being found out its groups are asked
 again within the same reading, for a little while: a new cluster needs some seconds to its first coordinator.
@@ -22,31 +22,31 @@ from broker.lag.offsets_api import FetchOffsets, read_committed
 
 log = logging.getLogger(__name__)
 
-DEFAULT_LATENCY_S: Final = 3.0
+FETCH_OFFSETS_S: Final = 3.0
 _AGAIN_S: Final = 0.1
 _AT_ONCE: Final = 64
 _PASSING: Final = (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError)
 
 Groups: TypeAlias = Mapping[str, Mapping[str, Sequence[int]]]
-"""By group and topic, partitions."""
+"""Partitions by group and topic."""
 Committed: TypeAlias = tuple[str, str, list[tuple[int, int]]]
 """Group, topic, and of each partition its number and what is committed: -1 for never, UNKNOWN for an error."""
 
 
 class CommittedOffsets:
-    """Used by one task."""
+    """Reader of what groups have committed, which remembers their coordinators; used by one task."""
 
     def __init__(self, client: AIOKafkaClient) -> None:
         self._client = client
         self._coordinators: dict[str, int] = {}
-        self._questions: tuple[Groups, dict[int, FetchOffsets]] | None = None
+        self._requests: tuple[Groups, dict[int, FetchOffsets]] | None = None
 
     async def read(self, groups: Groups) -> list[Committed]:
-        """What they have committed; a group that could not be asked is absent."""
+        """Read what these groups have committed; a group that could not be asked is absent."""
         found: list[Committed] = []
         left = groups
         try:
-            async with asyncio.timeout(DEFAULT_LATENCY_S):
+            async with asyncio.timeout(FETCH_OFFSETS_S):
                 while True:
                     left = await self._ask(left, found)
                     if not left:
@@ -57,11 +57,11 @@ class CommittedOffsets:
         return found
 
     async def _ask(self, groups: Groups, found: list[Committed]) -> Groups:
-        """Adds what is said to `found`; returns the groups to be asked again."""
-        questions = await self._address(groups)
+        """Ask once, and add the answers to `found`; returns the groups to be asked again."""
+        requests = await self._address(groups)
         again = {group: topics for group, topics in groups.items() if group not in self._coordinators}
         async with asyncio.TaskGroup() as tasks:
-            asked = {node: tasks.create_task(self._send(node, question)) for node, question in questions.items()}
+            asked = {node: tasks.create_task(self._send(node, request)) for node, request in requests.items()}
         for node, sent in asked.items():
             answer = sent.result()
             if answer is None:
@@ -77,9 +77,9 @@ class CommittedOffsets:
         self._forget(again)
         return again
 
-    async def _send(self, node: int, question: FetchOffsets) -> Any:
+    async def _send(self, node: int, request: FetchOffsets) -> Any:
         try:
-            return await self._client.send(node, question)
+            return await self._client.send(node, request)
         except (KafkaError, OSError) as error:
             log.warning("broker %d does not say what is committed: %r", node, error)
             return None
@@ -87,20 +87,20 @@ class CommittedOffsets:
     # -- who is asked --------------------------------------------------------------------------------------------------
 
     async def _address(self, groups: Groups) -> dict[int, FetchOffsets]:
-        if self._questions is not None and self._questions[0] is groups:
-            return self._questions[1]
+        if self._requests is not None and self._requests[0] is groups:
+            return self._requests[1]
         await self._find([group for group in groups if group not in self._coordinators])
         self._coordinators = {group: self._coordinators[group] for group in groups if group in self._coordinators}
         by_node: dict[int, dict[str, Mapping[str, Sequence[int]]]] = {}
         for group, node in self._coordinators.items():
             by_node.setdefault(node, {})[group] = groups[group]
-        questions = {node: FetchOffsets.of(asked) for node, asked in by_node.items()}
-        self._questions = groups, questions
-        return questions
+        requests = {node: FetchOffsets.of(asked) for node, asked in by_node.items()}
+        self._requests = groups, requests
+        return requests
 
     def _forget(self, groups: Collection[str]) -> None:
         if groups:
-            self._questions = None
+            self._requests = None
             self._coordinators = {group: node for group, node in self._coordinators.items() if group not in groups}
 
     async def _find(self, groups: Collection[str]) -> None:

@@ -1,10 +1,10 @@
-"""Where the ends of partitions stood at past readings: tells when a record was written without reading it.
+"""The ends of partitions at past readings, which tell when a record was written without reading it.
 
 A record was written between the last reading at which the end had not passed it and the next one; between the two,
 writing is taken to have been even. So its time is known to a fraction of the time between two readings, at no cost for
 the broker. Pure: times are passed in, seconds of any one clock.
 
-Bounded: when the trail is full, every other reading of its older half goes. Readings of the last minute stay as they
+Bounded: when the history is full, every other reading of its older half goes. Readings of the last minute stay as they
 were taken, older ones grow sparse with their age; so does the precision, always about in proportion to the age.
 """
 
@@ -19,7 +19,7 @@ UNSEEN: Final = -1
 
 
 class OffsetHistory:
-    """Of a fixed set of partitions, by column."""
+    """Ends of a fixed set of partitions at past readings, a column a partition."""
 
     def __init__(self, columns: int) -> None:
         self._at_s = np.zeros(READINGS)
@@ -27,7 +27,7 @@ class OffsetHistory:
         self._count = 0
 
     def add(self, at_s: float, ends: NDArray[np.int64]) -> None:
-        """A reading of all columns; where it is UNSEEN, nothing is taken to have happened since the one before."""
+        """Add a reading of all columns; where it is UNSEEN, nothing is taken to have happened since the one before."""
         if self._count == READINGS:
             self._thin()
         now, past = self._count, self._ends[: self._count]
@@ -41,7 +41,7 @@ class OffsetHistory:
         self._count += 1
 
     def written_s(self, columns: NDArray[np.intp], offsets: NDArray[np.int64]) -> NDArray[np.float64]:
-        """When the records at these offsets, each before its column's last end, were written; nan: before the trail."""
+        """When records were written that lie at these offsets, before the last ends; nan: before the first reading."""
         count = self._count
         found = np.full(len(columns), np.nan)
         if count < 2 or not len(columns):
@@ -56,13 +56,13 @@ class OffsetHistory:
         found[known] = self._at_s[at] + share * (self._at_s[at + 1] - self._at_s[at])
         return found
 
-    def moved(self, columns: int, new: NDArray[np.intp], old: NDArray[np.intp]) -> "OffsetHistory":
-        """The same for another set of partitions: its columns `new` are the columns `old` of this one."""
-        trail = OffsetHistory(columns)
-        trail._count = self._count
-        trail._at_s[:] = self._at_s
-        trail._ends[:, new] = self._ends[:, old]
-        return trail
+    def remapped(self, columns: int, new: NDArray[np.intp], old: NDArray[np.intp]) -> "OffsetHistory":
+        """Copy the history for another set of partitions, whose columns `new` are the columns `old` of this one."""
+        history = OffsetHistory(columns)
+        history._count = self._count
+        history._at_s[:] = self._at_s
+        history._ends[:, new] = self._ends[:, old]
+        return history
 
     def _thin(self) -> None:
         half = READINGS // 2

@@ -30,8 +30,8 @@ _COUNT: Final = struct.Struct(">i")
 _LENGTH: Final = struct.Struct(">h")
 
 
-class _Answer(Response):
-    """An answer as it came, after its header."""
+class _RawResponse(Response):
+    """A response as it came, undecoded, after its header."""
 
     API_KEY = API_VERSION = 0  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
     SCHEMA: ClassVar = Schema()
@@ -44,19 +44,19 @@ class _Answer(Response):
         return cls(data if isinstance(data, bytes) else data.read())
 
 
-class _Question(RequestStruct):
-    """A request whose body is encoded already, in the group_partition of one of aiokafka's."""
+class _EncodedRequest(RequestStruct):
+    """A request whose body is encoded already, in the place of one of aiokafka's."""
 
     API_KEY: ClassVar = 0
     API_VERSION: ClassVar = 0
-    RESPONSE_TYPE: ClassVar = _Answer
+    RESPONSE_TYPE: ClassVar = _RawResponse
     SCHEMA: ClassVar = Schema()
 
     def __init__(self, body: bytes) -> None:
         self._body = body
 
     def prepare(self, versions: Mapping[int, tuple[int, int]]) -> Self:
-        """As of aiokafka's requests.
+        """Return the request for a broker of these versions, as aiokafka's own requests do.
 
         Raises:
             IncompatibleBrokerVersion: the broker is too old.
@@ -70,15 +70,15 @@ class _Question(RequestStruct):
         return self._body
 
 
-class ListOffsets(_Question):
-    """The first or the next offset of partitions; to their leader."""
+class ListOffsets(_EncodedRequest):
+    """Request to a leader for the first or the next offset of its partitions."""
 
     API_KEY: ClassVar = 2
     API_VERSION: ClassVar = 1
 
     @classmethod
     def of(cls, partitions: Mapping[str, Sequence[int]], which: int) -> Self:
-        """Of these partitions by topic; `which` is EARLIEST or LATEST."""
+        """Encode the request for these partitions by topic; `which` is EARLIEST or LATEST."""
         parts = [_COUNT.pack(-1), _COUNT.pack(len(partitions))]
         for topic, numbers in partitions.items():
             name = topic.encode()
@@ -87,8 +87,8 @@ class ListOffsets(_Question):
         return cls(b"".join(parts))
 
 
-class FetchOffsets(_Question):
-    """What groups have committed; to their coordinator."""
+class FetchOffsets(_EncodedRequest):
+    """Request to a coordinator for what its groups have committed."""
 
     API_KEY: ClassVar = 9
     API_VERSION: ClassVar = 8
@@ -96,7 +96,7 @@ class FetchOffsets(_Question):
 
     @classmethod
     def of(cls, groups: Mapping[str, Mapping[str, Sequence[int]]]) -> Self:
-        """By group and topic, the partitions asked for."""
+        """Encode the request for these partitions by group and topic."""
         parts = [_varint(len(groups) + 1)]
         for group, topics in groups.items():
             parts += [_compact(group), _varint(len(topics) + 1)]
@@ -108,7 +108,7 @@ class FetchOffsets(_Question):
 
 
 def read_offsets(answer: Any) -> Iterable[tuple[str, list[tuple[int, int]]]]:
-    """What ListOffsets answered: by topic, (partition, offset or UNKNOWN)."""
+    """Decode the answer to ListOffsets: by topic, pairs of partition and offset or UNKNOWN."""
     data: bytes = answer.data
     (topics,) = _COUNT.unpack_from(data, 0)
     at = 4
@@ -125,7 +125,7 @@ def read_offsets(answer: Any) -> Iterable[tuple[str, list[tuple[int, int]]]]:
 
 
 def read_committed(answer: Any) -> Iterable[tuple[str, int, list[tuple[str, list[tuple[int, int]]]]]]:
-    """What FetchOffsets answered: by group its error code, and by topic (partition, offset, -1 or UNKNOWN)."""
+    """Decode the answer to FetchOffsets: by group its error code, and by topic (partition, offset, -1 or UNKNOWN)."""
     data: bytes = answer.data
     groups, at = _read_varint(data, 4)  # after the throttle time
     for _ in range(groups - 1):

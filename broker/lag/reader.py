@@ -1,11 +1,11 @@
 """Consumer lag: how far groups are behind, in records and in seconds.
 
-Each reading asks every broker two or three questions, however many partitions and groups there are: where the
+Each reading sends every broker two or three requests, however many partitions and groups there are: where the
 partitions end, what their groups have committed and, of those behind, where they begin. Arrays hold the answers. The
-seconds are the age of the oldest record not committed, and come from the trail of ends that earlier readings left; only
-what waited already before the first of them is looked up in the log.
+seconds are the age of the oldest record not committed, and come from the history of ends that earlier readings left;
+only what waited already before the first of them is looked up in the log.
 
-Unknown is not zero: a reader that took an unanswered question for an empty queue would scale to nothing. A group that
+Unknown is not zero: a reader that took an unanswered request for an empty queue would scale to nothing. A group that
 never committed is behind from the earliest record on. What was deleted before it was committed is no lag.
 """
 
@@ -25,7 +25,7 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError
 from aiokafka.protocol.metadata import MetadataRequest
 from numpy.typing import NDArray
 
-from broker.client import client_options, reach
+from broker.client import client_options, start_client
 from broker.lag.committed import CommittedOffsets, Groups
 from broker.lag.offset_history import UNSEEN, OffsetHistory
 from broker.lag.offsets_api import EARLIEST, LATEST, UNKNOWN, ListOffsets, read_offsets
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 READ_S: Final = 10.0
 METADATA_S: Final = 30.0
-"""How long partitions and leaders are believed; errors, and `look_up`, have them asked for at once."""
+"""How long partitions and leaders are believed; errors, and `expire_metadata`, have them asked for at once."""
 _AGAIN_S: Final = 0.1
 _CLIENT_METADATA_MS: Final = 24 * 3_600_000
 """Never, nearly: the client would ask for all topics of the cluster, and we tell it what we learn of the brokers."""
@@ -51,7 +51,7 @@ class GroupPartition(NamedTuple):
 
 
 class PartitionLag(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of a reading."""
+    """Lag of one group on one partition."""
 
     group: str
     topic: str
@@ -59,36 +59,36 @@ class PartitionLag(msgspec.Struct, frozen=True, kw_only=True):
     end: int | None
     """Offset of the next record to be written."""
     committed: int | None
-    """None: never, or unknown; then `lag` says which."""
+    """Offset that the group has committed; None: never, or unknown, and then `lag` says which."""
     lag: int | None
-    """Records."""
+    """Records behind the end; None is unknown."""
     lag_s: float | None
-    """Age of the oldest record not committed; 0 when there is none."""
+    """Seconds since the oldest record not committed was written; 0 when there is none, None is unknown."""
 
 
 class LagObservation(msgspec.Struct, frozen=True):
-    """All that was read at one time, in arrays along `group_partitions`."""
+    """Lag of all group partitions as read at one time, in arrays along `group_partitions`."""
 
     at_s: float
-    """Seconds since the epoch."""
+    """When the ends were read, seconds since the epoch."""
     group_partitions: tuple[GroupPartition, ...]
-    """The same object from reading to reading, as long as nothing is added or removed."""
+    """What the arrays run along: the same object in each reading, as long as nothing is added or removed."""
     end: NDArray[np.int64]
-    """-1 is unknown."""
+    """Offset of the next record to be written; -1 is unknown."""
     committed: NDArray[np.int64]
-    """-1: never, -2: unknown."""
+    """Offset that the group has committed; -1: never, -2: unknown."""
     lag: NDArray[np.int64]
-    """Records; -1 is unknown."""
+    """Records behind the end; -1 is unknown."""
     since_s: NDArray[np.float64]
     """When the oldest record not committed was written, seconds since the epoch; nan: there is none, or unknown."""
 
     @property
     def lag_s(self) -> NDArray[np.float64]:
-        """Age of the oldest record not committed; nan is unknown."""
+        """Seconds since the oldest record not committed was written; nan is unknown."""
         return np.where(self.lag == 0, 0.0, np.maximum(self.at_s - self.since_s, 0.0))
 
-    def lines(self) -> list[PartitionLag]:
-        """Partition by partition; for few of them, or for people."""
+    def partition_lags(self) -> list[PartitionLag]:
+        """The observation partition by partition; for few of them, or for people."""
         columns = (self.end.tolist(), self.committed.tolist(), self.lag.tolist(), self.lag_s.tolist())
         return [
             PartitionLag(
@@ -105,7 +105,7 @@ class LagObservation(msgspec.Struct, frozen=True):
 
 
 class _Layout:
-    """Who is asked what: fixed while neither what is wanted nor the cluster changes.
+    """Plan of which broker is asked what: fixed while neither what is wanted nor the cluster changes.
 
     A column is a partition of a topic; a row is a column as one group sees it.
     """
@@ -136,7 +136,7 @@ class _Layout:
         self.ends = {node: ListOffsets.of(found, LATEST) for node, found in self.by_leader(range(len(self.leader)))}
 
     def by_leader(self, columns: Iterable[int]) -> Iterable[tuple[int, dict[str, list[int]]]]:
-        """Columns as (leader, partitions by topic); those without a leader are left out."""
+        """Group columns by leader: its partitions by topic; those without a leader are left out."""
         found: dict[int, dict[str, list[int]]] = {}
         for column in columns:
             topic, number = self.partitions[column]
@@ -144,27 +144,27 @@ class _Layout:
         found.pop(-1, None)
         return found.items()
 
-    def moved(self, trail: OffsetHistory, before: "_Layout") -> OffsetHistory:
-        """The trail of another layout, as far as the partitions are the same."""
+    def remapped(self, history: OffsetHistory, before: "_Layout") -> OffsetHistory:
+        """Copy the history of the layout before, as far as the partitions are the same."""
         old = {partition: column for column, partition in enumerate(before.partitions)}
         pairs = [(new, old[p]) for new, p in enumerate(self.partitions) if p in old]
         new, same = (np.array(columns, np.intp) for columns in (zip(*pairs, strict=True) if pairs else ((), ())))
-        return trail.moved(len(self.partitions), new, same)
+        return history.remapped(len(self.partitions), new, same)
 
 
 class LagReader:
-    """Async context manager; one task calls `read`."""
+    """Reader of consumer lag; an async context manager whose `read` one task calls."""
 
     def __init__(self, settings: KafkaSettings, client_id: str = "infaas-lag") -> None:
         self._settings = settings
         self._client_id = client_id
         self._client: AIOKafkaClient
-        self._ages = TimestampLookup(settings, client_id)
+        self._timestamps = TimestampLookup(settings, client_id)
         self._open = AsyncExitStack()
-        self._commits: CommittedOffsets
+        self._committed_offsets: CommittedOffsets
         self._wanted: dict[str, tuple[str, ...]] = {}
         self._layout = _Layout({}, {})
-        self._trail = OffsetHistory(0)
+        self._history = OffsetHistory(0)
         self._looked_up_s = -METADATA_S
 
     async def __aenter__(self) -> Self:
@@ -173,9 +173,9 @@ class LagReader:
         )
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._client.close)
-            stack.push_async_callback(self._ages.aclose)
-            await reach(self._settings, self._client.bootstrap())
-            self._commits = CommittedOffsets(self._client)
+            stack.push_async_callback(self._timestamps.aclose)
+            await start_client(self._settings, self._client.bootstrap())
+            self._committed_offsets = CommittedOffsets(self._client)
             self._open = stack.pop_all()
         return self
 
@@ -184,7 +184,7 @@ class LagReader:
     ) -> None:
         await self._open.aclose()
 
-    def look_up(self) -> None:
+    def expire_metadata(self) -> None:
         """Have the next reading ask which partitions there are: some were added."""
         self._looked_up_s = -METADATA_S
 
@@ -198,14 +198,14 @@ class LagReader:
             async with asyncio.timeout(READ_S):
                 return await self._read(wanted)
         except TimeoutError as error:
-            self.look_up()
+            self.expire_metadata()
             raise KafkaTimeoutError(f"the lag could not be read within {READ_S:g} s") from error
         except (KafkaError, OSError):
-            self.look_up()
+            self.expire_metadata()
             raise
 
-    async def read_known(self, wanted: Mapping[str, Collection[str]]) -> LagObservation:
-        """As `read`, and again until nothing is unknown: what was just made has no leader yet that answers.
+    async def read_until_known(self, wanted: Mapping[str, Collection[str]]) -> LagObservation:
+        """Read again until nothing is unknown: what was just made has no leader yet that answers.
 
         Raises:
             KafkaError: something is still unknown after 20 s.
@@ -224,7 +224,7 @@ class LagReader:
         layout = await self._lay_out(wanted)
         # The ends first: what is written and committed meanwhile is no lag, and the other way round would be.
         ends, at_s = await self._offsets(layout, layout.ends), time.time()
-        self._trail.add(at_s, np.where(ends < 0, UNSEEN, ends))
+        self._history.add(at_s, np.where(ends < 0, UNSEEN, ends))
         committed = await self._committed(layout)
         end, known = ends[layout.column], committed != UNKNOWN
         behind = np.flatnonzero(known & (end > np.maximum(committed, 0)))
@@ -248,7 +248,7 @@ class LagReader:
         if layout.group_partitions != self._layout.group_partitions or not np.array_equal(
             layout.leader, self._layout.leader
         ):
-            self._trail = layout.moved(self._trail, self._layout)
+            self._history = layout.remapped(self._history, self._layout)
             self._layout = layout
         self._wanted, self._looked_up_s = asked, now_s
         return self._layout
@@ -268,16 +268,16 @@ class LagReader:
 
     # -- what they answer ----------------------------------------------------------------------------------------------
 
-    async def _offsets(self, layout: _Layout, questions: Mapping[int, ListOffsets]) -> NDArray[np.int64]:
-        """By column; UNKNOWN where nobody answered."""
+    async def _offsets(self, layout: _Layout, requests: Mapping[int, ListOffsets]) -> NDArray[np.int64]:
+        """Offsets by column; UNKNOWN where nobody answered."""
         found = np.full(len(layout.partitions), UNKNOWN, np.int64).tolist()
-        for answer in await self._ask(questions):
+        for answer in await self._ask(requests):
             for topic, offsets in read_offsets(answer):
                 first = layout.first[topic]
                 for number, offset in offsets:
                     found[first + number] = offset
                     if offset == UNKNOWN:
-                        self.look_up()
+                        self.expire_metadata()
         return np.array(found, np.int64)
 
     def _starts(self, layout: _Layout, rows: NDArray[np.intp]) -> dict[int, ListOffsets]:
@@ -285,31 +285,31 @@ class LagReader:
         return {node: ListOffsets.of(partitions, EARLIEST) for node, partitions in layout.by_leader(columns)}
 
     async def _committed(self, layout: _Layout) -> NDArray[np.int64]:
-        """By row: -1 for never, UNKNOWN where the group could not be asked."""
+        """Committed offsets by row: -1 for never, UNKNOWN where the group could not be asked."""
         found = [UNKNOWN] * len(layout.group_partitions)
-        for group, topic, offsets in await self._commits.read(layout.groups):
+        for group, topic, offsets in await self._committed_offsets.read(layout.groups):
             first = layout.first_row[group, topic]
             for number, offset in offsets:
                 found[first + number] = offset
         return np.array(found, np.int64)
 
-    async def _ask(self, questions: Mapping[int, ListOffsets]) -> list[Any]:
-        """The answers of those who answer.
+    async def _ask(self, requests: Mapping[int, ListOffsets]) -> list[Any]:
+        """Send the requests, and return the answers of those who answer.
 
         Raises:
             KafkaError: nobody does.
         """
 
-        async def ask(node: int, question: ListOffsets) -> Any:
+        async def ask(node: int, request: ListOffsets) -> Any:
             try:
-                return await self._client.send(node, question)
+                return await self._client.send(node, request)
             except (KafkaError, OSError) as error:
                 log.warning("broker %d does not say its offsets: %r", node, error)
-                self.look_up()
+                self.expire_metadata()
                 return error
 
         async with asyncio.TaskGroup() as tasks:
-            asked = [tasks.create_task(ask(node, question)) for node, question in questions.items()]
+            asked = [tasks.create_task(ask(node, request)) for node, request in requests.items()]
         answers = [task.result() for task in asked]
         failed = [answer for answer in answers if isinstance(answer, Exception)]
         if failed and len(failed) == len(answers):
@@ -321,9 +321,9 @@ class LagReader:
     ) -> NDArray[np.float64]:
         found = np.full(len(layout.group_partitions), np.nan)
         columns, offsets = layout.column[behind], oldest[behind]
-        found[behind] = self._trail.written_s(columns, offsets)
+        found[behind] = self._history.written_s(columns, offsets)
         missing = behind[np.isnan(found[behind])]
         group_partitions = [(layout.partitions[layout.column[row]], int(oldest[row])) for row in missing]
-        read = await self._ages.written_s(group_partitions)
+        read = await self._timestamps.written_s(group_partitions)
         found[missing] = [read.get(group_partition, np.nan) for group_partition in group_partitions]
         return found

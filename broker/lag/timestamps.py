@@ -1,4 +1,4 @@
-"""Reads from the log when single records were written: only for what a trail of ends does not reach back to.
+"""Reads from the log when single records were written: only those that the history of ends does not reach back to.
 
 That is what waited already when somebody began to look. It costs a fetch, so what was read once is remembered for as
 long as it is asked for.
@@ -13,19 +13,19 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from broker.client import new_consumer, reach, stop_consumer
+from broker.client import new_consumer, start_client, stop_consumer
 from broker.settings import KafkaSettings
 from schemas.errors import OperatorError
 
 log = logging.getLogger(__name__)
 
-AGES_S: Final = 3.0
+LOOKUP_S: Final = 3.0
 _FETCH_BYTES: Final = 16 * 1024
 """Small: the first record of each partition is all that is wanted."""
 
 
 class TimestampLookup:
-    """Async context manager; its consumer connects when it is first needed."""
+    """Lookup of the time at which records were written; its consumer connects when it is first needed."""
 
     def __init__(self, settings: KafkaSettings, client_id: str) -> None:
         self._settings = settings
@@ -35,7 +35,7 @@ class TimestampLookup:
         self._known: dict[tuple[TopicPartition, int], float] = {}
 
     async def aclose(self) -> None:
-        """Disconnect."""
+        """Disconnect the consumer, if it ever connected."""
         await self._open.aclose()
 
     async def written_s(self, wanted: list[tuple[TopicPartition, int]]) -> dict[tuple[TopicPartition, int], float]:
@@ -50,7 +50,7 @@ class TimestampLookup:
             if (partition, offset) not in self._known:
                 missing.setdefault(partition, set()).add(offset)
         try:
-            async with asyncio.timeout(AGES_S):
+            async with asyncio.timeout(LOOKUP_S):
                 # Two groups may stand at two offsets of one partition: read in as many rounds.
                 while rest := {partition: offsets.pop() for partition, offsets in missing.items() if offsets}:
                     await self._read(rest)
@@ -83,7 +83,7 @@ async def _started(settings: KafkaSettings, client_id: str) -> AsyncGenerator[AI
         settings, client_id, group_id=None, auto_offset_reset="earliest", max_partition_fetch_bytes=_FETCH_BYTES
     )
     try:
-        await reach(settings, consumer.start())
+        await start_client(settings, consumer.start())
         yield consumer
     finally:
         await stop_consumer(consumer)

@@ -1,1 +1,5 @@
-"""Kafka on this machine: a real one, and an embedded one to try things out."""
+"""Kafka on this machine: a real one, and an embedded one to try things out.
+
+Reading order: readiness (when a broker can be used) -> apache (the real one) -> jars, maven_repository (where its jars
+come from) -> embedded.
+"""

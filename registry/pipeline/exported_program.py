@@ -92,9 +92,9 @@ def read_exported_program(file: Path) -> Signature:
     names = keys or (["output"] if len(given) == 1 else [f"output{index}" for index in range(len(given))])
     return Signature(
         inputs=tuple(
-            _torch_spec("input", name, values[place]) for name, place in zip(positional + named, taken, strict=True)
+            _torch_spec("input", name, values[node]) for name, node in zip(positional + named, taken, strict=True)
         ),
-        outputs=tuple(_torch_spec("output", name, values[place]) for name, place in zip(names, given, strict=True)),
+        outputs=tuple(_torch_spec("output", name, values[node]) for name, node in zip(names, given, strict=True)),
         named=bool(keys),
     )
 

@@ -1,4 +1,4 @@
-"""How a variant's file is made from another one: which generator makes which kind."""
+"""Makes a variant's file from another one, by the generator of its kind."""
 
 from pathlib import Path
 
@@ -14,12 +14,12 @@ class GenerateVariant(msgspec.Struct, frozen=True, tag=True):
     generator: GeneratorKind
     source: Path
     target: Path
-    """Written."""
+    """File that is written."""
     calibration: Path | None
     """Inputs that calibrate, as `save_arrays` writes them."""
 
     def run(self) -> None:
-        """Raises `NotApplicable` where this model has no such variant."""
+        """Make the file; raises `NotApplicable` where this model has no such variant."""
         match self.generator:
             case GeneratorKind.DYNAMIC_INT8:
                 from registry.pipeline.generators.onnx import quantise_dynamic

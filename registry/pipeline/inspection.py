@@ -1,4 +1,4 @@
-"""What a model file is: its format, told by its content and never by executing it, and its signature.
+"""Inspects a model file: its format, told by its content and never by executing it, and its signature.
 
 A pickle is a program: loading one runs whatever its author wrote. So pickles are refused, also inside a zip archive
 (what `torch.save` and TorchScript write); nothing here or later unpickles anything. Of a `.pt2` file a copy that is
@@ -54,10 +54,10 @@ class InspectModel(msgspec.Struct, frozen=True, tag=True):
     output: str | None
     """The output with the scores, as a person named it."""
     safe_copy: Path
-    """Where a copy is written if the file itself is not safe."""
+    """Path of the copy that is written if the file itself is not safe."""
 
     def run(self) -> Inspection:
-        """Raises `InvalidRequest` where the model cannot be served, or not for this task."""
+        """Inspect the model; raises `InvalidRequest` where it cannot be served, or not for this task."""
         file = self.file
         if self.source_format is SourceFormat.EXPORTED_PROGRAM:
             file = self.safe_copy

@@ -1,4 +1,4 @@
-"""What is measured of a variant, in a process that has loaded nothing else.
+"""Measures a variant, in a process that has loaded nothing else.
 
 The order matters: memory before the package is imported is not the variant's, so the package comes first; then the
 load; then every batch size with enough runs to fill a small time budget; then the peak of memory; and last the outputs
@@ -68,12 +68,12 @@ class MeasureVariant(msgspec.Struct, frozen=True, tag=True):
     options: LoadOptions
     samples: Path
     outputs: Path
-    """Written: the outputs for all samples."""
+    """File that the outputs for all samples are written to."""
     single_outputs: Path | None = None
-    """Written, if given: the first outputs, computed one by one."""
+    """File that the first outputs, computed one by one, are written to, if given."""
 
     def run(self) -> Measurement:
-        """Raises whatever the runtime raises."""
+        """Measure the variant; raises whatever the runtime raises."""
         samples = load_arrays(self.samples)
         import_package(self.runtime)
         memory = _MemoryGrowth(self.hardware)
@@ -164,8 +164,8 @@ def take_rows(samples: Arrays, start: int, count: int) -> Arrays:
     start %= total
     if start + count <= total:
         return {name: array[start : start + count] for name, array in samples.items()}
-    places = np.arange(start, start + count) % total
-    return {name: array[places] for name, array in samples.items()}
+    rows = np.arange(start, start + count) % total
+    return {name: array[rows] for name, array in samples.items()}
 
 
 def _lanes(options: LoadOptions) -> int:

@@ -1,4 +1,4 @@
-"""Which variants are refused, from their outputs alone. Pure.
+"""Decides which variants are refused, from their outputs alone. Pure.
 
 The reference (the model as registered) is refused, and nothing is registered, if an output has another datatype or
 shape than the model says, or a NaN; or if what it computes for an input depends on the others in the batch.
@@ -39,7 +39,7 @@ class Accuracy(msgspec.Struct, frozen=True):
     """Measured, or for a declared one the least that the agreement with the reference allows."""
     source: AccuracySource
     samples: int = 0
-    """Labelled inputs behind a measured one."""
+    """Labelled inputs behind a measured accuracy."""
 
 
 class VerifiedReference(msgspec.Struct, frozen=True):

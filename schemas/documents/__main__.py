@@ -13,25 +13,25 @@ FOLDER: Final = Path(__file__).parent
 
 
 def documents() -> dict[str, dict[str, Any]]:
-    """File name -> content."""
+    """All documents by file name."""
     found = {f"{name}.schema.json": json_schema(name) for name in ROOTS}
     return found | {"asyncapi.json": asyncapi.document(), "openapi.json": openapi.document()}
 
 
 def texts() -> dict[str, str]:
-    """File name -> text."""
+    """Text of each document by file name."""
     return {name: json.dumps(content, indent=2) + "\n" for name, content in documents().items()}
 
 
 def stale() -> list[str]:
-    """The files that are not as the code says."""
+    """Names of the files that are not as the code says."""
     wanted = texts()
     present = {path.name: path.read_text() for path in FOLDER.glob("*.json")}
     return sorted(name for name in wanted | present if wanted.get(name) != present.get(name))
 
 
 def main() -> int:
-    """Returns the exit code."""
+    """Write the documents, or check them with `--check`; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m schemas.documents", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a document is stale")
     if parser.parse_args().check:

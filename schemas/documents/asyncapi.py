@@ -1,4 +1,4 @@
-"""The AsyncAPI 3 document: what may be said to and heard from the system over Kafka."""
+"""The AsyncAPI 3 document: what may be sent to and received from the system over Kafka."""
 
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ _BINARY: Final = "application/octet-stream"
 
 
 def document() -> dict[str, Any]:
-    """The whole document."""
+    """The whole AsyncAPI document."""
     return {
         "asyncapi": VERSION,
         "info": {
@@ -73,7 +73,7 @@ def _channel(address: str, description: str, messages: list[str], **parameters: 
 
 
 def _operations() -> dict[str, Any]:
-    """Seen from the system: it receives what others send."""
+    """The operations as seen from the system: it receives what others send."""
     return {
         "answerQuery": _operation("receive", "tasks", "Choose a variant for a query and have it answered.")
         | {
@@ -93,7 +93,7 @@ def _operations() -> dict[str, Any]:
         "publishStatus": _operation("send", "status", "Say what a worker hosts and how busy it is."),
         "publishDemand": _operation("send", "demand", "Ask for an instance of a variant."),
         "publishLoad": _operation("send", "load", "Count the queries of the last second by what they need."),
-        "buryRecord": _operation("send", "deadLetters", "Keep what could not be processed."),
+        "publishDeadLetter": _operation("send", "deadLetters", "Keep what could not be processed."),
     }
 
 

@@ -79,12 +79,12 @@ RESULT: Final = (
 
 
 def headers_schema(fields: dict[str, dict[str, Any]], required: list[str]) -> dict[str, Any]:
-    """The schema of a record's headers; others than these may be there."""
+    """JSON Schema of a record's headers; others than these may be there."""
     return {"type": "object", "properties": fields, "required": required, "additionalProperties": {"type": "string"}}
 
 
 def error_table() -> list[dict[str, Any]]:
-    """Every error there is."""
+    """Every error that a query can have, with its fault and HTTP status."""
     return [
         {
             "code": kind.code.value,

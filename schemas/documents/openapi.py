@@ -18,7 +18,7 @@ _ANY: Final = {"type": "object"}
 
 
 def document() -> dict[str, Any]:
-    """The whole document."""
+    """The whole OpenAPI document."""
     paths: dict[str, Any] = {}
     paths |= _get("/v2", "serverMetadata", "Who serves, and what it can.", "ServerMetadata")
     paths |= _get("/v2/health/live", "serverLive", "Whether the process lives.", "Live")

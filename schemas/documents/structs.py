@@ -6,6 +6,7 @@ import msgspec
 
 from schemas.load_classes import SelectorLoad
 from schemas.oip import RequestHead, ResponseHead
+from schemas.result import ErrorBody
 from schemas.status import Demand, WorkerStatus
 from schemas.tensors import DTYPES
 
@@ -17,21 +18,15 @@ ROOTS: Final = {
     "Demand": Demand,
     "SelectorLoad": SelectorLoad,
 }
-"""Name in the documents -> struct."""
+"""Structs by their name in the documents."""
 _DATA: Final = {
     "description": "The elements, row-major, flat or nested; absent where `parameters.binary_data_size` is given.",
     "type": "array",
 }
 
 
-class ErrorBody(msgspec.Struct):
-    """The value of an error result, and the body of every HTTP error."""
-
-    error: str
-
-
 def components(ref: str) -> dict[str, Any]:
-    """The schemas by name; `ref` is where they will stand, e.g. `#/components/schemas/{name}`."""
+    """JSON Schemas by name; `ref` is where they will stand, e.g. `#/components/schemas/{name}`."""
     kinds = [*ROOTS.values(), ErrorBody]
     _, found = msgspec.json.schema_components(kinds, ref_template=ref)
     renamed = {kind.__name__: name for name, kind in ROOTS.items()}
@@ -43,7 +38,7 @@ def components(ref: str) -> dict[str, Any]:
 
 
 def json_schema(root: str) -> dict[str, Any]:
-    """A document of its own for one struct, with what it refers to."""
+    """JSON Schema document of one struct, with what it refers to."""
     schemas = components("#/$defs/{name}")
     return {"$schema": DIALECT, "title": root, "$ref": f"#/$defs/{root}", "$defs": _reachable(root, schemas)}
 

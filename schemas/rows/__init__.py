@@ -1,4 +1,4 @@
-"""Row types: what Postgres keeps. Field names are column names; times are aware datetimes, durations seconds.
+"""Row types of what Postgres keeps. Field names are column names; times are aware datetimes, durations seconds.
 
 Reading order: catalog (what is registered) -> placement (what serves) -> scaling (what changes that) -> samples (what
 was seen of it).

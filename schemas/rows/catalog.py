@@ -59,21 +59,21 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     runtime: str
     """Name of a runtime, e.g. `onnx`, `torch-eager`."""
     precision: str
-    """e.g. `fp32`, `int8-dynamic`, `int8-static`."""
+    """Number format, e.g. `fp32`, `int8-dynamic`, `int8-static`."""
     hardware: str
     max_batch: int
     artifact: str
     """SHA-256 of the executable file."""
     state: VariantState
     reason: str = ""
-    """Why it was refused."""
+    """Why the variant was refused."""
     partitions: int = PARTITIONS
-    """Partitions of its topic: the most replicas that can share the load."""
+    """Partitions of the variant's topic: the most replicas that can share its load."""
     created_at: datetime | None = None
 
 
 class AccuracySource(StrEnum):
-    """Measured here on labelled data, or only declared by who registered the model."""
+    """How an accuracy is known: measured here on labelled data, or only declared by who registered the model."""
 
     MEASURED = "measured"
     DECLARED = "declared"
@@ -91,14 +91,14 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int
     """Peak growth of the process by loading and running the largest batch."""
     accuracy: float
-    """0..1."""
+    """Share of right answers, 0..1."""
     accuracy_source: AccuracySource
     samples: int
     """Labelled inputs behind a measured accuracy; 0 if declared."""
     latency: tuple[BatchLatency, ...]
     intercept_s: float
     slope_s: float
-    """Least-squares line of p50 latency over batch: `intercept_s + slope_s * batch`."""
+    """Slope of the least-squares line of p50 latency over batch, `intercept_s + slope_s * batch`."""
     fit_error: float
     """Root mean square of the line's relative error."""
     created_at: datetime | None = None

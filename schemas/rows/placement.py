@@ -20,33 +20,33 @@ class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int
     price_per_hour: float
     runtimes: tuple[str, ...]
-    """Runtimes available there."""
+    """Runtimes available on the worker."""
     epoch: int
     heartbeat_at: datetime
     alive: bool = True
     """Whether the heartbeat is recent, by the database's clock."""
     draining: bool = False
-    """It is to end: it gets nothing new, and what it hosts moves away."""
+    """Whether the worker is to end: it gets nothing new, and what it hosts moves away."""
     draining_s: float = 0.0
-    """Seconds since it was told to drain."""
+    """Seconds since the worker was told to drain."""
 
 
 class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
-    """The wish that `worker` serves `partitions` of `variant`, and how far it is."""
+    """An instance that is wanted: `worker` is to serve `partitions` of `variant`; and how far it is."""
 
     variant: str
     worker: str
     partitions: tuple[int, ...]
     max_batch: int
     state: InstanceState = InstanceState.INACTIVE
-    """As last reported by the worker."""
+    """State that the worker reported last."""
     reason: str = ""
     """Why the instance is wanted, or why it failed."""
     updated_at: datetime | None = None
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
-    """Who owns a partition of a variant topic. The epoch grows with every change of owner."""
+    """Right of a worker to serve a partition of a variant's topic. The epoch grows with every change of owner."""
 
     variant: str
     partition: int

@@ -1,4 +1,4 @@
-"""Rows of what was seen at a reading: lag, load, instances and workers."""
+"""Rows of what was observed at a reading: lag, load, instances and workers."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -14,46 +14,46 @@ class GroupHealth(StrEnum):
     UNKNOWN = "unknown"
     OK = "ok"
     LAGGING = "lagging"
-    """It moves, but falls behind ever more."""
+    """The group commits, but falls behind ever more."""
     STALLED = "stalled"
     """Records wait, somebody serves the partition, and nothing is committed."""
     STOPPED = "stopped"
     """Records wait, and nobody serves the partition."""
     REWOUND = "rewound"
-    """It went back: somebody reset its offsets."""
+    """The committed offset went back: somebody reset it."""
 
 
 class LagReading(msgspec.Struct, frozen=True, kw_only=True):
-    """One reading of lag, packed: the lists run along `group_partitions`, numbers from `group_partition_ids`."""
+    """One reading of lag in arrays along `group_partitions`, which are numbers from `group_partition_ids`."""
 
     at: datetime
     whole: bool
-    """Of every partition; else of those that are not as in the row before."""
+    """Whether every partition is here; else only those that are not as in the row before."""
     error: str = ""
     """Why nothing could be read."""
     group_partitions: list[int] = []
     end_offsets: list[int] = []
-    """-1 is unknown."""
+    """End of each partition; -1 is unknown."""
     committed: list[int] = []
-    """-1: never, -2: unknown."""
+    """Offset that the group committed; -1: never, -2: unknown."""
     lags: list[int] = []
-    """Records; -1 is unknown."""
+    """Records not yet committed; -1 is unknown."""
     since_s: list[float] = []
     """When the oldest record not committed was written, seconds since the epoch; nan: there is none, or unknown."""
     healths: list[int] = []
-    """Index of GroupHealth."""
+    """Health of each as an index into GroupHealth."""
 
 
 class LagMinute(msgspec.Struct, frozen=True, kw_only=True):
-    """A minute of readings, packed, of the group_partitions that were behind or moved."""
+    """A minute of readings in arrays along `group_partitions`: those that were behind or moved."""
 
     at: datetime
     readings: int
     group_partitions: list[int]
     arrived: list[int]
-    """Records written."""
+    """Records written in that minute."""
     completed: list[int]
-    """Records committed."""
+    """Records committed in that minute."""
     lag_max: list[int]
     lag_mean: list[float]
     lag_s_max: list[float]
@@ -87,7 +87,7 @@ class LoadSample(msgspec.Struct, frozen=True, kw_only=True):
     queries: int
     inputs: int
     refused: int
-    """Answered by the selector."""
+    """Queries that selectors refused."""
     upgraded: int
     answered: int
     """Queries answered by workers, errors included, whenever they were asked."""
@@ -96,7 +96,7 @@ class LoadSample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InstanceSample(msgspec.Struct, frozen=True, kw_only=True):
-    """An instance at a reading, and what it did since the one before."""
+    """State of an instance at a reading, and what it did since the one before."""
 
     at: datetime
     variant: str
@@ -106,7 +106,7 @@ class InstanceSample(msgspec.Struct, frozen=True, kw_only=True):
     batch_size: float
     batch_s: float
     slowdown: float
-    """Measured over profiled latency."""
+    """Measured latency over profiled latency."""
     answered: int
     inputs: int
     late: int
@@ -114,13 +114,13 @@ class InstanceSample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerSample(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker at a reading."""
+    """State of a worker at a reading."""
 
     at: datetime
     worker: str
     hardware: str
     slots: int
     utilisation: float
-    """Share of its slots' time spent computing in the last seconds."""
+    """Share of the slots' time spent computing in the last seconds."""
     memory_used: int
     memory_total: int

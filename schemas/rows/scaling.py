@@ -1,4 +1,4 @@
-"""Rows of changes of scale, and of what a person or the autoscaler wants it to be."""
+"""Rows of changes of scale, and of the scale that people and the autoscaler want."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -27,15 +27,15 @@ class DecisionRow(msgspec.Struct, frozen=True, kw_only=True):
     hardware: str = ""
     reason: str
     policy: str = ""
-    """What decided: `greedy` or `milp`; empty for what a person or a launcher did."""
+    """The optimizer that decided, `greedy` or `milp`; empty for what a person or a launcher did."""
     inputs: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
-    """Of this change."""
+    """What this change was made from."""
     explanation: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
-    """Of the whole plan that it is part of."""
+    """What the whole plan was made from that the change is part of."""
 
 
 class PinKind(StrEnum):
-    """What a person may bound."""
+    """Kind of thing whose number a person may bound."""
 
     TASK = "task"
     VARIANT = "variant"
@@ -54,7 +54,7 @@ class Pin(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ScaleControl(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether a person holds the scale as it is."""
+    """Whether a person has paused the scale, and who changed that last."""
 
     paused: bool
     changed_by: str
@@ -62,11 +62,11 @@ class ScaleControl(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WantedWorkers(msgspec.Struct, frozen=True, kw_only=True):
-    """How many workers of a hardware should run."""
+    """Number of workers of a hardware type that should run."""
 
     hardware: str
     count: int
-    """Those that drain are not counted."""
+    """Workers that should run, those that drain not counted."""
     reason: str
     age_s: float = 0.0
-    """Seconds since that was written."""
+    """Seconds since the row was written."""

@@ -16,7 +16,7 @@ def run_script(name: str) -> None:
 
 
 def refuse_downgrade(held: str) -> NoReturn:
-    """Migrations are not undone, since a database of this version holds `held`.
+    """Refuse to undo a migration, since a database of this version holds `held`.
 
     Raises:
         CommandError: always.

@@ -1,5 +1,5 @@
 -- name: register_worker
--- Enter a worker that starts; its epoch grows with each start. One that died while it drained goes on draining.
+-- Register a worker that starts; its epoch grows with each start. One that died while it drained goes on draining.
 INSERT INTO workers AS w (name, hardware, device, host, slots, threads, memory_bytes, price_per_hour, runtimes)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 ON CONFLICT (name) DO UPDATE SET
@@ -14,7 +14,7 @@ RETURNING epoch
 UPDATE workers SET heartbeat_at = clock_timestamp() WHERE name = $1 AND epoch = $2 AND NOT retired
 
 -- name: retire_worker
--- A worker leaves for good, and lets go of its partitions.
+-- Note that a worker leaves for good, and release its partitions.
 WITH released AS (
     UPDATE leases SET worker = NULL WHERE worker = $1 AND worker_epoch = $2
 )
@@ -35,17 +35,17 @@ FROM instances WHERE $1::text IS NULL OR worker = $1
 ORDER BY variant, worker
 
 -- name: put_instance
--- Want an instance, or want it otherwise; what its worker reported stays.
+-- Write an instance that is wanted; what its worker reported stays.
 INSERT INTO instances (variant, worker, partitions, max_batch, reason) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (variant, worker) DO UPDATE SET
     partitions = excluded.partitions, max_batch = excluded.max_batch, reason = excluded.reason, updated_at = now()
 
 -- name: delete_instance
--- Want an instance no longer.
+-- Delete an instance that is no longer wanted.
 DELETE FROM instances WHERE variant = $1 AND worker = $2
 
 -- name: report_instance_state
--- A worker says how far an instance is; an empty reason leaves the one that is there.
+-- Note the state that a worker reports of an instance; an empty reason leaves the one that is there.
 UPDATE instances SET state = $3, reason = CASE WHEN $4 = '' THEN reason ELSE $4 END, updated_at = now()
 WHERE variant = $1 AND worker = $2
 
@@ -65,8 +65,8 @@ ON CONFLICT (variant, partition) DO UPDATE SET
         OR (l.worker = excluded.worker AND l.worker_epoch <= excluded.worker_epoch)
 RETURNING variant, partition, worker, epoch, expires_at
 
--- name: ask_for_leases
--- Say that a worker is ready to take partitions which another serves, once. Locks in the order of the others.
+-- name: request_leases
+-- Note that a worker is ready to take partitions which another serves, once. Locks in the order of the others.
 WITH held AS (
     SELECT variant, partition FROM leases
     WHERE variant = $2 AND partition = ANY ($3) AND worker <> $1 AND asked_by IS DISTINCT FROM $1
@@ -74,15 +74,15 @@ WITH held AS (
 )
 UPDATE leases l SET asked_by = $1 FROM held WHERE l.variant = held.variant AND l.partition = held.partition
 
--- name: ask_no_more
+-- name: withdraw_lease_requests
 -- A worker no longer waits for partitions of a variant.
 WITH asked AS (
     SELECT variant, partition FROM leases WHERE variant = $2 AND asked_by = $1 ORDER BY partition FOR UPDATE
 )
 UPDATE leases l SET asked_by = NULL FROM asked WHERE l.variant = asked.variant AND l.partition = asked.partition
 
--- name: list_due
--- Which of a worker's partitions should be let go now: the next owner has asked, or no living worker is to be one.
+-- name: partitions_to_release
+-- Which of a worker's partitions should be released now: the next owner requests them, or no living worker is to be one.
 SELECT l.partition
 FROM leases l
 WHERE l.worker = $1 AND l.worker_epoch = $2 AND l.variant = $3 AND l.partition = ANY ($4)
@@ -104,7 +104,7 @@ FROM held WHERE l.variant = held.variant AND l.partition = held.partition AND l.
 RETURNING l.variant, l.partition, l.worker, l.epoch, l.expires_at
 
 -- name: release_leases
--- Let go of partitions that are handed over; others' stay theirs.
+-- Release partitions that are handed over; others' stay theirs.
 UPDATE leases SET worker = NULL
 WHERE worker = $1 AND worker_epoch = $2 AND variant = $3 AND ($4::integer[] IS NULL OR partition = ANY ($4))
 

@@ -1,12 +1,12 @@
 -- name: add_group_partitions
--- Give numbers to group_partitions that have none.
+-- Give numbers to group partitions that have none.
 INSERT INTO group_partitions (consumer_group, topic, partition)
 SELECT w.* FROM unnest($1::text[], $2::text[], $3::integer[]) AS w (consumer_group, topic, partition)
 WHERE NOT EXISTS (SELECT FROM group_partitions AS p WHERE (p.consumer_group, p.topic, p.partition) = (w.consumer_group, w.topic, w.partition))
 ON CONFLICT DO NOTHING
 
 -- name: group_partition_ids
--- The numbers of group_partitions, in the order given.
+-- The numbers of group partitions, in the order given.
 SELECT array_agg(p.id ORDER BY w.n)
 FROM unnest($1::text[], $2::text[], $3::integer[]) WITH ORDINALITY AS w (consumer_group, topic, partition, n)
 JOIN group_partitions AS p USING (consumer_group, topic, partition)
@@ -50,7 +50,7 @@ FROM instance_samples WHERE at >= $1 ORDER BY at, variant, worker
 SELECT at, worker, hardware, slots, utilisation, memory_used, memory_total
 FROM worker_samples WHERE at >= $1 ORDER BY at, worker
 
--- name: keep_partitions
+-- name: maintain_partitions
 -- Make the partitions of the time that comes, and drop those that are too old: by time, seconds of fine, of coarse ones.
 SELECT keep_partitions($1, make_interval(secs => $2), make_interval(secs => $3))
 

@@ -1,1 +1,4 @@
-"""One file per tool that makes variants: onnx (INT8 by onnxruntime's quantiser), pytorch (ONNX by torch's exporter)."""
+"""The tools that make variants, one file each.
+
+Reading order: onnx (INT8 by onnxruntime's quantiser), pytorch (ONNX by torch's exporter).
+"""

@@ -7,10 +7,10 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Create everything, as `0001_first.sql` says."""
+    """Run `0001_first.sql`."""
     run_script("0001_first")
 
 
 def downgrade() -> None:
-    """Not offered."""
+    """Refuse to go back."""
     refuse_downgrade("what people registered")

@@ -227,7 +227,7 @@ CREATE TRIGGER notify AFTER INSERT OR UPDATE OR DELETE ON profiles
     FOR EACH STATEMENT EXECUTE FUNCTION notify_channel('infaas_registry')
 
 
--- Only of the wishes: a worker's own heartbeats and reports would wake everybody for nothing.
+-- Only of what is wanted: a worker's own heartbeats and reports would wake everybody for nothing.
 CREATE TRIGGER notify AFTER INSERT OR UPDATE OF epoch, retired OR DELETE ON workers
     FOR EACH STATEMENT EXECUTE FUNCTION notify_channel('infaas_placement')
 

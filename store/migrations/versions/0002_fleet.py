@@ -7,10 +7,10 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Create everything, as `0002_fleet.sql` says."""
+    """Run `0002_fleet.sql`."""
     run_script("0002_fleet")
 
 
 def downgrade() -> None:
-    """Not offered."""
+    """Refuse to go back."""
     refuse_downgrade("what people pinned")

@@ -7,10 +7,10 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Create everything, as `0003_samples.sql` says."""
+    """Run `0003_samples.sql`."""
     run_script("0003_samples")
 
 
 def downgrade() -> None:
-    """Not offered."""
+    """Refuse to go back."""
     refuse_downgrade("what was observed")

@@ -7,10 +7,10 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
-    """Change what `0004_answers.sql` says."""
+    """Run `0004_answers.sql`."""
     run_script("0004_answers")
 
 
 def downgrade() -> None:
-    """Not offered."""
+    """Refuse to go back."""
     refuse_downgrade("what was answered")

@@ -7,10 +7,10 @@ down_revision = "0004"
 
 
 def upgrade() -> None:
-    """Change what `0005_words.sql` says."""
+    """Run `0005_words.sql`."""
     run_script("0005_words")
 
 
 def downgrade() -> None:
-    """Not offered."""
+    """Refuse to go back."""
     refuse_downgrade("nothing but names")

@@ -154,7 +154,7 @@ async def commit(kafka: KafkaSettings, topic: str, count: int) -> None:
         await consumer.assign(topic, [0, 1])
         wanted, got = {0: 1, 1: count - 1}, list[int]()
         while len(got) < count:
-            for record in await consumer.batch():
+            for record in await consumer.poll():
                 if wanted[record.partition]:
                     wanted[record.partition] -= 1
                     got.append(record.offset)

@@ -13,7 +13,7 @@ async def main(bootstrap: str, fetch_max_wait_ms: str, group: str, name: str, to
     async with Consumer(settings, f"test-{name}", group=group, instance_id=name) as consumer:
         await consumer.subscribe(topics)
         while True:
-            for record in await consumer.batch():
+            for record in await consumer.poll():
                 consumer.done(record)
                 if (record.topic, record.partition) not in seen:
                     seen.add((record.topic, record.partition))

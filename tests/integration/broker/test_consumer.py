@@ -21,7 +21,7 @@ async def read(consumer: Consumer, count: int) -> list[Record]:
     taken: list[Record] = []
     async with asyncio.timeout(20):
         while len(taken) < count:
-            taken += await consumer.batch()
+            taken += await consumer.poll()
     return taken
 
 
@@ -64,7 +64,7 @@ async def test_nothing_is_taken_beyond_the_limit_and_a_quarter_must_be_done(kafk
         await consumer.assign(topic, [0])
         out = await read(consumer, 8)
         assert consumer.in_flight == 8
-        more = asyncio.ensure_future(consumer.batch())
+        more = asyncio.ensure_future(consumer.poll())
         consumer.done(out[0])
         assert not (await asyncio.wait({more}, timeout=0.3))[0]
         consumer.done(out[1])
@@ -78,7 +78,7 @@ async def test_kept_partitions_continue_without_loss_or_repeat(kafka: KafkaSetti
         await write(kafka, topic, partition, 6)
     async with Consumer(kafka, "test", group=topic) as consumer:
         await consumer.assign(topic, [0, 1])
-        first = await consumer.batch(max_records=4)
+        first = await consumer.poll(max_records=4)
         for record in first:
             if record.partition == 1:
                 consumer.done(record)
@@ -131,7 +131,7 @@ async def test_drained_waits_for_the_last_record_of_those_partitions(kafka: Kafk
 async def test_a_batch_asked_for_before_the_assignment_gets_its_records(kafka: KafkaSettings, topic: str) -> None:
     await write(kafka, topic, 3, 1)
     async with Consumer(kafka, "test", group=topic) as consumer:
-        waiting = asyncio.ensure_future(consumer.batch())
+        waiting = asyncio.ensure_future(consumer.poll())
         await asyncio.sleep(0)
         assert not waiting.done()
         await consumer.assign(topic, [3])

@@ -27,13 +27,13 @@ async def test_a_letter_is_the_record_with_its_story(kafka: KafkaSettings, topic
         await producer.send_and_wait(topic, b"\xffvalue", key=b"k", headers=[("infaas-id", b"7")], partition=3)
         await consumer.assign(topic, [3])
         async with asyncio.timeout(10):
-            original = (await consumer.batch())[0]
+            original = (await consumer.poll())[0]
         await (await publish_dead_letter(producer, original, "not ünderstood", attempts=3))
     async with Consumer(kafka, "test", group=f"look-{topic}") as consumer, asyncio.timeout(10):
         await consumer.assign(DEAD_LETTERS, [0])
         letter = None
         while letter is None or letter.topic != topic:
-            for record in await consumer.batch():
+            for record in await consumer.poll():
                 letter = parse_letter(record)
     assert (letter.topic, letter.partition, letter.offset) == (topic, 3, 0)
     assert (letter.reason, letter.attempts) == ("not ünderstood", 3)
@@ -47,14 +47,14 @@ async def test_each_letter_is_replayed_once(kafka: KafkaSettings, topic: str, re
         await consumer.assign(topic, [0, 1, 2, 3])
         async with asyncio.timeout(10):
             for _ in range(3):
-                record = (await consumer.batch(1))[0]
+                record = (await consumer.poll(1))[0]
                 await (await publish_dead_letter(producer, record, "on purpose"))
                 consumer.done(record)
             assert await replay(kafka, group=replay_group) == 3
             assert await replay(kafka, group=replay_group) == 0
             again = []
             while len(again) < 3:
-                again += await consumer.batch()
+                again += await consumer.poll()
         assert [record.value for record in again] == [b"0", b"1", b"2"]
         assert all(record.key == b"k" for record in again)
         assert again[0].headers == (("infaas-id", b"7"), ("infaas-attempts", b"1"))
@@ -78,7 +78,7 @@ async def test_a_letter_whose_topic_is_gone_stops_nothing(kafka: KafkaSettings) 
             await producer.send_and_wait(name, b"x")
             await consumer.assign(name, [0])
             async with asyncio.timeout(10):
-                record = (await consumer.batch())[0]
+                record = (await consumer.poll())[0]
                 await (await publish_dead_letter(producer, record, "on purpose"))
     await delete_topics(kafka, [gone])
     assert await replay(kafka, group=group) == 1

@@ -28,7 +28,7 @@ async def test_one_consumer_reads_all_that_it_subscribes_to(embedded_kafka: Kafk
     async def catch_up(consumer: Consumer) -> None:
         async with asyncio.timeout(20):
             while len(read) < len(written):
-                for record in await consumer.batch():
+                for record in await consumer.poll():
                     read.append((record.topic, record.partition, record.offset))
                     consumer.done(record)
 

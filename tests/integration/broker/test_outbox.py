@@ -12,7 +12,7 @@ import pytest
 from broker.dead_letters import TOPIC, parse_letter, replay
 from broker.delivery.consumer import Consumer, Record
 from broker.kafka_types import KafkaError, RecordTooLarge, UnknownTopic
-from broker.outbox import PAUSES_S, FailedSend, GiveUp, Message, Outbox, Retry, next_step
+from broker.outbox import RETRY_DELAYS_S, FailedSend, GiveUp, Message, Outbox, Retry, next_step
 from broker.producer import Ack, Producer
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_system_topics, ensure_topics
@@ -39,8 +39,8 @@ class TestNextStep:
     @pytest.mark.parametrize("max_attempts", [None, 3], ids=["worker", "selector"])
     @pytest.mark.parametrize("status", [QUERY, RESULT, ERROR])
     def test_what_passes_is_tried_again_after_ever_longer_pauses(self, status: str, max_attempts: int | None) -> None:
-        assert next_step(failed(KafkaError(), status), max_attempts) == Retry(PAUSES_S[0])
-        assert next_step(failed(KafkaError(), status, attempts=2), max_attempts) == Retry(PAUSES_S[1])
+        assert next_step(failed(KafkaError(), status), max_attempts) == Retry(RETRY_DELAYS_S[0])
+        assert next_step(failed(KafkaError(), status, attempts=2), max_attempts) == Retry(RETRY_DELAYS_S[1])
 
     @pytest.mark.parametrize("max_attempts", [None, 3], ids=["worker", "selector"])
     def test_a_result_without_a_topic_is_given_up_at_once_and_nobody_told(self, max_attempts: int | None) -> None:
@@ -63,14 +63,14 @@ class TestNextStep:
         assert step.answer is None
 
     def test_a_query_on_its_way_may_find_another_topic(self) -> None:
-        assert next_step(failed(UnknownTopic(), QUERY), 3) == Retry(PAUSES_S[0])
+        assert next_step(failed(UnknownTopic(), QUERY), 3) == Retry(RETRY_DELAYS_S[0])
 
     def test_attempts_end_for_selectors_and_never_for_workers(self) -> None:
         step = next_step(failed(KafkaError(), QUERY, attempts=3), 3)
         assert isinstance(step, GiveUp)
         assert not step.final
         assert isinstance(step.answer, Internal)
-        assert next_step(failed(KafkaError(), QUERY, attempts=1000), None) == Retry(PAUSES_S[-1])
+        assert next_step(failed(KafkaError(), QUERY, attempts=1000), None) == Retry(RETRY_DELAYS_S[-1])
 
 
 class Kafka:
@@ -102,7 +102,7 @@ class Kafka:
         return future
 
 
-def explain(record: Record, error: QueryError) -> Message:
+def make_error_result(record: Record, error: QueryError) -> Message:
     return Message("replies", error_value(str(error)), [], record.key, status=error.code.value)
 
 
@@ -112,7 +112,7 @@ class Site:
     def __init__(self, kafka: Kafka, max_attempts: int | None) -> None:
         self.done: list[tuple[Record, Message | None]] = []
         self.news = asyncio.Event()
-        self.outbox = Outbox(kafka, self.on_done, explain, max_attempts=max_attempts)
+        self.outbox = Outbox(kafka, self.on_done, make_error_result, max_attempts=max_attempts)
 
     def on_done(self, record: Record, sent: Message | None) -> None:
         self.done.append((record, sent))
@@ -203,7 +203,7 @@ async def test_a_query_that_could_not_be_sent_on_is_decided_on_again() -> None:
         tries.append(attempts)
         await outbox.send(record, message(QUERY, topic="another"), attempts)
 
-    outbox = Outbox(kafka, site.on_done, explain, max_attempts=3, decide_again=decide_again)
+    outbox = Outbox(kafka, site.on_done, make_error_result, max_attempts=3, decide_again=decide_again)
     async with asyncio.TaskGroup() as tasks:
         retrying = tasks.create_task(outbox.retry_failed())
         await outbox.send(record(3), message(QUERY, topic="variant"))
@@ -234,7 +234,7 @@ async def test_too_large_a_record_leaves_a_letter_and_an_answer(kafka: KafkaSett
     great = Record(replies, 1, 11, 0, 0, b"k", b"v" * 49_900, None, 1, 5, ())
 
     def answer(record: Record, error: QueryError) -> Message:
-        return msgspec.structs.replace(explain(record, error), topic=replies)
+        return msgspec.structs.replace(make_error_result(record, error), topic=replies)
 
     async with (
         Producer(small, "test") as producer,
@@ -249,12 +249,12 @@ async def test_too_large_a_record_leaves_a_letter_and_an_answer(kafka: KafkaSett
         await done.wait()
         retrying.cancel()
         await consumer.assign(replies, [0])
-        (answered,) = await consumer.batch()
+        (answered,) = await consumer.poll()
         assert b"60000 bytes" in (answered.value or b"")
         await letters.assign(DEAD_LETTERS, [0])
         found = list[Record]()
         while not found:
-            found = [r for r in await letters.batch() if dict(r.headers).get(TOPIC) == replies.encode()]
+            found = [r for r in await letters.poll() if dict(r.headers).get(TOPIC) == replies.encode()]
         letter = parse_letter(found[0])
         assert letter.shortened
         assert (letter.value or b"") == b"v" * len(letter.value or b"")

@@ -22,9 +22,9 @@ async def test_records_keep_their_order_across_the_learning_of_a_topic(kafka: Ka
     assert producer.in_flight == 0
     async with Consumer(kafka, "test", group=topic) as consumer:
         await consumer.assign(topic, [2])
-        out = await consumer.batch()
+        out = await consumer.poll()
         while len(out) < 100:
-            out += await consumer.batch()
+            out += await consumer.poll()
         assert [int(record.value or b"") for record in out] == list(range(100))
         assert out[7].headers == (("n", b"7"),)
 
@@ -37,12 +37,12 @@ async def test_each_compression(kafka: KafkaSettings, topic: str, compression: C
         await producer.send_and_wait(topic, value, partition=0)
         await consumer.assign(topic, [0])
         async with asyncio.timeout(10):
-            assert (await consumer.batch())[0].value == value
+            assert (await consumer.poll())[0].value == value
 
 
 async def test_send_waits_while_too_many_are_in_flight(kafka: KafkaSettings, topic: str) -> None:
     async with Producer(kafka, "test", max_in_flight=10) as producer:
-        await producer.learn([topic])
+        await producer.prefetch_metadata([topic])
         maximum, sent = 0, []
         for number in range(100):
             sent.append(await producer.send(topic, b"x", partition=number % 4))
@@ -53,7 +53,7 @@ async def test_send_waits_while_too_many_are_in_flight(kafka: KafkaSettings, top
 
 async def test_what_cannot_be_sent_fails_through_its_future(kafka: KafkaSettings, topic: str) -> None:
     async with Producer(kafka, "test") as producer:
-        await producer.learn([topic])
+        await producer.prefetch_metadata([topic])
         with pytest.raises(RecordTooLarge):
             await (await producer.send(topic, b"x" * (kafka.max_record_bytes + 1)))
         with pytest.raises(UnknownTopic):
@@ -73,7 +73,7 @@ async def test_a_new_partition_is_written_to_as_soon_as_it_is_there(kafka: Kafka
         assert [(await ack).offset for ack in sent] == list(range(10))
         assert time.monotonic() - began < 60, "metadata is old after minutes"
         await ensure_topics(kafka, [TopicSpec(topic, 4)])
-        await producer.learn([topic], afresh=True)
+        await producer.prefetch_metadata([topic], refresh=True)
         assert (await producer.send_and_wait(topic, b"x", partition=3)).offset == 0
 
 
@@ -82,14 +82,14 @@ async def test_a_record_of_five_megabytes(kafka: KafkaSettings, topic: str) -> N
         await consumer.assign(topic, [0])
         await producer.send_and_wait(topic, b"x" * 5_000_000, partition=0)
         async with asyncio.timeout(20):
-            assert len((await consumer.batch())[0].value or b"") == 5_000_000
+            assert len((await consumer.poll())[0].value or b"") == 5_000_000
 
 
 async def test_an_unknown_topic_fails_in_time_and_delays_no_other(kafka: KafkaSettings) -> None:
     topic, missing = f"test-{uuid4()}", f"missing-{uuid4()}"
     await ensure_topics(kafka, [TopicSpec(topic)])
     async with Producer(kafka, "test") as producer:
-        await producer.learn([topic])
+        await producer.prefetch_metadata([topic])
         began = time.monotonic()
         lost = await producer.send(missing, b"x")
         for _ in range(5):
@@ -119,7 +119,7 @@ async def test_a_deleted_topic_fails_in_time_and_delays_no_other(kafka: KafkaSet
     kept, gone = f"test-{uuid4()}", f"test-{uuid4()}"
     await ensure_topics(settings, [TopicSpec(kept), TopicSpec(gone)])
     async with Producer(settings, "test") as producer:
-        await producer.learn([kept, gone])
+        await producer.prefetch_metadata([kept, gone])
         await producer.send_and_wait(gone, b"x")
         await delete_topics(settings, [gone])
         lost = [await producer.send(gone, b"x") for _ in range(3)]

@@ -80,7 +80,7 @@ async def test_clients_leave_in_time_when_the_broker_is_gone(tmp_path: Path) -> 
             await clients.enter_async_context(Tail(kafka, "test", [topic]))
             await consumer.assign(topic, [0])
             await producer.send_and_wait(topic, b"x")
-            consumer.done((await consumer.batch())[0])
+            consumer.done((await consumer.poll())[0])
         with hearing("aiokafka.consumer.fetcher", "Failed fetch messages") as failed:
             async with asyncio.timeout(10):  # until the consumer and the tail wait for their next try
                 for _ in range(2):
@@ -196,7 +196,7 @@ async def test_everything_goes_on_when_apache_is_killed_and_comes_back_with_its_
             await consumer.assign(topic, [0])
             for number in range(4):
                 await producer.send_and_wait(topic, b"%d" % number)
-            out = [record for _ in range(4) for record in await consumer.batch(1)]
+            out = [record for _ in range(4) for record in await consumer.poll(1)]
             for record in out[:3]:
                 consumer.done(record)
             assert await consumer.commit()
@@ -210,7 +210,7 @@ async def test_everything_goes_on_when_apache_is_killed_and_comes_back_with_its_
         async with ApacheKafka(tmp_path, port), asyncio.timeout(60):
             assert (await waiting).offset == 4
             assert (await producer.send_and_wait(topic, b"after")).offset == 5
-            after = [record for _ in range(2) for record in await consumer.batch(1)]
+            after = [record for _ in range(2) for record in await consumer.poll(1)]
             assert [record.offset for record in after] == [4, 5]
             assert [(await anext(tail)).offset for _ in range(6)] == [0, 1, 2, 3, 4, 5]
             for record in after:

@@ -21,7 +21,7 @@ async def test_a_thousand_topics_at_once(kafka: KafkaSettings) -> None:
     await ensure_topics(kafka, specs)
     assert time.monotonic() - began < 120
     async with Producer(kafka, "test") as producer:
-        await producer.learn([spec.name for spec in specs])
+        await producer.prefetch_metadata([spec.name for spec in specs])
         sent = [await producer.send(spec.name, b"x") for spec in specs]
         assert {(await ack).offset for ack in sent} == {0}
     await delete_topics(kafka, [spec.name for spec in specs])

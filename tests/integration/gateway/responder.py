@@ -76,7 +76,7 @@ class Responder:
     async def run(self, tail: Tail, producer: Producer) -> None:
         self._producer = producer
         while True:
-            for record in await tail.batch():
+            for record in await tail.poll():
                 await self._answer(record, producer)
 
     async def _answer(self, record: Record, producer: Producer) -> None:

@@ -15,7 +15,7 @@ from schemas.rows.catalog import VariantState
 from schemas.rows.samples import LagReading
 from store.pool import Pool
 from store.registry import put_variant
-from store.samples import group_partition_ids, keep_partitions, write_reading
+from store.samples import group_partition_ids, maintain_partitions, write_reading
 from tests.store_rows import a_profile, a_variant, register
 from tests.unit.infaas.shell import Shell
 
@@ -145,7 +145,7 @@ async def test_lag_that_is_old_or_cannot_be_read_is_an_alarm(connected: Shell, s
 
 async def _record_lag(pool: Pool, lags: dict[tuple[str, int], int], seconds_ago: float = 0) -> None:
     at = datetime.now(UTC) - timedelta(seconds=seconds_ago)
-    await keep_partitions(pool, at, 3600, 86400)
+    await maintain_partitions(pool, at, 3600, 86400)
     ids = await group_partition_ids(pool, [("group", f"topic-{name}", partition) for name, partition in lags])
     reading = LagReading(
         at=at, whole=True, group_partitions=ids,

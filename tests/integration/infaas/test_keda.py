@@ -11,7 +11,7 @@ from schemas.rows.samples import LagReading, WorkerSample
 from schemas.topics import variant_group, variant_topic
 from store.pool import Pool
 from store.registry import put_architecture, put_task, put_variant
-from store.samples import group_partition_ids, keep_partitions, write_reading, write_workers
+from store.samples import group_partition_ids, maintain_partitions, write_reading, write_workers
 from tests.store_rows import a_task, a_variant, an_architecture
 
 MANIFEST = Path(__file__).parents[3] / "docker/k8s/keda/workers.yaml"
@@ -42,7 +42,7 @@ async def test_keda_reads_our_lag_and_never_takes_unknown_for_zero(store_pool: P
 
 async def test_keda_reads_how_busy_workers_are_and_never_takes_unknown_for_idle(store_pool: Pool) -> None:
     query, now = _keda_query(1), datetime.now(UTC)
-    await keep_partitions(store_pool, now, 3600, 86400)
+    await maintain_partitions(store_pool, now, 3600, 86400)
 
     async def busy(age_s: float, *utilisations: float) -> None:
         at = now - timedelta(seconds=age_s)

@@ -308,7 +308,7 @@ async def test_topics_exist_with_their_partitions(
     topics = ["infaas.tasks.topical-task", "infaas.results.topical-task", "infaas.variants.topical.onnx-fp32.cpu"]
     async with LagReader(kafka) as reader:
         lag = await reader.read({"some-group": topics})
-    assert {(place.topic, place.partition) for place in lag.group_partitions} == {
+    assert {(one.topic, one.partition) for one in lag.group_partitions} == {
         (topic, part) for topic in topics for part in range(3)
     }
     # A larger number than a topic has is refused, so this says that it has at least as many.

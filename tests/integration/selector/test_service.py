@@ -74,7 +74,7 @@ class Stage:
 
     async def listen(self, tail: Tail) -> None:
         while True:
-            for record in await tail.batch():
+            for record in await tail.poll():
                 self.heard.setdefault(record.topic, []).append(record)
             self.news.set()
 
@@ -179,7 +179,7 @@ async def test_the_load_is_reported_each_second(stage: Stage, client: Producer) 
         sent_on: dict[str, int] = {}
         async with asyncio.timeout(WAIT_S):
             while not asked:
-                for record in await loads.batch():
+                for record in await loads.poll():
                     said = msgspec.json.decode(record.value or b"", type=SelectorLoad)
                     asked += [count for count in said.classes if count.load_class.task == stage.task]
                     sent_on |= said.variants
@@ -329,7 +329,7 @@ async def test_new_partitions_are_read_and_written_to_at_once(stage: Stage, clie
         async with Tail(stage.kafka, "new ears", [variant_topic(stage.cheap)]) as tail, asyncio.timeout(WAIT_S):
             while not seen >= {2, 3}:  # until the status has come through
                 await stage.ask(client, partition=2)
-                seen |= {record.partition for record in await tail.batch()}
+                seen |= {record.partition for record in await tail.poll()}
         assert DEAD_LETTERS not in stage.heard
 
 

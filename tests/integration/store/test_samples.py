@@ -16,13 +16,13 @@ from tests.store_rows import a_worker, an_instance, register
 
 NOW = datetime(2026, 1, 1, 12, 0, 30, tzinfo=UTC)
 HOUR_S, DAY_S = 3600.0, 86400.0
-PLACES = [("infaas.selector", "infaas.tasks.digits", 0), ("infaas.selector", "infaas.tasks.digits", 1)]
+GROUP_PARTITIONS = [("infaas.selector", "infaas.tasks.digits", 0), ("infaas.selector", "infaas.tasks.digits", 1)]
 
 
 @pytest.fixture
 async def ids(store_pool: Pool) -> list[int]:
-    await samples.keep_partitions(store_pool, NOW, HOUR_S, DAY_S)
-    return await samples.group_partition_ids(store_pool, PLACES)
+    await samples.maintain_partitions(store_pool, NOW, HOUR_S, DAY_S)
+    return await samples.group_partition_ids(store_pool, GROUP_PARTITIONS)
 
 
 def a_reading(at: datetime, ids: list[int], lags: list[int], *, whole: bool = False) -> LagReading:
@@ -44,7 +44,7 @@ def seconds(number: float) -> timedelta:
 
 
 async def test_places_keep_their_numbers(store_pool: Pool, ids: list[int]) -> None:
-    more = [*PLACES, ("g", "t", 7)]
+    more = [*GROUP_PARTITIONS, ("g", "t", 7)]
     again = await samples.group_partition_ids(store_pool, list(reversed(more)))
     assert again[1:] == list(reversed(ids))
     assert len(set(again)) == 3
@@ -157,13 +157,13 @@ async def test_the_history_of_a_task_has_a_value_for_each_second(store_pool: Poo
 async def test_partitions_are_made_ahead_and_dropped_when_old(store_pool: Pool, ids: list[int]) -> None:
     await samples.write_reading(store_pool, a_reading(NOW, ids, [1, 2], whole=True))
     await samples.write_load(store_pool, [a_load(NOW)])
-    assert await samples.keep_partitions(store_pool, NOW, HOUR_S, DAY_S) == 0, "nothing is old yet"
+    assert await samples.maintain_partitions(store_pool, NOW, HOUR_S, DAY_S) == 0, "nothing is old yet"
     later = NOW + seconds(HOUR_S)
-    await samples.keep_partitions(store_pool, later, HOUR_S, DAY_S)
+    await samples.maintain_partitions(store_pool, later, HOUR_S, DAY_S)
     assert len(await samples.lag_since(store_pool, NOW)) == 2, "an hour is kept"
     await samples.write_reading(store_pool, a_reading(later + seconds(1200), ids, [1, 2], whole=True))
     later += seconds(600)
-    assert await samples.keep_partitions(store_pool, later, HOUR_S, DAY_S) > 0
+    assert await samples.maintain_partitions(store_pool, later, HOUR_S, DAY_S) > 0
     assert await samples.load_since(store_pool, NOW) == []
     assert {row.at for row in await samples.lag_since(store_pool, NOW)} == {later + seconds(600)}
 

@@ -179,7 +179,7 @@ class Results:
         """Wait until `count` different queries are answered."""
         async with asyncio.timeout(timeout_s):
             while len({result.id for result in self.all}) < count:
-                self.all += [_result(record) for record in await self._tail.batch()]
+                self.all += [_result(record) for record in await self._tail.poll()]
         return {result.id: result for result in self.all}
 
 

@@ -196,7 +196,7 @@ async def buried(site: Site, dead_letters: Tail, count: int) -> list[Record]:
     found: list[Record] = []
     async with asyncio.timeout(100):
         while len(found) < count:
-            found += [r for r in await dead_letters.batch() if _topic_of(r) == topics.variant_topic(site.variant)]
+            found += [r for r in await dead_letters.poll() if _topic_of(r) == topics.variant_topic(site.variant)]
     return found
 
 
@@ -252,7 +252,7 @@ async def test_what_was_done_is_counted(site: Site, producer: Producer) -> None:
 
 async def _status_where(tail: Tail, worker: str, holds: Callable[[WorkerStatus], bool]) -> WorkerStatus:
     while True:
-        for record in await tail.batch():
+        for record in await tail.poll():
             status = msgspec.json.decode(record.value or b"", type=WorkerStatus)
             if status.worker == worker and holds(status):
                 return status

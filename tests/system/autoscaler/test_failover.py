@@ -38,7 +38,7 @@ class Site:
             if len(self.kept) == WANTED:
                 self.complete.set()
         return CommandReply(
-            kept=tuple(self.kept.values()), hardware="cpu", maximum=4, cores=1, memory_bytes=1, start_s=0.1
+            processes=tuple(self.kept.values()), hardware="cpu", maximum=4, cores=1, memory_bytes=1, start_s=0.1
         )
 
 

@@ -42,7 +42,7 @@ async def test_workers_come_and_go_as_ordered_and_one_that_cannot_start_takes_no
         broken.mkdir()  # where a file belongs
         await ordered(cli, "start", "cpu-1")
         report = await until(cli, {"cpu-0": "running", "cpu-1": "failed"})
-        assert "journal" in next(kept.reason for kept in report.kept if kept.name == "cpu-1")
+        assert "journal" in next(kept.reason for kept in report.processes if kept.name == "cpu-1")
         broken.rmdir()
         await ordered(cli, "start", "cpu-1")
         await until(cli, {"cpu-0": "running", "cpu-1": "running"})
@@ -53,7 +53,7 @@ async def ordered(cli: Cli, verb: str, name: str) -> CommandReply:
 
 
 def states(report: CommandReply) -> dict[str, str]:
-    return {kept.name: kept.state for kept in report.kept}
+    return {kept.name: kept.state for kept in report.processes}
 
 
 async def until(cli: Cli, wanted: dict[str, str]) -> CommandReply:

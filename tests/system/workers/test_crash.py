@@ -75,7 +75,7 @@ async def test_a_query_that_kills_the_worker_is_given_up_and_its_neighbours_are_
                     answering.cancel()
                     worker.kill()
         found = {result.id: result.status for result in results.all}
-        letters = [record.value for record in await dead_letters.batch()]
+        letters = [record.value for record in await dead_letters.poll()]
     assert found == {f"good{number}": "ok" for number in range(10)} | {"poison": "model_failed"}
     assert lives == 4
     assert poison in letters

@@ -41,7 +41,7 @@ class Model(RuleBasedStateMachine):
     @invariant()
     def mark_is_the_lowest_open_offset(self) -> None:
         assert self.mark.mark == min(self.out, default=self.after)
-        assert self.mark.open == len(self.out)
+        assert self.mark.in_flight == len(self.out)
         assert self.mark.next == self.after
 
 

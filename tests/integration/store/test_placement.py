@@ -134,22 +134,22 @@ async def test_an_instance_of_what_is_not_there_is_refused(store_pool: Pool, row
 async def test_what_nobody_else_is_to_have_is_let_go_at_once(store_pool: Pool) -> None:
     first, _ = await two_workers(store_pool)
     await take(store_pool, "cpu-0", first)
-    assert await placement.list_due(store_pool, "cpu-0", first, VARIANT, range(4)) == [0, 1, 2, 3]
+    assert await placement.partitions_to_release(store_pool, "cpu-0", first, VARIANT, range(4)) == [0, 1, 2, 3]
 
 
 async def test_what_another_is_to_have_is_kept_until_it_asks(store_pool: Pool) -> None:
     first, second = await two_workers(store_pool)
     await take(store_pool, "cpu-0", first)
     await placement.put_instances(store_pool, [an_instance(worker="cpu-1", partitions=(1, 2))])
-    assert await placement.list_due(store_pool, "cpu-0", first, VARIANT, range(3)) == [0]
-    await placement.ask_for_leases(store_pool, "cpu-1", VARIANT, [1])
-    assert await placement.list_due(store_pool, "cpu-0", first, VARIANT, range(3)) == [0, 1]
-    await placement.ask_no_more(store_pool, "cpu-1", VARIANT)
-    assert await placement.list_due(store_pool, "cpu-0", first, VARIANT, range(3)) == [0]
-    await placement.ask_for_leases(store_pool, "cpu-1", VARIANT, [1])
+    assert await placement.partitions_to_release(store_pool, "cpu-0", first, VARIANT, range(3)) == [0]
+    await placement.request_leases(store_pool, "cpu-1", VARIANT, [1])
+    assert await placement.partitions_to_release(store_pool, "cpu-0", first, VARIANT, range(3)) == [0, 1]
+    await placement.withdraw_lease_requests(store_pool, "cpu-1", VARIANT)
+    assert await placement.partitions_to_release(store_pool, "cpu-0", first, VARIANT, range(3)) == [0]
+    await placement.request_leases(store_pool, "cpu-1", VARIANT, [1])
     await placement.release_leases(store_pool, "cpu-0", first, VARIANT, [1])
     assert await take(store_pool, "cpu-1", second, LONG_S, 1) == {1: 2}
-    assert await placement.list_due(store_pool, "cpu-1", second, VARIANT, [1]) == [1]  # the question is answered
+    assert await placement.partitions_to_release(store_pool, "cpu-1", second, VARIANT, [1]) == [1]  # not asked now
 
 
 async def test_a_dead_worker_is_not_waited_for(store_pool: Pool) -> None:
@@ -157,7 +157,7 @@ async def test_a_dead_worker_is_not_waited_for(store_pool: Pool) -> None:
     await take(store_pool, "cpu-0", first)
     await placement.put_instances(store_pool, [an_instance(worker="cpu-1", partitions=(1,))])
     await store_pool.execute("UPDATE workers SET heartbeat_at = now() - interval '1 minute' WHERE name = 'cpu-1'")
-    assert await placement.list_due(store_pool, "cpu-0", first, VARIANT, [1]) == [1]
+    assert await placement.partitions_to_release(store_pool, "cpu-0", first, VARIANT, [1]) == [1]
 
 
 async def test_asking_and_letting_go_are_announced_and_trying_is_not(database: str, store_pool: Pool) -> None:
@@ -170,7 +170,7 @@ async def test_asking_and_letting_go_are_announced_and_trying_is_not(database: s
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2):
                 await anext(changes)
-        await placement.ask_for_leases(store_pool, "cpu-1", VARIANT, [0])
+        await placement.request_leases(store_pool, "cpu-1", VARIANT, [0])
         assert await anext(changes) == LEASES
         await placement.release_leases(store_pool, "cpu-0", first, VARIANT)
         assert await anext(changes) == LEASES

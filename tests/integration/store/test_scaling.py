@@ -74,7 +74,7 @@ async def test_a_worker_that_dies_while_it_drains_goes_on_draining(store_pool: P
 async def test_a_drain_is_taken_back_and_a_worker_is_buried(store_pool: Pool) -> None:
     await register_worker(store_pool, a_worker())
     await scaling.drain_workers(store_pool, ["cpu-0"])
-    await scaling.keep_workers(store_pool, ["cpu-0"])
+    await scaling.undrain_workers(store_pool, ["cpu-0"])
     worker = await only_worker(store_pool)
     assert (worker.draining, worker.draining_s) == (False, 0.0)
     await scaling.remove_worker(store_pool, "cpu-0")

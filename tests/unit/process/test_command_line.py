@@ -85,7 +85,7 @@ def test_help_describes_each_flag_and_names_the_variables_of_the_parts(
     with pytest.raises(SystemExit):
         run_command("x", ServiceSettings, part, part, serve)
     shown = capsys.readouterr().out
-    assert "Where artifacts, logs and embedded servers live." in shown
+    assert "Folder of artifacts, logs and embedded servers." in shown
     assert "Kafka: INFAAS_PART_PLACE" in shown
     assert "--check" in shown
 

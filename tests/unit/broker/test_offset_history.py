@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from broker.lag.offset_history import READINGS, UNSEEN, OffsetHistory
 
 
-def trail_of(*ends: int, interval_s: float = 1.0) -> OffsetHistory:
-    trail = OffsetHistory(1)
+def history_of(*ends: int, interval_s: float = 1.0) -> OffsetHistory:
+    history = OffsetHistory(1)
     for number, end in enumerate(ends):
-        trail.add(100.0 + number * interval_s, np.array([end], np.int64))
-    return trail
+        history.add(100.0 + number * interval_s, np.array([end], np.int64))
+    return history
 
 
-def written(trail: OffsetHistory, offset: int, column: int = 0) -> float:
-    return float(trail.written_s(np.array([column]), np.array([offset], np.int64))[0])
+def written(history: OffsetHistory, offset: int, column: int = 0) -> float:
+    return float(history.written_s(np.array([column]), np.array([offset], np.int64))[0])
 
 
 @pytest.mark.parametrize(
@@ -34,37 +34,37 @@ def written(trail: OffsetHistory, offset: int, column: int = 0) -> float:
     ],
 )
 def test_it_is_found_between_two_readings(ends: tuple[int, ...], offset: int, at_s: float) -> None:
-    assert written(trail_of(*ends), offset) == pytest.approx(at_s)
+    assert written(history_of(*ends), offset) == pytest.approx(at_s)
 
 
 @pytest.mark.parametrize(
     ("ends", "offset"),
     [((), 3), ((5,), 3), ((5, 7), 4), ((UNSEEN, 7), 5), ((50, 60, 0, 9), 55)],
 )
-def test_what_was_written_before_the_trail_is_unknown(ends: tuple[int, ...], offset: int) -> None:
-    assert math.isnan(written(trail_of(*ends), offset))
+def test_what_was_written_before_the_history_is_unknown(ends: tuple[int, ...], offset: int) -> None:
+    assert math.isnan(written(history_of(*ends), offset))
 
 
 @given(st.lists(st.integers(0, 30), min_size=READINGS, max_size=5 * READINGS), st.data())
-def test_a_long_trail_stays_bounded_and_right_in_proportion_to_age(steps: list[int], data: st.DataObject) -> None:
+def test_a_long_history_stays_bounded_and_right_in_proportion_to_age(steps: list[int], data: st.DataObject) -> None:
     ends = np.cumsum([0, *steps])
-    trail = trail_of(*ends.tolist())
+    history = history_of(*ends.tolist())
     end = int(ends[-1])
     offset = data.draw(st.integers(0, max(end - 1, 0)))
     if offset >= end:
         return
     true_s = 100.0 + float(np.searchsorted(ends, offset, side="right")) - 0.5
     age_s = 100.0 + len(ends) - 1 - true_s
-    assert abs(written(trail, offset) - true_s) <= 0.5 + (age_s if age_s > READINGS / 2 - 1 else 0)
+    assert abs(written(history, offset) - true_s) <= 0.5 + (age_s if age_s > READINGS / 2 - 1 else 0)
 
 
 def test_columns_move_to_another_set_of_partitions() -> None:
-    trail = OffsetHistory(2)
+    history = OffsetHistory(2)
     for at_s, ends in ((0.0, [1, 10]), (1.0, [2, 30])):
-        trail.add(at_s, np.array(ends, np.int64))
-    moved = trail.moved(3, np.array([2]), np.array([1]))
-    assert written(moved, 20, column=2) == pytest.approx(0.525)
-    assert math.isnan(written(moved, 1, column=0))
-    moved.add(2.0, np.array([4, 0, 40], np.int64))
-    moved.add(3.0, np.array([6, 0, 40], np.int64))
-    assert written(moved, 4, column=0) == pytest.approx(2.25)
+        history.add(at_s, np.array(ends, np.int64))
+    remapped = history.remapped(3, np.array([2]), np.array([1]))
+    assert written(remapped, 20, column=2) == pytest.approx(0.525)
+    assert math.isnan(written(remapped, 1, column=0))
+    remapped.add(2.0, np.array([4, 0, 40], np.int64))
+    remapped.add(3.0, np.array([6, 0, 40], np.int64))
+    assert written(remapped, 4, column=0) == pytest.approx(2.25)

@@ -94,7 +94,7 @@ async def member(kafka: KafkaSettings, group: str, name: str, topic: str) -> Asy
 
 async def read_forever(consumer: Consumer, seen: set[tuple[str, int]]) -> None:
     while True:
-        for record in await consumer.batch():
+        for record in await consumer.poll():
             seen.add((record.topic, record.partition))
             consumer.done(record)
 
@@ -150,7 +150,7 @@ async def test_subscribing_to_more_topics_loses_nothing(kafka: KafkaSettings, to
 
     async def keep_reading(consumer: Consumer) -> None:
         while True:
-            for record in await consumer.batch():
+            for record in await consumer.poll():
                 read.append((record.topic, record.partition, record.offset))
                 consumer.done(record)
 

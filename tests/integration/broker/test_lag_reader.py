@@ -21,7 +21,7 @@ from process.ports import free_port
 
 
 async def lag_of(reader: LagReader, group: str, topic: str) -> dict[int, PartitionLag]:
-    return {row.partition: row for row in (await reader.read_known({group: [topic]})).lines()}
+    return {row.partition: row for row in (await reader.read_until_known({group: [topic]})).partition_lags()}
 
 
 async def test_lag_follows_what_is_committed(kafka: KafkaSettings, topic: str) -> None:
@@ -35,7 +35,7 @@ async def test_lag_follows_what_is_committed(kafka: KafkaSettings, topic: str) -
 
         async with Consumer(kafka, "test", group=topic) as consumer:
             await consumer.assign(topic, [0])
-            for record in (await consumer.batch(4))[:4]:
+            for record in (await consumer.poll(4))[:4]:
                 consumer.done(record)
             assert await consumer.commit()
         some = (await lag_of(reader, topic, topic))[0]
@@ -62,9 +62,9 @@ async def test_groups_at_different_offsets_of_one_partition(kafka: KafkaSettings
         await plain.send_and_wait(topic, b"new", partition=0, timestamp_ms=now_ms)
         async with Consumer(kafka, "test", group=topic) as consumer:
             await consumer.assign(topic, [0])
-            consumer.done((await consumer.batch(1))[0])
-        reading = await reader.read_known({topic: [topic], f"other-{topic}": [topic]})
-        lags = {(row.group, row.partition): row for row in reading.lines()}
+            consumer.done((await consumer.poll(1))[0])
+        reading = await reader.read_until_known({topic: [topic], f"other-{topic}": [topic]})
+        lags = {(row.group, row.partition): row for row in reading.partition_lags()}
         mine, others = lags[topic, 0], lags[f"other-{topic}", 0]
         assert (mine.lag, others.lag) == (1, 2)
         assert mine.lag_s is not None
@@ -80,7 +80,7 @@ async def test_a_topic_that_does_not_exist_has_no_rows(kafka: KafkaSettings) -> 
 
 async def test_many_groups_in_one_reading(kafka: KafkaSettings, topic: str) -> None:
     async with LagReader(kafka) as reader:
-        reading = await reader.read_known({f"{topic}-{number}": [topic] for number in range(100)})
+        reading = await reader.read_until_known({f"{topic}-{number}": [topic] for number in range(100)})
     assert reading.lag.tolist() == [0] * 400
 
 
@@ -93,16 +93,16 @@ async def test_seconds_come_from_where_the_end_stood_without_reading_a_record(
         before_s = time.time()
         await producer.send_and_wait(topic, b"first", partition=0)
         written_s = time.time()
-        first = (await reader.read_known({topic: [topic]})).since_s[0]
+        first = (await reader.read_until_known({topic: [topic]})).since_s[0]
         assert before_s - 0.5 <= first <= written_s + 0.5
         await producer.send_and_wait(topic, b"second", partition=0)
-        reading = await reader.read_known({topic: [topic]})
+        reading = await reader.read_until_known({topic: [topic]})
         assert reading.since_s[0] == first, "the oldest is as old as before"
         assert reading.lag_s[0] == reading.at_s - first
         async with Consumer(kafka, "test", group=topic) as consumer:
             await consumer.assign(topic, [0])
-            consumer.done((await consumer.batch(1))[0])
-        assert (await reader.read_known({topic: [topic]})).since_s[0] > first
+            consumer.done((await consumer.poll(1))[0])
+        assert (await reader.read_until_known({topic: [topic]})).since_s[0] > first
 
 
 async def test_a_batch_sent_at_once_counts_to_its_last_record(kafka: KafkaSettings, topic: str) -> None:
@@ -122,7 +122,7 @@ async def test_partitions_that_are_added_are_found_when_told_to_look(kafka: Kafk
         await lag_of(reader, topic, topic)
         await ensure_topics(kafka, [TopicSpec(topic, 3)])
         assert sorted(await lag_of(reader, topic, topic)) == [0]
-        reader.look_up()
+        reader.expire_metadata()
         assert sorted(await lag_of(reader, topic, topic)) == [0, 1, 2]
 
 
@@ -132,7 +132,7 @@ async def test_a_broker_that_is_gone_is_an_error_and_one_that_is_back_is_read_ag
         async with ApacheKafka(folder, port) as broker:
             reader = await stack.enter_async_context(LagReader(broker.settings))
             await ensure_topics(broker.settings, [TopicSpec("t", 2)])
-            assert (await reader.read_known({"g": ["t"]})).lag.tolist() == [0, 0]
+            assert (await reader.read_until_known({"g": ["t"]})).lag.tolist() == [0, 0]
         with pytest.raises(KafkaError):
             await reader.read({"g": ["t"]})
         async with ApacheKafka(folder, port) as broker:

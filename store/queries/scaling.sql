@@ -13,11 +13,11 @@ ON CONFLICT (kind, name) DO UPDATE SET
 DELETE FROM scale_pins WHERE kind = $1 AND name = $2
 
 -- name: get_control
--- Whether the scale is held.
+-- Whether the scale is paused.
 SELECT paused, changed_by, changed_at FROM scale_control
 
 -- name: set_paused
--- Hold the scale, or let it follow load again. No row: it is so already.
+-- Pause the scale, or let it follow load again. No row: it is so already.
 UPDATE scale_control SET paused = $1, changed_by = $2, changed_at = now() WHERE paused <> $1
 
 -- name: list_wanted
@@ -26,7 +26,7 @@ SELECT hardware, count, reason, extract(epoch FROM clock_timestamp() - updated_a
 FROM wanted_workers ORDER BY hardware
 
 -- name: put_wanted
--- Want so many workers of a hardware.
+-- Note how many workers of a hardware should run.
 INSERT INTO wanted_workers AS w (hardware, count, reason) VALUES ($1, $2, $3)
 ON CONFLICT (hardware) DO UPDATE SET count = excluded.count, reason = excluded.reason, updated_at = now()
 
@@ -34,8 +34,8 @@ ON CONFLICT (hardware) DO UPDATE SET count = excluded.count, reason = excluded.r
 -- Have workers end: they get nothing new, and what they host moves away.
 UPDATE workers SET draining_since = clock_timestamp() WHERE name = ANY ($1) AND draining_since IS NULL AND NOT retired
 
--- name: keep_workers
--- Have workers that drain stay after all.
+-- name: undrain_workers
+-- Let workers that drain stay after all.
 UPDATE workers SET draining_since = NULL WHERE name = ANY ($1)
 
 -- name: remove_worker

@@ -104,7 +104,7 @@ async def test_every_client_gets_in_with_the_right_credentials(secured: KafkaSet
         await producer.send_and_wait("secret", b"x")
         await consumer.assign("secret", [0])
         async with asyncio.timeout(20):
-            assert (await consumer.batch())[0].value == b"x"
+            assert (await consumer.poll())[0].value == b"x"
 
 
 async def test_a_wrong_password_is_said_without_showing_it(secured: KafkaSettings) -> None:

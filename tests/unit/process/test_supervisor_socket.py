@@ -1,4 +1,4 @@
-"""Orders to a keeper of processes, through a socket whose address is too long for one."""
+"""Commands to a supervisor, through a socket whose address is too long for one."""
 
 import asyncio
 import stat
@@ -25,12 +25,12 @@ def home(tmp_path: Path) -> Path:
     return deep
 
 
-async def test_an_order_is_heard_and_answered(home: Path) -> None:
-    orders: list[SupervisorCommand] = []
+async def test_a_command_is_followed_and_answered(home: Path) -> None:
+    commands: list[SupervisorCommand] = []
 
-    def answer(order: SupervisorCommand) -> CommandReply:
-        orders.append(order)
-        return CommandReply(kept=(ProcessStatus(name=order.name, state="starting"),), hardware="cpu", maximum=3)
+    def answer(command: SupervisorCommand) -> CommandReply:
+        commands.append(command)
+        return CommandReply(processes=(ProcessStatus(name=command.name, state="starting"),), hardware="cpu", maximum=3)
 
     async with command_server(home, answer):
         assert stat.S_IMODE((home / SOCKET).stat().st_mode) == 0o600
@@ -39,8 +39,8 @@ async def test_an_order_is_heard_and_answered(home: Path) -> None:
                 tasks.create_task(send_command(home, SupervisorCommand(verb="start", name=f"cpu-{n}")))
                 for n in range(5)
             ]
-    assert {report.result().kept[0].name for report in asked} == {f"cpu-{n}" for n in range(5)}
-    assert {order.verb for order in orders} == {"start"}
+    assert {report.result().processes[0].name for report in asked} == {f"cpu-{n}" for n in range(5)}
+    assert {command.verb for command in commands} == {"start"}
     assert not (home / SOCKET).exists()
 
 
