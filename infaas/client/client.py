@@ -52,7 +52,7 @@ class QueryOptions(TypedDict, total=False):
     explain: bool
     """Have `Answer.explanation` say why this variant was chosen; of a refusal, over Kafka, `QueryError.explanation`."""
     tenant: str
-    """Who asks, as far as fairness under overload is concerned."""
+    """Customer that the query is counted for where load is shared fairly."""
     outputs: tuple[str, ...]
     """Names of the outputs that are wanted; all of them otherwise."""
     query_id: str

@@ -32,7 +32,9 @@ def test_the_version_and_short_help(shell: Shell) -> None:
     assert shell("query", "-h").exit_code == 0
 
 
-@pytest.mark.parametrize("words", [("status",), ("down",), ("tasks",), ("lag",), ("dead-letters", "replay")])
+@pytest.mark.parametrize(
+    "words", [("status",), ("down",), ("tasks",), ("lag",), ("scale", "status"), ("dead-letters", "replay")]
+)
 def test_without_a_system_every_command_says_how_to_get_one(shell: Shell, words: tuple[str, ...]) -> None:
     shown = shell(*words)
     assert shown.exit_code == EXIT_SETUP
