@@ -76,9 +76,9 @@ lock: $(VENV)/dev.stamp ## resolve the locks anew, Kafka's jars by Maven; dev fi
 	$(LOCK) --extra embedded --group dev --extra torch --constraint locks/dev.txt --output-file locks/torch.txt
 	$(LOCK) --extra cpu --extra kubernetes --constraint locks/dev.txt --output-file locks/kubernetes.txt
 	$(LOCK) --extra cpu --extra ray --constraint locks/dev.txt --output-file locks/ray.txt
-	mvn -q -B -f broker/apache/pom.xml dependency:copy-dependencies \
+	mvn -q -B -f broker/servers/maven/pom.xml dependency:copy-dependencies \
 	  -Dmdep.useRepositoryLayout=true -DoutputDirectory=$(CURDIR)/build/kafka
-	cd build/kafka && find . -name '*.jar' -printf '%P\n' | LC_ALL=C sort | xargs sha256sum > $(CURDIR)/broker/apache/jars.lock
+	cd build/kafka && find . -name '*.jar' -printf '%P\n' | LC_ALL=C sort | xargs sha256sum > $(CURDIR)/broker/servers/maven/jars.lock
 
 clean: ## remove the environments, caches and the data of `make demo` and `make up`
 	rm -rf $(VENV) $(TORCH) .infaas .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -1,7 +1,7 @@
 """The HTTP front of the same queues: the Open Inference Protocol v2, with tasks, architectures and variants as models.
 
-An adapter.
+An adapter: it decides nothing.
 
-Reading order: settings -> models (what names there are) -> translation (HTTP to headers) -> asking (ask Kafka and wait)
--> delivery (is Kafka taking our records) -> counts -> routes -> errors (JSON, always) -> service -> __main__.
+Reading order: settings -> model_directory (what names there are) -> http (routes and translation) -> query_client (ask
+Kafka and wait) -> kafka_health (is Kafka taking our records) -> statistics -> service -> command, __main__.
 """

@@ -20,24 +20,24 @@ _BYTES_TYPE: Final = "TYPE_STRING"
 
 
 class ServedModel(msgspec.Struct, frozen=True):
-    """One name."""
+    """One name that clients may use as a model."""
 
     name: str
     task: str
     target: str | None
-    """The architecture or variant; None for the task itself, which leaves the choice open."""
+    """Architecture or variant; None for the task itself, which leaves the choice open."""
     platform: str
-    """The variant's runtime, or `infaas` where it is chosen per query."""
+    """Runtime of the variant, or `infaas` where it is chosen per query."""
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     max_batch: int
-    """Largest of the variants behind the name; a larger query is not refused but computed in parts."""
+    """Largest batch of the variants behind the name; a larger query is not refused but computed in parts."""
     ready: bool
     topic: str
-    """Where its queries go."""
+    """Topic that its queries go to."""
 
     def metadata(self) -> dict[str, object]:
-        """As in `GET /v2/models/{name}`."""
+        """Content of `GET /v2/models/{name}`."""
         return {
             "name": self.name,
             "versions": [VERSION],
@@ -47,7 +47,7 @@ class ServedModel(msgspec.Struct, frozen=True):
         }
 
     def config(self) -> dict[str, object]:
-        """As in `GET /v2/models/{name}/config`, Triton's extension; the batch dimension is left out, as there."""
+        """Content of `GET /v2/models/{name}/config`, Triton's extension; the batch dimension is left out, as there."""
         return {
             "name": self.name,
             "platform": self.platform,
@@ -59,7 +59,7 @@ class ServedModel(msgspec.Struct, frozen=True):
 
 
 class ModelDirectory:
-    """All names of the present catalog."""
+    """Names of the present catalog that clients may use as models."""
 
     def __init__(self, catalog: Catalog) -> None:
         self.update(catalog)

@@ -1,6 +1,6 @@
-"""Asks Kafka a query and waits for its result: the one port between HTTP and the queues.
+"""Asks a query of the queues and waits for its result: all that HTTP knows of Kafka.
 
-What is hot: `QueryClient.ask`, once a request. It creates no task; its costs beside the producer are one future, one
+Hot: `QueryClient.ask`, once a request. It creates no task; its costs beside the producer are one future, one
 timer and a few dictionary steps. bench/throughput/gateway.py holds it against a handler that does nothing else.
 """
 
@@ -24,13 +24,13 @@ IN_FLIGHT: Final = Gauge("infaas_gateway_in_flight", "Queries that wait for thei
 
 
 class QueryClient:
-    """Async context manager."""
+    """Client of the queues that pairs queries with their results; an async context manager."""
 
     def __init__(self, settings: GatewaySettings, kafka: KafkaSettings) -> None:
         self._settings = settings
         self._owner = f"gateway-{uuid4().hex[:12]}"
         self._numbers = itertools.count(1)
-        self._delivery = KafkaHealth(settings.ack_timeout_s)
+        self._kafka_health = KafkaHealth(settings.ack_timeout_s)
         self._requests = RequestReply(kafka, self._owner, max_in_flight=settings.max_in_flight)
         self.reply_topic = self._requests.reply_topic
         self.learn = self._requests.producer.learn
@@ -43,25 +43,25 @@ class QueryClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._delivery.close()
+        self._kafka_health.close()
         await self._requests.__aexit__(kind, error, trace)
 
     @property
     def up(self) -> bool:
         """Whether Kafka takes queries."""
-        return self._delivery.up
+        return self._kafka_health.up
 
     @property
     def in_flight(self) -> int:
-        """Queries that wait for their result."""
+        """Number of queries that wait for their result."""
         return self._requests.in_flight
 
     def new_id(self) -> str:
-        """An id no other query has: this process's name is random."""
+        """An id that no other query has: this process's name is random."""
         return f"{self._owner}-{next(self._numbers)}"
 
     async def ask(self, envelope: Envelope) -> Result:
-        """Send a query and wait for its result. Cancelling it frees its slot; the query may be computed all the same.
+        """Send a query and wait for its result. Cancelling it makes room; the query may be computed all the same.
 
         Raises:
             Overloaded: too many queries wait, or Kafka is down.
@@ -69,7 +69,7 @@ class QueryClient:
             InvalidRequest: a query of this id is waiting already.
         """
         query = envelope.query
-        self._delivery.check()
+        self._kafka_health.check()
         try:
             return await self._requests.ask(
                 query.id,
@@ -77,7 +77,7 @@ class QueryClient:
                 envelope.value,
                 envelope.headers,
                 timeout_s=self._wait_s(query),
-                on_sent=self._delivery.watch,
+                on_sent=self._kafka_health.watch,
             )
         except TimeoutError:
             raise DeadlineExceeded("there was no result before the deadline") from None

@@ -1,4 +1,4 @@
-"""The gateway's life: follow the catalog, serve HTTP, and at the end drain in aiohttp's order.
+"""The gateway as a service: follow the catalog, serve HTTP, and at the end drain in aiohttp's order.
 
 Stop listening, close idle connections, let the running requests finish (within the drain timeout), and only then close
 the reply topic and the producer that they wait on.
@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
+from typing import Final
 
 from aiohttp import web
 
@@ -27,14 +28,14 @@ from store.catalog import CatalogWatcher
 
 log = logging.getLogger(__name__)
 
-_RECORD_OVERHEAD_BYTES = 64 * 1024
-"""Room for the headers of a record beside its value."""
-_DRAIN_SHARE = 0.8
-"""Of the drain timeout is for requests; the rest is for closing what they used."""
+_RECORD_OVERHEAD_BYTES: Final = 64 * 1024
+"""Bytes left for the headers of a record beside its value."""
+_DRAIN_SHARE: Final = 0.8
+"""Share of the drain timeout that is for requests; the rest is for closing what they used."""
 
 
 async def serve(settings: GatewaySettings, kafka: KafkaSettings, dsn: str, stop: asyncio.Event) -> None:
-    """Run until `stop` is set, then drain.
+    """Run a gateway until `stop` is set, then drain.
 
     Raises:
         OperatorError: the port is taken, a setting contradicts another, or Kafka cannot be reached.
@@ -42,10 +43,10 @@ async def serve(settings: GatewaySettings, kafka: KafkaSettings, dsn: str, stop:
     """
     async with CatalogWatcher(dsn) as catalog, asyncio.TaskGroup() as tasks:
         models = ModelDirectory(catalog.current)
-        async with open_gateway(settings, kafka, models, stop) as (address, asking):
+        async with open_gateway(settings, kafka, models, stop) as (address, query_client):
             log.info("serving %d models at %s", len(list(models)), address)
             tune_gc()
-            following = tasks.create_task(_follow(catalog, models, asking), name="catalog")
+            following = tasks.create_task(_follow_catalog(catalog, models, query_client), name="catalog")
             await stop.wait()
             following.cancel()
 
@@ -54,7 +55,7 @@ async def serve(settings: GatewaySettings, kafka: KafkaSettings, dsn: str, stop:
 async def open_gateway(
     settings: GatewaySettings, kafka: KafkaSettings, models: ModelDirectory, stop: asyncio.Event
 ) -> AsyncGenerator[tuple[str, QueryClient]]:
-    """Serve `models` while the context is open; yields the URL and what asks Kafka.
+    """Serve `models` while the context is open; yields the URL and the query client.
 
     Raises:
         OperatorError: the port is taken, a setting contradicts another, or Kafka cannot be reached.
@@ -64,31 +65,31 @@ async def open_gateway(
             f"--max-body-bytes {settings.max_body_bytes} does not fit into Kafka's records: make it at least 64 KiB "
             f"smaller than INFAAS_KAFKA_MAX_RECORD_BYTES ({kafka.max_record_bytes})"
         )
-    async with QueryClient(settings, kafka) as asking:
-        await asking.learn(models.topics)
+    async with QueryClient(settings, kafka) as query_client:
+        await query_client.learn(models.topics)
         statistics = ModelStatisticsTable()
-        routes = all_routes(models, asking, statistics, lambda: asking.up and not stop.is_set())
+        routes = all_routes(models, query_client, statistics, lambda: query_client.up and not stop.is_set())
         statistics.register()
         try:
             async with _listening(make_app(settings, routes), settings) as address:
-                yield address, asking
+                yield address, query_client
         finally:
             statistics.unregister()
 
 
 def all_routes(
-    models: ModelDirectory, asking: QueryClient, statistics: ModelStatisticsTable, ready: Callable[[], bool]
+    models: ModelDirectory, query_client: QueryClient, statistics: ModelStatisticsTable, ready: Callable[[], bool]
 ) -> list[web.RouteDef]:
-    """Every path the gateway answers."""
+    """Routes of every path that the gateway answers."""
     return [
-        *InferenceRoutes(models, asking, statistics).routes(),
+        *InferenceRoutes(models, query_client, statistics).routes(),
         *MetadataRoutes(models, statistics, version()).routes(),
         *HealthRoutes(ready).routes(),
     ]
 
 
 def make_app(settings: GatewaySettings, routes: Iterable[web.RouteDef]) -> web.Application:
-    """The application without its resources."""
+    """The HTTP application, without the resources that its handlers use."""
     app = web.Application(middlewares=[json_errors], client_max_size=settings.max_body_bytes)
     app.add_routes(routes)
     return app
@@ -127,7 +128,7 @@ async def _listen(runner: web.AppRunner, settings: GatewaySettings) -> asyncio.S
         ) from error
 
 
-async def _follow(catalog: CatalogWatcher, models: ModelDirectory, asking: QueryClient) -> None:
+async def _follow_catalog(catalog: CatalogWatcher, models: ModelDirectory, query_client: QueryClient) -> None:
     while True:
         models.update(await catalog.changed())
-        await asking.learn(models.topics, afresh=True)
+        await query_client.learn(models.topics, afresh=True)

@@ -1,4 +1,4 @@
-"""What this gateway answered, per name asked for: Triton's statistics, and Prometheus metrics of the same events.
+"""Statistics of what this gateway answered, per name asked for: Triton's, and Prometheus metrics of the same events.
 
 A successful query's time is split without a rest: `compute_input` until its record is with Kafka, `queue` at the
 selector and the worker, `compute_infer` in the model, `compute_output` what remains, the way of the result. All four
@@ -23,7 +23,7 @@ _BUCKETS_NS: Final = tuple(int(bound * 1e9) for bound in BUCKETS_S)
 
 
 class ModelStatistics:
-    """Counts of one name; times in ns."""
+    """Statistics of one model; times in ns."""
 
     __slots__ = (
         "buckets",
@@ -46,10 +46,10 @@ class ModelStatistics:
         self.success_ns = self.fail_ns = self.queue_ns = self.input_ns = self.infer_ns = self.output_ns = 0
         self.failures: dict[ErrorCode, int] = {}
         self.buckets = [0] * (len(BUCKETS_S) + 1)
-        """Answers by their time; the last holds what took longer than all bounds."""
+        """Number of answers by their time; the last holds those that took longer than all bounds."""
 
     def succeeded(self, result: Result, batch: int, input_ns: int, total_ns: int) -> None:
-        """Count an answer; `total_ns` since the request came, of which `input_ns` until it was sent on."""
+        """Count a result; `total_ns` since the request came, of which `input_ns` until it was sent on."""
         queue_ns = result.task_queue_ns + result.variant_queue_ns
         self.success_count += 1
         self.inference_count += batch
@@ -69,7 +69,7 @@ class ModelStatistics:
         self.buckets[bisect_left(_BUCKETS_NS, total_ns)] += 1
 
     def as_triton(self) -> dict[str, object]:
-        """One element of `model_stats`."""
+        """Statistics as an element of Triton's `model_stats`."""
         count = self.success_count
         return {
             "name": self.name,
@@ -92,7 +92,7 @@ class ModelStatistics:
 
 
 class ModelStatisticsTable(Collector):
-    """Of all names asked for since the process started; as many as are registered, since others never get here.
+    """Statistics of all models asked for since the process started; no more than are registered.
 
     Prometheus collects from here: to count everything a second time in its own objects, under their locks, took as long
     as the check of a request.
@@ -102,15 +102,15 @@ class ModelStatisticsTable(Collector):
         self._by_name: dict[str, ModelStatistics] = {}
 
     def register(self) -> None:
-        """Have `/metrics` show them, until `unregister`."""
+        """Have `/metrics` show the statistics, until `unregister`."""
         REGISTRY.register(self)
 
     def unregister(self) -> None:
-        """No longer show them."""
+        """Have `/metrics` show the statistics no longer."""
         REGISTRY.unregister(self)
 
     def describe(self) -> list[Metric]:
-        """Nothing in advance: several gateways in one process, as in tests, have metrics of the same names."""
+        """Describe nothing in advance: several gateways in one process, as in tests, have metrics of the same names."""
         return []
 
     def collect(self) -> Iterator[Metric]:
@@ -130,7 +130,7 @@ class ModelStatisticsTable(Collector):
         yield seconds
 
     def of(self, model: ServedModel) -> ModelStatistics:
-        """The statistics of a model."""
+        """Statistics of a model."""
         found = self._by_name.get(model.name)
         if found is None:
             found = self._by_name[model.name] = ModelStatistics(model.name)

@@ -1,4 +1,4 @@
-"""`python -m selector`."""
+"""Entry point of `python -m selector`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The static half of a decision, cached per class of queries.
+"""The static half of a choice, cached per class of queries.
 
 A query's class is (target, accuracy rank, cost rank, latency class, size, mode). Ranks count distinct registered
 values, latency classes are log-spaced and sizes are those at which prices differ, so the classes are bounded however
@@ -25,7 +25,7 @@ from selector.variants import PricedVariant
 
 CLASSES_A_TASK: Final = 1024
 LATENCY_BOUNDS: Final = (*(0.001 * 1.25**step for step in range(63)), math.inf)
-"""Seconds: 1 ms to 17 minutes, each a quarter more than the one before."""
+"""Upper bounds of the latency classes in seconds: 1 ms to 17 minutes, each a quarter more than the one before."""
 
 
 class QueryClass(msgspec.Struct, frozen=True, gc=False):
@@ -42,23 +42,23 @@ class QueryClass(msgspec.Struct, frozen=True, gc=False):
 class Candidate:
     """A variant that meets the static needs of a class, and the instances that serve it."""
 
-    __slots__ = ("cost", "cost_header", "offer", "ready_s", "replicas")
+    __slots__ = ("cost", "cost_header", "ready_s", "replicas", "variant")
 
-    def __init__(self, offer: PricedVariant, key: QueryClass, replicas: Sequence[Instance] = ()) -> None:
-        self.offer = offer
-        self.cost = offer.cost(key.size, key.offline)
+    def __init__(self, variant: PricedVariant, key: QueryClass, replicas: Sequence[Instance] = ()) -> None:
+        self.variant = variant
+        self.cost = variant.cost(key.size, key.offline)
         self.cost_header = repr(self.cost).encode()
-        self.ready_s = offer.ready_s(key.size)
+        self.ready_s = variant.ready_s(key.size)
         """Seconds to load it and compute one query."""
         self.replicas = tuple(replicas)
 
     def order(self) -> tuple[float, float, str]:
-        """The cheapest first; of equal cost the more accurate."""
-        return self.cost, -self.offer.accuracy, self.offer.name
+        """Sort key: the cheapest first; of equal cost the more accurate."""
+        return self.cost, -self.variant.accuracy, self.variant.name
 
 
 class Candidates:
-    """What a class of queries may be given to. `serving` is ready; the rest is worked out when first asked for."""
+    """Candidates of one query class: those that serve at once, the others found when first asked for."""
 
     __slots__ = (
         "_eligible",
@@ -66,14 +66,14 @@ class Candidates:
         "_fastest_s",
         "_key",
         "_nearest",
+        "_task",
         "_unloaded",
-        "_view",
         "serving",
         "upgrades",
     )
 
-    def __init__(self, view: "TaskCandidates", key: QueryClass) -> None:
-        self._view = view
+    def __init__(self, task: "TaskCandidates", key: QueryClass) -> None:
+        self._task = task
         self._key = key
         self._eligible: list[Candidate] | None = None
         self._unloaded: tuple[Candidate, ...] | None = None
@@ -82,39 +82,38 @@ class Candidates:
         self._nearest: PricedVariant | None = None
         minimum = smallest_of(key.size)
         fast = [
-            Candidate(instances[0].offer, key, quick)
-            for instances in view.serving.values()
+            Candidate(instances[0].variant, key, quick)
+            for instances in task.serving.values()
             if (quick := [i for i in instances if i.model.batch_s(minimum) <= key.latency_s])
         ]
-        self.serving = tuple(sorted((c for c in fast if view.meets(c.offer, key)), key=Candidate.order))
-        """The cheapest first."""
-        self.upgrades = tuple(sorted((c for c in fast if view.is_target(c.offer, key.target)), key=_by_accuracy))
-        """The most accurate first, whatever they cost: what may be given for free."""
+        self.serving = tuple(sorted((c for c in fast if task.meets(c.variant, key)), key=Candidate.order))
+        """Candidates that are loaded and meet the needs, the cheapest first."""
+        self.upgrades = tuple(sorted((c for c in fast if task.is_target(c.variant, key.target)), key=_by_accuracy))
+        """Candidates that may be given for free: the most accurate first, whatever they cost."""
 
     def eligible(self) -> list[Candidate]:
-        """All that is registered and meets the needs but for latency, the cheapest first."""
+        """Everything that is registered and meets the needs but for latency, the cheapest first."""
         if self._eligible is None:
-            view, key = self._view, self._key
-            meeting = (Candidate(offer, key) for offer in view.offers if view.meets(offer, key))
+            task, key = self._task, self._key
+            meeting = (Candidate(variant, key) for variant in task.variants if task.meets(variant, key))
             self._eligible = sorted(meeting, key=Candidate.order)
         return self._eligible
 
     def unloaded(self) -> tuple[Candidate, ...]:
-        """What could be loaded: the cheapest first, each one ready sooner than all before it."""
+        """Candidates that could be loaded: the cheapest first, each one ready sooner than all before it."""
         if self._unloaded is None:
-            view = self._view
-            self._unloaded = tuple(
-                _frontier(c for c in self.eligible() if c.offer.name not in view.serving and view.is_loadable(c.offer))
-            )
+            task = self._task
+            idle = (c for c in self.eligible() if c.variant.name not in task.serving)
+            self._unloaded = tuple(_frontier(c for c in idle if task.is_loadable(c.variant)))
         return self._unloaded
 
     def fallback(self) -> Candidate | None:
-        """Where a query that can wait is kept while nothing serves: what served last, else what could be loaded."""
+        """Candidate for a query that can wait while nothing serves: what served last, else what could be loaded."""
         if self._fallback is None:
-            view = self._view
+            task = self._task
 
             def order(candidate: Candidate) -> tuple[bool, bool]:
-                return candidate.offer.name not in view.served, not view.is_loadable(candidate.offer)
+                return candidate.variant.name not in task.formerly_served, not task.is_loadable(candidate.variant)
 
             self._fallback = min(self.eligible(), key=order, default=None)
         return self._fallback
@@ -123,41 +122,41 @@ class Candidates:
         """Bare latency of the fastest variant registered for these needs; infinite if there is none."""
         if self._fastest_s is None:
             minimum = smallest_of(self._key.size)
-            self._fastest_s = min((c.offer.model.batch_s(minimum) for c in self.eligible()), default=math.inf)
+            self._fastest_s = min((c.variant.model.batch_s(minimum) for c in self.eligible()), default=math.inf)
         return self._fastest_s
 
     def nearest(self, distance: Callable[[PricedVariant], float]) -> PricedVariant | None:
-        """The registered offer with the least `distance`, measured when first asked for."""
+        """The registered variant with the least `distance`, measured when first asked for."""
         if self._nearest is None:
-            aimed_at = (offer for offer in self._view.offers if self._view.is_target(offer, self._key.target))
-            self._nearest = min(aimed_at, key=distance, default=None)
+            targets = (variant for variant in self._task.variants if self._task.is_target(variant, self._key.target))
+            self._nearest = min(targets, key=distance, default=None)
         return self._nearest
 
 
 class TaskCandidates:
-    """A task: its offers, who serves them, and the classes of queries met so far.
+    """One task: its variants, who serves them, and the classes of queries met so far.
 
     `loadable` is the memory in bytes of the largest worker of each hardware type that is there.
     """
 
-    def __init__(self, name: str, offers: Iterable[PricedVariant], loadable: Mapping[str, int]) -> None:
+    def __init__(self, name: str, variants: Iterable[PricedVariant], loadable: Mapping[str, int]) -> None:
         self.name = name
-        self.offers = tuple(offers)
+        self.variants = tuple(variants)
         self.serving: dict[str, list[Instance]] = {}
-        self.served: set[str] = set()
+        self.formerly_served: set[str] = set()
         """Variants that lost their last instance: they are likely to come back."""
         self._loadable = loadable
-        self._accuracies = sorted({offer.accuracy for offer in self.offers})
+        self._accuracies = sorted({variant.accuracy for variant in self.variants})
         self._costs: dict[tuple[int, bool], list[float]] = {}
-        self._targets = {offer.name for offer in self.offers} | {offer.architecture for offer in self.offers}
+        self._targets = {target for variant in self.variants for target in (variant.name, variant.architecture)}
         self._classes: OrderedDict[tuple[str | None, int, int, int, int, bool], Candidates] = OrderedDict()
 
-    def has(self, target: str | None) -> bool:
+    def has_target(self, target: str | None) -> bool:
         """Whether `target` is a variant or an architecture of this task; no target is any of them."""
         return target is None or target in self._targets
 
-    def forget(self) -> None:
-        """Drop the classes: what serves, or could be loaded, has changed."""
+    def invalidate(self) -> None:
+        """Drop the cached classes: what serves, or could be loaded, has changed."""
         self._classes.clear()
 
     def candidates(self, needs: Needs, batch: int, latency_s: float) -> Candidates:
@@ -186,26 +185,26 @@ class TaskCandidates:
             self._classes.popitem(last=False)
         return built
 
-    def meets(self, offer: PricedVariant, key: QueryClass) -> bool:
-        """Whether the offer is what was asked for, accurate and cheap enough."""
+    def meets(self, variant: PricedVariant, key: QueryClass) -> bool:
+        """Whether the variant is what was asked for, accurate and cheap enough."""
         return (
-            offer.accuracy >= key.min_accuracy
-            and self.is_target(offer, key.target)
-            and (key.max_cost == math.inf or offer.cost(key.size, key.offline) <= key.max_cost)
+            variant.accuracy >= key.min_accuracy
+            and self.is_target(variant, key.target)
+            and (key.max_cost == math.inf or variant.cost(key.size, key.offline) <= key.max_cost)
         )
 
-    def is_target(self, offer: PricedVariant, target: str | None) -> bool:
-        """Whether the offer is the variant, or of the architecture, asked for."""
-        return target is None or target in (offer.name, offer.architecture)
+    def is_target(self, variant: PricedVariant, target: str | None) -> bool:
+        """Whether the variant, or its architecture, is the one asked for."""
+        return target is None or target in (variant.name, variant.architecture)
 
-    def is_loadable(self, offer: PricedVariant) -> bool:
+    def is_loadable(self, variant: PricedVariant) -> bool:
         """Whether some worker of its hardware is there and large enough."""
-        return offer.memory_bytes <= self._loadable.get(offer.hardware, -1)
+        return variant.memory_bytes <= self._loadable.get(variant.hardware, -1)
 
     def _costs_of(self, size: int, offline: bool) -> list[float]:
         known = self._costs.get((size, offline))
         if known is None:
-            known = self._costs[size, offline] = sorted({offer.cost(size, offline) for offer in self.offers})
+            known = self._costs[size, offline] = sorted({variant.cost(size, offline) for variant in self.variants})
         return known
 
     def _max_cost(self, size: int, offline: bool, cost_rank: int) -> float:
@@ -215,7 +214,7 @@ class TaskCandidates:
 
 
 def _by_accuracy(candidate: Candidate) -> tuple[float, float, str]:
-    return -candidate.offer.accuracy, candidate.cost, candidate.offer.name
+    return -candidate.variant.accuracy, candidate.cost, candidate.variant.name
 
 
 def _frontier(candidates: Iterable[Candidate]) -> Iterable[Candidate]:

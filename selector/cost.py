@@ -1,4 +1,4 @@
-"""What a query costs on a variant: pure arithmetic, so that a price promised is a price that can be recomputed.
+"""The cost of a query on a variant: pure arithmetic, so that a price promised is a price that can be recomputed.
 
 An online query is charged for a slot during its own latency, as if it ran alone: it may have to, and the price must
 not depend on who else happened to ask. An offline query waits for full batches, so it is charged for its share of one.

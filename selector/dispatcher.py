@@ -1,4 +1,4 @@
-"""Takes a query from its task topic, decides, and sends it on; or answers it with an error.
+"""Takes a query from its task topic, chooses, and sends it on; or answers it with an error.
 
 Hot: `take` runs once a query, so there is no task, no log line and no formatted text in it, and nobody waits for an
 acknowledgement: it arrives as a callback and marks the record done. The budget is 0.6 of the throughput of a bare
@@ -47,35 +47,38 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class Dispatcher:
-    """One selector's way from a record to its successor."""
+    """Forwards or refuses each query of one selector."""
 
     def __init__(
         self,
-        world: ClusterState,
-        rules: PolicyConfig,
+        state: ClusterState,
+        config: PolicyConfig,
         consumer: Consumer,
         producer: Producer,
         metrics: SelectorMetrics,
-        load: LoadMeter,
+        load_meter: LoadMeter,
         *,
         attempts: int = 3,
         demand_interval_s: float = 0.5,
     ) -> None:
-        self._world = world
-        self._rules = rules
+        self._state = state
+        self._config = config
         self._consumer = consumer
         self._producer = producer
         self._metrics = metrics
-        self._load = load
-        self._outbox = Outbox(producer, self._done, _answer_unread, max_attempts=attempts, decide_again=self.take)
-        self._demand_every_s = demand_interval_s
-        self._shedding = LoadShedder()
+        self._load_meter = load_meter
+        self._outbox = Outbox(producer, self._done, _unreadable_reply, max_attempts=attempts, decide_again=self.take)
+        self._demand_interval_s = demand_interval_s
+        self._load_shedder = LoadShedder()
         self._demanded: dict[str, float] = {}
         self.retry_failed = self._outbox.retry_failed
-        """Runs beside `take` until cancelled."""
+        """Sends what was not acknowledged again; runs beside `take` until cancelled."""
 
     async def take(self, record: Record, attempts: int = 1) -> None:
-        """Send a record on. Waits only while too much is unacknowledged; never raises for the record's sake."""
+        """Send a record on, or answer it with an error; raises nothing for the record's sake.
+
+        Waits only while too much is unacknowledged.
+        """
         task = record.topic[len(TASKS) :]
         headers, value = record.headers, record.value
         try:
@@ -92,33 +95,33 @@ class Dispatcher:
             return
         now_ns = time.time_ns()
         now = now_ns / 1e9
-        outcome = choose(query, self._world, now, self._rules)
-        if self._shedding.tasks:
-            outcome = self._shedding.review(query, outcome, self._world, now, self._rules)
-        explanation = explain(query, self._world, now, self._rules, outcome) if query.needs.explain else None
+        outcome = choose(query, self._state, now, self._config)
+        if self._load_shedder.overloads:
+            outcome = self._load_shedder.review(query, outcome, self._state, now, self._config)
+        explanation = explain(query, self._state, now, self._config, outcome) if query.needs.explain else None
         if isinstance(outcome, Refusal):
             sent_headers = refused(query, outcome.error, fields, now_ns, explanation)
             await self._refuse(record, query, outcome, sent_headers, attempts)
             return
         if attempts == 1:
-            self._load.forwarded(query, outcome.offer.name, outcome.upgraded)
+            self._load_meter.forwarded(query, outcome.variant.name, outcome.upgraded)
         offline = query.needs.mode is Mode.OFFLINE
         partition = outcome.partition
         sent_headers = forwarded(query, outcome, headers, now_ns, explanation)
-        message = Message(outcome.offer.topic, value, sent_headers, query.id.encode(), partition.number)
-        await self._outbox.send(record, message, attempts, partial(self._settled, outcome, offline))
-        self._world.sent(outcome.instance, partition, query.batch, offline, now)
+        message = Message(outcome.variant.topic, value, sent_headers, query.id.encode(), partition.number)
+        await self._outbox.send(record, message, attempts, partial(self._acknowledged, outcome, offline))
+        self._state.sent(outcome.instance, partition, query.batch, offline, now)
         if outcome.instance is not None:
             self._metrics.decided(task, "upgraded" if outcome.upgraded else "serving")
             return
         self._metrics.decided(task, "loading")
-        await self._demand(task, outcome.offer, now, "a query waits for it")
+        await self._send_demand(task, outcome.variant, now, "a query waits for it")
 
-    def _settled(self, choice: Choice, offline: bool, written: Ack | None) -> None:
+    def _acknowledged(self, choice: Choice, offline: bool, written: Ack | None) -> None:
         if written is None:
-            self._world.failed(choice.partition)
+            self._state.failed(choice.partition)
         else:
-            self._world.acknowledged(choice.instance, choice.partition, written.offset, offline, time.time())
+            self._state.acknowledged(choice.instance, choice.partition, written.offset, offline, time.time())
 
     def _done(self, record: Record, _sent: Message | None) -> None:
         self._consumer.done(record)
@@ -127,31 +130,31 @@ class Dispatcher:
 
     async def _refuse(self, record: Record, query: Query, refusal: Refusal, headers: RawHeaders, attempts: int) -> None:
         error = refusal.error
-        if refusal.crowded is not None:
-            self._shedding.begin(query.task, time.time())
+        if refusal.contended is not None:
+            self._load_shedder.report_overload(query.task, time.time())
         self._metrics.decided(query.task, error.code)
         if attempts == 1 and not isinstance(error, (UnknownTask, Unsatisfiable)):
-            self._load.refused(query, isinstance(error, Overloaded))
+            self._load_meter.refused(query, isinstance(error, Overloaded))
         reply = _error_result(query.reply_to, error, headers)
-        if query.task in self._world.tasks:
+        if query.task in self._state.tasks:
             await self._outbox.send(record, reply, attempts)
         else:
             self._outbox.give_up(record, str(error), reply, attempts)
         if refusal.wanted is not None:
-            await self._demand(query.task, refusal.wanted, time.time(), "a query was refused for want of it")
+            await self._send_demand(query.task, refusal.wanted, time.time(), "a query was refused for want of it")
 
     def _reject(self, record: Record, error: QueryError) -> None:
-        """A record that cannot be read: a dead letter, and an error result if it says where to."""
+        """Make a record that cannot be read a dead letter, and send an error result if it says where to."""
         self._metrics.decided(record.topic[len(TASKS) :], error.code)
-        self._outbox.give_up(record, str(error), _answer_unread(record, error))
+        self._outbox.give_up(record, str(error), _unreadable_reply(record, error))
 
-    async def _demand(self, task: str, offer: PricedVariant, now: float, reason: str) -> None:
+    async def _send_demand(self, task: str, variant: PricedVariant, now: float, reason: str) -> None:
         """Ask the autoscaler for an instance, not too often. A lost demand is repeated by the next query."""
-        if now - self._demanded.get(offer.name, 0.0) < self._demand_every_s:
+        if now - self._demanded.get(variant.name, 0.0) < self._demand_interval_s:
             return
-        self._demanded[offer.name] = now
-        demand = Demand(task=task, variant=offer.name, at_ms=now * 1000, reason=reason)
-        sent = await self._producer.send(DEMAND, _encode(demand), key=offer.name_header)
+        self._demanded[variant.name] = now
+        demand = Demand(task=task, variant=variant.name, at_ms=now * 1000, reason=reason)
+        sent = await self._producer.send(DEMAND, _encode(demand), key=variant.name_header)
         sent.add_done_callback(_log_lost_demand)
 
 
@@ -163,7 +166,7 @@ def _unwrapped(fields: dict[str, str], value: bytes | None) -> tuple[dict[str, s
     return inner, data, [(name, text.encode()) for name, text in inner.items()]
 
 
-def _answer_unread(record: Record, error: QueryError) -> Message | None:
+def _unreadable_reply(record: Record, error: QueryError) -> Message | None:
     """An error result from what little can be read of a record."""
     fields = {name: value.decode(errors="replace") if value else "" for name, value in record.headers}
     query_id = fields.get(h.ID) or fields.get("ce_id") or ""

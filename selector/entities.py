@@ -1,7 +1,7 @@
-"""What runs: workers, their instances, and the partitions of the variants' topics.
+"""The entities of a running cluster: workers, their instances, and the partitions of the variants' topics.
 
-Mutable records that only `World` changes and the policy only reads. Times are seconds of one wall clock, which the
-caller passes in; work is counted in inputs.
+Mutable records that only `ClusterState` changes and the policy only reads. Times are seconds of one wall clock, which
+the caller passes in; work is counted in inputs.
 
 The backlog of an instance is known exactly when a status arrives: what its topic holds beyond the worker's position,
 and what the worker holds. Between two statuses (100 ms, in which a fast instance answers a hundred queries) it is
@@ -28,13 +28,14 @@ class Partition:
         self.unacked = 0
         """Queries of this selector on their way to the broker."""
         self.acked_at = 0.0
+        """When the broker last acknowledged a query of this selector."""
         self.mean_inputs = 1.0
         """Inputs in a query, smoothed over what this selector sent."""
         self.offline: deque[int] = deque()
         """Offsets of this selector's offline queries that are not yet fetched."""
 
     def unread(self) -> int:
-        """Queries that no worker has fetched, without the offline ones known."""
+        """Number of queries that no worker has fetched, without the offline ones known."""
         return max(self.end - self.position - len(self.offline), 0) + self.unacked
 
 
@@ -42,8 +43,8 @@ class Worker:
     """One worker, as its last status described it."""
 
     __slots__ = (
-        "backlog_at", "backlog_s", "busy", "epoch", "gone_at", "hardware", "heard_at", "hop_s", "instances",
-        "memory_total", "name", "sends", "sends_per_s", "slot_price", "slots",
+        "backlog_at", "backlog_s", "busy", "epoch", "expires_at", "hardware", "hop_s", "instances", "memory_total",
+        "name", "sends", "sends_per_s", "slot_price", "slots", "status_at",
     )  # fmt: skip
 
     def __init__(self, name: str, hardware: str, epoch: int, slots: int, slot_price: float) -> None:
@@ -53,9 +54,9 @@ class Worker:
         self.slots = slots
         self.slot_price = slot_price
         self.memory_total = 0
-        self.heard_at = 0.0
-        self.gone_at = 0.0
-        """When its last status stops being believed."""
+        self.status_at = 0.0
+        self.expires_at = 0.0
+        """When its last status stops being believed, and it counts as gone."""
         self.hop_s = 0.0
         """Seconds a query spends on the way there and its result on the way back, smoothed."""
         self.backlog_s = 0.0
@@ -69,7 +70,7 @@ class Worker:
         self.instances: dict[str, Instance] = {}
 
     def wait_s(self, now: float) -> float:
-        """Seconds until its slots have caught up with the work known."""
+        """Seconds until the slots have caught up with the work known."""
         return max(self.backlog_s / self.slots - (now - self.backlog_at), 0.0)
 
 
@@ -77,36 +78,36 @@ class Instance:
     """One variant on one worker that takes queries."""
 
     __slots__ = (
-        "calm", "healthy", "level", "level_at", "model", "offer", "offline_inputs", "partitions", "rate", "slowdown",
-        "turn", "was_busy", "worker",
+        "active", "healthy", "level", "level_at", "model", "offline_inputs", "partitions", "rate", "slowdown", "turn",
+        "variant", "was_busy", "worker",
     )  # fmt: skip
 
     def __init__(
-        self, offer: PricedVariant, worker: Worker, partitions: tuple[Partition, ...], model: LatencyModel
+        self, variant: PricedVariant, worker: Worker, partitions: tuple[Partition, ...], model: LatencyModel
     ) -> None:
-        self.offer = offer
+        self.variant = variant
         self.worker = worker
         self.partitions = partitions
         self.model = model
         self.healthy = True
-        """Not overloaded."""
-        self.calm = True
-        """Neither overloaded nor interfered."""
+        """Whether it is not overloaded."""
+        self.active = True
+        """Whether it is neither overloaded nor interfered."""
         self.slowdown = 1.0
-        """Measured over profiled latency, at least 1."""
+        """Measured over profiled latency of a batch, at least 1."""
         self.rate = 1.0
         """Inputs a second at which it works off its backlog."""
         self.level = 0.0
         """Inputs waiting or being computed, as of `level_at`."""
         self.level_at = 0.0
         self.offline_inputs = 0.0
-        """Of offline queries; online queries overtake them."""
+        """Inputs of offline queries; online queries overtake them."""
         self.was_busy = False
         """Whether it had work at the last status."""
         self.turn = 0
-        """Counts sends, to use its partitions in turn."""
+        """Number of queries sent, to use its partitions in turn."""
 
     def waiting(self, now: float) -> float:
-        """Inputs of online queries waiting or being computed."""
+        """Inputs of online queries that wait or are computed at `now`."""
         left = self.level - (now - self.level_at) * self.rate
         return left if left > 0.0 else 0.0

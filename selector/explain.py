@@ -1,7 +1,7 @@
 """Why a query went where it went: every variant considered, what was predicted of it, and why it lost.
 
-Worked out a second time, from the same world at the same time, only for queries that ask. It may be slow; the policy
-pays nothing for it.
+Worked out a second time, from the same cluster state at the same time, only for queries that ask. It may be slow; the
+policy pays nothing for it.
 """
 
 from typing import Final
@@ -17,11 +17,14 @@ from selector.policy import Choice, PolicyConfig, Refusal
 from selector.prediction import cold_start_finish_s, finish_s
 from selector.variants import PricedVariant
 
-_MOST_LISTED: Final = 50
+_MAX_LISTED: Final = 50
+_encode: Final = msgspec.json.Encoder().encode
+_CHOSEN: Final = "chosen"
+_GIVEN: Final = "a more accurate one is idle, and is given at the cheapest's cost"
 
 
 class ConsideredVariant(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """One variant, on one worker if it is loaded."""
+    """One variant that might have answered, on one worker if it is loaded."""
 
     variant: str
     accuracy: float
@@ -32,11 +35,11 @@ class ConsideredVariant(msgspec.Struct, frozen=True, omit_defaults=True, kw_only
 
 
 class Explanation(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """What `infaas-explanation` holds, as JSON."""
+    """Content of the header `infaas-explanation`, as JSON."""
 
     task: str
     slack_ms: float | None = None
-    """Left until the deadline when it was decided."""
+    """Milliseconds left until the deadline when the choice was made."""
     chosen: str = ""
     worker: str = ""
     predicted_ms: float | None = None
@@ -47,18 +50,17 @@ class Explanation(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     not_listed: int = 0
 
 
-_encode = msgspec.json.Encoder().encode
-
-
-def explain(query: Query, world: ClusterState, now: float, rules: PolicyConfig, outcome: Choice | Refusal) -> bytes:
+def explain(query: Query, state: ClusterState, now: float, config: PolicyConfig, outcome: Choice | Refusal) -> bytes:
     """The explanation of `outcome`, which `choose` returned for the same arguments."""
-    view = world.tasks.get(query.task)
-    offers = [] if view is None else sorted(view.offers, key=lambda offer: _cost(offer, query))
+    task = state.tasks.get(query.task)
+    variants = [] if task is None else sorted(task.variants, key=lambda variant: _cost(variant, query))
     slack_s = None if query.deadline_ms is None else query.deadline_ms / 1000 - now
     considered = [
         row
-        for offer in offers
-        for row in _rows(offer, view.serving.get(offer.name, []) if view else [], query, world, now, slack_s, outcome)
+        for variant in variants
+        for row in _rows(
+            variant, task.serving.get(variant.name, []) if task else [], query, state, now, slack_s, outcome
+        )
     ]
     considered.sort(key=lambda row: row.verdict != _CHOSEN)
     is_choice = isinstance(outcome, Choice)
@@ -66,44 +68,40 @@ def explain(query: Query, world: ClusterState, now: float, rules: PolicyConfig, 
         Explanation(
             task=query.task,
             slack_ms=None if slack_s is None else _ms(slack_s),
-            chosen=outcome.offer.name if is_choice else "",
+            chosen=outcome.variant.name if is_choice else "",
             worker=outcome.instance.worker.name if is_choice and outcome.instance else "",
             predicted_ms=_ms(outcome.predicted_s) if is_choice else None,
             upgraded=is_choice and outcome.upgraded,
-            reason=_reason(outcome, slack_s, rules),
-            considered=considered[:_MOST_LISTED],
-            not_listed=max(len(considered) - _MOST_LISTED, 0),
+            reason=_reason(outcome, slack_s, config),
+            considered=considered[:_MAX_LISTED],
+            not_listed=max(len(considered) - _MAX_LISTED, 0),
         )
     )
 
 
-_CHOSEN: Final = "chosen"
-_GIVEN: Final = "a more accurate one is idle, and is given at the cheapest's cost"
-
-
-def _reason(outcome: Choice | Refusal, slack_s: float | None, rules: PolicyConfig) -> str:
+def _reason(outcome: Choice | Refusal, slack_s: float | None, config: PolicyConfig) -> str:
     if isinstance(outcome, Refusal):
         return f"{outcome.error.code}: {outcome.error}"
     if outcome.upgraded:
         return "more accurate than the cheapest that meets the needs, idle, and given at the cheapest's cost"
     if outcome.instance is None:
         return "nothing loaded meets the needs in time; this variant is asked for and the query waits in its topic"
-    limit_s = rules.default_latency_s if slack_s is None else slack_s
+    limit_s = config.default_latency_s if slack_s is None else slack_s
     if outcome.predicted_s > limit_s:
         return "nothing is predicted to finish in time; this is the soonest"
     return "the cheapest that meets the needs and is predicted to finish in time"
 
 
 def _rows(
-    offer: PricedVariant,
+    variant: PricedVariant,
     replicas: list[Instance],
     query: Query,
-    world: ClusterState,
+    state: ClusterState,
     now: float,
     slack_s: float | None,
     outcome: Choice | Refusal,
 ) -> list[ConsideredVariant]:
-    cost = _cost(offer, query)
+    cost = _cost(variant, query)
     rows: list[ConsideredVariant] = []
     for instance in replicas:
         chosen = isinstance(outcome, Choice) and outcome.instance is instance
@@ -111,14 +109,14 @@ def _rows(
         verdict = (
             _CHOSEN
             if chosen
-            else _misfit(offer, query, cost)
+            else _misfit(variant, query, cost)
             or _unfit(instance, predicted_s, slack_s, now)
-            or _beaten(offer, cost, predicted_s, outcome)
+            or _beaten(variant, cost, predicted_s, outcome)
         )
         rows.append(
             ConsideredVariant(
-                variant=offer.name,
-                accuracy=offer.accuracy,
+                variant=variant.name,
+                accuracy=variant.accuracy,
                 cost=cost,
                 worker=instance.worker.name,
                 predicted_ms=_ms(predicted_s),
@@ -127,13 +125,13 @@ def _rows(
         )
     if rows:
         return rows
-    chosen = isinstance(outcome, Choice) and outcome.offer is offer
-    predicted_s = cold_start_finish_s(offer, query.batch, world)
-    lost = _misfit(offer, query, cost) or _not_loaded(offer, predicted_s, slack_s)
+    chosen = isinstance(outcome, Choice) and outcome.variant is variant
+    predicted_s = cold_start_finish_s(variant, query.batch, state)
+    lost = _misfit(variant, query, cost) or _not_loaded(variant, predicted_s, slack_s)
     return [
         ConsideredVariant(
-            variant=offer.name,
-            accuracy=offer.accuracy,
+            variant=variant.name,
+            accuracy=variant.accuracy,
             cost=cost,
             predicted_ms=_ms(predicted_s),
             verdict=_CHOSEN if chosen else lost,
@@ -141,11 +139,11 @@ def _rows(
     ]
 
 
-def _misfit(offer: PricedVariant, query: Query, cost: float) -> str:
+def _misfit(variant: PricedVariant, query: Query, cost: float) -> str:
     needs = query.needs
-    if needs.target is not None and needs.target not in (offer.name, offer.architecture):
+    if needs.target is not None and needs.target not in (variant.name, variant.architecture):
         return f"is not {needs.target}"
-    if needs.min_accuracy is not None and offer.accuracy < needs.min_accuracy:
+    if needs.min_accuracy is not None and variant.accuracy < needs.min_accuracy:
         return "is not accurate enough"
     if needs.max_cost is not None and cost > needs.max_cost:
         return "costs too much"
@@ -153,7 +151,7 @@ def _misfit(offer: PricedVariant, query: Query, cost: float) -> str:
 
 
 def _unfit(instance: Instance, predicted_s: float, slack_s: float | None, now: float) -> str:
-    if instance.worker.gone_at <= now:
+    if instance.worker.expires_at <= now:
         return "its worker has not been heard of"
     if slack_s is not None and predicted_s > slack_s:
         return "would be late"
@@ -162,29 +160,29 @@ def _unfit(instance: Instance, predicted_s: float, slack_s: float | None, now: f
     return ""
 
 
-def _beaten(offer: PricedVariant, cost: float, predicted_s: float, outcome: Choice | Refusal) -> str:
-    """Why an instance that would have done was not the one."""
+def _beaten(variant: PricedVariant, cost: float, predicted_s: float, outcome: Choice | Refusal) -> str:
+    """Reason why an instance that would have done was not chosen."""
     if isinstance(outcome, Refusal):
         return "is left to others: there are too many queries"
-    if offer is outcome.offer:
+    if variant is outcome.variant:
         return "another replica was taken"
     if outcome.upgraded:
-        if offer.accuracy > outcome.offer.accuracy:
+        if variant.accuracy > outcome.variant.accuracy:
             return "is not idle enough to be given away"
-        return _GIVEN if offer.accuracy < outcome.offer.accuracy else "another as accurate is given"
+        return _GIVEN if variant.accuracy < outcome.variant.accuracy else "another as accurate is given"
     if cost > outcome.cost:
         return "costs more"
     return "finishes later" if predicted_s >= outcome.predicted_s else "is left to others: there are too many queries"
 
 
-def _not_loaded(offer: PricedVariant, predicted_s: float, slack_s: float | None) -> str:
+def _not_loaded(variant: PricedVariant, predicted_s: float, slack_s: float | None) -> str:
     if slack_s is not None and predicted_s > slack_s:
-        return f"is not loaded, and loading takes {offer.load_s:.1f} s"
+        return f"is not loaded, and loading takes {variant.load_s:.1f} s"
     return "is not loaded"
 
 
-def _cost(offer: PricedVariant, query: Query) -> float:
-    return offer.cost(size_class(query.batch), query.needs.mode is Mode.OFFLINE)
+def _cost(variant: PricedVariant, query: Query) -> float:
+    return variant.cost(size_class(query.batch), query.needs.mode is Mode.OFFLINE)
 
 
 def _ms(seconds: float) -> float:

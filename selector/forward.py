@@ -1,4 +1,4 @@
-"""The headers of what the selector sends. Pure; `forwarded` is on the hot path.
+"""The headers of the records that a selector sends. Pure; `forwarded` is on the hot path.
 
 A query is forwarded with the client's headers as they came, less those that the selector itself sets: a client cannot
 claim an accuracy, a price or a prediction.
@@ -33,8 +33,8 @@ def forwarded(
         (h.SENT_NS, b"%d" % now_ns),
         (h.TASK_QUEUE_NS, b"%d" % _queued_ns(query, now_ns)),
         (h.PREDICTED_NS, b"%d" % (choice.predicted_s * 1e9)),
-        (h.VARIANT, choice.offer.name_header),
-        (h.ACCURACY, choice.offer.accuracy_header),
+        (h.VARIANT, choice.variant.name_header),
+        (h.ACCURACY, choice.variant.accuracy_header),
         (h.COST, choice.cost_header),
     )
     if query.deadline_ms is not None:

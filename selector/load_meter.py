@@ -8,7 +8,7 @@ from schemas.query import Query
 
 
 class _Count:
-    """Of one class since the last report."""
+    """Load of one needs class since the last report."""
 
     __slots__ = ("inputs", "queries", "refused", "upgraded")
 
@@ -17,7 +17,7 @@ class _Count:
 
 
 class LoadMeter:
-    """Of one selector."""
+    """Load counted by one selector, by needs class and by variant."""
 
     def __init__(self, selector: str) -> None:
         self._selector = selector
@@ -25,20 +25,20 @@ class LoadMeter:
         self._variants: dict[str, int] = {}
 
     def forwarded(self, query: Query, variant: str, upgraded: bool) -> None:
-        """A query was sent on; its task and target are registered."""
+        """Count a query that was sent on; its task and target are registered."""
         count = self._count(query)
         if upgraded:
             count.upgraded += 1
         self._variants[variant] = self._variants.get(variant, 0) + query.batch
 
     def refused(self, query: Query, overloaded: bool) -> None:
-        """A query went nowhere though some registered variant could have answered it."""
+        """Count a query that was refused though some registered variant could have answered it."""
         count = self._count(query)
         if overloaded:
             count.refused += 1
 
     def report(self, at_ms: float) -> SelectorLoad:
-        """What was counted since the last report."""
+        """The load since the last report, as published."""
         classes = tuple(
             ClassCount(
                 load_class=load_class,

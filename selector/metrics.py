@@ -1,4 +1,4 @@
-"""What Prometheus is told. A query only adds to plain counters; `publish` hands the sums over now and then."""
+"""Prometheus metrics of a selector. A query only adds to plain counters; `publish` hands the sums over now and then."""
 
 from collections import Counter
 from typing import Final
@@ -24,27 +24,27 @@ _BACKLOG: Final = prometheus.Gauge(
 
 
 class SelectorMetrics:
-    """Of one selector."""
+    """Metrics of one selector."""
 
     def __init__(self) -> None:
         self._decisions: Counter[tuple[str, str]] = Counter()
 
     def decided(self, task: str, outcome: str) -> None:
-        """A query of `task` was forwarded (`serving`, `upgraded`, `loading`) or refused (the error's code)."""
+        """Count a query that was forwarded (`serving`, `upgraded`, `loading`) or refused (the error's code)."""
         self._decisions[task, outcome] += 1
 
-    def batch(self, queries: int, seconds: float) -> None:
-        """A batch was dealt with."""
+    def batch_decided(self, queries: int, seconds: float) -> None:
+        """Record the time that a batch of queries took."""
         _SECONDS.observe(seconds / queries)
 
-    def publish(self, world: ClusterState, in_flight: int, now: float) -> None:
-        """Make the present numbers visible."""
+    def publish(self, state: ClusterState, in_flight: int, now: float) -> None:
+        """Hand the sums and the present state over to Prometheus."""
         for (task, outcome), count in self._decisions.items():
             _DECISIONS.labels(task, outcome).inc(count)
         self._decisions.clear()
         _IN_FLIGHT.set(in_flight)
         backlog: Counter[str] = Counter()
-        for worker in world.workers.values():
+        for worker in state.workers.values():
             for name, instance in worker.instances.items():
                 backlog[name] += round(instance.waiting(now) + instance.offline_inputs)
         _BACKLOG.clear()

@@ -1,4 +1,4 @@
-"""Who is answered while a task has more queries than time: tenants fairly, and of one tenant the cheap before the dear.
+"""Load shedding: while a task has more queries than time, tenants get fair shares, and the cheap go before the dear.
 
 Nothing of this happens until a query of the task had to be refused because all instances that serve were too busy
 (`Overloaded`). From then on, and until none has been for `_CALM_S`, this says how long each query may wait. Whoever may
@@ -19,7 +19,7 @@ Offline queries yield to all others anyway, in the workers. Those without a firm
 only to a tenant beyond its share.
 
 Pure: the time comes in. A query costs a lookup and a few additions; the shares are worked out ten times a second, and
-at most `_MOST_TENANTS` are told apart, so state and work are bounded.
+at most `_MAX_TENANTS` are told apart, so state and work are bounded.
 """
 
 from collections.abc import Sequence
@@ -31,28 +31,29 @@ from schemas.needs import Mode
 from schemas.query import Query
 from selector.cluster_state import ClusterState
 from selector.entities import Instance
-from selector.policy import Choice, PolicyConfig, Refusal, choose
-from selector.prediction import has_hard_deadline, idle_finish_s
+from selector.policy import Choice, PolicyConfig, Refusal, choose, has_hard_deadline
+from selector.prediction import idle_finish_s
 
 _CALM_S: Final = 2.0
 _PERIOD_S: Final = 0.1
 _MEMORY_S: Final = 1.0
-_MOST_TENANTS: Final = 256
-_OTHERS: Final = ""
-_MOST: Final = 0.9
-"""Predictions err by some of the wait, and who waits for all of it is late half of the time."""
-_WANTING: Final = 0.5
-_SATED: Final = 0.25
-_BAND: Final = 0.25
-"""A query of mean cost may wait for so much more than the dearest."""
-_NOTHING: Final = 1e-3
-"""A tenant with fewer queries lately is forgotten."""
-_BEYOND: Final = "too busy, and this tenant asks for more than its share; try again later"
-_DEAR: Final = "too busy for queries that cost as much as this one; try again later, or ask for less"
+_MAX_TENANTS: Final = 256
+_OTHER_TENANTS: Final = ""
+_WITHIN_SHARE: Final = 0.9
+"""Share of its longest wait that a tenant within its share gets: predictions err, and who waits for all of it is late
+half of the time."""
+_UNDERSERVED: Final = 0.5
+_SERVED: Final = 0.25
+_COST_BAND: Final = 0.25
+"""How much longer a query of mean cost may wait than the dearest, as a share of the shortest wait."""
+_FORGOTTEN_BELOW: Final = 1e-3
+"""Smoothed number of queries below which a tenant is forgotten."""
+_BEYOND_SHARE: Final = "too busy, and this tenant asks for more than its share; try again later"
+_TOO_COSTLY: Final = "too busy for queries that cost as much as this one; try again later, or ask for less"
 
 
 class _Tenant:
-    """What a tenant asked for and was given lately, in cost, each forgotten with time."""
+    """Cost that a tenant asked for and was given lately, each forgotten with time."""
 
     __slots__ = ("asked", "given", "queries")
 
@@ -63,11 +64,11 @@ class _Tenant:
 
 
 class Overload:
-    """A task that is overloaded."""
+    """The overload of one task: who asked for how much, and how long each may wait."""
 
     def __init__(self, now: float) -> None:
         self.until = now + _CALM_S
-        """It is over then, if no query is refused before."""
+        """When the overload ends, if no query is refused before."""
         self._tenants: dict[str | None, _Tenant] = {}
         self._share = inf
         self._shortest = inf, inf
@@ -75,52 +76,52 @@ class Overload:
         self._since = now
 
     @property
-    def told_apart(self) -> int:
-        """Tenants that asked lately."""
+    def tenant_count(self) -> int:
+        """Number of tenants that asked lately."""
         return len(self._tenants)
 
     @property
-    def is_contest(self) -> bool:
-        """Whether there is more than one of them."""
-        return self.told_apart > 1
+    def is_contested(self) -> bool:
+        """Whether more than one tenant asked lately."""
+        return self.tenant_count > 1
 
-    def wait_s(self, tenant: str | None, cost: float, most_s: float, now: float) -> float:
-        """Note that a query is asked which costs `cost` and could wait for `most_s`; returns how long it may."""
+    def allowed_wait_s(self, tenant: str | None, cost: float, most_s: float, now: float) -> float:
+        """Count a query that costs `cost` and could wait for `most_s`; returns how long it may."""
         if now - self._since >= _PERIOD_S:
-            self._settle(now)
-        asker = self._tenant(tenant)
-        asker.asked += cost
-        asker.queries += 1.0
-        if asker.asked <= self._share:
+            self._update_shares(now)
+        asking = self._tenant(tenant)
+        asking.asked += cost
+        asking.queries += 1.0
+        if asking.asked <= self._share:
             self._shortest = min(self._shortest[0], most_s), self._shortest[1]
-            return most_s * _MOST
-        dear = min(1.0, asker.asked / asker.queries / cost) if cost > 0 else 1.0
-        if not self.is_contest:
-            return most_s * _MOST * dear
-        minimum = _WANTING if asker.given <= self._share else _SATED
-        return min(most_s, *self._shortest) * (minimum + _BAND * dear)
+            return most_s * _WITHIN_SHARE
+        dear = min(1.0, asking.asked / asking.queries / cost) if cost > 0 else 1.0
+        if not self.is_contested:
+            return most_s * _WITHIN_SHARE * dear
+        minimum = _UNDERSERVED if asking.given <= self._share else _SERVED
+        return min(most_s, *self._shortest) * (minimum + _COST_BAND * dear)
 
-    def give(self, tenant: str | None, cost: float) -> None:
-        """The query is answered."""
+    def admit(self, tenant: str | None, cost: float) -> None:
+        """Count a query as admitted, and what it costs as given to the tenant."""
         self._tenant(tenant).given += cost
 
     def _tenant(self, name: str | None) -> _Tenant:
         known = self._tenants.get(name)
         if known is None:
-            if len(self._tenants) >= _MOST_TENANTS:
-                name = _OTHERS
+            if len(self._tenants) >= _MAX_TENANTS:
+                name = _OTHER_TENANTS
             known = self._tenants.setdefault(name, _Tenant())
         return known
 
-    def _settle(self, now: float) -> None:
-        """Forget a little, and work out the shares anew."""
-        kept = exp((self._since - now) / _MEMORY_S)
+    def _update_shares(self, now: float) -> None:
+        """Forget a little, and compute the shares again."""
+        decay = exp((self._since - now) / _MEMORY_S)
         self._since = now
         for tenant in self._tenants.values():
-            tenant.queries *= kept
-            tenant.asked *= kept
-            tenant.given *= kept
-        self._tenants = {name: tenant for name, tenant in self._tenants.items() if tenant.queries > _NOTHING}
+            tenant.queries *= decay
+            tenant.asked *= decay
+            tenant.given *= decay
+        self._tenants = {name: tenant for name, tenant in self._tenants.items() if tenant.queries > _FORGOTTEN_BELOW}
         self._share = fair_share(
             [t.asked for t in self._tenants.values()], sum(t.given for t in self._tenants.values())
         )
@@ -128,45 +129,47 @@ class Overload:
 
 
 class LoadShedder:
-    """Overloads of all tasks of a selector. `tasks` is empty while there is none: look there first."""
+    """Overloads of all tasks of a selector. `overloads` is empty while there is none: look there first."""
 
     def __init__(self) -> None:
-        self.tasks: dict[str, Overload] = {}
+        self.overloads: dict[str, Overload] = {}
 
-    def begin(self, task: str, now: float) -> None:
-        """A query of `task` was refused because all that serve were too busy."""
-        overload = self.tasks.get(task)
+    def report_overload(self, task: str, now: float) -> None:
+        """Begin or prolong an overload: a query of `task` was refused because all that serve were too busy."""
+        overload = self.overloads.get(task)
         if overload is None:
-            self.tasks[task] = Overload(now)
+            self.overloads[task] = Overload(now)
         else:
             overload.until = now + _CALM_S
 
     def review(
-        self, query: Query, outcome: Choice | Refusal, world: ClusterState, now: float, rules: PolicyConfig
+        self, query: Query, outcome: Choice | Refusal, state: ClusterState, now: float, config: PolicyConfig
     ) -> Choice | Refusal:
-        """What becomes of a query for which `choose` found `outcome`: it, or less where the query must wait less."""
-        overload = self.tasks.get(query.task)
+        """The outcome for a query for which `choose` found `outcome`: that, or less where the query must wait less."""
+        overload = self.overloads.get(query.task)
         if overload is None:
             return outcome
         if now > overload.until:
-            del self.tasks[query.task]
+            del self.overloads[query.task]
             return outcome
-        bid = _bid(outcome)
-        if bid is None or query.needs.mode is Mode.OFFLINE:
+        contended = _contended_instance(outcome)
+        if contended is None or query.needs.mode is Mode.OFFLINE:
             return outcome
-        instance, cost = bid
-        slack_s = rules.default_latency_s if query.deadline_ms is None else query.deadline_ms / 1000 - now
+        instance, cost = contended
+        slack_s = config.default_latency_s if query.deadline_ms is None else query.deadline_ms / 1000 - now
         most_s = slack_s - idle_finish_s(instance, query.batch)
         if most_s <= 0:  # even alone it would be late
             return outcome
-        wait_s = overload.wait_s(query.tenant, cost, most_s, now)
-        if wait_s < most_s and (has_hard_deadline(query) or overload.is_contest):
-            rationed = choose(query, world, now, rules, wait_s)
+        wait_s = overload.allowed_wait_s(query.tenant, cost, most_s, now)
+        if wait_s < most_s and (has_hard_deadline(query) or overload.is_contested):
+            rationed = choose(query, state, now, config, wait_s)
             if isinstance(rationed, Refusal) and isinstance(outcome, Choice):
-                rationed = Refusal(Overloaded(_BEYOND if overload.is_contest else _DEAR), crowded=rationed.crowded)
+                rationed = Refusal(
+                    Overloaded(_BEYOND_SHARE if overload.is_contested else _TOO_COSTLY), contended=rationed.contended
+                )
             outcome = rationed
         if isinstance(outcome, Choice):
-            overload.give(query.tenant, cost)
+            overload.admit(query.tenant, cost)
         return outcome
 
 
@@ -180,8 +183,8 @@ def fair_share(asked: Sequence[float], given: float) -> float:
     return inf
 
 
-def _bid(outcome: Choice | Refusal) -> tuple[Instance, float] | None:
-    """An instance that the query competes for, and what it costs there; None if it competes with nobody."""
+def _contended_instance(outcome: Choice | Refusal) -> tuple[Instance, float] | None:
+    """Instance that the query competes for, and what it costs there; None if it competes with nobody."""
     if isinstance(outcome, Choice):
         return None if outcome.instance is None else (outcome.instance, outcome.cost)
-    return None if outcome.crowded is None else (outcome.crowded.replicas[0], outcome.crowded.cost)
+    return None if outcome.contended is None else (outcome.contended.replicas[0], outcome.contended.cost)

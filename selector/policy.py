@@ -1,4 +1,6 @@
-"""Which instance answers a query. Pure: the world, the query, the time and the rules come in, a choice comes out.
+"""The choice of the instance that answers a query.
+
+Pure: the query, the cluster state, the time and the configuration come in, a choice or a refusal comes out.
 
     serving and meets the needs, healthy     the cheapest predicted to finish in time; of its replicas the soonest
     serving, overloaded                      the same, if no healthy one fits
@@ -7,15 +9,12 @@
     may be late, or has no deadline          the soonest of all that serve; none: kept where it is likely to be served
     else                                     a refusal at once: a sure miss helps nobody and costs others their deadline
 
-Predicted finish = hops + the later of the instance's backlog and its worker's + the batch it would join, from what was
-profiled and times the slowdown measured. A query without a deadline is patient: it goes to the cheapest that answers
-within `default_latency_s`, else to the soonest. What is interfered is predicted slower, and that is all: dearer
-variants on the same worker would be as slow and take more of it.
+When an instance would finish, and whether it is idle, is predicted in `selector.prediction`. A query without a deadline
+is patient: it goes to the cheapest that answers within `default_latency_s`, else to the soonest. An interfered instance
+is predicted to be slower, and that is all: dearer variants on the same worker would be as slow and take more of it.
 
-A query chosen for the cheapest may be given, at the cheapest's price, to a more accurate instance that is loaded and
-as good as idle. "Idle" also asks that the worker could serve its present rate of queries that way within a share of
-its slots: free upgrades must not use up the room that makes them free, or accuracy and latency would swing with every
-burst.
+Upgrade: a query that the cheapest would answer may be given, at the cheapest's price, to a more accurate instance that
+is loaded and as good as idle.
 
 After INFaaS's algorithm 1. Different by intent: it picks the least loaded worker of the lowest latency variant, not
 the cheapest that fits; it knows load as queries per second, two seconds old; it answers late rather than say no.
@@ -37,7 +36,6 @@ from selector.entities import Instance, Partition, Worker
 from selector.prediction import (
     cold_start_finish_s,
     finish_s,
-    has_hard_deadline,
     has_idle_capacity,
     idle_finish_s,
     is_busy,
@@ -48,69 +46,75 @@ _FOREVER_S: Final = float("inf")
 
 
 class PolicyConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What a person may set."""
+    """Settings of the policy."""
 
     default_latency_s: float = DEFAULT_LATENCY_S
-    """How long an answer may take where the query does not say."""
+    """Seconds that an answer may take where the query does not say."""
     upgrades: bool = True
+    """Whether an idle and more accurate instance may take a query at the price of the cheaper one."""
     upgrade_share: float = 0.5
-    """Share of a worker's slots that free upgrades may fill."""
+    """Share of a worker's slots that upgrades may fill."""
 
 
 class Choice(msgspec.Struct, frozen=True, gc=False):
-    """Where a query goes, and what is promised."""
+    """A query's destination, and what is promised."""
 
-    offer: PricedVariant
+    variant: PricedVariant
     partition: Partition
     instance: Instance | None
-    """None: no worker has the variant loaded; it must be asked for."""
+    """Instance that serves the partition; None: no worker has the variant loaded, and it must be asked for."""
     predicted_s: float
-    """From the decision to the result."""
+    """Predicted seconds from the choice to the result."""
     cost: float
-    """USD per 1000 such queries, as charged."""
+    """Price in USD per 1000 such queries, as charged."""
     cost_header: bytes
     upgraded: bool = False
-    """Given to a more accurate variant than it is charged for."""
+    """Whether the variant is more accurate than the one that is charged for."""
 
 
 class Refusal(msgspec.Struct, frozen=True, gc=False):
-    """Why a query goes nowhere."""
+    """The reason why a query goes nowhere, and what it would have needed."""
 
     error: QueryError
     wanted: PricedVariant | None = None
-    """What should be loaded, so that the next such query can be answered."""
-    crowded: Candidate | None = None
-    """The cheapest that serves and would do, if it were not for other queries."""
+    """Variant that should be loaded, so that the next such query can be answered."""
+    contended: Candidate | None = None
+    """Cheapest candidate that serves and would do, if it were not for other queries."""
 
 
 def choose(
-    query: Query, world: ClusterState, now: float, rules: PolicyConfig, wait_s: float = _FOREVER_S
+    query: Query, state: ClusterState, now: float, config: PolicyConfig, wait_s: float = _FOREVER_S
 ) -> Choice | Refusal:
     """Choose where `query` goes at `now`, seconds since the epoch. Changes nothing but caches.
 
     `wait_s` is the longest that it may wait behind others under overload, see `selector.overload`.
     """
     needs = query.needs
-    view = world.tasks.get(query.task)
-    if view is None or not view.has(needs.target):
-        return Refusal(_unknown(query, view))
+    task = state.tasks.get(query.task)
+    if task is None or not task.has_target(needs.target):
+        return Refusal(_unknown_error(query, task))
     deadline_ms = query.deadline_ms
-    slack_s = deadline_ms / 1000 - now if deadline_ms is not None else _default_latency_s(needs.mode, rules)
-    firm = has_hard_deadline(query)
-    candidates = view.candidates(needs, query.batch, slack_s if firm else _FOREVER_S)
+    slack_s = deadline_ms / 1000 - now if deadline_ms is not None else _default_latency_s(needs.mode, config)
+    hard = has_hard_deadline(query)
+    candidates = task.candidates(needs, query.batch, slack_s if hard else _FOREVER_S)
     choice = _cheapest(candidates, query, now, slack_s, wait_s)
     if choice is not None:
-        if rules.upgrades and needs.mode is Mode.ONLINE:
-            return _upgrade(candidates, choice, query, now, slack_s, rules.upgrade_share)
+        if config.upgrades and needs.mode is Mode.ONLINE:
+            return _upgrade(candidates, choice, query, now, slack_s, config.upgrade_share)
         return choice
-    choice = _load_in_time(candidates, query, world, now, slack_s)
-    if choice is None and not firm and wait_s == _FOREVER_S:
-        choice = _soonest(candidates, query, now) or _keep(candidates, query, world)
-    return choice or _refuse(view, candidates, query, world, slack_s)
+    choice = _load_in_time(candidates, query, state, now, slack_s)
+    if choice is None and not hard and wait_s == _FOREVER_S:
+        choice = _soonest(candidates, query, now) or _fallback_choice(candidates, query, state)
+    return choice or _refuse(task, candidates, query, state, slack_s)
 
 
-def _default_latency_s(mode: Mode, rules: PolicyConfig) -> float:
-    return rules.default_latency_s if mode is Mode.ONLINE else _FOREVER_S
+def has_hard_deadline(query: Query) -> bool:
+    """Whether an answer after the deadline is worth nothing."""
+    return query.deadline_ms is not None and not query.needs.allow_late
+
+
+def _default_latency_s(mode: Mode, config: PolicyConfig) -> float:
+    return config.default_latency_s if mode is Mode.ONLINE else _FOREVER_S
 
 
 def _cheapest(candidates: Candidates, query: Query, now: float, slack_s: float, wait_s: float) -> Choice | None:
@@ -125,15 +129,6 @@ def _cheapest(candidates: Candidates, query: Query, now: float, slack_s: float, 
     return None
 
 
-def _soonest(candidates: Candidates, query: Query, now: float) -> Choice | None:
-    for healthy in (True, False):
-        each = (_soonest_replica(c, query, now, _FOREVER_S, healthy) for c in candidates.serving)
-        found = min((c for c in each if c is not None), key=lambda c: c.predicted_s, default=None)
-        if found is not None:
-            return found
-    return None
-
-
 def _soonest_replica(
     candidate: Candidate,
     query: Query,
@@ -143,7 +138,7 @@ def _soonest_replica(
     wait_s: float = _FOREVER_S,
     tried: tuple[Worker, ...] = (),
 ) -> Choice | None:
-    """Of the instances that finish before `limit_s`, the one that does first.
+    """The replica that finishes first, if it does before `limit_s`.
 
     Those on workers that were `tried` for a cheaper variant count only if slots are free there: under overload a worker
     must not answer fewer queries by computing dearer ones.
@@ -152,7 +147,7 @@ def _soonest_replica(
     offline = query.needs.mode is Mode.OFFLINE
     best: Instance | None = None
     for instance in candidate.replicas:
-        if instance.healthy is healthy and instance.worker.gone_at > now:
+        if instance.healthy is healthy and instance.worker.expires_at > now:
             if tried and instance.worker in tried and is_busy(instance):
                 continue
             finish = finish_s(instance, batch, now, offline)
@@ -161,13 +156,13 @@ def _soonest_replica(
     if best is None or (wait_s != _FOREVER_S and limit_s - idle_finish_s(best, batch) > wait_s):
         return None
     partition = best.partitions[best.turn % len(best.partitions)]
-    return Choice(candidate.offer, partition, best, limit_s, candidate.cost, candidate.cost_header)
+    return Choice(candidate.variant, partition, best, limit_s, candidate.cost, candidate.cost_header)
 
 
 def _upgrade(candidates: Candidates, choice: Choice, query: Query, now: float, slack_s: float, share: float) -> Choice:
-    accuracy, batch = choice.offer.accuracy, query.batch
+    accuracy, batch = choice.variant.accuracy, query.batch
     for candidate in candidates.upgrades:
-        if candidate.offer.accuracy <= accuracy:
+        if candidate.variant.accuracy <= accuracy:
             break
         for instance in candidate.replicas:
             if has_idle_capacity(instance, batch, now, share):
@@ -175,59 +170,68 @@ def _upgrade(candidates: Candidates, choice: Choice, query: Query, now: float, s
                 if finish <= slack_s:
                     partition = instance.partitions[instance.turn % len(instance.partitions)]
                     return Choice(
-                        candidate.offer, partition, instance, finish, choice.cost, choice.cost_header, upgraded=True
+                        candidate.variant, partition, instance, finish, choice.cost, choice.cost_header, upgraded=True
                     )
     return choice
 
 
 def _load_in_time(
-    candidates: Candidates, query: Query, world: ClusterState, now: float, slack_s: float
+    candidates: Candidates, query: Query, state: ClusterState, now: float, slack_s: float
 ) -> Choice | None:
-    if query.deadline_ms is None or _would_do_alone(candidates, query.batch, now, slack_s):
+    if query.deadline_ms is None or _is_fast_enough_alone(candidates, query.batch, now, slack_s):
         return None
-    fits = (c for c in candidates.unloaded() if cold_start_finish_s(c.offer, query.batch, world) <= slack_s)
+    fits = (c for c in candidates.unloaded() if cold_start_finish_s(c.variant, query.batch, state) <= slack_s)
     chosen = next(fits, None)
-    return None if chosen is None else _unserved(chosen, query, world)
+    return None if chosen is None else _to_unloaded(chosen, query, state)
 
 
-def _would_do_alone(candidates: Candidates, batch: int, now: float, slack_s: float) -> bool:
-    """Whether something serves that is fast enough and merely has too much to do.
+def _is_fast_enough_alone(candidates: Candidates, batch: int, now: float, slack_s: float) -> bool:
+    """Whether an instance serves that is fast enough and merely has too much to do.
 
     Another variant loaded beside it would take time from it. Whether there is room for more, the autoscaler sees.
     """
     return any(
-        instance.worker.gone_at > now and idle_finish_s(instance, batch) <= slack_s
+        instance.worker.expires_at > now and idle_finish_s(instance, batch) <= slack_s
         for candidate in candidates.serving
         for instance in candidate.replicas
     )
 
 
-def _keep(candidates: Candidates, query: Query, world: ClusterState) -> Choice | None:
+def _soonest(candidates: Candidates, query: Query, now: float) -> Choice | None:
+    for healthy in (True, False):
+        each = (_soonest_replica(c, query, now, _FOREVER_S, healthy) for c in candidates.serving)
+        found = min((c for c in each if c is not None), key=lambda c: c.predicted_s, default=None)
+        if found is not None:
+            return found
+    return None
+
+
+def _fallback_choice(candidates: Candidates, query: Query, state: ClusterState) -> Choice | None:
     chosen = candidates.fallback()
-    return None if chosen is None else _unserved(chosen, query, world)
+    return None if chosen is None else _to_unloaded(chosen, query, state)
 
 
-def _unserved(chosen: Candidate, query: Query, world: ClusterState) -> Choice:
-    """To a variant nobody serves: whoever loads it will find the query in its topic."""
-    partitions = world.partitions(chosen.offer)
+def _to_unloaded(chosen: Candidate, query: Query, state: ClusterState) -> Choice:
+    """Choice of a variant that nobody serves: whoever loads it will find the query in its topic."""
+    partitions = state.partitions(chosen.variant)
     partition = partitions[crc32(query.id.encode()) % len(partitions)]
-    predicted_s = cold_start_finish_s(chosen.offer, query.batch, world)
-    return Choice(chosen.offer, partition, None, predicted_s, chosen.cost, chosen.cost_header)
+    predicted_s = cold_start_finish_s(chosen.variant, query.batch, state)
+    return Choice(chosen.variant, partition, None, predicted_s, chosen.cost, chosen.cost_header)
 
 
-def _refuse(view: TaskCandidates, candidates: Candidates, query: Query, world: ClusterState, slack_s: float) -> Refusal:
+def _refuse(task: TaskCandidates, candidates: Candidates, query: Query, state: ClusterState, slack_s: float) -> Refusal:
     budget_s = _FOREVER_S
     if query.deadline_ms is not None and has_hard_deadline(query):
         budget_s = (query.deadline_ms - query.sent_ms) / 1000
     # What hops take under load is no reason to say that it can never be done.
-    hop_s = min((min(worker.hop_s, world.hop_s) for worker in world.workers.values()), default=0.0)
+    hop_s = min((min(worker.hop_s, state.hop_s) for worker in state.workers.values()), default=0.0)
     if candidates.fastest_s() + hop_s > budget_s or not candidates.eligible():
-        return Refusal(Unsatisfiable(_nearest(view, candidates, query, budget_s, hop_s)))
+        return Refusal(Unsatisfiable(_nearest(task, candidates, query, budget_s, hop_s)))
     if slack_s <= 0:
         return Refusal(DeadlineExceeded("the deadline passed before the query was read"))
     if candidates.serving:
-        return Refusal(Overloaded(), crowded=candidates.serving[0])
-    wanted = next((c.offer for c in candidates.unloaded() if c.offer.model.batch_s(query.batch) <= budget_s), None)
+        return Refusal(Overloaded(), contended=candidates.serving[0])
+    wanted = next((c.variant for c in candidates.unloaded() if c.variant.model.batch_s(query.batch) <= budget_s), None)
     if wanted is None:
         return Refusal(Overloaded("no worker is there that could load a variant which meets these needs"))
     return Refusal(
@@ -235,35 +239,35 @@ def _refuse(view: TaskCandidates, candidates: Candidates, query: Query, world: C
     )
 
 
-def _unknown(query: Query, view: TaskCandidates | None) -> QueryError:
-    if view is None:
+def _unknown_error(query: Query, task: TaskCandidates | None) -> QueryError:
+    if task is None:
         return UnknownTask(f"no task {query.task!r} is registered")
     return UnknownTask(f"task {query.task!r} has no architecture or variant {query.needs.target!r}")
 
 
-def _nearest(view: TaskCandidates, candidates: Candidates, query: Query, budget_s: float, hop_s: float) -> str:
-    def misses(offer: PricedVariant) -> list[tuple[float, str]]:
-        return list(_misses(offer, query, budget_s, hop_s))
+def _nearest(task: TaskCandidates, candidates: Candidates, query: Query, budget_s: float, hop_s: float) -> str:
+    def unmet(variant: PricedVariant) -> list[tuple[float, str]]:
+        return _unmet_needs(variant, query, budget_s, hop_s)
 
-    nearest = candidates.nearest(lambda offer: sum(by for by, _ in misses(offer)))
+    nearest = candidates.nearest(lambda variant: sum(by for by, _ in unmet(variant)))
     if nearest is None:
-        return f"no variant of task {view.name!r} is registered yet"
+        return f"no variant of task {task.name!r} is registered yet"
     return "no registered variant meets these needs; the nearest, {}, {}".format(
-        nearest.name, " and ".join(text for _, text in misses(nearest)) or "is taken by none of the workers"
+        nearest.name, " and ".join(text for _, text in unmet(nearest)) or "is taken by none of the workers"
     )
 
 
-def _misses(offer: PricedVariant, query: Query, budget_s: float, hop_s: float) -> list[tuple[float, str]]:
-    """By how much, relatively and in words, the offer fails each need of the query."""
+def _unmet_needs(variant: PricedVariant, query: Query, budget_s: float, hop_s: float) -> list[tuple[float, str]]:
+    """Each need of the query that the variant fails: by how much, relatively, and in words."""
     needs, found = query.needs, list[tuple[float, str]]()
-    if needs.min_accuracy is not None and offer.accuracy < needs.min_accuracy:
-        by = needs.min_accuracy - offer.accuracy
-        found.append((by, f"has accuracy {offer.accuracy:.4f} where {needs.min_accuracy:g} is asked"))
-    cost = offer.cost(size_class(query.batch), needs.mode is Mode.OFFLINE)
+    if needs.min_accuracy is not None and variant.accuracy < needs.min_accuracy:
+        by = needs.min_accuracy - variant.accuracy
+        found.append((by, f"has accuracy {variant.accuracy:.4f} where {needs.min_accuracy:g} is asked"))
+    cost = variant.cost(size_class(query.batch), needs.mode is Mode.OFFLINE)
     if needs.max_cost is not None and cost > needs.max_cost:
         by = cost / max(needs.max_cost, 1e-9) - 1
         found.append((by, f"costs {cost:.3g} USD per 1000 queries where {needs.max_cost:g} is allowed"))
-    needed_s = offer.model.batch_s(query.batch) + hop_s
+    needed_s = variant.model.batch_s(query.batch) + hop_s
     if needed_s > budget_s:
         by = needed_s / max(budget_s, 1e-6) - 1
         found.append((by, f"needs {needed_s * 1e3:.3g} ms where {budget_s * 1e3:.3g} ms are allowed"))

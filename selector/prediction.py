@@ -1,18 +1,23 @@
-"""When an instance would have answered a query: pure arithmetic over what it has to do and what was profiled."""
+"""Prediction of when an instance would have answered a query: pure arithmetic over its backlog and its profile.
+
+Predicted finish = hops + the later of the instance's backlog and its worker's + the batch that the query would join,
+from what was profiled and times the slowdown measured.
+
+An instance is idle, as far as upgrades are concerned, when a query would wait there for no longer than goes unnoticed,
+and when its worker could serve its present rate of queries that way within a share of its slots: upgrades must not use
+up the room that makes them free, or accuracy and latency would swing with every burst.
+"""
 
 from typing import Final
 
-from schemas.query import Query
 from selector.cluster_state import ClusterState
 from selector.entities import Instance
 from selector.variants import PricedVariant
 
 _UNNOTICED: Final = 0.25
-
-
 _UNNOTICED_S: Final = 0.002
-"""What a free upgrade may wait: a share of its own time, or what the hops take anyway. Were no wait allowed, fast
-queries of one kind would be scattered over all instances that are idle just then, and each would fetch a few."""
+"""Longest wait of an upgrade: a share of its own time, or what the hops take anyway. Were no wait allowed, fast queries
+of one kind would be scattered over all instances that are idle just then, and each would fetch a few."""
 
 
 def finish_s(instance: Instance, batch: int, now: float, offline: bool = False) -> float:
@@ -22,10 +27,10 @@ def finish_s(instance: Instance, batch: int, now: float, offline: bool = False) 
     """
     model, worker = instance.model, instance.worker
     waiting = int(instance.waiting(now) + 0.5)
-    idle_work = instance.offline_inputs
+    offline_inputs = instance.offline_inputs
     ahead_s = 0.0
-    if idle_work > 0.0:
-        ahead_s = model.batch_s(int(idle_work) if offline else min(int(idle_work) + 1, model.max_batch))
+    if offline_inputs > 0.0:
+        ahead_s = model.batch_s(int(offline_inputs) if offline else min(int(offline_inputs) + 1, model.max_batch))
     full, rest = divmod(waiting, model.max_batch)
     if full:
         backlog_s = model.batch_s(waiting - rest)
@@ -40,7 +45,7 @@ def finish_s(instance: Instance, batch: int, now: float, offline: bool = False) 
 
 
 def is_busy(instance: Instance) -> bool:
-    """Whether others on its worker take all slots."""
+    """Whether other instances of its worker take all slots."""
     return instance.worker.busy - instance.was_busy >= instance.worker.slots
 
 
@@ -49,27 +54,22 @@ def idle_finish_s(instance: Instance, batch: int) -> float:
     return instance.worker.hop_s + instance.model.batch_s(batch) * instance.slowdown
 
 
-def has_hard_deadline(query: Query) -> bool:
-    """Whether an answer after the deadline is worth nothing."""
-    return query.deadline_ms is not None and not query.needs.allow_late
-
-
-def cold_start_finish_s(offer: PricedVariant, batch: int, world: ClusterState) -> float:
+def cold_start_finish_s(variant: PricedVariant, batch: int, state: ClusterState) -> float:
     """Predicted seconds until `batch` inputs sent now to a variant that is not loaded have been answered."""
-    queued = sum(partition.unread() * partition.mean_inputs for partition in world.partitions(offer))
-    return world.hop_s + offer.load_s + offer.model.batch_s(int(queued) + batch)
+    queued = sum(partition.unread() * partition.mean_inputs for partition in state.partitions(variant))
+    return state.hop_s + variant.load_s + variant.model.batch_s(int(queued) + batch)
 
 
 def has_idle_capacity(instance: Instance, batch: int, now: float, share: float) -> bool:
-    """Whether an instance is idle enough to be given away: see the file's header."""
+    """Whether an instance is idle enough to take an upgrade, which may fill `share` of its worker's slots."""
     worker, model = instance.worker, instance.model
-    idle_finish_s = model.batch_s(batch)
-    limit_s = max(idle_finish_s * _UNNOTICED, _UNNOTICED_S)
-    taken_s = (model.batch_s(int(instance.waiting(now) + 0.5)) + idle_finish_s) * instance.slowdown
+    batch_s = model.batch_s(batch)
+    limit_s = max(batch_s * _UNNOTICED, _UNNOTICED_S)
+    taken_s = (model.batch_s(int(instance.waiting(now) + 0.5)) + batch_s) * instance.slowdown
     return (
-        instance.calm
-        and worker.gone_at > now
-        and taken_s - idle_finish_s <= limit_s
+        instance.active
+        and worker.expires_at > now
+        and taken_s - batch_s <= limit_s
         and worker.wait_s(now) <= limit_s
-        and worker.sends_per_s * idle_finish_s < share * worker.slots
+        and worker.sends_per_s * batch_s < share * worker.slots
     )

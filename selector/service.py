@@ -1,11 +1,11 @@
 """The loops of a selector process.
 
-    intake     task topics -> Dispatch, batch by batch
-    retry      what was not acknowledged
-    listen     the workers' status -> World
-    learn      fetches the metadata of topics of variants that begin to serve, before queries need it
-    follow     the catalog -> World; subscribes to new tasks, learns new partitions
-    look       drops silent workers, publishes metrics
+    intake     task topics -> Dispatcher, batch by batch
+    retry      sends what was not acknowledged again
+    statuses   the workers' statuses -> ClusterState
+    metadata   fetches that of the topics of variants that begin to serve, before queries need it
+    catalog    the catalog -> ClusterState; subscribes to new tasks, learns new partitions
+    housekeep  drops silent workers, publishes metrics
     report     what was asked in the last second -> the autoscaler
 
 Stopping ends the intake first; the others go on until what was taken is acknowledged.
@@ -39,7 +39,7 @@ from store.catalog import Catalog, CatalogWatcher
 
 log = logging.getLogger(__name__)
 
-_LOOK_INTERVAL_S: Final = 0.25
+_HOUSEKEEPING_INTERVAL_S: Final = 0.25
 _REPORT_INTERVAL_S: Final = 1.0
 _encode: Final = msgspec.json.Encoder().encode
 _status: Final = msgspec.json.Decoder(WorkerStatus)
@@ -63,37 +63,37 @@ class Selector:
         self._producer = producer
         self._statuses = statuses
         self._catalogs = catalogs
-        self._world = ClusterState(settings.status_ttl_s, settings.hop_s)
+        self._state = ClusterState(settings.status_ttl_s, settings.hop_s)
         self._metrics = SelectorMetrics()
-        self._load = LoadMeter(settings.instance_id)
-        self._dispatch = Dispatcher(
-            self._world,
-            settings.rules(),
+        self._load_meter = LoadMeter(settings.instance_id)
+        self._dispatcher = Dispatcher(
+            self._state,
+            settings.policy_config(),
             consumer,
             producer,
             self._metrics,
-            self._load,
+            self._load_meter,
             attempts=settings.attempts,
             demand_interval_s=settings.demand_interval_s,
         )
         self._subscribed: dict[str, int] = {}
         """Tasks and how many partitions each is known to have."""
-        self._news = asyncio.Event()
+        self._instances_began = asyncio.Event()
         self._waiting = False
         self.ready = False
         """Whether queries are being decided on."""
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve until `stop` is set and all that was taken is acknowledged."""
+        """Serve until `stop` is set and all queries taken are acknowledged."""
         await self._register(self._catalogs.current)
         async with asyncio.TaskGroup() as tasks:
             others = [
-                tasks.create_task(self._listen(), name="listen"),
-                tasks.create_task(self._learn(), name="learn"),
-                tasks.create_task(self._follow(), name="follow"),
-                tasks.create_task(self._look(), name="look"),
+                tasks.create_task(self._follow_statuses(), name="statuses"),
+                tasks.create_task(self._fetch_metadata(), name="metadata"),
+                tasks.create_task(self._follow_catalog(), name="catalog"),
+                tasks.create_task(self._housekeep(), name="housekeep"),
                 tasks.create_task(self._report(), name="report"),
-                tasks.create_task(self._dispatch.retry_failed(), name="retry"),
+                tasks.create_task(self._dispatcher.retry_failed(), name="retry"),
             ]
             await asyncio.sleep(self._settings.startup_listen_s)  # workers speak each 100 ms: now all have been heard
             tune_gc()
@@ -109,7 +109,7 @@ class Selector:
                 task.cancel()
 
     async def _intake(self, stop: asyncio.Event) -> None:
-        take, batch = self._dispatch.take, self._consumer.batch
+        take, batch = self._dispatcher.take, self._consumer.batch
         while not stop.is_set():
             self._waiting = True
             records = await batch(self._settings.batch)
@@ -117,48 +117,48 @@ class Selector:
             start = time.perf_counter()
             for record in records:
                 await take(record)
-            self._metrics.batch(len(records), time.perf_counter() - start)
+            self._metrics.batch_decided(len(records), time.perf_counter() - start)
             if len(records) == self._settings.batch:  # more may be here: `batch` and `take` would never yield
                 await asyncio.sleep(0)
 
-    async def _listen(self) -> None:
+    async def _follow_statuses(self) -> None:
         async for record in self._statuses:
             try:
                 status = _status.decode(record.value or b"")
             except msgspec.MsgspecError as error:
                 log.warning("a worker's status cannot be read, is it of another version? %s", error)
                 continue
-            self._world.hear(status, time.time())
-            if self._world.newly_served:
-                self._news.set()
+            self._state.apply_status(status, time.time())
+            if self._state.newly_served:
+                self._instances_began.set()
 
-    async def _learn(self) -> None:
+    async def _fetch_metadata(self) -> None:
         # Not the topics of all that is registered: a client that knows 10,000 topics spends its time on metadata.
         while True:
-            await self._news.wait()
-            self._news.clear()
-            topics = {offer.topic for offer in self._world.newly_served}
-            self._world.newly_served.clear()
+            await self._instances_began.wait()
+            self._instances_began.clear()
+            topics = {variant.topic for variant in self._state.newly_served}
+            self._state.newly_served.clear()
             await self._producer.learn(topics)
 
-    async def _look(self) -> None:
+    async def _housekeep(self) -> None:
         while True:
             now = time.time()
-            self._world.expire(now)
-            self._metrics.publish(self._world, self._consumer.in_flight, now)
-            await asyncio.sleep(_LOOK_INTERVAL_S)
+            self._state.expire(now)
+            self._metrics.publish(self._state, self._consumer.in_flight, now)
+            await asyncio.sleep(_HOUSEKEEPING_INTERVAL_S)
 
     async def _report(self) -> None:
         # Not waited for: who follows the load takes a second without a report for unknown, and the next is due anyway.
         while True:
             await asyncio.sleep(_REPORT_INTERVAL_S)
-            said = self._load.report(time.time() * 1e3)
+            said = self._load_meter.report(time.time() * 1e3)
             sent = await self._producer.send(LOAD, _encode(said), key=said.selector.encode())
             sent.add_done_callback(_forget)
 
     # -- the catalog ---------------------------------------------------------------------------------------------------
 
-    async def _follow(self) -> None:
+    async def _follow_catalog(self) -> None:
         while True:
             catalog = await self._catalogs.changed()
             try:
@@ -168,9 +168,9 @@ class Selector:
                 log.error("cannot take up new tasks: %s", error)
 
     async def _register(self, catalog: Catalog) -> None:
-        grown = self._world.register(catalog.tasks, catalog.variants.values(), catalog.profiles)
+        grown = self._state.register(catalog.tasks, catalog.variants.values(), catalog.profiles)
         if grown:
-            await self._producer.learn([offer.topic for offer in grown], afresh=True)
+            await self._producer.learn([variant.topic for variant in grown], afresh=True)
         tasks = {name: task.partitions for name, task in catalog.tasks.items()}
         new = tasks.keys() - self._subscribed.keys()
         for name in new:
@@ -185,7 +185,7 @@ class Selector:
 
 
 async def serve(settings: SelectorSettings, kafka: KafkaSettings, dsn: str, stop: asyncio.Event) -> None:
-    """Open everything, serve until `stop`, close everything."""
+    """Run a selector process: open the connections, serve until `stop` is set, close them."""
     async with (
         open_selector(settings, kafka, dsn) as selector,
         health_server(settings.metrics_host, settings.metrics_port, lambda: selector.ready),

@@ -10,33 +10,33 @@ from process.settings import PlanningSettings
 from selector.cluster_state import STATUS_TTL_S
 from selector.policy import PolicyConfig
 
-_RULES: Final = PolicyConfig()
+_POLICY: Final = PolicyConfig()
 
 
 class SelectorSettings(PlanningSettings):
-    """Read from `INFAAS_SELECTOR_*`; the common ones from `INFAAS_*`."""
+    """Settings read from `INFAAS_SELECTOR_*`; the common ones from `INFAAS_*`."""
 
     model_config = SettingsConfigDict(env_prefix="INFAAS_SELECTOR_", frozen=True, extra="ignore")
 
     instance_id: str = "selector-0"
-    """Unique among the selectors that run: one that restarts under its old name gets its partitions back at once."""
+    """Name unique among running selectors: one that restarts under its old name gets its partitions back at once."""
     max_in_flight: int = Field(default=2000, ge=1)
-    """Queries taken from the task topics and not yet acknowledged in the next topic."""
+    """Most queries taken from the task topics and not yet acknowledged in the next topic."""
     batch: int = Field(default=200, ge=1)
-    """Queries decided on between two looks at the network."""
+    """Most queries decided on before the event loop turns to the network again."""
     status_ttl_s: float = Field(default=STATUS_TTL_S, gt=0)
-    """How long after its last status a worker counts as alive."""
+    """Seconds after its last status for which a worker counts as alive."""
     startup_listen_s: float = Field(default=0.3, ge=0)
-    """How long a starting selector listens to the workers before it decides anything."""
-    upgrades: bool = _RULES.upgrades
+    """Seconds that a starting selector listens to the workers before it decides anything."""
+    upgrades: bool = _POLICY.upgrades
     """Whether a query may be given, for the same price, to a more accurate instance that is loaded and idle."""
-    upgrade_share: float = Field(default=_RULES.upgrade_share, ge=0, le=1)
-    """Upgrades stop where they would fill more than this share of a worker."""
+    upgrade_share: float = Field(default=_POLICY.upgrade_share, ge=0, le=1)
+    """Share of a worker's slots that upgrades may fill at most."""
     demand_interval_s: float = Field(default=0.5, gt=0)
-    """How often the autoscaler is asked for the same variant."""
+    """Seconds between two demands for the same variant to the autoscaler."""
     attempts: int = Field(default=3, ge=1)
-    """How often a query is forwarded before it becomes a dead letter."""
+    """Number of times that a query is forwarded before it becomes a dead letter."""
 
-    def rules(self) -> PolicyConfig:
-        """The part that the policy needs."""
+    def policy_config(self) -> PolicyConfig:
+        """The settings that the policy needs."""
         return msgspec.convert(self, PolicyConfig, from_attributes=True)

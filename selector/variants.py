@@ -1,6 +1,6 @@
-"""What is registered, as the selector needs it: each ready variant with its profile and price.
+"""Registered variants as the selector needs them: each with its profile and its price.
 
-An offer is built once for each version of a variant and carries its constants already encoded, because the hot path
+One is built once for each version of a variant and carries its constants already encoded, because the hot path
 would else encode the same name and accuracy for every query.
 """
 
@@ -16,29 +16,29 @@ class PricedVariant:
 
     __slots__ = (
         "accuracy", "accuracy_header", "architecture", "hardware", "load_s", "max_batch", "memory_bytes", "model",
-        "name", "name_header", "partitions", "price", "profile", "task", "topic", "variant",
+        "name", "name_header", "partitions", "price", "profile", "row", "task", "topic",
     )  # fmt: skip
 
-    def __init__(self, variant: Variant, profile: Profile, price: float | None = None) -> None:
-        self.variant = variant
+    def __init__(self, row: Variant, profile: Profile, price: float | None = None) -> None:
+        self.row = row
         self.profile = profile
-        self.name = variant.name
-        self.task = variant.task
-        self.architecture = variant.architecture
-        self.hardware = variant.hardware
-        self.max_batch = variant.max_batch
-        self.partitions = variant.partitions
+        self.name = row.name
+        self.task = row.task
+        self.architecture = row.architecture
+        self.hardware = row.hardware
+        self.max_batch = row.max_batch
+        self.partitions = row.partitions
         self.accuracy = profile.accuracy
         self.load_s = profile.load_s
         self.memory_bytes = profile.memory_bytes
-        self.price = list_price(variant.hardware, profile.threads) if price is None else price
-        self.model = LatencyModel(profile.latency, variant.max_batch)
-        self.topic = variant_topic(variant.name)
-        self.name_header = variant.name.encode()
+        self.price = list_price(row.hardware, profile.threads) if price is None else price
+        self.model = LatencyModel(profile.latency, row.max_batch)
+        self.topic = variant_topic(row.name)
+        self.name_header = row.name.encode()
         self.accuracy_header = repr(profile.accuracy).encode()
 
     def __repr__(self) -> str:
-        return f"Offer({self.name!r}, accuracy={self.accuracy:.4g})"
+        return f"PricedVariant({self.name!r}, accuracy={self.accuracy:.4g})"
 
     def cost(self, size: int, offline: bool) -> float:
         """USD per 1000 queries of `size` inputs."""

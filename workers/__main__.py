@@ -1,4 +1,4 @@
-"""`python -m workers`.
+"""Entry point of `python -m workers`.
 
 A worker is started where others serve, often because they have too much to do. So all that it is made of is imported in
 a thread that lets them go first: that takes a second of a core.

@@ -1,4 +1,4 @@
-"""Counts the inputs that are read and not answered: what a query that comes now would wait behind."""
+"""Count of the inputs that are read and not answered: what a query that comes now would wait behind."""
 
 from collections.abc import Collection
 
@@ -6,26 +6,26 @@ from workers.crash_journal import RecordKey
 
 
 class InstanceBacklog:
-    """Inputs one instance holds, by the place of their record."""
+    """Inputs that one instance holds, by the key of their record."""
 
     def __init__(self) -> None:
         self._held: dict[RecordKey, tuple[int, int]] = {}
         self.online = 0
         self.offline = 0
 
-    def hold(self, place: RecordKey, online: int, offline: int) -> None:
-        """A record with so many inputs was read."""
-        self._held[place] = (online, offline)
+    def add(self, key: RecordKey, online: int, offline: int) -> None:
+        """Count a record with so many inputs, which was read."""
+        self._held[key] = (online, offline)
         self.online += online
         self.offline += offline
 
-    def drop(self, place: RecordKey) -> None:
-        """A record is done; no-op if it was dropped before."""
-        online, offline = self._held.pop(place, (0, 0))
+    def remove(self, key: RecordKey) -> None:
+        """Count a record as done; no-op if it was removed before."""
+        online, offline = self._held.pop(key, (0, 0))
         self.online -= online
         self.offline -= offline
 
-    def drop_partitions(self, partitions: Collection[int]) -> None:
-        """All records of these partitions are somebody else's."""
-        for place in [place for place in self._held if place[1] in partitions]:
-            self.drop(place)
+    def remove_partitions(self, partitions: Collection[int]) -> None:
+        """Count no record of these partitions any more: they are somebody else's."""
+        for key in [key for key in self._held if key[1] in partitions]:
+            self.remove(key)

@@ -1,4 +1,4 @@
-"""Which waiting queries compute together next: pure, the clock is an argument.
+"""The queries that wait for an instance, and the choice of the next batch: pure, the clock is an argument.
 
 Rules.
 * Online work first; offline work only when no online work waits. Within each, the earliest deadline first.
@@ -6,7 +6,7 @@ Rules.
   in it that can be met at all, up to the size at which the profile's throughput peaks: a larger one would delay all in
   it and help nobody. Work that is bound to be late, even alone, limits no batch: it may ride along.
 * What has expired is not computed, unless its client takes late answers.
-* Nothing ever waits for a batch to fill: while anything waits there is a plan (work conserving).
+* Nothing ever waits for a batch to fill: while anything waits there is a next batch (work conserving).
 
 Rejected: dropping what is predicted to be late. A prediction that is too dark would then drop everything, measure
 nothing and so never be corrected; what has really expired is dropped, which bounds the waste by one batch's time.
@@ -18,43 +18,44 @@ import math
 from bisect import insort
 from collections.abc import Hashable, Iterable, Sequence
 from operator import itemgetter
-from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from schemas.latency import LatencyModel
 
-NO_DEADLINE = math.inf
-_AS_GOOD = 0.05
+NO_DEADLINE: Final = math.inf
+_AS_GOOD: Final = 0.05
+"""Share by which a batch size may be slower per input and still count as the best."""
 
 Urgency: TypeAlias = tuple[bool, float, int]
-"""(offline, deadline, arrival): the smaller goes first."""
+"""Sort key (offline, deadline, arrival): the smaller goes first."""
 
 
 class QueuedWork(Protocol):
-    """At most a batch's worth of inputs of one query."""
+    """Inputs of one query that wait together: at most a batch's worth."""
 
     @property
     def inputs(self) -> int:
-        """How many, at least 1."""
+        """Number of inputs, at least 1."""
         ...
 
     @property
     def shape(self) -> Hashable:
-        """Equal for work that can share a batch."""
+        """Key that is equal for work that can share a batch."""
         ...
 
     @property
     def deadline_s(self) -> float:
-        """Seconds since the epoch, or `NO_DEADLINE`."""
+        """Deadline in seconds since the epoch, or `NO_DEADLINE`."""
         ...
 
     @property
     def offline(self) -> bool:
-        """Runs in idle time only."""
+        """Whether it is computed in idle time only."""
         ...
 
     @property
     def allow_late(self) -> bool:
-        """Worth computing after its deadline."""
+        """Whether it is worth computing after its deadline."""
         ...
 
 
@@ -62,25 +63,26 @@ W = TypeVar("W", bound=QueuedWork)
 
 
 class NextBatch(NamedTuple, Generic[W]):
-    """What to do now. The batch is empty only if nothing that has not expired waits."""
+    """Work to compute now, and work that has expired. The batch is empty only if nothing else waits."""
 
     batch: list[W]
     expired: list[W]
 
 
 class BatchQueue(Generic[W]):
-    """The work of one instance that was fetched and does not compute yet, in lanes of equal shape and mode."""
+    """Work that was fetched for one instance and does not compute yet, in lanes of equal shape and mode."""
 
     def __init__(self, latency: LatencyModel) -> None:
-        self.limit(latency)
+        self.use_latency_model(latency)
         self.inputs = 0
-        """Of all that waits."""
+        """Inputs that wait."""
         self.online_inputs = 0
+        """Inputs of online queries that wait."""
         self._lanes: dict[tuple[bool, Hashable], list[_Entry[W]]] = {}
         self._arrivals = 0
 
-    def limit(self, latency: LatencyModel) -> None:
-        """Plan by this model from now on, e.g. one with smaller batches."""
+    def use_latency_model(self, latency: LatencyModel) -> None:
+        """Choose batches by this model from now on, e.g. one with smaller batches."""
         self.latency = latency
         self.best_batch = best_batch(latency)
 
@@ -92,11 +94,11 @@ class BatchQueue(Generic[W]):
         self._count(work, 1)
 
     def urgency(self) -> Urgency | None:
-        """How urgent the most urgent work is; None if none waits."""
+        """Urgency of the most urgent work; None if none waits."""
         return min(((key[0], lane[0].deadline_s, lane[0].arrival) for key, lane in self._lanes.items()), default=None)
 
-    def plan(self, now_s: float, slowdown: float) -> NextBatch[W]:
-        """Take the next batch, and all that has expired, out of the window.
+    def next_batch(self, now_s: float, slowdown: float) -> NextBatch[W]:
+        """Take the next batch, and all that has expired, out of the queue.
 
         Args:
             now_s: seconds since the epoch.
@@ -118,7 +120,7 @@ class BatchQueue(Generic[W]):
             self._take(key, lane, [index for index, entry in enumerate(lane) if id(entry.work) in gone])
 
     def waiting(self) -> list[W]:
-        """All that waits, in no particular order."""
+        """All work that waits, in no particular order."""
         return [entry.work for lane in self._lanes.values() for entry in lane]
 
     def _expire(self, now_s: float) -> list[W]:
@@ -170,11 +172,12 @@ def choose_batch(
     """
     if len(lane) == 1:
         return [0]
-    first = next((i for i, work in enumerate(lane) if _meets(work, work.inputs, now_s, latency, slowdown)), None)
+    in_time = (i for i, work in enumerate(lane) if _meets_deadline(work, work.inputs, now_s, latency, slowdown))
+    first = next(in_time, None)
     if first is None:  # all are bound to be late: the most at once is the best that is left
         first, limit = 0, maximum
     else:
-        limit = _limit(lane[first], now_s, latency, slowdown, maximum)
+        limit = _batch_limit(lane[first], now_s, latency, slowdown, maximum)
     size, chosen = lane[first].inputs, [first]
     for index, work in enumerate(lane):
         if size >= limit:
@@ -185,15 +188,15 @@ def choose_batch(
     return sorted(chosen)
 
 
-def _meets(work: QueuedWork, batch: int, now_s: float, latency: LatencyModel, slowdown: float) -> bool:
+def _meets_deadline(work: QueuedWork, batch: int, now_s: float, latency: LatencyModel, slowdown: float) -> bool:
     return now_s + latency.batch_s(batch) * slowdown <= work.deadline_s
 
 
-def _limit(work: QueuedWork, now_s: float, latency: LatencyModel, slowdown: float, maximum: int) -> int:
+def _batch_limit(work: QueuedWork, now_s: float, latency: LatencyModel, slowdown: float, maximum: int) -> int:
     """The largest batch that `work` can be part of without being late."""
     if work.deadline_s == NO_DEADLINE:
         return maximum
     limit = work.inputs
-    while limit < maximum and _meets(work, limit + 1, now_s, latency, slowdown):
+    while limit < maximum and _meets_deadline(work, limit + 1, now_s, latency, slowdown):
         limit += 1
     return limit

@@ -1,8 +1,8 @@
-"""From a record to work that can be computed, and from what was computed to the result's record: pure.
+"""Decodes a record into work that can be computed, and encodes what was computed as the result's record: pure.
 
-    address -> read -> stack -> (the model) -> unstack -> Query.add -> answer, or refusal
+    identify -> decode_query -> stack -> (the model) -> unstack -> PendingQuery.add -> encode_result, or encode_error
 
-Reading goes in two steps, because a query that says who it is and where its result goes can be told what is wrong with
+Decoding goes in two steps, because a query that says who it is and where its result goes can be told what is wrong with
 the rest of it, and one that does not cannot: it is a dead letter.
 """
 
@@ -29,20 +29,34 @@ from workers.model import ServableModel, check_inputs
 Arrays = dict[str, NDArray[Any]]
 
 _COPIED = (h.TASK_QUEUE_NS, h.PREDICTED_NS, h.ACCURACY, h.COST, h.EXPLANATION, *h.TRACE)
-"""Headers of a query that its result carries too."""
+"""Names of the headers of a query that its result carries too."""
 _EVENT = "application/cloudevents"
 
 
 class Undecodable(Exception):
-    """A record that names no query, so that nobody can be told."""
+    """Error of a record that names no query, so that nobody can be told."""
 
 
 class PendingQuery:
-    """A query taken from the variant's topic. Reading fills it; computing fills `outputs`."""
+    """A query taken from the variant's topic. Decoding fills it; computing fills `outputs`."""
 
     __slots__ = (
-        "answered", "asked", "batch", "compute_ns", "deadline_s", "fields", "id", "model_name", "outputs", "record",
-        "reply_to", "request", "sent_ns", "shape", "started_ns", "undone",
+        "answered",
+        "batch",
+        "class_key",
+        "compute_ns",
+        "deadline_s",
+        "fields",
+        "id",
+        "model_name",
+        "outputs",
+        "parts_left",
+        "record",
+        "reply_to",
+        "request",
+        "sent_ns",
+        "shape",
+        "started_ns",
     )  # fmt: skip
 
     def __init__(self, record: Record, fields: dict[str, str], query_id: str, task: str) -> None:
@@ -55,38 +69,38 @@ class PendingQuery:
         self.model_name = fields.get(h.TARGET) or task
         self.sent_ns = int(sent_ns) if _is_count(sent_ns) else record.timestamp * 1_000_000
         self.deadline_s = NO_DEADLINE
-        self.asked: ClassKey = COARSEST
-        """Its needs class."""
+        self.class_key: ClassKey = COARSEST
+        """Needs class of the query, by which its answer is counted."""
         self.request: InferRequest | None = None
         self.batch = 0
         self.shape: Hashable = None
         self.answered = False
-        """Its result is on its way: what is left of it need not be computed."""
+        """Whether its result is on its way: what is left of it need not be computed."""
         self.started_ns = 0
-        """When its first batch began, ns since the epoch."""
+        """Start of its first batch, ns since the epoch."""
         self.compute_ns = 0
-        """Time of the batches it was computed in."""
-        self.undone = 0
-        """Parts not computed yet."""
+        """Nanoseconds that the batches took in which it was computed."""
+        self.parts_left = 0
+        """Number of parts that are not computed yet."""
         self.outputs: list[Arrays] = []
-        """Of each part."""
+        """Outputs of each part."""
 
     def add(self, number: int, outputs: Arrays, started_ns: int, compute_ns: int) -> bool:
-        """One part was computed; returns whether it was the last."""
+        """Take the outputs of a part that was computed; returns whether it was the last."""
         self.started_ns = self.started_ns or started_ns
         self.compute_ns += compute_ns
         self.outputs[number] = outputs
-        self.undone -= 1
-        return not self.undone
+        self.parts_left -= 1
+        return not self.parts_left
 
     @property
     def queue_ns(self) -> int:
-        """From the selector's send to the start of the computation."""
+        """Nanoseconds between the selector's send and the start of the computation."""
         return max(self.started_ns - self.sent_ns, 0)
 
 
 class QueryPart:
-    """At most a batch's worth of a query: what waits in a window and is computed."""
+    """Inputs of a query that are computed together: all of them, or as many as fit into a batch."""
 
     __slots__ = ("allow_late", "deadline_s", "inputs", "number", "offline", "query", "shape", "tensors")
 
@@ -103,8 +117,8 @@ class QueryPart:
         self.allow_late = allow_late
 
 
-def address(record: Record, task: str) -> PendingQuery:
-    """Who asks, and where the result goes.
+def identify(record: Record, task: str) -> PendingQuery:
+    """Read from a record which query it is and where its result goes.
 
     Raises:
         Undecodable: the record does not say which query it is.
@@ -119,11 +133,11 @@ def address(record: Record, task: str) -> PendingQuery:
     return PendingQuery(record, fields, query_id, fields.get(h.TASK) or task)
 
 
-def read(query: PendingQuery, model: ServableModel, alone: bool = False) -> list[QueryPart]:
-    """The work of a query: its tensors, in parts that each fit into a batch.
+def decode_query(query: PendingQuery, model: ServableModel, alone: bool = False) -> list[QueryPart]:
+    """Decode the work of a query: its tensors, in parts that each fit into a batch.
 
     Args:
-        query: as from `address`; this fills it.
+        query: as from `identify`; this fills it.
         model: the variant asked.
         alone: compute it with no other query in the batch.
 
@@ -134,7 +148,7 @@ def read(query: PendingQuery, model: ServableModel, alone: bool = False) -> list
     if fields.get(h.CONTENT_TYPE, "").startswith(_EVENT):
         fields, value = unwrap(fields, value) or (fields, value)
     parsed = parse_query(model.variant.task, fields, query.record.timestamp)
-    query.asked = class_key(parsed.needs, _latency_ms(query, parsed.deadline_ms))
+    query.class_key = class_key(parsed.needs, _latency_ms(query, parsed.deadline_ms))
     request = decode_request(value, _json_length(fields), model.inputs)
     query.batch = check_inputs(model.inputs, request.inputs)
     for output in request.outputs:
@@ -148,17 +162,17 @@ def read(query: PendingQuery, model: ServableModel, alone: bool = False) -> list
     parts = _split(
         query, request.inputs, model.latency.max_batch, parsed.needs.mode is Mode.OFFLINE, parsed.needs.allow_late
     )
-    query.undone = len(parts)
+    query.parts_left = len(parts)
     query.outputs = [{}] * len(parts)
     return parts
 
 
 def _latency_ms(query: PendingQuery, deadline_ms: float | None) -> float | None:
-    """From when the client sent the query, which is before the selector did."""
+    """Milliseconds allowed since the client sent the query, which is before the selector did."""
     if deadline_ms is None:
         return None
-    asked_ms = query.sent_ns / 1e6 - (_milliseconds(query.fields.get(h.TASK_QUEUE_NS)) or 0.0)
-    return deadline_ms - asked_ms
+    client_sent_ms = query.sent_ns / 1e6 - (_milliseconds(query.fields.get(h.TASK_QUEUE_NS)) or 0.0)
+    return deadline_ms - client_sent_ms
 
 
 def _json_length(fields: Mapping[str, str]) -> int | None:
@@ -186,14 +200,14 @@ def _split(query: PendingQuery, tensors: Arrays, maximum: int, offline: bool, al
 
 
 def stack(parts: list[QueryPart]) -> Arrays:
-    """The inputs of a batch."""
+    """Stack the inputs of parts into those of a batch."""
     if len(parts) == 1:
         return parts[0].tensors
     return {name: np.concatenate([part.tensors[name] for part in parts]) for name in parts[0].tensors}
 
 
 def unstack(parts: list[QueryPart], outputs: Mapping[str, NDArray[Any]]) -> list[Arrays]:
-    """The outputs of each part.
+    """Split the outputs of a batch into those of each part.
 
     Raises:
         ValueError: the outputs are not one for each input.
@@ -210,8 +224,8 @@ def unstack(parts: list[QueryPart], outputs: Mapping[str, NDArray[Any]]) -> list
     return found
 
 
-def answer(query: PendingQuery, variant: str, worker: str) -> Message:
-    """The result of a query whose parts are all computed.
+def encode_result(query: PendingQuery, variant: str, worker: str) -> Message:
+    """Encode the result of a query whose parts are all computed.
 
     Raises:
         InvalidRequest: an output has no form that was asked for.
@@ -263,8 +277,8 @@ def _parameters(query: PendingQuery, variant: str, worker: str) -> dict[str, obj
     return {name: value for name, value in parameters.items() if value is not None}
 
 
-def refusal(query: PendingQuery, error: QueryError, variant: str, worker: str) -> Message:
-    """The result of a query that was not computed."""
+def encode_error(query: PendingQuery, error: QueryError, variant: str, worker: str) -> Message:
+    """Encode the error result of a query that was not computed."""
     status = error.code.value
     headers = _headers(query, status, variant, worker)
     headers.append((h.CONTENT_TYPE, b"application/json"))

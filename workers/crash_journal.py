@@ -1,7 +1,7 @@
-"""Remembers what is being computed, so that a query that kills the process is found out and given up.
+"""The crash journal: what is being computed, so that a query that kills the process is found out and given up.
 
 A model's native code may crash on one input. The query is delivered again after each restart and would crash the worker
-forever. So before a slot computes a batch it writes the places of its records (topic, partition, offset) into its
+forever. So before a slot computes a batch it writes the keys of its records (topic, partition, offset) into its
 region of a memory-mapped file, and wipes the region afterwards. The pages outlive the process however it dies, and
 writing them costs microseconds and no system call.
 
@@ -26,11 +26,11 @@ import msgspec
 from broker.delivery.consumer import Record
 
 RecordKey: TypeAlias = tuple[str, int, int]
-"""Topic, partition, offset."""
+"""Topic, partition and offset of a record: the same at every delivery."""
 
 _REGION: Final = 64 * 1024
-_MOST: Final = 4000
-"""Places that fit into a region; a batch of more queries is noted in part."""
+_MAX_KEYS: Final = 4000
+"""Number of keys that fit into a region; a batch of more queries is noted in part."""
 _HEAD: Final = struct.Struct("<II")
 _PAIR: Final = struct.Struct("<qq")
 _EMPTY: Final = _HEAD.pack(0, 0)
@@ -39,12 +39,15 @@ _counts = msgspec.json.Decoder(dict[str, int])
 
 
 def record_key(record: Record) -> RecordKey:
-    """Where a record is: the same at every delivery."""
+    """The key by which the journal knows a record."""
     return record.topic, record.partition, record.offset
 
 
 class CrashJournal:
-    """Context manager; `begin` and `end` are called by the slots' threads, the rest by the event loop's."""
+    """Journal of one worker's slots; a context manager.
+
+    `begin` and `end` are called by the slots' threads, the rest by the event loop's.
+    """
 
     def __init__(self, file: Path, slots: int, max_crashes: int) -> None:
         self._file = file
@@ -57,8 +60,8 @@ class CrashJournal:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         found = self._file.read_bytes() if self._file.exists() else b""
         self._crashes = _read_counts(self._counts_file)
-        for place in _read_regions(found):
-            self._crashes[place] = self._crashes.get(place, 0) + 1
+        for key in _read_regions(found):
+            self._crashes[key] = self._crashes.get(key, 0) + 1
         self._save()
         with self._file.open("wb") as file:
             file.truncate(self._slots * _REGION)
@@ -71,23 +74,23 @@ class CrashJournal:
     ) -> None:
         self._map.close()
 
-    def crashes(self, place: RecordKey) -> int:
-        """In how many crashes a record was being computed."""
-        return self._crashes.get(place, 0) if self._crashes else 0
+    def crashes(self, key: RecordKey) -> int:
+        """Number of crashes during which a record was being computed."""
+        return self._crashes.get(key, 0) if self._crashes else 0
 
-    def given_up(self, place: RecordKey) -> bool:
-        """Whether it has crashed the worker too often."""
-        return self.crashes(place) >= self._max_crashes
+    def is_given_up(self, key: RecordKey) -> bool:
+        """Whether a record has crashed the worker too often."""
+        return self.crashes(key) >= self._max_crashes
 
-    def clear(self, place: RecordKey) -> None:
-        """It was answered: it is no suspect any more."""
-        if self._crashes and self._crashes.pop(place, None) is not None:
+    def clear(self, key: RecordKey) -> None:
+        """Forget the crashes of a record: it was answered, and is no suspect any more."""
+        if self._crashes and self._crashes.pop(key, None) is not None:
             self._save()
 
-    def begin(self, slot: int, places: Sequence[RecordKey]) -> None:
-        """The slot begins to compute these records, which are of one topic."""
-        topic = places[0][0].encode()
-        pairs = b"".join(_PAIR.pack(partition, offset) for _, partition, offset in places[:_MOST])
+    def begin(self, slot: int, keys: Sequence[RecordKey]) -> None:
+        """Note that the slot begins to compute these records, which are of one topic."""
+        topic = keys[0][0].encode()
+        pairs = b"".join(_PAIR.pack(partition, offset) for _, partition, offset in keys[:_MAX_KEYS])
         start = slot * _REGION
         body = topic + pairs
         self._map[start + _HEAD.size : start + _HEAD.size + len(body)] = body
@@ -95,7 +98,7 @@ class CrashJournal:
         self._map[start : start + _HEAD.size] = _HEAD.pack(len(topic), len(pairs) // _PAIR.size)
 
     def end(self, slot: int) -> None:
-        """The slot is done with them."""
+        """Note that the slot has computed its records."""
         start = slot * _REGION
         self._map[start : start + _HEAD.size] = _EMPTY
 
@@ -111,21 +114,21 @@ def _read_counts(file: Path) -> dict[RecordKey, int]:
         counts = _counts.decode(file.read_bytes())
     except (FileNotFoundError, msgspec.MsgspecError):
         return {}
-    places: dict[RecordKey, int] = {}
+    keys: dict[RecordKey, int] = {}
     for name, count in counts.items():
         topic, partition, offset = name.rsplit("/", 2)
-        places[topic, int(partition), int(offset)] = count
-    return places
+        keys[topic, int(partition), int(offset)] = count
+    return keys
 
 
 def _read_regions(data: bytes) -> list[RecordKey]:
-    places: list[RecordKey] = []
+    keys: list[RecordKey] = []
     for start in range(0, len(data) - _REGION + 1, _REGION):
         length, count = _HEAD.unpack_from(data, start)
-        if not 0 < length <= 512 or count > _MOST:
+        if not 0 < length <= 512 or count > _MAX_KEYS:
             continue
         topic = data[start + _HEAD.size : start + _HEAD.size + length].decode(errors="replace")
         for pair in range(count):
             partition, offset = _PAIR.unpack_from(data, start + _HEAD.size + length + pair * _PAIR.size)
-            places.append((topic, partition, offset))
-    return places
+            keys.append((topic, partition, offset))
+    return keys

@@ -1,6 +1,6 @@
-"""The device's slots: threads that compute, and who computes next in a free one.
+"""The slots of a device: threads that compute, and the choice of what computes next in a free one.
 
-    event loop:  instance.window.add(work); device.wake()
+    event loop:  queue.add(work); executor.wake()
     slot thread: take the most urgent batch of all instances -> compute -> take the next -> ... -> nothing left, end
 
 Rules.
@@ -8,11 +8,11 @@ Rules.
   batch at a time. Nothing is preempted: online work waits for at most the batches that are under way.
 * A thread that ends a batch takes the next one itself. Going through the event loop instead would leave the device idle
   for as long as the loop is busy decoding, which under load is most of the time.
-* A batch that is predicted to take less time than a hop to a thread and back (`brief`) is computed where it arrives, on
-  the event loop: for the smallest models the two hops would be most of the way of a query.
-* The lock guards all windows of the device. It is held for microseconds: to add work, or to plan a batch.
+* A batch that is predicted to take less time than a hop to a thread and back (`is_brief`) is computed where it arrives,
+  on the event loop: for the smallest models the two hops would be most of the way of a query.
+* The lock guards all batch queues of the executor. It is held for microseconds: to add work, or to choose a batch.
 
-Sleeping threads are woken by handing the executor a task, so an idle slot costs one hop to a thread.
+Sleeping threads are woken by handing the thread pool a task, so an idle slot costs one hop to a thread.
 """
 
 import threading
@@ -25,23 +25,23 @@ from workers.batch_queue import Urgency
 
 
 class BatchSource(Protocol):
-    """What shares the device: an instance."""
+    """What the executor takes batches from: an instance."""
 
     def urgency(self) -> Urgency | None:
-        """How urgent its most urgent work is, or None. Called with the device's lock held, as is `plan`."""
+        """Urgency of its most urgent work, or None. Called with the lock held, as are the others."""
         ...
 
-    def brief(self) -> bool:
-        """Whether its next batch takes less time than to hand it to a thread. Called with the lock held."""
+    def is_brief(self) -> bool:
+        """Whether its next batch takes less time than to hand it to a thread."""
         ...
 
-    def plan(self) -> Callable[[int], None] | None:
-        """Take the next batch; returns what computes it, given the slot's number. It must not raise."""
+    def next_batch(self) -> Callable[[int], None] | None:
+        """Take the next batch out of the queue; returns what computes it in the slot given. It must not raise."""
         ...
 
 
 class BatchExecutor:
-    """Slots of one device. Used by one event loop and its own threads."""
+    """Computes batches in the slots of one device. Used by one event loop and its own threads."""
 
     def __init__(self, slots: int, on_defect: Callable[[BaseException], None]) -> None:
         """`on_defect` is called, in a thread, when a slot dies of a defect of ours."""
@@ -49,31 +49,31 @@ class BatchExecutor:
         self.slots = slots
         self._pool = ThreadPoolExecutor(slots, thread_name_prefix="slot")
         self._free = list(range(slots))
-        self._tenants: list[BatchSource] = []
+        self._sources: list[BatchSource] = []
         self._busy: set[BatchSource] = set()
         self._busy_s = 0.0
         self._began_s: dict[int, float] = {}
-        """By slot, when the batch under way began."""
+        """Start of the batch under way, by slot."""
         self._on_defect = on_defect
 
-    def admit(self, tenant: BatchSource) -> None:
-        """Let `tenant` compute here from now on."""
+    def add_source(self, source: BatchSource) -> None:
+        """Take batches from `source` from now on."""
         with self.lock:
-            self._tenants.append(tenant)
+            self._sources.append(source)
 
-    def dismiss(self, tenant: BatchSource) -> None:
-        """Take no more work from `tenant`; a batch under way goes on."""
+    def remove_source(self, source: BatchSource) -> None:
+        """Take no more batches from `source`; one under way goes on."""
         with self.lock:
-            self._tenants.remove(tenant)
+            self._sources.remove(source)
 
     def wake(self) -> None:
-        """There is new work; call on the event loop, without the lock."""
+        """Compute new work if a slot is free; call on the event loop, without the lock."""
         with self.lock:
-            tenant = self._next() if self._free else None
-            if tenant is None:
+            source = self._next() if self._free else None
+            if source is None:
                 return
             slot = self._free.pop()
-            done, compute = self._take(slot) if tenant.brief() else (None, None)
+            done, compute = self._take(slot) if source.is_brief() else (None, None)
         if compute is not None and done is not None:
             compute(slot)
             with self.lock:
@@ -85,7 +85,7 @@ class BatchExecutor:
 
     @property
     def busy_s(self) -> float:
-        """Slot seconds computed so far, batches under way included."""
+        """Seconds that slots have computed so far, batches under way included."""
         with self.lock:
             now_s = time.perf_counter()
             return self._busy_s + sum(now_s - began_s for began_s in self._began_s.values())
@@ -107,28 +107,28 @@ class BatchExecutor:
             compute(slot)
 
     def _take(self, slot: int) -> tuple[BatchSource | None, Callable[[int], None] | None]:
-        while (tenant := self._next()) is not None:
-            compute = tenant.plan()
+        while (source := self._next()) is not None:
+            compute = source.next_batch()
             if compute is not None:
-                self._busy.add(tenant)
+                self._busy.add(source)
                 self._began_s[slot] = time.perf_counter()
-                return tenant, compute
+                return source, compute
         return None, None
 
-    def _end(self, slot: int, tenant: BatchSource) -> None:
-        self._busy.discard(tenant)
+    def _end(self, slot: int, source: BatchSource) -> None:
+        self._busy.discard(source)
         self._busy_s += time.perf_counter() - self._began_s.pop(slot)
 
     def _next(self) -> BatchSource | None:
-        best: BatchSource | None = None
-        minimum: Urgency | None = None
-        for tenant in self._tenants:
-            if tenant in self._busy:
+        found: BatchSource | None = None
+        highest: Urgency | None = None
+        for source in self._sources:
+            if source in self._busy:
                 continue
-            urgency = tenant.urgency()
-            if urgency is not None and (minimum is None or urgency < minimum):
-                best, minimum = tenant, urgency
-        return best
+            urgency = source.urgency()
+            if urgency is not None and (highest is None or urgency < highest):
+                found, highest = source, urgency
+        return found
 
     def _report(self, ended: "Future[None]") -> None:
         error = ended.exception()

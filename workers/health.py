@@ -1,4 +1,4 @@
-"""Whether a serving instance keeps up: INFaaS's states as a table with hysteresis, pure.
+"""The health of a serving instance: INFaaS's states as a table with hysteresis, pure.
 
 An instance is overloaded when it gets as much work as its profile allows, and interfered when its batches take longer
 than profiled while it is not overloaded, which is what other programs on the same caches, memory and cores do to it.
@@ -23,7 +23,7 @@ _WEIGHT: Final = 0.1
 
 
 class HealthReading(NamedTuple):
-    """What is measured of an instance."""
+    """Measures of an instance that its state follows from."""
 
     slowdown: float
     """Measured over profiled latency of a batch."""
@@ -34,7 +34,7 @@ class HealthReading(NamedTuple):
 
 
 def next_state(state: InstanceState, reading: HealthReading) -> InstanceState:
-    """The state after `reading`; `state` is one of the serving ones."""
+    """The state that follows `state`, one of the serving ones, after `reading`."""
     return _TABLE[state, _overloaded(state, reading), _interfered(state, reading)]
 
 
@@ -87,20 +87,20 @@ class BatchMeter:
         self._arrived = 0
 
     def arrived(self, online_inputs: int) -> None:
-        """A query came in; an offline one has no online inputs."""
+        """Count a query that came in; an offline one has no online inputs."""
         self._queries += 1
         self._arrived += online_inputs
 
     def computed(self, inputs: int, seconds: float, profiled_s: float) -> None:
-        """A batch was computed."""
+        """Take the measures of a batch that was computed."""
         first = self.batch_size == 0.0
         self._batches += 1
         self.batch_size = inputs if first else _smooth(self.batch_size, inputs)
         self.batch_s = seconds if first else _smooth(self.batch_s, seconds)
         self.slowdown = _smooth(self.slowdown, (seconds + NOISE_S) / (profiled_s + NOISE_S))
 
-    def period(self, seconds: float, input_s: float) -> None:
-        """A period of `seconds` ends; `input_s` is the reciprocal of the profiled peak throughput."""
+    def end_period(self, seconds: float, input_s: float) -> None:
+        """End a period of `seconds`; `input_s` is the reciprocal of the profiled peak throughput."""
         self.load = self._arrived * input_s / seconds
         if not self._batches:
             self.slowdown = 1.0 + (self.slowdown - 1.0) / 2

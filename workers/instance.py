@@ -1,15 +1,15 @@
 """One variant that is loaded here, and the way of a query through it, from the record to the acknowledged result.
 
-    event loop     _take_in   consumer -> _read: who asks, and what there is to compute -> window
-    slot's thread  plan       the next batch: called by the device when a slot is free and nobody is more urgent
-                   _compute   stack, infer, unstack
-    event loop     _answer    encode -> outbox -> (acknowledged) -> _done: the record may be committed
+    event loop     _take_in    consumer -> _read: who asks, and what there is to compute -> batch queue
+    slot's thread  next_batch  called by the executor when a slot is free and nobody is more urgent
+                   _compute    stack, infer, unstack
+    event loop     _answer     encode -> outbox -> (acknowledged) -> _done: the record may be committed
 
 Rules.
 * Three long-lived tasks and no task per query: one takes in, one answers, one sends again what was not acknowledged.
-* The slot's thread only computes; JSON and headers are the event loop's, so that the device is never kept waiting.
+* The slot's thread only computes; JSON and headers are the event loop's, so that the slots are never kept waiting.
 * A query fails alone. What is wrong with it is found while reading; a batch that raises is computed again one by one.
-* A partition that was taken from us is forgotten at once: what of it waits is not computed, what comes is not read.
+* A partition that was taken from us is dropped at once: what of it waits is not computed, what comes is not read.
 
 Hot: `_read`, `_compute` and `_answer`. Per query at low load the way costs one hop to the thread and one back.
 """
@@ -31,7 +31,18 @@ from schemas.status import InstanceState, InstanceStatus, PartitionStatus
 from schemas.topics import variant_topic
 from workers.backlog import InstanceBacklog
 from workers.batch_queue import BatchQueue, Urgency
-from workers.codec import Arrays, PendingQuery, QueryPart, Undecodable, address, answer, read, refusal, stack, unstack
+from workers.codec import (
+    Arrays,
+    PendingQuery,
+    QueryPart,
+    Undecodable,
+    decode_query,
+    encode_error,
+    encode_result,
+    identify,
+    stack,
+    unstack,
+)
 from workers.crash_journal import CrashJournal, record_key
 from workers.executor import BatchExecutor
 from workers.health import BatchMeter, HealthReading, next_state
@@ -41,14 +52,14 @@ from workers.model import ServableModel
 log = logging.getLogger(__name__)
 
 _CHUNK: Final = 32
-"""Records read before the event loop does something else."""
+"""Most records read before the event loop does something else."""
 _PERIOD_S: Final = 1.0
 _BRIEF_S: Final = 0.0002
-"""About what a hop to a thread and back costs: two wake-ups, and two waits for the interpreter's lock."""
+"""Seconds that a hop to a thread and back costs, about: two wake-ups, and two waits for the interpreter's lock."""
 
 
 class ComputedBatch(NamedTuple):
-    """What became of each part of a batch."""
+    """A batch with what became of each part of it."""
 
     parts: list[QueryPart]
     results: list[Arrays | QueryError]
@@ -57,10 +68,10 @@ class ComputedBatch(NamedTuple):
 
 
 class ServingInstance:
-    """Serves from `serve()` on, the partitions given by `assign`."""
+    """An instance that serves from `serve()` on, namely the partitions given by `assign`."""
 
     def __init__(
-        self, model: ServableModel, session: Session, consumer: Consumer, producer: Producer, device: BatchExecutor,
+        self, model: ServableModel, session: Session, consumer: Consumer, producer: Producer, executor: BatchExecutor,
         journal: CrashJournal, worker: str, answers: AnswerMeter,
     ) -> None:  # fmt: skip
         self.model = model
@@ -69,13 +80,13 @@ class ServingInstance:
         self._hidden: frozenset[int] = frozenset()
         self._session = session
         self._consumer = consumer
-        self._device = device
+        self._executor = executor
         self._journal = journal
         self._worker = worker
-        self._window: BatchQueue[QueryPart] = BatchQueue(model.latency)
+        self._queue: BatchQueue[QueryPart] = BatchQueue(model.latency)
         # Not bounded here: it holds no more than the consumer has handed out.
         self._computed: asyncio.Queue[ComputedBatch] = asyncio.Queue()
-        self._outbox = Outbox(producer, self._done, self._explain)
+        self._outbox = Outbox(producer, self._done, self._error_message)
         self._backlog = InstanceBacklog()
         self._metrics = InstanceMetrics(model.name, model.variant.task, answers)
         self._meter = BatchMeter()
@@ -84,15 +95,15 @@ class ServingInstance:
         self._loop_thread = threading.get_ident()
 
     async def serve(self) -> None:
-        """Work until cancelled."""
-        self._device.admit(self)
+        """Serve until cancelled."""
+        self._executor.add_source(self)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._take_in(), name=f"{self.model.name} take in")
                 tasks.create_task(self._answer(), name=f"{self.model.name} answer")
                 tasks.create_task(self._outbox.retry_failed(), name=f"{self.model.name} retry")
         finally:
-            self._device.dismiss(self)
+            self._executor.remove_source(self)
 
     # -- the way of a query: in ----------------------------------------------------------------------------------------
 
@@ -104,60 +115,58 @@ class ServingInstance:
                 if record.partition in self.partitions:
                     parts += await self._read(record)
             if parts:
-                with self._device.lock:
+                with self._executor.lock:
                     for part in parts:
-                        self._window.add(part)
-                self._device.wake()
-            if (
-                len(records) == _CHUNK
-            ):  # more may be here already, and would come without waiting: let others have a turn
+                        self._queue.add(part)
+                self._executor.wake()
+            if len(records) == _CHUNK:  # more may be here, and would come without waiting: let others have a turn
                 await asyncio.sleep(0)
 
     async def _read(self, record: Record) -> list[QueryPart]:
-        """The work in a record; a record without any is finished here."""
+        """Decode the work in a record; a record without any is finished here."""
         try:
-            query = address(record, self.model.variant.task)
+            query = identify(record, self.model.variant.task)
         except Undecodable as error:
             self._outbox.give_up(record, str(error))
             return []
         try:
-            return self._work_in(query)
+            return self._decode(query)
         except Exception as error:  # noqa: BLE001 - a defect of ours must cost this query, not the worker each time
-            await self._refuse(query, _told(error, query, "the request could not be read"))
+            await self._refuse(query, _as_query_error(error, query, "the request could not be read"))
             return []
 
-    def _work_in(self, query: PendingQuery) -> list[QueryPart]:
-        place = record_key(query.record)
-        crashes = self._journal.crashes(place)
-        if self._journal.given_up(place):
+    def _decode(self, query: PendingQuery) -> list[QueryPart]:
+        key = record_key(query.record)
+        crashes = self._journal.crashes(key)
+        if self._journal.is_given_up(key):
             raise ModelFailed(f"the worker died {crashes} times while computing this query")
-        parts = read(query, self.model, alone=crashes > 0)
+        parts = decode_query(query, self.model, alone=crashes > 0)
         online = 0 if parts[0].offline else query.batch
-        self._backlog.hold(place, online, query.batch - online)
+        self._backlog.add(key, online, query.batch - online)
         self._meter.arrived(online)
         return parts
 
-    # -- computed: called by the device, with its lock held unless said otherwise --------------------------------------
+    # -- computed: called by the executor, with its lock held unless said otherwise ------------------------------------
 
     def urgency(self) -> Urgency | None:
-        """As of the device's protocol."""
-        return self._window.urgency()
+        """Urgency of the most urgent work; None if none waits."""
+        return self._queue.urgency()
 
-    def brief(self) -> bool:
-        """As of the device's protocol."""
-        inputs = min(self._window.inputs, self._window.best_batch)
+    def is_brief(self) -> bool:
+        """Whether the next batch takes less time than to hand it to a thread."""
+        inputs = min(self._queue.inputs, self._queue.best_batch)
         return self.model.latency.batch_s(inputs) * self._meter.slowdown < _BRIEF_S
 
-    def plan(self) -> Callable[[int], None] | None:
-        """As of the device's protocol."""
-        batch, expired = self._window.plan(time.time(), self._meter.slowdown)
+    def next_batch(self) -> Callable[[int], None] | None:
+        """Take the next batch out of the queue; returns what computes it in the slot given."""
+        batch, expired = self._queue.next_batch(time.time(), self._meter.slowdown)
         if expired:
             self._post(ComputedBatch(expired, [DeadlineExceeded()] * len(expired)))
         batch = [part for part in batch if not part.query.answered]
         return partial(self._compute, batch) if batch else None
 
     def _compute(self, parts: list[QueryPart], slot: int) -> None:
-        """Without the lock, in the slot's thread; a brief batch on the event loop."""
+        """Compute a batch without the lock, in the slot's thread; a brief one on the event loop."""
         self._journal.begin(slot, [record_key(part.query.record) for part in parts])
         started_ns, began = time.time_ns(), time.perf_counter_ns()
         results = self._infer(parts)
@@ -199,76 +208,76 @@ class ServingInstance:
             return
         seconds, inputs = computed.compute_ns / 1e9, sum(part.inputs for part in computed.parts)
         self._meter.computed(inputs, seconds, self.model.latency.batch_s(inputs))
-        self._metrics.batch(inputs, seconds)
+        self._metrics.count_batch(inputs, seconds)
 
     async def _send_result(self, query: PendingQuery) -> None:
         try:
-            message = answer(query, self.model.name, self._worker)
+            message = encode_result(query, self.model.name, self._worker)
         except Exception as error:  # noqa: BLE001 - as while reading
-            await self._refuse(query, _told(error, query, "the result could not be written"))
+            await self._refuse(query, _as_query_error(error, query, "the result could not be written"))
             return
         query.answered = True
         late = time.time() > query.deadline_s
-        self._metrics.result(query.asked, query.batch, query.queue_ns / 1e9, late=late)
+        self._metrics.count_result(query.class_key, query.batch, query.queue_ns / 1e9, late=late)
         await self._outbox.send(query.record, message)
 
     async def _refuse(self, query: PendingQuery, error: QueryError) -> None:
         query.answered = True
-        self._metrics.refusal(query.asked, expired=isinstance(error, DeadlineExceeded))
-        record, message = query.record, refusal(query, error, self.model.name, self._worker)
-        if isinstance(error, ModelFailed) and self._journal.given_up(record_key(record)):
+        self._metrics.count_error(query.class_key, expired=isinstance(error, DeadlineExceeded))
+        record, message = query.record, encode_error(query, error, self.model.name, self._worker)
+        if isinstance(error, ModelFailed) and self._journal.is_given_up(record_key(record)):
             self._outbox.give_up(record, str(error), message, self._journal.crashes(record_key(record)))
         else:
             await self._outbox.send(record, message)
 
-    def _explain(self, record: Record, error: QueryError) -> Message | None:
+    def _error_message(self, record: Record, error: QueryError) -> Message | None:
         """The error result of a record whose own result could not be sent."""
         try:
-            query = address(record, self.model.variant.task)
+            query = identify(record, self.model.variant.task)
         except Undecodable:
             return None
-        return refusal(query, error, self.model.name, self._worker)
+        return encode_error(query, error, self.model.name, self._worker)
 
     def _done(self, record: Record, sent: Message | None) -> None:
-        place = record_key(record)
+        key = record_key(record)
         self._consumer.done(record)
-        self._backlog.drop(place)
-        self._journal.clear(place)
-        self._metrics.finished(sent.status if sent is not None else None)
+        self._backlog.remove(key)
+        self._journal.clear(key)
+        self._metrics.count_finished(sent.status if sent is not None else None)
 
     # -- which partitions ----------------------------------------------------------------------------------------------
 
     async def assign(self, partitions: Collection[int], drain_s: float) -> None:
-        """Serve exactly these partitions. Others are drained for up to `drain_s`, committed and forgotten."""
+        """Serve exactly these partitions. Others are drained for up to `drain_s`, committed and dropped."""
         wanted = frozenset(partitions)
         self.partitions |= wanted
         await self._consumer.assign(variant_topic(self.model.name), wanted, drain_s=drain_s)
-        self.forget(self.partitions - wanted)
+        self.drop_partitions(self.partitions - wanted)
         self._hidden = frozenset()
 
-    def hide(self, partitions: Collection[int]) -> None:
-        """Tell nobody any more that these partitions are served here; `assign` without them must follow."""
+    def hide_partitions(self, partitions: Collection[int]) -> None:
+        """Leave these partitions out of the status; `assign` without them must follow."""
         self._hidden = frozenset(partitions)
 
-    def limit(self, model: ServableModel) -> None:
+    def limit_batches(self, model: ServableModel) -> None:
         """Compute batches of at most the model's size from now on."""
         self.model = model
-        with self._device.lock:
-            self._window.limit(model.latency)
+        with self._executor.lock:
+            self._queue.use_latency_model(model.latency)
 
-    def forget(self, partitions: Collection[int]) -> None:
-        """These partitions are no longer ours: compute nothing more of them. `assign` must follow."""
+    def drop_partitions(self, partitions: Collection[int]) -> None:
+        """Compute nothing more of these partitions, which are no longer ours. `assign` must follow."""
         self.partitions -= frozenset(partitions)
         if not partitions:
             return
-        with self._device.lock:
-            self._window.discard([p for p in self._window.waiting() if p.query.record.partition in partitions])
-        self._backlog.drop_partitions(partitions)
+        with self._executor.lock:
+            self._queue.discard([p for p in self._queue.waiting() if p.query.record.partition in partitions])
+        self._backlog.remove_partitions(partitions)
 
     # -- what others see -----------------------------------------------------------------------------------------------
 
     def status(self) -> InstanceStatus:
-        """The state now."""
+        """Status of the instance now."""
         meter, metrics = self._meter, self._metrics
         return InstanceStatus(
             variant=self.model.name,
@@ -292,16 +301,16 @@ class ServingInstance:
         """Predicted seconds of the online queries that are read and not answered."""
         return self.model.latency.batch_s(self._backlog.online) * self._meter.slowdown
 
-    def observe(self, now_s: float) -> bool:
-        """Judge the instance's health once a period, by the monotonic clock; returns whether its state changed."""
+    def update_health(self, now_s: float) -> bool:
+        """Update the state once a period, by the monotonic clock; returns whether it changed."""
         elapsed = now_s - self._period_began
         if elapsed < _PERIOD_S:
             return False
         meter, latency = self._meter, self.model.latency
-        meter.period(elapsed, latency.input_s())
+        meter.end_period(elapsed, latency.input_s())
         self._period_began = now_s
         unread = sum(status.end - status.position for status in self._partition_status())
-        online = self._window.online_inputs + unread * meter.online_per_query
+        online = self._queue.online_inputs + unread * meter.online_per_query
         before = self.state
         self.state = next_state(before, HealthReading(meter.slowdown, meter.load, online * latency.input_s()))
         return self.state is not before
@@ -315,8 +324,8 @@ class ServingInstance:
         return found
 
 
-def _told(error: Exception, query: PendingQuery, otherwise: str) -> QueryError:
-    """What the client is told of an error; `otherwise` of a defect of ours, which is logged."""
+def _as_query_error(error: Exception, query: PendingQuery, otherwise: str) -> QueryError:
+    """The error as the client is told; `otherwise` for a defect of ours, which is logged."""
     if isinstance(error, QueryError):
         return error
     log.error("query %s: %s", query.id, otherwise, exc_info=error)

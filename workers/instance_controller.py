@@ -1,4 +1,4 @@
-"""The life of one row of `instances` on this worker.
+"""The control loop of one instance, which follows its row of `instances` on this worker.
 
     load, warm up (again if it fails) -> take partitions -> serve, follow the row -> drain, hand over, unload
 
@@ -39,7 +39,7 @@ from workers.executor import BatchExecutor
 from workers.instance import ServingInstance
 from workers.lease import Leases
 from workers.metrics import AnswerMeter
-from workers.model import ServableModel, find_model, load
+from workers.model import ServableModel, find_model, load_session
 from workers.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -51,85 +51,85 @@ _BATCHES_AHEAD: Final = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerContext:
-    """What all hostings of a worker share."""
+    """Resources that all instance controllers of a worker share."""
 
     settings: WorkerSettings
     kafka: KafkaSettings
     pool: Pool
     catalog: CatalogWatcher
     producer: Producer
-    device: BatchExecutor
+    executor: BatchExecutor
     journal: CrashJournal
     leases: Leases
     answers: AnswerMeter
     loader: Executor
-    """Loads models, one at a time, so that each knows how much memory is left."""
+    """Thread that loads models, one at a time, so that each knows how much memory is left."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when an instance changes its state: the status is published at once."""
+    """Event that an instance has changed its state: the status is published at once."""
 
 
 class InstanceController:
-    """One instance from the wish for it to its end; `run` is its life."""
+    """Controller of one instance from the row that wants it to its end; `run` is all of it."""
 
-    def __init__(self, row: InstanceRow, premises: WorkerContext) -> None:
+    def __init__(self, row: InstanceRow, context: WorkerContext) -> None:
         self.variant = row.variant
         self._row: InstanceRow | None = row
-        self._why = row.reason or "wanted"
-        """To be said again after a load that failed at first."""
+        self._reason = row.reason or "wanted"
+        """Reason of the row, reported again after a load that failed at first."""
         self._failed = False
-        self._premises = premises
+        self._context = context
         self._state = InstanceState.LOADING
-        self._news = asyncio.Event()
+        self._updated = asyncio.Event()
         self._instance: ServingInstance | None = None
         self._lost: set[int] = set()
         self._leaving = False
         self._giving_up_since: float | None = None
         self.ending = False
-        """Whether it drains for good, or is gone: a row that comes back is another hosting's."""
+        """Whether it drains for good, or is gone: a row that comes back is for another controller."""
 
     # -- from outside --------------------------------------------------------------------------------------------------
 
-    def want(self, row: InstanceRow | None) -> None:
-        """The row as it is now; None: there is none."""
+    def update_row(self, row: InstanceRow | None) -> None:
+        """Follow the row as it is now; None: there is none."""
         if not self.ending and row != self._row:
             self._row = row
-            self._news.set()
+            self._updated.set()
 
-    def leave(self) -> None:
-        """The worker stops: end without waiting for who comes next."""
+    def shut_down(self) -> None:
+        """End without waiting for the next owners: the worker stops."""
         self._leaving, self._row = True, None
-        self._news.set()
+        self._updated.set()
 
     def recheck_leases(self) -> None:
-        """A lease was let go or is asked for; it may be one of ours."""
+        """Look at the leases again: one was released or is asked for, and it may be one of ours."""
         if self._instance is not None:
-            self._news.set()
+            self._updated.set()
 
-    def lose(self, partitions: set[int]) -> None:
-        """Another worker took the leases of these partitions."""
+    def lose_leases(self, partitions: set[int]) -> None:
+        """Stop serving these partitions: another worker took their leases."""
         self._lost |= partitions
         if self._instance is not None:
-            self._instance.forget(partitions)
-        self._news.set()
+            self._instance.drop_partitions(partitions)
+        self._updated.set()
 
     def status(self) -> InstanceStatus:
-        """For the worker's status record."""
+        """Status of the instance, for the worker's status record."""
         if self._instance is None:
             return InstanceStatus(variant=self.variant, state=self._state)
         return self._instance.status()
 
     @property
     def backlog_s(self) -> float:
-        """Predicted seconds of what it holds."""
+        """Predicted seconds of the online queries that it holds."""
         return self._instance.backlog_s if self._instance else 0.0
 
-    def observe(self, now_s: float) -> bool:
-        """Judge its health; returns whether its state changed."""
+    def update_health(self, now_s: float) -> bool:
+        """Update the state from the instance's health; returns whether it changed."""
         if self._instance is None or self.ending:
             return False
-        return self._instance.observe(now_s)
+        return self._instance.update_health(now_s)
 
-    # -- its life ------------------------------------------------------------------------------------------------------
+    # -- control loop --------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Load, serve and unload; returns when the row is gone and all it held is answered."""
@@ -143,12 +143,12 @@ class InstanceController:
         finally:
             self._instance = None
             await self._set_state(InstanceState.INACTIVE)
-            await self._premises.leases.ask_no_more(self.variant)
-            await asyncio.to_thread(_close, session)
+            await self._context.leases.withdraw_requests(self.variant)
+            await asyncio.to_thread(_close_session, session)
             log.info("unloaded %s", self.variant)
 
     async def _load(self) -> tuple[ServableModel, Session] | None:
-        """Try until it is loaded, or no longer wanted."""
+        """Try to load until it succeeds, or the instance is no longer wanted."""
         pause_s = _RETRY_S
         while (row := self._row) is not None:
             await self._set_state(InstanceState.LOADING)
@@ -159,46 +159,46 @@ class InstanceController:
                 await self._set_state(InstanceState.INACTIVE, f"cannot load: {error}"[:500])
                 self._failed = True
             await self._wait(pause_s)
-            pause_s = min(pause_s * 2, self._premises.settings.load_retry_max_s)
+            pause_s = min(pause_s * 2, self._context.settings.load_retry_max_s)
         return None
 
     async def _load_once(self, row: InstanceRow) -> tuple[ServableModel, Session]:
-        premises = self._premises
-        model = find_model(premises.catalog.current, row.variant, row.max_batch)
+        context = self._context
+        model = find_model(context.catalog.current, row.variant, row.max_batch)
         loop = asyncio.get_running_loop()
-        return model, await loop.run_in_executor(premises.loader, _open, model, premises.settings)
+        return model, await loop.run_in_executor(context.loader, _open_session, model, context.settings)
 
     async def _serve(self, model: ServableModel, session: Session) -> None:
-        premises, settings = self._premises, self._premises.settings
+        context, settings = self._context, self._context.settings
         group = variant_group(self.variant)
         consumer = Consumer(
-            premises.kafka, f"{settings.worker}-{self.variant}", group=group, max_in_flight=self._prefetch(model)
+            context.kafka, f"{settings.worker}-{self.variant}", group=group, max_in_flight=self._prefetch(model)
         )
         async with consumer:
             instance = ServingInstance(
-                model, session, consumer, premises.producer, premises.device, premises.journal,
-                settings.worker, premises.answers,
+                model, session, consumer, context.producer, context.executor, context.journal,
+                settings.worker, context.answers,
             )  # fmt: skip
             async with asyncio.TaskGroup() as tasks:
                 serving = tasks.create_task(instance.serve(), name=f"serve {self.variant}")
                 self._instance = instance
-                await self._set_state(InstanceState.ACTIVE, self._why if self._failed else "")
+                await self._set_state(InstanceState.ACTIVE, self._reason if self._failed else "")
                 await self._follow(instance)
                 self.ending = True
                 await self._set_state(InstanceState.DRAINING)
                 serving.cancel()
 
     def _prefetch(self, model: ServableModel) -> int:
-        """Queries to fetch ahead: about `prefetch_s` of work, but batches enough to keep the device busy."""
-        settings = self._premises.settings
+        """Number of queries to fetch ahead: about `prefetch_s` of work, but enough to keep the device busy."""
+        settings = self._context.settings
         wanted = settings.prefetch_s / max(model.latency.input_s(), 1e-6)
         return min(max(int(wanted), _BATCHES_AHEAD * model.latency.max_batch), settings.prefetch_max)
 
     async def _follow(self, instance: ServingInstance) -> None:
-        """Have the partitions that the row names; returns when there is no row and nobody waits for what is here."""
+        """Serve the partitions that the row names; returns when there is no row and nobody waits for what is here."""
         while True:
             wanted = set(self._row.partitions) if self._row is not None else set[int]()
-            self._limit(instance)
+            self._limit_batches(instance)
             if self._lost:
                 self._lost.clear()
                 await instance.assign(instance.partitions, 0.0)
@@ -207,7 +207,7 @@ class InstanceController:
                 taken = await self._acquire(missing)
                 if taken:
                     await instance.assign(instance.partitions | taken, 0.0)
-                    self._premises.changed.set()
+                    self._context.changed.set()
                 missing -= taken
             for partition in sorted(await self._due(instance.partitions - wanted)):
                 await self._hand_over(instance, frozenset({partition}))
@@ -216,77 +216,77 @@ class InstanceController:
                 return
             await self._wait(_ASK_AGAIN_S if missing or kept else None)
 
-    def _limit(self, instance: ServingInstance) -> None:
+    def _limit_batches(self, instance: ServingInstance) -> None:
         """Follow the row's batch limit; what is loaded can do any that the variant allows."""
         if self._row is None or self._row.max_batch == instance.model.latency.max_batch:
             return
         try:
-            instance.limit(find_model(self._premises.catalog.current, self.variant, self._row.max_batch))
+            instance.limit_batches(find_model(self._context.catalog.current, self.variant, self._row.max_batch))
         except OperatorError as error:  # it is being deleted; its row goes with it
             log.debug("keeping the batch limit: %s", error)
 
     async def _due(self, partitions: frozenset[int]) -> frozenset[int]:
-        """Which of those that others are to have should be let go now."""
+        """Those of the partitions, which others are to have, that should be handed over now."""
         if not partitions:
             self._giving_up_since = None
             return partitions
         now_s = asyncio.get_running_loop().time()
         self._giving_up_since = self._giving_up_since or now_s
-        if self._leaving or now_s - self._giving_up_since > self._premises.settings.handover_timeout_s:
+        if self._leaving or now_s - self._giving_up_since > self._context.settings.handover_timeout_s:
             return partitions
-        return await self._premises.leases.due(self.variant, partitions)
+        return await self._context.leases.due_for_handover(self.variant, partitions)
 
     async def _acquire(self, partitions: set[int]) -> set[int]:
         try:
-            return await self._premises.leases.acquire(self.variant, partitions)
+            return await self._context.leases.acquire(self.variant, partitions)
         except StoreConflict as error:  # the variant is being deleted; its row goes with it
             log.warning("no leases for %s: %s", self.variant, error)
             return set()
 
     async def _hand_over(self, instance: ServingInstance, partitions: frozenset[int]) -> None:
         if partitions:
-            instance.hide(partitions)
-            self._premises.changed.set()
-            await instance.assign(instance.partitions - partitions, self._premises.settings.drain_timeout_s)
-            await self._premises.leases.release(self.variant, partitions)
-            self._premises.changed.set()
+            instance.hide_partitions(partitions)
+            self._context.changed.set()
+            await instance.assign(instance.partitions - partitions, self._context.settings.drain_timeout_s)
+            await self._context.leases.release(self.variant, partitions)
+            self._context.changed.set()
 
     async def _wait(self, at_most_s: float | None) -> None:
-        """Until something is new, or for so long."""
+        """Wait until something is new, or for so long."""
         try:
             async with asyncio.timeout(at_most_s):
-                await self._news.wait()
+                await self._updated.wait()
         except TimeoutError:
             return
-        self._news.clear()
+        self._updated.clear()
 
     async def _set_state(self, state: InstanceState, reason: str = "") -> None:
         self._state = state
         if self._instance is not None:
             self._instance.state = state
-        premises = self._premises
-        premises.changed.set()
+        context = self._context
+        context.changed.set()
         if self._row is None:
             return
         try:
-            await report_instance_state(premises.pool, premises.settings.worker, self.variant, state, reason)
+            await report_instance_state(context.pool, context.settings.worker, self.variant, state, reason)
         except StoreUnavailable as error:  # the status record says it, too
             log.debug("state of %s not reported: %s", self.variant, error)
 
 
-def _open(model: ServableModel, settings: WorkerSettings) -> Session:
-    """Load it, if there is the memory; blocks."""
+def _open_session(model: ServableModel, settings: WorkerSettings) -> Session:
+    """Load a model if there is memory for it; blocks."""
     used = psutil.Process().memory_info().rss
     if used + model.memory_bytes > settings.memory_bytes:
         raise OperatorError(
             f"needs {model.memory_bytes >> 20} MiB, but {used >> 20} of {settings.memory_bytes >> 20} are used"
         )
     began = time.monotonic()
-    session = load(model, settings.artifacts_dir, settings.threads)
+    session = load_session(model, settings.artifacts_dir, settings.threads)
     log.info("loaded %s in %.2f s", model.name, time.monotonic() - began)
     return session
 
 
-def _close(session: Session) -> None:
+def _close_session(session: Session) -> None:
     session.close()
     trim_memory()

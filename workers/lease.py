@@ -1,4 +1,4 @@
-"""The right to serve partitions: taken before reading them, kept while serving, given back afterwards.
+"""Leases, the right to serve partitions: taken before reading them, kept while serving, given back afterwards.
 
 Rules.
 * One statement a second renews all leases of the worker and is its heartbeat. What is missing from the answer was taken
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class Leases:
-    """All leases of one life of a worker, which its epoch names."""
+    """Leases of one worker process, which its epoch tells from those before."""
 
     def __init__(
         self, pool: Pool, worker: str, epoch: int, ttl_s: float, on_lost: Callable[[str, set[int]], None]
@@ -43,7 +43,7 @@ class Leases:
         self._ttl_s = ttl_s
         self._on_lost = on_lost
         self._held: dict[str, set[int]] = {}
-        self._one_at_a_time = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._away = False
 
     async def acquire(self, variant: str, partitions: Collection[int]) -> set[int]:
@@ -52,7 +52,7 @@ class Leases:
         Raises:
             StoreConflict: there is no such variant.
         """
-        async with self._one_at_a_time:
+        async with self._lock:
             try:
                 leases = await acquire_leases(self._pool, self._worker, self._epoch, variant, partitions, self._ttl_s)
                 taken = {lease.partition for lease in leases}
@@ -61,47 +61,47 @@ class Leases:
                 if len(taken) < len(partitions):
                     await ask_for_leases(self._pool, self._worker, variant, set(partitions) - taken)
             except StoreUnavailable as error:
-                self._note(error)
+                self._log_outage(error)
                 return set()
             return taken
 
-    async def due(self, variant: str, partitions: Collection[int]) -> frozenset[int]:
-        """Which of our partitions to let go now, since they are asked for or nobody is to have them; see `list_due`."""
+    async def due_for_handover(self, variant: str, partitions: Collection[int]) -> frozenset[int]:
+        """Partitions to release now, since they are asked for or nobody is to have them; see `list_due`."""
         try:
             return frozenset(await list_due(self._pool, self._worker, self._epoch, variant, partitions))
         except StoreUnavailable as error:
-            self._note(error)
+            self._log_outage(error)
             return frozenset()
 
-    async def ask_no_more(self, variant: str) -> None:
-        """We wait for no partition of the variant any more."""
+    async def withdraw_requests(self, variant: str) -> None:
+        """Withdraw the requests for partitions of the variant."""
         try:
             await ask_no_more(self._pool, self._worker, variant)
         except StoreUnavailable as error:  # at worst the next move of that partition has a gap
-            self._note(error)
+            self._log_outage(error)
 
     async def release(self, variant: str, partitions: Collection[int]) -> None:
         """Give partitions back; while Postgres is away, as soon as it returns."""
-        async with self._one_at_a_time:
+        async with self._lock:
             held = self._held.get(variant, set())
             held.difference_update(partitions)
             if not held:
                 self._held.pop(variant, None)
-            await self._let_go(variant, set(partitions))
+            await self._release(variant, set(partitions))
 
-    async def keep(self, interval_s: float) -> None:
-        """Renew until cancelled.
+    async def keep_renewing(self, interval_s: float) -> None:
+        """Renew the leases until cancelled.
 
         Raises:
             OperatorError: another worker of this name has started.
         """
         while True:
             await asyncio.sleep(interval_s)
-            async with self._one_at_a_time:
+            async with self._lock:
                 try:
                     await self._renew()
                 except StoreUnavailable as error:
-                    self._note(error)
+                    self._log_outage(error)
                 else:
                     self._away = False
 
@@ -122,15 +122,15 @@ class Leases:
         for variant, ours in kept.items():  # acquired or to be released when Postgres went away
             stray = ours - self._held.get(variant, set())
             if stray:
-                await self._let_go(variant, stray)
+                await self._release(variant, stray)
 
-    async def _let_go(self, variant: str, partitions: set[int]) -> None:
+    async def _release(self, variant: str, partitions: set[int]) -> None:
         try:
             await release_leases(self._pool, self._worker, self._epoch, variant, partitions)
         except StoreUnavailable as error:  # the next renewal finds them unused
-            self._note(error)
+            self._log_outage(error)
 
-    def _note(self, error: StoreUnavailable) -> None:
+    def _log_outage(self, error: StoreUnavailable) -> None:
         if not self._away:
             log.warning("serving on with the leases there are: %s", error)
         self._away = True

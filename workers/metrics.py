@@ -1,4 +1,4 @@
-"""What a worker counts: for Prometheus, for its status record, and for the autoscaler.
+"""Metrics of a worker: for Prometheus, for its status record, and for the autoscaler.
 
 Children of metrics are bound once an instance, so that counting costs no look-up per query. `AnswerMeter` counts what
 is answered, by needs class: the counterpart of what selectors count as asked.
@@ -25,7 +25,7 @@ INSTANCES = Gauge("infaas_worker_instances", "Instances by state.", ["state"])
 
 
 class _ClassCount:
-    """Answers to one class since the last status."""
+    """Number of answers to one needs class since the last status."""
 
     __slots__ = ("failed", "late", "queries")
 
@@ -34,30 +34,30 @@ class _ClassCount:
 
 
 class AnswerMeter:
-    """Answers of one worker, all its instances."""
+    """Answers of all instances of one worker, by needs class."""
 
     def __init__(self) -> None:
         self._classes = CountsByClass(_ClassCount)
 
     def computed(self, task: str, key: ClassKey, *, late: bool) -> None:
-        """A query was answered with a result."""
+        """Count a query that was answered with what was computed."""
         count = self._classes.of(task, key)
         count.queries += 1
         count.late += late
 
     def failed(self, task: str, key: ClassKey) -> None:
-        """A query was answered with an error."""
+        """Count a query that was answered with an error."""
         count = self._classes.of(task, key)
         count.queries += 1
         count.failed += 1
 
     def take(self) -> tuple[ClassAnswers, ...]:
-        """What was answered since this was last called."""
+        """Answers since this was last called."""
         return tuple(ClassAnswers(found, c.queries, c.late, c.failed) for found, c in self._classes.take())
 
 
 class InstanceMetrics:
-    """Everything that is counted of one instance, in the order in which a query meets it."""
+    """Metrics of one instance, in the order in which a query meets them."""
 
     def __init__(self, variant: str, task: str, answers: AnswerMeter) -> None:
         self._variant = variant
@@ -73,26 +73,26 @@ class InstanceMetrics:
         self.expired = 0
         self.answered = 0
 
-    def batch(self, inputs: int, seconds: float) -> None:
-        """A batch was computed."""
+    def count_batch(self, inputs: int, seconds: float) -> None:
+        """Count a batch that was computed."""
         self._batches.inc()
         self._size.observe(inputs)
         self._compute.observe(seconds)
 
-    def result(self, key: ClassKey, inputs: int, queue_s: float, *, late: bool) -> None:
-        """A query of this class, which waited so long, has its result."""
+    def count_result(self, key: ClassKey, inputs: int, queue_s: float, *, late: bool) -> None:
+        """Count a query of this class that was computed, `queue_s` after the selector sent it."""
         self.inputs += inputs
         self.late += late
         self._queue.observe(queue_s)
         self._answers.computed(self._task, key, late=late)
 
-    def refusal(self, key: ClassKey, *, expired: bool) -> None:
-        """A query of this class was answered with an error."""
+    def count_error(self, key: ClassKey, *, expired: bool) -> None:
+        """Count a query of this class that was answered with an error."""
         self.expired += expired
         self._answers.failed(self._task, key)
 
-    def finished(self, status: str | None) -> None:
-        """A record is done: its result of this status is acknowledged, or it is a dead letter and nothing else."""
+    def count_finished(self, status: str | None) -> None:
+        """Count a record as done: a result of this status is acknowledged, or with None it is only a dead letter."""
         self.answered += 1
         if status is None:
             return

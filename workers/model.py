@@ -1,4 +1,4 @@
-"""What a worker must know of a variant to serve it: its signature, its profile and how to load it.
+"""A variant as a worker serves it: its signature, its profile, and how it is loaded.
 
 Loading blocks and is called in a thread. It computes the largest batch once and the smallest a few times before it
 says that it is ready: the first run allocates, and on some runtimes compiles, what the profile did not count.
@@ -26,22 +26,22 @@ log = logging.getLogger(__name__)
 
 _WARM_UP_RUNS = 3
 _WARM_UP_DIMENSION = 8
-"""Length taken for a variable dimension."""
+"""Length taken for a variable dimension while warming up."""
 
 
 class ServableModel(msgspec.Struct, frozen=True):
-    """A variant as the worker serves it."""
+    """A registered variant with what its computation needs."""
 
     variant: Variant
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[str, ...]
     latency: LatencyModel
     memory_bytes: int
-    """What loading it adds to the process, as profiled."""
+    """Bytes that loading it adds to the process, as profiled."""
 
     @property
     def name(self) -> str:
-        """Of the variant."""
+        """Name of the variant."""
         return self.variant.name
 
 
@@ -59,7 +59,7 @@ def find_model(catalog: Catalog, variant: str, max_batch: int) -> ServableModel:
     return ServableModel(row, task.inputs, tuple(spec.name for spec in task.outputs), latency, profile.memory_bytes)
 
 
-def load(model: ServableModel, artifacts: Path, threads: int) -> Session:
+def load_session(model: ServableModel, artifacts: Path, threads: int) -> Session:
     """Load a model and warm it up; blocks.
 
     Raises:
@@ -75,7 +75,7 @@ def load(model: ServableModel, artifacts: Path, threads: int) -> Session:
 
 
 def check_inputs(specs: tuple[TensorSpec, ...], inputs: Mapping[str, NDArray[Any]]) -> int:
-    """How many inputs a request holds.
+    """Check a request against the task's signature; returns the number of inputs it holds.
 
     Raises:
         InvalidRequest: they are not what the task's signature asks for.

@@ -1,8 +1,8 @@
-"""Makes what runs here what the rows of `instances` ask for.
+"""Follows the placement: starts and ends instances as the rows of `instances` ask for.
 
-A change of the rows wakes it; it reads all rows of the worker and tells each hosting its own. While Postgres is away
+A change of the rows wakes it; it reads all rows of the worker and hands each controller its own. While Postgres is away
 what runs goes on. A row that comes back while its instance still drains starts a new one when the old one has ended.
-A lease that is let go or asked for wakes those that wait for one.
+A lease that is released or asked for wakes those that wait for one.
 """
 
 import asyncio
@@ -22,26 +22,28 @@ _AGAIN_S = 1.0
 
 
 class PlacementFollower:
-    """All hostings of a worker."""
+    """Keeps the instance controllers of one worker in line with its rows."""
 
-    def __init__(self, pool: Pool, dsn: str, worker: str, host: Callable[[InstanceRow], InstanceController]) -> None:
+    def __init__(
+        self, pool: Pool, dsn: str, worker: str, make_controller: Callable[[InstanceRow], InstanceController]
+    ) -> None:
         self._pool = pool
         self._dsn = dsn
         self._worker = worker
-        self._host = host
+        self._make_controller = make_controller
         self._rows: dict[str, InstanceRow] = {}
-        self._hostings: dict[str, InstanceController] = {}
+        self._controllers: dict[str, InstanceController] = {}
 
     @property
-    def hostings(self) -> Iterable[InstanceController]:
-        """What runs here, loads or drains."""
-        return self._hostings.values()
+    def controllers(self) -> Iterable[InstanceController]:
+        """Controllers of all instances that serve, load or drain here."""
+        return self._controllers.values()
 
-    def lose(self, variant: str, partitions: set[int]) -> None:
-        """Another worker took the leases of these partitions."""
-        hosting = self._hostings.get(variant)
-        if hosting is not None:
-            hosting.lose(partitions)
+    def lose_leases(self, variant: str, partitions: set[int]) -> None:
+        """Stop serving these partitions of a variant: another worker took their leases."""
+        controller = self._controllers.get(variant)
+        if controller is not None:
+            controller.lose_leases(partitions)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Follow the rows until `stop` is set, then end every instance; returns when all have drained."""
@@ -50,14 +52,14 @@ class PlacementFollower:
             await stop.wait()
             following.cancel()
             self._rows.clear()
-            for hosting in self._hostings.values():
-                hosting.leave()
+            for controller in self._controllers.values():
+                controller.shut_down()
 
     async def _follow(self, changes: ChangeListener, tasks: asyncio.TaskGroup) -> None:
         async for channel in changes:
             if channel == LEASES:
-                for hosting in self._hostings.values():
-                    hosting.recheck_leases()
+                for controller in self._controllers.values():
+                    controller.recheck_leases()
                 continue
             try:
                 rows = await list_instances(self._pool, worker=self._worker)
@@ -70,16 +72,16 @@ class PlacementFollower:
             self._apply(tasks)
 
     def _apply(self, tasks: asyncio.TaskGroup) -> None:
-        for variant, hosting in self._hostings.items():
-            hosting.want(self._rows.get(variant))
+        for variant, controller in self._controllers.items():
+            controller.update_row(self._rows.get(variant))
         for variant, row in self._rows.items():
-            if variant not in self._hostings:
-                self._hostings[variant] = hosting = self._host(row)
-                tasks.create_task(self._run(hosting, tasks), name=f"host {variant}")
+            if variant not in self._controllers:
+                self._controllers[variant] = controller = self._make_controller(row)
+                tasks.create_task(self._run(controller, tasks), name=f"instance {variant}")
 
-    async def _run(self, hosting: InstanceController, tasks: asyncio.TaskGroup) -> None:
+    async def _run(self, controller: InstanceController, tasks: asyncio.TaskGroup) -> None:
         try:
-            await hosting.run()
+            await controller.run()
         finally:
-            del self._hostings[hosting.variant]
+            del self._controllers[controller.variant]
         self._apply(tasks)

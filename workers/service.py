@@ -1,10 +1,11 @@
 """One worker process: registers, follows its placement, and leaves in good order.
 
-register -> follow placement, keep leases, publish status -> (signal) say so, drain, hand over, retire
+register -> follow placement, keep leases, publish status -> (signal) announce it, drain, hand over, retire
 """
 
 import asyncio
 import logging
+import socket
 import sys
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -33,18 +34,18 @@ from workers.instance_controller import InstanceController, WorkerContext
 from workers.lease import Leases
 from workers.metrics import AnswerMeter
 from workers.placement import PlacementFollower
-from workers.settings import WorkerSettings, host_name
+from workers.settings import WorkerSettings
 from workers.status import StatusReporter
 
 log = logging.getLogger(__name__)
 
 _SWITCH_S: Final = 0.0005
-"""How long a slot that has computed waits for the interpreter while the event loop is at work. Python's own 5 ms are as
+"""Seconds that a slot waits for the interpreter after a batch while the event loop is at work. Python's own 5 ms are as
 long as a batch of a small model: a full queue was worked off at 0.89 of the bare session's rate, with this at 0.95."""
 
 
 async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSettings, stop: asyncio.Event) -> None:
-    """Be a worker until `stop` is set and all is drained.
+    """Run a worker until `stop` is set and everything is drained.
 
     Raises:
         OperatorError: Kafka cannot be reached, or another worker of this name has started.
@@ -57,7 +58,7 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
         catalog = await stack.enter_async_context(CatalogWatcher(store.dsn))
         producer = await stack.enter_async_context(Producer(kafka, settings.worker))
         await producer.learn([topics.STATUS, topics.DEAD_LETTERS])
-        device = _open_device(settings, defect, stack)
+        executor = _open_executor(settings, defect, stack)
         loader = _open_loader(settings, stack)
         journal = stack.enter_context(CrashJournal(settings.journal_file, settings.slots, settings.max_crashes))
         await stack.enter_async_context(health_server(settings.metrics_host, settings.metrics_port, lambda: True))
@@ -65,14 +66,18 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
         epoch = await register_worker(pool, row)
         log.info("worker %s, epoch %d: %d slots of %s", settings.worker, epoch, settings.slots, settings.hardware)
         leases = Leases(
-            pool, settings.worker, epoch, settings.lease_ttl_s, lambda variant, lost: placement.lose(variant, lost)
+            pool,
+            settings.worker,
+            epoch,
+            settings.lease_ttl_s,
+            lambda variant, lost: placement.lose_leases(variant, lost),
         )
-        premises = WorkerContext(
-            settings=settings, kafka=kafka, pool=pool, catalog=catalog, producer=producer, device=device,
+        context = WorkerContext(
+            settings=settings, kafka=kafka, pool=pool, catalog=catalog, producer=producer, executor=executor,
             journal=journal, leases=leases, answers=AnswerMeter(), loader=loader,
         )  # fmt: skip
-        placement = PlacementFollower(pool, store.dsn, settings.worker, lambda row: InstanceController(row, premises))
-        reporter = StatusReporter(premises, epoch, lambda: placement.hostings)
+        placement = PlacementFollower(pool, store.dsn, settings.worker, lambda row: InstanceController(row, context))
+        reporter = StatusReporter(context, epoch, lambda: placement.controllers)
         tune_gc()
         sys.setswitchinterval(_SWITCH_S)
         await _work(settings, placement, leases, reporter, stop, defect)
@@ -85,7 +90,7 @@ async def _work(
 ) -> None:  # fmt: skip
     async with asyncio.TaskGroup() as tasks:
         background = [
-            tasks.create_task(leases.keep(settings.lease_renew_s), name="leases"),
+            tasks.create_task(leases.keep_renewing(settings.lease_renew_s), name="leases"),
             tasks.create_task(reporter.run(), name="status"),
             tasks.create_task(_leave(stop, reporter), name="leave"),
             tasks.create_task(_raise(defect), name="defect"),
@@ -98,7 +103,7 @@ async def _work(
 
 async def _leave(stop: asyncio.Event, reporter: StatusReporter) -> None:
     await stop.wait()
-    reporter.leave()
+    reporter.announce_leaving()
 
 
 async def _raise(defect: "asyncio.Future[None]") -> None:
@@ -112,7 +117,7 @@ async def _retire(pool: Pool, worker: str, epoch: int) -> None:
         log.warning("leaving without a word: %s", error)
 
 
-def _open_device(settings: WorkerSettings, defect: "asyncio.Future[None]", stack: AsyncExitStack) -> BatchExecutor:
+def _open_executor(settings: WorkerSettings, defect: "asyncio.Future[None]", stack: AsyncExitStack) -> BatchExecutor:
     loop = asyncio.get_running_loop()
 
     def fail(error: BaseException) -> None:
@@ -122,13 +127,13 @@ def _open_device(settings: WorkerSettings, defect: "asyncio.Future[None]", stack
     def on_defect(error: BaseException) -> None:
         loop.call_soon_threadsafe(fail, error)
 
-    device = BatchExecutor(settings.slots, on_defect)
-    stack.push_async_callback(asyncio.to_thread, device.close)
-    return device
+    executor = BatchExecutor(settings.slots, on_defect)
+    stack.push_async_callback(asyncio.to_thread, executor.close)
+    return executor
 
 
 def _open_loader(settings: WorkerSettings, stack: AsyncExitStack) -> Executor:
-    """A thread that lets those that serve go first: a load takes seconds of a core, which queries must not wait for.
+    """Start a thread that lets those that serve go first: a load takes seconds of a core, and queries must not wait.
 
     Only where it is one thread that computes: those that a session or a driver starts inherit what their starter has.
     """
@@ -139,13 +144,13 @@ def _open_loader(settings: WorkerSettings, stack: AsyncExitStack) -> Executor:
 
 
 def worker_row(settings: WorkerSettings) -> WorkerRow:
-    """What a worker with these settings registers as."""
+    """The row that a worker with these settings registers with."""
     available = [r.name for r in all_runtimes() if r.availability(settings.hardware).available]
     return WorkerRow(
         name=settings.worker,
         hardware=settings.hardware.value,
         device=device_name(settings.hardware),
-        host=host_name(),
+        host=socket.gethostname(),
         slots=settings.slots,
         threads=settings.threads,
         memory_bytes=settings.memory_bytes,

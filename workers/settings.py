@@ -1,7 +1,6 @@
 """Settings of a worker: `INFAAS_WORKERS_*`, or flags of the same names."""
 
 import os
-import socket
 from pathlib import Path
 from typing import Self
 
@@ -18,38 +17,41 @@ from schemas.worker_names import worker_name
 
 
 class WorkerSettings(ServiceSettings):
-    """One worker: which device it owns, how much of it it may use, and how it behaves."""
+    """Settings of one worker: its device, how much of it it may use, and how it behaves."""
 
     model_config = SettingsConfigDict(env_prefix="INFAAS_WORKERS_", frozen=True, extra="ignore")
 
     name: str = ""
-    """Unique among workers and the same after a restart; default `<hardware>-0`."""
+    """Name that is unique among workers and the same after a restart; default `<hardware>-0`."""
     hardware: Hardware = Hardware.CPU
+    """Type of the device that the worker owns."""
     cores: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1)
-    """CPU cores that the worker may compute on."""
+    """Number of CPU cores that the worker may compute on."""
     threads: int = Field(default=THREADS, ge=1)
-    """Cores that one batch computes on; `cores // threads` batches compute at once."""
+    """Number of cores that one batch computes on; `cores // threads` batches compute at once."""
     memory_bytes: int = Field(default_factory=lambda: psutil.virtual_memory().total, ge=1)
-    """What the process may use; a variant that would exceed it is not loaded."""
+    """Bytes of memory that the process may use; a variant that would exceed them is not loaded."""
     price_per_hour: float | None = Field(default=None, ge=0)
-    """USD; by default the list price of the hardware."""
+    """Price of the worker in USD per hour; by default the list price of the hardware."""
     artifacts: Path | None = Field(default=None, validation_alias="INFAAS_ARTIFACTS")
     """Folder of model files; default `<home>/artifacts`."""
 
     lease_ttl_s: float = Field(default=3.0, gt=0)
-    """A dead worker's partitions are free after this long."""
+    """Seconds after which the partitions of a dead worker are free."""
     lease_renew_s: float = Field(default=1.0, gt=0)
+    """Seconds between two renewals of the leases, which are the worker's heartbeat, too."""
     handover_timeout_s: float = Field(default=60.0, gt=0)
-    """How long partitions that another worker is to have are served until that one is ready to take them."""
+    """Seconds for which a partition that another worker is to have is served on until that one is ready to take it."""
     status_interval_s: float = Field(default=0.1, gt=0)
+    """Seconds between two status records, by which selectors know the worker's backlog."""
     prefetch_s: float = Field(default=1.0, gt=0)
     """Seconds of predicted work that an instance fetches ahead: within it, deadlines decide the order."""
     prefetch_max: int = Field(default=1000, ge=1)
     """Most queries that an instance fetches ahead."""
     max_crashes: int = Field(default=3, ge=1)
-    """A query in whose computation the process died this often is given up."""
+    """Number of crashes after which the query that was being computed is given up."""
     load_retry_max_s: float = Field(default=60.0, gt=0)
-    """Longest pause before a failed load is tried again."""
+    """Longest pause in seconds before a failed load is tried again."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -63,32 +65,27 @@ class WorkerSettings(ServiceSettings):
 
     @property
     def worker(self) -> str:
-        """The worker's name."""
+        """Name of the worker, given or by default."""
         return self.name or worker_name(self.hardware, 0)
 
     @property
     def slots(self) -> int:
-        """Batches that can compute at once."""
+        """Number of batches that can compute at once."""
         return slots_of(self.hardware, self.cores, self.threads)
 
     @property
     def price(self) -> float:
-        """USD per hour of the whole worker."""
+        """Price of the whole worker in USD per hour."""
         if self.price_per_hour is not None:
             return self.price_per_hour
         return list_price(self.hardware, self.cores)
 
     @property
     def artifacts_dir(self) -> Path:
-        """Where model files are."""
+        """Folder of the model files, given or by default."""
         return self.artifacts or self.home / "artifacts"
 
     @property
     def journal_file(self) -> Path:
-        """Where the worker remembers what it computes; must survive a restart of the process."""
+        """File of the crash journal; must survive a restart of the process."""
         return self.home / "workers" / f"{self.worker}.journal"
-
-
-def host_name() -> str:
-    """Of the machine."""
-    return socket.gethostname()

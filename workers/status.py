@@ -1,4 +1,4 @@
-"""Publishes what the worker does: each 100 ms, and at once when an instance changes its state.
+"""Publishes the worker's status: each 100 ms, and at once when an instance changes its state.
 
 The record is never waited for: a late status is worth nothing, and the next one is due anyway.
 """
@@ -24,14 +24,14 @@ _MEMORY_INTERVAL_S: Final = 1.0
 
 
 class StatusReporter:
-    """Reports on one worker's hostings."""
+    """Publisher of the status of one worker and its instances."""
 
     def __init__(
-        self, premises: WorkerContext, epoch: int, hostings: Callable[[], Iterable[InstanceController]]
+        self, context: WorkerContext, epoch: int, controllers: Callable[[], Iterable[InstanceController]]
     ) -> None:
-        self._premises = premises
+        self._context = context
         self._epoch = epoch
-        self._hostings = hostings
+        self._controllers = controllers
         self._process = psutil.Process()
         self._memory_used = 0
         self._memory_at = 0.0
@@ -42,32 +42,32 @@ class StatusReporter:
         while True:
             await self.publish()
             try:
-                async with asyncio.timeout(self._premises.settings.status_interval_s):
-                    await self._premises.changed.wait()
+                async with asyncio.timeout(self._context.settings.status_interval_s):
+                    await self._context.changed.wait()
             except TimeoutError:
                 continue
-            self._premises.changed.clear()
+            self._context.changed.clear()
 
-    def leave(self) -> None:
-        """Say from now on that the worker is going."""
+    def announce_leaving(self) -> None:
+        """Report from now on that the worker is leaving."""
         self._leaving = True
-        self._premises.changed.set()
+        self._context.changed.set()
 
     async def publish(self) -> None:
-        """Send one record."""
+        """Publish the status once."""
         now_s = time.monotonic()
         if now_s - self._memory_at >= _MEMORY_INTERVAL_S:
             self._memory_at, self._memory_used = now_s, self._process.memory_info().rss
-        hostings = list(self._hostings())
-        for hosting in hostings:
-            hosting.observe(now_s)
-        status = self._status(hostings)
+        controllers = list(self._controllers())
+        for controller in controllers:
+            controller.update_health(now_s)
+        status = self._status(controllers)
         count_states([instance.state for instance in status.instances])
-        sent = await self._premises.producer.send(topics.STATUS, _encode(status), key=status.worker.encode())
+        sent = await self._context.producer.send(topics.STATUS, _encode(status), key=status.worker.encode())
         sent.add_done_callback(_forget)
 
-    def _status(self, hostings: list[InstanceController]) -> WorkerStatus:
-        premises, settings = self._premises, self._premises.settings
+    def _status(self, controllers: list[InstanceController]) -> WorkerStatus:
+        context, settings = self._context, self._context.settings
         return WorkerStatus(
             worker=settings.worker,
             hardware=settings.hardware.value,
@@ -75,12 +75,12 @@ class StatusReporter:
             at_ms=time.time() * 1e3,
             slots=settings.slots,
             price_per_hour=settings.price,
-            backlog_s=sum(hosting.backlog_s for hosting in hostings),
+            backlog_s=sum(controller.backlog_s for controller in controllers),
             memory_used=self._memory_used,
             memory_total=settings.memory_bytes,
-            busy_s=premises.device.busy_s,
-            instances=tuple(hosting.status() for hosting in hostings),
-            answers=premises.answers.take(),
+            busy_s=context.executor.busy_s,
+            instances=tuple(controller.status() for controller in controllers),
+            answers=context.answers.take(),
             leaving=self._leaving,
         )
 

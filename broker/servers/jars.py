@@ -22,7 +22,7 @@ from process.subprocesses import log_tail, running
 from schemas.errors import OperatorError
 
 FETCH_JARS_S: Final = 600.0
-POM: Final = Path(__file__).parent / "apache" / "pom.xml"
+POM: Final = Path(__file__).parent / "maven" / "pom.xml"
 LOCK: Final = POM.with_name("jars.lock")
 _LOOK_INTERVAL_S: Final = 0.2
 _SEEN_BY_MAVEN: Final = re.compile(r"(?:Downloaded from|\[INFO\] Copying) .*?([^/\s]+\.jar)")

@@ -1,4 +1,4 @@
-"""JSON errors, always: clients of the protocol parse the body of every answer.
+"""Errors in JSON, always: clients of the protocol parse the body of every answer.
 
 Whatever a handler raises becomes `{"error": message}`, with the status of the closed error table, the code in the
 header `infaas-status`, and Retry-After where trying again may help. What is no HTTP at all never reaches a handler;
@@ -41,7 +41,7 @@ async def json_errors(request: web.Request, handler: Handler) -> web.StreamRespo
 
 
 class JsonProtocol(web.RequestHandler):
-    """One connection, whose requests that cannot be parsed are answered in JSON too."""
+    """Connection on which requests that cannot be parsed are answered in JSON, too."""
 
     __slots__ = ()
 
@@ -66,7 +66,7 @@ class JsonProtocol(web.RequestHandler):
 
 
 def error_response(status: int, code: ErrorCode, message: str, headers: dict[str, str] | None = None) -> web.Response:
-    """An error as clients read it."""
+    """Response that tells a client of an error."""
     fields = {h.STATUS: code.value, "Content-Type": JSON} | (headers or {})
     if status in _RETRY_STATUSES:
         fields["Retry-After"] = RETRY_AFTER_S

@@ -1,4 +1,4 @@
-"""Whether the gateway lives and can take queries, and its metrics."""
+"""Liveness and readiness of the gateway, and its metrics."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,13 +8,13 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 
 class HealthRoutes:
-    """The protocol's paths, and those of the other services beside them."""
+    """Handlers of the protocol's health paths, and of those that the other services have."""
 
     def __init__(self, ready: Callable[[], bool]) -> None:
         self._is_ready = ready
 
     def routes(self) -> list[web.RouteDef]:
-        """What to add to the application."""
+        """Routes to add to the application."""
         return [
             web.get("/v2/health/live", self.live),
             web.get("/v2/health/ready", self.ready),
@@ -24,15 +24,15 @@ class HealthRoutes:
         ]
 
     async def live(self, _request: web.Request) -> web.Response:
-        """Always, while the process answers."""
+        """Answer that the process lives."""
         return web.json_response({"live": True})
 
     async def ready(self, _request: web.Request) -> web.Response:
-        """While Kafka takes queries and nobody has told the gateway to stop."""
+        """Answer whether Kafka takes queries and nobody has told the gateway to stop."""
         ready = self._is_ready()
         return web.json_response({"ready": ready}, status=200 if ready else 503)
 
     async def metrics(self, _request: web.Request) -> web.Response:
-        """In the Prometheus text format."""
+        """Answer with the metrics in the Prometheus text format."""
         text = await asyncio.to_thread(generate_latest)
         return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})

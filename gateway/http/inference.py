@@ -15,32 +15,32 @@ from schemas.result import Result
 
 
 class InferenceRoutes:
-    """Decode, ask, encode."""
+    """Handlers that decode a query, ask it and encode its result."""
 
-    def __init__(self, models: ModelDirectory, asking: QueryClient, statistics: ModelStatisticsTable) -> None:
+    def __init__(self, models: ModelDirectory, query_client: QueryClient, statistics: ModelStatisticsTable) -> None:
         self._models = models
-        self._asking = asking
+        self._query_client = query_client
         self._statistics = statistics
 
     def routes(self) -> list[web.RouteDef]:
-        """What to add to the application."""
+        """Routes to add to the application."""
         return [
             web.post("/v2/models/{name}/infer", self.infer),
             web.post("/v2/models/{name}/versions/{version}/infer", self.infer),
         ]
 
     async def infer(self, request: web.Request) -> web.Response:
-        """Answer one query. When the client goes away it is cancelled, and its slot is free."""
+        """Answer one query. When the client goes away it is cancelled, which makes room."""
         started = time.monotonic_ns()
         path = request.match_info
         model = self._models.find(path["name"], path.get("version"))
         statistics = self._statistics.of(model)
         try:
             body = await request.read()
-            asking = self._asking
-            envelope = make_envelope(model, request.headers, body, asking.reply_topic, asking.new_id())
+            query_client = self._query_client
+            envelope = make_envelope(model, request.headers, body, query_client.reply_topic, query_client.new_id())
             sending = time.monotonic_ns()
-            result = await asking.ask(envelope)
+            result = await query_client.ask(envelope)
             failure = result.error()
             if failure is not None:
                 raise failure

@@ -1,4 +1,4 @@
-"""What there is: server and model metadata, config, readiness, statistics, and the repository index."""
+"""Metadata of the server and its models: signature, config, readiness, statistics, and the repository index."""
 
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class MetadataRoutes:
-    """Everything under /v2 that asks no model."""
+    """Handlers of everything under /v2 that asks no model."""
 
     def __init__(self, models: ModelDirectory, statistics: ModelStatisticsTable, version: str) -> None:
         self._models = models
@@ -31,7 +31,7 @@ class MetadataRoutes:
         self._server = {"name": SERVER_NAME, "version": version, "extensions": EXTENSIONS}
 
     def routes(self) -> list[web.RouteDef]:
-        """What to add to the application."""
+        """Routes to add to the application."""
         found = [
             web.get("/v2", self.server),
             web.get("/v2/", self.server),
@@ -50,46 +50,46 @@ class MetadataRoutes:
         return found
 
     async def server(self, _request: web.Request) -> web.Response:
-        """Who we are and what we can."""
+        """Answer with the server's name, version and extensions."""
         return _json(self._server)
 
     async def metadata(self, request: web.Request) -> web.Response:
-        """The signature of a model."""
+        """Answer with the signature of a model."""
         return _json(self._model(request).metadata())
 
     async def config(self, request: web.Request) -> web.Response:
-        """The signature in Triton's words, and the largest batch."""
+        """Answer with the signature in Triton's words, and the largest batch."""
         return _json(self._model(request).config())
 
     async def ready(self, request: web.Request) -> web.Response:
-        """Whether a model can be asked."""
+        """Answer whether a model can be asked."""
         model = self._model(request)
         return _json({"name": model.name, "ready": model.ready}, 200 if model.ready else 503)
 
     async def statistics(self, request: web.Request) -> web.Response:
-        """What this gateway answered for one model."""
+        """Answer with the statistics of one model."""
         return _json({"model_stats": [self._statistics.of(self._model(request)).as_triton()]})
 
     async def all_statistics(self, _request: web.Request) -> web.Response:
-        """What this gateway answered for each model."""
+        """Answer with the statistics of each model."""
         return _json({"model_stats": [self._statistics.of(model).as_triton() for model in self._models]})
 
     async def index(self, request: web.Request) -> web.Response:
-        """All models there are, or with `{"ready": true}` those that can be asked."""
+        """Answer with all models, or with `{"ready": true}` those that can be asked."""
         only_ready = (await _body(request)).get("ready", False)
         if not isinstance(only_ready, bool):
             raise InvalidRequest("Expected `bool` - at `$.ready`")
         return _json([_indexed(model) for model in self._models if model.ready or not only_ready])
 
     async def load(self, request: web.Request) -> web.Response:
-        """Nothing to do: whatever is ready is loaded when queries ask for it."""
+        """Do nothing: whatever is ready is loaded when queries ask for it."""
         model = self._model(request)
         if not model.ready:
             raise UnknownTask(f"{model.name} has no variant that is ready; register one with `infaas register`")
         return _json({})
 
     async def unload(self, request: web.Request) -> web.Response:
-        """Refused: what is loaded is decided by load and cost."""
+        """Refuse: what is loaded is decided by load and cost."""
         name = self._model(request).name
         raise InvalidRequest(f"{name} cannot be unloaded by hand: the autoscaler unloads what is not asked for")
 

@@ -1,4 +1,4 @@
-"""From an HTTP request to the headers of a record. The body is the record's value and stays untouched.
+"""Translates an HTTP request into the headers of a record. The body is the record's value and stays untouched.
 
 A need may stand in the request's `parameters` or in an `infaas-*` HTTP header; the header wins, so that a proxy in
 front may set limits. Triton's reserved parameter `timeout` (microseconds) is the latency where no other is given.
@@ -23,13 +23,13 @@ from schemas.query import Query, parse_query
 _TIMEOUT_US: Final = "timeout"
 _PREFIX: Final = "infaas-"
 _HEADERS: Final = frozenset(name for name in vars(h).values() if isinstance(name, str) and name.startswith(_PREFIX))
-_FEWEST_LETTERS: Final = 5  # `model` is no misspelt `mode`
-_ALIKE: Final = 0.8
-_PASSED: Final = (h.ID, h.DEADLINE_MS, *h.NEEDS.values(), h.CONTENT_TYPE, h.JSON_LENGTH, *h.TRACE)
+_MIN_LETTERS: Final = 5  # `model` is no misspelt `mode`
+_MIN_SIMILARITY: Final = 0.8
+_COPIED: Final = (h.ID, h.DEADLINE_MS, *h.NEEDS.values(), h.CONTENT_TYPE, h.JSON_LENGTH, *h.TRACE)
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):
-    """A record ready to be sent, and what the gateway keeps in mind about it."""
+    """A query ready to be sent: its record, and what the gateway keeps in mind about it."""
 
     topic: str
     value: bytes
@@ -40,7 +40,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 def make_envelope(
     model: ServedModel, http: Mapping[str, str], body: bytes, reply_to: str, fallback_id: str
 ) -> Envelope:
-    """Check a request and address it.
+    """Check a request and make the record that asks it.
 
     Args:
         model: what the path names.
@@ -64,7 +64,7 @@ def make_envelope(
     try:
         query = parse_query(model.task, fields, sent_ns / 1e6)
     except InvalidRequest as error:
-        raise InvalidRequest(_as_said(str(error), head.parameters, http)) from None
+        raise InvalidRequest(_in_client_words(str(error), head.parameters, http)) from None
     return Envelope(model.topic, body, [(name, text.encode()) for name, text in fields.items()], query)
 
 
@@ -82,7 +82,7 @@ def _fields(head: RequestHead, http: Mapping[str, str]) -> dict[str, str]:
             else:
                 _check_parameter(name)
     _check_headers(http)
-    for name in _PASSED:  # quicker than to look at each header that a client sends
+    for name in _COPIED:  # quicker than to look at each header that a client sends
         text = http.get(name)
         if text is not None:
             fields[name] = text
@@ -91,7 +91,7 @@ def _fields(head: RequestHead, http: Mapping[str, str]) -> dict[str, str]:
 
 @lru_cache(maxsize=1024)
 def _check_parameter(name: str) -> None:
-    need = _meant(name)
+    need = _closest_need(name)
     if need is not None:
         raise InvalidRequest(f"no parameter is called {name[:80]!r}: did you mean {need}?")
 
@@ -104,20 +104,20 @@ def _check_headers(http: Iterable[str]) -> None:
 
 @lru_cache(maxsize=1024)
 def _check_header(name: str) -> None:
-    need = None if name.lower() in _HEADERS else _meant(name)
+    need = None if name.lower() in _HEADERS else _closest_need(name)
     if need is not None:
         raise InvalidRequest(f"no header is called {name[:80]!r}: did you mean {h.NEEDS[need]}?")
 
 
-def _meant(name: str) -> str | None:
+def _closest_need(name: str) -> str | None:
     """The need that a name is close to; None where it is close to none."""
     plain = name[:80].lower().replace("-", "_").removeprefix("infaas_")
-    needs = [need for need in h.NEEDS if len(need) >= _FEWEST_LETTERS]
-    return next(iter(get_close_matches(plain, needs, 1, _ALIKE)), None)
+    needs = [need for need in h.NEEDS if len(need) >= _MIN_LETTERS]
+    return next(iter(get_close_matches(plain, needs, 1, _MIN_SIMILARITY)), None)
 
 
-def _as_said(message: str, parameters: Mapping[str, Parameter], http: Mapping[str, str]) -> str:
-    """A complaint about a need, which names its header, in the words that the client used."""
+def _in_client_words(message: str, parameters: Mapping[str, Parameter], http: Mapping[str, str]) -> str:
+    """An error message about a need, which names its header, in the words that the client used."""
     for name, header in h.NEEDS.items():
         if name in parameters and header not in http:
             message = message.replace(f"header {header} ", f"parameter {name} ")

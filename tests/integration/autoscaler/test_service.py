@@ -352,7 +352,7 @@ async def start_process(kafka: KafkaSettings, dsn: str) -> asyncio.subprocess.Pr
     env = os.environ | {
         "INFAAS_KAFKA": kafka.bootstrap, "INFAAS_KAFKA_FETCH_MAX_WAIT_MS": fetch_ms, "INFAAS_POSTGRES": dsn,
     }  # fmt: skip
-    return await asyncio.create_subprocess_exec(sys.executable, "-m", "autoscaler", "--every-s", "0.2", env=env)
+    return await asyncio.create_subprocess_exec(sys.executable, "-m", "autoscaler", "--interval-s", "0.2", env=env)
 
 
 async def both_connected(pool: Pool) -> bool:

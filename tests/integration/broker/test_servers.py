@@ -15,7 +15,7 @@ import pytest
 
 from broker.client import ping
 from broker.delivery.consumer import Consumer
-from broker.errors import KafkaError
+from broker.kafka_types import KafkaError
 from broker.producer import Producer
 from broker.servers.apache import ApacheKafka, find_java
 from broker.servers.embedded import EmbeddedBroker, find_binary
@@ -31,7 +31,6 @@ from tests.kafka_fixtures import need_apache
 EMBED = """
 import asyncio, sys
 from pathlib import Path
-from broker.errors import KafkaError
 from broker.servers.embedded import EmbeddedBroker
 
 async def main():

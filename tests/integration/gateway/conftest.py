@@ -37,7 +37,7 @@ class Running(NamedTuple):
     task: str
     http: aiohttp.ClientSession
     responder: Responder
-    asking: QueryClient
+    query_client: QueryClient
     stop: asyncio.Event
 
     @property
@@ -58,6 +58,6 @@ async def gateway(kafka: KafkaSettings, gateway_settings: GatewaySettings) -> As
         stop = asyncio.Event()
         responder = await stack.enter_async_context(answering(kafka, task))
         models = ModelDirectory(catalog_of(task))
-        url, asking = await stack.enter_async_context(open_gateway(gateway_settings, kafka, models, stop))
+        url, query_client = await stack.enter_async_context(open_gateway(gateway_settings, kafka, models, stop))
         http = await stack.enter_async_context(aiohttp.ClientSession())
-        yield Running(url, task, http, responder, asking, stop)
+        yield Running(url, task, http, responder, query_client, stop)

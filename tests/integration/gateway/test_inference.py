@@ -68,7 +68,7 @@ async def test_needs_become_headers(gateway: Running) -> None:
     assert seen["infaas-tenant"] == "acme"
     assert seen["infaas-batch"] == "2"
     assert seen["traceparent"] == "00-a-b-01"
-    assert seen["infaas-reply-to"] == gateway.asking.reply_topic
+    assert seen["infaas-reply-to"] == gateway.query_client.reply_topic
     assert "x-other" not in seen
 
 
@@ -154,7 +154,7 @@ async def test_no_answer_is_deadline_exceeded(gateway: Running) -> None:
         assert response.status == 504
         assert response.headers["infaas-status"] == "deadline_exceeded"
         await error_of(response)
-    assert gateway.asking.in_flight == 0
+    assert gateway.query_client.in_flight == 0
 
 
 async def test_more_than_fit_in_flight_are_refused(gateway: Running, gateway_settings: GatewaySettings) -> None:
@@ -175,10 +175,10 @@ async def test_a_client_that_goes_away_frees_its_slot(gateway: Running) -> None:
     async with asyncio.TaskGroup() as tasks:
         gone = tasks.create_task(_post(gateway))
         await gateway.responder.wait_seen(1)
-        assert gateway.asking.in_flight == 1
+        assert gateway.query_client.in_flight == 1
         gone.cancel()
     async with asyncio.timeout(30):
-        while gateway.asking.in_flight:  # noqa: ASYNC110 - only the server learns of a closed connection
+        while gateway.query_client.in_flight:  # noqa: ASYNC110 - only the server learns of a closed connection
             await asyncio.sleep(0.001)
 
 
@@ -191,7 +191,7 @@ async def test_an_id_in_flight_is_taken(gateway: Running) -> None:
         async with gateway.http.post(gateway.infer_url, data=json_body(), headers=headers) as response:
             assert response.status == 400
             assert "same" in await error_of(response)
-        assert gateway.asking.in_flight == 1
+        assert gateway.query_client.in_flight == 1
         first.cancel()
 
 

@@ -16,5 +16,5 @@ UNLISTED = {("GET", "/v2/"), ("GET", "/health/live"), ("GET", "/health/ready")}
 async def test_paths_are_the_routes(gateway: Running) -> None:
     document = json.loads((FOLDER / "openapi.json").read_text())
     listed = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
-    routes = all_routes(ModelDirectory(Catalog()), gateway.asking, ModelStatisticsTable(), lambda: True)
+    routes = all_routes(ModelDirectory(Catalog()), gateway.query_client, ModelStatisticsTable(), lambda: True)
     assert {(route.method, route.path) for route in routes} == listed | UNLISTED

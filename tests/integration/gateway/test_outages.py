@@ -27,7 +27,7 @@ async def test_kafka_gone_is_503_at_once(tmp_path: Path) -> None:
         quick = broker.settings.model_copy(update={"request_timeout_ms": 1000})
         await ensure_task_topics(quick, task, 1)
         gateway = open_gateway(settings, quick, ModelDirectory(catalog_of(task)), asyncio.Event())
-        url, asking = await gateway.__aenter__()
+        url, query_client = await gateway.__aenter__()
     try:
         async with aiohttp.ClientSession() as http:
             for limit_s in (60.0, 2.5):  # the first finds out, the next are told
@@ -40,7 +40,7 @@ async def test_kafka_gone_is_503_at_once(tmp_path: Path) -> None:
                     assert "Kafka" in await error_of(response)
             async with http.get(f"{url}/v2/health/ready") as response:
                 assert response.status == 503
-        assert asking.in_flight == 0
+        assert query_client.in_flight == 0
     finally:
         await gateway.__aexit__(None, None, None)
 
@@ -64,7 +64,7 @@ async def test_a_stop_lets_running_queries_finish(kafka: KafkaSettings) -> None:
     async with answering(kafka, task) as responder, aiohttp.ClientSession() as http:
         responder.silent = True
         gateway = open_gateway(GatewaySettings(port=0), kafka, ModelDirectory(catalog_of(task)), asyncio.Event())
-        url, _asking = await gateway.__aenter__()
+        url, _query_client = await gateway.__aenter__()
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(_status(http, f"{url}/v2/models/{task}/infer"))
             await responder.wait_seen(1)

@@ -28,7 +28,7 @@ from store.placement import acquire_leases, list_instances, list_leases, list_wo
 from store.pool import Pool
 from tests.integration.workers.conftest import MAX_BATCH, Results, Site, class_of, results_of
 from tests.store_rows import a_worker
-from workers.model import ServableModel, load
+from workers.model import ServableModel, load_session
 from zoo.samples import labelled
 
 
@@ -284,7 +284,7 @@ async def test_a_move_waits_until_the_new_place_has_loaded(
     def load_late(model: ServableModel, artifacts: Path, threads: int) -> Session:
         loading.set()
         assert loaded.wait(30)
-        return load(model, artifacts, threads)
+        return load_session(model, artifacts, threads)
 
     async def ask(queries: Sequence[str]) -> None:
         for number, query in enumerate(queries):
@@ -295,7 +295,7 @@ async def test_a_move_waits_until_the_new_place_has_loaded(
         before, during, after = ([f"{when}{n}" for n in range(40)] for when in ("before", "during", "after"))
         await ask(before)
         await results.until(40)
-        monkeypatch.setattr("workers.instance_controller.load", load_late)
+        monkeypatch.setattr("workers.instance_controller.load_session", load_late)
         await site.place("cpu-b")
         await site.unplace("cpu-a")
         assert await asyncio.to_thread(loading.wait, 30)

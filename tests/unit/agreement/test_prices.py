@@ -25,8 +25,8 @@ def test_unknown_hardware_is_priced_as_the_dearest_known() -> None:
 @pytest.mark.parametrize("threads", [1, 4])
 def test_selector_and_autoscaler_take_the_list_price_alike(hardware: str, threads: int) -> None:
     variant = a_variant(f"mlp.onnx-fp32.{hardware}")
-    offer = PricedVariant(variant, msgspec.structs.replace(a_profile(variant.name), threads=threads))
+    priced = PricedVariant(variant, msgspec.structs.replace(a_profile(variant.name), threads=threads))
     worker = msgspec.structs.replace(
         a_worker(), hardware=hardware, threads=threads, price_per_hour=0.0, runtimes=("onnx",), alive=True
     )
-    assert runnable_variants([worker])[hardware, "onnx"] == offer.price == list_price(hardware, threads)
+    assert runnable_variants([worker])[hardware, "onnx"] == priced.price == list_price(hardware, threads)

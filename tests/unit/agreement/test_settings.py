@@ -45,7 +45,7 @@ def variables(kind: type[BaseSettings]) -> dict[str, str]:
 def test_unset_settings_are_what_decisions_take_for_granted() -> None:
     assert AutoscalerSettings().limits == ScalingLimits()
     assert AutoscalerSettings().patience == ReconcileTimeouts()
-    assert SelectorSettings().rules() == PolicyConfig()
+    assert SelectorSettings().policy_config() == PolicyConfig()
 
 
 @pytest.mark.parametrize("name", sorted(ScalingLimits.__struct_fields__))
@@ -69,7 +69,7 @@ def test_what_both_assume_is_set_once_and_heard_by_both(
     selector, autoscaler = SelectorSettings(), AutoscalerSettings()
     assert getattr(autoscaler.limits, name) == getattr(selector, name) == 0.25
     if name in PolicyConfig.__struct_fields__:
-        assert getattr(selector.rules(), name) == 0.25
+        assert getattr(selector.policy_config(), name) == 0.25
 
 
 def test_the_selector_assumes_the_same_hop_as_the_autoscaler() -> None:

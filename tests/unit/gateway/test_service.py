@@ -1,4 +1,4 @@
-"""The gateway's parts that need no broker."""
+"""The HTTP application and its address, without a broker."""
 
 import json
 
@@ -6,12 +6,9 @@ import pytest
 from aiohttp import ClientSession, web
 
 from gateway.http.errors import json_errors
-from gateway.model_directory import ModelDirectory
 from gateway.service import make_app
 from gateway.settings import GatewaySettings
 from schemas.documents.__main__ import FOLDER
-from store.catalog import Catalog
-from tests.store_rows import a_task
 
 
 async def test_a_defect_is_json_and_says_nothing_of_the_inside(caplog: pytest.LogCaptureFixture) -> None:
@@ -29,13 +26,6 @@ async def test_a_defect_is_json_and_says_nothing_of_the_inside(caplog: pytest.Lo
         assert await response.json() == {"error": "internal error"}
     await runner.cleanup()
     assert "a secret detail" in caplog.text
-
-
-def test_a_newer_catalog_replaces_the_names() -> None:
-    models = ModelDirectory(Catalog(tasks={"digits": a_task()}))
-    assert models.topics == ["infaas.tasks.digits"]
-    models.update(Catalog())
-    assert not list(models)
 
 
 def test_the_port_is_the_default() -> None:

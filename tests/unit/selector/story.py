@@ -1,4 +1,4 @@
-"""Small worlds for the selector's tests: catalogs, and workers that say what they are told to."""
+"""Small cluster states for the selector's tests: catalogs, and workers that report what they are told to."""
 
 import msgspec
 
@@ -133,13 +133,13 @@ def query(
     )
 
 
-def world(*offers: tuple[Variant, Profile], tasks: tuple[str, ...] = (TASK,)) -> ClusterState:
+def state_of(*variants: tuple[Variant, Profile], tasks: tuple[str, ...] = (TASK,)) -> ClusterState:
     made = ClusterState()
-    made.register(tasks, [v for v, _ in offers], {p.variant: p for _, p in offers})
+    made.register(tasks, [v for v, _ in variants], {p.variant: p for _, p in variants})
     return made
 
 
-def offered(
+def registered(
     name: str,
     *,
     ms: float = 2.0,
@@ -160,12 +160,12 @@ FAST, GOOD, BEST = "fast.onnx-fp32.cpu", "good.onnx-fp32.cpu", "best.onnx-fp32.c
 
 def three() -> ClusterState:
     """Three variants, each dearer and more accurate than the one before; the first two loaded and idle."""
-    made = world(
-        offered(FAST, ms=1, accuracy=0.8),
-        offered(GOOD, ms=4, accuracy=0.9),
-        offered(BEST, ms=16, accuracy=0.95, load_s=0.5),
+    made = state_of(
+        registered(FAST, ms=1, accuracy=0.8),
+        registered(GOOD, ms=4, accuracy=0.9),
+        registered(BEST, ms=16, accuracy=0.95, load_s=0.5),
     )
-    made.hear(status(instance(FAST), instance(GOOD)), NOW)
+    made.apply_status(status(instance(FAST), instance(GOOD)), NOW)
     return made
 
 

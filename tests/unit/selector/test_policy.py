@@ -1,4 +1,4 @@
-"""The policy on small worlds, each told as a story."""
+"""The policy on small cluster states, each told as a story."""
 
 import pytest
 
@@ -9,13 +9,25 @@ from schemas.status import InstanceState
 from selector.cluster_state import ClusterState
 from selector.explain import explain
 from selector.policy import Choice, PolicyConfig, Refusal, choose
-from tests.unit.selector.story import BEST, FAST, GOOD, NOW, explained, instance, offered, query, status, three, world
+from tests.unit.selector.story import (
+    BEST,
+    FAST,
+    GOOD,
+    NOW,
+    explained,
+    instance,
+    query,
+    registered,
+    state_of,
+    status,
+    three,
+)
 
 NO_UPGRADES = PolicyConfig(upgrades=False)
 
 
-def chosen(asked: Query, where: ClusterState, *, now: float = NOW, rules: PolicyConfig = NO_UPGRADES) -> Choice:
-    outcome = choose(asked, where, now, rules)
+def chosen(asked: Query, where: ClusterState, *, now: float = NOW, config: PolicyConfig = NO_UPGRADES) -> Choice:
+    outcome = choose(asked, where, now, config)
     assert isinstance(outcome, Choice), outcome.error
     return outcome
 
@@ -33,19 +45,19 @@ def send(where: ClusterState, choice: Choice, count: int = 1, *, now: float = NO
 
 def test_takes_the_cheapest_that_serves() -> None:
     choice = chosen(query(), three())
-    assert choice.offer.name == FAST
+    assert choice.variant.name == FAST
     assert choice.instance is not None
     assert choice.cost == pytest.approx(0.001 * 0.048 / 3.6)
 
 
 def test_takes_the_cheapest_that_is_accurate_enough() -> None:
-    assert chosen(query(min_accuracy=0.85), three()).offer.name == GOOD
-    assert chosen(query(min_accuracy=0.9), three()).offer.name == GOOD
+    assert chosen(query(min_accuracy=0.85), three()).variant.name == GOOD
+    assert chosen(query(min_accuracy=0.9), three()).variant.name == GOOD
 
 
 @pytest.mark.parametrize("target", ["good", GOOD])
 def test_an_architecture_or_a_variant_can_be_asked_for(target: str) -> None:
-    assert chosen(query(target=target), three()).offer.name == GOOD
+    assert chosen(query(target=target), three()).variant.name == GOOD
 
 
 def test_unknown_names_are_said_to_be_unknown() -> None:
@@ -72,13 +84,13 @@ def test_unsatisfiable_names_the_nearest_and_what_it_misses() -> None:
 def test_slow_hops_make_nothing_unsatisfiable() -> None:
     where = three()
     for second in range(1, 60):  # statuses that take a fifth of a second to come
-        where.hear(status(instance(FAST), instance(GOOD), at=NOW + second - 0.2), NOW + second)
+        where.apply_status(status(instance(FAST), instance(GOOD), at=NOW + second - 0.2), NOW + second)
     assert isinstance(refused(query(latency_ms=60, sent=NOW + 59), where, now=NOW + 59).error, Overloaded)
     assert isinstance(refused(query(latency_ms=0.5, sent=NOW + 59), where, now=NOW + 59).error, Unsatisfiable)
 
 
 def test_a_task_without_variants_is_unsatisfiable() -> None:
-    assert "is registered yet" in str(refused(query(), world()).error)
+    assert "is registered yet" in str(refused(query(), state_of()).error)
 
 
 def test_load_moves_queries_to_the_next_cheapest_and_then_refuses() -> None:
@@ -87,7 +99,7 @@ def test_load_moves_queries_to_the_next_cheapest_and_then_refuses() -> None:
     first = chosen(asked, where)
     send(where, first, 200)
     second = chosen(asked, where)
-    assert (first.offer.name, second.offer.name) == (FAST, GOOD)
+    assert (first.variant.name, second.variant.name) == (FAST, GOOD)
     send(where, second, 200)
     assert isinstance(refused(asked, where).error, Overloaded)
 
@@ -98,7 +110,7 @@ def test_lateness_is_allowed_or_refused() -> None:
         send(where, chosen(query(target=name), where), 1000)
     assert isinstance(refused(query(latency_ms=100), where).error, Overloaded)
     late = chosen(query(latency_ms=100, allow_late=True), where)
-    assert late.offer.name == FAST
+    assert late.variant.name == FAST
     assert late.predicted_s > 0.1
 
 
@@ -115,16 +127,18 @@ def test_a_status_corrects_the_backlog() -> None:
     asked = query(latency_ms=50, target=FAST)
     send(where, chosen(asked, where), 250)
     for number in range(250):
-        where.acknowledged(None, where.partitions(chosen(query(target=FAST), where).offer)[0], 100 + number, False, NOW)
-    where.hear(status(instance(FAST, unread=40), instance(GOOD)), NOW)
+        where.acknowledged(
+            None, where.partitions(chosen(query(target=FAST), where).variant)[0], 100 + number, False, NOW
+        )
+    where.apply_status(status(instance(FAST, unread=40), instance(GOOD)), NOW)
     fast = where.workers["cpu-0"].instances[FAST]
     assert fast.waiting(NOW) == pytest.approx(250 + 3 * 40)
 
 
 def test_replicas_share_by_predicted_finish() -> None:
-    where = world(offered(FAST))
-    where.hear(status(instance(FAST, partitions=(0, 1)), worker="a"), NOW)
-    where.hear(status(instance(FAST, partitions=(2, 3), unread=10), worker="b"), NOW)
+    where = state_of(registered(FAST))
+    where.apply_status(status(instance(FAST, partitions=(0, 1)), worker="a"), NOW)
+    where.apply_status(status(instance(FAST, partitions=(2, 3), unread=10), worker="b"), NOW)
     seen: list[str] = []
     for _ in range(60):
         choice = chosen(query(), where)
@@ -136,8 +150,8 @@ def test_replicas_share_by_predicted_finish() -> None:
 
 
 def test_partitions_of_a_replica_take_turns() -> None:
-    where = world(offered(FAST))
-    where.hear(status(instance(FAST, partitions=(1, 3))), NOW)
+    where = state_of(registered(FAST))
+    where.apply_status(status(instance(FAST, partitions=(1, 3))), NOW)
     seen: list[int] = []
     for _ in range(4):
         choice = chosen(query(), where)
@@ -148,24 +162,24 @@ def test_partitions_of_a_replica_take_turns() -> None:
 
 def test_what_is_interfered_is_not_left_for_what_is_dearer_but_given_to_nobody_for_free() -> None:
     where = three()
-    where.hear(status(instance(FAST, state=InstanceState.INTERFERED), instance(GOOD)), NOW)
-    assert chosen(query(latency_ms=100), where).offer.name == FAST
-    where.hear(status(instance(FAST), instance(GOOD, state=InstanceState.INTERFERED)), NOW)
-    assert chosen(query(latency_ms=100), where, rules=PolicyConfig()).offer.name == FAST
+    where.apply_status(status(instance(FAST, state=InstanceState.INTERFERED), instance(GOOD)), NOW)
+    assert chosen(query(latency_ms=100), where).variant.name == FAST
+    where.apply_status(status(instance(FAST), instance(GOOD, state=InstanceState.INTERFERED)), NOW)
+    assert chosen(query(latency_ms=100), where, config=PolicyConfig()).variant.name == FAST
 
 
 def test_overloaded_instances_only_serve_when_no_other_fits() -> None:
     where = three()
-    where.hear(status(instance(FAST, state=InstanceState.OVERLOADED), instance(GOOD)), NOW)
-    assert chosen(query(latency_ms=100), where).offer.name == GOOD
-    assert chosen(query(latency_ms=100, target=FAST), where).offer.name == FAST
+    where.apply_status(status(instance(FAST, state=InstanceState.OVERLOADED), instance(GOOD)), NOW)
+    assert chosen(query(latency_ms=100), where).variant.name == GOOD
+    assert chosen(query(latency_ms=100, target=FAST), where).variant.name == FAST
 
 
 @pytest.mark.parametrize("state", [InstanceState.LOADING, InstanceState.DRAINING, InstanceState.INACTIVE])
 def test_what_does_not_serve_gets_nothing(state: InstanceState) -> None:
     where = three()
-    where.hear(status(instance(FAST, state=state), instance(GOOD)), NOW)
-    assert chosen(query(), where).offer.name == GOOD
+    where.apply_status(status(instance(FAST, state=state), instance(GOOD)), NOW)
+    assert chosen(query(), where).variant.name == GOOD
 
 
 def test_silent_and_leaving_workers_get_nothing() -> None:
@@ -174,29 +188,29 @@ def test_silent_and_leaving_workers_get_nothing() -> None:
     assert chosen(query(), where, now=NOW + 1.1).instance is None
     where.expire(NOW + 1.1)
     assert not where.workers
-    where.hear(status(instance(FAST), leaving=True), NOW + 2)
+    where.apply_status(status(instance(FAST), leaving=True), NOW + 2)
     assert chosen(query(), where, now=NOW + 2).instance is None
 
 
 def test_a_status_of_a_dead_predecessor_is_void() -> None:
     where = three()
-    where.hear(status(instance(GOOD), epoch=2), NOW)
-    where.hear(status(instance(FAST), instance(GOOD), epoch=1), NOW)
-    assert chosen(query(), where).offer.name == GOOD
+    where.apply_status(status(instance(GOOD), epoch=2), NOW)
+    where.apply_status(status(instance(FAST), instance(GOOD), epoch=1), NOW)
+    assert chosen(query(), where).variant.name == GOOD
 
 
 def test_a_slow_instance_is_predicted_slow() -> None:
     where = three()
-    where.hear(status(instance(FAST, slowdown=30), instance(GOOD)), NOW)
-    assert chosen(query(latency_ms=20), where).offer.name == GOOD
+    where.apply_status(status(instance(FAST, slowdown=30), instance(GOOD)), NOW)
+    assert chosen(query(latency_ms=20), where).variant.name == GOOD
 
 
 def test_waits_for_the_workers_other_instances_only_if_all_slots_are_taken() -> None:
-    where = world(offered(FAST, ms=1), offered(GOOD, ms=4))
+    where = state_of(registered(FAST, ms=1), registered(GOOD, ms=4))
     busy = instance(GOOD, queued=100)
-    where.hear(status(instance(FAST), busy, slots=2, backlog_s=1.0), NOW)
+    where.apply_status(status(instance(FAST), busy, slots=2, backlog_s=1.0), NOW)
     assert chosen(query(target=FAST), where).predicted_s < 0.05
-    where.hear(status(instance(FAST), busy, epoch=2, slots=1, backlog_s=1.0), NOW)
+    where.apply_status(status(instance(FAST), busy, epoch=2, slots=1, backlog_s=1.0), NOW)
     assert chosen(query(target=FAST), where).predicted_s > 0.9
 
 
@@ -206,15 +220,15 @@ def test_waits_for_the_workers_other_instances_only_if_all_slots_are_taken() -> 
 def test_an_idle_better_instance_is_given_at_the_price_of_the_cheapest() -> None:
     where = three()
     plain = chosen(query(latency_ms=100), where)
-    better = chosen(query(latency_ms=100), where, rules=PolicyConfig())
-    assert (better.offer.name, better.upgraded, better.cost) == (GOOD, True, plain.cost)
+    better = chosen(query(latency_ms=100), where, config=PolicyConfig())
+    assert (better.variant.name, better.upgraded, better.cost) == (GOOD, True, plain.cost)
 
 
 def test_no_upgrade_that_would_be_late_or_has_work() -> None:
     where = three()
-    assert chosen(query(latency_ms=7), where, rules=PolicyConfig()).offer.name == FAST
+    assert chosen(query(latency_ms=7), where, config=PolicyConfig()).variant.name == FAST
     send(where, chosen(query(target=GOOD), where))
-    assert chosen(query(latency_ms=100), where, rules=PolicyConfig()).offer.name == FAST
+    assert chosen(query(latency_ms=100), where, config=PolicyConfig()).variant.name == FAST
 
 
 def test_no_upgrade_at_a_rate_that_would_fill_the_worker() -> None:
@@ -226,8 +240,8 @@ def test_no_upgrade_at_a_rate_that_would_fill_the_worker() -> None:
             send(where, choice, now=now)
             where.failed(choice.partition)  # only the rate matters here
         now += 0.1
-        where.hear(status(instance(FAST), instance(GOOD), at=now), now)
-    assert chosen(query(latency_ms=100, sent=now), where, now=now, rules=PolicyConfig()).offer.name == FAST
+        where.apply_status(status(instance(FAST), instance(GOOD), at=now), now)
+    assert chosen(query(latency_ms=100, sent=now), where, now=now, config=PolicyConfig()).variant.name == FAST
 
 
 # -- what is not loaded ------------------------------------------------------------------------------------------------
@@ -236,7 +250,7 @@ def test_no_upgrade_at_a_rate_that_would_fill_the_worker() -> None:
 def test_cold_start_if_loading_still_fits() -> None:
     where = three()
     choice = chosen(query(min_accuracy=0.94, latency_ms=1000), where)
-    assert (choice.offer.name, choice.instance) == (BEST, None)
+    assert (choice.variant.name, choice.instance) == (BEST, None)
     assert choice.predicted_s > 0.5
     refusal = refused(query(min_accuracy=0.94, latency_ms=300), where)
     assert isinstance(refusal.error, Overloaded)
@@ -245,27 +259,29 @@ def test_cold_start_if_loading_still_fits() -> None:
 
 
 def test_cold_start_takes_the_cheapest_that_fits() -> None:
-    where = world(offered(FAST, ms=1, load_s=5), offered(GOOD, ms=4, load_s=1), offered(BEST, ms=16, load_s=2))
-    where.hear(status(), NOW)
-    assert chosen(query(latency_ms=6000), where).offer.name == FAST
-    assert chosen(query(latency_ms=2000), where).offer.name == GOOD
-    assert chosen(query(), where).offer.name == FAST
+    where = state_of(
+        registered(FAST, ms=1, load_s=5), registered(GOOD, ms=4, load_s=1), registered(BEST, ms=16, load_s=2)
+    )
+    where.apply_status(status(), NOW)
+    assert chosen(query(latency_ms=6000), where).variant.name == FAST
+    assert chosen(query(latency_ms=2000), where).variant.name == GOOD
+    assert chosen(query(), where).variant.name == FAST
 
 
 def test_nothing_is_loaded_because_what_serves_has_too_much_to_do() -> None:
-    where = world(offered(FAST, ms=2, accuracy=0.8), offered(GOOD, ms=4, load_s=0.1))
-    where.hear(status(instance(FAST)), NOW)
-    assert chosen(query(latency_ms=300), where).offer.name == FAST
-    where.hear(status(instance(FAST, queued=1000), backlog_s=10.0), NOW)
+    where = state_of(registered(FAST, ms=2, accuracy=0.8), registered(GOOD, ms=4, load_s=0.1))
+    where.apply_status(status(instance(FAST)), NOW)
+    assert chosen(query(latency_ms=300), where).variant.name == FAST
+    where.apply_status(status(instance(FAST, queued=1000), backlog_s=10.0), NOW)
     refusal = refused(query(latency_ms=300), where)
     assert isinstance(refusal.error, Overloaded)
     assert refusal.wanted is None
-    assert chosen(query(min_accuracy=0.85, latency_ms=300), where).offer.name == GOOD  # which FAST cannot do
+    assert chosen(query(min_accuracy=0.85, latency_ms=300), where).variant.name == GOOD  # which FAST cannot do
 
 
 def test_nothing_is_loaded_where_no_worker_could() -> None:
-    where = world(offered("fast.onnx-fp32.cuda", hardware="cuda"), offered(GOOD, memory=2000))
-    where.hear(status(memory=1000), NOW)
+    where = state_of(registered("fast.onnx-fp32.cuda", hardware="cuda"), registered(GOOD, memory=2000))
+    where.apply_status(status(memory=1000), NOW)
     refusal = refused(query(latency_ms=5000), where)
     assert isinstance(refusal.error, Overloaded)
     assert refusal.wanted is None
@@ -273,17 +289,17 @@ def test_nothing_is_loaded_where_no_worker_could() -> None:
 
 def test_without_a_deadline_a_query_waits_where_it_was_served_last() -> None:
     where = three()
-    where.hear(status(instance(GOOD)), NOW)
+    where.apply_status(status(instance(GOOD)), NOW)
     where.expire(NOW + 2)
     choice = chosen(query(), where, now=NOW + 2)
     assert choice.instance is None
-    assert choice.offer.name in (FAST, GOOD)
-    assert chosen(query(min_accuracy=0.85), where, now=NOW + 2).offer.name == GOOD
+    assert choice.variant.name in (FAST, GOOD)
+    assert chosen(query(min_accuracy=0.85), where, now=NOW + 2).variant.name == GOOD
 
 
 def test_a_query_keeps_its_partition_of_what_is_not_loaded() -> None:
-    where = world(offered(FAST))
-    where.hear(status(), NOW)
+    where = state_of(registered(FAST))
+    where.apply_status(status(), NOW)
     spread = {chosen(query(id=f"q-{n}"), where).partition.number for n in range(50)}
     assert spread == {0, 1, 2, 3}
     assert len({chosen(query(id="q-1"), where).partition.number for _ in range(3)}) == 1
@@ -299,18 +315,18 @@ def test_a_passed_deadline_is_said_so() -> None:
 def test_without_a_deadline_patience_decides() -> None:
     where = three()
     send(where, chosen(query(target=FAST), where), 4000)
-    assert chosen(query(), where).offer.name == GOOD
+    assert chosen(query(), where).variant.name == GOOD
     send(where, chosen(query(target=GOOD), where), 5000)
-    assert chosen(query(), where).offer.name == FAST
+    assert chosen(query(), where).variant.name == FAST
 
 
 def test_offline_takes_the_best_price_in_full_batches_and_is_no_load_to_others() -> None:
-    batching = offered(GOOD, ms=1.2, accuracy=0.9)
-    where = world(offered(FAST, ms=1, max_batch=1), batching)
-    where.hear(status(instance(FAST, max_batch=1), instance(GOOD)), NOW)
-    assert chosen(query(), where).offer.name == FAST
+    batching = registered(GOOD, ms=1.2, accuracy=0.9)
+    where = state_of(registered(FAST, ms=1, max_batch=1), batching)
+    where.apply_status(status(instance(FAST, max_batch=1), instance(GOOD)), NOW)
+    assert chosen(query(), where).variant.name == FAST
     choice = chosen(query(mode=Mode.OFFLINE), where)
-    assert choice.offer.name == GOOD
+    assert choice.variant.name == GOOD
     assert choice.cost < chosen(query(target=GOOD), where).cost
     before = chosen(query(target=GOOD), where).predicted_s
     send(where, choice, 10_000, offline=True)
@@ -331,14 +347,14 @@ def test_larger_queries_cost_and_take_more() -> None:
 
 def test_instances_go_on_serving_through_a_new_catalog() -> None:
     where = three()
-    assert chosen(query(), where).offer.name == FAST
-    offers = [offered(FAST, ms=1, accuracy=0.6), offered(GOOD, ms=4, accuracy=0.9)]
-    where.register(["digits"], [v for v, _ in offers], {p.variant: p for _, p in offers})
+    assert chosen(query(), where).variant.name == FAST
+    variants = [registered(FAST, ms=1, accuracy=0.6), registered(GOOD, ms=4, accuracy=0.9)]
+    where.register(["digits"], [v for v, _ in variants], {p.variant: p for _, p in variants})
     choice = chosen(query(), where)
     assert choice.instance is not None
-    assert choice.offer.accuracy == 0.6
-    where.register(["digits"], [offers[1][0]], {GOOD: offers[1][1]})
-    assert chosen(query(), where).offer.name == GOOD
+    assert choice.variant.accuracy == 0.6
+    where.register(["digits"], [variants[1][0]], {GOOD: variants[1][1]})
+    assert chosen(query(), where).variant.name == GOOD
     where.register([], [], {})
     assert isinstance(refused(query(), where).error, UnknownTask)
 
@@ -346,7 +362,7 @@ def test_instances_go_on_serving_through_a_new_catalog() -> None:
 def test_the_dearest_worker_sets_the_price() -> None:
     where = three()
     assert chosen(query(), where).cost == pytest.approx(0.001 * 0.048 / 3.6)
-    where.hear(status(instance(FAST), worker="dear", price=0.2), NOW)
+    where.apply_status(status(instance(FAST), worker="dear", price=0.2), NOW)
     assert chosen(query(), where).cost == pytest.approx(0.001 * 0.1 / 3.6)
 
 

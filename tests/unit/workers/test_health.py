@@ -52,9 +52,9 @@ def test_an_idle_instance_recovers_from_its_slowdown() -> None:
     for _ in range(100):
         meter.computed(1, 0.1, 0.01)
     assert meter.slowdown > 5
-    meter.period(1.0, 0.01)
+    meter.end_period(1.0, 0.01)
     for _ in range(10):
-        meter.period(1.0, 0.01)
+        meter.end_period(1.0, 0.01)
     assert meter.slowdown == pytest.approx(1.0, abs=0.05)
 
 
@@ -70,6 +70,6 @@ def test_load_is_the_share_of_the_peak_that_arrived_online() -> None:
     for _ in range(50):
         meter.arrived(1)
         meter.arrived(0)
-    meter.period(1.0, 0.01)
+    meter.end_period(1.0, 0.01)
     assert meter.load == pytest.approx(0.5)
     assert meter.online_per_query == pytest.approx(0.5)

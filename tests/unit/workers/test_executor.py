@@ -6,31 +6,31 @@ from workers.batch_queue import Urgency
 from workers.executor import BatchExecutor
 
 
-class Tenant:
+class Source:
     """Computes its entries in order, noting when."""
 
-    def __init__(self, device: BatchExecutor, log: list[str]) -> None:
-        self.device = device
+    def __init__(self, executor: BatchExecutor, log: list[str]) -> None:
+        self.executor = executor
         self.work: list[tuple[Urgency, str]] = []
         self.log = log
         self.go = threading.Event()
         self.at_once = 0
         self.most_at_once = 0
-        self.is_brief = False
+        self.short = False
         self.threads: set[int] = set()
 
     def add(self, urgency: Urgency, name: str) -> None:
-        with self.device.lock:
+        with self.executor.lock:
             self.work.append((urgency, name))
             self.work.sort()
 
     def urgency(self) -> Urgency | None:
         return self.work[0][0] if self.work else None
 
-    def brief(self) -> bool:
-        return self.is_brief
+    def is_brief(self) -> bool:
+        return self.short
 
-    def plan(self) -> Callable[[int], None] | None:
+    def next_batch(self) -> Callable[[int], None] | None:
         _urgency, name = self.work.pop(0)
         return lambda _slot: self.compute(name)
 
@@ -43,118 +43,118 @@ class Tenant:
         self.at_once -= 1
 
 
-def open_device(slots: int) -> tuple[BatchExecutor, list[BaseException]]:
+def open_executor(slots: int) -> tuple[BatchExecutor, list[BaseException]]:
     defects: list[BaseException] = []
     return BatchExecutor(slots, defects.append), defects
 
 
-def test_online_goes_before_offline_and_the_earliest_deadline_first_across_tenants() -> None:
-    device, defects = open_device(1)
+def test_online_goes_before_offline_and_the_earliest_deadline_first_across_sources() -> None:
+    executor, defects = open_executor(1)
     log: list[str] = []
-    a, b = Tenant(device, log), Tenant(device, log)
-    device.admit(a)
-    device.admit(b)
+    a, b = Source(executor, log), Source(executor, log)
+    executor.add_source(a)
+    executor.add_source(b)
     a.add((False, 0.0, 1), "first")
-    device.wake()  # occupies the only slot until it may go
+    executor.wake()  # occupies the only slot until it may go
     a.add((True, 1.0, 2), "offline")
     a.add((False, 9.0, 3), "late")
     b.add((False, 3.0, 1), "early")
-    device.wake()
+    executor.wake()
     a.go.set()
     b.go.set()
-    device.close()
+    executor.close()
     assert (log, defects) == (["first", "early", "late", "offline"], [])
 
 
-def test_a_tenant_computes_one_batch_at_a_time_and_slots_work_side_by_side() -> None:
-    device, _ = open_device(2)
+def test_a_source_computes_one_batch_at_a_time_and_slots_work_side_by_side() -> None:
+    executor, _ = open_executor(2)
     log: list[str] = []
-    a, b = Tenant(device, log), Tenant(device, log)
-    for tenant in (a, b):
-        device.admit(tenant)
+    a, b = Source(executor, log), Source(executor, log)
+    for source in (a, b):
+        executor.add_source(source)
         for number in range(3):
-            tenant.add((False, 1.0, number), f"{number}")
-        device.wake()
+            source.add((False, 1.0, number), f"{number}")
+        executor.wake()
     deadline = time.monotonic() + 60
     while not (a.at_once and b.at_once) and time.monotonic() < deadline:
         time.sleep(0.001)
     assert (a.at_once, b.at_once) == (1, 1)
     a.go.set()
     b.go.set()
-    device.close()
+    executor.close()
     assert len(log) == 6
     assert (a.most_at_once, b.most_at_once) == (1, 1)
 
 
 def test_a_defect_is_reported() -> None:
-    device, defects = open_device(1)
+    executor, defects = open_executor(1)
 
-    class Broken(Tenant):
+    class Broken(Source):
         def compute(self, name: str) -> None:
             raise RuntimeError(name)
 
-    broken = Broken(device, [])
-    device.admit(broken)
+    broken = Broken(executor, [])
+    executor.add_source(broken)
     broken.add((False, 1.0, 1), "defect")
-    device.wake()
-    device.close()
+    executor.wake()
+    executor.close()
     assert [str(error) for error in defects] == ["defect"]
 
 
 def test_the_time_that_slots_compute_is_counted_while_they_do() -> None:
-    device, _ = open_device(1)
-    tenant = Tenant(device, [])
-    device.admit(tenant)
-    assert device.busy_s == 0
-    tenant.add((False, 1.0, 1), "held up")
-    device.wake()
+    executor, _ = open_executor(1)
+    source = Source(executor, [])
+    executor.add_source(source)
+    assert executor.busy_s == 0
+    source.add((False, 1.0, 1), "held up")
+    executor.wake()
     began_s = time.perf_counter()
-    while device.busy_s < 0.05:
+    while executor.busy_s < 0.05:
         assert time.perf_counter() - began_s < 5
-    tenant.go.set()
-    device.close()
-    done_s = device.busy_s
+    source.go.set()
+    executor.close()
+    done_s = executor.busy_s
     assert 0.05 <= done_s < 5
-    assert device.busy_s == done_s, "an idle slot adds nothing"
+    assert executor.busy_s == done_s, "an idle slot adds nothing"
 
 
-def test_the_dismissed_compute_no_more() -> None:
-    device, _ = open_device(1)
-    tenant = Tenant(device, [])
-    device.admit(tenant)
-    device.dismiss(tenant)
-    tenant.add((False, 1.0, 1), "gone")
-    device.wake()
-    device.close()
-    assert tenant.log == []
+def test_what_was_removed_computes_no_more() -> None:
+    executor, _ = open_executor(1)
+    source = Source(executor, [])
+    executor.add_source(source)
+    executor.remove_source(source)
+    source.add((False, 1.0, 1), "gone")
+    executor.wake()
+    executor.close()
+    assert source.log == []
 
 
 def test_a_brief_batch_is_computed_where_it_arrives_and_longer_work_behind_it_in_a_thread() -> None:
-    device, defects = open_device(1)
+    executor, defects = open_executor(1)
     log: list[str] = []
-    brief, long = Tenant(device, log), Tenant(device, log)
-    brief.is_brief = True
-    for tenant in (brief, long):
-        tenant.go.set()
-        device.admit(tenant)
-    brief.add((False, 1.0, 1), "brief")
+    brief, long = Source(executor, log), Source(executor, log)
+    brief.short = True
+    for source in (brief, long):
+        source.go.set()
+        executor.add_source(source)
+    brief.add((False, 1.0, 1), "is_brief")
     long.add((False, 2.0, 2), "long")
-    device.wake()
-    device.close()
-    assert (log, defects) == (["brief", "long"], [])
+    executor.wake()
+    executor.close()
+    assert (log, defects) == (["is_brief", "long"], [])
     assert brief.threads == {threading.get_ident()}
     assert threading.get_ident() not in long.threads
 
 
 def test_a_brief_batch_leaves_its_slot_free() -> None:
-    device, _ = open_device(1)
+    executor, _ = open_executor(1)
     log: list[str] = []
-    tenant = Tenant(device, log)
-    tenant.is_brief = True
-    tenant.go.set()
-    device.admit(tenant)
+    source = Source(executor, log)
+    source.short = True
+    source.go.set()
+    executor.add_source(source)
     for number in range(3):
-        tenant.add((False, 1.0, number), str(number))
-        device.wake()
-    device.close()
+        source.add((False, 1.0, number), str(number))
+        executor.wake()
+    executor.close()
     assert log == ["0", "1", "2"]

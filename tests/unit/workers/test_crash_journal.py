@@ -8,8 +8,8 @@ A, B, C = ("infaas.variants.a", 0, 5), ("infaas.variants.a", 1, 7), ("infaas.var
 def crash(file: Path, *batches: list[RecordKey]) -> None:
     """A life that ends while each slot computes its batch."""
     with CrashJournal(file, slots=2, max_crashes=3) as journal:
-        for slot, places in enumerate(batches):
-            journal.begin(slot, places)
+        for slot, keys in enumerate(batches):
+            journal.begin(slot, keys)
 
 
 def test_what_was_in_computation_is_counted_once_a_crash(tmp_path: Path) -> None:
@@ -17,12 +17,12 @@ def test_what_was_in_computation_is_counted_once_a_crash(tmp_path: Path) -> None
     crash(file, [A, B], [C])
     crash(file, [A])
     with CrashJournal(file, slots=2, max_crashes=3) as journal:
-        assert [journal.crashes(place) for place in (A, B, C)] == [2, 1, 1]
-        assert not journal.given_up(A)
+        assert [journal.crashes(key) for key in (A, B, C)] == [2, 1, 1]
+        assert not journal.is_given_up(A)
     crash(file, [A])
     with CrashJournal(file, slots=2, max_crashes=3) as journal:
-        assert journal.given_up(A)
-        assert not journal.given_up(B)
+        assert journal.is_given_up(A)
+        assert not journal.is_given_up(B)
 
 
 def test_what_was_computed_is_not_blamed(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Properties of the policy over arbitrary worlds and queries, against a plain re-statement of its rules."""
+"""Properties of the policy over arbitrary cluster states and queries, against a plain re-statement of its rules."""
 
 import math
 
@@ -16,13 +16,13 @@ from selector.entities import Instance
 from selector.policy import Choice, PolicyConfig, Refusal, choose
 from selector.prediction import cold_start_finish_s, finish_s
 from selector.variants import PricedVariant
-from tests.unit.selector.story import NOW, TASK, instance, offered, query, status, world
+from tests.unit.selector.story import NOW, TASK, instance, query, registered, state_of, status
 
 NAMES = [f"a{n}.onnx-{precision}.{hw}" for n in range(4) for precision, hw in (("fp32", "cpu"), ("int8", "cpu"))]
 
-_offers = st.lists(
+_variants = st.lists(
     st.builds(
-        offered,
+        registered,
         st.sampled_from(NAMES),
         ms=st.floats(0.2, 50),
         accuracy=st.sampled_from([0.5, 0.7, 0.8, 0.801, 0.9, 1.0]),
@@ -31,7 +31,7 @@ _offers = st.lists(
         max_batch=st.sampled_from([1, 4, 8]),
     ),
     max_size=8,
-    unique_by=lambda offer: offer[0].name,
+    unique_by=lambda variant: variant[0].name,
 )
 _instances = st.lists(
     st.builds(
@@ -77,14 +77,14 @@ _queries = st.builds(
     target=st.none() | st.sampled_from(["a0", "a1", NAMES[0], NAMES[3]]),
     allow_late=st.booleans(),
 )
-_rules = st.builds(PolicyConfig, upgrades=st.booleans())
+_configs = st.builds(PolicyConfig, upgrades=st.booleans())
 
 
 @st.composite
-def _worlds(draw: st.DrawFn) -> ClusterState:
-    made = world(*draw(_offers))
+def _states(draw: st.DrawFn) -> ClusterState:
+    made = state_of(*draw(_variants))
     for said, age in draw(_statuses):
-        made.hear(said, NOW - age)
+        made.apply_status(said, NOW - age)
     if draw(st.booleans()):
         made.expire(NOW)
     return made
@@ -92,16 +92,16 @@ def _worlds(draw: st.DrawFn) -> ClusterState:
 
 def alive(where: ClusterState) -> list[Instance]:
     return [
-        running for worker in where.workers.values() if worker.gone_at > NOW for running in worker.instances.values()
+        running for worker in where.workers.values() if worker.expires_at > NOW for running in worker.instances.values()
     ]
 
 
-def meets(offer: PricedVariant, asked: Query) -> bool:
+def meets(variant: PricedVariant, asked: Query) -> bool:
     needs = asked.needs
-    cost = offer.cost(size_class(asked.batch), needs.mode is Mode.OFFLINE)
+    cost = variant.cost(size_class(asked.batch), needs.mode is Mode.OFFLINE)
     return (
-        (needs.target is None or needs.target in (offer.name, offer.architecture))
-        and (needs.min_accuracy is None or offer.accuracy >= needs.min_accuracy)
+        (needs.target is None or needs.target in (variant.name, variant.architecture))
+        and (needs.min_accuracy is None or variant.accuracy >= needs.min_accuracy)
         and (needs.max_cost is None or cost <= needs.max_cost)
     )
 
@@ -116,51 +116,54 @@ def finish(running: Instance, asked: Query) -> float:
     return finish_s(running, asked.batch, NOW, asked.needs.mode is Mode.OFFLINE)
 
 
-@given(_worlds(), _queries, _rules)
-def test_needs_are_never_violated(where: ClusterState, asked: Query, rules: PolicyConfig) -> None:
-    outcome = choose(asked, where, NOW, rules)
+@given(_states(), _queries, _configs)
+def test_needs_are_never_violated(where: ClusterState, asked: Query, config: PolicyConfig) -> None:
+    outcome = choose(asked, where, NOW, config)
     if isinstance(outcome, Refusal):
         return
     needs = asked.needs
-    assert needs.min_accuracy is None or outcome.offer.accuracy >= needs.min_accuracy
+    assert needs.min_accuracy is None or outcome.variant.accuracy >= needs.min_accuracy
     assert needs.max_cost is None or outcome.cost <= needs.max_cost
-    assert needs.target is None or needs.target in (outcome.offer.name, outcome.offer.architecture)
+    assert needs.target is None or needs.target in (outcome.variant.name, outcome.variant.architecture)
     assert float(outcome.cost_header) == outcome.cost
     assert outcome.predicted_s > 0
 
 
-@given(_worlds(), _queries, _rules)
-def test_only_living_serving_instances_are_chosen(where: ClusterState, asked: Query, rules: PolicyConfig) -> None:
-    outcome = choose(asked, where, NOW, rules)
+@given(_states(), _queries, _configs)
+def test_only_living_serving_instances_are_chosen(where: ClusterState, asked: Query, config: PolicyConfig) -> None:
+    outcome = choose(asked, where, NOW, config)
     if isinstance(outcome, Choice) and outcome.instance is not None:
         assert outcome.instance in alive(where)
         assert outcome.partition in outcome.instance.partitions
-        assert outcome.instance.offer is outcome.offer
+        assert outcome.instance.variant is outcome.variant
 
 
-@given(_offers, _statuses, _queries, _rules)
+@given(_variants, _statuses, _queries, _configs)
 def test_states_that_do_not_serve_are_never_chosen(
-    offers: list[tuple[Variant, Profile]], statuses: list[tuple[WorkerStatus, float]], asked: Query, rules: PolicyConfig
+    variants: list[tuple[Variant, Profile]],
+    statuses: list[tuple[WorkerStatus, float]],
+    asked: Query,
+    config: PolicyConfig,
 ) -> None:
-    where = world(*offers)
+    where = state_of(*variants)
     last: dict[str, tuple[WorkerStatus, float]] = {}
     for said, age in statuses:
-        where.hear(said, NOW - age)
+        where.apply_status(said, NOW - age)
         last[said.worker] = said, age
-    outcome = choose(asked, where, NOW, rules)
+    outcome = choose(asked, where, NOW, config)
     if isinstance(outcome, Choice) and outcome.instance is not None:
         said, age = last[outcome.instance.worker.name]
         assert age < 1.0
         assert not said.leaving
-        assert next(i.state for i in said.instances if i.variant == outcome.offer.name) in SERVING
-        assert next(i.partitions for i in said.instances if i.variant == outcome.offer.name)
+        assert next(i.state for i in said.instances if i.variant == outcome.variant.name) in SERVING
+        assert next(i.partitions for i in said.instances if i.variant == outcome.variant.name)
 
 
-@given(_worlds(), _queries, st.floats(1, 10), _rules)
+@given(_states(), _queries, st.floats(1, 10), _configs)
 def test_a_looser_deadline_never_turns_an_answer_into_a_refusal(
-    where: ClusterState, asked: Query, factor: float, rules: PolicyConfig
+    where: ClusterState, asked: Query, factor: float, config: PolicyConfig
 ) -> None:
-    if asked.deadline_ms is None or isinstance(choose(asked, where, NOW, rules), Refusal):
+    if asked.deadline_ms is None or isinstance(choose(asked, where, NOW, config), Refusal):
         return
     sent = NOW * 1000
     looser = query(
@@ -172,16 +175,16 @@ def test_a_looser_deadline_never_turns_an_answer_into_a_refusal(
         target=asked.needs.target,
         allow_late=asked.needs.allow_late,
     )
-    outcome = choose(looser, where, NOW, rules)
+    outcome = choose(looser, where, NOW, config)
     assert isinstance(outcome, Choice), outcome.error
 
 
-@given(_worlds(), _queries, _rules)
+@given(_states(), _queries, _configs)
 def test_no_predicted_miss_while_there_is_a_predicted_hit(
-    where: ClusterState, asked: Query, rules: PolicyConfig
+    where: ClusterState, asked: Query, config: PolicyConfig
 ) -> None:
-    outcome = choose(asked, where, NOW, rules)
-    hits = [r for r in alive(where) if meets(r.offer, asked) and finish(r, asked) <= slack_s(asked)]
+    outcome = choose(asked, where, NOW, config)
+    hits = [r for r in alive(where) if meets(r.variant, asked) and finish(r, asked) <= slack_s(asked)]
     if hits:
         assert isinstance(outcome, Choice)
         assert outcome.instance is not None
@@ -190,69 +193,71 @@ def test_no_predicted_miss_while_there_is_a_predicted_hit(
         assert asked.deadline_ms is None or asked.needs.allow_late
 
 
-@given(_worlds(), _queries)
+@given(_states(), _queries)
 def test_the_choice_is_the_cheapest_of_the_healthy_that_fit(where: ClusterState, asked: Query) -> None:
     """The rules once more, without classes, ranks and frontiers."""
     outcome = choose(asked, where, NOW, PolicyConfig(upgrades=False))
-    fit = [r for r in alive(where) if meets(r.offer, asked) and finish(r, asked) <= slack_s(asked)]
+    fit = [r for r in alive(where) if meets(r.variant, asked) and finish(r, asked) <= slack_s(asked)]
     if not fit:
         return
     size, offline = size_class(asked.batch), asked.needs.mode is Mode.OFFLINE
-    best = min(fit, key=lambda r: (not r.healthy, r.offer.cost(size, offline), -r.offer.accuracy, r.offer.name))
+    best = min(fit, key=lambda r: (not r.healthy, r.variant.cost(size, offline), -r.variant.accuracy, r.variant.name))
     assert isinstance(outcome, Choice)
-    assert outcome.offer is best.offer
-    replicas = [finish(r, asked) for r in fit if r.offer is best.offer and r.healthy == best.healthy]
+    assert outcome.variant is best.variant
+    replicas = [finish(r, asked) for r in fit if r.variant is best.variant and r.healthy == best.healthy]
     assert outcome.predicted_s == min(replicas)
 
 
-@given(_worlds(), _queries)
+@given(_states(), _queries)
 def test_a_cold_start_is_the_cheapest_that_is_ready_in_time(where: ClusterState, asked: Query) -> None:
     outcome = choose(asked, where, NOW, PolicyConfig(upgrades=False))
     if asked.deadline_ms is None or not isinstance(outcome, Choice) or outcome.instance is not None:
         return
     size, offline = size_class(asked.batch), asked.needs.mode is Mode.OFFLINE
-    view = where.tasks[TASK]
+    task = where.tasks[TASK]
     fit = [
-        offer
-        for offer in view.offers
-        if meets(offer, asked)
-        and offer.name not in view.serving
-        and view.is_loadable(offer)
-        and cold_start_finish_s(offer, asked.batch, where) <= slack_s(asked)
+        variant
+        for variant in task.variants
+        if meets(variant, asked)
+        and variant.name not in task.serving
+        and task.is_loadable(variant)
+        and cold_start_finish_s(variant, asked.batch, where) <= slack_s(asked)
     ]
     if fit:
-        assert outcome.cost == min(offer.cost(size, offline) for offer in fit)
+        assert outcome.cost == min(variant.cost(size, offline) for variant in fit)
     else:
         assert asked.needs.allow_late
 
 
-@given(_worlds(), _queries, _rules)
-def test_unsatisfiable_means_whatever_the_load(where: ClusterState, asked: Query, rules: PolicyConfig) -> None:
-    outcome = choose(asked, where, NOW, rules)
+@given(_states(), _queries, _configs)
+def test_unsatisfiable_means_whatever_the_load(where: ClusterState, asked: Query, config: PolicyConfig) -> None:
+    outcome = choose(asked, where, NOW, config)
     if not isinstance(outcome, Refusal):
         return
     possible = [
-        offer
-        for offer in where.tasks[TASK].offers
-        if meets(offer, asked)
-        and (asked.deadline_ms is None or offer.model.batch_s(asked.batch) < (asked.deadline_ms - asked.sent_ms) / 1e3)
+        variant
+        for variant in where.tasks[TASK].variants
+        if meets(variant, asked)
+        and (
+            asked.deadline_ms is None or variant.model.batch_s(asked.batch) < (asked.deadline_ms - asked.sent_ms) / 1e3
+        )
     ]
     if isinstance(outcome.error, Unsatisfiable):
         hop_s = max((worker.hop_s for worker in where.workers.values()), default=0.0)
         budget_s = math.inf if asked.deadline_ms is None else (asked.deadline_ms - asked.sent_ms) / 1e3
-        assert all(offer.model.batch_s(asked.batch) + hop_s > budget_s for offer in possible)
+        assert all(variant.model.batch_s(asked.batch) + hop_s > budget_s for variant in possible)
     elif isinstance(outcome.error, Overloaded):
-        assert [offer for offer in where.tasks[TASK].offers if meets(offer, asked)]
+        assert [variant for variant in where.tasks[TASK].variants if meets(variant, asked)]
 
 
-@given(_worlds(), st.lists(_queries, min_size=1, max_size=8), _rules)
-def test_cached_decisions_equal_fresh_ones(where: ClusterState, many: list[Query], rules: PolicyConfig) -> None:
-    first = [choose(asked, where, NOW, rules) for asked in many]
-    again = [choose(asked, where, NOW, rules) for asked in reversed(many)]
+@given(_states(), st.lists(_queries, min_size=1, max_size=8), _configs)
+def test_cached_decisions_equal_fresh_ones(where: ClusterState, many: list[Query], config: PolicyConfig) -> None:
+    first = [choose(asked, where, NOW, config) for asked in many]
+    again = [choose(asked, where, NOW, config) for asked in reversed(many)]
     fresh: list[Choice | Refusal] = []
     for asked in many:
-        where.tasks[TASK].forget()
-        fresh.append(choose(asked, where, NOW, rules))
+        where.tasks[TASK].invalidate()
+        fresh.append(choose(asked, where, NOW, config))
     assert [told(outcome) for outcome in first] == [told(outcome) for outcome in fresh]
     assert [told(outcome) for outcome in reversed(again)] == [told(outcome) for outcome in fresh]
 
@@ -260,7 +265,7 @@ def test_cached_decisions_equal_fresh_ones(where: ClusterState, many: list[Query
 def told(outcome: Choice | Refusal) -> object:
     if isinstance(outcome, Refusal):
         return type(outcome.error), outcome.wanted
-    return outcome.offer, outcome.instance, outcome.partition, outcome.predicted_s, outcome.cost, outcome.upgraded
+    return outcome.variant, outcome.instance, outcome.partition, outcome.predicted_s, outcome.cost, outcome.upgraded
 
 
 @given(st.integers(1, 65_536))

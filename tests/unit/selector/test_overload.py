@@ -1,4 +1,4 @@
-"""Shedding against a simulated worker: one slot, which computes what waits in batches and speaks each 100 ms."""
+"""Load shedding against a simulated worker with one slot, which computes in batches and reports each 100 ms."""
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from schemas.query import Query
 from schemas.status import InstanceStatus, PartitionStatus
 from selector.overload import LoadShedder, Overload, fair_share
 from selector.policy import Choice, PolicyConfig, choose
-from tests.unit.selector.story import FAST, GOOD, NOW, instance, offered, query, status, world
+from tests.unit.selector.story import FAST, GOOD, NOW, instance, query, registered, state_of, status
 
 CAPACITY = 8 / 2.75e-3
 """Inputs a second of FAST in full batches."""
@@ -43,9 +43,9 @@ class Simulation:
     """A selector in front of one worker with FAST and GOOD loaded."""
 
     def __init__(self) -> None:
-        self.world = world(offered(FAST, ms=MS[FAST], accuracy=0.8), offered(GOOD, ms=MS[GOOD], accuracy=0.9))
-        self.shedding = LoadShedder()
-        self.rules = PolicyConfig()
+        self.state = state_of(registered(FAST, ms=MS[FAST], accuracy=0.8), registered(GOOD, ms=MS[GOOD], accuracy=0.9))
+        self.shedder = LoadShedder()
+        self.config = PolicyConfig()
         self.now = NOW
         self.ends = defaultdict[str, int](int)
         self.queues: dict[str, deque[tuple[float, float]]] = {FAST: deque(), GOOD: deque()}
@@ -100,13 +100,13 @@ class Simulation:
                 )
             )
         backlog_s = sum(len(queue) * MS[name] * 2.75e-3 / 8 for name, queue in self.queues.items())
-        self.world.hear(status(*said, slots=1, backlog_s=backlog_s, at=self.now), self.now)
+        self.state.apply_status(status(*said, slots=1, backlog_s=backlog_s, at=self.now), self.now)
 
     def ask(self, flow: Flow, *, counts: bool) -> None:
         asked = self.query(flow)
-        outcome = choose(asked, self.world, self.now, self.rules)
-        if self.shedding.tasks:
-            outcome = self.shedding.review(asked, outcome, self.world, self.now, self.rules)
+        outcome = choose(asked, self.state, self.now, self.config)
+        if self.shedder.overloads:
+            outcome = self.shedder.review(asked, outcome, self.state, self.now, self.config)
         self.asked[flow] += counts
         if isinstance(outcome, Choice):
             self.send(outcome, asked)
@@ -114,18 +114,18 @@ class Simulation:
             return
         assert isinstance(outcome.error, Overloaded)
         self.refused[flow] += counts
-        if outcome.crowded is not None:
-            self.shedding.begin(asked.task, self.now)
+        if outcome.contended is not None:
+            self.shedder.report_overload(asked.task, self.now)
 
     def query(self, flow: Flow) -> Query:
         made = query(sent=self.now, latency_ms=flow.latency_ms, min_accuracy=flow.min_accuracy, mode=flow.mode)
         return msgspec.structs.replace(made, tenant=flow.tenant)
 
     def send(self, choice: Choice, asked: Query) -> None:
-        name = choice.offer.name
+        name = choice.variant.name
         offline = asked.needs.mode is Mode.OFFLINE
-        self.world.sent(choice.instance, choice.partition, 1, offline, self.now)
-        self.world.acknowledged(choice.instance, choice.partition, self.ends[name], offline, self.now)
+        self.state.sent(choice.instance, choice.partition, 1, offline, self.now)
+        self.state.acknowledged(choice.instance, choice.partition, self.ends[name], offline, self.now)
         self.ends[name] += 1
         if not offline:
             deadline = asked.deadline_ms / 1000 if asked.deadline_ms else float("inf")
@@ -151,7 +151,7 @@ def test_a_fair_share_gives_out_everything_and_takes_from_the_greatest(asked: li
 def test_nothing_is_refused_while_there_is_room(rates: list[float], latency_ms: float | None) -> None:
     found = simulated(*(Flow(f"t{n}", rate, latency_ms) for n, rate in enumerate(rates)))
     assert not found.refused
-    assert not found.shedding.tasks
+    assert not found.shedder.overloads
     assert found.late == 0
 
 
@@ -218,17 +218,17 @@ def test_offline_queries_are_kept() -> None:
 
 def test_an_overload_ends_and_leaves_nothing() -> None:
     found = simulated(Flow("flood", 6000))
-    assert found.shedding.tasks
+    assert found.shedder.overloads
     later = found.now + 10
     asked = found.query(Flow("calm", 1))
-    outcome = choose(asked, found.world, found.now, found.rules)
-    assert found.shedding.review(asked, outcome, found.world, later, found.rules) is outcome
-    assert not found.shedding.tasks
+    outcome = choose(asked, found.state, found.now, found.config)
+    assert found.shedder.review(asked, outcome, found.state, later, found.config) is outcome
+    assert not found.shedder.overloads
 
 
-def test_tenants_told_apart_are_bounded() -> None:
+def test_the_number_of_tenants_is_bounded() -> None:
     overload = Overload(NOW)
     for number in range(10_000):
-        overload.wait_s(f"t{number}", 1.0, 0.1, NOW)
-    overload.give("t9999", 1.0)
-    assert overload.told_apart <= 257
+        overload.allowed_wait_s(f"t{number}", 1.0, 0.1, NOW)
+    overload.admit("t9999", 1.0)
+    assert overload.tenant_count <= 257

@@ -21,7 +21,7 @@ from selector.policy import Choice
 from selector.variants import PricedVariant
 from tests.store_rows import INPUT, a_profile, a_variant
 from workers.batch_queue import NO_DEADLINE
-from workers.codec import Undecodable, address, answer, read, stack, unstack
+from workers.codec import Undecodable, decode_query, encode_result, identify, stack, unstack
 from workers.model import ServableModel
 
 MODEL = ServableModel(a_variant(), (INPUT,), ("y",), LatencyModel(a_profile().latency, 8), 0)
@@ -39,24 +39,24 @@ def request(rows: int = 2, fields: dict[str, str] | None = None) -> Record:
 
 
 def test_what_computing_gave_is_put_together_for_each_query() -> None:
-    queries = [address(request(rows), "digits") for rows in (1, 3, 20)]
-    parts = [part for query in queries for part in read(query, MODEL)]
+    queries = [identify(request(rows), "digits") for rows in (1, 3, 20)]
+    parts = [part for query in queries for part in decode_query(query, MODEL)]
     assert [part.inputs for part in parts] == [1, 3, 8, 8, 4]
     outputs = unstack(parts, {"y": stack(parts)["x"] * 2})
     done = [part.query.add(part.number, output, 1, 1) for part, output in zip(parts, outputs, strict=True)]
     assert done == [True, True, False, False, True]
     for query, rows in zip(queries, (1, 3, 20), strict=True):
-        message = answer(query, "v", "w")
+        message = encode_result(query, "v", "w")
         result = parse_result(h.as_text(message.headers), message.value or b"")
         found = decode_response(result.value, result.json_length).outputs["y"]
         np.testing.assert_array_equal(found, ROWS[:rows] * 2)
 
 
 def test_headers_decide_deadline_mode_and_names() -> None:
-    query = address(request(fields={h.DEADLINE_MS: "2500", h.TASK: "t", h.TARGET: "mlp", h.MODE: "offline"}), "digits")
-    (part,) = read(query, MODEL)
+    query = identify(request(fields={h.DEADLINE_MS: "2500", h.TASK: "t", h.TARGET: "mlp", h.MODE: "offline"}), "digits")
+    (part,) = decode_query(query, MODEL)
     assert (part.deadline_s, part.offline, query.model_name, query.reply_to) == (2.5, True, "mlp", "infaas.results.t")
-    (part,) = read(address(request(), "digits"), MODEL)
+    (part,) = decode_query(identify(request(), "digits"), MODEL)
     assert (part.deadline_s, part.offline) == (NO_DEADLINE, False)
 
 
@@ -74,21 +74,21 @@ def test_a_query_is_of_the_same_class_as_for_the_selector(
     headers = [(name, text.encode()) for name, text in received.items()]
     now_ns = int(asked.sent_ms * 1e6) + queued_ns
     sent = forwarded(asked, choice, headers, now_ns, None)
-    query = address(replace(request(fields=h.as_text(sent)), timestamp=now_ns // 1_000_000), "digits")
-    read(query, MODEL)
-    assert query.asked == class_key(asked.needs, None if latency_ms is None else float(latency_ms))
+    query = identify(replace(request(fields=h.as_text(sent)), timestamp=now_ns // 1_000_000), "digits")
+    decode_query(query, MODEL)
+    assert query.class_key == class_key(asked.needs, None if latency_ms is None else float(latency_ms))
 
 
 def test_nobody_can_have_results_sent_to_a_topic_of_the_system() -> None:
-    query = address(request(fields={h.REPLY_TO: "infaas.variants.v"}), "digits")
+    query = identify(request(fields={h.REPLY_TO: "infaas.variants.v"}), "digits")
     assert query.reply_to == "infaas.results.digits"
     with pytest.raises(InvalidRequest, match="topic of the system"):
-        read(query, MODEL)
+        decode_query(query, MODEL)
 
 
 def test_a_suspect_shares_no_batch() -> None:
-    (suspect,) = read(address(request(), "digits"), MODEL, alone=True)
-    (other,) = read(address(request(), "digits"), MODEL)
+    (suspect,) = decode_query(identify(request(), "digits"), MODEL, alone=True)
+    (other,) = decode_query(identify(request(), "digits"), MODEL)
     assert suspect.shape != other.shape
 
 
@@ -105,33 +105,33 @@ def test_a_suspect_shares_no_batch() -> None:
 )
 def test_tensors_must_be_what_the_task_says(tensors: dict[str, np.ndarray], said: str) -> None:
     encoded = encode_request(tensors)
-    query = address(record(encoded.value, **{h.ID: "q", h.JSON_LENGTH: str(encoded.json_length)}), "digits")
+    query = identify(record(encoded.value, **{h.ID: "q", h.JSON_LENGTH: str(encoded.json_length)}), "digits")
     with pytest.raises(InvalidRequest, match=said):
-        read(query, MODEL)
+        decode_query(query, MODEL)
 
 
 def test_without_an_id_there_is_nobody_to_tell() -> None:
     with pytest.raises(Undecodable):
-        address(record(b"{}"), "digits")
+        identify(record(b"{}"), "digits")
 
 
 def test_a_model_whose_outputs_are_not_one_for_each_input_is_found_out() -> None:
-    parts = read(address(request(), "digits"), MODEL)
+    parts = decode_query(identify(request(), "digits"), MODEL)
     with pytest.raises(ValueError, match="batch of 2"):
         unstack(parts, {"y": ROWS})
 
 
 def test_outputs_that_do_not_fit_together_are_the_models_fault() -> None:
-    query = address(request(20), "digits")
-    for part in read(query, MODEL):
+    query = identify(request(20), "digits")
+    for part in decode_query(query, MODEL):
         query.add(part.number, {"y": np.ones((part.inputs, part.number + 1), np.float32)}, 1, 1)
     with pytest.raises(ModelFailed, match="do not fit together"):
-        answer(query, "v", "w")
+        encode_result(query, "v", "w")
 
 
 @given(st.binary(max_size=200), st.dictionaries(st.sampled_from([h.JSON_LENGTH, h.MODE, h.SENT_NS, h.CONTENT_TYPE,
        h.DEADLINE_MS, h.REPLY_TO]), st.text(max_size=30)))  # fmt: skip
 def test_any_record_with_an_id_is_work_or_invalid(value: bytes, fields: dict[str, str]) -> None:
-    query = address(record(value, **fields | {h.ID: "q"}), "digits")
+    query = identify(record(value, **fields | {h.ID: "q"}), "digits")
     with suppress(InvalidRequest):
-        assert read(query, MODEL)
+        assert decode_query(query, MODEL)

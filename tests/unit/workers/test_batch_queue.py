@@ -1,4 +1,4 @@
-"""The planner's promises, for any waiting work."""
+"""The batch queue's promises, for any waiting work."""
 
 from dataclasses import dataclass
 
@@ -29,11 +29,11 @@ works = st.lists(work, min_size=1, max_size=40)
 slowdowns = st.floats(0.5, 5.0)
 
 
-def window_of(items: list[Waiting]) -> BatchQueue[Waiting]:
-    window: BatchQueue[Waiting] = BatchQueue(LATENCY)
+def queue_of(items: list[Waiting]) -> BatchQueue[Waiting]:
+    queue: BatchQueue[Waiting] = BatchQueue(LATENCY)
     for item in items:
-        window.add(item)
-    return window
+        queue.add(item)
+    return queue
 
 
 def late(item: Waiting) -> bool:
@@ -46,44 +46,44 @@ def end_s(items: list[Waiting], slowdown: float) -> float:
 
 @given(works, slowdowns)
 def test_every_query_is_computed_or_expires_exactly_once(items: list[Waiting], slowdown: float) -> None:
-    window, seen = window_of(items), list[Waiting]()
-    while (plan := window.plan(NOW, slowdown)).batch:
-        seen += plan.batch + plan.expired
-    assert sorted(map(id, seen + plan.expired)) == sorted(map(id, items))
-    assert (window.inputs, window.online_inputs, window.urgency()) == (0, 0, None)
+    queue, seen = queue_of(items), list[Waiting]()
+    while (chosen := queue.next_batch(NOW, slowdown)).batch:
+        seen += chosen.batch + chosen.expired
+    assert sorted(map(id, seen + chosen.expired)) == sorted(map(id, items))
+    assert (queue.inputs, queue.online_inputs, queue.urgency()) == (0, 0, None)
 
 
 @given(works, slowdowns)
 def test_while_anything_worth_computing_waits_there_is_a_batch(items: list[Waiting], slowdown: float) -> None:
     worth = [item for item in items if not late(item) or item.allow_late]
-    assert bool(window_of(items).plan(NOW, slowdown).batch) == bool(worth)
+    assert bool(queue_of(items).next_batch(NOW, slowdown).batch) == bool(worth)
 
 
 @given(works, slowdowns)
 def test_only_what_has_expired_and_may_not_be_late_is_dropped(items: list[Waiting], slowdown: float) -> None:
-    plan = window_of(items).plan(NOW, slowdown)
-    assert all(late(item) and not item.allow_late for item in plan.expired)
-    assert not any(late(item) and not item.allow_late for item in plan.batch)
+    chosen = queue_of(items).next_batch(NOW, slowdown)
+    assert all(late(item) and not item.allow_late for item in chosen.expired)
+    assert not any(late(item) and not item.allow_late for item in chosen.batch)
 
 
 @given(works, slowdowns)
 def test_a_batch_fits_and_is_of_one_shape_and_mode(items: list[Waiting], slowdown: float) -> None:
-    batch = window_of(items).plan(NOW, slowdown).batch
+    batch = queue_of(items).next_batch(NOW, slowdown).batch
     assert len({(item.shape, item.offline) for item in batch}) <= 1
     assert sum(item.inputs for item in batch) <= LATENCY.max_batch
 
 
 @given(works, slowdowns)
 def test_offline_work_never_goes_before_online_work(items: list[Waiting], slowdown: float) -> None:
-    window = window_of(items)
-    plan = window.plan(NOW, slowdown)
-    if plan.batch and plan.batch[0].offline:
-        assert window.online_inputs == 0
+    queue = queue_of(items)
+    chosen = queue.next_batch(NOW, slowdown)
+    if chosen.batch and chosen.batch[0].offline:
+        assert queue.online_inputs == 0
 
 
 @given(works, slowdowns)
 def test_no_query_is_made_late_by_the_company_it_is_in(items: list[Waiting], slowdown: float) -> None:
-    batch = window_of(items).plan(NOW, slowdown).batch
+    batch = queue_of(items).next_batch(NOW, slowdown).batch
     for item in batch:
         if end_s([item], slowdown) <= item.deadline_s:
             assert end_s(batch, slowdown) <= item.deadline_s
@@ -91,13 +91,13 @@ def test_no_query_is_made_late_by_the_company_it_is_in(items: list[Waiting], slo
 
 @given(works, slowdowns)
 def test_the_batch_is_the_largest_that_meets_its_earliest_deadline(items: list[Waiting], slowdown: float) -> None:
-    window = window_of(items)
-    batch = window.plan(NOW, slowdown).batch
+    queue = queue_of(items)
+    batch = queue.next_batch(NOW, slowdown).batch
     if not batch:
         return
     can_meet = [item for item in batch if end_s([item], slowdown) <= item.deadline_s]
     earliest = min((item.deadline_s for item in can_meet), default=NO_DEADLINE)
-    for other in window.waiting():
+    for other in queue.waiting():
         if (other.shape, other.offline) == (batch[0].shape, batch[0].offline):
             bigger = [*batch, other]
             too_big = sum(item.inputs for item in bigger) > LATENCY.max_batch
@@ -107,7 +107,7 @@ def test_the_batch_is_the_largest_that_meets_its_earliest_deadline(items: list[W
 @given(works, slowdowns)
 def test_the_most_urgent_that_can_be_in_time_is_in_the_batch(items: list[Waiting], slowdown: float) -> None:
     items = [item for item in items if item.shape == "a" and not item.offline]
-    batch = window_of(items).plan(NOW, slowdown).batch
+    batch = queue_of(items).next_batch(NOW, slowdown).batch
     can_meet = [item for item in items if not late(item) and end_s([item], slowdown) <= item.deadline_s]
     if can_meet:
         first = min(can_meet, key=lambda item: item.deadline_s)
@@ -116,24 +116,24 @@ def test_the_most_urgent_that_can_be_in_time_is_in_the_batch(items: list[Waiting
 
 def test_equal_deadlines_go_in_the_order_of_arrival() -> None:
     items = [Waiting() for _ in range(20)]
-    window = window_of(items)
-    order = [*window.plan(NOW, 1.0).batch, *window.plan(NOW, 1.0).batch, *window.plan(NOW, 1.0).batch]
+    queue = queue_of(items)
+    order = [*queue.next_batch(NOW, 1.0).batch, *queue.next_batch(NOW, 1.0).batch, *queue.next_batch(NOW, 1.0).batch]
     assert list(map(id, order)) == list(map(id, items))
 
 
 def test_discarded_work_is_gone_and_the_rest_stays() -> None:
     items = [Waiting(inputs=2) for _ in range(4)]
-    window = window_of(items)
-    window.discard(items[:3])
-    assert window.inputs == 2
-    assert window.plan(NOW, 1.0).batch == items[3:]
+    queue = queue_of(items)
+    queue.discard(items[:3])
+    assert queue.inputs == 2
+    assert queue.next_batch(NOW, 1.0).batch == items[3:]
 
 
 def test_a_batch_grows_only_as_long_as_throughput_does() -> None:
     knee = LatencyModel([BatchLatency(1, 0.010, 0), BatchLatency(4, 0.020, 0), BatchLatency(8, 0.060, 0)], max_batch=8)
     flat = LatencyModel([BatchLatency(1, 0.010, 0), BatchLatency(8, 0.081, 0)], max_batch=8)
     assert (best_batch(LATENCY), best_batch(knee), best_batch(flat)) == (8, 4, 8)
-    window: BatchQueue[Waiting] = BatchQueue(knee)
+    queue: BatchQueue[Waiting] = BatchQueue(knee)
     for _ in range(8):
-        window.add(Waiting())
-    assert len(window.plan(NOW, 1.0).batch) == 4
+        queue.add(Waiting())
+    assert len(queue.next_batch(NOW, 1.0).batch) == 4
