@@ -1,8 +1,8 @@
 """`make bench`: what the system costs over the least that could do the same work, measured side by side.
 
-One file a question; each has `measure(...)`, which runs our part and its baseline alternately and returns `Figure`s.
-`python -m bench` runs them on both brokers, writes `bench/results.json` and the table in the README.
+One file a comparison; each has `measure(...)`, which runs our part and its baseline alternately and returns `Figure`s.
+`python -m bench` runs them on both brokers, writes `bench/results.json` and the tables made from it.
 
-Reading order: figures -> system, queries, load, http_load (what is measured, by what) -> bare, gateway_floor (the
-floors) -> overhead, selector_throughput, worker_throughput, gateway_throughput -> answers, crash -> __main__ -> scale.
+Reading order: core (figures, load, a system under test, the baseline) -> results (where figures are kept) -> latency ->
+throughput -> __main__ -> scale (`make bench-scale`).
 """

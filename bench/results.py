@@ -1,4 +1,4 @@
-"""Where figures are kept: `bench/results.json`, and the tables that are generated from it.
+"""Keeps figures in `bench/results.json`, and generates the tables from it.
 
 Figures that were not taken again stay as they are, so each carries the commit, the day and the machine it is of. All
 are in `docs/benchmarks.md`; the README shows those that `HEADLINES` names.
@@ -33,11 +33,11 @@ HEADLINES: Final = (
     "load x8 in steps: cost, autoscaled over sized for the peak",
     "first query after scale to zero, beyond load and inference, worst of 5",
 )
-"""What the README shows, of Apache Kafka."""
+"""Names of the figures that the README shows, on Apache Kafka."""
 
 
 def machine() -> str:
-    """What the figures are taken on."""
+    """Describe the machine that figures are taken on."""
     with open("/proc/cpuinfo") as cpuinfo:
         model = next((line.split(":")[1].strip() for line in cpuinfo if line.startswith("model name")), "unknown CPU")
     memory_gib = psutil.virtual_memory().total / 2**30
@@ -45,7 +45,7 @@ def machine() -> str:
 
 
 def commit() -> str:
-    """What is measured: the commit, and whether there are changes beside it."""
+    """Name the commit that is measured, and whether there are changes beside it."""
     command = ["git", "-C", str(_ROOT), "describe", "--always", "--dirty", "--exclude=*"]
     return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
 
@@ -62,7 +62,7 @@ def write_results(figures: Sequence[Figure]) -> None:
 
 
 def read_results() -> list[Figure]:
-    """All figures that are kept."""
+    """Return all figures that are kept."""
     return msgspec.json.decode(RESULTS.read_bytes(), type=list[Figure]) if RESULTS.exists() else []
 
 
@@ -75,14 +75,14 @@ def write_tables(figures: Sequence[Figure]) -> None:
 
 
 def headlines_table(figures: Iterable[Figure]) -> str:
-    """The README's table, in Markdown."""
+    """Format the README's table, in Markdown."""
     lines = ["| what | ours | baseline | ratio | target |", "|---|---:|---:|---:|---|"]
     lines += [f"| {f.name} | {_amount(f.value, f.unit)} | {_baseline(f)} | {_ratio(f)} | {f.target} |" for f in figures]
     return "\n".join(lines) + "\n"
 
 
 def full_table(figures: Iterable[Figure]) -> str:
-    """The table of `docs/benchmarks.md`, in Markdown; the machines are named below it."""
+    """Format a table of `docs/benchmarks.md`, in Markdown; the machines are named below it."""
     found = list(figures)
     machines = list(dict.fromkeys(f.machine for f in found))
     lines = [

@@ -2,7 +2,6 @@
 
 `from infaas.client import InfaasClient` is the library.
 
-Reading order: client (the questions and answers) -> transport (what a way to ask must do) -> kafka_transport,
-http_transport -> options, state (what `infaas up` is asked for, and what it tells others) -> child (a process that is
-kept running) -> fleet (the workers) -> up (all of it) -> demo -> cli.
+Reading order: client (the library) -> supervisor (what `infaas up` starts and watches) -> optional_zoo (the demo's
+models, where they are installed) -> demo (what `infaas demo` asks) -> cli (the commands).
 """

@@ -40,29 +40,31 @@ _PLACED_INTERVAL_S: Final = 0.1
 
 
 class DemoCase(msgspec.Struct, frozen=True):
-    """One row of the table: a task asked with these needs."""
+    """A row of the table: a task, and the needs it is asked with."""
 
     task: str
     needs: str
-    asking: QueryOptions
+    """The needs in words."""
+    options: QueryOptions
     via: str
-    """`http` or `kafka`."""
+    """Way that the queries take: `http` or `kafka`."""
 
 
 class CaseOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """How a case went."""
+    """What came of the queries of a case."""
 
     case: DemoCase
     asked: int
     answered: int
-    right: int
+    correct: int
     variants: dict[str, int]
     """Answers by variant, the most frequent first."""
     promised: float
     """Mean accuracy promised with the answers, 0..1."""
     predicted_ms: float
+    """Median from the choice to the result, as predicted."""
     measured_ms: float
-    """Medians; measured is from the client's call to its answer."""
+    """Median from the client's call to its answer."""
     cost: float
     """Mean USD per 1000 queries."""
     failures: dict[str, int]
@@ -70,19 +72,20 @@ class CaseOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def accuracy(self) -> float:
-        """Share of the answers that are right."""
-        return self.right / max(self.answered, 1)
+        """Share of the answers that are correct, 0..1."""
+        return self.correct / max(self.answered, 1)
 
     @property
     def kept(self) -> bool:
         """Whether every query was answered and the accuracy is compatible with what was promised."""
         return (
-            self.answered == self.asked and chance_of(self.answered - self.right, self.answered, self.promised) > CHANCE
+            self.answered == self.asked
+            and chance_of(self.answered - self.correct, self.answered, self.promised) > CHANCE
         )
 
 
 def chance_of(errors: int, count: int, accuracy: float) -> float:
-    """Probability of at least so many errors in `count` answers of that accuracy."""
+    """Return the probability of at least so many errors in `count` answers of that accuracy."""
     wrong = 1.0 - accuracy
     if wrong <= 0.0:
         return 0.0 if errors else 1.0
@@ -109,7 +112,7 @@ async def wait_until_placed(pool: Pool, tasks: Sequence[str] = TASKS) -> None:
 
 
 async def plan_cases(pool: Pool, tasks: Sequence[str] = TASKS) -> list[DemoCase]:
-    """What to ask, from what was measured here."""
+    """Choose what to ask, from what was measured on this machine."""
     return [
         case for task in tasks for case in _cases(task, await list_profiles(pool, task=task, state=VariantState.READY))
     ]
@@ -134,7 +137,7 @@ def _cases(task: str, profiles: Sequence[Profile]) -> list[DemoCase]:
 
 
 class Demo:
-    """Asks the cases of a running system; an async context manager."""
+    """A client, by HTTP and by Kafka, that asks the cases of a running system; an async context manager."""
 
     def __init__(self, system: RunningSystem, count: int) -> None:
         self._clients = {
@@ -164,14 +167,14 @@ class Demo:
 
         async with asyncio.TaskGroup() as tasks:
             asked = [tasks.create_task(ask(index)) for index in range(len(labels))]
-        return _judge(case, [task.result() for task in asked], labels)
+        return _outcome(case, [task.result() for task in asked], labels)
 
 
 async def _ask(client: InfaasClient, case: DemoCase, inputs: Mapping[str, Array]) -> Answer | QueryError:
     """Ask as a client should: again, a little later, where the error says that this may help."""
     for attempt in range(1, TRIES + 1):
         try:
-            return await client.infer(case.task, inputs, **case.asking)
+            return await client.infer(case.task, inputs, **case.options)
         except QueryError as error:
             if not error.retryable or attempt == TRIES:
                 return error
@@ -185,14 +188,14 @@ def _sample(task: str, count: int) -> tuple[dict[str, Array], NDArray[np.int64]]
     return {name: values[chosen] for name, values in inputs.items()}, labels[chosen]
 
 
-def _judge(case: DemoCase, results: Sequence[Answer | QueryError], labels: NDArray[np.int64]) -> CaseOutcome:
+def _outcome(case: DemoCase, results: Sequence[Answer | QueryError], labels: NDArray[np.int64]) -> CaseOutcome:
     answered = [(r, int(label)) for r, label in zip(results, labels, strict=True) if isinstance(r, Answer)]
     answers = [answer for answer, _ in answered]
     return CaseOutcome(
         case=case,
         asked=len(results),
         answered=len(answers),
-        right=sum(_class_of(answer) == label for answer, label in answered),
+        correct=sum(_class_of(answer) == label for answer, label in answered),
         variants=dict(Counter(answer.variant for answer in answers).most_common()),
         promised=_mean([answer.accuracy or 0.0 for answer in answers]),
         predicted_ms=median([answer.predicted_ms for answer in answers] or [0.0]),

@@ -23,7 +23,7 @@ def require_zoo() -> None:
 
 
 def zoo_example(task: str) -> Mapping[str, Array] | None:
-    """One held-out input of a task of the zoo; None if the zoo has no such task or is not installed."""
+    """Return one held-out input of a task of the zoo; None if the zoo has no such task or is not installed."""
     if find_spec("zoo") is None:
         return None
     from zoo.samples import TASKS, labelled

@@ -18,7 +18,7 @@ class Repository:
         self.asked: Counter[str] = Counter()
         self.most_at_once = 0
         self.failures: dict[str, list[int]] = {}
-        """Statuses by path that come before the file does."""
+        """Statuses that come before the file does, by path."""
         self._now = 0
 
     async def answer(self, request: web.Request) -> web.Response:
@@ -35,7 +35,7 @@ class Repository:
 
 @asynccontextmanager
 async def serving(repository: Repository) -> AsyncGenerator[str]:
-    """Its URL, while the context is open."""
+    """Serve the repository while the context is open; yields its URL."""
     app, port = web.Application(), free_port()
     app.router.add_get("/maven2/{path:.+}", repository.answer)
     runner = web.AppRunner(app)

@@ -1,4 +1,4 @@
-"""Builds registered and placed rows for tests, each with every field valid."""
+"""Registered and placed rows for tests, each with every field valid."""
 
 from datetime import UTC, datetime
 

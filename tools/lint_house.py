@@ -38,12 +38,12 @@ class SourceFile(NamedTuple):
     tree: ast.Module
 
     def place(self, line: int = 1) -> str:
-        """Where something is, in the form that editors and terminals make a link of."""
+        """Return where something is, in the form that editors and terminals make a link of."""
         return f"{self.path}:{line}"
 
 
 class HouseFigures(NamedTuple):
-    """What was measured of the tree."""
+    """Sizes measured of the tree."""
 
     files: int
     lines: int
@@ -62,7 +62,7 @@ class HouseFigures(NamedTuple):
 
 
 def read_sources(root: Path) -> list[SourceFile]:
-    """Every Python file below `root` that is neither a test nor in a hidden folder, with paths relative to it."""
+    """Read every Python file below `root` that is neither a test nor in a hidden folder, with paths relative to it."""
     folders = [entry for entry in sorted(root.iterdir()) if entry.is_dir()]
     ours = [folder for folder in folders if folder.name not in _LEFT_OUT and not folder.name.startswith(".")]
     paths = sorted(path for folder in ours for path in folder.rglob("*.py"))
@@ -75,7 +75,7 @@ def _read(path: Path, root: Path) -> SourceFile:
 
 
 def repeated_classes(sources: Sequence[SourceFile]) -> dict[str, list[str]]:
-    """Places of the public classes, by name, where one name has several; nested classes count, too."""
+    """Find public class names that stand in several places, with these; nested classes count, too."""
     found: defaultdict[str, list[str]] = defaultdict(list)
     for source in sources:
         for node in ast.walk(source.tree):
@@ -85,7 +85,7 @@ def repeated_classes(sources: Sequence[SourceFile]) -> dict[str, list[str]]:
 
 
 def function_lengths(sources: Sequence[SourceFile]) -> dict[str, int]:
-    """Lines of each function, by its place and name."""
+    """Count the lines of each function, by its place and name."""
     return {
         f"{source.place(node.lineno)}: {node.name}": (node.end_lineno or node.lineno) - node.lineno + 1
         for source in sources
@@ -95,7 +95,7 @@ def function_lengths(sources: Sequence[SourceFile]) -> dict[str, int]:
 
 
 def measure(sources: Sequence[SourceFile]) -> HouseFigures:
-    """The figures that the limits are about; there must be at least one function."""
+    """Measure what the limits are about; there must be at least one function."""
     functions = list(function_lengths(sources).values())
     lines = [source.lines for source in sources]
     return HouseFigures(
@@ -110,7 +110,7 @@ def measure(sources: Sequence[SourceFile]) -> HouseFigures:
 
 
 def broken_rules(sources: Sequence[SourceFile]) -> Iterator[str]:
-    """One line for each thing that a person must change."""
+    """Yield a line for each thing that a person must change."""
     for name, places in repeated_classes(sources).items():
         yield f"{places[0]}: class {name} is also at {', '.join(places[1:])}: one name stands for one thing"
     for place, length in function_lengths(sources).items():
@@ -125,7 +125,7 @@ def broken_rules(sources: Sequence[SourceFile]) -> Iterator[str]:
 
 
 def fragments(sources: Sequence[SourceFile]) -> Iterator[str]:
-    """First sentences of docstrings that seem to need the name they document: a heuristic, to be judged by a reader."""
+    """Yield first sentences that seem to need the name they document: a heuristic, to be judged by a reader."""
     for source in sources:
         for line, text in _docstrings(source.tree):
             sentence = _first_sentence(text)
@@ -139,7 +139,7 @@ def is_fragment(sentence: str) -> bool:
 
 
 def _docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Docstrings of modules, classes and functions, and the strings below attributes, with their lines."""
+    """Yield docstrings of modules, classes and functions, and the strings below attributes, with their lines."""
     for node in ast.walk(tree):
         if not isinstance(node, ast.Module | ast.ClassDef | Definition):
             continue
@@ -153,7 +153,7 @@ def _docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 
 def _first_sentence(text: str) -> str:
-    """Up to the first full stop that ends a sentence, and at most a paragraph, on one line."""
+    """Return the text up to the first full stop that ends a sentence, and at most a paragraph, on one line."""
     paragraph = " ".join(text.strip().partition("\n\n")[0].split())
     return re.split(r"(?<=\.)\s", paragraph, maxsplit=1)[0]
 

@@ -66,7 +66,7 @@ class Leases:
             return taken
 
     async def due_for_handover(self, variant: str, partitions: Collection[int]) -> frozenset[int]:
-        """Partitions to release now, since they are asked for or nobody is to have them; see `partitions_to_release`."""
+        """Partitions to release now, since they are requested or nobody is to have them."""
         try:
             return frozenset(await partitions_to_release(self._pool, self._worker, self._epoch, variant, partitions))
         except StoreUnavailable as error:

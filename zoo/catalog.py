@@ -1,4 +1,4 @@
-"""What the zoo holds: three tasks, and for each several architectures, from cheap to accurate."""
+"""Lists the models of the zoo: three tasks, and for each several architectures, from cheap to accurate."""
 
 from pathlib import Path
 from typing import Final
@@ -10,16 +10,17 @@ from zoo.samples import DATA
 
 
 class ZooModel(msgspec.Struct, frozen=True):
-    """One architecture of the zoo."""
+    """An architecture of the zoo."""
 
     architecture: str
     task: str
     file: Path | None
-    """None: it is built from the MiniLM pack."""
+    """Model file; None: it is built from the MiniLM pack."""
     minilm_depth: int = 0
+    """Layers of a model that is built from the MiniLM pack."""
     variants: tuple[str, ...] = ("onnx-int8dyn", "onnx-int8static")
-    """Made besides the fp32 one. Those that models of a kind are known to gain nothing by are left out, but for one:
-    the ResNet's dynamic int8, which is slower and no better, so that there is something never to be chosen."""
+    """Variants made besides the fp32 one. Those by which a model is known to gain nothing are left out, but for one:
+    the ResNet's dynamic int8, which is slower and no better, so that there is something never to choose."""
 
 
 _STATIC: Final = ("onnx-int8static",)
@@ -42,7 +43,7 @@ MODELS: Final = (
 
 
 def models_of(tasks: tuple[str, ...]) -> tuple[ZooModel, ...]:
-    """The models of the named tasks, of all if none is named.
+    """Return the models of the named tasks, of all if none is named.
 
     Raises:
         OperatorError: the zoo has no such task.

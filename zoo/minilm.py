@@ -55,7 +55,7 @@ def build_minilm(depth: int, target: Path) -> None:
 
 
 def unpack(depth: int) -> Weights:
-    """The FP32 weights of the model of `depth` layers."""
+    """Return the FP32 weights of the model of `depth` layers."""
     weights: Weights = {}
     with np.load(_PACK) as pack:
         for key in pack.files:
@@ -70,7 +70,7 @@ def unpack(depth: int) -> Weights:
 
 
 class _Graph:
-    """Nodes and constants in the order they are added; each method returns the name of what it computes."""
+    """An ONNX graph that is being built; each method returns the name of what it computes."""
 
     def __init__(self, weights: Weights) -> None:
         self._weights = weights
@@ -78,7 +78,7 @@ class _Graph:
         self._constants: dict[str, Any] = {}
 
     def encoder(self, depth: int) -> None:
-        """The whole model, from `input_ids` and `attention_mask` to `logits`."""
+        """Add the whole model, from `input_ids` and `attention_mask` to `logits`."""
         hidden = self._embedding()
         mask = self._node("Cast", ["attention_mask"], "mask", to=TensorProto.FLOAT)
         bias = self._attention_bias(mask)
@@ -87,7 +87,7 @@ class _Graph:
         self._node("Gemm", [self._mean(hidden, mask), self._weight("head_w"), self._weight("head_b")], "logits")
 
     def model(self, name: str) -> Any:
-        """The finished model, checked."""
+        """Return the finished model, checked."""
         ids, mask = (
             helper.make_tensor_value_info(text, TensorProto.INT64, ["batch", "tokens"])
             for text in ("input_ids", "attention_mask")
@@ -111,7 +111,7 @@ class _Graph:
         return self._norm("embeddings.LayerNorm", self._node("Add", [words, positions], "embedded"))
 
     def _attention_bias(self, mask: str) -> str:
-        """0 where there is a token, a large negative number where there is padding; broadcast to every head."""
+        """Add 0 where there is a token, a large negative number where there is padding, for every head."""
         wide = self._node("Unsqueeze", [mask, self._integers("heads.axes", [1, 2])], "mask.wide")
         padding = self._node("Sub", [self._number("one", 1.0), wide], "mask.padding")
         return self._node("Mul", [padding, self._number("masked", _MASKED)], "attention.bias")
@@ -152,7 +152,7 @@ class _Graph:
         return self._node("LayerNormalization", inputs, f"{at}.out", axis=-1, epsilon=_EPSILON)
 
     def _gelu(self, at: str, value: str) -> str:
-        """`x * (1 + erf(x / sqrt(2))) / 2`, in the order that onnxruntime recognises and fuses."""
+        """Add `x * (1 + erf(x / sqrt(2))) / 2`, in the order that onnxruntime recognises and fuses."""
         inner = self._node("Div", [value, self._number("sqrt2", 2**0.5)], f"{at}.inner")
         inner = self._node("Add", [self._node("Erf", [inner], f"{at}.erf"), self._number("one", 1.0)], f"{at}.gate")
         gated = self._node("Mul", [value, inner], f"{at}.gated")

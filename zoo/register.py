@@ -55,14 +55,14 @@ async def register_zoo(
     counts = [await asyncio.to_thread(step_count, request) for request in requests]
     variants: list[Variant] = []
     for index, request in enumerate(requests):
-        part = _Part(progress, sum(counts[:index]), sum(counts))
+        part = _PartialProgress(progress, sum(counts[:index]), sum(counts))
         variants += await register(request, pool, kafka, artifacts, part)
     progress.step(sum(counts), sum(counts), "the zoo is registered")
     return variants
 
 
-class _Part:
-    """One registration's progress as a part of the whole."""
+class _PartialProgress:
+    """Progress of one registration as a part of the whole."""
 
     def __init__(self, whole: ProgressSink, before: int, total: int) -> None:
         self._whole = whole
@@ -70,7 +70,7 @@ class _Part:
         self._total = total
 
     def step(self, done: int, total: int, text: str) -> None:
-        """`total` is the part's own and was counted into the whole's beforehand."""
+        """Show a step; `total` is the part's own and was counted into the whole's beforehand."""
         self._whole.step(self._before + min(done, total), self._total, text)
 
 
@@ -84,16 +84,16 @@ def _request(model: ZooModel, cache: Path) -> Registration:
         architecture=model.architecture,
         task=model.task,
         file=file,
-        validation=_written(cache / f"{model.task}-validation.npz", *labelled(model.task)),
-        calibration=_written(cache / f"{model.task}-calibration.npz", calibration(model.task)),
+        validation=_write_once(cache / f"{model.task}-validation.npz", *labelled(model.task)),
+        calibration=_write_once(cache / f"{model.task}-calibration.npz", calibration(model.task)),
         variants=model.variants,
         # The transformers take 10 ms and more an input; all models of a task are measured on the same rows.
         accuracy_samples=_FEW_SAMPLES if model.task == "sentiment" else _ALL_SAMPLES,
     )
 
 
-def _written(file: Path, inputs: Inputs, labels: NDArray[np.int64] | None = None) -> Path:
-    """The arrays as a file, written once, whole or not at all."""
+def _write_once(file: Path, inputs: Inputs, labels: NDArray[np.int64] | None = None) -> Path:
+    """Write the arrays to a file, once, whole or not at all."""
     if file.exists():
         return file
     partial = file.with_suffix(".partial")

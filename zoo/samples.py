@@ -30,14 +30,14 @@ Inputs = dict[str, NDArray[Any]]
 
 
 def labelled(task: str) -> tuple[Inputs, NDArray[np.int64]]:
-    """The held-out inputs of a task, by tensor name, and the class of each."""
+    """Return the held-out inputs of a task, by tensor name, and the class of each."""
     data = _load(task)
     held_out = np.flatnonzero(data["te"])
     return _inputs(task, data, held_out), data["y"][held_out]
 
 
 def calibration(task: str, count: int = 128) -> Inputs:
-    """`count` inputs drawn from the training part, the same at each call."""
+    """Draw `count` inputs from the training part, the same at each call."""
     data = _load(task)
     training = np.flatnonzero(~data["te"])
     return _inputs(task, data, np.random.default_rng(_CALIBRATION_SEED).permutation(training)[:count])

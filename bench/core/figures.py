@@ -6,7 +6,7 @@ import msgspec
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of the table. `ratio` is value over baseline; `passed`: whether it is on the right side of `target`."""
+    """A measured value beside its baseline: a line of the tables."""
 
     name: str
     broker: str
@@ -15,19 +15,22 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     baseline: float | None = None
     """What the bare program reached in the same run; None where there is nothing to compare with."""
     ratio: float | None = None
+    """Value over baseline."""
     target: str = ""
+    """What is promised of the value or the ratio; empty if nothing is."""
     passed: bool | None = None
+    """Whether the promise is kept; None where there is none."""
     group: str = ""
-    """Which table it belongs to: the first, or `scale`."""
+    """Table that it belongs to: `scale`, or else the first."""
     commit: str = ""
-    """What was measured: `git describe` of the tree, which says where there were changes beside the commit."""
+    """Commit that was measured, as `git describe` names it; it says where there were changes beside it."""
     date: str = ""
-    """ISO 8601."""
+    """Day of the measurement, in ISO 8601."""
     machine: str = ""
 
 
 def at_most(name: str, broker: str, value: float, unit: str, baseline: float, limit: float) -> Figure:
-    """A figure that is good when small: at most `limit` times its baseline."""
+    """Make a figure that is good when small: at most `limit` times its baseline."""
     ratio = value / baseline
     return Figure(
         name=name, broker=broker, value=value, unit=unit, baseline=baseline, ratio=ratio,
@@ -36,7 +39,7 @@ def at_most(name: str, broker: str, value: float, unit: str, baseline: float, li
 
 
 def at_least(name: str, broker: str, value: float, unit: str, baseline: float, limit: float) -> Figure:
-    """A figure that is good when large: at least `limit` times its baseline."""
+    """Make a figure that is good when large: at least `limit` times its baseline."""
     ratio = value / baseline
     return Figure(
         name=name, broker=broker, value=value, unit=unit, baseline=baseline, ratio=ratio,
@@ -45,6 +48,6 @@ def at_least(name: str, broker: str, value: float, unit: str, baseline: float, l
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which `share` (0..1) of `values` lie, by the nearest rank."""
+    """Return the value below which `share` (0..1) of `values` lie, by the nearest rank."""
     ranked = sorted(values)
     return ranked[min(int(share * len(ranked)), len(ranked) - 1)]

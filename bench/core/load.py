@@ -1,6 +1,6 @@
 """An open-loop load: queries leave at a fixed rate, however late the answers are, and every answer is timed.
 
-Closed loops hide queueing (a slow answer delays the next question); this one does not.
+Closed loops hide queueing (a slow answer delays the next query); this one does not.
 """
 
 import asyncio
@@ -24,16 +24,18 @@ from zoo.samples import labelled
 _LAST_ANSWERS_S = 20.0
 
 
-class AnsweredQueries(msgspec.Struct, frozen=True):
-    """Milliseconds from send to answer, and from send to answer less the model's own computation."""
+class AnsweredQuery(msgspec.Struct, frozen=True):
+    """How long a query took, and how it ended."""
 
     total_ms: float
+    """Time from send to answer."""
     overhead_ms: float
+    """Time from send to answer, less the model's own computation."""
     status: str
 
 
 class OpenLoopLoad:
-    """One client process' worth of load on one topic; use as an async context manager."""
+    """Load on one topic, as much as one client process can make; an async context manager."""
 
     def __init__(self, kafka: KafkaSettings, topic: str, value: bytes, headers: Sequence[tuple[str, bytes]]) -> None:
         self._kafka = kafka
@@ -42,7 +44,7 @@ class OpenLoopLoad:
         self._headers = list(headers)
         self._replies = f"infaas.replies.bench-{uuid.uuid4().hex[:12]}"
         self._sent: dict[bytes, int] = {}
-        self._answers: list[AnsweredQueries] = []
+        self._answers: list[AnsweredQuery] = []
         self._all_answered = asyncio.Event()
 
     async def __aenter__(self) -> "OpenLoopLoad":
@@ -65,7 +67,7 @@ class OpenLoopLoad:
         await self._producer.stop()
         await self._consumer.stop()
 
-    async def run(self, rate: float, seconds: float) -> list[AnsweredQueries]:
+    async def run(self, rate: float, seconds: float) -> list[AnsweredQuery]:
         """Send `rate` queries a second for `seconds`; returns the answers.
 
         Raises:
@@ -109,13 +111,13 @@ class OpenLoopLoad:
         total_ns = time.time_ns() - sent_ns
         compute_ns = int(fields.get(h.COMPUTE_NS, b"0"))
         status = fields.get(h.STATUS, b"ok").decode()
-        self._answers.append(AnsweredQueries(total_ns / 1e6, (total_ns - compute_ns) / 1e6, status))
+        self._answers.append(AnsweredQuery(total_ns / 1e6, (total_ns - compute_ns) / 1e6, status))
         if len(self._answers) == self._expected:
             self._all_answered.set()
 
 
 def small_query() -> tuple[bytes, list[tuple[str, bytes]]]:
-    """The record's value and the headers that describe it."""
+    """Make a query of one small input: the record's value and the headers that describe it."""
     inputs, _labels = labelled("digits")
     query = encode_request({name: array[:1] for name, array in inputs.items()})
     return query.value, [
@@ -125,11 +127,11 @@ def small_query() -> tuple[bytes, list[tuple[str, bytes]]]:
 
 
 def silence_s(answered_s: Iterable[float], killed_s: float, near_s: float) -> float:
-    """The longest time without an answer within `near_s` seconds after the kill; all in seconds of one clock."""
+    """Return the longest time without an answer within `near_s` seconds after the kill; all in seconds of one clock."""
     near = sorted(at for at in answered_s if killed_s <= at <= killed_s + near_s) or [killed_s + near_s]
     return max(later - earlier for earlier, later in pairwise([killed_s, *near]))
 
 
-def repeated() -> int:
-    """Second results that the client library of this process has dropped so far."""
+def repeated_results() -> int:
+    """Count the second results that the client library of this process has dropped so far."""
     return int(REGISTRY.get_sample_value("infaas_replies_dropped_total", {"reason": "duplicate"}) or 0)

@@ -19,7 +19,7 @@ _DOWN_S = 60.0
 
 
 class SystemUnderTest:
-    """Where the parts of a running system are."""
+    """A running system: where its parts are."""
 
     def __init__(self, home: Path, state: dict[str, Any]) -> None:
         self.home = home
@@ -28,22 +28,22 @@ class SystemUnderTest:
         self.kafka = KafkaSettings(bootstrap=state["kafka"], fetch_max_wait_ms=state["fetch_max_wait_ms"])
 
     async def pid_of(self, service: str) -> int:
-        """Process id of the first service whose name starts so."""
+        """Return the process id of the first service whose name starts so."""
         return next(pid for name, pid, _log in await self._services() if name.startswith(service))
 
     async def leading_autoscaler(self) -> int:
-        """Process id of the autoscaler that leads: the one that said so last."""
+        """Return the process id of the autoscaler that leads: the one that said so last."""
         return next(pid for name, pid, log in await self._services() if "autoscaler" in name and _leads(log))
 
     async def _services(self) -> list[tuple[str, int, Path]]:
-        """Name, process id and log of each, ready or not."""
+        """Return name, process id and log of each service, ready or not."""
         state = await asyncio.to_thread(read_state, self.home)
         return [(name, s.pid, Path(s.log)) for name, s in state.services.items()] if state else []
 
 
 @asynccontextmanager
 async def running_system(broker: str, *tasks: str) -> AsyncGenerator[SystemUnderTest]:
-    """Start everything on the `embedded` or the `apache` broker and register these tasks of the zoo."""
+    """Run a system on the `embedded` or the `apache` broker, with these tasks of the zoo registered."""
     with tempfile.TemporaryDirectory(prefix="infaas-bench-") as folder:
         async with running_at(Path(folder), broker, *tasks) as system:
             yield system
@@ -53,7 +53,7 @@ async def running_system(broker: str, *tasks: str) -> AsyncGenerator[SystemUnder
 async def running_at(
     home: Path, broker: str, *tasks: str, flags: Sequence[str] = (), env: Mapping[str, str] | None = None
 ) -> AsyncGenerator[SystemUnderTest]:
-    """The same in a folder, where what a system before it registered is found again; `flags` are of `infaas up`."""
+    """Run a system in a folder, on what was registered there before; `flags` are those of `infaas up`."""
     ports = [f"--{part}-port={free_port()}" for part in ("gateway", "kafka", "postgres")]
     command = [sys.executable, "-m", "infaas.cli.main", "up", "--kafka", broker, *ports, *flags]
     up = await asyncio.create_subprocess_exec(*command, env={**_environment(home), **(env or {})})

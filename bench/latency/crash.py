@@ -12,7 +12,7 @@ import time
 from collections import Counter
 
 from bench.core.figures import Figure
-from bench.core.load import repeated, silence_s
+from bench.core.load import repeated_results, silence_s
 from bench.core.system import SystemUnderTest
 from infaas.client import InfaasClient
 from schemas.errors import QueryError
@@ -22,18 +22,18 @@ QUERIES = 20_000
 RATE = 500.0
 _LAST_ANSWERS_S = 60.0
 _NEAR_S = 12.0
-"""Less than the 13 s between the two kills."""
+"""Seconds after a kill that count as its own: fewer than the 13 between the two."""
 
 
 async def measure(system: SystemUnderTest, broker: str) -> list[Figure]:
-    """Figures of one run; the system must be up, with the task `digits` placed."""
+    """Measure one run; the system must be up, with the task `digits` placed."""
     inputs, _labels = labelled("digits")
     one = {name: array[:1] for name, array in inputs.items()}
     answered_at: list[float] = []
     shown: Counter[str] = Counter()
     refused: Counter[str] = Counter()
     killed_at: dict[str, float] = {}
-    dropped_before = repeated()
+    dropped_before = repeated_results()
     victims = {QUERIES * share // 3: (who, await system.pid_of(who)) for share, who in ((1, "worker"), (2, "selector"))}
 
     async with InfaasClient(kafka=system.kafka.bootstrap) as client:
@@ -58,7 +58,7 @@ async def measure(system: SystemUnderTest, broker: str) -> list[Figure]:
                     killed_at[who] = time.monotonic()
     lost = QUERIES - len(shown) + refused.total()
     doubled = shown.total() - len(shown)
-    dropped = repeated() - dropped_before
+    dropped = repeated_results() - dropped_before
 
     def figure(name: str, value: float, unit: str = "", *, zero: bool = False) -> Figure:
         passed = value == 0 if zero else None

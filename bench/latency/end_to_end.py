@@ -16,7 +16,7 @@ from statistics import median
 import msgspec
 
 from bench.core.figures import Figure, at_most, percentile
-from bench.core.load import AnsweredQueries, OpenLoopLoad, small_query
+from bench.core.load import AnsweredQuery, OpenLoopLoad, small_query
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_topics
 from schemas.topics import task_topic
@@ -29,7 +29,7 @@ _STOP_S = 10.0
 
 
 async def measure(kafka: KafkaSettings, broker: str) -> list[Figure]:
-    """Figures at each rate, p50 and p99, in milliseconds. The system must be up, with the task `digits` placed."""
+    """Measure p50 and p99 at each rate, in milliseconds; the system must be up, with the task `digits` placed."""
     value, headers = small_query()
     figures: list[Figure] = []
     async with (
@@ -40,8 +40,8 @@ async def measure(kafka: KafkaSettings, broker: str) -> list[Figure]:
         for rate in RATES:
             await bare.run(rate, 3.0)
             await ours.run(rate, 3.0)
-            baseline: list[list[AnsweredQueries]] = []
-            real: list[list[AnsweredQueries]] = []
+            baseline: list[list[AnsweredQuery]] = []
+            real: list[list[AnsweredQuery]] = []
             for _ in range(ROUNDS):
                 baseline.append(await bare.run(rate, SECONDS))
                 real.append(await ours.run(rate, SECONDS))
@@ -50,7 +50,7 @@ async def measure(kafka: KafkaSettings, broker: str) -> list[Figure]:
 
 
 def _compare(
-    broker: str, rate: float, baseline: list[list[AnsweredQueries]], real: list[list[AnsweredQueries]]
+    broker: str, rate: float, baseline: list[list[AnsweredQuery]], real: list[list[AnsweredQuery]]
 ) -> list[Figure]:
     failed = [answer.status for answers in real for answer in answers if answer.status != "ok"]
     if failed:
@@ -72,13 +72,13 @@ def _compare(
     return [msgspec.structs.replace(figure, target="", passed=None) for figure in figures]
 
 
-def _typical(rounds: list[list[AnsweredQueries]], share: float) -> float:
+def _typical(rounds: list[list[AnsweredQuery]], share: float) -> float:
     return median(percentile([answer.overhead_ms for answer in answers], share) for answers in rounds)
 
 
 @asynccontextmanager
 async def bare_hops(kafka: KafkaSettings) -> AsyncGenerator[str]:
-    """Two forwarding processes in a row; yields the topic that leads into them."""
+    """Run two forwarding processes in a row; yields the topic that leads into them."""
     run = uuid.uuid4().hex[:8]
     entry, middle = f"bare-in-{run}", f"bare-mid-{run}"
     await ensure_topics(kafka, [TopicSpec(entry, partitions=4), TopicSpec(middle, partitions=4)])

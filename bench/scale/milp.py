@@ -1,4 +1,4 @@
-"""How long the solver takes to decide the scale of many architectures, and how much its answer is better.
+"""Time that the solver takes to decide the scale of many architectures, and how much better its answer is.
 
 The paper (section 4.2) reports 50 s with Gurobi for 100 architectures, and 23 s for 50. Here each of 10 to 200
 architectures has 12 variants: precisions and batch limits on CPUs, GPUs and Inferentia, with profiles drawn from the
@@ -37,9 +37,9 @@ _GIB: Final = 1 << 30
 _LIMITS: Final = ScalingLimits()
 _TIME_LIMIT_S: Final = 20.0
 _USED: Final = 150
-"""Workers needed of the 200."""
+"""Number of workers needed, of the 200."""
 _PROMISED: Final = 100
-"""Architectures for which a second is promised."""
+"""Number of architectures for which a second is promised."""
 HARDWARE: Final = (
     HardwareType(
         name="cpu", price_per_hour=0.384, start_s=5, slots=4, memory_bytes=30 * _GIB, maximum=120, runtimes=("onnx",)
@@ -66,16 +66,18 @@ HARDWARE: Final = (
 
 
 class VariantRecipe(NamedTuple):
-    """How a variant is made of an architecture. Against a CPU core in fp32: speed, and the accuracy that is lost."""
+    """How a variant is made of an architecture."""
 
     hardware: str
     precision: str
     max_batch: int
     speed: float
+    """Speed over that of a CPU core in fp32."""
     loss: float
+    """Accuracy that is lost against fp32."""
 
 
-MAKES: Final = (
+RECIPES: Final = (
     VariantRecipe("cpu", "fp32", 32, 1.0, 0.0),
     VariantRecipe("cpu", "bf16", 32, 1.3, 0.001),
     VariantRecipe("cpu", "int8-dynamic", 32, 2.0, 0.008),
@@ -89,40 +91,41 @@ MAKES: Final = (
     VariantRecipe("neuron", "bf16", 32, 6.0, 0.001),
 )
 _GROWTH: Final = {"cpu": 0.85, "cuda": 0.15, "neuron": 0.4}
-"""By how much of its time a batch grows with each input more."""
-_RUNTIME: Final = {kind.name: kind.runtimes[0] for kind in HARDWARE}
+"""Share of the time of a single input by which a batch grows with each input more, by hardware."""
+_RUNTIME: Final = {hardware.name: hardware.runtimes[0] for hardware in HARDWARE}
 
 
 class SyntheticCluster(NamedTuple):
-    """What is registered, and who asks for it."""
+    """A cluster that was made up: what is registered, and the load on it."""
 
     variants: dict[str, Variant]
     profiles: dict[str, Profile]
     classes: tuple[ClassLoad, ...]
 
     def snapshot(self, load: float) -> ClusterSnapshot:
-        """With so many times the load."""
+        """Return the cluster with so many times the load."""
         loads = (msgspec.structs.replace(c, inputs_per_s=c.inputs_per_s * load) for c in self.classes)
         return ClusterSnapshot(hardware=HARDWARE, classes=tuple(loads))
 
     def ranking(self, snapshot: ClusterSnapshot) -> VariantRanking:
-        """Of all variants."""
+        """Rank all variants."""
         return rank_variants(
             self.variants, self.profiles, live_slot_prices(snapshot.workers), launchable_slot_prices(snapshot.hardware)
         )
 
 
 class SolverRun(NamedTuple):
-    """One decision, with its time in seconds."""
+    """How the solver did on one problem."""
 
     seconds: float
     gap: float
+    """Share by which the cost may be above the least possible one."""
     heuristic: float
-    """The heuristic's cost over the solver's."""
+    """Cost of the heuristic's answer over that of the solver's."""
 
 
 def synthetic_cluster(architectures: int, seed: int) -> SyntheticCluster:
-    """Drawn anew for each seed."""
+    """Draw a cluster of so many architectures; each seed gives another."""
     draw = random.Random(seed)
     variants, profiles, classes = dict[str, Variant](), dict[str, Profile](), list[ClassLoad]()
     accuracies: dict[str, list[float]] = {}
@@ -130,11 +133,11 @@ def synthetic_cluster(architectures: int, seed: int) -> SyntheticCluster:
         name, task = f"arch{number}", f"task{number // 4}"
         input_s, accuracy = 10 ** draw.uniform(-2.5, -0.5), draw.uniform(0.55, 0.85)
         memory, load_s = 10 ** draw.uniform(-1.3, 0.3) * _GIB, 10 ** draw.uniform(-0.2, 1.0)
-        for index, make in enumerate(MAKES):
-            variant = f"{name}.{_RUNTIME[make.hardware]}-{index}.{make.hardware}"
-            variants[variant] = _variant(variant, name, task, make)
-            first_s = input_s / make.speed * draw.uniform(0.7, 1.4)
-            profiles[variant] = _profile(variant, make, first_s, accuracy - make.loss, memory, load_s)
+        for index, recipe in enumerate(RECIPES):
+            variant = f"{name}.{_RUNTIME[recipe.hardware]}-{index}.{recipe.hardware}"
+            variants[variant] = _variant(variant, name, task, recipe)
+            first_s = input_s / recipe.speed * draw.uniform(0.7, 1.4)
+            profiles[variant] = _profile(variant, recipe, first_s, accuracy - recipe.loss, memory, load_s)
         accuracies.setdefault(task, []).append(accuracy)
         asked = LoadClass(task=task, target=name, latency_ms=8000 * input_s)
         classes.append(ClassLoad(load_class=asked, inputs_per_s=10 ** draw.uniform(-1, 1)))
@@ -147,30 +150,32 @@ def synthetic_cluster(architectures: int, seed: int) -> SyntheticCluster:
     return SyntheticCluster(variants, profiles, tuple(classes))
 
 
-def _variant(name: str, architecture: str, task: str, make: VariantRecipe) -> Variant:
+def _variant(name: str, architecture: str, task: str, recipe: VariantRecipe) -> Variant:
     return Variant(
         name=name,
         architecture=architecture,
         task=task,
-        runtime=_RUNTIME[make.hardware],
-        precision=make.precision,
-        hardware=make.hardware,
-        max_batch=make.max_batch,
+        runtime=_RUNTIME[recipe.hardware],
+        precision=recipe.precision,
+        hardware=recipe.hardware,
+        max_batch=recipe.max_batch,
         artifact="",
         state=VariantState.READY,
     )
 
 
-def _profile(name: str, make: VariantRecipe, first_s: float, accuracy: float, memory: float, load_s: float) -> Profile:
-    growth = _GROWTH[make.hardware]
-    sizes = (batch for batch in (1, 2, 4, 8, 16, 32, 64) if batch <= make.max_batch)
+def _profile(
+    name: str, recipe: VariantRecipe, first_s: float, accuracy: float, memory: float, load_s: float
+) -> Profile:
+    growth = _GROWTH[recipe.hardware]
+    sizes = (batch for batch in (1, 2, 4, 8, 16, 32, 64) if batch <= recipe.max_batch)
     times = ((batch, first_s * (1 - growth + growth * batch)) for batch in sizes)
     return Profile(
         variant=name,
-        device=make.hardware,
+        device=recipe.hardware,
         threads=1,
         load_s=load_s,
-        memory_bytes=int(memory * (0.5 if "int8" in make.precision else 1.0)),
+        memory_bytes=int(memory * (0.5 if "int8" in recipe.precision else 1.0)),
         accuracy=accuracy,
         accuracy_source=AccuracySource.MEASURED,
         samples=1000,
@@ -181,32 +186,32 @@ def _profile(name: str, make: VariantRecipe, first_s: float, accuracy: float, me
     )
 
 
-def filling(world: SyntheticCluster) -> float:
-    """The highest load that the heuristic serves with so many workers."""
+def highest_load(cluster: SyntheticCluster) -> float:
+    """Return the highest load that the heuristic serves with the workers that shall be used."""
     low, high = 0.0, 1.0
-    while _fits(world, high):
+    while _fits(cluster, high):
         low, high = high, 2 * high
     for _ in range(8):
         middle = (low + high) / 2
-        low, high = (middle, high) if _fits(world, middle) else (low, middle)
+        low, high = (middle, high) if _fits(cluster, middle) else (low, middle)
     return low
 
 
-def _fits(world: SyntheticCluster, load: float) -> bool:
-    snapshot = world.snapshot(load)
-    problem = build_problem(world.ranking(snapshot), snapshot, _LIMITS)
-    allocation = solve_greedy(problem)
-    return sum(allocation.workers) <= _USED and min(served(problem, allocation)) > 1 - EPSILON
+def _fits(cluster: SyntheticCluster, load: float) -> bool:
+    snapshot = cluster.snapshot(load)
+    problem = build_problem(cluster.ranking(snapshot), snapshot, _LIMITS)
+    answer = solve_greedy(problem)
+    return sum(answer.workers) <= _USED and min(served(problem, answer)) > 1 - EPSILON
 
 
-def timed(
-    ranking: VariantRanking, snapshot: ClusterSnapshot, problem: AllocationProblem | None, *, warm: bool
+def solve_timed(
+    ranking: VariantRanking, snapshot: ClusterSnapshot, running: AllocationProblem | None, *, warm: bool
 ) -> tuple[SolverRun, MilpSolution]:
-    """Decide once; `problem` says what runs."""
+    """Pose and solve the problem once; `running` says what runs already, nothing if None."""
     began = time.perf_counter()
     posed = build_problem(ranking, snapshot, _LIMITS)
-    if problem is not None:
-        posed = msgspec.structs.replace(posed, variants=problem.variants, pools=problem.pools)
+    if running is not None:
+        posed = msgspec.structs.replace(posed, variants=running.variants, pools=running.pools)
     found = solve_milp(posed, _TIME_LIMIT_S, warm=warm)
     seconds = time.perf_counter() - began
     price = cost(posed, found.allocation)
@@ -228,21 +233,21 @@ def _changed(snapshot: ClusterSnapshot, seed: int) -> ClusterSnapshot:
 
 
 def runs(architectures: int) -> tuple[list[SolverRun], list[SolverRun]]:
-    """Cold and warm ones, one a seed."""
+    """Solve cold and warm, once a seed."""
     cold, warm = list[SolverRun](), list[SolverRun]()
     for seed in range(SEEDS):
-        world = synthetic_cluster(architectures, seed)
-        snapshot = world.snapshot(filling(world))
-        ranking = world.ranking(snapshot)
-        run, found = timed(ranking, snapshot, None, warm=False)
+        cluster = synthetic_cluster(architectures, seed)
+        snapshot = cluster.snapshot(highest_load(cluster))
+        ranking = cluster.ranking(snapshot)
+        run, found = solve_timed(ranking, snapshot, None, warm=False)
         cold.append(run)
         there = _running(build_problem(ranking, snapshot, _LIMITS), found.allocation)
-        warm.append(timed(ranking, _changed(snapshot, seed), there, warm=True)[0])
+        warm.append(solve_timed(ranking, _changed(snapshot, seed), there, warm=True)[0])
     return cold, warm
 
 
 def measure() -> list[Figure]:
-    """All sizes; about a minute."""
+    """Measure all sizes; takes about a minute."""
     figures, medians = list[Figure](), dict[int, float]()
     for size in SIZES:
         cold, warm = runs(size)

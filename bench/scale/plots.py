@@ -1,4 +1,4 @@
-"""The runs as pictures: load and answers, violations, and what ran, over time; changes of scale are marked."""
+"""Pictures of the runs: load and answers, violations, and what ran, over time; changes of scale are marked."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ from bench.scale.watching import ScaleLog
 
 
 def plot_runs(runs: Sequence[tuple[str, Sequence[QuerySample], ScaleLog]], file: Path) -> None:
-    """One column a fleet: its name, its queries and what was watched."""
+    """Draw a column for each fleet: its name, its queries and what was watched."""
     mpl.rcParams["svg.hashsalt"] = "infaas"  # the same figures make the same file
     figure, axes = pyplot.subplots(3, len(runs), figsize=(4.5 * len(runs), 7), sharex=True, sharey="row", squeeze=False)
-    for column, (name, samples, watch) in enumerate(runs):
+    for column, (name, samples, log) in enumerate(runs):
         load, violations, running = axes[:, column]
         asked = Counter(int(sample.sent_s) for sample in samples)
         violated = Counter(int(sample.sent_s) for sample in samples if sample.violated)
@@ -27,12 +27,12 @@ def plot_runs(runs: Sequence[tuple[str, Sequence[QuerySample], ScaleLog]], file:
         load.plot(seconds, [asked[s] for s in seconds], label="asked")
         load.plot(seconds, [answered[s] for s in seconds], label="answered", linewidth=0.8)
         violations.plot(seconds, [100 * violated[s] / max(asked[s], 1) for s in seconds], color="tab:red")
-        seen = [second for second in watch.seconds if second.at_s <= len(seconds)]
+        seen = [second for second in log.seconds if second.at_s <= len(seconds)]
         running.step([s.at_s for s in seen], [s.workers for s in seen], where="post", label="workers")
         running.step([s.at_s for s in seen], [s.instances for s in seen], where="post", label="instances")
         running.set_xlabel("s")
         for axis in (load, violations, running):
-            for at_s in watch.changes_s():
+            for at_s in log.changes_s():
                 axis.axvline(at_s, color="0.85", linewidth=0.6, zorder=0)
     axes[0, 0].set_ylabel("queries/s")
     axes[1, 0].set_ylabel("refused or late, %")

@@ -1,4 +1,4 @@
-"""Workers on a Ray cluster of four nodes on this machine: are they spread, and what does the death of a node cost?
+"""Workers on a Ray cluster of four nodes on this machine: whether they are spread, and what a node's death costs.
 
 The nodes are real raylets that share this machine's two cores, so times are those of a crowded machine. Each says that
 it has room for two workers, so that the three that are left can take the fourth's. One node loses power under load: the
@@ -29,32 +29,33 @@ _MEMORY: Final = 2 * 2**30
 _UP_S: Final = 90.0
 _BACK_S: Final = 90.0
 _LATENCY_MS: Final = 20_000.0
-"""Nobody is refused for being late: what counts is whether each query is answered."""
+"""Latency asked for, so high that nobody is refused: what counts is whether each query is answered."""
 _NEAR_S: Final = 20.0
 
 
-class _Death(msgspec.Struct, frozen=True):
-    """Of a node; times are monotonic seconds."""
+class _NodeDeath(msgspec.Struct, frozen=True):
+    """When a node died, and when capacity was back."""
 
     at_s: float
+    """Moment of the death, in seconds of the monotonic clock."""
     back_s: float | None
-    """From then until capacity was back; None if it never was."""
+    """Seconds from then until capacity was back; None if it never was."""
 
 
 async def measure(home: Path, broker: str, *, rate: float = 150.0, seconds: float = 60.0) -> list[Figure]:
-    """Figures of one run in `home`; the task `digits` is registered there if it is not."""
-    offer = {"maximum": _NODES, "cores": 1, "memory_bytes": _MEMORY, "start_s": 5}
+    """Measure one run in `home`; the task `digits` is registered there if it is not."""
+    hardware = {"maximum": _NODES, "cores": 1, "memory_bytes": _MEMORY, "start_s": 5}
     async with ray_nodes(_NODES, _ROOM) as nodes:
         env = {
             "INFAAS_RAY_ADDRESS": nodes.address,
-            "INFAAS_RAY_HARDWARE": msgspec.json.encode({"cpu": offer}).decode(),
+            "INFAAS_RAY_HARDWARE": msgspec.json.encode({"cpu": hardware}).decode(),
         }
         flags = ("--launcher=ray", f"--workers={_NODES}", "--cores-per-worker=1")
         async with (
             running_at(home, broker, TASK, flags=flags, env=env) as system,
             open_pool(system.postgres, max_size=1) as pool,
         ):
-            await _until_alive(pool, _UP_S)
+            await _wait_until_alive(pool, _UP_S)
             used = len(set(nodes.workers().values()))
             stream = await _stream(system, rate)
             async with asyncio.TaskGroup() as tasks:
@@ -65,7 +66,7 @@ async def measure(home: Path, broker: str, *, rate: float = 150.0, seconds: floa
 
 
 async def _stream(system: SystemUnderTest, rate: float) -> TaskStream:
-    """Single inputs, as cheap as can be; the first answer comes when something is loaded."""
+    """Make a stream of single inputs, as cheap as can be; waits for a first answer, hence until something is loaded."""
     inputs, _labels = labelled(TASK)
     one = {name: array[:1] for name, array in inputs.items()}
     async with InfaasClient(kafka=system.kafka) as client:
@@ -73,7 +74,7 @@ async def _stream(system: SystemUnderTest, rate: float) -> TaskStream:
     return TaskStream(task=TASK, inputs=one, min_accuracy=0.0, latency_ms=_LATENCY_MS, rate=rate)
 
 
-async def _kill(system: SystemUnderTest, pool: Pool, nodes: RayNodes, after_s: float) -> _Death:
+async def _kill(system: SystemUnderTest, pool: Pool, nodes: RayNodes, after_s: float) -> _NodeDeath:
     await asyncio.sleep(after_s)
     inputs, _labels = labelled(TASK)
     async with InfaasClient(kafka=system.kafka) as client:
@@ -82,14 +83,14 @@ async def _kill(system: SystemUnderTest, pool: Pool, nodes: RayNodes, after_s: f
     at_s = time.monotonic()
     nodes.kill(nodes.workers()[answer.worker])
     try:
-        await _until_alive(pool, _BACK_S, answer.worker, epochs[answer.worker])
+        await _wait_until_alive(pool, _BACK_S, answer.worker, epochs[answer.worker])
     except TimeoutError:
-        return _Death(at_s, None)
-    return _Death(at_s, time.monotonic() - at_s)
+        return _NodeDeath(at_s, None)
+    return _NodeDeath(at_s, time.monotonic() - at_s)
 
 
-async def _until_alive(pool: Pool, limit_s: float, victim: str = "", epoch: int = 0) -> None:
-    """Until as many workers live as there are nodes; the victim in a new life."""
+async def _wait_until_alive(pool: Pool, limit_s: float, victim: str = "", epoch: int = 0) -> None:
+    """Wait until as many workers live as there are nodes, the victim in a new epoch."""
     async with asyncio.timeout(limit_s):
         while True:
             alive = {row.name: row.epoch for row in await list_workers(pool) if row.alive}
@@ -98,7 +99,7 @@ async def _until_alive(pool: Pool, limit_s: float, victim: str = "", epoch: int 
             await asyncio.sleep(0.1)
 
 
-def _figures(broker: str, used: int, found: LoadResult, began_s: float, death: _Death) -> list[Figure]:
+def _figures(broker: str, used: int, found: LoadResult, began_s: float, death: _NodeDeath) -> list[Figure]:
     answered_s = [sample.sent_s + sample.total_ms / 1e3 for sample in found.samples if sample.status == "ok"]
     silence = silence_s(answered_s, death.at_s - began_s, _NEAR_S)
     bad = sum(sample.status != "ok" for sample in found.samples)

@@ -22,7 +22,7 @@ _UP_S: Final = 60.0
 _DOWN_S: Final = 30.0
 _STORE_BYTES: Final = 80_000_000
 _NODE_BYTES: Final = 64 * 2**30
-"""What a node says it has: the workers of all of them share this machine's memory, and its cores."""
+"""Memory that a node says it has: the workers of all of them share this machine's."""
 _ENVIRONMENT: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # A node whose connection is refused is dead after 4 s, by default after some 13; one that is only busy has 20 s.
@@ -34,14 +34,14 @@ _ENVIRONMENT: Final = {
 
 
 class RayNodes(msgspec.Struct, frozen=True):
-    """A running cluster."""
+    """A running Ray cluster."""
 
     address: str
     raylets: list[int]
-    """Process ids, one a node; the head is not among them."""
+    """Process ids of the raylets, one a node; the head is not among them."""
 
     def workers(self) -> dict[str, int]:
-        """Names of the INFaaS workers whose processes live, with the index of their node."""
+        """Return the INFaaS workers whose processes live, each with the index of its node."""
         return {
             process.environ()["INFAAS_WORKERS_NAME"]: index
             for index, raylet in enumerate(self.raylets)
@@ -50,7 +50,7 @@ class RayNodes(msgspec.Struct, frozen=True):
         }
 
     def kill(self, node: int) -> None:
-        """The node loses power: all its processes die at once."""
+        """Have a node lose power: all its processes die at once."""
         psutil.Process(self.raylets[node]).suspend()  # or it starts anew what dies first
         for process in [*_descendants(self.raylets[node]), psutil.Process(self.raylets[node])]:
             process.kill()
@@ -65,7 +65,7 @@ def _descendants(pid: int) -> list[psutil.Process]:
 
 @asynccontextmanager
 async def ray_nodes(nodes: int, cores: int) -> AsyncGenerator[RayNodes]:
-    """A head and so many nodes of so many cores each, while the context is open."""
+    """Run a head and so many nodes of so many cores each while the context is open."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bench.scale.ray_nodes", str(nodes), str(cores)),
         env={**os.environ, **_ENVIRONMENT},

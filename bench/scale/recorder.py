@@ -1,4 +1,4 @@
-"""What it costs to watch 10,000 partitions: 20 tasks and 2,480 variants with four each, on a real Apache Kafka.
+"""Cost of watching 10,000 partitions: 20 tasks and 2,480 variants with four each, on a real Apache Kafka.
 
 A twentieth of the partitions get a record each second, from a process of their own; those of the tasks are committed,
 those of the variants fall behind. Measured is the recorder as the autoscaler runs it: CPU of its process and time of a
@@ -39,18 +39,18 @@ from store.pool import Pool, open_pool
 
 PARTITIONS: Final = 10_000
 SECONDS: Final = 120
-"""Two whole minutes, so that what happens once a minute counts twice."""
+"""Duration of the measurement: two whole minutes, so that what happens once a minute counts twice."""
 _EACH: Final = 4
 _TASKS: Final = 20
 _BUSY: Final = 20
-"""One of so many variants."""
+"""Number of variants of which one is busy."""
 _AT_ONCE: Final = 100
 _DAY_S: Final = 86_400
 _TABLES: Final = ("lag_readings", "lag_minutes")
 
 
 async def measure(home: Path, broker: str, partitions: int = PARTITIONS, seconds: int = SECONDS) -> list[Figure]:
-    """CPU and time of a reading; rows and bytes of a day of them, packed and as a row a partition."""
+    """Measure CPU and time of a reading; rows and bytes of a day of them, packed and as a row a partition."""
     catalog = _catalog(partitions)
     async with (
         ApacheKafka(home / "recorder-kafka") as kafka,
@@ -65,8 +65,8 @@ async def measure(home: Path, broker: str, partitions: int = PARTITIONS, seconds
         ):
             statuses = WorkerStatusCache(time.monotonic, 3.0)
             recorder = Recorder(AutoscalerSettings(), reader, pool, statuses, LoadWindow(statuses))
-            await _until_known(recorder, catalog, pool)
-            narrow_size = await _narrow(pool)
+            await _record_until_known(recorder, catalog, pool)
+            narrow_size = await _narrow_size(pool)
             await pool.execute(f"TRUNCATE {', '.join(_TABLES)}")
             empty = await _size(pool)
             cpu_s, wall_s = await _take(recorder, catalog, seconds)
@@ -106,8 +106,8 @@ async def _create_topics(kafka: KafkaSettings, catalog: Catalog) -> None:
         await ensure_topics(kafka, [TopicSpec(name, _EACH) for name in names[first : first + _AT_ONCE]])
 
 
-async def _until_known(recorder: Recorder, catalog: Catalog, pool: Pool) -> None:
-    """Partitions just made have no leader yet that answers."""
+async def _record_until_known(recorder: Recorder, catalog: Catalog, pool: Pool) -> None:
+    """Record until the lag of all is known: partitions just made have no leader yet that answers."""
     unknown = "SELECT count(*) FROM current_lag WHERE lag IS NULL"
     while True:
         await recorder.record(catalog, ())
@@ -116,7 +116,7 @@ async def _until_known(recorder: Recorder, catalog: Catalog, pool: Pool) -> None
 
 
 async def _take(recorder: Recorder, catalog: Catalog, seconds: int) -> tuple[float, float]:
-    """One reading a second; the median CPU seconds of this process, and seconds, of one."""
+    """Take a reading a second; returns the mean CPU seconds of this process for one, and its median seconds."""
     cpu_s: list[float] = []
     wall_s: list[float] = []
     began_s = time.perf_counter()
@@ -132,7 +132,7 @@ async def _take(recorder: Recorder, catalog: Catalog, seconds: int) -> tuple[flo
 
 
 async def _size(pool: Pool) -> int:
-    """Bytes of all partitions of our tables, after a compaction."""
+    """Return the bytes of all partitions of our tables, after a compaction."""
     size = 0
     for table in _TABLES:
         await pool.execute(f"VACUUM FULL {table}")
@@ -141,8 +141,8 @@ async def _size(pool: Pool) -> int:
     return size
 
 
-async def _narrow(pool: Pool, readings: int = 10) -> float:
-    """Bytes of a reading of a row a partition, in a table such as there would be for that."""
+async def _narrow_size(pool: Pool, readings: int = 10) -> float:
+    """Return the bytes of a reading as rows of one partition each, in a table such as there would be for that."""
     await pool.execute(
         "CREATE TABLE narrow (at timestamptz NOT NULL, consumer_group text NOT NULL, topic text NOT NULL, "
         "partition integer NOT NULL, end_offset bigint NOT NULL, committed bigint, lag bigint, lag_s float8)"
@@ -191,7 +191,7 @@ async def _send(bootstrap: str, partitions: int) -> None:
 
 
 def main() -> None:
-    """The process of the traffic; ends by SIGTERM."""
+    """Be the process of the traffic; ends by SIGTERM."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bootstrap")
     parser.add_argument("partitions", type=int)

@@ -33,7 +33,7 @@ FACTORS: Final = (1, 2, 3, 4, 5, 6, 7, 8, 7, 6, 5, 4, 3, 2, 1)
 TASKS: Final = ("mnist", "sentiment")
 _PEAK_CORES: Final = 0.9
 _SHARES: Final = {"mnist": 0.25, "sentiment": 0.75}
-"""Of the computing that the load takes."""
+"""Share of each task in the computing that the load takes."""
 _INPUTS: Final = {"mnist": 64, "sentiment": 8}
 _MIN_ACCURACY: Final = {"mnist": 0.985, "sentiment": 0.86}
 _LATENCY_MS: Final = 300.0
@@ -44,54 +44,55 @@ _CALM: Final = 0.01
 _LIMIT: Final = 1.5
 
 
-class FleetSize(msgspec.Struct, frozen=True):
-    """How many workers there are."""
+class FleetConfig(msgspec.Struct, frozen=True):
+    """A fleet to compare: the flags it is started with."""
 
     name: str
     flags: tuple[str, ...]
     killed: bool = False
+    """Whether processes are killed while the load is highest."""
 
 
 _CORES: Final = ("--cores-per-worker", "1", "--oversubscribe")
 _AUTOSCALED: Final = ("--workers=1", "--max-workers=2", "--autoscalers=2", *_CORES)
 FLEETS: Final = (
-    FleetSize("autoscaled", _AUTOSCALED),
-    FleetSize("autoscaled, 2 SIGKILLs", _AUTOSCALED, killed=True),
-    FleetSize("sized for the peak", ("--workers=2", *_CORES)),
-    FleetSize("sized for the mean", ("--workers=1", *_CORES)),
+    FleetConfig("autoscaled", _AUTOSCALED),
+    FleetConfig("autoscaled, 2 SIGKILLs", _AUTOSCALED, killed=True),
+    FleetConfig("sized for the peak", ("--workers=2", *_CORES)),
+    FleetConfig("sized for the mean", ("--workers=1", *_CORES)),
 )
 
 
 class FleetRun(msgspec.Struct, frozen=True):
-    """What one fleet did."""
+    """A run of one fleet under the load."""
 
     fleet: str
     samples: list[QuerySample]
     repeated: int
-    watch: ScaleLog
+    log: ScaleLog
     step_s: float
 
     @property
     def violations(self) -> float:
-        """Share of the queries, 0..1."""
+        """Share of the queries that were refused, late or lost, 0..1."""
         return sum(sample.violated for sample in self.samples) / len(self.samples)
 
     def latency_ms(self, share: float) -> float:
-        """Percentile of the answers' total latency."""
+        """Return a percentile of the answers' total latency."""
         return percentile([sample.total_ms for sample in self.samples if sample.status == "ok"], share)
 
     @property
     def lost(self) -> int:
-        """Queries without any answer."""
+        """Number of queries without any answer."""
         return sum(sample.status == "lost" for sample in self.samples)
 
     @property
     def worker_seconds(self) -> float:
-        """While the load ran."""
-        return self.watch.worker_seconds(len(FACTORS) * self.step_s)
+        """Seconds of all workers together while the load ran."""
+        return self.log.worker_seconds(len(FACTORS) * self.step_s)
 
     def recovery_s(self) -> list[float]:
-        """For each step of the load, seconds until violations were rare for the rest of it."""
+        """Return, for each step of the load, the seconds until violations were rare for the rest of it."""
         asked, violated = defaultdict[int, int](int), defaultdict[int, int](int)
         for sample in self.samples:
             asked[int(sample.sent_s)] += 1
@@ -104,8 +105,8 @@ class FleetRun(msgspec.Struct, frozen=True):
         return found
 
     def around_changes(self) -> tuple[float, int]:
-        """The p99 latency around changes of scale over that of quiet seconds of the same load; number of changes."""
-        changes = [at for at in self.watch.changes_s() if 0 <= at < len(FACTORS) * self.step_s]
+        """Return p99 around changes of scale over that in quiet seconds of the same load, and the number of changes."""
+        changes = [at for at in self.log.changes_s() if 0 <= at < len(FACTORS) * self.step_s]
         near = {int(at) + offset for at in changes for offset in range(-1, _NEAR_S + 1)}
         quiet, around = defaultdict[float, list[float]](list), defaultdict[float, list[float]](list)
         for sample in self.samples:
@@ -118,23 +119,23 @@ class FleetRun(msgspec.Struct, frozen=True):
 async def measure(home: Path, broker: str, seconds: float, plots: Path) -> list[Figure]:
     """Run the fleets one after another in `home`, on what is registered there; writes the plots."""
     runs = [await _run(home, broker, fleet, seconds / len(FACTORS)) for fleet in FLEETS]
-    plot_runs([(run.fleet, run.samples, run.watch) for run in runs], plots)
+    plot_runs([(run.fleet, run.samples, run.log) for run in runs], plots)
     return _figures(runs, broker)
 
 
-async def _run(home: Path, broker: str, fleet: FleetSize, step_s: float) -> FleetRun:
+async def _run(home: Path, broker: str, fleet: FleetConfig, step_s: float) -> FleetRun:
     async with running_at(home, broker, flags=fleet.flags) as system:
         streams = await calibrated(system)
         await _warm_up(system, streams)
-        async with watching(system.postgres) as watch, asyncio.TaskGroup() as tasks:
+        async with watching(system.postgres) as log, asyncio.TaskGroup() as tasks:
             if fleet.killed:
                 tasks.create_task(_kill(system, step_s), name="kill")
             found = await load(system.kafka, streams, FACTORS, step_s)
-        return FleetRun(fleet.name, found.samples, found.repeated, watch, step_s)
+        return FleetRun(fleet.name, found.samples, found.repeated, log, step_s)
 
 
 async def _warm_up(system: SystemUnderTest, streams: Sequence[TaskStream]) -> None:
-    """Until what the tasks need is loaded and the JVM has compiled."""
+    """Load the system until what the tasks need is loaded and the JVM has compiled."""
     async with asyncio.timeout(120):
         while True:
             found = await load(system.kafka, streams, [1], 10)
@@ -144,7 +145,7 @@ async def _warm_up(system: SystemUnderTest, streams: Sequence[TaskStream]) -> No
 
 
 async def _kill(system: SystemUnderTest, step_s: float) -> None:
-    """The leading autoscaler and a worker, in the middle of the highest step."""
+    """Kill the leading autoscaler and a worker, in the middle of the highest step."""
     await asyncio.sleep((FACTORS.index(max(FACTORS)) + 0.2) * step_s)
     os.kill(await system.leading_autoscaler(), signal.SIGKILL)
     await asyncio.sleep(0.3 * step_s)
@@ -152,7 +153,7 @@ async def _kill(system: SystemUnderTest, step_s: float) -> None:
 
 
 async def calibrated(system: SystemUnderTest) -> list[TaskStream]:
-    """The load of both tasks for this machine."""
+    """Make the load of both tasks for this machine."""
     async with open_pool(system.postgres, max_size=1) as pool:
         catalog = await load_catalog(pool)
     streams: list[TaskStream] = []

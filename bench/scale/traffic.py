@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.core.load import repeated
+from bench.core.load import repeated_results
 from broker.settings import KafkaSettings
 from infaas.client import InfaasClient
 from schemas.errors import DeadlineExceeded, QueryError
@@ -23,41 +23,43 @@ _UNANSWERED = f"there was no result within {LOST_S:g} s"
 
 
 class TaskStream(msgspec.Struct, frozen=True, kw_only=True):
-    """Queries of one task."""
+    """A steady stream of queries of one task."""
 
     task: str
     inputs: dict[str, NDArray[np.generic]]
     min_accuracy: float
     latency_ms: float
-    """What each asks for; refused or later is a violation."""
+    """Latency that each asks for; refused or later is a violation."""
     rate: float
     """Queries a second at a factor of 1."""
 
 
 class QuerySample(msgspec.Struct):
-    """One query. Seconds are since the load began."""
+    """What became of one query."""
 
     task: str
     sent_s: float
+    """Seconds since the load began."""
     factor: float
+    """Factor of the load at that time."""
     limit_ms: float
     total_ms: float = 0.0
     status: str = "lost"
     shown: int = 0
-    """How often the library gave an answer."""
+    """Times that the library gave an answer."""
 
     @property
     def violated(self) -> bool:
-        """Refused, late or lost."""
+        """Whether it was refused, late or lost."""
         return self.status != "ok" or self.total_ms > self.limit_ms
 
 
 class LoadResult(msgspec.Struct, frozen=True):
-    """What came of a load."""
+    """Outcome of a load."""
 
     samples: list[QuerySample]
     repeated: int
-    """Second results, dropped by the library."""
+    """Number of second results that the library dropped."""
 
 
 async def load(
@@ -65,12 +67,12 @@ async def load(
 ) -> LoadResult:
     """Send at each factor for `step_s`, and wait for every answer."""
     samples: list[QuerySample] = []
-    before = repeated()
+    before = repeated_results()
     async with InfaasClient(kafka=kafka) as client, asyncio.TaskGroup() as sending:
         began = time.monotonic()
         for stream in streams:
             sending.create_task(_send(client, stream, factors, step_s, began, samples), name=f"send {stream.task}")
-    return LoadResult(samples, repeated() - before)
+    return LoadResult(samples, repeated_results() - before)
 
 
 async def _send(

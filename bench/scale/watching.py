@@ -1,4 +1,4 @@
-"""What the autoscaler did while a load ran, read from Postgres each second: who ran, and what was decided when."""
+"""Watches the autoscaler while a load runs, in Postgres, each second: what ran, and what was decided when."""
 
 import asyncio
 import time
@@ -18,16 +18,17 @@ _DECISIONS = "SELECT at, kind, action, variant, worker FROM decisions WHERE at >
 
 
 class ScaleSample(msgspec.Struct, frozen=True):
-    """What ran at some moment, in seconds since the watch began."""
+    """Workers and instances that ran at some moment."""
 
     at_s: float
+    """Seconds since the watch began."""
     workers: int
     instances: int
-    """That serve."""
+    """Number of the instances that serve."""
 
 
 class ScaleDecision(msgspec.Struct, frozen=True):
-    """A change of scale."""
+    """A change of scale, as read back from the decisions."""
 
     at: datetime
     kind: str
@@ -37,7 +38,7 @@ class ScaleDecision(msgspec.Struct, frozen=True):
 
 
 class ScaleLog:
-    """What was seen."""
+    """Samples and decisions of one watch."""
 
     def __init__(self) -> None:
         self.began = time.time()
@@ -45,11 +46,11 @@ class ScaleLog:
         self.decisions: list[ScaleDecision] = []
 
     def changes_s(self) -> list[float]:
-        """When something was changed, in seconds since the watch began."""
+        """Return when something was changed, in seconds since the watch began."""
         return sorted({decision.at.timestamp() - self.began for decision in self.decisions})
 
     def worker_seconds(self, until_s: float) -> float:
-        """What the workers cost until then."""
+        """Return the seconds of all workers together until then."""
         seen = [second.workers for second in self.seconds if 0 <= second.at_s <= until_s]
         return sum(seen) / max(len(seen), 1) * until_s
 
@@ -57,21 +58,21 @@ class ScaleLog:
 @asynccontextmanager
 async def watching(dsn: str) -> AsyncGenerator[ScaleLog]:
     """Watch while the context is open; the decisions are read at its end."""
-    watch = ScaleLog()
+    log = ScaleLog()
     async with open_pool(dsn, max_size=1) as pool, asyncio.TaskGroup() as tasks:
-        looking = tasks.create_task(_look(pool, watch), name="watch")
-        yield watch
+        looking = tasks.create_task(_look(pool, log), name="watch")
+        yield log
         looking.cancel()
-        began = datetime.fromtimestamp(watch.began).astimezone()
-        watch.decisions = await pool.fetch(ScaleDecision, _DECISIONS, began)
+        began = datetime.fromtimestamp(log.began).astimezone()
+        log.decisions = await pool.fetch(ScaleDecision, _DECISIONS, began)
 
 
-async def _look(pool: Pool, watch: ScaleLog) -> None:
+async def _look(pool: Pool, log: ScaleLog) -> None:
     while True:
         try:
             workers = sum(worker.alive for worker in await list_workers(pool))
             instances = sum(row.state in SERVING for row in await list_instances(pool))
-            watch.seconds.append(ScaleSample(time.time() - watch.began, workers, instances))
+            log.seconds.append(ScaleSample(time.time() - log.began, workers, instances))
         except StoreUnavailable:  # a second less of the plot
             pass
         await asyncio.sleep(_EVERY_S)

@@ -1,4 +1,4 @@
-"""Scale to zero: what an idle task gives back, and how long the first query after it takes."""
+"""Scale to zero: how much memory an idle task gives back, and how long the first query after it takes."""
 
 import asyncio
 import time
@@ -19,10 +19,10 @@ from zoo.samples import labelled
 
 _TASK: Final = "sentiment"
 _MIN_ACCURACY: Final = 0.86
-"""Only the transformers will do: they take longest to load."""
+"""Least accuracy, such that only the transformers will do: they take longest to load."""
 _IDLE_S: Final = 8.0
 _LOADED_S: Final = 6.0
-"""By then all that is worth serving is loaded, and nothing is unloaded yet."""
+"""Seconds after which all that is worth serving is loaded, and nothing is unloaded yet."""
 _ROUNDS: Final = 5
 _ALLOWED_S: Final = 0.5
 _GONE_S: Final = 120.0
@@ -41,14 +41,14 @@ async def measure(home: Path, broker: str) -> list[Figure]:
         await _ask(client)
         await asyncio.sleep(_LOADED_S)
         loaded = worker.memory_info().rss
-        await _until_gone(system, pool)
+        await _wait_until_gone(system, pool)
         freed = loaded - worker.memory_info().rss
         overheads: list[float] = []
         for _ in range(_ROUNDS):
             began = time.monotonic()
             answer = await _ask(client)
             overheads.append(time.monotonic() - began - await _cold_s(pool, answer.variant))
-            await _until_gone(system, pool)
+            await _wait_until_gone(system, pool)
     worst = max(overheads)
     return [
         Figure(name="scale to zero: memory freed", broker=broker, value=freed / 2**20, unit="MiB"),
@@ -60,19 +60,19 @@ async def measure(home: Path, broker: str) -> list[Figure]:
 
 
 async def _ask(client: InfaasClient) -> Answer:
-    """One input, without a deadline."""
+    """Send one input, without a deadline."""
     inputs, _labels = labelled(_TASK)
     return await client.infer(_TASK, {name: array[:1] for name, array in inputs.items()}, min_accuracy=_MIN_ACCURACY)
 
 
 async def _cold_s(pool: Pool, variant: str) -> float:
-    """What registration measured of loading the variant and computing one input."""
+    """Return the seconds that registration measured of loading the variant and computing one input."""
     profile = (await load_catalog(pool)).profiles[variant]
     return profile.load_s + LatencyModel(profile.latency, 1).batch_s(1)
 
 
-async def _until_gone(system: SystemUnderTest, pool: Pool) -> None:
-    """Until nothing of the task is wanted any more, and the worker has had the time to unload it."""
+async def _wait_until_gone(system: SystemUnderTest, pool: Pool) -> None:
+    """Wait until nothing of the task is wanted any more and the worker has had the time to unload it."""
     catalog = await load_catalog(pool)
     async with ChangeListener(system.postgres, [PLACEMENT]) as changes, asyncio.timeout(_GONE_S):
         async for _channel in changes:

@@ -42,7 +42,7 @@ _START_S = 60.0
 
 
 async def measure(system: "SystemUnderTest", broker: str) -> list[Figure]:
-    """Two figures: requests a second, and requests per second of CPU time."""
+    """Measure requests a second, and requests per second of CPU time."""
     rates = await measure_rates(system.kafka)
     return [
         at_least("gateway requests", broker, rates["ours"], "requests/s", rates["bare"], LIMIT),
@@ -58,7 +58,7 @@ async def measure(system: "SystemUnderTest", broker: str) -> list[Figure]:
 
 
 async def measure_rates(kafka: KafkaSettings, rounds: int = ROUNDS, seconds: float = SECONDS) -> dict[str, float]:
-    """Medians over the rounds: requests a second `ours` and `bare`, and per second of CPU `ours_cpu` and `bare_cpu`."""
+    """Return medians of the rounds: requests a second `ours` and `bare`, by second of CPU `ours_cpu` and `bare_cpu`."""
     task = f"bench-{uuid.uuid4().hex[:8]}"
     topic, port, baseline_port = task_topic(task), free_port(), free_port()
     await ensure_task_topics(kafka, task, PARTITIONS)
@@ -159,7 +159,7 @@ def _environment(kafka: KafkaSettings) -> dict[str, str]:
 
 @asynccontextmanager
 async def _database(task: str) -> AsyncGenerator[str]:
-    """A Postgres with the task alone; no selector looks there."""
+    """Run a Postgres with the task alone; no selector looks there."""
     digits = TensorSpec(name="image", datatype="FP32", shape=(-1, 1, 8, 8))
     logits = TensorSpec(name="logits", datatype="FP32", shape=(-1, 10))
     with tempfile.TemporaryDirectory(prefix="infaas-bench-") as folder:

@@ -76,7 +76,7 @@ async def answer(kafka: KafkaSettings, topic: str) -> None:
 
 
 def _result() -> tuple[bytes, list[tuple[str, bytes]]]:
-    """What a worker answers to the small query."""
+    """Make what a worker answers to the small query."""
     query, headers = small_query()
     inputs = decode_request(query, int(dict(headers)[h.JSON_LENGTH])).inputs
     encoded = encode_response(

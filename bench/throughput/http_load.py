@@ -15,7 +15,11 @@ from bench.core.load import small_query
 
 
 async def run(url: str, seconds: float, connections: int) -> float:
-    """Requests a second; raises if one is not answered with 200."""
+    """Load the server and return the requests a second.
+
+    Raises:
+        RuntimeError: one of them is not answered with 200.
+    """
     value, raw_headers = small_query()
     headers = {name: text.decode() for name, text in raw_headers}
     answered = 0

@@ -52,7 +52,7 @@ _RUN_S = 120.0
 
 
 async def measure(system: "SystemUnderTest", broker: str) -> list[Figure]:
-    """Figures for each number of variants: queries a second over the baseline, and over the fewest variants."""
+    """Measure queries a second for each number of variants, over the baseline and over the fewest variants."""
     figures: list[Figure] = []
     for variants in VARIANTS:
         rates = await measure_rates(system.kafka, variants, QUERIES)
@@ -72,7 +72,7 @@ async def measure_rates(
     await ensure_system_topics(kafka)
     await ensure_task_topics(kafka, run, _PARTITIONS)
     await ensure_variant_topics(kafka, [(name, _PARTITIONS) for name in served])
-    async with _database(run, variants) as dsn, _talking(kafka, served):
+    async with _database(run, variants) as dsn, _reporting_worker(kafka, served):
         for number in range(rounds):
             source, target = f"bare-in-{run}-{number}", f"bare-out-{run}-{number}"
             await ensure_topics(kafka, [TopicSpec(source, _PARTITIONS), TopicSpec(target, _PARTITIONS)])
@@ -114,7 +114,7 @@ async def _preload(kafka: KafkaSettings, topic: str, queries: int) -> None:
 async def _rate(
     kafka: KafkaSettings, module: Sequence[str], outputs: Sequence[str], queries: int, environment: dict[str, str]
 ) -> float:
-    """Start the module, watch its outputs grow by `queries`, stop it."""
+    """Start the module, watch its outputs grow by `queries`, stop it; returns queries a second."""
     partitions = [TopicPartition(topic, number) for topic in outputs for number in range(_PARTITIONS)]
     async with AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap) as watcher:
         start = await _ends(watcher, partitions)
@@ -158,14 +158,14 @@ def _environment(kafka: KafkaSettings) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def _talking(kafka: KafkaSettings, served: Sequence[str]) -> AsyncGenerator[None]:
-    """A worker that has always answered everything."""
+async def _reporting_worker(kafka: KafkaSettings, served: Sequence[str]) -> AsyncGenerator[None]:
+    """Publish the statuses of a worker that has always answered everything."""
     everything = tuple(PartitionStatus(number, 1 << 40, 1 << 40) for number in range(_PARTITIONS))
     instances = tuple(
         InstanceStatus(variant=name, state=InstanceState.ACTIVE, partitions=everything, max_batch=32) for name in served
     )
 
-    async def talk(producer: Producer) -> None:
+    async def publish(producer: Producer) -> None:
         while True:
             status = WorkerStatus(
                 worker="bench", hardware="cpu", epoch=1, at_ms=time.time() * 1000, slots=8, price_per_hour=0.384,
@@ -175,14 +175,14 @@ async def _talking(kafka: KafkaSettings, served: Sequence[str]) -> AsyncGenerato
             await asyncio.sleep(_STATUS_INTERVAL_S)
 
     async with Producer(kafka, "bench-worker") as producer, asyncio.TaskGroup() as tasks:
-        talking = tasks.create_task(talk(producer), name="talk")
+        publishing = tasks.create_task(publish(producer), name="publish statuses")
         yield
-        talking.cancel()
+        publishing.cancel()
 
 
 @asynccontextmanager
 async def _database(task: str, variants: int) -> AsyncGenerator[str]:
-    """A Postgres in which `task` has so many variants; yields its DSN."""
+    """Run a Postgres in which `task` has so many variants; yields its DSN."""
     tensor = TensorSpec(name="x", datatype="FP32", shape=(-1, 4))
     with tempfile.TemporaryDirectory(prefix="infaas-bench-") as folder:
         async with EmbeddedPostgres(Path(folder), durable=False) as postgres:
@@ -198,7 +198,7 @@ async def _database(task: str, variants: int) -> AsyncGenerator[str]:
 
 
 def _synthetic(task: str, number: int) -> tuple[Variant, Profile]:
-    """The first ones, which are served, are fast enough for all that is sent; all differ in cost and accuracy."""
+    """Make a variant; the first ones, which are served, can do all that is sent; all differ in cost and accuracy."""
     name = f"{task}-{number}.onnx-fp32.cpu"
     batch_s = 1e-5 * (1 + number * 0.01)
     variant = Variant(

@@ -59,13 +59,13 @@ _SPECS: Final = (
 
 
 async def measure(system: SystemUnderTest, broker: str) -> list[Figure]:
-    """The figure on this system's broker; the database is one of the bench's own, where no autoscaler interferes."""
+    """Measure on this system's broker; the database is one of the bench's own, where no autoscaler interferes."""
     bare, ours = await compare(system.kafka)
     return [at_least("worker fed offline, mnist-resnet", broker, ours, "samples/s", bare, LIMIT)]
 
 
 async def compare(kafka: KafkaSettings) -> tuple[float, float]:
-    """Samples a second of the bare session and of the worker, medians of several rounds in turn."""
+    """Return samples a second of the bare session and of the worker, medians of several rounds in turn."""
     inputs, _labels = labelled("mnist")
     images = inputs["input"]
     session = find_runtime("onnx").load(MODEL, "cpu", LoadOptions(precision="fp32", threads=1, max_batch=BATCHES[-1]))
@@ -74,7 +74,7 @@ async def compare(kafka: KafkaSettings) -> tuple[float, float]:
     count = round(SECONDS * best.batch / best.p50_s)
     bare: list[float] = []
     ours: list[float] = []
-    async with _site(kafka, latency) as (pool, variant), Tail(kafka, "bench", [topics.STATUS]) as tail:
+    async with _worker_with_database(kafka, latency) as (pool, variant), Tail(kafka, "bench", [topics.STATUS]) as tail:
         for _ in range(ROUNDS):
             await _fill(kafka, variant, images, count)
             bare.append(await asyncio.to_thread(_bare_rate, session, images, best.batch))
@@ -85,7 +85,7 @@ async def compare(kafka: KafkaSettings) -> tuple[float, float]:
 
 
 def _latency(session: Session, images: Any) -> list[BatchLatency]:
-    """Of each batch size the best of several medians: a noisy moment must not choose the batch size."""
+    """Measure each batch size: the best of several medians, as a noisy moment must not choose the batch size."""
     passes = [[_batch_latency(session, images, batch) for batch in BATCHES] for _ in range(_PASSES)]
     return [min(measured, key=lambda latency: latency.p50_s) for measured in zip(*passes, strict=True)]
 
@@ -109,8 +109,8 @@ def _bare_rate(session: Session, images: Any, batch: int) -> float:
 
 
 @asynccontextmanager
-async def _site(kafka: KafkaSettings, latency: list[BatchLatency]) -> AsyncGenerator[tuple[Pool, str]]:
-    """A database with the model registered, and a worker process; yields the pool and the variant's name."""
+async def _worker_with_database(kafka: KafkaSettings, latency: list[BatchLatency]) -> AsyncGenerator[tuple[Pool, str]]:
+    """Run a worker process and a database with the model; yields the pool and the variant's name."""
     with tempfile.TemporaryDirectory(prefix="infaas-bench-") as folder:
         home = Path(folder)
         async with EmbeddedPostgres(home / "postgres", durable=False) as postgres:
@@ -194,7 +194,7 @@ async def _fill(kafka: KafkaSettings, variant: str, images: Any, count: int) -> 
 
 
 async def _worker_rate(tail: Tail, count: int) -> float:
-    """Queries a second in the middle of the next `count` that the worker answers."""
+    """Return queries a second in the middle of the next `count` that the worker answers."""
     async with asyncio.timeout(_DEADLINE_S):
         start = (await _next_status(tail))[1]
         begin = await _status_at(tail, start + count // 10)
@@ -210,7 +210,7 @@ async def _status_at(tail: Tail, answered: int) -> tuple[float, int]:
 
 
 async def _next_status(tail: Tail) -> tuple[float, int]:
-    """Seconds since the epoch, and how many queries were answered until then."""
+    """Return seconds since the epoch, and how many queries were answered until then."""
     while True:
         for record in reversed(await tail.poll()):
             status = msgspec.json.decode(record.value or b"", type=WorkerStatus)

@@ -1,5 +1,6 @@
-"""The command line: one file per group of commands.
+"""The command line: one file a group of commands.
 
-Reading order: main (composes them) -> connect (where the system is), output (how commands speak) -> system, demo ->
-register, listing -> query -> scale, lag -> dead_letters, database.
+Reading order: main (composes them) -> connect (where the system is), output (tables, JSON and errors) -> system (up,
+down, status), demo -> register, listing (what is registered) -> query (ask, and explain) -> scale, lag -> dead_letters,
+database.
 """

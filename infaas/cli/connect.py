@@ -1,4 +1,4 @@
-"""Where the system is that a command speaks to: the environment says, or else the system that runs in the home.
+"""Finds the system that a command speaks to: the one that the environment names, or else that of the home.
 
 A command asks only for the part it needs, so that `infaas lag` works where only Postgres is in reach.
 """
@@ -24,7 +24,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 
 
 def find_kafka(home: Path) -> KafkaSettings:
-    """How to reach Kafka.
+    """Return how to reach Kafka.
 
     Raises:
         OperatorError: the environment does not say, and nothing runs in `home`.
@@ -36,7 +36,7 @@ def find_kafka(home: Path) -> KafkaSettings:
 
 
 def find_database(home: Path) -> str:
-    """DSN of Postgres.
+    """Return the DSN of Postgres.
 
     Raises:
         OperatorError: the environment does not say, and nothing runs in `home`.
@@ -45,7 +45,7 @@ def find_database(home: Path) -> str:
 
 
 def find_gateway(home: Path) -> str:
-    """URL of the gateway.
+    """Return the URL of the gateway.
 
     Raises:
         OperatorError: the environment does not say, and nothing runs in `home`.
@@ -54,7 +54,7 @@ def find_gateway(home: Path) -> str:
 
 
 def running_state(home: Path, variable: str | None = None) -> SystemState:
-    """The state of the system that runs in `home`.
+    """Return the state of the system that runs in `home`.
 
     Raises:
         OperatorError: none does; the message says how to start one, or to set `variable` to another.

@@ -11,7 +11,7 @@ from rich.table import Table
 from infaas.cli.connect import Home, Json
 from infaas.cli.output import err, show, show_json, table, usd
 from infaas.cli.register import register_with_progress
-from infaas.cli.system import KafkaFlag, fetching_jars, tell
+from infaas.cli.system import KafkaFlag, announce, fetching_jars
 from infaas.optional_zoo import require_zoo
 from infaas.supervisor.options import KafkaKind, UpOptions
 from infaas.supervisor.system import running_system
@@ -31,7 +31,7 @@ def demo(
     home: Home = _HOME,
     as_json: Json = False,
 ) -> None:
-    """Start everything, register the zoo, ask it with different needs by HTTP and Kafka, show a table, stop.
+    """Start everything, register the zoo, query it with different needs by HTTP and Kafka, show a table, stop.
 
     Exit code 0 only if every query was answered and every accuracy is compatible with what was promised.
     """
@@ -45,7 +45,7 @@ def demo(
         show_json(outcomes)
     else:
         show(_table(outcomes))
-        _complain(outcomes)
+        _print_failures(outcomes)
     if not all(outcome.kept for outcome in outcomes):
         raise typer.Exit(1)
 
@@ -57,10 +57,10 @@ async def _run(options: UpOptions, count: int) -> "list[CaseOutcome]":
     assert running is not None, "runs as a task"
     # SIGINT cancels us already; so shall SIGTERM, for everything is to be stopped in its order.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
-    async with running_system(options, tell, fetching_jars) as system:
-        tell("registering the zoo: generating, verifying and profiling each variant on this machine")
+    async with running_system(options, announce, fetching_jars) as system:
+        announce("registering the zoo: generating, verifying and profiling each variant on this machine")
         await register_with_progress(system.kafka, system.postgres, options.home, threads=1)
-        tell(f"asking {count} labelled inputs a row")
+        announce(f"asking {count} labelled inputs a row")
         return await run_demo(system, count)
 
 
@@ -107,7 +107,7 @@ def _row(outcome: "CaseOutcome") -> tuple[str, ...]:
     )
 
 
-def _complain(outcomes: "Sequence[CaseOutcome]") -> None:
+def _print_failures(outcomes: "Sequence[CaseOutcome]") -> None:
     for outcome in outcomes:
         where = f"{outcome.case.task} ({outcome.case.needs}, {outcome.case.via})"
         for reason, count in outcome.failures.items():

@@ -32,10 +32,10 @@ _SEVERITY: Final = list(GroupHealth)
 
 
 class _Report(msgspec.Struct, kw_only=True):
-    """What `--json` prints."""
+    """What `infaas lag` shows, and `--json` prints."""
 
     alarms: list[str]
-    """Why what follows is not the present; empty while all is read."""
+    """Reasons why what follows is not the present; empty while all is read."""
     lag: list[LagSample]
 
 
@@ -72,7 +72,7 @@ async def _read(pool: Pool) -> _Report:
 
 
 def _alarms(samples: list[LagSample], error: str) -> list[str]:
-    """Samples of one reading carry the same time."""
+    """Say what is wrong with the samples; those of one reading carry the same time."""
     if error:
         return [f"lag cannot be read, and the scale is held: {error}"]
     if samples and (age_s := (datetime.now(UTC) - samples[0].at).total_seconds()) > _STALE_S:
@@ -104,7 +104,7 @@ def _lag_s(samples: list[LagSample]) -> str:
 
 
 def _health(samples: list[LagSample]) -> Text:
-    """Of the partition that is worst off."""
+    """Health of the partition that is worst off."""
     worst = max((s.health for s in samples), key=_SEVERITY.index)
     return Text(worst, _COLOURS[worst])
 

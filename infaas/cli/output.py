@@ -1,4 +1,4 @@
-"""How the commands speak: tables for people, JSON for programs, one red line for what went wrong.
+"""What commands print: tables for people, JSON for programs, one red line for what went wrong.
 
 Exit codes: 0 done, 1 something a person set up is not as it must be (or an outage), 2 the query or the command line
 itself is wrong.
@@ -52,7 +52,7 @@ def report(errors: Sequence[InfaasError]) -> int:
 
 
 def leaves(group: BaseExceptionGroup[InfaasError]) -> list[InfaasError]:
-    """The errors inside a group of groups."""
+    """Return the errors inside a group of groups."""
     found: list[InfaasError] = []
     for error in group.exceptions:
         found += leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
@@ -71,7 +71,7 @@ def table(
     title: str | None = None,
     spare: Sequence[str] = (),
 ) -> Table:
-    """A table; columns whose name ends in `>` are aligned to the right.
+    """Make a table; columns whose name ends in `>` are aligned to the right.
 
     Nothing is cut: texts wrap between words, so names and numbers stay in one piece. Where there is no room for that,
     the columns in `spare` are left out, the first ones first, and in the end everything folds.
@@ -93,7 +93,7 @@ def table(
 
 
 def _widths(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> list[int]:
-    """Each column's longest word, and its share of what is left over; empty where the words have no room."""
+    """Return each column's width, its longest word and a share of what is left; empty if the words have no room."""
     texts = [[name.removesuffix(">"), *(str(row[index]) for row in rows)] for index, name in enumerate(columns)]
     widths = [max(len(word) for text in column for word in text.split() or [""]) for column in texts]
     wanted = [max(len(line) for text in column for line in text.splitlines() or [""]) for column in texts]
@@ -114,10 +114,10 @@ def show(what: RenderableType) -> None:
 
 
 def usd(amount: float) -> str:
-    """An amount with two digits and never an exponent: `0.000013`."""
+    """Format an amount with two digits and never an exponent: `0.000013`."""
     return f"{Decimal(f'{amount:.2g}'):f}"
 
 
 def ms(seconds: float | None) -> str:
-    """Seconds as milliseconds with three digits; a dash if unknown."""
+    """Format seconds as milliseconds with three digits; a dash if unknown."""
     return "-" if seconds is None else f"{seconds * 1000:.3g} ms"

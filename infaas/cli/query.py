@@ -28,7 +28,7 @@ _NUMPY: Final = {"FP16": "f2", "FP32": "f4", "FP64": "f8", "BOOL": "?"}
 
 
 class QueryRoute(StrEnum):
-    """Which way a query goes in."""
+    """Ways that a query can take into the system."""
 
     HTTP = "http"
     KAFKA = "kafka"
@@ -43,11 +43,11 @@ InputsFile = Annotated[
         "Without it, an example: a held-out input of the zoo, or zeros.",
     ),
 ]
-LatencyMs = Annotated[float | None, typer.Option(min=0, help="Time from send to result.")]
-MinAccuracy = Annotated[float | None, typer.Option(min=0, max=1)]
-MaxCost = Annotated[float | None, typer.Option(min=0, help="USD per 1000 such queries.")]
+LatencyMs = Annotated[float | None, typer.Option(min=0, help="Deadline of the answer, in ms from now.")]
+MinAccuracy = Annotated[float | None, typer.Option(min=0, max=1, help="Least accuracy, 0..1.")]
+MaxCost = Annotated[float | None, typer.Option(min=0, help="Highest price, in USD per 1000 such queries.")]
 Target = Annotated[str | None, typer.Option(help="An architecture or a variant instead of any.")]
-AllowLate = Annotated[bool, typer.Option("--allow-late", help="Rather late than refused.")]
+AllowLate = Annotated[bool, typer.Option("--allow-late", help="Have a late answer rather than a refusal.")]
 
 
 def query(
@@ -57,16 +57,16 @@ def query(
     min_accuracy: MinAccuracy = None,
     max_cost: MaxCost = None,
     target: Target = None,
-    mode: Annotated[Mode, typer.Option()] = Mode.ONLINE,
+    mode: Annotated[Mode, typer.Option(help="offline: computed when nothing else is to do.")] = Mode.ONLINE,
     allow_late: AllowLate = False,
-    via: Annotated[QueryRoute, typer.Option()] = QueryRoute.HTTP,
+    via: Annotated[QueryRoute, typer.Option(help="Over the gateway, or straight to Kafka.")] = QueryRoute.HTTP,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
     """Ask a task once and show the answer. Exit code 2 if it was refused, with the reason."""
-    asking = _asking(latency_ms, min_accuracy, max_cost, target)
-    asking |= QueryOptions(mode=mode, allow_late=allow_late, explain=True)  # it tells of a free upgrade
-    answer = asyncio.run(_ask(home, task, inputs, asking, via))
+    options = _needs(latency_ms, min_accuracy, max_cost, target)
+    options |= QueryOptions(mode=mode, allow_late=allow_late, explain=True)  # it tells of a free upgrade
+    answer = asyncio.run(_ask(home, task, inputs, options, via))
     if as_json:
         return show_json(_as_json(answer))
     show(_facts(answer))
@@ -89,10 +89,10 @@ def explain(
 
     Exit code 2 if the query was refused.
     """
-    asking = _asking(latency_ms, min_accuracy, max_cost, target)
-    asking |= QueryOptions(explain=True, allow_late=allow_late)
+    options = _needs(latency_ms, min_accuracy, max_cost, target)
+    options |= QueryOptions(explain=True, allow_late=allow_late)
     try:
-        answer = asyncio.run(_ask(home, task, inputs, asking, QueryRoute.KAFKA))
+        answer = asyncio.run(_ask(home, task, inputs, options, QueryRoute.KAFKA))
     except QueryError as error:
         if error.explanation is not None:
             show_json(error.explanation) if as_json else show(_considered(error.explanation))
@@ -103,28 +103,28 @@ def explain(
     return show(_considered(answer.explanation))
 
 
-def _asking(
+def _needs(
     latency_ms: float | None, min_accuracy: float | None, max_cost: float | None, target: str | None
 ) -> QueryOptions:
-    asking = QueryOptions()
+    options = QueryOptions()
     if latency_ms is not None:
-        asking["latency_ms"] = latency_ms
+        options["latency_ms"] = latency_ms
     if min_accuracy is not None:
-        asking["min_accuracy"] = min_accuracy
+        options["min_accuracy"] = min_accuracy
     if max_cost is not None:
-        asking["max_cost"] = max_cost
+        options["max_cost"] = max_cost
     if target is not None:
-        asking["target"] = target
-    return asking
+        options["target"] = target
+    return options
 
 
-async def _ask(home: Path, task: str, file: Path | None, asking: QueryOptions, via: QueryRoute) -> Answer:
+async def _ask(home: Path, task: str, file: Path | None, options: QueryOptions, via: QueryRoute) -> Answer:
     arrays = _read_inputs(file) if file else await _example(home, task)
     client = (
         InfaasClient(gateway=find_gateway(home)) if via is QueryRoute.HTTP else InfaasClient(kafka=find_kafka(home))
     )
     async with client:
-        return await client.infer(task, arrays, **asking)
+        return await client.infer(task, arrays, **options)
 
 
 def _read_inputs(file: Path) -> Mapping[str, Array]:

@@ -27,7 +27,7 @@ _ARTIFACTS_ENV: Final = "INFAAS_ARTIFACTS"
 
 
 class ProgressBar:
-    """A progress bar as the registry's sink of progress; a context manager."""
+    """A progress bar that is a sink of progress; a context manager."""
 
     def __init__(self) -> None:
         columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
@@ -43,7 +43,7 @@ class ProgressBar:
         self._progress.stop()
 
     def step(self, done: int, total: int, text: str) -> None:
-        """`done` of `total` steps are finished."""
+        """Show that `done` of `total` steps are finished."""
         if self._task is not None:
             self._progress.update(self._task, completed=done, total=total, description=text)
 
@@ -52,19 +52,23 @@ def register(
     what: Annotated[
         list[str] | None, typer.Argument(metavar="FILE", help="An .onnx or .pt2 file; with --zoo, tasks of the zoo.")
     ] = None,
-    architecture: Annotated[str | None, typer.Option("--name", help="Of the model; default: the file's name.")] = None,
-    task: Annotated[str | None, typer.Option(help="Created with the model's signature on first use.")] = None,
+    architecture: Annotated[str | None, typer.Option("--name", help="Name of the model; default: the file's.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Task of the model, created with its signature on first use.")
+    ] = None,
     validation: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help=".npz: an array per input, and `label`.")
     ] = None,
     calibration: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help=".npz: an array per input.")
     ] = None,
-    accuracy: Annotated[float | None, typer.Option(min=0, max=1, help="Declared, where no --validation is.")] = None,
+    accuracy: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Accuracy, declared where no --validation is.")
+    ] = None,
     output: Annotated[
         str | None, typer.Option(help="The output with the classes' scores, if there are several.")
     ] = None,
-    max_batch: Annotated[int, typer.Option(min=1)] = BATCH_LIMIT,
+    max_batch: Annotated[int, typer.Option(min=1, help="Inputs that are computed together at most.")] = BATCH_LIMIT,
     partitions: Annotated[int, typer.Option(min=1, help="The most replicas of one variant.")] = PARTITIONS,
     threads: Annotated[int, typer.Option(min=1, help="Threads a batch computes with.")] = THREADS,
     variant: Annotated[list[str] | None, typer.Option(help="e.g. onnx-int8dyn; repeatable. Default: all.")] = None,

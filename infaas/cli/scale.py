@@ -1,4 +1,4 @@
-"""`infaas scale`: what runs and what is wanted, what was decided and why, and a person's own word on it."""
+"""`infaas scale`: what runs and what is wanted, what was decided and why, pins and pauses."""
 
 import asyncio
 import getpass
@@ -30,7 +30,7 @@ About = Annotated[str | None, typer.Argument(help="A task, an architecture, a va
 Kind = Annotated[
     PinKind, typer.Argument(help="What is bounded: instances of a task or variant, workers of a hardware.")
 ]
-Name = Annotated[str, typer.Argument(help="Of the task, the variant or the hardware.")]
+Name = Annotated[str, typer.Argument(help="Name of the task, the variant or the hardware.")]
 _LATEST: Final = 20
 _LOOKED_AT: Final = 1000
 
@@ -106,10 +106,10 @@ def pin(
     made = Pin(kind=kind, name=name, minimum=minimum, maximum=maximum, pinned_by=_who())
 
     async def write(pool: Pool) -> None:
-        await _check(pool, kind, name)
+        await _check_exists(pool, kind, name)
         async with pool.transaction() as session:
             await put_pin(session, made)
-            await _note(session, "pin", f"by {made.pinned_by}: {_bounds(made)}", made)
+            await _record(session, "pin", f"by {made.pinned_by}: {_bounds(made)}", made)
 
     _run(home, write)
     show_json(made) if as_json else err.print(f"{kind} {name}: {_bounds(made)}", highlight=False)
@@ -123,7 +123,7 @@ def unpin(kind: Kind, name: Name, home: Home = DEFAULT_HOME) -> None:
         async with pool.transaction() as session:
             there = await delete_pin(session, kind, name)
             if there:
-                await _note(session, "unpin", f"by {_who()}", Pin(kind=kind, name=name))
+                await _record(session, "unpin", f"by {_who()}", Pin(kind=kind, name=name))
         return there
 
     if not _run(home, write):
@@ -134,21 +134,21 @@ def unpin(kind: Kind, name: Name, home: Home = DEFAULT_HOME) -> None:
 @app.command()
 def pause(home: Home = DEFAULT_HOME) -> None:
     """Hold the scale as it is until `resume`, whatever the load; what dies is still started again."""
-    _hold(home, paused=True)
+    _set_paused(home, paused=True)
 
 
 @app.command()
 def resume(home: Home = DEFAULT_HOME) -> None:
     """Let the scale follow load again."""
-    _hold(home, paused=False)
+    _set_paused(home, paused=False)
 
 
-def _hold(home: Home, *, paused: bool) -> None:
+def _set_paused(home: Home, *, paused: bool) -> None:
     async def write(pool: Pool) -> bool:
         async with pool.transaction() as session:
             changed = await set_paused(session, paused, _who())
             if changed:
-                await _note(session, "pause" if paused else "resume", f"by {_who()}")
+                await _record(session, "pause" if paused else "resume", f"by {_who()}")
         return changed
 
     state = "is held as it is" if paused else "follows load"
@@ -166,7 +166,7 @@ def _run(home: Path, work: Callable[[Pool], Awaitable[T]]) -> T:
     return asyncio.run(connected())
 
 
-async def _check(pool: Pool, kind: PinKind, name: str) -> None:
+async def _check_exists(pool: Pool, kind: PinKind, name: str) -> None:
     """Refuse to bound what is not there: a typing error would bound nothing, silently."""
     known: Any = True
     match kind:
@@ -181,7 +181,7 @@ async def _check(pool: Pool, kind: PinKind, name: str) -> None:
         raise OperatorError(f"there is no {kind} {name!r}: {where}")
 
 
-async def _note(session: DatabaseSession, action: str, reason: str, pin: Pin | None = None) -> None:
+async def _record(session: DatabaseSession, action: str, reason: str, pin: Pin | None = None) -> None:
     subject = {pin.kind.value: pin.name} if pin is not None else {}
     row = DecisionRow(
         at=datetime.now(UTC),
@@ -253,7 +253,7 @@ def _instances_table(scale: ClusterRows) -> Table:
 
 def _pins_table(pins: Iterable[Pin]) -> Table:
     rows = [(f"{p.kind} {p.name}", _or_dash(p.minimum), _or_dash(p.maximum), p.pinned_by) for p in pins]
-    return table(("pinned", "least>", "most>", "by"), rows, title="Pins")
+    return table(("pinned", "min>", "max>", "by"), rows, title="Pins")
 
 
 def _explanation(row: DecisionRow) -> Table:
@@ -293,7 +293,7 @@ def _bounds(pin: Pin) -> str:
 
 
 def _ranges(partitions: Iterable[int]) -> str:
-    """E.g. `0-3, 6`."""
+    """Format numbers as ranges: `0-3, 6`."""
     found: list[list[int]] = []
     for number in sorted(partitions):
         if found and found[-1][-1] == number - 1:

@@ -25,12 +25,14 @@ from infaas.cli.connect import DEFAULT_HOME, Home, Json, running_state
 from infaas.cli.output import err, show, show_json, table
 from infaas.cli.register import ProgressBar, register_with_progress
 from infaas.optional_zoo import require_zoo
-from infaas.supervisor.child import answers
+from infaas.supervisor.child import responds
 from infaas.supervisor.options import POSTGRES_ENV, KafkaKind, UpOptions
 from infaas.supervisor.state import SystemState, read_state
 from infaas.supervisor.system import running_system
 from schemas import topics
 from schemas.errors import OperatorError
+
+_ANY_PORT: Final = "0: any free one."
 
 KafkaFlag = Annotated[
     KafkaKind,
@@ -40,6 +42,33 @@ KafkaFlag = Annotated[
         "else the embedded broker.",
     ),
 ]
+PostgresFlag = Annotated[
+    str | None, typer.Option(envvar=POSTGRES_ENV, help="DSN of a Postgres that runs already; default: our own.")
+]
+GatewayHostFlag = Annotated[
+    str, typer.Option(envvar="INFAAS_GATEWAY_HOST", help="Address that the gateway listens on.")
+]
+GatewayPortFlag = Annotated[int, typer.Option(envvar="INFAAS_GATEWAY_PORT", help=_ANY_PORT)]
+KafkaPortFlag = Annotated[int, typer.Option(envvar="INFAAS_KAFKA_PORT", help=_ANY_PORT)]
+PostgresPortFlag = Annotated[int, typer.Option(envvar="INFAAS_POSTGRES_PORT", help=_ANY_PORT)]
+MetricsPortFlag = Annotated[
+    int, typer.Option(envvar="INFAAS_METRICS_PORT", help="Port of the first service, the others follow it; 0: any.")
+]
+SelectorsFlag = Annotated[int, typer.Option(min=1, help="Selector processes.")]
+AutoscalersFlag = Annotated[int, typer.Option(min=1, help="Autoscaler processes: one leads, the others stand by.")]
+WorkersFlag = Annotated[int, typer.Option(min=1, help="CPU worker processes from the start, and at least.")]
+MaxWorkersFlag = Annotated[
+    int, typer.Option(min=0, help="CPU worker processes at most, as load grows; 0: as --workers.")
+]
+CoresPerWorkerFlag = Annotated[int, typer.Option(min=0, help="Cores of each worker; 0 shares this machine's.")]
+OversubscribeFlag = Annotated[
+    bool, typer.Option("--oversubscribe", help="Let workers have more cores in all than this machine has.")
+]
+PolicyFlag = Annotated[Policy, typer.Option(help="What decides on the scale.")]
+LauncherFlag = Annotated[
+    str, typer.Option(help="What starts workers: processes (of this machine), none, ray or kubernetes.")
+]
+RegisterZooFlag = Annotated[bool, typer.Option("--register-zoo", help="Register the demo's models first.")]
 _INTERRUPTED: Final = 128 + signal.SIGINT
 _DOWN_S: Final = 90.0
 _WAIT_S: Final = 120.0
@@ -51,41 +80,21 @@ _DEFAULTS: Final = UpOptions(home=DEFAULT_HOME)
 def up(
     home: Home = DEFAULT_HOME,
     kafka: KafkaFlag = KafkaKind.AUTO,
-    postgres: Annotated[
-        str | None, typer.Option(envvar=POSTGRES_ENV, help="DSN of a Postgres that runs already; default: our own.")
-    ] = None,
-    gateway_host: Annotated[str, typer.Option(envvar="INFAAS_GATEWAY_HOST")] = _DEFAULTS.gateway_host,
-    gateway_port: Annotated[
-        int, typer.Option(envvar="INFAAS_GATEWAY_PORT", help="0: any free one.")
-    ] = _DEFAULTS.gateway_port,
-    kafka_port: Annotated[
-        int, typer.Option(envvar="INFAAS_KAFKA_PORT", help="0: any free one.")
-    ] = _DEFAULTS.kafka_port,
-    postgres_port: Annotated[
-        int, typer.Option(envvar="INFAAS_POSTGRES_PORT", help="0: any free one.")
-    ] = _DEFAULTS.postgres_port,
-    metrics_port: Annotated[
-        int, typer.Option(envvar="INFAAS_METRICS_PORT", help="Of the first service, the others follow; 0: any.")
-    ] = _DEFAULTS.metrics_port,
-    selectors: Annotated[int, typer.Option(min=1, help="Selector processes.")] = _DEFAULTS.selectors,
-    workers: Annotated[
-        int, typer.Option(min=1, help="CPU worker processes from the start, and at least.")
-    ] = _DEFAULTS.workers,
-    max_workers: Annotated[
-        int, typer.Option(min=0, help="Most of them, as load grows; 0: as --workers.")
-    ] = _DEFAULTS.max_workers,
-    cores_per_worker: Annotated[
-        int, typer.Option(min=0, help="0 shares this machine's cores.")
-    ] = _DEFAULTS.cores_per_worker,
-    oversubscribe: Annotated[
-        bool, typer.Option("--oversubscribe", help="Let workers have more cores in all than this machine has.")
-    ] = _DEFAULTS.oversubscribe,
-    autoscalers: Annotated[int, typer.Option(min=1, help="One leads, the others stand by.")] = _DEFAULTS.autoscalers,
-    policy: Annotated[Policy, typer.Option(help="What decides on the scale.")] = _DEFAULTS.policy,
-    launcher: Annotated[
-        str, typer.Option(help="What starts workers: processes (of this machine), none, ray or kubernetes.")
-    ] = _DEFAULTS.launcher,
-    register_zoo: Annotated[bool, typer.Option("--register-zoo", help="Register the demo's models first.")] = False,
+    postgres: PostgresFlag = None,
+    gateway_host: GatewayHostFlag = _DEFAULTS.gateway_host,
+    gateway_port: GatewayPortFlag = _DEFAULTS.gateway_port,
+    kafka_port: KafkaPortFlag = _DEFAULTS.kafka_port,
+    postgres_port: PostgresPortFlag = _DEFAULTS.postgres_port,
+    metrics_port: MetricsPortFlag = _DEFAULTS.metrics_port,
+    selectors: SelectorsFlag = _DEFAULTS.selectors,
+    workers: WorkersFlag = _DEFAULTS.workers,
+    max_workers: MaxWorkersFlag = _DEFAULTS.max_workers,
+    cores_per_worker: CoresPerWorkerFlag = _DEFAULTS.cores_per_worker,
+    oversubscribe: OversubscribeFlag = _DEFAULTS.oversubscribe,
+    autoscalers: AutoscalersFlag = _DEFAULTS.autoscalers,
+    policy: PolicyFlag = _DEFAULTS.policy,
+    launcher: LauncherFlag = _DEFAULTS.launcher,
+    register_zoo: RegisterZooFlag = False,
 ) -> None:
     """Start everything on this machine and stay until Ctrl-C, SIGTERM or `infaas down`."""
     if register_zoo:
@@ -132,7 +141,7 @@ def status(
     wait: Annotated[bool, typer.Option("--wait", help="Wait until everything is ready, at most two minutes.")] = False,
 ) -> None:
     """Say what runs, where, and whether it is ready; exit code 1 if nothing runs or something is not ready."""
-    state, ready = asyncio.run(_look(home, time.monotonic() + (_WAIT_S if wait else 0.0)))
+    state, ready = asyncio.run(_read_when_ready(home, time.monotonic() + (_WAIT_S if wait else 0.0)))
     if as_json:
         show_json(_as_json(state, ready))
     else:
@@ -146,11 +155,11 @@ async def _serve(options: UpOptions, *, register_zoo: bool) -> None:
     serving = asyncio.current_task()
     assert serving is not None, "runs as a task"
     _cancel_on_signal(serving)
-    async with running_system(options, tell, fetching_jars) as system:
+    async with running_system(options, announce, fetching_jars) as system:
         if register_zoo:
             await register_with_progress(system.kafka, system.postgres, options.home)
         show(Panel(_places(system.state), title="INFaaS is ready", border_style="green", expand=False))
-        tell("Ctrl-C or `infaas down` stops it")
+        announce("Ctrl-C or `infaas down` stops it")
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
@@ -158,7 +167,7 @@ async def _serve(options: UpOptions, *, register_zoo: bool) -> None:
 
 
 def _cancel_on_signal(serving: asyncio.Task[None]) -> None:
-    """The first signal cancels the task, also while it starts; the second ends us, and the kernel our children."""
+    """Have the first signal cancel the task, also while it starts; the second ends us, and the kernel our children."""
     loop, signalled = asyncio.get_running_loop(), asyncio.Event()
 
     def on_signal(number: int) -> None:
@@ -171,20 +180,20 @@ def _cancel_on_signal(serving: asyncio.Task[None]) -> None:
         loop.add_signal_handler(number, on_signal, number)
 
 
-def tell(line: str) -> None:
-    """Print what the system does, with the time, on stderr."""
+def announce(line: str) -> None:
+    """Print a line about what the system does, with the time, on stderr."""
     err.print(f"[dim]{time.strftime('%H:%M:%S')}[/] {escape(line)}", highlight=False)
 
 
 @contextmanager
 def fetching_jars() -> Generator[JarProgress]:
-    """A bar for Kafka's jars."""
+    """Show a bar while Kafka's jars are fetched; the context is their sink of progress."""
     with ProgressBar() as bar:
         yield lambda done, total: bar.step(done, total, "Kafka's jars")
 
 
-async def _look(home: Path, until: float) -> tuple[SystemState, dict[str, bool]]:
-    """The state and what is ready: at once, or as soon as all is; no event tells another process when."""
+async def _read_when_ready(home: Path, until: float) -> tuple[SystemState, dict[str, bool]]:
+    """Return the state and what is ready: now, or as soon as all is; no event tells another process when."""
     while True:
         state = read_state(home)
         ready = await _probe(state) if state is not None and state.ready else {}
@@ -197,7 +206,7 @@ async def _look(home: Path, until: float) -> tuple[SystemState, dict[str, bool]]
 async def _probe(state: SystemState) -> dict[str, bool]:
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_PROBE_S)) as http:
         async with asyncio.TaskGroup() as tasks:
-            probes = {name: tasks.create_task(answers(http, s.health)) for name, s in state.services.items()}
+            probes = {name: tasks.create_task(responds(http, s.health)) for name, s in state.services.items()}
         return {name: probe.result() for name, probe in probes.items()}
 
 
@@ -231,7 +240,7 @@ def _places(state: SystemState) -> Table:
 
 
 def _warnings(state: SystemState) -> list[tuple[str, str]]:
-    """What is to be known of a broker that is no real Kafka."""
+    """Name the limits of the embedded broker, and why it stands in; empty on a real Kafka."""
     if state.kafka_kind != KafkaKind.EMBEDDED:
         return []
     because = [("because", f"Apache Kafka cannot be had: {state.kafka_reason}")] if state.kafka_reason else []
@@ -239,7 +248,7 @@ def _warnings(state: SystemState) -> list[tuple[str, str]]:
 
 
 def _masked(dsn: str) -> str:
-    """The DSN without its password."""
+    """Return the DSN without its password."""
     scheme, separator, rest = dsn.partition("://")
     account, at, place = rest.rpartition("@")
     user = account.partition(":")[0]

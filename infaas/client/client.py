@@ -1,4 +1,4 @@
-"""The client library: ask a task a question, say what is needed of the answer, and get arrays back.
+"""The client library: send a task a query, say what is needed of the answer, and get arrays back.
 
     async with InfaasClient(kafka="127.0.0.1:9092") as client:           # or gateway="http://127.0.0.1:8080"
         answer = await client.infer("sentiment", {"input_ids": ids}, latency_ms=50, min_accuracy=0.85)
@@ -35,29 +35,30 @@ from schemas.tensors import Array
 
 
 class QueryOptions(TypedDict, total=False):
-    """What may be said beside the task and its inputs."""
+    """What a query may say beside its task and its inputs."""
 
     latency_ms: float
-    """The answer is worth most within this time of the call's sending."""
+    """Deadline of the answer, from the moment the query is sent."""
     min_accuracy: float
-    """0..1, as measured on the task's validation set."""
+    """Least accuracy of the variant, 0..1, as measured on the task's validation set."""
     max_cost: float
-    """USD per 1000 such queries."""
+    """Highest price, in USD per 1000 such queries."""
     target: str
-    """An architecture or a variant instead of any."""
+    """Name of an architecture or a variant, which alone may answer."""
     mode: Mode | str
-    """`offline`: computed when there is nothing else to do."""
+    """`online`, the default, or `offline`: computed when there is nothing else to do."""
     allow_late: bool
-    """Rather late than `Overloaded`."""
+    """Have a late answer rather than `Overloaded`."""
     explain: bool
     """Have `Answer.explanation` say why this variant was chosen; of a refusal, over Kafka, `QueryError.explanation`."""
     tenant: str
+    """Customer that the query is counted for where load is shared fairly."""
     outputs: tuple[str, ...]
     """Names of the outputs that are wanted; all of them otherwise."""
     query_id: str
-    """The idempotency key; a random one otherwise."""
+    """Id of the query, under which it is answered once; a random one otherwise."""
     timeout_s: float
-    """How long to wait in all, 30 s otherwise."""
+    """Longest wait in all; 30 s otherwise."""
     traceparent: str
     """W3C trace context to go on with."""
     json: bool
@@ -65,35 +66,36 @@ class QueryOptions(TypedDict, total=False):
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """The outputs, who computed them, and how long what took."""
+    """An answer: the outputs, who computed them, and how long what took."""
 
     outputs: dict[str, Array]
+    """Arrays by the names of the outputs."""
     id: str
     variant: str
     worker: str
     accuracy: float | None
-    """Of the variant, 0..1."""
+    """Accuracy of the variant, 0..1; None if it has none."""
     cost: float | None
-    """USD per 1000 such queries."""
+    """Price in USD per 1000 such queries."""
     predicted_ms: float
-    """From the choice to the result, as predicted when the variant was chosen."""
+    """Time from the choice to the result, as predicted when the variant was chosen."""
     queue_ms: float
-    """Waiting before the choice and before the computation."""
+    """Time spent waiting, before the choice and before the computation."""
     compute_ms: float
-    """Of the batch it was computed in."""
+    """Time that the batch took which the query was computed in."""
     total_ms: float
-    """From call to answer, as measured here."""
+    """Time from the call to the answer, as measured here."""
     explanation: Any = None
-    """Why this variant was chosen, if `explain` was asked for."""
+    """Why this variant was chosen; None unless `explain` was asked for."""
 
 
 class InfaasClient:
-    """Async context manager; used by any number of tasks of one event loop.
+    """A client of one system: an async context manager that any number of tasks of one event loop may use.
 
     Args:
-        kafka: ask through Kafka: `host:port`, or settings where more is to be said.
-        gateway: ask this gateway's URL over HTTP instead, with or without `/v2`.
-        max_in_flight: calls that may wait for their result at once.
+        kafka: Broker to send queries to: `host:port`, or settings where more is to be said.
+        gateway: URL of the gateway to ask over HTTP instead, with or without `/v2`.
+        max_in_flight: Calls that may wait for their result at once.
 
     Raises:
         OperatorError: on entry, Kafka cannot be reached.
@@ -132,15 +134,14 @@ class InfaasClient:
         finally:
             await self._transport.__aexit__(kind, error, trace)
 
-    async def infer(self, task: str, inputs: Mapping[str, ArrayLike], **asking: Unpack[QueryOptions]) -> Answer:
-        """Ask, and wait for the answer. Through a gateway, `task` may also name an architecture or a variant.
+    async def infer(self, task: str, inputs: Mapping[str, ArrayLike], **options: Unpack[QueryOptions]) -> Answer:
+        """Send a query and wait for its answer. Through a gateway, `task` may also name an architecture or a variant.
 
         Raises:
-            QueryError: the class says what went wrong; `retryable` says whether asking again may help.
+            QueryError: the class says what went wrong; `retryable` says whether options again may help.
         """
         started = time.perf_counter()
-        call = _call(task, inputs, asking)
-        result = await self._transport.ask(call)
+        result = await self._transport.ask(_encode(task, inputs, options))
         failure = result.error()
         if failure is not None:
             failure.explanation = _parsed(result.explanation)
@@ -152,20 +153,20 @@ class InfaasClient:
         task: str,
         batches: Iterable[Mapping[str, ArrayLike]] | AsyncIterable[Mapping[str, ArrayLike]],
         *,
-        window: int = 256,
-        **asking: Unpack[QueryOptions],
+        in_flight: int = 256,
+        **options: Unpack[QueryOptions],
     ) -> AsyncGenerator[Answer | QueryError]:
-        """Ask a stream of questions, `window` at a time, and yield in their order each answer or its error.
+        """Send a stream of queries, `in_flight` at a time, and yield in their order each answer or its error.
 
-        Questions are taken from `batches` no faster than answers are taken from here.
+        Inputs are taken from `batches` no faster than answers are taken from here.
         """
-        if "query_id" in asking:
-            raise InvalidRequest("infer_many asks many questions: they cannot share one query_id")
+        if "query_id" in options:
+            raise InvalidRequest("infer_many sends many queries: they cannot share one query_id")
         open_calls: deque[Task[Answer | QueryError]] = deque()
         try:
             async for inputs in _stream(batches):
-                open_calls.append(self._start(self._settle(task, inputs, asking)))
-                if len(open_calls) >= window:
+                open_calls.append(self._start(self._infer_or_error(task, inputs, options)))
+                if len(open_calls) >= in_flight:
                     yield await open_calls.popleft()
             while open_calls:
                 yield await open_calls.popleft()
@@ -179,9 +180,11 @@ class InfaasClient:
         task.add_done_callback(self._open.discard)
         return task
 
-    async def _settle(self, task: str, inputs: Mapping[str, ArrayLike], asking: QueryOptions) -> Answer | QueryError:
+    async def _infer_or_error(
+        self, task: str, inputs: Mapping[str, ArrayLike], options: QueryOptions
+    ) -> Answer | QueryError:
         try:
-            return await self.infer(task, inputs, **asking)
+            return await self.infer(task, inputs, **options)
         except QueryError as error:
             return error
 
@@ -200,21 +203,21 @@ async def _stream(
 _HEADERS: Final = h.NEEDS | {"traceparent": h.TRACEPARENT}
 
 
-def _call(task: str, inputs: Mapping[str, ArrayLike], asking: QueryOptions) -> EncodedQuery:
+def _encode(task: str, inputs: Mapping[str, ArrayLike], options: QueryOptions) -> EncodedQuery:
     arrays: dict[str, Array] = {name: np.asarray(values) for name, values in inputs.items()}
     if not arrays:
-        raise InvalidRequest("a question needs at least one input")
-    query_id = asking.get("query_id") or uuid4().hex
+        raise InvalidRequest("a query needs at least one input")
+    query_id = options.get("query_id") or uuid4().hex
     try:
         message = encode_request(
-            arrays, request_id=query_id, outputs=asking.get("outputs", ()), binary=not asking.get("json", False)
+            arrays, request_id=query_id, outputs=options.get("outputs", ()), binary=not options.get("json", False)
         )
     except TypeError as error:
         raise InvalidRequest(str(error)) from error
-    fields = {header: _text(asking[name]) for name, header in _HEADERS.items() if name in asking}
+    fields = {header: _text(options[name]) for name, header in _HEADERS.items() if name in options}
     shape = next(iter(arrays.values())).shape
     fields[h.BATCH] = str(shape[0] if shape else 1)
-    return EncodedQuery(query_id, task, message, fields, asking.get("timeout_s", ANSWER_TIMEOUT_S))
+    return EncodedQuery(query_id, task, message, fields, options.get("timeout_s", ANSWER_TIMEOUT_S))
 
 
 def _text(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Asks a gateway over HTTP: the same bytes and headers as through Kafka, one connection for each question in flight."""
+"""Queries to a gateway over HTTP: the bytes and headers are those of Kafka; a connection for each query in flight."""
 
 import asyncio
 from collections.abc import Mapping
@@ -24,11 +24,11 @@ _CODES: Final = {
     503: ErrorCode.OVERLOADED,
     504: ErrorCode.DEADLINE_EXCEEDED,
 }
-"""For answers that do not come from a gateway of ours but from a proxy in front of it."""
+"""Error codes of answers that come not from a gateway of ours but from a proxy in front of it, by HTTP status."""
 
 
 class HttpTransport:
-    """At most `max_in_flight` questions at once; further ones wait for a connection."""
+    """The way over HTTP; more than `max_in_flight` queries wait for a connection."""
 
     def __init__(self, url: str, max_in_flight: int) -> None:
         self._url = url.rstrip("/").removesuffix("/v2")
@@ -48,22 +48,22 @@ class HttpTransport:
         if self._http is not None:
             await self._http.close()
 
-    async def ask(self, call: EncodedQuery) -> Result:
+    async def ask(self, query: EncodedQuery) -> Result:
         """See `Transport.ask`."""
         assert self._http is not None, "used outside its context"
-        headers = {h.ID: call.id, h.CONTENT_TYPE: call.message.content_type, **call.fields}
-        if call.message.json_length is not None:
-            headers[h.JSON_LENGTH] = str(call.message.json_length)
-        url = f"{self._url}/v2/models/{quote(call.task, safe='')}/infer"
+        headers = {h.ID: query.id, h.CONTENT_TYPE: query.message.content_type, **query.fields}
+        if query.message.json_length is not None:
+            headers[h.JSON_LENGTH] = str(query.message.json_length)
+        url = f"{self._url}/v2/models/{quote(query.task, safe='')}/infer"
         async with self._slots:
             try:
                 async with (
-                    asyncio.timeout(call.timeout_s),
-                    self._http.post(url, data=call.message.value, headers=headers) as response,
+                    asyncio.timeout(query.timeout_s),
+                    self._http.post(url, data=query.message.value, headers=headers) as response,
                 ):
-                    return _result(call.id, response.status, response.headers, await response.read())
+                    return _result(query.id, response.status, response.headers, await response.read())
             except TimeoutError:
-                raise DeadlineExceeded(f"there was no result within {call.timeout_s:g} s") from None
+                raise DeadlineExceeded(f"there was no result within {query.timeout_s:g} s") from None
             except aiohttp.ClientError as error:
                 raise Internal(
                     f"cannot reach the gateway at {self._url} ({error}); does it run, and is this its URL?"

@@ -1,4 +1,4 @@
-"""Asks through Kafka: thousands of questions in flight, their results matched by id on one reply topic."""
+"""Queries through Kafka: thousands in flight, their results matched by id on one reply topic."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ from schemas.topics import task_topic
 
 
 class KafkaTransport:
-    """At most `max_in_flight` questions at once; further ones wait for a slot."""
+    """The way through Kafka; more than `max_in_flight` queries wait for a slot."""
 
     def __init__(self, settings: KafkaSettings, max_in_flight: int) -> None:
         self._slots: Final = asyncio.Semaphore(max_in_flight)
@@ -35,24 +35,24 @@ class KafkaTransport:
     ) -> None:
         await self._requests.__aexit__(kind, error, trace)
 
-    async def ask(self, call: EncodedQuery) -> Result:
+    async def ask(self, query: EncodedQuery) -> Result:
         """See `Transport.ask`.
 
         Raises:
             UnknownTask: the task has no topic.
-            InvalidRequest: the question is larger than Kafka takes, or its id is in flight already.
+            InvalidRequest: the query is larger than Kafka takes, or its id is in flight already.
         """
-        topic = task_topic(call.task)
+        topic = task_topic(query.task)
         try:
-            async with self._slots, asyncio.timeout(call.timeout_s):
+            async with self._slots, asyncio.timeout(query.timeout_s):
                 await self._check(topic)
                 return await self._requests.ask(
-                    call.id, topic, call.message.value, self._headers(call), on_sent=_fail_if_not_sent
+                    query.id, topic, query.message.value, self._headers(query), on_sent=_fail_if_not_sent
                 )
         except TimeoutError:
-            raise DeadlineExceeded(f"there was no result within {call.timeout_s:g} s") from None
+            raise DeadlineExceeded(f"there was no result within {query.timeout_s:g} s") from None
         except KafkaError as error:
-            raise _translated(error, call.task) from error
+            raise _translated(error, query.task) from error
 
     async def _check(self, topic: str) -> None:
         """Raise UnknownTopic for what does not exist: the embedded broker would make it, and nobody would answer."""
@@ -64,17 +64,17 @@ class KafkaTransport:
         if topic not in self._topics:
             raise UnknownTopic(topic)
 
-    def _headers(self, call: EncodedQuery) -> h.RawHeaders:
-        message = call.message
+    def _headers(self, query: EncodedQuery) -> h.RawHeaders:
+        message = query.message
         own = {
-            h.ID: call.id,
+            h.ID: query.id,
             h.REPLY_TO: self._requests.reply_topic,
             h.SENT_NS: str(time.time_ns()),
             h.CONTENT_TYPE: message.content_type,
         }
         if message.json_length is not None:
             own[h.JSON_LENGTH] = str(message.json_length)
-        return [(name, text.encode()) for name, text in (own | dict(call.fields)).items()]
+        return [(name, text.encode()) for name, text in (own | dict(query.fields)).items()]
 
 
 def _fail_if_not_sent(sent: asyncio.Future[Ack], reply: Reply) -> None:
@@ -92,5 +92,5 @@ def _translated(error: KafkaError, task: str) -> QueryError:
             f"no task is called {task!r}, it has no topic; a model is asked for by its task and `target`"
         )
     if isinstance(error, RecordTooLarge):
-        return InvalidRequest("the question is larger than Kafka takes (INFAAS_KAFKA_MAX_RECORD_BYTES)")
-    return Overloaded(f"Kafka does not take the question: {error or type(error).__name__}")
+        return InvalidRequest("the query is larger than Kafka takes (INFAAS_KAFKA_MAX_RECORD_BYTES)")
+    return Overloaded(f"Kafka does not take the query: {error or type(error).__name__}")

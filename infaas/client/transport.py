@@ -1,4 +1,4 @@
-"""What a way to ask must do: carry one question and bring back its result."""
+"""What a way to ask must do: carry a query there and bring back its result."""
 
 from collections.abc import Mapping
 from types import TracebackType
@@ -11,36 +11,36 @@ from schemas.result import Result
 
 
 class EncodedQuery(msgspec.Struct, frozen=True):
-    """One question, encoded."""
+    """A query as it is sent: its tensors encoded, its needs as headers."""
 
     id: str
     task: str
     message: EncodedMessage
     fields: Mapping[str, str]
-    """The headers that say what is needed of the answer."""
+    """Headers that say what is needed of the answer."""
     timeout_s: float
-    """How long to wait for the result once the question is on its way."""
+    """Longest wait for the result, once a slot is free."""
 
 
 class Transport(Protocol):
-    """An async context manager that asks."""
+    """A way to ask: an async context manager that sends queries and returns their results."""
 
     async def __aenter__(self) -> Self:
-        """Connect."""
+        """Open the connections."""
         ...
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        """Disconnect; whoever still waits gets an error."""
+        """Close the connections; whoever still waits gets an error."""
         ...
 
-    async def ask(self, call: EncodedQuery) -> Result:
-        """Wait for a free slot, send, and wait for the result, which may stand for an error.
+    async def ask(self, query: EncodedQuery) -> Result:
+        """Wait for a free slot, send the query, and wait for its result, which may stand for an error.
 
         Raises:
             DeadlineExceeded: there was no result in time.
             Internal: the gateway cannot be reached.
-            Overloaded: Kafka does not take the question.
+            Overloaded: Kafka does not take the query.
         """
         ...

@@ -1,6 +1,6 @@
 """One service process that is kept running: started again whenever it ends, at once the first time, then ever later.
 
-Each life has the same environment and appends to the same log. A service that was never ready and dies again and
+Each process has the same environment and appends to the same log. A service that was never ready and dies again and
 again is set up wrong: that is the person's to know, not ours to repeat.
 """
 
@@ -20,8 +20,8 @@ from process.subprocesses import running
 from schemas.errors import OperatorError
 
 _PAUSES_S: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
-_SETTLED_S: Final = 30.0
-"""A life this long makes the next death the first again."""
+_STABLE_S: Final = 30.0
+"""A process that ran for so long counts as healthy: its next death is the first again."""
 _FALSE_STARTS: Final = 3
 _PROBE_S: Final = 1.0
 _PROBE_INTERVAL_S: Final = 0.05
@@ -29,30 +29,34 @@ _LOG_TAIL: Final = 1500
 
 
 class ChildSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """How to start a service."""
+    """How to start a service, and where it answers and logs."""
 
     name: str
     module: str
-    """Started as `python -m module`."""
+    """Name of the module that `python -m` starts."""
     env: Mapping[str, str]
-    """Added to our own environment."""
+    """Variables added to our own environment."""
     health: str
+    """URL that answers 200 when the service is ready."""
     metrics: str
     log: Path
 
 
 def child_spec(home: Path, name: str, module: str, env: Mapping[str, str], url: str, health: str) -> ChildSpec:
-    """A service that answers at `url`, with its log under `home`."""
+    """Describe a service that answers at `url`, with its log under `home`."""
     log = home / "logs" / f"{name}.log"
     return ChildSpec(name=name, module=module, env=env, health=url + health, metrics=f"{url}/metrics", log=log)
 
 
 class Child:
-    """A service process and its successors: `tell` gets a line when one dies, `changed` is called when one starts."""
+    """A service process and its successors.
 
-    def __init__(self, spec: ChildSpec, tell: Callable[[str], None], changed: Callable[[], None]) -> None:
+    `announce` gets a line for people when one dies, `changed` is called when one starts.
+    """
+
+    def __init__(self, spec: ChildSpec, announce: Callable[[str], None], changed: Callable[[], None]) -> None:
         self.spec = spec
-        self._tell = tell
+        self._announce = announce
         self._changed = changed
         self._pid = 0
         self._restarts = 0
@@ -63,7 +67,7 @@ class Child:
 
     @property
     def state(self) -> ServiceState:
-        """As written to the state file."""
+        """The present process, as written to the state file."""
         spec = self.spec
         return ServiceState(
             pid=self._pid, restarts=self._restarts, health=spec.health, metrics=spec.metrics, log=str(spec.log)
@@ -71,26 +75,26 @@ class Child:
 
     @property
     def failure(self) -> str:
-        """Why it cannot be relied upon, if it ends again and again."""
+        """Why it cannot be relied upon if it ends again and again; empty otherwise."""
         if self._deaths < _FALSE_STARTS:
             return ""
         return f"{self.spec.name} ended {self._deaths} times in a row. {self.spec.log} ends:\n{self._tail()}"
 
-    async def keep(self) -> None:
-        """Run until cancelled, when the process is stopped gently, or until it ends after `retire`.
+    async def keep_running(self) -> None:
+        """Start the process again whenever it ends, until cancelled (it is stopped gently) or retired (it may end).
 
         Raises:
             OperatorError: it ended three times before it was ever ready; the message quotes its log.
         """
         while True:
             began = time.monotonic()
-            code = await self._live()
+            code = await self._run_once()
             if self._retired:
                 return
-            self._deaths = 0 if time.monotonic() - began > _SETTLED_S else self._deaths
+            self._deaths = 0 if time.monotonic() - began > _STABLE_S else self._deaths
             self._check_start(code)
             pause_s = _PAUSES_S[min(self._deaths, len(_PAUSES_S) - 1)]
-            self._tell(
+            self._announce(
                 f"{self.spec.name} ended with code {code}; starting it again{f' in {pause_s:g} s' * (pause_s > 0)}"
             )
             await asyncio.sleep(pause_s)
@@ -98,17 +102,17 @@ class Child:
             self._restarts += 1
 
     def retire(self) -> None:
-        """Do not start it again when it ends: somebody may stop all processes at once, as systemd does."""
+        """Let it end and start it no more: somebody may stop all processes at once, as systemd does."""
         self._retired = True
 
     async def wait_ready(self) -> None:
         """Wait until the service says that it is ready."""
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_PROBE_S)) as http:
-            while not await answers(http, self.spec.health):  # noqa: ASYNC110 - HTTP health has no event to wait for
+            while not await responds(http, self.spec.health):  # noqa: ASYNC110 - HTTP health has no event to wait for
                 await asyncio.sleep(_PROBE_INTERVAL_S)
         self._was_ready = True
 
-    async def _live(self) -> int:
+    async def _run_once(self) -> int:
         command = [sys.executable, "-m", self.spec.module]
         async with running(command, self.spec.log, env={**os.environ, **self.spec.env}) as process:
             self._pid = process.pid
@@ -128,7 +132,7 @@ class Child:
         return self.spec.log.read_bytes()[-_LOG_TAIL:].decode(errors="replace").strip()
 
 
-async def answers(http: aiohttp.ClientSession, url: str) -> bool:
+async def responds(http: aiohttp.ClientSession, url: str) -> bool:
     """Whether a GET of `url` answers 200 now."""
     try:
         async with http.get(url) as response:

@@ -1,4 +1,4 @@
-"""Which Kafka a system on one machine runs on, chosen before anything is started, and started.
+"""Chooses the Kafka that a system on one machine runs on, before anything is started, and starts it.
 
 Apache Kafka wherever it can be had: it needs Java, from PATH or PyPI, and its jars, which the first start fetches. Only
 where that fails, and nobody named a broker, does the embedded one stand in; people are told why, and what it lacks.
@@ -22,20 +22,20 @@ from schemas.errors import OperatorError
 FETCH_WAIT_ENV: Final = "INFAAS_KAFKA_FETCH_MAX_WAIT_MS"
 
 FetchingJars: TypeAlias = Callable[[], AbstractContextManager[JarProgress]]
-"""Opened while Kafka's jars are fetched, to show how far that is."""
+"""Makes the context that is open while Kafka's jars are fetched; it yields what is told how far that is."""
 
 
 class KafkaChoice(msgspec.Struct, frozen=True):
-    """What the system runs on."""
+    """The Kafka that the system runs on, and why it is that one."""
 
     kind: KafkaKind
-    """Never `auto`."""
+    """The kind that was chosen, never `auto`."""
     reason: str = ""
     """Why the embedded broker stands in for Apache Kafka; empty if it does not."""
 
 
-async def choose_kafka(options: UpOptions, tell: Callable[[str], None], fetching: FetchingJars) -> KafkaChoice:
-    """Settle on a Kafka, and fetch what it needs.
+async def choose_kafka(options: UpOptions, announce: Callable[[str], None], fetching: FetchingJars) -> KafkaChoice:
+    """Choose a Kafka, and fetch what it needs.
 
     Raises:
         OperatorError: the one asked for cannot be had, or cannot do what is asked of it.
@@ -46,13 +46,13 @@ async def choose_kafka(options: UpOptions, tell: Callable[[str], None], fetching
         _check_embedded(options)
         return KafkaChoice(KafkaKind.EMBEDDED)
     try:
-        await _have_apache(tell, fetching)
+        await _ensure_apache(announce, fetching)
     except OperatorError as error:
         if options.kafka is KafkaKind.APACHE:
             raise
         _check_embedded(options, reason=str(error))
-        tell(f"Apache Kafka cannot be had: {error}")
-        tell(f"the embedded broker stands in: {LIMITS}")
+        announce(f"Apache Kafka cannot be had: {error}")
+        announce(f"the embedded broker stands in: {LIMITS}")
         return KafkaChoice(KafkaKind.EMBEDDED, str(error))
     return KafkaChoice(KafkaKind.APACHE)
 
@@ -72,20 +72,20 @@ async def start_kafka(choice: KafkaChoice, options: UpOptions, stack: AsyncExitS
     return server.settings
 
 
-async def _have_apache(tell: Callable[[str], None], fetching: FetchingJars) -> None:
+async def _ensure_apache(announce: Callable[[str], None], fetching: FetchingJars) -> None:
     await asyncio.to_thread(find_java)
     cache = cache_dir()
     if not jars_folder(cache).is_dir():
-        tell(f"fetching Apache Kafka (43 MB) into {cache}, this once")
+        announce(f"fetching Apache Kafka (43 MB) into {cache}, this once")
         with fetching() as progress:
             await fetch_jars(cache, progress)
 
 
 def _check_embedded(options: UpOptions, reason: str = "") -> None:
-    """Have the embedded broker be there and be enough.
+    """Check that the embedded broker is installed and does what is asked.
 
     Raises:
-        OperatorError: it is not.
+        OperatorError: it is not, or does not.
     """
     because = f"Apache Kafka cannot be had: {reason}; and " if reason else ""
     if options.selectors > 1:

@@ -1,4 +1,4 @@
-"""The worker processes of this machine: kept running by us, started and stopped as somebody else says.
+"""The worker processes of this machine: kept running by us, started and stopped as the autoscaler says.
 
 The first ones start with the system. From then on the autoscaler decides, through `process.supervisor_socket`, so they
 are our children, not its: an autoscaler that is killed takes none of them along, and its successor finds them all.
@@ -21,23 +21,24 @@ from schemas.worker_names import number_of, worker_name
 
 _NAME: Final = re.compile(rf"{Hardware.CPU}-\d{{1,4}}")
 _START_S: Final = 3.0
-"""Assumed until the first start has been measured."""
+"""Seconds that a start takes, until the first one has been measured."""
 
 
-class _Member:
-    """One worker process."""
+class _WorkerProcess:
+    """A worker that is kept running, and how it gets on."""
 
     def __init__(self, child: Child) -> None:
         self.child = child
         self.ready = False
         self.stopping = False
         self.failure = ""
-        """Why it is not kept any more."""
+        """Why it is kept running no more; empty while it is."""
         self.settled = asyncio.Event()
-        """Set when it is ready, or has failed."""
-        self.life: asyncio.Task[None]
+        """Set as soon as it is ready or has failed."""
+        self.task: asyncio.Task[None]
+        """Keeps the process running."""
 
-    def state(self, name: str) -> ProcessStatus:
+    def status(self, name: str) -> ProcessStatus:
         failure = self.failure or self.child.failure
         if self.stopping:
             return ProcessStatus(name=name, state="stopping")
@@ -47,28 +48,35 @@ class _Member:
 
 
 class LocalWorkers:
-    """All workers that we keep; `tell` and `changed` as a child's."""
+    """All workers of this machine.
+
+    `announce` gets a line for people when one dies, `changed` is called when one starts or ends.
+    """
 
     def __init__(
-        self, options: UpOptions, shared: Mapping[str, str], tell: Callable[[str], None], changed: Callable[[], None]
+        self,
+        options: UpOptions,
+        shared: Mapping[str, str],
+        announce: Callable[[str], None],
+        changed: Callable[[], None],
     ) -> None:
         self._options = options
         self._shared = shared
-        self._tell = tell
+        self._announce = announce
         self._changed = changed
-        self._members: dict[str, _Member] = {}
+        self._workers: dict[str, _WorkerProcess] = {}
         self._start_s = _START_S
         self._closing = False
         self._tasks: asyncio.TaskGroup
 
     @property
     def children(self) -> Iterable[Child]:
-        """All that are there now."""
-        return [member.child for member in self._members.values()]
+        """Processes that are kept running now."""
+        return [worker.child for worker in self._workers.values()]
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """Keep workers while the context is open, and follow orders; then stop them all."""
+        """Keep workers running while the context is open, and follow commands; then stop them all."""
         async with asyncio.TaskGroup() as self._tasks, command_server(self._options.home, self._answer):
             for number in range(self._options.first_workers):
                 self._start(worker_name(Hardware.CPU, number))
@@ -76,33 +84,33 @@ class LocalWorkers:
                 yield
             finally:
                 self.retire()
-                for name in list(self._members):
+                for name in list(self._workers):
                     self._stop(name)
 
     async def wait_ready(self) -> None:
-        """Wait until those are ready that start with the system.
+        """Wait until the workers are ready that start with the system.
 
         Raises:
             OperatorError: one of them does not start; the message quotes its log.
         """
-        for member in list(self._members.values()):
-            await member.settled.wait()
-            if member.failure:
-                raise OperatorError(member.failure)
+        for worker in list(self._workers.values()):
+            await worker.settled.wait()
+            if worker.failure:
+                raise OperatorError(worker.failure)
 
     def retire(self) -> None:
-        """Start none any more, neither a new one nor one that ends."""
+        """Start no worker any more, neither a new one nor one that ends."""
         self._closing = True
-        for member in self._members.values():
-            member.child.retire()
+        for worker in self._workers.values():
+            worker.child.retire()
 
-    # -- orders --------------------------------------------------------------------------------------------------------
+    # -- commands ------------------------------------------------------------------------------------------------------
 
-    def _answer(self, order: SupervisorCommand) -> CommandReply:
-        error = self._follow(order)
+    def _answer(self, command: SupervisorCommand) -> CommandReply:
+        error = self._execute(command)
         return CommandReply(
             error=error,
-            processes=tuple(member.state(name) for name, member in self._members.items()),
+            processes=tuple(worker.status(name) for name, worker in self._workers.items()),
             hardware=Hardware.CPU,
             maximum=self._options.most_workers,
             cores=self._options.cores,
@@ -110,22 +118,22 @@ class LocalWorkers:
             start_s=self._start_s,
         )
 
-    def _follow(self, order: SupervisorCommand) -> str:
-        """Do it, or say why not."""
-        if order.verb == "stop":
-            self._stop(order.name)
-        elif order.verb == "start":
-            member = self._members.get(order.name)
+    def _execute(self, command: SupervisorCommand) -> str:
+        """Carry out the command; returns why not, or nothing."""
+        if command.verb == "stop":
+            self._stop(command.name)
+        elif command.verb == "start":
+            worker = self._workers.get(command.name)
             if self._closing:
                 return "the system is stopping"
-            if not _NAME.fullmatch(order.name):
-                return f"a worker of this machine is named {Hardware.CPU}-<number>, not {order.name!r}"
-            if member is not None and not member.failure:
-                return f"{order.name} is still stopping" if member.stopping else ""
-            if member is None and len(self._members) >= self._options.most_workers:
-                return f"{len(self._members)} workers run already; --max-workers allows no more"
+            if not _NAME.fullmatch(command.name):
+                return f"a worker of this machine is named {Hardware.CPU}-<number>, not {command.name!r}"
+            if worker is not None and not worker.failure:
+                return f"{command.name} is still stopping" if worker.stopping else ""
+            if worker is None and len(self._workers) >= self._options.most_workers:
+                return f"{len(self._workers)} workers run already; --max-workers allows no more"
             try:
-                self._start(order.name)
+                self._start(command.name)
             except OperatorError as error:
                 return str(error)
         return ""
@@ -142,37 +150,37 @@ class LocalWorkers:
         spec = child_spec(
             self._options.home, f"worker-{name}", "workers", {**self._shared, **own}, url, "/health/ready"
         )
-        self._members[name] = member = _Member(Child(spec, self._tell, self._changed))
-        member.life = self._tasks.create_task(self._keep(name, member), name=spec.name)
+        self._workers[name] = worker = _WorkerProcess(Child(spec, self._announce, self._changed))
+        worker.task = self._tasks.create_task(self._keep_running(name, worker), name=spec.name)
 
     def _stop(self, name: str) -> None:
-        member = self._members.get(name)
-        if member is not None and member.failure:
-            del self._members[name]
-        elif member is not None and not member.stopping:
-            member.stopping = True
-            member.child.retire()
-            member.life.cancel()
+        worker = self._workers.get(name)
+        if worker is not None and worker.failure:
+            del self._workers[name]
+        elif worker is not None and not worker.stopping:
+            worker.stopping = True
+            worker.child.retire()
+            worker.task.cancel()
 
-    # -- one life ------------------------------------------------------------------------------------------------------
+    # -- one worker ----------------------------------------------------------------------------------------------------
 
-    async def _keep(self, name: str, member: _Member) -> None:
-        watching = self._tasks.create_task(self._watch(member), name=f"ready {name}")
+    async def _keep_running(self, name: str, worker: _WorkerProcess) -> None:
+        watching = self._tasks.create_task(self._note_ready(worker), name=f"ready {name}")
         try:
-            await member.child.keep()
+            await worker.child.keep_running()
         except OperatorError as error:  # it never starts: stays listed with its reason, for who asked for it
-            member.failure = str(error)
-            self._tell(f"worker {name} is given up: {error}")
+            worker.failure = str(error)
+            self._announce(f"worker {name} is given up: {error}")
         finally:
             watching.cancel()
-            member.settled.set()
-            if not member.failure:
-                del self._members[name]
+            worker.settled.set()
+            if not worker.failure:
+                del self._workers[name]
             self._changed()
 
-    async def _watch(self, member: _Member) -> None:
+    async def _note_ready(self, worker: _WorkerProcess) -> None:
         began = time.monotonic()
-        await member.child.wait_ready()
-        member.ready = True
+        await worker.child.wait_ready()
+        worker.ready = True
         self._start_s = time.monotonic() - began
-        member.settled.set()
+        worker.settled.set()

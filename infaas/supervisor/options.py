@@ -16,56 +16,56 @@ from schemas.defaults import GATEWAY_PORT, KAFKA_PORT
 from schemas.errors import OperatorError
 
 POSTGRES_ENV: Final = "INFAAS_POSTGRES"
-_OF_THIS_MACHINE: Final = ("none", "processes")
-"""Launchers beside which `infaas up` runs workers itself."""
+_LOCAL_LAUNCHERS: Final = ("none", "processes")
+"""Names of the launchers beside which `infaas up` runs workers itself."""
 
 
 class KafkaKind(StrEnum):
-    """Which Kafka the system runs on."""
+    """Kinds of Kafka that a system can run on."""
 
     AUTO = "auto"
-    """Where INFAAS_KAFKA is set, that one; else Apache Kafka where it can be had; else the embedded broker."""
+    """The one of INFAAS_KAFKA where that is set; else Apache Kafka where it can be had; else the embedded broker."""
     APACHE = "apache"
     EMBEDDED = "embedded"
     EXTERNAL = "external"
 
 
 class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What to start. A port of 0 is any free one."""
+    """What `infaas up` starts; a port of 0 is any free one."""
 
     home: Path
     kafka: KafkaKind = KafkaKind.AUTO
     postgres: str | None = None
-    """DSN of a Postgres that somebody else runs."""
+    """DSN of a Postgres that somebody else runs; None: we run one."""
     gateway_host: str = LOOPBACK
     gateway_port: int = GATEWAY_PORT
     kafka_port: int = KAFKA_PORT
     postgres_port: int = 0
     metrics_port: int = 0
-    """Of the first service; the others follow it."""
+    """Port of the first service; the others follow it."""
     selectors: int = 1
     autoscalers: int = 1
-    """One leads, the others stand by."""
+    """Autoscaler processes: one leads, the others stand by."""
     policy: Policy = DEFAULT_POLICY
     launcher: str = "processes"
     """What starts workers beyond the first ones; a cluster's starts those, too, and none run on this machine."""
     workers: int = 1
-    """That run from the start, and at least."""
+    """Worker processes that run from the start, and at least."""
     max_workers: int = 0
-    """0: no more than `workers`."""
+    """Worker processes at most; 0: no more than `workers`."""
     cores_per_worker: int = 0
-    """0 shares the cores of this machine among the most workers there can be."""
+    """CPU cores of each worker; 0 shares those of this machine among the most workers there can be."""
     oversubscribe: bool = False
-    """Workers may have more cores in all than this machine has."""
+    """Whether workers may have more cores in all than this machine has."""
 
     @property
     def first_workers(self) -> int:
-        """Workers that start here with the system."""
-        return self.workers if self.launcher in _OF_THIS_MACHINE else 0
+        """Number of workers that start here with the system."""
+        return self.workers if self.launcher in _LOCAL_LAUNCHERS else 0
 
     @property
     def most_workers(self) -> int:
-        """Workers that may run at once."""
+        """Number of workers that may run at once."""
         return max(self.max_workers, self.workers)
 
     @property
@@ -75,12 +75,12 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def memory_bytes(self) -> int:
-        """What each worker may use."""
+        """Memory that each worker may use."""
         return psutil.virtual_memory().total // self.most_workers
 
 
 def check_cores(options: UpOptions) -> None:
-    """Have the workers fit on this machine.
+    """Check that the workers fit on this machine.
 
     Raises:
         OperatorError: they have more cores in all than there are.
@@ -98,7 +98,7 @@ def _machine_cores() -> int:
 
 
 def claim_ports(options: UpOptions) -> UpOptions:
-    """The same options with every port that will be served on filled in.
+    """Return the options with every port that will be served on filled in.
 
     Raises:
         OperatorError: one of them is taken; the message names its flag.
@@ -116,16 +116,16 @@ def uses_external_kafka(options: UpOptions) -> bool:
     """Whether somebody else runs Kafka.
 
     Raises:
-        OperatorError: they are said to, but not where.
+        OperatorError: somebody does, but nothing says where.
     """
-    told = bool(os.environ.get(KAFKA_ENV))
-    if options.kafka is KafkaKind.EXTERNAL and not told:
+    named = bool(os.environ.get(KAFKA_ENV))
+    if options.kafka is KafkaKind.EXTERNAL and not named:
         raise OperatorError(f"--kafka external: set {KAFKA_ENV} to its host:port")
-    return told if options.kafka is KafkaKind.AUTO else options.kafka is KafkaKind.EXTERNAL
+    return named if options.kafka is KafkaKind.AUTO else options.kafka is KafkaKind.EXTERNAL
 
 
 def metrics_ports(options: UpOptions, count: int) -> list[int]:
-    """Ports for the metrics and health of `count` services.
+    """Return ports for the metrics and health of `count` services.
 
     Raises:
         OperatorError: one of them is taken.
@@ -136,7 +136,7 @@ def metrics_ports(options: UpOptions, count: int) -> list[int]:
 
 
 def worker_metrics_port(options: UpOptions, number: int) -> int:
-    """The port for the metrics and health of a worker: after those of the services.
+    """Return the port for the metrics and health of a worker: after those of the services.
 
     Raises:
         OperatorError: it is taken.

@@ -23,10 +23,11 @@ _TRY_INTERVAL_S: Final = 0.02
 
 
 class ServiceState(msgspec.Struct, kw_only=True):
-    """One process that the supervisor keeps running."""
+    """A process that the supervisor keeps running."""
 
     pid: int
     restarts: int
+    """Times that it was started again."""
     health: str
     """URL that answers 200 when the service is ready."""
     metrics: str
@@ -34,23 +35,24 @@ class ServiceState(msgspec.Struct, kw_only=True):
 
 
 class SystemState(msgspec.Struct, kw_only=True):
-    """Where the parts of the system are that runs in a home."""
+    """The system that runs in a home: where its parts are and how they get on."""
 
     pid: int
-    """Of the supervisor."""
+    """Process id of the supervisor."""
     ready: bool
     """Whether all services have been ready since the start."""
     gateway: str
+    """URL of the gateway."""
     kafka: str
     """`host:port`, several of them joined by commas."""
     kafka_kind: str
-    """`apache`, `embedded` or `external`."""
+    """One of `apache`, `embedded` and `external`."""
     kafka_reason: str
     """Why the embedded broker stands in for Apache Kafka; empty if it does not."""
     fetch_max_wait_ms: int
-    """What clients of this broker should set; see INFAAS_KAFKA_FETCH_MAX_WAIT_MS."""
+    """Longest wait of a fetch that clients of this broker should set, as INFAAS_KAFKA_FETCH_MAX_WAIT_MS."""
     postgres: str
-    """DSN, with its password."""
+    """DSN of Postgres, with its password."""
     services: dict[str, ServiceState]
 
 
@@ -81,7 +83,7 @@ def write_state(home: Path, state: SystemState) -> None:
 
 
 def read_state(home: Path) -> SystemState | None:
-    """The state of the system that runs in `home`; None if none does."""
+    """Return the state of the system that runs in `home`; None if none does."""
     try:
         with (home / LOCK).open("r+") as lock:
             if _try_lock(lock):
@@ -92,7 +94,7 @@ def read_state(home: Path) -> SystemState | None:
 
 
 def _try_lock_for(lock: IO[str], limit_s: float) -> bool:
-    """Try for a while: a reader that looks whether the lock is free holds it for an instant."""
+    """Try to get the lock for a while: a reader that looks whether it is free holds it for an instant."""
     end = time.monotonic() + limit_s
     while not _try_lock(lock):
         if time.monotonic() > end:

@@ -4,7 +4,7 @@ Kafka and Postgres run as our children or, where INFAAS_KAFKA and INFAAS_POSTGRE
 separate processes, started as anyone would (`python -m selector`), configured by environment only, each with its log
 under `<home>/logs`, and started again when they end. They are stopped from the front to the back: what takes queries
 in goes first, what the others depend on last. If we are killed, the kernel kills the children. Workers come and go as
-the autoscaler says; see `fleet.py`.
+the autoscaler says; see `local_workers.py`.
 """
 
 import asyncio
@@ -31,16 +31,17 @@ from store.pool import open_pool
 
 READY_S: Final = 60.0
 STOP_ORDER: Final = ("gateway", "selector", "autoscaler")
-"""After them the workers, which drain what they hold."""
+"""Services in the order in which they are stopped; after them the workers, which drain what they hold."""
 
-Tell = Callable[[str], None]
+Announce = Callable[[str], None]
+"""Gets a line for people."""
 
 
 class RunningSystem:
-    """A running system: where its parts are."""
+    """A system whose servers run: where its parts are, and the services that are kept running."""
 
     def __init__(
-        self, options: UpOptions, choice: KafkaChoice, kafka: KafkaSettings, postgres: str, tell: Tell
+        self, options: UpOptions, choice: KafkaChoice, kafka: KafkaSettings, postgres: str, announce: Announce
     ) -> None:
         self.options = options
         self.kafka = kafka
@@ -49,12 +50,12 @@ class RunningSystem:
         self.gateway = f"http://{options.gateway_host}:{options.gateway_port}"
         self._ready = False
         shared = self._environment()
-        self._children = [Child(spec, tell, self._publish) for spec in _services(options, shared)]
-        self._fleet = LocalWorkers(options, shared, tell, self._publish)
+        self._children = [Child(spec, announce, self._publish) for spec in _services(options, shared)]
+        self._workers = LocalWorkers(options, shared, announce, self._publish)
 
     @property
     def state(self) -> SystemState:
-        """As other commands read it."""
+        """The state of the system, as other commands read it."""
         return SystemState(
             pid=os.getpid(),
             ready=self._ready,
@@ -64,23 +65,23 @@ class RunningSystem:
             kafka_reason=self._choice.reason,
             fetch_max_wait_ms=self.kafka.fetch_max_wait_ms,
             postgres=self.postgres,
-            services={child.spec.name: child.state for child in [*self._children, *self._fleet.children]},
+            services={child.spec.name: child.state for child in [*self._children, *self._workers.children]},
         )
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
         """Keep the services running while the context is open; entering waits until all are ready."""
-        async with self._fleet.running(), asyncio.TaskGroup() as tasks:
-            lives = {child: tasks.create_task(child.keep(), name=child.spec.name) for child in self._children}
+        async with self._workers.running(), asyncio.TaskGroup() as tasks:
+            running = {child: tasks.create_task(child.keep_running(), name=child.spec.name) for child in self._children}
             try:
                 await self._wait_ready()
                 yield
             finally:
-                self._fleet.retire()
-                for child in lives:
+                self._workers.retire()
+                for child in running:
                     child.retire()
                 for module in STOP_ORDER:
-                    await _stop([task for child, task in lives.items() if child.spec.module == module])
+                    await _stop([task for child, task in running.items() if child.spec.module == module])
 
     async def _wait_ready(self) -> None:
         late = {child.spec.name for child in self._children} | {"workers"}
@@ -91,7 +92,7 @@ class RunningSystem:
 
         try:
             async with asyncio.timeout(READY_S), asyncio.TaskGroup() as tasks:
-                tasks.create_task(wait("workers", self._fleet.wait_ready()))
+                tasks.create_task(wait("workers", self._workers.wait_ready()))
                 for child in self._children:
                     tasks.create_task(wait(child.spec.name, child.wait_ready()))
         except TimeoutError:
@@ -114,13 +115,15 @@ class RunningSystem:
 
 
 @asynccontextmanager
-async def running_system(options: UpOptions, tell: Tell, fetching: FetchingJars) -> AsyncGenerator[RunningSystem]:
+async def running_system(
+    options: UpOptions, announce: Announce, fetching: FetchingJars
+) -> AsyncGenerator[RunningSystem]:
     """Start everything; the context is entered when all is ready, and leaving it stops everything.
 
     Args:
         options: What to start.
-        tell: Gets one line for people at each step, and whenever a service dies.
-        fetching: Shows how Kafka's jars come in, the first time.
+        announce: Gets one line for people at each step, and whenever a service dies.
+        fetching: Makes what shows how Kafka's jars come in, the first time.
 
     Raises:
         OperatorError: something is taken, missing or does not start; what had been started is stopped again.
@@ -129,20 +132,20 @@ async def running_system(options: UpOptions, tell: Tell, fetching: FetchingJars)
         stack.enter_context(claimed(options.home))
         check_cores(options)
         options = claim_ports(options)
-        choice = await choose_kafka(options, tell, fetching)
-        tell("starting Postgres")
+        choice = await choose_kafka(options, announce, fetching)
+        announce("starting Postgres")
         postgres = await _postgres(options, stack)
-        tell(f"starting Kafka ({choice.kind})")
+        announce(f"starting Kafka ({choice.kind})")
         kafka = await start_kafka(choice, options, stack)
-        tell("bringing the tables and topics up to date")
+        announce("bringing the tables and topics up to date")
         await upgrade(postgres)
         async with open_pool(postgres, max_size=1) as pool:
             await ensure_registered_topics(pool, kafka)
-        tell("starting the services")
-        system = RunningSystem(options, choice, kafka, postgres, tell)
+        announce("starting the services")
+        system = RunningSystem(options, choice, kafka, postgres, announce)
         await stack.enter_async_context(system.running())
         yield system
-        tell("stopping")
+        announce("stopping")
 
 
 async def _postgres(options: UpOptions, stack: AsyncExitStack) -> str:
@@ -153,7 +156,7 @@ async def _postgres(options: UpOptions, stack: AsyncExitStack) -> str:
 
 
 def _services(options: UpOptions, shared: dict[str, str]) -> list[ChildSpec]:
-    """The services but the workers, those with metrics of their own first; the gateway serves its own."""
+    """Describe all services but the workers, those with a port for metrics first; the gateway serves its own."""
     minimum = {"cpu": options.workers}
     scaling = {
         "INFAAS_AUTOSCALER_LAUNCHER": options.launcher,

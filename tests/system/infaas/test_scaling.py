@@ -62,12 +62,12 @@ async def test_load_starts_a_second_worker_and_idleness_stops_it(cli: Cli) -> No
 
 
 class Answers:
-    """Of queries that are asked at a steady rate, whatever becomes of them."""
+    """What came of queries that are asked at a steady rate."""
 
     def __init__(self) -> None:
         self.refused: list[type[Exception]] = []
         self.workers: set[str] = set()
-        """Who answered."""
+        """Names of the workers that answered."""
 
 
 @asynccontextmanager

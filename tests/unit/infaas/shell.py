@@ -8,7 +8,7 @@ from infaas.cli.main import app
 
 
 class Shell:
-    """Runs commands in this process, in a home where nothing runs, against one database."""
+    """Runs commands in this process, in a home where nothing runs."""
 
     def __init__(self, home: Path) -> None:
         self._home = home

@@ -32,7 +32,9 @@ def test_the_version_and_short_help(shell: Shell) -> None:
     assert shell("query", "-h").exit_code == 0
 
 
-@pytest.mark.parametrize("words", [("status",), ("down",), ("tasks",), ("lag",), ("dead-letters", "replay")])
+@pytest.mark.parametrize(
+    "words", [("status",), ("down",), ("tasks",), ("lag",), ("scale", "status"), ("dead-letters", "replay")]
+)
 def test_without_a_system_every_command_says_how_to_get_one(shell: Shell, words: tuple[str, ...]) -> None:
     shown = shell(*words)
     assert shown.exit_code == EXIT_SETUP
@@ -53,6 +55,7 @@ def test_postgres_away_is_no_traceback(shell: Shell, monkeypatch: pytest.MonkeyP
         ("infaas re", {"register"}),
         ("infaas scale p", {"pin", "pause"}),
         ("infaas up --postgres-p", {"--postgres-port"}),
+        ("infaas scale pin task digits --m", {"--min", "--max"}),
         ("infaas query digits --via ", {"http", "kafka"}),
     ],
 )
@@ -60,9 +63,3 @@ def test_a_shell_completes_commands_options_and_their_values(typed: str, complet
     asked = {"_INFAAS_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
     shown = CliRunner().invoke(app, env=asked, prog_name="infaas")
     assert set(shown.stdout.split()) == completions
-
-
-def test_completion_can_be_installed_in_a_shell() -> None:
-    shown = CliRunner().invoke(app, env={"_INFAAS_COMPLETE": "source_bash"}, prog_name="infaas")
-    assert "complete -o default -F _infaas_completion infaas" in shown.stdout
-    assert "--install-completion" in CliRunner().invoke(app, ["--help"]).stdout

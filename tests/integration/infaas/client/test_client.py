@@ -110,12 +110,14 @@ async def test_a_stream_keeps_its_order_and_its_errors(client: InfaasClient, gat
             yield {"x": np.full((number, 4), number, np.float32)}
 
     gateway.responder.answer = moody
-    found: list[Answer | QueryError] = [answer async for answer in client.infer_many(gateway.task, batches(), window=3)]
+    found: list[Answer | QueryError] = [
+        answer async for answer in client.infer_many(gateway.task, batches(), in_flight=3)
+    ]
     assert isinstance(found.pop(2), Overloaded)
     assert [answer.outputs["y"].shape[0] for answer in found if isinstance(answer, Answer)] == [1, 2, 4, 5, 6, 7]
 
 
-async def test_a_stream_is_taken_no_faster_than_its_window(client: InfaasClient, gateway: Running) -> None:
+async def test_a_stream_is_taken_no_faster_than_it_is_answered(client: InfaasClient, gateway: Running) -> None:
     taken: list[int] = []
 
     def batches() -> AsyncGenerator[dict[str, ArrayLike]]:
@@ -126,7 +128,7 @@ async def test_a_stream_is_taken_no_faster_than_its_window(client: InfaasClient,
 
         return take()
 
-    stream = client.infer_many(gateway.task, batches(), window=5)
+    stream = client.infer_many(gateway.task, batches(), in_flight=5)
     await anext(stream)
     assert len(taken) == 5
     await stream.aclose()

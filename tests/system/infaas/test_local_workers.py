@@ -1,0 +1,65 @@
+"""Worker processes that `infaas up` keeps running, started and stopped as it is told."""
+
+import asyncio
+import os
+import signal
+
+import psutil
+import pytest
+
+from process.supervisor_socket import CommandReply, SupervisorCommand, send_command
+from tests.system.infaas.conftest import Cli
+
+pytestmark = pytest.mark.timeout(400)
+
+
+async def test_workers_come_and_go_as_commanded_and_one_that_cannot_start_takes_nothing_along(cli: Cli) -> None:
+    async with cli.up("--max-workers=2", "--oversubscribe", "--launcher=none"):
+        await cli.json("status", "--wait")
+        reply = await command(cli, "start", "cpu-1")
+        assert (reply.error, states(reply)) == ("", {"cpu-0": "running", "cpu-1": "starting"})
+        assert states(await command(cli, "start", "cpu-1")) == states(reply)
+        assert "--max-workers" in (await command(cli, "start", "cpu-2")).error
+        assert "cpu-<number>" in (await command(cli, "start", "../cpu")).error
+
+        started = await wait_for(cli, {"cpu-0": "running", "cpu-1": "running"})
+        assert started.start_s > 0.2
+        pid = (await cli.json("status"))["services"]["worker-cpu-1"]["pid"]
+        os.kill(pid, signal.SIGKILL)
+        state = await cli.json("status", "--wait")
+        assert state["services"]["worker-cpu-1"]["pid"] != pid
+        assert state["services"]["worker-cpu-1"]["restarts"] == 1
+
+        stopped = await command(cli, "stop", "cpu-1")
+        assert states(stopped) == {"cpu-0": "running", "cpu-1": "stopping"}
+        assert "stopping" in (await command(cli, "start", "cpu-1")).error
+        await wait_for(cli, {"cpu-0": "running"})
+        assert not psutil.pid_exists(state["services"]["worker-cpu-1"]["pid"])
+        assert "worker-cpu-1" not in (await cli.json("status"))["services"]
+
+        broken = cli.home / "workers" / "cpu-1.journal"
+        broken.unlink()
+        broken.mkdir()  # where a file belongs
+        await command(cli, "start", "cpu-1")
+        reply = await wait_for(cli, {"cpu-0": "running", "cpu-1": "failed"})
+        assert "journal" in next(kept.reason for kept in reply.kept if kept.name == "cpu-1")
+        broken.rmdir()
+        await command(cli, "start", "cpu-1")
+        await wait_for(cli, {"cpu-0": "running", "cpu-1": "running"})
+
+
+async def command(cli: Cli, verb: str, name: str) -> CommandReply:
+    return await send_command(cli.home, SupervisorCommand(verb=verb, name=name))
+
+
+def states(reply: CommandReply) -> dict[str, str]:
+    return {kept.name: kept.state for kept in reply.kept}
+
+
+async def wait_for(cli: Cli, wanted: dict[str, str]) -> CommandReply:
+    async with asyncio.timeout(100):
+        while True:
+            reply = await command(cli, "list", "")
+            if states(reply) == wanted:
+                return reply
+            await asyncio.sleep(0.05)

@@ -1,0 +1,105 @@
+"""What the documents speak of is there: the glossary's terms in the code, linked files, environment variables."""
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic_settings import BaseSettings
+
+from autoscaler.launchers.kubernetes import KubernetesSettings
+from autoscaler.launchers.ray.launcher import RaySettings
+from autoscaler.settings import AutoscalerSettings
+from broker.settings import KafkaSettings
+from gateway.settings import GatewaySettings
+from selector.settings import SelectorSettings
+from store.settings import StoreSettings
+from workers.settings import WorkerSettings
+
+ROOT = next(folder for folder in Path(__file__).parents if (folder / "pyproject.toml").is_file())
+PACKAGES = [init.parent for init in ROOT.glob("*/__init__.py") if init.parent.name != "tests"]
+CODE = "\n".join(
+    file.read_text() for folder in PACKAGES for kind in ("py", "sql") for file in folder.rglob(f"*.{kind}")
+)
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("docker/*.md")]
+SETTINGS: tuple[type[BaseSettings], ...] = (
+    *(AutoscalerSettings, GatewaySettings, SelectorSettings, WorkerSettings),
+    *(KafkaSettings, StoreSettings, KubernetesSettings, RaySettings),
+)
+
+
+def words_of(text: str) -> str:
+    """The words of a text in lower case, identifiers taken apart."""
+    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", text)
+    return " ".join(re.findall(r"[a-z0-9]+", apart.lower()))
+
+
+def terms_of(glossary: str) -> list[str]:
+    """What stands in the first column of its tables; a line may define several."""
+    rows = re.findall(r"^\| ([^|]+?) \| ", glossary, re.MULTILINE)
+    return [term for row in rows if row != "term" for term in row.split(", ")]
+
+
+def links_of(document: str) -> set[str]:
+    """Files that a document in Markdown links to, as it names them; code is no link."""
+    prose = re.sub(r"^```.*?^```", "", document, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"`[^`\n]*`", "code", prose)
+    targets = re.findall(r"\]\(([^)\s]+)\)", text)
+    return {target.partition("#")[0] for target in targets if not re.match(r"#|[a-z]+:", target)}
+
+
+def variables_of(settings: type[BaseSettings]) -> set[str]:
+    """Environment variables that set its fields."""
+    prefix = settings.model_config.get("env_prefix", "")
+    return {str(field.validation_alias or f"{prefix}{n}".upper()) for n, field in settings.model_fields.items()}
+
+
+WORDS = words_of(CODE)
+TERMS = terms_of((ROOT / "docs/glossary.md").read_text())
+VARIABLES = {name for settings in SETTINGS for name in variables_of(settings)} | set(
+    re.findall(r'"(INFAAS_\w+)"', CODE)
+)
+
+
+def test_identifiers_are_taken_apart() -> None:
+    assert words_of("class BatchQueue: max_in_flight, HTTPServer") == "class batch queue max in flight http server"
+
+
+def test_terms_stand_in_the_first_column() -> None:
+    assert terms_of("| term | meaning |\n|---|---|\n| topic, lag | as in | Kafka |\ntext") == ["topic", "lag"]
+
+
+def test_links_name_files_and_nothing_else() -> None:
+    text = "[`a`](x.md#y), ![b\nc](d/) [e](https://f.g) [h](#i) `[j](k)`\n```\n[l](m)\n```\n[n](../o)"
+    assert links_of(text) == {"x.md", "d/", "../o"}
+
+
+def test_there_is_something_to_check() -> None:
+    assert len(TERMS) > 60
+    assert len(PACKAGES) > 10
+    assert sum(len(links_of(document.read_text())) for document in DOCUMENTS) > 50
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_a_term_of_the_glossary_is_one_of_the_code(term: str) -> None:
+    assert re.search(rf"\b{words_of(term)}s?\b", WORDS), "no code uses it: take it out, or use it"
+
+
+def test_a_term_is_defined_once() -> None:
+    assert sorted(TERMS) == sorted(set(TERMS))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_linked_files_exist(document: Path) -> None:
+    assert {link for link in links_of(document.read_text()) if not (document.parent / link).exists()} == set()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_environment_variables_are_heard_by_something(document: Path) -> None:
+    named = {name.partition("__")[0] for name in re.findall(r"\bINFAAS_[A-Z][A-Z_]*[A-Z]\b", document.read_text())}
+    assert named - VARIABLES == set()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_named_in_passing_exist(document: Path) -> None:
+    named = re.findall(r"`([\w.-]+(?:/[\w.-]+)+\.(?:py|md|lock|json|yaml|toml))`", document.read_text())
+    assert {name for name in named if not (ROOT / name).exists() and not (document.parent / name).exists()} == set()
