@@ -42,7 +42,7 @@ async def test_workers_come_and_go_as_commanded_and_one_that_cannot_start_takes_
         broken.mkdir()  # where a file belongs
         await command(cli, "start", "cpu-1")
         reply = await wait_for(cli, {"cpu-0": "running", "cpu-1": "failed"})
-        assert "journal" in next(kept.reason for kept in reply.kept if kept.name == "cpu-1")
+        assert "journal" in next(kept.reason for kept in reply.processes if kept.name == "cpu-1")
         broken.rmdir()
         await command(cli, "start", "cpu-1")
         await wait_for(cli, {"cpu-0": "running", "cpu-1": "running"})
@@ -53,7 +53,7 @@ async def command(cli: Cli, verb: str, name: str) -> CommandReply:
 
 
 def states(reply: CommandReply) -> dict[str, str]:
-    return {kept.name: kept.state for kept in reply.kept}
+    return {kept.name: kept.state for kept in reply.processes}
 
 
 async def wait_for(cli: Cli, wanted: dict[str, str]) -> CommandReply:
