@@ -28,6 +28,7 @@ from autoscaler.observe.snapshot_builder import SnapshotBuilder
 from autoscaler.observe.status_cache import WorkerStatusCache
 from autoscaler.record.recorder import Recorder
 from autoscaler.settings import AutoscalerSettings
+from broker.fetch_pace import FetchPace
 from broker.lag.reader import LagReader
 from broker.settings import KafkaSettings
 from broker.tail import Tail
@@ -50,6 +51,7 @@ log = logging.getLogger(__name__)
 _LEAD = "autoscaler"
 _CLIENT = "infaas-autoscaler"
 _FETCH_WAIT_MS = 50
+_IDLE_FETCH_WAIT_MS = 200
 _AS_STATUS = msgspec.json.Decoder(WorkerStatus)
 _AS_LOAD = msgspec.json.Decoder(SelectorLoad)
 _AS_DEMAND = msgspec.json.Decoder(Demand)
@@ -82,9 +84,10 @@ async def _lead(
     while True:
         async with Leadership(dsn, _LEAD) as lead:
             log.info("leading")
+            pace = FetchPace(kafka, longest_ms=_IDLE_FETCH_WAIT_MS, lazy=True)
             async with (
                 open_launcher(settings) as launcher,
-                Tail(kafka, _CLIENT, [topics.STATUS, topics.DEMAND, topics.LOAD]) as tail,
+                Tail(kafka, _CLIENT, [topics.STATUS, topics.DEMAND, topics.LOAD], pace) as tail,
                 LagReader(kafka) as reader,
             ):
                 grows = await can_add_partitions(kafka)

@@ -9,6 +9,7 @@ import asyncio
 from rich.console import Console
 from rich.table import Table
 
+from bench import idle
 from bench.core.figures import Figure
 from bench.core.system import running_system
 from bench.latency import crash, end_to_end
@@ -16,11 +17,17 @@ from bench.results import write_results
 from bench.throughput import gateway, selector, worker
 
 BROKERS = ("apache", "embedded")
-BENCHES = ("overhead", "selector", "gateway", "worker", "crash")
+BENCHES = ("overhead", "selector", "gateway", "worker", "crash", "idle")
 
 
 async def _run(broker: str, only: set[str], console: Console) -> list[Figure]:
     figures: list[Figure] = []
+    if "idle" in only:
+        async with running_system(broker, *idle.TASKS) as system:
+            console.log(f"{broker}: idle")
+            figures += await idle.measure(system, broker, console)
+    if not only - {"idle"}:
+        return figures
     async with running_system(broker, "digits") as system:
         if "overhead" in only:
             console.log(f"{broker}: end to end")

@@ -76,8 +76,9 @@ class KafkaSettings(BaseSettings):
     request_timeout_ms: int = Field(default=10_000, ge=100)
     """Milliseconds without an answer after which a request, or an unacknowledged record, has failed."""
     fetch_max_wait_ms: int = Field(default=500, ge=1)
-    """Milliseconds that the broker may hold a fetch while there is nothing new. Apache Kafka wakes a held fetch at
-    once; the embedded broker does not, so there this bounds the latency of each hop: `infaas up` sets 10."""
+    """Milliseconds that the broker may hold a fetch while there is nothing new; more after some seconds without
+    records, see `broker.fetch_pace`. Apache Kafka wakes a held fetch at once; the embedded broker does not, so there
+    this bounds the latency of each hop: `infaas up` sets 10."""
     max_record_bytes: int = Field(default=16 * 1024 * 1024, ge=1024)
     """Bytes of the largest record that is produced; topics are created to take it."""
     session_timeout_ms: int = Field(default=6_000, ge=1_000)

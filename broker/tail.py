@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 from aiokafka.errors import KafkaError
 
 from broker.client import new_consumer, start_client, stop_consumer
+from broker.fetch_pace import FetchPace
 from broker.kafka_types import Record
 from broker.settings import KafkaSettings
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_POLL_MS = 10_000
 _BACKOFF_S = 0.5
 
 
@@ -31,11 +31,15 @@ class Tail:
     The topics must exist.
     """
 
-    def __init__(self, settings: KafkaSettings, client_id: str, topics: Collection[str]) -> None:
+    def __init__(
+        self, settings: KafkaSettings, client_id: str, topics: Collection[str], pace: FetchPace | None = None
+    ) -> None:
+        """`pace` is how eagerly it reads, if not as usual."""
         self._settings = settings
         self._client_id = client_id
         self._consumer: AIOKafkaConsumer
         self._topics = sorted(topics)
+        self._pace = pace or FetchPace(settings)
         self._ready: list[Record] = []
 
     async def __aenter__(self) -> Self:
@@ -62,7 +66,7 @@ class Tail:
         """Return the next records, at least one; waits for them, and goes on by itself after a lost connection."""
         while True:
             try:
-                found = await self._consumer.getmany(timeout_ms=_POLL_MS)
+                found = await self._pace.poll(self._consumer)
             except KafkaError as error:
                 log.warning("reading %s failed, trying again: %r", ", ".join(self._topics), error)
                 await asyncio.sleep(_BACKOFF_S)

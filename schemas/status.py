@@ -1,8 +1,8 @@
 """What the parts tell one another about the present over Kafka (JSON).
 
-A worker publishes a `WorkerStatus` each ~100 ms and at each change of state. The selector adds what it has produced
-since to know the load without asking anyone: backlog of a partition = end offset (of its own produce
-acknowledgements or the status record, whichever is later) - `position` + `queued`.
+A worker publishes a `WorkerStatus` at each change of state, each ~100 ms while it has queries, and each ~330 ms while
+it has none. The selector adds what it has produced since to know the load without asking anyone: backlog of a partition
+= end offset (of its own produce acknowledgements or the status record, whichever is later) - `position` + `queued`.
 """
 
 from enum import StrEnum

@@ -28,6 +28,8 @@ class SelectorMetrics:
 
     def __init__(self) -> None:
         self._decisions: Counter[tuple[str, str]] = Counter()
+        self._backlog: dict[str, int] = {}
+        """By variant, as last published."""
 
     def decided(self, task: str, outcome: str) -> None:
         """Count a query that was forwarded (`serving`, `upgraded`, `loading`) or refused (the error's code)."""
@@ -47,6 +49,10 @@ class SelectorMetrics:
         for worker in state.workers.values():
             for name, instance in worker.instances.items():
                 backlog[name] += round(instance.waiting(now) + instance.offline_inputs)
-        _BACKLOG.clear()
+        if backlog.keys() != self._backlog.keys():
+            _BACKLOG.clear()
+            self._backlog = {}
         for name, inputs in backlog.items():
-            _BACKLOG.labels(name).set(inputs)
+            if self._backlog.get(name) != inputs:
+                _BACKLOG.labels(name).set(inputs)
+        self._backlog = dict(backlog)

@@ -21,6 +21,7 @@ from typing import Final
 import msgspec
 
 from broker.delivery.consumer import Consumer
+from broker.fetch_pace import FetchPace
 from broker.producer import Ack, Producer
 from broker.settings import KafkaSettings
 from broker.tail import Tail
@@ -40,6 +41,8 @@ from store.catalog import Catalog, CatalogWatcher
 log = logging.getLogger(__name__)
 
 _HOUSEKEEPING_INTERVAL_S: Final = 0.25
+_STATUS_WAIT_MS: Final = 100
+"""The longest that statuses may be late where the broker does not wake who waits; a query is taken to be as late."""
 _REPORT_INTERVAL_S: Final = 1.0
 _encode: Final = msgspec.json.Encoder().encode
 _status: Final = msgspec.json.Decoder(WorkerStatus)
@@ -95,7 +98,9 @@ class Selector:
                 tasks.create_task(self._report(), name="report"),
                 tasks.create_task(self._dispatcher.retry_failed(), name="retry"),
             ]
-            await asyncio.sleep(self._settings.startup_listen_s)  # workers speak each 100 ms: now all have been heard
+            await asyncio.sleep(
+                self._settings.startup_listen_s
+            )  # workers speak each 330 ms at least: now all have been heard
             tune_gc()
             intake = tasks.create_task(self._intake(stop), name="intake")
             self.ready = True
@@ -205,7 +210,9 @@ async def open_selector(settings: SelectorSettings, kafka: KafkaSettings, dsn: s
     async with AsyncExitStack() as stack:
         catalogs = await stack.enter_async_context(CatalogWatcher(dsn))
         producer = await stack.enter_async_context(Producer(kafka, client_id, max_in_flight=settings.max_in_flight * 2))
-        statuses = await stack.enter_async_context(Tail(kafka, client_id, [STATUS]))
+        statuses = await stack.enter_async_context(
+            Tail(kafka, client_id, [STATUS], FetchPace(kafka, longest_ms=_STATUS_WAIT_MS, lazy=True))
+        )
         consumer = await stack.enter_async_context(
             Consumer(
                 kafka,

@@ -48,6 +48,7 @@ from workers.executor import BatchExecutor
 from workers.health import BatchMeter, HealthReading, next_state
 from workers.metrics import AnswerMeter, InstanceMetrics
 from workers.model import ServableModel
+from workers.status_trigger import StatusTrigger
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class ServingInstance:
 
     def __init__(
         self, model: ServableModel, session: Session, consumer: Consumer, producer: Producer, executor: BatchExecutor,
-        journal: CrashJournal, worker: str, answers: AnswerMeter,
+        journal: CrashJournal, worker: str, answers: AnswerMeter, trigger: StatusTrigger,
     ) -> None:  # fmt: skip
         self.model = model
         self.state = InstanceState.ACTIVE
@@ -89,6 +90,7 @@ class ServingInstance:
         self._outbox = Outbox(producer, self._done, self._error_message)
         self._backlog = InstanceBacklog()
         self._metrics = InstanceMetrics(model.name, model.variant.task, answers)
+        self._trigger = trigger
         self._meter = BatchMeter()
         self._period_began = time.monotonic()
         self._loop = asyncio.get_running_loop()
@@ -111,6 +113,7 @@ class ServingInstance:
         while True:
             parts: list[QueryPart] = []
             records = await self._consumer.poll(_CHUNK)
+            self._trigger.work()
             for record in records:
                 if record.partition in self.partitions:
                     parts += await self._read(record)

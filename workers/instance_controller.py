@@ -41,6 +41,7 @@ from workers.lease import Leases
 from workers.metrics import AnswerMeter
 from workers.model import ServableModel, find_model, load_session
 from workers.settings import WorkerSettings
+from workers.status_trigger import StatusTrigger
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +65,8 @@ class WorkerContext:
     answers: AnswerMeter
     loader: Executor
     """Thread that loads models, one at a time, so that each knows how much memory is left."""
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-    """Event that an instance has changed its state: the status is published at once."""
+    trigger: StatusTrigger = field(default_factory=StatusTrigger)
+    """What says when the status is due."""
 
 
 class InstanceController:
@@ -177,7 +178,7 @@ class InstanceController:
         async with consumer:
             instance = ServingInstance(
                 model, session, consumer, context.producer, context.executor, context.journal,
-                settings.worker, context.answers,
+                settings.worker, context.answers, context.trigger,
             )  # fmt: skip
             async with asyncio.TaskGroup() as tasks:
                 serving = tasks.create_task(instance.serve(), name=f"serve {self.variant}")
@@ -202,12 +203,13 @@ class InstanceController:
             if self._lost:
                 self._lost.clear()
                 await instance.assign(instance.partitions, 0.0)
+                self._context.trigger.change()
             missing = wanted - instance.partitions
             if missing:
                 taken = await self._acquire(missing)
                 if taken:
                     await instance.assign(instance.partitions | taken, 0.0)
-                    self._context.changed.set()
+                    self._context.trigger.change()
                 missing -= taken
             for partition in sorted(await self._due(instance.partitions - wanted)):
                 await self._hand_over(instance, frozenset({partition}))
@@ -222,6 +224,7 @@ class InstanceController:
             return
         try:
             instance.limit_batches(find_model(self._context.catalog.current, self.variant, self._row.max_batch))
+            self._context.trigger.change()
         except OperatorError as error:  # it is being deleted; its row goes with it
             log.debug("keeping the batch limit: %s", error)
 
@@ -246,10 +249,10 @@ class InstanceController:
     async def _hand_over(self, instance: ServingInstance, partitions: frozenset[int]) -> None:
         if partitions:
             instance.hide_partitions(partitions)
-            self._context.changed.set()
+            self._context.trigger.change()
             await instance.assign(instance.partitions - partitions, self._context.settings.drain_timeout_s)
             await self._context.leases.release(self.variant, partitions)
-            self._context.changed.set()
+            self._context.trigger.change()
 
     async def _wait(self, at_most_s: float | None) -> None:
         """Wait until something is new, or for so long."""
@@ -265,7 +268,7 @@ class InstanceController:
         if self._instance is not None:
             self._instance.state = state
         context = self._context
-        context.changed.set()
+        context.trigger.change()
         if self._row is None:
             return
         try:

@@ -1,9 +1,10 @@
-"""Publishes the worker's status: each 100 ms, and at once when an instance changes its state.
+"""Publishes the worker's status: at once when a state changes, each 100 ms while there are queries.
+
+While there are none, only so often that the worker is believed to live.
 
 The record is never waited for: a late status is worth nothing, and the next one is due anyway.
 """
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
@@ -17,6 +18,8 @@ from workers.instance_controller import InstanceController, WorkerContext
 from workers.metrics import count_states
 
 if TYPE_CHECKING:
+    import asyncio
+
     from broker.producer import Ack
 
 _encode = msgspec.json.Encoder().encode
@@ -39,22 +42,19 @@ class StatusReporter:
 
     async def run(self) -> None:
         """Publish until cancelled."""
+        settings, trigger = self._context.settings, self._context.trigger
         while True:
-            await self.publish()
-            try:
-                async with asyncio.timeout(self._context.settings.status_interval_s):
-                    await self._context.changed.wait()
-            except TimeoutError:
-                continue
-            self._context.changed.clear()
+            idle = await self.publish()
+            await trigger.wait(settings.status_interval_s, settings.status_idle_interval_s, idle=idle)
 
     def announce_leaving(self) -> None:
         """Report from now on that the worker is leaving."""
         self._leaving = True
-        self._context.changed.set()
+        self._context.trigger.change()
 
-    async def publish(self) -> None:
-        """Publish the status once."""
+    async def publish(self) -> bool:
+        """Publish the status once; returns whether it says that there is nothing to do."""
+        self._context.trigger.begin()
         now_s = time.monotonic()
         if now_s - self._memory_at >= _MEMORY_INTERVAL_S:
             self._memory_at, self._memory_used = now_s, self._process.memory_info().rss
@@ -65,6 +65,7 @@ class StatusReporter:
         count_states([instance.state for instance in status.instances])
         sent = await self._context.producer.send(topics.STATUS, _encode(status), key=status.worker.encode())
         sent.add_done_callback(_forget)
+        return not any(instance.queued for instance in status.instances)
 
     def _status(self, controllers: list[InstanceController]) -> WorkerStatus:
         context, settings = self._context, self._context.settings

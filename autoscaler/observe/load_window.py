@@ -26,6 +26,8 @@ from schemas.status import InstanceState, InstanceStatus
 WINDOW_S: Final = 10
 HISTORY_S: Final = 900
 SILENT_S: Final = 3.0
+_SPACING_S: Final = 0.9
+"""Between two statuses that are kept; workers speak ten times a second while they have queries."""
 
 _Counts = TypeVar("_Counts", ClassCount, ClassAnswers)
 

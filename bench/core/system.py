@@ -23,6 +23,8 @@ class SystemUnderTest:
 
     def __init__(self, home: Path, state: dict[str, Any]) -> None:
         self.home = home
+        self.pid: int = state["pid"]
+        """Of `infaas up`, whose children all the others are."""
         self.gateway: str = state["gateway"]
         self.postgres: str = state["postgres"]
         self.kafka = KafkaSettings(bootstrap=state["kafka"], fetch_max_wait_ms=state["fetch_max_wait_ms"])

@@ -34,6 +34,7 @@ from prometheus_client import Counter
 from broker.client import new_consumer, open_admin, start_client, stop_consumer
 from broker.delivery.in_flight import InFlightTracker
 from broker.features import broker_features
+from broker.fetch_pace import FetchPace, interrupt
 from broker.kafka_types import Record
 from broker.settings import KafkaSettings
 from schemas.errors import OperatorError
@@ -45,7 +46,10 @@ log = logging.getLogger(__name__)
 COMMIT_INTERVAL_S: Final = 0.2
 DRAIN_S: Final = 2.0
 LAST_COMMIT_S: Final = 3.0
-_POLL_MS: Final = 10_000
+_ASSIGNED_FACTOR: Final = 50
+"""Of the longer wait over the shorter one: a worker has a consumer for each instance, and few of them are busy."""
+_SHARED_MS: Final = 500
+"""The longest that a fetch of a group's member is held: when partitions are shared anew, the next waits behind it."""
 _BACKOFF_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 _REFUSED: Final = (
     ClusterAuthorizationFailedError,
@@ -79,6 +83,7 @@ class Consumer:
         self._instance_id = instance_id
         self._consumer: AIOKafkaConsumer
         self._tracker = InFlightTracker(max_in_flight)
+        self._pace = FetchPace(settings, factor=_ASSIGNED_FACTOR)
         self._commit_lock = asyncio.Lock()
         self._move_lock = asyncio.Lock()
         self._failures = 0
@@ -138,6 +143,7 @@ class Consumer:
             self._topics = wanted
             return
         self._topics = wanted
+        self._pace = FetchPace(self._settings, longest_ms=_SHARED_MS)
         async with self._move_lock:
             # aiokafka drops the old assignment at once: whatever is to be committed of it must be committed before.
             await self._retire(self._consumer.assignment(), DRAIN_S)
@@ -172,7 +178,7 @@ class Consumer:
         while True:
             limit = min(max_records, await self._tracker.wait_for_room())
             try:
-                found = await self._consumer.getmany(timeout_ms=_POLL_MS, max_records=limit)
+                found = await self._pace.poll(self._consumer, limit)
             except _REFUSED as error:
                 raise OperatorError(f"Kafka refuses group {self._group}: {error}") from error
             except KafkaError as error:
@@ -249,6 +255,7 @@ class Consumer:
 
     def _assign(self, wanted: set[TopicPartition]) -> None:
         """Assign and seek without an await between: nothing may be fetched before the seeks."""
+        interrupt(self._consumer)
         self._consumer.assign(sorted(wanted))
         for partition in wanted:
             position = self._tracker.position(partition)

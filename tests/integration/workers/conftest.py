@@ -112,11 +112,11 @@ class Site:
         await delete_instance(self.pool, self.variant, worker)
 
     @asynccontextmanager
-    async def worker(self, name: str) -> AsyncGenerator[asyncio.Event]:
+    async def worker(self, name: str, **more: float) -> AsyncGenerator[asyncio.Event]:
         """A worker in this process; leaving the context stops it in good order."""
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
-            serving = tasks.create_task(serve(self.settings(name), self.kafka, self.store, stop))
+            serving = tasks.create_task(serve(self.settings(name, **more), self.kafka, self.store, stop))
             try:
                 yield stop
             except BaseException:
@@ -124,9 +124,9 @@ class Site:
                 raise
             stop.set()
 
-    def settings(self, name: str) -> WorkerSettings:
+    def settings(self, name: str, **more: float) -> WorkerSettings:
         return WorkerSettings.model_validate(
-            {"name": name, "INFAAS_HOME": self.home, "cores": 1, "lease_ttl_s": 3.0, "lease_renew_s": 0.2}
+            {"name": name, "INFAAS_HOME": self.home, "cores": 1, "lease_ttl_s": 3.0, "lease_renew_s": 0.2, **more}
         )
 
     @property

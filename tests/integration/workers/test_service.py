@@ -250,6 +250,29 @@ async def test_what_was_done_is_counted(site: Site, producer: Producer) -> None:
     assert 0 < status.busy_s < 5
 
 
+async def test_an_idle_worker_speaks_seldom_but_of_a_query_soon(site: Site, producer: Producer) -> None:
+    await site.register()
+    value, headers = site.value()
+
+    def position(status: WorkerStatus) -> int:
+        return sum(owned.position for instance in status.instances for owned in instance.partitions)
+
+    async with (
+        Tail(site.kafka, "test-status", [topics.STATUS]) as tail,
+        site.worker("cpu-idle", status_idle_interval_s=600.0),
+    ):
+        await site.place("cpu-idle")
+        await _status_where(tail, "cpu-idle", lambda status: [len(i.partitions) for i in status.instances] == [2])
+        for number in range(1, 4):
+            await site.ask(producer, f"q{number}", value, headers)
+            status = await _status_where(tail, "cpu-idle", lambda status, n=number: position(status) == n)
+            while any(instance.queued for instance in status.instances):
+                status = await _status_where(tail, "cpu-idle", lambda _status: True)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await _status_where(tail, "cpu-idle", lambda _status: True)
+
+
 async def _status_where(tail: Tail, worker: str, holds: Callable[[WorkerStatus], bool]) -> WorkerStatus:
     while True:
         for record in await tail.poll():

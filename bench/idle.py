@@ -1,0 +1,76 @@
+"""CPU time that a system takes while nobody asks it anything: all its processes, with Kafka and Postgres, zoo loaded.
+
+CPU time, not time on a clock, so it can be measured beside other work. What each process takes goes to the log.
+"""
+
+import asyncio
+from typing import Final
+
+import psutil
+from rich.console import Console
+
+from bench.core.figures import Figure
+from bench.core.system import SystemUnderTest
+from schemas.status import SERVING
+from store.placement import list_instances
+from store.pool import Pool, open_pool
+
+LIMITS: Final = {"apache": 5.0, "embedded": 15.0}
+"""Percent of a core."""
+TASKS: Final = ("digits", "mnist", "sentiment")
+"""All of the zoo."""
+WINDOW_S: Final = 60.0
+_SETTLE_S: Final = 45.0
+"""Longer than the autoscaler waits before it takes away what it does not need."""
+_LOADED_S: Final = 120.0
+_LOOK_INTERVAL_S: Final = 0.5
+
+
+async def measure(system: SystemUnderTest, broker: str, console: Console, window_s: float = WINDOW_S) -> list[Figure]:
+    """Percent of a core in a window without queries. The system must be up, with the zoo registered."""
+    async with open_pool(system.postgres, max_size=1) as pool:
+        async with asyncio.timeout(_LOADED_S):
+            await _until_loaded(pool)
+    await asyncio.sleep(_SETTLE_S)
+    supervisor = psutil.Process(system.pid)
+    before = cpu_seconds(supervisor)
+    await asyncio.sleep(window_s)
+    after = cpu_seconds(supervisor)
+    shares = {name: 100 * (seconds - before.get(name, 0.0)) / window_s for name, seconds in after.items()}
+    for name, share in sorted(shares.items(), key=lambda item: -item[1]):
+        console.log(f"{broker}: {share:6.2f} % of a core: {name}")
+    total, limit = sum(shares.values()), LIMITS[broker]
+    return [
+        Figure(
+            name="idle with the zoo loaded, CPU of all processes", broker=broker, value=total, unit="% of a core",
+            target=f"<= {limit:g} %", passed=total <= limit,
+        )
+    ]  # fmt: skip
+
+
+async def _until_loaded(pool: Pool) -> None:
+    """Until something is wanted of the workers, and all of it serves."""
+    while True:
+        instances = await list_instances(pool)
+        if instances and all(instance.state in SERVING for instance in instances):
+            return
+        await asyncio.sleep(_LOOK_INTERVAL_S)
+
+
+def cpu_seconds(supervisor: psutil.Process) -> dict[str, float]:
+    """CPU time of the supervisor and all below it, by kind; that of those that ended is counted with who waited."""
+    seconds: dict[str, float] = {}
+    for process in (supervisor, *supervisor.children(recursive=True)):
+        try:
+            name, times = _kind(process), process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        taken = times.user + times.system + times.children_user + times.children_system
+        seconds[name] = seconds.get(name, 0.0) + taken
+    return seconds
+
+
+def _kind(process: psutil.Process) -> str:
+    """The service that it runs, or the program."""
+    arguments = process.cmdline()
+    return arguments[2] if arguments[1:2] == ["-m"] else process.name()
