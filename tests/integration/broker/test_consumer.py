@@ -166,16 +166,15 @@ async def test_unassigning_everything_and_coming_back(kafka: KafkaSettings, topi
         assert [record.offset for record in await read(consumer, 1)] == [count]
 
 
-@pytest.mark.apache
-async def test_an_idle_consumer_reads_new_partitions_at_once(apache_kafka: KafkaSettings) -> None:
-    patient = apache_kafka.model_copy(update={"fetch_max_wait_ms": 5_000})
+async def test_an_idle_consumer_reads_new_partitions_at_once(kafka: KafkaSettings) -> None:
+    patient = kafka.model_copy(update={"fetch_max_wait_ms": 5_000})
     topic = f"test-{uuid4()}"
-    await ensure_topics(apache_kafka, [TopicSpec(topic, 2)])
+    await ensure_topics(kafka, [TopicSpec(topic, 2)])
     async with Consumer(patient, "test", group=topic) as consumer:
         await consumer.assign(topic, [0])
         waiting = asyncio.ensure_future(consumer.poll())
         await asyncio.wait({waiting}, timeout=0.5)  # a fetch is under way, and the broker holds it
         async with asyncio.timeout(2):
             await consumer.assign(topic, [0, 1])
-            await write(apache_kafka, topic, 1, 1)
+            await write(kafka, topic, 1, 1)
             assert [(record.partition, record.offset) for record in await waiting] == [(1, 0)]
