@@ -6,10 +6,12 @@ across lost connections too.
 
 import asyncio
 import logging
+import time
 from collections.abc import Collection
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from broker.client import new_consumer, start_client, stop_consumer
@@ -28,18 +30,23 @@ _BACKOFF_S = 0.5
 class Tail:
     """Reader of what is written to topics from now on; an async context manager, and an async iterator of records.
 
-    The topics must exist.
+    The topics must exist. With `since_s` it begins with what was written in the last so many seconds, by the time that
+    records carry.
     """
 
     def __init__(
-        self, settings: KafkaSettings, client_id: str, topics: Collection[str], pace: FetchPace | None = None
-    ) -> None:
+        self, settings: KafkaSettings, client_id: str, topics: Collection[str], pace: FetchPace | None = None,
+        *, since_s: float = 0.0,
+    ) -> None:  # fmt: skip
         """`pace` is how eagerly it reads, if not as usual."""
         self._settings = settings
         self._client_id = client_id
         self._consumer: AIOKafkaConsumer
         self._topics = sorted(topics)
         self._pace = pace or FetchPace(settings)
+        self._since_s = since_s
+        self._began: dict[TopicPartition, int] = {}
+        """By partition, where it ended at the start."""
         self._ready: list[Record] = []
 
     async def __aenter__(self) -> Self:
@@ -61,6 +68,20 @@ class Tail:
         await self._consumer.start()
         # Where the end is must be known before the context is entered, not when the first fetch happens to ask.
         await self._consumer.seek_to_end()
+        if self._since_s:
+            await self._seek_back(round((time.time() - self._since_s) * 1000))
+
+    async def _seek_back(self, since_ms: int) -> None:
+        consumer = self._consumer
+        self._began = {partition: await consumer.position(partition) for partition in consumer.assignment()}
+        found = await consumer.offsets_for_times(dict.fromkeys(self._began, since_ms))
+        for partition, first in found.items():
+            if first is not None and first.timestamp >= 0:  # else nothing was written since
+                consumer.seek(partition, first.offset)
+
+    def is_replayed(self, record: Record) -> bool:
+        """Whether the record was written before this began to read."""
+        return record.offset < self._began.get(TopicPartition(record.topic, record.partition), 0)
 
     async def poll(self) -> list[Record]:
         """Return the next records, at least one; waits for them, and goes on by itself after a lost connection."""

@@ -1,6 +1,6 @@
 """What the parts tell one another about the present over Kafka (JSON).
 
-A worker publishes a `WorkerStatus` at each change of state, each ~100 ms while it has queries, and each ~330 ms while
+A worker publishes a `WorkerStatus` at each change of state, each ~100 ms while it has queries, and each second while
 it has none. The selector adds what it has produced since to know the load without asking anyone: backlog of a partition
 = end offset (of its own produce acknowledgements or the status record, whichever is later) - `position` + `queued`.
 """
@@ -90,6 +90,8 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Slot seconds spent computing since the worker started, batches under way included."""
     leaving: bool = False
     """Whether the worker is shutting down: send it nothing more."""
+    interval_ms: float = 100.0
+    """Milliseconds until the worker's next status if nothing happens before."""
 
 
 class Demand(msgspec.Struct, frozen=True, gc=False, kw_only=True):

@@ -3,7 +3,9 @@
 Only this file changes the entities. It is told everything (catalog, statuses, sends, acknowledgements, the time)
 and asks nobody, so a test can tell it any story. Rules:
 
-* A worker is believed for `status_ttl_s` after its status; a status of an older epoch is void.
+* A worker is believed for `status_ttl_s` after its status, or for three times as long as it says that it will be
+  silent, as idle ones do. Who is sent something speaks within 100 ms, so it is believed no longer than others from
+  then on. A status of an older epoch is void.
 * The end of a partition is the latest of acknowledgements and statuses. It goes back only when the instance that
   serves it holds nothing, has read all it sees, and was sent nothing for a while: then the topic was made anew.
 * Cached decisions of a task are dropped when its variants or serving instances, or what could be loaded, change. Health
@@ -25,6 +27,7 @@ STATUS_TTL_S: Final = 1.0
 _MAX_HOP_S: Final = 0.25
 _SMOOTHING: Final = 0.1
 _QUIET_S: Final = 2.0
+_MISSED_STATUSES: Final = 3
 
 
 class ClusterState:
@@ -106,8 +109,8 @@ class ClusterState:
 
     # -- what the workers say ------------------------------------------------------------------------------------------
 
-    def apply_status(self, status: WorkerStatus, now: float) -> None:
-        """Update a worker and its instances from a status that came at `now`."""
+    def apply_status(self, status: WorkerStatus, now: float, *, replayed: bool = False) -> None:
+        """Update a worker and its instances from a status that came at `now`, or was `replayed` then from before."""
         worker = self.workers.get(status.worker)
         if worker is not None and status.epoch < worker.epoch:
             return
@@ -118,7 +121,9 @@ class ClusterState:
             return
         if worker is None:
             worker = self._add_worker(status)
-        _apply_to_worker(worker, status, now, now + self._status_ttl_s)
+        if not replayed:
+            _measure_hop(worker, status, now)
+        _apply_to_worker(worker, status, now, max(self._status_ttl_s, _MISSED_STATUSES * status.interval_ms / 1000))
         self._reconcile(worker, status)
         for said in status.instances:
             instance = worker.instances.get(said.variant)
@@ -222,6 +227,7 @@ class ClusterState:
         instance.turn += 1
         worker = instance.worker
         worker.sends += 1
+        worker.expires_at = min(worker.expires_at, now + self._status_ttl_s)
         if offline:
             instance.offline_inputs += inputs
             return
@@ -251,14 +257,17 @@ class ClusterState:
         partition.unacked -= 1
 
 
-def _apply_to_worker(worker: Worker, status: WorkerStatus, now: float, expires_at: float) -> None:
+def _measure_hop(worker: Worker, status: WorkerStatus, now: float) -> None:
     one_way_s = min(max(now - status.at_ms / 1000, 0.0), _MAX_HOP_S / 2)
     worker.hop_s += _SMOOTHING * (2 * one_way_s - worker.hop_s)
+
+
+def _apply_to_worker(worker: Worker, status: WorkerStatus, now: float, ttl_s: float) -> None:
     elapsed_s = now - worker.status_at
     if elapsed_s > 0:
         worker.sends_per_s += min(elapsed_s, 1.0) * (worker.sends / elapsed_s - worker.sends_per_s)
         worker.sends = 0
-    worker.status_at, worker.expires_at = now, expires_at
+    worker.status_at, worker.expires_at = now, now + ttl_s
     worker.backlog_s, worker.backlog_at = status.backlog_s, now
 
 

@@ -41,6 +41,8 @@ from store.catalog import Catalog, CatalogWatcher
 log = logging.getLogger(__name__)
 
 _HOUSEKEEPING_INTERVAL_S: Final = 0.25
+_STATUSES_SINCE_S: Final = 2.5
+"""How far back a starting selector reads statuses; workers without queries speak each second."""
 _STATUS_WAIT_MS: Final = 100
 """The longest that statuses may be late where the broker does not wake who waits; a query is taken to be as late."""
 _REPORT_INTERVAL_S: Final = 1.0
@@ -98,9 +100,8 @@ class Selector:
                 tasks.create_task(self._report(), name="report"),
                 tasks.create_task(self._dispatcher.retry_failed(), name="retry"),
             ]
-            await asyncio.sleep(
-                self._settings.startup_listen_s
-            )  # workers speak each 330 ms at least: now all have been heard
+            # What they said lately is read first, and who has queries speaks each 100 ms: now all have been heard.
+            await asyncio.sleep(self._settings.startup_listen_s)
             tune_gc()
             intake = tasks.create_task(self._intake(stop), name="intake")
             self.ready = True
@@ -133,7 +134,7 @@ class Selector:
             except msgspec.MsgspecError as error:
                 log.warning("a worker's status cannot be read, is it of another version? %s", error)
                 continue
-            self._state.apply_status(status, time.time())
+            self._state.apply_status(status, time.time(), replayed=self._statuses.is_replayed(record))
             if self._state.newly_served:
                 self._instances_began.set()
 
@@ -211,7 +212,13 @@ async def open_selector(settings: SelectorSettings, kafka: KafkaSettings, dsn: s
         catalogs = await stack.enter_async_context(CatalogWatcher(dsn))
         producer = await stack.enter_async_context(Producer(kafka, client_id, max_in_flight=settings.max_in_flight * 2))
         statuses = await stack.enter_async_context(
-            Tail(kafka, client_id, [STATUS], FetchPace(kafka, longest_ms=_STATUS_WAIT_MS, lazy=True))
+            Tail(
+                kafka,
+                client_id,
+                [STATUS],
+                FetchPace(kafka, longest_ms=_STATUS_WAIT_MS, lazy=True),
+                since_s=_STATUSES_SINCE_S,
+            )
         )
         consumer = await stack.enter_async_context(
             Consumer(

@@ -26,7 +26,7 @@ class SelectorSettings(PlanningSettings):
     """Most queries decided on before the event loop turns to the network again."""
     status_ttl_s: float = Field(default=STATUS_TTL_S, gt=0)
     """Seconds after its last status for which a worker counts as alive."""
-    startup_listen_s: float = Field(default=0.35, ge=0)
+    startup_listen_s: float = Field(default=0.3, ge=0)
     """Seconds that a starting selector listens to the workers before it decides anything."""
     upgrades: bool = _POLICY.upgrades
     """Whether a query may be given, for the same price, to a more accurate instance that is loaded and idle."""

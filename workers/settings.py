@@ -44,9 +44,9 @@ class WorkerSettings(ServiceSettings):
     """Seconds for which a partition that another worker is to have is served on until that one is ready to take it."""
     status_interval_s: float = Field(default=0.1, gt=0)
     """Seconds between two status records, by which selectors know the worker's backlog, while there are queries."""
-    status_idle_interval_s: float = Field(default=0.33, gt=0)
-    """Seconds between two status records while there are none: at most a third of INFAAS_SELECTOR_STATUS_TTL_S, so that
-    two may be lost, and less than INFAAS_SELECTOR_STARTUP_LISTEN_S, within which a starting selector hears all."""
+    status_idle_interval_s: float = Field(default=1.0, gt=0)
+    """Seconds between two status records while there are none. Each says when the next one is due, and is believed for
+    three times as long."""
     prefetch_s: float = Field(default=1.0, gt=0)
     """Seconds of predicted work that an instance fetches ahead: within it, deadlines decide the order."""
     prefetch_max: int = Field(default=1000, ge=1)

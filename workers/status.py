@@ -13,7 +13,7 @@ import msgspec
 import psutil
 
 from schemas import topics
-from schemas.status import WorkerStatus
+from schemas.status import InstanceStatus, WorkerStatus
 from workers.instance_controller import InstanceController, WorkerContext
 from workers.metrics import count_states
 
@@ -65,10 +65,12 @@ class StatusReporter:
         count_states([instance.state for instance in status.instances])
         sent = await self._context.producer.send(topics.STATUS, _encode(status), key=status.worker.encode())
         sent.add_done_callback(_forget)
-        return not any(instance.queued for instance in status.instances)
+        return _is_idle(status.instances)
 
     def _status(self, controllers: list[InstanceController]) -> WorkerStatus:
         context, settings = self._context, self._context.settings
+        instances = tuple(controller.status() for controller in controllers)
+        interval_s = settings.status_idle_interval_s if _is_idle(instances) else settings.status_interval_s
         return WorkerStatus(
             worker=settings.worker,
             hardware=settings.hardware.value,
@@ -80,10 +82,15 @@ class StatusReporter:
             memory_used=self._memory_used,
             memory_total=settings.memory_bytes,
             busy_s=context.executor.busy_s,
-            instances=tuple(controller.status() for controller in controllers),
+            instances=instances,
             answers=context.answers.take(),
             leaving=self._leaving,
+            interval_ms=1e3 * interval_s,
         )
+
+
+def _is_idle(instances: Iterable[InstanceStatus]) -> bool:
+    return not any(instance.queued for instance in instances)
 
 
 def _forget(sent: "asyncio.Future[Ack]") -> None:

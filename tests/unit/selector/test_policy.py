@@ -1,5 +1,6 @@
 """The policy on small cluster states, each told as a story."""
 
+import msgspec
 import pytest
 
 from schemas.errors import DeadlineExceeded, Overloaded, UnknownTask, Unsatisfiable
@@ -190,6 +191,25 @@ def test_silent_and_leaving_workers_get_nothing() -> None:
     assert not where.workers
     where.apply_status(status(instance(FAST), leaving=True), NOW + 2)
     assert chosen(query(), where, now=NOW + 2).instance is None
+
+
+def test_an_idle_worker_is_believed_for_longer_until_it_is_sent_something() -> None:
+    where = state_of(registered(FAST))
+    where.apply_status(msgspec.structs.replace(status(instance(FAST)), interval_ms=1000.0), NOW)
+    assert chosen(query(), where, now=NOW + 3.1).instance is None
+    choice = chosen(query(), where, now=NOW + 1.5)
+    assert choice.instance is not None
+    where.sent(choice.instance, choice.partition, 1, False, NOW + 1.5)
+    assert chosen(query(), where, now=NOW + 2.4).instance is not None
+    assert chosen(query(), where, now=NOW + 2.6).instance is None  # it would have said that it has something to do
+
+
+def test_a_status_from_before_says_nothing_of_how_long_a_record_takes() -> None:
+    where = state_of(registered(FAST))
+    where.apply_status(status(instance(FAST)), NOW + 2, replayed=True)
+    assert where.workers["cpu-0"].hop_s == where.hop_s
+    where.apply_status(status(instance(FAST)), NOW + 2)
+    assert where.workers["cpu-0"].hop_s > where.hop_s
 
 
 def test_a_status_of_a_dead_predecessor_is_void() -> None:
