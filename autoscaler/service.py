@@ -28,11 +28,12 @@ from autoscaler.observe.snapshot_builder import SnapshotBuilder
 from autoscaler.observe.status_cache import WorkerStatusCache
 from autoscaler.record.recorder import Recorder
 from autoscaler.settings import AutoscalerSettings
-from broker.fetch_pace import FetchPace
+from broker.features import broker_features
+from broker.fetch_pace import LONGEST_MS, FetchPace
 from broker.lag.reader import LagReader
 from broker.settings import KafkaSettings
 from broker.tail import Tail
-from broker.topics import can_add_partitions, ensure_system_topics
+from broker.topics import ensure_system_topics
 from process.health_server import health_server
 from schemas import topics
 from schemas.errors import OperatorError
@@ -84,14 +85,16 @@ async def _lead(
     while True:
         async with Leadership(dsn, _LEAD) as lead:
             log.info("leading")
-            pace = FetchPace(kafka, longest_ms=_IDLE_FETCH_WAIT_MS, lazy=True)
+            features = await broker_features(kafka)
+            pace = FetchPace(kafka, longest_ms=LONGEST_MS if features.wakes else _IDLE_FETCH_WAIT_MS, lazy=True)
             async with (
                 open_launcher(settings) as launcher,
                 Tail(kafka, _CLIENT, [topics.STATUS, topics.DEMAND, topics.LOAD], pace) as tail,
                 LagReader(kafka) as reader,
             ):
-                grows = await can_add_partitions(kafka)
-                term = Autoscaler(settings, kafka, pool, catalog, lead, reader, launcher, can_add_partitions=grows)
+                term = Autoscaler(
+                    settings, kafka, pool, catalog, lead, reader, launcher, can_add_partitions=features.growth
+                )
                 await term.run(tail, ChangeListener(dsn, [PLACEMENT, SCALE]))
             log.warning("no longer leading; standing by")
 

@@ -24,10 +24,12 @@ class BrokerFeatures(msgspec.Struct, frozen=True):
     """Whether members of a group share partitions, and the broker notices when one dies."""
     growth: bool = True
     """Whether topics can get more partitions."""
+    wakes: bool = True
+    """Whether a fetch that waits is answered as soon as there is a record."""
 
 
 _KAFKA: Final = BrokerFeatures()
-_EMBEDDED: Final = BrokerFeatures(idempotence=False, groups=False, growth=False)
+_EMBEDDED: Final = BrokerFeatures(idempotence=False, groups=False, growth=False, wakes=False)
 
 
 async def broker_features(settings: KafkaSettings) -> BrokerFeatures:

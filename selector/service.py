@@ -21,7 +21,8 @@ from typing import Final
 import msgspec
 
 from broker.delivery.consumer import Consumer
-from broker.fetch_pace import FetchPace
+from broker.features import broker_features
+from broker.fetch_pace import LONGEST_MS, FetchPace
 from broker.producer import Ack, Producer
 from broker.settings import KafkaSettings
 from broker.tail import Tail
@@ -208,6 +209,7 @@ async def open_selector(settings: SelectorSettings, kafka: KafkaSettings, dsn: s
     """
     await ensure_system_topics(kafka)
     client_id = f"infaas-{settings.instance_id}"
+    late_ms = LONGEST_MS if (await broker_features(kafka)).wakes else _STATUS_WAIT_MS
     async with AsyncExitStack() as stack:
         catalogs = await stack.enter_async_context(CatalogWatcher(dsn))
         producer = await stack.enter_async_context(Producer(kafka, client_id, max_in_flight=settings.max_in_flight * 2))
@@ -216,7 +218,7 @@ async def open_selector(settings: SelectorSettings, kafka: KafkaSettings, dsn: s
                 kafka,
                 client_id,
                 [STATUS],
-                FetchPace(kafka, longest_ms=_STATUS_WAIT_MS, lazy=True),
+                FetchPace(kafka, longest_ms=late_ms, lazy=True),
                 since_s=_STATUSES_SINCE_S,
             )
         )

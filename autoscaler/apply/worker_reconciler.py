@@ -39,7 +39,7 @@ from store.scaling import drain_workers, remove_worker, undrain_workers
 
 STEPS: Final = Counter("infaas_autoscaler_worker_steps", "Steps taken with workers.", ["step", "outcome"])
 WORKERS: Final = Gauge("infaas_autoscaler_workers", "Workers' processes by state.", ["hardware", "state"])
-_INTERVAL_S: Final = 1.0
+_INTERVAL_S: Final = 2.0
 _FIRST_PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 60.0
 

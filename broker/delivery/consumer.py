@@ -48,8 +48,6 @@ DRAIN_S: Final = 2.0
 LAST_COMMIT_S: Final = 3.0
 _ASSIGNED_FACTOR: Final = 50
 """Of the longer wait over the shorter one: a worker has a consumer for each instance, and few of them are busy."""
-_SHARED_MS: Final = 500
-"""The longest that a fetch of a group's member is held: when partitions are shared anew, the next waits behind it."""
 _BACKOFF_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 _REFUSED: Final = (
     ClusterAuthorizationFailedError,
@@ -143,17 +141,18 @@ class Consumer:
             self._topics = wanted
             return
         self._topics = wanted
-        self._pace = FetchPace(self._settings, longest_ms=_SHARED_MS)
+        self._pace = FetchPace(self._settings)
         async with self._move_lock:
             # aiokafka drops the old assignment at once: whatever is to be committed of it must be committed before.
             await self._retire(self._consumer.assignment(), DRAIN_S)
-            self._consumer.subscribe(sorted(wanted), listener=_Rebalance(self._release))
+            self._consumer.subscribe(sorted(wanted), listener=_Rebalance(self._give_up))
 
     async def refresh_partitions(self) -> None:
         """Learn at once, not within minutes, of new partitions of the topics subscribed to, and share them too."""
         client = self._consumer._client  # pyright: ignore[reportPrivateUsage] - there is no other way
         try:
             async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
+                interrupt(self._consumer)
                 await client.force_metadata_update()
         except TimeoutError:
             log.warning("group %s: Kafka does not say which partitions there are", self._group)
@@ -273,6 +272,11 @@ class Consumer:
         except (KafkaError, IllegalStateError, TimeoutError) as error:
             log.warning("group %s: positions not known yet: %r", self._group, error)
 
+    async def _give_up(self, partitions: Collection[TopicPartition]) -> None:
+        """Release partitions that are shared anew; a fetch under way would hold up how it is decided."""
+        interrupt(self._consumer)
+        await self._release(partitions)
+
     async def _retire(self, partitions: Collection[TopicPartition], drain_s: float) -> None:
         """Stop taking records of these partitions, and release them."""
         if partitions:
@@ -347,7 +351,7 @@ class Consumer:
             if self._topics and self._shares:
                 for partition in partitions:
                     self._tracker.forget(partition)
-                self._consumer.subscribe(sorted(self._topics), listener=_Rebalance(self._release))
+                self._consumer.subscribe(sorted(self._topics), listener=_Rebalance(self._give_up))
             elif partitions:
                 self._assign(partitions)
         self._failures = 0

@@ -144,8 +144,7 @@ def _java_command(java: Path, jars: Path, *, heap: str) -> Sequence[str | Path]:
     return [
         java,
         f"-Xmx{heap}",
-        "-XX:+UseG1GC",
-        "-XX:MaxGCPauseMillis=20",
+        "-XX:+UseSerialGC",  # a small heap: its pauses are short, and it does nothing while nothing is asked
         # The optimising compiler would take most of a core for half a second now and then, for minutes, from what runs
         # beside it, and save little: at 50 queries/s the broker took 0.34 cores with it, 0.18 without.
         "-XX:TieredStopAtLevel=1",

@@ -12,7 +12,9 @@ from broker.topics import TopicSpec, ensure_topics
 
 async def test_who_runs_on_what_learns_what_it_can_do(kafka: KafkaSettings, embedded_kafka: KafkaSettings) -> None:
     assert await broker_features(kafka) == BrokerFeatures()
-    assert await broker_features(embedded_kafka) == BrokerFeatures(idempotence=False, groups=False, growth=False)
+    assert await broker_features(embedded_kafka) == BrokerFeatures(
+        idempotence=False, groups=False, growth=False, wakes=False
+    )
 
 
 async def test_one_consumer_reads_all_that_it_subscribes_to(embedded_kafka: KafkaSettings) -> None:
