@@ -1,4 +1,4 @@
-"""Load counted by needs class (JSON): what was asked and answered; and the bounds on how many classes there are.
+"""Load counted by load class (JSON): what was asked and answered; and the bounds on how many classes there are.
 
 A class is what the scale may be decided by and no finer, so that there are few however many limits clients invent. A
 selector and a worker put the same query into the same class, which is counted once a query.
@@ -102,7 +102,7 @@ def latency_bucket(ms: float) -> int:
 
 
 class CountsByClass(Generic[Count]):
-    """Counts by needs class since they were last taken: a class that nobody asks for any more is gone by itself.
+    """Counts by load class since they were last taken: a class that nobody asks for any more is gone by itself.
 
     A task has at most `CLASSES` of them; what is beyond is counted as its coarsest class. Hot: `of` runs once a query.
     """

@@ -85,7 +85,7 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes the worker may use."""
     instances: tuple[InstanceStatus, ...] = ()
     answers: tuple[ClassAnswers, ...] = ()
-    """Queries answered since the status before, by needs class."""
+    """Queries answered since the status before, by load class."""
     busy_s: float = 0.0
     """Slot seconds spent computing since the worker started, batches under way included."""
     leaving: bool = False

@@ -1,4 +1,4 @@
-"""Counts what is asked, by needs class, for the autoscaler.
+"""Counts what is asked, by load class, for the autoscaler.
 
 Hot: `forwarded` or `refused` runs once a query and adds to a counter that it finds by one key.
 """
@@ -8,7 +8,7 @@ from schemas.query import Query
 
 
 class _Count:
-    """Load of one needs class since the last report."""
+    """Load of one load class since the last report."""
 
     __slots__ = ("inputs", "queries", "refused", "upgraded")
 
@@ -17,7 +17,7 @@ class _Count:
 
 
 class LoadMeter:
-    """Load counted by one selector, by needs class and by variant."""
+    """Load counted by one selector, by load class and by variant."""
 
     def __init__(self, selector: str) -> None:
         self._selector = selector

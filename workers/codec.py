@@ -70,7 +70,7 @@ class PendingQuery:
         self.sent_ns = int(sent_ns) if _is_count(sent_ns) else record.timestamp * 1_000_000
         self.deadline_s = NO_DEADLINE
         self.class_key: ClassKey = COARSEST
-        """Needs class of the query, by which its answer is counted."""
+        """Load class of the query, by which its answer is counted."""
         self.request: InferRequest | None = None
         self.batch = 0
         self.shape: Hashable = None

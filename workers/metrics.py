@@ -1,7 +1,7 @@
 """Metrics of a worker: for Prometheus, for its status record, and for the autoscaler.
 
 Children of metrics are bound once an instance, so that counting costs no look-up per query. `AnswerMeter` counts what
-is answered, by needs class: the counterpart of what selectors count as asked.
+is answered, by load class: the counterpart of what selectors count as asked.
 """
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -25,7 +25,7 @@ INSTANCES = Gauge("infaas_worker_instances", "Instances by state.", ["state"])
 
 
 class _ClassCount:
-    """Number of answers to one needs class since the last status."""
+    """Number of answers to one load class since the last status."""
 
     __slots__ = ("failed", "late", "queries")
 
@@ -34,7 +34,7 @@ class _ClassCount:
 
 
 class AnswerMeter:
-    """Answers of all instances of one worker, by needs class."""
+    """Answers of all instances of one worker, by load class."""
 
     def __init__(self) -> None:
         self._classes = CountsByClass(_ClassCount)

@@ -1,6 +1,6 @@
 """Turns a snapshot's load, pins and demands into requirements: what must be served, and by what it can be.
 
-A variant may serve a needs class if it is as accurate as asked, is the target if one is named, and is fast enough: a
+A variant may serve a load class if it is as accurate as asked, is the target if one is named, and is fast enough: a
 query finds its slot busy with one batch, waits for it, and is computed in the next. So two batches within the latency
 allow the slot to be busy all the time, one alone hardly any of it, and in between is in proportion. Of the batch sizes
 that a latency allows, the one of the highest throughput counts. Times are those profiled, times the slowdown measured.

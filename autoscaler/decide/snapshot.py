@@ -67,7 +67,7 @@ class ScalingLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClassLoad(msgspec.Struct, frozen=True, kw_only=True):
-    """Load of one needs class in the recent window. Rates are inputs a second and count refused ones too."""
+    """Load of one load class in the recent window. Rates are inputs a second and count refused ones too."""
 
     load_class: LoadClass
     inputs_per_s: float

@@ -1,4 +1,4 @@
-"""The recent past, as rates: what was asked by needs class, what instances answered, how busy workers were.
+"""The recent past, as rates: what was asked by load class, what instances answered, how busy workers were.
 
 Pure and plain data: it is fed with what selectors said and with readings of lag, each with the monotonic time at which
 that was, and answers for the last seconds before a time; what workers said it asks of the status cache. Everything in

@@ -2,7 +2,7 @@
 
 * Lag of the selectors on every task topic and of every variant's workers, in records and seconds, with the health of
   each: all in one row that names what changed.
-* Arrivals and completions by needs class, as selectors and workers counted them, and what instances did. A reading is
+* Arrivals and completions by load class, as selectors and workers counted them, and what instances did. A reading is
   written as a whole or not at all; after a failure the next holds what came meanwhile: none is lost, none is made up.
 * Unknown is not zero. A reading that fails is logged when that begins and when it ends, counted each time, shown as
   `infaas_autoscaler_blind`, written as a row that says why, and holds the scale.

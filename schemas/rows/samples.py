@@ -76,7 +76,7 @@ class LagSample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoadSample(msgspec.Struct, frozen=True, kw_only=True):
-    """What was asked and answered of one needs class between two readings; see `schemas.load_classes`."""
+    """What was asked and answered of one load class between two readings; see `schemas.load_classes`."""
 
     at: datetime
     task: str

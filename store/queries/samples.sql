@@ -26,7 +26,7 @@ SELECT at, consumer_group, topic, partition, end_offset, committed, lag, lag_s, 
 FROM lag_samples WHERE at >= $1 ORDER BY at, consumer_group, topic, partition
 
 -- name: load_since
--- What was asked and answered, by needs class, since a time.
+-- What was asked and answered, by load class, since a time.
 SELECT at, task, target, min_accuracy, latency_ms, offline, queries, inputs, refused, upgraded, answered, late, failed
 FROM load_samples WHERE at >= $1 ORDER BY at, task
 

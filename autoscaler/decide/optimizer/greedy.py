@@ -8,7 +8,7 @@ One requirement after the other, the strictest first, is given to what serves it
     the same on one more worker              (ask for a worker) and its price
 
 What nobody takes goes (scale down; `stabilization` says when). As in INFaaS, throughput too little above the load
-is a danger: options' slots hold that headroom. Different by intent: it decides from the load of needs classes rather
+is a danger: options' slots hold that headroom. Different by intent: it decides from the load of load classes rather
 than from each variant's own queries, so that what was refused or given away for free counts, too.
 
 It is done twice: a worker that is asked for costs its whole price, which is right where there is little to run, or only
