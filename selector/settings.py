@@ -1,5 +1,7 @@
 """Settings of a selector process: `INFAAS_SELECTOR_*`."""
 
+import os
+import socket
 from typing import Final
 
 import msgspec
@@ -18,7 +20,7 @@ class SelectorSettings(PlanningSettings):
 
     model_config = SettingsConfigDict(env_prefix="INFAAS_SELECTOR_", frozen=True, extra="ignore")
 
-    instance_id: str = "selector-0"
+    instance_id: str = Field(default_factory=lambda: f"selector-{socket.gethostname()}-{os.getpid()}")
     """Name unique among running selectors: one that restarts under its old name gets its partitions back at once."""
     max_in_flight: int = Field(default=2000, ge=1)
     """Most queries taken from the task topics and not yet acknowledged in the next topic."""

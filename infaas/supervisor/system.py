@@ -164,7 +164,8 @@ def _services(options: UpOptions, shared: dict[str, str]) -> list[ChildSpec]:
         "INFAAS_AUTOSCALER_MIN_WORKERS": msgspec.json.encode(minimum).decode(),
     }
     named = [(_numbered("autoscaler", i), "autoscaler", scaling) for i in range(options.autoscalers)]
-    named += [(_numbered("selector", i), "selector", {}) for i in range(options.selectors)]
+    selectors = [_numbered("selector", i) for i in range(options.selectors)]
+    named += [(name, "selector", {"INFAAS_SELECTOR_INSTANCE_ID": name}) for name in selectors]
     specs: list[ChildSpec] = []
     for (name, module, own), port in zip(named, metrics_ports(options, len(named)), strict=True):
         env = {**shared, **own, f"INFAAS_{module.upper()}_METRICS_PORT": str(port)}

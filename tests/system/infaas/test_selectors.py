@@ -1,0 +1,79 @@
+"""Two selectors share the queries of a task, and decide each of them once, as a client that is not ours counts."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from aiohttp import ClientSession
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from tests.system.infaas.conftest import Cli
+from zoo.samples import DATA, labelled
+
+pytestmark = pytest.mark.timeout(400)
+QUERIES = 1000
+PARTITIONS = 4
+
+
+async def test_two_selectors_decide_each_query_once(cli: Cli) -> None:
+    async with cli.up("--selectors=2"):
+        state = await cli.json("status", "--wait")
+        await register(cli)
+        body = query()
+        asked = {f"asked-{number}" for number in range(QUERIES)}
+        async with AIOKafkaProducer(bootstrap_servers=state["kafka"]) as producer, asyncio.timeout(120):
+            for number, query_id in enumerate(sorted(asked)):
+                headers = [("infaas-id", query_id.encode())]
+                await producer.send("infaas.tasks.digits", body, headers=headers, partition=number % PARTITIONS)
+        answered = await results(state["kafka"], QUERIES)
+        assert {query_id for query_id, _ in answered} == asked
+        assert {status for _, status in answered} == {"ok"}
+        assert await forwarded(state["kafka"]) == QUERIES  # by offsets: nothing was decided twice
+        for name in ("selector", "selector-1"):
+            assert await decisions(state["services"][name]["metrics"]) > 0
+
+
+async def register(cli: Cli) -> None:
+    inputs, labels = labelled("digits")
+    validation = cli.home / "validation.npz"
+    np.savez(validation, allow_pickle=False, label=labels, **inputs)
+    named = ("--task=digits", "--name=linear", f"--validation={validation}", "--variant=onnx-fp32")
+    await cli.json("register", str(Path(DATA) / "digits_linear.onnx"), *named, f"--partitions={PARTITIONS}")
+    await cli.json("query", "linear")  # it is loaded
+
+
+def query() -> bytes:
+    inputs, _labels = labelled("digits")
+    data: list[float] = inputs["input"][:1].ravel().tolist()
+    tensor: dict[str, Any] = {"name": "input", "shape": [1, 1, 8, 8], "datatype": "FP32", "data": data}
+    return json.dumps({"inputs": [tensor]}).encode()
+
+
+async def results(kafka: str, count: int) -> list[tuple[str, str]]:
+    """The first so many results of the task, and all that are there by then: id and status."""
+    found: list[tuple[str, str]] = []
+    consumer = AIOKafkaConsumer("infaas.results.digits", bootstrap_servers=kafka, auto_offset_reset="earliest")
+    async with consumer, asyncio.timeout(120):
+        while len(found) < count:
+            for records in (await consumer.getmany(timeout_ms=500)).values():
+                for record in records:
+                    fields = {name: value.decode() for name, value in record.headers}
+                    found.append((fields["infaas-id"], fields["infaas-status"]))
+    return found
+
+
+async def forwarded(kafka: str) -> int:
+    """Records of the variant's topic that are ours, the query that loaded it not counted."""
+    topic = "infaas.variants.linear.onnx-fp32.cpu"
+    async with AIOKafkaConsumer(bootstrap_servers=kafka) as consumer:
+        ends = await consumer.end_offsets([TopicPartition(topic, number) for number in range(PARTITIONS)])
+    return sum(ends.values()) - 1
+
+
+async def decisions(metrics: str) -> float:
+    async with ClientSession() as http, http.get(metrics) as answer:
+        lines = (await answer.text()).splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith("infaas_selector_decisions_total{"))
