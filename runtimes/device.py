@@ -16,16 +16,23 @@ def device_name(hardware: str) -> str:
         return cuda.device_name()
     if hardware != Hardware.CPU:
         return hardware
-    return _cpu_from_linux() or platform.processor() or platform.machine()
+    return _cpu_field("model name") or platform.processor() or platform.machine()
 
 
-def _cpu_from_linux() -> str:
+def int8_saturates() -> bool:
+    """Whether sums of INT8 products overflow on this CPU: x86 adds two of them in 16 bits, unless it has VNNI."""
+    flags = _cpu_field("flags").split()
+    return "avx2" in flags and not {"avx512_vnni", "avx_vnni"}.intersection(flags)
+
+
+def _cpu_field(name: str) -> str:
+    """What Linux says of the first CPU; empty if it does not."""
     try:
         lines = _CPUINFO.read_text().splitlines()
     except OSError:
         return ""
     for line in lines:
         key, _, value = line.partition(":")
-        if key.strip() == "model name":
+        if key.strip() == name:
             return value.strip()
     return ""

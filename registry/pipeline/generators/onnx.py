@@ -7,6 +7,8 @@ What was learned by measuring (accuracies on the zoo):
 * Static quantisation calibrates with plain minima and maxima. A moving average of them clips activations.
 * In a model without convolutions only the matrix products are quantised statically: additions, normalisations and
   softmax of a transformer lose more than they gain.
+* Where sums of products saturate, weights get 7 bits: with 8 a small classifier fell from 100 % to 79 (dynamic) and 87
+  (static).
 """
 
 from collections.abc import Iterator
@@ -27,6 +29,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from registry.plan import NotApplicable
 from registry.samples import Arrays
+from runtimes.device import int8_saturates
 
 _PRODUCTS: Final = ("MatMul", "Gemm")
 _CONVOLUTIONS: Final = ("Conv", "ConvTranspose")
@@ -44,6 +47,7 @@ def quantise_dynamic(source: Path, target: Path) -> None:
             target,
             op_types_to_quantize=["MatMul", "Gather"],
             per_channel=True,
+            reduce_range=int8_saturates(),
             weight_type=QuantType.QInt8,
         )
 
@@ -62,6 +66,7 @@ def quantise_static(source: Path, target: Path, calibration: Arrays) -> None:
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=None if everything else list(_PRODUCTS),
             per_channel=True,
+            reduce_range=int8_saturates(),
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
