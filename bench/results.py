@@ -46,14 +46,12 @@ def machine() -> str:
 
 
 def commit() -> str:
-    """What is measured: the commit, and `-dirty` if there are changes beside it other than to the figures themselves."""
+    """What is measured: the commit, and `-dirty` if there are changes beside it other than of the figures."""
     git = ["git", "-C", str(_ROOT)]
-    head = subprocess.run(
-        [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, timeout=20, check=True
-    )
+    head = subprocess.check_output([*git, "rev-parse", "--short", "HEAD"], text=True, timeout=20)
     figures = [f":!{file.relative_to(_ROOT)}" for file in (README, BENCHMARKS, RESULTS)]
     changes = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", ".", *figures], timeout=20, check=False)
-    return head.stdout.strip() + ("-dirty" if changes.returncode else "")
+    return head.strip() + ("-dirty" if changes.returncode else "")
 
 
 def write_results(figures: Sequence[Figure]) -> None:
