@@ -20,7 +20,6 @@ from aiokafka.errors import (
 )
 
 from broker.client import open_admin
-from broker.features import broker_features
 from broker.settings import KafkaSettings
 from schemas import topics as names
 from schemas.errors import OperatorError
@@ -59,15 +58,6 @@ async def ensure_topics(settings: KafkaSettings, specs: Iterable[TopicSpec]) -> 
             ) from None
         except KafkaError as error:
             raise OperatorError(f"Kafka at {settings.bootstrap} cannot create topics: {error}") from error
-
-
-async def can_add_partitions(settings: KafkaSettings) -> bool:
-    """Whether topics of this Kafka can grow.
-
-    Raises:
-        OperatorError: Kafka cannot be reached.
-    """
-    return (await broker_features(settings)).growth
 
 
 async def ensure_system_topics(settings: KafkaSettings) -> None:

@@ -7,9 +7,10 @@ from uuid import uuid4
 import pytest
 
 from broker.client import open_admin
+from broker.features import broker_features
 from broker.producer import Producer
 from broker.settings import KafkaSettings
-from broker.topics import TopicSpec, can_add_partitions, delete_topics, ensure_task_topics, ensure_topics
+from broker.topics import TopicSpec, delete_topics, ensure_task_topics, ensure_topics
 from schemas.errors import OperatorError
 from schemas.topics import results_topic, task_topic
 
@@ -45,13 +46,13 @@ async def test_a_topic_gets_the_partitions_it_lacks(kafka: KafkaSettings) -> Non
         partitions = (await admin.describe_topics([topic]))[0]["partitions"]
     assert len(partitions) == 5
     assert all(partition["leader"] >= 0 for partition in partitions)
-    assert await can_add_partitions(kafka)
+    assert (await broker_features(kafka)).growth
 
 
 async def test_a_broker_that_cannot_add_partitions_says_so(embedded_kafka: KafkaSettings) -> None:
     topic = f"test-{uuid4()}"
     await ensure_topics(embedded_kafka, [TopicSpec(topic, 4)])
-    assert not await can_add_partitions(embedded_kafka)
+    assert not (await broker_features(embedded_kafka)).growth
     with pytest.raises(OperatorError, match="exists with 4 partitions, but 5 are needed, and this broker cannot add"):
         await ensure_topics(embedded_kafka, [TopicSpec(topic, 5)])
 
