@@ -18,7 +18,7 @@ BASE ?= main
 CHANGED := { git diff --name-only --diff-filter=d --merge-base $(BASE) 2>/dev/null || git diff --name-only --diff-filter=d HEAD; \
 	git ls-files --others --exclude-standard; } | grep '\.py$$' | sort -u
 
-.PHONY: help setup demo up down check check-style check-types check-unit test test-torch lint bench bench-scale docs lock clean
+.PHONY: help setup demo up down check check-style check-types check-unit test test-torch lint bench bench-scale chaos docs lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the verbs
@@ -66,6 +66,9 @@ bench: $(VENV)/dev.stamp ## measure, write bench/results.json and the README's t
 
 bench-scale: $(VENV)/dev.stamp ## measure scaling, write bench/results.json, the README's table and plots
 	$(BIN)/python -m bench.scale $(BENCH)
+
+chaos: $(VENV)/dev.stamp ## inflict faults under load; MINUTES=30 FAULTS="Kafka,worker" narrow it, CHAOS="--seed 2" more
+	$(BIN)/python -m bench.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(FAULTS),--faults "$(FAULTS)") $(CHAOS)
 
 docs: $(VENV)/dev.stamp ## write the JSON Schema, AsyncAPI and OpenAPI documents
 	$(BIN)/python -m schemas.documents

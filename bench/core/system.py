@@ -61,9 +61,9 @@ async def running_at(
     up = await asyncio.create_subprocess_exec(*command, env={**_environment(home), **(env or {})})
     try:
         async with asyncio.timeout(_UP_S):
-            state = json.loads(await _infaas(home, "status", "--json", "--wait"))
+            state = json.loads(await infaas(home, "status", "--json", "--wait"))
         for task in tasks:
-            await _infaas(home, "register", "--zoo", task)
+            await infaas(home, "register", "--zoo", task)
         yield SystemUnderTest(home, state)
     finally:
         if up.returncode is None:
@@ -81,7 +81,12 @@ def _environment(home: Path) -> dict[str, str]:
     return {**os.environ, "INFAAS_HOME": str(home)}
 
 
-async def _infaas(home: Path, *arguments: str) -> str:
+async def infaas(home: Path, *arguments: str) -> str:
+    """Run a command of the command line on the system in a folder; returns what it prints.
+
+    Raises:
+        RuntimeError: it failed.
+    """
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "infaas.cli.main", *arguments, env=_environment(home), stdout=asyncio.subprocess.PIPE
     )

@@ -1,0 +1,7 @@
+"""`make chaos`: faults under load, on a whole system of real processes. What is lost, shown twice, held, for how long?
+
+Reading order: ledger (what was asked, and what came of it) -> traffic (three kinds of clients) -> poison (records and
+queries that are meant to hurt) -> vanishing_client -> kafka_cluster (three nodes of Kafka) -> site (the processes of
+the system) -> faults (the table of what is done to it) -> campaign (one fault after another, and what is checked) ->
+report (a table, also as HTML) -> __main__.
+"""

@@ -1,0 +1,123 @@
+"""Run faults under load: `python -m bench.chaos [--minutes N] [--faults NAME ...] [--seed N] [--brokers 1|3]`.
+
+Real processes: two selectors, two workers, two autoscalers, a gateway, Postgres, Apache Kafka. Exit code 0 only if
+nothing was lost, shown twice or held, and all recovered from each fault.
+"""
+
+import argparse
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import AsyncGenerator, Generator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from bench.chaos.campaign import CampaignReport, FaultReport, new_random, run_campaign
+from bench.chaos.faults import FAULTS, Arena, FaultScenario
+from bench.chaos.kafka_cluster import kafka_cluster
+from bench.chaos.ledger import Ledger
+from bench.chaos.poison import MODEL_FAULTS
+from bench.chaos.report import fault_table, summary, write_report
+from bench.chaos.site import Site
+from bench.chaos.traffic import TASK
+from bench.core.system import SystemUnderTest, infaas, running_at
+
+_DISK: Final = "6g"
+"""Size of the file system that faults may fill."""
+_WIDTH: Final = 150
+_FLAGS: Final = ("--selectors=2", "--autoscalers=2", "--workers=2", "--oversubscribe")
+
+
+def main() -> None:
+    """Parse the command line, run a campaign, print and write its report."""
+    parser = argparse.ArgumentParser(prog="python -m bench.chaos")
+    parser.add_argument("--minutes", type=float, default=30.0, help="after which no other fault begins")
+    parser.add_argument("--faults", default="", help="parts of names, joined by commas; all that can be done if absent")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rate", type=float, default=150.0, help="queries a second in all")
+    parser.add_argument("--every", type=float, default=60.0, help="least seconds from one fault to the next")
+    parser.add_argument("--stop", type=float, default=20.0, help="seconds that a process is stopped")
+    parser.add_argument("--outage", type=float, default=60.0, help="seconds that Kafka or Postgres is stopped")
+    parser.add_argument("--brokers", type=int, choices=(1, 3), default=1)
+    parser.add_argument("--report", type=Path, default=Path("build/chaos"))
+    arguments = parser.parse_args()
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
+    report = asyncio.run(_run(arguments, console))
+    console.print(fault_table(report.faults))
+    for name, text in summary(report):
+        console.print(f"{name}: {text}", highlight=False)
+    console.print(f"written to {write_report(report, arguments.report)}")
+    sys.exit(not report.passed)
+
+
+async def _run(arguments: argparse.Namespace, console: Console) -> CampaignReport:
+    async with _arena(arguments) as arena:
+        parts = arguments.faults.split(",")
+        chosen = [fault for fault in FAULTS if any(part in fault.name for part in parts)]
+        why_not = {fault.name: fault.is_possible(arena) for fault in chosen}
+        for name, reason in why_not.items():
+            if reason:
+                console.log(f"left out: {name}: {reason}")
+
+        def tell(fault: FaultReport) -> None:
+            recovered = (
+                "never answered again" if fault.recovered_s is None else f"answers after {fault.recovered_s:.1f} s"
+            )
+            console.log(f"{fault.fault}: {recovered}, {fault.lost} lost, {fault.asked:,} asked so far", highlight=False)
+
+        possible: list[FaultScenario] = [fault for fault in chosen if not why_not[fault.name]]
+        return await run_campaign(
+            arena, possible, seed=arguments.seed, rate=arguments.rate, minutes=arguments.minutes,
+            every_s=arguments.every, tell=tell,
+        )  # fmt: skip
+
+
+@asynccontextmanager
+async def _arena(arguments: argparse.Namespace) -> AsyncGenerator[Arena]:
+    """A whole system with its task registered, in a folder that faults may fill."""
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="infaas-chaos-")))
+        small = stack.enter_context(_small_disk(folder / "home"))
+        (folder / "faults").mkdir()
+        (folder / "faults" / "sitecustomize.py").write_text(MODEL_FAULTS)
+        env = {"PYTHONPATH": f"{folder / 'faults'}{os.pathsep}{os.getcwd()}", "INFAAS_KAFKA": ""}
+        cluster = None
+        if arguments.brokers > 1:
+            cluster = await stack.enter_async_context(kafka_cluster(folder / "kafka"))
+            env["INFAAS_KAFKA"] = cluster.bootstrap
+        broker = "external" if cluster else "apache"
+        system = await stack.enter_async_context(running_at(folder / "home", broker, flags=_FLAGS, env=env))
+        await _register(system)
+        yield Arena(
+            site=Site(system), ledger=Ledger(), rng=new_random(arguments.seed), run=uuid.uuid4().hex[:8],
+            stop_s=arguments.stop, outage_s=arguments.outage, cluster=cluster, small_disk=small,
+        )  # fmt: skip
+
+
+async def _register(system: SystemUnderTest) -> None:
+    await infaas(system.home, "register", "--zoo", TASK)
+    await infaas(system.home, "scale", "pin", "task", TASK, "--min", "2")
+
+
+@contextmanager
+def _small_disk(folder: Path) -> Generator[bool]:
+    """Make a folder a file system of its own while the context is open; yields whether that was possible."""
+    folder.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={_DISK},mode=755", "tmpfs", str(folder)]
+    if os.geteuid() or subprocess.run(mount, check=False, capture_output=True, timeout=20).returncode:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=False, capture_output=True, timeout=20)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+"""What is done to a running system: a table of faults, each a coroutine that ends when the fault does."""
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from bench.chaos.kafka_cluster import KafkaCluster
+from bench.chaos.ledger import Ledger
+from bench.chaos.poison import CRASHES, FAILS, HANGS, LEAKS, odd_records, poisoned_query, send_odd_key
+from bench.chaos.site import Site, send, with_children
+from bench.chaos.traffic import TASK
+from process.subprocesses import running
+from schemas import headers as h
+from schemas.topics import task_topic
+
+_POISON_CLIENT: Final = "poison"
+_ODD_CLIENT: Final = "odd records"
+_FAKETIME: Final = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+_FREE_BYTES: Final = 64 * 1024
+_GATEWAY_UPLOADS: Final = 60
+
+
+class Arena(msgspec.Struct, kw_only=True):
+    """What a fault may touch, and how long it lasts."""
+
+    site: Site
+    ledger: Ledger
+    rng: random.Random
+    run: str
+    stop_s: float
+    """Seconds that a process is stopped."""
+    outage_s: float
+    """Seconds that Kafka or Postgres is stopped."""
+    cluster: KafkaCluster | None = None
+    small_disk: bool = False
+    """Whether the system's folder is a file system of its own that may be filled."""
+
+    @property
+    def kafka(self) -> str:
+        """Address of Kafka."""
+        return self.site.system.kafka.bootstrap
+
+
+class FaultScenario(msgspec.Struct, frozen=True):
+    """A kind of fault."""
+
+    name: str
+    inflict: Callable[[Arena], Awaitable[None]]
+    is_possible: Callable[[Arena], str] = lambda _arena: ""
+    """Why it cannot be done here; empty if it can."""
+
+
+async def kill(kinds: tuple[str, ...], counts: int, arena: Arena) -> None:
+    """SIGKILL so many processes of each kind, all at once."""
+    victims = [p for kind in kinds for p in await arena.site.wait_for(kind, counts)]
+    send(victims, signal.SIGKILL)
+
+
+async def freeze(kinds: tuple[str, ...], how_long: Callable[[Arena], float], arena: Arena) -> None:
+    """SIGSTOP a process of each kind for a while; what was replaced meanwhile is not there to go on."""
+    found = [arena.rng.choice(await arena.site.wait_for(kind)) for kind in kinds]
+    victims = with_children(found) if "postgres" in kinds else found
+    send(victims, signal.SIGSTOP)
+    try:
+        await asyncio.sleep(how_long(arena))
+    finally:
+        send(victims, signal.SIGCONT)
+
+
+async def fill_disk(arena: Arena) -> None:
+    """Leave no room under the log, the tables and the artifacts for a while."""
+    ballast = arena.site.system.home / "ballast"
+    try:
+        with ballast.open("wb") as out:
+            free = shutil.disk_usage(ballast.parent).free - _FREE_BYTES
+            await asyncio.to_thread(os.posix_fallocate, out.fileno(), 0, max(free, 1))
+        await asyncio.sleep(arena.stop_s)
+    finally:
+        ballast.unlink(missing_ok=True)
+
+
+async def poison_model(values: Iterable[float], arena: Arena) -> None:
+    """Send queries at which the model crashes, hangs, leaks or raises, among all the good ones."""
+    async with AIOKafkaProducer(bootstrap_servers=arena.kafka, acks="all") as producer:
+        for number, value in enumerate(values):
+            body, headers = poisoned_query(value)
+            query_id = f"{arena.run}-kafka-poison-{time.monotonic_ns()}-{number}"
+            arena.ledger.ask(_POISON_CLIENT, query_id, time.monotonic())
+            await producer.send_and_wait(task_topic(TASK), body, headers=[(h.ID, query_id.encode()), *headers])
+
+
+async def poison_records(arena: Arena) -> None:
+    """Write 200 odd records to the task's topic."""
+    largest = 64 * 2**20
+    producer = AIOKafkaProducer(bootstrap_servers=arena.kafka, acks="all", max_request_size=largest)
+    run = f"{arena.run}-{time.monotonic_ns()}"
+    async with producer:
+        for query_id, value, headers in odd_records(run, arena.rng.randrange(2**32)):
+            try:
+                await producer.send_and_wait(task_topic(TASK), value, headers=headers, key=b"odd")
+            except KafkaError:
+                continue  # Kafka itself takes no such record
+            if query_id:
+                arena.ledger.ask(_ODD_CLIENT, query_id, time.monotonic())
+        query_id = f"{run}-odd-key"
+        await send_odd_key(producer, query_id, task_topic(TASK))
+        arena.ledger.ask(_ODD_CLIENT, query_id, time.monotonic())
+
+
+async def shift_clocks(arena: Arena) -> None:
+    """Have a selector and a worker beside the others whose clocks are 5 s ahead and behind."""
+    home = arena.site.system.home
+    shared = {
+        "INFAAS_HOME": str(home),
+        "INFAAS_KAFKA": arena.kafka,
+        "INFAAS_POSTGRES": arena.site.system.postgres,
+        "LD_PRELOAD": str(_FAKETIME),
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "INFAAS_SELECTOR_METRICS_PORT": "0",
+        "INFAAS_WORKERS_METRICS_PORT": "0",
+    }
+    names = {"INFAAS_SELECTOR_INSTANCE_ID": "selector-shifted", "INFAAS_WORKERS_NAME": "cpu-shifted"}
+    ahead = {**os.environ, **shared, **names, "FAKETIME": "+5s"}
+    behind = {**os.environ, **shared, "INFAAS_SELECTOR_INSTANCE_ID": "selector-behind", "FAKETIME": "-5s"}
+    logs = home / "logs"
+    async with (
+        running([sys.executable, "-m", "selector"], logs / "shifted-selector.log", env=ahead),
+        running([sys.executable, "-m", "workers"], logs / "shifted-worker.log", env=ahead),
+        running([sys.executable, "-m", "selector"], logs / "behind-selector.log", env=behind),
+    ):
+        await asyncio.sleep(arena.stop_s)
+
+
+async def slow_clients(arena: Arena) -> None:
+    """Begin 60 uploads of 14 MB and never end them; then go."""
+    gateway = urlsplit(arena.site.system.gateway)
+    head = f"POST /v2/models/{TASK}/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 14000000\r\n\r\n".encode()
+    writers: list[asyncio.StreamWriter] = []
+    try:
+        for _ in range(_GATEWAY_UPLOADS):
+            _reader, writer = await asyncio.open_connection(gateway.hostname, gateway.port)
+            writers.append(writer)
+            writer.write(head + bytes(10_000_000))
+        await asyncio.sleep(arena.stop_s)
+    finally:
+        for writer in writers:
+            raw = writer.get_extra_info("socket")
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+            writer.transport.abort()
+
+
+async def vanishing_clients(arena: Arena) -> None:
+    """Start client programs with hundreds of queries under way each, and SIGKILL them."""
+    logs = arena.site.system.home / "logs"
+    for number in range(3):
+        command = [sys.executable, "-m", "bench.chaos.vanishing_client", arena.kafka]
+        async with running(command, logs / f"vanishing-{number}.log", env=dict(os.environ)) as process:
+            await asyncio.sleep(arena.stop_s / 4)
+            process.kill()
+
+
+async def leave_leaderless(arena: Arena) -> None:
+    """Stop one node of three for a while: partitions without a second replica have no leader."""
+    assert arena.cluster is not None
+    victim = arena.cluster.processes()[arena.rng.randrange(3)]
+    send([victim], signal.SIGSTOP)
+    try:
+        await asyncio.sleep(arena.outage_s)
+    finally:
+        send([victim], signal.SIGCONT)
+
+
+def _only_alone(arena: Arena) -> str:
+    return "Kafka is ours, three nodes" if arena.cluster is not None else ""
+
+
+def _needs_cluster(arena: Arena) -> str:
+    return "" if arena.cluster is not None else "needs --brokers 3"
+
+
+def _needs_small_disk(arena: Arena) -> str:
+    return "" if arena.small_disk else "needs a file system of its own, which root may mount"
+
+
+def _needs_faketime(_arena: Arena) -> str:
+    return "" if _FAKETIME.exists() else "needs Debian's package faketime"
+
+
+def _stop_s(arena: Arena) -> float:
+    return arena.stop_s
+
+
+def _outage_s(arena: Arena) -> float:
+    return arena.outage_s
+
+
+def _table() -> tuple[FaultScenario, ...]:
+    each = ("selector", "worker", "gateway", "autoscaler")
+    pairs = [("selector", "worker"), ("gateway", "selector"), ("worker", "autoscaler")]
+    return (
+        *(FaultScenario(f"SIGKILL of a {kind}", partial(kill, (kind,), 1)) for kind in each),
+        *(FaultScenario(f"SIGKILL of both {kind}s", partial(kill, (kind,), 2)) for kind in each if kind != "gateway"),
+        *(FaultScenario(f"SIGKILL of a {a} and a {b}", partial(kill, (a, b), 1)) for a, b in pairs),
+        *(FaultScenario(f"SIGSTOP of a {kind}", partial(freeze, (kind,), _stop_s)) for kind in each),
+        FaultScenario("SIGKILL of Kafka", partial(kill, ("kafka",), 1), _only_alone),
+        FaultScenario("SIGSTOP of Kafka", partial(freeze, ("kafka",), _outage_s), _only_alone),
+        FaultScenario("SIGKILL of Postgres", partial(kill, ("postgres",), 1)),
+        FaultScenario("SIGSTOP of Postgres", partial(freeze, ("postgres",), _outage_s)),
+        FaultScenario("full disk", fill_disk, _needs_small_disk),
+        FaultScenario("model crashes", partial(poison_model, (CRASHES,))),
+        FaultScenario("model hangs", partial(poison_model, (HANGS,))),
+        FaultScenario("model leaks", partial(poison_model, (LEAKS,) * 4)),
+        FaultScenario("model raises", partial(poison_model, (FAILS,) * 3)),
+        FaultScenario("200 odd records", poison_records),
+        FaultScenario("clocks 5 s off", shift_clocks, _needs_faketime),
+        FaultScenario("60 unfinished uploads", slow_clients),
+        FaultScenario("vanishing clients", vanishing_clients),
+        FaultScenario("a leaderless partition", leave_leaderless, _needs_cluster),
+    )
+
+
+FAULTS: Final = _table()
