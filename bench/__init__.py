@@ -4,6 +4,6 @@ One file a comparison; each has `measure(...)`, which runs our part and its base
 `python -m bench` runs them on both brokers, writes `bench/results.json` and the tables made from it.
 
 Reading order: core (figures, load, a system under test, the baseline) -> results (where figures are kept) -> latency ->
-throughput -> idle (what a system costs that nobody asks anything) -> __main__ -> scale
+throughput -> overload -> idle (what a system costs that nobody asks anything) -> __main__ -> scale
 (`make bench-scale`) -> chaos (`make chaos`).
 """

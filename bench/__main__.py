@@ -9,7 +9,7 @@ import asyncio
 from rich.console import Console
 from rich.table import Table
 
-from bench import idle
+from bench import idle, overload
 from bench.core.figures import Figure
 from bench.core.system import running_system
 from bench.latency import crash, end_to_end
@@ -17,7 +17,7 @@ from bench.results import write_results
 from bench.throughput import gateway, selector, worker
 
 BROKERS = ("apache", "embedded")
-BENCHES = ("overhead", "selector", "gateway", "worker", "crash", "idle")
+BENCHES = ("overhead", "selector", "gateway", "worker", "crash", "overload", "idle")
 
 
 async def _run(broker: str, only: set[str], console: Console) -> list[Figure]:
@@ -26,7 +26,11 @@ async def _run(broker: str, only: set[str], console: Console) -> list[Figure]:
         async with running_system(broker, *idle.TASKS) as system:
             console.log(f"{broker}: idle")
             figures += await idle.measure(system, broker, console)
-    if not only - {"idle"}:
+    if "overload" in only and broker == "apache":
+        async with running_system(broker, overload.TASK) as system:
+            console.log(f"{broker}: overload")
+            figures += await overload.measure(system, broker, console)
+    if not only - {"idle", "overload"}:
         return figures
     async with running_system(broker, "digits") as system:
         if "overhead" in only:

@@ -67,11 +67,11 @@ class OpenLoopLoad:
         await self._producer.stop()
         await self._consumer.stop()
 
-    async def run(self, rate: float, seconds: float) -> list[AnsweredQuery]:
+    async def run(self, rate: float, seconds: float, patience_s: float = _LAST_ANSWERS_S) -> list[AnsweredQuery]:
         """Send `rate` queries a second for `seconds`; returns the answers.
 
         Raises:
-            TimeoutError: answers are missing 20 s after the last query left.
+            TimeoutError: answers are missing `patience_s` seconds after the last query left.
         """
         self._sent.clear()
         self._answers = []
@@ -79,7 +79,7 @@ class OpenLoopLoad:
         async with asyncio.TaskGroup() as tasks:
             reading = tasks.create_task(self._read(), name="read answers")
             await self._send(rate, round(rate * seconds))
-            async with asyncio.timeout(_LAST_ANSWERS_S):
+            async with asyncio.timeout(patience_s):
                 await self._all_answered.wait()
             reading.cancel()
         return self._answers

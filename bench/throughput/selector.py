@@ -13,11 +13,11 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -59,7 +59,39 @@ async def measure(system: "SystemUnderTest", broker: str) -> list[Figure]:
         ours, baseline = median(rates["selector"]), median(rates["bare"])
         name = f"selector throughput, {variants:,} variants"
         figures.append(at_least(name, broker, ours, "queries/s", baseline, LIMIT))
+    if broker == "apache":  # the embedded one serves a single selector
+        figures += await measure_two(system.kafka, broker, QUERIES)
     return figures
+
+
+async def measure_two(kafka: KafkaSettings, broker: str, queries: int, rounds: int = ROUNDS) -> list[Figure]:
+    """Measure queries a second through two selectors, over one, and how many were not decided exactly once."""
+    rates: dict[int, list[float]] = {1: [], 2: []}
+    astray = 0
+    async with _site(kafka, 10) as site:
+        for _ in range(rounds):
+            for count, found in rates.items():
+                await _preload(kafka, task_topic(site.task), queries)
+                before = await _count(kafka, site.outputs)
+                names = [f"bench-{site.task}-{number}" for number in range(count)]
+                commands = [(["selector"], site.environment | {"INFAAS_SELECTOR_INSTANCE_ID": name}) for name in names]
+                found.append(await _rate(kafka, commands, site.outputs, queries, until=1.0))
+                astray += abs(await _count(kafka, site.outputs) - before - queries)
+    one, two = median(rates[1]), median(rates[2])
+    return [
+        Figure(
+            name="two selectors over one", broker=broker, value=two, unit="queries/s", baseline=one, ratio=two / one
+        ),
+        Figure(
+            name="two selectors: queries not decided exactly once", broker=broker, value=astray, unit="",
+            target="0", passed=astray == 0,
+        ),
+    ]  # fmt: skip
+
+
+async def _count(kafka: KafkaSettings, topics: Sequence[str]) -> int:
+    async with AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap) as watcher:
+        return await _ends(watcher, _partitions(topics))
 
 
 async def measure_rates(
@@ -67,27 +99,42 @@ async def measure_rates(
 ) -> dict[str, list[float]]:
     """Queries a second in each round: `selector` and `bare`."""
     rates: dict[str, list[float]] = {"selector": [], "bare": []}
-    run = uuid.uuid4().hex[:8]
-    served = [f"{run}-{n}.onnx-fp32.cpu" for n in range(_SERVED)]
-    await ensure_system_topics(kafka)
-    await ensure_task_topics(kafka, run, _PARTITIONS)
-    await ensure_variant_topics(kafka, [(name, _PARTITIONS) for name in served])
-    async with _database(run, variants) as dsn, _reporting_worker(kafka, served):
+    async with _site(kafka, variants) as site:
         for number in range(rounds):
-            source, target = f"bare-in-{run}-{number}", f"bare-out-{run}-{number}"
+            source, target = f"bare-in-{site.task}-{number}", f"bare-out-{site.task}-{number}"
             await ensure_topics(kafka, [TopicSpec(source, _PARTITIONS), TopicSpec(target, _PARTITIONS)])
             await _preload(kafka, source, queries)
-            rates["bare"].append(await _rate(kafka, ["bench.core.baseline", source, target], [target], queries, {}))
-            await _preload(kafka, task_topic(run), queries)
-            outputs = [variant_topic(name) for name in served]
-            environment = {
-                "INFAAS_POSTGRES": dsn,
-                "INFAAS_SELECTOR_INSTANCE_ID": f"bench-{run}",
-                "INFAAS_SELECTOR_STATUS_TTL_S": "10",  # the one who speaks for the worker competes for the same cores
-                "INFAAS_LOG_LEVEL": "WARNING",
-            }
-            rates["selector"].append(await _rate(kafka, ["selector"], outputs, queries, environment))
+            bare = (["bench.core.baseline", source, target], dict[str, str]())
+            rates["bare"].append(await _rate(kafka, [bare], [target], queries))
+            await _preload(kafka, task_topic(site.task), queries)
+            selector = (["selector"], site.environment | {"INFAAS_SELECTOR_INSTANCE_ID": f"bench-{site.task}"})
+            rates["selector"].append(await _rate(kafka, [selector], site.outputs, queries))
     return rates
+
+
+class _Site(NamedTuple):
+    """A task with topics and registered variants, some of them served by a worker that answers at once."""
+
+    task: str
+    outputs: list[str]
+    """Topics of the variants that are served."""
+    environment: dict[str, str]
+
+
+@asynccontextmanager
+async def _site(kafka: KafkaSettings, variants: int) -> AsyncGenerator[_Site]:
+    task = uuid.uuid4().hex[:8]
+    served = [f"{task}-{n}.onnx-fp32.cpu" for n in range(_SERVED)]
+    await ensure_system_topics(kafka)
+    await ensure_task_topics(kafka, task, _PARTITIONS)
+    await ensure_variant_topics(kafka, [(name, _PARTITIONS) for name in served])
+    async with _database(task, variants) as dsn, _reporting_worker(kafka, served):
+        environment = {
+            "INFAAS_POSTGRES": dsn,
+            "INFAAS_SELECTOR_STATUS_TTL_S": "10",  # the one who speaks for the worker competes for the same cores
+            "INFAAS_LOG_LEVEL": "WARNING",
+        }
+        yield _Site(task, [variant_topic(name) for name in served], environment)
 
 
 async def _preload(kafka: KafkaSettings, topic: str, queries: int) -> None:
@@ -112,36 +159,53 @@ async def _preload(kafka: KafkaSettings, topic: str, queries: int) -> None:
 
 
 async def _rate(
-    kafka: KafkaSettings, module: Sequence[str], outputs: Sequence[str], queries: int, environment: dict[str, str]
+    kafka: KafkaSettings,
+    commands: Sequence[tuple[Sequence[str], Mapping[str, str]]],
+    outputs: Sequence[str],
+    queries: int,
+    until: float = 0.95,
 ) -> float:
-    """Start the module, watch its outputs grow by `queries`, stop it; returns queries a second."""
-    partitions = [TopicPartition(topic, number) for topic in outputs for number in range(_PARTITIONS)]
-    async with AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap) as watcher:
+    """Start the modules, watch their outputs grow by `queries`, stop them; returns queries a second."""
+    partitions = _partitions(outputs)
+    async with AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap) as watcher, AsyncExitStack() as stack:
         start = await _ends(watcher, partitions)
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", *module, env={**os.environ, **_environment(kafka), **environment},
-            stdout=asyncio.subprocess.DEVNULL,
-        )  # fmt: skip
-        try:
-            async with asyncio.timeout(_RUN_S):
-                return await _watch(process, watcher, partitions, start, queries)
-        finally:
-            if process.returncode is None:
-                process.terminate()
-            await process.wait()
+        processes = [await stack.enter_async_context(_process(kafka, *command)) for command in commands]
+        async with asyncio.timeout(_RUN_S):
+            return await _watch(processes, watcher, partitions, start, queries, until)
+
+
+@asynccontextmanager
+async def _process(
+    kafka: KafkaSettings, module: Sequence[str], environment: Mapping[str, str]
+) -> AsyncGenerator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", *module, env={**os.environ, **_environment(kafka), **environment},
+        stdout=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+def _partitions(topics: Sequence[str]) -> list[TopicPartition]:
+    return [TopicPartition(topic, number) for topic in topics for number in range(_PARTITIONS)]
 
 
 async def _watch(
-    process: asyncio.subprocess.Process,
+    processes: Sequence[asyncio.subprocess.Process],
     watcher: AIOKafkaConsumer,
     partitions: Sequence[TopicPartition],
     start: int,
     queries: int,
+    until: float,
 ) -> float:
     samples: list[tuple[float, int]] = []
-    while not samples or samples[-1][1] < 0.95 * queries:
-        if process.returncode is not None:
-            raise RuntimeError(f"the measured process ended by itself with exit code {process.returncode}")
+    while not samples or samples[-1][1] < until * queries:
+        if any(process.returncode is not None for process in processes):
+            raise RuntimeError("a measured process ended by itself")
         samples.append((time.perf_counter(), await _ends(watcher, partitions) - start))
         await asyncio.sleep(_SAMPLE_INTERVAL_S)
     steady = [(at, count) for at, count in samples if 0.1 * queries <= count <= 0.9 * queries]
