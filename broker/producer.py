@@ -179,14 +179,13 @@ class Producer:
         if size > self._settings.max_record_bytes:
             on_ack(RecordTooLarge(f"{size} bytes, more than the {self._settings.max_record_bytes} that Kafka takes"))
             return
-        if not self._limit.fits(size):
-            await self._limit.wait_for_room(size)
+        if not self._limit.try_take(size):
+            await self._limit.take_in_turn(size)
             record.deadline = self._loop.time() + self._timeout_s
         refusal = self._refusal(topic)
         if refusal is not None:
-            on_ack(refusal)
+            self._sender.settle(record, refusal)
             return
-        self._limit.take(size)
         queues = self._topics.ready.get(topic)
         if queues is None or (partition is not None and partition >= len(queues)):
             self._topics.put_aside(topic, record, partition)

@@ -10,39 +10,33 @@ class InFlightLimit:
     def __init__(self, max_records: int, max_bytes: int) -> None:
         self._max_records = max_records
         self._max_bytes = max_bytes
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._waiters: deque[tuple[asyncio.Future[None], int]] = deque()
         self._idle = asyncio.Event()
         self._idle.set()
         self.records = 0
         self.bytes = 0
 
-    def fits(self, size: int) -> bool:
-        """Whether there is room for a record, now and before all who wait."""
-        return not self._waiters and self._has_room(size)
+    def try_take(self, size: int) -> bool:
+        """Note a record that is in flight from now on, unless there is no room, or others wait for it."""
+        if self._waiters or not self._has_room(size):
+            return False
+        self._take(size)
+        return True
 
-    async def wait_for_room(self, size: int) -> None:
-        """Wait, behind those who wait already, until there is room for a record."""
-        while True:
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters.append(turn)
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn in self._waiters:
-                    self._waiters.remove(turn)
-                elif not turn.cancelled():  # the turn was ours already: it is the next one's
-                    self._wake_next()
-                raise
-            if self._has_room(size):
-                return
-
-    def take(self, size: int) -> None:
-        """Note a record that is in flight from now on."""
-        self.records += 1
-        self.bytes += size
-        self._idle.clear()
-        if self._waiters:
-            self._wake_next()
+    async def take_in_turn(self, size: int) -> None:
+        """Note a record that is in flight, once there is room and those who came before have theirs."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiter = (turn, size)
+        self._waiters.append(waiter)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                self._waiters.remove(waiter)
+                self._wake()
+            else:  # it was taken for us already
+                self.release(1, size)
+            raise
 
     def release(self, records: int, size: int) -> None:
         """Note records that have ended."""
@@ -51,7 +45,7 @@ class InFlightLimit:
         if not self.records:
             self._idle.set()
         if self._waiters:
-            self._wake_next()
+            self._wake()
 
     async def idle(self) -> None:
         """Wait until nothing is in flight."""
@@ -60,12 +54,17 @@ class InFlightLimit:
     def _has_room(self, size: int) -> bool:
         return self.records < self._max_records and (not self.bytes or self.bytes + size <= self._max_bytes)
 
-    def _wake_next(self) -> None:
-        """Wake the first who waits, who wakes the next when it has taken its room."""
-        if self.records >= self._max_records:
-            return
-        while self._waiters:
-            turn = self._waiters.popleft()
-            if not turn.done():
-                turn.set_result(None)
+    def _take(self, size: int) -> None:
+        self.records += 1
+        self.bytes += size
+        self._idle.clear()
+
+    def _wake(self) -> None:
+        """Take what there is room for, for those who wait, in turn."""
+        while self._waiters and self._has_room(self._waiters[0][1]):
+            turn, size = self._waiters[0]
+            if turn.cancelled():  # it removes itself, and looks again
                 return
+            self._waiters.popleft()
+            self._take(size)
+            turn.set_result(None)
