@@ -11,9 +11,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, TypedDict
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import create_conn
 from aiokafka.errors import (
     AuthenticationFailedError,
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 
 STOP_S: Final = 5.0
 RETRY_BACKOFF_MS: Final = 100
+RECORD_COMPRESSION: Final = {Compression.NONE: 0, Compression.GZIP: 1, Compression.LZ4: 3, Compression.ZSTD: 4}
+"""Kafka's numbers of the compressions."""
 
 
 class ClientOptions(TypedDict, total=False):
@@ -68,20 +71,18 @@ def client_options(settings: KafkaSettings, client_id: str) -> ClientOptions:
     )
 
 
-def new_producer(settings: KafkaSettings, client_id: str, *, idempotent: bool) -> AIOKafkaProducer:
-    """Make a producer, not started, whose records are acknowledged when all replicas have them."""
-    compression = None if settings.compression is Compression.NONE else settings.compression.value
-    return AIOKafkaProducer(
-        **client_options(settings, client_id),
-        acks="all",
-        enable_idempotence=idempotent,
-        linger_ms=0,
-        # A batch holds what arrives for a partition while the one before is under way; a full one holds up its sender.
-        # The default, 16 KiB, is full with some 25 queries.
-        max_batch_size=256 * 1024,
-        max_request_size=settings.max_record_bytes,
-        compression_type=compression,
-    )
+def new_client(settings: KafkaSettings, client_id: str) -> AIOKafkaClient:
+    """Make a bare client, not started: connections, metadata and requests."""
+    return AIOKafkaClient(**client_options(settings, client_id))
+
+
+async def close_client(client: AIOKafkaClient) -> None:
+    """Close a client within a few seconds, whether Kafka is there or not."""
+    try:
+        async with asyncio.timeout(STOP_S):
+            await client.close()
+    except TimeoutError:
+        log.warning("Kafka did not answer while a client was closed")
 
 
 def new_consumer(settings: KafkaSettings, client_id: str, **options: Any) -> AIOKafkaConsumer:

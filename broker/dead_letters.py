@@ -75,8 +75,7 @@ async def publish_dead_letter(
         (REASON, reason[:1000].encode(errors="replace")),
         (ATTEMPTS, b"%d" % attempts),
     ]
-    # Kafka takes a record without key and value, but aiokafka does not send one.
-    return await producer.send(DEAD_LETTERS, b"" if value is None and key is None else value, key=key, headers=headers)
+    return await producer.send(DEAD_LETTERS, value, key=key, headers=headers)
 
 
 def _shortened(

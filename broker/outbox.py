@@ -5,7 +5,7 @@
                          -> given up: dead letter -> error result to whoever asked, if there can be one -> done
 
 Rules.
-* Nobody waits for an acknowledgement: it arrives as a callback.
+* Nobody waits for an acknowledgement: it arrives as a callback, without a future.
 * `next_step` alone judges a failure. What cannot succeed is final at once, whatever `max_attempts` says: a result whose
   topic does not exist, anything that is larger than Kafka takes. All else passes, and is tried again.
 * What failed is sent again by topic, each topic in a task of its own: one in trouble holds up no other. It is bounded
@@ -27,7 +27,7 @@ import msgspec
 from prometheus_client import Counter
 
 from broker.dead_letters import publish_dead_letter, record_bytes
-from broker.kafka_types import Record, RecordTooLarge, UnknownTopic
+from broker.kafka_types import KafkaError, Record, RecordTooLarge, UnknownTopic
 from broker.producer import Ack, RecordSender
 from schemas.errors import Internal, InvalidRequest, QueryError
 from schemas.headers import RawHeaders
@@ -164,10 +164,14 @@ class Outbox:
 
         `on_outcome` is told how this attempt ended: where the message was written, or None.
         """
-        sent = await self._sender.send(
-            message.topic, message.value, key=message.key, headers=message.headers, partition=message.partition
+        await self._sender.post(
+            message.topic,
+            message.value,
+            partial(self._on_sent, record, message, attempts, is_dead_letter, on_outcome),
+            key=message.key,
+            headers=message.headers,
+            partition=message.partition,
         )
-        sent.add_done_callback(partial(self._on_sent, record, message, attempts, is_dead_letter, on_outcome))
 
     def give_up(self, record: Record, reason: str, answer: Message | None = None, attempts: int = 1) -> None:
         """Make `record` a dead letter, then send `answer`; with that the record is done."""
@@ -190,17 +194,15 @@ class Outbox:
         attempts: int,
         is_dead_letter: bool,
         on_outcome: Callable[[Ack | None], None] | None,
-        sent: "asyncio.Future[Ack]",
+        outcome: Ack | KafkaError,
     ) -> None:
-        if sent.cancelled():  # we are closing; the record will be delivered again
-            return
-        error = sent.exception()
+        written = outcome if isinstance(outcome, Ack) else None
         if on_outcome is not None:
-            on_outcome(sent.result() if error is None else None)
-        if error is None:
+            on_outcome(written)
+        if isinstance(outcome, Ack):
             self._done(record, message)
         else:
-            self._on_failure(FailedSend(record, message, attempts, error, is_dead_letter))
+            self._on_failure(FailedSend(record, message, attempts, outcome, is_dead_letter))
 
     # -- after a failure, in the order of events -----------------------------------------------------------------------
 

@@ -1,11 +1,14 @@
-"""Requests of one process through Kafka, and their results paired with them by id.
+"""Requests of one process through Kafka, and their results paired with them.
 
-    ask -> producer -> ... -> reply topic -> deliver -> whoever waits for this id
+    ask -> producer -> ... -> reply topic -> deliver -> whoever asked
 
 Rules.
+* A request carries a number of ours, which its result brings back. The id is the client's: two of its callers may use
+  it at once, or one again while the first answer is on its way, and each gets the answer to its own request. A result
+  without a number goes to whoever waits longest under its id.
 * At most `max_in_flight` wait at once; more are refused.
-* At least once upstream means a result may come twice: the first of an id is given to its waiter, later ones are
-  dropped and counted.
+* At least once upstream means a result may come twice: the first is given to its waiter, later ones are dropped and
+  counted.
 * If reading the topic ends, everybody who waits fails at once rather than at a timeout.
 * How a request is worded, how long it may take and what its failure means are its sender's.
 
@@ -15,11 +18,13 @@ Hot: `ask` and `_on_record`, once a request each. There is no task, and one futu
 """
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Final, Self, TypeAlias
+from uuid import uuid4
 
 from prometheus_client import Counter, Gauge
 
@@ -28,8 +33,8 @@ from broker.producer import Ack, Producer
 from broker.settings import KafkaSettings
 from broker.tail import Tail
 from broker.topics import TopicSpec, delete_topics, ensure_topics
-from schemas.errors import InfaasError, Internal, InvalidRequest, Overloaded
-from schemas.headers import RawHeaders, as_text
+from schemas.errors import InfaasError, Internal, Overloaded
+from schemas.headers import CORRELATION, RawHeaders, as_text
 from schemas.result import Result, parse_result
 from schemas.topics import reply_topic
 
@@ -62,6 +67,10 @@ class RequestReply:
         self._settings = settings
         self._max_in_flight = max_in_flight
         self._waiting: dict[str, Reply] = {}
+        """Replies by the number of their request, which no other process has sent to our topic."""
+        self._numbers_by_id: dict[str, dict[str, None]] = {}
+        self._prefix = uuid4().hex[:12]
+        self._count = itertools.count(1)
         self._answered: dict[str, None] = {}
         self._tail = Tail(settings, f"replies-{owner}", [self.reply_topic])
         self._tasks = asyncio.TaskGroup()
@@ -104,48 +113,63 @@ class RequestReply:
     ) -> Result:
         """Send a request, whose headers name its id and `reply_topic`, and wait for its result.
 
+        Others may wait under the same id.
+
         Cancelling it frees its slot; the request may be computed all the same.
 
         Raises:
             Overloaded: too many wait already.
-            InvalidRequest: a request of this id waits already.
             Internal: the reply topic is read no longer.
             TimeoutError: there was no result within `timeout_s`.
         """
-        reply = self._expect(request_id)
+        number, reply = self._expect(request_id)
         # A bare timer is cheaper than a timeout block; sending is bounded by the producer itself.
         timer = None if timeout_s is None else self._loop.call_later(timeout_s, _expire, reply)
         try:
-            sent = await self.producer.send(topic, value, key=request_id.encode(), headers=headers)
+            numbered = [*headers, (CORRELATION, number.encode())]
+            sent = await self.producer.send(topic, value, key=request_id.encode(), headers=numbered)
             if on_sent is not None:
                 on_sent(sent, reply)
             return await reply
         finally:
             if timer is not None:
                 timer.cancel()
-            self._waiting.pop(request_id, None)
+            self._forget(request_id, number)
 
     def deliver(self, result: Result) -> None:
         """Give a result to whoever waits for it."""
-        reply = self._waiting.get(result.id)
+        number = result.correlation or self._oldest(result.id)
+        reply = self._waiting.get(number)
         if reply is not None and not reply.done():
             reply.set_result(result)
-            self._remember(result.id)
-        elif result.id in self._answered:
+            self._remember(result.correlation or result.id)
+        elif (result.correlation or result.id) in self._answered:
             _duplicate.inc()
         else:
             _late.inc()
 
-    def _expect(self, request_id: str) -> Reply:
+    def _expect(self, request_id: str) -> tuple[str, Reply]:
         if self._closed:
             raise Internal("the reply topic is no longer read")
         if len(self._waiting) >= self._max_in_flight:
             raise Overloaded(f"{len(self._waiting)} queries are waiting for their result here; try again later")
-        if request_id in self._waiting:
-            raise InvalidRequest(f"a query with id {request_id!r} is already waiting for its result")
         self._answered.pop(request_id, None)
-        reply = self._waiting[request_id] = self._loop.create_future()
-        return reply
+        number = f"{self._prefix}-{next(self._count)}"
+        reply = self._waiting[number] = self._loop.create_future()
+        self._numbers_by_id.setdefault(request_id, {})[number] = None
+        return number, reply
+
+    def _forget(self, request_id: str, number: str) -> None:
+        del self._waiting[number]
+        numbers = self._numbers_by_id[request_id]
+        del numbers[number]
+        if not numbers:
+            del self._numbers_by_id[request_id]
+
+    def _oldest(self, request_id: str) -> str:
+        """Number of the first request of this id that has no result; empty if there is none."""
+        numbers = self._numbers_by_id.get(request_id, ())
+        return next((number for number in numbers if not self._waiting[number].done()), "")
 
     async def _read(self) -> None:
         while True:
@@ -162,17 +186,17 @@ class RequestReply:
         else:
             self.deliver(result)
 
-    def _remember(self, request_id: str) -> None:
-        self._answered[request_id] = None
+    def _remember(self, answered: str) -> None:
+        self._answered[answered] = None
         if len(self._answered) > _ANSWERED_KEPT:
             del self._answered[next(iter(self._answered))]
 
     def _fail_all(self, _reading: asyncio.Task[None]) -> None:
         """Fail everybody who waits, whatever ended the reading, even before it began."""
         self._closed = True
-        for request_id, reply in self._waiting.items():
+        for reply in self._waiting.values():
             if not reply.done():
-                reply.set_exception(Internal(f"the result of {request_id} can no longer be read"))
+                reply.set_exception(Internal("the result can no longer be read"))
 
     async def _delete_topic(self) -> None:
         try:

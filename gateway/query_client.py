@@ -66,7 +66,6 @@ class QueryClient:
         Raises:
             Overloaded: too many queries wait, or Kafka is down.
             DeadlineExceeded: there was no result in time.
-            InvalidRequest: a query of this id is waiting already.
         """
         query = envelope.query
         self._kafka_health.check()

@@ -23,6 +23,7 @@ ALLOW_LATE: Final = "infaas-allow-late"  # `true`: answer late rather than `over
 EXPLAIN: Final = "infaas-explain"  # `true`: the result says why this variant was chosen
 CONTENT_TYPE: Final = "content-type"
 JSON_LENGTH: Final = "inference-header-content-length"  # OIP binary extension: bytes of JSON before the tensors
+CORRELATION: Final = "infaas-correlation"  # comes back with the result: what the sender pairs them by, if not the id
 TRACEPARENT: Final = "traceparent"
 TRACESTATE: Final = "tracestate"
 
@@ -55,8 +56,10 @@ NEEDS: Final = {
     "explain": EXPLAIN,
 }
 
-# Copied from the query to everything that follows from it.
 TRACE: Final = (TRACEPARENT, TRACESTATE)
+
+# Copied from the query to everything that follows from it.
+RETURNED: Final = (CORRELATION, *TRACE)
 
 
 def as_text(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:

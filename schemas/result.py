@@ -14,6 +14,8 @@ class Result(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Answer to one query as a client sees it: a response or an error."""
 
     id: str
+    correlation: str = ""
+    """What the sender of the query pairs them by, if not the id."""
     status: str
     """`ok` or an `ErrorCode`."""
     value: bytes
@@ -66,6 +68,7 @@ def parse_result(fields: dict[str, str], value: bytes) -> Result:
     accuracy, cost, json_length = get(h.ACCURACY), get(h.COST), get(h.JSON_LENGTH)
     return Result(
         id=fields[h.ID],
+        correlation=get(h.CORRELATION, ""),
         status=fields[h.STATUS],
         value=value,
         variant=get(h.VARIANT, ""),

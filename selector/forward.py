@@ -58,7 +58,7 @@ def refused(
 def failed(query_id: str, error: QueryError, fields: dict[str, str]) -> RawHeaders:
     """The headers of an error result where no more is known of the query than its id."""
     headers = [(h.ID, query_id.encode()), (h.STATUS, error.code.encode()), _JSON]
-    headers += ((name, fields[name].encode()) for name in h.TRACE if name in fields)
+    headers += ((name, fields[name].encode()) for name in h.RETURNED if name in fields)
     return headers
 
 

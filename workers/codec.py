@@ -28,7 +28,7 @@ from workers.model import ServableModel, check_inputs
 
 Arrays = dict[str, NDArray[Any]]
 
-_COPIED = (h.TASK_QUEUE_NS, h.PREDICTED_NS, h.ACCURACY, h.COST, h.EXPLANATION, *h.TRACE)
+_COPIED = (h.TASK_QUEUE_NS, h.PREDICTED_NS, h.ACCURACY, h.COST, h.EXPLANATION, *h.RETURNED)
 """Names of the headers of a query that its result carries too."""
 _EVENT = "application/cloudevents"
 

@@ -12,12 +12,9 @@ Rules.
 
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from io import BytesIO
 from typing import Any, ClassVar, Final, Self
 
-from aiokafka.errors import IncompatibleBrokerVersion
-from aiokafka.protocol.api import RequestStruct, Response
-from aiokafka.protocol.types import Schema
+from broker.encoded_request import EncodedRequest
 
 EARLIEST: Final = -2
 LATEST: Final = -1
@@ -30,47 +27,7 @@ _COUNT: Final = struct.Struct(">i")
 _LENGTH: Final = struct.Struct(">h")
 
 
-class _RawResponse(Response):
-    """A response as it came, undecoded, after its header."""
-
-    API_KEY = API_VERSION = 0  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
-    SCHEMA: ClassVar = Schema()
-
-    def __init__(self, data: bytes = b"") -> None:
-        self.data = data
-
-    @classmethod
-    def decode(cls, data: BytesIO | bytes) -> Self:
-        return cls(data if isinstance(data, bytes) else data.read())
-
-
-class _EncodedRequest(RequestStruct):
-    """A request whose body is encoded already, in the place of one of aiokafka's."""
-
-    API_KEY: ClassVar = 0
-    API_VERSION: ClassVar = 0
-    RESPONSE_TYPE: ClassVar = _RawResponse
-    SCHEMA: ClassVar = Schema()
-
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-
-    def prepare(self, versions: Mapping[int, tuple[int, int]]) -> Self:
-        """Return the request for a broker of these versions, as aiokafka's own requests do.
-
-        Raises:
-            IncompatibleBrokerVersion: the broker is too old.
-        """
-        minimum, maximum = versions.get(self.API_KEY, (0, -1))
-        if not minimum <= self.API_VERSION <= maximum:
-            raise IncompatibleBrokerVersion(f"the broker does not know {type(self).__name__} v{self.API_VERSION}")
-        return self
-
-    def encode(self) -> bytes:
-        return self._body
-
-
-class ListOffsets(_EncodedRequest):
+class ListOffsets(EncodedRequest):
     """Request to a leader for the first or the next offset of its partitions."""
 
     API_KEY: ClassVar = 2
@@ -87,7 +44,7 @@ class ListOffsets(_EncodedRequest):
         return cls(b"".join(parts))
 
 
-class FetchOffsets(_EncodedRequest):
+class FetchOffsets(EncodedRequest):
     """Request to a coordinator for what its groups have committed."""
 
     API_KEY: ClassVar = 9

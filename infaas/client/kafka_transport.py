@@ -1,4 +1,4 @@
-"""Queries through Kafka: thousands in flight, their results matched by id on one reply topic."""
+"""Queries through Kafka: thousands in flight, their results matched on one reply topic."""
 
 import asyncio
 import time
@@ -40,7 +40,7 @@ class KafkaTransport:
 
         Raises:
             UnknownTask: the task has no topic.
-            InvalidRequest: the query is larger than Kafka takes, or its id is in flight already.
+            InvalidRequest: the query is larger than Kafka takes.
         """
         topic = task_topic(query.task)
         try:

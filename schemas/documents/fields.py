@@ -46,6 +46,10 @@ QUERY: Final = (
         h.REPLY_TO: _text("Topic of the result; `infaas.results.{task}` if absent."),
         h.BATCH: _text(f"Number of inputs in the query, 1 if absent, at most {MAX_BATCH}.", pattern=_WHOLE),
         h.SENT_NS: _text("Wall clock of the sender, ns since the epoch.", pattern=_WHOLE),
+        h.CORRELATION: _text(
+            "Comes back with the result as it is: for a sender that asks several times under one id, and wants to know "
+            "which of them is answered."
+        ),
     }
     | NEEDS
     | CONTENT
@@ -64,6 +68,7 @@ FORWARDED: Final = QUERY | {
 RESULT: Final = (
     {
         h.ID: _text("Of the query."),
+        h.CORRELATION: _text("Of the query, if it had one."),
         h.STATUS: _text("Whether it is an answer, or which error.", enum=[OK, *(code.value for code in QUERY_ERRORS)]),
         h.WORKER: _text("Who computed it."),
         h.VARIANT_QUEUE_NS: _text("From the choice to the start of the computation.", pattern=_WHOLE),

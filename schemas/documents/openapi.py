@@ -16,6 +16,9 @@ _JSON: Final = "application/json"
 _BINARY: Final = "application/octet-stream"
 _ANY: Final = {"type": "object"}
 
+_RECORDS_ONLY: Final = (h.CONTENT_TYPE, h.CORRELATION)
+"""Headers of a result's record that are said otherwise, or not at all, over HTTP."""
+
 
 def document() -> dict[str, Any]:
     """The whole OpenAPI document."""
@@ -70,7 +73,7 @@ def _operation(operation: str, summary: str, path: str, responses: dict[str, Any
 def _infer(operation: str, path: str) -> dict[str, Any]:
     content = {_JSON: {"schema": _ref("InferRequest")}, _BINARY: {"schema": {"type": "string", "format": "binary"}}}
     answer = {_JSON: {"schema": _ref("InferResponse")}, _BINARY: {"schema": {"type": "string", "format": "binary"}}}
-    headers = {name: {"schema": schema} for name, schema in fields.RESULT.items() if name != h.CONTENT_TYPE}
+    headers = {name: {"schema": schema} for name, schema in fields.RESULT.items() if name not in _RECORDS_ONLY}
     responses: dict[str, Any] = {"200": {"description": "The answer", "content": answer, "headers": headers}}
     responses |= {str(status): {"$ref": f"#/components/responses/E{status}"} for status in _statuses()}
     described = _operation(operation, "Ask a model; the needs stand in `parameters` or in headers.", path, responses)

@@ -13,7 +13,7 @@ from broker.dead_letters import TOPIC, parse_letter, replay
 from broker.delivery.consumer import Consumer, Record
 from broker.kafka_types import KafkaError, RecordTooLarge, UnknownTopic
 from broker.outbox import RETRY_DELAYS_S, FailedSend, GiveUp, Message, Outbox, Retry, next_step
-from broker.producer import Ack, Producer
+from broker.producer import Ack, OnAck, Producer
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_system_topics, ensure_topics
 from schemas.errors import Internal, InvalidRequest, QueryError
@@ -81,6 +81,22 @@ class Kafka:
         self.fails: dict[str, list[KafkaError]] = {}
         self.stuck: set[str] = set()
 
+    async def post(
+        self,
+        topic: str,
+        value: bytes | None,
+        on_ack: OnAck,
+        *,
+        key: bytes | None = None,
+        headers: RawHeaders | None = None,
+        partition: int | None = None,
+    ) -> None:
+        self.sent.append((topic, value))
+        if topic in self.stuck:
+            await asyncio.Event().wait()
+        errors = self.fails.get(topic)
+        on_ack(errors.pop(0) if errors else Ack(topic, 0, 0))
+
     async def send(
         self,
         topic: str,
@@ -90,15 +106,15 @@ class Kafka:
         headers: RawHeaders | None = None,
         partition: int | None = None,
     ) -> asyncio.Future[Ack]:
-        self.sent.append((topic, value))
-        if topic in self.stuck:
-            await asyncio.Event().wait()
         future: asyncio.Future[Ack] = asyncio.get_running_loop().create_future()
-        errors = self.fails.get(topic)
-        if errors:
-            future.set_exception(errors.pop(0))
-        else:
-            future.set_result(Ack(topic, 0, None, 0, 0, 0, 0))  # pyright: ignore[reportArgumentType]
+
+        def on_ack(outcome: Ack | KafkaError) -> None:
+            if isinstance(outcome, Ack):
+                future.set_result(outcome)
+            else:
+                future.set_exception(outcome)
+
+        await self.post(topic, value, on_ack)
         return future
 
 

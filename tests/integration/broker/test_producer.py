@@ -2,13 +2,17 @@
 
 import asyncio
 import time
+from collections import Counter
 from uuid import uuid4
 
 import pytest
+from aiokafka.admin import NewTopic
 
+from broker import producer as producer_module
+from broker.client import open_admin
 from broker.delivery.consumer import Consumer
 from broker.kafka_types import KafkaError, RecordTooLarge, UnknownTopic
-from broker.producer import Producer
+from broker.producer import Ack, Producer
 from broker.settings import Compression, KafkaSettings
 from broker.topics import TopicSpec, delete_topics, ensure_topics
 
@@ -130,3 +134,82 @@ async def test_a_deleted_topic_fails_in_time_and_delays_no_other(kafka: KafkaSet
                 await future
         with pytest.raises(KafkaError):
             await producer.send_and_wait(gone, b"x")
+
+
+async def test_records_too_large_for_their_topic_fail_alone_and_stop_nothing(kafka: KafkaSettings) -> None:
+    """The topic of a client takes less than we would send: in a batch with others, alone, and again and again."""
+    narrow, wide = f"test-{uuid4()}", f"test-{uuid4()}"
+    await ensure_topics(kafka.model_copy(update={"max_record_bytes": 50_000}), [TopicSpec(narrow)])
+    await ensure_topics(kafka, [TopicSpec(wide)])
+    sizes = [100, 60_000, 100, 20_000, 20_000, 20_000, 300_000, 100, 70_000, 100]
+    async with Producer(kafka, "test") as producer, asyncio.timeout(30):
+        await producer.prefetch_metadata([narrow, wide])
+        for topic in (narrow, wide, narrow):
+            sent = [await producer.send(topic, b"x" * size) for size in sizes]
+            ends = await asyncio.gather(*sent, return_exceptions=True)
+            for size, end in zip(sizes, ends, strict=True):
+                expected = RecordTooLarge if topic == narrow and size > 50_000 else Ack
+                assert isinstance(end, expected), (topic == narrow, size, end)
+        assert (await producer.send_and_wait(narrow, b"x")).offset == 14
+        assert (await producer.send_and_wait(wide, b"x")).offset == 10
+
+
+async def test_topics_that_do_not_exist_hold_up_no_other(kafka: KafkaSettings, topic: str) -> None:
+    """Thousands of names that clients made up, sent to by the same task that sends to what is there."""
+    missing, ends = f"missing-{uuid4()}", Counter[str]()
+
+    def on_ack(outcome: Ack | KafkaError) -> None:
+        ends[type(outcome).__name__] += 1
+
+    async with Producer(kafka, "test", max_in_flight=200) as producer:
+        await producer.prefetch_metadata([topic])
+        async with asyncio.timeout(20):
+            for number in range(3000):
+                await producer.post(f"{missing}-{number}", b"x", on_ack)
+                if number % 100 == 0:
+                    await producer.send_and_wait(topic, b"x")
+        async with asyncio.timeout(30):
+            while ends.total() < 3000:
+                await producer.send_and_wait(topic, b"x")
+    assert ends["Ack"] == 0
+    assert ends["UnknownTopicOrPartitionError"] >= 50
+
+
+@pytest.mark.parametrize("name", ["x" * 40_000, "x" * 250, "../../etc/passwd", "", ".."], ids=len)
+async def test_a_name_that_no_topic_can_have_is_refused_and_harms_nothing(kafka: KafkaSettings, name: str) -> None:
+    new = f"test-{uuid4()}"
+    await ensure_topics(kafka, [TopicSpec(new)])
+    async with Producer(kafka, "test") as producer:
+        with pytest.raises(UnknownTopic):
+            await producer.send_and_wait(name, b"x")
+        # Topics are still found.
+        assert (await producer.send_and_wait(new, b"x")).offset == 0
+
+
+async def test_an_acknowledgement_says_when_the_broker_appended(kafka: KafkaSettings, topic: str) -> None:
+    stamped, seen = f"test-{uuid4()}", list[tuple[float, float, float]]()
+    async with open_admin(kafka) as admin:
+        await admin.create_topics([NewTopic(stamped, 1, 1, topic_configs={"message.timestamp.type": "LogAppendTime"})])
+    began, began_ms = time.monotonic(), time.time() * 1000
+    async with Producer(kafka, "test") as producer:
+        producer.on_append = lambda sent, received, append_ms: seen.append((sent, received, append_ms))
+        await producer.send_and_wait(topic, b"x", partition=0)
+        assert (await producer.send_and_wait(topic, b"x", partition=0)).timestamp == -1
+        assert not seen, "the sender's own time says nothing"
+        ack = await producer.send_and_wait(stamped, b"x")
+    ((sent, received, append_ms),) = seen
+    assert append_ms == ack.timestamp
+    assert append_ms == pytest.approx(began_ms, abs=60_000)
+    assert began <= sent <= received <= time.monotonic()
+
+
+async def test_what_is_in_flight_is_bounded_in_bytes(kafka: KafkaSettings, topic: str) -> None:
+    value = b"x" * 10_000_000
+    async with Producer(kafka, "test") as producer, asyncio.timeout(60):
+        await producer.prefetch_metadata([topic])
+        sent, most = [], 0
+        for number in range(12):
+            sent.append(await producer.send(topic, value, partition=number % 4))
+            most = max(most, producer.in_flight)
+        await asyncio.gather(*sent)
+    assert 1 < most <= producer_module.MAX_BYTES // len(value)

@@ -7,11 +7,12 @@ import pytest
 from prometheus_client import REGISTRY
 
 from broker.client import open_admin
+from broker.delivery.consumer import Consumer, Record
 from broker.producer import Ack
 from broker.request_reply import Reply, RequestReply
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_topics
-from schemas.errors import Internal, InvalidRequest, Overloaded
+from schemas.errors import Internal, Overloaded
 from schemas.headers import RawHeaders
 from schemas.result import Result
 from schemas.topics import reply_topic
@@ -90,6 +91,60 @@ async def test_a_result_may_come_another_way_and_then_again_by_the_topic(kafka: 
     assert dropped("duplicate") == before + 1
 
 
+async def test_callers_of_one_id_each_get_the_answer_to_their_own_request(kafka: KafkaSettings) -> None:
+    """At the same time, answered in another order, and one after the other while the first answer is on its way."""
+    before, topic = dropped("late"), await asked_topic(kafka)
+    async with (
+        RequestReply(kafka, str(uuid4())) as requests,
+        Consumer(kafka, "test", group=topic) as asked,
+        asyncio.timeout(30),
+        asyncio.TaskGroup() as tasks,
+    ):
+        await asked.assign(topic, [0])
+
+        async def answer(record: Record, value: bytes) -> None:
+            got = [(name, text or b"") for name, text in record.headers]
+            await requests.producer.send_and_wait(requests.reply_topic, value, headers=got)
+
+        asker = Asker(requests, tasks, topic)
+        waiting = [await asker.ask("1"), await asker.ask("1")]
+        first, second = await taken(asked, 2)
+        await answer(second, b"second")
+        await answer(first, b"first")
+        assert [(await reply).value for reply in waiting] == [b"first", b"second"]
+
+        with pytest.raises(TimeoutError):
+            await requests.ask("1", topic, b"?", headers("1"), timeout_s=0.01)
+        again = await asker.ask("1")
+        late, mine = await taken(asked, 2)
+        await answer(late, b"of the one given up")
+        await answer(mine, b"mine")
+        assert (await again).value == b"mine"
+        assert (await again).id == "1"
+    assert dropped("late") == before + 1
+
+
+async def taken(consumer: Consumer, count: int) -> list[Record]:
+    records = list[Record]()
+    while len(records) < count:
+        records += await consumer.poll()
+    return records
+
+
+async def test_a_result_that_names_but_its_id_goes_to_whoever_waits_longest(kafka: KafkaSettings) -> None:
+    topic = await asked_topic(kafka)
+    async with (
+        RequestReply(kafka, str(uuid4())) as requests,
+        asyncio.timeout(20),
+        asyncio.TaskGroup() as tasks,
+    ):
+        asker = Asker(requests, tasks, topic)
+        waiting = [await asker.ask("1"), await asker.ask("1")]
+        await asker.answer("1", b"one")
+        await asker.answer("1", b"two")
+        assert [(await reply).value for reply in waiting] == [b"one", b"two"]
+
+
 async def test_the_topic_is_gone_after_a_clean_exit(kafka: KafkaSettings) -> None:
     async with RequestReply(kafka, str(uuid4())) as requests:
         topic = requests.reply_topic
@@ -112,8 +167,6 @@ async def test_waiting_is_bounded_and_whoever_stops_waiting_makes_room(kafka: Ka
         await asyncio.wait({first})
         with pytest.raises(TimeoutError):
             await requests.ask("3", topic, b"?", headers("3"), timeout_s=0.01)
-        with pytest.raises(InvalidRequest, match="already waiting"):
-            await requests.ask("2", topic, b"?", headers("2"))
         assert requests.in_flight == 1
         second.cancel()
 

@@ -85,7 +85,7 @@ async def test_clients_leave_in_time_when_the_broker_is_gone(tmp_path: Path) -> 
             async with asyncio.timeout(10):  # until the consumer and the tail wait for their next try
                 for _ in range(2):
                     await failed.acquire()
-        with hearing("aiokafka.producer.sender", "Got error produce response") as failed:
+        with hearing("broker.producing.batch_sender", "it is sent again") as failed:
             late = await producer.send(topic, b"on its way for ever")
             async with asyncio.timeout(10):
                 await failed.acquire()
@@ -190,7 +190,8 @@ async def test_everything_goes_on_when_apache_is_killed_and_comes_back_with_its_
         async with ApacheKafka(tmp_path, port) as broker:
             kafka = broker.settings
             await ensure_topics(kafka, [TopicSpec(topic)])
-            producer = await clients.enter_async_context(Producer(kafka, "test"))
+            patient = kafka.model_copy(update={"request_timeout_ms": 60_000})
+            producer = await clients.enter_async_context(Producer(patient, "test"))
             consumer = await clients.enter_async_context(Consumer(kafka, "test", group=topic))
             tail = await clients.enter_async_context(Tail(kafka, "test", [topic]))
             await consumer.assign(topic, [0])

@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 
 from broker.delivery.consumer import Record
 from schemas import headers as h
-from schemas.errors import InvalidRequest, ModelFailed
+from schemas.errors import InvalidRequest, ModelFailed, Unsatisfiable
 from schemas.latency import LatencyModel
 from schemas.load_classes import class_key
 from schemas.oip import decode_response, encode_request
 from schemas.query import parse_query
 from schemas.result import parse_result
-from selector.forward import forwarded
+from selector.forward import failed, forwarded
 from selector.policy import Choice
 from selector.variants import PricedVariant
 from tests.store_rows import INPUT, a_profile, a_variant
 from workers.batch_queue import NO_DEADLINE
-from workers.codec import Undecodable, decode_query, encode_result, identify, stack, unstack
+from workers.codec import Undecodable, decode_query, encode_error, encode_result, identify, stack, unstack
 from workers.model import ServableModel
 
 MODEL = ServableModel(a_variant(), (INPUT,), ("y",), LatencyModel(a_profile().latency, 8), 0)
@@ -50,6 +50,21 @@ def test_what_computing_gave_is_put_together_for_each_query() -> None:
         result = parse_result(h.as_text(message.headers), message.value or b"")
         found = decode_response(result.value, result.json_length).outputs["y"]
         np.testing.assert_array_equal(found, ROWS[:rows] * 2)
+
+
+def test_what_the_sender_pairs_results_by_comes_back_with_each() -> None:
+    fields = {h.CORRELATION: "mine-7", h.TRACEPARENT: "00-trace"}
+    query = identify(request(fields=fields), "digits")
+    refusal = failed(query.id, Unsatisfiable(), query.fields)
+    error = encode_error(query, ModelFailed(), "v", "w").headers
+    (part,) = decode_query(query, MODEL)
+    (output,) = unstack([part], {"y": stack([part])["x"]})
+    assert not isinstance(output, ModelFailed)
+    query.add(part.number, output, 1, 1)
+    for headers in (refusal, error, encode_result(query, "v", "w").headers):
+        got = h.as_text(headers)
+        assert {name: got[name] for name in fields} == fields
+        assert parse_result(got, b"{}").correlation == "mine-7"
 
 
 def test_headers_decide_deadline_mode_and_names() -> None:

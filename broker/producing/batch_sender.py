@@ -1,0 +1,309 @@
+"""Sends batches: one request a node with all partitions that are ready, each partition with one batch under way.
+
+    add -> queue -> ready at its leader -> request -> answer -> judged -> the next batch
+                 -> no identity yet: until there is one
+                 -> no leader known: until the metadata names one
+                 -> failed: after a pause
+
+Rules.
+* Nothing lingers: what is added goes with the loop's next turn, or with the answer to the node's request before. That
+  is what makes batches: the more there is to send, the more goes in each request.
+* A partition that cannot be written to waits by itself. No request and no other partition waits for it.
+* Each record ends in time, whatever Kafka does: a tick fails those whose deadline has passed, wherever they are.
+* A queue is in exactly one place: idle, ready at a node, in a request, or waiting. `_route` alone decides which.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, TypeAlias
+
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError
+
+from broker.producing.in_flight_limit import InFlightLimit
+from broker.producing.partition_queue import ANONYMOUS, PartitionQueue, ProducerIdentity, RecordBatch
+from broker.producing.produce_api import PartitionAnswer, Produce, new_identity, read_produced
+from broker.producing.records import Ack, PendingRecord
+from broker.producing.verdict import Verdict, error_of, judge, may_be_written, needs_metadata
+
+log = logging.getLogger(__name__)
+
+REQUEST_BYTES: Final = 1024 * 1024
+"""Bytes after which no further batch is put into a request."""
+REQUESTS_PER_NODE: Final = 1
+"""Requests under way to a node. Kafka answers those of a connection one after the other: more would be smaller, and
+that is what costs, while the broker waits for none of them."""
+BACKOFF_S: Final = 0.1
+_TICKS: Final = 20
+"""Looks for records that are late, within the time that a record has."""
+_LONGEST_TICK_S: Final = 0.25
+
+OnAppend: TypeAlias = Callable[[float, float, float], None]
+"""Callback with the monotonic times, s, at which a batch was sent and its answer came, and its append time, ms by the
+broker's clock."""
+
+
+class _Node:
+    """A broker, and the queues that are ready to be sent to it."""
+
+    __slots__ = ("flushing", "id", "ready", "requests")
+
+    def __init__(self, node_id: int) -> None:
+        self.id = node_id
+        self.ready: dict[PartitionQueue, None] = {}
+        self.requests = 0
+        self.flushing = False
+
+
+class BatchSender:
+    """Sender of the records in partition queues, over one started client, within one event loop."""
+
+    def __init__(self, client: AIOKafkaClient, limit: InFlightLimit, *, compression: int, timeout_s: float) -> None:
+        self.on_append: OnAppend | None = None
+        self.idempotent = True
+        """Whether the broker gives out identities; said before the first record is added."""
+        self._client = client
+        self._limit = limit
+        self._compression = compression
+        self._timeout_s = timeout_s
+        self._fresh: ProducerIdentity | None = None
+        """Identity for queues that have none: no queue that had it and lost it may get it again."""
+        self._nodes: dict[int, _Node] = {}
+        self._busy: dict[PartitionQueue, None] = {}
+        self._nameless: dict[PartitionQueue, None] = {}
+        self._leaderless: dict[PartitionQueue, None] = {}
+        self._looking = self._ticking = False
+        self._tasks: asyncio.TaskGroup
+        self._running: set[asyncio.Task[None]] = set()
+        self._identifying: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def use_tasks(self, tasks: asyncio.TaskGroup) -> None:
+        """Run in `tasks` from now on."""
+        self._tasks = tasks
+
+    def add(self, queue: PartitionQueue, record: PendingRecord) -> None:
+        """Send a record, which was taken into the limit, after all that were added for its partition before."""
+        queue.waiting.append(record)
+        if not queue.busy:
+            queue.busy = True
+            self._busy[queue] = None
+            self._route(queue)
+            if not self._ticking:
+                self._tick_later()
+
+    def metadata_changed(self) -> None:
+        """Send what waited for a leader, where there is one now."""
+        waited = list(self._leaderless)
+        self._leaderless.clear()
+        for queue in waited:
+            self._route(queue)
+
+    def retire(self, queue: PartitionQueue) -> None:
+        """Note that a queue is dropped: one that comes in its place must not go on with its identity."""
+        self._use_no_more(queue.forget_identity())
+
+    def settle(self, record: PendingRecord, outcome: Ack | KafkaError) -> None:
+        """End a record, unless it has ended."""
+        on_ack = record.on_ack
+        if on_ack is None:
+            return
+        record.on_ack = None
+        self._limit.release(1, record.size)
+        try:
+            on_ack(outcome)
+        except Exception:  # a defect of whoever sent it, which must not keep others from their answers
+            log.exception("a callback of an acknowledgement failed")
+
+    def close(self, error: KafkaError) -> None:
+        """End all that has not ended, and all tasks."""
+        for task in self._running:
+            task.cancel()
+        for queue in list(self._busy):
+            for record in (queue.batch.records if queue.batch else []) + list(queue.waiting):
+                self.settle(record, error)
+            queue.waiting.clear()
+
+    # -- where a queue goes --------------------------------------------------------------------------------------------
+
+    def _route(self, queue: PartitionQueue) -> None:
+        self._use_no_more(queue.drop_ended())
+        if not queue.has_work:
+            queue.busy = False
+            del self._busy[queue]
+        elif queue.identity is None and not self._identify(queue):
+            self._nameless[queue] = None
+        elif queue.leader < 0:
+            self._leaderless[queue] = None
+            self._look_later()
+        else:
+            node = self._nodes.get(queue.leader) or self._nodes.setdefault(queue.leader, _Node(queue.leader))
+            node.ready[queue] = None
+            self._flush_soon(node)
+
+    def _identify(self, queue: PartitionQueue) -> bool:
+        queue.identity = self._fresh if self.idempotent else ANONYMOUS
+        if queue.identity is None and (self._identifying is None or self._identifying.done()):
+            self._identifying = self._start(self._get_identity(), "producer id")
+        return queue.identity is not None
+
+    async def _get_identity(self) -> None:
+        while self._nameless:
+            try:
+                self._fresh = await new_identity(self._client)
+            except (KafkaError, OSError) as error:
+                log.warning("Kafka gives no producer id: %r", error)
+                await asyncio.sleep(BACKOFF_S)
+            waited = list(self._nameless)
+            self._nameless.clear()
+            for queue in waited:  # back to where they were, or gone if their records are late, where there is none
+                self._route(queue)
+
+    def _use_no_more(self, identity: ProducerIdentity | None) -> None:
+        if identity is not None and identity == self._fresh:
+            self._fresh = None
+
+    def _look_later(self) -> None:
+        if not self._looking:
+            self._looking = True
+            self._client.force_metadata_update()
+            self._loop.call_later(BACKOFF_S, self._look)
+
+    def _look(self) -> None:
+        self._looking = False
+        self.metadata_changed()
+
+    # -- requests ------------------------------------------------------------------------------------------------------
+
+    def _flush_soon(self, node: _Node) -> None:
+        if not node.flushing and node.requests < REQUESTS_PER_NODE:
+            node.flushing = True
+            self._loop.call_soon(self._flush, node)
+
+    def _flush(self, node: _Node) -> None:
+        node.flushing = False
+        while node.ready and node.requests < REQUESTS_PER_NODE:
+            batches = self._collect(node)
+            if batches:
+                node.requests += 1
+                self._start(self._request(node, batches), f"produce to {node.id}")
+
+    def _collect(self, node: _Node) -> list[tuple[PartitionQueue, RecordBatch]]:
+        batches: list[tuple[PartitionQueue, RecordBatch]] = []
+        size = 0
+        while node.ready and size < REQUEST_BYTES:
+            queue = next(iter(node.ready))
+            del node.ready[queue]
+            self._use_no_more(queue.drop_ended())
+            sendable = queue.leader == node.id and queue.identity is not None
+            batch = queue.take(self._compression) if sendable else None
+            if batch is None:
+                self._route(queue)
+            else:
+                size += len(batch.data)
+                batches.append((queue, batch))
+        return batches
+
+    async def _request(self, node: _Node, batches: Sequence[tuple[PartitionQueue, RecordBatch]]) -> None:
+        sent = time.monotonic()
+        answers: dict[tuple[str, int], PartitionAnswer] = {}
+        problem: KafkaError = KafkaConnectionError("the answer did not name the partition")
+        try:
+            request = Produce.of(batches, int(self._timeout_s * 1000))
+            answer = await self._client.send(node.id, request)
+            answers = dict(read_produced(answer))
+        except KafkaError as error:
+            problem = error
+        except (OSError, KeyError) as error:  # KeyError: so aiokafka meets a connection closed by another request
+            problem = KafkaConnectionError(repr(error))
+        finally:
+            node.requests -= 1
+            for queue, _ in batches:
+                queue.in_request = False
+        received = time.monotonic()
+        for queue, batch in batches:
+            found = answers.get((queue.topic, queue.number))
+            if found is not None and found.append_ms >= 0 and self.on_append is not None:
+                self.on_append(sent, received, found.append_ms)
+            self._conclude(queue, batch, found, problem)
+        if node.ready:
+            self._flush_soon(node)
+
+    # -- answers -------------------------------------------------------------------------------------------------------
+
+    def _conclude(
+        self, queue: PartitionQueue, batch: RecordBatch, answer: PartitionAnswer | None, problem: KafkaError
+    ) -> None:
+        error = problem if answer is None else error_of(answer.code)
+        verdict = judge(error)
+        if verdict is Verdict.WRITTEN:
+            queue.written()
+            self._acknowledge(queue, batch, answer)
+        elif verdict is Verdict.AGAIN:
+            batch.maybe_written |= may_be_written(error)
+            self._pause(queue, error)
+            return
+        else:
+            self._give_back(queue, batch, verdict, error)
+        self._route(queue)
+
+    def _acknowledge(self, queue: PartitionQueue, batch: RecordBatch, answer: PartitionAnswer | None) -> None:
+        offset, append_ms = (-1, -1) if answer is None else (answer.offset, answer.append_ms)
+        for number, record in enumerate(batch.records):
+            at = offset + number if offset >= 0 else -1
+            self.settle(record, Ack(queue.topic, queue.number, at, append_ms))
+
+    def _pause(self, queue: PartitionQueue, error: KafkaError | None) -> None:
+        if queue.problem is None:
+            log.warning("%s/%d was not written, it is sent again: %r", queue.topic, queue.number, error)
+        queue.problem = error
+        if needs_metadata(error):
+            self._client.force_metadata_update()
+        self._loop.call_later(BACKOFF_S, self._route, queue)
+
+    def _give_back(self, queue: PartitionQueue, batch: RecordBatch, verdict: Verdict, error: KafkaError | None) -> None:
+        """Send the records of a batch that was refused in another way, or fail them if there is none."""
+        assert error is not None
+        if verdict is not Verdict.SPLIT or batch.maybe_written:
+            self._use_no_more(queue.forget_identity())
+        if verdict is Verdict.REFUSED or (verdict is Verdict.SPLIT and len(batch.records) == 1):
+            for record in batch.records:
+                self.settle(record, error)
+        elif verdict is Verdict.SPLIT:
+            queue.split()
+        else:
+            log.warning("%s/%d: the producer id is replaced: %r", queue.topic, queue.number, error)
+        queue.put_back()
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    def _tick_later(self) -> None:
+        self._ticking = True
+        self._loop.call_later(min(self._timeout_s / _TICKS, _LONGEST_TICK_S), self._tick)
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        for queue in list(self._busy):
+            for record in queue.expired(now):
+                self.settle(record, _too_late(queue))
+        self._ticking = False
+        if self._busy:
+            self._tick_later()
+
+    def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = self._tasks.create_task(work, name=name)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+
+def _too_late(queue: PartitionQueue) -> KafkaError:
+    if isinstance(queue.problem, UnknownTopicOrPartitionError):
+        return queue.problem
+    if queue.problem is not None:
+        why = repr(queue.problem)
+    else:
+        why = "it has no leader" if queue.leader < 0 else "Kafka did not answer"
+    return KafkaTimeoutError(f"{queue.topic}/{queue.number} was not written in time: {why}")

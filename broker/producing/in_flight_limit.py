@@ -1,0 +1,70 @@
+"""Bounds what was sent and has not ended, in records and in bytes: whoever sends more waits for room, in turn."""
+
+import asyncio
+from collections import deque
+
+
+class InFlightLimit:
+    """Limit of what is in flight, used within one event loop. A single record larger than all room passes alone."""
+
+    def __init__(self, max_records: int, max_bytes: int) -> None:
+        self._max_records = max_records
+        self._max_bytes = max_bytes
+        self._waiters: deque[tuple[asyncio.Future[None], int]] = deque()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.records = 0
+        self.bytes = 0
+
+    def try_take(self, size: int) -> bool:
+        """Note a record that is in flight from now on, unless there is no room, or others wait for it."""
+        if self._waiters or not self._has_room(size):
+            return False
+        self._take(size)
+        return True
+
+    async def take_in_turn(self, size: int) -> None:
+        """Note a record that is in flight, once there is room and those who came before have theirs."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiter = (turn, size)
+        self._waiters.append(waiter)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                self._waiters.remove(waiter)
+                self._wake()
+            else:  # it was taken for us already
+                self.release(1, size)
+            raise
+
+    def release(self, records: int, size: int) -> None:
+        """Note records that have ended."""
+        self.records -= records
+        self.bytes -= size
+        if not self.records:
+            self._idle.set()
+        if self._waiters:
+            self._wake()
+
+    async def idle(self) -> None:
+        """Wait until nothing is in flight."""
+        await self._idle.wait()
+
+    def _has_room(self, size: int) -> bool:
+        return self.records < self._max_records and (not self.bytes or self.bytes + size <= self._max_bytes)
+
+    def _take(self, size: int) -> None:
+        self.records += 1
+        self.bytes += size
+        self._idle.clear()
+
+    def _wake(self) -> None:
+        """Take what there is room for, for those who wait, in turn."""
+        while self._waiters and self._has_room(self._waiters[0][1]):
+            turn, size = self._waiters[0]
+            if turn.cancelled():  # it removes itself, and looks again
+                return
+            self._waiters.popleft()
+            self._take(size)
+            turn.set_result(None)

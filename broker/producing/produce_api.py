@@ -1,0 +1,82 @@
+"""Requests to write, encoded once, and their answers, read by `struct`; and the request for an identity."""
+
+import struct
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, Final, NamedTuple, Self
+
+from aiokafka.client import AIOKafkaClient
+from aiokafka.protocol.transaction import InitProducerIdRequest
+
+from broker.encoded_request import EncodedRequest
+from broker.producing.partition_queue import PartitionQueue, ProducerIdentity, RecordBatch
+from broker.producing.verdict import error_of
+
+_ALL_REPLICAS: Final = -1
+_HEAD: Final = struct.Struct(">hhii")  # no transactional id, acks, timeout in ms, number of topics
+_COUNT: Final = struct.Struct(">i")
+_LENGTH: Final = struct.Struct(">h")
+_BATCH: Final = struct.Struct(">ii")  # partition, bytes
+_PART: Final = struct.Struct(">ihqqq")  # partition, error, offset, append time, start of the log
+
+
+class PartitionAnswer(NamedTuple):
+    """Answer about the batch of one partition."""
+
+    code: int
+    offset: int
+    """Offset of the first record."""
+    append_ms: int
+    """Append time, ms by the broker's clock; -1 where the topic keeps the sender's time."""
+
+
+class Produce(EncodedRequest):
+    """Request to a leader to write batches of its partitions, one of each."""
+
+    API_KEY: ClassVar = 0
+    API_VERSION: ClassVar = 7
+
+    @classmethod
+    def of(cls, batches: Iterable[tuple[PartitionQueue, RecordBatch]], timeout_ms: int) -> Self:
+        """Encode the request; the broker waits for all replicas for `timeout_ms` at most."""
+        topics: defaultdict[str, list[tuple[int, bytes]]] = defaultdict(list)
+        for queue, batch in batches:
+            topics[queue.topic].append((queue.number, batch.data))
+        parts = [_HEAD.pack(-1, _ALL_REPLICAS, timeout_ms, len(topics))]
+        for topic, written in topics.items():
+            name = topic.encode()
+            parts += (_LENGTH.pack(len(name)), name, _COUNT.pack(len(written)))
+            for number, data in written:
+                parts += (_BATCH.pack(number, len(data)), data)
+        return cls(b"".join(parts))
+
+
+def read_produced(answer: Any) -> Iterator[tuple[tuple[str, int], PartitionAnswer]]:
+    """Decode the answer to Produce: by topic and partition."""
+    data: bytes = answer.data
+    (topics,) = _COUNT.unpack_from(data, 0)
+    at = _COUNT.size
+    for _ in range(topics):
+        (length,) = _LENGTH.unpack_from(data, at)
+        begin = at + _LENGTH.size + length
+        topic = data[at + _LENGTH.size : begin].decode()
+        (count,) = _COUNT.unpack_from(data, begin)
+        begin += _COUNT.size
+        at = begin + count * _PART.size
+        for number, code, offset, append_ms, _start in _PART.iter_unpack(data[begin:at]):
+            yield (topic, number), PartitionAnswer(code, offset, append_ms)
+
+
+async def new_identity(client: AIOKafkaClient) -> ProducerIdentity:
+    """Ask any broker for an identity that nobody else has.
+
+    Raises:
+        KafkaError: it gives none now.
+    """
+    node = client.get_random_node()
+    # Without transactions its timeout means nothing.
+    answer: Any = await client.send(node, InitProducerIdRequest(None, 1000))  # pyright: ignore[reportArgumentType]
+    error = error_of(answer.error_code)
+    if error is not None:
+        raise error
+    return ProducerIdentity(answer.producer_id, answer.producer_epoch)

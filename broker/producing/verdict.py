@@ -1,0 +1,69 @@
+"""What a broker's answer about a batch, or its silence, means for it: pure, and the only place that judges."""
+
+from enum import Enum, auto
+from typing import Final
+
+from aiokafka.errors import (
+    DuplicateSequenceNumber,
+    InvalidProducerEpoch,
+    InvalidProducerIdMapping,
+    KafkaError,
+    MessageSizeTooLargeError,
+    NodeNotReadyError,
+    OutOfOrderSequenceNumber,
+    ProducerFenced,
+    RecordListTooLargeError,
+    StaleMetadata,
+    UnknownProducerId,
+    for_code,
+)
+
+_LOST_SEQUENCE: Final = (
+    OutOfOrderSequenceNumber,
+    UnknownProducerId,
+    InvalidProducerEpoch,
+    InvalidProducerIdMapping,
+    ProducerFenced,
+)
+_TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
+_NOT_SENT: Final = (NodeNotReadyError, StaleMetadata)
+
+
+class Verdict(Enum):
+    """What becomes of a batch."""
+
+    WRITTEN = auto()
+    AGAIN = auto()
+    """Sent again as it is, while its records have time."""
+    RENEW = auto()
+    """Sent again under another identity: the broker cannot place its sequence."""
+    SPLIT = auto()
+    """Too large: sent again in smaller ones, or refused if it is a single record."""
+    REFUSED = auto()
+    """No further attempt would succeed."""
+
+
+def error_of(code: int) -> KafkaError | None:
+    """Make the error of a code of Kafka's; None for success."""
+    return None if code == 0 else for_code(code)()
+
+
+def judge(error: KafkaError | None) -> Verdict:
+    """Judge how an attempt ended: by the broker's error for the partition, or by that of the whole request."""
+    if error is None or isinstance(error, DuplicateSequenceNumber):
+        return Verdict.WRITTEN
+    if isinstance(error, _TOO_LARGE):
+        return Verdict.SPLIT
+    if isinstance(error, _LOST_SEQUENCE):
+        return Verdict.RENEW
+    return Verdict.AGAIN if error.retriable else Verdict.REFUSED
+
+
+def may_be_written(error: KafkaError | None) -> bool:
+    """Whether a batch may have been written by an attempt that ended so."""
+    return error is not None and judge(error) is Verdict.AGAIN and not isinstance(error, _NOT_SENT)
+
+
+def needs_metadata(error: KafkaError | None) -> bool:
+    """Whether the error says that we do not know the cluster as it is."""
+    return error is not None and bool(error.invalid_metadata)

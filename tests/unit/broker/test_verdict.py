@@ -1,0 +1,46 @@
+"""What a broker's answer about a batch means."""
+
+import pytest
+from aiokafka.errors import KafkaConnectionError, NodeNotReadyError, RequestTimedOutError
+
+from broker.kafka_types import KafkaError
+from broker.producing.verdict import Verdict, error_of, judge, may_be_written
+
+
+@pytest.mark.parametrize(
+    ("code", "verdict"),
+    [
+        (0, Verdict.WRITTEN),
+        (46, Verdict.WRITTEN),  # a duplicate: it is there
+        (3, Verdict.AGAIN),  # unknown topic or partition: it may have moved
+        (5, Verdict.AGAIN),  # no leader
+        (6, Verdict.AGAIN),  # another leader
+        (7, Verdict.AGAIN),  # not on all replicas in time
+        (19, Verdict.AGAIN),  # too few replicas
+        (56, Verdict.AGAIN),  # the disk
+        (10, Verdict.SPLIT),
+        (18, Verdict.SPLIT),
+        (45, Verdict.RENEW),  # out of sequence
+        (47, Verdict.RENEW),  # an old epoch
+        (59, Verdict.RENEW),  # an unknown producer id
+        (29, Verdict.REFUSED),  # not allowed
+        (87, Verdict.REFUSED),  # an invalid record
+    ],
+)
+def test_each_code_has_a_verdict(code: int, verdict: Verdict) -> None:
+    assert judge(error_of(code)) is verdict
+
+
+@pytest.mark.parametrize(
+    ("error", "maybe"),
+    [
+        (None, False),
+        (NodeNotReadyError(), False),
+        (KafkaConnectionError(), True),
+        (RequestTimedOutError(), True),
+        (error_of(7), True),
+        (error_of(10), False),
+    ],
+)
+def test_only_what_went_out_may_be_written(error: KafkaError | None, maybe: bool) -> None:
+    assert may_be_written(error) is maybe
