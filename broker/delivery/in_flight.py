@@ -122,6 +122,15 @@ class InFlightTracker:
         self._dirty = True
         self.changed.set()
 
+    def last_committed(self) -> dict[TopicPartition, int]:
+        """What is committed as far as we know, by partition."""
+        return {TopicPartition(*key): offset for key, offset in self._committed.items()}
+
+    def rewound(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Note that somebody else committed these, which lie before what we did: there is something to commit."""
+        self.committed(offsets)
+        self.not_committed()
+
     # -- inside --------------------------------------------------------------------------------------------------------
 
     def _make_room(self) -> None:
