@@ -1,4 +1,4 @@
-"""Batches as a client may write them that no library would: header names that are not UTF-8, or bytes changed on disk."""
+"""Batches that no library writes: with header names that are not UTF-8, or with bytes that were changed on disk."""
 
 import struct
 from pathlib import Path

@@ -101,8 +101,10 @@ async def test_of_a_flow_each_record_is_handed_to_one_member_whoever_comes_and_g
     handed: list[tuple[str, TopicPartition, bytes]] = []
     written: set[bytes] = set()
 
+    enough = asyncio.Event()
+
     async def flow(producer: Producer) -> None:
-        while True:
+        while not enough.is_set():
             value = b"%d" % len(written)
             await producer.send_and_wait(topic, value, partition=len(written) % 6)
             written.add(value)
@@ -117,7 +119,8 @@ async def test_of_a_flow_each_record_is_handed_to_one_member_whoever_comes_and_g
                     await until(lambda: all(len(each.consumer.reading) == 2 for each in (one, two, three)))
                 await until(lambda: len(two.consumer.reading) == len(one.consumer.reading) == 3)
             await until(lambda: len(one.consumer.reading) == 6)
-            flowing.cancel()
+            enough.set()
+            await flowing
             await until(lambda: written <= {value for _, _, value in handed})
     assert len(handed) == len(written), "settled at once, so nothing came twice"
     assert {who for who, _, _ in handed} == {"one", "two", "three"}
