@@ -158,7 +158,7 @@ class Consumer:
         wanted = frozenset(topics)
         if wanted == self._topics:
             return
-        if not (await broker_features(self._settings)).groups:
+        if self._membership is None and not (await broker_features(self._settings)).groups:
             await self._move_to(await self._partitions_of(wanted), DRAIN_S)
         else:
             if self._membership is None:

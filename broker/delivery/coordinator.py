@@ -20,6 +20,7 @@ from aiokafka.errors import (
     RebalanceInProgressError,
     RequestTimedOutError,
     UnknownMemberIdError,
+    UnknownTopicOrPartitionError,
     for_code,
 )
 from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
@@ -83,7 +84,8 @@ class Coordinator:
         found: dict[TopicPartition, int] = {}
         for topic, answers in response.topics:
             for number, offset, _, code in answers:
-                self.check(code)
+                if for_code(code) is not UnknownTopicOrPartitionError:
+                    self.check(code)
                 if offset >= 0:
                     found[TopicPartition(topic, number)] = offset
         return found
@@ -108,7 +110,8 @@ class Coordinator:
         response = await self.send(request, _COMMITS)
         for _, answers in response.topics:
             for _, code in answers:
-                self.check(code)
+                if for_code(code) is not UnknownTopicOrPartitionError:  # whose topic is gone has nothing to commit
+                    self.check(code)
 
 
 def _by_topic(pairs: Iterable[tuple[TopicPartition, Any]]) -> dict[str, list[Any]]:

@@ -61,11 +61,14 @@ class _Fetch:
         self.node = node
         self.asked = {partition.key: (partition, partition.position) for partition in partitions}
         self.task: asyncio.Task[None] | None = None
+        self.answered = False
+        """Whether the broker has answered, and only a pause is left."""
 
     def break_off_unless_of(self, partitions: Iterable[FetchedPartition]) -> None:
         """Break it off if one of these is not read by it, or from another place."""
+        if self.answered or self.task is None:
+            return
         if any(self.asked.get(partition.key) != (partition, partition.position) for partition in partitions):
-            assert self.task is not None
             self.task.cancel()
 
 
@@ -90,6 +93,7 @@ class Fetcher:
         self._look_again = asyncio.Event()
         self._arrived = asyncio.Event()
         self._refreshing = False
+        self._refreshes = 0
         self._failures = 0
         self._refusal: KafkaError | None = None
         self._loop = asyncio.get_running_loop()
@@ -162,8 +166,12 @@ class Fetcher:
                 limit -= len(records)
             if state.ready:
                 self._ready.append(state)
-        self._look_again.set()
+        if found and self._has_room():
+            self._look_again.set()
         return found
+
+    def _has_room(self) -> bool:
+        return sum(state.held_bytes for state in self._ready) < _HELD_BYTES
 
     # -- fetching ------------------------------------------------------------------------------------------------------
 
@@ -187,10 +195,12 @@ class Fetcher:
             elif not state.seeking:
                 state.seeking = True
                 tasks.create_task(self._seek(state), name=f"seek {state.key}")
-        if leaderless and not self._refreshing:
+        if not leaderless:
+            self._refreshes = 0
+        elif not self._refreshing:
             self._refreshing = True
             tasks.create_task(self._refresh(), name="metadata")
-        room = sum(state.held_bytes for state in self._ready) < _HELD_BYTES
+        room = self._has_room()
         for node, states in by_node.items():
             under_way = self._fetches.get(node)
             if under_way is not None:
@@ -210,14 +220,15 @@ class Fetcher:
     async def _fetch(self, fetch: _Fetch) -> None:
         try:
             response: Any = await self._client.send(fetch.node, self._request(fetch), group=_CONNECTIONS)
-            self._failures = 0
+            self._failures, fetch.answered = 0, True
             if not self._on_response(fetch, response):
                 await self._refresh()
         except asyncio.CancelledError:
             self._close_connection(fetch.node)
             raise
         except (KafkaError, OSError) as error:
-            pause_s = _BACKOFF_S[min(self._failures, len(_BACKOFF_S) - 1)]
+            fetch.answered = True
+            pause_s = _pause_s(self._failures)
             self._failures += 1
             log.warning("reading from broker %d failed, again in %g s: %r", fetch.node, pause_s, error)
             await asyncio.sleep(pause_s)
@@ -282,7 +293,8 @@ class Fetcher:
         """Learn anew who leads what, not too often."""
         try:
             await self._client.force_metadata_update()
-            await asyncio.sleep(_BACKOFF_S[0])
+            await asyncio.sleep(_pause_s(self._refreshes))
+            self._refreshes += 1
         finally:
             self._refreshing = False
             self._look_again.set()
@@ -317,3 +329,8 @@ class Fetcher:
             self._losses.cut(key, position, start, end)
             state.move_to(start)
         state.out_of_range = False
+
+
+def _pause_s(times: int) -> float:
+    """Seconds to wait after it failed so many times before."""
+    return _BACKOFF_S[min(times, len(_BACKOFF_S) - 1)]
