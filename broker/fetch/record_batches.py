@@ -12,7 +12,6 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from aiokafka import ConsumerRecord
 from aiokafka.codec import gzip_decode, lz4_decode, snappy_decode, zstd_decode
 from aiokafka.errors import KafkaError
 from aiokafka.record.memory_records import MemoryRecords
@@ -117,7 +116,7 @@ def _record(
     topic: str, partition: int, offset: int, timestamp: int | None, timestamp_type: int | None,
     key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]],
 ) -> Record:  # fmt: skip
-    return ConsumerRecord(  # not by its other name: that costs as much again
+    return Record(
         topic, partition, offset, timestamp or 0, timestamp_type or 0, key, value, None,
         -1 if key is None else len(key), -1 if value is None else len(value), tuple(headers),  # pyright: ignore[reportArgumentType] - aiokafka says that no header is None
     )  # fmt: skip
