@@ -28,7 +28,6 @@ from schemas.errors import OperatorError
 
 log = logging.getLogger(__name__)
 
-STOP_S: Final = 5.0
 RETRY_BACKOFF_MS: Final = 100
 RECORD_COMPRESSION: Final = {Compression.NONE: 0, Compression.GZIP: 1, Compression.LZ4: 3, Compression.ZSTD: 4}
 """Kafka's numbers of the compressions."""
@@ -85,6 +84,12 @@ async def close_client(client: AIOKafkaClient) -> None:
         log.warning("Kafka did not answer while a client was closed")
 
 
+def new_client(settings: KafkaSettings, client_id: str) -> AIOKafkaClient:
+    """Make a client, not started, to send requests with and to know the cluster by."""
+    options: Any = client_options(settings, client_id)
+    return AIOKafkaClient(**options)
+
+
 def new_consumer(settings: KafkaSettings, client_id: str, **options: Any) -> AIOKafkaConsumer:
     """Make a consumer, not started; `options` are aiokafka's."""
     return AIOKafkaConsumer(
@@ -93,26 +98,6 @@ def new_consumer(settings: KafkaSettings, client_id: str, **options: Any) -> AIO
         fetch_max_wait_ms=settings.fetch_max_wait_ms,
         **options,
     )
-
-
-async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
-    """Stop a consumer within a few seconds, whether Kafka is there or not.
-
-    With Kafka gone, aiokafka's own `stop` may wait for answers, or end in the CancelledError of a task it cancelled
-    itself, and in both cases leave its connections open.
-    """
-    try:
-        async with asyncio.timeout(STOP_S):
-            await consumer.stop()
-    except TimeoutError:
-        log.warning("Kafka did not answer while a consumer was stopped")
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-    else:
-        return
-    await consumer._client.close()  # pyright: ignore[reportPrivateUsage] - there is no other way
 
 
 @asynccontextmanager

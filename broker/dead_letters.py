@@ -1,8 +1,9 @@
 """Records that could not be processed: kept whole, with where they came from and why, and sent again on demand.
 
-A dead letter is the record itself, value, key and headers untouched, plus headers of its own. A record within some
-hundred bytes of the largest that Kafka takes leaves no room for those: its dead letter holds the beginning, says so,
-and is not replayed.
+A dead letter is the record itself, value, key and headers untouched, plus headers of its own. Only the name of a header
+that is not UTF-8, which no client of Kafka's writes, stands there in hexadecimal, after `infaas-dead-name-`. A record
+within some hundred bytes of the largest that Kafka takes leaves no room for those: its dead letter holds the beginning,
+says so, and is not replayed.
 
 Replaying is bookkept like any consuming, by the offsets of a group: what was replayed is not replayed again, a replay
 that is killed may repeat its last records, and the query's id makes that harmless.
@@ -31,6 +32,7 @@ OFFSET: Final = "infaas-dead-offset"
 REASON: Final = "infaas-dead-reason"
 SHORTENED: Final = "infaas-dead-shortened"
 """Header that says how many bytes key and value had, where the dead letter does not hold them all."""
+_NAME: Final = "infaas-dead-name-"
 _OURS: Final = frozenset({TOPIC, PARTITION, OFFSET, REASON, ATTEMPTS, SHORTENED})
 
 REPLAY_GROUP: Final = "infaas.dead-letters.replay"
@@ -64,7 +66,7 @@ async def publish_dead_letter(
         attempts: how often the record was tried.
         keep_bytes: how much of the record is kept; None: all.
     """
-    headers: RawHeaders = [(name, value or b"") for name, value in record.headers if name not in _OURS]
+    headers: RawHeaders = [(_written(name), value or b"") for name, value in record.headers if name not in _OURS]
     key, value = record.key, record.value
     if keep_bytes is not None:
         key, value, headers = _shortened(key, value, headers, keep_bytes)
@@ -76,6 +78,15 @@ async def publish_dead_letter(
         (ATTEMPTS, b"%d" % attempts),
     ]
     return await producer.send(DEAD_LETTERS, value, key=key, headers=headers)
+
+
+def _written(name: str) -> str:
+    raw = name.encode(errors="surrogateescape")
+    return _NAME + raw.hex() if name.startswith(_NAME) or raw.decode(errors="replace") != name else name
+
+
+def _original(name: str) -> str:
+    return bytes.fromhex(name[len(_NAME) :]).decode(errors="surrogateescape") if name.startswith(_NAME) else name
 
 
 def _shortened(
@@ -112,7 +123,7 @@ def parse_letter(record: Record) -> DeadLetter:
             attempts=int(ours[ATTEMPTS]),
             key=record.key,
             value=record.value,
-            headers=[(name, value) for name, value in record.headers if name not in _OURS],
+            headers=[(_original(name), value) for name, value in record.headers if name not in _OURS],
             shortened=SHORTENED in ours,
         )
     except KeyError as error:

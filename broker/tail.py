@@ -9,29 +9,33 @@ import logging
 import time
 from collections.abc import Collection
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from aiokafka import TopicPartition
+from aiokafka.cluster import ClusterMetadata
 from aiokafka.errors import KafkaError
 
-from broker.client import new_consumer, start_client, stop_consumer
+from broker.client import new_client, start_client
+from broker.fetch.fetcher import Fetcher
+from broker.fetch.offset_search import END, START, find_offsets
 from broker.fetch_pace import FetchPace
 from broker.kafka_types import Record
 from broker.settings import KafkaSettings
 
 if TYPE_CHECKING:
-    from aiokafka import AIOKafkaConsumer
+    from aiokafka.client import AIOKafkaClient
 
 log = logging.getLogger(__name__)
 
-_BACKOFF_S = 0.5
+_BACKOFF_S: Final = 0.5
+_AGAIN_S: Final = 0.1
 
 
 class Tail:
     """Reader of what is written to topics from now on; an async context manager, and an async iterator of records.
 
     The topics must exist. With `since_s` it begins with what was written in the last so many seconds, by the time that
-    records carry.
+    records carry. What is written to partitions that come later is read from their start.
     """
 
     def __init__(
@@ -41,7 +45,10 @@ class Tail:
         """`pace` is how eagerly it reads, if not as usual."""
         self._settings = settings
         self._client_id = client_id
-        self._consumer: AIOKafkaConsumer
+        self._client: AIOKafkaClient
+        self._fetcher: Fetcher
+        self._tasks = asyncio.TaskGroup()
+        self._reading: asyncio.Task[None]
         self._topics = sorted(topics)
         self._pace = pace or FetchPace(settings)
         self._since_s = since_s
@@ -50,34 +57,64 @@ class Tail:
         self._ready: list[Record] = []
 
     async def __aenter__(self) -> Self:
-        self._consumer = new_consumer(self._settings, self._client_id, group_id=None, auto_offset_reset="latest")
-        self._consumer.subscribe(self._topics)
+        self._client = new_client(self._settings, self._client_id)
+        self._fetcher = Fetcher(self._client, self._pace)
         try:
-            await start_client(self._settings, self._start())
+            await start_client(self._settings, self._begin())
         except BaseException:
-            await stop_consumer(self._consumer)
+            await self._client.close()
             raise
+        await self._tasks.__aenter__()
+        self._reading = self._tasks.create_task(self._fetcher.run(), name=f"read {', '.join(self._topics)}")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await stop_consumer(self._consumer)
+        self._reading.cancel()
+        try:
+            await self._tasks.__aexit__(None, None, None)
+        finally:
+            await self._client.close()
 
-    async def _start(self) -> None:
-        await self._consumer.start()
-        # Where the end is must be known before the context is entered, not when the first fetch happens to ask.
-        await self._consumer.seek_to_end()
+    async def _begin(self) -> None:
+        """Begin where the topics end: that must be known before the context is entered, not with the first fetch."""
+        client = self._client
+        await client.bootstrap()
+        for topic in self._topics:
+            await client._wait_on_metadata(topic)  # pyright: ignore[reportPrivateUsage] - there is no other way
+        partitions = self._partitions(client.cluster)
+        self._began = await self._find(dict.fromkeys(partitions, END))
+        starts = self._began
         if self._since_s:
-            await self._seek_back(round((time.time() - self._since_s) * 1000))
+            since_ms = round((time.time() - self._since_s) * 1000)
+            starts = starts | await self._find(dict.fromkeys(partitions, since_ms))
+        for partition, start in starts.items():
+            self._fetcher.begin(partition, start)
+        client.cluster.add_listener(self._on_metadata)
 
-    async def _seek_back(self, since_ms: int) -> None:
-        consumer = self._consumer
-        self._began = {partition: await consumer.position(partition) for partition in consumer.assignment()}
-        found = await consumer.offsets_for_times(dict.fromkeys(self._began, since_ms))
-        for partition, first in found.items():
-            if first is not None and first.timestamp >= 0:  # else nothing was written since
-                consumer.seek(partition, first.offset)
+    async def _find(self, wanted: dict[TopicPartition, int]) -> dict[TopicPartition, int]:
+        while True:  # a topic just made has no leader for a moment
+            try:
+                return await find_offsets(self._client, wanted)
+            except KafkaError as error:
+                if not error.retriable:
+                    raise
+                await self._client.force_metadata_update()
+                await asyncio.sleep(_AGAIN_S)
+
+    def _partitions(self, cluster: ClusterMetadata) -> list[TopicPartition]:
+        return [
+            TopicPartition(topic, number)
+            for topic in self._topics
+            for number in cluster.partitions_for_topic(topic) or ()
+        ]
+
+    def _on_metadata(self, cluster: ClusterMetadata) -> None:
+        for partition in self._partitions(cluster):
+            if partition not in self._began:
+                self._began[partition] = 0
+                self._fetcher.begin(partition, START)
 
     def is_replayed(self, record: Record) -> bool:
         """Whether the record was written before this began to read."""
@@ -87,13 +124,12 @@ class Tail:
         """Return the next records, at least one; waits for them, and goes on by itself after a lost connection."""
         while True:
             try:
-                found = await self._pace.poll(self._consumer)
+                found = await self._fetcher.poll()
             except KafkaError as error:
                 log.warning("reading %s failed, trying again: %r", ", ".join(self._topics), error)
                 await asyncio.sleep(_BACKOFF_S)
                 continue
-            if found:
-                return [record for records in found.values() for record in records]
+            return [record for records in found.values() for record in records]
 
     def __aiter__(self) -> Self:
         return self

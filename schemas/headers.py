@@ -66,6 +66,10 @@ def as_text(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
     """The headers by name; the last of a repeated name wins.
 
     Raises:
-        UnicodeDecodeError: a value is not UTF-8.
+        UnicodeError: a name or a value is not UTF-8.
     """
-    return {name: value.decode() if value else "" for name, value in headers}
+    fields = {name: value.decode() if value else "" for name, value in headers}
+    names = "".join(fields)
+    if not names.isascii():
+        names.encode()  # raises what was read with `surrogateescape`
+    return fields

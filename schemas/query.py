@@ -1,7 +1,6 @@
 """A query as the selector reads it: from the record's headers alone, never from its value."""
 
 import math
-import re
 from functools import lru_cache
 
 import msgspec
@@ -10,11 +9,10 @@ from schemas import headers as h
 from schemas.errors import InvalidRequest
 from schemas.names import is_name, is_variant_name
 from schemas.needs import Mode, Needs
-from schemas.topics import may_reply_to, results_topic
+from schemas.topics import is_topic, may_reply_to, results_topic
 
 MAX_ID = 200
 MAX_BATCH = 65_536
-_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _NO_NEEDS = Needs()
 
 
@@ -74,10 +72,10 @@ def _read_needs(fields: dict[str, str]) -> Needs:
 
 @lru_cache(maxsize=1024)
 def _check_reply_to(topic: str) -> None:
-    if _TOPIC.fullmatch(topic) is None or topic in (".", ".."):
+    if not is_topic(topic):
         raise InvalidRequest(f"header {h.REPLY_TO} is not the name of a topic: {topic[:80]!r}")
     if not may_reply_to(topic):
-        raise InvalidRequest(f"header {h.REPLY_TO} names {topic[:80]!r}, a topic of the system itself")
+        raise InvalidRequest(f"header {h.REPLY_TO} names {topic[:80]!r}, which is not for results")
 
 
 # A client asks for the same thing again and again: reading it is a quarter of the time to read a query.

@@ -1,5 +1,6 @@
 """Names of topics and consumer groups."""
 
+import re
 from typing import Final
 
 PREFIX: Final = "infaas."
@@ -14,6 +15,9 @@ LOAD: Final = "infaas.load"  # SelectorLoad of every selector, once a second; ke
 DEAD_LETTERS: Final = "infaas.dead-letters"
 
 SELECTOR_GROUP: Final = "infaas.selector"
+
+_TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
+_KAFKAS_OWN: Final = "__"
 
 
 def task_topic(task: str) -> str:
@@ -41,6 +45,13 @@ def reply_topic(owner: str) -> str:
     return REPLIES + owner
 
 
+def is_topic(name: str) -> bool:
+    """Whether Kafka takes `name` for a topic. Nothing may be sent to any other: aiokafka's client never recovers."""
+    return _TOPIC.fullmatch(name) is not None and name not in (".", "..")
+
+
 def may_reply_to(topic: str) -> bool:
-    """Whether a client may have results sent to `topic`: never to a topic that this system itself reads."""
+    """Whether a client may have results sent to `topic`: never to one that this system itself reads, or Kafka does."""
+    if not is_topic(topic) or topic.startswith(_KAFKAS_OWN):
+        return False
     return not topic.startswith(PREFIX) or topic.startswith((RESULTS, REPLIES))

@@ -21,7 +21,7 @@ from broker.outbox import Message, Outbox
 from broker.producer import Ack, Producer
 from schemas import headers as h
 from schemas.cloudevents import SPEC_VERSION, unwrap
-from schemas.errors import InvalidRequest, Overloaded, QueryError, UnknownTask, Unsatisfiable
+from schemas.errors import Internal, InvalidRequest, Overloaded, QueryError, UnknownTask, Unsatisfiable
 from schemas.headers import RawHeaders, as_text
 from schemas.needs import Mode
 from schemas.query import MAX_ID, Query, parse_query
@@ -79,20 +79,24 @@ class Dispatcher:
 
         Waits only while too much is unacknowledged.
         """
+        try:
+            await self._decide(record, attempts)
+        except InvalidRequest as error:
+            self._reject(record, error, attempts)
+        except UnicodeError:
+            self._reject(record, InvalidRequest("the name or the value of a header is not UTF-8"), attempts)
+        except Exception as error:
+            log.error("%s: record %d/%d", record.topic, record.partition, record.offset, exc_info=error)
+            self._reject(record, Internal("the query could not be decided on"), attempts)
+
+    async def _decide(self, record: Record, attempts: int) -> None:
         task = record.topic[len(TASKS) :]
         headers, value = record.headers, record.value
-        try:
-            fields = as_text(headers)
-            content_type = fields.get(h.CONTENT_TYPE)
-            if SPEC_VERSION in fields or (content_type and _EVENT in content_type.lower()):
-                fields, value, headers = _unwrapped(fields, value)
-            query = parse_query(task, fields, record.timestamp)
-        except InvalidRequest as error:
-            self._reject(record, error)
-            return
-        except UnicodeDecodeError:
-            self._reject(record, InvalidRequest("a header's value is not UTF-8"))
-            return
+        fields = as_text(headers)
+        content_type = fields.get(h.CONTENT_TYPE)
+        if SPEC_VERSION in fields or (content_type and _EVENT in content_type.lower()):
+            fields, value, headers = _unwrapped(fields, value)
+        query = parse_query(task, fields, record.timestamp)
         now_ns = time.time_ns()
         now = now_ns / 1e9
         outcome = choose(query, self._state, now, self._config)
@@ -143,10 +147,10 @@ class Dispatcher:
         if refusal.wanted is not None:
             await self._send_demand(query.task, refusal.wanted, time.time(), "a query was refused for want of it")
 
-    def _reject(self, record: Record, error: QueryError) -> None:
+    def _reject(self, record: Record, error: QueryError, attempts: int) -> None:
         """Make a record that cannot be read a dead letter, and send an error result if it says where to."""
         self._metrics.decided(record.topic[len(TASKS) :], error.code)
-        self._outbox.give_up(record, str(error), _unreadable_reply(record, error))
+        self._outbox.give_up(record, str(error), _unreadable_reply(record, error), attempts)
 
     async def _send_demand(self, task: str, variant: PricedVariant, now: float, reason: str) -> None:
         """Ask the autoscaler for an instance, not too often. A lost demand is repeated by the next query."""

@@ -125,7 +125,7 @@ def identify(record: Record, task: str) -> PendingQuery:
     """
     try:
         fields = h.as_text(record.headers)
-    except UnicodeDecodeError:
+    except UnicodeError:
         fields = {name: value.decode(errors="replace") for name, value in record.headers if value}
     query_id = fields.get(h.ID, "")
     if not query_id or len(query_id) > MAX_ID:

@@ -273,6 +273,7 @@ class ServingInstance:
         self.partitions -= frozenset(partitions)
         if not partitions:
             return
+        self._consumer.lose(partitions)
         with self._executor.lock:
             self._queue.discard([p for p in self._queue.waiting() if p.query.record.partition in partitions])
         self._backlog.remove_partitions(partitions)

@@ -173,7 +173,11 @@ class InstanceController:
         context, settings = self._context, self._context.settings
         group = variant_group(self.variant)
         consumer = Consumer(
-            context.kafka, f"{settings.worker}-{self.variant}", group=group, max_in_flight=self._prefetch(model)
+            context.kafka,
+            f"{settings.worker}-{self.variant}",
+            group=group,
+            max_in_flight=self._prefetch(model),
+            may_commit=context.leases.are_current,
         )
         async with consumer:
             instance = ServingInstance(

@@ -7,11 +7,13 @@ Rules.
   worker is cut off from it, another takes over after the TTL and both serve until the cut is healed. Queries are then
   computed twice, and the client still sees one result; stopping instead would turn each outage of Postgres into one of
   the service.
+* Who has slept for longer than the leases last commits nothing before it has asked whether they are still its own.
 * Calls are one at a time, so that a renewal never meets an acquisition half done.
 """
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Collection
 
 from schemas.errors import OperatorError
@@ -45,6 +47,11 @@ class Leases:
         self._held: dict[str, set[int]] = {}
         self._lock = asyncio.Lock()
         self._away = False
+        self._renewed_s = time.monotonic()
+
+    def are_current(self) -> bool:
+        """Whether we have looked lately: a process that slept for longer than the leases last may have lost them."""
+        return time.monotonic() - self._renewed_s < self._ttl_s
 
     async def acquire(self, variant: str, partitions: Collection[int]) -> set[int]:
         """Take those of the partitions that can be had now, and ask for the others; none while Postgres is away.
@@ -104,6 +111,7 @@ class Leases:
                     self._log_outage(error)
                 else:
                     self._away = False
+                self._renewed_s = time.monotonic()
 
     async def _renew(self) -> None:
         if not await heartbeat(self._pool, self._worker, self._epoch):

@@ -6,38 +6,43 @@ Rules.
 * Only the watermark is committed, so after any crash every record not done is delivered again. A record done whose
   offset was not yet committed is delivered again too: at least once.
 * While `max_in_flight` records are in flight nothing more is taken, until a quarter of them is done; what is fetched
-  meanwhile is bounded by one fetch per partition.
+  meanwhile is bounded (`broker.fetch`).
 * Two ways to get partitions. `assign`: the caller decides (workers: placement and leases); commits go to the group all
-  the same, without its protocol. `subscribe`: the members of the group share (selectors).
-* A partition taken away is drained for a moment, committed and forgotten; `done` of its records is then a no-op.
-* No transient error ends `poll`: it backs off and goes on. A failed commit is tried again with the next one.
+  the same, without its protocol. `subscribe`: the members of the group share (selectors), see `membership`.
+* A partition taken away is drained for a moment, committed and forgotten; `done` of its records is then a no-op. All
+  others are read on meanwhile.
+* One that was lost, by a lease or a membership that ran out, is forgotten at once and never committed: it is another's.
+  Who cannot tell whether it still may commit (`may_commit`) waits until it can.
+* Nothing fences commits without the group's protocol, so whoever reads a partition heals it: what a predecessor that
+  woke up late committed there is found within seconds, and committed over.
+* No transient error ends `poll`: reading backs off and goes on. A failed commit is tried again with the next one.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine
+from functools import partial
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.abc import ConsumerRebalanceListener
-from aiokafka.errors import (
-    ClusterAuthorizationFailedError,
-    GroupAuthorizationFailedError,
-    IllegalStateError,
-    KafkaError,
-    SaslAuthenticationFailed,
-    TopicAuthorizationFailedError,
-)
+from aiokafka import TopicPartition
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaError
 from prometheus_client import Counter
 
-from broker.client import new_consumer, open_admin, start_client, stop_consumer
+from broker.client import new_client, open_admin, start_client
+from broker.delivery.coordinator import Coordinator
 from broker.delivery.in_flight import InFlightTracker
+from broker.delivery.membership import Membership, Partitions
 from broker.features import broker_features
-from broker.fetch_pace import FetchPace, interrupt
+from broker.fetch.fetcher import Fetcher
+from broker.fetch.offset_search import START
+from broker.fetch_pace import FetchPace
 from broker.kafka_types import Record
 from broker.settings import KafkaSettings
 from schemas.errors import OperatorError
+
+if TYPE_CHECKING:
+    from aiokafka.client import AIOKafkaClient
 
 __all__ = ["Consumer", "Record"]
 
@@ -46,18 +51,15 @@ log = logging.getLogger(__name__)
 COMMIT_INTERVAL_S: Final = 0.2
 DRAIN_S: Final = 2.0
 LAST_COMMIT_S: Final = 3.0
+HEAL_INTERVAL_S: Final = 5.0
 _ASSIGNED_FACTOR: Final = 50
 """Of the longer wait over the shorter one: a worker has a consumer for each instance, and few of them are busy."""
-_BACKOFF_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
-_REFUSED: Final = (
-    ClusterAuthorizationFailedError,
-    GroupAuthorizationFailedError,
-    TopicAuthorizationFailedError,
-    SaslAuthenticationFailed,
+_BACKOFF_S: Final = 0.5
+
+FAILED: Final = Counter("infaas_commit_failures_total", "Commits that failed and were tried again", ["consumer_group"])
+REWOUND: Final = Counter(
+    "infaas_commits_rewound_total", "Offsets that another committed before ours, and we committed over", ["topic"]
 )
-
-
-FAILED = Counter("infaas_commit_failures_total", "Commits that failed and were tried again", ["consumer_group"])
 
 
 class Consumer:
@@ -74,22 +76,30 @@ class Consumer:
         group: str,
         instance_id: str | None = None,
         max_in_flight: int = 1000,
+        may_commit: Callable[[], bool] | None = None,
     ) -> None:
+        """`may_commit` says whether what was assigned is known to be ours still; None: it always is."""
         self._settings = settings
         self._client_id = client_id
         self._group = group
         self._instance_id = instance_id
-        self._consumer: AIOKafkaConsumer
+        self._may_commit = may_commit
+        self._client: AIOKafkaClient
+        self._coordinator: Coordinator
+        self._fetcher: Fetcher
+        self._membership: Membership | None = None
         self._tracker = InFlightTracker(max_in_flight)
-        self._pace = FetchPace(settings, factor=_ASSIGNED_FACTOR)
         self._commit_lock = asyncio.Lock()
         self._move_lock = asyncio.Lock()
-        self._failures = 0
         self._tasks = asyncio.TaskGroup()
         self._background: list[asyncio.Task[None]] = []
-        self._shares = True
-        """Whether what is subscribed to is shared by the group protocol."""
+        self._unplaced: set[TopicPartition] = set()
+        """Partitions that are to be read from where the group has committed."""
+        self._starting: dict[TopicPartition, asyncio.Future[None]] = {}
+        """By partition that is to be read, what is done once its position is known."""
+        self._starts = asyncio.Event()
         self._topic = ""
+        self._assigned: Partitions = frozenset()
         self._topics: frozenset[str] = frozenset()
 
     @property
@@ -97,15 +107,25 @@ class Consumer:
         """Number of records that were handed out and are not done."""
         return self._tracker.in_flight
 
+    @property
+    def reading(self) -> Partitions:
+        """Partitions that are read now: not those that are drained, nor those whose position is not known yet."""
+        return self._fetcher.partitions
+
     async def __aenter__(self) -> Self:
-        self._consumer = self._new_consumer()
+        self._client = new_client(self._settings, self._client_id)
         try:
-            await start_client(self._settings, self._consumer.start())
+            await start_client(self._settings, self._client.bootstrap())
         except BaseException:
-            await stop_consumer(self._consumer)
+            await self._client.close()
             raise
+        self._coordinator = Coordinator(self._client, self._group)
+        self._fetcher = Fetcher(self._client, FetchPace(self._settings, factor=_ASSIGNED_FACTOR))
         await self._tasks.__aenter__()
+        self._start(self._fetcher.run(), "read")
+        self._start(self._start_reading(), "start reading")
         self._start(self._commit_in_background(), "commit")
+        self._start(self._heal_in_background(), "heal")
         return self
 
     async def __aexit__(
@@ -118,42 +138,41 @@ class Consumer:
             for task in self._background:
                 task.cancel()
             await self._tasks.__aexit__(None, None, None)
-            await self._leave(self._consumer)
+            try:
+                if self._membership is not None:
+                    await self._membership.leave()
+            finally:
+                await self._client.close()
 
     # -- which partitions ----------------------------------------------------------------------------------------------
 
     async def subscribe(self, topics: Collection[str]) -> None:
-        """Share the partitions of `topics` with the group's other members; may be called again with more topics.
+        """Share the partitions of `topics` with the group's other members; may be called again with other topics.
 
         With an instance id the member is static: killed and started again, it gets its partitions back at once and the
         others notice nothing. One that does not come back is replaced after the session timeout (6 s), one that exits
-        cleanly at once. A change pauses all members for a moment.
+        cleanly at once. A change stops only the partitions that move.
 
         On a broker that knows no groups, the embedded one, it takes all partitions: there may be one member only.
         """
         wanted = frozenset(topics)
         if wanted == self._topics:
             return
-        if not self._topics:
-            self._shares = (await broker_features(self._settings)).groups
-        if not self._shares:
+        if self._membership is None and not (await broker_features(self._settings)).groups:
             await self._move_to(await self._partitions_of(wanted), DRAIN_S)
-            self._topics = wanted
-            return
+        else:
+            if self._membership is None:
+                self._fetcher.pace = FetchPace(self._settings)
+                self._membership = self._new_membership()
+                self._start(self._membership.run(), "membership")
+            self._membership.subscribe(wanted)
         self._topics = wanted
-        self._pace = FetchPace(self._settings)
-        async with self._move_lock:
-            # aiokafka drops the old assignment at once: whatever is to be committed of it must be committed before.
-            await self._retire(self._consumer.assignment(), DRAIN_S)
-            self._consumer.subscribe(sorted(wanted), listener=_Rebalance(self._give_up))
 
     async def refresh_partitions(self) -> None:
         """Learn at once, not within minutes, of new partitions of the topics subscribed to, and share them too."""
-        client = self._consumer._client  # pyright: ignore[reportPrivateUsage] - there is no other way
         try:
             async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
-                interrupt(self._consumer)
-                await client.force_metadata_update()
+                await self._client.force_metadata_update()
         except TimeoutError:
             log.warning("group %s: Kafka does not say which partitions there are", self._group)
 
@@ -164,7 +183,13 @@ class Consumer:
         to `drain_s` this waits until what is in flight of them is done; then they are committed and forgotten.
         """
         self._topic = topic
-        await self._move_to({TopicPartition(topic, partition) for partition in partitions}, drain_s)
+        await self._move_to(frozenset(TopicPartition(topic, partition) for partition in partitions), drain_s)
+
+    def lose(self, partitions: Collection[int]) -> None:
+        """Read these of the assigned topic's partitions no more, and commit nothing of them: they are another's."""
+        lost = frozenset(TopicPartition(self._topic, partition) for partition in partitions)
+        self._assigned -= lost
+        self._forget(lost)
 
     # -- records -------------------------------------------------------------------------------------------------------
 
@@ -174,18 +199,16 @@ class Consumer:
         Raises:
             OperatorError: Kafka refuses this client; waiting will not help.
         """
-        while True:
-            limit = min(max_records, await self._tracker.wait_for_room())
-            try:
-                found = await self._pace.poll(self._consumer, limit)
-            except _REFUSED as error:
-                raise OperatorError(f"Kafka refuses group {self._group}: {error}") from error
-            except KafkaError as error:
-                await self._back_off(error)
-                continue
-            self._failures = 0
-            if found:
-                return self._hand_out(found)
+        limit = min(max_records, await self._tracker.wait_for_room())
+        try:
+            found = await self._fetcher.poll(limit)
+        except KafkaError as error:
+            raise OperatorError(f"Kafka refuses group {self._group}: {error}") from error
+        taken: list[Record] = []
+        for partition, records in found.items():
+            self._tracker.hand_out(partition, records)
+            taken += records
+        return taken
 
     def done(self, record: Record) -> None:
         """Mark a record as finished: its offset may be committed. No-op if it was, or is no longer ours."""
@@ -195,6 +218,20 @@ class Consumer:
         """Wait until every record handed out, of those partitions or of all, is done."""
         known = self._tracker.partitions()
         await self._tracker.drained(key for key in known if partitions is None or key[1] in partitions)
+
+    def position(self, partition: int) -> int | None:
+        """Next offset of the assigned topic's partition to be handed out; None while not yet known."""
+        return self._tracker.position(TopicPartition(self._topic, partition))
+
+    def end(self, partition: int) -> int | None:
+        """End offset of the assigned topic's partition as last seen by a fetch; None while not yet known."""
+        wanted = TopicPartition(self._topic, partition)
+        if wanted not in self._assigned:
+            return None
+        seen, position = self._fetcher.end(wanted), self._tracker.position(wanted)
+        return position if seen is None else max(seen, position or 0)
+
+    # -- commits -------------------------------------------------------------------------------------------------------
 
     async def commit(self) -> bool:
         """Commit the watermarks now. Never raises for Kafka's sake: a failure is logged and tried again later.
@@ -209,115 +246,19 @@ class Consumer:
             moved = self._tracker.to_commit()
             if not moved:
                 return True
+            if self._may_commit is not None and not self._may_commit():
+                self._tracker.not_committed()
+                return False
             try:
-                # aiokafka itself tries for as long as it takes.
                 async with asyncio.timeout(timeout_s):
-                    await self._consumer.commit(moved)
-            except (KafkaError, IllegalStateError, TimeoutError) as error:
+                    await self._coordinator.commit(moved, self._client_id)
+            except (KafkaError, OSError, TimeoutError) as error:
                 FAILED.labels(self._group).inc()
                 log.warning("group %s: commit failed, will try again: %r", self._group, error)
                 self._tracker.not_committed()
                 return False
             self._tracker.committed(moved)
             return True
-
-    def position(self, partition: int) -> int | None:
-        """Next offset of the assigned topic's partition to be handed out; None while not yet known."""
-        return self._tracker.position(TopicPartition(self._topic, partition))
-
-    def end(self, partition: int) -> int | None:
-        """End offset of the assigned topic's partition as last seen by a fetch; None while not yet known."""
-        wanted = TopicPartition(self._topic, partition)
-        if wanted not in self._consumer.assignment():
-            return None
-        seen: int | None = self._consumer.highwater(wanted)
-        position = self._tracker.position(wanted)
-        return position if seen is None else max(seen, position or 0)
-
-    # -- moving --------------------------------------------------------------------------------------------------------
-
-    async def _partitions_of(self, topics: Collection[str]) -> set[TopicPartition]:
-        async with open_admin(self._settings) as admin:
-            described = await admin.describe_topics(sorted(topics))
-        return {
-            TopicPartition(topic["topic"], part["partition"]) for topic in described for part in topic["partitions"]
-        }
-
-    async def _move_to(self, wanted: set[TopicPartition], drain_s: float) -> None:
-        async with self._move_lock:
-            current = self._consumer.assignment()
-            if wanted == current:
-                return
-            await self._retire(current - wanted, drain_s)
-            self._assign(wanted)
-            await self._find_positions(wanted - current)
-
-    def _assign(self, wanted: set[TopicPartition]) -> None:
-        """Assign and seek without an await between: nothing may be fetched before the seeks."""
-        interrupt(self._consumer)
-        self._consumer.assign(sorted(wanted))
-        for partition in wanted:
-            position = self._tracker.position(partition)
-            if position is not None:
-                self._consumer.seek(partition, position)
-
-    async def _find_positions(self, partitions: Iterable[TopicPartition]) -> None:
-        """Ask where new partitions start; what is not answered in time is known with the first record."""
-        try:
-            async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
-                for partition in partitions:
-                    start = await self._consumer.position(partition)
-                    if not self._tracker.is_tracked(partition):
-                        self._tracker.track(partition, start)
-        except (KafkaError, IllegalStateError, TimeoutError) as error:
-            log.warning("group %s: positions not known yet: %r", self._group, error)
-
-    async def _give_up(self, partitions: Collection[TopicPartition]) -> None:
-        """Release partitions that are shared anew; a fetch under way would hold up how it is decided."""
-        interrupt(self._consumer)
-        await self._release(partitions)
-
-    async def _retire(self, partitions: Collection[TopicPartition], drain_s: float) -> None:
-        """Stop taking records of these partitions, and release them."""
-        if partitions:
-            self._consumer.pause(*partitions)
-            await self._release(partitions, drain_s)
-
-    async def _release(self, partitions: Collection[TopicPartition], drain_s: float = DRAIN_S) -> None:
-        """Drain partitions for up to `drain_s`, commit and forget them."""
-        try:
-            async with asyncio.timeout(drain_s):
-                await self._tracker.drained(partitions)
-        except TimeoutError:
-            log.info("group %s: gave up waiting for what is in flight of %d partitions", self._group, len(partitions))
-        await self.commit()
-        for partition in partitions:
-            self._tracker.forget(partition)
-
-    # -- inside --------------------------------------------------------------------------------------------------------
-
-    def _new_consumer(self) -> AIOKafkaConsumer:
-        session_ms = self._settings.session_timeout_ms
-        return new_consumer(
-            self._settings,
-            self._client_id,
-            group_id=self._group,
-            group_instance_id=self._instance_id,
-            auto_offset_reset="earliest",
-            session_timeout_ms=session_ms,
-            heartbeat_interval_ms=session_ms // 6,
-            rebalance_timeout_ms=max(session_ms, int(DRAIN_S * 2000)),
-        )
-
-    def _start(self, work: Coroutine[None, None, None], name: str) -> None:
-        self._background.append(self._tasks.create_task(work, name=f"{name} {self._group}"))
-
-    def _hand_out(self, found: dict[TopicPartition, list[Record]]) -> list[Record]:
-        taken: list[Record] = []
-        for partition, records in found.items():
-            self._tracker.hand_out(partition, records)
-            taken += records
-        return taken
 
     async def _commit_in_background(self) -> None:
         changed = self._tracker.changed
@@ -327,52 +268,124 @@ class Consumer:
             await asyncio.sleep(COMMIT_INTERVAL_S)
             await self.commit()
 
-    async def _back_off(self, error: KafkaError) -> None:
-        pause_s = _BACKOFF_S[min(self._failures, len(_BACKOFF_S) - 1)]
-        self._failures += 1
-        log.warning("group %s: reading failed, again in %g s: %r", self._group, pause_s, error)
-        await asyncio.sleep(pause_s)
-        if self._failures >= len(_BACKOFF_S):
-            await self._renew()
+    async def _heal_in_background(self) -> None:
+        while True:
+            await asyncio.sleep(HEAL_INTERVAL_S)
+            if self._membership is None:  # else the group fences those who are no members any more
+                await self._heal()
 
-    async def _renew(self) -> None:
-        """Go on with a new aiokafka consumer: one whose coordination has died raises the same error for ever."""
-        renewed = self._new_consumer()
-        try:
-            await start_client(self._settings, renewed.start())
-        except OperatorError as error:
-            log.warning("group %s: %s", self._group, error)
-            await stop_consumer(renewed)
-            return
+    async def _heal(self) -> None:
+        """Find out whether what we committed is still what is committed, and see to it that it is again."""
+        async with self._commit_lock:
+            ours = self._tracker.last_committed()
+            try:
+                async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
+                    found = await self._coordinator.fetch(ours.keys()) if ours else {}
+            except (KafkaError, OSError, TimeoutError) as error:
+                log.warning("group %s: what is committed is not known: %r", self._group, error)
+                return
+            behind = {p: found.get(p, -1) for p, offset in ours.items() if offset > max(found.get(p, -1), 0)}
+            if behind:  # or forgotten: a group that nothing was committed of for a week is
+                for partition in behind.keys() & found.keys():
+                    REWOUND.labels(partition.topic).inc()
+                    log.warning("%s/%d: another has committed %d, going back to %d",
+                                *partition, found[partition], ours[partition])  # fmt: skip
+                self._tracker.rewound(behind)
+
+    # -- moving --------------------------------------------------------------------------------------------------------
+
+    async def _partitions_of(self, topics: Collection[str]) -> Partitions:
+        async with open_admin(self._settings) as admin:
+            described = await admin.describe_topics(sorted(topics))
+        return frozenset(
+            TopicPartition(topic["topic"], part["partition"]) for topic in described for part in topic["partitions"]
+        )
+
+    async def _move_to(self, wanted: Partitions, drain_s: float) -> None:
         async with self._move_lock:
-            old, self._consumer = self._consumer, renewed
-            partitions = old.assignment()
-            await stop_consumer(old)
-            if self._topics and self._shares:
-                for partition in partitions:
-                    self._tracker.forget(partition)
-                self._consumer.subscribe(sorted(self._topics), listener=_Rebalance(self._give_up))
-            elif partitions:
-                self._assign(partitions)
-        self._failures = 0
+            gone, new = self._assigned - wanted, wanted - self._assigned
+            self._assigned = wanted
+            self._read(new)
+            await self._release(gone, drain_s)
+            if starting := [self._starting[partition] for partition in new if partition in self._starting]:
+                await asyncio.wait(starting, timeout=self._settings.request_timeout_ms / 1000)
 
-    async def _leave(self, consumer: AIOKafkaConsumer) -> None:
-        # aiokafka never lets a static member leave: its partitions would lie idle for the session timeout, though we
-        # know that we go. Static membership is for those who could not say so.
-        coordinator: Any = consumer._coordinator  # pyright: ignore[reportPrivateUsage] - there is no other way
-        if coordinator is not None:
-            coordinator._group_instance_id = None
-        await stop_consumer(consumer)
+    async def _release(self, partitions: Partitions, drain_s: float | None = None) -> None:
+        """Read partitions no more, drain them for a while, commit and forget them."""
+        if not partitions:
+            return
+        self._fetcher.stop(partitions)
+        try:
+            async with asyncio.timeout(DRAIN_S if drain_s is None else drain_s):
+                await self._tracker.drained(partitions)
+        except TimeoutError:
+            log.info("group %s: gave up waiting for what is in flight of %d partitions", self._group, len(partitions))
+        await self.commit()
+        self._forget(partitions)
 
+    def _forget(self, partitions: Partitions) -> None:
+        self._fetcher.stop(partitions)
+        for partition in partitions:
+            self._tracker.forget(partition)
+            self._unplaced.discard(partition)
+            self._on_started(partition)
 
-class _Rebalance(ConsumerRebalanceListener):
-    """Listener that gives up partitions in good order when the group protocol takes them."""
+    def _read(self, partitions: Partitions) -> None:
+        for partition in partitions:
+            self._starting[partition] = asyncio.get_running_loop().create_future()
+        self._unplaced |= partitions
+        self._starts.set()
 
-    def __init__(self, release: Callable[[Collection[TopicPartition]], Awaitable[None]]) -> None:
-        self._release = release
+    async def _start_reading(self) -> None:
+        """Find out from where what is new is to be read, and read it."""
+        while True:
+            await self._starts.wait()
+            self._starts.clear()
+            wanted = frozenset(self._unplaced)
+            if not wanted:
+                continue
+            try:
+                async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
+                    committed = await self._coordinator.fetch(wanted)
+            except (KafkaError, OSError, TimeoutError) as error:
+                log.warning("group %s: positions not known yet: %r", self._group, error)
+                if isinstance(error, GroupAuthorizationFailedError):
+                    self._fetcher.refuse(error)
+                await asyncio.sleep(_BACKOFF_S)
+                self._starts.set()
+                continue
+            for partition in wanted & self._unplaced:
+                self._unplaced.discard(partition)
+                start = self._fetcher.begin(partition, committed.get(partition, START))
+                start.add_done_callback(partial(self._on_position, partition))
 
-    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - or a coroutine
-        await self._release(revoked)
+    def _on_position(self, partition: TopicPartition, start: asyncio.Future[int]) -> None:
+        if start.cancelled():
+            return
+        if not self._tracker.is_tracked(partition):
+            self._tracker.track(partition, start.result())
+        self._on_started(partition)
 
-    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - or a coroutine
-        log.info("sharing: got %d partitions", len(assigned))
+    def _on_started(self, partition: TopicPartition) -> None:
+        started = self._starting.pop(partition, None)
+        if started is not None and not started.done():
+            started.set_result(None)
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _new_membership(self) -> Membership:
+        session_ms = self._settings.session_timeout_ms
+        return Membership(
+            self._client,
+            self._coordinator,
+            instance_id=self._instance_id,
+            session_ms=session_ms,
+            rebalance_ms=max(session_ms, int(DRAIN_S * 2000)),
+            on_dealt=self._read,
+            give_up=self._release,
+            on_lost=self._forget,
+            on_refused=self._fetcher.refuse,
+        )
+
+    def _start(self, work: Coroutine[None, None, None], name: str) -> None:
+        self._background.append(self._tasks.create_task(work, name=f"{name} {self._group}"))

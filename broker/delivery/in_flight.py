@@ -22,7 +22,7 @@ class InFlightTracker:
         self._marks: dict[tuple[str, int], Watermark] = {}
         self._committed: dict[tuple[str, int], int] = {}
         self._full = False
-        self._room = asyncio.Event()
+        self._has_room = asyncio.Event()
         self._dirty = False
         self._drain_waiters: list[asyncio.Future[None]] = []
         self.changed = asyncio.Event()
@@ -63,9 +63,14 @@ class InFlightTracker:
     async def wait_for_room(self) -> int:
         """Wait while full; returns how many records may be handed out now."""
         while self._full:
-            self._room.clear()
-            await self._room.wait()
-        return self._limit - self.in_flight
+            self._has_room.clear()
+            await self._has_room.wait()
+        return self.room
+
+    @property
+    def room(self) -> int:
+        """How many records may be handed out now."""
+        return 0 if self._full else self._limit - self.in_flight
 
     # -- partitions ----------------------------------------------------------------------------------------------------
 
@@ -122,12 +127,21 @@ class InFlightTracker:
         self._dirty = True
         self.changed.set()
 
+    def last_committed(self) -> dict[TopicPartition, int]:
+        """What is committed as far as we know, by partition."""
+        return {TopicPartition(*key): offset for key, offset in self._committed.items()}
+
+    def rewound(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Note that somebody else committed these, which lie before what we did: there is something to commit."""
+        self.committed(offsets)
+        self.not_committed()
+
     # -- inside --------------------------------------------------------------------------------------------------------
 
     def _make_room(self) -> None:
         if self._full and self.in_flight <= self._resume_at:
             self._full = False
-            self._room.set()
+            self._has_room.set()
 
     def _wake_drained(self) -> None:
         for waiter in self._drain_waiters:

@@ -6,14 +6,17 @@ long as it is asked for.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Mapping
 from typing import Final
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
-from broker.client import new_consumer, start_client, stop_consumer
+from broker.client import new_client, start_client
+from broker.fetch.fetcher import Fetcher
+from broker.fetch.losses import Losses
+from broker.fetch_pace import FetchPace
 from broker.settings import KafkaSettings
 from schemas.errors import OperatorError
 
@@ -25,18 +28,18 @@ _FETCH_BYTES: Final = 16 * 1024
 
 
 class TimestampLookup:
-    """Lookup of the time at which records were written; its consumer connects when it is first needed."""
+    """Lookup of the time at which records were written; its client connects when it is first needed."""
 
     def __init__(self, settings: KafkaSettings, client_id: str) -> None:
         self._settings = settings
         self._client_id = client_id
-        self._open = AsyncExitStack()
-        self._consumer: AIOKafkaConsumer | None = None
+        self._client: AIOKafkaClient | None = None
         self._known: dict[tuple[TopicPartition, int], float] = {}
 
     async def aclose(self) -> None:
-        """Disconnect the consumer, if it ever connected."""
-        await self._open.aclose()
+        """Disconnect, if it ever connected."""
+        if self._client is not None:
+            await self._client.close()
 
     async def written_s(self, wanted: list[tuple[TopicPartition, int]]) -> dict[tuple[TopicPartition, int], float]:
         """When the records at these offsets were written, epoch seconds; those not read in time are absent."""
@@ -59,31 +62,29 @@ class TimestampLookup:
         return self._known
 
     async def _read(self, offsets: Mapping[TopicPartition, int]) -> None:
-        if self._consumer is None:
-            self._consumer = await self._open.enter_async_context(_started(self._settings, self._client_id))
-        consumer = self._consumer
-        consumer.assign(list(offsets))
+        # What is missing here is missed, and counted, by whoever is to read it.
+        fetcher = Fetcher(
+            await self._connected(), FetchPace(self._settings), losses=Losses(silent=True), partition_bytes=_FETCH_BYTES
+        )
+        waiting = dict(offsets)
         for partition, offset in offsets.items():
-            consumer.seek(partition, offset)
-        waiting = set(offsets)
-        try:
+            fetcher.begin(partition, offset)
+        async with asyncio.TaskGroup() as tasks:
+            reading = tasks.create_task(fetcher.run(), name="look up when records were written")
             while waiting:
-                for partition, records in (await consumer.getmany(timeout_ms=1000)).items():
-                    if partition in waiting:
-                        self._known[partition, offsets[partition]] = records[0].timestamp / 1000
-                        waiting.discard(partition)
-                        consumer.pause(partition)
-        finally:
-            consumer.pause(*waiting)
+                for partition, records in (await fetcher.poll()).items():
+                    if (offset := waiting.pop(partition, None)) is not None:
+                        self._known[partition, offset] = records[0].timestamp / 1000
+                        fetcher.stop([partition])
+            reading.cancel()
 
-
-@asynccontextmanager
-async def _started(settings: KafkaSettings, client_id: str) -> AsyncGenerator[AIOKafkaConsumer]:
-    consumer = new_consumer(
-        settings, client_id, group_id=None, auto_offset_reset="earliest", max_partition_fetch_bytes=_FETCH_BYTES
-    )
-    try:
-        await start_client(settings, consumer.start())
-        yield consumer
-    finally:
-        await stop_consumer(consumer)
+    async def _connected(self) -> AIOKafkaClient:
+        if self._client is None:
+            client = new_client(self._settings, self._client_id)
+            try:
+                await start_client(self._settings, client.bootstrap())
+            except BaseException:
+                await client.close()
+                raise
+            self._client = client
+        return self._client

@@ -178,3 +178,53 @@ async def test_an_idle_consumer_reads_new_partitions_at_once(kafka: KafkaSetting
             await consumer.assign(topic, [0, 1])
             await write(kafka, topic, 1, 1)
             assert [(record.partition, record.offset) for record in await waiting] == [(1, 0)]
+
+
+async def until_committed(kafka: KafkaSettings, group: str, offset: int) -> None:
+    async with asyncio.timeout(30):
+        while await committed(kafka, group, group, 0) != offset:  # noqa: ASYNC110 - the broker tells nobody of a commit
+            await asyncio.sleep(0.05)
+
+
+async def test_who_reads_a_partition_commits_over_what_its_predecessor_commits_late(
+    kafka: KafkaSettings, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.delivery.consumer.HEAL_INTERVAL_S", 0.2)
+    await write(kafka, topic, 0, 5)
+    async with Consumer(kafka, "before", group=topic) as before, Consumer(kafka, "after", group=topic) as after:
+        await before.assign(topic, [0])
+        late = await read(before, 5)
+        await after.assign(topic, [0])
+        for record in await read(after, 5):
+            after.done(record)
+        await until_committed(kafka, topic, 5)
+        for record in late[:2]:
+            before.done(record)
+        assert await before.commit()
+        await until_committed(kafka, topic, 5)
+
+
+async def test_what_was_lost_is_never_committed(kafka: KafkaSettings, topic: str) -> None:
+    await write(kafka, topic, 0, 2)
+    async with Consumer(kafka, "test", group=topic) as consumer:
+        await consumer.assign(topic, [0])
+        for record in await read(consumer, 2):
+            consumer.done(record)
+        consumer.lose([0])
+        assert await consumer.commit()
+        assert consumer.in_flight == 0
+        await consumer.assign(topic, [0])
+        assert [record.offset for record in await read(consumer, 2)] == [0, 1]
+
+
+async def test_who_cannot_tell_whether_it_may_commit_waits(kafka: KafkaSettings, topic: str) -> None:
+    await write(kafka, topic, 0, 2)
+    ours = False
+    async with Consumer(kafka, "test", group=topic, may_commit=lambda: ours) as consumer:
+        await consumer.assign(topic, [0])
+        for record in await read(consumer, 2):
+            consumer.done(record)
+        assert not await consumer.commit()
+        assert await committed(kafka, topic, topic, 0) == -1
+        ours = True
+        await until_committed(kafka, topic, 2)

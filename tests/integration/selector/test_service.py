@@ -6,12 +6,13 @@ import sys
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Any
 from uuid import uuid4
 
 import msgspec
 import pytest
 
-from broker.dead_letters import SHORTENED
+from broker.dead_letters import SHORTENED, parse_letter
 from broker.delivery.consumer import Record
 from broker.producer import Producer
 from broker.settings import KafkaSettings
@@ -21,14 +22,17 @@ from registry.topics import grow_task_topics, grow_variant_topic
 from schemas import headers as h
 from schemas.headers import RawHeaders  # noqa: TC001 - a type alias
 from schemas.load_classes import ClassCount, LoadClass, SelectorLoad
+from schemas.query import Query
 from schemas.result import error_message
 from schemas.rows.catalog import Architecture, Task, TensorSpec
 from schemas.status import Demand, InstanceStatus, PartitionStatus
 from schemas.topics import DEAD_LETTERS, DEMAND, LOAD, STATUS, task_topic, variant_topic
+from selector.policy import choose
 from selector.service import Selector, open_selector
 from selector.settings import SelectorSettings
 from store.pool import Pool
 from store.registry import delete_task, put_architecture, put_task, put_variant
+from tests.integration.broker.raw_batches import batch_of, write_batch
 from tests.unit.selector.story import instance, profile, status, variant
 
 WAIT_S = 20.0
@@ -219,6 +223,45 @@ async def test_what_cannot_be_read_is_buried_and_answered(stage: Stage, client: 
         await client.send_and_wait(topic, b"nothing to answer to", headers=[])
         (letter,) = await stage.wait(DEAD_LETTERS)
         assert letter.value == b"nothing to answer to"
+
+
+async def test_whatever_bytes_a_record_holds_it_costs_only_itself(stage: Stage, client: Producer) -> None:
+    topic, name = task_topic(stage.task), b"name\xff\xfe"
+    async with selecting(stage):
+        records = [(b"poison", [(h.ID.encode(), b"i-1"), (h.REPLY_TO.encode(), stage.replies.encode()), (name, b"x")])]
+        await write_batch(stage.kafka, topic, 0, batch_of(records))
+        (letter,) = await stage.wait(DEAD_LETTERS)
+        (record,) = await stage.wait(stage.replies)
+        assert (fields(record)[h.ID], fields(record)[h.STATUS]) == ("i-1", "invalid_request")
+        kept = parse_letter(letter)
+        assert kept.value == b"poison"
+        assert [text for called, text in kept.headers if called.encode(errors="surrogateescape") == name] == [b"x"]
+        for reply_to in (b"x" * 40_000, b"../../etc/passwd", b"infaas.status", b"__consumer_offsets", b"\xff"):
+            await client.send_and_wait(topic, b"lost", headers=[(h.ID, b"i-2"), (h.REPLY_TO, reply_to)])
+            (letter,) = await stage.wait(DEAD_LETTERS)
+            assert parse_letter(letter).value == b"lost"
+        await stage.ask(client)
+        await stage.wait(variant_topic(stage.cheap))
+        assert not stage.heard
+
+
+async def test_a_defect_that_one_query_meets_is_answered_and_ends_no_other(
+    stage: Stage, client: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(query: Query, *args: Any) -> Any:
+        if query.tenant == "unlucky":
+            raise ZeroDivisionError
+        return choose(query, *args)
+
+    monkeypatch.setattr("selector.dispatcher.choose", fail)
+    async with selecting(stage):
+        query_id = await stage.ask(client, tenant="unlucky")
+        (letter,) = await stage.wait(DEAD_LETTERS)
+        (record,) = await stage.wait(stage.replies)
+        assert fields(letter)[h.ID] == query_id
+        assert (fields(record)[h.ID], fields(record)[h.STATUS]) == (query_id, "internal")
+        await stage.ask(client)
+        await stage.wait(variant_topic(stage.cheap))
 
 
 async def test_an_error_for_a_topic_that_is_not_there_is_buried(stage: Stage, client: Producer) -> None:

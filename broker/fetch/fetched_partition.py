@@ -1,0 +1,114 @@
+"""One partition that is read: what has come of it and was not taken, and where the next fetch of it begins.
+
+Batches stay as they came until somebody takes records, so that those who ask for few at a time keep the event loop for
+as long as few take. Damage is read again before it is believed: bytes may have been changed on their way.
+"""
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from aiokafka import TopicPartition
+
+from broker.fetch.losses import Losses
+from broker.fetch.record_batches import Batch, Damage, read_batch, split
+from broker.kafka_types import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BELIEVED_AFTER: Final = 3
+"""Number of times that a batch is read damaged before it is passed over."""
+
+
+class FetchedPartition:
+    """Partition that is read from `position` on; a negative one is a place that is yet to be found."""
+
+    __slots__ = ("_damaged_at", "_losses", "_reading", "_tries", "_waiting", "end", "held_bytes", "key", "out_of_range",
+                 "position", "seeking", "start", "taken")  # fmt: skip
+
+    def __init__(self, key: TopicPartition, position: int, start: asyncio.Future[int], losses: Losses) -> None:
+        self.key = key
+        self.position = position
+        """Where the next fetch begins, or `START` or `END`."""
+        self.start = start
+        """Done with the first position once that is known."""
+        self.taken = position
+        """Offset after the last record taken."""
+        self.end: int | None = None
+        """Offset after the partition's last record, as last heard."""
+        self.seeking = False
+        """Whether its position is being asked for."""
+        self.out_of_range = False
+        """Whether the log does not hold its position."""
+        self.held_bytes = 0
+        self._waiting: deque[Batch] = deque()
+        self._reading: Iterator[Record | Damage] | None = None
+        self._losses = losses
+        self._damaged_at = -1
+        self._tries = 0
+
+    def move_to(self, position: int) -> None:
+        """Go on from `position`, without what is here."""
+        self.position = self.taken = position
+        self.held_bytes = 0
+        self._waiting.clear()
+        self._reading = None
+        if position >= 0 and not self.start.done():
+            self.start.set_result(position)
+
+    def skip_to(self, position: int) -> None:
+        """Fetch from `position` on; what is here of before is still to be taken."""
+        self.position = position
+
+    def add(self, data: bytes, end: int) -> bool:
+        """Take what a fetch from `position` brought; False if it holds no whole batch."""
+        self.end = end
+        batches = split(data, self.position, end)
+        if not batches:
+            return not data
+        self._waiting += batches
+        self.held_bytes += sum(len(batch.data) for batch in batches)
+        self.position = batches[-1].next
+        return True
+
+    def pass_over(self, damage: Damage) -> bool:
+        """Note damage; returns whether it is to be believed, which it is when it has been read often enough."""
+        if not damage.certain:
+            self._tries = self._tries + 1 if self._damaged_at == damage.first else 1
+            self._damaged_at = damage.first
+            if self._tries < BELIEVED_AFTER:
+                self.move_to(damage.first)
+                return False
+        self._losses.damaged(self.key, damage)
+        self.taken = max(self.taken, damage.next)
+        return True
+
+    def take(self, limit: int) -> list[Record]:
+        """Take up to so many of the records that are here."""
+        taken: list[Record] = []
+        while len(taken) < limit:
+            if self._reading is None:
+                if not self._waiting:
+                    break
+                self._reading = read_batch(self.key.topic, self.key.partition, self._waiting[0], self.taken)
+            for found in self._reading:
+                if isinstance(found, Damage):
+                    if not self.pass_over(found):
+                        return taken
+                    continue
+                taken.append(found)
+                self.taken = found.offset + 1
+                if len(taken) == limit:
+                    break
+            else:
+                self._reading = None
+                batch = self._waiting.popleft()
+                self.held_bytes -= len(batch.data)
+                self.taken = max(self.taken, batch.next)
+        return taken
+
+    @property
+    def ready(self) -> bool:
+        """Whether there may be records to take."""
+        return bool(self._waiting)

@@ -1,0 +1,105 @@
+"""Whatever bytes stand in a topic: what can be read beside them is read, and what cannot is counted, never silent."""
+
+import asyncio
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import RecordsToDelete
+from prometheus_client import REGISTRY
+
+from broker.client import open_admin
+from broker.delivery.consumer import Consumer, Record
+from broker.producer import Producer
+from broker.settings import KafkaSettings
+from broker.tail import Tail
+from tests.integration.broker.raw_batches import batch_of, damage_on_disk, write_batch
+
+
+async def read(consumer: Consumer, count: int) -> list[Record]:
+    taken: list[Record] = []
+    async with asyncio.timeout(30):
+        while len(taken) < count:
+            found = await consumer.poll()
+            for record in found:
+                consumer.done(record)
+            taken += found
+    return taken
+
+
+def lost(topic: str, why: str) -> float:
+    return REGISTRY.get_sample_value("infaas_records_lost_total", {"topic": topic, "why": why}) or 0.0
+
+
+POISON = batch_of(
+    [
+        (b"before", [(b"name", b"good")]),
+        (b"poison", [(b"name\xff\xfe", b"kept"), (b"other", b"value")]),
+        (b"after", [(b"name", b"good")]),
+    ]
+)
+
+
+async def test_a_header_whose_name_is_not_utf8_holds_up_nobody(kafka: KafkaSettings, topic: str) -> None:
+    assert await write_batch(kafka, topic, 0, POISON) == 0
+    async with Consumer(kafka, "test", group=topic) as consumer:
+        await consumer.assign(topic, [0])
+        found = await read(consumer, 3)
+    assert [record.value for record in found] == [b"before", b"poison", b"after"]
+    (name, text), other = found[1].headers
+    assert name.encode(errors="surrogateescape") == b"name\xff\xfe"
+    assert (text, other) == (b"kept", ("other", b"value"))
+
+
+async def test_a_tail_reads_past_it_too(kafka: KafkaSettings, topic: str) -> None:
+    async with Tail(kafka, "test", [topic]) as tail, asyncio.timeout(30):
+        await write_batch(kafka, topic, 0, POISON)
+        assert [(await anext(tail)).value for _ in range(3)] == [b"before", b"poison", b"after"]
+
+
+async def test_a_damaged_batch_is_passed_over_and_counted_and_costs_nothing_beside_it(
+    kafka: KafkaSettings, topic: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    async with Producer(kafka, "test") as producer:
+        for number in range(5):
+            await producer.send_and_wait(topic, b"damaged" if number == 2 else b"%d" % number, partition=0)
+            await producer.send_and_wait(topic, b"beside", partition=1)
+        damage_on_disk(tmp_path_factory.getbasetemp(), topic, 0, b"damaged")
+        async with Consumer(kafka, "test", group=topic) as consumer:
+            await consumer.assign(topic, [0, 1])
+            found = await read(consumer, 9)
+            await producer.send_and_wait(topic, b"later", partition=0)
+            found += await read(consumer, 1)
+            assert consumer.position(0) == 6
+    assert [record.value for record in found if record.partition == 0] == [b"0", b"1", b"3", b"4", b"later"]
+    assert [record.offset for record in found if record.partition == 1] == [0, 1, 2, 3, 4]
+    assert lost(topic, "damaged") == 1
+
+
+async def test_records_deleted_before_they_were_read_are_counted(kafka: KafkaSettings, topic: str) -> None:
+    async with Producer(kafka, "test") as producer:
+        for number in range(10):
+            await producer.send_and_wait(topic, b"%d" % number, partition=0)
+    async with Consumer(kafka, "test", group=topic, max_in_flight=3) as consumer:
+        await consumer.assign(topic, [0])
+        await read(consumer, 3)
+    async with open_admin(kafka) as admin:
+        await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(6)})
+    async with Consumer(kafka, "test", group=topic) as consumer:
+        await consumer.assign(topic, [0])
+        assert [record.offset for record in await read(consumer, 4)] == [6, 7, 8, 9]
+    assert lost(topic, "deleted") == 3
+
+
+async def test_a_log_that_ends_before_what_is_committed_is_an_alarm_and_read_from_its_start(
+    kafka: KafkaSettings, topic: str
+) -> None:
+    async with Producer(kafka, "test") as producer:
+        for number in range(4):
+            await producer.send_and_wait(topic, b"%d" % number, partition=0)
+    async with AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap, group_id=topic, enable_auto_commit=False) as other:
+        other.assign([TopicPartition(topic, 0)])
+        await other.commit({TopicPartition(topic, 0): 9})
+    async with Consumer(kafka, "test", group=topic) as consumer:
+        await consumer.assign(topic, [0])
+        assert [record.offset for record in await read(consumer, 4)] == [0, 1, 2, 3]
+    assert lost(topic, "cut") == 5

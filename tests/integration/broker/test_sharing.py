@@ -1,0 +1,145 @@
+"""Members come and go beside a flow of records: only what moves stops, and nothing is read by two, or lost."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import pytest
+from aiokafka import TopicPartition
+
+from broker.delivery.consumer import Consumer, Record
+from broker.producer import Producer
+from broker.settings import KafkaSettings
+from broker.topics import TopicSpec, ensure_topics
+
+WAIT_S = 60
+
+
+class Reader:
+    """A member that keeps what it was handed, and finishes it at once while `finishes`."""
+
+    def __init__(self, consumer: Consumer, handed: list[tuple[str, TopicPartition, bytes]], name: str) -> None:
+        self.consumer = consumer
+        self.name = name
+        self.finishes = True
+        self.unfinished: list[Record] = []
+        self._handed = handed
+
+    async def read(self) -> None:
+        while True:
+            for record in await self.consumer.poll():
+                self._handed.append((self.name, TopicPartition(record.topic, record.partition), record.value or b""))
+                self.unfinished.append(record)
+            if self.finishes:
+                self.finish()
+
+    def finish(self) -> None:
+        self.finishes = True
+        for record in self.unfinished:
+            self.consumer.done(record)
+        self.unfinished.clear()
+
+    def has(self, partition: TopicPartition) -> bytes:
+        """The last record of a partition that it was handed."""
+        return next((value for who, of, value in reversed(self._handed) if who == self.name and of == partition), b"")
+
+
+@asynccontextmanager
+async def reader(
+    kafka: KafkaSettings, topic: str, name: str, handed: list[tuple[str, TopicPartition, bytes]]
+) -> AsyncGenerator[Reader]:
+    async with Consumer(kafka, name, group=topic) as consumer, asyncio.TaskGroup() as tasks:
+        await consumer.subscribe([topic])
+        member = Reader(consumer, handed, name)
+        reading = tasks.create_task(member.read())
+        try:
+            yield member
+        finally:
+            reading.cancel()
+
+
+async def until(*conditions: object) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while not all(condition() for condition in conditions if callable(condition)):  # noqa: ASYNC110 - in other tasks
+            await asyncio.sleep(0.01)
+
+
+async def test_what_stays_is_read_while_what_moves_is_drained(
+    kafka: KafkaSettings, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.delivery.consumer.DRAIN_S", WAIT_S)
+    handed: list[tuple[str, TopicPartition, bytes]] = []
+    every = [TopicPartition(topic, number) for number in range(4)]
+
+    async def write(producer: Producer, value: bytes) -> None:
+        for partition in every:
+            await producer.send_and_wait(topic, value, partition=partition.partition)
+
+    async with Producer(kafka, "test") as producer, reader(kafka, topic, "stays", handed) as stays:
+        stays.finishes = False
+        await write(producer, b"first")
+        await until(lambda: all(stays.has(partition) == b"first" for partition in every))
+        async with reader(kafka, topic, "comes", handed) as comes:
+            await until(lambda: len(stays.consumer.reading) == 2)
+            kept = stays.consumer.reading
+            await write(producer, b"second")
+            await until(lambda: all(stays.has(partition) == b"second" for partition in kept))
+            assert not comes.consumer.reading, "what moves is still being drained"
+            stays.finish()
+            moved = set(every) - kept
+            await until(lambda: all(comes.has(partition) == b"second" for partition in moved))
+            assert comes.consumer.reading == moved
+        await write(producer, b"third")
+        await until(lambda: all(stays.has(partition) == b"third" for partition in every))
+    assert len(handed) == len({(partition, value) for _, partition, value in handed}) == 12
+
+
+async def test_of_a_flow_each_record_is_handed_to_one_member_whoever_comes_and_goes(kafka: KafkaSettings) -> None:
+    topic = f"test-{uuid4()}"
+    await ensure_topics(kafka, [TopicSpec(topic, 6)])
+    handed: list[tuple[str, TopicPartition, bytes]] = []
+    written: set[bytes] = set()
+
+    enough = asyncio.Event()
+
+    async def flow(producer: Producer) -> None:
+        while not enough.is_set():
+            value = b"%d" % len(written)
+            await producer.send_and_wait(topic, value, partition=len(written) % 6)
+            written.add(value)
+
+    async with Producer(kafka, "test") as producer, asyncio.TaskGroup() as tasks:
+        flowing = tasks.create_task(flow(producer))
+        async with reader(kafka, topic, "one", handed) as one:
+            await until(lambda: len(one.consumer.reading) == 6)
+            async with reader(kafka, topic, "two", handed) as two:
+                await until(lambda: len(two.consumer.reading) == len(one.consumer.reading) == 3)
+                async with reader(kafka, topic, "three", handed) as three:
+                    await until(lambda: all(len(each.consumer.reading) == 2 for each in (one, two, three)))
+                await until(lambda: len(two.consumer.reading) == len(one.consumer.reading) == 3)
+            await until(lambda: len(one.consumer.reading) == 6)
+            enough.set()
+            await flowing
+            await until(lambda: written <= {value for _, _, value in handed})
+    assert len(handed) == len(written), "settled at once, so nothing came twice"
+    assert {who for who, _, _ in handed} == {"one", "two", "three"}
+    for number in range(6):
+        values = [int(value) for _, partition, value in handed if partition.partition == number]
+        assert values == sorted(values), "no member is handed what comes after what another is yet to be handed"
+
+
+async def test_a_member_that_the_group_forgot_commits_nothing_and_reads_on(kafka: KafkaSettings, topic: str) -> None:
+    handed: list[tuple[str, TopicPartition, bytes]] = []
+    every = [TopicPartition(topic, number) for number in range(4)]
+    async with Producer(kafka, "test") as producer, reader(kafka, topic, "one", handed) as one:
+        await until(lambda: len(one.consumer.reading) == 4)
+        one.finishes = False
+        await producer.send_and_wait(topic, b"x", partition=0)
+        await until(lambda: one.has(every[0]) == b"x")
+        coordinator = one.consumer._coordinator  # pyright: ignore
+        coordinator.member_id = "someone-else"
+        one.finish()
+        await until(lambda: coordinator.member_id not in ("", "someone-else"), lambda: len(handed) == 2)
+        await producer.send_and_wait(topic, b"y", partition=1)
+        await until(lambda: one.has(every[1]) == b"y")

@@ -1,0 +1,34 @@
+"""Leases of a process that slept for longer than they last are not trusted before it has asked for them."""
+
+import asyncio
+
+from store import placement
+from store.pool import Pool
+from tests.store_rows import a_worker, register
+from workers.lease import Leases
+
+VARIANT = "mlp.onnx-fp32.cpu"
+TTL_S = 0.05
+
+
+async def test_who_slept_while_its_lease_was_taken_learns_so_before_it_may_commit(store_pool: Pool) -> None:
+    await register(store_pool, VARIANT)
+    epoch = await placement.register_worker(store_pool, a_worker("sleeps"))
+    successor = await placement.register_worker(store_pool, a_worker("successor"))
+    heard: list[tuple[str, set[int], bool]] = []
+
+    def on_lost(variant: str, partitions: set[int]) -> None:
+        heard.append((variant, partitions, leases.are_current()))
+
+    leases = Leases(store_pool, "sleeps", epoch, TTL_S, on_lost)
+    assert await leases.acquire(VARIANT, [0, 1]) == {0, 1}
+    async with asyncio.timeout(30):
+        while not await placement.acquire_leases(store_pool, "successor", successor, VARIANT, [0], 60):
+            pass
+    assert not leases.are_current()
+    renewing = asyncio.ensure_future(leases.keep_renewing(0.0))
+    async with asyncio.timeout(30):
+        while not (heard and leases.are_current()):  # noqa: ASYNC110 - it tells nobody that it has looked
+            await asyncio.sleep(0)
+    renewing.cancel()
+    assert heard == [(VARIANT, {0}, False)]

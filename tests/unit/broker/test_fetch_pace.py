@@ -1,0 +1,28 @@
+"""A reader that finds nothing for a while lets the broker hold its fetches longer, until records come again."""
+
+from broker.fetch_pace import FetchPace
+from broker.settings import KafkaSettings
+
+SETTINGS = KafkaSettings(fetch_max_wait_ms=10)
+
+
+def test_long_waits_begin_when_nothing_comes_and_end_with_the_first_record() -> None:
+    pace = FetchPace(SETTINGS, factor=30)
+    assert [pace.wait_ms(at) for at in (100.0, 101.9, 102.0, 500.0)] == [10, 10, 300, 300]
+    pace.found(500.1)
+    assert [pace.wait_ms(at) for at in (500.1, 502.0, 502.2)] == [10, 10, 300]
+
+
+def test_the_lazy_hurry_only_for_records_that_follow_each_other() -> None:
+    pace = FetchPace(SETTINGS, lazy=True)
+    assert [pace.wait_ms(at) for at in (100.0, 100.3)] == [10, 200]
+    pace.found(101.0)
+    assert pace.wait_ms(101.0) == 200
+    pace.found(101.1)
+    assert pace.wait_ms(101.1) == 10
+
+
+def test_no_fetch_is_held_for_longer_than_a_request_may_take() -> None:
+    settings = KafkaSettings(fetch_max_wait_ms=500, request_timeout_ms=2_000)
+    assert FetchPace(settings).long_ms == 1_000
+    assert FetchPace(settings, longest_ms=100).long_ms == 500

@@ -1,0 +1,110 @@
+"""Whatever bytes a batch holds: each of its offsets is a record or damage, in order, and nothing is raised."""
+
+import struct
+
+import pytest
+from aiokafka.codec import gzip_encode, lz4_encode, zstd_encode
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.util import calc_crc32c
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.fetch.record_batches import Damage, read_batch, split
+from broker.kafka_types import Record
+
+CHECKED_FROM = 21
+END = 1000
+
+
+def batch_of(values: list[bytes], first: int = 0) -> bytes:
+    builder = DefaultRecordBatchBuilder(
+        magic=2,
+        compression_type=0,
+        is_transactional=0,
+        producer_id=-1,
+        producer_epoch=-1,
+        base_sequence=-1,
+        batch_size=1 << 20,
+    )
+    for number, value in enumerate(values):
+        builder.append(number, 7, b"key", value, [("name", b"text"), ("none", None)])
+    return struct.pack(">q", first) + bytes(builder.build())[8:]
+
+
+def checked(batch: bytes) -> bytes:
+    """The batch with the checksum that fits it."""
+    return batch[:17] + struct.pack(">I", calc_crc32c(batch[CHECKED_FROM:])) + batch[CHECKED_FROM:]
+
+
+def read(data: bytes, position: int = 0) -> list[Record | Damage]:
+    found: list[Record | Damage] = []
+    for batch in split(data, position, END):
+        found += read_batch("t", 3, batch, position)
+        position = batch.next
+    return found
+
+
+def offsets(found: list[Record | Damage]) -> list[int]:
+    return [n for one in found for n in (range(one.first, one.next) if isinstance(one, Damage) else (one.offset,))]
+
+
+def packed(batch: bytes, codec: int) -> bytes:
+    """The batch with its records compressed."""
+    records = {0: bytes, 1: gzip_encode, 3: lz4_encode, 4: zstd_encode}[codec](batch[61:])
+    body = batch[12:21] + struct.pack(">h", codec) + batch[23:61] + records
+    return checked(batch[:8] + struct.pack(">i", len(body)) + body)
+
+
+@pytest.mark.parametrize("codec", [0, 1, 3, 4])
+@pytest.mark.parametrize("name", [b"na\xff\xfe", b"\xed\xa0\x80\x00"])
+def test_a_name_that_is_not_utf8_keeps_its_bytes(codec: int, name: bytes) -> None:
+    found = read(packed(batch_of([b"a", b"b", b"c"]).replace(b"name", name, 1), codec))
+    assert [one.value for one in found if not isinstance(one, Damage)] == [b"a", b"b", b"c"]
+    assert not isinstance(found[0], Damage)
+    assert found[0].headers[0][0].encode(errors="surrogateescape") == name
+    assert found[0].headers[1] == ("none", None)
+    assert (found[0].key, found[0].timestamp) == (b"key", 7)
+
+
+def test_a_batch_that_does_not_fit_its_checksum_is_damage_to_be_read_again() -> None:
+    data = batch_of([b"a", b"b"]) + batch_of([b"wrong"], 2).replace(b"wrong", b"wrung") + batch_of([b"d"], 3)
+    found = read(data)
+    assert [one.value if not isinstance(one, Damage) else (one.first, one.next, one.certain) for one in found] == [
+        b"a",
+        b"b",
+        (2, 3, False),
+        b"d",
+    ]
+
+
+def test_what_is_before_the_position_is_left_out() -> None:
+    assert offsets(read(batch_of([b"a", b"b", b"c"]), position=1)) == [1, 2]
+
+
+def test_a_batch_that_is_not_whole_waits_for_the_next_fetch() -> None:
+    first = batch_of([b"a"])
+    assert offsets(read(first + batch_of([b"b"], 1)[:-1])) == [0]
+
+
+def test_a_record_that_makes_no_sense_costs_only_itself() -> None:
+    data = batch_of([b"first", b"second", b"third"])
+    at = data.index(b"second") - 1
+    found = read(checked(data[:at] + b"\x7e" + data[at + 1 :]))
+    assert offsets(found) == [0, 1, 2]
+    assert [one.certain if isinstance(one, Damage) else one.value for one in found] == [b"first", True, b"third"]
+
+
+@given(data=st.data(), fitting=st.booleans())
+def test_any_bytes_are_records_or_damage_in_order(data: st.DataObject, fitting: bool) -> None:
+    batch = bytearray(batch_of([b"value"] * 4, 5))
+    for _ in range(data.draw(st.integers(1, 12))):
+        batch[data.draw(st.integers(8, len(batch) - 1))] = data.draw(st.integers(0, 255))
+    whole = bytes(batch)
+    found = offsets(read((checked(whole) if fitting else whole) + batch_of([b"after"], 9), position=5))
+    assert found == sorted(set(found))
+    assert all(5 <= offset < END for offset in found)
+
+
+@given(garbage=st.binary(max_size=200))
+def test_garbage_raises_nothing(garbage: bytes) -> None:
+    read(garbage)
