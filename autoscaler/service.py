@@ -30,6 +30,7 @@ from autoscaler.record.recorder import Recorder
 from autoscaler.settings import AutoscalerSettings
 from broker.features import broker_features
 from broker.fetch_pace import LONGEST_MS, FetchPace
+from broker.kafka_types import APPEND_TIME, Record
 from broker.lag.reader import LagReader
 from broker.settings import KafkaSettings
 from broker.tail import Tail
@@ -114,6 +115,7 @@ class Autoscaler:
         self._lead = lead
         self._statuses = WorkerStatusCache(time.monotonic, settings.status_ttl_s)
         self._load_window = LoadWindow(self._statuses)
+        self._clock = reader.clock
         self._recorder = Recorder(settings, reader, pool, self._statuses, self._load_window)
         self._reconciler = WorkerReconciler(launcher, settings.reconcile_timeouts, pool, lead, self._statuses)
         self._snapshot_builder = SnapshotBuilder(
@@ -153,11 +155,14 @@ class Autoscaler:
     async def _listen(self, tail: Tail) -> None:
         async for record in tail:
             try:
-                self._on_record(record.topic, record.value or b"")
+                self._on_record(record)
             except msgspec.DecodeError as error:
                 log.warning("ignoring a record of %s: %s", record.topic, error)
 
-    def _on_record(self, topic: str, value: bytes) -> None:
+    def _on_record(self, record: Record) -> None:
+        topic, value = record.topic, record.value or b""
+        if record.timestamp_type == APPEND_TIME:
+            self._clock.on_record(record.timestamp)
         if topic == topics.STATUS:
             status = _AS_STATUS.decode(value)
             self._statuses.on_status(status)

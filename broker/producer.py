@@ -14,8 +14,10 @@ Hot: called twice a query by the selector. `bench/` compares it with a bare aiok
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Self, TypeAlias
 
@@ -24,8 +26,9 @@ from aiokafka.errors import KafkaTimeoutError, ProducerClosed
 from aiokafka.structs import RecordMetadata
 
 from broker.client import new_producer, start_client
+from broker.clock import BrokerClock
 from broker.features import broker_features
-from broker.kafka_types import KafkaError, UnknownTopic
+from broker.kafka_types import APPEND_TIME, KafkaError, UnknownTopic
 from broker.settings import KafkaSettings
 from schemas.headers import RawHeaders
 
@@ -37,7 +40,7 @@ __all__ = ["Ack", "KafkaError", "Producer", "RecordSender", "UnknownTopic"]
 log = logging.getLogger(__name__)
 
 Ack: TypeAlias = RecordMetadata
-"""Place where a record was written: `topic`, `partition`, `offset`."""
+"""Place where a record was written: `topic`, `partition`, `offset`; and its `timestamp` in milliseconds."""
 
 METADATA_S: Final = 2.0
 """Seconds that a record waits for the metadata of its topic."""
@@ -80,6 +83,9 @@ class Producer:
         self._settings = settings
         self._client_id = client_id
         self._max_in_flight = max_in_flight
+        self.clock: Final = BrokerClock()
+        """The broker's time, as acknowledgements tell it."""
+        self._is_timing = False
         self._producer: AIOKafkaProducer
         # Futures of what was sent, done ones among them: cheaper than a callback for each.
         self._sent: list[asyncio.Future[Ack]] = []
@@ -167,6 +173,7 @@ class Producer:
         """
         if len(self._sent) >= self._max_in_flight:
             await self._make_room()
+        sent_s = time.monotonic()
         if topic not in self._known:
             future = self._park(topic, value, key, headers, partition)
         else:
@@ -179,7 +186,15 @@ class Producer:
                     raise
                 future = self._park(topic, value, key, headers, partition)
         self._sent.append(future)
+        if not self._is_timing:  # one at a time: a callback for each would cost more than it tells
+            self._is_timing = True
+            future.add_done_callback(partial(self._on_timed, sent_s))
         return future
+
+    def _on_timed(self, sent_s: float, done: asyncio.Future[Ack]) -> None:
+        self._is_timing = False
+        if not done.cancelled() and done.exception() is None and done.result().timestamp_type == APPEND_TIME:
+            self.clock.on_append(sent_s, time.monotonic(), done.result().timestamp)
 
     async def send_and_wait(
         self,
@@ -196,6 +211,13 @@ class Producer:
             KafkaError: as the future of `send`.
         """
         return await (await self.send(topic, value, key=key, headers=headers, partition=partition))
+
+    async def learn_time(self, topic: str, value: bytes | None = None) -> None:
+        """Write a record, so as to know the broker's time from its acknowledgement before anything depends on it."""
+        try:
+            await self.send_and_wait(topic, value, key=self._client_id.encode())
+        except KafkaError as error:
+            log.warning("the broker's time is not known yet: %r", error)
 
     async def _make_room(self) -> None:
         while len(sent := [future for future in self._sent if not future.done()]) >= self._max_in_flight:

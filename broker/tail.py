@@ -6,7 +6,6 @@ across lost connections too.
 
 import asyncio
 import logging
-import time
 from collections.abc import Collection
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -30,13 +29,12 @@ _BACKOFF_S = 0.5
 class Tail:
     """Reader of what is written to topics from now on; an async context manager, and an async iterator of records.
 
-    The topics must exist. With `since_s` it begins with what was written in the last so many seconds, by the time that
-    records carry.
+    The topics must exist. With `since_ms` it begins with what was written since then, by the time that records carry.
     """
 
     def __init__(
         self, settings: KafkaSettings, client_id: str, topics: Collection[str], pace: FetchPace | None = None,
-        *, since_s: float = 0.0,
+        *, since_ms: float | None = None,
     ) -> None:  # fmt: skip
         """`pace` is how eagerly it reads, if not as usual."""
         self._settings = settings
@@ -44,7 +42,7 @@ class Tail:
         self._consumer: AIOKafkaConsumer
         self._topics = sorted(topics)
         self._pace = pace or FetchPace(settings)
-        self._since_s = since_s
+        self._since_ms = since_ms
         self._began: dict[TopicPartition, int] = {}
         """By partition, where it ended at the start."""
         self._ready: list[Record] = []
@@ -68,8 +66,8 @@ class Tail:
         await self._consumer.start()
         # Where the end is must be known before the context is entered, not when the first fetch happens to ask.
         await self._consumer.seek_to_end()
-        if self._since_s:
-            await self._seek_back(round((time.time() - self._since_s) * 1000))
+        if self._since_ms is not None:
+            await self._seek_back(round(self._since_ms))
 
     async def _seek_back(self, since_ms: int) -> None:
         consumer = self._consumer

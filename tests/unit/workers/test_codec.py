@@ -25,6 +25,7 @@ from workers.codec import Undecodable, decode_query, encode_result, identify, st
 from workers.model import ServableModel
 
 MODEL = ServableModel(a_variant(), (INPUT,), ("y",), LatencyModel(a_profile().latency, 8), 0)
+T, OFFSET_MS = 1_764_000_000_000, 1_763_900_000_000.0
 ROWS = np.arange(80, dtype=np.float32).reshape(20, 4)
 
 
@@ -69,13 +70,12 @@ def test_a_query_is_of_the_same_class_as_for_the_selector(
     latency_ms: int | None, queued_ns: int, needs: dict[str, str]
 ) -> None:
     received = needs | {h.ID: "q"} | ({} if latency_ms is None else {h.LATENCY_MS: str(latency_ms)})
-    asked = parse_query("digits", received, 1_764_000_000_000)
+    asked = parse_query("digits", received, T, OFFSET_MS)
     choice = Choice(PricedVariant(a_variant(), a_profile()), None, None, 0.0, 0.0, b"")  # pyright: ignore[reportArgumentType]
     headers = [(name, text.encode()) for name, text in received.items()]
-    now_ns = int(asked.sent_ms * 1e6) + queued_ns
-    sent = forwarded(asked, choice, headers, now_ns, None)
-    query = identify(replace(request(fields=h.as_text(sent)), timestamp=now_ns // 1_000_000), "digits")
-    decode_query(query, MODEL)
+    sent = forwarded(asked, choice, headers, asked.sent_ms / 1e3 + queued_ns / 1e9, OFFSET_MS, None)
+    query = identify(replace(request(fields=h.as_text(sent)), timestamp=T + queued_ns // 1_000_000), "digits")
+    decode_query(query, MODEL, 5.0)
     assert query.class_key == class_key(asked.needs, None if latency_ms is None else float(latency_ms))
 
 
