@@ -193,8 +193,11 @@ class Producer:
 
     def _on_timed(self, sent_s: float, done: asyncio.Future[Ack]) -> None:
         self._is_timing = False
-        if not done.cancelled() and done.exception() is None and done.result().timestamp_type == APPEND_TIME:
-            self.clock.on_append(sent_s, time.monotonic(), done.result().timestamp)
+        if done.cancelled() or done.exception() is not None:
+            return
+        ack = done.result()
+        if ack.timestamp is not None and ack.timestamp_type == APPEND_TIME:
+            self.clock.on_append(sent_s, time.monotonic(), ack.timestamp)
 
     async def send_and_wait(
         self,

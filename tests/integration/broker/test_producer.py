@@ -29,6 +29,19 @@ async def test_records_keep_their_order_across_the_learning_of_a_topic(kafka: Ka
         assert out[7].headers == (("n", b"7"),)
 
 
+async def test_an_acknowledgement_tells_the_brokers_time(kafka: KafkaSettings, topic: str) -> None:
+    async with Producer(kafka, "test") as producer:
+        assert not producer.clock.heard
+        await producer.learn_time(topic)
+        assert producer.clock.heard
+
+
+async def test_without_an_acknowledgement_the_wall_clock_stands_in(kafka: KafkaSettings) -> None:
+    async with Producer(kafka, "test") as producer:
+        await producer.learn_time(f"nowhere-{uuid4()}")
+        assert not producer.clock.heard
+
+
 @pytest.mark.parametrize("compression", list(Compression))
 async def test_each_compression(kafka: KafkaSettings, topic: str, compression: Compression) -> None:
     settings = kafka.model_copy(update={"compression": compression})

@@ -105,7 +105,7 @@ async def running(
     clock: WrongClock, module: str, *words: str, env: Mapping[str, str] = {}
 ) -> AsyncGenerator[asyncio.subprocess.Process]:
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", module, *words, env=os.environ | clock.environment() | env
+        sys.executable, "-m", module, *words, env={**os.environ, **clock.environment(), **env}
     )
     try:
         yield child
@@ -213,7 +213,7 @@ async def ask_by_http(crowd: Crowd, gateway: str, clock: WrongClock) -> None:
 async def ask_by_library(site: Site, clock: WrongClock, environment: Mapping[str, str]) -> None:
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", ASK.replace("LATENCY_MS", str(LATENCY_MS)), site.task, site.kafka.bootstrap),
-        env=os.environ | clock.environment() | environment,
+        env={**os.environ, **clock.environment(), **environment},
     )
     async with asyncio.timeout(UP_S):
         assert await child.wait() == 0

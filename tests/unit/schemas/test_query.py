@@ -52,7 +52,7 @@ def test_the_senders_clock_is_believed_within_the_timestamps_rounding(off_ms: fl
     assert query.deadline_ms == query.sent_ms + 5
 
 
-@pytest.mark.parametrize("wrong_ms", [0.0, 2000.0, -5000.0, -T])
+@pytest.mark.parametrize("wrong_ms", [0.0, 2000.0, -5000.0, 1000.0 - T])
 def test_a_deadline_is_of_the_clock_of_who_says_when_it_sent_the_query(wrong_ms: float) -> None:
     sent = T + wrong_ms
     query = parse(sent_ns=str(int(sent * 1e6)), deadline_ms=str(sent + 500))

@@ -79,6 +79,16 @@ def test_a_query_is_of_the_same_class_as_for_the_selector(
     assert query.class_key == class_key(asked.needs, None if latency_ms is None else float(latency_ms))
 
 
+@pytest.mark.parametrize(("wrong_ms", "queued_ms"), [(-20.0, 30.0), (-5000.0, 10.0), (5000.0, 10.0)])
+def test_a_query_waits_from_when_it_was_sent_if_that_can_be(wrong_ms: float, queued_ms: float) -> None:
+    said = {h.SENT_NS: str(int((T + wrong_ms) * 1e6)), h.DEADLINE_MS: str(T + 500)}
+    query = identify(replace(request(fields=said), timestamp=T), "digits")
+    (part,) = decode_query(query, MODEL, OFFSET_MS)
+    assert part.deadline_s * 1e3 == T + 500 - OFFSET_MS
+    query.add(0, {}, int((T + 10 - OFFSET_MS) * 1e6), 1)
+    assert query.queue_ns == pytest.approx(queued_ms * 1e6, abs=1e3)
+
+
 def test_nobody_can_have_results_sent_to_a_topic_of_the_system() -> None:
     query = identify(request(fields={h.REPLY_TO: "infaas.variants.v"}), "digits")
     assert query.reply_to == "infaas.results.digits"
