@@ -28,6 +28,7 @@ from autoscaler.observe.snapshot_builder import SnapshotBuilder
 from autoscaler.observe.status_cache import WorkerStatusCache
 from autoscaler.record.recorder import Recorder
 from autoscaler.settings import AutoscalerSettings
+from broker.clock import BrokerClock
 from broker.features import broker_features
 from broker.fetch_pace import LONGEST_MS, FetchPace
 from broker.kafka_types import APPEND_TIME, Record
@@ -45,6 +46,7 @@ from store.change_listener import PLACEMENT, SCALE, ChangeListener
 from store.errors import StoreUnavailable
 from store.leader import Leadership
 from store.pool import Pool, open_pool
+from store.samples import present_s
 from store.settings import StoreSettings
 from store.version import require_current
 
@@ -86,18 +88,28 @@ async def _lead(
     while True:
         async with Leadership(dsn, _LEAD) as lead:
             log.info("leading")
-            features = await broker_features(kafka)
+            features, clock = await broker_features(kafka), await _clock(pool)
             pace = FetchPace(kafka, longest_ms=LONGEST_MS if features.wakes else _IDLE_FETCH_WAIT_MS, lazy=True)
             async with (
                 open_launcher(settings) as launcher,
                 Tail(kafka, _CLIENT, [topics.STATUS, topics.DEMAND, topics.LOAD], pace) as tail,
-                LagReader(kafka) as reader,
+                LagReader(kafka, clock=clock) as reader,
             ):
                 term = Autoscaler(
                     settings, kafka, pool, catalog, lead, reader, launcher, can_add_partitions=features.growth
                 )
                 await term.run(tail, ChangeListener(dsn, [PLACEMENT, SCALE]))
             log.warning("no longer leading; standing by")
+
+
+async def _clock(pool: Pool) -> BrokerClock:
+    """The broker's time, as the records of others will tell it; until then the database's, not that of this machine."""
+    try:
+        now_s = await present_s(pool)
+    except StoreUnavailable as error:
+        log.warning("the time is that of this machine until a record is read: %s", error)
+        return BrokerClock()
+    return BrokerClock(wall_clock=lambda: now_s)
 
 
 class Autoscaler:

@@ -156,9 +156,11 @@ class _Layout:
 class LagReader:
     """Reader of consumer lag; an async context manager whose `read` one task calls."""
 
-    def __init__(self, settings: KafkaSettings, client_id: str = "infaas-lag") -> None:
-        self.clock: Final = BrokerClock()
-        """The broker's time, by which the log says when records were written; its owner may tell it more."""
+    def __init__(
+        self, settings: KafkaSettings, client_id: str = "infaas-lag", clock: BrokerClock | None = None
+    ) -> None:
+        self.clock: Final = clock or BrokerClock()
+        """The broker's time, by which the log says when records were written."""
         self._settings = settings
         self._client_id = client_id
         self._client: AIOKafkaClient

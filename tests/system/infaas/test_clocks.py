@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from schemas import headers as h
 from schemas.headers import RawHeaders
 from schemas.result import Result
 from schemas.topics import task_topic
+from store.samples import latest_lag
 from tests.integration.workers.conftest import PARTITIONS, Results, Site, producer, results_of, site
 
 __all__ = ["producer", "site"]
@@ -217,3 +219,17 @@ async def ask_by_library(site: Site, clock: WrongClock, environment: Mapping[str
     )
     async with asyncio.timeout(UP_S):
         assert await child.wait() == 0
+
+
+@pytest.mark.timeout(200)
+async def test_an_autoscaler_records_by_no_clock_of_its_own(site: Site, producer: Producer, tmp_path: Path) -> None:
+    await site.register()
+    await ensure_task_topics(site.kafka, site.task, PARTITIONS)
+    await producer.send_and_wait(task_topic(site.task), b"waits", partition=0)
+    known = {"INFAAS_HOME": str(site.home), "INFAAS_KAFKA": site.kafka.bootstrap, "INFAAS_POSTGRES": site.dsn}
+    async with running(WrongClock(tmp_path / "clock", WIDE_S), "autoscaler", "--interval-s=0.2", env=known):
+        async with asyncio.timeout(UP_S):
+            while not (waiting := [row for row in await latest_lag(site.pool) if row.lag]):  # noqa: ASYNC110 - no event
+                await asyncio.sleep(0.05)
+    assert abs((waiting[0].at - datetime.now(UTC)).total_seconds()) < WIDE_S / 2
+    assert 0 <= (waiting[0].lag_s or 0.0) < WIDE_S / 2
