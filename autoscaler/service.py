@@ -105,11 +105,11 @@ async def _lead(
 async def _clock(pool: Pool) -> BrokerClock:
     """The broker's time, as the records of others will tell it; until then the database's, not that of this machine."""
     try:
-        now_s = await present_s(pool)
+        ahead_s = await present_s(pool) - time.monotonic()
     except StoreUnavailable as error:
         log.warning("the time is that of this machine until a record is read: %s", error)
         return BrokerClock()
-    return BrokerClock(wall_clock=lambda: now_s)
+    return BrokerClock(wall_clock=lambda: ahead_s + time.monotonic())
 
 
 class Autoscaler:

@@ -14,7 +14,7 @@ both sides, the closer the quicker the round trip. A fetched record was appended
 * A fetched record may narrow the bounds and not contradict them: the log may hold records from before the clock was set
   back. Who sends nothing has only these, and forgets a bound after a while.
 
-Until something was heard the wall clock stands in, as it was at the start.
+Until something was heard the wall clock stands in, and for good on the embedded broker, which says nothing.
 """
 
 import time
@@ -36,13 +36,18 @@ class BrokerClock:
     def __init__(
         self, monotonic: Callable[[], float] = time.monotonic, wall_clock: Callable[[], float] = time.time
     ) -> None:
-        self.offset_ms = (wall_clock() - monotonic()) * 1e3
-        """Broker's milliseconds since the epoch, less those of the monotonic clock."""
         self.heard = False
         """Whether the broker has said anything."""
         self._monotonic = monotonic
+        self._wall_clock = wall_clock
+        self._offset_ms = 0.0
         self._low, self._high = -inf, inf
         self._bounds_at_s = 0.0
+
+    @property
+    def offset_ms(self) -> float:
+        """Broker's milliseconds since the epoch, less those of the monotonic clock."""
+        return self._offset_ms if self.heard else (self._wall_clock() - self._monotonic()) * 1e3
 
     def now_ms(self) -> float:
         """Milliseconds since the epoch, by the broker's clock."""
@@ -85,5 +90,5 @@ class BrokerClock:
 
     def _believe(self, low: float, high: float, now_s: float) -> None:
         self._low, self._high, self._bounds_at_s = low, high, now_s
-        self.offset_ms = (low + (high if high < inf else low + _RESOLUTION_MS)) / 2
+        self._offset_ms = (low + (high if high < inf else low + _RESOLUTION_MS)) / 2
         self.heard = True

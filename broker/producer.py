@@ -6,6 +6,7 @@ Rules.
 * A record for a topic, or a partition, that this producer does not know waits aside, for a bounded time, until the
   metadata is here: neither its caller nor records for other topics wait for what may not exist. A topic found missing
   is remembered for a moment and refused at once.
+* Records carry the broker's time, not this machine's; in topics of ours the broker puts its own over it.
 * The embedded broker gives out no producer ids and is written to without idempotence: a record whose acknowledgement
   was lost with its connection may then be there twice.
 
@@ -178,7 +179,7 @@ class Producer:
             future = self._park(topic, value, key, headers, partition)
         else:
             try:
-                future = await self._producer.send(topic, value, key, partition, None, headers)
+                future = await self._producer.send(topic, value, key, partition, int(self.clock.now_ms()), headers)
             except KafkaError as error:
                 future = self._failed(error)
             except AssertionError:  # so aiokafka says that there is no such partition, or neither key nor value
@@ -296,7 +297,8 @@ class Producer:
             await self._refresh()
             await asyncio.sleep(_LOOK_INTERVAL_S)
         try:
-            return await self._producer.send(topic, record.value, record.key, record.partition, None, record.headers)
+            now_ms = int(self.clock.now_ms())
+            return await self._producer.send(topic, record.value, record.key, record.partition, now_ms, record.headers)
         except KafkaError as error:
             return self._failed(error)
 

@@ -19,7 +19,8 @@ class World:
         self.now_s = 1000.0
         self.broker_ms = T
         self.drift = drift
-        self.clock = BrokerClock(lambda: self.now_s, lambda: T / 1e3 + wrong_by_s)
+        self.wrong_by_s = wrong_by_s
+        self.clock = BrokerClock(lambda: self.now_s, lambda: self.broker_ms / 1e3 + self.wrong_by_s)
 
     def pass_s(self, seconds: float) -> None:
         self.now_s += seconds
@@ -128,6 +129,9 @@ def test_until_something_was_heard_the_wall_clock_stands_in() -> None:
     world.clock.on_append(world.now_s, world.now_s, -1)
     world.pass_s(1.0)
     assert world.error_ms == pytest.approx(5000, abs=1e-3)
+    world.wrong_by_s = -5.0
+    assert world.error_ms == pytest.approx(-5000, abs=1e-3)
     assert not world.clock.heard
     world.append(0.001, 0.001)
     assert world.clock.heard
+    assert abs(world.error_ms) < 2
