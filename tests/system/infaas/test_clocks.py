@@ -5,6 +5,7 @@ wanted within ten seconds: whoever compared two of these clocks would refuse or 
 """
 
 import asyncio
+import json
 import os
 import sys
 import time
@@ -223,13 +224,28 @@ async def ask_by_library(site: Site, clock: WrongClock, environment: Mapping[str
 
 @pytest.mark.timeout(200)
 async def test_an_autoscaler_records_by_no_clock_of_its_own(site: Site, producer: Producer, tmp_path: Path) -> None:
+    """Nor does who looks at what it recorded take it for old."""
     await site.register()
     await ensure_task_topics(site.kafka, site.task, PARTITIONS)
     await producer.send_and_wait(task_topic(site.task), b"waits", partition=0)
     known = {"INFAAS_HOME": str(site.home), "INFAAS_KAFKA": site.kafka.bootstrap, "INFAAS_POSTGRES": site.dsn}
-    async with running(WrongClock(tmp_path / "clock", WIDE_S), "autoscaler", "--interval-s=0.2", env=known):
+    clock = WrongClock(tmp_path / "clock", WIDE_S)
+    async with running(clock, "autoscaler", "--interval-s=0.2", env=known):
         async with asyncio.timeout(UP_S):
             while not (waiting := [row for row in await latest_lag(site.pool) if row.lag]):  # noqa: ASYNC110 - no event
                 await asyncio.sleep(0.05)
+        alarms = await alarms_of_lag(clock, known)
+    assert alarms == []
     assert abs((waiting[0].at - datetime.now(UTC)).total_seconds()) < WIDE_S / 2
     assert 0 <= (waiting[0].lag_s or 0.0) < WIDE_S / 2
+
+
+async def alarms_of_lag(clock: WrongClock, environment: Mapping[str, str]) -> list[str]:
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "infaas.cli.main", "lag", "--json"),
+        env={**os.environ, **clock.environment(), **environment},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(UP_S):
+        output, _ = await child.communicate()
+    return json.loads(output)["alarms"]
