@@ -35,7 +35,7 @@ WORKERS = ("cpu-ahead", "cpu-behind")
 LATENCY_MS = 10_000
 WIDE_S = 3600
 BURST = 16
-BURSTS = 6
+BURSTS = 4
 UP_S = 120.0
 UNSURE_S = 0.1
 """How exactly the broker's time is known on a busy machine, at least."""
