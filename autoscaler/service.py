@@ -28,8 +28,10 @@ from autoscaler.observe.snapshot_builder import SnapshotBuilder
 from autoscaler.observe.status_cache import WorkerStatusCache
 from autoscaler.record.recorder import Recorder
 from autoscaler.settings import AutoscalerSettings
+from broker.clock import BrokerClock
 from broker.features import broker_features
 from broker.fetch_pace import LONGEST_MS, FetchPace
+from broker.kafka_types import APPEND_TIME, Record
 from broker.lag.reader import LagReader
 from broker.settings import KafkaSettings
 from broker.tail import Tail
@@ -44,6 +46,7 @@ from store.change_listener import PLACEMENT, SCALE, ChangeListener
 from store.errors import StoreUnavailable
 from store.leader import Leadership
 from store.pool import Pool, open_pool
+from store.samples import present_s
 from store.settings import StoreSettings
 from store.version import require_current
 
@@ -85,18 +88,28 @@ async def _lead(
     while True:
         async with Leadership(dsn, _LEAD) as lead:
             log.info("leading")
-            features = await broker_features(kafka)
+            features, clock = await broker_features(kafka), await _clock(pool)
             pace = FetchPace(kafka, longest_ms=LONGEST_MS if features.wakes else _IDLE_FETCH_WAIT_MS, lazy=True)
             async with (
                 open_launcher(settings) as launcher,
                 Tail(kafka, _CLIENT, [topics.STATUS, topics.DEMAND, topics.LOAD], pace) as tail,
-                LagReader(kafka) as reader,
+                LagReader(kafka, clock=clock) as reader,
             ):
                 term = Autoscaler(
                     settings, kafka, pool, catalog, lead, reader, launcher, can_add_partitions=features.growth
                 )
                 await term.run(tail, ChangeListener(dsn, [PLACEMENT, SCALE]))
             log.warning("no longer leading; standing by")
+
+
+async def _clock(pool: Pool) -> BrokerClock:
+    """The broker's time, as the records of others will tell it; until then the database's, not that of this machine."""
+    try:
+        ahead_s = await present_s(pool) - time.monotonic()
+    except StoreUnavailable as error:
+        log.warning("the time is that of this machine until a record is read: %s", error)
+        return BrokerClock()
+    return BrokerClock(wall_clock=lambda: ahead_s + time.monotonic())
 
 
 class Autoscaler:
@@ -114,6 +127,7 @@ class Autoscaler:
         self._lead = lead
         self._statuses = WorkerStatusCache(time.monotonic, settings.status_ttl_s)
         self._load_window = LoadWindow(self._statuses)
+        self._clock = reader.clock
         self._recorder = Recorder(settings, reader, pool, self._statuses, self._load_window)
         self._reconciler = WorkerReconciler(launcher, settings.reconcile_timeouts, pool, lead, self._statuses)
         self._snapshot_builder = SnapshotBuilder(
@@ -153,11 +167,14 @@ class Autoscaler:
     async def _listen(self, tail: Tail) -> None:
         async for record in tail:
             try:
-                self._on_record(record.topic, record.value or b"")
+                self._on_record(record)
             except msgspec.DecodeError as error:
                 log.warning("ignoring a record of %s: %s", record.topic, error)
 
-    def _on_record(self, topic: str, value: bytes) -> None:
+    def _on_record(self, record: Record) -> None:
+        topic, value = record.topic, record.value or b""
+        if record.timestamp_type == APPEND_TIME:
+            self._clock.on_record(record.timestamp)
         if topic == topics.STATUS:
             status = _AS_STATUS.decode(value)
             self._statuses.on_status(status)

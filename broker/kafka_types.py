@@ -1,14 +1,17 @@
 """Types of aiokafka that other packages meet, under names that they may import: a record, and the errors of Kafka."""
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, UnknownTopicOrPartitionError
 
-__all__ = ["KafkaError", "Record", "RecordTooLarge", "UnknownTopic"]
+__all__ = ["APPEND_TIME", "KafkaError", "Record", "RecordTooLarge", "UnknownTopic"]
 
 Record: TypeAlias = ConsumerRecord[bytes | None, bytes | None]
 """A record as it was read, with `topic`, `partition`, `offset`, `timestamp` (ms), `key`, `value` and `headers`."""
+
+APPEND_TIME: Final = 1
+"""`timestamp_type` of a record whose timestamp is when the broker appended it; else its sender's clock gave it."""
 
 UnknownTopic = UnknownTopicOrPartitionError
 """The topic, or the partition of it, does not exist: trying again will not help."""

@@ -9,6 +9,7 @@ Rules.
   caller nor records for other topics wait for what may not exist. A topic found missing is remembered for a moment and
   refused at once.
 * A record that is larger than Kafka takes is refused before it is sent.
+* Records carry the broker's time, not this machine's; in topics of ours the broker puts its own over it.
 * The embedded broker gives out no producer ids and is written to without idempotence: a record whose acknowledgement
   was lost with its connection may then be there twice.
 
@@ -17,7 +18,6 @@ Hot: called twice a query by the selector. `bench/` compares it with a bare aiok
 
 import asyncio
 import logging
-import time
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Final, Protocol, Self
@@ -25,9 +25,10 @@ from typing import Final, Protocol, Self
 from aiokafka.errors import ProducerClosed
 
 from broker.client import RECORD_COMPRESSION, close_client, new_client, start_client
+from broker.clock import BrokerClock
 from broker.features import broker_features
 from broker.kafka_types import KafkaError, RecordTooLarge, UnknownTopic
-from broker.producing.batch_sender import BatchSender, OnAppend
+from broker.producing.batch_sender import BatchSender
 from broker.producing.in_flight_limit import InFlightLimit
 from broker.producing.partition_queue import choose_queue
 from broker.producing.records import Ack, OnAck, PendingRecord
@@ -82,12 +83,15 @@ class Producer:
 
     def __init__(self, settings: KafkaSettings, client_id: str, *, max_in_flight: int = 5000) -> None:
         self._settings = settings
+        self.clock: Final = BrokerClock()
+        """The broker's time, as acknowledgements tell it."""
         self._timeout_s = settings.request_timeout_ms / 1000
         self._client = new_client(settings, client_id)
         self._limit = InFlightLimit(max_in_flight, max(MAX_BYTES, 2 * settings.max_record_bytes))
         self._sender = BatchSender(
             self._client, self._limit, compression=RECORD_COMPRESSION[settings.compression], timeout_s=self._timeout_s
         )
+        self._sender.on_append = self.clock.on_append
         self._topics = TopicLookup(self._client, self._sender, max_in_flight // _ASIDE_SHARE + 1)
         self._tasks = asyncio.TaskGroup()
         self._looking: asyncio.Task[None]
@@ -98,15 +102,6 @@ class Producer:
     def in_flight(self) -> int:
         """Number of records that were taken and have not ended."""
         return self._limit.records
-
-    @property
-    def on_append(self) -> OnAppend | None:
-        """Callback once a batch with when it was sent, acknowledged and appended, where the broker says when."""
-        return self._sender.on_append
-
-    @on_append.setter
-    def on_append(self, callback: OnAppend | None) -> None:
-        self._sender.on_append = callback
 
     async def __aenter__(self) -> Self:
         try:
@@ -174,7 +169,7 @@ class Producer:
         or partition does not exist, or Kafka has not taken it within the request timeout.
         """
         deadline = self._loop.time() + self._timeout_s
-        record = PendingRecord(value, key, headers, time.time_ns() // 1_000_000, deadline, on_ack)
+        record = PendingRecord(value, key, headers, int(self.clock.now_ms()), deadline, on_ack)
         size = record.size
         if size > self._settings.max_record_bytes:
             on_ack(RecordTooLarge(f"{size} bytes, more than the {self._settings.max_record_bytes} that Kafka takes"))
@@ -230,6 +225,13 @@ class Producer:
             KafkaError: as the future of `send`.
         """
         return await (await self.send(topic, value, key=key, headers=headers, partition=partition))
+
+    async def learn_time(self, topic: str, value: bytes | None = None) -> None:
+        """Write a record, so as to know the broker's time from its acknowledgement before anything depends on it."""
+        try:
+            await self.send_and_wait(topic, value, key=self._client_id.encode())
+        except KafkaError as error:
+            log.warning("the broker's time is not known yet: %r", error)
 
     def _refusal(self, topic: str) -> KafkaError | None:
         """Why a record is not taken at all; None: it is."""

@@ -88,6 +88,7 @@ class RequestReply:
             await stack.enter_async_context(self.producer)
             await ensure_topics(self._settings, [TopicSpec(self.reply_topic, 1, RETENTION_MS)])
             stack.push_async_callback(self._delete_topic)
+            await self.producer.learn_time(self.reply_topic)  # before the tail begins: nobody reads it
             await stack.enter_async_context(self._tail)
             await stack.enter_async_context(self._tasks)
             self._reading = self._tasks.create_task(self._read(), name=f"replies {self.reply_topic}")

@@ -6,7 +6,6 @@ across lost connections too.
 
 import asyncio
 import logging
-import time
 from collections.abc import Collection
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
@@ -34,13 +33,13 @@ _AGAIN_S: Final = 0.1
 class Tail:
     """Reader of what is written to topics from now on; an async context manager, and an async iterator of records.
 
-    The topics must exist. With `since_s` it begins with what was written in the last so many seconds, by the time that
-    records carry. What is written to partitions that come later is read from their start.
+    The topics must exist. With `since_ms` it begins with what was written since then, by the time that records carry.
+    What is written to partitions that come later is read from their start.
     """
 
     def __init__(
         self, settings: KafkaSettings, client_id: str, topics: Collection[str], pace: FetchPace | None = None,
-        *, since_s: float = 0.0,
+        *, since_ms: float | None = None,
     ) -> None:  # fmt: skip
         """`pace` is how eagerly it reads, if not as usual."""
         self._settings = settings
@@ -51,7 +50,7 @@ class Tail:
         self._reading: asyncio.Task[None]
         self._topics = sorted(topics)
         self._pace = pace or FetchPace(settings)
-        self._since_s = since_s
+        self._since_ms = since_ms
         self._began: dict[TopicPartition, int] = {}
         """By partition, where it ended at the start."""
         self._ready: list[Record] = []
@@ -86,9 +85,8 @@ class Tail:
         partitions = self._partitions(client.cluster)
         self._began = await self._find(dict.fromkeys(partitions, END))
         starts = self._began
-        if self._since_s:
-            since_ms = round((time.time() - self._since_s) * 1000)
-            starts = starts | await self._find(dict.fromkeys(partitions, since_ms))
+        if self._since_ms is not None:
+            starts = starts | await self._find(dict.fromkeys(partitions, round(self._since_ms)))
         for partition, start in starts.items():
             self._fetcher.begin(partition, start)
         client.cluster.add_listener(self._on_metadata)

@@ -107,6 +107,8 @@ def _new_topic(settings: KafkaSettings, spec: TopicSpec) -> NewTopic:
         "retention.ms": str(retention),
         "cleanup.policy": "delete",
         "max.message.bytes": str(settings.max_record_bytes),
+        # The clocks of those who write do not count, only the broker's: see broker.clock.
+        "message.timestamp.type": "LogAppendTime",
         # What is kept is deleted by whole segments: they must be younger than the retention to have an end.
         "segment.ms": str(max(retention // 4, 60_000)),
     }

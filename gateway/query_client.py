@@ -33,6 +33,8 @@ class QueryClient:
         self._kafka_health = KafkaHealth(settings.ack_timeout_s)
         self._requests = RequestReply(kafka, self._owner, max_in_flight=settings.max_in_flight)
         self.reply_topic = self._requests.reply_topic
+        self.clock = self._requests.producer.clock
+        """The broker's time."""
         self.prefetch_metadata = self._requests.producer.prefetch_metadata
 
     async def __aenter__(self) -> Self:

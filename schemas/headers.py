@@ -11,8 +11,8 @@ RawHeaders: TypeAlias = list[tuple[str, bytes]]
 # -- set by the client -------------------------------------------------------------------------------------------------
 ID: Final = "infaas-id"  # required; the idempotency key
 REPLY_TO: Final = "infaas-reply-to"  # topic of the result; `infaas.results.<task>` if absent
-DEADLINE_MS: Final = "infaas-deadline-ms"  # absolute, ms since the epoch
-LATENCY_MS: Final = "infaas-latency-ms"  # relative to the record's timestamp
+DEADLINE_MS: Final = "infaas-deadline-ms"  # absolute, ms since the epoch: of the clock that SENT_NS is of, if given
+LATENCY_MS: Final = "infaas-latency-ms"  # from when the broker appended the record
 MIN_ACCURACY: Final = "infaas-min-accuracy"  # 0..1
 MAX_COST: Final = "infaas-max-cost"  # USD per 1000 queries
 MODE: Final = "infaas-mode"  # `online` or `offline`
@@ -28,7 +28,7 @@ TRACEPARENT: Final = "traceparent"
 TRACESTATE: Final = "tracestate"
 
 # -- added at each hop -------------------------------------------------------------------------------------------------
-SENT_NS: Final = "infaas-sent-ns"  # wall clock of the last sender, ns since the epoch; a client may set it too
+SENT_NS: Final = "infaas-sent-ns"  # when it was sent, ns since the epoch: of the broker's clock, but for a client's own
 TASK: Final = "infaas-task"  # added by the selector
 TASK_QUEUE_NS: Final = "infaas-task-queue-ns"  # time from the client's send to the selector's decision
 PREDICTED_NS: Final = "infaas-predicted-ns"  # the selector's prediction: from its decision to the result

@@ -76,7 +76,7 @@ class SelectorLoad(msgspec.Struct, frozen=True, kw_only=True):
 
     selector: str
     at_ms: float
-    """Wall clock of the selector, ms since the epoch."""
+    """When it was sent, by the broker's clock, ms since the epoch."""
     classes: tuple[ClassCount, ...] = ()
     variants: dict[str, int] = {}
     """Inputs sent on, by variant."""

@@ -9,10 +9,12 @@ from schemas import headers as h
 from schemas.errors import InvalidRequest
 from schemas.names import is_name, is_variant_name
 from schemas.needs import Mode, Needs
+from schemas.send_time import ON_THE_WAY_MS, ROUNDING_MS, believed_ms
 from schemas.topics import is_topic, may_reply_to, results_topic
 
 MAX_ID = 200
 MAX_BATCH = 65_536
+_MOST_BUDGET_MS = 24 * 3600e3
 _NO_NEEDS = Needs()
 
 
@@ -23,16 +25,25 @@ class Query(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     task: str
     reply_to: str
     sent_ms: float
-    """When the client sent it, ms since the epoch."""
+    """When its record was appended, or sent just before, in ms of the clock of whoever reads it."""
     deadline_ms: float | None
-    """When the answer is needed, ms since the epoch."""
+    """When the answer is needed, in ms of the same clock."""
     needs: Needs
     batch: int = 1
     tenant: str | None = None
 
 
-def parse_query(task: str, fields: dict[str, str], timestamp_ms: float) -> Query:
-    """Read a query of `task` from its headers; `timestamp_ms` is the record's.
+def parse_query(
+    task: str, fields: dict[str, str], timestamp_ms: float, offset_ms: float = 0.0, *, forwarded: bool = False
+) -> Query:
+    """Read a query of `task` from its headers.
+
+    Args:
+        task: from the name of the topic.
+        fields: the headers.
+        timestamp_ms: the record's, of the broker's clock.
+        offset_ms: the broker's clock less the reader's own, in which the query's times shall be.
+        forwarded: whether a selector wrote the record, whose word for the time is the broker's.
 
     Raises:
         InvalidRequest: a header is missing or out of its range; the message names it.
@@ -48,13 +59,17 @@ def parse_query(task: str, fields: dict[str, str], timestamp_ms: float) -> Query
     if tenant is not None and not is_name(tenant):
         raise InvalidRequest(f"header {h.TENANT} is not a name: {tenant[:80]!r}")
     needs = _read_needs(fields)
-    sent_ms = _sent_ms(get(h.SENT_NS), timestamp_ms)
+    said_ms = _said_ms(get(h.SENT_NS))
+    sent_ms = timestamp_ms
+    if said_ms is not None:
+        sent_ms = believed_ms(said_ms, timestamp_ms, ON_THE_WAY_MS if forwarded else ROUNDING_MS)
+    deadline_ms = _deadline_ms(get(h.DEADLINE_MS), needs.latency_ms, sent_ms, None if forwarded else said_ms)
     return Query(
         id=query_id,
         task=task,
         reply_to=reply_to,
-        sent_ms=sent_ms,
-        deadline_ms=_deadline_ms(get(h.DEADLINE_MS), needs.latency_ms, sent_ms),
+        sent_ms=sent_ms - offset_ms,
+        deadline_ms=None if deadline_ms is None else deadline_ms - offset_ms,
         needs=needs,
         batch=1 if batch is None else int(_number(h.BATCH, batch, 1, MAX_BATCH)),
         tenant=tenant,
@@ -102,18 +117,16 @@ def _parse_needs(
     )
 
 
-def _sent_ms(sent_ns: str | None, timestamp_ms: float) -> float:
-    # The header is finer than the record's timestamp, but only advice: a clock that disagrees by more than the
-    # timestamp's rounding is not believed, or a client could age or rejuvenate its queries.
-    if sent_ns and sent_ns.isascii() and sent_ns.isdigit():
-        sent_ms = int(sent_ns[:20]) / 1e6
-        if -1.0 <= timestamp_ms - sent_ms <= 1.0:
-            return sent_ms
-    return timestamp_ms
+def _said_ms(sent_ns: str | None) -> float | None:
+    """When the sender says that it sent the record, by whatever clock; None if it does not say, or nonsense."""
+    return int(sent_ns[:20]) / 1e6 if sent_ns and sent_ns.isascii() and sent_ns.isdigit() else None
 
 
-def _deadline_ms(deadline: str | None, latency_ms: float | None, sent_ms: float) -> float | None:
+def _deadline_ms(deadline: str | None, latency_ms: float | None, sent_ms: float, said_ms: float | None) -> float | None:
+    """The deadline by the broker's clock; a client that says when it sent the query, `said_ms`, has one of its own."""
     absolute = _number(h.DEADLINE_MS, deadline, 0, math.inf) if deadline else None
+    if absolute is not None and said_ms is not None and abs(absolute - said_ms) <= _MOST_BUDGET_MS:
+        absolute = sent_ms + absolute - said_ms
     if latency_ms is None:
         return absolute
     relative = sent_ms + latency_ms

@@ -73,7 +73,7 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     """Number that grows with each start of a worker of this name: what a predecessor said is void."""
     at_ms: float
-    """Wall clock of the worker, ms since the epoch."""
+    """When it was sent, by the broker's clock, ms since the epoch."""
     slots: int
     """Number of batches that can compute at once."""
     price_per_hour: float
@@ -100,4 +100,5 @@ class Demand(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     task: str
     variant: str
     at_ms: float
+    """When it was sent, by the broker's clock, ms since the epoch."""
     reason: str

@@ -109,8 +109,8 @@ class ClusterState:
 
     # -- what the workers say ------------------------------------------------------------------------------------------
 
-    def apply_status(self, status: WorkerStatus, now: float, *, replayed: bool = False) -> None:
-        """Update a worker and its instances from a status that came at `now`, or was `replayed` then from before."""
+    def apply_status(self, status: WorkerStatus, now: float, one_way_s: float | None = None) -> None:
+        """Update a worker and its instances from a status that came at `now`, and took so long; None: not known."""
         worker = self.workers.get(status.worker)
         if worker is not None and status.epoch < worker.epoch:
             return
@@ -121,8 +121,8 @@ class ClusterState:
             return
         if worker is None:
             worker = self._add_worker(status)
-        if not replayed:
-            _measure_hop(worker, status, now)
+        if one_way_s is not None:
+            _measure_hop(worker, one_way_s)
         _apply_to_worker(worker, status, now, max(self._status_ttl_s, _MISSED_STATUSES * status.interval_ms / 1000))
         self._reconcile(worker, status)
         for said in status.instances:
@@ -257,8 +257,8 @@ class ClusterState:
         partition.unacked -= 1
 
 
-def _measure_hop(worker: Worker, status: WorkerStatus, now: float) -> None:
-    one_way_s = min(max(now - status.at_ms / 1000, 0.0), _MAX_HOP_S / 2)
+def _measure_hop(worker: Worker, one_way_s: float) -> None:
+    one_way_s = min(max(one_way_s, 0.0), _MAX_HOP_S / 2)
     worker.hop_s += _SMOOTHING * (2 * one_way_s - worker.hop_s)
 
 

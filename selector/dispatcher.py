@@ -12,6 +12,7 @@ letter.
 import logging
 import time
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -96,22 +97,22 @@ class Dispatcher:
         content_type = fields.get(h.CONTENT_TYPE)
         if SPEC_VERSION in fields or (content_type and _EVENT in content_type.lower()):
             fields, value, headers = _unwrapped(fields, value)
-        query = parse_query(task, fields, record.timestamp)
-        now_ns = time.time_ns()
-        now = now_ns / 1e9
+        offset_ms = self._producer.clock.offset_ms
+        query = parse_query(task, fields, record.timestamp, offset_ms)
+        now = time.monotonic()
         outcome = choose(query, self._state, now, self._config)
         if self._load_shedder.overloads:
             outcome = self._load_shedder.review(query, outcome, self._state, now, self._config)
         explanation = explain(query, self._state, now, self._config, outcome) if query.needs.explain else None
         if isinstance(outcome, Refusal):
-            sent_headers = refused(query, outcome.error, fields, now_ns, explanation)
+            sent_headers = refused(query, outcome.error, fields, now, explanation)
             await self._refuse(record, query, outcome, sent_headers, attempts)
             return
         if attempts == 1:
             self._load_meter.forwarded(query, outcome.variant.name, outcome.upgraded)
         offline = query.needs.mode is Mode.OFFLINE
         partition = outcome.partition
-        sent_headers = forwarded(query, outcome, headers, now_ns, explanation)
+        sent_headers = forwarded(query, outcome, headers, now, offset_ms, explanation)
         message = Message(outcome.variant.topic, value, sent_headers, query.id.encode(), partition.number)
         await self._outbox.send(record, message, attempts, partial(self._acknowledged, outcome, offline))
         self._state.sent(outcome.instance, partition, query.batch, offline, now)
@@ -125,7 +126,7 @@ class Dispatcher:
         if written is None:
             self._state.failed(choice.partition)
         else:
-            self._state.acknowledged(choice.instance, choice.partition, written.offset, offline, time.time())
+            self._state.acknowledged(choice.instance, choice.partition, written.offset, offline, time.monotonic())
 
     def _done(self, record: Record, _sent: Message | None) -> None:
         self._consumer.done(record)
@@ -135,7 +136,7 @@ class Dispatcher:
     async def _refuse(self, record: Record, query: Query, refusal: Refusal, headers: RawHeaders, attempts: int) -> None:
         error = refusal.error
         if refusal.contended is not None:
-            self._load_shedder.report_overload(query.task, time.time())
+            self._load_shedder.report_overload(query.task, time.monotonic())
         self._metrics.decided(query.task, error.code)
         if attempts == 1 and not isinstance(error, (UnknownTask, Unsatisfiable)):
             self._load_meter.refused(query, isinstance(error, Overloaded))
@@ -145,7 +146,7 @@ class Dispatcher:
         else:
             self._outbox.give_up(record, str(error), reply, attempts)
         if refusal.wanted is not None:
-            await self._send_demand(query.task, refusal.wanted, time.time(), "a query was refused for want of it")
+            await self._send_demand(query.task, refusal.wanted, time.monotonic(), "a query was refused for want of it")
 
     def _reject(self, record: Record, error: QueryError, attempts: int) -> None:
         """Make a record that cannot be read a dead letter, and send an error result if it says where to."""
@@ -154,10 +155,10 @@ class Dispatcher:
 
     async def _send_demand(self, task: str, variant: PricedVariant, now: float, reason: str) -> None:
         """Ask the autoscaler for an instance, not too often. A lost demand is repeated by the next query."""
-        if now - self._demanded.get(variant.name, 0.0) < self._demand_interval_s:
+        if now - self._demanded.get(variant.name, -inf) < self._demand_interval_s:
             return
         self._demanded[variant.name] = now
-        demand = Demand(task=task, variant=variant.name, at_ms=now * 1000, reason=reason)
+        demand = Demand(task=task, variant=variant.name, at_ms=self._producer.clock.now_ms(), reason=reason)
         sent = await self._producer.send(DEMAND, _encode(demand), key=variant.name_header)
         sent.add_done_callback(_log_lost_demand)
 

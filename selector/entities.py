@@ -1,7 +1,7 @@
 """The entities of a running cluster: workers, their instances, and the partitions of the variants' topics.
 
-Mutable records that only `ClusterState` changes and the policy only reads. Times are seconds of one wall clock, which
-the caller passes in; work is counted in inputs.
+Mutable records that only `ClusterState` changes and the policy only reads. Times are seconds of one monotonic clock,
+which the caller passes in; work is counted in inputs.
 
 The backlog of an instance is known exactly when a status arrives: what its topic holds beyond the worker's position,
 and what the worker holds. Between two statuses (100 ms, in which a fast instance answers a hundred queries) it is

@@ -23,33 +23,41 @@ _JSON: Final = (h.CONTENT_TYPE, b"application/json")
 
 
 def forwarded(
-    query: Query, choice: Choice, received: Iterable[tuple[str, bytes]], now_ns: int, explanation: bytes | None
+    query: Query,
+    choice: Choice,
+    received: Iterable[tuple[str, bytes]],
+    now: float,
+    offset_ms: float,
+    explanation: bytes | None,
 ) -> RawHeaders:
-    """The headers of a query on its way to the chosen variant."""
+    """The headers of a query on its way to the chosen variant.
+
+    `now` is of the selector's own clock, as the query's times are; `offset_ms` makes the broker's of it, which travels.
+    """
     headers = [pair for pair in received if pair[0] not in _OWN]
     headers += (
         (h.TASK, query.task.encode()),
         (h.REPLY_TO, query.reply_to.encode()),
-        (h.SENT_NS, b"%d" % now_ns),
-        (h.TASK_QUEUE_NS, b"%d" % _queued_ns(query, now_ns)),
+        (h.SENT_NS, b"%d" % ((now * 1e3 + offset_ms) * 1e6)),
+        (h.TASK_QUEUE_NS, b"%d" % _queued_ns(query, now)),
         (h.PREDICTED_NS, b"%d" % (choice.predicted_s * 1e9)),
         (h.VARIANT, choice.variant.name_header),
         (h.ACCURACY, choice.variant.accuracy_header),
         (h.COST, choice.cost_header),
     )
     if query.deadline_ms is not None:
-        headers.append((h.DEADLINE_MS, b"%.3f" % query.deadline_ms))
+        headers.append((h.DEADLINE_MS, b"%.3f" % (query.deadline_ms + offset_ms)))
     if explanation is not None:
         headers.append((h.EXPLANATION, explanation))
     return headers
 
 
 def refused(
-    query: Query, error: QueryError, fields: dict[str, str], now_ns: int, explanation: bytes | None
+    query: Query, error: QueryError, fields: dict[str, str], now: float, explanation: bytes | None
 ) -> RawHeaders:
     """The headers of an error result."""
     headers = failed(query.id, error, fields)
-    headers.append((h.TASK_QUEUE_NS, b"%d" % _queued_ns(query, now_ns)))
+    headers.append((h.TASK_QUEUE_NS, b"%d" % _queued_ns(query, now)))
     if explanation is not None:
         headers.append((h.EXPLANATION, explanation))
     return headers
@@ -62,5 +70,5 @@ def failed(query_id: str, error: QueryError, fields: dict[str, str]) -> RawHeade
     return headers
 
 
-def _queued_ns(query: Query, now_ns: int) -> int:
-    return max(now_ns - int(query.sent_ms * 1e6), 0)
+def _queued_ns(query: Query, now: float) -> int:
+    return max(int((now * 1e3 - query.sent_ms) * 1e6), 0)

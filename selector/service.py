@@ -23,6 +23,7 @@ import msgspec
 from broker.delivery.consumer import Consumer
 from broker.features import broker_features
 from broker.fetch_pace import LONGEST_MS, FetchPace
+from broker.kafka_types import APPEND_TIME, Record
 from broker.producer import Ack, Producer
 from broker.settings import KafkaSettings
 from broker.tail import Tail
@@ -30,6 +31,7 @@ from broker.topics import ensure_system_topics, ensure_task_topics
 from process.garbage_collection import tune_gc
 from process.health_server import health_server
 from schemas.errors import OperatorError
+from schemas.send_time import believed_ms
 from schemas.status import WorkerStatus
 from schemas.topics import LOAD, SELECTOR_GROUP, STATUS, task_topic
 from selector.cluster_state import ClusterState
@@ -42,7 +44,7 @@ from store.catalog import Catalog, CatalogWatcher
 log = logging.getLogger(__name__)
 
 _HOUSEKEEPING_INTERVAL_S: Final = 0.25
-_STATUSES_SINCE_S: Final = 2.5
+_STATUSES_SINCE_MS: Final = 2500
 """How far back a starting selector reads statuses; workers without queries speak each second."""
 _STATUS_WAIT_MS: Final = 100
 """The longest that statuses may be late where the broker does not wake who waits; a query is taken to be as late."""
@@ -135,9 +137,18 @@ class Selector:
             except msgspec.MsgspecError as error:
                 log.warning("a worker's status cannot be read, is it of another version? %s", error)
                 continue
-            self._state.apply_status(status, time.time(), replayed=self._statuses.is_replayed(record))
+            self._state.apply_status(status, time.monotonic(), self._one_way_s(record, status))
             if self._state.newly_served:
                 self._instances_began.set()
+
+    def _one_way_s(self, record: Record, status: WorkerStatus) -> float | None:
+        """Seconds that a status took from its worker to here; None: it was read later."""
+        if self._statuses.is_replayed(record):
+            return None
+        clock = self._producer.clock
+        if record.timestamp_type == APPEND_TIME:
+            clock.on_record(record.timestamp)
+        return (clock.now_ms() - believed_ms(status.at_ms, record.timestamp)) / 1e3
 
     async def _fetch_metadata(self) -> None:
         # Not the topics of all that is registered: a client that knows 10,000 topics spends its time on metadata.
@@ -150,7 +161,7 @@ class Selector:
 
     async def _housekeep(self) -> None:
         while True:
-            now = time.time()
+            now = time.monotonic()
             self._state.expire(now)
             self._metrics.publish(self._state, self._consumer.in_flight, now)
             await asyncio.sleep(_HOUSEKEEPING_INTERVAL_S)
@@ -159,7 +170,7 @@ class Selector:
         # Not waited for: who follows the load takes a second without a report for unknown, and the next is due anyway.
         while True:
             await asyncio.sleep(_REPORT_INTERVAL_S)
-            said = self._load_meter.report(time.time() * 1e3)
+            said = self._load_meter.report(self._producer.clock.now_ms())
             sent = await self._producer.send(LOAD, _encode(said), key=said.selector.encode())
             sent.add_done_callback(_forget)
 
@@ -213,13 +224,15 @@ async def open_selector(settings: SelectorSettings, kafka: KafkaSettings, dsn: s
     async with AsyncExitStack() as stack:
         catalogs = await stack.enter_async_context(CatalogWatcher(dsn))
         producer = await stack.enter_async_context(Producer(kafka, client_id, max_in_flight=settings.max_in_flight * 2))
+        # A report of no load: who begins says so, and knows the broker's time by which statuses are looked up.
+        await producer.learn_time(LOAD, _encode(LoadMeter(settings.instance_id).report(producer.clock.now_ms())))
         statuses = await stack.enter_async_context(
             Tail(
                 kafka,
                 client_id,
                 [STATUS],
                 FetchPace(kafka, longest_ms=late_ms, lazy=True),
-                since_s=_STATUSES_SINCE_S,
+                since_ms=producer.clock.now_ms() - _STATUSES_SINCE_MS,
             )
         )
         consumer = await stack.enter_async_context(

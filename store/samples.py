@@ -18,6 +18,7 @@ from store.pool import DatabaseSession
 from store.sql import load_queries
 
 _queries = load_queries("samples")
+_PRESENT: Final = _queries["present"]
 _ADD_GROUP_PARTITIONS: Final = _queries["add_group_partitions"]
 _GROUP_PARTITION_IDS: Final = _queries["group_partition_ids"]
 _LATEST_LAG: Final = _queries["latest_lag"]
@@ -31,6 +32,11 @@ _MAINTAIN_PARTITIONS: Final = _queries["maintain_partitions"]
 _ROLL_UP: Final = _queries["roll_up"]
 _LIST_DECISIONS: Final = _queries["list_decisions"]
 _PRUNE_DECISIONS: Final = _queries["prune_decisions"]
+
+
+async def present_s(session: DatabaseSession) -> float:
+    """The present by the database's clock, seconds since the epoch: who records must not go by its own."""
+    return await session.fetch_value(float, _PRESENT) or 0.0
 
 
 async def group_partition_ids(session: DatabaseSession, group_partitions: Sequence[tuple[str, str, int]]) -> list[int]:

@@ -45,7 +45,7 @@ class QueuedWork(Protocol):
 
     @property
     def deadline_s(self) -> float:
-        """Deadline in seconds since the epoch, or `NO_DEADLINE`."""
+        """Deadline in seconds of a monotonic clock, or `NO_DEADLINE`."""
         ...
 
     @property
@@ -101,7 +101,7 @@ class BatchQueue(Generic[W]):
         """Take the next batch, and all that has expired, out of the queue.
 
         Args:
-            now_s: seconds since the epoch.
+            now_s: seconds of the clock of the deadlines.
             slowdown: present over profiled latency.
         """
         expired = self._expire(now_s)

@@ -61,14 +61,15 @@ class PendingQuery:
 
     def __init__(self, record: Record, fields: dict[str, str], query_id: str, task: str) -> None:
         reply_to = fields.get(h.REPLY_TO)
-        sent_ns = fields.get(h.SENT_NS, "")
         self.record = record
         self.fields = fields
         self.id = query_id
         self.reply_to = reply_to if reply_to and may_reply_to(reply_to) else results_topic(task)
         self.model_name = fields.get(h.TARGET) or task
-        self.sent_ns = int(sent_ns) if _is_count(sent_ns) else record.timestamp * 1_000_000
+        self.sent_ns = 0
+        """When the selector sent it, ns of this process's monotonic clock."""
         self.deadline_s = NO_DEADLINE
+        """Seconds of the same clock."""
         self.class_key: ClassKey = COARSEST
         """Load class of the query, by which its answer is counted."""
         self.request: InferRequest | None = None
@@ -77,7 +78,7 @@ class PendingQuery:
         self.answered = False
         """Whether its result is on its way: what is left of it need not be computed."""
         self.started_ns = 0
-        """Start of its first batch, ns since the epoch."""
+        """Start of its first batch, ns of the same clock."""
         self.compute_ns = 0
         """Nanoseconds that the batches took in which it was computed."""
         self.parts_left = 0
@@ -133,12 +134,15 @@ def identify(record: Record, task: str) -> PendingQuery:
     return PendingQuery(record, fields, query_id, fields.get(h.TASK) or task)
 
 
-def decode_query(query: PendingQuery, model: ServableModel, alone: bool = False) -> list[QueryPart]:
+def decode_query(
+    query: PendingQuery, model: ServableModel, offset_ms: float = 0.0, alone: bool = False
+) -> list[QueryPart]:
     """Decode the work of a query: its tensors, in parts that each fit into a batch.
 
     Args:
         query: as from `identify`; this fills it.
         model: the variant asked.
+        offset_ms: the broker's clock, of which the record's times are, less the monotonic clock.
         alone: compute it with no other query in the batch.
 
     Raises:
@@ -147,8 +151,9 @@ def decode_query(query: PendingQuery, model: ServableModel, alone: bool = False)
     fields, value = query.fields, query.record.value or b""
     if fields.get(h.CONTENT_TYPE, "").startswith(_EVENT):
         fields, value = unwrap(fields, value) or (fields, value)
-    parsed = parse_query(model.variant.task, fields, query.record.timestamp)
-    query.class_key = class_key(parsed.needs, _latency_ms(query, parsed.deadline_ms))
+    parsed = parse_query(model.variant.task, fields, query.record.timestamp, offset_ms, forwarded=True)
+    query.sent_ns = int(parsed.sent_ms * 1e6)
+    query.class_key = class_key(parsed.needs, _latency_ms(query, parsed.deadline_ms, offset_ms))
     request = decode_request(value, _json_length(fields), model.inputs)
     query.batch = check_inputs(model.inputs, request.inputs)
     for output in request.outputs:
@@ -167,12 +172,13 @@ def decode_query(query: PendingQuery, model: ServableModel, alone: bool = False)
     return parts
 
 
-def _latency_ms(query: PendingQuery, deadline_ms: float | None) -> float | None:
-    """Milliseconds allowed since the client sent the query, which is before the selector did."""
+def _latency_ms(query: PendingQuery, deadline_ms: float | None, offset_ms: float) -> float | None:
+    """Milliseconds allowed since the client sent the query: what the selector made of it, by the selector's word."""
     if deadline_ms is None:
         return None
-    client_sent_ms = query.sent_ns / 1e6 - (_milliseconds(query.fields.get(h.TASK_QUEUE_NS)) or 0.0)
-    return deadline_ms - client_sent_ms
+    sent_ns = query.fields.get(h.SENT_NS, "")
+    sent_ms = int(sent_ns) / 1e6 - offset_ms if _is_count(sent_ns) else query.sent_ns / 1e6
+    return deadline_ms - sent_ms + (_milliseconds(query.fields.get(h.TASK_QUEUE_NS)) or 0.0)
 
 
 def _json_length(fields: Mapping[str, str]) -> int | None:

@@ -87,6 +87,7 @@ class ServingInstance:
         self._queue: BatchQueue[QueryPart] = BatchQueue(model.latency)
         # Not bounded here: it holds no more than the consumer has handed out.
         self._computed: asyncio.Queue[ComputedBatch] = asyncio.Queue()
+        self._clock = producer.clock
         self._outbox = Outbox(producer, self._done, self._error_message)
         self._backlog = InstanceBacklog()
         self._metrics = InstanceMetrics(model.name, model.variant.task, answers)
@@ -143,7 +144,7 @@ class ServingInstance:
         crashes = self._journal.crashes(key)
         if self._journal.is_given_up(key):
             raise ModelFailed(f"the worker died {crashes} times while computing this query")
-        parts = decode_query(query, self.model, alone=crashes > 0)
+        parts = decode_query(query, self.model, self._clock.offset_ms, alone=crashes > 0)
         online = 0 if parts[0].offline else query.batch
         self._backlog.add(key, online, query.batch - online)
         self._meter.arrived(online)
@@ -162,7 +163,7 @@ class ServingInstance:
 
     def next_batch(self) -> Callable[[int], None] | None:
         """Take the next batch out of the queue; returns what computes it in the slot given."""
-        batch, expired = self._queue.next_batch(time.time(), self._meter.slowdown)
+        batch, expired = self._queue.next_batch(time.monotonic(), self._meter.slowdown)
         if expired:
             self._post(ComputedBatch(expired, [DeadlineExceeded()] * len(expired)))
         batch = [part for part in batch if not part.query.answered]
@@ -171,9 +172,9 @@ class ServingInstance:
     def _compute(self, parts: list[QueryPart], slot: int) -> None:
         """Compute a batch without the lock, in the slot's thread; a brief one on the event loop."""
         self._journal.begin(slot, [record_key(part.query.record) for part in parts])
-        started_ns, began = time.time_ns(), time.perf_counter_ns()
+        started_ns = time.monotonic_ns()
         results = self._infer(parts)
-        compute_ns = time.perf_counter_ns() - began
+        compute_ns = time.monotonic_ns() - started_ns
         self._journal.end(slot)
         self._post(ComputedBatch(parts, results, started_ns, compute_ns))
 
@@ -220,7 +221,7 @@ class ServingInstance:
             await self._refuse(query, _as_query_error(error, query, "the result could not be written"))
             return
         query.answered = True
-        late = time.time() > query.deadline_s
+        late = time.monotonic() > query.deadline_s
         self._metrics.count_result(query.class_key, query.batch, query.queue_ns / 1e9, late=late)
         await self._outbox.send(query.record, message)
 

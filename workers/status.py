@@ -75,7 +75,7 @@ class StatusReporter:
             worker=settings.worker,
             hardware=settings.hardware.value,
             epoch=self._epoch,
-            at_ms=time.time() * 1e3,
+            at_ms=context.producer.clock.now_ms(),
             slots=settings.slots,
             price_per_hour=settings.price,
             backlog_s=sum(controller.backlog_s for controller in controllers),

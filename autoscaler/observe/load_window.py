@@ -73,7 +73,7 @@ class LoadWindow:
             self._first_s = now_s
         reports = self._reports.setdefault(load.selector, deque(maxlen=self._seconds))
         before = reports[-1].load.at_ms if reports else load.at_ms - 1000
-        # By the selector's own clock; one that was set, or a selector that restarted, is taken to have meant a second.
+        # By the broker's clock; where that was set, or the selector restarted, it is taken to have meant a second.
         covers_s = (load.at_ms - before) / 1000
         reports.append(_Report(now_s, covers_s if 0.5 <= covers_s <= 2 * SILENT_S else 1.0, load))
         _add(self._arrived, load.classes)

@@ -138,9 +138,13 @@ class Recorder:
             self._load_window.restore_history({task.task: task.inputs_per_s for task in past})
         self._minute = minute
 
+    def _present(self) -> datetime:
+        """The present as readings have it, so that those of several leaders, and failures, are in their order."""
+        return datetime.fromtimestamp(self._reader.clock.now_ms() / 1e3, UTC)
+
     async def _write_failure(self, error: BaseException) -> None:
         with suppress(StoreUnavailable):  # then nobody can be told but by the log and by gauges
-            row = LagReading(at=datetime.now(UTC), whole=False, error=str(error) or type(error).__name__)
+            row = LagReading(at=self._present(), whole=False, error=str(error) or type(error).__name__)
             await samples.write_reading(self._pool, row)
 
 

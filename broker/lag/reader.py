@@ -26,6 +26,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from numpy.typing import NDArray
 
 from broker.client import client_options, start_client
+from broker.clock import BrokerClock
 from broker.lag.committed import CommittedOffsets, Groups
 from broker.lag.offset_history import UNSEEN, OffsetHistory
 from broker.lag.offsets_api import EARLIEST, LATEST, UNKNOWN, ListOffsets, read_offsets
@@ -70,7 +71,7 @@ class LagObservation(msgspec.Struct, frozen=True):
     """Lag of all group partitions as read at one time, in arrays along `group_partitions`."""
 
     at_s: float
-    """When the ends were read, seconds since the epoch."""
+    """When the ends were read, seconds since the epoch by the broker's clock."""
     group_partitions: tuple[GroupPartition, ...]
     """What the arrays run along: the same object in each reading, as long as nothing is added or removed."""
     end: NDArray[np.int64]
@@ -155,7 +156,11 @@ class _Layout:
 class LagReader:
     """Reader of consumer lag; an async context manager whose `read` one task calls."""
 
-    def __init__(self, settings: KafkaSettings, client_id: str = "infaas-lag") -> None:
+    def __init__(
+        self, settings: KafkaSettings, client_id: str = "infaas-lag", clock: BrokerClock | None = None
+    ) -> None:
+        self.clock: Final = clock or BrokerClock()
+        """The broker's time, by which the log says when records were written."""
         self._settings = settings
         self._client_id = client_id
         self._client: AIOKafkaClient
@@ -223,7 +228,7 @@ class LagReader:
     async def _read(self, wanted: Mapping[str, Collection[str]]) -> LagObservation:
         layout = await self._lay_out(wanted)
         # The ends first: what is written and committed meanwhile is no lag, and the other way round would be.
-        ends, at_s = await self._offsets(layout, layout.ends), time.time()
+        ends, at_s = await self._offsets(layout, layout.ends), self.clock.now_ms() / 1e3
         self._history.add(at_s, np.where(ends < 0, UNSEEN, ends))
         committed = await self._committed(layout)
         end, known = ends[layout.column], committed != UNKNOWN

@@ -38,7 +38,8 @@ class InferenceRoutes:
         try:
             body = await request.read()
             query_client = self._query_client
-            envelope = make_envelope(model, request.headers, body, query_client.reply_topic, query_client.new_id())
+            reply_to, new_id, now_ns = query_client.reply_topic, query_client.new_id(), query_client.clock.now_ns()
+            envelope = make_envelope(model, request.headers, body, reply_to, new_id, now_ns)
             sending = time.monotonic_ns()
             result = await query_client.ask(envelope)
             failure = result.error()

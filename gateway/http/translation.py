@@ -1,12 +1,12 @@
 """Translates an HTTP request into the headers of a record. The body is the record's value and stays untouched.
 
 A need may stand in the request's `parameters` or in an `infaas-*` HTTP header; the header wins, so that a proxy in
-front may set limits. Triton's reserved parameter `timeout` (microseconds) is the latency where no other is given.
+front may set limits. Triton's reserved parameter `timeout` (microseconds) is the latency where no other is given. A
+deadline becomes a latency here: it is of the client's clock if that says when it sent the query, else of the broker's.
 Clients may send parameters and headers of their own; one that looks like a misspelt need is refused, since the promise
 that was asked for would be broken in silence.
 """
 
-import time
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from functools import lru_cache
@@ -25,7 +25,7 @@ _PREFIX: Final = "infaas-"
 _HEADERS: Final = frozenset(name for name in vars(h).values() if isinstance(name, str) and name.startswith(_PREFIX))
 _MIN_LETTERS: Final = 5  # `model` is no misspelt `mode`
 _MIN_SIMILARITY: Final = 0.8
-_COPIED: Final = (h.ID, h.DEADLINE_MS, *h.NEEDS.values(), h.CONTENT_TYPE, h.JSON_LENGTH, *h.TRACE)
+_COPIED: Final = (h.ID, h.DEADLINE_MS, h.SENT_NS, *h.NEEDS.values(), h.CONTENT_TYPE, h.JSON_LENGTH, *h.TRACE)
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):
@@ -38,7 +38,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 
 
 def make_envelope(
-    model: ServedModel, http: Mapping[str, str], body: bytes, reply_to: str, fallback_id: str
+    model: ServedModel, http: Mapping[str, str], body: bytes, reply_to: str, fallback_id: str, now_ns: int
 ) -> Envelope:
     """Check a request and make the record that asks it.
 
@@ -48,6 +48,7 @@ def make_envelope(
         body: the request's body.
         reply_to: the topic on which the gateway reads results.
         fallback_id: the query's id unless the client gives one.
+        now_ns: the present by the broker's clock.
 
     Raises:
         InvalidRequest: the body or a need is not as it must be; the message says where.
@@ -56,15 +57,16 @@ def make_envelope(
     fields = _fields(head, http)
     if model.target is not None and fields.setdefault(h.TARGET, model.target) != model.target:
         raise InvalidRequest(f"the path asks for {model.name}, but the needs name another target; ask for {model.task}")
-    sent_ns = time.time_ns()
     fields[h.ID] = fields.get(h.ID) or fallback_id
     fields[h.REPLY_TO] = reply_to
     fields[h.BATCH] = str(head.batch)
-    fields[h.SENT_NS] = str(sent_ns)
     try:
-        query = parse_query(model.task, fields, sent_ns / 1e6)
+        query = parse_query(model.task, fields, now_ns / 1e6)
     except InvalidRequest as error:
         raise InvalidRequest(_in_client_words(str(error), head.parameters, http)) from None
+    if fields.pop(h.DEADLINE_MS, None) is not None and query.deadline_ms is not None:
+        fields[h.LATENCY_MS] = f"{max(query.deadline_ms - query.sent_ms, 0.0):.3f}"
+    fields[h.SENT_NS] = str(now_ns)
     return Envelope(model.topic, body, [(name, text.encode()) for name, text in fields.items()], query)
 
 

@@ -16,7 +16,7 @@ from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database
 from infaas.cli.output import out, show, show_json, table
 from schemas.rows.samples import GroupHealth, LagSample
 from store.pool import Pool, open_pool
-from store.samples import latest_lag, reading_error
+from store.samples import latest_lag, present_s, reading_error
 
 _EVERY_S: Final = 1.0
 _STALE_S: Final = 10.0
@@ -49,11 +49,11 @@ def lag(
     dsn = find_database(home)
     if watch:
         return asyncio.run(_watch(dsn, partitions=partitions))
-    report = asyncio.run(_once(dsn))
-    return show_json(report) if as_json else show(_page(report, partitions=partitions))
+    report, now = asyncio.run(_once(dsn))
+    return show_json(report) if as_json else show(_page(report, now, partitions=partitions))
 
 
-async def _once(dsn: str) -> _Report:
+async def _once(dsn: str) -> tuple[_Report, datetime]:
     async with open_pool(dsn, max_size=1) as pool:
         return await _read(pool)
 
@@ -62,31 +62,33 @@ async def _watch(dsn: str, *, partitions: bool) -> None:
     async with open_pool(dsn, max_size=1) as pool:
         with Live(console=out, auto_refresh=False) as live:
             while True:
-                live.update(_page(await _read(pool), partitions=partitions), refresh=True)
+                live.update(_page(*await _read(pool), partitions=partitions), refresh=True)
                 await asyncio.sleep(_EVERY_S)  # the recorder's own rhythm
 
 
-async def _read(pool: Pool) -> _Report:
+async def _read(pool: Pool) -> tuple[_Report, datetime]:
+    """What was recorded, and the present: the database's, since the clock of this machine may be wrong."""
     samples, error = await latest_lag(pool), await reading_error(pool)
-    return _Report(alarms=_alarms(samples, error), lag=samples)
+    now = datetime.fromtimestamp(await present_s(pool), UTC)
+    return _Report(alarms=_alarms(samples, error, now), lag=samples), now
 
 
-def _alarms(samples: list[LagSample], error: str) -> list[str]:
+def _alarms(samples: list[LagSample], error: str, now: datetime) -> list[str]:
     """Say what is wrong with the samples; those of one reading carry the same time."""
     if error:
         return [f"lag cannot be read, and the scale is held: {error}"]
-    if samples and (age_s := (datetime.now(UTC) - samples[0].at).total_seconds()) > _STALE_S:
+    if samples and (age_s := (now - samples[0].at).total_seconds()) > _STALE_S:
         return [f"nobody has recorded for {age_s:.0f} s: does an autoscaler run?"]
     return []
 
 
-def _page(report: _Report, *, partitions: bool) -> RenderableType:
+def _page(report: _Report, now: datetime, *, partitions: bool) -> RenderableType:
     number = "partition>" if partitions else "partitions>"
     table_rows: list[tuple[object, ...]] = []
     for (group, topic), found in groupby(report.lag, key=lambda s: (s.consumer_group, s.topic)):
         rows = list(found)
         for name, part in [(str(s.partition), [s]) for s in rows] if partitions else [(str(len(rows)), rows)]:
-            table_rows.append((topic, group, name, _lag(part), _lag_s(part), _health(part), _age(part[0].at)))
+            table_rows.append((topic, group, name, _lag(part), _lag_s(part), _health(part), _age(part[0].at, now)))
     columns = ("topic", "group", number, "lag>", "lag s>", "health", "recorded")
     # The group of a topic is named after it.
     made = table(columns, table_rows, spare=("group", "recorded", *(() if partitions else (number,))))
@@ -109,6 +111,6 @@ def _health(samples: list[LagSample]) -> Text:
     return Text(worst, _COLOURS[worst])
 
 
-def _age(at: datetime) -> Text:
-    age_s = (datetime.now(UTC) - at).total_seconds()
+def _age(at: datetime, now: datetime) -> Text:
+    age_s = (now - at).total_seconds()
     return Text(f"{age_s:.0f} s ago", "red" if age_s > _STALE_S else "")

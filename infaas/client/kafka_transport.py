@@ -1,7 +1,6 @@
 """Queries through Kafka: thousands in flight, their results matched on one reply topic."""
 
 import asyncio
-import time
 from types import TracebackType
 from typing import Final, Self
 from uuid import uuid4
@@ -69,7 +68,7 @@ class KafkaTransport:
         own = {
             h.ID: query.id,
             h.REPLY_TO: self._requests.reply_topic,
-            h.SENT_NS: str(time.time_ns()),
+            h.SENT_NS: str(self._requests.producer.clock.now_ns()),
             h.CONTENT_TYPE: message.content_type,
         }
         if message.json_length is not None:

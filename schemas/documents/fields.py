@@ -18,8 +18,11 @@ def _text(description: str, **more: Any) -> dict[str, Any]:
 
 
 NEEDS: Final = {
-    h.DEADLINE_MS: _text("When the answer is needed, ms since the epoch.", pattern=_NUMBER),
-    h.LATENCY_MS: _text("How soon the answer is needed, ms after the record's timestamp.", pattern=_NUMBER),
+    h.DEADLINE_MS: _text(
+        "When the answer is needed, ms since the epoch: of the clock of `infaas-sent-ns`, or the broker's without.",
+        pattern=_NUMBER,
+    ),
+    h.LATENCY_MS: _text("How soon the answer is needed, ms after the broker appended the record.", pattern=_NUMBER),
     h.MIN_ACCURACY: _text("Least accuracy, 0 to 1, as measured on the task's validation set.", pattern=_NUMBER),
     h.MAX_COST: _text("Most that may be spent, USD per 1000 such queries.", pattern=_NUMBER),
     h.MODE: _text("Offline queries are computed when there is nothing else to do.", enum=[mode.value for mode in Mode]),
@@ -45,7 +48,7 @@ QUERY: Final = (
         h.ID: _text("The idempotency key: one visible result per id.", minLength=1, maxLength=MAX_ID),
         h.REPLY_TO: _text("Topic of the result; `infaas.results.{task}` if absent."),
         h.BATCH: _text(f"Number of inputs in the query, 1 if absent, at most {MAX_BATCH}.", pattern=_WHOLE),
-        h.SENT_NS: _text("Wall clock of the sender, ns since the epoch.", pattern=_WHOLE),
+        h.SENT_NS: _text("When it was sent, ns since the epoch.", pattern=_WHOLE),
         h.CORRELATION: _text(
             "Comes back with the result as it is: for a sender that asks several times under one id, and wants to know "
             "which of them is answered."

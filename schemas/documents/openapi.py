@@ -77,7 +77,8 @@ def _infer(operation: str, path: str) -> dict[str, Any]:
     responses: dict[str, Any] = {"200": {"description": "The answer", "content": answer, "headers": headers}}
     responses |= {str(status): {"$ref": f"#/components/responses/E{status}"} for status in _statuses()}
     described = _operation(operation, "Ask a model; the needs stand in `parameters` or in headers.", path, responses)
-    passed = {h.ID: fields.QUERY[h.ID], **fields.NEEDS, h.JSON_LENGTH: fields.CONTENT[h.JSON_LENGTH], **fields.TRACE}
+    of_query = {name: fields.QUERY[name] for name in (h.ID, h.SENT_NS, h.JSON_LENGTH)}
+    passed = of_query | fields.NEEDS | fields.TRACE
     described["parameters"] += [{"name": name, "in": "header", "schema": schema} for name, schema in passed.items()]
     described["requestBody"] = {"required": True, "content": content}
     return described

@@ -11,6 +11,10 @@ SELECT array_agg(p.id ORDER BY w.n)
 FROM unnest($1::text[], $2::text[], $3::integer[]) WITH ORDINALITY AS w (consumer_group, topic, partition, n)
 JOIN group_partitions AS p USING (consumer_group, topic, partition)
 
+-- name: present
+-- The present, for those who must not go by a clock of their own.
+SELECT extract(epoch FROM clock_timestamp())::float8
+
 -- name: latest_lag
 -- What the last reading that succeeded found, of each partition as a group sees it.
 SELECT at, consumer_group, topic, partition, end_offset, committed, lag, lag_s, health

@@ -8,7 +8,9 @@ from uuid import uuid4
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import NewTopic
 
+from broker.client import open_admin
 from broker.delivery.consumer import Consumer
 from broker.kafka_types import KafkaError
 from broker.lag.reader import LagReader, PartitionLag
@@ -54,8 +56,12 @@ async def test_lag_follows_what_is_committed(kafka: KafkaSettings, topic: str) -
         assert later.lag_s >= some.lag_s + 0.1
 
 
-async def test_groups_at_different_offsets_of_one_partition(kafka: KafkaSettings, topic: str) -> None:
-    plain = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap)  # ours stamps records with the present
+async def test_groups_at_different_offsets_of_one_partition(kafka: KafkaSettings) -> None:
+    topic = f"test-{uuid4()}"
+    async with open_admin(kafka) as admin:  # in topics that we make, records are as old as the broker says
+        await admin.create_topics([NewTopic(topic, 1, 1)])
+    await ensure_topics(kafka, [TopicSpec(topic)])
+    plain = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap)
     async with plain, LagReader(kafka) as reader:
         now_ms = int(time.time() * 1000)
         await plain.send_and_wait(topic, b"old", partition=0, timestamp_ms=now_ms - 60_000)

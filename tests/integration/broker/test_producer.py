@@ -33,6 +33,19 @@ async def test_records_keep_their_order_across_the_learning_of_a_topic(kafka: Ka
         assert out[7].headers == (("n", b"7"),)
 
 
+async def test_an_acknowledgement_tells_the_brokers_time(kafka: KafkaSettings, topic: str) -> None:
+    async with Producer(kafka, "test") as producer:
+        assert not producer.clock.heard
+        await producer.learn_time(topic)
+        assert producer.clock.heard
+
+
+async def test_without_an_acknowledgement_the_wall_clock_stands_in(kafka: KafkaSettings) -> None:
+    async with Producer(kafka, "test") as producer:
+        await producer.learn_time(f"nowhere-{uuid4()}")
+        assert not producer.clock.heard
+
+
 @pytest.mark.parametrize("compression", list(Compression))
 async def test_each_compression(kafka: KafkaSettings, topic: str, compression: Compression) -> None:
     settings = kafka.model_copy(update={"compression": compression})
@@ -187,20 +200,16 @@ async def test_a_name_that_no_topic_can_have_is_refused_and_harms_nothing(kafka:
 
 
 async def test_an_acknowledgement_says_when_the_broker_appended(kafka: KafkaSettings, topic: str) -> None:
-    stamped, seen = f"test-{uuid4()}", list[tuple[float, float, float]]()
+    unstamped = f"test-{uuid4()}"
     async with open_admin(kafka) as admin:
-        await admin.create_topics([NewTopic(stamped, 1, 1, topic_configs={"message.timestamp.type": "LogAppendTime"})])
-    began, began_ms = time.monotonic(), time.time() * 1000
+        await admin.create_topics([NewTopic(unstamped, 1, 1, topic_configs={"message.timestamp.type": "CreateTime"})])
+    began_ms = time.time() * 1000
     async with Producer(kafka, "test") as producer:
-        producer.on_append = lambda sent, received, append_ms: seen.append((sent, received, append_ms))
-        await producer.send_and_wait(topic, b"x", partition=0)
-        assert (await producer.send_and_wait(topic, b"x", partition=0)).timestamp == -1
-        assert not seen, "the sender's own time says nothing"
-        ack = await producer.send_and_wait(stamped, b"x")
-    ((sent, received, append_ms),) = seen
-    assert append_ms == ack.timestamp
-    assert append_ms == pytest.approx(began_ms, abs=60_000)
-    assert began <= sent <= received <= time.monotonic()
+        assert (await producer.send_and_wait(unstamped, b"x")).timestamp == -1
+        assert not producer.clock.heard, "the sender's own time says nothing"
+        ack = await producer.send_and_wait(topic, b"x")
+        assert producer.clock.heard
+    assert ack.timestamp == pytest.approx(began_ms, abs=60_000)
 
 
 async def test_what_is_in_flight_is_bounded_in_bytes(kafka: KafkaSettings, topic: str) -> None:

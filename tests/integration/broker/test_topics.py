@@ -5,11 +5,14 @@ import time
 from uuid import uuid4
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from broker.client import open_admin
 from broker.features import broker_features
+from broker.kafka_types import APPEND_TIME
 from broker.producer import Producer
 from broker.settings import KafkaSettings
+from broker.tail import Tail
 from broker.topics import TopicSpec, delete_topics, ensure_task_topics, ensure_topics
 from schemas.errors import OperatorError
 from schemas.topics import results_topic, task_topic
@@ -55,6 +58,21 @@ async def test_a_broker_that_cannot_add_partitions_says_so(embedded_kafka: Kafka
     assert not (await broker_features(embedded_kafka)).growth
     with pytest.raises(OperatorError, match="exists with 4 partitions, but 5 are needed, and this broker cannot add"):
         await ensure_topics(embedded_kafka, [TopicSpec(topic, 5)])
+
+
+async def test_a_record_is_as_old_as_the_broker_says(kafka: KafkaSettings, topic: str) -> None:
+    async with (
+        AIOKafkaProducer(bootstrap_servers=kafka.bootstrap) as plain,
+        Producer(kafka, "test") as producer,
+        Tail(kafka, "test", [topic]) as tail,
+    ):
+        before = await producer.send_and_wait(topic, b"before", partition=0)
+        await plain.send_and_wait(topic, b"by a wrong clock", partition=0, timestamp_ms=1)
+        after = await producer.send_and_wait(topic, b"after", partition=0)
+        async with asyncio.timeout(30):
+            records = [await anext(tail) for _ in range(3)]
+    assert {record.timestamp_type for record in records} == {APPEND_TIME}
+    assert (before.timestamp or 0) <= records[1].timestamp <= (after.timestamp or 0)
 
 
 async def test_a_task_gets_its_two_topics(kafka: KafkaSettings) -> None:

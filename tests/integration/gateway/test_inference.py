@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import aiohttp
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from gateway.settings import GatewaySettings
+from schemas import headers as h
 from schemas.errors import Unsatisfiable
 from schemas.oip import decode_response, encode_request
 from tests.integration.gateway.conftest import Running
@@ -155,6 +157,25 @@ async def test_no_answer_is_deadline_exceeded(gateway: Running) -> None:
         assert response.headers["infaas-status"] == "deadline_exceeded"
         await error_of(response)
     assert gateway.query_client.in_flight == 0
+
+
+@pytest.mark.parametrize("wrong_s", [-3600, 0, 3600])
+async def test_a_deadline_is_what_it_leaves_by_the_clients_clock(gateway: Running, wrong_s: int) -> None:
+    now_s = time.time() + wrong_s
+    headers = {h.SENT_NS: str(int(now_s * 1e9)), h.DEADLINE_MS: str(int(now_s * 1e3) + 5000)}
+    async with gateway.http.post(gateway.infer_url, data=json_body(), headers=headers) as response:
+        assert response.status == 200
+    (seen,) = gateway.responder.seen
+    assert h.DEADLINE_MS not in seen
+    assert float(seen[h.LATENCY_MS]) == pytest.approx(5000, abs=2)
+    assert int(seen[h.SENT_NS]) != int(headers[h.SENT_NS])
+
+
+async def test_a_deadline_is_the_brokers_where_the_client_says_no_more(gateway: Running) -> None:
+    deadline = {h.DEADLINE_MS: str(int(time.time() * 1e3) + 60_000)}
+    async with gateway.http.post(gateway.infer_url, data=json_body(), headers=deadline) as response:
+        assert response.status == 200
+    assert 30_000 < float(gateway.responder.seen[0][h.LATENCY_MS]) < 60_100
 
 
 async def test_more_than_fit_in_flight_are_refused(gateway: Running, gateway_settings: GatewaySettings) -> None:

@@ -52,6 +52,29 @@ def test_the_senders_clock_is_believed_within_the_timestamps_rounding(off_ms: fl
     assert query.deadline_ms == query.sent_ms + 5
 
 
+@pytest.mark.parametrize("wrong_ms", [0.0, 2000.0, -5000.0, 1000.0 - T])
+def test_a_deadline_is_of_the_clock_of_who_says_when_it_sent_the_query(wrong_ms: float) -> None:
+    sent = T + wrong_ms
+    query = parse(sent_ns=str(int(sent * 1e6)), deadline_ms=str(sent + 500))
+    assert query.deadline_ms == pytest.approx(T + 500, abs=1e-3)
+    assert parse(sent_ns=str(int(sent * 1e6)), deadline_ms=str(sent - 500)).deadline_ms == pytest.approx(
+        T - 500, abs=1e-3
+    )
+
+
+def test_a_deadline_days_from_when_it_was_sent_is_of_the_brokers_clock() -> None:
+    assert parse(sent_ns="1", deadline_ms=str(T + 500)).deadline_ms == T + 500
+
+
+def test_a_selectors_deadline_is_of_the_brokers_clock_and_its_send_may_have_taken_a_while() -> None:
+    fields = LEAST | {h.DEADLINE_MS: str(T + 500), h.SENT_NS: str(int((T - 50) * 1e6))}
+    query = parse_query("digits", fields, T, 1000.0, forwarded=True)
+    assert query.deadline_ms == T + 500 - 1000.0
+    assert query.sent_ms == pytest.approx(T - 50 - 1000.0, abs=1e-3)
+    wrong = parse_query("digits", fields | {h.SENT_NS: str(int((T - 5000) * 1e6))}, T, 1000.0, forwarded=True)
+    assert wrong.sent_ms == T - 1000.0
+
+
 def test_nonsense_for_a_clock_is_ignored() -> None:
     assert parse(sent_ns="-5").sent_ms == T
     assert parse(sent_ns="١٢").sent_ms == T

@@ -25,6 +25,7 @@ from workers.codec import Undecodable, decode_query, encode_error, encode_result
 from workers.model import ServableModel
 
 MODEL = ServableModel(a_variant(), (INPUT,), ("y",), LatencyModel(a_profile().latency, 8), 0)
+T, OFFSET_MS = 1_764_000_000_000, 1_763_900_000_000.0
 ROWS = np.arange(80, dtype=np.float32).reshape(20, 4)
 
 
@@ -84,14 +85,23 @@ def test_a_query_is_of_the_same_class_as_for_the_selector(
     latency_ms: int | None, queued_ns: int, needs: dict[str, str]
 ) -> None:
     received = needs | {h.ID: "q"} | ({} if latency_ms is None else {h.LATENCY_MS: str(latency_ms)})
-    asked = parse_query("digits", received, 1_764_000_000_000)
+    asked = parse_query("digits", received, T, OFFSET_MS)
     choice = Choice(PricedVariant(a_variant(), a_profile()), None, None, 0.0, 0.0, b"")  # pyright: ignore[reportArgumentType]
     headers = [(name, text.encode()) for name, text in received.items()]
-    now_ns = int(asked.sent_ms * 1e6) + queued_ns
-    sent = forwarded(asked, choice, headers, now_ns, None)
-    query = identify(replace(request(fields=h.as_text(sent)), timestamp=now_ns // 1_000_000), "digits")
-    decode_query(query, MODEL)
+    sent = forwarded(asked, choice, headers, asked.sent_ms / 1e3 + queued_ns / 1e9, OFFSET_MS, None)
+    query = identify(replace(request(fields=h.as_text(sent)), timestamp=T + queued_ns // 1_000_000), "digits")
+    decode_query(query, MODEL, 5.0)
     assert query.class_key == class_key(asked.needs, None if latency_ms is None else float(latency_ms))
+
+
+@pytest.mark.parametrize(("wrong_ms", "queued_ms"), [(-20.0, 30.0), (-5000.0, 10.0), (5000.0, 10.0)])
+def test_a_query_waits_from_when_it_was_sent_if_that_can_be(wrong_ms: float, queued_ms: float) -> None:
+    said = {h.SENT_NS: str(int((T + wrong_ms) * 1e6)), h.DEADLINE_MS: str(T + 500)}
+    query = identify(replace(request(fields=said), timestamp=T), "digits")
+    (part,) = decode_query(query, MODEL, OFFSET_MS)
+    assert part.deadline_s * 1e3 == T + 500 - OFFSET_MS
+    query.add(0, {}, int((T + 10 - OFFSET_MS) * 1e6), 1)
+    assert query.queue_ns == pytest.approx(queued_ms * 1e6, abs=1e3)
 
 
 def test_nobody_can_have_results_sent_to_a_topic_of_the_system() -> None:

@@ -1,0 +1,18 @@
+"""The moment at which a record was sent: what its sender said of it, as far as the broker's timestamp bears it out.
+
+The timestamp is when the broker appended the record, in whole milliseconds. A sender that knows the broker's time says
+more finely when it sent it. That is advice: one that disagrees is not believed, or whoever errs about the time, or
+would like to, could age its queries, or make them younger.
+"""
+
+from typing import Final
+
+ROUNDING_MS: Final = 1.0
+"""How much the timestamp is rounded down, and how exactly a sender knows the broker's time."""
+ON_THE_WAY_MS: Final = 100.0
+"""How long one of our own senders, and the way to the broker, may take."""
+
+
+def believed_ms(said_ms: float, append_ms: float, most_ms: float = ON_THE_WAY_MS) -> float:
+    """`said_ms` if the record was appended then or at most `most_ms` later, else `append_ms`."""
+    return said_ms if -ROUNDING_MS <= append_ms - said_ms <= most_ms else append_ms

@@ -1,0 +1,251 @@
+"""Processes whose clocks are wrong, and are set while queries flow: libfaketime shifts what each takes for the time.
+
+Kafka and Postgres keep the right time. All else is an hour wide of it, some ahead and some behind, where an answer is
+wanted within ten seconds: whoever compared two of these clocks would refuse or expire every query.
+"""
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from broker.producer import Producer
+from broker.topics import ensure_task_topics
+from process.ports import free_port
+from schemas import headers as h
+from schemas.headers import RawHeaders
+from schemas.result import Result
+from schemas.topics import task_topic
+from store.samples import latest_lag
+from tests.integration.workers.conftest import PARTITIONS, Results, Site, producer, results_of, site
+
+__all__ = ["producer", "site"]
+
+WORKERS = ("cpu-ahead", "cpu-behind")
+LATENCY_MS = 10_000
+WIDE_S = 3600
+BURST = 16
+BURSTS = 4
+UP_S = 120.0
+UNSURE_S = 0.1
+"""How exactly the broker's time is known on a busy machine, at least."""
+ROOT = Path(__file__).parents[3]
+
+SLOW = """
+import threading
+from runtimes import onnx
+infer = onnx.OnnxSession.infer
+def slow(self, inputs):
+    threading.Event().wait(0.02)
+    return infer(self, inputs)
+onnx.OnnxSession.infer = slow
+"""
+"""So that a burst is more than one worker would take alone. Under libfaketime `time.sleep` fails."""
+
+ASK = """
+import asyncio, sys, time
+import numpy as np
+from infaas.client.client import InfaasClient
+from zoo.samples import labelled
+async def ask(task, kafka):
+    image = labelled("digits")[0]["input"][:1]
+    async with InfaasClient(kafka=kafka) as client:
+        for _ in range(3):
+            began = time.perf_counter()
+            calls = [client.infer(task, {"input": image}, latency_ms=LATENCY_MS) for _ in range(8)]
+            answers = await asyncio.gather(*calls)
+            most_ms = (time.perf_counter() - began) * 1e3
+            assert all(0 <= answer.queue_ms <= most_ms for answer in answers), answers
+asyncio.run(ask(*sys.argv[1:]))
+"""
+
+
+class WrongClock:
+    """A clock of processes that is wrong, and can be set while they run."""
+
+    def __init__(self, file: Path, by_s: int) -> None:
+        self._file = file
+        self.by_s = by_s
+        self.set(by_s)
+
+    def set(self, by_s: int) -> None:
+        self.by_s = by_s
+        new = self._file.with_suffix(".new")
+        new.write_text(f"{by_s:+d}s")
+        new.replace(self._file)
+
+    def now_s(self) -> float:
+        return time.time() + self.by_s
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "LD_PRELOAD": str(libfaketime()),
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_CACHE_DURATION": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+
+
+def libfaketime() -> Path:
+    found = [*Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), *Path("/usr/lib").glob("faketime/libfaketime.so.1")]
+    if not found:
+        pytest.skip("libfaketime is not installed: apt-get install faketime")
+    return found[0]
+
+
+@asynccontextmanager
+async def running(
+    clock: WrongClock, module: str, *words: str, env: Mapping[str, str] = {}
+) -> AsyncGenerator[asyncio.subprocess.Process]:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", module, *words, env={**os.environ, **clock.environment(), **env}
+    )
+    try:
+        yield child
+    finally:
+        if child.returncode is None:
+            child.kill()
+        await child.wait()
+
+
+class Crowd:
+    """Clients of one task, and all that they were answered."""
+
+    def __init__(self, site: Site, producer: Producer, results: Results, http: aiohttp.ClientSession) -> None:
+        self.site, self.results = site, results
+        self._producer, self._http = producer, http
+        self._numbers = iter(range(1_000_000))
+
+    async def burst(self, headers: Callable[[], RawHeaders]) -> list[Result]:
+        """Ask much at once; all must be answered, and say of no time more than has passed."""
+        began = time.perf_counter()
+        value, described = self.site.value()
+        asked = [f"q{next(self._numbers)}" for _ in range(BURST)]
+        for query_id in asked:
+            fixed = [(h.ID, query_id.encode()), (h.REPLY_TO, self.site.replies.encode()), *described]
+            await self._producer.send(task_topic(self.site.task), value, headers=[*fixed, *headers()])
+        found = await self.results.until(len({result.id for result in self.results.all}) + BURST)
+        passed_ns = (time.perf_counter() - began + UNSURE_S) * 1e9
+        answers = [found[query_id] for query_id in asked]
+        assert {answer.status for answer in answers} == {"ok"}
+        for answer in answers:
+            assert 0 <= answer.task_queue_ns + answer.variant_queue_ns <= passed_ns
+            assert 0 < answer.predicted_ns < LATENCY_MS * 1e6
+        return answers
+
+    async def until_served(self) -> None:
+        """Ask until every worker has answered."""
+        async with asyncio.timeout(UP_S):
+            while {answer.worker for answer in await self.burst(list)} != set(WORKERS):
+                pass
+
+    async def post(self, url: str, **headers: str) -> Mapping[str, Any]:
+        image: list[float] = self.site.images[:1].ravel().tolist()
+        body = {"inputs": [{"name": "input", "shape": [1, 1, 8, 8], "datatype": "FP32", "data": image}]}
+        named = {"infaas-" + name.replace("_", "-"): text for name, text in headers.items()}
+        async with self._http.post(f"{url}/v2/models/{self.site.task}/infer", json=body, headers=named) as answer:
+            assert answer.status == 200, await answer.text()
+            return await answer.json()
+
+
+def with_latency() -> RawHeaders:
+    return [(h.LATENCY_MS, str(LATENCY_MS).encode())]
+
+
+def deadline_by(clock: WrongClock) -> RawHeaders:
+    """What a plain producer says that knows only the clock of its own machine."""
+    now_s = clock.now_s()
+    return [(h.DEADLINE_MS, b"%d" % (now_s * 1e3 + LATENCY_MS)), (h.SENT_NS, b"%d" % (now_s * 1e9))]
+
+
+@pytest.mark.timeout(300)
+async def test_no_clock_but_the_brokers_decides_about_a_query(site: Site, producer: Producer, tmp_path: Path) -> None:
+    ahead, behind = WrongClock(tmp_path / "ahead", WIDE_S), WrongClock(tmp_path / "behind", -WIDE_S)
+    (tmp_path / "sitecustomize.py").write_text(SLOW)
+    await site.register(batch_s=0.02)
+    await ensure_task_topics(site.kafka, site.task, PARTITIONS)
+    port = free_port()
+    gateway = f"http://127.0.0.1:{port}"
+    everyone = {
+        "INFAAS_HOME": str(site.home), "INFAAS_KAFKA": site.kafka.bootstrap, "INFAAS_POSTGRES": site.dsn,
+        "INFAAS_WORKERS_CORES": "1", "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}",
+    }  # fmt: skip
+    async with (
+        aiohttp.ClientSession() as http,
+        results_of(site) as results,
+        running(ahead, "workers", "--name", WORKERS[0], env=everyone),
+        running(behind, "workers", "--name", WORKERS[1], env=everyone),
+        running(behind, "selector", env=everyone),
+        running(ahead, "selector", env=everyone),
+        running(behind, "gateway", "--port", str(port), env=everyone),
+    ):
+        for partition, worker in enumerate(WORKERS):
+            await site.place(worker, [partition])
+        crowd = Crowd(site, producer, results, http)
+        await crowd.until_served()
+        for _ in range(2):
+            answers = [answer for _ in range(BURSTS) for answer in await crowd.burst(with_latency)]
+            for clock in (ahead, behind):
+                answers += await crowd.burst(lambda clock=clock: deadline_by(clock))
+            spread = Counter(answer.worker for answer in answers)
+            assert min(spread[worker] for worker in WORKERS) >= len(answers) / 10, spread
+            await ask_by_http(crowd, gateway, ahead)
+            await ask_by_library(site, ahead, everyone)
+            ahead.set(-WIDE_S)
+            behind.set(WIDE_S)
+
+
+async def ask_by_http(crowd: Crowd, gateway: str, clock: WrongClock) -> None:
+    for _ in range(5):
+        answer = await crowd.post(gateway, latency_ms=str(LATENCY_MS))
+        assert 0 <= answer["parameters"]["queue_ms"] < LATENCY_MS
+        said = {name.removeprefix("infaas-").replace("-", "_"): text.decode() for name, text in deadline_by(clock)}
+        await crowd.post(gateway, **said)
+
+
+async def ask_by_library(site: Site, clock: WrongClock, environment: Mapping[str, str]) -> None:
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", ASK.replace("LATENCY_MS", str(LATENCY_MS)), site.task, site.kafka.bootstrap),
+        env={**os.environ, **clock.environment(), **environment},
+    )
+    async with asyncio.timeout(UP_S):
+        assert await child.wait() == 0
+
+
+@pytest.mark.timeout(200)
+async def test_an_autoscaler_records_by_no_clock_of_its_own(site: Site, producer: Producer, tmp_path: Path) -> None:
+    """Nor does who looks at what it recorded take it for old."""
+    await site.register()
+    await ensure_task_topics(site.kafka, site.task, PARTITIONS)
+    await producer.send_and_wait(task_topic(site.task), b"waits", partition=0)
+    known = {"INFAAS_HOME": str(site.home), "INFAAS_KAFKA": site.kafka.bootstrap, "INFAAS_POSTGRES": site.dsn}
+    clock = WrongClock(tmp_path / "clock", WIDE_S)
+    async with running(clock, "autoscaler", "--interval-s=0.2", env=known):
+        async with asyncio.timeout(UP_S):
+            while not (waiting := [row for row in await latest_lag(site.pool) if row.lag]):  # noqa: ASYNC110 - no event
+                await asyncio.sleep(0.05)
+        alarms = await alarms_of_lag(clock, known)
+    assert alarms == []
+    assert abs((waiting[0].at - datetime.now(UTC)).total_seconds()) < WIDE_S / 2
+    assert 0 <= (waiting[0].lag_s or 0.0) < WIDE_S / 2
+
+
+async def alarms_of_lag(clock: WrongClock, environment: Mapping[str, str]) -> list[str]:
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "infaas.cli.main", "lag", "--json"),
+        env={**os.environ, **clock.environment(), **environment},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(UP_S):
+        output, _ = await child.communicate()
+    return json.loads(output)["alarms"]

@@ -1,0 +1,137 @@
+"""What a process makes of the broker's time: right within a round trip, whatever the clocks do."""
+
+import math
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.clock import BrokerClock
+
+T = 1_700_000_000_000.0
+
+
+class World:
+    """A broker and a process, each with a clock of its own."""
+
+    def __init__(self, *, wrong_by_s: float = 0.0, drift: float = 0.0) -> None:
+        self.now_s = 1000.0
+        self.broker_ms = T
+        self.drift = drift
+        self.wrong_by_s = wrong_by_s
+        self.clock = BrokerClock(lambda: self.now_s, lambda: self.broker_ms / 1e3 + self.wrong_by_s)
+
+    def pass_s(self, seconds: float) -> None:
+        self.now_s += seconds
+        self.broker_ms += seconds * 1e3 * (1 + self.drift)
+
+    def append(self, there_s: float, back_s: float) -> None:
+        """Write a record and have it acknowledged."""
+        sent_s = self.now_s
+        self.pass_s(there_s)
+        appended_ms = math.floor(self.broker_ms)
+        self.pass_s(back_s)
+        self.clock.on_append(sent_s, self.now_s, appended_ms)
+
+    def fetch(self, age_s: float) -> None:
+        """Fetch a record that is so old."""
+        appended_ms = math.floor(self.broker_ms)
+        self.pass_s(age_s)
+        self.clock.on_record(appended_ms)
+
+    @property
+    def error_ms(self) -> float:
+        return self.clock.now_ms() - self.broker_ms
+
+
+_WAYS = st.lists(st.tuples(st.floats(0, 2), st.floats(0, 2)), min_size=1, max_size=30)
+
+
+@given(st.floats(-1e6, 1e6), _WAYS, st.floats(-1e-4, 1e-4))
+def test_the_error_is_at_most_half_the_quickest_round_trip(
+    wrong_by_s: float, ways: list[tuple[float, float]], drift: float
+) -> None:
+    world = World(wrong_by_s=wrong_by_s, drift=drift)
+    for there_s, back_s in ways:
+        world.append(there_s, back_s)
+    quickest_ms = min(there_s + back_s for there_s, back_s in ways) * 1e3
+    passed_ms = (world.now_s - 1000.0) * 1e3
+    assert abs(world.error_ms) <= (quickest_ms + 1) / 2 + passed_ms * 4e-4 + 1e-3
+
+
+@given(st.floats(-1e4, 1e4), _WAYS)
+def test_a_step_of_the_brokers_clock_is_followed_with_the_next_acknowledgement(
+    step_s: float, ways: list[tuple[float, float]]
+) -> None:
+    world = World()
+    world.append(0.001, 0.001)
+    world.broker_ms += step_s * 1e3
+    for there_s, back_s in ways:
+        world.append(there_s, back_s)
+        round_trip_ms = (there_s + back_s) * 1e3 + 1
+        assert abs(world.error_ms) <= round_trip_ms + 1e-3
+
+
+def test_a_slow_round_trip_on_a_fast_clock_does_little_harm() -> None:
+    world = World(drift=0.001)  # five times what is taken to be possible
+    for _ in range(20):
+        world.append(0.001, 0.001)
+        world.pass_s(1.0)
+        world.append(0.0, 1.0)  # alone it would say: half a second off
+        assert abs(world.error_ms) < 10
+
+
+def test_many_round_trips_are_finer_than_the_brokers_milliseconds() -> None:
+    world, random = World(wrong_by_s=5.0), Random(7)
+    for _ in range(200):
+        world.append(random.uniform(0.0002, 0.05), random.uniform(0.0002, 0.05))
+        world.pass_s(random.uniform(0, 0.2))
+    assert abs(world.error_ms) < 0.6
+
+
+def test_fetched_records_narrow_what_acknowledgements_leave_open() -> None:
+    world = World()
+    world.append(1.0, 1.0)
+    world.append(0.0, 1.5)
+    assert abs(world.error_ms) > 400
+    world.fetch(0.001)
+    assert abs(world.error_ms) < 2
+    world.fetch(3600)  # an old one says nothing
+    world.append(0.001, 0.001)
+    assert abs(world.error_ms) < 2
+
+
+def test_a_record_from_before_the_clock_was_set_back_is_no_news() -> None:
+    world = World()
+    for _ in range(3):
+        world.append(0.001, 0.001)
+        world.clock.on_record(world.broker_ms + 3600e3)
+        assert abs(world.error_ms) < 3
+
+
+@pytest.mark.parametrize("step_s", [-5.0, 5.0])
+def test_who_only_reads_follows_too(step_s: float) -> None:
+    world = World(wrong_by_s=-7.0)
+    for _ in range(5):
+        world.pass_s(1.0)
+        world.fetch(0.01)
+    assert abs(world.error_ms) < 12
+    world.broker_ms += step_s * 1e3
+    for _ in range(15):
+        world.pass_s(1.0)
+        world.fetch(0.01)
+    assert abs(world.error_ms) < 12
+
+
+def test_until_something_was_heard_the_wall_clock_stands_in() -> None:
+    world = World(wrong_by_s=5.0)
+    world.clock.on_append(world.now_s, world.now_s, -1)
+    world.pass_s(1.0)
+    assert world.error_ms == pytest.approx(5000, abs=1e-3)
+    world.wrong_by_s = -5.0
+    assert world.error_ms == pytest.approx(-5000, abs=1e-3)
+    assert not world.clock.heard
+    world.append(0.001, 0.001)
+    assert world.clock.heard
+    assert abs(world.error_ms) < 2
