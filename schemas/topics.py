@@ -41,6 +41,11 @@ def reply_topic(owner: str) -> str:
     return REPLIES + owner
 
 
+def is_work(topic: str) -> bool:
+    """Whether a topic holds queries that must be answered, so that none may be deleted before."""
+    return topic.startswith((TASKS, VARIANTS))
+
+
 def may_reply_to(topic: str) -> bool:
     """Whether a client may have results sent to `topic`: never to a topic that this system itself reads."""
     return not topic.startswith(PREFIX) or topic.startswith((RESULTS, REPLIES))
