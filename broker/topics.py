@@ -21,8 +21,8 @@ from aiokafka.errors import (
     for_code,
 )
 
-from broker.admin_api import read_configs, set_configs
 from broker.client import open_admin
+from broker.config_api import read_configs, set_configs
 from broker.settings import KafkaSettings
 from broker.topic_configs import promised_configs, topic_configs
 from schemas import topics as names

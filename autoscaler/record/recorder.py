@@ -76,14 +76,14 @@ class Recorder:
         self.known = False
         """Whether the last reading succeeded."""
         self.reading: LagObservation | None = None
-        """The last reading of the lag that succeeded."""
+        """The lag as last read; None unless that succeeded."""
 
     async def record(self, catalog: Catalog, served: Collection[str]) -> None:
         """Take a reading and write it; `served` are the variants that have an instance."""
         try:
             await self._record(catalog, served)
         except (KafkaError, StoreUnavailable, OSError) as error:
-            self.known = False
+            self.known, self.reading = False, None
             READINGS.labels("failed").inc()
             BLIND.set(1)
             self._failures.failed(error)

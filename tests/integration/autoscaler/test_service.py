@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import msgspec
 import pytest
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import RecordsToDelete
 
 from autoscaler.observe.load_window import LoadWindow
@@ -42,7 +42,7 @@ from store.settings import StoreSettings
 from tests.store_rows import a_profile, a_task, a_variant, a_worker, an_architecture
 
 SOON_S = 60.0
-SETTINGS = AutoscalerSettings(interval_s=0.2, leader_grace_s=0.5, status_ttl_s=0.5)
+SETTINGS = AutoscalerSettings(interval_s=0.2, trim_interval_s=0.2, leader_grace_s=0.5, status_ttl_s=0.5)
 
 
 @pytest.fixture
@@ -308,6 +308,21 @@ async def test_a_task_gets_partitions_for_as_many_selectors_as_there_are(
 
     async with running(kafka, database), Producer(kafka, "test") as producer:
         await until(grown)
+
+
+async def test_a_leader_deletes_what_is_done(kafka: KafkaSettings, database: str, store_pool: Pool, task: str) -> None:
+    await register(store_pool, kafka, task, {"a": 0.9})
+    topic = topics.task_topic(task)
+
+    async def trimmed() -> bool:
+        return (await producer.send_and_wait(topic, b"{}", partition=1)).log_start_offset == 3
+
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap) as producer:
+        for i in range(10):
+            await producer.send_and_wait(topic, b"{}", partition=i % 2)
+        await commit(kafka, topic, 4)
+        async with running(kafka, database):
+            await until(trimmed)
 
 
 async def test_a_query_that_waits_unserved_counts_as_demand(

@@ -9,8 +9,8 @@ from uuid import uuid4
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from broker.admin_api import read_configs, set_configs
 from broker.client import open_admin
+from broker.config_api import read_configs, set_configs
 from broker.servers.apache import ApacheKafka, server_properties
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_system_topics, ensure_task_topics, ensure_topics, ensure_variant_topics
