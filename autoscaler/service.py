@@ -21,6 +21,7 @@ from autoscaler.decide.pareto import SlotPrices, VariantRanking, launchable_slot
 from autoscaler.decide.plan import ScalePlan
 from autoscaler.decide.snapshot import ClusterSnapshot, DecisionMemory, Policy
 from autoscaler.failure_log import FailureLog
+from autoscaler.janitor.janitor import Janitor
 from autoscaler.launchers.base import Launcher
 from autoscaler.launchers.registry import open_launcher
 from autoscaler.observe.load_window import LoadWindow
@@ -29,12 +30,13 @@ from autoscaler.observe.status_cache import WorkerStatusCache
 from autoscaler.record.recorder import Recorder
 from autoscaler.settings import AutoscalerSettings
 from broker.clock import BrokerClock
-from broker.features import broker_features
+from broker.features import BrokerFeatures, broker_features
 from broker.fetch_pace import LONGEST_MS, FetchPace
 from broker.kafka_types import APPEND_TIME, Record
 from broker.lag.reader import LagReader
 from broker.settings import KafkaSettings
 from broker.tail import Tail
+from broker.topic_logs import TopicLogs
 from broker.topics import ensure_system_topics
 from process.health_server import health_server
 from schemas import topics
@@ -94,10 +96,9 @@ async def _lead(
                 open_launcher(settings) as launcher,
                 Tail(kafka, _CLIENT, [topics.STATUS, topics.DEMAND, topics.LOAD], pace) as tail,
                 LagReader(kafka, clock=clock) as reader,
+                TopicLogs(kafka) as logs,
             ):
-                term = Autoscaler(
-                    settings, kafka, pool, catalog, lead, reader, launcher, can_add_partitions=features.growth
-                )
+                term = Autoscaler(settings, kafka, pool, catalog, lead, reader, logs, launcher, features)
                 await term.run(tail, ChangeListener(dsn, [PLACEMENT, SCALE]))
             log.warning("no longer leading; standing by")
 
@@ -117,11 +118,11 @@ class Autoscaler:
 
     def __init__(
         self, settings: AutoscalerSettings, kafka: KafkaSettings, pool: Pool, catalog: CatalogWatcher,
-        lead: Leadership, reader: LagReader, launcher: Launcher, *, can_add_partitions: bool,
+        lead: Leadership, reader: LagReader, logs: TopicLogs, launcher: Launcher, features: BrokerFeatures,
     ) -> None:  # fmt: skip
         self._settings = settings
         self._kafka = kafka
-        self._can_add_partitions = can_add_partitions
+        self._can_add_partitions = features.growth
         self._pool = pool
         self._catalog = catalog
         self._lead = lead
@@ -129,9 +130,12 @@ class Autoscaler:
         self._load_window = LoadWindow(self._statuses)
         self._clock = reader.clock
         self._recorder = Recorder(settings, reader, pool, self._statuses, self._load_window)
+        self._janitor = Janitor(
+            settings, kafka, logs, pool, lambda: self._recorder.reading, can_trim=features.trims
+        )  # fmt: skip
         self._reconciler = WorkerReconciler(launcher, settings.reconcile_timeouts, pool, lead, self._statuses)
         self._snapshot_builder = SnapshotBuilder(
-            pool, self._statuses, self._load_window, settings.min_workers, can_add_partitions=can_add_partitions,
+            pool, self._statuses, self._load_window, settings.min_workers, can_add_partitions=features.growth,
             clock=time.monotonic,
         )  # fmt: skip
         self._solver = BackgroundSolver(settings.limits, settings.solve_interval_s, self._wake_up)
@@ -151,6 +155,7 @@ class Autoscaler:
                 tasks.create_task(self._follow_catalog(), name="catalog"),
                 tasks.create_task(self._record(), name="record"),
                 tasks.create_task(self._decide(), name="decide"),
+                tasks.create_task(self._janitor.run(), name="janitor"),
                 tasks.create_task(self._reconciler.run(), name="reconcile"),
             ]
             if self._settings.policy is Policy.MILP:

@@ -8,6 +8,7 @@ from pydantic_settings import SettingsConfigDict
 
 from autoscaler.apply.reconcile_plan import ReconcileTimeouts
 from autoscaler.decide.snapshot import Policy, ScalingLimits
+from broker.request_reply import CLAIM_INTERVAL_S
 from process.settings import PlanningSettings
 
 DEFAULT_POLICY: Final = Policy.MILP
@@ -28,6 +29,14 @@ class AutoscalerSettings(PlanningSettings):
     """Seconds for which the sums of each minute are kept."""
     decisions_retention_s: float = Field(default=30 * 86400.0, ge=60)
     """Seconds for which decisions are kept."""
+    trim_interval_s: float = Field(default=30.0, gt=0)
+    """Seconds between two times at which queries that are done are deleted from Kafka."""
+    sweep_interval_s: float = Field(default=300.0, gt=0)
+    """Seconds between two looks at how large topics are, and for reply topics that nobody owns any more."""
+    reply_topic_age_s: float = Field(default=3600.0, ge=3 * CLAIM_INTERVAL_S)
+    """Seconds without a sign of its owner after which a reply topic is deleted."""
+    topic_alarm_bytes: int = Field(default=10 * 1024**3, ge=1)
+    """Bytes of a topic of queries over which there is an alarm: a backlog is deleted by nothing but being answered."""
     status_ttl_s: float = Field(default=3.0, gt=0)
     """Seconds for which a worker's status proves that it lives, even when its heartbeat cannot reach the database."""
     memory_share: float = Field(default=_LIMITS.memory_share, gt=0, le=1)

@@ -70,11 +70,6 @@ def client_options(settings: KafkaSettings, client_id: str) -> ClientOptions:
     )
 
 
-def new_client(settings: KafkaSettings, client_id: str) -> AIOKafkaClient:
-    """Make a bare client, not started: connections, metadata and requests."""
-    return AIOKafkaClient(**client_options(settings, client_id))
-
-
 async def close_client(client: AIOKafkaClient) -> None:
     """Close a client within a few seconds, whether Kafka is there or not."""
     try:

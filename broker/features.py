@@ -24,12 +24,14 @@ class BrokerFeatures(msgspec.Struct, frozen=True):
     """Whether members of a group share partitions, and the broker notices when one dies."""
     growth: bool = True
     """Whether topics can get more partitions."""
+    trims: bool = True
+    """Whether it deletes records before an offset, and says how many bytes there are."""
     wakes: bool = True
     """Whether a fetch that waits is answered as soon as there is a record."""
 
 
 _KAFKA: Final = BrokerFeatures()
-_EMBEDDED: Final = BrokerFeatures(idempotence=False, groups=False, growth=False, wakes=False)
+_EMBEDDED: Final = BrokerFeatures(idempotence=False, groups=False, growth=False, trims=False, wakes=False)
 
 
 async def broker_features(settings: KafkaSettings) -> BrokerFeatures:

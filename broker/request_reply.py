@@ -28,7 +28,7 @@ from uuid import uuid4
 
 from prometheus_client import Counter, Gauge
 
-from broker.kafka_types import Record
+from broker.kafka_types import KafkaError, Record
 from broker.producer import Ack, Producer
 from broker.settings import KafkaSettings
 from broker.tail import Tail
@@ -41,6 +41,8 @@ from schemas.topics import reply_topic
 log = logging.getLogger(__name__)
 
 RETENTION_MS: Final = 600_000
+CLAIM_INTERVAL_S: Final = 300.0
+_CLAIM: Final = b"infaas-claim"
 _ANSWERED_KEPT: Final = 20_000
 
 WAITING = Gauge("infaas_replies_waiting_count", "Queries of this process that wait for their result")
@@ -94,6 +96,7 @@ class RequestReply:
             self._reading = self._tasks.create_task(self._read(), name=f"replies {self.reply_topic}")
             self._reading.add_done_callback(self._fail_all)
             stack.callback(self._reading.cancel)
+            stack.callback(self._tasks.create_task(self._claim(), name=f"claim {self.reply_topic}").cancel)
             self._closing = stack.pop_all()
         return self
 
@@ -178,7 +181,18 @@ class RequestReply:
                 self._on_record(record)
             WAITING.set(len(self._waiting))
 
+    async def _claim(self) -> None:
+        """Say now and then that the topic has an owner, or it would be deleted as one that was left behind."""
+        while True:
+            await asyncio.sleep(CLAIM_INTERVAL_S)
+            try:
+                await self.producer.send_and_wait(self.reply_topic, None, key=_CLAIM)
+            except (KafkaError, InfaasError) as error:
+                log.warning("%s is not claimed: %s", self.reply_topic, error)
+
     def _on_record(self, record: Record) -> None:
+        if record.key == _CLAIM:
+            return
         try:
             result = parse_result(as_text(record.headers), record.value or b"")
         except (KeyError, ValueError) as error:

@@ -87,7 +87,9 @@ class KafkaSettings(BaseSettings):
     replication_factor: int = Field(default=1, ge=1)
     """Replicas of the topics created here; 3 for a production cluster."""
     retention_ms: int = Field(default=3_600_000, ge=1_000)
-    """Milliseconds that topics created here keep records. Queries are short-lived: it bounds the disk, nothing else."""
+    """Milliseconds that topics of results, statuses and demands keep records. Queries are kept until they are done."""
+    dead_letter_retention_ms: int = Field(default=28 * 86_400_000, ge=1_000)
+    """Milliseconds that dead letters are kept: for as long as somebody may want to look at them and send them again."""
 
     @model_validator(mode="wrap")
     @classmethod

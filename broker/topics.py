@@ -1,11 +1,13 @@
 """Creates topics, at registration, and waits for them, so that nothing later meets one that is not ready.
 
 A topic just created has no leader for some 100 ms. Waiting here, once, is what keeps that out of the way of a query.
-Ensuring is idempotent: a topic that exists is left as it is, but gets the partitions it lacks; none is ever taken away.
-The embedded broker cannot add partitions: there they are as many as at first.
+Ensuring is idempotent: a topic that exists is left as it is, but gets the partitions it lacks, of which none is ever
+taken away, and the configuration that its kind is promised (`broker.topic_configs`). The embedded broker can change
+neither: there both are as at first.
 """
 
 import asyncio
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -20,9 +22,13 @@ from aiokafka.errors import (
 )
 
 from broker.client import open_admin
+from broker.config_api import read_configs, set_configs
 from broker.settings import KafkaSettings
+from broker.topic_configs import promised_configs, topic_configs
 from schemas import topics as names
 from schemas.errors import OperatorError
+
+log = logging.getLogger(__name__)
 
 WAIT_S = 30.0
 _CHECK_INTERVAL_S = 0.05
@@ -35,7 +41,9 @@ class TopicSpec(msgspec.Struct, frozen=True):
     name: str
     partitions: int = 1
     retention_ms: int | None = None
-    """Milliseconds that it keeps records; None: as the settings say."""
+    """Milliseconds that it keeps records; None: as its kind does."""
+    grows: bool = True
+    """Whether it gets more partitions where it exists with fewer."""
 
 
 async def ensure_topics(settings: KafkaSettings, specs: Iterable[TopicSpec]) -> None:
@@ -50,7 +58,8 @@ async def ensure_topics(settings: KafkaSettings, specs: Iterable[TopicSpec]) -> 
     async with open_admin(settings) as admin:
         try:
             async with asyncio.timeout(WAIT_S):
-                await _create(admin, settings, wanted)
+                present = await _create(admin, settings, wanted)
+                await _correct(admin, settings, present)
                 await _wait_for_leaders(admin, wanted)
         except TimeoutError:
             raise OperatorError(
@@ -75,8 +84,17 @@ async def ensure_system_topics(settings: KafkaSettings) -> None:
 
 async def ensure_task_topics(settings: KafkaSettings, task: str, partitions: int) -> None:
     """Create the topics of a task's queries, and of its results when the client names no topic."""
-    specs = [TopicSpec(names.task_topic(task), partitions), TopicSpec(names.results_topic(task), partitions)]
-    await ensure_topics(settings, specs)
+    await ensure_topics(settings, task_specs(task, partitions))
+
+
+def task_specs(task: str, partitions: int) -> list[TopicSpec]:
+    """Topics where a task's queries come in, and where results go when the client names none.
+
+    The latter stays as it was made: a plain client that reads it learns of new partitions minutes later, and would miss
+    what was written to them meanwhile.
+    """
+    results = TopicSpec(names.results_topic(task), partitions, grows=False)
+    return [TopicSpec(names.task_topic(task), partitions), results]
 
 
 async def ensure_variant_topics(settings: KafkaSettings, variants: Iterable[tuple[str, int]]) -> None:
@@ -94,25 +112,38 @@ async def delete_topics(settings: KafkaSettings, topics: Sequence[str]) -> None:
         await admin.delete_topics(list(topics))
 
 
-async def _create(admin: AIOKafkaAdminClient, settings: KafkaSettings, specs: list[TopicSpec]) -> None:
+async def _create(admin: AIOKafkaAdminClient, settings: KafkaSettings, specs: list[TopicSpec]) -> list[str]:
+    """Create topics; returns those that exist already."""
     response: Any = await admin.create_topics([_new_topic(settings, spec) for spec in specs])
+    present = list[str]()
     for name, code, message, *_ in response.topic_errors:
-        if code and for_code(code) is not TopicAlreadyExistsError:
+        if not code:
+            continue
+        if for_code(code) is not TopicAlreadyExistsError:
             raise OperatorError(f"cannot create topic {name}: {message or for_code(code).description}")
+        present.append(name)
+    return present
 
 
 def _new_topic(settings: KafkaSettings, spec: TopicSpec) -> NewTopic:
-    retention = settings.retention_ms if spec.retention_ms is None else spec.retention_ms
-    configs = {
-        "retention.ms": str(retention),
-        "cleanup.policy": "delete",
-        "max.message.bytes": str(settings.max_record_bytes),
-        # The clocks of those who write do not count, only the broker's: see broker.clock.
-        "message.timestamp.type": "LogAppendTime",
-        # What is kept is deleted by whole segments: they must be younger than the retention to have an end.
-        "segment.ms": str(max(retention // 4, 60_000)),
-    }
+    configs = topic_configs(settings, spec.name, spec.retention_ms)
     return NewTopic(spec.name, spec.partitions, settings.replication_factor, topic_configs=configs)
+
+
+async def _correct(admin: AIOKafkaAdminClient, settings: KafkaSettings, present: Iterable[str]) -> None:
+    """Give topics that exist what their kind is promised, where they have something else."""
+    promised = {topic: configs for topic in present if (configs := promised_configs(settings, topic))}
+    if not promised:
+        return
+    found = await read_configs(admin, promised)
+    wrong = {
+        topic: changed
+        for topic, present_configs in found.items()
+        if (changed := {k: value for k, value in promised[topic].items() if present_configs.get(k) != value})
+    }
+    if wrong:
+        log.info("correcting the configuration of %d topics, %s first", len(wrong), next(iter(wrong.items())))
+        await set_configs(admin, wrong)
 
 
 async def _wait_for_leaders(admin: AIOKafkaAdminClient, specs: list[TopicSpec]) -> None:
@@ -128,7 +159,7 @@ async def _without_leader(admin: AIOKafkaAdminClient, specs: list[TopicSpec]) ->
     for spec in specs:
         topic = described.get(spec.name)
         partitions = topic["partitions"] if topic and not topic["error_code"] else []
-        if 0 < len(partitions) < spec.partitions:
+        if spec.grows and 0 < len(partitions) < spec.partitions:
             await _grow(admin, spec, len(partitions))
             waiting.append(spec)
         elif not partitions or any(part["error_code"] or part["leader"] < 0 for part in partitions):

@@ -50,6 +50,11 @@ def is_topic(name: str) -> bool:
     return _TOPIC.fullmatch(name) is not None and name not in (".", "..")
 
 
+def is_work(topic: str) -> bool:
+    """Whether a topic holds queries that must be answered, so that none may be deleted before."""
+    return topic.startswith((TASKS, VARIANTS))
+
+
 def may_reply_to(topic: str) -> bool:
     """Whether a client may have results sent to `topic`: never to one that this system itself reads, or Kafka does."""
     if not is_topic(topic) or topic.startswith(_KAFKAS_OWN):

@@ -6,13 +6,21 @@ twentieth of them busy, that is a ten-thousandth of the rows and 0.3 % of the by
 (`bench/scale/recorder.py`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
 import msgspec
 
-from schemas.rows.samples import InstanceSample, LagMinute, LagReading, LagSample, LoadSample, WorkerSample
+from schemas.rows.samples import (
+    InstanceSample,
+    LagMinute,
+    LagReading,
+    LagSample,
+    LoadSample,
+    TopicAlarm,
+    WorkerSample,
+)
 from schemas.rows.scaling import DecisionRow
 from store.pool import DatabaseSession
 from store.sql import load_queries
@@ -23,6 +31,10 @@ _ADD_GROUP_PARTITIONS: Final = _queries["add_group_partitions"]
 _GROUP_PARTITION_IDS: Final = _queries["group_partition_ids"]
 _LATEST_LAG: Final = _queries["latest_lag"]
 _READING_ERROR: Final = _queries["reading_error"]
+_ADD_LOSS: Final = _queries["add_loss"]
+_PUT_LARGE_TOPICS: Final = _queries["put_large_topics"]
+_PRUNE_LOSSES: Final = _queries["prune_losses"]
+_TOPIC_ALARMS: Final = _queries["topic_alarms"]
 _LAG_SINCE: Final = _queries["lag_since"]
 _LOAD_SINCE: Final = _queries["load_since"]
 _TASK_HISTORY: Final = _queries["task_history"]
@@ -94,6 +106,27 @@ async def latest_lag(session: DatabaseSession) -> list[LagSample]:
 async def reading_error(session: DatabaseSession) -> str:
     """Read why the last reading failed; empty if it did not, or nobody ever read."""
     return await session.fetch_value(str, _READING_ERROR) or ""
+
+
+async def add_losses(session: DatabaseSession, at: datetime, lost: Mapping[str, int]) -> None:
+    """Add to the numbers of records that topics have lost."""
+    for topic, count in lost.items():
+        await session.execute(_ADD_LOSS, topic, at, count)
+
+
+async def prune_losses(session: DatabaseSession, before: datetime) -> int:
+    """Forget the losses that nobody has added to since a time; returns of how many topics."""
+    return await session.execute(_PRUNE_LOSSES, before)
+
+
+async def put_large_topics(session: DatabaseSession, at: datetime, sizes: Mapping[str, int]) -> None:
+    """Say which topics are too large now, with their bytes; those that were before are no longer."""
+    await session.execute(_PUT_LARGE_TOPICS, at, list(sizes), list(sizes.values()))
+
+
+async def topic_alarms(session: DatabaseSession) -> list[TopicAlarm]:
+    """Read all that is wrong with topics."""
+    return await session.fetch(TopicAlarm, _TOPIC_ALARMS)
 
 
 async def lag_since(session: DatabaseSession, since: datetime) -> list[LagSample]:

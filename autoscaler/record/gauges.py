@@ -24,7 +24,7 @@ HEALTH: Final = Gauge(
     f"The worst of its partitions: {', '.join(f'{code} {health}' for code, health in enumerate(HEALTHS))}.",
     ["consumer_group", "topic"],
 )
-_ALARMING: Final = {GroupHealth.STALLED, GroupHealth.STOPPED, GroupHealth.REWOUND}
+_ALARMING: Final = {GroupHealth.STALLED, GroupHealth.STOPPED, GroupHealth.REWOUND, GroupHealth.LOST}
 
 log = logging.getLogger(__name__)
 

@@ -1,5 +1,6 @@
 """How consumer groups get on with their partitions, judged from a sliding window of readings in the manner of Burrow.
 
+    records were deleted before they were committed, in the window     lost
     went back within the window                                        rewound
     caught up at some time in the window                               ok
     moved, then stood still for longer than it moved and for half the window, or did not move at all
@@ -12,7 +13,7 @@ Different from Burrow by intent. It sees commits, and tells a consumer that is g
 commits are repeated; ours never repeat one, but say that they live. It takes any lag that never falls for a warning;
 here a few queries are always under way, and a steady lag is how a busy queue looks.
 
-Until the window is full, or while something in it is unknown, nothing worse than `rewound` is said.
+Until the window is full, or while something in it is unknown, only `lost` and `rewound` are said.
 """
 
 from typing import Final
@@ -80,14 +81,21 @@ class GroupHealthWindow:
         self._count = 0
         self._rewound = np.full(group_partitions, -WINDOW, np.int64)
         """Number of the reading at which each partition last went back."""
+        self._lost = np.full(group_partitions, -WINDOW, np.int64)
+        """Number of the reading at which each partition last missed records."""
 
     def judge(
-        self, committed: NDArray[np.int64], lag: NDArray[np.int64], served: NDArray[np.bool_]
+        self,
+        committed: NDArray[np.int64],
+        lag: NDArray[np.int64],
+        served: NDArray[np.bool_],
+        lost: NDArray[np.bool_],
     ) -> NDArray[np.int8]:
         """Add a reading, and judge all partitions; only those that are behind or went back are looked at closely."""
         before, now = self._committed[(self._count - 1) % WINDOW], self._count % WINDOW
         if self._count:
             self._rewound[(committed < before) & (committed != UNKNOWN)] = self._count
+        self._lost[lost] = self._count
         self._committed[now], self._lag[now] = committed, lag
         self._count += 1
         found = np.full(len(lag), _CODE[GroupHealth.OK], np.int8)
@@ -95,4 +103,5 @@ class GroupHealthWindow:
         held = min(self._count, WINDOW)
         order = np.arange(self._count - held, self._count) % WINDOW
         found[close] = judge(self._committed[np.ix_(order, close)], self._lag[np.ix_(order, close)], served[close])
+        found[self._lost >= self._count - WINDOW] = _CODE[GroupHealth.LOST]
         return found

@@ -47,7 +47,7 @@ class LagDeltaEncoder:
                 if rows is not None and instance.state in SERVING:
                     numbers = [p.partition for p in instance.partitions if p.partition < rows.stop - rows.start]
                     served[[rows.start + number for number in numbers]] = True
-        return self._health.judge(reading.committed, reading.lag, served)
+        return self._health.judge(reading.committed, reading.lag, served, reading.lost > 0)
 
     def encode(
         self, at: datetime, reading: LagObservation, healths: NDArray[np.int8]

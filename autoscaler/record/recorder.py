@@ -6,15 +6,18 @@
   written as a whole or not at all; after a failure the next holds what came meanwhile: none is lost, none is made up.
 * Unknown is not zero. A reading that fails is logged when that begins and when it ends, counted each time, shown as
   `infaas_autoscaler_blind`, written as a row that says why, and holds the scale.
+* What was deleted before it was done is counted, logged and kept: it is neither done nor waiting.
 * Each minute is summed up once it is over, and partitions are made and dropped.
 """
 
+import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import numpy as np
 from prometheus_client import Counter, Gauge
 
 from autoscaler.failure_log import FailureLog
@@ -24,6 +27,7 @@ from autoscaler.record.gauges import GroupGauges
 from autoscaler.record.instance_samples import InstanceSampler, worker_samples
 from autoscaler.record.lag_delta import LagDeltaEncoder
 from autoscaler.record.lag_minute import MINUTE, minute_of
+from autoscaler.record.loss_counter import LossCounter, accounted_in
 from autoscaler.settings import AutoscalerSettings
 from broker.kafka_types import KafkaError
 from broker.lag.reader import LagObservation, LagReader
@@ -35,7 +39,12 @@ from store.catalog import Catalog
 from store.errors import StoreUnavailable
 from store.pool import Pool
 
+log = logging.getLogger(__name__)
+
 READINGS: Final = Counter("infaas_autoscaler_readings", "Readings of lag, arrivals and states.", ["outcome"])
+LOST: Final = Counter(
+    "infaas_lost_records", "Records deleted before their group had committed them.", ["consumer_group", "topic"]
+)
 BLIND: Final = Gauge("infaas_autoscaler_blind", "1 while readings fail and the scale is held.")
 
 
@@ -56,21 +65,25 @@ class Recorder:
         self._groups: Mapping[str, Collection[str]] = {}
         self._encoder: LagDeltaEncoder | None = None
         self._gauges = GroupGauges(())
+        self._losses = LossCounter((), {})
         self._sampler = InstanceSampler()
         self._load: list[LoadSample] = []
         self._instances: list[InstanceSample] = []
+        self._lost: dict[str, int] = {}
         """Not yet written. What fails next time fails before it adds to these."""
         self._minute: datetime | None = None
         self._failures = FailureLog("reading lag and states")
         self.known = False
         """Whether the last reading succeeded."""
+        self.reading: LagObservation | None = None
+        """The lag as last read; None unless that succeeded."""
 
     async def record(self, catalog: Catalog, served: Collection[str]) -> None:
         """Take a reading and write it; `served` are the variants that have an instance."""
         try:
             await self._record(catalog, served)
         except (KafkaError, StoreUnavailable, OSError) as error:
-            self.known = False
+            self.known, self.reading = False, None
             READINGS.labels("failed").inc()
             BLIND.set(1)
             self._failures.failed(error)
@@ -91,6 +104,7 @@ class Recorder:
         workers = self._statuses.latest()
         healths = encoder.judge(reading, workers, selectors=self._load_window.has_selectors(now_s))
         self._gauges.show(reading, healths)
+        self._count_losses(reading)
         self._load_window.on_lag(encoder.ages(reading, served))
         self._load_window.tick(now_s)
         for variant in encoder.waiting_variants(reading) - set(served):
@@ -102,10 +116,21 @@ class Recorder:
             await samples.write_reading(session, row)
             if minute is not None:
                 await samples.write_lag_minute(session, minute)
+            await samples.add_losses(session, at, self._lost)
             await samples.write_load(session, self._load)
             await samples.write_instances(session, self._instances)
             await samples.write_workers(session, worker_samples(at, workers, self._load_window.worker_loads()))
-        self._load, self._instances = [], []
+        self._load, self._instances, self._lost = [], [], {}
+        self.reading = reading
+
+    def _count_losses(self, reading: LagObservation) -> None:
+        lost = self._losses.count(reading)
+        for row in np.flatnonzero(lost).tolist():
+            group, topic, partition = reading.group_partitions[row]
+            count = int(lost[row])
+            log.error("%d records of %s %d were deleted before %s had done them", count, topic, partition, group)
+            LOST.labels(group, topic).inc(count)
+            self._lost[topic] = self._lost.get(topic, 0) + count
 
     def _groups_of(self, catalog: Catalog) -> Mapping[str, Collection[str]]:
         if catalog is not self._catalog:
@@ -118,10 +143,12 @@ class Recorder:
 
     async def _encoder_of(self, reading: LagObservation) -> LagDeltaEncoder:
         if self._encoder is None or self._encoder.group_partitions != reading.group_partitions:
+            accounted = self._losses.accounted or accounted_in(await samples.latest_lag(self._pool))
             self._encoder = LagDeltaEncoder(
                 reading, await samples.group_partition_ids(self._pool, reading.group_partitions)
             )
             self._gauges = GroupGauges(reading.group_partitions)
+            self._losses = LossCounter(reading.group_partitions, accounted)
         return self._encoder
 
     async def _maintain(self, at: datetime) -> None:
@@ -132,6 +159,7 @@ class Recorder:
         settings = self._settings
         await samples.maintain_partitions(self._pool, at, settings.retention_s, settings.minute_retention_s)
         await samples.prune_decisions(self._pool, at - timedelta(seconds=settings.decisions_retention_s))
+        await samples.prune_losses(self._pool, at - timedelta(seconds=settings.minute_retention_s))
         await samples.roll_up(self._pool, minute - MINUTE)
         if self._minute is None:
             past = await samples.task_history(self._pool, at - timedelta(seconds=HISTORY_S), at)

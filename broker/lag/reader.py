@@ -6,7 +6,8 @@ seconds are the age of the oldest record not committed, and come from the histor
 only what waited already before the first of them is looked up in the log.
 
 Unknown is not zero: a reader that took an unanswered request for an empty queue would scale to nothing. A group that
-never committed is behind from the earliest record on. What was deleted before it was committed is no lag.
+never committed is behind from the earliest record on. What was deleted before it was committed is lost: it is told
+apart, for it is neither done nor waiting.
 """
 
 import asyncio
@@ -65,6 +66,8 @@ class PartitionLag(msgspec.Struct, frozen=True, kw_only=True):
     """Records behind the end; None is unknown."""
     lag_s: float | None
     """Seconds since the oldest record not committed was written; 0 when there is none, None is unknown."""
+    lost: int = 0
+    """Records behind what is committed that were deleted."""
 
 
 class LagObservation(msgspec.Struct, frozen=True):
@@ -79,9 +82,11 @@ class LagObservation(msgspec.Struct, frozen=True):
     committed: NDArray[np.int64]
     """Offset that the group has committed; -1: never, -2: unknown."""
     lag: NDArray[np.int64]
-    """Records behind the end; -1 is unknown."""
+    """Records behind the end that are there; -1 is unknown."""
     since_s: NDArray[np.float64]
     """When the oldest record not committed was written, seconds since the epoch; nan: there is none, or unknown."""
+    lost: NDArray[np.int64]
+    """Records that were deleted though they lie beyond what the group has committed; 0 where it never did."""
 
     @property
     def lag_s(self) -> NDArray[np.float64]:
@@ -90,7 +95,7 @@ class LagObservation(msgspec.Struct, frozen=True):
 
     def partition_lags(self) -> list[PartitionLag]:
         """The observation partition by partition; for few of them, or for people."""
-        columns = (self.end.tolist(), self.committed.tolist(), self.lag.tolist(), self.lag_s.tolist())
+        columns = [column.tolist() for column in (self.end, self.committed, self.lag, self.lag_s, self.lost)]
         return [
             PartitionLag(
                 group=group_partition.group,
@@ -100,8 +105,9 @@ class LagObservation(msgspec.Struct, frozen=True):
                 committed=None if committed < 0 else committed,
                 lag=None if lag < 0 else lag,
                 lag_s=None if lag < 0 or lag_s != lag_s else lag_s,
+                lost=lost,
             )
-            for group_partition, end, committed, lag, lag_s in zip(self.group_partitions, *columns, strict=True)
+            for group_partition, end, committed, lag, lag_s, lost in zip(self.group_partitions, *columns, strict=True)
         ]
 
 
@@ -238,8 +244,9 @@ class LagReader:
         known[behind] &= starts[behind] >= 0
         oldest = np.maximum(np.maximum(committed, starts), 0)
         lag = np.where(known, np.maximum(end - oldest, 0), -1)
+        lost = np.where(known & (committed >= 0), np.maximum(starts - committed, 0), 0)
         since_s = await self._since_s(layout, np.flatnonzero(lag > 0), oldest)
-        return LagObservation(at_s, layout.group_partitions, np.maximum(end, -1), committed, lag, since_s)
+        return LagObservation(at_s, layout.group_partitions, np.maximum(end, -1), committed, lag, since_s, lost)
 
     # -- who is asked --------------------------------------------------------------------------------------------------
 

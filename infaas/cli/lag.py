@@ -14,9 +14,9 @@ from rich.text import Text
 
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database
 from infaas.cli.output import out, show, show_json, table
-from schemas.rows.samples import GroupHealth, LagSample
+from schemas.rows.samples import AlarmKind, GroupHealth, LagSample, TopicAlarm
 from store.pool import Pool, open_pool
-from store.samples import latest_lag, present_s, reading_error
+from store.samples import latest_lag, present_s, reading_error, topic_alarms
 
 _EVERY_S: Final = 1.0
 _STALE_S: Final = 10.0
@@ -27,6 +27,7 @@ _COLOURS: Final = {
     GroupHealth.STALLED: "bold red",
     GroupHealth.STOPPED: "bold red",
     GroupHealth.REWOUND: "bold red",
+    GroupHealth.LOST: "bold red",
 }
 _SEVERITY: Final = list(GroupHealth)
 
@@ -35,7 +36,7 @@ class _Report(msgspec.Struct, kw_only=True):
     """What `infaas lag` shows, and `--json` prints."""
 
     alarms: list[str]
-    """Reasons why what follows is not the present; empty while all is read."""
+    """Reasons why what follows is not the present, and what is wrong with topics; empty while all is well."""
     lag: list[LagSample]
 
 
@@ -70,7 +71,8 @@ async def _read(pool: Pool) -> tuple[_Report, datetime]:
     """What was recorded, and the present: the database's, since the clock of this machine may be wrong."""
     samples, error = await latest_lag(pool), await reading_error(pool)
     now = datetime.fromtimestamp(await present_s(pool), UTC)
-    return _Report(alarms=_alarms(samples, error, now), lag=samples), now
+    alarms = [*_alarms(samples, error, now), *map(_said, await topic_alarms(pool))]
+    return _Report(alarms=alarms, lag=samples), now
 
 
 def _alarms(samples: list[LagSample], error: str, now: datetime) -> list[str]:
@@ -80,6 +82,12 @@ def _alarms(samples: list[LagSample], error: str, now: datetime) -> list[str]:
     if samples and (age_s := (now - samples[0].at).total_seconds()) > _STALE_S:
         return [f"nobody has recorded for {age_s:.0f} s: does an autoscaler run?"]
     return []
+
+
+def _said(alarm: TopicAlarm) -> str:
+    if alarm.kind is AlarmKind.LOST:
+        return f"{alarm.topic} lost {alarm.amount:,} records before they were done, the last at {alarm.at:%F %T %Z}"
+    return f"{alarm.topic} takes {alarm.amount / 1e9:.1f} GB: is it being worked off?"
 
 
 def _page(report: _Report, now: datetime, *, partitions: bool) -> RenderableType:

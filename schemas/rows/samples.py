@@ -21,6 +21,8 @@ class GroupHealth(StrEnum):
     """Records wait, and nobody serves the partition."""
     REWOUND = "rewound"
     """The committed offset went back: somebody reset it."""
+    LOST = "lost"
+    """Records were deleted before the group had committed them."""
 
 
 class LagReading(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +75,26 @@ class LagSample(msgspec.Struct, frozen=True, kw_only=True):
     lag_s: float | None
     """Seconds since the oldest record not yet committed was written."""
     health: GroupHealth
+
+
+class AlarmKind(StrEnum):
+    """What is wrong with a topic."""
+
+    LOST = "lost"
+    """Records were deleted before they were done."""
+    LARGE = "large"
+    """It takes more bytes than it should."""
+
+
+class TopicAlarm(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wrong with a topic of work."""
+
+    topic: str
+    kind: AlarmKind
+    at: datetime
+    """When it was last seen."""
+    amount: int
+    """Number of records that were lost in all, or bytes."""
 
 
 class LoadSample(msgspec.Struct, frozen=True, kw_only=True):

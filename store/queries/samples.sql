@@ -24,6 +24,26 @@ FROM current_lag ORDER BY consumer_group, topic, partition
 -- Why the last reading failed; nothing if it did not.
 SELECT error FROM lag_readings ORDER BY at DESC LIMIT 1
 
+-- name: add_loss
+-- Add to the records that a topic has lost.
+INSERT INTO topic_alarms AS a (topic, kind, at, amount) VALUES ($1, 'lost', $2, $3)
+ON CONFLICT (topic, kind) DO UPDATE SET at = EXCLUDED.at, amount = a.amount + EXCLUDED.amount
+
+-- name: put_large_topics
+-- Say which topics are too large now, and no others, with their bytes.
+WITH found AS (SELECT * FROM unnest($2::text[], $3::bigint[]) AS f (topic, bytes)),
+gone AS (DELETE FROM topic_alarms WHERE kind = 'large' AND topic NOT IN (SELECT topic FROM found))
+INSERT INTO topic_alarms (topic, kind, at, amount) SELECT topic, 'large', $1, bytes FROM found
+ON CONFLICT (topic, kind) DO UPDATE SET at = EXCLUDED.at, amount = EXCLUDED.amount
+
+-- name: prune_losses
+-- Forget the losses that nobody has added to since a time.
+DELETE FROM topic_alarms WHERE kind = 'lost' AND at < $1
+
+-- name: topic_alarms
+-- All that is wrong with topics.
+SELECT topic, kind, at, amount FROM topic_alarms ORDER BY kind, topic
+
 -- name: lag_since
 -- All changes of lag since a time, for those who plan by history.
 SELECT at, consumer_group, topic, partition, end_offset, committed, lag, lag_s, health

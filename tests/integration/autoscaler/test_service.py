@@ -13,12 +13,15 @@ from uuid import uuid4
 
 import msgspec
 import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import RecordsToDelete
 
 from autoscaler.observe.load_window import LoadWindow
 from autoscaler.observe.status_cache import WorkerStatusCache
 from autoscaler.record.recorder import Recorder
 from autoscaler.service import serve
 from autoscaler.settings import AutoscalerSettings
+from broker.client import open_admin
 from broker.delivery.consumer import Consumer
 from broker.lag.reader import LagReader
 from broker.producer import Producer
@@ -27,7 +30,7 @@ from broker.settings import KafkaSettings
 from broker.topics import ensure_system_topics, ensure_task_topics, ensure_variant_topics
 from schemas import topics
 from schemas.load_classes import ClassAnswers, ClassCount, LoadClass, SelectorLoad
-from schemas.rows.samples import GroupHealth, LagSample
+from schemas.rows.samples import AlarmKind, GroupHealth, LagSample
 from schemas.rows.scaling import Pin, PinKind
 from schemas.status import Demand, InstanceState, InstanceStatus, WorkerStatus
 from store import registry, samples
@@ -39,7 +42,7 @@ from store.settings import StoreSettings
 from tests.store_rows import a_profile, a_task, a_variant, a_worker, an_architecture
 
 SOON_S = 60.0
-SETTINGS = AutoscalerSettings(interval_s=0.2, leader_grace_s=0.5, status_ttl_s=0.5)
+SETTINGS = AutoscalerSettings(interval_s=0.2, trim_interval_s=0.2, leader_grace_s=0.5, status_ttl_s=0.5)
 
 
 @pytest.fixture
@@ -119,6 +122,30 @@ async def test_lag_is_recorded_with_the_right_numbers(kafka: KafkaSettings, stor
         0.0: (0, 0, 4, 0, 4),
     }
     assert list(statuses.demand_age_s()) == []
+
+
+async def test_what_was_deleted_before_it_was_done_is_an_alarm_and_counted_once(
+    kafka: KafkaSettings, store_pool: Pool, task: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await register(store_pool, kafka, task, {"a": 0.9})
+    catalog, statuses = await load_catalog(store_pool), WorkerStatusCache(time.monotonic, 1.0)
+    topic = topics.task_topic(task)
+    async with Producer(kafka, "test") as producer, LagReader(kafka) as reader, open_admin(kafka) as admin:
+        for i in range(10):
+            await producer.send_and_wait(topic, b"{}", partition=i % 2)
+        await commit(kafka, topic, 4)  # 1 of the 5 of partition 0, 3 of those of partition 1
+        await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(5)})
+        for _leader in range(2):
+            recorder = Recorder(SETTINGS, reader, store_pool, statuses, LoadWindow(statuses))
+            for _ in range(2):
+                await recorder.record(catalog, [])
+            assert recorder.known
+    found = {row.partition: row for row in await samples.latest_lag(store_pool) if row.topic == topic}
+    assert (found[0].committed, found[0].lag, found[0].health) == (1, 0, GroupHealth.LOST)
+    assert (found[1].lag, found[1].health) == (2, GroupHealth.OK)
+    alarms = {alarm.topic: (alarm.kind, alarm.amount) for alarm in await samples.topic_alarms(store_pool)}
+    assert alarms == {topic: (AlarmKind.LOST, 4)}
+    assert caplog.text.count(f"4 records of {topic} 0 were deleted before infaas.selector had done them") == 1
 
 
 async def all_known(recorder: Recorder, catalog: Catalog, pool: Pool) -> bool:
@@ -281,6 +308,21 @@ async def test_a_task_gets_partitions_for_as_many_selectors_as_there_are(
 
     async with running(kafka, database), Producer(kafka, "test") as producer:
         await until(grown)
+
+
+async def test_a_leader_deletes_what_is_done(kafka: KafkaSettings, database: str, store_pool: Pool, task: str) -> None:
+    await register(store_pool, kafka, task, {"a": 0.9})
+    topic = topics.task_topic(task)
+
+    async def trimmed() -> bool:
+        return (await producer.send_and_wait(topic, b"{}", partition=1)).log_start_offset == 3
+
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap) as producer:
+        for i in range(10):
+            await producer.send_and_wait(topic, b"{}", partition=i % 2)
+        await commit(kafka, topic, 4)
+        async with running(kafka, database):
+            await until(trimmed)
 
 
 async def test_a_query_that_waits_unserved_counts_as_demand(

@@ -7,12 +7,12 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from aiokafka import AIOKafkaProducer
-from aiokafka.admin import NewTopic
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import NewTopic, RecordsToDelete
 
 from broker.client import open_admin
 from broker.delivery.consumer import Consumer
-from broker.kafka_types import KafkaError
+from broker.kafka_types import KafkaError, Record
 from broker.lag.reader import LagReader, PartitionLag
 from broker.lag.timestamps import TimestampLookup
 from broker.producer import Producer
@@ -54,6 +54,28 @@ async def test_lag_follows_what_is_committed(kafka: KafkaSettings, topic: str) -
                 if asked_s >= read_s + 0.1:
                     break
         assert later.lag_s >= some.lag_s + 0.1
+
+
+async def test_what_was_deleted_before_it_was_committed_is_lost_and_neither_done_nor_waiting(
+    kafka: KafkaSettings, topic: str
+) -> None:
+    async with Producer(kafka, "test") as producer, LagReader(kafka) as reader, open_admin(kafka) as admin:
+        for partition in (0, 1, 2):
+            for _ in range(6):
+                await producer.send_and_wait(topic, b"x", partition=partition)
+        async with Consumer(kafka, "test", group=topic) as consumer:
+            await consumer.assign(topic, [0, 1])
+            held = list[Record]()
+            while len(held) < 12:
+                held += await consumer.poll()
+            for record in held:
+                if record.offset < 2:
+                    consumer.done(record)
+            assert await consumer.commit()
+        before = {0: 5, 1: 6, 2: 3}
+        await admin.delete_records({TopicPartition(topic, n): RecordsToDelete(to) for n, to in before.items()})
+        found = await lag_of(reader, topic, topic)
+    assert [(found[n].committed, found[n].lag, found[n].lost) for n in range(3)] == [(2, 1, 3), (2, 0, 4), (None, 3, 0)]
 
 
 async def test_groups_at_different_offsets_of_one_partition(kafka: KafkaSettings) -> None:

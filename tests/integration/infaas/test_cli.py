@@ -15,7 +15,15 @@ from schemas.rows.catalog import VariantState
 from schemas.rows.samples import LagReading
 from store.pool import Pool
 from store.registry import put_variant
-from store.samples import group_partition_ids, maintain_partitions, write_reading
+from store.samples import (
+    add_losses,
+    group_partition_ids,
+    maintain_partitions,
+    prune_losses,
+    put_large_topics,
+    topic_alarms,
+    write_reading,
+)
 from tests.store_rows import a_profile, a_variant, register
 from tests.unit.infaas.shell import Shell
 
@@ -141,6 +149,21 @@ async def test_lag_that_is_old_or_cannot_be_read_is_an_alarm(connected: Shell, s
     report = json.loads((await asyncio.to_thread(connected, "lag", "--json")).stdout)
     assert report["alarms"] == ["lag cannot be read, and the scale is held: Kafka is away"]
     assert [(row["topic"], row["lag"], row["health"]) for row in report["lag"]] == [("topic-a", 3, "stalled")]
+
+
+async def test_topics_that_lost_records_or_are_too_large_are_alarms(connected: Shell, store_pool: Pool) -> None:
+    await _record_lag(store_pool, {("a", 0): 3})
+    await add_losses(store_pool, datetime.now(UTC), {"topic-a": 1200})
+    await add_losses(store_pool, datetime.now(UTC), {"topic-a": 34})
+    await put_large_topics(store_pool, datetime.now(UTC), {"topic-a": 12_300_000_000, "topic-b": 1})
+    await put_large_topics(store_pool, datetime.now(UTC), {"topic-a": 12_400_000_000})
+    alarms = json.loads((await asyncio.to_thread(connected, "lag", "--json")).stdout)["alarms"]
+    assert alarms[0] == "topic-a takes 12.4 GB: is it being worked off?"
+    assert "topic-a lost 1,234 records before they were done" in alarms[1]
+    assert len(alarms) == 2
+    assert "alarm: topic-a lost" in (await asyncio.to_thread(connected, "lag")).stdout
+    assert await prune_losses(store_pool, datetime.now(UTC)) == 1
+    assert len(await topic_alarms(store_pool)) == 1
 
 
 async def _record_lag(pool: Pool, lags: dict[tuple[str, int], int], seconds_ago: float = 0) -> None:

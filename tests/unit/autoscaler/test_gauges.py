@@ -16,7 +16,7 @@ GROUP_PARTITIONS = (GroupPartition("g", "t", 0), GroupPartition("g", "t", 1), Gr
 
 def a_reading(*lag: int) -> LagObservation:
     lags = np.array(lag, np.int64)
-    return LagObservation(100.0, GROUP_PARTITIONS, lags, lags, lags, np.where(lags > 0, 98.0, nan))
+    return LagObservation(100.0, GROUP_PARTITIONS, lags, lags, lags, np.where(lags > 0, 98.0, nan), 0 * lags)
 
 
 def healths(*of: GroupHealth) -> np.ndarray:

@@ -21,6 +21,7 @@ def steps(*parts: tuple[int, int], start: int = 100) -> list[int]:
 
 
 MOVES = steps((WINDOW, 5))
+NOTHING = np.array([False])
 STANDS = steps((WINDOW, 0))
 CASES: dict[str, tuple[list[int], list[int], bool, GroupHealth]] = {
     "idle": (STANDS, [0] * WINDOW, True, H.OK),
@@ -57,11 +58,11 @@ def test_cases(committed: list[int], lag: list[int], served: bool, health: Group
 
 def test_a_watch_says_the_same_of_all_places_at_once_reading_by_reading() -> None:
     cases = [case for case in CASES.values() if len(case[0]) == len(case[1]) == WINDOW]
-    watch, found = GroupHealthWindow(len(cases)), np.zeros(0)
+    watch, found, nothing = GroupHealthWindow(len(cases)), np.zeros(0), np.zeros(len(cases), np.bool_)
     for number in range(WINDOW):
         committed = np.array([case[0][number] for case in cases], np.int64)
         lag = np.array([case[1][number] for case in cases], np.int64)
-        found = watch.judge(committed, lag, np.array([case[2] for case in cases]))
+        found = watch.judge(committed, lag, np.array([case[2] for case in cases]), nothing)
     assert [HEALTHS[int(code)] for code in found] == [case[3] for case in cases]
 
 
@@ -69,8 +70,16 @@ def test_a_watch_forgets_what_left_the_window() -> None:
     watch = GroupHealthWindow(1)
     served = np.array([True])
     for offset in (50, 10, *[11] * (WINDOW - 2)):
-        found = watch.judge(np.array([offset]), np.array([1]), served)
+        found = watch.judge(np.array([offset]), np.array([1]), served, NOTHING)
         if offset != 50:
             assert HEALTHS[found[0]] is H.REWOUND
-    assert HEALTHS[watch.judge(np.array([11]), np.array([1]), served)[0]] is H.STALLED
-    assert HEALTHS[watch.judge(np.array([11]), np.array([0]), served)[0]] is H.OK
+    assert HEALTHS[watch.judge(np.array([11]), np.array([1]), served, NOTHING)[0]] is H.STALLED
+    assert HEALTHS[watch.judge(np.array([11]), np.array([0]), served, NOTHING)[0]] is H.OK
+
+
+def test_what_was_lost_is_said_for_as_long_as_the_window_whatever_else_is_true() -> None:
+    watch, served = GroupHealthWindow(1), np.array([True])
+    for lost in (True, *[False] * (WINDOW - 1)):
+        found = watch.judge(np.array([50]), np.array([0]), served, np.array([lost]))
+        assert HEALTHS[found[0]] is H.LOST
+    assert HEALTHS[watch.judge(np.array([50]), np.array([0]), served, NOTHING)[0]] is H.OK

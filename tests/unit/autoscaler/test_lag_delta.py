@@ -31,7 +31,7 @@ def a_reading(
     ends, done = np.array(end, np.int64), np.array(committed, np.int64)
     lags = ends - np.maximum(done, 0) if lag is None else np.array(lag, np.int64)
     since_s = np.where(lags > 0, at.timestamp() - 2.0, nan)
-    return LagObservation(at.timestamp(), GROUP_PARTITIONS, ends, done, lags, since_s)
+    return LagObservation(at.timestamp(), GROUP_PARTITIONS, ends, done, lags, since_s, np.zeros_like(ends))
 
 
 def seconds(number: float) -> timedelta:

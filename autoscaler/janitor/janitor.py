@@ -1,0 +1,126 @@
+"""Deletes from Kafka what is done with, and says which topics of work grow too large.
+
+* Records of work below what is committed, every half a minute, as Kafka Streams does with its repartition topics: the
+  topics themselves keep everything. Kafka frees the disk by whole segments.
+* Reply topics of clients and gateways that were killed.
+* The configuration of topics that an older version made, at the start of the term.
+* Bytes of work topics: over a limit they are an alarm, for nothing else bounds them.
+
+What fails is tried again: meanwhile topics grow, and nothing else suffers.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Final
+
+from prometheus_client import Counter, Gauge
+
+from autoscaler.failure_log import FailureLog
+from autoscaler.janitor.reply_topic_watch import ReplyTopicWatch
+from autoscaler.janitor.trimming import trimmable
+from autoscaler.settings import AutoscalerSettings
+from broker.kafka_types import KafkaError
+from broker.lag.reader import LagObservation
+from broker.settings import KafkaSettings
+from broker.topic_logs import LogPartition, TopicLogs
+from broker.topics import delete_topics
+from registry.topics import ensure_registered_topics
+from schemas.errors import OperatorError
+from schemas.topics import REPLIES, TASKS, VARIANTS
+from store.errors import StoreUnavailable
+from store.pool import Pool
+from store.samples import put_large_topics
+
+log = logging.getLogger(__name__)
+
+TRIMMED: Final = Counter("infaas_trimmed_partitions", "Partitions of work whose done records were deleted.")
+BYTES: Final = Gauge("infaas_topic_bytes", "Bytes of a topic of work on disk, of one replica.", ["topic"])
+ABANDONED: Final = Counter("infaas_abandoned_reply_topics", "Reply topics deleted because their owner is gone.")
+
+
+class Janitor:
+    """Janitor of one term of lead; `reading` returns the last reading of the lag, None before the first."""
+
+    def __init__(
+        self, settings: AutoscalerSettings, kafka: KafkaSettings, logs: TopicLogs, pool: Pool,
+        reading: Callable[[], LagObservation | None], *, can_trim: bool, clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        self._settings = settings
+        self._kafka = kafka
+        self._logs = logs
+        self._pool = pool
+        self._reading = reading
+        self._can_trim = can_trim
+        self._clock = clock
+        self._trimmed: dict[LogPartition, int] = {}
+        self._watch = ReplyTopicWatch(settings.reply_topic_age_s, 3 * settings.sweep_interval_s)
+        self._large: set[str] = set()
+
+    async def run(self) -> None:
+        """Trim and sweep until cancelled, one after the other: they share a connection."""
+        swept_s = -self._settings.sweep_interval_s
+        trimming, sweeping = FailureLog("trimming topics", "they grow"), FailureLog("sweeping topics", "they stay")
+        correcting, corrected = FailureLog("correcting topics", "they stay as they are"), not self._can_trim
+        while True:
+            if not corrected:
+                corrected = await _tried(self.correct, correcting)
+            if self._can_trim:
+                await _tried(self.trim, trimming)
+            if self._clock() - swept_s >= self._settings.sweep_interval_s:
+                swept_s = self._clock()
+                await _tried(self.sweep, sweeping)
+            await asyncio.sleep(min(self._settings.trim_interval_s, self._settings.sweep_interval_s))
+
+    async def correct(self) -> None:
+        """Give all topics of what is registered the configuration that they should have."""
+        await ensure_registered_topics(self._pool, self._kafka)
+
+    async def trim(self) -> None:
+        """Delete the records of work that are done by the last reading."""
+        reading = self._reading()
+        if reading is None:
+            return
+        offsets = trimmable(reading, self._trimmed)
+        done = await self._logs.delete_before(offsets)
+        there = {LogPartition(topic, number) for _, topic, number in reading.group_partitions}
+        known = self._trimmed | {partition: offsets[partition] for partition in done}
+        self._trimmed = {partition: offset for partition, offset in known.items() if partition in there}
+        TRIMMED.inc(len(done))
+
+    async def sweep(self) -> None:
+        """Delete reply topics that nobody owns any more, and raise alarms for topics that are too large."""
+        replies = await self._logs.topics(REPLIES)
+        abandoned = self._watch.abandoned(await self._logs.ends(replies), self._clock())
+        if abandoned:
+            log.info("deleting %d reply topics that nobody has claimed for long: %s", len(abandoned), abandoned[:3])
+            await delete_topics(self._kafka, abandoned)
+            ABANDONED.inc(len(abandoned))
+        if self._can_trim:  # it also says how large they are
+            await self._weigh()
+
+    async def _weigh(self) -> None:
+        work = [topic for prefix in (TASKS, VARIANTS) for topic in await self._logs.topics(prefix)]
+        sizes = await self._logs.bytes_on_disk(work)
+        BYTES.clear()
+        for topic, size in sizes.items():
+            BYTES.labels(topic).set(size)
+        limit = self._settings.topic_alarm_bytes
+        large = {topic: size for topic, size in sizes.items() if size > limit}
+        for topic in large.keys() - self._large:
+            log.error("%s takes %d bytes, more than %d: is it being worked off?", topic, large[topic], limit)
+        self._large = set(large)
+        await put_large_topics(self._pool, datetime.now(UTC), large)
+
+
+async def _tried(step: Callable[[], Awaitable[None]], failures: FailureLog) -> bool:
+    """Take a step; returns whether it succeeded."""
+    try:
+        await step()
+    except (KafkaError, OSError, OperatorError, StoreUnavailable) as error:
+        failures.failed(error)
+        return False
+    failures.recovered()
+    return True

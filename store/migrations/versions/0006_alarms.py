@@ -1,0 +1,16 @@
+"""Topics that lost records or grew too large, and a health for the former."""
+
+from store.migrations.script import refuse_downgrade, run_script
+
+revision = "0006"
+down_revision = "0005"
+
+
+def upgrade() -> None:
+    """Run `0006_alarms.sql`."""
+    run_script("0006_alarms")
+
+
+def downgrade() -> None:
+    """Refuse to go back."""
+    refuse_downgrade("what was lost would be forgotten")

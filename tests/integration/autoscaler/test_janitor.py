@@ -1,0 +1,154 @@
+"""What is done is deleted from a real Kafka, and what is not stays; reply topics go with their owners."""
+
+import asyncio
+from uuid import uuid4
+
+import pytest
+
+from autoscaler.janitor.janitor import Janitor
+from autoscaler.settings import AutoscalerSettings
+from broker import request_reply
+from broker.delivery.consumer import Consumer
+from broker.lag.reader import LagObservation, LagReader
+from broker.producer import Producer
+from broker.request_reply import RETENTION_MS, RequestReply
+from broker.settings import KafkaSettings
+from broker.topic_logs import LogPartition, TopicLogs
+from broker.topics import TopicSpec, delete_topics, ensure_task_topics, ensure_topics
+from schemas.rows.samples import AlarmKind
+from schemas.topics import REPLIES, SELECTOR_GROUP, reply_topic, task_topic
+from store.pool import Pool
+from store.samples import topic_alarms
+
+
+class Stage:
+    """A janitor with a task of its own, of which the selectors' group commits as it is told."""
+
+    def __init__(self, kafka: KafkaSettings, pool: Pool, logs: TopicLogs, reader: LagReader) -> None:
+        self.kafka = kafka
+        self.logs = logs
+        self.reader = reader
+        self.topic = task_topic(f"task-{uuid4()}")
+        self.reading: LagObservation | None = None
+        settings = AutoscalerSettings(topic_alarm_bytes=10_000).model_copy(
+            update={"reply_topic_age_s": 1.0, "sweep_interval_s": 60.0}
+        )
+        self.now_s = 0.0
+        self.janitor = Janitor(
+            settings, kafka, logs, pool, lambda: self.reading, can_trim=True, clock=lambda: self.now_s
+        )
+
+    async def send(self, producer: Producer, count: int, value: bytes = b"{}") -> None:
+        for _ in range(count):
+            await producer.send_and_wait(self.topic, value, partition=0)
+
+    async def commit(self, count: int) -> None:
+        async with Consumer(self.kafka, "test", group=SELECTOR_GROUP) as consumer:
+            await consumer.assign(self.topic, [0])
+            done = 0
+            while done < count:
+                for record in (await consumer.poll())[: count - done]:
+                    consumer.done(record)
+                    done += 1
+            assert await consumer.commit()
+
+    async def read(self) -> None:
+        self.reading = await self.reader.read_until_known({SELECTOR_GROUP: [self.topic]})
+
+    async def begins(self, producer: Producer) -> int:
+        """Offset of the first record that is there, read as a new group would."""
+        async with Consumer(self.kafka, "test", group=f"test-{uuid4()}") as consumer:
+            await consumer.assign(self.topic, [0])
+            return (await consumer.poll(1))[0].offset
+
+
+async def test_records_that_are_done_are_deleted_and_no_others(kafka: KafkaSettings, store_pool: Pool) -> None:
+    async with Producer(kafka, "test") as producer, LagReader(kafka) as reader, TopicLogs(kafka) as logs:
+        stage = Stage(kafka, store_pool, logs, reader)
+        await ensure_task_topics(kafka, stage.topic.removeprefix(task_topic("")), 2)
+        await stage.send(producer, 10)
+        await stage.janitor.trim()
+        await stage.read()
+        await stage.janitor.trim()
+        assert await stage.begins(producer) == 0, "nobody has committed anything"
+        await stage.commit(4)
+        await stage.janitor.trim()
+        assert await stage.begins(producer) == 0, "by the last reading nothing was done"
+        await stage.read()
+        await stage.janitor.trim()
+        assert await stage.begins(producer) == 4
+        await stage.commit(6)
+        await stage.read()
+        await stage.janitor.trim()
+        await stage.read()
+        assert stage.reading is not None
+        assert (stage.reading.lag.tolist(), stage.reading.lost.tolist()) == ([0, 0], [0, 0])
+        await stage.send(producer, 1)
+        assert await stage.begins(producer) == 10
+
+
+async def test_one_partition_that_fails_leaves_the_others_be(
+    kafka: KafkaSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    topic, missing = task_topic(f"task-{uuid4()}"), task_topic(f"missing-{uuid4()}")
+    await ensure_topics(kafka, [TopicSpec(topic, 2)])
+    async with Producer(kafka, "test") as producer, TopicLogs(kafka) as logs:
+        for _ in range(3):
+            await producer.send_and_wait(topic, b"x", partition=1)
+        wanted = {LogPartition(missing, 0): 1, LogPartition(topic, 0): 9, LogPartition(topic, 1): 2}
+        assert await logs.delete_before(wanted) == {LogPartition(topic, 1)}
+        assert f"{topic} 0 keeps its records: OffsetOutOfRange" in caplog.text
+        assert await logs.ends([topic, missing]) == {topic: 3}
+
+
+async def test_a_topic_that_is_too_large_is_an_alarm_for_as_long_as_it_is(
+    kafka: KafkaSettings, store_pool: Pool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Producer(kafka, "test") as producer, LagReader(kafka) as reader, TopicLogs(kafka) as logs:
+        stage = Stage(kafka, store_pool, logs, reader)
+        await ensure_topics(kafka, [TopicSpec(stage.topic)])
+
+        async def alarms() -> dict[AlarmKind, int]:
+            for _ in range(2):
+                await stage.janitor.sweep()
+            return {alarm.kind: alarm.amount for alarm in await topic_alarms(store_pool) if alarm.topic == stage.topic}
+
+        assert await alarms() == {}
+        await stage.send(producer, 2, b"x" * 6000)
+        assert 12_000 < (await alarms())[AlarmKind.LARGE] < 20_000
+        assert caplog.text.count(f"{stage.topic} takes 12") == 1
+        await delete_topics(kafka, [stage.topic])
+        async with asyncio.timeout(60):
+            while await alarms():  # noqa: ASYNC110 - Kafka has no event for it
+                await asyncio.sleep(0.1)
+
+
+async def test_the_reply_topic_of_an_idle_client_stays_and_that_of_a_dead_one_goes(
+    kafka: KafkaSettings, store_pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_reply, "CLAIM_INTERVAL_S", 0.1)
+    dead = reply_topic(f"dead-{uuid4()}")
+    await ensure_topics(kafka, [TopicSpec(dead, 1, RETENTION_MS)])
+    async with (
+        LagReader(kafka) as reader,
+        TopicLogs(kafka) as logs,
+        RequestReply(kafka, f"idle-{uuid4()}") as idle,
+    ):
+        stage = Stage(kafka, store_pool, logs, reader)
+        await stage.janitor.sweep()
+        before = (await logs.ends([idle.reply_topic]))[idle.reply_topic]
+        async with asyncio.timeout(60):
+            while (await logs.ends([idle.reply_topic]))[idle.reply_topic] == before:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.05)
+        stage.now_s = 30.0  # for so long nothing was appended to the dead one's
+        await stage.janitor.sweep()
+        async with asyncio.timeout(60):
+            while dead in (there := await logs.topics(REPLIES)):  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.05)
+        assert idle.reply_topic in there
+    assert idle.reply_topic not in await remaining(kafka)
+
+
+async def remaining(kafka: KafkaSettings) -> list[str]:
+    async with TopicLogs(kafka) as logs:
+        return await logs.topics(REPLIES)

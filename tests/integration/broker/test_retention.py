@@ -1,0 +1,106 @@
+"""Queries are never deleted by time or size, whatever a topic was made with; what is done is deleted on demand."""
+
+import asyncio
+import time
+from collections.abc import Generator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from broker.client import open_admin
+from broker.config_api import read_configs, set_configs
+from broker.servers.apache import ApacheKafka, server_properties
+from broker.settings import KafkaSettings
+from broker.topics import TopicSpec, ensure_system_topics, ensure_task_topics, ensure_topics, ensure_variant_topics
+from schemas.topics import DEAD_LETTERS, results_topic, task_topic, variant_topic
+from tests.kafka_fixtures import need_apache, served
+
+KEYS = ("retention.ms", "retention.bytes", "message.timestamp.type", "min.insync.replicas", "segment.bytes")
+
+
+def quick(data: Path, port: int, controller_port: int) -> str:
+    """A broker that looks ten times a second for what is too old."""
+    usual = server_properties(data, port, controller_port).replace("log.retention.check.interval.ms=60000\n", "")
+    return usual + "log.retention.check.interval.ms=100\nlog.initial.task.delay.ms=100\nfile.delete.delay.ms=100\n"
+
+
+@pytest.fixture(scope="module")
+def quick_kafka(tmp_path_factory: pytest.TempPathFactory) -> Generator[KafkaSettings]:
+    folder = tmp_path_factory.mktemp("quick-kafka")
+    need_apache()
+    with served(lambda: ApacheKafka(folder, properties=quick)) as settings:
+        yield settings
+
+
+async def configs_of(kafka: KafkaSettings, topic: str) -> dict[str, str | None]:
+    async with open_admin(kafka) as admin:
+        return (await read_configs(admin, {topic: KEYS}))[topic]
+
+
+async def begins(producer: AIOKafkaProducer, topic: str) -> int:
+    """First offset that is still there."""
+    return (await producer.send_and_wait(topic, b"probe", partition=0)).log_start_offset
+
+
+async def test_a_backlog_outlives_the_retention(quick_kafka: KafkaSettings) -> None:
+    hasty = quick_kafka.model_copy(update={"retention_ms": 1000})
+    task = f"task-{uuid4()}"
+    await ensure_task_topics(hasty, task, 1)
+    old_ms = int((time.time() - 3 * 3600) * 1000)
+    async with AIOKafkaProducer(bootstrap_servers=hasty.bootstrap) as producer:
+        for topic in (task_topic(task), results_topic(task)):
+            for _ in range(10):
+                await producer.send_and_wait(topic, b"waits", partition=0, timestamp_ms=old_ms)
+        async with asyncio.timeout(60):
+            # Results are deleted when they are old: by then the queries would have been, too.
+            while await begins(producer, results_topic(task)) < 10:  # noqa: ASYNC110 - Kafka has no event for it
+                await asyncio.sleep(0.1)
+        assert await begins(producer, task_topic(task)) == 0
+
+
+async def test_topics_of_work_keep_everything_and_carry_the_brokers_time(kafka: KafkaSettings) -> None:
+    name = f"task-{uuid4()}"
+    await ensure_task_topics(kafka, name, 1)
+    await ensure_variant_topics(kafka, [(name, 1)])
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap) as producer:
+        for topic in (task_topic(name), variant_topic(name)):
+            found = await configs_of(kafka, topic)
+            assert [found[key] for key in KEYS[:3]] == ["-1", "-1", "LogAppendTime"]
+            before_ms = time.time() * 1000
+            sent = await producer.send_and_wait(topic, b"x", timestamp_ms=1)
+            assert before_ms - 1000 <= sent.timestamp <= time.time() * 1000 + 1000
+    assert (await configs_of(kafka, results_topic(name)))["retention.ms"] == str(kafka.retention_ms)
+
+
+async def test_topics_that_exist_are_corrected_and_keep_what_somebody_else_set(kafka: KafkaSettings) -> None:
+    name = f"task-{uuid4()}"
+    await ensure_task_topics(kafka, name, 1)
+    await ensure_system_topics(kafka)
+    hour = {"retention.ms": "3600000", "retention.bytes": "1000", "message.timestamp.type": "CreateTime"}
+    async with open_admin(kafka) as admin:
+        await set_configs(admin, {task_topic(name): hour | {"min.insync.replicas": "2"}})
+        await set_configs(admin, {DEAD_LETTERS: {"retention.ms": "3600000"}})
+    await ensure_task_topics(kafka, name, 1)
+    await ensure_system_topics(kafka)
+    found = await configs_of(kafka, task_topic(name))
+    assert [found[key] for key in KEYS[:4]] == ["-1", "-1", "LogAppendTime", "2"]
+    weeks_ms = (await configs_of(kafka, DEAD_LETTERS))["retention.ms"]
+    assert int(weeks_ms or 0) == kafka.dead_letter_retention_ms >= 14 * 86_400_000
+
+
+async def test_a_segment_takes_the_largest_record(kafka: KafkaSettings) -> None:
+    large = kafka.model_copy(update={"max_record_bytes": 200 * 1024 * 1024})
+    topic = variant_topic(f"large-{uuid4()}")
+    await ensure_topics(large, [TopicSpec(topic)])
+    assert int((await configs_of(large, topic))["segment.bytes"] or 0) > large.max_record_bytes
+
+
+async def test_results_stay_in_the_partitions_that_clients_know(kafka: KafkaSettings) -> None:
+    task = f"task-{uuid4()}"
+    await ensure_task_topics(kafka, task, 2)
+    await ensure_task_topics(kafka, task, 4)
+    async with open_admin(kafka) as admin:
+        described = await admin.describe_topics([task_topic(task), results_topic(task)])
+    assert {t["topic"]: len(t["partitions"]) for t in described} == {task_topic(task): 4, results_topic(task): 2}

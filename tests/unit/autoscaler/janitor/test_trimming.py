@@ -1,0 +1,85 @@
+"""Only what every group has committed is deleted, whatever is committed and read in which order."""
+
+from math import nan
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoscaler.janitor.trimming import trimmable
+from broker.lag.reader import GroupPartition, LagObservation
+from broker.topic_logs import LogPartition
+from schemas.topics import results_topic, task_topic, variant_topic
+
+TOPIC = task_topic("digits")
+GROUPS: tuple[str, ...] = ("g", "h")
+
+
+def a_reading(*rows: tuple[str, str, int, int]) -> LagObservation:
+    """Rows of group, topic, partition and what is committed."""
+    committed = np.array([row[3] for row in rows], np.int64)
+    zero = np.zeros(len(rows), np.int64)
+    return LagObservation(
+        1.0, tuple(GroupPartition(*row[:3]) for row in rows), committed + 1, committed, zero, zero + nan, zero
+    )
+
+
+def test_only_work_that_is_committed_is_trimmed_and_not_again() -> None:
+    queue = variant_topic("mlp.onnx-fp32.cpu")
+    reading = a_reading(
+        ("g", TOPIC, 0, 5), ("g", TOPIC, 1, 0), ("h", queue, 0, 7), ("h", results_topic("digits"), 0, 9)
+    )
+    first = trimmable(reading, {})
+    assert first == {LogPartition(TOPIC, 0): 5, LogPartition(queue, 0): 7}
+    assert trimmable(reading, first) == {}
+
+
+def test_what_nobody_ever_committed_or_is_unknown_is_not_trimmed() -> None:
+    assert trimmable(a_reading(("g", TOPIC, 0, -1), ("g", TOPIC, 1, -2)), {}) == {}
+
+
+def test_the_slowest_group_counts() -> None:
+    assert trimmable(a_reading(("g", TOPIC, 0, 5), ("h", TOPIC, 0, 3)), {}) == {LogPartition(TOPIC, 0): 3}
+    assert trimmable(a_reading(("g", TOPIC, 0, 5), ("h", TOPIC, 0, -1)), {}) == {}
+
+
+class Log:
+    """A partition as Kafka keeps it, with two groups."""
+
+    def __init__(self) -> None:
+        self.begin = 0
+        self.committed = dict.fromkeys(GROUPS, -1)
+        self.done = dict.fromkeys(GROUPS, 0)
+        """The most that each group has ever committed: a rewound commit makes nothing undone."""
+
+    def commit(self, group: str, offset: int) -> None:
+        self.committed[group] = offset
+        self.done[group] = max(self.done[group], offset)
+
+    def read(self, *, unknown: bool) -> LagObservation:
+        return a_reading(*[(g, TOPIC, 0, -2 if unknown and g == "h" else self.committed[g]) for g in GROUPS])
+
+    def delete_before(self, offset: int) -> None:
+        self.begin = max(self.begin, offset)
+
+
+COMMITS = st.tuples(st.sampled_from(GROUPS), st.integers(0, 20))
+READS = st.booleans()
+TRIMS = st.sampled_from(["trimmed", "failed", "a new leader"])
+
+
+@given(st.lists(st.one_of(COMMITS, READS, TRIMS), max_size=40))
+def test_nothing_is_deleted_that_is_not_done_in_whatever_order(steps: list[tuple[str, int] | bool | str]) -> None:
+    log, readings, trimmed = Log(), [Log().read(unknown=False)], dict[LogPartition, int]()
+    for step in steps:
+        if isinstance(step, tuple):
+            log.commit(*step)
+        elif isinstance(step, bool):
+            readings.append(log.read(unknown=step))
+        else:
+            trimmed = {} if step == "a new leader" else trimmed
+            for partition, offset in trimmable(readings[-1], trimmed).items():
+                if step != "failed":
+                    log.delete_before(offset)
+                    trimmed[partition] = offset
+        assert log.begin <= min(log.done.values())
