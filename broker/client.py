@@ -28,6 +28,7 @@ from schemas.errors import OperatorError
 
 log = logging.getLogger(__name__)
 
+STOP_S: Final = 5.0
 RETRY_BACKOFF_MS: Final = 100
 RECORD_COMPRESSION: Final = {Compression.NONE: 0, Compression.GZIP: 1, Compression.LZ4: 3, Compression.ZSTD: 4}
 """Kafka's numbers of the compressions."""

@@ -83,6 +83,7 @@ class Producer:
 
     def __init__(self, settings: KafkaSettings, client_id: str, *, max_in_flight: int = 5000) -> None:
         self._settings = settings
+        self._client_id = client_id
         self.clock: Final = BrokerClock()
         """The broker's time, as acknowledgements tell it."""
         self._timeout_s = settings.request_timeout_ms / 1000

@@ -19,8 +19,9 @@ def a_reading(*rows: tuple[str, str, int, int]) -> LagObservation:
     """Rows of group, topic, partition and what is committed."""
     committed = np.array([row[3] for row in rows], np.int64)
     zero = np.zeros(len(rows), np.int64)
+    unknown = np.full(len(rows), nan)
     return LagObservation(
-        1.0, tuple(GroupPartition(*row[:3]) for row in rows), committed + 1, committed, zero, zero + nan, zero
+        1.0, tuple(GroupPartition(*row[:3]) for row in rows), committed + 1, committed, zero, unknown, zero
     )
 
 
