@@ -44,7 +44,7 @@ MAX_BYTES: Final = 64 * 1024 * 1024
 """Bytes of records in flight, unless `KafkaSettings.max_record_bytes` needs more."""
 LEAVE_S: Final = 1.0
 """Seconds beyond the request timeout after which what is in flight is failed by the producer that is left."""
-_ASIDE_SHARE: Final = 4
+_ASIDE_SHARE: Final = 2
 """One in so many of the records in flight may wait for a topic that is not known."""
 _NO_HEADERS: Final[RawHeaders] = []
 

@@ -35,7 +35,7 @@ METADATA_S: Final = 2.0
 """Seconds that a record waits for a topic, or a partition, of which the broker says that there is none."""
 MISSING_FOR_S: Final = 2.0
 """Seconds for which a topic that was not there is refused at once."""
-MANY: Final = 50
+MANY: Final = 20
 """Unknown topics at once from which on each is waited for only `_IMPATIENT_S`."""
 _IMPATIENT_S: Final = 0.2
 _LOOK_INTERVAL_S: Final = 0.05

@@ -288,6 +288,36 @@ async def test_what_is_too_large_to_be_forwarded_is_answered_and_holds_up_nothin
         await stage.wait(variant_topic(stage.cheap))
 
 
+@pytest.mark.parametrize("spare", [400, 250])
+async def test_a_query_of_nearly_the_largest_record_is_buried_or_forwarded_and_the_mark_moves_on(
+    stage: Stage, client: Producer, spare: int
+) -> None:
+    """Here Kafka itself says how much is too much. Leaving waits until every record is done."""
+    async with selecting(stage):
+        query_id = await stage.ask(client, b"x" * (stage.kafka.max_record_bytes - spare))
+        (record,) = await stage.wait(stage.replies)
+        assert (fields(record)[h.ID], fields(record)[h.STATUS]) == (query_id, "invalid_request")
+        (letter,) = [letter for letter in await stage.wait(DEAD_LETTERS) if fields(letter)[h.ID] == query_id]
+        assert SHORTENED in fields(letter)
+        assert 1_000_000 < len(letter.value or b"") < stage.kafka.max_record_bytes - spare
+        again = [await stage.ask(client, b"{}") for _ in range(10)]
+        assert {fields(record)[h.ID] for record in await stage.wait(variant_topic(stage.cheap), 10)} == set(again)
+
+
+async def test_refusals_to_topics_that_do_not_exist_hold_no_room_of_others(stage: Stage, client: Producer) -> None:
+    """Twelve times as many as may be in flight, each for another topic, with good queries among them."""
+    replies = stage.replies
+    async with selecting(stage, max_in_flight="100"), asyncio.TaskGroup() as tasks:
+        for number in range(1200):
+            stage.replies = f"nowhere-{number}-{stage.task}"
+            tasks.create_task(stage.ask(client, min_accuracy="0.99"))
+            if number % 30 == 0:
+                stage.replies = replies
+                tasks.create_task(stage.ask(client))
+            await asyncio.sleep(0)  # each task takes the topic of its query
+        await stage.wait(variant_topic(stage.cheap), 40)
+
+
 async def test_takes_cloud_events(stage: Stage, client: Producer) -> None:
     event = {
         "specversion": "1.0", "id": "e-1", "source": "test", "type": "org.kubeflow.serving.inference.request",

@@ -16,6 +16,7 @@ from broker.delivery.consumer import Record
 from broker.producer import Producer
 from broker.settings import KafkaSettings
 from broker.tail import Tail
+from broker.topics import TopicSpec, ensure_topics
 from registry.topics import grow_variant_topic
 from runtimes.protocol import Session
 from schemas import headers as h
@@ -190,6 +191,37 @@ async def test_a_result_that_is_too_large_is_explained_and_blocks_nobody(site: S
     assert "too large" in error_message(found["great"].value)
     assert (letter.key or b"").decode() == "great"
     assert SHORTENED in h.as_text(letter.headers)
+
+
+async def test_a_client_whose_topic_takes_less_than_its_answers_costs_nobody_else(
+    site: Site, producer: Producer
+) -> None:
+    """Three answers that Kafka refuses, among many: to the same topic and to another one, then and later."""
+    await site.register()
+    narrow = f"{site.replies}-narrow"
+    await ensure_topics(site.kafka.model_copy(update={"max_record_bytes": 3000}), [TopicSpec(narrow)])
+    great, great_headers = site.value(0, 100)
+    value, headers = site.value()
+    expected = {f"{place}{number}": "ok" for place in ("near", "far", "later") for number in range(20)}
+    async with (
+        results_of(site) as wide_results,
+        Tail(site.kafka, "test-narrow", [narrow]) as tail,
+        site.worker("cpu-0"),
+    ):
+        narrow_results, to_narrow = Results(tail), (h.REPLY_TO, narrow.encode())
+        await site.place("cpu-0")
+        for number in range(20):
+            if number % 8 == 3:
+                asked = [*great_headers, to_narrow]
+                await site.ask_soon(producer, f"great{number}", great, asked, partition=number % 2)
+                expected[f"great{number}"] = "invalid_request"
+            await site.ask_soon(producer, f"near{number}", value, [*headers, to_narrow], partition=number % 2)
+            await site.ask_soon(producer, f"far{number}", value, headers, partition=number % 2)
+        found = await answered(narrow_results, 23)
+        for number in range(20):
+            await site.ask_soon(producer, f"later{number}", value, [*headers, to_narrow], partition=number % 2)
+        found |= await answered(narrow_results, 43) | await answered(wide_results, 20)
+    assert found == expected
 
 
 async def buried(site: Site, dead_letters: Tail, count: int) -> list[Record]:

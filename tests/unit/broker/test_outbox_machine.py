@@ -1,0 +1,176 @@
+"""Whatever Kafka does, topic by topic, each record is done exactly once and no topic waits for another."""
+
+import asyncio
+import selectors
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import settings as profile
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from broker.kafka_types import KafkaError, Record, RecordTooLarge, UnknownTopic
+from broker.outbox import Message, Outbox
+from broker.producer import Ack, OnAck
+from schemas.errors import QueryError
+from schemas.headers import RawHeaders
+from schemas.result import OK, error_value
+from schemas.topics import DEAD_LETTERS
+
+TIMEOUT_S = 10.0
+TOPICS = ("variant", "replies-a", "replies-b")
+
+
+class _NoWaiting(selectors.DefaultSelector):
+    """A selector that moves a clock where it would wait."""
+
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> Any:
+        self.now += timeout or 0.0
+        return super().select(0)
+
+
+class QuickLoop(asyncio.SelectorEventLoop):
+    """An event loop on which hours pass at once."""
+
+    def __init__(self) -> None:
+        self._clock = _NoWaiting()
+        super().__init__(self._clock)
+
+    def time(self) -> float:
+        return self._clock.now
+
+
+class Kafka:
+    """Takes each record, or not, by what its topic does now."""
+
+    def __init__(self) -> None:
+        self.written: list[tuple[str, bytes | None]] = []
+        self.error: dict[str, Callable[[], KafkaError] | None] = {}
+        self.leaderless: set[str] = set()
+
+    async def post(
+        self,
+        topic: str,
+        value: bytes | None,
+        on_ack: OnAck,
+        *,
+        key: bytes | None = None,
+        headers: RawHeaders | None = None,
+        partition: int | None = None,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        if topic in self.leaderless:
+            loop.call_later(TIMEOUT_S, on_ack, KafkaError("no leader"))
+        elif (make := self.error.get(topic)) is not None and not (make is RecordTooLarge and value == b"small"):
+            loop.call_later(0.001, on_ack, make())
+        else:
+            self.written.append((topic, value))
+            loop.call_later(0.001, on_ack, Ack(topic, 0, len(self.written)))
+
+    async def send(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        key: bytes | None = None,
+        headers: RawHeaders | None = None,
+        partition: int | None = None,
+    ) -> asyncio.Future[Ack]:
+        future: asyncio.Future[Ack] = asyncio.get_running_loop().create_future()
+
+        def on_ack(outcome: Ack | KafkaError) -> None:
+            if isinstance(outcome, Ack):
+                future.set_result(outcome)
+            else:
+                future.set_exception(outcome)
+
+        await self.post(topic, value, on_ack)
+        return future
+
+
+class OutboxMachine(RuleBasedStateMachine):
+    """Records whose queries or results go to topics that fail and recover."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = QuickLoop()
+        self.kafka = Kafka()
+        self.done: Counter[int] = Counter()
+        self.sent: dict[int, str] = {}
+        """Topic that each record's message goes to."""
+        self.troubled: set[str] = set()
+        """Topics that were in trouble lately: what was sent to them may still wait for its turn."""
+
+    @initialize(max_attempts=st.sampled_from([None, 2]))
+    def start(self, max_attempts: int | None) -> None:
+        async def make() -> Outbox:
+            return Outbox(self.kafka, self._on_done, self._error_result, max_attempts=max_attempts)
+
+        self.outbox = self.loop.run_until_complete(make())
+        self.retrying = self.loop.create_task(self.outbox.retry_failed())
+
+    def _on_done(self, record: Record, _sent: Message | None) -> None:
+        self.done[record.offset] += 1
+
+    def _error_result(self, record: Record, error: QueryError) -> Message:
+        return Message("replies-b", error_value("small"), [], record.key, status=error.code.value)
+
+    @rule(topic=st.sampled_from(TOPICS), count=st.integers(1, 4))
+    def send(self, topic: str, count: int) -> None:
+        async def send_all() -> None:
+            for _ in range(count):
+                offset = len(self.sent)
+                self.sent[offset] = topic
+                record = Record("infaas.variants.v", 1, offset, 0, 0, b"k", b"v", None, 1, 1, ())
+                await self.outbox.send(record, Message(topic, b"x", [], b"q", status="" if topic == "variant" else OK))
+
+        self.loop.run_until_complete(send_all())
+
+    @rule(
+        topic=st.sampled_from([*TOPICS, DEAD_LETTERS]),
+        error=st.sampled_from([KafkaError, UnknownTopic, RecordTooLarge, None]),
+    )
+    def trouble(self, topic: str, error: Callable[[], KafkaError] | None) -> None:
+        """Let a topic refuse what it is sent; without an error it has no leader."""
+        if topic == DEAD_LETTERS and error is not None:
+            error = KafkaError  # it exists, and a letter is shortened until it fits
+        self.troubled.add(topic)
+        self.kafka.error[topic] = error
+        if error is None:
+            self.kafka.leaderless.add(topic)
+
+    @rule(topic=st.sampled_from([*TOPICS, DEAD_LETTERS]))
+    def recover(self, topic: str) -> None:
+        self.kafka.error[topic] = None
+        self.kafka.leaderless.discard(topic)
+
+    @rule(seconds=st.sampled_from([0.01, 0.5, 60.0]))
+    def wait(self, seconds: float) -> None:
+        self.loop.run_until_complete(asyncio.sleep(seconds))
+        if seconds < 60:
+            return
+        for offset, topic in self.sent.items():
+            if topic not in self.troubled:
+                assert self.done[offset] == 1, f"{topic} waited for {self.troubled}"
+
+    @invariant()
+    def nothing_is_done_twice(self) -> None:
+        assert all(count == 1 for count in self.done.values())
+
+    def teardown(self) -> None:
+        try:
+            for topic in (*TOPICS, DEAD_LETTERS):
+                self.recover(topic)
+            self.loop.run_until_complete(asyncio.sleep(300))
+            assert self.done == Counter(self.sent.keys()), "a record is lost"
+        finally:
+            self.retrying.cancel()
+            self.loop.run_until_complete(asyncio.wait({self.retrying}))
+            self.loop.close()
+
+
+TestOutboxMachine = OutboxMachine.TestCase
+TestOutboxMachine.settings = profile(max_examples=40, stateful_step_count=30, deadline=None)
