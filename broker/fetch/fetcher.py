@@ -16,7 +16,6 @@ import asyncio
 import logging
 import random
 import time
-from collections import deque
 from collections.abc import Collection, Iterable
 from typing import Any, Final
 
@@ -88,7 +87,8 @@ class Fetcher:
         self._losses = losses or Losses()
         self._partition_bytes = partition_bytes
         self._partitions: dict[TopicPartition, FetchedPartition] = {}
-        self._ready: deque[FetchedPartition] = deque()
+        self._ready: dict[FetchedPartition, None] = {}
+        """Those of which there is something to take, in turn."""
         self._fetches: dict[int, _Fetch] = {}
         self._look_again = asyncio.Event()
         self._arrived = asyncio.Event()
@@ -116,8 +116,7 @@ class Fetcher:
             state = self._partitions.pop(partition, None)
             if state is not None:
                 state.start.cancel()
-                if state in self._ready:
-                    self._ready.remove(state)
+                self._ready.pop(state, None)
         self._look_again.set()
 
     @property
@@ -156,17 +155,17 @@ class Fetcher:
 
     def _take(self, limit: int) -> dict[TopicPartition, list[Record]]:
         found: dict[TopicPartition, list[Record]] = {}
-        for _ in range(len(self._ready)):
-            if limit <= 0:
-                break
-            state = self._ready.popleft()
+        for state in list(self._ready):
             records = state.take(limit)
+            del self._ready[state]
+            if state.ready:
+                self._ready[state] = None  # the others come first now
             if records:
                 found[state.key] = records
                 limit -= len(records)
-            if state.ready:
-                self._ready.append(state)
-        if found and self._has_room():
+                if not limit:
+                    break
+        if self._has_room():
             self._look_again.set()
         return found
 
@@ -260,11 +259,10 @@ class Fetcher:
 
     def _on_data(self, state: FetchedPartition, data: bytes, end: int) -> bool:
         """Take what came of a partition; returns whether anything did."""
-        was_ready = state.ready
         if not state.add(data, end):  # not one whole batch: only old brokers cut the first one
             self._partition_bytes = min(2 * self._partition_bytes, _MOST_PARTITION_BYTES)
-        if state.ready and not was_ready:
-            self._ready.append(state)
+        if state.ready:
+            self._ready.setdefault(state)
         return bool(data)
 
     def _on_error(self, state: FetchedPartition, code: int) -> bool:

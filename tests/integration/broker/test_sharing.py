@@ -117,6 +117,7 @@ async def test_of_a_flow_each_record_is_handed_to_one_member_whoever_comes_and_g
                 await until(lambda: len(two.consumer.reading) == len(one.consumer.reading) == 3)
                 async with reader(kafka, topic, "three", handed) as three:
                     await until(lambda: all(len(each.consumer.reading) == 2 for each in (one, two, three)))
+                    await until(lambda: "three" in {who for who, _, _ in handed})
                 await until(lambda: len(two.consumer.reading) == len(one.consumer.reading) == 3)
             await until(lambda: len(one.consumer.reading) == 6)
             enough.set()
