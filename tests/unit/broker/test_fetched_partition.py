@@ -36,11 +36,11 @@ class Log:
     def fetch(self, position: int, count: int, noise: set[int]) -> bytes:
         """Up to so many batches, from the one that holds `position`; those in `noise` are damaged on their way."""
         found = [batch for batch in self.batches if batch[1] > position][:count]
-        return b"".join(damaged(data) if place in noise else data for place, (_, _, data) in enumerate(found))
+        return b"".join(damaged(data, 31) if place in noise else data for place, (_, _, data) in enumerate(found))
 
 
-def damaged(batch: bytes) -> bytes:
-    return batch[:-1] + bytes([batch[-1] ^ 0xFF])
+def damaged(batch: bytes, at: int = 30) -> bytes:
+    return batch[:at] + bytes([batch[at] ^ 0xFF]) + batch[at + 1 :]
 
 
 def lost(topic: str) -> float:
