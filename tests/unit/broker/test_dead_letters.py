@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.dead_letters import parse_letter, publish_dead_letter
-from schemas.headers import RawHeaders  # noqa: TC001 - a type alias
+from schemas.headers import RawHeaders
 
 NAMES = st.one_of(
     st.text(min_size=1, max_size=9).filter(lambda name: name.isprintable()),
