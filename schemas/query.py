@@ -90,7 +90,7 @@ def _check_reply_to(topic: str) -> None:
     if not is_topic(topic):
         raise InvalidRequest(f"header {h.REPLY_TO} is not the name of a topic: {topic[:80]!r}")
     if not may_reply_to(topic):
-        raise InvalidRequest(f"header {h.REPLY_TO} names {topic[:80]!r}, which is not for results")
+        raise InvalidRequest(f"header {h.REPLY_TO} names {topic[:80]!r}, a topic of the system itself")
 
 
 # A client asks for the same thing again and again: reading it is a quarter of the time to read a query.

@@ -109,7 +109,7 @@ class Consumer:
 
     @property
     def reading(self) -> Partitions:
-        """Partitions that are read now: not those that are drained, nor those whose position is not known yet."""
+        """Partitions that are read now, which those that are being drained are not."""
         return self._fetcher.partitions
 
     async def __aenter__(self) -> Self:

@@ -3,8 +3,9 @@
     begin(partition, from where) -> position known -> fetch, one a broker at a time -> batches -> poll
 
 Rules.
-* Each fetch is of all partitions that its broker leads, from where the last one ended, whether or not somebody took
-  what that brought; so none waits for another. It is sent only while less than `_HELD_BYTES` are here.
+* Each fetch is of all partitions that its broker leads, from where the last one ended, whether or not all was taken of
+  what that brought; so none waits for another. It is sent as soon as all is taken, since requests are what costs, and
+  who takes everything at once shall find more in each; or after a moment, while less than `_HELD_BYTES` are here.
 * Fetches have connections of their own: what else is asked never waits behind one that a broker holds. One that lacks
   a partition is broken off, together with its connection.
 * Nothing is passed over in silence. Where the log begins after what was to be read, or ends before it, reading goes on
@@ -16,7 +17,6 @@ import asyncio
 import logging
 import random
 import time
-from collections import deque
 from collections.abc import Collection, Iterable
 from typing import Any, Final
 
@@ -46,6 +46,8 @@ log = logging.getLogger(__name__)
 _CONNECTIONS: Any = "fetch"
 """aiokafka keeps a connection for each broker and such word; it uses two of its own."""
 _HELD_BYTES: Final = 4 * 1024 * 1024
+_PATIENCE_S: Final = 0.05
+"""The longest that a partition waits for what is here of others to be taken."""
 _PARTITION_BYTES: Final = 1024 * 1024
 _MOST_PARTITION_BYTES: Final = 64 * 1024 * 1024
 _FETCH_BYTES: Final = 16 * 1024 * 1024
@@ -88,10 +90,14 @@ class Fetcher:
         self._losses = losses or Losses()
         self._partition_bytes = partition_bytes
         self._partitions: dict[TopicPartition, FetchedPartition] = {}
-        self._ready: deque[FetchedPartition] = deque()
+        self._ready: dict[FetchedPartition, None] = {}
+        """Those of which there is something to take, in turn."""
         self._fetches: dict[int, _Fetch] = {}
         self._look_again = asyncio.Event()
         self._arrived = asyncio.Event()
+        self._patient = False
+        """Whether what came last came but a moment ago."""
+        self._patience: asyncio.TimerHandle | None = None
         self._refreshing = False
         self._refreshes = 0
         self._failures = 0
@@ -116,8 +122,7 @@ class Fetcher:
             state = self._partitions.pop(partition, None)
             if state is not None:
                 state.start.cancel()
-                if state in self._ready:
-                    self._ready.remove(state)
+                self._ready.pop(state, None)
         self._look_again.set()
 
     @property
@@ -156,22 +161,25 @@ class Fetcher:
 
     def _take(self, limit: int) -> dict[TopicPartition, list[Record]]:
         found: dict[TopicPartition, list[Record]] = {}
-        for _ in range(len(self._ready)):
-            if limit <= 0:
-                break
-            state = self._ready.popleft()
+        for state in list(self._ready):
             records = state.take(limit)
+            del self._ready[state]
+            if state.ready:
+                self._ready[state] = None  # the others come first now
+            else:
+                self._look_again.set()
             if records:
                 found[state.key] = records
                 limit -= len(records)
-            if state.ready:
-                self._ready.append(state)
-        if found and self._has_room():
-            self._look_again.set()
+                if not limit:
+                    break
         return found
 
-    def _has_room(self) -> bool:
-        return sum(state.held_bytes for state in self._ready) < _HELD_BYTES
+    def _is_due(self) -> bool:
+        """Whether to fetch more."""
+        if not self._ready:
+            return True
+        return not self._patient and sum(state.held_bytes for state in self._ready) < _HELD_BYTES
 
     # -- fetching ------------------------------------------------------------------------------------------------------
 
@@ -182,6 +190,17 @@ class Fetcher:
                 self._look_again.clear()
                 self._start_what_is_due(tasks)
                 await self._look_again.wait()
+
+    def _be_patient(self) -> None:
+        """Give those who take records a moment before more are fetched."""
+        if self._patience is not None:
+            self._patience.cancel()
+        self._patient = True
+        self._patience = self._loop.call_later(_PATIENCE_S, self._lose_patience)
+
+    def _lose_patience(self) -> None:
+        self._patient = False
+        self._look_again.set()
 
     def _start_what_is_due(self, tasks: asyncio.TaskGroup) -> None:
         by_node: dict[int, list[FetchedPartition]] = {}
@@ -200,12 +219,12 @@ class Fetcher:
         elif not self._refreshing:
             self._refreshing = True
             tasks.create_task(self._refresh(), name="metadata")
-        room = self._has_room()
+        due = self._is_due()
         for node, states in by_node.items():
             under_way = self._fetches.get(node)
             if under_way is not None:
                 under_way.break_off_unless_of(states)
-            elif room:
+            elif due:
                 self._start_fetch(_Fetch(node, states), tasks)
 
     def _start_fetch(self, fetch: _Fetch, tasks: asyncio.TaskGroup) -> None:
@@ -254,17 +273,17 @@ class Fetcher:
                 else:
                     failed |= self._on_error(state, code)
         if came:
+            self._be_patient()
             self.pace.found(time.monotonic())
             self._arrived.set()
         return not failed
 
     def _on_data(self, state: FetchedPartition, data: bytes, end: int) -> bool:
         """Take what came of a partition; returns whether anything did."""
-        was_ready = state.ready
         if not state.add(data, end):  # not one whole batch: only old brokers cut the first one
             self._partition_bytes = min(2 * self._partition_bytes, _MOST_PARTITION_BYTES)
-        if state.ready and not was_ready:
-            self._ready.append(state)
+        if state.ready:
+            self._ready.setdefault(state)
         return bool(data)
 
     def _on_error(self, state: FetchedPartition, code: int) -> bool:

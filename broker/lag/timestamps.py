@@ -66,17 +66,25 @@ class TimestampLookup:
         fetcher = Fetcher(
             await self._connected(), FetchPace(self._settings), losses=Losses(silent=True), partition_bytes=_FETCH_BYTES
         )
-        waiting = dict(offsets)
         for partition, offset in offsets.items():
             fetcher.begin(partition, offset)
+        refused: KafkaError | None = None
         async with asyncio.TaskGroup() as tasks:
             reading = tasks.create_task(fetcher.run(), name="look up when records were written")
-            while waiting:
-                for partition, records in (await fetcher.poll()).items():
-                    if (offset := waiting.pop(partition, None)) is not None:
-                        self._known[partition, offset] = records[0].timestamp / 1000
-                        fetcher.stop([partition])
+            try:
+                await self._take(fetcher, dict(offsets))
+            except KafkaError as error:  # raised in here, it would come out as a group
+                refused = error
             reading.cancel()
+        if refused is not None:
+            raise refused
+
+    async def _take(self, fetcher: Fetcher, waiting: dict[TopicPartition, int]) -> None:
+        while waiting:
+            for partition, records in (await fetcher.poll()).items():
+                if (offset := waiting.pop(partition, None)) is not None:
+                    self._known[partition, offset] = records[0].timestamp / 1000
+                    fetcher.stop([partition])
 
     async def _connected(self) -> AIOKafkaClient:
         if self._client is None:

@@ -9,6 +9,7 @@ from prometheus_client import REGISTRY
 
 from broker.client import open_admin
 from broker.delivery.consumer import Consumer, Record
+from broker.lag.timestamps import TimestampLookup
 from broker.producer import Producer
 from broker.settings import KafkaSettings
 from broker.tail import Tail
@@ -54,6 +55,13 @@ async def test_a_tail_reads_past_it_too(kafka: KafkaSettings, topic: str) -> Non
     async with Tail(kafka, "test", [topic]) as tail, asyncio.timeout(30):
         await write_batch(kafka, topic, 0, POISON)
         assert [(await anext(tail)).value for _ in range(3)] == [b"before", b"poison", b"after"]
+
+
+async def test_the_age_of_what_waits_beside_it_is_found(kafka: KafkaSettings, topic: str) -> None:
+    await write_batch(kafka, topic, 0, POISON)
+    lookup, wanted = TimestampLookup(kafka, "test"), (TopicPartition(topic, 0), 1)
+    assert await lookup.written_s([wanted]) == {wanted: 1_700_000_000.0}
+    await lookup.aclose()
 
 
 async def test_a_damaged_batch_is_passed_over_and_counted_and_costs_nothing_beside_it(

@@ -81,7 +81,7 @@ async def test_clients_leave_in_time_when_the_broker_is_gone(tmp_path: Path) -> 
             await consumer.assign(topic, [0])
             await producer.send_and_wait(topic, b"x")
             consumer.done((await consumer.poll())[0])
-        with hearing("aiokafka.consumer.fetcher", "Failed fetch messages") as failed:
+        with hearing("broker.fetch.fetcher", "reading from broker") as failed:
             async with asyncio.timeout(10):  # until the consumer and the tail wait for their next try
                 for _ in range(2):
                     await failed.acquire()

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.protocol.group import LeaveGroupRequest
 
 from broker.delivery.consumer import Consumer, Record
 from broker.producer import Producer
@@ -117,6 +118,7 @@ async def test_of_a_flow_each_record_is_handed_to_one_member_whoever_comes_and_g
                 await until(lambda: len(two.consumer.reading) == len(one.consumer.reading) == 3)
                 async with reader(kafka, topic, "three", handed) as three:
                     await until(lambda: all(len(each.consumer.reading) == 2 for each in (one, two, three)))
+                    await until(lambda: "three" in {who for who, _, _ in handed})
                 await until(lambda: len(two.consumer.reading) == len(one.consumer.reading) == 3)
             await until(lambda: len(one.consumer.reading) == 6)
             enough.set()
@@ -138,8 +140,9 @@ async def test_a_member_that_the_group_forgot_commits_nothing_and_reads_on(kafka
         await producer.send_and_wait(topic, b"x", partition=0)
         await until(lambda: one.has(every[0]) == b"x")
         coordinator = one.consumer._coordinator  # pyright: ignore
-        coordinator.member_id = "someone-else"
+        before = coordinator.member_id
+        await coordinator.send(LeaveGroupRequest(topic, before), "test")  # as after a session timeout
         one.finish()
-        await until(lambda: coordinator.member_id not in ("", "someone-else"), lambda: len(handed) == 2)
+        await until(lambda: coordinator.member_id not in ("", before), lambda: len(handed) == 2)
         await producer.send_and_wait(topic, b"y", partition=1)
         await until(lambda: one.has(every[1]) == b"y")

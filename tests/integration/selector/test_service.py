@@ -240,6 +240,10 @@ async def test_whatever_bytes_a_record_holds_it_costs_only_itself(stage: Stage, 
             await client.send_and_wait(topic, b"lost", headers=[(h.ID, b"i-2"), (h.REPLY_TO, reply_to)])
             (letter,) = await stage.wait(DEAD_LETTERS)
             assert parse_letter(letter).value == b"lost"
+        for event in (b"\xff", b"[" * 100_000, b'{"specversion": "1.0", "id": "\\ud800"}', b'{"specversion": 1}'):
+            await client.send_and_wait(topic, event, headers=[(h.CONTENT_TYPE, b"application/cloudevents+json")])
+            (letter,) = await stage.wait(DEAD_LETTERS)
+            assert parse_letter(letter).value == event
         await stage.ask(client)
         await stage.wait(variant_topic(stage.cheap))
         assert not stage.heard
