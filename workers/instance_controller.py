@@ -34,12 +34,14 @@ from store.catalog import CatalogWatcher
 from store.errors import StoreConflict, StoreUnavailable
 from store.placement import report_instance_state
 from store.pool import Pool
+from workers.computation import ComputeLimits
 from workers.crash_journal import CrashJournal
 from workers.executor import BatchExecutor
 from workers.instance import ServingInstance
 from workers.lease import Leases
 from workers.metrics import AnswerMeter
 from workers.model import ServableModel, find_model, load_session
+from workers.replacement import Replacement
 from workers.settings import WorkerSettings
 from workers.status_trigger import StatusTrigger
 
@@ -65,6 +67,7 @@ class WorkerContext:
     answers: AnswerMeter
     loader: Executor
     """Thread that loads models, one at a time, so that each knows how much memory is left."""
+    replacement: Replacement
     trigger: StatusTrigger = field(default_factory=StatusTrigger)
     """What says when the status is due."""
 
@@ -179,6 +182,7 @@ class InstanceController:
             instance = ServingInstance(
                 model, session, consumer, context.producer, context.executor, context.journal,
                 settings.worker, context.answers, context.trigger,
+                ComputeLimits(settings.compute_limit_s, settings.compute_limit_factor), context.replacement,
             )  # fmt: skip
             async with asyncio.TaskGroup() as tasks:
                 serving = tasks.create_task(instance.serve(), name=f"serve {self.variant}")

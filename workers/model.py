@@ -70,8 +70,13 @@ def load_session(model: ServableModel, artifacts: Path, threads: int) -> Session
     options = LoadOptions(precision=variant.precision, threads=threads, max_batch=variant.max_batch)
     session = find_runtime(variant.runtime).load(artifact, variant.hardware, options)
     for batch in (variant.max_batch, *[1] * _WARM_UP_RUNS):
-        session.infer({spec.name: _blank(spec, batch) for spec in model.inputs})
+        session.infer(warm_up_inputs(model, batch))
     return session
+
+
+def warm_up_inputs(model: ServableModel, batch: int) -> dict[str, NDArray[Any]]:
+    """Inputs that a model which was loaded has computed already."""
+    return {spec.name: _blank(spec, batch) for spec in model.inputs}
 
 
 def check_inputs(specs: tuple[TensorSpec, ...], inputs: Mapping[str, NDArray[Any]]) -> int:
