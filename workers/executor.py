@@ -20,8 +20,9 @@ Sleeping threads are woken by handing the thread pool a task, so an idle slot co
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count
 from typing import Final, Protocol
 
 from workers.batch_queue import Urgency
@@ -82,6 +83,8 @@ class BatchExecutor:
     def __init__(self, slots: int, on_defect: Callable[[BaseException], None]) -> None:
         """`on_defect` is called, in a thread, when a slot dies of a defect of ours."""
         self.lock = threading.Lock()
+        self.arrivals: Iterator[int] = count(1)
+        """Numbers for the work of all sources in the order in which it comes: who came first is first, whose it be."""
         self.slots = slots
         self._pool = ThreadPoolExecutor(slots, thread_name_prefix="slot")
         self._free = list(range(slots))

@@ -70,7 +70,7 @@ class ServingInstance:
         self._executor = executor
         self._journal = journal
         self._worker = worker
-        self._queue: BatchQueue[QueryPart] = BatchQueue(model.latency)
+        self._queue: BatchQueue[QueryPart] = BatchQueue(model.latency, executor.arrivals)
         # Not bounded here: it holds no more than the consumer has handed out.
         self._computed: asyncio.Queue[ComputedBatch] = asyncio.Queue()
         self._computation = Computation(

@@ -143,7 +143,7 @@ class InstanceController:
             return
         model, session = loaded
         try:
-            await self._serve(model, session)
+            await self._keep_serving(model, session)
         finally:
             self._instance = None
             await self._set_state(InstanceState.INACTIVE)
@@ -171,6 +171,29 @@ class InstanceController:
         model = find_model(context.catalog.current, row.variant, row.max_batch)
         loop = asyncio.get_running_loop()
         return model, await loop.run_in_executor(context.loader, _open_session, model, context.settings)
+
+    async def _keep_serving(self, model: ServableModel, session: Session) -> None:
+        """Serve until it is over; begin anew after a pause where Kafka is away or refuses. The others serve on."""
+        pause_s = _RETRY_S
+        while not self.ending:
+            try:
+                await self._serve(model, session)
+            except* OperatorError as errors:
+                log.warning("cannot serve %s, will try again: %s", self.variant, errors.exceptions[0])
+                await self._stop_serving(f"cannot serve: {errors.exceptions[0]}"[:500])
+            if self._row is None:
+                self.ending = True
+            elif not self.ending:
+                await self._wait(pause_s)
+                pause_s = min(pause_s * 2, self._context.settings.load_retry_max_s)
+
+    async def _stop_serving(self, reason: str) -> None:
+        """Let others have the partitions that cannot be served from here now."""
+        instance, self._instance = self._instance, None
+        self._failed = True
+        await self._set_state(InstanceState.INACTIVE, reason)
+        if instance is not None and instance.partitions:
+            await self._context.leases.release(self.variant, instance.partitions)
 
     async def _serve(self, model: ServableModel, session: Session) -> None:
         context, settings = self._context, self._context.settings

@@ -27,6 +27,7 @@ from schemas.status import InstanceState, WorkerStatus
 from store.placement import acquire_leases, list_instances, list_leases, list_workers, register_worker
 from store.pool import Pool
 from tests.integration.workers.conftest import MAX_BATCH, Results, Site, class_of, results_of
+from tests.kafka_entrance import entrance
 from tests.store_rows import a_worker
 from workers.model import ServableModel, load_session
 from zoo.samples import labelled
@@ -385,3 +386,30 @@ async def test_a_partition_that_is_stolen_is_left_at_once(site: Site, producer: 
         await site.ask(producer, "kept", value, headers, partition=0)
         found = await results.until(2)
     assert set(found) == {"before", "kept"}
+
+
+async def test_an_instance_that_does_not_reach_kafka_tries_again_and_the_others_serve_on(
+    site: Site, producer: Producer, kafka: KafkaSettings, database: str, store_pool: Pool, tmp_path: Path
+) -> None:
+    late = Site(kafka, database, store_pool, tmp_path)
+    await site.register()
+    await late.register()
+    value, headers = site.value()
+    async with (
+        entrance(kafka) as (door, site.kafka),
+        results_of(site) as results,
+        results_of(late) as late_results,
+        site.worker("cpu-0"),
+    ):
+        await site.place("cpu-0")
+        await site.ask(producer, "before", value, headers)
+        await results.until(1)
+        door.open = False
+        await late.place("cpu-0")
+        await late.ask(producer, "late", value, headers)
+        async with asyncio.timeout(100):
+            await door.refused.wait()
+        await site.ask(producer, "meanwhile", value, headers)
+        assert await answered(results, 2) == {"before": "ok", "meanwhile": "ok"}
+        door.open = True
+        assert await answered(late_results, 1) == {"late": "ok"}

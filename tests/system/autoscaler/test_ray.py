@@ -1,6 +1,7 @@
 """The Ray launcher on a real Ray cluster of several nodes on this machine, with real workers."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
@@ -84,9 +85,10 @@ async def _started_again_when_it_hangs(pool: Pool) -> None:
 
 def _is_worker(process: psutil.Process, name: str) -> bool:
     try:
-        return process.cmdline()[1:] == ["-m", "workers"] and process.environ()["INFAAS_WORKERS_NAME"] == name
-    except (psutil.Error, KeyError):
+        environment = process.environ() if process.cmdline()[1:] == ["-m", "workers"] else {}
+    except psutil.Error:
         return False
+    return (environment.get("INFAAS_WORKERS_NAME"), environment.get("INFAAS_HOME")) == (name, os.environ["INFAAS_HOME"])
 
 
 async def _waits_for_a_node_and_is_given_up(launcher: Launcher) -> None:

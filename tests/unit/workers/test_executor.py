@@ -1,10 +1,12 @@
 import asyncio
 import threading
 import time
+from typing import NamedTuple
 
 import pytest
 
-from workers.batch_queue import Urgency
+from schemas.latency import BatchLatency, LatencyModel
+from workers.batch_queue import NO_DEADLINE, BatchQueue, Urgency
 from workers.executor import BatchExecutor
 
 
@@ -199,3 +201,55 @@ async def test_a_batch_past_its_limit_is_abandoned_once_and_what_other_slots_com
     assert (log, endless.abandoned, defects) == (["well"], ["endless"], [])
     endless.go.set()
     executor.close()
+
+
+def test_instances_without_deadlines_are_computed_in_the_order_in_which_their_work_came() -> None:
+    """An instance that has served for long must not wait for one that has just begun."""
+    executor, defects = open_executor(1)
+    log: list[str] = []
+    old, new = QueueSource(executor, "old", log), QueueSource(executor, "new", log)
+    for _ in range(100):
+        old.queue.add(Work())
+        old.queue.next_batch(0.0, 1.0)
+    for _ in range(20):
+        old.queue.add(Work())
+        new.queue.add(Work())
+    for source in (old, new):
+        executor.add_source(source)
+    executor.wake()
+    executor.close()
+    assert log == ["old", "new"] * 20
+    assert defects == []
+
+
+class Work(NamedTuple):
+    inputs: int = 1
+    shape: tuple[int, ...] = ()
+    deadline_s: float = NO_DEADLINE
+    offline: bool = False
+    allow_late: bool = False
+
+
+class QueueSource:
+    """An instance's queue, of batches of one."""
+
+    limit_s = 60.0
+    is_brief = False
+
+    def __init__(self, executor: BatchExecutor, name: str, log: list[str]) -> None:
+        self.queue: BatchQueue[Work] = BatchQueue(LatencyModel([BatchLatency(1, 1e-3, 1e-3)], 1), executor.arrivals)
+        self.name = name
+        self.log = log
+
+    def urgency(self) -> Urgency | None:
+        return self.queue.urgency()
+
+    def next_batch(self) -> "QueueSource":
+        self.queue.next_batch(0.0, 1.0)
+        return self
+
+    def compute(self, slot: int) -> None:
+        self.log.append(self.name)
+
+    def abandon(self) -> None:
+        raise AssertionError
