@@ -89,7 +89,7 @@ def endless_model(path: Path) -> Path:
             state("total", TensorProto.FLOAT, []),
         ],
         [state("on", TensorProto.BOOL, []), state("sum", TensorProto.FLOAT, [])],
-        [numpy_helper.from_array(np.float32(1.0), "one")],
+        [numpy_helper.from_array(np.asarray(1.0, np.float32), "one")],
     )
     constants = {"most": np.float32(100.0), "scale": np.float32(1e10), "zero": np.float32(0.0), "yes": np.bool_(True)}
     weights = np.random.default_rng(7).normal(size=(64, 10)).astype(np.float32)
@@ -114,6 +114,27 @@ def endless_model(path: Path) -> Path:
             numpy_helper.from_array(np.asarray(value), name)
             for name, value in [*constants.items(), ("weights", weights)]
         ],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return path
+
+
+def ragged_model(path: Path) -> Path:
+    """Write a model of 8x8 images that gives each of a batch as many ones as the brightest pixel of all says."""
+    make, state = helper.make_node, helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [
+            make("ReduceMax", ["input"], ["brightest"], keepdims=0),
+            make("Cast", ["brightest"], ["whole"], to=TensorProto.INT64),
+            make("Reshape", ["whole", "once"], ["width"]),
+            make("Shape", ["input"], ["batch"], start=0, end=1),
+            make("Concat", ["batch", "width"], ["shape"], axis=0),
+            make("ConstantOfShape", ["shape"], ["logits"]),
+        ],
+        "ragged",
+        [state("input", TensorProto.FLOAT, ["batch", 1, 8, 8])],
+        [state("logits", TensorProto.FLOAT, ["batch", "width"])],
+        [numpy_helper.from_array(np.asarray([1], np.int64), "once")],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
     return path

@@ -18,6 +18,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Collection
+from contextlib import suppress
 from typing import Final
 
 from broker.delivery.consumer import Consumer, Record
@@ -30,6 +31,7 @@ from schemas.topics import variant_topic
 from workers.backlog import InstanceBacklog
 from workers.batch_queue import BatchQueue, Urgency
 from workers.codec import (
+    Arrays,
     PendingQuery,
     QueryPart,
     Undecodable,
@@ -119,9 +121,12 @@ class ServingInstance:
         except Undecodable as error:
             self._outbox.give_up(record, str(error))
             return []
+        except Exception as error:  # noqa: BLE001 - a defect of ours must cost this query, not the worker each time
+            self._give_up(record, error)
+            return []
         try:
             return self._decode(query)
-        except Exception as error:  # noqa: BLE001 - a defect of ours must cost this query, not the worker each time
+        except Exception as error:  # noqa: BLE001 - as above
             await self._refuse(query, _as_query_error(error, query, "the request could not be read"))
             return []
 
@@ -155,16 +160,29 @@ class ServingInstance:
 
     async def _answer(self) -> None:
         while True:
-            parts, results, started_ns, compute_ns = computed = await self._computed.get()
+            computed = await self._computed.get()
             self._measure(computed)
-            for part, result in zip(parts, results, strict=True):
-                query = part.query
-                if query.answered:  # another part of it has failed
-                    continue
-                if isinstance(result, QueryError):
-                    await self._refuse(query, result)
-                elif query.add(part.number, result, started_ns, compute_ns):
-                    await self._send_result(query)
+            for part, result in zip(computed.parts, computed.results, strict=True):
+                if not part.query.answered:  # or another part of it has failed
+                    await self._answer_part(part, result, computed)
+
+    async def _answer_part(self, part: QueryPart, result: Arrays | QueryError, computed: ComputedBatch) -> None:
+        query = part.query
+        try:
+            if isinstance(result, QueryError):
+                await self._refuse(query, result)
+            elif query.add(part.number, result, computed.started_ns, computed.compute_ns):
+                await self._send_result(query)
+        except Exception as error:  # noqa: BLE001 - as while reading
+            self._give_up(query.record, error)
+
+    def _give_up(self, record: Record, error: Exception) -> None:
+        """Bury a record at which our own code fails, and tell whoever asked where that is possible."""
+        log.error("%s/%d/%d: given up", record.topic, record.partition, record.offset, exc_info=error)
+        answer: Message | None = None
+        with suppress(Exception):  # what failed may have been to find out who asked
+            answer = self._error_message(record, Internal())
+        self._outbox.give_up(record, f"a defect: {error!r}"[:500], answer)
 
     def _measure(self, computed: ComputedBatch) -> None:
         if not computed.started_ns or any(isinstance(result, QueryError) for result in computed.results):
