@@ -1,7 +1,7 @@
 """How a process of ours starts, is watched, is supervised and stops; and the machine it runs on.
 
 Reading order: settings (what every service can be told) -> start (until it serves) -> command_line (flags and --check)
--> run (signals, drain, exit code) -> health_server (metrics and health), probe (asks for them) -> subprocesses (a
-process of our own) -> supervisor_socket (orders to who keeps processes running) -> ports, priority, memory,
-garbage_collection (of this machine and process) -> version.
+-> run (signals, drain, exit code) -> hang_guard (an end to what stands still) -> health_server (metrics and health),
+probe (asks for them) -> subprocesses (a process of our own), liveness (of one) -> supervisor_socket (orders to who
+keeps processes running) -> ports, priority, memory, garbage_collection (of this machine and process) -> version.
 """

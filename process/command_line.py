@@ -67,6 +67,7 @@ def run_command(
         lambda stop: serve(settings, kafka, postgres, stop),
         drain_timeout_s=settings.drain_timeout_s,
         log_level=settings.log_level,
+        hang_s=settings.hang_s,
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 
 import uvloop
 
+from process.hang_guard import end_when_hung
 from schemas.errors import InfaasError
 
 log = logging.getLogger(__name__)
@@ -19,22 +20,29 @@ log = logging.getLogger(__name__)
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_HARD = 130
+EXIT_REPLACE = 86
+"""The process cannot go on, but another in its place could: whoever keeps it running starts that one."""
 
 
-def run_service(serve: Callable[[asyncio.Event], Awaitable[None]], *, drain_timeout_s: float, log_level: str) -> int:
-    """Run `serve(stop)` until it returns; set `stop` at SIGTERM or SIGINT. Returns the process's exit code."""
+def run_service(
+    serve: Callable[[asyncio.Event], Awaitable[None]], *, drain_timeout_s: float, log_level: str, hang_s: float = 0.0
+) -> int:
+    """Run `serve(stop)` until it returns; set `stop` at SIGTERM or SIGINT. Returns the process's exit code.
+
+    The process ends at once when its event loop stands still for `hang_s`, unless that is 0.
+    """
     logging.basicConfig(level=log_level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     code = EXIT_FAILED
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            code = runner.run(_supervise(serve, drain_timeout_s))
+            code = runner.run(_supervise(serve, drain_timeout_s, hang_s))
     except* InfaasError as errors:
         for error in _leaves(errors):
             log.error("%s", error)
     return code
 
 
-async def _supervise(serve: Callable[[asyncio.Event], Awaitable[None]], drain_timeout_s: float) -> int:
+async def _supervise(serve: Callable[[asyncio.Event], Awaitable[None]], drain_timeout_s: float, hang_s: float) -> int:
     loop = asyncio.get_running_loop()
     stop, hard = asyncio.Event(), asyncio.Event()
 
@@ -46,8 +54,10 @@ async def _supervise(serve: Callable[[asyncio.Event], Awaitable[None]], drain_ti
     async with asyncio.TaskGroup() as tasks:
         service = tasks.create_task(_as_coroutine(serve, stop), name="service")
         limit = tasks.create_task(_cancel_when_late(service, stop, hard, drain_timeout_s), name="drain limit")
+        guard = tasks.create_task(end_when_hung(hang_s), name="hang guard")
         await asyncio.wait({service})
         limit.cancel()
+        guard.cancel()
     if service.cancelled():
         log.warning("stopped before all was drained; what is left will be delivered again")
         return EXIT_HARD

@@ -19,6 +19,9 @@ class ServiceSettings(BaseSettings):
     """Least severe messages that are logged: DEBUG, INFO, WARNING or ERROR."""
     drain_timeout_s: float = Field(default=20.0, gt=0, validation_alias="INFAAS_DRAIN_TIMEOUT_S")
     """Seconds that a stopping service may take to finish what it holds."""
+    hang_s: float = Field(default=10.0, ge=0, validation_alias="INFAAS_HANG_S")
+    """Seconds for which a process may stand still, or not say that it lives, before it is ended and another started;
+    longer than leases and memberships of groups last. 0: for ever."""
     metrics_host: str = Field(default=LOOPBACK, validation_alias="INFAAS_METRICS_HOST")
     """Address that metrics and health are served on; `0.0.0.0` for all of the machine's."""
     metrics_port: int = Field(default=0, ge=0, le=65535)

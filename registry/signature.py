@@ -4,6 +4,8 @@ Rules:
 * The first dimension of every input and output is the batch, and must be variable.
 * A model takes what the task promises its clients: each of its inputs is one of the task's, with the same datatype and
   at least as wide a shape. It may ignore inputs of the task.
+* Where its input holds rows of a table, as tokens of a vocabulary, the table has all that the task lets in. Runtimes
+  do not check: onnxruntime takes -1 for the last row, a GPU reads whatever is there.
 * It answers what the task promises: exactly the task's outputs.
 """
 
@@ -73,6 +75,7 @@ def check_task(task: Task, model: Signature) -> None:
         if spec.name not in promised:
             raise InvalidRequest(f"task {task.name} has no input {spec.name!r}; it has {', '.join(promised)}")
         _check_spec(task, "input", promised[spec.name], spec)
+        _check_bound(task, promised[spec.name], spec)
     given = {spec.name: spec for spec in model.outputs}
     if set(given) != {spec.name for spec in task.outputs}:
         wanted = ", ".join(spec.name for spec in task.outputs)
@@ -90,6 +93,14 @@ def _check_spec(task: Task, kind: str, promised: TensorSpec, model: TensorSpec) 
     )
     if narrower or not fits(model.shape, promised.shape):
         raise InvalidRequest(f"{where} has the shape {_shown(promised.shape)}, the model's {_shown(model.shape)}")
+
+
+def _check_bound(task: Task, promised: TensorSpec, model: TensorSpec) -> None:
+    if promised.below is not None and model.below is not None and model.below < promised.below:
+        raise InvalidRequest(
+            f"task {task.name}: input {promised.name!r} goes up to {promised.below - 1}, the model's table has "
+            f"{model.below} rows"
+        )
 
 
 def fits(shape: Sequence[int], wanted: Sequence[int]) -> bool:

@@ -49,6 +49,8 @@ _STATUSES_SINCE_MS: Final = 2500
 _STATUS_WAIT_MS: Final = 100
 """The longest that statuses may be late where the broker does not wake who waits; a query is taken to be as late."""
 _REPORT_INTERVAL_S: Final = 1.0
+_FIRST_PAUSE_S: Final = 0.5
+_LONGEST_PAUSE_S: Final = 10.0
 _encode: Final = msgspec.json.Encoder().encode
 _status: Final = msgspec.json.Decoder(WorkerStatus)
 
@@ -178,12 +180,20 @@ class Selector:
 
     async def _follow_catalog(self) -> None:
         while True:
-            catalog = await self._catalogs.changed()
-            try:
-                await self._register(catalog)
-            except OperatorError as error:
-                # Kafka is away or refuses: what was subscribed to goes on, and the next change tries again.
-                log.error("cannot take up new tasks: %s", error)
+            await self._catalogs.changed()
+            pause_s = _FIRST_PAUSE_S
+            while not await self._take_up():
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    async def _take_up(self) -> bool:
+        """Take up what is registered now; False: Kafka is away or refuses, and what was subscribed to goes on."""
+        try:
+            await self._register(self._catalogs.current)
+        except OperatorError as error:
+            log.error("cannot take up new tasks, will try again: %s", error)
+            return False
+        return True
 
     async def _register(self, catalog: Catalog) -> None:
         grown = self._state.register(catalog.tasks, catalog.variants.values(), catalog.profiles)
@@ -194,12 +204,12 @@ class Selector:
         for name in new:
             await ensure_task_topics(self._kafka, name, tasks[name])
         more = any(tasks.get(name, 0) > known for name, known in self._subscribed.items())
-        self._subscribed |= tasks
         if new:
-            await self._consumer.subscribe([task_topic(name) for name in self._subscribed])
-            log.info("serving %d tasks", len(self._subscribed))
+            await self._consumer.subscribe([task_topic(name) for name in self._subscribed | tasks])
+            log.info("serving %d tasks", len(self._subscribed | tasks))
         elif more:
             await self._consumer.refresh_partitions()
+        self._subscribed |= tasks  # last, or what could not be taken up now would never be
 
 
 async def serve(settings: SelectorSettings, kafka: KafkaSettings, dsn: str, stop: asyncio.Event) -> None:

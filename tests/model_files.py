@@ -71,3 +71,70 @@ def make_samples(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+ENDLESS = 1e6
+"""A pixel of this value has `endless_model` compute for years."""
+
+
+def endless_model(path: Path) -> Path:
+    """Write a classifier of 8x8 images whose graph loops for as often as its brightest pixel says, beyond 100."""
+    state = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Add", ["total", "one"], ["sum"])],
+        "turn",
+        [
+            state("turn", TensorProto.INT64, []),
+            state("go", TensorProto.BOOL, []),
+            state("total", TensorProto.FLOAT, []),
+        ],
+        [state("on", TensorProto.BOOL, []), state("sum", TensorProto.FLOAT, [])],
+        [numpy_helper.from_array(np.asarray(1.0, np.float32), "one")],
+    )
+    constants = {"most": np.float32(100.0), "scale": np.float32(1e10), "zero": np.float32(0.0), "yes": np.bool_(True)}
+    weights = np.random.default_rng(7).normal(size=(64, 10)).astype(np.float32)
+    make = helper.make_node
+    graph = helper.make_graph(
+        [
+            make("ReduceMax", ["input"], ["brightest"], keepdims=0),
+            make("Sub", ["brightest", "most"], ["beyond"]),
+            make("Relu", ["beyond"], ["positive"]),
+            make("Mul", ["positive", "scale"], ["turns"]),
+            make("Cast", ["turns"], ["trips"], to=TensorProto.INT64),
+            make("Loop", ["trips", "yes", "zero"], ["looped"], body=body),
+            make("Mul", ["looped", "zero"], ["nothing"]),
+            make("Flatten", ["input"], ["flat"]),
+            make("MatMul", ["flat", "weights"], ["scores"]),
+            make("Add", ["scores", "nothing"], ["logits"]),
+        ],
+        "endless",
+        [state("input", TensorProto.FLOAT, ["batch", 1, 8, 8])],
+        [state("logits", TensorProto.FLOAT, ["batch", 10])],
+        [
+            numpy_helper.from_array(np.asarray(value), name)
+            for name, value in [*constants.items(), ("weights", weights)]
+        ],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return path
+
+
+def ragged_model(path: Path) -> Path:
+    """Write a model of 8x8 images that gives each of a batch as many ones as the brightest pixel of all says."""
+    make, state = helper.make_node, helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [
+            make("ReduceMax", ["input"], ["brightest"], keepdims=0),
+            make("Cast", ["brightest"], ["whole"], to=TensorProto.INT64),
+            make("Reshape", ["whole", "once"], ["width"]),
+            make("Shape", ["input"], ["batch"], start=0, end=1),
+            make("Concat", ["batch", "width"], ["shape"], axis=0),
+            make("ConstantOfShape", ["shape"], ["logits"]),
+        ],
+        "ragged",
+        [state("input", TensorProto.FLOAT, ["batch", 1, 8, 8])],
+        [state("logits", TensorProto.FLOAT, ["batch", "width"])],
+        [numpy_helper.from_array(np.asarray([1], np.int64), "once")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return path

@@ -16,7 +16,8 @@ Hot: each call is once a batch and a lane has at most some hundred entries, so p
 
 import math
 from bisect import insort
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from itertools import count
 from operator import itemgetter
 from typing import Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -72,14 +73,15 @@ class NextBatch(NamedTuple, Generic[W]):
 class BatchQueue(Generic[W]):
     """Work that was fetched for one instance and does not compute yet, in lanes of equal shape and mode."""
 
-    def __init__(self, latency: LatencyModel) -> None:
+    def __init__(self, latency: LatencyModel, arrivals: Iterator[int] | None = None) -> None:
+        """Make an empty queue; queues whose work competes must count `arrivals` together, or one starves another."""
         self.use_latency_model(latency)
         self.inputs = 0
         """Inputs that wait."""
         self.online_inputs = 0
         """Inputs of online queries that wait."""
         self._lanes: dict[tuple[bool, Hashable], list[_Entry[W]]] = {}
-        self._arrivals = 0
+        self._arrivals = count(1) if arrivals is None else arrivals
 
     def use_latency_model(self, latency: LatencyModel) -> None:
         """Choose batches by this model from now on, e.g. one with smaller batches."""
@@ -88,9 +90,8 @@ class BatchQueue(Generic[W]):
 
     def add(self, work: W) -> None:
         """Let `work` wait."""
-        self._arrivals += 1
         lane = self._lanes.setdefault((work.offline, work.shape), [])
-        insort(lane, _Entry(work.deadline_s, self._arrivals, work), key=_order)
+        insort(lane, _Entry(work.deadline_s, next(self._arrivals), work), key=_order)
         self._count(work, 1)
 
     def urgency(self) -> Urgency | None:

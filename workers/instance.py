@@ -2,25 +2,24 @@
 
     event loop     _take_in    consumer -> _read: who asks, and what there is to compute -> batch queue
     slot's thread  next_batch  called by the executor when a slot is free and nobody is more urgent
-                   _compute    stack, infer, unstack
+                   Computation stack, infer, unstack
     event loop     _answer     encode -> outbox -> (acknowledged) -> _done: the record may be committed
 
 Rules.
 * Three long-lived tasks and no task per query: one takes in, one answers, one sends again what was not acknowledged.
 * The slot's thread only computes; JSON and headers are the event loop's, so that the slots are never kept waiting.
-* A query fails alone. What is wrong with it is found while reading; a batch that raises is computed again one by one.
+* A query fails alone: what is wrong with it is found while reading, or by `computation`.
 * A partition that was taken from us is dropped at once: what of it waits is not computed, what comes is not read.
 
-Hot: `_read`, `_compute` and `_answer`. Per query at low load the way costs one hop to the thread and one back.
+Hot: `_read`, `next_batch` and `_answer`. Per query at low load the way costs one hop to the thread and one back.
 """
 
 import asyncio
 import logging
-import threading
 import time
-from collections.abc import Callable, Collection
-from functools import partial
-from typing import Final, NamedTuple
+from collections.abc import Collection
+from contextlib import suppress
+from typing import Final
 
 from broker.delivery.consumer import Consumer, Record
 from broker.outbox import Message, Outbox
@@ -40,14 +39,14 @@ from workers.codec import (
     encode_error,
     encode_result,
     identify,
-    stack,
-    unstack,
 )
+from workers.computation import ComputableBatch, Computation, ComputedBatch, ComputeLimits
 from workers.crash_journal import CrashJournal, record_key
 from workers.executor import BatchExecutor
 from workers.health import BatchMeter, HealthReading, next_state
 from workers.metrics import AnswerMeter, InstanceMetrics
 from workers.model import ServableModel
+from workers.replacement import Replacement
 from workers.status_trigger import StatusTrigger
 
 log = logging.getLogger(__name__)
@@ -55,17 +54,6 @@ log = logging.getLogger(__name__)
 _CHUNK: Final = 32
 """Most records read before the event loop does something else."""
 _PERIOD_S: Final = 1.0
-_BRIEF_S: Final = 0.0002
-"""Seconds that a hop to a thread and back costs, about: two wake-ups, and two waits for the interpreter's lock."""
-
-
-class ComputedBatch(NamedTuple):
-    """A batch with what became of each part of it."""
-
-    parts: list[QueryPart]
-    results: list[Arrays | QueryError]
-    started_ns: int = 0
-    compute_ns: int = 0
 
 
 class ServingInstance:
@@ -73,29 +61,30 @@ class ServingInstance:
 
     def __init__(
         self, model: ServableModel, session: Session, consumer: Consumer, producer: Producer, executor: BatchExecutor,
-        journal: CrashJournal, worker: str, answers: AnswerMeter, trigger: StatusTrigger,
+        journal: CrashJournal, worker: str, answers: AnswerMeter, trigger: StatusTrigger, limits: ComputeLimits,
+        replacement: Replacement,
     ) -> None:  # fmt: skip
         self.model = model
         self.state = InstanceState.ACTIVE
         self.partitions: frozenset[int] = frozenset()
         self._hidden: frozenset[int] = frozenset()
-        self._session = session
         self._consumer = consumer
         self._executor = executor
         self._journal = journal
         self._worker = worker
-        self._queue: BatchQueue[QueryPart] = BatchQueue(model.latency)
+        self._queue: BatchQueue[QueryPart] = BatchQueue(model.latency, executor.arrivals)
         # Not bounded here: it holds no more than the consumer has handed out.
         self._computed: asyncio.Queue[ComputedBatch] = asyncio.Queue()
         self._clock = producer.clock
+        self._computation = Computation(
+            model, session, journal, limits, replacement, asyncio.get_running_loop(), self._computed.put_nowait
+        )
         self._outbox = Outbox(producer, self._done, self._error_message)
         self._backlog = InstanceBacklog()
         self._metrics = InstanceMetrics(model.name, model.variant.task, answers)
         self._trigger = trigger
         self._meter = BatchMeter()
         self._period_began = time.monotonic()
-        self._loop = asyncio.get_running_loop()
-        self._loop_thread = threading.get_ident()
 
     async def serve(self) -> None:
         """Serve until cancelled."""
@@ -133,9 +122,12 @@ class ServingInstance:
         except Undecodable as error:
             self._outbox.give_up(record, str(error))
             return []
+        except Exception as error:  # noqa: BLE001 - a defect of ours must cost this query, not the worker each time
+            self._give_up(record, error)
+            return []
         try:
             return self._decode(query)
-        except Exception as error:  # noqa: BLE001 - a defect of ours must cost this query, not the worker each time
+        except Exception as error:  # noqa: BLE001 - as above
             await self._refuse(query, _as_query_error(error, query, "the request could not be read"))
             return []
 
@@ -154,58 +146,44 @@ class ServingInstance:
 
     def urgency(self) -> Urgency | None:
         """Urgency of the most urgent work; None if none waits."""
-        return self._queue.urgency()
+        return None if self._computation.broken else self._queue.urgency()
 
-    def is_brief(self) -> bool:
-        """Whether the next batch takes less time than to hand it to a thread."""
-        inputs = min(self._queue.inputs, self._queue.best_batch)
-        return self.model.latency.batch_s(inputs) * self._meter.slowdown < _BRIEF_S
-
-    def next_batch(self) -> Callable[[int], None] | None:
-        """Take the next batch out of the queue; returns what computes it in the slot given."""
+    def next_batch(self) -> ComputableBatch | None:
+        """Take the next batch out of the queue."""
         batch, expired = self._queue.next_batch(time.monotonic(), self._meter.slowdown)
         if expired:
-            self._post(ComputedBatch(expired, [DeadlineExceeded()] * len(expired)))
+            self._computation.post(ComputedBatch(expired, [DeadlineExceeded()] * len(expired)))
         batch = [part for part in batch if not part.query.answered]
-        return partial(self._compute, batch) if batch else None
-
-    def _compute(self, parts: list[QueryPart], slot: int) -> None:
-        """Compute a batch without the lock, in the slot's thread; a brief one on the event loop."""
-        self._journal.begin(slot, [record_key(part.query.record) for part in parts])
-        started_ns = time.monotonic_ns()
-        results = self._infer(parts)
-        compute_ns = time.monotonic_ns() - started_ns
-        self._journal.end(slot)
-        self._post(ComputedBatch(parts, results, started_ns, compute_ns))
-
-    def _infer(self, parts: list[QueryPart]) -> list[Arrays | QueryError]:
-        try:
-            return [*unstack(parts, self._session.infer(stack(parts)))]
-        except Exception as error:  # noqa: BLE001 - a runtime raises what it likes; only the query to blame shall fail
-            if len(parts) == 1:
-                return [ModelFailed(f"the model failed on this input: {str(error)[:500]}")]
-        return [result for part in parts for result in self._infer([part])]
-
-    def _post(self, computed: ComputedBatch) -> None:
-        if threading.get_ident() == self._loop_thread:
-            self._computed.put_nowait(computed)
-        else:
-            self._loop.call_soon_threadsafe(self._computed.put_nowait, computed)
+        predicted_s = self.model.latency.batch_s(sum(part.inputs for part in batch)) * self._meter.slowdown
+        return self._computation.batch(batch, predicted_s) if batch else None
 
     # -- out -----------------------------------------------------------------------------------------------------------
 
     async def _answer(self) -> None:
         while True:
-            parts, results, started_ns, compute_ns = computed = await self._computed.get()
+            computed = await self._computed.get()
             self._measure(computed)
-            for part, result in zip(parts, results, strict=True):
-                query = part.query
-                if query.answered:  # another part of it has failed
-                    continue
-                if isinstance(result, QueryError):
-                    await self._refuse(query, result)
-                elif query.add(part.number, result, started_ns, compute_ns):
-                    await self._send_result(query)
+            for part, result in zip(computed.parts, computed.results, strict=True):
+                if not part.query.answered:  # or another part of it has failed
+                    await self._answer_part(part, result, computed)
+
+    async def _answer_part(self, part: QueryPart, result: Arrays | QueryError, computed: ComputedBatch) -> None:
+        query = part.query
+        try:
+            if isinstance(result, QueryError):
+                await self._refuse(query, result)
+            elif query.add(part.number, result, computed.started_ns, computed.compute_ns):
+                await self._send_result(query)
+        except Exception as error:  # noqa: BLE001 - as while reading
+            self._give_up(query.record, error)
+
+    def _give_up(self, record: Record, error: Exception) -> None:
+        """Bury a record at which our own code fails, and tell whoever asked where that is possible."""
+        log.error("%s/%d/%d: given up", record.topic, record.partition, record.offset, exc_info=error)
+        answer: Message | None = None
+        with suppress(Exception):  # what failed may have been to find out who asked
+            answer = self._error_message(record, Internal())
+        self._outbox.give_up(record, f"a defect: {error!r}"[:500], answer)
 
     def _measure(self, computed: ComputedBatch) -> None:
         if not computed.started_ns or any(isinstance(result, QueryError) for result in computed.results):

@@ -34,12 +34,14 @@ from store.catalog import CatalogWatcher
 from store.errors import StoreConflict, StoreUnavailable
 from store.placement import report_instance_state
 from store.pool import Pool
+from workers.computation import ComputeLimits
 from workers.crash_journal import CrashJournal
 from workers.executor import BatchExecutor
 from workers.instance import ServingInstance
 from workers.lease import Leases
 from workers.metrics import AnswerMeter
 from workers.model import ServableModel, find_model, load_session
+from workers.replacement import Replacement
 from workers.settings import WorkerSettings
 from workers.status_trigger import StatusTrigger
 
@@ -65,6 +67,7 @@ class WorkerContext:
     answers: AnswerMeter
     loader: Executor
     """Thread that loads models, one at a time, so that each knows how much memory is left."""
+    replacement: Replacement
     trigger: StatusTrigger = field(default_factory=StatusTrigger)
     """What says when the status is due."""
 
@@ -140,7 +143,7 @@ class InstanceController:
             return
         model, session = loaded
         try:
-            await self._serve(model, session)
+            await self._keep_serving(model, session)
         finally:
             self._instance = None
             await self._set_state(InstanceState.INACTIVE)
@@ -169,6 +172,29 @@ class InstanceController:
         loop = asyncio.get_running_loop()
         return model, await loop.run_in_executor(context.loader, _open_session, model, context.settings)
 
+    async def _keep_serving(self, model: ServableModel, session: Session) -> None:
+        """Serve until it is over; begin anew after a pause where Kafka is away or refuses. The others serve on."""
+        pause_s = _RETRY_S
+        while not self.ending:
+            try:
+                await self._serve(model, session)
+            except* OperatorError as errors:
+                log.warning("cannot serve %s, will try again: %s", self.variant, errors.exceptions[0])
+                await self._stop_serving(f"cannot serve: {errors.exceptions[0]}"[:500])
+            if self._row is None:
+                self.ending = True
+            elif not self.ending:
+                await self._wait(pause_s)
+                pause_s = min(pause_s * 2, self._context.settings.load_retry_max_s)
+
+    async def _stop_serving(self, reason: str) -> None:
+        """Let others have the partitions that cannot be served from here now."""
+        instance, self._instance = self._instance, None
+        self._failed = True
+        await self._set_state(InstanceState.INACTIVE, reason)
+        if instance is not None and instance.partitions:
+            await self._context.leases.release(self.variant, instance.partitions)
+
     async def _serve(self, model: ServableModel, session: Session) -> None:
         context, settings = self._context, self._context.settings
         group = variant_group(self.variant)
@@ -183,6 +209,7 @@ class InstanceController:
             instance = ServingInstance(
                 model, session, consumer, context.producer, context.executor, context.journal,
                 settings.worker, context.answers, context.trigger,
+                ComputeLimits(settings.compute_limit_s, settings.compute_limit_factor), context.replacement,
             )  # fmt: skip
             async with asyncio.TaskGroup() as tasks:
                 serving = tasks.create_task(instance.serve(), name=f"serve {self.variant}")

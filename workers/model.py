@@ -70,8 +70,13 @@ def load_session(model: ServableModel, artifacts: Path, threads: int) -> Session
     options = LoadOptions(precision=variant.precision, threads=threads, max_batch=variant.max_batch)
     session = find_runtime(variant.runtime).load(artifact, variant.hardware, options)
     for batch in (variant.max_batch, *[1] * _WARM_UP_RUNS):
-        session.infer({spec.name: _blank(spec, batch) for spec in model.inputs})
+        session.infer(warm_up_inputs(model, batch))
     return session
+
+
+def warm_up_inputs(model: ServableModel, batch: int) -> dict[str, NDArray[Any]]:
+    """Inputs that a model which was loaded has computed already."""
+    return {spec.name: _blank(spec, batch) for spec in model.inputs}
 
 
 def check_inputs(specs: tuple[TensorSpec, ...], inputs: Mapping[str, NDArray[Any]]) -> int:
@@ -98,6 +103,9 @@ def _check_input(spec: TensorSpec, array: NDArray[Any], count: int) -> None:
         raise InvalidRequest(
             f"input {spec.name} must have shape {list(spec.shape)} (-1: any length from 1), not {list(shape)}"
         )
+    if spec.below is not None and not 0 <= array.min() <= array.max() < spec.below:
+        odd = array[(array < 0) | (array >= spec.below)].flat[0]
+        raise InvalidRequest(f"input {spec.name} must hold numbers from 0 to {spec.below - 1}, not {odd}")
     if shape[0] != count:
         raise InvalidRequest(f"all inputs must hold as many elements: {spec.name} has {shape[0]}, others {count}")
 
@@ -105,4 +113,6 @@ def _check_input(spec: TensorSpec, array: NDArray[Any], count: int) -> None:
 def _blank(spec: TensorSpec, batch: int) -> NDArray[Any]:
     shape = [batch, *(_WARM_UP_DIMENSION if length < 0 else length for length in spec.shape[1:])]
     dtype = DTYPES[spec.datatype]
-    return np.full(shape, b"", BYTES) if dtype is BYTES else np.ones(shape, dtype)
+    if dtype is BYTES:
+        return np.full(shape, b"", BYTES)
+    return np.zeros(shape, dtype) if spec.below == 1 else np.ones(shape, dtype)

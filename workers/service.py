@@ -8,7 +8,7 @@ import logging
 import socket
 import sys
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import UTC, datetime
 from typing import Final
 
@@ -34,6 +34,7 @@ from workers.instance_controller import InstanceController, WorkerContext
 from workers.lease import Leases
 from workers.metrics import AnswerMeter
 from workers.placement import PlacementFollower
+from workers.replacement import Replacement, exit_to_be_replaced
 from workers.settings import WorkerSettings
 from workers.status import StatusReporter
 
@@ -52,6 +53,7 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
         StoreUnavailable: Postgres cannot be reached at the start.
     """
     defect = asyncio.get_running_loop().create_future()
+    replacement = Replacement()
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(store.dsn))
         await require_current(pool)
@@ -61,7 +63,7 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
         executor = _open_executor(settings, defect, stack)
         loader = _open_loader(settings, stack)
         journal = stack.enter_context(CrashJournal(settings.journal_file, settings.slots, settings.max_crashes))
-        await stack.enter_async_context(health_server(settings.metrics_host, settings.metrics_port, lambda: True))
+        await stack.enter_async_context(_health_server(settings, replacement))
         row = await asyncio.get_running_loop().run_in_executor(loader, worker_row, settings)  # imports the runtimes
         epoch = await register_worker(pool, row)
         log.info("worker %s, epoch %d: %d slots of %s", settings.worker, epoch, settings.slots, settings.hardware)
@@ -75,30 +77,42 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
         context = WorkerContext(
             settings=settings, kafka=kafka, pool=pool, catalog=catalog, producer=producer, executor=executor,
             journal=journal, leases=leases, answers=AnswerMeter(), loader=loader,
+            replacement=replacement,
         )  # fmt: skip
         placement = PlacementFollower(pool, store.dsn, settings.worker, lambda row: InstanceController(row, context))
         reporter = StatusReporter(context, epoch, lambda: placement.controllers)
         tune_gc()
         sys.setswitchinterval(_SWITCH_S)
-        await _work(settings, placement, leases, reporter, stop, defect)
+        await _work(context, placement, reporter, stop, defect)
+        if replacement.wanted:
+            exit_to_be_replaced()
         await _retire(pool, settings.worker, epoch)
 
 
 async def _work(
-    settings: WorkerSettings, placement: PlacementFollower, leases: Leases, reporter: StatusReporter,
-    stop: asyncio.Event, defect: "asyncio.Future[None]",
+    context: WorkerContext, placement: PlacementFollower, reporter: StatusReporter, stop: asyncio.Event,
+    defect: "asyncio.Future[None]",
 ) -> None:  # fmt: skip
+    settings = context.settings
     async with asyncio.TaskGroup() as tasks:
         background = [
-            tasks.create_task(leases.keep_renewing(settings.lease_renew_s), name="leases"),
+            tasks.create_task(context.leases.keep_renewing(settings.lease_renew_s), name="leases"),
             tasks.create_task(reporter.run(), name="status"),
             tasks.create_task(_leave(stop, reporter), name="leave"),
             tasks.create_task(_raise(defect), name="defect"),
+            tasks.create_task(context.executor.watch(), name="watch slots"),
+            tasks.create_task(context.replacement.carry_out(stop, settings.replace_drain_s), name="replacement"),
         ]
         await placement.run(stop)
         for task in background:
             task.cancel()
     await reporter.publish()
+
+
+def _health_server(settings: WorkerSettings, replacement: Replacement) -> AbstractAsyncContextManager[None]:
+    return health_server(
+        settings.metrics_host, settings.metrics_port, ready=lambda: True, live=lambda: not replacement.wanted
+    )
 
 
 async def _leave(stop: asyncio.Event, reporter: StatusReporter) -> None:

@@ -53,6 +53,13 @@ class WorkerSettings(ServiceSettings):
     """Most queries that an instance fetches ahead."""
     max_crashes: int = Field(default=3, ge=1)
     """Number of crashes after which the query that was being computed is given up."""
+    compute_limit_s: float = Field(default=10.0, gt=0)
+    """Seconds that any batch may take before it counts as one that never ends: its query has failed, and the worker is
+    replaced."""
+    compute_limit_factor: float = Field(default=20.0, gt=1)
+    """Times of its predicted time that a batch may take, where that is more than `compute_limit_s`."""
+    replace_drain_s: float = Field(default=2.0, gt=0)
+    """Seconds for which a worker that is to be replaced finishes what it can."""
     load_retry_max_s: float = Field(default=60.0, gt=0)
     """Longest pause in seconds before a failed load is tried again."""
 

@@ -25,10 +25,10 @@ from infaas.cli.connect import DEFAULT_HOME, Home, Json, running_state
 from infaas.cli.output import err, show, show_json, table
 from infaas.cli.register import ProgressBar, register_with_progress
 from infaas.optional_zoo import require_zoo
-from infaas.supervisor.child import responds
 from infaas.supervisor.options import POSTGRES_ENV, KafkaKind, UpOptions
 from infaas.supervisor.state import SystemState, read_state
 from infaas.supervisor.system import running_system
+from process.liveness import responds
 from schemas import topics
 from schemas.errors import OperatorError
 

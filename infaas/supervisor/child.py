@@ -16,6 +16,8 @@ import aiohttp
 import msgspec
 
 from infaas.supervisor.state import ServiceState
+from process.liveness import responds, wait_until_hung
+from process.settings import ServiceSettings
 from process.subprocesses import running
 from schemas.errors import OperatorError
 
@@ -38,14 +40,17 @@ class ChildSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Variables added to our own environment."""
     health: str
     """URL that answers 200 when the service is ready."""
+    live: str
+    """URL that answers 200 while the process can go on."""
     metrics: str
     log: Path
 
 
 def child_spec(home: Path, name: str, module: str, env: Mapping[str, str], url: str, health: str) -> ChildSpec:
-    """Describe a service that answers at `url`, with its log under `home`."""
+    """Describe a service that answers at `url`, under `health` says how it is, and logs under `home`."""
     log = home / "logs" / f"{name}.log"
-    return ChildSpec(name=name, module=module, env=env, health=url + health, metrics=f"{url}/metrics", log=log)
+    ready, live = f"{url}{health}/ready", f"{url}{health}/live"
+    return ChildSpec(name=name, module=module, env=env, health=ready, live=live, metrics=f"{url}/metrics", log=log)
 
 
 class Child:
@@ -117,7 +122,16 @@ class Child:
         async with running(command, self.spec.log, env={**os.environ, **self.spec.env}) as process:
             self._pid = process.pid
             self._changed()
-            return await process.wait()
+            async with asyncio.TaskGroup() as tasks:
+                watching = tasks.create_task(self._kill_when_hung(process), name=f"liveness of {self.spec.name}")
+                code = await process.wait()
+                watching.cancel()
+            return code
+
+    async def _kill_when_hung(self, process: asyncio.subprocess.Process) -> None:
+        await wait_until_hung(self.spec.live, ServiceSettings().hang_s)
+        self._announce(f"{self.spec.name} does not say that it lives; killing it")
+        process.kill()
 
     def _check_start(self, code: int) -> None:
         if self._was_ready:
@@ -130,12 +144,3 @@ class Child:
 
     def _tail(self) -> str:
         return self.spec.log.read_bytes()[-_LOG_TAIL:].decode(errors="replace").strip()
-
-
-async def responds(http: aiohttp.ClientSession, url: str) -> bool:
-    """Whether a GET of `url` answers 200 now."""
-    try:
-        async with http.get(url) as response:
-            return response.status == 200
-    except (aiohttp.ClientError, TimeoutError):
-        return False

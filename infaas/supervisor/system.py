@@ -169,10 +169,10 @@ def _services(options: UpOptions, shared: dict[str, str]) -> list[ChildSpec]:
     specs: list[ChildSpec] = []
     for (name, module, own), port in zip(named, metrics_ports(options, len(named)), strict=True):
         env = {**shared, **own, f"INFAAS_{module.upper()}_METRICS_PORT": str(port)}
-        specs.append(child_spec(options.home, name, module, env, f"http://{LOOPBACK}:{port}", "/health/ready"))
+        specs.append(child_spec(options.home, name, module, env, f"http://{LOOPBACK}:{port}", "/health"))
     gateway = {"INFAAS_GATEWAY_HOST": options.gateway_host, "INFAAS_GATEWAY_PORT": str(options.gateway_port)}
     url = f"http://{options.gateway_host}:{options.gateway_port}"
-    specs.append(child_spec(options.home, "gateway", "gateway", shared | gateway, url, "/v2/health/ready"))
+    specs.append(child_spec(options.home, "gateway", "gateway", shared | gateway, url, "/v2/health"))
     return specs
 
 

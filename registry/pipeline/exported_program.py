@@ -8,11 +8,12 @@ to be plain data: the example inputs are emptied, and an archive that needs anyt
 
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from registry.signature import VARIABLE, Signature, datatype_from
 from runtimes.pytorch import OUTPUTS_ENTRY, import_torch, input_names
@@ -90,13 +91,26 @@ def read_exported_program(file: Path) -> Signature:
     given = list(program.graph_signature.user_outputs)
     keys = list(returned.context) if returned.type is dict else []
     names = keys or (["output"] if len(given) == 1 else [f"output{index}" for index in range(len(given))])
+    bounds = _row_counts(program, values)
     return Signature(
         inputs=tuple(
-            _torch_spec("input", name, values[node]) for name, node in zip(positional + named, taken, strict=True)
+            replace(_torch_spec("input", name, values[node]), below=bounds.get(node))
+            for name, node in zip(positional + named, taken, strict=True)
         ),
         outputs=tuple(_torch_spec("output", name, values[node]) for name, node in zip(names, given, strict=True)),
         named=bool(keys),
     )
+
+
+def _row_counts(program: Any, values: Mapping[str, Any]) -> dict[str, int]:
+    """Rows of the smallest table that each input chooses from, by the name of the input's node."""
+    counts: dict[str, int] = {}
+    for node in program.graph.nodes:
+        if str(node.target).startswith("aten.embedding."):
+            table, rows = node.args[0], node.args[1]
+            size = int(values[table.name].shape[0])
+            counts[rows.name] = min(size, counts.get(rows.name, size))
+    return counts
 
 
 def _torch_spec(kind: str, name: str, value: Any) -> TensorSpec:

@@ -9,7 +9,7 @@ from schemas.defaults import PARTITIONS
 from schemas.latency import BatchLatency, is_noisy
 
 
-class TensorSpec(msgspec.Struct, frozen=True, kw_only=True):
+class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One input or output of a task, in the terms of the Open Inference Protocol."""
 
     name: str
@@ -17,6 +17,8 @@ class TensorSpec(msgspec.Struct, frozen=True, kw_only=True):
     """OIP datatype, e.g. `FP32`, `INT64`, `BYTES`."""
     shape: tuple[int, ...]
     """-1 is variable; the first dimension is the batch and always -1."""
+    below: int | None = None
+    """Bound of integers that are rows of a table, e.g. the size of a vocabulary: each is from 0 to one less."""
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):

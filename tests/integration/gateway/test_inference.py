@@ -203,17 +203,13 @@ async def test_a_client_that_goes_away_frees_its_slot(gateway: Running) -> None:
             await asyncio.sleep(0.001)
 
 
-async def test_an_id_in_flight_is_taken(gateway: Running) -> None:
-    gateway.responder.silent = True
-    headers = {"infaas-id": "same"}
-    async with asyncio.TaskGroup() as tasks:
-        first = tasks.create_task(_post(gateway, headers))
-        await gateway.responder.wait_seen(1)
-        async with gateway.http.post(gateway.infer_url, data=json_body(), headers=headers) as response:
-            assert response.status == 400
-            assert "same" in await error_of(response)
-        assert gateway.query_client.in_flight == 1
-        first.cancel()
+async def test_two_that_use_one_id_at_once_are_each_answered(gateway: Running) -> None:
+    async def ask(factor: int) -> list[float]:
+        body = encode_request({"x": X * factor}, binary=False).value
+        async with gateway.http.post(gateway.infer_url, data=body, headers={"infaas-id": "same"}) as response:
+            return (await response.json())["outputs"][0]["data"]
+
+    assert await asyncio.gather(ask(1), ask(2)) == [[0.0, 2.0, 8.0, 10.0], [0.0, 4.0, 16.0, 20.0]]
 
 
 async def _post(gateway: Running, headers: dict[str, str] | None = None) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from broker.settings import KafkaSettings
 from registry.artifacts import ArtifactStore
+from registry.pipeline.inspection import SourceFormat, read_signature
 from registry.register import register
 from registry.registration import Registration
 from runtimes.pytorch import import_torch
@@ -61,3 +62,22 @@ async def test_a_program_becomes_torch_and_onnx_variants(
     assert profiles["net.torch-fp32.cpu"].accuracy == 1.0
     assert profiles["net.torchcompile-fp32.cpu"].load_s > profiles["net.torch-fp32.cpu"].load_s
     assert await register(request, store_pool, kafka, store, progress) == variants
+
+
+@pytest.mark.torch
+def test_the_size_of_an_embedding_bounds_the_input(tmp_path: Path) -> None:
+    torch: Any = import_torch()
+
+    class Bag(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = torch.nn.Embedding(11, 3)
+
+        def forward(self, ids: Any) -> Any:
+            return self.table(ids).sum(1)
+
+    batch = torch.export.Dim("batch", min=1, max=1024)
+    exported = torch.export.export(Bag(), (torch.ones(2, 4, dtype=torch.int64),), dynamic_shapes=({0: batch},))
+    torch.export.save(exported, tmp_path / "bag.pt2")
+    signature = read_signature(tmp_path / "bag.pt2", SourceFormat.EXPORTED_PROGRAM)
+    assert [spec.below for spec in signature.inputs] == [11]

@@ -33,6 +33,7 @@ from selector.settings import SelectorSettings
 from store.pool import Pool
 from store.registry import delete_task, put_architecture, put_task, put_variant
 from tests.integration.broker.raw_batches import batch_of, write_batch
+from tests.kafka_entrance import entrance
 from tests.unit.selector.story import instance, profile, status, variant
 
 WAIT_S = 20.0
@@ -457,3 +458,23 @@ async def test_the_process_checks_starts_and_stops_in_good_order(stage: Stage, c
             await serving.communicate()
     assert serving.returncode == 0
     assert sorted(fields(record)[h.ID] for record in records) == sorted(asked)
+
+
+async def test_a_task_registered_while_kafka_lets_nobody_in_is_served_as_soon_as_it_does(
+    stage: Stage, kafka: KafkaSettings, database: str, store_pool: Pool
+) -> None:
+    async with entrance(kafka) as (door, by_the_door):
+        stage.kafka = by_the_door
+        async with selecting(stage) as selector, asyncio.timeout(100):
+            while not selector.ready:  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0.05)
+            late = Stage(kafka, store_pool, database)
+            door.open = False
+            await late.prepare()
+            for _ in range(2):  # the second time after the last change of what is registered
+                door.refused.clear()
+                await door.refused.wait()
+            door.open = True
+            async with Producer(kafka, "late") as producer, Tail(kafka, "late", [late.replies]) as tail:
+                await late.ask(producer, target="nobody")
+                assert await tail.poll()

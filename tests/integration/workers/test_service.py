@@ -21,14 +21,17 @@ from registry.topics import grow_variant_topic
 from runtimes.protocol import Session
 from schemas import headers as h
 from schemas import topics
-from schemas.load_classes import ClassAnswers
-from schemas.oip import decode_response
+from schemas.load_classes import ClassAnswers, ClassKey
+from schemas.oip import decode_response, encode_request
 from schemas.result import error_message
 from schemas.status import InstanceState, WorkerStatus
 from store.placement import acquire_leases, list_instances, list_leases, list_workers, register_worker
 from store.pool import Pool
 from tests.integration.workers.conftest import MAX_BATCH, Results, Site, class_of, results_of
+from tests.kafka_entrance import entrance
+from tests.model_files import ragged_model
 from tests.store_rows import a_worker
+from workers.metrics import InstanceMetrics
 from workers.model import ServableModel, load_session
 from zoo.samples import labelled
 
@@ -417,3 +420,68 @@ async def test_a_partition_that_is_stolen_is_left_at_once(site: Site, producer: 
         await site.ask(producer, "kept", value, headers, partition=0)
         found = await results.until(2)
     assert set(found) == {"before", "kept"}
+
+
+async def test_an_instance_that_does_not_reach_kafka_tries_again_and_the_others_serve_on(
+    site: Site, producer: Producer, kafka: KafkaSettings, database: str, store_pool: Pool, tmp_path: Path
+) -> None:
+    late = Site(kafka, database, store_pool, tmp_path)
+    await site.register()
+    await late.register()
+    value, headers = site.value()
+    async with (
+        entrance(kafka) as (door, site.kafka),
+        results_of(site) as results,
+        results_of(late) as late_results,
+        site.worker("cpu-0"),
+    ):
+        await site.place("cpu-0")
+        await site.ask(producer, "before", value, headers)
+        await results.until(1)
+        door.open = False
+        await late.place("cpu-0")
+        await late.ask(producer, "late", value, headers)
+        async with asyncio.timeout(100):
+            await door.refused.wait()
+        await site.ask(producer, "meanwhile", value, headers)
+        assert await answered(results, 2) == {"before": "ok", "meanwhile": "ok"}
+        door.open = True
+        assert await answered(late_results, 1) == {"late": "ok"}
+
+
+async def test_a_query_in_parts_whose_outputs_do_not_fit_together_fails_alone(
+    site: Site, producer: Producer, tmp_path: Path
+) -> None:
+    await site.register(await asyncio.to_thread(ragged_model, tmp_path / "ragged.onnx"))
+    images = np.ones((2 * MAX_BATCH, 1, 8, 8), np.float32)
+    even = encode_request({"input": images})
+    images[-1] = 3.0
+    ragged = encode_request({"input": images})
+    async with results_of(site) as results, site.worker("cpu-0"):
+        await site.place("cpu-0")
+        for name, request in (("ragged", ragged), ("even", even)):
+            length = [(h.JSON_LENGTH, str(request.json_length).encode())]
+            await site.ask(producer, name, request.value, length)
+        found = await results.until(2)
+    assert {name: result.status for name, result in found.items()} == {"ragged": "model_failed", "even": "ok"}
+    assert "2 batches do not fit together" in error_message(found["ragged"].value)
+
+
+async def test_a_defect_of_ours_costs_only_the_query_at_which_it_shows(
+    site: Site, producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = InstanceMetrics.count_result
+
+    def defective(self: InstanceMetrics, key: ClassKey, inputs: int, queue_s: float, *, late: bool) -> None:
+        if inputs == 3:
+            raise ValueError("a defect")
+        counted(self, key, inputs, queue_s, late=late)
+
+    monkeypatch.setattr(InstanceMetrics, "count_result", defective)
+    await site.register()
+    async with results_of(site) as results, site.worker("cpu-0"):
+        await site.place("cpu-0")
+        for count in (3, 2):
+            value, headers = site.value(0, count)
+            await site.ask(producer, f"of {count}", value, headers)
+        assert await answered(results, 2) == {"of 3": "internal", "of 2": "ok"}

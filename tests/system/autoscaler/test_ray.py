@@ -1,6 +1,7 @@
 """The Ray launcher on a real Ray cluster of several nodes on this machine, with real workers."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
@@ -31,6 +32,7 @@ async def environment(kafka: KafkaSettings, database: str, tmp_path: Path, monke
     monkeypatch.setenv("INFAAS_KAFKA_FETCH_MAX_WAIT_MS", str(kafka.fetch_max_wait_ms))
     monkeypatch.setenv("INFAAS_POSTGRES", database)
     monkeypatch.setenv("INFAAS_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("INFAAS_HANG_S", "3")
 
 
 async def test_workers_live_on_a_ray_cluster(
@@ -44,6 +46,7 @@ async def test_workers_live_on_a_ray_cluster(
             await _spread_and_adopted(first, second, nodes, store_pool)
             await _goes_on_with_another_driver(second)
             await _moved_from_a_dead_node(second, nodes, store_pool)
+            await _started_again_when_it_hangs(store_pool)
             await _waits_for_a_node_and_is_given_up(second)
             await _failed_with_its_reason(second, monkeypatch)
             await _stopped_in_good_order(second, nodes, store_pool)
@@ -71,6 +74,21 @@ async def _moved_from_a_dead_node(launcher: Launcher, nodes: RayNodes, pool: Poo
     after = nodes.workers()
     assert after.pop("cpu-1") != before.pop("cpu-1")
     assert after == before
+
+
+async def _started_again_when_it_hangs(pool: Pool) -> None:
+    hung = next(p for p in psutil.process_iter() if _is_worker(p, "cpu-0"))
+    hung.suspend()
+    await _when(lambda: _epochs(pool), lambda epochs: epochs.get("cpu-0") == 2)
+    assert not hung.is_running()
+
+
+def _is_worker(process: psutil.Process, name: str) -> bool:
+    try:
+        environment = process.environ() if process.cmdline()[1:] == ["-m", "workers"] else {}
+    except psutil.Error:
+        return False
+    return (environment.get("INFAAS_WORKERS_NAME"), environment.get("INFAAS_HOME")) == (name, os.environ["INFAAS_HOME"])
 
 
 async def _waits_for_a_node_and_is_given_up(launcher: Launcher) -> None:

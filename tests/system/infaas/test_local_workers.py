@@ -3,10 +3,12 @@
 import asyncio
 import os
 import signal
+from typing import Any
 
 import psutil
 import pytest
 
+from infaas.supervisor.state import read_state
 from process.supervisor_socket import CommandReply, SupervisorCommand, send_command
 from tests.system.infaas.conftest import Cli
 
@@ -14,7 +16,7 @@ pytestmark = pytest.mark.timeout(400)
 
 
 async def test_workers_come_and_go_as_commanded_and_one_that_cannot_start_takes_nothing_along(cli: Cli) -> None:
-    async with cli.up("--max-workers=2", "--oversubscribe", "--launcher=none"):
+    async with cli.up("--max-workers=2", "--oversubscribe", "--launcher=none", INFAAS_HANG_S="3"):
         await cli.json("status", "--wait")
         reply = await command(cli, "start", "cpu-1")
         assert (reply.error, states(reply)) == ("", {"cpu-0": "running", "cpu-1": "starting"})
@@ -29,6 +31,12 @@ async def test_workers_come_and_go_as_commanded_and_one_that_cannot_start_takes_
         state = await cli.json("status", "--wait")
         assert state["services"]["worker-cpu-1"]["pid"] != pid
         assert state["services"]["worker-cpu-1"]["restarts"] == 1
+
+        hung = state["services"]["worker-cpu-1"]["pid"]
+        os.kill(hung, signal.SIGSTOP)
+        state = await replaced(cli, "worker-cpu-1", hung)
+        assert not psutil.pid_exists(hung)
+        assert state["services"]["worker-cpu-1"]["restarts"] == 2
 
         stopped = await command(cli, "stop", "cpu-1")
         assert states(stopped) == {"cpu-0": "running", "cpu-1": "stopping"}
@@ -46,6 +54,14 @@ async def test_workers_come_and_go_as_commanded_and_one_that_cannot_start_takes_
         broken.rmdir()
         await command(cli, "start", "cpu-1")
         await wait_for(cli, {"cpu-0": "running", "cpu-1": "running"})
+
+
+async def replaced(cli: Cli, service: str, pid: int) -> Any:
+    """The state of the system once a service has another process than this one, and all are ready."""
+    async with asyncio.timeout(100):
+        while (state := read_state(cli.home)) is None or state.services[service].pid == pid:  # noqa: ASYNC110 - a file has none
+            await asyncio.sleep(0.1)
+        return await cli.json("status", "--wait")
 
 
 async def command(cli: Cli, verb: str, name: str) -> CommandReply:

@@ -1,5 +1,57 @@
 """The site of the worker's own tests, for workers that are processes."""
 
-from tests.integration.workers.conftest import producer, site
+import asyncio
+import subprocess
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
-__all__ = ["producer", "site"]
+from tests.integration.workers.conftest import Site, producer, site
+
+__all__ = ["producer", "replaced_worker", "site"]
+
+
+class KeptWorker:
+    """A worker process and its successors."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        self.codes: list[int] = []
+        """Codes of those that ended."""
+        self._ended = asyncio.Event()
+
+    def end(self, code: int, successor: subprocess.Popen[bytes]) -> None:
+        """Note that the process ended, and who comes after it."""
+        self.codes.append(code)
+        self.process = successor
+        self._ended.set()
+
+    async def ended_with(self, code: int, timeout_s: float = 100.0) -> None:
+        """Wait until one has ended with this code."""
+        async with asyncio.timeout(timeout_s):
+            while code not in self.codes:
+                self._ended.clear()
+                await self._ended.wait()
+
+
+@asynccontextmanager
+async def replaced_worker(site: Site, name: str, **environment: str) -> AsyncGenerator[KeptWorker]:
+    """A worker that is started again whenever it ends, as its launcher would."""
+    worker = KeptWorker(site.spawn(name, **environment))
+
+    async def keep() -> None:
+        while True:
+            process = worker.process
+            while process.poll() is None:  # noqa: ASYNC110 - a process has no event
+                await asyncio.sleep(0.02)
+            worker.end(process.returncode, site.spawn(name, **environment))
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            keeping = tasks.create_task(keep())
+            try:
+                yield worker
+            finally:
+                keeping.cancel()
+    finally:
+        worker.process.kill()
+        worker.process.wait(10)

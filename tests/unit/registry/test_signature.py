@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from msgspec.structs import replace
 from onnx import TensorProto, helper
 
 from registry.pipeline.inspection import SourceFormat, read_signature
 from registry.signature import Signature, check_task
 from schemas.errors import InvalidRequest
 from schemas.rows.catalog import Task, TensorSpec
+from zoo.minilm import build_minilm
+from zoo.samples import DATA
 
 X = TensorSpec(name="x", datatype="FP32", shape=(-1, 4))
 SCORES = TensorSpec(name="scores", datatype="FP32", shape=(-1, 3))
@@ -95,3 +98,23 @@ def test_the_scores_must_be_named_where_there_are_several() -> None:
         several.output(None)
     with pytest.raises(InvalidRequest, match="no output 'logits'"):
         several.output("logits")
+
+
+def test_the_size_of_a_vocabulary_bounds_the_input(tmp_path: Path) -> None:
+    for file in ("sent_fasttext.onnx", "sent_textcnn.onnx"):
+        signature = read_signature(DATA / file, SourceFormat.ONNX)
+        assert [(spec.name, spec.below) for spec in signature.inputs] == [
+            ("input_ids", 30522),
+            ("attention_mask", None),
+        ]
+    build_minilm(3, tmp_path / "minilm.onnx")
+    assert read_signature(tmp_path / "minilm.onnx", SourceFormat.ONNX).inputs[0].below == 30522
+
+
+def test_a_table_must_have_all_rows_that_the_task_lets_in() -> None:
+    ids = TensorSpec(name="ids", datatype="INT64", shape=(-1, 4), below=10)
+    task = Task(name="t", inputs=(ids,), outputs=(SCORES,))
+    for rows in (None, 10, 11):
+        check_task(task, Signature(inputs=(replace(ids, below=rows),), outputs=(SCORES,)))
+    with pytest.raises(InvalidRequest, match="goes up to 9, the model's table has 9 rows"):
+        check_task(task, Signature(inputs=(replace(ids, below=9),), outputs=(SCORES,)))

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from schemas.latency import BatchLatency, LatencyModel
 from workers.batch_queue import NO_DEADLINE, BatchQueue, best_batch
@@ -137,3 +138,55 @@ def test_a_batch_grows_only_as_long_as_throughput_does() -> None:
     for _ in range(8):
         queue.add(Waiting())
     assert len(queue.next_batch(NOW, 1.0).batch) == 4
+
+
+class Served(RuleBasedStateMachine):
+    """Work comes, waits, is computed, expires or is discarded, while time passes and batches grow and shrink."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue: BatchQueue[Waiting] = BatchQueue(LATENCY)
+        self.now_s = NOW
+        self.waiting: list[Waiting] = []
+
+    @rule(items=st.lists(work, max_size=6), after_s=st.sampled_from([0.0, 0.01, 0.1]))
+    def come(self, items: list[Waiting], after_s: float) -> None:
+        self.now_s += after_s
+        for item in items:
+            shifted = Waiting(
+                item.inputs, item.shape, item.deadline_s + self.now_s - NOW, item.offline, item.allow_late
+            )
+            self.queue.add(shifted)
+            self.waiting.append(shifted)
+
+    @rule(slowdown=slowdowns)
+    def compute(self, slowdown: float) -> None:
+        batch, expired = self.queue.next_batch(self.now_s, slowdown)
+        for item in [*batch, *expired]:
+            self.waiting.remove(item)  # fails for what came out before
+        assert all(item.deadline_s <= self.now_s and not item.allow_late for item in expired)
+        assert not any(item.deadline_s <= self.now_s and not item.allow_late for item in batch)
+        assert len(batch) <= 1 or sum(item.inputs for item in batch) <= self.queue.latency.max_batch
+        assert batch or not self.waiting, "while anything waits there is a batch"
+
+    @rule(data=st.data())
+    def discard(self, data: st.DataObject) -> None:
+        numbers = data.draw(st.sets(st.integers(0, max(len(self.waiting) - 1, 0))))
+        gone = [item for number, item in enumerate(self.waiting) if number in numbers]
+        self.queue.discard(gone)
+        self.waiting = [item for item in self.waiting if item not in gone]
+
+    @rule(most=st.integers(1, 8))
+    def limit(self, most: int) -> None:
+        self.queue.use_latency_model(LatencyModel([BatchLatency(1, 0.01, 0.01), BatchLatency(8, 0.024, 0.024)], most))
+
+    @invariant()
+    def nothing_is_lost_or_counted_wrong(self) -> None:
+        assert sorted(map(id, self.queue.waiting())) == sorted(map(id, self.waiting))
+        assert self.queue.inputs == sum(item.inputs for item in self.waiting)
+        assert self.queue.online_inputs == sum(item.inputs for item in self.waiting if not item.offline)
+        assert (self.queue.urgency() is None) == (not self.waiting)
+
+
+TestServed = Served.TestCase
+TestServed.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)

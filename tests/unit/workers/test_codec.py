@@ -3,6 +3,7 @@
 from contextlib import suppress
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,6 +17,7 @@ from schemas.load_classes import class_key
 from schemas.oip import decode_response, encode_request
 from schemas.query import parse_query
 from schemas.result import parse_result
+from schemas.rows.catalog import TensorSpec
 from selector.forward import failed, forwarded
 from selector.policy import Choice
 from selector.variants import PricedVariant
@@ -160,3 +162,19 @@ def test_any_record_with_an_id_is_work_or_invalid(value: bytes, fields: dict[str
     query = identify(record(value, **fields | {h.ID: "q"}), "digits")
     with suppress(InvalidRequest):
         assert decode_query(query, MODEL)
+
+
+@pytest.mark.parametrize("odd", [-1, -30522, 30522, 2**40])
+def test_a_number_beyond_the_vocabulary_is_refused(odd: int) -> None:
+    """onnxruntime itself takes -1 for the last token, and on a GPU whatever is asked for."""
+    ids = TensorSpec(name="x", datatype="INT64", shape=(-1, 4), below=30522)
+    model = msgspec.structs.replace(MODEL, inputs=(ids,))
+    good = np.array([[0, 1, 2, 30521]], np.int64)
+    for rows, refused in ((good, False), (np.where(good == 2, odd, good), True)):
+        encoded = encode_request({"x": rows})
+        query = identify(record(encoded.value, **{h.ID: "q", h.JSON_LENGTH: str(encoded.json_length)}), "t")
+        if refused:
+            with pytest.raises(InvalidRequest, match=f"from 0 to 30521, not {odd}"):
+                decode_query(query, model)
+        else:
+            assert decode_query(query, model)

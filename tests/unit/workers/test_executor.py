@@ -1,9 +1,28 @@
+import asyncio
 import threading
 import time
-from collections.abc import Callable
+from typing import NamedTuple
 
-from workers.batch_queue import Urgency
+import pytest
+
+from schemas.latency import BatchLatency, LatencyModel
+from workers.batch_queue import NO_DEADLINE, BatchQueue, Urgency
 from workers.executor import BatchExecutor
+
+
+class Batch:
+    limit_s = 60.0
+
+    def __init__(self, source: "Source", name: str) -> None:
+        self.source = source
+        self.name = name
+        self.is_brief = source.short
+
+    def compute(self, slot: int) -> None:
+        self.source.compute(self.name)
+
+    def abandon(self) -> None:
+        self.source.abandoned.append(self.name)
 
 
 class Source:
@@ -18,6 +37,7 @@ class Source:
         self.most_at_once = 0
         self.short = False
         self.threads: set[int] = set()
+        self.abandoned: list[str] = []
 
     def add(self, urgency: Urgency, name: str) -> None:
         with self.executor.lock:
@@ -27,12 +47,9 @@ class Source:
     def urgency(self) -> Urgency | None:
         return self.work[0][0] if self.work else None
 
-    def is_brief(self) -> bool:
-        return self.short
-
-    def next_batch(self) -> Callable[[int], None] | None:
+    def next_batch(self) -> Batch | None:
         _urgency, name = self.work.pop(0)
-        return lambda _slot: self.compute(name)
+        return Batch(self, name)
 
     def compute(self, name: str) -> None:
         self.threads.add(threading.get_ident())
@@ -158,3 +175,81 @@ def test_a_brief_batch_leaves_its_slot_free() -> None:
         executor.wake()
     executor.close()
     assert log == ["0", "1", "2"]
+
+
+async def test_a_batch_past_its_limit_is_abandoned_once_and_what_other_slots_compute_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    executor, defects = open_executor(2)
+    log: list[str] = []
+    endless, well = Source(executor, log), Source(executor, log)
+    monkeypatch.setattr(Batch, "limit_s", 0.0)
+    executor.add_source(endless)
+    endless.add((False, 1.0, 1), "endless")
+    executor.wake()
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(executor.watch())
+        while not endless.abandoned:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.01)
+        executor.add_source(well)
+        well.go.set()
+        well.add((False, 1.0, 1), "well")
+        executor.wake()
+        while not log:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.01)
+        watching.cancel()
+    assert (log, endless.abandoned, defects) == (["well"], ["endless"], [])
+    endless.go.set()
+    executor.close()
+
+
+def test_instances_without_deadlines_are_computed_in_the_order_in_which_their_work_came() -> None:
+    """An instance that has served for long must not wait for one that has just begun."""
+    executor, defects = open_executor(1)
+    log: list[str] = []
+    old, new = QueueSource(executor, "old", log), QueueSource(executor, "new", log)
+    for _ in range(100):
+        old.queue.add(Work())
+        old.queue.next_batch(0.0, 1.0)
+    for _ in range(20):
+        old.queue.add(Work())
+        new.queue.add(Work())
+    for source in (old, new):
+        executor.add_source(source)
+    executor.wake()
+    executor.close()
+    assert log == ["old", "new"] * 20
+    assert defects == []
+
+
+class Work(NamedTuple):
+    inputs: int = 1
+    shape: tuple[int, ...] = ()
+    deadline_s: float = NO_DEADLINE
+    offline: bool = False
+    allow_late: bool = False
+
+
+class QueueSource:
+    """An instance's queue, of batches of one."""
+
+    limit_s = 60.0
+    is_brief = False
+
+    def __init__(self, executor: BatchExecutor, name: str, log: list[str]) -> None:
+        self.queue: BatchQueue[Work] = BatchQueue(LatencyModel([BatchLatency(1, 1e-3, 1e-3)], 1), executor.arrivals)
+        self.name = name
+        self.log = log
+
+    def urgency(self) -> Urgency | None:
+        return self.queue.urgency()
+
+    def next_batch(self) -> "QueueSource":
+        self.queue.next_batch(0.0, 1.0)
+        return self
+
+    def compute(self, slot: int) -> None:
+        self.log.append(self.name)
+
+    def abandon(self) -> None:
+        raise AssertionError

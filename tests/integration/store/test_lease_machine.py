@@ -1,0 +1,126 @@
+"""Leases in a real Postgres against a model in memory: two owners never hold a partition, and epochs only grow."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from store import placement
+from store.pool import Pool
+from tests.store_rows import a_worker, register
+
+Life = tuple[str, int]
+"""Name of a worker, and the epoch of its start."""
+VARIANT = "mlp.onnx-fp32.cpu"
+LONG_S = 600.0
+_SLOW = [HealthCheck.too_slow]
+
+names = st.sampled_from(["cpu-0", "cpu-1", "cpu-2"])
+numbers = st.sets(st.integers(0, 3), min_size=1)
+
+
+class Lease:
+    """What the model knows of a partition."""
+
+    def __init__(self) -> None:
+        self.owner: Life | None = None
+        self.epoch = 0
+        self.expired = False
+
+
+class Leases(RuleBasedStateMachine):
+    """Workers start, start again under their names, take, keep and give back partitions, fall silent and retire."""
+
+    def __init__(self, run: Callable[[Coroutine[Any, Any, Any]], Any], pool: Pool) -> None:
+        super().__init__()
+        self.run, self.pool = run, pool
+        run(pool.execute("TRUNCATE leases, workers CASCADE"))
+        self.lives: list[Life] = []
+        self.present: set[Life] = set()
+        self.leases = {partition: Lease() for partition in range(4)}
+
+    def owned(self, life: Life) -> set[int]:
+        return {partition for partition, lease in self.leases.items() if lease.owner == life}
+
+    @rule(name=names)
+    def start(self, name: str) -> None:
+        life = name, self.run(placement.register_worker(self.pool, a_worker(name)))
+        assert life not in self.lives
+        self.present = {other for other in self.present if other[0] != name} | {life}
+        self.lives.append(life)
+
+    @rule(data=st.data(), wanted=numbers)
+    def acquire(self, data: st.DataObject, wanted: set[int]) -> None:
+        name, start = life = self._life(data)
+        granted = dict[int, int]()
+        for partition in wanted if life in self.present else ():
+            lease = self.leases[partition]
+            own = lease.owner is not None and lease.owner[0] == name and lease.owner[1] <= start
+            if lease.owner is None or lease.expired or own:
+                lease.epoch += lease.owner != life
+                lease.owner, lease.expired = life, False
+                granted[partition] = lease.epoch
+        leases = self.run(placement.acquire_leases(self.pool, name, start, VARIANT, wanted, LONG_S))
+        assert {lease.partition: lease.epoch for lease in leases} == granted
+
+    @rule(data=st.data())
+    def renew(self, data: st.DataObject) -> None:
+        life = self._life(data)
+        kept = self.run(placement.renew_leases(self.pool, *life, LONG_S))
+        assert {lease.partition for lease in kept} == self.owned(life)
+        for partition in self.owned(life):
+            self.leases[partition].expired = False
+
+    @rule(data=st.data(), given=numbers)
+    def release(self, data: st.DataObject, given: set[int]) -> None:
+        life = self._life(data)
+        self.run(placement.release_leases(self.pool, *life, VARIANT, given))
+        for partition in given & self.owned(life):
+            self.leases[partition].owner = None
+
+    @rule(data=st.data())
+    def retire(self, data: st.DataObject) -> None:
+        life = self._life(data)
+        assert self.run(placement.retire_worker(self.pool, *life)) == (life in self.present)
+        self.present.discard(life)
+        for partition in self.owned(life):
+            self.leases[partition].owner = None
+
+    @rule(silent=numbers)
+    def expire(self, silent: set[int]) -> None:
+        past = "UPDATE leases SET expires_at = clock_timestamp() - interval '1 s' WHERE partition = ANY ($1)"
+        self.run(self.pool.execute(past, sorted(silent)))
+        for partition in silent:
+            self.leases[partition].expired = True
+
+    @rule(data=st.data())
+    def beat(self, data: st.DataObject) -> None:
+        life = self._life(data)
+        assert self.run(placement.heartbeat(self.pool, *life)) == (life in self.present)
+
+    @invariant()
+    def everybody_sees_the_same_owners(self) -> None:
+        seen = {lease.partition: (lease.worker, lease.epoch) for lease in self.run(placement.list_leases(self.pool))}
+        assert seen == {
+            partition: (lease.owner[0], lease.epoch)
+            for partition, lease in self.leases.items()
+            if lease.owner is not None and not lease.expired
+        }
+
+    def _life(self, data: st.DataObject) -> Life:
+        """One that began, present or past; or one that never did."""
+        return data.draw(st.sampled_from(self.lives)) if self.lives else ("cpu-9", 1)
+
+
+async def test_any_order_of_calls_leaves_each_partition_with_one_owner(store_pool: Pool) -> None:
+    await register(store_pool, VARIANT)
+    loop = asyncio.get_running_loop()
+
+    def run(work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, loop).result(60)
+
+    limits = settings(max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=_SLOW)
+    await asyncio.to_thread(run_state_machine_as_test, lambda: Leases(run, store_pool), settings=limits)

@@ -1,0 +1,161 @@
+"""The computing of one model's batches: in a slot, noted in the crash journal, each query failing alone.
+
+    Computation.batch(parts) -> ComputableBatch -> the executor calls `compute`, or `abandon` past its limit -> posted
+
+Rules.
+* A batch that raises is computed again one by one, so only the query to blame fails. Where none succeeds, it may be the
+  session or its device that is broken, so the input is tried that succeeded when the model was loaded. If that fails,
+  too, no query is to blame and none is answered: the worker is replaced, and they are delivered again.
+* A batch that takes longer than its limit is abandoned, for nothing can interrupt it: a query that was alone in it has
+  failed; of several one is to blame, and the crash journal has each computed alone by the worker's successor.
+* A batch may be computed on the event loop (`is_brief`) only where the model has proved that it is brief on such
+  inputs: they are of fixed shapes, the last batches all took next to no time, and none of its queries is suspected to
+  have crashed or held up a worker.
+"""
+
+import threading
+import time
+from asyncio import AbstractEventLoop
+from collections.abc import Callable
+from typing import Final, NamedTuple, TypeVar
+
+from runtimes.protocol import Session, Tensors
+from schemas.errors import ModelFailed, QueryError
+from schemas.rows.catalog import TensorSpec
+from workers.codec import Arrays, QueryPart, stack, unstack
+from workers.crash_journal import CrashJournal, record_key
+from workers.model import ServableModel, warm_up_inputs
+from workers.replacement import Replacement
+
+_BRIEF_S: Final = 0.0002
+"""Seconds that a hop to a thread and back costs, about: two wake-ups, and two waits for the interpreter's lock."""
+_PROVEN_S: Final = 0.001
+"""Seconds of CPU that each of the last batches may have taken; more than brief, since caches are cold now and then."""
+_PROVING_BATCHES: Final = 64
+
+T = TypeVar("T")
+
+
+class ComputedBatch(NamedTuple):
+    """A batch with what became of each part of it."""
+
+    parts: list[QueryPart]
+    results: list[Arrays | QueryError]
+    started_ns: int = 0
+    compute_ns: int = 0
+
+
+class ComputeLimits(NamedTuple):
+    """How long a batch may take before it counts as one that never ends."""
+
+    least_s: float
+    factor: float
+    """Over the predicted time."""
+
+    def of(self, predicted_s: float) -> float:
+        """Seconds that a batch may take which is predicted to take `predicted_s`."""
+        return max(self.least_s, self.factor * predicted_s)
+
+
+class Computation:
+    """Computer of the batches of one instance, one at a time; `post` is called with each on the event loop."""
+
+    def __init__(
+        self, model: ServableModel, session: Session, journal: CrashJournal, limits: ComputeLimits,
+        replacement: Replacement, loop: AbstractEventLoop, post: Callable[[ComputedBatch], None],
+    ) -> None:  # fmt: skip
+        self._name = model.name
+        self._session = session
+        self._journal = journal
+        self._limits = limits
+        self._replacement = replacement
+        self._loop = loop
+        self._loop_thread = threading.get_ident()
+        self._post = post
+        self._probe: Tensors = warm_up_inputs(model, 1)
+        self._fixed_shapes = all(_is_fixed(spec) for spec in model.inputs)
+        self._brief_batches = 0
+        """Batches in a row that took next to no time."""
+        self.broken = False
+        """Whether the session fails whatever it is given."""
+
+    def batch(self, parts: list[QueryPart], predicted_s: float) -> "ComputableBatch":
+        """Make a batch of parts, which is predicted to take so long."""
+        is_brief = (
+            predicted_s < _BRIEF_S
+            and self._fixed_shapes
+            and self._brief_batches >= _PROVING_BATCHES
+            and not any(self._journal.crashes(record_key(part.query.record)) for part in parts)
+        )
+        return ComputableBatch(self, parts, self._limits.of(predicted_s), is_brief)
+
+    def compute(self, parts: list[QueryPart], slot: int) -> None:
+        """Compute parts together, in the slot's thread; brief ones on the event loop."""
+        self._journal.begin(slot, [record_key(part.query.record) for part in parts])
+        started_ns, cpu_began = time.monotonic_ns(), time.thread_time()
+        results = self._infer(parts)
+        compute_ns = time.monotonic_ns() - started_ns
+        self._brief_batches = self._brief_batches + 1 if time.thread_time() - cpu_began < _PROVEN_S else 0
+        self._journal.end(slot)
+        if not any(isinstance(result, dict) for result in results) and not self._probe_succeeds():
+            self._on_loop(self._replacement.ask, f"{self._name} fails whatever it is given")
+            return
+        self.post(ComputedBatch(parts, results, started_ns, compute_ns))
+
+    def abandon(self, parts: list[QueryPart], limit_s: float) -> None:
+        """Give up parts that are still computed after `limit_s`; call on the event loop."""
+        if len(parts) == 1:
+            self.post(ComputedBatch(parts, [ModelFailed(f"computing this took longer than {limit_s:.3g} s")]))
+        self._replacement.ask(f"{self._name} has computed {len(parts)} queries for more than {limit_s:.3g} s")
+
+    def post(self, computed: ComputedBatch) -> None:
+        """Hand a batch to who answers, from whichever thread."""
+        self._on_loop(self._post, computed)
+
+    def _on_loop(self, call: Callable[[T], None], argument: T) -> None:
+        if threading.get_ident() == self._loop_thread:
+            call(argument)
+        else:
+            self._loop.call_soon_threadsafe(call, argument)
+
+    def _infer(self, parts: list[QueryPart]) -> list[Arrays | QueryError]:
+        try:
+            return [*unstack(parts, self._session.infer(stack(parts)))]
+        except Exception as error:  # noqa: BLE001 - a runtime raises what it likes; only the query to blame shall fail
+            if len(parts) == 1:
+                return [ModelFailed(f"the model failed on this input: {str(error)[:500]}")]
+        return [result for part in parts for result in self._infer([part])]
+
+    def _probe_succeeds(self) -> bool:
+        try:
+            self._session.infer(self._probe)
+        except Exception:  # noqa: BLE001 - as above
+            self.broken = True
+            return False
+        return True
+
+
+class ComputableBatch:
+    """A batch that was taken out of the queue."""
+
+    __slots__ = ("_computation", "_parts", "is_brief", "limit_s")
+
+    def __init__(self, computation: Computation, parts: list[QueryPart], limit_s: float, is_brief: bool) -> None:
+        self._computation = computation
+        self._parts = parts
+        self.limit_s = limit_s
+        self.is_brief = is_brief
+        """Whether it takes less time than to hand it to a thread."""
+
+    def compute(self, slot: int) -> None:
+        """Compute it in this slot."""
+        self._computation.compute(self._parts, slot)
+
+    def abandon(self) -> None:
+        """Wait for it no longer, for it has taken longer than its limit."""
+        self._computation.abandon(self._parts, self.limit_s)
+
+
+def _is_fixed(spec: TensorSpec) -> bool:
+    """Whether all inputs are of one size: then a graph without loops takes as long for each."""
+    return spec.datatype != "BYTES" and all(length >= 0 for length in spec.shape[1:])
