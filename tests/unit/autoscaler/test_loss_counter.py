@@ -18,8 +18,8 @@ def a_reading(begin: int, committed: int, end: int) -> LagObservation:
     """A reading as the reader makes it."""
     lost = max(begin - committed, 0) if committed >= 0 else 0
     lag = end - max(begin, committed)
-    columns = (np.array([value], np.int64) for value in (end, committed, lag))
-    return LagObservation(1.0, (PARTITION,), *columns, np.array([nan]), np.array([lost]))
+    ends, done, behind = (np.array([value], np.int64) for value in (end, committed, lag))
+    return LagObservation(1.0, (PARTITION,), ends, done, behind, np.array([nan]), np.array([lost]))
 
 
 def count(*readings: tuple[int, int, int]) -> list[int]:

@@ -20,7 +20,13 @@ def a_reading(*rows: tuple[str, str, int, int]) -> LagObservation:
     committed = np.array([row[3] for row in rows], np.int64)
     zero = np.zeros(len(rows), np.int64)
     return LagObservation(
-        1.0, tuple(GroupPartition(*row[:3]) for row in rows), committed + 1, committed, zero, zero + nan, zero
+        1.0,
+        tuple(GroupPartition(*row[:3]) for row in rows),
+        committed + 1,
+        committed,
+        zero,
+        np.full(len(rows), nan),
+        zero,
     )
 
 
