@@ -228,7 +228,7 @@ class Autoscaler:
         catalog = self._catalog.current
         snapshot = await self._snapshot_builder.build(
             catalog, self._memory, self._reconciler.hardware, self._reconciler.launched,
-            readings_known=self._recorder.known,
+            self._recorder.waiting, readings_known=self._recorder.known,
         )  # fmt: skip
         living = {worker.name for worker in snapshot.workers if worker.alive}
         self._served = frozenset(row.variant for row in snapshot.instances if row.worker in living)

@@ -52,6 +52,8 @@ class AutoscalerSettings(PlanningSettings):
     you say so: what is idle gives way to what is demanded in any case."""
     headroom: float = Field(default=_LIMITS.headroom, ge=1)
     """How many times the load there is throughput for. The closer to 1, the longer queries wait for each other."""
+    offline_drain_s: float = Field(default=_LIMITS.offline_drain_s, gt=0)
+    """Seconds within which a backlog of offline queries shall be worked off, if idle time does not suffice."""
     downscale_delay_s: float = Field(default=_LIMITS.downscale_delay_s, ge=0)
     """Seconds for which an instance must not have been needed before it goes, at least."""
     downscale_delay_loads: float = Field(default=_LIMITS.downscale_delay_loads, ge=0)

@@ -88,13 +88,13 @@ async def ensure_task_topics(settings: KafkaSettings, task: str, partitions: int
 
 
 def task_specs(task: str, partitions: int) -> list[TopicSpec]:
-    """Topics where a task's queries come in, and where results go when the client names none.
+    """Topics where a task's queries come in, online and offline ones, and where results go when a client names none.
 
     The latter stays as it was made: a plain client that reads it learns of new partitions minutes later, and would miss
     what was written to them meanwhile.
     """
-    results = TopicSpec(names.results_topic(task), partitions, grows=False)
-    return [TopicSpec(names.task_topic(task), partitions), results]
+    queries = [TopicSpec(topic, partitions) for topic in (names.task_topic(task), names.offline_topic(task))]
+    return [*queries, TopicSpec(names.results_topic(task), partitions, grows=False)]
 
 
 async def ensure_variant_topics(settings: KafkaSettings, variants: Iterable[tuple[str, int]]) -> None:

@@ -1,4 +1,7 @@
-"""Names of topics and consumer groups."""
+"""Names of topics and consumer groups.
+
+The name of a task holds no dot, so no task's topic is taken for another one's topic of offline queries.
+"""
 
 import re
 from typing import Final
@@ -15,14 +18,21 @@ LOAD: Final = "infaas.load"  # SelectorLoad of every selector, once a second; ke
 DEAD_LETTERS: Final = "infaas.dead-letters"
 
 SELECTOR_GROUP: Final = "infaas.selector"
+OFFLINE_SELECTOR_GROUP: Final = "infaas.selector.offline"
+_OFFLINE: Final = ".offline"
 
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _KAFKAS_OWN: Final = "__"
 
 
 def task_topic(task: str) -> str:
-    """Topic to which clients send the queries of a task."""
+    """Topic to which clients send the online queries of a task."""
     return TASKS + task
+
+
+def offline_topic(task: str) -> str:
+    """Topic to which clients send the offline queries of a task, and in which these wait until something is idle."""
+    return TASKS + task + _OFFLINE
 
 
 def variant_topic(variant: str) -> str:

@@ -6,7 +6,12 @@ allow the slot to be busy all the time, one alone hardly any of it, and in betwe
 that a latency allows, the one of the highest throughput counts. Times are those profiled, times the slowdown measured.
 
 The rate of a class is that of its busiest recent second: load that rises is believed at once, and what falls is
-forgotten after the window. It grows by what is forecast, and by what a backlog needs to be worked off.
+forgotten after the window. It grows by what is forecast.
+
+A backlog is a requirement of its own, whether anything still arrives or not. An online one is load that works it off
+within seconds. An offline one asks for more than there is only if it would take hours otherwise; and it keeps the
+instances there are for as long as they have some seconds of work, at a penalty far below that of any online query, so
+never where these need the room.
 """
 
 import math
@@ -29,7 +34,6 @@ _OFFLINE_PENALTY: Final = 2.0
 _BUCKET: Final = math.sqrt(2)
 _LEAST_BUSY: Final = 0.1
 _MOST_SLOWDOWN: Final = 4.0
-_MOST_GROWN: Final = 8.0
 
 
 def build_problem(ranking: VariantRanking, snapshot: ClusterSnapshot, limits: ScalingLimits) -> AllocationProblem:
@@ -52,8 +56,9 @@ def idle_tasks(ranking: VariantRanking, snapshot: ClusterSnapshot, limits: Scali
     for candidate in ranking.candidates.values():
         task = candidate.variant.task
         idle_s[task] = min(idle_s[task], snapshot.idle_of(candidate.name))
-    loaded = {load.load_class.task for load in snapshot.classes if load.inputs_per_s > 0}
-    return {task for task, seconds in idle_s.items() if seconds > limits.scale_to_zero_delay_s and task not in loaded}
+    used = {load.load_class.task for load in snapshot.classes if load.inputs_per_s > 0}
+    used |= {backlog.task for backlog in snapshot.backlogs if backlog.inputs > 0}
+    return {task for task, seconds in idle_s.items() if seconds > limits.scale_to_zero_delay_s and task not in used}
 
 
 class SlotThroughput(NamedTuple):
@@ -177,7 +182,7 @@ class _RequirementBuilder:
 
     def all(self) -> list[Requirement]:
         """All requirements, those with load first."""
-        requirements = self.loads()
+        requirements = self.loads() + self.backlogs()
         for bound in self.snapshot.bounds:
             if bound.minimum and bound.kind != "hardware":
                 requirements += self.presence(bound.kind, bound.name, bound.minimum)
@@ -198,50 +203,52 @@ class _RequirementBuilder:
 
     def loads(self) -> list[Requirement]:
         """Requirements of the load, one for each class that somebody can serve."""
-        rates = self.rates()
-        requirements = (
-            self.load(load, rate) for load, rate in zip(self.snapshot.classes, rates, strict=True) if rate > 0
-        )
+        requirements = [
+            self.load(load, rate) for load, rate in zip(self.snapshot.classes, self.rates(), strict=True) if rate > 0
+        ]
         return [requirement for requirement in requirements if requirement is not None]
 
     def rates(self) -> list[float]:
-        """Inputs a second of each class."""
+        """Inputs a second of each class; offline queries are no load, but a backlog while they wait."""
         classes = self.snapshot.classes
         present: defaultdict[str, float] = defaultdict(float)
         for load in classes:
             present[load.load_class.task] += load.inputs_per_s
-        behind = self.backlogs()
-        factors = {task: self.factor(task, rate, behind[task]) for task, rate in present.items() if rate > 0}
-        return [max(load.inputs_per_s * factors.get(load.load_class.task, 1.0), _peak(load)) for load in classes]
-
-    def factor(self, task: str, present: float, behind: float) -> float:
-        """Factor of the present rate, for what is to come and for the inputs that wait."""
-        growth_factor = growth(self.snapshot.history.get(task, ()), self.horizon_s(task), present)
-        return min(growth_factor + behind / self.limits.catch_up_s / present, _MOST_GROWN)
+        history = self.snapshot.history
+        growths = {
+            task: growth(history.get(task, ()), self.horizon_s(task), rate) for task, rate in present.items() if rate
+        }
+        return [
+            0.0
+            if load.load_class.offline
+            else max(load.inputs_per_s * growths.get(load.load_class.task, 1.0), load.peak_per_s)
+            for load in classes
+        ]
 
     def horizon_s(self, task: str) -> float:
         """Seconds that new capacity takes: the slowest variant of the task to load, on the slowest worker to start."""
         load_s = max((candidate.load_s for _, candidate in self.by_task[task]), default=0.0)
         return load_s + max((one.start_s for one in self.snapshot.hardware), default=0.0)
 
-    def backlogs(self) -> defaultdict[str, float]:
-        """Number of inputs that wait at instances, by task."""
-        tasks = {variant.name: variant.task for variant in self.variants}
-        behind: defaultdict[str, float] = defaultdict(float)
-        for load in self.snapshot.instance_loads:
-            if load.lag_s is not None and load.lag_s > self.limits.default_latency_s and load.variant in tasks:
-                behind[tasks[load.variant]] += load.backlog_inputs
-        return behind
-
     def load(self, load: ClassLoad, rate: float) -> Requirement | None:
         """Requirement of a class; None if nobody could serve it."""
         wanted = load.load_class
         eligible = [(n, c) for n, c in self.by_task[wanted.task] if _meets(c, wanted)]
-        asked_s = self.asked_s(wanted)
+        asked_s = self.limits.default_latency_s if wanted.latency_ms is None else wanted.latency_ms / 1000
         budget_s = max(asked_s - self.limits.hop_s, asked_s / 2)
         throughputs = self.throughputs(eligible, budget_s, load.mean_batch)
         if not throughputs:  # the class holds latencies up to its upper edge
             throughputs = self.throughputs(eligible, asked_s * _BUCKET, load.mean_batch)
+        return self.requirement(wanted, throughputs, rate, _PENALTY)
+
+    def requirement(
+        self,
+        wanted: LoadClass,
+        throughputs: Sequence[tuple[int, RunnableVariant, SlotThroughput]],
+        rate: float,
+        weight: float,
+    ) -> Requirement | None:
+        """Requirement of `rate` inputs a second by what has these throughputs; None if that is nothing."""
         if not throughputs:
             return None
         best = max(candidate.accuracy for _, candidate, _ in throughputs)
@@ -249,7 +256,6 @@ class _RequirementBuilder:
             self.option(number, candidate, throughput, rate, best) for number, candidate, throughput in throughputs
         )
         workers = max(min(o.slots / self.pools[self.variants[o.variant].pool].slots for o in options), 1.0)
-        weight = _OFFLINE_PENALTY if wanted.offline else _PENALTY
         dearest = max(option.slot_cost + option.loss_cost for option in options)  # never is it better not to answer
         return Requirement(
             task=wanted.task,
@@ -259,11 +265,46 @@ class _RequirementBuilder:
             load_class=wanted,
         )
 
-    def asked_s(self, wanted: LoadClass) -> float:
-        """Seconds of latency that are asked for, or taken for granted."""
-        if wanted.offline:
-            return math.inf
-        return self.limits.default_latency_s if wanted.latency_ms is None else wanted.latency_ms / 1000
+    # -- backlogs ------------------------------------------------------------------------------------------------------
+
+    def backlogs(self) -> list[Requirement]:
+        """Requirements of what waits: load for as long as it takes to work it off."""
+        found = list[Requirement]()
+        for backlog in self.snapshot.backlogs:
+            wanted = LoadClass(backlog.task, backlog.variant, offline=backlog.offline)
+            eligible = [(n, c) for n, c in self.by_task[wanted.task] if _meets(c, wanted)]
+            # It is late, or nobody waits for it: as much as can be, in the largest batches.
+            throughputs = self.throughputs(eligible, math.inf, 1.0)
+            if backlog.offline:
+                drain_s, weight = self.limits.offline_drain_s, _OFFLINE_PENALTY
+                found += self.kept(throughputs, backlog.inputs / self.catch_up_s(backlog.task))
+            elif backlog.age_s is None or backlog.age_s > self.limits.default_latency_s:
+                drain_s, weight = self.catch_up_s(backlog.task), _PENALTY
+            else:  # a few queries are always under way
+                continue
+            requirement = self.requirement(wanted, throughputs, backlog.inputs / drain_s, weight)
+            found += [requirement] if requirement is not None and requirement.rate > 0 else []
+        return found
+
+    def catch_up_s(self, task: str) -> float:
+        """Seconds within which a backlog shall be worked off: no less than new capacity takes to come."""
+        return max(self.limits.catch_up_s, self.horizon_s(task))
+
+    def kept(
+        self, throughputs: Sequence[tuple[int, RunnableVariant, SlotThroughput]], rate: float
+    ) -> list[Requirement]:
+        """Requirements to keep the instances there are, as many as could work at `rate` inputs a second, all idle."""
+        found = list[Requirement]()
+        for number, candidate, throughput in throughputs:
+            floor = min(self.variants[number].now, math.ceil(rate / throughput.rate))
+            rate = max(rate - floor * throughput.rate, 0.0)
+            if floor:
+                option = ServingOption(variant=number, floor=floor)
+                penalty = _OFFLINE_PENALTY * self.dearest * floor
+                found.append(Requirement(task=candidate.variant.task, options=(option,), penalty=penalty))
+        return found
+
+    # -- options -------------------------------------------------------------------------------------------------------
 
     def throughputs(
         self, eligible: Sequence[tuple[int, RunnableVariant]], budget_s: float, mean_batch: float
@@ -316,11 +357,6 @@ class _Slowdowns:
     def of(self, candidate: RunnableVariant) -> float:
         """Slowdown of a candidate, at least 1."""
         return max(self.means.get(candidate.name, 1.0), self.means.get(candidate.variant.hardware, 1.0))
-
-
-def _peak(load: ClassLoad) -> float:
-    """Rate that counts: the peak; of offline queries, which wait for idle time, the mean."""
-    return load.inputs_per_s if load.load_class.offline else max(load.peak_per_s, load.inputs_per_s)
 
 
 def _meets(candidate: RunnableVariant, wanted: LoadClass) -> bool:

@@ -55,7 +55,10 @@ class ScalingLimits(msgspec.Struct, frozen=True, kw_only=True):
     default_latency_s: float = DEFAULT_LATENCY_S
     """Latency in seconds that is taken for queries that name none."""
     catch_up_s: float = 10.0
-    """Seconds within which a backlog shall be worked off beside the load."""
+    """Seconds within which a backlog shall be worked off beside the load, or as long as new capacity takes to come."""
+    offline_drain_s: float = 14_400.0
+    """Seconds within which an offline backlog shall be worked off: for what cannot be done by then in idle time there
+    is more than the load needs."""
     share_weight: float = 0.1
     """Share of its price that the memory and slots of a running worker, paid for anyway, count for."""
     load_weight_per_s: float = 0.1
@@ -89,9 +92,18 @@ class InstanceLoad(msgspec.Struct, frozen=True, kw_only=True):
     slowdown: float = 1.0
     """Ratio of measured to profiled latency."""
     batch_size: float = 0.0
-    backlog_inputs: float = 0.0
-    lag_s: float | None = None
-    """Seconds since its oldest unanswered query came; None is unknown."""
+
+
+class Backlog(msgspec.Struct, frozen=True, kw_only=True):
+    """Queries that wait in a topic, whether anything still arrives there or not."""
+
+    task: str
+    variant: str | None = None
+    """The variant in whose topic they wait, which alone can answer them; None: any of the task."""
+    offline: bool = False
+    inputs: float
+    age_s: float | None = None
+    """Seconds since the oldest came; None is unknown: it came before anybody looked."""
 
 
 class WorkerLoad(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,6 +179,7 @@ class ClusterSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     classes: tuple[ClassLoad, ...] = ()
     instance_loads: tuple[InstanceLoad, ...] = ()
     worker_loads: tuple[WorkerLoad, ...] = ()
+    backlogs: tuple[Backlog, ...] = ()
     hardware: tuple[HardwareType, ...] = ()
     """Types of workers that the launcher can start; where there are none, the workers are those that are there."""
     wanted_workers: dict[str, int] = {}

@@ -1,5 +1,5 @@
 """What the autoscaler sees: statuses, recent load, and the snapshot that a decision is made from.
 
 Reading order: status_cache (the latest that workers and selectors said) -> load_window (rates of the last seconds) ->
-snapshot_builder (both, with the rows of the database, as one value).
+backlogs (what waits, in inputs) -> snapshot_builder (all of it, with the rows of the database, as one value).
 """

@@ -29,6 +29,9 @@ SILENT_S: Final = 3.0
 _SPACING_S: Final = 0.9
 """Between two statuses that are kept; workers speak ten times a second while they have queries."""
 
+_KEPT_SHARE: Final = 0.9
+"""Share for which what was counted before counts beside a second's queries."""
+
 _Counts = TypeVar("_Counts", ClassCount, ClassAnswers)
 
 
@@ -40,6 +43,19 @@ class _Sums:
     def __init__(self, seconds: int) -> None:
         self.inputs = [0.0] * seconds
         self.queries = 0.0
+
+
+class _QuerySizes:
+    """Recent queries of a task and their inputs; what is older counts for less."""
+
+    __slots__ = ("inputs", "queries")
+
+    def __init__(self) -> None:
+        self.inputs = self.queries = 0.0
+
+    def add(self, count: ClassCount) -> None:
+        self.inputs = _KEPT_SHARE * self.inputs + count.inputs
+        self.queries = _KEPT_SHARE * self.queries + count.queries
 
 
 class _Report(msgspec.Struct, frozen=True):
@@ -59,7 +75,7 @@ class LoadWindow:
         self._seconds = seconds
         self._history_s = history_s
         self._reports: dict[str, deque[_Report]] = {}
-        self._lag_s: Mapping[str, Mapping[int, float | None]] = {}
+        self._query_sizes: dict[str, _QuerySizes] = {}
         self._history: dict[str, deque[float]] = {}
         self._first_s: float | None = None
         self._arrived: dict[LoadClass, ClassCount] = {}
@@ -77,14 +93,13 @@ class LoadWindow:
         covers_s = (load.at_ms - before) / 1000
         reports.append(_Report(now_s, covers_s if 0.5 <= covers_s <= 2 * SILENT_S else 1.0, load))
         _add(self._arrived, load.classes)
+        for count in load.classes:
+            if count.queries:
+                self._query_sizes.setdefault(count.load_class.task, _QuerySizes()).add(count)
 
     def on_answers(self, answers: Iterable[ClassAnswers]) -> None:
         """Take in what a worker has answered since it last spoke."""
         _add(self._answered, answers)
-
-    def on_lag(self, lag_s: Mapping[str, Mapping[int, float | None]]) -> None:
-        """Take in a reading: ages of the oldest unanswered query, by variant and partition; None is unknown."""
-        self._lag_s = lag_s
 
     def tick(self, now_s: float) -> None:
         """Add the present load of each task to its history, if it is known; to be called each second."""
@@ -105,6 +120,7 @@ class LoadWindow:
         """Forget all but the history of these tasks and the selectors that spoke within the window."""
         kept = set(tasks)
         self._history = {task: past for task, past in self._history.items() if task in kept}
+        self._query_sizes = {task: sizes for task, sizes in self._query_sizes.items() if task in kept}
         self._reports = {n: r for n, r in self._reports.items() if now_s - r[-1].at_s <= self._seconds}
 
     def take_arrivals(self) -> list[ClassCount]:
@@ -165,6 +181,10 @@ class LoadWindow:
                                     interfered=interfered))  # fmt: skip
         return tuple(found)
 
+    def mean_inputs(self) -> dict[str, float]:
+        """Mean number of inputs in a recent query, by task; of those that were asked for since this began."""
+        return {task: sizes.inputs / sizes.queries for task, sizes in self._query_sizes.items()}
+
     def history(self) -> dict[str, tuple[float, ...]]:
         """Inputs a second of each task, one value a second, the latest last."""
         return {task: tuple(past) for task, past in self._history.items()}
@@ -191,21 +211,13 @@ class LoadWindow:
             if (found := h.instances.get(instance.variant)) is not None and found.answered <= instance.answered
         )
         passed_s = received[-1].at_s - at_s
-        inputs, answered = instance.inputs - before.inputs, instance.answered - before.answered
-        unread = sum(max(p.end - p.position, 0) for p in instance.partitions)
-        mean_batch = inputs / answered if inputs and answered else 1.0
-        lag_s = self._lag_s.get(instance.variant)
-        ages = None if lag_s is None else [lag_s.get(p.partition) for p in instance.partitions]
-        known = None if ages is None else [age for age in ages if age is not None]
         return InstanceLoad(
             variant=instance.variant,
             worker=worker,
             state=instance.state,
-            inputs_per_s=inputs / passed_s if passed_s > 0 else 0.0,
+            inputs_per_s=(instance.inputs - before.inputs) / passed_s if passed_s > 0 else 0.0,
             slowdown=instance.slowdown,
             batch_size=instance.batch_size,
-            backlog_inputs=instance.queued_inputs + unread * mean_batch,
-            lag_s=None if known is None or ages is None or len(known) < len(ages) else max(known, default=0.0),
         )
 
 

@@ -6,6 +6,7 @@ import msgspec
 
 from autoscaler.decide.snapshot import ClusterSnapshot, DecisionMemory, HardwareType, ScaleBounds
 from autoscaler.launchers.base import LaunchedWorker
+from autoscaler.observe.backlogs import TopicBacklog, backlogs_of
 from autoscaler.observe.load_window import LoadWindow
 from autoscaler.observe.status_cache import WorkerStatusCache
 from schemas.rows.placement import WorkerRow
@@ -32,7 +33,7 @@ class SnapshotBuilder:
 
     async def build(
         self, catalog: Catalog, memory: DecisionMemory, hardware: Iterable[HardwareType],
-        launched: Iterable[LaunchedWorker], *, readings_known: bool,
+        launched: Iterable[LaunchedWorker], waiting: Mapping[str, TopicBacklog], *, readings_known: bool,
     ) -> ClusterSnapshot:  # fmt: skip
         """Build the snapshot of this moment.
 
@@ -41,6 +42,7 @@ class SnapshotBuilder:
             memory: what the decision before this one left.
             hardware: what the launcher can start.
             launched: the workers that it has started.
+            waiting: what waited at the last reading, by topic.
             readings_known: whether the last reading succeeded.
 
         Raises:
@@ -62,6 +64,7 @@ class SnapshotBuilder:
             classes=self._load_window.class_loads(now_s),
             instance_loads=self._load_window.instance_loads(),
             worker_loads=self._load_window.worker_loads(),
+            backlogs=backlogs_of(waiting, catalog.tasks, catalog.variants.values(), self._load_window.mean_inputs()),
             hardware=hardware,
             wanted_workers=_wanted_workers(hardware, rows.wanted, workers, launched),
             bounds=bounds_of(rows.pins, self._min_workers),

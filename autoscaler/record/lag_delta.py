@@ -4,18 +4,23 @@ A row names only what changed since the row before, and everything once a minute
 back than a minute to know how things are.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autoscaler.record.group_health import GroupHealthWindow
+from autoscaler.observe.backlogs import TopicBacklog
+from autoscaler.record.group_health import HEALTHS, GroupHealthWindow
 from autoscaler.record.lag_minute import LagMinuteAggregator, minute_of
 from broker.lag.reader import LagObservation
 from schemas import topics
-from schemas.rows.samples import LagMinute, LagReading
+from schemas.rows.samples import GroupHealth, LagMinute, LagReading
 from schemas.status import SERVING, WorkerStatus
+
+_STALLED: Final = HEALTHS.index(GroupHealth.STALLED)
+_LAGGING: Final = HEALTHS.index(GroupHealth.LAGGING)
 
 
 class LagDeltaEncoder:
@@ -30,10 +35,12 @@ class LagDeltaEncoder:
         self._before: tuple[NDArray[np.generic], ...] | None = None
         self._rows: dict[str, slice] = {}
         """Columns of a reading, by topic of a variant."""
+        self._offline = np.zeros(len(self.group_partitions), np.bool_)
         self._of_selectors = np.zeros(len(self.group_partitions), np.bool_)
         for row, group_partition in enumerate(self.group_partitions):
-            if group_partition.group == topics.SELECTOR_GROUP:
+            if group_partition.group in (topics.SELECTOR_GROUP, topics.OFFLINE_SELECTOR_GROUP):
                 self._of_selectors[row] = True
+                self._offline[row] = group_partition.group == topics.OFFLINE_SELECTOR_GROUP
             else:
                 begin = self._rows.get(group_partition.topic, slice(row, row)).start
                 self._rows[group_partition.topic] = slice(begin, row + 1)
@@ -47,7 +54,10 @@ class LagDeltaEncoder:
                 if rows is not None and instance.state in SERVING:
                     numbers = [p.partition for p in instance.partitions if p.partition < rows.stop - rows.start]
                     served[[rows.start + number for number in numbers]] = True
-        return self._health.judge(reading.committed, reading.lag, served, reading.lost > 0)
+        found = self._health.judge(reading.committed, reading.lag, served, reading.lost > 0)
+        # Offline queries wait until something is idle, which may be long: that is no alarm while selectors live.
+        found[self._offline & (found == _STALLED)] = _LAGGING
+        return found
 
     def encode(
         self, at: datetime, reading: LagObservation, healths: NDArray[np.int8]
@@ -81,21 +91,20 @@ class LagDeltaEncoder:
         """Make the next row whole, since the last one was not written."""
         self._before = None
 
-    def ages(self, reading: LagObservation, variants: Iterable[str]) -> dict[str, dict[int, float | None]]:
-        """Seconds since the oldest unanswered query came, by variant and partition; None is unknown."""
-        lag_s = reading.lag_s
-        found: dict[str, dict[int, float | None]] = {}
-        for variant in variants:
-            rows = self._rows.get(topics.variant_topic(variant))
-            if rows is not None:
-                ages = lag_s[rows].tolist()
-                found[variant] = {number: None if age != age else age for number, age in enumerate(ages)}
+    def waiting(self, reading: LagObservation, before: Mapping[str, TopicBacklog]) -> dict[str, TopicBacklog]:
+        """What waits in each topic in which something does; where that is unknown, no less than what did `before`."""
+        records, ages = dict[str, int](), dict[str, float]()
+        rows, lag_s = np.flatnonzero(reading.lag > 0), reading.lag_s
+        for row, lag, age_s in zip(rows.tolist(), reading.lag[rows].tolist(), lag_s[rows].tolist(), strict=True):
+            topic = self.group_partitions[row].topic
+            records[topic] = records.get(topic, 0) + lag
+            if age_s == age_s:
+                ages[topic] = max(ages.get(topic, 0.0), age_s)
+        found = {topic: TopicBacklog(count, ages.get(topic)) for topic, count in records.items()}
+        for topic in {self.group_partitions[row].topic for row in np.flatnonzero(reading.lag < 0).tolist()}:
+            if topic in before and records.get(topic, 0) < before[topic].records:
+                found[topic] = before[topic]
         return found
-
-    def waiting_variants(self, reading: LagObservation) -> set[str]:
-        """Variants in whose topic something waits."""
-        rows = np.flatnonzero((reading.lag > 0) & ~self._of_selectors).tolist()
-        return {self.group_partitions[row].topic.removeprefix(topics.VARIANTS) for row in rows}
 
 
 def _changed(before: tuple[NDArray[np.generic], ...], now: tuple[NDArray[np.generic], ...]) -> NDArray[np.intp]:

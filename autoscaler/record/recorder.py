@@ -21,6 +21,7 @@ import numpy as np
 from prometheus_client import Counter, Gauge
 
 from autoscaler.failure_log import FailureLog
+from autoscaler.observe.backlogs import TopicBacklog
 from autoscaler.observe.load_window import HISTORY_S, LoadWindow
 from autoscaler.observe.status_cache import WorkerStatusCache
 from autoscaler.record.gauges import GroupGauges
@@ -73,6 +74,8 @@ class Recorder:
         """Not yet written. What fails next time fails before it adds to these."""
         self._minute: datetime | None = None
         self._failures = FailureLog("reading lag and states")
+        self.waiting = dict[str, TopicBacklog]()
+        """What waited at the last reading, by topic."""
         self.known = False
         """Whether the last reading succeeded."""
         self.reading: LagObservation | None = None
@@ -105,9 +108,10 @@ class Recorder:
         healths = encoder.judge(reading, workers, selectors=self._load_window.has_selectors(now_s))
         self._gauges.show(reading, healths)
         self._count_losses(reading)
-        self._load_window.on_lag(encoder.ages(reading, served))
         self._load_window.tick(now_s)
-        for variant in encoder.waiting_variants(reading) - set(served):
+        self.waiting = encoder.waiting(reading, self.waiting)
+        queued = {topic.removeprefix(topics.VARIANTS) for topic in self.waiting if topic.startswith(topics.VARIANTS)}
+        for variant in queued - set(served):
             self._statuses.mark_demanded(variant)
         row, minute = encoder.encode(at, reading, healths)
         self._load += _load_samples(at, self._load_window.take_arrivals(), self._load_window.take_answers())
@@ -136,9 +140,10 @@ class Recorder:
         if catalog is not self._catalog:
             self._catalog = catalog
             self._reader.expire_metadata()
-            self._groups = {topics.SELECTOR_GROUP: [topics.task_topic(task) for task in catalog.tasks]} | {
-                topics.variant_group(name): [topics.variant_topic(name)] for name in catalog.variants
-            }
+            self._groups = {
+                topics.SELECTOR_GROUP: [topics.task_topic(task) for task in catalog.tasks],
+                topics.OFFLINE_SELECTOR_GROUP: [topics.offline_topic(task) for task in catalog.tasks],
+            } | {topics.variant_group(name): [topics.variant_topic(name)] for name in catalog.variants}
         return self._groups
 
     async def _encoder_of(self, reading: LagObservation) -> LagDeltaEncoder:

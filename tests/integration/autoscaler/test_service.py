@@ -16,6 +16,7 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import RecordsToDelete
 
+from autoscaler.observe.backlogs import backlogs_of
 from autoscaler.observe.load_window import LoadWindow
 from autoscaler.observe.status_cache import WorkerStatusCache
 from autoscaler.record.recorder import Recorder
@@ -100,6 +101,7 @@ async def test_lag_is_recorded_with_the_right_numbers(kafka: KafkaSettings, stor
         for i in range(10):
             await producer.send_and_wait(topic, b"{}", partition=i % 2)
         await producer.send_and_wait(queue, b"{}", partition=1)
+        await producer.send_and_wait(topics.offline_topic(task), b"{}", partition=1)
         await commit(kafka, topic, 4)
         window.on_load(a_load(task, 5), time.monotonic())
         window.on_load(a_load(task, 6), time.monotonic())
@@ -107,6 +109,11 @@ async def test_lag_is_recorded_with_the_right_numbers(kafka: KafkaSettings, stor
             window.on_answers([ClassAnswers(LoadClass(task, None, 0.5), 3, late)])
         window.on_answers([ClassAnswers(LoadClass(task), 4, failed=4)])
         await recorder.record(catalog, [variant])
+    waiting = backlogs_of(recorder.waiting, catalog.tasks, catalog.variants.values(), window.mean_inputs())
+    assert sorted((one.variant or "", one.offline, one.inputs) for one in waiting) == [
+        ("", False, 6 * 2.0), ("", True, 2.0), (variant, False, 2.0),
+    ]  # fmt: skip
+    assert all(one.age_s is not None and one.age_s < 60 for one in waiting)
     found = {(row.topic, row.partition): row for row in await samples.latest_lag(store_pool)}
     by_topic = [found[topic, 0], found[topic, 1]]
     assert sorted((row.end_offset, row.committed, row.lag) for row in by_topic) == [(5, 1, 4), (5, 3, 2)]

@@ -5,6 +5,7 @@ from math import nan
 
 import numpy as np
 
+from autoscaler.observe.backlogs import TopicBacklog
 from autoscaler.record.group_health import HEALTHS, WINDOW
 from autoscaler.record.lag_delta import LagDeltaEncoder
 from broker.lag.reader import GroupPartition, LagObservation
@@ -74,14 +75,29 @@ def test_a_minute_adds_up() -> None:
     assert (minute.arrived, minute.completed) == ([1, 1], [1, 1]), "nothing falls between two minutes"
 
 
-def test_ages_and_what_waits() -> None:
-    reading = a_reading((9, 5, 5), (5, 5, 4), (4, 0, 1))
+def test_what_waits_is_summed_by_topic_and_unknown_is_no_less_than_before() -> None:
+    reading = a_reading((9, 5, 5), (5, 3, 4), (4, 2, 1))
     encoder = LagDeltaEncoder(reading, IDS)
-    assert encoder.ages(reading, [VARIANT, "other"]) == {VARIANT: {0: 0.0, 1: 2.0}}
-    assert encoder.waiting_variants(reading) == {VARIANT}
-    unknown = a_reading((9, 5, -1), (5, 5, -2), (4, 0, -1))
-    assert encoder.ages(unknown, [VARIANT]) == {VARIANT: {0: 0.0, 1: None}}
-    assert encoder.waiting_variants(unknown) == set()
+    found = encoder.waiting(reading, {})
+    assert found == {TASK: TopicBacklog(4, 2.0), QUEUE: TopicBacklog(3, 2.0)}
+    unknown = a_reading((9, 5, -1), (5, 3, -2), (4, 2, -1))
+    assert encoder.waiting(unknown, found) == found
+    assert encoder.waiting(unknown, {}) == {TASK: TopicBacklog(4, 2.0), QUEUE: TopicBacklog(2, 2.0)}
+    assert encoder.waiting(a_reading((9, 5, 5), (9, 5, 5)), found) == {}
+
+
+def test_offline_queries_may_wait_while_selectors_live() -> None:
+    group_partition = GroupPartition(topics.OFFLINE_SELECTOR_GROUP, topics.offline_topic("digits"), 0)
+    end, committed, lag = (np.array([value], np.int64) for value in (9, 5, 4))
+    reading = LagObservation(
+        AT.timestamp(), (group_partition,), end, committed, lag, np.array([nan]), np.zeros(1, np.int64)
+    )
+    encoder, healths = LagDeltaEncoder(reading, [1]), OK
+    for _ in range(WINDOW):
+        healths = encoder.judge(reading, [], selectors=True)
+    assert [HEALTHS[code] for code in healths] == [GroupHealth.LAGGING]
+    assert [HEALTHS[code] for code in encoder.judge(reading, [], selectors=False)] == [GroupHealth.STOPPED]
+    assert encoder.waiting(reading, {}) == {topics.offline_topic("digits"): TopicBacklog(4, None)}
 
 
 def test_who_serves_a_partition_makes_it_stalled_or_stopped() -> None:

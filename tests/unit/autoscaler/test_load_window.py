@@ -126,11 +126,10 @@ def test_instances_and_workers_by_their_counters() -> None:
     site = Site(seconds=10)
     for tenth in range(51):
         site.on_status(a_status(an_instance(inputs=20 * tenth), busy_s=tenth * 0.1), tenth / 10)
-    site.window.on_lag({VARIANT: {0: 0.5, 1: 0.0}})
     (load,) = site.instance_loads(5.0)
     assert load.inputs_per_s == pytest.approx(200.0)
     assert (load.variant, load.worker, load.state) == (VARIANT, "cpu-0", InstanceState.ACTIVE)
-    assert (load.slowdown, load.batch_size, load.lag_s) == (1.5, 3.0, 0.5)
+    assert (load.slowdown, load.batch_size) == (1.5, 3.0)
     (worker,) = site.worker_loads(5.0)
     assert worker.utilisation == pytest.approx(0.5)
     assert (worker.worker, worker.memory_used, worker.interfered) == ("cpu-0", 7, False)
@@ -141,14 +140,6 @@ def test_an_old_status_leaves_the_window() -> None:
     for second, inputs in enumerate((0, 1000, 1000, 1000, 1000)):
         site.on_status(a_status(an_instance(inputs=inputs)), float(second))
     assert site.instance_loads(4.0)[0].inputs_per_s == 0.0
-
-
-def test_the_backlog_counts_what_no_worker_has_read_yet() -> None:
-    site = Site()
-    site.on_status(a_status(an_instance(inputs=0)), 0.0)
-    site.on_status(a_status(an_instance(inputs=40, unread=3, queued=4)), 1.0)
-    (load,) = site.instance_loads(1.0)
-    assert load.backlog_inputs == 4 + 3 * 2.0
 
 
 def test_a_later_life_begins_anew() -> None:
@@ -168,14 +159,6 @@ def test_an_instance_loaded_again_or_later_counts_from_there() -> None:
     site.on_status(a_status(an_instance(inputs=0)), 2.0)
     site.on_status(a_status(an_instance(inputs=50)), 3.0)
     assert site.instance_loads(3.0)[0].inputs_per_s == 50.0
-
-
-@pytest.mark.parametrize("lag_s", [{}, {VARIANT: {0: 1.0}}, {VARIANT: {0: 1.0, 1: None}}])
-def test_unknown_lag_is_not_zero(lag_s: dict[str, dict[int, float | None]]) -> None:
-    site = Site()
-    site.on_status(a_status(an_instance()), 0.0)
-    site.window.on_lag(lag_s)
-    assert site.instance_loads(0.0)[0].lag_s is None
 
 
 def test_interference_leaving_and_silence() -> None:
@@ -203,3 +186,16 @@ def test_a_worker_that_was_silent_for_long_begins_anew() -> None:
     assert site.instance_loads(20.0)[0].inputs_per_s == 0.0, "nothing is known of the time between"
     site.on_status(a_status(an_instance(inputs=1010), busy_s=11.0), 21.0)
     assert site.instance_loads(21.0)[0].inputs_per_s == 10.0
+
+
+def test_the_inputs_of_a_query_are_those_of_recent_ones_and_remembered() -> None:
+    window = LoadWindow(WorkerStatusCache(lambda: 0.0, 3.0))
+    assert window.mean_inputs() == {}
+    for second in range(100):
+        count = ClassCount(load_class=LoadClass("digits"), queries=2, inputs=2 if second < 50 else 8)
+        window.on_load(SelectorLoad(selector="s", at_ms=second * 1000, classes=(count,)), float(second))
+    idle = ClassCount(load_class=LoadClass("digits", offline=True))
+    window.on_load(SelectorLoad(selector="s", at_ms=101_000, classes=(idle,)), 101.0)
+    assert window.mean_inputs()["digits"] == pytest.approx(4.0, rel=0.05)
+    window.forget([], 101.0)
+    assert window.mean_inputs() == {}

@@ -4,10 +4,13 @@ import math
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from autoscaler.decide.optimizer.greedy import solve_greedy
 from autoscaler.decide.optimizer.model import AllocationProblem, Requirement
 from autoscaler.decide.requirements import best_throughput, build_problem, idle_tasks
-from autoscaler.decide.snapshot import ClassLoad, ClusterSnapshot, ScaleBounds, ScalingLimits
+from autoscaler.decide.snapshot import Backlog, ClassLoad, ClusterSnapshot, ScaleBounds, ScalingLimits
 from schemas.latency import BatchLatency, LatencyModel
 from tests.store_rows import a_worker, an_instance
 from tests.unit.autoscaler.decide.snapshots import LIMITS, cpus, full, instance_load, load, profile, ranking
@@ -25,6 +28,10 @@ def problem(*classes: ClassLoad, **rest: Any) -> AllocationProblem:
 def only(found: AllocationProblem) -> Requirement:
     assert len(found.requirements) == 1
     return found.requirements[0]
+
+
+def backlog(inputs: float, **rest: Any) -> Backlog:
+    return Backlog(task="digits", inputs=inputs, **rest)
 
 
 def options(found: AllocationProblem) -> set[str]:
@@ -65,9 +72,9 @@ def test_a_class_that_nobody_can_serve_is_no_requirement() -> None:
     assert problem(load("digits", 0)).requirements == ()
 
 
-def test_the_busiest_second_counts_for_online_load_and_the_mean_for_offline() -> None:
+def test_the_busiest_second_of_online_load_counts() -> None:
     assert only(problem(load("digits", 10, peak_per_s=30))).rate == 30
-    assert only(problem(load("digits", 10, peak_per_s=30, offline=True))).rate == 10
+    assert problem(load("digits", 10, peak_per_s=30, offline=True)).requirements == (), "it is a backlog while it waits"
 
 
 def test_rising_load_is_needed_ahead_and_falling_load_as_it_is() -> None:
@@ -78,11 +85,65 @@ def test_rising_load_is_needed_ahead_and_falling_load_as_it_is() -> None:
     assert falling.rate == 100
 
 
-def test_a_backlog_that_is_old_shall_be_worked_off() -> None:
-    late = instance_load("digits-a", backlog_inputs=500, lag_s=5.0)
-    assert only(problem(load("digits", 10), instance_loads=(late,))).rate == 10 + 500 / LIMITS.catch_up_s
-    fresh = instance_load("digits-a", backlog_inputs=500, lag_s=0.1)
-    assert only(problem(load("digits", 10), instance_loads=(fresh,))).rate == 10
+def test_a_backlog_that_is_old_shall_be_worked_off_by_whoever_can_whether_anything_arrives_or_not() -> None:
+    waits = only(problem(backlogs=(backlog(500, age_s=5.0),)))
+    assert (waits.rate, len(waits.options)) == (500 / LIMITS.catch_up_s, 2)
+    assert only(problem(backlogs=(backlog(500),))).rate == 500 / LIMITS.catch_up_s, "it came before anybody looked"
+    assert options(problem(backlogs=(backlog(500, variant=full("digits-b"), age_s=5.0),))) == {full("digits-b")}
+    assert problem(backlogs=(backlog(500, age_s=0.1),)).requirements == ()
+    beside = problem(load("digits", 10), backlogs=(backlog(500, age_s=5.0),)).requirements
+    assert [requirement.rate for requirement in beside] == [10, 500 / LIMITS.catch_up_s]
+    assert beside[0].penalty == pytest.approx(beside[1].penalty, rel=0.01)
+    slow_to_come = problem(backlogs=(backlog(500, age_s=5.0),), hardware=(cpus(start_s=99.9),))
+    assert only(slow_to_come).rate == pytest.approx(500 / 100.0)
+
+
+def test_an_offline_backlog_keeps_what_is_there_and_asks_for_more_only_if_it_would_take_hours() -> None:
+    workers = tuple(a_worker(f"cpu-{number}") for number in range(8))
+    rows = tuple(an_instance(full("digits-a"), worker.name) for worker in workers)
+    there: dict[str, Any] = {"workers": workers, "instances": rows, "hardware": (cpus(9),)}
+    many = problem(backlogs=(backlog(200_000, offline=True),), **there).requirements
+    kept, drained = many
+    assert (kept.options[0].floor, kept.options[0].slots, kept.rate) == (8, 0.0, 0.0)
+    assert drained.rate == 200_000 / LIMITS.offline_drain_s
+    few = problem(backlogs=(backlog(5, offline=True),), **there).requirements
+    assert [requirement.options[0].floor for requirement in few] == [1, 1]
+    online = problem(load("digits", 0.001)).requirements[0]
+    assert kept.penalty / kept.options[0].floor < online.penalty / 10
+    assert drained.penalty < online.penalty / 10
+    assert kept.penalty / kept.options[0].floor > max(pool.price for pool in problem(**there).pools)
+
+
+@given(
+    st.floats(0, 1e7), st.floats(0, 1e7), st.integers(0, 8), st.booleans(),
+    st.sampled_from([None, full("digits-a"), full("digits-b")]),
+)  # fmt: skip
+def test_more_that_waits_never_asks_for_less(
+    one: float, other: float, instances: int, offline: bool, variant: str | None
+) -> None:
+    workers = tuple(a_worker(f"cpu-{number}") for number in range(8))
+    rows = tuple(an_instance(full("digits-a"), worker.name) for worker in workers[:instances])
+    few, many = (
+        problem(workers=workers, instances=rows, backlogs=(backlog(inputs, variant=variant, offline=offline),))
+        for inputs in sorted((one, other))
+    )
+    assert rate(few) <= rate(many)
+    assert all(floor <= floors(many).get(name, 0) for name, floor in floors(few).items())
+    less, more = (solve_greedy(found) for found in (few, many))
+    assert sum(less.instances) <= sum(more.instances)
+
+
+def rate(found: AllocationProblem) -> float:
+    return sum(requirement.rate for requirement in found.requirements)
+
+
+def floors(found: AllocationProblem) -> dict[str, int]:
+    """Instances that are kept, by variant."""
+    return {
+        found.variants[requirement.options[0].variant].name: requirement.options[0].floor
+        for requirement in found.requirements
+        if not requirement.rate
+    }
 
 
 def test_measured_slowdown_makes_options_take_more_slots() -> None:
@@ -141,4 +202,8 @@ def test_a_task_is_idle_when_nobody_asked_for_any_of_its_variants() -> None:
     assert idle_tasks(ranking(KNOWN, snapshot), snapshot, limits) == {"mnist"}
     asked = ClusterSnapshot(workers=(a_worker(),), idle_s=idle, classes=(load("mnist", 1.0),))
     assert idle_tasks(ranking(KNOWN, asked), asked, limits) == set()
+    late = ClusterSnapshot(
+        workers=(a_worker(),), idle_s=idle, backlogs=(Backlog(task="mnist", offline=True, inputs=1),)
+    )
+    assert idle_tasks(ranking(KNOWN, late), late, limits) == set()
     assert idle_tasks(ranking(KNOWN, snapshot), snapshot, ScalingLimits()) == set()

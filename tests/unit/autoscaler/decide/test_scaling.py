@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from autoscaler.decide.optimizer.milp import solve_targets
-from autoscaler.decide.snapshot import ScaleBounds, ScalingLimits, WorkerLoad
+from autoscaler.decide.snapshot import Backlog, ScaleBounds, ScalingLimits, WorkerLoad
 from schemas.status import InstanceState
 from tests.unit.autoscaler.decide.simulator import Simulator
 from tests.unit.autoscaler.decide.snapshots import cpus, full, instance_load, load, profile, ranking
@@ -63,6 +63,38 @@ def test_noise_around_a_boundary_ends_at_the_higher_scale(noise: float) -> None:
     for second in range(200):
         simulator.step({"digits": SLOT * (noise if second % 7 else 1.02)})
     assert len(simulator.changes) == before
+
+
+@pytest.mark.parametrize("offline", [False, True])
+def test_a_backlog_keeps_what_works_it_off_long_after_the_last_arrival(offline: bool) -> None:
+    simulator = Simulator([A], hardware=cpus(8)).run(5, {"digits": 7.5 * SLOT})
+    variant = None if offline else A.variant
+    waits = (Backlog(task="digits", variant=variant, offline=offline, inputs=200_000, age_s=60.0),)
+    simulator.run(300, {}, backlogs=waits)
+    assert (simulator.replicas("digits-a"), len(simulator.workers)) == (8, 8)
+    simulator.run(120, {})
+    assert (simulator.replicas("digits-a"), len(simulator.workers)) == (1, 1)
+
+
+def test_an_online_backlog_grows_the_fleet_and_an_offline_one_only_if_it_would_take_hours() -> None:
+    waits = Backlog(task="digits", inputs=20_000, age_s=60.0)
+    assert Simulator([A], hardware=cpus(8)).run(5, {}, backlogs=(waits,)).replicas("digits-a") == 8
+    offline = msgspec.structs.replace(waits, offline=True)
+    assert Simulator([A], hardware=cpus(8)).run(60, {}, backlogs=(offline,)).replicas("digits-a") == 1
+    hours = msgspec.structs.replace(offline, inputs=3.5 * SLOT * ScalingLimits().offline_drain_s)
+    assert Simulator([A], hardware=cpus(8)).run(5, {}, backlogs=(hours,)).replicas("digits-a") == 4
+
+
+def test_an_offline_backlog_of_any_size_takes_nothing_from_online_load() -> None:
+    loads, waits = {"digits": 1.5 * SLOT}, Backlog(task="mnist", offline=True, inputs=1e8)
+    known, cpu = [A, profile("mnist-a", 0.9, 0.010)], cpus(2)
+    simulator = Simulator(known, hardware=cpu, workers=2).run(5, loads)
+    assert simulator.replicas("digits-a") == 2
+    simulator.run(60, loads, backlogs=(waits,))
+    assert simulator.replicas("digits-a") == 2
+    digits, mnist = sorted(simulator.plan.explanation["requirements"], key=lambda found: found["class"][0])
+    assert digits["served"] == 1.0
+    assert 0 < mnist["served"] < 1.0
 
 
 def test_with_no_more_hardware_accuracy_is_given_up_before_load() -> None:

@@ -1,0 +1,54 @@
+"""Turns what waits in topics into backlogs of tasks and variants, in inputs as far as is known. Pure.
+
+A query holds one input or many; how many those have that wait is taken from those that came lately.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from autoscaler.decide.snapshot import Backlog
+from schemas.rows.catalog import Variant
+from schemas.topics import offline_topic, task_topic, variant_topic
+
+
+class TopicBacklog(msgspec.Struct, frozen=True):
+    """What waits in a topic."""
+
+    records: int
+    age_s: float | None
+    """Seconds since the oldest came; None is unknown."""
+
+
+def backlogs_of(
+    waiting: Mapping[str, TopicBacklog],
+    tasks: Iterable[str],
+    variants: Iterable[Variant],
+    mean_inputs: Mapping[str, float],
+) -> tuple[Backlog, ...]:
+    """Backlogs of these tasks and variants.
+
+    Args:
+        waiting: what waits, by topic.
+        tasks: names of the tasks.
+        variants: the variants of all tasks.
+        mean_inputs: mean number of inputs in a query, by task; 1 where it is not known.
+    """
+    topics: dict[str, tuple[str, str | None, bool]] = {}
+    for task in tasks:
+        topics[task_topic(task)] = (task, None, False)
+        topics[offline_topic(task)] = (task, None, True)
+    for variant in variants:
+        topics[variant_topic(variant.name)] = (variant.task, variant.name, False)
+    return tuple(
+        Backlog(
+            task=task,
+            variant=variant,
+            offline=offline,
+            inputs=found.records * mean_inputs.get(task, 1.0),
+            age_s=found.age_s,
+        )
+        for topic, found in waiting.items()
+        if topic in topics
+        for task, variant, offline in (topics[topic],)
+    )

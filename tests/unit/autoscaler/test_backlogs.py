@@ -1,0 +1,25 @@
+"""What waits in topics is told apart by who can answer it, in inputs."""
+
+from autoscaler.decide.snapshot import Backlog
+from autoscaler.observe.backlogs import TopicBacklog, backlogs_of
+from schemas.topics import offline_topic, task_topic, variant_topic
+from tests.store_rows import a_variant
+
+VARIANT = "mlp.onnx-fp32.cpu"
+
+
+def test_backlogs_by_task_mode_and_variant_in_inputs() -> None:
+    waiting = {
+        task_topic("digits"): TopicBacklog(1, 2.0),
+        offline_topic("digits"): TopicBacklog(10, None),
+        variant_topic(VARIANT): TopicBacklog(3, 5.0),
+        task_topic("sentiment"): TopicBacklog(7, 1.0),
+        variant_topic("gone.onnx-fp32.cpu"): TopicBacklog(9, 9.0),
+    }
+    found = backlogs_of(waiting, ["digits", "sentiment"], [a_variant(VARIANT)], {"digits": 4.0})
+    assert found == (
+        Backlog(task="digits", inputs=4.0, age_s=2.0),
+        Backlog(task="digits", offline=True, inputs=40.0),
+        Backlog(task="digits", variant=VARIANT, inputs=12.0, age_s=5.0),
+        Backlog(task="sentiment", inputs=7.0, age_s=1.0),
+    )
