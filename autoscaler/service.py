@@ -31,6 +31,7 @@ from autoscaler.settings import AutoscalerSettings
 from broker.features import broker_features
 from broker.fetch_pace import LONGEST_MS, FetchPace
 from broker.lag.reader import LagReader
+from broker.reachability import KafkaReachability
 from broker.settings import KafkaSettings
 from broker.tail import Tail
 from broker.topics import ensure_system_topics
@@ -72,7 +73,8 @@ async def serve(settings: AutoscalerSettings, kafka: KafkaSettings, store: Store
         # Where the broker does not wake a waiting fetch, each wait costs it work; nobody waits for us by milliseconds.
         kafka = kafka.model_copy(update={"fetch_max_wait_ms": max(kafka.fetch_max_wait_ms, _FETCH_WAIT_MS)})
         catalog = await stack.enter_async_context(CatalogWatcher(store.dsn))
-        await stack.enter_async_context(health_server(settings.metrics_host, settings.metrics_port, lambda: True))
+        problem = KafkaReachability(kafka).problem
+        await stack.enter_async_context(health_server(settings.metrics_host, settings.metrics_port, problem))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         leading = tasks.create_task(_lead(settings, kafka, store.dsn, pool, catalog), name="autoscaler")
         await stop.wait()

@@ -6,12 +6,13 @@ the reply topic and the producer that they wait on.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Final
 
 from aiohttp import web
 
+from broker.reachability import KafkaReachability
 from broker.settings import KafkaSettings
 from gateway.http.errors import JsonProtocol, json_errors
 from gateway.http.health import HealthRoutes
@@ -68,7 +69,14 @@ async def open_gateway(
     async with QueryClient(settings, kafka) as query_client:
         await query_client.prefetch_metadata(models.topics)
         statistics = ModelStatisticsTable()
-        routes = all_routes(models, query_client, statistics, lambda: query_client.up and not stop.is_set())
+        reachability = KafkaReachability(kafka)
+
+        async def problem() -> str:
+            if stop.is_set():
+                return "it is stopping"
+            return await reachability.problem() or ("" if query_client.up else "Kafka does not take queries")
+
+        routes = all_routes(models, query_client, statistics, problem)
         statistics.register()
         try:
             async with _listening(make_app(settings, routes), settings) as address:
@@ -78,13 +86,16 @@ async def open_gateway(
 
 
 def all_routes(
-    models: ModelDirectory, query_client: QueryClient, statistics: ModelStatisticsTable, ready: Callable[[], bool]
+    models: ModelDirectory,
+    query_client: QueryClient,
+    statistics: ModelStatisticsTable,
+    problem: Callable[[], Awaitable[str]],
 ) -> list[web.RouteDef]:
-    """Routes of every path that the gateway answers."""
+    """Routes of every path that the gateway answers; `problem` says why it is not ready."""
     return [
         *InferenceRoutes(models, query_client, statistics).routes(),
         *MetadataRoutes(models, statistics, version()).routes(),
-        *HealthRoutes(ready).routes(),
+        *HealthRoutes(problem).routes(),
     ]
 
 

@@ -1,10 +1,11 @@
 """The small HTTP server through which a service without one of its own is watched.
 
-`/metrics` in the Prometheus text format, `/health/live`, and `/health/ready`, which is 503 until the service says so.
+`/metrics` in the Prometheus text format, `/health/live`, and `/health/ready`, which is 503, with the reason, while the
+service cannot do its work: until it has begun, and while what it cannot do without is away.
 """
 
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
@@ -16,8 +17,10 @@ log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def health_server(host: str, port: int, ready: Callable[[], bool]) -> AsyncGenerator[None]:
+async def health_server(host: str, port: int, problem: Callable[[], Awaitable[str]]) -> AsyncGenerator[None]:
     """Serve metrics and health on `host:port` while the context is open; `port` 0 serves nothing.
+
+    `problem` says why the service is not ready; nothing if it is.
 
     Raises:
         OperatorError: the port is taken.
@@ -27,7 +30,7 @@ async def health_server(host: str, port: int, ready: Callable[[], bool]) -> Asyn
         return
     app = web.Application()
     app.add_routes([web.get("/metrics", _metrics), web.get("/health/live", _live), web.get("/health/ready", _ready)])
-    app[_PROBE] = _Probe(ready)
+    app[_PROBE] = _Probe(problem)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
@@ -44,10 +47,10 @@ async def health_server(host: str, port: int, ready: Callable[[], bool]) -> Asyn
 
 
 class _Probe:
-    """Whether the service is ready, as its application's routes ask it."""
+    """Why the service is not ready, as its application's routes ask it."""
 
-    def __init__(self, ready: Callable[[], bool]) -> None:
-        self.ready = ready
+    def __init__(self, problem: Callable[[], Awaitable[str]]) -> None:
+        self.problem = problem
 
 
 _PROBE = web.AppKey("probe", _Probe)
@@ -62,5 +65,5 @@ async def _live(_request: web.Request) -> web.Response:
 
 
 async def _ready(request: web.Request) -> web.Response:
-    ready = request.app[_PROBE].ready()
-    return web.json_response({"ready": ready}, status=200 if ready else 503)
+    problem = await request.app[_PROBE].problem()
+    return web.json_response({"ready": not problem, "reason": problem}, status=503 if problem else 200)

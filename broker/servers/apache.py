@@ -89,6 +89,9 @@ share.coordinator.state.topic.min.isr=1
 # A group starts with its first member; a lost member is noticed within the session timeout of our settings or less.
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
+# A killed node may come back only when its own session from before is over: after 9 s by default.
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=1000
 # Small: this node shares a machine with everything else.
 num.network.threads=2
 num.io.threads=4

@@ -131,7 +131,7 @@ def _schemas() -> dict[str, Any]:
     return {
         "ServerMetadata": _object(name=text, version=text, extensions=_list(text)),
         "Live": _object(live=flag),
-        "Ready": _object(ready=flag),
+        "Ready": _object(ready=flag, reason=text),
         "ModelReady": _object(name=text, ready=flag),
         "ModelMetadata": _object(
             name=text, versions=_list(text), platform=text, inputs=_list(tensor), outputs=_list(tensor)
