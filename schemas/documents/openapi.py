@@ -93,7 +93,7 @@ def _repository() -> dict[str, Any]:
 
 
 def _statuses() -> list[int]:
-    return sorted({kind.http_status for kind in QUERY_ERRORS.values()} | {413})
+    return sorted({kind.http_status for kind in QUERY_ERRORS.values()} | {408, 413})
 
 
 def _errors() -> dict[str, Any]:
