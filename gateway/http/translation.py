@@ -61,11 +61,21 @@ def make_envelope(
     fields[h.REPLY_TO] = reply_to
     fields[h.BATCH] = str(head.batch)
     fields[h.SENT_NS] = str(sent_ns)
+    headers = _encoded(fields)
     try:
         query = parse_query(model.task, fields, sent_ns / 1e6)
     except InvalidRequest as error:
         raise InvalidRequest(_in_client_words(str(error), head.parameters, http)) from None
-    return Envelope(model.topic, body, [(name, text.encode()) for name, text in fields.items()], query)
+    return Envelope(model.topic, body, headers, query)
+
+
+def _encoded(fields: Mapping[str, str]) -> h.RawHeaders:
+    """The headers of a record; HTTP's may hold any bytes, which arrive as surrogates where they are not UTF-8."""
+    try:
+        return [(name, text.encode()) for name, text in fields.items()]
+    except UnicodeEncodeError:
+        wrong = next(name for name, text in fields.items() if not text.isprintable())
+        raise InvalidRequest(f"header {wrong} is not UTF-8") from None
 
 
 def _fields(head: RequestHead, http: Mapping[str, str]) -> dict[str, str]:

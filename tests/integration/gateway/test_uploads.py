@@ -104,6 +104,23 @@ async def test_what_is_too_large_is_refused_before_it_is_sent(gateway: Running) 
         assert b"larger than" in await raw.rest()
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("infaas-id", "traceparent", "tracestate", "infaas-tenant", "infaas-target", "infaas-deadline-ms"),
+        *("infaas-latency-ms", "infaas-mode", "infaas-reply-to", "Content-Type", "Inference-Header-Content-Length"),
+        *("infaas-\xff", "Content-Encoding", "infaas-latncy-ms"),
+    ],
+)
+async def test_any_bytes_in_a_header_are_the_clients_fault_at_most(gateway: Running, name: str) -> None:
+    body = json_body()
+    odd = f"{name}: ".encode("latin-1") + b"\xff\xfe\xed\xa0\x80"
+    head = upload(gateway, len(body)).replace(b"Host: x", b"Host: x\r\nConnection: close\r\n" + odd)
+    async with connections(gateway, [head + body]) as (raw,), asyncio.timeout(60):
+        status, answer = await raw.status(), await raw.rest()
+    assert status == 200 or (400 <= status < 500 and b'{"error":"' in answer), answer
+
+
 async def test_a_connection_may_wait_before_it_asks_and_between_requests(gateway: Running) -> None:
     quick = json_body()
     async with connections(gateway, [b""]) as (raw,), asyncio.timeout(60):
