@@ -7,6 +7,8 @@ is away, the scale is held: what runs goes on.
 
 import asyncio
 import logging
+import os
+import socket
 import time
 from contextlib import AsyncExitStack
 
@@ -51,7 +53,7 @@ from store.version import require_current
 log = logging.getLogger(__name__)
 
 _LEAD = "autoscaler"
-_CLIENT = "infaas-autoscaler"
+_CLIENT = f"infaas-autoscaler-{socket.gethostname()}-{os.getpid()}"
 _FETCH_WAIT_MS = 50
 _IDLE_FETCH_WAIT_MS = 200
 _AS_STATUS = msgspec.json.Decoder(WorkerStatus)
