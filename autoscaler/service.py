@@ -7,6 +7,8 @@ is away, the scale is held: what runs goes on.
 
 import asyncio
 import logging
+import os
+import socket
 import time
 from contextlib import AsyncExitStack
 
@@ -34,6 +36,7 @@ from broker.features import BrokerFeatures, broker_features
 from broker.fetch_pace import LONGEST_MS, FetchPace
 from broker.kafka_types import APPEND_TIME, Record
 from broker.lag.reader import LagReader
+from broker.reachability import KafkaReachability
 from broker.settings import KafkaSettings
 from broker.tail import Tail
 from broker.topic_logs import TopicLogs
@@ -55,7 +58,7 @@ from store.version import require_current
 log = logging.getLogger(__name__)
 
 _LEAD = "autoscaler"
-_CLIENT = "infaas-autoscaler"
+_CLIENT = f"infaas-autoscaler-{socket.gethostname()}-{os.getpid()}"
 _FETCH_WAIT_MS = 50
 _IDLE_FETCH_WAIT_MS = 200
 _AS_STATUS = msgspec.json.Decoder(WorkerStatus)
@@ -77,7 +80,8 @@ async def serve(settings: AutoscalerSettings, kafka: KafkaSettings, store: Store
         # Where the broker does not wake a waiting fetch, each wait costs it work; nobody waits for us by milliseconds.
         kafka = kafka.model_copy(update={"fetch_max_wait_ms": max(kafka.fetch_max_wait_ms, _FETCH_WAIT_MS)})
         catalog = await stack.enter_async_context(CatalogWatcher(store.dsn))
-        await stack.enter_async_context(health_server(settings.metrics_host, settings.metrics_port, lambda: True))
+        problem = KafkaReachability(kafka).problem
+        await stack.enter_async_context(health_server(settings.metrics_host, settings.metrics_port, problem))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         leading = tasks.create_task(_lead(settings, kafka, store.dsn, pool, catalog), name="autoscaler")
         await stop.wait()

@@ -6,17 +6,19 @@ the reply topic and the producer that they wait on.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Final
 
 from aiohttp import web
 
+from broker.reachability import KafkaReachability
 from broker.settings import KafkaSettings
 from gateway.http.errors import JsonProtocol, json_errors
 from gateway.http.health import HealthRoutes
 from gateway.http.inference import InferenceRoutes
 from gateway.http.metadata import MetadataRoutes
+from gateway.http.request_bodies import LARGE_SHARE, RequestBodies
 from gateway.model_directory import ModelDirectory
 from gateway.query_client import QueryClient
 from gateway.settings import GatewaySettings
@@ -60,6 +62,11 @@ async def open_gateway(
     Raises:
         OperatorError: the port is taken, a setting contradicts another, or Kafka cannot be reached.
     """
+    if settings.max_body_bytes > LARGE_SHARE * settings.max_bodies_bytes:
+        raise OperatorError(
+            f"--max-bodies-bytes {settings.max_bodies_bytes} leaves no room for a request of --max-body-bytes "
+            f"{settings.max_body_bytes}: make it at least {settings.max_body_bytes / LARGE_SHARE:.0f}"
+        )
     if settings.max_body_bytes > kafka.max_record_bytes - _RECORD_OVERHEAD_BYTES:
         raise OperatorError(
             f"--max-body-bytes {settings.max_body_bytes} does not fit into Kafka's records: make it at least 64 KiB "
@@ -68,7 +75,14 @@ async def open_gateway(
     async with QueryClient(settings, kafka) as query_client:
         await query_client.prefetch_metadata(models.topics)
         statistics = ModelStatisticsTable()
-        routes = all_routes(models, query_client, statistics, lambda: query_client.up and not stop.is_set())
+        reachability = KafkaReachability(kafka)
+
+        async def problem() -> str:
+            if stop.is_set():
+                return "it is stopping"
+            return await reachability.problem() or ("" if query_client.up else "Kafka does not take queries")
+
+        routes = all_routes(models, query_client, statistics, RequestBodies(settings), problem)
         statistics.register()
         try:
             async with _listening(make_app(settings, routes), settings) as address:
@@ -78,13 +92,17 @@ async def open_gateway(
 
 
 def all_routes(
-    models: ModelDirectory, query_client: QueryClient, statistics: ModelStatisticsTable, ready: Callable[[], bool]
+    models: ModelDirectory,
+    query_client: QueryClient,
+    statistics: ModelStatisticsTable,
+    bodies: RequestBodies,
+    problem: Callable[[], Awaitable[str]],
 ) -> list[web.RouteDef]:
-    """Routes of every path that the gateway answers."""
+    """Routes of every path that the gateway answers; `problem` says why it is not ready."""
     return [
-        *InferenceRoutes(models, query_client, statistics).routes(),
-        *MetadataRoutes(models, statistics, version()).routes(),
-        *HealthRoutes(ready).routes(),
+        *InferenceRoutes(models, query_client, statistics, bodies).routes(),
+        *MetadataRoutes(models, statistics, bodies, version()).routes(),
+        *HealthRoutes(problem).routes(),
     ]
 
 
@@ -117,7 +135,7 @@ async def _listen(runner: web.AppRunner, settings: GatewaySettings) -> asyncio.S
     assert server is not None, "a runner has a server once it is set up"
     try:
         return await loop.create_server(
-            lambda: JsonProtocol(server, loop=loop, access_log=None),  # pyright: ignore[reportArgumentType] - optional
+            lambda: JsonProtocol(server, loop, settings.receive_timeout_s),
             settings.host,
             settings.port,
             backlog=1024,

@@ -1,11 +1,12 @@
 """The small HTTP server through which a service without one of its own is watched.
 
-`/metrics` in the Prometheus text format, `/health/live`, which is 503 once the service says that it cannot go on, and
-`/health/ready`, which is 503 until it says that it can serve.
+`/metrics` in the Prometheus text format; `/health/live`, which is 503 once the service says that it cannot go on; and
+`/health/ready`, which is 503, with the reason, while the service cannot do its work: until it has begun, and while what
+it cannot do without is away.
 """
 
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
@@ -18,11 +19,12 @@ log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def health_server(
-    host: str, port: int, ready: Callable[[], bool], live: Callable[[], bool] = lambda: True
+    host: str, port: int, problem: Callable[[], Awaitable[str]], live: Callable[[], bool] = lambda: True
 ) -> AsyncGenerator[None]:
     """Serve metrics and health on `host:port` while the context is open; `port` 0 serves nothing.
 
-    Health is served by the service's own event loop: one that stands still answers nothing, so it is not live.
+    Health is served by the service's own event loop: one that stands still answers nothing, so it is not live. `problem`
+    says why the service is not ready; nothing if it is.
 
     Raises:
         OperatorError: the port is taken.
@@ -32,7 +34,7 @@ async def health_server(
         return
     app = web.Application()
     app.add_routes([web.get("/metrics", _metrics), web.get("/health/live", _live), web.get("/health/ready", _ready)])
-    app[_PROBE] = _Probe(ready, live)
+    app[_PROBE] = _Probe(problem, live)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
@@ -49,10 +51,10 @@ async def health_server(
 
 
 class _Probe:
-    """Whether the service is ready and live, as its application's routes ask it."""
+    """Why the service is not ready, and whether it is live, as its application's routes ask it."""
 
-    def __init__(self, ready: Callable[[], bool], live: Callable[[], bool]) -> None:
-        self.ready = ready
+    def __init__(self, problem: Callable[[], Awaitable[str]], live: Callable[[], bool]) -> None:
+        self.problem = problem
         self.live = live
 
 
@@ -69,5 +71,5 @@ async def _live(request: web.Request) -> web.Response:
 
 
 async def _ready(request: web.Request) -> web.Response:
-    ready = request.app[_PROBE].ready()
-    return web.json_response({"ready": ready}, status=200 if ready else 503)
+    problem = await request.app[_PROBE].problem()
+    return web.json_response({"ready": not problem, "reason": problem}, status=503 if problem else 200)

@@ -45,8 +45,12 @@ class CatalogWriter:
         """Read what an earlier run registered of the file with this content.
 
         Raises:
-            OperatorError: the architecture stands for another file, task or largest batch.
+            OperatorError: the architecture stands for another file, task or largest batch, or a name is taken.
         """
+        if await get_task(pool, request.architecture) is not None:
+            raise OperatorError(f"{request.architecture} is the name of a task; choose another --name")
+        if await get_architecture(pool, request.task) is not None:
+            raise OperatorError(f"{request.task} is the name of an architecture; choose another --task")
         task = await get_task(pool, request.task)
         earlier = await get_architecture(pool, request.architecture)
         if earlier is None:
@@ -78,15 +82,22 @@ class CatalogWriter:
     async def write_reference(
         self, task: Task, architecture: Architecture, variant: Variant, measurement: Measurement, accuracy: Accuracy
     ) -> None:
-        """Topics first, then all rows at once. One that was written by an earlier run keeps its profile."""
-        await ensure_topics(self._kafka, [*task_specs(task.name, task.partitions), variant_spec(variant)])
+        """All rows at once. One that was written by an earlier run keeps its profile.
+
+        Raises:
+            OperatorError: another registration took a name meanwhile; neither rows nor topics are left of this one.
+        """
+        topics = [*task_specs(task.name, task.partitions), variant_spec(variant)]
         if variant.name in self.variants and not self._request.again:
+            await ensure_topics(self._kafka, topics)
             return
         variant, profile = replace(variant, state=VariantState.READY), self._profile(variant, measurement, accuracy)
         async with self._pool.transaction() as session:
             await put_task(session, task)
             await put_architecture(session, architecture)
             await put_variant(session, variant, profile)
+            # Now the rows are accepted, and seen by nobody: a topic without a row would take queries for ever.
+            await ensure_topics(self._kafka, topics)
         self.variants[variant.name] = variant
 
     async def write_generated(self, variant: Variant) -> None:

@@ -46,6 +46,11 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
         """Raise `InvalidRequest` that says which field is wrong, without a look at any file."""
         check_name("--name: architecture", self.architecture)
         check_name("--task: task", self.task)
+        if self.architecture == self.task:
+            raise InvalidRequest(
+                f"{self.task} cannot be both a task and an architecture, since clients ask for either by name: "
+                "choose another --name"
+            )
         if self.validation is None and self.accuracy is None:
             raise InvalidRequest("give a labelled file by --validation, or declare the accuracy by --accuracy")
         if self.accuracy is not None and (self.validation is not None or not 0 <= self.accuracy <= 1):

@@ -25,6 +25,7 @@ from broker.features import broker_features
 from broker.fetch_pace import LONGEST_MS, FetchPace
 from broker.kafka_types import APPEND_TIME, Record
 from broker.producer import Ack, Producer
+from broker.reachability import KafkaReachability
 from broker.settings import KafkaSettings
 from broker.tail import Tail
 from broker.topics import ensure_system_topics, ensure_task_topics
@@ -214,11 +215,14 @@ class Selector:
 
 async def serve(settings: SelectorSettings, kafka: KafkaSettings, dsn: str, stop: asyncio.Event) -> None:
     """Run a selector process: open the connections, serve until `stop` is set, close them."""
-    async with (
-        open_selector(settings, kafka, dsn) as selector,
-        health_server(settings.metrics_host, settings.metrics_port, lambda: selector.ready),
-    ):
-        await selector.run(stop)
+    reachability = KafkaReachability(kafka)
+    async with open_selector(settings, kafka, dsn) as selector:
+
+        async def problem() -> str:
+            return await reachability.problem() if selector.ready else "it is starting or stopping"
+
+        async with health_server(settings.metrics_host, settings.metrics_port, problem):
+            await selector.run(stop)
 
 
 @asynccontextmanager

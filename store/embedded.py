@@ -8,7 +8,7 @@ Rules:
   right to pass through (not read) the folders above it and above the binaries.
 * It does not outlive us: when we are killed the kernel sends it SIGINT, Postgres's word for a fast and clean shutdown.
 * A lock on the folder tells a server in use by another process (an error) from an orphan whose owner was killed
-  (still shutting down, or left on a system that is not Linux: stopped, then started anew).
+  (still shutting down, or left on a system that is not Linux: stopped, then started anew; see `left_servers`).
 
 The package's own start-up code is not used: it holds a lock for all servers of a user, listens on Unix sockets alone,
 and changes the system's users when it runs as root.
@@ -32,6 +32,7 @@ from process.ports import LOOPBACK, claim_port, free_port
 from process.subprocesses import die_with_parent
 from schemas.errors import OperatorError
 from store.errors import StoreUnavailable
+from store.left_servers import clear_left_server
 from store.pool import connect
 
 _START_TIMEOUT_S: Final = 60.0
@@ -68,6 +69,16 @@ class EmbeddedPostgres:
         """DSN to connect with, password included."""
         return f"postgresql://{_USER}:{quote(self._password)}@{LOOPBACK}:{self.port}/{_DATABASE}"
 
+    @property
+    def pid(self) -> int:
+        """Id of the server's main process; 0 before the first."""
+        return 0 if self._process is None else self._process.pid
+
+    async def ended(self) -> int:
+        """Wait until the server that was started has ended; returns the exit code of its main process."""
+        assert self._process is not None, "start it first"
+        return await self._process.wait()
+
     async def __aenter__(self) -> "EmbeddedPostgres":
         self._dir.mkdir(parents=True, exist_ok=True)
         self._lock = _lock_folder(self._dir)
@@ -92,7 +103,7 @@ class EmbeddedPostgres:
             _let_pass(self._bin.parent)
             _let_read(self._bin.parent)
             shutil.chown(self._dir, *_account())
-        await self._stop_orphan()
+        await clear_left_server(self._data)
         self._password = self._keep_password()
         if not (self._data / "PG_VERSION").exists():
             await self._create()
@@ -178,12 +189,7 @@ class EmbeddedPostgres:
         )
         making.rename(self._data)
 
-    async def _stop_orphan(self) -> None:
-        if (self._data / "postmaster.pid").exists():
-            # Fails when there is no such process any more: then the file is a leftover, which Postgres removes.
-            await self._run("pg_ctl", "-D", str(self._data), "-m", "fast", "-w", "stop", check=False)
-
-    async def _run(self, program: str, *args: str, check: bool = True) -> None:
+    async def _run(self, program: str, *args: str) -> None:
         process = await asyncio.create_subprocess_exec(
             self._bin / program,
             *args,
@@ -196,12 +202,13 @@ class EmbeddedPostgres:
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
                 output, _ = await process.communicate()
-        except BaseException:
+        except TimeoutError:
+            raise OperatorError(f"{program} for the embedded Postgres took more than {_START_TIMEOUT_S:g} s") from None
+        finally:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-            raise
-        if check and process.returncode:
+        if process.returncode:
             raise OperatorError(f"the embedded Postgres cannot be set up: {program}: {output.decode().strip()}")
 
     @property

@@ -36,13 +36,20 @@ _MISCONFIGURED: Final = (
 )
 
 
+def _broken_rule(error: asyncpg.PostgresError) -> str:
+    """Name the rule that a change would break; constraints that are rules of ours are named in words."""
+    name = str(getattr(error, "constraint_name", None) or "")
+    rule = name.replace("_", " ") if "_is_" in name else str(error)
+    return f"{rule}: {error.detail}" if getattr(error, "detail", None) else rule
+
+
 @contextmanager
 def translate_errors() -> Generator[None]:
     """Turn the driver's errors into ones a caller can act on; defects of our own SQL stay as they are."""
     try:
         yield
     except asyncpg.IntegrityConstraintViolationError as error:
-        raise StoreConflict(str(error)) from error
+        raise StoreConflict(_broken_rule(error)) from error
     except asyncpg.UndefinedTableError as error:
         raise OperatorError(f"the database has not our tables ({error}): run `infaas db upgrade`") from error
     except _MISCONFIGURED as error:

@@ -1,5 +1,7 @@
 """The command line of a worker: its composition root."""
 
+import asyncio
+
 from broker.client import ping
 from broker.settings import KafkaSettings
 from process.command_line import Dependency, run_command
@@ -7,10 +9,16 @@ from store.settings import StoreSettings
 from store.version import require_current_at
 from workers.service import serve
 from workers.settings import WorkerSettings
+from workers.worker_identity import named_worker
 
 
 def main() -> int:
     """Run the service, or with `--check` say whether it could run. Returns the exit code."""
     kafka = Dependency("Kafka", KafkaSettings, ping)
     postgres = Dependency("Postgres", StoreSettings, require_current_at)
-    return run_command("workers", WorkerSettings, kafka, postgres, serve)
+    return run_command("workers", WorkerSettings, kafka, postgres, _serve)
+
+
+async def _serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSettings, stop: asyncio.Event) -> None:
+    with named_worker(settings) as named:
+        await serve(named, kafka, store, stop)

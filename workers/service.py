@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from broker.producer import Producer
+from broker.reachability import KafkaReachability
 from broker.settings import KafkaSettings
 from process.garbage_collection import tune_gc
 from process.health_server import health_server
@@ -63,7 +64,7 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
         executor = _open_executor(settings, defect, stack)
         loader = _open_loader(settings, stack)
         journal = stack.enter_context(CrashJournal(settings.journal_file, settings.slots, settings.max_crashes))
-        await stack.enter_async_context(_health_server(settings, replacement))
+        await stack.enter_async_context(_health_server(settings, kafka, replacement))
         row = await asyncio.get_running_loop().run_in_executor(loader, worker_row, settings)  # imports the runtimes
         epoch = await register_worker(pool, row)
         log.info("worker %s, epoch %d: %d slots of %s", settings.worker, epoch, settings.slots, settings.hardware)
@@ -109,10 +110,11 @@ async def _work(
     await reporter.publish()
 
 
-def _health_server(settings: WorkerSettings, replacement: Replacement) -> AbstractAsyncContextManager[None]:
-    return health_server(
-        settings.metrics_host, settings.metrics_port, ready=lambda: True, live=lambda: not replacement.wanted
-    )
+def _health_server(
+    settings: WorkerSettings, kafka: KafkaSettings, replacement: Replacement
+) -> AbstractAsyncContextManager[None]:
+    problem = KafkaReachability(kafka).problem
+    return health_server(settings.metrics_host, settings.metrics_port, problem, live=lambda: not replacement.wanted)
 
 
 async def _leave(stop: asyncio.Event, reporter: StatusReporter) -> None:

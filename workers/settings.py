@@ -22,7 +22,8 @@ class WorkerSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="INFAAS_WORKERS_", frozen=True, extra="ignore")
 
     name: str = ""
-    """Name that is unique among workers and the same after a restart; default `<hardware>-0`."""
+    """Name that is unique among workers and the same after a restart; default `<hardware>-<host>-<number>`, with the
+    first number that no running worker of this home has."""
     hardware: Hardware = Hardware.CPU
     """Type of the device that the worker owns."""
     cores: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1)

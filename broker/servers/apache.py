@@ -10,15 +10,13 @@ import re
 import shutil
 import subprocess
 import uuid
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Final
 
+from broker.servers.broker_process import BrokerProcess
 from broker.servers.jars import cache_dir, fetch_jars
-from broker.servers.readiness import wait_until_ready
-from broker.settings import KafkaSettings
 from process.ports import LOOPBACK, claim_port, free_port
 from process.subprocesses import running
 from schemas.errors import OperatorError
@@ -27,7 +25,7 @@ READY_S: Final = 60.0
 MIN_JAVA: Final = 17
 
 
-class ApacheKafka:
+class ApacheKafka(BrokerProcess):
     """Apache Kafka on 127.0.0.1; an async context manager, up while the context is open.
 
     `properties` makes another configuration than `server_properties` does, from the same arguments.
@@ -37,27 +35,12 @@ class ApacheKafka:
     """
 
     def __init__(self, home: Path, port: int = 0, properties: Callable[[Path, int, int], str] | None = None) -> None:
+        super().__init__(home / "kafka.log", READY_S)
         self._home = home
-        self._log = home / "kafka.log"
         self._wanted = port
         self._properties = properties or server_properties
-        self._context = self._run()
-        self.bootstrap = ""
-        """Address as `host:port`, once the context is entered."""
 
-    @property
-    def settings(self) -> KafkaSettings:
-        """Settings that reach this broker."""
-        return KafkaSettings(bootstrap=self.bootstrap)
-
-    async def __aenter__(self) -> "ApacheKafka":
-        return await self._context.__aenter__()
-
-    async def __aexit__(self, *error: object) -> None:
-        await self._context.__aexit__(None, None, None)
-
-    @asynccontextmanager
-    async def _run(self) -> AsyncGenerator["ApacheKafka"]:
+    async def _prepare(self) -> Sequence[str | Path]:
         java = await asyncio.to_thread(find_java)
         jars = await fetch_jars(cache_dir())
         port = claim_port(self._wanted, "--kafka-port")
@@ -65,10 +48,7 @@ class ApacheKafka:
         properties = self._write_properties(port)
         if not (self._home / "data" / "meta.properties").exists():
             await self._format(java, jars, properties)
-        command = [*_java_command(java, jars, heap="512m"), "kafka.Kafka", properties]
-        async with running(command, self._log) as process:
-            await wait_until_ready(process, self.settings, self._log, READY_S)
-            yield self
+        return [*_java_command(java, jars, heap="512m"), "kafka.Kafka", properties]
 
     def _write_properties(self, port: int) -> Path:
         self._home.mkdir(parents=True, exist_ok=True)
@@ -81,10 +61,10 @@ class ApacheKafka:
         cluster = base64.urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
         command = [*_java_command(java, jars, heap="128m"), "kafka.tools.StorageTool", "format"]
         command += ["--cluster-id", cluster, "--config", properties]
-        async with running(command, self._log) as process, asyncio.timeout(READY_S):
+        async with running(command, self.log_file) as process, asyncio.timeout(READY_S):
             code = await process.wait()
         if code != 0:
-            raise OperatorError(f"Kafka cannot use the folder {self._home} (exit code {code}): see {self._log}")
+            raise OperatorError(f"Kafka cannot use the folder {self._home} (exit code {code}): see {self.log_file}")
 
 
 def server_properties(data: Path, port: int, controller_port: int) -> str:
@@ -109,6 +89,9 @@ share.coordinator.state.topic.min.isr=1
 # A group starts with its first member; a lost member is noticed within the session timeout of our settings or less.
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
+# A killed node may come back only when its own session from before is over: after 9 s by default.
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=1000
 # Small: this node shares a machine with everything else.
 num.network.threads=2
 num.io.threads=4

@@ -15,17 +15,15 @@ Processes know it by its cluster id (`broker.features`), so that none of this ne
 
 import os
 import signal
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Final
 
 from broker.features import EMBEDDED_CLUSTER
-from broker.servers.readiness import wait_until_ready
+from broker.servers.broker_process import BrokerProcess
 from broker.settings import KafkaSettings
 from process.ports import LOOPBACK, claim_port
-from process.subprocesses import running
 from schemas.errors import OperatorError
 
 READY_S: Final = 20.0
@@ -36,44 +34,31 @@ FETCH_MAX_WAIT_MS: Final = 10
 sides: consumers that find nothing for a while wait longer (`broker.fetch_pace`)."""
 
 
-class EmbeddedBroker:
+class EmbeddedBroker(BrokerProcess):
     """A Tansu broker on 127.0.0.1; an async context manager, up while the context is open.
 
     Entering raises OperatorError when the port is taken, the `embedded` extra is not installed or the broker does not
-    come up.
+    come up. Started again it is empty.
     """
 
     def __init__(self, folder: Path, port: int = 0) -> None:
-        self._log = folder / "kafka.log"
+        # Asked to stop, it waits 5 s for clients that are still connected; and there is nothing that it could save.
+        super().__init__(folder / "kafka.log", READY_S, variables={"RUST_LOG": "warn"}, stop=signal.SIGKILL)
         self._wanted = port
-        self._context = self._run()
-        self.bootstrap = ""
-        """Address as `host:port`, once the context is entered."""
 
     @property
     def settings(self) -> KafkaSettings:
         """Settings that reach this broker at its best latency."""
         return KafkaSettings(bootstrap=self.bootstrap, fetch_max_wait_ms=FETCH_MAX_WAIT_MS)
 
-    async def __aenter__(self) -> "EmbeddedBroker":
-        return await self._context.__aenter__()
-
-    async def __aexit__(self, *error: object) -> None:
-        await self._context.__aexit__(None, None, None)
-
-    @asynccontextmanager
-    async def _run(self) -> AsyncGenerator["EmbeddedBroker"]:
+    async def _prepare(self) -> Sequence[str | Path]:
         binary = find_binary()
         self.bootstrap = f"{LOOPBACK}:{claim_port(self._wanted, '--kafka-port')}"
         address = f"tcp://{self.bootstrap}"
-        command = [
+        return [
             binary, "broker", "--listener-url", address, "--advertised-listener-url", address,
             "--storage-engine", "memory://tansu/", "--cluster-id", EMBEDDED_CLUSTER,
         ]  # fmt: skip
-        # Asked to stop, it waits 5 s for clients that are still connected; and there is nothing that it could save.
-        async with running(command, self._log, env={"RUST_LOG": "warn"}, stop=signal.SIGKILL) as process:
-            await wait_until_ready(process, self.settings, self._log, READY_S)
-            yield self
 
 
 def find_binary() -> str:

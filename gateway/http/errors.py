@@ -5,6 +5,7 @@ header `infaas-status`, and Retry-After where trying again may help. What is no 
 aiohttp's protocol answers it, in our words.
 """
 
+import asyncio
 import logging
 from typing import Final
 
@@ -41,9 +42,47 @@ async def json_errors(request: web.Request, handler: Handler) -> web.StreamRespo
 
 
 class JsonProtocol(web.RequestHandler):
-    """Connection on which requests that cannot be parsed are answered in JSON, too."""
+    """Connection on which requests that cannot be parsed, or that never end, are answered in JSON, too."""
 
-    __slots__ = ()
+    __slots__ = ("_cut", "_receive_timeout_s", "_waiting")
+
+    def __init__(self, manager: web.Server, loop: asyncio.AbstractEventLoop, receive_timeout_s: float) -> None:
+        super().__init__(manager, loop=loop, access_log=None)  # pyright: ignore[reportArgumentType] - optional
+        self._receive_timeout_s = receive_timeout_s
+        self._waiting: object = None
+        self._cut: asyncio.TimerHandle | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes of a request; its head has to be whole in time, counted from its first byte."""
+        super().data_received(data)
+        waiter = self._waiter
+        # Still waiting though bytes came: they are a part of a head.
+        if waiter is not None and waiter is not self._waiting and not waiter.done():
+            self._stop_clock()
+            self._waiting = waiter
+            self._cut = self._loop.call_later(self._receive_timeout_s, self._cut_head)
+
+    def read_no_more(self) -> None:
+        """Close after the present answer, without a wait for the rest of what asked for it."""
+        self._lingering_time = 0.0
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Forget the connection."""
+        self._stop_clock()
+        super().connection_lost(exc)
+
+    def _stop_clock(self) -> None:
+        if self._cut is not None:
+            self._cut.cancel()
+
+    def _cut_head(self) -> None:
+        waiter, transport = self._waiter, self.transport
+        if waiter is not self._waiting or waiter is None or waiter.done() or transport is None:
+            return
+        body = error_value(f"the head of the request has not arrived within {self._receive_timeout_s:g} s")
+        head = f"HTTP/1.1 408 Request Timeout\r\nContent-Type: {JSON}\r\nContent-Length: {len(body)}\r\n"
+        transport.write(f"{head}{h.STATUS}: {ErrorCode.INVALID_REQUEST}\r\nConnection: close\r\n\r\n".encode() + body)
+        self.force_close()
 
     def handle_error(
         self,
@@ -80,4 +119,8 @@ def _http_error(request: web.Request, error: web.HTTPException) -> web.Response:
     if isinstance(error, web.HTTPRequestEntityTooLarge):
         message = f"the request is larger than what this gateway takes ({error.text})"
     kept = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
-    return error_response(error.status, InvalidRequest.code, message, kept)
+    response = error_response(error.status, InvalidRequest.code, message, kept)
+    if isinstance(error, web.HTTPRequestTimeout) and isinstance(request.protocol, JsonProtocol):
+        request.protocol.read_no_more()
+        response.force_close()
+    return response

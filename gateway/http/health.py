@@ -1,7 +1,7 @@
 """Liveness and readiness of the gateway, and its metrics."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -10,8 +10,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 class HealthRoutes:
     """Handlers of the protocol's health paths, and of those that the other services have."""
 
-    def __init__(self, ready: Callable[[], bool]) -> None:
-        self._is_ready = ready
+    def __init__(self, problem: Callable[[], Awaitable[str]]) -> None:
+        """`problem` says why the gateway is not ready; nothing if it is."""
+        self._problem = problem
 
     def routes(self) -> list[web.RouteDef]:
         """Routes to add to the application."""
@@ -28,9 +29,9 @@ class HealthRoutes:
         return web.json_response({"live": True})
 
     async def ready(self, _request: web.Request) -> web.Response:
-        """Answer whether Kafka takes queries and nobody has told the gateway to stop."""
-        ready = self._is_ready()
-        return web.json_response({"ready": ready}, status=200 if ready else 503)
+        """Answer whether Kafka takes queries and nobody has told the gateway to stop, or else why not."""
+        problem = await self._problem()
+        return web.json_response({"ready": not problem, "reason": problem}, status=503 if problem else 200)
 
     async def metrics(self, _request: web.Request) -> web.Response:
         """Answer with the metrics in the Prometheus text format."""

@@ -5,6 +5,7 @@ from typing import Final
 
 from aiohttp import web
 
+from gateway.http.request_bodies import RequestBodies
 from gateway.http.translation import make_envelope
 from gateway.model_directory import ModelDirectory
 from gateway.query_client import QueryClient
@@ -17,8 +18,15 @@ from schemas.result import Result
 class InferenceRoutes:
     """Handlers that decode a query, ask it and encode its result."""
 
-    def __init__(self, models: ModelDirectory, query_client: QueryClient, statistics: ModelStatisticsTable) -> None:
+    def __init__(
+        self,
+        models: ModelDirectory,
+        query_client: QueryClient,
+        statistics: ModelStatisticsTable,
+        bodies: RequestBodies,
+    ) -> None:
         self._models = models
+        self._bodies = bodies
         self._query_client = query_client
         self._statistics = statistics
 
@@ -35,8 +43,10 @@ class InferenceRoutes:
         path = request.match_info
         model = self._models.find(path["name"], path.get("version"))
         statistics = self._statistics.of(model)
+        held = 0
         try:
-            body = await request.read()
+            body = await self._bodies.read(request)
+            held = len(body)
             query_client = self._query_client
             reply_to, new_id, now_ns = query_client.reply_topic, query_client.new_id(), query_client.clock.now_ns()
             envelope = make_envelope(model, request.headers, body, reply_to, new_id, now_ns)
@@ -48,6 +58,8 @@ class InferenceRoutes:
         except QueryError as error:
             statistics.failed(error, time.monotonic_ns() - started)
             raise
+        finally:
+            self._bodies.release(held)
         total_ns = time.monotonic_ns() - started
         statistics.succeeded(result, envelope.query.batch, sending - started, total_ns)
         return web.Response(body=result.value, headers=_headers(result))

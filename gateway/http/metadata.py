@@ -5,6 +5,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
+from gateway.http.request_bodies import RequestBodies
 from gateway.model_directory import VERSION, ModelDirectory, ServedModel
 from gateway.statistics import ModelStatisticsTable
 from schemas.errors import InvalidRequest, UnknownTask
@@ -25,8 +26,11 @@ _encode: Final = msgspec.json.Encoder().encode
 class MetadataRoutes:
     """Handlers of everything under /v2 that asks no model."""
 
-    def __init__(self, models: ModelDirectory, statistics: ModelStatisticsTable, version: str) -> None:
+    def __init__(
+        self, models: ModelDirectory, statistics: ModelStatisticsTable, bodies: RequestBodies, version: str
+    ) -> None:
         self._models = models
+        self._bodies = bodies
         self._statistics = statistics
         self._server = {"name": SERVER_NAME, "version": version, "extensions": EXTENSIONS}
 
@@ -76,7 +80,7 @@ class MetadataRoutes:
 
     async def index(self, request: web.Request) -> web.Response:
         """Answer with all models, or with `{"ready": true}` those that can be asked."""
-        only_ready = (await _body(request)).get("ready", False)
+        only_ready = (await self._fields(request)).get("ready", False)
         if not isinstance(only_ready, bool):
             raise InvalidRequest("Expected `bool` - at `$.ready`")
         return _json([_indexed(model) for model in self._models if model.ready or not only_ready])
@@ -93,6 +97,15 @@ class MetadataRoutes:
         name = self._model(request).name
         raise InvalidRequest(f"{name} cannot be unloaded by hand: the autoscaler unloads what is not asked for")
 
+    async def _fields(self, request: web.Request) -> dict[str, Any]:
+        content = await self._bodies.read(request)
+        try:
+            return msgspec.json.decode(content, type=dict[str, Any]) if content else {}
+        except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+            raise InvalidRequest(str(error)) from None
+        finally:
+            self._bodies.release(len(content))
+
     def _model(self, request: web.Request) -> ServedModel:
         path = request.match_info
         return self._models.find(path["name"], path.get("version"))
@@ -106,16 +119,6 @@ def _indexed(model: ServedModel) -> dict[str, str]:
         "state": "READY" if model.ready else "UNAVAILABLE",
         "reason": reason,
     }
-
-
-async def _body(request: web.Request) -> dict[str, Any]:
-    content = await request.read()
-    if not content:
-        return {}
-    try:
-        return msgspec.json.decode(content, type=dict[str, Any])
-    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
-        raise InvalidRequest(str(error)) from None
 
 
 def _json(content: object, status: int = 200) -> web.Response:

@@ -67,7 +67,16 @@ def make_envelope(
     if fields.pop(h.DEADLINE_MS, None) is not None and query.deadline_ms is not None:
         fields[h.LATENCY_MS] = f"{max(query.deadline_ms - query.sent_ms, 0.0):.3f}"
     fields[h.SENT_NS] = str(now_ns)
-    return Envelope(model.topic, body, [(name, text.encode()) for name, text in fields.items()], query)
+    return Envelope(model.topic, body, _encoded(fields), query)
+
+
+def _encoded(fields: Mapping[str, str]) -> h.RawHeaders:
+    """The headers of a record; HTTP's may hold any bytes, which arrive as surrogates where they are not UTF-8."""
+    try:
+        return [(name, text.encode()) for name, text in fields.items()]
+    except UnicodeEncodeError:
+        wrong = next(name for name, text in fields.items() if not text.isprintable())
+        raise InvalidRequest(f"header {wrong} is not UTF-8") from None
 
 
 def _fields(head: RequestHead, http: Mapping[str, str]) -> dict[str, str]:

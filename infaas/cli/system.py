@@ -28,7 +28,6 @@ from infaas.optional_zoo import require_zoo
 from infaas.supervisor.options import POSTGRES_ENV, KafkaKind, UpOptions
 from infaas.supervisor.state import SystemState, read_state
 from infaas.supervisor.system import running_system
-from process.liveness import responds
 from schemas import topics
 from schemas.errors import OperatorError
 
@@ -141,13 +140,13 @@ def status(
     wait: Annotated[bool, typer.Option("--wait", help="Wait until everything is ready, at most two minutes.")] = False,
 ) -> None:
     """Say what runs, where, and whether it is ready; exit code 1 if nothing runs or something is not ready."""
-    state, ready = asyncio.run(_read_when_ready(home, time.monotonic() + (_WAIT_S if wait else 0.0)))
+    state, problems = asyncio.run(_read_when_ready(home, time.monotonic() + (_WAIT_S if wait else 0.0)))
     if as_json:
-        show_json(_as_json(state, ready))
+        show_json(_as_json(state, problems))
     else:
-        show(_services_table(state, ready))
+        show(_processes_table(state, problems))
         show(_places(state))
-    if not all(ready.values()):
+    if _is_unready(state, problems):
         raise typer.Exit(1)
 
 
@@ -192,37 +191,55 @@ def fetching_jars() -> Generator[JarProgress]:
         yield lambda done, total: bar.step(done, total, "Kafka's jars")
 
 
-async def _read_when_ready(home: Path, until: float) -> tuple[SystemState, dict[str, bool]]:
-    """Return the state and what is ready: now, or as soon as all is; no event tells another process when."""
+async def _read_when_ready(home: Path, until: float) -> tuple[SystemState, dict[str, str]]:
+    """Return the state and, by service, why it is not ready: now, or as soon as all are; no event tells us when."""
     while True:
         state = read_state(home)
-        ready = await _probe(state) if state is not None and state.ready else {}
-        if (ready and all(ready.values())) or time.monotonic() > until:
+        problems = await _probe(state) if state is not None and state.ready else {}
+        if (state is not None and problems and not _is_unready(state, problems)) or time.monotonic() > until:
             state = running_state(home)
-            return state, ready or dict.fromkeys(state.services, False)
+            return state, problems or dict.fromkeys(state.services, "starting")
         await asyncio.sleep(_CHECK_INTERVAL_S)
 
 
-async def _probe(state: SystemState) -> dict[str, bool]:
+def _is_unready(state: SystemState, problems: dict[str, str]) -> bool:
+    return any(problems.values()) or any(server.state != "running" for server in state.servers.values())
+
+
+async def _probe(state: SystemState) -> dict[str, str]:
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_PROBE_S)) as http:
         async with asyncio.TaskGroup() as tasks:
-            probes = {name: tasks.create_task(responds(http, s.health)) for name, s in state.services.items()}
+            probes = {name: tasks.create_task(_problem(http, s.health)) for name, s in state.services.items()}
         return {name: probe.result() for name, probe in probes.items()}
 
 
-def _as_json(state: SystemState, ready: dict[str, bool]) -> dict[str, Any]:
+async def _problem(http: aiohttp.ClientSession, url: str) -> str:
+    """Ask a service whether it is ready; returns why not, in its words, or nothing."""
+    try:
+        async with http.get(url) as response:
+            if response.status == 200:
+                return ""
+            return str((await response.json()).get("reason") or "not ready")
+    except (aiohttp.ClientError, TimeoutError, ValueError):
+        return "does not answer"
+
+
+def _as_json(state: SystemState, problems: dict[str, str]) -> dict[str, Any]:
     services = {
-        name: {**msgspec.structs.asdict(service), "ready": ready[name]} for name, service in state.services.items()
+        name: {**msgspec.structs.asdict(service), "ready": not problems[name], "reason": problems[name]}
+        for name, service in state.services.items()
     }
-    return {**msgspec.structs.asdict(state), "services": services}
+    servers = {name: msgspec.structs.asdict(server) for name, server in state.servers.items()}
+    return {**msgspec.structs.asdict(state), "servers": servers, "services": services}
 
 
-def _services_table(state: SystemState, ready: dict[str, bool]) -> Table:
-    rows = [
-        (name, "ready" if ready[name] else "not ready", service.pid, service.restarts, service.metrics)
+def _processes_table(state: SystemState, problems: dict[str, str]) -> Table:
+    servers = [(name, one.state, one.pid, one.restarts, one.address) for name, one in state.servers.items()]
+    services = [
+        (name, problems[name] or "ready", service.pid, service.restarts, service.metrics)
         for name, service in state.services.items()
     ]
-    return table(("service", "state", "pid>", "restarts>", "metrics"), rows, spare=("pid>",))
+    return table(("process", "state", "pid>", "restarts>", "address"), [*servers, *services], spare=("pid>",))
 
 
 def _places(state: SystemState) -> Table:
@@ -231,6 +248,7 @@ def _places(state: SystemState) -> Table:
         ("gateway", state.gateway),
         ("Kafka", f"{state.kafka} ({state.kafka_kind})"),
         *_warnings(state),
+        *((f"alarm: {name}", server.alarm) for name, server in state.servers.items() if server.alarm),
         ("Postgres", _masked(state.postgres)),
         ("logs", "  ".join(sorted({str(Path(service.log).parent) for service in state.services.values()}))),
         ("topics", f"{topics.TASKS}<task> in, {topics.RESULTS}<task> or the topic you name out"),

@@ -8,22 +8,20 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final
 
 import aiohttp
 import msgspec
 
+from infaas.supervisor.restart_backoff import RestartBackoff
 from infaas.supervisor.state import ServiceState
 from process.liveness import responds, wait_until_hung
 from process.settings import ServiceSettings
 from process.subprocesses import running
 from schemas.errors import OperatorError
 
-_PAUSES_S: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
-_STABLE_S: Final = 30.0
-"""A process that ran for so long counts as healthy: its next death is the first again."""
 _FALSE_STARTS: Final = 3
 _PROBE_S: Final = 1.0
 _PROBE_INTERVAL_S: Final = 0.05
@@ -56,16 +54,25 @@ def child_spec(home: Path, name: str, module: str, env: Mapping[str, str], url: 
 class Child:
     """A service process and its successors.
 
-    `announce` gets a line for people when one dies, `changed` is called when one starts.
+    `announce` gets a line for people when one dies, `changed` is called when one starts; `servers_up` waits until the
+    servers that it needs run, and is awaited before it is started.
     """
 
-    def __init__(self, spec: ChildSpec, announce: Callable[[str], None], changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        spec: ChildSpec,
+        announce: Callable[[str], None],
+        changed: Callable[[], None],
+        servers_up: Callable[[], Awaitable[None]],
+    ) -> None:
         self.spec = spec
         self._announce = announce
         self._changed = changed
         self._pid = 0
         self._restarts = 0
-        self._deaths = 0
+        self._servers_up = servers_up
+        self._process: asyncio.subprocess.Process | None = None
+        self._backoff = RestartBackoff()
         self._false_starts = 0
         self._was_ready = False
         self._retired = False
@@ -81,9 +88,9 @@ class Child:
     @property
     def failure(self) -> str:
         """Why it cannot be relied upon if it ends again and again; empty otherwise."""
-        if self._deaths < _FALSE_STARTS:
+        if self._backoff.deaths < _FALSE_STARTS:
             return ""
-        return f"{self.spec.name} ended {self._deaths} times in a row. {self.spec.log} ends:\n{self._tail()}"
+        return f"{self.spec.name} ended {self._backoff.deaths} times in a row. {self.spec.log} ends:\n{self._tail()}"
 
     async def keep_running(self) -> None:
         """Start the process again whenever it ends, until cancelled (it is stopped gently) or retired (it may end).
@@ -92,23 +99,27 @@ class Child:
             OperatorError: it ended three times before it was ever ready; the message quotes its log.
         """
         while True:
+            await self._servers_up()
             began = time.monotonic()
             code = await self._run_once()
             if self._retired:
                 return
-            self._deaths = 0 if time.monotonic() - began > _STABLE_S else self._deaths
             self._check_start(code)
-            pause_s = _PAUSES_S[min(self._deaths, len(_PAUSES_S) - 1)]
+            pause_s = self._backoff.next_pause_s(time.monotonic() - began)
             self._announce(
                 f"{self.spec.name} ended with code {code}; starting it again{f' in {pause_s:g} s' * (pause_s > 0)}"
             )
             await asyncio.sleep(pause_s)
-            self._deaths += 1
             self._restarts += 1
 
     def retire(self) -> None:
         """Let it end and start it no more: somebody may stop all processes at once, as systemd does."""
         self._retired = True
+
+    def replace(self) -> None:
+        """Kill the present process, so that another takes its place."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
 
     async def wait_ready(self) -> None:
         """Wait until the service says that it is ready."""
@@ -120,7 +131,7 @@ class Child:
     async def _run_once(self) -> int:
         command = [sys.executable, "-m", self.spec.module]
         async with running(command, self.spec.log, env={**os.environ, **self.spec.env}) as process:
-            self._pid = process.pid
+            self._process, self._pid = process, process.pid
             self._changed()
             async with asyncio.TaskGroup() as tasks:
                 watching = tasks.create_task(self._kill_when_hung(process), name=f"liveness of {self.spec.name}")

@@ -17,9 +17,11 @@ from broker.servers.embedded import LIMITS, EmbeddedBroker, find_binary
 from broker.servers.jars import JarProgress, cache_dir, fetch_jars, jars_folder
 from broker.settings import KafkaSettings
 from infaas.supervisor.options import KafkaKind, UpOptions, uses_external_kafka
+from infaas.supervisor.server import Server
 from schemas.errors import OperatorError
 
 FETCH_WAIT_ENV: Final = "INFAAS_KAFKA_FETCH_MAX_WAIT_MS"
+_LOSS: Final = "the embedded broker keeps nothing, so all queries and results in it are lost; its topics are made anew"
 
 FetchingJars: TypeAlias = Callable[[], AbstractContextManager[JarProgress]]
 """Makes the context that is open while Kafka's jars are fetched; it yields what is told how far that is."""
@@ -57,19 +59,22 @@ async def choose_kafka(options: UpOptions, announce: Callable[[str], None], fetc
     return KafkaChoice(KafkaKind.APACHE)
 
 
-async def start_kafka(choice: KafkaChoice, options: UpOptions, stack: AsyncExitStack) -> KafkaSettings:
-    """Start what was chosen, to run as long as the stack; returns how to reach it.
+async def start_kafka(
+    choice: KafkaChoice, options: UpOptions, announce: Callable[[str], None], stack: AsyncExitStack
+) -> tuple[KafkaSettings, Server | None]:
+    """Start what was chosen, to run as long as the stack; returns how to reach it, and the server if it is ours.
 
     Raises:
         OperatorError: it does not start.
     """
     if choice.kind is KafkaKind.EXTERNAL:
-        return KafkaSettings()
-    kind = ApacheKafka if choice.kind is KafkaKind.APACHE else EmbeddedBroker
-    server = await stack.enter_async_context(kind(options.home / "kafka", options.kafka_port))
+        return KafkaSettings(), None
+    kind, loss = (ApacheKafka, "") if choice.kind is KafkaKind.APACHE else (EmbeddedBroker, _LOSS)
+    broker = await stack.enter_async_context(kind(options.home / "kafka", options.kafka_port))
+    server = Server("kafka", broker.bootstrap, broker, announce, loss=loss)
     if FETCH_WAIT_ENV in os.environ:
-        return KafkaSettings(bootstrap=server.bootstrap)
-    return server.settings
+        return KafkaSettings(bootstrap=broker.bootstrap), server
+    return broker.settings, server
 
 
 async def _ensure_apache(announce: Callable[[str], None], fetching: FetchingJars) -> None:

@@ -7,7 +7,7 @@ are our children, not its: an autoscaler that is killed takes none of them along
 import asyncio
 import re
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -50,7 +50,8 @@ class _WorkerProcess:
 class LocalWorkers:
     """All workers of this machine.
 
-    `announce` gets a line for people when one dies, `changed` is called when one starts or ends.
+    `announce` gets a line for people when one dies, `changed` is called when one starts or ends; `servers_up` waits
+    until the servers run that workers need.
     """
 
     def __init__(
@@ -59,11 +60,13 @@ class LocalWorkers:
         shared: Mapping[str, str],
         announce: Callable[[str], None],
         changed: Callable[[], None],
+        servers_up: Callable[[], Awaitable[None]],
     ) -> None:
         self._options = options
         self._shared = shared
         self._announce = announce
         self._changed = changed
+        self._servers_up = servers_up
         self._workers: dict[str, _WorkerProcess] = {}
         self._start_s = _START_S
         self._closing = False
@@ -148,7 +151,7 @@ class LocalWorkers:
         }
         url = f"http://{LOOPBACK}:{port}"
         spec = child_spec(self._options.home, f"worker-{name}", "workers", {**self._shared, **own}, url, "/health")
-        self._workers[name] = worker = _WorkerProcess(Child(spec, self._announce, self._changed))
+        self._workers[name] = worker = _WorkerProcess(Child(spec, self._announce, self._changed, self._servers_up))
         worker.task = self._tasks.create_task(self._keep_running(name, worker), name=spec.name)
 
     def _stop(self, name: str) -> None:

@@ -34,6 +34,21 @@ class ServiceState(msgspec.Struct, kw_only=True):
     log: str
 
 
+class ServerState(msgspec.Struct, kw_only=True):
+    """A server, Kafka or Postgres, that the supervisor keeps running."""
+
+    pid: int
+    restarts: int
+    """Times that it was started again."""
+    address: str
+    """`host:port`."""
+    state: str
+    """`running`, or `down` while it is being started again."""
+    alarm: str
+    """What was lost when it last ended; empty if nothing was."""
+    log: str
+
+
 class SystemState(msgspec.Struct, kw_only=True):
     """The system that runs in a home: where its parts are and how they get on."""
 
@@ -53,6 +68,8 @@ class SystemState(msgspec.Struct, kw_only=True):
     """Longest wait of a fetch that clients of this broker should set, as INFAAS_KAFKA_FETCH_MAX_WAIT_MS."""
     postgres: str
     """DSN of Postgres, with its password."""
+    servers: dict[str, ServerState]
+    """Those that run here: `kafka` and `postgres`, unless somebody else runs them."""
     services: dict[str, ServiceState]
 
 

@@ -1,15 +1,15 @@
 """The composition of a whole system on one machine: servers, schema, topics, services; and its end, in order.
 
-Kafka and Postgres run as our children or, where INFAAS_KAFKA and INFAAS_POSTGRES say so, elsewhere. The services are
-separate processes, started as anyone would (`python -m selector`), configured by environment only, each with its log
-under `<home>/logs`, and started again when they end. They are stopped from the front to the back: what takes queries
-in goes first, what the others depend on last. If we are killed, the kernel kills the children. Workers come and go as
-the autoscaler says; see `local_workers.py`.
+Kafka and Postgres run as our children, started again when they end, or, where INFAAS_KAFKA and INFAAS_POSTGRES say so,
+elsewhere. The services are separate processes, started as anyone would (`python -m selector`), configured by
+environment only, each with its log under `<home>/logs`, and started again when they end. They are stopped from the
+front to the back: what takes queries in goes first, what the others depend on last. If we are killed, the kernel kills
+the children. Workers come and go as the autoscaler says; see `local_workers.py`.
 """
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
@@ -19,7 +19,8 @@ from broker.settings import KafkaSettings
 from infaas.supervisor.child import Child, ChildSpec, child_spec
 from infaas.supervisor.kafka_server import FETCH_WAIT_ENV, FetchingJars, KafkaChoice, choose_kafka, start_kafka
 from infaas.supervisor.local_workers import LocalWorkers
-from infaas.supervisor.options import UpOptions, check_cores, claim_ports, metrics_ports
+from infaas.supervisor.options import KafkaKind, UpOptions, check_cores, claim_ports, metrics_ports
+from infaas.supervisor.server import Server
 from infaas.supervisor.state import SystemState, claimed, write_state
 from process.ports import LOOPBACK
 from process.subprocesses import DRAIN_S
@@ -41,7 +42,13 @@ class RunningSystem:
     """A system whose servers run: where its parts are, and the services that are kept running."""
 
     def __init__(
-        self, options: UpOptions, choice: KafkaChoice, kafka: KafkaSettings, postgres: str, announce: Announce
+        self,
+        options: UpOptions,
+        choice: KafkaChoice,
+        kafka: KafkaSettings,
+        postgres: str,
+        servers: Sequence[Server],
+        announce: Announce,
     ) -> None:
         self.options = options
         self.kafka = kafka
@@ -49,9 +56,15 @@ class RunningSystem:
         self.postgres = postgres
         self.gateway = f"http://{options.gateway_host}:{options.gateway_port}"
         self._ready = False
+        self._servers = servers
+        for server in servers:
+            server.changed = self._publish
+            if choice.kind is KafkaKind.EMBEDDED and server.name == "kafka":
+                server.restore = self._restore_embedded
         shared = self._environment()
-        self._children = [Child(spec, announce, self._publish) for spec in _services(options, shared)]
-        self._workers = LocalWorkers(options, shared, announce, self._publish)
+        specs = _services(options, shared)
+        self._children = [Child(spec, announce, self._publish, self._servers_up) for spec in specs]
+        self._workers = LocalWorkers(options, shared, announce, self._publish, self._servers_up)
 
     @property
     def state(self) -> SystemState:
@@ -65,6 +78,7 @@ class RunningSystem:
             kafka_reason=self._choice.reason,
             fetch_max_wait_ms=self.kafka.fetch_max_wait_ms,
             postgres=self.postgres,
+            servers={server.name: server.state for server in self._servers},
             services={child.spec.name: child.state for child in [*self._children, *self._workers.children]},
         )
 
@@ -72,16 +86,30 @@ class RunningSystem:
     async def running(self) -> AsyncGenerator[None]:
         """Keep the services running while the context is open; entering waits until all are ready."""
         async with self._workers.running(), asyncio.TaskGroup() as tasks:
+            kept = [tasks.create_task(server.keep_running(), name=server.name) for server in self._servers]
             running = {child: tasks.create_task(child.keep_running(), name=child.spec.name) for child in self._children}
             try:
                 await self._wait_ready()
                 yield
             finally:
+                for task in kept:  # servers may be stopped together with us, and are not to be started again then
+                    task.cancel()
                 self._workers.retire()
                 for child in running:
                     child.retire()
                 for module in STOP_ORDER:
                     await _stop([task for child, task in running.items() if child.spec.module == module])
+
+    async def _servers_up(self) -> None:
+        for server in self._servers:
+            await server.wait_up()
+
+    async def _restore_embedded(self) -> None:
+        """Make the topics anew, and begin with new services: what those know of offsets is of a log that is gone."""
+        async with open_pool(self.postgres, max_size=1) as pool:
+            await ensure_registered_topics(pool, self.kafka)
+        for child in [*self._children, *self._workers.children]:
+            child.replace()
 
     async def _wait_ready(self) -> None:
         late = {child.spec.name for child in self._children} | {"workers"}
@@ -134,25 +162,27 @@ async def running_system(
         options = claim_ports(options)
         choice = await choose_kafka(options, announce, fetching)
         announce("starting Postgres")
-        postgres = await _postgres(options, stack)
+        postgres, database = await _postgres(options, announce, stack)
         announce(f"starting Kafka ({choice.kind})")
-        kafka = await start_kafka(choice, options, stack)
+        kafka, broker = await start_kafka(choice, options, announce, stack)
         announce("bringing the tables and topics up to date")
         await upgrade(postgres)
         async with open_pool(postgres, max_size=1) as pool:
             await ensure_registered_topics(pool, kafka)
         announce("starting the services")
-        system = RunningSystem(options, choice, kafka, postgres, announce)
+        servers = [server for server in (broker, database) if server is not None]
+        system = RunningSystem(options, choice, kafka, postgres, servers, announce)
         await stack.enter_async_context(system.running())
         yield system
         announce("stopping")
 
 
-async def _postgres(options: UpOptions, stack: AsyncExitStack) -> str:
+async def _postgres(options: UpOptions, announce: Announce, stack: AsyncExitStack) -> tuple[str, Server | None]:
     if options.postgres is not None:
-        return options.postgres
-    server = EmbeddedPostgres(options.home / "postgres", options.postgres_port)
-    return (await stack.enter_async_context(server)).dsn
+        return options.postgres, None
+    postgres = EmbeddedPostgres(options.home / "postgres", options.postgres_port)
+    await stack.enter_async_context(postgres)
+    return postgres.dsn, Server("postgres", f"{LOOPBACK}:{postgres.port}", postgres, announce)
 
 
 def _services(options: UpOptions, shared: dict[str, str]) -> list[ChildSpec]:

@@ -97,7 +97,7 @@ def _repository() -> dict[str, Any]:
 
 
 def _statuses() -> list[int]:
-    return sorted({kind.http_status for kind in QUERY_ERRORS.values()} | {413})
+    return sorted({kind.http_status for kind in QUERY_ERRORS.values()} | {408, 413})
 
 
 def _errors() -> dict[str, Any]:
@@ -135,7 +135,7 @@ def _schemas() -> dict[str, Any]:
     return {
         "ServerMetadata": _object(name=text, version=text, extensions=_list(text)),
         "Live": _object(live=flag),
-        "Ready": _object(ready=flag),
+        "Ready": _object(ready=flag, reason=text),
         "ModelReady": _object(name=text, ready=flag),
         "ModelMetadata": _object(
             name=text, versions=_list(text), platform=text, inputs=_list(tensor), outputs=_list(tensor)

@@ -23,9 +23,9 @@ def get(gateway: Running) -> Get:
 
 async def test_health(get: Get, gateway: Running) -> None:
     assert await get("/v2/health/live") == (200, {"live": True})
-    assert await get("/v2/health/ready") == (200, {"ready": True})
+    assert await get("/v2/health/ready") == (200, {"ready": True, "reason": ""})
     gateway.stop.set()
-    assert await get("/v2/health/ready") == (503, {"ready": False})
+    assert await get("/v2/health/ready") == (503, {"ready": False, "reason": "it is stopping"})
     assert await get("/v2/health/live") == (200, {"live": True})
 
 

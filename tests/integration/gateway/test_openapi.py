@@ -2,12 +2,19 @@
 
 import json
 
+from gateway.http.request_bodies import RequestBodies
 from gateway.model_directory import ModelDirectory
 from gateway.service import all_routes
+from gateway.settings import GatewaySettings
 from gateway.statistics import ModelStatisticsTable
 from schemas.documents.__main__ import FOLDER
 from store.catalog import Catalog
 from tests.integration.gateway.conftest import Running
+
+
+async def always_ready() -> str:
+    return ""
+
 
 UNLISTED = {("GET", "/v2/"), ("GET", "/health/live"), ("GET", "/health/ready")}
 """Other spellings of listed ones."""
@@ -16,5 +23,11 @@ UNLISTED = {("GET", "/v2/"), ("GET", "/health/live"), ("GET", "/health/ready")}
 async def test_paths_are_the_routes(gateway: Running) -> None:
     document = json.loads((FOLDER / "openapi.json").read_text())
     listed = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
-    routes = all_routes(ModelDirectory(Catalog()), gateway.query_client, ModelStatisticsTable(), lambda: True)
+    routes = all_routes(
+        ModelDirectory(Catalog()),
+        gateway.query_client,
+        ModelStatisticsTable(),
+        RequestBodies(GatewaySettings()),
+        always_ready,
+    )
     assert {(route.method, route.path) for route in routes} == listed | UNLISTED

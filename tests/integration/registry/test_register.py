@@ -2,14 +2,16 @@
 
 import asyncio
 import resource
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+from broker.client import open_admin
 from broker.lag.reader import LagReader
 from broker.settings import KafkaSettings
 from broker.topics import ensure_topics
@@ -27,9 +29,11 @@ from store.registry import (
     list_profiles,
     list_tasks,
     list_variants,
+    put_task,
     put_variant,
     set_variant_state,
 )
+from tests.store_rows import a_task
 
 Register = Callable[..., Any]
 NAMES = [f"linear.onnx-{precision}.cpu" for precision in ("fp32", "int8dyn", "int8static")]
@@ -128,6 +132,40 @@ async def test_what_was_cut_off_goes_on(run: Register, store_pool: Pool) -> None
     assert {variant.state for variant in whole.values()} == {VariantState.READY}
     assert whole[NAMES[1]].artifact == half[NAMES[1]].artifact
     assert await get_profile(store_pool, NAMES[0]) == reference
+
+
+async def test_a_name_that_is_taken_is_said_before_anything_is_measured(run: Register, progress: Any) -> None:
+    await run(variants=("onnx-fp32",))
+    progress.steps.clear()
+    with pytest.raises(OperatorError, match="kind is the name of a task"):
+        await run(architecture="kind", task="other")
+    with pytest.raises(OperatorError, match="linear is the name of an architecture"):
+        await run(architecture="other", task="linear")
+    with pytest.raises(InvalidRequest, match="both a task and an architecture"):
+        await run(architecture="other", task="other")
+    assert progress.steps == []
+
+
+async def test_a_name_that_is_taken_meanwhile_leaves_nothing_behind(
+    run: Register, store_pool: Pool, kafka: KafkaSettings, progress: Any
+) -> None:
+    task, name = f"late-{uuid4().hex[:8]}", f"taken-{uuid4().hex[:8]}"
+    async with asyncio.TaskGroup() as tasks:
+        late = tasks.create_task(_failure(run(architecture=name, task=task, variants=("onnx-fp32",))))
+        while not any("measuring" in step[2] for step in progress.steps):  # noqa: ASYNC110 - no event for a step
+            await asyncio.sleep(0.01)
+        await put_task(store_pool, a_task(name))
+    assert "architecture name is taken by another kind" in late.result()
+    async with open_admin(kafka) as admin:
+        assert not [topic for topic in await admin.list_topics() if task in topic or name in topic]
+    assert [row.name for row in await list_tasks(store_pool)] == [name]
+    assert await list_architectures(store_pool) == []
+
+
+async def _failure(registering: Awaitable[object]) -> str:
+    with pytest.raises(OperatorError) as failed:
+        await registering
+    return str(failed.value)
 
 
 async def test_other_content_under_the_same_name_is_an_error(run: Register, make_model: Callable[..., Path]) -> None:

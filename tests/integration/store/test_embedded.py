@@ -2,10 +2,14 @@
 
 import asyncio
 import os
+import pwd
+import shutil
+import signal
 import socket
 import stat
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,11 +103,47 @@ async def test_a_server_that_is_still_shutting_down_is_waited_for(postgres_dir: 
 
 async def test_an_orphan_of_a_killed_owner_is_replaced(postgres_dir: Path) -> None:
     # As on a system whose kernel tells children nothing.
-    port = await _killed_owner("import sys; sys.platform = 'other'\n" + OWN, postgres_dir)
+    port = await _killed_owner("import sys, psutil; sys.platform = 'other'\n" + OWN, postgres_dir)
     socket.create_connection(("127.0.0.1", port), timeout=1).close()  # the orphan still answers
     async with EmbeddedPostgres(postgres_dir, port, durable=False) as server:
         assert server.port == port
         await upgrade(server.dsn)
+
+
+@pytest.mark.parametrize("name", ["stranger", "postgres"])
+async def test_a_left_pid_file_that_names_a_stranger_does_it_no_harm(postgres_dir: Path, name: str) -> None:
+    async with EmbeddedPostgres(postgres_dir, durable=False) as server:
+        await upgrade(server.dsn)
+        left = (postgres_dir / "data" / "postmaster.pid").read_text()
+    program = shutil.copy(shutil.which("sleep") or "", postgres_dir.parent / name)
+    # One that the server's own programs could signal: they run as `nobody` where we are root.
+    group = pwd.getpwnam("nobody").pw_gid
+    account: dict[str, Any] = {"user": "nobody", "group": group, "extra_groups": []} if os.geteuid() == 0 else {}
+    stranger = await asyncio.create_subprocess_exec(program, "300", **account)
+    try:
+        (postgres_dir / "data" / "postmaster.pid").write_text(
+            left.replace(left.partition("\n")[0], str(stranger.pid), 1)
+        )
+        async with EmbeddedPostgres(postgres_dir, durable=False) as server, open_pool(server.dsn) as pool:
+            assert await registry.list_tasks(pool) == []
+        assert stranger.returncode is None
+    finally:
+        if stranger.returncode is None:
+            stranger.kill()
+        await stranger.wait()
+
+
+async def test_a_server_that_was_killed_starts_again_where_it_was(postgres_dir: Path) -> None:
+    async with EmbeddedPostgres(postgres_dir) as server:
+        await upgrade(server.dsn)
+        dsn, pid = server.dsn, server.pid
+        async with open_pool(dsn) as pool:
+            await registry.put_task(pool, a_task())
+            os.kill(pid, signal.SIGKILL)
+            assert await server.ended() == -signal.SIGKILL
+            await server.start()
+            assert (server.dsn, server.pid != pid) == (dsn, True)
+            assert [task.name for task in await registry.list_tasks(pool)] == ["digits"]
 
 
 async def test_an_older_postgres_does_as_well(postgres_dir: Path) -> None:

@@ -1,0 +1,91 @@
+"""The process of a broker that we run, and its successors at the same address."""
+
+import signal
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from broker.servers.readiness import wait_until_ready
+from broker.settings import KafkaSettings
+from process.subprocesses import running
+
+if TYPE_CHECKING:
+    from asyncio.subprocess import Process
+
+
+class BrokerProcess(ABC):
+    """A broker on 127.0.0.1; an async context manager, up while the context is open. May be started again if it ends.
+
+    Entering raises OperatorError when it does not come up.
+    """
+
+    def __init__(
+        self,
+        log: Path,
+        ready_s: float,
+        *,
+        variables: Mapping[str, str] | None = None,
+        stop: signal.Signals = signal.SIGTERM,
+    ) -> None:
+        """`variables` are all of the process's environment, if not ours; `stop` is the signal that ends it."""
+        self.log_file = log
+        self._ready_s = ready_s
+        self._variables = variables
+        self._stop = stop
+        self._command: Sequence[str | Path] = ()
+        self._process: Process | None = None
+        self._closing = AsyncExitStack()
+        self.bootstrap = ""
+        """Address as `host:port`, once the context is entered."""
+
+    @property
+    def settings(self) -> KafkaSettings:
+        """Settings that reach this broker."""
+        return KafkaSettings(bootstrap=self.bootstrap)
+
+    @property
+    def pid(self) -> int:
+        """Id of the present process; 0 before the first."""
+        return 0 if self._process is None else self._process.pid
+
+    async def __aenter__(self) -> Self:
+        self._command = await self._prepare()
+        await self.start()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.stop()
+
+    @abstractmethod
+    async def _prepare(self) -> Sequence[str | Path]:
+        """Set `bootstrap`, and make all that the process needs; returns its command.
+
+        Raises:
+            OperatorError: the port is taken, or something is missing.
+        """
+
+    async def start(self) -> None:
+        """Start the process, again if it has ended, and wait until it answers.
+
+        Raises:
+            OperatorError: it does not come up.
+        """
+        await self.stop()
+        async with AsyncExitStack() as stack:
+            process = await stack.enter_async_context(
+                running(self._command, self.log_file, env=self._variables, stop=self._stop)
+            )
+            self._process = process
+            await wait_until_ready(process, self.settings, self.log_file, self._ready_s)
+            self._closing = stack.pop_all()
+
+    async def stop(self) -> None:
+        """Stop the process, if it runs."""
+        await self._closing.aclose()
+
+    async def ended(self) -> int:
+        """Wait until the process that was started has ended; returns its exit code."""
+        assert self._process is not None, "start it first"
+        return await self._process.wait()

@@ -1,0 +1,89 @@
+"""What a Postgres of ours left behind whose owner, or whose main process, was killed: processes, and its pid file.
+
+A process is one of the server's if it is a Postgres and works in the server's data folder. The number in the pid file
+proves nothing: the system may have given it to a stranger since, who must not be signalled, and whom Postgres would
+take for its running self.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from schemas.errors import OperatorError
+
+_PATIENCE_S: Final = 20.0
+_LOOK_INTERVAL_S: Final = 0.02
+
+log = logging.getLogger(__name__)
+
+
+async def clear_left_server(data: Path) -> None:
+    """End all processes of the server with this data folder, and remove a pid file that they left.
+
+    The caller knows that no owner of the server lives.
+
+    Raises:
+        OperatorError: one of the processes does not end, or the file cannot be removed.
+    """
+    for number in (signal.SIGINT, signal.SIGQUIT):  # Postgres: fast, then immediate shutdown
+        left = server_processes(data)
+        if left:
+            log.info("stopping the Postgres that was left in %s: %s", data, ", ".join(str(one.pid) for one in left))
+            _signal_parents(left, number)
+            left = await _wait_gone(data)
+        if not left:
+            return _remove_pid_file(data / "postmaster.pid")
+    raise OperatorError(
+        f"a Postgres was left running in {data} and does not stop: end process "
+        f"{', '.join(str(one.pid) for one in server_processes(data))} by hand"
+    )
+
+
+def server_processes(data: Path) -> list[psutil.Process]:
+    """Find the processes of the Postgres server that works in this folder."""
+    return [process for process in psutil.process_iter() if _works_in(process, data)]
+
+
+def _works_in(process: psutil.Process, data: Path) -> bool:
+    try:
+        return process.name().startswith("postgres") and os.path.samefile(process.cwd(), data)
+    except (psutil.Error, OSError):  # gone meanwhile, or of a user whose processes are not ours to see
+        return False
+
+
+def _signal_parents(processes: list[psutil.Process], number: signal.Signals) -> None:
+    """Signal the main process, which ends the others; without one they end by themselves, and no signal does harm."""
+    pids = {process.pid for process in processes}
+    for process in processes:
+        try:
+            if process.ppid() not in pids:
+                process.send_signal(number)  # psutil makes sure that it is still the same process
+        except psutil.NoSuchProcess:
+            continue
+
+
+async def _wait_gone(data: Path) -> list[psutil.Process]:
+    """Wait until no process of the server is left, for a while; returns those that are."""
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            while server_processes(data):  # noqa: ASYNC110 - nobody tells of the end of a process that is not ours
+                await asyncio.sleep(_LOOK_INTERVAL_S)
+    except TimeoutError:
+        return server_processes(data)
+    return []
+
+
+def _remove_pid_file(file: Path) -> None:
+    try:
+        named = file.read_bytes().partition(b"\n")[0].decode("ascii", "replace").strip()
+        file.unlink()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise OperatorError(f"cannot remove {file}, which a Postgres that is gone left behind: {error}") from error
+    log.info("removed %s, left behind: the process that it names, %s, is no Postgres of ours", file, named[:20])

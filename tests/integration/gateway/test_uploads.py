@@ -1,0 +1,131 @@
+"""Uploads by clients that are not ours: many, large, half sent; what they cost is bounded, and others are answered."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+import psutil
+import pytest
+
+from gateway.settings import GatewaySettings
+from tests.integration.gateway.conftest import Running
+from tests.integration.gateway.test_inference import json_body
+
+MIB = 1 << 20
+UPLOADS = 60
+LARGE = 7 * MIB
+BUDGET = 32 * MIB
+
+
+class Raw(NamedTuple):
+    """A connection that speaks HTTP by hand."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def status(self) -> int:
+        return int((await self.reader.readline()).split()[1])
+
+    async def rest(self) -> bytes:
+        """All that comes until the server closes."""
+        return await self.reader.read()
+
+
+@pytest.fixture
+def gateway_settings() -> GatewaySettings:
+    return GatewaySettings(port=0, max_body_bytes=8 * MIB, max_bodies_bytes=BUDGET, receive_timeout_s=2.0)
+
+
+@asynccontextmanager
+async def connections(gateway: Running, heads: Iterable[bytes]) -> AsyncGenerator[list[Raw]]:
+    """A connection for each of these beginnings of a request."""
+    host, _, port = gateway.url.removeprefix("http://").rpartition(":")
+    opened: list[Raw] = []
+    try:
+        for head in heads:
+            opened.append(Raw(*await asyncio.open_connection(host, int(port))))
+            opened[-1].writer.write(head)
+        yield opened
+    finally:
+        for raw in opened:
+            raw.writer.transport.abort()
+
+
+def upload(gateway: Running, size: int) -> bytes:
+    return f"POST /v2/models/{gateway.task}/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n".encode()
+
+
+async def test_unfinished_uploads_cost_a_bounded_sum_and_others_are_answered(gateway: Running) -> None:
+    process, piece = psutil.Process(), bytes(MIB // 4)
+    async with connections(gateway, [upload(gateway, LARGE + 1)] * UPLOADS) as uploads, asyncio.timeout(100):
+        before = process.memory_info().rss
+        for _ in range(LARGE // len(piece)):
+            for raw in uploads:
+                if not raw.reader.at_eof():
+                    raw.writer.write(piece)
+            await asyncio.gather(*(raw.writer.drain() for raw in uploads), return_exceptions=True)
+            async with gateway.http.post(gateway.infer_url, data=json_body()) as response:
+                assert response.status == 200
+        assert process.memory_info().rss - before < 3 * BUDGET
+        statuses = [await raw.status() for raw in uploads]
+    assert set(statuses) == {408, 503}  # no room for most, and the rest never came to an end
+    async with gateway.http.post(gateway.infer_url, data=json_body()) as response:
+        assert response.status == 200
+
+
+@pytest.mark.parametrize(
+    "head", [b"POST /v2", b"GET /v2 HTTP/1.1\r\nHost: x\r\n", b"POST /v2 HTTP/1.1\r\nContent-Length: 9\r\nA: b"]
+)
+async def test_a_head_that_never_ends_is_cut(gateway: Running, head: bytes) -> None:
+    async with connections(gateway, [head]) as (raw,), asyncio.timeout(60):
+        assert await raw.status() == 408
+        assert b'"error"' in await raw.rest()
+
+
+async def test_a_body_that_drips_is_cut(gateway: Running) -> None:
+    async def drip(writer: asyncio.StreamWriter) -> None:
+        while not writer.is_closing():
+            writer.write(b"{")
+            await asyncio.sleep(0.2)
+
+    async with connections(gateway, [upload(gateway, 1000)]) as (raw,), asyncio.TaskGroup() as tasks:
+        dripping = tasks.create_task(drip(raw.writer))
+        async with asyncio.timeout(60):
+            assert await raw.status() == 408
+            assert b"within 2 s" in await raw.rest()
+        dripping.cancel()
+
+
+async def test_what_is_too_large_is_refused_before_it_is_sent(gateway: Running) -> None:
+    async with connections(gateway, [upload(gateway, 9 * MIB)]) as (raw,), asyncio.timeout(60):
+        assert await raw.status() == 413
+        raw.writer.write_eof()
+        assert b"larger than" in await raw.rest()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("infaas-id", "traceparent", "tracestate", "infaas-tenant", "infaas-target", "infaas-deadline-ms"),
+        *("infaas-latency-ms", "infaas-mode", "infaas-reply-to", "Content-Type", "Inference-Header-Content-Length"),
+        *("infaas-\xff", "Content-Encoding", "infaas-latncy-ms"),
+    ],
+)
+async def test_any_bytes_in_a_header_are_the_clients_fault_at_most(gateway: Running, name: str) -> None:
+    body = json_body()
+    odd = f"{name}: ".encode("latin-1") + b"\xff\xfe\xed\xa0\x80"
+    head = upload(gateway, len(body)).replace(b"Host: x", b"Host: x\r\nConnection: close\r\n" + odd)
+    async with connections(gateway, [head + body]) as (raw,), asyncio.timeout(60):
+        status, answer = await raw.status(), await raw.rest()
+    assert status == 200 or (400 <= status < 500 and b'{"error":"' in answer), answer
+
+
+async def test_a_connection_may_wait_before_it_asks_and_between_requests(gateway: Running) -> None:
+    quick = json_body()
+    async with connections(gateway, [b""]) as (raw,), asyncio.timeout(60):
+        for _ in range(2):
+            await asyncio.sleep(2.5)  # longer than a request may take to arrive
+            raw.writer.write(upload(gateway, len(quick)) + quick)
+            assert await raw.status() == 200
+            await raw.reader.readuntil(b"]}")
