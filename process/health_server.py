@@ -23,8 +23,8 @@ async def health_server(
 ) -> AsyncGenerator[None]:
     """Serve metrics and health on `host:port` while the context is open; `port` 0 serves nothing.
 
-    Health is served by the service's own event loop: one that stands still answers nothing, so it is not live. `problem`
-    says why the service is not ready; nothing if it is.
+    Health is served by the service's own event loop: one that stands still answers nothing, so it is not live.
+    `problem` says why the service is not ready; nothing if it is.
 
     Raises:
         OperatorError: the port is taken.

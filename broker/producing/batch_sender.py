@@ -225,7 +225,8 @@ class BatchSender:
         received = time.monotonic()
         for queue, batch in batches:
             found = answers.get((queue.topic, queue.number))
-            if found is not None and found.append_ms >= 0 and self.on_append is not None:
+            # One that was sent before may have been appended then.
+            if found and found.append_ms >= 0 and self.on_append is not None and not batch.maybe_written:
                 self.on_append(sent, received, found.append_ms)
             self._conclude(queue, batch, found, problem)
         if node.ready:
