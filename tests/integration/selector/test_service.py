@@ -251,6 +251,11 @@ async def test_a_query_of_nearly_the_largest_record_is_buried_or_forwarded_and_t
 ) -> None:
     """Here Kafka itself says how much is too much. Leaving waits until every record is done."""
     async with selecting(stage):
+        before = [await stage.ask(client, b"{}") for _ in range(10)]
+        assert {fields(record)[h.ID] for record in await stage.wait(variant_topic(stage.cheap), 10)} == set(before)
+        await stage.ask(client, latency_ms="soon")
+        await stage.wait(DEAD_LETTERS)
+        await stage.wait(stage.replies)
         query_id = await stage.ask(client, b"x" * (stage.kafka.max_record_bytes - spare))
         (record,) = await stage.wait(stage.replies)
         assert (fields(record)[h.ID], fields(record)[h.STATUS]) == (query_id, "invalid_request")
