@@ -119,7 +119,7 @@ async def test_an_unknown_topic_fails_in_time_and_delays_no_other(kafka: KafkaSe
 
 
 async def test_a_deleted_topic_fails_in_time_and_delays_no_other(kafka: KafkaSettings) -> None:
-    settings = kafka.model_copy(update={"request_timeout_ms": 2000})
+    settings = kafka.model_copy(update={"request_timeout_ms": 4000})
     kept, gone = f"test-{uuid4()}", f"test-{uuid4()}"
     await ensure_topics(settings, [TopicSpec(kept), TopicSpec(gone)])
     async with Producer(settings, "test") as producer:
