@@ -36,6 +36,8 @@ REQUESTS_PER_NODE: Final = 1
 """Requests under way to a node. Kafka answers those of a connection one after the other: more would be smaller, and
 that is what costs, while the broker waits for none of them."""
 BACKOFF_S: Final = 0.1
+"""Seconds before a batch is sent again, twice as many each time, up to `_LONGEST_BACKOFF_S`."""
+_LONGEST_BACKOFF_S: Final = 1.0
 _TICKS: Final = 20
 """Looks for records that are late, within the time that a record has."""
 _LONGEST_TICK_S: Final = 0.25
@@ -223,30 +225,36 @@ class BatchSender:
             for queue, _ in batches:
                 queue.in_request = False
         received = time.monotonic()
+        failed = 0
         for queue, batch in batches:
             found = answers.get((queue.topic, queue.number))
             # One that was sent before may have been appended then.
             if found and found.append_ms >= 0 and self.on_append is not None and not batch.maybe_written:
                 self.on_append(sent, received, found.append_ms)
-            self._conclude(queue, batch, found, problem)
+            error = problem if found is None else error_of(found.code)
+            failed += error is not None
+            self._conclude(queue, batch, found, error)
+        if failed:
+            queue = batches[0][0]
+            log.warning("%d of %d batches were not written, e.g. %s: %r", failed, len(batches), queue, queue.problem)
         if node.ready:
             self._flush_soon(node)
 
     # -- answers -------------------------------------------------------------------------------------------------------
 
     def _conclude(
-        self, queue: PartitionQueue, batch: RecordBatch, answer: PartitionAnswer | None, problem: KafkaError
+        self, queue: PartitionQueue, batch: RecordBatch, answer: PartitionAnswer | None, error: KafkaError | None
     ) -> None:
-        error = problem if answer is None else error_of(answer.code)
         verdict = judge(error)
         if verdict is Verdict.WRITTEN:
             queue.written()
             self._acknowledge(queue, batch, answer)
         elif verdict is Verdict.AGAIN:
             batch.maybe_written |= may_be_written(error)
-            self._pause(queue, error)
+            self._pause(queue, batch, error)
             return
         else:
+            queue.problem = error
             self._give_back(queue, batch, verdict, error)
         self._route(queue)
 
@@ -256,13 +264,13 @@ class BatchSender:
             at = offset + number if offset >= 0 else -1
             self.settle(record, Ack(queue.topic, queue.number, at, append_ms))
 
-    def _pause(self, queue: PartitionQueue, error: KafkaError | None) -> None:
-        if queue.problem is None:
-            log.warning("%s/%d was not written, it is sent again: %r", queue.topic, queue.number, error)
+    def _pause(self, queue: PartitionQueue, batch: RecordBatch, error: KafkaError | None) -> None:
         queue.problem = error
         if needs_metadata(error):
             self._client.force_metadata_update()
-        self._loop.call_later(BACKOFF_S, self._route, queue)
+        pause_s = min(BACKOFF_S * 2**batch.attempts, _LONGEST_BACKOFF_S)
+        batch.attempts += 1
+        self._loop.call_later(pause_s, self._route, queue)
 
     def _give_back(self, queue: PartitionQueue, batch: RecordBatch, verdict: Verdict, error: KafkaError | None) -> None:
         """Send the records of a batch that was refused in another way, or fail them if there is none."""

@@ -45,11 +45,13 @@ ANONYMOUS: Final = ProducerIdentity(-1, -1)
 class RecordBatch:
     """Records encoded together."""
 
-    __slots__ = ("data", "maybe_written", "records")
+    __slots__ = ("attempts", "data", "maybe_written", "records")
 
     def __init__(self, records: list[PendingRecord], data: bytes) -> None:
         self.records = records
         self.data = data
+        self.attempts = 0
+        """How often it was sent in vain."""
         self.maybe_written = False
         """Whether the broker may have it, though it did not say so."""
 
@@ -83,6 +85,9 @@ class PartitionQueue:
         self.batch_bytes = BATCH_BYTES
         self.problem: KafkaError | None = None
         """What kept the batch out the last time."""
+
+    def __repr__(self) -> str:
+        return f"{self.topic}/{self.number}"
 
     @property
     def has_work(self) -> bool:

@@ -25,7 +25,6 @@ _LOST_SEQUENCE: Final = (
     InvalidProducerIdMapping,
     ProducerFenced,
 )
-_TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
 _NOT_SENT: Final = (NodeNotReadyError, StaleMetadata)
 
 
@@ -45,14 +44,17 @@ class Verdict(Enum):
 
 def error_of(code: int) -> KafkaError | None:
     """Make the error of a code of Kafka's; None for success."""
-    return None if code == 0 else for_code(code)()
+    if code == 0:
+        return None
+    kind = for_code(code)
+    return MessageSizeTooLargeError() if kind is RecordListTooLargeError else kind()
 
 
 def judge(error: KafkaError | None) -> Verdict:
     """Judge how an attempt ended: by the broker's error for the partition, or by that of the whole request."""
     if error is None or isinstance(error, DuplicateSequenceNumber):
         return Verdict.WRITTEN
-    if isinstance(error, _TOO_LARGE):
+    if isinstance(error, MessageSizeTooLargeError):
         return Verdict.SPLIT
     if isinstance(error, _LOST_SEQUENCE):
         return Verdict.RENEW

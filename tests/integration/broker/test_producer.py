@@ -132,7 +132,7 @@ async def test_an_unknown_topic_fails_in_time_and_delays_no_other(kafka: KafkaSe
 
 
 async def test_a_deleted_topic_fails_in_time_and_delays_no_other(kafka: KafkaSettings) -> None:
-    settings = kafka.model_copy(update={"request_timeout_ms": 2000})
+    settings = kafka.model_copy(update={"request_timeout_ms": 4000})
     kept, gone = f"test-{uuid4()}", f"test-{uuid4()}"
     await ensure_topics(settings, [TopicSpec(kept), TopicSpec(gone)])
     async with Producer(settings, "test") as producer:
@@ -165,6 +165,22 @@ async def test_records_too_large_for_their_topic_fail_alone_and_stop_nothing(kaf
                 assert isinstance(end, expected), (topic == narrow, size, end)
         assert (await producer.send_and_wait(narrow, b"x")).offset == 14
         assert (await producer.send_and_wait(wide, b"x")).offset == 10
+
+
+async def test_records_around_the_largest_are_taken_or_refused_and_stop_nothing(kafka: KafkaSettings) -> None:
+    settings, topic = kafka.model_copy(update={"max_record_bytes": 100_000}), f"test-{uuid4()}"
+    await ensure_topics(settings, [TopicSpec(topic)])
+    headers, taken = [("infaas-id", b"q" * 32), ("infaas-task", b"digits")], list[bool]()
+    async with Producer(settings, "test") as producer, asyncio.timeout(30):
+        await producer.send_and_wait(topic, b"x")
+        for spare in range(0, 400, 8):
+            sent = await producer.send(topic, b"x" * (100_000 - spare), key=b"k", headers=headers)
+            small = await producer.send(topic, b"x")
+            taken.append(isinstance((await asyncio.gather(sent, return_exceptions=True))[0], Ack))
+            assert isinstance(sent.exception(), RecordTooLarge | None)
+            await small
+    assert taken == sorted(taken), "all that are smaller than one that is taken"
+    assert 0 < sum(taken) < len(taken)
 
 
 async def test_topics_that_do_not_exist_hold_up_no_other(kafka: KafkaSettings, topic: str) -> None:

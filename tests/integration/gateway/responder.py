@@ -101,7 +101,8 @@ class Responder:
             value, headers = self.answer(fields, record.value or b"")
         except QueryError as error:
             value, headers = error_value(str(error)), {h.STATUS: error.code.value, h.CONTENT_TYPE: "application/json"}
-        raw: RawHeaders = [(name, text.encode()) for name, text in (headers | {h.ID: fields[h.ID]}).items()]
+        own = {h.ID: fields[h.ID]} | {name: fields[name] for name in h.RETURNED if name in fields}
+        raw: RawHeaders = [(name, text.encode()) for name, text in (headers | own).items()]
         for _ in range(self.repeat):
             await producer.send(fields[h.REPLY_TO], value, key=record.key, headers=raw)
 

@@ -203,13 +203,21 @@ async def test_a_client_that_goes_away_frees_its_slot(gateway: Running) -> None:
             await asyncio.sleep(0.001)
 
 
-async def test_two_that_use_one_id_at_once_are_each_answered(gateway: Running) -> None:
+async def test_two_who_use_one_id_at_once_each_get_their_own_answer(gateway: Running) -> None:
+    gateway.responder.silent = True
+
     async def ask(factor: int) -> list[float]:
-        body = encode_request({"x": X * factor}, binary=False).value
+        body = encode_request({"x": X * np.float32(factor)}, binary=False).value
         async with gateway.http.post(gateway.infer_url, data=body, headers={"infaas-id": "same"}) as response:
+            assert response.status == 200
+            assert response.headers["infaas-id"] == "same"
             return (await response.json())["outputs"][0]["data"]
 
-    assert await asyncio.gather(ask(1), ask(2)) == [[0.0, 2.0, 8.0, 10.0], [0.0, 4.0, 16.0, 20.0]]
+    async with asyncio.TaskGroup() as tasks:
+        asked = [tasks.create_task(ask(factor)) for factor in (1, 2, 3)]
+        await gateway.responder.wait_seen(3)
+        await gateway.responder.answer_late()
+    assert [task.result() for task in asked] == [[0.0 * f, 2.0 * f, 8.0 * f, 10.0 * f] for f in (1, 2, 3)]
 
 
 async def _post(gateway: Running, headers: dict[str, str] | None = None) -> None:

@@ -299,6 +299,11 @@ async def test_a_query_of_nearly_the_largest_record_is_buried_or_forwarded_and_t
 ) -> None:
     """Here Kafka itself says how much is too much. Leaving waits until every record is done."""
     async with selecting(stage):
+        before = [await stage.ask(client, b"{}") for _ in range(10)]
+        assert {fields(record)[h.ID] for record in await stage.wait(variant_topic(stage.cheap), 10)} == set(before)
+        await stage.ask(client, latency_ms="soon")
+        await stage.wait(DEAD_LETTERS)
+        await stage.wait(stage.replies)
         query_id = await stage.ask(client, b"x" * (stage.kafka.max_record_bytes - spare))
         (record,) = await stage.wait(stage.replies)
         assert (fields(record)[h.ID], fields(record)[h.STATUS]) == (query_id, "invalid_request")
@@ -312,11 +317,11 @@ async def test_a_query_of_nearly_the_largest_record_is_buried_or_forwarded_and_t
 async def test_refusals_to_topics_that_do_not_exist_hold_no_room_of_others(stage: Stage, client: Producer) -> None:
     """Twelve times as many as may be in flight, each for another topic, with good queries among them."""
     replies = stage.replies
-    async with selecting(stage, max_in_flight="100"), asyncio.TaskGroup() as tasks:
-        for number in range(1200):
+    async with selecting(stage, max_in_flight="40"), asyncio.TaskGroup() as tasks:
+        for number in range(480):
             stage.replies = f"nowhere-{number}-{stage.task}"
             tasks.create_task(stage.ask(client, min_accuracy="0.99"))
-            if number % 30 == 0:
+            if number % 12 == 0:
                 stage.replies = replies
                 tasks.create_task(stage.ask(client))
             await asyncio.sleep(0)  # each task takes the topic of its query
