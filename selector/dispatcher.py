@@ -70,7 +70,7 @@ class Dispatcher:
         self._load_meter = load_meter
         self._outbox = Outbox(producer, self._done, _unreadable_reply, max_attempts=attempts, decide_again=self.take)
         self._demand_interval_s = demand_interval_s
-        self._load_shedder = LoadShedder()
+        self._load_shedder = LoadShedder(config)
         self._demanded: dict[str, float] = {}
         self.retry_failed = self._outbox.retry_failed
         """Sends what was not acknowledged again; runs beside `take` until cancelled."""

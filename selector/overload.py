@@ -18,8 +18,11 @@ nobody; of its queries only the dear yield.
 Offline queries yield to all others anyway, in the workers. Those without a firm deadline wait longer; they are refused
 only to a tenant beyond its share.
 
-Pure: the time comes in. A query costs a lookup and a few additions; the shares are worked out ten times a second, and
-at most `_MAX_TENANTS` are told apart, so state and work are bounded.
+A name is what a client says it is, and one that invents many would get a share for each. So those that are listed
+(`PolicyConfig.tenants`) have a share each, always; of the others a few have, those that came first and go on asking,
+and all the rest share one. State and work are bounded by that, too.
+
+Pure: the time comes in. A query costs a lookup and a few additions; the shares are worked out ten times a second.
 """
 
 from collections.abc import Sequence
@@ -37,7 +40,6 @@ from selector.prediction import idle_finish_s
 _CALM_S: Final = 2.0
 _PERIOD_S: Final = 0.1
 _MEMORY_S: Final = 1.0
-_MAX_TENANTS: Final = 256
 _OTHER_TENANTS: Final = ""
 _WITHIN_SHARE: Final = 0.9
 """Share of its longest wait that a tenant within its share gets: predictions err, and who waits for all of it is late
@@ -66,9 +68,12 @@ class _Tenant:
 class Overload:
     """The overload of one task: who asked for how much, and how long each may wait."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, config: PolicyConfig) -> None:
         self.until = now + _CALM_S
         """When the overload ends, if no query is refused before."""
+        self._listed = frozenset(config.tenants)
+        self._most_unlisted = config.max_unlisted_tenants
+        self._unlisted = 0
         self._tenants: dict[str | None, _Tenant] = {}
         self._share = inf
         self._shortest = inf, inf
@@ -107,11 +112,14 @@ class Overload:
 
     def _tenant(self, name: str | None) -> _Tenant:
         known = self._tenants.get(name)
-        if known is None:
-            if len(self._tenants) >= _MAX_TENANTS:
-                name = _OTHER_TENANTS
-            known = self._tenants.setdefault(name, _Tenant())
-        return known
+        if known is not None:
+            return known
+        if name in self._listed:
+            return self._tenants.setdefault(name, _Tenant())
+        if self._unlisted >= self._most_unlisted:
+            return self._tenants.setdefault(_OTHER_TENANTS, _Tenant())
+        self._unlisted += 1
+        return self._tenants.setdefault(name, _Tenant())
 
     def _update_shares(self, now: float) -> None:
         """Forget a little, and compute the shares again."""
@@ -122,6 +130,7 @@ class Overload:
             tenant.asked *= decay
             tenant.given *= decay
         self._tenants = {name: tenant for name, tenant in self._tenants.items() if tenant.queries > _FORGOTTEN_BELOW}
+        self._unlisted = len(self._tenants.keys() - self._listed - {_OTHER_TENANTS})
         self._share = fair_share(
             [t.asked for t in self._tenants.values()], sum(t.given for t in self._tenants.values())
         )
@@ -131,14 +140,15 @@ class Overload:
 class LoadShedder:
     """Overloads of all tasks of a selector. `overloads` is empty while there is none: look there first."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: PolicyConfig) -> None:
+        self._config = config
         self.overloads: dict[str, Overload] = {}
 
     def report_overload(self, task: str, now: float) -> None:
         """Begin or prolong an overload: a query of `task` was refused because all that serve were too busy."""
         overload = self.overloads.get(task)
         if overload is None:
-            self.overloads[task] = Overload(now)
+            self.overloads[task] = Overload(now, self._config)
         else:
             overload.until = now + _CALM_S
 

@@ -54,6 +54,10 @@ class PolicyConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Whether an idle and more accurate instance may take a query at the price of the cheaper one."""
     upgrade_share: float = 0.5
     """Share of a worker's slots that upgrades may fill."""
+    tenants: tuple[str, ...] = ()
+    """Tenants that always have a share of their own under overload."""
+    max_unlisted_tenants: int = 16
+    """Other tenants that have one; the rest share one."""
 
 
 class Choice(msgspec.Struct, frozen=True, gc=False):

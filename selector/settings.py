@@ -34,6 +34,12 @@ class SelectorSettings(PlanningSettings):
     """Whether a query may be given, for the same price, to a more accurate instance that is loaded and idle."""
     upgrade_share: float = Field(default=_POLICY.upgrade_share, ge=0, le=1)
     """Share of a worker's slots that upgrades may fill at most."""
+    tenants: tuple[str, ...] = _POLICY.tenants
+    """Tenants that have a share of their own under overload, as JSON: `["acme", "globex"]`. A name is believed, not
+    proved: the list keeps names that clients invent from taking shares, it keeps nobody from using another's name."""
+    max_unlisted_tenants: int = Field(default=_POLICY.max_unlisted_tenants, ge=0)
+    """Tenants not on the list, those that name none among them, that have a share of their own; the rest share one. 0:
+    all who are not on the list share one."""
     demand_interval_s: float = Field(default=0.5, gt=0)
     """Seconds between two demands for the same variant to the autoscaler."""
     attempts: int = Field(default=3, ge=1)

@@ -1,6 +1,7 @@
 """Errors of the store, by what the caller can do about them.
 
 `StoreUnavailable`: nothing is known to have happened; keep the last state and try again later.
+`StoreBusy`, one of them: nothing has happened, since others hold or changed the rows; try again at once.
 `StoreConflict`: the rows refuse the change; the message says which rule it would break.
 """
 
@@ -17,6 +18,10 @@ class StoreUnavailable(InfaasError):
     """Postgres cannot be reached, is restarting, or did not answer in time."""
 
 
+class StoreBusy(StoreUnavailable):
+    """Others hold the rows, or have changed them meanwhile; the whole transaction was rolled back."""
+
+
 class StoreConflict(OperatorError):
     """A change would break a rule that the tables keep, e.g. a name is already taken."""
 
@@ -29,6 +34,8 @@ _AWAY: Final = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
 )
+_BUSY: Final = (asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError)
+"""Lock timeouts; deadlocks and serialization failures."""
 _MISCONFIGURED: Final = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
@@ -39,8 +46,7 @@ _MISCONFIGURED: Final = (
 def _broken_rule(error: asyncpg.PostgresError) -> str:
     """Name the rule that a change would break; constraints that are rules of ours are named in words."""
     name = str(getattr(error, "constraint_name", None) or "")
-    rule = name.replace("_", " ") if "_is_" in name else str(error)
-    return f"{rule}: {error.detail}" if getattr(error, "detail", None) else rule
+    return name.replace("_", " ") if "_is_" in name else str(error)
 
 
 @contextmanager
@@ -50,6 +56,8 @@ def translate_errors() -> Generator[None]:
         yield
     except asyncpg.IntegrityConstraintViolationError as error:
         raise StoreConflict(_broken_rule(error)) from error
+    except _BUSY as error:
+        raise StoreBusy(f"others hold the same rows of Postgres, try again: {error}") from error
     except asyncpg.UndefinedTableError as error:
         raise OperatorError(f"the database has not our tables ({error}): run `infaas db upgrade`") from error
     except _MISCONFIGURED as error:

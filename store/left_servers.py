@@ -86,4 +86,4 @@ def _remove_pid_file(file: Path) -> None:
         return
     except OSError as error:
         raise OperatorError(f"cannot remove {file}, which a Postgres that is gone left behind: {error}") from error
-    log.info("removed %s, left behind: the process that it names, %s, is no Postgres of ours", file, named[:20])
+    log.warning("removed %s, left behind: the process that it names, %s, is no Postgres of ours", file, named[:20])

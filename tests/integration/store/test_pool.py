@@ -7,7 +7,8 @@ import asyncpg
 import pytest
 
 from schemas.errors import OperatorError
-from store.errors import StoreUnavailable
+from store.errors import StoreBusy, StoreUnavailable
+from store.leader import Leadership
 from store.pool import DatabaseSession, Pool, open_pool
 from store.registry import list_tasks, put_task
 from tests.store_rows import a_task
@@ -45,6 +46,67 @@ async def test_cancelling_a_call_frees_its_connection(database: str) -> None:
             async with asyncio.timeout(0.05):
                 await pool.execute("SELECT pg_sleep(30)")
         assert await pool.fetch_value(int, "SELECT 1") == 1
+
+
+async def test_a_row_that_others_hold_is_to_be_tried_again(store_pool: Pool) -> None:
+    async def wait_briefly() -> None:
+        async with store_pool.transaction() as waiting:
+            await waiting.execute("SET LOCAL lock_timeout = '50ms'")
+            await waiting.execute("LOCK TABLE tasks")
+
+    async with store_pool.transaction() as holding:
+        await holding.execute("LOCK TABLE tasks")
+        with pytest.raises(StoreBusy):
+            await wait_briefly()
+    await wait_briefly()
+
+
+async def test_a_deadlock_is_to_be_tried_again_by_one_of_both(store_pool: Pool) -> None:
+    both_hold = asyncio.Barrier(2)
+
+    async def lock(first: str, second: str) -> str:
+        try:
+            async with store_pool.transaction() as session:
+                await session.execute("SET LOCAL deadlock_timeout = '50ms'")
+                await session.execute(f"LOCK TABLE {first}")
+                await both_hold.wait()
+                await session.execute(f"LOCK TABLE {second}")
+        except StoreBusy:
+            return "again"
+        return "done"
+
+    ends = await asyncio.gather(lock("tasks", "workers"), lock("workers", "tasks"))
+    assert sorted(ends) == ["again", "done"]
+
+
+async def test_what_others_changed_meanwhile_is_to_be_tried_again(store_pool: Pool) -> None:
+    async def touch(session: DatabaseSession) -> None:
+        await session.execute("UPDATE tasks SET partitions = partitions + 1")
+
+    async def touch_what_has_changed() -> None:
+        async with store_pool.transaction() as session:
+            await session.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            await list_tasks(session)
+            await touch(store_pool)
+            await touch(session)
+
+    await put_task(store_pool, a_task())
+    with pytest.raises(StoreBusy):
+        await touch_what_has_changed()
+
+
+async def test_a_leader_keeps_the_lead_when_others_hold_its_rows(database: str, store_pool: Pool) -> None:
+    async def write(lead: Leadership) -> None:
+        async with lead.transaction() as session:
+            await session.execute("LOCK TABLE tasks")
+
+    async with Leadership(database, "test") as lead:
+        async with store_pool.transaction() as holding:
+            await holding.execute("LOCK TABLE tasks")
+            with pytest.raises(StoreUnavailable):  # which its loop takes for a reason to decide again
+                await write(lead)
+        assert not lead.lost.is_set()
+        await write(lead)
 
 
 async def test_defects_of_our_own_are_not_outages(store_pool: Pool) -> None:

@@ -26,6 +26,9 @@ BRIEF = (Phase.explicit, Phase.reuse, Phase.generate)
 WHOLE = settings().max_examples >= 100
 """Of the profile: a quick look simulates each situation once."""
 _STATUS_INTERVAL_S = 0.1
+_DEFAULT = PolicyConfig()
+INVENTED = "invented"
+"""A tenant that calls itself by two hundred names, so that each of them asks for little."""
 _SETTLED_S = 1.0
 
 
@@ -42,10 +45,10 @@ class Flow(NamedTuple):
 class Simulation:
     """A selector in front of one worker with FAST and GOOD loaded."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: PolicyConfig) -> None:
         self.state = state_of(registered(FAST, ms=MS[FAST], accuracy=0.8), registered(GOOD, ms=MS[GOOD], accuracy=0.9))
-        self.shedder = LoadShedder()
-        self.config = PolicyConfig()
+        self.config = config
+        self.shedder = LoadShedder(config)
         self.now = NOW
         self.ends = defaultdict[str, int](int)
         self.queues: dict[str, deque[tuple[float, float]]] = {FAST: deque(), GOOD: deque()}
@@ -57,6 +60,7 @@ class Simulation:
         self.answered = Counter[Flow]()
         self.refused = Counter[Flow]()
         self.late = 0
+        self.invented = 0
 
     def run(self, flows: Iterable[Flow], seconds: float) -> None:
         """Counts begin when the shares have settled."""
@@ -119,6 +123,9 @@ class Simulation:
 
     def query(self, flow: Flow) -> Query:
         made = query(sent=self.now, latency_ms=flow.latency_ms, min_accuracy=flow.min_accuracy, mode=flow.mode)
+        if flow.tenant == INVENTED:
+            self.invented += 1
+            return msgspec.structs.replace(made, tenant=f"invented-{self.invented % 200}")
         return msgspec.structs.replace(made, tenant=flow.tenant)
 
     def send(self, choice: Choice, asked: Query) -> None:
@@ -132,8 +139,8 @@ class Simulation:
             self.queues[name].append((self.now, deadline))
 
 
-def simulated(*flows: Flow, seconds: float = 2.5) -> Simulation:
-    simulation = Simulation()
+def simulated(*flows: Flow, seconds: float = 2.5, config: PolicyConfig = _DEFAULT) -> Simulation:
+    simulation = Simulation(config)
     simulation.run(flows, seconds)
     return simulation
 
@@ -227,8 +234,19 @@ def test_an_overload_ends_and_leaves_nothing() -> None:
 
 
 def test_the_number_of_tenants_is_bounded() -> None:
-    overload = Overload(NOW)
+    overload = Overload(NOW, PolicyConfig(tenants=("acme", "globex"), max_unlisted_tenants=5))
     for number in range(10_000):
-        overload.allowed_wait_s(f"t{number}", 1.0, 0.1, NOW)
-    overload.admit("t9999", 1.0)
-    assert overload.tenant_count <= 257
+        now = NOW + number / 1000
+        overload.allowed_wait_s(f"t{number}", 1.0, 0.1, now)
+        overload.admit(f"t{number}", 1.0)
+        overload.allowed_wait_s("acme", 1.0, 0.1, now)
+        assert overload.tenant_count <= 5 + 1 + 1
+
+
+@pytest.mark.parametrize("most", [0, 2])
+def test_names_that_are_invented_take_nothing_from_a_tenant_on_the_list(most: int) -> None:
+    flood, small = Flow(INVENTED, 8000), Flow("acme", 600)
+    listed = PolicyConfig(tenants=("acme",), max_unlisted_tenants=most)
+    found = simulated(flood, small, config=listed)
+    assert found.refused[small] <= 0.01 * found.asked[small]
+    assert found.busy_s > 0.9 * 2.5, "the worker was left idle"
