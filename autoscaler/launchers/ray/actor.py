@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -87,4 +88,5 @@ class RayWorker:
 
 async def _kill_when_hung(process: asyncio.subprocess.Process, port: int, hang_s: float) -> None:
     await wait_until_hung(f"http://{LOOPBACK}:{port}/health/live", hang_s)
-    process.kill()
+    with suppress(ProcessLookupError):
+        process.kill()

@@ -122,5 +122,9 @@ async def test_any_order_of_calls_leaves_each_partition_with_one_owner(store_poo
     def run(work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, loop).result(60)
 
+    class Here(Leases):
+        def __init__(self) -> None:
+            super().__init__(run, store_pool)
+
     limits = settings(max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=_SLOW)
-    await asyncio.to_thread(run_state_machine_as_test, lambda: Leases(run, store_pool), settings=limits)
+    await asyncio.to_thread(run_state_machine_as_test, Here, settings=limits)
