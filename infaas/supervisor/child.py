@@ -9,7 +9,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -132,7 +131,7 @@ class Child:
     async def _kill_when_hung(self, process: asyncio.subprocess.Process) -> None:
         await wait_until_hung(self.spec.live, ServiceSettings().hang_s)
         self._announce(f"{self.spec.name} does not say that it lives; killing it")
-        with suppress(ProcessLookupError):
+        if process.returncode is None:
             process.kill()
 
     def _check_start(self, code: int) -> None:

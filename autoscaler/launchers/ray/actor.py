@@ -12,7 +12,6 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -88,5 +87,5 @@ class RayWorker:
 
 async def _kill_when_hung(process: asyncio.subprocess.Process, port: int, hang_s: float) -> None:
     await wait_until_hung(f"http://{LOOPBACK}:{port}/health/live", hang_s)
-    with suppress(ProcessLookupError):
+    if process.returncode is None:
         process.kill()
