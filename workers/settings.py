@@ -56,7 +56,7 @@ class WorkerSettings(ServiceSettings):
     """Number of crashes after which the query that was being computed is given up."""
     compute_limit_s: float = Field(default=10.0, gt=0)
     """Seconds that any batch may take before it counts as one that never ends: its query has failed, and the worker is
-    replaced."""
+    replaced. More where a runtime compiles while it serves, as TensorRT does for a shape that it has not seen."""
     compute_limit_factor: float = Field(default=20.0, gt=1)
     """Times of its predicted time that a batch may take, where that is more than `compute_limit_s`."""
     replace_drain_s: float = Field(default=2.0, gt=0)

@@ -142,7 +142,8 @@ class Child:
     async def _kill_when_hung(self, process: asyncio.subprocess.Process) -> None:
         await wait_until_hung(self.spec.live, ServiceSettings().hang_s)
         self._announce(f"{self.spec.name} does not say that it lives; killing it")
-        process.kill()
+        if process.returncode is None:
+            process.kill()
 
     def _check_start(self, code: int) -> None:
         if self._was_ready:

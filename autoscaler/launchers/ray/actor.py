@@ -87,4 +87,5 @@ class RayWorker:
 
 async def _kill_when_hung(process: asyncio.subprocess.Process, port: int, hang_s: float) -> None:
     await wait_until_hung(f"http://{LOOPBACK}:{port}/health/live", hang_s)
-    process.kill()
+    if process.returncode is None:
+        process.kill()

@@ -29,10 +29,11 @@ class Lease:
         self.owner: Life | None = None
         self.epoch = 0
         self.expired = False
+        self.asked_by: str | None = None
 
 
 class Leases(RuleBasedStateMachine):
-    """Workers start, start again under their names, take, keep and give back partitions, fall silent and retire."""
+    """Workers start, also again, take, keep, ask for, hand over and give back partitions, fall silent and retire."""
 
     def __init__(self, run: Callable[[Coroutine[Any, Any, Any]], Any], pool: Pool) -> None:
         super().__init__()
@@ -61,10 +62,37 @@ class Leases(RuleBasedStateMachine):
             own = lease.owner is not None and lease.owner[0] == name and lease.owner[1] <= start
             if lease.owner is None or lease.expired or own:
                 lease.epoch += lease.owner != life
-                lease.owner, lease.expired = life, False
+                lease.owner, lease.expired, lease.asked_by = life, False, None
                 granted[partition] = lease.epoch
         leases = self.run(placement.acquire_leases(self.pool, name, start, VARIANT, wanted, LONG_S))
         assert {lease.partition: lease.epoch for lease in leases} == granted
+
+    @rule(data=st.data(), wanted=numbers)
+    def ask(self, data: st.DataObject, wanted: set[int]) -> None:
+        name, _ = self._life(data)
+        self.run(placement.request_leases(self.pool, name, VARIANT, wanted))
+        for lease in map(self.leases.__getitem__, wanted):
+            if lease.owner is not None and lease.owner[0] != name:
+                lease.asked_by = name
+
+    @rule(data=st.data())
+    def ask_no_more(self, data: st.DataObject) -> None:
+        name, _ = self._life(data)
+        self.run(placement.withdraw_lease_requests(self.pool, name, VARIANT))
+        for lease in self.leases.values():
+            if lease.asked_by == name:
+                lease.asked_by = None
+
+    @rule(data=st.data())
+    def hand_over(self, data: st.DataObject) -> None:
+        """Give up what somebody is ready to take; who has it is then whoever comes first."""
+        life = self._life(data)
+        owned = self.owned(life)
+        due = self.run(placement.partitions_to_release(self.pool, *life, VARIANT, set(self.leases)))
+        assert {partition for partition in owned if self.leases[partition].asked_by} <= set(due) <= owned
+        self.run(placement.release_leases(self.pool, *life, VARIANT, due))
+        for partition in due:
+            self.leases[partition].owner = None
 
     @rule(data=st.data())
     def renew(self, data: st.DataObject) -> None:
@@ -122,5 +150,9 @@ async def test_any_order_of_calls_leaves_each_partition_with_one_owner(store_poo
     def run(work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, loop).result(60)
 
-    limits = settings(max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=_SLOW)
-    await asyncio.to_thread(run_state_machine_as_test, lambda: Leases(run, store_pool), settings=limits)
+    class Here(Leases):
+        def __init__(self) -> None:
+            super().__init__(run, store_pool)
+
+    limits = settings(max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=_SLOW)
+    await asyncio.to_thread(run_state_machine_as_test, Here, settings=limits)

@@ -1,0 +1,59 @@
+"""A process that stands still: it ends itself, and whoever watches it notices."""
+
+import asyncio
+import subprocess
+import sys
+
+from aiohttp import ClientSession, web
+
+from process.health_server import health_server
+from process.liveness import responds, wait_until_hung
+from process.ports import LOOPBACK, free_port
+from process.run import EXIT_FAILED
+
+STANDS_STILL = """
+import asyncio, sys, time
+from process.run import run_service
+
+async def serve(stop):
+    print("up", flush=True)
+    await asyncio.sleep(0.5)  # the guard has begun
+    time.sleep(1000)
+
+sys.exit(run_service(serve, drain_timeout_s=1, log_level="INFO", hang_s=1.0))
+"""
+
+
+def test_a_service_whose_event_loop_stands_still_ends_and_says_where() -> None:
+    ended = subprocess.run([sys.executable, "-c", STANDS_STILL], capture_output=True, text=True, timeout=60)
+    assert (ended.stdout, ended.returncode) == ("up\n", EXIT_FAILED)
+    assert "in serve" in ended.stderr
+
+
+async def test_a_short_silence_is_forgiven_and_a_long_one_is_not() -> None:
+    answers = [503, 200, 503, 200, 503, 503, 503, 200]
+    asked = iter(answers)
+
+    async def live(_request: web.Request) -> web.Response:
+        return web.Response(status=next(asked))
+
+    app, port = web.Application(), free_port()
+    app.add_routes([web.get("/live", live)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, LOOPBACK, port).start()
+        async with asyncio.timeout(60):
+            await wait_until_hung(f"http://{LOOPBACK}:{port}/live", 2.4)
+    finally:
+        await runner.cleanup()
+    assert list(asked) == [200]
+
+
+async def test_a_service_that_cannot_go_on_is_not_live() -> None:
+    port, well = free_port(), [True]
+    url = f"http://{LOOPBACK}:{port}/health/live"
+    async with health_server(LOOPBACK, port, lambda: True, lambda: well[0]), ClientSession() as http:
+        assert await responds(http, url)
+        well[0] = False
+        assert not await responds(http, url)
