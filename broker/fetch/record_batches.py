@@ -102,9 +102,9 @@ def read_batch(topic: str, partition: int, batch: Batch, position: int) -> Itera
     if opened.is_control_batch:
         return
     try:
-        if opened.compression_type and opened.magic >= _V2:
-            batch = batch._replace(data=decompressed(batch.data))
-            opened = MemoryRecords(batch.data).next_batch() or ()
+        if batch.data[_MAGIC_AT] >= _V2 and (plain := decompressed(batch.data)) is not batch.data:
+            batch = batch._replace(data=plain)
+            opened = MemoryRecords(plain).next_batch() or ()
         for found in opened:
             if found.offset >= batch.next:
                 raise ValueError(f"a record of offset {found.offset}")
