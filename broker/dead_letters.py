@@ -22,7 +22,7 @@ from broker.producer import Ack, Producer, RecordSender
 from broker.settings import KafkaSettings
 from schemas.errors import OperatorError
 from schemas.headers import ATTEMPTS, RawHeaders, as_text
-from schemas.topics import DEAD_LETTERS
+from schemas.topics import DEAD_LETTERS, is_topic
 
 log = logging.getLogger(__name__)
 
@@ -169,6 +169,8 @@ async def _resend(producer: Producer, record: Record) -> bool:
         letter = parse_letter(record)
         if letter.shortened:
             raise ValueError(f"dead letter {record.offset} is not the whole record")
+        if not is_topic(letter.topic):
+            raise ValueError(f"dead letter {record.offset} says to be from {letter.topic[:80]!r}, which is no topic")
         "".join(name for name, _ in letter.headers).encode()  # a name that is not UTF-8 cannot be sent
         headers: RawHeaders = [*letter.headers, (ATTEMPTS, b"%d" % letter.attempts)]
         await producer.send_and_wait(letter.topic, letter.value, key=letter.key, headers=headers)
