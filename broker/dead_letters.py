@@ -1,9 +1,9 @@
 """Records that could not be processed: kept whole, with where they came from and why, and sent again on demand.
 
 A dead letter is the record itself, value, key and headers untouched, plus headers of its own. Only the name of a header
-that is not UTF-8, which no client of Kafka's writes, stands there in hexadecimal, after `infaas-dead-name-`. A record
-within some hundred bytes of the largest that Kafka takes leaves no room for those: its dead letter holds the beginning,
-says so, and is not replayed.
+that is not UTF-8, which no client of Kafka's writes, stands there in hexadecimal, after `infaas-dead-name-`; such a
+letter is not replayed. A record within some hundred bytes of the largest that Kafka takes leaves no room for those: its
+dead letter holds the beginning, says so, and is not replayed.
 
 Replaying is bookkept like any consuming, by the offsets of a group: what was replayed is not replayed again, a replay
 that is killed may repeat its last records, and the query's id makes that harmless.
@@ -22,7 +22,7 @@ from broker.producer import Ack, Producer, RecordSender
 from broker.settings import KafkaSettings
 from schemas.errors import OperatorError
 from schemas.headers import ATTEMPTS, RawHeaders, as_text
-from schemas.topics import DEAD_LETTERS
+from schemas.topics import DEAD_LETTERS, is_topic
 
 log = logging.getLogger(__name__)
 
@@ -168,6 +168,9 @@ async def _resend(producer: Producer, record: Record) -> bool:
         letter = parse_letter(record)
         if letter.shortened:
             raise ValueError(f"dead letter {record.offset} is not the whole record")
+        if not is_topic(letter.topic):
+            raise ValueError(f"dead letter {record.offset} says to be from {letter.topic[:80]!r}, which is no topic")
+        "".join(name for name, _ in letter.headers).encode()  # a name that is not UTF-8 cannot be sent
         headers: RawHeaders = [*letter.headers, (ATTEMPTS, b"%d" % letter.attempts)]
         await producer.send_and_wait(letter.topic, letter.value, key=letter.key, headers=headers)
     except ValueError as error:

@@ -1,6 +1,6 @@
 """Reads what partitions hold, from where it is told to: no group, no commits, no threads.
 
-Reading order: record_batches (bytes become records, whatever bytes they are) -> losses (what can never be read is
-counted) -> offset_search (where partitions begin and end) -> fetched_partition (what of one is here) -> fetcher (asks
-the brokers, in turn and ahead).
+Reading order: decompression (within bounds) -> record_batches (bytes become records, whatever bytes they are) -> losses
+(what can never be read is counted) -> offset_search (where partitions begin and end) -> fetched_partition (what of one
+is here) -> fetcher (asks the brokers, in turn and ahead).
 """

@@ -9,14 +9,14 @@ Where a batch ends is known from its head alone, so that the next fetch can be s
 """
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from aiokafka.codec import gzip_decode, lz4_decode, snappy_decode, zstd_decode
 from aiokafka.errors import KafkaError
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import decode_varint
 
+from broker.fetch.decompression import decompressed
 from broker.kafka_types import Record
 
 _PREFIX: Final = struct.Struct(">qi")
@@ -28,9 +28,6 @@ _V2: Final = 2
 _OLD_HEAD: Final = 26
 _APPEND_TIME: Final = 0x08
 _CONTROL: Final = 0x20
-_DECODERS: Final[dict[int, Callable[[bytes], bytes]]] = {
-    1: gzip_decode, 2: snappy_decode, 3: lz4_decode, 4: zstd_decode,
-}  # fmt: skip
 
 
 class Batch(NamedTuple):
@@ -96,20 +93,29 @@ def read_batch(topic: str, partition: int, batch: Batch, position: int) -> Itera
         return
     try:
         opened = MemoryRecords(batch.data).next_batch()
-        if opened is None or not opened.validate_crc():
-            yield Damage(position, batch.next, "its checksum does not fit", certain=False)
-            return
-        if opened.is_control_batch:
-            return
+        problem = "" if opened is not None and opened.validate_crc() else "its checksum does not fit"
+    except Exception as error:  # noqa: BLE001 - the parser in C raises what it likes
+        opened, problem = None, repr(error)
+    if opened is None or problem:
+        yield Damage(position, batch.next, problem, certain=False)
+        return
+    if opened.is_control_batch:
+        return
+    try:
+        if batch.data[_MAGIC_AT] >= _V2 and (plain := decompressed(batch.data)) is not batch.data:
+            batch = batch._replace(data=plain)
+            opened = MemoryRecords(plain).next_batch() or ()
         for found in opened:
+            if found.offset >= batch.next:
+                raise ValueError(f"a record of offset {found.offset}")
             if found.offset >= position:
                 position = found.offset + 1
-                yield _record(topic, partition, found.offset, found.timestamp, found.timestamp_type, found.key,
-                              found.value, found.headers)  # fmt: skip
-    except (KafkaError, ValueError, IndexError, OverflowError, struct.error) as error:
+                yield _record(
+                    topic, partition, found.offset, found.timestamp, found.timestamp_type, found.key, found.value,
+                    found.headers,
+                )  # fmt: skip
+    except Exception as error:  # noqa: BLE001 - as above
         yield from _read_leniently(topic, partition, batch, position, error)
-    except Exception as error:  # noqa: BLE001 - decompressors raise what they like
-        yield Damage(position, batch.next, repr(error), certain=True)
 
 
 def _record(
@@ -131,15 +137,14 @@ def _read_leniently(
     head = _V2_HEAD.unpack_from(batch.data)
     base, attributes, first_ms, last_ms, count = head[0], head[5], head[7], head[8], head[12]
     try:
-        data = batch.data[_V2_HEAD.size :]
-        if codec := attributes & 0x07:
-            data = _DECODERS[codec](data)
-        data = bytearray(data)
-    except Exception as failed:  # noqa: BLE001 - decompressors raise what they like
-        yield Damage(position, batch.next, repr(failed), certain=True)
+        data = bytearray(decompressed(batch.data)[_V2_HEAD.size :])
+    except ValueError as failed:
+        yield Damage(position, batch.next, str(failed), certain=True)
         return
     at, offset = 0, base
     for _ in range(count):
+        if offset >= batch.next:
+            break
         try:
             length, body = decode_varint(data, at)
             at = body + length
@@ -148,7 +153,7 @@ def _read_leniently(
         except (KafkaError, ValueError, IndexError, OverflowError):
             break
         read = _read_record(data[body:at], base)
-        if read is None:
+        if read is None or not offset <= read[0] < batch.next:
             if offset >= position:
                 yield Damage(offset, offset + 1, f"a record of {length} bytes that makes no sense", certain=True)
         else:

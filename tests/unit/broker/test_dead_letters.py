@@ -1,15 +1,17 @@
 """A dead letter gives back the headers it was made of, whatever bytes their names hold, and can always be written."""
 
 import asyncio
-from typing import Any
 
 from aiokafka import ConsumerRecord
 from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.dead_letters import parse_letter, publish_dead_letter
+from broker.kafka_types import Record
+from broker.producer import Ack
 from schemas.headers import RawHeaders
 
+_NONE: RawHeaders = []
 NAMES = st.one_of(
     st.text(min_size=1, max_size=9).filter(lambda name: name.isprintable()),
     st.binary(min_size=1, max_size=9).map(lambda raw: raw.decode(errors="surrogateescape")),
@@ -23,20 +25,28 @@ class Sender:
     def __init__(self) -> None:
         self.headers: RawHeaders = []
 
-    async def send(self, *_: Any, headers: RawHeaders, **__: Any) -> asyncio.Future[Any]:
+    async def send(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        key: bytes | None = None,
+        headers: RawHeaders = _NONE,
+        partition: int | None = None,
+    ) -> asyncio.Future[Ack]:
         self.headers = headers
         return asyncio.get_running_loop().create_future()
 
 
 @given(headers=st.lists(st.tuples(NAMES, st.binary(max_size=9)), max_size=4))
 def test_headers_come_back_as_they_were(headers: RawHeaders) -> None:
-    record = ConsumerRecord("t", 1, 2, 0, 0, b"k", b"v", None, 1, 1, tuple(headers))
+    record: Record = ConsumerRecord("t", 1, 2, 0, 0, b"k", b"v", None, 1, 1, tuple(headers))
     sender = Sender()
     asyncio.run(publish(sender, record))
     assert all(name.encode() for name, _ in sender.headers), "aiokafka writes names as UTF-8"
-    letter = ConsumerRecord("d", 0, 9, 0, 0, b"k", b"v", None, 1, 1, tuple(sender.headers))
+    letter: Record = ConsumerRecord("d", 0, 9, 0, 0, b"k", b"v", None, 1, 1, tuple(sender.headers))
     assert parse_letter(letter).headers == headers
 
 
-async def publish(sender: Sender, record: Any) -> None:
+async def publish(sender: Sender, record: Record) -> None:
     await publish_dead_letter(sender, record, "reason")

@@ -66,6 +66,21 @@ def test_a_name_that_is_not_utf8_keeps_its_bytes(codec: int, name: bytes) -> Non
     assert (found[0].key, found[0].timestamp) == (b"key", 7)
 
 
+@pytest.mark.parametrize("codec", [1, 3, 4])
+def test_what_becomes_too_large_is_damage(codec: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("broker.fetch.decompression.MOST_BYTES", 1 << 20)
+    small, large = batch_of([b"0" * 900_000]), batch_of([b"0" * 2_000_000], 1)
+    found = read(packed(small, codec) + packed(large, codec) + packed(batch_of([b"after"], 2), codec))
+    assert [one.certain if isinstance(one, Damage) else len(one.value or b"") for one in found] == [900_000, True, 5]
+
+
+@pytest.mark.parametrize("codec", [1, 2, 3, 4, 5])
+def test_what_is_not_compressed_as_it_says_is_damage(codec: int) -> None:
+    batch = batch_of([b"a", b"b"])
+    found = read(checked(batch[:21] + struct.pack(">h", codec) + batch[23:]) + batch_of([b"after"], 2))
+    assert [(one.first, one.next) if isinstance(one, Damage) else one.value for one in found] == [(0, 2), b"after"]
+
+
 def test_a_batch_that_does_not_fit_its_checksum_is_damage_to_be_read_again() -> None:
     data = batch_of([b"a", b"b"]) + batch_of([b"wrong"], 2).replace(b"wrong", b"wrung") + batch_of([b"d"], 3)
     found = read(data)
@@ -94,12 +109,12 @@ def test_a_record_that_makes_no_sense_costs_only_itself() -> None:
     assert [one.certain if isinstance(one, Damage) else one.value for one in found] == [b"first", True, b"third"]
 
 
-@given(data=st.data(), fitting=st.booleans())
-def test_any_bytes_are_records_or_damage_in_order(data: st.DataObject, fitting: bool) -> None:
+@given(data=st.data(), fitting=st.booleans(), codec=st.sampled_from([0, 1, 3, 4]))
+def test_any_bytes_are_records_or_damage_in_order(data: st.DataObject, fitting: bool, codec: int) -> None:
     batch = bytearray(batch_of([b"value"] * 4, 5))
     for _ in range(data.draw(st.integers(1, 12))):
         batch[data.draw(st.integers(8, len(batch) - 1))] = data.draw(st.integers(0, 255))
-    whole = bytes(batch)
+    whole = packed(bytes(batch), codec) if codec else bytes(batch)
     found = offsets(read((checked(whole) if fitting else whole) + batch_of([b"after"], 9), position=5))
     assert found == sorted(set(found))
     assert all(5 <= offset < END for offset in found)
