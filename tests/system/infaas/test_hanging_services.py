@@ -1,0 +1,34 @@
+"""Services of `infaas up` that stand still are found by the probe of their liveness, and replaced."""
+
+import asyncio
+import json
+from typing import Any
+
+import psutil
+import pytest
+
+from infaas.supervisor.state import STATE
+from tests.system.infaas.conftest import Cli
+
+pytest.importorskip("process.liveness")
+pytestmark = pytest.mark.timeout(400)
+HANGING = ("selector", "gateway", "autoscaler")
+
+
+async def test_services_that_stand_still_are_replaced_and_others_are_left_alone(cli: Cli) -> None:
+    async with cli.up(INFAAS_HANG_S="6"):
+        state = await cli.json("status", "--wait")
+        hanging = [psutil.Process(state["services"][name]["pid"]) for name in HANGING]
+        for process in hanging:
+            process.suspend()
+        async with asyncio.timeout(100):
+            while any(services(cli)[name]["restarts"] == 0 for name in HANGING):  # noqa: ASYNC110 - a file
+                await asyncio.sleep(0.1)
+        state = await cli.json("status", "--wait")
+        assert not any(process.is_running() for process in hanging)
+        assert {name: state["services"][name]["restarts"] for name in HANGING} == dict.fromkeys(HANGING, 1)
+        assert state["services"]["worker-cpu-0"]["restarts"] == 0
+
+
+def services(cli: Cli) -> Any:
+    return json.loads((cli.home / STATE).read_bytes())["services"]
