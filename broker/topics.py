@@ -69,6 +69,18 @@ async def ensure_topics(settings: KafkaSettings, specs: Iterable[TopicSpec]) -> 
             raise OperatorError(f"Kafka at {settings.bootstrap} cannot create topics: {error}") from error
 
 
+async def correct_topics(settings: KafkaSettings, topics: Iterable[str]) -> None:
+    """Give topics that exist the configuration that their kind is promised, where they have something else.
+
+    Raises:
+        KafkaError: Kafka refuses.
+        TimeoutError: it does not answer in time.
+        OperatorError: it cannot be reached.
+    """
+    async with open_admin(settings) as admin, asyncio.timeout(WAIT_S):
+        await _correct(admin, settings, topics)
+
+
 async def ensure_system_topics(settings: KafkaSettings) -> None:
     """Create the topics that exist whatever is registered: status, demand, load and dead letters."""
     await ensure_topics(

@@ -26,10 +26,9 @@ from broker.kafka_types import KafkaError
 from broker.lag.reader import LagObservation
 from broker.settings import KafkaSettings
 from broker.topic_logs import LogPartition, TopicLogs
-from broker.topics import delete_topics
-from registry.topics import ensure_registered_topics
+from broker.topics import correct_topics, delete_topics
 from schemas.errors import OperatorError
-from schemas.topics import REPLIES, TASKS, VARIANTS
+from schemas.topics import DEAD_LETTERS, REPLIES, TASKS, VARIANTS
 from store.errors import StoreUnavailable
 from store.pool import Pool
 from store.samples import put_large_topics
@@ -75,8 +74,8 @@ class Janitor:
             await asyncio.sleep(min(self._settings.trim_interval_s, self._settings.sweep_interval_s))
 
     async def correct(self) -> None:
-        """Give all topics of what is registered the configuration that they should have."""
-        await ensure_registered_topics(self._pool, self._kafka)
+        """Give topics of work, and that of dead letters, the configuration that they should have."""
+        await correct_topics(self._kafka, [*await self._work(), DEAD_LETTERS])
 
     async def trim(self) -> None:
         """Delete the records of work that are done by the last reading."""
@@ -102,8 +101,7 @@ class Janitor:
             await self._weigh()
 
     async def _weigh(self) -> None:
-        work = [topic for prefix in (TASKS, VARIANTS) for topic in await self._logs.topics(prefix)]
-        sizes = await self._logs.bytes_on_disk(work)
+        sizes = await self._logs.bytes_on_disk(await self._work())
         BYTES.clear()
         for topic, size in sizes.items():
             BYTES.labels(topic).set(size)
@@ -113,6 +111,9 @@ class Janitor:
             log.error("%s takes %d bytes, more than %d: is it being worked off?", topic, large[topic], limit)
         self._large = set(large)
         await put_large_topics(self._pool, datetime.now(UTC), large)
+
+    async def _work(self) -> list[str]:
+        return [*await self._logs.topics(TASKS), *await self._logs.topics(VARIANTS)]
 
 
 async def _tried(step: Callable[[], Awaitable[None]], failures: FailureLog) -> bool:

@@ -8,15 +8,17 @@ import pytest
 from autoscaler.janitor.janitor import Janitor
 from autoscaler.settings import AutoscalerSettings
 from broker import request_reply
+from broker.client import open_admin
+from broker.config_api import read_configs, set_configs
 from broker.delivery.consumer import Consumer
 from broker.lag.reader import LagObservation, LagReader
 from broker.producer import Producer
 from broker.request_reply import RETENTION_MS, RequestReply
 from broker.settings import KafkaSettings
 from broker.topic_logs import LogPartition, TopicLogs
-from broker.topics import TopicSpec, delete_topics, ensure_task_topics, ensure_topics
+from broker.topics import TopicSpec, delete_topics, ensure_system_topics, ensure_task_topics, ensure_topics
 from schemas.rows.samples import AlarmKind
-from schemas.topics import REPLIES, SELECTOR_GROUP, reply_topic, task_topic
+from schemas.topics import DEAD_LETTERS, REPLIES, SELECTOR_GROUP, reply_topic, task_topic
 from store.pool import Pool
 from store.samples import topic_alarms
 
@@ -85,6 +87,18 @@ async def test_records_that_are_done_are_deleted_and_no_others(kafka: KafkaSetti
         assert (stage.reading.lag.tolist(), stage.reading.lost.tolist()) == ([0, 0], [0, 0])
         await stage.send(producer, 1)
         assert await stage.begins(producer) == 10
+
+
+async def test_topics_of_an_older_version_are_corrected(kafka: KafkaSettings, store_pool: Pool) -> None:
+    await ensure_system_topics(kafka)
+    async with LagReader(kafka) as reader, TopicLogs(kafka) as logs, open_admin(kafka) as admin:
+        stage = Stage(kafka, store_pool, logs, reader)
+        await ensure_topics(kafka, [TopicSpec(stage.topic)])
+        await set_configs(admin, {topic: {"retention.ms": "3600000"} for topic in (stage.topic, DEAD_LETTERS)})
+        await stage.janitor.correct()
+        found = await read_configs(admin, [stage.topic, DEAD_LETTERS])
+    assert found[stage.topic]["retention.ms"] == "-1"
+    assert found[DEAD_LETTERS]["retention.ms"] == str(kafka.dead_letter_retention_ms)
 
 
 async def test_one_partition_that_fails_leaves_the_others_be(

@@ -7,13 +7,30 @@ from broker.delivery.consumer import Consumer
 from broker.features import BrokerFeatures, broker_features
 from broker.producer import Producer
 from broker.settings import KafkaSettings
-from broker.topics import TopicSpec, ensure_topics
+from broker.topic_logs import TopicLogs
+from broker.topics import TopicSpec, ensure_system_topics, ensure_task_topics, ensure_topics
+from schemas.topics import REPLIES, reply_topic
+
+
+async def test_topics_are_ensured_again_and_reply_topics_watched(embedded_kafka: KafkaSettings) -> None:
+    task, owned = f"task-{uuid4()}", reply_topic(f"test-{uuid4()}")
+    for _ in range(2):
+        await ensure_system_topics(embedded_kafka)
+        await ensure_task_topics(embedded_kafka, task, 2)
+    await ensure_topics(embedded_kafka, [TopicSpec(owned)])
+    async with TopicLogs(embedded_kafka) as logs, Producer(embedded_kafka, "test") as producer:
+        assert owned in await logs.topics(REPLIES)
+        ends = [(await logs.ends([owned]))[owned]]
+        for _ in range(3):
+            await producer.send_and_wait(owned, None, key=b"claim")
+            ends.append((await logs.ends([owned]))[owned])
+        assert ends == sorted(set(ends)), "it moves with each claim"
 
 
 async def test_who_runs_on_what_learns_what_it_can_do(kafka: KafkaSettings, embedded_kafka: KafkaSettings) -> None:
     assert await broker_features(kafka) == BrokerFeatures()
     assert await broker_features(embedded_kafka) == BrokerFeatures(
-        idempotence=False, groups=False, growth=False, wakes=False
+        idempotence=False, groups=False, growth=False, trims=False, wakes=False
     )
 
 

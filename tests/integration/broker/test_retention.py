@@ -36,7 +36,7 @@ def quick_kafka(tmp_path_factory: pytest.TempPathFactory) -> Generator[KafkaSett
 
 async def configs_of(kafka: KafkaSettings, topic: str) -> dict[str, str | None]:
     async with open_admin(kafka) as admin:
-        return (await read_configs(admin, {topic: KEYS}))[topic]
+        return (await read_configs(admin, [topic]))[topic]
 
 
 async def begins(producer: AIOKafkaProducer, topic: str) -> int:

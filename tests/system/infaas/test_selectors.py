@@ -11,18 +11,23 @@ import pytest
 from aiohttp import ClientSession
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from broker.client import open_admin
+from broker.settings import KafkaSettings
 from tests.system.infaas.conftest import Cli
 from zoo.samples import DATA, labelled
 
 pytestmark = pytest.mark.timeout(400)
 QUERIES = 1000
-PARTITIONS = 4
+REGISTERED, GROWN = 2, 4
+"""Partitions that the task was registered with, and those that two selectors share."""
+TASK, RESULTS, VARIANT = "infaas.tasks.digits", "infaas.results.digits", "infaas.variants.linear.onnx-fp32.cpu"
 
 
 async def test_two_selectors_decide_each_query_once(cli: Cli) -> None:
     async with cli.up("--selectors=2"):
         state = await cli.json("status", "--wait")
         await register(cli)
+        await until_grown(state["kafka"])
         metrics = [state["services"][name]["metrics"] for name in ("selector", "selector-1")]
         asked: set[str] = set()
         async with asyncio.timeout(120):
@@ -41,7 +46,7 @@ async def ask(kafka: str, first: int) -> set[str]:
     async with AIOKafkaProducer(bootstrap_servers=kafka) as producer:
         for number, query_id in enumerate(sorted(asked)):
             headers = [("infaas-id", query_id.encode())]
-            await producer.send("infaas.tasks.digits", body, headers=headers, partition=number % PARTITIONS)
+            await producer.send(TASK, body, headers=headers, partition=number % GROWN)
     return asked
 
 
@@ -50,8 +55,22 @@ async def register(cli: Cli) -> None:
     validation = cli.home / "validation.npz"
     np.savez(validation, allow_pickle=False, label=labels, **inputs)
     named = ("--task=digits", "--name=linear", f"--validation={validation}", "--variant=onnx-fp32")
-    await cli.json("register", str(Path(DATA) / "digits_linear.onnx"), *named, f"--partitions={PARTITIONS}")
+    await cli.json("register", str(Path(DATA) / "digits_linear.onnx"), *named, f"--partitions={REGISTERED}")
     await cli.json("query", "linear")  # it is loaded
+
+
+async def until_grown(kafka: str) -> None:
+    """Wait until the task has partitions for both selectors; its results stay where clients look for them."""
+    async with asyncio.timeout(120):
+        while await partitions(kafka, TASK) < GROWN:  # noqa: ASYNC110 - Kafka has no event for it
+            await asyncio.sleep(0.1)
+    assert await partitions(kafka, RESULTS) == REGISTERED
+
+
+async def partitions(kafka: str, topic: str) -> int:
+    async with open_admin(KafkaSettings(bootstrap=kafka)) as admin:
+        (described,) = await admin.describe_topics([topic])
+    return len(described["partitions"])
 
 
 def query() -> bytes:
@@ -64,7 +83,7 @@ def query() -> bytes:
 async def results(kafka: str, count: int) -> list[tuple[str, str]]:
     """The first so many results of the task, and all that are there by then: id and status."""
     found: list[tuple[str, str]] = []
-    consumer = AIOKafkaConsumer("infaas.results.digits", bootstrap_servers=kafka, auto_offset_reset="earliest")
+    consumer = AIOKafkaConsumer(RESULTS, bootstrap_servers=kafka, auto_offset_reset="earliest")
     async with consumer, asyncio.timeout(120):
         while len(found) < count:
             for records in (await consumer.getmany(timeout_ms=500)).values():
@@ -76,9 +95,9 @@ async def results(kafka: str, count: int) -> list[tuple[str, str]]:
 
 async def forwarded(kafka: str) -> int:
     """Records of the variant's topic that are ours, the query that loaded it not counted."""
-    topic = "infaas.variants.linear.onnx-fp32.cpu"
     async with AIOKafkaConsumer(bootstrap_servers=kafka) as consumer:
-        ends = await consumer.end_offsets([TopicPartition(topic, number) for number in range(PARTITIONS)])
+        numbers = range(await partitions(kafka, VARIANT))
+        ends = await consumer.end_offsets([TopicPartition(VARIANT, number) for number in numbers])
     return sum(ends.values()) - 1
 
 
