@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 import asyncpg
 import msgspec
 
-from store.errors import translate_errors
+from store.errors import StoreFull, translate_errors
 
 T = TypeVar("T")
 Driver: TypeAlias = asyncpg.Pool | asyncpg.pool.PoolConnectionProxy | asyncpg.Connection
@@ -21,8 +21,8 @@ Driver: TypeAlias = asyncpg.Pool | asyncpg.pool.PoolConnectionProxy | asyncpg.Co
 TIMEOUT_S: Final = 10
 """Seconds that one statement may take, waiting for a free connection included."""
 _CLOSE_TIMEOUT_S: Final = 5.0
-_FULL_S: Final = 0.05, 0.5
-"""Seconds, at least and at most, after which a server that was full is asked again."""
+_FULL_S: Final = 0.05, 1.0
+"""Seconds after which a server that was full is asked again, at first and at most."""
 _CONVERT: Final = 200
 """Rows that are made into structs in one go, some 2 ms."""
 
@@ -159,12 +159,17 @@ async def connect(dsn: str, name: str, **server_settings: str) -> asyncpg.Connec
 
 async def _connect_patiently(*args: Any, timeout: Any, **settings: Any) -> Any:  # noqa: ASYNC109 - the driver's
     """Connect; where all connections are taken, wait for one to be given back."""
-    async with asyncio.timeout(timeout):
-        while True:
-            try:
-                return await asyncpg.connect(*args, timeout=timeout, **settings)
-            except asyncpg.TooManyConnectionsError:
-                await asyncio.sleep(random.uniform(*_FULL_S))
+    until, pause_s = asyncio.get_running_loop().time() + timeout, _FULL_S[0]
+    while True:
+        try:
+            return await asyncpg.connect(*args, timeout=timeout, **settings)
+        except ConnectionRefusedError:
+            raise
+        except (asyncpg.TooManyConnectionsError, ConnectionError) as error:  # the latter where too many try at once
+            pause_s = min(pause_s * 2, _FULL_S[1])
+            if asyncio.get_running_loop().time() + pause_s > until:
+                raise StoreFull(str(error)) from error
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
 
 
 async def prepare(connection: Any) -> None:

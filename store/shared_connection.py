@@ -1,11 +1,11 @@
 """One connection of a process to Postgres, for statements and for notices; given back where connections are short.
 
     there are plenty     it is kept, and listens: changes arrive at once; statements take turns on it
-    they are short       it is closed after each use: statements open one, and changes are read each second or so
+    they are short       it passes: it is closed after each use, and changes are read each second or so
 
-Plenty is what a server knows that counts its connections, so with ten workers all keep theirs, and of two hundred on a
-server for a hundred about half of these are kept, and the others come and go. Who finds no free one waits a moment, a
-random one, and tries again.
+What counts is which share of the server's connections is kept. With ten workers all keep theirs; of two hundred on a
+server for a hundred about half of these are kept, and the others come and go. Who gives up and who keeps is left to
+chance, or all would do so at once. Who finds none that is free waits a moment, a random one, and tries again.
 
 What is read instead of listened to are rows of `changes`, of all transactions that were not over at the last look:
 numbers would not do, since they are given before the commit and out of its order.
@@ -15,27 +15,34 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Final, Protocol
 
 import msgspec
 
-from store.errors import StoreUnavailable, translate_errors
+from store.errors import StoreFull, StoreUnavailable, translate_errors
 from store.pool import TIMEOUT_S, Pool, connect
 from store.sql import load_queries
 
-_CHANGES_SINCE: Final = load_queries("changes")["changes_since"]
+_queries = load_queries("changes")
+_CHANGES_SINCE: Final = _queries["changes_since"]
+_SHARE_KEPT: Final = _queries["share_kept"]
 _MANY: Final = 0.6
-"""Share of the server's connections from which one that is kept is given back."""
+"""Share of the server's connections that is kept, above which some are given up."""
 _FEW: Final = 0.4
-"""Share below which one is kept again."""
+"""Share below which some that pass are kept."""
+_GIVE_UP: Final = 0.3
+_KEEP: Final = 0.1
+"""Probability of either at each look."""
 _LINGER_S: Final = 0.02
 _PROBE_S: Final = 5.0
 """Seconds of silence after which a connection is asked whether it still lives: a lost host sends no goodbye."""
 _POLL_S: Final = 1.0
 """Seconds between two looks at what changed, where nobody opens a connection for another reason."""
 _AGAIN_S: Final = (0.1, 2.0)
+_KEPT: Final = "infaas-kept"
+_PASSING: Final = "infaas-passing"
 _MOST_CHANGES: Final = 1000
 
 log = logging.getLogger(__name__)
@@ -53,7 +60,7 @@ class Hearer(Protocol):
 
 class _Look(msgspec.Struct):
     seen: str
-    used: float
+    kept: float
     changes: list[tuple[int, str, str]]
 
 
@@ -83,6 +90,7 @@ class SharedConnection(Pool):
         return bool(self._listening) and self._connection is not None
 
     async def __aenter__(self) -> "SharedConnection":
+        await self._measure()
         await self._tasks.__aenter__()
         self._follower = self._tasks.create_task(self._follow(), name="changes")
         return self
@@ -112,6 +120,15 @@ class SharedConnection(Pool):
         if hearer in self._new:
             self._new.remove(hearer)
 
+    async def _measure(self) -> None:
+        """Learn whether connections are short before the first use, and wait for one that is free."""
+        with suppress(StoreUnavailable):
+            while True:
+                with suppress(StoreFull), translate_errors():
+                    async with self._open() as connection:
+                        self._short = await connection.fetchval(_SHARE_KEPT) > _MANY
+                    return
+
     # -- statements ----------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
@@ -127,7 +144,7 @@ class SharedConnection(Pool):
         async with self._turn:
             if self._connection is None or self._connection.is_closed():
                 self._drop()
-                self._connection = await connect(self._dsn, "infaas-shared")
+                self._connection = await connect(self._dsn, _PASSING if self._short else _KEPT)
                 self._connection.add_termination_listener(self._on_termination)
             yield self._connection
         if self._short:
@@ -167,7 +184,7 @@ class SharedConnection(Pool):
             await self._wait()
 
     async def _wait(self) -> None:
-        wait_s = _POLL_S * random.uniform(0.8, 1.2) if self._short else _PROBE_S
+        wait_s = (_POLL_S if self._short else _PROBE_S) * random.uniform(0.8, 1.2)
         try:
             async with asyncio.timeout(wait_s):
                 await self._wake.wait()
@@ -180,7 +197,11 @@ class SharedConnection(Pool):
             async with asyncio.timeout(self._timeout_s), self._open() as connection:
                 heard = bool(self._listening)
                 look = await self._ask(connection)
-                self._short = look.used > (_FEW if self._short else _MANY)
+                if self._short and look.kept < _FEW and random.random() < _KEEP:
+                    self._short = False
+                    await connection.execute(f"SET application_name = '{_KEPT}'")
+                elif not self._short and look.kept > _MANY and random.random() < _GIVE_UP:
+                    self._short = True
                 if not self._short:
                     fresh = {name for hearer in self._hearers for name in hearer.channels} - self._listening
                     for channel in sorted(fresh):
