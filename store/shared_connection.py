@@ -4,8 +4,8 @@
     they are short       it passes: it is closed after each use, and changes are read each second or so
 
 What counts is which share of the server's connections is kept. With ten workers all keep theirs; of two hundred on a
-server for a hundred about half of these are kept, and the others come and go. Who gives up and who keeps is left to
-chance, or all would do so at once. Who finds none that is free waits a moment, a random one, and tries again.
+server for a hundred about three quarters of these are kept, and the others come and go. Who gives up and who keeps is
+left to chance, or all would do so at once. Who finds none that is free waits a moment, a random one, and tries again.
 
 What is read instead of listened to are rows of `changes`, of all transactions that were not over at the last look:
 numbers would not do, since they are given before the commit and out of its order.
@@ -28,9 +28,9 @@ from store.sql import load_queries
 _queries = load_queries("changes")
 _CHANGES_SINCE: Final = _queries["changes_since"]
 _SHARE_KEPT: Final = _queries["share_kept"]
-_MANY: Final = 0.6
+_MANY: Final = 0.8
 """Share of the server's connections that is kept, above which some are given up."""
-_FEW: Final = 0.4
+_FEW: Final = 0.7
 """Share below which some that pass are kept."""
 _GIVE_UP: Final = 0.3
 _KEEP: Final = 0.1
@@ -60,7 +60,6 @@ class Hearer(Protocol):
 
 class _Look(msgspec.Struct):
     seen: str
-    kept: float
     changes: list[tuple[int, str, str]]
 
 
@@ -88,6 +87,11 @@ class SharedConnection(Pool):
     def is_kept(self) -> bool:
         """Whether the connection is open and listens for changes, since there are plenty."""
         return bool(self._listening) and self._connection is not None
+
+    def pass_on(self) -> None:
+        """Keep the connection no longer, as when they are short; it may be kept again later."""
+        self._short = True
+        self._wake.set()
 
     async def __aenter__(self) -> "SharedConnection":
         await self._measure()
@@ -197,11 +201,8 @@ class SharedConnection(Pool):
             async with asyncio.timeout(self._timeout_s), self._open() as connection:
                 heard = bool(self._listening)
                 look = await self._ask(connection)
-                if self._short and look.kept < _FEW and random.random() < _KEEP:
-                    self._short = False
-                    await connection.execute(f"SET application_name = '{_KEPT}'")
-                elif not self._short and look.kept > _MANY and random.random() < _GIVE_UP:
-                    self._short = True
+                if random.random() < (_KEEP if self._short else _GIVE_UP):
+                    await self._reconsider(connection)
                 if not self._short:
                     fresh = {name for hearer in self._hearers for name in hearer.channels} - self._listening
                     for channel in sorted(fresh):
@@ -210,6 +211,15 @@ class SharedConnection(Pool):
                     if fresh and self._seen is not None:
                         look = await self._ask(connection)
         self._take(look, heard=heard)
+
+    async def _reconsider(self, connection: Any) -> None:
+        """Keep the connection, or give it up, by how many are kept."""
+        kept = await connection.fetchval(_SHARE_KEPT)
+        if self._short and kept < _FEW:
+            self._short = False
+            await connection.execute(f"SET application_name = '{_KEPT}'")
+        elif kept > _MANY:
+            self._short = True
 
     async def _ask(self, connection: Any) -> _Look:
         row = await connection.fetchrow(_CHANGES_SINCE, self._seen, _MOST_CHANGES + 1)
