@@ -236,17 +236,22 @@ class Autoscaler:
         )  # fmt: skip
         living = {worker.name for worker in snapshot.workers if worker.alive}
         self._served = frozenset(row.variant for row in snapshot.instances if row.worker in living)
-        ranking, settings = self._ranking(catalog, snapshot), self._settings
+        # Beside the loop: with a thousand workers it takes half a second, for which nothing else could be done.
+        ranking, plan = await asyncio.to_thread(self._plan, catalog, snapshot)
         self._solver.submit(ranking, snapshot)
-        targets = self._solver.targets  # none under the greedy policy
-        plan = decide(catalog.variants, ranking, snapshot, settings.limits, settings.policy, targets)
-        await write_plan(plan, settings.policy, self._lead)
+        await write_plan(plan, self._settings.policy, self._lead)
         self._memory = plan.memory
         self._log_unplaced(plan)
         await grow_variants(plan.partitions, self._pool, self._kafka)
         if self._can_add_partitions:
             selectors = self._load_window.selector_count(time.monotonic())
             await grow_tasks(catalog.tasks.values(), selectors, self._pool, self._kafka)
+
+    def _plan(self, catalog: Catalog, snapshot: ClusterSnapshot) -> tuple[VariantRanking, ScalePlan]:
+        """Plan what the snapshot asks for; in a thread, one at a time."""
+        ranking, settings = self._ranking(catalog, snapshot), self._settings
+        targets = self._solver.targets  # none under the greedy policy
+        return ranking, decide(catalog.variants, ranking, snapshot, settings.limits, settings.policy, targets)
 
     def _ranking(self, catalog: Catalog, snapshot: ClusterSnapshot) -> VariantRanking:
         """Ranking of all variants, kept until the catalog or what workers offer changes: thousands take a while."""

@@ -7,20 +7,21 @@ live load: the latency class only leaves out what is too slow for every query in
 
 A decision walks what *serves*, which the workers' memory bounds, not what is registered. What is not loaded is reduced
 to its frontier, since a variant that is dearer and ready later than another is never the answer. Only building a class
-may look at all variants of the task; classes are dropped when the task's variants or instances change.
+may look at all variants of the task. Classes are dropped when the task's variants, or which of them serve, change;
+replicas come and go without that.
 """
 
 import math
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import msgspec
 
 from schemas.needs import Mode, Needs
 from selector.cost import size_class, smallest_of
-from selector.entities import Instance
+from selector.replicas import NOBODY, Replicas
 from selector.variants import PricedVariant
 
 CLASSES_A_TASK: Final = 1024
@@ -44,13 +45,14 @@ class Candidate:
 
     __slots__ = ("cost", "cost_header", "ready_s", "replicas", "variant")
 
-    def __init__(self, variant: PricedVariant, key: QueryClass, replicas: Sequence[Instance] = ()) -> None:
+    def __init__(self, variant: PricedVariant, key: QueryClass, replicas: Replicas = NOBODY) -> None:
         self.variant = variant
         self.cost = variant.cost(key.size, key.offline)
         self.cost_header = repr(self.cost).encode()
         self.ready_s = variant.ready_s(key.size)
         """Seconds to load it and compute one query."""
-        self.replicas = tuple(replicas)
+        self.replicas = replicas
+        """Its instances, as they come and go."""
 
     def order(self) -> tuple[float, float, str]:
         """Sort key: the cheapest first; of equal cost the more accurate."""
@@ -82,9 +84,9 @@ class Candidates:
         self._nearest: PricedVariant | None = None
         minimum = smallest_of(key.size)
         fast = [
-            Candidate(instances[0].variant, key, quick)
-            for instances in task.serving.values()
-            if (quick := [i for i in instances if i.model.batch_s(minimum) <= key.latency_s])
+            Candidate(replicas.first().variant, key, replicas)
+            for replicas in task.serving.values()
+            if replicas.batch_s(minimum) <= key.latency_s
         ]
         self.serving = tuple(sorted((c for c in fast if task.meets(c.variant, key)), key=Candidate.order))
         """Candidates that are loaded and meet the needs, the cheapest first."""
@@ -142,7 +144,7 @@ class TaskCandidates:
     def __init__(self, name: str, variants: Iterable[PricedVariant], loadable: Mapping[str, int]) -> None:
         self.name = name
         self.variants = tuple(variants)
-        self.serving: dict[str, list[Instance]] = {}
+        self.serving: dict[str, Replicas] = {}
         self.formerly_served: set[str] = set()
         """Variants that lost their last instance: they are likely to come back."""
         self._loadable = loadable

@@ -8,19 +8,21 @@ and asks nobody, so a test can tell it any story. Rules:
   then on. A status of an older epoch is void.
 * The end of a partition is the latest of acknowledgements and statuses. It goes back only when the instance that
   serves it holds nothing, has read all it sees, and was sent nothing for a while: then the topic was made anew.
-* Cached decisions of a task are dropped when its variants or serving instances, or what could be loaded, change. Health
-  changes often and is checked at each decision instead.
+* Cached decisions of a task are dropped when its variants, those of them that serve, or what could be loaded, change.
+  Replicas and their health change often: each is moved to where it belongs in `selector.replicas`.
+* What a status, a send or an acknowledgement costs does not depend on how many workers or replicas there are.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Final
 
 from schemas.defaults import HOP_S
-from schemas.latency import LatencyModel
 from schemas.rows.catalog import Profile, Variant
 from schemas.status import SERVING, InstanceState, InstanceStatus, WorkerStatus
 from selector.candidates import TaskCandidates
 from selector.entities import Instance, Partition, Worker
+from selector.replicas import Replicas
 from selector.variants import PricedVariant
 
 STATUS_TTL_S: Final = 1.0
@@ -48,6 +50,9 @@ class ClusterState:
         self._variants: dict[str, PricedVariant] = {}
         self._partitions: dict[str, list[Partition]] = {}
         self._prices: dict[str, float] = {}
+        self._kinds: defaultdict[str, Counter[tuple[int, float]]] = defaultdict(Counter)
+        """Workers of each hardware, counted by memory and price of a slot: however many workers, kinds are few."""
+        self._least_hop_s = hop_s
         self._loadable: dict[str, int] = {}
 
     # -- what is registered --------------------------------------------------------------------------------------------
@@ -103,9 +108,9 @@ class ClusterState:
             del instance.worker.instances[instance.variant.name]
             return
         if variant is not instance.variant:
-            instance.model = LatencyModel(variant.profile.latency, instance.model.max_batch)
+            instance.model = variant.model_of(instance.model.max_batch)
             instance.variant = variant
-        self._add_replica(instance)
+        self._put_replica(instance, instance.level_at)
 
     # -- what the workers say ------------------------------------------------------------------------------------------
 
@@ -130,11 +135,18 @@ class ClusterState:
             if instance is not None:
                 _apply_to_instance(instance, said, now)
         worker.busy = sum(instance.was_busy for instance in worker.instances.values())
+        for instance in worker.instances.values():
+            self._put_replica(instance, now)
 
     def expire(self, now: float) -> None:
         """Drop the workers whose last status is no longer believed at `now`."""
         for worker in [worker for worker in self.workers.values() if worker.expires_at <= now]:
             self._remove_worker(worker)
+        self._least_hop_s = min((worker.hop_s for worker in self.workers.values()), default=self.hop_s)
+
+    def least_hop_s(self) -> float:
+        """Seconds that the hops to the nearest worker take, at most what is assumed; 0 if none is there."""
+        return min(self._least_hop_s, self.hop_s) if self.workers else 0.0
 
     def _add_worker(self, status: WorkerStatus) -> Worker:
         slots = max(status.slots, 1)
@@ -142,6 +154,7 @@ class ClusterState:
         worker.hop_s = self.hop_s
         worker.memory_total = status.memory_total
         self.workers[worker.name] = worker
+        self._kinds[worker.hardware][worker.memory_total, worker.slot_price] += 1
         self._update_hardware(worker.hardware)
         return worker
 
@@ -149,6 +162,10 @@ class ClusterState:
         del self.workers[worker.name]
         for instance in worker.instances.values():
             self._remove_replica(instance)
+        kinds, kind = self._kinds[worker.hardware], (worker.memory_total, worker.slot_price)
+        kinds[kind] -= 1
+        if not kinds[kind]:
+            del kinds[kind]
         self._update_hardware(worker.hardware)
 
     def _update_hardware(self, hardware: str) -> None:
@@ -157,13 +174,13 @@ class ClusterState:
         The dearest sets the price, so that no replica costs more than was promised; the price stays when the last
         worker leaves, because it is likely to come back.
         """
-        workers = [worker for worker in self.workers.values() if worker.hardware == hardware]
-        largest = max((worker.memory_total for worker in workers), default=-1)
+        kinds = self._kinds.get(hardware, ())
+        largest = max((memory for memory, _ in kinds), default=-1)
         if largest != self._loadable.get(hardware, -1):
             self._loadable[hardware] = largest
             for task in self.tasks.values():
                 task.invalidate()
-        price = max((worker.slot_price for worker in workers), default=self._prices.get(hardware))
+        price = max((slot_price for _, slot_price in kinds), default=self._prices.get(hardware))
         if price is not None and price != self._prices.get(hardware):
             self._prices[hardware] = price
             self._variants = {
@@ -188,33 +205,43 @@ class ClusterState:
             if present is not None:
                 self._remove_replica(present)
             partitions = tuple(self._partition(variant, owned.partition) for owned in said.partitions)
-            model = LatencyModel(variant.profile.latency, said.max_batch)
-            worker.instances[name] = instance = Instance(variant, worker, partitions, model)
-            self._add_replica(instance)
+            worker.instances[name] = Instance(variant, worker, partitions, variant.model_of(said.max_batch))
 
     def _partition(self, variant: PricedVariant, number: int) -> Partition:
         known = self.partitions(variant)
         known += map(Partition, range(len(known), number + 1))  # a worker may know of a new one first
         return known[number]
 
-    def _add_replica(self, instance: Instance) -> None:
+    def _put_replica(self, instance: Instance, now: float) -> None:
+        """Have an instance among its variant's replicas, where it belongs by now."""
+        if self._move_replica(instance, now):
+            return
         task = self.tasks[instance.variant.task]
-        replicas = task.serving.setdefault(instance.variant.name, [])
-        if instance not in replicas:
-            replicas.append(instance)
-            self.newly_served.append(instance.variant)
+        replicas = task.serving.setdefault(instance.variant.name, Replicas())
+        self.newly_served.append(instance.variant)
+        if replicas.add(instance, now):
             task.invalidate()
+
+    def _move_replica(self, instance: Instance, now: float) -> bool:
+        """Move an instance to where it belongs by now; returns whether it is among the replicas, and has not gone."""
+        task = self.tasks.get(instance.variant.task)
+        replicas = task.serving.get(instance.variant.name) if task is not None else None
+        if replicas is None or instance not in replicas:
+            return False
+        replicas.update(instance, now)
+        return True
 
     def _remove_replica(self, instance: Instance) -> None:
         task = self.tasks.get(instance.variant.task)
         replicas = task.serving.get(instance.variant.name) if task is not None else None
         if task is None or replicas is None or instance not in replicas:
             return
-        replicas.remove(instance)
+        slower = replicas.remove(instance)
         if not replicas:
             del task.serving[instance.variant.name]
             task.formerly_served.add(instance.variant.name)
-        task.invalidate()
+        if slower:
+            task.invalidate()
 
     # -- what this selector sends --------------------------------------------------------------------------------------
 
@@ -230,11 +257,13 @@ class ClusterState:
         worker.expires_at = min(worker.expires_at, now + self._status_ttl_s)
         if offline:
             instance.offline_inputs += inputs
+            self._move_replica(instance, now)
             return
         instance.level = instance.waiting(now) + inputs
         instance.level_at = now
         worker.backlog_s = worker.wait_s(now) * worker.slots + inputs * instance.model.input_s() * instance.slowdown
         worker.backlog_at = now
+        self._move_replica(instance, now)
 
     def acknowledged(
         self, instance: Instance | None, partition: Partition, offset: int, offline: bool, now: float
@@ -248,6 +277,7 @@ class ClusterState:
                 partition.position = offset
             elif instance is not None and others > 0 and partition.end >= 0:
                 instance.level += others * partition.mean_inputs
+                self._move_replica(instance, now)
             partition.end = offset + 1
         if offline:
             partition.offline.append(offset)

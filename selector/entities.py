@@ -78,8 +78,8 @@ class Instance:
     """One variant on one worker that takes queries."""
 
     __slots__ = (
-        "active", "healthy", "level", "level_at", "model", "offline_inputs", "partitions", "rate", "slowdown", "turn",
-        "variant", "was_busy", "worker",
+        "active", "free_at", "healthy", "level", "level_at", "model", "offline_inputs", "partitions", "rate",
+        "slowdown", "turn", "variant", "was_busy", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -106,8 +106,19 @@ class Instance:
         """Whether it had work at the last status."""
         self.turn = 0
         """Number of queries sent, to use its partitions in turn."""
+        self.free_at = 0.0
+        """When it will have worked off what it has, as of the last status or send."""
 
     def waiting(self, now: float) -> float:
         """Inputs of online queries that wait or are computed at `now`."""
         left = self.level - (now - self.level_at) * self.rate
         return left if left > 0.0 else 0.0
+
+    def lacks_slot(self) -> bool:
+        """Whether other instances of its worker take all slots."""
+        return self.worker.busy - self.was_busy >= self.worker.slots
+
+    def work_s(self, now: float) -> float:
+        """Seconds of online work that it has, by the rate it works at, or that its worker has before it."""
+        own_s = self.waiting(now) / self.rate
+        return max(own_s, self.worker.wait_s(now)) if self.lacks_slot() else own_s

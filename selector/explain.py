@@ -4,17 +4,20 @@ Worked out a second time, from the same cluster state at the same time, only for
 policy pays nothing for it.
 """
 
+from itertools import islice
 from typing import Final
 
 import msgspec
 
 from schemas.needs import Mode
 from schemas.query import Query
+from selector.candidates import TaskCandidates
 from selector.cluster_state import ClusterState
 from selector.cost import size_class
 from selector.entities import Instance
 from selector.policy import Choice, PolicyConfig, Refusal
 from selector.prediction import cold_start_finish_s, finish_s
+from selector.replicas import NOBODY
 from selector.variants import PricedVariant
 
 _MAX_LISTED: Final = 50
@@ -58,10 +61,10 @@ def explain(query: Query, state: ClusterState, now: float, config: PolicyConfig,
     considered = [
         row
         for variant in variants
-        for row in _rows(
-            variant, task.serving.get(variant.name, []) if task else [], query, state, now, slack_s, outcome
-        )
+        for row in _rows(variant, _listed(task, variant, outcome) if task else [], query, state, now, slack_s, outcome)
     ]
+    replicas = (len(task.serving.get(variant.name, NOBODY)) for variant in variants) if task is not None else ()
+    not_listed = sum(max(count - _MAX_LISTED, 0) for count in replicas)
     considered.sort(key=lambda row: row.verdict != _CHOSEN)
     is_choice = isinstance(outcome, Choice)
     return _encode(
@@ -74,7 +77,7 @@ def explain(query: Query, state: ClusterState, now: float, config: PolicyConfig,
             upgraded=is_choice and outcome.upgraded,
             reason=_reason(outcome, slack_s, config),
             considered=considered[:_MAX_LISTED],
-            not_listed=max(len(considered) - _MAX_LISTED, 0),
+            not_listed=max(len(considered) - _MAX_LISTED, 0) + not_listed,
         )
     )
 
@@ -90,6 +93,16 @@ def _reason(outcome: Choice | Refusal, slack_s: float | None, config: PolicyConf
     if outcome.predicted_s > limit_s:
         return "nothing is predicted to finish in time; this is the soonest"
     return "the cheapest that meets the needs and is predicted to finish in time"
+
+
+def _listed(task: TaskCandidates, variant: PricedVariant, outcome: Choice | Refusal) -> list[Instance]:
+    """Replicas of a variant that are told of: with the chosen one, the first few of however many there are."""
+    replicas = task.serving.get(variant.name, NOBODY)
+    listed = list(islice(replicas, _MAX_LISTED))
+    chosen = outcome.instance if isinstance(outcome, Choice) else None
+    if chosen is not None and chosen in replicas and chosen not in listed:
+        listed[-1] = chosen
+    return listed
 
 
 def _rows(

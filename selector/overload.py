@@ -197,4 +197,4 @@ def _contended_instance(outcome: Choice | Refusal) -> tuple[Instance, float] | N
     """Instance that the query competes for, and what it costs there; None if it competes with nobody."""
     if isinstance(outcome, Choice):
         return None if outcome.instance is None else (outcome.instance, outcome.cost)
-    return None if outcome.contended is None else (outcome.contended.replicas[0], outcome.contended.cost)
+    return None if outcome.contended is None else (outcome.contended.replicas.first(), outcome.contended.cost)

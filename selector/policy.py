@@ -2,7 +2,8 @@
 
 Pure: the query, the cluster state, the time and the configuration come in, a choice or a refusal comes out.
 
-    serving and meets the needs, healthy     the cheapest predicted to finish in time; of its replicas the soonest
+    serving and meets the needs, healthy     the cheapest predicted to finish in time; of its replicas the soonest,
+                                             or of some where there are many, see `selector.replicas`
     serving, overloaded                      the same, if no healthy one fits
     not loaded                               if nothing serves that is fast enough: the cheapest whose load and
                                              inference still fit
@@ -20,6 +21,8 @@ After INFaaS's algorithm 1. Different by intent: it picks the least loaded worke
 the cheapest that fits; it knows load as queries per second, two seconds old; it answers late rather than say no.
 """
 
+from collections.abc import Collection, Sequence
+from itertools import islice
 from typing import Final
 from zlib import crc32
 
@@ -32,17 +35,18 @@ from schemas.query import Query
 from selector.candidates import Candidate, Candidates, TaskCandidates
 from selector.cluster_state import ClusterState
 from selector.cost import size_class
-from selector.entities import Instance, Partition, Worker
+from selector.entities import Instance, Partition
 from selector.prediction import (
     cold_start_finish_s,
     finish_s,
     has_idle_capacity,
     idle_finish_s,
-    is_busy,
 )
+from selector.replicas import FEW, ReplicaGroup, two_of
 from selector.variants import PricedVariant
 
 _FOREVER_S: Final = float("inf")
+_TICKS_PER_S: Final = 4_194_304  # a double holds no finer time since the epoch
 
 
 class PolicyConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,13 +127,13 @@ def _default_latency_s(mode: Mode, config: PolicyConfig) -> float:
 
 def _cheapest(candidates: Candidates, query: Query, now: float, slack_s: float, wait_s: float) -> Choice | None:
     for healthy in (True, False):
-        tried: tuple[Worker, ...] = ()
+        tried = set[str]()
         for candidate in candidates.serving:
             found = _soonest_replica(candidate, query, now, slack_s, healthy, wait_s, tried)
             if found is not None:
                 return found
             if wait_s < _FOREVER_S:
-                tried = (*tried, *[instance.worker for instance in candidate.replicas])
+                tried.add(candidate.variant.name)
     return None
 
 
@@ -140,27 +144,56 @@ def _soonest_replica(
     limit_s: float,
     healthy: bool,
     wait_s: float = _FOREVER_S,
-    tried: tuple[Worker, ...] = (),
+    tried: Collection[str] = (),
 ) -> Choice | None:
-    """The replica that finishes first, if it does before `limit_s`.
+    """The replica that finishes first, of those looked at, if it does before `limit_s`.
 
     Those on workers that were `tried` for a cheaper variant count only if slots are free there: under overload a worker
     must not answer fewer queries by computing dearer ones.
     """
+    group = candidate.replicas.healthy if healthy else candidate.replicas.overloaded
+    looked_at = group.members.items
+    if not looked_at:
+        return None
+    if len(looked_at) > FEW:
+        looked_at = _drawn(group, query, now, limit_s)
+    best, finish = _soonest_of(looked_at, query, now, limit_s, tried)
+    if best is None or (wait_s != _FOREVER_S and finish - idle_finish_s(best, query.batch) > wait_s):
+        return None
+    partition = best.partitions[best.turn % len(best.partitions)]
+    return Choice(candidate.variant, partition, best, finish, candidate.cost, candidate.cost_header)
+
+
+def _drawn(group: ReplicaGroup, query: Query, now: float, limit_s: float) -> Sequence[Instance]:
+    """The replicas of a large group to look at, see `selector.replicas`; none if none can be in time."""
+    if group.idle.items:
+        return two_of(group.idle.items, _seed(query, now))
+    first = group.soonest()
+    if first is not None and finish_s(first, query.batch, now, query.needs.mode is Mode.OFFLINE) > limit_s:
+        return ()
+    drawn = two_of(group.members.items, _seed(query, now))
+    return drawn if first is None else (*drawn, first)
+
+
+def _soonest_of(
+    instances: Sequence[Instance], query: Query, now: float, limit_s: float, tried: Collection[str]
+) -> tuple[Instance | None, float]:
     batch = query.batch
     offline = query.needs.mode is Mode.OFFLINE
     best: Instance | None = None
-    for instance in candidate.replicas:
-        if instance.healthy is healthy and instance.worker.expires_at > now:
-            if tried and instance.worker in tried and is_busy(instance):
+    for instance in instances:
+        if instance.worker.expires_at > now:
+            if tried and instance.lacks_slot() and any(name in instance.worker.instances for name in tried):
                 continue
             finish = finish_s(instance, batch, now, offline)
             if finish < limit_s or (finish == limit_s and best is None):
                 best, limit_s = instance, finish
-    if best is None or (wait_s != _FOREVER_S and limit_s - idle_finish_s(best, batch) > wait_s):
-        return None
-    partition = best.partitions[best.turn % len(best.partitions)]
-    return Choice(candidate.variant, partition, best, limit_s, candidate.cost, candidate.cost_header)
+    return best, limit_s
+
+
+def _seed(query: Query, now: float) -> int:
+    """32 bits that differ from query to query, and where one is decided on again: chance that can be replayed."""
+    return crc32(query.id.encode(), int(now * _TICKS_PER_S) & 0xFFFFFFFF)
 
 
 def _upgrade(candidates: Candidates, choice: Choice, query: Query, now: float, slack_s: float, share: float) -> Choice:
@@ -168,7 +201,12 @@ def _upgrade(candidates: Candidates, choice: Choice, query: Query, now: float, s
     for candidate in candidates.upgrades:
         if candidate.variant.accuracy <= accuracy:
             break
-        for instance in candidate.replicas:
+        group = candidate.replicas.healthy
+        looked_at = group.members.items
+        if len(looked_at) > FEW:
+            idle = group.idle.items
+            looked_at = (idle[int(now * _TICKS_PER_S) % len(idle)],) if idle else ()
+        for instance in looked_at:
             if has_idle_capacity(instance, batch, now, share):
                 finish = finish_s(instance, batch, now)
                 if finish <= slack_s:
@@ -197,7 +235,7 @@ def _is_fast_enough_alone(candidates: Candidates, batch: int, now: float, slack_
     return any(
         instance.worker.expires_at > now and idle_finish_s(instance, batch) <= slack_s
         for candidate in candidates.serving
-        for instance in candidate.replicas
+        for instance in islice(candidate.replicas, FEW)
     )
 
 
@@ -228,7 +266,7 @@ def _refuse(task: TaskCandidates, candidates: Candidates, query: Query, state: C
     if query.deadline_ms is not None and has_hard_deadline(query):
         budget_s = (query.deadline_ms - query.sent_ms) / 1000
     # What hops take under load is no reason to say that it can never be done.
-    hop_s = min((min(worker.hop_s, state.hop_s) for worker in state.workers.values()), default=0.0)
+    hop_s = state.least_hop_s()
     if candidates.fastest_s() + hop_s > budget_s or not candidates.eligible():
         return Refusal(Unsatisfiable(_nearest(task, candidates, query, budget_s, hop_s)))
     if slack_s <= 0:

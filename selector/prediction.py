@@ -39,14 +39,9 @@ def finish_s(instance: Instance, batch: int, now: float, offline: bool = False) 
         backlog_s = model.batch_s(rest)
         own_s = model.batch_s(batch)
     backlog_s = (backlog_s + ahead_s) * instance.slowdown
-    if is_busy(instance):
+    if instance.lacks_slot():
         backlog_s = max(backlog_s, worker.wait_s(now))
     return worker.hop_s + backlog_s + own_s * instance.slowdown
-
-
-def is_busy(instance: Instance) -> bool:
-    """Whether other instances of its worker take all slots."""
-    return instance.worker.busy - instance.was_busy >= instance.worker.slots
 
 
 def idle_finish_s(instance: Instance, batch: int) -> float:

@@ -15,8 +15,8 @@ class PricedVariant:
     """A ready variant that queries may be given to."""
 
     __slots__ = (
-        "accuracy", "accuracy_header", "architecture", "hardware", "load_s", "max_batch", "memory_bytes", "model",
-        "name", "name_header", "partitions", "price", "profile", "row", "task", "topic",
+        "_models", "accuracy", "accuracy_header", "architecture", "hardware", "load_s", "max_batch", "memory_bytes",
+        "model", "name", "name_header", "partitions", "price", "profile", "row", "task", "topic",
     )  # fmt: skip
 
     def __init__(self, row: Variant, profile: Profile, price: float | None = None) -> None:
@@ -33,12 +33,20 @@ class PricedVariant:
         self.memory_bytes = profile.memory_bytes
         self.price = list_price(row.hardware, profile.threads) if price is None else price
         self.model = LatencyModel(profile.latency, row.max_batch)
+        self._models = {row.max_batch: self.model}
         self.topic = variant_topic(row.name)
         self.name_header = row.name.encode()
         self.accuracy_header = repr(profile.accuracy).encode()
 
     def __repr__(self) -> str:
         return f"PricedVariant({self.name!r}, accuracy={self.accuracy:.4g})"
+
+    def model_of(self, max_batch: int) -> LatencyModel:
+        """Latency where batches are limited to `max_batch`; one for all instances that share a limit."""
+        known = self._models.get(max_batch)
+        if known is None:
+            known = self._models[max_batch] = LatencyModel(self.profile.latency, max_batch)
+        return known
 
     def cost(self, size: int, offline: bool) -> float:
         """USD per 1000 queries of `size` inputs."""

@@ -1,18 +1,17 @@
-"""Listens for changes of rows, by LISTEN/NOTIFY.
+"""Listens for changes of rows.
 
-The tables notify a channel once a statement; which rows changed is not said, since listeners read everything anew. What
-is announced while the connection is down is lost, so after each connect every channel counts as changed once.
+The tables announce a change on a channel, by LISTEN/NOTIFY or to be read, see `store.shared_connection`. What is said
+of it is a hint, so that not everything must be read anew: `<table> <name>` on the channel of the registry, elsewhere
+the table alone.
 """
 
 import asyncio
-import logging
 from collections.abc import Collection
-from typing import Any, Final
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Final
 
-from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_random_exponential
-
-from store.errors import StoreUnavailable, translate_errors
-from store.pool import connect
+from store.shared_connection import SharedConnection
 
 REGISTRY: Final = "infaas_registry"
 """Channel that says that tasks, architectures, variants or profiles changed."""
@@ -23,34 +22,43 @@ LEASES: Final = "infaas_leases"
 SCALE: Final = "infaas_scale"
 """Channel that says that pins, the pause or the wanted numbers of workers changed."""
 
-_PROBE_S: Final = 5.0
-"""Seconds of silence after which a connection is asked whether it still lives: a lost host sends no goodbye."""
-
-log = logging.getLogger(__name__)
+_MOST_PENDING: Final = 1000
+"""Changes of a channel that are told apart; of more, anything may have changed."""
 
 
 class ChangeListener:
     """Listener to channels; an async context manager, and an async iterator of the names of those that changed.
 
-    The first connect happens in the first `__anext__`, which then yields every channel once: an initial read and one
-    after an outage are the same case. While Postgres is away the iterator waits and reconnects with backoff. Several
-    changes of a channel that nobody has asked for yet are one.
+    Every channel is yielded once at first, and once after an outage: an initial read and one after an outage are the
+    same case. While Postgres is away the iterator waits. Several changes of a channel that nobody has asked for yet are
+    one; `taken` says what they were.
+
+    Args:
+        source: a DSN, to which it has a connection of its own then, or the connection that it shares with others.
+        channels: what to listen to.
     """
 
-    def __init__(self, dsn: str, channels: Collection[str]) -> None:
-        self._dsn = dsn
-        self._channels = tuple(channels)
-        self._pending: set[str] = set()
+    def __init__(self, source: str | SharedConnection, channels: Collection[str]) -> None:
+        self.channels = tuple(channels)
+        self.taken: frozenset[str] | None = None
+        """What changed of the channel that was yielded last, in the words of its triggers; None: anything may have."""
+        self._source = source
+        self._pending: dict[str, set[str] | None] = {}
         self._wake = asyncio.Event()
-        self._connection: Any = None
+        self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> "ChangeListener":
+        source = self._source
+        if isinstance(source, str):
+            source = await self._stack.enter_async_context(SharedConnection(source))
+        source.attach(self)
+        self._stack.callback(source.detach, self)
         return self
 
-    async def __aexit__(self, *exc_info: object) -> None:
-        if self._connection is not None:
-            connection, self._connection = self._connection, None
-            connection.terminate()
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.__aexit__(kind, error, trace)
 
     def __aiter__(self) -> "ChangeListener":
         return self
@@ -58,58 +66,20 @@ class ChangeListener:
     async def __anext__(self) -> str:
         while not self._pending:
             self._wake.clear()
-            if self._connection is None or self._connection.is_closed():
-                await self._connect()
-            else:
-                await self._wait()
-        return self._pending.pop()
+            await self._wake.wait()
+        channel, changed = self._pending.popitem()
+        self.taken = None if changed is None else frozenset(changed)
+        return channel
 
     def mark_changed(self, channel: str) -> None:
         """Have `channel` yielded again: its last change could not be acted on."""
-        self._pending.add(channel)
-        self._wake.set()
+        self.hear(channel, None)
 
-    async def _connect(self) -> None:
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type(StoreUnavailable),
-            wait=wait_random_exponential(multiplier=0.1, max=2.0),
-            before_sleep=before_sleep_log(log, logging.DEBUG),
-        ):
-            with attempt:
-                await self._listen()
-        self._pending.update(self._channels)
-
-    async def _listen(self) -> None:
-        connection = await connect(self._dsn, "infaas-changes")
-        connection.add_termination_listener(self._on_termination)
-        try:
-            with translate_errors():
-                for channel in self._channels:
-                    await connection.add_listener(channel, self._on_notification)
-        except BaseException:
-            connection.terminate()
-            raise
-        self._connection = connection
-
-    async def _wait(self) -> None:
-        try:
-            async with asyncio.timeout(_PROBE_S):
-                await self._wake.wait()
-        except TimeoutError:
-            await self._probe()
-
-    async def _probe(self) -> None:
-        try:
-            with translate_errors():
-                await self._connection.execute("SELECT 1", timeout=_PROBE_S)
-        except StoreUnavailable as error:
-            log.info("lost the connection that tells of changes: %s", error)
-            self._connection.terminate()
-            self._connection = None
-
-    def _on_notification(self, _connection: Any, _pid: int, channel: str, _payload: object) -> None:
-        self._pending.add(channel)
-        self._wake.set()
-
-    def _on_termination(self, _connection: Any) -> None:
+    def hear(self, channel: str, payload: str | None) -> None:
+        """Take note of a change; without a payload anything may have changed."""
+        changed = self._pending.setdefault(channel, set())
+        if changed is not None and payload is not None and len(changed) < _MOST_PENDING:
+            changed.add(payload)
+        else:
+            self._pending[channel] = None
         self._wake.set()

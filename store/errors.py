@@ -22,6 +22,10 @@ class StoreBusy(StoreUnavailable):
     """Others hold the rows, or have changed them meanwhile; the whole transaction was rolled back."""
 
 
+class StoreFull(StoreUnavailable):
+    """All connections of Postgres are taken; it is well, and one will be given back."""
+
+
 class StoreConflict(OperatorError):
     """A change would break a rule that the tables keep, e.g. a name is already taken."""
 
@@ -62,6 +66,8 @@ def translate_errors() -> Generator[None]:
         raise OperatorError(f"the database has not our tables ({error}): run `infaas db upgrade`") from error
     except _MISCONFIGURED as error:
         raise OperatorError(f"Postgres refuses the connection ({error}): check INFAAS_POSTGRES") from error
+    except (asyncpg.TooManyConnectionsError, StoreFull) as error:
+        raise StoreFull(f"all connections of Postgres are taken: {error}") from error
     except _AWAY as error:
         reason = str(error) or type(error).__name__
         raise StoreUnavailable(f"Postgres does not answer: {reason}; check INFAAS_POSTGRES") from error

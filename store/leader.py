@@ -82,7 +82,7 @@ class Leadership:
         """
         with translate_errors():
             async with self._turn, self._connection.transaction():
-                yield DatabaseSession(self._connection, TIMEOUT_S)
+                yield DatabaseSession(TIMEOUT_S, self._connection)
 
     async def _acquire(self) -> None:
         self.lost = lost = asyncio.Event()

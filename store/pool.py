@@ -1,18 +1,19 @@
 """Connections to Postgres, and the one way to run a statement: with a deadline, and with errors the caller can act on.
 
-A `DatabaseSession` is a pool or a connection inside a transaction; the functions of this package take either. Rows
-become the structs of `schemas.rows`, whose field names are the column names; jsonb columns arrive decoded.
+A `DatabaseSession` is a pool, a shared connection or one inside a transaction; the functions of this package take any.
+Rows become the structs of `schemas.rows`, whose field names are the column names; jsonb columns arrive decoded.
 """
 
 import asyncio
+import random
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, TypeAlias, TypeVar
 
 import asyncpg
 import msgspec
 
-from store.errors import translate_errors
+from store.errors import StoreFull, translate_errors
 
 T = TypeVar("T")
 Driver: TypeAlias = asyncpg.Pool | asyncpg.pool.PoolConnectionProxy | asyncpg.Connection
@@ -20,6 +21,8 @@ Driver: TypeAlias = asyncpg.Pool | asyncpg.pool.PoolConnectionProxy | asyncpg.Co
 TIMEOUT_S: Final = 10
 """Seconds that one statement may take, waiting for a free connection included."""
 _CLOSE_TIMEOUT_S: Final = 5.0
+_FULL_S: Final = 0.05, 1.0
+"""Seconds after which a server that was full is asked again, at first and at most."""
 _CONVERT: Final = 200
 """Rows that are made into structs in one go, some 2 ms."""
 
@@ -31,35 +34,40 @@ class DatabaseSession:
     refuses the change.
     """
 
-    def __init__(self, driver: Driver, timeout_s: float) -> None:
-        self._driver = driver
+    def __init__(self, timeout_s: float, driver: Driver | None = None) -> None:
         self._timeout_s = timeout_s
+        self._driver: Any = driver
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncGenerator[Any]:
+        """The driver's connection, for one statement or transaction."""
+        yield self._driver
 
     async def execute(self, query: str, *args: object) -> int:
         """Run a statement; returns the number of rows it touched."""
         with translate_errors():
-            async with asyncio.timeout(self._timeout_s):
-                tag = await self._driver.execute(query, *args)
+            async with asyncio.timeout(self._timeout_s), self.connection() as connection:
+                tag = await connection.execute(query, *args)
         count = tag.rpartition(" ")[2]
         return int(count) if count.isdigit() else 0
 
     async def execute_many(self, query: str, rows: Iterable[Sequence[object]]) -> None:
         """Run a statement once a row, pipelined; all or none."""
         with translate_errors():
-            async with asyncio.timeout(self._timeout_s):
-                await self._driver.executemany(query, rows)
+            async with asyncio.timeout(self._timeout_s), self.connection() as connection:
+                await connection.executemany(query, rows)
 
     async def copy(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """Append many rows at once; all or none."""
         with translate_errors():
-            async with asyncio.timeout(self._timeout_s):
-                await self._driver.copy_records_to_table(table, columns=list(columns), records=list(rows))
+            async with asyncio.timeout(self._timeout_s), self.connection() as connection:
+                await connection.copy_records_to_table(table, columns=list(columns), records=list(rows))
 
     async def fetch(self, kind: type[T], query: str, *args: object) -> list[T]:
         """Run a query; returns all rows, each as a `kind` of struct."""
         with translate_errors():
-            async with asyncio.timeout(self._timeout_s):
-                rows = await self._driver.fetch(query, *args)
+            async with asyncio.timeout(self._timeout_s), self.connection() as connection:
+                rows = await connection.fetch(query, *args)
         found: list[T] = []
         for start in range(0, len(rows), _CONVERT):
             found += [msgspec.convert(dict(row), kind) for row in rows[start : start + _CONVERT]]
@@ -74,24 +82,23 @@ class DatabaseSession:
     async def fetch_value(self, kind: type[T], query: str, *args: object) -> T | None:
         """Run a query; returns the first column of the first row, if there is one."""
         with translate_errors():
-            async with asyncio.timeout(self._timeout_s):
-                value = await self._driver.fetchval(query, *args)
+            async with asyncio.timeout(self._timeout_s), self.connection() as connection:
+                value = await connection.fetchval(query, *args)
         return None if value is None else msgspec.convert(value, kind)
 
 
 class Pool(DatabaseSession):
-    """Pool of connections. Those that broke are replaced when next needed: it outlives a restart of Postgres."""
-
-    def __init__(self, driver: asyncpg.Pool, timeout_s: float) -> None:
-        super().__init__(driver, timeout_s)
-        self._pool = driver
+    """Session that takes a connection for each statement, and has transactions. It outlives a restart of Postgres."""
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[DatabaseSession]:
         """Open a session whose statements all happen or none; it commits at the end of the block."""
         with translate_errors():
-            async with self._pool.acquire(timeout=self._timeout_s) as connection, connection.transaction():
-                yield DatabaseSession(connection, self._timeout_s)
+            async with AsyncExitStack() as stack:
+                async with asyncio.timeout(self._timeout_s):
+                    connection = await stack.enter_async_context(self.connection())
+                async with connection.transaction():
+                    yield DatabaseSession(self._timeout_s, connection)
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncGenerator[DatabaseSession]:
@@ -101,11 +108,20 @@ class Pool(DatabaseSession):
             yield session
 
 
+class _SeveralConnections(Pool):
+    """Pool of some connections. Those that broke are replaced when next needed."""
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncGenerator[Any]:
+        async with self._driver.acquire() as connection:
+            yield connection
+
+
 @asynccontextmanager
 async def open_pool(
     dsn: str, *, min_size: int = 1, max_size: int = 4, timeout_s: float = TIMEOUT_S
 ) -> AsyncGenerator[Pool]:
-    """Open a pool, and close it at the end of the block.
+    """Open a pool of up to `max_size` connections, and close it at the end of the block.
 
     Raises:
         StoreUnavailable: Postgres cannot be reached now.
@@ -117,11 +133,12 @@ async def open_pool(
             max_size=max_size,
             timeout=timeout_s,
             command_timeout=timeout_s,
+            connect=_connect_patiently,
             init=prepare,
             server_settings={"application_name": "infaas"},
         )
     try:
-        yield Pool(driver, timeout_s)
+        yield _SeveralConnections(timeout_s, driver)
     finally:
         await _close(driver)
 
@@ -130,14 +147,29 @@ async def connect(dsn: str, name: str, **server_settings: str) -> asyncpg.Connec
     """Open one connection, for what needs a session of its own: LISTEN and advisory locks.
 
     Raises:
-        StoreUnavailable: Postgres cannot be reached now.
+        StoreUnavailable: Postgres cannot be reached now, or all of its connections are taken.
     """
     with translate_errors():
-        connection = await asyncpg.connect(
+        connection = await _connect_patiently(
             dsn, timeout=TIMEOUT_S, server_settings={"application_name": name, **server_settings}
         )
         await prepare(connection)
     return connection
+
+
+async def _connect_patiently(*args: Any, timeout: Any, **settings: Any) -> Any:  # noqa: ASYNC109 - the driver's
+    """Connect; where all connections are taken, wait for one to be given back."""
+    until, pause_s = asyncio.get_running_loop().time() + timeout, _FULL_S[0]
+    while True:
+        try:
+            return await asyncpg.connect(*args, timeout=timeout, **settings)
+        except ConnectionRefusedError:
+            raise
+        except (asyncpg.TooManyConnectionsError, ConnectionError) as error:  # the latter where too many try at once
+            pause_s = min(pause_s * 2, _FULL_S[1])
+            if asyncio.get_running_loop().time() + pause_s > until:
+                raise StoreFull(str(error)) from error
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
 
 
 async def prepare(connection: Any) -> None:

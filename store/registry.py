@@ -5,6 +5,7 @@ belongs to its architecture's task, and a ready variant has a profile. Putting t
 that a registration which was cut off can simply be run again.
 """
 
+from collections.abc import Collection
 from typing import Final
 
 from schemas.rows.catalog import Architecture, Profile, Task, Variant, VariantState
@@ -42,12 +43,12 @@ async def put_task(session: DatabaseSession, task: Task) -> None:
 
 async def get_task(session: DatabaseSession, name: str) -> Task | None:
     """Read the task of this name, if it exists."""
-    return await session.fetch_one(Task, _LIST_TASKS, name)
+    return await session.fetch_one(Task, _LIST_TASKS, [name])
 
 
-async def list_tasks(session: DatabaseSession) -> list[Task]:
-    """List all tasks by name."""
-    return await session.fetch(Task, _LIST_TASKS, None)
+async def list_tasks(session: DatabaseSession, *, names: Collection[str] | None = None) -> list[Task]:
+    """List all tasks by name, or those of `names`."""
+    return await session.fetch(Task, _LIST_TASKS, names)
 
 
 async def grow_task(session: DatabaseSession, name: str, partitions: int) -> None:
@@ -77,12 +78,14 @@ async def put_architecture(session: DatabaseSession, architecture: Architecture)
 
 async def get_architecture(session: DatabaseSession, name: str) -> Architecture | None:
     """Read the architecture of this name, if it exists."""
-    return await session.fetch_one(Architecture, _LIST_ARCHITECTURES, None, name)
+    return await session.fetch_one(Architecture, _LIST_ARCHITECTURES, None, [name])
 
 
-async def list_architectures(session: DatabaseSession, *, task: str | None = None) -> list[Architecture]:
-    """List all architectures by name, or those of a task."""
-    return await session.fetch(Architecture, _LIST_ARCHITECTURES, task, None)
+async def list_architectures(
+    session: DatabaseSession, *, task: str | None = None, names: Collection[str] | None = None
+) -> list[Architecture]:
+    """List all architectures by name, or those of a task or of `names`."""
+    return await session.fetch(Architecture, _LIST_ARCHITECTURES, task, names)
 
 
 async def delete_architecture(pool: Pool, name: str) -> bool:
@@ -130,7 +133,7 @@ async def set_variant_state(session: DatabaseSession, variant: str, state: Varia
 
 async def get_variant(session: DatabaseSession, name: str) -> Variant | None:
     """Read the variant of this name, if it exists."""
-    return await session.fetch_one(Variant, _LIST_VARIANTS, None, None, None, name)
+    return await session.fetch_one(Variant, _LIST_VARIANTS, None, None, None, [name])
 
 
 async def list_variants(
@@ -139,9 +142,10 @@ async def list_variants(
     task: str | None = None,
     architecture: str | None = None,
     state: VariantState | None = None,
+    names: Collection[str] | None = None,
 ) -> list[Variant]:
-    """List all variants by name, or those of a task, an architecture, a state."""
-    return await session.fetch(Variant, _LIST_VARIANTS, task, architecture, state, None)
+    """List all variants by name, or those of a task, an architecture, a state, or of `names`."""
+    return await session.fetch(Variant, _LIST_VARIANTS, task, architecture, state, names)
 
 
 async def delete_variant(session: DatabaseSession, name: str) -> bool:
@@ -162,7 +166,7 @@ async def put_profile(session: DatabaseSession, profile: Profile) -> None:
 
 async def get_profile(session: DatabaseSession, variant: str) -> Profile | None:
     """Read the profile of a variant, if it was measured."""
-    return await session.fetch_one(Profile, _LIST_PROFILES, None, None, variant, None)
+    return await session.fetch_one(Profile, _LIST_PROFILES, None, None, [variant], None)
 
 
 async def list_profiles(
@@ -171,6 +175,7 @@ async def list_profiles(
     task: str | None = None,
     architecture: str | None = None,
     state: VariantState | None = None,
+    names: Collection[str] | None = None,
 ) -> list[Profile]:
-    """List all profiles by variant, or those of a task, an architecture, or of variants in a state."""
-    return await session.fetch(Profile, _LIST_PROFILES, task, architecture, None, state)
+    """List all profiles by variant, or those of a task, an architecture, of variants in a state, or of `names`."""
+    return await session.fetch(Profile, _LIST_PROFILES, task, architecture, names, state)

@@ -13,7 +13,7 @@ from schemas.rows.placement import InstanceRow
 from store.change_listener import LEASES, PLACEMENT, ChangeListener
 from store.errors import StoreUnavailable
 from store.placement import list_instances
-from store.pool import Pool
+from store.shared_connection import SharedConnection
 from workers.instance_controller import InstanceController
 
 log = logging.getLogger(__name__)
@@ -25,10 +25,9 @@ class PlacementFollower:
     """Keeps the instance controllers of one worker in line with its rows."""
 
     def __init__(
-        self, pool: Pool, dsn: str, worker: str, make_controller: Callable[[InstanceRow], InstanceController]
+        self, database: SharedConnection, worker: str, make_controller: Callable[[InstanceRow], InstanceController]
     ) -> None:
-        self._pool = pool
-        self._dsn = dsn
+        self._database = database
         self._worker = worker
         self._make_controller = make_controller
         self._rows: dict[str, InstanceRow] = {}
@@ -47,7 +46,7 @@ class PlacementFollower:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Follow the rows until `stop` is set, then end every instance; returns when all have drained."""
-        async with ChangeListener(self._dsn, [PLACEMENT, LEASES]) as changes, asyncio.TaskGroup() as tasks:
+        async with ChangeListener(self._database, [PLACEMENT, LEASES]) as changes, asyncio.TaskGroup() as tasks:
             following = tasks.create_task(self._follow(changes, tasks), name="follow placement")
             await stop.wait()
             following.cancel()
@@ -62,7 +61,7 @@ class PlacementFollower:
                     controller.recheck_leases()
                 continue
             try:
-                rows = await list_instances(self._pool, worker=self._worker)
+                rows = await list_instances(self._database, worker=self._worker)
             except StoreUnavailable as error:
                 log.warning("keeping what runs: %s", error)
                 changes.mark_changed(PLACEMENT)

@@ -26,8 +26,9 @@ from schemas.rows.placement import WorkerRow
 from store.catalog import CatalogWatcher
 from store.errors import StoreUnavailable
 from store.placement import register_worker, retire_worker
-from store.pool import Pool, open_pool
+from store.pool import Pool
 from store.settings import StoreSettings
+from store.shared_connection import SharedConnection
 from store.version import require_current
 from workers.crash_journal import CrashJournal
 from workers.executor import BatchExecutor
@@ -56,9 +57,9 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
     defect = asyncio.get_running_loop().create_future()
     replacement = Replacement()
     async with AsyncExitStack() as stack:
-        pool = await stack.enter_async_context(open_pool(store.dsn))
+        pool = await stack.enter_async_context(SharedConnection(store.dsn))
         await require_current(pool)
-        catalog = await stack.enter_async_context(CatalogWatcher(store.dsn))
+        catalog = await stack.enter_async_context(CatalogWatcher(pool))
         producer = await stack.enter_async_context(Producer(kafka, settings.worker))
         await producer.prefetch_metadata([topics.STATUS, topics.DEAD_LETTERS])
         executor = _open_executor(settings, defect, stack)
@@ -80,7 +81,7 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
             journal=journal, leases=leases, answers=AnswerMeter(), loader=loader,
             replacement=replacement,
         )  # fmt: skip
-        placement = PlacementFollower(pool, store.dsn, settings.worker, lambda row: InstanceController(row, context))
+        placement = PlacementFollower(pool, settings.worker, lambda row: InstanceController(row, context))
         reporter = StatusReporter(context, epoch, lambda: placement.controllers)
         tune_gc()
         sys.setswitchinterval(_SWITCH_S)

@@ -149,9 +149,7 @@ def _place(
     """Place with as many workers leaving as should, or with as many as can be emptied."""
     leaving = [name for pool in pools for name in pool.leaving]
     while True:
-        builder = PlacementBuilder(variants, ranking, snapshot, limits)
-        for name in leaving:
-            builder.capacities[name].schedulable = False
+        builder = PlacementBuilder(variants, ranking, snapshot, limits, frozenset(leaving))
         moved_s = place_variants(builder, wanted)
         if all(not builder.capacities[name].hosted for name in leaving):
             return builder, tuple(leaving), moved_s
@@ -162,7 +160,7 @@ def _partitions(builder: PlacementBuilder) -> dict[str, int]:
     """Number of partitions of the variants with more replicas than partitions."""
     found = dict[str, int]()
     for name, variant in builder.variants.items():
-        count = partition_count(len(builder.hosts(name)), variant.partitions)
+        count = partition_count(builder.host_count(name), variant.partitions)
         if count > variant.partitions:
             found[name] = count
     return found

@@ -15,23 +15,22 @@
    worker that comes back under its name finds it there, and one that drains serves on.
 
 Bin packing by decreasing size into the worker with the most free slots, keeping what is placed. Slots of the load are
-shared among replicas as selectors would (`worker_capacity.distribute`), so that it is the load that must fit, not just
+shared among replicas as selectors would (`load_shares`), so that it is the load that must fit, not just
 a count.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
+from autoscaler.decide.load_shares import LoadShares
 from autoscaler.decide.pareto import RunnableVariant
 from autoscaler.decide.placement_builder import PlacementBuilder
-from autoscaler.decide.worker_capacity import WorkerCapacity, distribute, least_loaded
+from autoscaler.decide.worker_capacity import WorkerCapacity
+from autoscaler.decide.worker_order import SLACK
 from schemas.status import SERVING
 from schemas.worker_names import number_of
-
-_SLACK: Final = 0.01
-"""Slots that may be missing before a replica is worth it."""
 
 _MayGo: TypeAlias = Callable[[str, WorkerCapacity], bool]
 
@@ -90,7 +89,7 @@ class _Placer:
         self.builder = builder
         self.wanted = wanted
         self.moved = dict(builder.snapshot.memory.moved_s)
-        self._unserved: tuple[int, dict[str, float]] = -1, {}
+        self._shares: LoadShares | None = None
 
     # -- rules 2 and 3: what leaves ------------------------------------------------------------------------------------
 
@@ -147,16 +146,17 @@ class _Placer:
 
     def make_room(self, candidate: RunnableVariant, may_go: _MayGo, why: str) -> WorkerCapacity | None:
         """Evict the fewest on one worker so that the candidate fits; None, and nobody is evicted, if it cannot."""
-        plans = [
-            (victims, capacity)
-            for capacity in self.builder.capacities.values()
-            if capacity.could_take(candidate) and capacity.fits_alone(candidate)
-            for victims in [self.victims_for(candidate, capacity, may_go)]
-            if victims is not None
-        ]
-        if not plans:
+        best: tuple[int, WorkerCapacity, list[str]] | None = None
+        for capacity in self.builder.order.all_of(candidate.variant.hardware):
+            if capacity.could_take(candidate) and capacity.fits_alone(candidate):
+                victims = self.victims_for(candidate, capacity, may_go)
+                if victims is not None and (best is None or len(victims) < best[0]):
+                    best = len(victims), capacity, victims
+                    if len(victims) <= 1:  # less would not do, or it would fit already
+                        break
+        if best is None:
             return None
-        victims, capacity = min(plans, key=lambda plan: (len(plan[0]), *plan[1].sort_key()))
+        _, capacity, victims = best
         for victim in victims:
             self.builder.remove(victim, capacity.name, "evict", f"{candidate.name} {why} and needs its memory")
         return capacity
@@ -183,28 +183,34 @@ class _Placer:
             if self.builder.is_demanded(name) and name not in self.wanted.load_slots:
                 continue  # rule 4 did what may be done for a demand
             while self.needs_more(name) and self.place_another(candidate):
-                pass
+                self.builder.moved.discard(name)
+            self.builder.moved.add(name)  # shared among all its replicas once, not at each
             self.move_disturbed(candidate)
 
     def needs_more(self, name: str) -> bool:
         """Whether there are too few instances, or others take the slots where they are."""
-        return self.has_too_few(name) or self.unserved_slots().get(name, 0.0) > _SLACK
+        return self.has_too_few(name) or self.shares().unserved.get(name, 0.0) > SLACK
 
     def has_too_few(self, name: str) -> bool:
-        return len(self.builder.hosts(name)) < self.wanted.instances[name]
+        return self.builder.host_count(name) < self.wanted.instances[name]
 
-    def unserved_slots(self) -> dict[str, float]:
-        """Number of slots of the load that find no instance with a slot for them, by variant."""
-        if self._unserved[0] != self.builder.revision:
-            self._unserved = self.builder.revision, distribute(self.wanted.load_slots, self.builder.capacities.values())
-        return self._unserved[1]
+    def shares(self) -> LoadShares:
+        """How the load is shared by what is there now."""
+        moved = self.builder.moved
+        if self._shares is None:
+            self._shares = LoadShares(self.wanted.load_slots, self.builder.capacities.values())
+        else:
+            for name in sorted(moved & self.wanted.load_slots.keys()):
+                self._shares.share(name, self.builder.all_hosts(name))
+        moved.clear()
+        return self._shares
 
     def place_another(self, candidate: RunnableVariant) -> bool:
         name, too_few = candidate.name, self.has_too_few(candidate.name)
         if not self.may_have(candidate):
             return False
-        self.unserved_slots()  # which says how busy workers are
-        capacity = least_loaded(self.builder.capacities.values() if too_few else self.free(), candidate)
+        shares = self.shares()  # which says how busy workers are
+        capacity = self.builder.order.least_loaded(candidate, with_slots=not too_few)
         if capacity is None and too_few:
             capacity = self.make_room(candidate, self.is_spare, "is needed for the load")
             if capacity is None:
@@ -212,19 +218,17 @@ class _Placer:
                 self.builder.unplaced[name] = (
                     f"{wanted} of it are needed, but no live worker that can run it has the room"
                 )
-        return capacity is not None and self.builder.place(candidate, self.why(name), capacity, **self.counts(name))
-
-    def free(self) -> list[WorkerCapacity]:
-        """Workers with slots that the load does not take."""
-        return [
-            capacity for capacity in self.builder.capacities.values() if capacity.worker.slots - capacity.busy > _SLACK
-        ]
+        if capacity is None:
+            return False
+        self.builder.place(candidate, self.why(name), capacity, **self.counts(name))
+        shares.add(name, capacity)
+        return True
 
     def is_spare(self, name: str, capacity: WorkerCapacity) -> bool:
         """Whether the load does without this instance."""
         if self.builder.is_demanded(name):
             return False
-        others = len(self.builder.hosts(name)) - 1
+        others = self.builder.host_count(name) - 1
         return others >= self.wanted.instances.get(name, 0)
 
     def move_disturbed(self, candidate: RunnableVariant) -> None:
@@ -236,10 +240,11 @@ class _Placer:
             not disturbed
             or not waited
             or not self.wanted.load_slots.get(name)
-            or len(builder.hosts(name)) > self.count_of(name)
+            or builder.host_count(name) > self.count_of(name)
         ):
             return
-        calm = least_loaded((capacity for capacity in self.free() if not capacity.disturbed), candidate)
+        self.shares()
+        calm = builder.order.least_loaded(candidate, with_slots=True, calm=True)
         if calm is not None:
             self.moved[name] = now_s
             why = f"on {disturbed[0].name} it is slower than profiled, and not for its load"
@@ -252,7 +257,7 @@ class _Placer:
     def may_have(self, candidate: RunnableVariant) -> bool:
         """Whether pins allow another instance."""
         name, task = candidate.name, candidate.variant.task
-        hosts = len(self.builder.hosts(name))
+        hosts = self.builder.host_count(name)
         if hosts >= self.wanted.maximum.get(name, hosts + 1):
             return False
         return task not in self.wanted.task_maximum or self.builder.placed_count(task) < self.wanted.task_maximum[task]
@@ -283,7 +288,7 @@ class _Placer:
         maximum = self.wanted.maximum.get(name, len(self.builder.capacities))
         keep = min(max(self.wanted.kept.get(name, 0), self.count_of(name), 1), maximum)
         for capacity in sorted(self.builder.hosts(name), key=lambda capacity: self.leaves_first(name, capacity)):
-            there = len(self.builder.hosts(name))
+            there = self.builder.host_count(name)
             if there <= keep:
                 return
             if there > maximum:
@@ -298,12 +303,8 @@ class _Placer:
 
     def fits_without(self, candidate: RunnableVariant, capacity: WorkerCapacity) -> bool:
         """Whether the load fits as well as before without this instance."""
-        before = sum(self.unserved_slots().values())
-        del capacity.hosted[candidate.name]
-        after = sum(distribute(self.wanted.load_slots, self.builder.capacities.values()).values())
-        capacity.hosted[candidate.name] = candidate
-        self._unserved = -1, {}
-        return after <= before + _SLACK / 2
+        name, shares = candidate.name, self.shares()
+        return shares.unserved_without(name, capacity) <= shares.unserved.get(name, 0.0) + SLACK / 2
 
     def drop_above_task_maximum(self, task: str, maximum: int) -> None:
         builder = self.builder
@@ -374,7 +375,7 @@ class _Placer:
 
     def is_dispensable(self, variant: str) -> bool:
         """Whether a worker that drains need not serve it any longer."""
-        there, wanted = len(self.builder.hosts(variant)), self.count_of(variant)
+        there, wanted = self.builder.host_count(variant), self.count_of(variant)
         if there or wanted:
             return there >= max(wanted, 1)
         is_idle = self.builder.snapshot.idle_of(variant) >= self.builder.limits.evict_idle_s

@@ -1,7 +1,7 @@
 """Builds the placement of a plan: the rows as they would be after the changes so far, and the reason of each."""
 
-from collections import defaultdict
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -10,7 +10,8 @@ from autoscaler.decide.pareto import RunnableVariant, VariantRanking
 from autoscaler.decide.partitions import share_partitions
 from autoscaler.decide.plan import InstanceChange
 from autoscaler.decide.snapshot import ClusterSnapshot, ScalingLimits
-from autoscaler.decide.worker_capacity import WorkerCapacity, least_loaded
+from autoscaler.decide.worker_capacity import WorkerCapacity
+from autoscaler.decide.worker_order import WorkerOrder
 from schemas.rows.catalog import Variant
 from schemas.rows.placement import InstanceRow
 from schemas.status import InstanceState
@@ -19,7 +20,7 @@ _Key = tuple[str, str]
 
 
 class PlacementBuilder:
-    """Builder of a placement. A variant is placed if a worker that stays has it."""
+    """Builder of a placement. A variant is placed if a worker that stays has it, and is not `leaving`."""
 
     def __init__(
         self,
@@ -27,50 +28,71 @@ class PlacementBuilder:
         ranking: VariantRanking,
         snapshot: ClusterSnapshot,
         limits: ScalingLimits,
+        leaving: Collection[str] = (),
     ) -> None:
         self.variants = variants
         self.ranking = ranking
         self.snapshot = snapshot
         self.limits = limits
         disturbed = {load.worker for load in snapshot.worker_loads if load.interfered}
+        self.order = WorkerOrder()
         self.capacities = {
-            w.name: WorkerCapacity(w, limits, disturbed=w.name in disturbed) for w in snapshot.workers if w.alive
-        }
+            w.name: WorkerCapacity(
+                w, limits, self.order.changed, number=number, schedulable=w.name not in leaving,
+                disturbed=w.name in disturbed,
+            )
+            for number, w in enumerate(snapshot.workers)
+            if w.alive
+        }  # fmt: skip
+        self.order.changed.update(self.capacities.values())
         self.rows: dict[_Key, InstanceRow] = {(row.variant, row.worker): row for row in snapshot.instances}
         self.original = frozenset(self.rows)
         self.changes: dict[_Key, InstanceChange] = {}
         self.unplaced: dict[str, str] = {}
-        self.revision = 0
-        """Number that grows with each change of what is where."""
+        self.moved: set[str] = set()
+        """Variants that got or lost an instance; whoever has taken it up clears it."""
         self._interfered = {
             (load.variant, load.worker)
             for load in snapshot.instance_loads
             if load.state is InstanceState.INTERFERED or load.worker in disturbed
         }
+        self._row_workers: defaultdict[str, set[str]] = defaultdict(set)
+        self._hosts: defaultdict[str, dict[str, WorkerCapacity]] = defaultdict(dict)
+        self._placed: Counter[str] = Counter()
+        """Instances on workers that stay, by task."""
+        self._live: Counter[str] = Counter()
+        """Instances on live workers, by task."""
         for variant, worker in self.rows:
+            self._row_workers[variant].add(worker)
             candidate, capacity = ranking.candidates.get(variant), self.capacities.get(worker)
             if candidate and capacity and capacity.can_run(candidate):
-                capacity.hosted[variant] = candidate
+                self._host(candidate, capacity)
 
     # -- what is there -------------------------------------------------------------------------------------------------
 
+    def all_hosts(self, variant: str) -> list[WorkerCapacity]:
+        """Workers that have the variant, be it that they drain."""
+        return sorted(self._hosts[variant].values(), key=lambda capacity: capacity.number)
+
     def hosts(self, variant: str) -> list[WorkerCapacity]:
         """Workers that stay and have the variant."""
-        return [
-            capacity for capacity in self.capacities.values() if capacity.schedulable and variant in capacity.hosted
-        ]
+        return [capacity for capacity in self.all_hosts(variant) if capacity.schedulable]
+
+    def host_count(self, variant: str) -> int:
+        """Number of workers that stay and have the variant."""
+        return sum(capacity.schedulable for capacity in self._hosts[variant].values())
 
     def is_placed(self, variant: str) -> bool:
         """Whether a worker that stays has the variant."""
-        return any(capacity.schedulable and variant in capacity.hosted for capacity in self.capacities.values())
+        return any(capacity.schedulable for capacity in self._hosts[variant].values())
 
     def is_served(self, variant: str) -> bool:
         """Whether a worker has the variant, be it one that drains."""
-        return any(variant in capacity.hosted for capacity in self.capacities.values())
+        return bool(self._hosts[variant])
 
     def is_awaited(self, variant: str) -> bool:
         """Whether a worker that may only be starting has the variant."""
-        return self.snapshot.observed_s < self.limits.leader_grace_s and any(key[0] == variant for key in self.rows)
+        return self.snapshot.observed_s < self.limits.leader_grace_s and bool(self._row_workers[variant])
 
     def is_interfered(self, variant: str, capacity: WorkerCapacity) -> bool:
         """Whether the variant is slower there than profiled, and not for its load."""
@@ -82,24 +104,14 @@ class PlacementBuilder:
 
     def placed_count(self, task: str) -> int:
         """Number of instances of a task on workers that stay."""
-        capacities = (capacity for capacity in self.capacities.values() if capacity.schedulable)
-        return sum(candidate.variant.task == task for capacity in capacities for candidate in capacity.hosted.values())
-
-    def live_instances(self) -> dict[str, int]:
-        """Number of instances on live workers, by task."""
-        counts: defaultdict[str, int] = defaultdict(int)
-        for capacity in self.capacities.values():
-            for candidate in capacity.hosted.values():
-                counts[candidate.variant.task] += 1
-        return counts
+        return self._placed[task]
 
     def eviction_order(self, capacity: WorkerCapacity) -> list[str]:
         """Variants in the order in which they leave: the longest idle first, the last of a task after all others."""
-        live = self.live_instances()
 
         def order(name: str) -> tuple[bool, float, int, str]:
             choice, task = self.ranking.best.get(name), capacity.hosted[name].variant.task
-            return live[task] == 1, -self.snapshot.idle_of(name), -(choice.rank if choice else 10**9), name
+            return self._live[task] == 1, -self.snapshot.idle_of(name), -(choice.rank if choice else 10**9), name
 
         return sorted(capacity.hosted, key=order)
 
@@ -109,11 +121,11 @@ class PlacementBuilder:
         self, candidate: RunnableVariant, reason: str, capacity: WorkerCapacity | None = None, **facts: Any
     ) -> bool:
         """Put the candidate on this worker, else on the least loaded that has the room; False if there is none."""
-        capacity = capacity or least_loaded(self.capacities.values(), candidate)
+        capacity = capacity or self.order.least_loaded(candidate)
         if capacity is None:
             return False
         variant, worker = candidate.variant, capacity.name
-        lost = sorted(key[1] for key in self.rows if key[0] == variant.name and self.is_lost(key))
+        lost = sorted(name for name in self._row_workers[variant.name] if self.is_lost((variant.name, name)))
         why = f"{reason}; {', '.join(lost)} no longer serves it" if lost else reason
         row = InstanceRow(
             variant=variant.name,
@@ -125,8 +137,8 @@ class PlacementBuilder:
         action = "replace" if lost else "replicate" if self.is_placed(variant.name) else "place"
         inputs = self.explain(candidate, capacity) | facts
         self.rows[variant.name, worker] = row
-        capacity.hosted[variant.name] = candidate
-        self.revision += 1
+        self._row_workers[variant.name].add(worker)
+        self._host(candidate, capacity)
         self.changes[variant.name, worker] = InstanceChange(
             action=action, variant=variant.name, worker=worker, reason=why, wanted=row, inputs=inputs
         )
@@ -140,17 +152,34 @@ class PlacementBuilder:
     def remove(self, variant: str, worker: str, action: str, reason: str, **facts: Any) -> None:
         """Delete the row of an instance."""
         del self.rows[variant, worker]
-        self.revision += 1
+        self._row_workers[variant].discard(worker)
         capacity, candidate = self.capacities.get(worker), self.ranking.candidates.get(variant)
         inputs = self.explain(candidate, capacity) | facts if capacity and candidate else facts
         if capacity is not None:
-            capacity.hosted.pop(variant, None)
+            self._release(variant, capacity)
         if (variant, worker) not in self.original:
             self.changes.pop((variant, worker))  # it was only planned
             return
         self.changes[variant, worker] = InstanceChange(
             action=action, variant=variant, worker=worker, reason=reason, inputs=inputs
         )
+
+    def _host(self, candidate: RunnableVariant, capacity: WorkerCapacity) -> None:
+        capacity.host(candidate)
+        self._hosts[candidate.name][capacity.name] = capacity
+        self._count(candidate, capacity, 1)
+
+    def _release(self, variant: str, capacity: WorkerCapacity) -> None:
+        candidate = capacity.release(variant)
+        if candidate is not None:
+            del self._hosts[variant][capacity.name]
+            self._count(candidate, capacity, -1)
+
+    def _count(self, candidate: RunnableVariant, capacity: WorkerCapacity, by: int) -> None:
+        self.moved.add(candidate.name)
+        self._live[candidate.variant.task] += by
+        if capacity.schedulable:
+            self._placed[candidate.variant.task] += by
 
     def assign_partitions(self) -> None:
         """Give each partition to exactly one live instance of its variant."""

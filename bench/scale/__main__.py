@@ -18,7 +18,7 @@ from bench.__main__ import show
 from bench.core.figures import Figure
 from bench.core.system import running_at
 from bench.results import write_results
-from bench.scale import milp, ray_cluster, recorder, steps, zero
+from bench.scale import deciding, milp, ray_cluster, recorder, selection, steps, zero
 
 BROKER: Final = "apache"
 PLOTS: Final = Path(__file__).parents[2] / "docs" / "scale"
@@ -44,12 +44,22 @@ async def _milp(_home: Path, _seconds: float) -> list[Figure]:
     return milp.measure()
 
 
+async def _selection(_home: Path, _seconds: float) -> list[Figure]:
+    return selection.measure()
+
+
+async def _deciding(_home: Path, _seconds: float) -> list[Figure]:
+    return deciding.measure()
+
+
 BENCHES: Final[dict[str, Callable[[Path, float], Awaitable[list[Figure]]]]] = {
     "steps": _steps,
     "zero": _zero,
     "ray": _ray,
     "recorder": _recorder,
     "milp": _milp,
+    "selection": _selection,
+    "deciding": _deciding,
 }
 _NEED_MODELS: Final = {"steps", "zero"}
 

@@ -226,7 +226,8 @@ def _running(problem: AllocationProblem, allocation: Allocation) -> AllocationPr
     return msgspec.structs.replace(problem, variants=tuple(variants), pools=tuple(pools))
 
 
-def _changed(snapshot: ClusterSnapshot, seed: int) -> ClusterSnapshot:
+def changed_load(snapshot: ClusterSnapshot, seed: int) -> ClusterSnapshot:
+    """Return the snapshot with each class's load changed by up to a fifth."""
     draw = random.Random(seed)
     loads = (msgspec.structs.replace(c, inputs_per_s=c.inputs_per_s * draw.uniform(0.8, 1.2)) for c in snapshot.classes)
     return msgspec.structs.replace(snapshot, classes=tuple(loads))
@@ -242,7 +243,7 @@ def runs(architectures: int) -> tuple[list[SolverRun], list[SolverRun]]:
         run, found = solve_timed(ranking, snapshot, None, warm=False)
         cold.append(run)
         there = _running(build_problem(ranking, snapshot, _LIMITS), found.allocation)
-        warm.append(solve_timed(ranking, _changed(snapshot, seed), there, warm=True)[0])
+        warm.append(solve_timed(ranking, changed_load(snapshot, seed), there, warm=True)[0])
     return cold, warm
 
 

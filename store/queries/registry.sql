@@ -9,9 +9,9 @@ ON CONFLICT (name) DO UPDATE SET partitions = t.partitions
 RETURNING name
 
 -- name: list_tasks
--- All tasks, or the named one.
+-- All tasks, or the named ones.
 SELECT name, inputs, outputs, partitions, created_at FROM tasks
-WHERE $1::text IS NULL OR name = $1
+WHERE $1::text[] IS NULL OR name = ANY ($1)
 ORDER BY name
 
 -- name: grow_task
@@ -33,9 +33,9 @@ ON CONFLICT (name) DO UPDATE SET source_format = excluded.source_format
 RETURNING name
 
 -- name: list_architectures
--- All architectures, or those of a task.
+-- All architectures, or those of a task, or the named ones.
 SELECT name, task, source, source_format, created_at FROM architectures
-WHERE ($1::text IS NULL OR task = $1) AND ($2::text IS NULL OR name = $2)
+WHERE ($1::text IS NULL OR task = $1) AND ($2::text[] IS NULL OR name = ANY ($2))
 ORDER BY name
 
 -- name: delete_architecture
@@ -67,14 +67,14 @@ UPDATE variants SET state = $2, reason = $3 WHERE name = $1
 UPDATE variants SET partitions = $2 WHERE name = $1 AND partitions < $2
 
 -- name: list_variants
--- All variants, or those of a task, of an architecture, of a state, or the named one.
+-- All variants, or those of a task, of an architecture, of a state, or the named ones.
 SELECT name, architecture, task, runtime, precision, hardware, max_batch, artifact, state, reason, partitions,
     created_at
 FROM variants
 WHERE ($1::text IS NULL OR task = $1)
     AND ($2::text IS NULL OR architecture = $2)
     AND ($3::text IS NULL OR state = $3)
-    AND ($4::text IS NULL OR name = $4)
+    AND ($4::text[] IS NULL OR name = ANY ($4))
 ORDER BY name
 
 -- name: delete_variant
@@ -94,12 +94,12 @@ ON CONFLICT (variant) DO UPDATE SET
     slope_s = excluded.slope_s, fit_error = excluded.fit_error, created_at = now()
 
 -- name: list_profiles
--- All profiles, or those of a task, of an architecture, or of one variant.
+-- All profiles, or those of a task, of an architecture, or of the named variants.
 SELECT p.variant, p.device, p.threads, p.load_s, p.memory_bytes, p.accuracy, p.accuracy_source, p.samples, p.latency,
     p.intercept_s, p.slope_s, p.fit_error, p.created_at
 FROM profiles p JOIN variants v ON v.name = p.variant
 WHERE ($1::text IS NULL OR v.task = $1)
     AND ($2::text IS NULL OR v.architecture = $2)
-    AND ($3::text IS NULL OR v.name = $3)
+    AND ($3::text[] IS NULL OR v.name = ANY ($3))
     AND ($4::text IS NULL OR v.state = $4)
 ORDER BY p.variant

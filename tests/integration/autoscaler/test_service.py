@@ -4,11 +4,13 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import msgspec
@@ -16,6 +18,8 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import RecordsToDelete
 
+from autoscaler.decide.decide import decide
+from autoscaler.decide.plan import ScalePlan
 from autoscaler.observe.backlogs import backlogs_of
 from autoscaler.observe.load_window import LoadWindow
 from autoscaler.observe.status_cache import WorkerStatusCache
@@ -265,6 +269,31 @@ async def keeping_alive(pool: Pool, worker: str) -> AsyncGenerator[Callable[[], 
         beating = tasks.create_task(beat())
         yield dead.set
         beating.cancel()
+
+
+async def test_a_decision_that_takes_long_holds_up_nothing_else(
+    kafka: KafkaSettings, store_pool: Pool, database: str, task: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await register(store_pool, kafka, task, {"a": 0.9})
+    deciding, done = threading.Event(), threading.Event()
+
+    def slow(*arguments: Any) -> ScalePlan:
+        deciding.set()
+        assert done.wait(SOON_S)
+        return decide(*arguments)
+
+    monkeypatch.setattr("autoscaler.service.decide", slow)
+    async with running(kafka, database):
+        try:
+            await until(lambda: asyncio.to_thread(deciding.is_set))
+            began = datetime.now(UTC)
+
+            async def recorded() -> bool:
+                return any(row.at > began for row in await samples.latest_lag(store_pool))
+
+            await until(recorded, within_s=SOON_S / 2)
+        finally:
+            done.set()
 
 
 async def test_a_demanded_variant_is_placed_at_once(

@@ -1,0 +1,61 @@
+"""Shares the load of each variant among the workers that host it, as selectors would.
+
+Selectors send each query to the replica that answers soonest, which fills them alike up to what they can do: one slot
+each, and no more than the worker has. Those with the fewest replicas choose first.
+
+All are shared out once; when a variant then gets or loses a replica, only its own load is shared anew, among what the
+others leave. So a plan of many changes costs about as much as there are changes.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from autoscaler.decide.worker_capacity import WorkerCapacity
+
+
+class LoadShares:
+    """Slots that the load of each variant takes on each worker, and those that find none."""
+
+    def __init__(self, load_slots: Mapping[str, float], capacities: Iterable[WorkerCapacity]) -> None:
+        self._load_slots = load_slots
+        self._parts: dict[str, list[tuple[WorkerCapacity, float]]] = {}
+        self.unserved: dict[str, float] = {}
+        """Number of slots of the load that are left, by variant."""
+        hosts: dict[str, list[WorkerCapacity]] = {name: [] for name in load_slots}
+        for capacity in capacities:
+            capacity.load(-capacity.busy)
+            for name in capacity.hosted:
+                if name in hosts:
+                    hosts[name].append(capacity)
+        for name in sorted(load_slots, key=lambda name: (len(hosts[name]), name)):
+            self.share(name, hosts[name])
+
+    def add(self, name: str, host: WorkerCapacity) -> None:
+        """Give what is left of a variant's load to one host more; whoever has added all shares it anew."""
+        left = self.unserved.get(name, 0.0)
+        part = min(1.0, max(host.free_slots, 0.0), left)
+        if part > 0.0:
+            host.load(part)
+            self._parts[name].append((host, part))
+            self.unserved[name] = left - part
+
+    def unserved_without(self, name: str, host: WorkerCapacity) -> float:
+        """Number of slots of a variant's load that would be left if this host had it no more."""
+        load = self._load_slots.get(name, 0.0)
+        room = sum(min(1.0, max(h.free_slots + part, 0.0)) for h, part in self._parts.get(name, ()) if h is not host)
+        return max(load - room, 0.0)
+
+    def share(self, name: str, hosts: Iterable[WorkerCapacity]) -> None:
+        """Share the load of one variant among its hosts."""
+        for capacity, part in self._parts.pop(name, ()):
+            capacity.load(-part)
+        left = self._load_slots.get(name, 0.0)
+        if left <= 0.0:
+            return
+        free = sorted((min(1.0, max(capacity.free_slots, 0.0)), capacity.name, capacity) for capacity in hosts)
+        parts = self._parts[name] = []
+        for index, (free_slots, _, capacity) in enumerate(free):
+            part = min(free_slots, left / (len(free) - index))
+            capacity.load(part)
+            parts.append((capacity, part))
+            left -= part
+        self.unserved[name] = left

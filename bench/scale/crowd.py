@@ -1,0 +1,170 @@
+"""A crowd of replicas of one variant, and selectors that share the load: real decisions, simulated workers.
+
+Each worker computes one input at a time and says what it holds every 100 ms, each at its own moment. Selectors learn
+of each other's queries as they do in life: from statuses, and from the offsets that acknowledgements carry.
+"""
+
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from itertools import count
+from random import Random
+from typing import Final
+from unittest.mock import patch
+
+import msgspec
+
+from schemas.latency import BatchLatency
+from schemas.needs import Needs
+from schemas.query import Query
+from schemas.rows.catalog import AccuracySource, Profile, Variant, VariantState
+from schemas.status import InstanceState, InstanceStatus, PartitionStatus, WorkerStatus
+from selector.cluster_state import ClusterState
+from selector.policy import Choice, PolicyConfig, choose
+from selector.prediction import finish_s
+
+TASK: Final = "crowd"
+SERVICE_S: Final = 0.05
+_NAMES: Final = ("cheap.onnx-fp32.cpu", "dear.onnx-fp32.cpu")
+_STATUS_INTERVAL_S: Final = 0.1
+_START_S: Final = 1_700_000_000.0
+
+
+class Sent(msgspec.Struct, frozen=True):
+    """A query that was sent to an instance."""
+
+    predicted_s: float
+    """Predicted seconds until its result, as the selector saw it."""
+    true_s: float
+    """Seconds that it will take."""
+    best_s: float
+    """The least that was predicted of any instance at that moment; nan where it was not looked for."""
+
+
+class Crowd:
+    """Workers, each with an instance of every variant, and selectors that know of them.
+
+    Args:
+        size: number of workers.
+        selectors: number of selectors that share the queries.
+        variants: number of variants that each worker has loaded; the first is the cheapest.
+        seed: of what is drawn.
+    """
+
+    def __init__(self, size: int, *, selectors: int = 1, variants: int = 1, seed: int = 0) -> None:
+        self.now = _START_S
+        self._draw = Random(seed)
+        self._names = _NAMES[:variants]
+        self._states = [ClusterState() for _ in range(selectors)]
+        rows = [_registered(name, place) for place, name in enumerate(self._names)]
+        for state in self._states:
+            state.register([TASK], [row for row, _ in rows], {profile.variant: profile for _, profile in rows})
+        self._levels = [0.0] * size
+        self._as_of = [self.now] * size
+        self._ends = [0] * size
+        self._due = [self.now + self._draw.random() * _STATUS_INTERVAL_S for _ in range(size)]
+        self._ids = count()
+        for worker in range(size):
+            self._say(worker)
+
+    @property
+    def state(self) -> ClusterState:
+        """What the first selector knows."""
+        return self._states[0]
+
+    def fill(self, inputs: int) -> None:
+        """Give each worker so many inputs, and have it say so."""
+        for worker in range(len(self._levels)):
+            self._levels[worker], self._as_of[worker] = float(inputs), self.now
+            self._say(worker)
+
+    def query(self, latency_s: float = 1.0) -> Query:
+        """A query that was sent just now."""
+        sent_ms = self.now * 1e3
+        return Query(
+            id=f"q-{next(self._ids)}", task=TASK, reply_to="replies", sent_ms=sent_ms,
+            deadline_ms=sent_ms + latency_s * 1e3, batch=1, needs=Needs(latency_ms=latency_s * 1e3),
+        )  # fmt: skip
+
+    def run(self, load: float, seconds: float, config: PolicyConfig, compare_every: int = 0) -> Iterator[Sent]:
+        """Send queries for `seconds` at `load` times what the workers can compute; yields what went somewhere."""
+        rate, until = load * len(self._levels) / SERVICE_S, self.now + seconds
+        for number in count(1):
+            self.now += self._draw.expovariate(rate)
+            if self.now >= until:
+                return
+            self._say_due(rate)
+            state = self._states[number % len(self._states)]
+            best_s = self._best_s(state) if compare_every and number % compare_every == 0 else float("nan")
+            outcome = choose(self.query(), state, self.now, config)
+            if isinstance(outcome, Choice) and outcome.instance is not None:
+                yield Sent(outcome.predicted_s, self._send(state, outcome), best_s)
+
+    def _send(self, state: ClusterState, choice: Choice) -> float:
+        worker, offline = int(choice.partition.number), False
+        state.sent(choice.instance, choice.partition, 1, offline, self.now)
+        self._levels[worker], self._as_of[worker] = self._level(worker) + 1.0, self.now
+        state.acknowledged(choice.instance, choice.partition, self._ends[worker], offline, self.now)
+        self._ends[worker] += 1
+        return self._levels[worker] * SERVICE_S
+
+    def _level(self, worker: int) -> float:
+        return max(self._levels[worker] - (self.now - self._as_of[worker]) / SERVICE_S, 0.0)
+
+    def _best_s(self, state: ClusterState) -> float:
+        replicas = state.tasks[TASK].serving[self._names[0]]
+        return min(finish_s(instance, 1, self.now) for instance in replicas)
+
+    def _say_due(self, rate: float) -> None:
+        """Have some workers speak: those whose turn it is, on average each every 100 ms."""
+        size = len(self._levels)
+        expected = size / _STATUS_INTERVAL_S / rate
+        for _ in range(int(expected) + (self._draw.random() < expected % 1)):
+            self._say(self._draw.randrange(size))
+
+    def _say(self, worker: int) -> None:
+        held = round(self._level(worker))
+        owned = (PartitionStatus(worker, self._ends[worker], self._ends[worker]),)
+        status = WorkerStatus(
+            worker=f"w{worker}", hardware="cpu", epoch=1, at_ms=self.now * 1e3, slots=1, price_per_hour=0.05,
+            backlog_s=held * SERVICE_S, memory_used=0, memory_total=1 << 30,
+            instances=tuple(
+                InstanceStatus(
+                    variant=name, state=InstanceState.ACTIVE, partitions=owned, queued=held if first else 0,
+                    queued_inputs=held if first else 0, slowdown=1.0, max_batch=1,
+                )
+                for name, first in zip(self._names, (True, False), strict=False)
+            ),
+        )  # fmt: skip
+        for state in self._states:
+            state.apply_status(status, self.now)
+
+
+@contextmanager
+def full_walk() -> Generator[None]:
+    """Have the policy look at all replicas within the block, as it did before: the reference."""
+    with patch("selector.policy.FEW", 1 << 60):
+        yield
+
+
+def decision_us(crowd: Crowd, latency_s: float, config: PolicyConfig, wait_s: float, seconds: float = 0.2) -> float:
+    """Mean microseconds of a decision in the state that the crowd is in, of the processor's time."""
+    queries = [crowd.query(latency_s) for _ in range(16)]
+    decided, began = 0, time.process_time()
+    while time.process_time() - began < seconds:
+        for query in queries:
+            choose(query, crowd.state, crowd.now, config, wait_s)
+        decided += len(queries)
+    return (time.process_time() - began) / decided * 1e6
+
+
+def _registered(name: str, place: int) -> tuple[Variant, Profile]:
+    latency = (BatchLatency(1, SERVICE_S * (1 + place), SERVICE_S * (1 + place)),)
+    return Variant(
+        name=name, architecture=name.partition(".")[0], task=TASK, runtime="onnx", precision="fp32", hardware="cpu",
+        max_batch=1, artifact="0" * 64, state=VariantState.READY, partitions=1,
+    ), Profile(
+        variant=name, device="bench", threads=1, load_s=1.0, memory_bytes=1000, accuracy=0.9 + place / 100,
+        accuracy_source=AccuracySource.MEASURED, samples=100, latency=latency, intercept_s=0.0,
+        slope_s=SERVICE_S * (1 + place), fit_error=0.0,
+    )  # fmt: skip

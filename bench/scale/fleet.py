@@ -1,0 +1,237 @@
+"""Two hundred workers on a default Postgres, which has a hundred connections: what of a worker speaks to it, for real.
+
+Each keeps leases, follows its placement and watches the catalog over its one connection; there are no models and no
+Kafka. Meanwhile instances are put and a variant is registered, and it is measured how long each takes to be noticed.
+Run it alone: `python -m bench.scale.fleet`.
+"""
+
+import asyncio
+import tempfile
+import time
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Final, cast
+
+import msgspec
+
+from bench.core.figures import Figure, percentile
+from schemas.latency import BatchLatency
+from schemas.rows.catalog import AccuracySource, Architecture, Profile, Task, TensorSpec, Variant, VariantState
+from schemas.rows.placement import InstanceRow, WorkerRow
+from store.catalog import CatalogWatcher
+from store.embedded import EmbeddedPostgres
+from store.migrate import upgrade
+from store.placement import ALIVE_S, list_workers, put_instances, register_worker
+from store.pool import Pool, open_pool
+from store.registry import put_architecture, put_task, put_variant
+from store.shared_connection import SharedConnection
+from workers.instance_controller import InstanceController
+from workers.lease import Leases
+from workers.placement import PlacementFollower
+
+WORKERS: Final = 200
+_TASK: Final = "fleet"
+_SECONDS: Final = 20.0
+_SOON_S: Final = 60.0
+_STARTING: Final = 10
+DEBUG = True
+
+
+class FleetWorker:
+    """What of a worker speaks to Postgres."""
+
+    def __init__(self, name: str, dsn: str) -> None:
+        self.name = name
+        self._dsn = dsn
+        self.noticed: dict[str, float] = {}
+        """When each of its instances was noticed, by variant."""
+        self.registered: dict[str, float] = {}
+        """When each variant was noticed to be registered."""
+        self.connection: SharedConnection | None = None
+
+    async def run(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
+        """Register and serve until `stop` is set; sets `ready` once it follows."""
+        async with AsyncExitStack() as stack:
+            self.connection = database = await stack.enter_async_context(SharedConnection(self._dsn))
+            catalog = await stack.enter_async_context(CatalogWatcher(database))
+            epoch = await register_worker(database, a_worker(self.name))
+            leases = Leases(database, self.name, epoch, 3.0, lambda _variant, _lost: None)
+            placement = PlacementFollower(database, self.name, self._controller)
+            async with asyncio.TaskGroup() as tasks:
+                loops = [
+                    tasks.create_task(leases.keep_renewing(1.0)),
+                    tasks.create_task(self._watch(catalog)),
+                ]
+                following = tasks.create_task(placement.run(stop))
+                ready.set()
+                await following
+                for loop in loops:
+                    loop.cancel()
+
+    async def _watch(self, catalog: CatalogWatcher) -> None:
+        while True:
+            for name in (await catalog.changed()).variants:
+                self.registered.setdefault(name, time.monotonic())
+
+    def _controller(self, row: InstanceRow) -> InstanceController:
+        self.noticed[row.variant] = time.monotonic()
+        return cast("InstanceController", _NoController(row.variant))
+
+
+class _NoController:
+    """Takes the place of what would load a model."""
+
+    def __init__(self, variant: str) -> None:
+        self.variant = variant
+        self._ended = asyncio.Event()
+
+    async def run(self) -> None:
+        await self._ended.wait()
+
+    def update_row(self, row: InstanceRow | None) -> None:
+        pass
+
+    def recheck_leases(self) -> None:
+        pass
+
+    def shut_down(self) -> None:
+        self._ended.set()
+
+
+class FleetReport(msgspec.Struct, kw_only=True):
+    """What was seen of a fleet."""
+
+    connections: list[int]
+    """Number of connections to the server, from time to time."""
+    oldest_s: list[float]
+    """Age of the oldest heartbeat, from time to time."""
+    placed_s: list[float]
+    """Seconds until each worker noticed its instance."""
+    registered_s: list[float]
+    """Seconds until each worker noticed a registration."""
+    all_alive: bool = False
+    """Whether every heartbeat was recent enough at the end."""
+
+
+async def watch_fleet(dsn: str, size: int, seconds: float) -> FleetReport:
+    """Run so many workers for so long."""
+    fleet = [FleetWorker(f"cpu-{number}", dsn) for number in range(size)]
+    async with open_pool(dsn, max_size=1) as pool, _running(fleet):
+        await _register(pool, "first")
+        seen = FleetReport(connections=[], oldest_s=[], placed_s=[], registered_s=[])
+        variant = variant_name("first")
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            seen.connections.append(cast("int", await pool.fetch_value(int, _COUNT)))
+            seen.oldest_s.append(cast("float", await pool.fetch_value(float, _OLDEST)))
+            if DEBUG:
+                print(
+                    seen.connections[-1],
+                    round(seen.oldest_s[-1], 2),
+                    round(time.process_time(), 1),
+                    sum(w.connection.is_kept for w in fleet if w.connection),
+                    flush=True,
+                )
+            await asyncio.sleep(0.1)
+        seen.all_alive = all(row.alive for row in await list_workers(pool))
+        began = time.monotonic()
+        rows = [InstanceRow(variant=variant, worker=one.name, partitions=(), max_batch=1) for one in fleet]
+        await put_instances(pool, rows)
+        seen.placed_s = await _noticed([one.noticed for one in fleet], variant, began)
+        began = time.monotonic()
+        await _register(pool, "second")
+        seen.registered_s = await _noticed([one.registered for one in fleet], variant_name("second"), began)
+    return seen
+
+
+@asynccontextmanager
+async def _running(fleet: list[FleetWorker]) -> AsyncGenerator[None]:
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        try:
+            ready = [asyncio.Event() for _ in fleet]
+            for number, (worker, event) in enumerate(zip(fleet, ready, strict=True)):
+                tasks.create_task(worker.run(event, stop))
+                if number >= _STARTING:
+                    await ready[number - _STARTING].wait()
+            for event in ready:
+                await event.wait()
+            yield
+        finally:
+            stop.set()
+
+
+async def _noticed(seen: list[dict[str, float]], name: str, began: float) -> list[float]:
+    async with asyncio.timeout(_SOON_S):
+        while not all(name in one for one in seen):  # noqa: ASYNC110 - seen by two hundred, none of whom has an event
+            await asyncio.sleep(0.01)
+    return [one[name] - began for one in seen]
+
+
+async def _register(pool: Pool, architecture: str) -> None:
+    tensor = TensorSpec(name="x", datatype="FP32", shape=(-1, 4))
+    await put_task(pool, Task(name=_TASK, inputs=(tensor,), outputs=(tensor,), partitions=1))
+    await put_architecture(pool, Architecture(name=architecture, task=_TASK, source="0" * 64, source_format="onnx"))
+    await put_variant(pool, *a_registration(architecture, _TASK))
+
+
+def variant_name(architecture: str) -> str:
+    """Name of the only variant of an architecture."""
+    return f"{architecture}.onnx-fp32.cpu"
+
+
+def a_registration(architecture: str, task: str) -> tuple[Variant, Profile]:
+    """A variant and its profile."""
+    name = variant_name(architecture)
+    return Variant(
+        name=name, architecture=architecture, task=task, runtime="onnx", precision="fp32", hardware="cpu",
+        max_batch=1, artifact="0" * 64, state=VariantState.READY, partitions=1,
+    ), Profile(
+        variant=name, device="bench", threads=1, load_s=0.1, memory_bytes=1000, accuracy=0.9,
+        accuracy_source=AccuracySource.MEASURED, samples=1, latency=(BatchLatency(1, 0.01, 0.01),), intercept_s=0.0,
+        slope_s=0.01, fit_error=0.0,
+    )  # fmt: skip
+
+
+def a_worker(name: str) -> WorkerRow:
+    """A worker's row."""
+    return msgspec.convert(
+        {
+            "name": name, "hardware": "cpu", "device": "", "host": "", "slots": 1, "threads": 1,
+            "memory_bytes": 1 << 30, "price_per_hour": 0.1, "runtimes": ["onnx"], "epoch": 0,
+            "heartbeat_at": "2026-01-01T00:00:00Z",
+        },
+        WorkerRow,
+    )  # fmt: skip
+
+
+_COUNT: Final = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+_OLDEST: Final = "SELECT coalesce(max(extract(epoch FROM clock_timestamp() - heartbeat_at)), 0)::float8 FROM workers"
+
+
+async def measure() -> list[Figure]:
+    """Measure with 200 workers, on a server of its own."""
+    with tempfile.TemporaryDirectory(prefix="infaas-fleet-", ignore_cleanup_errors=True) as folder:
+        async with EmbeddedPostgres(Path(folder) / "pg", durable=False) as server:
+            await upgrade(server.dsn)
+            seen = await watch_fleet(server.dsn, WORKERS, _SECONDS)
+    what = f"{WORKERS} workers on one Postgres of 100 connections"
+    return [
+        _figure(f"{what}: connections a worker, mean", fmean(seen.connections) / WORKERS, "", 1.0),
+        _figure(f"{what}: connections, most", max(seen.connections), "", 100.0),
+        _figure(f"{what}: oldest heartbeat", max(seen.oldest_s[len(seen.oldest_s) // 2 :]), "s", ALIVE_S),
+        _figure(f"{what}: an instance is noticed, p99", percentile(seen.placed_s, 0.99), "s"),
+        _figure(f"{what}: a registration is noticed, p99", percentile(seen.registered_s, 0.99), "s"),
+    ]
+
+
+def _figure(name: str, value: float, unit: str, limit: float | None = None) -> Figure:
+    promised: dict[str, Any] = {} if limit is None else {"target": f"<= {limit:g}", "passed": value <= limit}
+    return Figure(name=name, broker="none", value=value, unit=unit, **promised)
+
+
+if __name__ == "__main__":
+    for figure in asyncio.run(measure()):
+        print(f"{figure.name:75} {figure.value:8.3g} {figure.unit:3} {figure.target} {figure.passed or ''}")

@@ -1,0 +1,87 @@
+"""What a decision costs with many replicas of a variant, and how good it is: the policy against a walk over all.
+
+Each size idle, and overloaded: every instance is busy beyond the deadline and a query may wait for no longer than its
+share, so that all candidates are looked at in vain. Quality is the p99 of the finish of a simulated crowd that is busy
+90 % of the time, under the policy over under the walk; with several selectors, which each walk to the same instance.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from math import isnan
+from statistics import median
+from typing import Final
+
+from bench.core.figures import Figure, percentile
+from bench.scale.crowd import Crowd, Sent, decision_us, full_walk
+from selector.policy import PolicyConfig
+
+SIZES: Final = (1, 10, 200, 1_000, 10_000)
+_CONFIG: Final = PolicyConfig()
+_ROUNDS: Final = 5
+_MOST: Final = 1.5
+_DEADLINES_BEHIND: Final = 50
+"""Inputs of 50 ms before a query of one second."""
+_LOAD: Final = 0.9
+
+
+def measure() -> list[Figure]:
+    """Measure cost and quality; takes two minutes."""
+    return [*_costs(), *_qualities()]
+
+
+def _costs() -> Iterator[Figure]:
+    for overloaded in (False, True):
+        crowds = {size: Crowd(size, variants=2) for size in SIZES}
+        if overloaded:
+            for crowd in crowds.values():
+                crowd.fill(_DEADLINES_BEHIND)
+        # In turns, so that what else the machine does meets all alike.
+        rounds = [{size: _cost(crowd, overloaded) for size, crowd in crowds.items()} for _ in range(_ROUNDS)]
+        took = {size: median(round_[size] for round_ in rounds) for size in SIZES}
+        with full_walk():
+            walked = {size: _cost(crowd, overloaded) for size, crowd in crowds.items()}
+        for size in SIZES:
+            yield Figure(
+                name=f"a decision, {size} replicas, {'overloaded' if overloaded else 'idle'} (baseline: walk over all)",
+                broker="none", value=took[size], unit="us", baseline=walked[size], ratio=took[size] / walked[size],
+                target=f"<= {_MOST}x of 1 replica" if size > 1 else "",
+                passed=took[size] <= _MOST * took[1] if size > 1 else None,
+            )  # fmt: skip
+
+
+def _cost(crowd: Crowd, overloaded: bool) -> float:
+    return decision_us(crowd, 1.0, _CONFIG, 0.25 if overloaded else float("inf"))
+
+
+def _qualities() -> Iterator[Figure]:
+    for size, selectors in ((200, 1), (200, 8), (1_000, 1)):
+        drawn = _p99(Crowd(size, selectors=selectors), nullcontext())
+        walked = _p99(Crowd(size, selectors=selectors), full_walk())
+        yield Figure(
+            name=f"p99 of the finish, {size} replicas 90 % busy, {selectors} selectors (baseline: walk over all)",
+            broker="none", value=drawn * 1e3, unit="ms", baseline=walked * 1e3, ratio=drawn / walked,
+        )  # fmt: skip
+    compared = [sent for sent in _settled(Crowd(SIZES[-1]), compare_every=499) if not isnan(sent.best_s)]
+    drawn = percentile([sent.predicted_s for sent in compared], 0.99)
+    best = percentile([sent.best_s for sent in compared], 0.99)
+    yield Figure(
+        name=f"p99 of the predicted finish, {SIZES[-1]} replicas 90 % busy (baseline: the best there was)",
+        broker="none", value=drawn * 1e3, unit="ms", baseline=best * 1e3, ratio=drawn / best,
+    )  # fmt: skip
+
+
+def _p99(crowd: Crowd, policy: AbstractContextManager[None]) -> float:
+    with policy:
+        return percentile([sent.true_s for sent in _settled(crowd)], 0.99)
+
+
+def _settled(crowd: Crowd, compare_every: int = 0) -> Iterator[Sent]:
+    """What was sent once the load had lasted for long enough to be at its height."""
+    for _ in crowd.run(_LOAD, 1.0, _CONFIG):
+        pass
+    return crowd.run(_LOAD, 1.0 if len(crowd.state.workers) <= 1_000 else 0.5, _CONFIG, compare_every)
+
+
+if __name__ == "__main__":
+    for figure in measure():
+        print(f"{figure.name:80} {figure.value:9.4g} {figure.baseline:9.4g} {figure.ratio:6.3g} {figure.passed}")

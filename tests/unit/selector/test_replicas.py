@@ -1,0 +1,184 @@
+"""One of many replicas: few are looked at, and the choice is hardly worse than a walk over all."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from random import Random
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.core.figures import percentile
+from bench.scale.crowd import Crowd, full_walk
+from selector import policy
+from selector.cluster_state import ClusterState
+from selector.entities import Instance
+from selector.explain import explain
+from selector.indexed_set import IndexedSet
+from selector.policy import Choice, PolicyConfig, Refusal, choose
+from selector.prediction import finish_s
+from selector.replicas import FEW
+from tests.unit.selector.story import FAST, GOOD, NOW, explained, instance, query, registered, state_of, status
+
+if TYPE_CHECKING:
+    from schemas.query import Query
+
+MANY = 300
+MOST_LOOKED_AT = 16
+CONFIG = PolicyConfig()
+
+
+def many(count: int, queued: Callable[[int], int] = lambda _: 0) -> ClusterState:
+    """So many workers, each with a cheap and a better variant and a queue of its own."""
+    made = state_of(registered(FAST, ms=1, accuracy=0.8), registered(GOOD, ms=4, accuracy=0.9))
+    for place in range(count):
+        held = instance(FAST, partitions=(place,), queued=queued(place))
+        made.apply_status(
+            status(held, instance(GOOD, partitions=(place,), queued=queued(place)), worker=f"w{place}"), NOW
+        )
+    return made
+
+
+def place_of(choice: Choice | Refusal) -> int:
+    assert isinstance(choice, Choice)
+    return choice.partition.number
+
+
+@pytest.fixture
+def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[Instance]:
+    """The instances whose finish a decision predicts, in order."""
+    seen: list[Instance] = []
+
+    def counted(running: Instance, batch: int, now: float, offline: bool = False) -> float:
+        seen.append(running)
+        return finish_s(running, batch, now, offline)
+
+    monkeypatch.setattr(policy, "finish_s", counted)
+    return seen
+
+
+@pytest.mark.parametrize("queued", [0, 3, 5000])
+@pytest.mark.parametrize("wait_s", [float("inf"), 0.01])
+def test_few_of_many_replicas_are_looked_at(looked_at: list[Instance], queued: int, wait_s: float) -> None:
+    choose(query(latency_ms=100), many(MANY, lambda _: queued), NOW, CONFIG, wait_s)
+    assert len(looked_at) <= MOST_LOOKED_AT
+
+
+@given(st.lists(st.integers(0, 200), min_size=1, max_size=FEW), st.floats(1, 500))
+def test_few_replicas_are_all_looked_at(queued: list[int], latency_ms: float) -> None:
+    where, asked = many(len(queued), lambda place: queued[place]), query(latency_ms=latency_ms)
+    outcome = choose(asked, where, NOW, CONFIG)
+    with full_walk():
+        walked = choose(asked, where, NOW, CONFIG)
+    assert type(outcome) is type(walked)
+    if isinstance(outcome, Choice) and isinstance(walked, Choice):
+        assert (outcome.instance, outcome.predicted_s) == (walked.instance, walked.predicted_s)
+
+
+def test_an_idle_replica_is_taken_while_there_is_one() -> None:
+    where = many(MANY, lambda place: 0 if place in (7, 123, 250) else 20)
+    for number in range(20):
+        assert place_of(choose(query(id=f"q{number}", target=FAST), where, NOW, CONFIG)) in (7, 123, 250)
+
+
+def test_what_was_sent_to_is_idle_no_longer_until_it_has_caught_up() -> None:
+    where = many(MANY)
+    taken = list[int]()
+    for number in range(MANY):
+        choice = choose(query(id=f"q{number}", target=FAST), where, NOW, CONFIG)
+        taken.append(place_of(choice))
+        assert isinstance(choice, Choice)
+        where.sent(choice.instance, choice.partition, 1, False, NOW)
+    assert sorted(taken) == list(range(MANY))
+    group = where.tasks[query().task].serving[FAST].healthy
+    assert not group.idle
+    later = choose(query(target=FAST), where, NOW + 0.5, CONFIG)
+    assert isinstance(later, Choice)
+    where.sent(later.instance, later.partition, 1, False, NOW + 0.5)
+    assert group.idle
+
+
+def test_the_only_replica_in_time_is_found() -> None:
+    where = many(MANY, lambda place: 2 if place == 201 else 500)
+    for number in range(20):
+        choice = choose(query(id=f"q{number}", target=FAST, latency_ms=20), where, NOW, CONFIG)
+        assert place_of(choice) == 201
+
+
+def test_what_is_gone_is_never_drawn() -> None:
+    where = many(MANY)
+    for place in range(MANY):
+        if place % 3:
+            where.apply_status(status(worker=f"w{place}", leaving=True), NOW)
+    for number in range(50):
+        assert place_of(choose(query(id=f"q{number}"), where, NOW, CONFIG)) % 3 == 0
+
+
+def test_a_query_decided_on_again_goes_elsewhere() -> None:
+    where = many(MANY)
+    asked = query(target=FAST)
+    assert len({place_of(choose(asked, where, NOW + moment / 1e3, CONFIG)) for moment in range(20)}) > 10
+
+
+def test_the_same_query_at_the_same_time_goes_to_the_same_place() -> None:
+    asked = query(target=FAST)
+    assert place_of(choose(asked, many(MANY), NOW, CONFIG)) == place_of(choose(asked, many(MANY), NOW, CONFIG))
+
+
+def test_the_explanation_names_what_was_chosen_of_many() -> None:
+    where = many(MANY)
+    for number in range(20):
+        asked: Query = query(id=f"q{number}", latency_ms=100)
+        outcome = choose(asked, where, NOW, CONFIG)
+        assert isinstance(outcome, Choice)
+        assert outcome.instance is not None
+        told = explained(explain(asked, where, NOW, CONFIG, outcome))
+        assert told["worker"] == outcome.instance.worker.name
+        assert told["chosen"] == outcome.variant.name
+        rows = told["considered"]
+        assert isinstance(rows, list)
+        assert rows[0]["worker"] == outcome.instance.worker.name
+        assert rows[0]["verdict"] == "chosen"
+        assert len(rows) <= 50
+        assert told["not_listed"] == 2 * MANY - len(rows)
+
+
+@pytest.mark.parametrize(("load", "selectors"), [(0.5, 1), (0.9, 1), (0.9, 4)])
+def test_the_choice_is_hardly_worse_than_a_walk_over_all(load: float, selectors: int) -> None:
+    def p99(walk: bool) -> float:
+        crowd = Crowd(60, selectors=selectors, seed=5)
+        with full_walk() if walk else nullcontext():
+            for _ in crowd.run(load, 0.5, CONFIG):
+                pass
+            return percentile([sent.true_s for sent in crowd.run(load, 0.7, CONFIG)], 0.99)
+
+    assert p99(walk=False) <= 1.15 * p99(walk=True)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 12)), max_size=60))
+def test_an_indexed_set_is_a_set(steps: list[tuple[bool, int]]) -> None:
+    found, expected = IndexedSet[int](), set[int]()
+    for adds, item in steps:
+        (found.add if adds else found.discard)(item)
+        (expected.add if adds else expected.discard)(item)
+        assert sorted(found) == sorted(expected)
+        assert len(found) == len(expected)
+        assert all((item in found) == (item in expected) for item in range(13))
+
+
+def test_statuses_of_any_order_keep_the_groups_right() -> None:
+    draw = Random(7)
+    where = many(40)
+    serving = where.tasks[query().task].serving
+    for step in range(2000):
+        now, place = NOW + step / 1000, draw.randrange(40)
+        held = instance(FAST, partitions=(place,), queued=draw.choice([0, 0, 1, 30]))
+        where.apply_status(status(held, worker=f"w{place}", at=now), now)
+        choice = choose(query(id=f"q{step}", sent=now), where, now, CONFIG)
+        if isinstance(choice, Choice):
+            where.sent(choice.instance, choice.partition, 1, False, now)
+        group = serving[FAST].healthy
+        assert len(group.members) == len({running.worker.name for running in group.members}) == 40
+        assert set(group.idle) <= set(group.members)
+        assert all(running.waiting(now) < 0.01 for running in group.idle)
