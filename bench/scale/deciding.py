@@ -91,7 +91,7 @@ def carried_out(snapshot: ClusterSnapshot, plan: ScalePlan) -> ClusterSnapshot:
 
 
 def _load(row: InstanceRow) -> InstanceLoad:
-    return InstanceLoad(variant=row.variant, worker=row.worker, state=InstanceState.ACTIVE, inputs_per_s=1.0, lag_s=0.0)
+    return InstanceLoad(variant=row.variant, worker=row.worker, state=InstanceState.ACTIVE, inputs_per_s=1.0)
 
 
 def _timed(work: Callable[[], ScalePlan]) -> tuple[float, ScalePlan]:

@@ -1,6 +1,7 @@
 """A dead letter gives back the headers it was made of, whatever bytes their names hold, and can always be written."""
 
 import asyncio
+from typing import Any
 
 from aiokafka import ConsumerRecord
 from hypothesis import given
@@ -24,6 +25,9 @@ class Sender:
 
     def __init__(self) -> None:
         self.headers: RawHeaders = []
+
+    async def post(self, *_: Any, **__: Any) -> None:
+        raise NotImplementedError
 
     async def send(
         self,
