@@ -38,6 +38,8 @@ that is what costs, while the broker waits for none of them."""
 BACKOFF_S: Final = 0.1
 """Seconds before a batch is sent again, twice as many each time, up to `_LONGEST_BACKOFF_S`."""
 _LONGEST_BACKOFF_S: Final = 1.0
+_ASK_S: Final = 2.0
+"""Seconds after which another broker is asked for an identity."""
 _TICKS: Final = 20
 """Looks for records that are late, within the time that a record has."""
 _LONGEST_TICK_S: Final = 0.25
@@ -154,8 +156,9 @@ class BatchSender:
     async def _get_identity(self) -> None:
         while self._nameless:
             try:
-                self._fresh = await new_identity(self._client)
-            except (KafkaError, OSError) as error:
+                async with asyncio.timeout(_ASK_S):
+                    self._fresh = await new_identity(self._client)
+            except (KafkaError, OSError, KeyError) as error:  # a TimeoutError is an OSError; KeyError: see `_request`
                 log.warning("Kafka gives no producer id: %r", error)
                 await asyncio.sleep(BACKOFF_S)
             waited = list(self._nameless)

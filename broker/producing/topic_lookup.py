@@ -176,7 +176,7 @@ class TopicLookup:
                     self._client.set_topics(self._followed)
                     await self._client.force_metadata_update()
                     self._deny_partitions()
-        except (KafkaError, OSError, TimeoutError) as error:
+        except (KafkaError, OSError, KeyError) as error:  # KeyError: aiokafka met a connection closed meanwhile
             log.warning("Kafka does not say which topics there are: %r", error)
 
     async def _ask(self, topics: list[str]) -> list[str]:

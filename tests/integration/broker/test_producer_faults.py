@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from broker.client import open_admin
-from broker.kafka_types import KafkaError
+from broker.kafka_types import KafkaError, UnknownTopic
 from broker.producer import Producer
 from broker.servers.apache import ApacheKafka, server_properties
 from broker.settings import KafkaSettings
@@ -140,8 +140,10 @@ async def test_while_kafka_is_away_every_record_fails_in_time_and_after_it_the_n
         before = [await producer.send_and_wait(topic, b"x", partition=number) for number in (0, 1)]
         async with cluster.stopped(1), cluster.stopped(2):
             under_way = [await producer.send(topic, b"x", partition=number) for number in (0, 1)]
+            unknown = await producer.send(f"new-{uuid4()}", b"x")
             await sent_until(producer, topic, time.monotonic() + STOPPED_S)
             assert all(future.done() for future in under_way)
+            assert not isinstance(unknown.exception(), UnknownTopic), "nobody said that it does not exist"
         await cluster.until_led(topic, partitions=2)
         after = [await producer.send_and_wait(topic, b"x", partition=number) for number in (0, 1)]
         assert all(new.offset > old.offset for old, new in zip(before, after, strict=True))
