@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.admin import RecordsToDelete
+from aiokafka.admin import NewTopic, RecordsToDelete
 
 from broker.client import open_admin
 from broker.delivery.consumer import Consumer
@@ -78,8 +78,12 @@ async def test_what_was_deleted_before_it_was_committed_is_lost_and_neither_done
     assert [(found[n].committed, found[n].lag, found[n].lost) for n in range(3)] == [(2, 1, 3), (2, 0, 4), (None, 3, 0)]
 
 
-async def test_groups_at_different_offsets_of_one_partition(kafka: KafkaSettings, topic: str) -> None:
-    plain = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap)  # ours stamps records with the present
+async def test_groups_at_different_offsets_of_one_partition(kafka: KafkaSettings) -> None:
+    topic = f"test-{uuid4()}"
+    async with open_admin(kafka) as admin:  # in topics that we make, records are as old as the broker says
+        await admin.create_topics([NewTopic(topic, 1, 1)])
+    await ensure_topics(kafka, [TopicSpec(topic)])
+    plain = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap)
     async with plain, LagReader(kafka) as reader:
         now_ms = int(time.time() * 1000)
         await plain.send_and_wait(topic, b"old", partition=0, timestamp_ms=now_ms - 60_000)
