@@ -4,14 +4,15 @@ Work, the queries of tasks and variants, is never deleted by age or size: a back
 What is done is cut off by the autoscaler (`autoscaler/janitor`), as Kafka Streams does with its repartition topics, and
 the broker frees the disk by whole segments, which therefore end soon.
 
-Records of all topics carry the time at which the broker appended them: one clock, whoever wrote them.
+Records carry the time at which the broker appended them: one clock, whoever wrote them.
 """
 
 from typing import Final
 
 from broker.settings import KafkaSettings
-from schemas.topics import DEAD_LETTERS, is_work
+from schemas.topics import DEAD_LETTERS, PREFIX, is_work
 
+_STAMPED: Final = {"message.timestamp.type": "LogAppendTime"}
 _WORK_SEGMENT_MS: Final = 600_000
 _LEAST_SEGMENT_MS: Final = 60_000
 _SEGMENT_BYTES: Final = 64 * 1024 * 1024
@@ -20,15 +21,14 @@ _MOST_SEGMENT_BYTES: Final = 2**31 - 1
 
 def topic_configs(settings: KafkaSettings, topic: str, retention_ms: int | None = None) -> dict[str, str]:
     """Make the configuration of a new topic; `retention_ms` goes before what its kind would have."""
-    configs = {
+    configs = promised_configs(settings, topic) | _STAMPED
+    configs |= {
         "cleanup.policy": "delete",
         "max.message.bytes": str(settings.max_record_bytes),
-        # The clocks of those who write do not count, only the broker's: see `broker.clock`.
-        "message.timestamp.type": "LogAppendTime",
         "segment.bytes": str(min(max(_SEGMENT_BYTES, 4 * settings.max_record_bytes), _MOST_SEGMENT_BYTES)),
     }
     if is_work(topic):
-        return configs | promised_configs(settings, topic) | {"segment.ms": str(_WORK_SEGMENT_MS)}
+        return configs | {"segment.ms": str(_WORK_SEGMENT_MS)}
     kept_ms = _kept_ms(settings, topic) if retention_ms is None else retention_ms
     # What is kept is deleted by whole segments: they must be younger than the retention to have an end.
     return configs | {"retention.ms": str(kept_ms), "segment.ms": str(max(kept_ms // 4, _LEAST_SEGMENT_MS))}
@@ -37,8 +37,9 @@ def topic_configs(settings: KafkaSettings, topic: str, retention_ms: int | None 
 def promised_configs(settings: KafkaSettings, topic: str) -> dict[str, str]:
     """Configuration that a topic must have even where it exists already, made by an older version or by somebody."""
     if is_work(topic):
-        return {"retention.ms": "-1", "retention.bytes": "-1", "message.timestamp.type": "LogAppendTime"}
-    return {"retention.ms": str(_kept_ms(settings, topic))} if topic == DEAD_LETTERS else {}
+        return _STAMPED | {"retention.ms": "-1", "retention.bytes": "-1"}
+    kept = {"retention.ms": str(_kept_ms(settings, topic))} if topic == DEAD_LETTERS else {}
+    return _STAMPED | kept if topic.startswith(PREFIX) else kept
 
 
 def _kept_ms(settings: KafkaSettings, topic: str) -> int:

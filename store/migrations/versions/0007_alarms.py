@@ -2,13 +2,13 @@
 
 from store.migrations.script import refuse_downgrade, run_script
 
-revision = "0006"
+revision = "0007"
 down_revision = "0005"
 
 
 def upgrade() -> None:
-    """Run `0006_alarms.sql`."""
-    run_script("0006_alarms")
+    """Run `0007_alarms.sql`."""
+    run_script("0007_alarms")
 
 
 def downgrade() -> None:
