@@ -36,6 +36,8 @@ _TASK: Final = "fleet"
 _SECONDS: Final = 20.0
 _SOON_S: Final = 60.0
 _STARTING: Final = 10
+_RENEW_S: Final = 2.0
+"""INFAAS_WORKERS_LEASE_RENEW_S, which so many workers should raise: each that passes connects that often."""
 DEBUG = True
 
 
@@ -57,11 +59,11 @@ class FleetWorker:
             self.connection = database = await stack.enter_async_context(SharedConnection(self._dsn))
             catalog = await stack.enter_async_context(CatalogWatcher(database))
             epoch = await register_worker(database, a_worker(self.name))
-            leases = Leases(database, self.name, epoch, 3.0, lambda _variant, _lost: None)
+            leases = Leases(database, self.name, epoch, 3 * _RENEW_S, lambda _variant, _lost: None)
             placement = PlacementFollower(database, self.name, self._controller)
             async with asyncio.TaskGroup() as tasks:
                 loops = [
-                    tasks.create_task(leases.keep_renewing(1.0)),
+                    tasks.create_task(leases.keep_renewing(_RENEW_S)),
                     tasks.create_task(self._watch(catalog)),
                 ]
                 following = tasks.create_task(placement.run(stop))
