@@ -18,7 +18,7 @@ from bench.__main__ import show
 from bench.core.figures import Figure
 from bench.core.system import running_at
 from bench.results import write_results
-from bench.scale import deciding, milp, ray_cluster, recorder, selection, steps, zero
+from bench.scale import deciding, fleet, milp, ray_cluster, recorder, registering, selection, steps, zero
 
 BROKER: Final = "apache"
 PLOTS: Final = Path(__file__).parents[2] / "docs" / "scale"
@@ -52,6 +52,14 @@ async def _deciding(_home: Path, _seconds: float) -> list[Figure]:
     return deciding.measure()
 
 
+async def _fleet(_home: Path, _seconds: float) -> list[Figure]:
+    return await fleet.measure()
+
+
+async def _registering(_home: Path, _seconds: float) -> list[Figure]:
+    return await registering.measure()
+
+
 BENCHES: Final[dict[str, Callable[[Path, float], Awaitable[list[Figure]]]]] = {
     "steps": _steps,
     "zero": _zero,
@@ -60,6 +68,8 @@ BENCHES: Final[dict[str, Callable[[Path, float], Awaitable[list[Figure]]]]] = {
     "milp": _milp,
     "selection": _selection,
     "deciding": _deciding,
+    "fleet": _fleet,
+    "registering": _registering,
 }
 _NEED_MODELS: Final = {"steps", "zero"}
 

@@ -36,6 +36,8 @@ _TASK: Final = "fleet"
 _SECONDS: Final = 20.0
 _SOON_S: Final = 60.0
 _STARTING: Final = 10
+_RENEW_S: Final = 2.0
+"""INFAAS_WORKERS_LEASE_RENEW_S, which so many workers should raise: each that passes connects that often."""
 DEBUG = True
 
 
@@ -57,11 +59,11 @@ class FleetWorker:
             self.connection = database = await stack.enter_async_context(SharedConnection(self._dsn))
             catalog = await stack.enter_async_context(CatalogWatcher(database))
             epoch = await register_worker(database, a_worker(self.name))
-            leases = Leases(database, self.name, epoch, 3.0, lambda _variant, _lost: None)
+            leases = Leases(database, self.name, epoch, 3 * _RENEW_S, lambda _variant, _lost: None)
             placement = PlacementFollower(database, self.name, self._controller)
             async with asyncio.TaskGroup() as tasks:
                 loops = [
-                    tasks.create_task(leases.keep_renewing(1.0)),
+                    tasks.create_task(leases.keep_renewing(_RENEW_S)),
                     tasks.create_task(self._watch(catalog)),
                 ]
                 following = tasks.create_task(placement.run(stop))
@@ -119,7 +121,7 @@ async def watch_fleet(dsn: str, size: int, seconds: float) -> FleetReport:
     """Run so many workers for so long."""
     fleet = [FleetWorker(f"cpu-{number}", dsn) for number in range(size)]
     async with open_pool(dsn, max_size=1) as pool, _running(fleet):
-        await _register(pool, "first")
+        await register(pool, "first")
         seen = FleetReport(connections=[], oldest_s=[], placed_s=[], registered_s=[])
         variant = variant_name("first")
         until = time.monotonic() + seconds
@@ -141,7 +143,7 @@ async def watch_fleet(dsn: str, size: int, seconds: float) -> FleetReport:
         await put_instances(pool, rows)
         seen.placed_s = await _noticed([one.noticed for one in fleet], variant, began)
         began = time.monotonic()
-        await _register(pool, "second")
+        await register(pool, "second")
         seen.registered_s = await _noticed([one.registered for one in fleet], variant_name("second"), began)
     return seen
 
@@ -170,7 +172,8 @@ async def _noticed(seen: list[dict[str, float]], name: str, began: float) -> lis
     return [one[name] - began for one in seen]
 
 
-async def _register(pool: Pool, architecture: str) -> None:
+async def register(pool: Pool, architecture: str) -> None:
+    """Register the only variant of an architecture."""
     tensor = TensorSpec(name="x", datatype="FP32", shape=(-1, 4))
     await put_task(pool, Task(name=_TASK, inputs=(tensor,), outputs=(tensor,), partitions=1))
     await put_architecture(pool, Architecture(name=architecture, task=_TASK, source="0" * 64, source_format="onnx"))
