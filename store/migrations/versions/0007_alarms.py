@@ -3,7 +3,7 @@
 from store.migrations.script import refuse_downgrade, run_script
 
 revision = "0007"
-down_revision = "0005"
+down_revision = "0006"
 
 
 def upgrade() -> None:
