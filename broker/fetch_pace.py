@@ -9,6 +9,7 @@ partitions are to be read. Who changes them has to `interrupt` the fetch under w
 """
 
 import time
+from collections.abc import Collection
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -33,11 +34,17 @@ class FetchPace:
     """Reads one consumer after another, and sets how long each of their fetches may wait."""
 
     def __init__(
-        self, settings: KafkaSettings, *, factor: int = IDLE_FACTOR, longest_ms: int = LONGEST_MS, lazy: bool = False
-    ) -> None:
-        """`lazy`: records that come now and then are no reason to hurry, only those that come one upon the other."""
+        self, settings: KafkaSettings, *, factor: int = IDLE_FACTOR, longest_ms: int = LONGEST_MS,
+        shortest_ms: int | None = None, lazy: bool = False,
+    ) -> None:  # fmt: skip
+        """`lazy`: records that come now and then are no reason to hurry, only those that come one upon the other.
+
+        `shortest_ms`, if less than what the settings say, is how long a fetch of partitions without records may hold up
+        that of those which have some.
+        """
         self._short_ms = settings.fetch_max_wait_ms
         longest_ms = min(factor * self._short_ms, longest_ms, settings.request_timeout_ms // 2)
+        self._short_ms = self._short_ms if shortest_ms is None else min(self._short_ms, shortest_ms)
         self.long_ms = max(self._short_ms, longest_ms)
         """How long a fetch is held while nothing comes."""
         self._idle_after_ms = _LAZY_AFTER_MS if lazy else _IDLE_AFTER_MS
@@ -46,15 +53,15 @@ class FetchPace:
         self._found_s = 0.0
 
     async def poll(
-        self, consumer: AIOKafkaConsumer, max_records: int | None = None
+        self, consumer: AIOKafkaConsumer, max_records: int | None = None, partitions: Collection[TopicPartition] = ()
     ) -> dict[TopicPartition, list[Record]]:
-        """What has come, perhaps nothing after a while.
+        """What has come, of all partitions or of these, perhaps nothing after a while.
 
         Raises:
             KafkaError: as aiokafka's `getmany`.
         """
         timeout_ms = _POLL_MS if self._idle else self._idle_after_ms
-        found = await consumer.getmany(timeout_ms=timeout_ms, max_records=max_records)
+        found = await consumer.getmany(*partitions, timeout_ms=timeout_ms, max_records=max_records)
         was_idle = self._idle
         self._note(bool(found), time.monotonic())
         fetcher: Any = consumer._fetcher  # pyright: ignore[reportPrivateUsage] - there is no other way

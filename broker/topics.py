@@ -75,8 +75,13 @@ async def ensure_system_topics(settings: KafkaSettings) -> None:
 
 async def ensure_task_topics(settings: KafkaSettings, task: str, partitions: int) -> None:
     """Create the topics of a task's queries, and of its results when the client names no topic."""
-    specs = [TopicSpec(names.task_topic(task), partitions), TopicSpec(names.results_topic(task), partitions)]
-    await ensure_topics(settings, specs)
+    await ensure_topics(settings, task_specs(task, partitions))
+
+
+def task_specs(task: str, partitions: int) -> list[TopicSpec]:
+    """Topics where a task's queries come in, online and offline ones, and where results go when a client names none."""
+    topics = (names.task_topic(task), names.offline_topic(task), names.results_topic(task))
+    return [TopicSpec(topic, partitions) for topic in topics]
 
 
 async def ensure_variant_topics(settings: KafkaSettings, variants: Iterable[tuple[str, int]]) -> None:

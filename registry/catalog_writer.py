@@ -12,12 +12,12 @@ from typing import Self
 from msgspec.structs import replace
 
 from broker.settings import KafkaSettings
-from broker.topics import ensure_topics
+from broker.topics import ensure_topics, task_specs
 from registry.pipeline.measurement import Measurement
 from registry.pipeline.verification import Accuracy
 from registry.plan import PlannedVariant
 from registry.registration import Registration
-from registry.topics import task_specs, variant_spec
+from registry.topics import variant_spec
 from schemas.errors import OperatorError
 from schemas.rows.catalog import Architecture, Profile, Task, Variant, VariantState
 from store.pool import Pool
@@ -73,13 +73,13 @@ class CatalogWriter:
         if self.task is None:
             raise OperatorError(f"task {self._request.task} was deleted meanwhile; register again")
         ready = [variant for variant in self.variants.values() if variant.state is VariantState.READY]
-        await ensure_topics(self._kafka, [*task_specs(self.task), *map(variant_spec, ready)])
+        await ensure_topics(self._kafka, [*task_specs(self.task.name, self.task.partitions), *map(variant_spec, ready)])
 
     async def write_reference(
         self, task: Task, architecture: Architecture, variant: Variant, measurement: Measurement, accuracy: Accuracy
     ) -> None:
         """Topics first, then all rows at once. One that was written by an earlier run keeps its profile."""
-        await ensure_topics(self._kafka, [*task_specs(task), variant_spec(variant)])
+        await ensure_topics(self._kafka, [*task_specs(task.name, task.partitions), variant_spec(variant)])
         if variant.name in self.variants and not self._request.again:
             return
         variant, profile = replace(variant, state=VariantState.READY), self._profile(variant, measurement, accuracy)

@@ -5,16 +5,18 @@ notifies: selectors and gateways learn the new partitions before anything is wri
 """
 
 from broker.settings import KafkaSettings
-from broker.topics import TopicSpec, ensure_system_topics, ensure_task_topics, ensure_topics, ensure_variant_topics
-from schemas.rows.catalog import Task, Variant, VariantState
-from schemas.topics import results_topic, task_topic, variant_topic
+from broker.topics import (
+    TopicSpec,
+    ensure_system_topics,
+    ensure_task_topics,
+    ensure_topics,
+    ensure_variant_topics,
+    task_specs,
+)
+from schemas.rows.catalog import Variant, VariantState
+from schemas.topics import variant_topic
 from store.pool import Pool
 from store.registry import grow_task, grow_variant, list_tasks, list_variants
-
-
-def task_specs(task: Task) -> list[TopicSpec]:
-    """Topics where a task's queries come in, and where results go when the client names none."""
-    return [TopicSpec(task_topic(task.name), task.partitions), TopicSpec(results_topic(task.name), task.partitions)]
 
 
 def variant_spec(variant: Variant) -> TopicSpec:
@@ -29,7 +31,7 @@ async def ensure_registered_topics(pool: Pool, kafka: KafkaSettings) -> None:
         OperatorError: Kafka cannot be reached, or cannot add the partitions that a topic lacks.
     """
     await ensure_system_topics(kafka)
-    tasks = [spec for task in await list_tasks(pool) for spec in task_specs(task)]
+    tasks = [spec for task in await list_tasks(pool) for spec in task_specs(task.name, task.partitions)]
     variants = await list_variants(pool, state=VariantState.READY)
     await ensure_topics(kafka, [*tasks, *map(variant_spec, variants)])
 

@@ -1,4 +1,7 @@
-"""Names of topics and consumer groups."""
+"""Names of topics and consumer groups.
+
+The name of a task holds no dot, so no task's topic is taken for another one's topic of offline queries.
+"""
 
 from typing import Final
 
@@ -14,11 +17,28 @@ LOAD: Final = "infaas.load"  # SelectorLoad of every selector, once a second; ke
 DEAD_LETTERS: Final = "infaas.dead-letters"
 
 SELECTOR_GROUP: Final = "infaas.selector"
+OFFLINE_SELECTOR_GROUP: Final = "infaas.selector.offline"
+_OFFLINE: Final = ".offline"
 
 
 def task_topic(task: str) -> str:
-    """Topic to which clients send the queries of a task."""
+    """Topic to which clients send the online queries of a task."""
     return TASKS + task
+
+
+def offline_topic(task: str) -> str:
+    """Topic to which clients send the offline queries of a task, and in which these wait until something is idle."""
+    return TASKS + task + _OFFLINE
+
+
+def query_topic(task: str, *, offline: bool) -> str:
+    """Topic to which clients send a query."""
+    return offline_topic(task) if offline else task_topic(task)
+
+
+def task_of(topic: str) -> str:
+    """The task whose queries, online or offline, come in on `topic`."""
+    return topic.removeprefix(TASKS).removesuffix(_OFFLINE)
 
 
 def variant_topic(variant: str) -> str:

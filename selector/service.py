@@ -1,6 +1,7 @@
 """The loops of a selector process.
 
-    intake     task topics -> Dispatcher, batch by batch
+    intake     topics of online queries -> Dispatcher, batch by batch
+    offline    topics of offline queries -> OfflineDispatcher, which sends them on when instances are idle
     retry      sends what was not acknowledged again
     statuses   the workers' statuses -> ClusterState
     metadata   fetches that of the topics of variants that begin to serve, before queries need it
@@ -31,11 +32,13 @@ from process.garbage_collection import tune_gc
 from process.health_server import health_server
 from schemas.errors import OperatorError
 from schemas.status import WorkerStatus
-from schemas.topics import LOAD, SELECTOR_GROUP, STATUS, task_topic
+from schemas.topics import LOAD, OFFLINE_SELECTOR_GROUP, SELECTOR_GROUP, STATUS, offline_topic, task_topic
 from selector.cluster_state import ClusterState
+from selector.demand_sender import DemandSender
 from selector.dispatcher import Dispatcher
 from selector.load_meter import LoadMeter
 from selector.metrics import SelectorMetrics
+from selector.offline_dispatcher import OfflineDispatcher
 from selector.settings import SelectorSettings
 from store.catalog import Catalog, CatalogWatcher
 
@@ -47,6 +50,10 @@ _STATUSES_SINCE_S: Final = 2.5
 _STATUS_WAIT_MS: Final = 100
 """The longest that statuses may be late where the broker does not wake who waits; a query is taken to be as late."""
 _REPORT_INTERVAL_S: Final = 1.0
+_OFFLINE_FETCH_MS: Final = 25
+"""How long topics without offline queries may hold up the reading of those with some."""
+_OFFLINE_IN_FLIGHT: Final = 1_000_000
+"""Not a bound of its own: what is held of each task is bounded, and what is under way by the pace of instances."""
 _encode: Final = msgspec.json.Encoder().encode
 _status: Final = msgspec.json.Decoder(WorkerStatus)
 
@@ -59,6 +66,7 @@ class Selector:
         settings: SelectorSettings,
         kafka: KafkaSettings,
         consumer: Consumer,
+        offline_consumer: Consumer,
         producer: Producer,
         statuses: Tail,
         catalogs: CatalogWatcher,
@@ -66,22 +74,22 @@ class Selector:
         self._settings = settings
         self._kafka = kafka
         self._consumer = consumer
+        self._offline_consumer = offline_consumer
         self._producer = producer
         self._statuses = statuses
         self._catalogs = catalogs
         self._state = ClusterState(settings.status_ttl_s, settings.hop_s)
         self._metrics = SelectorMetrics()
         self._load_meter = LoadMeter(settings.instance_id)
+        config, demands = settings.policy_config(), DemandSender(producer, settings.demand_interval_s)
         self._dispatcher = Dispatcher(
-            self._state,
-            settings.policy_config(),
-            consumer,
-            producer,
-            self._metrics,
-            self._load_meter,
+            self._state, config, consumer, producer, self._metrics, self._load_meter, demands,
             attempts=settings.attempts,
-            demand_interval_s=settings.demand_interval_s,
-        )
+        )  # fmt: skip
+        self._offline = OfflineDispatcher(
+            self._state, config, offline_consumer, producer, self._metrics, self._load_meter, demands,
+            attempts=settings.attempts,
+        )  # fmt: skip
         self._subscribed: dict[str, int] = {}
         """Tasks and how many partitions each is known to have."""
         self._instances_began = asyncio.Event()
@@ -100,18 +108,24 @@ class Selector:
                 tasks.create_task(self._housekeep(), name="housekeep"),
                 tasks.create_task(self._report(), name="report"),
                 tasks.create_task(self._dispatcher.retry_failed(), name="retry"),
+                tasks.create_task(self._offline.retry_failed(), name="retry offline"),
             ]
             # What they said lately is read first, and who has queries speaks each 100 ms: now all have been heard.
             await asyncio.sleep(self._settings.startup_listen_s)
             tune_gc()
             intake = tasks.create_task(self._intake(stop), name="intake")
+            reading = tasks.create_task(self._offline.read(), name="read offline")
+            forwarding = tasks.create_task(self._offline.forward(), name="forward offline")
             self.ready = True
             await stop.wait()
             self.ready = False
             if self._waiting:
                 intake.cancel()
-            await asyncio.wait({intake})
+            reading.cancel()
+            self._offline.stop()
+            await asyncio.wait({intake, reading, forwarding})
             await self._consumer.drained()
+            await self._offline_consumer.drained()
             for task in others:
                 task.cancel()
 
@@ -136,6 +150,7 @@ class Selector:
                 log.warning("a worker's status cannot be read, is it of another version? %s", error)
                 continue
             self._state.apply_status(status, time.time(), replayed=self._statuses.is_replayed(record))
+            self._offline.look()
             if self._state.newly_served:
                 self._instances_began.set()
 
@@ -152,7 +167,7 @@ class Selector:
         while True:
             now = time.time()
             self._state.expire(now)
-            self._metrics.publish(self._state, self._consumer.in_flight, now)
+            self._metrics.publish(self._state, self._consumer.in_flight, self._offline.held, now)
             await asyncio.sleep(_HOUSEKEEPING_INTERVAL_S)
 
     async def _report(self) -> None:
@@ -186,9 +201,11 @@ class Selector:
         self._subscribed |= tasks
         if new:
             await self._consumer.subscribe([task_topic(name) for name in self._subscribed])
+            await self._offline_consumer.subscribe([offline_topic(name) for name in self._subscribed])
             log.info("serving %d tasks", len(self._subscribed))
         elif more:
             await self._consumer.refresh_partitions()
+            await self._offline_consumer.refresh_partitions()
 
 
 async def serve(settings: SelectorSettings, kafka: KafkaSettings, dsn: str, stop: asyncio.Event) -> None:
@@ -231,7 +248,17 @@ async def open_selector(settings: SelectorSettings, kafka: KafkaSettings, dsn: s
                 max_in_flight=settings.max_in_flight,
             )
         )
-        yield Selector(settings, kafka, consumer, producer, statuses, catalogs)
+        offline = await stack.enter_async_context(
+            Consumer(
+                kafka,
+                f"{client_id}-offline",
+                group=OFFLINE_SELECTOR_GROUP,
+                instance_id=settings.instance_id,
+                max_in_flight=_OFFLINE_IN_FLIGHT,
+                pace=FetchPace(kafka, shortest_ms=_OFFLINE_FETCH_MS),
+            )
+        )
+        yield Selector(settings, kafka, consumer, offline, producer, statuses, catalogs)
 
 
 def _forget(sent: "asyncio.Future[Ack]") -> None:

@@ -1,5 +1,5 @@
 """Records read at least once and finished in any order.
 
 Reading order: watermark (up to where all of a partition is finished) -> in_flight (what is handed out, over all
-partitions) -> consumer (Kafka).
+partitions) -> rebalance (what the group takes and gives) -> consumer (Kafka).
 """

@@ -15,12 +15,11 @@ Rules.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from types import TracebackType
 from typing import Any, Final, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import (
     ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
@@ -33,6 +32,7 @@ from prometheus_client import Counter
 
 from broker.client import new_consumer, open_admin, start_client, stop_consumer
 from broker.delivery.in_flight import InFlightTracker
+from broker.delivery.rebalance import RebalanceListener
 from broker.features import broker_features
 from broker.fetch_pace import FetchPace, interrupt
 from broker.kafka_types import Record
@@ -74,7 +74,11 @@ class Consumer:
         group: str,
         instance_id: str | None = None,
         max_in_flight: int = 1000,
+        pace: FetchPace | None = None,
     ) -> None:
+        """`pace` is how eagerly it reads what it shares, if not as usual."""
+        self.on_release: Callable[[Collection[tuple[str, int]]], None] = lambda _: None
+        """Called with partitions that are given up, by topic and number: give back what is only held of them."""
         self._settings = settings
         self._client_id = client_id
         self._group = group
@@ -82,6 +86,8 @@ class Consumer:
         self._consumer: AIOKafkaConsumer
         self._tracker = InFlightTracker(max_in_flight)
         self._pace = FetchPace(settings, factor=_ASSIGNED_FACTOR)
+        self._shared_pace = pace or FetchPace(settings)
+        self._poll_end: asyncio.Timeout | None = None
         self._commit_lock = asyncio.Lock()
         self._move_lock = asyncio.Lock()
         self._failures = 0
@@ -89,8 +95,7 @@ class Consumer:
         self._background: list[asyncio.Task[None]] = []
         self._shares = True
         """Whether what is subscribed to is shared by the group protocol."""
-        self._topic = ""
-        self._topics: frozenset[str] = frozenset()
+        self._topic, self._topics = "", frozenset[str]()
 
     @property
     def in_flight(self) -> int:
@@ -141,11 +146,11 @@ class Consumer:
             self._topics = wanted
             return
         self._topics = wanted
-        self._pace = FetchPace(self._settings)
+        self._pace = self._shared_pace
         async with self._move_lock:
             # aiokafka drops the old assignment at once: whatever is to be committed of it must be committed before.
             await self._retire(self._consumer.assignment(), DRAIN_S)
-            self._consumer.subscribe(sorted(wanted), listener=_Rebalance(self._give_up))
+            self._consumer.subscribe(sorted(wanted), listener=RebalanceListener(self._give_up, self.end_poll))
 
     async def refresh_partitions(self) -> None:
         """Learn at once, not within minutes, of new partitions of the topics subscribed to, and share them too."""
@@ -187,9 +192,37 @@ class Consumer:
             if found:
                 return self._hand_out(found)
 
+    async def poll_without(self, topics: Collection[str], max_records: int = 500) -> list[Record]:
+        """Return the next records of all but these topics, as `poll` does; none after `end_poll`."""
+        limit = min(max_records, await self._tracker.wait_for_room())
+        wanted = [partition for partition in self._consumer.assignment() if partition.topic not in topics]
+        try:
+            async with asyncio.timeout(None) as self._poll_end:
+                if not wanted:
+                    await asyncio.get_running_loop().create_future()
+                found = await self._pace.poll(self._consumer, limit, wanted)
+        except TimeoutError:
+            return []
+        except KafkaError as error:
+            await self._back_off(error)
+            return []
+        finally:
+            self._poll_end = None
+        return self._hand_out(found)
+
+    def end_poll(self) -> None:
+        """End a `poll_without` that waits: other topics are to be left out."""
+        if self._poll_end is not None:
+            self._poll_end.reschedule(0.0)
+            self._poll_end = None
+
     def done(self, record: Record) -> None:
         """Mark a record as finished: its offset may be committed. No-op if it was, or is no longer ours."""
         self._tracker.done(record)
+
+    def give_back(self, record: Record) -> None:
+        """Mark a record as one that will not be finished here: it is delivered again to its partition's next owner."""
+        self._tracker.give_back(record)
 
     async def drained(self, partitions: Collection[int] | None = None) -> None:
         """Wait until every record handed out, of those partitions or of all, is done."""
@@ -285,6 +318,7 @@ class Consumer:
 
     async def _release(self, partitions: Collection[TopicPartition], drain_s: float = DRAIN_S) -> None:
         """Drain partitions for up to `drain_s`, commit and forget them."""
+        self.on_release(partitions)
         try:
             async with asyncio.timeout(drain_s):
                 await self._tracker.drained(partitions)
@@ -349,9 +383,10 @@ class Consumer:
             partitions = old.assignment()
             await stop_consumer(old)
             if self._topics and self._shares:
+                self.on_release(partitions)
                 for partition in partitions:
                     self._tracker.forget(partition)
-                self._consumer.subscribe(sorted(self._topics), listener=_Rebalance(self._give_up))
+                self._consumer.subscribe(sorted(self._topics), listener=RebalanceListener(self._give_up, self.end_poll))
             elif partitions:
                 self._assign(partitions)
         self._failures = 0
@@ -363,16 +398,3 @@ class Consumer:
         if coordinator is not None:
             coordinator._group_instance_id = None
         await stop_consumer(consumer)
-
-
-class _Rebalance(ConsumerRebalanceListener):
-    """Listener that gives up partitions in good order when the group protocol takes them."""
-
-    def __init__(self, release: Callable[[Collection[TopicPartition]], Awaitable[None]]) -> None:
-        self._release = release
-
-    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - or a coroutine
-        await self._release(revoked)
-
-    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - or a coroutine
-        log.info("sharing: got %d partitions", len(assigned))

@@ -17,8 +17,10 @@ import msgspec
 from gateway.model_directory import ServedModel
 from schemas import headers as h
 from schemas.errors import InvalidRequest
+from schemas.needs import Mode
 from schemas.oip import Parameter, RequestHead, read_head
 from schemas.query import Query, parse_query
+from schemas.topics import offline_topic
 
 _TIMEOUT_US: Final = "timeout"
 _PREFIX: Final = "infaas-"
@@ -65,7 +67,8 @@ def make_envelope(
         query = parse_query(model.task, fields, sent_ns / 1e6)
     except InvalidRequest as error:
         raise InvalidRequest(_in_client_words(str(error), head.parameters, http)) from None
-    return Envelope(model.topic, body, [(name, text.encode()) for name, text in fields.items()], query)
+    topic = offline_topic(model.task) if query.needs.mode is Mode.OFFLINE else model.topic
+    return Envelope(topic, body, [(name, text.encode()) for name, text in fields.items()], query)
 
 
 def _fields(head: RequestHead, http: Mapping[str, str]) -> dict[str, str]:

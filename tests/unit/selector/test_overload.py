@@ -11,7 +11,6 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from schemas.errors import Overloaded
-from schemas.needs import Mode
 from schemas.query import Query
 from schemas.status import InstanceStatus, PartitionStatus
 from selector.overload import LoadShedder, Overload, fair_share
@@ -36,7 +35,6 @@ class Flow(NamedTuple):
     rate: float
     latency_ms: float | None = 200.0
     min_accuracy: float | None = None
-    mode: Mode = Mode.ONLINE
 
 
 class Simulation:
@@ -118,18 +116,16 @@ class Simulation:
             self.shedder.report_overload(asked.task, self.now)
 
     def query(self, flow: Flow) -> Query:
-        made = query(sent=self.now, latency_ms=flow.latency_ms, min_accuracy=flow.min_accuracy, mode=flow.mode)
+        made = query(sent=self.now, latency_ms=flow.latency_ms, min_accuracy=flow.min_accuracy)
         return msgspec.structs.replace(made, tenant=flow.tenant)
 
     def send(self, choice: Choice, asked: Query) -> None:
         name = choice.variant.name
-        offline = asked.needs.mode is Mode.OFFLINE
-        self.state.sent(choice.instance, choice.partition, 1, offline, self.now)
-        self.state.acknowledged(choice.instance, choice.partition, self.ends[name], offline, self.now)
+        self.state.sent(choice.instance, choice.partition, 1, self.now)
+        self.state.acknowledged(choice.instance, choice.partition, self.ends[name], self.now)
         self.ends[name] += 1
-        if not offline:
-            deadline = asked.deadline_ms / 1000 if asked.deadline_ms else float("inf")
-            self.queues[name].append((self.now, deadline))
+        deadline = asked.deadline_ms / 1000 if asked.deadline_ms else float("inf")
+        self.queues[name].append((self.now, deadline))
 
 
 def simulated(*flows: Flow, seconds: float = 2.5) -> Simulation:
@@ -209,11 +205,6 @@ def test_a_tenant_that_is_alone_is_never_refused_what_may_take_its_time() -> Non
     found = simulated(firm, patient)
     assert found.refused[firm] > 0
     assert found.refused[patient] == 0
-
-
-def test_offline_queries_are_kept() -> None:
-    flood, offline = Flow("flood", 6000), Flow("other", 500, latency_ms=None, mode=Mode.OFFLINE)
-    assert simulated(flood, offline).refused[offline] == 0
 
 
 def test_an_overload_ends_and_leaves_nothing() -> None:
