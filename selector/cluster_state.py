@@ -242,6 +242,7 @@ class ClusterState:
 
     def sent_offline(self, instance: Instance, partition: Partition, inputs: int, now: float) -> None:
         """Count an offline query as on its way to `partition` of `instance`."""
+        partition.unacked_offline += 1
         partition.unacked_offline_inputs += inputs
         self._sent_to(instance, now)
         instance.offline_inputs += inputs
@@ -251,12 +252,13 @@ class ClusterState:
         self, instance: Instance, partition: Partition, inputs: int, offset: int, now: float
     ) -> None:
         """Count an offline query as written at `offset`."""
-        partition.unacked_offline_inputs -= inputs
+        self.failed_offline(partition, inputs)
         self._written(instance, partition, offset, now)
         partition.offline.append((offset, inputs))
 
     def failed_offline(self, partition: Partition, inputs: int) -> None:
-        """Count an offline query as not written."""
+        """Count an offline query as not written, or no longer on its way."""
+        partition.unacked_offline -= 1
         partition.unacked_offline_inputs -= inputs
 
     def _sent_to(self, instance: Instance, now: float) -> Worker:
@@ -294,7 +296,7 @@ def _apply_to_worker(worker: Worker, status: WorkerStatus, now: float, ttl_s: fl
 def _apply_to_instance(instance: Instance, said: InstanceStatus, now: float) -> None:
     unread_inputs = 0.0
     for partition, owned in zip(instance.partitions, said.partitions, strict=True):
-        unacked = partition.unacked or partition.unacked_offline_inputs
+        unacked = partition.unacked or partition.unacked_offline
         is_idle = said.queued == 0 and owned.end <= owned.position and not unacked
         if is_idle and now - partition.acked_at > _QUIET_S:
             partition.end = owned.position
@@ -314,7 +316,10 @@ def _apply_to_instance(instance: Instance, said: InstanceStatus, now: float) -> 
     instance.offline_inputs = said.queued_offline_inputs + sum(
         partition.unread_offline_inputs() for partition in instance.partitions
     )
-    instance.offline_pace.observe(instance.offline_inputs, instance.model.max_batch, now)
+    input_s = instance.model.input_s() * instance.slowdown
+    instance.offline_pace.observe(
+        instance.offline_inputs, instance.model.max_batch, input_s, instance.worker.online_at, now
+    )
     instance.was_busy = instance.level > 0
     instance.rate = _drain_rate(instance, said)
 

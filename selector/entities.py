@@ -18,7 +18,10 @@ from selector.variants import PricedVariant
 class Partition:
     """One partition of a variant's topic, whoever serves it."""
 
-    __slots__ = ("acked_at", "end", "mean_inputs", "number", "offline", "position", "unacked", "unacked_offline_inputs")
+    __slots__ = (
+        "acked_at", "end", "mean_inputs", "number", "offline", "position", "unacked", "unacked_offline",
+        "unacked_offline_inputs",
+    )  # fmt: skip
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -28,8 +31,10 @@ class Partition:
         """Offset of the next record its worker will fetch; -1 is unknown."""
         self.unacked = 0
         """Online queries of this selector on their way to the broker."""
+        self.unacked_offline = 0
+        """Offline queries of this selector on their way to the broker."""
         self.unacked_offline_inputs = 0
-        """Inputs of this selector's offline queries on their way to the broker."""
+        """Inputs of these."""
         self.acked_at = 0.0
         """When the broker last acknowledged a query of this selector."""
         self.mean_inputs = 1.0
@@ -38,8 +43,11 @@ class Partition:
         """Offsets of this selector's offline queries that are not yet fetched, and how many inputs each has."""
 
     def unread(self) -> int:
-        """Number of queries that no worker has fetched, without the offline ones known."""
-        return max(self.end - self.position - len(self.offline), 0) + self.unacked
+        """Number of queries that no worker has fetched, without the offline ones known.
+
+        A worker may have seen the end move before its acknowledgement came here.
+        """
+        return max(self.end - self.position - len(self.offline) - self.unacked_offline, 0) + self.unacked
 
     def unread_offline_inputs(self) -> int:
         """Number of inputs of this selector's offline queries that no worker has fetched."""

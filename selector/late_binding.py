@@ -65,6 +65,7 @@ def _cheapest_idle(candidates: Candidates, query: Query, now: float) -> Choice |
             if instance.worker in cheaper and not _has_free_slot(instance.worker, now):
                 continue
             if not _is_free_of_online(instance, now):
+                retry_s = min(retry_s, max(instance.waiting(now) / instance.rate, _UNNOTICED_S))
                 continue
             if instance.offline_pace.has_room(query.batch, instance.worker.online_at, now):
                 return _choice(candidate, instance, query, now)

@@ -38,11 +38,11 @@ from selector.metrics import SelectorMetrics
 from selector.policy import Choice, PolicyConfig, Refusal
 from selector.received_query import ReceivedQuery, error_result, read_offline_query, unreadable_reply
 
-HELD: Final = 64
+HELD: Final = 256
 """Queries of a task that are read ahead."""
-_READ: Final = 32
+_READ: Final = 64
 """Most queries read before the event loop turns to something else."""
-_FORWARDED: Final = 8
+_FORWARDED: Final = 16
 """Most queries sent on before the event loop turns to something else: online ones wait meanwhile."""
 _SPACING_S: Final = 0.002
 _PASSES_SHARE: Final = 0.1

@@ -32,7 +32,7 @@ class LagDeltaEncoder:
         """Columns of a reading, by topic of a variant."""
         self._of_selectors = np.zeros(len(self.group_partitions), np.bool_)
         for row, group_partition in enumerate(self.group_partitions):
-            if group_partition.group == topics.SELECTOR_GROUP:
+            if group_partition.group in (topics.SELECTOR_GROUP, topics.OFFLINE_SELECTOR_GROUP):
                 self._of_selectors[row] = True
             else:
                 begin = self._rows.get(group_partition.topic, slice(row, row)).start

@@ -1,6 +1,6 @@
 """Writes into Postgres, once a second, how the queues, the instances and the workers are.
 
-* Lag of the selectors on every task topic and of every variant's workers, in records and seconds, with the health of
+* Lag of the selectors on every task's topics, online and offline, and of every variant's workers, in records and seconds, with the health of
   each: all in one row that names what changed.
 * Arrivals and completions by load class, as selectors and workers counted them, and what instances did. A reading is
   written as a whole or not at all; after a failure the next holds what came meanwhile: none is lost, none is made up.
@@ -111,9 +111,10 @@ class Recorder:
         if catalog is not self._catalog:
             self._catalog = catalog
             self._reader.expire_metadata()
-            self._groups = {topics.SELECTOR_GROUP: [topics.task_topic(task) for task in catalog.tasks]} | {
-                topics.variant_group(name): [topics.variant_topic(name)] for name in catalog.variants
-            }
+            self._groups = {
+                topics.SELECTOR_GROUP: [topics.task_topic(task) for task in catalog.tasks],
+                topics.OFFLINE_SELECTOR_GROUP: [topics.offline_topic(task) for task in catalog.tasks],
+            } | {topics.variant_group(name): [topics.variant_topic(name)] for name in catalog.variants}
         return self._groups
 
     async def _encoder_of(self, reading: LagObservation) -> LagDeltaEncoder:

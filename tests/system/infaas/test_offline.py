@@ -1,92 +1,100 @@
-"""A flood of offline queries beside online ones, through two selectors of a system as a person starts it."""
+"""Floods of offline queries beside online ones, through two selectors of a system as a person starts it."""
 
 import asyncio
 import os
 import signal
 from collections import Counter
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from typing import Any
+from typing import Final
 
 import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from infaas.client import Answer, InfaasClient
-from schemas.errors import QueryError
+from schemas.topics import offline_topic, results_topic, task_topic
 from tests.system.infaas.conftest import Cli
-from tests.system.infaas.test_selectors import PARTITIONS, forwarded, query, register, results
+from tests.system.infaas.test_selectors import PARTITIONS, forwarded, query, register
 from zoo.samples import labelled
 
 pytestmark = pytest.mark.timeout(400)
-FLOOD = 10_000
-ONLINE = 20
-RAW = 400
-WAIT_S = 120.0
+TASK: Final = "digits"
+FLOOD: Final = 20_000
+ONLINE: Final = 20
+RAW: Final = 400
+WAIT_S: Final = 120.0
 
 
-async def test_a_flood_of_offline_queries_takes_nothing_from_online_ones(cli: Cli) -> None:
-    async with cli.up("--selectors=2"), cli_client(cli) as (state, client):
+async def test_floods_of_offline_queries_are_answered_and_take_nothing_from_online_ones(cli: Cli) -> None:
+    async with cli.up("--selectors=2"):
+        state = await cli.json("status", "--wait")
         await register(cli)
-        one = {name: values[:1] for name, values in labelled("digits")[0].items()}
-        async with asyncio.timeout(WAIT_S), asyncio.TaskGroup() as tasks:
-            flood = Flood()
-            tasks.create_task(flood.ask(client, one, FLOOD))
-            await flood.reaches(FLOOD // 20)
-            online = await asyncio.gather(
-                *(client.infer("digits", one, latency_ms=1000) for _ in range(ONLINE)), return_exceptions=True
-            )
-            beside = flood.count
-        assert [a for a in online if not isinstance(a, Answer)] == []
-        assert beside < FLOOD, "the flood was over before the online queries were answered"
-        assert flood.outcomes == Counter({"ok": FLOOD})
-        assert await forwarded(state["kafka"]) == FLOOD + ONLINE  # by offsets: nothing was decided twice
+        one = {name: values[:1] for name, values in labelled(TASK)[0].items()}
+        async with InfaasClient(kafka=state["kafka"]) as client, Results(state["kafka"]) as results:
+            await client.infer(TASK, one)  # all is connected
+            before = await forwarded(state["kafka"])
+            asked = await write(state["kafka"], offline_topic(TASK), "flood", FLOOD)
+            online = [client.infer(TASK, one, latency_ms=1000) for _ in range(ONLINE)]
+            answers = await asyncio.gather(*online, return_exceptions=True)
+            assert [answer for answer in answers if not isinstance(answer, Answer)] == []
+            assert await results.present() < FLOOD, "the flood was over before the online queries were answered"
+            assert await results.of(asked) == Counter(asked)
+            assert await forwarded(state["kafka"]) - before == FLOOD + ONLINE  # by offsets: none was decided twice
 
-        await write_offline_to_the_online_topic(client, state["kafka"])
+            moved = await write(state["kafka"], task_topic(TASK), "moved", RAW)
+            assert await results.of(moved) == Counter(moved)
 
-        async with asyncio.timeout(WAIT_S), asyncio.TaskGroup() as tasks:
-            flood = Flood()
-            tasks.create_task(flood.ask(client, one, FLOOD // 4))
-            await flood.reaches(FLOOD // 20)
+            asked = await write(state["kafka"], offline_topic(TASK), "killed", FLOOD // 5)
+            await results.some_of(asked)
             os.kill(state["services"]["selector"]["pid"], signal.SIGKILL)
-        assert flood.outcomes == Counter({"ok": FLOOD // 4})
+            assert (await results.of(asked)).keys() == asked
 
 
-@asynccontextmanager
-async def cli_client(cli: Cli) -> AsyncGenerator[tuple[Any, InfaasClient]]:
-    state = await cli.json("status", "--wait")
-    async with InfaasClient(kafka=state["kafka"], max_in_flight=2 * FLOOD) as client:
-        yield state, client
-
-
-class Flood:
-    """Offline queries, all at once, and what has become of them so far."""
-
-    def __init__(self) -> None:
-        self.outcomes = Counter[str]()
-        self.count = 0
-        self._news = asyncio.Event()
-
-    async def ask(self, client: InfaasClient, inputs: Any, count: int) -> None:
-        same = (inputs for _ in range(count))
-        async for answer in client.infer_many("digits", same, in_flight=count, mode="offline", timeout_s=WAIT_S):
-            self.outcomes[answer.code if isinstance(answer, QueryError) else "ok"] += 1
-            self.count += 1
-            self._news.set()
-
-    async def reaches(self, count: int) -> None:
-        while self.count < count:
-            self._news.clear()
-            await self._news.wait()
-
-
-async def write_offline_to_the_online_topic(client: InfaasClient, kafka: str) -> None:
-    """A client of another make may do so: its queries are moved, and each is answered once."""
-    from aiokafka import AIOKafkaProducer
-
-    asked = {f"raw-{number}" for number in range(RAW)}
+async def write(kafka: str, topic: str, name: str, count: int) -> set[str]:
+    """Ids of so many offline queries, which a plain client has written."""
+    asked = {f"{name}-{number}" for number in range(count)}
+    body = query()
     async with AIOKafkaProducer(bootstrap_servers=kafka) as producer, asyncio.timeout(WAIT_S):
-        for number, query_id in enumerate(sorted(asked)):
+        for number, query_id in enumerate(asked):
             headers = [("infaas-id", query_id.encode()), ("infaas-mode", b"offline")]
-            await producer.send("infaas.tasks.digits", query(), headers=headers, partition=number % PARTITIONS)
-    answered = await results(kafka, RAW)
-    assert Counter(query_id for query_id, _ in answered) == Counter(asked)
-    assert {status for _, status in answered} == {"ok"}
+            await producer.send(topic, body, headers=headers, partition=number % PARTITIONS)
+    return asked
+
+
+class Results:
+    """What comes to the task's topic of results, read to the end of what was asked for."""
+
+    def __init__(self, kafka: str) -> None:
+        self._consumer = AIOKafkaConsumer(bootstrap_servers=kafka, auto_offset_reset="earliest")
+        self._partitions = [TopicPartition(results_topic(TASK), number) for number in range(PARTITIONS)]
+        self._seen = Counter[str]()
+
+    async def __aenter__(self) -> "Results":
+        await self._consumer.start()
+        self._consumer.assign(self._partitions)
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self._consumer.stop()
+
+    async def present(self) -> int:
+        """Number of results that there are."""
+        return sum((await self._consumer.end_offsets(self._partitions)).values())
+
+    async def of(self, asked: set[str]) -> Counter[str]:
+        """How often each of these was answered, once all have been; all of them well."""
+        async with asyncio.timeout(WAIT_S):
+            while not self._seen.keys() >= asked:
+                await self._read()
+        return Counter({query_id: count for query_id, count in self._seen.items() if query_id in asked})
+
+    async def some_of(self, asked: set[str]) -> None:
+        """Wait until one of these is answered."""
+        async with asyncio.timeout(WAIT_S):
+            while not self._seen.keys() & asked:
+                await self._read()
+
+    async def _read(self) -> None:
+        for records in (await self._consumer.getmany(timeout_ms=500)).values():
+            for record in records:
+                fields = {name: value.decode() for name, value in record.headers}
+                assert fields["infaas-status"] == "ok", record.value
+                self._seen[fields["infaas-id"]] += 1
