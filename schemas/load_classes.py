@@ -106,7 +106,8 @@ def latency_bucket(ms: float) -> int:
 class CountsByClass(Generic[Count]):
     """Counts by load class since they were last taken: a class that nobody asks for any more is gone by itself.
 
-    A task has at most `CLASSES` of them; what is beyond is counted as its coarsest class, online or offline. Hot: `of` runs once a query.
+    A task has at most `CLASSES` of them; what is beyond is counted as its coarsest class, online or offline. Hot: `of`
+    runs once a query.
     """
 
     def __init__(self, new: Callable[[], Count]) -> None:
