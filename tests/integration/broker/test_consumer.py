@@ -153,7 +153,6 @@ async def test_done_twice_counts_once(kafka: KafkaSettings, topic: str) -> None:
         assert await committed(kafka, topic, topic, 0) in (-1, 0)
 
 
-@pytest.mark.parametrize("count", [3])
 async def test_topics_are_left_out_until_they_are_wanted(kafka: KafkaSettings, topic: str) -> None:
     flood, other = f"{topic}-flood", f"{topic}-other"
     await ensure_topics(kafka, [TopicSpec(flood), TopicSpec(other)])
@@ -191,6 +190,7 @@ async def test_what_is_given_back_is_not_waited_for_and_comes_again(kafka: Kafka
         assert [record.offset for record in await read(consumer, 4)] == [2, 3, 4, 5]
 
 
+@pytest.mark.parametrize("count", [3])
 async def test_unassigning_everything_and_coming_back(kafka: KafkaSettings, topic: str, count: int) -> None:
     await write(kafka, topic, 0, count)
     async with Consumer(kafka, "test", group=topic) as consumer:

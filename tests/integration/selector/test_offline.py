@@ -23,16 +23,16 @@ from tests.integration.selector.test_service import (
 MANY = 2 * HELD
 
 
-async def write(stage: Stage, producer: Producer, name: str, count: int, topic: str = "", **needs: str) -> set[str]:
+async def write(where: Stage, producer: Producer, name: str, count: int, topic: str = "", **needs: str) -> set[str]:
     """Ids of so many offline queries, which were written at once."""
     asked = {f"{name}-{number}" for number in range(count)}
     extra = [("infaas-" + need.replace("_", "-"), text.encode()) for need, text in needs.items()]
     sent = [
         await producer.send(
-            topic or offline_topic(stage.task),
+            topic or offline_topic(where.task),
             b"{}",
             key=query_id.encode(),
-            headers=[(h.ID, query_id.encode()), (h.REPLY_TO, stage.replies.encode()), *extra],
+            headers=[(h.ID, query_id.encode()), (h.REPLY_TO, where.replies.encode()), *extra],
         )
         for query_id in asked
     ]
@@ -40,13 +40,13 @@ async def write(stage: Stage, producer: Producer, name: str, count: int, topic: 
     return asked
 
 
-def serve(stage: Stage, position: int) -> None:
+def serve(where: Stage, position: int) -> None:
     """Have the worker say that it has read so far, and has nothing left."""
-    stage.said = [
+    where.said = [
         msgspec.structs.replace(
             said, partitions=tuple(PartitionStatus(p.partition, position, position) for p in said.partitions)
         )
-        for said in stage.said
+        for said in where.said
     ]
 
 
