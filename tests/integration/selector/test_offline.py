@@ -11,14 +11,7 @@ from schemas import headers as h
 from schemas.status import Demand, PartitionStatus
 from schemas.topics import DEMAND, offline_topic, task_topic, variant_topic
 from selector.offline_dispatcher import HELD
-from tests.integration.selector.test_service import (
-    WAIT_S,
-    Stage,
-    client,  # noqa: F401 - a fixture
-    fields,
-    selecting,
-    stage,  # noqa: F401 - a fixture
-)
+from tests.integration.selector.stage import WAIT_S, Stage, fields, selecting
 
 MANY = 2 * HELD
 
@@ -50,7 +43,7 @@ def serve(where: Stage, position: int) -> None:
     ]
 
 
-async def test_what_an_instance_cannot_take_waits_and_holds_up_no_other_task(stage: Stage, client: Producer) -> None:  # noqa: F811
+async def test_what_an_instance_cannot_take_waits_and_holds_up_no_other_task(stage: Stage, client: Producer) -> None:
     other = Stage(stage.kafka, stage.pool, stage.dsn)
     await other.prepare()
     async with Tail(stage.kafka, "other ears", [variant_topic(other.cheap)]) as tail, selecting(stage):
@@ -70,7 +63,7 @@ async def test_what_an_instance_cannot_take_waits_and_holds_up_no_other_task(sta
         assert all(fields(r)[h.MODE] == "offline" for r in stage.heard.get(variant_topic(stage.cheap), []))
 
 
-async def test_what_is_held_is_read_again_by_whoever_comes_next(stage: Stage, client: Producer) -> None:  # noqa: F811
+async def test_what_is_held_is_read_again_by_whoever_comes_next(stage: Stage, client: Producer) -> None:
     async with selecting(stage):
         asked = await write(stage, client, "held", MANY, target=stage.cheap)
         first = {fields(record)[h.ID] for record in await stage.wait(variant_topic(stage.cheap))}
@@ -84,8 +77,8 @@ async def test_what_is_held_is_read_again_by_whoever_comes_next(stage: Stage, cl
 
 
 async def test_an_offline_query_in_the_online_topic_is_moved_and_keeps_its_deadline(
-    stage: Stage,  # noqa: F811
-    client: Producer,  # noqa: F811
+    stage: Stage,
+    client: Producer,
 ) -> None:
     async with Tail(stage.kafka, "offline ears", [offline_topic(stage.task)]) as tail, selecting(stage):
         sent_ms = time.time() * 1000
@@ -99,7 +92,7 @@ async def test_an_offline_query_in_the_online_topic_is_moved_and_keeps_its_deadl
         assert fields(forwarded)[h.DEADLINE_MS] == fields(moved)[h.DEADLINE_MS]
 
 
-async def test_a_deadline_that_passes_before_an_instance_is_idle_is_answered(stage: Stage, client: Producer) -> None:  # noqa: F811
+async def test_a_deadline_that_passes_before_an_instance_is_idle_is_answered(stage: Stage, client: Producer) -> None:
     async with selecting(stage):
         await write(stage, client, "first", 64)
         await stage.wait(variant_topic(stage.cheap))  # the worker has its fill
@@ -109,7 +102,7 @@ async def test_a_deadline_that_passes_before_an_instance_is_idle_is_answered(sta
         assert fields(record)[h.STATUS] == "deadline_exceeded"
 
 
-async def test_what_nobody_serves_is_demanded_and_is_in_nobodys_way(stage: Stage, client: Producer) -> None:  # noqa: F811
+async def test_what_nobody_serves_is_demanded_and_is_in_nobodys_way(stage: Stage, client: Producer) -> None:
     stage.said = stage.said[:1]
     serve(stage, 100_000)
     async with selecting(stage):

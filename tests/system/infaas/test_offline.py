@@ -17,7 +17,7 @@ from zoo.samples import labelled
 
 pytestmark = pytest.mark.timeout(400)
 TASK: Final = "digits"
-FLOOD: Final = 20_000
+FLOOD: Final = 12_000
 ONLINE: Final = 20
 RAW: Final = 400
 WAIT_S: Final = 120.0
