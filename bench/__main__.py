@@ -12,12 +12,12 @@ from rich.table import Table
 from bench import idle, overload
 from bench.core.figures import Figure
 from bench.core.system import running_system
-from bench.latency import crash, end_to_end
+from bench.latency import crash, end_to_end, offline
 from bench.results import write_results
 from bench.throughput import gateway, selector, worker
 
 BROKERS = ("apache", "embedded")
-BENCHES = ("overhead", "selector", "gateway", "worker", "crash", "overload", "idle")
+BENCHES = ("overhead", "offline", "selector", "gateway", "worker", "crash", "overload", "idle")
 
 
 async def _run(broker: str, only: set[str], console: Console) -> list[Figure]:
@@ -36,6 +36,9 @@ async def _run(broker: str, only: set[str], console: Console) -> list[Figure]:
         if "overhead" in only:
             console.log(f"{broker}: end to end")
             figures += await end_to_end.measure(system.kafka, broker)
+        if "offline" in only:
+            console.log(f"{broker}: online beside offline")
+            figures += await offline.measure(system, broker)
         if "gateway" in only:
             console.log(f"{broker}: gateway")
             figures += await gateway.measure(system, broker)

@@ -30,7 +30,9 @@ _ROUNDED_MS: Final = 0.002
 ClassKey: TypeAlias = tuple[str | None, int, int | None, bool]
 """Target, accuracy in ten thousandths, bucket of latency, offline."""
 COARSEST: Final[ClassKey] = (None, 0, None, False)
-"""The class of queries that ask for nothing, and of those that have no class of their own."""
+"""The class of online queries that ask for nothing, and of those that have no class of their own."""
+COARSEST_OFFLINE: Final[ClassKey] = (None, 0, None, True)
+"""That of offline queries."""
 
 Count = TypeVar("Count")
 
@@ -104,7 +106,8 @@ def latency_bucket(ms: float) -> int:
 class CountsByClass(Generic[Count]):
     """Counts by load class since they were last taken: a class that nobody asks for any more is gone by itself.
 
-    A task has at most `CLASSES` of them; what is beyond is counted as its coarsest class. Hot: `of` runs once a query.
+    A task has at most `CLASSES` of them; what is beyond is counted as its coarsest class, online or offline. Hot: `of`
+    runs once a query.
     """
 
     def __init__(self, new: Callable[[], Count]) -> None:
@@ -124,8 +127,8 @@ class CountsByClass(Generic[Count]):
 
     def _begin(self, task: str, key: ClassKey) -> Count:
         counts = self._tasks.setdefault(task, {})
-        if len(counts) >= CLASSES - 1:  # the last one is the coarsest's
-            key = COARSEST
+        if len(counts) >= CLASSES - 2:  # the last ones are the coarsest's
+            key = COARSEST_OFFLINE if key[3] else COARSEST
         if key not in counts:
             counts[key] = self._new()
         return counts[key]

@@ -35,6 +35,16 @@ def offline_topic(task: str) -> str:
     return TASKS + task + _OFFLINE
 
 
+def query_topic(task: str, *, offline: bool) -> str:
+    """Topic to which clients send a query."""
+    return offline_topic(task) if offline else task_topic(task)
+
+
+def task_of(topic: str) -> str:
+    """The task whose queries, online or offline, come in on `topic`."""
+    return topic.removeprefix(TASKS).removesuffix(_OFFLINE)
+
+
 def variant_topic(variant: str) -> str:
     """Topic to which selectors send the queries of a variant."""
     return VARIANTS + variant

@@ -245,31 +245,59 @@ class ClusterState:
 
     # -- what this selector sends --------------------------------------------------------------------------------------
 
-    def sent(self, instance: Instance | None, partition: Partition, inputs: int, offline: bool, now: float) -> None:
-        """Count a query of `inputs` inputs as on its way to `partition`, for `instance` if one serves it."""
+    def sent(self, instance: Instance | None, partition: Partition, inputs: int, now: float) -> None:
+        """Count an online query of `inputs` inputs as on its way to `partition`, for `instance` if one serves it."""
         partition.unacked += 1
         partition.mean_inputs += _SMOOTHING * (inputs - partition.mean_inputs)
         if instance is None:
             return
-        instance.turn += 1
-        worker = instance.worker
-        worker.sends += 1
-        worker.expires_at = min(worker.expires_at, now + self._status_ttl_s)
-        if offline:
-            instance.offline_inputs += inputs
-            self._move_replica(instance, now)
-            return
+        worker = self._sent_to(instance, now)
+        worker.online_at = now
         instance.level = instance.waiting(now) + inputs
         instance.level_at = now
         worker.backlog_s = worker.wait_s(now) * worker.slots + inputs * instance.model.input_s() * instance.slowdown
         worker.backlog_at = now
         self._move_replica(instance, now)
 
-    def acknowledged(
-        self, instance: Instance | None, partition: Partition, offset: int, offline: bool, now: float
-    ) -> None:
-        """Count a query as written at `offset`; a gap before it was filled by other selectors."""
+    def acknowledged(self, instance: Instance | None, partition: Partition, offset: int, now: float) -> None:
+        """Count an online query as written at `offset`; a gap before it was filled by other selectors."""
         partition.unacked -= 1
+        self._written(instance, partition, offset, now)
+
+    def failed(self, partition: Partition) -> None:
+        """Count an online query as not written."""
+        partition.unacked -= 1
+
+    def sent_offline(self, instance: Instance, partition: Partition, inputs: int, now: float) -> None:
+        """Count an offline query as on its way to `partition` of `instance`."""
+        partition.unacked_offline += 1
+        partition.unacked_offline_inputs += inputs
+        self._sent_to(instance, now)
+        instance.offline_inputs += inputs
+        instance.offline_pace.sent(inputs, now)
+        self._move_replica(instance, now)
+
+    def acknowledged_offline(
+        self, instance: Instance, partition: Partition, inputs: int, offset: int, now: float
+    ) -> None:
+        """Count an offline query as written at `offset`."""
+        self.failed_offline(partition, inputs)
+        self._written(instance, partition, offset, now)
+        partition.offline.append((offset, inputs))
+
+    def failed_offline(self, partition: Partition, inputs: int) -> None:
+        """Count an offline query as not written, or no longer on its way."""
+        partition.unacked_offline -= 1
+        partition.unacked_offline_inputs -= inputs
+
+    def _sent_to(self, instance: Instance, now: float) -> Worker:
+        instance.turn += 1
+        worker = instance.worker
+        worker.sends += 1
+        worker.expires_at = min(worker.expires_at, now + self._status_ttl_s)
+        return worker
+
+    def _written(self, instance: Instance | None, partition: Partition, offset: int, now: float) -> None:
         partition.acked_at = now
         others = offset - partition.end
         if offset >= partition.end:
@@ -279,12 +307,6 @@ class ClusterState:
                 instance.level += others * partition.mean_inputs
                 self._move_replica(instance, now)
             partition.end = offset + 1
-        if offline:
-            partition.offline.append(offset)
-
-    def failed(self, partition: Partition) -> None:
-        """Count a query as not written."""
-        partition.unacked -= 1
 
 
 def _measure_hop(worker: Worker, one_way_s: float) -> None:
@@ -304,21 +326,29 @@ def _apply_to_worker(worker: Worker, status: WorkerStatus, now: float, ttl_s: fl
 def _apply_to_instance(instance: Instance, said: InstanceStatus, now: float) -> None:
     unread_inputs = 0.0
     for partition, owned in zip(instance.partitions, said.partitions, strict=True):
-        is_idle = said.queued == 0 and owned.end <= owned.position and partition.unacked == 0
+        unacked = partition.unacked or partition.unacked_offline
+        is_idle = said.queued == 0 and owned.end <= owned.position and not unacked
         if is_idle and now - partition.acked_at > _QUIET_S:
             partition.end = owned.position
         partition.position = owned.position
         partition.end = max(partition.end, owned.end, owned.position)
-        while partition.offline and partition.offline[0] < owned.position:
+        while partition.offline and partition.offline[0][0] < owned.position:
             partition.offline.popleft()
         unread_inputs += partition.unread() * partition.mean_inputs
     instance.healthy = said.state is not InstanceState.OVERLOADED
     instance.active = said.state is InstanceState.ACTIVE
     instance.slowdown = max(said.slowdown, 1.0)
-    instance.level = max(said.queued_inputs - said.queued_offline_inputs, 0) + unread_inputs
+    queued_online = max(said.queued_inputs - said.queued_offline_inputs, 0)
+    if queued_online:
+        instance.worker.online_at = now
+    instance.level = queued_online + unread_inputs
     instance.level_at = now
     instance.offline_inputs = said.queued_offline_inputs + sum(
-        len(partition.offline) * partition.mean_inputs for partition in instance.partitions
+        partition.unread_offline_inputs() for partition in instance.partitions
+    )
+    input_s = instance.model.input_s() * instance.slowdown
+    instance.offline_pace.observe(
+        instance.offline_inputs, instance.model.max_batch, input_s, instance.worker.online_at, now
     )
     instance.was_busy = instance.level > 0
     instance.rate = _drain_rate(instance, said)

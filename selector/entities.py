@@ -11,13 +11,17 @@ modelled as a bucket: each send fills it, and it drains at the rate the instance
 from collections import deque
 
 from schemas.latency import LatencyModel
+from selector.offline_pace import OfflinePace
 from selector.variants import PricedVariant
 
 
 class Partition:
     """One partition of a variant's topic, whoever serves it."""
 
-    __slots__ = ("acked_at", "end", "mean_inputs", "number", "offline", "position", "unacked")
+    __slots__ = (
+        "acked_at", "end", "mean_inputs", "number", "offline", "position", "unacked", "unacked_offline",
+        "unacked_offline_inputs",
+    )  # fmt: skip
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -26,17 +30,28 @@ class Partition:
         self.position = -1
         """Offset of the next record its worker will fetch; -1 is unknown."""
         self.unacked = 0
-        """Queries of this selector on their way to the broker."""
+        """Online queries of this selector on their way to the broker."""
+        self.unacked_offline = 0
+        """Offline queries of this selector on their way to the broker."""
+        self.unacked_offline_inputs = 0
+        """Inputs of these."""
         self.acked_at = 0.0
         """When the broker last acknowledged a query of this selector."""
         self.mean_inputs = 1.0
-        """Inputs in a query, smoothed over what this selector sent."""
-        self.offline: deque[int] = deque()
-        """Offsets of this selector's offline queries that are not yet fetched."""
+        """Inputs in an online query, smoothed over what this selector sent."""
+        self.offline: deque[tuple[int, int]] = deque()
+        """Offsets of this selector's offline queries that are not yet fetched, and how many inputs each has."""
 
     def unread(self) -> int:
-        """Number of queries that no worker has fetched, without the offline ones known."""
-        return max(self.end - self.position - len(self.offline), 0) + self.unacked
+        """Number of queries that no worker has fetched, without the offline ones known.
+
+        A worker may have seen the end move before its acknowledgement came here.
+        """
+        return max(self.end - self.position - len(self.offline) - self.unacked_offline, 0) + self.unacked
+
+    def unread_offline_inputs(self) -> int:
+        """Number of inputs of this selector's offline queries that no worker has fetched."""
+        return sum(inputs for _offset, inputs in self.offline) + self.unacked_offline_inputs
 
 
 class Worker:
@@ -44,7 +59,7 @@ class Worker:
 
     __slots__ = (
         "backlog_at", "backlog_s", "busy", "epoch", "expires_at", "hardware", "hop_s", "instances", "memory_total",
-        "name", "sends", "sends_per_s", "slot_price", "slots", "status_at",
+        "name", "online_at", "sends", "sends_per_s", "slot_price", "slots", "status_at",
     )  # fmt: skip
 
     def __init__(self, name: str, hardware: str, epoch: int, slots: int, slot_price: float) -> None:
@@ -64,6 +79,8 @@ class Worker:
         self.backlog_at = 0.0
         self.busy = 0
         """Instances that had work at the last status."""
+        self.online_at = 0.0
+        """When it was last known to have an online query."""
         self.sends = 0
         """Queries sent to it since the last status."""
         self.sends_per_s = 0.0
@@ -78,8 +95,8 @@ class Instance:
     """One variant on one worker that takes queries."""
 
     __slots__ = (
-        "active", "free_at", "healthy", "level", "level_at", "model", "offline_inputs", "partitions", "rate",
-        "slowdown", "turn", "variant", "was_busy", "worker",
+        "active", "free_at", "healthy", "level", "level_at", "model", "offline_inputs", "offline_pace", "partitions",
+        "rate", "slowdown", "turn", "variant", "was_busy", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -102,6 +119,8 @@ class Instance:
         self.level_at = 0.0
         self.offline_inputs = 0.0
         """Inputs of offline queries; online queries overtake them."""
+        self.offline_pace = OfflinePace()
+        """How many more of them it may be given."""
         self.was_busy = False
         """Whether it had work at the last status."""
         self.turn = 0

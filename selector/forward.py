@@ -10,6 +10,7 @@ from typing import Final
 from schemas import headers as h
 from schemas.errors import QueryError
 from schemas.headers import RawHeaders
+from schemas.needs import Mode
 from schemas.query import Query
 from selector.policy import Choice
 
@@ -19,6 +20,7 @@ _OWN: Final = frozenset(
         h.REPLY_TO, h.STATUS, h.VARIANT, h.WORKER, h.VARIANT_QUEUE_NS, h.COMPUTE_NS,
     }
 )  # fmt: skip
+_MODE: Final = (h.MODE, Mode.OFFLINE.value.encode())
 _JSON: Final = (h.CONTENT_TYPE, b"application/json")
 
 
@@ -49,6 +51,18 @@ def forwarded(
         headers.append((h.DEADLINE_MS, b"%.3f" % (query.deadline_ms + offset_ms)))
     if explanation is not None:
         headers.append((h.EXPLANATION, explanation))
+    return headers
+
+
+def moved(query: Query, received: Iterable[tuple[str, bytes]], offset_ms: float) -> RawHeaders:
+    """The headers of a query on its way to the topic of offline ones, or to its end.
+
+    Its deadline stays what it is: by the broker's clock from here on, as nothing says that it is by another's.
+    """
+    headers = [pair for pair in received if pair[0] not in (h.MODE, h.DEADLINE_MS, h.SENT_NS)]
+    headers.append(_MODE)
+    if query.deadline_ms is not None:
+        headers.append((h.DEADLINE_MS, b"%.3f" % (query.deadline_ms + offset_ms)))
     return headers
 
 

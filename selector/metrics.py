@@ -16,6 +16,9 @@ _SECONDS: Final = prometheus.Histogram(
     buckets=(5e-6, 1e-5, 2e-5, 4e-5, 8e-5, 1.6e-4, 3.2e-4, 6.4e-4, 1.28e-3, 1e-2),
 )
 _IN_FLIGHT: Final = prometheus.Gauge("infaas_selector_in_flight_queries", "Queries taken and not yet acknowledged.")
+_HELD: Final = prometheus.Gauge(
+    "infaas_selector_held_queries", "Offline queries that were read and wait for an idle instance."
+)
 _BACKLOG: Final = prometheus.Gauge(
     "infaas_selector_backlog_inputs",
     "Inputs that wait for, or are computed by, the instances of a variant.",
@@ -32,19 +35,20 @@ class SelectorMetrics:
         """By variant, as last published."""
 
     def decided(self, task: str, outcome: str) -> None:
-        """Count a query that was forwarded (`serving`, `upgraded`, `loading`) or refused (the error's code)."""
+        """Count a query: forwarded (`serving`, `upgraded`, `loading`), `moved`, or refused (the error's code)."""
         self._decisions[task, outcome] += 1
 
     def batch_decided(self, queries: int, seconds: float) -> None:
         """Record the time that a batch of queries took."""
         _SECONDS.observe(seconds / queries)
 
-    def publish(self, state: ClusterState, in_flight: int, now: float) -> None:
+    def publish(self, state: ClusterState, in_flight: int, held: int, now: float) -> None:
         """Hand the sums and the present state over to Prometheus."""
         for (task, outcome), count in self._decisions.items():
             _DECISIONS.labels(task, outcome).inc(count)
         self._decisions.clear()
         _IN_FLIGHT.set(in_flight)
+        _HELD.set(held)
         backlog: Counter[str] = Counter()
         for worker in state.workers.values():
             for name, instance in worker.instances.items():

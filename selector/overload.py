@@ -15,8 +15,8 @@ for work. Shares are max-min, by water-filling over what each tenant asked for l
 a tenant with dear needs gets as much of the machines as one with cheap ones. A tenant that is alone competes with
 nobody; of its queries only the dear yield.
 
-Offline queries yield to all others anyway, in the workers. Those without a firm deadline wait longer; they are refused
-only to a tenant beyond its share.
+Queries without a firm deadline wait longer; they are refused only to a tenant beyond its share. Offline queries never
+come here: they wait in their topic.
 
 A name is what a client says it is, and one that invents many would get a share for each. So those that are listed
 (`PolicyConfig.tenants`) have a share each, always; of the others a few have, those that came first and go on asking,
@@ -30,7 +30,6 @@ from math import exp, inf
 from typing import Final
 
 from schemas.errors import Overloaded
-from schemas.needs import Mode
 from schemas.query import Query
 from selector.cluster_state import ClusterState
 from selector.entities import Instance
@@ -163,7 +162,7 @@ class LoadShedder:
             del self.overloads[query.task]
             return outcome
         contended = _contended_instance(outcome)
-        if contended is None or query.needs.mode is Mode.OFFLINE:
+        if contended is None:
             return outcome
         instance, cost = contended
         slack_s = config.default_latency_s if query.deadline_ms is None else query.deadline_ms / 1000 - now

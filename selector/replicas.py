@@ -11,7 +11,7 @@ An instance becomes idle when a status says so, or when what was sent to it is w
 from collections import Counter
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
-from itertools import chain, count
+from itertools import chain, count, islice
 from typing import TYPE_CHECKING, Final
 
 from selector.entities import Instance
@@ -136,6 +136,16 @@ class Replicas:
 
 NOBODY: Final = Replicas()
 """Replicas of what is not loaded."""
+
+
+def some_of(replicas: Replicas, seed: int) -> list[Instance]:
+    """The replicas where there are few, else some `FEW` of the healthy ones, drawn by 32 bits of `seed`."""
+    members = replicas.healthy.members.items
+    if len(replicas) <= FEW or not members:
+        return list(islice(replicas, FEW))
+    step = len(members) // FEW or 1
+    begin = seed * len(members) >> 32
+    return [members[(begin + number * step) % len(members)] for number in range(min(FEW, len(members)))]
 
 
 def two_of(instances: list[Instance], seed: int) -> tuple[Instance, Instance]:

@@ -1,6 +1,7 @@
 """The loops of a selector process.
 
-    intake     task topics -> Dispatcher, batch by batch
+    intake     topics of online queries -> Dispatcher, batch by batch
+    offline    topics of offline queries -> OfflineDispatcher, which sends them on when instances are idle
     retry      sends what was not acknowledged again
     statuses   the workers' statuses -> ClusterState
     metadata   fetches that of the topics of variants that begin to serve, before queries need it
@@ -34,11 +35,13 @@ from process.health_server import health_server
 from schemas.errors import OperatorError
 from schemas.send_time import believed_ms
 from schemas.status import WorkerStatus
-from schemas.topics import LOAD, SELECTOR_GROUP, STATUS, task_topic
+from schemas.topics import LOAD, OFFLINE_SELECTOR_GROUP, SELECTOR_GROUP, STATUS, offline_topic, task_topic
 from selector.cluster_state import ClusterState
+from selector.demand_sender import DemandSender
 from selector.dispatcher import Dispatcher
 from selector.load_meter import LoadMeter
 from selector.metrics import SelectorMetrics
+from selector.offline_dispatcher import OfflineDispatcher
 from selector.settings import SelectorSettings
 from store.catalog import Catalog, CatalogWatcher
 
@@ -52,6 +55,8 @@ _STATUS_WAIT_MS: Final = 100
 _REPORT_INTERVAL_S: Final = 1.0
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 10.0
+_OFFLINE_IN_FLIGHT: Final = 1_000_000
+"""Not a bound of its own: what is held of each task is bounded, and what is under way by the pace of instances."""
 _encode: Final = msgspec.json.Encoder().encode
 _status: Final = msgspec.json.Decoder(WorkerStatus)
 
@@ -64,6 +69,7 @@ class Selector:
         settings: SelectorSettings,
         kafka: KafkaSettings,
         consumer: Consumer,
+        offline_consumer: Consumer,
         producer: Producer,
         statuses: Tail,
         catalogs: CatalogWatcher,
@@ -71,22 +77,22 @@ class Selector:
         self._settings = settings
         self._kafka = kafka
         self._consumer = consumer
+        self._offline_consumer = offline_consumer
         self._producer = producer
         self._statuses = statuses
         self._catalogs = catalogs
         self._state = ClusterState(settings.status_ttl_s, settings.hop_s)
         self._metrics = SelectorMetrics()
         self._load_meter = LoadMeter(settings.instance_id)
+        config, demands = settings.policy_config(), DemandSender(producer, settings.demand_interval_s)
         self._dispatcher = Dispatcher(
-            self._state,
-            settings.policy_config(),
-            consumer,
-            producer,
-            self._metrics,
-            self._load_meter,
+            self._state, config, consumer, producer, self._metrics, self._load_meter, demands,
             attempts=settings.attempts,
-            demand_interval_s=settings.demand_interval_s,
-        )
+        )  # fmt: skip
+        self._offline = OfflineDispatcher(
+            self._state, config, offline_consumer, producer, self._metrics, self._load_meter, demands,
+            attempts=settings.attempts,
+        )  # fmt: skip
         self._subscribed: dict[str, int] = {}
         """Tasks and how many partitions each is known to have."""
         self._instances_began = asyncio.Event()
@@ -105,18 +111,24 @@ class Selector:
                 tasks.create_task(self._housekeep(), name="housekeep"),
                 tasks.create_task(self._report(), name="report"),
                 tasks.create_task(self._dispatcher.retry_failed(), name="retry"),
+                tasks.create_task(self._offline.retry_failed(), name="retry offline"),
             ]
             # What they said lately is read first, and who has queries speaks each 100 ms: now all have been heard.
             await asyncio.sleep(self._settings.startup_listen_s)
             tune_gc()
             intake = tasks.create_task(self._intake(stop), name="intake")
+            reading = tasks.create_task(self._offline.read(), name="read offline")
+            forwarding = tasks.create_task(self._offline.forward(), name="forward offline")
             self.ready = True
             await stop.wait()
             self.ready = False
             if self._waiting:
                 intake.cancel()
-            await asyncio.wait({intake})
+            reading.cancel()
+            self._offline.stop()
+            await asyncio.wait({intake, reading, forwarding})
             await self._consumer.drained()
+            await self._offline_consumer.drained()
             for task in others:
                 task.cancel()
 
@@ -141,6 +153,7 @@ class Selector:
                 log.warning("a worker's status cannot be read, is it of another version? %s", error)
                 continue
             self._state.apply_status(status, time.monotonic(), self._one_way_s(record, status))
+            self._offline.look()
             if self._state.newly_served:
                 self._instances_began.set()
 
@@ -166,7 +179,7 @@ class Selector:
         while True:
             now = time.monotonic()
             self._state.expire(now)
-            self._metrics.publish(self._state, self._consumer.in_flight, now)
+            self._metrics.publish(self._state, self._consumer.in_flight, self._offline.held, now)
             await asyncio.sleep(_HOUSEKEEPING_INTERVAL_S)
 
     async def _report(self) -> None:
@@ -207,9 +220,11 @@ class Selector:
         more = any(tasks.get(name, 0) > known for name, known in self._subscribed.items())
         if new:
             await self._consumer.subscribe([task_topic(name) for name in self._subscribed | tasks])
+            await self._offline_consumer.subscribe([offline_topic(name) for name in self._subscribed | tasks])
             log.info("serving %d tasks", len(self._subscribed | tasks))
         elif more:
             await self._consumer.refresh_partitions()
+            await self._offline_consumer.refresh_partitions()
         self._subscribed |= tasks  # last, or what could not be taken up now would never be
 
 
@@ -258,7 +273,16 @@ async def open_selector(settings: SelectorSettings, kafka: KafkaSettings, dsn: s
                 max_in_flight=settings.max_in_flight,
             )
         )
-        yield Selector(settings, kafka, consumer, producer, statuses, catalogs)
+        offline = await stack.enter_async_context(
+            Consumer(
+                kafka,
+                f"{client_id}-offline",
+                group=OFFLINE_SELECTOR_GROUP,
+                instance_id=settings.instance_id,
+                max_in_flight=_OFFLINE_IN_FLIGHT,
+            )
+        )
+        yield Selector(settings, kafka, consumer, offline, producer, statuses, catalogs)
 
 
 def _forget(sent: "asyncio.Future[Ack]") -> None:

@@ -1,7 +1,7 @@
 """Writes into Postgres, once a second, how the queues, the instances and the workers are.
 
-* Lag of the selectors on every task topic and of every variant's workers, in records and seconds, with the health of
-  each: all in one row that names what changed.
+* Lag of the selectors on every task's topics, online and offline, and of every variant's workers, in records and
+  seconds, with the health of each: all in one row that names what changed.
 * Arrivals and completions by load class, as selectors and workers counted them, and what instances did. A reading is
   written as a whole or not at all; after a failure the next holds what came meanwhile: none is lost, none is made up.
 * Unknown is not zero. A reading that fails is logged when that begins and when it ends, counted each time, shown as

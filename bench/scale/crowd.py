@@ -101,10 +101,10 @@ class Crowd:
                 yield Sent(outcome.predicted_s, self._send(state, outcome), best_s)
 
     def _send(self, state: ClusterState, choice: Choice) -> float:
-        worker, offline = int(choice.partition.number), False
-        state.sent(choice.instance, choice.partition, 1, offline, self.now)
+        worker = int(choice.partition.number)
+        state.sent(choice.instance, choice.partition, 1, self.now)
         self._levels[worker], self._as_of[worker] = self._level(worker) + 1.0, self.now
-        state.acknowledged(choice.instance, choice.partition, self._ends[worker], offline, self.now)
+        state.acknowledged(choice.instance, choice.partition, self._ends[worker], self.now)
         self._ends[worker] += 1
         return self._levels[worker] * SERVICE_S
 

@@ -101,7 +101,8 @@ def _catalog(partitions: int) -> Catalog:
 
 
 async def _create_topics(kafka: KafkaSettings, catalog: Catalog) -> None:
-    names = [*map(topics.task_topic, catalog.tasks), *map(topics.variant_topic, catalog.variants)]
+    names = [topic for task in catalog.tasks for topic in (topics.task_topic(task), topics.offline_topic(task))]
+    names += map(topics.variant_topic, catalog.variants)
     for first in range(0, len(names), _AT_ONCE):
         await ensure_topics(kafka, [TopicSpec(name, _EACH) for name in names[first : first + _AT_ONCE]])
 

@@ -79,6 +79,8 @@ class Consumer:
         may_commit: Callable[[], bool] | None = None,
     ) -> None:
         """`may_commit` says whether what was assigned is known to be ours still; None: it always is."""
+        self.on_release: Callable[[Collection[TopicPartition]], None] = lambda _: None
+        """Called with partitions that are given up: give back what is only held of them."""
         self._settings = settings
         self._client_id = client_id
         self._group = group
@@ -214,6 +216,14 @@ class Consumer:
         """Mark a record as finished: its offset may be committed. No-op if it was, or is no longer ours."""
         self._tracker.done(record)
 
+    def give_back(self, record: Record) -> None:
+        """Leave a record to the partition's next owner: it is waited for no more, and nothing from it on committed."""
+        self._tracker.give_back(record)
+
+    def leave_out(self, topics: Collection[str]) -> None:
+        """Have `poll` return none of these topics, until called again without them."""
+        self._fetcher.leave_out(topics)
+
     async def drained(self, partitions: Collection[int] | None = None) -> None:
         """Wait until every record handed out, of those partitions or of all, is done."""
         known = self._tracker.partitions()
@@ -315,6 +325,7 @@ class Consumer:
         if not partitions:
             return
         self._fetcher.stop(partitions)
+        self.on_release(partitions)
         try:
             async with asyncio.timeout(DRAIN_S if drain_s is None else drain_s):
                 await self._tracker.drained(partitions)
@@ -325,6 +336,7 @@ class Consumer:
 
     def _forget(self, partitions: Partitions) -> None:
         self._fetcher.stop(partitions)
+        self.on_release(partitions)
         for partition in partitions:
             self._tracker.forget(partition)
             self._unplaced.discard(partition)

@@ -51,10 +51,19 @@ class InFlightTracker:
         mark = self._marks.get((record.topic, record.partition))
         if mark is None or not mark.finish(record.offset):
             return
-        self.in_flight -= 1
         if not self._dirty:
             self._dirty = True
             self.changed.set()
+        self._ended(mark)
+
+    def give_back(self, record: Record) -> None:
+        """Note that a record will not be finished here; no-op if it was before, or is no longer ours."""
+        mark = self._marks.get((record.topic, record.partition))
+        if mark is not None and mark.give_back(record.offset):
+            self._ended(mark)
+
+    def _ended(self, mark: Watermark) -> None:
+        self.in_flight -= 1
         if self._full:
             self._make_room()
         if self._drain_waiters and not mark.in_flight:

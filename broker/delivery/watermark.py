@@ -7,6 +7,7 @@ may be committed. Offsets may have gaps (transactions, compaction); a gap is nev
 Hot: called twice a record by the selector. Each call is O(1) amortised, since an offset enters and leaves once.
 """
 
+import sys
 from collections import deque
 from collections.abc import Sequence
 
@@ -14,18 +15,20 @@ from collections.abc import Sequence
 class Watermark:
     """Records of one partition that are in flight, and the offset up to which all are finished."""
 
-    __slots__ = ("_in_flight", "_order", "next")
+    __slots__ = ("_in_flight", "_limit", "_order", "next")
 
     def __init__(self, start: int) -> None:
         self._order: deque[int] = deque()
         self._in_flight: set[int] = set()
+        self._limit = sys.maxsize
+        """The lowest offset given back."""
         self.next = start
         """Offset after the last record handed out."""
 
     @property
     def mark(self) -> int:
         """Offset below which everything is finished."""
-        return self._order[0] if self._order else self.next
+        return min(self._order[0] if self._order else self.next, self._limit)
 
     @property
     def in_flight(self) -> int:
@@ -39,6 +42,13 @@ class Watermark:
         self._order.extend(offsets)
         self._in_flight.update(offsets)
         self.next = offsets[-1] + 1
+
+    def give_back(self, offset: int) -> bool:
+        """Note that a record in flight will not be finished here: the mark stays below it; False if it was not."""
+        if not self.finish(offset):
+            return False
+        self._limit = min(self._limit, offset)
+        return True
 
     def finish(self, offset: int) -> bool:
         """Note that a record is finished; False, and nothing else, if it was finished before or never handed out."""

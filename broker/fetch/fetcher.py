@@ -46,6 +46,8 @@ log = logging.getLogger(__name__)
 _CONNECTIONS: Any = "fetch"
 """aiokafka keeps a connection for each broker and such word; it uses two of its own."""
 _HELD_BYTES: Final = 4 * 1024 * 1024
+_LEFT_OUT_BYTES: Final = 1024 * 1024
+"""Bytes that are here of a partition that is left out, after which no more of it is fetched."""
 _PATIENCE_S: Final = 0.05
 """The longest that a partition waits for what is here of others to be taken."""
 _PARTITION_BYTES: Final = 1024 * 1024
@@ -92,6 +94,7 @@ class Fetcher:
         self._partitions: dict[TopicPartition, FetchedPartition] = {}
         self._ready: dict[FetchedPartition, None] = {}
         """Those of which there is something to take, in turn."""
+        self._left_out: frozenset[str] = frozenset()
         self._fetches: dict[int, _Fetch] = {}
         self._look_again = asyncio.Event()
         self._arrived = asyncio.Event()
@@ -125,6 +128,12 @@ class Fetcher:
                 self._ready.pop(state, None)
         self._look_again.set()
 
+    def leave_out(self, topics: Collection[str]) -> None:
+        """Have `poll` return none of these topics, and keep a little of them, until called again without them."""
+        self._left_out = frozenset(topics)
+        self._look_again.set()
+        self._arrived.set()
+
     @property
     def partitions(self) -> frozenset[TopicPartition]:
         """Partitions that are read."""
@@ -151,8 +160,7 @@ class Fetcher:
             if found:
                 return found
             self._arrived.clear()
-            if not self._ready:
-                await self._arrived.wait()
+            await self._arrived.wait()
 
     def refuse(self, error: KafkaError) -> None:
         """Have `poll` raise this: Kafka refuses us."""
@@ -161,7 +169,7 @@ class Fetcher:
 
     def _take(self, limit: int) -> dict[TopicPartition, list[Record]]:
         found: dict[TopicPartition, list[Record]] = {}
-        for state in list(self._ready):
+        for state in self._wanted():
             records = state.take(limit)
             del self._ready[state]
             if state.ready:
@@ -175,11 +183,16 @@ class Fetcher:
                     break
         return found
 
+    def _wanted(self) -> list[FetchedPartition]:
+        """Those of which there is something to take that may be taken."""
+        if not self._left_out:
+            return list(self._ready)
+        return [state for state in self._ready if state.key.topic not in self._left_out]
+
     def _is_due(self) -> bool:
         """Whether to fetch more."""
-        if not self._ready:
-            return True
-        return not self._patient and sum(state.held_bytes for state in self._ready) < _HELD_BYTES
+        wanted = self._wanted()
+        return not wanted or (not self._patient and sum(state.held_bytes for state in wanted) < _HELD_BYTES)
 
     # -- fetching ------------------------------------------------------------------------------------------------------
 
@@ -209,6 +222,8 @@ class Fetcher:
             node = self._client.cluster.leader_for_partition(state.key)
             if node is None or node < 0:
                 leaderless = True
+            elif state.held_bytes >= _LEFT_OUT_BYTES and state.key.topic in self._left_out:
+                continue
             elif state.position >= 0 and not state.out_of_range:
                 by_node.setdefault(node, []).append(state)
             elif not state.seeking:

@@ -17,8 +17,10 @@ import msgspec
 from gateway.model_directory import ServedModel
 from schemas import headers as h
 from schemas.errors import InvalidRequest
+from schemas.needs import Mode
 from schemas.oip import Parameter, RequestHead, read_head
 from schemas.query import Query, parse_query
+from schemas.topics import offline_topic
 
 _TIMEOUT_US: Final = "timeout"
 _PREFIX: Final = "infaas-"
@@ -67,7 +69,8 @@ def make_envelope(
     if fields.pop(h.DEADLINE_MS, None) is not None and query.deadline_ms is not None:
         fields[h.LATENCY_MS] = f"{max(query.deadline_ms - query.sent_ms, 0.0):.3f}"
     fields[h.SENT_NS] = str(now_ns)
-    return Envelope(model.topic, body, _encoded(fields), query)
+    topic = offline_topic(model.task) if query.needs.mode is Mode.OFFLINE else model.topic
+    return Envelope(topic, body, _encoded(fields), query)
 
 
 def _encoded(fields: Mapping[str, str]) -> h.RawHeaders:

@@ -251,7 +251,7 @@ def _places(state: SystemState) -> Table:
         *((f"alarm: {name}", server.alarm) for name, server in state.servers.items() if server.alarm),
         ("Postgres", _masked(state.postgres)),
         ("logs", "  ".join(sorted({str(Path(service.log).parent) for service in state.services.values()}))),
-        ("topics", f"{topics.TASKS}<task> in, {topics.RESULTS}<task> or the topic you name out"),
+        ("topics", f"{topics.TASKS}<task>[.offline] in, {topics.RESULTS}<task> or the topic you name out"),
     ):
         grid.add_row(f"[bold]{what}[/]", escape(where))
     return grid

@@ -12,8 +12,9 @@ from broker.settings import KafkaSettings
 from infaas.client.transport import EncodedQuery
 from schemas import headers as h
 from schemas.errors import DeadlineExceeded, InvalidRequest, Overloaded, QueryError, UnknownTask
+from schemas.needs import Mode
 from schemas.result import Result
-from schemas.topics import task_topic
+from schemas.topics import query_topic
 
 
 class KafkaTransport:
@@ -41,7 +42,7 @@ class KafkaTransport:
             UnknownTask: the task has no topic.
             InvalidRequest: the query is larger than Kafka takes.
         """
-        topic = task_topic(query.task)
+        topic = query_topic(query.task, offline=query.fields.get(h.MODE) == Mode.OFFLINE)
         try:
             async with self._slots, asyncio.timeout(query.timeout_s):
                 await self._check(topic)

@@ -38,6 +38,12 @@ def document() -> dict[str, Any]:
 def _channels() -> dict[str, Any]:
     return {
         "tasks": _channel(topics.TASKS + "{task}", "Where clients ask.", ["query"], task="The task asked."),
+        "offline": _channel(
+            topics.offline_topic("{task}"),
+            "Where clients ask what may wait: it does so here until a worker is idle.",
+            ["query"],
+            task="The task asked.",
+        ),
         "variants": _channel(
             topics.VARIANTS + "{variant}", "The queue of one variant.", ["forwarded"], variant="The variant chosen."
         ),
@@ -75,18 +81,10 @@ def _channel(address: str, description: str, messages: list[str], **parameters: 
 def _operations() -> dict[str, Any]:
     """The operations as seen from the system: it receives what others send."""
     return {
-        "answerQuery": _operation("receive", "tasks", "Choose a variant for a query and have it answered.")
-        | {
-            "reply": {
-                "address": {
-                    "description": "The topic the client reads its results from.",
-                    "location": f"$message.header#/{h.REPLY_TO}",
-                },
-                "channel": {"$ref": "#/channels/replies"},
-                "messages": [{"$ref": "#/channels/replies/messages/result"}],
-            },
-            "bindings": {"kafka": {"bindingVersion": _KAFKA, "groupId": _constant(topics.SELECTOR_GROUP)}},
-        },
+        "answerQuery": _answered("tasks", "Choose a variant for a query and have it answered.", topics.SELECTOR_GROUP),
+        "answerOfflineQuery": _answered(
+            "offline", "Have a query answered when a worker is idle.", topics.OFFLINE_SELECTOR_GROUP
+        ),
         "forwardQuery": _operation("send", "variants", "Hand a query to the workers of the chosen variant."),
         "computeQuery": _operation("receive", "variants", "Compute a query in a batch with others."),
         "publishResult": _operation("send", "results", "Answer a query that names no reply topic."),
@@ -94,6 +92,20 @@ def _operations() -> dict[str, Any]:
         "publishDemand": _operation("send", "demand", "Ask for an instance of a variant."),
         "publishLoad": _operation("send", "load", "Count the queries of the last second by what they need."),
         "publishDeadLetter": _operation("send", "deadLetters", "Keep what could not be processed."),
+    }
+
+
+def _answered(channel: str, summary: str, group: str) -> dict[str, Any]:
+    return _operation("receive", channel, summary) | {
+        "reply": {
+            "address": {
+                "description": "The topic the client reads its results from.",
+                "location": f"$message.header#/{h.REPLY_TO}",
+            },
+            "channel": {"$ref": "#/channels/replies"},
+            "messages": [{"$ref": "#/channels/replies/messages/result"}],
+        },
+        "bindings": {"kafka": {"bindingVersion": _KAFKA, "groupId": _constant(group)}},
     }
 
 

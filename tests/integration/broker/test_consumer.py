@@ -153,6 +153,40 @@ async def test_done_twice_counts_once(kafka: KafkaSettings, topic: str) -> None:
         assert await committed(kafka, topic, topic, 0) in (-1, 0)
 
 
+async def test_topics_are_left_out_until_they_are_wanted(kafka: KafkaSettings, topic: str) -> None:
+    flood, other = f"{topic}-flood", f"{topic}-other"
+    await ensure_topics(kafka, [TopicSpec(flood), TopicSpec(other)])
+    await write(kafka, flood, 0, 100)
+    async with Consumer(kafka, "test", group=topic) as consumer, asyncio.timeout(30):
+        await consumer.subscribe([flood, other])
+        first = await consumer.poll(1)
+        assert (first[0].topic, first[0].offset) == (flood, 0)
+        async with asyncio.TaskGroup() as tasks:
+            consumer.leave_out({flood})
+            reading = tasks.create_task(consumer.poll())
+            await write(kafka, other, 0, 1)
+            assert {record.topic for record in await reading} == {other}
+            reading = tasks.create_task(consumer.poll(1))
+            await asyncio.sleep(0)
+            consumer.leave_out(())
+            assert [(record.topic, record.offset) for record in await reading] == [(flood, 1)]
+
+
+async def test_what_is_given_back_is_not_waited_for_and_comes_again(kafka: KafkaSettings, topic: str) -> None:
+    await write(kafka, topic, 0, 6)
+    async with Consumer(kafka, "test", group=topic) as consumer:
+        await consumer.assign(topic, [0])
+        records = await read(consumer, 6)
+        for record in records:
+            consumer.give_back(record) if record.offset in (2, 4) else consumer.done(record)
+        async with asyncio.timeout(20):
+            await consumer.drained()
+    assert await committed(kafka, topic, topic, 0) == 2
+    async with Consumer(kafka, "test", group=topic) as consumer:
+        await consumer.assign(topic, [0])
+        assert [record.offset for record in await read(consumer, 4)] == [2, 3, 4, 5]
+
+
 @pytest.mark.parametrize("count", [3])
 async def test_unassigning_everything_and_coming_back(kafka: KafkaSettings, topic: str, count: int) -> None:
     await write(kafka, topic, 0, count)

@@ -4,8 +4,6 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -13,139 +11,23 @@ import msgspec
 import pytest
 
 from broker.dead_letters import SHORTENED, parse_letter
-from broker.delivery.consumer import Record
 from broker.producer import Producer
 from broker.settings import KafkaSettings
 from broker.tail import Tail
-from broker.topics import TopicSpec, ensure_system_topics, ensure_task_topics, ensure_topics, ensure_variant_topics
 from registry.topics import grow_task_topics, grow_variant_topic
 from schemas import headers as h
-from schemas.headers import RawHeaders  # noqa: TC001 - a type alias
 from schemas.load_classes import ClassCount, LoadClass, SelectorLoad
 from schemas.query import Query
 from schemas.result import error_message
-from schemas.rows.catalog import Architecture, Task, TensorSpec
-from schemas.status import Demand, InstanceStatus, PartitionStatus
-from schemas.topics import DEAD_LETTERS, DEMAND, LOAD, STATUS, task_topic, variant_topic
+from schemas.status import Demand
+from schemas.topics import DEAD_LETTERS, DEMAND, LOAD, task_topic, variant_topic
 from selector.policy import choose
-from selector.service import Selector, open_selector
-from selector.settings import SelectorSettings
 from store.pool import Pool
-from store.registry import delete_task, put_architecture, put_task, put_variant
+from store.registry import delete_task
 from tests.integration.broker.raw_batches import batch_of, write_batch
+from tests.integration.selector.stage import WAIT_S, Stage, empty, fields, selecting
 from tests.kafka_entrance import entrance
-from tests.unit.selector.story import instance, profile, status, variant
-
-WAIT_S = 20.0
-
-
-class Stage:
-    """One task with two variants, its topics, and ears on everything that comes out."""
-
-    def __init__(self, kafka: KafkaSettings, pool: Pool, dsn: str) -> None:
-        word = uuid4().hex[:10]
-        self.kafka, self.pool, self.dsn = kafka, pool, dsn
-        self.task = f"t{word}"
-        self.cheap, self.good = f"cheap{word}.onnx-fp32.cpu", f"good{word}.onnx-fp32.cpu"
-        self.replies = f"replies-{word}"
-        self.worker = f"w{word}"
-        self.said: list[InstanceStatus] = []
-        self.heard: dict[str, list[Record]] = {}
-        self.news = asyncio.Event()
-
-    async def prepare(self) -> None:
-        await ensure_system_topics(self.kafka)
-        await ensure_task_topics(self.kafka, self.task, 2)
-        await ensure_variant_topics(self.kafka, [(self.cheap, 2), (self.good, 2)])
-        await ensure_topics(self.kafka, [TopicSpec(self.replies)])
-        spec = TensorSpec(name="x", datatype="FP32", shape=(-1, 4))
-        await put_task(self.pool, Task(name=self.task, inputs=(spec,), outputs=(spec,), partitions=2))
-        await self.register(self.cheap, ms=1, accuracy=0.8)
-        await self.register(self.good, ms=3, accuracy=0.9)
-
-    async def register(self, name: str, *, ms: float, accuracy: float) -> None:
-        row = Architecture(name=name.split(".")[0], task=self.task, source="0" * 64, source_format="onnx")
-        await put_architecture(self.pool, row)
-        await put_variant(
-            self.pool, variant(name, task=self.task, partitions=2), profile(name, ms=ms, accuracy=accuracy)
-        )
-
-    async def speak(self, producer: Producer) -> None:
-        """Publish the worker's status, as a worker does."""
-        while True:
-            said = status(*self.said, worker=self.worker, at=time.time())
-            await producer.send_and_wait(STATUS, msgspec.json.encode(said), key=self.worker.encode())
-            await asyncio.sleep(0.05)
-
-    async def listen(self, tail: Tail) -> None:
-        while True:
-            for record in await tail.poll():
-                self.heard.setdefault(record.topic, []).append(record)
-            self.news.set()
-
-    async def wait(self, topic: str, count: int = 1) -> list[Record]:
-        """The records of `topic` that came since this was last called, at least `count`."""
-        async with asyncio.timeout(WAIT_S):
-            while len(self.heard.get(topic, [])) < count:
-                self.news.clear()
-                await self.news.wait()
-        return self.heard.pop(topic)
-
-    async def ask(
-        self, producer: Producer, value: bytes | None = b"{}", partition: int | None = None, **needs: str
-    ) -> str:
-        query_id = uuid4().hex
-        headers: RawHeaders = [(h.ID, query_id.encode()), (h.REPLY_TO, self.replies.encode())]
-        headers += [("infaas-" + name.replace("_", "-"), text.encode()) for name, text in needs.items()]
-        await producer.send_and_wait(
-            task_topic(self.task), value, key=query_id.encode(), headers=headers, partition=partition
-        )
-        return query_id
-
-
-@asynccontextmanager
-async def selecting(stage: Stage, **options: str) -> AsyncGenerator[Selector]:
-    settings = SelectorSettings(upgrades=False, **options)  # pyright: ignore[reportArgumentType]
-    stop = asyncio.Event()
-    async with open_selector(settings, stage.kafka, stage.dsn) as selector, asyncio.TaskGroup() as tasks:
-        tasks.create_task(selector.run(stop), name="selector")
-        try:
-            yield selector
-        finally:
-            stop.set()
-
-
-@pytest.fixture
-async def stage(kafka: KafkaSettings, store_pool: Pool, database: str) -> AsyncGenerator[Stage]:
-    made = Stage(kafka, store_pool, database)
-    await made.prepare()
-    topics = [made.replies, variant_topic(made.cheap), variant_topic(made.good), DEAD_LETTERS, DEMAND]
-    async with (
-        Tail(kafka, "ears", topics) as tail,
-        Producer(kafka, "worker") as mouth,
-        asyncio.TaskGroup() as tasks,
-    ):
-        made.said = [instance(made.cheap, partitions=(0, 1)), instance(made.good, partitions=(0,))]
-        made.said = [msgspec.structs.replace(s, partitions=empty(s)) for s in made.said]
-        speaking = tasks.create_task(made.speak(mouth), name="speak")
-        listening = tasks.create_task(made.listen(tail), name="listen")
-        yield made
-        speaking.cancel()
-        listening.cancel()
-
-
-def empty(said: InstanceStatus) -> tuple[PartitionStatus, ...]:
-    return tuple(PartitionStatus(owned.partition, 0, 0) for owned in said.partitions)
-
-
-@pytest.fixture
-async def client(kafka: KafkaSettings) -> AsyncGenerator[Producer]:
-    async with Producer(kafka, "client") as producer:
-        yield producer
-
-
-def fields(record: Record) -> dict[str, str]:
-    return h.as_text(record.headers)
+from tests.unit.selector.story import instance
 
 
 async def test_forwards_what_it_got_and_says_what_it_chose(stage: Stage, client: Producer) -> None:

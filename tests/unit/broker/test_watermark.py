@@ -15,6 +15,7 @@ class Model(RuleBasedStateMachine):
     def begin(self, start: int) -> None:
         self.mark = Watermark(start)
         self.out: set[int] = set()
+        self.given_back: set[int] = set()
         self.after = start
 
     @rule(gaps=st.lists(st.integers(0, 3), min_size=1, max_size=8))
@@ -33,6 +34,13 @@ class Model(RuleBasedStateMachine):
         self.out.discard(offset)
         assert not self.mark.finish(offset)
 
+    @rule(data=st.data())
+    def give_back(self, data: st.DataObject) -> None:
+        offset = data.draw(st.sampled_from(sorted(self.out)) if self.out else st.integers(0, 2000))
+        assert self.mark.give_back(offset) == (offset in self.out)
+        self.given_back |= self.out & {offset}
+        self.out.discard(offset)
+
     @rule(offset=st.integers(0, 5000))
     def finish_any(self, offset: int) -> None:
         assert self.mark.finish(offset) == (offset in self.out)
@@ -40,7 +48,7 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def mark_is_the_lowest_open_offset(self) -> None:
-        assert self.mark.mark == min(self.out, default=self.after)
+        assert self.mark.mark == min(self.out | self.given_back, default=self.after)
         assert self.mark.in_flight == len(self.out)
         assert self.mark.next == self.after
 

@@ -66,3 +66,14 @@ def test_the_classes_of_a_task_are_bounded_and_nothing_is_lost() -> None:
     assert by_task["other"] == [1]
     assert len(by_task["digits"]) <= CLASSES
     assert sum(by_task["digits"]) == 2 * CLASSES
+
+
+def test_offline_queries_beyond_the_bound_are_not_counted_as_online_ones() -> None:
+    meter = LoadMeter("s")
+    for number in range(2 * CLASSES):
+        needed = a_query(mode=Mode.OFFLINE, target=f"t{number}")
+        meter.forwarded(needed, VARIANT, upgraded=False)
+    counts = meter.report(0).classes
+    assert len(counts) <= CLASSES
+    assert all(count.load_class.offline for count in counts)
+    assert sum(count.queries for count in counts) == 2 * CLASSES

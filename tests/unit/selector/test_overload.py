@@ -122,7 +122,7 @@ class Simulation:
             self.shedder.report_overload(asked.task, self.now)
 
     def query(self, flow: Flow) -> Query:
-        made = query(sent=self.now, latency_ms=flow.latency_ms, min_accuracy=flow.min_accuracy, mode=flow.mode)
+        made = query(sent=self.now, latency_ms=flow.latency_ms, min_accuracy=flow.min_accuracy)
         if flow.tenant == INVENTED:
             self.invented += 1
             return msgspec.structs.replace(made, tenant=f"invented-{self.invented % 200}")
@@ -130,13 +130,11 @@ class Simulation:
 
     def send(self, choice: Choice, asked: Query) -> None:
         name = choice.variant.name
-        offline = asked.needs.mode is Mode.OFFLINE
-        self.state.sent(choice.instance, choice.partition, 1, offline, self.now)
-        self.state.acknowledged(choice.instance, choice.partition, self.ends[name], offline, self.now)
+        self.state.sent(choice.instance, choice.partition, 1, self.now)
+        self.state.acknowledged(choice.instance, choice.partition, self.ends[name], self.now)
         self.ends[name] += 1
-        if not offline:
-            deadline = asked.deadline_ms / 1000 if asked.deadline_ms else float("inf")
-            self.queues[name].append((self.now, deadline))
+        deadline = asked.deadline_ms / 1000 if asked.deadline_ms else float("inf")
+        self.queues[name].append((self.now, deadline))
 
 
 def simulated(*flows: Flow, seconds: float = 2.5, config: PolicyConfig = _DEFAULT) -> Simulation:

@@ -41,7 +41,10 @@ def refused(asked: Query, where: ClusterState, *, now: float = NOW) -> Refusal:
 
 def send(where: ClusterState, choice: Choice, count: int = 1, *, now: float = NOW, offline: bool = False) -> None:
     for _ in range(count):
-        where.sent(choice.instance, choice.partition, 1, offline, now)
+        if offline and choice.instance is not None:
+            where.sent_offline(choice.instance, choice.partition, 1, now)
+        else:
+            where.sent(choice.instance, choice.partition, 1, now)
 
 
 def test_takes_the_cheapest_that_serves() -> None:
@@ -128,9 +131,7 @@ def test_a_status_corrects_the_backlog() -> None:
     asked = query(latency_ms=50, target=FAST)
     send(where, chosen(asked, where), 250)
     for number in range(250):
-        where.acknowledged(
-            None, where.partitions(chosen(query(target=FAST), where).variant)[0], 100 + number, False, NOW
-        )
+        where.acknowledged(None, where.partitions(chosen(query(target=FAST), where).variant)[0], 100 + number, NOW)
     where.apply_status(status(instance(FAST, unread=40), instance(GOOD)), NOW)
     fast = where.workers["cpu-0"].instances[FAST]
     assert fast.waiting(NOW) == pytest.approx(250 + 3 * 40)
@@ -199,7 +200,7 @@ def test_an_idle_worker_is_believed_for_longer_until_it_is_sent_something() -> N
     assert chosen(query(), where, now=NOW + 3.1).instance is None
     choice = chosen(query(), where, now=NOW + 1.5)
     assert choice.instance is not None
-    where.sent(choice.instance, choice.partition, 1, False, NOW + 1.5)
+    where.sent(choice.instance, choice.partition, 1, NOW + 1.5)
     assert chosen(query(), where, now=NOW + 2.4).instance is not None
     assert chosen(query(), where, now=NOW + 2.6).instance is None  # it would have said that it has something to do
 

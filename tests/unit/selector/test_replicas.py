@@ -89,13 +89,13 @@ def test_what_was_sent_to_is_idle_no_longer_until_it_has_caught_up() -> None:
         choice = choose(query(id=f"q{number}", target=FAST), where, NOW, CONFIG)
         taken.append(place_of(choice))
         assert isinstance(choice, Choice)
-        where.sent(choice.instance, choice.partition, 1, False, NOW)
+        where.sent(choice.instance, choice.partition, 1, NOW)
     assert sorted(taken) == list(range(MANY))
     group = where.tasks[query().task].serving[FAST].healthy
     assert not group.idle
     later = choose(query(target=FAST), where, NOW + 0.5, CONFIG)
     assert isinstance(later, Choice)
-    where.sent(later.instance, later.partition, 1, False, NOW + 0.5)
+    where.sent(later.instance, later.partition, 1, NOW + 0.5)
     assert group.idle
 
 
@@ -177,7 +177,7 @@ def test_statuses_of_any_order_keep_the_groups_right() -> None:
         where.apply_status(status(held, worker=f"w{place}", at=now), now)
         choice = choose(query(id=f"q{step}", sent=now), where, now, CONFIG)
         if isinstance(choice, Choice):
-            where.sent(choice.instance, choice.partition, 1, False, now)
+            where.sent(choice.instance, choice.partition, 1, now)
         group = serving[FAST].healthy
         assert len(group.members) == len({running.worker.name for running in group.members}) == 40
         assert set(group.idle) <= set(group.members)

@@ -1,0 +1,152 @@
+"""Online queries beside a flood of offline ones, and how fast a flood is worked off when nothing else is asked.
+
+Beside: the same open-loop load of small online queries, alone and while 100,000 offline ones wait; both take turns, and
+the median of the rounds' percentiles counts. What an online query must wait for is the batch under way, so that is
+allowed beside the factor. Throughput: offline queries against the same ones asked online without a deadline, both
+written to their topic at once and answered by the same variant.
+"""
+
+import asyncio
+import time
+import uuid
+from statistics import median
+from typing import Final
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from bench.core.figures import Figure, at_least, at_most, percentile
+from bench.core.load import AnsweredQuery, OpenLoopLoad, small_query
+from bench.core.system import SystemUnderTest
+from broker.features import broker_features
+from broker.settings import KafkaSettings
+from broker.topics import TopicSpec, ensure_topics
+from schemas import headers as h
+from schemas.latency import LatencyModel
+from schemas.topics import query_topic, task_topic
+from store.pool import open_pool
+from store.registry import get_profile, list_variants
+
+TASK: Final = "digits"
+FLOOD: Final = 100_000
+RATE: Final = 200.0
+ROUNDS: Final = 3
+SECONDS: Final = 8.0
+P50_LIMIT, P99_LIMIT = 1.5, 1.5
+THROUGHPUT_QUERIES: Final = 20_000
+THROUGHPUT_LIMIT: Final = 0.9
+_VARIANT: Final = "digits-mlp.onnx-fp32.cpu"
+_LOOK_INTERVAL_S: Final = 0.05
+_ANSWERED_S: Final = 300.0
+
+
+async def measure(system: SystemUnderTest, broker: str, *, flood: int = FLOOD) -> list[Figure]:
+    """Measure p50 and p99 with and without a flood, and throughput; the system must be up, with `digits` placed."""
+    figures = await _throughput(system.kafka, broker, min(flood, THROUGHPUT_QUERIES))
+    value, headers = small_query()
+    batch_ms = await _batch_ms(system)
+    alone: list[list[AnsweredQuery]] = []
+    beside: list[list[AnsweredQuery]] = []
+    async with OpenLoopLoad(system.kafka, task_topic(TASK), value, headers) as load, _Flood(system.kafka) as waiting:
+        await load.run(RATE, 3.0)
+        for _ in range(ROUNDS):
+            alone.append(await load.run(RATE, SECONDS))
+            await waiting.write(flood, offline=True)
+            beside.append(await load.run(RATE, SECONDS))
+            left = await waiting.left()
+            await waiting.answered()
+            if left <= 0:
+                raise RuntimeError("the flood was over before the online queries were")
+    failed = [answer.status for answers in (*alone, *beside) for answer in answers if answer.status != "ok"]
+    if failed:
+        raise RuntimeError(f"{len(failed)} online queries failed, the first with {failed[0]}")
+    for label, share, limit in (("p50", 0.5, P50_LIMIT), ("p99", 0.99, P99_LIMIT)):
+        before, value_ms = _typical(alone, share), _typical(beside, share)
+        name = f"online at {RATE:g}/s beside {flood:,} offline, {label}"
+        figure = at_most(name, broker, value_ms, "ms", before, limit + batch_ms / before)
+        figures.append(msgspec.structs.replace(figure, target=f"<= {limit:g}x and a batch of {batch_ms:.2g} ms"))
+    return figures
+
+
+async def _throughput(kafka: KafkaSettings, broker: str, queries: int) -> list[Figure]:
+    rates = {True: list[float](), False: list[float]()}
+    async with _Flood(kafka) as waiting:
+        await waiting.write(queries // 4, offline=True, target=_VARIANT)
+        await waiting.answered()
+        for offline in (True, False) * ROUNDS:
+            began = time.monotonic()
+            await waiting.write(queries, offline=offline, target=_VARIANT)
+            await waiting.answered()
+            rates[offline].append(queries / (time.monotonic() - began))
+    offline, online = median(rates[True]), median(rates[False])
+    return [
+        at_least("offline queries over online ones, nothing else asked", broker, offline, "queries/s", online,
+                 THROUGHPUT_LIMIT)
+    ]  # fmt: skip
+
+
+async def _batch_ms(system: SystemUnderTest) -> float:
+    """Time of the largest batch of the task's variants that an online query may have to wait for."""
+    async with open_pool(system.postgres, max_size=1) as pool:
+        variants = await list_variants(pool, task=TASK)
+        profiles = [(variant, await get_profile(pool, variant.name)) for variant in variants]
+    models = [LatencyModel(profile.latency, variant.max_batch) for variant, profile in profiles if profile is not None]
+    return max(model.batch_s(model.max_batch) * 1e3 for model in models)
+
+
+def _typical(rounds: list[list[AnsweredQuery]], share: float) -> float:
+    return median(percentile([answer.total_ms for answer in answers], share) for answers in rounds)
+
+
+class _Flood:
+    """Many queries written at once; how many are answered is told from the end of their reply topic."""
+
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self._kafka = kafka
+        self._replies = TopicPartition(f"infaas.replies.bench-{uuid.uuid4().hex[:12]}", 0)
+        self._written = 0
+
+    async def __aenter__(self) -> "_Flood":
+        await ensure_topics(self._kafka, [TopicSpec(self._replies.topic)])
+        self._consumer = AIOKafkaConsumer(bootstrap_servers=self._kafka.bootstrap)
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=self._kafka.bootstrap,
+            acks="all",
+            max_batch_size=256 * 1024,
+            enable_idempotence=(await broker_features(self._kafka)).idempotence,
+        )
+        await self._consumer.start()
+        await self._producer.start()
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self._producer.stop()
+        await self._consumer.stop()
+
+    async def write(self, count: int, *, offline: bool, target: str = "") -> None:
+        """Write so many queries."""
+        value, described = small_query()
+        headers = [*described, (h.REPLY_TO, self._replies.topic.encode())]
+        if offline:
+            headers.append((h.MODE, b"offline"))
+        if target:
+            headers.append((h.TARGET, target.encode()))
+        topic = query_topic(TASK, offline=offline)
+        for _ in range(count):
+            query_id = uuid.uuid4().hex.encode()
+            await self._producer.send(topic, value, key=query_id, headers=[(h.ID, query_id), *headers])
+        await self._producer.flush()
+        self._written += count
+
+    async def left(self) -> int:
+        """Number of queries that are not answered."""
+        ends = await self._consumer.end_offsets([self._replies])
+        return self._written - ends[self._replies]
+
+    async def answered(self) -> None:
+        """Wait until all are answered."""
+        async with asyncio.timeout(_ANSWERED_S):
+            while True:
+                if await self.left() <= 0:
+                    return
+                await asyncio.sleep(_LOOK_INTERVAL_S)

@@ -1,0 +1,99 @@
+"""Where an offline query goes, and when: to the cheapest instance that meets its needs and is idle, else nowhere yet.
+
+Pure, as the policy: the query, the cluster state, the time and the configuration come in. An instance is idle when no
+online query waits there, its worker has a slot free of online queries, and it has room by its `OfflinePace`. A dearer
+instance takes a query only where it takes no slot from a cheaper one.
+
+What cannot be answered at all, or has passed its deadline, is refused as an online query is. What can but has no
+instance that serves waits for one to be loaded.
+"""
+
+import math
+from typing import Final
+from zlib import crc32
+
+import msgspec
+
+from schemas.errors import DeadlineExceeded, Overloaded
+from schemas.query import Query
+from selector.candidates import Candidate, Candidates
+from selector.cluster_state import ClusterState
+from selector.entities import Instance, Worker
+from selector.policy import Choice, PolicyConfig, Refusal, choose, has_hard_deadline
+from selector.prediction import finish_s
+from selector.replicas import some_of
+from selector.variants import PricedVariant
+
+_UNNOTICED_S: Final = 0.002
+"""Seconds of online work that leave a worker idle."""
+_LOOK_S: Final = 0.1
+"""Seconds after which a busy instance is looked at again, if its worker says nothing before."""
+
+
+class Wait(msgspec.Struct, frozen=True, gc=False):
+    """Nothing is idle that may answer the query."""
+
+    retry_s: float = _LOOK_S
+    """Seconds after which to look again."""
+    wanted: PricedVariant | None = None
+    """Variant that should be loaded, since nothing that may answer the query serves."""
+
+
+def bind(query: Query, state: ClusterState, now: float, config: PolicyConfig) -> Choice | Refusal | Wait:
+    """Choose where an offline query goes at `now`, if it goes."""
+    if has_hard_deadline(query) and query.deadline_ms is not None and query.deadline_ms / 1000 <= now:
+        return Refusal(DeadlineExceeded("the deadline passed before an instance was idle"))
+    task = state.tasks.get(query.task)
+    if task is not None and task.has_target(query.needs.target):
+        slack_s = math.inf
+        if has_hard_deadline(query) and query.deadline_ms is not None:
+            slack_s = query.deadline_ms / 1000 - now
+        candidates = task.candidates(query.needs, query.batch, slack_s)
+        if candidates.serving:
+            return _cheapest_idle(candidates, query, now)
+    outcome = choose(query, state, now, config)
+    if isinstance(outcome, Choice):
+        return Wait(wanted=outcome.variant)
+    if isinstance(outcome.error, Overloaded):
+        return Wait(wanted=outcome.wanted)
+    return outcome
+
+
+def _cheapest_idle(candidates: Candidates, query: Query, now: float) -> Choice | Wait:
+    cheaper = set[Worker]()
+    retry_s = _LOOK_S
+    for candidate in candidates.serving:
+        seen = some_of(candidate.replicas, crc32(query.id.encode()))
+        for instance in seen:
+            if instance.worker in cheaper and not _has_free_slot(instance.worker, now):
+                continue
+            if not _is_free_of_online(instance, now):
+                retry_s = min(retry_s, max(instance.waiting(now) / instance.rate, _UNNOTICED_S))
+                continue
+            if instance.offline_pace.has_room(query.batch, instance.worker.online_at, now):
+                return _choice(candidate, instance, query, now)
+            retry_s = min(retry_s, instance.offline_pace.opens_in_s(instance.worker.online_at, now))
+        cheaper.update(instance.worker for instance in seen)
+    return Wait(retry_s)
+
+
+def _is_free_of_online(instance: Instance, now: float) -> bool:
+    worker = instance.worker
+    return (
+        instance.healthy
+        and worker.expires_at > now
+        and instance.waiting(now) < 1.0
+        and not instance.lacks_slot()
+        and worker.wait_s(now) <= _UNNOTICED_S
+    )
+
+
+def _has_free_slot(worker: Worker, now: float) -> bool:
+    occupied = sum(i.waiting(now) >= 1.0 or i.offline_pace.level(now) > 0.0 for i in worker.instances.values())
+    return occupied < worker.slots
+
+
+def _choice(candidate: Candidate, instance: Instance, query: Query, now: float) -> Choice:
+    partition = instance.partitions[instance.turn % len(instance.partitions)]
+    predicted_s = finish_s(instance, query.batch, now, offline=True)
+    return Choice(candidate.variant, partition, instance, predicted_s, candidate.cost, candidate.cost_header)

@@ -1,0 +1,288 @@
+"""Takes offline queries from their topics, a few of each task, and sends one on when an instance is idle.
+
+    take -> held -> (an instance is idle) -> forwarded -> acknowledged -> done
+                 -> (cannot be answered)  -> error result
+                 -> (nothing that may answer it serves, and others pass it) -> put back at the end of its topic
+
+Rules.
+* A query is bound to an instance as late as can be (`selector/late_binding.py`). What waits stays in its topic.
+* Of each task at most `HELD` queries are held, and while they are, no more are read: the flood of one task holds up no
+  other task.
+* A pass looks at all held queries, those of one class once. It follows upon new records and upon statuses, and is due
+  when an instance is expected to have room; those that find none take a tenth of the time at most.
+* What waits for a variant that nobody serves is demanded. Once so many have passed it as are held, it goes to the end
+  of its topic, or it would keep what follows from being read, and what is done from being committed.
+* Partitions that are given up take what is held of them along: their next owner reads it again.
+"""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Collection
+from functools import partial
+from typing import Final
+
+from broker.delivery.consumer import Consumer, Record
+from broker.outbox import Message, Outbox
+from broker.producer import Ack, Producer
+from schemas.errors import Internal, InvalidRequest, QueryError, UnknownTask, Unsatisfiable
+from schemas.topics import offline_topic, task_of
+from selector.cluster_state import ClusterState
+from selector.demand_sender import DemandSender
+from selector.entities import Instance
+from selector.explain import explain
+from selector.forward import forwarded, moved, refused
+from selector.late_binding import Wait, bind
+from selector.load_meter import LoadMeter
+from selector.metrics import SelectorMetrics
+from selector.policy import Choice, PolicyConfig, Refusal
+from selector.received_query import ReceivedQuery, error_result, read_offline_query, unreadable_reply
+
+log = logging.getLogger(__name__)
+
+HELD: Final = 256
+"""Queries of a task that are read ahead."""
+_READ: Final = 64
+"""Most queries read before the event loop turns to something else."""
+_FORWARDED: Final = 16
+"""Most queries sent on before the event loop turns to something else: online ones wait meanwhile."""
+_SPACING_S: Final = 0.002
+_PASSES_SHARE: Final = 0.1
+_PUT_BACK_S: Final = 1.0
+"""Seconds that a query is held before it is put back."""
+
+
+class _HeldQuery:
+    """An offline query that was read and is not bound yet."""
+
+    __slots__ = ("attempts", "passed", "received", "record", "since_s")
+
+    def __init__(self, record: Record, received: ReceivedQuery, attempts: int, since_s: float, passed: int) -> None:
+        self.record = record
+        self.received = received
+        self.attempts = attempts
+        self.since_s = since_s
+        self.passed = passed
+        """How many of its task had been sent on when it was read."""
+
+
+class _HeldTask:
+    """The held queries of one task, in the order in which they were read."""
+
+    __slots__ = ("forwarded", "queries")
+
+    def __init__(self) -> None:
+        self.queries: dict[tuple[int, int], _HeldQuery] = {}
+        """By partition and offset."""
+        self.forwarded = 0
+
+
+class OfflineDispatcher:
+    """Forwards the offline queries of one selector when there is nothing else to do."""
+
+    def __init__(
+        self,
+        state: ClusterState,
+        config: PolicyConfig,
+        consumer: Consumer,
+        producer: Producer,
+        metrics: SelectorMetrics,
+        load_meter: LoadMeter,
+        demands: DemandSender,
+        *,
+        attempts: int = 3,
+    ) -> None:
+        self._state = state
+        self._config = config
+        self._consumer = consumer
+        self._clock = producer.clock
+        self._metrics = metrics
+        self._load_meter = load_meter
+        self._demands = demands
+        self._outbox = Outbox(producer, self._done, unreadable_reply, max_attempts=attempts, decide_again=self.take)
+        self._tasks: dict[str, _HeldTask] = {}
+        self._full: set[str] = set()
+        """Topics of which no more is read."""
+        self._wake = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._stopped = False
+        self._ended = 0
+        """Queries sent on or refused so far."""
+        self.retry_failed = self._outbox.retry_failed
+        """Sends what was not acknowledged again; runs beside `read` and `forward` until cancelled."""
+        consumer.on_release = self._give_back
+
+    @property
+    def held(self) -> int:
+        """Number of queries that wait here for an idle instance."""
+        return sum(len(task.queries) for task in self._tasks.values())
+
+    async def read(self) -> None:
+        """Read queries of all tasks of which not too many are held, until cancelled."""
+        while True:
+            records = await self._consumer.poll(_READ)
+            for record in records:
+                await self.take(record)
+            if len(records) == _READ:  # more may be here, and would come without waiting
+                await asyncio.sleep(0)
+
+    async def take(self, record: Record, attempts: int = 1) -> None:
+        """Hold a query until it can be sent on; one that cannot be read becomes a dead letter."""
+        task = task_of(record.topic)
+        try:
+            received = read_offline_query(task, record, self._clock.offset_ms)
+        except InvalidRequest as error:
+            self._reject(record, error, attempts)
+            return
+        except Exception as error:
+            log.error("%s: record %d/%d", record.topic, record.partition, record.offset, exc_info=error)
+            self._reject(record, Internal("the query could not be read"), attempts)
+            return
+        if self._stopped:
+            self._consumer.give_back(record)
+            return
+        held = self._tasks.setdefault(task, _HeldTask())
+        held.queries[record.partition, record.offset] = _HeldQuery(
+            record, received, attempts, self._loop.time(), held.forwarded
+        )
+        if len(held.queries) >= HELD:
+            self._full.add(record.topic)
+            self._consumer.leave_out(self._full)
+        self._wake.set()
+
+    def look(self) -> None:
+        """Look soon whether an instance is idle: a worker has said something."""
+        if self._tasks:
+            self._wake.set()
+
+    def stop(self) -> None:
+        """Have `forward` return, and give back what is held."""
+        self._stopped = True
+        self._wake.set()
+        for held in self._tasks.values():
+            for query in held.queries.values():
+                self._consumer.give_back(query.record)
+            held.queries.clear()
+
+    async def forward(self) -> None:
+        """Send queries on as instances become idle, until `stop`: cancelling would lose track of one."""
+        due_s = math.inf
+        while not self._stopped:
+            try:
+                async with asyncio.timeout(due_s if due_s < math.inf else None):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+            began_s, before, due_s = self._loop.time(), self._ended, math.inf
+            for name, task in list(self._tasks.items()):
+                due_s = min(due_s, await self._forward_task(task))
+                if not task.queries:
+                    self._tasks.pop(name, None)
+            in_vain_s = self._loop.time() - began_s if self._ended == before else 0.0
+            await asyncio.sleep(max(_SPACING_S, in_vain_s / _PASSES_SHARE))
+
+    # -- one pass ------------------------------------------------------------------------------------------------------
+
+    async def _forward_task(self, held: _HeldTask) -> float:
+        """Send on what can be; returns the seconds after which to look again."""
+        waiting: dict[object, Wait] = {}
+        for key, query in list(held.queries.items()):
+            if key not in held.queries:  # it was given back meanwhile
+                continue
+            needed = query.received.query
+            now = time.monotonic()
+            known = waiting.get((needed.needs, needed.batch))
+            if known is not None and (needed.deadline_ms is None or needed.deadline_ms / 1000 > now):
+                await self._wait(held, query, known, now)
+                continue
+            outcome = self._bind(query, now)
+            if isinstance(outcome, Wait):
+                waiting[needed.needs, needed.batch] = outcome
+                await self._wait(held, query, outcome, now)
+                continue
+            self._release(held, query)
+            if isinstance(outcome, Internal):
+                self._reject(query.record, outcome, query.attempts)
+            elif isinstance(outcome, Refusal):
+                await self._refuse(query, outcome)
+            else:
+                await self._send(held, query, outcome, now)
+            self._ended += 1
+            if self._ended % _FORWARDED == 0:
+                await asyncio.sleep(0)
+        return min((wait.retry_s for wait in waiting.values()), default=math.inf)
+
+    def _bind(self, query: _HeldQuery, now: float) -> Choice | Refusal | Wait | Internal:
+        try:
+            return bind(query.received.query, self._state, now, self._config)
+        except Exception as error:  # a defect of ours must cost this query alone
+            log.error("%s: record %d", query.record.topic, query.record.offset, exc_info=error)
+            return Internal("the query could not be decided on")
+
+    async def _wait(self, held: _HeldTask, query: _HeldQuery, wait: Wait, now: float) -> None:
+        if wait.wanted is None:
+            return
+        needed = query.received.query
+        await self._demands.send(needed.task, wait.wanted, now, "an offline query waits for it")
+        in_the_way = len(held.queries) >= HELD or held.forwarded - query.passed >= HELD
+        if in_the_way and self._loop.time() - query.since_s > _PUT_BACK_S:
+            self._release(held, query)
+            headers = moved(needed, query.received.headers, self._clock.offset_ms)
+            message = Message(offline_topic(needed.task), query.received.value, headers, needed.id.encode())
+            await self._outbox.send(query.record, message, query.attempts)
+
+    async def _send(self, held: _HeldTask, query: _HeldQuery, choice: Choice, now: float) -> None:
+        (needed, _fields, headers, value), instance, partition = query.received, choice.instance, choice.partition
+        assert instance is not None, "an offline query goes where it is served"
+        explanation = explain(needed, self._state, now, self._config, choice) if needed.needs.explain else None
+        sent_headers = forwarded(needed, choice, headers, now, self._clock.offset_ms, explanation)
+        message = Message(choice.variant.topic, value, sent_headers, needed.id.encode(), partition.number)
+        if query.attempts == 1:
+            self._load_meter.forwarded(needed, choice.variant.name, upgraded=False)
+        self._metrics.decided(needed.task, "serving")
+        held.forwarded += 1
+        self._state.sent_offline(instance, partition, needed.batch, now)
+        on_outcome = partial(self._acknowledged, instance, choice, needed.batch)
+        await self._outbox.send(query.record, message, query.attempts, on_outcome)
+
+    async def _refuse(self, query: _HeldQuery, refusal: Refusal) -> None:
+        received, error = query.received, refusal.error
+        needed = received.query
+        self._metrics.decided(needed.task, error.code)
+        if query.attempts == 1 and not isinstance(error, (UnknownTask, Unsatisfiable)):
+            self._load_meter.refused(needed, overloaded=False)
+        reply = error_result(needed.reply_to, error, refused(needed, error, received.fields, time.monotonic(), None))
+        if needed.task in self._state.tasks:
+            await self._outbox.send(query.record, reply, query.attempts)
+        else:
+            self._outbox.give_up(query.record, str(error), reply, query.attempts)
+
+    def _acknowledged(self, instance: Instance, choice: Choice, inputs: int, written: Ack | None) -> None:
+        if written is None:
+            self._state.failed_offline(choice.partition, inputs)
+        else:
+            self._state.acknowledged_offline(instance, choice.partition, inputs, written.offset, time.monotonic())
+
+    def _reject(self, record: Record, error: QueryError, attempts: int) -> None:
+        self._metrics.decided(task_of(record.topic), error.code)
+        self._outbox.give_up(record, str(error), unreadable_reply(record, error), attempts)
+
+    # -- what is held --------------------------------------------------------------------------------------------------
+
+    def _release(self, held: _HeldTask, query: _HeldQuery) -> None:
+        record = query.record
+        held.queries.pop((record.partition, record.offset), None)
+        if record.topic in self._full and len(held.queries) < HELD:
+            self._full.discard(record.topic)
+            self._consumer.leave_out(self._full)
+
+    def _give_back(self, partitions: Collection[tuple[str, int]]) -> None:
+        for held in self._tasks.values():
+            for query in [q for q in held.queries.values() if (q.record.topic, q.record.partition) in partitions]:
+                self._release(held, query)
+                self._consumer.give_back(query.record)
+
+    def _done(self, record: Record, _sent: Message | None) -> None:
+        self._consumer.done(record)

@@ -1,0 +1,40 @@
+"""A stage, and a client that asks there."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+import msgspec
+import pytest
+
+from broker.producer import Producer
+from broker.settings import KafkaSettings
+from broker.tail import Tail
+from schemas.topics import DEAD_LETTERS, DEMAND, variant_topic
+from store.pool import Pool
+from tests.integration.selector.stage import Stage, empty
+from tests.unit.selector.story import instance
+
+
+@pytest.fixture
+async def stage(kafka: KafkaSettings, store_pool: Pool, database: str) -> AsyncGenerator[Stage]:
+    made = Stage(kafka, store_pool, database)
+    await made.prepare()
+    topics = [made.replies, variant_topic(made.cheap), variant_topic(made.good), DEAD_LETTERS, DEMAND]
+    async with (
+        Tail(kafka, "ears", topics) as tail,
+        Producer(kafka, "worker") as mouth,
+        asyncio.TaskGroup() as tasks,
+    ):
+        made.said = [instance(made.cheap, partitions=(0, 1)), instance(made.good, partitions=(0,))]
+        made.said = [msgspec.structs.replace(s, partitions=empty(s)) for s in made.said]
+        speaking = tasks.create_task(made.speak(mouth), name="speak")
+        listening = tasks.create_task(made.listen(tail), name="listen")
+        yield made
+        speaking.cancel()
+        listening.cancel()
+
+
+@pytest.fixture
+async def client(kafka: KafkaSettings) -> AsyncGenerator[Producer]:
+    async with Producer(kafka, "client") as producer:
+        yield producer
