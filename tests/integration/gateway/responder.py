@@ -19,7 +19,7 @@ from schemas.errors import QueryError
 from schemas.headers import RawHeaders, as_text
 from schemas.oip import decode_request, encode_response
 from schemas.result import error_value
-from schemas.topics import task_topic
+from schemas.topics import offline_topic, task_topic
 from tests.store_rows import INPUT
 
 VARIANT = "mlp.onnx-fp32.cpu"
@@ -56,11 +56,12 @@ def doubled(fields: dict[str, str], value: bytes) -> tuple[bytes, dict[str, str]
 
 
 class Responder:
-    """Answers until its context ends; `seen` holds the headers of all queries."""
+    """Answers until its context ends; `seen` holds the headers of all queries, `topics` where they came in."""
 
     def __init__(self, answer: Answer = doubled) -> None:
         self.answer = answer
         self.seen: list[dict[str, str]] = []
+        self.topics: list[str] = []
         self.silent = False
         self.repeat = 1
         self._news = asyncio.Event()
@@ -82,6 +83,7 @@ class Responder:
     async def _answer(self, record: Record, producer: Producer) -> None:
         fields = as_text(record.headers)
         self.seen.append(fields)
+        self.topics.append(record.topic)
         self._news.set()
         if self.silent:
             self._held.append(record)
@@ -112,7 +114,7 @@ async def answering(kafka: KafkaSettings, task: str, answer: Answer = doubled) -
     """A responder on the (existing) topic of `task`."""
     responder, name = Responder(answer), f"responder-{uuid4().hex[:8]}"
     async with (
-        Tail(kafka, name, [task_topic(task)]) as tail,
+        Tail(kafka, name, [task_topic(task), offline_topic(task)]) as tail,
         Producer(kafka, name) as producer,
         asyncio.TaskGroup() as tasks,
     ):

@@ -343,7 +343,8 @@ async def test_topics_exist_with_their_partitions(
         variants=("onnx-fp32",),
     )
     (variant,) = await register(request, store_pool, kafka, artifacts, progress)
-    topics = ["infaas.tasks.topical-task", "infaas.results.topical-task", "infaas.variants.topical.onnx-fp32.cpu"]
+    topics = ["infaas.tasks.topical-task", "infaas.tasks.topical-task.offline", "infaas.results.topical-task"]
+    topics.append("infaas.variants.topical.onnx-fp32.cpu")
     async with LagReader(kafka) as reader:
         lag = await reader.read({"some-group": topics})
     assert {(one.topic, one.partition) for one in lag.group_partitions} == {

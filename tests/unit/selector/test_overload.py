@@ -11,7 +11,6 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from schemas.errors import Overloaded
-from schemas.needs import Mode
 from schemas.query import Query
 from schemas.status import InstanceStatus, PartitionStatus
 from selector.overload import LoadShedder, Overload, fair_share
@@ -39,7 +38,6 @@ class Flow(NamedTuple):
     rate: float
     latency_ms: float | None = 200.0
     min_accuracy: float | None = None
-    mode: Mode = Mode.ONLINE
 
 
 class Simulation:
@@ -214,11 +212,6 @@ def test_a_tenant_that_is_alone_is_never_refused_what_may_take_its_time() -> Non
     found = simulated(firm, patient)
     assert found.refused[firm] > 0
     assert found.refused[patient] == 0
-
-
-def test_offline_queries_are_kept() -> None:
-    flood, offline = Flow("flood", 6000), Flow("other", 500, latency_ms=None, mode=Mode.OFFLINE)
-    assert simulated(flood, offline).refused[offline] == 0
 
 
 def test_an_overload_ends_and_leaves_nothing() -> None:

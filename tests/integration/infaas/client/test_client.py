@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from broker.settings import KafkaSettings
 from infaas.client import Answer, InfaasClient
 from schemas.errors import DeadlineExceeded, InvalidRequest, Overloaded, QueryError, UnknownTask, Unsatisfiable
+from schemas.topics import offline_topic
 from tests.integration.gateway.conftest import Running
 from tests.integration.gateway.responder import VARIANT, doubled
 
@@ -55,6 +56,7 @@ async def test_needs_are_said(client: InfaasClient, gateway: Running) -> None:
         "traceparent": "00-a-b-01",
     }
     assert {name: seen[name] for name in expected} == expected
+    assert gateway.responder.topics[-1] == offline_topic(gateway.task)
 
 
 async def test_errors_have_their_class(client: InfaasClient, gateway: Running) -> None:

@@ -1,0 +1,81 @@
+"""Where offline queries go, and when they wait."""
+
+from schemas.errors import DeadlineExceeded, UnknownTask, Unsatisfiable
+from schemas.needs import Mode
+from schemas.query import Query
+from selector.cluster_state import ClusterState
+from selector.late_binding import Wait, bind
+from selector.policy import Choice, PolicyConfig, Refusal, choose
+from tests.unit.selector.story import BEST, FAST, GOOD, NOW, instance, query, status, three
+
+CONFIG = PolicyConfig(upgrades=False)
+
+
+def offline(**needs: float | str | bool) -> Query:
+    return query(mode=Mode.OFFLINE, **needs)  # pyright: ignore[reportArgumentType]
+
+
+def bound(where: ClusterState, asked: Query, now: float = NOW) -> list[str]:
+    """The variants that such queries are given to, one after the other, until they have to wait."""
+    names: list[str] = []
+    while isinstance(outcome := bind(asked, where, now, CONFIG), Choice):
+        assert outcome.instance is not None
+        where.sent_offline(outcome.instance, outcome.partition, asked.batch, now)
+        names.append(outcome.variant.name)
+    assert isinstance(outcome, Wait)
+    return names
+
+
+def test_an_idle_instance_is_given_some_and_the_cheapest_first() -> None:
+    names = bound(three(), offline())
+    assert names[0] == FAST
+    assert names == sorted(names), "the dearer one only when the cheaper one has enough"
+    assert 8 <= names.count(FAST) <= 32
+
+
+def test_a_dearer_instance_takes_no_slot_from_a_cheaper_one() -> None:
+    where = three()
+    where.apply_status(status(instance(FAST), instance(GOOD), slots=1, epoch=2), NOW)
+    assert set(bound(where, offline())) == {FAST}
+
+
+def test_it_waits_while_an_online_query_does() -> None:
+    where = three()
+    for target in (FAST, GOOD):
+        choice = choose(query(target=target, batch=100), where, NOW, CONFIG)
+        assert isinstance(choice, Choice)
+        where.sent(choice.instance, choice.partition, 100, NOW)
+    assert bound(where, offline()) == []
+    where.apply_status(status(instance(FAST), instance(GOOD)), NOW + 0.1)
+    assert len(bound(where, offline(), NOW + 0.1)) <= 2 * 8, "few, since online queries come"
+
+
+def test_others_offline_queries_that_are_not_acknowledged_are_no_online_load() -> None:
+    where = three()
+    given = bound(where, offline(target=FAST))
+    ahead = 1 + len(given) // 4
+    where.apply_status(status(instance(FAST, unread=ahead), instance(GOOD)), NOW + 0.1)
+    assert where.workers["cpu-0"].instances[FAST].waiting(NOW + 0.1) <= 4
+
+
+def test_what_nobody_serves_waits_for_it() -> None:
+    outcome = bind(offline(target=BEST), three(), NOW, CONFIG)
+    assert isinstance(outcome, Wait)
+    assert outcome.wanted is not None
+    assert outcome.wanted.name == BEST
+
+
+def test_what_cannot_be_answered_is_refused() -> None:
+    for asked, error in (
+        (offline(min_accuracy=0.99), Unsatisfiable),
+        (offline(target="nobody"), UnknownTask),
+        (offline(task="nothing"), UnknownTask),
+        (offline(latency_ms=100.0, sent=NOW - 1), DeadlineExceeded),
+    ):
+        outcome = bind(asked, three(), NOW, CONFIG)
+        assert isinstance(outcome, Refusal)
+        assert isinstance(outcome.error, error)
+
+
+def test_late_answers_are_waited_for_where_they_are_wanted() -> None:
+    assert isinstance(bind(offline(latency_ms=100.0, sent=NOW - 1, allow_late=True), three(), NOW, CONFIG), Choice)
