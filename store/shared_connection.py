@@ -1,7 +1,7 @@
 """One connection of a process to Postgres, for statements and for notices; given back where connections are short.
 
     there are plenty     it is kept, and listens: changes arrive at once; statements take turns on it
-    they are short       it passes: it is closed after each use, and changes are read each second or two
+    they are short       it passes: it is closed after each use, and changes are read each second or so
 
 What counts is which share of the server's connections is kept. With ten workers all keep theirs; of two hundred on a
 server for a hundred about three quarters of these are kept, and the others come and go. Who gives up and who keeps is
@@ -38,7 +38,7 @@ _KEEP: Final = 0.1
 _LINGER_S: Final = 0.02
 _PROBE_S: Final = 5.0
 """Seconds of silence after which a connection is asked whether it still lives: a lost host sends no goodbye."""
-_POLL_S: Final = 2.0
+_POLL_S: Final = 1.0
 """Seconds between two looks at what changed, where nobody opens a connection for another reason."""
 _AGAIN_S: Final = (0.1, 2.0)
 _KEPT: Final = "infaas-kept"
