@@ -57,9 +57,7 @@ _ASSIGNED_FACTOR: Final = 50
 _BACKOFF_S: Final = 0.5
 
 FAILED: Final = Counter("infaas_commit_failures_total", "Commits that failed and were tried again", ["consumer_group"])
-REWOUND: Final = Counter(
-    "infaas_commits_rewound_total", "Offsets that another committed before ours, and we committed over", ["topic"]
-)
+REWOUND: Final = Counter("infaas_commits_rewound_total", "Older commits of others that we committed over", ["topic"])
 
 
 class Consumer:
@@ -298,8 +296,7 @@ class Consumer:
             if behind:  # or forgotten: a group that nothing was committed of for a week is
                 for partition in behind.keys() & found.keys():
                     REWOUND.labels(partition.topic).inc()
-                    log.warning("%s/%d: another has committed %d, going back to %d",
-                                *partition, found[partition], ours[partition])  # fmt: skip
+                    log.warning("%s/%d: another committed %d, not %d", *partition, found[partition], ours[partition])
                 self._tracker.rewound(behind)
 
     # -- moving --------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from aiokafka import TopicPartition
 
 from broker.fetch.losses import Losses
-from broker.fetch.record_batches import Batch, Damage, read_batch, split
+from broker.fetch.record_batches import FetchedBatch, Damage, read_batch, split
 from broker.kafka_types import Record
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class FetchedPartition:
         self.out_of_range = False
         """Whether the log does not hold its position."""
         self.held_bytes = 0
-        self._waiting: deque[Batch] = deque()
+        self._waiting: deque[FetchedBatch] = deque()
         self._reading: Iterator[Record | Damage] | None = None
         self._losses = losses
         self._damaged_at = -1

@@ -30,7 +30,7 @@ _APPEND_TIME: Final = 0x08
 _CONTROL: Final = 0x20
 
 
-class Batch(NamedTuple):
+class FetchedBatch(NamedTuple):
     """A batch as it came, and the offsets that it spans by its head."""
 
     first: int
@@ -50,19 +50,19 @@ class Damage(NamedTuple):
     """Whether reading it again from the broker would give the same."""
 
 
-def split(data: bytes, position: int, end: int) -> list[Batch]:
+def split(data: bytes, position: int, end: int) -> list[FetchedBatch]:
     """Cut what a fetch from `position` brought into its batches, less one at the end that is not whole.
 
     `end` is the offset after the partition's last record; a batch that says to reach beyond it is damaged, and ends
     where the one after it begins.
     """
-    found: list[Batch] = []
+    found: list[FetchedBatch] = []
     at, size = 0, len(data)
     while at + _PREFIX.size <= size:
         first, length = _PREFIX.unpack_from(data, at)
         stop = at + _PREFIX.size + length
         if length < _OLD_HEAD - _PREFIX.size:
-            found.append(Batch(position, position + 1, b"", f"a batch of {length} bytes"))
+            found.append(FetchedBatch(position, position + 1, b"", f"a batch of {length} bytes"))
             break
         if stop > size:
             break
@@ -75,18 +75,18 @@ def split(data: bytes, position: int, end: int) -> list[Batch]:
     return found
 
 
-def _span(data: bytes, first: int, position: int, end: int) -> Batch:
+def _span(data: bytes, first: int, position: int, end: int) -> FetchedBatch:
     delta = 0
     if data[_MAGIC_AT] >= _V2:  # else a compressed one carries its last offset
         if len(data) < _V2_HEAD.size:
-            return Batch(position, position + 1, data, "a batch without a whole head")
+            return FetchedBatch(position, position + 1, data, "a batch without a whole head")
         (delta,) = _LAST_DELTA.unpack_from(data, _LAST_DELTA_AT)
     if delta < 0 or not position <= first + delta < end:
-        return Batch(position, position + 1, data, f"a batch that says to reach from {first} to {first + delta}")
-    return Batch(first, first + delta + 1, data)
+        return FetchedBatch(position, position + 1, data, f"a batch that says to reach from {first} to {first + delta}")
+    return FetchedBatch(first, first + delta + 1, data)
 
 
-def read_batch(topic: str, partition: int, batch: Batch, position: int) -> Iterator[Record | Damage]:
+def read_batch(topic: str, partition: int, batch: FetchedBatch, position: int) -> Iterator[Record | Damage]:
     """Read the records of a batch from `position` on, one after another; raises nothing for their sake."""
     if batch.problem:
         yield Damage(position, batch.next, batch.problem, certain=False)
@@ -129,7 +129,7 @@ def _record(
 
 
 def _read_leniently(
-    topic: str, partition: int, batch: Batch, position: int, error: Exception
+    topic: str, partition: int, batch: FetchedBatch, position: int, error: Exception
 ) -> Iterator[Record | Damage]:
     if batch.data[_MAGIC_AT] < _V2:
         yield Damage(position, batch.next, repr(error), certain=True)
