@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from aiokafka import TopicPartition
 
 from broker.fetch.losses import Losses
-from broker.fetch.record_batches import FetchedBatch, Damage, read_batch, split
+from broker.fetch.record_batches import Damage, FetchedBatch, read_batch, split
 from broker.kafka_types import Record
 
 if TYPE_CHECKING:
