@@ -10,7 +10,7 @@ import pytest
 from infaas.supervisor.state import STATE
 from tests.system.infaas.conftest import Cli
 
-pytest.importorskip("process.liveness")
+
 pytestmark = pytest.mark.timeout(400)
 HANGING = ("selector", "gateway", "autoscaler")
 
