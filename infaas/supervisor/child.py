@@ -101,7 +101,7 @@ class Child:
         while True:
             await self._servers_up()
             began = time.monotonic()
-            code = await self._run_once()
+            code = await self._run_once_if_possible()
             if self._retired:
                 return
             self._check_start(code)
@@ -127,6 +127,13 @@ class Child:
             while not await responds(http, self.spec.health):  # noqa: ASYNC110 - HTTP health has no event to wait for
                 await asyncio.sleep(_PROBE_INTERVAL_S)
         self._was_ready = True
+
+    async def _run_once_if_possible(self) -> int:
+        try:
+            return await self._run_once()
+        except OSError as error:  # a full disk, which may not stay full
+            self._announce(f"{self.spec.name} cannot be started: {error}")
+            return os.EX_IOERR
 
     async def _run_once(self) -> int:
         command = [sys.executable, "-m", self.spec.module]

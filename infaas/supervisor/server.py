@@ -109,5 +109,5 @@ class Server:
             try:
                 await self._process.start()
                 await self.restore()
-            except InfaasError as error:
+            except (InfaasError, OSError) as error:  # OSError: a full disk, which may not stay full
                 problem = f"does not start: {error}"

@@ -4,10 +4,12 @@ The kernel drops the lock when the supervisor dies, however it dies, so a state 
 no process id that was given to somebody else is ever signalled. The file may hold a password: only its owner reads it.
 """
 
+import asyncio
 import fcntl
+import logging
 import os
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final
@@ -16,10 +18,13 @@ import msgspec
 
 from schemas.errors import OperatorError
 
+log = logging.getLogger(__name__)
+
 STATE: Final = "state.json"
 LOCK: Final = "up.lock"
 _CLAIM_S: Final = 0.5
 _TRY_INTERVAL_S: Final = 0.02
+_WRITE_AGAIN_S: Final = 1.0
 
 
 class ServiceState(msgspec.Struct, kw_only=True):
@@ -97,6 +102,30 @@ def write_state(home: Path, state: SystemState) -> None:
     with os.fdopen(descriptor, "wb") as out:
         out.write(msgspec.json.encode(state))
     fresh.replace(home / STATE)
+
+
+class StateFile:
+    """State file of a system, written anew at each change; where the disk is full, as soon as it takes it."""
+
+    def __init__(self, home: Path, state: Callable[[], SystemState]) -> None:
+        self._home = home
+        self._state = state
+        self._again: asyncio.TimerHandle | None = None
+
+    def write(self) -> None:
+        """Write what the state is now."""
+        self.close()
+        try:
+            write_state(self._home, self._state())
+        except OSError as error:
+            log.warning("the state of the system cannot be written, trying again: %s", error)
+            self._again = asyncio.get_running_loop().call_later(_WRITE_AGAIN_S, self.write)
+
+    def close(self) -> None:
+        """Write no more by itself."""
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
 
 
 def read_state(home: Path) -> SystemState | None:

@@ -21,7 +21,7 @@ from infaas.supervisor.kafka_server import FETCH_WAIT_ENV, FetchingJars, KafkaCh
 from infaas.supervisor.local_workers import LocalWorkers
 from infaas.supervisor.options import KafkaKind, UpOptions, check_cores, claim_ports, metrics_ports
 from infaas.supervisor.server import Server
-from infaas.supervisor.state import SystemState, claimed, write_state
+from infaas.supervisor.state import StateFile, SystemState, claimed
 from process.ports import LOOPBACK
 from process.subprocesses import DRAIN_S
 from registry.topics import ensure_registered_topics
@@ -61,6 +61,7 @@ class RunningSystem:
             server.changed = self._publish
             if choice.kind is KafkaKind.EMBEDDED and server.name == "kafka":
                 server.restore = self._restore_embedded
+        self._state_file = StateFile(options.home, lambda: self.state)
         shared = self._environment()
         specs = _services(options, shared)
         self._children = [Child(spec, announce, self._publish, self._servers_up) for spec in specs]
@@ -92,6 +93,7 @@ class RunningSystem:
                 await self._wait_ready()
                 yield
             finally:
+                self._state_file.close()
                 for task in kept:  # servers may be stopped together with us, and are not to be started again then
                     task.cancel()
                 self._workers.retire()
@@ -130,7 +132,7 @@ class RunningSystem:
         self._publish()
 
     def _publish(self) -> None:
-        write_state(self.options.home, self.state)
+        self._state_file.write()
 
     def _environment(self) -> dict[str, str]:
         return {

@@ -10,7 +10,6 @@ import pytest
 from infaas.supervisor.state import STATE
 from tests.system.infaas.conftest import Cli
 
-
 pytestmark = pytest.mark.timeout(400)
 HANGING = ("selector", "gateway", "autoscaler")
 

@@ -1,0 +1,28 @@
+"""The state file of a running system."""
+
+import asyncio
+from pathlib import Path
+
+from infaas.supervisor.state import STATE, StateFile, SystemState, claimed, read_state
+
+
+def a_state() -> SystemState:
+    return SystemState(
+        pid=1, ready=True, gateway="", kafka="", kafka_kind="apache", kafka_reason="", fetch_max_wait_ms=500,
+        postgres="", servers={}, services={},
+    )  # fmt: skip
+
+
+async def test_a_state_that_could_not_be_written_is_written_as_soon_as_it_can_be(tmp_path: Path) -> None:
+    in_the_way = tmp_path / f"{STATE}.new"
+    in_the_way.mkdir()  # as a full disk, it lets nothing be written
+    with claimed(tmp_path):
+        file = StateFile(tmp_path, a_state)
+        file.write()
+        assert not (tmp_path / STATE).exists()
+        in_the_way.rmdir()
+        async with asyncio.timeout(30):
+            while not (tmp_path / STATE).exists():  # noqa: ASYNC110 - a file has no event
+                await asyncio.sleep(0.05)
+        file.close()
+        assert read_state(tmp_path) == a_state()
