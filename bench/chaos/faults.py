@@ -3,7 +3,6 @@
 import asyncio
 import os
 import random
-import shutil
 import signal
 import socket
 import sys
@@ -30,7 +29,7 @@ from schemas.topics import task_topic
 _POISON_CLIENT: Final = "poison"
 _ODD_CLIENT: Final = "odd records"
 _FAKETIME: Final = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
-_FREE_BYTES: Final = 64 * 1024
+_BALLAST_BYTES: Final = 1024 * 1024
 _GATEWAY_UPLOADS: Final = 60
 
 
@@ -85,12 +84,19 @@ async def fill_disk(arena: Arena) -> None:
     """Leave no room under the log, the tables and the artifacts for a while."""
     ballast = arena.site.system.home / "ballast"
     try:
-        with ballast.open("wb") as out:
-            free = shutil.disk_usage(ballast.parent).free - _FREE_BYTES
-            await asyncio.to_thread(os.posix_fallocate, out.fileno(), 0, max(free, 1))
+        await asyncio.to_thread(_fill, ballast)
         await asyncio.sleep(arena.stop_s)
     finally:
         ballast.unlink(missing_ok=True)
+
+
+def _fill(ballast: Path) -> None:
+    with ballast.open("wb", buffering=0) as out:
+        try:
+            while out.write(bytes(_BALLAST_BYTES)):
+                pass
+        except OSError:  # there is no room left, as there should not be
+            pass
 
 
 async def poison_model(values: Iterable[float], arena: Arena) -> None:
