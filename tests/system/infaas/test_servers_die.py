@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from tests.system.infaas.conftest import Cli
-from tests.system.infaas.test_selectors import query, register
+from tests.system.infaas.test_selectors import REGISTERED, query, register
 
 pytestmark = pytest.mark.timeout(400)
 TASKS, RESULTS = "infaas.tasks.digits", "infaas.results.digits"
@@ -123,7 +123,9 @@ async def send(producer: AIOKafkaProducer, answered: Answered) -> None:
         number += 1
         query_id = f"asked-{number}"
         try:
-            await producer.send_and_wait(TASKS, body, headers=[("infaas-id", query_id.encode())], partition=number % 4)
+            await producer.send_and_wait(
+                TASKS, body, headers=[("infaas-id", query_id.encode())], partition=number % REGISTERED
+            )
         except KafkaError:
             continue
         answered.asked.add(query_id)
