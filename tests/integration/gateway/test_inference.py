@@ -13,6 +13,7 @@ from gateway.settings import GatewaySettings
 from schemas import headers as h
 from schemas.errors import Unsatisfiable
 from schemas.oip import decode_response, encode_request
+from schemas.topics import offline_topic, task_topic
 from tests.integration.gateway.conftest import Running
 from tests.integration.gateway.responder import VARIANT
 
@@ -201,6 +202,13 @@ async def test_a_client_that_goes_away_frees_its_slot(gateway: Running) -> None:
     async with asyncio.timeout(30):
         while gateway.query_client.in_flight:  # noqa: ASYNC110 - only the server learns of a closed connection
             await asyncio.sleep(0.001)
+
+
+async def test_offline_queries_go_to_the_topic_of_those(gateway: Running) -> None:
+    for mode, topic in (("offline", offline_topic(gateway.task)), ("online", task_topic(gateway.task))):
+        async with gateway.http.post(gateway.infer_url, data=json_body(mode=mode)) as response:
+            assert response.status == 200
+        assert gateway.responder.topics[-1] == topic
 
 
 async def test_two_who_use_one_id_at_once_each_get_their_own_answer(gateway: Running) -> None:
