@@ -139,6 +139,7 @@ async def _site(kafka: KafkaSettings, variants: int) -> AsyncGenerator[_Site]:
 
 async def _preload(kafka: KafkaSettings, topic: str, queries: int) -> None:
     async with Producer(kafka, "bench") as producer:
+        await producer.prefetch_metadata([topic])
         sent = [
             await producer.send(
                 topic,
