@@ -9,7 +9,6 @@ import json
 import os
 import sys
 import time
-from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -64,7 +63,7 @@ async def ask(task, kafka):
             began = time.perf_counter()
             calls = [client.infer(task, {"input": image}, latency_ms=LATENCY_MS) for _ in range(8)]
             answers = await asyncio.gather(*calls)
-            most_ms = (time.perf_counter() - began) * 1e3
+            most_ms = (time.perf_counter() - began + UNSURE_S) * 1e3
             assert all(0 <= answer.queue_ms <= most_ms for answer in answers), answers
 asyncio.run(ask(*sys.argv[1:]))
 """
@@ -200,8 +199,8 @@ async def test_no_clock_but_the_brokers_decides_about_a_query(site: Site, produc
             answers = [answer for _ in range(BURSTS) for answer in await crowd.burst(with_latency)]
             for clock in (ahead, behind):
                 answers += await crowd.burst(lambda clock=clock: deadline_by(clock))
-            spread = Counter(answer.worker for answer in answers)
-            assert min(spread[worker] for worker in WORKERS) >= len(answers) / 10, spread
+            spread = {answer.worker for answer in answers}
+            assert spread == set(WORKERS)
             await ask_by_http(crowd, gateway, ahead)
             await ask_by_library(site, ahead, everyone)
             for clock in (ahead, behind, far_ahead, far_behind):
@@ -218,7 +217,13 @@ async def ask_by_http(crowd: Crowd, gateway: str, clock: WrongClock) -> None:
 
 async def ask_by_library(site: Site, clock: WrongClock, environment: Mapping[str, str]) -> None:
     child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", ASK.replace("LATENCY_MS", str(LATENCY_MS)), site.task, site.kafka.bootstrap),
+        *(
+            sys.executable,
+            "-c",
+            ASK.replace("LATENCY_MS", str(LATENCY_MS)).replace("UNSURE_S", str(UNSURE_S)),
+            site.task,
+            site.kafka.bootstrap,
+        ),
         env={**os.environ, **clock.environment(), **environment},
     )
     async with asyncio.timeout(UP_S):
