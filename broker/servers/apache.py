@@ -28,17 +28,26 @@ MIN_JAVA: Final = 17
 class ApacheKafka(BrokerProcess):
     """Apache Kafka on 127.0.0.1; an async context manager, up while the context is open.
 
-    `properties` makes another configuration than `server_properties` does, from the same arguments.
+    `properties` makes another configuration than `server_properties` does, from the same arguments; `cluster` is the id
+    of the cluster that it belongs to, if not one of its own.
 
     Entering raises OperatorError when the port is taken, Java 17+ is missing, Kafka's jars are not there and cannot be
     fetched, or the broker does not come up.
     """
 
-    def __init__(self, home: Path, port: int = 0, properties: Callable[[Path, int, int], str] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        port: int = 0,
+        properties: Callable[[Path, int, int], str] | None = None,
+        *,
+        cluster: str = "",
+    ) -> None:
         super().__init__(home / "kafka.log", READY_S)
         self._home = home
         self._wanted = port
         self._properties = properties or server_properties
+        self._cluster = cluster or new_cluster_id()
 
     async def _prepare(self) -> Sequence[str | Path]:
         java = await asyncio.to_thread(find_java)
@@ -57,14 +66,18 @@ class ApacheKafka(BrokerProcess):
         return path
 
     async def _format(self, java: Path, jars: Path, properties: Path) -> None:
-        # The first byte is fixed: one id in 64 would begin with `-`, which the tool takes for a flag.
-        cluster = base64.urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
         command = [*_java_command(java, jars, heap="128m"), "kafka.tools.StorageTool", "format"]
-        command += ["--cluster-id", cluster, "--config", properties]
+        command += ["--cluster-id", self._cluster, "--config", properties]
         async with running(command, self.log_file) as process, asyncio.timeout(READY_S):
             code = await process.wait()
         if code != 0:
             raise OperatorError(f"Kafka cannot use the folder {self._home} (exit code {code}): see {self.log_file}")
+
+
+def new_cluster_id() -> str:
+    """Make the id of a cluster that is new."""
+    # The first byte is fixed: one id in 64 would begin with `-`, which the tool that formats takes for a flag.
+    return base64.urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
 
 
 def server_properties(data: Path, port: int, controller_port: int) -> str:
