@@ -14,6 +14,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Final
 
 import msgspec
 
@@ -27,12 +28,14 @@ from registry.pipeline.measurement import Measurement, MeasureVariant
 from registry.pipeline.verification import VerifiedReference, verify_reference, verify_variant
 from registry.plan import GeneratorKind, NotApplicable, PlannedVariant, plan_variants
 from registry.registration import ProgressSink, Registration
-from registry.samples import Arrays, Samples, load_arrays, read_samples, save_arrays
+from registry.samples import Arrays, Samples, load_arrays, read_samples, save_arrays, take_rows
 from runtimes.protocol import LoadOptions
 from schemas.errors import InvalidRequest, ModelFailed, OperatorError
 from schemas.rows.catalog import Architecture, Task, Variant, VariantState
 from store.pool import Pool
 from store.registry import list_variants
+
+_KEPT_ROWS: Final = 8
 
 
 async def register(
@@ -96,6 +99,8 @@ class _Pipeline:
         self._artifacts = artifacts
         self._folder = folder
         self._steps = steps
+        self._new_rows = ""
+        """SHA-256 of the file of rows that this registration made."""
 
     async def inspect(self, form: SourceFormat, sha256: str) -> _Model:
         """Check the file against its task, and prepare the samples."""
@@ -120,7 +125,9 @@ class _Pipeline:
             measurement, outputs = await self._measure(variant, single_outputs=self._file("single"))
             single = await asyncio.to_thread(load_arrays, self._file("single"))
             reference = verify_reference(model.samples, found.outputs, found.scores.name, outputs, single, declared)
-            await self._writer.write_reference(model.task, model.architecture, variant, measurement, reference.accuracy)
+            kept = await asyncio.to_thread(self._keep_rows, model.samples)
+            architecture = msgspec.structs.replace(model.architecture, sample_rows=kept)
+            await self._writer.write_reference(model.task, architecture, variant, measurement, reference.accuracy)
         return reference
 
     async def register_variant(self, planned: PlannedVariant, reference: VerifiedReference) -> None:
@@ -151,6 +158,14 @@ class _Pipeline:
             save_arrays(self._file("calibration"), samples.calibration)
         return samples
 
+    def _keep_rows(self, samples: Samples) -> str:
+        """Keep some inputs for whoever loads the model: they are known to be such as it computes."""
+        rows = self._file("rows")
+        save_arrays(rows, take_rows(samples.inputs, 0, min(samples.count, _KEPT_ROWS)))
+        if not self._artifacts.has(sha256_of(rows)):  # else another architecture has the same
+            self._new_rows = sha256_of(rows)
+        return self._artifacts.put(rows)
+
     async def _store_source(self, model: _Model) -> str:
         artifact = await asyncio.to_thread(self._artifacts.put, model.inspection.file)
         if model.architecture.source_format == SourceFormat.ONNX and artifact != model.architecture.source:
@@ -165,6 +180,8 @@ class _Pipeline:
         except (ModelFailed, InvalidRequest, OperatorError) as error:
             if variant.name not in self._writer.variants:
                 self._artifacts.discard(variant.artifact)
+                if self._new_rows:
+                    self._artifacts.discard(self._new_rows)
             if isinstance(error, ModelFailed):
                 raise InvalidRequest(f"{self._request.file.name} does not run: {error}") from error
             raise

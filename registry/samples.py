@@ -92,6 +92,16 @@ def load_arrays(file: Path) -> Arrays:
     return {name: array.astype(object) if array.dtype.kind == "S" else array for name, array in arrays.items()}
 
 
+def take_rows(samples: Arrays, start: int, count: int) -> Arrays:
+    """Take `count` rows from `start` on, beginning again at the end."""
+    total = len(next(iter(samples.values())))
+    start %= total
+    if start + count <= total:
+        return {name: array[start : start + count] for name, array in samples.items()}
+    rows = np.arange(start, start + count) % total
+    return {name: array[rows] for name, array in samples.items()}
+
+
 def _load(file: Path, signature: Signature) -> Arrays:
     try:
         with np.load(file, allow_pickle=False) as archive:

@@ -10,7 +10,7 @@ from schemas.errors import OperatorError
 from store.pool import DatabaseSession, open_pool
 from store.settings import StoreSettings
 
-HEAD: Final = "0007"
+HEAD: Final = "0008"
 """The newest migration; a test holds it to the files."""
 
 
@@ -23,6 +23,8 @@ async def require_current(session: DatabaseSession) -> None:
     found = None
     if await session.fetch_value(bool, "SELECT to_regclass('alembic_version') IS NOT NULL"):
         found = await session.fetch_value(str, "SELECT version_num FROM alembic_version")
+    if found is not None and found > HEAD:
+        raise OperatorError(f"the database is at version {found}, newer than the {HEAD} of this program: update it")
     if found != HEAD:
         raise OperatorError(f"the database is at version {found}, this program needs {HEAD}: run `infaas db upgrade`")
 

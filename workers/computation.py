@@ -19,12 +19,11 @@ from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from typing import Final, NamedTuple, TypeVar
 
-from runtimes.protocol import Session, Tensors
 from schemas.errors import ModelFailed, QueryError
 from schemas.rows.catalog import TensorSpec
 from workers.codec import Arrays, QueryPart, stack, unstack
 from workers.crash_journal import CrashJournal, record_key
-from workers.model import ServableModel, warm_up_inputs
+from workers.model import LoadedModel, ServableModel
 from workers.replacement import Replacement
 
 _BRIEF_S: Final = 0.0002
@@ -61,18 +60,17 @@ class Computation:
     """Computer of the batches of one instance, one at a time; `post` is called with each on the event loop."""
 
     def __init__(
-        self, model: ServableModel, session: Session, journal: CrashJournal, limits: ComputeLimits,
+        self, model: ServableModel, loaded: LoadedModel, journal: CrashJournal, limits: ComputeLimits,
         replacement: Replacement, loop: AbstractEventLoop, post: Callable[[ComputedBatch], None],
     ) -> None:  # fmt: skip
         self._name = model.name
-        self._session = session
+        self._session, self._probe = loaded
         self._journal = journal
         self._limits = limits
         self._replacement = replacement
         self._loop = loop
         self._loop_thread = threading.get_ident()
         self._post = post
-        self._probe: Tensors = warm_up_inputs(model, 1)
         self._fixed_shapes = all(_is_fixed(spec) for spec in model.inputs)
         self._brief_batches = 0
         """Batches in a row that took next to no time."""

@@ -24,7 +24,6 @@ from typing import Final
 from broker.delivery.consumer import Consumer, Record
 from broker.outbox import Message, Outbox
 from broker.producer import Producer
-from runtimes.protocol import Session
 from schemas.errors import DeadlineExceeded, Internal, ModelFailed, QueryError
 from schemas.status import InstanceState, InstanceStatus, PartitionStatus
 from schemas.topics import variant_topic
@@ -45,7 +44,7 @@ from workers.crash_journal import CrashJournal, record_key
 from workers.executor import BatchExecutor
 from workers.health import BatchMeter, HealthReading, next_state
 from workers.metrics import AnswerMeter, InstanceMetrics
-from workers.model import ServableModel
+from workers.model import LoadedModel, ServableModel
 from workers.replacement import Replacement
 from workers.status_trigger import StatusTrigger
 
@@ -60,9 +59,9 @@ class ServingInstance:
     """An instance that serves from `serve()` on, namely the partitions given by `assign`."""
 
     def __init__(
-        self, model: ServableModel, session: Session, consumer: Consumer, producer: Producer, executor: BatchExecutor,
-        journal: CrashJournal, worker: str, answers: AnswerMeter, trigger: StatusTrigger, limits: ComputeLimits,
-        replacement: Replacement,
+        self, model: ServableModel, loaded: LoadedModel, consumer: Consumer, producer: Producer,
+        executor: BatchExecutor, journal: CrashJournal, worker: str, answers: AnswerMeter, trigger: StatusTrigger,
+        limits: ComputeLimits, replacement: Replacement,
     ) -> None:  # fmt: skip
         self.model = model
         self.state = InstanceState.ACTIVE
@@ -77,7 +76,7 @@ class ServingInstance:
         self._computed: asyncio.Queue[ComputedBatch] = asyncio.Queue()
         self._clock = producer.clock
         self._computation = Computation(
-            model, session, journal, limits, replacement, asyncio.get_running_loop(), self._computed.put_nowait
+            model, loaded, journal, limits, replacement, asyncio.get_running_loop(), self._computed.put_nowait
         )
         self._outbox = Outbox(producer, self._done, self._error_message)
         self._backlog = InstanceBacklog()

@@ -40,7 +40,7 @@ from workers.executor import BatchExecutor
 from workers.instance import ServingInstance
 from workers.lease import Leases
 from workers.metrics import AnswerMeter
-from workers.model import ServableModel, find_model, load_session
+from workers.model import LoadedModel, ServableModel, find_model, load_session
 from workers.replacement import Replacement
 from workers.settings import WorkerSettings
 from workers.status_trigger import StatusTrigger
@@ -141,17 +141,17 @@ class InstanceController:
         if loaded is None:
             self.ending = True
             return
-        model, session = loaded
+        model, in_memory = loaded
         try:
-            await self._keep_serving(model, session)
+            await self._keep_serving(model, in_memory)
         finally:
             self._instance = None
             await self._set_state(InstanceState.INACTIVE)
             await self._context.leases.withdraw_requests(self.variant)
-            await asyncio.to_thread(_close_session, session)
+            await asyncio.to_thread(_close_session, in_memory.session)
             log.info("unloaded %s", self.variant)
 
-    async def _load(self) -> tuple[ServableModel, Session] | None:
+    async def _load(self) -> tuple[ServableModel, LoadedModel] | None:
         """Try to load until it succeeds, or the instance is no longer wanted."""
         pause_s = _RETRY_S
         while (row := self._row) is not None:
@@ -166,18 +166,18 @@ class InstanceController:
             pause_s = min(pause_s * 2, self._context.settings.load_retry_max_s)
         return None
 
-    async def _load_once(self, row: InstanceRow) -> tuple[ServableModel, Session]:
+    async def _load_once(self, row: InstanceRow) -> tuple[ServableModel, LoadedModel]:
         context = self._context
         model = find_model(context.catalog.current, row.variant, row.max_batch)
         loop = asyncio.get_running_loop()
         return model, await loop.run_in_executor(context.loader, _open_session, model, context.settings)
 
-    async def _keep_serving(self, model: ServableModel, session: Session) -> None:
+    async def _keep_serving(self, model: ServableModel, loaded: LoadedModel) -> None:
         """Serve until it is over; begin anew after a pause where Kafka is away or refuses. The others serve on."""
         pause_s = _RETRY_S
         while not self.ending:
             try:
-                await self._serve(model, session)
+                await self._serve(model, loaded)
             except* OperatorError as errors:
                 log.warning("cannot serve %s, will try again: %s", self.variant, errors.exceptions[0])
                 await self._stop_serving(f"cannot serve: {errors.exceptions[0]}"[:500])
@@ -195,7 +195,7 @@ class InstanceController:
         if instance is not None and instance.partitions:
             await self._context.leases.release(self.variant, instance.partitions)
 
-    async def _serve(self, model: ServableModel, session: Session) -> None:
+    async def _serve(self, model: ServableModel, loaded: LoadedModel) -> None:
         context, settings = self._context, self._context.settings
         group = variant_group(self.variant)
         consumer = Consumer(
@@ -207,7 +207,7 @@ class InstanceController:
         )
         async with consumer:
             instance = ServingInstance(
-                model, session, consumer, context.producer, context.executor, context.journal,
+                model, loaded, consumer, context.producer, context.executor, context.journal,
                 settings.worker, context.answers, context.trigger,
                 ComputeLimits(settings.compute_limit_s, settings.compute_limit_factor), context.replacement,
             )  # fmt: skip
@@ -308,7 +308,7 @@ class InstanceController:
             log.debug("state of %s not reported: %s", self.variant, error)
 
 
-def _open_session(model: ServableModel, settings: WorkerSettings) -> Session:
+def _open_session(model: ServableModel, settings: WorkerSettings) -> LoadedModel:
     """Load a model if there is memory for it; blocks."""
     used = psutil.Process().memory_info().rss
     if used + model.memory_bytes > settings.memory_bytes:
@@ -316,9 +316,9 @@ def _open_session(model: ServableModel, settings: WorkerSettings) -> Session:
             f"needs {model.memory_bytes >> 20} MiB, but {used >> 20} of {settings.memory_bytes >> 20} are used"
         )
     began = time.monotonic()
-    session = load_session(model, settings.artifacts_dir, settings.threads)
+    loaded = load_session(model, settings.artifacts_dir, settings.threads)
     log.info("loaded %s in %.2f s", model.name, time.monotonic() - began)
-    return session
+    return loaded
 
 
 def _close_session(session: Session) -> None:

@@ -1,21 +1,23 @@
 """A variant as a worker serves it: its signature, its profile, and how it is loaded.
 
 Loading blocks and is called in a thread. It computes the largest batch once and the smallest a few times before it
-says that it is ready: the first run allocates, and on some runtimes compiles, what the profile did not count.
+says that it is ready: the first run allocates, and on some runtimes compiles, what the profile did not count. What it
+computes are inputs that were kept when the model was registered: made-up ones may be such as no model takes.
 """
 
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from registry.artifacts import ArtifactStore
+from registry.samples import Arrays, load_arrays, take_rows
 from runtimes.catalog import find_runtime
-from runtimes.protocol import LoadOptions, Session
+from runtimes.protocol import LoadOptions, Session, Tensors
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.latency import LatencyModel
 from schemas.rows.catalog import TensorSpec, Variant
@@ -38,11 +40,21 @@ class ServableModel(msgspec.Struct, frozen=True):
     latency: LatencyModel
     memory_bytes: int
     """Bytes that loading it adds to the process, as profiled."""
+    sample_rows: str = ""
+    """SHA-256 of the file with inputs that it is known to compute; empty: none were kept."""
 
     @property
     def name(self) -> str:
         """Name of the variant."""
         return self.variant.name
+
+
+class LoadedModel(NamedTuple):
+    """A model in memory, warmed up."""
+
+    session: Session
+    probe: Tensors
+    """An input that it has computed."""
 
 
 def find_model(catalog: Catalog, variant: str, max_batch: int) -> ServableModel:
@@ -53,30 +65,27 @@ def find_model(catalog: Catalog, variant: str, max_batch: int) -> ServableModel:
     """
     row, profile = catalog.variants.get(variant), catalog.profiles.get(variant)
     task = catalog.tasks.get(row.task) if row else None
-    if row is None or profile is None or task is None:
+    architecture = catalog.architectures.get(row.architecture) if row else None
+    if row is None or profile is None or task is None or architecture is None:
         raise OperatorError(f"{variant} is not registered and ready: see `infaas variants`")
     latency = LatencyModel(profile.latency, max(1, min(max_batch, row.max_batch)))
-    return ServableModel(row, task.inputs, tuple(spec.name for spec in task.outputs), latency, profile.memory_bytes)
+    outputs = tuple(spec.name for spec in task.outputs)
+    return ServableModel(row, task.inputs, outputs, latency, profile.memory_bytes, architecture.sample_rows)
 
 
-def load_session(model: ServableModel, artifacts: Path, threads: int) -> Session:
+def load_session(model: ServableModel, artifacts: Path, threads: int) -> LoadedModel:
     """Load a model and warm it up; blocks.
 
     Raises:
-        OperatorError: the artifact or the runtime is not here. Runtimes raise errors of their own, too.
+        OperatorError: an artifact or the runtime is not here. Runtimes raise errors of their own, too.
     """
-    variant = model.variant
-    artifact = ArtifactStore(artifacts).path(variant.artifact)
+    variant, store = model.variant, ArtifactStore(artifacts)
+    artifact, rows = store.path(variant.artifact), _warm_up_rows(model, store)
     options = LoadOptions(precision=variant.precision, threads=threads, max_batch=variant.max_batch)
     session = find_runtime(variant.runtime).load(artifact, variant.hardware, options)
     for batch in (variant.max_batch, *[1] * _WARM_UP_RUNS):
-        session.infer(warm_up_inputs(model, batch))
-    return session
-
-
-def warm_up_inputs(model: ServableModel, batch: int) -> dict[str, NDArray[Any]]:
-    """Inputs that a model which was loaded has computed already."""
-    return {spec.name: _blank(spec, batch) for spec in model.inputs}
+        session.infer(take_rows(rows, 0, batch))
+    return LoadedModel(session, take_rows(rows, 0, 1))
 
 
 def check_inputs(specs: tuple[TensorSpec, ...], inputs: Mapping[str, NDArray[Any]]) -> int:
@@ -110,8 +119,16 @@ def _check_input(spec: TensorSpec, array: NDArray[Any], count: int) -> None:
         raise InvalidRequest(f"all inputs must hold as many elements: {spec.name} has {shape[0]}, others {count}")
 
 
-def _blank(spec: TensorSpec, batch: int) -> NDArray[Any]:
-    shape = [batch, *(_WARM_UP_DIMENSION if length < 0 else length for length in spec.shape[1:])]
+def _warm_up_rows(model: ServableModel, store: ArtifactStore) -> Arrays:
+    if not model.sample_rows:
+        return {spec.name: _blank(spec) for spec in model.inputs}
+    if not store.has(model.sample_rows):
+        raise OperatorError(f"the inputs to warm {model.name} up with are not in the artifacts")
+    return load_arrays(store.path(model.sample_rows))
+
+
+def _blank(spec: TensorSpec) -> NDArray[Any]:
+    shape = [1, *(_WARM_UP_DIMENSION if length < 0 else length for length in spec.shape[1:])]
     dtype = DTYPES[spec.datatype]
     if dtype is BYTES:
         return np.full(shape, b"", BYTES)

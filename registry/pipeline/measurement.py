@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 import psutil
 
-from registry.samples import Arrays, load_arrays, save_arrays
+from registry.samples import Arrays, load_arrays, save_arrays, take_rows
 from runtimes import cuda
 from runtimes.catalog import find_runtime, import_package
 from runtimes.device import device_name
@@ -156,16 +156,6 @@ def compute_all(session: Session, samples: Arrays, options: LoadOptions) -> Arra
     with ThreadPoolExecutor(_lanes(options)) as lanes:
         parts = list(lanes.map(compute, range(0, count, options.max_batch)))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def take_rows(samples: Arrays, start: int, count: int) -> Arrays:
-    """Take `count` rows from `start` on, beginning again at the end."""
-    total = len(next(iter(samples.values())))
-    start %= total
-    if start + count <= total:
-        return {name: array[start : start + count] for name, array in samples.items()}
-    rows = np.arange(start, start + count) % total
-    return {name: array[rows] for name, array in samples.items()}
 
 
 def _lanes(options: LoadOptions) -> int:

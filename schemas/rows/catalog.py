@@ -40,6 +40,8 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     """SHA-256 of the registered model file."""
     source_format: str
     """`onnx` or `exported-program`."""
+    sample_rows: str = ""
+    """SHA-256 of a file with some inputs that it was verified with; empty: none were kept."""
     created_at: datetime | None = None
 
 

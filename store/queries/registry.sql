@@ -27,14 +27,14 @@ DELETE FROM tasks WHERE name = $1 RETURNING name
 WITH named AS (
     INSERT INTO names (name, kind) VALUES ($1, 'architecture') ON CONFLICT (name) DO NOTHING
 )
-INSERT INTO architectures AS a (name, task, source, source_format) VALUES ($1, $2, $3, $4)
-ON CONFLICT (name) DO UPDATE SET source_format = excluded.source_format
+INSERT INTO architectures AS a (name, task, source, source_format, sample_rows) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (name) DO UPDATE SET source_format = excluded.source_format, sample_rows = excluded.sample_rows
     WHERE a.task = excluded.task AND a.source = excluded.source
 RETURNING name
 
 -- name: list_architectures
 -- All architectures, or those of a task, or the named ones.
-SELECT name, task, source, source_format, created_at FROM architectures
+SELECT name, task, source, source_format, sample_rows, created_at FROM architectures
 WHERE ($1::text IS NULL OR task = $1) AND ($2::text[] IS NULL OR name = ANY ($2))
 ORDER BY name
 

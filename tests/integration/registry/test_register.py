@@ -8,8 +8,9 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
+import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from broker.client import open_admin
 from broker.lag.reader import LagReader
@@ -21,6 +22,7 @@ from registry.registration import Registration
 from registry.topics import ensure_registered_topics, variant_spec
 from schemas.errors import InfaasError, InvalidRequest, OperatorError
 from schemas.rows.catalog import AccuracySource, TensorSpec, Variant, VariantState
+from store.catalog import load_catalog
 from store.pool import Pool
 from store.registry import (
     get_profile,
@@ -34,6 +36,7 @@ from store.registry import (
     set_variant_state,
 )
 from tests.store_rows import a_task
+from workers.model import find_model, load_session
 
 Register = Callable[..., Any]
 NAMES = [f"linear.onnx-{precision}.cpu" for precision in ("fp32", "int8dyn", "int8static")]
@@ -95,6 +98,32 @@ async def test_a_model_becomes_measured_variants(
     done = [(step[0], step[1]) for step in progress.steps]
     assert done == sorted(done)
     assert done[-1] == (4, 4)
+
+
+async def test_what_is_registered_can_be_loaded(run: Register, store_pool: Pool, tmp_path: Path) -> None:
+    """A worker warms up with inputs that the model takes: here at least a hundred steps, of any number."""
+    rng = np.random.default_rng(5)
+    steps = rng.normal(size=(40, 1, 200)).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["x", "kernel"], ["found"], strides=[20]),
+            helper.make_node("ReduceMax", ["found"], ["scores"], axes=[2], keepdims=0),
+        ],
+        "convolution",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 1, "steps"])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 3])],
+        [numpy_helper.from_array(rng.normal(size=(3, 1, 100)).astype(np.float32), "kernel")],
+    )
+    model, validation = tmp_path / "steps.onnx", tmp_path / "steps.npz"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), model)
+    np.savez(validation, x=steps, label=rng.integers(0, 3, 40))
+    made = await run(file=model, validation=validation)
+    ready = [variant.name for variant in made if variant.state is VariantState.READY]
+    assert "linear.onnx-fp32.cpu" in ready
+    catalog = await load_catalog(store_pool)
+    for name in ready:
+        loaded = load_session(find_model(catalog, name, max_batch=4), tmp_path / "artifacts", threads=1)
+        assert loaded.session.infer(loaded.probe)["scores"].shape == (1, 3)
 
 
 async def test_registering_again_does_nothing(run: Register, store_pool: Pool, progress: Any) -> None:

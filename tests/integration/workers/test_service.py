@@ -18,7 +18,6 @@ from broker.settings import KafkaSettings
 from broker.tail import Tail
 from broker.topics import TopicSpec, ensure_topics
 from registry.topics import grow_variant_topic
-from runtimes.protocol import Session
 from schemas import headers as h
 from schemas import topics
 from schemas.load_classes import ClassAnswers, ClassKey
@@ -32,7 +31,7 @@ from tests.kafka_entrance import entrance
 from tests.model_files import ragged_model
 from tests.store_rows import a_worker
 from workers.metrics import InstanceMetrics
-from workers.model import ServableModel, load_session
+from workers.model import LoadedModel, ServableModel, load_session
 from zoo.samples import labelled
 
 
@@ -339,7 +338,7 @@ async def test_a_move_waits_until_the_new_place_has_loaded(
     value, headers = site.value()
     loading, loaded = threading.Event(), threading.Event()
 
-    def load_late(model: ServableModel, artifacts: Path, threads: int) -> Session:
+    def load_late(model: ServableModel, artifacts: Path, threads: int) -> LoadedModel:
         loading.set()
         assert loaded.wait(30)
         return load_session(model, artifacts, threads)

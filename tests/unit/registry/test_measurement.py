@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.pipeline.measurement import MeasureVariant, batch_sizes, fit_latency, take_rows
-from registry.samples import load_arrays, save_arrays
+from registry.pipeline.measurement import MeasureVariant, batch_sizes, fit_latency
+from registry.samples import load_arrays, save_arrays, take_rows
 from runtimes.protocol import LoadOptions
 from schemas.latency import BatchLatency
 
