@@ -21,7 +21,15 @@ from registry.topics import variant_spec
 from schemas.errors import OperatorError
 from schemas.rows.catalog import Architecture, Profile, Task, Variant, VariantState
 from store.pool import Pool
-from store.registry import get_architecture, get_task, list_variants, put_architecture, put_task, put_variant
+from store.registry import (
+    get_architecture,
+    get_task,
+    list_profiles,
+    list_variants,
+    put_architecture,
+    put_task,
+    put_variant,
+)
 
 _COMPLETE = (VariantState.READY, VariantState.REFUSED)
 
@@ -62,6 +70,8 @@ class CatalogWriter:
                 f"architecture {earlier.name} is registered with another largest batch than {request.max_batch}: "
                 "give the same --max-batch, or have it measured --again"
             )
+        if not request.again and request.accuracy is not None:
+            await _check_same_accuracy(pool, request.accuracy, earlier)
         return cls(pool, kafka, request, task, known)
 
     def unfinished(self, planned: Sequence[PlannedVariant]) -> list[PlannedVariant]:
@@ -139,6 +149,16 @@ class CatalogWriter:
             intercept_s=measurement.fit.intercept_s,
             slope_s=measurement.fit.slope_s,
             fit_error=measurement.fit.error,
+        )
+
+
+async def _check_same_accuracy(pool: Pool, declared: float, earlier: Architecture) -> None:
+    profiles = await list_profiles(pool, architecture=earlier.name)
+    if profiles and declared not in {profile.accuracy for profile in profiles}:
+        known = max(profile.accuracy for profile in profiles)
+        raise OperatorError(
+            f"architecture {earlier.name} is registered with the accuracy {known:g}: leave out --accuracy, or have it "
+            "measured --again"
         )
 
 

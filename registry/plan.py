@@ -49,8 +49,16 @@ class PlannedVariant(msgspec.Struct, frozen=True):
     generator: GeneratorKind
     source: str
     """Name of the variant whose file it is made from; the reference's is its own."""
+    asked_for: bool = False
+    """Whether it was named, and not just may be made."""
+
+    @property
+    def is_lossy(self) -> bool:
+        """Whether it computes with fewer bits than the model as registered."""
+        return self.row.precision != _LOSSLESS
 
 
+_LOSSLESS: Final = "fp32"
 _ANY: Final = (Hardware.CPU, Hardware.CUDA)
 _INT8: Final = (
     Recipe("onnx-int8dyn", "onnx", "int8-dynamic", GeneratorKind.DYNAMIC_INT8, source="onnx-fp32"),
@@ -101,7 +109,8 @@ def _planned(recipe: Recipe, registration: Registration) -> PlannedVariant:
         state=VariantState.GENERATED,
         partitions=registration.partitions,
     )
-    return PlannedVariant(row, recipe.generator, _variant_name(registration, recipe.source or recipe.label))
+    source = _variant_name(registration, recipe.source or recipe.label)
+    return PlannedVariant(row, recipe.generator, source, recipe.label in registration.variants)
 
 
 def _variant_name(registration: Registration, label: str) -> str:

@@ -36,6 +36,10 @@ from store.pool import Pool
 from store.registry import list_variants
 
 _KEPT_ROWS: Final = 8
+_NOTHING_TO_COMPARE: Final = (
+    "there are no inputs on which to see what it loses: register --again with a --calibration file, or name it by "
+    "--variant"
+)
 
 
 async def register(
@@ -134,6 +138,9 @@ class _Pipeline:
         """Generate, measure and verify one variant; whatever the model makes fail is a refusal, with the reason."""
         origin = self._writer.variants[planned.source]
         variant = msgspec.structs.replace(planned.row, artifact=origin.artifact)
+        if planned.is_lossy and not planned.asked_for and not reference.samples.real:
+            await self._writer.write_refused(variant, _NOTHING_TO_COMPARE)
+            return
         try:
             variant = await self._generate(planned.generator, variant, origin)
             self._steps.show(f"{variant.name}: measuring")

@@ -235,8 +235,9 @@ async def test_a_variant_that_computes_something_else_is_refused(
 async def test_a_variant_that_cannot_be_made_is_refused_with_the_reason(
     run: Register, make_model: Callable[..., Path]
 ) -> None:
+    labels = ("onnx-int8dyn", "onnx-int8static")
     model = make_model("relu.onnx", nodes=[helper.make_node("Relu", ["x"], ["scores"])], scores=["batch", 4])
-    variants = {v.name: v for v in await run(file=model, validation=None, accuracy=0.5)}
+    variants = {v.name: v for v in await run(file=model, validation=None, accuracy=0.5, variants=labels)}
     assert variants[NAMES[0]].state is VariantState.READY
     assert variants[NAMES[1]].reason == "the model has no matrix product to quantise"
     assert "calibrate" in variants[NAMES[2]].reason
@@ -252,6 +253,27 @@ async def test_a_declared_accuracy_is_marked(
     assert profiles[NAMES[0]].accuracy == 0.8
     assert 0.75 <= profiles[NAMES[1]].accuracy <= 0.8
     assert {profile.samples for profile in profiles.values()} == {0}
+
+
+async def test_without_inputs_nothing_lossy_is_made_unless_it_is_named(run: Register) -> None:
+    """With nothing to compare it on, nobody knows what it loses."""
+    declared: dict[str, Any] = {"validation": None, "accuracy": 0.8}
+    states = {variant.name: variant.state for variant in await run(**declared)}
+    assert states == {NAMES[0]: VariantState.READY, NAMES[1]: VariantState.REFUSED, NAMES[2]: VariantState.REFUSED}
+    states = {v.name: v.state for v in await run(**declared, variants=("onnx-int8dyn",), again=True)}
+    assert states[NAMES[1]] is VariantState.READY
+
+
+async def test_another_declared_accuracy_is_not_ignored(run: Register, store_pool: Pool) -> None:
+    declared: dict[str, Any] = {"validation": None, "variants": ("onnx-fp32",)}
+    await run(**declared, accuracy=0.8)
+    await run(**declared, accuracy=0.8)
+    with pytest.raises(OperatorError, match=r"with the accuracy 0\.8: .*--again"):
+        await run(**declared, accuracy=0.7)
+    await run(**declared, accuracy=0.7, again=True)
+    profile = await get_profile(store_pool, NAMES[0])
+    assert profile is not None
+    assert profile.accuracy == 0.7
 
 
 class Wrong:
