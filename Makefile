@@ -7,6 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 TORCH := .venv-torch
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest -m "not torch" --durations=10
 PIP := -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps
 SELF := -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable . --editable ./zoo
 PROJECTS := pyproject.toml zoo/pyproject.toml
@@ -18,7 +19,8 @@ BASE ?= main
 CHANGED := { git diff --name-only --diff-filter=d --merge-base $(BASE) 2>/dev/null || git diff --name-only --diff-filter=d HEAD; \
 	git ls-files --others --exclude-standard; } | grep '\.py$$' | sort -u
 
-.PHONY: help setup demo up down check check-style check-types check-unit test test-torch lint bench bench-scale chaos docs lock clean
+.PHONY: help setup demo up down check check-style check-types check-unit test test-parts test-system \
+	test-torch lint bench bench-scale chaos docs lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the verbs
@@ -48,8 +50,19 @@ check-types: # of the files that differ from BASE; `make lint` checks all
 check-unit:
 	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q -m "not torch" tests/unit
 
+# What starts whole systems mostly waits for processes: beside it, the rest of the suite costs no time of its own.
 test: $(VENV)/dev.stamp ## run the whole suite; TESTS="tests/integration/broker -k lag" narrows it
-	$(BIN)/python -m pytest -m "not torch" --durations=10 $(TESTS)
+ifneq ($(strip $(TESTS)),)
+	$(PYTEST) $(TESTS)
+else
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-parts test-system
+endif
+
+test-parts:
+	$(PYTEST) tests/unit tests/integration
+
+test-system:
+	$(PYTEST) tests/system
 
 test-torch: $(TORCH)/dev.stamp ## run torch's tests in an environment of their own (5 GB)
 	$(TORCH)/bin/python -m pytest -m torch $(TESTS)

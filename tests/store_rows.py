@@ -7,6 +7,7 @@ from schemas.rows.catalog import AccuracySource, Architecture, Profile, Task, Te
 from schemas.rows.placement import InstanceRow, WorkerRow
 from store.pool import Pool
 from store.registry import put_architecture, put_task, put_variant
+from tests.waiting import read_until
 
 SHA = "ab" * 32
 INPUT = TensorSpec(name="x", datatype="FP32", shape=(-1, 4))
@@ -102,3 +103,9 @@ async def register(pool: Pool, *variants: str, task: str = "digits") -> None:
         await put_architecture(pool, an_architecture(architecture, task))
     for name in variants:
         await put_variant(pool, a_variant(name, task), a_profile(name))
+
+
+async def until_led_by(pool: Pool, count: int) -> None:
+    """Wait until so many autoscalers lead or stand by."""
+    sessions = "pg_stat_activity WHERE application_name = 'infaas-leader' AND datname = current_database()"
+    await read_until(lambda: pool.fetch_value(int, f"SELECT count(*) FROM {sessions}"), lambda found: found == count)

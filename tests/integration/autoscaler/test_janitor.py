@@ -1,6 +1,5 @@
 """What is done is deleted from a real Kafka, and what is not stays; reply topics go with their owners."""
 
-import asyncio
 from uuid import uuid4
 
 import pytest
@@ -21,6 +20,7 @@ from schemas.rows.samples import AlarmKind
 from schemas.topics import DEAD_LETTERS, REPLIES, SELECTOR_GROUP, reply_topic, task_topic
 from store.pool import Pool
 from store.samples import topic_alarms
+from tests.waiting import read_until
 
 
 class Stage:
@@ -132,9 +132,7 @@ async def test_a_topic_that_is_too_large_is_an_alarm_for_as_long_as_it_is(
         assert 12_000 < (await alarms())[AlarmKind.LARGE] < 20_000
         assert caplog.text.count(f"{stage.topic} takes 12") == 1
         await delete_topics(kafka, [stage.topic])
-        async with asyncio.timeout(60):
-            while await alarms():  # noqa: ASYNC110 - Kafka has no event for it
-                await asyncio.sleep(0.1)
+        await read_until(alarms, lambda found: not found)
 
 
 async def test_the_reply_topic_of_an_idle_client_stays_and_that_of_a_dead_one_goes(
@@ -150,15 +148,11 @@ async def test_the_reply_topic_of_an_idle_client_stays_and_that_of_a_dead_one_go
     ):
         stage = Stage(kafka, store_pool, logs, reader)
         await stage.janitor.sweep()
-        before = (await logs.ends([idle.reply_topic]))[idle.reply_topic]
-        async with asyncio.timeout(60):
-            while (await logs.ends([idle.reply_topic]))[idle.reply_topic] == before:  # noqa: ASYNC110 - as above
-                await asyncio.sleep(0.05)
+        before = await logs.ends([idle.reply_topic])
+        await read_until(lambda: logs.ends([idle.reply_topic]), lambda ends: ends != before)
         stage.now_s = 30.0  # for so long nothing was appended to the dead one's
         await stage.janitor.sweep()
-        async with asyncio.timeout(60):
-            while dead in (there := await logs.topics(REPLIES)):  # noqa: ASYNC110 - as above
-                await asyncio.sleep(0.05)
+        there = await read_until(lambda: logs.topics(REPLIES), lambda names: dead not in names)
         assert idle.reply_topic in there
     assert idle.reply_topic not in await remaining(kafka)
 

@@ -18,6 +18,7 @@ from store.pool import Pool
 from store.samples import list_decisions
 from store.scaling import list_wanted, put_wanted
 from tests.store_rows import a_worker
+from tests.waiting import until
 
 CPU = HardwareType(name="cpu", price_per_hour=0.1, start_s=0.1, slots=1, memory_bytes=10**9, maximum=3)
 
@@ -66,11 +67,14 @@ async def want(pool: Pool, reconciler: WorkerReconciler, count: int) -> None:
     reconciler.wake()
 
 
-async def until(reconciler: WorkerReconciler, check: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(60):
-        while not await check():
-            reconciler.wake()
-            await asyncio.sleep(0.01)
+async def woken_until(reconciler: WorkerReconciler, holds: Callable[[], Awaitable[bool]]) -> None:
+    """Wake the reconciler again and again until this holds."""
+
+    async def woken() -> bool:
+        reconciler.wake()
+        return await holds()
+
+    await until(woken)
 
 
 async def test_workers_follow_what_is_wanted_and_each_step_is_written_down(database: str, store_pool: Pool) -> None:
@@ -81,14 +85,14 @@ async def test_workers_follow_what_is_wanted_and_each_step_is_written_down(datab
 
     async with reconciling(launcher, database, store_pool) as reconciler:
         await want(store_pool, reconciler, 2)
-        await until(reconciler, lambda: there("cpu-0", "cpu-1"))
+        await woken_until(reconciler, lambda: there("cpu-0", "cpu-1"))
         for name in launcher.there:
             await register_worker(store_pool, a_worker(name))
         await want(store_pool, reconciler, 1)
-        await until(reconciler, lambda: there("cpu-0"))
+        await woken_until(reconciler, lambda: there("cpu-0"))
         # The process ended without a word, so its row is removed: it has drained.
         await store_pool.execute("UPDATE workers SET heartbeat_at = now() - interval '1 minute' WHERE name = 'cpu-1'")
-        await until(reconciler, lambda: only_worker_is(store_pool, "cpu-0"))
+        await woken_until(reconciler, lambda: only_worker_is(store_pool, "cpu-0"))
     assert launcher.orders == ["start cpu-0", "start cpu-1", "stop cpu-1"]
     decisions = await list_decisions(store_pool)
     assert [(row.action, row.worker) for row in reversed(decisions)] == [
@@ -112,7 +116,7 @@ async def test_a_launcher_that_fails_is_asked_ever_more_seldom_and_says_why(data
             return len(launcher.orders) == 2
 
         began = time.monotonic()
-        await until(reconciler, failed_twice)
+        await woken_until(reconciler, failed_twice)
         assert time.monotonic() - began >= 1.0
     decisions = await list_decisions(store_pool)
     assert Counter(row.action for row in decisions) == {"start": 2, "start failed": 2}
@@ -126,7 +130,7 @@ async def test_who_lost_the_lead_starts_nothing(database: str, store_pool: Pool)
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'infaas-leader'"
         )
         await want(store_pool, reconciler, 2)
-        await until(reconciler, lambda: looked(reconciler, store_pool))
+        await woken_until(reconciler, lambda: looked(reconciler, store_pool))
     assert launcher.orders == []
     assert await list_decisions(store_pool) == []
 

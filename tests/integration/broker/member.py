@@ -7,8 +7,8 @@ from broker.delivery.consumer import Consumer
 from broker.settings import KafkaSettings
 
 
-async def main(bootstrap: str, fetch_max_wait_ms: str, group: str, name: str, topics: list[str]) -> None:
-    settings = KafkaSettings(bootstrap=bootstrap, fetch_max_wait_ms=int(fetch_max_wait_ms))
+async def main(group: str, name: str, topics: list[str]) -> None:
+    settings = KafkaSettings()
     seen: set[tuple[str, int]] = set()
     async with Consumer(settings, f"test-{name}", group=group, instance_id=name) as consumer:
         await consumer.subscribe(topics)
@@ -23,4 +23,4 @@ async def main(bootstrap: str, fetch_max_wait_ms: str, group: str, name: str, to
 
 sys.stdout.write("up\n")
 sys.stdout.flush()
-asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4], sys.argv[5:]))
+asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3:]))

@@ -19,6 +19,7 @@ from broker.topics import TopicSpec, ensure_topics
 from process.ports import free_port
 from schemas.errors import OperatorError
 from tests.kafka_fixtures import need_apache, served
+from tests.waiting import until
 
 USER, PASSWORD = "me", "hunter2"
 
@@ -93,9 +94,7 @@ async def _all_closed(secured: KafkaSettings) -> AsyncGenerator[None]:
     """The loop must outlive the goodbyes of TLS, which aiokafka does not wait for where it was refused."""
     yield
     port = int(secured.bootstrap.rpartition(":")[2])
-    async with asyncio.timeout(10):
-        while any(c.raddr and c.raddr.port == port for c in psutil.Process().net_connections("tcp")):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    await until(lambda: not any(c.raddr and c.raddr.port == port for c in psutil.Process().net_connections("tcp")))
 
 
 async def test_every_client_gets_in_with_the_right_credentials(secured: KafkaSettings) -> None:

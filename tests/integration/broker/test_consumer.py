@@ -11,6 +11,7 @@ from broker.delivery.consumer import Consumer, Record
 from broker.producer import Producer
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_topics
+from tests.waiting import read_until
 
 
 async def write(kafka: KafkaSettings, topic: str, partition: int, count: int) -> None:
@@ -55,9 +56,7 @@ async def test_what_is_done_is_committed_in_the_background(kafka: KafkaSettings,
         await consumer.assign(topic, [0])
         for record in await read(consumer, 3):
             consumer.done(record)
-        async with asyncio.timeout(30):
-            while await committed(kafka, topic, topic, 0) != 3:  # noqa: ASYNC110 - the broker tells nobody of a commit
-                await asyncio.sleep(0.05)
+        await until_committed(kafka, topic, 3)
 
 
 async def test_nothing_is_taken_beyond_the_limit_and_a_quarter_must_be_done(kafka: KafkaSettings, topic: str) -> None:
@@ -201,23 +200,21 @@ async def test_unassigning_everything_and_coming_back(kafka: KafkaSettings, topi
 
 
 async def test_an_idle_consumer_reads_new_partitions_at_once(kafka: KafkaSettings) -> None:
-    patient = kafka.model_copy(update={"fetch_max_wait_ms": 5_000})
+    patient = kafka.model_copy(update={"fetch_max_wait_ms": 30_000, "request_timeout_ms": 60_000})
     topic = f"test-{uuid4()}"
     await ensure_topics(kafka, [TopicSpec(topic, 2)])
     async with Consumer(patient, "test", group=topic) as consumer:
         await consumer.assign(topic, [0])
         waiting = asyncio.ensure_future(consumer.poll())
         await asyncio.wait({waiting}, timeout=0.5)  # a fetch is under way, and the broker holds it
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(20):  # long before the broker would end the fetch
             await consumer.assign(topic, [0, 1])
             await write(kafka, topic, 1, 1)
             assert [(record.partition, record.offset) for record in await waiting] == [(1, 0)]
 
 
 async def until_committed(kafka: KafkaSettings, group: str, offset: int) -> None:
-    async with asyncio.timeout(30):
-        while await committed(kafka, group, group, 0) != offset:  # noqa: ASYNC110 - the broker tells nobody of a commit
-            await asyncio.sleep(0.05)
+    await read_until(lambda: committed(kafka, group, group, 0), lambda found: found == offset)
 
 
 async def test_who_reads_a_partition_commits_over_what_its_predecessor_commits_late(

@@ -2,22 +2,25 @@
 
 import asyncio
 import contextlib
-import os
 import sys
-import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+from broker.client import open_admin
 from broker.delivery.consumer import Consumer
 from broker.producer import Producer
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_topics
+from tests.load import Pace
+from tests.processes import environment
+from tests.waiting import PATIENCE_S, until
 
 MEMBER = Path(__file__).parent / "member.py"
-REPLACED_S = 6.0 + 30.0
-"""The session timeout, and what a shared machine adds."""
+LONG_SESSION_S = 18.0
+BEFORE_IT_ENDS_S = 10.0
 
 
 @asynccontextmanager
@@ -25,10 +28,9 @@ async def traffic(kafka: KafkaSettings, topic: str) -> AsyncGenerator[None]:
     """A record for each of the four partitions, again and again."""
 
     async def feed(producer: Producer) -> None:
-        while True:
+        async for _ in Pace(50):
             for partition in range(4):
                 await producer.send_and_wait(topic, b"x", partition=partition)
-            await asyncio.sleep(0.02)
 
     async with Producer(kafka, "test") as producer, asyncio.TaskGroup() as tasks:
         feeding = tasks.create_task(feed(producer))
@@ -47,28 +49,28 @@ class Process:
 
     async def up(self) -> None:
         """Wait until it is about to join: it takes its time to start where others are busy."""
-        assert self._process.stdout is not None
-        assert await self._process.stdout.readline() == b"up\n"
+        assert await self._line() == "up"
 
-    async def gets(self, partitions: set[int], within_s: float) -> float:
-        """Seconds until it has read from all of these."""
-        began = time.monotonic()
+    async def gets(self, partitions: set[int], within_s: float = PATIENCE_S) -> None:
+        """Wait until it has read from all of these."""
         async with asyncio.timeout(within_s):
             while not partitions <= self.has:
                 await self._hear()
-        return time.monotonic() - began
 
-    async def gets_some(self, count: int, within_s: float) -> None:
+    async def gets_some(self, count: int) -> None:
         """Wait until it has read from so many partitions."""
-        async with asyncio.timeout(within_s):
+        async with asyncio.timeout(PATIENCE_S):
             while len(self.has) < count:
                 await self._hear()
 
     async def _hear(self) -> None:
+        self.has.add(int((await self._line()).split()[1]))
+
+    async def _line(self) -> str:
         assert self._process.stdout is not None
         line = await self._process.stdout.readline()
         assert line, "the member has died"
-        self.has.add(int(line.split()[1]))
+        return line.decode().strip()
 
     async def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -77,12 +79,19 @@ class Process:
 
 
 @asynccontextmanager
-async def member(kafka: KafkaSettings, group: str, name: str, topic: str) -> AsyncGenerator[Process]:
-    command = [sys.executable, str(MEMBER), kafka.bootstrap, str(kafka.fetch_max_wait_ms), group, name, topic]
-    env = os.environ | {"PYTHONPATH": str(Path.cwd())}
+async def member(kafka: KafkaSettings, name: str, topic: str) -> AsyncGenerator[Process]:
+    """A member of the group that is named like the topic."""
+    env = {
+        "PYTHONPATH": str(Path.cwd()),
+        "INFAAS_KAFKA": kafka.bootstrap,
+        "INFAAS_KAFKA_SESSION_TIMEOUT_MS": str(kafka.session_timeout_ms),
+    }
     process = Process(
         await asyncio.create_subprocess_exec(
-            *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, env=env
+            *(sys.executable, str(MEMBER), topic, name, topic),
+            env=environment(env),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
         )
     )
     try:
@@ -99,24 +108,24 @@ async def read_forever(consumer: Consumer, seen: set[tuple[str, int]]) -> None:
             consumer.done(record)
 
 
-async def until(seen: set[tuple[str, int]], wanted: set[tuple[str, int]], within_s: float) -> None:
-    async with asyncio.timeout(within_s):
-        while not wanted <= seen:  # noqa: ASYNC110 - what is read, is read in another task
-            await asyncio.sleep(0.02)
-
-
 async def test_a_killed_member_gets_its_partitions_back_or_is_replaced(kafka: KafkaSettings, topic: str) -> None:
-    async with traffic(kafka, topic), member(kafka, topic, "one", topic) as one:
-        await one.gets({0, 1, 2, 3}, within_s=60)
-        async with member(kafka, topic, "two", topic) as two:
-            await two.gets_some(2, within_s=60)
+    long = kafka.model_copy(update={"session_timeout_ms": int(LONG_SESSION_S * 1000)})
+    async with traffic(kafka, topic), member(kafka, "one", topic) as one:
+        await one.gets({0, 1, 2, 3})
+        async with member(long, "two", topic) as two:
+            await two.gets_some(2)
             its = set(two.has)
-            await two.kill()
-        # At once: well within the session timeout.
-        async with member(kafka, topic, "two", topic) as two:
-            assert await two.gets(its, within_s=60) < 5
+        async with member(long, "two", topic) as two:
+            await two.gets(its, BEFORE_IT_ENDS_S)
             await one.kill()
-            await two.gets({0, 1, 2, 3}, within_s=REPLACED_S)
+            await two.gets({0, 1, 2, 3})
+
+
+async def members_of(kafka: KafkaSettings, group: str) -> int:
+    async with open_admin(kafka) as admin:
+        described: Any = await admin.describe_consumer_groups([group])
+    _error, _name, _state, _type, _protocol, members, *_ = described[0].groups[0]
+    return len(members)
 
 
 async def test_a_member_that_leaves_is_replaced_at_once(kafka: KafkaSettings, topic: str) -> None:
@@ -129,17 +138,16 @@ async def test_a_member_that_leaves_is_replaced_at_once(kafka: KafkaSettings, to
     ):
         await stays.subscribe([topic])
         reading = tasks.create_task(read_forever(stays, seen))
-        await until(seen, everything, 60)
+        await until(lambda: seen == everything)
         async with Consumer(kafka, "leaves", group=topic, instance_id="leaves") as leaves:
             others: set[tuple[str, int]] = set()
             await leaves.subscribe([topic])
             helping = tasks.create_task(read_forever(leaves, others))
-            async with asyncio.timeout(60):
-                while len(others) < 2:  # noqa: ASYNC110 - as above
-                    await asyncio.sleep(0.02)
+            await until(lambda: len(others) == 2)
             helping.cancel()
+        assert await members_of(kafka, topic) == 1
         seen.clear()
-        await until(seen, everything, 5.5)  # the session timeout is 6 s
+        await until(lambda: seen == everything)
         reading.cancel()
 
 
@@ -170,8 +178,6 @@ async def test_subscribing_to_more_topics_loses_nothing(kafka: KafkaSettings, to
         for number in range(10):
             ack = await producer.send_and_wait(more, b"x", partition=number % 2)
             wanted.add((ack.topic, ack.partition, ack.offset))
-        async with asyncio.timeout(60):
-            while not wanted <= set(read):  # noqa: ASYNC110 - as above
-                await asyncio.sleep(0.02)
+        await until(lambda: wanted <= set(read))
         reading.cancel()
     assert len(read) == len(wanted), "settled before the change, so nothing came twice"

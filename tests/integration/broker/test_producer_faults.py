@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncGenerator, Generator
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -24,6 +24,7 @@ from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_topics
 from schemas.errors import OperatorError
 from tests.kafka_fixtures import need_apache, served
+from tests.waiting import read_until
 
 TIMEOUT_S = 1.0
 STOPPED_S = 4.0
@@ -83,19 +84,19 @@ class Cluster:
             self.signal(node, signal.SIGCONT)
 
     async def leaders(self, topic: str) -> dict[int, int]:
-        async with open_admin(self.settings) as admin:
-            (described,) = await admin.describe_topics([topic])
+        """Leaders by partition; none where the node that was asked is stopped."""
+        try:
+            async with open_admin(self.settings) as admin:
+                (described,) = await admin.describe_topics([topic])
+        except (KafkaError, OperatorError):
+            return {}
         return {part["partition"]: part["leader"] for part in described["partitions"]}
 
     async def until_led(self, topic: str, *, partitions: int) -> dict[int, int]:
         """Wait until so many partitions have a leader; returns the leaders by partition."""
-        async with asyncio.timeout(60):
-            while True:
-                with suppress(KafkaError, OperatorError):  # it may have asked the node that is stopped
-                    leaders = await self.leaders(topic)
-                    if sum(leader >= 0 for leader in leaders.values()) == partitions:
-                        return leaders
-                await asyncio.sleep(0.1)
+        return await read_until(
+            lambda: self.leaders(topic), lambda leaders: sum(leader >= 0 for leader in leaders.values()) == partitions
+        )
 
 
 @pytest.fixture(scope="module")

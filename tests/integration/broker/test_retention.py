@@ -1,6 +1,5 @@
 """Queries are never deleted by time or size, whatever a topic was made with; what is done is deleted on demand."""
 
-import asyncio
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -16,6 +15,7 @@ from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_system_topics, ensure_task_topics, ensure_topics, ensure_variant_topics
 from schemas.topics import DEAD_LETTERS, results_topic, task_topic, variant_topic
 from tests.kafka_fixtures import need_apache, served
+from tests.waiting import until
 
 KEYS = ("retention.ms", "retention.bytes", "message.timestamp.type", "min.insync.replicas", "segment.bytes")
 
@@ -51,11 +51,13 @@ async def test_a_backlog_outlives_the_retention(quick_kafka: KafkaSettings) -> N
         for partition in (work, aged):
             for _ in range(10):
                 await producer.send_and_wait(partition.topic, b"waits", partition=0)
-        async with asyncio.timeout(60):
-            # Results are deleted when they are old: by then the queries would have been, too.
-            while (await consumer.beginning_offsets([aged]))[aged] < 10:  # noqa: ASYNC110 - Kafka has no event for it
-                await asyncio.sleep(0.1)
+        # Results are deleted when they are old: by then the queries would have been, too.
+        await until(lambda: begins_at(consumer, aged, 10))
         assert await consumer.beginning_offsets([work]) == {work: 0}
+
+
+async def begins_at(consumer: AIOKafkaConsumer, partition: TopicPartition, offset: int) -> bool:
+    return (await consumer.beginning_offsets([partition]))[partition] == offset
 
 
 async def test_topics_of_work_keep_everything_and_carry_the_brokers_time(kafka: KafkaSettings) -> None:

@@ -27,6 +27,7 @@ from process.ports import free_port
 from process.subprocesses import running
 from schemas.errors import OperatorError
 from tests.kafka_fixtures import need_apache
+from tests.waiting import until, until_closed
 
 EMBED = """
 import asyncio, sys
@@ -136,13 +137,7 @@ async def test_a_broker_does_not_outlive_a_killed_parent(tmp_path: Path) -> None
         host, port = (await parent.stdout.readline()).decode().strip().split(":")
         parent.send_signal(signal.SIGKILL)
         await parent.communicate()
-        while True:
-            try:
-                _, writer = await asyncio.open_connection(host, int(port))
-            except ConnectionError:  # refused, or reset when it died with this connection in its queue
-                break
-            writer.close()
-            await asyncio.sleep(0.02)
+    await until_closed(host, int(port))
 
 
 async def test_a_broker_that_dies_is_quoted(tmp_path: Path) -> None:
@@ -156,9 +151,7 @@ async def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypa
     monkeypatch.setattr("process.subprocesses.STOP_S", 0.3)
     ready = tmp_path / "ready"
     async with running(["sh", "-c", f"trap '' TERM; touch {ready}; while :; do sleep 1; done"], tmp_path / "log") as it:
-        async with asyncio.timeout(30):
-            while not ready.exists():  # noqa: ASYNC110 - a test may
-                await asyncio.sleep(0.01)
+        await until(ready.exists)
     assert it.returncode == -signal.SIGKILL
 
 

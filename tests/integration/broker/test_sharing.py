@@ -13,6 +13,7 @@ from broker.delivery.consumer import Consumer, Record
 from broker.producer import Producer
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_topics
+from tests.waiting import until
 
 WAIT_S = 60
 
@@ -58,12 +59,6 @@ async def reader(
             yield member
         finally:
             reading.cancel()
-
-
-async def until(*conditions: object) -> None:
-    async with asyncio.timeout(WAIT_S):
-        while not all(condition() for condition in conditions if callable(condition)):  # noqa: ASYNC110 - in other tasks
-            await asyncio.sleep(0.01)
 
 
 async def test_what_stays_is_read_while_what_moves_is_drained(
@@ -143,6 +138,6 @@ async def test_a_member_that_the_group_forgot_commits_nothing_and_reads_on(kafka
         before = coordinator.member_id
         await coordinator.send(LeaveGroupRequest(topic, before), "test")  # as after a session timeout
         one.finish()
-        await until(lambda: coordinator.member_id not in ("", before), lambda: len(handed) == 2)
+        await until(lambda: coordinator.member_id not in ("", before) and len(handed) == 2)
         await producer.send_and_wait(topic, b"y", partition=1)
         await until(lambda: one.has(every[1]) == b"y")

@@ -1,7 +1,6 @@
 """Topics are ready when they are said to be."""
 
 import asyncio
-import time
 from uuid import uuid4
 
 import pytest
@@ -16,14 +15,13 @@ from broker.tail import Tail
 from broker.topics import TopicSpec, delete_topics, ensure_task_topics, ensure_topics
 from schemas.errors import OperatorError
 from schemas.topics import results_topic, task_topic
+from tests.waiting import PATIENCE_S
 
 
 async def test_a_thousand_topics_at_once(kafka: KafkaSettings) -> None:
     prefix = uuid4()
     specs = [TopicSpec(f"many-{prefix}-{number}") for number in range(1000)]
-    began = time.monotonic()
     await ensure_topics(kafka, specs)
-    assert time.monotonic() - began < 120
     patient = kafka.model_copy(update={"request_timeout_ms": 60_000})  # they are led before they take records
     async with Producer(patient, "test") as producer:
         await producer.prefetch_metadata([spec.name for spec in specs])
@@ -87,10 +85,9 @@ async def test_a_task_gets_its_two_topics(kafka: KafkaSettings) -> None:
 
 async def test_an_unreachable_broker_is_said_in_time() -> None:
     nowhere = KafkaSettings(bootstrap="127.0.0.1:1", request_timeout_ms=500)
-    began = time.monotonic()
     with pytest.raises(OperatorError, match=r"cannot reach Kafka at 127\.0\.0\.1:1"):
-        await ensure_topics(nowhere, [TopicSpec("any")])
-    assert time.monotonic() - began < 9  # of `request_timeout_ms`' 10 s by default
+        async with asyncio.timeout(PATIENCE_S):
+            await ensure_topics(nowhere, [TopicSpec("any")])
 
 
 async def test_a_refused_topic_name_is_named(kafka: KafkaSettings) -> None:

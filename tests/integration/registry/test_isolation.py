@@ -10,6 +10,7 @@ import pytest
 from registry.pipeline.inspection import Inspection, InspectModel, SourceFormat
 from registry.pipeline.isolation import run_step
 from schemas.errors import InvalidRequest, ModelFailed
+from tests.waiting import until
 
 
 def _children() -> list[psutil.Process]:
@@ -17,10 +18,7 @@ def _children() -> list[psutil.Process]:
 
 
 async def _child() -> psutil.Process:
-    # The system has no event for a new process.
-    while not (found := _children()):  # noqa: ASYNC110
-        await asyncio.sleep(0)
-    return found[0]
+    return (await until(_children))[0]
 
 
 def _inspect(model: Path) -> InspectModel:

@@ -36,6 +36,7 @@ from store.registry import (
     set_variant_state,
 )
 from tests.store_rows import a_task
+from tests.waiting import until
 from workers.model import find_model, load_session
 
 Register = Callable[..., Any]
@@ -148,8 +149,7 @@ async def test_measuring_again_replaces_the_profiles(run: Register, store_pool: 
 
 async def test_what_was_cut_off_goes_on(run: Register, store_pool: Pool) -> None:
     registration = asyncio.ensure_future(run())
-    while not (await list_variants(store_pool, state=VariantState.GENERATED)):  # noqa: ASYNC110 - no event for a row
-        await asyncio.sleep(0.01)
+    await until(lambda: list_variants(store_pool, state=VariantState.GENERATED))
     registration.cancel()
     with pytest.raises(asyncio.CancelledError):
         await registration
@@ -181,8 +181,7 @@ async def test_a_name_that_is_taken_meanwhile_leaves_nothing_behind(
     task, name = f"late-{uuid4().hex[:8]}", f"taken-{uuid4().hex[:8]}"
     async with asyncio.TaskGroup() as tasks:
         late = tasks.create_task(_failure(run(architecture=name, task=task, variants=("onnx-fp32",))))
-        while not any("measuring" in step[2] for step in progress.steps):  # noqa: ASYNC110 - no event for a step
-            await asyncio.sleep(0.01)
+        await until(lambda: any("measuring" in step[2] for step in progress.steps))
         await put_task(store_pool, a_task(name))
     assert "architecture name is taken by another kind" in late.result()
     async with open_admin(kafka) as admin:

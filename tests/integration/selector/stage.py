@@ -22,6 +22,7 @@ from selector.service import Selector, open_selector
 from selector.settings import SelectorSettings
 from store.pool import Pool
 from store.registry import put_architecture, put_task, put_variant
+from tests.load import Pace
 from tests.unit.selector.story import profile, status, variant
 
 WAIT_S = 20.0
@@ -60,10 +61,9 @@ class Stage:
 
     async def speak(self, producer: Producer) -> None:
         """Publish the worker's status, as a worker does."""
-        while True:
+        async for _ in Pace(20):
             said = status(*self.said, worker=self.worker, at=time.time())
             await producer.send_and_wait(STATUS, msgspec.json.encode(said), key=self.worker.encode())
-            await asyncio.sleep(0.05)
 
     async def listen(self, tail: Tail) -> None:
         while True:

@@ -1,8 +1,6 @@
 """A real selector between a real broker and a real database; the worker is one of our own that does what it is told."""
 
 import asyncio
-import os
-import sys
 import time
 from typing import Any
 from uuid import uuid4
@@ -27,7 +25,9 @@ from store.registry import delete_task
 from tests.integration.broker.raw_batches import batch_of, write_batch
 from tests.integration.selector.stage import WAIT_S, Stage, empty, fields, selecting
 from tests.kafka_entrance import entrance
+from tests.processes import output_of, service, variables_of
 from tests.unit.selector.story import instance
+from tests.waiting import until
 
 
 async def test_forwards_what_it_got_and_says_what_it_chose(stage: Stage, client: Producer) -> None:
@@ -317,33 +317,16 @@ async def test_two_selectors_share_the_work(stage: Stage, client: Producer) -> N
 
 
 async def test_the_process_checks_starts_and_stops_in_good_order(stage: Stage, client: Producer) -> None:
-    environment = {
-        **os.environ,
-        "INFAAS_KAFKA": stage.kafka.bootstrap,
-        "INFAAS_KAFKA_FETCH_MAX_WAIT_MS": str(stage.kafka.fetch_max_wait_ms),
-        "INFAAS_POSTGRES": stage.dsn,
-        "INFAAS_SELECTOR_UPGRADES": "false",
-    }
-
-    async def start(*flags: str) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "selector", *flags, env=environment, stdout=asyncio.subprocess.PIPE
-        )
-
-    async with asyncio.timeout(60):
-        checking = await start("--check")
-        output, _ = await checking.communicate()
-        assert checking.returncode == 0
-        assert b"Kafka: ok" in output
-        assert stage.dsn.encode() not in output
-        serving = await start()
-        try:
-            asked = [await stage.ask(client) for _ in range(20)]
-            records = await stage.wait(variant_topic(stage.cheap), len(asked))
-        finally:
-            serving.terminate()
-            await serving.communicate()
-    assert serving.returncode == 0
+    environment = variables_of(stage.kafka, stage.dsn) | {"INFAAS_SELECTOR_UPGRADES": "false"}
+    code, output = await output_of("-m", "selector", "--check", env=environment)
+    assert code == 0
+    assert "Kafka: ok" in output
+    assert stage.dsn not in output
+    async with service("selector", env=environment) as serving:
+        asked = [await stage.ask(client) for _ in range(20)]
+        records = await stage.wait(variant_topic(stage.cheap), len(asked))
+        serving.terminate()
+        assert await serving.wait() == 0
     assert sorted(fields(record)[h.ID] for record in records) == sorted(asked)
 
 
@@ -353,8 +336,7 @@ async def test_a_task_registered_while_kafka_lets_nobody_in_is_served_as_soon_as
     async with entrance(kafka) as (door, by_the_door):
         stage.kafka = by_the_door
         async with selecting(stage) as selector, asyncio.timeout(100):
-            while not selector.ready:  # noqa: ASYNC110 - nothing tells
-                await asyncio.sleep(0.05)
+            await until(lambda: selector.ready)
             late = Stage(kafka, store_pool, database)
             door.open = False
             await late.prepare()

@@ -19,6 +19,7 @@ from store.embedded import EmbeddedPostgres
 from store.migrate import upgrade
 from store.pool import open_pool
 from tests.store_rows import a_task, register
+from tests.waiting import until, until_closed
 
 OWN = """
 import asyncio, sys
@@ -81,17 +82,8 @@ async def test_a_folder_has_one_server_and_the_password_one_reader(postgres_dir:
 
 async def test_a_server_does_not_outlive_a_killed_owner(postgres_dir: Path) -> None:
     port = await _killed_owner(OWN, postgres_dir)
-    async with asyncio.timeout(60):
-        while True:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except ConnectionError:
-                break
-            writer.close()
-            await asyncio.sleep(0.02)  # nobody tells of a port that closes
-        pid_file = postgres_dir / "data" / "postmaster.pid"
-        while pid_file.exists():  # noqa: ASYNC110 - nor of a file that goes
-            await asyncio.sleep(0.02)
+    await until_closed("127.0.0.1", port)
+    await until(lambda: not (postgres_dir / "data" / "postmaster.pid").exists())
     assert "database system is shut down" in (postgres_dir / "postgres.log").read_text()  # cleanly, that is
 
 

@@ -1,7 +1,6 @@
 """A real variant (a digits model of the zoo), registered in a real database, with its topics on a real broker."""
 
 import asyncio
-import os
 import subprocess
 import sys
 import uuid
@@ -30,6 +29,7 @@ from store.placement import delete_instance, list_workers, put_instances
 from store.pool import Pool
 from store.registry import put_architecture, put_task, put_variant
 from store.settings import StoreSettings
+from tests.processes import environment, variables_of
 from workers.service import serve
 from workers.settings import WorkerSettings
 from zoo.samples import DATA, labelled
@@ -135,16 +135,13 @@ class Site:
 
     def spawn(self, name: str, **more: str) -> subprocess.Popen[bytes]:
         """A worker process, as an operator starts it."""
-        environment = {
-            **os.environ,
-            "INFAAS_HOME": str(self.home),
-            "INFAAS_KAFKA": self.kafka.bootstrap,
-            "INFAAS_KAFKA_FETCH_MAX_WAIT_MS": str(self.kafka.fetch_max_wait_ms),
-            "INFAAS_POSTGRES": self.dsn,
-            "INFAAS_WORKERS_CORES": "1",
-            **more,
-        }
-        return subprocess.Popen([sys.executable, "-m", "workers", "--name", name], env=environment)
+        command = [sys.executable, "-m", "workers", "--name", name]
+        return subprocess.Popen(command, env=environment({**self.variables, "INFAAS_WORKERS_CORES": "1", **more}))
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Where services find all this."""
+        return variables_of(self.kafka, self.dsn, self.home)
 
     # -- queries -------------------------------------------------------------------------------------------------------
 

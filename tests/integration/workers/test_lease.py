@@ -5,6 +5,7 @@ import asyncio
 from store import placement
 from store.pool import Pool
 from tests.store_rows import a_worker, register
+from tests.waiting import until
 from workers.lease import Leases
 
 VARIANT = "mlp.onnx-fp32.cpu"
@@ -22,13 +23,9 @@ async def test_who_slept_while_its_lease_was_taken_learns_so_before_it_may_commi
 
     leases = Leases(store_pool, "sleeps", epoch, TTL_S, on_lost)
     assert await leases.acquire(VARIANT, [0, 1]) == {0, 1}
-    async with asyncio.timeout(30):
-        while not await placement.acquire_leases(store_pool, "successor", successor, VARIANT, [0], 60):
-            pass
+    await until(lambda: placement.acquire_leases(store_pool, "successor", successor, VARIANT, [0], 60))
     assert not leases.are_current()
     renewing = asyncio.ensure_future(leases.keep_renewing(0.0))
-    async with asyncio.timeout(30):
-        while not (heard and leases.are_current()):  # noqa: ASYNC110 - it tells nobody that it has looked
-            await asyncio.sleep(0)
+    await until(lambda: heard and leases.are_current())  # it tells nobody that it has looked
     renewing.cancel()
     assert heard == [(VARIANT, {0}, False)]

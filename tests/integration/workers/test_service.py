@@ -30,6 +30,7 @@ from tests.integration.workers.conftest import MAX_BATCH, Results, Site, class_o
 from tests.kafka_entrance import entrance
 from tests.model_files import ragged_model
 from tests.store_rows import a_worker
+from tests.waiting import read_until
 from workers.metrics import InstanceMetrics
 from workers.model import LoadedModel, ServableModel, load_session
 from zoo.samples import labelled
@@ -394,8 +395,7 @@ async def test_a_load_that_fails_says_why_and_is_tried_again(site: Site, produce
     async with results_of(site) as results, site.worker("cpu-0"):
         await site.place("cpu-0")
         await site.ask(producer, "q", value, headers)
-        while "cannot load" not in (await list_instances(site.pool))[0].reason:  # noqa: ASYNC110 - rows tell nobody
-            await asyncio.sleep(0.05)
+        await read_until(lambda: list_instances(site.pool), lambda rows: "cannot load" in rows[0].reason)
         artifact.write_bytes(model)
         assert (await answered(results, 1)) == {"q": "ok"}
         assert (await list_instances(site.pool))[0].reason == "wanted"

@@ -1,6 +1,5 @@
 """The Ray launcher on a real Ray cluster of several nodes on this machine, with real workers."""
 
-import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -17,6 +16,8 @@ from broker.settings import KafkaSettings
 from broker.topics import ensure_system_topics
 from store.placement import list_workers
 from store.pool import Pool
+from tests.processes import variables_of
+from tests.waiting import read_until
 
 pytestmark = pytest.mark.timeout(600)
 T = TypeVar("T")
@@ -28,10 +29,8 @@ _OFFER = '{"maximum": 6, "memory_bytes": 500000000}'
 async def environment(kafka: KafkaSettings, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What workers inherit from the autoscaler."""
     await ensure_system_topics(kafka)
-    monkeypatch.setenv("INFAAS_KAFKA", kafka.bootstrap)
-    monkeypatch.setenv("INFAAS_KAFKA_FETCH_MAX_WAIT_MS", str(kafka.fetch_max_wait_ms))
-    monkeypatch.setenv("INFAAS_POSTGRES", database)
-    monkeypatch.setenv("INFAAS_HOME", str(tmp_path / "home"))
+    for name, value in variables_of(kafka, database, tmp_path / "home").items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("INFAAS_HANG_S", "3")
 
 
@@ -140,7 +139,4 @@ async def _epochs(pool: Pool) -> dict[str, int]:
 
 
 async def _when(read: Callable[[], Awaitable[T]], holds: Callable[[T], bool]) -> T:
-    async with asyncio.timeout(_SOON_S):
-        while not holds(found := await read()):  # noqa: ASYNC110 - another process has no event for us
-            await asyncio.sleep(0.1)
-    return found
+    return await read_until(read, holds, _SOON_S)

@@ -2,10 +2,7 @@
 
 import asyncio
 import json
-import os
-import signal
-import sys
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,38 +14,16 @@ import pytest
 
 from broker.settings import KafkaSettings
 from broker.topics import ensure_task_topics
+from process.liveness import responds
 from process.ports import free_port
-from schemas.errors import InfaasError
 from store.pool import Pool
 from tests.integration.gateway.responder import VARIANT, answering
 from tests.integration.gateway.test_inference import json_body
+from tests.processes import output_of, service, variables_of
 from tests.store_rows import register
+from tests.waiting import until
 
 SCRIPT = Path(__file__).with_name("triton_client.py")
-
-
-class Process:
-    """A child process with what it printed."""
-
-    def __init__(self, child: asyncio.subprocess.Process) -> None:
-        self.child = child
-
-    async def finish(self) -> tuple[int, str]:
-        async with asyncio.timeout(100):
-            output, _ = await self.child.communicate()
-        return self.child.returncode or 0, output.decode()
-
-
-async def start(*command: str, env: Mapping[str, str] | None = None) -> Process:
-    return Process(
-        await asyncio.create_subprocess_exec(
-            sys.executable,
-            *command,
-            env=os.environ | (env or {}),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-    )
 
 
 @pytest.fixture
@@ -61,37 +36,19 @@ async def task(kafka: KafkaSettings, store_pool: Pool) -> str:
 
 @pytest.fixture
 def environment(kafka: KafkaSettings, database: str) -> dict[str, str]:
-    return {
-        "INFAAS_KAFKA": kafka.bootstrap,
-        "INFAAS_KAFKA_FETCH_MAX_WAIT_MS": str(kafka.fetch_max_wait_ms),
-        "INFAAS_POSTGRES": database,
-    }
+    return variables_of(kafka, database)
 
 
 @asynccontextmanager
-async def running(port: int, environment: dict[str, str]) -> AsyncGenerator[Process]:
-    process = await start("-m", "gateway", "--port", str(port), env=environment)
-    try:
-        await _ready(f"http://127.0.0.1:{port}", process)
+async def running(port: int, environment: dict[str, str]) -> AsyncGenerator[asyncio.subprocess.Process]:
+    async with service("gateway", "--port", str(port), env=environment) as process, aiohttp.ClientSession() as http:
+
+        async def ready() -> bool:
+            assert process.returncode is None, "it has ended"
+            return await responds(http, f"http://127.0.0.1:{port}/v2/health/ready")
+
+        await until(ready)
         yield process
-    finally:
-        if process.child.returncode is None:
-            process.child.kill()
-            await process.finish()
-
-
-async def _ready(url: str, process: Process) -> None:
-    async with asyncio.timeout(100), aiohttp.ClientSession() as http:
-        while True:
-            if process.child.returncode is not None:
-                raise InfaasError((await process.finish())[1])
-            try:
-                async with http.get(f"{url}/v2/health/ready") as response:
-                    if response.status == 200:
-                        return
-            except aiohttp.ClientConnectionError:
-                pass
-            await asyncio.sleep(0.05)  # a port that opens wakes nobody
 
 
 async def test_tritonclient_works_unchanged(
@@ -100,11 +57,11 @@ async def test_tritonclient_works_unchanged(
     port, file = free_port(), tmp_path / "x.npy"
     np.save(file, np.arange(8, dtype=np.float32).reshape(2, 4))
     async with answering(kafka, task), running(port, environment) as gateway:
-        code, output = await (await start(str(SCRIPT), f"127.0.0.1:{port}", task, "mlp", str(file))).finish()
+        code, output = await output_of(SCRIPT, f"127.0.0.1:{port}", task, "mlp", file)
         assert code == 0, output
         seen: dict[str, Any] = json.loads(output.splitlines()[-1])
-        gateway.child.send_signal(signal.SIGTERM)
-        assert (await gateway.finish())[0] == 0
+        gateway.terminate()
+        assert await gateway.wait() == 0
     assert (seen["live"], seen["ready"], seen["model_ready"], seen["absent_ready"]) == (True, True, True, False)
     assert seen["server"]["name"] == "infaas"
     assert seen["metadata"]["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}]
@@ -129,17 +86,17 @@ async def test_what_is_registered_later_is_served(
     async with running(port, environment), aiohttp.ClientSession() as http:
         await ensure_task_topics(kafka, later, 1)
         await register(store_pool, "late.onnx-fp32.cpu", task=later)
-        async with answering(kafka, later), asyncio.timeout(60):
-            while True:
-                url = f"http://127.0.0.1:{port}/v2/models/{later}/infer"
-                async with http.post(url, data=json_body()) as response:
-                    if response.status == 200:
-                        break
-                await asyncio.sleep(0.02)  # a gateway tells nobody of its new catalog
+        async with answering(kafka, later):
+            await until(lambda: is_answered(http, f"http://127.0.0.1:{port}/v2/models/{later}/infer"))
+
+
+async def is_answered(http: aiohttp.ClientSession, url: str) -> bool:
+    async with http.post(url, data=json_body()) as response:
+        return response.status == 200
 
 
 async def test_check(environment: dict[str, str], database: str) -> None:
-    code, output = await (await start("-m", "gateway", "--check", "--wait-s", "7", env=environment)).finish()
+    code, output = await output_of("-m", "gateway", "--check", "--wait-s", "7", env=environment)
     assert code == 0, output
     assert "wait_s = 7.0" in output
     assert "Kafka: ok" in output
@@ -149,7 +106,7 @@ async def test_check(environment: dict[str, str], database: str) -> None:
 
 async def test_a_start_that_fails_says_why(environment: dict[str, str]) -> None:
     away = environment | {"INFAAS_POSTGRES": "postgresql://postgres@127.0.0.1:1/none"}
-    code, output = await (await start("-m", "gateway", "--port", "0", env=away)).finish()
+    code, output = await output_of("-m", "gateway", "--port", "0", env=away)
     assert code == 1
     assert "INFAAS_POSTGRES" in output
     assert "Traceback" not in output

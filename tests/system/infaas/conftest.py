@@ -2,16 +2,19 @@
 
 import asyncio
 import json
-import os
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from infaas.supervisor.state import STATE
+from tests.processes import environment
+from tests.waiting import read_until
+from zoo.samples import DATA, labelled
 
 UP_S = 180.0
 FREE_PORTS = ("--gateway-port=0", "--kafka-port=0")
@@ -24,10 +27,9 @@ class Cli:
         self.home = home
 
     async def start(self, *words: str, **extra: str) -> asyncio.subprocess.Process:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("INFAAS_")}
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "infaas.cli.main", *words),
-            env=environment | {"INFAAS_HOME": str(self.home)} | extra,
+            env=environment({"INFAAS_HOME": str(self.home), **extra}),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -39,10 +41,24 @@ class Cli:
             out, err = await process.communicate()
         return process.returncode, out.decode(), err.decode()
 
-    async def json(self, *words: str) -> Any:
-        code, out, err = await self.run(*words, "--json")
+    async def json(self, *words: str, **extra: str) -> Any:
+        code, out, err = await self.run(*words, "--json", **extra)
         assert code == 0, err
         return json.loads(out)
+
+    async def register(
+        self, model: str, *words: str, task: str, data: str = "", most: int | None = None, env: Mapping[str, str] = {}
+    ) -> Any:
+        """Register a model of the zoo in one variant, measured on the zoo's `data`, by default that of the task."""
+        inputs, labels = labelled(data or task)
+        validation = self.home.parent / "validation.npz"
+        np.savez(validation, allow_pickle=False, label=labels[:most], **{n: v[:most] for n, v in inputs.items()})
+        words = (f"--task={task}", *words, f"--validation={validation}", "--variant=onnx-fp32")
+        return await self.json("register", str(DATA / model), *words, **env)
+
+    async def state_when(self, holds: Callable[[Any], bool], timeout_s: float = UP_S) -> Any:
+        """The state of the system once this holds of it, and all is ready."""
+        return await read_until(lambda: self.json("status", "--wait"), holds, timeout_s)
 
     @asynccontextmanager
     async def up(self, *words: str, **extra: str) -> AsyncGenerator[asyncio.subprocess.Process]:

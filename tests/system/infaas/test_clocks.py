@@ -27,6 +27,7 @@ from schemas.result import Result
 from schemas.topics import task_topic
 from store.samples import latest_lag
 from tests.integration.workers.conftest import PARTITIONS, Results, Site, producer, results_of, site
+from tests.waiting import read_until
 
 __all__ = ["producer", "site"]
 
@@ -178,10 +179,8 @@ async def test_no_clock_but_the_brokers_decides_about_a_query(site: Site, produc
     await ensure_task_topics(site.kafka, site.task, PARTITIONS)
     port = free_port()
     gateway = f"http://127.0.0.1:{port}"
-    everyone = {
-        "INFAAS_HOME": str(site.home), "INFAAS_KAFKA": site.kafka.bootstrap, "INFAAS_POSTGRES": site.dsn,
-        "INFAAS_WORKERS_CORES": "1", "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}",
-    }  # fmt: skip
+    path = f"{tmp_path}{os.pathsep}{ROOT}"
+    everyone = site.variables | {"INFAAS_WORKERS_CORES": "1", "PYTHONPATH": path}
     async with (
         aiohttp.ClientSession() as http,
         results_of(site) as results,
@@ -236,16 +235,14 @@ async def test_an_autoscaler_records_by_no_clock_of_its_own(site: Site, producer
     await site.register()
     await ensure_task_topics(site.kafka, site.task, PARTITIONS)
     await producer.send_and_wait(task_topic(site.task), b"waits", partition=0)
-    known = {"INFAAS_HOME": str(site.home), "INFAAS_KAFKA": site.kafka.bootstrap, "INFAAS_POSTGRES": site.dsn}
     clock = WrongClock(tmp_path / "clock", WIDE_S)
-    async with running(clock, "autoscaler", "--interval-s=0.2", env=known):
-        async with asyncio.timeout(UP_S):
-            while not (waiting := [row for row in await latest_lag(site.pool) if row.lag]):  # noqa: ASYNC110 - no event
-                await asyncio.sleep(0.05)
-        alarms = await alarms_of_lag(clock, known)
+    async with running(clock, "autoscaler", "--interval-s=0.2", env=site.variables):
+        rows = await read_until(lambda: latest_lag(site.pool), lambda rows: any(row.lag for row in rows), UP_S)
+        waiting = next(row for row in rows if row.lag)
+        alarms = await alarms_of_lag(clock, site.variables)
     assert alarms == []
-    assert abs((waiting[0].at - datetime.now(UTC)).total_seconds()) < WIDE_S / 2
-    assert 0 <= (waiting[0].lag_s or 0.0) < WIDE_S / 2
+    assert abs((waiting.at - datetime.now(UTC)).total_seconds()) < WIDE_S / 2
+    assert 0 <= (waiting.lag_s or 0.0) < WIDE_S / 2
 
 
 async def alarms_of_lag(clock: WrongClock, environment: Mapping[str, str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +10,32 @@ import pytest
 
 from runtimes.catalog import find_runtime
 from runtimes.protocol import LoadOptions
+from tests.processes import output_of
 from tests.system.infaas.conftest import Cli
 from zoo.samples import DATA, labelled
 
 pytestmark = pytest.mark.timeout(400)
 SCRIPT = Path(__file__).parents[1] / "gateway" / "triton_client.py"
-MODEL = DATA / "digits_linear.onnx"
+MODEL = "digits_linear.onnx"
 VARIANT = "digits-linear.onnx-fp32.cpu"
 
 
 async def test_tritonclient_and_explain_on_a_real_model(cli: Cli) -> None:
     async with cli.up():
         state = await cli.json("status", "--wait")
-        inputs, labels = labelled("digits")
-        validation, some = cli.home / "validation.npz", cli.home / "some.npy"
-        np.savez(validation, allow_pickle=False, label=labels, **inputs)
-        np.save(some, inputs["input"][:4])
-        named = ("--task=digits", "--name=digits-linear", f"--validation={validation}", "--variant=onnx-fp32")
-        made = await cli.json("register", str(MODEL), *named, "--max-batch=4")
+        images, some = labelled("digits")[0]["input"][:4], cli.home / "some.npy"
+        np.save(some, images)
+        made = await cli.register(MODEL, "--name=digits-linear", "--max-batch=4", task="digits")
         assert [variant["name"] for variant in made] == [VARIANT]
-        _check_triton(await _triton(state["gateway"], "digits", "digits-linear", some), inputs["input"][:4])
+        address = state["gateway"].removeprefix("http://")
+        code, output = await output_of(SCRIPT, address, "digits", "digits-linear", some)
+        assert code == 0, output
+        _check_triton(json.loads(output.splitlines()[-1]), images)
         await _check_explanations(cli)
 
 
 def _check_triton(seen: dict[str, Any], asked: "np.ndarray[Any, np.dtype[np.float32]]") -> None:
-    alone = find_runtime("onnx").load(MODEL, "cpu", LoadOptions(precision="fp32", threads=1))
+    alone = find_runtime("onnx").load(DATA / MODEL, "cpu", LoadOptions(precision="fp32", threads=1))
     expected = alone.infer({"input": asked})["logits"].astype(np.float32)
     assert (seen["live"], seen["ready"], seen["model_ready"], seen["absent_ready"]) == (True, True, True, False)
     assert seen["metadata"]["inputs"] == [{"name": "input", "datatype": "FP32", "shape": [-1, 1, 8, 8]}]
@@ -72,15 +72,3 @@ async def _check_explanations(cli: Cli) -> None:
     assert code == 2
     assert VARIANT in out
     assert "is not accurate enough" in out
-
-
-async def _triton(gateway: str, *words: str | Path) -> dict[str, Any]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, SCRIPT, gateway.removeprefix("http://"), *words),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    async with asyncio.timeout(180):
-        output, _ = await process.communicate()
-    assert process.returncode == 0, output.decode()
-    return json.loads(output.splitlines()[-1])

@@ -1,6 +1,5 @@
 """Services of `infaas up` that stand still are found by the probe of their liveness, and replaced."""
 
-import asyncio
 import json
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 
 from infaas.supervisor.state import STATE
 from tests.system.infaas.conftest import Cli
+from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(400)
 HANGING = ("selector", "gateway", "autoscaler")
@@ -20,9 +20,7 @@ async def test_services_that_stand_still_are_replaced_and_others_are_left_alone(
         hanging = [psutil.Process(state["services"][name]["pid"]) for name in HANGING]
         for process in hanging:
             process.suspend()
-        async with asyncio.timeout(100):
-            while any(services(cli)[name]["restarts"] == 0 for name in HANGING):  # noqa: ASYNC110 - a file
-                await asyncio.sleep(0.1)
+        await until(lambda: all(services(cli)[name]["restarts"] for name in HANGING), 100)
         state = await cli.json("status", "--wait")
         assert not any(process.is_running() for process in hanging)
         assert {name: state["services"][name]["restarts"] for name in HANGING} == dict.fromkeys(HANGING, 1)

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import pytest
 
 from broker.servers.embedded import LIMITS
@@ -25,7 +24,7 @@ from schemas.errors import OperatorError
 from tests.kafka_fixtures import need_apache
 from tests.maven_repository import Repository, serving
 from tests.system.infaas.conftest import FREE_PORTS, Cli
-from zoo.samples import DATA, labelled
+from zoo.samples import labelled
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -140,15 +139,12 @@ async def test_up_where_nothing_can_be_had_serves_all_the_same(cli: Cli, tmp_pat
     _, shown, _ = await cli.run("status")
     assert LIMITS in shown
 
-    inputs, labels = labelled("digits")
-    validation = cli.home / "validation.npz"
-    np.savez(validation, allow_pickle=False, label=labels, **inputs)
-    named = ("--task=digits", f"--validation={validation}", "--variant=onnx-fp32", "--max-batch=4")
-    await cli.json("register", str(DATA / "digits_linear.onnx"), *named)
+    await cli.register("digits_linear.onnx", "--max-batch=4", task="digits")
+    some = {name: values[:4] for name, values in labelled("digits")[0].items()}
     kafka = KafkaSettings(bootstrap=state["kafka"], fetch_max_wait_ms=state["fetch_max_wait_ms"])
     async with InfaasClient(kafka=kafka) as by_kafka, InfaasClient(gateway=state["gateway"]) as by_http:
         for client in (by_kafka, by_http):
-            answer = await client.infer("digits", {name: values[:4] for name, values in inputs.items()})
+            answer = await client.infer("digits", some)
             assert answer.variant == "digits-linear.onnx-fp32.cpu"
 
     supervisor.terminate()

@@ -1,6 +1,5 @@
 """Worker processes that `infaas up` keeps running, started and stopped as it is told."""
 
-import asyncio
 import os
 import signal
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 from infaas.supervisor.state import read_state
 from process.supervisor_socket import CommandReply, SupervisorCommand, send_command
 from tests.system.infaas.conftest import Cli
+from tests.waiting import read_until, until
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -58,10 +58,8 @@ async def test_workers_come_and_go_as_commanded_and_one_that_cannot_start_takes_
 
 async def replaced(cli: Cli, service: str, pid: int) -> Any:
     """The state of the system once a service has another process than this one, and all are ready."""
-    async with asyncio.timeout(100):
-        while (state := read_state(cli.home)) is None or state.services[service].pid == pid:  # noqa: ASYNC110 - a file has none
-            await asyncio.sleep(0.1)
-        return await cli.json("status", "--wait")
+    await until(lambda: (state := read_state(cli.home)) and state.services[service].pid != pid, 100)
+    return await cli.json("status", "--wait")
 
 
 async def command(cli: Cli, verb: str, name: str) -> CommandReply:
@@ -73,9 +71,4 @@ def states(reply: CommandReply) -> dict[str, str]:
 
 
 async def wait_for(cli: Cli, wanted: dict[str, str]) -> CommandReply:
-    async with asyncio.timeout(100):
-        while True:
-            reply = await command(cli, "list", "")
-            if states(reply) == wanted:
-                return reply
-            await asyncio.sleep(0.05)
+    return await read_until(lambda: command(cli, "list", ""), lambda reply: states(reply) == wanted, 100)

@@ -7,11 +7,9 @@ import re
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from tests.system.infaas.conftest import Cli
-from zoo.samples import labelled
 
 pytestmark = pytest.mark.timeout(400)
 ROOT = Path(__file__).parents[3]
@@ -22,11 +20,7 @@ async def test_the_first_queries_of_the_readme(cli: Cli) -> None:
     async with cli.up():
         state = await cli.json("status", "--wait")
         # One small model of the task is enough, and is there in seconds.
-        inputs, labels = labelled("sentiment")
-        validation = cli.home / "validation.npz"
-        np.savez(validation, allow_pickle=False, label=labels, **inputs)
-        model = ("--task=sentiment", "--name=textcnn", f"--validation={validation}", "--variant=onnx-fp32")
-        made = await cli.json("register", str(ROOT / "zoo/data/sent_textcnn.onnx"), *model)
+        made = await cli.register("sent_textcnn.onnx", "--name=textcnn", task="sentiment")
         assert [variant["state"] for variant in made] == ["ready"]
         for name, program in (("curl", "bash"), ("python", sys.executable), ("kafka", sys.executable)):
             snippet = _snippet(name)

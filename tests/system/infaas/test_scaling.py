@@ -3,18 +3,19 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import numpy as np
 import pytest
 
 from broker.settings import KafkaSettings
 from infaas.client import InfaasClient
 from schemas.errors import DeadlineExceeded, Overloaded
+from tests.load import Pace
 from tests.system.infaas.conftest import Cli
-from zoo.samples import DATA, labelled
+from tests.waiting import read_until, until
+from zoo.samples import labelled
 
 pytestmark = pytest.mark.timeout(600)
 VARIANT = "mnist-resnet.onnx-fp32.cpu"
@@ -26,6 +27,7 @@ EAGER = {
 }
 QUERIES_PER_S = 100
 INPUTS = 16
+FOLLOWED_S = 180.0
 LATENCY_MS = 5000
 """Enough for a worker that shares its core: this is about the scale, not about deadlines."""
 
@@ -34,21 +36,17 @@ async def test_load_starts_a_second_worker_and_idleness_stops_it(cli: Cli) -> No
     async with cli.up("--max-workers=2", "--cores-per-worker=1", "--oversubscribe", "--policy=greedy", **EAGER):
         state = await cli.json("status", "--wait")
         kafka = KafkaSettings(bootstrap=state["kafka"], fetch_max_wait_ms=state["fetch_max_wait_ms"])
-        inputs, labels = labelled("mnist")
-        validation = cli.home / "validation.npz"
-        np.savez(validation, allow_pickle=False, label=labels[:200], **{n: v[:200] for n, v in inputs.items()})
-        named = ("--task=mnist", f"--validation={validation}", "--variant=onnx-fp32", "--max-batch=4")
-        await cli.json("register", str(DATA / "mnist_resnet.onnx"), *named, "--name=mnist-resnet")
+        await cli.register("mnist_resnet.onnx", "--max-batch=4", "--name=mnist-resnet", task="mnist", most=200)
 
         async with InfaasClient(kafka=kafka) as client:
-            some = {name: values[:INPUTS] for name, values in inputs.items()}
+            some = {name: values[:INPUTS] for name, values in labelled("mnist")[0].items()}
             async with asked(client, some) as answers:
-                await until(lambda: answers.workers >= {"cpu-0", "cpu-1"})
+                await until(lambda: answers.workers >= {"cpu-0", "cpu-1"}, FOLLOWED_S)
         assert set(answers.refused) <= {Overloaded, DeadlineExceeded}
 
         before = (await cli.json("status", "--wait"))["services"]
         os.kill(before["autoscaler"]["pid"], signal.SIGKILL)  # its successor knows both workers, and which may go
-        await scale_when(cli, lambda scale: {w["name"] for w in scale["workers"]} == {"cpu-0"})
+        await read_until(lambda: cli.json("scale", "status"), only_first_works, FOLLOWED_S)
         after = (await cli.json("status", "--wait"))["services"]
         assert after["worker-cpu-0"]["pid"] == before["worker-cpu-0"]["pid"]
         scale = await cli.json("scale", "status")
@@ -72,7 +70,7 @@ class Answers:
 
 @asynccontextmanager
 async def asked(client: InfaasClient, inputs: Any) -> AsyncGenerator[Answers]:
-    answers, stop = Answers(), asyncio.Event()
+    answers = Answers()
 
     async def ask() -> None:
         try:
@@ -82,26 +80,16 @@ async def asked(client: InfaasClient, inputs: Any) -> AsyncGenerator[Answers]:
             answers.refused.append(type(error))
 
     async def ask_steadily(tasks: asyncio.TaskGroup) -> None:
-        while not stop.is_set():
+        async for _ in Pace(QUERIES_PER_S):
             tasks.create_task(ask())
-            await asyncio.sleep(1 / QUERIES_PER_S)
 
     async with asyncio.TaskGroup() as tasks:
         asking = tasks.create_task(ask_steadily(tasks))
         try:
             yield answers
         finally:
-            stop.set()
-            await asking
+            asking.cancel()
 
 
-async def until(check: Callable[[], bool], within_s: float = 180.0) -> None:
-    async with asyncio.timeout(within_s):
-        while not check():  # noqa: ASYNC110 - answers come one by one
-            await asyncio.sleep(0.05)
-
-
-async def scale_when(cli: Cli, holds: Callable[[Any], bool]) -> None:
-    async with asyncio.timeout(180):
-        while not holds(await cli.json("scale", "status")):
-            pass  # each look is a process that takes its time
+def only_first_works(scale: Any) -> bool:
+    return {worker["name"] for worker in scale["workers"]} == {"cpu-0"}

@@ -4,8 +4,6 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Callable
-from typing import Any
 
 import psutil
 import pytest
@@ -27,7 +25,7 @@ async def test_a_system_lives_is_healed_and_stops(cli: Cli) -> None:
 
         selector = state["services"]["selector"]["pid"]
         os.kill(selector, signal.SIGKILL)
-        healed = await _state_when(cli, lambda now: now["services"]["selector"]["restarts"] == 1)
+        healed = await cli.state_when(lambda now: now["services"]["selector"]["restarts"] == 1)
         assert healed["services"]["selector"]["pid"] != selector
         assert healed["services"]["gateway"]["restarts"] == 0
 
@@ -111,11 +109,3 @@ async def test_an_address_of_another_machine_is_refused(cli: Cli) -> None:
     assert code == 1
     assert "not.an.address.invalid" in err
     assert "Traceback" not in err
-
-
-async def _state_when(cli: Cli, holds: Callable[[Any], bool]) -> Any:
-    async with asyncio.timeout(100):
-        while True:
-            state = await cli.json("status", "--wait")
-            if holds(state):
-                return state

@@ -40,10 +40,8 @@ async def replaced_worker(site: Site, name: str, **environment: str) -> AsyncGen
 
     async def keep() -> None:
         while True:
-            process = worker.process
-            while process.poll() is None:  # noqa: ASYNC110 - a process has no event
-                await asyncio.sleep(0.02)
-            worker.end(process.returncode, site.spawn(name, **environment))
+            code = await asyncio.to_thread(worker.process.wait)
+            worker.end(code, site.spawn(name, **environment))
 
     try:
         async with asyncio.TaskGroup() as tasks:

@@ -1,9 +1,9 @@
 """The state file of a running system."""
 
-import asyncio
 from pathlib import Path
 
 from infaas.supervisor.state import STATE, StateFile, SystemState, claimed, read_state
+from tests.waiting import until
 
 
 def a_state() -> SystemState:
@@ -21,8 +21,6 @@ async def test_a_state_that_could_not_be_written_is_written_as_soon_as_it_can_be
         file.write()
         assert not (tmp_path / STATE).exists()
         in_the_way.rmdir()
-        async with asyncio.timeout(30):
-            while not (tmp_path / STATE).exists():  # noqa: ASYNC110 - a file has no event
-                await asyncio.sleep(0.05)
+        await until((tmp_path / STATE).exists)
         file.close()
         assert read_state(tmp_path) == a_state()

@@ -1,0 +1,53 @@
+"""Services as processes of their own, as an operator starts them by hand."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from broker.settings import KafkaSettings
+
+
+def variables_of(kafka: KafkaSettings, dsn: str, home: Path | None = None) -> dict[str, str]:
+    """Where services find Kafka, Postgres and their home."""
+    return {
+        "INFAAS_KAFKA": kafka.bootstrap,
+        "INFAAS_KAFKA_FETCH_MAX_WAIT_MS": str(kafka.fetch_max_wait_ms),
+        "INFAAS_POSTGRES": dsn,
+        **({"INFAAS_HOME": str(home)} if home else {}),
+    }
+
+
+def environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """The environment that processes get: ours without what is set of INFAaS here, and these variables."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("INFAAS_")} | dict(variables)
+
+
+@asynccontextmanager
+async def service(module: str, *words: str, env: Mapping[str, str]) -> AsyncGenerator[asyncio.subprocess.Process]:
+    """A service while the context is open; then it is killed, if it has not ended."""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", module, *words, env=environment(env))
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def output_of(*words: str | Path, env: Mapping[str, str] = {}) -> tuple[int | None, str]:
+    """Run Python with these words to its end; returns its exit code and all that it printed."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, *words), env=environment(env), stdout=pipe, stderr=asyncio.subprocess.STDOUT
+    )
+    try:
+        async with asyncio.timeout(180):
+            output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return process.returncode, output.decode()

@@ -1,0 +1,111 @@
+"""Clients that are not ours and know the wire only: aiokafka alone writes queries, and reads what they are answered."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from broker.client import open_admin
+from broker.settings import KafkaSettings
+from schemas.topics import results_topic
+from tests.load import Pace
+from zoo.samples import labelled
+
+PATIENCE_S = 120.0
+
+
+def query() -> bytes:
+    """The value of a query: one image of digits."""
+    inputs, _labels = labelled("digits")
+    data: list[float] = inputs["input"][:1].ravel().tolist()
+    tensor: dict[str, Any] = {"name": "input", "shape": [1, 1, 8, 8], "datatype": "FP32", "data": data}
+    return json.dumps({"inputs": [tensor]}).encode()
+
+
+async def write(kafka: str, topic: str, ids: Iterable[str], partitions: int, **headers: str) -> set[str]:
+    """Write a query for each id as fast as it goes, one partition after the other; returns the ids."""
+    body, asked = query(), set(ids)
+    fields = [(f"infaas-{name}", text.encode()) for name, text in headers.items()]
+    async with AIOKafkaProducer(bootstrap_servers=kafka) as producer, asyncio.timeout(PATIENCE_S):
+        for number, query_id in enumerate(sorted(asked)):
+            await producer.send(
+                topic, body, headers=[("infaas-id", query_id.encode()), *fields], partition=number % partitions
+            )
+    return asked
+
+
+async def write_steadily(kafka: str, topic: str, name: str, pace: Pace, partitions: int, asked: set[str]) -> None:
+    """Write queries at this pace, one partition after the other; adds the ids of those that Kafka has to `asked`."""
+    body = query()
+    async with AIOKafkaProducer(bootstrap_servers=kafka, acks="all") as producer:
+        async for number in pace:
+            query_id = f"{name}-{number}"
+            headers = [("infaas-id", query_id.encode())]
+            try:
+                await producer.send_and_wait(topic, body, headers=headers, partition=number % partitions)
+            except KafkaError:
+                continue  # nobody knows of this one whether it will be answered
+            asked.add(query_id)
+
+
+class Results:
+    """What has come to a task's topic of results, all of it well: how often for each id."""
+
+    def __init__(self) -> None:
+        self.seen = Counter[str]()
+        self._more = asyncio.Condition()
+
+    async def of(self, asked: set[str]) -> Counter[str]:
+        """How often each of these was answered, once all have been."""
+        await self.until(lambda: self.seen.keys() >= asked)
+        return Counter({query_id: count for query_id, count in self.seen.items() if query_id in asked})
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Wait until this holds of what has come."""
+        async with asyncio.timeout(PATIENCE_S), self._more:
+            await self._more.wait_for(holds)
+
+    async def read(self, consumer: AIOKafkaConsumer) -> None:
+        while True:
+            try:
+                found = await consumer.getmany(timeout_ms=500)
+            except KafkaError:
+                continue  # it is away, and may come back
+            async with self._more:
+                for record in (record for records in found.values() for record in records):
+                    fields = {name: value.decode() for name, value in record.headers}
+                    assert fields["infaas-status"] == "ok", record.value
+                    self.seen[fields["infaas-id"]] += 1
+                self._more.notify_all()
+
+
+@asynccontextmanager
+async def results_of(kafka: str, task: str) -> AsyncGenerator[Results]:
+    """The results of a task, from the first on, read while the context is open."""
+    results = Results()
+    topic = AIOKafkaConsumer(results_topic(task), bootstrap_servers=kafka, auto_offset_reset="earliest")
+    async with topic as consumer, asyncio.TaskGroup() as tasks:
+        reading = tasks.create_task(results.read(consumer))
+        try:
+            yield results
+        finally:
+            reading.cancel()
+
+
+async def partitions(kafka: str, topic: str) -> int:
+    """Number of a topic's partitions."""
+    async with open_admin(KafkaSettings(bootstrap=kafka)) as admin:
+        (described,) = await admin.describe_topics([topic])
+    return len(described["partitions"])
+
+
+async def written(kafka: str, topic: str) -> int:
+    """Number of records that were ever written to a topic."""
+    every = [TopicPartition(topic, number) for number in range(await partitions(kafka, topic))]
+    async with AIOKafkaConsumer(bootstrap_servers=kafka) as consumer:
+        return sum((await consumer.end_offsets(every)).values())

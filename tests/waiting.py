@@ -1,0 +1,68 @@
+"""The one way to wait for what tells nobody: look again and again. A wait in vain says for what, and what it saw."""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar, overload
+
+T = TypeVar("T")
+PATIENCE_S: Final = 60.0
+"""It only ends a wait that is in vain, so it may be long: the machine may be busy with other things."""
+_PAUSE_S: Final = 0.02
+
+
+@overload
+async def until(condition: Callable[[], Awaitable[T]], timeout_s: float = PATIENCE_S) -> T: ...
+@overload
+async def until(condition: Callable[[], T], timeout_s: float = PATIENCE_S) -> T: ...
+async def until(condition: Callable[[], Any], timeout_s: float = PATIENCE_S) -> Any:
+    """Wait until the condition holds; returns what it returned.
+
+    What the condition raises ends the wait.
+    """
+    return await _look(condition, bool, timeout_s, _words(condition))
+
+
+async def read_until(read: Callable[[], Awaitable[T]], holds: Callable[[T], bool], timeout_s: float = PATIENCE_S) -> T:
+    """Read again and again until what was read holds; returns it."""
+    return await _look(read, holds, timeout_s, _words(holds))
+
+
+async def _look(read: Callable[[], Any], holds: Callable[[Any], bool], timeout_s: float, words: str) -> Any:
+    seen: Any = None
+    limit = asyncio.timeout(timeout_s)
+    try:
+        async with limit:
+            while not holds(seen := await _result(read())):  # noqa: ASYNC110 - for what has no event
+                await asyncio.sleep(_PAUSE_S)
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise AssertionError(f"not within {timeout_s:g} s: {words}; last seen: {seen!r}") from error
+    return seen
+
+
+async def _result(found: Any) -> Any:
+    return await found if inspect.isawaitable(found) else found
+
+
+def _words(condition: Callable[..., object]) -> str:
+    """The name of a function; of a lambda, which has none, the line it stands in."""
+    name = getattr(condition, "__name__", repr(condition))
+    if name != "<lambda>":
+        return name.strip("_").replace("_", " ")
+    return " ".join(inspect.getsource(condition).split())
+
+
+async def until_closed(host: str, port: int) -> None:
+    """Wait until nobody listens at a port."""
+
+    async def closed() -> bool:
+        try:
+            _, writer = await asyncio.open_connection(host, port)
+        except ConnectionError:  # refused, or reset when it ended with this connection in its queue
+            return True
+        writer.close()
+        return False
+
+    await until(closed)
