@@ -6,11 +6,11 @@ from pathlib import Path
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.produce import ProduceRequest
-from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
 
 from broker.client import client_options
 from broker.settings import KafkaSettings
+from tests.unit.broker.batch_builder import batch_builder
 
 _CRC_AT = struct.calcsize(">qiib")
 _CHECKED_FROM = _CRC_AT + 4
@@ -19,15 +19,7 @@ _NOT_LEADER = 6
 
 def batch_of(records: list[tuple[bytes, list[tuple[bytes, bytes]]]]) -> bytes:
     """A batch of records, each its value and its headers, whose names are any bytes."""
-    builder = DefaultRecordBatchBuilder(
-        magic=2,
-        compression_type=0,
-        is_transactional=0,
-        producer_id=-1,
-        producer_epoch=-1,
-        base_sequence=-1,
-        batch_size=1 << 20,
-    )
+    builder = batch_builder()
     names: list[tuple[bytes, bytes]] = []
     for number, (value, headers) in enumerate(records):
         written: list[tuple[str, bytes | None]] = []

@@ -7,10 +7,11 @@ import pytest
 from aiokafka import TopicPartition
 
 from broker.client import open_admin
-from broker.delivery.consumer import Consumer, Record
+from broker.delivery.consumer import Consumer
 from broker.producer import Producer
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_topics
+from tests.integration.broker.records import read
 from tests.waiting import read_until
 
 
@@ -18,14 +19,6 @@ async def write(kafka: KafkaSettings, topic: str, partition: int, count: int) ->
     async with Producer(kafka, "test") as producer:
         for number in range(count):
             await (await producer.send(topic, b"%d" % number, partition=partition))
-
-
-async def read(consumer: Consumer, count: int) -> list[Record]:
-    taken: list[Record] = []
-    async with asyncio.timeout(20):
-        while len(taken) < count:
-            taken += await consumer.poll()
-    return taken
 
 
 async def committed(kafka: KafkaSettings, group: str, topic: str, partition: int) -> int:

@@ -20,6 +20,7 @@ from schemas.errors import Internal, InvalidRequest, QueryError
 from schemas.headers import ATTEMPTS, RawHeaders
 from schemas.result import OK, error_value
 from schemas.topics import DEAD_LETTERS
+from tests.unit.broker.fake_producer import FakeProducer
 
 QUERY, RESULT, ERROR = "", OK, "overloaded"
 RECORD = Record("infaas.variants.v", 1, 7, 0, 0, b"k", b"value", None, 1, 5, (("infaas-id", b"q"),))
@@ -73,7 +74,7 @@ class TestNextStep:
         assert next_step(failed(KafkaError(), QUERY, attempts=1000), None) == Retry(RETRY_DELAYS_S[-1])
 
 
-class Kafka:
+class Kafka(FakeProducer):
     """Takes, refuses or holds back what is sent to it, by topic."""
 
     def __init__(self) -> None:
@@ -96,26 +97,6 @@ class Kafka:
             await asyncio.Event().wait()
         errors = self.fails.get(topic)
         on_ack(errors.pop(0) if errors else Ack(topic, 0, 0))
-
-    async def send(
-        self,
-        topic: str,
-        value: bytes | None,
-        *,
-        key: bytes | None = None,
-        headers: RawHeaders | None = None,
-        partition: int | None = None,
-    ) -> asyncio.Future[Ack]:
-        future: asyncio.Future[Ack] = asyncio.get_running_loop().create_future()
-
-        def on_ack(outcome: Ack | KafkaError) -> None:
-            if isinstance(outcome, Ack):
-                future.set_result(outcome)
-            else:
-                future.set_exception(outcome)
-
-        await self.post(topic, value, on_ack)
-        return future
 
 
 def make_error_result(record: Record, error: QueryError) -> Message:

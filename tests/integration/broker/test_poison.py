@@ -15,17 +15,15 @@ from broker.producer import Producer
 from broker.settings import KafkaSettings
 from broker.tail import Tail
 from tests.integration.broker.raw_batches import batch_of, damage_on_disk, write_batch
+from tests.integration.broker.records import read
 
 
-async def read(consumer: Consumer, count: int) -> list[Record]:
-    taken: list[Record] = []
-    async with asyncio.timeout(30):
-        while len(taken) < count:
-            found = await consumer.poll()
-            for record in found:
-                consumer.done(record)
-            taken += found
-    return taken
+async def finished(consumer: Consumer, count: int) -> list[Record]:
+    """The next so many records, which are done then."""
+    found = await read(consumer, count)
+    for record in found:
+        consumer.done(record)
+    return found
 
 
 def lost(topic: str, why: str) -> float:
@@ -45,7 +43,7 @@ async def test_a_header_whose_name_is_not_utf8_holds_up_nobody(kafka: KafkaSetti
     assert await write_batch(kafka, topic, 0, POISON) == 0
     async with Consumer(kafka, "test", group=topic) as consumer:
         await consumer.assign(topic, [0])
-        found = await read(consumer, 3)
+        found = await finished(consumer, 3)
     assert [record.value for record in found] == [b"before", b"poison", b"after"]
     (name, text), other = found[1].headers
     assert name.encode(errors="surrogateescape") == b"name\xff\xfe"
@@ -75,9 +73,9 @@ async def test_a_damaged_batch_is_passed_over_and_counted_and_costs_nothing_besi
         damage_on_disk(tmp_path_factory.getbasetemp(), topic, 0, b"damaged")
         async with Consumer(kafka, "test", group=topic) as consumer:
             await consumer.assign(topic, [0, 1])
-            found = await read(consumer, 9)
+            found = await finished(consumer, 9)
             await producer.send_and_wait(topic, b"later", partition=0)
-            found += await read(consumer, 1)
+            found += await finished(consumer, 1)
             assert consumer.position(0) == 6
     assert [record.value for record in found if record.partition == 0] == [b"0", b"1", b"3", b"4", b"later"]
     assert [record.offset for record in found if record.partition == 1] == [0, 1, 2, 3, 4]
@@ -90,12 +88,12 @@ async def test_records_deleted_before_they_were_read_are_counted(kafka: KafkaSet
             await producer.send_and_wait(topic, b"%d" % number, partition=0)
     async with Consumer(kafka, "test", group=topic, max_in_flight=3) as consumer:
         await consumer.assign(topic, [0])
-        await read(consumer, 3)
+        await finished(consumer, 3)
     async with open_admin(kafka) as admin:
         await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(6)})
     async with Consumer(kafka, "test", group=topic) as consumer:
         await consumer.assign(topic, [0])
-        assert [record.offset for record in await read(consumer, 4)] == [6, 7, 8, 9]
+        assert [record.offset for record in await finished(consumer, 4)] == [6, 7, 8, 9]
     assert lost(topic, "deleted") == 3
 
 
@@ -110,5 +108,5 @@ async def test_a_log_that_ends_before_what_is_committed_is_an_alarm_and_read_fro
         await other.commit({TopicPartition(topic, 0): 9})
     async with Consumer(kafka, "test", group=topic) as consumer:
         await consumer.assign(topic, [0])
-        assert [record.offset for record in await read(consumer, 4)] == [0, 1, 2, 3]
+        assert [record.offset for record in await finished(consumer, 4)] == [0, 1, 2, 3]
     assert lost(topic, "cut") == 5

@@ -16,6 +16,7 @@ from schemas.errors import Internal, Overloaded
 from schemas.headers import RawHeaders
 from schemas.result import Result
 from schemas.topics import reply_topic
+from tests.integration.broker.records import read
 from tests.waiting import read_until
 
 
@@ -109,7 +110,7 @@ async def test_callers_of_one_id_each_get_the_answer_to_their_own_request(kafka:
 
         asker = Asker(requests, tasks, topic)
         waiting = [await asker.ask("1"), await asker.ask("1")]
-        first, second = await taken(asked, 2)
+        first, second = await read(asked, 2)
         await answer(second, b"second")
         await answer(first, b"first")
         assert [(await reply).value for reply in waiting] == [b"first", b"second"]
@@ -117,19 +118,12 @@ async def test_callers_of_one_id_each_get_the_answer_to_their_own_request(kafka:
         with pytest.raises(TimeoutError):
             await requests.ask("1", topic, b"?", headers("1"), timeout_s=0.01)
         again = await asker.ask("1")
-        late, mine = await taken(asked, 2)
+        late, mine = await read(asked, 2)
         await answer(late, b"of the one given up")
         await answer(mine, b"mine")
         assert (await again).value == b"mine"
         assert (await again).id == "1"
     assert dropped("late") == before + 1
-
-
-async def taken(consumer: Consumer, count: int) -> list[Record]:
-    records = list[Record]()
-    while len(records) < count:
-        records += await consumer.poll()
-    return records
 
 
 async def test_a_result_that_names_but_its_id_goes_to_whoever_waits_longest(kafka: KafkaSettings) -> None:

@@ -9,8 +9,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from schemas.result import Result
 from schemas.topics import task_topic
 from store.samples import latest_lag
 from tests.integration.workers.conftest import PARTITIONS, Results, Site, producer, results_of, site
+from tests.processes import output_of, service
 from tests.waiting import read_until
 
 __all__ = ["producer", "site"]
@@ -103,19 +104,10 @@ def libfaketime() -> Path:
     return found[0]
 
 
-@asynccontextmanager
-async def running(
-    clock: WrongClock, module: str, *words: str, env: Mapping[str, str] = {}
-) -> AsyncGenerator[asyncio.subprocess.Process]:
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", module, *words, env={**os.environ, **clock.environment(), **env}
-    )
-    try:
-        yield child
-    finally:
-        if child.returncode is None:
-            child.kill()
-        await child.wait()
+def running(
+    clock: WrongClock, module: str, *words: str, env: Mapping[str, str]
+) -> AbstractAsyncContextManager[asyncio.subprocess.Process]:
+    return service(module, *words, env={**clock.environment(), **env})
 
 
 class Crowd:
@@ -215,18 +207,10 @@ async def ask_by_http(crowd: Crowd, gateway: str, clock: WrongClock) -> None:
 
 
 async def ask_by_library(site: Site, clock: WrongClock, environment: Mapping[str, str]) -> None:
-    child = await asyncio.create_subprocess_exec(
-        *(
-            sys.executable,
-            "-c",
-            ASK.replace("LATENCY_MS", str(LATENCY_MS)).replace("UNSURE_S", str(UNSURE_S)),
-            site.task,
-            site.kafka.bootstrap,
-        ),
-        env={**os.environ, **clock.environment(), **environment},
-    )
-    async with asyncio.timeout(UP_S):
-        assert await child.wait() == 0
+    program = ASK.replace("LATENCY_MS", str(LATENCY_MS)).replace("UNSURE_S", str(UNSURE_S))
+    variables = {**clock.environment(), **environment}
+    code, output = await output_of("-c", program, site.task, site.kafka.bootstrap, env=variables)
+    assert code == 0, output
 
 
 @pytest.mark.timeout(200)

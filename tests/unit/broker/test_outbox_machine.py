@@ -17,6 +17,7 @@ from schemas.errors import QueryError
 from schemas.headers import RawHeaders
 from schemas.result import OK, error_value
 from schemas.topics import DEAD_LETTERS
+from tests.unit.broker.fake_producer import FakeProducer
 
 TIMEOUT_S = 10.0
 TOPICS = ("variant", "replies-a", "replies-b")
@@ -43,7 +44,7 @@ class QuickLoop(asyncio.SelectorEventLoop):
         return self._clock.now
 
 
-class Kafka:
+class Kafka(FakeProducer):
     """Takes each record, or not, by what its topic does now."""
 
     def __init__(self) -> None:
@@ -69,26 +70,6 @@ class Kafka:
         else:
             self.written.append((topic, value))
             loop.call_later(0.001, on_ack, Ack(topic, 0, len(self.written)))
-
-    async def send(
-        self,
-        topic: str,
-        value: bytes | None,
-        *,
-        key: bytes | None = None,
-        headers: RawHeaders | None = None,
-        partition: int | None = None,
-    ) -> asyncio.Future[Ack]:
-        future: asyncio.Future[Ack] = asyncio.get_running_loop().create_future()
-
-        def on_ack(outcome: Ack | KafkaError) -> None:
-            if isinstance(outcome, Ack):
-                future.set_result(outcome)
-            else:
-                future.set_exception(outcome)
-
-        await self.post(topic, value, on_ack)
-        return future
 
 
 class OutboxMachine(RuleBasedStateMachine):

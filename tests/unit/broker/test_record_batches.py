@@ -4,28 +4,20 @@ import struct
 
 import pytest
 from aiokafka.codec import gzip_encode, lz4_encode, zstd_encode
-from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
 from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.fetch.record_batches import Damage, read_batch, split
 from broker.kafka_types import Record
+from tests.unit.broker.batch_builder import batch_builder
 
 CHECKED_FROM = 21
 END = 1000
 
 
 def batch_of(values: list[bytes], first: int = 0) -> bytes:
-    builder = DefaultRecordBatchBuilder(
-        magic=2,
-        compression_type=0,
-        is_transactional=0,
-        producer_id=-1,
-        producer_epoch=-1,
-        base_sequence=-1,
-        batch_size=1 << 20,
-    )
+    builder = batch_builder()
     for number, value in enumerate(values):
         builder.append(number, 7, b"key", value, [("name", b"text"), ("none", None)])
     return struct.pack(">q", first) + bytes(builder.build())[8:]
