@@ -19,7 +19,7 @@ from broker.topics import TopicSpec, ensure_topics
 from process.ports import free_port
 from schemas.errors import OperatorError
 from tests.kafka_fixtures import need_apache, served
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 USER, PASSWORD = "me", "hunter2"
 
@@ -102,7 +102,7 @@ async def test_every_client_gets_in_with_the_right_credentials(secured: KafkaSet
     async with Producer(secured, "test") as producer, Consumer(secured, "test", group="secret") as consumer:
         await producer.send_and_wait("secret", b"x")
         await consumer.assign("secret", [0])
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             assert (await consumer.poll())[0].value == b"x"
 
 

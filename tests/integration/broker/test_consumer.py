@@ -12,7 +12,7 @@ from broker.producer import Producer
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_topics
 from tests.integration.broker.records import read
-from tests.waiting import read_until
+from tests.waiting import PATIENCE_S, read_until
 
 
 async def write(kafka: KafkaSettings, topic: str, partition: int, count: int) -> None:
@@ -62,7 +62,7 @@ async def test_nothing_is_taken_beyond_the_limit_and_a_quarter_must_be_done(kafk
         consumer.done(out[0])
         assert not (await asyncio.wait({more}, timeout=0.3))[0]
         consumer.done(out[1])
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             assert [record.offset for record in await more] == [8, 9]
         assert consumer.in_flight == 8
 
@@ -100,7 +100,7 @@ async def test_a_dropped_partition_is_drained_and_committed(kafka: KafkaSettings
             await asyncio.sleep(0)
             assert not dropping.done()
             consumer.done(record)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             await dropping
         assert consumer.in_flight == 0
         assert await committed(kafka, topic, topic, 0) == 5
@@ -118,7 +118,7 @@ async def test_drained_waits_for_the_last_record_of_those_partitions(kafka: Kafk
         await asyncio.sleep(0)
         assert not waiting.done()
         consumer.done(mine[1])
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             await waiting
 
 
@@ -129,7 +129,7 @@ async def test_a_batch_asked_for_before_the_assignment_gets_its_records(kafka: K
         await asyncio.sleep(0)
         assert not waiting.done()
         await consumer.assign(topic, [3])
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             assert len(await waiting) == 1
 
 
@@ -149,7 +149,7 @@ async def test_topics_are_left_out_until_they_are_wanted(kafka: KafkaSettings, t
     flood, other = f"{topic}-flood", f"{topic}-other"
     await ensure_topics(kafka, [TopicSpec(flood), TopicSpec(other)])
     await write(kafka, flood, 0, 100)
-    async with Consumer(kafka, "test", group=topic) as consumer, asyncio.timeout(30):
+    async with Consumer(kafka, "test", group=topic) as consumer, asyncio.timeout(PATIENCE_S):
         await consumer.subscribe([flood, other])
         first = await consumer.poll(1)
         assert (first[0].topic, first[0].offset) == (flood, 0)
@@ -171,7 +171,7 @@ async def test_what_is_given_back_is_not_waited_for_and_comes_again(kafka: Kafka
         records = await read(consumer, 6)
         for record in records:
             consumer.give_back(record) if record.offset in (2, 4) else consumer.done(record)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             await consumer.drained()
     assert await committed(kafka, topic, topic, 0) == 2
     async with Consumer(kafka, "test", group=topic) as consumer:
@@ -200,7 +200,7 @@ async def test_an_idle_consumer_reads_new_partitions_at_once(kafka: KafkaSetting
         await consumer.assign(topic, [0])
         waiting = asyncio.ensure_future(consumer.poll())
         await asyncio.wait({waiting}, timeout=0.5)  # a fetch is under way, and the broker holds it
-        async with asyncio.timeout(20):  # long before the broker would end the fetch
+        async with asyncio.timeout(PATIENCE_S):  # long before the broker would end the fetch
             await consumer.assign(topic, [0, 1])
             await write(kafka, topic, 1, 1)
             assert [(record.partition, record.offset) for record in await waiting] == [(1, 0)]

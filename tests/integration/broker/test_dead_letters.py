@@ -11,6 +11,7 @@ from broker.producer import Producer
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, delete_topics, ensure_system_topics, ensure_topics
 from schemas.topics import DEAD_LETTERS
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -26,10 +27,10 @@ async def test_a_letter_is_the_record_with_its_story(kafka: KafkaSettings, topic
     async with Producer(kafka, "test") as producer, Consumer(kafka, "test", group=topic) as consumer:
         await producer.send_and_wait(topic, b"\xffvalue", key=b"k", headers=[("infaas-id", b"7")], partition=3)
         await consumer.assign(topic, [3])
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             original = (await consumer.poll())[0]
         await (await publish_dead_letter(producer, original, "not ünderstood", attempts=3))
-    async with Consumer(kafka, "test", group=f"look-{topic}") as consumer, asyncio.timeout(10):
+    async with Consumer(kafka, "test", group=f"look-{topic}") as consumer, asyncio.timeout(PATIENCE_S):
         await consumer.assign(DEAD_LETTERS, [0])
         letter = None
         while letter is None or letter.topic != topic:
@@ -48,7 +49,7 @@ async def test_each_letter_is_replayed_once(kafka: KafkaSettings, topic: str, re
         for number in range(3):
             await producer.send_and_wait(topic, b"%d" % number, key=b"k", headers=[("infaas-id", b"7")], partition=0)
         await consumer.assign(topic, [0, 1, 2, 3])
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             for _ in range(3):
                 record = (await consumer.poll(1))[0]
                 await (await publish_dead_letter(producer, record, "on purpose"))
@@ -80,7 +81,7 @@ async def test_a_letter_whose_topic_is_gone_stops_nothing(kafka: KafkaSettings) 
         for name in (gone, kept):
             await producer.send_and_wait(name, b"x")
             await consumer.assign(name, [0])
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 record = (await consumer.poll())[0]
                 await (await publish_dead_letter(producer, record, "on purpose"))
     await delete_topics(kafka, [gone])

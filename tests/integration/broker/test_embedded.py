@@ -10,6 +10,7 @@ from broker.settings import KafkaSettings
 from broker.topic_logs import TopicLogs
 from broker.topics import TopicSpec, ensure_system_topics, ensure_task_topics, ensure_topics
 from schemas.topics import REPLIES, reply_topic
+from tests.waiting import PATIENCE_S
 
 
 async def test_topics_are_ensured_again_and_reply_topics_watched(embedded_kafka: KafkaSettings) -> None:
@@ -45,7 +46,7 @@ async def test_one_consumer_reads_all_that_it_subscribes_to(embedded_kafka: Kafk
             written.append((ack.topic, ack.partition, ack.offset))
 
     async def catch_up(consumer: Consumer) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while len(read) < len(written):
                 for record in await consumer.poll():
                     read.append((record.topic, record.partition, record.offset))

@@ -20,6 +20,7 @@ from broker.servers.apache import ApacheKafka
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_topics
 from process.ports import free_port
+from tests.waiting import PATIENCE_S
 
 
 async def lag_of(reader: LagReader, group: str, topic: str) -> dict[int, PartitionLag]:
@@ -45,7 +46,7 @@ async def test_lag_follows_what_is_committed(kafka: KafkaSettings, topic: str) -
         assert some.lag_s is not None
         assert some.lag_s < 30
         read_s = time.time()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 asked_s = time.time()
                 later = (await lag_of(reader, topic, topic))[0]
@@ -165,7 +166,7 @@ async def test_a_broker_that_is_gone_is_an_error_and_one_that_is_back_is_read_ag
             await reader.read({"g": ["t"]})
         async with ApacheKafka(folder, port) as broker:
             await ensure_topics(broker.settings, [TopicSpec("t", 2)])
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE_S):
                 while True:
                     try:
                         reading = await reader.read({"g": ["t"]})

@@ -21,6 +21,7 @@ from schemas.headers import ATTEMPTS, RawHeaders
 from schemas.result import OK, error_value
 from schemas.topics import DEAD_LETTERS
 from tests.unit.broker.fake_producer import FakeProducer
+from tests.waiting import PATIENCE_S
 
 QUERY, RESULT, ERROR = "", OK, "overloaded"
 RECORD = Record("infaas.variants.v", 1, 7, 0, 0, b"k", b"value", None, 1, 5, (("infaas-id", b"q"),))
@@ -237,7 +238,7 @@ async def test_too_large_a_record_leaves_a_letter_and_an_answer(kafka: KafkaSett
         Producer(small, "test") as producer,
         Consumer(kafka, "test", group=f"look-{replies}") as letters,
         Consumer(kafka, "test", group=replies) as consumer,
-        asyncio.timeout(20),
+        asyncio.timeout(PATIENCE_S),
         asyncio.TaskGroup() as tasks,
     ):
         outbox = Outbox(producer, lambda _record, _sent: done.set(), answer)

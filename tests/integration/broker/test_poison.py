@@ -16,6 +16,7 @@ from broker.settings import KafkaSettings
 from broker.tail import Tail
 from tests.integration.broker.raw_batches import batch_of, damage_on_disk, write_batch
 from tests.integration.broker.records import read
+from tests.waiting import PATIENCE_S
 
 
 async def finished(consumer: Consumer, count: int) -> list[Record]:
@@ -51,7 +52,7 @@ async def test_a_header_whose_name_is_not_utf8_holds_up_nobody(kafka: KafkaSetti
 
 
 async def test_a_tail_reads_past_it_too(kafka: KafkaSettings, topic: str) -> None:
-    async with Tail(kafka, "test", [topic]) as tail, asyncio.timeout(30):
+    async with Tail(kafka, "test", [topic]) as tail, asyncio.timeout(PATIENCE_S):
         await write_batch(kafka, topic, 0, POISON)
         assert [(await anext(tail)).value for _ in range(3)] == [b"before", b"poison", b"after"]
 

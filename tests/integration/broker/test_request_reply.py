@@ -17,7 +17,7 @@ from schemas.headers import RawHeaders
 from schemas.result import Result
 from schemas.topics import reply_topic
 from tests.integration.broker.records import read
-from tests.waiting import read_until
+from tests.waiting import PATIENCE_S, read_until
 
 
 def headers(query_id: str) -> RawHeaders:
@@ -63,7 +63,7 @@ async def asked_topic(kafka: KafkaSettings) -> str:
 
 async def test_a_result_comes_to_its_waiter_and_only_once(kafka: KafkaSettings) -> None:
     owner, before, topic = str(uuid4()), dropped("duplicate"), await asked_topic(kafka)
-    async with RequestReply(kafka, owner) as requests, asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+    async with RequestReply(kafka, owner) as requests, asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as tasks:
         assert requests.reply_topic == reply_topic(owner)
         asker = Asker(requests, tasks, topic)
         first, second = await asker.ask("1"), await asker.ask("2")
@@ -99,7 +99,7 @@ async def test_callers_of_one_id_each_get_the_answer_to_their_own_request(kafka:
     async with (
         RequestReply(kafka, str(uuid4())) as requests,
         Consumer(kafka, "test", group=topic) as asked,
-        asyncio.timeout(30),
+        asyncio.timeout(PATIENCE_S),
         asyncio.TaskGroup() as tasks,
     ):
         await asked.assign(topic, [0])
@@ -130,7 +130,7 @@ async def test_a_result_that_names_but_its_id_goes_to_whoever_waits_longest(kafk
     topic = await asked_topic(kafka)
     async with (
         RequestReply(kafka, str(uuid4())) as requests,
-        asyncio.timeout(20),
+        asyncio.timeout(PATIENCE_S),
         asyncio.TaskGroup() as tasks,
     ):
         asker = Asker(requests, tasks, topic)
@@ -169,7 +169,7 @@ async def test_records_that_are_no_results_are_passed_over(kafka: KafkaSettings)
     before, topic = dropped("invalid"), await asked_topic(kafka)
     async with (
         RequestReply(kafka, str(uuid4())) as requests,
-        asyncio.timeout(30),
+        asyncio.timeout(PATIENCE_S),
         asyncio.TaskGroup() as tasks,
     ):
         asker, send = Asker(requests, tasks, topic), requests.producer.send_and_wait
@@ -189,7 +189,7 @@ async def test_whoever_waits_fails_at_once_when_the_topic_is_no_longer_read(kafk
         with pytest.raises(Internal):
             await requests.ask(query_id, topic, b"?", headers(query_id), on_sent=lambda _ack, _reply: sent.set())
 
-    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks, RequestReply(kafka, str(uuid4())) as closed:
+    async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as tasks, RequestReply(kafka, str(uuid4())) as closed:
         waiting = tasks.create_task(ask(closed, "1"))
         await sent.wait()
     await waiting

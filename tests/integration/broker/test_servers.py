@@ -27,7 +27,7 @@ from process.ports import free_port
 from process.subprocesses import running
 from schemas.errors import OperatorError
 from tests.kafka_fixtures import need_apache
-from tests.waiting import until, until_closed
+from tests.waiting import PATIENCE_S, until, until_closed
 
 EMBED = """
 import asyncio, sys
@@ -83,12 +83,12 @@ async def test_clients_leave_in_time_when_the_broker_is_gone(tmp_path: Path) -> 
             await producer.send_and_wait(topic, b"x")
             consumer.done((await consumer.poll())[0])
         with hearing("broker.fetch.fetcher", "reading from broker") as failed:
-            async with asyncio.timeout(10):  # until the consumer and the tail wait for their next try
+            async with asyncio.timeout(PATIENCE_S):  # until the consumer and the tail wait for their next try
                 for _ in range(2):
                     await failed.acquire()
         with hearing("broker.producing.batch_sender", "were not written") as failed:
             late = await producer.send(topic, b"on its way for ever")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 await failed.acquire()
         began = asyncio.get_running_loop().time()
         await clients.aclose()
@@ -133,7 +133,7 @@ async def test_a_broker_does_not_outlive_a_killed_parent(tmp_path: Path) -> None
         sys.executable, "-c", EMBED, str(tmp_path), stdout=asyncio.subprocess.PIPE, env=env
     )
     assert parent.stdout is not None
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         host, port = (await parent.stdout.readline()).decode().strip().split(":")
         parent.send_signal(signal.SIGKILL)
         await parent.communicate()
@@ -198,7 +198,7 @@ async def test_everything_goes_on_when_apache_is_killed_and_comes_back_with_its_
             consumer.done(out[3])
         waiting = asyncio.ensure_future(producer.send_and_wait(topic, b"while it was away"))
         with hearing("aiokafka", "Unable connect to node") as failed:
-            async with asyncio.timeout(10):  # until all three clients have tried in vain
+            async with asyncio.timeout(PATIENCE_S):  # until all three clients have tried in vain
                 for _ in range(3):
                     await failed.acquire()
         async with ApacheKafka(tmp_path, port), asyncio.timeout(60):

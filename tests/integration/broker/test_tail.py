@@ -5,13 +5,14 @@ import asyncio
 from broker.producer import Producer
 from broker.settings import KafkaSettings
 from broker.tail import Tail
+from tests.waiting import PATIENCE_S
 
 
 async def test_only_what_comes_after_is_read(kafka: KafkaSettings, topic: str) -> None:
     async with Producer(kafka, "test") as producer:
         for partition in range(4):
             await producer.send_and_wait(topic, b"old", partition=partition)
-        async with Tail(kafka, "test", [topic]) as tail, asyncio.timeout(10):
+        async with Tail(kafka, "test", [topic]) as tail, asyncio.timeout(PATIENCE_S):
             for partition in range(4):
                 await producer.send_and_wait(topic, b"new", partition=partition)
             seen = [await anext(tail) for _ in range(4)]
@@ -21,7 +22,7 @@ async def test_only_what_comes_after_is_read(kafka: KafkaSettings, topic: str) -
 async def test_it_may_begin_with_what_was_written_since(kafka: KafkaSettings, topic: str) -> None:
     async with Producer(kafka, "test") as producer:
         written = await producer.send_and_wait(topic, b"late", partition=0)
-        async with Tail(kafka, "test", [topic], since_ms=written.timestamp) as tail, asyncio.timeout(30):
+        async with Tail(kafka, "test", [topic], since_ms=written.timestamp) as tail, asyncio.timeout(PATIENCE_S):
             await producer.send_and_wait(topic, b"new", partition=0)
             await producer.send_and_wait(topic, b"first", partition=1)
             seen = {(record.value, tail.is_replayed(record)) for record in [await anext(tail) for _ in range(3)]}

@@ -16,7 +16,7 @@ from schemas.oip import decode_response, encode_request
 from schemas.topics import offline_topic, task_topic
 from tests.integration.gateway.conftest import Running
 from tests.integration.gateway.responder import VARIANT
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
 
@@ -278,7 +278,7 @@ async def test_what_is_no_http_is_answered_in_json(gateway: Running, request_byt
     host, port = gateway.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(request_bytes)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         answer = await reader.read()  # to the end: the connection is closed
     writer.close()
     head, _, body = answer.partition(b"\r\n\r\n")

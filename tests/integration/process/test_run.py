@@ -4,6 +4,8 @@ import sys
 
 import pytest
 
+from tests.waiting import PATIENCE_S
+
 SERVICE = """
 import asyncio, sys
 from schemas.errors import OperatorError
@@ -46,14 +48,14 @@ def start(kind: str, drain_timeout_s: float) -> subprocess.Popen[str]:
 def test_a_signal_drains_and_exits_with_zero(number: signal.Signals) -> None:
     process = start("drains", 60)
     process.send_signal(number)
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=PATIENCE_S)
     assert (out, process.returncode) == ("drained\n", 0)
 
 
 def test_a_service_that_does_not_drain_in_time_is_cancelled() -> None:
     process = start("hangs", 0.1)
     process.terminate()
-    process.communicate(timeout=20)
+    process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
 
 
@@ -63,13 +65,13 @@ def test_a_second_signal_is_hard() -> None:
     assert process.stderr is not None
     assert "draining" in process.stderr.readline()
     process.terminate()
-    process.communicate(timeout=20)
+    process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
 
 
 def test_an_operators_error_is_one_line_without_traceback() -> None:
     process = start("refuses", 1)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert "set INFAAS_X to a number" in err
     assert "Traceback" not in err

@@ -24,8 +24,9 @@ from store.pool import Pool
 from store.registry import put_architecture, put_task, put_variant
 from tests.load import Pace
 from tests.unit.selector.story import profile, status, variant
+from tests.waiting import PATIENCE_S
 
-WAIT_S = 20.0
+WAIT_S = PATIENCE_S
 
 
 class Stage:
