@@ -17,7 +17,7 @@ from process.run import run_service
 
 async def serve(stop):
     print("up", flush=True)
-    await asyncio.sleep(0.5)  # the guard has begun
+    await asyncio.sleep(0)  # once around the loop: the guard has begun
     time.sleep(1000)
 
 sys.exit(run_service(serve, drain_timeout_s=1, log_level="INFO", hang_s=1.0))
