@@ -24,6 +24,7 @@ from typing import Final
 from broker.delivery.consumer import Consumer, Record
 from broker.outbox import Message, Outbox
 from broker.producer import Producer
+from broker.reply_stream.sender import ReplyStreamSender
 from runtimes.protocol import Session
 from schemas.errors import DeadlineExceeded, Internal, ModelFailed, QueryError
 from schemas.status import InstanceState, InstanceStatus, PartitionStatus
@@ -60,9 +61,9 @@ class ServingInstance:
     """An instance that serves from `serve()` on, namely the partitions given by `assign`."""
 
     def __init__(
-        self, model: ServableModel, session: Session, consumer: Consumer, producer: Producer, executor: BatchExecutor,
-        journal: CrashJournal, worker: str, answers: AnswerMeter, trigger: StatusTrigger, limits: ComputeLimits,
-        replacement: Replacement,
+        self, model: ServableModel, session: Session, consumer: Consumer, producer: Producer,
+        streams: ReplyStreamSender, executor: BatchExecutor, journal: CrashJournal, worker: str, answers: AnswerMeter,
+        trigger: StatusTrigger, limits: ComputeLimits, replacement: Replacement,
     ) -> None:  # fmt: skip
         self.model = model
         self.state = InstanceState.ACTIVE
@@ -79,7 +80,7 @@ class ServingInstance:
         self._computation = Computation(
             model, session, journal, limits, replacement, asyncio.get_running_loop(), self._computed.put_nowait
         )
-        self._outbox = Outbox(producer, self._done, self._error_message)
+        self._outbox = Outbox(producer, self._done, self._error_message, streams=streams)
         self._backlog = InstanceBacklog()
         self._metrics = InstanceMetrics(model.name, model.variant.task, answers)
         self._trigger = trigger
