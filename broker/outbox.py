@@ -31,7 +31,7 @@ from prometheus_client import Counter
 from broker.dead_letters import publish_dead_letter, record_bytes
 from broker.kafka_types import KafkaError, Record, RecordTooLarge, UnknownTopic
 from broker.producer import Ack, RecordSender
-from broker.reply_stream.sender import ReplyStreamSender
+from broker.reply_stream.sender import ResultSender
 from schemas.errors import Internal, InvalidRequest, QueryError
 from schemas.headers import RawHeaders
 from schemas.result import OK
@@ -144,7 +144,7 @@ class Outbox:
         *,
         max_attempts: int | None = None,
         decide_again: DecideAgain | None = None,
-        streams: ReplyStreamSender | None = None,
+        streams: ResultSender | None = None,
     ) -> None:
         """Make an outbox; a query on its way that failed is sent again as it is, unless there is `decide_again`."""
         self._sender = sender

@@ -16,7 +16,7 @@ from functools import partial
 from broker.delivery.consumer import Consumer, Record
 from broker.outbox import Message, Outbox
 from broker.producer import Ack, Producer
-from broker.reply_stream.sender import ReplyStreamSender
+from broker.reply_stream.sender import ResultSender
 from schemas.errors import Internal, InvalidRequest, Overloaded, QueryError, UnknownTask, Unsatisfiable
 from schemas.headers import RawHeaders
 from schemas.needs import Mode
@@ -46,7 +46,7 @@ class Dispatcher:
         metrics: SelectorMetrics,
         load_meter: LoadMeter,
         demands: DemandSender,
-        streams: ReplyStreamSender,
+        streams: ResultSender,
         *,
         attempts: int = 3,
     ) -> None:

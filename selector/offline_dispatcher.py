@@ -26,7 +26,7 @@ from typing import Final
 from broker.delivery.consumer import Consumer, Record
 from broker.outbox import Message, Outbox
 from broker.producer import Ack, Producer
-from broker.reply_stream.sender import ReplyStreamSender
+from broker.reply_stream.sender import ResultSender
 from schemas.errors import Internal, InvalidRequest, QueryError, UnknownTask, Unsatisfiable
 from schemas.topics import offline_topic, task_of
 from selector.cluster_state import ClusterState
@@ -91,7 +91,7 @@ class OfflineDispatcher:
         metrics: SelectorMetrics,
         load_meter: LoadMeter,
         demands: DemandSender,
-        streams: ReplyStreamSender,
+        streams: ResultSender,
         *,
         attempts: int = 3,
     ) -> None:

@@ -24,7 +24,7 @@ from typing import Final
 from broker.delivery.consumer import Consumer, Record
 from broker.outbox import Message, Outbox
 from broker.producer import Producer
-from broker.reply_stream.sender import ReplyStreamSender
+from broker.reply_stream.sender import ResultSender
 from runtimes.protocol import Session
 from schemas.errors import DeadlineExceeded, Internal, ModelFailed, QueryError
 from schemas.status import InstanceState, InstanceStatus, PartitionStatus
@@ -62,7 +62,7 @@ class ServingInstance:
 
     def __init__(
         self, model: ServableModel, session: Session, consumer: Consumer, producer: Producer,
-        streams: ReplyStreamSender, executor: BatchExecutor, journal: CrashJournal, worker: str, answers: AnswerMeter,
+        streams: ResultSender, executor: BatchExecutor, journal: CrashJournal, worker: str, answers: AnswerMeter,
         trigger: StatusTrigger, limits: ComputeLimits, replacement: Replacement,
     ) -> None:  # fmt: skip
         self.model = model

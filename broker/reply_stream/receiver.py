@@ -13,7 +13,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from types import TracebackType
-from typing import Final, Self, TypeAlias
+from typing import Final, Self, TypeAlias, cast
 
 from broker.reply_stream.address import StreamAddress
 from broker.reply_stream.frames import pack_ack, take_frames
@@ -87,12 +87,11 @@ class ReceiverConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for a hello, unless too many are about to say theirs."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
         receiver = self._receiver
         receiver.strangers.add(self)
         if len(receiver.strangers) > MAX_STRANGERS or len(receiver.senders) >= MAX_SENDERS:
-            transport.abort()
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Take the sender's proof, then its results."""

@@ -14,7 +14,7 @@ import asyncio
 import logging
 from functools import partial
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from prometheus_client import Counter
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 CONNECT_S: Final = 2.0
 """Seconds in which a connection is made and both ends have proved who they are."""
-MAX_CONNECTIONS: Final = 64
+MAX_CONNECTIONS: Final = 256
 MAX_CONNECTING: Final = 8
 UNUSED_S: Final = 10.0
 """Seconds after which a connection that is not used makes room for another."""
@@ -37,6 +37,14 @@ STREAMED: Final = Counter("infaas_results_streamed_total", "Results that their r
 NOT_STREAMED: Final = Counter(
     "infaas_results_not_streamed_total", "Results that named a reply stream and went by their topic", ["reason"]
 )
+
+
+class ResultSender(Protocol):
+    """Sender of results to who waits for them: what reply streams are to those who only send."""
+
+    def send(self, stream: str, headers: RawHeaders, value: bytes, on_end: OnEnd) -> bool:
+        """Send a result, or say that it cannot be sent now, as `ReplyStreamSender.send` does."""
+        ...
 
 
 class ReplyStreamSender:
@@ -87,12 +95,12 @@ class ReplyStreamSender:
         address = parse_address(stream)
         if address is None:
             return "malformed"
-        if not address.is_within(self._settings.allowed):
+        allowed = address.is_within(self._settings.allowed)
+        if not allowed or len(self._connecting) >= MAX_CONNECTING or not self._has_room(now_s):
             self._avoidance.failed(stream, now_s)
-            self._warn_once(address)
-            return "not allowed"
-        if len(self._connecting) >= MAX_CONNECTING or not self._has_room(now_s):
-            return "too many"
+            if not allowed:
+                self._warn_once(address)
+            return "too many" if allowed else "not allowed"
         opening = self._open(stream, address)
         self._connecting[stream] = self._tasks.create_task(opening, name=f"connect to {address!r}")
         return "connecting"
@@ -122,7 +130,7 @@ class ReplyStreamSender:
             if connection.ended:
                 raise ConnectionError("it is not the one that asked")
             self._connections[stream] = connection
-        except OSError as error:  # a TimeoutError is one
+        except Exception as error:  # noqa: BLE001 - whatever is at an address that a query names must not end a service
             self._avoidance.failed(stream, self._loop.time())
             log.info("results go by topic, %r cannot be reached: %r", address, error)
         finally:
@@ -134,6 +142,7 @@ class ReplyStreamSender:
         if self._connections.get(stream) is not connection:
             return  # it never served
         del self._connections[stream]
+        log.info("the stream of results to %r ended (%s), %d go by topic", parse_address(stream), reason, failed)
         if failed:
             NOT_STREAMED.labels(reason).inc(failed)
         if reason != "unused":

@@ -12,7 +12,7 @@ Hot: `send` and `data_received`.
 
 import asyncio
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from broker.reply_stream.ack_window import AckWindow
 from broker.reply_stream.frames import encode_frame, take_ack
@@ -102,9 +102,8 @@ class SenderConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say who is there."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.write(self._hello)
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
+        self._transport.write(self._hello)
 
     def data_received(self, data: bytes) -> None:
         """Take the receiver's proof, then its acknowledgements."""

@@ -1,16 +1,18 @@
 """Results straight back: whatever becomes of a receiver, each result comes to who waits, and its record is done."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from uuid import uuid4
 
 import pytest
+import uvloop
 from prometheus_client import REGISTRY
 
 from broker.kafka_types import Record
 from broker.outbox import Message, Outbox
 from broker.producer import Producer
+from broker.reply_stream import avoidance
 from broker.reply_stream import receiver as receiver_module
 from broker.reply_stream import sender as sender_module
 from broker.reply_stream.address import StreamAddress, parse_address
@@ -217,6 +219,25 @@ async def test_a_receiver_that_is_full_is_not_waited_for(kafka: KafkaSettings, i
         await inbox.until_topic_has({b"%d" % number for number in range(10)})
 
 
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        test_results_go_by_the_topic_until_there_is_a_connection_then_by_the_stream,
+        test_a_receiver_that_stands_still_costs_its_own_results_a_moment_and_others_nothing,
+        test_a_receiver_that_is_full_is_not_waited_for,
+    ],
+)
+def test_the_loop_that_services_run_on_does_the_same(
+    kafka: KafkaSettings, scenario: Callable[[KafkaSettings, Inbox], Awaitable[None]]
+) -> None:
+    async def run() -> None:
+        async with Inbox().open(kafka) as inbox:
+            await scenario(kafka, inbox)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
+
+
 @asynccontextmanager
 async def impostor(token: str, answers: bool) -> AsyncGenerator[tuple[StreamAddress, list[bytes]]]:
     """Listener at an address that a query named, which answers with a token of its own, or not at all."""
@@ -286,13 +307,14 @@ async def test_an_address_that_cannot_be_used_means_the_topic(
 
 async def test_connections_are_bounded(kafka: KafkaSettings, inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sender_module, "MAX_CONNECTIONS", 1)
+    monkeypatch.setattr(avoidance, "FIRST_PAUSE_S", 0.0)
     async with Inbox().open(kafka) as other, working(kafka) as site:
         await until_connected(site, inbox.topic, inbox.stream)
         before = not_streamed("too many")
         await site.answer(result(other.topic, "1", other.stream))
         await other.until_topic_has({b"1"})
         assert not_streamed("too many") == before + 1
-        monkeypatch.setattr(sender_module, "UNUSED_S", 0.0)
+        monkeypatch.setattr(sender_module, "UNUSED_S", 0.0)  # the next try makes room, the one after it connects
         await until_connected(site, other.topic, other.stream)
         assert not inbox.receiver.senders
 
