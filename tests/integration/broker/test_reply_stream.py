@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from uuid import uuid4
 
+import msgspec
 import pytest
 import uvloop
 from prometheus_client import REGISTRY
@@ -26,7 +27,7 @@ from broker.settings import KafkaSettings
 from broker.tail import Tail
 from broker.topics import TopicSpec, ensure_topics
 from schemas.errors import OperatorError
-from schemas.headers import CORRELATION, ID, REPLY_STREAM, STATUS, RawHeaders
+from schemas.headers import CORRELATION, COST, EXPLANATION, ID, REPLY_STREAM, STATUS, TRACEPARENT, RawHeaders
 from schemas.result import OK, Result
 
 
@@ -107,12 +108,15 @@ class Inbox:
     def __init__(self) -> None:
         self.by_stream: list[bytes] = []
         self.by_topic: list[bytes] = []
+        self.last: tuple[RawHeaders, bytes] = ([], b"")
+        """What came by the stream last."""
         self.topic = f"replies-{uuid4()}"
         self.stream = ""
         self.receiver: ReplyStreamReceiver
 
-    def _on_result(self, headers: RawHeaders, _value: bytes) -> None:
+    def _on_result(self, headers: RawHeaders, value: bytes) -> None:
         self.by_stream.append(dict(headers)[ID])
+        self.last = headers, value
 
     @asynccontextmanager
     async def open(self, kafka: KafkaSettings) -> AsyncGenerator["Inbox"]:
@@ -148,6 +152,18 @@ async def test_results_go_by_the_topic_until_there_is_a_connection_then_by_the_s
             await site.answer(result(inbox.topic, number, inbox.stream))
         await site.all_done()
     assert inbox.by_stream[already:] == [b"%d" % number for number in range(1000)]
+
+
+async def test_a_result_is_the_same_by_either_way(kafka: KafkaSettings, inbox: Inbox) -> None:
+    headers = [(ID, b"1"), (STATUS, b"ok"), (EXPLANATION, b'{"\xc3\xa4": 1}'), (TRACEPARENT, b"00-trace"), (COST, b"")]
+    message = Message(inbox.topic, b"\x00\xff", headers, b"k", status=OK, stream=inbox.stream)
+    async with Tail(kafka, "compare", [inbox.topic]) as topic, working(kafka) as site:
+        await site.answer(msgspec.structs.replace(message, stream=""))
+        (record,) = await topic.poll()
+        await until_connected(site, inbox.topic, inbox.stream)
+        await site.answer(message)
+        await site.all_done()
+    assert inbox.last == (headers, b"\x00\xff") == (list(record.headers), record.value)
 
 
 async def test_a_large_result_goes_by_the_stream_and_one_that_is_too_large_by_the_topic(
