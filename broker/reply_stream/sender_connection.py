@@ -109,27 +109,28 @@ class SenderConnection(asyncio.Protocol):
         """Take the receiver's proof, then its acknowledgements."""
         self._received += data
         try:
-            if self.authenticated.done():
-                self._acknowledge()
-            elif len(self._received) >= CHALLENGE_BYTES:
-                self._prove()
+            taken = self._acknowledged() if self.authenticated.done() else self._prove()
         except ValueError:
             self.close("refused")
+            return
+        if not taken:
+            return
+        self._on_acknowledged(len(taken))
+        for on_end in taken:
+            on_end(True)
 
-    def _prove(self) -> None:
+    def _prove(self) -> list[OnEnd]:
+        if len(self._received) < CHALLENGE_BYTES:
+            return []
         answer = bytes(self._received[:CHALLENGE_BYTES])
         del self._received[:CHALLENGE_BYTES]
         self._transport.write(sender_proof(self._token, self._hello, answer))
         self.authenticated.set_result(None)
+        return []
 
-    def _acknowledge(self) -> None:
+    def _acknowledged(self) -> list[OnEnd]:
         count = take_ack(self._received)
-        if count is None:
-            return
-        taken = self._window.acknowledge(count)
-        self._on_acknowledged(len(taken))
-        for on_end in taken:
-            on_end(True)
+        return [] if count is None else self._window.acknowledge(count)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail what is not acknowledged."""
