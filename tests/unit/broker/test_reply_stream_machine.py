@@ -14,6 +14,8 @@ from broker.reply_stream.settings import ReplyStreamSettings
 from schemas.headers import RawHeaders
 from tests.unit.broker.test_outbox_machine import QuickLoop
 
+MOSTLY = [True] * 7 + [False]
+
 
 class Wire(asyncio.Transport):
     """One end of a connection, whose bytes arrive when the test says so."""
@@ -38,8 +40,8 @@ class Wire(asyncio.Transport):
 class StreamMachine(RuleBasedStateMachine):
     """Sender and receiver, and what is under way between them."""
 
-    @initialize(knows_token=st.sampled_from([True, True, True, False]))
-    def connect(self, knows_token: bool) -> None:
+    @initialize(knows_token=st.sampled_from(MOSTLY), shaken=st.sampled_from(MOSTLY))
+    def connect(self, knows_token: bool, shaken: bool) -> None:
         self.loop = QuickLoop()
         self.sent = 0
         self.arrived: list[int] = []
@@ -47,6 +49,8 @@ class StreamMachine(RuleBasedStateMachine):
         self.acknowledged = 0
         self.closed: list[str] = []
         self.loop.run_until_complete(self._connect(knows_token))
+        if shaken:
+            self.pass_to_and_fro(2)
 
     async def _connect(self, knows_token: bool) -> None:
         self.receiver = ReplyStreamReceiver(ReplyStreamSettings(), self._on_result)
@@ -85,6 +89,12 @@ class StreamMachine(RuleBasedStateMachine):
         assert number not in self.ends, "a result ended twice"
         self.ends[number] = taken
 
+    @rule(share=st.sampled_from([0.1, 0.5, 1.0]), back=st.booleans(), count=st.integers(1, 3))
+    def send_and_deliver(self, share: float, back: bool, count: int) -> None:
+        if self.sender.authenticated.done():
+            self.send(count, 100)
+        self.deliver(share, back)
+
     @rule(share=st.sampled_from([0.1, 0.5, 1.0]), back=st.booleans())
     def deliver(self, share: float, back: bool) -> None:
         """Have a part of what is under way arrive."""
@@ -104,12 +114,13 @@ class StreamMachine(RuleBasedStateMachine):
             self.deliver(1.0, True)
 
     @rule(back=st.booleans())
-    @precondition(lambda self: self.sent > 3)
+    @precondition(lambda self: self.sent > 12)
     def break_off(self, back: bool) -> None:
         (self.back if back else self.out).abort()
         self._turn()
 
     @rule()
+    @precondition(lambda self: self.sent > 8 or not self.knows_token)
     def wait(self) -> None:
         """Longer than a receiver may take: what was not acknowledged by then has failed."""
         self._turn()
@@ -139,4 +150,4 @@ class StreamMachine(RuleBasedStateMachine):
 
 
 TestStreamMachine = StreamMachine.TestCase
-TestStreamMachine.settings = profile(max_examples=60, stateful_step_count=30, deadline=None)
+TestStreamMachine.settings = profile(max_examples=100, stateful_step_count=30, deadline=None)
