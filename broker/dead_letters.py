@@ -1,9 +1,10 @@
 """Records that could not be processed: kept whole, with where they came from and why, and sent again on demand.
 
-A dead letter is the record itself, value, key and headers untouched, plus headers of its own. Only the name of a header
-that is not UTF-8, which no client of Kafka's writes, stands there in hexadecimal, after `infaas-dead-name-`; such a
-letter is not replayed. A record within some hundred bytes of the largest that Kafka takes leaves no room for those: its
-dead letter holds the beginning, says so, and is not replayed.
+A dead letter is the record itself, value, key and headers untouched, plus headers of its own and less that of a reply
+stream, which holds a secret. Only the name of a header that is not UTF-8, which no client of Kafka's writes, stands
+there in hexadecimal, after `infaas-dead-name-`; such a letter is not replayed. A record within some hundred bytes of
+the largest that Kafka takes leaves no room for those: its dead letter holds the beginning, says so, and is not
+replayed.
 
 Replaying is bookkept like any consuming, by the offsets of a group: what was replayed is not replayed again, a replay
 that is killed may repeat its last records, and the query's id makes that harmless.
@@ -21,7 +22,7 @@ from broker.lag.reader import LagReader
 from broker.producer import Ack, Producer, RecordSender
 from broker.settings import KafkaSettings
 from schemas.errors import OperatorError
-from schemas.headers import ATTEMPTS, RawHeaders, as_text
+from schemas.headers import ATTEMPTS, REPLY_STREAM, RawHeaders, as_text
 from schemas.topics import DEAD_LETTERS, is_topic
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ SHORTENED: Final = "infaas-dead-shortened"
 """Header that says how many bytes key and value had, where the dead letter does not hold them all."""
 _NAME: Final = "infaas-dead-name-"
 _OURS: Final = frozenset({TOPIC, PARTITION, OFFSET, REASON, ATTEMPTS, SHORTENED})
+_LEFT_OUT: Final = _OURS | {REPLY_STREAM}
+"""Names of headers that a dead letter does not keep: a receiver's secret is of no use to whoever reads it later."""
 
 REPLAY_GROUP: Final = "infaas.dead-letters.replay"
 
@@ -66,7 +69,7 @@ async def publish_dead_letter(
         attempts: how often the record was tried.
         keep_bytes: how much of the record is kept; None: all.
     """
-    headers: RawHeaders = [(_written(name), value or b"") for name, value in record.headers if name not in _OURS]
+    headers: RawHeaders = [(_written(name), value or b"") for name, value in record.headers if name not in _LEFT_OUT]
     key, value = record.key, record.value
     if keep_bytes is not None:
         key, value, headers = _shortened(key, value, headers, keep_bytes)

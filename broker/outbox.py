@@ -5,6 +5,7 @@
                          -> given up: dead letter -> error result to whoever asked, if there can be one -> done
 
 Rules.
+* A result that names a reply stream goes there if it can go at once; else, or if it is not acknowledged, to its topic.
 * Nobody waits for an acknowledgement: it arrives as a callback, without a future.
 * `next_step` alone judges a failure. What cannot succeed is final at once, whatever `max_attempts` says: a result whose
   topic does not exist, anything that is larger than Kafka takes. All else passes, and is tried again.
@@ -24,11 +25,13 @@ from functools import partial
 from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 from prometheus_client import Counter
 
 from broker.dead_letters import publish_dead_letter, record_bytes
 from broker.kafka_types import KafkaError, Record, RecordTooLarge, UnknownTopic
 from broker.producer import Ack, RecordSender
+from broker.reply_stream.sender import ResultSender
 from schemas.errors import Internal, InvalidRequest, QueryError
 from schemas.headers import RawHeaders
 from schemas.result import OK
@@ -52,6 +55,8 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     partition: int | None = None
     status: str = ""
     """`ok` or the error's code in a result; empty in a query on its way."""
+    stream: str = ""
+    """Where else a result may go, as the query's header `infaas-reply-stream` says."""
 
 
 class FailedSend(NamedTuple):
@@ -139,6 +144,7 @@ class Outbox:
         *,
         max_attempts: int | None = None,
         decide_again: DecideAgain | None = None,
+        streams: ResultSender | None = None,
     ) -> None:
         """Make an outbox; a query on its way that failed is sent again as it is, unless there is `decide_again`."""
         self._sender = sender
@@ -146,6 +152,7 @@ class Outbox:
         self._make_error_result = make_error_result
         self._max_attempts = max_attempts
         self._decide_again = decide_again
+        self._streams = streams
         self._due: dict[str, deque[FailedSend | PendingDeadLetter]] = {}
         self._resending: set[str] = set()
         self._wake = asyncio.Event()
@@ -162,8 +169,12 @@ class Outbox:
     ) -> None:
         """Send what follows from `record`; waits only while too much is unacknowledged.
 
-        `on_outcome` is told how this attempt ended: where the message was written, or None.
+        `on_outcome` is told how this attempt ended: where a query on its way was written, or None.
         """
+        if message.stream and self._streams is not None:
+            on_end = partial(self._on_streamed, record, message, attempts, is_dead_letter)
+            if self._streams.send(message.stream, message.headers, message.value or b"", on_end):
+                return
         await self._sender.post(
             message.topic,
             message.value,
@@ -203,6 +214,13 @@ class Outbox:
             self._done(record, message)
         else:
             self._on_failure(FailedSend(record, message, attempts, outcome, is_dead_letter))
+
+    def _on_streamed(self, record: Record, message: Message, attempts: int, is_dead_letter: bool, taken: bool) -> None:
+        if taken:
+            self._done(record, message)
+            return
+        by_topic = FailedSend(record, replace(message, stream=""), attempts - 1, None, is_dead_letter)
+        self._put_aside(message.topic, by_topic, 0.0)
 
     # -- after a failure, in the order of events -----------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """Requests of one process through Kafka, and their results paired with them.
 
-    ask -> producer -> ... -> reply topic -> deliver -> whoever asked
+    ask -> producer -> ... -> reply stream, or reply topic -> deliver -> whoever asked
 
 Rules.
 * A request carries a number of ours, which its result brings back. The id is the client's: two of its callers may use
@@ -12,15 +12,16 @@ Rules.
 * If reading the topic ends, everybody who waits fails at once rather than at a timeout.
 * How a request is worded, how long it may take and what its failure means are its sender's.
 
-`deliver` does not mind where a result comes from: the reply topic is the way that is always there.
+A result comes straight over a connection where that is possible (`reply_stream/`), and by the reply topic where not, or
+again: `deliver` does not mind.
 
-Hot: `ask` and `_on_record`, once a request each. There is no task, and one future beside the producer's.
+Hot: `ask` and `_take`, once a request each. There is no task, and one future beside the producer's.
 """
 
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Final, Self, TypeAlias
@@ -28,13 +29,14 @@ from uuid import uuid4
 
 from prometheus_client import Counter, Gauge
 
-from broker.kafka_types import KafkaError, Record
+from broker.kafka_types import KafkaError
 from broker.producer import Ack, Producer
+from broker.reply_stream.receiver import ReplyStreamReceiver
 from broker.settings import KafkaSettings
 from broker.tail import Tail
 from broker.topics import TopicSpec, delete_topics, ensure_topics
 from schemas.errors import InfaasError, Internal, Overloaded
-from schemas.headers import CORRELATION, RawHeaders, as_text
+from schemas.headers import CORRELATION, REPLY_STREAM, RawHeaders, as_text
 from schemas.result import Result, parse_result
 from schemas.topics import reply_topic
 
@@ -74,6 +76,8 @@ class RequestReply:
         self._prefix = uuid4().hex[:12]
         self._count = itertools.count(1)
         self._answered: dict[str, None] = {}
+        self._stream: RawHeaders = []
+        """The header by which a query says where its result may come to."""
         self._tail = Tail(settings, f"replies-{owner}", [self.reply_topic])
         self._tasks = asyncio.TaskGroup()
         self._reading: asyncio.Task[None] | None = None
@@ -87,6 +91,10 @@ class RequestReply:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
+            if self._settings.reply_stream.enabled:  # the last to close
+                receiver = ReplyStreamReceiver(self._settings.reply_stream, self._take)
+                await stack.enter_async_context(receiver)
+                self._stream = [(REPLY_STREAM, receiver.header)]
             await stack.enter_async_context(self.producer)
             await ensure_topics(self._settings, [TopicSpec(self.reply_topic, 1, RETENTION_MS)])
             stack.push_async_callback(self._delete_topic)
@@ -97,6 +105,7 @@ class RequestReply:
             self._reading.add_done_callback(self._fail_all)
             stack.callback(self._reading.cancel)
             stack.callback(self._tasks.create_task(self._claim(), name=f"claim {self.reply_topic}").cancel)
+            WAITING.set_function(lambda: len(self._waiting))
             self._closing = stack.pop_all()
         return self
 
@@ -130,7 +139,7 @@ class RequestReply:
         # A bare timer is cheaper than a timeout block; sending is bounded by the producer itself.
         timer = None if timeout_s is None else self._loop.call_later(timeout_s, _expire, reply)
         try:
-            numbered = [*headers, (CORRELATION, number.encode())]
+            numbered = [*headers, (CORRELATION, number.encode()), *self._stream]
             sent = await self.producer.send(topic, value, key=request_id.encode(), headers=numbered)
             if on_sent is not None:
                 on_sent(sent, reply)
@@ -178,8 +187,8 @@ class RequestReply:
     async def _read(self) -> None:
         while True:
             for record in await self._tail.poll():
-                self._on_record(record)
-            WAITING.set(len(self._waiting))
+                if record.key != _CLAIM:
+                    self._take(record.headers, record.value or b"")
 
     async def _claim(self) -> None:
         """Say now and then that the topic has an owner, or it would be deleted as one that was left behind."""
@@ -190,14 +199,12 @@ class RequestReply:
             except (KafkaError, InfaasError) as error:
                 log.warning("%s is not claimed: %s", self.reply_topic, error)
 
-    def _on_record(self, record: Record) -> None:
-        if record.key == _CLAIM:
-            return
+    def _take(self, headers: Iterable[tuple[str, bytes | None]], value: bytes) -> None:
         try:
-            result = parse_result(as_text(record.headers), record.value or b"")
+            result = parse_result(as_text(headers), value)
         except (KeyError, ValueError) as error:
             _invalid.inc()
-            log.debug("%s: record %d is not a result: %r", self.reply_topic, record.offset, error)
+            log.debug("%s: what came is not a result: %r", self.reply_topic, error)
         else:
             self.deliver(result)
 

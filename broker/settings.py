@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 from pydantic import Field, ModelWrapValidatorHandler, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from broker.reply_stream.settings import ReplyStreamSettings
 from schemas.defaults import KAFKA_PORT, LOOPBACK
 from schemas.errors import OperatorError
 
@@ -90,6 +91,8 @@ class KafkaSettings(BaseSettings):
     """Milliseconds that topics of results, statuses and demands keep records. Queries are kept until they are done."""
     dead_letter_retention_ms: int = Field(default=28 * 86_400_000, ge=1_000)
     """Milliseconds that dead letters are kept: for as long as somebody may want to look at them and send them again."""
+    reply_stream: ReplyStreamSettings = Field(default_factory=ReplyStreamSettings)
+    """How results go straight to who waits for them, beside Kafka."""
 
     @model_validator(mode="wrap")
     @classmethod

@@ -8,7 +8,7 @@ Kafka or Postgres.
 import asyncio
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from textwrap import fill
 from typing import Any, Final, Generic, NamedTuple, TypeVar
@@ -73,10 +73,18 @@ def run_command(
 
 def _described(part: Dependency[Any]) -> str:
     """The dependency's name, and the environment variables that set it."""
-    prefix = part.settings.model_config.get("env_prefix", "")
-    fields = part.settings.model_fields.items()
-    names = ", ".join(str(field.validation_alias or f"{prefix}{name}".upper()) for name, field in fields)
+    names = ", ".join(_variables(part.settings))
     return fill(f"{part.name}: {names}", _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+
+
+def _variables(settings: type[BaseSettings]) -> Iterator[str]:
+    prefix = settings.model_config.get("env_prefix", "")
+    for name, field in settings.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseSettings):
+            yield from _variables(kind)
+        else:
+            yield str(field.validation_alias or f"{prefix}{name}".upper())
 
 
 def read_command(kind: type[_Settings], prog: str, argv: Sequence[str], about: str = "") -> tuple[_Settings, bool]:

@@ -16,10 +16,10 @@ from functools import partial
 from broker.delivery.consumer import Consumer, Record
 from broker.outbox import Message, Outbox
 from broker.producer import Ack, Producer
+from broker.reply_stream.sender import ResultSender
 from schemas.errors import Internal, InvalidRequest, Overloaded, QueryError, UnknownTask, Unsatisfiable
 from schemas.headers import RawHeaders
 from schemas.needs import Mode
-from schemas.query import Query
 from schemas.topics import offline_topic, task_of
 from selector.cluster_state import ClusterState
 from selector.demand_sender import DemandSender
@@ -46,6 +46,7 @@ class Dispatcher:
         metrics: SelectorMetrics,
         load_meter: LoadMeter,
         demands: DemandSender,
+        streams: ResultSender,
         *,
         attempts: int = 3,
     ) -> None:
@@ -56,7 +57,9 @@ class Dispatcher:
         self._metrics = metrics
         self._load_meter = load_meter
         self._demands = demands
-        self._outbox = Outbox(producer, self._done, unreadable_reply, max_attempts=attempts, decide_again=self.take)
+        self._outbox = Outbox(
+            producer, self._done, unreadable_reply, max_attempts=attempts, decide_again=self.take, streams=streams
+        )
         self._load_shedder = LoadShedder(config)
         self.retry_failed = self._outbox.retry_failed
         """Sends what was not acknowledged again; runs beside `take` until cancelled."""
@@ -88,7 +91,7 @@ class Dispatcher:
         explanation = explain(query, self._state, now, self._config, outcome) if query.needs.explain else None
         if isinstance(outcome, Refusal):
             sent_headers = refused(query, outcome.error, fields, now, explanation)
-            await self._refuse(record, query, outcome, sent_headers, attempts)
+            await self._refuse(record, received, outcome, sent_headers, attempts)
             return
         if attempts == 1:
             self._load_meter.forwarded(query, outcome.variant.name, outcome.upgraded)
@@ -120,14 +123,16 @@ class Dispatcher:
 
     # -- queries that go nowhere ---------------------------------------------------------------------------------------
 
-    async def _refuse(self, record: Record, query: Query, refusal: Refusal, headers: RawHeaders, attempts: int) -> None:
-        error = refusal.error
+    async def _refuse(
+        self, record: Record, received: ReceivedQuery, refusal: Refusal, headers: RawHeaders, attempts: int
+    ) -> None:
+        query, error = received.query, refusal.error
         if refusal.contended is not None:
             self._load_shedder.report_overload(query.task, time.monotonic())
         self._metrics.decided(query.task, error.code)
         if attempts == 1 and not isinstance(error, (UnknownTask, Unsatisfiable)):
             self._load_meter.refused(query, isinstance(error, Overloaded))
-        reply = error_result(query.reply_to, error, headers)
+        reply = error_result(query.reply_to, error, headers, received.fields)
         if query.task in self._state.tasks:
             await self._outbox.send(record, reply, attempts)
         else:

@@ -26,6 +26,7 @@ from typing import Final
 from broker.delivery.consumer import Consumer, Record
 from broker.outbox import Message, Outbox
 from broker.producer import Ack, Producer
+from broker.reply_stream.sender import ResultSender
 from schemas.errors import Internal, InvalidRequest, QueryError, UnknownTask, Unsatisfiable
 from schemas.topics import offline_topic, task_of
 from selector.cluster_state import ClusterState
@@ -90,6 +91,7 @@ class OfflineDispatcher:
         metrics: SelectorMetrics,
         load_meter: LoadMeter,
         demands: DemandSender,
+        streams: ResultSender,
         *,
         attempts: int = 3,
     ) -> None:
@@ -100,7 +102,9 @@ class OfflineDispatcher:
         self._metrics = metrics
         self._load_meter = load_meter
         self._demands = demands
-        self._outbox = Outbox(producer, self._done, unreadable_reply, max_attempts=attempts, decide_again=self.take)
+        self._outbox = Outbox(
+            producer, self._done, unreadable_reply, max_attempts=attempts, decide_again=self.take, streams=streams
+        )
         self._tasks: dict[str, _HeldTask] = {}
         self._full: set[str] = set()
         """Topics of which no more is read."""
@@ -253,7 +257,8 @@ class OfflineDispatcher:
         self._metrics.decided(needed.task, error.code)
         if query.attempts == 1 and not isinstance(error, (UnknownTask, Unsatisfiable)):
             self._load_meter.refused(needed, overloaded=False)
-        reply = error_result(needed.reply_to, error, refused(needed, error, received.fields, time.monotonic(), None))
+        headers = refused(needed, error, received.fields, time.monotonic(), None)
+        reply = error_result(needed.reply_to, error, headers, received.fields)
         if needed.task in self._state.tasks:
             await self._outbox.send(query.record, reply, query.attempts)
         else:

@@ -59,12 +59,13 @@ def unreadable_reply(record: Record, error: QueryError) -> Message | None:
     topic = fields.get(h.REPLY_TO) or fields.get("ce_replyto") or results_topic(task_of(record.topic))
     if not 0 < len(query_id) <= MAX_ID or not may_reply_to(topic):
         return None
-    return error_result(topic, error, failed(query_id, error, fields))
+    return error_result(topic, error, failed(query_id, error, fields), fields)
 
 
-def error_result(topic: str, error: QueryError, headers: RawHeaders) -> Message:
-    """The record of an error result; its headers begin with the query's id."""
-    return Message(topic, error_value(str(error)), headers, headers[0][1], status=error.code.value)
+def error_result(topic: str, error: QueryError, headers: RawHeaders, fields: dict[str, str]) -> Message:
+    """The record of an error result; `headers` begin with the query's id, `fields` are the query's own headers."""
+    stream = fields.get(h.REPLY_STREAM, "")
+    return Message(topic, error_value(str(error)), headers, headers[0][1], status=error.code.value, stream=stream)
 
 
 def _unwrapped(record: Record) -> tuple[dict[str, str], RawHeaders, bytes | None]:

@@ -27,6 +27,7 @@ from broker.fetch_pace import LONGEST_MS, FetchPace
 from broker.kafka_types import APPEND_TIME, Record
 from broker.producer import Ack, Producer
 from broker.reachability import KafkaReachability
+from broker.reply_stream.sender import ReplyStreamSender
 from broker.settings import KafkaSettings
 from broker.tail import Tail
 from broker.topics import ensure_system_topics, ensure_task_topics
@@ -71,6 +72,7 @@ class Selector:
         consumer: Consumer,
         offline_consumer: Consumer,
         producer: Producer,
+        streams: ReplyStreamSender,
         statuses: Tail,
         catalogs: CatalogWatcher,
     ) -> None:
@@ -86,11 +88,11 @@ class Selector:
         self._load_meter = LoadMeter(settings.instance_id)
         config, demands = settings.policy_config(), DemandSender(producer, settings.demand_interval_s)
         self._dispatcher = Dispatcher(
-            self._state, config, consumer, producer, self._metrics, self._load_meter, demands,
+            self._state, config, consumer, producer, self._metrics, self._load_meter, demands, streams,
             attempts=settings.attempts,
         )  # fmt: skip
         self._offline = OfflineDispatcher(
-            self._state, config, offline_consumer, producer, self._metrics, self._load_meter, demands,
+            self._state, config, offline_consumer, producer, self._metrics, self._load_meter, demands, streams,
             attempts=settings.attempts,
         )  # fmt: skip
         self._subscribed: dict[str, int] = {}
@@ -253,6 +255,7 @@ async def open_selector(settings: SelectorSettings, kafka: KafkaSettings, dsn: s
     async with AsyncExitStack() as stack:
         catalogs = await stack.enter_async_context(CatalogWatcher(dsn))
         producer = await stack.enter_async_context(Producer(kafka, client_id, max_in_flight=settings.max_in_flight * 2))
+        streams = await stack.enter_async_context(ReplyStreamSender(kafka.reply_stream))
         # A report of no load: who begins says so, and knows the broker's time by which statuses are looked up.
         await producer.learn_time(LOAD, _encode(LoadMeter(settings.instance_id).report(producer.clock.now_ms())))
         statuses = await stack.enter_async_context(
@@ -282,7 +285,7 @@ async def open_selector(settings: SelectorSettings, kafka: KafkaSettings, dsn: s
                 max_in_flight=_OFFLINE_IN_FLIGHT,
             )
         )
-        yield Selector(settings, kafka, consumer, offline, producer, statuses, catalogs)
+        yield Selector(settings, kafka, consumer, offline, producer, streams, statuses, catalogs)
 
 
 def _forget(sent: "asyncio.Future[Ack]") -> None:

@@ -52,6 +52,7 @@ class PendingQuery:
         "outputs",
         "parts_left",
         "record",
+        "reply_stream",
         "reply_to",
         "request",
         "sent_ns",
@@ -65,6 +66,7 @@ class PendingQuery:
         self.fields = fields
         self.id = query_id
         self.reply_to = reply_to if reply_to and may_reply_to(reply_to) else results_topic(task)
+        self.reply_stream = fields.get(h.REPLY_STREAM, "")
         self.model_name = fields.get(h.TARGET) or task
         self.sent_ns = 0
         """When the selector sent it, ns of this process's monotonic clock."""
@@ -256,7 +258,7 @@ def encode_result(query: PendingQuery, variant: str, worker: str) -> Message:
     headers.append((h.CONTENT_TYPE, encoded.content_type.encode()))
     if encoded.json_length is not None:
         headers.append((h.JSON_LENGTH, b"%d" % encoded.json_length))
-    return Message(query.reply_to, encoded.value, headers, query.id.encode(), status=OK)
+    return Message(query.reply_to, encoded.value, headers, query.id.encode(), status=OK, stream=query.reply_stream)
 
 
 def _joined(outputs: list[Arrays]) -> Arrays:
@@ -288,7 +290,9 @@ def encode_error(query: PendingQuery, error: QueryError, variant: str, worker: s
     status = error.code.value
     headers = _headers(query, status, variant, worker)
     headers.append((h.CONTENT_TYPE, b"application/json"))
-    return Message(query.reply_to, error_value(str(error)), headers, query.id.encode(), status=status)
+    return Message(
+        query.reply_to, error_value(str(error)), headers, query.id.encode(), status=status, stream=query.reply_stream
+    )
 
 
 def _headers(query: PendingQuery, status: str, variant: str, worker: str) -> h.RawHeaders:

@@ -24,6 +24,7 @@ from typing import Final
 from broker.delivery.consumer import Consumer, Record
 from broker.outbox import Message, Outbox
 from broker.producer import Producer
+from broker.reply_stream.sender import ResultSender
 from schemas.errors import DeadlineExceeded, Internal, ModelFailed, QueryError
 from schemas.status import InstanceState, InstanceStatus, PartitionStatus
 from schemas.topics import variant_topic
@@ -60,8 +61,8 @@ class ServingInstance:
 
     def __init__(
         self, model: ServableModel, loaded: LoadedModel, consumer: Consumer, producer: Producer,
-        executor: BatchExecutor, journal: CrashJournal, worker: str, answers: AnswerMeter, trigger: StatusTrigger,
-        limits: ComputeLimits, replacement: Replacement,
+        streams: ResultSender, executor: BatchExecutor, journal: CrashJournal, worker: str, answers: AnswerMeter,
+        trigger: StatusTrigger, limits: ComputeLimits, replacement: Replacement,
     ) -> None:  # fmt: skip
         self.model = model
         self.state = InstanceState.ACTIVE
@@ -78,7 +79,7 @@ class ServingInstance:
         self._computation = Computation(
             model, loaded, journal, limits, replacement, asyncio.get_running_loop(), self._computed.put_nowait
         )
-        self._outbox = Outbox(producer, self._done, self._error_message)
+        self._outbox = Outbox(producer, self._done, self._error_message, streams=streams)
         self._backlog = InstanceBacklog()
         self._metrics = InstanceMetrics(model.name, model.variant.task, answers)
         self._trigger = trigger

@@ -23,6 +23,7 @@ import psutil
 
 from broker.delivery.consumer import Consumer
 from broker.producer import Producer
+from broker.reply_stream.sender import ReplyStreamSender
 from broker.settings import KafkaSettings
 from process.memory import trim_memory
 from runtimes.protocol import Session
@@ -61,6 +62,7 @@ class WorkerContext:
     pool: Pool
     catalog: CatalogWatcher
     producer: Producer
+    streams: ReplyStreamSender
     executor: BatchExecutor
     journal: CrashJournal
     leases: Leases
@@ -207,8 +209,8 @@ class InstanceController:
         )
         async with consumer:
             instance = ServingInstance(
-                model, loaded, consumer, context.producer, context.executor, context.journal,
-                settings.worker, context.answers, context.trigger,
+                model, loaded, consumer, context.producer, context.streams, context.executor,
+                context.journal, settings.worker, context.answers, context.trigger,
                 ComputeLimits(settings.compute_limit_s, settings.compute_limit_factor), context.replacement,
             )  # fmt: skip
             async with asyncio.TaskGroup() as tasks:

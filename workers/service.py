@@ -14,6 +14,7 @@ from typing import Final
 
 from broker.producer import Producer
 from broker.reachability import KafkaReachability
+from broker.reply_stream.sender import ReplyStreamSender
 from broker.settings import KafkaSettings
 from process.garbage_collection import tune_gc
 from process.health_server import health_server
@@ -62,6 +63,7 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
         catalog = await stack.enter_async_context(CatalogWatcher(pool))
         producer = await stack.enter_async_context(Producer(kafka, settings.worker))
         await producer.prefetch_metadata([topics.STATUS, topics.DEAD_LETTERS])
+        streams = await stack.enter_async_context(ReplyStreamSender(kafka.reply_stream))
         executor = _open_executor(settings, defect, stack)
         loader = _open_loader(settings, stack)
         journal = stack.enter_context(CrashJournal(settings.journal_file, settings.slots, settings.max_crashes))
@@ -77,8 +79,8 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
             lambda variant, lost: placement.lose_leases(variant, lost),
         )
         context = WorkerContext(
-            settings=settings, kafka=kafka, pool=pool, catalog=catalog, producer=producer, executor=executor,
-            journal=journal, leases=leases, answers=AnswerMeter(), loader=loader,
+            settings=settings, kafka=kafka, pool=pool, catalog=catalog, producer=producer, streams=streams,
+            executor=executor, journal=journal, leases=leases, answers=AnswerMeter(), loader=loader,
             replacement=replacement,
         )  # fmt: skip
         placement = PlacementFollower(pool, settings.worker, lambda row: InstanceController(row, context))

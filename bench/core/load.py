@@ -11,10 +11,10 @@ from itertools import pairwise
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.structs import ConsumerRecord
 from prometheus_client import REGISTRY
 
 from broker.features import broker_features
+from broker.reply_stream.receiver import ReplyStreamReceiver
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_topics
 from schemas import headers as h
@@ -35,9 +35,20 @@ class AnsweredQuery(msgspec.Struct, frozen=True):
 
 
 class OpenLoopLoad:
-    """Load on one topic, as much as one client process can make; an async context manager."""
+    """Load on one topic, as much as one client process can make; an async context manager.
 
-    def __init__(self, kafka: KafkaSettings, topic: str, value: bytes, headers: Sequence[tuple[str, bytes]]) -> None:
+    With `listens` it takes results over a reply stream as well, as the client library and the gateway do.
+    """
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        topic: str,
+        value: bytes,
+        headers: Sequence[tuple[str, bytes]],
+        *,
+        listens: bool = False,
+    ) -> None:
         self._kafka = kafka
         self._topic = topic
         self._value = value
@@ -46,6 +57,7 @@ class OpenLoopLoad:
         self._sent: dict[bytes, int] = {}
         self._answers: list[AnsweredQuery] = []
         self._all_answered = asyncio.Event()
+        self._receiver = ReplyStreamReceiver(kafka.reply_stream, self._take) if listens else None
 
     async def __aenter__(self) -> "OpenLoopLoad":
         await ensure_topics(self._kafka, [TopicSpec(self._replies)])
@@ -61,11 +73,16 @@ class OpenLoopLoad:
         await self._producer.start()
         self._consumer.assign([TopicPartition(self._replies, 0)])
         await self._consumer.seek_to_end()
+        if self._receiver is not None:
+            await self._receiver.__aenter__()
+            self._headers.append((h.REPLY_STREAM, self._receiver.header))
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
         await self._producer.stop()
         await self._consumer.stop()
+        if self._receiver is not None:
+            await self._receiver.__aexit__(None, None, None)
 
     async def run(self, rate: float, seconds: float, patience_s: float = _LAST_ANSWERS_S) -> list[AnsweredQuery]:
         """Send `rate` queries a second for `seconds`; returns the answers.
@@ -101,10 +118,10 @@ class OpenLoopLoad:
 
     async def _read(self) -> None:
         async for record in self._consumer:
-            self._take(record)
+            self._take(record.headers)
 
-    def _take(self, record: ConsumerRecord[bytes | None, bytes | None]) -> None:
-        fields = dict(record.headers)
+    def _take(self, headers: Iterable[tuple[str, bytes]], _value: bytes = b"") -> None:
+        fields = dict(headers)
         sent_ns = self._sent.pop(fields[h.ID], None)
         if sent_ns is None:
             return

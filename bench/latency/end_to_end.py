@@ -1,8 +1,9 @@
 """End to end time of a small query, less the model's own computation, over a bare program of three hops.
 
-The bare program is this client and two forwarding processes; ours is this client, the selector and the worker. Both
-take turns on the same broker, so that a change of the machine's mood meets both; of the turns' percentiles the median
-counts, so that a moment in which the machine does something else decides nothing.
+The bare program is this client and two forwarding processes; ours is this client, which takes results over a reply
+stream as the client library does, the selector and the worker. Both take turns on the same broker, so that a change of
+the machine's mood meets both; of the turns' percentiles the median counts, so that a moment in which the machine does
+something else decides nothing.
 """
 
 import asyncio
@@ -35,7 +36,7 @@ async def measure(kafka: KafkaSettings, broker: str) -> list[Figure]:
     async with (
         bare_hops(kafka) as entry,
         OpenLoopLoad(kafka, entry, value, headers) as bare,
-        OpenLoopLoad(kafka, task_topic("digits"), value, headers) as ours,
+        OpenLoopLoad(kafka, task_topic("digits"), value, headers, listens=kafka.reply_stream.enabled) as ours,
     ):
         for rate in RATES:
             await bare.run(rate, 3.0)

@@ -47,6 +47,10 @@ QUERY: Final = (
     {
         h.ID: _text("The idempotency key: one visible result per id.", minLength=1, maxLength=MAX_ID),
         h.REPLY_TO: _text("Topic of the result; `infaas.results.{task}` if absent."),
+        h.REPLY_STREAM: _text(
+            "IP address and port of a receiver that takes the result over a connection, and the secret by which it "
+            "knows who was asked, as `host:port secret`. Where it cannot be reached the result goes to the topic."
+        ),
         h.BATCH: _text(f"Number of inputs in the query, 1 if absent, at most {MAX_BATCH}.", pattern=_WHOLE),
         h.SENT_NS: _text("When it was sent, ns since the epoch.", pattern=_WHOLE),
         h.CORRELATION: _text(

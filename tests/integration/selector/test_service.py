@@ -10,6 +10,7 @@ import pytest
 
 from broker.dead_letters import SHORTENED, parse_letter
 from broker.producer import Producer
+from broker.request_reply import RequestReply
 from broker.settings import KafkaSettings
 from broker.tail import Tail
 from registry.topics import grow_task_topics, grow_variant_topic
@@ -23,6 +24,7 @@ from selector.policy import choose
 from store.pool import Pool
 from store.registry import delete_task
 from tests.integration.broker.raw_batches import batch_of, write_batch
+from tests.integration.broker.test_reply_stream import streamed as results_streamed
 from tests.integration.selector.stage import WAIT_S, Stage, empty, fields, selecting
 from tests.kafka_entrance import entrance
 from tests.processes import output_of, service, variables_of
@@ -75,6 +77,15 @@ async def test_the_load_is_reported_each_second(stage: Stage, client: Producer) 
     assert count.load_class == LoadClass(stage.task, None, 0.85, 8192.0, False)
     assert (count.queries, count.inputs, count.refused, count.upgraded) == (1, 3, 0, 0)
     assert sent_on[stage.good] == 3
+
+
+async def test_who_listens_is_refused_straight(stage: Stage) -> None:
+    async with RequestReply(stage.kafka, uuid4().hex) as requests, selecting(stage), asyncio.timeout(WAIT_S):
+        asked = [(h.ID, b"q"), (h.REPLY_TO, requests.reply_topic.encode()), (h.MIN_ACCURACY, b"0.99")]
+        before = results_streamed()
+        while results_streamed() == before:
+            result = await requests.ask("q", task_topic(stage.task), b"{}", asked)
+            assert result.status == "unsatisfiable"
 
 
 async def test_refusals_are_answered(stage: Stage, client: Producer) -> None:

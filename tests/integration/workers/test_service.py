@@ -14,6 +14,7 @@ import pytest
 from broker.dead_letters import SHORTENED, TOPIC
 from broker.delivery.consumer import Record
 from broker.producer import Producer
+from broker.request_reply import RequestReply
 from broker.settings import KafkaSettings
 from broker.tail import Tail
 from broker.topics import TopicSpec, ensure_topics
@@ -26,6 +27,7 @@ from schemas.result import error_message
 from schemas.status import InstanceState, WorkerStatus
 from store.placement import acquire_leases, list_instances, list_leases, list_workers, register_worker
 from store.pool import Pool
+from tests.integration.broker.test_reply_stream import streamed as results_streamed
 from tests.integration.workers.conftest import MAX_BATCH, Results, Site, class_of, results_of
 from tests.kafka_entrance import entrance
 from tests.model_files import ragged_model
@@ -61,6 +63,18 @@ async def test_a_placed_variant_answers_with_what_the_model_says(site: Site, pro
         assert result.compute_ns > 0
         right += sum(np.equal(class_of(response.outputs["logits"]), labels[number * 5 : number * 5 + 5]))
     assert right / 200 > 0.9
+
+
+async def test_who_listens_is_answered_straight(site: Site) -> None:
+    await site.register()
+    value, headers = site.value()
+    async with RequestReply(site.kafka, site.task) as requests, site.worker("cpu-0"), asyncio.timeout(60):
+        await site.place("cpu-0")
+        asked = [(h.ID, b"q"), (h.REPLY_TO, requests.reply_topic.encode()), (h.TASK, site.task.encode()), *headers]
+        before = results_streamed()
+        while results_streamed() == before:
+            result = await requests.ask("q", topics.variant_topic(site.variant), value, asked)
+            assert (result.status, result.worker) == ("ok", "cpu-0")
 
 
 async def test_partitions_added_while_it_serves_are_served(site: Site, producer: Producer) -> None:

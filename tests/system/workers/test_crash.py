@@ -4,12 +4,15 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Coroutine, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 from broker.producer import Producer
+from broker.reply_stream.receiver import ReplyStreamReceiver
+from broker.reply_stream.settings import ReplyStreamSettings
 from broker.tail import Tail
+from schemas import headers as h
 from schemas import topics
 from tests.integration.workers.conftest import Site, results_of
 
@@ -46,6 +49,44 @@ async def test_sigkill_under_load_loses_no_query(site: Site, producer: Producer)
 async def kill_when_answering(worker: subprocess.Popen[bytes], answering: Awaitable[object]) -> None:
     await answering
     os.kill(worker.pid, signal.SIGKILL)
+
+
+async def test_a_result_that_a_killed_worker_was_not_acknowledged_comes_again(site: Site, producer: Producer) -> None:
+    await site.register()
+    value, headers = site.value()
+    straight: list[str] = []
+    killed, again = asyncio.Event(), asyncio.Event()
+
+    def on_result(raw: h.RawHeaders, _value: bytes) -> None:
+        """Kill the worker that has sent a result before that is acknowledged."""
+        straight.append(h.as_text(raw)[h.ID])
+        if not killed.is_set():
+            first.kill()
+            killed.set()
+        elif straight[-1] == straight[0]:
+            again.set()
+
+    async with ReplyStreamReceiver(ReplyStreamSettings(), on_result) as receiver, results_of(site) as results:
+        listening = [*headers, (h.REPLY_STREAM, receiver.header)]
+        asked = 0
+        with process(site, "cpu-kill") as first:
+            await site.place("cpu-kill")
+            while not killed.is_set():  # without a connection yet, a result comes by the topic
+                asked += 1
+                await site.ask(producer, f"q{asked}", value, listening)
+                await either(killed.wait(), results.until(asked))
+        with process(site, "cpu-kill"):
+            await either(again.wait(), results.until(asked))
+        assert again.is_set() or straight[0] in {result.id for result in results.all}
+
+
+async def either(*awaited: Coroutine[None, None, object]) -> None:
+    """Wait for one of several things."""
+    async with asyncio.TaskGroup() as tasks:
+        waiting = {tasks.create_task(coroutine) for coroutine in awaited}
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting:
+            task.cancel()
 
 
 async def test_a_query_that_kills_the_worker_is_given_up_and_its_neighbours_are_answered(

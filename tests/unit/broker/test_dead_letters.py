@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from broker.dead_letters import parse_letter, publish_dead_letter
 from broker.kafka_types import Record
 from broker.producer import Ack
-from schemas.headers import RawHeaders
+from schemas.headers import REPLY_STREAM, RawHeaders
 
 _NONE: RawHeaders = []
 NAMES = st.one_of(
@@ -50,6 +50,15 @@ def test_headers_come_back_as_they_were(headers: RawHeaders) -> None:
     assert all(name.encode() for name, _ in sender.headers), "aiokafka writes names as UTF-8"
     letter: Record = ConsumerRecord("d", 0, 9, 0, 0, b"k", b"v", None, 1, 1, tuple(sender.headers))
     assert parse_letter(letter).headers == headers
+
+
+def test_the_secret_of_a_reply_stream_is_not_kept() -> None:
+    headers: RawHeaders = [(REPLY_STREAM, b"127.0.0.1:1 secret"), ("infaas-id", b"1")]
+    record: Record = ConsumerRecord("t", 1, 2, 0, 0, b"k", b"v", None, 1, 1, tuple(headers))
+    sender = Sender()
+    asyncio.run(publish(sender, record))
+    assert not any(b"secret" in value for _, value in sender.headers)
+    assert ("infaas-id", b"1") in sender.headers
 
 
 async def publish(sender: Sender, record: Record) -> None:

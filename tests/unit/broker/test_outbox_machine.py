@@ -1,4 +1,4 @@
-"""Whatever Kafka does, topic by topic, each record is done exactly once and no topic waits for another."""
+"""Whatever Kafka and receivers do, each record is done exactly once and no topic waits for another."""
 
 import asyncio
 import selectors
@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from broker.kafka_types import KafkaError, Record, RecordTooLarge, UnknownTopic
 from broker.outbox import Message, Outbox
 from broker.producer import Ack, OnAck
+from broker.reply_stream.sender_connection import OnEnd
 from schemas.errors import QueryError
 from schemas.headers import RawHeaders
 from schemas.result import OK, error_value
@@ -72,6 +73,19 @@ class Kafka(FakeProducer):
             loop.call_later(0.001, on_ack, Ack(topic, 0, len(self.written)))
 
 
+class Streams:
+    """Takes a result, loses it after a while, or does not take it."""
+
+    def __init__(self) -> None:
+        self.way: bool | None = None
+
+    def send(self, stream: str, headers: RawHeaders, value: bytes, on_end: OnEnd) -> bool:
+        if self.way is None:
+            return False
+        asyncio.get_running_loop().call_later(0.001 if self.way else 1.0, on_end, self.way)
+        return True
+
+
 class OutboxMachine(RuleBasedStateMachine):
     """Records whose queries or results go to topics that fail and recover."""
 
@@ -79,6 +93,7 @@ class OutboxMachine(RuleBasedStateMachine):
         super().__init__()
         self.loop = QuickLoop()
         self.kafka = Kafka()
+        self.streams = Streams()
         self.done: Counter[int] = Counter()
         self.sent: dict[int, str] = {}
         """Topic that each record's message goes to."""
@@ -88,7 +103,9 @@ class OutboxMachine(RuleBasedStateMachine):
     @initialize(max_attempts=st.sampled_from([None, 2]))
     def start(self, max_attempts: int | None) -> None:
         async def make() -> Outbox:
-            return Outbox(self.kafka, self._on_done, self._error_result, max_attempts=max_attempts)
+            return Outbox(
+                self.kafka, self._on_done, self._error_result, max_attempts=max_attempts, streams=self.streams
+            )
 
         self.outbox = self.loop.run_until_complete(make())
         self.retrying = self.loop.create_task(self.outbox.retry_failed())
@@ -99,14 +116,22 @@ class OutboxMachine(RuleBasedStateMachine):
     def _error_result(self, record: Record, error: QueryError) -> Message:
         return Message("replies-b", error_value("small"), [], record.key, status=error.code.value)
 
-    @rule(topic=st.sampled_from(TOPICS), count=st.integers(1, 4))
-    def send(self, topic: str, count: int) -> None:
+    @rule(way=st.sampled_from([True, False, None]))
+    def receiver(self, way: bool | None) -> None:
+        """Let the receiver of results take them, die with them, or be away."""
+        self.streams.way = way
+
+    @rule(topic=st.sampled_from(TOPICS), count=st.integers(1, 4), streamed=st.booleans())
+    def send(self, topic: str, count: int, streamed: bool) -> None:
         async def send_all() -> None:
             for _ in range(count):
                 offset = len(self.sent)
                 self.sent[offset] = topic
                 record = Record("infaas.variants.v", 1, offset, 0, 0, b"k", b"v", None, 1, 1, ())
-                await self.outbox.send(record, Message(topic, b"x", [], b"q", status="" if topic == "variant" else OK))
+                message = Message(topic, b"x", [], b"q")
+                if topic != "variant":
+                    message = Message(topic, b"x", [], b"q", status=OK, stream="somewhere" if streamed else "")
+                await self.outbox.send(record, message)
 
         self.loop.run_until_complete(send_all())
 

@@ -70,6 +70,16 @@ def test_what_the_sender_pairs_results_by_comes_back_with_each() -> None:
         assert parse_result(got, b"{}").correlation == "mine-7"
 
 
+def test_a_result_goes_where_the_query_says_and_does_not_repeat_its_secret() -> None:
+    query = identify(request(fields={h.REPLY_STREAM: "127.0.0.1:1 secret", h.EXPLANATION: "{}"}), "digits")
+    parts = decode_query(query, MODEL)
+    query.add(0, {"y": parts[0].tensors["x"][:, :2]}, 1, 1)
+    for message in (encode_result(query, "v", "w"), encode_error(query, ModelFailed(), "v", "w")):
+        assert message.stream == "127.0.0.1:1 secret"
+        assert not any(b"secret" in value for _, value in message.headers)
+        assert b"secret" not in (message.value or b"")
+
+
 def test_headers_decide_deadline_mode_and_names() -> None:
     query = identify(request(fields={h.DEADLINE_MS: "2500", h.TASK: "t", h.TARGET: "mlp", h.MODE: "offline"}), "digits")
     (part,) = decode_query(query, MODEL)

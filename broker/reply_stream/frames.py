@@ -1,0 +1,60 @@
+"""Results in bytes: each its length, then headers and value in MessagePack; back comes the number received so far.
+
+Hot: once a result at either end.
+"""
+
+from collections.abc import Iterator
+from struct import Struct
+from typing import Final
+
+import msgspec
+
+from schemas.headers import RawHeaders
+
+MAX_FRAME_BYTES: Final = 4 * 1024 * 1024
+"""Bytes of the largest result that goes by a stream."""
+
+_LENGTH: Final = Struct("<I")
+_COUNT: Final = Struct("<Q")
+ACK_BYTES: Final = _COUNT.size
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(tuple[list[tuple[str, bytes]], bytes]).decode
+
+pack_ack: Final = _COUNT.pack
+
+
+def encode_frame(headers: RawHeaders, value: bytes) -> bytes:
+    """Encode a result; the frame's size is the length of what is returned."""
+    body = _encode((headers, value))
+    return _LENGTH.pack(len(body)) + body
+
+
+def take_frames(buffer: bytearray) -> Iterator[tuple[RawHeaders, bytes]]:
+    """Take all whole results out of what was received.
+
+    Raises:
+        ValueError: these bytes are no results, or one that is too large.
+    """
+    at, end = 0, len(buffer)
+    try:
+        while end - at >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(buffer, at)
+            if length > MAX_FRAME_BYTES:
+                raise ValueError(f"a frame of {length} bytes")
+            begin = at + _LENGTH.size
+            if end - begin < length:
+                return
+            at = begin + length
+            yield _decode(buffer[begin:at])
+    finally:
+        del buffer[:at]
+
+
+def take_ack(buffer: bytearray) -> int | None:
+    """Take the last whole acknowledgement, which says all that those before it said; None: there is none yet."""
+    whole = len(buffer) // ACK_BYTES * ACK_BYTES
+    if not whole:
+        return None
+    (count,) = _COUNT.unpack_from(buffer, whole - ACK_BYTES)
+    del buffer[:whole]
+    return count

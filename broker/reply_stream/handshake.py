@@ -1,0 +1,66 @@
+"""The proofs by which sender and receiver know each other: each answers the other's random number with the token.
+
+The receiver proves first. Whoever listens at an address without having given out its token learns nothing, and gets no
+result. Neither end ever sends the token.
+"""
+
+import hmac
+import secrets
+from typing import Final
+
+MAGIC: Final = b"irs1"
+NONCE_BYTES: Final = 16
+PROOF_BYTES: Final = 32
+HELLO_BYTES: Final = len(MAGIC) + NONCE_BYTES
+CHALLENGE_BYTES: Final = NONCE_BYTES + PROOF_BYTES
+
+_SENDER: Final = b"sender"
+_RECEIVER: Final = b"receiver"
+
+
+def new_token() -> str:
+    """A token that nobody guesses."""
+    return secrets.token_urlsafe(NONCE_BYTES)
+
+
+def new_hello() -> bytes:
+    """What a sender says first."""
+    return MAGIC + secrets.token_bytes(NONCE_BYTES)
+
+
+def challenge(token: str, hello: bytes) -> bytes:
+    """What a receiver answers: a number of its own, and its proof.
+
+    Raises:
+        ValueError: that was no sender.
+    """
+    if not hello.startswith(MAGIC):
+        raise ValueError("no sender of results")
+    nonce = secrets.token_bytes(NONCE_BYTES)
+    return nonce + _proof(token, _RECEIVER, hello, nonce)
+
+
+def sender_proof(token: str, hello: bytes, answer: bytes) -> bytes:
+    """What a sender says to a challenge: its own proof.
+
+    Raises:
+        ValueError: the receiver does not know the token.
+    """
+    nonce, proof = answer[:NONCE_BYTES], answer[NONCE_BYTES:]
+    if not hmac.compare_digest(proof, _proof(token, _RECEIVER, hello, nonce)):
+        raise ValueError("the receiver is not the one that asked")
+    return _proof(token, _SENDER, hello, nonce)
+
+
+def check_sender(token: str, hello: bytes, answer: bytes, proof: bytes) -> None:
+    """Check what a sender said to the challenge `answer`.
+
+    Raises:
+        ValueError: the sender does not know the token.
+    """
+    if not hmac.compare_digest(proof, _proof(token, _SENDER, hello, answer[:NONCE_BYTES])):
+        raise ValueError("the sender was not given the token")
+
+
+def _proof(token: str, side: bytes, hello: bytes, nonce: bytes) -> bytes:
+    return hmac.digest(token.encode(), side + hello + nonce, "sha256")

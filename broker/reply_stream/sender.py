@@ -1,0 +1,149 @@
+"""Sends results straight to the receivers that queries name, as far as that is possible at once.
+
+Rules.
+* Nobody waits for a connection: until there is one, and wherever anything is odd, a result is not taken and goes by its
+  topic. So a receiver in trouble costs nobody but itself, and itself no more than the way that is always there.
+* Addresses come from whoever writes queries. Only those within the networks that the settings allow are connected to,
+  a bounded number at a time, for a bounded time; one that failed is avoided for a while.
+* A connection is known by address and token together: an invented token spoils nothing for the receiver's own queries.
+
+Hot: `send`, once a result.
+"""
+
+import asyncio
+import logging
+from functools import partial
+from types import TracebackType
+from typing import Final, Protocol, Self
+
+from prometheus_client import Counter
+
+from broker.reply_stream.address import StreamAddress, parse_address
+from broker.reply_stream.avoidance import AddressAvoidance
+from broker.reply_stream.sender_connection import OnEnd, SenderConnection
+from broker.reply_stream.settings import ReplyStreamSettings
+from schemas.headers import RawHeaders
+
+log = logging.getLogger(__name__)
+
+CONNECT_S: Final = 2.0
+"""Seconds in which a connection is made and both ends have proved who they are."""
+MAX_CONNECTIONS: Final = 256
+MAX_CONNECTING: Final = 8
+UNUSED_S: Final = 10.0
+"""Seconds after which a connection that is not used makes room for another."""
+
+STREAMED: Final = Counter("infaas_results_streamed_total", "Results that their receiver has, by a reply stream")
+NOT_STREAMED: Final = Counter(
+    "infaas_results_not_streamed_total", "Results that named a reply stream and went by their topic", ["reason"]
+)
+
+
+class ResultSender(Protocol):
+    """Sender of results to who waits for them: what reply streams are to those who only send."""
+
+    def send(self, stream: str, headers: RawHeaders, value: bytes, on_end: OnEnd) -> bool:
+        """Send a result, or say that it cannot be sent now, as `ReplyStreamSender.send` does."""
+        ...
+
+
+class ReplyStreamSender:
+    """Sender of results over reply streams, used within one event loop; an async context manager."""
+
+    def __init__(self, settings: ReplyStreamSettings) -> None:
+        self._settings = settings
+        self._connections: dict[str, SenderConnection] = {}
+        self._connecting: dict[str, asyncio.Task[None]] = {}
+        self._avoidance = AddressAvoidance()
+        self._tasks = asyncio.TaskGroup()
+        self._closed = not settings.enabled
+        self._warned = False
+        self._loop = asyncio.get_running_loop()
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close all connections; what is not acknowledged has failed."""
+        self._closed = True
+        for connection in list(self._connections.values()):
+            connection.close("closed")
+        for connecting in self._connecting.values():
+            connecting.cancel()
+        await self._tasks.__aexit__(None, None, None)
+
+    def send(self, stream: str, headers: RawHeaders, value: bytes, on_end: OnEnd) -> bool:
+        """Send a result to the receiver that a query's header names; False: not now, and `on_end` is not called."""
+        connection = self._connections.get(stream)
+        if connection is not None and connection.send(headers, value, on_end):
+            return True
+        if self._closed:
+            return False
+        NOT_STREAMED.labels("busy" if connection is not None else self._connect(stream)).inc()
+        return False
+
+    def _connect(self, stream: str) -> str:
+        """Begin to connect to a receiver where that is right; returns why nothing can be sent to it now."""
+        now_s = self._loop.time()
+        if stream in self._connecting:
+            return "connecting"
+        if self._avoidance.covers(stream, now_s):
+            return "avoided"
+        address = parse_address(stream)
+        if address is None:
+            return "malformed"
+        allowed = address.is_within(self._settings.allowed)
+        if not allowed or len(self._connecting) >= MAX_CONNECTING or not self._has_room(now_s):
+            self._avoidance.failed(stream, now_s)
+            if not allowed:
+                self._warn_once(address)
+            return "too many" if allowed else "not allowed"
+        opening = self._open(stream, address)
+        self._connecting[stream] = self._tasks.create_task(opening, name=f"connect to {address!r}")
+        return "connecting"
+
+    def _warn_once(self, address: StreamAddress) -> None:
+        """Tell whoever runs this; those who write queries must not fill the log."""
+        if not self._warned:
+            log.warning("%r is in no network of INFAAS_REPLY_STREAM_NETWORKS: such results go by topic", address)
+            self._warned = True
+
+    def _has_room(self, now_s: float) -> bool:
+        if len(self._connections) + len(self._connecting) < MAX_CONNECTIONS:
+            return True
+        idle = [known for known in self._connections.values() if known.idle]
+        oldest = min(idle, key=lambda known: known.used_s, default=None)
+        if oldest is not None and now_s - oldest.used_s > UNUSED_S:
+            oldest.close("unused")
+        return False
+
+    async def _open(self, stream: str, address: StreamAddress) -> None:
+        make = partial(SenderConnection, address.token, STREAMED.inc, partial(self._on_closed, stream))
+        connection: SenderConnection | None = None
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                _transport, connection = await self._loop.create_connection(make, address.host, address.port)
+                await asyncio.wait({connection.authenticated})
+            if connection.ended:
+                raise ConnectionError("it is not the one that asked")
+            self._connections[stream] = connection
+        except Exception as error:  # noqa: BLE001 - whatever is at an address that a query names must not end a service
+            self._avoidance.failed(stream, self._loop.time())
+            log.info("results go by topic, %r cannot be reached: %r", address, error)
+        finally:
+            del self._connecting[stream]
+            if connection is not None and self._connections.get(stream) is not connection:
+                connection.close("refused")
+
+    def _on_closed(self, stream: str, connection: SenderConnection, reason: str, failed: int) -> None:
+        if self._connections.get(stream) is not connection:
+            return  # it never served
+        del self._connections[stream]
+        log.info("the stream of results to %r ended (%s), %d go by topic", parse_address(stream), reason, failed)
+        if failed:
+            NOT_STREAMED.labels(reason).inc(failed)
+        if reason != "unused":
+            self._avoidance.failed(stream, self._loop.time(), worked=connection.worked)

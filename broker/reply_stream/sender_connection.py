@@ -1,0 +1,145 @@
+"""A connection to one receiver, as its sender sees it.
+
+Rules.
+* No result is sent before the receiver has proved that it knows the token.
+* All results of a turn of the event loop leave in one write; no task and no future is made for any of them.
+* What is sent is acknowledged within two looks at the clock, `LOOK_S` apart, or the connection is given up and all that
+  is not acknowledged has failed: it may have arrived all the same.
+* While too much is not acknowledged nothing more is taken; that bounds what is written and not read, too.
+
+Hot: `send` and `data_received`.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeAlias, cast
+
+from broker.reply_stream.ack_window import AckWindow
+from broker.reply_stream.frames import encode_frame, take_ack
+from broker.reply_stream.handshake import CHALLENGE_BYTES, new_hello, sender_proof
+from schemas.headers import RawHeaders
+
+LOOK_S = 0.5
+"""Seconds between two looks for what is not acknowledged."""
+
+OnEnd: TypeAlias = Callable[[bool], None]
+"""Callback with whether the receiver has the result."""
+OnClosed: TypeAlias = Callable[["SenderConnection", str, int], None]
+"""Callback with why a connection ended, and how many results it had not been acknowledged."""
+
+
+class SenderConnection(asyncio.Protocol):
+    """Results on their way to one receiver; `authenticated` before the first is sent."""
+
+    def __init__(self, token: str, on_acknowledged: Callable[[int], None], on_closed: OnClosed) -> None:
+        self._token = token
+        self._on_acknowledged = on_acknowledged
+        self._on_closed = on_closed
+        self._loop = asyncio.get_running_loop()
+        self.authenticated: asyncio.Future[None] = self._loop.create_future()
+        """Done once results can be sent; cancelled if the connection ends before."""
+        self.used_s = self._loop.time()
+        """When it was last used, by the loop's clock."""
+        self._hello = new_hello()
+        self._transport: asyncio.Transport
+        self._received = bytearray()
+        self._window: AckWindow[OnEnd] = AckWindow()
+        self._unsent: list[bytes] = []
+        self._looking: asyncio.TimerHandle | None = None
+        self._end = ""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more can be sent."""
+        return bool(self._end)
+
+    @property
+    def idle(self) -> bool:
+        """Whether all that was sent is acknowledged."""
+        return not self._window
+
+    @property
+    def worked(self) -> bool:
+        """Whether the receiver has acknowledged anything."""
+        return self._window.acknowledged > 0
+
+    def send(self, headers: RawHeaders, value: bytes, on_end: OnEnd) -> bool:
+        """Send a result; False: not now, and `on_end` is not called."""
+        if self._end or not self._window.has_room(len(value)):
+            return False
+        frame = encode_frame(headers, value)
+        if not self._window.has_room(len(frame)):
+            return False
+        self._window.add(len(frame), on_end)
+        if not self._unsent:
+            self._loop.call_soon(self._flush)
+        self._unsent.append(frame)
+        return True
+
+    def close(self, reason: str) -> None:
+        """End the connection; what is not acknowledged has failed."""
+        if not self._end:
+            self._end = reason
+            self._transport.abort()
+
+    def _flush(self) -> None:
+        frames, self._unsent = self._unsent, []
+        if self._end:
+            return
+        self.used_s = self._loop.time()
+        self._transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
+        if self._looking is None:
+            self._looking = self._loop.call_later(LOOK_S, self._look)
+
+    def _look(self) -> None:
+        self._looking = None
+        if self._window.is_late():
+            self.close("slow")
+        elif self._window:
+            self._looking = self._loop.call_later(LOOK_S, self._look)
+
+    # -- called by the event loop --------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Say who is there."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
+        self._transport.write(self._hello)
+
+    def data_received(self, data: bytes) -> None:
+        """Take the receiver's proof, then its acknowledgements."""
+        self._received += data
+        try:
+            taken = self._acknowledged() if self.authenticated.done() else self._prove()
+        except ValueError:
+            self.close("refused")
+            return
+        if not taken:
+            return
+        self._on_acknowledged(len(taken))
+        for on_end in taken:
+            on_end(True)
+
+    def _prove(self) -> list[OnEnd]:
+        if len(self._received) < CHALLENGE_BYTES:
+            return []
+        answer = bytes(self._received[:CHALLENGE_BYTES])
+        del self._received[:CHALLENGE_BYTES]
+        self._transport.write(sender_proof(self._token, self._hello, answer))
+        self.authenticated.set_result(None)
+        return []
+
+    def _acknowledged(self) -> list[OnEnd]:
+        count = take_ack(self._received)
+        return [] if count is None else self._window.acknowledge(count)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Fail what is not acknowledged."""
+        self._end = self._end or "lost"
+        if self._looking is not None:
+            self._looking.cancel()
+        if not self.authenticated.done():
+            self.authenticated.cancel()
+        failed = self._window.clear()
+        self._on_closed(self, self._end, len(failed))
+        for on_end in failed:
+            on_end(False)

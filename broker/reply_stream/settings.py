@@ -1,0 +1,71 @@
+"""Where results come straight back to, and where they may be sent: `INFAAS_REPLY_STREAM*`."""
+
+from functools import cached_property
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Any, Final, Self
+
+from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from schemas.defaults import LOOPBACK
+from schemas.errors import OperatorError
+
+_ENV: Final = "INFAAS_REPLY_STREAM"
+
+
+class ReplyStreamSettings(BaseSettings):
+    """Settings of both ends of reply streams; those of a sender and of a receiver need not agree.
+
+    Raises:
+        OperatorError: a value is not allowed; the message names the variable.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=f"{_ENV}_", frozen=True, extra="ignore", populate_by_name=True)
+
+    enabled: bool = Field(default=True, validation_alias=_ENV)
+    """Whether to listen for results, and to send them straight to those who do; else all go by topics."""
+    host: str = LOOPBACK
+    """IP address that gateways and clients listen on for results; `0.0.0.0` for all of the machine's."""
+    port: int = Field(default=0, ge=0, le=65535)
+    """Port to listen on; 0 takes a free one."""
+    advertise: str = ""
+    """IP address that workers and selectors connect to; that which is listened on if empty."""
+    networks: str = "127.0.0.0/8,::1/128"
+    """Networks, joined by commas, that workers and selectors connect to: queries say where their results go, and what
+    they name beyond these is answered by topic."""
+
+    @cached_property
+    def allowed(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """Networks that a sender connects to."""
+        return tuple(ip_network(text.strip()) for text in self.networks.split(",") if text.strip())
+
+    @field_validator("networks")
+    @classmethod
+    def _are_networks(cls, text: str) -> str:
+        for part in filter(None, map(str.strip, text.split(","))):
+            ip_network(part)
+        return text
+
+    @field_validator("host", "advertise")
+    @classmethod
+    def _is_address(cls, text: str) -> str:
+        if text:
+            ip_address(text)
+        return text
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _explain(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            settings = handler(data)
+        except ValidationError as error:
+            problems = error.errors(include_url=False, include_input=False, include_context=False)
+            raise OperatorError("; ".join(f"{_variable(p['loc'])}: {p['msg']}" for p in problems)) from None
+        if not settings.advertise and ip_address(settings.host or LOOPBACK).is_unspecified:
+            raise OperatorError(f"{_ENV}_HOST={settings.host}: set {_ENV}_ADVERTISE to the address that others reach")
+        return settings
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    name = str(location[0]) if location else _ENV
+    return _ENV if name in (_ENV, "enabled") else f"{_ENV}_{name.upper()}"

@@ -1,0 +1,170 @@
+"""What sender and receiver of a reply stream say to each other, whatever bytes come."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.reply_stream.address import MAX_LENGTH, StreamAddress, parse_address
+from broker.reply_stream.avoidance import FIRST_PAUSE_S, LONGEST_PAUSE_S, MAX_KEPT, AddressAvoidance
+from broker.reply_stream.frames import MAX_FRAME_BYTES, encode_frame, pack_ack, take_ack, take_frames
+from broker.reply_stream.handshake import (
+    CHALLENGE_BYTES,
+    HELLO_BYTES,
+    PROOF_BYTES,
+    challenge,
+    check_sender,
+    new_hello,
+    new_token,
+    sender_proof,
+)
+from broker.reply_stream.settings import ReplyStreamSettings
+from schemas.errors import OperatorError
+from schemas.headers import RawHeaders
+
+RESULTS = st.lists(st.tuples(st.lists(st.tuples(st.text(max_size=9), st.binary(max_size=9))), st.binary(max_size=99)))
+
+
+@given(st.ip_addresses(), st.integers(1, 65_535))
+def test_an_address_is_read_as_it_was_written(host: object, port: int) -> None:
+    address = StreamAddress(str(host), port, new_token())
+    assert parse_address(address.header()) == (address if "%" not in str(host) else None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "127.0.0.1:80",
+        "127.0.0.1:80 short",
+        "127.0.0.1:0 0123456789abcdef",
+        "127.0.0.1:65536 0123456789abcdef",
+        "127.0.0.1:-1 0123456789abcdef",
+        "127.0.0.1:\u0664 0123456789abcdef",
+        "127.0.0.1:999999999999 0123456789abcdef",
+        "localhost:80 0123456789abcdef",
+        "[fe80::1%eth0]:80 0123456789abcdef",
+        "127.0.0.1:80 " + "a" * MAX_LENGTH,
+    ],
+)
+def test_what_is_no_address_is_none(text: str) -> None:
+    assert parse_address(text) is None
+
+
+@given(st.text(max_size=MAX_LENGTH + 1))
+def test_whatever_a_client_writes_is_read_or_none(text: str) -> None:
+    address = parse_address(text)
+    assert address is None or parse_address(address.header()) == address
+
+
+def test_a_token_is_not_shown() -> None:
+    address = StreamAddress("127.0.0.1", 80, "a-very-secret-token")
+    assert "secret" not in f"{address} {address!r}"
+
+
+def test_only_networks_of_the_settings_are_connected_to() -> None:
+    here, there = StreamAddress("127.0.0.1", 1, "t"), StreamAddress("10.1.2.3", 1, "t")
+    mapped = StreamAddress("::ffff:10.1.2.3", 1, "t")
+    assert here.is_within(ReplyStreamSettings().allowed)
+    assert StreamAddress("::1", 1, "t").is_within(ReplyStreamSettings().allowed)
+    assert not there.is_within(ReplyStreamSettings().allowed)
+    assert not mapped.is_within(ReplyStreamSettings().allowed)
+    assert there.is_within(ReplyStreamSettings(networks="192.168.0.0/16, 10.0.0.0/8").allowed)
+    assert not here.is_within(ReplyStreamSettings(networks="").allowed)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("networks", "10.0.0.0/99"), ("host", "gateway.example"), ("advertise", "me"), ("port", 70_000), ("host", "::")],
+)
+def test_wrong_settings_name_the_variable(name: str, value: object) -> None:
+    with pytest.raises(OperatorError, match=f"INFAAS_REPLY_STREAM_{name.upper()}"):
+        ReplyStreamSettings(**{name: value})  # pyright: ignore[reportArgumentType]
+
+
+def test_both_ends_that_know_the_token_agree() -> None:
+    token, hello = new_token(), new_hello()
+    answer = challenge(token, hello)
+    proof = sender_proof(token, hello, answer)
+    check_sender(token, hello, answer, proof)
+    assert (len(hello), len(answer), len(proof)) == (HELLO_BYTES, CHALLENGE_BYTES, PROOF_BYTES)
+
+
+def test_whoever_does_not_know_the_token_is_found_out() -> None:
+    token, hello = new_token(), new_hello()
+    answer = challenge(token, hello)
+    with pytest.raises(ValueError, match="not the one that asked"):
+        sender_proof(token, hello, challenge(new_token(), hello))
+    with pytest.raises(ValueError, match="not given"):
+        check_sender(token, hello, answer, bytes(PROOF_BYTES))
+    with pytest.raises(ValueError, match="not given"):  # the receiver's own proof, sent back to it
+        check_sender(token, hello, answer, answer[-PROOF_BYTES:])
+    with pytest.raises(ValueError, match="no sender"):
+        challenge(token, b"GET / HTTP/1.1\r\nHost:")
+
+
+def test_a_proof_holds_for_its_own_connection_only() -> None:
+    token, hello = new_token(), new_hello()
+    answer = challenge(token, hello)
+    proof = sender_proof(token, hello, answer)
+    for other_hello, other_answer in ((new_hello(), answer), (hello, challenge(token, hello))):
+        with pytest.raises(ValueError, match="not given"):
+            check_sender(token, other_hello, other_answer, proof)
+
+
+@given(RESULTS, st.lists(st.integers(1, 40)))
+def test_results_arrive_as_they_were_sent_however_they_are_cut(
+    results: list[tuple[RawHeaders, bytes]], cuts: list[int]
+) -> None:
+    sent = b"".join(encode_frame(headers, value) for headers, value in results)
+    buffer, found = bytearray(), list[tuple[RawHeaders, bytes]]()
+    for size in [*cuts, len(sent)]:
+        buffer += sent[:size]
+        sent = sent[size:]
+        found += take_frames(buffer)
+    assert found == results
+    assert not buffer
+
+
+@pytest.mark.parametrize("junk", [b"\xff\xff\xff\xff", b"\x01\x00\x00\x00x", b"\x03\x00\x00\x00\x92\x90\xa0"])
+def test_what_is_no_result_is_an_error(junk: bytes) -> None:
+    good = encode_frame([("infaas-id", b"1")], b"v")
+    taken = take_frames(bytearray(good + junk))
+    assert next(taken) == ([("infaas-id", b"1")], b"v")
+    with pytest.raises(ValueError, match=r"frame|MessagePack|truncated|Expected|[Ii]nput"):
+        next(taken)
+
+
+def test_a_frame_that_is_too_large_is_refused_before_it_has_come() -> None:
+    with pytest.raises(ValueError, match="a frame of"):
+        list(take_frames(bytearray((MAX_FRAME_BYTES + 1).to_bytes(4, "little"))))
+
+
+@given(st.lists(st.integers(0, 2**64 - 1)), st.integers(0, 7))
+def test_the_last_whole_acknowledgement_counts(counts: list[int], rest: int) -> None:
+    buffer = bytearray(b"".join(map(pack_ack, counts)) + b"\1" * rest)
+    assert take_ack(buffer) == (counts[-1] if counts else None)
+    assert buffer == b"\1" * rest
+
+
+def test_an_address_that_fails_is_avoided_ever_longer_and_anew_once_it_worked() -> None:
+    avoidance = AddressAvoidance()
+    assert not avoidance.covers("a", 0.0)
+    avoidance.failed("a", 0.0)
+    assert avoidance.covers("a", FIRST_PAUSE_S - 0.1)
+    assert not avoidance.covers("a", FIRST_PAUSE_S)
+    assert not avoidance.covers("b", 0.0)
+    for _ in range(10):
+        avoidance.failed("a", 100.0)
+    assert avoidance.covers("a", 100.0 + LONGEST_PAUSE_S - 0.1)
+    assert not avoidance.covers("a", 100.0 + LONGEST_PAUSE_S)
+    avoidance.failed("a", 200.0, worked=True)
+    assert not avoidance.covers("a", 200.0 + FIRST_PAUSE_S)
+
+
+def test_invented_addresses_are_forgotten() -> None:
+    avoidance = AddressAvoidance()
+    for number in range(MAX_KEPT + 10):
+        avoidance.failed(str(number), 0.0)
+    assert len(avoidance) == MAX_KEPT
+    assert not avoidance.covers("0", 0.0)
+    assert avoidance.covers(str(MAX_KEPT), 0.0)
