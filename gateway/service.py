@@ -14,7 +14,7 @@ from aiohttp import web
 
 from broker.reachability import KafkaReachability
 from broker.settings import KafkaSettings
-from gateway.http.errors import JsonProtocol, json_errors
+from gateway.http.connection import HttpConnection, json_errors
 from gateway.http.health import HealthRoutes
 from gateway.http.inference import InferenceRoutes
 from gateway.http.metadata import MetadataRoutes
@@ -82,28 +82,27 @@ async def open_gateway(
                 return "it is stopping"
             return await reachability.problem() or ("" if query_client.up else "Kafka does not take queries")
 
-        routes = all_routes(models, query_client, statistics, RequestBodies(settings), problem)
+        bodies = RequestBodies(settings)
+        inference = InferenceRoutes(models, query_client, statistics, bodies)
+        routes = all_routes(inference, models, statistics, bodies, problem)
         statistics.register()
         try:
-            async with _listening(make_app(settings, routes), settings) as address:
+            async with listening(make_app(settings, routes), inference, settings) as address:
                 yield address, query_client
         finally:
             statistics.unregister()
 
 
 def all_routes(
+    inference: InferenceRoutes,
     models: ModelDirectory,
-    query_client: QueryClient,
     statistics: ModelStatisticsTable,
     bodies: RequestBodies,
     problem: Callable[[], Awaitable[str]],
 ) -> list[web.RouteDef]:
     """Routes of every path that the gateway answers; `problem` says why it is not ready."""
-    return [
-        *InferenceRoutes(models, query_client, statistics, bodies).routes(),
-        *MetadataRoutes(models, statistics, bodies, version()).routes(),
-        *HealthRoutes(problem).routes(),
-    ]
+    metadata = MetadataRoutes(models, statistics, bodies, version())
+    return [*inference.routes(), *metadata.routes(), *HealthRoutes(problem).routes()]
 
 
 def make_app(settings: GatewaySettings, routes: Iterable[web.RouteDef]) -> web.Application:
@@ -114,12 +113,13 @@ def make_app(settings: GatewaySettings, routes: Iterable[web.RouteDef]) -> web.A
 
 
 @asynccontextmanager
-async def _listening(app: web.Application, settings: GatewaySettings) -> AsyncGenerator[str]:
+async def listening(app: web.Application, inference: InferenceRoutes, settings: GatewaySettings) -> AsyncGenerator[str]:
+    """Answer queries by `inference`, all else by `app`, while the context is open; yields the URL."""
     drain_s = _DRAIN_SHARE * settings.drain_timeout_s
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=drain_s)
     await runner.setup()
     try:
-        listener = await _listen(runner, settings)
+        listener = await _listen(runner, inference, settings)
         try:
             host, port = listener.sockets[0].getsockname()[:2]
             yield f"http://{host}:{port}"
@@ -129,13 +129,13 @@ async def _listening(app: web.Application, settings: GatewaySettings) -> AsyncGe
         await runner.cleanup()
 
 
-async def _listen(runner: web.AppRunner, settings: GatewaySettings) -> asyncio.Server:
+async def _listen(runner: web.AppRunner, inference: InferenceRoutes, settings: GatewaySettings) -> asyncio.Server:
     # What web.TCPSite does, but for the protocol: a site takes no other.
     loop, server = asyncio.get_running_loop(), runner.server
     assert server is not None, "a runner has a server once it is set up"
     try:
         return await loop.create_server(
-            lambda: JsonProtocol(server, loop, settings.receive_timeout_s),
+            lambda: HttpConnection(server, loop, inference, settings.receive_timeout_s),
             settings.host,
             settings.port,
             backlog=1024,

@@ -98,7 +98,7 @@ class MetadataRoutes:
         raise InvalidRequest(f"{name} cannot be unloaded by hand: the autoscaler unloads what is not asked for")
 
     async def _fields(self, request: web.Request) -> dict[str, Any]:
-        content = await self._bodies.read(request)
+        content = await self._bodies.read(request.content, request.headers)
         try:
             return msgspec.json.decode(content, type=dict[str, Any]) if content else {}
         except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
