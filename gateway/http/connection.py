@@ -12,16 +12,17 @@ What is no HTTP, or never ends, is answered in JSON, too, and whoever takes no a
 
 import asyncio
 import logging
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from aiohttp import HttpVersion11, StreamReader, web
 from aiohttp.http import RawRequestMessage
 from aiohttp.typedefs import Handler
 
+from gateway.http.answers import HttpAnswer
 from gateway.http.errors import answer_to, error_answer
 from gateway.http.inference import InferenceRoutes
 from gateway.model_directory import ServedModel
-from schemas.errors import Internal, InvalidRequest
+from schemas.errors import Internal, InvalidRequest, Overloaded
 
 log = logging.getLogger(__name__)
 
@@ -42,21 +43,36 @@ async def json_errors(request: web.Request, handler: Handler) -> web.StreamRespo
         return response
 
 
+class ConnectionLimits(NamedTuple):
+    """What all clients of a gateway, and each of them, may take."""
+
+    count: int
+    """Connections at once."""
+    timeout_s: float
+    """Seconds in which the head of a request must arrive, and an answer must be taken."""
+
+
 class HttpConnection(web.RequestHandler):
     """Connection to one client."""
 
-    __slots__ = ("_cut", "_inference", "_timeout_s", "_waiting")
+    __slots__ = ("_cut", "_inference", "_limits", "_waiting")
 
     def __init__(
-        self, manager: web.Server, loop: asyncio.AbstractEventLoop, inference: InferenceRoutes, timeout_s: float
+        self, manager: web.Server, loop: asyncio.AbstractEventLoop, inference: InferenceRoutes, limits: ConnectionLimits
     ) -> None:
-        """`timeout_s` is for the head of a request to arrive, and for an answer to be taken."""
         no_log: Any = None  # which it may be, whatever its type says
         super().__init__(manager, loop=loop, access_log=no_log, lingering_time=_LINGER_S)
         self._inference = inference
-        self._timeout_s = timeout_s
+        self._limits = limits
         self._waiting: object = None
         self._cut: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, or say that there are too many."""
+        super().connection_made(transport)
+        if self._manager is not None and len(self._manager.connections) > self._limits.count:
+            message = f"{self._limits.count} connections are open here; try again later"
+            self._end_with(error_answer(Overloaded.http_status, Overloaded.code, message))
 
     async def start(self) -> None:
         """Answer plain queries, one after the other, until the connection ends or aiohttp has to take over."""
@@ -133,7 +149,7 @@ class HttpConnection(web.RequestHandler):
     async def _wait_until_taken(self, transport: asyncio.Transport) -> None:
         """Wait until the client has taken most of what was sent; one that does not is let go."""
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self._limits.timeout_s):
                 await self._drain_helper()
         except (TimeoutError, ConnectionError):
             transport.abort()
@@ -147,7 +163,7 @@ class HttpConnection(web.RequestHandler):
         if waiter is not None and waiter is not self._waiting and not waiter.done():
             self._stop_clock()
             self._waiting = waiter
-            self._cut = self._loop.call_later(self._timeout_s, self._cut_head)
+            self._cut = self._loop.call_later(self._limits.timeout_s, self._cut_head)
 
     def read_no_more(self) -> None:
         """Close after the present answer, without a wait for the rest of what asked for it."""
@@ -163,12 +179,15 @@ class HttpConnection(web.RequestHandler):
             self._cut.cancel()
 
     def _cut_head(self) -> None:
-        waiter, transport = self._waiter, self.transport
-        if waiter is not self._waiting or waiter is None or waiter.done() or transport is None:
+        waiter = self._waiter
+        if waiter is not self._waiting or waiter is None or waiter.done():
             return
-        late = f"the head of the request has not arrived within {self._timeout_s:g} s"
-        answer = error_answer(web.HTTPRequestTimeout.status_code, InvalidRequest.code, late)
-        transport.write(answer.head(close=True) + answer.body)
+        late = f"the head of the request has not arrived within {self._limits.timeout_s:g} s"
+        self._end_with(error_answer(web.HTTPRequestTimeout.status_code, InvalidRequest.code, late))
+
+    def _end_with(self, answer: HttpAnswer) -> None:
+        if self.transport is not None:
+            self.transport.write(answer.head(close=True) + answer.body)
         self.force_close()
 
     def handle_error(

@@ -24,7 +24,11 @@ UNLISTED = {("GET", "/v2/"), ("GET", "/health/live"), ("GET", "/health/ready")}
 async def test_paths_are_the_routes(gateway: Running) -> None:
     document = json.loads((FOLDER / "openapi.json").read_text())
     listed = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
-    models, statistics, bodies = ModelDirectory(Catalog()), ModelStatisticsTable(), RequestBodies(GatewaySettings())
+    models, statistics, bodies = (
+        ModelDirectory(Catalog()),
+        ModelStatisticsTable("gateway"),
+        RequestBodies(GatewaySettings()),
+    )
     inference = InferenceRoutes(models, gateway.query_client, statistics, bodies)
     routes = all_routes(inference, models, statistics, bodies, always_ready)
     assert {(route.method, route.path) for route in routes} == listed | UNLISTED
