@@ -3,12 +3,17 @@
 import resource
 
 
+def open_files_limit(most: int) -> int:
+    """The number of files that this process may have open at present; `most` where it may have more."""
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return most if soft == resource.RLIM_INFINITY else min(soft, most)
+
+
 def allow_open_files(wanted: int) -> int:
     """Have this process open `wanted` files, or as many as the system lets it; returns how many it may open now."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    unlimited = resource.RLIM_INFINITY
-    if soft == unlimited or soft >= wanted:
-        return wanted
-    allowed = wanted if hard == unlimited else min(wanted, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = open_files_limit(wanted)
+    if allowed < wanted:
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     return allowed

@@ -5,7 +5,7 @@ from collections.abc import Generator
 
 import pytest
 
-from process.open_files import allow_open_files
+from process.open_files import allow_open_files, open_files_limit
 
 
 @pytest.fixture
@@ -30,3 +30,9 @@ def test_no_more_than_the_system_allows(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(resource, "setrlimit", lambda _kind, limits: asked.append(limits))
     assert allow_open_files(10_256) == 4096
     assert asked == [(4096, 4096)]
+
+
+def test_no_limit_is_as_many_as_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _kind: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    monkeypatch.delattr(resource, "setrlimit")
+    assert open_files_limit(10) == allow_open_files(10) == 10
