@@ -140,7 +140,7 @@ async def _listen(runner: web.AppRunner, inference: InferenceRoutes, settings: G
     loop, server = asyncio.get_running_loop(), runner.server
     assert server is not None, "a runner has a server once it is set up"
     limits = ConnectionLimits(
-        count=max(allow_open_files(settings.max_connections + _OWN_FILES) - _OWN_FILES, 1),
+        connections=max(allow_open_files(settings.max_connections + _OWN_FILES) - _OWN_FILES, 1),
         timeout_s=settings.receive_timeout_s,
     )
     try:

@@ -46,8 +46,8 @@ async def json_errors(request: web.Request, handler: Handler) -> web.StreamRespo
 class ConnectionLimits(NamedTuple):
     """What all clients of a gateway, and each of them, may take."""
 
-    count: int
-    """Connections at once."""
+    connections: int
+    """Open at once."""
     timeout_s: float
     """Seconds in which the head of a request must arrive, and an answer must be taken."""
 
@@ -70,8 +70,8 @@ class HttpConnection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, or say that there are too many."""
         super().connection_made(transport)
-        if self._manager is not None and len(self._manager.connections) > self._limits.count:
-            message = f"{self._limits.count} connections are open here; try again later"
+        if self._manager is not None and len(self._manager.connections) > self._limits.connections:
+            message = f"{self._limits.connections} connections are open here; try again later"
             self._end_with(error_answer(Overloaded.http_status, Overloaded.code, message))
 
     async def start(self) -> None:

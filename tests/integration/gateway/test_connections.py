@@ -68,7 +68,7 @@ def chunked(gateway: Running, *fields: str, body: bytes = b"", name: str = "") -
     """The same query in chunks, which is left to aiohttp."""
     body = body or json_body()
     head = plain(gateway, *fields, name=name).partition(b"\r\n\r\n")[0]
-    head = re.sub(rb"Content-Length: \d+", b"Transfer-Encoding: chunked", head)
+    head = re.sub(rb"\r\nContent-Length: \d+", b"\r\nTransfer-Encoding: chunked", head)
     return head + b"\r\n\r\n" + f"{len(body):x}\r\n".encode() + body + b"\r\n0\r\n\r\n"
 
 
@@ -85,6 +85,7 @@ ABOUT = b"GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n"
         (("infaas-target: other",), b"", 200),
         ((), b"x" * (64 * 1024 + 1), 413),
     ],
+    ids=["JSON", "raw", "no JSON", "misspelt", "target", "too large"],
 )
 async def test_both_ways_answer_alike(gateway: Running, fields: tuple[str, ...], body: bytes, status: int) -> None:
     found: list[tuple[int, dict[str, str], bytes]] = []

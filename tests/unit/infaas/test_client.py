@@ -58,6 +58,9 @@ async def test_as_many_connections_as_half_the_open_files_are_used_and_the_rest_
 ) -> None:
     full, now, most = asyncio.Barrier(10), 0, 0
 
+    def twenty(_kind: int) -> tuple[int, int]:
+        return 20, 20
+
     async def held(_request: web.Request) -> web.Response:
         nonlocal now, most
         now, most = now + 1, max(most, now + 1)
@@ -71,7 +74,7 @@ async def test_as_many_connections_as_half_the_open_files_are_used_and_the_rest_
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    monkeypatch.setattr(resource, "getrlimit", lambda _kind: (20, 20))
+    monkeypatch.setattr(resource, "getrlimit", twenty)
     gateway = f"http://127.0.0.1:{runner.addresses[0][1]}"
     async with asyncio.timeout(60), InfaasClient(gateway=gateway) as client, asyncio.TaskGroup() as tasks:
         asked = [tasks.create_task(client.infer("digits", {"x": X})) for _ in range(50)]

@@ -24,15 +24,28 @@ def test_the_limit_is_raised_as_far_as_wanted_and_never_lowered() -> None:
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 310
 
 
+def has_limits(monkeypatch: pytest.MonkeyPatch, soft: int, hard: int) -> list[tuple[int, int]]:
+    """Pretend that these are the limits; returns what they are set to."""
+    found: list[tuple[int, int]] = []
+
+    def get(_kind: int) -> tuple[int, int]:
+        return soft, hard
+
+    def put(_kind: int, limits: tuple[int, int]) -> None:
+        found.append(limits)
+
+    monkeypatch.setattr(resource, "getrlimit", get)
+    monkeypatch.setattr(resource, "setrlimit", put)
+    return found
+
+
 def test_no_more_than_the_system_allows(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[int, int]] = []
-    monkeypatch.setattr(resource, "getrlimit", lambda _kind: (1024, 4096))
-    monkeypatch.setattr(resource, "setrlimit", lambda _kind, limits: asked.append(limits))
+    found = has_limits(monkeypatch, 1024, 4096)
     assert allow_open_files(10_256) == 4096
-    assert asked == [(4096, 4096)]
+    assert found == [(4096, 4096)]
 
 
-def test_no_limit_is_as_many_as_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resource, "getrlimit", lambda _kind: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    monkeypatch.delattr(resource, "setrlimit")
+def test_where_there_is_no_limit_all_that_is_wanted_may_be_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = has_limits(monkeypatch, resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     assert open_files_limit(10) == allow_open_files(10) == 10
+    assert not found
