@@ -136,24 +136,26 @@ class HttpConnection(web.RequestHandler):
         self._close |= close
 
     async def _send(self, head: bytes, body: bytes) -> None:
-        if self.transport is None:
+        transport = self.transport
+        if transport is None or transport.is_closing():  # the client has gone, and nobody hears
             return
-        self.transport.writelines((head, body))
+        transport.writelines((head, body))
         if self._paused:
-            await self._wait_until_taken(self.transport)
+            await self._drain_helper()
         # What aiohttp does between two requests: its timer closes a connection on which no other comes.
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         if self._keepalive_handle is None:
             self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
 
-    async def _wait_until_taken(self, transport: asyncio.Transport) -> None:
-        """Wait until the client has taken most of what was sent; one that does not is let go."""
+    async def _drain_helper(self) -> None:
+        """Wait until the client has taken most of what was sent; one that does not in time is let go."""
         try:
             async with asyncio.timeout(self._limits.timeout_s):
-                await self._drain_helper()
-        except (TimeoutError, ConnectionError):
-            transport.abort()
+                await super()._drain_helper()
+        except TimeoutError:
             self._force_close = True
+            if self.transport is not None:
+                self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes of a request; its head has to be whole in time, counted from its first byte."""

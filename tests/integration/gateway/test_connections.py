@@ -3,7 +3,7 @@
 import asyncio
 import re
 import socket
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import psutil
@@ -179,14 +179,15 @@ async def test_a_result_cannot_write_headers_of_its_own(gateway: Running, caplog
     assert "end of a line" in caplog.text
 
 
-async def test_a_client_that_takes_no_answers_is_let_go(gateway: Running) -> None:
+@pytest.mark.parametrize("asked", [plain, chunked])
+async def test_a_client_that_takes_no_answers_is_let_go(gateway: Running, asked: Callable[[Running], bytes]) -> None:
     def huge(fields: dict[str, str], value: bytes) -> tuple[bytes, dict[str, str]]:
         return bytes(8 * MIB), doubled(fields, value)[1]
 
     gateway.responder.answer = huge
     host, _, port = gateway.url.removeprefix("http://").rpartition(":")
     with socket.create_connection((host, int(port))) as client:
-        client.sendall(plain(gateway) * 3)
+        client.sendall(asked(gateway) * 3)
         async with asyncio.timeout(PATIENCE_S):
             await gateway.responder.wait_seen(1)
             while served(client.getsockname()[1]):  # noqa: ASYNC110 - a client that reads nothing hears of nothing
