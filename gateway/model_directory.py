@@ -67,6 +67,7 @@ class ModelDirectory:
     def update(self, catalog: Catalog) -> None:
         """Take over a newer catalog."""
         self._models = {model.name: model for model in _all_models(catalog)}
+        self._asked_at = {path: model for model in self._models.values() for path in _infer_paths(model.name)}
         self.topics = sorted({model.topic for model in self._models.values()})
 
     def find(self, name: str, version: str | None = None) -> ServedModel:
@@ -82,8 +83,16 @@ class ModelDirectory:
             raise UnknownTask(f"{name} has no version {version[:20]!r}; its only version is {VERSION!r}")
         return model
 
+    def asked_at(self, path: str) -> ServedModel | None:
+        """The model that queries at `path` ask; None where that takes more than a look, or is none."""
+        return self._asked_at.get(path)
+
     def __iter__(self) -> Iterator[ServedModel]:
         return iter(self._models.values())
+
+
+def _infer_paths(name: str) -> tuple[str, str]:
+    return f"/v2/models/{name}/infer", f"/v2/models/{name}/versions/{VERSION}/infer"
 
 
 def _all_models(catalog: Catalog) -> Iterator[ServedModel]:

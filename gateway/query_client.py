@@ -28,10 +28,11 @@ class QueryClient:
 
     def __init__(self, settings: GatewaySettings, kafka: KafkaSettings) -> None:
         self._settings = settings
-        self._owner = f"gateway-{uuid4().hex[:12]}"
+        self.owner = f"gateway-{uuid4().hex[:12]}"
+        """The name of this process, which no other has."""
         self._numbers = itertools.count(1)
         self._kafka_health = KafkaHealth(settings.ack_timeout_s)
-        self._requests = RequestReply(kafka, self._owner, max_in_flight=settings.max_in_flight)
+        self._requests = RequestReply(kafka, self.owner, max_in_flight=settings.max_in_flight)
         self.reply_topic = self._requests.reply_topic
         self.clock = self._requests.producer.clock
         """The broker's time."""
@@ -60,7 +61,7 @@ class QueryClient:
 
     def new_id(self) -> str:
         """An id that no other query has: this process's name is random."""
-        return f"{self._owner}-{next(self._numbers)}"
+        return f"{self.owner}-{next(self._numbers)}"
 
     async def ask(self, envelope: Envelope) -> Result:
         """Send a query and wait for its result. Cancelling it makes room; the query may be computed all the same.

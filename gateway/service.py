@@ -14,8 +14,7 @@ from aiohttp import web
 
 from broker.reachability import KafkaReachability
 from broker.settings import KafkaSettings
-from gateway.http.errors import JsonProtocol, json_errors
-from gateway.http.health import HealthRoutes
+from gateway.http.connection import ConnectionLimits, HttpConnection, json_errors
 from gateway.http.inference import InferenceRoutes
 from gateway.http.metadata import MetadataRoutes
 from gateway.http.request_bodies import LARGE_SHARE, RequestBodies
@@ -24,6 +23,8 @@ from gateway.query_client import QueryClient
 from gateway.settings import GatewaySettings
 from gateway.statistics import ModelStatisticsTable
 from process.garbage_collection import tune_gc
+from process.health_server import HealthRoutes, health_server
+from process.open_files import allow_open_files
 from process.version import version
 from schemas.errors import OperatorError
 from store.catalog import CatalogWatcher
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 
 _RECORD_OVERHEAD_BYTES: Final = 64 * 1024
 """Bytes left for the headers of a record beside its value."""
+_OWN_FILES: Final = 256
+"""Files beside the connections of clients that a gateway may have open: those to Kafka and Postgres, and the like."""
 _DRAIN_SHARE: Final = 0.8
 """Share of the drain timeout that is for requests; the rest is for closing what they used."""
 
@@ -74,7 +77,7 @@ async def open_gateway(
         )
     async with QueryClient(settings, kafka) as query_client:
         await query_client.prefetch_metadata(models.topics)
-        statistics = ModelStatisticsTable()
+        statistics = ModelStatisticsTable(query_client.owner)
         reachability = KafkaReachability(kafka)
 
         async def problem() -> str:
@@ -82,28 +85,30 @@ async def open_gateway(
                 return "it is stopping"
             return await reachability.problem() or ("" if query_client.up else "Kafka does not take queries")
 
-        routes = all_routes(models, query_client, statistics, RequestBodies(settings), problem)
+        bodies = RequestBodies(settings)
+        inference = InferenceRoutes(models, query_client, statistics, bodies)
+        routes = all_routes(inference, models, statistics, bodies, problem)
         statistics.register()
         try:
-            async with _listening(make_app(settings, routes), settings) as address:
+            async with (
+                listening(make_app(settings, routes), inference, settings) as address,
+                health_server(settings.metrics_host, settings.metrics_port, problem),
+            ):
                 yield address, query_client
         finally:
             statistics.unregister()
 
 
 def all_routes(
+    inference: InferenceRoutes,
     models: ModelDirectory,
-    query_client: QueryClient,
     statistics: ModelStatisticsTable,
     bodies: RequestBodies,
     problem: Callable[[], Awaitable[str]],
 ) -> list[web.RouteDef]:
     """Routes of every path that the gateway answers; `problem` says why it is not ready."""
-    return [
-        *InferenceRoutes(models, query_client, statistics, bodies).routes(),
-        *MetadataRoutes(models, statistics, bodies, version()).routes(),
-        *HealthRoutes(problem).routes(),
-    ]
+    metadata = MetadataRoutes(models, statistics, bodies, version())
+    return [*inference.routes(), *metadata.routes(), *HealthRoutes(problem).routes("/v2/health")]
 
 
 def make_app(settings: GatewaySettings, routes: Iterable[web.RouteDef]) -> web.Application:
@@ -114,12 +119,13 @@ def make_app(settings: GatewaySettings, routes: Iterable[web.RouteDef]) -> web.A
 
 
 @asynccontextmanager
-async def _listening(app: web.Application, settings: GatewaySettings) -> AsyncGenerator[str]:
+async def listening(app: web.Application, inference: InferenceRoutes, settings: GatewaySettings) -> AsyncGenerator[str]:
+    """Answer queries by `inference`, all else by `app`, while the context is open; yields the URL."""
     drain_s = _DRAIN_SHARE * settings.drain_timeout_s
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=drain_s)
     await runner.setup()
     try:
-        listener = await _listen(runner, settings)
+        listener = await _listen(runner, inference, settings)
         try:
             host, port = listener.sockets[0].getsockname()[:2]
             yield f"http://{host}:{port}"
@@ -129,16 +135,21 @@ async def _listening(app: web.Application, settings: GatewaySettings) -> AsyncGe
         await runner.cleanup()
 
 
-async def _listen(runner: web.AppRunner, settings: GatewaySettings) -> asyncio.Server:
+async def _listen(runner: web.AppRunner, inference: InferenceRoutes, settings: GatewaySettings) -> asyncio.Server:
     # What web.TCPSite does, but for the protocol: a site takes no other.
     loop, server = asyncio.get_running_loop(), runner.server
     assert server is not None, "a runner has a server once it is set up"
+    limits = ConnectionLimits(
+        connections=max(allow_open_files(settings.max_connections + _OWN_FILES) - _OWN_FILES, 1),
+        timeout_s=settings.receive_timeout_s,
+    )
     try:
         return await loop.create_server(
-            lambda: JsonProtocol(server, loop, settings.receive_timeout_s),
+            lambda: HttpConnection(server, loop, inference, limits),
             settings.host,
             settings.port,
             backlog=1024,
+            reuse_port=settings.reuse_port or None,
         )
     except OSError as error:
         raise OperatorError(

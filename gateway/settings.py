@@ -16,13 +16,18 @@ class GatewaySettings(ServiceSettings):
     """Address to listen on; `0.0.0.0` for all."""
     port: int = Field(default=GATEWAY_PORT, ge=0, le=65535)
     """Port to listen on; 0 takes a free one, which the log names."""
+    reuse_port: bool = False
+    """Whether other gateways of this machine may listen on the same port: the kernel spreads connections over them."""
     max_body_bytes: int = Field(default=15 * 1024 * 1024, ge=1024)
     """Most bytes of a request; larger ones are answered 413. Must stay below INFAAS_KAFKA_MAX_RECORD_BYTES."""
     max_bodies_bytes: int = Field(default=256 * 1024 * 1024, ge=1024)
     """Most bytes of all requests that are held at once, whole or not; what does not fit is answered 503. Bodies of more
     than 256 KiB may fill three quarters of it."""
     receive_timeout_s: float = Field(default=20.0, gt=0)
-    """Seconds in which the head of a request, and then its body, must arrive; what takes longer is answered 408."""
+    """Seconds in which the head of a request, and then its body, must arrive; what takes longer is answered 408. As
+    long may a client take over an answer, before it is let go."""
+    max_connections: int = Field(default=10_000, ge=1)
+    """Most connections at once, fewer where the system allows fewer open files; more are answered 503 and closed."""
     max_in_flight: int = Field(default=MAX_IN_FLIGHT, ge=1)
     """Most queries that wait for their result at once; more are answered 503."""
     wait_s: float = Field(default=ANSWER_TIMEOUT_S, gt=0)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from prometheus_client import REGISTRY
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from gateway.model_directory import VERSION, ServedModel
@@ -98,7 +98,9 @@ class ModelStatisticsTable(Collector):
     as the check of a request.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, owner: str) -> None:
+        self.owner = owner
+        """The process that counts here: others that share its port have statistics of their own."""
         self._by_name: dict[str, ModelStatistics] = {}
 
     def register(self) -> None:
@@ -126,6 +128,7 @@ class ModelStatisticsTable(Collector):
             for code, count in list(model.failures.items()):
                 requests.add_metric([model.name, code.value], count)
             seconds.add_metric([model.name], _cumulated(model.buckets), (model.success_ns + model.fail_ns) / 1e9)
+        yield InfoMetricFamily("infaas_gateway", "The gateway process", value={"process": self.owner})
         yield requests
         yield seconds
 

@@ -5,6 +5,7 @@
 it cannot do without is away.
 """
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -33,8 +34,7 @@ async def health_server(
         yield
         return
     app = web.Application()
-    app.add_routes([web.get("/metrics", _metrics), web.get("/health/live", _live), web.get("/health/ready", _ready)])
-    app[_PROBE] = _Probe(problem, live)
+    app.add_routes(HealthRoutes(problem, live).routes())
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
@@ -50,26 +50,34 @@ async def health_server(
         await runner.cleanup()
 
 
-class _Probe:
-    """Why the service is not ready, and whether it is live, as its application's routes ask it."""
+class HealthRoutes:
+    """Handlers of the paths by which a service is watched.
 
-    def __init__(self, problem: Callable[[], Awaitable[str]], live: Callable[[], bool]) -> None:
-        self.problem = problem
-        self.live = live
+    `problem` says why the service is not ready; nothing if it is.
+    """
 
+    def __init__(self, problem: Callable[[], Awaitable[str]], live: Callable[[], bool] = lambda: True) -> None:
+        self._problem = problem
+        self._live = live
 
-_PROBE = web.AppKey("probe", _Probe)
+    def routes(self, *folders: str) -> list[web.RouteDef]:
+        """Routes to add to an application, those of health under `/health` and these folders."""
+        found = [web.get("/metrics", self.metrics)]
+        for folder in ("/health", *folders):
+            found += [web.get(f"{folder}/live", self.live), web.get(f"{folder}/ready", self.ready)]
+        return found
 
+    async def live(self, _request: web.Request) -> web.Response:
+        """Answer that the process can go on."""
+        live = self._live()
+        return web.json_response({"live": live}, status=200 if live else 503)
 
-async def _metrics(_request: web.Request) -> web.Response:
-    return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    async def ready(self, _request: web.Request) -> web.Response:
+        """Answer whether the service can do its work, or else why not."""
+        problem = await self._problem()
+        return web.json_response({"ready": not problem, "reason": problem}, status=503 if problem else 200)
 
-
-async def _live(request: web.Request) -> web.Response:
-    live = request.app[_PROBE].live()
-    return web.json_response({"live": live}, status=200 if live else 503)
-
-
-async def _ready(request: web.Request) -> web.Response:
-    problem = await request.app[_PROBE].problem()
-    return web.json_response({"ready": not problem, "reason": problem}, status=503 if problem else 200)
+    async def metrics(self, _request: web.Request) -> web.Response:
+        """Answer with the metrics in the Prometheus text format."""
+        text = await asyncio.to_thread(generate_latest)
+        return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 ROUNDS = 5
 SECONDS = 4.0
 CONNECTIONS = 64
+PACE = 900.0
+"""Requests a second of the steady load."""
 LIMIT = 0.7
 _START_S = 60.0
 
@@ -54,11 +56,22 @@ async def measure(system: "SystemUnderTest", broker: str) -> list[Figure]:
             baseline=rates["bare_cpu"],
             ratio=rates["ours_cpu"] / rates["bare_cpu"],
         ),
+        Figure(
+            name=f"gateway CPU of 1,000 requests, {PACE:g}/s",
+            broker=broker,
+            value=1000 / rates["ours_paced"],
+            unit="s",
+            baseline=1000 / rates["bare_paced"],
+            ratio=rates["bare_paced"] / rates["ours_paced"],
+        ),
     ]
 
 
 async def measure_rates(kafka: KafkaSettings, rounds: int = ROUNDS, seconds: float = SECONDS) -> dict[str, float]:
-    """Return medians of the rounds: requests a second `ours` and `bare`, by second of CPU `ours_cpu` and `bare_cpu`."""
+    """Return medians of the rounds: requests a second `ours` and `bare`, by second of CPU `ours_cpu` and `bare_cpu`.
+
+    By second of CPU at a steady rate they are `ours_paced` and `bare_paced`.
+    """
     task = f"bench-{uuid.uuid4().hex[:8]}"
     topic, port, baseline_port = task_topic(task), free_port(), free_port()
     await ensure_task_topics(kafka, task, PARTITIONS)
@@ -72,17 +85,19 @@ async def measure_rates(kafka: KafkaSettings, rounds: int = ROUNDS, seconds: flo
             "bare": (baseline, f"http://{LOOPBACK}:{baseline_port}/"),
             "ours": (ours, f"http://{LOOPBACK}:{port}/v2/models/{task}/infer"),
         }
-        found: dict[str, list[float]] = {name: [] for name in ("bare", "ours", "bare_cpu", "ours_cpu")}
+        found: dict[str, list[float]] = {f"{name}{of}": [] for name in servers for of in ("", "_cpu", "_paced")}
         for number in range(rounds + 1):
             for name, (pid, url) in servers.items():
                 rate, per_cpu_s = await _load(pid, url, seconds)
+                _, paced = await _load(pid, url, seconds, PACE)
                 if number:  # the first round warms everything up
                     found[name].append(rate)
                     found[f"{name}_cpu"].append(per_cpu_s)
+                    found[f"{name}_paced"].append(paced)
         return {name: median(values) for name, values in found.items()}
 
 
-async def _load(pid: int, url: str, seconds: float) -> tuple[float, float]:
+async def _load(pid: int, url: str, seconds: float, pace: float = 0.0) -> tuple[float, float]:
     before = _cpu_s(pid)
     client = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -91,6 +106,7 @@ async def _load(pid: int, url: str, seconds: float) -> tuple[float, float]:
         url,
         str(seconds),
         str(CONNECTIONS),
+        str(pace),
         stdout=asyncio.subprocess.PIPE,
     )
     output, _ = await client.communicate()

@@ -1,8 +1,9 @@
-"""A closed-loop HTTP load; it prints requests a second.
+"""An HTTP load; it prints requests a second.
 
-`python -m bench.throughput.http_load URL SECONDS CONNECTIONS` runs it.
+`python -m bench.throughput.http_load URL SECONDS CONNECTIONS [RATE]` runs it.
 
-Each connection asks again as soon as it is answered: what counts is how many answers the server can give.
+Each connection asks again as soon as it is answered: what counts is how many answers the server can give. With a rate
+they ask that many a second together, in turns: what counts is what an answer costs when there is time for each.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ import aiohttp
 from bench.core.load import small_query
 
 
-async def run(url: str, seconds: float, connections: int) -> float:
+async def run(url: str, seconds: float, connections: int, rate: float = 0.0) -> float:
     """Load the server and return the requests a second.
 
     Raises:
@@ -26,9 +27,13 @@ async def run(url: str, seconds: float, connections: int) -> float:
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=connections), headers=headers) as http:
         started = time.perf_counter()
 
-        async def ask() -> None:
+        async def ask(number: int) -> None:
             nonlocal answered
-            while time.perf_counter() - started < seconds:
+            due = number / rate if rate else 0.0
+            while (now := time.perf_counter() - started) < seconds:
+                if due > now:
+                    await asyncio.sleep(due - now)
+                due += connections / rate if rate else 0.0
                 async with http.post(url, data=value) as response:
                     body = await response.read()
                     if response.status != 200:
@@ -36,10 +41,10 @@ async def run(url: str, seconds: float, connections: int) -> float:
                     answered += 1
 
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(connections):
-                tasks.create_task(ask())
+            for number in range(connections):
+                tasks.create_task(ask(number))
         return answered / (time.perf_counter() - started)
 
 
 if __name__ == "__main__":
-    print(asyncio.run(run(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]))))
+    print(asyncio.run(run(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), *map(float, sys.argv[4:]))))

@@ -1,5 +1,5 @@
 """The Open Inference Protocol over HTTP.
 
-Reading order: request_bodies (bounded in memory and time) -> translation (a request to a record's headers) -> inference
-(the main job) -> metadata, health -> errors (JSON, always).
+Reading order: request_bodies (bounded in memory and time) -> translation (a request to a record's headers) -> answers
+-> inference (the main job) -> metadata -> errors (JSON, always) -> connection (bytes in, bytes out).
 """

@@ -1,13 +1,15 @@
 """`POST /v2/models/{name}[/versions/{version}]/infer`: the main job over HTTP."""
 
 import time
+from collections.abc import Mapping
 from typing import Final
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 
+from gateway.http.answers import HttpAnswer
 from gateway.http.request_bodies import RequestBodies
 from gateway.http.translation import make_envelope
-from gateway.model_directory import ModelDirectory
+from gateway.model_directory import ModelDirectory, ServedModel
 from gateway.query_client import QueryClient
 from gateway.statistics import ModelStatisticsTable
 from schemas import headers as h
@@ -37,19 +39,32 @@ class InferenceRoutes:
             web.post("/v2/models/{name}/versions/{version}/infer", self.infer),
         ]
 
+    def asked_at(self, path: str) -> ServedModel | None:
+        """The model that a query at this path asks, unless aiohttp's router has to find out."""
+        return self._models.asked_at(path)
+
     async def infer(self, request: web.Request) -> web.Response:
-        """Answer one query. When the client goes away it is cancelled, which makes room."""
-        started = time.monotonic_ns()
+        """Answer one query that aiohttp has routed here."""
         path = request.match_info
         model = self._models.find(path["name"], path.get("version"))
+        return (await self.answer(model, request.headers, request.content)).response()
+
+    async def answer(self, model: ServedModel, headers: Mapping[str, str], content: StreamReader) -> HttpAnswer:
+        """Answer one query. When the client goes away it is cancelled, which makes room.
+
+        Raises:
+            QueryError: there is no answer; what the client reads.
+            HTTPException: the body is too large, or does not arrive.
+        """
+        started = time.monotonic_ns()
         statistics = self._statistics.of(model)
         held = 0
         try:
-            body = await self._bodies.read(request)
+            body = await self._bodies.read(content, headers)
             held = len(body)
             query_client = self._query_client
             reply_to, new_id, now_ns = query_client.reply_topic, query_client.new_id(), query_client.clock.now_ns()
-            envelope = make_envelope(model, request.headers, body, reply_to, new_id, now_ns)
+            envelope = make_envelope(model, headers, body, reply_to, new_id, now_ns)
             sending = time.monotonic_ns()
             result = await query_client.ask(envelope)
             failure = result.error()
@@ -62,7 +77,7 @@ class InferenceRoutes:
             self._bodies.release(held)
         total_ns = time.monotonic_ns() - started
         statistics.succeeded(result, envelope.query.batch, sending - started, total_ns)
-        return web.Response(body=result.value, headers=_headers(result))
+        return HttpAnswer(200, _headers(result), result.value)
 
 
 _JSON_LENGTH: Final = "Inference-Header-Content-Length"

@@ -1,5 +1,6 @@
 """Metadata of the server and its models: signature, config, readiness, statistics, and the repository index."""
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -8,6 +9,7 @@ from aiohttp import web
 from gateway.http.request_bodies import RequestBodies
 from gateway.model_directory import VERSION, ModelDirectory, ServedModel
 from gateway.statistics import ModelStatisticsTable
+from schemas import headers as h
 from schemas.errors import InvalidRequest, UnknownTask
 from schemas.oip import JSON
 
@@ -72,11 +74,11 @@ class MetadataRoutes:
 
     async def statistics(self, request: web.Request) -> web.Response:
         """Answer with the statistics of one model."""
-        return _json({"model_stats": [self._statistics.of(self._model(request)).as_triton()]})
+        return self._of([self._model(request)])
 
     async def all_statistics(self, _request: web.Request) -> web.Response:
         """Answer with the statistics of each model."""
-        return _json({"model_stats": [self._statistics.of(model).as_triton() for model in self._models]})
+        return self._of(self._models)
 
     async def index(self, request: web.Request) -> web.Response:
         """Answer with all models, or with `{"ready": true}` those that can be asked."""
@@ -97,8 +99,13 @@ class MetadataRoutes:
         name = self._model(request).name
         raise InvalidRequest(f"{name} cannot be unloaded by hand: the autoscaler unloads what is not asked for")
 
+    def _of(self, models: Iterable[ServedModel]) -> web.Response:
+        response = _json({"model_stats": [self._statistics.of(model).as_triton() for model in models]})
+        response.headers[h.GATEWAY] = self._statistics.owner
+        return response
+
     async def _fields(self, request: web.Request) -> dict[str, Any]:
-        content = await self._bodies.read(request)
+        content = await self._bodies.read(request.content, request.headers)
         try:
             return msgspec.json.decode(content, type=dict[str, Any]) if content else {}
         except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:

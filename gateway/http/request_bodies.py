@@ -6,9 +6,10 @@ is answered 503 at once, rather than left to wait: its bytes would lie in buffer
 """
 
 import asyncio
+from collections.abc import Mapping
 from typing import Final
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 from prometheus_client import Gauge
 
 from gateway.settings import GatewaySettings
@@ -32,7 +33,7 @@ class RequestBodies:
         """Bytes held now."""
         HELD.set_function(lambda: self.held)
 
-    async def read(self, request: web.Request) -> bytes:
+    async def read(self, content: StreamReader, headers: Mapping[str, str]) -> bytes:
         """Read the body of a request; who reads it gives it back by `release` when it is no longer held.
 
         Raises:
@@ -40,14 +41,13 @@ class RequestBodies:
             HTTPRequestTimeout: it has not arrived in time.
             Overloaded: there is no room for it now.
         """
-        announced = request.content_length
-        if announced is not None and announced > self._most_each:
-            raise web.HTTPRequestEntityTooLarge(self._most_each, announced)
-        content = request.content
         if content.is_eof():  # as most are by now: a timer would cost more than the reading
             body = content.read_nowait()
             self._take(len(body), 0)
             return body
+        announced = int(headers.get("Content-Length", 0))
+        if announced > self._most_each:
+            raise web.HTTPRequestEntityTooLarge(self._most_each, announced)
         taken, chunks = 0, list[bytes]()
         try:
             async with asyncio.timeout(self._timeout_s):

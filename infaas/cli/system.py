@@ -53,6 +53,7 @@ PostgresPortFlag = Annotated[int, typer.Option(envvar="INFAAS_POSTGRES_PORT", he
 MetricsPortFlag = Annotated[
     int, typer.Option(envvar="INFAAS_METRICS_PORT", help="Port of the first service, the others follow it; 0: any.")
 ]
+GatewaysFlag = Annotated[int, typer.Option(min=1, help="Gateway processes, which share the port.")]
 SelectorsFlag = Annotated[int, typer.Option(min=1, help="Selector processes.")]
 AutoscalersFlag = Annotated[int, typer.Option(min=1, help="Autoscaler processes: one leads, the others stand by.")]
 WorkersFlag = Annotated[int, typer.Option(min=1, help="CPU worker processes from the start, and at least.")]
@@ -85,6 +86,7 @@ def up(
     kafka_port: KafkaPortFlag = _DEFAULTS.kafka_port,
     postgres_port: PostgresPortFlag = _DEFAULTS.postgres_port,
     metrics_port: MetricsPortFlag = _DEFAULTS.metrics_port,
+    gateways: GatewaysFlag = _DEFAULTS.gateways,
     selectors: SelectorsFlag = _DEFAULTS.selectors,
     workers: WorkersFlag = _DEFAULTS.workers,
     max_workers: MaxWorkersFlag = _DEFAULTS.max_workers,
@@ -107,6 +109,7 @@ def up(
         kafka_port=kafka_port,
         postgres_port=postgres_port,
         metrics_port=metrics_port,
+        gateways=gateways,
         selectors=selectors,
         autoscalers=autoscalers,
         policy=policy,

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import aiohttp
 
 from infaas.client.transport import EncodedQuery
+from process.open_files import open_files_limit
 from schemas import headers as h
 from schemas.errors import DeadlineExceeded, ErrorCode, Internal
 from schemas.result import OK, Result, parse_result
@@ -28,17 +29,20 @@ _CODES: Final = {
 
 
 class HttpTransport:
-    """The way over HTTP; more than `max_in_flight` queries wait for a connection."""
+    """The way over HTTP; more than `max_in_flight` queries wait for a connection.
+
+    So do more than half the files that this process may have open: what else it does needs some, too.
+    """
 
     def __init__(self, url: str, max_in_flight: int) -> None:
         self._url = url.rstrip("/").removesuffix("/v2")
-        self._slots = asyncio.Semaphore(max_in_flight)
-        self._max_in_flight = max_in_flight
+        self._most_connections = min(max_in_flight, open_files_limit(max_in_flight * 2) // 2)
+        self._slots = asyncio.Semaphore(self._most_connections)
         self._http: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._max_in_flight), timeout=aiohttp.ClientTimeout(total=None)
+            connector=aiohttp.TCPConnector(limit=self._most_connections), timeout=aiohttp.ClientTimeout(total=None)
         )
         return self
 

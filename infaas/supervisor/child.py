@@ -44,10 +44,10 @@ class ChildSpec(msgspec.Struct, frozen=True, kw_only=True):
     log: Path
 
 
-def child_spec(home: Path, name: str, module: str, env: Mapping[str, str], url: str, health: str) -> ChildSpec:
-    """Describe a service that answers at `url`, under `health` says how it is, and logs under `home`."""
+def child_spec(home: Path, name: str, module: str, env: Mapping[str, str], url: str) -> ChildSpec:
+    """Describe a service that says at `url` how it is, and logs under `home`."""
     log = home / "logs" / f"{name}.log"
-    ready, live = f"{url}{health}/ready", f"{url}{health}/live"
+    ready, live = f"{url}/health/ready", f"{url}/health/live"
     return ChildSpec(name=name, module=module, env=env, health=ready, live=live, metrics=f"{url}/metrics", log=log)
 
 

@@ -150,7 +150,7 @@ class LocalWorkers:
             "INFAAS_WORKERS_METRICS_PORT": str(port),
         }
         url = f"http://{LOOPBACK}:{port}"
-        spec = child_spec(self._options.home, f"worker-{name}", "workers", {**self._shared, **own}, url, "/health")
+        spec = child_spec(self._options.home, f"worker-{name}", "workers", {**self._shared, **own}, url)
         self._workers[name] = worker = _WorkerProcess(Child(spec, self._announce, self._changed, self._servers_up))
         worker.task = self._tasks.create_task(self._keep_running(name, worker), name=spec.name)
 

@@ -43,6 +43,8 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     postgres_port: int = 0
     metrics_port: int = 0
     """Port of the first service; the others follow it."""
+    gateways: int = 1
+    """Gateway processes; several share the port."""
     selectors: int = 1
     autoscalers: int = 1
     """Autoscaler processes: one leads, the others stand by."""
@@ -57,6 +59,11 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     """CPU cores of each worker; 0 shares those of this machine among the most workers there can be."""
     oversubscribe: bool = False
     """Whether workers may have more cores in all than this machine has."""
+
+    @property
+    def services(self) -> int:
+        """Number of processes beside the workers, each with a port for its metrics."""
+        return self.autoscalers + self.selectors + self.gateways
 
     @property
     def first_workers(self) -> int:
@@ -143,4 +150,4 @@ def worker_metrics_port(options: UpOptions, number: int) -> int:
     """
     if options.metrics_port == 0:
         return free_port()
-    return claim_port(options.metrics_port + options.autoscalers + options.selectors + number, "--metrics-port")
+    return claim_port(options.metrics_port + options.services + number, "--metrics-port")

@@ -188,7 +188,7 @@ async def _postgres(options: UpOptions, announce: Announce, stack: AsyncExitStac
 
 
 def _services(options: UpOptions, shared: dict[str, str]) -> list[ChildSpec]:
-    """Describe all services but the workers, those with a port for metrics first; the gateway serves its own."""
+    """Describe all services but the workers."""
     minimum = {"cpu": options.workers}
     scaling = {
         "INFAAS_AUTOSCALER_LAUNCHER": options.launcher,
@@ -198,13 +198,16 @@ def _services(options: UpOptions, shared: dict[str, str]) -> list[ChildSpec]:
     named = [(_numbered("autoscaler", i), "autoscaler", scaling) for i in range(options.autoscalers)]
     selectors = [_numbered("selector", i) for i in range(options.selectors)]
     named += [(name, "selector", {"INFAAS_SELECTOR_INSTANCE_ID": name}) for name in selectors]
+    gateway = {
+        "INFAAS_GATEWAY_HOST": options.gateway_host,
+        "INFAAS_GATEWAY_PORT": str(options.gateway_port),
+        "INFAAS_GATEWAY_REUSE_PORT": str(options.gateways > 1).lower(),
+    }
+    named += [(_numbered("gateway", i), "gateway", gateway) for i in range(options.gateways)]
     specs: list[ChildSpec] = []
     for (name, module, own), port in zip(named, metrics_ports(options, len(named)), strict=True):
         env = {**shared, **own, f"INFAAS_{module.upper()}_METRICS_PORT": str(port)}
-        specs.append(child_spec(options.home, name, module, env, f"http://{LOOPBACK}:{port}", "/health"))
-    gateway = {"INFAAS_GATEWAY_HOST": options.gateway_host, "INFAAS_GATEWAY_PORT": str(options.gateway_port)}
-    url = f"http://{options.gateway_host}:{options.gateway_port}"
-    specs.append(child_spec(options.home, "gateway", "gateway", shared | gateway, url, "/v2/health"))
+        specs.append(child_spec(options.home, name, module, env, f"http://{LOOPBACK}:{port}"))
     return specs
 
 

@@ -2,6 +2,7 @@
 
 import json
 
+from gateway.http.inference import InferenceRoutes
 from gateway.http.request_bodies import RequestBodies
 from gateway.model_directory import ModelDirectory
 from gateway.service import all_routes
@@ -23,11 +24,11 @@ UNLISTED = {("GET", "/v2/"), ("GET", "/health/live"), ("GET", "/health/ready")}
 async def test_paths_are_the_routes(gateway: Running) -> None:
     document = json.loads((FOLDER / "openapi.json").read_text())
     listed = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
-    routes = all_routes(
+    models, statistics, bodies = (
         ModelDirectory(Catalog()),
-        gateway.query_client,
-        ModelStatisticsTable(),
+        ModelStatisticsTable("gateway"),
         RequestBodies(GatewaySettings()),
-        always_ready,
     )
+    inference = InferenceRoutes(models, gateway.query_client, statistics, bodies)
+    routes = all_routes(inference, models, statistics, bodies, always_ready)
     assert {(route.method, route.path) for route in routes} == listed | UNLISTED

@@ -5,7 +5,7 @@ import json
 import pytest
 from aiohttp import ClientSession, web
 
-from gateway.http.errors import json_errors
+from gateway.http.connection import json_errors
 from gateway.service import make_app
 from gateway.settings import GatewaySettings
 from schemas.documents.__main__ import FOLDER

@@ -1,5 +1,8 @@
 """What the client says where there is nobody to ask."""
 
+import asyncio
+import resource
+
 import numpy as np
 import pytest
 from aiohttp import web
@@ -48,3 +51,33 @@ async def test_errors_of_a_proxy_have_a_class_too() -> None:
         with pytest.raises(QuotaExceeded, match="slow down"):
             await client.infer("digits", {"x": X})
     await runner.cleanup()
+
+
+async def test_as_many_connections_as_half_the_open_files_are_used_and_the_rest_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    full, now, most = asyncio.Barrier(10), 0, 0
+
+    def twenty(_kind: int) -> tuple[int, int]:
+        return 20, 20
+
+    async def held(_request: web.Request) -> web.Response:
+        nonlocal now, most
+        now, most = now + 1, max(most, now + 1)
+        await full.wait()  # ten of them are here at once, or none is answered
+        now -= 1
+        output = {"name": "y", "shape": [1], "datatype": "FP32", "data": [1.0]}
+        return web.json_response({"model_name": "digits", "outputs": [output]})
+
+    app = web.Application()
+    app.add_routes([web.post("/v2/models/digits/infer", held)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    monkeypatch.setattr(resource, "getrlimit", twenty)
+    gateway = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    async with asyncio.timeout(60), InfaasClient(gateway=gateway) as client, asyncio.TaskGroup() as tasks:
+        asked = [tasks.create_task(client.infer("digits", {"x": X})) for _ in range(50)]
+    await runner.cleanup()
+    assert {answer.result().outputs["y"].item() for answer in asked} == {1.0}
+    assert most == 10

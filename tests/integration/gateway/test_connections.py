@@ -1,0 +1,224 @@
+"""Connections as clients that are not ours use them: plain queries and all else, in turns, in pieces, at once."""
+
+import asyncio
+import re
+import socket
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import psutil
+import pytest
+
+from gateway.settings import GatewaySettings
+from schemas import headers as h
+from tests.integration.gateway.conftest import Running
+from tests.integration.gateway.responder import doubled
+from tests.integration.gateway.test_inference import json_body
+
+MIB = 1 << 20
+PATIENCE_S = 60.0
+MOST = 3
+"""Connections that the gateway takes."""
+
+
+class Client:
+    """A connection that speaks HTTP by hand."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def answer(self) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers and body of the next answer."""
+        first, *lines = (await self.reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
+        headers = dict(line.lower().split(": ", 1) for line in lines)
+        body = await self.reader.readexactly(int(headers.pop("content-length", 0)))
+        return int(first.split()[1]), headers, body
+
+    async def ask(self, request: bytes) -> tuple[int, dict[str, str], bytes]:
+        self.writer.write(request)
+        return await self.answer()
+
+
+@pytest.fixture
+def gateway_settings() -> GatewaySettings:
+    return GatewaySettings(port=0, max_body_bytes=64 * 1024, receive_timeout_s=2.0, max_connections=MOST)
+
+
+@asynccontextmanager
+async def connected(gateway: Running) -> AsyncGenerator[Client]:
+    host, _, port = gateway.url.removeprefix("http://").rpartition(":")
+    client = Client(*await asyncio.open_connection(host, int(port)))
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            yield client
+    finally:
+        client.writer.transport.abort()
+
+
+def plain(gateway: Running, *fields: str, body: bytes = b"", name: str = "") -> bytes:
+    """A query as nearly all clients send it."""
+    body = body or json_body()
+    path = f"/v2/models/{name or gateway.task}/infer"
+    head = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}", *fields]
+    return "\r\n".join([*head, "", ""]).encode() + body
+
+
+def chunked(gateway: Running, *fields: str, body: bytes = b"", name: str = "") -> bytes:
+    """The same query in chunks, which is left to aiohttp."""
+    body = body or json_body()
+    head = plain(gateway, *fields, name=name).partition(b"\r\n\r\n")[0]
+    head = re.sub(rb"\r\nContent-Length: \d+", b"\r\nTransfer-Encoding: chunked", head)
+    return head + b"\r\n\r\n" + f"{len(body):x}\r\n".encode() + body + b"\r\n0\r\n\r\n"
+
+
+ABOUT = b"GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("fields", "body", "status"),
+    [
+        ((), b"", 200),
+        (("infaas-id: mine", "Inference-Header-Content-Length: 0"), bytes(32), 200),
+        ((), b"no JSON", 400),
+        (("infaas-latncy-ms: 5",), b"", 400),
+        (("infaas-target: other",), b"", 200),
+        ((), b"x" * (64 * 1024 + 1), 413),
+    ],
+    ids=["JSON", "raw", "no JSON", "misspelt", "target", "too large"],
+)
+async def test_both_ways_answer_alike(gateway: Running, fields: tuple[str, ...], body: bytes, status: int) -> None:
+    found: list[tuple[int, dict[str, str], bytes]] = []
+    for request in (plain(gateway, *fields, body=body), chunked(gateway, *fields, body=body)):
+        async with connected(gateway) as client:
+            found.append(await client.ask(request))
+    for _status, headers, _body in found:
+        for own in (
+            "date",
+            "server",
+            "transfer-encoding",
+            "connection",
+            *(() if "infaas-id: mine" in fields else ("infaas-id",)),
+        ):
+            headers.pop(own, None)
+    assert found[0] == found[1]
+    assert found[0][0] == status
+
+
+async def test_one_connection_asks_for_all_kinds_in_turn(gateway: Running) -> None:
+    async with connected(gateway) as client:
+        for request, status in (
+            (plain(gateway), 200),
+            (plain(gateway, body=b"{}"), 400),
+            (plain(gateway), 200),
+            (ABOUT, 200),
+            (plain(gateway), 200),
+            (chunked(gateway), 200),
+            (plain(gateway, name="unknown"), 404),
+            (plain(gateway), 200),
+        ):
+            assert (await client.ask(request))[0] == status, request
+
+
+async def test_what_is_sent_at_once_is_answered_in_order(gateway: Running) -> None:
+    requests = [plain(gateway, f"infaas-id: {number}") for number in range(30)]
+    requests[3] = plain(gateway, body=b"{}")
+    requests[20] = ABOUT
+    async with connected(gateway) as client:
+        client.writer.write(b"".join(requests))
+        answers = [await client.answer() for _ in requests]
+    assert [status for status, _, _ in answers] == [200] * 3 + [400] + [200] * 26
+    ids = [headers.get(h.ID) for _, headers, _ in answers]
+    assert ids == [None if number in (3, 20) else str(number) for number in range(30)]
+
+
+async def test_a_request_may_come_in_pieces(gateway: Running) -> None:
+    request = plain(gateway, "infaas-id: pieces")
+    async with connected(gateway) as client:
+        for piece in (request[:7], request[7:90], request[90:-30], request[-30:-1], request[-1:]):
+            client.writer.write(piece)
+            await asyncio.sleep(0.01)  # for the pieces to come one by one; they may not
+        status, headers, _ = await client.answer()
+        assert (status, headers[h.ID]) == (200, "pieces")
+        assert (await client.ask(plain(gateway)))[0] == 200
+
+
+@pytest.mark.parametrize("body", [b"", b"{}"])
+async def test_a_client_that_wants_no_more_is_told_goodbye(gateway: Running, body: bytes) -> None:
+    async with connected(gateway) as client:
+        status, headers, _ = await client.ask(plain(gateway, "Connection: close", body=body))
+        assert (status, headers["connection"]) == (400 if body else 200, "close")
+        assert await client.reader.read() == b""
+
+
+async def test_an_old_client_is_answered(gateway: Running) -> None:
+    async with connected(gateway) as client:
+        assert (await client.ask(plain(gateway).replace(b"HTTP/1.1", b"HTTP/1.0")))[0] == 200
+        assert await client.reader.read() == b""
+
+
+async def test_who_asks_first_is_told_to_go_on(gateway: Running) -> None:
+    head, _, body = plain(gateway, "Expect: 100-continue").partition(b"\r\n\r\n")
+    async with connected(gateway) as client:
+        assert (await client.ask(head + b"\r\n\r\n"))[0] == 100
+        assert (await client.ask(body))[0] == 200
+
+
+async def test_a_result_cannot_write_headers_of_its_own(gateway: Running, caplog: pytest.LogCaptureFixture) -> None:
+    def crooked(fields: dict[str, str], value: bytes) -> tuple[bytes, dict[str, str]]:
+        result, headers = doubled(fields, value)
+        return result, headers | {h.WORKER: "cpu-0\r\nset-cookie: stolen"}
+
+    gateway.responder.answer = crooked
+    async with connected(gateway) as client:
+        status, headers, body = await client.ask(plain(gateway))
+        assert (status, body) == (500, b'{"error":"internal error"}')
+        assert "set-cookie" not in headers
+        gateway.responder.answer = doubled
+        assert (await client.ask(plain(gateway)))[0] == 200
+    assert "end of a line" in caplog.text
+
+
+@pytest.mark.parametrize("asked", [plain, chunked])
+async def test_a_client_that_takes_no_answers_is_let_go(gateway: Running, asked: Callable[[Running], bytes]) -> None:
+    def huge(fields: dict[str, str], value: bytes) -> tuple[bytes, dict[str, str]]:
+        return bytes(8 * MIB), doubled(fields, value)[1]
+
+    gateway.responder.answer = huge
+    host, _, port = gateway.url.removeprefix("http://").rpartition(":")
+    with socket.create_connection((host, int(port))) as client:
+        client.sendall(asked(gateway) * 3)
+        async with asyncio.timeout(PATIENCE_S):
+            await gateway.responder.wait_seen(1)
+            while served(client.getsockname()[1]):  # noqa: ASYNC110 - a client that reads nothing hears of nothing
+                await asyncio.sleep(0.05)
+
+
+async def test_more_connections_than_fit_are_refused_until_one_ends(gateway: Running) -> None:
+    async with AsyncExitStack() as stack:
+        held = [await stack.enter_async_context(connected(gateway)) for _ in range(MOST)]
+        for client in held:
+            assert (await client.ask(plain(gateway)))[0] == 200
+        async with connected(gateway) as refused:
+            status, headers, body = await refused.answer()
+            assert (status, headers["retry-after"], headers["connection"]) == (503, "1", "close")
+            assert b"3 connections" in body
+            assert await refused.reader.read() == b""
+        held[0].writer.transport.abort()
+        async with asyncio.timeout(PATIENCE_S):
+            while not await is_served(gateway):  # noqa: ASYNC110 - only the server learns of a closed connection
+                await asyncio.sleep(0.01)
+        assert (await held[1].ask(plain(gateway)))[0] == 200
+
+
+async def is_served(gateway: Running) -> bool:
+    async with connected(gateway) as client:
+        try:
+            return (await client.ask(plain(gateway)))[0] == 200
+        except (ConnectionError, asyncio.IncompleteReadError):
+            return False
+
+
+def served(port: int) -> bool:
+    """Whether this process, which the gateway runs in, has a connection to a client at that port."""
+    return any(one.raddr and one.raddr.port == port for one in psutil.Process().net_connections("tcp"))

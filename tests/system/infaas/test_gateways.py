@@ -1,0 +1,79 @@
+"""Two gateways on one port, one of them killed under load: every id is answered, as clients that are not ours count."""
+
+import asyncio
+import os
+import signal
+from collections import Counter
+from typing import Final
+
+import aiohttp
+import pytest
+
+from tests.system.infaas.conftest import Cli
+from tests.system.infaas.test_selectors import query, register
+
+pytestmark = pytest.mark.timeout(400)
+CLIENTS: Final = 16
+ASKED: Final = 25
+"""Queries of each client, one after the other."""
+PATIENCE_S: Final = 120.0
+_AGAIN_S: Final = 0.05
+
+
+async def test_one_of_two_gateways_is_killed_and_no_query_is_lost(cli: Cli) -> None:
+    async with cli.up("--gateways=2"):
+        state = await cli.json("status", "--wait")
+        await register(cli)
+        url, killed = state["gateway"], state["services"]["gateway"]["pid"]
+        answered, progress = Counter[str](), asyncio.Semaphore(0)
+        async with asyncio.timeout(PATIENCE_S):
+            before = await processes(url)
+            async with asyncio.TaskGroup() as asking:
+                for number in range(CLIENTS):
+                    asking.create_task(ask(url, f"client-{number}", answered, progress, keep_alive=number % 2 == 0))
+                for _ in range(CLIENTS * ASKED // 4):
+                    await progress.acquire()
+                os.kill(killed, signal.SIGKILL)
+        assert answered == Counter(f"client-{one}-{number}" for one in range(CLIENTS) for number in range(ASKED))
+
+        async with asyncio.timeout(PATIENCE_S):
+            while (await cli.json("status", "--wait"))["services"]["gateway"]["pid"] == killed:
+                pass
+            after = await processes(url)
+        assert len(before | after) == 3  # one lives on, and another has taken the place of the killed one
+        healed = (await cli.json("status"))["services"]
+        assert (healed["gateway"]["restarts"], healed["gateway-1"]["restarts"]) == (1, 0)
+        for name in ("gateway", "gateway-1"):  # each has a port of its own that says how it is
+            metrics = await text(healed[name]["metrics"])
+            assert sum(f'infaas_gateway_info{{process="{process}"}}' in metrics for process in after) == 1
+
+
+async def ask(url: str, name: str, answered: Counter[str], progress: asyncio.Semaphore, *, keep_alive: bool) -> None:
+    """Ask one query after the other; what is not answered is asked again on another connection under the same id."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=not keep_alive)) as http:
+        for number in range(ASKED):
+            query_id = f"{name}-{number}"
+            while not answered[query_id]:
+                try:
+                    async with http.post(
+                        f"{url}/v2/models/linear/infer", data=query(), headers={"infaas-id": query_id}
+                    ) as answer:
+                        assert (answer.status, answer.headers["infaas-id"]) == (200, query_id), await answer.text()
+                        answered[query_id] += 1
+                        progress.release()
+                except aiohttp.ClientError:
+                    await asyncio.sleep(_AGAIN_S)  # the pace of who asks again
+
+
+async def processes(url: str) -> set[str]:
+    """Names of the two processes behind the port, found by as many connections as it takes."""
+    found: set[str] = set()
+    while len(found) < 2:
+        async with aiohttp.request("GET", f"{url}/v2/models/stats") as response:
+            found.add(response.headers["infaas-gateway"])
+    return found
+
+
+async def text(url: str) -> str:
+    async with aiohttp.request("GET", url) as response:
+        return await response.text()
