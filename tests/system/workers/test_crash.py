@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from broker.producer import Producer
 from broker.tail import Tail
 from schemas import topics
@@ -48,11 +50,15 @@ async def kill_when_answering(worker: subprocess.Popen[bytes], answering: Awaita
     os.kill(worker.pid, signal.SIGKILL)
 
 
+@pytest.mark.parametrize("cores", ["1", "2"])
 async def test_a_query_that_kills_the_worker_is_given_up_and_its_neighbours_are_answered(
-    site: Site, producer: Producer, tmp_path: Path
+    site: Site, producer: Producer, tmp_path: Path, cores: str
 ) -> None:
-    """The runtime is real but for one input, at which it kills the process as a crash in native code would."""
-    await site.register()
+    """The runtime is real but for one input, at which it kills the process as a crash in native code would.
+
+    Others take longer than that, so that what computes in another slot meanwhile dies with it.
+    """
+    await site.register(batch_s=0.01)
     (tmp_path / "sitecustomize.py").write_text(POISONED)
     value, headers = site.value()
     poison, poison_headers = site.value(1)
@@ -64,7 +70,8 @@ async def test_a_query_that_kills_the_worker_is_given_up_and_its_neighbours_are_
         placed = False
         while len({result.id for result in results.all}) < 11:
             lives += 1
-            with process(site, "cpu-poison", PYTHONPATH=f"{tmp_path}{os.pathsep}{os.getcwd()}") as worker:
+            path = f"{tmp_path}{os.pathsep}{os.getcwd()}"
+            with process(site, "cpu-poison", PYTHONPATH=path, INFAAS_WORKERS_CORES=cores) as worker:
                 if not placed:
                     await site.place("cpu-poison")
                     placed = True
@@ -82,15 +89,17 @@ async def test_a_query_that_kills_the_worker_is_given_up_and_its_neighbours_are_
 
 
 POISONED = """
-import os, signal
+import os, signal, time
 import numpy as np
 from runtimes import onnx
 from zoo.samples import labelled
 infer = onnx.OnnxSession.infer
 poison = labelled("digits")[0]["input"][1]
 def deadly(self, inputs):
+    time.sleep(0.05)
     if any(np.array_equal(image, poison) for image in inputs["input"]):
         os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.2)
     return infer(self, inputs)
 onnx.OnnxSession.infer = deadly
 """
