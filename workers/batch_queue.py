@@ -99,6 +99,8 @@ class BatchQueue(Generic[W]):
 
     def urgency(self) -> Urgency | None:
         """Urgency of the most urgent work; None if none waits."""
+        if not self._lanes:
+            return None
         return min(((key[0], lane[0].deadline_s, lane[0].arrival) for key, lane in self._lanes.items()), default=None)
 
     def next_batch(self, now_s: float, slowdown: float, slots: int = 1) -> NextBatch[W]:

@@ -223,10 +223,10 @@ class BatchExecutor:
         highest: Urgency | None = None
         waiting = [0, 0]
         for source in self._sources:
-            if self._computing[source] >= source.parallel:
-                continue
             urgency = source.urgency()
-            if urgency is None or (urgency[0] and not self._has_slot_for_offline(now_s)):
+            if urgency is None or self._computing[source] >= source.parallel:
+                continue
+            if urgency[0] and not self._has_slot_for_offline(now_s):
                 continue
             waiting[urgency[0]] += 1
             if highest is None or urgency < highest:
