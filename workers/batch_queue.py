@@ -27,7 +27,7 @@ from schemas.latency import LatencyModel
 NO_DEADLINE: Final = math.inf
 BATCH_OVERHEAD_S: Final = 0.0005
 """Seconds that a batch costs beside its computation, about: a thread is woken, and waits for the interpreter."""
-_AS_GOOD: Final = 0.03
+_AS_GOOD: Final = 0.01
 """Share by which a batch size may be slower per input and still count as the best."""
 
 Urgency: TypeAlias = tuple[bool, float, int]
@@ -169,7 +169,7 @@ _order = itemgetter(0, 1)
 
 
 def best_batch(latency: LatencyModel) -> int:
-    """The batch size of the highest throughput; the smallest of those that are as good but for a few percent.
+    """The batch size of the highest throughput; the smallest of those that are as good but for a percent.
 
     A larger one would take as long for each input, and keep all in it, and what comes next, waiting for the last.
     """
