@@ -63,12 +63,12 @@ async def test_a_query_that_kills_the_worker_is_given_up_and_its_neighbours_are_
     value, headers = site.value()
     poison, poison_headers = site.value(1)
     async with results_of(site) as results, Tail(site.kafka, "test-dead", [topics.DEAD_LETTERS]) as dead_letters:
-        for number in range(10):
+        for number in range(11):
             await site.ask(producer, f"good{number}", value, headers)
         await site.ask(producer, "poison", poison, poison_headers)
         lives = 0
         placed = False
-        while len({result.id for result in results.all}) < 11:
+        while len({result.id for result in results.all}) < 12:
             lives += 1
             path = f"{tmp_path}{os.pathsep}{os.getcwd()}"
             with process(site, "cpu-poison", PYTHONPATH=path, INFAAS_WORKERS_CORES=cores) as worker:
@@ -77,13 +77,13 @@ async def test_a_query_that_kills_the_worker_is_given_up_and_its_neighbours_are_
                     placed = True
                 async with asyncio.TaskGroup() as tasks:
                     dying = tasks.create_task(asyncio.to_thread(worker.wait, 100))
-                    answering = tasks.create_task(results.until(11))
+                    answering = tasks.create_task(results.until(12))
                     await asyncio.wait({dying, answering}, return_when=asyncio.FIRST_COMPLETED)
                     answering.cancel()
                     worker.kill()
         found = {result.id: result.status for result in results.all}
         letters = [record.value for record in await dead_letters.poll()]
-    assert found == {f"good{number}": "ok" for number in range(10)} | {"poison": "model_failed"}
+    assert found == {f"good{number}": "ok" for number in range(11)} | {"poison": "model_failed"}
     assert lives == 4
     assert poison in letters
 
