@@ -10,8 +10,10 @@ from schemas.errors import OperatorError
 from schemas.hardware import Hardware
 
 _RUNTIMES: Final[tuple[Runtime, ...]] = (
-    OnnxRuntime("onnx", {Hardware.CPU: "CPUExecutionProvider", Hardware.CUDA: "CUDAExecutionProvider"}),
-    OnnxRuntime("onnx-tensorrt", {Hardware.CUDA: "TensorrtExecutionProvider"}),
+    OnnxRuntime(
+        "onnx", {Hardware.CPU: "CPUExecutionProvider", Hardware.CUDA: "CUDAExecutionProvider"}, concurrent=True
+    ),
+    OnnxRuntime("onnx-tensorrt", {Hardware.CUDA: "TensorrtExecutionProvider"}, concurrent=False),
     TorchRuntime("torch-eager", compiled=False),
     TorchRuntime("torch-compile", compiled=True),
 )
@@ -31,6 +33,11 @@ def all_runtimes() -> tuple[Runtime, ...]:
 def available_runtimes(hardware: str) -> tuple[str, ...]:
     """Names of the runtimes that can serve `hardware` in this process."""
     return tuple(runtime.name for runtime in _RUNTIMES if runtime.availability(hardware).available)
+
+
+def is_concurrent(name: str) -> bool:
+    """Whether threads compute with one session of the runtime at once; of one that is not known here, it is not."""
+    return any(runtime.name == name and runtime.concurrent for runtime in _RUNTIMES)
 
 
 def import_package(name: str) -> None:

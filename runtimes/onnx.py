@@ -5,6 +5,7 @@ to TensorRT. Rules:
 * A provider that cannot start makes loading fail. onnxruntime by itself only logs that and computes on the CPU, which
   would serve a GPU's promise at a CPU's speed.
 * Threads never spin while they wait: a worker hosts more sessions than it has cores.
+* Threads share a session: its `Run` may be called by several at once. TensorRT's provider lets one in at a time.
 * BYTES tensors are `bytes` outside and `str` inside onnxruntime; they are converted here.
 """
 
@@ -30,8 +31,9 @@ Provider = tuple[str, dict[str, str]]
 class OnnxRuntime:
     """Runtime that loads ONNX files with onnxruntime; `providers` names the execution provider by hardware type."""
 
-    def __init__(self, name: str, providers: dict[str, str]) -> None:
+    def __init__(self, name: str, providers: dict[str, str], *, concurrent: bool) -> None:
         self.name = name
+        self.concurrent = concurrent
         self._providers = providers
 
     def availability(self, hardware: str) -> Availability:

@@ -53,6 +53,11 @@ class Runtime(Protocol):
         """Name of the runtime, as in `Variant.runtime`."""
         ...
 
+    @property
+    def concurrent(self) -> bool:
+        """Whether several threads may compute with one session at once, and do so faster than one after the other."""
+        ...
+
     def availability(self, hardware: str) -> Availability:
         """Whether variants for `hardware` can run in this process."""
         ...

@@ -4,6 +4,8 @@ Rules:
 * Torch is imported when a program is loaded, not before: it takes seconds and 200 MB.
 * Only archives that the registry made safe are loaded, since `torch.export.load` unpickles what it finds in others.
 * A program knows no names for its outputs; the registry wrote them into the archive (`OUTPUTS_ENTRY`).
+* Threads share a program. A compiled one may be compiled again at any batch, which is not safe beside another, so a
+  worker computes one batch of it at a time.
 * Torch's thread count belongs to the process, so it is that of the session loaded last; a worker gives all its
   sessions the same one.
 """
@@ -34,6 +36,7 @@ class TorchRuntime:
 
     def __init__(self, name: str, *, compiled: bool) -> None:
         self.name = name
+        self.concurrent = not compiled
         self._compiled = compiled
 
     def availability(self, hardware: str) -> Availability:

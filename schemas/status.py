@@ -49,6 +49,8 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
     queued_offline_inputs: int = 0
     """Queued inputs of offline queries, which online ones overtake."""
     max_batch: int = 1
+    parallel: int = 1
+    """Number of its batches that may compute at once, if the worker's slots are free."""
     batch_size: float = 0.0
     """Recent mean number of inputs in a batch."""
     batch_s: float = 0.0

@@ -13,6 +13,7 @@ and asks nobody, so a test can tell it any story. Rules:
 * What a status, a send or an acknowledgement costs does not depend on how many workers or replicas there are.
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -134,8 +135,9 @@ class ClusterState:
             instance = worker.instances.get(said.variant)
             if instance is not None:
                 _apply_to_instance(instance, said, now)
-        worker.busy = sum(instance.was_busy for instance in worker.instances.values())
+        worker.busy = sum(instance.busy for instance in worker.instances.values())
         for instance in worker.instances.values():
+            instance.share_slots()
             self._put_replica(instance, now)
 
     def expire(self, now: float) -> None:
@@ -347,20 +349,19 @@ def _apply_to_instance(instance: Instance, said: InstanceStatus, now: float) -> 
         partition.unread_offline_inputs() for partition in instance.partitions
     )
     input_s = instance.model.input_s() * instance.slowdown
+    instance.parallel = said.parallel
     instance.offline_pace.observe(
-        instance.offline_inputs, instance.model.max_batch, input_s, instance.worker.online_at, now
+        instance.offline_inputs, said.parallel * instance.model.max_batch, input_s, instance.worker.online_at, now
     )
-    instance.was_busy = instance.level > 0
-    instance.rate = _drain_rate(instance, said)
+    instance.busy = min(said.parallel, math.ceil(instance.level))
+    instance.slot_rate = _slot_rate(instance, said)
 
 
-def _drain_rate(instance: Instance, said: InstanceStatus) -> float:
-    """Inputs a second that it computes: as lately measured, at least one at a time; shared where slots are short."""
+def _slot_rate(instance: Instance, said: InstanceStatus) -> float:
+    """Inputs a second that it computes in a slot: as lately measured, at least one at a time."""
     alone = 1.0 / max(instance.model.batch_s(1) * instance.slowdown, 1e-6)
     recent = said.batch_size / said.batch_s if said.batch_s > 0 else 0.0
-    worker = instance.worker
-    share = min(1.0, worker.slots / worker.busy) if worker.busy else 1.0
-    return max(alone, recent) * share
+    return max(alone, recent)
 
 
 def _is_as_said(instance: Instance, said: InstanceStatus) -> bool:

@@ -8,6 +8,7 @@ and what the worker holds. Between two statuses (100 ms, in which a fast instanc
 modelled as a bucket: each send fills it, and it drains at the rate the instance last computed at.
 """
 
+import math
 from collections import deque
 
 from schemas.latency import LatencyModel
@@ -78,7 +79,7 @@ class Worker:
         """Slot seconds of all work known, as of `backlog_at`."""
         self.backlog_at = 0.0
         self.busy = 0
-        """Instances that had work at the last status."""
+        """Slots that its instances had work for at the last status."""
         self.online_at = 0.0
         """When it was last known to have an online query."""
         self.sends = 0
@@ -95,8 +96,8 @@ class Instance:
     """One variant on one worker that takes queries."""
 
     __slots__ = (
-        "active", "free_at", "healthy", "level", "level_at", "model", "offline_inputs", "offline_pace", "partitions",
-        "rate", "slowdown", "turn", "variant", "was_busy", "worker",
+        "active", "busy", "free_at", "healthy", "level", "level_at", "model", "offline_inputs", "offline_pace",
+        "parallel", "partitions", "rate", "slot_rate", "slots", "slowdown", "turn", "variant", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -112,6 +113,10 @@ class Instance:
         """Whether it is neither overloaded nor interfered."""
         self.slowdown = 1.0
         """Measured over profiled latency of a batch, at least 1."""
+        self.slots = 1.0
+        """Slots that it may count on, see `share_slots`."""
+        self.slot_rate = 1.0
+        """Inputs a second that it computes in one slot."""
         self.rate = 1.0
         """Inputs a second at which it works off its backlog."""
         self.level = 0.0
@@ -121,8 +126,10 @@ class Instance:
         """Inputs of offline queries; online queries overtake them."""
         self.offline_pace = OfflinePace()
         """How many more of them it may be given."""
-        self.was_busy = False
-        """Whether it had work at the last status."""
+        self.parallel = 1
+        """Number of its batches that may compute at once, if slots are free."""
+        self.busy = 0
+        """Slots that it had online work for at the last status."""
         self.turn = 0
         """Number of queries sent, to use its partitions in turn."""
         self.free_at = 0.0
@@ -133,9 +140,25 @@ class Instance:
         left = self.level - (now - self.level_at) * self.rate
         return left if left > 0.0 else 0.0
 
+    def waiting_in_slot(self, now: float) -> int:
+        """Share of one slot in what waits, so that it is 0 as long as a slot is free."""
+        return int((self.waiting(now) + 0.5) / max(self.slots, 1.0))
+
+    def occupied_slots(self, now: float) -> int:
+        """Slots that it has work for at `now`, offline work included."""
+        return min(int(self.waiting(now)) + math.ceil(self.offline_pace.level(now)), self.parallel)
+
+    def share_slots(self) -> None:
+        """Count on the slots that others leave, or on a share where all want more than there are."""
+        worker = self.worker
+        others = worker.busy - self.busy
+        wanted = max(self.busy, min(self.parallel, worker.slots - others), 1)
+        self.slots = wanted * min(1.0, worker.slots / (others + wanted))
+        self.rate = self.slot_rate * self.slots
+
     def lacks_slot(self) -> bool:
         """Whether other instances of its worker take all slots."""
-        return self.worker.busy - self.was_busy >= self.worker.slots
+        return self.worker.busy - self.busy >= self.worker.slots
 
     def work_s(self, now: float) -> float:
         """Seconds of online work that it has, by the rate it works at, or that its worker has before it."""

@@ -89,8 +89,7 @@ def _is_free_of_online(instance: Instance, now: float) -> bool:
 
 
 def _has_free_slot(worker: Worker, now: float) -> bool:
-    occupied = sum(i.waiting(now) >= 1.0 or i.offline_pace.level(now) > 0.0 for i in worker.instances.values())
-    return occupied < worker.slots
+    return sum(instance.occupied_slots(now) for instance in worker.instances.values()) < worker.slots
 
 
 def _choice(candidate: Candidate, instance: Instance, query: Query, now: float) -> Choice:

@@ -1,7 +1,8 @@
 """Prediction of when an instance would have answered a query: pure arithmetic over its backlog and its profile.
 
 Predicted finish = hops + the later of the instance's backlog and its worker's + the batch that the query would join,
-from what was profiled and times the slowdown measured.
+from what was profiled and times the slowdown measured. Of the backlog counts what is a slot's share: an instance works
+it off in all the slots that others leave.
 
 An instance is idle, as far as upgrades are concerned, when a query would wait there for no longer than goes unnoticed,
 and when its worker could serve its present rate of queries that way within a share of its slots: upgrades must not use
@@ -26,11 +27,13 @@ def finish_s(instance: Instance, batch: int, now: float, offline: bool = False) 
     Offline queries wait for all others; to an online one they are at most the batch that is being computed.
     """
     model, worker = instance.model, instance.worker
-    waiting = int(instance.waiting(now) + 0.5)
+    waiting = instance.waiting_in_slot(now)
     offline_inputs = instance.offline_inputs
     ahead_s = 0.0
     if offline_inputs > 0.0:
-        ahead_s = model.batch_s(int(offline_inputs) if offline else min(int(offline_inputs) + 1, model.max_batch))
+        ahead_s = model.batch_s(
+            int(offline_inputs / max(instance.slots, 1.0)) if offline else min(int(offline_inputs) + 1, model.max_batch)
+        )
     full, rest = divmod(waiting, model.max_batch)
     if full:
         backlog_s = model.batch_s(waiting - rest)
@@ -60,7 +63,7 @@ def has_idle_capacity(instance: Instance, batch: int, now: float, share: float) 
     worker, model = instance.worker, instance.model
     batch_s = model.batch_s(batch)
     limit_s = max(batch_s * _UNNOTICED, _UNNOTICED_S)
-    taken_s = (model.batch_s(int(instance.waiting(now) + 0.5)) + batch_s) * instance.slowdown
+    taken_s = (model.batch_s(instance.waiting_in_slot(now)) + batch_s) * instance.slowdown
     return (
         instance.active
         and worker.expires_at > now

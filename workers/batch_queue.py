@@ -5,6 +5,7 @@ Rules.
 * A batch holds work of the same input shapes. It is the largest whose predicted end still meets the earliest deadline
   in it that can be met at all, up to the size at which the profile's throughput peaks: a larger one would delay all in
   it and help nobody. Work that is bound to be late, even alone, limits no batch: it may ride along.
+* While several slots are free, a batch is an even share of what waits, if all are done noticeably sooner that way.
 * What has expired is not computed, unless its client takes late answers.
 * Nothing ever waits for a batch to fill: while anything waits there is a next batch (work conserving).
 
@@ -24,7 +25,9 @@ from typing import Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 from schemas.latency import LatencyModel
 
 NO_DEADLINE: Final = math.inf
-_AS_GOOD: Final = 0.05
+BATCH_OVERHEAD_S: Final = 0.0005
+"""Seconds that a batch costs beside its computation, about: a thread is woken, and waits for the interpreter."""
+_AS_GOOD: Final = 0.01
 """Share by which a batch size may be slower per input and still count as the best."""
 
 Urgency: TypeAlias = tuple[bool, float, int]
@@ -96,14 +99,17 @@ class BatchQueue(Generic[W]):
 
     def urgency(self) -> Urgency | None:
         """Urgency of the most urgent work; None if none waits."""
+        if not self._lanes:
+            return None
         return min(((key[0], lane[0].deadline_s, lane[0].arrival) for key, lane in self._lanes.items()), default=None)
 
-    def next_batch(self, now_s: float, slowdown: float) -> NextBatch[W]:
+    def next_batch(self, now_s: float, slowdown: float, slots: int = 1) -> NextBatch[W]:
         """Take the next batch, and all that has expired, out of the queue.
 
         Args:
             now_s: seconds of the clock of the deadlines.
             slowdown: present over profiled latency.
+            slots: number of batches that can begin now.
         """
         expired = self._expire(now_s)
         urgency = self.urgency()
@@ -111,7 +117,9 @@ class BatchQueue(Generic[W]):
             return NextBatch([], expired)
         key = next(key for key, lane in self._lanes.items() if lane[0].arrival == urgency[2])
         lane = self._lanes[key]
-        chosen = choose_batch([entry.work for entry in lane], now_s, self.latency, slowdown, self.best_batch)
+        waiting = [entry.work for entry in lane]
+        maximum = self.best_batch if slots == 1 else self._share(waiting, slots)
+        chosen = choose_batch(waiting, now_s, self.latency, slowdown, maximum)
         return NextBatch(self._take(key, lane, chosen), expired)
 
     def discard(self, unwanted: Iterable[W]) -> None:
@@ -123,6 +131,9 @@ class BatchQueue(Generic[W]):
     def waiting(self) -> list[W]:
         """All work that waits, in no particular order."""
         return [entry.work for lane in self._lanes.values() for entry in lane]
+
+    def _share(self, waiting: Sequence[W], slots: int) -> int:
+        return share_of_slot(sum(work.inputs for work in waiting), slots, self.latency, self.best_batch)
 
     def _expire(self, now_s: float) -> list[W]:
         expired: list[W] = []
@@ -158,10 +169,21 @@ _order = itemgetter(0, 1)
 
 
 def best_batch(latency: LatencyModel) -> int:
-    """The batch size of the highest throughput; the largest of those that are as good but for a few percent."""
-    per_input = {batch: latency.batch_s(batch) / batch for batch in range(1, latency.max_batch + 1)}
+    """The batch size of the highest throughput; the smallest of those that are as good but for a percent.
+
+    A larger one would take as long for each input, and keep all in it, and what comes next, waiting for the last.
+    """
+    sizes = range(1, latency.max_batch + 1)
+    per_input = {batch: (latency.batch_s(batch) + BATCH_OVERHEAD_S) / batch for batch in sizes}
     enough = min(per_input.values()) * (1 + _AS_GOOD)
-    return max(batch for batch, seconds in per_input.items() if seconds <= enough)
+    return min(batch for batch, seconds in per_input.items() if seconds <= enough)
+
+
+def share_of_slot(waiting: int, slots: int, latency: LatencyModel, maximum: int) -> int:
+    """The most inputs that a batch may have while `slots` are free for the inputs that wait."""
+    whole, share = min(waiting, maximum), math.ceil(waiting / slots)
+    gained_s = latency.batch_s(whole) - latency.batch_s(min(share, whole))
+    return share if gained_s > BATCH_OVERHEAD_S else maximum
 
 
 def choose_batch(

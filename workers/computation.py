@@ -57,7 +57,10 @@ class ComputeLimits(NamedTuple):
 
 
 class Computation:
-    """Computer of the batches of one instance, one at a time; `post` is called with each on the event loop."""
+    """Computer of the batches of one instance; `post` is called with each on the event loop.
+
+    Several threads compute at once where the session allows it.
+    """
 
     def __init__(
         self, model: ServableModel, loaded: LoadedModel, journal: CrashJournal, limits: ComputeLimits,
@@ -79,15 +82,19 @@ class Computation:
 
     def batch(self, parts: list[QueryPart], predicted_s: float) -> "ComputableBatch":
         """Make a batch of parts, which is predicted to take so long."""
+        is_suspect = any(map(self.is_suspect, parts))
         is_brief = (
-            predicted_s < _BRIEF_S
-            and self._fixed_shapes
-            and self._brief_batches >= _PROVING_BATCHES
-            and not any(self._journal.crashes(record_key(part.query.record)) for part in parts)
+            predicted_s < _BRIEF_S and self._fixed_shapes and self._brief_batches >= _PROVING_BATCHES and not is_suspect
         )
-        return ComputableBatch(self, parts, self._limits.of(predicted_s), is_brief)
+        if is_suspect:
+            self._journal.has_suspect = True
+        return ComputableBatch(self, parts, self._limits.of(predicted_s), is_brief=is_brief, is_suspect=is_suspect)
 
-    def compute(self, parts: list[QueryPart], slot: int) -> None:
+    def is_suspect(self, part: QueryPart) -> bool:
+        """Whether the worker has died while it computed this."""
+        return self._journal.crashes(record_key(part.query.record)) > 0
+
+    def compute(self, parts: list[QueryPart], slot: int, *, is_suspect: bool) -> None:
         """Compute parts together, in the slot's thread; brief ones on the event loop."""
         self._journal.begin(slot, [record_key(part.query.record) for part in parts])
         started_ns, cpu_began = time.monotonic_ns(), time.thread_time()
@@ -95,6 +102,8 @@ class Computation:
         compute_ns = time.monotonic_ns() - started_ns
         self._brief_batches = self._brief_batches + 1 if time.thread_time() - cpu_began < _PROVEN_S else 0
         self._journal.end(slot)
+        if is_suspect:
+            self._journal.has_suspect = False
         if not any(isinstance(result, dict) for result in results) and not self._probe_succeeds():
             self._on_loop(self._replacement.ask, f"{self._name} fails whatever it is given")
             return
@@ -136,18 +145,21 @@ class Computation:
 class ComputableBatch:
     """A batch that was taken out of the queue."""
 
-    __slots__ = ("_computation", "_parts", "is_brief", "limit_s")
+    __slots__ = ("_computation", "_is_suspect", "_parts", "is_brief", "limit_s")
 
-    def __init__(self, computation: Computation, parts: list[QueryPart], limit_s: float, is_brief: bool) -> None:
+    def __init__(
+        self, computation: Computation, parts: list[QueryPart], limit_s: float, *, is_brief: bool, is_suspect: bool
+    ) -> None:
         self._computation = computation
         self._parts = parts
+        self._is_suspect = is_suspect
         self.limit_s = limit_s
         self.is_brief = is_brief
         """Whether it takes less time than to hand it to a thread."""
 
     def compute(self, slot: int) -> None:
         """Compute it in this slot."""
-        self._computation.compute(self._parts, slot)
+        self._computation.compute(self._parts, slot, is_suspect=self._is_suspect)
 
     def abandon(self) -> None:
         """Wait for it no longer, for it has taken longer than its limit."""

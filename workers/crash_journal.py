@@ -6,8 +6,9 @@ region of a memory-mapped file, and wipes the region afterwards. The pages outli
 writing them costs microseconds and no system call.
 
 At the start, whatever a region still names was in computation when the process died. Those records are suspects: each
-is computed alone, which clears it if it was only in bad company. One that has crashed the process `max_crashes` times
-is given up. The counts are in a small file beside the journal, written at the start and whenever a suspect is cleared.
+is computed alone, which clears it if it was only in bad company, and never beside another suspect, or the innocent
+would be suspected for as long as the guilty. One that has crashed the process `max_crashes` times is given up. The
+counts are in a small file beside the journal, written at the start and whenever a suspect is cleared.
 
 Limits: a machine that loses power may lose the pages, but then no query is to blame. Counts belong to one worker: a
 query that moves to another worker is counted there anew, so it ends after `max_crashes` times the number of workers.
@@ -55,6 +56,8 @@ class CrashJournal:
         self._slots = slots
         self._max_crashes = max_crashes
         self._crashes: dict[RecordKey, int] = {}
+        self.has_suspect = False
+        """Whether a suspect is computed, or about to be."""
 
     def __enter__(self) -> Self:
         self._file.parent.mkdir(parents=True, exist_ok=True)

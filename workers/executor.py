@@ -4,8 +4,10 @@
     slot thread: take the most urgent batch of all instances -> compute -> take the next -> ... -> nothing left, end
 
 Rules.
-* Online work of any instance goes before offline work of any; then the earliest deadline. An instance computes one
-  batch at a time. Nothing is preempted: online work waits for at most the batches that are under way.
+* Online work of any instance goes before offline work of any; then the earliest deadline. An instance computes as many
+  batches at once as slots are free and its session allows. Nothing is preempted: online work waits for at most the
+  batch that ends first.
+* While online work comes, one slot of several is kept free of offline work, so that it waits for none of that.
 * A thread that ends a batch takes the next one itself. Going through the event loop instead would leave the device idle
   for as long as the loop is busy decoding, which under load is most of the time.
 * A batch that is known to take less time than a hop to a thread and back (`is_brief`) is computed where it arrives, on
@@ -20,14 +22,17 @@ Sleeping threads are woken by handing the thread pool a task, so an idle slot co
 import asyncio
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from workers.batch_queue import Urgency
 
 _WATCH_S: Final = 0.5
+_QUIET_S: Final = 5.0
+"""Seconds without online work after which none is expected."""
 
 
 class Batch(Protocol):
@@ -55,26 +60,36 @@ class Batch(Protocol):
 class BatchSource(Protocol):
     """What the executor takes batches from: an instance."""
 
+    @property
+    def parallel(self) -> int:
+        """Number of its batches that may compute at once."""
+        ...
+
     def urgency(self) -> Urgency | None:
         """Urgency of its most urgent work, or None. Called with the lock held, as are the others."""
         ...
 
-    def next_batch(self) -> Batch | None:
-        """Take the next batch out of the queue. It must not raise."""
+    def next_batch(self, slots: int) -> Batch | None:
+        """Take the next batch out of the queue, one of those that may begin in `slots`. It must not raise."""
         ...
 
 
 class _BatchUnderWay:
     """Batch that a slot computes now."""
 
-    __slots__ = ("batch", "began_s", "source", "watched_s")
+    __slots__ = ("batch", "began_s", "offline", "source", "watched_s")
 
-    def __init__(self, source: BatchSource, batch: Batch) -> None:
+    def __init__(self, source: BatchSource, batch: Batch, *, offline: bool) -> None:
         self.source = source
         self.batch = batch
+        self.offline = offline
         self.began_s = time.perf_counter()
         self.watched_s = 0.0
         """Seconds for which it was seen to be under way."""
+
+
+_Started: TypeAlias = tuple[int, Batch]
+"""Slot and the batch that it shall compute."""
 
 
 class BatchExecutor:
@@ -89,7 +104,13 @@ class BatchExecutor:
         self._pool = ThreadPoolExecutor(slots, thread_name_prefix="slot")
         self._free = list(range(slots))
         self._sources: list[BatchSource] = []
-        self._busy: set[BatchSource] = set()
+        self._computing: Counter[BatchSource] = Counter()
+        """Batches under way, by source."""
+        self._offline = 0
+        """Those of offline work."""
+        self._online_at = -_QUIET_S
+        """When online work was last begun."""
+        self._closing = False
         self._busy_s = 0.0
         self._under_way: dict[int, _BatchUnderWay] = {}
         """Batches by slot."""
@@ -106,17 +127,15 @@ class BatchExecutor:
             self._sources.remove(source)
 
     def wake(self) -> None:
-        """Compute new work if a slot is free; call on the event loop, without the lock."""
-        with self.lock:
-            slot = self._free.pop() if self._free else None
-            if slot is None:
-                return
-            batch = self._take(slot)
-        if batch is not None and batch.is_brief:
+        """Compute new work in the slots that are free; call on the event loop, without the lock."""
+        brief = self._begin(here=True)
+        if brief is not None:
+            slot, batch = brief
             batch.compute(slot)
-            batch = self._take_next(slot)
-        if batch is not None:
-            self._pool.submit(self._work, slot, batch).add_done_callback(self._report)
+            with self.lock:
+                self._note_end(slot)
+                self._free.append(slot)
+            self._begin()
 
     async def watch(self) -> None:
         """Abandon what takes longer than its limit, until cancelled."""
@@ -134,29 +153,56 @@ class BatchExecutor:
 
     def close(self) -> None:
         """Wait for the batches under way, and end the threads; blocks."""
+        with self.lock:
+            self._closing = True
         self._pool.shutdown()
+
+    def _begin(self, *, here: bool = False) -> _Started | None:
+        """Start what waits in the slots that are free; returns a brief batch that is to be computed `here`."""
+        with self.lock:
+            while self._free and not self._closing:
+                slot = self._free.pop()
+                batch = self._take(slot)
+                if batch is None:
+                    break
+                if here and batch.is_brief:
+                    return slot, batch
+                self._pool.submit(self._work, slot, batch).add_done_callback(self._report)
+        return None
 
     def _work(self, slot: int, first: Batch) -> None:
         batch: Batch | None = first
         while batch is not None:
             batch.compute(slot)
-            batch = self._take_next(slot)
+            with self.lock:
+                self._note_end(slot)
+                batch = self._take(slot)
+            if self._free:  # what waits was not for a single slot
+                self._begin()
 
-    def _take_next(self, slot: int) -> Batch | None:
-        """End the slot's batch and begin another; with none left the slot is free."""
-        with self.lock:
-            ended = self._under_way.pop(slot)
-            self._busy.discard(ended.source)
-            self._busy_s += time.perf_counter() - ended.began_s
-            return self._take(slot)
+    def _note_end(self, slot: int) -> None:
+        ended = self._under_way.pop(slot)
+        self._computing[ended.source] -= 1
+        if not self._computing[ended.source]:
+            del self._computing[ended.source]
+        self._offline -= ended.offline
+        self._busy_s += time.perf_counter() - ended.began_s
 
     def _take(self, slot: int) -> Batch | None:
-        while (source := self._next()) is not None:
-            batch = source.next_batch()
-            if batch is not None:
-                self._busy.add(source)
-                self._under_way[slot] = _BatchUnderWay(source, batch)
-                return batch
+        """Take the most urgent batch for this slot, which is free if there is none."""
+        now_s = time.monotonic()
+        while (found := self._next(now_s)) is not None:
+            source, offline, slots = found
+            batch = source.next_batch(slots)
+            if batch is None:
+                continue
+            self._computing[source] += 1
+            self._under_way[slot] = _BatchUnderWay(source, batch, offline=offline)
+            if offline:
+                self._offline += 1
+            else:
+                self._online_at = now_s
+            return batch
         self._free.append(slot)
         return None
 
@@ -171,16 +217,29 @@ class BatchExecutor:
                     found.append(under_way.batch)
         return found
 
-    def _next(self) -> BatchSource | None:
+    def _next(self, now_s: float) -> tuple[BatchSource, bool, int] | None:
+        """Find whose batch is next, whether it is offline, and how many slots are there for its source."""
         found: BatchSource | None = None
         highest: Urgency | None = None
+        waiting = [0, 0]
         for source in self._sources:
-            if source in self._busy:
-                continue
             urgency = source.urgency()
-            if urgency is not None and (highest is None or urgency < highest):
+            if urgency is None or self._computing[source] >= source.parallel:
+                continue
+            if urgency[0] and not self._has_slot_for_offline(now_s):
+                continue
+            waiting[urgency[0]] += 1
+            if highest is None or urgency < highest:
                 found, highest = source, urgency
-        return found
+        if found is None or highest is None:
+            return None
+        others = waiting[highest[0]] - 1
+        return found, highest[0], max(min(1 + len(self._free) - others, found.parallel - self._computing[found]), 1)
+
+    def _has_slot_for_offline(self, now_s: float) -> bool:
+        """Whether offline work may have one more slot, this one being free."""
+        alone = self.slots == 1 or now_s - self._online_at > _QUIET_S
+        return alone or self._offline < self.slots - 1
 
     def _report(self, ended: "Future[None]") -> None:
         error = ended.exception()

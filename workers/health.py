@@ -28,9 +28,9 @@ class HealthReading(NamedTuple):
     slowdown: float
     """Measured over profiled latency of a batch."""
     load: float
-    """Online inputs that arrived in the last second, over the profiled peak throughput."""
+    """Online inputs that arrived in the last second, over the profiled peak throughput of its slots."""
     backlog_s: float
-    """Predicted compute seconds of the online inputs that wait."""
+    """Predicted seconds in which its slots compute the online inputs that wait."""
 
 
 def next_state(state: InstanceState, reading: HealthReading) -> InstanceState:
@@ -100,7 +100,7 @@ class BatchMeter:
         self.slowdown = _smooth(self.slowdown, (seconds + NOISE_S) / (profiled_s + NOISE_S))
 
     def end_period(self, seconds: float, input_s: float) -> None:
-        """End a period of `seconds`; `input_s` is the reciprocal of the profiled peak throughput."""
+        """End a period of `seconds`; `input_s` is the reciprocal of the profiled peak throughput of all slots."""
         self.load = self._arrived * input_s / seconds
         if not self._batches:
             self.slowdown = 1.0 + (self.slowdown - 1.0) / 2

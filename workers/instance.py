@@ -25,6 +25,7 @@ from broker.delivery.consumer import Consumer, Record
 from broker.outbox import Message, Outbox
 from broker.producer import Producer
 from broker.reply_stream.sender import ResultSender
+from runtimes.catalog import is_concurrent
 from schemas.errors import DeadlineExceeded, Internal, ModelFailed, QueryError
 from schemas.status import InstanceState, InstanceStatus, PartitionStatus
 from schemas.topics import variant_topic
@@ -65,6 +66,8 @@ class ServingInstance:
         trigger: StatusTrigger, limits: ComputeLimits, replacement: Replacement,
     ) -> None:  # fmt: skip
         self.model = model
+        self.parallel = executor.slots if is_concurrent(model.variant.runtime) else 1
+        """Number of its batches that may compute at once."""
         self.state = InstanceState.ACTIVE
         self.partitions: frozenset[int] = frozenset()
         self._hidden: frozenset[int] = frozenset()
@@ -80,6 +83,8 @@ class ServingInstance:
             model, loaded, journal, limits, replacement, asyncio.get_running_loop(), self._computed.put_nowait
         )
         self._outbox = Outbox(producer, self._done, self._error_message, streams=streams)
+        self._suspect_waits = False
+        """Whether the most urgent work must not be computed beside what another slot computes."""
         self._backlog = InstanceBacklog()
         self._metrics = InstanceMetrics(model.name, model.variant.task, answers)
         self._trigger = trigger
@@ -145,15 +150,22 @@ class ServingInstance:
     # -- computed: called by the executor, with its lock held unless said otherwise ------------------------------------
 
     def urgency(self) -> Urgency | None:
-        """Urgency of the most urgent work; None if none waits."""
-        return None if self._computation.broken else self._queue.urgency()
+        """Urgency of the most urgent work; None if none waits, or it must wait."""
+        if self._computation.broken or (self._suspect_waits and self._journal.has_suspect):
+            return None
+        return self._queue.urgency()
 
-    def next_batch(self) -> ComputableBatch | None:
-        """Take the next batch out of the queue."""
-        batch, expired = self._queue.next_batch(time.monotonic(), self._meter.slowdown)
+    def next_batch(self, slots: int) -> ComputableBatch | None:
+        """Take the next batch out of the queue, one of those for so many slots."""
+        batch, expired = self._queue.next_batch(time.monotonic(), self._meter.slowdown, slots)
         if expired:
             self._computation.post(ComputedBatch(expired, [DeadlineExceeded()] * len(expired)))
         batch = [part for part in batch if not part.query.answered]
+        self._suspect_waits = self._journal.has_suspect and any(map(self._computation.is_suspect, batch))
+        if self._suspect_waits:
+            for part in batch:
+                self._queue.add(part)
+            return None
         predicted_s = self.model.latency.batch_s(sum(part.inputs for part in batch)) * self._meter.slowdown
         return self._computation.batch(batch, predicted_s) if batch else None
 
@@ -270,6 +282,7 @@ class ServingInstance:
             queued_inputs=self._backlog.online + self._backlog.offline,
             queued_offline_inputs=self._backlog.offline,
             max_batch=self.model.latency.max_batch,
+            parallel=self.parallel,
             batch_size=meter.batch_size,
             batch_s=meter.batch_s,
             slowdown=meter.slowdown,
@@ -290,12 +303,13 @@ class ServingInstance:
         if elapsed < _PERIOD_S:
             return False
         meter, latency = self._meter, self.model.latency
-        meter.end_period(elapsed, latency.input_s())
+        meter.end_period(elapsed, latency.input_s() / self.parallel)
         self._period_began = now_s
         unread = sum(status.end - status.position for status in self._partition_status())
         online = self._queue.online_inputs + unread * meter.online_per_query
         before = self.state
-        self.state = next_state(before, HealthReading(meter.slowdown, meter.load, online * latency.input_s()))
+        backlog_s = online * latency.input_s() / self.parallel
+        self.state = next_state(before, HealthReading(meter.slowdown, meter.load, backlog_s))
         return self.state is not before
 
     def _partition_status(self) -> list[PartitionStatus]:

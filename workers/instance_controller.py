@@ -26,6 +26,7 @@ from broker.producer import Producer
 from broker.reply_stream.sender import ReplyStreamSender
 from broker.settings import KafkaSettings
 from process.memory import trim_memory
+from runtimes.catalog import is_concurrent
 from runtimes.protocol import Session
 from schemas.errors import OperatorError
 from schemas.rows.placement import InstanceRow
@@ -225,8 +226,9 @@ class InstanceController:
     def _prefetch(self, model: ServableModel) -> int:
         """Number of queries to fetch ahead: about `prefetch_s` of work, but enough to keep the device busy."""
         settings = self._context.settings
-        wanted = settings.prefetch_s / max(model.latency.input_s(), 1e-6)
-        return min(max(int(wanted), _BATCHES_AHEAD * model.latency.max_batch), settings.prefetch_max)
+        slots = settings.slots if is_concurrent(model.variant.runtime) else 1
+        wanted = slots * settings.prefetch_s / max(model.latency.input_s(), 1e-6)
+        return min(max(int(wanted), _BATCHES_AHEAD * slots * model.latency.max_batch), settings.prefetch_max)
 
     async def _follow(self, instance: ServingInstance) -> None:
         """Serve the partitions that the row names; returns when there is no row and nobody waits for what is here."""

@@ -1,7 +1,8 @@
 """Shares the load of each variant among the workers that host it, as selectors would.
 
-Selectors send each query to the replica that answers soonest, which fills them alike up to what they can do: one slot
-each, and no more than the worker has. Those with the fewest replicas choose first.
+Selectors send each query to the replica that answers soonest, which fills them alike up to what they can do: the slots
+that the worker has left, or one where the runtime computes one batch at a time. Those with the fewest replicas choose
+first.
 
 All are shared out once; when a variant then gets or loses a replica, only its own load is shared anew, among what the
 others leave. So a plan of many changes costs about as much as there are changes.
@@ -32,7 +33,7 @@ class LoadShares:
     def add(self, name: str, host: WorkerCapacity) -> None:
         """Give what is left of a variant's load to one host more; whoever has added all shares it anew."""
         left = self.unserved.get(name, 0.0)
-        part = min(1.0, max(host.free_slots, 0.0), left)
+        part = min(host.slots_for(name), left)
         if part > 0.0:
             host.load(part)
             self._parts[name].append((host, part))
@@ -41,7 +42,7 @@ class LoadShares:
     def unserved_without(self, name: str, host: WorkerCapacity) -> float:
         """Number of slots of a variant's load that would be left if this host had it no more."""
         load = self._load_slots.get(name, 0.0)
-        room = sum(min(1.0, max(h.free_slots + part, 0.0)) for h, part in self._parts.get(name, ()) if h is not host)
+        room = sum(h.slots_for(name, part) for h, part in self._parts.get(name, ()) if h is not host)
         return max(load - room, 0.0)
 
     def share(self, name: str, hosts: Iterable[WorkerCapacity]) -> None:
@@ -51,7 +52,7 @@ class LoadShares:
         left = self._load_slots.get(name, 0.0)
         if left <= 0.0:
             return
-        free = sorted((min(1.0, max(capacity.free_slots, 0.0)), capacity.name, capacity) for capacity in hosts)
+        free = sorted((capacity.slots_for(name), capacity.name, capacity) for capacity in hosts)
         parts = self._parts[name] = []
         for index, (free_slots, _, capacity) in enumerate(free):
             part = min(free_slots, left / (len(free) - index))

@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from autoscaler.decide.snapshot import HardwareType
+from runtimes.catalog import is_concurrent
 from schemas.hardware import cost_per_1000, list_price
 from schemas.latency import LatencyModel
 from schemas.rows.catalog import Profile, Variant
@@ -37,6 +38,8 @@ class RunnableVariant(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int
     load_s: float
     latency: LatencyModel
+    concurrent: bool = False
+    """Whether an instance may fill all slots of its worker, not just one."""
 
     @property
     def name(self) -> str:
@@ -116,6 +119,7 @@ def _candidate(variant: Variant, profile: Profile, slot_price_per_hour: float) -
         memory_bytes=profile.memory_bytes,
         load_s=profile.load_s,
         latency=latency,
+        concurrent=is_concurrent(variant.runtime),
     )
 
 

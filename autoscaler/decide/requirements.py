@@ -151,6 +151,7 @@ def _variant_specs(
                 load_cost=hold_cost * limits.load_weight_per_s * candidate.load_s,
                 now=counts[candidate.name],
                 maximum=min(maximum, pinned.get(candidate.name, maximum)),
+                slots=pool.slots if candidate.concurrent else 1.0,
             )
         )
     return tuple(variants)
@@ -296,8 +297,10 @@ class _RequirementBuilder:
         """Requirements to keep the instances there are, as many as could work at `rate` inputs a second, all idle."""
         found = list[Requirement]()
         for number, candidate, throughput in throughputs:
-            floor = min(self.variants[number].now, math.ceil(rate / throughput.rate))
-            rate = max(rate - floor * throughput.rate, 0.0)
+            variant = self.variants[number]
+            instance_rate = throughput.rate * variant.slots
+            floor = min(variant.now, math.ceil(rate / instance_rate))
+            rate = max(rate - floor * instance_rate, 0.0)
             if floor:
                 option = ServingOption(variant=number, floor=floor)
                 penalty = _OFFLINE_PENALTY * self.dearest * floor

@@ -47,6 +47,11 @@ class WorkerCapacity:
         """Number of slots that the load does not take."""
         return self.worker.slots - self.busy
 
+    def slots_for(self, name: str, more: float = 0.0) -> float:
+        """Number of slots that an instance may fill which is here, if so many more were free."""
+        free = max(self.free_slots + more, 0.0)
+        return free if self.hosted[name].concurrent else min(free, 1.0)
+
     @property
     def overcommitted(self) -> bool:
         """Whether something must leave, e.g. since the worker came back with less memory."""

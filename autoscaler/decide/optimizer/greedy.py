@@ -199,14 +199,15 @@ class _GreedyAllocator:
         if option.slots <= 0.0:
             return left
         free = self.problem.pools[variant.pool].slots * workers - self.busy[variant.pool]
-        return min(left, min(count - self.used[option.variant], free) / option.slots)
+        return min(left, min(count * variant.slots - self.used[option.variant], free) / option.slots)
 
     def expand(self, option_number: int, option: ServingOption, left: float) -> _Move | None:
         """Way to serve by more instances, on more workers if need be; None if there may be none."""
         variant = self.problem.variants[option.variant]
         pool = self.problem.pools[variant.pool]
         there = self.instances[option.variant]
-        wanted = max(option.floor, math.ceil(self.used[option.variant] + left * option.slots - EPSILON), there + 1)
+        slots = self.used[option.variant] + left * option.slots
+        wanted = max(option.floor, math.ceil(slots / variant.slots - EPSILON), there + 1)
         more = min(wanted - there, self.max_more(option))
         if more <= 0:
             return None
@@ -253,7 +254,7 @@ class _GreedyAllocator:
         variant = self.problem.variants[option.variant]
         pool = self.problem.pools[variant.pool]
         count = self.instances[option.variant] + more
-        slots = min(left * option.slots, count - self.used[option.variant])
+        slots = min(left * option.slots, count * variant.slots - self.used[option.variant])
         shares = (
             (self.busy[variant.pool] + slots) / pool.slots,
             (self.memory[variant.pool] + more * variant.memory_bytes) / max(pool.memory_bytes, 1.0),

@@ -251,12 +251,12 @@ class _Program:
             if option.slots > 0:
                 by_variant[option.variant].append((column, option.slots))
                 by_pool[variants[option.variant].pool].append((column, option.slots))
-            if option.slots < 1 or option.floor > 1:
+            if option.slots < variants[option.variant].slots or option.floor > 1:
                 self._row(-_INF, 0.0, [(column, float(option.floor)), (self.instances + option.variant, -1.0)])
         for number in range(len(self.problem.requirements)):
             self._row(1.0, 1.0, [*by_requirement[number], (self.unserved + number, 1.0)])
         for variant, entries in by_variant.items():
-            self._row(-_INF, 0.0, [*entries, (self.instances + variant, -1.0)])
+            self._row(-_INF, 0.0, [*entries, (self.instances + variant, -variants[variant].slots)])
         for pool, entries in by_pool.items():
             self._row(-_INF, 0.0, [*entries, (self.workers + pool, -pools[pool].slots)])
 

@@ -4,7 +4,7 @@
               + hold cost * (instances + loading of new ones)             INFaaS's C (N + lambda T max(delta, 0))
               + share of requirements * (slots taken, accuracy that is lost)
               + penalty * share of requirements that is not served
-    such that   an instance computes one batch at a time:                 slots used <= instances
+    such that   an instance fills the slots that it may:                  slots used <= slots of each * instances
                 a requirement is served only by its options               (what it accepts, in time)
                 the workers of a type have the slots, memory and places   (in sum: placement says which worker)
                 bounds
@@ -43,6 +43,8 @@ class VariantSpec(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     now: int
     """Number of instances there are."""
     maximum: int
+    slots: float = 1.0
+    """Number of slots that an instance may fill."""
 
 
 class WorkerPool(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -150,7 +152,7 @@ def violations(problem: AllocationProblem, allocation: Allocation) -> list[str]:
     used = slots_used(problem, allocation.shares)
     for index, variant in enumerate(problem.variants):
         count = allocation.instances[index]
-        if used[index] > count + EPSILON:
+        if used[index] > count * variant.slots + EPSILON:
             found.append(f"{variant.name}: {used[index]:.6g} slots on {count} instances")
         if count > variant.maximum:
             found.append(f"{variant.name}: {count} instances, at most {variant.maximum}")

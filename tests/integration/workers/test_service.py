@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from broker.dead_letters import SHORTENED, TOPIC
 from broker.delivery.consumer import Record
@@ -19,6 +20,8 @@ from broker.settings import KafkaSettings
 from broker.tail import Tail
 from broker.topics import TopicSpec, ensure_topics
 from registry.topics import grow_variant_topic
+from runtimes.onnx import OnnxSession
+from runtimes.protocol import Tensors
 from schemas import headers as h
 from schemas import topics
 from schemas.load_classes import ClassAnswers, ClassKey
@@ -398,6 +401,32 @@ async def test_a_batch_limit_is_followed_without_loading_anew(site: Site, produc
             await site.ask(producer, f"q{limit}", value, headers)
             await results.until(1 + len(results.all))
         assert status.instances[0].answered == 2  # before the last one, and since it was loaded
+
+
+async def test_one_instance_computes_in_all_slots_of_its_worker(
+    site: Site, producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two queries that are computed only while both are: with one after the other none would be answered in time."""
+    both, infer = threading.Barrier(2), OnnxSession.infer
+
+    def meet(self: OnnxSession, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
+        if "worker" in serving:
+            both.wait(60)
+        return infer(self, inputs)
+
+    monkeypatch.setattr(OnnxSession, "infer", meet)
+    serving: set[str] = set()
+    await site.register(batch_s=0.01)
+    value, headers = site.value()
+    async with results_of(site) as results, site.worker("cpu-0", cores=2):
+        await site.place("cpu-0")
+        async with Tail(site.kafka, "test-status", [topics.STATUS]) as tail:
+            status = await _status_where(tail, "cpu-0", lambda status: any(i.partitions for i in status.instances))
+        assert (status.slots, status.instances[0].parallel) == (2, 2)
+        serving.add("worker")
+        for number in range(2):
+            await site.ask(producer, f"q{number}", value, headers, partition=number)
+        assert await answered(results, 2) == {"q0": "ok", "q1": "ok"}
 
 
 async def test_a_load_that_fails_says_why_and_is_tried_again(site: Site, producer: Producer) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Coroutine, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from broker.producer import Producer
 from broker.reply_stream.receiver import ReplyStreamReceiver
 from broker.reply_stream.settings import ReplyStreamSettings
@@ -89,49 +91,56 @@ async def either(*awaited: Coroutine[None, None, object]) -> None:
             task.cancel()
 
 
+@pytest.mark.parametrize("cores", ["1", "2"])
 async def test_a_query_that_kills_the_worker_is_given_up_and_its_neighbours_are_answered(
-    site: Site, producer: Producer, tmp_path: Path
+    site: Site, producer: Producer, tmp_path: Path, cores: str
 ) -> None:
-    """The runtime is real but for one input, at which it kills the process as a crash in native code would."""
-    await site.register()
+    """The runtime is real but for one input, at which it kills the process as a crash in native code would.
+
+    Others take longer than that, so that what computes in another slot meanwhile dies with it.
+    """
+    await site.register(batch_s=0.01)
     (tmp_path / "sitecustomize.py").write_text(POISONED)
     value, headers = site.value()
     poison, poison_headers = site.value(1)
     async with results_of(site) as results, Tail(site.kafka, "test-dead", [topics.DEAD_LETTERS]) as dead_letters:
-        for number in range(10):
+        for number in range(11):
             await site.ask(producer, f"good{number}", value, headers)
         await site.ask(producer, "poison", poison, poison_headers)
         lives = 0
         placed = False
-        while len({result.id for result in results.all}) < 11:
+        while len({result.id for result in results.all}) < 12:
             lives += 1
-            with process(site, "cpu-poison", PYTHONPATH=f"{tmp_path}{os.pathsep}{os.getcwd()}") as worker:
+            path = f"{tmp_path}{os.pathsep}{os.getcwd()}"
+            with process(site, "cpu-poison", PYTHONPATH=path, INFAAS_WORKERS_CORES=cores) as worker:
                 if not placed:
                     await site.place("cpu-poison")
                     placed = True
                 async with asyncio.TaskGroup() as tasks:
                     dying = tasks.create_task(asyncio.to_thread(worker.wait, 100))
-                    answering = tasks.create_task(results.until(11))
+                    answering = tasks.create_task(results.until(12))
                     await asyncio.wait({dying, answering}, return_when=asyncio.FIRST_COMPLETED)
                     answering.cancel()
                     worker.kill()
         found = {result.id: result.status for result in results.all}
         letters = [record.value for record in await dead_letters.poll()]
-    assert found == {f"good{number}": "ok" for number in range(10)} | {"poison": "model_failed"}
+    assert found == {f"good{number}": "ok" for number in range(11)} | {"poison": "model_failed"}
     assert lives == 4
     assert poison in letters
 
 
 POISONED = """
-import os, signal
+import os, signal, time
 import numpy as np
 from runtimes import onnx
 from zoo.samples import labelled
 infer = onnx.OnnxSession.infer
 poison = labelled("digits")[0]["input"][1]
 def deadly(self, inputs):
+    time.sleep(0.05)
     if any(np.array_equal(image, poison) for image in inputs["input"]):
         os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.2)
     return infer(self, inputs)
 onnx.OnnxSession.infer = deadly
 """

@@ -59,6 +59,7 @@ def instance(
     queued: int = 0,
     slowdown: float = 1.0,
     max_batch: int = 8,
+    parallel: int = 1,
 ) -> InstanceStatus:
     """`unread` queries wait in each partition."""
     return InstanceStatus(
@@ -69,6 +70,7 @@ def instance(
         queued_inputs=queued,
         slowdown=slowdown,
         max_batch=max_batch,
+        parallel=parallel,
     )
 
 

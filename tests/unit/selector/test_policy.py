@@ -235,6 +235,40 @@ def test_waits_for_the_workers_other_instances_only_if_all_slots_are_taken() -> 
     assert chosen(query(target=FAST), where).predicted_s > 0.9
 
 
+def test_an_instance_of_several_slots_keeps_nobody_waiting_while_one_is_free() -> None:
+    """A batch takes 4 ms; a query is computed at once in the second slot, and waits for the first that ends then."""
+    where = state_of(registered(GOOD, ms=4, max_batch=1))
+
+    def predicted_s(queued: int, parallel: int) -> float:
+        said = instance(GOOD, queued=queued, parallel=parallel, max_batch=1)
+        where.apply_status(status(said, slots=2), NOW)
+        return chosen(query(), where).predicted_s - where.workers["cpu-0"].hop_s
+
+    assert [predicted_s(queued, 2) for queued in range(7)] == pytest.approx(
+        [0.004, 0.004, 0.008, 0.008, 0.012, 0.012, 0.016]
+    )
+    assert [predicted_s(queued, 1) for queued in range(4)] == pytest.approx([0.004, 0.008, 0.012, 0.016])
+
+
+def test_a_backlog_drains_in_all_slots_that_an_instance_may_fill() -> None:
+    for slots, parallel in ((1, 2), (2, 1), (2, 2), (4, 2)):
+        where = state_of(registered(GOOD, ms=4, max_batch=1))
+        where.apply_status(status(instance(GOOD, queued=100, parallel=parallel, max_batch=1), slots=slots), NOW)
+        after = where.workers["cpu-0"].instances[GOOD].waiting(NOW + 0.04)
+        assert after == pytest.approx(100 - 10 * min(slots, parallel))
+
+
+def test_an_instance_that_fills_all_slots_leaves_others_a_share() -> None:
+    where = state_of(registered(FAST, ms=1, max_batch=1), registered(GOOD, ms=4, max_batch=1))
+    busy = instance(GOOD, queued=100, parallel=2, max_batch=1)
+    for fast, shares in ((0, (2.0, 2 / 3)), (50, (1.0, 1.0))):
+        said = instance(FAST, queued=fast, parallel=2, max_batch=1)
+        where.apply_status(status(said, busy, slots=2, backlog_s=0.4), NOW)
+        instances = where.workers["cpu-0"].instances
+        assert (instances[GOOD].slots, instances[FAST].slots) == pytest.approx(shares)
+        assert chosen(query(target=FAST), where).predicted_s > 0.19, "it lacks a slot"
+
+
 # -- free upgrades -----------------------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """The batch queue's promises, for any waiting work."""
 
+import math
 from dataclasses import dataclass
 
 from hypothesis import given, settings
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from schemas.latency import BatchLatency, LatencyModel
-from workers.batch_queue import NO_DEADLINE, BatchQueue, best_batch
+from workers.batch_queue import BATCH_OVERHEAD_S, NO_DEADLINE, BatchQueue, best_batch, share_of_slot
 
 NOW = 1000.0
 LATENCY = LatencyModel([BatchLatency(1, 0.010, 0.010), BatchLatency(8, 0.024, 0.024)], max_batch=8)
@@ -101,7 +102,7 @@ def test_the_batch_is_the_largest_that_meets_its_earliest_deadline(items: list[W
     for other in queue.waiting():
         if (other.shape, other.offline) == (batch[0].shape, batch[0].offline):
             bigger = [*batch, other]
-            too_big = sum(item.inputs for item in bigger) > LATENCY.max_batch
+            too_big = sum(item.inputs for item in bigger) > best_batch(LATENCY)
             assert too_big or end_s(bigger, slowdown) > earliest
 
 
@@ -133,11 +134,59 @@ def test_discarded_work_is_gone_and_the_rest_stays() -> None:
 def test_a_batch_grows_only_as_long_as_throughput_does() -> None:
     knee = LatencyModel([BatchLatency(1, 0.010, 0), BatchLatency(4, 0.020, 0), BatchLatency(8, 0.060, 0)], max_batch=8)
     flat = LatencyModel([BatchLatency(1, 0.010, 0), BatchLatency(8, 0.081, 0)], max_batch=8)
-    assert (best_batch(LATENCY), best_batch(knee), best_batch(flat)) == (8, 4, 8)
+    assert (best_batch(LATENCY), best_batch(knee), best_batch(flat)) == (8, 4, 3)
     queue: BatchQueue[Waiting] = BatchQueue(knee)
     for _ in range(8):
         queue.add(Waiting())
     assert len(queue.next_batch(NOW, 1.0).batch) == 4
+
+
+def model_of(first_s: float, growths: list[float]) -> LatencyModel:
+    measured = [BatchLatency(2**size, first_s * math.prod(growths[:size]), 0) for size in range(len(growths) + 1)]
+    return LatencyModel(measured, max_batch=2 ** len(growths))
+
+
+models = st.builds(model_of, st.floats(1e-5, 0.1), st.lists(st.floats(1.0, 2.0), max_size=5))
+
+
+@given(models, st.integers(1, 200), st.integers(1, 16), st.data())
+def test_a_slots_share_is_done_no_later_than_all_in_one_batch(
+    latency: LatencyModel, waiting: int, slots: int, data: st.DataObject
+) -> None:
+    maximum = data.draw(st.integers(1, latency.max_batch))
+    share = share_of_slot(waiting, slots, latency, maximum)
+    assert 1 <= share <= maximum
+    whole = min(waiting, maximum)
+    if share < whole:
+        assert share * slots >= waiting, "the slots that are free take all that waits"
+        assert latency.batch_s(whole) - latency.batch_s(share) > BATCH_OVERHEAD_S
+    elif waiting <= maximum:
+        even = math.ceil(waiting / slots)
+        assert latency.batch_s(whole) - latency.batch_s(even) <= BATCH_OVERHEAD_S, "to split it would have paid"
+
+
+@given(models, st.integers(1, 200))
+def test_one_slot_takes_the_best_batch(latency: LatencyModel, waiting: int) -> None:
+    assert share_of_slot(waiting, 1, latency, best_batch(latency)) == best_batch(latency)
+
+
+@given(models)
+def test_the_best_batch_has_nearly_the_best_throughput_and_no_smaller_one_has(latency: LatencyModel) -> None:
+    def rate(batch: int) -> float:
+        return batch / (latency.batch_s(batch) + BATCH_OVERHEAD_S)
+
+    best, highest = best_batch(latency), max(map(rate, range(1, latency.max_batch + 1)))
+    assert rate(best) >= 0.99 * highest
+    assert all(rate(batch) < 0.995 * highest for batch in range(1, best))
+
+
+def test_eight_that_wait_are_shared_by_two_free_slots_and_a_backlog_goes_by_best_batches() -> None:
+    linear = LatencyModel([BatchLatency(1, 0.006, 0), BatchLatency(32, 0.150, 0)], max_batch=32)
+    assert share_of_slot(8, 2, linear, 10) == 4
+    assert share_of_slot(19, 2, linear, 10) == 10
+    assert share_of_slot(1000, 2, linear, 10) == 10
+    tiny = LatencyModel([BatchLatency(1, 26e-6, 0), BatchLatency(16, 350e-6, 0)], max_batch=16)
+    assert share_of_slot(8, 2, tiny, 16) == 16, "to hand it to another thread takes longer"
 
 
 class Served(RuleBasedStateMachine):

@@ -29,8 +29,9 @@ class Batch:
 class Source:
     """Computes its entries in order, noting when."""
 
-    def __init__(self, executor: BatchExecutor, log: list[str]) -> None:
+    def __init__(self, executor: BatchExecutor, log: list[str], parallel: int = 1) -> None:
         self.executor = executor
+        self.parallel = parallel
         self.work: list[tuple[Urgency, str]] = []
         self.log = log
         self.go = threading.Event()
@@ -39,6 +40,7 @@ class Source:
         self.short = False
         self.threads: set[int] = set()
         self.abandoned: list[str] = []
+        self.shares: list[int] = []
 
     def add(self, urgency: Urgency, name: str) -> None:
         with self.executor.lock:
@@ -48,7 +50,8 @@ class Source:
     def urgency(self) -> Urgency | None:
         return self.work[0][0] if self.work else None
 
-    def next_batch(self) -> Batch | None:
+    def next_batch(self, slots: int) -> Batch | None:
+        self.shares.append(slots)
         _urgency, name = self.work.pop(0)
         return Batch(self, name)
 
@@ -84,7 +87,73 @@ def test_online_goes_before_offline_and_the_earliest_deadline_first_across_sourc
     assert (log, defects) == (["first", "early", "late", "offline"], [])
 
 
-async def test_a_source_computes_one_batch_at_a_time_and_slots_work_side_by_side() -> None:
+async def test_a_source_fills_all_slots_and_what_ends_makes_room_for_the_next() -> None:
+    executor, defects = open_executor(3)
+    source = Source(executor, [], parallel=3)
+    executor.add_source(source)
+    for number in range(7):
+        source.add((False, 1.0, number), str(number))
+    executor.wake()
+    await until(lambda: source.at_once == 3)
+    assert source.shares == [3, 2, 1], "each is one of those for the slots that are free"
+    source.go.set()
+    executor.close()
+    assert (sorted(source.log), source.most_at_once, defects) == ([str(n) for n in range(7)], 3, [])
+
+
+async def test_a_source_that_may_not_fill_all_slots_leaves_them_to_others() -> None:
+    executor, _ = open_executor(3)
+    one, two = Source(executor, [], parallel=1), Source(executor, [], parallel=2)
+    for source in (one, two):
+        executor.add_source(source)
+        for number in range(4):
+            source.add((False, 1.0, number), str(number))
+    executor.wake()
+    await until(lambda: (one.at_once, two.at_once) == (1, 2))
+    one.go.set()
+    two.go.set()
+    executor.close()
+    assert (one.most_at_once, two.most_at_once) == (1, 2)
+
+
+async def test_while_online_work_comes_one_slot_is_kept_free_of_offline_work() -> None:
+    executor, _ = open_executor(3)
+    log: list[str] = []
+    online, offline = Source(executor, log, parallel=3), Source(executor, log, parallel=3)
+    for source in (online, offline):
+        executor.add_source(source)
+    online.go.set()
+    online.add((False, 1.0, 0), "online")
+    executor.wake()
+    await until(lambda: log == ["online"])
+    for number in range(5):
+        offline.add((True, 1.0, number), f"offline {number}")
+    executor.wake()
+    await until(lambda: offline.at_once == 2)
+    online.add((False, 1.0, 9), "at once")
+    executor.wake()
+    await until(lambda: log == ["online", "at once"])
+    assert offline.at_once == 2
+    offline.go.set()
+    executor.close()
+    assert len(log) == 7
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+async def test_without_online_work_all_slots_compute_offline_work(slots: int) -> None:
+    executor, _ = open_executor(slots)
+    offline = Source(executor, [], parallel=3)
+    executor.add_source(offline)
+    for number in range(4):
+        offline.add((True, 1.0, number), str(number))
+    executor.wake()
+    await until(lambda: offline.at_once == slots)
+    offline.go.set()
+    executor.close()
+    assert len(offline.log) == 4
+
+
+async def test_a_source_of_one_batch_at_a_time_computes_beside_others() -> None:
     executor, _ = open_executor(2)
     log: list[str] = []
     a, b = Source(executor, log), Source(executor, log)
@@ -231,6 +300,7 @@ class QueueSource:
 
     limit_s = 60.0
     is_brief = False
+    parallel = 1
 
     def __init__(self, executor: BatchExecutor, name: str, log: list[str]) -> None:
         self.queue: BatchQueue[Work] = BatchQueue(LatencyModel([BatchLatency(1, 1e-3, 1e-3)], 1), executor.arrivals)
@@ -240,7 +310,7 @@ class QueueSource:
     def urgency(self) -> Urgency | None:
         return self.queue.urgency()
 
-    def next_batch(self) -> "QueueSource":
+    def next_batch(self, slots: int) -> "QueueSource":
         self.queue.next_batch(0.0, 1.0)
         return self
 

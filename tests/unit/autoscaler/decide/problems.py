@@ -31,7 +31,14 @@ def a_pool(
 
 
 def a_variant_spec(
-    name: str, *, memory: float = 10, now: int = 0, maximum: int = 9, pool: int = 0, task: str = "digits"
+    name: str,
+    *,
+    memory: float = 10,
+    now: int = 0,
+    maximum: int = 9,
+    pool: int = 0,
+    task: str = "digits",
+    slots: float = 1.0,
 ) -> VariantSpec:
     hold_cost = memory / 1000
     return VariantSpec(
@@ -43,6 +50,7 @@ def a_variant_spec(
         load_cost=hold_cost / 2,
         now=now,
         maximum=maximum,
+        slots=slots,
     )
 
 
@@ -68,6 +76,7 @@ def problems(draw: st.DrawFn) -> AllocationProblem:
             now=draw(st.integers(0, 1)),
             maximum=draw(st.integers(0, 2)),
             pool=draw(st.integers(0, len(pools) - 1)),
+            slots=draw(st.sampled_from([1.0, 2.0])),
         )
         for name in "abc"
     )

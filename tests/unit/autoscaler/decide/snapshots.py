@@ -49,5 +49,5 @@ def instance_load(name: str, worker: str = "cpu-0", **rest: Any) -> InstanceLoad
 
 
 def cpus(maximum: int = 4, **rest: Any) -> HardwareType:
-    found: dict[str, Any] = {"slots": 2, "memory_bytes": 10**9, "start_s": 2.0, "price_per_hour": 0.096} | rest
+    found: dict[str, Any] = {"slots": 1, "memory_bytes": 10**9, "start_s": 2.0, "price_per_hour": 0.096} | rest
     return HardwareType(name="cpu", maximum=maximum, runtimes=("onnx",), **found)

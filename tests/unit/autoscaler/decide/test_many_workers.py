@@ -55,11 +55,11 @@ def test_deciding_again_on_what_was_carried_out_changes_nothing(cluster: Synthet
     assert not again.changes
 
 
-def a_candidate(number: int, memory: int = 1) -> RunnableVariant:
+def a_candidate(number: int, memory: int = 1, *, concurrent: bool = False) -> RunnableVariant:
     variant = a_variant(f"v{number}.onnx-fp32.cpu")
     return RunnableVariant(
         variant=variant, accuracy=0.9, latency_s=0.01, cost=1.0, memory_bytes=memory, load_s=0.1,
-        latency=LatencyModel((BatchLatency(1, 0.01, 0.01),), 1),
+        latency=LatencyModel((BatchLatency(1, 0.01, 0.01),), 1), concurrent=concurrent,
     )  # fmt: skip
 
 
@@ -115,16 +115,16 @@ def test_the_least_loaded_is_that_of_a_walk(
     assert order.least_loaded(wanted, with_slots=with_slots, calm=calm) is expected
 
 
-@given(st.lists(st.integers(1, 3), min_size=1, max_size=8), st.floats(0.1, 12), st.floats(0, 3))
+@given(st.lists(st.integers(1, 3), min_size=1, max_size=8), st.floats(0.1, 12), st.floats(0, 3), st.booleans())
 def test_a_load_shared_bit_by_bit_leaves_as_much_as_one_shared_at_once(
-    slots: list[int], load: float, other: float
+    slots: list[int], load: float, other: float, concurrent: bool
 ) -> None:
     workers = [a_worker(number, count, 8, set()) for number, count in enumerate(slots)]
     names = [a_candidate(number).name for number in range(2)]
     workers[0].host(a_candidate(1))
     shares = LoadShares({names[0]: load, names[1]: other}, workers)
     for worker in workers:
-        worker.host(a_candidate(0))
+        worker.host(a_candidate(0, concurrent=concurrent))
         shares.add(names[0], worker)
     bit_by_bit = shares.unserved[names[0]]
     shares.share(names[0], workers)
@@ -135,3 +135,11 @@ def test_a_load_shared_bit_by_bit_leaves_as_much_as_one_shared_at_once(
         assert shares.unserved[names[0]] == pytest.approx(without, abs=1e-9)
         shares.share(names[0], workers)
     assert sum(worker.busy for worker in workers) == pytest.approx(load + other - sum(shares.unserved.values()))
+
+
+def test_an_instance_fills_all_slots_of_its_worker_where_its_runtime_can() -> None:
+    for concurrent, left in ((True, 0.5), (False, 2.5)):
+        worker = a_worker(0, 3, 8, set())
+        worker.host(a_candidate(0, concurrent=concurrent))
+        name = a_candidate(0).name
+        assert LoadShares({name: 3.5}, [worker]).unserved[name] == pytest.approx(left)

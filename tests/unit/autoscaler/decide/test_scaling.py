@@ -37,6 +37,13 @@ def test_load_that_steps_up_is_served_at_once_and_what_is_left_over_goes_after_a
     assert owners(simulator)
 
 
+def test_one_instance_serves_what_all_slots_of_its_worker_can() -> None:
+    simulator = Simulator([A], hardware=cpus(slots=4)).run(5, {"digits": 3.5 * SLOT})
+    assert (simulator.replicas("digits-a"), len(simulator.workers)) == (1, 1)
+    simulator.run(5, {"digits": 4.5 * SLOT})
+    assert (simulator.replicas("digits-a"), len(simulator.workers)) == (2, 2)
+
+
 def test_a_load_that_swings_faster_than_the_delay_moves_nothing() -> None:
     simulator = Simulator([A]).run(30, {"digits": 3.5 * SLOT})
     before = len(simulator.changes)
