@@ -5,8 +5,8 @@ should be one batch that is computed and one that waits, and what is on the way,
 but only ten times a second, in which a fast instance computes a hundred batches. Between two statuses the level is
 modelled: what is sent fills it, and it drains at the rate at which the instance was last seen to work it off.
 
-    no more is left than should be, though all was given for which there was room    half as much again
-    more is left                                                                     what it has done since
+    less is left than should be, though all was given for which there was room    more, twice as much if nothing is left
+    more is left                                                                  what it has done since
 
 So the rate finds what the instance has to spare, whatever takes the rest; other selectors' queries count as not spare.
 
@@ -19,11 +19,10 @@ from typing import Final
 
 _PERIOD_S: Final = 0.05
 """Shortest time from which a rate is told: what changes state speaks more often than every 100 ms."""
-_REACH_S: Final = 0.15
+_REACH_S: Final = 0.05
 """Seconds of work that are on the way, there and back, while everyone is busy with as many at a time as there are."""
-_BURST_S: Final = 0.02
+_BURST_S: Final = 0.01
 """Seconds of work that are given at a time."""
-_GROWTH: Final = 1.5
 _SHRINKAGE: Final = 0.7
 """Least share of a rate that is left after a status: a moment in which the machine did something else is no measure."""
 _FEW: Final = 4
@@ -95,11 +94,12 @@ class OfflinePace:
         elapsed = now - self._since
         if elapsed < _PERIOD_S:
             return
-        if left > 2 * batch + self._rate * _REACH_S:
+        enough = 2 * batch + self._rate * _REACH_S
+        if left > enough:
             done = max(self._left + self._given - left, 0.0) / elapsed
             self._rate = max(done, self._rate * _SHRINKAGE)
         elif self._limited:
-            faster = self._beside if beside else self._rate * _GROWTH
+            faster = self._beside if beside else self._rate * (2.0 - left / enough)
             self._rate = max(self._rate, faster, batch / elapsed)
         self._since, self._left, self._given, self._limited = now, left, 0.0, False
 
