@@ -340,7 +340,7 @@ def _apply_to_instance(instance: Instance, said: InstanceStatus, now: float) -> 
     instance.slowdown = max(said.slowdown, 1.0)
     queued_online = max(said.queued_inputs - said.queued_offline_inputs, 0)
     if queued_online:
-        instance.worker.online.came(now)
+        instance.worker.online.seen(now)
     instance.level = queued_online + unread_inputs
     instance.level_at = now
     instance.offline_inputs = said.queued_offline_inputs + sum(

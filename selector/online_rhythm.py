@@ -24,8 +24,12 @@ class OnlineRhythm:
         self._gap_s = _IDLE_S
 
     def came(self, now: float) -> None:
-        """Note that there is an online query at `now`."""
+        """Note that one came at `now`."""
         self._gap_s += _SMOOTHING * (min(now - self._at, _IDLE_S) - self._gap_s)
+        self._at = now
+
+    def seen(self, now: float) -> None:
+        """Note that there is one at `now`, or several: when they came, and how far apart, is not known."""
         self._at = now
 
     def expects_more(self, now: float) -> bool:
