@@ -254,7 +254,7 @@ class ClusterState:
         if instance is None:
             return
         worker = self._sent_to(instance, now)
-        worker.online_at = now
+        worker.online.came(now)
         instance.level = instance.waiting(now) + inputs
         instance.level_at = now
         worker.backlog_s = worker.wait_s(now) * worker.slots + inputs * instance.model.input_s() * instance.slowdown
@@ -342,7 +342,7 @@ def _apply_to_instance(instance: Instance, said: InstanceStatus, now: float) -> 
     instance.slowdown = max(said.slowdown, 1.0)
     queued_online = max(said.queued_inputs - said.queued_offline_inputs, 0)
     if queued_online:
-        instance.worker.online_at = now
+        instance.worker.online.seen(now)
     instance.level = queued_online + unread_inputs
     instance.level_at = now
     instance.offline_inputs = said.queued_offline_inputs + sum(
@@ -351,7 +351,11 @@ def _apply_to_instance(instance: Instance, said: InstanceStatus, now: float) -> 
     input_s = instance.model.input_s() * instance.slowdown
     instance.parallel = said.parallel
     instance.offline_pace.observe(
-        instance.offline_inputs, said.parallel * instance.model.max_batch, input_s, instance.worker.online_at, now
+        instance.offline_inputs,
+        said.parallel * instance.model.max_batch,
+        input_s,
+        instance.worker.online.expects_more(now),
+        now,
     )
     instance.busy = min(said.parallel, math.ceil(instance.level))
     instance.slot_rate = _slot_rate(instance, said)

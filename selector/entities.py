@@ -13,6 +13,7 @@ from collections import deque
 
 from schemas.latency import LatencyModel
 from selector.offline_pace import OfflinePace
+from selector.online_rhythm import OnlineRhythm
 from selector.variants import PricedVariant
 
 
@@ -60,7 +61,7 @@ class Worker:
 
     __slots__ = (
         "backlog_at", "backlog_s", "busy", "epoch", "expires_at", "hardware", "hop_s", "instances", "memory_total",
-        "name", "online_at", "sends", "sends_per_s", "slot_price", "slots", "status_at",
+        "name", "online", "sends", "sends_per_s", "slot_price", "slots", "status_at",
     )  # fmt: skip
 
     def __init__(self, name: str, hardware: str, epoch: int, slots: int, slot_price: float) -> None:
@@ -80,8 +81,8 @@ class Worker:
         self.backlog_at = 0.0
         self.busy = 0
         """Slots that its instances had work for at the last status."""
-        self.online_at = 0.0
-        """When it was last known to have an online query."""
+        self.online = OnlineRhythm()
+        """Whether online queries come to it."""
         self.sends = 0
         """Queries sent to it since the last status."""
         self.sends_per_s = 0.0

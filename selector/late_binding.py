@@ -70,9 +70,9 @@ def _cheapest_idle(candidates: Candidates, query: Query, now: float) -> Choice |
             if not _is_free_of_online(instance, now):
                 retry_s = min(retry_s, max(instance.waiting(now) / instance.rate, _UNNOTICED_S))
                 continue
-            if instance.offline_pace.has_room(query.batch, instance.worker.online_at, now):
+            if instance.offline_pace.has_room(query.batch, instance.worker.online.expects_more(now), now):
                 return _choice(candidate, instance, query, now)
-            retry_s = min(retry_s, instance.offline_pace.opens_in_s(instance.worker.online_at, now))
+            retry_s = min(retry_s, instance.offline_pace.opens_in_s(instance.worker.online.expects_more(now), now))
         cheaper.update(instance.worker for instance in seen)
     return Wait(retry_s)
 

@@ -5,8 +5,8 @@ should be one batch that is computed and one that waits, and what is on the way,
 but only ten times a second, in which a fast instance computes a hundred batches. Between two statuses the level is
 modelled: what is sent fills it, and it drains at the rate at which the instance was last seen to work it off.
 
-    no more is left than should be, though all was given for which there was room    half as much again
-    more is left                                                                     what it has done since
+    less is left than should be, though all was given for which there was room    more, twice as much if nothing is left
+    more is left                                                                  what it has done since
 
 So the rate finds what the instance has to spare, whatever takes the rest; other selectors' queries count as not spare.
 
@@ -19,13 +19,10 @@ from typing import Final
 
 _PERIOD_S: Final = 0.05
 """Shortest time from which a rate is told: what changes state speaks more often than every 100 ms."""
-_REACH_S: Final = 0.15
+_REACH_S: Final = 0.05
 """Seconds of work that are on the way, there and back, while everyone is busy with as many at a time as there are."""
-_BURST_S: Final = 0.02
+_BURST_S: Final = 0.01
 """Seconds of work that are given at a time."""
-_QUIET_S: Final = 5.0
-"""Seconds without an online query after which none is expected."""
-_GROWTH: Final = 1.5
 _SHRINKAGE: Final = 0.7
 """Least share of a rate that is left after a status: a moment in which the machine did something else is no measure."""
 _FEW: Final = 4
@@ -64,12 +61,12 @@ class OfflinePace:
         left = self._level - (now - self._level_at) * self._drain
         return left if left > 0.0 else 0.0
 
-    def has_room(self, inputs: int, online_at: float, now: float) -> bool:
-        """Whether a query of so many inputs may be given now; an online query was last seen at `online_at`.
+    def has_room(self, inputs: int, beside: bool, now: float) -> bool:
+        """Whether a query of so many inputs may be given now; `beside`: while online queries come.
 
         Room opens when some fit and closes when it is used up, so that queries go there by batches.
         """
-        some, most = self._bounds(online_at, now)
+        some, most = self._bounds(beside)
         level = self.level(now)
         if level <= most - some:
             self._open = True
@@ -78,9 +75,9 @@ class OfflinePace:
         self._open, self._limited = False, True
         return False
 
-    def opens_in_s(self, online_at: float, now: float) -> float:
+    def opens_in_s(self, beside: bool, now: float) -> float:
         """Seconds until there is room again, if no status says otherwise before."""
-        some, most = self._bounds(online_at, now)
+        some, most = self._bounds(beside)
         return max(self.level(now) - (most - some), 0.0) / self._drain if self._drain > 0.0 else math.inf
 
     def sent(self, inputs: int, now: float) -> None:
@@ -89,7 +86,7 @@ class OfflinePace:
         self._level_at = now
         self._given += inputs
 
-    def observe(self, left: float, batch: int, input_s: float, online_at: float, now: float) -> None:
+    def observe(self, left: float, batch: int, input_s: float, beside: bool, now: float) -> None:
         """Take from a status how many inputs are left; `input_s` is what one takes in a full batch."""
         self._batch = batch = max(batch, _FEW)
         self._beside = _SHARE / (input_s + _OVERHEAD_S)
@@ -97,23 +94,20 @@ class OfflinePace:
         elapsed = now - self._since
         if elapsed < _PERIOD_S:
             return
-        if left > 2 * batch + self._rate * _REACH_S:
+        enough = 2 * batch + self._rate * _REACH_S
+        if left > enough:
             done = max(self._left + self._given - left, 0.0) / elapsed
             self._rate = max(done, self._rate * _SHRINKAGE)
         elif self._limited:
-            faster = self._rate * _GROWTH if _is_quiet(online_at, now) else self._beside
+            faster = self._beside if beside else self._rate * (2.0 - left / enough)
             self._rate = max(self._rate, faster, batch / elapsed)
         self._since, self._left, self._given, self._limited = now, left, 0.0, False
 
-    def _bounds(self, online_at: float, now: float) -> tuple[float, float]:
+    def _bounds(self, beside: bool) -> tuple[float, float]:
         """How many inputs are given at a time, and how many there may be at most."""
-        if _is_quiet(online_at, now):
-            self._drain = self._rate
-            some = max(self._batch, self._drain * _BURST_S)
-            return some, some + self._batch + self._drain * _REACH_S
-        self._drain = min(self._rate, self._beside)
-        return _FEW, 2 * _FEW
-
-
-def _is_quiet(online_at: float, now: float) -> bool:
-    return now - online_at > _QUIET_S
+        if beside:
+            self._drain = min(self._rate, self._beside)
+            return _FEW, 2 * _FEW
+        self._drain = self._rate
+        some = max(self._batch, self._drain * _BURST_S)
+        return some, some + self._batch + self._drain * _REACH_S
