@@ -14,10 +14,10 @@ from bench.core.figures import Figure
 from bench.core.system import running_system
 from bench.latency import crash, end_to_end, offline
 from bench.results import write_results
-from bench.throughput import gateway, selector, worker
+from bench.throughput import cost, gateway, selector, worker
 
 BROKERS = ("apache", "embedded")
-BENCHES = ("overhead", "offline", "selector", "gateway", "worker", "crash", "overload", "idle")
+BENCHES = ("overhead", "offline", "selector", "gateway", "worker", "crash", "overload", "idle", "cost")
 
 
 async def _run(broker: str, only: set[str], console: Console) -> list[Figure]:
@@ -30,7 +30,11 @@ async def _run(broker: str, only: set[str], console: Console) -> list[Figure]:
         async with running_system(broker, overload.TASK) as system:
             console.log(f"{broker}: overload")
             figures += await overload.measure(system, broker, console)
-    if not only - {"idle", "overload"}:
+    if "cost" in only and broker == "apache":
+        async with running_system(broker, cost.TASK) as system:
+            console.log(f"{broker}: CPU a query")
+            figures += await cost.measure(system, broker, console)
+    if not only - {"idle", "overload", "cost"}:
         return figures
     async with running_system(broker, "digits") as system:
         if "overhead" in only:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.errors import (
     IncompatibleBrokerVersion,
@@ -194,3 +195,16 @@ async def _grow(admin: AIOKafkaAdminClient, spec: TopicSpec, present: int) -> No
 def _some(specs: list[TopicSpec]) -> str:
     shown = ", ".join(spec.name for spec in specs[:3])
     return shown if len(specs) <= 3 else f"{shown} and {len(specs) - 3} more"
+
+
+async def partitions_of(kafka: KafkaSettings, topics: Iterable[str]) -> frozenset[TopicPartition]:
+    """Ask for all partitions of topics.
+
+    Raises:
+        OperatorError: Kafka cannot be reached.
+    """
+    async with open_admin(kafka) as admin:
+        described = await admin.describe_topics(sorted(topics))
+    return frozenset(
+        TopicPartition(topic["topic"], part["partition"]) for topic in described for part in topic["partitions"]
+    )

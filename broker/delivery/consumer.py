@@ -29,7 +29,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import GroupAuthorizationFailedError, KafkaError
 from prometheus_client import Counter
 
-from broker.client import new_client, open_admin, start_client
+from broker.client import new_client, start_client
 from broker.delivery.coordinator import Coordinator
 from broker.delivery.in_flight import InFlightTracker
 from broker.delivery.membership import Membership, Partitions
@@ -39,6 +39,7 @@ from broker.fetch.offset_search import START
 from broker.fetch_pace import FetchPace
 from broker.kafka_types import Record
 from broker.settings import KafkaSettings
+from broker.topics import partitions_of
 from schemas.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ class Consumer:
         if wanted == self._topics:
             return
         if self._membership is None and not (await broker_features(self._settings)).groups:
-            await self._move_to(await self._partitions_of(wanted), DRAIN_S)
+            await self._move_to(await partitions_of(self._settings, wanted), DRAIN_S)
         else:
             if self._membership is None:
                 self._fetcher.pace = FetchPace(self._settings)
@@ -301,13 +302,6 @@ class Consumer:
 
     # -- moving --------------------------------------------------------------------------------------------------------
 
-    async def _partitions_of(self, topics: Collection[str]) -> Partitions:
-        async with open_admin(self._settings) as admin:
-            described = await admin.describe_topics(sorted(topics))
-        return frozenset(
-            TopicPartition(topic["topic"], part["partition"]) for topic in described for part in topic["partitions"]
-        )
-
     async def _move_to(self, wanted: Partitions, drain_s: float) -> None:
         async with self._move_lock:
             gone, new = self._assigned - wanted, wanted - self._assigned
@@ -321,22 +315,28 @@ class Consumer:
         """Read partitions no more, drain them for a while, commit and forget them."""
         if not partitions:
             return
-        self._fetcher.stop(partitions)
-        self.on_release(partitions)
+        self._stop(partitions)
         try:
             async with asyncio.timeout(DRAIN_S if drain_s is None else drain_s):
                 await self._tracker.drained(partitions)
         except TimeoutError:
             log.info("group %s: gave up waiting for what is in flight of %d partitions", self._group, len(partitions))
         await self.commit()
-        self._forget(partitions)
+        self._drop(partitions)
 
     def _forget(self, partitions: Partitions) -> None:
+        self._stop(partitions)
+        self._drop(partitions)
+
+    def _stop(self, partitions: Partitions) -> None:
+        """Read partitions no more, and have given back what is only held of them."""
         self._fetcher.stop(partitions)
+        self._unplaced -= partitions
         self.on_release(partitions)
+
+    def _drop(self, partitions: Partitions) -> None:
         for partition in partitions:
             self._tracker.forget(partition)
-            self._unplaced.discard(partition)
             self._on_started(partition)
 
     def _read(self, partitions: Partitions) -> None:

@@ -14,7 +14,6 @@ Rules.
 
 import asyncio
 import logging
-import re
 from collections import deque
 from collections.abc import Iterable
 from typing import Any, Final
@@ -28,6 +27,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from broker.producing.batch_sender import BatchSender
 from broker.producing.partition_queue import PartitionQueue, choose_queue
 from broker.producing.records import PendingRecord
+from schemas.topics import is_topic
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,6 @@ MANY: Final = 20
 _IMPATIENT_S: Final = 0.2
 _LOOK_INTERVAL_S: Final = 0.05
 _ASKED_AT_ONCE: Final = 200
-_LEGAL: Final = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 
 
 class _UnknownTopic:
@@ -81,7 +80,7 @@ class TopicLookup:
         """Why a record for a topic that is not ready must not wait for it; None: it may."""
         if self._missing.get(topic, 0.0) > self._loop.time():
             return UnknownTopicOrPartitionError(topic)
-        if not _LEGAL.fullmatch(topic) or topic in (".", ".."):
+        if not is_topic(topic):
             return UnknownTopicOrPartitionError(f"no topic can be called {topic[:100]!r}")
         if self._records >= self._max_records:
             return KafkaError(f"{self._records} records wait for topics that are not known: {topic} has to come later")
@@ -95,7 +94,7 @@ class TopicLookup:
     async def prefetch(self, topics: Iterable[str]) -> None:
         """Look for topics that are not known; those that do not exist are skipped."""
         unknown = [topic for topic in topics if topic not in self.ready]
-        searched = [self._look_for(topic) for topic in unknown if _LEGAL.fullmatch(topic)]
+        searched = [self._look_for(topic) for topic in unknown if is_topic(topic)]
         try:
             async with asyncio.timeout(2 * METADATA_S):
                 for search in searched:

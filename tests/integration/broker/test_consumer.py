@@ -252,3 +252,16 @@ async def test_who_cannot_tell_whether_it_may_commit_waits(kafka: KafkaSettings,
         assert await committed(kafka, topic, topic, 0) == -1
         ours = True
         await until_committed(kafka, topic, 2)
+
+
+async def test_what_is_released_is_said_once(kafka: KafkaSettings, topic: str) -> None:
+    released: list[TopicPartition] = []
+    async with Consumer(kafka, "test", group=topic) as consumer:
+        consumer.on_release = released.extend
+        await consumer.assign(topic, [0, 1, 2])
+        await consumer.assign(topic, [0, 1])
+        assert released == [TopicPartition(topic, 2)]
+        consumer.lose([1])
+        assert released == [TopicPartition(topic, 2), TopicPartition(topic, 1)]
+        await consumer.assign(topic, [])
+        assert released == [TopicPartition(topic, number) for number in (2, 1, 0)]

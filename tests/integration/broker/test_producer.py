@@ -1,6 +1,7 @@
 """Sending: order, bounds and failures."""
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from uuid import uuid4
@@ -210,12 +211,17 @@ async def test_topics_that_do_not_exist_hold_up_no_other(kafka: KafkaSettings, t
 
 
 @pytest.mark.parametrize("name", ["x" * 40_000, "x" * 250, "../../etc/passwd", "", ".."], ids=len)
-async def test_a_name_that_no_topic_can_have_is_refused_and_harms_nothing(kafka: KafkaSettings, name: str) -> None:
+async def test_a_name_that_no_topic_can_have_is_refused_and_harms_nothing(
+    kafka: KafkaSettings, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     new = f"test-{uuid4()}"
     await ensure_topics(kafka, [TopicSpec(new)])
     async with Producer(kafka, "test") as producer:
         with pytest.raises(UnknownTopic):
             await producer.send_and_wait(name, b"x")
+        with caplog.at_level(logging.WARNING, "broker.producing.topic_lookup"):
+            await producer.prefetch_metadata([name])
+        assert not caplog.records, "it was asked for, and waited for"
         # Topics are still found.
         assert (await producer.send_and_wait(new, b"x")).offset == 0
 

@@ -1,0 +1,159 @@
+"""CPU time that a query costs all processes and the broker, over what a bare program of three Kafka hops takes for it.
+
+Ours is a small model asked for by name over HTTP: gateway, selector, worker, the broker, and what else runs; not the
+client that asks. The bare program is a client, two forwarding processes and the broker. Both carry the same bytes and
+take turns on the same broker. Of a query that shares its requests with others much less is paid for, so each rate is a
+figure of its own. What each process takes goes to the log: CPU seconds per 1,000 queries.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping
+from statistics import median
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import msgspec
+import psutil
+from rich.console import Console
+
+from bench.core.figures import Figure, at_most, percentile
+from bench.core.load import OpenLoopLoad
+from bench.idle import cpu_seconds
+from bench.latency.end_to_end import bare_hops
+from bench.throughput.open_http_load import LoadReport
+from schemas import headers as h
+from schemas.oip import encode_request
+from zoo.samples import labelled
+
+if TYPE_CHECKING:
+    from bench.core.system import SystemUnderTest
+
+TASK: Final = "mnist"
+VARIANT: Final = "mnist-cnn-m.onnx-fp32.cpu"
+RATES: Final = (200.0, 900.0, 3000.0)
+LIMITS: Final = {900.0: 0.6}
+"""Of ours over the bare program's, where anything is promised."""
+ROUNDS: Final = 2
+QUERIES: Final = 6_000
+"""Asked in a round at most: so many that the CPU time that the kernel counts is exact enough."""
+LONGEST_S: Final = 8.0
+_WARM_UP_S: Final = 4.0
+_JSON_LENGTH: Final = "Inference-Header-Content-Length"
+_CLIENT, _BROKER = "client", "java"
+
+Cost = dict[str, float]
+"""CPU seconds by process."""
+
+
+async def measure(
+    system: "SystemUnderTest", broker: str, console: Console, rates: tuple[float, ...] = RATES
+) -> list[Figure]:
+    """Measure milliseconds of CPU a query. The system must be up, with the task `mnist` registered."""
+    figures: list[Figure] = []
+    value, json_length = _query()
+    headers = [(h.JSON_LENGTH, str(json_length).encode())]
+    async with bare_hops(system.kafka) as entry, OpenLoopLoad(system.kafka, entry, value, headers) as bare:
+        for rate in (rates[-1], *rates):
+            await bare.run(rate, _WARM_UP_S)
+            await _ask(system, value, json_length, rate, _WARM_UP_S)
+        for rate in rates:
+            ours: list[Cost] = []
+            baseline: list[Cost] = []
+            for _ in range(ROUNDS):
+                baseline.append(await _cost_of_bare(system, bare, rate, console))
+                ours.append(await _cost_of_ours(system, value, json_length, rate, console))
+            figures.append(_figure(broker, rate, _total_ms(ours), _total_ms(baseline)))
+            console.log(f"{broker}: {rate:g}/s: {_describe(ours)}; bare {_describe(baseline)}")
+    return figures
+
+
+def _query() -> tuple[bytes, int]:
+    inputs, _labels = labelled(TASK)
+    query = encode_request({name: array[:1] for name, array in inputs.items()})
+    return query.value, query.json_length or 0
+
+
+def _seconds(rate: float) -> float:
+    return min(LONGEST_S, QUERIES / rate)
+
+
+async def _cost_of_bare(system: "SystemUnderTest", bare: OpenLoopLoad, rate: float, console: Console) -> Cost:
+    seconds = _seconds(rate)
+    before = _bare_cpu(system)
+    answers = await bare.run(rate, seconds)
+    after = _bare_cpu(system)
+    times_ms = [answer.total_ms for answer in answers]
+    console.log(f"bare {rate:g}/s: p50 {percentile(times_ms, 0.5):.2f} ms, p99 {percentile(times_ms, 0.99):.2f} ms")
+    return _per_query_ms(before, after, len(answers))
+
+
+async def _cost_of_ours(
+    system: "SystemUnderTest", value: bytes, json_length: int, rate: float, console: Console
+) -> Cost:
+    supervisor = psutil.Process(system.pid)
+    before = cpu_seconds(supervisor)
+    report = await _ask(system, value, json_length, rate, _seconds(rate))
+    after = cpu_seconds(supervisor)
+    console.log(
+        f"ours {rate:g}/s: p50 {report.p50_ms:.2f} ms, p99 {report.p99_ms:.2f} ms, "
+        f"{report.asked - report.answered} of {report.asked} refused, {report.asked / report.seconds:.0f}/s"
+    )
+    return _per_query_ms(before, after, report.answered)
+
+
+async def _ask(system: "SystemUnderTest", value: bytes, json_length: int, rate: float, seconds: float) -> LoadReport:
+    address = urlsplit(system.gateway)
+    path = f"/v2/models/{VARIANT}/infer"
+    headers = {_JSON_LENGTH: str(json_length), "Content-Type": "application/octet-stream"}
+    client = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bench.throughput.open_http_load", str(address.hostname), str(address.port), path,
+        str(rate), str(seconds), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "LOAD_HEADERS": msgspec.json.encode(headers).decode()},
+    )  # fmt: skip
+    output, _ = await client.communicate(value)
+    if client.returncode:
+        raise RuntimeError(f"the load on {system.gateway} failed")
+    report = msgspec.json.decode(output, type=LoadReport)
+    if not report.answered:
+        raise RuntimeError(f"none of {report.asked} queries was answered")
+    return report
+
+
+def _bare_cpu(system: "SystemUnderTest") -> Cost:
+    """CPU seconds of this process, which is the bare client, of the forwarders, and of the broker."""
+    me = psutil.Process()
+    by_name = {_CLIENT: _taken(me)}
+    for number, child in enumerate(me.children()):
+        if "bench.core.baseline" in child.cmdline():
+            by_name[f"forwarder {number}"] = _taken(child)
+    by_name[_BROKER] = cpu_seconds(psutil.Process(system.pid)).get(_BROKER, 0.0)
+    return by_name
+
+
+def _taken(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
+
+
+def _per_query_ms(before: Mapping[str, float], after: Mapping[str, float], queries: int) -> Cost:
+    return {name: 1e3 * (taken - before.get(name, 0.0)) / queries for name, taken in after.items()}
+
+
+def _total_ms(rounds: list[Cost]) -> float:
+    return median(sum(cost.values()) for cost in rounds)
+
+
+def _describe(rounds: list[Cost]) -> str:
+    shares = {name: median(cost.get(name, 0.0) for cost in rounds) for name in rounds[-1]}
+    parts = [f"{name} {ms:.3f}" for name, ms in sorted(shares.items(), key=lambda item: -item[1]) if ms >= 0.001]
+    return f"{_total_ms(rounds):.3f} ({', '.join(parts)})"
+
+
+def _figure(broker: str, rate: float, ours_ms: float, bare_ms: float) -> Figure:
+    name = f"CPU a query of all processes, {rate:g}/s"
+    limit = LIMITS.get(rate)
+    if limit is not None and broker == "apache":
+        return at_most(name, broker, ours_ms, "ms", bare_ms, limit)
+    return Figure(name=name, broker=broker, value=ours_ms, unit="ms", baseline=bare_ms, ratio=ours_ms / bare_ms)
