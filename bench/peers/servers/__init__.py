@@ -1,0 +1,15 @@
+"""The peers: one file for each, which says how it is started and asked, and which settings were found to be its best.
+
+Reading order: protocol (what each must say) -> raw_bytes (how most are asked) -> aiohttp, mosec, mlserver, triton,
+litserve, bentoml, ray_serve. What runs in their environments is in scripts/.
+"""
+
+from typing import Final
+
+from bench.peers.servers.aiohttp import AiohttpPeer
+from bench.peers.servers.mlserver import MLServerPeer
+from bench.peers.servers.mosec import MosecPeer
+from bench.peers.servers.protocol import Peer
+
+_ALL: Final[tuple[Peer, ...]] = (AiohttpPeer(), MosecPeer(), MLServerPeer())
+PEERS: Final = {peer.name: peer for peer in _ALL}
