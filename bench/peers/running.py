@@ -4,10 +4,10 @@ import asyncio
 import os
 import signal
 import tempfile
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import psutil
@@ -19,6 +19,8 @@ from process.ports import free_port
 
 _READY_S: Final = 90.0
 _STOP_S: Final = 20.0
+_SHOWN: Final = 8000
+"""Characters of the log that are shown where a peer does not start."""
 _PROBE: Final = LoadShape(seconds=0.2, connections=1, drain_s=1.0)
 _PROBE_INTERVAL_S: Final = 0.3
 
@@ -50,8 +52,8 @@ async def running_peer(
                 start_new_session=True,
             )  # fmt: skip
         try:
-            if not await answers(client, port, [peer.request(served.inputs)], _READY_S):
-                raise RuntimeError(f"{peer.name} does not answer: {(folder / 'log').read_text()[-3000:]}")
+            if not await _first_of(process, answers(client, port, [peer.request(served.inputs)], _READY_S)):
+                raise RuntimeError(f"{peer.name} does not answer: {(folder / 'log').read_text()[-_SHOWN:]}")
             yield RunningServer(process.pid, port)
         finally:
             await _stop(process)
@@ -69,6 +71,17 @@ async def answers(client: Path, port: int, requests: Sequence[HttpRequest], time
                 await asyncio.sleep(_PROBE_INTERVAL_S)
     except TimeoutError:
         return False
+
+
+async def _first_of(process: asyncio.subprocess.Process, answering: Coroutine[Any, Any, bool]) -> bool:
+    """Whether it answers; a server that has ended will not."""
+    async with asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(answering, name="wait for answers")
+        ending = tasks.create_task(process.wait(), name="wait for the end")
+        await asyncio.wait((waiting, ending), return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        ending.cancel()
+    return not waiting.cancelled() and waiting.result()
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:

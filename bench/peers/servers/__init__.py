@@ -10,6 +10,7 @@ from bench.peers.servers.aiohttp import AiohttpPeer
 from bench.peers.servers.mlserver import MLServerPeer
 from bench.peers.servers.mosec import MosecPeer
 from bench.peers.servers.protocol import Peer
+from bench.peers.servers.triton import TritonPeer
 
-_ALL: Final[tuple[Peer, ...]] = (AiohttpPeer(), MosecPeer(), MLServerPeer())
+_ALL: Final[tuple[Peer, ...]] = (AiohttpPeer(), MosecPeer(), MLServerPeer(), TritonPeer())
 PEERS: Final = {peer.name: peer for peer in _ALL}
