@@ -7,10 +7,21 @@ litserve, bentoml, ray_serve. What runs in their environments is in scripts/.
 from typing import Final
 
 from bench.peers.servers.aiohttp import AiohttpPeer
+from bench.peers.servers.bentoml import BentoMLPeer
+from bench.peers.servers.litserve import LitServePeer
 from bench.peers.servers.mlserver import MLServerPeer
 from bench.peers.servers.mosec import MosecPeer
 from bench.peers.servers.protocol import Peer
+from bench.peers.servers.ray_serve import RayServePeer
 from bench.peers.servers.triton import TritonPeer
 
-_ALL: Final[tuple[Peer, ...]] = (AiohttpPeer(), MosecPeer(), MLServerPeer(), TritonPeer())
+_ALL: Final[tuple[Peer, ...]] = (
+    TritonPeer(),
+    AiohttpPeer(),
+    MosecPeer(),
+    MLServerPeer(),
+    LitServePeer(),
+    BentoMLPeer(),
+    RayServePeer(),
+)
 PEERS: Final = {peer.name: peer for peer in _ALL}
