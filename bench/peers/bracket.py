@@ -9,8 +9,10 @@ from typing import Final
 import msgspec
 
 GROWTH: Final = 1.35
-"""Factor of the next try while all rates were held, or none was."""
-PRECISION: Final = 1.06
+"""Factor of the next try while all rates were held."""
+SHRINKAGE: Final = 1.6
+"""Divisor of the next try while none was."""
+PRECISION: Final = 1.08
 """Ratio of the bracket's ends at which the search is over."""
 LOWEST: Final = 1.0
 """Rate below which it is given up, in queries a second."""
@@ -37,7 +39,7 @@ def next_rate(bracket: RateBracket, first: float) -> float | None:
     if not bracket.missed:
         return bracket.held * GROWTH
     if not bracket.held:
-        below = bracket.missed / GROWTH
+        below = bracket.missed / SHRINKAGE
         return below if below >= LOWEST else None
     if bracket.missed / bracket.held <= PRECISION:
         return None

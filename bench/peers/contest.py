@@ -1,6 +1,6 @@
 """The order of a run: one server after the other starts, is measured on its workloads, and stops, ours last."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -17,8 +17,8 @@ from bench.peers.servers.protocol import Peer, ServedFile
 from bench.peers.trial import Contestant, Durations, Trial, measure_trial
 from bench.peers.workloads import Workload, model_file, reference_outputs
 
-MIX_PEERS: Final = ("triton", "mlserver")
-"""Peers that serve mixes; the model that all get is the workload's own, so the others would say nothing new."""
+MIXES: Final = {"sentiment mix": "triton"}
+"""The peer that serves a mix. The other mix's model is that of a workload of its own, where all peers serve it."""
 _LOADED_S: Final = 120.0
 _WARM_UP: Final = LoadShape(seconds=3.0, connections=16)
 
@@ -34,11 +34,9 @@ class Toolbox(msgspec.Struct, frozen=True):
     """Tells who is measured, and at what."""
 
 
-def trials_of_peer(peer: Peer, workloads: Sequence[Workload]) -> Iterator[Workload]:
-    """Yield the workloads that a peer is measured on."""
-    for workload in workloads:
-        if len(workload.accuracies) == 1 or peer.name in MIX_PEERS:
-            yield workload
+def serves(peer: Peer, workload: Workload) -> bool:
+    """Whether a peer is measured on a workload."""
+    return len(workload.accuracies) == 1 or MIXES.get(workload.name) == peer.name
 
 
 def ways_of_ours(workload: Workload) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
-"""A load on one topic by Kafka, the same in kind as the HTTP client's; `python -m bench.peers.kafka_load` is its process.
+"""A load on one topic by Kafka, of the same kind as the HTTP client's.
 
-It is bare aiokafka in a process of its own, which reads what to ask from its standard input and prints what it saw. It
-costs several times what the HTTP client costs, so its CPU time is stated beside the servers'.
+It is bare aiokafka in a process of its own, `python -m bench.peers.kafka_load`, which reads what to ask from its
+standard input and prints what it saw. It costs several times what the HTTP client costs, so its CPU time is stated
+beside the servers'.
 """
 
 import asyncio
@@ -11,10 +12,10 @@ import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 import msgspec
-import psutil
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.structs import ConsumerRecord
@@ -112,6 +113,8 @@ class _Asking:
         self._kinds = [[0, 0, 0] for _ in run.queries]
         self._lags_ms: list[float] = []
         self._samples: deque[SampledAnswer] = deque(maxlen=_SAMPLES)
+        self._all_answered = asyncio.Event()
+        self._cpu_s = time.process_time()
         self._started_s = time.monotonic()
         self._end_s = self._started_s + run.shape.seconds
 
@@ -124,9 +127,10 @@ class _Asking:
             for _ in range(shape.connections):
                 await self._send(time.monotonic())
             await asyncio.sleep(self._end_s - time.monotonic())
-        give_up_s = self._end_s + shape.drain_s
-        while self._waiting and time.monotonic() < give_up_s:
-            await asyncio.sleep(0.01)
+        if self._waiting:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(shape.drain_s):
+                    await self._all_answered.wait()
         self._elapsed_s = time.monotonic() - self._started_s
 
     async def _send_at(self, rate: float) -> None:
@@ -160,8 +164,11 @@ class _Asking:
         pending = self._waiting.pop(fields[h.ID].encode(), None)
         if pending is None:
             return False
-        latency_ms = 1e3 * (time.monotonic() - pending.due_s)
-        status = _STATUS.get(fields[h.STATUS], _REFUSED)
+        now_s = time.monotonic()
+        if not self._waiting and now_s >= self._end_s:
+            self._all_answered.set()
+        latency_ms = 1e3 * (now_s - pending.due_s)
+        status = _STATUS.get(fields.get(h.STATUS, "ok"), _REFUSED)
         self._statuses[status] += 1
         if status == 200:
             objective_ms = self._run.shape.objective_ms
@@ -175,7 +182,6 @@ class _Asking:
     def outcome(self) -> KafkaOutcome:
         """Return what was seen."""
         kinds = [RequestTally(*counts) for counts in self._kinds]
-        times = psutil.Process().cpu_times()
         latencies_ms = self._latencies_ms or [0.0]
         report = LoadReport(
             sent=sum(kind.sent for kind in kinds),
@@ -189,7 +195,7 @@ class _Asking:
             p99_ms=percentile(latencies_ms, 0.99),
             max_ms=max(latencies_ms),
             elapsed_s=self._elapsed_s,
-            cpu_s=times.user + times.system,
+            cpu_s=time.process_time() - self._cpu_s,
             lag_p99_ms=percentile(self._lags_ms or [0.0], 0.99),
             connections=1,
             kinds=kinds,

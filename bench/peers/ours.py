@@ -4,7 +4,7 @@ It is a default `infaas up` on Apache Kafka. Three ways: by HTTP with the varian
 with the same, and by HTTP with the task and its needs, where it chooses.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from bench.core.system import SystemUnderTest
 from bench.peers.client.http_message import HttpAnswer, HttpRequest, SampledAnswer
@@ -53,19 +53,23 @@ def _request(model: str, workload: Workload, inputs: dict[str, Array], needs: di
 
 def kafka_load(system: SystemUnderTest, workload: Workload) -> KafkaLoad:
     """Return the load on the task's topic that names the variant in a header."""
-    return KafkaLoad(system.kafka, task_topic(workload.task), list(_kafka_queries(workload)))
+    return KafkaLoad(system.kafka, task_topic(workload.task), kafka_queries(workload))
 
 
-def _kafka_queries(workload: Workload) -> Iterator[KafkaQuery]:
-    for inputs in workload.inputs:
-        message = encode_request(inputs)
-        headers = {
-            h.CONTENT_TYPE: message.content_type,
-            h.JSON_LENGTH: str(message.json_length),
-            h.LATENCY_MS: str(workload.objective_ms),
-            h.TARGET: workload.variant,
-        }
-        yield KafkaQuery(message.value, headers)
+def kafka_queries(workload: Workload) -> list[KafkaQuery]:
+    """Return the records that name the variant."""
+    return [_kafka_query(workload, inputs) for inputs in workload.inputs]
+
+
+def _kafka_query(workload: Workload, inputs: dict[str, Array]) -> KafkaQuery:
+    message = encode_request(inputs)
+    headers = {
+        h.CONTENT_TYPE: message.content_type,
+        h.JSON_LENGTH: str(message.json_length),
+        h.LATENCY_MS: str(workload.objective_ms),
+        h.TARGET: workload.variant,
+    }
+    return KafkaQuery(message.value, headers)
 
 
 def output(answer: HttpAnswer) -> Array:

@@ -54,9 +54,9 @@ class Contestant(msgspec.Struct, frozen=True):
 class Durations(msgspec.Struct, frozen=True):
     """How long the steps take, in seconds."""
 
-    closed_s: float = 2.0
-    step_s: float = 4.0
-    overload_s: float = 6.0
+    closed_s: float = 1.5
+    step_s: float = 3.0
+    overload_s: float = 5.0
 
 
 class ClosedLoop(msgspec.Struct, frozen=True):
@@ -80,7 +80,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     goodput_p50_ms: float
     goodput_p99_ms: float
     cpu_ms: dict[str, float]
-    """CPU milliseconds a query at the goodput, by kind of process; neither the client's nor the broker's is missing."""
+    """CPU milliseconds a query at the goodput, by kind of process of the server, the broker's among them."""
     client_cpu_ms: float
     overload_accepted: float
     """Queries a second that were not refused at 1.3 times the goodput."""

@@ -44,9 +44,7 @@ def main() -> None:
     """Serve until stopped."""
     settings = PeerSettings()
     api = LitServeModel(max_batch_size=settings.max_batch, batch_timeout=settings.batch_wait_ms / 1e3)
-    server = litserve.LitServer(
-        api, accelerator="cpu", workers_per_device=settings.workers
-    )
+    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=settings.workers)
     server.run(host="127.0.0.1", port=settings.port, log_level="warning", generate_client_file=False)
 
 

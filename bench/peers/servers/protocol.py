@@ -25,6 +25,12 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     batch_wait_ms: float = 0.0
     """How long a batch waits for more queries."""
 
+    def __str__(self) -> str:
+        """Say it in the words of the tables."""
+        wait = f" after {self.batch_wait_ms:g} ms" if self.batch_wait_ms else ""
+        batches = f", batches up to {self.max_batch}{wait}" if self.max_batch > 1 else ""
+        return f"{self.workers or 'no'} worker{'' if self.workers == 1 else 's'}{batches}"
+
 
 class ServedFile(msgspec.Struct, frozen=True):
     """A model file, and the tensors of one query."""
