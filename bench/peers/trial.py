@@ -11,7 +11,7 @@ import msgspec
 import psutil
 
 from bench.idle import cpu_seconds
-from bench.peers.bracket import RateBracket, narrowed, next_rate
+from bench.peers.bracket import LOWEST, RateBracket, narrowed, next_rate
 from bench.peers.checks import Check
 from bench.peers.client.http_load import LoadReport, LoadShape
 from bench.peers.client.http_message import SampledAnswer
@@ -110,7 +110,9 @@ async def measure_trial(
         contestant.check(contestant.load.samples)
         closed.append(ClosedLoop(connections, seen.answered / seen.elapsed_s, seen.p50_ms, seen.p99_ms))
     objective_ms = workload.objective_ms
-    rate, best = await _find_goodput(contestant, _FIRST * closed[-1].rate, objective_ms, durations.step_s, say)
+    rate, best = await _find_goodput(
+        contestant, max(_FIRST * closed[-1].rate, LOWEST), objective_ms, durations.step_s, say
+    )
     say(f"{OVERLOAD * rate:.0f}/s, beyond")
     beyond = await _step(contestant, OVERLOAD * rate, objective_ms, durations.overload_s)
     accepted = beyond.report.sent - beyond.report.refused
@@ -137,22 +139,22 @@ async def _find_goodput(
     bracket, best = RateBracket(), None
     while (rate := next_rate(bracket, first)) is not None:
         say(f"{rate:.0f}/s")
-        step, held = await _try(contestant, rate, objective_ms, step_s)
-        bracket = narrowed(bracket, rate, held=held)
-        if held:
-            best = step
+        step = await _try(contestant, rate, objective_ms, step_s)
+        bracket = narrowed(bracket, rate, held=step is not None)
+        best = step or best
     if best is None:
         raise RuntimeError(f"{contestant.name} answers no rate in time")
     return bracket.held, best
 
 
-async def _try(contestant: Contestant, rate: float, objective_ms: float, step_s: float) -> tuple[Step, bool]:
+async def _try(contestant: Contestant, rate: float, objective_ms: float, step_s: float) -> Step | None:
+    """Return the first step that holds a rate, or None."""
     for _ in range(_TRIES):
         step = await _step(contestant, rate, objective_ms, step_s)
         if step.report.share_in_time >= IN_TIME:
-            return step, True
+            return step
         await contestant.load.run(_RECOVER)
-    return step, False
+    return None
 
 
 async def _step(contestant: Contestant, rate: float, objective_ms: float, seconds: float) -> Step:

@@ -75,7 +75,7 @@ struct Tally {
 class Load {
  public:
   explicit Load(const Options& options)
-      : options_(options), draws_(options.seed), kinds_(options.requests.size()), poll_(epoll_create1(0)) {}
+      : options_(options), draws_(options.seed), sampling_(options.seed), kinds_(options.requests.size()), poll_(epoll_create1(0)) {}
 
   void run() {
     begin_ns_ = now_ns();
@@ -261,7 +261,7 @@ class Load {
   // A reservoir: each answer so far is kept with the same probability.
   void keep_sample(const Connection& connection) {
     const std::size_t seen = latencies_ms_.size();
-    const std::size_t place = seen <= kSamples ? seen - 1 : draws_() % seen;
+    const std::size_t place = seen <= kSamples ? seen - 1 : sampling_() % seen;
     if (place >= kSamples) return;
     if (place >= samples_.size()) samples_.resize(place + 1);
     samples_[place] = {connection.pending.kind, connection.response.text()};
@@ -274,7 +274,7 @@ class Load {
   }
 
   const Options& options_;
-  std::mt19937_64 draws_;
+  std::mt19937_64 draws_, sampling_;  // apart, so that what is asked does not depend on the order of answers
   std::vector<Tally> kinds_;
   int poll_;
   std::vector<std::unique_ptr<Connection>> connections_;

@@ -1,9 +1,9 @@
 """Serves the model with Ray Serve: raw bytes in and out, a replica for each worker."""
 
 import threading
+from typing import Any
 
 from ray import serve
-from starlette.requests import Request  # pyright: ignore[reportMissingImports]
 from starlette.responses import Response  # pyright: ignore[reportMissingImports]
 
 from bench.peers.scripts.onnx_model import OnnxModel, PeerSettings
@@ -15,7 +15,7 @@ class RayModel:
     def __init__(self) -> None:
         self._model = OnnxModel(PeerSettings())
 
-    async def __call__(self, request: Request) -> Response:
+    async def __call__(self, request: Any) -> Any:
         """Answer one body."""
         return Response(self._model.answer(await request.body()))
 

@@ -24,4 +24,4 @@ _ALL: Final[tuple[Peer, ...]] = (
     BentoMLPeer(),
     RayServePeer(),
 )
-PEERS: Final = {peer.name: peer for peer in _ALL}
+PEERS: Final[dict[str, Peer]] = {peer.name: peer for peer in _ALL}

@@ -13,8 +13,8 @@ from schemas.tensors import Array
 class AiohttpPeer:
     """Two processes that share a port by SO_REUSEPORT."""
 
-    name: ClassVar = "aiohttp"
-    requirements: ClassVar = ("aiohttp==3.14.5", "uvloop==0.23.0")
+    name: ClassVar[str] = "aiohttp"
+    requirements: ClassVar[tuple[str, ...]] = ("aiohttp==3.14.5", "uvloop==0.23.0")
     light: ClassVar = ServerSettings()
     heavy: ClassVar = ServerSettings()
 

@@ -13,8 +13,8 @@ from schemas.tensors import Array
 class BentoMLPeer:
     """One service, its API a coroutine, so that no thread is handed to and fro."""
 
-    name: ClassVar = "bentoml"
-    requirements: ClassVar = ("bentoml==1.4.40",)
+    name: ClassVar[str] = "bentoml"
+    requirements: ClassVar[tuple[str, ...]] = ("bentoml==1.4.40",)
     light: ClassVar = ServerSettings()
     heavy: ClassVar = ServerSettings()
 

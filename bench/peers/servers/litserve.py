@@ -15,8 +15,8 @@ from schemas.tensors import Array
 class LitServePeer:
     """One server process, workers beside it."""
 
-    name: ClassVar = "litserve"
-    requirements: ClassVar = ("litserve==0.2.19",)
+    name: ClassVar[str] = "litserve"
+    requirements: ClassVar[tuple[str, ...]] = ("litserve==0.2.19",)
     light: ClassVar = ServerSettings(workers=1)
     heavy: ClassVar = ServerSettings()
 

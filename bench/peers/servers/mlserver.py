@@ -20,8 +20,11 @@ from schemas.tensors import Array
 class MLServerPeer:
     """One server process; workers beside it where the model is heavy."""
 
-    name: ClassVar = "mlserver"
-    requirements: ClassVar = ("mlserver==1.7.1", "uvloop==0.21.0")  # workers do not start with later ones
+    name: ClassVar[str] = "mlserver"
+    requirements: ClassVar[tuple[str, ...]] = (
+        "mlserver==1.7.1",
+        "uvloop==0.21.0",
+    )  # workers do not start with later ones
     light: ClassVar = ServerSettings(workers=0)
     heavy: ClassVar = ServerSettings()
 

@@ -13,8 +13,8 @@ from schemas.tensors import Array
 class MosecPeer:
     """One stage of workers behind the server's batching."""
 
-    name: ClassVar = "mosec"
-    requirements: ClassVar = ("mosec==0.9.8",)
+    name: ClassVar[str] = "mosec"
+    requirements: ClassVar[tuple[str, ...]] = ("mosec==0.9.8",)
     light: ClassVar = ServerSettings(workers=2, max_batch=16)
     heavy: ClassVar = ServerSettings()
 

@@ -13,8 +13,8 @@ from schemas.tensors import Array
 class RayServePeer:
     """One proxy, a replica for each core; batches would only add to its own cost."""
 
-    name: ClassVar = "ray-serve"
-    requirements: ClassVar = ("ray[serve]==2.60.0",)
+    name: ClassVar[str] = "ray-serve"
+    requirements: ClassVar[tuple[str, ...]] = ("ray[serve]==2.60.0",)
     light: ClassVar = ServerSettings()
     heavy: ClassVar = ServerSettings()
 

@@ -41,8 +41,8 @@ instance_group [{{ kind: KIND_CPU count: {workers} }}]
 class TritonPeer:
     """One server; as many instances of the model as there are workers, each a process of the backend."""
 
-    name: ClassVar = "triton"
-    requirements: ClassVar = ("nvidia-pytriton==0.5.14",)
+    name: ClassVar[str] = "triton"
+    requirements: ClassVar[tuple[str, ...]] = ("nvidia-pytriton==0.5.14",)
     light: ClassVar = ServerSettings(max_batch=16)
     heavy: ClassVar = ServerSettings()
 
