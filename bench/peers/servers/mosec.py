@@ -16,7 +16,7 @@ class MosecPeer:
     name: ClassVar[str] = "mosec"
     requirements: ClassVar[tuple[str, ...]] = ("mosec==0.9.8",)
     light: ClassVar = ServerSettings(workers=2, max_batch=16)
-    heavy: ClassVar = ServerSettings()
+    heavy: ClassVar = ServerSettings(max_batch=4)
 
     def launch(self, python: Path, served: ServedFile, settings: ServerSettings, port: int, folder: Path) -> Launch:
         """Start the script; its socket lies in the folder."""

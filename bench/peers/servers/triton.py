@@ -44,7 +44,7 @@ class TritonPeer:
     name: ClassVar[str] = "triton"
     requirements: ClassVar[tuple[str, ...]] = ("nvidia-pytriton==0.5.14",)
     light: ClassVar = ServerSettings(max_batch=16)
-    heavy: ClassVar = ServerSettings()
+    heavy: ClassVar = ServerSettings(max_batch=4)
 
     def launch(self, python: Path, served: ServedFile, settings: ServerSettings, port: int, folder: Path) -> Launch:
         """Start it on a model repository of one model."""
