@@ -7,12 +7,13 @@ it is. A whole run takes about twenty minutes. `--lock` resolves the peers' envi
 import argparse
 import asyncio
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench.__main__ import show
@@ -30,6 +31,7 @@ from bench.peers.trial import Durations, Trial
 from bench.peers.workloads import WORKLOADS, Workload
 from bench.results import PLOTS, write_results
 from process.settings import ServiceSettings
+from schemas.errors import OperatorError
 
 OURS: Final = "ours"
 _BROKER: Final = "apache"
@@ -64,19 +66,25 @@ async def run(wanted: Wanted, cache: Path, home: Path, console: Console) -> tupl
             client, cache, Durations(), lambda who, what: progress.update(bar, description=f"{who}: {what}")
         )
         trials: list[Trial] = []
-        for peer, workload in wanted.of_peers:
-            trials.append(await measure_peer(peer, workload, tools))
+
+        async def keep(name: str, trial: Awaitable[Trial]) -> None:
+            """Add a trial; a server that fails is told of, and costs no other its place."""
+            try:
+                trials.append(await trial)
+                _tell(console, trials[-1])
+            except (RuntimeError, OperatorError, TimeoutError) as error:
+                console.log(f"[red]{name} is left out:[/] {escape(str(error))}")
             progress.advance(bar)
-            _tell(console, trials[-1])
+
+        for peer, workload in wanted.of_peers:
+            await keep(peer.name, measure_peer(peer, workload, tools))
         if not wanted.of_ours:
             return trials, []
         progress.update(bar, description="ours: starting and registering")
         tasks = dict.fromkeys(workload.task for _way, workload in wanted.of_ours)
         async with running_at(home, _BROKER, *tasks) as system:
             for way, workload in wanted.of_ours:
-                trials.append(await measure_ours(system, way, workload, tools))
-                progress.advance(bar)
-                _tell(console, trials[-1])
+                await keep(way, measure_ours(system, way, workload, tools))
             small = [workload for workload in wanted.workloads if workload.name == _HOPS_WORKLOAD]
             return trials, [await measure_hops(system, workload, tools) for workload in small]
 
