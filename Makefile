@@ -20,7 +20,7 @@ CHANGED := { git diff --name-only --diff-filter=d --merge-base $(BASE) 2>/dev/nu
 	git ls-files --others --exclude-standard; } | grep '\.py$$' | sort -u
 
 .PHONY: help setup demo up down check check-style check-types check-unit test test-parts test-system \
-	test-torch lint bench bench-scale chaos docs lock clean
+	test-torch lint bench bench-scale bench-peers chaos docs lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the verbs
@@ -80,6 +80,9 @@ bench: $(VENV)/dev.stamp ## measure, write bench/results.json and the README's t
 bench-scale: $(VENV)/dev.stamp ## measure scaling, write bench/results.json, the README's table and plots
 	$(BIN)/python -m bench.scale $(BENCH)
 
+bench-peers: $(VENV)/dev.stamp ## measure beside other model servers; BENCH="--only S,mix --peers triton,ours" narrows it
+	$(BIN)/python -m bench.peers $(BENCH)
+
 chaos: $(VENV)/dev.stamp ## inflict faults under load; MINUTES=30 FAULTS="Kafka,worker" narrow it, CHAOS="--seed 2" more
 	$(BIN)/python -m bench.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(FAULTS),--faults "$(FAULTS)") $(CHAOS)
 
@@ -92,6 +95,7 @@ lock: $(VENV)/dev.stamp ## resolve the locks anew, Kafka's jars by Maven; dev fi
 	$(LOCK) --extra embedded --group dev --extra torch --constraint locks/dev.txt --output-file locks/torch.txt
 	$(LOCK) --extra cpu --extra kubernetes --constraint locks/dev.txt --output-file locks/kubernetes.txt
 	$(LOCK) --extra cpu --extra ray --constraint locks/dev.txt --output-file locks/ray.txt
+	$(BIN)/python -m bench.peers --lock
 	mvn -q -B -f broker/servers/maven/pom.xml dependency:copy-dependencies \
 	  -Dmdep.useRepositoryLayout=true -DoutputDirectory=$(CURDIR)/build/kafka
 	cd build/kafka && find . -name '*.jar' -printf '%P\n' | LC_ALL=C sort | xargs sha256sum > $(CURDIR)/broker/servers/maven/jars.lock

@@ -21,6 +21,10 @@ _ROOT: Final = Path(__file__).parents[1]
 RESULTS: Final = _ROOT / "bench" / "results.json"
 README: Final = _ROOT / "README.md"
 BENCHMARKS: Final = _ROOT / "docs" / "benchmarks.md"
+TRIALS: Final = _ROOT / "bench" / "peers" / "trials.json"
+PLOTS: Final = _ROOT / "docs" / "peers"
+GROUPS: Final = ("scale", "peers")
+"""Groups of figures that have a table of their own."""
 HEADLINES: Final = (
     "end to end less compute, 200/s, p50",
     "end to end less compute, 1000/s, p99",
@@ -49,7 +53,7 @@ def commit() -> str:
     """What is measured: the commit, and `-dirty` if there are changes beside it other than of the figures."""
     git = ["git", "-C", str(_ROOT)]
     head = subprocess.check_output([*git, "rev-parse", "--short", "HEAD"], text=True, timeout=20)
-    figures = [f":!{file.relative_to(_ROOT)}" for file in (README, BENCHMARKS, RESULTS)]
+    figures = [f":!{file.relative_to(_ROOT)}" for file in (README, BENCHMARKS, RESULTS, TRIALS, PLOTS)]
     changes = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", ".", *figures], timeout=20, check=False)
     return head.strip() + ("-dirty" if changes.returncode else "")
 
@@ -73,9 +77,10 @@ def read_results() -> list[Figure]:
 def write_tables(figures: Sequence[Figure]) -> None:
     """Write the tables of `docs/benchmarks.md` and the README."""
     by_name = {figure.name: figure for figure in figures if figure.broker != "embedded"}
-    _replace(README, "bench", headlines_table(by_name[name] for name in HEADLINES if name in by_name))
-    _replace(BENCHMARKS, "bench", full_table(figure for figure in figures if not figure.group))
-    _replace(BENCHMARKS, "bench-scale", full_table(figure for figure in figures if figure.group == "scale"))
+    replace_table(README, "bench", headlines_table(by_name[name] for name in HEADLINES if name in by_name))
+    replace_table(BENCHMARKS, "bench", full_table(figure for figure in figures if not figure.group))
+    for group in GROUPS:
+        replace_table(BENCHMARKS, f"bench-{group}", full_table(figure for figure in figures if figure.group == group))
 
 
 def headlines_table(figures: Iterable[Figure]) -> str:
@@ -118,6 +123,7 @@ def _verdict(figure: Figure) -> str:
     return "" if figure.passed is None else ("yes" if figure.passed else "**no**")
 
 
-def _replace(file: Path, mark: str, table: str) -> None:
+def replace_table(file: Path, mark: str, table: str) -> None:
+    """Put a table between the two marks of its name in a file."""
     pattern = re.compile(rf"(<!-- {mark}:begin -->\n).*?(<!-- {mark}:end -->)", re.DOTALL)
     file.write_text(pattern.sub(lambda match: match[1] + table + match[2], file.read_text()))

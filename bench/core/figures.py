@@ -21,7 +21,7 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     passed: bool | None = None
     """Whether the promise is kept; None where there is none."""
     group: str = ""
-    """Table that it belongs to: `scale`, or else the first."""
+    """Table that it belongs to: `scale`, `peers`, or else the first."""
     commit: str = ""
     """Commit that was measured, as `git describe` names it; it says where there were changes beside it."""
     date: str = ""

@@ -1,0 +1,142 @@
+"""Run our system beside its peers: `python -m bench.peers [--only S,H,mix] [--peers triton,mosec]`.
+
+Writes `bench/results.json`, `bench/peers/trials.json`, `docs/benchmarks.md` and a plot; what was not measured stays as
+it is. A whole run takes about twenty minutes. `--lock` resolves the peers' environments anew and measures nothing.
+"""
+
+import argparse
+import asyncio
+import tempfile
+from collections.abc import Awaitable, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from bench.__main__ import show
+from bench.core.figures import Figure
+from bench.core.system import running_at
+from bench.peers.client.http_load import compile_client
+from bench.peers.contest import Toolbox, measure_ours, measure_peer, serves, ways_of_ours
+from bench.peers.environment import lock_environment
+from bench.peers.hops import measure_hops
+from bench.peers.plots import plot_trials
+from bench.peers.report import GROUP, figures_of, keep_trials, write_trial_table
+from bench.peers.servers import PEERS
+from bench.peers.servers.protocol import Peer
+from bench.peers.trial import Durations, Trial
+from bench.peers.workloads import WORKLOADS, Workload
+from bench.results import PLOTS, write_results
+from process.settings import ServiceSettings
+from schemas.errors import OperatorError
+
+OURS: Final = "ours"
+_BROKER: Final = "apache"
+_HOPS_WORKLOAD: Final = "S"
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What a run measures."""
+
+    workloads: list[Workload]
+    peers: list[Peer]
+    ours: bool
+
+    @property
+    def of_peers(self) -> list[tuple[Peer, Workload]]:
+        """Trials of the peers, workload by workload."""
+        return [(peer, workload) for workload in self.workloads for peer in self.peers if serves(peer, workload)]
+
+    @property
+    def of_ours(self) -> list[tuple[str, Workload]]:
+        """Trials of ours."""
+        return [(way, workload) for workload in self.workloads for way in ways_of_ours(workload) if self.ours]
+
+
+async def run(wanted: Wanted, cache: Path, home: Path, console: Console) -> tuple[list[Trial], list[Figure]]:
+    """Measure all that is wanted; returns the trials, and the figures that are no ratio of two trials."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("compiling the client", total=len(wanted.of_peers) + len(wanted.of_ours))
+        client = await compile_client(cache)
+        tools = Toolbox(
+            client, cache, Durations(), lambda who, what: progress.update(bar, description=f"{who}: {what}")
+        )
+        trials: list[Trial] = []
+
+        async def keep(name: str, trial: Awaitable[Trial]) -> None:
+            """Add a trial; a server that fails is told of, and costs no other its place."""
+            try:
+                trials.append(await trial)
+                _tell(console, trials[-1])
+            except (RuntimeError, OperatorError, TimeoutError) as error:
+                console.log(f"[red]{name} is left out:[/] {escape(str(error))}")
+            progress.advance(bar)
+
+        for peer, workload in wanted.of_peers:
+            await keep(peer.name, measure_peer(peer, workload, tools))
+        if not wanted.of_ours:
+            return trials, []
+        progress.update(bar, description="ours: starting and registering")
+        tasks = dict.fromkeys(workload.task for _way, workload in wanted.of_ours)
+        async with running_at(home, _BROKER, *tasks) as system:
+            for way, workload in wanted.of_ours:
+                await keep(way, measure_ours(system, way, workload, tools))
+            small = [workload for workload in wanted.workloads if workload.name == _HOPS_WORKLOAD]
+            return trials, [await measure_hops(system, workload, tools) for workload in small]
+
+
+def _tell(console: Console, trial: Trial) -> None:
+    cpu = ", ".join(f"{kind} {spent:.2f}" for kind, spent in trial.cpu_ms.items() if spent >= 0.005)
+    console.log(
+        f"{trial.workload}, {trial.server}: goodput {trial.goodput:.0f}/s, CPU ms a query: {cpu}; "
+        f"client {trial.client_cpu_ms:.2f}"
+    )
+
+
+async def lock(peers: Sequence[Peer], console: Console) -> None:
+    """Resolve the peers' environments."""
+    for peer in peers:
+        console.log(f"locking {peer.name}")
+        await lock_environment(peer)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="S,H,mix", help="workloads, of S, H and mix")
+    parser.add_argument("--peers", default=",".join((*PEERS, OURS)), help=f"servers, of {', '.join(PEERS)} and {OURS}")
+    parser.add_argument("--home", type=Path, help="where the system lives; kept, so that models are registered once")
+    parser.add_argument("--lock", action="store_true", help="resolve the peers' environments anew, measure nothing")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Parse the command line, run, print and write."""
+    given = _parse()
+    console = Console()
+    names = set(given.peers.split(","))
+    if unknown := names - {*PEERS, OURS}:
+        raise SystemExit(f"there is no peer {', '.join(unknown)}; there are {', '.join(PEERS)} and {OURS}")
+    peers = [peer for name, peer in PEERS.items() if name in names]
+    if given.lock:
+        asyncio.run(lock(peers, console))
+        return
+    only = set(given.only.split(","))
+    workloads = [each for name, each in WORKLOADS.items() if name in only or (name.endswith("mix") and "mix" in only)]
+    wanted = Wanted(workloads, peers, OURS in names)
+    cache = ServiceSettings().home.absolute() / "bench-peers"
+    with tempfile.TemporaryDirectory(prefix="infaas-bench-") as folder:
+        trials, figures = asyncio.run(run(wanted, cache, given.home or Path(folder), console))
+    figures = [*figures_of(trials), *figures]
+    show(console, figures)
+    write_results([msgspec.structs.replace(figure, group=GROUP) for figure in figures])
+    kept = keep_trials(trials)
+    write_trial_table(kept)
+    plot_trials(kept, PLOTS / "goodput.svg")
+
+
+if __name__ == "__main__":
+    main()

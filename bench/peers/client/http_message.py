@@ -1,0 +1,61 @@
+"""Requests and answers of HTTP/1.1 as whole messages: what the compiled client sends, and what it keeps."""
+
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+
+class HttpRequest(msgspec.Struct, frozen=True):
+    """A request to send."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    def message(self) -> bytes:
+        """Return head and body, to be sent on a connection that is kept."""
+        fields = {"Host": "127.0.0.1", **self.headers, "Content-Length": str(len(self.body))}
+        head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        return f"POST {self.path} HTTP/1.1\r\n{head}\r\n".encode() + self.body
+
+
+class HttpAnswer(msgspec.Struct, frozen=True):
+    """An answer that came; the names of its headers are in lower case."""
+
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class SampledAnswer(msgspec.Struct, frozen=True):
+    """An answer that a load kept, and which of its requests it is of."""
+
+    request: int
+    answer: HttpAnswer
+
+
+def read_samples(content: bytes) -> Iterator[SampledAnswer]:
+    """Read what the client wrote: before each answer a line of the request's number and the answer's length."""
+    at = 0
+    while at < len(content):
+        end = content.index(b"\n", at)
+        request, length = content[at:end].split()
+        at = end + 1 + int(length)
+        yield SampledAnswer(int(request), parse_answer(content[end + 1 : at]))
+
+
+def parse_answer(message: bytes) -> HttpAnswer:
+    """Read a whole answer, its body by length or in chunks."""
+    head, _, body = message.partition(b"\r\n\r\n")
+    lines = head.decode("latin-1").split("\r\n")[1:]
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    chunked = headers.get("transfer-encoding", "").lower() == "chunked"
+    return HttpAnswer(headers, b"".join(_chunks(body)) if chunked else body)
+
+
+def _chunks(body: bytes) -> Iterator[bytes]:
+    at = 0
+    while at < len(body):
+        end = body.index(b"\r\n", at)
+        size = int(body[at:end].split(b";")[0], 16)
+        yield body[end + 2 : end + 2 + size]
+        at = end + 2 + size + 2

@@ -1,0 +1,77 @@
+"""The order of a run: one server after the other starts, is measured on its workloads, and stops, ours last."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from bench.core.system import SystemUnderTest
+from bench.peers import ours
+from bench.peers.checks import reference_check
+from bench.peers.client.http_load import HttpLoad, LoadShape
+from bench.peers.environment import environment
+from bench.peers.running import answers, running_peer
+from bench.peers.servers.protocol import Peer, ServedFile
+from bench.peers.trial import Contestant, Durations, Trial, measure_trial
+from bench.peers.workloads import Workload, model_file, reference_outputs
+
+MIXES: Final = {"sentiment mix": "triton"}
+"""The peer that serves a mix. The other mix's model is that of a workload of its own, where all peers serve it."""
+_LOADED_S: Final = 120.0
+_WARM_UP: Final = LoadShape(seconds=3.0, connections=16)
+
+
+class Toolbox(msgspec.Struct, frozen=True):
+    """What all trials of a run share."""
+
+    client: Path
+    """The compiled load client."""
+    cache: Path
+    durations: Durations
+    say: Callable[[str, str], None]
+    """Tells who is measured, and at what."""
+
+
+def serves(peer: Peer, workload: Workload) -> bool:
+    """Whether a peer is measured on a workload."""
+    return len(workload.accuracies) == 1 or MIXES.get(workload.name) == peer.name
+
+
+def ways_of_ours(workload: Workload) -> tuple[str, ...]:
+    """Return the ways in which ours is asked; only by task does a mix mean anything."""
+    return ours.WAYS if len(workload.accuracies) == 1 else (ours.BY_TASK,)
+
+
+async def measure_peer(peer: Peer, workload: Workload, tools: Toolbox) -> Trial:
+    """Start a peer, measure it, and stop it."""
+    say = partial(tools.say, f"{workload.name}, {peer.name}")
+    say("installing")
+    python = await environment(peer, tools.cache / "environments")
+    file = model_file(workload, tools.cache / "models")
+    reference = reference_outputs(workload, file)
+    settings = peer.heavy if workload.heavy else peer.light
+    say("starting")
+    async with running_peer(peer, python, ServedFile(file, workload.inputs[0]), settings, tools.client) as server:
+        load = HttpLoad(tools.client, server.port, [peer.request(inputs) for inputs in workload.inputs])
+        contestant = Contestant(peer.name, server.pid, load, reference_check(workload, reference, peer.output))
+        return await measure_trial(contestant, workload, str(settings), tools.durations, say)
+
+
+async def measure_ours(system: SystemUnderTest, way: str, workload: Workload, tools: Toolbox) -> Trial:
+    """Measure our system, which runs, asked in one way."""
+    say = partial(tools.say, f"{workload.name}, {way}")
+    say("loading")
+    port = ours.port_of(system)
+    requests = ours.task_requests(workload) if way == ours.BY_TASK else ours.pinned_requests(workload)
+    by_http = HttpLoad(tools.client, port, requests)
+    if not await answers(tools.client, port, requests, _LOADED_S):
+        raise RuntimeError(f"ours does not answer {requests[0].path}")
+    await by_http.run(_WARM_UP)
+    check = partial(ours.check_choices, workload)
+    if way != ours.BY_TASK:
+        reference = reference_outputs(workload, model_file(workload, tools.cache / "models"))
+        check = reference_check(workload, reference, ours.output)
+    load = ours.kafka_load(system, workload) if way == ours.BY_KAFKA else by_http
+    return await measure_trial(Contestant(way, system.pid, load, check), workload, "default", tools.durations, say)

@@ -1,0 +1,58 @@
+"""Environments of the peers: one each, in a cache, installed from its lock when it is first wanted."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Final
+
+from bench.peers.servers.protocol import Peer
+from schemas.errors import OperatorError
+
+LOCKS: Final = Path(__file__).parents[2] / "locks" / "peers"
+_INSTALL_S: Final = 600.0
+_UV: Final = (sys.executable, "-m", "uv")
+
+
+async def environment(peer: Peer, cache: Path) -> Path:
+    """Install a peer where it is not yet, and return its interpreter; a changed lock installs it anew.
+
+    Raises:
+        OperatorError: the packages cannot be had.
+    """
+    folder, lock = cache / peer.name, (LOCKS / f"{peer.name}.txt")
+    python, stamp = folder / "bin" / "python", folder / "installed.txt"
+    if stamp.exists() and stamp.read_text() == lock.read_text():
+        return python
+    await _run(*_UV, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder))
+    await _run(*_UV, "pip", "install", "--quiet", "--require-hashes", "--python", str(python), "-r", str(lock))
+    stamp.write_text(lock.read_text())
+    return python
+
+
+async def lock_environment(peer: Peer) -> None:
+    """Resolve what a peer needs, and write its lock.
+
+    Raises:
+        OperatorError: the index has no such packages.
+    """
+    LOCKS.mkdir(parents=True, exist_ok=True)
+    wanted = LOCKS / f"{peer.name}.in"
+    wanted.write_text("".join(f"{requirement}\n" for requirement in (*peer.requirements, "onnxruntime==1.32.0")))
+    flags = ("--quiet", "--generate-hashes", "--python-version", "3.11", "--no-emit-index-url", "--no-annotate")
+    try:
+        await _run(*_UV, "pip", "compile", *flags, "--no-header", "-o", str(LOCKS / f"{peer.name}.txt"), str(wanted))
+    finally:
+        wanted.unlink()
+
+
+async def _run(*command: str) -> None:
+    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+    try:
+        async with asyncio.timeout(_INSTALL_S):
+            _, errors = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        raise OperatorError(f"`{' '.join(command[2:])}` failed: {errors.decode()[-2000:]}")

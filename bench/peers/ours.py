@@ -1,0 +1,91 @@
+"""Our system as one more server: the ways in which it is asked, and how its answers are checked.
+
+It is a default `infaas up` on Apache Kafka. Three ways: by HTTP with the variant named that the peers serve, by Kafka
+with the same, and by HTTP with the task and its needs, where it chooses.
+"""
+
+from collections.abc import Sequence
+
+from bench.core.system import SystemUnderTest
+from bench.peers.client.http_message import HttpAnswer, HttpRequest, SampledAnswer
+from bench.peers.kafka_load import KafkaLoad, KafkaQuery
+from bench.peers.workloads import Workload
+from schemas import headers as h
+from schemas.oip import decode_response, encode_request
+from schemas.tensors import Array
+from schemas.topics import task_topic
+
+BY_HTTP = "ours by HTTP, pinned"
+BY_KAFKA = "ours by Kafka, pinned"
+BY_TASK = "ours by HTTP, by task"
+WAYS = (BY_HTTP, BY_TASK, BY_KAFKA)
+
+
+def port_of(system: SystemUnderTest) -> int:
+    """Return the port of the gateway."""
+    return int(system.gateway.rpartition(":")[2].strip("/"))
+
+
+def pinned_requests(workload: Workload) -> list[HttpRequest]:
+    """Return the requests that name the variant."""
+    return [_request(workload.variant, workload, inputs, {}) for inputs in workload.inputs]
+
+
+def task_requests(workload: Workload) -> list[HttpRequest]:
+    """Return the requests that name the task: the inputs for each accuracy in turn."""
+    return [
+        _request(workload.task, workload, inputs, {h.MIN_ACCURACY: str(accuracy)})
+        for accuracy in workload.accuracies
+        for inputs in workload.inputs
+    ]
+
+
+def _request(model: str, workload: Workload, inputs: dict[str, Array], needs: dict[str, str]) -> HttpRequest:
+    message = encode_request(inputs)
+    headers = {
+        "Content-Type": message.content_type,
+        h.JSON_LENGTH: str(message.json_length),
+        h.LATENCY_MS: str(workload.objective_ms),
+        **needs,
+    }
+    return HttpRequest(f"/v2/models/{model}/infer", headers, message.value)
+
+
+def kafka_load(system: SystemUnderTest, workload: Workload) -> KafkaLoad:
+    """Return the load on the task's topic that names the variant in a header."""
+    return KafkaLoad(system.kafka, task_topic(workload.task), kafka_queries(workload))
+
+
+def kafka_queries(workload: Workload) -> list[KafkaQuery]:
+    """Return the records that name the variant."""
+    return [_kafka_query(workload, inputs) for inputs in workload.inputs]
+
+
+def _kafka_query(workload: Workload, inputs: dict[str, Array]) -> KafkaQuery:
+    message = encode_request(inputs)
+    headers = {
+        h.CONTENT_TYPE: message.content_type,
+        h.JSON_LENGTH: str(message.json_length),
+        h.LATENCY_MS: str(workload.objective_ms),
+        h.TARGET: workload.variant,
+    }
+    return KafkaQuery(message.value, headers)
+
+
+def output(answer: HttpAnswer) -> Array:
+    """Return the first output of an answer."""
+    length = answer.headers.get(h.JSON_LENGTH)
+    return next(iter(decode_response(answer.body, int(length) if length else None).outputs.values()))
+
+
+def check_choices(workload: Workload, samples: Sequence[SampledAnswer]) -> None:
+    """Check that what was chosen is as accurate as was asked for.
+
+    Raises:
+        RuntimeError: it is not.
+    """
+    for sample in samples:
+        wanted = workload.accuracies[sample.request // len(workload.inputs)]
+        accuracy = float(sample.answer.headers[h.ACCURACY])
+        if accuracy < wanted:
+            raise RuntimeError(f"{workload.name}: an answer has accuracy {accuracy}, {wanted} was asked for")

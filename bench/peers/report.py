@@ -1,0 +1,148 @@
+"""From trials to figures and tables.
+
+A figure is a ratio of two trials of one run, beside what is aimed at. All trials are kept in `bench/peers/trials.json`,
+each with the commit, the day and the machine it is of, and the table of `docs/benchmarks.md` is made from it.
+"""
+
+import datetime
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+import msgspec
+
+from bench.core.figures import Figure, at_least
+from bench.peers import ours
+from bench.peers.trial import OVERLOAD, Trial
+from bench.results import BENCHMARKS, TRIALS, commit, machine, replace_table
+
+GROUP: Final = "peers"
+_BROKER: Final = "apache"
+_BROKERS_PROCESS: Final = "java"
+_OVER: Final = f"+{100 * (OVERLOAD - 1):.0f} %"
+
+
+class KeptTrial(msgspec.Struct, frozen=True):
+    """A trial, and where it comes from."""
+
+    trial: Trial
+    commit: str
+    date: str
+    machine: str
+
+
+class Aim(msgspec.Struct, frozen=True):
+    """A goodput that is to be some times another: each of a server on a workload."""
+
+    name: str
+    ours: tuple[str, str]
+    baseline: tuple[str, str]
+    limit: float
+
+
+AIMS: Final = (
+    Aim("S goodput by HTTP, pinned, over MLServer's", (ours.BY_HTTP, "S"), ("mlserver", "S"), 1.2),
+    Aim("S goodput by task over pinned", (ours.BY_TASK, "S"), (ours.BY_HTTP, "S"), 0.95),
+    Aim("H goodput by HTTP, pinned, over Triton's", (ours.BY_HTTP, "H"), ("triton", "H"), 0.95),
+    Aim(
+        "sentiment mix over Triton serving the accurate one to all",
+        (ours.BY_TASK, "sentiment mix"),
+        ("triton", "sentiment mix"),
+        1.3,
+    ),
+    Aim(
+        "mnist mix over MLServer serving the accurate one to all",
+        (ours.BY_TASK, "mnist mix"),
+        ("mlserver", "S"),
+        1.2,
+    ),
+)
+_IN_TIME: Final = 0.95
+_ACCEPTED: Final = 0.9
+
+
+def figures_of(trials: Sequence[Trial]) -> list[Figure]:
+    """Make the figures of one run; those whose trials it lacks are left out."""
+    by_key = {(trial.server, trial.workload): trial for trial in trials}
+    found = [
+        at_least(aim.name, _BROKER, by_key[aim.ours].goodput, "queries/s", by_key[aim.baseline].goodput, aim.limit)
+        for aim in AIMS
+        if aim.ours in by_key and aim.baseline in by_key
+    ]
+    for workload in ("S", "H"):
+        trial = by_key.get((ours.BY_HTTP, workload))
+        found += _beyond(trial) if trial else ()
+    return found
+
+
+def _beyond(trial: Trial) -> Iterator[Figure]:
+    """Yield what became of a load beyond the own goodput."""
+    in_time, accepted = trial.overload_in_time, trial.overload_accepted
+    yield Figure(
+        name=f"{trial.workload} by HTTP, pinned, {_OVER}: in time, of what was accepted", broker=_BROKER,
+        value=100 * in_time, unit="%", target=f">= {100 * _IN_TIME:g} %", passed=in_time >= _IN_TIME,
+    )  # fmt: skip
+    name = f"{trial.workload} by HTTP, pinned, {_OVER}: accepted, over the goodput"
+    yield at_least(name, _BROKER, accepted, "queries/s", trial.goodput, _ACCEPTED)
+    name = f"{trial.workload} by HTTP, pinned, {_OVER}: goodput, over the goodput"
+    yield at_least(name, _BROKER, accepted * in_time, "queries/s", trial.goodput, _ACCEPTED)
+
+
+def keep_trials(trials: Iterable[Trial]) -> list[KeptTrial]:
+    """Keep these trials instead of those of the same server and workload; returns all that are kept."""
+    origin = (commit(), datetime.datetime.now(datetime.UTC).date().isoformat(), machine())
+    kept = {(each.trial.server, each.trial.workload): each for each in read_trials()}
+    kept |= {(trial.server, trial.workload): KeptTrial(trial, *origin) for trial in trials}
+    found = sorted(kept.values(), key=lambda each: (each.trial.workload, -each.trial.goodput))
+    TRIALS.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+    return found
+
+
+def read_trials() -> list[KeptTrial]:
+    """Return all trials that are kept."""
+    return msgspec.json.decode(TRIALS.read_bytes(), type=list[KeptTrial]) if TRIALS.exists() else []
+
+
+def write_trial_table(kept: Sequence[KeptTrial]) -> None:
+    """Write the table of all servers into `docs/benchmarks.md`."""
+    replace_table(BENCHMARKS, "bench-peers-trials", trial_table(kept))
+
+
+def trial_table(kept: Sequence[KeptTrial]) -> str:
+    """Format the table of all servers, in Markdown; the machines are named below it."""
+    machines = list(dict.fromkeys(each.machine for each in kept))
+    lines = [
+        "| workload | server | settings | goodput/s | p50 / p99 ms at it | closed loop of 1, 16, 64: /s "
+        "| p50 / p99 ms of these | CPU ms a query: server, broker, client "
+        f"| {_OVER}: accepted/s, in time | commit | date | machine |",
+        "|---|---|---|---:|---:|---:|---:|---:|---:|---|---|---|",
+    ]
+    lines += [
+        f"{_cells(each.trial)} | {each.commit} | {each.date} | {machines.index(each.machine) + 1} |" for each in kept
+    ]
+    lines += ["", *(f"Machine {number}: {name}." for number, name in enumerate(machines, start=1))]
+    return "\n".join(lines) + "\n"
+
+
+def _cells(trial: Trial) -> str:
+    cells = (
+        trial.workload,
+        trial.server,
+        trial.settings,
+        f"{trial.goodput:,.0f}",
+        f"{trial.goodput_p50_ms:.1f} / {trial.goodput_p99_ms:.1f}",
+        ", ".join(f"{loop.rate:,.0f}" for loop in trial.closed),
+        ", ".join(f"{loop.p50_ms:.1f} / {loop.p99_ms:.1f}" for loop in trial.closed),
+        f"{server_cpu_ms(trial):.2f}, {broker_cpu_ms(trial):.2f}, {trial.client_cpu_ms:.2f}",
+        f"{trial.overload_accepted:,.0f}, {100 * trial.overload_in_time:.0f} %",
+    )
+    return "| " + " | ".join(cells)
+
+
+def server_cpu_ms(trial: Trial) -> float:
+    """Return the CPU milliseconds a query of the server, without the broker's."""
+    return sum(trial.cpu_ms.values()) - broker_cpu_ms(trial)
+
+
+def broker_cpu_ms(trial: Trial) -> float:
+    """Return those of the broker, which only ours has."""
+    return trial.cpu_ms.get(_BROKERS_PROCESS, 0.0)

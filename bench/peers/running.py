@@ -1,0 +1,103 @@
+"""A peer while it runs: started in its own environment and folder, asked until it answers, and stopped."""
+
+import asyncio
+import os
+import signal
+import tempfile
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import psutil
+
+from bench.peers.client.http_load import HttpLoad, LoadShape
+from bench.peers.client.http_message import HttpRequest
+from bench.peers.servers.protocol import Peer, ServedFile, ServerSettings
+from process.ports import free_port
+
+_READY_S: Final = 90.0
+_STOP_S: Final = 20.0
+_SHOWN: Final = 8000
+"""Characters of the log that are shown where a peer does not start."""
+_PROBE: Final = LoadShape(seconds=0.2, connections=1, drain_s=1.0)
+_PROBE_INTERVAL_S: Final = 0.3
+
+
+class RunningServer(msgspec.Struct, frozen=True):
+    """A server that answers."""
+
+    pid: int
+    """Process that all of its others are below."""
+    port: int
+
+
+@asynccontextmanager
+async def running_peer(
+    peer: Peer, python: Path, served: ServedFile, settings: ServerSettings, client: Path
+) -> AsyncGenerator[RunningServer]:
+    """Run a peer until the block ends; what it prints is shown only if it does not start.
+
+    Raises:
+        RuntimeError: it does not answer in time.
+    """
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix=f"infaas-{peer.name}-") as name:
+        folder = Path(name)
+        launch = peer.launch(python, served, settings, port, folder)
+        with (folder / "log").open("wb") as log:
+            process = await asyncio.create_subprocess_exec(
+                *launch.command, env={**os.environ, **launch.environment}, cwd=folder, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+        try:
+            if not await _first_of(process, answers(client, port, [peer.request(served.inputs)], _READY_S)):
+                raise RuntimeError(f"{peer.name} does not answer: {(folder / 'log').read_text()[-_SHOWN:]}")
+            yield RunningServer(process.pid, port)
+        finally:
+            await _stop(process)
+
+
+async def answers(client: Path, port: int, requests: Sequence[HttpRequest], timeout_s: float) -> bool:
+    """Ask until all of a moment's queries are answered with 200; False if that is not so in time."""
+    load = HttpLoad(client, port, requests)
+    try:
+        async with asyncio.timeout(timeout_s):
+            while True:
+                seen = await load.run(_PROBE)
+                if seen.answered and seen.answered == seen.sent:
+                    return True
+                await asyncio.sleep(_PROBE_INTERVAL_S)
+    except TimeoutError:
+        return False
+
+
+async def _first_of(process: asyncio.subprocess.Process, answering: Coroutine[Any, Any, bool]) -> bool:
+    """Whether it answers; a server that has ended will not."""
+    async with asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(answering, name="wait for answers")
+        ending = tasks.create_task(process.wait(), name="wait for the end")
+        await asyncio.wait((waiting, ending), return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        ending.cancel()
+    return not waiting.cancelled() and waiting.result()
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    """Stop a server and all that it started, which may have outlived it."""
+    try:
+        below = psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        below = []
+    if process.returncode is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        async with asyncio.timeout(_STOP_S):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+    for left in below:
+        if left.is_running():
+            left.kill()

@@ -1,0 +1,7 @@
+"""The servers' own programs, each run in the environment of its peer, where nothing else of ours is installed.
+
+They import their framework, numpy, onnxruntime, and each other.
+
+Reading order: onnx_model (what all of them serve) -> aiohttp_server -> mosec_server -> mlserver_runtime ->
+triton_model -> litserve_server -> bentoml_service -> ray_app.
+"""

@@ -1,0 +1,52 @@
+"""Serves the model with LitServe: base64 in JSON, which is what it reads, and raw bytes out."""
+
+import base64
+from typing import Any
+
+import litserve  # pyright: ignore[reportMissingImports]
+from starlette.responses import Response  # pyright: ignore[reportMissingImports]
+
+from bench.peers.scripts.onnx_model import OnnxModel, PeerSettings
+
+
+class LitServeModel(litserve.LitAPI):  # pyright: ignore[reportUntypedBaseClass]
+    """The model in a worker process."""
+
+    def setup(self, device: str) -> None:
+        """Load the model."""
+        del device
+        settings = PeerSettings()
+        self._model = OnnxModel(settings)
+        self._batches = settings.max_batch > 1
+
+    def decode_request(self, request: dict[str, str]) -> bytes:
+        """Read a body."""
+        return base64.b64decode(request["body"])
+
+    def batch(self, inputs: Any) -> Any:
+        """Leave the bodies a list."""
+        return list(inputs)
+
+    def unbatch(self, output: Any) -> Any:
+        """Leave the answers a list."""
+        return output
+
+    def predict(self, x: Any) -> Any:
+        """Answer one body, or a list of them where batches are made."""
+        return self._model.answer_all(x) if self._batches else self._model.answer(x)
+
+    def encode_response(self, output: bytes) -> Any:
+        """Answer without JSON."""
+        return Response(output)
+
+
+def main() -> None:
+    """Serve until stopped."""
+    settings = PeerSettings()
+    api = LitServeModel(max_batch_size=settings.max_batch, batch_timeout=settings.batch_wait_ms / 1e3)
+    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=settings.workers)
+    server.run(host="127.0.0.1", port=settings.port, log_level="warning", generate_client_file=False)
+
+
+if __name__ == "__main__":
+    main()

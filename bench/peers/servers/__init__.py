@@ -1,0 +1,27 @@
+"""The peers: one file for each, which says how it is started and asked, and which settings were found to be its best.
+
+Reading order: protocol (what each must say) -> raw_bytes (how most are asked) -> aiohttp, mosec, mlserver, triton,
+litserve, bentoml, ray_serve. What runs in their environments is in scripts/.
+"""
+
+from typing import Final
+
+from bench.peers.servers.aiohttp import AiohttpPeer
+from bench.peers.servers.bentoml import BentoMLPeer
+from bench.peers.servers.litserve import LitServePeer
+from bench.peers.servers.mlserver import MLServerPeer
+from bench.peers.servers.mosec import MosecPeer
+from bench.peers.servers.protocol import Peer
+from bench.peers.servers.ray_serve import RayServePeer
+from bench.peers.servers.triton import TritonPeer
+
+_ALL: Final[tuple[Peer, ...]] = (
+    TritonPeer(),
+    AiohttpPeer(),
+    MosecPeer(),
+    MLServerPeer(),
+    LitServePeer(),
+    BentoMLPeer(),
+    RayServePeer(),
+)
+PEERS: Final[dict[str, Peer]] = {peer.name: peer for peer in _ALL}

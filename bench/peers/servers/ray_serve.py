@@ -1,0 +1,33 @@
+"""Ray Serve: a proxy in front of replicas, which are actors of Ray."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from bench.peers.client.http_message import HttpAnswer, HttpRequest
+from bench.peers.servers.protocol import Launch, ServedFile, ServerSettings, python_command, script_environment
+from bench.peers.servers.raw_bytes import raw_output, raw_request
+from schemas.tensors import Array
+
+
+class RayServePeer:
+    """One proxy, a replica for each core; batches would only add to its own cost."""
+
+    name: ClassVar[str] = "ray-serve"
+    requirements: ClassVar[tuple[str, ...]] = ("ray[serve]==2.60.0",)
+    light: ClassVar = ServerSettings()
+    heavy: ClassVar = ServerSettings()
+
+    def launch(self, python: Path, served: ServedFile, settings: ServerSettings, port: int, folder: Path) -> Launch:
+        """Start a Ray of its own, and the script's deployment in it."""
+        del folder
+        environment = script_environment(served, settings, port) | {"RAY_USAGE_STATS_ENABLED": "0"}
+        return Launch(python_command(python, "ray_app"), environment)
+
+    def request(self, inputs: Mapping[str, Array]) -> HttpRequest:
+        """Post the tensors."""
+        return raw_request("/", inputs)
+
+    def output(self, answer: HttpAnswer) -> Array:
+        """Return the logits."""
+        return raw_output(answer.body)

@@ -1,0 +1,105 @@
+"""Triton: its server binary and its Python backend, as they lie in the wheel `nvidia-pytriton`.
+
+That wheel's own Python, a proxy in front of the backend, is not used: it does not run on Python 3.11, and costs a hop.
+The backend's stub links to the interpreter's shared library, which the loader must find, and ignores PYTHONPATH, so the
+model's file sets the path itself.
+"""
+
+import os
+import sys
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, Final
+
+from bench.peers.client.http_message import HttpAnswer, HttpRequest
+from bench.peers.servers.protocol import Launch, ServedFile, ServerSettings, script_environment
+from schemas import headers as h
+from schemas.oip import decode_response, encode_request
+from schemas.tensors import Array, datatype_of
+
+_STUB: Final = "triton_python_backend_stub"
+_PYTHON: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
+_MODEL: Final = """\
+import os
+import sys
+
+sys.path[:0] = os.environ["PYTHONPATH"].split(os.pathsep)
+
+from bench.peers.scripts.triton_model import TritonPythonModel
+"""
+_CONFIG: Final = """\
+backend: "python"
+max_batch_size: {max_batch}
+{inputs}
+output [{{ name: "logits" data_type: TYPE_FP32 dims: [-1] }}]
+instance_group [{{ kind: KIND_CPU count: {workers} }}]
+{batching}
+"""
+
+
+class TritonPeer:
+    """One server; as many instances of the model as there are workers, each a process of the backend."""
+
+    name: ClassVar[str] = "triton"
+    requirements: ClassVar[tuple[str, ...]] = ("nvidia-pytriton==0.5.14",)
+    light: ClassVar = ServerSettings(max_batch=16)
+    heavy: ClassVar = ServerSettings(max_batch=4)
+
+    def launch(self, python: Path, served: ServedFile, settings: ServerSettings, port: int, folder: Path) -> Launch:
+        """Start it on a model repository of one model."""
+        packages = python.parent.parent / "lib" / f"python{_PYTHON}" / "site-packages"
+        server = packages / "pytriton" / "tritonserver"
+        model = folder / "models" / "model"
+        (model / "1").mkdir(parents=True)
+        (model / "config.pbtxt").write_text(_config(served, settings))
+        (model / "1" / "model.py").write_text(_MODEL)
+        self._place_stub(server)
+        flags = {
+            "model-repository": folder / "models",
+            "backend-directory": server / "backends",
+            "http-address": "127.0.0.1",
+            "http-port": port,
+            "allow-grpc": "false",
+            "allow-metrics": "false",
+            "log-info": "false",
+        }
+        command = (str(server / "bin" / "tritonserver"), *(f"--{name}={value}" for name, value in flags.items()))
+        environment = script_environment(served, settings, port)
+        libraries = (packages / "nvidia_pytriton.libs", sysconfig.get_config_var("LIBDIR"))
+        return Launch(
+            command,
+            environment
+            | {
+                "PYTHONPATH": f"{environment['PYTHONPATH']}{os.pathsep}{packages}",
+                "LD_LIBRARY_PATH": os.pathsep.join(map(str, libraries)),
+            },
+        )
+
+    def _place_stub(self, server: Path) -> None:
+        """Put the stub of our Python where the backend looks for it."""
+        place = server / "backends" / "python" / _STUB
+        place.unlink(missing_ok=True)
+        place.symlink_to(server / "python_backend_stubs" / _PYTHON / _STUB)
+
+    def request(self, inputs: Mapping[str, Array]) -> HttpRequest:
+        """Ask by its binary extension of the protocol, which is ours, too."""
+        message = encode_request(inputs)
+        headers = {"Content-Type": message.content_type, h.JSON_LENGTH: str(message.json_length)}
+        return HttpRequest("/v2/models/model/infer", headers, message.value)
+
+    def output(self, answer: HttpAnswer) -> Array:
+        """Return the logits."""
+        length = answer.headers.get(h.JSON_LENGTH)
+        return decode_response(answer.body, int(length) if length else None).outputs["logits"]
+
+
+def _config(served: ServedFile, settings: ServerSettings) -> str:
+    """Return the model's configuration; the batch is left out of the shapes."""
+    inputs = "\n".join(
+        f'input [{{ name: "{name}" data_type: TYPE_{datatype_of(array)} dims: {list(array.shape[1:])} }}]'
+        for name, array in served.inputs.items()
+    )
+    wait_us = int(1000 * settings.batch_wait_ms)
+    batching = f"dynamic_batching {{ max_queue_delay_microseconds: {wait_us} }}" if settings.max_batch > 1 else ""
+    return _CONFIG.format(max_batch=settings.max_batch, workers=settings.workers, inputs=inputs, batching=batching)

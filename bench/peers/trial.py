@@ -1,0 +1,167 @@
+"""What one server reaches on one workload: closed loops, the goodput, beyond it, and what it costs.
+
+Goodput is the highest rate of a Poisson process at which 99 % of the queries are answered in time. A rate counts as
+held if one of two short steps holds it, since the machine has moods and a step is short.
+"""
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import msgspec
+import psutil
+
+from bench.idle import cpu_seconds
+from bench.peers.bracket import LOWEST, RateBracket, narrowed, next_rate
+from bench.peers.checks import Check
+from bench.peers.client.http_load import LoadReport, LoadShape
+from bench.peers.client.http_message import SampledAnswer
+from bench.peers.workloads import Workload
+
+CLOSED: Final = (1, 16, 64)
+"""Connections of the closed loops."""
+CONNECTIONS: Final = 64
+"""Connections that an open loop begins with; it opens more."""
+IN_TIME: Final = 0.99
+OVERLOAD: Final = 1.3
+"""Rate beyond the own goodput, over it."""
+_TRIES: Final = 2
+_FIRST: Final = 0.8
+"""Rate to begin with, over what the closed loop of most connections reached."""
+_RECOVER: Final = LoadShape(seconds=1.0, connections=4, drain_s=10.0)
+"""A closed loop of few after each step that was missed, so that what it left behind is gone."""
+
+
+class Load(Protocol):
+    """A client of one server."""
+
+    samples: list[SampledAnswer]
+
+    async def run(self, shape: LoadShape) -> LoadReport:
+        """Ask; returns what was seen."""
+        ...
+
+
+class Contestant(msgspec.Struct, frozen=True):
+    """A server that runs, with the client that asks it."""
+
+    name: str
+    pid: int
+    """Process that all of its others are below."""
+    load: Load
+    check: Check
+
+
+class Durations(msgspec.Struct, frozen=True):
+    """How long the steps take, in seconds."""
+
+    closed_s: float = 1.5
+    step_s: float = 3.0
+    overload_s: float = 5.0
+
+
+class ClosedLoop(msgspec.Struct, frozen=True):
+    """What a closed loop reached."""
+
+    connections: int
+    rate: float
+    p50_ms: float
+    p99_ms: float
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """What one server reached on one workload."""
+
+    server: str
+    workload: str
+    settings: str
+    closed: list[ClosedLoop]
+    goodput: float
+    """Queries a second."""
+    goodput_p50_ms: float
+    goodput_p99_ms: float
+    cpu_ms: dict[str, float]
+    """CPU milliseconds a query at the goodput, by kind of process of the server, the broker's among them."""
+    client_cpu_ms: float
+    overload_accepted: float
+    """Queries a second that were not refused at 1.3 times the goodput."""
+    overload_in_time: float
+    """Share of those that were answered in time."""
+
+
+class Step(msgspec.Struct, frozen=True):
+    """A load, and the CPU seconds that the server took meanwhile, by kind of process."""
+
+    report: LoadReport
+    cpu_s: dict[str, float]
+
+
+async def measure_trial(
+    contestant: Contestant, workload: Workload, settings: str, durations: Durations, say: Callable[[str], None]
+) -> Trial:
+    """Measure one server, which has answered before.
+
+    Raises:
+        RuntimeError: an answer is wrong.
+    """
+    closed: list[ClosedLoop] = []
+    for connections in CLOSED:
+        say(f"{connections} connections")
+        seen = await contestant.load.run(LoadShape(seconds=durations.closed_s, connections=connections))
+        contestant.check(contestant.load.samples)
+        closed.append(ClosedLoop(connections, seen.answered / seen.elapsed_s, seen.p50_ms, seen.p99_ms))
+    objective_ms = workload.objective_ms
+    rate, best = await _find_goodput(
+        contestant, max(_FIRST * closed[-1].rate, LOWEST), objective_ms, durations.step_s, say
+    )
+    say(f"{OVERLOAD * rate:.0f}/s, beyond")
+    beyond = await _step(contestant, OVERLOAD * rate, objective_ms, durations.overload_s)
+    accepted = beyond.report.sent - beyond.report.refused
+    per_query = 1e3 / max(best.report.answered, 1)
+    return Trial(
+        server=contestant.name,
+        workload=workload.name,
+        settings=settings,
+        closed=closed,
+        goodput=rate,
+        goodput_p50_ms=best.report.p50_ms,
+        goodput_p99_ms=best.report.p99_ms,
+        cpu_ms={kind: seconds * per_query for kind, seconds in best.cpu_s.items()},
+        client_cpu_ms=best.report.cpu_s * per_query,
+        overload_accepted=accepted / durations.overload_s,
+        overload_in_time=beyond.report.in_time / max(accepted, 1),
+    )
+
+
+async def _find_goodput(
+    contestant: Contestant, first: float, objective_ms: float, step_s: float, say: Callable[[str], None]
+) -> tuple[float, Step]:
+    """Find the highest rate that is held; returns what was seen at it."""
+    bracket, best = RateBracket(), None
+    while (rate := next_rate(bracket, first)) is not None:
+        say(f"{rate:.0f}/s")
+        step = await _try(contestant, rate, objective_ms, step_s)
+        bracket = narrowed(bracket, rate, held=step is not None)
+        best = step or best
+    if best is None:
+        raise RuntimeError(f"{contestant.name} answers no rate in time")
+    return bracket.held, best
+
+
+async def _try(contestant: Contestant, rate: float, objective_ms: float, step_s: float) -> Step | None:
+    """Return the first step that holds a rate, or None."""
+    for _ in range(_TRIES):
+        step = await _step(contestant, rate, objective_ms, step_s)
+        if step.report.share_in_time >= IN_TIME:
+            return step
+        await contestant.load.run(_RECOVER)
+    return None
+
+
+async def _step(contestant: Contestant, rate: float, objective_ms: float, seconds: float) -> Step:
+    shape = LoadShape(seconds=seconds, connections=CONNECTIONS, rate=rate, objective_ms=objective_ms)
+    process = psutil.Process(contestant.pid)
+    before = cpu_seconds(process)
+    report = await contestant.load.run(shape)
+    after = cpu_seconds(process)
+    contestant.check(contestant.load.samples)
+    return Step(report, {kind: seconds - before.get(kind, 0.0) for kind, seconds in after.items()})

@@ -1,0 +1,98 @@
+"""What is asked: a model that every server gets, the inputs, and what the answers must be and by when."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnxruntime
+
+from registry.pipeline.generators.onnx import quantise_dynamic
+from schemas.tensors import Array
+from zoo.catalog import MODELS
+from zoo.minilm import build_minilm
+from zoo.samples import labelled
+
+FP32: Final = "onnx-fp32"
+INT8: Final = "onnx-int8dyn"
+INPUTS: Final = 8
+"""Different inputs that are asked in turn, so that an answer given to the wrong query is noticed."""
+
+
+class Workload:
+    """Queries of one kind. Those who ask want one accuracy, or several in equal parts: a mix.
+
+    Args:
+        name: what the tables call it.
+        model: architecture that the peers serve, and the precision: the cheapest that is accurate enough for all.
+        objective_ms: latency up to which an answer is in time.
+        accuracies: what those who ask want.
+        heavy: whether the model takes milliseconds rather than microseconds.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: tuple[str, str],
+        *,
+        objective_ms: float,
+        accuracies: tuple[float, ...],
+        heavy: bool,
+    ) -> None:
+        self.name = name
+        self.architecture, self.precision = model
+        self.objective_ms = objective_ms
+        self.accuracies = accuracies
+        self.heavy = heavy
+
+    @property
+    def variant(self) -> str:
+        """Name of the peers' model in our registry."""
+        return f"{self.architecture}.{self.precision}.cpu"
+
+    @property
+    def task(self) -> str:
+        """Task of the zoo that the model is for."""
+        return next(model.task for model in MODELS if model.architecture == self.architecture)
+
+    @property
+    def tolerance(self) -> float:
+        """How far an output may be from the reference; scales of dynamic INT8 depend on who shares the batch."""
+        return 0.01 if self.precision == FP32 else 1.0
+
+    @cached_property
+    def inputs(self) -> list[dict[str, Array]]:
+        """The queries' inputs, each a batch of one."""
+        arrays, _labels = labelled(self.task)
+        return [{name: array[at : at + 1] for name, array in arrays.items()} for at in range(INPUTS)]
+
+
+WORKLOADS: Final = {
+    workload.name: workload
+    for workload in (
+        Workload("S", ("mnist-cnn-m", FP32), objective_ms=50, accuracies=(0.98,), heavy=False),
+        Workload("H", ("minilm-l6", FP32), objective_ms=150, accuracies=(0.87,), heavy=True),
+        Workload("sentiment mix", ("minilm-l6", INT8), objective_ms=150, accuracies=(0.87, 0.8), heavy=True),
+        Workload("mnist mix", ("mnist-cnn-m", FP32), objective_ms=50, accuracies=(0.98, 0.9), heavy=False),
+    )
+}
+
+
+def model_file(workload: Workload, cache: Path) -> Path:
+    """Return the ONNX file of a workload, made in the cache where it is not one of the zoo's; blocks for seconds."""
+    model = next(model for model in MODELS if model.architecture == workload.architecture)
+    fp32 = model.file or cache / f"{model.architecture}.onnx"
+    if not fp32.exists():
+        build_minilm(model.minilm_depth, fp32)
+    if workload.precision == FP32:
+        return fp32
+    int8 = cache / f"{model.architecture}-int8dyn.onnx"
+    if not int8.exists():
+        quantise_dynamic(fp32, int8)
+    return int8
+
+
+def reference_outputs(workload: Workload, file: Path) -> list[Array]:
+    """Compute what the model says to each input, each for itself; blocks."""
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    return [np.asarray(session.run(None, inputs)[0]) for inputs in workload.inputs]

@@ -1,0 +1,119 @@
+"""The compiled client counts what a server answered, and when it was due."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from bench.peers.client.http_load import HttpLoad, LoadShape, compile_client
+from bench.peers.client.http_message import HttpRequest
+from process.ports import LOOPBACK, free_port
+
+REQUESTS = [HttpRequest("/", {}, body) for body in (b"first", b"second")]
+OPEN = LoadShape(seconds=1.0, connections=4, rate=200.0, objective_ms=30_000.0, drain_s=30.0)
+
+
+@pytest.fixture(scope="session")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if shutil.which("c++") is None:
+        pytest.skip("there is no C++ compiler")
+    return asyncio.run(compile_client(tmp_path_factory.mktemp("client")))
+
+
+class Server:
+    """Answers with the body, unless it is told otherwise."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.status = 200
+        self.chunked = False
+        self.closes = False
+        self.answers = asyncio.Event()
+        self.answers.set()
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        await self.answers.wait()
+        if not self.chunked:
+            response = web.Response(body=body, status=self.status)
+            if self.closes:
+                response.force_close()
+            return response
+        stream = web.StreamResponse()
+        stream.enable_chunked_encoding()
+        await stream.prepare(request)
+        for at in range(len(body)):
+            await stream.write(body[at : at + 1])
+        await stream.write_eof()
+        return stream
+
+
+@pytest.fixture
+async def server() -> AsyncGenerator[Server]:
+    made = Server()
+    app = web.Application()
+    app.add_routes([web.post("/", made.answer)])
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, LOOPBACK, made.port).start()
+    yield made
+    await runner.cleanup()
+
+
+async def test_an_open_loop_sends_what_is_due_and_tells_the_requests_apart(client: Path, server: Server) -> None:
+    load = HttpLoad(client, server.port, REQUESTS)
+    seen = await load.run(OPEN)
+    assert 100 < seen.sent < 300  # a Poisson process of 200
+    assert seen.answered == seen.in_time == seen.sent == seen.statuses[200]
+    assert sum(kind.sent for kind in seen.kinds) == seen.sent
+    assert all(kind.sent > 0 for kind in seen.kinds)
+    assert {sample.request for sample in load.samples} == {0, 1}
+    assert all(sample.answer.body == REQUESTS[sample.request].body for sample in load.samples)
+
+
+async def test_the_same_seed_asks_the_same(client: Path, server: Server) -> None:
+    load = HttpLoad(client, server.port, REQUESTS)
+    assert (await load.run(OPEN)).kinds == (await load.run(OPEN)).kinds
+
+
+@pytest.mark.parametrize("way", ["chunked", "closes"])
+async def test_a_closed_loop_asks_again_however_answers_end(client: Path, server: Server, way: str) -> None:
+    setattr(server, way, True)
+    load = HttpLoad(client, server.port, REQUESTS)
+    seen = await load.run(LoadShape(seconds=0.5, connections=2, drain_s=30.0))
+    assert seen.answered == seen.sent > 2
+    assert seen.broken == 0
+    assert all(sample.answer.body == REQUESTS[sample.request].body for sample in load.samples)
+
+
+async def test_a_refusal_is_no_answer(client: Path, server: Server) -> None:
+    server.status = 503
+    seen = await HttpLoad(client, server.port, REQUESTS).run(OPEN)
+    assert seen.answered == 0
+    assert seen.refused == seen.statuses[503] == seen.sent
+
+
+async def test_what_is_not_answered_is_counted(client: Path, server: Server) -> None:
+    server.answers.clear()
+    load = HttpLoad(client, server.port, REQUESTS)
+    seen = await load.run(LoadShape(seconds=0.2, connections=1, rate=100.0, drain_s=0.1))
+    assert seen.unanswered == seen.sent > 0
+    assert load.samples == []
+    server.answers.set()
+
+
+async def test_a_latency_counts_from_when_the_query_was_due(client: Path, server: Server) -> None:
+    server.answers.clear()
+    asyncio.get_running_loop().call_later(0.5, server.answers.set)
+    seen = await HttpLoad(client, server.port, REQUESTS).run(OPEN)
+    assert seen.max_ms > 400.0  # the first were due when nothing was answered
+    assert seen.answered == seen.sent
+
+
+async def test_a_server_that_is_not_there_answers_nothing(client: Path) -> None:
+    seen = await HttpLoad(client, free_port(), REQUESTS).run(LoadShape(seconds=0.1, connections=1, drain_s=0.1))
+    assert seen.answered == 0
+    assert seen.broken > 0

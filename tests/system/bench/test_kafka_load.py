@@ -1,0 +1,23 @@
+"""The load by Kafka pairs what comes back with what it sent."""
+
+import pytest
+
+from bench.latency.end_to_end import bare_hops
+from bench.peers.client.http_load import LoadShape
+from bench.peers.kafka_load import KafkaLoad, KafkaQuery
+from broker.settings import KafkaSettings
+
+QUERIES = [KafkaQuery(value, {}) for value in (b"first", b"second")]
+
+
+@pytest.mark.parametrize("rate", [0.0, 50.0])
+async def test_all_that_was_sent_comes_back(kafka: KafkaSettings, rate: float) -> None:
+    shape = LoadShape(seconds=1.0, connections=2, rate=rate, objective_ms=60_000.0, drain_s=30.0)
+    async with bare_hops(kafka) as entry:
+        load = KafkaLoad(kafka, entry, QUERIES)
+        seen = await load.run(shape)
+    assert seen.sent > 0
+    assert seen.unanswered == 0
+    assert seen.in_time == seen.answered == seen.sent
+    assert sum(kind.sent for kind in seen.kinds) == seen.sent
+    assert all(sample.answer.body == QUERIES[sample.request].value for sample in load.samples)

@@ -1,0 +1,34 @@
+"""The search for the goodput comes close to the limit, from wherever it begins."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.peers.bracket import LOWEST, PRECISION, RateBracket, narrowed, next_rate
+
+_RATES = st.floats(2 * LOWEST, 20_000.0)
+
+
+@given(limit=_RATES, first=_RATES)
+def test_the_limit_is_found(limit: float, first: float) -> None:
+    bracket, tried = RateBracket(), list[float]()
+    while (rate := next_rate(bracket, first)) is not None:
+        tried.append(rate)
+        bracket = narrowed(bracket, rate, held=rate <= limit)
+    assert bracket.held <= limit < bracket.missed <= bracket.held * PRECISION
+    assert len(tried) <= 45
+
+
+@given(first=_RATES)
+def test_a_server_that_holds_nothing_is_given_up(first: float) -> None:
+    bracket = RateBracket()
+    while (rate := next_rate(bracket, first)) is not None:
+        assert rate >= min(first, LOWEST)
+        bracket = narrowed(bracket, rate, held=False)
+    assert bracket.held == 0.0
+
+
+def test_each_try_lies_between_what_is_known() -> None:
+    bracket = RateBracket(held=100.0, missed=400.0)
+    assert next_rate(bracket, first=1.0) == 200.0
+    assert narrowed(bracket, 200.0, held=True) == RateBracket(200.0, 400.0)
+    assert narrowed(bracket, 200.0, held=False) == RateBracket(100.0, 200.0)

@@ -1,0 +1,30 @@
+"""Who is measured on what: mixes have one peer at most, and ours by task alone."""
+
+from bench.peers import ours
+from bench.peers.__main__ import Wanted
+from bench.peers.servers import PEERS
+from bench.peers.workloads import WORKLOADS
+
+
+def wanted(*names: str) -> Wanted:
+    return Wanted([WORKLOADS[name] for name in names], list(PEERS.values()), ours=True)
+
+
+def test_all_are_measured_on_a_plain_workload() -> None:
+    assert [peer.name for peer, _workload in wanted("S").of_peers] == list(PEERS)
+    assert [way for way, _workload in wanted("S").of_ours] == list(ours.WAYS)
+
+
+def test_a_mix_is_served_by_one_peer_and_asked_by_task() -> None:
+    mixes = wanted("sentiment mix", "mnist mix")
+    assert [(peer.name, workload.name) for peer, workload in mixes.of_peers] == [("triton", "sentiment mix")]
+    assert [(way, workload.name) for way, workload in mixes.of_ours] == [
+        (ours.BY_TASK, "sentiment mix"),
+        (ours.BY_TASK, "mnist mix"),
+    ]
+
+
+def test_each_accuracy_of_a_mix_is_asked_alike() -> None:
+    mix = WORKLOADS["mnist mix"]
+    asked = [request.headers["infaas-min-accuracy"] for request in ours.task_requests(mix)]
+    assert {accuracy: asked.count(accuracy) for accuracy in asked} == {"0.98": len(mix.inputs), "0.9": len(mix.inputs)}

@@ -1,0 +1,82 @@
+"""Peers: what one is asked is what its script reads, and an answer that is another query's is found."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.peers.checks import reference_check
+from bench.peers.client.http_message import HttpAnswer, SampledAnswer
+from bench.peers.scripts.onnx_model import VARIABLE, OnnxModel, PeerSettings
+from bench.peers.servers import PEERS
+from bench.peers.servers.protocol import ServedFile, ServerSettings, script_environment
+from bench.peers.servers.raw_bytes import raw_body, raw_output
+from bench.peers.workloads import WORKLOADS, model_file, reference_outputs
+from schemas.oip import decode_request
+
+SMALL = WORKLOADS["S"]
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OnnxModel:
+    served = ServedFile(model_file(SMALL, tmp_path), SMALL.inputs[0])
+    monkeypatch.setenv(VARIABLE, script_environment(served, ServerSettings(), 1234)[VARIABLE])
+    return OnnxModel(PeerSettings())
+
+
+def test_a_script_answers_what_the_model_says_alone_and_in_a_batch(model: OnnxModel, tmp_path: Path) -> None:
+    bodies = [raw_body(inputs) for inputs in SMALL.inputs]
+    reference = reference_outputs(SMALL, model_file(SMALL, tmp_path))
+    for answers in ([model.answer(body) for body in bodies], model.answer_all(bodies), model.answer_all(bodies[:1])):
+        for answer, expected in zip(answers, reference, strict=False):
+            np.testing.assert_allclose(raw_output(answer), expected, atol=SMALL.tolerance)
+
+
+def test_an_answer_to_another_query_is_found(tmp_path: Path) -> None:
+    reference = reference_outputs(SMALL, model_file(SMALL, tmp_path))
+    check = reference_check(SMALL, reference, lambda answer: raw_output(answer.body))
+    right = [SampledAnswer(at, HttpAnswer({}, expected.tobytes())) for at, expected in enumerate(reference)]
+    check(right)
+    with pytest.raises(RuntimeError, match="to input 1 "):
+        check([SampledAnswer(1, right[0].answer)])
+    with pytest.raises(RuntimeError, match="to input 0 "):
+        check([SampledAnswer(0, HttpAnswer({}, reference[0][:, :3].tobytes()))])
+
+
+@pytest.mark.parametrize("name", [name for name in PEERS if name != "triton"])
+def test_all_tensors_are_in_what_a_peer_is_asked(name: str, tmp_path: Path) -> None:
+    inputs = SMALL.inputs[0]
+    request = PEERS[name].request(inputs)
+    raw = raw_body(inputs)
+    assert request.path.startswith("/")
+    assert len(raw) <= len(request.body) < 1.5 * len(raw)
+
+
+def test_triton_is_asked_by_the_binary_extension() -> None:
+    inputs = SMALL.inputs[0]
+    request = PEERS["triton"].request(inputs)
+    asked = decode_request(request.body, int(request.headers["inference-header-content-length"]))
+    assert asked.binary_output
+    np.testing.assert_array_equal(asked.inputs["input"], inputs["input"])
+
+
+def test_tritons_configuration_has_the_settings(tmp_path: Path) -> None:
+    python = tmp_path / "bin" / "python"
+    server = tmp_path / "lib" / "python3.11" / "site-packages" / "pytriton" / "tritonserver"
+    (server / "backends" / "python").mkdir(parents=True)
+    served = ServedFile(tmp_path / "model.onnx", SMALL.inputs[0])
+    settings = ServerSettings(workers=3, max_batch=16, batch_wait_ms=0.5)
+    launch = PEERS["triton"].launch(python, served, settings, 8000, tmp_path / "run")
+    config = (tmp_path / "run" / "models" / "model" / "config.pbtxt").read_text()
+    assert 'name: "input" data_type: TYPE_FP32 dims: [1, 28, 28]' in config
+    assert "count: 3" in config
+    assert "max_batch_size: 16" in config
+    assert "max_queue_delay_microseconds: 500" in config
+    assert json.loads(launch.environment[VARIABLE])["file"] == str(served.file)
+
+
+def test_settings_are_said_in_words() -> None:
+    assert str(ServerSettings(workers=0)) == "no workers"
+    assert str(ServerSettings(workers=1)) == "1 worker"
+    assert str(ServerSettings(max_batch=16, batch_wait_ms=0.5)) == "2 workers, batches up to 16 after 0.5 ms"

@@ -1,0 +1,71 @@
+"""A trial finds what a server can do, and says what became of more."""
+
+import os
+from collections.abc import Sequence
+
+import pytest
+
+from bench.peers.bracket import PRECISION
+from bench.peers.client.http_load import LoadReport, LoadShape, RequestTally
+from bench.peers.client.http_message import HttpAnswer, SampledAnswer
+from bench.peers.trial import OVERLOAD, Contestant, Durations, Trial, measure_trial
+from bench.peers.workloads import WORKLOADS
+
+DURATIONS = Durations(closed_s=1.0, step_s=10.0, overload_s=10.0)
+
+
+class Capacity:
+    """A load on a server that answers so many queries a second, all in time, and refuses the others."""
+
+    def __init__(self, limit: float, moody: bool = False) -> None:
+        self.limit = limit
+        self.samples = [SampledAnswer(0, HttpAnswer({}, b""))]
+        self._moody = moody
+        self._tried: set[float] = set()
+
+    async def run(self, shape: LoadShape) -> LoadReport:
+        rate = shape.rate or self.limit
+        sent = round(rate * shape.seconds)
+        answered = min(sent, round(self.limit * shape.seconds))
+        if self._moody and shape.rate and shape.rate not in self._tried:
+            self._tried.add(shape.rate)
+            answered //= 2
+        return LoadReport(
+            sent=sent, answered=answered, in_time=answered, statuses={200: answered, 503: sent - answered}, broken=0,
+            unanswered=0, p50_ms=1.0, p90_ms=2.0, p99_ms=3.0, max_ms=4.0, elapsed_s=shape.seconds, cpu_s=0.1,
+            lag_p99_ms=0.0, connections=shape.connections, kinds=[RequestTally(sent, answered, answered)],
+        )  # fmt: skip
+
+
+async def measured(load: Capacity, check: Sequence[SampledAnswer] | None = None) -> Trial:
+    def compare(samples: Sequence[SampledAnswer]) -> None:
+        if check is not None and list(samples) != list(check):
+            raise RuntimeError("wrong")
+
+    contestant = Contestant("fake", os.getpid(), load, compare)
+    return await measure_trial(contestant, WORKLOADS["S"], "", DURATIONS, lambda _text: None)
+
+
+@pytest.mark.parametrize("moody", [False, True])
+async def test_the_goodput_is_found_though_a_step_may_fail(moody: bool) -> None:
+    trial = await measured(Capacity(1000.0, moody))
+    assert 1000.0 / PRECISION <= trial.goodput <= 1000.0 * 1.02
+    assert [loop.rate for loop in trial.closed] == [1000.0] * 3
+    assert trial.client_cpu_ms == pytest.approx(100.0 / (10 * trial.goodput), rel=0.02)
+
+
+async def test_what_is_refused_beyond_it_is_not_accepted() -> None:
+    trial = await measured(Capacity(1000.0))
+    assert trial.overload_accepted == pytest.approx(1000.0, rel=0.01)
+    assert trial.goodput * OVERLOAD > trial.overload_accepted
+    assert trial.overload_in_time == 1.0
+
+
+async def test_a_wrong_answer_ends_it() -> None:
+    with pytest.raises(RuntimeError, match="wrong"):
+        await measured(Capacity(1000.0), check=[])
+
+
+async def test_a_server_that_answers_nothing_in_time_is_said_so() -> None:
+    with pytest.raises(RuntimeError, match="answers no rate in time"):
+        await measured(Capacity(0.0))
