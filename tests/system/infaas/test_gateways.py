@@ -10,13 +10,13 @@ import aiohttp
 import pytest
 
 from tests.system.infaas.conftest import Cli
-from tests.system.infaas.test_selectors import query, register
+from tests.system.infaas.plain_client import PATIENCE_S, query
+from tests.system.infaas.test_selectors import register
 
 pytestmark = pytest.mark.timeout(400)
 CLIENTS: Final = 16
 ASKED: Final = 25
 """Queries of each client, one after the other."""
-PATIENCE_S: Final = 120.0
 _AGAIN_S: Final = 0.05
 
 
