@@ -13,7 +13,7 @@ MIN_TOKEN: Final = 16
 
 
 class StreamAddress(NamedTuple):
-    """Where a receiver listens, and the secret by which it knows its senders."""
+    """Where a receiver listens, and its reply token: the secret by which it knows its senders."""
 
     host: str
     port: int
