@@ -43,7 +43,6 @@ STATUS: Final = "infaas-status"  # `ok` or an error code
 VARIANT: Final = "infaas-variant"
 WORKER: Final = "infaas-worker"
 VARIANT_QUEUE_NS: Final = "infaas-variant-queue-ns"  # time from the selector's send to the start of the computation
-GATEWAY: Final = "infaas-gateway"  # over HTTP, the gateway process whose statistics these are
 COMPUTE_NS: Final = "infaas-compute-ns"  # time of the batch the query was computed in
 
 # What a query may need, by the name that it has as a parameter of a request and in the client library.

@@ -9,7 +9,6 @@ from aiohttp import web
 from gateway.http.request_bodies import RequestBodies
 from gateway.model_directory import VERSION, ModelDirectory, ServedModel
 from gateway.statistics import ModelStatisticsTable
-from schemas import headers as h
 from schemas.errors import InvalidRequest, UnknownTask
 from schemas.oip import JSON
 
@@ -22,6 +21,8 @@ EXTENSIONS: Final = (
     "schedule_policy",
     "parameters",
 )
+_GATEWAY: Final = "infaas-gateway"
+"""Header that names the process whose statistics these are: several may share a port."""
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -101,7 +102,7 @@ class MetadataRoutes:
 
     def _of(self, models: Iterable[ServedModel]) -> web.Response:
         response = _json({"model_stats": [self._statistics.of(model).as_triton() for model in models]})
-        response.headers[h.GATEWAY] = self._statistics.owner
+        response.headers[_GATEWAY] = self._statistics.owner
         return response
 
     async def _fields(self, request: web.Request) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings
 from autoscaler.launchers.kubernetes import KubernetesSettings
 from autoscaler.launchers.ray.launcher import RaySettings
 from autoscaler.settings import AutoscalerSettings
+from broker.reply_stream.settings import ReplyStreamSettings
 from broker.settings import KafkaSettings
 from gateway.settings import GatewaySettings
 from selector.settings import SelectorSettings
@@ -23,7 +24,7 @@ CODE = "\n".join(
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("docker/*.md")]
 SETTINGS: tuple[type[BaseSettings], ...] = (
     *(AutoscalerSettings, GatewaySettings, SelectorSettings, WorkerSettings),
-    *(KafkaSettings, StoreSettings, KubernetesSettings, RaySettings),
+    *(KafkaSettings, ReplyStreamSettings, StoreSettings, KubernetesSettings, RaySettings),
 )
 
 

@@ -13,7 +13,7 @@ from schemas.latency import BatchLatency, LatencyModel
 from schemas.rows.catalog import Profile, Variant
 from selector.variants import PricedVariant
 from store.catalog import Catalog
-from tests.store_rows import a_profile, a_task, a_variant
+from tests.store_rows import a_profile, a_task, a_variant, an_architecture
 from workers.model import find_model
 
 PRICE = 0.048
@@ -36,7 +36,10 @@ def registered(medians: dict[int, float], max_batch: int) -> tuple[Variant, Prof
 def predictions(variant: Variant, profile: Profile) -> dict[str, LatencyModel]:
     """By who predicts."""
     catalog = Catalog(
-        tasks={variant.task: a_task(variant.task)}, variants={variant.name: variant}, profiles={variant.name: profile}
+        tasks={variant.task: a_task(variant.task)},
+        architectures={variant.architecture: an_architecture(variant.architecture, variant.task)},
+        variants={variant.name: variant},
+        profiles={variant.name: profile},
     )
     ranking = rank_variants(catalog.variants, catalog.profiles, {(variant.hardware, variant.runtime): PRICE})
     return {
