@@ -321,6 +321,7 @@ def _apply_to_worker(worker: Worker, status: WorkerStatus, now: float, ttl_s: fl
         worker.sends = 0
     worker.status_at, worker.expires_at = now, now + ttl_s
     worker.backlog_s, worker.backlog_at = status.backlog_s, now
+    worker.cpus, worker.cpu_busy = status.cpus, status.cpu_busy
 
 
 def _apply_to_instance(instance: Instance, said: InstanceStatus, now: float) -> None:
@@ -338,6 +339,7 @@ def _apply_to_instance(instance: Instance, said: InstanceStatus, now: float) -> 
     instance.healthy = said.state is not InstanceState.OVERLOADED
     instance.active = said.state is InstanceState.ACTIVE
     instance.slowdown = max(said.slowdown, 1.0)
+    instance.drag = said.drag
     queued_online = max(said.queued_inputs - said.queued_offline_inputs, 0)
     if queued_online:
         instance.worker.online_at = now
@@ -360,7 +362,8 @@ def _drain_rate(instance: Instance, said: InstanceStatus) -> float:
     recent = said.batch_size / said.batch_s if said.batch_s > 0 else 0.0
     worker = instance.worker
     share = min(1.0, worker.slots / worker.busy) if worker.busy else 1.0
-    return max(alone, recent) * share
+    in_a_row = 1.0 / max(instance.model.input_s() * max(instance.drag, instance.slowdown), 1e-6)
+    return min(max(alone, recent, in_a_row) * share, in_a_row)
 
 
 def _is_as_said(instance: Instance, said: InstanceStatus) -> bool:

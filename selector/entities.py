@@ -58,8 +58,8 @@ class Worker:
     """One worker, as its last status described it."""
 
     __slots__ = (
-        "backlog_at", "backlog_s", "busy", "epoch", "expires_at", "hardware", "hop_s", "instances", "memory_total",
-        "name", "online_at", "sends", "sends_per_s", "slot_price", "slots", "status_at",
+        "backlog_at", "backlog_s", "busy", "cpu_busy", "cpus", "epoch", "expires_at", "hardware", "hop_s", "instances",
+        "memory_total", "name", "online_at", "sends", "sends_per_s", "slot_price", "slots", "status_at",
     )  # fmt: skip
 
     def __init__(self, name: str, hardware: str, epoch: int, slots: int, slot_price: float) -> None:
@@ -84,6 +84,10 @@ class Worker:
         self.sends = 0
         """Queries sent to it since the last status."""
         self.sends_per_s = 0.0
+        self.cpus = 0.0
+        """CPUs of its machine; 0 is unknown."""
+        self.cpu_busy = 0.0
+        """Share of their time that is in use, by whomever."""
         self.instances: dict[str, Instance] = {}
 
     def wait_s(self, now: float) -> float:
@@ -95,8 +99,8 @@ class Instance:
     """One variant on one worker that takes queries."""
 
     __slots__ = (
-        "active", "free_at", "healthy", "level", "level_at", "model", "offline_inputs", "offline_pace", "partitions",
-        "rate", "slowdown", "turn", "variant", "was_busy", "worker",
+        "active", "drag", "free_at", "healthy", "level", "level_at", "model", "offline_inputs", "offline_pace",
+        "partitions", "rate", "slowdown", "turn", "variant", "was_busy", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -112,6 +116,8 @@ class Instance:
         """Whether it is neither overloaded nor interfered."""
         self.slowdown = 1.0
         """Measured over profiled latency of a batch, at least 1."""
+        self.drag = 1.0
+        """Time that a batch takes of a queue, all told, over its profiled latency."""
         self.rate = 1.0
         """Inputs a second at which it works off its backlog."""
         self.level = 0.0
@@ -136,6 +142,10 @@ class Instance:
     def lacks_slot(self) -> bool:
         """Whether other instances of its worker take all slots."""
         return self.worker.busy - self.was_busy >= self.worker.slots
+
+    def is_blocked(self, now: float) -> bool:
+        """Whether others take all slots, or what was sent since they last said so may."""
+        return self.lacks_slot() or self.worker.wait_s(now) > 0.0
 
     def work_s(self, now: float) -> float:
         """Seconds of online work that it has, by the rate it works at, or that its worker has before it."""

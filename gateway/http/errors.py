@@ -7,6 +7,7 @@ aiohttp's protocol answers it, in our words.
 
 import asyncio
 import logging
+from math import ceil
 from typing import Final
 
 from aiohttp import web
@@ -21,6 +22,7 @@ from store.errors import StoreUnavailable
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_S: Final = "1"
+_RETRY_AFTER: Final = "Retry-After"
 _RETRY_STATUSES: Final = frozenset({429, 503})
 
 
@@ -30,7 +32,7 @@ async def json_errors(request: web.Request, handler: Handler) -> web.StreamRespo
     try:
         return await handler(request)
     except QueryError as error:
-        return error_response(error.http_status, error.code, str(error))
+        return error_response(error.http_status, error.code, str(error), _retry_after(error))
     except web.HTTPException as error:
         return _http_error(request, error)
     except (OperatorError, StoreUnavailable) as error:
@@ -108,8 +110,18 @@ def error_response(status: int, code: ErrorCode, message: str, headers: dict[str
     """Response that tells a client of an error."""
     fields = {h.STATUS: code.value, "Content-Type": JSON} | (headers or {})
     if status in _RETRY_STATUSES:
-        fields["Retry-After"] = RETRY_AFTER_S
+        fields.setdefault(_RETRY_AFTER, RETRY_AFTER_S)
     return web.Response(status=status, body=error_value(message), headers=fields)
+
+
+def _retry_after(error: QueryError) -> dict[str, str]:
+    """When to come back: HTTP knows whole seconds only."""
+    seconds = error.retry_after_s
+    return (
+        {}
+        if seconds is None
+        else {_RETRY_AFTER: str(max(ceil(seconds), 1)), h.RETRY_AFTER_MS: str(ceil(seconds * 1e3))}
+    )
 
 
 def _http_error(request: web.Request, error: web.HTTPException) -> web.Response:
