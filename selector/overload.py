@@ -4,9 +4,9 @@ Nothing of this happens until a query of the task had to be refused because all 
 (`Overloaded`). From then on, and until none has been for `_CALM_S`, this says how long each query may wait. Whoever may
 wait less is refused while the queues still have room for the others:
 
-    tenant asks for no more than its share       85 % of what its deadline leaves, since predictions err
-    asks for more, was given less than its share 3/4 of the shortest wait among the queries of the line above
-    asks for more, was given its share           1/2 of it
+    tenant asks for no more than its share       70 % of what its deadline leaves, since predictions err
+    asks for more, was given less than its share 55 % of the shortest wait among the queries of the line above
+    asks for more, was given its share           40 % of it
     of both, what is dearer than its tenant's mean: less, but more than the next line
 
 This is partial buffer sharing: the room above a threshold is kept for those who must not suffer. There is no rate to
@@ -40,12 +40,12 @@ _CALM_S: Final = 2.0
 _PERIOD_S: Final = 0.1
 _MEMORY_S: Final = 1.0
 _OTHER_TENANTS: Final = ""
-_WITHIN_SHARE: Final = 0.85
-"""Share of its longest wait that a tenant within its share gets: predictions err, and who waits for all of it is late
-half of the time."""
-_UNDERSERVED: Final = 0.5
+_WITHIN_SHARE: Final = 0.7
+"""Share of its longest wait that a tenant within its share gets: predictions err, by a fifth on a machine that is full,
+and who waits for all of it is late half of the time. A queue that is never empty needs no more."""
+_UNDERSERVED: Final = 0.4
 _SERVED: Final = 0.25
-_COST_BAND: Final = 0.25
+_COST_BAND: Final = 0.15
 """How much longer a query of mean cost may wait than the dearest, as a share of the shortest wait."""
 _FORGOTTEN_BELOW: Final = 1e-3
 """Smoothed number of queries below which a tenant is forgotten."""
