@@ -2,10 +2,12 @@
 
 The best rate is found first: the highest of a ladder at which 99 % are answered in time. Then half, once, twice and
 five times as much is offered for a while each, with a deadline, and five times as much without. Last, one tenant floods
-the system while another asks for a tenth of what it can do. One process asks, open loop; its cost is the machine's.
+the system while another asks for a tenth of what it can do. One process asks, open loop; its cost is the machine's, and
+stated beside what was spent on everything.
 """
 
 import asyncio
+import time
 import uuid
 from collections.abc import Sequence
 from typing import Final
@@ -85,8 +87,9 @@ async def _offer(
     deadline: bool = True,
 ) -> list[Figure]:
     rate = best * factor
-    before = _memory_mib(system)
+    before, cpu_before = _memory_mib(system), _CpuReading()
     answers = await load.run(rate, seconds, patience_s=600.0)
+    cpu = _CpuReading()
     goodput, refused = _in_time(answers) / seconds, _refused(answers)
     answered = [answer.total_ms for answer in answers if answer.status == "ok"]
     p99 = percentile(answered, 0.99) if answered else 0.0
@@ -101,7 +104,11 @@ async def _offer(
         Figure(name=f"{name}: refused", broker=broker, value=100 * refused, unit="%"),
         Figure(name=f"{name}: answered, p99", broker=broker, value=p99, unit="ms"),
         Figure(name=f"{name}: memory gained by all processes", broker=broker, value=grown, unit="MiB"),
-    ]
+        Figure(
+            name=f"{name}: CPU of who asks (baseline: of everything on the machine)", broker=broker, unit="cores",
+            value=cpu.own_cores(cpu_before), baseline=cpu.all_cores(cpu_before),
+        ),
+    ]  # fmt: skip
 
 
 async def _fairness(system: SystemUnderTest, broker: str, best: float, seconds: float) -> Figure:
@@ -116,6 +123,24 @@ async def _fairness(system: SystemUnderTest, broker: str, best: float, seconds: 
         name="overload x5 by one tenant: another's tenth answered in time", broker=broker, value=100 * share, unit="%",
         target=">= 90 %", passed=share >= 0.9,
     )  # fmt: skip
+
+
+class _CpuReading:
+    """Seconds of CPU that this process and the whole machine have used so far."""
+
+    def __init__(self) -> None:
+        whole = psutil.cpu_times()
+        self._at = time.monotonic()
+        self._own_s = time.process_time()
+        self._all_s = sum(whole) - whole.idle - getattr(whole, "iowait", 0.0)
+
+    def own_cores(self, before: "_CpuReading") -> float:
+        """Cores that this process used since the reading `before`."""
+        return (self._own_s - before._own_s) / (self._at - before._at)
+
+    def all_cores(self, before: "_CpuReading") -> float:
+        """Cores that were in use since then, by whomever."""
+        return (self._all_s - before._all_s) / (self._at - before._at)
 
 
 def _in_time(answers: Sequence[AnsweredQuery]) -> int:

@@ -1,7 +1,8 @@
 """The HTTP front of the same queues: the Open Inference Protocol v2, with tasks, architectures and variants as models.
 
-An adapter: it decides nothing.
+An adapter: it decides nothing but what is refused at once.
 
-Reading order: settings -> model_directory (what names there are) -> http (routes and translation) -> query_client (ask
-Kafka and wait) -> kafka_health (is Kafka taking our records) -> statistics -> service -> command, __main__.
+Reading order: settings -> model_directory (what names there are) -> http (routes and translation) -> admission (what
+is refused at once) -> query_client (ask Kafka and wait) -> kafka_health (is Kafka taking our records) -> statistics ->
+service -> command, __main__.
 """

@@ -5,6 +5,7 @@ timer and a few dictionary steps. bench/throughput/gateway.py holds it against a
 """
 
 import itertools
+import time
 from types import TracebackType
 from typing import Final, Self
 from uuid import uuid4
@@ -13,10 +14,12 @@ from prometheus_client import Gauge
 
 from broker.request_reply import RequestReply
 from broker.settings import KafkaSettings
+from gateway.admission import Admission
 from gateway.http.translation import Envelope
 from gateway.kafka_health import KafkaHealth
 from gateway.settings import GatewaySettings
-from schemas.errors import DeadlineExceeded
+from schemas import headers as h
+from schemas.errors import DeadlineExceeded, ErrorCode
 from schemas.query import Query
 from schemas.result import Result
 
@@ -32,6 +35,7 @@ class QueryClient:
         """The name of this process, which no other has."""
         self._numbers = itertools.count(1)
         self._kafka_health = KafkaHealth(settings.ack_timeout_s)
+        self._admission = Admission()
         self._requests = RequestReply(kafka, self.owner, max_in_flight=settings.max_in_flight)
         self.reply_topic = self._requests.reply_topic
         self.clock = self._requests.producer.clock
@@ -67,13 +71,16 @@ class QueryClient:
         """Send a query and wait for its result. Cancelling it makes room; the query may be computed all the same.
 
         Raises:
-            Overloaded: too many queries wait, or Kafka is down.
+            Overloaded: too many queries wait, a selector has just refused one like it, or Kafka is down.
             DeadlineExceeded: there was no result in time.
         """
         query = envelope.query
         self._kafka_health.check()
+        turned_away = self._admission.ask(query, time.monotonic())
+        if turned_away:
+            envelope.headers.append((h.TURNED_AWAY, b"%d" % turned_away))
         try:
-            return await self._requests.ask(
+            result = await self._requests.ask(
                 query.id,
                 envelope.topic,
                 envelope.value,
@@ -83,6 +90,11 @@ class QueryClient:
             )
         except TimeoutError:
             raise DeadlineExceeded("there was no result before the deadline") from None
+        if result.status == ErrorCode.OVERLOADED and result.retry_after_s is not None:
+            self._admission.refused(query, result.retry_after_s, time.monotonic())
+        else:
+            self._admission.answered(query)
+        return result
 
     def _wait_s(self, query: Query) -> float:
         if query.deadline_ms is None or query.needs.allow_late:

@@ -62,8 +62,10 @@ class QueryError(InfaasError):
     explanation: Any = None
     """What the selector considered, where it refused a query that asked to have its choice explained."""
 
-    def __init__(self, message: str | None = None) -> None:
+    def __init__(self, message: str | None = None, *, retry_after_s: float | None = None) -> None:
         super().__init__(message or self.default_message)
+        self.retry_after_s = retry_after_s
+        """Seconds until asking again may help; None: nobody knows."""
 
 
 class InvalidRequest(QueryError):

@@ -20,6 +20,7 @@ MODE: Final = "infaas-mode"  # `online` or `offline`
 TARGET: Final = "infaas-target"  # an architecture or variant name instead of any
 TENANT: Final = "infaas-tenant"
 BATCH: Final = "infaas-batch"  # number of inputs in the query; 1 if absent
+TURNED_AWAY: Final = "infaas-turned-away"  # like queries that a gateway refused since the one before, in its stead
 ALLOW_LATE: Final = "infaas-allow-late"  # `true`: answer late rather than `overloaded`
 EXPLAIN: Final = "infaas-explain"  # `true`: the result says why this variant was chosen
 CONTENT_TYPE: Final = "content-type"
@@ -44,6 +45,7 @@ VARIANT: Final = "infaas-variant"
 WORKER: Final = "infaas-worker"
 VARIANT_QUEUE_NS: Final = "infaas-variant-queue-ns"  # time from the selector's send to the start of the computation
 COMPUTE_NS: Final = "infaas-compute-ns"  # time of the batch the query was computed in
+RETRY_AFTER_MS: Final = "infaas-retry-after-ms"  # of a refusal: when asking again may help, ms from then on
 
 # What a query may need, by the name that it has as a parameter of a request and in the client library.
 NEEDS: Final = {

@@ -14,6 +14,7 @@ from schemas.topics import is_topic, may_reply_to, results_topic
 
 MAX_ID = 200
 MAX_BATCH = 65_536
+MAX_TURNED_AWAY = 10_000
 _MOST_BUDGET_MS = 24 * 3600e3
 _NO_NEEDS = Needs()
 
@@ -31,6 +32,8 @@ class Query(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     needs: Needs
     batch: int = 1
     tenant: str | None = None
+    turned_away: int = 0
+    """Number of others like it that a gateway has refused: they were asked, too."""
 
 
 def parse_query(
@@ -54,8 +57,7 @@ def parse_query(
         raise InvalidRequest(f"header {h.ID} must hold 1 to {MAX_ID} characters")
     reply_to = get(h.REPLY_TO) or results_topic(task)
     _check_reply_to(reply_to)
-    batch = get(h.BATCH)
-    tenant = get(h.TENANT)
+    batch, tenant, turned_away = get(h.BATCH), get(h.TENANT), get(h.TURNED_AWAY)
     if tenant is not None and not is_name(tenant):
         raise InvalidRequest(f"header {h.TENANT} is not a name: {tenant[:80]!r}")
     needs = _read_needs(fields)
@@ -73,6 +75,7 @@ def parse_query(
         needs=needs,
         batch=1 if batch is None else int(_number(h.BATCH, batch, 1, MAX_BATCH)),
         tenant=tenant,
+        turned_away=int(_number(h.TURNED_AWAY, turned_away, 0, MAX_TURNED_AWAY)) if turned_away else 0,
     )
 
 

@@ -33,10 +33,16 @@ class Result(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     content_type: str = "application/json"
     json_length: int | None = None
     """Bytes of JSON before the binary tensors, if any."""
+    retry_after_s: float | None = None
+    """Of a refusal: seconds until asking again may help, as predicted when it was refused."""
 
     def error(self) -> QueryError | None:
         """The error this result stands for, or None if it is an answer."""
-        return None if self.status == OK else query_error(self.status, error_message(self.value))
+        if self.status == OK:
+            return None
+        found = query_error(self.status, error_message(self.value))
+        found.retry_after_s = self.retry_after_s
+        return found
 
 
 class ErrorBody(msgspec.Struct):
@@ -65,7 +71,7 @@ def error_message(value: bytes) -> str:
 def parse_result(fields: dict[str, str], value: bytes) -> Result:
     """Read a result from its headers and value; raises KeyError or ValueError for a record that is none."""
     get = fields.get
-    accuracy, cost, json_length = get(h.ACCURACY), get(h.COST), get(h.JSON_LENGTH)
+    accuracy, cost, json_length, retry_ms = get(h.ACCURACY), get(h.COST), get(h.JSON_LENGTH), get(h.RETRY_AFTER_MS)
     return Result(
         id=fields[h.ID],
         correlation=get(h.CORRELATION, ""),
@@ -82,4 +88,5 @@ def parse_result(fields: dict[str, str], value: bytes) -> Result:
         explanation=get(h.EXPLANATION, ""),
         content_type=get(h.CONTENT_TYPE, "application/json"),
         json_length=int(json_length) if json_length else None,
+        retry_after_s=float(retry_ms) / 1e3 if retry_ms else None,
     )

@@ -57,6 +57,8 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Recent mean seconds of a batch."""
     slowdown: float = 1.0
     """Measured latency over profiled latency, smoothed."""
+    drag: float = 1.0
+    """Time from the end of a batch to that of the next, while more waits, over profiled latency, smoothed."""
     answered: int = 0
     """Queries answered since the instance was loaded, errors included."""
     inputs: int = 0
@@ -94,6 +96,10 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the worker is shutting down: send it nothing more."""
     interval_ms: float = 100.0
     """Milliseconds until the worker's next status if nothing happens before."""
+    cpus: float = 0.0
+    """CPUs of its machine, or of its cgroup where that may use fewer; 0: not known."""
+    cpu_busy: float = 0.0
+    """Share of their time that is in use, by whomever, smoothed, 0..1."""
 
 
 class Demand(msgspec.Struct, frozen=True, gc=False, kw_only=True):

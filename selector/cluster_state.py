@@ -323,6 +323,7 @@ def _apply_to_worker(worker: Worker, status: WorkerStatus, now: float, ttl_s: fl
         worker.sends = 0
     worker.status_at, worker.expires_at = now, now + ttl_s
     worker.backlog_s, worker.backlog_at = status.backlog_s, now
+    worker.cpus, worker.cpu_busy = status.cpus, status.cpu_busy
 
 
 def _apply_to_instance(instance: Instance, said: InstanceStatus, now: float) -> None:
@@ -340,6 +341,7 @@ def _apply_to_instance(instance: Instance, said: InstanceStatus, now: float) -> 
     instance.healthy = said.state is not InstanceState.OVERLOADED
     instance.active = said.state is InstanceState.ACTIVE
     instance.slowdown = max(said.slowdown, 1.0)
+    instance.drag = said.drag
     queued_online = max(said.queued_inputs - said.queued_offline_inputs, 0)
     if queued_online:
         instance.worker.online.seen(now)
@@ -362,10 +364,11 @@ def _apply_to_instance(instance: Instance, said: InstanceStatus, now: float) -> 
 
 
 def _slot_rate(instance: Instance, said: InstanceStatus) -> float:
-    """Inputs a second that it computes in a slot: as lately measured, at least one at a time."""
+    """Inputs a second that it works off in a slot: as lately, at least one at a time, at most full batches in a row."""
     alone = 1.0 / max(instance.model.batch_s(1) * instance.slowdown, 1e-6)
     recent = said.batch_size / said.batch_s if said.batch_s > 0 else 0.0
-    return max(alone, recent)
+    in_a_row = 1.0 / max(instance.model.input_s() * instance.pace(), 1e-6)
+    return min(max(alone, recent), in_a_row)
 
 
 def _is_as_said(instance: Instance, said: InstanceStatus) -> bool:

@@ -60,8 +60,8 @@ class Worker:
     """One worker, as its last status described it."""
 
     __slots__ = (
-        "backlog_at", "backlog_s", "busy", "epoch", "expires_at", "hardware", "hop_s", "instances", "memory_total",
-        "name", "online", "sends", "sends_per_s", "slot_price", "slots", "status_at",
+        "backlog_at", "backlog_s", "busy", "cpu_busy", "cpus", "epoch", "expires_at", "hardware", "hop_s", "instances",
+        "memory_total", "name", "online", "sends", "sends_per_s", "slot_price", "slots", "status_at",
     )  # fmt: skip
 
     def __init__(self, name: str, hardware: str, epoch: int, slots: int, slot_price: float) -> None:
@@ -86,6 +86,10 @@ class Worker:
         self.sends = 0
         """Queries sent to it since the last status."""
         self.sends_per_s = 0.0
+        self.cpus = 0.0
+        """CPUs of its machine; 0 is unknown."""
+        self.cpu_busy = 0.0
+        """Share of their time that is in use, by whomever."""
         self.instances: dict[str, Instance] = {}
 
     def wait_s(self, now: float) -> float:
@@ -97,7 +101,7 @@ class Instance:
     """One variant on one worker that takes queries."""
 
     __slots__ = (
-        "active", "busy", "free_at", "healthy", "level", "level_at", "model", "offline_inputs", "offline_pace",
+        "active", "busy", "drag", "free_at", "healthy", "level", "level_at", "model", "offline_inputs", "offline_pace",
         "parallel", "partitions", "rate", "slot_rate", "slots", "slowdown", "turn", "variant", "worker",
     )  # fmt: skip
 
@@ -118,6 +122,8 @@ class Instance:
         """Slots that it may count on, see `share_slots`."""
         self.slot_rate = 1.0
         """Inputs a second that it computes in one slot."""
+        self.drag = 1.0
+        """Time that a batch takes of a queue, all told, over its profiled latency."""
         self.rate = 1.0
         """Inputs a second at which it works off its backlog."""
         self.level = 0.0
@@ -149,6 +155,10 @@ class Instance:
         """Slots that it has work for at `now`, offline work included."""
         return min(int(self.waiting(now)) + math.ceil(self.offline_pace.level(now)), self.parallel)
 
+    def pace(self) -> float:
+        """Time that a queue takes over what its batches would take by their profile."""
+        return max(self.drag, self.slowdown)
+
     def share_slots(self) -> None:
         """Count on the slots that others leave, or on a share where all want more than there are."""
         worker = self.worker
@@ -160,6 +170,10 @@ class Instance:
     def lacks_slot(self) -> bool:
         """Whether other instances of its worker take all slots."""
         return self.worker.busy - self.busy >= self.worker.slots
+
+    def is_blocked(self, now: float) -> bool:
+        """Whether others take all slots, or what was sent since they last said so may."""
+        return self.lacks_slot() or self.worker.wait_s(now) > 0.0
 
     def work_s(self, now: float) -> float:
         """Seconds of online work that it has, by the rate it works at, or that its worker has before it."""

@@ -5,6 +5,7 @@ claim an accuracy, a price or a prediction.
 """
 
 from collections.abc import Iterable
+from math import ceil
 from typing import Final
 
 from schemas import headers as h
@@ -17,7 +18,7 @@ from selector.policy import Choice
 _OWN: Final = frozenset(
     {
         h.TASK, h.SENT_NS, h.TASK_QUEUE_NS, h.PREDICTED_NS, h.ACCURACY, h.COST, h.EXPLANATION, h.DEADLINE_MS,
-        h.REPLY_TO, h.STATUS, h.VARIANT, h.WORKER, h.VARIANT_QUEUE_NS, h.COMPUTE_NS,
+        h.REPLY_TO, h.STATUS, h.VARIANT, h.WORKER, h.VARIANT_QUEUE_NS, h.COMPUTE_NS, h.RETRY_AFTER_MS, h.TURNED_AWAY,
     }
 )  # fmt: skip
 _MODE: Final = (h.MODE, Mode.OFFLINE.value.encode())
@@ -80,6 +81,8 @@ def refused(
 def failed(query_id: str, error: QueryError, fields: dict[str, str]) -> RawHeaders:
     """The headers of an error result where no more is known of the query than its id."""
     headers = [(h.ID, query_id.encode()), (h.STATUS, error.code.encode()), _JSON]
+    if error.retry_after_s is not None:
+        headers.append((h.RETRY_AFTER_MS, b"%d" % ceil(error.retry_after_s * 1e3)))
     headers += ((name, fields[name].encode()) for name in h.RETURNED if name in fields)
     return headers
 

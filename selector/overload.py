@@ -4,9 +4,9 @@ Nothing of this happens until a query of the task had to be refused because all 
 (`Overloaded`). From then on, and until none has been for `_CALM_S`, this says how long each query may wait. Whoever may
 wait less is refused while the queues still have room for the others:
 
-    tenant asks for no more than its share       9/10 of what its deadline leaves, since predictions err
-    asks for more, was given less than its share 3/4 of the shortest wait among the queries of the line above
-    asks for more, was given its share           1/2 of it
+    tenant asks for no more than its share       70 % of what its deadline leaves, since predictions err
+    asks for more, was given less than its share 55 % of the shortest wait among the queries of the line above
+    asks for more, was given its share           40 % of it
     of both, what is dearer than its tenant's mean: less, but more than the next line
 
 This is partial buffer sharing: the room above a threshold is kept for those who must not suffer. There is no rate to
@@ -40,12 +40,12 @@ _CALM_S: Final = 2.0
 _PERIOD_S: Final = 0.1
 _MEMORY_S: Final = 1.0
 _OTHER_TENANTS: Final = ""
-_WITHIN_SHARE: Final = 0.9
-"""Share of its longest wait that a tenant within its share gets: predictions err, and who waits for all of it is late
-half of the time."""
-_UNDERSERVED: Final = 0.5
+_WITHIN_SHARE: Final = 0.7
+"""Share of its longest wait that a tenant within its share gets: predictions err, by a fifth on a machine that is full,
+and who waits for all of it is late half of the time. A queue that is never empty needs no more."""
+_UNDERSERVED: Final = 0.4
 _SERVED: Final = 0.25
-_COST_BAND: Final = 0.25
+_COST_BAND: Final = 0.15
 """How much longer a query of mean cost may wait than the dearest, as a share of the shortest wait."""
 _FORGOTTEN_BELOW: Final = 1e-3
 """Smoothed number of queries below which a tenant is forgotten."""
@@ -89,13 +89,16 @@ class Overload:
         """Whether more than one tenant asked lately."""
         return self.tenant_count > 1
 
-    def allowed_wait_s(self, tenant: str | None, cost: float, most_s: float, now: float) -> float:
-        """Count a query that costs `cost` and could wait for `most_s`; returns how long it may."""
+    def allowed_wait_s(self, tenant: str | None, cost: float, most_s: float, now: float, asked: int = 1) -> float:
+        """Count a query that costs `cost` and could wait for `most_s`; returns how long it may.
+
+        It stands for `asked` queries, of which a gateway has refused the others.
+        """
         if now - self._since >= _PERIOD_S:
             self._update_shares(now)
         asking = self._tenant(tenant)
-        asking.asked += cost
-        asking.queries += 1.0
+        asking.asked += cost * asked
+        asking.queries += asked
         if asking.asked <= self._share:
             self._shortest = min(self._shortest[0], most_s), self._shortest[1]
             return most_s * _WITHIN_SHARE
@@ -169,13 +172,13 @@ class LoadShedder:
         most_s = slack_s - idle_finish_s(instance, query.batch)
         if most_s <= 0:  # even alone it would be late
             return outcome
-        wait_s = overload.allowed_wait_s(query.tenant, cost, most_s, now)
+        wait_s = overload.allowed_wait_s(query.tenant, cost, most_s, now, 1 + query.turned_away)
         if wait_s < most_s and (has_hard_deadline(query) or overload.is_contested):
             rationed = choose(query, state, now, config, wait_s)
             if isinstance(rationed, Refusal) and isinstance(outcome, Choice):
-                rationed = Refusal(
-                    Overloaded(_BEYOND_SHARE if overload.is_contested else _TOO_COSTLY), contended=rationed.contended
-                )
+                why = _BEYOND_SHARE if overload.is_contested else _TOO_COSTLY
+                error = Overloaded(why, retry_after_s=rationed.error.retry_after_s)
+                rationed = Refusal(error, contended=rationed.contended)
             outcome = rationed
         if isinstance(outcome, Choice):
             overload.admit(query.tenant, cost)

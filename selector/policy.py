@@ -38,9 +38,11 @@ from selector.cost import size_class
 from selector.entities import Instance, Partition
 from selector.prediction import (
     cold_start_finish_s,
+    drain_s,
     finish_s,
     has_idle_capacity,
     idle_finish_s,
+    upgraded_share,
 )
 from selector.replicas import FEW, ReplicaGroup, two_of
 from selector.variants import PricedVariant
@@ -58,6 +60,8 @@ class PolicyConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Whether an idle and more accurate instance may take a query at the price of the cheaper one."""
     upgrade_share: float = 0.5
     """Share of a worker's slots that upgrades may fill."""
+    upgrade_cpu_limit: float = 0.75
+    """Share of a machine's CPU time in use from which on nothing is upgraded there."""
     tenants: tuple[str, ...] = ()
     """Tenants that always have a share of their own under overload."""
     max_unlisted_tenants: int = 16
@@ -108,12 +112,12 @@ def choose(
     choice = _cheapest(candidates, query, now, slack_s, wait_s)
     if choice is not None:
         if config.upgrades and needs.mode is Mode.ONLINE:
-            return _upgrade(candidates, choice, query, now, slack_s, config.upgrade_share)
+            return _upgrade(candidates, choice, query, now, slack_s, config)
         return choice
     choice = _load_in_time(candidates, query, state, now, slack_s)
     if choice is None and not hard and wait_s == _FOREVER_S:
         choice = _soonest(candidates, query, now) or _fallback_choice(candidates, query, state)
-    return choice or _refuse(task, candidates, query, state, slack_s)
+    return choice or _refuse(task, candidates, query, state, now, slack_s)
 
 
 def has_hard_deadline(query: Query) -> bool:
@@ -183,7 +187,7 @@ def _soonest_of(
     best: Instance | None = None
     for instance in instances:
         if instance.worker.expires_at > now:
-            if tried and instance.lacks_slot() and any(name in instance.worker.instances for name in tried):
+            if tried and instance.is_blocked(now) and any(name in instance.worker.instances for name in tried):
                 continue
             finish = finish_s(instance, batch, now, offline)
             if finish < limit_s or (finish == limit_s and best is None):
@@ -196,7 +200,9 @@ def _seed(query: Query, now: float) -> int:
     return crc32(query.id.encode(), int(now * _TICKS_PER_S) & 0xFFFFFFFF)
 
 
-def _upgrade(candidates: Candidates, choice: Choice, query: Query, now: float, slack_s: float, share: float) -> Choice:
+def _upgrade(
+    candidates: Candidates, choice: Choice, query: Query, now: float, slack_s: float, config: PolicyConfig
+) -> Choice:
     accuracy, batch = choice.variant.accuracy, query.batch
     for candidate in candidates.upgrades:
         if candidate.variant.accuracy <= accuracy:
@@ -207,7 +213,9 @@ def _upgrade(candidates: Candidates, choice: Choice, query: Query, now: float, s
             idle = group.idle.items
             looked_at = (idle[int(now * _TICKS_PER_S) % len(idle)],) if idle else ()
         for instance in looked_at:
-            if has_idle_capacity(instance, batch, now, share):
+            if has_idle_capacity(instance, batch, now, config.upgrade_share) and _is_drawn(
+                query, now, upgraded_share(instance, batch, config.upgrade_cpu_limit)
+            ):
                 finish = finish_s(instance, batch, now)
                 if finish <= slack_s:
                     partition = instance.partitions[instance.turn % len(instance.partitions)]
@@ -215,6 +223,11 @@ def _upgrade(candidates: Candidates, choice: Choice, query: Query, now: float, s
                         candidate.variant, partition, instance, finish, choice.cost, choice.cost_header, upgraded=True
                     )
     return choice
+
+
+def _is_drawn(query: Query, now: float, share: float) -> bool:
+    """Whether a query is among this share of all."""
+    return share >= 1.0 or _seed(query, now) < share * (1 << 32)
 
 
 def _load_in_time(
@@ -261,7 +274,9 @@ def _to_unloaded(chosen: Candidate, query: Query, state: ClusterState) -> Choice
     return Choice(chosen.variant, partition, None, predicted_s, chosen.cost, chosen.cost_header)
 
 
-def _refuse(task: TaskCandidates, candidates: Candidates, query: Query, state: ClusterState, slack_s: float) -> Refusal:
+def _refuse(
+    task: TaskCandidates, candidates: Candidates, query: Query, state: ClusterState, now: float, slack_s: float
+) -> Refusal:
     budget_s = _FOREVER_S
     if query.deadline_ms is not None and has_hard_deadline(query):
         budget_s = (query.deadline_ms - query.sent_ms) / 1000
@@ -272,13 +287,14 @@ def _refuse(task: TaskCandidates, candidates: Candidates, query: Query, state: C
     if slack_s <= 0:
         return Refusal(DeadlineExceeded("the deadline passed before the query was read"))
     if candidates.serving:
-        return Refusal(Overloaded(), contended=candidates.serving[0])
+        contended = candidates.serving[0]
+        retry_after_s = drain_s(islice(contended.replicas, FEW), query.batch, now)
+        return Refusal(Overloaded(retry_after_s=retry_after_s), contended=contended)
     wanted = next((c.variant for c in candidates.unloaded() if c.variant.model.batch_s(query.batch) <= budget_s), None)
     if wanted is None:
         return Refusal(Overloaded("no worker is there that could load a variant which meets these needs"))
-    return Refusal(
-        Overloaded(f"{wanted.name} is not loaded, and loading it takes {wanted.load_s:.1f} s; try again then"), wanted
-    )
+    why = f"{wanted.name} is not loaded, and loading it takes {wanted.load_s:.1f} s; try again then"
+    return Refusal(Overloaded(why, retry_after_s=wanted.load_s), wanted)
 
 
 def _unknown_error(query: Query, task: TaskCandidates | None) -> QueryError:

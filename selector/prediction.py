@@ -2,13 +2,20 @@
 
 Predicted finish = hops + the later of the instance's backlog and its worker's + the batch that the query would join,
 from what was profiled and times the slowdown measured. Of the backlog counts what is a slot's share: an instance works
-it off in all the slots that others leave.
+it off in all the slots that others leave. It takes no less than the instance was seen to take for one lately (drag):
+were only its batches counted, all that is sent to a busy machine would be late by the same time.
 
 An instance is idle, as far as upgrades are concerned, when a query would wait there for no longer than goes unnoticed,
 and when its worker could serve its present rate of queries that way within a share of its slots: upgrades must not use
 up the room that makes them free, or accuracy and latency would swing with every burst.
+
+Slots that are free say nothing of the machine, which Kafka, gateways and others use as well. So the fuller its CPUs,
+the smaller the share of queries that is upgraded, and none is where they are nearly full. That share falls in
+proportion, not at a limit, and over no less than what the upgrades of all queries would add: they settle where they
+fit, since the CPU that they take is measured with the rest, and do not come and go by turns.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 from selector.cluster_state import ClusterState
@@ -19,6 +26,9 @@ _UNNOTICED: Final = 0.25
 _UNNOTICED_S: Final = 0.002
 """Longest wait of an upgrade: a share of its own time, or what the hops take anyway. Were no wait allowed, fast queries
 of one kind would be scattered over all instances that are idle just then, and each would fetch a few."""
+_CPU_BAND: Final = 0.25
+"""Share of a machine's CPUs over which upgrades become fewer: more than what many small ones cost beyond their batches,
+fetches of their own above all, which no profile knows."""
 
 
 def finish_s(instance: Instance, batch: int, now: float, offline: bool = False) -> float:
@@ -41,7 +51,7 @@ def finish_s(instance: Instance, batch: int, now: float, offline: bool = False) 
     else:  # what little there is has been taken into a batch already
         backlog_s = model.batch_s(rest)
         own_s = model.batch_s(batch)
-    backlog_s = (backlog_s + ahead_s) * instance.slowdown
+    backlog_s = (backlog_s + ahead_s) * (instance.pace() if waiting else instance.slowdown)
     if instance.lacks_slot():
         backlog_s = max(backlog_s, worker.wait_s(now))
     return worker.hop_s + backlog_s + own_s * instance.slowdown
@@ -52,10 +62,30 @@ def idle_finish_s(instance: Instance, batch: int) -> float:
     return instance.worker.hop_s + instance.model.batch_s(batch) * instance.slowdown
 
 
+def drain_s(instances: Iterable[Instance], batch: int, now: float) -> float:
+    """Predicted seconds until one of these has worked off all it has and could compute `batch` inputs at once.
+
+    At least the time of these inputs: who comes back sooner would find another in its place.
+    """
+    return min(max(i.work_s(now), i.model.batch_s(batch) * i.slowdown) for i in instances)
+
+
 def cold_start_finish_s(variant: PricedVariant, batch: int, state: ClusterState) -> float:
     """Predicted seconds until `batch` inputs sent now to a variant that is not loaded have been answered."""
     queued = sum(partition.unread() * partition.mean_inputs for partition in state.partitions(variant))
     return state.hop_s + variant.load_s + variant.model.batch_s(int(queued) + batch)
+
+
+def upgraded_share(instance: Instance, batch: int, cpu_limit: float) -> float:
+    """Share of the queries that may be upgraded to an instance while its machine is as busy as it is, 0..1.
+
+    None is from where `cpu_limit` of the CPUs' time is in use.
+    """
+    worker = instance.worker
+    if worker.cpus <= 0:  # nobody says how busy it is
+        return 1.0
+    added = worker.sends_per_s * instance.model.batch_s(batch) * instance.variant.profile.threads / worker.cpus
+    return min(max((cpu_limit - worker.cpu_busy) / max(added, _CPU_BAND), 0.0), 1.0)
 
 
 def has_idle_capacity(instance: Instance, batch: int, now: float, share: float) -> bool:

@@ -34,6 +34,8 @@ class SelectorSettings(PlanningSettings):
     """Whether a query may be given, for the same price, to a more accurate instance that is loaded and idle."""
     upgrade_share: float = Field(default=_POLICY.upgrade_share, ge=0, le=1)
     """Share of a worker's slots that upgrades may fill at most."""
+    upgrade_cpu_limit: float = Field(default=_POLICY.upgrade_cpu_limit, ge=0, le=1)
+    """Share of a machine's CPU time in use, by whomever, from which on nothing is upgraded there."""
     tenants: tuple[str, ...] = _POLICY.tenants
     """Tenants that have a share of their own under overload, as JSON: `["acme", "globex"]`. A name is believed, not
     proved: the list keeps names that clients invent from taking shares, it keeps nobody from using another's name."""

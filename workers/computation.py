@@ -42,6 +42,7 @@ class ComputedBatch(NamedTuple):
     results: list[Arrays | QueryError]
     started_ns: int = 0
     compute_ns: int = 0
+    slot: int = 0
 
 
 class ComputeLimits(NamedTuple):
@@ -107,7 +108,7 @@ class Computation:
         if not any(isinstance(result, dict) for result in results) and not self._probe_succeeds():
             self._on_loop(self._replacement.ask, f"{self._name} fails whatever it is given")
             return
-        self.post(ComputedBatch(parts, results, started_ns, compute_ns))
+        self.post(ComputedBatch(parts, results, started_ns, compute_ns, slot))
 
     def abandon(self, parts: list[QueryPart], limit_s: float) -> None:
         """Give up parts that are still computed after `limit_s`; call on the event loop."""

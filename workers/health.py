@@ -73,26 +73,39 @@ class BatchMeter:
     `slowdown` compares after adding a millisecond to both sides: a batch of 10 us that takes 100 us met a busy machine,
     but no deadline will notice. While nothing computes it halves its distance from 1 each period, or an instance that
     nobody chooses because it is interfered would never be found to be well again.
+
+    `drag` compares all the time that passed since the batch before in the same slot, where work was left then: whatever
+    else it takes to get through a queue. What is decoded and encoded beside, other instances and other programs are in
+    it.
     """
 
     def __init__(self) -> None:
         self.batch_size = 0.0
         self.batch_s = 0.0
         self.slowdown = 1.0
+        self.drag = 1.0
         self.load = 0.0
         self.online_per_query = 0.0
         """Mean number of online inputs in a query, offline ones counting as none."""
         self._batches = 0
         self._queries = 0
         self._arrived = 0
+        self._ended_s: dict[int, float] = {}
+        """By slot, when its last batch ended, if work was left then."""
 
     def arrived(self, online_inputs: int) -> None:
         """Count a query that came in; an offline one has no online inputs."""
         self._queries += 1
         self._arrived += online_inputs
 
-    def computed(self, inputs: int, seconds: float, profiled_s: float) -> None:
-        """Take the measures of a batch that was computed."""
+    def computed(
+        self, inputs: int, seconds: float, profiled_s: float, ended_s: float, *, left: bool, slot: int = 0
+    ) -> None:
+        """Take the measures of a batch, answered by `ended_s`, and whether work is left."""
+        passed_s = max(ended_s - self._ended_s.pop(slot, ended_s), seconds)
+        if left:
+            self._ended_s[slot] = ended_s
+        self.drag = _smooth(self.drag, passed_s / max(profiled_s, 1e-6))
         first = self.batch_size == 0.0
         self._batches += 1
         self.batch_size = inputs if first else _smooth(self.batch_size, inputs)
@@ -104,6 +117,7 @@ class BatchMeter:
         self.load = self._arrived * input_s / seconds
         if not self._batches:
             self.slowdown = 1.0 + (self.slowdown - 1.0) / 2
+            self.drag = 1.0 + (self.drag - 1.0) / 2
         if self._queries:
             self.online_per_query = self._arrived / self._queries
         self._arrived = self._batches = self._queries = 0

@@ -201,7 +201,10 @@ class ServingInstance:
         if not computed.started_ns or any(isinstance(result, QueryError) for result in computed.results):
             return
         seconds, inputs = computed.compute_ns / 1e9, sum(part.inputs for part in computed.parts)
-        self._meter.computed(inputs, seconds, self.model.latency.batch_s(inputs))
+        # Offline work waits for others, and how long says nothing of what is online.
+        left = not computed.parts[0].offline and (self._queue.online_inputs > 0 or self._unread() > 0)
+        profiled_s = self.model.latency.batch_s(inputs)
+        self._meter.computed(inputs, seconds, profiled_s, time.monotonic(), left=left, slot=computed.slot)
         self._metrics.count_batch(inputs, seconds)
 
     async def _send_result(self, query: PendingQuery) -> None:
@@ -286,6 +289,7 @@ class ServingInstance:
             batch_size=meter.batch_size,
             batch_s=meter.batch_s,
             slowdown=meter.slowdown,
+            drag=meter.drag,
             answered=metrics.answered,
             inputs=metrics.inputs,
             late=metrics.late,
@@ -305,12 +309,15 @@ class ServingInstance:
         meter, latency = self._meter, self.model.latency
         meter.end_period(elapsed, latency.input_s() / self.parallel)
         self._period_began = now_s
-        unread = sum(status.end - status.position for status in self._partition_status())
-        online = self._queue.online_inputs + unread * meter.online_per_query
+        online = self._queue.online_inputs + self._unread() * meter.online_per_query
         before = self.state
         backlog_s = online * latency.input_s() / self.parallel
         self.state = next_state(before, HealthReading(meter.slowdown, meter.load, backlog_s))
         return self.state is not before
+
+    def _unread(self) -> int:
+        """Number of queries that are known to be there and were not read."""
+        return sum(status.end - status.position for status in self._partition_status())
 
     def _partition_status(self) -> list[PartitionStatus]:
         found: list[PartitionStatus] = []

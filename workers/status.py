@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import psutil
 
+from process.cpu_meter import CpuMeter
 from schemas import topics
 from schemas.status import InstanceStatus, WorkerStatus
 from workers.instance_controller import InstanceController, WorkerContext
@@ -36,6 +37,7 @@ class StatusReporter:
         self._epoch = epoch
         self._controllers = controllers
         self._process = psutil.Process()
+        self._cpu = CpuMeter()
         self._memory_used = 0
         self._memory_at = 0.0
         self._leaving = False
@@ -86,6 +88,8 @@ class StatusReporter:
             answers=context.answers.take(),
             leaving=self._leaving,
             interval_ms=1e3 * interval_s,
+            cpus=self._cpu.cpus,
+            cpu_busy=round(self._cpu.busy(), 3),
         )
 
 

@@ -5,6 +5,7 @@ code in the header `infaas-status`, and Retry-After where trying again may help.
 """
 
 import logging
+from math import ceil
 from typing import Final
 
 from aiohttp import web
@@ -19,13 +20,14 @@ from store.errors import StoreUnavailable
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_S: Final = "1"
+_RETRY_AFTER: Final = "Retry-After"
 _RETRY_STATUSES: Final = frozenset({429, 503})
 
 
 def answer_to(error: Exception, method: str, path: str) -> HttpAnswer:
     """The answer to a request that ended in `error`; an exception of HTTP that is no error is raised again."""
     if isinstance(error, QueryError):
-        return error_answer(error.http_status, error.code, str(error))
+        return error_answer(error.http_status, error.code, str(error), _retry_after(error))
     if isinstance(error, web.HTTPException):
         return _http_error(error, method, path)
     if isinstance(error, OperatorError | StoreUnavailable):
@@ -40,8 +42,18 @@ def error_answer(status: int, code: ErrorCode, message: str, headers: dict[str, 
     """The answer that tells a client of an error."""
     fields = {h.STATUS: code.value, "Content-Type": JSON} | (headers or {})
     if status in _RETRY_STATUSES:
-        fields["Retry-After"] = RETRY_AFTER_S
+        fields.setdefault(_RETRY_AFTER, RETRY_AFTER_S)
     return HttpAnswer(status, fields, error_value(message))
+
+
+def _retry_after(error: QueryError) -> dict[str, str]:
+    """When to come back: HTTP knows whole seconds only."""
+    seconds = error.retry_after_s
+    return (
+        {}
+        if seconds is None
+        else {_RETRY_AFTER: str(max(ceil(seconds), 1)), h.RETRY_AFTER_MS: str(ceil(seconds * 1e3))}
+    )
 
 
 def _http_error(error: web.HTTPException, method: str, path: str) -> HttpAnswer:

@@ -6,7 +6,7 @@
 
 Thousands of calls may be in flight; more than `max_in_flight` wait. Each call gets the first result of its id and no
 other, however often the system had to deliver it. Errors are the classes of `schemas.errors`: `error.retryable` says
-whether to ask again.
+whether to ask again, and `error.retry_after_s` when, where that is known.
 """
 
 import time

@@ -77,5 +77,8 @@ class HttpTransport:
 def _result(query_id: str, status: int, headers: Mapping[str, str], value: bytes) -> Result:
     fields = {name.lower(): text for name, text in headers.items()}
     fields.setdefault(h.ID, query_id)
+    seconds = fields.get("retry-after", "")
+    if seconds.isdecimal():  # it may be a date, too
+        fields.setdefault(h.RETRY_AFTER_MS, f"{seconds}000")
     fields.setdefault(h.STATUS, OK if status == 200 else _CODES.get(status, ErrorCode.INTERNAL))
     return parse_result(fields, value)

@@ -11,6 +11,7 @@ from schemas.result import OK
 
 _NUMBER: Final = r"^[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?$"
 _WHOLE: Final = r"^[0-9]+$"
+_RETRY_AFTER: Final = "Of a refusal, where it is known: when asking again may help, ms from then on."
 
 
 def _text(description: str, **more: Any) -> dict[str, Any]:
@@ -53,6 +54,10 @@ QUERY: Final = (
         ),
         h.BATCH: _text(f"Number of inputs in the query, 1 if absent, at most {MAX_BATCH}.", pattern=_WHOLE),
         h.SENT_NS: _text("When it was sent, ns since the epoch.", pattern=_WHOLE),
+        h.TURNED_AWAY: _text(
+            "Of a gateway: how many like it were refused there since it last sent one, because the system was full.",
+            pattern=_WHOLE,
+        ),
         h.CORRELATION: _text(
             "Comes back with the result as it is: for a sender that asks several times under one id, and wants to know "
             "which of them is answered."
@@ -80,6 +85,7 @@ RESULT: Final = (
         h.WORKER: _text("Who computed it."),
         h.VARIANT_QUEUE_NS: _text("From the choice to the start of the computation.", pattern=_WHOLE),
         h.COMPUTE_NS: _text("Of the batch the query was computed in.", pattern=_WHOLE),
+        h.RETRY_AFTER_MS: _text(_RETRY_AFTER, pattern=_WHOLE),
     }
     | {
         name: FORWARDED[name]

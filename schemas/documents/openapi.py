@@ -16,8 +16,8 @@ _JSON: Final = "application/json"
 _BINARY: Final = "application/octet-stream"
 _ANY: Final = {"type": "object"}
 
-_RECORDS_ONLY: Final = (h.CONTENT_TYPE, h.CORRELATION)
-"""Headers of a result's record that are said otherwise, or not at all, over HTTP."""
+_RECORDS_ONLY: Final = (h.CONTENT_TYPE, h.CORRELATION, h.RETRY_AFTER_MS)
+"""Headers of a result's record that are said otherwise, or not at all, with an answer over HTTP."""
 
 
 def document() -> dict[str, Any]:
@@ -112,6 +112,7 @@ def _errors() -> dict[str, Any]:
             headers = {h.STATUS: {"schema": {"type": "string"}}}
         if status in (429, 503):
             headers["Retry-After"] = {"schema": {"type": "string"}, "description": "Seconds."}
+            headers[h.RETRY_AFTER_MS] = {"schema": fields.RESULT[h.RETRY_AFTER_MS]}
         found[f"E{status}"] = {"description": text, "headers": headers, "content": _json("ErrorBody")}
     return found
 

@@ -103,6 +103,8 @@ class Responder:
             value, headers = self.answer(fields, record.value or b"")
         except QueryError as error:
             value, headers = error_value(str(error)), {h.STATUS: error.code.value, h.CONTENT_TYPE: "application/json"}
+            if error.retry_after_s is not None:
+                headers[h.RETRY_AFTER_MS] = str(round(error.retry_after_s * 1e3))
         own = {h.ID: fields[h.ID]} | {name: fields[name] for name in h.RETURNED if name in fields}
         raw: RawHeaders = [(name, text.encode()) for name, text in (headers | own).items()]
         for _ in range(self.repeat):

@@ -11,11 +11,11 @@ import pytest
 
 from gateway.settings import GatewaySettings
 from schemas import headers as h
-from schemas.errors import Unsatisfiable
+from schemas.errors import Overloaded, Unsatisfiable
 from schemas.oip import decode_response, encode_request
 from schemas.topics import offline_topic, task_topic
 from tests.integration.gateway.conftest import Running
-from tests.integration.gateway.responder import VARIANT
+from tests.integration.gateway.responder import VARIANT, doubled
 from tests.waiting import PATIENCE_S, until
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
@@ -191,6 +191,32 @@ async def test_more_than_fit_in_flight_are_refused(gateway: Running, gateway_set
             assert "waiting" in await error_of(response)
         for task in waiting:
             task.cancel()
+
+
+async def test_a_refusal_says_when_to_come_back_and_what_is_like_it_is_refused_at_once(gateway: Running) -> None:
+    def refuse(_fields: dict[str, str], _value: bytes) -> tuple[bytes, dict[str, str]]:
+        raise Overloaded("full", retry_after_s=2.5)
+
+    gateway.responder.answer = refuse
+    async with gateway.http.post(gateway.infer_url, data=json_body()) as response:
+        assert response.status == 503
+        assert (response.headers["Retry-After"], response.headers[h.RETRY_AFTER_MS]) == ("3", "2500")
+    asked = 1 + 60
+    statuses = await asyncio.gather(*(_status(gateway) for _ in range(asked - 1)))
+    assert set(statuses) == {503}
+    assert len(gateway.responder.seen) < asked
+    gateway.responder.answer = doubled
+    async with asyncio.timeout(30):
+        while await _status(gateway) != 200:
+            asked += 1
+    seen = gateway.responder.seen
+    assert len(seen) + sum(int(fields.get(h.TURNED_AWAY, "0")) for fields in seen) == asked + 1
+
+
+async def _status(gateway: Running) -> int:
+    async with gateway.http.post(gateway.infer_url, data=json_body()) as response:
+        await response.read()
+        return response.status
 
 
 async def test_a_client_that_goes_away_frees_its_slot(gateway: Running) -> None:

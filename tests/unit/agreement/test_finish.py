@@ -46,25 +46,25 @@ class SimulatedWorker:
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
-        self.free = slots
+        self.free = list(range(slots))
         self.computing = 0
         self.arrived = 0
         self.model = LatencyModel(LATENCY, 8)
         self.queue: BatchQueue[Waiting] = BatchQueue(self.model)
         self.meter = BatchMeter()
 
-    def begin(self, now: float) -> Iterator[tuple[float, list[Waiting]]]:
-        """Fill the slots; yields batches and when they end."""
-        while self.free and (batch := self.queue.next_batch(now, 1.0, self.free).batch):
-            self.free -= 1
+    def begin(self, now: float) -> Iterator[tuple[float, int, list[Waiting]]]:
+        """Fill the slots; yields when each batch ends, its slot, and the batch."""
+        while self.free and (batch := self.queue.next_batch(now, 1.0, len(self.free)).batch):
+            slot = self.free.pop()
             self.computing += len(batch)
-            yield now + self.model.batch_s(len(batch)), batch
+            yield now + self.model.batch_s(len(batch)), slot, batch
 
-    def end(self, batch: list[Waiting]) -> None:
-        self.free += 1
+    def end(self, batch: list[Waiting], slot: int, now: float) -> None:
+        self.free.append(slot)
         self.computing -= len(batch)
         took_s = self.model.batch_s(len(batch))
-        self.meter.computed(len(batch), took_s, took_s)
+        self.meter.computed(len(batch), took_s, took_s, now, left=self.queue.inputs > 0, slot=slot)
 
     def status(self, now: float) -> WorkerStatus:
         held = self.queue.inputs + self.computing
@@ -72,6 +72,7 @@ class SimulatedWorker:
         instance = InstanceStatus(
             variant=NAME, state=InstanceState.ACTIVE, partitions=owned, queued=held, queued_inputs=held, max_batch=8,
             parallel=self.slots, batch_size=self.meter.batch_size, batch_s=self.meter.batch_s,
+            drag=self.meter.drag,
         )  # fmt: skip
         return status(instance, at=now, slots=self.slots, backlog_s=self.model.batch_s(held))
 
@@ -84,30 +85,30 @@ def simulate(slots: int, load: float) -> list[Answered]:
     state.apply_status(worker.status(NOW), NOW)
     instance = state.workers["cpu-0"].instances[NAME]
     answered: list[Answered] = []
-    events: list[tuple[float, int, str, list[Waiting]]] = [(NOW, 0, "send", []), (NOW, 1, "say", [])]
+    events: list[tuple[float, int, str, list[Waiting], int]] = [(NOW, 0, "send", [], 0), (NOW, 1, "say", [], 0)]
     number = 1
     while events:
-        now, _, what, batch = heapq.heappop(events)
-        later: list[tuple[float, str, list[Waiting]]] = []
+        now, _, what, batch, slot = heapq.heappop(events)
+        later: list[tuple[float, str, list[Waiting], int]] = []
         if what == "send":
-            later.append((now + HOP_S, "arrive", [Waiting(now, finish_s(instance, 1, now))]))
+            later.append((now + HOP_S, "arrive", [Waiting(now, finish_s(instance, 1, now))], 0))
             state.sent(instance, instance.partitions[0], 1, now)
-            later.append((now + draw.expovariate(load * slots * RATE), "send", []))
+            later.append((now + draw.expovariate(load * slots * RATE), "send", [], 0))
         elif what == "arrive":
             state.acknowledged(instance, instance.partitions[0], worker.arrived, now)
             worker.arrived += 1
             worker.queue.add(batch[0])
         elif what == "end":
-            worker.end(batch)
+            worker.end(batch, slot, now)
             answered += [Answered(query.predicted_s, now + HOP_S - query.sent_at) for query in batch]
         else:
             state.apply_status(worker.status(now), now)
-            later.append((now + STATUS_S, "say", []))
-        later += [(at, "end", begun) for at, begun in worker.begin(now)]
-        for at, follows, batch_of in later:
+            later.append((now + STATUS_S, "say", [], 0))
+        later += [(at, "end", begun, slot) for at, slot, begun in worker.begin(now)]
+        for at, follows, batch_of, of_slot in later:
             if follows not in ("send", "say") or at < NOW + SECONDS:
                 number += 1
-                heapq.heappush(events, (at, number, follows, batch_of))
+                heapq.heappush(events, (at, number, follows, batch_of, of_slot))
     return answered
 
 

@@ -1,5 +1,6 @@
 """What is asked is counted by class, in bounded room."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,6 +32,13 @@ def test_queries_inputs_refusals_and_upgrades_are_counted_once_a_report() -> Non
     assert count.load_class == LoadClass("digits")
     assert (count.queries, count.inputs, count.refused, count.upgraded) == (4, 7, 1, 1)
     assert meter.report(6.0).classes == ()
+
+
+def test_those_that_a_gateway_refused_in_its_stead_were_asked_and_refused() -> None:
+    meter = LoadMeter("selector-0")
+    meter.forwarded(msgspec.structs.replace(a_query(batch=2), turned_away=5), VARIANT, upgraded=False)
+    (count,) = meter.report(5.0).classes
+    assert (count.queries, count.inputs, count.refused) == (6, 12, 5)
 
 
 def test_a_class_is_what_the_needs_are_rounded_to() -> None:

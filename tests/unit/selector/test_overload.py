@@ -224,6 +224,20 @@ def test_an_overload_ends_and_leaves_nothing() -> None:
     assert not found.shedder.overloads
 
 
+def test_a_flood_that_a_gateway_holds_back_is_still_a_flood() -> None:
+    """One query in ten gets through, and says so: without that its tenant would seem to ask for little."""
+    overload = Overload(NOW, PolicyConfig())
+    for tenth in range(200):
+        now = NOW + tenth / 100
+        overload.allowed_wait_s("flood", 1.0, 0.1, now, asked=10)
+        overload.admit("flood", 1.0)
+        if tenth % 2:
+            overload.allowed_wait_s("small", 1.0, 0.1, now)
+            overload.admit("small", 1.0)
+    later = NOW + 2
+    assert overload.allowed_wait_s("flood", 1.0, 0.1, later) < overload.allowed_wait_s("small", 1.0, 0.1, later)
+
+
 def test_the_number_of_tenants_is_bounded() -> None:
     overload = Overload(NOW, PolicyConfig(tenants=("acme", "globex"), max_unlisted_tenants=5))
     for number in range(10_000):

@@ -50,7 +50,7 @@ def test_a_steady_reading_settles_at_once(before: InstanceState, reading: Health
 def test_an_idle_instance_recovers_from_its_slowdown() -> None:
     meter = BatchMeter()
     for _ in range(100):
-        meter.computed(1, 0.1, 0.01)
+        meter.computed(1, 0.1, 0.01, 0.0, left=False)
     assert meter.slowdown > 5
     meter.end_period(1.0, 0.01)
     for _ in range(10):
@@ -61,7 +61,7 @@ def test_an_idle_instance_recovers_from_its_slowdown() -> None:
 def test_microseconds_of_noise_are_no_slowdown() -> None:
     meter = BatchMeter()
     for _ in range(100):
-        meter.computed(1, 100e-6, 10e-6)
+        meter.computed(1, 100e-6, 10e-6, 0.0, left=False)
     assert meter.slowdown < 1.1
 
 
@@ -73,3 +73,27 @@ def test_load_is_the_share_of_the_peak_that_arrived_online() -> None:
     meter.end_period(1.0, 0.01)
     assert meter.load == pytest.approx(0.5)
     assert meter.online_per_query == pytest.approx(0.5)
+
+
+def test_drag_is_all_that_a_queue_takes_and_slowdown_the_batches_alone() -> None:
+    meter = BatchMeter()
+    for batch in range(1, 101):  # of 10 ms, and 15 ms of other things after each
+        meter.computed(8, 0.01, 0.01, batch * 0.025, left=True)
+    assert meter.slowdown == pytest.approx(1.0, abs=0.01)
+    assert meter.drag == pytest.approx(2.5, abs=0.05)
+
+
+def test_a_pause_in_which_nothing_waited_is_no_drag() -> None:
+    meter = BatchMeter()
+    for batch in range(1, 101):
+        meter.computed(1, 0.01, 0.01, float(batch), left=False)
+    assert meter.drag == pytest.approx(1.0, abs=0.01)
+
+
+def test_what_is_idle_forgets_its_drag() -> None:
+    meter = BatchMeter()
+    for batch in range(1, 101):
+        meter.computed(8, 0.01, 0.01, batch * 0.1, left=True)
+    for _ in range(11):
+        meter.end_period(1.0, 0.01)
+    assert meter.drag == pytest.approx(1.0, abs=0.05)

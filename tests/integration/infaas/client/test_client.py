@@ -104,7 +104,7 @@ async def test_a_thousand_in_flight_are_told_apart(client: InfaasClient, gateway
 async def test_a_stream_keeps_its_order_and_its_errors(client: InfaasClient, gateway: Running) -> None:
     def moody(fields: dict[str, str], value: bytes) -> tuple[bytes, dict[str, str]]:
         if fields["infaas-batch"] == "3":
-            raise Overloaded("not now")
+            raise Overloaded("not now", retry_after_s=0.25)
         return doubled(fields, value)
 
     async def batches() -> AsyncGenerator[dict[str, ArrayLike]]:
@@ -115,7 +115,9 @@ async def test_a_stream_keeps_its_order_and_its_errors(client: InfaasClient, gat
     found: list[Answer | QueryError] = [
         answer async for answer in client.infer_many(gateway.task, batches(), in_flight=3)
     ]
-    assert isinstance(found.pop(2), Overloaded)
+    refusal = found.pop(2)
+    assert isinstance(refusal, Overloaded)
+    assert refusal.retry_after_s == 0.25
     assert [answer.outputs["y"].shape[0] for answer in found if isinstance(answer, Answer)] == [1, 2, 4, 5, 6, 7]
 
 

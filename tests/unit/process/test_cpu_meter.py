@@ -1,0 +1,73 @@
+"""The share of CPU time in use: of the machine, or of the cgroup where that is fuller."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from process import cpu_meter
+from process.cpu_meter import CpuMeter
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(cpu_meter, "time", made)
+    return made
+
+
+def quota(folder: Path, used_s: float, cpu_max: str = "200000 100000") -> Path:
+    (folder / "cpu.max").write_text(cpu_max)
+    (folder / "cpu.stat").write_text(f"nr_periods 3\nusage_usec {used_s * 1e6:.0f}\nuser_usec 1\n")
+    return folder
+
+
+def settled(meter: CpuMeter, clock: Clock) -> float:
+    for _ in range(100):
+        clock.now += 0.1
+        meter.busy()
+    return meter.busy()
+
+
+def test_it_settles_at_what_the_machine_says(clock: Clock, tmp_path: Path) -> None:
+    meter = CpuMeter(lambda: 0.6, tmp_path)
+    assert meter.cpus == os.cpu_count()
+    assert settled(meter, clock) == pytest.approx(0.6)
+
+
+def test_a_moment_counts_little_and_what_is_asked_too_soon_is_not_measured(clock: Clock, tmp_path: Path) -> None:
+    shares = iter([0.0, 1.0])
+    meter = CpuMeter(lambda: next(shares), tmp_path)
+    clock.now += 0.1
+    once = meter.busy()
+    assert 0.0 < once < 0.5
+    clock.now += 0.01
+    assert meter.busy() == once, "the kernel counts in hundredths of a second"
+
+
+def test_a_cgroup_that_is_full_counts_though_the_machine_is_not(clock: Clock, tmp_path: Path) -> None:
+    meter = CpuMeter(lambda: 0.1, quota(tmp_path, 0.0, "50000 100000"))
+    assert meter.cpus == 0.5
+    for step in range(1, 100):
+        clock.now += 0.1
+        quota(tmp_path, 0.05 * step, "50000 100000")
+        meter.busy()
+    assert meter.busy() == pytest.approx(1.0)
+
+
+def test_a_cgroup_without_a_quota_is_the_machine(clock: Clock, tmp_path: Path) -> None:
+    meter = CpuMeter(lambda: 0.3, quota(tmp_path, 50.0, "max 100000"))
+    assert meter.cpus == os.cpu_count()
+    assert settled(meter, clock) == pytest.approx(0.3)
+
+
+def test_this_machine_can_be_read(tmp_path: Path) -> None:
+    assert 0.0 <= CpuMeter(cgroup=tmp_path).busy() <= 1.0

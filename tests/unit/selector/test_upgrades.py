@@ -1,0 +1,76 @@
+"""Free upgrades on a machine that others use as well: fewer as it fills, none when it is full, without swings."""
+
+from itertools import pairwise
+from math import exp
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from selector.cluster_state import ClusterState
+from selector.policy import Choice, PolicyConfig, choose
+from selector.prediction import upgraded_share
+from tests.unit.selector.story import FAST, GOOD, NOW, instance, query, status, three
+
+LIMIT = PolicyConfig().upgrade_cpu_limit
+
+
+def machine(busy: float, *, cpus: float = 4.0) -> ClusterState:
+    """Two variants on a machine of which so much is in use by whomever."""
+    where = three()
+    said = msgspec.structs.replace(status(instance(FAST), instance(GOOD)), cpus=cpus, cpu_busy=busy)
+    where.apply_status(said, NOW)
+    return where
+
+
+def upgraded(where: ClusterState, *, queries: int = 400) -> float:
+    """Share of many queries that is upgraded now."""
+    outcomes = [choose(query(id=f"q-{n}", latency_ms=100), where, NOW, PolicyConfig()) for n in range(queries)]
+    return sum(isinstance(outcome, Choice) and outcome.upgraded for outcome in outcomes) / queries
+
+
+def test_upgrades_become_fewer_as_the_machine_fills_and_none_is_left_when_it_is_full() -> None:
+    shares = [upgraded(machine(LIMIT * step / 20)) for step in range(21)]
+    assert shares[0] == 1.0
+    assert shares[-1] == upgraded(machine(1.0)) == 0.0
+    assert all(less <= more for more, less in pairwise(shares))
+    assert max(more - less for more, less in pairwise(shares)) < 0.3, "there is a cliff, at which they come and go"
+
+
+def test_a_machine_that_does_not_say_how_busy_it_is_takes_upgrades() -> None:
+    assert upgraded(machine(0.99, cpus=0.0)) == 1.0
+
+
+def test_upgrades_that_would_fill_the_machine_are_fewer_before_it_is_full() -> None:
+    where = machine(0.3, cpus=2.0)
+    worker = where.workers["cpu-0"]
+    assert upgraded(where) == 1.0
+    worker.sends_per_s = 240.0  # of 4 ms each: half of two CPUs
+    assert upgraded(where) == pytest.approx((LIMIT - 0.3) / 0.48, abs=0.06)
+    worker.cpu_busy = 0.6
+    assert upgraded(where) == pytest.approx((LIMIT - 0.6) / 0.48, abs=0.08)
+
+
+@given(
+    base=st.floats(0.0, 1.0),
+    cost_ms=st.floats(0.0, 2.0),
+    rate=st.floats(1.0, 240.0),
+    begin=st.floats(0.0, 1.0),
+)
+def test_upgrades_settle_though_they_cost_what_no_profile_knows(
+    base: float, cost_ms: float, rate: float, begin: float
+) -> None:
+    """The machine as the loop sees it: told each 100 ms, smoothed over half a second, and dearer than profiled."""
+    where = machine(begin, cpus=2.0)
+    worker = where.workers["cpu-0"]
+    worker.sends_per_s = rate
+    taker = worker.instances[GOOD]
+    shares: list[float] = []
+    for _ in range(200):
+        shares.append(upgraded_share(taker, 1, LIMIT))
+        taken = base + shares[-1] * rate * (taker.model.batch_s(1) + cost_ms / 1e3) / worker.cpus
+        worker.cpu_busy += (1 - exp(-0.1 / 0.5)) * (min(taken, 1.0) - worker.cpu_busy)
+    assert max(shares[-20:]) - min(shares[-20:]) < 0.02
+    if base >= LIMIT:
+        assert shares[-1] < 0.02
