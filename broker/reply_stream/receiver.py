@@ -29,8 +29,6 @@ HANDSHAKE_S: Final = 2.0
 MAX_STRANGERS: Final = 64
 """Number of connections that may be about to prove who they are."""
 MAX_SENDERS: Final = 1024
-ACK_DELAY_S = 0.0
-"""Seconds for which more results are waited for, to acknowledge them together."""
 
 OnResult: TypeAlias = Callable[[RawHeaders, bytes], None]
 """Callback with a result's headers and value; raises nothing."""
@@ -81,9 +79,7 @@ class ReceiverConnection(asyncio.Protocol):
         self._authenticated = False
         self._results = 0
         self._transport: asyncio.Transport
-        self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(HANDSHAKE_S, self._expire)
-        self._acknowledging: asyncio.TimerHandle | None = None
+        self._timer = asyncio.get_running_loop().call_later(HANDSHAKE_S, self._expire)
 
     def abort(self) -> None:
         """End the connection at once."""
@@ -115,8 +111,6 @@ class ReceiverConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the sender."""
         self._timer.cancel()
-        if self._acknowledging is not None:
-            self._acknowledging.cancel()
         self._receiver.strangers.discard(self)
         self._receiver.senders.discard(self)
 
@@ -125,12 +119,8 @@ class ReceiverConnection(asyncio.Protocol):
         for headers, value in take_frames(self._received):
             on_result(headers, value)
             self._results += 1
-        if self._results > before and self._acknowledging is None:
-            self._acknowledging = self._loop.call_later(ACK_DELAY_S, self._acknowledge)
-
-    def _acknowledge(self) -> None:
-        self._acknowledging = None
-        self._transport.write(pack_ack(self._results))
+        if self._results > before:
+            self._transport.write(pack_ack(self._results))
 
     def _shake_hands(self) -> bool:
         """Go on with the handshake; returns whether it is over."""
