@@ -14,9 +14,9 @@ from schemas import headers as h
 from tests.integration.gateway.conftest import Running
 from tests.integration.gateway.responder import doubled
 from tests.integration.gateway.test_inference import json_body
+from tests.waiting import PATIENCE_S, until
 
 MIB = 1 << 20
-PATIENCE_S = 60.0
 MOST = 3
 """Connections that the gateway takes."""
 
@@ -190,8 +190,7 @@ async def test_a_client_that_takes_no_answers_is_let_go(gateway: Running, asked:
         client.sendall(asked(gateway) * 3)
         async with asyncio.timeout(PATIENCE_S):
             await gateway.responder.wait_seen(1)
-            while served(client.getsockname()[1]):  # noqa: ASYNC110 - a client that reads nothing hears of nothing
-                await asyncio.sleep(0.05)
+        await until(lambda: not served(client.getsockname()[1]))  # a client that reads nothing hears of nothing
 
 
 async def test_more_connections_than_fit_are_refused_until_one_ends(gateway: Running) -> None:
@@ -205,9 +204,7 @@ async def test_more_connections_than_fit_are_refused_until_one_ends(gateway: Run
             assert b"3 connections" in body
             assert await refused.reader.read() == b""
         held[0].writer.transport.abort()
-        async with asyncio.timeout(PATIENCE_S):
-            while not await is_served(gateway):  # noqa: ASYNC110 - only the server learns of a closed connection
-                await asyncio.sleep(0.01)
+        await until(lambda: is_served(gateway))  # only the server learns of a closed connection
         assert (await held[1].ask(plain(gateway)))[0] == 200
 
 
