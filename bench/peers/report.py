@@ -18,6 +18,7 @@ from bench.results import BENCHMARKS, TRIALS, commit, machine, replace_table
 GROUP: Final = "peers"
 _BROKER: Final = "apache"
 _BROKERS_PROCESS: Final = "java"
+_PLOT: Final = "![Goodput and CPU a query of each server, on S and on H](peers/goodput.svg)"
 _OVER: Final = f"+{100 * (OVERLOAD - 1):.0f} %"
 
 
@@ -103,8 +104,8 @@ def read_trials() -> list[KeptTrial]:
 
 
 def write_trial_table(kept: Sequence[KeptTrial]) -> None:
-    """Write the table of all servers into `docs/benchmarks.md`."""
-    replace_table(BENCHMARKS, "bench-peers-trials", trial_table(kept))
+    """Write the table of all servers into `docs/benchmarks.md`, and the plot below it."""
+    replace_table(BENCHMARKS, "bench-peers-trials", f"{trial_table(kept)}\n{_PLOT}\n")
 
 
 def trial_table(kept: Sequence[KeptTrial]) -> str:

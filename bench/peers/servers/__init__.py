@@ -1,4 +1,4 @@
-"""The peers: one file for each, which says how it is started and asked, and which settings were found to be its best.
+"""The peers: one file for each, which says how it is started and asked, and with which settings.
 
 Reading order: protocol (what each must say) -> raw_bytes (how most are asked) -> aiohttp, mosec, mlserver, triton,
 litserve, bentoml, ray_serve. What runs in their environments is in scripts/.

@@ -17,7 +17,7 @@ _ROOT: Final = Path(__file__).parents[3]
 
 
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings of a peer that were found to be its best."""
+    """The settings that a peer is measured with."""
 
     workers: int = CORES
     """Processes that compute."""
