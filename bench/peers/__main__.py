@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bench.__main__ import show
 from bench.core.figures import Figure
 from bench.core.system import running_at
-from bench.peers.client.http_load import compile_client
+from bench.load_client.http_load import compile_client
 from bench.peers.contest import Toolbox, measure_ours, measure_peer, serves, ways_of_ours
 from bench.peers.environment import lock_environment
 from bench.peers.hops import measure_hops

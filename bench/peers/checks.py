@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from bench.peers.client.http_message import HttpAnswer, SampledAnswer
+from bench.load_client.http_message import RawAnswer, SampledAnswer
 from bench.peers.workloads import Workload
 from schemas.tensors import Array
 
@@ -12,7 +12,7 @@ Check = Callable[[Sequence[SampledAnswer]], None]
 """Raises `RuntimeError` if an answer is wrong."""
 
 
-def reference_check(workload: Workload, reference: Sequence[Array], output: Callable[[HttpAnswer], Array]) -> Check:
+def reference_check(workload: Workload, reference: Sequence[Array], output: Callable[[RawAnswer], Array]) -> Check:
     """Return the check that answers are as the reference computed them, one for each of the workload's inputs."""
 
     def check(samples: Sequence[SampledAnswer]) -> None:

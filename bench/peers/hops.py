@@ -13,7 +13,7 @@ from bench.core.system import SystemUnderTest
 from bench.idle import cpu_seconds
 from bench.latency.end_to_end import bare_hops
 from bench.peers import ours
-from bench.peers.client.http_load import HttpLoad, LoadShape
+from bench.load_client.http_load import HttpLoad, LoadShape
 from bench.peers.contest import Toolbox
 from bench.peers.kafka_load import KafkaLoad
 from bench.peers.workloads import Workload

@@ -21,8 +21,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
 from bench.core.figures import percentile
-from bench.peers.client.http_load import LoadReport, LoadShape, RequestTally
-from bench.peers.client.http_message import HttpAnswer, SampledAnswer
+from bench.load_client.http_load import LoadReport, LoadShape, RequestTally
+from bench.load_client.http_message import RawAnswer, SampledAnswer
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_topics
 from schemas import headers as h
@@ -176,7 +176,7 @@ class _Asking:
             self._kinds[pending.kind][1] += 1
             self._kinds[pending.kind][2] += not objective_ms or latency_ms <= objective_ms
             if len(self._samples) < _SAMPLES or self._draws.random() < 0.01:
-                self._samples.append(SampledAnswer(pending.kind, HttpAnswer(fields, record.value or b"")))
+                self._samples.append(SampledAnswer(pending.kind, RawAnswer(fields, record.value or b"")))
         return True
 
     def outcome(self) -> KafkaOutcome:

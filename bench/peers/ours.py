@@ -7,7 +7,7 @@ with the same, and by HTTP with the task and its needs, where it chooses.
 from collections.abc import Sequence
 
 from bench.core.system import SystemUnderTest
-from bench.peers.client.http_message import HttpAnswer, HttpRequest, SampledAnswer
+from bench.load_client.http_message import RawAnswer, HttpRequest, SampledAnswer
 from bench.peers.kafka_load import KafkaLoad, KafkaQuery
 from bench.peers.workloads import Workload
 from schemas import headers as h
@@ -72,7 +72,7 @@ def _kafka_query(workload: Workload, inputs: dict[str, Array]) -> KafkaQuery:
     return KafkaQuery(message.value, headers)
 
 
-def output(answer: HttpAnswer) -> Array:
+def output(answer: RawAnswer) -> Array:
     """Return the first output of an answer."""
     length = answer.headers.get(h.JSON_LENGTH)
     return next(iter(decode_response(answer.body, int(length) if length else None).outputs.values()))

@@ -12,8 +12,8 @@ from typing import Any, Final
 import msgspec
 import psutil
 
-from bench.peers.client.http_load import HttpLoad, LoadShape
-from bench.peers.client.http_message import HttpRequest
+from bench.load_client.http_load import HttpLoad, LoadShape
+from bench.load_client.http_message import HttpRequest
 from bench.peers.servers.protocol import Peer, ServedFile, ServerSettings
 from process.ports import free_port
 

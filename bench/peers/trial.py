@@ -13,8 +13,8 @@ import psutil
 from bench.idle import cpu_seconds
 from bench.peers.bracket import LOWEST, RateBracket, narrowed, next_rate
 from bench.peers.checks import Check
-from bench.peers.client.http_load import LoadReport, LoadShape
-from bench.peers.client.http_message import SampledAnswer
+from bench.load_client.http_load import LoadReport, LoadShape
+from bench.load_client.http_message import SampledAnswer
 from bench.peers.workloads import Workload
 
 CLOSED: Final = (1, 16, 64)

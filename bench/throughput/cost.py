@@ -6,9 +6,7 @@ take turns on the same broker. Of a query that shares its requests with others m
 figure of its own. What each process takes goes to the log: CPU seconds per 1,000 queries.
 """
 
-import asyncio
-import os
-import sys
+import tempfile
 from collections.abc import Mapping
 from statistics import median
 from typing import TYPE_CHECKING, Final
@@ -22,7 +20,8 @@ from bench.core.figures import Figure, at_most, percentile
 from bench.core.load import OpenLoopLoad
 from bench.idle import cpu_seconds
 from bench.latency.end_to_end import bare_hops
-from bench.throughput.open_http_load import LoadReport
+from bench.load_client.http_load import HttpLoad, LoadReport, LoadShape, compile_client
+from bench.load_client.http_message import HttpRequest
 from schemas import headers as h
 from schemas.oip import encode_request
 from zoo.samples import labelled

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from bench.peers.client.http_message import HttpAnswer, HttpRequest
+from bench.load_client.http_message import RawAnswer, HttpRequest
 from bench.peers.servers.protocol import Launch, ServedFile, ServerSettings, python_command, script_environment
 from bench.peers.servers.raw_bytes import raw_output, raw_request
 from schemas.tensors import Array
@@ -27,6 +27,6 @@ class AiohttpPeer:
         """Post the tensors."""
         return raw_request("/", inputs)
 
-    def output(self, answer: HttpAnswer) -> Array:
+    def output(self, answer: RawAnswer) -> Array:
         """Return the logits."""
         return raw_output(answer.body)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from bench.peers.client.http_message import HttpAnswer, HttpRequest
+from bench.load_client.http_message import RawAnswer, HttpRequest
 from bench.peers.servers.protocol import Launch, ServedFile, ServerSettings, python_command, script_environment
 from bench.peers.servers.raw_bytes import raw_body, raw_output
 from schemas.tensors import Array
@@ -30,6 +30,6 @@ class LitServePeer:
         body = json.dumps({"body": base64.b64encode(raw_body(inputs)).decode()}).encode()
         return HttpRequest("/predict", {"Content-Type": "application/json"}, body)
 
-    def output(self, answer: HttpAnswer) -> Array:
+    def output(self, answer: RawAnswer) -> Array:
         """Return the logits."""
         return raw_output(answer.body)

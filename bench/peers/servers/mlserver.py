@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from bench.peers.client.http_message import HttpAnswer, HttpRequest
+from bench.load_client.http_message import RawAnswer, HttpRequest
 from bench.peers.servers.protocol import Launch, ServedFile, ServerSettings, script_environment
 from bench.peers.servers.raw_bytes import raw_body, raw_output
 from process.ports import free_port
@@ -61,6 +61,6 @@ class MLServerPeer:
         body = json.dumps({"inputs": [tensor]}).encode()
         return HttpRequest("/v2/models/model/infer", {"Content-Type": "application/json"}, body)
 
-    def output(self, answer: HttpAnswer) -> Array:
+    def output(self, answer: RawAnswer) -> Array:
         """Return the logits."""
         return raw_output(base64.b64decode(json.loads(answer.body)["outputs"][0]["data"][0]))

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final, Protocol
 
 import msgspec
 
-from bench.peers.client.http_message import HttpAnswer, HttpRequest
+from bench.load_client.http_message import RawAnswer, HttpRequest
 from bench.peers.scripts.onnx_model import VARIABLE
 from schemas.tensors import Array
 
@@ -65,7 +65,7 @@ class Peer(Protocol):
         """Return the request that asks it."""
         ...
 
-    def output(self, answer: HttpAnswer) -> Array:
+    def output(self, answer: RawAnswer) -> Array:
         """Return the model's first output."""
         ...
 

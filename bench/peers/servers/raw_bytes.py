@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bench.peers.client.http_message import HttpRequest
+from bench.load_client.http_message import HttpRequest
 from schemas.tensors import Array
 
 

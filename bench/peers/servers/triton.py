@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Final
 
-from bench.peers.client.http_message import HttpAnswer, HttpRequest
+from bench.load_client.http_message import RawAnswer, HttpRequest
 from bench.peers.servers.protocol import Launch, ServedFile, ServerSettings, script_environment
 from schemas import headers as h
 from schemas.oip import decode_response, encode_request
@@ -88,7 +88,7 @@ class TritonPeer:
         headers = {"Content-Type": message.content_type, h.JSON_LENGTH: str(message.json_length)}
         return HttpRequest("/v2/models/model/infer", headers, message.value)
 
-    def output(self, answer: HttpAnswer) -> Array:
+    def output(self, answer: RawAnswer) -> Array:
         """Return the logits."""
         length = answer.headers.get(h.JSON_LENGTH)
         return decode_response(answer.body, int(length) if length else None).outputs["logits"]

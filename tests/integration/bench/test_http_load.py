@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from bench.peers.client.http_load import HttpLoad, LoadShape, compile_client
-from bench.peers.client.http_message import HttpRequest
+from bench.load_client.http_load import HttpLoad, LoadShape, compile_client
+from bench.load_client.http_message import HttpRequest
 from process.ports import LOOPBACK, free_port
 
 REQUESTS = [HttpRequest("/", {}, body) for body in (b"first", b"second")]

@@ -3,7 +3,7 @@
 import pytest
 
 from bench.latency.end_to_end import bare_hops
-from bench.peers.client.http_load import LoadShape
+from bench.load_client.http_load import LoadShape
 from bench.peers.kafka_load import KafkaLoad, KafkaQuery
 from broker.settings import KafkaSettings
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.peers.client.http_message import HttpAnswer, HttpRequest, SampledAnswer, parse_answer, read_samples
+from bench.load_client.http_message import RawAnswer, HttpRequest, SampledAnswer, parse_answer, read_samples
 
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Name: a: b\r\n\r\nhello"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2;x=y\r\nlo\r\n0\r\n\r\n"
@@ -32,7 +32,7 @@ def test_names_of_headers_are_in_lower_case_and_values_whole() -> None:
 def test_samples_are_told_apart_by_their_lengths() -> None:
     content = b"".join(b"%d %d\n%b" % (number, len(text), text) for number, text in ((0, PLAIN), (3, CHUNKED)))
     first, second = read_samples(content)
-    assert first == SampledAnswer(0, HttpAnswer({"content-length": "5", "x-name": "a: b"}, b"hello"))
+    assert first == SampledAnswer(0, RawAnswer({"content-length": "5", "x-name": "a: b"}, b"hello"))
     assert (second.request, second.answer.body) == (3, b"hello")
 
 

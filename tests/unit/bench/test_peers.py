@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bench.peers.checks import reference_check
-from bench.peers.client.http_message import HttpAnswer, SampledAnswer
+from bench.load_client.http_message import RawAnswer, SampledAnswer
 from bench.peers.scripts.onnx_model import VARIABLE, OnnxModel, PeerSettings
 from bench.peers.servers import PEERS
 from bench.peers.servers.protocol import ServedFile, ServerSettings, script_environment
@@ -36,12 +36,12 @@ def test_a_script_answers_what_the_model_says_alone_and_in_a_batch(model: OnnxMo
 def test_an_answer_to_another_query_is_found(tmp_path: Path) -> None:
     reference = reference_outputs(SMALL, model_file(SMALL, tmp_path))
     check = reference_check(SMALL, reference, lambda answer: raw_output(answer.body))
-    right = [SampledAnswer(at, HttpAnswer({}, expected.tobytes())) for at, expected in enumerate(reference)]
+    right = [SampledAnswer(at, RawAnswer({}, expected.tobytes())) for at, expected in enumerate(reference)]
     check(right)
     with pytest.raises(RuntimeError, match="to input 1 "):
         check([SampledAnswer(1, right[0].answer)])
     with pytest.raises(RuntimeError, match="to input 0 "):
-        check([SampledAnswer(0, HttpAnswer({}, reference[0][:, :3].tobytes()))])
+        check([SampledAnswer(0, RawAnswer({}, reference[0][:, :3].tobytes()))])
 
 
 @pytest.mark.parametrize("name", [name for name in PEERS if name != "triton"])

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import pytest
 
 from bench.peers.bracket import PRECISION
-from bench.peers.client.http_load import LoadReport, LoadShape, RequestTally
-from bench.peers.client.http_message import HttpAnswer, SampledAnswer
+from bench.load_client.http_load import LoadReport, LoadShape, RequestTally
+from bench.load_client.http_message import RawAnswer, SampledAnswer
 from bench.peers.trial import OVERLOAD, Contestant, Durations, Trial, measure_trial
 from bench.peers.workloads import WORKLOADS
 
@@ -19,7 +19,7 @@ class Capacity:
 
     def __init__(self, limit: float, moody: bool = False) -> None:
         self.limit = limit
-        self.samples = [SampledAnswer(0, HttpAnswer({}, b""))]
+        self.samples = [SampledAnswer(0, RawAnswer({}, b""))]
         self._moody = moody
         self._tried: set[float] = set()
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from bench.peers.client.http_message import HttpRequest, SampledAnswer, read_samples
+from bench.load_client.http_message import HttpRequest, SampledAnswer, read_samples
 from schemas.errors import OperatorError
 
 _SOURCES: Final = Path(__file__).parent

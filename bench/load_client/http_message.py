@@ -19,7 +19,7 @@ class HttpRequest(msgspec.Struct, frozen=True):
         return f"POST {self.path} HTTP/1.1\r\n{head}\r\n".encode() + self.body
 
 
-class HttpAnswer(msgspec.Struct, frozen=True):
+class RawAnswer(msgspec.Struct, frozen=True):
     """An answer that came; the names of its headers are in lower case."""
 
     headers: Mapping[str, str]
@@ -30,7 +30,7 @@ class SampledAnswer(msgspec.Struct, frozen=True):
     """An answer that a load kept, and which of its requests it is of."""
 
     request: int
-    answer: HttpAnswer
+    answer: RawAnswer
 
 
 def read_samples(content: bytes) -> Iterator[SampledAnswer]:
@@ -43,13 +43,13 @@ def read_samples(content: bytes) -> Iterator[SampledAnswer]:
         yield SampledAnswer(int(request), parse_answer(content[end + 1 : at]))
 
 
-def parse_answer(message: bytes) -> HttpAnswer:
+def parse_answer(message: bytes) -> RawAnswer:
     """Read a whole answer, its body by length or in chunks."""
     head, _, body = message.partition(b"\r\n\r\n")
     lines = head.decode("latin-1").split("\r\n")[1:]
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     chunked = headers.get("transfer-encoding", "").lower() == "chunked"
-    return HttpAnswer(headers, b"".join(_chunks(body)) if chunked else body)
+    return RawAnswer(headers, b"".join(_chunks(body)) if chunked else body)
 
 
 def _chunks(body: bytes) -> Iterator[bytes]:
