@@ -17,12 +17,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench.__main__ import show
-from bench.core.figures import Figure
 from bench.core.system import running_at
 from bench.load_client.http_load import compile_client
 from bench.peers.contest import Toolbox, measure_ours, measure_peer, serves, ways_of_ours
 from bench.peers.environment import lock_environment
-from bench.peers.hops import measure_hops
 from bench.peers.plots import plot_trials
 from bench.peers.report import GROUP, figures_of, keep_trials, write_trial_table
 from bench.peers.servers import PEERS
@@ -35,7 +33,6 @@ from schemas.errors import OperatorError
 
 OURS: Final = "ours"
 _BROKER: Final = "apache"
-_HOPS_WORKLOAD: Final = "S"
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -56,8 +53,8 @@ class Wanted(msgspec.Struct, frozen=True):
         return [(way, workload) for workload in self.workloads for way in ways_of_ours(workload) if self.ours]
 
 
-async def run(wanted: Wanted, cache: Path, home: Path, console: Console) -> tuple[list[Trial], list[Figure]]:
-    """Measure all that is wanted; returns the trials, and the figures that are no ratio of two trials."""
+async def run(wanted: Wanted, cache: Path, home: Path, console: Console) -> list[Trial]:
+    """Measure all that is wanted."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("compiling the client", total=len(wanted.of_peers) + len(wanted.of_ours))
@@ -79,14 +76,13 @@ async def run(wanted: Wanted, cache: Path, home: Path, console: Console) -> tupl
         for peer, workload in wanted.of_peers:
             await keep(peer.name, measure_peer(peer, workload, tools))
         if not wanted.of_ours:
-            return trials, []
+            return trials
         progress.update(bar, description="ours: starting and registering")
         tasks = dict.fromkeys(workload.task for _way, workload in wanted.of_ours)
         async with running_at(home, _BROKER, *tasks) as system:
             for way, workload in wanted.of_ours:
                 await keep(way, measure_ours(system, way, workload, tools))
-            small = [workload for workload in wanted.workloads if workload.name == _HOPS_WORKLOAD]
-            return trials, [await measure_hops(system, workload, tools) for workload in small]
+            return trials
 
 
 def _tell(console: Console, trial: Trial) -> None:
@@ -129,8 +125,8 @@ def main() -> None:
     wanted = Wanted(workloads, peers, OURS in names)
     cache = ServiceSettings().home.absolute() / "bench-peers"
     with tempfile.TemporaryDirectory(prefix="infaas-bench-") as folder:
-        trials, figures = asyncio.run(run(wanted, cache, given.home or Path(folder), console))
-    figures = [*figures_of(trials), *figures]
+        trials = asyncio.run(run(wanted, cache, given.home or Path(folder), console))
+    figures = figures_of(trials)
     show(console, figures)
     write_results([msgspec.structs.replace(figure, group=GROUP) for figure in figures])
     kept = keep_trials(trials)

@@ -8,9 +8,9 @@ from typing import Final
 import msgspec
 
 from bench.core.system import SystemUnderTest
+from bench.load_client.http_load import HttpLoad, LoadShape
 from bench.peers import ours
 from bench.peers.checks import reference_check
-from bench.load_client.http_load import HttpLoad, LoadShape
 from bench.peers.environment import environment
 from bench.peers.running import answers, running_peer
 from bench.peers.servers.protocol import Peer, ServedFile

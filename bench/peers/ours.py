@@ -7,7 +7,7 @@ with the same, and by HTTP with the task and its needs, where it chooses.
 from collections.abc import Sequence
 
 from bench.core.system import SystemUnderTest
-from bench.load_client.http_message import RawAnswer, HttpRequest, SampledAnswer
+from bench.load_client.http_message import HttpRequest, RawAnswer, SampledAnswer
 from bench.peers.kafka_load import KafkaLoad, KafkaQuery
 from bench.peers.workloads import Workload
 from schemas import headers as h

@@ -11,10 +11,10 @@ import msgspec
 import psutil
 
 from bench.idle import cpu_seconds
-from bench.peers.bracket import LOWEST, RateBracket, narrowed, next_rate
-from bench.peers.checks import Check
 from bench.load_client.http_load import LoadReport, LoadShape
 from bench.load_client.http_message import SampledAnswer
+from bench.peers.bracket import LOWEST, RateBracket, narrowed, next_rate
+from bench.peers.checks import Check
 from bench.peers.workloads import Workload
 
 CLOSED: Final = (1, 16, 64)

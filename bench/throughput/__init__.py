@@ -1,5 +1,5 @@
 """How many queries a second each part takes, and what a query costs, beside a bare program.
 
 Reading order: selector -> worker -> http_load (the load on a gateway) -> gateway_baseline (the bare program beside it)
--> gateway -> open_http_load (a load that leaves at a fixed rate) -> cost (CPU a query of all processes).
+-> gateway -> cost (CPU a query of all processes).
 """

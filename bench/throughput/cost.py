@@ -8,11 +8,11 @@ figure of its own. What each process takes goes to the log: CPU seconds per 1,00
 
 import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-import msgspec
 import psutil
 from rich.console import Console
 
@@ -20,7 +20,7 @@ from bench.core.figures import Figure, at_most, percentile
 from bench.core.load import OpenLoopLoad
 from bench.idle import cpu_seconds
 from bench.latency.end_to_end import bare_hops
-from bench.load_client.http_load import HttpLoad, LoadReport, LoadShape, compile_client
+from bench.load_client.http_load import HttpLoad, LoadShape, compile_client
 from bench.load_client.http_message import HttpRequest
 from schemas import headers as h
 from schemas.oip import encode_request
@@ -39,6 +39,7 @@ QUERIES: Final = 6_000
 """Asked in a round at most: so many that the CPU time that the kernel counts is exact enough."""
 LONGEST_S: Final = 8.0
 _WARM_UP_S: Final = 4.0
+_CONNECTIONS: Final = 64
 _JSON_LENGTH: Final = "Inference-Header-Content-Length"
 _CLIENT, _BROKER = "client", "java"
 
@@ -50,21 +51,34 @@ async def measure(
     system: "SystemUnderTest", broker: str, console: Console, rates: tuple[float, ...] = RATES
 ) -> list[Figure]:
     """Measure milliseconds of CPU a query. The system must be up, with the task `mnist` registered."""
-    figures: list[Figure] = []
     value, json_length = _query()
     headers = [(h.JSON_LENGTH, str(json_length).encode())]
-    async with bare_hops(system.kafka) as entry, OpenLoopLoad(system.kafka, entry, value, headers) as bare:
-        for rate in (rates[-1], *rates):
-            await bare.run(rate, _WARM_UP_S)
-            await _ask(system, value, json_length, rate, _WARM_UP_S)
-        for rate in rates:
-            ours: list[Cost] = []
-            baseline: list[Cost] = []
-            for _ in range(ROUNDS):
-                baseline.append(await _cost_of_bare(system, bare, rate, console))
-                ours.append(await _cost_of_ours(system, value, json_length, rate, console))
-            figures.append(_figure(broker, rate, _total_ms(ours), _total_ms(baseline)))
-            console.log(f"{broker}: {rate:g}/s: {_describe(ours)}; bare {_describe(baseline)}")
+    with tempfile.TemporaryDirectory(prefix="infaas-client-") as folder:
+        load = _load(system, await compile_client(Path(folder)), value, json_length)
+        async with bare_hops(system.kafka) as entry, OpenLoopLoad(system.kafka, entry, value, headers) as bare:
+            return await _compare(system, broker, console, rates, load, bare)
+
+
+async def _compare(
+    system: "SystemUnderTest",
+    broker: str,
+    console: Console,
+    rates: tuple[float, ...],
+    load: HttpLoad,
+    bare: OpenLoopLoad,
+) -> list[Figure]:
+    figures: list[Figure] = []
+    for rate in (rates[-1], *rates):
+        await bare.run(rate, _WARM_UP_S)
+        await load.run(_shape(rate, _WARM_UP_S))
+    for rate in rates:
+        ours: list[Cost] = []
+        baseline: list[Cost] = []
+        for _ in range(ROUNDS):
+            baseline.append(await _cost_of_bare(system, bare, rate, console))
+            ours.append(await _cost_of_ours(system, load, rate, console))
+        figures.append(_figure(broker, rate, _total_ms(ours), _total_ms(baseline)))
+        console.log(f"{broker}: {rate:g}/s: {_describe(ours)}; bare {_describe(baseline)}")
     return figures
 
 
@@ -88,36 +102,26 @@ async def _cost_of_bare(system: "SystemUnderTest", bare: OpenLoopLoad, rate: flo
     return _per_query_ms(before, after, len(answers))
 
 
-async def _cost_of_ours(
-    system: "SystemUnderTest", value: bytes, json_length: int, rate: float, console: Console
-) -> Cost:
+async def _cost_of_ours(system: "SystemUnderTest", load: HttpLoad, rate: float, console: Console) -> Cost:
     supervisor = psutil.Process(system.pid)
     before = cpu_seconds(supervisor)
-    report = await _ask(system, value, json_length, rate, _seconds(rate))
+    report = await load.run(_shape(rate, _seconds(rate)))
     after = cpu_seconds(supervisor)
     console.log(
         f"ours {rate:g}/s: p50 {report.p50_ms:.2f} ms, p99 {report.p99_ms:.2f} ms, "
-        f"{report.asked - report.answered} of {report.asked} refused, {report.asked / report.seconds:.0f}/s"
+        f"{report.sent - report.answered} of {report.sent} not answered, {report.answered / report.elapsed_s:.0f}/s"
     )
     return _per_query_ms(before, after, report.answered)
 
 
-async def _ask(system: "SystemUnderTest", value: bytes, json_length: int, rate: float, seconds: float) -> LoadReport:
-    address = urlsplit(system.gateway)
-    path = f"/v2/models/{VARIANT}/infer"
+def _shape(rate: float, seconds: float) -> LoadShape:
+    return LoadShape(seconds=seconds, connections=_CONNECTIONS, rate=rate)
+
+
+def _load(system: "SystemUnderTest", client: Path, value: bytes, json_length: int) -> HttpLoad:
     headers = {_JSON_LENGTH: str(json_length), "Content-Type": "application/octet-stream"}
-    client = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.throughput.open_http_load", str(address.hostname), str(address.port), path,
-        str(rate), str(seconds), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-        env={**os.environ, "LOAD_HEADERS": msgspec.json.encode(headers).decode()},
-    )  # fmt: skip
-    output, _ = await client.communicate(value)
-    if client.returncode:
-        raise RuntimeError(f"the load on {system.gateway} failed")
-    report = msgspec.json.decode(output, type=LoadReport)
-    if not report.answered:
-        raise RuntimeError(f"none of {report.asked} queries was answered")
-    return report
+    request = HttpRequest(f"/v2/models/{VARIANT}/infer", headers, value)
+    return HttpLoad(client, urlsplit(system.gateway).port or 0, [request])
 
 
 def _bare_cpu(system: "SystemUnderTest") -> Cost:

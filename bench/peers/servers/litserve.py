@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from bench.load_client.http_message import RawAnswer, HttpRequest
+from bench.load_client.http_message import HttpRequest, RawAnswer
 from bench.peers.servers.protocol import Launch, ServedFile, ServerSettings, python_command, script_environment
 from bench.peers.servers.raw_bytes import raw_body, raw_output
 from schemas.tensors import Array

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from bench.load_client.http_message import RawAnswer, HttpRequest
+from bench.load_client.http_message import HttpRequest, RawAnswer
 from bench.peers.servers.protocol import Launch, ServedFile, ServerSettings, script_environment
 from bench.peers.servers.raw_bytes import raw_body, raw_output
 from process.ports import free_port

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final, Protocol
 
 import msgspec
 
-from bench.load_client.http_message import RawAnswer, HttpRequest
+from bench.load_client.http_message import HttpRequest, RawAnswer
 from bench.peers.scripts.onnx_model import VARIABLE
 from schemas.tensors import Array
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Final
 
-from bench.load_client.http_message import RawAnswer, HttpRequest
+from bench.load_client.http_message import HttpRequest, RawAnswer
 from bench.peers.servers.protocol import Launch, ServedFile, ServerSettings, script_environment
 from schemas import headers as h
 from schemas.oip import decode_response, encode_request

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.peers.checks import reference_check
 from bench.load_client.http_message import RawAnswer, SampledAnswer
+from bench.peers.checks import reference_check
 from bench.peers.scripts.onnx_model import VARIABLE, OnnxModel, PeerSettings
 from bench.peers.servers import PEERS
 from bench.peers.servers.protocol import ServedFile, ServerSettings, script_environment

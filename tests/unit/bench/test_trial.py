@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from bench.peers.bracket import PRECISION
 from bench.load_client.http_load import LoadReport, LoadShape, RequestTally
 from bench.load_client.http_message import RawAnswer, SampledAnswer
+from bench.peers.bracket import PRECISION
 from bench.peers.trial import OVERLOAD, Contestant, Durations, Trial, measure_trial
 from bench.peers.workloads import WORKLOADS
 
