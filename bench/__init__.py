@@ -3,7 +3,7 @@
 One file a comparison; each has `measure(...)`, which runs our part and its baseline alternately and returns `Figure`s.
 `python -m bench` runs them on both brokers, writes `bench/results.json` and the tables made from it.
 
-Reading order: core (figures, load, a system under test, the baseline) -> load_client (a compiled load by HTTP) -> results (where figures are kept) -> latency ->
-throughput -> overload -> idle (what a system costs that nobody asks anything) -> __main__ -> scale
-(`make bench-scale`) -> peers (`make bench-peers`) -> chaos (`make chaos`).
+Reading order: core (figures, load, a system under test, the baseline) -> load_client (a compiled load by HTTP) ->
+results (where figures are kept) -> latency -> throughput -> overload -> idle (what a system costs that nobody asks
+anything) -> __main__ -> scale (`make bench-scale`) -> peers (`make bench-peers`) -> chaos (`make chaos`).
 """
