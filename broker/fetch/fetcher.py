@@ -17,6 +17,7 @@ import asyncio
 import logging
 import random
 import time
+from collections import defaultdict
 from collections.abc import Collection, Iterable
 from typing import Any, Final
 
@@ -27,13 +28,13 @@ from aiokafka.errors import (
     CorruptRecordException,
     InvalidMessageError,
     KafkaError,
-    NoError,
     OffsetOutOfRangeError,
     TopicAuthorizationFailedError,
     for_code,
 )
-from aiokafka.protocol.fetch import FetchRequest
 
+from broker.fetch.fetch_api import Fetch, FetchAnswer, read_fetched
+from broker.fetch.fetch_session import FetchSession
 from broker.fetch.fetched_partition import FetchedPartition
 from broker.fetch.losses import Losses
 from broker.fetch.offset_search import END, START, find_offsets
@@ -55,6 +56,8 @@ _MOST_PARTITION_BYTES: Final = 64 * 1024 * 1024
 _FETCH_BYTES: Final = 16 * 1024 * 1024
 _BACKOFF_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 _REFUSED: Final = (ClusterAuthorizationFailedError, TopicAuthorizationFailedError)
+_SESSION_UNKNOWN: Final = (70, 71)
+"""Errors of a session that the broker no longer has, or not so; asked without it, it answers."""
 _DAMAGED: Final = (CorruptRecordException, InvalidMessageError)
 
 
@@ -86,7 +89,9 @@ class Fetcher:
         *,
         losses: Losses | None = None,
         partition_bytes: int = _PARTITION_BYTES,
+        lasting: bool = True,
     ) -> None:
+        """One that is not `lasting` reads so little that no broker need remember what."""
         self.pace = pace
         self._client = client
         self._losses = losses or Losses()
@@ -96,6 +101,8 @@ class Fetcher:
         """Those of which there is something to take, in turn."""
         self._left_out: frozenset[str] = frozenset()
         self._fetches: dict[int, _Fetch] = {}
+        self._sessions = defaultdict[int, FetchSession](lambda: FetchSession(lasting=lasting))
+        """By broker."""
         self._look_again = asyncio.Event()
         self._arrived = asyncio.Event()
         self._patient = False
@@ -253,9 +260,11 @@ class Fetcher:
 
     async def _fetch(self, fetch: _Fetch) -> None:
         try:
-            response: Any = await self._client.send(fetch.node, self._request(fetch), group=_CONNECTIONS)
-            self._failures, fetch.answered = 0, True
-            if not self._on_response(fetch, response):
+            answer = read_fetched(await self._client.send(fetch.node, self._request(fetch), group=_CONNECTIONS))
+            fetch.answered = True
+            readable = self._on_answer(fetch, answer)
+            self._failures = 0
+            if not readable:
                 await self._refresh()
         except asyncio.CancelledError:
             self._close_connection(fetch.node)
@@ -267,26 +276,29 @@ class Fetcher:
             log.warning("reading from broker %d failed, again in %g s: %r", fetch.node, pause_s, error)
             await asyncio.sleep(pause_s)
 
-    def _request(self, fetch: _Fetch) -> FetchRequest:
-        topics: dict[str, list[tuple[int, int, int]]] = {}
+    def _request(self, fetch: _Fetch) -> Fetch:
         asked = [*fetch.asked.values()]
         random.shuffle(asked)  # the first ones fill the answer when there is more than it may hold
-        for state, position in asked:
-            topics.setdefault(state.key.topic, []).append((state.key.partition, position, self._partition_bytes))
-        return FetchRequest(self.pace.wait_ms(time.monotonic()), 1, _FETCH_BYTES, 0, list(topics.items()))
+        wanted = {state.key: (position, self._partition_bytes) for state, position in asked}
+        request = self._sessions[fetch.node].request(wanted)
+        return Fetch.of(request, self.pace.wait_ms(time.monotonic()), _FETCH_BYTES)
 
-    def _on_response(self, fetch: _Fetch, response: Any) -> bool:
+    def _on_answer(self, fetch: _Fetch, answer: FetchAnswer) -> bool:
         """Take what came; returns whether all partitions could be read."""
+        if answer.code in _SESSION_UNKNOWN:
+            return True
+        if answer.code:
+            raise for_code(answer.code)(f"broker {fetch.node}")
+        self._sessions[fetch.node].answered(answer.session)
         came, failed = False, False
-        for topic, partitions in response.topics:
-            for number, code, end, *rest in partitions:
-                state, position = fetch.asked[TopicPartition(topic, number)]
-                if self._partitions.get(state.key) is not state or state.position != position:
-                    continue  # no longer ours, or moved meanwhile
-                if for_code(code) is NoError:
-                    came |= self._on_data(state, rest[-1] or b"", end)
-                else:
-                    failed |= self._on_error(state, code)
+        for key, code, end, data in answer.partitions:
+            state, position = fetch.asked[key]
+            if self._partitions.get(key) is not state or state.position != position:
+                continue  # no longer ours, or moved meanwhile
+            if not code:
+                came |= self._on_data(state, data, end)
+            else:
+                failed |= self._on_error(state, code)
         if came:
             self._be_patient()
             self.pace.found(time.monotonic())

@@ -64,7 +64,11 @@ class TimestampLookup:
     async def _read(self, offsets: Mapping[TopicPartition, int]) -> None:
         # What is missing here is missed, and counted, by whoever is to read it.
         fetcher = Fetcher(
-            await self._connected(), FetchPace(self._settings), losses=Losses(silent=True), partition_bytes=_FETCH_BYTES
+            await self._connected(),
+            FetchPace(self._settings),
+            losses=Losses(silent=True),
+            partition_bytes=_FETCH_BYTES,
+            lasting=False,
         )
         for partition, offset in offsets.items():
             fetcher.begin(partition, offset)
