@@ -18,10 +18,12 @@ _ANY_REPLICA: Final = -1
 _HEAD: Final = struct.Struct(">iiiibiii")  # replica, wait, bytes at least, at most, isolation, session, epoch, topics
 _COUNT: Final = struct.Struct(">i")
 _LENGTH: Final = struct.Struct(">h")
-_ASKED: Final = struct.Struct(">iqqi")  # partition, offset, start of the log (of replicas), bytes at most
+_ASKED: Final = struct.Struct(">iiqqi")  # partition, epoch of its leader, offset, start of a replica, bytes at most
 _ANSWER: Final = struct.Struct(">ihii")  # throttled for, error, session, topics
 _PART: Final = struct.Struct(">ihqqqi")  # partition, error, end, last stable offset, start of the log, aborted
 _ABORTED_BYTES: Final = 16
+_REPLICA_BYTES: Final = 4  # which replica would be nearer, to who says where it is
+_NO_RACK: Final = _LENGTH.pack(0)
 
 
 class PartitionData(NamedTuple):
@@ -43,22 +45,22 @@ class FetchAnswer(NamedTuple):
 
 
 class Fetch(EncodedRequest):
-    """Request to a leader for what its partitions hold."""
+    """Request to a leader for what its partitions hold; from this version on one that just ceased to lead answers, too."""
 
     API_KEY: ClassVar = 1
-    API_VERSION: ClassVar = 7
+    API_VERSION: ClassVar = 11
 
     @classmethod
     def of(cls, request: SessionRequest, wait_ms: int, most_bytes: int) -> Self:
         """Encode the request; the broker answers with a byte or more, or after `wait_ms`."""
         read: defaultdict[str, list[bytes]] = defaultdict(list)
         for (topic, number), (position, size) in request.read:
-            read[topic].append(_ASKED.pack(number, position, -1, size))
+            read[topic].append(_ASKED.pack(number, -1, position, -1, size))
         forget: defaultdict[str, list[bytes]] = defaultdict(list)
         for topic, number in request.forget:
             forget[topic].append(_COUNT.pack(number))
         head = _HEAD.pack(_ANY_REPLICA, wait_ms, 1, most_bytes, 0, request.session, request.epoch, len(read))
-        return cls(b"".join([head, *_by_topic(read), _COUNT.pack(len(forget)), *_by_topic(forget)]))
+        return cls(b"".join([head, *_by_topic(read), _COUNT.pack(len(forget)), *_by_topic(forget), _NO_RACK]))
 
 
 def _by_topic(packed: dict[str, list[bytes]]) -> Iterator[bytes]:
@@ -85,7 +87,7 @@ def _read_partitions(data: bytes, topics: int) -> Iterator[PartitionData]:
         at = begin + _COUNT.size
         for _ in range(count):
             number, code, end, _stable, _start, aborted = _PART.unpack_from(data, at)
-            at += _PART.size + max(aborted, 0) * _ABORTED_BYTES
+            at += _PART.size + max(aborted, 0) * _ABORTED_BYTES + _REPLICA_BYTES
             (size,) = _COUNT.unpack_from(data, at)
             at += _COUNT.size
             size = max(size, 0)
