@@ -45,7 +45,7 @@ class FetchAnswer(NamedTuple):
 
 
 class Fetch(EncodedRequest):
-    """Request to a leader for what its partitions hold; from this version on one that just ceased to lead answers, too."""
+    """Request to a leader for what its partitions hold; from this version on one that ceased to lead answers, too."""
 
     API_KEY: ClassVar = 1
     API_VERSION: ClassVar = 11
