@@ -231,9 +231,10 @@ class BatchSender:
         failed = 0
         for queue, batch in batches:
             found = answers.get((queue.topic, queue.number))
-            # One that was sent before may have been appended then.
-            if found and found.append_ms >= 0 and self.on_append is not None and not batch.maybe_written:
-                self.on_append(sent, received, found.append_ms)
+            if batch.first_sent_s is None:  # else it may have been appended then
+                batch.first_sent_s = sent
+            if found and found.append_ms >= 0 and self.on_append is not None:
+                self.on_append(batch.first_sent_s, received, found.append_ms)
             error = problem if found is None else error_of(found.code)
             failed += error is not None
             self._conclude(queue, batch, found, error)

@@ -45,13 +45,15 @@ ANONYMOUS: Final = ProducerIdentity(-1, -1)
 class RecordBatch:
     """Records encoded together."""
 
-    __slots__ = ("attempts", "data", "maybe_written", "records")
+    __slots__ = ("attempts", "data", "first_sent_s", "maybe_written", "records")
 
     def __init__(self, records: list[PendingRecord], data: bytes) -> None:
         self.records = records
         self.data = data
         self.attempts = 0
         """How often it was sent in vain."""
+        self.first_sent_s: float | None = None
+        """When it was first sent, by the monotonic clock."""
         self.maybe_written = False
         """Whether the broker may have it, though it did not say so."""
 

@@ -4,16 +4,19 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from aiokafka.admin import NewTopic
+from aiokafka.errors import KafkaConnectionError
 
 from broker import producer as producer_module
 from broker.client import open_admin
 from broker.delivery.consumer import Consumer
 from broker.kafka_types import KafkaError, RecordTooLarge, UnknownTopic
 from broker.producer import Ack, Producer
+from broker.producing.produce_api import Produce
 from broker.settings import Compression, KafkaSettings
 from broker.topics import TopicSpec, delete_topics, ensure_topics
 from tests.waiting import PATIENCE_S, until
@@ -35,19 +38,32 @@ async def test_records_keep_their_order_across_the_learning_of_a_topic(kafka: Ka
         assert out[7].headers == (("n", b"7"),)
 
 
-async def write_to_all(kafka: KafkaSettings, topic: str) -> None:
-    """Write to each partition, so that the next record is taken at once: one sent twice does not tell the time."""
-    async with Producer(kafka, "first") as producer:
-        for partition in range(4):
-            await producer.send_and_wait(topic, b"x", partition=partition)
-
-
 async def test_an_acknowledgement_tells_the_brokers_time(kafka: KafkaSettings, topic: str) -> None:
-    await write_to_all(kafka, topic)
     async with Producer(kafka, "test") as producer:
         assert not producer.clock.heard
         await producer.learn_time(topic)
         assert producer.clock.heard
+
+
+async def test_an_acknowledgement_of_what_was_sent_again_tells_it_too(
+    kafka: KafkaSettings, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Producer(kafka, "test") as producer:
+        client: Any = producer._client  # pyright: ignore[reportPrivateUsage] - what is lost is lost below it
+        send, lost = client.send, list[Produce]()
+
+        async def lose_the_first(node: int, request: Any, **more: Any) -> Any:
+            answer = await send(node, request, **more)
+            if isinstance(request, Produce) and not lost:
+                lost.append(request)
+                raise KafkaConnectionError("the acknowledgement is lost")
+            return answer
+
+        monkeypatch.setattr(client, "send", lose_the_first)
+        await producer.learn_time(topic)
+        assert lost
+        assert producer.clock.heard
+        assert abs(producer.clock.now_ms() / 1e3 - time.time()) < PATIENCE_S
 
 
 async def test_without_an_acknowledgement_the_wall_clock_stands_in(kafka: KafkaSettings) -> None:
@@ -230,7 +246,6 @@ async def test_an_acknowledgement_says_when_the_broker_appended(kafka: KafkaSett
     unstamped = f"test-{uuid4()}"
     async with open_admin(kafka) as admin:
         await admin.create_topics([NewTopic(unstamped, 1, 1, topic_configs={"message.timestamp.type": "CreateTime"})])
-    await write_to_all(kafka, topic)
     began_ms = time.time() * 1000
     async with Producer(kafka, "test") as producer:
         assert (await producer.send_and_wait(unstamped, b"x")).timestamp == -1
