@@ -26,6 +26,9 @@ EAGER = {
     "INFAAS_AUTOSCALER_WORKER_DOWNSCALE_DELAY_STARTS": "0.1",
 }
 QUERIES_PER_S = 100
+MORE_S = 8.0
+"""Seconds after which as many again are asked: who knows how fast the machine is."""
+MOST_ASKING = 6
 INPUTS = 16
 FOLLOWED_S = 180.0
 LATENCY_MS = 5000
@@ -60,7 +63,7 @@ async def test_load_starts_a_second_worker_and_idleness_stops_it(cli: Cli) -> No
 
 
 class Answers:
-    """What came of queries that are asked at a steady rate."""
+    """What came of queries that are asked at a rate that rises."""
 
     def __init__(self) -> None:
         self.refused: list[type[Exception]] = []
@@ -83,8 +86,13 @@ async def asked(client: InfaasClient, inputs: Any) -> AsyncGenerator[Answers]:
         async for _ in Pace(QUERIES_PER_S):
             tasks.create_task(ask())
 
+    async def ask_more(tasks: asyncio.TaskGroup) -> None:
+        async with asyncio.TaskGroup() as asking:
+            async for _ in Pace(1 / MORE_S, MOST_ASKING):
+                asking.create_task(ask_steadily(tasks))
+
     async with asyncio.TaskGroup() as tasks:
-        asking = tasks.create_task(ask_steadily(tasks))
+        asking = tasks.create_task(ask_more(tasks))
         try:
             yield answers
         finally:
