@@ -64,6 +64,7 @@ def place_variants(builder: PlacementBuilder, wanted: DesiredInstances) -> dict[
     placer.place_demanded()
     placer.place_wanted()
     placer.drop_surplus()
+    placer.place_demanded()  # where pins allowed none before
     placer.move_drained()
     placer.place_best()
     placer.drop_replaced()
@@ -131,6 +132,7 @@ class _Placer:
     def place_on_demand(self, variant: str) -> None:
         builder, idle_s = self.builder, self.builder.snapshot.idle_of
         candidate, why = builder.ranking.candidates.get(variant), "demanded by a selector, and nobody served it"
+        builder.unplaced.pop(variant, None)
         if candidate is None or not any(capacity.can_run(candidate) for capacity in builder.capacities.values()):
             builder.unplaced[variant] = "demanded, but no live worker has its hardware and runtime"
         elif not self.may_have(candidate):

@@ -193,6 +193,21 @@ def test_deciding_again_changes_nothing(cluster: ClusterCase) -> None:
     assert (again.changes, again.workers, again.drain) == ((), (), ())
 
 
+def test_what_is_dropped_makes_room_for_what_is_demanded_at_once() -> None:
+    """A person pinned two instances of the task, and one that nobody needs any more is the second."""
+    rows = [an_instance("mnist-b.onnx-fp32.cpu", f"cpu-{number}") for number in range(2)]
+    workers = [a_worker(f"cpu-{number}") for number in range(2)]
+    known = [profile("mnist-a", 0.8), profile("mnist-b", 0.95)]
+    pinned = (a_pin(("task", "mnist"), None, 2),)
+    cluster = a_cluster(known, workers, *rows, bounds=pinned, observed_s=100.0, **demanded())
+    first = cluster.plan()
+    later = cluster.after(first, memory=first.memory, observed_s=1e6)
+    plan = later.plan()
+    changes = {(change.action, change.variant) for change in plan.changes}
+    assert changes >= {("place", "mnist-a.onnx-fp32.cpu"), ("remove", "mnist-b.onnx-fp32.cpu")}
+    assert plan.unplaced == {}
+
+
 @given(busy_clusters())
 def test_pins_hold(cluster: ClusterCase) -> None:
     plan = cluster.plan()
