@@ -12,13 +12,13 @@ from process.ports import LOOPBACK, free_port
 from process.run import EXIT_FAILED
 
 STANDS_STILL = """
-import asyncio, sys, time
+import asyncio, sys, threading
 from process.run import run_service
 
 async def serve(stop):
     print("up", flush=True)
     await asyncio.sleep(0)  # once around the loop: the guard has begun
-    time.sleep(1000)
+    threading.Event().wait()
 
 sys.exit(run_service(serve, drain_timeout_s=1, log_level="INFO", hang_s=1.0))
 """

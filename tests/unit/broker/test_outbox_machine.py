@@ -1,10 +1,8 @@
 """Whatever Kafka and receivers do, each record is done exactly once and no topic waits for another."""
 
 import asyncio
-import selectors
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
 from hypothesis import settings as profile
 from hypothesis import strategies as st
@@ -19,30 +17,10 @@ from schemas.headers import RawHeaders
 from schemas.result import OK, error_value
 from schemas.topics import DEAD_LETTERS
 from tests.unit.broker.fake_producer import FakeProducer
+from tests.unit.broker.quick_loop import QuickLoop
 
 TIMEOUT_S = 10.0
 TOPICS = ("variant", "replies-a", "replies-b")
-
-
-class _NoWaiting(selectors.DefaultSelector):
-    """A selector that moves a clock where it would wait."""
-
-    now = 0.0
-
-    def select(self, timeout: float | None = None) -> Any:
-        self.now += timeout or 0.0
-        return super().select(0)
-
-
-class QuickLoop(asyncio.SelectorEventLoop):
-    """An event loop on which hours pass at once."""
-
-    def __init__(self) -> None:
-        self._clock = _NoWaiting()
-        super().__init__(self._clock)
-
-    def time(self) -> float:
-        return self._clock.now
 
 
 class Kafka(FakeProducer):
@@ -155,7 +133,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.01, 0.5, 60.0]))
     def wait(self, seconds: float) -> None:
-        self.loop.run_until_complete(asyncio.sleep(seconds))
+        self.loop.pass_time(seconds)
         if seconds < 60:
             return
         for offset, topic in self.sent.items():
@@ -170,7 +148,7 @@ class OutboxMachine(RuleBasedStateMachine):
         try:
             for topic in (*TOPICS, DEAD_LETTERS):
                 self.recover(topic)
-            self.loop.run_until_complete(asyncio.sleep(300))
+            self.loop.pass_time(300)
             assert self.done == Counter(self.sent.keys()), "a record is lost"
         finally:
             self.retrying.cancel()

@@ -12,7 +12,7 @@ from broker.reply_stream.receiver import ReceiverConnection, ReplyStreamReceiver
 from broker.reply_stream.sender_connection import LOOK_S, SenderConnection
 from broker.reply_stream.settings import ReplyStreamSettings
 from schemas.headers import RawHeaders
-from tests.unit.broker.test_outbox_machine import QuickLoop
+from tests.unit.broker.quick_loop import QuickLoop
 
 MOSTLY = [True] * 7 + [False]
 
@@ -124,7 +124,7 @@ class StreamMachine(RuleBasedStateMachine):
     def wait(self) -> None:
         """Longer than a receiver may take: what was not acknowledged by then has failed."""
         self._turn()
-        self.loop.run_until_complete(asyncio.sleep(2.1 * LOOK_S))
+        self.loop.pass_time(2.1 * LOOK_S)
         assert len(self.ends) == self.sent
 
     @invariant()
