@@ -18,9 +18,10 @@ Hot: called twice a query by the selector. `bench/` compares it with a bare aiok
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
 from aiokafka.errors import ProducerClosed
 
@@ -49,9 +50,10 @@ _ASIDE_SHARE: Final = 2
 _NO_HEADERS: Final[RawHeaders] = []
 
 
-class RecordSender(Protocol):
+class RecordSender(ABC):
     """Sender of records: what a producer is to those who only send."""
 
+    @abstractmethod
     async def post(
         self,
         topic: str,
@@ -59,11 +61,14 @@ class RecordSender(Protocol):
         on_ack: OnAck,
         *,
         key: bytes | None = None,
-        headers: RawHeaders = ...,
+        headers: RawHeaders = _NO_HEADERS,
         partition: int | None = None,
     ) -> None:
-        """Send a record whose end is told to `on_ack`, as `Producer.post` does."""
-        ...
+        """Send a record; waits while too much, in records or bytes, is not acknowledged.
+
+        `on_ack` is called once, with the acknowledgement, or with a KafkaError when the record is too large, its topic
+        or partition does not exist, or Kafka has not taken it within the request timeout.
+        """
 
     async def send(
         self,
@@ -71,14 +76,25 @@ class RecordSender(Protocol):
         value: bytes | None,
         *,
         key: bytes | None = None,
-        headers: RawHeaders = ...,
+        headers: RawHeaders = _NO_HEADERS,
         partition: int | None = None,
     ) -> asyncio.Future[Ack]:
-        """Send a record; returns the acknowledgement to come, as `Producer.send` does."""
-        ...
+        """Send a record as `post` does; returns its acknowledgement to come. Cancelling that does not take it back."""
+        future: asyncio.Future[Ack] = asyncio.get_running_loop().create_future()
+
+        def on_ack(outcome: Ack | KafkaError) -> None:
+            if future.done():
+                return
+            if isinstance(outcome, Ack):
+                future.set_result(outcome)
+            else:
+                future.set_exception(outcome)
+
+        await self.post(topic, value, on_ack, key=key, headers=headers, partition=partition)
+        return future
 
 
-class Producer:
+class Producer(RecordSender):
     """Producer of records for any number of tasks of one event loop; an async context manager."""
 
     def __init__(self, settings: KafkaSettings, client_id: str, *, max_in_flight: int = 5000) -> None:
@@ -164,11 +180,7 @@ class Producer:
         headers: RawHeaders = _NO_HEADERS,
         partition: int | None = None,
     ) -> None:
-        """Send a record; waits while too much, in records or bytes, is not acknowledged.
-
-        `on_ack` is called once, with the acknowledgement, or with a KafkaError when the record is too large, its topic
-        or partition does not exist, or Kafka has not taken it within the request timeout.
-        """
+        """Send a record, see `RecordSender.post`."""
         deadline = self._loop.time() + self._timeout_s
         record = PendingRecord(value, key, headers, int(self.clock.now_ms()), deadline, on_ack)
         size = record.size
@@ -187,29 +199,6 @@ class Producer:
             self._topics.put_aside(topic, record, partition)
         else:
             self._sender.add(choose_queue(queues, key, partition), record)
-
-    async def send(
-        self,
-        topic: str,
-        value: bytes | None,
-        *,
-        key: bytes | None = None,
-        headers: RawHeaders = _NO_HEADERS,
-        partition: int | None = None,
-    ) -> asyncio.Future[Ack]:
-        """Send a record as `post` does; returns its acknowledgement to come. Cancelling that does not take it back."""
-        future: asyncio.Future[Ack] = self._loop.create_future()
-
-        def on_ack(outcome: Ack | KafkaError) -> None:
-            if future.done():
-                return
-            if isinstance(outcome, Ack):
-                future.set_result(outcome)
-            else:
-                future.set_exception(outcome)
-
-        await self.post(topic, value, on_ack, key=key, headers=headers, partition=partition)
-        return future
 
     async def send_and_wait(
         self,

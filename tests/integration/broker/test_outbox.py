@@ -13,14 +13,13 @@ from broker.dead_letters import TOPIC, parse_letter, replay
 from broker.delivery.consumer import Consumer, Record
 from broker.kafka_types import KafkaError, RecordTooLarge, UnknownTopic
 from broker.outbox import RETRY_DELAYS_S, FailedSend, GiveUp, Message, Outbox, Retry, next_step
-from broker.producer import Ack, OnAck, Producer
+from broker.producer import Ack, OnAck, Producer, RecordSender
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_system_topics, ensure_topics
 from schemas.errors import Internal, InvalidRequest, QueryError
 from schemas.headers import ATTEMPTS, RawHeaders
 from schemas.result import OK, error_value
 from schemas.topics import DEAD_LETTERS
-from tests.unit.broker.fake_producer import FakeProducer
 from tests.waiting import PATIENCE_S
 
 QUERY, RESULT, ERROR = "", OK, "overloaded"
@@ -75,7 +74,7 @@ class TestNextStep:
         assert next_step(failed(KafkaError(), QUERY, attempts=1000), None) == Retry(RETRY_DELAYS_S[-1])
 
 
-class Kafka(FakeProducer):
+class Kafka(RecordSender):
     """Takes, refuses or holds back what is sent to it, by topic."""
 
     def __init__(self) -> None:

@@ -1,7 +1,6 @@
 """A dead letter gives back the headers it was made of, whatever bytes their names hold, and can always be written."""
 
 import asyncio
-from typing import Any
 
 from aiokafka import ConsumerRecord
 from hypothesis import given
@@ -9,7 +8,7 @@ from hypothesis import strategies as st
 
 from broker.dead_letters import parse_letter, publish_dead_letter
 from broker.kafka_types import Record
-from broker.producer import Ack
+from broker.producer import OnAck, RecordSender
 from schemas.headers import REPLY_STREAM, RawHeaders
 
 _NONE: RawHeaders = []
@@ -20,26 +19,23 @@ NAMES = st.one_of(
 )
 
 
-class Sender:
+class Sender(RecordSender):
     """What would be sent."""
 
     def __init__(self) -> None:
         self.headers: RawHeaders = []
 
-    async def post(self, *_: Any, **__: Any) -> None:
-        raise NotImplementedError
-
-    async def send(
+    async def post(
         self,
         topic: str,
         value: bytes | None,
+        on_ack: OnAck,
         *,
         key: bytes | None = None,
         headers: RawHeaders = _NONE,
         partition: int | None = None,
-    ) -> asyncio.Future[Ack]:
+    ) -> None:
         self.headers = headers
-        return asyncio.get_running_loop().create_future()
 
 
 @given(headers=st.lists(st.tuples(NAMES, st.binary(max_size=9)), max_size=4))

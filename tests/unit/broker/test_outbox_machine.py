@@ -10,20 +10,19 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from broker.kafka_types import KafkaError, Record, RecordTooLarge, UnknownTopic
 from broker.outbox import Message, Outbox
-from broker.producer import Ack, OnAck
+from broker.producer import Ack, OnAck, RecordSender
 from broker.reply_stream.sender_connection import OnEnd
 from schemas.errors import QueryError
 from schemas.headers import RawHeaders
 from schemas.result import OK, error_value
 from schemas.topics import DEAD_LETTERS
-from tests.unit.broker.fake_producer import FakeProducer
 from tests.unit.broker.quick_loop import QuickLoop
 
 TIMEOUT_S = 10.0
 TOPICS = ("variant", "replies-a", "replies-b")
 
 
-class Kafka(FakeProducer):
+class Kafka(RecordSender):
     """Takes each record, or not, by what its topic does now."""
 
     def __init__(self) -> None:
