@@ -1,11 +1,11 @@
 """Kafka, and the only package that speaks to it.
 
-Reading order: reply_stream (results straight back, beside Kafka) -> settings (how to reach it) -> client (every
-aiokafka object is built there) -> kafka_types (what others may import of aiokafka's) -> features (what a broker can
-do), reachability (whether it answers) -> topic_configs (how each kind of topic is kept) -> config_api (single values of
-that) -> topics (made and waited for) -> clock (the broker's time) -> encoded_request (what we encode ourselves) ->
-producing (records in batches) -> producer -> fetch_pace (how long the broker may hold a fetch) -> fetch (what
-partitions hold) -> delivery (records read at least once) -> tail (only what comes next) -> request_reply ->
-dead_letters -> outbox (sends, retries, gives up) -> lag (how far groups are behind) -> topic_logs (how large topics
-are, and cutting them off) -> servers (brokers on this machine).
+Reading order: setting_errors (what is wrong with settings) -> reply_stream (results straight back, beside Kafka) ->
+settings (how to reach it) -> client (every aiokafka object is built there) -> kafka_types (what others may import of
+aiokafka's) -> features (what a broker can do), reachability (whether it answers) -> topic_configs (how each kind of
+topic is kept) -> config_api (single values of that) -> topics (made and waited for) -> clock (the broker's time) ->
+encoded_request (what we encode ourselves) -> producing (records in batches) -> producer -> fetch_pace (how long the
+broker may hold a fetch) -> fetch (what partitions hold) -> delivery (records read at least once) -> tail (only what
+comes next) -> request_reply -> dead_letters -> outbox (sends, retries, gives up) -> lag (how far groups are behind) ->
+topic_logs (how large topics are, and cutting them off) -> servers (brokers on this machine).
 """

@@ -13,6 +13,7 @@ from pydantic import Field, ModelWrapValidatorHandler, SecretStr, ValidationErro
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from broker.reply_stream.settings import ReplyStreamSettings
+from broker.setting_errors import in_words
 from schemas.defaults import KAFKA_PORT, LOOPBACK
 from schemas.errors import OperatorError
 
@@ -100,7 +101,7 @@ class KafkaSettings(BaseSettings):
         try:
             settings = handler(data)
         except ValidationError as error:
-            raise OperatorError("; ".join(_problems(error))) from None
+            raise OperatorError(in_words(error, PREFIX, ENV, "bootstrap")) from None
         settings._check()
         return settings
 
@@ -128,13 +129,3 @@ class KafkaSettings(BaseSettings):
                 raise OperatorError(f"OAUTHBEARER: set one of {PREFIX}SASL_TOKEN and {PREFIX}SASL_TOKEN_FILE")
         elif not self.sasl_username or self.sasl_password is None:
             raise OperatorError(f"{self.sasl_mechanism}: set {PREFIX}SASL_USERNAME and {PREFIX}SASL_PASSWORD")
-
-
-def _problems(error: ValidationError) -> list[str]:
-    """Describe each wrong value in a line, without the value: it may be a secret."""
-    found: list[str] = []
-    for problem in error.errors(include_url=False, include_input=False, include_context=False):
-        name = str(problem["loc"][0]) if problem["loc"] else ""
-        variable = ENV if name in ("bootstrap", ENV) else f"{PREFIX}{name.upper()}"
-        found.append(f"{variable}: {problem['msg']}")
-    return found

@@ -1,5 +1,5 @@
 """What all benches share: figures, load, a system under test, and the bare program beside it.
 
-Reading order: figures (a value beside its baseline) -> load (queries at a fixed rate) -> system (a whole system, as a
-user starts it) -> baseline (the bare program).
+Reading order: figures (a value beside its baseline) -> load (queries at a fixed rate) -> programs (run to their end) ->
+system (a whole system, as a user starts it) -> baseline (the bare program).
 """

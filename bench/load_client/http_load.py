@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from bench.core.programs import run_program
 from bench.load_client.http_message import HttpRequest, SampledAnswer, read_samples
 from schemas.errors import OperatorError
 
@@ -91,13 +92,11 @@ async def compile_client(cache: Path) -> Path:
     partial = program.with_suffix(".partial")
     command = ["c++", "-std=c++17", "-O2", "-o", str(partial), str(_SOURCES / "load.cpp")]
     try:
-        compiling = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+        compiled = await run_program(*command, timeout_s=_COMPILE_S)
     except FileNotFoundError:
         raise OperatorError("the load client needs a C++ compiler: install one that is called c++") from None
-    async with asyncio.timeout(_COMPILE_S):
-        _, errors = await compiling.communicate()
-    if compiling.returncode:
-        raise OperatorError(f"the load client does not compile: {errors.decode()[-2000:]}")
+    if compiled.code:
+        raise OperatorError(f"the load client does not compile: {compiled.errors.decode()[-2000:]}")
     partial.rename(program)
     return program
 
@@ -144,15 +143,7 @@ def _flags(shape: LoadShape) -> list[str]:
 
 
 async def _run(command: Sequence[str], timeout_s: float) -> LoadReport:
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
-    try:
-        async with asyncio.timeout(timeout_s):
-            output, errors = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode:
-        raise RuntimeError(errors.decode().strip())
-    return msgspec.json.decode(output, type=LoadReport, strict=False)
+    ended = await run_program(*command, timeout_s=timeout_s)
+    if ended.code:
+        raise RuntimeError(ended.errors.decode().strip())
+    return msgspec.json.decode(ended.output, type=LoadReport, strict=False)

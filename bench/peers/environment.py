@@ -1,10 +1,10 @@
 """Environments of the peers: one each, in a cache, installed from its lock when it is first wanted."""
 
-import asyncio
 import sys
 from pathlib import Path
 from typing import Final
 
+from bench.core.programs import run_program
 from bench.peers.servers.protocol import Peer
 from schemas.errors import OperatorError
 
@@ -46,13 +46,6 @@ async def lock_environment(peer: Peer) -> None:
 
 
 async def _run(*command: str) -> None:
-    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
-    try:
-        async with asyncio.timeout(_INSTALL_S):
-            _, errors = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode:
-        raise OperatorError(f"`{' '.join(command[2:])}` failed: {errors.decode()[-2000:]}")
+    ended = await run_program(*command, timeout_s=_INSTALL_S)
+    if ended.code:
+        raise OperatorError(f"`{' '.join(command[2:])}` failed: {ended.errors.decode()[-2000:]}")

@@ -7,6 +7,7 @@ from typing import Any, Final, Self
 from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from broker.setting_errors import in_words
 from schemas.defaults import LOOPBACK
 from schemas.errors import OperatorError
 
@@ -59,13 +60,7 @@ class ReplyStreamSettings(BaseSettings):
         try:
             settings = handler(data)
         except ValidationError as error:
-            problems = error.errors(include_url=False, include_input=False, include_context=False)
-            raise OperatorError("; ".join(f"{_variable(p['loc'])}: {p['msg']}" for p in problems)) from None
+            raise OperatorError(in_words(error, f"{_ENV}_", _ENV, "enabled")) from None
         if not settings.advertise and ip_address(settings.host or LOOPBACK).is_unspecified:
             raise OperatorError(f"{_ENV}_HOST={settings.host}: set {_ENV}_ADVERTISE to the address that others reach")
         return settings
-
-
-def _variable(location: tuple[int | str, ...]) -> str:
-    name = str(location[0]) if location else _ENV
-    return _ENV if name in (_ENV, "enabled") else f"{_ENV}_{name.upper()}"
