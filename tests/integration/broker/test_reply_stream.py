@@ -93,7 +93,12 @@ def result(topic: str, number: int | str, stream: str, value: bytes = b"answer")
     return Message(topic, value, headers, b"k", status=OK, stream=stream)
 
 
-def take_nothing(_connection: receiver_module.ReceiverConnection) -> None:
+def stand_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have all receivers take no result any more."""
+    monkeypatch.setattr(receiver_module.ReceiverConnection, "_take_results", _take_nothing)
+
+
+def _take_nothing(_connection: receiver_module.ReceiverConnection) -> None:
     """Stand in for a receiver that has read results and dies before it has them."""
 
 
@@ -189,7 +194,7 @@ async def test_what_a_receiver_had_not_acknowledged_when_it_died_comes_by_the_to
 ) -> None:
     async with working(kafka) as site:
         await until_connected(site, inbox.topic, inbox.stream)
-        monkeypatch.setattr(receiver_module.ReceiverConnection, "_take_results", take_nothing)
+        stand_still(monkeypatch)
         done = len(site.done)
         for number in range(100):
             await site.answer(result(inbox.topic, number, inbox.stream))
@@ -367,7 +372,7 @@ async def test_what_is_sent_when_a_worker_ends_is_not_done_unless_the_receiver_h
 ) -> None:
     async with working(kafka) as site:
         await until_connected(site, inbox.topic, inbox.stream)
-        monkeypatch.setattr(receiver_module.ReceiverConnection, "_take_results", take_nothing)
+        stand_still(monkeypatch)
         done = list(site.done)
         await site.answer(result(inbox.topic, "1", inbox.stream))
     assert site.done == done, "its record would be committed"
