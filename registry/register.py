@@ -169,8 +169,9 @@ class _Pipeline:
         """Keep some inputs for whoever loads the model: they are known to be such as it computes."""
         rows = self._file("rows")
         save_arrays(rows, take_rows(samples.inputs, 0, min(samples.count, _KEPT_ROWS)))
-        if not self._artifacts.has(sha256_of(rows)):  # else another architecture has the same
-            self._new_rows = sha256_of(rows)
+        sha256 = sha256_of(rows)
+        if not self._artifacts.has(sha256):  # else another architecture has the same
+            self._new_rows = sha256
         return self._artifacts.put(rows)
 
     async def _store_source(self, model: _Model) -> str:
