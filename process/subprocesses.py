@@ -30,6 +30,7 @@ async def running(
     log: Path,
     *,
     env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
     stop: signal.Signals = signal.SIGTERM,
 ) -> AsyncGenerator[asyncio.subprocess.Process]:
     """Run a command while the context is open; then send it `stop`, and SIGKILL if it has not ended within `STOP_S`.
@@ -46,6 +47,7 @@ async def running(
                 stdout=output,
                 stderr=output,
                 env=env,
+                cwd=cwd,
                 start_new_session=True,  # Ctrl-C is for us: we stop it when our services have drained
                 preexec_fn=die_with_parent(signal.SIGKILL),
             )

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 import tempfile
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import asynccontextmanager
@@ -16,9 +15,9 @@ from bench.load_client.http_load import HttpLoad, LoadShape
 from bench.load_client.http_message import HttpRequest
 from bench.peers.servers.protocol import Peer, ServedFile, ServerSettings
 from process.ports import free_port
+from process.subprocesses import running
 
 _READY_S: Final = 90.0
-_STOP_S: Final = 20.0
 _SHOWN: Final = 8000
 """Characters of the log that are shown where a peer does not start."""
 _PROBE: Final = LoadShape(seconds=0.2, connections=1, drain_s=1.0)
@@ -46,17 +45,18 @@ async def running_peer(
     with tempfile.TemporaryDirectory(prefix=f"infaas-{peer.name}-") as name:
         folder = Path(name)
         launch = peer.launch(python, served, settings, port, folder)
-        with (folder / "log").open("wb") as log:
-            process = await asyncio.create_subprocess_exec(
-                *launch.command, env={**os.environ, **launch.environment}, cwd=folder, stdout=log, stderr=log,
-                start_new_session=True,
-            )  # fmt: skip
+        log, environment = folder / "log", {**os.environ, **launch.environment}
+        below: list[psutil.Process] = []
         try:
-            if not await _first_of(process, answers(client, port, [peer.request(served.inputs)], _READY_S)):
-                raise RuntimeError(f"{peer.name} does not answer: {(folder / 'log').read_text()[-_SHOWN:]}")
-            yield RunningServer(process.pid, port)
+            async with running(launch.command, log, env=environment, cwd=folder) as process:
+                try:
+                    if not await _first_of(process, answers(client, port, [peer.request(served.inputs)], _READY_S)):
+                        raise RuntimeError(f"{peer.name} does not answer: {log.read_text()[-_SHOWN:]}")
+                    yield RunningServer(process.pid, port)
+                finally:
+                    below = _below(process)
         finally:
-            await _stop(process)
+            _kill(below)  # what the server started may have outlived it
 
 
 async def answers(client: Path, port: int, requests: Sequence[HttpRequest], timeout_s: float) -> bool:
@@ -84,20 +84,14 @@ async def _first_of(process: asyncio.subprocess.Process, answering: Coroutine[An
     return not waiting.cancelled() and waiting.result()
 
 
-async def _stop(process: asyncio.subprocess.Process) -> None:
-    """Stop a server and all that it started, which may have outlived it."""
+def _below(process: asyncio.subprocess.Process) -> list[psutil.Process]:
     try:
-        below = psutil.Process(process.pid).children(recursive=True)
+        return psutil.Process(process.pid).children(recursive=True)
     except psutil.NoSuchProcess:
-        below = []
-    if process.returncode is None:
-        process.send_signal(signal.SIGTERM)
-    try:
-        async with asyncio.timeout(_STOP_S):
-            await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-    for left in below:
-        if left.is_running():
-            left.kill()
+        return []
+
+
+def _kill(processes: Sequence[psutil.Process]) -> None:
+    for process in processes:
+        if process.is_running():
+            process.kill()
