@@ -1,17 +1,32 @@
 """TCP ports: asked about before anything is started, so that a taken one is an error that names its flag."""
 
 import socket
+from collections import deque
+from typing import Final
 
 from schemas.defaults import LOOPBACK
 from schemas.errors import OperatorError
 
+_given: Final[deque[int]] = deque(maxlen=256)
+"""Ports that were found free lately: nobody may listen on them yet."""
+
 
 def free_port(host: str = LOOPBACK) -> int:
-    """Find a port that nobody listens on now. Another process may take it before its user does.
+    """Find a port that nobody listens on now, and that this process has not found lately.
+
+    Another process may take it before its user does.
 
     Raises:
         OperatorError: `host` is no address of this machine.
     """
+    port = _unused_port(host)
+    while port in _given:
+        port = _unused_port(host)
+    _given.append(port)
+    return port
+
+
+def _unused_port(host: str) -> int:
     with socket.socket() as probe:
         try:
             probe.bind((host, 0))
