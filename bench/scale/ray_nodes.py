@@ -43,10 +43,10 @@ class RayNodes(msgspec.Struct, frozen=True):
     def workers(self) -> dict[str, int]:
         """Return the INFaaS workers whose processes live, each with the index of its node."""
         return {
-            process.environ()["INFAAS_WORKERS_NAME"]: index
+            name: index
             for index, raylet in enumerate(self.raylets)
             for process in _descendants(raylet)
-            if process.cmdline()[1:] == ["-m", "workers"]
+            if (name := _worker_name(process))
         }
 
     def kill(self, node: int) -> None:
@@ -54,6 +54,14 @@ class RayNodes(msgspec.Struct, frozen=True):
         psutil.Process(self.raylets[node]).suspend()  # or it starts anew what dies first
         for process in [*_descendants(self.raylets[node]), psutil.Process(self.raylets[node])]:
             process.kill()
+
+
+def _worker_name(process: psutil.Process) -> str:
+    """Name of the INFaaS worker that a process is; empty if it is none, or has ended."""
+    try:
+        return process.environ()["INFAAS_WORKERS_NAME"] if process.cmdline()[1:] == ["-m", "workers"] else ""
+    except psutil.NoSuchProcess:  # also of what has ended and is not yet waited for
+        return ""
 
 
 def _descendants(pid: int) -> list[psutil.Process]:
