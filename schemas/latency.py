@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-_MOST_FIT_ERROR: Final = 0.5
+_MOST_NOISE: Final = 0.1
 _LEAST_GROWTH: Final = 0.7
 
 
@@ -17,12 +17,20 @@ class BatchLatency(msgspec.Struct, frozen=True, gc=False):
     batch: int
     p50_s: float
     p99_s: float
+    cpu_s: float = 0.0
+    """CPU seconds of all threads, the median; 0 where it was not measured."""
+    runs: int = 0
+    """Runs behind these; 0 where it was not counted."""
+    discarded: int = 0
+    """Runs that met a busy machine and do not count."""
+    noise: float = 0.0
+    """Share by which measurements apart in time differ, or that was lost to others."""
 
 
-def is_noisy(measured: Sequence[BatchLatency], fit_error: float) -> bool:
-    """Whether something else seems to have had the machine meanwhile: no line fits, or more inputs took less time."""
+def is_noisy(measured: Sequence[BatchLatency]) -> bool:
+    """Whether something else had the machine all the time, or must have: more inputs took less time."""
     falls = any(after.p50_s < _LEAST_GROWTH * before.p50_s for before, after in pairwise(measured))
-    return falls or fit_error > _MOST_FIT_ERROR
+    return falls or any(point.noise > _MOST_NOISE for point in measured)
 
 
 class LatencyModel:

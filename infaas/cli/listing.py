@@ -12,7 +12,7 @@ from infaas.cli.output import ms, show, show_json, table, usd
 from infaas.cli.register import AGAIN
 from schemas.errors import OperatorError
 from schemas.hardware import cost_per_1000, list_price
-from schemas.latency import LatencyModel
+from schemas.latency import BatchLatency, LatencyModel
 from schemas.rows.catalog import Profile, TensorSpec, Variant, VariantState
 from store.pool import Pool, open_pool
 from store.registry import get_profile, list_architectures, list_profiles, list_tasks, list_variants
@@ -79,8 +79,8 @@ def profile(
     if found.is_noisy:
         facts.append(("noisy", f"the machine was busy while this was measured. {AGAIN}"))
     show(table(("fact", "value"), facts))
-    rows = [(m.batch, ms(m.p50_s), ms(m.p99_s), f"{m.batch / m.p50_s:,.0f}") for m in found.latency]
-    return show(table(("batch>", "p50>", "p99>", "inputs/s>"), rows))
+    columns = ("batch>", "p50>", "p99>", "CPU>", "inputs/s>", "runs>", "discarded>", "noise>")
+    return show(table(columns, [_latency_row(point) for point in found.latency], spare=("discarded>", "CPU>")))
 
 
 def _read(home: Path, question: Callable[[Pool], Awaitable[T]]) -> T:
@@ -115,6 +115,11 @@ def _variant_row(variant: Variant, measured: Profile | None) -> tuple[object, ..
         usd(cost_per_1000(LatencyModel(measured.latency, 1).batch_s(1), price)),
         _mib(measured.memory_bytes),
     )
+
+
+def _latency_row(point: BatchLatency) -> tuple[object, ...]:
+    rate, noise = f"{point.batch / point.p50_s:,.0f}", f"{point.noise:.0%}"
+    return (point.batch, ms(point.p50_s), ms(point.p99_s), ms(point.cpu_s), rate, point.runs, point.discarded, noise)
 
 
 def _signature(tensors: tuple[TensorSpec, ...]) -> str:

@@ -142,8 +142,8 @@ async def _warn_of_noise(pool: Pool, made: Sequence[Variant]) -> None:
     noisy = [profile.variant for profile in await list_profiles(pool) if profile.is_noisy and profile.variant in names]
     if noisy:
         err.print(
-            f"[yellow]warning:[/] the machine was busy while {', '.join(noisy)} were measured: the latencies do not "
-            f"grow with the batch as they should, and choices rest on them. {AGAIN}",
+            f"[yellow]warning:[/] the machine was busy all the while {', '.join(noisy)} were measured, however often "
+            f"that was tried: the latencies are uncertain, and choices rest on them. {AGAIN}",
             highlight=False,
         )
 

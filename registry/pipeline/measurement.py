@@ -1,18 +1,16 @@
 """Measures a variant, in a process that has loaded nothing else.
 
 The order matters: memory before the package is imported is not the variant's, so the package comes first; then the
-load; then every batch size with enough runs to fill a small time budget; then the peak of memory; and last the outputs
-for all samples, which cost the most time and nothing of which is timed.
-
-The budget is what makes registration fast: a variant of 10 microseconds is measured with thousands of runs, one of 300
-milliseconds with three. The p99 of few runs is their maximum.
+load; then every batch size, on cores of its own (`timing`, `cores`); then the peak of memory; and last the outputs for
+all samples, which cost the most time and nothing of which is timed.
 """
 
 import gc
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +18,8 @@ import msgspec
 import numpy as np
 import psutil
 
+from registry.pipeline.cores import RunObserver, pinned_to_quiet_cores
+from registry.pipeline.timing import Case, Run, Timing, time_cases
 from registry.samples import Arrays, load_arrays, save_arrays, take_rows
 from runtimes import cuda
 from runtimes.catalog import find_runtime, import_package
@@ -28,12 +28,6 @@ from runtimes.protocol import LoadOptions, Session
 from schemas.hardware import Hardware
 from schemas.latency import BatchLatency
 
-_WARM_UP_RUNS: Final = 2
-_BUDGET_S: Final = 0.15
-_FEW_RUNS: Final = 10
-_LONG_S: Final = 0.6
-_FEWEST_RUNS: Final = 3
-_MOST_RUNS: Final = 2000
 _SINGLE_ROWS: Final = 4
 """Samples computed one by one, to see whether a batch mixes them up."""
 _RESET_PEAK: Final = Path("/proc/self/clear_refs")
@@ -82,13 +76,23 @@ class MeasureVariant(msgspec.Struct, frozen=True, tag=True):
         # What is compiled or allocated only at the first batch belongs to loading.
         session.infer(take_rows(samples, 0, 1))
         load_s = time.perf_counter() - began
-        latency = tuple(_time(session, samples, batch) for batch in batch_sizes(self.options.max_batch))
+        latency = self._time(session, samples)
         peak = memory.peak_bytes()
         measurement = Measurement(device_name(self.hardware), load_s, peak, latency, fit_latency(latency))
         save_arrays(self.outputs, compute_all(session, samples, self.options))
         if self.single_outputs is not None:
             save_arrays(self.single_outputs, self._compute_one_by_one(samples))
         return measurement
+
+    def _time(self, session: Session, samples: Arrays) -> tuple[BatchLatency, ...]:
+        sizes = batch_sizes(self.options.max_batch)
+        timed = _timed(session, [_rows_of(samples, size) for size in sizes], self._cores)
+        return tuple(batch_latency(size, timing) for size, timing in zip(sizes, timed, strict=True))
+
+    @property
+    def _cores(self) -> int | None:
+        """CPU cores that it computes on; None where another device computes."""
+        return self.options.threads if self.hardware == Hardware.CPU else None
 
     def _compute_one_by_one(self, samples: Arrays) -> Arrays:
         session = find_runtime(self.runtime).load(self.artifact, self.hardware, self.options)
@@ -103,35 +107,38 @@ def batch_sizes(max_batch: int) -> list[int]:
     return sorted({*powers, max_batch})
 
 
-def _time(session: Session, samples: Arrays, batch: int) -> BatchLatency:
-    for turn in range(_WARM_UP_RUNS):
-        session.infer(take_rows(samples, turn * batch, batch))
+def batch_latency(batch: int, timing: Timing) -> BatchLatency:
+    """What was measured at one batch size, as it is kept."""
+    return BatchLatency(batch, timing.p50_s, timing.p99_s, timing.cpu_s, timing.runs, timing.discarded, timing.noise)
+
+
+def _timed(session: Session, inputs: Sequence[Callable[[int], Arrays]], cores: int | None) -> list[Timing]:
+    """Time batches on as many cores as they have threads, or wherever the host's part of a device's work runs."""
+    quiet = pinned_to_quiet_cores(cores) if cores else nullcontext(lambda: None)
+    with quiet as find_quiet, RunObserver(cores or 1) as observer, _no_collection():
+        return time_cases([_case(session, observer, take) for take in inputs], find_quiet)
+
+
+def _case(session: Session, observer: RunObserver, take: Callable[[int], Arrays]) -> Case:
+    def run(turn: int) -> Run:
+        inputs = take(turn)
+        return observer.observe(lambda: session.infer(inputs))
+
+    return run
+
+
+def _rows_of(samples: Arrays, batch: int) -> Callable[[int], Arrays]:
+    return lambda turn: take_rows(samples, turn * batch, batch)
+
+
+@contextmanager
+def _no_collection() -> Generator[None]:
     gc.collect()
     gc.disable()
     try:
-        runs = _runs(session, samples, batch)
+        yield
     finally:
         gc.enable()
-    p50, p99 = np.quantile(runs, (0.5, 0.99), method="higher")
-    return BatchLatency(batch, float(p50), float(p99))
-
-
-def _runs(session: Session, samples: Arrays, batch: int) -> list[float]:
-    runs: list[float] = []
-    spent = 0.0
-    while not _enough(len(runs), spent):
-        inputs = take_rows(samples, len(runs) * batch, batch)
-        began = time.perf_counter()
-        session.infer(inputs)
-        runs.append(time.perf_counter() - began)
-        spent += runs[-1]
-    return runs
-
-
-def _enough(runs: int, spent_s: float) -> bool:
-    if runs < _FEWEST_RUNS:
-        return False
-    return runs >= _MOST_RUNS or spent_s >= _LONG_S or (runs >= _FEW_RUNS and spent_s >= _BUDGET_S)
 
 
 def fit_latency(latency: Sequence[BatchLatency]) -> LatencyFit:

@@ -110,4 +110,4 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_noisy(self) -> bool:
         """Whether the latencies should be measured anew: something else had the machine meanwhile."""
-        return is_noisy(self.latency, self.fit_error)
+        return is_noisy(self.latency)

@@ -110,12 +110,17 @@ async def test_no_table_cuts_a_name(
 
 async def test_noisy_latencies_are_marked(connected: Shell, store_pool: Pool) -> None:
     await register(store_pool, "mlp.onnx-fp32.cpu", "cnn.onnx-fp32.cpu")
-    noisy = msgspec.structs.replace(a_profile("mlp.onnx-fp32.cpu"), fit_error=0.8)
+    measured = a_profile("mlp.onnx-fp32.cpu")
+    noisy = msgspec.structs.replace(
+        measured, latency=tuple(msgspec.structs.replace(point, noise=0.3) for point in measured.latency)
+    )
     await put_variant(store_pool, a_variant("mlp.onnx-fp32.cpu"), noisy)
     shown = (await asyncio.to_thread(connected, "variants")).stdout
     assert "while the machine was busy: mlp.onnx-fp32.cpu. `infaas register ... --again`" in shown
     assert "~1 ms" in shown
-    assert "--again" in (await asyncio.to_thread(connected, "profile", "mlp.onnx-fp32.cpu")).stdout
+    about = (await asyncio.to_thread(connected, "profile", "mlp.onnx-fp32.cpu")).stdout
+    assert "--again" in about
+    assert "30%" in about
     assert "--again" not in (await asyncio.to_thread(connected, "profile", "cnn.onnx-fp32.cpu")).stdout
 
 

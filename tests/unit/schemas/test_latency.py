@@ -42,13 +42,14 @@ def test_predictions_are_never_negative(points: dict[int, float], max_batch: int
 
 
 @pytest.mark.parametrize(
-    ("points", "fit_error", "noisy"),
+    ("points", "noise", "noisy"),
     [
-        ({1: 1.0, 2: 1.1, 4: 1.5}, 0.1, False),
-        ({1: 1.0, 2: 0.9, 4: 1.5}, 0.1, False),
-        ({1: 9.0, 2: 1.1, 4: 1.5}, 0.1, True),
-        ({1: 1.0, 2: 1.1, 4: 1.5}, 0.6, True),
+        ({1: 1.0, 2: 1.1, 4: 1.5}, 0.03, False),
+        ({1: 1.0, 2: 0.9, 4: 1.5}, 0.03, False),
+        ({1: 1.0, 2: 9.0, 4: 90.0}, 0.03, False),
+        ({1: 9.0, 2: 1.1, 4: 1.5}, 0.03, True),
+        ({1: 1.0, 2: 1.1, 4: 1.5}, 0.2, True),
     ],
 )
-def test_latencies_that_fall_or_fit_no_line_are_noisy(points: dict[int, float], fit_error: float, noisy: bool) -> None:
-    assert is_noisy([BatchLatency(b, s, s) for b, s in points.items()], fit_error) is noisy
+def test_latencies_that_fall_or_disagree_are_noisy(points: dict[int, float], noise: float, noisy: bool) -> None:
+    assert is_noisy([BatchLatency(b, s, s, noise=noise) for b, s in points.items()]) is noisy
