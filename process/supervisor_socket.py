@@ -42,20 +42,27 @@ class ProcessStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Why it failed, with the end of its log."""
 
 
+class ProcessPool(msgspec.Struct, frozen=True, kw_only=True):
+    """Processes of one kind that the supervisor can start."""
+
+    hardware: str
+    """Hardware type that each owns."""
+    maximum: int
+    """Number of them that may run at once."""
+    cores: int
+    """Cores that each may use, at least."""
+    memory_bytes: int
+    """Memory that each may use, at least."""
+
+
 class CommandReply(msgspec.Struct, frozen=True, kw_only=True):
     """What the supervisor answers: whether it obeyed, which processes there are, and what it can start."""
 
     error: str = ""
     """Why the command was not followed."""
     processes: tuple[ProcessStatus, ...] = ()
-    hardware: str = ""
-    """Hardware type that the processes own."""
-    maximum: int = 0
-    """Number of processes that may run at once."""
-    cores: int = 0
-    """Cores that each process may use."""
-    memory_bytes: int = 0
-    """Memory that each process may use."""
+    pools: tuple[ProcessPool, ...] = ()
+    """Kinds of processes that it can start."""
     start_s: float = 0.0
     """Seconds from a command to a process that is ready, as last measured."""
 

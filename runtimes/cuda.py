@@ -1,17 +1,23 @@
 """CUDA devices as the driver itself reports them: no package is needed for these questions.
 
+Devices are numbered as the driver numbers those that the environment leaves visible, so a process that was given one
+device has number 0. NVML numbers all of the machine, and is asked by a device's place on the PCI bus.
+
 Written after the driver API's and NVML's documentation; the machine it was written on has no such device, so beyond
-"there is none" it has not run yet.
+"there is none" it has run against stand-ins of the two libraries only.
 """
 
 import ctypes
-from typing import Final
+import os
+from typing import Any, Final
 
 from runtimes.protocol import Availability
 
+VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 _DRIVER: Final = "libcuda.so.1"
 _NVML: Final = "libnvidia-ml.so.1"
 _NAME_LENGTH: Final = 100
+_BUS_ID_LENGTH: Final = 32
 
 
 class _Memory(ctypes.Structure):
@@ -26,28 +32,58 @@ def availability() -> Availability:
         driver = ctypes.CDLL(_DRIVER)
     except OSError:
         return Availability(False, f"no CUDA driver ({_DRIVER}) on this machine")
-    count = ctypes.c_int(0)
-    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+    if driver.cuInit(0) != 0:
         return Availability(False, "the CUDA driver is here but cannot be initialised; see nvidia-smi")
-    return Availability(True) if count.value else Availability(False, "the CUDA driver sees no device")
+    return Availability(True) if _count(driver) else Availability(False, "the CUDA driver sees no device")
+
+
+def device_count() -> int:
+    """Number of devices that this process may use."""
+    return _count(ctypes.CDLL(_DRIVER)) if availability().available else 0
+
+
+def use_device(number: int) -> None:
+    """Leave only this one of the devices visible; before anything in this process has asked for them."""
+    visible = [name for name in os.environ.get(VISIBLE, "").split(",") if name]
+    os.environ[VISIBLE] = visible[number] if number < len(visible) else str(number)
 
 
 def device_name(index: int = 0) -> str:
     """Product name of a device; only where `availability` says there is one."""
     driver = ctypes.CDLL(_DRIVER)
     name = ctypes.create_string_buffer(_NAME_LENGTH)
-    device = ctypes.c_int(0)
-    driver.cuInit(0)
-    driver.cuDeviceGet(ctypes.byref(device), index)
-    driver.cuDeviceGetName(name, _NAME_LENGTH, device)
+    driver.cuDeviceGetName(name, _NAME_LENGTH, _device(driver, index))
     return name.value.decode()
 
 
 def memory_used(index: int = 0) -> int:
     """Bytes in use on the device, by all processes; only where `availability` says there is one."""
-    nvml = ctypes.CDLL(_NVML)
+    return int(_memory(index).used)
+
+
+def memory_total(index: int = 0) -> int:
+    """Bytes of the device's memory; only where `availability` says there is one."""
+    return int(_memory(index).total)
+
+
+def _count(driver: Any) -> int:
+    count = ctypes.c_int(0)
+    return count.value if driver.cuDeviceGetCount(ctypes.byref(count)) == 0 else 0
+
+
+def _device(driver: Any, index: int) -> ctypes.c_int:
+    device = ctypes.c_int(0)
+    driver.cuInit(0)
+    driver.cuDeviceGet(ctypes.byref(device), index)
+    return device
+
+
+def _memory(index: int) -> _Memory:
+    driver, nvml = ctypes.CDLL(_DRIVER), ctypes.CDLL(_NVML)
+    bus_id = ctypes.create_string_buffer(_BUS_ID_LENGTH)
+    driver.cuDeviceGetPCIBusId(bus_id, _BUS_ID_LENGTH, _device(driver, index))
     handle, memory = ctypes.c_void_p(), _Memory()
     nvml.nvmlInit_v2()
-    nvml.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(handle))
+    nvml.nvmlDeviceGetHandleByPciBusId_v2(bus_id, ctypes.byref(handle))
     nvml.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory))
-    return int(memory.used)
+    return memory

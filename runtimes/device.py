@@ -1,13 +1,53 @@
-"""Tells exactly which device this is: latencies measured on one model of CPU do not hold on another."""
+"""Tells which devices are here, exactly which, and how much memory they have, for each hardware type alike.
+
+Latencies measured on one model of CPU do not hold on another. A process uses one device: the environment hides the
+others from whatever library it loads, so nothing else has to know a number.
+"""
 
 import platform
 from pathlib import Path
 from typing import Final
 
-from runtimes import cuda
+import psutil
+
+from runtimes import cuda, neuron
 from schemas.hardware import Hardware
 
 _CPUINFO: Final = Path("/proc/cpuinfo")
+
+
+def missing_device(hardware: str) -> str:
+    """Why this machine has no device of a hardware type; empty if it has."""
+    if hardware == Hardware.CPU:
+        return ""
+    return (cuda if hardware == Hardware.CUDA else neuron).availability().reason
+
+
+def device_count(hardware: str) -> int:
+    """Number of devices of a hardware type; the cores of a machine are one."""
+    if hardware == Hardware.CPU:
+        return 1
+    return (cuda if hardware == Hardware.CUDA else neuron).device_count()
+
+
+def use_device(hardware: str, number: int) -> None:
+    """Hide all devices but this one from this process; before any library that uses them is loaded."""
+    if hardware != Hardware.CPU:
+        (cuda if hardware == Hardware.CUDA else neuron).use_device(number)
+
+
+def device_memory(hardware: str, number: int = 0) -> int:
+    """Bytes of memory that variants on a device can have; where there is no such device, the machine's."""
+    if hardware == Hardware.CPU or missing_device(hardware):
+        return psutil.virtual_memory().total
+    return (cuda if hardware == Hardware.CUDA else neuron).memory_total(number)
+
+
+def memory_in_use(hardware: str) -> int:
+    """Bytes of that memory in use: on a CPU by this process, on a GPU by all; 0 where nothing tells."""
+    if hardware == Hardware.CUDA and not missing_device(hardware):
+        return cuda.memory_used()
+    return psutil.Process().memory_info().rss if hardware == Hardware.CPU else 0
 
 
 def device_name(hardware: str) -> str:

@@ -33,6 +33,7 @@ class OnnxRuntime:
 
     def __init__(self, name: str, providers: dict[str, str], *, concurrent: bool) -> None:
         self.name = name
+        self.hardware = tuple(providers)
         self.concurrent = concurrent
         self._providers = providers
 

@@ -58,6 +58,11 @@ class Runtime(Protocol):
         """Whether several threads may compute with one session at once, and do so faster than one after the other."""
         ...
 
+    @property
+    def hardware(self) -> tuple[str, ...]:
+        """Hardware types that it runs on, where its package and the device are there."""
+        ...
+
     def availability(self, hardware: str) -> Availability:
         """Whether variants for `hardware` can run in this process."""
         ...

@@ -28,7 +28,7 @@ from schemas.hardware import Hardware
 
 OUTPUTS_FILE: Final = "infaas-outputs.json"
 OUTPUTS_ENTRY: Final = f"extra/{OUTPUTS_FILE}"
-_ON: Final = (Hardware.CPU, Hardware.CUDA)
+_ON: Final[tuple[str, ...]] = (Hardware.CPU, Hardware.CUDA)
 
 
 class TorchRuntime:
@@ -36,6 +36,7 @@ class TorchRuntime:
 
     def __init__(self, name: str, *, compiled: bool) -> None:
         self.name = name
+        self.hardware = _ON
         self.concurrent = not compiled
         self._compiled = compiled
 

@@ -5,6 +5,7 @@ import asyncio
 from broker.client import ping
 from broker.settings import KafkaSettings
 from process.command_line import Dependency, run_command
+from runtimes.device import use_device
 from store.settings import StoreSettings
 from store.version import require_current_at
 from workers.service import serve
@@ -20,5 +21,7 @@ def main() -> int:
 
 
 async def _serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSettings, stop: asyncio.Event) -> None:
+    if settings.device is not None:
+        use_device(settings.hardware, settings.device)
     with named_worker(settings) as named:
         await serve(named, kafka, store, stop)

@@ -23,11 +23,12 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
 from typing import Final, Protocol, TypeAlias
 
+from process.affinity import pin_thread
 from workers.batch_queue import Urgency
 
 _WATCH_S: Final = 0.5
@@ -95,13 +96,13 @@ _Started: TypeAlias = tuple[int, Batch]
 class BatchExecutor:
     """Computes batches in the slots of one device. Used by one event loop and its own threads."""
 
-    def __init__(self, slots: int, on_defect: Callable[[BaseException], None]) -> None:
-        """`on_defect` is called, in a thread, when a slot dies of a defect of ours."""
+    def __init__(self, slots: int, on_defect: Callable[[BaseException], None], cpus: Collection[int] = ()) -> None:
+        """`on_defect` is called, in a thread, when a slot dies of a defect of ours; slots compute on these `cpus`."""
         self.lock = threading.Lock()
         self.arrivals: Iterator[int] = count(1)
         """Numbers for the work of all sources in the order in which it comes: who came first is first, whose it be."""
         self.slots = slots
-        self._pool = ThreadPoolExecutor(slots, thread_name_prefix="slot")
+        self._pool = ThreadPoolExecutor(slots, "slot", pin_thread, (cpus,))
         self._free = list(range(slots))
         self._sources: list[BatchSource] = []
         self._computing: Counter[BatchSource] = Counter()

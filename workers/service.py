@@ -16,6 +16,7 @@ from broker.producer import Producer
 from broker.reachability import KafkaReachability
 from broker.reply_stream.sender import ReplyStreamSender
 from broker.settings import KafkaSettings
+from process.affinity import pin_thread
 from process.garbage_collection import tune_gc
 from process.health_server import health_server
 from process.priority import lower_priority
@@ -146,7 +147,7 @@ def _open_executor(settings: WorkerSettings, defect: "asyncio.Future[None]", sta
     def on_defect(error: BaseException) -> None:
         loop.call_soon_threadsafe(fail, error)
 
-    executor = BatchExecutor(settings.slots, on_defect)
+    executor = BatchExecutor(settings.slots, on_defect, settings.cpus)
     stack.push_async_callback(asyncio.to_thread, executor.close)
     return executor
 
@@ -154,10 +155,17 @@ def _open_executor(settings: WorkerSettings, defect: "asyncio.Future[None]", sta
 def _open_loader(settings: WorkerSettings, stack: AsyncExitStack) -> Executor:
     """Start a thread that lets those that serve go first: a load takes seconds of a core, and queries must not wait.
 
-    Only where it is one thread that computes: those that a session or a driver starts inherit what their starter has.
+    Only where it is one thread that computes: those that a session or a driver starts inherit what their starter has;
+    so they inherit the cores that the worker computes on, too.
     """
     alone = settings.hardware is Hardware.CPU and settings.threads == 1
-    loader = ThreadPoolExecutor(1, "loader", lower_priority if alone else None)
+
+    def prepare() -> None:
+        pin_thread(settings.cpus)
+        if alone:
+            lower_priority()
+
+    loader = ThreadPoolExecutor(1, "loader", prepare)
     stack.push_async_callback(asyncio.to_thread, loader.shutdown)
     return loader
 

@@ -2,18 +2,26 @@
 
 import os
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-import psutil
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from process.settings import ServiceSettings
+from runtimes.device import device_memory
 from schemas.defaults import THREADS
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware, list_price, slots_of
 from schemas.names import is_name
 from schemas.worker_names import worker_name
+
+
+def _cores(fields: dict[str, Any]) -> int:
+    return len(fields.get("cpus", ())) or len(os.sched_getaffinity(0))
+
+
+def _memory_bytes(fields: dict[str, Any]) -> int:
+    return device_memory(fields.get("hardware", Hardware.CPU), fields.get("device") or 0)
 
 
 class WorkerSettings(ServiceSettings):
@@ -26,12 +34,18 @@ class WorkerSettings(ServiceSettings):
     first number that no running worker of this home has."""
     hardware: Hardware = Hardware.CPU
     """Type of the device that the worker owns."""
-    cores: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1)
-    """Number of CPU cores that the worker may compute on."""
+    device: int | None = Field(default=None, ge=0)
+    """Number of the accelerator that it owns among those of the machine; default: the first that the environment leaves
+    visible to it."""
+    cpus: tuple[int, ...] = ()
+    """Numbers of the CPU cores that it computes on, e.g. `[0,1]`; default: any, as the kernel likes."""
+    cores: int = Field(default_factory=_cores, ge=1)
+    """Number of CPU cores that the worker may compute on; default: as many as `cpus` names, else all."""
     threads: int = Field(default=THREADS, ge=1)
     """Number of cores that one batch computes on; `cores // threads` batches compute at once."""
-    memory_bytes: int = Field(default_factory=lambda: psutil.virtual_memory().total, ge=1)
-    """Bytes of memory that the process may use; a variant that would exceed them is not loaded."""
+    memory_bytes: int = Field(default_factory=_memory_bytes, ge=1)
+    """Bytes of the device's memory that the worker may use, on a CPU of the machine's; a variant that would exceed them
+    is not loaded. Default: all."""
     price_per_hour: float | None = Field(default=None, ge=0)
     """Price of the worker in USD per hour; by default the list price of the hardware."""
     artifacts: Path | None = Field(default=None, validation_alias="INFAAS_ARTIFACTS")
@@ -68,6 +82,9 @@ class WorkerSettings(ServiceSettings):
     def _check(self) -> Self:
         if not is_name(self.worker):
             raise OperatorError(f"--name {self.name!r}: use a-z, 0-9 and '-', at most 63 characters")
+        absent = sorted(set(self.cpus) - os.sched_getaffinity(0))
+        if absent:
+            raise OperatorError(f"--cpus {','.join(map(str, self.cpus))}: this process may not use {absent}")
         if self.threads > self.cores:
             raise OperatorError(f"--threads {self.threads} is more than --cores {self.cores}")
         if self.lease_renew_s * 2 > self.lease_ttl_s:

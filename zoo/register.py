@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from registry.register import register, step_count
 from registry.registration import ProgressSink, Registration
 from schemas.defaults import BATCH_LIMIT, PARTITIONS, THREADS
 from schemas.errors import OperatorError
+from schemas.hardware import Hardware
 from schemas.rows.catalog import Variant
 from store.pool import Pool
 from zoo.catalog import ZooModel, models_of
@@ -33,12 +35,15 @@ async def register_zoo(
     cache: Path,
     *,
     tasks: tuple[str, ...] = (),
+    hardware: Sequence[Hardware] = (Hardware.CPU,),
     max_batch: int = BATCH_LIMIT,
     partitions: int = PARTITIONS,
     threads: int = THREADS,
     again: bool = False,
 ) -> list[Variant]:
-    """Register the models of the named tasks, of all if none is named. What is registered stays, unless `again`.
+    """Register the models of the named tasks, of all if none is named, for each `hardware`, which this machine has.
+
+    What is registered stays, unless `again`.
 
     Files that are built, and the labelled data, go to `cache` and are used again. Cancelling keeps what is complete.
 
@@ -52,13 +57,14 @@ async def register_zoo(
         replace(request, max_batch=max_batch, partitions=partitions, threads=threads, again=again)
         for request in requests
     ]
+    requests = [_for_hardware(request, device) for request in requests for device in hardware]
     counts = [await asyncio.to_thread(step_count, request) for request in requests]
-    variants: list[Variant] = []
+    variants: dict[str, Variant] = {}
     for index, request in enumerate(requests):
         part = _PartialProgress(progress, sum(counts[:index]), sum(counts))
-        variants += await register(request, pool, kafka, artifacts, part)
+        variants |= {variant.name: variant for variant in await register(request, pool, kafka, artifacts, part)}
     progress.step(sum(counts), sum(counts), "the zoo is registered")
-    return variants
+    return list(variants.values())
 
 
 class _PartialProgress:
@@ -72,6 +78,11 @@ class _PartialProgress:
     def step(self, done: int, total: int, text: str) -> None:
         """Show a step; `total` is the part's own and was counted into the whole's beforehand."""
         self._whole.step(self._before + min(done, total), self._total, text)
+
+
+def _for_hardware(request: Registration, hardware: Hardware) -> Registration:
+    """The request for this hardware; which variants are worth making was found out on CPUs."""
+    return replace(request, hardware=hardware, variants=request.variants if hardware is Hardware.CPU else ())
 
 
 def _request(model: ZooModel, cache: Path) -> Registration:

@@ -13,8 +13,15 @@ from typing import Final
 from autoscaler.decide.snapshot import HardwareType
 from autoscaler.launchers.base import LaunchedWorker, LauncherError, LaunchState
 from autoscaler.settings import AutoscalerSettings
-from process.supervisor_socket import CommandReply, SupervisorCommand, SupervisorUnavailable, send_command
+from process.supervisor_socket import (
+    CommandReply,
+    ProcessPool,
+    SupervisorCommand,
+    SupervisorUnavailable,
+    send_command,
+)
 from schemas.hardware import list_price, slots_of
+from schemas.worker_names import hardware_of
 
 NAME: Final = "processes"
 
@@ -41,7 +48,7 @@ class ProcessLauncher:
         report = await self._send("list")
         return [
             LaunchedWorker(
-                worker=kept.name, hardware=report.hardware, state=LaunchState(kept.state), reason=kept.reason
+                worker=kept.name, hardware=hardware_of(kept.name), state=LaunchState(kept.state), reason=kept.reason
             )
             for kept in report.processes
         ]
@@ -61,20 +68,20 @@ class ProcessLauncher:
             report = await send_command(self._home, SupervisorCommand(verb=verb, name=worker))
         except SupervisorUnavailable as error:
             raise LauncherError(str(error)) from error
-        self._hardware = {report.hardware: _hardware_of(report)}
+        self._hardware = {pool.hardware: _hardware_type(pool, report.start_s) for pool in report.pools}
         if report.error:
             raise LauncherError(report.error)
         return report
 
 
-def _hardware_of(report: CommandReply) -> HardwareType:
+def _hardware_type(pool: ProcessPool, start_s: float) -> HardwareType:
     return HardwareType(
-        name=report.hardware,
-        price_per_hour=list_price(report.hardware, report.cores),
-        start_s=report.start_s,
-        slots=slots_of(report.hardware, report.cores, threads=1),
-        memory_bytes=report.memory_bytes,
-        maximum=report.maximum,
+        name=pool.hardware,
+        price_per_hour=list_price(pool.hardware, pool.cores),
+        start_s=start_s,
+        slots=slots_of(pool.hardware, pool.cores, threads=1),
+        memory_bytes=pool.memory_bytes,
+        maximum=pool.maximum,
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+from msgspec.structs import replace
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from broker.settings import KafkaSettings
@@ -15,14 +16,20 @@ from infaas.cli.output import err, show, show_json, table
 from infaas.optional_zoo import require_zoo
 from registry.artifacts import ArtifactStore
 from registry.register import register as register_model
+from registry.register import step_count
 from registry.registration import Registration
 from schemas.defaults import BATCH_LIMIT, PARTITIONS, THREADS
 from schemas.errors import OperatorError
+from schemas.hardware import Hardware
 from schemas.rows.catalog import Variant, VariantState
 from store.pool import Pool, open_pool
 from store.registry import list_profiles
 
 AGAIN: Final = "`infaas register ... --again` measures anew."
+HardwareFlag = Annotated[
+    list[Hardware] | None,
+    typer.Option("--hardware", help="Device of this machine to make variants for and measure them on; repeatable."),
+]
 _ARTIFACTS_ENV: Final = "INFAAS_ARTIFACTS"
 
 
@@ -72,6 +79,7 @@ def register(
     partitions: Annotated[int, typer.Option(min=1, help="The most replicas of one variant.")] = PARTITIONS,
     threads: Annotated[int, typer.Option(min=1, help="Threads a batch computes with.")] = THREADS,
     variant: Annotated[list[str] | None, typer.Option(help="e.g. onnx-int8dyn; repeatable. Default: all.")] = None,
+    hardware: HardwareFlag = None,
     again: Annotated[bool, typer.Option("--again", help="Measure what is registered once more.")] = False,
     zoo: Annotated[
         bool, typer.Option("--zoo", help="Register the models of infaas[zoo], of the tasks named or of all.")
@@ -83,9 +91,9 @@ def register(
     if zoo:
         require_zoo()
     kafka, postgres = find_kafka(home), find_database(home)
-    named, home = tuple(what or ()), home.absolute()
+    named, home, devices = tuple(what or ()), home.absolute(), tuple(hardware or (Hardware.CPU,))
     if zoo:
-        made = asyncio.run(register_with_progress(kafka, postgres, home, named, threads=threads, again=again))
+        made = asyncio.run(register_with_progress(kafka, postgres, home, named, devices, threads=threads, again=again))
     else:
         if len(named) != 1 or task is None:
             raise OperatorError("say which model FILE for which --task, or --zoo")
@@ -104,7 +112,7 @@ def register(
             variants=tuple(variant or ()),
             again=again,
         )
-        made = asyncio.run(_register(request, kafka, postgres, home))
+        made = asyncio.run(_register([replace(request, hardware=device) for device in devices], kafka, postgres, home))
     _show_made(made, as_json=as_json)
 
 
@@ -113,6 +121,7 @@ async def register_with_progress(
     postgres: str,
     home: Path,
     tasks: tuple[str, ...] = (),
+    hardware: Sequence[Hardware] = (Hardware.CPU,),
     *,
     threads: int = THREADS,
     again: bool = False,
@@ -123,16 +132,21 @@ async def register_with_progress(
     async with open_pool(postgres) as pool:
         with ProgressBar() as bar:
             made = await register_zoo(
-                pool, kafka, _artifacts(home), bar, home / "cache", tasks=tasks, threads=threads, again=again
-            )
+                pool, kafka, _artifacts(home), bar, home / "cache",
+                tasks=tasks, hardware=hardware, threads=threads, again=again,
+            )  # fmt: skip
         await _warn_of_noise(pool, made)
     return made
 
 
-async def _register(request: Registration, kafka: KafkaSettings, postgres: str, home: Path) -> list[Variant]:
+async def _register(requests: Sequence[Registration], kafka: KafkaSettings, postgres: str, home: Path) -> list[Variant]:
+    for request in requests:
+        await asyncio.to_thread(step_count, request)  # says what is wrong with any before one is begun
+    made: list[Variant] = []
     async with open_pool(postgres) as pool:
         with ProgressBar() as bar:
-            made = await register_model(request, pool, kafka, _artifacts(home), bar)
+            for request in requests:
+                made = await register_model(request, pool, kafka, _artifacts(home), bar)
         await _warn_of_noise(pool, made)
     return made
 

@@ -61,6 +61,10 @@ MaxWorkersFlag = Annotated[
     int, typer.Option(min=0, help="CPU worker processes at most, as load grows; 0: as --workers.")
 ]
 CoresPerWorkerFlag = Annotated[int, typer.Option(min=0, help="Cores of each worker; 0 shares this machine's.")]
+WorkerFlag = Annotated[
+    list[str] | None,
+    typer.Option(help="A worker by its device: cpu:2 (cores), cuda:0, neuron:0; repeatable. Default: --workers."),
+]
 OversubscribeFlag = Annotated[
     bool, typer.Option("--oversubscribe", help="Let workers have more cores in all than this machine has.")
 ]
@@ -91,6 +95,7 @@ def up(
     workers: WorkersFlag = _DEFAULTS.workers,
     max_workers: MaxWorkersFlag = _DEFAULTS.max_workers,
     cores_per_worker: CoresPerWorkerFlag = _DEFAULTS.cores_per_worker,
+    worker: WorkerFlag = None,
     oversubscribe: OversubscribeFlag = _DEFAULTS.oversubscribe,
     autoscalers: AutoscalersFlag = _DEFAULTS.autoscalers,
     policy: PolicyFlag = _DEFAULTS.policy,
@@ -118,6 +123,7 @@ def up(
         max_workers=max_workers,
         cores_per_worker=cores_per_worker,
         oversubscribe=oversubscribe,
+        named_workers=tuple(worker or ()),
     )
     try:
         asyncio.run(_serve(options, register_zoo=register_zoo))

@@ -2,5 +2,6 @@
 
 Reading order: options (what to start) -> state (what other commands are told of it) -> restart_backoff (pauses before
 what ended starts again) -> server (Kafka or Postgres, kept running) -> kafka_server (which Kafka, and its start) ->
-child (a service that is kept running) -> local_workers (the worker processes) -> system (all of it).
+child (a service that is kept running) -> local_worker (what one worker gets of this machine), local_workers (their
+processes) -> system (all of it).
 """

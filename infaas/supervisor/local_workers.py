@@ -5,21 +5,20 @@ are our children, not its: an autoscaler that is killed takes none of them along
 """
 
 import asyncio
-import re
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from itertools import islice
 from typing import Final
 
 from infaas.supervisor.child import Child, child_spec
+from infaas.supervisor.local_worker import LocalWorkerSpec, name_workers
 from infaas.supervisor.options import UpOptions, worker_metrics_port
 from process.ports import LOOPBACK
-from process.supervisor_socket import CommandReply, ProcessStatus, SupervisorCommand, command_server
+from process.supervisor_socket import CommandReply, ProcessPool, ProcessStatus, SupervisorCommand, command_server
 from schemas.errors import OperatorError
-from schemas.hardware import Hardware
-from schemas.worker_names import number_of, worker_name
 
-_NAME: Final = re.compile(rf"{Hardware.CPU}-\d{{1,4}}")
+_NAMES_SHOWN: Final = 20
 _START_S: Final = 3.0
 """Seconds that a start takes, until the first one has been measured."""
 
@@ -57,12 +56,14 @@ class LocalWorkers:
     def __init__(
         self,
         options: UpOptions,
+        specs: Sequence[LocalWorkerSpec],
         shared: Mapping[str, str],
         announce: Callable[[str], None],
         changed: Callable[[], None],
         servers_up: Callable[[], Awaitable[None]],
     ) -> None:
         self._options = options
+        self._specs = name_workers(specs)
         self._shared = shared
         self._announce = announce
         self._changed = changed
@@ -81,8 +82,8 @@ class LocalWorkers:
     async def running(self) -> AsyncGenerator[None]:
         """Keep workers running while the context is open, and follow commands; then stop them all."""
         async with asyncio.TaskGroup() as self._tasks, command_server(self._options.home, self._answer):
-            for number in range(self._options.first_workers):
-                self._start(worker_name(Hardware.CPU, number))
+            for name in islice(self._specs, self._options.first_workers):
+                self._start(name)
             try:
                 yield
             finally:
@@ -114,11 +115,18 @@ class LocalWorkers:
         return CommandReply(
             error=error,
             processes=tuple(worker.status(name) for name, worker in self._workers.items()),
-            hardware=Hardware.CPU,
-            maximum=self._options.most_workers,
-            cores=self._options.cores,
-            memory_bytes=self._options.memory_bytes,
+            pools=tuple(self._pool(hardware) for hardware in {spec.hardware: None for spec in self._specs.values()}),
             start_s=self._start_s,
+        )
+
+    def _pool(self, hardware: str) -> ProcessPool:
+        """The workers of a hardware type; where they are not alike, what each has at least."""
+        specs = [spec for spec in self._specs.values() if spec.hardware == hardware]
+        return ProcessPool(
+            hardware=hardware,
+            maximum=len(specs),
+            cores=min(spec.cores for spec in specs),
+            memory_bytes=min(spec.memory_bytes for spec in specs),
         )
 
     def _execute(self, command: SupervisorCommand) -> str:
@@ -129,12 +137,11 @@ class LocalWorkers:
             worker = self._workers.get(command.name)
             if self._closing:
                 return "the system is stopping"
-            if not _NAME.fullmatch(command.name):
-                return f"a worker of this machine is named {Hardware.CPU}-<number>, not {command.name!r}"
+            if command.name not in self._specs:
+                there = ", ".join(islice(self._specs, _NAMES_SHOWN))
+                return f"{command.name!r} is no worker of this machine; --max-workers or --worker allowed {there}"
             if worker is not None and not worker.failure:
                 return f"{command.name} is still stopping" if worker.stopping else ""
-            if worker is None and len(self._workers) >= self._options.most_workers:
-                return f"{len(self._workers)} workers run already; --max-workers allows no more"
             try:
                 self._start(command.name)
             except OperatorError as error:
@@ -142,12 +149,11 @@ class LocalWorkers:
         return ""
 
     def _start(self, name: str) -> None:
-        port = worker_metrics_port(self._options, number_of(name))
+        port = worker_metrics_port(self._options, list(self._specs).index(name))
         own = {
             "INFAAS_WORKERS_NAME": name,
-            "INFAAS_WORKERS_CORES": str(self._options.cores),
-            "INFAAS_WORKERS_MEMORY_BYTES": str(self._options.memory_bytes),
             "INFAAS_WORKERS_METRICS_PORT": str(port),
+            **self._specs[name].environment,
         }
         url = f"http://{LOOPBACK}:{port}"
         spec = child_spec(self._options.home, f"worker-{name}", "workers", {**self._shared, **own}, url)

@@ -11,6 +11,7 @@ import psutil
 from autoscaler.decide.snapshot import Policy
 from autoscaler.settings import DEFAULT_POLICY
 from broker.settings import ENV as KAFKA_ENV
+from infaas.supervisor.local_worker import LocalWorkerSpec, parse_workers
 from process.ports import LOOPBACK, claim_port, free_port
 from schemas.defaults import GATEWAY_PORT, KAFKA_PORT
 from schemas.errors import OperatorError
@@ -59,6 +60,8 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     """CPU cores of each worker; 0 shares those of this machine among the most workers there can be."""
     oversubscribe: bool = False
     """Whether workers may have more cores in all than this machine has."""
+    named_workers: tuple[str, ...] = ()
+    """Workers by name of their device, e.g. `cuda:0` and `cpu:2`, instead of `workers` alike; these and no others."""
 
     @property
     def services(self) -> int:
@@ -68,12 +71,12 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def first_workers(self) -> int:
         """Number of workers that start here with the system."""
-        return self.workers if self.launcher in _LOCAL_LAUNCHERS else 0
+        return len(self.named_workers) or (self.workers if self.launcher in _LOCAL_LAUNCHERS else 0)
 
     @property
     def most_workers(self) -> int:
         """Number of workers that may run at once."""
-        return max(self.max_workers, self.workers)
+        return len(self.named_workers) or max(self.max_workers, self.workers)
 
     @property
     def cores(self) -> int:
@@ -84,6 +87,19 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     def memory_bytes(self) -> int:
         """Memory that each worker may use."""
         return psutil.virtual_memory().total // self.most_workers
+
+
+def local_workers(options: UpOptions) -> tuple[LocalWorkerSpec, ...]:
+    """All workers that may run on this machine, those that start with the system first; blocks.
+
+    Raises:
+        OperatorError: they do not fit, or the device of one is not here.
+    """
+    if options.named_workers:
+        _check_worker_alone(options)
+        return parse_workers(options.named_workers, oversubscribe=options.oversubscribe)
+    check_cores(options)
+    return (LocalWorkerSpec(cores=options.cores, memory_bytes=options.memory_bytes),) * options.most_workers
 
 
 def check_cores(options: UpOptions) -> None:
@@ -97,6 +113,17 @@ def check_cores(options: UpOptions) -> None:
         raise OperatorError(
             f"{maximum} workers with {each} cores each need {maximum * each} cores, this machine has {there}: "
             "lower --workers, --max-workers or --cores-per-worker, or allow it by --oversubscribe"
+        )
+
+
+def _check_worker_alone(options: UpOptions) -> None:
+    if options.launcher not in _LOCAL_LAUNCHERS:
+        raise OperatorError(
+            f"--worker names workers of this machine; --launcher {options.launcher} starts them elsewhere"
+        )
+    if options.workers > 1 or options.max_workers or options.cores_per_worker:
+        raise OperatorError(
+            "--worker says which workers there are: leave out --workers, --max-workers, --cores-per-worker"
         )
 
 

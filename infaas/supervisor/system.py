@@ -9,6 +9,7 @@ the children. Workers come and go as the autoscaler says; see `local_workers.py`
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
@@ -18,14 +19,16 @@ import msgspec
 from broker.settings import KafkaSettings
 from infaas.supervisor.child import Child, ChildSpec, child_spec
 from infaas.supervisor.kafka_server import FETCH_WAIT_ENV, FetchingJars, KafkaChoice, choose_kafka, start_kafka
+from infaas.supervisor.local_worker import LocalWorkerSpec
 from infaas.supervisor.local_workers import LocalWorkers
-from infaas.supervisor.options import KafkaKind, UpOptions, check_cores, claim_ports, metrics_ports
+from infaas.supervisor.options import KafkaKind, UpOptions, claim_ports, local_workers, metrics_ports
 from infaas.supervisor.server import Server
 from infaas.supervisor.state import StateFile, SystemState, claimed
 from process.ports import LOOPBACK
 from process.subprocesses import DRAIN_S
 from registry.topics import ensure_registered_topics
 from schemas.errors import OperatorError
+from schemas.hardware import Hardware
 from store.embedded import EmbeddedPostgres
 from store.migrate import upgrade
 from store.pool import open_pool
@@ -44,6 +47,7 @@ class RunningSystem:
     def __init__(
         self,
         options: UpOptions,
+        workers: Sequence[LocalWorkerSpec],
         choice: KafkaChoice,
         kafka: KafkaSettings,
         postgres: str,
@@ -63,9 +67,9 @@ class RunningSystem:
                 server.restore = self._restore_embedded
         self._state_file = StateFile(options.home, lambda: self.state)
         shared = self._environment()
-        specs = _services(options, shared)
+        specs = _services(options, workers, shared)
         self._children = [Child(spec, announce, self._publish, self._servers_up) for spec in specs]
-        self._workers = LocalWorkers(options, shared, announce, self._publish, self._servers_up)
+        self._workers = LocalWorkers(options, workers, shared, announce, self._publish, self._servers_up)
 
     @property
     def state(self) -> SystemState:
@@ -160,7 +164,7 @@ async def running_system(
     """
     async with AsyncExitStack() as stack:
         stack.enter_context(claimed(options.home))
-        check_cores(options)
+        workers = await asyncio.to_thread(local_workers, options)
         options = claim_ports(options)
         choice = await choose_kafka(options, announce, fetching)
         announce("starting Postgres")
@@ -173,7 +177,7 @@ async def running_system(
             await ensure_registered_topics(pool, kafka)
         announce("starting the services")
         servers = [server for server in (broker, database) if server is not None]
-        system = RunningSystem(options, choice, kafka, postgres, servers, announce)
+        system = RunningSystem(options, workers, choice, kafka, postgres, servers, announce)
         await stack.enter_async_context(system.running())
         yield system
         announce("stopping")
@@ -187,9 +191,9 @@ async def _postgres(options: UpOptions, announce: Announce, stack: AsyncExitStac
     return postgres.dsn, Server("postgres", f"{LOOPBACK}:{postgres.port}", postgres, announce)
 
 
-def _services(options: UpOptions, shared: dict[str, str]) -> list[ChildSpec]:
+def _services(options: UpOptions, workers: Sequence[LocalWorkerSpec], shared: dict[str, str]) -> list[ChildSpec]:
     """Describe all services but the workers."""
-    minimum = {"cpu": options.workers}
+    minimum = Counter(spec.hardware for spec in workers) if options.named_workers else {Hardware.CPU: options.workers}
     scaling = {
         "INFAAS_AUTOSCALER_LAUNCHER": options.launcher,
         "INFAAS_AUTOSCALER_POLICY": options.policy,

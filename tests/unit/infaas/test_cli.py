@@ -1,5 +1,7 @@
 """What the commands print, and how they end, where nothing runs."""
 
+from pathlib import Path
+
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
@@ -7,6 +9,7 @@ from typer.testing import CliRunner
 from infaas.cli.main import app
 from infaas.cli.output import EXIT_SETUP, show, table
 from infaas.supervisor.options import POSTGRES_ENV
+from infaas.supervisor.state import LOCK
 from process.ports import free_port
 from tests.unit.infaas.shell import Shell
 
@@ -39,6 +42,12 @@ def test_without_a_system_every_command_says_how_to_get_one(shell: Shell, words:
     shown = shell(*words)
     assert shown.exit_code == EXIT_SETUP
     assert "infaas up" in shown.stderr
+
+
+def test_a_worker_whose_device_is_not_here_starts_nothing(shell: Shell, tmp_path: Path) -> None:
+    shown = shell("up", "--worker", "cpu:1", "--worker", "neuron:0")
+    assert (shown.exit_code, "neuron:0: no Inferentia chip" in shown.stderr) == (EXIT_SETUP, True)
+    assert {path.name for path in tmp_path.iterdir()} == {LOCK}
 
 
 def test_postgres_away_is_no_traceback(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import pytest
 from process.supervisor_socket import (
     SOCKET,
     CommandReply,
+    ProcessPool,
     ProcessStatus,
     SupervisorCommand,
     SupervisorUnavailable,
@@ -16,6 +17,8 @@ from process.supervisor_socket import (
     send_command,
 )
 from schemas.errors import OperatorError
+
+POOL = ProcessPool(hardware="cpu", maximum=3, cores=1, memory_bytes=1)
 
 
 @pytest.fixture
@@ -30,7 +33,7 @@ async def test_a_command_is_followed_and_answered(home: Path) -> None:
 
     def answer(command: SupervisorCommand) -> CommandReply:
         commands.append(command)
-        return CommandReply(processes=(ProcessStatus(name=command.name, state="starting"),), hardware="cpu", maximum=3)
+        return CommandReply(processes=(ProcessStatus(name=command.name, state="starting"),), pools=(POOL,))
 
     async with command_server(home, answer):
         assert stat.S_IMODE((home / SOCKET).stat().st_mode) == 0o600
@@ -45,14 +48,14 @@ async def test_a_command_is_followed_and_answered(home: Path) -> None:
 
 
 async def test_nonsense_ends_only_its_own_connection(home: Path) -> None:
-    async with command_server(home, lambda _order: CommandReply(maximum=1)):
+    async with command_server(home, lambda _order: CommandReply(pools=(POOL,))):
         for nonsense in (b"{]\n", b"", b"x" * 100_000 + b"\n"):
             reader, writer = await asyncio.open_unix_connection(_short(home))
             writer.write(nonsense)
             writer.write_eof()
             assert await reader.read() == b""
             writer.close()
-        assert (await send_command(home, SupervisorCommand(verb="list"))).maximum == 1
+        assert (await send_command(home, SupervisorCommand(verb="list"))).pools == (POOL,)
 
 
 async def test_a_socket_left_behind_is_replaced_and_nobody_is_an_error_that_helps(home: Path) -> None:

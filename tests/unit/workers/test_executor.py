@@ -1,4 +1,5 @@
 import asyncio
+import os
 import threading
 import time
 from typing import NamedTuple
@@ -319,3 +320,22 @@ class QueueSource:
 
     def abandon(self) -> None:
         raise AssertionError
+
+
+def test_slots_and_what_they_start_compute_on_the_cores_that_the_worker_was_given() -> None:
+    core, ours, seen = max(os.sched_getaffinity(0)), os.sched_getaffinity(0), list[set[int]]()
+
+    class LookingSource(Source):
+        def compute(self, name: str) -> None:
+            looking = threading.Thread(target=lambda: seen.append(os.sched_getaffinity(0)))
+            looking.start()
+            looking.join()
+
+    defects: list[BaseException] = []
+    executor = BatchExecutor(1, defects.append, cpus=(core,))
+    source = LookingSource(executor, [])
+    executor.add_source(source)
+    source.add((False, 1.0, 1), "look")
+    executor.wake()
+    executor.close()
+    assert (seen, defects, os.sched_getaffinity(0)) == ([{core}], [], ours)

@@ -10,7 +10,9 @@ from workers.settings import WorkerSettings
 def test_a_cuda_worker_registers_as_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda, "availability", lambda: Availability(True))
     monkeypatch.setattr(cuda, "device_name", lambda: "Tesla V100")
-    assert worker_row(WorkerSettings(hardware=Hardware.CUDA)).device == "Tesla V100"
+    monkeypatch.setattr(cuda, "memory_total", lambda _index=0: 16 << 30)
+    row = worker_row(WorkerSettings(hardware=Hardware.CUDA))
+    assert (row.device, row.memory_bytes) == ("Tesla V100", 16 << 30)
 
 
 @pytest.mark.parametrize("hardware", [Hardware.CUDA, Hardware.NEURON])

@@ -1,0 +1,122 @@
+"""A worker of this machine as `infaas up --worker TYPE:NUMBER` names it: its device and its share of the machine.
+
+`cpu:2` is a worker with two cores of its own, `cuda:0` one that owns the first GPU, `neuron:1` one that owns the second
+Inferentia chip. Whether that is there, and what could run on it, is found out before anything starts.
+"""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+import psutil
+
+from runtimes.catalog import all_runtimes
+from runtimes.device import device_count, device_memory, missing_device
+from schemas.errors import OperatorError
+from schemas.hardware import Hardware
+from schemas.worker_names import worker_name
+
+_WORKER: Final = re.compile(r"([a-z]+)(?::(\d{1,4}))?")
+_EXAMPLES: Final = "cpu:2 (two cores), cuda:0 (the first GPU) or neuron:0 (the first Inferentia chip)"
+
+
+class LocalWorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Device and share of the machine that a worker process gets."""
+
+    hardware: Hardware = Hardware.CPU
+    device: int | None = None
+    """Number of the accelerator; None for a CPU."""
+    cores: int = 1
+    cpus: tuple[int, ...] = ()
+    """Numbers of the cores that it has for itself; none: any of the machine's."""
+    memory_bytes: int
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Settings of the worker process."""
+        found = {
+            "INFAAS_WORKERS_HARDWARE": self.hardware.value,
+            "INFAAS_WORKERS_CORES": str(self.cores),
+            "INFAAS_WORKERS_MEMORY_BYTES": str(self.memory_bytes),
+        }
+        if self.device is not None:
+            found["INFAAS_WORKERS_DEVICE"] = str(self.device)
+        if self.cpus:
+            found["INFAAS_WORKERS_CPUS"] = msgspec.json.encode(self.cpus).decode()
+        return found
+
+
+def name_workers(specs: Sequence[LocalWorkerSpec]) -> dict[str, LocalWorkerSpec]:
+    """Workers by name: numbered by hardware, in order."""
+    counts = Counter[str]()
+    named: dict[str, LocalWorkerSpec] = {}
+    for spec in specs:
+        named[worker_name(spec.hardware, counts[spec.hardware])] = spec
+        counts[spec.hardware] += 1
+    return named
+
+
+def parse_workers(wanted: Sequence[str], *, oversubscribe: bool = False) -> tuple[LocalWorkerSpec, ...]:
+    """Share this machine among the workers that were named, e.g. `cpu:2` and `cuda:0`.
+
+    Raises:
+        OperatorError: one is no worker, has no such device here or nothing that runs on it, or they do not fit.
+    """
+    parsed = [_parse(text) for text in wanted]
+    for text, times in Counter(wanted).items():
+        if times > 1 and not text.startswith(Hardware.CPU):
+            raise OperatorError(f"--worker {text} is named {times} times: a device belongs to one worker")
+    free = sorted(os.sched_getaffinity(0))
+    needed = sum(number for hardware, number in parsed if hardware is Hardware.CPU)
+    if needed > len(free) and not oversubscribe:
+        raise OperatorError(
+            f"the CPU workers need {needed} cores, this machine has {len(free)}: name fewer, or allow it by "
+            "--oversubscribe"
+        )
+    memory_bytes = psutil.virtual_memory().total // max(sum(h is Hardware.CPU for h, _ in parsed), 1)
+    found: list[LocalWorkerSpec] = []
+    for hardware, number in parsed:
+        if hardware is Hardware.CPU:
+            own, free = (free[:number], free[number:]) if needed <= len(free) else ([], free)
+            needed -= len(own)
+            found.append(LocalWorkerSpec(cores=number, cpus=tuple(own), memory_bytes=memory_bytes))
+        else:
+            check_device(hardware, number)
+            found.append(
+                LocalWorkerSpec(hardware=hardware, device=number, memory_bytes=device_memory(hardware, number))
+            )
+    return tuple(found)
+
+
+def check_device(hardware: Hardware, number: int) -> None:
+    """Check that a device is here, and a runtime that runs on it.
+
+    Raises:
+        OperatorError: it is not; the message says what is missing.
+    """
+    what, reason = f"--worker {hardware}:{number}", missing_device(hardware)
+    if reason:
+        raise OperatorError(f"{what}: {reason}")
+    count = device_count(hardware)
+    if number >= count:
+        raise OperatorError(f"{what}: this machine has {count} of them, numbered from 0")
+    found = [runtime.availability(hardware) for runtime in all_runtimes() if hardware in runtime.hardware]
+    if not any(available.available for available in found):
+        reasons = dict.fromkeys(available.reason for available in found)
+        raise OperatorError(f"{what}: nothing here runs on it: {'; '.join(reasons)}")
+
+
+def _parse(text: str) -> tuple[Hardware, int]:
+    match = _WORKER.fullmatch(text)
+    if match is None or match[1] not in Hardware.__members__.values():
+        raise OperatorError(f"--worker {text!r} is no worker: say {_EXAMPLES}")
+    hardware = Hardware(match[1])
+    if match[2] is None and hardware is Hardware.CPU:
+        raise OperatorError(f"--worker {text}: say how many cores, as in cpu:2")
+    number = int(match[2] or 0)
+    if hardware is Hardware.CPU and number < 1:
+        raise OperatorError(f"--worker {text}: a CPU worker has at least one core")
+    return hardware, number

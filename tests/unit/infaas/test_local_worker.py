@@ -1,0 +1,92 @@
+"""Workers named by their devices: what each gets of the machine, and what is said where that is not there."""
+
+import os
+
+import pytest
+
+from infaas.supervisor.local_worker import name_workers, parse_workers
+from infaas.supervisor.options import UpOptions, local_workers
+from runtimes import cuda
+from runtimes.protocol import Availability
+from schemas.defaults import HOME
+from schemas.errors import OperatorError
+from workers.settings import WorkerSettings
+
+GIB = 1 << 30
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with four cores and two GPUs, on which onnxruntime runs."""
+
+    def cores(_process: int) -> set[int]:
+        return {0, 1, 2, 3}
+
+    monkeypatch.setattr(os, "sched_getaffinity", cores)
+    monkeypatch.setattr(cuda, "availability", lambda: Availability(True))
+    monkeypatch.setattr(cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(cuda, "memory_total", lambda index=0: (index + 1) * 16 * GIB)
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_each_worker_gets_its_device_its_cores_and_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    named = name_workers(parse_workers(["cuda:1", "cpu:2", "cuda", "cpu:1"]))
+    assert {name: (spec.device, spec.cpus) for name, spec in named.items()} == {
+        "cuda-0": (1, ()),
+        "cpu-0": (None, (0, 1)),
+        "cuda-1": (0, ()),
+        "cpu-1": (None, (2,)),
+    }
+    for name, value in named["cpu-0"].environment.items():
+        monkeypatch.setenv(name, value)
+    settings = WorkerSettings()
+    assert (settings.cpus, settings.cores, settings.device) == ((0, 1), 2, None)
+    for name, value in named["cuda-0"].environment.items():
+        monkeypatch.setenv(name, value)
+    settings = WorkerSettings()
+    assert (settings.hardware, settings.device, settings.memory_bytes) == ("cuda", 1, 32 * GIB)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        (["gpu:0"], "cuda:0"),
+        (["cpu"], "how many cores"),
+        (["cpu:0"], "at least one core"),
+        (["cpu:3", "cpu:2"], "5 cores"),
+        (["cuda:2"], "has 2 of them"),
+        (["cuda:1", "cuda:1"], "named 2 times"),
+        (["neuron:0"], "no Inferentia chip"),
+    ],
+)
+@pytest.mark.usefixtures("two_gpus")
+def test_what_is_not_there_is_said_before_anything_starts(wanted: list[str], said: str) -> None:
+    with pytest.raises(OperatorError, match=said):
+        parse_workers(wanted)
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_a_device_that_no_runtime_here_uses_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+
+    def absent(_name: str) -> None:
+        return None
+
+    monkeypatch.setattr("importlib.util.find_spec", absent)
+    with pytest.raises(OperatorError, match=r"nothing here runs on it: .*gpu extra"):
+        parse_workers(["cuda:0"])
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_workers_that_may_share_cores_are_bound_to_none() -> None:
+    assert [spec.cpus for spec in parse_workers(["cpu:3", "cpu:3"], oversubscribe=True)] == [(), ()]
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_workers_are_named_one_way_or_the_other() -> None:
+    with pytest.raises(OperatorError, match="leave out --workers"):
+        local_workers(UpOptions(home=HOME, named_workers=("cpu:1",), max_workers=3))
+    with pytest.raises(OperatorError, match="--launcher ray"):
+        local_workers(UpOptions(home=HOME, named_workers=("cpu:1",), launcher="ray"))
+    assert [spec.cores for spec in local_workers(UpOptions(home=HOME, workers=1, max_workers=4))] == [1] * 4

@@ -1,0 +1,105 @@
+"""CUDA's driver and Inferentia's files, asked through stand-ins of the two libraries and of the file system."""
+
+import ctypes
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runtimes import cuda, device, neuron
+from schemas.hardware import Hardware
+
+GIB = 1 << 30
+BUS_IDS = (b"00000000:17:00.0", b"00000000:65:00.0")
+
+
+class Driver:
+    """Stand-in of libcuda: two devices, of which the environment may hide one."""
+
+    def __init__(self) -> None:
+        visible = os.environ.get(cuda.VISIBLE)
+        self.devices = [0, 1] if visible is None else [int(name) for name in visible.split(",")]
+
+    def cuInit(self, flags: int) -> int:
+        return 0
+
+    def cuDeviceGetCount(self, count: Any) -> int:
+        count._obj.value = len(self.devices)
+        return 0
+
+    def cuDeviceGet(self, found: Any, ordinal: int) -> int:
+        found._obj.value = self.devices[ordinal]
+        return 0
+
+    def cuDeviceGetName(self, name: Any, length: int, found: Any) -> int:
+        name.value = f"GPU {found.value}".encode()
+        return 0
+
+    def cuDeviceGetPCIBusId(self, bus_id: Any, length: int, found: Any) -> int:
+        bus_id.value = BUS_IDS[found.value]
+        return 0
+
+
+class Nvml:
+    """Stand-in of libnvidia-ml, which numbers all devices of the machine."""
+
+    def nvmlInit_v2(self) -> int:
+        return 0
+
+    def nvmlDeviceGetHandleByPciBusId_v2(self, bus_id: Any, handle: Any) -> int:
+        handle._obj.value = BUS_IDS.index(bus_id.value) + 1
+        return 0
+
+    def nvmlDeviceGetMemoryInfo(self, handle: Any, memory: Any) -> int:
+        memory._obj.total, memory._obj.used = handle.value * 16 * GIB, handle.value * GIB
+        return 0
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    def library(name: str) -> Driver | Nvml:
+        return Driver() if name == "libcuda.so.1" else Nvml()
+
+    monkeypatch.setattr(ctypes, "CDLL", library)
+    monkeypatch.delenv(cuda.VISIBLE, raising=False)
+
+
+@pytest.mark.usefixtures("gpus")
+def test_a_process_that_was_given_one_gpu_sees_the_memory_of_that_one() -> None:
+    assert (device.device_count(Hardware.CUDA), device.missing_device(Hardware.CUDA)) == (2, "")
+    assert (device.device_name(Hardware.CUDA), device.device_memory(Hardware.CUDA, 1)) == ("GPU 0", 32 * GIB)
+    device.use_device(Hardware.CUDA, 1)
+    assert device.device_count(Hardware.CUDA) == 1
+    assert (device.device_name(Hardware.CUDA), device.device_memory(Hardware.CUDA)) == ("GPU 1", 32 * GIB)
+    assert device.memory_in_use(Hardware.CUDA) == 2 * GIB
+
+
+@pytest.mark.usefixtures("gpus")
+def test_a_number_counts_among_the_gpus_that_are_visible(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(cuda.VISIBLE, "1")
+    device.use_device(Hardware.CUDA, 0)
+    assert os.environ[cuda.VISIBLE] == "1"
+
+
+def test_without_a_driver_the_reason_says_so() -> None:
+    assert "libcuda.so.1" in device.missing_device(Hardware.CUDA)
+    assert device.device_count(Hardware.CUDA) == 0
+    assert device.missing_device(Hardware.CPU) == ""
+
+
+def test_an_inferentia_chip_is_a_group_of_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neuron, "_DEVICES", tmp_path / "dev")
+    monkeypatch.setattr(neuron, "_SYSFS", tmp_path / "sysfs")
+    monkeypatch.setenv(neuron.VISIBLE, "")
+    assert "neuron0" in device.missing_device(Hardware.NEURON)
+    for number, cores in enumerate((2, 2, 2)):
+        (tmp_path / "sysfs" / f"neuron{number}").mkdir(parents=True)
+        (tmp_path / "sysfs" / f"neuron{number}" / "core_count").write_text(f"{cores}\n")
+        (tmp_path / "dev").mkdir(exist_ok=True)
+        (tmp_path / "dev" / f"neuron{number}").touch()
+    (tmp_path / "dev" / "neuron_misc").touch()
+    assert (device.device_count(Hardware.NEURON), device.missing_device(Hardware.NEURON)) == (3, "")
+    assert device.device_memory(Hardware.NEURON, 1) == 32 * GIB
+    device.use_device(Hardware.NEURON, 1)
+    assert os.environ[neuron.VISIBLE] == "2-3"
