@@ -11,7 +11,7 @@ _MOST_NOISE: Final = 0.1
 _LEAST_GROWTH: Final = 0.7
 
 
-class BatchLatency(msgspec.Struct, frozen=True, gc=False):
+class BatchLatency(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What was measured at one batch size; seconds."""
 
     batch: int
@@ -25,11 +25,24 @@ class BatchLatency(msgspec.Struct, frozen=True, gc=False):
     """Runs that met a busy machine and do not count."""
     noise: float = 0.0
     """Share by which measurements apart in time differ, or that was lost to others."""
+    mean_s: float | None = None
+    """Where the time depends on what the inputs are, and not only on how many, as a cascade's does. Then the mean is
+    what load and price count with, and the p99 what a promise does; elsewhere the median is both."""
+
+    @property
+    def typical_s(self) -> float:
+        """Seconds that count in the long run."""
+        return self.p50_s if self.mean_s is None else self.mean_s
+
+    @property
+    def promised_s(self) -> float:
+        """Seconds within which nearly every such batch is computed."""
+        return self.p50_s if self.mean_s is None else max(self.p99_s, self.mean_s)
 
 
 def is_noisy(measured: Sequence[BatchLatency]) -> bool:
     """Whether something else had the machine all the time, or must have: more inputs took less time."""
-    falls = any(after.p50_s < _LEAST_GROWTH * before.p50_s for before, after in pairwise(measured))
+    falls = any(after.typical_s < _LEAST_GROWTH * before.typical_s for before, after in pairwise(measured))
     return falls or any(point.noise > _MOST_NOISE for point in measured)
 
 
@@ -45,17 +58,22 @@ class LatencyModel:
     line misses small batches (fixed cost, vector widths) by more than deadlines of milliseconds allow.
     """
 
-    __slots__ = ("_table", "max_batch")
+    __slots__ = ("_promised", "_table", "max_batch")
 
     def __init__(self, measured: Sequence[BatchLatency], max_batch: int) -> None:
-        ordered = sorted((m.batch, m.p50_s) for m in measured)
-        if not ordered:
+        if not measured:
             raise ValueError("a latency model needs at least one measured batch size")
-        batches, seconds = zip(*ordered, strict=True)
-        points = list(zip(batches, accumulate(seconds, max), strict=True))
         self.max_batch = max_batch
-        # The outer maximum is for what interpolation rounds.
-        self._table = [0.0, *accumulate((_interpolate(points, b) for b in range(1, max_batch + 1)), max)]
+        self._table = _table([(m.batch, m.typical_s) for m in measured], max_batch)
+        self._promised = self._table
+        if any(m.mean_s is not None for m in measured):
+            promised = _table([(m.batch, m.promised_s) for m in measured], max_batch)
+            self._promised = [max(seconds) for seconds in zip(promised, self._table, strict=True)]
+
+    @property
+    def is_even(self) -> bool:
+        """Whether batches of a size all take about as long."""
+        return self._promised is self._table
 
     def batch_s(self, batch: int) -> float:
         """Seconds of one batch of `batch` inputs; a larger batch than `max_batch` runs in several parts."""
@@ -64,9 +82,24 @@ class LatencyModel:
         parts, rest = divmod(batch, self.max_batch)
         return parts * self._table[self.max_batch] + self._table[rest]
 
+    def promised_s(self, batch: int) -> float:
+        """Seconds within which nearly every such batch is computed; more than `batch_s` where inputs differ."""
+        if batch <= self.max_batch:
+            return self._promised[batch]
+        parts, rest = divmod(batch, self.max_batch)
+        return parts * self._promised[self.max_batch] + self._promised[rest]
+
     def input_s(self) -> float:
         """Seconds an input takes at the largest batch: the reciprocal of the peak throughput."""
         return self._table[self.max_batch] / self.max_batch
+
+
+def _table(points: Sequence[tuple[int, float]], max_batch: int) -> list[float]:
+    """Seconds by batch size, from 0 on; never falling."""
+    batches, seconds = zip(*sorted(points), strict=True)
+    grown = list(zip(batches, accumulate(seconds, max), strict=True))
+    # The outer maximum is for what interpolation rounds.
+    return [0.0, *accumulate((_interpolate(grown, b) for b in range(1, max_batch + 1)), max)]
 
 
 def _interpolate(points: list[tuple[int, float]], batch: int) -> float:

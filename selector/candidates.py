@@ -86,7 +86,7 @@ class Candidates:
         fast = [
             Candidate(replicas.first().variant, key, replicas)
             for replicas in task.serving.values()
-            if replicas.batch_s(minimum) <= key.latency_s
+            if replicas.promised_s(minimum) <= key.latency_s
         ]
         self.serving = tuple(sorted((c for c in fast if task.meets(c.variant, key)), key=Candidate.order))
         """Candidates that are loaded and meet the needs, the cheapest first."""
@@ -124,7 +124,7 @@ class Candidates:
         """Bare latency of the fastest variant registered for these needs; infinite if there is none."""
         if self._fastest_s is None:
             minimum = smallest_of(self._key.size)
-            self._fastest_s = min((c.variant.model.batch_s(minimum) for c in self.eligible()), default=math.inf)
+            self._fastest_s = min((c.variant.model.promised_s(minimum) for c in self.eligible()), default=math.inf)
         return self._fastest_s
 
     def nearest(self, distance: Callable[[PricedVariant], float]) -> PricedVariant | None:

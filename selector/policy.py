@@ -290,7 +290,8 @@ def _refuse(
         contended = candidates.serving[0]
         retry_after_s = drain_s(islice(contended.replicas, FEW), query.batch, now)
         return Refusal(Overloaded(retry_after_s=retry_after_s), contended=contended)
-    wanted = next((c.variant for c in candidates.unloaded() if c.variant.model.batch_s(query.batch) <= budget_s), None)
+    unloaded = (candidate.variant for candidate in candidates.unloaded())
+    wanted = next((variant for variant in unloaded if variant.model.promised_s(query.batch) <= budget_s), None)
     if wanted is None:
         return Refusal(Overloaded("no worker is there that could load a variant which meets these needs"))
     why = f"{wanted.name} is not loaded, and loading it takes {wanted.load_s:.1f} s; try again then"
@@ -325,7 +326,7 @@ def _unmet_needs(variant: PricedVariant, query: Query, budget_s: float, hop_s: f
     if needs.max_cost is not None and cost > needs.max_cost:
         by = cost / max(needs.max_cost, 1e-9) - 1
         found.append((by, f"costs {cost:.3g} USD per 1000 queries where {needs.max_cost:g} is allowed"))
-    needed_s = variant.model.batch_s(query.batch) + hop_s
+    needed_s = variant.model.promised_s(query.batch) + hop_s
     if needed_s > budget_s:
         by = needed_s / max(budget_s, 1e-6) - 1
         found.append((by, f"needs {needed_s * 1e3:.3g} ms where {budget_s * 1e3:.3g} ms are allowed"))

@@ -47,10 +47,10 @@ def finish_s(instance: Instance, batch: int, now: float, offline: bool = False) 
     full, rest = divmod(waiting, model.max_batch)
     if full:
         backlog_s = model.batch_s(waiting - rest)
-        own_s = model.batch_s(rest + batch)
+        own_s = model.promised_s(rest + batch)
     else:  # what little there is has been taken into a batch already
         backlog_s = model.batch_s(rest)
-        own_s = model.batch_s(batch)
+        own_s = model.promised_s(batch)
     backlog_s = (backlog_s + ahead_s) * (instance.pace() if waiting else instance.slowdown)
     if instance.lacks_slot():
         backlog_s = max(backlog_s, worker.wait_s(now))
@@ -59,7 +59,7 @@ def finish_s(instance: Instance, batch: int, now: float, offline: bool = False) 
 
 def idle_finish_s(instance: Instance, batch: int) -> float:
     """Predicted seconds until `batch` inputs sent now were answered if nothing else was there."""
-    return instance.worker.hop_s + instance.model.batch_s(batch) * instance.slowdown
+    return instance.worker.hop_s + instance.model.promised_s(batch) * instance.slowdown
 
 
 def drain_s(instances: Iterable[Instance], batch: int, now: float) -> float:
@@ -73,7 +73,7 @@ def drain_s(instances: Iterable[Instance], batch: int, now: float) -> float:
 def cold_start_finish_s(variant: PricedVariant, batch: int, state: ClusterState) -> float:
     """Predicted seconds until `batch` inputs sent now to a variant that is not loaded have been answered."""
     queued = sum(partition.unread() * partition.mean_inputs for partition in state.partitions(variant))
-    return state.hop_s + variant.load_s + variant.model.batch_s(int(queued) + batch)
+    return state.hop_s + variant.load_s + variant.model.promised_s(int(queued) + batch)
 
 
 def upgraded_share(instance: Instance, batch: int, cpu_limit: float) -> float:

@@ -129,9 +129,9 @@ class Replicas:
         del self._models[instance.model]
         return True
 
-    def batch_s(self, batch: int) -> float:
-        """Seconds that `batch` inputs take alone on the fastest."""
-        return min(model.batch_s(batch) for model in self._models)
+    def promised_s(self, batch: int) -> float:
+        """Seconds within which the fastest computes `batch` inputs alone."""
+        return min(model.promised_s(batch) for model in self._models)
 
 
 NOBODY: Final = Replicas()

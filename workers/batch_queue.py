@@ -212,7 +212,7 @@ def choose_batch(
 
 
 def _meets_deadline(work: QueuedWork, batch: int, now_s: float, latency: LatencyModel, slowdown: float) -> bool:
-    return now_s + latency.batch_s(batch) * slowdown <= work.deadline_s
+    return now_s + latency.promised_s(batch) * slowdown <= work.deadline_s
 
 
 def _batch_limit(work: QueuedWork, now_s: float, latency: LatencyModel, slowdown: float, maximum: int) -> int:

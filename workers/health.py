@@ -20,6 +20,7 @@ LOAD_ENDS: Final = 0.8
 
 NOISE_S: Final = 1e-3
 _WEIGHT: Final = 0.1
+_UNEVEN_WEIGHT: Final = 0.02
 
 
 class HealthReading(NamedTuple):
@@ -77,9 +78,12 @@ class BatchMeter:
     `drag` compares all the time that passed since the batch before in the same slot, where work was left then: whatever
     else it takes to get through a queue. What is decoded and encoded beside, other instances and other programs are in
     it.
+
+    Where inputs differ, a batch that takes ten times the mean is no sign of trouble; so each counts for less there.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, even: bool = True) -> None:
+        self._weight = _WEIGHT if even else _UNEVEN_WEIGHT
         self.batch_size = 0.0
         self.batch_s = 0.0
         self.slowdown = 1.0
@@ -105,12 +109,12 @@ class BatchMeter:
         passed_s = max(ended_s - self._ended_s.pop(slot, ended_s), seconds)
         if left:
             self._ended_s[slot] = ended_s
-        self.drag = _smooth(self.drag, passed_s / max(profiled_s, 1e-6))
+        self.drag = self._smooth(self.drag, passed_s / max(profiled_s, 1e-6))
         first = self.batch_size == 0.0
         self._batches += 1
-        self.batch_size = inputs if first else _smooth(self.batch_size, inputs)
-        self.batch_s = seconds if first else _smooth(self.batch_s, seconds)
-        self.slowdown = _smooth(self.slowdown, (seconds + NOISE_S) / (profiled_s + NOISE_S))
+        self.batch_size = inputs if first else self._smooth(self.batch_size, inputs)
+        self.batch_s = seconds if first else self._smooth(self.batch_s, seconds)
+        self.slowdown = self._smooth(self.slowdown, (seconds + NOISE_S) / (profiled_s + NOISE_S))
 
     def end_period(self, seconds: float, input_s: float) -> None:
         """End a period of `seconds`; `input_s` is the reciprocal of the profiled peak throughput of all slots."""
@@ -122,6 +126,5 @@ class BatchMeter:
             self.online_per_query = self._arrived / self._queries
         self._arrived = self._batches = self._queries = 0
 
-
-def _smooth(old: float, new: float) -> float:
-    return old + _WEIGHT * (new - old)
+    def _smooth(self, old: float, new: float) -> float:
+        return old + self._weight * (new - old)

@@ -88,7 +88,7 @@ class ServingInstance:
         self._backlog = InstanceBacklog()
         self._metrics = InstanceMetrics(model.name, model.variant.task, answers)
         self._trigger = trigger
-        self._meter = BatchMeter()
+        self._meter = BatchMeter(even=model.latency.is_even)
         self._period_began = time.monotonic()
 
     async def serve(self) -> None:
@@ -166,7 +166,7 @@ class ServingInstance:
             for part in batch:
                 self._queue.add(part)
             return None
-        predicted_s = self.model.latency.batch_s(sum(part.inputs for part in batch)) * self._meter.slowdown
+        predicted_s = self.model.latency.promised_s(sum(part.inputs for part in batch)) * self._meter.slowdown
         return self._computation.batch(batch, predicted_s) if batch else None
 
     # -- out -----------------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ class RunnableVariant(msgspec.Struct, frozen=True, kw_only=True):
     variant: Variant
     accuracy: float
     latency_s: float
-    """Median seconds of its smallest measured batch."""
+    """Seconds within which its smallest measured batch is computed."""
     cost: float
     """Cost in USD of 1000 inputs at its most efficient batch."""
     memory_bytes: int
@@ -114,7 +114,7 @@ def _candidate(variant: Variant, profile: Profile, slot_price_per_hour: float) -
     return RunnableVariant(
         variant=variant,
         accuracy=profile.accuracy,
-        latency_s=latency.batch_s(smallest.batch),
+        latency_s=latency.promised_s(smallest.batch),
         cost=cost_per_1000(efficient_s, slot_price_per_hour),
         memory_bytes=profile.memory_bytes,
         load_s=profile.load_s,

@@ -75,8 +75,9 @@ def best_throughput(latency: LatencyModel, budget_s: float, slowdown: float, mea
     best, batch = SlotThroughput(0.0, 0), max(math.ceil(mean_batch), 1)
     while True:
         batch_s = max(latency.batch_s(batch) * slowdown, 1e-9)
-        if batch_s <= budget_s:
-            busy = min(max(budget_s / batch_s - 1.0, _LEAST_BUSY), 1.0)
+        promised_s = max(latency.promised_s(batch) * slowdown, 1e-9)
+        if promised_s <= budget_s:
+            busy = min(max(budget_s / promised_s - 1.0, _LEAST_BUSY), 1.0)
             best = max(best, SlotThroughput(busy * batch / batch_s, batch))
         if batch >= latency.max_batch:
             return best

@@ -110,15 +110,15 @@ def _variant_row(variant: Variant, measured: Profile | None) -> tuple[object, ..
     return (
         *head,
         f"{measured.accuracy:.2%}",
-        ("~" if measured.is_noisy else "") + ms(first.p50_s),
-        f"{ms(last.p50_s)} (b{last.batch})",
+        ("~" if measured.is_noisy else "") + ms(first.typical_s),
+        f"{ms(last.typical_s)} (b{last.batch})",
         usd(cost_per_1000(LatencyModel(measured.latency, 1).batch_s(1), price)),
         _mib(measured.memory_bytes),
     )
 
 
 def _latency_row(point: BatchLatency) -> tuple[object, ...]:
-    rate, noise = f"{point.batch / point.p50_s:,.0f}", f"{point.noise:.0%}"
+    rate, noise = f"{point.batch / point.typical_s:,.0f}", f"{point.noise:.0%}"
     return (point.batch, ms(point.p50_s), ms(point.p99_s), ms(point.cpu_s), rate, point.runs, point.discarded, noise)
 
 

@@ -144,7 +144,7 @@ def _no_collection() -> Generator[None]:
 def fit_latency(latency: Sequence[BatchLatency]) -> LatencyFit:
     """The least-squares line of p50 over batch; through the origin if there is only one size."""
     batches = np.array([point.batch for point in latency], np.float64)
-    seconds = np.array([point.p50_s for point in latency], np.float64)
+    seconds = np.array([point.typical_s for point in latency], np.float64)
     if len(latency) == 1:
         return LatencyFit(0.0, float(seconds[0] / batches[0]), 0.0)
     slope, intercept = np.polyfit(batches, seconds, 1)

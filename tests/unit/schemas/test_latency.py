@@ -1,3 +1,4 @@
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +26,27 @@ def test_one_point_scales() -> None:
 def test_a_batch_over_the_limit_runs_in_parts() -> None:
     latency = model({1: 1.0, 8: 4.5}, 8)
     assert latency.batch_s(17) == 2 * 4.5 + 1.0
+
+
+def test_where_inputs_differ_the_mean_counts_and_the_p99_is_promised() -> None:
+    measured = [BatchLatency(1, 0.1, 5.0, mean_s=1.0), BatchLatency(4, 3.0, 9.0, mean_s=2.5)]
+    latency = LatencyModel(measured, 4)
+    assert [latency.batch_s(b) for b in (1, 2, 4, 5)] == [1.0, 1.5, 2.5, 3.5]
+    assert [latency.promised_s(b) for b in (1, 4, 5)] == [5.0, 9.0, 14.0]
+    assert not latency.is_even
+    assert model({1: 1.0}, 1).is_even
+
+
+def test_what_is_written_of_an_even_latency_is_as_it_always_was() -> None:
+    written = msgspec.json.encode(BatchLatency(1, 0.5, 0.75))
+    assert written == b'{"batch":1,"p50_s":0.5,"p99_s":0.75}'
+    assert msgspec.json.decode(written, type=BatchLatency) == BatchLatency(1, 0.5, 0.75)
+
+
+@given(st.dictionaries(st.integers(1, 32), st.tuples(*[st.floats(1e-6, 10)] * 3), min_size=1, max_size=5))
+def test_a_promise_is_never_shorter_than_what_counts(points: dict[int, tuple[float, float, float]]) -> None:
+    latency = LatencyModel([BatchLatency(b, p50, p99, mean_s=mean) for b, (p50, p99, mean) in points.items()], 32)
+    assert all(latency.promised_s(b) >= latency.batch_s(b) * (1 - 1e-9) for b in range(1, 70))
 
 
 def test_no_points_is_an_error() -> None:

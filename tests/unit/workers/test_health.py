@@ -97,3 +97,13 @@ def test_what_is_idle_forgets_its_drag() -> None:
     for _ in range(11):
         meter.end_period(1.0, 0.01)
     assert meter.drag == pytest.approx(1.0, abs=0.05)
+
+
+def test_where_inputs_differ_a_few_slow_batches_are_no_slowdown() -> None:
+    even, uneven = BatchMeter(), BatchMeter(even=False)
+    for meter in (even, uneven):
+        for batch in range(400):  # one of twenty takes 200 ms, the others 1 ms
+            meter.computed(1, 0.2 if batch % 20 == 0 else 0.001, 0.011, float(batch), left=False)
+        meter.computed(1, 0.2, 0.011, 401.0, left=False)
+    assert even.slowdown > 2.0
+    assert uneven.slowdown == pytest.approx(1.2, abs=0.3)
