@@ -1,44 +1,18 @@
-"""The variants that an architecture can have, as one table. A new kind of variant is one row here and one generator."""
+"""Which variants of the table are to be made of a model here, and of each that is not, why. No model is executed."""
 
-from collections.abc import Sequence
-from enum import StrEnum
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import msgspec
 
-from registry.pipeline.inspection import SourceFormat
+from registry.recipes import RECIPES, GeneratorKind, Recipe
 from registry.registration import Registration
 from runtimes.catalog import find_runtime
 from schemas.errors import OperatorError
-from schemas.hardware import Hardware
 from schemas.rows.catalog import Variant, VariantState
 
-
-class GeneratorKind(StrEnum):
-    """How a variant's file is made."""
-
-    AS_IS = "as-is"
-    """It is the registered file itself, or another variant's."""
-    TORCH_TO_ONNX = "torch-to-onnx"
-    DYNAMIC_INT8 = "dynamic-int8"
-    STATIC_INT8 = "static-int8"
-
-
-class NotApplicable(Exception):
-    """A variant would compute exactly as its source does, or cannot be made of this model; the message says why."""
-
-
-class Recipe(msgspec.Struct, frozen=True):
-    """One kind of variant."""
-
-    label: str
-    """The middle part of the variant's name."""
-    runtime: str
-    precision: str
-    generator: GeneratorKind
-    hardware: tuple[str, ...] = (Hardware.CPU,)
-    source: str | None = None
-    """Label of the variant whose file it is made from; None is the registered file."""
+_LOSSLESS: Final = "fp32"
+_CALIBRATED: Final = (GeneratorKind.STATIC_INT8, GeneratorKind.NNCF_INT8)
 
 
 class PlannedVariant(msgspec.Struct, frozen=True):
@@ -58,26 +32,20 @@ class PlannedVariant(msgspec.Struct, frozen=True):
         return self.row.precision != _LOSSLESS
 
 
-_LOSSLESS: Final = "fp32"
-_ANY: Final = (Hardware.CPU, Hardware.CUDA)
-_INT8: Final = (
-    Recipe("onnx-int8dyn", "onnx", "int8-dynamic", GeneratorKind.DYNAMIC_INT8, source="onnx-fp32"),
-    Recipe("onnx-int8static", "onnx", "int8-static", GeneratorKind.STATIC_INT8, source="onnx-fp32"),
-)
-_TENSORRT: Final = (
-    Recipe("tensorrt-fp32", "onnx-tensorrt", "fp32", GeneratorKind.AS_IS, (Hardware.CUDA,), "onnx-fp32"),
-    Recipe("tensorrt-fp16", "onnx-tensorrt", "fp16", GeneratorKind.AS_IS, (Hardware.CUDA,), "onnx-fp32"),
-)
-_RECIPES: Final[dict[str, tuple[Recipe, ...]]] = {
-    SourceFormat.ONNX: (Recipe("onnx-fp32", "onnx", "fp32", GeneratorKind.AS_IS, _ANY), *_INT8, *_TENSORRT),
-    SourceFormat.EXPORTED_PROGRAM: (
-        Recipe("torch-fp32", "torch-eager", "fp32", GeneratorKind.AS_IS, _ANY),
-        Recipe("torchcompile-fp32", "torch-compile", "fp32", GeneratorKind.AS_IS, _ANY, "torch-fp32"),
-        Recipe("onnx-fp32", "onnx", "fp32", GeneratorKind.TORCH_TO_ONNX, _ANY, "torch-fp32"),
-        *_INT8,
-        *_TENSORRT,
-    ),
-}
+class RecipeVerdict(msgspec.Struct, frozen=True):
+    """Whether a kind of variant can be made of a model on a hardware type of this machine."""
+
+    label: str
+    hardware: str
+    runtime: str
+    precision: str
+    reason: str = ""
+    """Why not; empty if it can."""
+
+    @property
+    def applies(self) -> bool:
+        """Whether it can be made."""
+        return not self.reason
 
 
 def plan_variants(registration: Registration, source_format: str) -> tuple[PlannedVariant, ...]:
@@ -86,17 +54,48 @@ def plan_variants(registration: Registration, source_format: str) -> tuple[Plann
     Raises:
         OperatorError: the reference cannot run here, or a wanted label does not exist for this kind of model.
     """
-    reference, *others = _RECIPES[source_format]
-    available = find_runtime(reference.runtime).availability(registration.hardware)
+    hardware = registration.hardware
+    reference, *others = _recipes(source_format, hardware)
+    available = find_runtime(reference.runtime).availability(hardware)
     if not available.available:
-        raise OperatorError(f"cannot register {registration.file.name} for {registration.hardware}: {available.reason}")
-    _check_labels(registration.variants, (reference, *others))
-    chosen = [recipe for recipe in others if _possible(recipe, registration)]
-    recipes = (reference, *_with_sources(chosen, registration.variants, reference))
-    return tuple(_planned(recipe, registration) for recipe in recipes)
+        raise OperatorError(f"cannot register {registration.file.name} for {hardware}: {available.reason}")
+    _check_labels(registration.variants, RECIPES[source_format])
+    possible = [recipe for recipe in others if not _obstacle(recipe, hardware)]
+    recipes = (reference, *_with_sources(possible, registration.variants, reference))
+    return tuple(_planned(recipe, registration, reference) for recipe in recipes)
 
 
-def _planned(recipe: Recipe, registration: Registration) -> PlannedVariant:
+def explain_recipes(
+    registration: Registration, source_format: str, hardware: Sequence[str], operators: Collection[str] | None
+) -> list[RecipeVerdict]:
+    """Every kind of variant on each hardware type that it may run on, applicable or not.
+
+    `operators` are those of the model, where they are known without executing it.
+    """
+    verdicts: dict[tuple[str, str], RecipeVerdict] = {}
+    for recipe in RECIPES[source_format]:
+        for one in (one for one in hardware if one in recipe.hardware):
+            source = verdicts.get((recipe.source or "", one))
+            reason = _obstacle(recipe, one) or _nothing_to_gain(recipe, registration, operators)
+            if not reason and source is not None and source.reason:
+                reason = f"it is made from {source.label}: {source.reason}"
+            verdicts[recipe.label, one] = RecipeVerdict(recipe.label, one, recipe.runtime, recipe.precision, reason)
+    return list(verdicts.values())
+
+
+def _recipes(source_format: str, hardware: str) -> list[Recipe]:
+    """The table's rows for a hardware type; the first, which runs the registered file as it is, is the reference.
+
+    Raises:
+        OperatorError: nothing runs such a file there.
+    """
+    found = [recipe for recipe in RECIPES[source_format] if hardware in recipe.hardware]
+    if not found or found[0].source is not None:
+        raise OperatorError(f"cannot register the model for {hardware}: no runtime that takes such a file runs on it")
+    return found
+
+
+def _planned(recipe: Recipe, registration: Registration, reference: Recipe) -> PlannedVariant:
     row = Variant(
         name=_variant_name(registration, recipe.label),
         architecture=registration.architecture,
@@ -109,7 +108,7 @@ def _planned(recipe: Recipe, registration: Registration) -> PlannedVariant:
         state=VariantState.GENERATED,
         partitions=registration.partitions,
     )
-    source = _variant_name(registration, recipe.source or recipe.label)
+    source = _variant_name(registration, recipe.source or reference.label)
     return PlannedVariant(row, recipe.generator, source, recipe.label in registration.variants)
 
 
@@ -124,16 +123,32 @@ def _check_labels(wanted: Sequence[str], recipes: Sequence[Recipe]) -> None:
             raise OperatorError(f"there is no variant {label!r} of such a model; there are {', '.join(known)}")
 
 
-def _possible(recipe: Recipe, registration: Registration) -> bool:
-    return (
-        registration.hardware in recipe.hardware
-        and find_runtime(recipe.runtime).availability(registration.hardware).available
-    )
+def _obstacle(recipe: Recipe, hardware: str) -> str:
+    """Why this machine cannot run a kind of variant on a hardware type, whatever the model; empty if it can."""
+    available = find_runtime(recipe.runtime).availability(hardware)
+    if not available.available:
+        return available.reason
+    return recipe.condition(hardware) if recipe.condition is not None else ""
 
 
-def _with_sources(possible: list[Recipe], wanted: Sequence[str], reference: Recipe) -> list[Recipe]:
+def _nothing_to_gain(recipe: Recipe, registration: Registration, operators: Collection[str] | None) -> str:
+    """Why this model, with these inputs, has no such variant; empty if it has."""
+    if operators is not None and recipe.operators and not set(operators).intersection(recipe.operators):
+        return f"the model has no {' or '.join(recipe.operators)} to quantise"
+    if recipe.generator in _CALIBRATED and registration.validation is None and registration.calibration is None:
+        return "no inputs to calibrate with: give a --validation or a --calibration file"
+    return ""
+
+
+def _with_sources(possible: Sequence[Recipe], wanted: Sequence[str], reference: Recipe) -> list[Recipe]:
     """Recipes that are wanted, and those that they are made from."""
-    labels = set(wanted) if wanted else {recipe.label for recipe in possible}
-    needed = {recipe.source for recipe in possible if recipe.label in labels}
-    there = {reference.label, *(recipe.label for recipe in possible)}
-    return [recipe for recipe in possible if recipe.label in labels | needed and recipe.source in there]
+    needed = set(wanted) if wanted else {recipe.label for recipe in possible}
+    for recipe in reversed(possible):  # a source stands before what is made from it
+        if recipe.label in needed and recipe.source is not None:
+            needed.add(recipe.source)
+    there, kept = {reference.label}, list[Recipe]()
+    for recipe in possible:
+        if recipe.label in needed and (recipe.source is None or recipe.source in there):
+            there.add(recipe.label)
+            kept.append(recipe)
+    return kept

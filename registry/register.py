@@ -26,7 +26,8 @@ from registry.pipeline.inspection import Inspection, InspectModel, SourceFormat,
 from registry.pipeline.isolation import run_step
 from registry.pipeline.measurement import Measurement, MeasureVariant
 from registry.pipeline.verification import VerifiedReference, verify_reference, verify_variant
-from registry.plan import GeneratorKind, NotApplicable, PlannedVariant, plan_variants
+from registry.plan import PlannedVariant, plan_variants
+from registry.recipes import GeneratorKind, NotApplicable
 from registry.registration import ProgressSink, Registration
 from registry.samples import Arrays, Samples, load_arrays, read_samples, save_arrays, take_rows
 from runtimes.protocol import LoadOptions

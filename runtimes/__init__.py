@@ -2,6 +2,6 @@
 
 Below both the registry, which profiles variants with a runtime, and the workers, which serve with it.
 
-Reading order: protocol (what a runtime is) -> catalog (which there are) -> cuda, neuron, device (what they run on) ->
-onnx, pytorch.
+Reading order: protocol (what a runtime is) -> catalog (which there are) -> cuda, neuron, intel, device (what they run
+on) -> onnx, openvino, pytorch.
 """

@@ -4,6 +4,7 @@ import importlib
 from typing import Final
 
 from runtimes.onnx import OnnxRuntime
+from runtimes.openvino import OpenVinoRuntime
 from runtimes.protocol import Runtime
 from runtimes.pytorch import TorchRuntime
 from schemas.errors import OperatorError
@@ -14,12 +15,14 @@ _RUNTIMES: Final[tuple[Runtime, ...]] = (
         "onnx", {Hardware.CPU: "CPUExecutionProvider", Hardware.CUDA: "CUDAExecutionProvider"}, concurrent=True
     ),
     OnnxRuntime("onnx-tensorrt", {Hardware.CUDA: "TensorrtExecutionProvider"}, concurrent=False),
+    OpenVinoRuntime(),
     TorchRuntime("torch-eager", compiled=False),
     TorchRuntime("torch-compile", compiled=True),
 )
 _PACKAGES: Final = {
     "onnx": "onnxruntime",
     "onnx-tensorrt": "onnxruntime",
+    "openvino": "openvino",
     "torch-eager": "torch",
     "torch-compile": "torch",
 }

@@ -6,41 +6,51 @@ others from whatever library it loads, so nothing else has to know a number.
 
 import platform
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import psutil
 
-from runtimes import cuda, neuron
+from runtimes import cuda, intel, neuron
+from runtimes.protocol import Availability
 from schemas.hardware import Hardware
 
 _CPUINFO: Final = Path("/proc/cpuinfo")
+
+
+class _Driver(Protocol):
+    """What is asked of the devices of one hardware type, by whichever module knows them."""
+
+    def availability(self) -> Availability: ...
+    def device_count(self) -> int: ...
+    def use_device(self, number: int, /) -> None: ...
+    def memory_total(self, number: int = 0, /) -> int: ...
 
 
 def missing_device(hardware: str) -> str:
     """Why this machine has no device of a hardware type; empty if it has."""
     if hardware == Hardware.CPU:
         return ""
-    return (cuda if hardware == Hardware.CUDA else neuron).availability().reason
+    return _driver(hardware).availability().reason
 
 
 def device_count(hardware: str) -> int:
     """Number of devices of a hardware type; the cores of a machine are one."""
     if hardware == Hardware.CPU:
         return 1
-    return (cuda if hardware == Hardware.CUDA else neuron).device_count()
+    return _driver(hardware).device_count()
 
 
 def use_device(hardware: str, number: int) -> None:
     """Hide all devices but this one from this process; before any library that uses them is loaded."""
     if hardware != Hardware.CPU:
-        (cuda if hardware == Hardware.CUDA else neuron).use_device(number)
+        _driver(hardware).use_device(number)
 
 
 def device_memory(hardware: str, number: int = 0) -> int:
     """Bytes of memory that variants on a device can have; where there is no such device, the machine's."""
     if hardware == Hardware.CPU or missing_device(hardware):
         return psutil.virtual_memory().total
-    return (cuda if hardware == Hardware.CUDA else neuron).memory_total(number)
+    return _driver(hardware).memory_total(number)
 
 
 def memory_in_use(hardware: str) -> int:
@@ -63,6 +73,23 @@ def int8_saturates() -> bool:
     """Whether sums of INT8 products overflow on this CPU: x86 adds two of them in 16 bits, unless it has VNNI."""
     flags = _cpu_field("flags").split()
     return "avx2" in flags and not {"avx512_vnni", "avx_vnni"}.intersection(flags)
+
+
+def computes_bf16() -> bool:
+    """Whether this CPU multiplies in BF16 itself; others would convert, and gain nothing."""
+    return bool({"avx512_bf16", "amx_bf16"}.intersection(_cpu_field("flags").split()))
+
+
+def computes_fp16() -> bool:
+    """Whether this CPU multiplies in FP16 itself."""
+    return bool({"avx512_fp16", "amx_fp16"}.intersection(_cpu_field("flags").split()))
+
+
+def _driver(hardware: str) -> _Driver:
+    drivers: dict[str, _Driver] = {
+        Hardware.CUDA: cuda, Hardware.NEURON: neuron, Hardware.INTEL_GPU: intel.GPU, Hardware.INTEL_NPU: intel.NPU,
+    }  # fmt: skip
+    return drivers[hardware]
 
 
 def _cpu_field(name: str) -> str:

@@ -29,6 +29,8 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True):
     precision: str
     threads: int = 1
     """Threads that one batch computes with, on a CPU."""
+    lanes: int = 1
+    """Batches that compute at once, where the runtime must be told beforehand."""
     max_batch: int = 32
     """Most inputs that are computed at once."""
 

@@ -1,7 +1,8 @@
 """Hardware types and what they cost where nobody says otherwise.
 
 List prices of on-demand EC2 machines, us-east-1, as in INFaaS's evaluation: m5.2xlarge (8 vCPU, 0.384 USD/h) per
-vCPU, p3.2xlarge (one V100), inf1.2xlarge (one Inferentia chip). A worker's own price setting replaces them.
+vCPU, p3.2xlarge (one V100), inf1.2xlarge (one Inferentia chip). Nobody rents out the GPU or NPU in a CPU of Intel's: it
+counts as half of that m5.2xlarge. A worker's own price setting replaces them.
 """
 
 from enum import StrEnum
@@ -14,9 +15,17 @@ class Hardware(StrEnum):
     CPU = "cpu"
     CUDA = "cuda"
     NEURON = "neuron"
+    INTEL_GPU = "intel-gpu"
+    INTEL_NPU = "intel-npu"
 
 
-SLOT_PRICE_PER_HOUR: Final[dict[str, float]] = {Hardware.CPU: 0.048, Hardware.CUDA: 3.06, Hardware.NEURON: 0.362}
+SLOT_PRICE_PER_HOUR: Final[dict[str, float]] = {
+    Hardware.CPU: 0.048,
+    Hardware.CUDA: 3.06,
+    Hardware.NEURON: 0.362,
+    Hardware.INTEL_GPU: 0.192,
+    Hardware.INTEL_NPU: 0.192,
+}
 """USD per hour of one CPU thread, or of one accelerator."""
 
 

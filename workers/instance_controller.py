@@ -320,7 +320,7 @@ def _open_session(model: ServableModel, settings: WorkerSettings) -> LoadedModel
             f"needs {model.memory_bytes >> 20} MiB, but {used >> 20} of {settings.memory_bytes >> 20} are used"
         )
     began = time.monotonic()
-    loaded = load_session(model, settings.artifacts_dir, settings.threads)
+    loaded = load_session(model, settings.artifacts_dir, settings.threads, settings.slots)
     log.info("loaded %s in %.2f s", model.name, time.monotonic() - began)
     return loaded
 

@@ -73,15 +73,15 @@ def find_model(catalog: Catalog, variant: str, max_batch: int) -> ServableModel:
     return ServableModel(row, task.inputs, outputs, latency, profile.memory_bytes, architecture.sample_rows)
 
 
-def load_session(model: ServableModel, artifacts: Path, threads: int) -> LoadedModel:
-    """Load a model and warm it up; blocks.
+def load_session(model: ServableModel, artifacts: Path, threads: int, lanes: int = 1) -> LoadedModel:
+    """Load a model, to compute so many batches at once, and warm it up; blocks.
 
     Raises:
         OperatorError: an artifact or the runtime is not here. Runtimes raise errors of their own, too.
     """
     variant, store = model.variant, ArtifactStore(artifacts)
     artifact, rows = store.path(variant.artifact), _warm_up_rows(model, store)
-    options = LoadOptions(precision=variant.precision, threads=threads, max_batch=variant.max_batch)
+    options = LoadOptions(precision=variant.precision, threads=threads, lanes=lanes, max_batch=variant.max_batch)
     session = find_runtime(variant.runtime).load(artifact, variant.hardware, options)
     for batch in (variant.max_batch, *[1] * _WARM_UP_RUNS):
         session.infer(take_rows(rows, 0, batch))

@@ -15,6 +15,7 @@ from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database, find_kaf
 from infaas.cli.output import err, show, show_json, table
 from infaas.optional_zoo import require_zoo
 from registry.artifacts import ArtifactStore
+from registry.dry_run import dry_run as explain_registration
 from registry.register import register as register_model
 from registry.register import step_count
 from registry.registration import Registration
@@ -29,6 +30,15 @@ AGAIN: Final = "`infaas register ... --again` measures anew."
 HardwareFlag = Annotated[
     list[Hardware] | None,
     typer.Option("--hardware", help="Device of this machine to make variants for and measure them on; repeatable."),
+]
+ValidationFlag = Annotated[
+    Path | None, typer.Option(exists=True, dir_okay=False, help=".npz: an array per input, and `label`.")
+]
+CalibrationFlag = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help=".npz: an array per input.")]
+AccuracyFlag = Annotated[float | None, typer.Option(min=0, max=1, help="Accuracy, declared where no --validation is.")]
+OutputFlag = Annotated[str | None, typer.Option(help="The output with the classes' scores, if there are several.")]
+DryRunFlag = Annotated[
+    bool, typer.Option("--dry-run", help="Only say which variants would be made here, and which not and why.")
 ]
 _ARTIFACTS_ENV: Final = "INFAAS_ARTIFACTS"
 
@@ -63,24 +73,17 @@ def register(
     task: Annotated[
         str | None, typer.Option(help="Task of the model, created with its signature on first use.")
     ] = None,
-    validation: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help=".npz: an array per input, and `label`.")
-    ] = None,
-    calibration: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help=".npz: an array per input.")
-    ] = None,
-    accuracy: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Accuracy, declared where no --validation is.")
-    ] = None,
-    output: Annotated[
-        str | None, typer.Option(help="The output with the classes' scores, if there are several.")
-    ] = None,
+    validation: ValidationFlag = None,
+    calibration: CalibrationFlag = None,
+    accuracy: AccuracyFlag = None,
+    output: OutputFlag = None,
     max_batch: Annotated[int, typer.Option(min=1, help="Inputs that are computed together at most.")] = BATCH_LIMIT,
     partitions: Annotated[int, typer.Option(min=1, help="The most replicas of one variant.")] = PARTITIONS,
     threads: Annotated[int, typer.Option(min=1, help="Threads a batch computes with.")] = THREADS,
     variant: Annotated[list[str] | None, typer.Option(help="e.g. onnx-int8dyn; repeatable. Default: all.")] = None,
     hardware: HardwareFlag = None,
     again: Annotated[bool, typer.Option("--again", help="Measure what is registered once more.")] = False,
+    dry_run: DryRunFlag = False,
     zoo: Annotated[
         bool, typer.Option("--zoo", help="Register the models of infaas[zoo], of the tasks named or of all.")
     ] = False,
@@ -88,6 +91,8 @@ def register(
     as_json: Json = False,
 ) -> None:
     """Register a model: check it, generate variants, verify and profile each. Runs again where it was cut off."""
+    if dry_run:
+        return _show_plan(what or [], tuple(variant or ()), validation, calibration, as_json=as_json)
     if zoo:
         require_zoo()
     kafka, postgres = find_kafka(home), find_database(home)
@@ -113,7 +118,7 @@ def register(
             again=again,
         )
         made = asyncio.run(_register([replace(request, hardware=device) for device in devices], kafka, postgres, home))
-    _show_made(made, as_json=as_json)
+    return _show_made(made, as_json=as_json)
 
 
 async def register_with_progress(
@@ -160,6 +165,23 @@ async def _warn_of_noise(pool: Pool, made: Sequence[Variant]) -> None:
             f"that was tried: the latencies are uncertain, and choices rest on them. {AGAIN}",
             highlight=False,
         )
+
+
+def _show_plan(
+    files: Sequence[str], labels: tuple[str, ...], validation: Path | None, calibration: Path | None, *, as_json: bool
+) -> None:
+    if len(files) != 1:
+        raise OperatorError("--dry-run is for one model FILE")
+    request = Registration(
+        architecture="", task="", file=Path(files[0]), validation=validation, calibration=calibration, variants=labels
+    )
+    verdicts = explain_registration(request)
+    if as_json:
+        return show_json(verdicts)
+    rows = [(v.label, v.hardware, v.runtime, v.precision, "yes" if v.applies else f"no: {v.reason}") for v in verdicts]
+    return show(
+        table(("variant", "hardware", "runtime", "precision", "would be made here"), rows, spare=("precision",))
+    )
 
 
 def _artifacts(home: Path) -> ArtifactStore:

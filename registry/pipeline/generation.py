@@ -4,8 +4,8 @@ from pathlib import Path
 
 import msgspec
 
-from registry.plan import GeneratorKind, NotApplicable
-from registry.samples import load_arrays
+from registry.recipes import GeneratorKind, NotApplicable
+from registry.samples import Arrays, load_arrays
 
 
 class GenerateVariant(msgspec.Struct, frozen=True, tag=True):
@@ -28,12 +28,23 @@ class GenerateVariant(msgspec.Struct, frozen=True, tag=True):
             case GeneratorKind.STATIC_INT8:
                 from registry.pipeline.generators.onnx import quantise_static
 
-                if self.calibration is None:
-                    raise NotApplicable("no inputs to calibrate with: give a validation or a calibration file")
-                quantise_static(self.source, self.target, load_arrays(self.calibration))
+                quantise_static(self.source, self.target, self._calibration())
+            case GeneratorKind.NNCF_INT8:
+                from registry.pipeline.generators.nncf import quantise_nncf
+
+                quantise_nncf(self.source, self.target, self._calibration())
+            case GeneratorKind.FP16:
+                from registry.pipeline.generators.fp16 import to_fp16
+
+                to_fp16(self.source, self.target)
             case GeneratorKind.TORCH_TO_ONNX:
                 from registry.pipeline.generators.pytorch import to_onnx
 
                 to_onnx(self.source, self.target)
             case GeneratorKind.AS_IS:
                 raise ValueError("a file that is used as it is needs no generator")
+
+    def _calibration(self) -> Arrays:
+        if self.calibration is None:
+            raise NotApplicable("no inputs to calibrate with: give a validation or a calibration file")
+        return load_arrays(self.calibration)

@@ -17,7 +17,7 @@ import msgspec
 from registry.pipeline.generation import GenerateVariant
 from registry.pipeline.inspection import InspectModel
 from registry.pipeline.measurement import MeasureVariant
-from registry.plan import NotApplicable
+from registry.recipes import NotApplicable
 from schemas.errors import InvalidRequest, ModelFailed, OperatorError
 
 PipelineStep = InspectModel | GenerateVariant | MeasureVariant

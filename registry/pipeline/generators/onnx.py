@@ -26,18 +26,16 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from registry.plan import NotApplicable
+from registry.recipes import CONVOLUTIONS, PRODUCTS, NotApplicable
 from registry.samples import Arrays
 from runtimes.device import int8_saturates
 
-_PRODUCTS: Final = ("MatMul", "Gemm")
-_CONVOLUTIONS: Final = ("Conv", "ConvTranspose")
 _CALIBRATION_BATCH: Final = 16
 
 
 def quantise_dynamic(source: Path, target: Path) -> None:
     """Make the weights INT8; the scale of the activations is computed for each batch. Raises `NotApplicable`."""
-    if not _operators(source) & {*_PRODUCTS}:
+    if not _operators(source) & {*PRODUCTS}:
         raise NotApplicable("the model has no matrix product to quantise")
     with TemporaryDirectory() as folder:
         # The quantiser turns each Gemm into a MatMul first.
@@ -54,16 +52,16 @@ def quantise_dynamic(source: Path, target: Path) -> None:
 def quantise_static(source: Path, target: Path, calibration: Arrays) -> None:
     """Make weights and activations INT8, at scales taken from the calibration inputs. Raises `NotApplicable`."""
     operators = _operators(source)
-    if not operators & {*_PRODUCTS, *_CONVOLUTIONS}:
+    if not operators & {*PRODUCTS, *CONVOLUTIONS}:
         raise NotApplicable("the model has neither matrix product nor convolution to quantise")
-    everything = bool(operators & {*_CONVOLUTIONS})
+    everything = bool(operators & {*CONVOLUTIONS})
     with TemporaryDirectory() as folder:
         quantize_static(
             _prepared(source, Path(folder)),
             target,
             _Batches(calibration),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=None if everything else list(_PRODUCTS),
+            op_types_to_quantize=None if everything else list(PRODUCTS),
             per_channel=True,
             reduce_range=int8_saturates(),
             activation_type=QuantType.QUInt8,

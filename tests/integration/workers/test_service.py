@@ -356,10 +356,10 @@ async def test_a_move_waits_until_the_new_place_has_loaded(
     value, headers = site.value()
     loading, loaded = threading.Event(), threading.Event()
 
-    def load_late(model: ServableModel, artifacts: Path, threads: int) -> LoadedModel:
+    def load_late(model: ServableModel, artifacts: Path, threads: int, lanes: int) -> LoadedModel:
         loading.set()
         assert loaded.wait(30)
-        return load_session(model, artifacts, threads)
+        return load_session(model, artifacts, threads, lanes)
 
     async def ask(queries: Sequence[str]) -> None:
         for number, query in enumerate(queries):

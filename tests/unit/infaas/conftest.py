@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 
 from infaas.supervisor.options import POSTGRES_ENV
+from tests.model_files import make_model
 from tests.unit.infaas.shell import Shell
+
+__all__ = ["make_model"]
 
 
 @pytest.fixture

@@ -1,7 +1,9 @@
 """What the commands print, and how they end, where nothing runs."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
@@ -72,3 +74,12 @@ def test_a_shell_completes_commands_options_and_their_values(typed: str, complet
     asked = {"_INFAAS_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
     shown = CliRunner().invoke(app, env=asked, prog_name="infaas")
     assert set(shown.stdout.split()) == completions
+
+
+def test_a_dry_run_needs_no_system(shell: Shell, make_model: Callable[..., Path]) -> None:
+    shown = shell("register", str(make_model()), "--dry-run", "--json")
+    reasons = {(row["label"], row["hardware"]): row["reason"] for row in msgspec.json.decode(shown.stdout)}
+    assert reasons["onnx-fp32", "cpu"] == ""
+    assert "calibrate" in reasons["onnx-int8static", "cpu"]
+    assert "openvino-fp32" in shell("register", str(make_model()), "--dry-run").stdout
+    assert "one model FILE" in shell("register", "--zoo", "--dry-run").stderr

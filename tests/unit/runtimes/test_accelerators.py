@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from runtimes import cuda, device, neuron
+from runtimes import cuda, device, intel, neuron
+from schemas.errors import OperatorError
 from schemas.hardware import Hardware
 
 GIB = 1 << 30
@@ -103,3 +104,16 @@ def test_an_inferentia_chip_is_a_group_of_cores(tmp_path: Path, monkeypatch: pyt
     assert device.device_memory(Hardware.NEURON, 1) == 32 * GIB
     device.use_device(Hardware.NEURON, 1)
     assert os.environ[neuron.VISIBLE] == "2-3"
+
+
+def test_intels_devices_are_counted_by_their_driver_and_vendor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intel, "_CLASSES", tmp_path)
+    assert "no Intel GPU" in device.missing_device(Hardware.INTEL_GPU)
+    for place, vendor in (("drm/renderD128", "0x10de"), ("drm/renderD129", "0x8086"), ("accel/accel0", "0x8086")):
+        (tmp_path / place / "device").mkdir(parents=True)
+        (tmp_path / place / "device" / "vendor").write_text(f"{vendor}\n")
+    for hardware in (Hardware.INTEL_GPU, Hardware.INTEL_NPU):
+        assert (device.device_count(hardware), device.missing_device(hardware)) == (1, "")
+        device.use_device(hardware, 0)
+        with pytest.raises(OperatorError, match="only the first"):
+            device.use_device(hardware, 1)

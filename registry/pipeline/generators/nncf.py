@@ -1,0 +1,35 @@
+"""INT8 by NNCF, OpenVINO's own quantiser, as an ONNX file.
+
+It smooths activations and corrects biases, which onnxruntime's quantiser does not: on the zoo's transformers the result
+is a quarter faster in OpenVINO and no less accurate; on convolutional nets both are the same. It brings scipy and
+scikit-learn, 150 MB, and wants an older numpy than newer Pythons have here, so it is an extra of its own
+(`infaas[nncf]`) and in no lock.
+"""
+
+import importlib
+from collections import Counter
+from pathlib import Path
+from typing import Any, Final
+
+import onnx
+
+from registry.samples import Arrays
+
+_ATTENTION: Final = 2
+"""Products of two activations, as each layer of attention has; a model with so many is quantised as a transformer."""
+
+
+def quantise_nncf(source: Path, target: Path, calibration: Arrays) -> None:
+    """Make weights and activations INT8, at scales taken from the calibration inputs."""
+    nncf: Any = importlib.import_module("nncf")
+    rows = len(next(iter(calibration.values())))
+    singles = [{name: array[row : row + 1] for name, array in calibration.items()} for row in range(rows)]
+    model = onnx.load(source)
+    kind = nncf.ModelType.TRANSFORMER if _is_transformer(model) else None
+    onnx.save(nncf.quantize(model, nncf.Dataset(singles), model_type=kind, subset_size=rows), target)
+
+
+def _is_transformer(model: Any) -> bool:
+    weights = {tensor.name for tensor in model.graph.initializer}
+    operators = Counter(node.op_type for node in model.graph.node if not weights.intersection(node.input))
+    return operators["Softmax"] > 0 and operators["MatMul"] >= _ATTENTION

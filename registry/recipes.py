@@ -1,0 +1,128 @@
+"""The variants that an architecture can have, as one table. A new kind of variant is one row here and one generator."""
+
+from collections.abc import Callable
+from enum import StrEnum
+from importlib.util import find_spec
+from typing import Final
+
+import msgspec
+
+from registry.pipeline.inspection import SourceFormat
+from runtimes.device import computes_bf16, computes_fp16
+from schemas.hardware import Hardware
+
+Condition = Callable[[str], str]
+"""Why there is no such variant on a hardware type here, whatever the model; empty if there is."""
+
+
+class GeneratorKind(StrEnum):
+    """How a variant's file is made."""
+
+    AS_IS = "as-is"
+    """It is the registered file itself, or another variant's."""
+    TORCH_TO_ONNX = "torch-to-onnx"
+    FP16 = "fp16"
+    DYNAMIC_INT8 = "dynamic-int8"
+    STATIC_INT8 = "static-int8"
+    NNCF_INT8 = "nncf-int8"
+
+
+class NotApplicable(Exception):
+    """A variant would compute exactly as its source does, or cannot be made of this model; the message says why."""
+
+
+class Recipe(msgspec.Struct, frozen=True, kw_only=True):
+    """One kind of variant."""
+
+    label: str
+    """The middle part of the variant's name."""
+    runtime: str
+    precision: str
+    generator: GeneratorKind = GeneratorKind.AS_IS
+    hardware: tuple[str, ...] = (Hardware.CPU,)
+    source: str | None = None
+    """Label of the variant whose file it is made from; None is the registered file."""
+    operators: tuple[str, ...] = ()
+    """ONNX operators of which the model must have one, for else there is nothing to gain."""
+    condition: Condition | None = None
+    """What must be here besides the runtime."""
+
+
+# -- what is there, and what a device computes -------------------------------------------------------------------------
+def _missing(package: str, install: str) -> Condition:
+    def condition(_hardware: str) -> str:
+        return "" if find_spec(package) is not None else f"{package} is not installed: pip install {install}"
+
+    return condition
+
+
+def _no_bf16(_hardware: str) -> str:
+    return "" if computes_bf16() else "this CPU has no BF16 instructions (avx512_bf16, amx_bf16): it would only convert"
+
+
+def _no_fp16(hardware: str) -> str:
+    if hardware != Hardware.CPU or computes_fp16():
+        return ""
+    return "this CPU has no FP16 instructions (avx512_fp16, amx_fp16): it would only convert"
+
+
+def _onnx_no_fp16(hardware: str) -> str:
+    if hardware != Hardware.CPU:
+        return ""
+    return "on a CPU onnxruntime converts FP16 to FP32 and back around each operator: slower, and no smaller in memory"
+
+
+# -- the table ---------------------------------------------------------------------------------------------------------
+_ANY: Final = (Hardware.CPU, Hardware.CUDA)
+_CUDA: Final = (Hardware.CUDA,)
+_INTEL: Final = (Hardware.CPU, Hardware.INTEL_GPU, Hardware.INTEL_NPU)
+PRODUCTS: Final = ("MatMul", "Gemm")
+CONVOLUTIONS: Final = ("Conv", "ConvTranspose")
+
+
+def _of_onnx(source: str | None) -> tuple[Recipe, ...]:
+    """Variants made from an ONNX file: the registered one, or that of the variant `source`."""
+    whole = (*PRODUCTS, *CONVOLUTIONS)
+    made = (
+        Recipe(
+            label="onnx-fp16", runtime="onnx", precision="fp16", generator=GeneratorKind.FP16, hardware=_ANY,
+            condition=_onnx_no_fp16,
+        ),
+        Recipe(
+            label="onnx-int8dyn", runtime="onnx", precision="int8-dynamic", generator=GeneratorKind.DYNAMIC_INT8,
+            operators=PRODUCTS,
+        ),
+        Recipe(
+            label="onnx-int8static", runtime="onnx", precision="int8-static", generator=GeneratorKind.STATIC_INT8,
+            operators=whole,
+        ),
+        Recipe(label="openvino-fp32", runtime="openvino", precision="fp32", hardware=_INTEL),
+        Recipe(label="openvino-bf16", runtime="openvino", precision="bf16", condition=_no_bf16),
+        Recipe(label="openvino-fp16", runtime="openvino", precision="fp16", hardware=_INTEL, condition=_no_fp16),
+        Recipe(
+            label="openvino-int8nncf", runtime="openvino", precision="int8-nncf", generator=GeneratorKind.NNCF_INT8,
+            operators=whole, condition=_missing("nncf", "'infaas[nncf]'"),
+        ),
+        Recipe(label="tensorrt-fp32", runtime="onnx-tensorrt", precision="fp32", hardware=_CUDA),
+        Recipe(label="tensorrt-fp16", runtime="onnx-tensorrt", precision="fp16", hardware=_CUDA),
+    )  # fmt: skip
+    static = Recipe(label="openvino-int8", runtime="openvino", precision="int8-static", source="onnx-int8static")
+    return (*(msgspec.structs.replace(recipe, source=source) for recipe in made), static)
+
+
+RECIPES: Final[dict[str, tuple[Recipe, ...]]] = {
+    SourceFormat.ONNX: (
+        Recipe(label="onnx-fp32", runtime="onnx", precision="fp32", hardware=_ANY),
+        *_of_onnx(None),
+    ),
+    SourceFormat.EXPORTED_PROGRAM: (
+        Recipe(label="torch-fp32", runtime="torch-eager", precision="fp32", hardware=_ANY),
+        Recipe(label="torchcompile-fp32", runtime="torch-compile", precision="fp32", hardware=_ANY),
+        Recipe(
+            label="onnx-fp32", runtime="onnx", precision="fp32", generator=GeneratorKind.TORCH_TO_ONNX, hardware=_ANY,
+            condition=_missing("onnxscript", "'infaas[torch]'"),
+        ),
+        *_of_onnx("onnx-fp32"),
+    ),
+}  # fmt: skip
+"""By format of the registered file: what is made from what comes after it."""

@@ -1,0 +1,119 @@
+"""ONNX models by OpenVINO, on CPUs, and on Intel's GPUs and NPUs where it finds them.
+
+Rules:
+* The precision is always set: by default OpenVINO computes in BF16 where the CPU can, and says so nowhere. A model of
+  file types lost four points that way.
+* Threads are never pinned: every session of every worker would be pinned to the same first cores.
+* A session computes as many batches at once as it was loaded for, each in a stream and an infer request of its own.
+  Streams share the weights.
+* Kernels are compiled for each new shape, at its first batch, and kept.
+"""
+
+import importlib
+import importlib.util
+from functools import lru_cache
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtimes import intel
+from runtimes.device import missing_device
+from runtimes.protocol import Availability, LoadOptions, Session, Tensors
+from schemas.errors import OperatorError
+from schemas.hardware import Hardware
+
+_DEVICES: Final[dict[str, str]] = {
+    Hardware.CPU: "CPU",
+    Hardware.INTEL_GPU: intel.GPU.name,
+    Hardware.INTEL_NPU: intel.NPU.name,
+}
+"""OpenVINO's name of the device, by hardware type."""
+_HINTS: Final = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+_REST: Final = "f32"
+"""What a quantised model computes in where it is not quantised."""
+
+
+class OpenVinoRuntime:
+    """Runtime that loads ONNX files with OpenVINO."""
+
+    name = "openvino"
+    concurrent = True
+    hardware = tuple(_DEVICES)
+
+    def availability(self, hardware: str) -> Availability:
+        """Whether OpenVINO is installed, and sees the device."""
+        device = _DEVICES.get(hardware)
+        if device is None:
+            return Availability(False, f"runtime {self.name} does not run on {hardware}")
+        if importlib.util.find_spec("openvino") is None:
+            return Availability(False, "OpenVINO is not installed: pip install 'infaas[openvino]'")
+        if missing := missing_device(hardware):
+            return Availability(False, missing)
+        if hardware == Hardware.CPU or device in _present():
+            return Availability(True)
+        return Availability(False, f"OpenVINO does not find this machine's {device}: its compute driver is missing")
+
+    def load(self, artifact: Path, hardware: str, options: LoadOptions) -> Session:
+        """Load an ONNX file and compile it for the device; blocks.
+
+        Raises:
+            OperatorError: the runtime is not available for `hardware`.
+        """
+        available = self.availability(hardware)
+        if not available.available:
+            raise OperatorError(available.reason)
+        core = _core()
+        model = core.read_model(artifact)
+        return OpenVinoSession(core.compile_model(model, _DEVICES[hardware], _settings(hardware, options)), options)
+
+
+class OpenVinoSession:
+    """A compiled model in memory; as many threads may compute at once as it has requests, further ones wait."""
+
+    def __init__(self, model: Any, options: LoadOptions) -> None:
+        self._inputs = frozenset(name for port in model.inputs for name in port.names)
+        self._outputs = [sorted(port.names) for port in model.outputs]
+        self._requests: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(options.lanes):
+            self._requests.put(model.create_infer_request())
+
+    def infer(self, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
+        """Compute one batch; inputs that the graph does not use are left out."""
+        feed = {name: np.ascontiguousarray(array) for name, array in inputs.items() if name in self._inputs}
+        request = self._requests.get()
+        try:
+            outputs = request.infer(feed, share_inputs=True)
+            return {name: outputs[index] for index, names in enumerate(self._outputs) for name in names}
+        finally:
+            self._requests.put(request)
+
+    def close(self) -> None:
+        """Free the model once no thread computes with it any more."""
+        self._requests = SimpleQueue()
+
+
+def _settings(hardware: str, options: LoadOptions) -> dict[str, Any]:
+    precision = {"INFERENCE_PRECISION_HINT": _HINTS.get(options.precision, _REST)}
+    if hardware != Hardware.CPU:
+        return precision
+    return {
+        **precision,
+        "NUM_STREAMS": options.lanes,
+        "INFERENCE_NUM_THREADS": options.threads * options.lanes,
+        "ENABLE_CPU_PINNING": False,
+    }
+
+
+@lru_cache
+def _core() -> Any:
+    """OpenVINO's entrance, one a process, untyped: its types are only there where it is installed."""
+    return importlib.import_module("openvino").Core()
+
+
+@lru_cache
+def _present() -> frozenset[str]:
+    """Names of the devices that OpenVINO finds, without the numbers of several of a kind."""
+    return frozenset(str(name).partition(".")[0] for name in _core().available_devices)

@@ -1,0 +1,86 @@
+"""Files that generators make: they compute about the same, in the number format that they say."""
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from registry.pipeline.generators.fp16 import to_fp16
+from registry.pipeline.generators.nncf import quantise_nncf
+from registry.recipes import NotApplicable
+from runtimes.catalog import find_runtime
+from runtimes.protocol import LoadOptions
+from tests.model_files import WEIGHTS
+
+MakeModel = Callable[..., Path]
+
+
+def _scores(model: Path, x: Any) -> Any:
+    return find_runtime("onnx").load(model, "cpu", LoadOptions(precision="")).infer({"x": x})["scores"]
+
+
+def test_fp16_weights_behind_the_same_inputs_and_outputs(make_model: MakeModel, tmp_path: Path) -> None:
+    target = tmp_path / "half.onnx"
+    to_fp16(make_model(), target)
+    model: Any = onnx.load(target)
+    assert {tensor.data_type for tensor in model.graph.initializer} == {TensorProto.FLOAT16}
+    x = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    found = _scores(target, x)
+    assert found.dtype == np.float32
+    assert np.allclose(found, x @ WEIGHTS, atol=0.02)
+    assert not np.allclose(found, x @ WEIGHTS, atol=1e-6)
+
+
+def test_what_has_no_weights_is_not_converted(make_model: MakeModel, tmp_path: Path) -> None:
+    model = make_model(nodes=[helper.make_node("Relu", ["x"], ["scores"])], scores=["batch", 4])
+    without: Any = onnx.load(model)
+    del without.graph.initializer[:]
+    onnx.save(without, model)
+    with pytest.raises(NotApplicable, match="no FP32 weights"):
+        to_fp16(model, tmp_path / "half.onnx")
+
+
+class NncfStandIn(ModuleType):
+    """NNCF's entrance as of 3.4, as far as it is used."""
+
+    class ModelType:
+        TRANSFORMER = "transformer"
+
+    def __init__(self) -> None:
+        super().__init__("nncf")
+        self.__spec__ = ModuleSpec("nncf", None)
+        self.asked: list[tuple[Any, Any, int]] = []
+
+    def Dataset(self, data_source: Sequence[Any]) -> list[Any]:
+        return list(data_source)
+
+    def quantize(self, model: Any, calibration_dataset: Any, *, model_type: Any, subset_size: int) -> Any:
+        self.asked.append((calibration_dataset, model_type, subset_size))
+        return model
+
+
+@pytest.mark.parametrize(("attends", "kind"), [(False, None), (True, "transformer")])
+def test_nncf_is_asked_row_by_row_and_told_of_attention(
+    attends: bool, kind: str | None, make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "nncf", nncf := NncfStandIn())
+    attention = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=[1, 0]),
+        helper.make_node("MatMul", ["x", "t"], ["products"]),
+        helper.make_node("Softmax", ["products"], ["shares"]),
+        helper.make_node("MatMul", ["shares", "x"], ["mixed"]),
+        helper.make_node("MatMul", ["mixed", "w"], ["scores"]),
+    ]
+    target = tmp_path / "int8.onnx"
+    quantise_nncf(make_model(nodes=attention if attends else None), target, {"x": np.ones((5, 4), np.float32)})
+    ((rows, model_type, count),) = nncf.asked
+    assert [row["x"].shape for row in rows] == [(1, 4)] * 5
+    assert (model_type, count) == (kind, 5)
+    assert target.exists()

@@ -1,0 +1,105 @@
+"""The openvino runtime on real models: results, precision, threads, and what it says when it cannot run."""
+
+import importlib.util
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import helper
+
+from runtimes.catalog import find_runtime
+from runtimes.device import computes_bf16
+from runtimes.protocol import LoadOptions, Session
+from schemas.errors import OperatorError
+from tests.model_files import WEIGHTS, make_model
+
+__all__ = ["make_model"]
+MakeModel = Callable[..., Path]
+
+
+def _load(model: Path, precision: str = "fp32", **options: Any) -> Session:
+    return find_runtime("openvino").load(model, "cpu", LoadOptions(precision=precision, **options))
+
+
+def test_computes_batches_of_any_size(make_model: MakeModel) -> None:
+    session = _load(make_model())
+    for batch in (1, 7, 3):
+        x = np.random.default_rng(0).random((batch, 4), dtype=np.float32)
+        assert np.allclose(session.infer({"x": x})["scores"], x @ WEIGHTS, rtol=1e-5)
+
+
+def test_results_stay_when_more_is_computed(make_model: MakeModel) -> None:
+    """A request's own memory must not be handed out."""
+    session = _load(make_model())
+    first = session.infer({"x": np.ones((2, 4), np.float32)})["scores"]
+    session.infer({"x": np.zeros((2, 4), np.float32)})
+    assert np.allclose(first, WEIGHTS.sum(axis=0))
+
+
+def test_leaves_out_inputs_the_graph_does_not_have_and_takes_views(make_model: MakeModel) -> None:
+    session = _load(make_model())
+    x = np.random.default_rng(1).random((8, 4), dtype=np.float32)
+    assert np.allclose(session.infer({"x": x[::2], "unused": x})["scores"], x[::2] @ WEIGHTS, rtol=1e-5)
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_more_threads_than_lanes_share_a_session(make_model: MakeModel, lanes: int) -> None:
+    session = _load(make_model(), lanes=lanes)
+
+    def compute(value: int) -> Any:
+        return session.infer({"x": np.full((2, 4), value, np.float32)})["scores"]
+
+    with ThreadPoolExecutor(4) as threads:
+        for value, scores in enumerate(threads.map(compute, range(200))):
+            assert np.allclose(scores, value * WEIGHTS.sum(axis=0), rtol=1e-5)
+
+
+def test_the_precision_is_the_one_asked_for(make_model: MakeModel) -> None:
+    """By default it would be BF16 where the CPU computes that, and nothing would say so."""
+    weights = np.random.default_rng(3).normal(size=(256, 64)).astype(np.float32)
+    model = make_model(weights=weights, x=["batch", 256], scores=["batch", 64])
+    x = np.random.default_rng(4).normal(size=(32, 256)).astype(np.float32)
+    exact = x.astype(np.float64) @ weights
+
+    def error(precision: str) -> float:
+        scores: Any = _load(model, precision).infer({"x": x})["scores"]
+        return float(np.abs(scores - exact).max())
+
+    assert error("fp32") < 1e-3
+    if computes_bf16():
+        assert 1e-3 < error("bf16") < 1
+
+
+def test_what_fails_leaves_the_session_usable(make_model: MakeModel) -> None:
+    session = _load(make_model())
+    for _ in range(3):
+        with pytest.raises(RuntimeError):
+            session.infer({"x": np.zeros((1, 5), np.float32)})
+    assert session.infer({"x": np.zeros((1, 4), np.float32)})["scores"].shape == (1, 3)
+
+
+def test_a_broken_graph_does_not_load(make_model: MakeModel) -> None:
+    with pytest.raises(RuntimeError, match="NoSuchOperator"):
+        _load(make_model(nodes=[helper.make_node("NoSuchOperator", ["x"], ["scores"])]))
+
+
+@pytest.mark.parametrize("hardware", ["intel-gpu", "intel-npu", "cuda"])
+def test_a_device_that_is_not_here_is_refused(hardware: str, make_model: MakeModel) -> None:
+    runtime = find_runtime("openvino")
+    answer = runtime.availability(hardware)
+    if not answer.available:
+        with pytest.raises(OperatorError, match=r"no Intel (GPU|NPU) on this machine|does not run on cuda"):
+            runtime.load(make_model(), hardware, LoadOptions(precision="fp32"))
+
+
+def test_a_missing_package_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def find_spec(_name: str) -> None:
+        return None
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+    answer = find_runtime("openvino").availability("cpu")
+    assert not answer.available
+    assert "infaas[openvino]" in answer.reason
