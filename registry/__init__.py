@@ -1,8 +1,9 @@
 """Registration: a model file becomes variants that can be chosen; checked, generated, verified and profiled.
 
 Reading order: registration (what is asked for) -> register (the way of a registration, top to bottom) -> recipes, plan
-(which variants), dry_run (the same, told beforehand) -> signature (what a model takes and gives) -> samples (inputs
-that calibrate and measure) -> pipeline (the steps that touch a model: inspection, generation, measurement,
-verification, each run in isolation since native code may crash and memory must be measured from a clean start) ->
-catalog_writer (what is written down) -> artifacts (where files are kept) -> topics (what Kafka needs for it).
+(which variants), dry_run (the same, told beforehand) -> signature (what a model takes and gives), processed (with steps
+around it) -> samples (inputs that calibrate and measure) -> pipeline (the steps that touch a model: inspection,
+generation, measurement, verification, each run in isolation since native code may crash and memory must be measured
+from a clean start) -> catalog_writer (what is written down) -> artifacts (where files are kept) -> topics (what Kafka
+needs for it).
 """

@@ -7,12 +7,14 @@ Rules:
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Self
 
 from msgspec.structs import replace
 
 from broker.settings import KafkaSettings
 from broker.topics import ensure_topics, task_specs
+from registry.artifacts import sha256_of
 from registry.pipeline.measurement import Measurement
 from registry.pipeline.verification import Accuracy
 from registry.plan import PlannedVariant
@@ -101,7 +103,8 @@ class CatalogWriter:
         if variant.name in self.variants and not self._request.again:
             await ensure_topics(self._kafka, topics)
             return
-        variant, profile = replace(variant, state=VariantState.READY), self._profile(variant, measurement, accuracy)
+        profile = self._profile(variant, measurement, accuracy)
+        variant = replace(variant, state=VariantState.READY, mixes_lengths=measurement.mixes_lengths)
         async with self._pool.transaction() as session:
             await put_task(session, task)
             await put_architecture(session, architecture)
@@ -118,6 +121,7 @@ class CatalogWriter:
     async def write_ready(self, variant: Variant, measurement: Measurement, accuracy: Accuracy) -> None:
         """Keep the profile, make the topic, and only then let the variant be chosen."""
         earlier, profile = self.variants.get(variant.name), self._profile(variant, measurement, accuracy)
+        variant = replace(variant, mixes_lengths=measurement.mixes_lengths)
         if earlier is None or earlier.state is not VariantState.READY:
             await put_variant(self._pool, replace(variant, state=VariantState.VERIFIED), profile)
         await ensure_topics(self._kafka, [variant_spec(variant)])
@@ -169,4 +173,9 @@ def _check_same(request: Registration, earlier: Architecture, sha256: str) -> No
         raise OperatorError(
             f"architecture {earlier.name} is registered with other content; register {request.file.name} under "
             "another --name, or delete the architecture first"
+        )
+    known, asked = earlier.processing, request.processing
+    if (known and known.declared) != (asked and asked.with_files(lambda file: sha256_of(Path(file)))):
+        raise OperatorError(
+            f"architecture {earlier.name} is registered with other processing; register it under another --name"
         )

@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from broker.settings import KafkaSettings
 from registry.artifacts import ArtifactStore, sha256_of
@@ -32,7 +33,7 @@ from registry.registration import ProgressSink, Registration
 from registry.samples import Arrays, Samples, load_arrays, read_samples, save_arrays, take_rows
 from runtimes.protocol import LoadOptions
 from schemas.errors import InvalidRequest, ModelFailed, OperatorError
-from schemas.rows.catalog import Architecture, Task, Variant, VariantState
+from schemas.rows.catalog import Architecture, Task, TensorSpec, Variant, VariantState
 from store.pool import Pool
 from store.registry import list_variants
 
@@ -104,20 +105,29 @@ class _Pipeline:
         self._artifacts = artifacts
         self._folder = folder
         self._steps = steps
-        self._new_rows = ""
-        """SHA-256 of the file of rows that this registration made."""
+        self._new_files: set[str] = set()
+        """SHA-256 of the files beside the model's that this registration brought."""
+        self._processing = request.processing
+        """What is done around the model, its files as paths."""
+        self._tensors: tuple[TensorSpec, ...] = ()
+        """Inputs of the model itself."""
 
     async def inspect(self, form: SourceFormat, sha256: str) -> _Model:
         """Check the file against its task, and prepare the samples."""
         request = self._request
         architecture = Architecture(name=request.architecture, task=request.task, source=sha256, source_format=form)
         task = self._writer.task
-        step = InspectModel(request.file.absolute(), form, task, request.output, self._folder / request.file.name)
+        step = InspectModel(
+            request.file.absolute(), form, task, request.output, self._folder / request.file.name, request.processing
+        )
         try:
             found = await run_step(step, Inspection)
         except ModelFailed as error:
             raise InvalidRequest(f"{request.file.name} cannot be read: {error}") from error
         samples = await asyncio.to_thread(self._prepare_samples, found)
+        self._tensors = found.tensors
+        if request.processing is not None:
+            self._processing = replace(request.processing, tensors=found.tensors, scores=found.scores.name)
         inputs, outputs = found.signature.inputs, found.signature.outputs
         created = Task(name=request.task, inputs=inputs, outputs=outputs, partitions=request.partitions)
         return _Model(architecture, task or created, found, samples)
@@ -125,20 +135,19 @@ class _Pipeline:
     async def register_reference(self, planned: PlannedVariant, model: _Model) -> VerifiedReference:
         """Store, measure and verify the model as registered; of one that fails nothing stays."""
         found, declared = model.inspection, self._request.accuracy
-        variant = msgspec.structs.replace(planned.row, artifact=await self._store_source(model))
+        variant = replace(planned.row, artifact=await self._store_source(model))
         with self._discarded_on_failure(variant):
             measurement, outputs = await self._measure(variant, single_outputs=self._file("single"))
             single = await asyncio.to_thread(load_arrays, self._file("single"))
             reference = verify_reference(model.samples, found.outputs, found.scores.name, outputs, single, declared)
-            kept = await asyncio.to_thread(self._keep_rows, model.samples)
-            architecture = msgspec.structs.replace(model.architecture, sample_rows=kept)
+            architecture = await asyncio.to_thread(self._with_kept_files, model)
             await self._writer.write_reference(model.task, architecture, variant, measurement, reference.accuracy)
         return reference
 
     async def register_variant(self, planned: PlannedVariant, reference: VerifiedReference) -> None:
         """Generate, measure and verify one variant; whatever the model makes fail is a refusal, with the reason."""
         origin = self._writer.variants[planned.source]
-        variant = msgspec.structs.replace(planned.row, artifact=origin.artifact)
+        variant = replace(planned.row, artifact=origin.artifact)
         if planned.is_lossy and not planned.asked_for and not reference.samples.real:
             await self._writer.write_refused(variant, _NOTHING_TO_COMPARE)
             return
@@ -166,14 +175,22 @@ class _Pipeline:
             save_arrays(self._file("calibration"), samples.calibration)
         return samples
 
+    def _with_kept_files(self, model: _Model) -> Architecture:
+        """The architecture, with what is needed to load it beside the model's file."""
+        processing = self._processing and self._processing.with_files(lambda file: self._keep(Path(file)))
+        return replace(model.architecture, sample_rows=self._keep_rows(model.samples), processing=processing)
+
     def _keep_rows(self, samples: Samples) -> str:
         """Keep some inputs for whoever loads the model: they are known to be such as it computes."""
         rows = self._file("rows")
         save_arrays(rows, take_rows(samples.inputs, 0, min(samples.count, _KEPT_ROWS)))
-        sha256 = sha256_of(rows)
+        return self._keep(rows)
+
+    def _keep(self, file: Path) -> str:
+        sha256 = sha256_of(file)
         if not self._artifacts.has(sha256):  # else another architecture has the same
-            self._new_rows = sha256
-        return self._artifacts.put(rows)
+            self._new_files.add(sha256)
+        return self._artifacts.put(file)
 
     async def _store_source(self, model: _Model) -> str:
         artifact = await asyncio.to_thread(self._artifacts.put, model.inspection.file)
@@ -189,8 +206,8 @@ class _Pipeline:
         except (ModelFailed, InvalidRequest, OperatorError) as error:
             if variant.name not in self._writer.variants:
                 self._artifacts.discard(variant.artifact)
-                if self._new_rows:
-                    self._artifacts.discard(self._new_rows)
+                for sha256 in self._new_files:
+                    self._artifacts.discard(sha256)
             if isinstance(error, ModelFailed):
                 raise InvalidRequest(f"{self._request.file.name} does not run: {error}") from error
             raise
@@ -201,13 +218,13 @@ class _Pipeline:
             raise NotApplicable(f"it is made from {origin.name}, which was refused")
         earlier = self._writer.generated(variant.name)
         if earlier is not None and self._artifacts.has(earlier.artifact):
-            return msgspec.structs.replace(variant, artifact=earlier.artifact)
+            return replace(variant, artifact=earlier.artifact)
         if generator is not GeneratorKind.AS_IS:
             target, calibration = self._folder / f"{variant.name}.generated", self._file("calibration")
             source = self._artifacts.path(origin.artifact).absolute()
             step = GenerateVariant(generator, source, target, calibration if calibration.exists() else None)
             await run_step(step, type(None))
-            variant = msgspec.structs.replace(variant, artifact=await asyncio.to_thread(self._artifacts.put, target))
+            variant = replace(variant, artifact=await asyncio.to_thread(self._artifacts.put, target))
             target.unlink()
         await self._writer.write_generated(variant)
         return variant
@@ -222,6 +239,8 @@ class _Pipeline:
             samples=self._file("samples"),
             outputs=self._file("outputs"),
             single_outputs=single_outputs,
+            processing=self._processing,
+            tensors=self._tensors,
         )
         measurement = await run_step(step, Measurement)
         return measurement, await asyncio.to_thread(load_arrays, step.outputs)

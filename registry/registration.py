@@ -9,6 +9,7 @@ from schemas.defaults import BATCH_LIMIT, PARTITIONS, THREADS
 from schemas.errors import InvalidRequest
 from schemas.hardware import Hardware
 from schemas.names import check_name
+from schemas.rows.processing import Processing
 
 _MAX_BATCH: Final = 1024
 
@@ -29,6 +30,8 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     """Declared accuracy, 0..1, where there is no `validation`."""
     output: str | None = None
     """The output that holds the classes' scores; needed only where there are several."""
+    processing: Processing | None = None
+    """What is done to texts or images before the model, and to its scores after; its files are paths here."""
     max_batch: int = BATCH_LIMIT
     partitions: int = PARTITIONS
     """Partitions of each variant's topic, hence the most replicas of one variant."""

@@ -72,7 +72,7 @@ async def put_architecture(session: DatabaseSession, architecture: Architecture)
         StoreConflict: the name stands for another model or a task, or the task does not exist.
     """
     a = architecture
-    row = (a.name, a.task, a.source, a.source_format, a.sample_rows)
+    row = (a.name, a.task, a.source, a.source_format, a.sample_rows, a.processing)
     if await session.fetch_value(str, _PUT_ARCHITECTURE, *row) is None:
         raise StoreConflict(f"architecture {a.name} exists with another model or task; choose another name")
 
@@ -110,7 +110,7 @@ async def put_variant(session: DatabaseSession, variant: Variant, profile: Profi
             return await put_variant(transaction, variant, profile)
     v = variant
     row = (v.name, v.architecture, v.task, v.runtime, v.precision, v.hardware, v.max_batch, v.artifact, v.state)
-    if await session.fetch_value(str, _PUT_VARIANT, *row, v.reason, v.partitions) is None:
+    if await session.fetch_value(str, _PUT_VARIANT, *row, v.reason, v.partitions, v.mixes_lengths) is None:
         raise StoreConflict(f"variant {v.name} belongs to another architecture or task")
     if profile is not None:
         await put_profile(session, profile)

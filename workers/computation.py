@@ -6,6 +6,7 @@ Rules.
 * A batch that raises is computed again one by one, so only the query to blame fails. Where none succeeds, it may be the
   session or its device that is broken, so the input is tried that succeeded when the model was loaded. If that fails,
   too, no query is to blame and none is answered: the worker is replaced, and they are delivered again.
+* An input that cannot be read (a text too long, no image) is refused, and the others are computed without it.
 * A batch that takes longer than its limit is abandoned, for nothing can interrupt it: a query that was alone in it has
   failed; of several one is to blame, and the crash journal has each computed alone by the worker's successor.
 * A batch may be computed on the event loop (`is_brief`) only where the model has proved that it is brief on such
@@ -16,10 +17,13 @@ Rules.
 import threading
 import time
 from asyncio import AbstractEventLoop
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import Final, NamedTuple, TypeVar
 
-from schemas.errors import ModelFailed, QueryError
+from runtimes.processing.session import RefusedRows
+from schemas.errors import InvalidRequest, ModelFailed, QueryError
 from schemas.rows.catalog import TensorSpec
 from workers.codec import Arrays, QueryPart, stack, unstack
 from workers.crash_journal import CrashJournal, record_key
@@ -105,7 +109,7 @@ class Computation:
         self._journal.end(slot)
         if is_suspect:
             self._journal.has_suspect = False
-        if not any(isinstance(result, dict) for result in results) and not self._probe_succeeds():
+        if _is_suspicious(results) and not self._probe_succeeds():
             self._on_loop(self._replacement.ask, f"{self._name} fails whatever it is given")
             return
         self.post(ComputedBatch(parts, results, started_ns, compute_ns, slot))
@@ -129,10 +133,20 @@ class Computation:
     def _infer(self, parts: list[QueryPart]) -> list[Arrays | QueryError]:
         try:
             return [*unstack(parts, self._session.infer(stack(parts)))]
+        except RefusedRows as refused:
+            return self._infer_others(parts, refused.errors)
         except Exception as error:  # noqa: BLE001 - a runtime raises what it likes; only the query to blame shall fail
             if len(parts) == 1:
                 return [ModelFailed(f"the model failed on this input: {str(error)[:500]}")]
         return [result for part in parts for result in self._infer([part])]
+
+    def _infer_others(self, parts: list[QueryPart], errors: Mapping[int, InvalidRequest]) -> list[Arrays | QueryError]:
+        """Compute those parts that hold none of the inputs that cannot be read, whose numbers `errors` has."""
+        ends = [*accumulate(part.inputs for part in parts)]
+        wrong = {bisect_right(ends, number): error for number, error in errors.items()}
+        others = [part for index, part in enumerate(parts) if index not in wrong]
+        results = iter(self._infer(others) if others else ())
+        return [wrong[index] if index in wrong else next(results) for index in range(len(parts))]
 
     def _probe_succeeds(self) -> bool:
         try:
@@ -165,6 +179,12 @@ class ComputableBatch:
     def abandon(self) -> None:
         """Wait for it no longer, for it has taken longer than its limit."""
         self._computation.abandon(self._parts, self.limit_s)
+
+
+def _is_suspicious(results: Sequence[Arrays | QueryError]) -> bool:
+    """Whether nothing was computed, and the model failed at some of it: it may fail at everything."""
+    failed = any(isinstance(result, ModelFailed) for result in results)
+    return failed and not any(isinstance(result, dict) for result in results)
 
 
 def _is_fixed(spec: TensorSpec) -> bool:

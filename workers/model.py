@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from registry.artifacts import ArtifactStore
 from registry.samples import Arrays, load_arrays, take_rows
 from runtimes.catalog import find_runtime
+from runtimes.processing.session import ProcessedSession
 from runtimes.protocol import LoadOptions, Session, Tensors
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.latency import LatencyModel
 from schemas.rows.catalog import TensorSpec, Variant
+from schemas.rows.processing import Processing
 from schemas.tensors import BYTES, DTYPES, datatype_of
 from store.catalog import Catalog
 
@@ -42,6 +44,8 @@ class ServableModel(msgspec.Struct, frozen=True):
     """Bytes that loading it adds to the process, as profiled."""
     sample_rows: str = ""
     """SHA-256 of the file with inputs that it is known to compute; empty: none were kept."""
+    processing: Processing | None = None
+    """What makes its tensors of what clients send; None: they send its tensors."""
 
     @property
     def name(self) -> str:
@@ -70,7 +74,9 @@ def find_model(catalog: Catalog, variant: str, max_batch: int) -> ServableModel:
         raise OperatorError(f"{variant} is not registered and ready: see `infaas variants`")
     latency = LatencyModel(profile.latency, max(1, min(max_batch, row.max_batch)))
     outputs = tuple(spec.name for spec in task.outputs)
-    return ServableModel(row, task.inputs, outputs, latency, profile.memory_bytes, architecture.sample_rows)
+    return ServableModel(
+        row, task.inputs, outputs, latency, profile.memory_bytes, architecture.sample_rows, architecture.processing
+    )
 
 
 def load_session(model: ServableModel, artifacts: Path, threads: int, lanes: int = 1) -> LoadedModel:
@@ -83,9 +89,18 @@ def load_session(model: ServableModel, artifacts: Path, threads: int, lanes: int
     artifact, rows = store.path(variant.artifact), _warm_up_rows(model, store)
     options = LoadOptions(precision=variant.precision, threads=threads, lanes=lanes, max_batch=variant.max_batch)
     session = find_runtime(variant.runtime).load(artifact, variant.hardware, options)
+    if model.processing is not None:
+        session = _processed(session, model, model.processing, store)
     for batch in (variant.max_batch, *[1] * _WARM_UP_RUNS):
         session.infer(take_rows(rows, 0, batch))
     return LoadedModel(session, take_rows(rows, 0, 1))
+
+
+def _processed(session: Session, model: ServableModel, processing: Processing, store: ArtifactStore) -> Session:
+    with_paths = processing.with_files(lambda sha256: str(store.path(sha256)))
+    processed = ProcessedSession(session, with_paths)
+    processed.mix_lengths(model.variant.mixes_lengths)
+    return processed
 
 
 def check_inputs(specs: tuple[TensorSpec, ...], inputs: Mapping[str, NDArray[Any]]) -> int:

@@ -14,9 +14,11 @@ import msgspec
 from msgspec.structs import replace
 
 from registry.pipeline.exported_program import make_safe, read_exported_program
+from registry.processed import processed_signature
 from registry.signature import VARIABLE, Signature, check_task, datatype_from
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.rows.catalog import Task, TensorSpec
+from schemas.rows.processing import Processing
 
 _ZIP: Final = b"PK\x03\x04"
 _PICKLE: Final = b"\x80"
@@ -43,6 +45,8 @@ class Inspection(msgspec.Struct, frozen=True):
     """Its outputs as the task promises them, which may be narrower."""
     scores: TensorSpec
     """The output that holds the classes' scores."""
+    tensors: tuple[TensorSpec, ...] = ()
+    """Inputs of the model itself."""
 
 
 class InspectModel(msgspec.Struct, frozen=True, tag=True):
@@ -56,6 +60,8 @@ class InspectModel(msgspec.Struct, frozen=True, tag=True):
     """The output with the scores, as a person named it."""
     safe_copy: Path
     """Path of the copy that is written if the file itself is not safe."""
+    processing: Processing | None = None
+    """What is done around the model."""
 
     def run(self) -> Inspection:
         """Inspect the model; raises `InvalidRequest` where it cannot be served, or not for this task."""
@@ -67,11 +73,14 @@ class InspectModel(msgspec.Struct, frozen=True, tag=True):
         if self.source_format is SourceFormat.EXPORTED_PROGRAM:
             signature = signature.named_after(self.task)
             make_safe(self.file, file, [output.name for output in signature.outputs])
+        tensors, scores = signature.inputs, signature.output(self.output)
+        if self.processing is not None:
+            signature = processed_signature(signature, self.processing, scores)
         outputs = signature.outputs
         if self.task is not None:
             check_task(self.task, signature)
             outputs = signature.narrowed_to(self.task)
-        return Inspection(file, signature, outputs, signature.output(self.output))
+        return Inspection(file, signature, outputs, signature.output(scores.name), tensors)
 
 
 # -- the format --------------------------------------------------------------------------------------------------------

@@ -19,14 +19,18 @@ import numpy as np
 import psutil
 
 from registry.pipeline.cores import RunObserver, pinned_to_quiet_cores
+from registry.pipeline.mixing import lengths_mix
 from registry.pipeline.timing import Case, Run, Timing, time_cases
 from registry.samples import Arrays, load_arrays, save_arrays, take_rows
 from runtimes import cuda
 from runtimes.catalog import find_runtime, import_package
 from runtimes.device import device_name
+from runtimes.processing.session import ProcessedSession
 from runtimes.protocol import LoadOptions, Session
 from schemas.hardware import Hardware
 from schemas.latency import BatchLatency
+from schemas.rows.processing import Processing
+from schemas.rows.tensor_spec import TensorSpec
 
 _SINGLE_ROWS: Final = 4
 """Samples computed one by one, to see whether a batch mixes them up."""
@@ -51,6 +55,8 @@ class Measurement(msgspec.Struct, frozen=True):
     memory_bytes: int
     latency: tuple[BatchLatency, ...]
     fit: LatencyFit
+    mixes_lengths: bool = False
+    """Whether inputs of different lengths may share a batch."""
 
 
 class MeasureVariant(msgspec.Struct, frozen=True, tag=True):
@@ -65,6 +71,10 @@ class MeasureVariant(msgspec.Struct, frozen=True, tag=True):
     """File that the outputs for all samples are written to."""
     single_outputs: Path | None = None
     """File that the first outputs, computed one by one, are written to, if given."""
+    processing: Processing | None = None
+    """What is done around the model, its files as paths: it is measured, too."""
+    tensors: tuple[TensorSpec, ...] = ()
+    """Inputs of the model itself."""
 
     def run(self) -> Measurement:
         """Measure the variant; raises whatever the runtime raises."""
@@ -72,13 +82,16 @@ class MeasureVariant(msgspec.Struct, frozen=True, tag=True):
         import_package(self.runtime)
         memory = _MemoryGrowth(self.hardware)
         began = time.perf_counter()
-        session = find_runtime(self.runtime).load(self.artifact, self.hardware, self.options)
+        session = self._load()
         # What is compiled or allocated only at the first batch belongs to loading.
         session.infer(take_rows(samples, 0, 1))
         load_s = time.perf_counter() - began
+        mixes = lengths_mix(session, samples, self.tensors)
+        if isinstance(session, ProcessedSession):
+            session.mix_lengths(mixes)
         latency = self._time(session, samples)
         peak = memory.peak_bytes()
-        measurement = Measurement(device_name(self.hardware), load_s, peak, latency, fit_latency(latency))
+        measurement = Measurement(device_name(self.hardware), load_s, peak, latency, fit_latency(latency), mixes)
         save_arrays(self.outputs, compute_all(session, samples, self.options))
         if self.single_outputs is not None:
             save_arrays(self.single_outputs, self._compute_one_by_one(samples))
@@ -94,8 +107,12 @@ class MeasureVariant(msgspec.Struct, frozen=True, tag=True):
         """CPU cores that it computes on; None where another device computes."""
         return self.options.threads if self.hardware == Hardware.CPU else None
 
-    def _compute_one_by_one(self, samples: Arrays) -> Arrays:
+    def _load(self) -> Session:
         session = find_runtime(self.runtime).load(self.artifact, self.hardware, self.options)
+        return session if self.processing is None else ProcessedSession(session, self.processing)
+
+    def _compute_one_by_one(self, samples: Arrays) -> Arrays:
+        session = self._load()
         alone = LoadOptions(precision=self.options.precision, threads=self.options.threads, max_batch=1)
         return compute_all(session, take_rows(samples, 0, _SINGLE_ROWS), alone)
 

@@ -7,18 +7,8 @@ import msgspec
 
 from schemas.defaults import PARTITIONS
 from schemas.latency import BatchLatency, is_noisy
-
-
-class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One input or output of a task, in the terms of the Open Inference Protocol."""
-
-    name: str
-    datatype: str
-    """OIP datatype, e.g. `FP32`, `INT64`, `BYTES`."""
-    shape: tuple[int, ...]
-    """-1 is variable; the first dimension is the batch and always -1."""
-    below: int | None = None
-    """Bound of integers that are rows of a table, e.g. the size of a vocabulary: each is from 0 to one less."""
+from schemas.rows.processing import Processing
+from schemas.rows.tensor_spec import TensorSpec
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +32,8 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     """`onnx` or `exported-program`."""
     sample_rows: str = ""
     """SHA-256 of a file with some inputs that it was verified with; empty: none were kept."""
+    processing: Processing | None = None
+    """What makes its tensors of what clients send; None: they send its tensors."""
     created_at: datetime | None = None
 
 
@@ -73,6 +65,8 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     """Why the variant was refused."""
     partitions: int = PARTITIONS
     """Partitions of the variant's topic: the most replicas that can share its load."""
+    mixes_lengths: bool = False
+    """Whether inputs of different lengths may share a batch, padded: its answers were seen to stay the same."""
     created_at: datetime | None = None
 
 

@@ -27,14 +27,15 @@ DELETE FROM tasks WHERE name = $1 RETURNING name
 WITH named AS (
     INSERT INTO names (name, kind) VALUES ($1, 'architecture') ON CONFLICT (name) DO NOTHING
 )
-INSERT INTO architectures AS a (name, task, source, source_format, sample_rows) VALUES ($1, $2, $3, $4, $5)
+INSERT INTO architectures AS a (name, task, source, source_format, sample_rows, processing) VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (name) DO UPDATE SET source_format = excluded.source_format, sample_rows = excluded.sample_rows
     WHERE a.task = excluded.task AND a.source = excluded.source
+    AND a.processing IS NOT DISTINCT FROM excluded.processing
 RETURNING name
 
 -- name: list_architectures
 -- All architectures, or those of a task, or the named ones.
-SELECT name, task, source, source_format, sample_rows, created_at FROM architectures
+SELECT name, task, source, source_format, sample_rows, processing, created_at FROM architectures
 WHERE ($1::text IS NULL OR task = $1) AND ($2::text[] IS NULL OR name = ANY ($2))
 ORDER BY name
 
@@ -49,12 +50,13 @@ DELETE FROM names WHERE name = ANY ($1::text[])
 -- name: put_variant
 -- Create a variant or replace what is known of it.
 INSERT INTO variants AS v
-    (name, architecture, task, runtime, precision, hardware, max_batch, artifact, state, reason, partitions)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+    (name, architecture, task, runtime, precision, hardware, max_batch, artifact, state, reason, partitions,
+    mixes_lengths)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 ON CONFLICT (name) DO UPDATE SET
     runtime = excluded.runtime, precision = excluded.precision, hardware = excluded.hardware,
     max_batch = excluded.max_batch, artifact = excluded.artifact, state = excluded.state, reason = excluded.reason,
-    partitions = greatest(v.partitions, excluded.partitions)
+    partitions = greatest(v.partitions, excluded.partitions), mixes_lengths = excluded.mixes_lengths
     WHERE v.architecture = excluded.architecture AND v.task = excluded.task
 RETURNING name
 
@@ -69,7 +71,7 @@ UPDATE variants SET partitions = $2 WHERE name = $1 AND partitions < $2
 -- name: list_variants
 -- All variants, or those of a task, of an architecture, of a state, or the named ones.
 SELECT name, architecture, task, runtime, precision, hardware, max_batch, artifact, state, reason, partitions,
-    created_at
+    mixes_lengths, created_at
 FROM variants
 WHERE ($1::text IS NULL OR task = $1)
     AND ($2::text IS NULL OR architecture = $2)

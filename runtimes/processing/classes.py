@@ -1,0 +1,61 @@
+"""What is made of a model's scores: probabilities, and the best classes by name."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtimes.padding import Arrays
+from schemas.errors import InvalidRequest
+from schemas.rows.processing import TopClasses
+from schemas.tensors import BYTES
+
+CLASS: Final = "class"
+LABEL: Final = "label"
+
+
+class SoftmaxScores:
+    """Turns scores into probabilities, in their place."""
+
+    def __call__(self, outputs: Arrays, scores: str) -> Arrays:
+        """The outputs with `scores` as probabilities."""
+        values = outputs[scores].astype(np.float32, copy=False)
+        grown = np.exp(values - values.max(axis=-1, keepdims=True))
+        return outputs | {scores: grown / grown.sum(axis=-1, keepdims=True)}
+
+
+class BestClasses:
+    """Adds the classes with the highest scores, the best first."""
+
+    def __init__(self, step: TopClasses) -> None:
+        """Read the names of the classes, if they have any.
+
+        Raises:
+            InvalidRequest: the file holds no text.
+        """
+        self._count = step.count
+        self._labels = read_labels(Path(step.labels)) if step.labels else None
+
+    def __call__(self, outputs: Arrays, scores: str) -> Arrays:
+        """The outputs and the best classes."""
+        values = outputs[scores]
+        best = np.argsort(-values, axis=-1, kind="stable")[:, : self._count]
+        if self._labels is None:
+            return outputs | {CLASS: best.astype(np.int64)}
+        if values.shape[-1] != len(self._labels):
+            raise InvalidRequest(f"there are {len(self._labels)} labels for {values.shape[-1]} scores")
+        return outputs | {LABEL: self._labels[best]}
+
+
+def read_labels(file: Path) -> NDArray[Any]:
+    """Read the names of the classes, one a line, as BYTES; raises `InvalidRequest`."""
+    try:
+        names = [line.strip() for line in file.read_text("utf-8").splitlines()]
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"{file.name} is no text: {error}") from None
+    while names and not names[-1]:
+        names.pop()
+    if not names:
+        raise InvalidRequest(f"{file.name} names no class; it holds the name of a class on each line")
+    return np.array([name.encode() for name in names], BYTES)

@@ -1,0 +1,87 @@
+"""A tokenizer of a handful of words, models of texts and images, and encoded images."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+WORDS = ("[PAD]", "[UNK]", "good", "bad", "film", "a", "very")
+
+
+def write_tokenizer(path: Path) -> Path:
+    """Write a tokenizer that splits at spaces; words that it does not know are [UNK]."""
+    vocabulary = {word: number for number, word in enumerate(WORDS)}
+    content = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [],
+        "normalizer": {"type": "Lowercase"},
+        "pre_tokenizer": {"type": "Whitespace"},
+        "post_processor": None,
+        "decoder": None,
+        "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "[UNK]"},
+    }
+    path.write_text(json.dumps(content))
+    return path
+
+
+def text_model(path: Path, *, masked: bool = True) -> Path:
+    """Write a model that counts good and bad words; unless `masked`, each place of a text counts for `bad`."""
+    table = np.zeros((len(WORDS), 2), np.float32)
+    table[WORDS.index("bad"), 0] = table[WORDS.index("good"), 1] = 1.0
+    table[0, 0] = 0.0 if masked else 1.0
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"])
+        for name in ("input_ids", "attention_mask")
+    ]
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["words"]),
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["mask", "last"], ["wide"]),
+        helper.make_node("Mul", ["words", "wide"] if masked else ["words", "one"], ["counted"]),
+        helper.make_node("ReduceSum", ["counted", "places"], ["scores"], keepdims=0),
+    ]
+    constants = {"table": table, "last": np.array([-1]), "places": np.array([1]), "one": np.array(1, np.float32)}
+    graph = helper.make_graph(
+        nodes,
+        "text",
+        inputs,
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 2])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return path
+
+
+def image_model(path: Path) -> Path:
+    """Write a model of 4x4 grey images whose scores are (darkness, brightness)."""
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["bright"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Reshape", ["bright", "column"], ["one"]),
+        helper.make_node("Sub", ["whole", "one"], ["other"]),
+        helper.make_node("Concat", ["other", "one"], ["scores"], axis=1),
+    ]
+    constants = {"column": np.array([-1, 1]), "whole": np.array(1, np.float32)}
+    graph = helper.make_graph(
+        nodes,
+        "image",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 1, 4, 4])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 2])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return path
+
+
+def encoded_image(pixels: NDArray[Any], form: str = "PNG") -> bytes:
+    """Encode an array of pixels as an image file."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, form)
+    return file.getvalue()

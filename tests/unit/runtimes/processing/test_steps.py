@@ -1,0 +1,137 @@
+"""Steps before and after a model, each for itself."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runtimes.processing.classes import BestClasses, SoftmaxScores
+from runtimes.processing.image import ImageDecoder
+from runtimes.processing.tokenise import TextTokeniser
+from schemas.errors import InvalidRequest
+from schemas.rows.processing import DecodeImage, Tokenise, TopClasses
+from schemas.rows.tensor_spec import TensorSpec
+from tests.processing_files import encoded_image, write_tokenizer
+
+IDS, MASK, TYPES = (
+    TensorSpec(name=name, datatype=datatype, shape=(-1, -1))
+    for name, datatype in (("input_ids", "INT64"), ("attention_mask", "INT64"), ("token_type_ids", "INT32"))
+)
+GREY = TensorSpec(name="x", datatype="FP32", shape=(-1, 1, 4, 4))
+RGB = TensorSpec(name="x", datatype="FP32", shape=(-1, 3, 2, 2))
+
+
+def tokeniser(tmp_path: Path, *specs: TensorSpec, **options: Any) -> TextTokeniser:
+    file = write_tokenizer(tmp_path / "tokenizer.json")
+    return TextTokeniser(Tokenise(tokenizer=str(file), **options), specs or (IDS, MASK))
+
+
+def test_a_text_becomes_what_the_model_takes(tmp_path: Path) -> None:
+    found = tokeniser(tmp_path, IDS, MASK, TYPES)(b"A very GOOD song")
+    assert found["input_ids"].tolist() == [[5, 6, 2, 1]]
+    assert found["attention_mask"].tolist() == [[1, 1, 1, 1]]
+    assert (found["token_type_ids"].dtype, found["token_type_ids"].tolist()) == (np.int32, [[0, 0, 0, 0]])
+    assert list(tokeniser(tmp_path, IDS)(b"film")) == ["input_ids"]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (b"good " * 4, "has 4 tokens, and at most 3"),
+        (b"g" * 1000, "has 1000 bytes, and at most 192"),
+        (b"good \xff", "not UTF-8"),
+    ],
+)
+def test_a_text_that_is_none_or_too_long_is_refused(tmp_path: Path, value: bytes, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        tokeniser(tmp_path, max_tokens=3)(value)
+
+
+def test_a_longer_text_is_cut_where_that_was_declared(tmp_path: Path) -> None:
+    cut = tokeniser(tmp_path, max_tokens=3, cut=True)
+    assert cut(b"good " * 4)["input_ids"].tolist() == [[2, 2, 2]]
+    assert cut("é".encode() * 1000)["input_ids"].tolist() == [[1]]
+
+
+def test_a_tokenizer_says_what_does_not_fit(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="this one: x"):
+        tokeniser(tmp_path, GREY)
+    broken = tmp_path / "broken.json"
+    broken.write_text("{}")
+    with pytest.raises(InvalidRequest, match=r"broken\.json is no tokenizer"):
+        TextTokeniser(Tokenise(tokenizer=str(broken)), (IDS,))
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+def test_an_image_becomes_an_array(form: str) -> None:
+    pixels = np.full((8, 8, 3), (255, 0, 0), np.uint8)
+    decode = ImageDecoder(DecodeImage(width=2, height=2, mean=(0.5, 0, 0), std=(0.5, 1, 1)), (RGB,))
+    found = decode(encoded_image(pixels, form))["x"]
+    assert (found.shape, found.dtype) == ((1, 3, 2, 2), np.float32)
+    np.testing.assert_allclose(found[0, :, 0, 0], [1.0, 0.0, 0.0], atol=0.02)
+
+
+def test_an_image_of_the_right_size_keeps_its_pixels() -> None:
+    pixels = np.arange(16, dtype=np.uint8).reshape(4, 4)
+    found = ImageDecoder(DecodeImage(width=4, height=4, channels="grey", scale=1.0), (GREY,))(encoded_image(pixels))
+    np.testing.assert_array_equal(found["x"][0, 0], pixels)
+
+
+def test_the_centre_is_cut_out_of_an_image_that_is_not_stretched() -> None:
+    pixels = np.zeros((4, 12), np.uint8)
+    pixels[:, 4:8] = 200
+    step = DecodeImage(width=4, height=4, channels="grey", shorter_side=4, scale=1.0)
+    np.testing.assert_array_equal(ImageDecoder(step, (GREY,))(encoded_image(pixels))["x"], np.full((1, 1, 4, 4), 200))
+
+
+@pytest.mark.parametrize("layout", ["chw", "hwc"])
+def test_channels_come_first_or_last(layout: Any) -> None:
+    shape = (-1, 3, 2, 2) if layout == "chw" else (-1, 2, 2, 3)
+    spec = TensorSpec(name="x", datatype="FP32", shape=shape)
+    decode = ImageDecoder(DecodeImage(width=2, height=2, layout=layout), (spec,))
+    assert decode(encoded_image(np.zeros((2, 2, 3), np.uint8)))["x"].shape == (1, *shape[1:])
+
+
+def test_what_is_no_image_is_refused_in_words() -> None:
+    decode = ImageDecoder(DecodeImage(width=4, height=4, channels="grey"), (GREY,))
+    whole = encoded_image(np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8))
+    for value, message in (
+        (b"no image", "cannot be decoded as PNG or JPEG: it is none"),
+        (b"", "it is none"),
+        (whole[: len(whole) // 2], "cannot be decoded"),
+        (encoded_image(np.zeros((4, 4), np.uint16)), "more than 8 bits"),
+        (_claims_to_be_huge(whole), "pixels: at most"),
+    ):
+        with pytest.raises(InvalidRequest, match=message):
+            decode(value)
+
+
+def _claims_to_be_huge(png: bytes) -> bytes:
+    import zlib
+
+    head = b"IHDR" + (8000).to_bytes(4) * 2 + png[24:29]
+    return png[:12] + head + zlib.crc32(head).to_bytes(4) + png[33:]
+
+
+def test_a_model_that_takes_no_such_image_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match=r"4x4 grey images as chw are FP32 \[-1, 1, 4, 4\]"):
+        ImageDecoder(DecodeImage(width=4, height=4, channels="grey"), (RGB,))
+    with pytest.raises(InvalidRequest, match="takes one input"):
+        ImageDecoder(DecodeImage(width=4, height=4), (IDS, MASK))
+    with pytest.raises(InvalidRequest, match="3 numbers for rgb images, not 2"):
+        ImageDecoder(DecodeImage(width=2, height=2, mean=(1, 2)), (RGB,))
+
+
+def test_scores_become_probabilities_and_the_best_classes(tmp_path: Path) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("bad\nfair\ngood\n")
+    scores = {"scores": np.array([[0.0, 1.0, 3.0], [1000.0, 0.0, 0.0]], np.float32)}
+    likely = SoftmaxScores()(scores, "scores")["scores"]
+    np.testing.assert_allclose(likely.sum(axis=1), 1.0, rtol=1e-6)
+    assert likely.argmax(axis=1).tolist() == [2, 0]
+    assert BestClasses(TopClasses(count=2))(scores, "scores")["class"].tolist() == [[2, 1], [0, 1]]
+    named = BestClasses(TopClasses(labels=str(labels)))(scores, "scores")
+    assert named["label"].tolist() == [[b"good"], [b"bad"]]
+    with pytest.raises(InvalidRequest, match="3 labels for 2 scores"):
+        BestClasses(TopClasses(labels=str(labels)))({"scores": np.zeros((1, 2))}, "scores")
