@@ -19,6 +19,7 @@ from autoscaler.apply.plan_writer import write_plan
 from autoscaler.apply.topic_growth import grow_tasks, grow_variants
 from autoscaler.apply.worker_reconciler import WorkerReconciler
 from autoscaler.decide.decide import decide
+from autoscaler.decide.failed_loads import unloadable_variants
 from autoscaler.decide.pareto import SlotPrices, VariantRanking, launchable_slot_prices, live_slot_prices, rank_variants
 from autoscaler.decide.plan import ScalePlan
 from autoscaler.decide.snapshot import ClusterSnapshot, DecisionMemory, Policy
@@ -148,7 +149,7 @@ class Autoscaler:
         self._wake = asyncio.Event()
         self._failures = FailureLog("deciding")
         self._unplaced: dict[str, str] = {}
-        self._ranked: tuple[Catalog, tuple[SlotPrices, SlotPrices], VariantRanking] | None = None
+        self._ranked: tuple[Catalog, tuple[SlotPrices, SlotPrices], frozenset[str], VariantRanking] | None = None
 
     async def run(self, tail: Tail, changes: ChangeListener) -> None:
         """Observe, record, decide and apply until the lead is lost."""
@@ -256,9 +257,11 @@ class Autoscaler:
     def _ranking(self, catalog: Catalog, snapshot: ClusterSnapshot) -> VariantRanking:
         """Ranking of all variants, kept until the catalog or what workers offer changes: thousands take a while."""
         prices = live_slot_prices(snapshot.workers), launchable_slot_prices(snapshot.hardware)
-        if self._ranked is None or self._ranked[0] is not catalog or self._ranked[1] != prices:
-            self._ranked = catalog, prices, rank_variants(catalog.variants, catalog.profiles, *prices)
-        return self._ranked[2]
+        unloadable = frozenset(unloadable_variants(catalog.variants, snapshot.workers, snapshot.instances))
+        if self._ranked is None or self._ranked[0] is not catalog or self._ranked[1:3] != (prices, unloadable):
+            variants = {name: v for name, v in catalog.variants.items() if name not in unloadable}
+            self._ranked = catalog, prices, unloadable, rank_variants(variants, catalog.profiles, *prices)
+        return self._ranked[3]
 
     def _log_unplaced(self, plan: ScalePlan) -> None:
         for variant, reason in plan.unplaced.items():

@@ -13,7 +13,7 @@ from schemas.load_classes import ClassAnswers
 
 
 class InstanceState(StrEnum):
-    """INFaaS's states of a variant on a worker, and `draining`, in which it finishes what it holds."""
+    """INFaaS's states of a variant on a worker; `draining`, in which it finishes what it holds; and `failed`."""
 
     INACTIVE = "inactive"
     LOADING = "loading"
@@ -21,6 +21,8 @@ class InstanceState(StrEnum):
     OVERLOADED = "overloaded"
     INTERFERED = "interfered"
     DRAINING = "draining"
+    FAILED = "failed"
+    """It cannot be loaded there: it is tried on another worker, and what waits for it is answered with the reason."""
 
 
 SERVING = frozenset({InstanceState.ACTIVE, InstanceState.OVERLOADED, InstanceState.INTERFERED})
@@ -42,6 +44,8 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     variant: str
     state: InstanceState
+    reason: str = ""
+    """Why it failed, if it did."""
     partitions: tuple[PartitionStatus, ...] = ()
     queued: int = 0
     """Queries that were fetched and not yet answered."""

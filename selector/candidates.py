@@ -15,6 +15,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -25,6 +26,7 @@ from selector.replicas import NOBODY, Replicas
 from selector.variants import PricedVariant
 
 CLASSES_A_TASK: Final = 1024
+NO_FAILURES: Final[Mapping[str, str]] = MappingProxyType({})
 LATENCY_BOUNDS: Final = (*(0.001 * 1.25**step for step in range(63)), math.inf)
 """Upper bounds of the latency classes in seconds: 1 ms to 17 minutes, each a quarter more than the one before."""
 
@@ -117,8 +119,14 @@ class Candidates:
             def order(candidate: Candidate) -> tuple[bool, bool]:
                 return candidate.variant.name not in task.formerly_served, not task.is_loadable(candidate.variant)
 
-            self._fallback = min(self.eligible(), key=order, default=None)
+            able = (candidate for candidate in self.eligible() if not task.load_failure(candidate.variant))
+            self._fallback = min(able, key=order, default=None)
         return self._fallback
+
+    def failed(self) -> Candidate | None:
+        """The cheapest that meets the needs, if none of those that do can be loaded."""
+        eligible = self.eligible()
+        return eligible[0] if eligible and all(self._task.load_failure(c.variant) for c in eligible) else None
 
     def fastest_s(self) -> float:
         """Bare latency of the fastest variant registered for these needs; infinite if there is none."""
@@ -138,16 +146,24 @@ class Candidates:
 class TaskCandidates:
     """One task: its variants, who serves them, and the classes of queries met so far.
 
-    `loadable` is the memory in bytes of the largest worker of each hardware type that is there.
+    `loadable` is the memory in bytes of the largest worker of each hardware type that is there; `failed` holds reasons
+    why variants cannot be loaded.
     """
 
-    def __init__(self, name: str, variants: Iterable[PricedVariant], loadable: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        name: str,
+        variants: Iterable[PricedVariant],
+        loadable: Mapping[str, int],
+        failed: Mapping[str, str] = NO_FAILURES,
+    ) -> None:
         self.name = name
         self.variants = tuple(variants)
         self.serving: dict[str, Replicas] = {}
         self.formerly_served: set[str] = set()
         """Variants that lost their last instance: they are likely to come back."""
         self._loadable = loadable
+        self._failed = failed
         self._accuracies = sorted({variant.accuracy for variant in self.variants})
         self._costs: dict[tuple[int, bool], list[float]] = {}
         self._targets = {target for variant in self.variants for target in (variant.name, variant.architecture)}
@@ -200,8 +216,13 @@ class TaskCandidates:
         return target is None or target in (variant.name, variant.architecture)
 
     def is_loadable(self, variant: PricedVariant) -> bool:
-        """Whether some worker of its hardware is there and large enough."""
-        return variant.memory_bytes <= self._loadable.get(variant.hardware, -1)
+        """Whether some worker of its hardware is there and large enough, and none has just failed to load it."""
+        fits = variant.memory_bytes <= self._loadable.get(variant.hardware, -1)
+        return fits and variant.name not in self._failed
+
+    def load_failure(self, variant: PricedVariant) -> str:
+        """Why the variant cannot be loaded; empty if it may be."""
+        return self._failed.get(variant.name, "")
 
     def _costs_of(self, size: int, offline: bool) -> list[float]:
         known = self._costs.get((size, offline))

@@ -23,6 +23,7 @@ from schemas.rows.catalog import Profile, Variant
 from schemas.status import SERVING, InstanceState, InstanceStatus, WorkerStatus
 from selector.candidates import TaskCandidates
 from selector.entities import Instance, Partition, Worker
+from selector.failed_loads import FailedLoads
 from selector.replicas import Replicas
 from selector.variants import PricedVariant
 
@@ -55,6 +56,7 @@ class ClusterState:
         """Workers of each hardware, counted by memory and price of a slot: however many workers, kinds are few."""
         self._least_hop_s = hop_s
         self._loadable: dict[str, int] = {}
+        self._failed = FailedLoads()
 
     # -- what is registered --------------------------------------------------------------------------------------------
 
@@ -95,7 +97,7 @@ class ClusterState:
         self.tasks = {
             task: old[task]
             if task in old and old[task].variants == tuple(variants)
-            else TaskCandidates(task, variants, self._loadable)
+            else TaskCandidates(task, variants, self._loadable, self._failed.reasons)
             for task, variants in by_task.items()
         }
         for worker in self.workers.values():
@@ -131,6 +133,7 @@ class ClusterState:
             _measure_hop(worker, one_way_s)
         _apply_to_worker(worker, status, now, max(self._status_ttl_s, _MISSED_STATUSES * status.interval_ms / 1000))
         self._reconcile(worker, status)
+        self._note_failures(worker.name, status.instances)
         for said in status.instances:
             instance = worker.instances.get(said.variant)
             if instance is not None:
@@ -150,6 +153,12 @@ class ClusterState:
         """Seconds that the hops to the nearest worker take, at most what is assumed; 0 if none is there."""
         return min(self._least_hop_s, self.hop_s) if self.workers else 0.0
 
+    def _note_failures(self, worker: str, instances: Iterable[InstanceStatus]) -> None:
+        for name in self._failed.update(worker, instances):
+            variant = self._variants.get(name)
+            if variant is not None and variant.task in self.tasks:
+                self.tasks[variant.task].invalidate()
+
     def _add_worker(self, status: WorkerStatus) -> Worker:
         slots = max(status.slots, 1)
         worker = Worker(status.worker, status.hardware, status.epoch, slots, status.price_per_hour / slots)
@@ -162,6 +171,7 @@ class ClusterState:
 
     def _remove_worker(self, worker: Worker) -> None:
         del self.workers[worker.name]
+        self._note_failures(worker.name, ())
         for instance in worker.instances.values():
             self._remove_replica(instance)
         kinds, kind = self._kinds[worker.hardware], (worker.memory_total, worker.slot_price)

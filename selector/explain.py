@@ -140,7 +140,8 @@ def _rows(
         return rows
     chosen = isinstance(outcome, Choice) and outcome.variant is variant
     predicted_s = cold_start_finish_s(variant, query.batch, state)
-    lost = _misfit(variant, query, cost) or _not_loaded(variant, predicted_s, slack_s)
+    failure = state.tasks[query.task].load_failure(variant)
+    lost = _misfit(variant, query, cost) or _not_loaded(variant, predicted_s, slack_s, failure)
     return [
         ConsideredVariant(
             variant=variant.name,
@@ -188,7 +189,9 @@ def _beaten(variant: PricedVariant, cost: float, predicted_s: float, outcome: Ch
     return "finishes later" if predicted_s >= outcome.predicted_s else "is left to others: there are too many queries"
 
 
-def _not_loaded(variant: PricedVariant, predicted_s: float, slack_s: float | None) -> str:
+def _not_loaded(variant: PricedVariant, predicted_s: float, slack_s: float | None, failure: str) -> str:
+    if failure:
+        return f"cannot be loaded: {failure}"
     if slack_s is not None and predicted_s > slack_s:
         return f"is not loaded, and loading takes {variant.load_s:.1f} s"
     return "is not loaded"

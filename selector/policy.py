@@ -10,6 +10,8 @@ Pure: the query, the cluster state, the time and the configuration come in, a ch
     may be late, or has no deadline          the soonest of all that serve; none: kept where it is likely to be served
     else                                     a refusal at once: a sure miss helps nobody and costs others their deadline
 
+What no worker could load is refused at once, too, with the reason, also where a query could wait.
+
 When an instance would finish, and whether it is idle, is predicted in `selector.prediction`. A query without a deadline
 is patient: it goes to the cheapest that answers within `default_latency_s`, else to the soonest. An interfered instance
 is predicted to be slower, and that is all: dearer variants on the same worker would be as slow and take more of it.
@@ -29,7 +31,7 @@ from zlib import crc32
 import msgspec
 
 from schemas.defaults import DEFAULT_LATENCY_S
-from schemas.errors import DeadlineExceeded, Overloaded, QueryError, UnknownTask, Unsatisfiable
+from schemas.errors import DeadlineExceeded, ModelFailed, Overloaded, QueryError, UnknownTask, Unsatisfiable
 from schemas.needs import Mode
 from schemas.query import Query
 from selector.candidates import Candidate, Candidates, TaskCandidates
@@ -290,6 +292,10 @@ def _refuse(
         contended = candidates.serving[0]
         retry_after_s = drain_s(islice(contended.replicas, FEW), query.batch, now)
         return Refusal(Overloaded(retry_after_s=retry_after_s), contended=contended)
+    failed = candidates.failed()
+    if failed is not None:  # it is asked for all the same: a worker that comes may load it
+        why = f"{failed.variant.name} cannot be loaded: {task.load_failure(failed.variant)}"
+        return Refusal(ModelFailed(why), failed.variant)
     unloaded = (candidate.variant for candidate in candidates.unloaded())
     wanted = next((variant for variant in unloaded if variant.model.promised_s(query.batch) <= budget_s), None)
     if wanted is None:

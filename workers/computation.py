@@ -137,6 +137,8 @@ class Computation:
             return self._infer_others(parts, refused.errors)
         except Exception as error:  # noqa: BLE001 - a runtime raises what it likes; only the query to blame shall fail
             if len(parts) == 1:
+                if isinstance(error, QueryError):
+                    return [error]
                 return [ModelFailed(f"the model failed on this input: {str(error)[:500]}")]
         return [result for part in parts for result in self._infer([part])]
 

@@ -2,6 +2,9 @@
 
     load, warm up (again if it fails) -> take partitions -> serve, follow the row -> drain, hand over, unload
 
+What cannot be loaded after some attempts has failed: the status and the row say why, another worker is given it, and
+after a while the queries that nobody took from here are answered with the reason. See `workers/loading.py`.
+
 Partitions are taken under leases only. One that another worker still holds is asked for, and taken as soon as it is let
 go; meanwhile the instance serves those it has.
 
@@ -14,25 +17,24 @@ owner begins exactly where this one stopped. Nobody is waited for whose worker i
 
 import asyncio
 import logging
-import time
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Final
 
-import psutil
+from msgspec.structs import replace
 
 from broker.delivery.consumer import Consumer
 from broker.producer import Producer
 from broker.reply_stream.sender import ReplyStreamSender
 from broker.settings import KafkaSettings
-from process.memory import trim_memory
 from runtimes.catalog import is_concurrent
-from runtimes.protocol import Session
 from schemas.errors import OperatorError
+from schemas.rows.catalog import Profile, Variant
 from schemas.rows.placement import InstanceRow
 from schemas.status import InstanceState, InstanceStatus
 from schemas.topics import variant_group
-from store.catalog import CatalogWatcher
+from store.catalog import Catalog, CatalogWatcher
 from store.errors import StoreConflict, StoreUnavailable
 from store.placement import report_instance_state
 from store.pool import Pool
@@ -41,8 +43,9 @@ from workers.crash_journal import CrashJournal
 from workers.executor import BatchExecutor
 from workers.instance import ServingInstance
 from workers.lease import Leases
+from workers.loading import DeviceMemory, LoadFailure, UnloadableModel, close_session, load_failure, open_session
 from workers.metrics import AnswerMeter
-from workers.model import LoadedModel, ServableModel, find_model, load_session
+from workers.model import LoadedModel, ServableModel, find_model
 from workers.replacement import Replacement
 from workers.settings import WorkerSettings
 from workers.status_trigger import StatusTrigger
@@ -51,6 +54,9 @@ log = logging.getLogger(__name__)
 
 _ASK_AGAIN_S: Final = 0.25
 _RETRY_S: Final = 1.0
+_DOUBLINGS: Final = 10
+_LOOK_AGAIN_S: Final = 1.0
+"""Seconds after which a failed instance looks whether its model was registered anew."""
 _BATCHES_AHEAD: Final = 4
 
 
@@ -70,6 +76,7 @@ class WorkerContext:
     answers: AnswerMeter
     loader: Executor
     """Thread that loads models, one at a time, so that each knows how much memory is left."""
+    memory: DeviceMemory
     replacement: Replacement
     trigger: StatusTrigger = field(default_factory=StatusTrigger)
     """What says when the status is due."""
@@ -84,6 +91,8 @@ class InstanceController:
         self._reason = row.reason or "wanted"
         """Reason of the row, reported again after a load that failed at first."""
         self._failed = False
+        self._failure = ""
+        """Why it cannot be loaded, while it cannot."""
         self._context = context
         self._state = InstanceState.LOADING
         self._updated = asyncio.Event()
@@ -122,8 +131,8 @@ class InstanceController:
     def status(self) -> InstanceStatus:
         """Status of the instance, for the worker's status record."""
         if self._instance is None:
-            return InstanceStatus(variant=self.variant, state=self._state)
-        return self._instance.status()
+            return InstanceStatus(variant=self.variant, state=self._state, reason=self._failure)
+        return replace(self._instance.status(), reason=self._failure)
 
     @property
     def backlog_s(self) -> float:
@@ -132,7 +141,7 @@ class InstanceController:
 
     def update_health(self, now_s: float) -> bool:
         """Update the state from the instance's health; returns whether it changed."""
-        if self._instance is None or self.ending:
+        if self._instance is None or self.ending or self._failure:
             return False
         return self._instance.update_health(now_s)
 
@@ -143,6 +152,7 @@ class InstanceController:
         loaded = await self._load()
         if loaded is None:
             self.ending = True
+            await self._context.leases.withdraw_requests(self.variant)
             return
         model, in_memory = loaded
         try:
@@ -151,42 +161,73 @@ class InstanceController:
             self._instance = None
             await self._set_state(InstanceState.INACTIVE)
             await self._context.leases.withdraw_requests(self.variant)
-            await asyncio.to_thread(_close_session, in_memory.session)
+            await asyncio.to_thread(close_session, self.variant, in_memory.session, self._context.memory)
             log.info("unloaded %s", self.variant)
 
     async def _load(self) -> tuple[ServableModel, LoadedModel] | None:
         """Try to load until it succeeds, or the instance is no longer wanted."""
-        pause_s = _RETRY_S
+        settings, attempts = self._context.settings, 0
         while (row := self._row) is not None:
+            self._failure = ""
             await self._set_state(InstanceState.LOADING)
             try:
                 return await self._load_once(row)
             except Exception as error:  # a runtime raises what it likes; a model that fails must not stop the others
                 log.warning("cannot load %s: %s", self.variant, error, exc_info=not isinstance(error, OperatorError))
-                await self._set_state(InstanceState.INACTIVE, f"cannot load: {error}"[:500])
-                self._failed = True
-            await self._wait(pause_s)
-            pause_s = min(pause_s * 2, self._context.settings.load_retry_max_s)
+                failure = load_failure(error)
+            self._failed = True
+            attempts += 1
+            pause_s = min(_RETRY_S * 2.0 ** min(attempts - 1, _DOUBLINGS), settings.load_retry_max_s)
+            if attempts < settings.load_attempts:
+                await self._set_state(InstanceState.INACTIVE, f"cannot load: {failure.reason}")
+                await self._wait(pause_s)
+            else:
+                await self._stay_failed(row, failure, pause_s)
         return None
+
+    async def _stay_failed(self, row: InstanceRow, failure: LoadFailure, pause_s: float) -> None:
+        """Say that it cannot be loaded, until it may be worth another try; in the end to those who wait for it, too."""
+        loop, catalog = asyncio.get_running_loop(), self._context.catalog
+        began_s, tried = loop.time(), _as_registered(catalog.current, self.variant)
+        self._failure = failure.reason
+        await self._set_state(InstanceState.FAILED, f"cannot load: {failure.reason}")
+
+        def is_over() -> bool:
+            again = _as_registered(catalog.current, self.variant) != tried
+            return self._row is None or again or (failure.may_pass and loop.time() - began_s >= pause_s)
+
+        while not is_over() and (left_s := began_s + self._context.settings.failed_answer_s - loop.time()) > 0:
+            await self._wait(min(left_s, _LOOK_AGAIN_S))
+        if is_over():
+            return
+        try:
+            model = find_model(catalog.current, self.variant, row.max_batch)
+        except OperatorError:  # it is being deleted; its row goes with it
+            await self._wait(_LOOK_AGAIN_S)
+            return
+        await self._keep_serving(model, LoadedModel(UnloadableModel(self.variant, failure.reason), {}), is_over)
+        self._instance = None
 
     async def _load_once(self, row: InstanceRow) -> tuple[ServableModel, LoadedModel]:
         context = self._context
         model = find_model(context.catalog.current, row.variant, row.max_batch)
         loop = asyncio.get_running_loop()
-        return model, await loop.run_in_executor(context.loader, _open_session, model, context.settings)
+        return model, await loop.run_in_executor(context.loader, open_session, model, context.settings, context.memory)
 
-    async def _keep_serving(self, model: ServableModel, loaded: LoadedModel) -> None:
+    async def _keep_serving(
+        self, model: ServableModel, loaded: LoadedModel, is_over: Callable[[], bool] = lambda: False
+    ) -> None:
         """Serve until it is over; begin anew after a pause where Kafka is away or refuses. The others serve on."""
         pause_s = _RETRY_S
-        while not self.ending:
+        while not self.ending and not is_over():
             try:
-                await self._serve(model, loaded)
+                await self._serve(model, loaded, is_over)
             except* OperatorError as errors:
                 log.warning("cannot serve %s, will try again: %s", self.variant, errors.exceptions[0])
                 await self._stop_serving(f"cannot serve: {errors.exceptions[0]}"[:500])
             if self._row is None:
                 self.ending = True
-            elif not self.ending:
+            elif not self.ending and not is_over():
                 await self._wait(pause_s)
                 pause_s = min(pause_s * 2, self._context.settings.load_retry_max_s)
 
@@ -198,7 +239,7 @@ class InstanceController:
         if instance is not None and instance.partitions:
             await self._context.leases.release(self.variant, instance.partitions)
 
-    async def _serve(self, model: ServableModel, loaded: LoadedModel) -> None:
+    async def _serve(self, model: ServableModel, loaded: LoadedModel, is_over: Callable[[], bool]) -> None:
         context, settings = self._context, self._context.settings
         group = variant_group(self.variant)
         consumer = Consumer(
@@ -217,10 +258,14 @@ class InstanceController:
             async with asyncio.TaskGroup() as tasks:
                 serving = tasks.create_task(instance.serve(), name=f"serve {self.variant}")
                 self._instance = instance
-                await self._set_state(InstanceState.ACTIVE, self._reason if self._failed else "")
-                await self._follow(instance)
-                self.ending = True
-                await self._set_state(InstanceState.DRAINING)
+                if self._failure:
+                    await self._set_state(InstanceState.FAILED)
+                else:
+                    await self._set_state(InstanceState.ACTIVE, self._reason if self._failed else "")
+                await self._follow(instance, is_over)
+                if self._row is None:
+                    self.ending = True
+                    await self._set_state(InstanceState.DRAINING)
                 serving.cancel()
 
     def _prefetch(self, model: ServableModel) -> int:
@@ -230,9 +275,12 @@ class InstanceController:
         wanted = slots * settings.prefetch_s / max(model.latency.input_s(), 1e-6)
         return min(max(int(wanted), _BATCHES_AHEAD * slots * model.latency.max_batch), settings.prefetch_max)
 
-    async def _follow(self, instance: ServingInstance) -> None:
-        """Serve the partitions that the row names; returns when there is no row and nobody waits for what is here."""
-        while True:
+    async def _follow(self, instance: ServingInstance, is_over: Callable[[], bool]) -> None:
+        """Serve the partitions that the row names; returns when there is no row and nobody waits for what is here.
+
+        Of a model that has failed it returns as soon as that is over.
+        """
+        while self._row is None or not is_over():
             wanted = set(self._row.partitions) if self._row is not None else set[int]()
             self._limit_batches(instance)
             if self._lost:
@@ -251,7 +299,7 @@ class InstanceController:
             kept = instance.partitions - wanted
             if self._row is None and not kept:
                 return
-            await self._wait(_ASK_AGAIN_S if missing or kept else None)
+            await self._wait(_ASK_AGAIN_S if missing or kept else _LOOK_AGAIN_S if self._failure else None)
 
     def _limit_batches(self, instance: ServingInstance) -> None:
         """Follow the row's batch limit; what is loaded can do any that the variant allows."""
@@ -312,19 +360,5 @@ class InstanceController:
             log.debug("state of %s not reported: %s", self.variant, error)
 
 
-def _open_session(model: ServableModel, settings: WorkerSettings) -> LoadedModel:
-    """Load a model if there is memory for it; blocks."""
-    used = psutil.Process().memory_info().rss
-    if used + model.memory_bytes > settings.memory_bytes:
-        raise OperatorError(
-            f"needs {model.memory_bytes >> 20} MiB, but {used >> 20} of {settings.memory_bytes >> 20} are used"
-        )
-    began = time.monotonic()
-    loaded = load_session(model, settings.artifacts_dir, settings.threads, settings.slots)
-    log.info("loaded %s in %.2f s", model.name, time.monotonic() - began)
-    return loaded
-
-
-def _close_session(session: Session) -> None:
-    session.close()
-    trim_memory()
+def _as_registered(catalog: Catalog, variant: str) -> tuple[Variant | None, Profile | None]:
+    return catalog.variants.get(variant), catalog.profiles.get(variant)

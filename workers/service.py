@@ -36,6 +36,7 @@ from workers.crash_journal import CrashJournal
 from workers.executor import BatchExecutor
 from workers.instance_controller import InstanceController, WorkerContext
 from workers.lease import Leases
+from workers.loading import DeviceMemory
 from workers.metrics import AnswerMeter
 from workers.placement import PlacementFollower
 from workers.replacement import Replacement, exit_to_be_replaced
@@ -82,7 +83,7 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
         context = WorkerContext(
             settings=settings, kafka=kafka, pool=pool, catalog=catalog, producer=producer, streams=streams,
             executor=executor, journal=journal, leases=leases, answers=AnswerMeter(), loader=loader,
-            replacement=replacement,
+            memory=DeviceMemory(settings), replacement=replacement,
         )  # fmt: skip
         placement = PlacementFollower(pool, settings.worker, lambda row: InstanceController(row, context))
         reporter = StatusReporter(context, epoch, lambda: placement.controllers)

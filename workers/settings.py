@@ -75,8 +75,15 @@ class WorkerSettings(ServiceSettings):
     """Times of its predicted time that a batch may take, where that is more than `compute_limit_s`."""
     replace_drain_s: float = Field(default=2.0, gt=0)
     """Seconds for which a worker that is to be replaced finishes what it can."""
+    load_attempts: int = Field(default=3, ge=1)
+    """Loads of a model that are tried before it counts as failed: another worker tries it then, and here a model that
+    raises is not tried again until it is registered anew or the worker restarts. Lack of memory, and what a person can
+    put right, may pass: that is tried again, ever more seldom."""
     load_retry_max_s: float = Field(default=60.0, gt=0)
     """Longest pause in seconds before a failed load is tried again."""
+    failed_answer_s: float = Field(default=5.0, ge=0)
+    """Seconds for which queries that wait for a model that has failed are left to another worker; where none has taken
+    them by then, they are answered with the reason."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-import psutil
 
 from process.cpu_meter import CpuMeter
 from schemas import topics
@@ -36,7 +35,6 @@ class StatusReporter:
         self._context = context
         self._epoch = epoch
         self._controllers = controllers
-        self._process = psutil.Process()
         self._cpu = CpuMeter()
         self._memory_used = 0
         self._memory_at = 0.0
@@ -59,7 +57,7 @@ class StatusReporter:
         self._context.trigger.begin()
         now_s = time.monotonic()
         if now_s - self._memory_at >= _MEMORY_INTERVAL_S:
-            self._memory_at, self._memory_used = now_s, self._process.memory_info().rss
+            self._memory_at, self._memory_used = now_s, self._context.memory.used
         controllers = list(self._controllers())
         for controller in controllers:
             controller.update_health(now_s)

@@ -12,7 +12,8 @@
    It displaces nothing, and the best wait until a variant of their task that queries wait for has been loaded.
 8. Batches are limited to what the load allows.
 9. The row of a worker that is gone or drains is deleted when the variant has a place elsewhere. Otherwise it stays: a
-   worker that comes back under its name finds it there, and one that drains serves on.
+   worker that comes back under its name finds it there, and one that drains serves on. That of an instance that could
+   not be loaded stays as long as its worker, so that it is tried elsewhere and not there again.
 
 Bin packing by decreasing size into the worker with the most free slots, keeping what is placed. Slots of the load are
 shared among replicas as selectors would (`load_shares`), so that it is the load that must fit, not just
@@ -134,7 +135,7 @@ class _Placer:
         candidate, why = builder.ranking.candidates.get(variant), "demanded by a selector, and nobody served it"
         builder.unplaced.pop(variant, None)
         if candidate is None or not any(capacity.can_run(candidate) for capacity in builder.capacities.values()):
-            builder.unplaced[variant] = "demanded, but no live worker has its hardware and runtime"
+            builder.unplaced[variant] = "demanded, but no live worker has its hardware and runtime, or could load it"
         elif not self.may_have(candidate):
             builder.unplaced[variant] = "demanded, but a person pinned that there are fewer"
         elif not builder.place(candidate, why):
@@ -371,6 +372,8 @@ class _Placer:
             if capacity is not None and variant in capacity.hosted:
                 if not capacity.schedulable and self.is_dispensable(variant):
                     builder.remove(variant, worker, "remove", f"{worker} drains, and others serve what it served")
+            elif builder.is_remembered(variant, worker):
+                continue
             elif builder.is_served(variant):
                 state = "is gone" if capacity is None else "cannot run it any more"
                 builder.remove(variant, worker, "remove", f"{worker} {state}; another worker serves it")

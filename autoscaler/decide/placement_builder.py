@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from autoscaler.decide.failed_loads import failed_by_worker
 from autoscaler.decide.pareto import RunnableVariant, VariantRanking
 from autoscaler.decide.partitions import share_partitions
 from autoscaler.decide.plan import InstanceChange
@@ -35,11 +36,12 @@ class PlacementBuilder:
         self.snapshot = snapshot
         self.limits = limits
         disturbed = {load.worker for load in snapshot.worker_loads if load.interfered}
+        failed = failed_by_worker(snapshot.instances)
         self.order = WorkerOrder()
         self.capacities = {
             w.name: WorkerCapacity(
                 w, limits, self.order.changed, number=number, schedulable=w.name not in leaving,
-                disturbed=w.name in disturbed,
+                disturbed=w.name in disturbed, failed=failed.get(w.name, frozenset()),
             )
             for number, w in enumerate(snapshot.workers)
             if w.alive
@@ -93,6 +95,11 @@ class PlacementBuilder:
     def is_awaited(self, variant: str) -> bool:
         """Whether a worker that may only be starting has the variant."""
         return self.snapshot.observed_s < self.limits.leader_grace_s and bool(self._row_workers[variant])
+
+    def is_remembered(self, variant: str, worker: str) -> bool:
+        """Whether the row says that a worker which stays could not load the variant, so that it is not tried again."""
+        capacity = self.capacities.get(worker)
+        return capacity is not None and capacity.schedulable and variant in capacity.failed
 
     def is_interfered(self, variant: str, capacity: WorkerCapacity) -> bool:
         """Whether the variant is slower there than profiled, and not for its load."""
@@ -182,7 +189,7 @@ class PlacementBuilder:
             self._placed[candidate.variant.task] += by
 
     def assign_partitions(self) -> None:
-        """Give each partition to exactly one live instance of its variant."""
+        """Give each partition to exactly one live instance of its variant, of those that could be loaded."""
         held: defaultdict[str, dict[str, tuple[int, ...]]] = defaultdict(dict)
         for (variant, worker), row in self.rows.items():
             capacity = self.capacities.get(worker)
@@ -194,6 +201,9 @@ class PlacementBuilder:
                 if partitions != workers[worker]:
                     why = "each partition belongs to exactly one live instance"
                     self._rewrite("share", variant, worker, why, partitions=partitions)
+        for (variant, worker), row in list(self.rows.items()):
+            if row.partitions and variant in held and self.is_remembered(variant, worker):
+                self._rewrite("share", variant, worker, "another worker is given it", partitions=())
 
     def limit_batch(self, variant: str, worker: str, max_batch: int, reason: str) -> None:
         """Limit the batches of an instance to so many inputs."""

@@ -27,6 +27,7 @@ from autoscaler.decide.snapshot import ClassLoad, ClusterSnapshot, ScalingLimits
 from schemas.latency import LatencyModel
 from schemas.load_classes import LoadClass
 from schemas.rows.placement import WorkerRow
+from schemas.status import InstanceState
 
 _PENALTY: Final = 100.0
 """Penalty for each worker's worth of load that is not served, in prices of the dearest worker."""
@@ -135,7 +136,7 @@ def _variant_specs(
     schedulable = {worker.name for worker in snapshot.workers if is_schedulable(worker)}
     counts: defaultdict[str, int] = defaultdict(int)
     for row in snapshot.instances:
-        counts[row.variant] += row.worker in schedulable
+        counts[row.variant] += row.worker in schedulable and row.state is not InstanceState.FAILED
     pinned = {b.name: b.maximum for b in snapshot.bounds if b.kind == "variant" and b.maximum is not None}
     variants = list[VariantSpec]()
     for candidate in candidates:

@@ -20,6 +20,7 @@ class WorkerCapacity:
         number: int = 0,
         schedulable: bool = True,
         disturbed: bool = False,
+        failed: frozenset[str] = frozenset(),
     ) -> None:
         self.worker = worker
         self.number = number
@@ -29,6 +30,8 @@ class WorkerCapacity:
         self.schedulable = schedulable and not worker.draining
         """Whether the worker may be given something new."""
         self.disturbed = disturbed
+        self.failed = failed
+        """Variants that it could not load."""
         self.busy = 0.0
         """Number of slots that the load is expected to take."""
         self.hosted: dict[str, RunnableVariant] = {}
@@ -77,9 +80,10 @@ class WorkerCapacity:
         self._changed.add(self)
 
     def can_run(self, candidate: RunnableVariant) -> bool:
-        """Whether the worker has the hardware and the runtime."""
+        """Whether the worker has the hardware and the runtime, and has not failed to load it."""
         variant = candidate.variant
-        return variant.hardware == self.worker.hardware and variant.runtime in self.worker.runtimes
+        fits = variant.hardware == self.worker.hardware and variant.runtime in self.worker.runtimes
+        return fits and variant.name not in self.failed
 
     def could_take(self, candidate: RunnableVariant) -> bool:
         """Whether the worker would take the candidate if there were room."""

@@ -14,6 +14,9 @@ from schemas.errors import OperatorError
 from schemas.hardware import cost_per_1000, list_price
 from schemas.latency import BatchLatency, LatencyModel
 from schemas.rows.catalog import Profile, TensorSpec, Variant, VariantState
+from schemas.rows.placement import InstanceRow
+from schemas.status import InstanceState
+from store.placement import list_instances
 from store.pool import Pool, open_pool
 from store.registry import get_profile, list_architectures, list_profiles, list_tasks, list_variants
 
@@ -42,9 +45,10 @@ def models(home: Home = DEFAULT_HOME, task: OfTask = None, as_json: Json = False
 
 def variants(home: Home = DEFAULT_HOME, task: OfTask = None, as_json: Json = False) -> None:
     """List the variants that were made of the models, with what was measured of them."""
-    found, profiles = _read(home, lambda pool: _variants_with_profiles(pool, task))
+    found, profiles, failed = _read(home, lambda pool: _variants_with_profiles(pool, task))
     if as_json:
-        return show_json([{"variant": v, "profile": profiles.get(v.name)} for v in found])
+        reasons = {v.name: {row.worker: row.reason for row in failed if row.variant == v.name} for v in found}
+        return show_json([{"variant": v, "profile": profiles.get(v.name), "failed": reasons[v.name]} for v in found])
     _check_task(task, found)
     columns = ("variant", "task", "accuracy>", "latency b1>", "b max>", "USD/1000>", "memory>")
     ready = [v for v in found if v.state is VariantState.READY]
@@ -54,6 +58,8 @@ def variants(home: Home = DEFAULT_HOME, task: OfTask = None, as_json: Json = Fal
     others = [(v.name, v.state, v.reason) for v in found if v.state is not VariantState.READY]
     if others:
         show(table(("variant", "state", "reason"), others, title="Not to be chosen"))
+    if failed:
+        show(table(("variant", "worker", "reason"), [(r.variant, r.worker, r.reason) for r in failed], title="Failed"))
     return None
 
 
@@ -91,9 +97,14 @@ def _read(home: Path, question: Callable[[Pool], Awaitable[T]]) -> T:
     return asyncio.run(ask())
 
 
-async def _variants_with_profiles(pool: Pool, task: str | None) -> tuple[list[Variant], dict[str, Profile]]:
-    profiles = await list_profiles(pool, task=task)
-    return await list_variants(pool, task=task), {p.variant: p for p in profiles}
+async def _variants_with_profiles(
+    pool: Pool, task: str | None
+) -> tuple[list[Variant], dict[str, Profile], list[InstanceRow]]:
+    """Variants, profiles by their names, and the instances of them that could not be loaded."""
+    found, profiles = await list_variants(pool, task=task), await list_profiles(pool, task=task)
+    names = {variant.name for variant in found}
+    failed = [r for r in await list_instances(pool) if r.state is InstanceState.FAILED and r.variant in names]
+    return found, {p.variant: p for p in profiles}, failed
 
 
 def _check_task(task: str | None, found: Sequence[object]) -> None:

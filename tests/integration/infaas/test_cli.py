@@ -13,6 +13,8 @@ from infaas.cli.output import EXIT_QUERY, EXIT_SETUP
 from process.ports import free_port
 from schemas.rows.catalog import VariantState
 from schemas.rows.samples import LagReading
+from schemas.status import InstanceState
+from store.placement import put_instances, register_worker, report_instance_state
 from store.pool import Pool
 from store.registry import put_variant
 from store.samples import (
@@ -24,7 +26,7 @@ from store.samples import (
     topic_alarms,
     write_reading,
 )
-from tests.store_rows import a_profile, a_variant, register
+from tests.store_rows import a_profile, a_variant, a_worker, an_instance, register
 from tests.unit.infaas.shell import Shell
 
 
@@ -52,6 +54,19 @@ def test_a_profile_shows_every_measurement(registered: Shell) -> None:
     measured = json.loads(registered("profile", "mlp.onnx-fp32.cpu", "--json").stdout)
     assert measured["accuracy"] == expected.accuracy
     assert [row["batch"] for row in measured["latency"]] == [row.batch for row in expected.latency]
+
+
+async def test_what_cannot_be_loaded_says_where_and_why(connected: Shell, store_pool: Pool) -> None:
+    await register(store_pool, "mlp.onnx-fp32.cpu", "cnn.onnx-fp32.cpu")
+    await register_worker(store_pool, a_worker("cpu-0"))
+    await put_instances(store_pool, [an_instance("mlp.onnx-fp32.cpu"), an_instance("cnn.onnx-fp32.cpu")])
+    reason = "cannot load: no kernel"
+    await report_instance_state(store_pool, "cpu-0", "mlp.onnx-fp32.cpu", InstanceState.FAILED, reason)
+    for command in (("variants",), ("scale", "status")):
+        shown = (await asyncio.to_thread(connected, *command)).stdout
+        assert reason in shown
+    listed = json.loads((await asyncio.to_thread(connected, "variants", "--json")).stdout)
+    assert [row["failed"] for row in listed] == [{}, {"cpu-0": reason}]
 
 
 async def test_a_refused_variant_says_why(connected: Shell, store_pool: Pool) -> None:

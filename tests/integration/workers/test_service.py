@@ -370,7 +370,7 @@ async def test_a_move_waits_until_the_new_place_has_loaded(
         before, during, after = ([f"{when}{n}" for n in range(40)] for when in ("before", "during", "after"))
         await ask(before)
         await results.until(40)
-        monkeypatch.setattr("workers.instance_controller.load_session", load_late)
+        monkeypatch.setattr("workers.loading.load_session", load_late)
         await site.place("cpu-b")
         await site.unplace("cpu-a")
         assert await asyncio.to_thread(loading.wait, 30)
@@ -442,6 +442,67 @@ async def test_a_load_that_fails_says_why_and_is_tried_again(site: Site, produce
         artifact.write_bytes(model)
         assert (await answered(results, 1)) == {"q": "ok"}
         assert (await list_instances(site.pool))[0].reason == "wanted"
+
+
+async def test_a_model_that_cannot_be_loaded_has_failed_and_says_so_to_whoever_waits_for_it(
+    site: Site, producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = list[str]()
+
+    def counted(model: ServableModel, artifacts: Path, threads: int, lanes: int) -> LoadedModel:
+        tried.append(model.name)
+        return load_session(model, artifacts, threads, lanes)
+
+    monkeypatch.setattr("workers.loading.load_session", counted)
+    await site.register()
+    value, headers = site.value(0, 3)
+    artifact = next((site.home / "artifacts").iterdir())
+    content = artifact.read_bytes()
+    artifact.write_bytes(b"no model")
+    async with (
+        results_of(site) as results,
+        Tail(site.kafka, "test-status", [topics.STATUS]) as status,
+        site.worker("cpu-0", load_attempts=2, failed_answer_s=0.2),
+    ):
+        await site.place("cpu-0")
+        await site.ask(producer, "q", value, headers)
+        found = (await results.until(1))["q"]
+        assert (found.status, site.variant in error_message(found.value)) == ("model_failed", True)
+        row = (await list_instances(site.pool))[0]
+        assert (row.state, "cannot load" in row.reason, len(tried)) == (InstanceState.FAILED, True, 2)
+        said = await _status_where(
+            status, "cpu-0", lambda said: any(one.state is InstanceState.FAILED for one in said.instances)
+        )
+        assert said.instances[0].reason in row.reason
+
+        artifact.write_bytes(content)
+        await site.register(batch_s=2e-4)
+        rows = await read_until(lambda: list_instances(site.pool), lambda rows: rows[0].state is InstanceState.ACTIVE)
+        await site.ask(producer, "again", value, headers)
+        assert (await answered(results, 2))["again"] == "ok"
+        assert (rows[0].reason, len(tried)) == ("wanted", 3)
+
+
+async def test_a_load_that_runs_out_of_memory_says_so_costs_nobody_and_is_tried_again(
+    site: Site, producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = [True]
+
+    def load(model: ServableModel, artifacts: Path, threads: int, lanes: int) -> LoadedModel:
+        if full[0]:
+            raise MemoryError
+        return load_session(model, artifacts, threads, lanes)
+
+    monkeypatch.setattr("workers.loading.load_session", load)
+    await site.register()
+    value, headers = site.value()
+    async with results_of(site) as results, site.worker("cpu-0", load_attempts=1, load_retry_max_s=0.5):
+        await site.place("cpu-0")
+        await site.ask(producer, "q", value, headers)
+        rows = await read_until(lambda: list_instances(site.pool), lambda rows: rows[0].state is InstanceState.FAILED)
+        assert "out of memory" in rows[0].reason
+        full[0] = False
+        assert await answered(results, 1) == {"q": "ok"}
 
 
 async def test_a_partition_that_is_stolen_is_left_at_once(site: Site, producer: Producer) -> None:

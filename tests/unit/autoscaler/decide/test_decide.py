@@ -1,5 +1,6 @@
 """The decision keeps within memory, places only what is worth it, is stable, and replaces what died."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -7,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoscaler.decide.decide import decide
+from autoscaler.decide.failed_loads import unloadable_variants
 from autoscaler.decide.pareto import (
     VariantRanking,
     launchable_slot_prices,
@@ -35,8 +37,11 @@ class ClusterCase(msgspec.Struct, frozen=True):
     limits: ScalingLimits = LIMITS
 
     def ranking(self) -> VariantRanking:
-        prices = live_slot_prices(self.snapshot.workers), launchable_slot_prices(self.snapshot.hardware)
-        return rank_variants(self.variants, self.profiles, *prices)
+        snapshot = self.snapshot
+        prices = live_slot_prices(snapshot.workers), launchable_slot_prices(snapshot.hardware)
+        unloadable = unloadable_variants(self.variants, snapshot.workers, snapshot.instances)
+        able = {name: variant for name, variant in self.variants.items() if name not in unloadable}
+        return rank_variants(able, self.profiles, *prices)
 
     def plan(self) -> ScalePlan:
         return decide(self.variants, self.ranking(), self.snapshot, self.limits)
@@ -160,6 +165,19 @@ def clusters(draw: st.DrawFn) -> ClusterCase:
     return a_cluster(known, there, *rows, demand_age_s=demand, idle_s=idle, observed_s=observed_s)
 
 
+@st.composite
+def failing_clusters(draw: st.DrawFn) -> ClusterCase:
+    """Busy, where some instances could not be loaded."""
+    cluster = draw(busy_clusters())
+    states = st.sampled_from([InstanceState.ACTIVE, InstanceState.FAILED])
+    rows = tuple(msgspec.structs.replace(row, state=draw(states)) for row in cluster.snapshot.instances)
+    return cluster.after(ScalePlan(), instances=rows)
+
+
+def failed(rows: Iterable[InstanceRow]) -> set[tuple[str, str]]:
+    return {(row.variant, row.worker) for row in rows if row.state is InstanceState.FAILED}
+
+
 @given(clusters() | busy_clusters())
 def test_no_live_worker_has_more_than_fits(cluster: ClusterCase) -> None:
     after = cluster.after(cluster.plan())
@@ -182,7 +200,13 @@ def test_only_what_is_worth_serving_or_demanded_is_placed_where_it_can_run(clust
             assert "onnx" in alive[change.worker].runtimes
 
 
-@given(clusters() | busy_clusters())
+@given(failing_clusters())
+def test_what_could_not_be_loaded_is_not_tried_there_again(cluster: ClusterCase) -> None:
+    placed = {(c.variant, c.worker) for c in cluster.plan().changes if c.action in ("place", "replicate", "replace")}
+    assert not placed & failed(cluster.snapshot.instances)
+
+
+@given(clusters() | busy_clusters() | failing_clusters())
 def test_deciding_again_changes_nothing(cluster: ClusterCase) -> None:
     plan = cluster.plan()
     drained = tuple(
@@ -308,6 +332,10 @@ def test_nobody_is_taken_for_dead_right_after_the_start() -> None:
     assert a_cluster([profile("digits-a")], both, *rows, observed_s=6.0).plan().changes != ()
 
 
+def demanded_of(name: str) -> dict[str, Any]:
+    return {"demand_age_s": {f"{name}.onnx-fp32.cpu": 0.0}}
+
+
 def demanded(age_s: float = 0.0) -> dict[str, Any]:
     return {"demand_age_s": {"mnist-a.onnx-fp32.cpu": age_s}, "idle_s": {"mnist-a.onnx-fp32.cpu": age_s}}
 
@@ -375,3 +403,33 @@ def test_a_worker_that_came_back_smaller_gives_up_the_longest_idle() -> None:
     idle = {"digits-a.onnx-fp32.cpu": 5.0, "digits-b.onnx-fp32.cpu": 50.0}
     plan = a_cluster(known, [a_worker(memory_bytes=15)], *rows, idle_s=idle).plan()
     assert [(c.action, c.variant) for c in plan.changes] == [("evict", "digits-b.onnx-fp32.cpu")]
+
+
+def failed_instance(worker: str, partitions: tuple[int, ...] = (0, 1, 2, 3)) -> InstanceRow:
+    row = an_instance("mnist-a.onnx-fp32.cpu", worker, partitions)
+    return msgspec.structs.replace(row, state=InstanceState.FAILED, reason="cannot load: it raises")
+
+
+def test_a_failed_load_is_tried_on_another_worker_which_gets_the_partitions() -> None:
+    cluster = a_cluster([profile("mnist-a")], [a_worker("cpu-0"), a_worker("cpu-1")], failed_instance("cpu-0"))
+    plan = cluster.plan()
+    wanted = {change.worker: change.wanted for change in plan.changes}
+    assert {worker: row.partitions for worker, row in wanted.items() if row} == {"cpu-0": (), "cpu-1": (0, 1, 2, 3)}
+    assert cluster.after(plan).plan().changes == ()
+
+
+def test_what_no_worker_can_load_is_left_to_other_variants_and_said() -> None:
+    known = [profile("mnist-a", 0.9, 0.001), profile("mnist-b", 0.8, 0.004)]
+    cluster = a_cluster(known, [a_worker("cpu-0")], failed_instance("cpu-0"), **demanded_of("mnist-a"))
+    plan = cluster.plan()
+    assert [(change.action, change.variant) for change in plan.changes] == [("place", "mnist-b.onnx-fp32.cpu")]
+    assert "could load it" in plan.unplaced["mnist-a.onnx-fp32.cpu"]
+    newcomer = cluster.after(plan, workers=(a_worker("cpu-0"), a_worker("cpu-1")))
+    assert ("mnist-a.onnx-fp32.cpu", "cpu-1") in newcomer.after(newcomer.plan()).rows()
+
+
+def test_the_row_of_a_failed_load_goes_with_its_worker() -> None:
+    rows = failed_instance("cpu-0", ()), an_instance("mnist-a.onnx-fp32.cpu", "cpu-1")
+    workers = [a_worker("cpu-0", alive=False), a_worker("cpu-1")]
+    plan = a_cluster([profile("mnist-a")], workers, *rows, observed_s=1e3).plan()
+    assert [(change.action, change.worker) for change in plan.changes] == [("remove", "cpu-0")]

@@ -1,6 +1,7 @@
 """What a plan costs with many workers, and that what makes it cheap changes nothing."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 import pytest
@@ -63,7 +64,7 @@ def a_candidate(number: int, memory: int = 1, *, concurrent: bool = False) -> Ru
     )  # fmt: skip
 
 
-def a_worker(number: int, slots: int, memory: int, changed: set[WorkerCapacity], **rest: bool) -> WorkerCapacity:
+def a_worker(number: int, slots: int, memory: int, changed: set[WorkerCapacity], **rest: Any) -> WorkerCapacity:
     row = WorkerRow(
         name=f"cpu-{number}", hardware="cpu", device="", host="", slots=slots, threads=1, memory_bytes=memory,
         price_per_hour=0.1, runtimes=("onnx",), epoch=1, heartbeat_at=datetime.now(UTC),
