@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from broker.settings import KafkaSettings
-from process.supervisor_socket import CommandReply, ProcessStatus, SupervisorCommand, command_server
+from process.supervisor_socket import CommandReply, ProcessPool, ProcessStatus, SupervisorCommand, command_server
 from schemas.rows.scaling import Pin, PinKind
 from store.pool import Pool
 from store.samples import list_decisions
@@ -37,9 +37,8 @@ class Site:
                 self.victim.send_signal(signal.SIGKILL)
             if len(self.kept) == WANTED:
                 self.complete.set()
-        return CommandReply(
-            processes=tuple(self.kept.values()), hardware="cpu", maximum=4, cores=1, memory_bytes=1, start_s=0.1
-        )
+        pool = ProcessPool(hardware="cpu", maximum=4, cores=1, memory_bytes=1)
+        return CommandReply(processes=tuple(self.kept.values()), pools=(pool,), start_s=0.1)
 
 
 async def test_a_successor_takes_over_and_starts_nothing_twice(
