@@ -4,6 +4,7 @@ A message is JSON, or JSON followed by the tensors that its `binary_data_size` p
 header `inference-header-content-length` then tells the length of the JSON. Length 0 in a request means that there is
 no JSON and the value is the one input's raw data.
 
+* A value whose content type is a text's or an image's is the one BYTES input itself (`is_plain`); the answer is JSON.
 * `read_head` is what a gateway needs: it checks all but the tensors' elements and builds none.
 * `decode_request` is what a worker needs. Any bytes give a request or `InvalidRequest`, which names the JSON path.
 * Encoders pad the JSON with spaces so that the tensors behind it are aligned and the views of them are usable as such.
@@ -36,6 +37,7 @@ from schemas.tensors import (
 JSON: Final = "application/json"
 BINARY: Final = "application/octet-stream"
 BINARY_OUTPUT: Final = "binary_data_output"
+_PLAIN: Final = ("text/", "image/")
 
 Parameter = str | bool | int | float
 Dimension = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
@@ -146,19 +148,27 @@ _response: Final = msgspec.json.Decoder(ResponseHead)
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
-def read_head(value: bytes, json_length: int | None = None, signature: Sequence[TensorSpec] = ()) -> RequestHead:
+def is_plain(content_type: str, signature: Sequence[TensorSpec]) -> bool:
+    """Whether a value of this type is no request but the model's one input, as a file or a text is."""
+    return len(signature) == 1 and signature[0].datatype == "BYTES" and content_type.startswith(_PLAIN)
+
+
+def read_head(
+    value: bytes, json_length: int | None = None, signature: Sequence[TensorSpec] = (), *, plain: bool = False
+) -> RequestHead:
     """Check a request and return it without its tensors.
 
     Args:
         value: the request's bytes.
         json_length: how many of them are JSON; None if all are; 0 if the value is the raw data of the one input.
-        signature: the model's inputs; needed only where `json_length` is 0.
+        signature: the model's inputs; needed only where `json_length` is 0 or the value is `plain`.
+        plain: as `is_plain` says of it, where `json_length` is None.
 
     Raises:
         InvalidRequest: it is not a request, or its shapes and sizes do not fit together.
     """
-    if json_length == 0:
-        return _raw_head(value, signature)
+    if json_length == 0 or plain:
+        return _raw_head(value, signature, binary_output=not plain)
     head = _decode_json(_request, value, json_length)
     _check_tensors(head.inputs, "inputs", len(value) - (len(value) if json_length is None else json_length))
     for index, output in enumerate(head.outputs):
@@ -167,12 +177,12 @@ def read_head(value: bytes, json_length: int | None = None, signature: Sequence[
 
 
 def decode_request(
-    value: bytes | None, json_length: int | None = None, signature: Sequence[TensorSpec] = ()
+    value: bytes | None, json_length: int | None = None, signature: Sequence[TensorSpec] = (), *, plain: bool = False
 ) -> InferRequest:
     """Read a request with its tensors; arguments and errors as of `read_head`."""
     value = value or b""
-    head = read_head(value, json_length, signature)
-    if json_length == 0 and head.inputs[0].datatype == "BYTES":
+    head = read_head(value, json_length, signature, plain=plain)
+    if (json_length == 0 or plain) and head.inputs[0].datatype == "BYTES":
         inputs = {head.inputs[0].name: np.array([value], BYTES).reshape(head.inputs[0].shape)}
     else:
         inputs = dict(_tensors(head.inputs, "inputs", value, json_length))
@@ -267,12 +277,12 @@ def _tensors(
             offset += size
 
 
-def _raw_head(value: bytes, signature: Sequence[TensorSpec]) -> RequestHead:
+def _raw_head(value: bytes, signature: Sequence[TensorSpec], *, binary_output: bool) -> RequestHead:
     if len(signature) != 1:
         raise InvalidRequest(f"raw data without JSON needs a model of exactly one input; this one has {len(signature)}")
     spec = signature[0]
     head = TensorHead(spec.name, _raw_shape(spec, len(value)), spec.datatype, TensorParameters(len(value)))
-    return RequestHead([head], parameters={BINARY_OUTPUT: True})
+    return RequestHead([head], parameters={BINARY_OUTPUT: binary_output})
 
 
 def _raw_shape(spec: TensorSpec, size: int) -> list[int]:
@@ -385,5 +395,6 @@ __all__ = [
     "decode_response",
     "encode_request",
     "encode_response",
+    "is_plain",
     "read_head",
 ]

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from broker.kafka_types import Record
 from broker.outbox import Message
+from runtimes.padding import row_size, size_bucket, stack_padded
 from schemas import headers as h
 from schemas.cloudevents import unwrap
 from schemas.errors import InvalidRequest, ModelFailed, QueryError
 from schemas.load_classes import COARSEST, ClassKey, class_key
 from schemas.needs import Mode
-from schemas.oip import InferRequest, decode_request, encode_response
+from schemas.oip import InferRequest, decode_request, encode_response, is_plain
 from schemas.query import MAX_ID, parse_query
 from schemas.result import OK, error_value
 from schemas.topics import may_reply_to, results_topic
@@ -31,6 +32,8 @@ Arrays = dict[str, NDArray[Any]]
 _COPIED = (h.TASK_QUEUE_NS, h.PREDICTED_NS, h.ACCURACY, h.COST, h.EXPLANATION, *h.RETURNED)
 """Names of the headers of a query that its result carries too."""
 _EVENT = "application/cloudevents"
+_BYTES_A_TOKEN = 4
+"""Bytes of a text to a token, about."""
 
 
 class Undecodable(Exception):
@@ -156,14 +159,16 @@ def decode_query(
     parsed = parse_query(model.variant.task, fields, query.record.timestamp, offset_ms, forwarded=True)
     query.sent_ns = int(parsed.sent_ms * 1e6)
     query.class_key = class_key(parsed.needs, _latency_ms(query, parsed.deadline_ms, offset_ms))
-    request = decode_request(value, _json_length(fields), model.inputs)
+    json_length = _json_length(fields)
+    plain = json_length is None and is_plain(fields.get(h.CONTENT_TYPE, ""), model.inputs)
+    request = decode_request(value, json_length, model.inputs, plain=plain)
     query.batch = check_inputs(model.inputs, request.inputs)
     for output in request.outputs:
         if output.name not in model.outputs:
             raise InvalidRequest(f"no output {output.name[:80]!r}; there are {', '.join(model.outputs)}")
     query.request = request
     query.deadline_s = NO_DEADLINE if parsed.deadline_ms is None else parsed.deadline_ms / 1e3
-    query.shape = tuple(request.inputs[spec.name].shape[1:] for spec in model.inputs)
+    query.shape = batch_key(model, request.inputs)
     if alone:
         query.shape = (query.shape, query.record.partition, query.record.offset)
     parts = _split(
@@ -172,6 +177,16 @@ def decode_query(
     query.parts_left = len(parts)
     query.outputs = [{}] * len(parts)
     return parts
+
+
+def batch_key(model: ServableModel, inputs: Mapping[str, NDArray[Any]]) -> Hashable:
+    """Key of what may share a batch: inputs of one shape, or of about one size where the model takes them padded."""
+    if model.processing is not None:
+        (values,) = inputs.values()
+        return size_bucket(max(map(len, values.flat)) // _BYTES_A_TOKEN + 1)
+    if model.variant.mixes_lengths:
+        return size_bucket(row_size(inputs))
+    return tuple(inputs[spec.name].shape[1:] for spec in model.inputs)
 
 
 def _latency_ms(query: PendingQuery, deadline_ms: float | None, offset_ms: float) -> float | None:
@@ -208,10 +223,8 @@ def _split(query: PendingQuery, tensors: Arrays, maximum: int, offline: bool, al
 
 
 def stack(parts: list[QueryPart]) -> Arrays:
-    """Stack the inputs of parts into those of a batch."""
-    if len(parts) == 1:
-        return parts[0].tensors
-    return {name: np.concatenate([part.tensors[name] for part in parts]) for name in parts[0].tensors}
+    """Stack the inputs of parts into those of a batch, the shorter ones padded."""
+    return parts[0].tensors if len(parts) == 1 else stack_padded([part.tensors for part in parts])
 
 
 def unstack(parts: list[QueryPart], outputs: Mapping[str, NDArray[Any]]) -> list[Arrays]:

@@ -8,7 +8,7 @@ from aiohttp import StreamReader, web
 
 from gateway.http.answers import HttpAnswer
 from gateway.http.request_bodies import RequestBodies
-from gateway.http.translation import make_envelope
+from gateway.http.translation import make_envelope, needs_in
 from gateway.model_directory import ModelDirectory, ServedModel
 from gateway.query_client import QueryClient
 from gateway.statistics import ModelStatisticsTable
@@ -47,7 +47,10 @@ class InferenceRoutes:
         """Answer one query that aiohttp has routed here."""
         path = request.match_info
         model = self._models.find(path["name"], path.get("version"))
-        return (await self.answer(model, request.headers, request.content)).response()
+        headers = request.headers.copy()
+        for header, text in needs_in(request.query).items():
+            headers.setdefault(header, text)
+        return (await self.answer(model, headers, request.content)).response()
 
     async def answer(self, model: ServedModel, headers: Mapping[str, str], content: StreamReader) -> HttpAnswer:
         """Answer one query. When the client goes away it is cancelled, which makes room.

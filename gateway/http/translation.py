@@ -1,10 +1,11 @@
 """Translates an HTTP request into the headers of a record. The body is the record's value and stays untouched.
 
-A need may stand in the request's `parameters` or in an `infaas-*` HTTP header; the header wins, so that a proxy in
-front may set limits. Triton's reserved parameter `timeout` (microseconds) is the latency where no other is given. A
-deadline becomes a latency here: it is of the client's clock if that says when it sent the query, else of the broker's.
-Clients may send parameters and headers of their own; one that looks like a misspelt need is refused, since the promise
-that was asked for would be broken in silence.
+A need may stand in the request's `parameters`, in the query string (a body that is an image has no parameters), or in
+an `infaas-*` HTTP header; the header wins, so that a proxy in front may set limits. Triton's reserved parameter
+`timeout` (microseconds) is the latency where no other is given. A deadline becomes a latency here: it is of the
+client's clock if that says when it sent the query, else of the broker's. Clients may send parameters and headers of
+their own; one that looks like a misspelt need is refused, since the promise that was asked for would be broken in
+silence.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,7 +19,7 @@ from gateway.model_directory import ServedModel
 from schemas import headers as h
 from schemas.errors import InvalidRequest
 from schemas.needs import Mode
-from schemas.oip import Parameter, RequestHead, read_head
+from schemas.oip import Parameter, RequestHead, is_plain, read_head
 from schemas.query import Query, parse_query
 from schemas.topics import offline_topic
 
@@ -55,7 +56,9 @@ def make_envelope(
     Raises:
         InvalidRequest: the body or a need is not as it must be; the message says where.
     """
-    head = read_head(body, _json_length(http.get(h.JSON_LENGTH)), model.inputs)
+    json_length = _json_length(http.get(h.JSON_LENGTH))
+    plain = json_length is None and is_plain(http.get(h.CONTENT_TYPE, ""), model.inputs)
+    head = read_head(body, json_length, model.inputs, plain=plain)
     fields = _fields(head, http)
     if model.target is not None and fields.setdefault(h.TARGET, model.target) != model.target:
         raise InvalidRequest(f"the path asks for {model.name}, but the needs name another target; ask for {model.task}")
@@ -71,6 +74,18 @@ def make_envelope(
     fields[h.SENT_NS] = str(now_ns)
     topic = offline_topic(model.task) if query.needs.mode is Mode.OFFLINE else model.topic
     return Envelope(topic, body, _encoded(fields), query)
+
+
+def needs_in(query: Mapping[str, str]) -> dict[str, str]:
+    """The needs of a query string, by header.
+
+    Raises:
+        InvalidRequest: a name looks like a misspelt need.
+    """
+    for name in query:
+        if name not in h.NEEDS:
+            _check_parameter(name)
+    return {header: query[name] for name, header in h.NEEDS.items() if name in query}
 
 
 def _encoded(fields: Mapping[str, str]) -> h.RawHeaders:

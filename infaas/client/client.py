@@ -31,7 +31,7 @@ from schemas.errors import InvalidRequest, OperatorError, QueryError
 from schemas.needs import Mode
 from schemas.oip import decode_response, encode_request
 from schemas.result import Result
-from schemas.tensors import Array
+from schemas.tensors import BYTES, Array
 
 
 class QueryOptions(TypedDict, total=False):
@@ -204,7 +204,7 @@ _HEADERS: Final = h.NEEDS | {"traceparent": h.TRACEPARENT}
 
 
 def _encode(task: str, inputs: Mapping[str, ArrayLike], options: QueryOptions) -> EncodedQuery:
-    arrays: dict[str, Array] = {name: np.asarray(values) for name, values in inputs.items()}
+    arrays: dict[str, Array] = {name: _as_array(values) for name, values in inputs.items()}
     if not arrays:
         raise InvalidRequest("a query needs at least one input")
     query_id = options.get("query_id") or uuid4().hex
@@ -218,6 +218,16 @@ def _encode(task: str, inputs: Mapping[str, ArrayLike], options: QueryOptions) -
     shape = next(iter(arrays.values())).shape
     fields[h.BATCH] = str(shape[0] if shape else 1)
     return EncodedQuery(query_id, task, message, fields, options.get("timeout_s", ANSWER_TIMEOUT_S))
+
+
+def _as_array(values: ArrayLike) -> Array:
+    """Values as an array; texts and files, alone or in a list, as they are: numpy would cut NULs off their ends."""
+    items = [values] if isinstance(values, (str, bytes)) else values
+    if isinstance(items, (list, tuple)) and items and all(isinstance(item, (str, bytes)) for item in items):
+        array = np.empty(len(items), BYTES)
+        array[:] = [item.encode() if isinstance(item, str) else item for item in items]
+        return array
+    return np.asarray(values)
 
 
 def _text(value: object) -> str:

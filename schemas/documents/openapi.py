@@ -15,6 +15,10 @@ VERSION: Final = "3.1.0"
 _JSON: Final = "application/json"
 _BINARY: Final = "application/octet-stream"
 _ANY: Final = {"type": "object"}
+_ASKING: Final = (
+    "Ask a model; needs stand in `parameters`, in headers or in the query string. A text or an image may be the whole "
+    "body where it is the model's one input."
+)
 
 _RECORDS_ONLY: Final = (h.CONTENT_TYPE, h.CORRELATION, h.RETRY_AFTER_MS)
 """Headers of a result's record that are said otherwise, or not at all, with an answer over HTTP."""
@@ -71,15 +75,19 @@ def _operation(operation: str, summary: str, path: str, responses: dict[str, Any
 
 
 def _infer(operation: str, path: str) -> dict[str, Any]:
-    content = {_JSON: {"schema": _ref("InferRequest")}, _BINARY: {"schema": {"type": "string", "format": "binary"}}}
+    raw = {"schema": {"type": "string", "format": "binary"}}
+    content = {_JSON: {"schema": _ref("InferRequest")}, _BINARY: raw, "text/plain": raw, "image/*": raw}
     answer = {_JSON: {"schema": _ref("InferResponse")}, _BINARY: {"schema": {"type": "string", "format": "binary"}}}
     headers = {name: {"schema": schema} for name, schema in fields.RESULT.items() if name not in _RECORDS_ONLY}
     responses: dict[str, Any] = {"200": {"description": "The answer", "content": answer, "headers": headers}}
     responses |= {str(status): {"$ref": f"#/components/responses/E{status}"} for status in _statuses()}
-    described = _operation(operation, "Ask a model; the needs stand in `parameters` or in headers.", path, responses)
+    described = _operation(operation, _ASKING, path, responses)
     of_query = {name: fields.QUERY[name] for name in (h.ID, h.SENT_NS, h.JSON_LENGTH)}
     passed = of_query | fields.NEEDS | fields.TRACE
     described["parameters"] += [{"name": name, "in": "header", "schema": schema} for name, schema in passed.items()]
+    described["parameters"] += [
+        {"name": name, "in": "query", "schema": fields.NEEDS[header]} for name, header in h.NEEDS.items()
+    ]
     described["requestBody"] = {"required": True, "content": content}
     return described
 

@@ -96,6 +96,16 @@ async def test_architectures_and_variants_become_targets(gateway: Running, name:
     assert gateway.responder.seen[-1]["infaas-target"] == name
 
 
+async def test_needs_may_stand_in_the_query_string(gateway: Running) -> None:
+    url = f"{gateway.infer_url}?latency_ms=250&min_accuracy=0.5&other=1"
+    async with gateway.http.post(url, data=json_body(), headers={"infaas-min-accuracy": "0.7"}) as response:
+        assert response.status == 200
+    seen = gateway.responder.seen[-1]
+    assert (seen["infaas-latency-ms"], seen["infaas-min-accuracy"]) == ("250", "0.7")
+    async with gateway.http.post(f"{gateway.infer_url}?min_acuracy=0.5", data=json_body()) as response:
+        assert (response.status, "did you mean min_accuracy?" in await error_of(response)) == (400, True)
+
+
 async def test_a_second_target_is_refused(gateway: Running) -> None:
     url = f"{gateway.url}/v2/models/mlp/infer"
     async with gateway.http.post(url, data=json_body(target="other")) as response:

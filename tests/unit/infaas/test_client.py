@@ -10,6 +10,7 @@ from aiohttp import web
 from broker.settings import KafkaSettings
 from infaas.client import InfaasClient
 from schemas.errors import Internal, InvalidRequest, OperatorError, QuotaExceeded
+from schemas.oip import decode_request
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
 
@@ -81,3 +82,24 @@ async def test_as_many_connections_as_half_the_open_files_are_used_and_the_rest_
     await runner.cleanup()
     assert {answer.result().outputs["y"].item() for answer in asked} == {1.0}
     assert most == 10
+
+
+async def test_texts_and_files_arrive_as_they_are() -> None:
+    seen: list[list[bytes]] = []
+
+    async def remembered(request: web.Request) -> web.Response:
+        length = int(request.headers["inference-header-content-length"])
+        asked = decode_request(await request.read(), length)
+        seen.append(asked.inputs["text"].tolist())
+        return web.json_response({"model_name": "reviews", "outputs": [], "parameters": {}})
+
+    app = web.Application()
+    app.add_routes([web.post("/v2/models/reviews/infer", remembered)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    async with InfaasClient(gateway=f"http://127.0.0.1:{runner.addresses[0][1]}") as client:
+        for values in ("één", ["a", "longer"], [b"\x89PNG\x00\x00", b""], b"\x00", np.array(["a", "b"])):
+            await client.infer("reviews", {"text": values})
+    await runner.cleanup()
+    assert seen == [["één".encode()], [b"a", b"longer"], [b"\x89PNG\x00\x00", b""], [b"\x00"], [b"a", b"b"]]

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import Internal, InvalidRequest
-from schemas.oip import WantedOutput, decode_request, decode_response, encode_request, encode_response, read_head
+from schemas.oip import (
+    WantedOutput,
+    decode_request,
+    decode_response,
+    encode_request,
+    encode_response,
+    is_plain,
+    read_head,
+)
 from schemas.rows.catalog import TensorSpec
 from schemas.tensors import BF16, Array
 from tests.unit.schemas.test_tensors import arrays, same
@@ -200,3 +208,18 @@ class TestRawData:
 def test_an_answer_that_is_none_is_internal() -> None:
     with pytest.raises(Internal, match="not a v2 response"):
         decode_response(b'{"model_name": 1}')
+
+
+def test_a_text_or_an_image_may_be_the_whole_value() -> None:
+    signature = (TensorSpec(name="text", datatype="BYTES", shape=(-1,)),)
+    assert is_plain("text/plain; charset=utf-8", signature)
+    assert is_plain("image/png", signature)
+    assert not is_plain("application/json", signature)
+    assert not is_plain("text/plain", (TensorSpec(name="x", datatype="FP32", shape=(-1,)),))
+    assert not is_plain("text/plain", signature * 2)
+    request = decode_request(b"good\x00", None, signature, plain=True)
+    assert (request.inputs["text"].tolist(), request.binary_output) == ([b"good\x00"], False)
+    assert decode_request(b"good", 0, signature).binary_output
+    wide = (TensorSpec(name="text", datatype="BYTES", shape=(-1, 2)),)
+    with pytest.raises(InvalidRequest, match="4 raw bytes are no BYTES"):
+        read_head(b"good", None, wide, plain=True)

@@ -18,12 +18,13 @@ from schemas.oip import decode_response, encode_request
 from schemas.query import parse_query
 from schemas.result import parse_result
 from schemas.rows.catalog import TensorSpec
+from schemas.rows.processing import Processing, Tokenise
 from selector.forward import failed, forwarded
 from selector.policy import Choice
 from selector.variants import PricedVariant
 from tests.store_rows import INPUT, a_profile, a_variant
 from workers.batch_queue import NO_DEADLINE
-from workers.codec import Undecodable, decode_query, encode_error, encode_result, identify, stack, unstack
+from workers.codec import QueryPart, Undecodable, decode_query, encode_error, encode_result, identify, stack, unstack
 from workers.model import ServableModel
 
 MODEL = ServableModel(a_variant(), (INPUT,), ("y",), LatencyModel(a_profile().latency, 8), 0)
@@ -188,3 +189,48 @@ def test_a_number_beyond_the_vocabulary_is_refused(odd: int) -> None:
                 decode_query(query, model)
         else:
             assert decode_query(query, model)
+
+
+LENGTHS = ServableModel(
+    msgspec.structs.replace(a_variant(), mixes_lengths=True),
+    (TensorSpec(name="x", datatype="FP32", shape=(-1, -1)),),
+    ("y",),
+    LatencyModel(a_profile().latency, 8),
+    0,
+)
+
+
+def of_length(length: int, model: ServableModel = LENGTHS) -> QueryPart:
+    encoded = encode_request({"x": np.full((1, length), length, np.float32)})
+    value = record(encoded.value, **{h.ID: f"q{length}", h.JSON_LENGTH: str(encoded.json_length)})
+    (part,) = decode_query(identify(value, "digits"), model)
+    return part
+
+
+def test_inputs_of_about_one_length_share_a_batch_where_the_model_takes_them_padded() -> None:
+    assert len({of_length(length).shape for length in (1, 7, 16)}) == 1
+    assert len({of_length(length).shape for length in (17, 32)}) == 1
+    assert len({of_length(length).shape for length in (16, 17, 33, 65)}) == 4
+    apart = msgspec.structs.replace(LENGTHS, variant=a_variant())
+    assert of_length(7, apart).shape != of_length(16, apart).shape
+
+
+def test_shorter_inputs_are_padded_with_zeros() -> None:
+    assert stack([of_length(2), of_length(3)])["x"].tolist() == [[2, 2, 0], [3, 3, 3]]
+
+
+@pytest.mark.parametrize(("one", "other", "together"), [(20, 60, True), (100, 120, True), (20, 300, False)])
+def test_texts_of_about_one_length_share_a_batch(one: int, other: int, together: bool) -> None:
+    model = msgspec.structs.replace(
+        LENGTHS,
+        inputs=(TensorSpec(name="text", datatype="BYTES", shape=(-1,)),),
+        processing=Processing(before=Tokenise(tokenizer="t")),
+    )
+    parts: list[QueryPart] = []
+    for length in (one, other):
+        fields = {h.ID: "q", h.CONTENT_TYPE: "text/plain; charset=utf-8"}
+        parts += decode_query(identify(record(b"a" * length, **fields), "digits"), model)
+    assert (parts[0].shape == parts[1].shape) == together
+    assert parts[0].tensors["text"].tolist() == [b"a" * one]
+    assert parts[0].query.request is not None
+    assert not parts[0].query.request.binary_output, "who sends a text reads JSON"
