@@ -100,11 +100,13 @@ def test_only_classes_whose_last_answer_was_overloaded_are_refused_and_all_are_p
     admission, now = Admission(most=3), NOW
     last_refused: dict[str, bool] = {}
     passed_at: dict[str, float] = {}
+    until: dict[str, float] = {}
     for action, tenant, wait_s, retry_after_s in steps:
         now += wait_s
         if action == "refused":
-            if not last_refused.get(tenant):
+            if not last_refused.get(tenant) or until.get(tenant, now) <= now:
                 passed_at[tenant] = now  # it went through just before
+            until[tenant] = now + retry_after_s
             admission.refused(query(tenant), retry_after_s, now)
             last_refused[tenant] = True
         elif action == "answered":
