@@ -6,6 +6,7 @@ aiokafka's) -> features (what a broker can do), reachability (whether it answers
 topic is kept) -> config_api (single values of that) -> topics (made and waited for) -> clock (the broker's time) ->
 encoded_request (what we encode ourselves) -> producing (records in batches) -> producer -> fetch_pace (how long the
 broker may hold a fetch) -> fetch (what partitions hold) -> delivery (records read at least once) -> tail (only what
-comes next) -> request_reply -> dead_letters -> outbox (sends, retries, gives up) -> lag (how far groups are behind) ->
-topic_logs (how large topics are, and cutting them off) -> servers (brokers on this machine).
+comes next) -> linger (how long a query waits for others) -> request_reply -> dead_letters -> outbox (sends, retries,
+gives up) -> lag (how far groups are behind) -> topic_logs (how large topics are, and cutting them off) -> servers
+(brokers on this machine).
 """

@@ -4,6 +4,7 @@ Rules.
 * `send` returns when the record is taken, so records of one caller to one partition keep their order. The future it
   returns is the broker's acknowledgement, or the KafkaError that kept the record out; it is done within the request
   timeout and a little, whatever Kafka does. A record that failed so late may have been written all the same.
+* What may linger goes with what is sent meanwhile, and at the latest when its time is up or the producer is left.
 * A partition that cannot be written to, or a batch that is refused, holds up nothing else (`producing/`).
 * A record for a topic, or a partition, that this producer does not know waits aside, for a bounded time: neither its
   caller nor records for other topics wait for what may not exist. A topic found missing is remembered for a moment and
@@ -63,11 +64,13 @@ class RecordSender(ABC):
         key: bytes | None = None,
         headers: RawHeaders = _NO_HEADERS,
         partition: int | None = None,
+        linger_s: float = 0.0,
     ) -> None:
         """Send a record; waits while too much, in records or bytes, is not acknowledged.
 
-        `on_ack` is called once, with the acknowledgement, or with a KafkaError when the record is too large, its topic
-        or partition does not exist, or Kafka has not taken it within the request timeout.
+        It may linger for `linger_s`, so that others go with it. `on_ack` is called once, with the acknowledgement, or
+        with a KafkaError when the record is too large, its topic or partition does not exist, or Kafka has not taken it
+        within the request timeout.
         """
 
     async def send(
@@ -78,6 +81,7 @@ class RecordSender(ABC):
         key: bytes | None = None,
         headers: RawHeaders = _NO_HEADERS,
         partition: int | None = None,
+        linger_s: float = 0.0,
     ) -> asyncio.Future[Ack]:
         """Send a record as `post` does; returns its acknowledgement to come. Cancelling that does not take it back."""
         future: asyncio.Future[Ack] = asyncio.get_running_loop().create_future()
@@ -90,7 +94,7 @@ class RecordSender(ABC):
             else:
                 future.set_exception(outcome)
 
-        await self.post(topic, value, on_ack, key=key, headers=headers, partition=partition)
+        await self.post(topic, value, on_ack, key=key, headers=headers, partition=partition, linger_s=linger_s)
         return future
 
 
@@ -135,6 +139,7 @@ class Producer(RecordSender):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Wait for what is in flight, for the request timeout at most; what is not acknowledged then fails."""
+        self._sender.linger_no_more()
         try:
             async with asyncio.timeout(self._timeout_s + LEAVE_S):
                 await self._limit.idle()
@@ -179,9 +184,11 @@ class Producer(RecordSender):
         key: bytes | None = None,
         headers: RawHeaders = _NO_HEADERS,
         partition: int | None = None,
+        linger_s: float = 0.0,
     ) -> None:
         """Send a record, see `RecordSender.post`."""
-        deadline = self._loop.time() + self._timeout_s
+        now = self._loop.time()
+        deadline = now + self._timeout_s
         record = PendingRecord(value, key, headers, int(self.clock.now_ms()), deadline, on_ack)
         size = record.size
         if size > self._settings.max_record_bytes:
@@ -198,7 +205,7 @@ class Producer(RecordSender):
         if queues is None or (partition is not None and partition >= len(queues)):
             self._topics.put_aside(topic, record, partition)
         else:
-            self._sender.add(choose_queue(queues, key, partition), record)
+            self._sender.add(choose_queue(queues, key, partition), record, now + linger_s if linger_s else 0.0)
 
     async def send_and_wait(
         self,

@@ -21,6 +21,7 @@ Hot: `ask` and `_take`, once a request each. There is no task, and one future be
 import asyncio
 import itertools
 import logging
+import time
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -30,13 +31,15 @@ from uuid import uuid4
 from prometheus_client import Counter, Gauge
 
 from broker.kafka_types import KafkaError
+from broker.linger import Linger
 from broker.producer import Ack, Producer
 from broker.reply_stream.receiver import ReplyStreamReceiver
 from broker.settings import KafkaSettings
 from broker.tail import Tail
 from broker.topics import TopicSpec, delete_topics, ensure_topics
+from process.cpu_meter import CpuMeter
 from schemas.errors import InfaasError, Internal, Overloaded
-from schemas.headers import CORRELATION, REPLY_STREAM, RawHeaders, as_text
+from schemas.headers import CORRELATION, LINGER_NS, REPLY_STREAM, RawHeaders, as_text
 from schemas.result import Result, parse_result
 from schemas.topics import reply_topic
 
@@ -78,6 +81,8 @@ class RequestReply:
         self._answered: dict[str, None] = {}
         self._stream: RawHeaders = []
         """The header by which a query says where its result may come to."""
+        self._linger = Linger(settings.max_linger_ms / 1e3)
+        self._cpu = CpuMeter()
         self._tail = Tail(settings, f"replies-{owner}", [self.reply_topic])
         self._tasks = asyncio.TaskGroup()
         self._reading: asyncio.Task[None] | None = None
@@ -121,12 +126,14 @@ class RequestReply:
         value: bytes | None,
         headers: RawHeaders,
         *,
+        left_s: float | None = None,
         timeout_s: float | None = None,
         on_sent: OnSent | None = None,
     ) -> Result:
         """Send a request, whose headers name its id and `reply_topic`, and wait for its result.
 
-        Others may wait under the same id.
+        Others may wait under the same id. `left_s` is the time until its deadline, if it has one: it may linger for a
+        share of that.
 
         Cancelling it frees its slot; the request may be computed all the same.
 
@@ -140,7 +147,11 @@ class RequestReply:
         timer = None if timeout_s is None else self._loop.call_later(timeout_s, _expire, reply)
         try:
             numbered = [*headers, (CORRELATION, number.encode()), *self._stream]
-            sent = await self.producer.send(topic, value, key=request_id.encode(), headers=numbered)
+            linger_s = self._linger.linger_s(time.monotonic(), left_s, self._cpu.busy())
+            if linger_s:
+                numbered.append((LINGER_NS, b"%d" % (linger_s * 1e9)))
+            key = request_id.encode()
+            sent = await self.producer.send(topic, value, key=key, headers=numbered, linger_s=linger_s)
             if on_sent is not None:
                 on_sent(sent, reply)
             return await reply

@@ -16,6 +16,7 @@ from broker.reply_stream.settings import ReplyStreamSettings
 from broker.setting_errors import in_words
 from schemas.defaults import KAFKA_PORT, LOOPBACK
 from schemas.errors import OperatorError
+from schemas.send_time import MOST_LINGER_MS
 
 ENV: Final = "INFAAS_KAFKA"
 PREFIX: Final = "INFAAS_KAFKA_"
@@ -81,6 +82,9 @@ class KafkaSettings(BaseSettings):
     """Milliseconds that the broker may hold a fetch while there is nothing new; more after some seconds without
     records, see `broker.fetch_pace`. Apache Kafka wakes a held fetch at once; the embedded broker does not, so there
     this bounds the latency of each hop: `infaas up` sets 10."""
+    max_linger_ms: float = Field(default=MOST_LINGER_MS, ge=0, le=MOST_LINGER_MS)
+    """Milliseconds that a gateway or a client keeps a query at most, so that others go with it, while the machine is
+    short of CPU time; 0: none is kept."""
     max_record_bytes: int = Field(default=16 * 1024 * 1024, ge=1024)
     """Bytes of the largest record that is produced; topics are created to take it."""
     session_timeout_ms: int = Field(default=6_000, ge=1_000)

@@ -85,6 +85,7 @@ class QueryClient:
                 envelope.topic,
                 envelope.value,
                 envelope.headers,
+                left_s=_left_s(query),
                 timeout_s=self._wait_s(query),
                 on_sent=self._kafka_health.watch,
             )
@@ -99,5 +100,9 @@ class QueryClient:
     def _wait_s(self, query: Query) -> float:
         if query.deadline_ms is None or query.needs.allow_late:
             return self._settings.wait_s
-        left_s = max(query.deadline_ms - query.sent_ms, 0.0) / 1000
-        return min(left_s + self._settings.grace_s, self._settings.wait_s)
+        return min((_left_s(query) or 0.0) + self._settings.grace_s, self._settings.wait_s)
+
+
+def _left_s(query: Query) -> float | None:
+    """Seconds from when it was sent to its deadline; None if it has none."""
+    return None if query.deadline_ms is None else max(query.deadline_ms - query.sent_ms, 0.0) / 1000

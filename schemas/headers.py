@@ -20,6 +20,7 @@ MODE: Final = "infaas-mode"  # `online` or `offline`
 TARGET: Final = "infaas-target"  # an architecture or variant name instead of any
 TENANT: Final = "infaas-tenant"
 BATCH: Final = "infaas-batch"  # number of inputs in the query; 1 if absent
+LINGER_NS: Final = "infaas-linger-ns"  # how long its sender kept it for others to go with it, before it was appended
 TURNED_AWAY: Final = "infaas-turned-away"  # like queries that a gateway refused since the one before, in its stead
 ALLOW_LATE: Final = "infaas-allow-late"  # `true`: answer late rather than `overloaded`
 EXPLAIN: Final = "infaas-explain"  # `true`: the result says why this variant was chosen

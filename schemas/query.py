@@ -9,7 +9,7 @@ from schemas import headers as h
 from schemas.errors import InvalidRequest
 from schemas.names import is_name, is_variant_name
 from schemas.needs import Mode, Needs
-from schemas.send_time import ON_THE_WAY_MS, ROUNDING_MS, believed_ms
+from schemas.send_time import MOST_LINGER_MS, ON_THE_WAY_MS, ROUNDING_MS, believed_ms
 from schemas.topics import is_topic, may_reply_to, results_topic
 
 MAX_ID = 200
@@ -62,9 +62,10 @@ def parse_query(
         raise InvalidRequest(f"header {h.TENANT} is not a name: {tenant[:80]!r}")
     needs = _read_needs(fields)
     said_ms = _said_ms(get(h.SENT_NS))
-    sent_ms = timestamp_ms
+    linger_ns = None if forwarded else get(h.LINGER_NS)
+    sent_ms = timestamp_ms - _linger_ms(linger_ns) if linger_ns else timestamp_ms
     if said_ms is not None:
-        sent_ms = believed_ms(said_ms, timestamp_ms, ON_THE_WAY_MS if forwarded else ROUNDING_MS)
+        sent_ms = believed_ms(said_ms, sent_ms, ON_THE_WAY_MS if forwarded else ROUNDING_MS)
     deadline_ms = _deadline_ms(get(h.DEADLINE_MS), needs.latency_ms, sent_ms, None if forwarded else said_ms)
     return Query(
         id=query_id,
@@ -123,6 +124,11 @@ def _parse_needs(
 def _said_ms(sent_ns: str | None) -> float | None:
     """When the sender says that it sent the record, by whatever clock; None if it does not say, or nonsense."""
     return int(sent_ns[:20]) / 1e6 if sent_ns and sent_ns.isascii() and sent_ns.isdigit() else None
+
+
+def _linger_ms(linger_ns: str) -> float:
+    """How long the sender kept it; no more is believed than any sender of ours does."""
+    return min(_number(h.LINGER_NS, linger_ns, 0, math.inf) / 1e6, MOST_LINGER_MS)
 
 
 def _deadline_ms(deadline: str | None, latency_ms: float | None, sent_ms: float, said_ms: float | None) -> float | None:

@@ -12,6 +12,9 @@ ROUNDING_MS: Final = 1.0
 ON_THE_WAY_MS: Final = 100.0
 """How long one of our own senders, and the way to the broker, may take."""
 
+MOST_LINGER_MS: Final = 10.0
+"""How long a sender may keep a query for others to go with it."""
+
 
 def believed_ms(said_ms: float, append_ms: float, most_ms: float = ON_THE_WAY_MS) -> float:
     """`said_ms` if the record was appended then or at most `most_ms` later, else `append_ms`."""

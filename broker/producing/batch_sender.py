@@ -6,8 +6,9 @@
                  -> failed: after a pause
 
 Rules.
-* Nothing lingers: what is added goes with the loop's next turn, or with the answer to the node's request before. That
-  is what makes batches: the more there is to send, the more goes in each request.
+* What is added goes with the loop's next turn, or with the answer to the node's request before. That is what makes
+  batches: the more there is to send, the more goes in each request. Only a record that says so lingers until a
+  given time, or until something that does not is sent to the same node.
 * A partition that cannot be written to waits by itself. No request and no other partition waits for it.
 * Each record ends in time, whatever Kafka does: a tick fails those whose deadline has passed, wherever they are.
 * A queue is in exactly one place: idle, ready at a node, in a request, or waiting. `_route` alone decides which.
@@ -17,6 +18,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from math import inf
 from typing import Any, Final, TypeAlias
 
 from aiokafka.client import AIOKafkaClient
@@ -52,13 +54,16 @@ broker's clock."""
 class _Node:
     """A broker, and the queues that are ready to be sent to it."""
 
-    __slots__ = ("flushing", "id", "ready", "requests")
+    __slots__ = ("due", "flush", "id", "ready", "requests")
 
     def __init__(self, node_id: int) -> None:
         self.id = node_id
         self.ready: dict[PartitionQueue, None] = {}
         self.requests = 0
-        self.flushing = False
+        self.due = inf
+        """Time of the event loop until which all that are ready may linger."""
+        self.flush: asyncio.Handle | None = None
+        """The next flush, if it is planned."""
 
 
 class BatchSender:
@@ -88,15 +93,28 @@ class BatchSender:
         """Run in `tasks` from now on."""
         self._tasks = tasks
 
-    def add(self, queue: PartitionQueue, record: PendingRecord) -> None:
-        """Send a record, which was taken into the limit, after all that were added for its partition before."""
-        queue.waiting.append(record)
+    def add(self, queue: PartitionQueue, record: PendingRecord, linger_until: float = 0.0) -> None:
+        """Send a record, which was taken into the limit, after all that were added for its partition before.
+
+        Until `linger_until`, by the event loop's time, it may linger for others to go with it.
+        """
+        queue.wait(record, linger_until)
         if not queue.busy:
             queue.busy = True
             self._busy[queue] = None
             self._route(queue)
             if not self._ticking:
                 self._tick_later()
+        elif (node := self._nodes.get(queue.leader)) is not None and queue in node.ready:
+            self._flush_by(node, queue.due)
+
+    def linger_no_more(self) -> None:
+        """Send what lingers now."""
+        for queue in self._busy:
+            queue.linger_until = 0.0
+        for node in self._nodes.values():
+            if node.ready:
+                self._flush_by(node, 0.0)
 
     def metadata_changed(self) -> None:
         """Send what waited for a leader, where there is one now."""
@@ -145,7 +163,7 @@ class BatchSender:
         else:
             node = self._nodes.get(queue.leader) or self._nodes.setdefault(queue.leader, _Node(queue.leader))
             node.ready[queue] = None
-            self._flush_soon(node)
+            self._flush_by(node, queue.due)
 
     def _identify(self, queue: PartitionQueue) -> bool:
         queue.identity = self._fresh if self.idempotent else ANONYMOUS
@@ -182,18 +200,28 @@ class BatchSender:
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
-    def _flush_soon(self, node: _Node) -> None:
-        if not node.flushing and node.requests < REQUESTS_PER_NODE:
-            node.flushing = True
-            self._loop.call_soon(self._flush, node)
+    def _flush_by(self, node: _Node, due: float) -> None:
+        if due < node.due:
+            node.due = due
+            if node.flush is not None:
+                node.flush.cancel()
+            self._plan_flush(node)
+
+    def _plan_flush(self, node: _Node) -> None:
+        if node.requests < REQUESTS_PER_NODE:  # else it is planned with the answer
+            loop = self._loop
+            lingers = node.due > loop.time()
+            node.flush = loop.call_at(node.due, self._flush, node) if lingers else loop.call_soon(self._flush, node)
 
     def _flush(self, node: _Node) -> None:
-        node.flushing = False
+        node.flush, node.due = None, inf
         while node.ready and node.requests < REQUESTS_PER_NODE:
             batches = self._collect(node)
             if batches:
                 node.requests += 1
                 self._start(self._request(node, batches), f"produce to {node.id}")
+        if node.ready:  # there was no room for them
+            node.due = 0.0
 
     def _collect(self, node: _Node) -> list[tuple[PartitionQueue, RecordBatch]]:
         batches: list[tuple[PartitionQueue, RecordBatch]] = []
@@ -241,8 +269,8 @@ class BatchSender:
         if failed:
             queue = batches[0][0]
             log.warning("%d of %d batches were not written, e.g. %s: %r", failed, len(batches), queue, queue.problem)
-        if node.ready:
-            self._flush_soon(node)
+        if node.ready and node.flush is None:
+            self._plan_flush(node)
 
     # -- answers -------------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ No I/O, no clock, no event loop.
 import random
 from collections import deque
 from collections.abc import Iterator, Sequence
+from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiokafka.partitioner import murmur2
@@ -66,8 +67,8 @@ class PartitionQueue:
     """Queue of the records of one partition."""
 
     __slots__ = (
-        "batch", "batch_bytes", "busy", "identity", "in_request", "leader", "number", "problem", "sequence", "topic",
-        "waiting",
+        "batch", "batch_bytes", "busy", "identity", "in_request", "leader", "linger_until", "number", "problem",
+        "sequence", "topic", "waiting",
     )  # fmt: skip
 
     def __init__(self, topic: str, number: int) -> None:
@@ -76,6 +77,8 @@ class PartitionQueue:
         self.leader = -1
         """Node that leads the partition; -1: none is known."""
         self.waiting: deque[PendingRecord] = deque()
+        self.linger_until = inf
+        """Time of the event loop until which all that wait may linger."""
         self.batch: RecordBatch | None = None
         """The batch under way, or to be tried again."""
         self.in_request = False
@@ -90,6 +93,16 @@ class PartitionQueue:
 
     def __repr__(self) -> str:
         return f"{self.topic}/{self.number}"
+
+    def wait(self, record: PendingRecord, until: float) -> None:
+        """Let a record wait, which may linger `until` then."""
+        self.waiting.append(record)
+        self.linger_until = min(self.linger_until, until)
+
+    @property
+    def due(self) -> float:
+        """Time of the event loop until which what is to be sent may linger."""
+        return self.linger_until if self.batch is None else 0.0
 
     @property
     def has_work(self) -> bool:
@@ -108,6 +121,7 @@ class PartitionQueue:
         """Take the batch to send now: the one to be tried again, or a new one; None if nothing waits."""
         if self.batch is None and self.waiting:
             self.batch = self._build(compression)
+            self.linger_until = 0.0 if self.waiting else inf
         self.in_request = self.batch is not None
         return self.batch
 
@@ -121,6 +135,7 @@ class PartitionQueue:
         """Put the records of the batch, which was not written, back to those that wait, before them."""
         assert self.batch is not None
         self.waiting.extendleft(reversed(self.batch.pending()))
+        self.linger_until = 0.0
         self.batch = None
 
     def split(self) -> None:

@@ -217,7 +217,15 @@ def _encode(task: str, inputs: Mapping[str, ArrayLike], options: QueryOptions) -
     fields = {header: _text(options[name]) for name, header in _HEADERS.items() if name in options}
     shape = next(iter(arrays.values())).shape
     fields[h.BATCH] = str(shape[0] if shape else 1)
-    return EncodedQuery(query_id, task, message, fields, options.get("timeout_s", ANSWER_TIMEOUT_S))
+    latency_ms = options.get("latency_ms")
+    return EncodedQuery(
+        query_id,
+        task,
+        message,
+        fields,
+        options.get("timeout_s", ANSWER_TIMEOUT_S),
+        latency_s=None if latency_ms is None else latency_ms / 1e3,
+    )
 
 
 def _as_array(values: ArrayLike) -> Array:

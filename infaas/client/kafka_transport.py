@@ -47,7 +47,12 @@ class KafkaTransport:
             async with self._slots, asyncio.timeout(query.timeout_s):
                 await self._check(topic)
                 return await self._requests.ask(
-                    query.id, topic, query.message.value, self._headers(query), on_sent=_fail_if_not_sent
+                    query.id,
+                    topic,
+                    query.message.value,
+                    self._headers(query),
+                    left_s=query.latency_s,
+                    on_sent=_fail_if_not_sent,
                 )
         except TimeoutError:
             raise DeadlineExceeded(f"there was no result within {query.timeout_s:g} s") from None

@@ -20,6 +20,8 @@ class EncodedQuery(msgspec.Struct, frozen=True):
     """Headers that say what is needed of the answer."""
     timeout_s: float
     """Longest wait for the result, once a slot is free."""
+    latency_s: float | None = None
+    """How soon the answer is needed, if that matters."""
 
 
 class Transport(Protocol):

@@ -8,6 +8,7 @@ from schemas.names import MAX_NAME
 from schemas.needs import Mode
 from schemas.query import MAX_BATCH, MAX_ID
 from schemas.result import OK
+from schemas.send_time import MOST_LINGER_MS
 
 _NUMBER: Final = r"^[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?$"
 _WHOLE: Final = r"^[0-9]+$"
@@ -54,6 +55,11 @@ QUERY: Final = (
         ),
         h.BATCH: _text(f"Number of inputs in the query, 1 if absent, at most {MAX_BATCH}.", pattern=_WHOLE),
         h.SENT_NS: _text("When it was sent, ns since the epoch.", pattern=_WHOLE),
+        h.LINGER_NS: _text(
+            "How long its sender has kept it, so that others went with it, before the broker appended it, in ns: of "
+            f"this {MOST_LINGER_MS:g} ms count at most. A latency is counted from before that.",
+            pattern=_WHOLE,
+        ),
         h.TURNED_AWAY: _text(
             "Of a gateway: how many like it were refused there since it last sent one, because the system was full.",
             pattern=_WHOLE,

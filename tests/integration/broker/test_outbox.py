@@ -91,6 +91,7 @@ class Kafka(RecordSender):
         key: bytes | None = None,
         headers: RawHeaders | None = None,
         partition: int | None = None,
+        linger_s: float = 0.0,
     ) -> None:
         self.sent.append((topic, value))
         if topic in self.stuck:

@@ -94,6 +94,21 @@ async def test_send_waits_while_too_many_are_in_flight(kafka: KafkaSettings, top
     assert maximum == 10
 
 
+async def test_what_lingers_is_written_when_its_producer_is_left(kafka: KafkaSettings, topic: str) -> None:
+    async with Producer(kafka, "test") as producer:
+        await producer.prefetch_metadata([topic])
+        sent = [await producer.send(topic, b"x", partition=number, linger_s=3600) for number in range(4)]
+    assert [ack.result().offset for ack in sent] == [0] * 4
+
+
+async def test_what_lingers_goes_with_what_does_not(kafka: KafkaSettings, topic: str) -> None:
+    async with Producer(kafka, "test") as producer, asyncio.timeout(PATIENCE_S):
+        await producer.prefetch_metadata([topic])
+        lingering = await producer.send(topic, b"x", partition=1, linger_s=3600)
+        await producer.send_and_wait(topic, b"x", partition=2)
+        assert (await lingering).offset == 0
+
+
 async def test_what_cannot_be_sent_fails_through_its_future(kafka: KafkaSettings, topic: str) -> None:
     async with Producer(kafka, "test") as producer:
         await producer.prefetch_metadata([topic])

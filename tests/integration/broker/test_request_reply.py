@@ -12,9 +12,11 @@ from broker.producer import Ack
 from broker.request_reply import Reply, RequestReply
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_topics
+from process.cpu_meter import CpuMeter
 from schemas.errors import Internal, Overloaded
-from schemas.headers import RawHeaders
+from schemas.headers import LINGER_NS, RawHeaders, as_text
 from schemas.result import Result
+from schemas.send_time import MOST_LINGER_MS
 from schemas.topics import reply_topic
 from tests.integration.broker.records import read
 from tests.waiting import PATIENCE_S, read_until
@@ -77,6 +79,37 @@ async def test_a_result_comes_to_its_waiter_and_only_once(kafka: KafkaSettings) 
         assert (await last).id == "3"
         assert dropped("duplicate") == before + 1
         assert requests.in_flight == 0
+
+
+async def test_on_a_full_machine_requests_linger_and_say_so(
+    kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once enough of them have come: the first ones do not wait."""
+
+    def full(_meter: CpuMeter) -> float:
+        return 1.0
+
+    monkeypatch.setattr(CpuMeter, "busy", full)
+    count, topic = 100, await asked_topic(kafka)
+    async with (
+        RequestReply(kafka, str(uuid4())) as requests,
+        Consumer(kafka, "test", group=topic) as asked,
+        asyncio.timeout(PATIENCE_S),
+        asyncio.TaskGroup() as tasks,
+    ):
+        await asked.assign(topic, [0])
+        waiting = [
+            tasks.create_task(requests.ask(str(number), topic, b"?", headers(str(number)), left_s=60.0))
+            for number in range(count)
+        ]
+        lingered: list[float] = []
+        for record in await read(asked, count):
+            lingered.append(int(as_text(record.headers).get(LINGER_NS, "0")) / 1e6)
+            got = [(name, text or b"") for name, text in record.headers]
+            await requests.producer.send(requests.reply_topic, record.key, headers=got)
+        assert [(await reply).value for reply in waiting] == [b"%d" % number for number in range(count)]
+    assert lingered[0] == 0
+    assert lingered[-1] == MOST_LINGER_MS
 
 
 async def test_a_result_may_come_another_way_and_then_again_by_the_topic(kafka: KafkaSettings) -> None:

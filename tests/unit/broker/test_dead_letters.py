@@ -34,6 +34,7 @@ class Sender(RecordSender):
         key: bytes | None = None,
         headers: RawHeaders = _NONE,
         partition: int | None = None,
+        linger_s: float = 0.0,
     ) -> None:
         self.headers = headers
 

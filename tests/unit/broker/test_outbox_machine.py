@@ -39,6 +39,7 @@ class Kafka(RecordSender):
         key: bytes | None = None,
         headers: RawHeaders | None = None,
         partition: int | None = None,
+        linger_s: float = 0.0,
     ) -> None:
         loop = asyncio.get_running_loop()
         if topic in self.leaderless:

@@ -75,6 +75,20 @@ def test_a_selectors_deadline_is_of_the_brokers_clock_and_its_send_may_have_take
     assert wrong.sent_ms == T - 1000.0
 
 
+@pytest.mark.parametrize(("lingered_ms", "counted_ms"), [(4.0, 4.0), (10.0, 10.0), (5000.0, 10.0)])
+def test_what_a_query_lingered_is_part_of_its_latency(lingered_ms: float, counted_ms: float) -> None:
+    lingered = parse(linger_ns=str(int(lingered_ms * 1e6)), latency_ms="50")
+    assert (lingered.sent_ms, lingered.deadline_ms) == (T - counted_ms, T - counted_ms + 50)
+    sent = T - counted_ms + 0.25
+    finer = parse(linger_ns=str(int(lingered_ms * 1e6)), sent_ns=str(int(sent * 1e6)), latency_ms="50")
+    assert finer.sent_ms == pytest.approx(sent, abs=1e-3)
+
+
+def test_what_a_query_lingered_before_its_selector_had_it_is_nothing_to_a_worker() -> None:
+    fields = LEAST | {h.LINGER_NS: "4000000", h.SENT_NS: str(int((T - 2) * 1e6))}
+    assert parse_query("digits", fields, T, forwarded=True).sent_ms == pytest.approx(T - 2, abs=1e-3)
+
+
 def test_nonsense_for_a_clock_is_ignored() -> None:
     assert parse(sent_ns="-5").sent_ms == T
     assert parse(sent_ns="١٢").sent_ms == T
@@ -105,6 +119,8 @@ def test_nonsense_for_a_clock_is_ignored() -> None:
         ("batch", "0"),
         ("batch", str(MAX_BATCH + 1)),
         ("batch", "many"),
+        ("linger_ns", "-1"),
+        ("linger_ns", "a while"),
         ("turned_away", "-1"),
         ("turned_away", str(MAX_TURNED_AWAY + 1)),
     ],

@@ -36,7 +36,9 @@ def test_a_plain_client_is_answered_by_its_topic() -> None:
 
 
 def test_whoever_answers_in_the_end_is_told_where_to() -> None:
-    query, _fields, headers, _value = read_query("digits", record(infaas_id="1", infaas_reply_stream=STREAM), 0.0)
+    asked = record(infaas_id="1", infaas_reply_stream=STREAM, infaas_linger_ns="1000000")
+    query, _fields, headers, _value = read_query("digits", asked, 0.0)
     choice = Choice(PricedVariant(a_variant(), a_profile()), None, None, 0.0, 0.0, b"")  # pyright: ignore[reportArgumentType]
     for sent in (forwarded(query, choice, headers, 1.0, 0.0, None), moved(query, headers, 0.0)):
         assert (h.REPLY_STREAM, STREAM.encode()) in sent
+        assert h.LINGER_NS not in dict(sent)  # it would be counted twice
