@@ -158,7 +158,7 @@ class _Pipeline:
         except (NotApplicable, ModelFailed) as error:
             await self._writer.write_refused(variant, str(error))
             return
-        verification = verify_variant(reference, outputs)
+        verification = verify_variant(reference, outputs, self._request.max_accuracy_loss)
         if verification.refusal:
             await self._writer.write_refused(variant, verification.refusal)
         else:
@@ -218,13 +218,21 @@ class _Pipeline:
             raise NotApplicable(f"it is made from {origin.name}, which was refused")
         earlier = self._writer.generated(variant.name)
         if earlier is not None and self._artifacts.has(earlier.artifact):
-            return replace(variant, artifact=earlier.artifact)
-        if generator is not GeneratorKind.AS_IS:
+            return replace(variant, artifact=earlier.artifact, tuning=earlier.tuning)
+        if generator is GeneratorKind.AS_IS:
+            variant = replace(variant, tuning=origin.tuning)
+        else:
             target, calibration = self._folder / f"{variant.name}.generated", self._file("calibration")
-            source = self._artifacts.path(origin.artifact).absolute()
-            step = GenerateVariant(generator, source, target, calibration if calibration.exists() else None)
-            await run_step(step, type(None))
-            variant = replace(variant, artifact=await asyncio.to_thread(self._artifacts.put, target))
+            step = GenerateVariant(
+                generator=generator,
+                source=self._artifacts.path(origin.artifact).absolute(),
+                target=target,
+                calibration=calibration if calibration.exists() else None,
+                most_lost=self._request.max_accuracy_loss,
+            )
+            tuning = await run_step(step, str)
+            artifact = await asyncio.to_thread(self._artifacts.put, target)
+            variant = replace(variant, artifact=artifact, tuning=tuning)
             target.unlink()
         await self._writer.write_generated(variant)
         return variant

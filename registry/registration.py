@@ -5,6 +5,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from registry.pipeline.verification import MOST_ACCURACY_LOST
 from schemas.defaults import BATCH_LIMIT, PARTITIONS, THREADS
 from schemas.errors import InvalidRequest
 from schemas.hardware import Hardware
@@ -42,6 +43,8 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     """Labels such as `onnx-int8dyn`; all that can be made here if empty. The reference is always made."""
     accuracy_samples: int = 1000
     """Most labelled rows that accuracy is measured on."""
+    max_accuracy_loss: float = MOST_ACCURACY_LOST
+    """Most accuracy, of 1, that a variant may have less than the model as registered."""
     again: bool = False
     """Measure once more what is registered already, for example on a new machine."""
 
@@ -62,6 +65,8 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidRequest(f"unknown hardware {self.hardware!r}; known are {', '.join(Hardware)}")
         if not 1 <= self.max_batch <= _MAX_BATCH:
             raise InvalidRequest(f"the largest batch must be 1 to {_MAX_BATCH}, not {self.max_batch}")
+        if not 0 <= self.max_accuracy_loss <= 1:
+            raise InvalidRequest("the accuracy that a variant may lose is between 0 and 1")
         if min(self.partitions, self.threads, self.accuracy_samples) < 1:
             raise InvalidRequest("partitions, threads and accuracy samples must each be at least 1")
 

@@ -110,7 +110,8 @@ async def put_variant(session: DatabaseSession, variant: Variant, profile: Profi
             return await put_variant(transaction, variant, profile)
     v = variant
     row = (v.name, v.architecture, v.task, v.runtime, v.precision, v.hardware, v.max_batch, v.artifact, v.state)
-    if await session.fetch_value(str, _PUT_VARIANT, *row, v.reason, v.partitions, v.mixes_lengths) is None:
+    row = (*row, v.reason, v.partitions, v.mixes_lengths, v.tuning)
+    if await session.fetch_value(str, _PUT_VARIANT, *row) is None:
         raise StoreConflict(f"variant {v.name} belongs to another architecture or task")
     if profile is not None:
         await put_profile(session, profile)

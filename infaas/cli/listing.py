@@ -18,7 +18,7 @@ from schemas.rows.placement import InstanceRow
 from schemas.status import InstanceState
 from store.placement import list_instances
 from store.pool import Pool, open_pool
-from store.registry import get_profile, list_architectures, list_profiles, list_tasks, list_variants
+from store.registry import get_profile, get_variant, list_architectures, list_profiles, list_tasks, list_variants
 
 T = TypeVar("T")
 OfTask = Annotated[str | None, typer.Option("--task", help="Only of this task.")]
@@ -69,8 +69,8 @@ def profile(
     as_json: Json = False,
 ) -> None:
     """Show what was measured of a variant: load time, latency per batch size, memory, accuracy."""
-    found = _read(home, lambda pool: get_profile(pool, variant))
-    if found is None:
+    found, row = _read(home, lambda pool: _profile_and_variant(pool, variant))
+    if found is None or row is None:
         raise OperatorError(f"there is no profile of {variant!r}; `infaas variants` lists what is registered")
     if as_json:
         return show_json(found)
@@ -82,6 +82,8 @@ def profile(
         ("memory", _mib(found.memory_bytes)),
         ("p50 line", f"{ms(found.intercept_s)} + {ms(found.slope_s)} x batch, error {found.fit_error:.0%}"),
     ]
+    if row.tuning:
+        facts.append(("tuning", row.tuning))
     if found.is_noisy:
         facts.append(("noisy", f"the machine was busy while this was measured. {AGAIN}"))
     show(table(("fact", "value"), facts))
@@ -105,6 +107,10 @@ async def _variants_with_profiles(
     names = {variant.name for variant in found}
     failed = [r for r in await list_instances(pool) if r.state is InstanceState.FAILED and r.variant in names]
     return found, {p.variant: p for p in profiles}, failed
+
+
+async def _profile_and_variant(pool: Pool, name: str) -> tuple[Profile | None, Variant | None]:
+    return await get_profile(pool, name), await get_variant(pool, name)
 
 
 def _check_task(task: str | None, found: Sequence[object]) -> None:

@@ -16,6 +16,7 @@ from infaas.cli.output import err, show, show_json, table
 from infaas.optional_zoo import require_zoo
 from registry.artifacts import ArtifactStore
 from registry.dry_run import dry_run as explain_registration
+from registry.pipeline.verification import MOST_ACCURACY_LOST
 from registry.register import register as register_model
 from registry.register import step_count
 from registry.registration import Registration
@@ -37,6 +38,9 @@ ValidationFlag = Annotated[
 CalibrationFlag = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help=".npz: an array per input.")]
 AccuracyFlag = Annotated[float | None, typer.Option(min=0, max=1, help="Accuracy, declared where no --validation is.")]
 OutputFlag = Annotated[str | None, typer.Option(help="The output with the classes' scores, if there are several.")]
+AccuracyLossFlag = Annotated[
+    float, typer.Option(min=0, max=1, help="Most accuracy, of 1, that a variant may lose to the model as registered.")
+]
 DryRunFlag = Annotated[
     bool, typer.Option("--dry-run", help="Only say which variants would be made here, and which not and why.")
 ]
@@ -82,6 +86,7 @@ def register(
     threads: Annotated[int, typer.Option(min=1, help="Threads a batch computes with.")] = THREADS,
     variant: Annotated[list[str] | None, typer.Option(help="e.g. onnx-int8dyn; repeatable. Default: all.")] = None,
     hardware: HardwareFlag = None,
+    max_accuracy_loss: AccuracyLossFlag = MOST_ACCURACY_LOST,
     again: Annotated[bool, typer.Option("--again", help="Measure what is registered once more.")] = False,
     dry_run: DryRunFlag = False,
     zoo: Annotated[
@@ -115,6 +120,7 @@ def register(
             partitions=partitions,
             threads=threads,
             variants=tuple(variant or ()),
+            max_accuracy_loss=max_accuracy_loss,
             again=again,
         )
         made = asyncio.run(_register([replace(request, hardware=device) for device in devices], kafka, postgres, home))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import msgspec
 
+from registry.pipeline.verification import MOST_ACCURACY_LOST
 from registry.recipes import GeneratorKind, NotApplicable
 from registry.samples import Arrays, load_arrays
 
@@ -17,18 +18,20 @@ class GenerateVariant(msgspec.Struct, frozen=True, tag=True):
     """File that is written."""
     calibration: Path | None
     """Inputs that calibrate, as `save_arrays` writes them."""
+    most_lost: float = MOST_ACCURACY_LOST
+    """Share of the answers that may come out different, where there is a choice."""
 
-    def run(self) -> None:
-        """Make the file; raises `NotApplicable` where this model has no such variant."""
+    def run(self) -> str:
+        """Make the file, and return how it was tuned; raises `NotApplicable` where this model has no such variant."""
         match self.generator:
             case GeneratorKind.DYNAMIC_INT8:
                 from registry.pipeline.generators.onnx import quantise_dynamic
 
                 quantise_dynamic(self.source, self.target)
             case GeneratorKind.STATIC_INT8:
-                from registry.pipeline.generators.onnx import quantise_static
+                from registry.pipeline.generators.static_int8 import quantise_static
 
-                quantise_static(self.source, self.target, self._calibration())
+                return quantise_static(self.source, self.target, self._calibration(), self.most_lost)
             case GeneratorKind.NNCF_INT8:
                 from registry.pipeline.generators.nncf import quantise_nncf
 
@@ -43,6 +46,7 @@ class GenerateVariant(msgspec.Struct, frozen=True, tag=True):
                 to_onnx(self.source, self.target)
             case GeneratorKind.AS_IS:
                 raise ValueError("a file that is used as it is needs no generator")
+        return ""
 
     def _calibration(self) -> Arrays:
         if self.calibration is None:

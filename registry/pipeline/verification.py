@@ -4,9 +4,9 @@ The reference (the model as registered) is refused, and nothing is registered, i
 shape than the model says, or a NaN; or if what it computes for an input depends on the others in the batch.
 
 A variant made from it is refused if an output has another form or a NaN, or if it is no longer the same model:
-* with labels, where its accuracy is more than `MOST_ACCURACY_LOST` below the reference's. A loss up to that is a
+* with labels, where its accuracy is more than `most_lost` below the reference's. A loss up to that is a
   legitimate trade, and the profile says how large it is;
-* without labels, where it agrees with the reference on fewer than `LEAST_AGREEMENT` of the inputs.
+* without labels, where it agrees with the reference on fewer than all but `most_lost` of the inputs.
 
 Two outputs agree on an input if the largest score is the same one; where an output is no list of scores, if the values
 differ by at most 5 % of the reference's range.
@@ -26,7 +26,6 @@ from schemas.rows.catalog import AccuracySource, TensorSpec
 from schemas.tensors import datatype_of
 
 MOST_ACCURACY_LOST: Final = 0.05
-LEAST_AGREEMENT: Final = 0.95
 _TOLERANCE: Final = 0.05
 _ROUNDING: Final = 1e-9
 _BATCH_TOLERANCE: Final = 1e-2
@@ -89,7 +88,9 @@ def verify_reference(
     return VerifiedReference(samples, specs, scores, outputs, accuracy)
 
 
-def verify_variant(reference: VerifiedReference, outputs: Arrays) -> Verification:
+def verify_variant(
+    reference: VerifiedReference, outputs: Arrays, most_lost: float = MOST_ACCURACY_LOST
+) -> Verification:
     """Verify a variant by its outputs for the inputs that the reference had."""
     wrong = malformed(outputs, reference.specs, reference.samples.count)
     if wrong:
@@ -98,10 +99,10 @@ def verify_variant(reference: VerifiedReference, outputs: Arrays) -> Verificatio
     if labels is None:
         agreed = agreement(scores, reference.outputs[reference.scores])
         accuracy = Accuracy(max(0.0, best - (1.0 - agreed)), AccuracySource.DECLARED)
-        few = agreed < LEAST_AGREEMENT
+        few = 1.0 - agreed > most_lost + _ROUNDING
         return Verification(accuracy, f"it agrees with the reference on only {agreed:.1%} of the inputs" if few else "")
     accuracy = _measured(scores, labels)
-    lost = best - accuracy.value > MOST_ACCURACY_LOST + _ROUNDING
+    lost = best - accuracy.value > most_lost + _ROUNDING
     return Verification(accuracy, f"its accuracy is {accuracy.value:.1%}, the reference's {best:.1%}" if lost else "")
 
 

@@ -67,6 +67,8 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     """Partitions of the variant's topic: the most replicas that can share its load."""
     mixes_lengths: bool = False
     """Whether inputs of different lengths may share a batch, padded: its answers were seen to stay the same."""
+    tuning: str = ""
+    """How its numbers were chosen, e.g. `entropy, 2 of 14 layers in fp32`; empty where there was no choice."""
     created_at: datetime | None = None
 
 

@@ -51,12 +51,13 @@ DELETE FROM names WHERE name = ANY ($1::text[])
 -- Create a variant or replace what is known of it.
 INSERT INTO variants AS v
     (name, architecture, task, runtime, precision, hardware, max_batch, artifact, state, reason, partitions,
-    mixes_lengths)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+    mixes_lengths, tuning)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 ON CONFLICT (name) DO UPDATE SET
     runtime = excluded.runtime, precision = excluded.precision, hardware = excluded.hardware,
     max_batch = excluded.max_batch, artifact = excluded.artifact, state = excluded.state, reason = excluded.reason,
-    partitions = greatest(v.partitions, excluded.partitions), mixes_lengths = excluded.mixes_lengths
+    partitions = greatest(v.partitions, excluded.partitions), mixes_lengths = excluded.mixes_lengths,
+    tuning = excluded.tuning
     WHERE v.architecture = excluded.architecture AND v.task = excluded.task
 RETURNING name
 
@@ -71,7 +72,7 @@ UPDATE variants SET partitions = $2 WHERE name = $1 AND partitions < $2
 -- name: list_variants
 -- All variants, or those of a task, of an architecture, of a state, or the named ones.
 SELECT name, architecture, task, runtime, precision, hardware, max_batch, artifact, state, reason, partitions,
-    mixes_lengths, created_at
+    mixes_lengths, tuning, created_at
 FROM variants
 WHERE ($1::text IS NULL OR task = $1)
     AND ($2::text IS NULL OR architecture = $2)

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from registry.pipeline.generators.fp16 import to_fp16
 from registry.pipeline.generators.nncf import quantise_nncf
+from registry.pipeline.generators.static_int8 import quantise_static
 from registry.recipes import NotApplicable
 from runtimes.catalog import find_runtime
 from runtimes.protocol import LoadOptions
@@ -84,3 +85,46 @@ def test_nncf_is_asked_row_by_row_and_told_of_attention(
     assert [row["x"].shape for row in rows] == [(1, 4)] * 5
     assert (model_type, count) == (kind, 5)
     assert target.exists()
+
+
+def _rough_middle(path: Path) -> Path:
+    """A model of three products whose middle one has one huge weight, which leaves the others no step to live on."""
+    rng = np.random.default_rng(0)
+    weights = [rng.normal(size=(8, 8)).astype(np.float32) for _ in range(3)]
+    weights[1][7] = 1e5  # met by an activation that is always 0
+    weights[0][:, 7] = 0
+    nodes = [
+        helper.make_node("MatMul", ["x", "w0"], ["a"], name="first"),
+        helper.make_node("MatMul", ["a", "w1"], ["b"], name="rough"),
+        helper.make_node("MatMul", ["b", "w2"], ["scores"], name="last"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "rough",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 8])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 8])],
+        [numpy_helper.from_array(array, f"w{index}") for index, array in enumerate(weights)],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return path
+
+
+def test_the_nearest_calibration_is_kept_and_named(make_model: MakeModel, tmp_path: Path) -> None:
+    x = np.random.default_rng(2).normal(size=(64, 4)).astype(np.float32)
+    target = tmp_path / "int8.onnx"
+    assert quantise_static(make_model(), target, {"x": x}, 0.05) in ("minmax", "entropy", "percentile")
+    assert np.mean(_scores(target, x).argmax(axis=1) == (x @ WEIGHTS).argmax(axis=1)) > 0.95
+
+
+def test_the_layer_that_does_harm_stays_in_fp32(tmp_path: Path) -> None:
+    model, target = _rough_middle(tmp_path / "rough.onnx"), tmp_path / "int8.onnx"
+    inputs = {"x": np.random.default_rng(3).normal(size=(64, 8)).astype(np.float32)}
+    original = _scores(model, inputs["x"])
+
+    def lost() -> float:
+        return float(np.mean(_scores(target, inputs["x"]).argmax(axis=1) != original.argmax(axis=1)))
+
+    assert "fp32" not in quantise_static(model, target, inputs, 1.0)
+    assert lost() > 0.1
+    assert quantise_static(model, target, inputs, 0.1).endswith(", 1 of 3 layers in fp32")
+    assert lost() <= 0.1
