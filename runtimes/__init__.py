@@ -3,6 +3,6 @@
 Below both the registry, which profiles variants with a runtime, and the workers, which serve with it.
 
 Reading order: protocol (what a runtime is) -> catalog (which there are) -> cuda, neuron, intel, device (what they run
-on) -> onnx, openvino, pytorch -> padding (inputs of different lengths in a batch) -> processing (texts and images
-around a model).
+on) -> onnx, openvino, pytorch -> confidence, composite (several as one) -> cascade, chain -> padding (inputs of
+different lengths in a batch) -> processing (texts and images around a model).
 """

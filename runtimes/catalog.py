@@ -3,6 +3,9 @@
 import importlib
 from typing import Final
 
+from runtimes.cascade import CascadeSession
+from runtimes.chain import ChainSession
+from runtimes.composite import CASCADE, CHAIN, CascadeDocument, ChainDocument, CompositeRuntime
 from runtimes.onnx import OnnxRuntime
 from runtimes.openvino import OpenVinoRuntime
 from runtimes.protocol import Runtime
@@ -10,7 +13,7 @@ from runtimes.pytorch import TorchRuntime
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
 
-_RUNTIMES: Final[tuple[Runtime, ...]] = (
+_SINGLE: Final[tuple[Runtime, ...]] = (
     OnnxRuntime(
         "onnx", {Hardware.CPU: "CPUExecutionProvider", Hardware.CUDA: "CUDAExecutionProvider"}, concurrent=True
     ),
@@ -19,6 +22,9 @@ _RUNTIMES: Final[tuple[Runtime, ...]] = (
     TorchRuntime("torch-eager", compiled=False),
     TorchRuntime("torch-compile", compiled=True),
 )
+_CASCADE: Final = CompositeRuntime(CASCADE, CascadeDocument, CascadeSession, _SINGLE)
+_CHAIN: Final = CompositeRuntime(CHAIN, ChainDocument, ChainSession, (*_SINGLE, _CASCADE))
+_RUNTIMES: Final[tuple[Runtime, ...]] = (*_SINGLE, _CASCADE, _CHAIN)
 _PACKAGES: Final = {
     "onnx": "onnxruntime",
     "onnx-tensorrt": "onnxruntime",
@@ -45,7 +51,8 @@ def is_concurrent(name: str) -> bool:
 
 def import_package(name: str) -> None:
     """Import what the runtime is built on, so that the first load measures loading and not the import."""
-    importlib.import_module(_PACKAGES[name])
+    if name in _PACKAGES:  # composites are built on the runtimes of their stages
+        importlib.import_module(_PACKAGES[name])
 
 
 def find_runtime(name: str) -> Runtime:

@@ -17,10 +17,11 @@ import msgspec
 from registry.pipeline.generation import GenerateVariant
 from registry.pipeline.inspection import InspectModel
 from registry.pipeline.measurement import MeasureVariant
+from registry.pipeline.stage_outputs import ComputeOutputs
 from registry.recipes import NotApplicable
 from schemas.errors import InvalidRequest, ModelFailed, OperatorError
 
-PipelineStep = InspectModel | GenerateVariant | MeasureVariant
+PipelineStep = InspectModel | GenerateVariant | MeasureVariant | ComputeOutputs
 T = TypeVar("T")
 TIMEOUT_S: Final = 900.0
 _ROOT: Final = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ all samples, which cost the most time and nothing of which is timed.
 import gc
 import os
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -21,9 +21,11 @@ import psutil
 from registry.pipeline.cores import RunObserver, pinned_to_quiet_cores
 from registry.pipeline.mixing import lengths_mix
 from registry.pipeline.timing import Case, Run, Timing, time_cases
+from registry.pipeline.uneven_timing import time_uneven
 from registry.samples import Arrays, load_arrays, save_arrays, take_rows
 from runtimes import cuda
 from runtimes.catalog import find_runtime, import_package
+from runtimes.composite import CASCADE, runtimes_within
 from runtimes.device import device_name
 from runtimes.processing.session import ProcessedSession
 from runtimes.protocol import LoadOptions, Session
@@ -79,7 +81,9 @@ class MeasureVariant(msgspec.Struct, frozen=True, tag=True):
     def run(self) -> Measurement:
         """Measure the variant; raises whatever the runtime raises."""
         samples = load_arrays(self.samples)
-        import_package(self.runtime)
+        runtimes = runtimes_within(self.runtime, self.artifact)
+        for name in runtimes:
+            import_package(name)
         memory = _MemoryGrowth(self.hardware)
         began = time.perf_counter()
         session = self._load()
@@ -89,7 +93,7 @@ class MeasureVariant(msgspec.Struct, frozen=True, tag=True):
         mixes = lengths_mix(session, samples, self.tensors)
         if isinstance(session, ProcessedSession):
             session.mix_lengths(mixes)
-        latency = self._time(session, samples)
+        latency = self._time(session, samples, even=CASCADE not in runtimes)
         peak = memory.peak_bytes()
         measurement = Measurement(device_name(self.hardware), load_s, peak, latency, fit_latency(latency), mixes)
         save_arrays(self.outputs, compute_all(session, samples, self.options))
@@ -97,9 +101,9 @@ class MeasureVariant(msgspec.Struct, frozen=True, tag=True):
             save_arrays(self.single_outputs, self._compute_one_by_one(samples))
         return measurement
 
-    def _time(self, session: Session, samples: Arrays) -> tuple[BatchLatency, ...]:
+    def _time(self, session: Session, samples: Arrays, *, even: bool) -> tuple[BatchLatency, ...]:
         sizes = batch_sizes(self.options.max_batch)
-        timed = _timed(session, [_rows_of(samples, size) for size in sizes], self._cores)
+        timed = _timed(session, {size: _rows_of(samples, size) for size in sizes}, self._cores, even=even)
         return tuple(batch_latency(size, timing) for size, timing in zip(sizes, timed, strict=True))
 
     @property
@@ -126,14 +130,18 @@ def batch_sizes(max_batch: int) -> list[int]:
 
 def batch_latency(batch: int, timing: Timing) -> BatchLatency:
     """What was measured at one batch size, as it is kept."""
-    return BatchLatency(batch, timing.p50_s, timing.p99_s, timing.cpu_s, timing.runs, timing.discarded, timing.noise)
+    t = timing
+    return BatchLatency(batch, t.p50_s, t.p99_s, t.cpu_s, t.runs, t.discarded, t.noise, t.mean_s)
 
 
-def _timed(session: Session, inputs: Sequence[Callable[[int], Arrays]], cores: int | None) -> list[Timing]:
+def _timed(
+    session: Session, inputs: Mapping[int, Callable[[int], Arrays]], cores: int | None, *, even: bool
+) -> list[Timing]:
     """Time batches on as many cores as they have threads, or wherever the host's part of a device's work runs."""
     quiet = pinned_to_quiet_cores(cores) if cores else nullcontext(lambda: None)
     with quiet as find_quiet, RunObserver(cores or 1) as observer, _no_collection():
-        return time_cases([_case(session, observer, take) for take in inputs], find_quiet)
+        cases = {size: _case(session, observer, take) for size, take in inputs.items()}
+        return time_cases([*cases.values()], find_quiet) if even else time_uneven(cases)
 
 
 def _case(session: Session, observer: RunObserver, take: Callable[[int], Arrays]) -> Case:

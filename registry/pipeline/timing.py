@@ -71,6 +71,8 @@ class Timing(msgspec.Struct, frozen=True):
     """Runs that met a busy machine."""
     noise: float
     """Share by which rounds apart in time differ, or that was lost to others."""
+    mean_s: float | None = None
+    """Mean, where runs differ by what they compute, see `uneven_timing`."""
 
 
 def time_cases(cases: Sequence[Case], find_quiet: Callable[[], None] = lambda: None) -> list[Timing]:

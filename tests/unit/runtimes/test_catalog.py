@@ -8,5 +8,7 @@ def test_threads_share_a_session_only_where_its_runtime_says_so() -> None:
         "openvino": True,
         "torch-eager": True,
         "torch-compile": False,
+        "cascade": True,
+        "chain": True,
     }
     assert not is_concurrent("of a newer version")

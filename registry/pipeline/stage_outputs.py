@@ -1,0 +1,27 @@
+"""Computes the outputs of a variant that is ready for given inputs, and measures nothing."""
+
+from pathlib import Path
+
+import msgspec
+
+from registry.pipeline.measurement import compute_all
+from registry.samples import load_arrays, save_arrays
+from runtimes.catalog import find_runtime
+from runtimes.protocol import LoadOptions
+
+
+class ComputeOutputs(msgspec.Struct, frozen=True, tag=True):
+    """Load a variant and keep its outputs for all rows of a file."""
+
+    artifact: Path
+    runtime: str
+    hardware: str
+    options: LoadOptions
+    samples: Path
+    outputs: Path
+    """File that the outputs are written to."""
+
+    def run(self) -> None:
+        """Compute the outputs; raises whatever the runtime raises."""
+        session = find_runtime(self.runtime).load(self.artifact, self.hardware, self.options)
+        save_arrays(self.outputs, compute_all(session, load_arrays(self.samples), self.options))
