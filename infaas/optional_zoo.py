@@ -5,6 +5,7 @@ Rules: only functions import the zoo, or `infaas.demo`, which is about it, and a
 
 from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
 
 from schemas.errors import OperatorError
 from schemas.tensors import Array
@@ -32,3 +33,12 @@ def zoo_example(task: str) -> Mapping[str, Array] | None:
         return None
     inputs, _ = labelled(task)
     return {name: values[:1] for name, values in inputs.items()}
+
+
+def zoo_files(task: str, cache: Path) -> tuple[Path, Path] | None:
+    """Return the files that measure and that calibrate a task of the zoo, in `cache`; None if the zoo has none."""
+    if zoo_example(task) is None:
+        return None
+    from zoo.register import labelled_files
+
+    return labelled_files(task, cache)

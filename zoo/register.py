@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from msgspec.structs import replace
@@ -91,15 +92,35 @@ def _request(model: ZooModel, cache: Path) -> Registration:
         file = cache / f"{model.architecture}.onnx"
         if not file.exists():
             build_minilm(model.minilm_depth, file)
+    files = labelled_files(model.task, cache)
     return Registration(
         architecture=model.architecture,
         task=model.task,
         file=file,
-        validation=_write_once(cache / f"{model.task}-validation.npz", *labelled(model.task)),
-        calibration=_write_once(cache / f"{model.task}-calibration.npz", calibration(model.task)),
+        validation=files.validation,
+        calibration=files.calibration,
         variants=model.variants,
         # The transformers take 10 ms and more an input; all models of a task are measured on the same rows.
         accuracy_samples=_FEW_SAMPLES if model.task == "sentiment" else _ALL_SAMPLES,
+    )
+
+
+class LabelledFiles(NamedTuple):
+    """Files of a task's inputs, as a registration takes them."""
+
+    validation: Path
+    calibration: Path
+
+
+def labelled_files(task: str, cache: Path) -> LabelledFiles:
+    """The files of a task of the zoo in `cache`, written if they are not there yet; blocks.
+
+    Raises:
+        OperatorError: the zoo has no such task, or the files cannot be written.
+    """
+    return LabelledFiles(
+        _write_once(cache / f"{task}-validation.npz", *labelled(task)),
+        _write_once(cache / f"{task}-calibration.npz", calibration(task)),
     )
 
 

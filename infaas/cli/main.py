@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from infaas.cli import database, dead_letters, demo, lag, listing, query, register, scale, system
+from infaas.cli import composites, database, dead_letters, demo, lag, listing, query, register, scale, system
 from infaas.cli.output import CommandGroup
 from process.version import version
 
@@ -36,6 +36,7 @@ for command in (system.up, system.down, system.status, demo.demo):
 for command in (query.query, query.explain):
     app.command(rich_help_panel="Queries")(command)
 app.command(rich_help_panel="Models")(register.register)
+app.command(rich_help_panel="Models")(composites.cascade)
 for command in (listing.tasks, listing.models, listing.variants, listing.profile):
     app.command(rich_help_panel="Models")(command)
 app.command(rich_help_panel="Operation")(lag.lag)

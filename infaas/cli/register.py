@@ -143,7 +143,7 @@ async def register_with_progress(
     async with open_pool(postgres) as pool:
         with ProgressBar() as bar:
             made = await register_zoo(
-                pool, kafka, _artifacts(home), bar, home / "cache",
+                pool, kafka, artifact_store(home), bar, home / "cache",
                 tasks=tasks, hardware=hardware, threads=threads, again=again,
             )  # fmt: skip
         await _warn_of_noise(pool, made)
@@ -157,7 +157,7 @@ async def _register(requests: Sequence[Registration], kafka: KafkaSettings, post
     async with open_pool(postgres) as pool:
         with ProgressBar() as bar:
             for request in requests:
-                made = await register_model(request, pool, kafka, _artifacts(home), bar)
+                made = await register_model(request, pool, kafka, artifact_store(home), bar)
         await _warn_of_noise(pool, made)
     return made
 
@@ -190,7 +190,8 @@ def _show_plan(
     )
 
 
-def _artifacts(home: Path) -> ArtifactStore:
+def artifact_store(home: Path) -> ArtifactStore:
+    """Return where the system of this home, or that of the environment, keeps files of models."""
     return ArtifactStore(Path(os.environ.get(_ARTIFACTS_ENV) or home / "artifacts"))
 
 

@@ -1,0 +1,176 @@
+"""`infaas cascade`: several variants that answer as one."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+
+from broker.settings import KafkaSettings
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database, find_kafka
+from infaas.cli.output import err, ms, show, show_json, table
+from infaas.cli.register import ProgressBar, artifact_store
+from infaas.optional_zoo import zoo_files
+from registry.composites.cascades import CascadeRequest, MadeCascade, register_cascade
+from registry.composites.proposals import CascadeProposal
+from registry.composites.proposing import find_cascades, requests_for
+from schemas.errors import OperatorError
+from schemas.rows.catalog import Profile
+from store.pool import Pool, open_pool
+from store.registry import list_profiles
+
+Labelled = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, help=".npz: an array per input, and `label`. The zoo's tasks have one."),
+]
+Calibrating = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True, dir_okay=False, help="The file that the variants were calibrated with, if there was one."
+    ),
+]
+
+
+class LabelledData(NamedTuple):
+    """Files that measure, and the one that the stages were calibrated with."""
+
+    validation: Path
+    calibration: Path | None
+
+
+def cascade(
+    task: Annotated[str, typer.Argument(help="e.g. sentiment")],
+    first: Annotated[
+        str | None, typer.Option(metavar="VARIANT", help="The cheap variant: it answers what it is sure of.")
+    ] = None,
+    then: Annotated[
+        str | None, typer.Option(metavar="VARIANT", help="The better variant: it answers the rest.")
+    ] = None,
+    find: Annotated[
+        bool, typer.Option("--find", help="Find the cascades that beat every single variant, and register these.")
+    ] = False,
+    threshold: Annotated[
+        list[float] | None, typer.Option(help="Least confidence at which the first answer stands; repeatable.")
+    ] = None,
+    min_accuracy: Annotated[
+        list[float] | None, typer.Option(help="Accuracy to find a threshold for; repeatable.")
+    ] = None,
+    validation: Labelled = None,
+    calibration: Calibrating = None,
+    name: Annotated[str | None, typer.Option(help="Name of the architecture; default: FIRST-or-THEN.")] = None,
+    output: Annotated[
+        str | None, typer.Option(help="The output with the classes' scores, if there are several.")
+    ] = None,
+    confidence: Annotated[
+        str | None,
+        typer.Option(help="softmax, probability, or the output that is the confidence. Default: as the scores look."),
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Measure what is registered once more.")] = False,
+    home: Home = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """Register a cascade: a cheap variant answers when it is sure, else a better one.
+
+    It is one more architecture of its task, with a variant for each threshold.
+    """
+    if find == (first is not None or then is not None) or (first is None) != (then is None):
+        raise OperatorError("name two variants by --first and --then, or have cascades found by --find")
+    kafka, postgres, home = find_kafka(home), find_database(home), home.absolute()
+    data = _labelled_data(task, validation, calibration, home)
+    if first is None or then is None:
+        made = asyncio.run(_find(task, data, kafka, postgres, home, again=again))
+    else:
+        request = CascadeRequest(
+            task=task,
+            first=first,
+            then=then,
+            validation=data.validation,
+            calibration=data.calibration,
+            name=name,
+            thresholds=tuple(threshold or ()),
+            min_accuracies=tuple(min_accuracy or ()),
+            output=output,
+            confidence=confidence,
+            again=again,
+        )
+        made = asyncio.run(_register([request], kafka, postgres, home))
+    _show_cascades(made, as_json=as_json)
+
+
+class _ShownCascade(NamedTuple):
+    """A cascade with what was measured of it."""
+
+    made: MadeCascade
+    profile: Profile
+
+
+async def _find(
+    task: str, data: LabelledData, kafka: KafkaSettings, postgres: str, home: Path, *, again: bool
+) -> list[_ShownCascade]:
+    async with open_pool(postgres, max_size=2) as pool:
+        with ProgressBar() as bar:
+            proposals = await find_cascades(task, *data, pool, artifact_store(home), bar)
+    if not proposals:
+        err.print(f"no cascade of the variants of {task} beats all of them", highlight=False)
+        return []
+    _show_proposals(proposals)
+    return await _register(requests_for(task, proposals, *data, again=again), kafka, postgres, home)
+
+
+async def _register(
+    requests: Sequence[CascadeRequest], kafka: KafkaSettings, postgres: str, home: Path
+) -> list[_ShownCascade]:
+    async with open_pool(postgres) as pool:
+        with ProgressBar() as bar:
+            made = [
+                one
+                for request in requests
+                for one in await register_cascade(request, pool, kafka, artifact_store(home), bar)
+            ]
+        return await _with_profiles(made, pool)
+
+
+async def _with_profiles(made: Sequence[MadeCascade], pool: Pool) -> list[_ShownCascade]:
+    profiles = await list_profiles(pool, names=[one.variant.name for one in made])
+    by_name = {profile.variant: profile for profile in profiles}
+    return [_ShownCascade(one, by_name[one.variant.name]) for one in made]
+
+
+def _labelled_data(task: str, validation: Path | None, calibration: Path | None, home: Path) -> LabelledData:
+    if validation is not None:
+        return LabelledData(validation, calibration)
+    files = zoo_files(task, home / "cache")
+    if files is None:
+        raise OperatorError(
+            "give a labelled file by --validation: some of its rows calibrate the cascade, others measure its accuracy"
+        )
+    return LabelledData(*files)
+
+
+def _show_proposals(proposals: Sequence[CascadeProposal]) -> None:
+    rows = [
+        (p.first, p.then, f"{p.point.threshold:g}", f"{p.point.escalated:.0%}", p.beats, f"{p.saving:.0%}")
+        for p in proposals
+    ]
+    columns = ("first", "then", "threshold>", "escalated>", "as accurate as", "less time>")
+    err.print(table(columns, rows, title="Cascades that beat every single variant at equal accuracy"))
+
+
+def _show_cascades(shown: Sequence[_ShownCascade], *, as_json: bool) -> None:
+    if as_json:
+        return show_json([{"variant": m.variant, "calibrated": m.calibrated, "profile": p} for m, p in shown])
+    columns = ("variant", "escalated>", "calibrated>", "accuracy>", "mean b1>", "promised b1>")
+    return show(table(columns, [_cascade_row(*one) for one in shown], spare=("promised b1>", "calibrated>")))
+
+
+def _cascade_row(made: MadeCascade, profile: Profile) -> tuple[object, ...]:
+    single, calibrated = profile.latency[0], made.calibrated
+    return (
+        made.variant.name,
+        f"{calibrated.escalated:.0%}",
+        f"{calibrated.accuracy:.2%}",
+        f"{profile.accuracy:.2%}",
+        ms(single.typical_s),
+        ms(single.promised_s),
+    )

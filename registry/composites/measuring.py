@@ -1,0 +1,151 @@
+"""Makes variants of composite documents: each is kept, measured as a whole, verified and written down.
+
+Rules:
+* What a composite is made of is its architecture's content: with other stages it is another architecture.
+* What fails leaves nothing behind. What is ready is not done again, unless that is asked for.
+"""
+
+import asyncio
+import hashlib
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from broker.settings import KafkaSettings
+from registry.artifacts import ArtifactStore
+from registry.catalog_writer import CatalogWriter
+from registry.pipeline.isolation import run_step
+from registry.pipeline.measurement import Measurement, MeasureVariant
+from registry.pipeline.verification import Accuracy, verify_reference
+from registry.registration import Registration
+from registry.samples import Arrays, Samples, load_arrays, save_arrays
+from runtimes.composite import CASCADE, CHAIN, CascadeDocument, CompositeDocument, Stage
+from runtimes.protocol import LoadOptions
+from schemas.errors import InvalidRequest, ModelFailed, OperatorError
+from schemas.rows.catalog import Architecture, Task, Variant, VariantState
+from store.pool import Pool
+
+_MIXED: Final = "mixed"
+
+
+class CompositePlan(msgspec.Struct, frozen=True, kw_only=True):
+    """A composite architecture that is to be registered, and what it is measured with."""
+
+    request: Registration
+    """The request as the catalog's writer takes it."""
+    task: Task
+    """What it fulfils; created if it does not exist."""
+    source: str
+    """SHA-256 of what it is made of, see `content_of`."""
+    samples: Samples
+    scores: str
+    """The output that holds the classes' scores."""
+    kept: Arrays
+    """Rows that workers warm it up with: the first of them passes all stages."""
+
+
+def content_of(stages: tuple[tuple[str, ...], ...], *more: str) -> str:
+    """SHA-256 of what an architecture is made of: the artifacts that may be each stage, and what else joins them."""
+    return hashlib.sha256(msgspec.json.encode((stages, more))).hexdigest()
+
+
+def stage_of(variant: Variant) -> Stage:
+    """A registered variant as a stage."""
+    return Stage(variant=variant.name, runtime=variant.runtime, precision=variant.precision, artifact=variant.artifact)
+
+
+class CompositeWriter:
+    """Maker of the variants of one composite architecture; `folder` is for files that it needs meanwhile."""
+
+    def __init__(self, plan: CompositePlan, catalog: CatalogWriter, artifacts: ArtifactStore, folder: Path) -> None:
+        self._plan = plan
+        self._catalog = catalog
+        self._artifacts = artifacts
+        self._folder = folder
+
+    @classmethod
+    async def open(
+        cls, plan: CompositePlan, pool: Pool, kafka: KafkaSettings, artifacts: ArtifactStore, folder: Path
+    ) -> "CompositeWriter":
+        """Read what is registered of it; raises `OperatorError` if its name stands for something else."""
+        plan.request.check()
+        catalog = await CatalogWriter.open(pool, kafka, plan.request, plan.source)
+        await asyncio.to_thread(save_arrays, folder / "samples", plan.samples.inputs)
+        return cls(plan, catalog, artifacts, folder)
+
+    async def write(self, label: str, document: CompositeDocument) -> Variant:
+        """Make the variant with this label, the middle part of its name; returns it as it is registered.
+
+        Raises:
+            InvalidRequest: it does not run, or its outputs are wrong.
+            OperatorError: it stands for another document, or a service or the disk is in the way.
+        """
+        file = self._folder / "document"
+        await asyncio.to_thread(file.write_bytes, msgspec.json.encode(document))
+        artifact = await asyncio.to_thread(self._artifacts.put, file)
+        variant = self._row(label, document, artifact)
+        known = self._catalog.variants.get(variant.name)
+        if known is not None and known.state is VariantState.READY and not self._plan.request.again:
+            if known.artifact != artifact:
+                raise OperatorError(f"{known.name} is registered with another content: have it made --again")
+            await self._catalog.ensure_topics()
+            return known
+        try:
+            measurement, accuracy = await self._measure(variant)
+            await self._write_down(variant, measurement, accuracy)
+        except (ModelFailed, InvalidRequest, OperatorError) as error:
+            if known is None or known.artifact != artifact:
+                self._artifacts.discard(artifact)
+            if isinstance(error, ModelFailed):
+                raise InvalidRequest(f"{variant.name} does not run: {error}") from error
+            raise
+        return self._catalog.variants[variant.name]
+
+    def _row(self, label: str, document: CompositeDocument, artifact: str) -> Variant:
+        request = self._plan.request
+        precisions = {stage.precision for stage in document.stages}
+        return Variant(
+            name=f"{request.architecture}.{label}.{request.hardware}",
+            architecture=request.architecture,
+            task=request.task,
+            runtime=CASCADE if isinstance(document, CascadeDocument) else CHAIN,
+            precision=precisions.pop() if len(precisions) == 1 else _MIXED,
+            hardware=request.hardware,
+            max_batch=request.max_batch,
+            artifact=artifact,
+            state=VariantState.GENERATED,
+            partitions=request.partitions,
+        )
+
+    async def _measure(self, variant: Variant) -> tuple[Measurement, Accuracy]:
+        plan = self._plan
+        options = LoadOptions(precision=variant.precision, threads=plan.request.threads, max_batch=variant.max_batch)
+        step = MeasureVariant(
+            artifact=self._artifacts.path(variant.artifact).absolute(),
+            runtime=variant.runtime,
+            hardware=variant.hardware,
+            options=options,
+            samples=self._folder / "samples",
+            outputs=self._folder / "outputs",
+        )
+        measurement = await run_step(step, Measurement)
+        outputs = await asyncio.to_thread(load_arrays, step.outputs)
+        declared = plan.request.accuracy
+        verified = verify_reference(plan.samples, plan.task.outputs, plan.scores, outputs, {}, declared)
+        return measurement, verified.accuracy
+
+    async def _write_down(self, variant: Variant, measurement: Measurement, accuracy: Accuracy) -> None:
+        if any(known.state is VariantState.READY for known in self._catalog.variants.values()):
+            await self._catalog.write_ready(variant, measurement, accuracy)
+            return
+        plan, rows = self._plan, self._folder / "rows"
+        await asyncio.to_thread(save_arrays, rows, plan.kept)
+        architecture = Architecture(
+            name=plan.request.architecture,
+            task=plan.task.name,
+            source=plan.source,
+            source_format=variant.runtime,
+            sample_rows=await asyncio.to_thread(self._artifacts.put, rows),
+        )
+        await self._catalog.write_reference(plan.task, architecture, variant, measurement, accuracy)
