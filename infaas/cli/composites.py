@@ -79,7 +79,7 @@ def cascade(
     kafka, postgres, home = find_kafka(home), find_database(home), home.absolute()
     data = _labelled_data(task, validation, calibration, home)
     if first is None or then is None:
-        made = asyncio.run(_find(task, data, kafka, postgres, home, again=again))
+        made = asyncio.run(_find(task, data, kafka, postgres, home, again=again, quiet=as_json))
     else:
         request = CascadeRequest(
             task=task,
@@ -106,7 +106,7 @@ class _ShownCascade(NamedTuple):
 
 
 async def _find(
-    task: str, data: LabelledData, kafka: KafkaSettings, postgres: str, home: Path, *, again: bool
+    task: str, data: LabelledData, kafka: KafkaSettings, postgres: str, home: Path, *, again: bool, quiet: bool
 ) -> list[_ShownCascade]:
     async with open_pool(postgres, max_size=2) as pool:
         with ProgressBar() as bar:
@@ -114,7 +114,8 @@ async def _find(
     if not proposals:
         err.print(f"no cascade of the variants of {task} beats all of them", highlight=False)
         return []
-    _show_proposals(proposals)
+    if not quiet:
+        _show_proposals(proposals)
     return await _register(requests_for(task, proposals, *data, again=again), kafka, postgres, home)
 
 
@@ -154,7 +155,7 @@ def _show_proposals(proposals: Sequence[CascadeProposal]) -> None:
         for p in proposals
     ]
     columns = ("first", "then", "threshold>", "escalated>", "as accurate as", "less time>")
-    err.print(table(columns, rows, title="Cascades that beat every single variant at equal accuracy"))
+    show(table(columns, rows, title="Cascades that beat every single variant at equal accuracy"))
 
 
 def _show_cascades(shown: Sequence[_ShownCascade], *, as_json: bool) -> None:

@@ -27,14 +27,15 @@ from registry.composites.calibration import (
 )
 from registry.composites.labelled_rows import LabelledRows, RowSplit, read_rows, scores_of
 from registry.composites.measuring import CompositePlan, CompositeWriter, content_of, stage_of
-from registry.composites.stage_records import StageFinder
+from registry.composites.stage_records import FoundStage, StageFinder
 from registry.registration import ProgressSink, Registration
 from registry.samples import Arrays
 from runtimes.composite import CASCADE, CascadeDocument
 from runtimes.confidence import ConfidenceMeasure, confidence_of, guess_measure
 from schemas.errors import InvalidRequest
 from schemas.names import is_name
-from schemas.rows.catalog import Profile, Task, Variant
+from schemas.rows.catalog import Task, Variant
+from schemas.rows.processing import Processing
 from store.pool import Pool
 
 SAMPLES: Final = 1000
@@ -83,20 +84,25 @@ class MadeCascade(NamedTuple):
 
 
 class CascadeStages(NamedTuple):
-    """The two variants of a cascade with their profiles."""
+    """The two variants of a cascade."""
 
-    first: tuple[Variant, Profile]
-    then: tuple[Variant, Profile]
+    first: FoundStage
+    then: FoundStage
 
     def check(self) -> None:
         """Raise `InvalidRequest` unless the second is of use to the first."""
-        (first, cheap), (then, better) = self
+        (first, cheap, _), (then, better, _) = self
         if first.hardware != then.hardware:
             raise InvalidRequest(f"{first.name} and {then.name} run on different hardware, and a worker has only one")
         if better.accuracy <= cheap.accuracy:
             raise InvalidRequest(
                 f"{then.name} is no more accurate than {first.name} ({better.accuracy:.4f}, {cheap.accuracy:.4f}): "
                 "nothing is gained by asking it, too"
+            )
+        if self.first.architecture.processing != self.then.architecture.processing:
+            raise InvalidRequest(
+                f"{first.name} and {then.name} make different tensors of what clients send: register both with the "
+                "same processing"
             )
 
 
@@ -126,18 +132,19 @@ async def register_cascade(
     stages = CascadeStages(await finder.stage(request.first, task.name), await finder.stage(request.then, task.name))
     stages.check()
     _check_mergeable(task)
-    scores = scores_of(task, request.output)
+    processing = stages.first.architecture.processing
+    scores = scores_of(task, request.output or (processing.scores if processing else None))
     split = await asyncio.to_thread(read_rows, task, scores, request.validation, request.calibration, request.samples)
     with TemporaryDirectory(prefix="infaas-cascade-") as name:
         progress.step(0, 1, f"{request.task}: calibrating")
-        rows, variants, threads = split.calibrating, [stage[0] for stage in stages], stages.then[1].threads
-        first, then = await finder.outputs(variants, rows.inputs, Path(name), threads)
-        calibrated = calibrate(request, task, scores.name, rows, first, then)
-        plan = _plan(request, task, stages, scores.name, split, calibrated)
+        rows = split.calibrating
+        first, then = [await finder.outputs(stage, rows.inputs, Path(name)) for stage in stages]
+        calibrated = calibrate(request, scores.name, rows, first, then)
+        plan = _plan(request, task, stages, scores.name, split, calibrated.kept, finder.with_paths(processing))
         writer = await CompositeWriter.open(plan, pool, kafka, artifacts, Path(name))
         made: list[MadeCascade] = []
         for done, point in enumerate(calibrated.points, 1):
-            label = f"{CASCADE}-{threshold_label(point.threshold)}"
+            label = _label(stages, point.threshold)
             progress.step(done, 1 + len(calibrated.points), f"{plan.request.architecture}.{label}: measuring")
             made.append(MadeCascade(await writer.write(label, _document(stages, calibrated, point)), point))
     progress.step(1, 1, f"{plan.request.architecture}: registered")
@@ -145,14 +152,14 @@ async def register_cascade(
 
 
 def calibrate(
-    request: CascadeRequest, task: Task, scores: str, rows: LabelledRows, first: Arrays, then: Arrays
+    request: CascadeRequest, scores: str, rows: LabelledRows, first: Arrays, then: Arrays
 ) -> CalibratedCascade:
     """Find the thresholds on labelled rows, from what both stages answer to them.
 
     Raises:
         InvalidRequest: the confidence cannot be had as declared, or no threshold is accurate enough.
     """
-    output, measure = _confidence(request, task, scores, first)
+    output, measure = _confidence(request, scores, first)
     confidence = confidence_of(first[output], measure)
     right = right_rows(first[scores], rows.labels), right_rows(then[scores], rows.labels)
     curve = cascade_curve(confidence, *right)
@@ -166,18 +173,16 @@ def calibrate(
     )
 
 
-def _confidence(request: CascadeRequest, task: Task, scores: str, first: Arrays) -> tuple[str, ConfidenceMeasure]:
+def _confidence(request: CascadeRequest, scores: str, first: Arrays) -> tuple[str, ConfidenceMeasure]:
     declared = request.confidence
     if declared is None:
         return scores, guess_measure(first[scores])
     if declared in (ConfidenceMeasure.SOFTMAX, ConfidenceMeasure.PROBABILITY):
         return scores, ConfidenceMeasure(declared)
-    if declared in {spec.name for spec in task.outputs}:
+    if declared in first:
         return declared, ConfidenceMeasure.VALUE
-    names = ", ".join(spec.name for spec in task.outputs)
-    raise InvalidRequest(
-        f"a --confidence is softmax, probability, or an output of the task ({names}), not {declared!r}"
-    )
+    names = ", ".join(first)
+    raise InvalidRequest(f"a --confidence is softmax, probability, or an output ({names}), not {declared!r}")
 
 
 def _extremes(confidence: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -196,28 +201,38 @@ def _check_mergeable(task: Task) -> None:
 
 
 def _plan(
-    request: CascadeRequest, task: Task, stages: CascadeStages, scores: str, split: RowSplit, made: CalibratedCascade
-) -> CompositePlan:
-    (first, _), (then, profile) = stages
+    request: CascadeRequest, task: Task, stages: CascadeStages, scores: str, split: RowSplit, kept: Arrays,
+    processing: Processing | None,
+) -> CompositePlan:  # fmt: skip
+    first, then = stages.first.variant, stages.then.variant
     registration = Registration(
         architecture=request.name or default_name(first.architecture, then.architecture),
         task=task.name,
         file=Path(f"{first.name} and {then.name}"),
         validation=request.validation,
+        processing=processing and processing.declared,
         max_batch=min(first.max_batch, then.max_batch),
         partitions=min(first.partitions, then.partitions),
         hardware=first.hardware,
-        threads=profile.threads,
+        threads=stages.then.profile.threads,
         again=request.again,
     )
     return CompositePlan(
         request=registration,
         task=task,
-        source=content_of(((first.artifact,), (then.artifact,)), made.output, made.measure),
+        source=content_of(*(stage.architecture.source for stage in stages)),
         samples=split.samples,
         scores=scores,
-        kept=made.kept,
+        processing=stages.first.architecture.processing,
+        kept=kept,
     )
+
+
+def _label(stages: CascadeStages, threshold: float) -> str:
+    """The middle part of a variant's name: which variants of the two architectures, and the threshold."""
+    kinds = [stage.variant.name.split(".")[1] for stage in stages]
+    label = "-".join((*kinds, threshold_label(threshold)))
+    return label if is_name(label) else f"{CASCADE}-{content_of(*kinds)[:8]}-{threshold_label(threshold)}"
 
 
 def default_name(first: str, then: str) -> str:
@@ -230,7 +245,7 @@ def default_name(first: str, then: str) -> str:
 
 def _document(stages: CascadeStages, calibrated: CalibratedCascade, point: CascadePoint) -> CascadeDocument:
     return CascadeDocument(
-        stages=tuple(stage_of(variant) for variant, _ in stages),
+        stages=tuple(stage_of(stage.variant) for stage in stages),
         thresholds=(point.threshold,),
         output=calibrated.output,
         measure=calibrated.measure,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from broker.settings import KafkaSettings
 from registry.artifacts import ArtifactStore
@@ -24,6 +25,7 @@ from runtimes.composite import CASCADE, CHAIN, CascadeDocument, CompositeDocumen
 from runtimes.protocol import LoadOptions
 from schemas.errors import InvalidRequest, ModelFailed, OperatorError
 from schemas.rows.catalog import Architecture, Task, Variant, VariantState
+from schemas.rows.processing import Processing
 from store.pool import Pool
 
 _MIXED: Final = "mixed"
@@ -41,13 +43,15 @@ class CompositePlan(msgspec.Struct, frozen=True, kw_only=True):
     samples: Samples
     scores: str
     """The output that holds the classes' scores."""
+    processing: Processing | None = None
+    """What is done around it, as registered."""
     kept: Arrays
     """Rows that workers warm it up with: the first of them passes all stages."""
 
 
-def content_of(stages: tuple[tuple[str, ...], ...], *more: str) -> str:
-    """SHA-256 of what an architecture is made of: the artifacts that may be each stage, and what else joins them."""
-    return hashlib.sha256(msgspec.json.encode((stages, more))).hexdigest()
+def content_of(*stages: str) -> str:
+    """SHA-256 of what an architecture is made of, by the sources of the architectures of its stages."""
+    return hashlib.sha256(msgspec.json.encode(stages)).hexdigest()
 
 
 def stage_of(variant: Variant) -> Stage:
@@ -120,6 +124,7 @@ class CompositeWriter:
 
     async def _measure(self, variant: Variant) -> tuple[Measurement, Accuracy]:
         plan = self._plan
+        tensors = plan.processing.tensors if plan.processing else plan.task.inputs
         options = LoadOptions(precision=variant.precision, threads=plan.request.threads, max_batch=variant.max_batch)
         step = MeasureVariant(
             artifact=self._artifacts.path(variant.artifact).absolute(),
@@ -128,6 +133,9 @@ class CompositeWriter:
             options=options,
             samples=self._folder / "samples",
             outputs=self._folder / "outputs",
+            processing=plan.request.processing
+            and replace(plan.request.processing, tensors=tensors, scores=plan.scores),
+            tensors=tensors,
         )
         measurement = await run_step(step, Measurement)
         outputs = await asyncio.to_thread(load_arrays, step.outputs)
@@ -147,5 +155,6 @@ class CompositeWriter:
             source=plan.source,
             source_format=variant.runtime,
             sample_rows=await asyncio.to_thread(self._artifacts.put, rows),
+            processing=plan.processing,
         )
         await self._catalog.write_reference(plan.task, architecture, variant, measurement, accuracy)

@@ -42,22 +42,26 @@ async def find_cascades(
     """
     finder = StageFinder(pool, artifacts)
     found = await finder.task(task)
-    scores = scores_of(found, None)
+    ready = await list_variants(pool, task=task, state=VariantState.READY)
+    worth = _worth_trying(ready, await list_profiles(pool, task=task), hardware)
+    stages = [await finder.stage(variant.name, task) for variant, _ in worth]
+    processing = stages[0].architecture.processing if stages else None
+    scores = scores_of(found, processing.scores if processing else None)
     split = await asyncio.to_thread(read_rows, found, scores, validation, calibration, SAMPLES)
-    stages = _worth_trying(
-        await list_variants(pool, task=task, state=VariantState.READY), await list_profiles(pool, task=task), hardware
-    )
-    records: list[StageRecord] = []
+    rows, records = split.calibrating, list[StageRecord]()
     with TemporaryDirectory(prefix="infaas-cascades-") as folder:
-        for done, (variant, profile) in enumerate(stages):
-            progress.step(done, len(stages), f"{variant.name}: answering {len(split.calibrating)} labelled inputs")
-            outputs = await finder.outputs([variant], split.calibrating.inputs, Path(folder), profile.threads)
-            answers = outputs[0][scores.name]
-            right, confidence = (
-                right_rows(answers, split.calibrating.labels),
-                confidence_of(answers, guess_measure(answers)),
+        for done, stage in enumerate(stages):
+            progress.step(done, len(stages), f"{stage.variant.name}: answering {len(rows)} labelled inputs")
+            outputs = await finder.outputs(stage, rows.inputs, Path(folder))
+            answers = outputs[scores.name]
+            records.append(
+                StageRecord(
+                    stage.variant.name,
+                    stage.profile.latency[0].typical_s,
+                    right_rows(answers, rows.labels),
+                    confidence_of(answers, guess_measure(answers)),
+                )
             )
-            records.append(StageRecord(variant.name, profile.latency[0].typical_s, right, confidence))
     progress.step(len(stages), len(stages), f"{task}: compared")
     return propose_cascades(records)
 

@@ -7,7 +7,9 @@ import msgspec
 from registry.pipeline.measurement import compute_all
 from registry.samples import load_arrays, save_arrays
 from runtimes.catalog import find_runtime
+from runtimes.processing.session import ProcessedSession
 from runtimes.protocol import LoadOptions
+from schemas.rows.processing import Processing
 
 
 class ComputeOutputs(msgspec.Struct, frozen=True, tag=True):
@@ -20,8 +22,12 @@ class ComputeOutputs(msgspec.Struct, frozen=True, tag=True):
     samples: Path
     outputs: Path
     """File that the outputs are written to."""
+    processing: Processing | None = None
+    """What is done around the model, its files as paths."""
 
     def run(self) -> None:
         """Compute the outputs; raises whatever the runtime raises."""
         session = find_runtime(self.runtime).load(self.artifact, self.hardware, self.options)
+        if self.processing is not None:
+            session = ProcessedSession(session, self.processing)
         save_arrays(self.outputs, compute_all(session, load_arrays(self.samples), self.options))

@@ -77,7 +77,9 @@ async def test_a_cascade_becomes_an_architecture_with_a_variant_for_each_thresho
     cascade: Callable[..., Any], store_pool: Pool, artifacts: ArtifactStore, progress: Quiet
 ) -> None:
     made = await cascade(thresholds=(0.9, 0.6))
-    assert [one.variant.name for one in made] == ["guess-or-sure.cascade-t600.cpu", "guess-or-sure.cascade-t900.cpu"]
+    assert [one.variant.name for one in made] == [
+        f"guess-or-sure.onnx-fp32-onnx-fp32-{threshold}.cpu" for threshold in ("t600", "t900")
+    ]
     assert {(one.variant.state, one.variant.runtime) for one in made} == {(VariantState.READY, "cascade")}
     assert made[0].calibrated.escalated < made[1].calibrated.escalated < 1
     profiles = [await get_profile(store_pool, one.variant.name) for one in made]

@@ -80,8 +80,8 @@ def test_a_cascade_is_proposed_where_it_beats_a_variant_at_its_accuracy() -> Non
     assert [(p.first, p.then, p.beats) for p in proposals] == [("small", "large", "large")]
     assert proposals[0].point.escalated == pytest.approx(0.2)
     assert proposals[0].point.accuracy == pytest.approx(0.9)
-    assert proposals[0].input_s == pytest.approx(0.001 + 0.2 * 0.010)
-    assert proposals[0].saving == pytest.approx(0.7)
+    assert proposals[0].input_s == pytest.approx(0.001 + 0.2 * 0.010, rel=0.05)
+    assert proposals[0].saving == pytest.approx(0.7, abs=0.01)
 
 
 def test_none_is_proposed_where_the_first_does_not_know_what_it_knows() -> None:
