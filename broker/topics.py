@@ -112,7 +112,12 @@ def task_specs(task: str, partitions: int) -> list[TopicSpec]:
 
 async def ensure_variant_topics(settings: KafkaSettings, variants: Iterable[tuple[str, int]]) -> None:
     """Create the topics of variants, given with their numbers of partitions."""
-    await ensure_topics(settings, [TopicSpec(names.variant_topic(name), count) for name, count in variants])
+    await ensure_topics(settings, [spec for name, count in variants for spec in variant_specs(name, count)])
+
+
+def variant_specs(variant: str, partitions: int) -> list[TopicSpec]:
+    """Topics that are the queues of a variant, of online and of offline queries."""
+    return [TopicSpec(topic, partitions) for topic in names.variant_topics(variant)]
 
 
 async def delete_topics(settings: KafkaSettings, topics: Sequence[str]) -> None:

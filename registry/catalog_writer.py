@@ -13,13 +13,12 @@ from typing import Self
 from msgspec.structs import replace
 
 from broker.settings import KafkaSettings
-from broker.topics import ensure_topics, task_specs
+from broker.topics import ensure_topics, task_specs, variant_specs
 from registry.artifacts import sha256_of
 from registry.pipeline.measurement import Measurement
 from registry.pipeline.verification import Accuracy
 from registry.plan import PlannedVariant
 from registry.registration import Registration
-from registry.topics import variant_spec
 from schemas.errors import OperatorError
 from schemas.rows.catalog import Architecture, Profile, Task, Variant, VariantState
 from store.pool import Pool
@@ -88,8 +87,11 @@ class CatalogWriter:
         """Create the topics of what is registered once more, since a broker may have forgotten them."""
         if self.task is None:
             raise OperatorError(f"task {self._request.task} was deleted meanwhile; register again")
-        ready = [variant for variant in self.variants.values() if variant.state is VariantState.READY]
-        await ensure_topics(self._kafka, [*task_specs(self.task.name, self.task.partitions), *map(variant_spec, ready)])
+        specs = task_specs(self.task.name, self.task.partitions)
+        for variant in self.variants.values():
+            if variant.state is VariantState.READY:
+                specs += variant_specs(variant.name, variant.partitions)
+        await ensure_topics(self._kafka, specs)
 
     async def write_reference(
         self, task: Task, architecture: Architecture, variant: Variant, measurement: Measurement, accuracy: Accuracy
@@ -99,7 +101,7 @@ class CatalogWriter:
         Raises:
             OperatorError: another registration took a name meanwhile; neither rows nor topics are left of this one.
         """
-        topics = [*task_specs(task.name, task.partitions), variant_spec(variant)]
+        topics = [*task_specs(task.name, task.partitions), *variant_specs(variant.name, variant.partitions)]
         if variant.name in self.variants and not self._request.again:
             await ensure_topics(self._kafka, topics)
             return
@@ -119,12 +121,12 @@ class CatalogWriter:
             await put_variant(self._pool, variant)
 
     async def write_ready(self, variant: Variant, measurement: Measurement, accuracy: Accuracy) -> None:
-        """Keep the profile, make the topic, and only then let the variant be chosen."""
+        """Keep the profile, make the topics, and only then let the variant be chosen."""
         earlier, profile = self.variants.get(variant.name), self._profile(variant, measurement, accuracy)
         variant = replace(variant, mixes_lengths=measurement.mixes_lengths)
         if earlier is None or earlier.state is not VariantState.READY:
             await put_variant(self._pool, replace(variant, state=VariantState.VERIFIED), profile)
-        await ensure_topics(self._kafka, [variant_spec(variant)])
+        await ensure_topics(self._kafka, variant_specs(variant.name, variant.partitions))
         variant = replace(variant, state=VariantState.READY)
         await put_variant(self._pool, variant, profile)
         self.variants[variant.name] = variant

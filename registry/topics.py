@@ -6,22 +6,16 @@ notifies: selectors and gateways learn the new partitions before anything is wri
 
 from broker.settings import KafkaSettings
 from broker.topics import (
-    TopicSpec,
     ensure_system_topics,
     ensure_task_topics,
     ensure_topics,
     ensure_variant_topics,
     task_specs,
+    variant_specs,
 )
-from schemas.rows.catalog import Variant, VariantState
-from schemas.topics import variant_topic
+from schemas.rows.catalog import VariantState
 from store.pool import Pool
 from store.registry import grow_task, grow_variant, list_tasks, list_variants
-
-
-def variant_spec(variant: Variant) -> TopicSpec:
-    """Topic that is the queue of a variant."""
-    return TopicSpec(variant_topic(variant.name), variant.partitions)
 
 
 async def ensure_registered_topics(pool: Pool, kafka: KafkaSettings) -> None:
@@ -32,11 +26,12 @@ async def ensure_registered_topics(pool: Pool, kafka: KafkaSettings) -> None:
     """
     await ensure_system_topics(kafka)
     tasks = [spec for task in await list_tasks(pool) for spec in task_specs(task.name, task.partitions)]
-    variants = await list_variants(pool, state=VariantState.READY)
-    await ensure_topics(kafka, [*tasks, *map(variant_spec, variants)])
+    ready = await list_variants(pool, state=VariantState.READY)
+    variants = [spec for variant in ready for spec in variant_specs(variant.name, variant.partitions)]
+    await ensure_topics(kafka, [*tasks, *variants])
 
 
-async def grow_variant_topic(pool: Pool, kafka: KafkaSettings, variant: str, partitions: int) -> None:
+async def grow_variant_topics(pool: Pool, kafka: KafkaSettings, variant: str, partitions: int) -> None:
     """Let up to `partitions` replicas share a variant's load. Never fewer than before; again is no error.
 
     Raises:

@@ -30,7 +30,7 @@ SERVING = frozenset({InstanceState.ACTIVE, InstanceState.OVERLOADED, InstanceSta
 
 
 class PartitionStatus(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """One partition of the variant's topic that the instance owns."""
+    """One partition of a topic of the variant that the instance owns."""
 
     partition: int
     position: int
@@ -47,6 +47,9 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     """Why it failed, if it did."""
     partitions: tuple[PartitionStatus, ...] = ()
+    """Those of the variant's topic of online queries."""
+    offline_partitions: tuple[PartitionStatus, ...] = ()
+    """The same of its topic of offline queries."""
     queued: int = 0
     """Queries that were fetched and not yet answered."""
     queued_inputs: int = 0

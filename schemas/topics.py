@@ -1,6 +1,7 @@
 """Names of topics and consumer groups.
 
-The name of a task holds no dot, so no task's topic is taken for another one's topic of offline queries.
+No task's topic is taken for another one's topic of offline queries, and no variant's: the name of a task holds no dot,
+that of a variant ends in its hardware.
 """
 
 import re
@@ -46,8 +47,28 @@ def task_of(topic: str) -> str:
 
 
 def variant_topic(variant: str) -> str:
-    """Topic to which selectors send the queries of a variant."""
+    """Topic to which selectors send the online queries of a variant."""
     return VARIANTS + variant
+
+
+def offline_variant_topic(variant: str) -> str:
+    """Topic to which selectors send the offline queries of a variant, beside those that are online."""
+    return VARIANTS + variant + _OFFLINE
+
+
+def variant_topics(variant: str) -> tuple[str, str]:
+    """Both topics of a variant's queries. Whoever serves a partition of one serves that of the other."""
+    return variant_topic(variant), offline_variant_topic(variant)
+
+
+def variant_of(topic: str) -> str | None:
+    """The variant whose queries, online or offline, come in on `topic`; None: it is no variant's."""
+    return topic.removeprefix(VARIANTS).removesuffix(_OFFLINE) if topic.startswith(VARIANTS) else None
+
+
+def is_offline(topic: str) -> bool:
+    """Whether a topic of work is that of offline queries."""
+    return topic.endswith(_OFFLINE)
 
 
 def variant_group(variant: str) -> str:

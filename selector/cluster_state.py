@@ -20,7 +20,7 @@ from typing import Final
 
 from schemas.defaults import HOP_S
 from schemas.rows.catalog import Profile, Variant
-from schemas.status import SERVING, InstanceState, InstanceStatus, WorkerStatus
+from schemas.status import SERVING, InstanceState, InstanceStatus, PartitionStatus, WorkerStatus
 from selector.candidates import TaskCandidates
 from selector.entities import Instance, Partition, Worker
 from selector.failed_loads import FailedLoads
@@ -72,15 +72,14 @@ class ClusterState:
             profile = profiles.get(row.name)
             if profile is not None:
                 self._variants[row.name] = self._priced(known.get(row.name), row, profile)
-        self._partitions = {name: kept for name, kept in self._partitions.items() if name in self._variants}
+        topics = {topic for v in self._variants.values() for topic in (v.topic, v.offline_topic)}
+        self._partitions = {topic: kept for topic, kept in self._partitions.items() if topic in topics}
         self._group_by_task(list(tasks))
         return [v for v in self._variants.values() if v.name in known and v.partitions > known[v.name].partitions]
 
     def partitions(self, variant: PricedVariant) -> list[Partition]:
-        """The partitions of the variant's topic, as far as known, by number."""
-        known = self._partitions.setdefault(variant.name, [])
-        known += map(Partition, range(len(known), variant.partitions))
-        return known
+        """The partitions of the variant's topic of online queries, as far as known, by number."""
+        return self._known_partitions(variant, variant.partitions, offline=False)
 
     def _priced(self, old: PricedVariant | None, row: Variant, profile: Profile) -> PricedVariant:
         price = self._prices.get(row.hardware)
@@ -216,13 +215,22 @@ class ClusterState:
                 continue
             if present is not None:
                 self._remove_replica(present)
-            partitions = tuple(self._partition(variant, owned.partition) for owned in said.partitions)
-            worker.instances[name] = Instance(variant, worker, partitions, variant.model_of(said.max_batch))
+            online = self._owned(variant, said.partitions, offline=False)
+            offline = self._owned(variant, said.offline_partitions, offline=True)
+            worker.instances[name] = Instance(variant, worker, online, offline, variant.model_of(said.max_batch))
 
-    def _partition(self, variant: PricedVariant, number: int) -> Partition:
-        known = self.partitions(variant)
-        known += map(Partition, range(len(known), number + 1))  # a worker may know of a new one first
-        return known[number]
+    def _owned(
+        self, variant: PricedVariant, said: Iterable[PartitionStatus], *, offline: bool
+    ) -> tuple[Partition, ...]:
+        numbers = [owned.partition for owned in said]
+        known = self._known_partitions(variant, max(numbers, default=-1) + 1, offline=offline)
+        return tuple(known[number] for number in numbers)
+
+    def _known_partitions(self, variant: PricedVariant, least: int, *, offline: bool) -> list[Partition]:
+        """Partitions of one of the variant's topics: those known, and so many at least; a worker may know of more."""
+        known = self._partitions.setdefault(variant.offline_topic if offline else variant.topic, [])
+        known += [Partition(number, offline) for number in range(len(known), least)]
+        return known
 
     def _put_replica(self, instance: Instance, now: float) -> None:
         """Have an instance among its variant's replicas, where it belongs by now."""
@@ -259,66 +267,57 @@ class ClusterState:
 
     def sent(self, instance: Instance | None, partition: Partition, inputs: int, now: float) -> None:
         """Count an online query of `inputs` inputs as on its way to `partition`, for `instance` if one serves it."""
-        partition.unacked += 1
-        partition.mean_inputs += _SMOOTHING * (inputs - partition.mean_inputs)
+        _sent_to(partition, inputs)
         if instance is None:
             return
-        worker = self._sent_to(instance, now)
-        worker.online.came(now)
+        worker = self._given_to(instance, now)
         instance.level = instance.waiting(now) + inputs
         instance.level_at = now
         worker.backlog_s = worker.wait_s(now) * worker.slots + inputs * instance.model.input_s() * instance.slowdown
         worker.backlog_at = now
         self._move_replica(instance, now)
 
-    def acknowledged(self, instance: Instance | None, partition: Partition, offset: int, now: float) -> None:
-        """Count an online query as written at `offset`; a gap before it was filled by other selectors."""
-        partition.unacked -= 1
-        self._written(instance, partition, offset, now)
-
-    def failed(self, partition: Partition) -> None:
-        """Count an online query as not written."""
-        partition.unacked -= 1
-
     def sent_offline(self, instance: Instance, partition: Partition, inputs: int, now: float) -> None:
         """Count an offline query as on its way to `partition` of `instance`."""
-        partition.unacked_offline += 1
-        partition.unacked_offline_inputs += inputs
-        self._sent_to(instance, now)
+        _sent_to(partition, inputs)
+        self._given_to(instance, now)
         instance.offline_inputs += inputs
-        instance.offline_pace.sent(inputs, now)
         self._move_replica(instance, now)
 
-    def acknowledged_offline(
-        self, instance: Instance, partition: Partition, inputs: int, offset: int, now: float
-    ) -> None:
-        """Count an offline query as written at `offset`."""
-        self.failed_offline(partition, inputs)
-        self._written(instance, partition, offset, now)
-        partition.offline.append((offset, inputs))
-
-    def failed_offline(self, partition: Partition, inputs: int) -> None:
-        """Count an offline query as not written, or no longer on its way."""
-        partition.unacked_offline -= 1
-        partition.unacked_offline_inputs -= inputs
-
-    def _sent_to(self, instance: Instance, now: float) -> Worker:
-        instance.turn += 1
-        worker = instance.worker
-        worker.sends += 1
-        worker.expires_at = min(worker.expires_at, now + self._status_ttl_s)
-        return worker
-
-    def _written(self, instance: Instance | None, partition: Partition, offset: int, now: float) -> None:
+    def acknowledged(self, instance: Instance | None, partition: Partition, offset: int, now: float) -> None:
+        """Count a query as written at `offset`; a gap before it was filled by other selectors."""
+        partition.unacked -= 1
         partition.acked_at = now
         others = offset - partition.end
         if offset >= partition.end:
             if partition.position < 0:
                 partition.position = offset
             elif instance is not None and others > 0 and partition.end >= 0:
-                instance.level += others * partition.mean_inputs
-                self._move_replica(instance, now)
+                self._given_by_others(instance, partition, others * partition.mean_inputs, now)
             partition.end = offset + 1
+
+    def failed(self, partition: Partition) -> None:
+        """Count a query as not written."""
+        partition.unacked -= 1
+
+    def _given_by_others(self, instance: Instance, partition: Partition, inputs: float, now: float) -> None:
+        if partition.offline:
+            instance.offline_inputs += inputs
+        else:
+            instance.level += inputs
+        self._move_replica(instance, now)
+
+    def _given_to(self, instance: Instance, now: float) -> Worker:
+        instance.turn += 1
+        worker = instance.worker
+        worker.sends += 1
+        worker.expires_at = min(worker.expires_at, now + self._status_ttl_s)
+        return worker
+
+
+def _sent_to(partition: Partition, inputs: int) -> None:
+    partition.unacked += 1
+    partition.mean_inputs += _SMOOTHING * (inputs - partition.mean_inputs)
 
 
 def _measure_hop(worker: Worker, one_way_s: float) -> None:
@@ -337,40 +336,30 @@ def _apply_to_worker(worker: Worker, status: WorkerStatus, now: float, ttl_s: fl
 
 
 def _apply_to_instance(instance: Instance, said: InstanceStatus, now: float) -> None:
-    unread_inputs = 0.0
     for partition, owned in zip(instance.partitions, said.partitions, strict=True):
-        unacked = partition.unacked or partition.unacked_offline
-        is_idle = said.queued == 0 and owned.end <= owned.position and not unacked
-        if is_idle and now - partition.acked_at > _QUIET_S:
-            partition.end = owned.position
-        partition.position = owned.position
-        partition.end = max(partition.end, owned.end, owned.position)
-        while partition.offline and partition.offline[0][0] < owned.position:
-            partition.offline.popleft()
-        unread_inputs += partition.unread() * partition.mean_inputs
+        _apply_to_partition(partition, owned, said, now)
+    for partition, owned in zip(instance.offline_partitions, said.offline_partitions, strict=True):
+        _apply_to_partition(partition, owned, said, now)
     instance.healthy = said.state is not InstanceState.OVERLOADED
     instance.active = said.state is InstanceState.ACTIVE
     instance.slowdown = max(said.slowdown, 1.0)
     instance.drag = said.drag
     queued_online = max(said.queued_inputs - said.queued_offline_inputs, 0)
-    if queued_online:
-        instance.worker.online.seen(now)
-    instance.level = queued_online + unread_inputs
+    instance.level = queued_online + sum(partition.unread_inputs() for partition in instance.partitions)
     instance.level_at = now
-    instance.offline_inputs = said.queued_offline_inputs + sum(
-        partition.unread_offline_inputs() for partition in instance.partitions
-    )
-    input_s = instance.model.input_s() * instance.slowdown
+    unread_offline = sum(partition.unread_inputs() for partition in instance.offline_partitions)
+    instance.offline_inputs = said.queued_offline_inputs + unread_offline
     instance.parallel = said.parallel
-    instance.offline_pace.observe(
-        instance.offline_inputs,
-        said.parallel * instance.model.max_batch,
-        input_s,
-        instance.worker.online.expects_more(now),
-        now,
-    )
     instance.busy = min(said.parallel, math.ceil(instance.level))
     instance.slot_rate = _slot_rate(instance, said)
+
+
+def _apply_to_partition(partition: Partition, owned: PartitionStatus, said: InstanceStatus, now: float) -> None:
+    is_idle = said.queued == 0 and owned.end <= owned.position and not partition.unacked
+    if is_idle and now - partition.acked_at > _QUIET_S:
+        partition.end = owned.position
+    partition.position = owned.position
+    partition.end = max(partition.end, owned.end, owned.position)
 
 
 def _slot_rate(instance: Instance, said: InstanceStatus) -> float:
@@ -382,6 +371,8 @@ def _slot_rate(instance: Instance, said: InstanceStatus) -> float:
 
 
 def _is_as_said(instance: Instance, said: InstanceStatus) -> bool:
-    return instance.model.max_batch == said.max_batch and [p.number for p in instance.partitions] == [
-        owned.partition for owned in said.partitions
-    ]
+    return (
+        instance.model.max_batch == said.max_batch
+        and [p.number for p in instance.partitions] == [owned.partition for owned in said.partitions]
+        and [p.number for p in instance.offline_partitions] == [owned.partition for owned in said.offline_partitions]
+    )

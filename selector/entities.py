@@ -9,51 +9,38 @@ modelled as a bucket: each send fills it, and it drains at the rate the instance
 """
 
 import math
-from collections import deque
 
 from schemas.latency import LatencyModel
-from selector.offline_pace import OfflinePace
-from selector.online_rhythm import OnlineRhythm
 from selector.variants import PricedVariant
 
 
 class Partition:
-    """One partition of a variant's topic, whoever serves it."""
+    """One partition of one of a variant's two topics, whoever serves it."""
 
-    __slots__ = (
-        "acked_at", "end", "mean_inputs", "number", "offline", "position", "unacked", "unacked_offline",
-        "unacked_offline_inputs",
-    )  # fmt: skip
+    __slots__ = ("acked_at", "end", "mean_inputs", "number", "offline", "position", "unacked")
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, offline: bool) -> None:
         self.number = number
+        self.offline = offline
+        """Whether it is of the topic of offline queries."""
         self.end = -1
         """Offset after the last record known to be there; -1 is unknown."""
         self.position = -1
         """Offset of the next record its worker will fetch; -1 is unknown."""
         self.unacked = 0
-        """Online queries of this selector on their way to the broker."""
-        self.unacked_offline = 0
-        """Offline queries of this selector on their way to the broker."""
-        self.unacked_offline_inputs = 0
-        """Inputs of these."""
+        """Queries of this selector on their way to the broker."""
         self.acked_at = 0.0
         """When the broker last acknowledged a query of this selector."""
         self.mean_inputs = 1.0
-        """Inputs in an online query, smoothed over what this selector sent."""
-        self.offline: deque[tuple[int, int]] = deque()
-        """Offsets of this selector's offline queries that are not yet fetched, and how many inputs each has."""
+        """Inputs in a query, smoothed over what this selector sent."""
 
     def unread(self) -> int:
-        """Number of queries that no worker has fetched, without the offline ones known.
+        """Number of queries that no worker has fetched."""
+        return max(self.end - self.position, 0) + self.unacked
 
-        A worker may have seen the end move before its acknowledgement came here.
-        """
-        return max(self.end - self.position - len(self.offline) - self.unacked_offline, 0) + self.unacked
-
-    def unread_offline_inputs(self) -> int:
-        """Number of inputs of this selector's offline queries that no worker has fetched."""
-        return sum(inputs for _offset, inputs in self.offline) + self.unacked_offline_inputs
+    def unread_inputs(self) -> float:
+        """Number of inputs in these, about."""
+        return self.unread() * self.mean_inputs
 
 
 class Worker:
@@ -61,7 +48,7 @@ class Worker:
 
     __slots__ = (
         "backlog_at", "backlog_s", "busy", "cpu_busy", "cpus", "epoch", "expires_at", "hardware", "hop_s", "instances",
-        "memory_total", "name", "online", "sends", "sends_per_s", "slot_price", "slots", "status_at",
+        "memory_total", "name", "sends", "sends_per_s", "slot_price", "slots", "status_at",
     )  # fmt: skip
 
     def __init__(self, name: str, hardware: str, epoch: int, slots: int, slot_price: float) -> None:
@@ -81,8 +68,6 @@ class Worker:
         self.backlog_at = 0.0
         self.busy = 0
         """Slots that its instances had work for at the last status."""
-        self.online = OnlineRhythm()
-        """Whether online queries come to it."""
         self.sends = 0
         """Queries sent to it since the last status."""
         self.sends_per_s = 0.0
@@ -101,16 +86,20 @@ class Instance:
     """One variant on one worker that takes queries."""
 
     __slots__ = (
-        "active", "busy", "drag", "free_at", "healthy", "level", "level_at", "model", "offline_inputs", "offline_pace",
-        "parallel", "partitions", "rate", "slot_rate", "slots", "slowdown", "turn", "variant", "worker",
+        "active", "busy", "drag", "free_at", "healthy", "level", "level_at", "model", "offline_inputs",
+        "offline_partitions", "parallel", "partitions", "rate", "slot_rate", "slots", "slowdown", "turn", "variant",
+        "worker",
     )  # fmt: skip
 
     def __init__(
-        self, variant: PricedVariant, worker: Worker, partitions: tuple[Partition, ...], model: LatencyModel
-    ) -> None:
+        self, variant: PricedVariant, worker: Worker, partitions: tuple[Partition, ...],
+        offline_partitions: tuple[Partition, ...], model: LatencyModel,
+    ) -> None:  # fmt: skip
         self.variant = variant
         self.worker = worker
         self.partitions = partitions
+        self.offline_partitions = offline_partitions
+        """Empty: its worker reads no topic of offline queries, being of an earlier version."""
         self.model = model
         self.healthy = True
         """Whether it is not overloaded."""
@@ -127,12 +116,10 @@ class Instance:
         self.rate = 1.0
         """Inputs a second at which it works off its backlog."""
         self.level = 0.0
-        """Inputs waiting or being computed, as of `level_at`."""
+        """Inputs of online queries waiting or being computed, as of `level_at`."""
         self.level_at = 0.0
         self.offline_inputs = 0.0
-        """Inputs of offline queries; online queries overtake them."""
-        self.offline_pace = OfflinePace()
-        """How many more of them it may be given."""
+        """Inputs of offline queries as of the last status, and what was sent since; online queries overtake them."""
         self.parallel = 1
         """Number of its batches that may compute at once, if slots are free."""
         self.busy = 0
@@ -153,7 +140,7 @@ class Instance:
 
     def occupied_slots(self, now: float) -> int:
         """Slots that it has work for at `now`, offline work included."""
-        return min(int(self.waiting(now)) + math.ceil(self.offline_pace.level(now)), self.parallel)
+        return min(int(self.waiting(now)) + math.ceil(self.offline_inputs), self.parallel)
 
     def pace(self) -> float:
         """Time that a queue takes over what its batches would take by their profile."""

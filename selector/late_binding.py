@@ -1,8 +1,12 @@
 """Where an offline query goes, and when: to the cheapest instance that meets its needs and is idle, else nowhere yet.
 
 Pure, as the policy: the query, the cluster state, the time and the configuration come in. An instance is idle when no
-online query waits there, its worker has a slot free of online queries, and it has room by its `OfflinePace`. A dearer
-instance takes a query only where it takes no slot from a cheaper one.
+online query waits there, its worker has a slot free of online queries, and it has not enough ahead. A dearer instance
+takes a query only where it takes no slot from a cheaper one.
+
+What an instance is given ahead waits in a topic of its own, from which its worker takes it when it has nothing else to
+do. So it delays nobody, and how fast it goes need not be known. But it is bound, to a replica that may be busy when its
+turn comes: there is as much as keeps an instance busy until it has said twice how much is left, and no more.
 
 What cannot be answered at all, or has passed its deadline, is refused as an online query is. What can but has no
 instance that serves waits for one to be loaded.
@@ -26,8 +30,12 @@ from selector.variants import PricedVariant
 
 _UNNOTICED_S: Final = 0.002
 """Seconds of online work that leave a worker idle."""
+_AHEAD_S: Final = 0.2
+"""Seconds of work that an instance is given ahead: twice the time between two of its statuses."""
+_LEAST_INPUT_S: Final = 50e-6
+"""Seconds that an input costs at least, whatever the model: it is read, and answered."""
 _LOOK_S: Final = 0.1
-"""Seconds after which a busy instance is looked at again, if its worker says nothing before."""
+"""Seconds after which an instance is looked at again, if its worker says nothing before."""
 
 
 class Wait(msgspec.Struct, frozen=True, gc=False):
@@ -67,14 +75,22 @@ def _cheapest_idle(candidates: Candidates, query: Query, now: float) -> Choice |
         for instance in seen:
             if instance.worker in cheaper and not _has_free_slot(instance.worker, now):
                 continue
-            if not _is_free_of_online(instance, now):
-                retry_s = min(retry_s, max(instance.waiting(now) / instance.rate, _UNNOTICED_S))
+            if not _has_room(instance, query.batch):
                 continue
-            if instance.offline_pace.has_room(query.batch, instance.worker.online.expects_more(now), now):
+            if _is_free_of_online(instance, now):
                 return _choice(candidate, instance, query, now)
-            retry_s = min(retry_s, instance.offline_pace.opens_in_s(instance.worker.online.expects_more(now), now))
+            retry_s = min(retry_s, max(instance.waiting(now) / instance.rate, _UNNOTICED_S))
         cheaper.update(instance.worker for instance in seen)
     return Wait(retry_s)
+
+
+def _has_room(instance: Instance, inputs: int) -> bool:
+    """Whether an instance may be given so many inputs more; a query that is larger than all room goes alone."""
+    if not instance.offline_partitions:
+        return False
+    input_s = max(instance.model.input_s() * instance.slowdown / instance.parallel, _LEAST_INPUT_S)
+    enough = 2 * instance.parallel * instance.model.max_batch + _AHEAD_S / input_s
+    return instance.offline_inputs + inputs <= enough or instance.offline_inputs <= 0.0
 
 
 def _is_free_of_online(instance: Instance, now: float) -> bool:
@@ -93,6 +109,6 @@ def _has_free_slot(worker: Worker, now: float) -> bool:
 
 
 def _choice(candidate: Candidate, instance: Instance, query: Query, now: float) -> Choice:
-    partition = instance.partitions[instance.turn % len(instance.partitions)]
+    partition = instance.offline_partitions[instance.turn % len(instance.offline_partitions)]
     predicted_s = finish_s(instance, query.batch, now, offline=True)
     return Choice(candidate.variant, partition, instance, predicted_s, candidate.cost, candidate.cost_header)

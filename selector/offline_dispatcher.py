@@ -5,11 +5,12 @@
                  -> (nothing that may answer it serves, and others pass it) -> put back at the end of its topic
 
 Rules.
-* A query is bound to an instance as late as can be (`selector/late_binding.py`). What waits stays in its topic.
+* A query is bound to an instance as late as can be (`selector/late_binding.py`). What waits stays in its topic. What is
+  bound goes to the variant's topic of offline queries.
 * Of each task at most `HELD` queries are held, and while they are, no more are read: the flood of one task holds up no
   other task.
 * A pass looks at all held queries, those of one class once. It follows upon new records and upon statuses, and is due
-  when an instance is expected to have room; those that find none take a tenth of the time at most.
+  when an instance is expected to be idle; those that find none take a tenth of the time at most.
 * What waits for a variant that nobody serves is demanded. Once so many have passed it as are held, it goes to the end
   of its topic, or it would keep what follows from being read, and what is done from being committed.
 * Partitions that are given up take what is held of them along: their next owner reads it again.
@@ -20,25 +21,17 @@ import logging
 import math
 import time
 from collections.abc import Collection
-from functools import partial
 from typing import Final
 
 from broker.delivery.consumer import Consumer, Record
-from broker.outbox import Message, Outbox
-from broker.producer import Ack, Producer
-from broker.reply_stream.sender import ResultSender
-from schemas.errors import Internal, InvalidRequest, QueryError, UnknownTask, Unsatisfiable
+from broker.outbox import Message
+from schemas.errors import Internal, InvalidRequest
 from schemas.topics import offline_topic, task_of
-from selector.cluster_state import ClusterState
-from selector.demand_sender import DemandSender
-from selector.entities import Instance
-from selector.explain import explain
-from selector.forward import forwarded, moved, refused
+from selector.dispatcher_base import DispatchContext, DispatcherBase
+from selector.forward import moved
 from selector.late_binding import Wait, bind
-from selector.load_meter import LoadMeter
-from selector.metrics import SelectorMetrics
-from selector.policy import Choice, PolicyConfig, Refusal
-from selector.received_query import ReceivedQuery, error_result, read_offline_query, unreadable_reply
+from selector.policy import Choice, Refusal
+from selector.received_query import ReceivedQuery, read_offline_query
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +39,7 @@ HELD: Final = 256
 """Queries of a task that are read ahead."""
 _READ: Final = 64
 """Most queries read before the event loop turns to something else."""
-_FORWARDED: Final = 16
+_FORWARDED: Final = 8
 """Most queries sent on before the event loop turns to something else: online ones wait meanwhile."""
 _SPACING_S: Final = 0.002
 _PASSES_SHARE: Final = 0.1
@@ -79,32 +72,11 @@ class _HeldTask:
         self.forwarded = 0
 
 
-class OfflineDispatcher:
+class OfflineDispatcher(DispatcherBase):
     """Forwards the offline queries of one selector when there is nothing else to do."""
 
-    def __init__(
-        self,
-        state: ClusterState,
-        config: PolicyConfig,
-        consumer: Consumer,
-        producer: Producer,
-        metrics: SelectorMetrics,
-        load_meter: LoadMeter,
-        demands: DemandSender,
-        streams: ResultSender,
-        *,
-        attempts: int = 3,
-    ) -> None:
-        self._state = state
-        self._config = config
-        self._consumer = consumer
-        self._clock = producer.clock
-        self._metrics = metrics
-        self._load_meter = load_meter
-        self._demands = demands
-        self._outbox = Outbox(
-            producer, self._done, unreadable_reply, max_attempts=attempts, decide_again=self.take, streams=streams
-        )
+    def __init__(self, context: DispatchContext, consumer: Consumer) -> None:
+        super().__init__(context, consumer)
         self._tasks: dict[str, _HeldTask] = {}
         self._full: set[str] = set()
         """Topics of which no more is read."""
@@ -113,8 +85,6 @@ class OfflineDispatcher:
         self._stopped = False
         self._ended = 0
         """Queries sent on or refused so far."""
-        self.retry_failed = self._outbox.retry_failed
-        """Sends what was not acknowledged again; runs beside `read` and `forward` until cancelled."""
         consumer.on_release = self._give_back
 
     @property
@@ -210,7 +180,7 @@ class OfflineDispatcher:
             if isinstance(outcome, Internal):
                 self._reject(query.record, outcome, query.attempts)
             elif isinstance(outcome, Refusal):
-                await self._refuse(query, outcome)
+                await self._refuse(query.record, query.received, outcome, now, query.attempts)
             else:
                 await self._send(held, query, outcome, now)
             self._ended += 1
@@ -238,41 +208,12 @@ class OfflineDispatcher:
             await self._outbox.send(query.record, message, query.attempts)
 
     async def _send(self, held: _HeldTask, query: _HeldQuery, choice: Choice, now: float) -> None:
-        (needed, _fields, headers, value), instance, partition = query.received, choice.instance, choice.partition
+        needed, instance = query.received.query, choice.instance
         assert instance is not None, "an offline query goes where it is served"
-        explanation = explain(needed, self._state, now, self._config, choice) if needed.needs.explain else None
-        sent_headers = forwarded(needed, choice, headers, now, self._clock.offset_ms, explanation)
-        message = Message(choice.variant.topic, value, sent_headers, needed.id.encode(), partition.number)
-        if query.attempts == 1:
-            self._load_meter.forwarded(needed, choice.variant.name, upgraded=False)
-        self._metrics.decided(needed.task, "serving")
         held.forwarded += 1
-        self._state.sent_offline(instance, partition, needed.batch, now)
-        on_outcome = partial(self._acknowledged, instance, choice, needed.batch)
-        await self._outbox.send(query.record, message, query.attempts, on_outcome)
-
-    async def _refuse(self, query: _HeldQuery, refusal: Refusal) -> None:
-        received, error = query.received, refusal.error
-        needed = received.query
-        self._metrics.decided(needed.task, error.code)
-        if query.attempts == 1 and not isinstance(error, (UnknownTask, Unsatisfiable)):
-            self._load_meter.refused(needed, overloaded=False)
-        headers = refused(needed, error, received.fields, time.monotonic(), None)
-        reply = error_result(needed.reply_to, error, headers, received.fields)
-        if needed.task in self._state.tasks:
-            await self._outbox.send(query.record, reply, query.attempts)
-        else:
-            self._outbox.give_up(query.record, str(error), reply, query.attempts)
-
-    def _acknowledged(self, instance: Instance, choice: Choice, inputs: int, written: Ack | None) -> None:
-        if written is None:
-            self._state.failed_offline(choice.partition, inputs)
-        else:
-            self._state.acknowledged_offline(instance, choice.partition, inputs, written.offset, time.monotonic())
-
-    def _reject(self, record: Record, error: QueryError, attempts: int) -> None:
-        self._metrics.decided(task_of(record.topic), error.code)
-        self._outbox.give_up(record, str(error), unreadable_reply(record, error), attempts)
+        self._metrics.decided(needed.task, "serving")
+        await self._forward(query.record, query.received, choice, choice.variant.offline_topic, now, query.attempts)
+        self._state.sent_offline(instance, choice.partition, needed.batch, now)
 
     # -- what is held --------------------------------------------------------------------------------------------------
 
@@ -288,6 +229,3 @@ class OfflineDispatcher:
             for query in [q for q in held.queries.values() if (q.record.topic, q.record.partition) in partitions]:
                 self._release(held, query)
                 self._consumer.give_back(query.record)
-
-    def _done(self, record: Record, _sent: Message | None) -> None:
-        self._consumer.done(record)

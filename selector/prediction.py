@@ -72,7 +72,7 @@ def drain_s(instances: Iterable[Instance], batch: int, now: float) -> float:
 
 def cold_start_finish_s(variant: PricedVariant, batch: int, state: ClusterState) -> float:
     """Predicted seconds until `batch` inputs sent now to a variant that is not loaded have been answered."""
-    queued = sum(partition.unread() * partition.mean_inputs for partition in state.partitions(variant))
+    queued = sum(partition.unread_inputs() for partition in state.partitions(variant))
     return state.hop_s + variant.load_s + variant.model.promised_s(int(queued) + batch)
 
 

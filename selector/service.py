@@ -40,6 +40,7 @@ from schemas.topics import LOAD, OFFLINE_SELECTOR_GROUP, SELECTOR_GROUP, STATUS,
 from selector.cluster_state import ClusterState
 from selector.demand_sender import DemandSender
 from selector.dispatcher import Dispatcher
+from selector.dispatcher_base import DispatchContext
 from selector.load_meter import LoadMeter
 from selector.metrics import SelectorMetrics
 from selector.offline_dispatcher import OfflineDispatcher
@@ -57,7 +58,7 @@ _REPORT_INTERVAL_S: Final = 1.0
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 10.0
 _OFFLINE_IN_FLIGHT: Final = 1_000_000
-"""Not a bound of its own: what is held of each task is bounded, and what is under way by the pace of instances."""
+"""Not a bound of its own: what is held of each task is bounded, and what is under way by what instances are given."""
 _encode: Final = msgspec.json.Encoder().encode
 _status: Final = msgspec.json.Decoder(WorkerStatus)
 
@@ -87,14 +88,12 @@ class Selector:
         self._metrics = SelectorMetrics()
         self._load_meter = LoadMeter(settings.instance_id)
         config, demands = settings.policy_config(), DemandSender(producer, settings.demand_interval_s)
-        self._dispatcher = Dispatcher(
-            self._state, config, consumer, producer, self._metrics, self._load_meter, demands, streams,
-            attempts=settings.attempts,
+        context = DispatchContext(
+            state=self._state, config=config, producer=producer, metrics=self._metrics, load_meter=self._load_meter,
+            demands=demands, streams=streams, attempts=settings.attempts,
         )  # fmt: skip
-        self._offline = OfflineDispatcher(
-            self._state, config, offline_consumer, producer, self._metrics, self._load_meter, demands, streams,
-            attempts=settings.attempts,
-        )  # fmt: skip
+        self._dispatcher = Dispatcher(context, consumer)
+        self._offline = OfflineDispatcher(context, offline_consumer)
         self._subscribed: dict[str, int] = {}
         """Tasks and how many partitions each is known to have."""
         self._instances_began = asyncio.Event()
@@ -173,7 +172,7 @@ class Selector:
         while True:
             await self._instances_began.wait()
             self._instances_began.clear()
-            topics = {variant.topic for variant in self._state.newly_served}
+            topics = {topic for v in self._state.newly_served for topic in (v.topic, v.offline_topic)}
             self._state.newly_served.clear()
             await self._producer.prefetch_metadata(topics)
 
@@ -214,7 +213,8 @@ class Selector:
     async def _register(self, catalog: Catalog) -> None:
         grown = self._state.register(catalog.tasks, catalog.variants.values(), catalog.profiles)
         if grown:
-            await self._producer.prefetch_metadata([variant.topic for variant in grown], refresh=True)
+            topics = [topic for variant in grown for topic in (variant.topic, variant.offline_topic)]
+            await self._producer.prefetch_metadata(topics, refresh=True)
         tasks = {name: task.partitions for name, task in catalog.tasks.items()}
         new = tasks.keys() - self._subscribed.keys()
         for name in new:

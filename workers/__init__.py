@@ -1,8 +1,8 @@
 """Runs models: one process per device, which computes the queries of the variants placed on it.
 
-Reading order: settings, worker_identity (its name) -> model (a variant, and how it is loaded), loading
-(memory, and loads that fail) -> instance (the way of a
-query, top to bottom) -> codec (records to work and back) -> batch_queue, health (pure) -> executor (slots) ->
-computation (of a batch) -> crash_journal, backlog, metrics -> replacement -> lease -> instance_controller (load, serve,
-hand over) -> placement (which instances) -> status_trigger, status -> service -> command, __main__.
+Reading order: settings, worker_identity (its name) -> model (a variant, and how it is loaded), loading (memory, and
+loads that fail) -> instance (the way of a query, top to bottom) -> codec (records to work and back) -> batch_queue,
+health, online_rhythm, offline_pace (pure) -> executor (slots) -> computation (of a batch) -> crash_journal, backlog,
+metrics -> replacement -> lease -> instance_controller (load, serve, hand over) -> placement (which instances) ->
+status_trigger, status -> service -> command, __main__.
 """

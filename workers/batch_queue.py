@@ -79,10 +79,10 @@ class BatchQueue(Generic[W]):
     def __init__(self, latency: LatencyModel, arrivals: Iterator[int] | None = None) -> None:
         """Make an empty queue; queues whose work competes must count `arrivals` together, or one starves another."""
         self.use_latency_model(latency)
-        self.inputs = 0
-        """Inputs that wait."""
         self.online_inputs = 0
         """Inputs of online queries that wait."""
+        self.offline_inputs = 0
+        """Inputs of offline queries that wait."""
         self._lanes: dict[tuple[bool, Hashable], list[_Entry[W]]] = {}
         self._arrivals = count(1) if arrivals is None else arrivals
 
@@ -154,8 +154,9 @@ class BatchQueue(Generic[W]):
         return taken
 
     def _count(self, work: W, sign: int) -> None:
-        self.inputs += sign * work.inputs
-        if not work.offline:
+        if work.offline:
+            self.offline_inputs += sign * work.inputs
+        else:
             self.online_inputs += sign * work.inputs
 
 

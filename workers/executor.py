@@ -7,7 +7,8 @@ Rules.
 * Online work of any instance goes before offline work of any; then the earliest deadline. An instance computes as many
   batches at once as slots are free and its session allows. Nothing is preempted: online work waits for at most the
   batch that ends first.
-* While online work comes, one slot of several is kept free of offline work, so that it waits for none of that.
+* While online work comes (`online_rhythm`), one slot of several is kept free of offline work, so that it waits for none
+  of that.
 * A thread that ends a batch takes the next one itself. Going through the event loop instead would leave the device idle
   for as long as the loop is busy decoding, which under load is most of the time.
 * A batch that is known to take less time than a hop to a thread and back (`is_brief`) is computed where it arrives, on
@@ -30,10 +31,9 @@ from typing import Final, Protocol, TypeAlias
 
 from process.affinity import pin_thread
 from workers.batch_queue import Urgency
+from workers.online_rhythm import OnlineRhythm
 
 _WATCH_S: Final = 0.5
-_QUIET_S: Final = 5.0
-"""Seconds without online work after which none is expected."""
 
 
 class Batch(Protocol):
@@ -109,8 +109,8 @@ class BatchExecutor:
         """Batches under way, by source."""
         self._offline = 0
         """Those of offline work."""
-        self._online_at = -_QUIET_S
-        """When online work was last begun."""
+        self._rhythm = OnlineRhythm()
+        """Of the batches of online work, whose it be."""
         self._closing = False
         self._busy_s = 0.0
         self._under_way: dict[int, _BatchUnderWay] = {}
@@ -151,6 +151,10 @@ class BatchExecutor:
         with self.lock:
             now_s = time.perf_counter()
             return self._busy_s + sum(now_s - under_way.began_s for under_way in self._under_way.values())
+
+    def expects_online(self, now_s: float) -> bool:
+        """Whether online work of any source is likely to come at any moment, by the monotonic clock."""
+        return self._rhythm.expects_more(now_s)
 
     def close(self) -> None:
         """Wait for the batches under way, and end the threads; blocks."""
@@ -202,7 +206,7 @@ class BatchExecutor:
             if offline:
                 self._offline += 1
             else:
-                self._online_at = now_s
+                self._rhythm.came(now_s)
             return batch
         self._free.append(slot)
         return None
@@ -239,7 +243,7 @@ class BatchExecutor:
 
     def _has_slot_for_offline(self, now_s: float) -> bool:
         """Whether offline work may have one more slot, this one being free."""
-        alone = self.slots == 1 or now_s - self._online_at > _QUIET_S
+        alone = self.slots == 1 or not self.expects_online(now_s)
         return alone or self._offline < self.slots - 1
 
     def _report(self, ended: "Future[None]") -> None:

@@ -1,12 +1,14 @@
 """One variant that is loaded here, and the way of a query through it, from the record to the acknowledged result.
 
-    event loop     _take_in    consumer -> _read: who asks, and what there is to compute -> batch queue
+    event loop     _take_in    consumers -> _read: who asks, and what there is to compute -> batch queue
     slot's thread  next_batch  called by the executor when a slot is free and nobody is more urgent
                    Computation stack, infer, unstack
     event loop     _answer     encode -> outbox -> (acknowledged) -> _done: the record may be committed
 
 Rules.
-* Three long-lived tasks and no task per query: one takes in, one answers, one sends again what was not acknowledged.
+* Four long-lived tasks and no task per query: two take in, one answers, one sends again what was not acknowledged.
+* Offline queries come in a topic of their own, with as many partitions, and move with the online ones. They are taken
+  from it a few at a time, and none while an online query waits (`offline_pace`).
 * The slot's thread only computes; JSON and headers are the event loop's, so that the slots are never kept waiting.
 * A query fails alone: what is wrong with it is found while reading, or by `computation`.
 * A partition that was taken from us is dropped at once: what of it waits is not computed, what comes is not read.
@@ -28,7 +30,7 @@ from broker.reply_stream.sender import ResultSender
 from runtimes.catalog import is_concurrent
 from schemas.errors import DeadlineExceeded, Internal, ModelFailed, QueryError
 from schemas.status import InstanceState, InstanceStatus, PartitionStatus
-from schemas.topics import variant_topic
+from schemas.topics import offline_variant_topic, variant_topic
 from workers.backlog import InstanceBacklog
 from workers.batch_queue import BatchQueue, Urgency
 from workers.codec import (
@@ -47,6 +49,7 @@ from workers.executor import BatchExecutor
 from workers.health import BatchMeter, HealthReading, next_state
 from workers.metrics import AnswerMeter, InstanceMetrics
 from workers.model import LoadedModel, ServableModel
+from workers.offline_pace import OfflinePace, QueuedInputs
 from workers.replacement import Replacement
 from workers.status_trigger import StatusTrigger
 
@@ -61,7 +64,7 @@ class ServingInstance:
     """An instance that serves from `serve()` on, namely the partitions given by `assign`."""
 
     def __init__(
-        self, model: ServableModel, loaded: LoadedModel, consumer: Consumer, producer: Producer,
+        self, model: ServableModel, loaded: LoadedModel, online: Consumer, offline: Consumer, producer: Producer,
         streams: ResultSender, executor: BatchExecutor, journal: CrashJournal, worker: str, answers: AnswerMeter,
         trigger: StatusTrigger, limits: ComputeLimits, replacement: Replacement,
     ) -> None:  # fmt: skip
@@ -71,7 +74,13 @@ class ServingInstance:
         self.state = InstanceState.ACTIVE
         self.partitions: frozenset[int] = frozenset()
         self._hidden: frozenset[int] = frozenset()
-        self._consumer = consumer
+        self._online = online
+        self._offline = offline
+        self._consumers = {variant_topic(model.name): online, offline_variant_topic(model.name): offline}
+        """The two, by topic."""
+        self._pace = OfflinePace()
+        self._progress = asyncio.Event()
+        """Whether anything that was queued has gone."""
         self._executor = executor
         self._journal = journal
         self._worker = worker
@@ -97,6 +106,7 @@ class ServingInstance:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._take_in(), name=f"{self.model.name} take in")
+                tasks.create_task(self._take_in_offline(), name=f"{self.model.name} take in offline")
                 tasks.create_task(self._answer(), name=f"{self.model.name} answer")
                 tasks.create_task(self._outbox.retry_failed(), name=f"{self.model.name} retry")
         finally:
@@ -106,19 +116,50 @@ class ServingInstance:
 
     async def _take_in(self) -> None:
         while True:
-            parts: list[QueryPart] = []
-            records = await self._consumer.poll(_CHUNK)
-            self._trigger.work()
-            for record in records:
-                if record.partition in self.partitions:
-                    parts += await self._read(record)
-            if parts:
-                with self._executor.lock:
-                    for part in parts:
-                        self._queue.add(part)
-                self._executor.wake()
+            records = await self._online.poll(_CHUNK)
+            await self._queue_up(records)
             if len(records) == _CHUNK:  # more may be here, and would come without waiting: let others have a turn
                 await asyncio.sleep(0)
+
+    async def _take_in_offline(self) -> None:
+        while True:
+            records = await self._offline.poll(await self._room_for_offline())
+            inputs, now_s = await self._queue_up(records), time.monotonic()
+            online = self._executor.expects_online(now_s)
+            self._pace.took(len(records), inputs, self.model.latency.input_s(), online=online, now_s=now_s)
+            await asyncio.sleep(0)
+
+    async def _room_for_offline(self) -> int:
+        """Wait until offline queries may be taken; returns how many."""
+        while True:
+            self._progress.clear()
+            queued, enough = QueuedInputs(self._queue.online_inputs, self._queue.offline_inputs), self._enough()
+            now_s = time.monotonic()
+            online = self._executor.expects_online(now_s)
+            room = self._pace.room(queued, enough, online=online, now_s=now_s)
+            if room:
+                return min(room, _CHUNK)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._pace.look_again_s(now_s)):
+                    await self._progress.wait()
+
+    def _enough(self) -> int:
+        """Inputs that keep all slots busy which it may fill."""
+        return self.parallel * self._queue.best_batch
+
+    async def _queue_up(self, records: list[Record]) -> int:
+        """Read records and have what is in them computed; returns the number of inputs."""
+        parts: list[QueryPart] = []
+        self._trigger.work()
+        for record in records:
+            if record.partition in self.partitions:
+                parts += await self._read(record)
+        if parts:
+            with self._executor.lock:
+                for part in parts:
+                    self._queue.add(part)
+            self._executor.wake()
+        return sum(part.inputs for part in parts)
 
     async def _read(self, record: Record) -> list[QueryPart]:
         """Decode the work in a record; a record without any is finished here."""
@@ -174,6 +215,7 @@ class ServingInstance:
     async def _answer(self) -> None:
         while True:
             computed = await self._computed.get()
+            self._progress.set()
             self._measure(computed)
             for part, result in zip(computed.parts, computed.results, strict=True):
                 if not part.query.answered:  # or another part of it has failed
@@ -237,7 +279,7 @@ class ServingInstance:
 
     def _done(self, record: Record, sent: Message | None) -> None:
         key = record_key(record)
-        self._consumer.done(record)
+        self._consumers[record.topic].done(record)
         self._backlog.remove(key)
         self._journal.clear(key)
         self._metrics.count_finished(sent.status if sent is not None else None)
@@ -248,7 +290,9 @@ class ServingInstance:
         """Serve exactly these partitions. Others are drained for up to `drain_s`, committed and dropped."""
         wanted = frozenset(partitions)
         self.partitions |= wanted
-        await self._consumer.assign(variant_topic(self.model.name), wanted, drain_s=drain_s)
+        async with asyncio.TaskGroup() as tasks:
+            for topic, consumer in self._consumers.items():
+                tasks.create_task(consumer.assign(topic, wanted, drain_s=drain_s))
         self.drop_partitions(self.partitions - wanted)
         self._hidden = frozenset()
 
@@ -267,10 +311,12 @@ class ServingInstance:
         self.partitions -= frozenset(partitions)
         if not partitions:
             return
-        self._consumer.lose(partitions)
+        for consumer in self._consumers.values():
+            consumer.lose(partitions)
         with self._executor.lock:
             self._queue.discard([p for p in self._queue.waiting() if p.query.record.partition in partitions])
         self._backlog.remove_partitions(partitions)
+        self._progress.set()
 
     # -- what others see -----------------------------------------------------------------------------------------------
 
@@ -280,8 +326,9 @@ class ServingInstance:
         return InstanceStatus(
             variant=self.model.name,
             state=self.state,
-            partitions=tuple(self._partition_status()),
-            queued=self._consumer.in_flight,
+            partitions=tuple(self._partition_status(self._online)),
+            offline_partitions=tuple(self._partition_status(self._offline)),
+            queued=self._online.in_flight + self._offline.in_flight,
             queued_inputs=self._backlog.online + self._backlog.offline,
             queued_offline_inputs=self._backlog.offline,
             max_batch=self.model.latency.max_batch,
@@ -316,13 +363,13 @@ class ServingInstance:
         return self.state is not before
 
     def _unread(self) -> int:
-        """Number of queries that are known to be there and were not read."""
-        return sum(status.end - status.position for status in self._partition_status())
+        """Number of online queries that are known to be there and were not read."""
+        return sum(status.end - status.position for status in self._partition_status(self._online))
 
-    def _partition_status(self) -> list[PartitionStatus]:
+    def _partition_status(self, consumer: Consumer) -> list[PartitionStatus]:
         found: list[PartitionStatus] = []
         for partition in sorted(self.partitions - self._hidden):
-            position, end = self._consumer.position(partition), self._consumer.end(partition)
+            position, end = consumer.position(partition), consumer.end(partition)
             if position is not None:
                 found.append(PartitionStatus(partition, position, position if end is None else end))
         return found

@@ -28,6 +28,7 @@ from broker.delivery.consumer import Consumer
 from broker.producer import Producer
 from broker.reply_stream.sender import ReplyStreamSender
 from broker.settings import KafkaSettings
+from broker.topics import ensure_variant_topics
 from runtimes.catalog import is_concurrent
 from schemas.errors import OperatorError
 from schemas.rows.catalog import Profile, Variant
@@ -241,17 +242,12 @@ class InstanceController:
 
     async def _serve(self, model: ServableModel, loaded: LoadedModel, is_over: Callable[[], bool]) -> None:
         context, settings = self._context, self._context.settings
-        group = variant_group(self.variant)
-        consumer = Consumer(
-            context.kafka,
-            f"{settings.worker}-{self.variant}",
-            group=group,
-            max_in_flight=self._prefetch(model),
-            may_commit=context.leases.are_current,
-        )
-        async with consumer:
+        # Who came from a version that had one topic of a variant has none of offline queries yet.
+        await ensure_variant_topics(context.kafka, [(self.variant, model.variant.partitions)])
+        online = self._consumer(model)
+        async with online, self._consumer(model, beside=online) as offline:
             instance = ServingInstance(
-                model, loaded, consumer, context.producer, context.streams, context.executor,
+                model, loaded, online, offline, context.producer, context.streams, context.executor,
                 context.journal, settings.worker, context.answers, context.trigger,
                 ComputeLimits(settings.compute_limit_s, settings.compute_limit_factor), context.replacement,
             )  # fmt: skip
@@ -267,6 +263,17 @@ class InstanceController:
                     self.ending = True
                     await self._set_state(InstanceState.DRAINING)
                 serving.cancel()
+
+    def _consumer(self, model: ServableModel, beside: Consumer | None = None) -> Consumer:
+        context = self._context
+        return Consumer(
+            context.kafka,
+            f"{context.settings.worker}-{self.variant}",
+            group=variant_group(self.variant),
+            max_in_flight=self._prefetch(model),
+            may_commit=context.leases.are_current,
+            beside=beside,
+        )
 
     def _prefetch(self, model: ServableModel) -> int:
         """Number of queries to fetch ahead: about `prefetch_s` of work, but enough to keep the device busy."""

@@ -6,7 +6,7 @@ from typing import Final
 
 from autoscaler.decide.partitions import partition_count
 from broker.settings import KafkaSettings
-from registry.topics import grow_task_topics, grow_variant_topic
+from registry.topics import grow_task_topics, grow_variant_topics
 from schemas.rows.catalog import Task
 from store.pool import Pool
 
@@ -23,7 +23,7 @@ async def grow_variants(partitions: Mapping[str, int], pool: Pool, kafka: KafkaS
         StoreUnavailable: Postgres is away.
     """
     for variant, count in partitions.items():
-        await grow_variant_topic(pool, kafka, variant, count)
+        await grow_variant_topics(pool, kafka, variant, count)
 
 
 async def grow_tasks(tasks: Iterable[Task], selectors: int, pool: Pool, kafka: KafkaSettings) -> None:

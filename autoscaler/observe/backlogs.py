@@ -9,7 +9,7 @@ import msgspec
 
 from autoscaler.decide.snapshot import Backlog
 from schemas.rows.catalog import Variant
-from schemas.topics import offline_topic, task_topic, variant_topic
+from schemas.topics import offline_topic, offline_variant_topic, task_topic, variant_topic
 
 
 class TopicBacklog(msgspec.Struct, frozen=True):
@@ -40,6 +40,7 @@ def backlogs_of(
         topics[offline_topic(task)] = (task, None, True)
     for variant in variants:
         topics[variant_topic(variant.name)] = (variant.task, variant.name, False)
+        topics[offline_variant_topic(variant.name)] = (variant.task, variant.name, True)
     return tuple(
         Backlog(
             task=task,

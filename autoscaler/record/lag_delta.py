@@ -38,9 +38,9 @@ class LagDeltaEncoder:
         self._offline = np.zeros(len(self.group_partitions), np.bool_)
         self._of_selectors = np.zeros(len(self.group_partitions), np.bool_)
         for row, group_partition in enumerate(self.group_partitions):
+            self._offline[row] = topics.is_offline(group_partition.topic)
             if group_partition.group in (topics.SELECTOR_GROUP, topics.OFFLINE_SELECTOR_GROUP):
                 self._of_selectors[row] = True
-                self._offline[row] = group_partition.group == topics.OFFLINE_SELECTOR_GROUP
             else:
                 begin = self._rows.get(group_partition.topic, slice(row, row)).start
                 self._rows[group_partition.topic] = slice(begin, row + 1)
@@ -50,12 +50,13 @@ class LagDeltaEncoder:
         served = self._of_selectors & selectors
         for worker in workers:
             for instance in worker.instances:
-                rows = self._rows.get(topics.variant_topic(instance.variant))
-                if rows is not None and instance.state in SERVING:
-                    numbers = [p.partition for p in instance.partitions if p.partition < rows.stop - rows.start]
+                owned = instance.partitions if instance.state in SERVING else ()
+                for topic in topics.variant_topics(instance.variant):
+                    rows = self._rows.get(topic, slice(0, 0))
+                    numbers = [p.partition for p in owned if p.partition < rows.stop - rows.start]
                     served[[rows.start + number for number in numbers]] = True
         found = self._health.judge(reading.committed, reading.lag, served, reading.lost > 0)
-        # Offline queries wait until something is idle, which may be long: that is no alarm while selectors live.
+        # Offline queries wait until something is idle, which may be long: that is no alarm while somebody reads them.
         found[self._offline & (found == _STALLED)] = _LAGGING
         return found
 

@@ -110,7 +110,7 @@ class Recorder:
         self._count_losses(reading)
         self._load_window.tick(now_s)
         self.waiting = encoder.waiting(reading, self.waiting)
-        queued = {topic.removeprefix(topics.VARIANTS) for topic in self.waiting if topic.startswith(topics.VARIANTS)}
+        queued = {variant for topic in self.waiting if (variant := topics.variant_of(topic)) is not None}
         for variant in queued - set(served):
             self._statuses.mark_demanded(variant)
         row, minute = encoder.encode(at, reading, healths)
@@ -143,7 +143,7 @@ class Recorder:
             self._groups = {
                 topics.SELECTOR_GROUP: [topics.task_topic(task) for task in catalog.tasks],
                 topics.OFFLINE_SELECTOR_GROUP: [topics.offline_topic(task) for task in catalog.tasks],
-            } | {topics.variant_group(name): [topics.variant_topic(name)] for name in catalog.variants}
+            } | {topics.variant_group(name): topics.variant_topics(name) for name in catalog.variants}
         return self._groups
 
     async def _encoder_of(self, reading: LagObservation) -> LagDeltaEncoder:

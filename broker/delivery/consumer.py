@@ -13,9 +13,7 @@ Rules.
   others are read on meanwhile.
 * One that was lost, by a lease or a membership that ran out, is forgotten at once and never committed: it is another's.
   Who cannot tell whether it still may commit (`may_commit`) waits until it can.
-* Nothing fences commits without the group's protocol, so whoever reads a partition heals it: what a predecessor that
-  woke up late committed there is found within seconds, and committed over.
-* No transient error ends `poll`: reading backs off and goes on. A failed commit is tried again with the next one.
+* No transient error ends `poll`: reading backs off and goes on.
 """
 
 import asyncio
@@ -27,9 +25,9 @@ from typing import TYPE_CHECKING, Final, Self
 
 from aiokafka import TopicPartition
 from aiokafka.errors import GroupAuthorizationFailedError, KafkaError
-from prometheus_client import Counter
 
 from broker.client import new_client, start_client
+from broker.delivery.committer import Committer
 from broker.delivery.coordinator import Coordinator
 from broker.delivery.in_flight import InFlightTracker
 from broker.delivery.membership import Membership, Partitions
@@ -49,16 +47,11 @@ __all__ = ["Consumer", "Record"]
 
 log = logging.getLogger(__name__)
 
-COMMIT_INTERVAL_S: Final = 0.2
 DRAIN_S: Final = 2.0
 LAST_COMMIT_S: Final = 3.0
-HEAL_INTERVAL_S: Final = 5.0
 _ASSIGNED_FACTOR: Final = 50
 """Of the longer wait over the shorter one: a worker has a consumer for each instance, and few of them are busy."""
 _BACKOFF_S: Final = 0.5
-
-FAILED: Final = Counter("infaas_commit_failures_total", "Commits that failed and were tried again", ["consumer_group"])
-REWOUND: Final = Counter("infaas_commits_rewound_total", "Older commits of others that we committed over", ["topic"])
 
 
 class Consumer:
@@ -76,8 +69,13 @@ class Consumer:
         instance_id: str | None = None,
         max_in_flight: int = 1000,
         may_commit: Callable[[], bool] | None = None,
+        beside: "Consumer | None" = None,
     ) -> None:
-        """`may_commit` says whether what was assigned is known to be ours still; None: it always is."""
+        """Make a consumer that is not connected.
+
+        `may_commit` says whether what was assigned is known to be ours still; None: it always is. One `beside` another
+        of its group, which must be open for longer, reads over a connection of its own, and else over the other's.
+        """
         self.on_release: Callable[[Collection[TopicPartition]], None] = lambda _: None
         """Called with partitions that are given up: give back what is only held of them."""
         self._settings = settings
@@ -85,12 +83,13 @@ class Consumer:
         self._group = group
         self._instance_id = instance_id
         self._may_commit = may_commit
+        self._beside = beside
         self._client: AIOKafkaClient
         self._coordinator: Coordinator
+        self._committer: Committer
         self._fetcher: Fetcher
         self._membership: Membership | None = None
         self._tracker = InFlightTracker(max_in_flight)
-        self._commit_lock = asyncio.Lock()
         self._move_lock = asyncio.Lock()
         self._tasks = asyncio.TaskGroup()
         self._background: list[asyncio.Task[None]] = []
@@ -114,19 +113,19 @@ class Consumer:
         return self._fetcher.partitions
 
     async def __aenter__(self) -> Self:
-        self._client = new_client(self._settings, self._client_id)
-        try:
-            await start_client(self._settings, self._client.bootstrap())
-        except BaseException:
-            await self._client.close()
-            raise
-        self._coordinator = Coordinator(self._client, self._group)
-        self._fetcher = Fetcher(self._client, FetchPace(self._settings, factor=_ASSIGNED_FACTOR))
+        if self._beside is None:
+            await self._connect()
+        else:
+            self._client, self._coordinator = self._beside._client, self._beside._coordinator
+        timeout_s = self._settings.request_timeout_ms / 1000
+        self._committer = Committer(self._coordinator, self._tracker, self._client_id, timeout_s, self._may_commit)
+        pace = FetchPace(self._settings, factor=_ASSIGNED_FACTOR)
+        self._fetcher = Fetcher(self._client, pace, connections="fetch" if self._beside is None else "fetch beside")
         await self._tasks.__aenter__()
         self._start(self._fetcher.run(), "read")
         self._start(self._start_reading(), "start reading")
-        self._start(self._commit_in_background(), "commit")
-        self._start(self._heal_in_background(), "heal")
+        self._start(self._committer.run(), "commit")
+        self._start(self._committer.heal_in_background(lambda: self._membership is None), "heal")
         return self
 
     async def __aexit__(
@@ -134,7 +133,7 @@ class Consumer:
     ) -> None:
         """Commit what is done and leave the group; what is in flight is delivered again to its next owner."""
         try:
-            await self._commit(LAST_COMMIT_S)
+            await self._committer.commit(LAST_COMMIT_S)
         finally:
             for task in self._background:
                 task.cancel()
@@ -143,7 +142,17 @@ class Consumer:
                 if self._membership is not None:
                     await self._membership.leave()
             finally:
-                await self._client.close()
+                if self._beside is None:
+                    await self._client.close()
+
+    async def _connect(self) -> None:
+        self._client = new_client(self._settings, self._client_id)
+        try:
+            await start_client(self._settings, self._client.bootstrap())
+        except BaseException:
+            await self._client.close()
+            raise
+        self._coordinator = Coordinator(self._client, self._group)
 
     # -- which partitions ----------------------------------------------------------------------------------------------
 
@@ -223,10 +232,9 @@ class Consumer:
         """Have `poll` return none of these topics, until called again without them."""
         self._fetcher.leave_out(topics)
 
-    async def drained(self, partitions: Collection[int] | None = None) -> None:
-        """Wait until every record handed out, of those partitions or of all, is done."""
-        known = self._tracker.partitions()
-        await self._tracker.drained(key for key in known if partitions is None or key[1] in partitions)
+    async def drained(self) -> None:
+        """Wait until every record handed out is done."""
+        await self._tracker.drained()
 
     def position(self, partition: int) -> int | None:
         """Next offset of the assigned topic's partition to be handed out; None while not yet known."""
@@ -240,65 +248,13 @@ class Consumer:
         seen, position = self._fetcher.end(wanted), self._tracker.position(wanted)
         return position if seen is None else max(seen, position or 0)
 
-    # -- commits -------------------------------------------------------------------------------------------------------
-
     async def commit(self) -> bool:
         """Commit the watermarks now. Never raises for Kafka's sake: a failure is logged and tried again later.
 
         Returns:
             Whether all watermarks are committed.
         """
-        return await self._commit(self._settings.request_timeout_ms / 1000)
-
-    async def _commit(self, timeout_s: float) -> bool:
-        async with self._commit_lock:
-            moved = self._tracker.to_commit()
-            if not moved:
-                return True
-            if self._may_commit is not None and not self._may_commit():
-                self._tracker.not_committed()
-                return False
-            try:
-                async with asyncio.timeout(timeout_s):
-                    await self._coordinator.commit(moved, self._client_id)
-            except (KafkaError, OSError, TimeoutError) as error:
-                FAILED.labels(self._group).inc()
-                log.warning("group %s: commit failed, will try again: %r", self._group, error)
-                self._tracker.not_committed()
-                return False
-            self._tracker.committed(moved)
-            return True
-
-    async def _commit_in_background(self) -> None:
-        changed = self._tracker.changed
-        while True:
-            await changed.wait()
-            changed.clear()
-            await asyncio.sleep(COMMIT_INTERVAL_S)
-            await self.commit()
-
-    async def _heal_in_background(self) -> None:
-        while True:
-            await asyncio.sleep(HEAL_INTERVAL_S)
-            if self._membership is None:  # else the group fences those who are no members any more
-                await self._heal()
-
-    async def _heal(self) -> None:
-        """Find out whether what we committed is still what is committed, and see to it that it is again."""
-        async with self._commit_lock:
-            ours = self._tracker.last_committed()
-            try:
-                async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
-                    found = await self._coordinator.fetch(ours.keys()) if ours else {}
-            except (KafkaError, OSError, TimeoutError) as error:
-                log.warning("group %s: what is committed is not known: %r", self._group, error)
-                return
-            behind = {p: found.get(p, -1) for p, offset in ours.items() if offset > max(found.get(p, -1), 0)}
-            if behind:  # or forgotten: a group that nothing was committed of for a week is
-                for partition in behind.keys() & found.keys():
-                    REWOUND.labels(partition.topic).inc()
-                    log.warning("%s/%d: another committed %d, not %d", *partition, found[partition], ours[partition])
-                self._tracker.rewound(behind)
+        return await self._committer.commit()
 
     # -- moving --------------------------------------------------------------------------------------------------------
 

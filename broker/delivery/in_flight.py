@@ -5,7 +5,7 @@ keeps a consumer that is always full from waking up for every single record.
 """
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from aiokafka import TopicPartition
 
@@ -114,10 +114,6 @@ class InFlightTracker:
             woken = asyncio.get_running_loop().create_future()
             self._drain_waiters.append(woken)
             await woken
-
-    def partitions(self) -> Collection[tuple[str, int]]:
-        """Topic and number of all partitions that are tracked."""
-        return self._marks.keys()
 
     # -- commits -------------------------------------------------------------------------------------------------------
 

@@ -44,8 +44,6 @@ from broker.kafka_types import Record
 
 log = logging.getLogger(__name__)
 
-_CONNECTIONS: Any = "fetch"
-"""aiokafka keeps a connection for each broker and such word; it uses two of its own."""
 _HELD_BYTES: Final = 4 * 1024 * 1024
 _LEFT_OUT_BYTES: Final = 1024 * 1024
 """Bytes that are here of a partition that is left out, after which no more of it is fetched."""
@@ -90,10 +88,15 @@ class Fetcher:
         losses: Losses | None = None,
         partition_bytes: int = _PARTITION_BYTES,
         lasting: bool = True,
+        connections: str = "fetch",
     ) -> None:
-        """One that is not `lasting` reads so little that no broker need remember what."""
+        """One that is not `lasting` reads so little that no broker need remember what.
+
+        aiokafka keeps a connection for each broker and word like `connections`; it uses two of its own.
+        """
         self.pace = pace
         self._client = client
+        self._connections: Any = connections
         self._losses = losses or Losses()
         self._partition_bytes = partition_bytes
         self._partitions: dict[TopicPartition, FetchedPartition] = {}
@@ -260,7 +263,7 @@ class Fetcher:
 
     async def _fetch(self, fetch: _Fetch) -> None:
         try:
-            answer = read_fetched(await self._client.send(fetch.node, self._request(fetch), group=_CONNECTIONS))
+            answer = read_fetched(await self._client.send(fetch.node, self._request(fetch), group=self._connections))
             fetch.answered = True
             readable = self._on_answer(fetch, answer)
             self._failures = 0
@@ -331,7 +334,7 @@ class Fetcher:
 
     def _close_connection(self, node: int) -> None:
         connections: Any = self._client._conns  # pyright: ignore[reportPrivateUsage] - there is no other way
-        connection = connections.get((node, _CONNECTIONS))
+        connection = connections.get((node, self._connections))
         if connection is not None:
             connection.close()
 

@@ -45,7 +45,13 @@ def _channels() -> dict[str, Any]:
             task="The task asked.",
         ),
         "variants": _channel(
-            topics.VARIANTS + "{variant}", "The queue of one variant.", ["forwarded"], variant="The variant chosen."
+            topics.variant_topic("{variant}"), "The queue of one variant.", ["forwarded"], variant="The variant chosen."
+        ),
+        "offlineVariants": _channel(
+            topics.offline_variant_topic("{variant}"),
+            "What may wait, beside that queue: taken when nothing in it does.",
+            ["forwarded"],
+            variant="The variant chosen.",
         ),
         "results": _channel(
             topics.RESULTS + "{task}",
@@ -87,6 +93,10 @@ def _operations() -> dict[str, Any]:
         ),
         "forwardQuery": _operation("send", "variants", "Hand a query to the workers of the chosen variant."),
         "computeQuery": _operation("receive", "variants", "Compute a query in a batch with others."),
+        "forwardOfflineQuery": _operation("send", "offlineVariants", "Hand what may wait to the workers of a variant."),
+        "computeOfflineQuery": _operation(
+            "receive", "offlineVariants", "Compute what may wait when nothing else does."
+        ),
         "publishResult": _operation("send", "results", "Answer a query that names no reply topic."),
         "publishStatus": _operation("send", "status", "Say what a worker hosts and how busy it is."),
         "publishDemand": _operation("send", "demand", "Ask for an instance of a variant."),

@@ -15,11 +15,11 @@ from onnx import TensorProto, helper, numpy_helper
 from broker.client import open_admin
 from broker.lag.reader import LagReader
 from broker.settings import KafkaSettings
-from broker.topics import ensure_topics
+from broker.topics import ensure_variant_topics
 from registry.artifacts import ArtifactStore
 from registry.register import register
 from registry.registration import Registration
-from registry.topics import ensure_registered_topics, variant_spec
+from registry.topics import ensure_registered_topics
 from schemas.errors import InfaasError, InvalidRequest, OperatorError
 from schemas.rows.catalog import AccuracySource, TensorSpec, Variant, VariantState
 from store.catalog import load_catalog
@@ -406,14 +406,14 @@ async def test_topics_exist_with_their_partitions(
     )
     (variant,) = await register(request, store_pool, kafka, artifacts, progress)
     topics = ["infaas.tasks.topical-task", "infaas.tasks.topical-task.offline", "infaas.results.topical-task"]
-    topics.append("infaas.variants.topical.onnx-fp32.cpu")
+    topics += ["infaas.variants.topical.onnx-fp32.cpu", "infaas.variants.topical.onnx-fp32.cpu.offline"]
     async with LagReader(kafka) as reader:
         lag = await reader.read({"some-group": topics})
     assert {(one.topic, one.partition) for one in lag.group_partitions} == {
         (topic, part) for topic in topics for part in range(3)
     }
     # A larger number than a topic has is refused, so this says that it has at least as many.
-    await ensure_topics(kafka, [variant_spec(variant)])
+    await ensure_variant_topics(kafka, [(variant.name, variant.partitions)])
     await ensure_registered_topics(store_pool, kafka)
 
 

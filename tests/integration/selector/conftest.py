@@ -9,7 +9,7 @@ import pytest
 from broker.producer import Producer
 from broker.settings import KafkaSettings
 from broker.tail import Tail
-from schemas.topics import DEAD_LETTERS, DEMAND, variant_topic
+from schemas.topics import DEAD_LETTERS, DEMAND, variant_topics
 from store.pool import Pool
 from tests.integration.selector.stage import Stage, empty
 from tests.unit.selector.story import instance
@@ -19,7 +19,7 @@ from tests.unit.selector.story import instance
 async def stage(kafka: KafkaSettings, store_pool: Pool, database: str) -> AsyncGenerator[Stage]:
     made = Stage(kafka, store_pool, database)
     await made.prepare()
-    topics = [made.replies, variant_topic(made.cheap), variant_topic(made.good), DEAD_LETTERS, DEMAND]
+    topics = [made.replies, *variant_topics(made.cheap), *variant_topics(made.good), DEAD_LETTERS, DEMAND]
     async with (
         Tail(kafka, "ears", topics) as tail,
         Producer(kafka, "worker") as mouth,

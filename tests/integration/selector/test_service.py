@@ -13,7 +13,7 @@ from broker.producer import Producer
 from broker.request_reply import RequestReply
 from broker.settings import KafkaSettings
 from broker.tail import Tail
-from registry.topics import grow_task_topics, grow_variant_topic
+from registry.topics import grow_task_topics, grow_variant_topics
 from schemas import headers as h
 from schemas.load_classes import ClassCount, LoadClass, SelectorLoad
 from schemas.query import Query
@@ -298,7 +298,7 @@ async def test_new_partitions_are_read_and_written_to_at_once(stage: Stage, clie
     async with selecting(stage, attempts="1"):
         await stage.ask(client)
         await stage.wait(variant_topic(stage.cheap))
-        await grow_variant_topic(stage.pool, stage.kafka, stage.cheap, 4)
+        await grow_variant_topics(stage.pool, stage.kafka, stage.cheap, 4)
         await grow_task_topics(stage.pool, stage.kafka, stage.task, 3)
         grown = instance(stage.cheap, partitions=(2, 3))
         stage.said = [msgspec.structs.replace(grown, partitions=empty(grown))]

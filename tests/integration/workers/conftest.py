@@ -23,7 +23,7 @@ from schemas.oip import encode_request
 from schemas.result import Result, parse_result
 from schemas.rows.catalog import AccuracySource, Architecture, Profile, Task, TensorSpec, Variant, VariantState
 from schemas.rows.placement import InstanceRow
-from schemas.topics import variant_topic
+from schemas.topics import offline_variant_topic, variant_topic
 from store.change_listener import PLACEMENT, ChangeListener
 from store.placement import delete_instance, list_workers, put_instances
 from store.pool import Pool
@@ -157,12 +157,32 @@ class Site:
         await (await self.ask_soon(producer, query_id, value, headers, partition))
 
     async def ask_soon(
-        self, producer: Producer, query_id: str, value: bytes, headers: Sequence[Header] = (), partition: int = 0
+        self,
+        producer: Producer,
+        query_id: str,
+        value: bytes,
+        headers: Sequence[Header] = (),
+        partition: int = 0,
+        *,
+        offline: bool = False,
     ) -> asyncio.Future[Ack]:
         sent = [(h.ID, query_id.encode()), (h.REPLY_TO, self.replies.encode()), (h.TASK, self.task.encode())]
-        return await producer.send(
-            variant_topic(self.variant), value, key=query_id.encode(), headers=[*sent, *headers], partition=partition
-        )
+        topic = offline_variant_topic(self.variant) if offline else variant_topic(self.variant)
+        if offline:
+            sent.append((h.MODE, b"offline"))
+        return await producer.send(topic, value, key=query_id.encode(), headers=[*sent, *headers], partition=partition)
+
+    async def flood(self, producer: Producer, name: str, count: int) -> set[str]:
+        """Write so many offline queries, over all partitions; returns their ids."""
+        value, headers = self.value()
+        asked = [f"{name}{number}" for number in range(count)]
+        await producer.prefetch_metadata([offline_variant_topic(self.variant)])
+        sent = [
+            await self.ask_soon(producer, query_id, value, headers, number % PARTITIONS, offline=True)
+            for number, query_id in enumerate(asked)
+        ]
+        await asyncio.gather(*sent)
+        return set(asked)
 
 
 class Results:

@@ -19,7 +19,7 @@ from broker.request_reply import RequestReply
 from broker.settings import KafkaSettings
 from broker.tail import Tail
 from broker.topics import TopicSpec, ensure_topics
-from registry.topics import grow_variant_topic
+from registry.topics import grow_variant_topics
 from runtimes.onnx import OnnxSession
 from runtimes.protocol import Tensors
 from schemas import headers as h
@@ -87,7 +87,7 @@ async def test_partitions_added_while_it_serves_are_served(site: Site, producer:
         await site.place("cpu-0")
         await site.ask(producer, "before", value, headers)
         await results.until(1)
-        await grow_variant_topic(site.pool, site.kafka, site.variant, 4)
+        await grow_variant_topics(site.pool, site.kafka, site.variant, 4)
         await site.place("cpu-0", range(4))
         for number in range(8):
             await site.ask(producer, f"q{number}", value, headers, partition=number % 4)

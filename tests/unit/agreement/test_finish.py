@@ -64,10 +64,10 @@ class SimulatedWorker:
         self.free.append(slot)
         self.computing -= len(batch)
         took_s = self.model.batch_s(len(batch))
-        self.meter.computed(len(batch), took_s, took_s, now, left=self.queue.inputs > 0, slot=slot)
+        self.meter.computed(len(batch), took_s, took_s, now, left=self.queue.online_inputs > 0, slot=slot)
 
     def status(self, now: float) -> WorkerStatus:
-        held = self.queue.inputs + self.computing
+        held = self.queue.online_inputs + self.computing
         owned = (PartitionStatus(0, self.arrived, self.arrived),)
         instance = InstanceStatus(
             variant=NAME, state=InstanceState.ACTIVE, partitions=owned, queued=held, queued_inputs=held, max_batch=8,

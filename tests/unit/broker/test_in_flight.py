@@ -124,7 +124,7 @@ class Model(RuleBasedStateMachine):
         if not hasattr(self, "tracker"):
             return
         assert self.tracker.in_flight == self.count()
-        assert set(self.tracker.partitions()) == set(self.next)
+        assert set(self.tracker.last_committed()) == set(self.next)
         for key, position in self.next.items():
             assert self.tracker.position(key) == position
         for key, offset in self.tracker.to_commit().items():

@@ -56,16 +56,22 @@ def instance(
     state: InstanceState = InstanceState.ACTIVE,
     partitions: tuple[int, ...] = (0, 1, 2, 3),
     unread: int = 0,
+    read_offline: int = 0,
+    unread_offline: int = 0,
+    reads_offline: bool = True,
     queued: int = 0,
     slowdown: float = 1.0,
     max_batch: int = 8,
     parallel: int = 1,
 ) -> InstanceStatus:
-    """`unread` queries wait in each partition."""
+    """`unread` queries wait in each partition; one of an earlier version does not read offline ones beside them."""
     return InstanceStatus(
         variant=name,
         state=state,
         partitions=tuple(PartitionStatus(p, 100, 100 + unread) for p in partitions),
+        offline_partitions=tuple(
+            PartitionStatus(p, read_offline, read_offline + unread_offline) for p in partitions if reads_offline
+        ),
         queued=queued,
         queued_inputs=queued,
         slowdown=slowdown,

@@ -10,26 +10,22 @@ _IDLE_S: Final = 1.0
 _USUAL_GAPS: Final = 20.0
 """Gaps as long as usual after which none is expected: of queries at random times one in 10^9 comes later."""
 _LEAST_S: Final = 0.1
-"""Time between two statuses: what others send is known by these only."""
+"""The shortest pause that counts: who sends them may have been held up for as long."""
 _SMOOTHING: Final = 0.1
 
 
 class OnlineRhythm:
-    """When the last online query came, and how far apart they usually are."""
+    """When online queries last came, and how far apart they usually are."""
 
     __slots__ = ("_at", "_gap_s")
 
     def __init__(self) -> None:
-        self._at = 0.0
+        self._at = -_IDLE_S
         self._gap_s = _IDLE_S
 
     def came(self, now: float) -> None:
-        """Note that one came at `now`."""
+        """Note that one came at `now`, or several at once."""
         self._gap_s += _SMOOTHING * (min(now - self._at, _IDLE_S) - self._gap_s)
-        self._at = now
-
-    def seen(self, now: float) -> None:
-        """Note that there is one at `now`, or several: when they came, and how far apart, is not known."""
         self._at = now
 
     def expects_more(self, now: float) -> bool:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selector.online_rhythm import OnlineRhythm
+from workers.online_rhythm import OnlineRhythm
 
 BEGAN = 1000.0
 
@@ -40,19 +40,3 @@ def test_a_dense_stream_is_over_sooner_than_a_sparse_one() -> None:
 def test_a_pause_makes_no_stream_sparse() -> None:
     found, last = after([0.005] * 200 + [600.0] + [0.005] * 100)
     assert not found.expects_more(last + 0.2)
-
-
-def test_what_a_status_shows_keeps_them_expected_and_makes_no_stream_sparse() -> None:
-    found, last = after([0.005] * 200)
-    for _ in range(5):
-        last += 0.1
-        found.seen(last)
-        assert found.expects_more(last)
-    assert not found.expects_more(last + 0.2)
-
-
-def test_others_queries_are_expected_for_a_second() -> None:
-    found = OnlineRhythm()
-    for number in range(10):
-        found.seen(BEGAN + number * 0.1)
-    assert found.expects_more(BEGAN + 0.9 + 0.9)

@@ -1,0 +1,101 @@
+"""Commits up to where a consumer has finished what it read.
+
+    changed -> a moment later, all watermarks that moved -> committed, or tried again with the next ones
+
+Rules.
+* Who cannot tell whether a partition is still its own commits nothing (`may_commit`) until it can.
+* Nothing fences commits without the group's protocol, so whoever reads a partition heals it: what a predecessor that
+  woke up late committed there is found within seconds, and committed over.
+* A failed commit is logged and counted; it is tried again with the next one.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from aiokafka.errors import KafkaError
+from prometheus_client import Counter
+
+from broker.delivery.coordinator import Coordinator
+from broker.delivery.in_flight import InFlightTracker
+
+log = logging.getLogger(__name__)
+
+COMMIT_INTERVAL_S: Final = 0.2
+HEAL_INTERVAL_S: Final = 5.0
+
+FAILED: Final = Counter("infaas_commit_failures_total", "Commits that failed and were tried again", ["consumer_group"])
+REWOUND: Final = Counter("infaas_commits_rewound_total", "Older commits of others that we committed over", ["topic"])
+
+
+class Committer:
+    """Committer of the watermarks of one consumer; `run` and `heal_in_background` until cancelled."""
+
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        tracker: InFlightTracker,
+        client_id: str,
+        timeout_s: float,
+        may_commit: Callable[[], bool] | None,
+    ) -> None:
+        self._coordinator = coordinator
+        self._tracker = tracker
+        self._client_id = client_id
+        self._timeout_s = timeout_s
+        self._may_commit = may_commit
+        self._lock = asyncio.Lock()
+
+    async def commit(self, timeout_s: float | None = None) -> bool:
+        """Commit the watermarks now; returns whether all are committed. Never raises for Kafka's sake."""
+        async with self._lock:
+            moved = self._tracker.to_commit()
+            if not moved:
+                return True
+            if self._may_commit is not None and not self._may_commit():
+                self._tracker.not_committed()
+                return False
+            try:
+                async with asyncio.timeout(self._timeout_s if timeout_s is None else timeout_s):
+                    await self._coordinator.commit(moved, self._client_id)
+            except (KafkaError, OSError, TimeoutError) as error:
+                FAILED.labels(self._coordinator.group).inc()
+                log.warning("group %s: commit failed, will try again: %r", self._coordinator.group, error)
+                self._tracker.not_committed()
+                return False
+            self._tracker.committed(moved)
+            return True
+
+    async def run(self) -> None:
+        """Commit what moved, a moment after it did."""
+        changed = self._tracker.changed
+        while True:
+            await changed.wait()
+            changed.clear()
+            await asyncio.sleep(COMMIT_INTERVAL_S)
+            await self.commit()
+
+    async def heal_in_background(self, is_due: Callable[[], bool]) -> None:
+        """Heal every few seconds while it `is_due`: while no group fences those who are no members any more."""
+        while True:
+            await asyncio.sleep(HEAL_INTERVAL_S)
+            if is_due():
+                await self._heal()
+
+    async def _heal(self) -> None:
+        """Find out whether what we committed is still what is committed, and see to it that it is again."""
+        async with self._lock:
+            ours = self._tracker.last_committed()
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    found = await self._coordinator.fetch(ours.keys()) if ours else {}
+            except (KafkaError, OSError, TimeoutError) as error:
+                log.warning("group %s: what is committed is not known: %r", self._coordinator.group, error)
+                return
+            behind = {p: found.get(p, -1) for p, offset in ours.items() if offset > max(found.get(p, -1), 0)}
+            if behind:  # or forgotten: a group that nothing was committed of for a week is
+                for partition in behind.keys() & found.keys():
+                    REWOUND.labels(partition.topic).inc()
+                    log.warning("%s/%d: another committed %d, not %d", *partition, found[partition], ours[partition])
+                self._tracker.rewound(behind)

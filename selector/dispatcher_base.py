@@ -1,0 +1,105 @@
+"""What becomes of every record that a selector takes, online or offline: sent on, refused, or a dead letter.
+
+A record is done when its forwarding, or its error result, or its dead letter is acknowledged (`broker/outbox.py`). A
+query that could not be sent on is decided on anew, for another instance may take it; after `attempts` it becomes a dead
+letter.
+"""
+
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import partial
+
+from broker.delivery.consumer import Consumer, Record
+from broker.outbox import Message, Outbox
+from broker.producer import Ack, Producer
+from broker.reply_stream.sender import ResultSender
+from schemas.errors import Overloaded, QueryError, UnknownTask, Unsatisfiable
+from schemas.topics import task_of
+from selector.cluster_state import ClusterState
+from selector.demand_sender import DemandSender
+from selector.explain import explain
+from selector.forward import forwarded, refused
+from selector.load_meter import LoadMeter
+from selector.metrics import SelectorMetrics
+from selector.policy import Choice, PolicyConfig, Refusal
+from selector.received_query import ReceivedQuery, error_result, unreadable_reply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DispatchContext:
+    """Resources that the dispatchers of a selector share."""
+
+    state: ClusterState
+    config: PolicyConfig
+    producer: Producer
+    metrics: SelectorMetrics
+    load_meter: LoadMeter
+    demands: DemandSender
+    streams: ResultSender
+    attempts: int = 3
+
+
+class DispatcherBase(ABC):
+    """Way of records out of one consumer's topics."""
+
+    def __init__(self, context: DispatchContext, consumer: Consumer) -> None:
+        self._consumer = consumer
+        self._state = context.state
+        self._config = context.config
+        self._clock = context.producer.clock
+        self._metrics = context.metrics
+        self._load_meter = context.load_meter
+        self._demands = context.demands
+        self._outbox = Outbox(
+            context.producer, self._done, unreadable_reply, max_attempts=context.attempts, decide_again=self.take,
+            streams=context.streams,
+        )  # fmt: skip
+        self.retry_failed = self._outbox.retry_failed
+        """Sends what was not acknowledged again; runs beside all else until cancelled."""
+
+    @abstractmethod
+    async def take(self, record: Record, attempts: int = 1) -> None:
+        """Take a record, for the so manieth time; raises nothing for the record's sake."""
+
+    async def _forward(
+        self, record: Record, received: ReceivedQuery, choice: Choice, topic: str, now: float, attempts: int
+    ) -> None:
+        """Send a query to the chosen partition of a topic of the chosen variant."""
+        query, _fields, headers, value = received
+        explanation = explain(query, self._state, now, self._config, choice) if query.needs.explain else None
+        if attempts == 1:
+            self._load_meter.forwarded(query, choice.variant.name, choice.upgraded)
+        sent_headers = forwarded(query, choice, headers, now, self._clock.offset_ms, explanation)
+        message = Message(topic, value, sent_headers, query.id.encode(), choice.partition.number)
+        await self._outbox.send(record, message, attempts, partial(self._acknowledged, choice))
+
+    def _acknowledged(self, choice: Choice, written: Ack | None) -> None:
+        if written is None:
+            self._state.failed(choice.partition)
+        else:
+            self._state.acknowledged(choice.instance, choice.partition, written.offset, time.monotonic())
+
+    async def _refuse(
+        self, record: Record, received: ReceivedQuery, refusal: Refusal, now: float, attempts: int
+    ) -> None:
+        """Answer a query that nothing can serve with the error that says so."""
+        query, error = received.query, refusal.error
+        self._metrics.decided(query.task, error.code)
+        if attempts == 1 and not isinstance(error, (UnknownTask, Unsatisfiable)):
+            self._load_meter.refused(query, isinstance(error, Overloaded))
+        explanation = explain(query, self._state, now, self._config, refusal) if query.needs.explain else None
+        headers = refused(query, error, received.fields, now, explanation)
+        reply = error_result(query.reply_to, error, headers, received.fields)
+        if query.task in self._state.tasks:
+            await self._outbox.send(record, reply, attempts)
+        else:
+            self._outbox.give_up(record, str(error), reply, attempts)
+
+    def _reject(self, record: Record, error: QueryError, attempts: int) -> None:
+        """Make a record that cannot be read a dead letter, and send an error result if it says where to."""
+        self._metrics.decided(task_of(record.topic), error.code)
+        self._outbox.give_up(record, str(error), unreadable_reply(record, error), attempts)
+
+    def _done(self, record: Record, _sent: Message | None) -> None:
+        self._consumer.done(record)

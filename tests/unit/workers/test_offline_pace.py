@@ -1,0 +1,58 @@
+"""What an instance takes of its offline queries: its slots are kept busy, and what is online is left in peace."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.offline_pace import OfflinePace, QueuedInputs
+
+INPUT_S = 0.0001
+ENOUGH = 64
+NOW = 1000.0
+
+
+def room(pace: OfflinePace, *, now: float = NOW, online: bool = False, queued_online: int = 0, queued: int = 0) -> int:
+    return pace.room(QueuedInputs(queued_online, queued), ENOUGH, online=online, now_s=now)
+
+
+def test_what_keeps_the_slots_busy_is_taken_and_no_more() -> None:
+    assert room(OfflinePace()) == ENOUGH
+    assert room(OfflinePace(), queued=ENOUGH - 1) == 1
+    assert room(OfflinePace(), queued=ENOUGH) == 0
+
+
+def test_nothing_is_taken_while_an_online_query_waits() -> None:
+    assert room(OfflinePace(), queued_online=1) == 0
+    assert room(OfflinePace(), queued_online=1, online=True) == 0
+    assert OfflinePace().look_again_s(NOW) is None, "the batch that takes it says when"
+
+
+@given(st.integers(1, 100), st.floats(0.0, 0.01))
+def test_while_online_queries_come_half_a_core_is_left_to_them(inputs: int, input_s: float) -> None:
+    pace, now, busy_s = OfflinePace(), NOW, 0.0
+    while now < NOW + 10:
+        if queries := room(pace, now=now, online=True):
+            assert queries <= 4
+            pace.took(queries, queries * inputs, input_s, online=True, now_s=now)
+            busy_s += queries * (inputs * input_s + 0.001)
+        again_s = pace.look_again_s(now)
+        now += again_s or 0.001
+    longest_s = 4 * (100 * 0.01 + 0.001)
+    assert 0.4 * (now - NOW) - longest_s <= busy_s <= 0.5 * (now - NOW) + longest_s
+
+
+def test_when_they_come_no_more_nothing_is_left_of_the_pace() -> None:
+    pace = OfflinePace()
+    pace.took(4, 4000, INPUT_S, online=True, now_s=NOW)
+    assert room(pace, now=NOW + 0.01, online=True) == 0
+    again_s = pace.look_again_s(NOW)
+    assert again_s is not None
+    assert again_s <= 0.1, "or the end of the online queries would not be noticed"
+    assert room(pace, now=NOW + 0.01) > 0
+
+
+def test_large_queries_are_taken_by_the_inputs_that_they_had_lately() -> None:
+    pace = OfflinePace()
+    for _ in range(100):
+        pace.took(1, 32, INPUT_S, online=False, now_s=NOW)
+    assert room(pace) in (2, 3)
+    assert room(pace, queued=ENOUGH - 1) == 1
