@@ -20,7 +20,7 @@ CHANGED := { git diff --name-only --diff-filter=d --merge-base $(BASE) 2>/dev/nu
 	git ls-files --others --exclude-standard; } | grep '\.py$$' | sort -u
 
 .PHONY: help setup demo up down check check-style check-types check-unit test test-parts test-system \
-	test-torch lint bench bench-scale bench-peers chaos docs lock clean
+	test-torch lint bench bench-scale bench-peers bench-variants chaos docs lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the verbs
@@ -82,6 +82,9 @@ bench-scale: $(VENV)/dev.stamp ## measure scaling, write bench/results.json, the
 
 bench-peers: $(VENV)/dev.stamp ## measure beside other model servers; BENCH="--only S,mix --peers triton,ours" narrows it
 	$(BIN)/python -m bench.peers $(BENCH)
+
+bench-variants: $(VENV)/dev.stamp ## make every variant of the zoo, compare them, write docs/variants.md and its plots
+	$(BIN)/python -m bench.variants $(BENCH)
 
 chaos: $(VENV)/dev.stamp ## inflict faults under load; MINUTES=30 FAULTS="Kafka,worker" narrow it, CHAOS="--seed 2" more
 	$(BIN)/python -m bench.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(FAULTS),--faults "$(FAULTS)") $(CHAOS)

@@ -40,11 +40,13 @@ async def register_zoo(
     max_batch: int = BATCH_LIMIT,
     partitions: int = PARTITIONS,
     threads: int = THREADS,
+    all_variants: bool = False,
     again: bool = False,
 ) -> list[Variant]:
     """Register the models of the named tasks, of all if none is named, for each `hardware`, which this machine has.
 
-    What is registered stays, unless `again`.
+    Variants are those that the catalog names for each model, or all that can be made here. What is registered stays,
+    unless `again`.
 
     Files that are built, and the labelled data, go to `cache` and are used again. Cancelling keeps what is complete.
 
@@ -58,6 +60,8 @@ async def register_zoo(
         replace(request, max_batch=max_batch, partitions=partitions, threads=threads, again=again)
         for request in requests
     ]
+    if all_variants:
+        requests = [replace(request, variants=()) for request in requests]
     requests = [_for_hardware(request, device) for request in requests for device in hardware]
     counts = [await asyncio.to_thread(step_count, request) for request in requests]
     variants: dict[str, Variant] = {}

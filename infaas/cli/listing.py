@@ -10,6 +10,7 @@ import typer
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database
 from infaas.cli.output import ms, show, show_json, table, usd
 from infaas.cli.register import AGAIN
+from registry.comparison import compare
 from schemas.errors import OperatorError
 from schemas.hardware import cost_per_1000, list_price
 from schemas.latency import BatchLatency, LatencyModel
@@ -43,16 +44,30 @@ def models(home: Home = DEFAULT_HOME, task: OfTask = None, as_json: Json = False
     return show(table(("architecture", "task", "format", "sha256"), rows))
 
 
-def variants(home: Home = DEFAULT_HOME, task: OfTask = None, as_json: Json = False) -> None:
-    """List the variants that were made of the models, with what was measured of them."""
+def variants(ctx: typer.Context, home: Home = DEFAULT_HOME, task: OfTask = None, as_json: Json = False) -> None:
+    """List the variants that were made of the models, with what was measured of them; `plot` draws them."""
+    if ctx.invoked_subcommand is not None:
+        return None
     found, profiles, failed = _read(home, lambda pool: _variants_with_profiles(pool, task))
+    ready = [v for v in found if v.state is VariantState.READY]
+    dominated = {one.variant.name: one.dominated_by for one in compare(ready, profiles)}
     if as_json:
         reasons = {v.name: {row.worker: row.reason for row in failed if row.variant == v.name} for v in found}
-        return show_json([{"variant": v, "profile": profiles.get(v.name), "failed": reasons[v.name]} for v in found])
+        return show_json(
+            [
+                {
+                    "variant": v,
+                    "profile": profiles.get(v.name),
+                    "failed": reasons[v.name],
+                    "dominated_by": dominated.get(v.name, ""),
+                }
+                for v in found
+            ]
+        )
     _check_task(task, found)
-    columns = ("variant", "task", "accuracy>", "latency b1>", "b max>", "USD/1000>", "memory>")
-    ready = [v for v in found if v.state is VariantState.READY]
-    show(table(columns, [_variant_row(v, profiles.get(v.name)) for v in ready], spare=("memory>", "task")))
+    columns = ("variant", "task", "accuracy>", "latency b1>", "b max>", "USD/1000>", "memory>", "dominated by")
+    rows = [(*_variant_row(v, profiles.get(v.name)), dominated.get(v.name, "")) for v in ready]
+    show(table(columns, rows, spare=("memory>", "task", "dominated by")))
     if noisy := [name for name, measured in profiles.items() if measured.is_noisy]:
         show(f"~ measured while the machine was busy: {', '.join(noisy)}. {AGAIN}")
     others = [(v.name, v.state, v.reason) for v in found if v.state is not VariantState.READY]

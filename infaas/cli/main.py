@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from infaas.cli import composites, database, dead_letters, demo, lag, listing, query, register, scale, system
+from infaas.cli import composites, database, dead_letters, demo, lag, listing, plot, query, register, scale, system
 from infaas.cli.output import CommandGroup
 from process.version import version
 
@@ -37,9 +37,13 @@ for command in (query.query, query.explain):
     app.command(rich_help_panel="Queries")(command)
 app.command(rich_help_panel="Models")(register.register)
 app.command(rich_help_panel="Models")(composites.cascade)
-for command in (listing.tasks, listing.models, listing.variants, listing.profile):
+for command in (listing.tasks, listing.models, listing.profile):
     app.command(rich_help_panel="Models")(command)
 app.command(rich_help_panel="Operation")(lag.lag)
+variants = typer.Typer()
+variants.callback(invoke_without_command=True)(listing.variants)
+variants.command()(plot.plot)
+app.add_typer(variants, name="variants", rich_help_panel="Models")
 app.add_typer(scale.app, name="scale", rich_help_panel="Operation")
 app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel="Operation")
 app.add_typer(database.app, name="db", rich_help_panel="Operation")

@@ -41,6 +41,12 @@ OutputFlag = Annotated[str | None, typer.Option(help="The output with the classe
 AccuracyLossFlag = Annotated[
     float, typer.Option(min=0, max=1, help="Most accuracy, of 1, that a variant may lose to the model as registered.")
 ]
+ZooFlag = Annotated[
+    bool, typer.Option("--zoo", help="Register the models of infaas[zoo], of the tasks named or of all.")
+]
+AllVariantsFlag = Annotated[
+    bool, typer.Option("--all-variants", help="With --zoo: make all that can be made here, not just what is worth it.")
+]
 DryRunFlag = Annotated[
     bool, typer.Option("--dry-run", help="Only say which variants would be made here, and which not and why.")
 ]
@@ -86,12 +92,11 @@ def register(
     threads: Annotated[int, typer.Option(min=1, help="Threads a batch computes with.")] = THREADS,
     variant: Annotated[list[str] | None, typer.Option(help="e.g. onnx-int8dyn; repeatable. Default: all.")] = None,
     hardware: HardwareFlag = None,
+    all_variants: AllVariantsFlag = False,
     max_accuracy_loss: AccuracyLossFlag = MOST_ACCURACY_LOST,
     again: Annotated[bool, typer.Option("--again", help="Measure what is registered once more.")] = False,
     dry_run: DryRunFlag = False,
-    zoo: Annotated[
-        bool, typer.Option("--zoo", help="Register the models of infaas[zoo], of the tasks named or of all.")
-    ] = False,
+    zoo: ZooFlag = False,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
@@ -103,7 +108,11 @@ def register(
     kafka, postgres = find_kafka(home), find_database(home)
     named, home, devices = tuple(what or ()), home.absolute(), tuple(hardware or (Hardware.CPU,))
     if zoo:
-        made = asyncio.run(register_with_progress(kafka, postgres, home, named, devices, threads=threads, again=again))
+        made = asyncio.run(
+            register_with_progress(
+                kafka, postgres, home, named, devices, threads=threads, all_variants=all_variants, again=again
+            )
+        )
     else:
         if len(named) != 1 or task is None:
             raise OperatorError("say which model FILE for which --task, or --zoo")
@@ -135,6 +144,7 @@ async def register_with_progress(
     hardware: Sequence[Hardware] = (Hardware.CPU,),
     *,
     threads: int = THREADS,
+    all_variants: bool = False,
     again: bool = False,
 ) -> list[Variant]:
     """Register the zoo's models of `tasks`, of all if none is named, behind a progress bar; it must be installed."""
@@ -144,7 +154,7 @@ async def register_with_progress(
         with ProgressBar() as bar:
             made = await register_zoo(
                 pool, kafka, artifact_store(home), bar, home / "cache",
-                tasks=tasks, hardware=hardware, threads=threads, again=again,
+                tasks=tasks, hardware=hardware, threads=threads, all_variants=all_variants, again=again,
             )  # fmt: skip
         await _warn_of_noise(pool, made)
     return made

@@ -4,6 +4,7 @@ import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from math import nan
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from infaas.cli.output import EXIT_QUERY, EXIT_SETUP
 from process.ports import free_port
+from schemas.latency import BatchLatency
 from schemas.rows.catalog import VariantState
 from schemas.rows.samples import LagReading
 from schemas.status import InstanceState
@@ -197,3 +199,26 @@ async def _record_lag(pool: Pool, lags: dict[tuple[str, int], int], seconds_ago:
         healths=[3 if lag > 0 else 0 for lag in lags.values()],
     )  # fmt: skip
     await write_reading(pool, reading)
+
+
+async def test_dominated_variants_are_marked_and_drawn_small(
+    connected: Shell, store_pool: Pool, tmp_path: Path
+) -> None:
+    await register(store_pool, "mlp.onnx-fp32.cpu", "cnn.onnx-fp32.cpu")
+    slow = msgspec.structs.replace(
+        a_profile("mlp.onnx-fp32.cpu"),
+        latency=tuple(BatchLatency(p.batch, 2 * p.p50_s, 2 * p.p99_s) for p in a_profile("").latency),
+    )
+    await put_variant(store_pool, a_variant("mlp.onnx-fp32.cpu"), slow)
+    listed = json.loads((await asyncio.to_thread(connected, "variants", "--json")).stdout)
+    assert {row["variant"]["name"]: row["dominated_by"] for row in listed} == {
+        "cnn.onnx-fp32.cpu": "",
+        "mlp.onnx-fp32.cpu": "cnn.onnx-fp32.cpu",
+    }
+    assert "dominated by" in (await asyncio.to_thread(connected, "variants")).stdout
+    drawn = (await asyncio.to_thread(connected, "variants", "plot", "digits")).stdout
+    assert any(line.endswith("b") and "A" in line for line in drawn.splitlines())
+    image = tmp_path / "digits.png"
+    assert (await asyncio.to_thread(connected, "variants", "plot", "digits", "--image", str(image))).exit_code == 0
+    assert image.exists()
+    assert "no task 'nobody'" in (await asyncio.to_thread(connected, "variants", "plot", "nobody")).stderr

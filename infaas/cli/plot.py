@@ -1,0 +1,151 @@
+"""`infaas variants plot`: accuracy against latency and against cost, in the terminal and as an image.
+
+The image is drawn by matplotlib, of the extra `plots`, imported when it is needed: what no other variant beats in the
+quantity that is drawn is joined by a line, and dominated variants are hollow. The terminal needs nothing.
+"""
+
+import asyncio
+import importlib
+import math
+from collections.abc import Callable, Sequence
+from itertools import cycle
+from pathlib import Path
+from string import ascii_lowercase
+from typing import Annotated, Any, Final
+
+import typer
+
+from infaas.cli.connect import DEFAULT_HOME, Home, find_database
+from infaas.cli.output import out
+from registry.comparison import ComparedVariant, compare
+from schemas.errors import OperatorError
+from schemas.rows.catalog import VariantState
+from store.pool import open_pool
+from store.registry import list_profiles, list_variants
+
+_MARKERS: Final = "osD^vP*X<>hd"
+_HEIGHT: Final = 18
+_MARGIN: Final = 8
+_WIDEST: Final = 120
+
+Axis = tuple[str, Callable[[ComparedVariant], float]]
+AXES: Final[tuple[Axis, ...]] = (
+    ("latency of one input, ms", lambda one: one.latency_s * 1000),
+    ("cost at the best batch, USD per 1000", lambda one: one.cost),
+)
+
+
+def plot(
+    task: Annotated[str, typer.Argument(help="Task whose variants are drawn.")],
+    image: Annotated[
+        Path | None, typer.Option("--image", dir_okay=False, help="Write an image instead, e.g. to variants.png.")
+    ] = None,
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Draw the variants of a task: accuracy against latency and against cost, here or as an image."""
+    compared = asyncio.run(_read(find_database(home), task))
+    if not compared:
+        raise OperatorError(f"there is no task {task!r}, or no variant of it is ready; `infaas tasks` lists the tasks")
+    if image is None:
+        typer.echo(draw_terminal(task, compared, min(out.width, _WIDEST)))
+    else:
+        draw_image(task, compared, image)
+        typer.echo(f"wrote {image}", err=True)
+
+
+async def _read(postgres: str, task: str) -> list[ComparedVariant]:
+    async with open_pool(postgres, max_size=1) as pool:
+        profiles = await list_profiles(pool, task=task)
+        variants = await list_variants(pool, task=task, state=VariantState.READY)
+    return compare(variants, {profile.variant: profile for profile in profiles})
+
+
+def frontier(
+    compared: Sequence[ComparedVariant], quantity: Callable[[ComparedVariant], float]
+) -> list[ComparedVariant]:
+    """Return those that no other beats both in accuracy and in a quantity that should be small, the smallest first."""
+    best: list[ComparedVariant] = []
+    for one in sorted(compared, key=lambda one: (quantity(one), -one.profile.accuracy)):
+        if not best or one.profile.accuracy > best[-1].profile.accuracy:
+            best.append(one)
+    return best
+
+
+def draw_terminal(task: str, compared: Sequence[ComparedVariant], width: int) -> str:
+    """Draw in plain characters: a letter each architecture, a capital where a variant is not dominated."""
+    letters = dict(zip(sorted({one.variant.architecture for one in compared}), cycle(ascii_lowercase), strict=False))
+    legend = ", ".join(f"{letter.upper()} {name}" for name, letter in letters.items())
+    drawn = [f"{task}: {legend}; small letters are dominated"]
+    for title, quantity in AXES:
+        points = [
+            (quantity(one), 100 * one.profile.accuracy, letters[one.variant.architecture], bool(one.dominated_by))
+            for one in compared
+        ]
+        drawn.append(f"\naccuracy in % against {title}\n{_scatter(points, width)}")
+    return "\n".join(drawn)
+
+
+def _scatter(points: Sequence[tuple[float, float, str, bool]], width: int) -> str:
+    """Points (x, y, letter, small) in characters; x is logarithmic. What is not small is drawn last."""
+    columns, rows = width - _MARGIN, _HEIGHT
+    x_of, x_ends = _scale([math.log10(max(point[0], 1e-12)) for point in points], columns)
+    y_of, y_ends = _scale([point[1] for point in points], rows)
+    cells = [[" "] * columns for _ in range(rows)]
+    for x, y, letter, small in sorted(points, key=lambda point: not point[3]):
+        cells[rows - 1 - y_of(y)][x_of(math.log10(max(x, 1e-12)))] = letter if small else letter.upper()
+    labels = {0: f"{y_ends[1]:.1f}", rows - 1: f"{y_ends[0]:.1f}"}
+    lines = [f"{labels.get(number, ''):>{_MARGIN - 1}}|{''.join(row).rstrip()}" for number, row in enumerate(cells)]
+    low, high = (f"{10**end:.3g}" for end in x_ends)
+    return "\n".join([*lines, f"{'+':>{_MARGIN}}{'-' * columns}", f"{'':{_MARGIN}}{low}{high:>{columns - len(low)}}"])
+
+
+def _scale(values: Sequence[float], cells: int) -> tuple[Callable[[float], int], tuple[float, float]]:
+    """What finds the cell of a value, and the values at both ends."""
+    low, high = min(values), max(values)
+    span = max(high - low, 1e-9)
+    return lambda value: round((value - low) / span * (cells - 1)), (low, high)
+
+
+def draw_image(task: str, compared: Sequence[ComparedVariant], file: Path) -> None:
+    """Write an image in the format of the file's name, e.g. PNG.
+
+    Raises:
+        OperatorError: matplotlib is not installed, or the file cannot be written.
+    """
+    try:
+        figures: Any = importlib.import_module("matplotlib.figure")
+    except ImportError as error:
+        raise OperatorError("matplotlib is not installed: pip install 'infaas[plots]'") from error
+    figure = figures.Figure(figsize=(13, 5.5), layout="constrained")
+    labels = sorted({one.label for one in compared})
+    for axes, (title, quantity) in zip(figure.subplots(1, len(AXES), sharey=True), AXES, strict=True):
+        _draw_axes(axes, compared, labels, quantity)
+        axes.set_xlabel(title)
+    figure.axes[0].set_ylabel("accuracy, %")
+    figure.suptitle(f"{task}: {len(compared)} variants, dominated ones hollow")
+    handles, names = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside right upper", fontsize="small")
+    try:
+        figure.savefig(file, dpi=110, metadata={"Software": None} if file.suffix == ".png" else None)
+    except (OSError, ValueError) as error:
+        raise OperatorError(f"cannot write {file}: {error}") from error
+
+
+def _draw_axes(
+    axes: Any, compared: Sequence[ComparedVariant], labels: Sequence[str], quantity: Callable[[ComparedVariant], float]
+) -> None:
+    architectures = sorted({one.variant.architecture for one in compared})
+    axes.set_xscale("log")
+    axes.grid(alpha=0.3)
+    best = frontier(compared, quantity)
+    axes.plot([quantity(one) for one in best], [100 * one.profile.accuracy for one in best], color="0.6", zorder=1)
+    for index, name in enumerate(architectures):
+        axes.scatter([], [], color=f"C{index}", marker="s", label=name)
+    for index, label in enumerate(labels):
+        axes.scatter([], [], color="0.3", marker=_MARKERS[index % len(_MARKERS)], label=label)
+    for one in compared:
+        color = f"C{architectures.index(one.variant.architecture)}"
+        axes.scatter(
+            quantity(one), 100 * one.profile.accuracy, marker=_MARKERS[labels.index(one.label) % len(_MARKERS)],
+            facecolor="none" if one.dominated_by else color, edgecolor=color, zorder=2,
+        )  # fmt: skip
