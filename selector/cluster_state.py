@@ -271,6 +271,7 @@ class ClusterState:
         if instance is None:
             return
         worker = self._given_to(instance, now)
+        worker.online_at = now
         instance.level = instance.waiting(now) + inputs
         instance.level_at = now
         worker.backlog_s = worker.wait_s(now) * worker.slots + inputs * instance.model.input_s() * instance.slowdown
@@ -345,6 +346,8 @@ def _apply_to_instance(instance: Instance, said: InstanceStatus, now: float) -> 
     instance.slowdown = max(said.slowdown, 1.0)
     instance.drag = said.drag
     queued_online = max(said.queued_inputs - said.queued_offline_inputs, 0)
+    if queued_online:
+        instance.worker.online_at = now
     instance.level = queued_online + sum(partition.unread_inputs() for partition in instance.partitions)
     instance.level_at = now
     unread_offline = sum(partition.unread_inputs() for partition in instance.offline_partitions)

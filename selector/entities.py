@@ -48,7 +48,7 @@ class Worker:
 
     __slots__ = (
         "backlog_at", "backlog_s", "busy", "cpu_busy", "cpus", "epoch", "expires_at", "hardware", "hop_s", "instances",
-        "memory_total", "name", "sends", "sends_per_s", "slot_price", "slots", "status_at",
+        "memory_total", "name", "online_at", "sends", "sends_per_s", "slot_price", "slots", "status_at",
     )  # fmt: skip
 
     def __init__(self, name: str, hardware: str, epoch: int, slots: int, slot_price: float) -> None:
@@ -68,6 +68,8 @@ class Worker:
         self.backlog_at = 0.0
         self.busy = 0
         """Slots that its instances had work for at the last status."""
+        self.online_at = -math.inf
+        """When it was last known to have an online query."""
         self.sends = 0
         """Queries sent to it since the last status."""
         self.sends_per_s = 0.0

@@ -6,7 +6,8 @@ takes a query only where it takes no slot from a cheaper one.
 
 What an instance is given ahead waits in a topic of its own, from which its worker takes it when it has nothing else to
 do. So it delays nobody, and how fast it goes need not be known. But it is bound, to a replica that may be busy when its
-turn comes: there is as much as keeps an instance busy until it has said twice how much is left, and no more.
+turn comes: there is as much as keeps an instance busy until it has said twice how much is left, and no more. While its
+worker has online queries, which leave it little time, there is a tenth of that: what is given takes CPU as well.
 
 What cannot be answered at all, or has passed its deadline, is refused as an online query is. What can but has no
 instance that serves waits for one to be loaded.
@@ -32,6 +33,9 @@ _UNNOTICED_S: Final = 0.002
 """Seconds of online work that leave a worker idle."""
 _AHEAD_S: Final = 0.2
 """Seconds of work that an instance is given ahead: twice the time between two of its statuses."""
+_AHEAD_OF_BUSY_S: Final = 0.02
+_QUIET_S: Final = 0.1
+"""Seconds after an online query in which others are expected at the same worker."""
 _LEAST_INPUT_S: Final = 50e-6
 """Seconds that an input costs at least, whatever the model: it is read, and answered."""
 _LOOK_S: Final = 0.1
@@ -75,7 +79,7 @@ def _cheapest_idle(candidates: Candidates, query: Query, now: float) -> Choice |
         for instance in seen:
             if instance.worker in cheaper and not _has_free_slot(instance.worker, now):
                 continue
-            if not _has_room(instance, query.batch):
+            if not _has_room(instance, query.batch, now):
                 continue
             if _is_free_of_online(instance, now):
                 return _choice(candidate, instance, query, now)
@@ -84,12 +88,13 @@ def _cheapest_idle(candidates: Candidates, query: Query, now: float) -> Choice |
     return Wait(retry_s)
 
 
-def _has_room(instance: Instance, inputs: int) -> bool:
+def _has_room(instance: Instance, inputs: int, now: float) -> bool:
     """Whether an instance may be given so many inputs more; a query that is larger than all room goes alone."""
     if not instance.offline_partitions:
         return False
     input_s = max(instance.model.input_s() * instance.slowdown / instance.parallel, _LEAST_INPUT_S)
-    enough = 2 * instance.parallel * instance.model.max_batch + _AHEAD_S / input_s
+    ahead_s = _AHEAD_S if now - instance.worker.online_at > _QUIET_S else _AHEAD_OF_BUSY_S
+    enough = 2 * instance.parallel * instance.model.max_batch + ahead_s / input_s
     return instance.offline_inputs + inputs <= enough or instance.offline_inputs <= 0.0
 
 

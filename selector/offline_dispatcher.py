@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 HELD: Final = 256
 """Queries of a task that are read ahead."""
-_READ: Final = 64
+_READ: Final = 32
 """Most queries read before the event loop turns to something else."""
 _FORWARDED: Final = 8
 """Most queries sent on before the event loop turns to something else: online ones wait meanwhile."""

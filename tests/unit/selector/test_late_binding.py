@@ -52,6 +52,23 @@ def test_it_waits_while_an_online_query_does() -> None:
     assert bound(where, offline(), NOW + 0.1)
 
 
+def test_little_is_given_ahead_while_online_queries_come() -> None:
+    def given(where: ClusterState, now: float) -> int:
+        return bound(where, offline(target=FAST), now).count(FAST)
+
+    idle = given(three(), NOW)
+    where = three()
+    choice = choose(query(target=FAST), where, NOW, CONFIG)
+    assert isinstance(choice, Choice)
+    where.sent(choice.instance, choice.partition, 1, NOW)
+    where.acknowledged(choice.instance, choice.partition, 100, NOW)
+    assert 0 < given(where, NOW + 0.05) < idle // 4
+    assert given(where, NOW + 0.2) > idle // 2, "the rest"
+    elsewhere = three()
+    elsewhere.apply_status(status(instance(FAST, queued=1), instance(GOOD)), NOW)
+    assert 0 < given(elsewhere, NOW + 0.05) < idle // 4, "by whichever selector they are sent"
+
+
 def test_an_instance_that_does_not_work_off_what_it_has_is_given_no_more() -> None:
     where = three()
     given = bound(where, offline(target=FAST))
