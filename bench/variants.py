@@ -46,17 +46,17 @@ async def _write(postgres: str, how: str) -> None:
     PLOTS.mkdir(exist_ok=True)
     for task in _tasks(compared):
         draw_image(task, _of(task, compared), PLOTS / f"{task}.png")
-    PAGE.write_text(page(compared, refused, how))
-
-
-def page(compared: Sequence[ComparedVariant], refused: Sequence[Variant], how: str) -> str:
-    """Format the page, in Markdown."""
     day = datetime.datetime.now(datetime.UTC).date().isoformat()
+    PAGE.write_text(page(compared, refused, f"{how}. Commit {commit()}, {day}, {machine()}."))
+
+
+def page(compared: Sequence[ComparedVariant], refused: Sequence[Variant], origin: str) -> str:
+    """Format the page, in Markdown; `origin` says when and where its figures were taken."""
     lines = [
         "# Variants of the zoo",
         "",
         f"All that registration makes of the zoo's models here, by `make bench-variants`: {len(compared)} variants,",
-        f"{how}. Commit {commit()}, {day}, {machine()}.",
+        origin,
         "",
         "Latencies are medians on one core, in milliseconds; costs are USD per 1000 inputs at the cheapest batch, at",
         "list prices. A `~` was measured on a busy machine. A dominated variant is no more accurate than the one that",

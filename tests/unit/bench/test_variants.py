@@ -1,0 +1,28 @@
+"""The page about the zoo's variants."""
+
+from msgspec.structs import replace
+
+from bench.variants import page
+from registry.comparison import compare
+from schemas.latency import BatchLatency
+from schemas.rows.catalog import VariantState
+from tests.store_rows import a_profile, a_variant
+
+
+def test_the_fastest_of_equal_accuracy_stands_beside_the_model_as_registered() -> None:
+    rows = {"mlp.onnx-fp32.cpu": (0.9, 4.0), "mlp.onnx-int8.cpu": (0.895, 1.0), "mlp.onnx-int4.cpu": (0.8, 0.5)}
+    variants = [replace(a_variant(name), max_batch=16) for name in rows]
+    profiles = {
+        name: replace(
+            a_profile(name),
+            accuracy=accuracy,
+            latency=tuple(BatchLatency(batch, batch * ms / 1000, batch * ms / 1000) for batch in (1, 16)),
+        )
+        for name, (accuracy, ms) in rows.items()
+    }
+    refused = replace(a_variant("mlp.onnx-int2.cpu", state=VariantState.REFUSED), reason="it is another model")
+    text = page(compare(variants, profiles), [refused], "registered in a test")
+    assert "| mlp | 4 ms, 64 ms | onnx-int8, onnx-int8 | 4.00x | 4.00x |" in text
+    assert "| mlp.onnx-int4 | 80.00% | 0.5 |" in text
+    assert "| mlp.onnx-int2.cpu | it is another model |" in text
+    assert "variants/digits.png" in text
