@@ -28,7 +28,7 @@ from schemas.tensors import Array
 from store.placement import list_instances
 from store.pool import Pool, open_pool
 from store.registry import list_profiles, list_variants
-from zoo.samples import TASKS, labelled
+from zoo.samples import ALL_TASKS, ENCODED_TASKS, labelled
 
 IN_FLIGHT: Final = 4
 TRIES: Final = 5
@@ -92,7 +92,7 @@ def chance_of(errors: int, count: int, accuracy: float) -> float:
     return 1.0 - sum(comb(count, k) * wrong**k * accuracy ** (count - k) for k in range(errors))
 
 
-async def wait_until_placed(pool: Pool, tasks: Sequence[str] = TASKS) -> None:
+async def wait_until_placed(pool: Pool, tasks: Sequence[str] = ALL_TASKS) -> None:
     """Wait until the autoscaler has placed variants of every task and the workers serve them.
 
     Raises:
@@ -111,7 +111,7 @@ async def wait_until_placed(pool: Pool, tasks: Sequence[str] = TASKS) -> None:
         raise OperatorError(f"not all variants were serving within {PLACED_S:g} s; see the workers' logs") from None
 
 
-async def plan_cases(pool: Pool, tasks: Sequence[str] = TASKS) -> list[DemoCase]:
+async def plan_cases(pool: Pool, tasks: Sequence[str] = ALL_TASKS) -> list[DemoCase]:
     """Choose what to ask, from what was measured on this machine."""
     return [
         case for task in tasks for case in _cases(task, await list_profiles(pool, task=task, state=VariantState.READY))
@@ -126,9 +126,14 @@ def _cases(task: str, profiles: Sequence[Profile]) -> list[DemoCase]:
     easy_ms = round(max(1000.0, 20 * slowest_ms), -2)
     soon = f"within {easy_ms:g} ms"
     fastest = min(alone_s, key=alone_s.__getitem__)
-    return [
+    plain = [
         DemoCase(task, "none", QueryOptions(), "http"),
         DemoCase(task, soon, QueryOptions(latency_ms=easy_ms), "kafka"),
+    ]
+    if task in ENCODED_TASKS:  # to see that texts and files are answered; the needs are the same as elsewhere
+        return plain[:1]
+    return [
+        *plain,
         DemoCase(task, f"accuracy {good:.3f}, {soon}", QueryOptions(min_accuracy=good, latency_ms=easy_ms), "http"),
         DemoCase(task, f"accuracy {best:.3f}", QueryOptions(min_accuracy=best), "kafka"),
         DemoCase(task, "the fastest variant", QueryOptions(target=fastest), "http"),

@@ -27,9 +27,9 @@ def zoo_example(task: str) -> Mapping[str, Array] | None:
     """Return one held-out input of a task of the zoo; None if the zoo has no such task or is not installed."""
     if find_spec("zoo") is None:
         return None
-    from zoo.samples import TASKS, labelled
+    from zoo.samples import ALL_TASKS, labelled
 
-    if task not in TASKS:
+    if task not in ALL_TASKS:
         return None
     inputs, _ = labelled(task)
     return {name: values[:1] for name, values in inputs.items()}

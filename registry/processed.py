@@ -1,9 +1,11 @@
-"""The signature that clients see of a model with processing around it."""
+"""A model with processing around it: the signature that clients see, and what the model itself gets of their inputs."""
 
 from msgspec.structs import replace
 
 from registry.signature import VARIABLE, Signature
+from runtimes.padding import Arrays, stack_padded
 from runtimes.processing.classes import CLASS, LABEL
+from runtimes.processing.session import load_before
 from schemas.errors import InvalidRequest
 from schemas.rows.processing import Processing, TopClasses
 from schemas.rows.tensor_spec import TensorSpec
@@ -31,6 +33,22 @@ def processed_signature(model: Signature, processing: Processing, scores: Tensor
         raise InvalidRequest(f"the model's outputs ({', '.join(names)}) and those of its processing share a name")
     given = TensorSpec(name=processing.before.input, datatype="BYTES", shape=(VARIABLE,))
     return replace(model, inputs=(given,), outputs=tuple(outputs))
+
+
+def model_tensors(samples: Arrays, processing: Processing) -> Arrays:
+    """The tensors of the model for what clients would send, in one array each, the shorter ones padded; blocks.
+
+    Raises:
+        InvalidRequest: an input cannot be read; the message says which.
+    """
+    before = load_before(processing, processing.tensors)
+    rows: list[Arrays] = []
+    for number, value in enumerate(samples[processing.before.input].reshape(-1).tolist()):
+        try:
+            rows.append(before(value))
+        except InvalidRequest as error:
+            raise InvalidRequest(f"{processing.before.input} {number} of those that calibrate: {error}") from error
+    return stack_padded(rows, before.fill)
 
 
 def _class_spec(step: TopClasses, scores: TensorSpec) -> TensorSpec:

@@ -28,6 +28,7 @@ from registry.pipeline.isolation import run_step
 from registry.pipeline.measurement import Measurement, MeasureVariant
 from registry.pipeline.verification import VerifiedReference, verify_reference, verify_variant
 from registry.plan import PlannedVariant, plan_variants
+from registry.processed import model_tensors
 from registry.recipes import GeneratorKind, NotApplicable
 from registry.registration import ProgressSink, Registration
 from registry.samples import Arrays, Samples, load_arrays, read_samples, save_arrays, take_rows
@@ -124,10 +125,10 @@ class _Pipeline:
             found = await run_step(step, Inspection)
         except ModelFailed as error:
             raise InvalidRequest(f"{request.file.name} cannot be read: {error}") from error
-        samples = await asyncio.to_thread(self._prepare_samples, found)
         self._tensors = found.tensors
         if request.processing is not None:
             self._processing = replace(request.processing, tensors=found.tensors, scores=found.scores.name)
+        samples = await asyncio.to_thread(self._prepare_samples, found)
         inputs, outputs = found.signature.inputs, found.signature.outputs
         created = Task(name=request.task, inputs=inputs, outputs=outputs, partitions=request.partitions)
         return _Model(architecture, task or created, found, samples)
@@ -172,7 +173,8 @@ class _Pipeline:
         )
         save_arrays(self._file("samples"), samples.inputs)
         if samples.calibration is not None:
-            save_arrays(self._file("calibration"), samples.calibration)
+            tensors = self._processing and model_tensors(samples.calibration, self._processing)
+            save_arrays(self._file("calibration"), tensors or samples.calibration)
         return samples
 
     def _with_kept_files(self, model: _Model) -> Architecture:

@@ -1,4 +1,4 @@
-"""Lists the models of the zoo: three tasks, and for each several architectures, from cheap to accurate."""
+"""Lists the models of the zoo: a few tasks, and for each several architectures, from cheap to accurate."""
 
 from pathlib import Path
 from typing import Final
@@ -6,7 +6,9 @@ from typing import Final
 import msgspec
 
 from schemas.errors import OperatorError
-from zoo.samples import DATA
+from schemas.rows.processing import Processing
+from zoo.data_folder import DATA
+from zoo.encoded import IMAGES, TEXTS
 
 
 class ZooModel(msgspec.Struct, frozen=True):
@@ -18,6 +20,8 @@ class ZooModel(msgspec.Struct, frozen=True):
     """Model file; None: it is built from the MiniLM pack."""
     minilm_depth: int = 0
     """Layers of a model that is built from the MiniLM pack."""
+    processing: Processing | None = None
+    """What makes its tensors of a text or an image, where its task takes such."""
     variants: tuple[str, ...] = ("onnx-int8dyn", "onnx-int8static")
     """Variants made besides the fp32 one. Those by which a model is known to gain nothing are left out, but for one:
     the ResNet's dynamic int8, which is slower and no better, so that there is something never to choose."""
@@ -39,6 +43,12 @@ MODELS: Final = (
     ZooModel("textcnn", "sentiment", DATA / "sent_textcnn.onnx", variants=_STATIC),
     ZooModel("minilm-l3", "sentiment", None, 3, variants=_DYNAMIC),
     ZooModel("minilm-l6", "sentiment", None, 6, variants=_DYNAMIC),
+    ZooModel("fasttext-text", "sentiment-text", DATA / "sent_fasttext.onnx", processing=TEXTS, variants=_DYNAMIC),
+    ZooModel("textcnn-text", "sentiment-text", DATA / "sent_textcnn.onnx", processing=TEXTS, variants=_STATIC),
+    ZooModel("minilm-l6-text", "sentiment-text", None, 6, TEXTS, variants=_DYNAMIC),
+    ZooModel("mnist-mlp-image", "mnist-image", DATA / "mnist_mlp.onnx", processing=IMAGES, variants=_STATIC),
+    ZooModel("mnist-cnn-s-image", "mnist-image", DATA / "mnist_cnn_s.onnx", processing=IMAGES, variants=_STATIC),
+    ZooModel("mnist-cnn-m-image", "mnist-image", DATA / "mnist_cnn_m.onnx", processing=IMAGES, variants=_STATIC),
 )
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from schemas.errors import OperatorError
-from zoo.samples import DATA
+from zoo.data_folder import DATA
 
 DEPTHS: Final = (3, 6)
 _PACK: Final = DATA / "pack_l36.npz"

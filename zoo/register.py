@@ -93,7 +93,7 @@ def _for_hardware(request: Registration, hardware: Hardware) -> Registration:
 def _request(model: ZooModel, cache: Path) -> Registration:
     file = model.file
     if file is None:
-        file = cache / f"{model.architecture}.onnx"
+        file = cache / f"minilm-l{model.minilm_depth}.onnx"
         if not file.exists():
             build_minilm(model.minilm_depth, file)
     files = labelled_files(model.task, cache)
@@ -101,11 +101,12 @@ def _request(model: ZooModel, cache: Path) -> Registration:
         architecture=model.architecture,
         task=model.task,
         file=file,
+        processing=model.processing,
         validation=files.validation,
         calibration=files.calibration,
         variants=model.variants,
         # The transformers take 10 ms and more an input; all models of a task are measured on the same rows.
-        accuracy_samples=_FEW_SAMPLES if model.task == "sentiment" else _ALL_SAMPLES,
+        accuracy_samples=_FEW_SAMPLES if model.task.startswith("sentiment") else _ALL_SAMPLES,
     )
 
 
@@ -136,7 +137,9 @@ def _write_once(file: Path, inputs: Inputs, labels: NDArray[np.int64] | None = N
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as content:
-            np.savez(content, allow_pickle=False, **inputs, **({} if labels is None else {"label": labels}))
+            # Texts and PNG files end with no NUL, so numpy's own bytes keep them whole.
+            plain = {name: array.astype("S") if array.dtype.kind == "O" else array for name, array in inputs.items()}
+            np.savez(content, allow_pickle=False, **plain, **({} if labels is None else {"label": labels}))
         os.replace(partial, file)
     except OSError as error:
         with suppress(OSError):

@@ -9,20 +9,29 @@ compute. One fixed length also lets queries of different clients share a batch.
 """
 
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas.errors import OperatorError
+from zoo.data_folder import DATA
+from zoo.encoded import as_png, as_texts
 
-DATA: Final = Path(__file__).parent / "data"
 TASKS: Final = ("sentiment", "mnist", "digits")
+ENCODED_TASKS: Final = ("sentiment-text", "mnist-image")
+"""Tasks whose clients send texts and image files: the same data, and some of the same models."""
+ALL_TASKS: Final = TASKS + ENCODED_TASKS
 TOKENS: Final = 48
 
 _SEP: Final = 102
-_FILES: Final = {"sentiment": "sent.npz", "mnist": "mnist.npz", "digits": "digits.npz"}
+_FILES: Final = {
+    "sentiment": "sent.npz",
+    "sentiment-text": "sent.npz",
+    "mnist": "mnist.npz",
+    "mnist-image": "mnist.npz",
+    "digits": "digits.npz",
+}
 _WHITE: Final = {"mnist": 255.0, "digits": 16.0}
 _CALIBRATION_SEED: Final = 0
 
@@ -47,12 +56,16 @@ def calibration(task: str, count: int = 128) -> Inputs:
 def _load(task: str) -> dict[str, NDArray[Any]]:
     file = _FILES.get(task)
     if file is None:
-        raise OperatorError(f"the zoo has no task {task!r}; it has {', '.join(TASKS)}")
+        raise OperatorError(f"the zoo has no task {task!r}; it has {', '.join(ALL_TASKS)}")
     with np.load(DATA / file) as archive:
         return {name: archive[name] for name in archive.files}
 
 
 def _inputs(task: str, data: dict[str, NDArray[Any]], rows: NDArray[np.int64]) -> Inputs:
+    if task == "sentiment-text":
+        return {"text": as_texts(data["ids"][rows], data["mask"][rows])}
+    if task == "mnist-image":
+        return {"image": as_png(data["X"][rows])}
     if task != "sentiment":
         return {"input": (data["X"][rows] / _WHITE[task]).astype(np.float32)}
     whole = data["mask"][rows]

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -13,13 +13,14 @@ from rich.table import Table
 
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database, find_gateway, find_kafka
 from infaas.cli.output import show, show_json, table, usd
+from infaas.cli.processing import plain_inputs
 from infaas.client.client import Answer, InfaasClient, QueryOptions
 from infaas.optional_zoo import zoo_example
-from schemas.errors import OperatorError, QueryError, UnknownTask
+from schemas.errors import InvalidRequest, OperatorError, QueryError, UnknownTask
 from schemas.needs import Mode
 from schemas.oip import decode_request
-from schemas.rows.catalog import TensorSpec
-from schemas.tensors import Array
+from schemas.rows.catalog import Task, TensorSpec
+from schemas.tensors import BYTES, Array
 from store.pool import open_pool
 from store.registry import get_architecture, get_task, get_variant
 
@@ -35,6 +36,10 @@ class QueryRoute(StrEnum):
 
 
 TaskName = Annotated[str, typer.Argument(help="A task; over HTTP also an architecture or a variant.")]
+Values = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[TEXT OR FILE]...", help="Texts, or image files, where the task takes such."),
+]
 InputsFile = Annotated[
     Path | None,
     typer.Option(
@@ -52,6 +57,7 @@ AllowLate = Annotated[bool, typer.Option("--allow-late", help="Have a late answe
 
 def query(
     task: TaskName,
+    values: Values = None,
     inputs: InputsFile = None,
     latency_ms: LatencyMs = None,
     min_accuracy: MinAccuracy = None,
@@ -66,7 +72,7 @@ def query(
     """Ask a task once and show the answer. Exit code 2 if it was refused, with the reason."""
     options = _needs(latency_ms, min_accuracy, max_cost, target)
     options |= QueryOptions(mode=mode, allow_late=allow_late, explain=True)  # it tells of a free upgrade
-    answer = asyncio.run(_ask(home, task, inputs, options, via))
+    answer = asyncio.run(_ask(home, task, values or [], inputs, options, via))
     if as_json:
         return show_json(_as_json(answer))
     show(_facts(answer))
@@ -76,6 +82,7 @@ def query(
 
 def explain(
     task: Annotated[str, typer.Argument(help="A task; for an architecture or a variant of it, give --target.")],
+    values: Values = None,
     inputs: InputsFile = None,
     latency_ms: LatencyMs = None,
     min_accuracy: MinAccuracy = None,
@@ -92,7 +99,7 @@ def explain(
     options = _needs(latency_ms, min_accuracy, max_cost, target)
     options |= QueryOptions(explain=True, allow_late=allow_late)
     try:
-        answer = asyncio.run(_ask(home, task, inputs, options, QueryRoute.KAFKA))
+        answer = asyncio.run(_ask(home, task, values or [], inputs, options, QueryRoute.KAFKA))
     except QueryError as error:
         if error.explanation is not None:
             show_json(error.explanation) if as_json else show(_considered(error.explanation))
@@ -118,8 +125,15 @@ def _needs(
     return options
 
 
-async def _ask(home: Path, task: str, file: Path | None, options: QueryOptions, via: QueryRoute) -> Answer:
-    arrays = _read_inputs(file) if file else await _example(home, task)
+async def _ask(
+    home: Path, task: str, values: Sequence[str], file: Path | None, options: QueryOptions, via: QueryRoute
+) -> Answer:
+    if values and file:
+        raise InvalidRequest("texts or files, and --inputs, exclude one another")
+    if values:
+        arrays = plain_inputs(values, (await _find_task(home, task)).inputs, task)
+    else:
+        arrays = _read_inputs(file) if file else await _example(home, task)
     client = (
         InfaasClient(gateway=find_gateway(home)) if via is QueryRoute.HTTP else InfaasClient(kafka=find_kafka(home))
     )
@@ -144,12 +158,18 @@ async def _example(home: Path, name: str) -> Mapping[str, Array]:
     example = zoo_example(name)
     if example is not None:
         return example
+    task = await _find_task(home, name)
+    return zoo_example(task.name) or {spec.name: _zeros(spec) for spec in task.inputs}
+
+
+async def _find_task(home: Path, name: str) -> Task:
+    """The task that is asked by this name, which may be an architecture's or a variant's."""
     async with open_pool(find_database(home), max_size=1) as pool:
         model = await get_variant(pool, name) or await get_architecture(pool, name)
         task = await get_task(pool, model.task if model else name)
     if task is None:
         raise UnknownTask(f"no task, architecture or variant is called {name!r}; `infaas tasks` lists the tasks")
-    return zoo_example(task.name) or {spec.name: _zeros(spec) for spec in task.inputs}
+    return task
 
 
 def _zeros(spec: TensorSpec) -> Array:
@@ -160,8 +180,15 @@ def _zeros(spec: TensorSpec) -> Array:
 
 
 def _as_json(answer: Answer) -> dict[str, Any]:
-    outputs = {name: values.tolist() for name, values in answer.outputs.items()}
+    outputs = {name: _as_text(values).tolist() for name, values in answer.outputs.items()}
     return {name: getattr(answer, name) for name in answer.__struct_fields__} | {"outputs": outputs}
+
+
+def _as_text(values: Array) -> Array:
+    """BYTES as text, all else as it is."""
+    if values.dtype != BYTES:
+        return values
+    return np.array([_shown(value) for value in values.flat], BYTES).reshape(values.shape)
 
 
 def _facts(answer: Answer) -> Table:
@@ -198,5 +225,11 @@ def _considered(explanation: Any) -> Table:
 
 def _preview(values: Array) -> str:
     flat = values.reshape(-1)
-    shown = ", ".join(f"{v:.4g}" if isinstance(v, np.floating) else str(v) for v in flat[:_SHOWN])
+    shown = ", ".join(map(_shown, flat[:_SHOWN]))
     return shown + (", ..." if flat.size > _SHOWN else "")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return f"{value:.4g}" if isinstance(value, np.floating) else str(value)

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from broker.settings import KafkaSettings
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database, find_kafka
 from infaas.cli.output import err, show, show_json, table
+from infaas.cli.processing import ImageFlag, ProcessingFlag, TokenizerFlag, TopFlag, declared_processing
 from infaas.optional_zoo import require_zoo
 from registry.artifacts import ArtifactStore
 from registry.dry_run import dry_run as explain_registration
@@ -27,6 +28,10 @@ from schemas.rows.catalog import Variant, VariantState
 from store.pool import Pool, open_pool
 from store.registry import list_profiles
 
+WhatArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="FILE", help="An .onnx or .pt2 file; with --zoo, tasks of the zoo.")
+]
+TaskFlag = Annotated[str | None, typer.Option(help="Task of the model, created with its signature on first use.")]
 AGAIN: Final = "`infaas register ... --again` measures anew."
 HardwareFlag = Annotated[
     list[Hardware] | None,
@@ -76,17 +81,17 @@ class ProgressBar:
 
 
 def register(
-    what: Annotated[
-        list[str] | None, typer.Argument(metavar="FILE", help="An .onnx or .pt2 file; with --zoo, tasks of the zoo.")
-    ] = None,
+    what: WhatArgument = None,
     architecture: Annotated[str | None, typer.Option("--name", help="Name of the model; default: the file's.")] = None,
-    task: Annotated[
-        str | None, typer.Option(help="Task of the model, created with its signature on first use.")
-    ] = None,
+    task: TaskFlag = None,
     validation: ValidationFlag = None,
     calibration: CalibrationFlag = None,
     accuracy: AccuracyFlag = None,
     output: OutputFlag = None,
+    tokenizer: TokenizerFlag = None,
+    image: ImageFlag = None,
+    processing: ProcessingFlag = None,
+    top: TopFlag = None,
     max_batch: Annotated[int, typer.Option(min=1, help="Inputs that are computed together at most.")] = BATCH_LIMIT,
     partitions: Annotated[int, typer.Option(min=1, help="The most replicas of one variant.")] = PARTITIONS,
     threads: Annotated[int, typer.Option(min=1, help="Threads a batch computes with.")] = THREADS,
@@ -125,6 +130,7 @@ def register(
             calibration=calibration,
             accuracy=accuracy,
             output=output,
+            processing=declared_processing(tokenizer, image, processing, top, None),
             max_batch=max_batch,
             partitions=partitions,
             threads=threads,

@@ -90,7 +90,7 @@ class MeasureVariant(msgspec.Struct, frozen=True, tag=True):
         # What is compiled or allocated only at the first batch belongs to loading.
         session.infer(take_rows(samples, 0, 1))
         load_s = time.perf_counter() - began
-        mixes = lengths_mix(session, samples, self.tensors)
+        mixes = lengths_mix(session, samples, self.tensors, self.options.precision)
         if isinstance(session, ProcessedSession):
             session.mix_lengths(mixes)
         latency = self._time(session, samples, even=CASCADE not in runtimes)

@@ -52,7 +52,8 @@ class Cli:
         """Register a model of the zoo in one variant, measured on the zoo's `data`, by default that of the task."""
         inputs, labels = labelled(data or task)
         validation = self.home.parent / "validation.npz"
-        np.savez(validation, allow_pickle=False, label=labels[:most], **{n: v[:most] for n, v in inputs.items()})
+        plain = {name: rows.astype("S") if rows.dtype == object else rows for name, rows in inputs.items()}
+        np.savez(validation, allow_pickle=False, label=labels[:most], **{n: v[:most] for n, v in plain.items()})
         words = (f"--task={task}", *words, f"--validation={validation}", "--variant=onnx-fp32")
         return await self.json("register", str(DATA / model), *words, **env)
 

@@ -6,10 +6,12 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.system.infaas.conftest import Cli
+from zoo.data_folder import DATA
 
 pytestmark = pytest.mark.timeout(400)
 ROOT = Path(__file__).parents[3]
@@ -19,18 +21,31 @@ README = (ROOT / "README.md").read_text()
 async def test_the_first_queries_of_the_readme(cli: Cli) -> None:
     async with cli.up():
         state = await cli.json("status", "--wait")
-        # One small model of the task is enough, and is there in seconds.
-        made = await cli.register("sent_textcnn.onnx", "--name=textcnn", task="sentiment")
-        assert [variant["state"] for variant in made] == ["ready"]
-        for name, program in (("curl", "bash"), ("python", sys.executable), ("kafka", sys.executable)):
+        # One small model of each task is enough, and is there in seconds.
+        steps = f"--processing={_text_steps(cli.home.parent)}"
+        text = await cli.register("sent_textcnn.onnx", "--name=textcnn", steps, task="sentiment-text", most=1000)
+        image = await cli.register(
+            "mnist_cnn_s.onnx", "--name=cnn", "--image=28x28:grey", "--top=1", task="mnist-image"
+        )
+        assert [variant["state"] for variant in text + image] == ["ready", "ready"]
+        for name, program in (
+            ("curl", "bash"),
+            ("image", "bash"),
+            ("python", sys.executable),
+            ("kafka", sys.executable),
+        ):
             snippet = _snippet(name)
             assert "127.0.0.1:8080" in snippet or "127.0.0.1:9092" in snippet
             snippet = snippet.replace("127.0.0.1:9092", state["kafka"])
             snippet = snippet.replace("http://127.0.0.1:8080", state["gateway"])
             output = await _run(program, "-c", snippet)
-            assert "textcnn" in output, name
-            if name == "curl":
-                assert json.loads(output)["parameters"]["accuracy"] >= 0.8
+            assert ("cnn" if name == "image" else "textcnn") in output, name
+            if program == "bash":
+                _check(json.loads(output), name)
+        asked = await cli.json("query", "sentiment-text", "a wonderful film")
+        assert asked["outputs"]["label"] == [["positive"]]
+        shown = await cli.json("query", "mnist-image", str(DATA / "seven.png"), "--via=kafka")
+        assert shown["outputs"]["class"] == [[7]]
 
 
 async def test_a_model_of_ones_own(cli: Cli, tmp_path: Path) -> None:
@@ -43,6 +58,24 @@ async def test_a_model_of_ones_own(cli: Cli, tmp_path: Path) -> None:
     assert "logits" in output
 
 
+def _text_steps(folder: Path) -> Path:
+    file = folder / "steps.toml"
+    file.write_text(
+        f'before = {{step = "tokenise", tokenizer = "{DATA}/tokenizer.json"}}\n'
+        f'after = [{{step = "top", labels = "{DATA}/sentiment_classes.txt"}}]\n'
+    )
+    return file
+
+
+def _check(answer: Any, name: str) -> None:
+    outputs = {output["name"]: output["data"] for output in answer["outputs"]}
+    if name == "image":
+        assert outputs["class"] == [7]
+    else:
+        assert outputs["label"] == ["positive"]
+        assert answer["parameters"]["accuracy"] >= 0.8
+
+
 def _snippet(name: str) -> str:
     found = re.search(rf"<!-- test: {name} -->\n```\w+\n(.*?)```", README, re.DOTALL)
     assert found is not None, name
@@ -51,7 +84,7 @@ def _snippet(name: str) -> str:
 
 async def _run(*command: str) -> str:
     process = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=dict(os.environ)
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=dict(os.environ), cwd=ROOT
     )
     async with asyncio.timeout(180):
         out, err = await process.communicate()

@@ -7,7 +7,7 @@ import pytest
 from schemas.errors import OperatorError
 from zoo.catalog import MODELS, models_of
 from zoo.minilm import build_minilm
-from zoo.samples import TASKS
+from zoo.samples import ALL_TASKS
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
@@ -17,7 +17,7 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 
 
 def test_every_task_has_models_and_an_unknown_one_is_named() -> None:
-    assert {model.task for model in MODELS} == set(TASKS)
+    assert {model.task for model in MODELS} == set(ALL_TASKS)
     assert models_of(()) == MODELS
     with pytest.raises(OperatorError, match="no task 'speech'"):
         models_of(("mnist", "speech"))

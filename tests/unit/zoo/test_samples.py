@@ -4,14 +4,23 @@ import numpy as np
 import pytest
 
 from runtimes.catalog import find_runtime
+from runtimes.processing.session import load_before
 from runtimes.protocol import LoadOptions
 from schemas.errors import OperatorError
+from schemas.rows.tensor_spec import TensorSpec
 from zoo import samples
+from zoo.encoded import IMAGES, TEXTS
 
-SHAPES = {"sentiment": (3946, 48), "mnist": (1500, 1, 28, 28), "digits": (540, 1, 8, 8)}
+SHAPES = {
+    "sentiment": (3946, 48),
+    "mnist": (1500, 1, 28, 28),
+    "digits": (540, 1, 8, 8),
+    "sentiment-text": (3946,),
+    "mnist-image": (1500,),
+}
 
 
-@pytest.mark.parametrize("task", samples.TASKS)
+@pytest.mark.parametrize("task", samples.ALL_TASKS)
 def test_labelled_inputs_have_the_shape_and_number_documented(task: str) -> None:
     inputs, labels = samples.labelled(task)
     assert labels.shape == SHAPES[task][:1]
@@ -38,6 +47,20 @@ def test_long_texts_keep_their_closing_token() -> None:
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
     last = ids[np.arange(len(ids)), mask.sum(axis=1) - 1]
     assert set(last.tolist()) == {102}
+
+
+def test_texts_and_image_files_are_the_same_data() -> None:
+    tokenise = load_before(TEXTS, [TensorSpec(name="input_ids", datatype="INT64", shape=(-1, -1))])
+    data = samples._load("sentiment")  # pyright: ignore[reportPrivateUsage]
+    texts, _ = samples.labelled("sentiment-text")
+    for index in (0, 7, 100):
+        row = np.flatnonzero(data["te"])[index]
+        length = int(data["mask"][row].sum())
+        found = tokenise(texts["text"][index])["input_ids"]
+        np.testing.assert_array_equal(found[0], data["ids"][row][:length])
+    decode = load_before(IMAGES, [TensorSpec(name="input", datatype="FP32", shape=(-1, 1, 28, 28))])
+    files, pixels = samples.labelled("mnist-image")[0]["image"], samples.labelled("mnist")[0]["input"]
+    np.testing.assert_allclose(decode(files[5])["input"], pixels[5:6], atol=1e-6)
 
 
 def test_a_task_that_is_not_there_is_named() -> None:

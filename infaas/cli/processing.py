@@ -1,0 +1,108 @@
+"""What `infaas register` takes to declare processing, and the inputs of `infaas query` that are texts or files."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+import numpy as np
+import typer
+from msgspec.structs import replace
+
+from schemas.errors import InvalidRequest, OperatorError
+from schemas.rows.catalog import TensorSpec
+from schemas.rows.processing import DecodeImage, Processing, Tokenise, TopClasses
+from schemas.tensors import BYTES, Array
+
+TokenizerFlag = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, help="A tokenizer.json: clients send texts instead of token ids."),
+]
+ImageFlag = Annotated[
+    str | None, typer.Option(metavar="WxH[:grey|rgb]", help="Clients send PNG or JPEG files, scaled to this size.")
+]
+ProcessingFlag = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, help="The same and more in a .toml or .json file; see `docs/models.md`."),
+]
+TopFlag = Annotated[int | None, typer.Option(min=1, help="Answer the best classes, too: so many.")]
+_IMAGE: Final = re.compile(r"(\d+)x(\d+)(?::(grey|rgb))?")
+
+
+def declared_processing(
+    tokenizer: Path | None, image: str | None, file: Path | None, top: int | None, classes: Path | None
+) -> Processing | None:
+    """The processing that the flags declare, if any.
+
+    Raises:
+        InvalidRequest: they contradict one another, or make no sense.
+    """
+    given = [flag for flag, value in (("tokenizer", tokenizer), ("image", image), ("processing", file)) if value]
+    if len(given) > 1:
+        raise InvalidRequest(f"--{given[0]} and --{given[1]} exclude one another: a task takes one input")
+    if not given:
+        if top is not None:
+            raise InvalidRequest("--top needs --tokenizer, --image or --processing: tasks of tensors answer tensors")
+        return None
+    if file is not None:
+        processing = read_processing(file)
+    elif tokenizer is not None:
+        processing = Processing(before=Tokenise(tokenizer=str(tokenizer.absolute())))
+    else:
+        processing = Processing(before=_image_step(image or ""))
+    if top is None and classes is None:
+        return processing
+    best = TopClasses(count=top or 1, labels=str(classes.absolute()) if classes else "")
+    return replace(processing, after=(*processing.after, best))
+
+
+def read_processing(file: Path) -> Processing:
+    """Read a file that declares processing; other files that it names lie beside it.
+
+    Raises:
+        InvalidRequest: it is no such file.
+        OperatorError: it, or one that it names, cannot be read.
+    """
+    try:
+        content = file.read_bytes()
+        decode = msgspec.toml.decode if file.suffix == ".toml" else msgspec.json.decode
+        processing = decode(content, type=Processing).declared
+    except OSError as error:
+        raise OperatorError(f"cannot read {file}: {error.strerror or error}") from error
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise InvalidRequest(f"{file.name} declares no processing: {error}") from error
+    return processing.with_files(lambda name: str((file.absolute().parent / name).absolute()))
+
+
+def plain_inputs(values: Sequence[str], inputs: Sequence[TensorSpec], name: str) -> dict[str, Array]:
+    """The one input of a task as texts, or as what the files hold that are named.
+
+    Raises:
+        InvalidRequest: the task takes tensors.
+        OperatorError: a file cannot be read.
+    """
+    if len(inputs) != 1 or inputs[0].datatype != "BYTES":
+        wanted = ", ".join(f"{spec.name} {spec.datatype} {list(spec.shape)}" for spec in inputs)
+        raise InvalidRequest(f"{name} takes tensors ({wanted}): give them by --inputs")
+    array = np.empty(len(values), BYTES)
+    array[:] = [_content(value) for value in values]
+    return {inputs[0].name: array.reshape(-1, *(1 for _ in inputs[0].shape[1:]))}
+
+
+def _content(value: str) -> bytes:
+    try:
+        file = Path(value)
+        return file.read_bytes() if file.is_file() else value.encode()
+    except OSError as error:
+        if "\n" in value or len(value) > 255:  # no path is so long: it is a text
+            return value.encode()
+        raise OperatorError(f"cannot read {value}: {error.strerror or error}") from error
+
+
+def _image_step(text: str) -> DecodeImage:
+    found = _IMAGE.fullmatch(text)
+    if found is None:
+        raise InvalidRequest(f"--image is a size and maybe grey or rgb, as 28x28:grey, not {text!r}")
+    channels = "grey" if found[3] == "grey" else "rgb"
+    return DecodeImage(width=int(found[1]), height=int(found[2]), channels=channels)

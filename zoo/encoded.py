@@ -1,0 +1,49 @@
+"""The labelled data as clients have it: texts, and image files.
+
+The data of `sentiment` is kept as token ids, of which MiniLM's own tokenizer makes the texts again (in lower case, of
+the same ids); the images of `mnist` become PNG files.
+"""
+
+import io
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.rows.processing import DecodeImage, Processing, Tokenise, TopClasses
+from zoo.data_folder import DATA
+
+TOKENIZER: Final = DATA / "tokenizer.json"
+TEXTS: Final = Processing(
+    before=Tokenise(tokenizer=str(TOKENIZER)),
+    after=(TopClasses(labels=str(DATA / "sentiment_classes.txt")),),
+)
+IMAGES: Final = Processing(before=DecodeImage(width=28, height=28, channels="grey"), after=(TopClasses(),))
+
+
+def as_texts(ids: NDArray[Any], mask: NDArray[Any]) -> NDArray[Any]:
+    """Make texts of token ids, as BYTES."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(TOKENIZER))
+    rows = [row[:count] for row, count in zip(ids.tolist(), mask.sum(axis=1).tolist(), strict=True)]
+    return as_bytes([text.encode() for text in tokenizer.decode_batch(rows)])
+
+
+def as_png(images: NDArray[np.uint8]) -> NDArray[Any]:
+    """Make PNG files of grey images `[count, 1, height, width]`, as BYTES."""
+    from PIL import Image
+
+    files: list[bytes] = []
+    for pixels in images:
+        file = io.BytesIO()
+        Image.fromarray(pixels[0]).save(file, "PNG")
+        files.append(file.getvalue())
+    return as_bytes(files)
+
+
+def as_bytes(values: list[bytes]) -> NDArray[Any]:
+    """Make an array of BYTES, which numpy would make one of the longest's width."""
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array
