@@ -18,9 +18,9 @@ SHARE: Final = 0.04
 """Share of the time until its deadline for which a query may linger."""
 UNHURRIED_S: Final = 0.004
 """How long one may linger that has no deadline."""
-SPARE: Final = 1 / 3
+SPARE: Final = 0.25
 """Share of the machine's CPU time in use up to which nobody lingers."""
-SCARCE: Final = 2 / 3
+SCARCE: Final = 0.5
 """Share from which on each lingers for as long as it may."""
 _LEAST_OTHERS: Final = 1.0
 """Others that must be expected while one lingers."""
