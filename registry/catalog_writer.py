@@ -20,6 +20,7 @@ from registry.pipeline.verification import Accuracy
 from registry.plan import PlannedVariant
 from registry.registration import Registration
 from schemas.errors import OperatorError
+from schemas.hardware import Hardware
 from schemas.rows.catalog import Architecture, Profile, Task, Variant, VariantState
 from store.pool import Pool
 from store.registry import (
@@ -66,7 +67,11 @@ class CatalogWriter:
             return cls(pool, kafka, request, task, [])
         _check_same(request, earlier, sha256)
         known = await list_variants(pool, architecture=earlier.name)
-        if not request.again and any(variant.max_batch != request.max_batch for variant in known):
+        if not request.again and any(
+            variant.max_batch != request.max_batch
+            for variant in known
+            if variant.hardware != Hardware.NEURON  # where graphs are compiled for one size each
+        ):
             raise OperatorError(
                 f"architecture {earlier.name} is registered with another largest batch than {request.max_batch}: "
                 "give the same --max-batch, or have it measured --again"

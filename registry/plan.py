@@ -9,10 +9,11 @@ from registry.recipes import RECIPES, GeneratorKind, Recipe
 from registry.registration import Registration
 from runtimes.catalog import find_runtime
 from schemas.errors import OperatorError
+from schemas.hardware import Hardware
 from schemas.rows.catalog import Variant, VariantState
 
 _LOSSLESS: Final = "fp32"
-_CALIBRATED: Final = (GeneratorKind.STATIC_INT8, GeneratorKind.NNCF_INT8)
+_CALIBRATED: Final = (GeneratorKind.STATIC_INT8, GeneratorKind.NNCF_INT8, GeneratorKind.SYMMETRIC_INT8)
 
 
 class PlannedVariant(msgspec.Struct, frozen=True):
@@ -56,11 +57,15 @@ def plan_variants(registration: Registration, source_format: str) -> tuple[Plann
     """
     hardware = registration.hardware
     reference, *others = _recipes(source_format, hardware)
-    available = find_runtime(reference.runtime).availability(hardware)
+    available = find_runtime(reference.runtime).availability(_hardware_of(reference, hardware))
     if not available.available:
         raise OperatorError(f"cannot register {registration.file.name} for {hardware}: {available.reason}")
     _check_labels(registration.variants, RECIPES[source_format])
-    possible = [recipe for recipe in others if not _obstacle(recipe, hardware)]
+    possible = [r for r in others if not _obstacle(r, hardware) and (r.batch or 1) <= registration.max_batch]
+    if hardware not in reference.hardware and not possible:
+        raise OperatorError(
+            f"cannot register {registration.file.name} for {hardware}: {_obstacle(others[0], hardware)}"
+        )
     recipes = (reference, *_with_sources(possible, registration.variants, reference))
     return tuple(_planned(recipe, registration, reference) for recipe in recipes)
 
@@ -86,34 +91,46 @@ def explain_recipes(
 def _recipes(source_format: str, hardware: str) -> list[Recipe]:
     """The table's rows for a hardware type; the first, which runs the registered file as it is, is the reference.
 
+    Where nothing there runs the file as it is, but what is compiled from it does, the reference runs on the CPU.
+
     Raises:
         OperatorError: nothing runs such a file there.
     """
     found = [recipe for recipe in RECIPES[source_format] if hardware in recipe.hardware]
-    if not found or found[0].source is not None:
+    if found and found[0].source is None and found[0].generator is GeneratorKind.AS_IS:
+        return found
+    compiled = [recipe for recipe in found if recipe.source is None]
+    if not compiled:
         raise OperatorError(f"cannot register the model for {hardware}: no runtime that takes such a file runs on it")
-    return found
+    return [RECIPES[source_format][0], *compiled]
+
+
+def _hardware_of(recipe: Recipe, hardware: str) -> str:
+    return hardware if hardware in recipe.hardware else Hardware.CPU
 
 
 def _planned(recipe: Recipe, registration: Registration, reference: Recipe) -> PlannedVariant:
+    hardware = _hardware_of(recipe, registration.hardware)
     row = Variant(
-        name=_variant_name(registration, recipe.label),
+        name=_variant_name(registration, recipe.label, hardware),
         architecture=registration.architecture,
         task=registration.task,
         runtime=recipe.runtime,
         precision=recipe.precision,
-        hardware=registration.hardware,
-        max_batch=registration.max_batch,
+        hardware=hardware,
+        max_batch=recipe.batch or registration.max_batch,
         artifact="",
         state=VariantState.GENERATED,
         partitions=registration.partitions,
     )
-    source = _variant_name(registration, recipe.source or reference.label)
+    label = recipe.source or reference.label
+    made_on = _hardware_of(reference, registration.hardware) if label == reference.label else hardware
+    source = _variant_name(registration, label, made_on)
     return PlannedVariant(row, recipe.generator, source, recipe.label in registration.variants)
 
 
-def _variant_name(registration: Registration, label: str) -> str:
-    return f"{registration.architecture}.{label}.{registration.hardware}"
+def _variant_name(registration: Registration, label: str, hardware: str) -> str:
+    return f"{registration.architecture}.{label}.{hardware}"
 
 
 def _check_labels(wanted: Sequence[str], recipes: Sequence[Recipe]) -> None:
@@ -133,6 +150,8 @@ def _obstacle(recipe: Recipe, hardware: str) -> str:
 
 def _nothing_to_gain(recipe: Recipe, registration: Registration, operators: Collection[str] | None) -> str:
     """Why this model, with these inputs, has no such variant; empty if it has."""
+    if recipe.batch is not None and recipe.batch > registration.max_batch:
+        return f"it computes batches of {recipe.batch}, and --max-batch is {registration.max_batch}"
     if operators is not None and recipe.operators and not set(operators).intersection(recipe.operators):
         return f"the model has no {' or '.join(recipe.operators)} to quantise"
     if recipe.generator in _CALIBRATED and registration.validation is None and registration.calibration is None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from enum import StrEnum
 from importlib.util import find_spec
+from shutil import which
 from typing import Final
 
 import msgspec
@@ -25,6 +26,10 @@ class GeneratorKind(StrEnum):
     DYNAMIC_INT8 = "dynamic-int8"
     STATIC_INT8 = "static-int8"
     NNCF_INT8 = "nncf-int8"
+    SYMMETRIC_INT8 = "symmetric-int8"
+    AHEAD_OF_TIME = "ahead-of-time"
+    NEURON = "neuron"
+    NEURONX = "neuronx"
 
 
 class NotApplicable(Exception):
@@ -46,6 +51,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     """ONNX operators of which the model must have one, for else there is nothing to gain."""
     condition: Condition | None = None
     """What must be here besides the runtime."""
+    batch: int | None = None
+    """The only size of batches that it computes; None: any up to what was asked for."""
 
 
 # -- what is there, and what a device computes -------------------------------------------------------------------------
@@ -54,6 +61,10 @@ def _missing(package: str, install: str) -> Condition:
         return "" if find_spec(package) is not None else f"{package} is not installed: pip install {install}"
 
     return condition
+
+
+def _no_compiler(_hardware: str) -> str:
+    return "" if which("c++") or which("g++") else "no C++ compiler (c++) on this machine: AOTInductor needs one"
 
 
 def _no_bf16(_hardware: str) -> str:
@@ -76,6 +87,7 @@ def _onnx_no_fp16(hardware: str) -> str:
 _ANY: Final = (Hardware.CPU, Hardware.CUDA)
 _CUDA: Final = (Hardware.CUDA,)
 _INTEL: Final = (Hardware.CPU, Hardware.INTEL_GPU, Hardware.INTEL_NPU)
+_NEURON_BATCHES: Final = (1, 2, 4, 8, 16, 32, 64)
 PRODUCTS: Final = ("MatMul", "Gemm")
 CONVOLUTIONS: Final = ("Conv", "ConvTranspose")
 
@@ -103,11 +115,29 @@ def _of_onnx(source: str | None) -> tuple[Recipe, ...]:
             label="openvino-int8nncf", runtime="openvino", precision="int8-nncf", generator=GeneratorKind.NNCF_INT8,
             operators=whole, condition=_missing("nncf", "'infaas[nncf]'"),
         ),
-        Recipe(label="tensorrt-fp32", runtime="onnx-tensorrt", precision="fp32", hardware=_CUDA),
-        Recipe(label="tensorrt-fp16", runtime="onnx-tensorrt", precision="fp16", hardware=_CUDA),
+        Recipe(label="onnxtensorrt-fp32", runtime="onnx-tensorrt", precision="fp32", hardware=_CUDA),
+        Recipe(label="onnxtensorrt-fp16", runtime="onnx-tensorrt", precision="fp16", hardware=_CUDA),
+        Recipe(label="tensorrt-fp32", runtime="tensorrt", precision="fp32", hardware=_CUDA),
+        Recipe(
+            label="tensorrt-fp16", runtime="tensorrt", precision="fp16", generator=GeneratorKind.FP16, hardware=_CUDA
+        ),
+        Recipe(
+            label="tensorrt-int8", runtime="tensorrt", precision="int8-static", generator=GeneratorKind.SYMMETRIC_INT8,
+            hardware=_CUDA, operators=whole,
+        ),
+        *(_for_neuron("torch-neuron", GeneratorKind.NEURON, batch) for batch in _NEURON_BATCHES),
+        *(_for_neuron("torch-neuronx", GeneratorKind.NEURONX, batch) for batch in _NEURON_BATCHES),
     )  # fmt: skip
     static = Recipe(label="openvino-int8", runtime="openvino", precision="int8-static", source="onnx-int8static")
     return (*(msgspec.structs.replace(recipe, source=source) for recipe in made), static)
+
+
+def _for_neuron(runtime: str, generator: GeneratorKind, batch: int) -> Recipe:
+    """A graph for batches of one size, in BF16 where the compiler chooses."""
+    return Recipe(
+        label=f"{runtime.replace('-', '')}-b{batch}", runtime=runtime, precision="auto", generator=generator,
+        hardware=(Hardware.NEURON,), condition=_missing("onnx2torch", "onnx2torch"), batch=batch,
+    )  # fmt: skip
 
 
 RECIPES: Final[dict[str, tuple[Recipe, ...]]] = {
@@ -118,6 +148,10 @@ RECIPES: Final[dict[str, tuple[Recipe, ...]]] = {
     SourceFormat.EXPORTED_PROGRAM: (
         Recipe(label="torch-fp32", runtime="torch-eager", precision="fp32", hardware=_ANY),
         Recipe(label="torchcompile-fp32", runtime="torch-compile", precision="fp32", hardware=_ANY),
+        Recipe(
+            label="torchaot-fp32", runtime="torch-aot", precision="fp32", generator=GeneratorKind.AHEAD_OF_TIME,
+            hardware=_ANY, condition=_no_compiler,
+        ),
         Recipe(
             label="onnx-fp32", runtime="onnx", precision="fp32", generator=GeneratorKind.TORCH_TO_ONNX, hardware=_ANY,
             condition=_missing("onnxscript", "'infaas[torch]'"),

@@ -230,6 +230,9 @@ class _Pipeline:
                 source=self._artifacts.path(origin.artifact).absolute(),
                 target=target,
                 calibration=calibration if calibration.exists() else None,
+                samples=self._file("samples"),
+                hardware=variant.hardware,
+                batch=variant.max_batch,
                 most_lost=self._request.max_accuracy_loss,
             )
             tuning = await run_step(step, str)

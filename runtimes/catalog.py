@@ -10,6 +10,9 @@ from runtimes.onnx import OnnxRuntime
 from runtimes.openvino import OpenVinoRuntime
 from runtimes.protocol import Runtime
 from runtimes.pytorch import TorchRuntime
+from runtimes.tensorrt import TensorRtRuntime
+from runtimes.torch_aot import TorchAotRuntime
+from runtimes.torch_neuron import TorchNeuronRuntime
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
 
@@ -21,6 +24,10 @@ _SINGLE: Final[tuple[Runtime, ...]] = (
     OpenVinoRuntime(),
     TorchRuntime("torch-eager", compiled=False),
     TorchRuntime("torch-compile", compiled=True),
+    TorchAotRuntime(),
+    TensorRtRuntime(),
+    TorchNeuronRuntime("torch-neuron", "torch_neuron", "Inf1"),
+    TorchNeuronRuntime("torch-neuronx", "torch_neuronx", "Inf2"),
 )
 _CASCADE: Final = CompositeRuntime(CASCADE, CascadeDocument, CascadeSession, _SINGLE)
 _CHAIN: Final = CompositeRuntime(CHAIN, ChainDocument, ChainSession, (*_SINGLE, _CASCADE))
@@ -31,6 +38,10 @@ _PACKAGES: Final = {
     "openvino": "openvino",
     "torch-eager": "torch",
     "torch-compile": "torch",
+    "torch-aot": "torch",
+    "tensorrt": "tensorrt",
+    "torch-neuron": "torch_neuron",
+    "torch-neuronx": "torch_neuronx",
 }
 
 

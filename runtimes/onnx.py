@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from runtimes import cuda
+from runtimes.device import missing_device
 from runtimes.protocol import Availability, LoadOptions, Session, Tensors
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
@@ -42,14 +42,17 @@ class OnnxRuntime:
         provider = self._providers.get(hardware)
         if provider is None:
             return Availability(False, f"runtime {self.name} does not run on {hardware}")
+        missing = missing_device(hardware)
         try:
             import onnxruntime
         except ImportError as error:
             extra = "cpu" if hardware == Hardware.CPU else "gpu"
-            return Availability(False, f"onnxruntime cannot be imported ({error}): pip install 'infaas[{extra}]'")
-        if provider not in onnxruntime.get_available_providers():
-            return Availability(False, f"this onnxruntime has no {provider}: install the gpu extra instead of cpu")
-        return cuda.availability() if hardware == Hardware.CUDA else Availability(True)
+            absent = f"onnxruntime cannot be imported ({error}): pip install 'infaas[{extra}]'"
+        else:
+            there = provider in onnxruntime.get_available_providers()
+            absent = "" if there else f"this onnxruntime has no {provider}: install the gpu extra instead of cpu"
+        reason = "; ".join(filter(None, (missing, absent)))
+        return Availability(not reason, reason)
 
     def load(self, artifact: Path, hardware: str, options: LoadOptions) -> Session:
         """Load an ONNX file: read and optimise its graph; blocks.
@@ -70,7 +73,7 @@ class OnnxRuntime:
         )
         if session.get_providers()[0] != wanted:
             raise OperatorError(f"onnxruntime could not start {wanted}; its own log says which library is missing")
-        return OnnxSession(session)
+        return OnnxSession(session) if wanted == _CPU else BoundOnnxSession(session, "cuda")
 
 
 class OnnxSession:
@@ -90,6 +93,30 @@ class OnnxSession:
     def close(self) -> None:
         """Free the session once no thread computes with it any more."""
         self._session = None
+
+
+class BoundOnnxSession(OnnxSession):
+    """An ONNX graph on a device, to which inputs and outputs are bound: copied once each, and waited for once."""
+
+    def __init__(self, session: Any, device: str) -> None:
+        super().__init__(session)
+        self._device = device
+
+    def infer(self, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
+        """Compute one batch; text, which no device holds, goes the plain way."""
+        if any(array.dtype.kind == "O" for array in inputs.values()):
+            return super().infer(inputs)
+        import onnxruntime
+
+        binding = self._session.io_binding()
+        for name, array in inputs.items():
+            if name in self._inputs:
+                value = onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), self._device, 0)
+                binding.bind_ortvalue_input(name, value)
+        for name in self._outputs:
+            binding.bind_output(name, self._device, 0)
+        self._session.run_with_iobinding(binding)
+        return {name: value.numpy() for name, value in zip(self._outputs, binding.get_outputs(), strict=True)}
 
 
 def _session_options(options: LoadOptions) -> Any:

@@ -74,7 +74,7 @@ class OpenVinoSession:
     """A compiled model in memory; as many threads may compute at once as it has requests, further ones wait."""
 
     def __init__(self, model: Any, options: LoadOptions) -> None:
-        self._inputs = frozenset(name for port in model.inputs for name in port.names)
+        self._inputs = {name: np.dtype(port.element_type.to_dtype()) for port in model.inputs for name in port.names}
         self._outputs = [sorted(port.names) for port in model.outputs]
         self._requests: SimpleQueue[Any] = SimpleQueue()
         for _ in range(options.lanes):
@@ -82,7 +82,7 @@ class OpenVinoSession:
 
     def infer(self, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
         """Compute one batch; inputs that the graph does not use are left out."""
-        feed = {name: np.ascontiguousarray(array) for name, array in inputs.items() if name in self._inputs}
+        feed = {name: self._as_taken(name, array) for name, array in inputs.items() if name in self._inputs}
         request = self._requests.get()
         try:
             outputs = request.infer(feed, share_inputs=True)
@@ -93,6 +93,13 @@ class OpenVinoSession:
     def close(self) -> None:
         """Free the model once no thread computes with it any more."""
         self._requests = SimpleQueue()
+
+    def _as_taken(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
+        wanted = self._inputs[name]
+        is_text = wanted.kind == "S"
+        if not is_text and array.dtype != wanted:  # it would be converted in silence
+            raise ValueError(f"input {name!r} must be {wanted}, not {array.dtype}")
+        return np.ascontiguousarray(array)
 
 
 def _settings(hardware: str, options: LoadOptions) -> dict[str, Any]:

@@ -13,7 +13,6 @@ Rules:
 import importlib
 import importlib.util
 import threading
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,8 +20,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from runtimes import cuda
+from runtimes.device import missing_device
 from runtimes.protocol import Availability, LoadOptions, Session, Tensors
+from runtimes.torch_cuda import CudaRunner, as_writable, output_values
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
 
@@ -42,11 +42,7 @@ class TorchRuntime:
 
     def availability(self, hardware: str) -> Availability:
         """Whether torch is installed, without importing it, and the device is there."""
-        if hardware not in _ON:
-            return Availability(False, f"runtime {self.name} does not run on {hardware}")
-        if importlib.util.find_spec("torch") is None:
-            return Availability(False, "torch is not installed: pip install 'infaas[torch]'")
-        return cuda.availability() if hardware == Hardware.CUDA else Availability(True)
+        return torch_availability(self.name, hardware, self.hardware)
 
     def load(self, artifact: Path, hardware: str, options: LoadOptions) -> Session:
         """Load an exported program and move it to the device; blocks. Compilation happens at the first batch.
@@ -60,26 +56,26 @@ class TorchRuntime:
         torch = import_torch()
 
         torch.set_num_threads(options.threads)
-        extra = {OUTPUTS_FILE: ""}
-        with artifact.open("rb") as file:
-            program = torch.export.load(file, extra_files=extra)
+        program, outputs = load_program(artifact)
         if hardware == Hardware.CUDA:
             program = torch.export.passes.move_to_device_pass(program, "cuda")
         module: Any = program.module(check_guards=False)
         if self._compiled:
             module = torch.compile(module, dynamic=True)
-        outputs = msgspec.json.decode(extra[OUTPUTS_FILE], type=list[str])
-        return TorchSession(module, input_names(program), outputs, hardware)
+        inputs = input_names(program)
+        if hardware == Hardware.CUDA:
+            runner = CudaRunner(torch, module, len(inputs[0]), inputs[1], graphs=not self._compiled)
+            return TorchCudaSession(runner, inputs, outputs)
+        return TorchSession(module, inputs, outputs)
 
 
 class TorchSession:
-    """An exported program in memory; threads share it, but the first batch, which compiles, runs alone."""
+    """A program in memory, on the CPU; threads share it, but the first batch, which compiles, runs alone."""
 
-    def __init__(self, module: Any, inputs: tuple[list[str], list[str]], outputs: list[str], device: str) -> None:
+    def __init__(self, module: Any, inputs: tuple[list[str], list[str]], outputs: list[str]) -> None:
         self._module: Any = module
         self._positional, self._named = inputs
         self._outputs = outputs
-        self._device = device
         self._first = threading.Lock()
         self._compiled = False
 
@@ -101,22 +97,45 @@ class TorchSession:
 
         with torch.inference_mode():
             result = self._module(
-                *(self._tensor(inputs[name]) for name in self._positional),
-                **{name: self._tensor(inputs[name]) for name in self._named},
+                *(torch.from_numpy(as_writable(inputs[name])) for name in self._positional),
+                **{name: torch.from_numpy(as_writable(inputs[name])) for name in self._named},
             )
-        values: Sequence[Any]
-        if isinstance(result, Mapping):
-            values = list(result.values())
-        else:
-            values = result if isinstance(result, (list, tuple)) else [result]
-        return {name: value.cpu().numpy() for name, value in zip(self._outputs, values, strict=True)}
+        return {name: value.numpy() for name, value in zip(self._outputs, output_values(result), strict=True)}
 
-    def _tensor(self, array: NDArray[Any]) -> Any:
-        torch = import_torch()
 
-        # Torch warns of arrays it could write to but must not; these are only read.
-        writable = array if array.flags.writeable and array.flags.c_contiguous else array.copy()
-        return torch.from_numpy(writable).to(self._device)
+class TorchCudaSession:
+    """A program on a CUDA device."""
+
+    def __init__(self, runner: CudaRunner, inputs: tuple[list[str], list[str]], outputs: list[str]) -> None:
+        self._runner = runner
+        self._inputs = [*inputs[0], *inputs[1]]
+        self._outputs = outputs
+
+    def infer(self, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
+        """Compute one batch; inputs that the program does not take are left out."""
+        return dict(zip(self._outputs, self._runner.run([inputs[name] for name in self._inputs]), strict=True))
+
+    def close(self) -> None:
+        """Free the program; its device's memory, too."""
+        self._runner.close()
+
+
+def load_program(artifact: Path) -> tuple[Any, list[str]]:
+    """Load an exported program that the registry made safe, and the names of its outputs; blocks."""
+    extra = {OUTPUTS_FILE: ""}
+    with artifact.open("rb") as file:
+        program = import_torch().export.load(file, extra_files=extra)
+    return program, msgspec.json.decode(extra[OUTPUTS_FILE], type=list[str])
+
+
+def torch_availability(name: str, hardware: str, on: tuple[str, ...]) -> Availability:
+    """Whether torch is installed, without importing it, and the device is there."""
+    if hardware not in on:
+        return Availability(False, f"runtime {name} does not run on {hardware}")
+    missing = missing_device(hardware)
+    if importlib.util.find_spec("torch") is None:
+        missing = "; ".join(filter(None, (missing, "torch is not installed: pip install 'infaas[torch]'")))
+    return Availability(not missing, missing)
 
 
 def import_torch() -> Any:

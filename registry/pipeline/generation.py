@@ -7,6 +7,7 @@ import msgspec
 from registry.pipeline.verification import MOST_ACCURACY_LOST
 from registry.recipes import GeneratorKind, NotApplicable
 from registry.samples import Arrays, load_arrays
+from schemas.hardware import Hardware
 
 
 class GenerateVariant(msgspec.Struct, frozen=True, tag=True):
@@ -20,6 +21,11 @@ class GenerateVariant(msgspec.Struct, frozen=True, tag=True):
     """Inputs that calibrate, as `save_arrays` writes them."""
     most_lost: float = MOST_ACCURACY_LOST
     """Share of the answers that may come out different, where there is a choice."""
+    samples: Path | None = None
+    """Inputs to trace with, where a tool must see some."""
+    hardware: str = Hardware.CPU
+    batch: int = 1
+    """Size of the batches, where it is compiled for one."""
 
     def run(self) -> str:
         """Make the file, and return how it was tuned; raises `NotApplicable` where this model has no such variant."""
@@ -36,6 +42,16 @@ class GenerateVariant(msgspec.Struct, frozen=True, tag=True):
                 from registry.pipeline.generators.nncf import quantise_nncf
 
                 quantise_nncf(self.source, self.target, self._calibration())
+            case GeneratorKind.SYMMETRIC_INT8:
+                from registry.pipeline.generators.symmetric_int8 import quantise_symmetric
+
+                quantise_symmetric(self.source, self.target, self._calibration())
+            case GeneratorKind.AHEAD_OF_TIME:
+                from registry.pipeline.generators.aot import compile_ahead
+
+                compile_ahead(self.source, self.target, self.hardware)
+            case GeneratorKind.NEURON | GeneratorKind.NEURONX:
+                self._compile_for_neuron()
             case GeneratorKind.FP16:
                 from registry.pipeline.generators.fp16 import to_fp16
 
@@ -47,6 +63,14 @@ class GenerateVariant(msgspec.Struct, frozen=True, tag=True):
             case GeneratorKind.AS_IS:
                 raise ValueError("a file that is used as it is needs no generator")
         return ""
+
+    def _compile_for_neuron(self) -> None:
+        from registry.pipeline.generators.neuron import compile_for_neuron
+
+        if self.samples is None:
+            raise NotApplicable("no inputs to trace with")
+        package = "torch_neuron" if self.generator is GeneratorKind.NEURON else "torch_neuronx"
+        compile_for_neuron(self.source, self.target, package, self.batch, load_arrays(self.samples))
 
     def _calibration(self) -> Arrays:
         if self.calibration is None:

@@ -46,6 +46,7 @@ async def test_a_program_becomes_torch_and_onnx_variants(
         file=program,
         validation=program.with_suffix(".npz"),
         max_batch=4,
+        variants=("torchcompile-fp32", "onnx-fp32", "onnx-int8static"),
     )
     store = ArtifactStore(tmp_path / "artifacts")
     variants: list[Variant] = await register(request, store_pool, kafka, store, progress)
@@ -62,6 +63,21 @@ async def test_a_program_becomes_torch_and_onnx_variants(
     assert profiles["net.torch-fp32.cpu"].accuracy == 1.0
     assert profiles["net.torchcompile-fp32.cpu"].load_s > profiles["net.torch-fp32.cpu"].load_s
     assert await register(request, store_pool, kafka, store, progress) == variants
+
+
+@pytest.mark.torch
+async def test_a_program_is_compiled_ahead_of_time(
+    program: Path, store_pool: Pool, kafka: KafkaSettings, tmp_path: Path, progress: Any
+) -> None:
+    request = Registration(
+        architecture="net", task="kind", file=program, validation=program.with_suffix(".npz"), max_batch=4,
+        variants=("torchaot-fp32",),
+    )  # fmt: skip
+    variants: list[Variant] = await register(request, store_pool, kafka, ArtifactStore(tmp_path / "store"), progress)
+    assert {variant.name: (variant.state, variant.reason) for variant in variants} == {
+        "net.torch-fp32.cpu": (VariantState.READY, ""),
+        "net.torchaot-fp32.cpu": (VariantState.READY, ""),
+    }
 
 
 @pytest.mark.torch

@@ -8,6 +8,10 @@ def test_threads_share_a_session_only_where_its_runtime_says_so() -> None:
         "openvino": True,
         "torch-eager": True,
         "torch-compile": False,
+        "torch-aot": True,
+        "tensorrt": False,
+        "torch-neuron": False,
+        "torch-neuronx": False,
         "cascade": True,
         "chain": True,
     }

@@ -1,0 +1,58 @@
+"""INT8 around zero between quantisers, as TensorRT computes it, by onnxruntime's quantiser.
+
+TensorRT takes no zero points and no quantised biases; each reader of a tensor has quantisers of its own, for TensorRT
+itself merges what can be merged.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+from registry.pipeline.generators.onnx import operators_of, prepare
+from registry.recipes import CONVOLUTIONS, PRODUCTS, NotApplicable
+from registry.samples import Arrays, take_rows
+
+_BATCH: Final = 16
+
+
+def quantise_symmetric(source: Path, target: Path, calibration: Arrays) -> None:
+    """Make weights and activations INT8. Raises `NotApplicable`."""
+    if not operators_of(source) & {*PRODUCTS, *CONVOLUTIONS}:
+        raise NotApplicable("the model has neither matrix product nor convolution to quantise")
+    with TemporaryDirectory() as folder:
+        quantize_static(
+            prepare(source, Path(folder)),
+            target,
+            _Batches(calibration),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=[*PRODUCTS, *CONVOLUTIONS],
+            per_channel=True,
+            activation_type=QuantType.QInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.Entropy,
+            extra_options={
+                "ActivationSymmetric": True,
+                "WeightSymmetric": True,
+                "QuantizeBias": False,
+                "DedicatedQDQPair": True,
+            },
+        )
+
+
+class _Batches(CalibrationDataReader):
+    """The calibration inputs in small batches."""
+
+    def __init__(self, inputs: Arrays) -> None:
+        self._batches = _split(inputs)
+
+    def get_next(self) -> Any:
+        return next(self._batches, None)
+
+
+def _split(inputs: Arrays) -> Iterator[Arrays]:
+    rows = len(next(iter(inputs.values())))
+    for start in range(0, rows, _BATCH):
+        yield take_rows(inputs, start, min(_BATCH, rows - start))

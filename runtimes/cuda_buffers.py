@@ -1,0 +1,134 @@
+"""Memory and streams of a CUDA device by the driver's own API, for libraries that take plain addresses.
+
+Each tensor has a pinned buffer on the host, so that copies run beside it, and one on the device; both grow to what was
+needed and are used again. Everything is in order in one stream. Written after the driver API's documentation, and run
+against a stand-in of the driver only.
+"""
+
+import ctypes
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.errors import OperatorError
+
+_DRIVER: Final = "libcuda.so.1"
+_NON_BLOCKING: Final = 1
+_OUT_OF_MEMORY: Final = 2
+
+
+class CudaError(Exception):
+    """The driver could not do what it was asked."""
+
+
+class CudaStream:
+    """A stream on the device that this process uses; call `enter` in each thread that uses it."""
+
+    def __init__(self) -> None:
+        self._driver: Any = ctypes.CDLL(_DRIVER)
+        self._device, self._context, stream = ctypes.c_int(0), ctypes.c_void_p(), ctypes.c_void_p()
+        self.call("cuInit", 0)
+        self.call("cuDeviceGet", ctypes.byref(self._device), 0)
+        self.call("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), self._device)
+        self.enter()
+        self.call("cuStreamCreate", ctypes.byref(stream), _NON_BLOCKING)
+        self._stream = stream
+
+    @property
+    def handle(self) -> int:
+        """Address of the stream, as other libraries take it."""
+        return self._stream.value or 0
+
+    def enter(self) -> None:
+        """Use the device in the calling thread."""
+        self.call("cuCtxSetCurrent", self._context)
+
+    def synchronize(self) -> None:
+        """Wait until everything in the stream is done."""
+        self.call("cuStreamSynchronize", self._stream)
+
+    def close(self) -> None:
+        """Free the stream, and this user's hold of the device."""
+        self.call("cuStreamDestroy_v2", self._stream)
+        self.call("cuDevicePrimaryCtxRelease_v2", self._device)
+
+    def call(self, function: str, *arguments: Any) -> None:
+        """Call the driver.
+
+        Raises:
+            MemoryError: the device, or the host's memory that can be pinned, is full.
+            CudaError: anything else, by the driver's number.
+        """
+        code = getattr(self._driver, function)(*arguments)
+        if code == _OUT_OF_MEMORY:
+            raise MemoryError(f"{function}: the CUDA device is out of memory")
+        if code != 0:
+            raise CudaError(f"{function} failed with CUDA error {code}")
+
+
+class TensorBuffer:
+    """Memory of one tensor on the host and on the device."""
+
+    def __init__(self, stream: CudaStream) -> None:
+        self._stream = stream
+        self._size = 0
+        self._host = ctypes.c_void_p()
+        self._device = ctypes.c_uint64(0)
+
+    @property
+    def address(self) -> int:
+        """Address on the device."""
+        return self._device.value
+
+    def upload(self, array: NDArray[Any]) -> None:
+        """Have an array copied to the device."""
+        self.reserve(array.nbytes)
+        np.copyto(self._view(array.shape, array.dtype), array)
+        self._stream.call(
+            "cuMemcpyHtoDAsync_v2", self._device, self._host, ctypes.c_size_t(array.nbytes), self._handle()
+        )
+
+    def download(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Have what is on the device copied to the array that is returned: read it once the stream has caught up."""
+        array = self._view(shape, dtype)
+        self._stream.call(
+            "cuMemcpyDtoHAsync_v2", self._host, self._device, ctypes.c_size_t(array.nbytes), self._handle()
+        )
+        return array
+
+    def reserve(self, size: int) -> None:
+        """Have room for so many bytes."""
+        if size <= self._size:
+            return
+        self.close()
+        self._stream.call("cuMemAllocHost_v2", ctypes.byref(self._host), ctypes.c_size_t(size))
+        self._stream.call("cuMemAlloc_v2", ctypes.byref(self._device), ctypes.c_size_t(size))
+        self._size = size
+
+    def close(self) -> None:
+        """Free both."""
+        if self._host.value:
+            self._stream.call("cuMemFreeHost", self._host)
+        if self._device.value:
+            self._stream.call("cuMemFree_v2", self._device)
+        self._host, self._device, self._size = ctypes.c_void_p(), ctypes.c_uint64(0), 0
+
+    def _handle(self) -> ctypes.c_void_p:
+        return ctypes.c_void_p(self._stream.handle)
+
+    def _view(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        count = int(np.prod(shape, dtype=np.int64))
+        memory: Any = (ctypes.c_uint8 * max(count * dtype.itemsize, 1)).from_address(self._host.value or 0)
+        return np.frombuffer(memory, dtype, count).reshape(shape)
+
+
+def check_alive(stream: CudaStream | None) -> CudaStream:
+    """The stream of a session that is open.
+
+    Raises:
+        OperatorError: the session was closed.
+    """
+    if stream is None:
+        raise OperatorError("the session was closed")
+    return stream

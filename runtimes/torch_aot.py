@@ -1,0 +1,140 @@
+"""Torch's exported programs, compiled ahead of time by AOTInductor (`torch-aot`): a library, loaded in a moment.
+
+The archive that `torch._inductor.aoti_compile_and_package` writes holds native code for the device that it was compiled
+on, so it runs on such a device alone. It knows no names; the registry writes them into the archive (`NAMES_ENTRY`),
+and with them what it was compiled for.
+
+A library stays mapped until the process ends, whatever is done to unload it, and the weights are in it: what a worker
+has unloaded of this runtime still takes their memory, and is counted as in use.
+"""
+
+import importlib
+import zipfile
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from runtimes.device import device_name
+from runtimes.protocol import Availability, LoadOptions, Session, Tensors
+from runtimes.pytorch import import_torch, torch_availability
+from runtimes.torch_cuda import CudaRunner, as_writable, output_values
+from schemas.errors import OperatorError
+from schemas.hardware import Hardware
+
+NAMES_ENTRY: Final = "extra/infaas-names.json"
+
+
+class CompiledInput(msgspec.Struct, frozen=True):
+    """An input of a compiled program, which checks nothing itself: it would read beyond what is there."""
+
+    name: str
+    dtype: str
+    shape: list[int]
+    """Sizes; -1 is variable."""
+
+    def checked(self, array: NDArray[Any]) -> NDArray[Any]:
+        """The array; raises ValueError if it is not such."""
+        fits = len(array.shape) == len(self.shape)
+        fits = fits and all(want in (-1, size) for want, size in zip(self.shape, array.shape, strict=True))
+        if not fits or array.dtype != np.dtype(self.dtype):
+            raise ValueError(
+                f"input {self.name!r} must be {self.dtype} {self.shape}, not {array.dtype} {list(array.shape)}"
+            )
+        return array
+
+
+class CompiledNames(msgspec.Struct, frozen=True, kw_only=True):
+    """What a compiled program does not know of itself."""
+
+    positional: list[CompiledInput]
+    named: list[CompiledInput]
+    outputs: list[str]
+    device: str
+    """Name of the device that it was compiled on."""
+
+
+class TorchAotRuntime:
+    """Runtime that loads programs which AOTInductor has compiled."""
+
+    name = "torch-aot"
+    concurrent = True
+    hardware: tuple[str, ...] = (Hardware.CPU, Hardware.CUDA)
+
+    def availability(self, hardware: str) -> Availability:
+        """Whether torch is installed, without importing it, and the device is there."""
+        return torch_availability(self.name, hardware, self.hardware)
+
+    def load(self, artifact: Path, hardware: str, options: LoadOptions) -> Session:
+        """Load a compiled program; blocks.
+
+        Raises:
+            OperatorError: the runtime is not available for `hardware`, or it was compiled on another device.
+        """
+        available = self.availability(hardware)
+        if not available.available:
+            raise OperatorError(available.reason)
+        names = read_names(artifact)
+        if names.device != device_name(hardware):
+            raise OperatorError(
+                f"it was compiled for {names.device}, and this is {device_name(hardware)}: register it --again here"
+            )
+        torch = import_torch()
+        torch.set_num_threads(options.threads)
+        inductor: Any = importlib.import_module("torch._inductor")
+        with artifact.open("rb") as file:  # by its path it would have to end in .pt2
+            model = inductor.aoti_load_package(file, num_runners=options.lanes)
+        return TorchAotSession(torch, model, names, hardware)
+
+
+class TorchAotSession:
+    """A compiled program in memory; as many threads compute at once as it was loaded for, further ones wait."""
+
+    def __init__(self, torch: Any, model: Any, names: CompiledNames, hardware: str) -> None:
+        self._torch = torch
+        self._model: Any = model
+        self._names = names
+        self._runner: CudaRunner | None = None
+        if hardware == Hardware.CUDA:
+            named = [given.name for given in names.named]
+            self._runner = CudaRunner(torch, model, len(names.positional), named, graphs=False)
+
+    def infer(self, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
+        """Compute one batch; inputs that the program does not take are left out."""
+        names = self._names
+        if self._runner is not None:
+            arrays = self._runner.run(
+                [given.checked(inputs[given.name]) for given in (*names.positional, *names.named)]
+            )
+            return dict(zip(names.outputs, arrays, strict=True))
+        with self._torch.inference_mode():
+            result = self._model(
+                *(self._tensor(given, inputs) for given in names.positional),
+                **{given.name: self._tensor(given, inputs) for given in names.named},
+            )
+        return {name: value.numpy() for name, value in zip(names.outputs, output_values(result), strict=True)}
+
+    def close(self) -> None:
+        """Free the program once no thread computes with it any more."""
+        self._model = None
+        if self._runner is not None:
+            self._runner.close()
+
+    def _tensor(self, given: CompiledInput, inputs: Tensors) -> Any:
+        return self._torch.from_numpy(as_writable(given.checked(inputs[given.name])))
+
+
+def write_names(archive: Path, names: CompiledNames) -> None:
+    """Add to a compiled program's archive what it does not know of itself."""
+    with zipfile.ZipFile(archive, "a") as content:
+        root = content.namelist()[0].partition("/")[0]
+        content.writestr(f"{root}/{NAMES_ENTRY}", msgspec.json.encode(names))
+
+
+def read_names(archive: Path) -> CompiledNames:
+    """Read what `write_names` wrote."""
+    with zipfile.ZipFile(archive) as content:
+        entry = next(name for name in content.namelist() if name.endswith(NAMES_ENTRY))
+        return msgspec.json.decode(content.read(entry), type=CompiledNames)

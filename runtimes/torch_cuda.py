@@ -1,0 +1,123 @@
+"""Runs a torch module on a CUDA device: pinned host memory, a stream of its own, and CUDA graphs for shapes that recur.
+
+Copies from and to pinned memory run beside the host, and in order with what computes, since all of it is in one stream;
+the host waits once, for the end. A CUDA graph replays everything that a batch of one shape launches in one call: for
+small models launching takes longer than computing. A module that cannot be captured is run as it is.
+
+Written after torch's documentation, and run against stand-ins and torch's own signatures only: the machine it was
+written on has no such device.
+"""
+
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from numpy.typing import NDArray
+
+_RUNS_BEFORE_CAPTURE: Final = 3
+"""Runs of a shape after which it is worth a graph; the first ones also choose algorithms, which a graph must not."""
+_MOST_GRAPHS: Final = 8
+"""Shapes that have a graph at a time; each keeps its own inputs and outputs on the device."""
+
+_Shape = tuple[tuple[int, ...], ...]
+
+
+class _CapturedShape(NamedTuple):
+    """What computes one shape in one call."""
+
+    graph: Any
+    inputs: list[Any]
+    """Tensors on the device that the graph reads."""
+    outputs: list[Any]
+    """Tensors on the device that the graph writes."""
+
+
+class CudaRunner:
+    """Runner of a module on the device that this process uses; several threads take turns."""
+
+    def __init__(self, torch: Any, module: Any, positional: int, named: Sequence[str], *, graphs: bool) -> None:
+        """`module` takes so many positional inputs, then the `named` ones."""
+        self._torch = torch
+        self._module: Any = module
+        self._positional = positional
+        self._named = named
+        self._graphs = graphs
+        self._stream = torch.cuda.Stream()
+        self._lock = threading.Lock()
+        self._runs: Counter[_Shape] = Counter()
+        self._captured: OrderedDict[_Shape, _CapturedShape] = OrderedDict()
+
+    def run(self, arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Compute one batch, inputs and outputs in the order of the program."""
+        torch = self._torch
+        with self._lock, torch.inference_mode(), torch.cuda.stream(self._stream):
+            pinned = [torch.from_numpy(as_writable(array)).pin_memory() for array in arrays]
+            shape: _Shape = tuple(array.shape for array in arrays)
+            captured = self._captured_for(shape, pinned)
+            if captured is None:
+                outputs = self._call([tensor.to("cuda", non_blocking=True) for tensor in pinned])
+            else:
+                for tensor, host in zip(captured.inputs, pinned, strict=True):
+                    tensor.copy_(host, non_blocking=True)
+                captured.graph.replay()
+                outputs = captured.outputs
+            results = [self._to_host(output) for output in outputs]
+            self._stream.synchronize()
+            return [result.numpy() for result in results]
+
+    def close(self) -> None:
+        """Free the module and the graphs, and give the device's memory back."""
+        with self._lock:
+            self._module = None
+            self._captured.clear()
+            self._torch.cuda.empty_cache()
+
+    def _captured_for(self, shape: _Shape, pinned: Sequence[Any]) -> _CapturedShape | None:
+        found = self._captured.get(shape)
+        if found is not None:
+            self._captured.move_to_end(shape)
+            return found
+        self._runs[shape] += 1
+        if not self._graphs or self._runs[shape] <= _RUNS_BEFORE_CAPTURE:
+            return None
+        captured = self._capture(pinned)
+        if captured is None:
+            self._graphs = False
+            return None
+        self._captured[shape] = captured
+        if len(self._captured) > _MOST_GRAPHS:
+            old, _ = self._captured.popitem(last=False)
+            del self._runs[old]
+        return captured
+
+    def _capture(self, pinned: Sequence[Any]) -> _CapturedShape | None:
+        torch = self._torch
+        inputs = [tensor.to("cuda") for tensor in pinned]
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, stream=self._stream):
+                outputs = self._call(inputs)
+        except RuntimeError:  # it waits for the device, or allocates where a graph must not
+            return None
+        return _CapturedShape(graph, inputs, outputs)
+
+    def _call(self, tensors: Sequence[Any]) -> list[Any]:
+        named = dict(zip(self._named, tensors[self._positional :], strict=True))
+        return output_values(self._module(*tensors[: self._positional], **named))
+
+    def _to_host(self, tensor: Any) -> Any:
+        host = self._torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        return host.copy_(tensor, non_blocking=True)
+
+
+def output_values(result: Any) -> list[Any]:
+    """A program's outputs in order, whatever it returned them in."""
+    if isinstance(result, Mapping):
+        return list(result.values())
+    return list(result) if isinstance(result, (list, tuple)) else [result]
+
+
+def as_writable(array: NDArray[Any]) -> NDArray[Any]:
+    """The array, or a copy where torch would warn that it could write to it; it is only read."""
+    return array if array.flags.writeable and array.flags.c_contiguous else array.copy()

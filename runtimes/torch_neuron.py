@@ -1,0 +1,113 @@
+"""Graphs compiled for AWS Inferentia: by torch-neuron for Inf1 (`torch-neuron`), by torch-neuronx for Inf2.
+
+Both packages trace a module into TorchScript whose one operator is a graph for the chip, and are on the vendor's index
+only (`docker/Dockerfile` names it; what PyPI has under the first name is a placeholder). Rules:
+* A graph computes batches of exactly the size that it was compiled for. Smaller ones are padded, and the padding's
+  outputs dropped; the variant's largest batch is that size.
+* The cores that this process sees are its group (`runtimes/neuron.py`); the library spreads the graphs that are loaded
+  over them, each on a core of its own as long as there are some.
+* A program knows no names; the registry writes them into the archive, as for AOTInductor.
+
+Written after the vendor's documentation and run against stand-ins only: the machine it was written on has no such chip.
+"""
+
+import importlib
+import importlib.util
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from runtimes.device import missing_device
+from runtimes.protocol import Availability, LoadOptions, Session, Tensors
+from runtimes.torch_cuda import as_writable, output_values
+from schemas.errors import OperatorError
+from schemas.hardware import Hardware
+
+NAMES_FILE: Final = "infaas-names.json"
+"""Extra file in the archive that `torch.jit.save` writes."""
+INDEX: Final = "https://pip.repos.neuron.amazonaws.com"
+_ENTRY: Final = {"torch_neuron": "trace", "torch_neuronx": "trace"}
+
+
+class GraphNames(msgspec.Struct, frozen=True, kw_only=True):
+    """What a compiled graph does not know of itself."""
+
+    inputs: list[str]
+    outputs: list[str]
+    batch: int
+    """Size of the batches that it computes."""
+
+
+class TorchNeuronRuntime:
+    """Runtime that loads graphs which one of the two packages has compiled."""
+
+    concurrent = False
+    hardware: tuple[str, ...] = (Hardware.NEURON,)
+
+    def __init__(self, name: str, package: str, chip: str) -> None:
+        self.name = name
+        self._package = package
+        self._chip = chip
+
+    def availability(self, hardware: str) -> Availability:
+        """Whether the package, and not its placeholder, is installed, and the chip is there."""
+        if hardware not in self.hardware:
+            return Availability(False, f"runtime {self.name} does not run on {hardware}")
+        missing = list(filter(None, (missing_device(hardware), self._missing_package())))
+        return Availability(not missing, "; ".join(missing))
+
+    def load(self, artifact: Path, hardware: str, options: LoadOptions) -> Session:
+        """Load a graph onto the chip; blocks.
+
+        Raises:
+            OperatorError: the runtime is not available for `hardware`.
+        """
+        available = self.availability(hardware)
+        if not available.available:
+            raise OperatorError(available.reason)
+        torch: Any = importlib.import_module("torch")
+        importlib.import_module(self._package)  # registers the operator that the graph consists of
+        extra = {NAMES_FILE: ""}
+        module = torch.jit.load(str(artifact), _extra_files=extra)
+        return TorchNeuronSession(torch, module, msgspec.json.decode(extra[NAMES_FILE], type=GraphNames))
+
+    def _missing_package(self) -> str:
+        if importlib.util.find_spec("torch") is None or importlib.util.find_spec(self._package) is None:
+            return f"{self.name} ({self._chip}) is not installed: pip install {self.name} --extra-index-url {INDEX}"
+        package: Any = importlib.import_module(self._package)
+        if not hasattr(package, _ENTRY[self._package]):
+            return f"{self.name} is PyPI's placeholder: pip install {self.name} --extra-index-url {INDEX}"
+        return ""
+
+
+class TorchNeuronSession:
+    """A graph on the chip."""
+
+    def __init__(self, torch: Any, module: Any, names: GraphNames) -> None:
+        self._torch = torch
+        self._module: Any = module
+        self._names = names
+
+    def infer(self, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
+        """Compute one batch of at most the graph's size; inputs that it does not take are left out."""
+        names = self._names
+        count = len(inputs[names.inputs[0]])
+        if count > names.batch:
+            raise ValueError(f"the graph was compiled for batches of {names.batch}, not {count}")
+        tensors = (self._torch.from_numpy(as_writable(padded(inputs[name], names.batch))) for name in names.inputs)
+        with self._torch.no_grad():
+            result = output_values(self._module(*tensors))
+        return {name: value.numpy()[:count] for name, value in zip(names.outputs, result, strict=True)}
+
+    def close(self) -> None:
+        """Unload the graph: the library does so when nothing refers to it."""
+        self._module = None
+
+
+def padded(array: NDArray[Any], rows: int) -> NDArray[Any]:
+    """The array with its last row repeated until it has so many: made-up rows might be such as no model takes."""
+    missing = rows - len(array)
+    return array if not missing else np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])

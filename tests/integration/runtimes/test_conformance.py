@@ -1,0 +1,199 @@
+"""What every runtime does alike, on each that this machine can run; the others say what is missing.
+
+Those of torch run where torch is installed (`make test-torch`), the others everywhere else.
+"""
+
+import gc
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import psutil
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from process.memory import trim_memory
+from registry.pipeline.exported_program import make_safe
+from registry.pipeline.generators.aot import compile_ahead
+from runtimes.catalog import all_runtimes, find_runtime
+from runtimes.composite import CompositeRuntime
+from runtimes.protocol import LoadOptions, Session
+from runtimes.pytorch import import_torch
+from schemas.errors import OperatorError
+from schemas.hardware import Hardware
+
+WIDTH, CLASSES, LANES = 1024, 1024, 2
+MIB = 1 << 20
+WEIGHTS: NDArray[np.float32] = np.random.default_rng(0).normal(0, 0.02, (WIDTH, CLASSES)).astype(np.float32)
+OPTIONS = LoadOptions(precision="fp32", threads=1, lanes=LANES, max_batch=16)
+AHEAD_OF_TIME = pytest.param("torch-aot", marks=pytest.mark.torch)
+"""The one that does not give its memory back: see `runtimes/torch_aot.py`."""
+RUNTIMES = (
+    "onnx",
+    "openvino",
+    *(pytest.param(name, marks=pytest.mark.torch) for name in ("torch-eager", "torch-compile")),
+    AHEAD_OF_TIME,
+)
+
+SINGLE = [runtime.name for runtime in all_runtimes() if not isinstance(runtime, CompositeRuntime)]
+"""Those that load a model themselves; what several make together is tested beside them."""
+
+every_runtime = pytest.mark.parametrize("name", RUNTIMES)
+
+
+def an_onnx_file(folder: Path) -> Path:
+    """`scores = x W`."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", WIDTH])
+    scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", CLASSES])
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["scores"])]
+    graph = helper.make_graph(nodes, "product", [x], [scores], [numpy_helper.from_array(WEIGHTS, "w")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, folder / "product.onnx")
+    return folder / "product.onnx"
+
+
+def a_program(folder: Path) -> Path:
+    """The same, exported by torch and made safe."""
+    torch = import_torch()
+
+    class Product(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = torch.nn.Parameter(torch.from_numpy(WEIGHTS.copy()), requires_grad=False)
+
+        def forward(self, x: Any) -> Any:
+            return x @ self.w
+
+    batch = torch.export.Dim("batch", min=1, max=64)
+    exported = torch.export.export(Product().eval(), (torch.randn(2, WIDTH),), dynamic_shapes={"x": {0: batch}})
+    torch.export.save(exported, folder / "program.pt2")
+    make_safe(folder / "program.pt2", folder / "safe", ["scores"])
+    return folder / "safe"
+
+
+def a_compiled_program(folder: Path) -> Path:
+    compile_ahead(a_program(folder), folder / "compiled.generated", Hardware.CPU)
+    return folder / "compiled.generated"
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The model in the form that a runtime takes; each form is made once."""
+    made: dict[Callable[[Path], Path], Path] = {}
+
+    def make(name: str) -> Path:
+        maker = a_compiled_program if name == "torch-aot" else a_program if "torch" in name else an_onnx_file
+        if maker not in made:
+            made[maker] = maker(tmp_path_factory.mktemp("artifact"))
+        return made[maker]
+
+    return make
+
+
+Artifact = Callable[[str], Path]
+
+
+def rows(count: int, seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).random((count, WIDTH), dtype=np.float32)
+
+
+def load(name: str, file: Path) -> Session:
+    return find_runtime(name).load(file, Hardware.CPU, OPTIONS)
+
+
+@every_runtime
+def test_a_batch_of_any_size_is_computed_row_by_row_alike(name: str, artifact: Artifact) -> None:
+    session = load(name, artifact(name))
+    for count in (16, 1, 7):
+        x = rows(count)
+        scores = session.infer({"x": x, "not taken": x})["scores"]
+        assert (scores.dtype, scores.shape) == (np.float32, (count, CLASSES))
+        assert np.allclose(scores, x @ WEIGHTS, atol=1e-3)
+        alone = session.infer({"x": x[-1:]})["scores"]
+        assert np.allclose(alone, scores[-1:], atol=1e-4)
+
+
+@every_runtime
+def test_what_was_answered_stays_as_it_was(name: str, artifact: Artifact) -> None:
+    session = load(name, artifact(name))
+    frozen = np.frombuffer(rows(2).tobytes(), np.float32).reshape(2, WIDTH)  # must not be written to
+    first = session.infer({"x": frozen})["scores"]
+    kept = first.copy()
+    session.infer({"x": rows(2, seed=1)})
+    assert np.array_equal(first, kept)
+
+
+@every_runtime
+def test_threads_compute_at_once_where_it_says_so(name: str, artifact: Artifact) -> None:
+    session = load(name, artifact(name))
+    batches = [rows(1 + seed % 5, seed) for seed in range(40)]
+
+    def compute(x: NDArray[np.float32]) -> NDArray[Any]:
+        return session.infer({"x": x})["scores"]
+
+    with ThreadPoolExecutor(LANES if find_runtime(name).concurrent else 1) as threads:
+        found = list(threads.map(compute, batches))
+    for x, scores in zip(batches, found, strict=True):
+        assert np.allclose(scores, x @ WEIGHTS, atol=1e-3)
+
+
+@every_runtime
+def test_one_of_two_sessions_ends_and_the_other_goes_on(name: str, artifact: Artifact) -> None:
+    one, other = load(name, artifact(name)), load(name, artifact(name))
+    one.infer({"x": rows(1)})
+    one.close()
+    assert np.allclose(other.infer({"x": rows(3)})["scores"], rows(3) @ WEIGHTS, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", [one for one in RUNTIMES if one is not AHEAD_OF_TIME])
+def test_a_closed_session_gives_its_memory_back(name: str, artifact: Artifact) -> None:
+    file, process = artifact(name), psutil.Process()
+    load(name, file).close()
+    gc.collect()
+    trim_memory()
+    before = process.memory_info().rss
+    for _ in range(8):
+        load(name, file).close()
+        gc.collect()
+    trim_memory()
+    assert process.memory_info().rss - before < 4 * WEIGHTS.nbytes
+
+
+@every_runtime
+@pytest.mark.parametrize(
+    "wrong", [rows(2).astype(np.float64), rows(2)[:, :-1], rows(2)[0]], ids=["dtype", "width", "rank"]
+)
+def test_a_wrong_input_is_an_error_in_words_and_costs_nobody_else(
+    name: str, wrong: NDArray[Any], artifact: Artifact
+) -> None:
+    session = load(name, artifact(name))
+    with pytest.raises(Exception, match=r"\w+ \w+"):  # of whichever type the library raises
+        session.infer({"x": wrong})
+    assert session.infer({"x": rows(1)})["scores"].shape == (1, CLASSES)
+
+
+@every_runtime
+def test_a_file_that_is_no_model_is_an_error(name: str, tmp_path: Path) -> None:
+    (tmp_path / "garbage").write_bytes(b"PK\x03\x04 no model at all")
+    with pytest.raises(Exception, match=r"\w+ \w+"):
+        load(name, tmp_path / "garbage")
+
+
+@pytest.mark.parametrize("hardware", list(Hardware))
+@pytest.mark.parametrize("name", SINGLE)
+def test_what_cannot_run_here_says_what_is_missing(name: str, hardware: Hardware, tmp_path: Path) -> None:
+    runtime = find_runtime(name)
+    answer = runtime.availability(hardware)
+    if hardware not in runtime.hardware:
+        assert answer.reason == f"runtime {name} does not run on {hardware}"
+    if answer.available:
+        assert (hardware in runtime.hardware, answer.reason) == (True, "")
+        return
+    assert answer.reason
+    with pytest.raises(OperatorError) as refusal:
+        runtime.load(tmp_path / "absent", hardware, OPTIONS)
+    assert str(refusal.value) == answer.reason

@@ -1,0 +1,223 @@
+"""Runtimes of devices that are not here, on stand-ins of the vendors' libraries."""
+
+import ctypes
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from registry.pipeline.generators.neuron import compile_for_neuron
+from runtimes import cuda, neuron, torch_neuron
+from runtimes.catalog import find_runtime
+from runtimes.cuda_buffers import CudaStream, TensorBuffer
+from runtimes.protocol import Availability, LoadOptions, Session
+from runtimes.tensorrt import engine_file, profile_shapes
+from runtimes.torch_cuda import CudaRunner
+from schemas.errors import OperatorError
+from tests.unit.runtimes.vendor_stand_ins import CudaDriver, Tensor, Torch, tensorrt
+
+OPTIONS = LoadOptions(precision="fp16", max_batch=8)
+X = np.arange(12, dtype=np.float32).reshape(4, 3)
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Any], None]:
+    """Makes a module importable under a name."""
+
+    def install(name: str, content: Any) -> None:
+        module = ModuleType(name)
+        module.__dict__.update({key: getattr(content, key) for key in dir(content) if not key.startswith("__")})
+        module.__dict__["__version__"] = getattr(content, "__version__", "0")
+        module.__spec__ = sys.__spec__
+        monkeypatch.setitem(sys.modules, name, module)
+
+    return install
+
+
+# -- TensorRT ----------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> CudaDriver:
+    made = CudaDriver()
+
+    def library(_name: str) -> CudaDriver:
+        return made
+
+    monkeypatch.setattr(ctypes, "CDLL", library)
+    monkeypatch.setattr(cuda, "availability", lambda: Availability(True))
+    monkeypatch.setattr(cuda, "device_name", lambda: "NVIDIA H100 80GB")
+    return made
+
+
+@pytest.fixture
+def engine(driver: CudaDriver, tmp_path: Path, installed: Callable[[str, Any], None]) -> Callable[[], Session]:
+    (tmp_path / "abcdef").write_bytes(b"a model")
+    installed("tensorrt", tensorrt(driver))
+    return lambda: find_runtime("tensorrt").load(tmp_path / "abcdef", "cuda", OPTIONS)
+
+
+def test_an_engine_is_built_once_for_a_gpu_and_a_version(engine: Callable[[], Session], tmp_path: Path) -> None:
+    engine()
+    file = engine_file(tmp_path / "abcdef", "NVIDIA H100 80GB", "11.4.0", 8)
+    assert file.name == "abcdef-b8-NVIDIA-H100-80GB-11.4.0.engine"
+    built = file.stat().st_mtime_ns
+    engine()
+    assert file.stat().st_mtime_ns == built
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def test_an_engine_computes_in_its_stream_and_gives_its_memory_back(
+    engine: Callable[[], Session], driver: CudaDriver
+) -> None:
+    free, session = driver.free, engine()
+    first = session.infer({"x": X, "not taken": X})["scores"]
+    assert np.array_equal(first, X + 1)
+    assert np.array_equal(session.infer({"x": X[:1] * 2})["scores"], X[:1] * 2 + 1)
+    assert np.array_equal(first, X + 1), "buffers are used again, answers are not"
+    session.close()
+    assert (driver.free, driver.allocated) == (free, {})
+    with pytest.raises(OperatorError, match="closed"):
+        session.infer({"x": X})
+
+
+@pytest.mark.parametrize("wrong", [X.astype(np.float64), np.repeat(X, 3, axis=0), X[0]])
+def test_what_an_engine_was_not_built_for_is_refused_in_words(
+    engine: Callable[[], Session], wrong: np.ndarray[Any, Any]
+) -> None:
+    session = engine()
+    with pytest.raises(ValueError, match="input 'x'"):
+        session.infer({"x": wrong})
+    assert session.infer({"x": X})["scores"].shape == (4, 3)
+
+
+def test_a_model_that_tensorrt_cannot_read_says_so(engine: Callable[[], Session], tmp_path: Path) -> None:
+    (tmp_path / "abcdef").write_bytes(b"garbage")
+    with pytest.raises(OperatorError, match="cannot read the model: no model"):
+        engine()
+
+
+def test_a_full_device_is_out_of_memory_and_keeps_nothing(driver: CudaDriver) -> None:
+    driver.free = 100
+    buffer = TensorBuffer(CudaStream())
+    with pytest.raises(MemoryError, match="out of memory"):
+        buffer.reserve(80)
+    buffer.close()
+    assert driver.free == 100
+
+
+def test_a_profile_spans_all_batches_and_bounded_lengths() -> None:
+    assert profile_shapes((-1, 3, 8), 16) == ((1, 3, 8), (16, 3, 8), (16, 3, 8))
+    least, typical, most = profile_shapes((-1, -1), 16)
+    assert (least, most[0]) == ((1, 1), 16)
+    assert least[1] < typical[1] < most[1]
+
+
+# -- torch on a GPU ----------------------------------------------------------------------------------------------------
+class AddOne:
+    """A module whose captured calls can be replayed."""
+
+    def __init__(self, torch: Torch) -> None:
+        self.torch, self.calls = torch, 0
+
+    def __call__(self, x: Tensor, *, other: Tensor) -> dict[str, Tensor]:
+        self.calls += 1
+        result = Tensor(x.array + other.array, x.device)
+
+        def recompute() -> None:
+            result.array[...] = x.array + other.array
+
+        self.torch.recompute = recompute
+        return {"scores": result}
+
+
+def test_a_shape_that_recurs_is_replayed_as_a_graph() -> None:
+    torch = Torch()
+    module = AddOne(torch)
+    runner = CudaRunner(torch, module, 1, ["other"], graphs=True)
+    for number in range(10):
+        assert np.array_equal(runner.run([X * number, X])[0], X * number + X)
+    assert (torch.captures, torch.replays, module.calls) == (1, 7, 4)
+    assert np.array_equal(runner.run([X[:2], X[:2]])[0], X[:2] * 2)
+    assert torch.replays == 7
+    runner.close()
+    assert torch.emptied == 1
+
+
+def test_what_cannot_be_captured_is_run_as_it_is() -> None:
+    torch = Torch(capturable=False)
+    module = AddOne(torch)
+    runner = CudaRunner(torch, module, 1, ["other"], graphs=True)
+    frozen = np.frombuffer(X.tobytes(), np.float32).reshape(X.shape)
+    for _ in range(8):
+        assert np.array_equal(runner.run([frozen, X])[0], X * 2)
+    assert (torch.replays, module.calls) == (0, 8)
+
+
+# -- Inferentia --------------------------------------------------------------------------------------------------------
+class _Compiler:
+    """What `torch_neuron` and `torch_neuronx` have in common."""
+
+    def __init__(self) -> None:
+        self.traced: list[tuple[Any, ...]] = []
+
+    def trace(self, func: Any, example_inputs: tuple[Tensor, ...]) -> Any:
+        self.traced.append(tuple(example.shape for example in example_inputs))
+        return func
+
+
+class _Converter:
+    """What `onnx2torch` gives: a module."""
+
+    def convert(self, onnx_model_or_path: str) -> "_Converter":
+        assert Path(onnx_model_or_path).exists()
+        return self
+
+    def eval(self) -> "_Converter":
+        return self
+
+
+@pytest.fixture
+def add_one(tmp_path: Path) -> Path:
+    node = helper.make_node("Add", ["x", "one"], ["scores"])
+    x, scores = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", 3]) for n in ("x", "scores"))
+    one = helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0])
+    onnx.save(helper.make_model(helper.make_graph([node], "add", [x], [scores], [one])), tmp_path / "add.onnx")
+    return tmp_path / "add.onnx"
+
+
+@pytest.mark.parametrize("name", ["torch-neuron", "torch-neuronx"])
+def test_a_graph_compiled_for_one_size_answers_any_up_to_it(
+    name: str, add_one: Path, tmp_path: Path, installed: Callable[[str, Any], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package, compiler = name.replace("-", "_"), _Compiler()
+    monkeypatch.setattr(neuron, "device_count", lambda: 1)
+    installed("torch", Torch())
+    installed(package, compiler)
+    installed("onnx2torch", _Converter())
+    compile_for_neuron(add_one, tmp_path / "graph", package, 4, {"x": X[:3]})
+    assert compiler.traced == [((4, 3),)], "rows are repeated where there are too few"
+    session = find_runtime(name).load(tmp_path / "graph", "neuron", OPTIONS)
+    for count in (4, 1):
+        assert np.array_equal(session.infer({"x": X[:count], "not taken": X})["scores"], X[:count] + 1)
+    with pytest.raises(ValueError, match="batches of 4"):
+        session.infer({"x": np.repeat(X, 2, axis=0)})
+
+
+def test_the_placeholder_of_a_registry_is_told_from_the_vendors_package(
+    installed: Callable[[str, Any], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(neuron, "device_count", lambda: 1)
+    runtime = find_runtime("torch-neuron")
+    if "torch" not in sys.modules:
+        installed("torch", object())
+    assert "Inf1) is not installed" in runtime.availability("neuron").reason
+    installed("torch_neuron", object())
+    answer = runtime.availability("neuron")
+    assert not answer.available
+    assert "placeholder" in answer.reason
+    assert torch_neuron.INDEX in answer.reason
