@@ -23,6 +23,9 @@ README: Final = _ROOT / "README.md"
 BENCHMARKS: Final = _ROOT / "docs" / "benchmarks.md"
 TRIALS: Final = _ROOT / "bench" / "peers" / "trials.json"
 PLOTS: Final = _ROOT / "docs" / "peers"
+VARIANTS: Final = _ROOT / "docs" / "variants.md"
+VARIANT_PLOTS: Final = _ROOT / "docs" / "variants"
+_WRITTEN: Final = (README, BENCHMARKS, RESULTS, TRIALS, PLOTS, VARIANTS, VARIANT_PLOTS)
 GROUPS: Final = ("scale", "peers")
 """Groups of figures that have a table of their own."""
 HEADLINES: Final = (
@@ -53,7 +56,7 @@ def commit() -> str:
     """What is measured: the commit, and `-dirty` if there are changes beside it other than of the figures."""
     git = ["git", "-C", str(_ROOT)]
     head = subprocess.check_output([*git, "rev-parse", "--short", "HEAD"], text=True, timeout=20)
-    figures = [f":!{file.relative_to(_ROOT)}" for file in (README, BENCHMARKS, RESULTS, TRIALS, PLOTS)]
+    figures = [f":!{file.relative_to(_ROOT)}" for file in _WRITTEN]
     changes = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", ".", *figures], timeout=20, check=False)
     return head.strip() + ("-dirty" if changes.returncode else "")
 

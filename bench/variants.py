@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.core.system import infaas, running_system
-from bench.results import commit, machine
+from bench.results import VARIANT_PLOTS, VARIANTS, commit, machine
 from infaas.cli.plot import draw_image
 from infaas.supervisor.state import read_state
 from registry.comparison import ComparedVariant, compare
@@ -22,9 +22,6 @@ from schemas.rows.catalog import Variant, VariantState
 from store.pool import open_pool
 from store.registry import list_profiles, list_variants
 
-_DOCS: Final = Path(__file__).parents[1] / "docs"
-PAGE: Final = _DOCS / "variants.md"
-PLOTS: Final = _DOCS / "variants"
 _EQUAL: Final = 0.01
 """Accuracy that counts as equal: one point."""
 _REFERENCES: Final = ("onnx-fp32", "torch-fp32")
@@ -43,11 +40,11 @@ async def _write(postgres: str, how: str) -> None:
         profiles = {profile.variant: profile for profile in await list_profiles(pool)}
     compared = compare([one for one in variants if one.state is VariantState.READY], profiles)
     refused = [one for one in variants if one.state is VariantState.REFUSED]
-    PLOTS.mkdir(exist_ok=True)
+    VARIANT_PLOTS.mkdir(exist_ok=True)
     for task in _tasks(compared):
-        draw_image(task, _of(task, compared), PLOTS / f"{task}.png")
+        draw_image(task, _of(task, compared), VARIANT_PLOTS / f"{task}.png")
     day = datetime.datetime.now(datetime.UTC).date().isoformat()
-    PAGE.write_text(page(compared, refused, f"{how}. Commit {commit()}, {day}, {machine()}."))
+    VARIANTS.write_text(page(compared, refused, f"{how}. Commit {commit()}, {day}, {machine()}."))
 
 
 def page(compared: Sequence[ComparedVariant], refused: Sequence[Variant], origin: str) -> str:

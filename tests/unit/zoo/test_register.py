@@ -1,0 +1,42 @@
+"""What registering the zoo asks for."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from broker.settings import KafkaSettings
+from registry.artifacts import ArtifactStore
+from registry.register import step_count
+from registry.registration import ProgressSink, Registration
+from schemas.rows.catalog import Variant
+from store.pool import Pool
+from zoo.register import register_zoo
+
+
+class Silent:
+    """A progress sink that nobody looks at."""
+
+    def step(self, done: int, total: int, text: str) -> None:
+        """Take note of nothing."""
+
+
+@pytest.mark.parametrize("all_variants", [False, True])
+async def test_only_what_is_worth_it_is_made_unless_all_is_asked_for(
+    all_variants: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Registration] = []
+
+    async def note(
+        request: Registration, _pool: Pool, _kafka: Any, _artifacts: Any, _bar: ProgressSink
+    ) -> list[Variant]:
+        asked.append(request)
+        return []
+
+    monkeypatch.setattr("zoo.register.register", note)
+    nowhere = (cast("Pool", None), KafkaSettings(), ArtifactStore(tmp_path), Silent(), tmp_path / "cache")
+    await register_zoo(*nowhere, tasks=("digits",), all_variants=all_variants)
+    assert [request.architecture for request in asked] == ["digits-linear", "digits-mlp", "digits-cnn"]
+    assert all((request.variants == ()) is all_variants for request in asked)
+    made = [step_count(request) - 1 for request in asked]
+    assert all(count >= 5 if all_variants else count == 2 for count in made)
