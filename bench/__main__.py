@@ -9,7 +9,7 @@ import asyncio
 from rich.console import Console
 from rich.table import Table
 
-from bench import idle, overload
+from bench import cascade, idle, overload
 from bench.core.figures import Figure
 from bench.core.system import running_system
 from bench.latency import crash, end_to_end, offline
@@ -17,7 +17,7 @@ from bench.results import write_results
 from bench.throughput import cost, gateway, selector, worker
 
 BROKERS = ("apache", "embedded")
-BENCHES = ("overhead", "offline", "selector", "gateway", "worker", "crash", "overload", "idle", "cost")
+BENCHES = ("overhead", "offline", "selector", "gateway", "worker", "crash", "overload", "idle", "cost", "cascade")
 
 
 async def _run(broker: str, only: set[str], console: Console) -> list[Figure]:
@@ -34,7 +34,11 @@ async def _run(broker: str, only: set[str], console: Console) -> list[Figure]:
         async with running_system(broker, cost.TASK) as system:
             console.log(f"{broker}: CPU a query")
             figures += await cost.measure(system, broker, console)
-    if not only - {"idle", "overload", "cost"}:
+    if "cascade" in only and broker == "apache":
+        async with running_system(broker, cascade.TASK) as system:
+            console.log(f"{broker}: cascade")
+            figures += await cascade.measure(system, broker, console)
+    if not only - {"idle", "overload", "cost", "cascade"}:
         return figures
     async with running_system(broker, "digits") as system:
         if "overhead" in only:

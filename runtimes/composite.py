@@ -48,12 +48,21 @@ class CascadeDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     measure: ConfidenceMeasure
 
 
+class Feed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What an input of a stage is fed with."""
+
+    output: str
+    """Output of the stage before."""
+    below: int | None = None
+    """Bound of numbers that are rows of a table in this stage."""
+
+
 class ChainDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=CHAIN):
     """The artifact of a chain."""
 
     stages: Stages
-    feeds: tuple[dict[str, str], ...]
-    """For each stage but the first, the output of the stage before that each of its inputs is."""
+    feeds: tuple[dict[str, Feed], ...]
+    """For each stage but the first, what each of its inputs is fed with."""
 
 
 CompositeDocument = CascadeDocument | ChainDocument

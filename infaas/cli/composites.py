@@ -1,4 +1,4 @@
-"""`infaas cascade`: several variants that answer as one."""
+"""`infaas cascade` and `infaas chain`: several variants that answer as one."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,10 +13,12 @@ from infaas.cli.output import err, ms, show, show_json, table
 from infaas.cli.register import ProgressBar, artifact_store
 from infaas.optional_zoo import zoo_files
 from registry.composites.cascades import CascadeRequest, MadeCascade, register_cascade
+from registry.composites.chains import ChainRequest, register_chain
 from registry.composites.proposals import CascadeProposal
 from registry.composites.proposing import find_cascades, requests_for
 from schemas.errors import OperatorError
-from schemas.rows.catalog import Profile
+from schemas.hardware import Hardware
+from schemas.rows.catalog import Profile, Variant
 from store.pool import Pool, open_pool
 from store.registry import list_profiles
 
@@ -96,6 +98,88 @@ def cascade(
         )
         made = asyncio.run(_register([request], kafka, postgres, home))
     _show_cascades(made, as_json=as_json)
+
+
+def chain(
+    name: Annotated[str, typer.Argument(help="Task that the chain becomes.")],
+    tasks: Annotated[list[str], typer.Argument(metavar="TASK TASK...", help="Tasks that its queries pass, in order.")],
+    feed: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TASK.INPUT=OUTPUT", help="What an input is fed with, where names do not say; repeatable."
+        ),
+    ] = None,
+    through: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="VARIANT,VARIANT...",
+            help="One variant for each task; repeatable. Default: the cheapest and the most accurate, all combined.",
+        ),
+    ] = None,
+    validation: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help=".npz: an array per input of the first task, `label` of the last."
+        ),
+    ] = None,
+    accuracy: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Declared; default without --validation: the stages' product.")
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option(help="The last task's output with the classes' scores, if it has several.")
+    ] = None,
+    hardware: Annotated[Hardware, typer.Option(help="Device of this machine that it is measured on.")] = Hardware.CPU,
+    again: Annotated[bool, typer.Option("--again", help="Measure what is registered once more.")] = False,
+    home: Home = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """Declare a chain: the outputs of each task are the inputs of the next, with one deadline and one accuracy."""
+    kafka, postgres, home = find_kafka(home), find_database(home), home.absolute()
+    request = ChainRequest(
+        name=name,
+        tasks=tuple(tasks),
+        feeds=parse_feeds(feed or ()),
+        through=tuple(tuple(one.split(",")) for one in through or ()),
+        validation=validation,
+        accuracy=accuracy,
+        output=output,
+        hardware=hardware,
+        again=again,
+    )
+    made = asyncio.run(_register_chain(request, kafka, postgres, home))
+    if as_json:
+        return show_json([{"variant": variant, "profile": profile} for variant, profile in made])
+    rows = [(v.name, f"{p.accuracy:.2%} {p.accuracy_source}", ms(p.latency[0].typical_s)) for v, p in made]
+    show(table(("variant", "accuracy>", "latency b1>"), rows))
+    if validation is None and accuracy is None:
+        err.print("declared: the product of what the stages' accuracies are; give labels by --validation to measure it")
+    return None
+
+
+def parse_feeds(texts: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Return what `TASK.INPUT=OUTPUT` says, by task and input.
+
+    Raises:
+        OperatorError: a text has another form.
+    """
+    feeds: dict[str, dict[str, str]] = {}
+    for text in texts:
+        into, equals, output = text.partition("=")
+        task, dot, name = into.partition(".")
+        if not (equals and dot and task and name and output):
+            raise OperatorError(f"--feed {text}: write TASK.INPUT=OUTPUT, e.g. mnist.input=scaled")
+        feeds.setdefault(task, {})[name] = output
+    return feeds
+
+
+async def _register_chain(
+    request: ChainRequest, kafka: KafkaSettings, postgres: str, home: Path
+) -> list[tuple[Variant, Profile]]:
+    async with open_pool(postgres) as pool:
+        with ProgressBar() as bar:
+            made = await register_chain(request, pool, kafka, artifact_store(home), bar)
+        profiles = {profile.variant: profile for profile in await list_profiles(pool, task=request.name)}
+    return [(variant, profiles[variant.name]) for variant in made]
 
 
 class _ShownCascade(NamedTuple):

@@ -36,7 +36,8 @@ for command in (system.up, system.down, system.status, demo.demo):
 for command in (query.query, query.explain):
     app.command(rich_help_panel="Queries")(command)
 app.command(rich_help_panel="Models")(register.register)
-app.command(rich_help_panel="Models")(composites.cascade)
+for command in (composites.cascade, composites.chain):
+    app.command(rich_help_panel="Models")(command)
 for command in (listing.tasks, listing.models, listing.profile):
     app.command(rich_help_panel="Models")(command)
 app.command(rich_help_panel="Operation")(lag.lag)

@@ -78,8 +78,10 @@ class CompositeWriter:
         await asyncio.to_thread(save_arrays, folder / "samples", plan.samples.inputs)
         return cls(plan, catalog, artifacts, folder)
 
-    async def write(self, label: str, document: CompositeDocument) -> Variant:
+    async def write(self, label: str, document: CompositeDocument, declared: float | None = None) -> Variant:
         """Make the variant with this label, the middle part of its name; returns it as it is registered.
+
+        `declared` is its accuracy where there are no labels to measure it by.
 
         Raises:
             InvalidRequest: it does not run, or its outputs are wrong.
@@ -96,7 +98,7 @@ class CompositeWriter:
             await self._catalog.ensure_topics()
             return known
         try:
-            measurement, accuracy = await self._measure(variant)
+            measurement, accuracy = await self._measure(variant, declared)
             await self._write_down(variant, measurement, accuracy)
         except (ModelFailed, InvalidRequest, OperatorError) as error:
             if known is None or known.artifact != artifact:
@@ -122,7 +124,7 @@ class CompositeWriter:
             partitions=request.partitions,
         )
 
-    async def _measure(self, variant: Variant) -> tuple[Measurement, Accuracy]:
+    async def _measure(self, variant: Variant, declared: float | None) -> tuple[Measurement, Accuracy]:
         plan = self._plan
         tensors = plan.processing.tensors if plan.processing else plan.task.inputs
         options = LoadOptions(precision=variant.precision, threads=plan.request.threads, max_batch=variant.max_batch)
@@ -139,7 +141,6 @@ class CompositeWriter:
         )
         measurement = await run_step(step, Measurement)
         outputs = await asyncio.to_thread(load_arrays, step.outputs)
-        declared = plan.request.accuracy
         verified = verify_reference(plan.samples, plan.task.outputs, plan.scores, outputs, {}, declared)
         return measurement, verified.accuracy
 

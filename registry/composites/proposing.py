@@ -5,7 +5,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
 
 from registry.artifacts import ArtifactStore
 from registry.composites.calibration import right_rows
@@ -14,14 +13,9 @@ from registry.composites.labelled_rows import read_rows, scores_of
 from registry.composites.proposals import CascadeProposal, StageRecord, propose_cascades
 from registry.composites.stage_records import StageFinder
 from registry.registration import ProgressSink
-from runtimes.composite import CASCADE, CHAIN
 from runtimes.confidence import confidence_of, guess_measure
 from schemas.hardware import Hardware
-from schemas.rows.catalog import Profile, Variant, VariantState
 from store.pool import Pool
-from store.registry import list_profiles, list_variants
-
-_MOST_STAGES: Final = 12
 
 
 async def find_cascades(
@@ -42,10 +36,8 @@ async def find_cascades(
     """
     finder = StageFinder(pool, artifacts)
     found = await finder.task(task)
-    ready = await list_variants(pool, task=task, state=VariantState.READY)
-    worth = _worth_trying(ready, await list_profiles(pool, task=task), hardware)
-    stages = [await finder.stage(variant.name, task) for variant, _ in worth]
-    processing = stages[0].architecture.processing if stages else None
+    stages = await finder.worth_trying(task, hardware)
+    processing = stages[0].architecture.processing
     scores = scores_of(found, processing.scores if processing else None)
     split = await asyncio.to_thread(read_rows, found, scores, validation, calibration, SAMPLES)
     rows, records = split.calibrating, list[StageRecord]()
@@ -85,21 +77,3 @@ def requests_for(
         )
         for (first, then), chosen in thresholds.items()
     ]
-
-
-def _worth_trying(
-    variants: Sequence[Variant], profiles: Sequence[Profile], hardware: str
-) -> list[tuple[Variant, Profile]]:
-    """Single variants that no other beats in both accuracy and the time of an input, the cheapest first."""
-    measured = {profile.variant: profile for profile in profiles}
-    singles = [
-        (variant, measured[variant.name])
-        for variant in variants
-        if variant.name in measured and variant.hardware == hardware and variant.runtime not in (CASCADE, CHAIN)
-    ]
-    best, accuracy = list[tuple[Variant, Profile]](), -1.0
-    for variant, profile in sorted(singles, key=lambda one: (one[1].latency[0].typical_s, -one[1].accuracy)):
-        if profile.accuracy > accuracy:
-            best.append((variant, profile))
-            accuracy = profile.accuracy
-    return best[-_MOST_STAGES:]

@@ -4,6 +4,7 @@ Each is loaded in a process of its own, one after the other: what a stage needs 
 """
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -19,7 +20,7 @@ from schemas.errors import InvalidRequest, ModelFailed, OperatorError
 from schemas.rows.catalog import Architecture, Profile, Task, Variant, VariantState
 from schemas.rows.processing import Processing
 from store.pool import Pool
-from store.registry import get_architecture, get_profile, get_task, get_variant
+from store.registry import get_architecture, get_profile, get_task, get_variant, list_profiles, list_variants
 
 _BATCH: Final = 32
 
@@ -46,11 +47,11 @@ class StageFinder:
             raise OperatorError(f"there is no task {name!r}; `infaas tasks` lists them")
         return task
 
-    async def stage(self, name: str, task: str) -> FoundStage:
-        """The ready variant of this name.
+    async def stage(self, name: str, task: str, *, but: Sequence[str] = (CASCADE, CHAIN)) -> FoundStage:
+        """The ready variant of this name, computed by any runtime `but` these.
 
         Raises:
-            InvalidRequest: it is of another task, or itself a cascade.
+            InvalidRequest: it is of another task, or by one of these.
             OperatorError: it is not ready, or its artifact is not here.
         """
         variant, profile = await get_variant(self._pool, name), await get_profile(self._pool, name)
@@ -58,7 +59,7 @@ class StageFinder:
             raise OperatorError(f"{name} is not registered and ready; `infaas variants --task {task}` lists what is")
         if variant.task != task:
             raise InvalidRequest(f"{name} is a variant of task {variant.task} and not of {task}")
-        if variant.runtime in (CASCADE, CHAIN):
+        if variant.runtime in but:
             raise InvalidRequest(f"{name} is a {variant.runtime} already: name the variants that it is made of")
         if not self._artifacts.has(variant.artifact):
             raise OperatorError(f"the artifact of {name} is not here: use the --home that it was registered in")
@@ -66,6 +67,26 @@ class StageFinder:
         if architecture is None:
             raise OperatorError(f"{name} was deleted meanwhile")
         return FoundStage(variant, profile, architecture)
+
+    async def worth_trying(self, task: str, hardware: str) -> list[FoundStage]:
+        """Single variants that no other beats in both accuracy and the time of an input, the cheapest first.
+
+        Raises:
+            OperatorError: there is none.
+        """
+        profiles = {profile.variant: profile for profile in await list_profiles(self._pool, task=task)}
+        ready = await list_variants(self._pool, task=task, state=VariantState.READY)
+        singles = [
+            profiles[one.name] for one in ready if one.hardware == hardware and one.runtime not in (CASCADE, CHAIN)
+        ]
+        best, accuracy = list[Profile](), -1.0
+        for profile in sorted(singles, key=lambda one: (one.latency[0].typical_s, -one.accuracy)):
+            if profile.accuracy > accuracy:
+                best.append(profile)
+                accuracy = profile.accuracy
+        if not best:
+            raise OperatorError(f"task {task} has no variant for {hardware} that is ready")
+        return [await self.stage(profile.variant, task) for profile in best]
 
     async def outputs(self, stage: FoundStage, rows: Arrays, folder: Path) -> Arrays:
         """What the model of a stage answers to the rows, before its scores are made anything else.

@@ -1,0 +1,159 @@
+"""A cascade beside the best single variant of its task that is as accurate, but for a point: CPU a query, and goodput.
+
+Both are asked by name over HTTP, with the same held-out inputs drawn at random, so that as many are escalated as among
+all; they take turns on the same system. The CPU time is that of all processes and the broker, so the cascade does not
+save as much of it as of the computing alone; what the workers take goes to the log. Goodput is the highest rate at
+which 99 % of the queries are answered in time.
+"""
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+import psutil
+from rich.console import Console
+
+from bench.core.figures import Figure, at_least, at_most
+from bench.idle import cpu_seconds
+from bench.load_client.http_load import HttpLoad, LoadShape, compile_client
+from bench.load_client.http_message import HttpRequest
+from bench.peers.bracket import RateBracket, narrowed, next_rate
+from schemas.errors import OperatorError
+from schemas.latency import BatchLatency, LatencyModel
+from schemas.oip import encode_request
+from zoo.samples import labelled
+
+if TYPE_CHECKING:
+    from bench.core.system import SystemUnderTest
+
+TASK: Final = "sentiment"
+FIRST: Final = "textcnn.onnx-int8static.cpu"
+THEN: Final = "minilm-l6.onnx-int8dyn.cpu"
+POINT: Final = 0.01
+"""Accuracy by which the two may differ."""
+OBJECTIVE_MS: Final = 100.0
+IN_TIME: Final = 0.99
+RATE: Final = 60.0
+SECONDS: Final = 10.0
+ROUNDS: Final = 3
+MOST_CPU: Final = 0.8
+LEAST_GOODPUT: Final = 1.2
+_QUERIES: Final = 300
+_TRY_S: Final = 6.0
+_CONNECTIONS: Final = 64
+_LOADED_TRIES: Final = 40
+_JSON_LENGTH: Final = "Inference-Header-Content-Length"
+
+
+class Contestant(msgspec.Struct, frozen=True):
+    """One of the two that are compared."""
+
+    variant: str
+    accuracy: float
+    latency: tuple[BatchLatency, ...]
+    runtime: str
+
+    @property
+    def input_s(self) -> float:
+        """Seconds that an input takes alone, on average."""
+        return LatencyModel(self.latency, 1).batch_s(1)
+
+
+async def measure(system: "SystemUnderTest", broker: str, console: Console) -> list[Figure]:
+    """Measure both. The system must be up, with the task registered."""
+    from bench.core.system import infaas
+
+    await infaas(system.home, "cascade", TASK, "--first", FIRST, "--then", THEN)
+    rows = json.loads(await infaas(system.home, "variants", "--task", TASK, "--json"))
+    cascade, single = choose_pair([_contestant(row) for row in rows if row["profile"]])
+    for one in (cascade, single):
+        console.log(f"{one.variant}: accuracy {one.accuracy:.2%}, {one.input_s * 1e3:.2f} ms an input")
+        await infaas(system.home, "scale", "pin", "variant", one.variant, "--min", "1")
+    with tempfile.TemporaryDirectory(prefix="infaas-client-") as folder:
+        client = await compile_client(Path(folder))
+        loads = [_load(system, client, one.variant) for one in (cascade, single)]
+        for load in loads:
+            await _warm_up(load)
+        cost = await _costs(system, loads, console)
+        goodput = [await _goodput(load, console) for load in loads]
+    at = f"{TASK}, cascade over the best single variant, accuracy {cascade.accuracy:.1%} and {single.accuracy:.1%}"
+    return [
+        at_most(f"{at}: CPU a query of all processes", broker, cost[0], "ms", cost[1], MOST_CPU),
+        at_least(f"{at}: goodput within {OBJECTIVE_MS:g} ms", broker, goodput[0], "/s", goodput[1], LEAST_GOODPUT),
+    ]
+
+
+def choose_pair(contestants: Sequence[Contestant]) -> tuple[Contestant, Contestant]:
+    """Choose the cheapest cascade and the cheapest single variant within a point of the most accurate single one.
+
+    Raises:
+        OperatorError: no cascade is.
+    """
+    singles = [one for one in contestants if one.runtime != "cascade"]
+    enough = max(one.accuracy for one in singles) - POINT
+    single = min((one for one in singles if one.accuracy >= enough), key=lambda one: one.input_s)
+    cascades = [one for one in contestants if one.runtime == "cascade" and one.accuracy >= single.accuracy - POINT]
+    if not cascades:
+        raise OperatorError(f"no cascade of {TASK} is within a point of {single.variant}")
+    return min(cascades, key=lambda one: one.input_s), single
+
+
+def _contestant(row: Mapping[str, Any]) -> Contestant:
+    variant, profile = row["variant"], row["profile"]
+    latency = msgspec.convert(profile["latency"], tuple[BatchLatency, ...])
+    return Contestant(variant["name"], profile["accuracy"], latency, variant["runtime"])
+
+
+def _load(system: "SystemUnderTest", client: Path, variant: str) -> HttpLoad:
+    inputs, _labels = labelled(TASK)
+    requests: list[HttpRequest] = []
+    for row in range(_QUERIES):
+        query = encode_request({name: array[row : row + 1] for name, array in inputs.items()})
+        headers = {_JSON_LENGTH: str(query.json_length or 0), "Content-Type": "application/octet-stream"}
+        requests.append(HttpRequest(f"/v2/models/{variant}/infer", headers, query.value))
+    return HttpLoad(client, urlsplit(system.gateway).port or 0, requests)
+
+
+async def _warm_up(load: HttpLoad) -> None:
+    """Ask until all is answered: the variant is loaded then."""
+    for _ in range(_LOADED_TRIES):
+        report = await load.run(LoadShape(seconds=2.0, connections=4, rate=20.0))
+        if report.answered == report.sent:
+            return
+    raise RuntimeError("a variant was not loaded in time; see the workers' logs")
+
+
+async def _costs(system: "SystemUnderTest", loads: Sequence[HttpLoad], console: Console) -> list[float]:
+    """Milliseconds of CPU a query of each, taking turns."""
+    supervisor = psutil.Process(system.pid)
+    found: list[list[float]] = [[] for _ in loads]
+    for _ in range(ROUNDS):
+        for costs, load in zip(found, loads, strict=True):
+            before = cpu_seconds(supervisor)
+            report = await load.run(LoadShape(seconds=SECONDS, connections=_CONNECTIONS, rate=RATE))
+            after = cpu_seconds(supervisor)
+            taken = {name: after[name] - before.get(name, 0.0) for name in after}
+            costs.append(1e3 * sum(taken.values()) / max(report.answered, 1))
+            workers = 1e3 * sum(s for name, s in taken.items() if "workers" in name) / max(report.answered, 1)
+            console.log(
+                f"{costs[-1]:.2f} ms of CPU a query, {workers:.2f} of them the workers'; p50 {report.p50_ms:.1f} ms, "
+                f"p99 {report.p99_ms:.1f} ms, {report.answered} of {report.sent} answered"
+            )
+    return [median(costs) for costs in found]
+
+
+async def _goodput(load: HttpLoad, console: Console) -> float:
+    """The highest rate at which enough are in time."""
+    bracket = RateBracket()
+    while (rate := next_rate(bracket, RATE)) is not None:
+        shape = LoadShape(seconds=_TRY_S, connections=4 * _CONNECTIONS, rate=rate, objective_ms=OBJECTIVE_MS)
+        report = await load.run(shape)
+        held = report.share_in_time >= IN_TIME or (await load.run(shape)).share_in_time >= IN_TIME
+        console.log(f"{rate:.0f}/s: {report.share_in_time:.1%} in time, p99 {report.p99_ms:.1f} ms")
+        bracket = narrowed(bracket, rate, held=held)
+    return bracket.held

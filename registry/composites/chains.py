@@ -1,0 +1,189 @@
+"""Registers a chain: a task whose queries pass several others, one after the other, in one worker.
+
+A chain is a task of its own, with the inputs of its first and the outputs of its last, and one architecture, which has
+a variant for each choice of variants for its stages. So it has one deadline and one accuracy. That is measured where
+there are labels of what comes out in the end; else it is only declared: the product of what the stages' are.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from itertools import pairwise, product
+from math import prod
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import msgspec
+
+from broker.settings import KafkaSettings
+from registry.artifacts import ArtifactStore
+from registry.composites.labelled_rows import scores_of
+from registry.composites.measuring import CompositePlan, CompositeWriter, content_of, stage_of
+from registry.composites.stage_records import FoundStage, StageFinder
+from registry.composites.wiring import wire
+from registry.registration import ProgressSink, Registration
+from registry.samples import Samples, load_arrays, read_samples, take_rows
+from registry.signature import Signature
+from runtimes.composite import CHAIN, ChainDocument, Feed
+from schemas.errors import InvalidRequest, OperatorError
+from schemas.hardware import Hardware
+from schemas.names import is_name
+from schemas.rows.catalog import Task, Variant
+from store.pool import Pool
+
+_MOST_VARIANTS: Final = 16
+_KEPT_ROWS: Final = 8
+_SAMPLES: Final = 1000
+
+
+class ChainRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A chain that a person asks for."""
+
+    name: str
+    """Name of the task that it becomes."""
+    tasks: tuple[str, ...]
+    feeds: Mapping[str, Mapping[str, str]] = {}
+    """By task, the output of the task before that an input of it is, where the names do not say."""
+    through: tuple[tuple[str, ...], ...] = ()
+    """Variants of the stages, one choice each; none: the cheapest and the most accurate of each task, all combined."""
+    validation: Path | None = None
+    """`.npz` with an array per input of the first task, and `label`: the right class of the last."""
+    accuracy: float | None = None
+    """Declared accuracy of the whole, where there is no `validation`; None: the product of the stages'."""
+    output: str | None = None
+    """The output with the classes' scores, if the last task has several."""
+    hardware: str = Hardware.CPU
+    again: bool = False
+
+    def check(self) -> None:
+        """Raise `InvalidRequest` that says what is wrong, without a look at anything."""
+        if len(self.tasks) < 2:
+            raise InvalidRequest("a chain needs at least two tasks")
+        if self.name in self.tasks:
+            raise InvalidRequest(f"{self.name} is one of the tasks: choose another name for the chain")
+        for task in self.feeds:
+            if task not in self.tasks[1:]:
+                raise InvalidRequest(f"--feed names an input of {task}, which no task of the chain comes before")
+        for names in self.through:
+            if len(names) != len(self.tasks):
+                raise InvalidRequest(f"--through names {len(names)} variants for {len(self.tasks)} tasks")
+
+
+async def register_chain(
+    request: ChainRequest, pool: Pool, kafka: KafkaSettings, artifacts: ArtifactStore, progress: ProgressSink
+) -> list[Variant]:
+    """Register a chain, one variant for each choice of stages; returns them.
+
+    Raises:
+        InvalidRequest: the tasks make no chain, or what was asked for does not fit.
+        OperatorError: a file, a service or an earlier registration stands in the way.
+    """
+    request.check()
+    finder = StageFinder(pool, artifacts)
+    tasks = [await finder.task(name) for name in request.tasks]
+    feeds = tuple(wire(one, next_, request.feeds.get(next_.name, {})) for one, next_ in pairwise(tasks))
+    choices = await _choices(request, finder)
+    samples = await asyncio.to_thread(_samples, request, tasks, choices[0], artifacts)
+    plan = _plan(request, tasks, feeds, choices, samples, finder)
+    made: list[Variant] = []
+    with TemporaryDirectory(prefix="infaas-chain-") as folder:
+        writer = await CompositeWriter.open(plan, pool, kafka, artifacts, Path(folder))
+        for done, stages in enumerate(choices):
+            label = _label(stages)
+            progress.step(done, len(choices), f"{plan.request.architecture}.{label}: measuring")
+            document = ChainDocument(stages=tuple(stage_of(stage.variant) for stage in stages), feeds=feeds)
+            made.append(await writer.write(label, document, _declared(request, stages)))
+    progress.step(len(choices), len(choices), f"{request.name}: registered")
+    return made
+
+
+async def _choices(request: ChainRequest, finder: StageFinder) -> list[tuple[FoundStage, ...]]:
+    """The variants of the stages of each chain, the cheapest first."""
+    if request.through:
+        named = [
+            [await finder.stage(name, task, but=(CHAIN,)) for name, task in zip(names, request.tasks, strict=True)]
+            for names in request.through
+        ]
+        choices = [tuple(stages) for stages in named]
+    else:
+        worth = [await finder.worth_trying(task, request.hardware) for task in request.tasks]
+        choices = list(product(*(dict.fromkeys((found[0], found[-1])) for found in worth)))
+    for stages in choices:
+        _check_stages(stages)
+    if len(choices) > _MOST_VARIANTS:
+        raise InvalidRequest(f"{len(choices)} ways through these tasks are too many: name some by --through")
+    return choices
+
+
+def _check_stages(stages: Sequence[FoundStage]) -> None:
+    hardware = {stage.variant.hardware for stage in stages}
+    if len(hardware) > 1:
+        raise InvalidRequest(f"the stages run on {' and '.join(sorted(hardware))}, and a worker has only one of these")
+    for number, stage in enumerate(stages):
+        processing = stage.architecture.processing
+        if processing is not None and (number or processing.after):
+            raise InvalidRequest(
+                f"{stage.variant.name} makes something of texts, images or scores, which only the first of a chain "
+                "may, and only of what it takes: register it without"
+            )
+
+
+def _samples(
+    request: ChainRequest, tasks: Sequence[Task], stages: Sequence[FoundStage], artifacts: ArtifactStore
+) -> Samples:
+    """Labelled rows, or else those that were kept of the first stage; blocks."""
+    signature = Signature(inputs=tasks[0].inputs, outputs=tasks[-1].outputs)
+    if request.validation is not None:
+        scores = scores_of(tasks[-1], request.output)
+        return read_samples(signature, request.validation, request.validation, scores, _SAMPLES)
+    kept = stages[0].architecture.sample_rows
+    if not kept or not artifacts.has(kept):
+        raise OperatorError(f"no inputs of {tasks[0].name} were kept to measure with: give a file by --validation")
+    return Samples(load_arrays(artifacts.path(kept)), None, None)
+
+
+def _plan(
+    request: ChainRequest, tasks: Sequence[Task], feeds: Sequence[Mapping[str, Feed]],
+    choices: Sequence[Sequence[FoundStage]], samples: Samples, finder: StageFinder,
+) -> CompositePlan:  # fmt: skip
+    variants = [stage.variant for stages in choices for stage in stages]
+    declared = None if request.validation else max(_declared(request, stages) or 0.0 for stages in choices)
+    processing = choices[0][0].architecture.processing
+    with_paths = finder.with_paths(processing)
+    registration = Registration(
+        architecture=f"{request.name}-{CHAIN}",
+        task=request.name,
+        file=Path(" and ".join(request.tasks)),
+        validation=request.validation,
+        accuracy=declared,
+        processing=with_paths and with_paths.declared,
+        max_batch=min(variant.max_batch for variant in variants),
+        partitions=min(variant.partitions for variant in variants),
+        hardware=variants[0].hardware,
+        threads=choices[0][-1].profile.threads,
+        again=request.again,
+    )
+    return CompositePlan(
+        request=registration,
+        task=Task(name=request.name, inputs=tasks[0].inputs, outputs=tasks[-1].outputs),
+        source=content_of(*request.tasks, msgspec.json.encode(feeds).decode()),
+        samples=samples,
+        scores=scores_of(tasks[-1], request.output).name,
+        processing=processing,
+        kept=take_rows(samples.inputs, 0, min(samples.count, _KEPT_ROWS)),
+    )
+
+
+def _declared(request: ChainRequest, stages: Sequence[FoundStage]) -> float | None:
+    if request.validation is not None:
+        return None
+    if request.accuracy is not None:
+        return request.accuracy
+    return prod(stage.profile.accuracy for stage in stages)
+
+
+def _label(stages: Sequence[FoundStage]) -> str:
+    """The middle part of a variant's name: its stages, or where that would be too long what stands for them."""
+    words = [word for stage in stages for word in stage.variant.name.split(".")[:2]]
+    label = "-".join(words)
+    return label if is_name(label) else f"{CHAIN}-{content_of(*words)[:12]}"

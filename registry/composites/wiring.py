@@ -1,0 +1,51 @@
+"""Decides whether the outputs of one task may be the inputs of the next, and which is which. Pure.
+
+What is declared is checked when a chain is declared: names, datatypes, shapes. Only what a datatype cannot say, that
+numbers are rows of a table, is checked while it computes.
+"""
+
+from collections.abc import Mapping
+
+from registry.signature import VARIABLE
+from runtimes.composite import Feed
+from schemas.errors import InvalidRequest
+from schemas.rows.catalog import Task
+from schemas.rows.tensor_spec import TensorSpec
+
+
+def wire(source: Task, target: Task, declared: Mapping[str, str]) -> dict[str, Feed]:
+    """What each input of `target` is fed with: the output that was declared, that of its name, or the only one.
+
+    Raises:
+        InvalidRequest: an input has no output, or one that does not fit; the message says what to declare.
+    """
+    for name in declared:
+        if name not in {spec.name for spec in target.inputs}:
+            inputs = ", ".join(spec.name for spec in target.inputs)
+            raise InvalidRequest(f"task {target.name} has no input {name!r}; it has {inputs}")
+    return {spec.name: _feed(source, target, spec, declared.get(spec.name)) for spec in target.inputs}
+
+
+def _feed(source: Task, target: Task, wanted: TensorSpec, declared: str | None) -> Feed:
+    given = {spec.name: spec for spec in source.outputs}
+    name = declared or wanted.name
+    if name not in given and declared is None and len(given) == len(target.inputs) == 1:
+        name = source.outputs[0].name
+    if name not in given:
+        raise InvalidRequest(
+            f"task {source.name} has no output for the input {wanted.name!r} of {target.name}; it has "
+            f"{', '.join(given)}: say which by --feed {target.name}.{wanted.name}=OUTPUT"
+        )
+    _check_fits(source, target, given[name], wanted)
+    return Feed(output=name, below=wanted.below)
+
+
+def _check_fits(source: Task, target: Task, given: TensorSpec, wanted: TensorSpec) -> None:
+    what = f"output {given.name!r} of task {source.name} cannot be the input {wanted.name!r} of {target.name}"
+    if given.datatype != wanted.datatype:
+        raise InvalidRequest(f"{what}: it is {given.datatype}, and {wanted.datatype} is taken")
+    fits = len(given.shape) == len(wanted.shape) and all(
+        theirs in (VARIABLE, ours) for ours, theirs in zip(given.shape, wanted.shape, strict=True)
+    )
+    if not fits:
+        raise InvalidRequest(f"{what}: its shape is {list(given.shape)}, and {list(wanted.shape)} is taken")

@@ -1,0 +1,112 @@
+"""Chains of real models: declared from end to end, and loaded as a worker loads them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+from onnx import helper
+
+from broker.settings import KafkaSettings
+from registry.artifacts import ArtifactStore, sha256_of
+from registry.composites.chains import ChainRequest, register_chain
+from registry.samples import save_arrays
+from schemas.errors import InvalidRequest, OperatorError
+from schemas.rows.catalog import AccuracySource, Task, TensorSpec
+from store.catalog import load_catalog
+from store.pool import Pool
+from store.registry import get_profile, get_task, put_architecture, put_task, put_variant
+from tests.model_files import CLASSES, FEATURES, WEIGHTS, Quiet
+from tests.store_rows import a_profile, a_variant, an_architecture
+from workers.model import find_model, load_session
+
+DOUBLE, SURE = "double.onnx-fp32.cpu", "sure.onnx-fp32.cpu"
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(tmp_path / "artifacts")
+
+
+@pytest.fixture
+async def tasks(make_model: Callable[..., Path], store_pool: Pool, artifacts: ArtifactStore, tmp_path: Path) -> None:
+    """A task `twice`, which doubles its numbers, and a task `kind`, which classifies such."""
+    rows = tmp_path / "kept"
+    save_arrays(rows, {"x": np.random.default_rng(2).normal(size=(8, FEATURES)).astype(np.float32)})
+    twice = make_model(
+        "double.onnx",
+        nodes=[helper.make_node("Add", ["x", "x"], ["doubled"])],
+        output="doubled",
+        scores=["batch", FEATURES],
+    )
+    for task, name, file, given, size, accuracy in (
+        ("twice", DOUBLE, twice, "doubled", FEATURES, 0.9),
+        ("kind", SURE, make_model("sure.onnx", weights=WEIGHTS), "scores", CLASSES, 0.8),
+    ):
+        inputs = (TensorSpec(name="x", datatype="FP32", shape=(-1, FEATURES)),)
+        outputs = (TensorSpec(name=given, datatype="FP32", shape=(-1, size)),)
+        await put_task(store_pool, Task(name=task, inputs=inputs, outputs=outputs))
+        variant = replace(a_variant(name, task), artifact=artifacts.put(file), max_batch=4)
+        architecture = replace(an_architecture(variant.architecture, task), sample_rows=artifacts.put(rows))
+        await put_architecture(store_pool, replace(architecture, source=sha256_of(file)))
+        await put_variant(store_pool, variant, a_profile(name, accuracy=accuracy))
+
+
+@pytest.fixture
+def chain(
+    tasks: None, store_pool: Pool, kafka: KafkaSettings, artifacts: ArtifactStore, progress: Quiet
+) -> Callable[..., Any]:
+    async def chain(**changes: Any) -> list[Any]:
+        request = replace(ChainRequest(name="both", tasks=("twice", "kind")), **changes)
+        return await register_chain(request, store_pool, kafka, artifacts, progress)
+
+    return chain
+
+
+async def test_a_chain_becomes_a_task_whose_accuracy_is_measured_over_the_whole(
+    chain: Callable[..., Any], make_samples: Callable[..., Path], store_pool: Pool, tmp_path: Path
+) -> None:
+    made = await chain(validation=make_samples())
+    assert [variant.name for variant in made] == ["both-chain.double-onnx-fp32-sure-onnx-fp32.cpu"]
+    task = await get_task(store_pool, "both")
+    assert task is not None
+    assert ([spec.name for spec in task.inputs], [spec.name for spec in task.outputs]) == (["x"], ["scores"])
+    profile = await get_profile(store_pool, made[0].name)
+    assert profile is not None
+    assert (profile.accuracy, profile.accuracy_source, profile.samples) == (1.0, AccuracySource.MEASURED, 200)
+    assert all(point.mean_s is None for point in profile.latency), "its batches all take as long"
+    model = find_model(await load_catalog(store_pool), made[0].name, 4)
+    session = load_session(model, tmp_path / "artifacts", 1).session
+    x = np.random.default_rng(4).normal(size=(9, FEATURES)).astype(np.float32)
+    assert np.allclose(session.infer({"x": x})["scores"], 2 * x @ WEIGHTS, rtol=1e-5, atol=1e-5)
+
+
+async def test_without_labels_the_accuracy_is_declared_the_product_of_the_stages(
+    chain: Callable[..., Any], store_pool: Pool
+) -> None:
+    made = await chain(through=((DOUBLE, SURE),))
+    profile = await get_profile(store_pool, made[0].name)
+    assert profile is not None
+    assert profile.accuracy == pytest.approx(0.9 * 0.8)
+    assert profile.accuracy_source is AccuracySource.DECLARED
+    assert [one.name for one in await chain()] == [made[0].name], "the same again is the same"
+
+
+async def test_what_makes_no_chain_is_refused_and_leaves_nothing(
+    chain: Callable[..., Any], store_pool: Pool, tmp_path: Path
+) -> None:
+    before = {path.name for path in (tmp_path / "artifacts").iterdir()}
+    for changes, error, text in (
+        ({"tasks": ("kind", "twice")}, InvalidRequest, r"its shape is \[-1, 3\]"),
+        ({"tasks": ("twice", "other")}, OperatorError, "there is no task 'other'"),
+        ({"feeds": {"kind": {"x": "y"}}}, InvalidRequest, "has no output for the input 'x'"),
+        ({"through": ((SURE, SURE),)}, InvalidRequest, "is a variant of task kind and not of twice"),
+        ({"name": "sure"}, OperatorError, "the name of an architecture"),
+        ({"hardware": "cuda"}, OperatorError, "no variant for cuda"),
+    ):
+        with pytest.raises(error, match=text):
+            await chain(**changes)
+    assert {path.name for path in (tmp_path / "artifacts").iterdir()} == before
+    assert await get_task(store_pool, "both") is None
