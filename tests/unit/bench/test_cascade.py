@@ -1,0 +1,30 @@
+"""Which cascade is compared with which single variant."""
+
+import pytest
+
+from bench.cascade import ComparedVariant, choose_pair
+from schemas.errors import OperatorError
+from schemas.latency import BatchLatency
+
+
+def one(name: str, accuracy: float, seconds: float, runtime: str = "onnx") -> ComparedVariant:
+    mean_s = seconds if runtime == "cascade" else None
+    return ComparedVariant(name, accuracy, (BatchLatency(1, seconds, 2 * seconds, mean_s=mean_s),), runtime, "fp32", "")
+
+
+SINGLES = (one("small", 0.8, 0.001), one("int8", 0.872, 0.004), one("fp32", 0.875, 0.008))
+
+
+def test_the_cheapest_of_each_kind_within_a_point_are_compared() -> None:
+    cascades = (
+        one("low", 0.85, 0.0015, "cascade"),
+        one("mid", 0.865, 0.002, "cascade"),
+        one("high", 0.874, 0.003, "cascade"),
+    )
+    cascade, single = choose_pair((*SINGLES, *cascades))
+    assert (cascade.variant, single.variant) == ("mid", "int8")
+
+
+def test_without_a_cascade_as_accurate_there_is_nothing_to_compare() -> None:
+    with pytest.raises(OperatorError, match="no cascade"):
+        choose_pair((*SINGLES, one("low", 0.8, 0.001, "cascade")))
