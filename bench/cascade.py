@@ -56,7 +56,7 @@ _LOADED_TRIES: Final = 40
 _JSON_LENGTH: Final = "Inference-Header-Content-Length"
 
 
-class ComparedVariant(msgspec.Struct, frozen=True):
+class ProfiledVariant(msgspec.Struct, frozen=True):
     """One of the two that are compared."""
 
     variant: str
@@ -98,7 +98,7 @@ async def measure(system: "SystemUnderTest", broker: str, console: Console) -> l
     ]
 
 
-def choose_pair(variants: Sequence[ComparedVariant]) -> tuple[ComparedVariant, ComparedVariant]:
+def choose_pair(variants: Sequence[ProfiledVariant]) -> tuple[ProfiledVariant, ProfiledVariant]:
     """Choose the cheapest cascade and the cheapest single variant within a point of the most accurate single one.
 
     Raises:
@@ -113,10 +113,10 @@ def choose_pair(variants: Sequence[ComparedVariant]) -> tuple[ComparedVariant, C
     return min(cascades, key=lambda one: one.input_s), single
 
 
-def _compared(row: Mapping[str, Any]) -> ComparedVariant:
+def _compared(row: Mapping[str, Any]) -> ProfiledVariant:
     variant, profile = row["variant"], row["profile"]
     latency = msgspec.convert(profile["latency"], tuple[BatchLatency, ...])
-    return ComparedVariant(
+    return ProfiledVariant(
         variant["name"], profile["accuracy"], latency, variant["runtime"], variant["precision"], variant["artifact"]
     )
 
@@ -135,7 +135,7 @@ def _load(system: "SystemUnderTest", client: Path, variant: str) -> HttpLoad:
     return HttpLoad(client, urlsplit(system.gateway).port or 0, requests)
 
 
-def _computing_costs(system: "SystemUnderTest", compared: Sequence[ComparedVariant]) -> list[float]:
+def _computing_costs(system: "SystemUnderTest", compared: Sequence[ProfiledVariant]) -> list[float]:
     """Milliseconds of CPU an input of each, computed alone, taking turns; blocks."""
     inputs, _labels = labelled(TASK)
     sessions = [

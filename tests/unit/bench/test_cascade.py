@@ -2,14 +2,14 @@
 
 import pytest
 
-from bench.cascade import ComparedVariant, choose_pair
+from bench.cascade import ProfiledVariant, choose_pair
 from schemas.errors import OperatorError
 from schemas.latency import BatchLatency
 
 
-def one(name: str, accuracy: float, seconds: float, runtime: str = "onnx") -> ComparedVariant:
+def one(name: str, accuracy: float, seconds: float, runtime: str = "onnx") -> ProfiledVariant:
     mean_s = seconds if runtime == "cascade" else None
-    return ComparedVariant(name, accuracy, (BatchLatency(1, seconds, 2 * seconds, mean_s=mean_s),), runtime, "fp32", "")
+    return ProfiledVariant(name, accuracy, (BatchLatency(1, seconds, 2 * seconds, mean_s=mean_s),), runtime, "fp32", "")
 
 
 SINGLES = (one("small", 0.8, 0.001), one("int8", 0.872, 0.004), one("fp32", 0.875, 0.008))
