@@ -151,7 +151,7 @@ def summarise(rounds: Sequence[Sequence[Run]]) -> Timing:
     chosen = agreeing(rounds)
     if chosen is not None:
         return _timing(chosen, total, _spread(chosen))
-    lowest = sorted(([_without_loss(run) for run in runs] for runs in rounds), key=_median_s)[:_FEW_ROUNDS]
+    lowest = sorted(([without_loss(run) for run in runs] for runs in rounds), key=_median_s)[:_FEW_ROUNDS]
     lost = sum(run.lost_s for runs in rounds for run in runs) / sum(run.wall_s for runs in rounds for run in runs)
     return _timing(lowest, total, max(_spread(lowest), lost, _AGREES))
 
@@ -172,5 +172,6 @@ def _spread(rounds: Sequence[Sequence[Run]]) -> float:
     return max(medians) / max(min(medians), 1e-9) - 1
 
 
-def _without_loss(run: Run) -> Run:
-    return Run(max(run.wall_s - run.lost_s, 0.0), run.cpu_s, 0.0)
+def without_loss(run: Run) -> Run:
+    """A run as it would have been with a core of its own: no less than what it computed, whatever it waited for."""
+    return Run(max(run.wall_s - run.lost_s, min(run.cpu_s, run.wall_s)), run.cpu_s, 0.0)

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from registry.pipeline.timing import Case, Run, Timing
+from registry.pipeline.timing import Case, Run, Timing, without_loss
 
 _WARM_UP_RUNS: Final = 2
 _ROWS: Final = 400
@@ -41,7 +41,7 @@ def _time(case: Case, size: int) -> Timing:
 
 def uneven_timing(runs: Sequence[Run]) -> Timing:
     """The timing of runs that all count, less what they lost."""
-    seconds = [max(run.wall_s - run.lost_s, 0.0) for run in runs]
+    seconds = [without_loss(run).wall_s for run in runs]
     p50_s, p99_s = np.quantile(seconds, (0.5, 0.99), method="higher")
     lost = sum(run.lost_s for run in runs) / sum(run.wall_s for run in runs)
     cpu_s = median(run.cpu_s for run in runs)

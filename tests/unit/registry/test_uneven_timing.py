@@ -2,7 +2,7 @@
 
 import pytest
 
-from registry.pipeline.timing import Run
+from registry.pipeline.timing import Run, summarise
 from registry.pipeline.uneven_timing import time_uneven, uneven_timing
 
 
@@ -16,6 +16,13 @@ def test_what_a_run_lost_to_others_is_taken_off() -> None:
     timing = uneven_timing([Run(0.002, 0.001, 0.001), Run(0.004, 0.003, 0.001)])
     assert timing.mean_s == pytest.approx(0.002)
     assert timing.noise == pytest.approx(1 / 3)
+
+
+def test_a_run_takes_no_less_than_it_computed_whatever_it_waited_for() -> None:
+    """Threads that wait beside one another may have lost more together than the run took."""
+    lost = Run(0.002, 0.0015, 0.002)
+    assert uneven_timing([lost] * 3).mean_s == pytest.approx(0.0015)
+    assert summarise([[lost]] * 3).p50_s == pytest.approx(0.0015)
 
 
 def test_small_batches_are_run_more_often_and_long_ones_no_longer_than_the_budget() -> None:
