@@ -9,6 +9,7 @@ to TensorRT. Rules:
 * BYTES tensors are `bytes` outside and `str` inside onnxruntime; they are converted here.
 """
 
+import importlib
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,8 @@ from schemas.errors import OperatorError
 from schemas.hardware import Hardware
 
 _ERRORS_ONLY: Final = 3
+_EXTENSIONS: Final = "ai.onnx.contrib"
+"""Domain of the operators of onnxruntime-extensions, which an error names when they are not known."""
 _CPU: Final = "CPUExecutionProvider"
 _CUDA: Final = "CUDAExecutionProvider"
 _TENSORRT: Final = "TensorrtExecutionProvider"
@@ -68,9 +71,14 @@ class OnnxRuntime:
         wanted = self._providers[hardware]
         if wanted != _CPU:
             _find_cuda_libraries()
-        session = onnxruntime.InferenceSession(
-            artifact, _session_options(options), providers=_provider_list(wanted, artifact, options)
-        )
+        chosen, providers = _session_options(options), _provider_list(wanted, artifact, options)
+        try:
+            session = onnxruntime.InferenceSession(artifact, chosen, providers=providers)
+        except Exception as error:
+            if _EXTENSIONS not in str(error):
+                raise
+            _register_extensions(chosen)
+            session = onnxruntime.InferenceSession(artifact, chosen, providers=providers)
         if session.get_providers()[0] != wanted:
             raise OperatorError(f"onnxruntime could not start {wanted}; its own log says which library is missing")
         return OnnxSession(session) if wanted == _CPU else BoundOnnxSession(session, "cuda")
@@ -117,6 +125,18 @@ class BoundOnnxSession(OnnxSession):
             binding.bind_output(name, self._device, 0)
         self._session.run_with_iobinding(binding)
         return {name: value.numpy() for name, value in zip(self._outputs, binding.get_outputs(), strict=True)}
+
+
+def _register_extensions(chosen: Any) -> None:
+    """Let onnxruntime know the operators of onnxruntime-extensions: processing that was exported into the graph."""
+    try:
+        extensions = importlib.import_module("onnxruntime_extensions")
+    except ImportError as error:
+        raise OperatorError(
+            f"the model has operators of onnxruntime-extensions, which cannot be imported ({error}): "
+            "pip install 'infaas[extensions]'"
+        ) from error
+    chosen.register_custom_ops_library(extensions.get_library_path())
 
 
 def _session_options(options: LoadOptions) -> Any:
