@@ -85,7 +85,7 @@ async def measure(home: Path, broker: str, partitions: int = PARTITIONS, seconds
 def _catalog(partitions: int) -> Catalog:
     tensor = TensorSpec(name="x", datatype="FP32", shape=(-1, 4))
     tasks = [f"task-{number}" for number in range(_TASKS)]
-    names = [f"model-{number:05d}.onnx-fp32.cpu" for number in range(partitions // _EACH - _TASKS)]
+    names = [f"model-{number:05d}.onnx-fp32.cpu" for number in range(partitions // (2 * _EACH) - _TASKS)]
     return Catalog(
         tasks={name: Task(name=name, inputs=(tensor,), outputs=(tensor,), partitions=_EACH) for name in tasks},
         variants={
@@ -102,7 +102,7 @@ def _catalog(partitions: int) -> Catalog:
 
 async def _create_topics(kafka: KafkaSettings, catalog: Catalog) -> None:
     names = [topic for task in catalog.tasks for topic in (topics.task_topic(task), topics.offline_topic(task))]
-    names += map(topics.variant_topic, catalog.variants)
+    names += [topic for variant in catalog.variants for topic in topics.variant_topics(variant)]
     for first in range(0, len(names), _AT_ONCE):
         await ensure_topics(kafka, [TopicSpec(name, _EACH) for name in names[first : first + _AT_ONCE]])
 

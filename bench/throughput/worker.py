@@ -185,7 +185,7 @@ async def _fill(kafka: KafkaSettings, variant: str, images: Any, count: int) -> 
     """Queue `count` offline queries of one image each."""
     encoded = encode_request({"input": images[:1]})
     headers = [(h.MODE, b"offline"), (h.JSON_LENGTH, str(encoded.json_length).encode())]
-    topic = topics.variant_topic(variant)
+    topic = topics.offline_variant_topic(variant)
     async with Producer(kafka, "bench") as producer:
         await producer.prefetch_metadata([topic])  # only so many may wait for a topic that is not known
         for _ in range(count):
