@@ -4,7 +4,7 @@ Reading order: registration (what is asked for) -> register (the way of a regist
 (which variants), dry_run (the same, told beforehand) -> signature (what a model takes and gives), processed (with steps
 around it) -> samples (inputs that calibrate and measure) -> pipeline (the steps that touch a model: inspection,
 generation, measurement, verification, each run in isolation since native code may crash and memory must be measured
-from a clean start) -> catalog_writer (what is written down) -> artifacts (where files are kept) -> topics (what Kafka
-needs for it) -> composites (cascades and chains of what is registered) -> comparison (which
-variants are worth it).
+from a clean start) -> catalog_writer (what is written down) -> artifacts (where files are kept), artifact_cache, s3,
+artifact_settings (in a bucket, and in a bounded folder) -> topics (what Kafka needs for it) -> composites (cascades and
+chains of what is registered) -> comparison (which variants are worth it).
 """

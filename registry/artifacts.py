@@ -1,19 +1,24 @@
-"""Model files, addressed by the SHA-256 of their content, in one directory.
+"""Model files, addressed by the SHA-256 of their content: in a directory, or in a bucket with a directory as its cache.
 
 Rules:
 * A file is complete or not there: it is written under another name, synced, and then renamed, which is atomic.
 * A name never stands for other content, so files are never changed and readers need no lock.
+* What is read is what was registered: a file is hashed before its first use by a process, and again when it changed.
 * What a crash left half-written is invisible, and is removed by a later `put`.
+* A cache keeps within its bound by giving up what was used longest ago, and never what a process holds
+  (`artifact_cache`).
 """
 
 import hashlib
 import os
 import time
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 from uuid import uuid4
 
+from registry.artifact_cache import ArtifactCache
 from schemas.errors import OperatorError
 
 _PARTIAL: Final = ".partial-"
@@ -21,42 +26,138 @@ _ABANDONED_S: Final = 24 * 3600
 _CHUNK: Final = 1 << 20
 
 
+class Bucket(Protocol):
+    """Files by name on other machines. All methods block, and raise `OperatorError` where it cannot be reached."""
+
+    @property
+    def place(self) -> str:
+        """What it is called, for messages."""
+        ...
+
+    def has(self, name: str) -> bool:
+        """Whether the file is there."""
+        ...
+
+    def upload(self, name: str, file: Path) -> None:
+        """Keep a file, in place of what is there under its name."""
+        ...
+
+    def download(self, name: str, target: Path) -> bool:
+        """Write the file to `target`; False if it is not there."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Remove the file; none there is no error."""
+        ...
+
+
 class ArtifactStore:
     """Keeps files in a directory that is created at the first `put`. All methods block: call them in a thread."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, bucket: Bucket | None = None, cache_bytes: int | None = None) -> None:
+        """With a bucket, that is where the files are, and the directory keeps those used last, about `cache_bytes`."""
         self._directory = directory
+        self._bucket = bucket
+        self._cache = ArtifactCache(directory, cache_bytes)
+        self._verified: dict[str, tuple[int, int, int]] = {}
+        """Identity of each file that was found to be what its name says."""
 
     def path(self, sha256: str) -> Path:
         """Path of an artifact, whether it is here or not."""
         return self._directory / sha256
 
     def has(self, sha256: str) -> bool:
-        """Whether the artifact is here."""
-        return self.path(sha256).is_file()
+        """Whether the artifact is kept."""
+        return self.path(sha256).is_file() or (self._bucket is not None and self._bucket.has(sha256))
+
+    @contextmanager
+    def held(self, sha256: str) -> Generator[Path]:
+        """Have the artifact in a file of this machine, verified; it stays there while the context is open.
+
+        Raises:
+            OperatorError: it is nowhere, is damaged, or cannot be fetched.
+        """
+        path = self.path(sha256)
+        if self._bucket is None:
+            self._verify(path)
+            yield path
+            return
+        with self._cache.held(path, lambda: self._fetch(sha256)):
+            try:
+                self._verify(path)
+            except OperatorError:
+                path.unlink(missing_ok=True)  # the next one fetches it again
+                raise
+            yield path
 
     def put(self, file: Path) -> str:
         """Keep a copy of `file`; returns its SHA-256.
 
         Raises:
-            OperatorError: the disk is full or the directory cannot be written; nothing is left behind.
+            OperatorError: the disk is full, the directory cannot be written, or the bucket not be reached; nothing is
+                left behind.
         """
-        partial = self._directory / f"{_PARTIAL}{uuid4().hex}"
-        try:
-            self._directory.mkdir(parents=True, exist_ok=True)
+        with self._writing(file.name) as partial:
             self._remove_abandoned()
             sha256 = _copy(file, partial)
-            os.replace(partial, self.path(sha256))
-            _sync_directory(self._directory)
-        except OSError as error:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
-            raise OperatorError(f"cannot store {file.name} in {self._directory}: {error.strerror or error}") from error
+            if self._bucket is not None:
+                self._bucket.upload(sha256, partial)
+            self._publish(partial, sha256)
+        self._cache.shrink()
         return sha256
 
     def discard(self, sha256: str) -> None:
         """Remove an artifact that nothing refers to; none there is no error."""
+        if self._bucket is not None:
+            self._bucket.delete(sha256)
         self.path(sha256).unlink(missing_ok=True)
+
+    def _fetch(self, sha256: str) -> None:
+        """Copy an artifact of the bucket into the cache."""
+        assert self._bucket is not None
+        with self._writing(sha256) as partial:
+            if not self._bucket.download(sha256, partial):
+                raise OperatorError(f"{sha256[:12]}... is not in {self._bucket.place}: register its model again")
+            if sha256_of(partial) != sha256:
+                raise OperatorError(
+                    f"{self._bucket.place} holds other content under {sha256}: register its model again"
+                )
+            self._publish(partial, sha256)
+        self._cache.shrink(keep=sha256)
+
+    def _publish(self, partial: Path, sha256: str) -> None:
+        if self._bucket is None:
+            partial.replace(self.path(sha256))
+        else:
+            with suppress(FileExistsError):
+                os.link(partial, self.path(sha256))  # unlike a rename it leaves the file that others may hold
+        _sync_directory(self._directory)
+
+    @contextmanager
+    def _writing(self, name: str) -> Generator[Path]:
+        """Yield where to write a file; what is left there is removed."""
+        partial = self._directory / f"{_PARTIAL}{uuid4().hex}"
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            yield partial
+        except OSError as error:
+            raise OperatorError(f"cannot store {name} in {self._directory}: {error.strerror or error}") from error
+        finally:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+    def _verify(self, path: Path) -> None:
+        """Hash the file unless it is as it was when this process hashed it last."""
+        try:
+            found = path.stat()
+        except OSError as error:
+            raise OperatorError(f"artifact {path.name[:12]}... is not in {path.parent}: {error.strerror}") from error
+        identity = (found.st_ino, found.st_size, found.st_mtime_ns)
+        if self._verified.get(path.name) == identity:
+            return
+        if sha256_of(path) != path.name:
+            raise OperatorError(f"{path} is damaged: its content is not what was registered; register the model again")
+        self._verified[path.name] = identity
 
     def _remove_abandoned(self) -> None:
         for partial in self._directory.glob(f"{_PARTIAL}*"):

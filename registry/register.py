@@ -10,8 +10,8 @@ Rules:
 """
 
 import asyncio
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -137,7 +137,7 @@ class _Pipeline:
         """Store, measure and verify the model as registered; of one that fails nothing stays."""
         found, declared = model.inspection, self._request.accuracy
         variant = replace(planned.row, artifact=await self._store_source(model))
-        with self._discarded_on_failure(variant):
+        async with self._discarded_on_failure(variant):
             measurement, outputs = await self._measure(variant, single_outputs=self._file("single"))
             single = await asyncio.to_thread(load_arrays, self._file("single"))
             reference = verify_reference(model.samples, found.outputs, found.scores.name, outputs, single, declared)
@@ -200,16 +200,15 @@ class _Pipeline:
             raise OperatorError(f"{self._request.file} was changed while it was being registered")
         return artifact
 
-    @contextmanager
-    def _discarded_on_failure(self, variant: Variant) -> Generator[None]:
+    @asynccontextmanager
+    async def _discarded_on_failure(self, variant: Variant) -> AsyncGenerator[None]:
         """On an error, remove an artifact that no row refers to; a model that does not run was a wrong request."""
         try:
             yield
         except (ModelFailed, InvalidRequest, OperatorError) as error:
             if variant.name not in self._writer.variants:
-                self._artifacts.discard(variant.artifact)
-                for sha256 in self._new_files:
-                    self._artifacts.discard(sha256)
+                for sha256 in (variant.artifact, *self._new_files):
+                    await asyncio.to_thread(self._artifacts.discard, sha256)
             if isinstance(error, ModelFailed):
                 raise InvalidRequest(f"{self._request.file.name} does not run: {error}") from error
             raise
@@ -219,23 +218,24 @@ class _Pipeline:
         if origin.state is VariantState.REFUSED:
             raise NotApplicable(f"it is made from {origin.name}, which was refused")
         earlier = self._writer.generated(variant.name)
-        if earlier is not None and self._artifacts.has(earlier.artifact):
+        if earlier is not None and await asyncio.to_thread(self._artifacts.has, earlier.artifact):
             return replace(variant, artifact=earlier.artifact, tuning=earlier.tuning)
         if generator is GeneratorKind.AS_IS:
             variant = replace(variant, tuning=origin.tuning)
         else:
             target, calibration = self._folder / f"{variant.name}.generated", self._file("calibration")
-            step = GenerateVariant(
-                generator=generator,
-                source=self._artifacts.path(origin.artifact).absolute(),
-                target=target,
-                calibration=calibration if calibration.exists() else None,
-                samples=self._file("samples"),
-                hardware=variant.hardware,
-                batch=variant.max_batch,
-                most_lost=self._request.max_accuracy_loss,
-            )
-            tuning = await run_step(step, str)
+            async with self._held(origin.artifact) as source:
+                step = GenerateVariant(
+                    generator=generator,
+                    source=source,
+                    target=target,
+                    calibration=calibration if calibration.exists() else None,
+                    samples=self._file("samples"),
+                    hardware=variant.hardware,
+                    batch=variant.max_batch,
+                    most_lost=self._request.max_accuracy_loss,
+                )
+                tuning = await run_step(step, str)
             artifact = await asyncio.to_thread(self._artifacts.put, target)
             variant = replace(variant, artifact=artifact, tuning=tuning)
             target.unlink()
@@ -244,19 +244,26 @@ class _Pipeline:
 
     async def _measure(self, variant: Variant, *, single_outputs: Path | None = None) -> tuple[Measurement, Arrays]:
         threads = self._request.threads
-        step = MeasureVariant(
-            artifact=self._artifacts.path(variant.artifact).absolute(),
-            runtime=variant.runtime,
-            hardware=variant.hardware,
-            options=LoadOptions(precision=variant.precision, threads=threads, max_batch=variant.max_batch),
-            samples=self._file("samples"),
-            outputs=self._file("outputs"),
-            single_outputs=single_outputs,
-            processing=self._processing,
-            tensors=self._tensors,
-        )
-        measurement = await run_step(step, Measurement)
+        async with self._held(variant.artifact) as artifact:
+            step = MeasureVariant(
+                artifact=artifact,
+                runtime=variant.runtime,
+                hardware=variant.hardware,
+                options=LoadOptions(precision=variant.precision, threads=threads, max_batch=variant.max_batch),
+                samples=self._file("samples"),
+                outputs=self._file("outputs"),
+                single_outputs=single_outputs,
+                processing=self._processing,
+                tensors=self._tensors,
+            )
+            measurement = await run_step(step, Measurement)
         return measurement, await asyncio.to_thread(load_arrays, step.outputs)
+
+    @asynccontextmanager
+    async def _held(self, sha256: str) -> AsyncGenerator[Path]:
+        """Have an artifact in a file of this machine for as long as a step needs it."""
+        with ExitStack() as files:
+            yield (await asyncio.to_thread(files.enter_context, self._artifacts.held(sha256))).absolute()
 
     def _file(self, name: str) -> Path:
         return self._folder / f"{name}.npz"

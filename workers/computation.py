@@ -72,7 +72,7 @@ class Computation:
         replacement: Replacement, loop: AbstractEventLoop, post: Callable[[ComputedBatch], None],
     ) -> None:  # fmt: skip
         self._name = model.name
-        self._session, self._probe = loaded
+        self._session, self._probe = loaded.session, loaded.probe
         self._journal = journal
         self._limits = limits
         self._replacement = replacement

@@ -29,6 +29,7 @@ from broker.producer import Producer
 from broker.reply_stream.sender import ReplyStreamSender
 from broker.settings import KafkaSettings
 from broker.topics import ensure_variant_topics
+from registry.artifacts import ArtifactStore
 from runtimes.catalog import is_concurrent
 from schemas.errors import OperatorError
 from schemas.rows.catalog import Profile, Variant
@@ -71,6 +72,7 @@ class WorkerContext:
     catalog: CatalogWatcher
     producer: Producer
     streams: ReplyStreamSender
+    artifacts: ArtifactStore
     executor: BatchExecutor
     journal: CrashJournal
     leases: Leases
@@ -162,7 +164,7 @@ class InstanceController:
             self._instance = None
             await self._set_state(InstanceState.INACTIVE)
             await self._context.leases.withdraw_requests(self.variant)
-            await asyncio.to_thread(close_session, self.variant, in_memory.session, self._context.memory)
+            await asyncio.to_thread(close_session, self.variant, in_memory, self._context.memory)
             log.info("unloaded %s", self.variant)
 
     async def _load(self) -> tuple[ServableModel, LoadedModel] | None:
@@ -213,7 +215,10 @@ class InstanceController:
         context = self._context
         model = find_model(context.catalog.current, row.variant, row.max_batch)
         loop = asyncio.get_running_loop()
-        return model, await loop.run_in_executor(context.loader, open_session, model, context.settings, context.memory)
+        opening = loop.run_in_executor(
+            context.loader, open_session, model, context.settings, context.artifacts, context.memory
+        )
+        return model, await opening
 
     async def _keep_serving(
         self, model: ServableModel, loaded: LoadedModel, is_over: Callable[[], bool] = lambda: False

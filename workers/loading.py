@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from process.memory import trim_memory
+from registry.artifacts import ArtifactStore
 from runtimes.device import memory_in_use
-from runtimes.protocol import Session, Tensors
+from runtimes.protocol import Tensors
 from schemas.errors import ModelFailed, OperatorError
 from workers.model import LoadedModel, ServableModel, load_session
 from workers.settings import WorkerSettings
@@ -91,12 +92,14 @@ class UnloadableModel:
         """There is nothing to free."""
 
 
-def open_session(model: ServableModel, settings: WorkerSettings, memory: DeviceMemory) -> LoadedModel:
+def open_session(
+    model: ServableModel, settings: WorkerSettings, artifacts: ArtifactStore, memory: DeviceMemory
+) -> LoadedModel:
     """Load a model if there is memory for it; blocks. Raises what the runtime raises, and `OutOfMemory`."""
     memory.claim(model)
     began = time.monotonic()
     try:
-        loaded = load_session(model, settings.artifacts_dir, settings.threads, settings.slots)
+        loaded = load_session(model, artifacts, settings.threads, settings.slots)
     except BaseException as error:
         memory.release(model.name)
         if is_out_of_memory(error):
@@ -106,9 +109,11 @@ def open_session(model: ServableModel, settings: WorkerSettings, memory: DeviceM
     return loaded
 
 
-def close_session(name: str, session: Session, memory: DeviceMemory) -> None:
+def close_session(name: str, loaded: LoadedModel, memory: DeviceMemory) -> None:
     """Free a model; blocks."""
-    session.close()
+    loaded.session.close()
+    if loaded.files is not None:
+        loaded.files.close()
     memory.release(name)
     trim_memory()
 

@@ -6,7 +6,8 @@ computes are inputs that were kept when the model was registered: made-up ones m
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,6 +60,8 @@ class LoadedModel(NamedTuple):
     session: Session
     probe: Tensors
     """An input that it has computed."""
+    files: ExitStack | None = None
+    """Files that it was loaded from: they stay where they are until this is closed."""
 
 
 def find_model(catalog: Catalog, variant: str, max_batch: int) -> ServableModel:
@@ -79,26 +82,28 @@ def find_model(catalog: Catalog, variant: str, max_batch: int) -> ServableModel:
     )
 
 
-def load_session(model: ServableModel, artifacts: Path, threads: int, lanes: int = 1) -> LoadedModel:
+def load_session(model: ServableModel, artifacts: ArtifactStore, threads: int, lanes: int = 1) -> LoadedModel:
     """Load a model, to compute so many batches at once, and warm it up; blocks.
 
     Raises:
         OperatorError: an artifact or the runtime is not here. Runtimes raise errors of their own, too.
     """
-    variant, store = model.variant, ArtifactStore(artifacts)
-    artifact, rows = store.path(variant.artifact), _warm_up_rows(model, store)
+    variant, rows = model.variant, _warm_up_rows(model, artifacts)
     options = LoadOptions(precision=variant.precision, threads=threads, lanes=lanes, max_batch=variant.max_batch)
-    session = find_runtime(variant.runtime).load(artifact, variant.hardware, options)
-    if model.processing is not None:
-        session = _processed(session, model, model.processing, store)
-    for batch in (variant.max_batch, *[1] * _WARM_UP_RUNS):
-        session.infer(take_rows(rows, 0, batch))
-    return LoadedModel(session, take_rows(rows, 0, 1))
+    with ExitStack() as files:
+        artifact = files.enter_context(artifacts.held(variant.artifact))
+        session = find_runtime(variant.runtime).load(artifact, variant.hardware, options)
+        if model.processing is not None:
+            session = _processed(
+                session, model, model.processing, lambda file: files.enter_context(artifacts.held(file))
+            )
+        for batch in (variant.max_batch, *[1] * _WARM_UP_RUNS):
+            session.infer(take_rows(rows, 0, batch))
+        return LoadedModel(session, take_rows(rows, 0, 1), files.pop_all())
 
 
-def _processed(session: Session, model: ServableModel, processing: Processing, store: ArtifactStore) -> Session:
-    with_paths = processing.with_files(lambda sha256: str(store.path(sha256)))
-    processed = ProcessedSession(session, with_paths)
+def _processed(session: Session, model: ServableModel, processing: Processing, hold: Callable[[str], Path]) -> Session:
+    processed = ProcessedSession(session, processing.with_files(lambda sha256: str(hold(sha256))))
     processed.mix_lengths(model.variant.mixes_lengths)
     return processed
 
@@ -137,9 +142,8 @@ def _check_input(spec: TensorSpec, array: NDArray[Any], count: int) -> None:
 def _warm_up_rows(model: ServableModel, store: ArtifactStore) -> Arrays:
     if not model.sample_rows:
         return {spec.name: _blank(spec) for spec in model.inputs}
-    if not store.has(model.sample_rows):
-        raise OperatorError(f"the inputs to warm {model.name} up with are not in the artifacts")
-    return load_arrays(store.path(model.sample_rows))
+    with store.held(model.sample_rows) as rows:
+        return load_arrays(rows)
 
 
 def _blank(spec: TensorSpec) -> NDArray[Any]:

@@ -20,6 +20,7 @@ from process.affinity import pin_thread
 from process.garbage_collection import tune_gc
 from process.health_server import health_server
 from process.priority import lower_priority
+from registry.artifact_settings import open_artifacts
 from runtimes.catalog import all_runtimes
 from runtimes.device import device_name
 from schemas import topics
@@ -80,10 +81,11 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
             settings.lease_ttl_s,
             lambda variant, lost: placement.lose_leases(variant, lost),
         )
+        artifacts = await asyncio.to_thread(open_artifacts, settings.artifacts, settings.home)
         context = WorkerContext(
             settings=settings, kafka=kafka, pool=pool, catalog=catalog, producer=producer, streams=streams,
-            executor=executor, journal=journal, leases=leases, answers=AnswerMeter(), loader=loader,
-            memory=DeviceMemory(settings), replacement=replacement,
+            artifacts=artifacts, executor=executor, journal=journal, leases=leases, answers=AnswerMeter(),
+            loader=loader, memory=DeviceMemory(settings), replacement=replacement,
         )  # fmt: skip
         placement = PlacementFollower(pool, settings.worker, lambda row: InstanceController(row, context))
         reporter = StatusReporter(context, epoch, lambda: placement.controllers)

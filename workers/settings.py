@@ -48,8 +48,8 @@ class WorkerSettings(ServiceSettings):
     is not loaded. Default: all."""
     price_per_hour: float | None = Field(default=None, ge=0)
     """Price of the worker in USD per hour; by default the list price of the hardware."""
-    artifacts: Path | None = Field(default=None, validation_alias="INFAAS_ARTIFACTS")
-    """Folder of model files; default `<home>/artifacts`."""
+    artifacts: str = Field(default="", validation_alias="INFAAS_ARTIFACTS")
+    """Folder of model files, or `s3://bucket/prefix`; default `<home>/artifacts`."""
 
     lease_ttl_s: float = Field(default=3.0, gt=0)
     """Seconds after which the partitions of a dead worker are free."""
@@ -114,11 +114,6 @@ class WorkerSettings(ServiceSettings):
         if self.price_per_hour is not None:
             return self.price_per_hour
         return list_price(self.hardware, self.cores)
-
-    @property
-    def artifacts_dir(self) -> Path:
-        """Folder of the model files, given or by default."""
-        return self.artifacts or self.home / "artifacts"
 
     @property
     def journal_file(self) -> Path:

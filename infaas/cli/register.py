@@ -15,6 +15,7 @@ from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database, find_kaf
 from infaas.cli.output import err, show, show_json, table
 from infaas.cli.processing import ImageFlag, ProcessingFlag, TokenizerFlag, TopFlag, declared_processing
 from infaas.optional_zoo import require_zoo
+from registry.artifact_settings import ENV, open_artifacts
 from registry.artifacts import ArtifactStore
 from registry.dry_run import dry_run as explain_registration
 from registry.pipeline.verification import MOST_ACCURACY_LOST
@@ -55,7 +56,6 @@ AllVariantsFlag = Annotated[
 DryRunFlag = Annotated[
     bool, typer.Option("--dry-run", help="Only say which variants would be made here, and which not and why.")
 ]
-_ARTIFACTS_ENV: Final = "INFAAS_ARTIFACTS"
 
 
 class ProgressBar:
@@ -208,7 +208,7 @@ def _show_plan(
 
 def artifact_store(home: Path) -> ArtifactStore:
     """Return where the system of this home, or that of the environment, keeps files of models."""
-    return ArtifactStore(Path(os.environ.get(_ARTIFACTS_ENV) or home / "artifacts"))
+    return open_artifacts(os.environ.get(ENV, ""), home)
 
 
 def _show_made(variants: list[Variant], *, as_json: bool) -> None:

@@ -133,7 +133,7 @@ async def test_what_is_registered_can_be_loaded(run: Register, store_pool: Pool,
     assert "linear.onnx-fp32.cpu" in ready
     catalog = await load_catalog(store_pool)
     for name in ready:
-        loaded = load_session(find_model(catalog, name, max_batch=4), tmp_path / "artifacts", threads=1)
+        loaded = load_session(find_model(catalog, name, max_batch=4), ArtifactStore(tmp_path / "artifacts"), threads=1)
         assert loaded.session.infer(loaded.probe)["scores"].shape == (1, 3)
 
 

@@ -19,6 +19,7 @@ from broker.request_reply import RequestReply
 from broker.settings import KafkaSettings
 from broker.tail import Tail
 from broker.topics import TopicSpec, ensure_topics
+from registry.artifacts import ArtifactStore
 from registry.topics import grow_variant_topics
 from runtimes.onnx import OnnxSession
 from runtimes.protocol import Tensors
@@ -356,7 +357,7 @@ async def test_a_move_waits_until_the_new_place_has_loaded(
     value, headers = site.value()
     loading, loaded = threading.Event(), threading.Event()
 
-    def load_late(model: ServableModel, artifacts: Path, threads: int, lanes: int) -> LoadedModel:
+    def load_late(model: ServableModel, artifacts: ArtifactStore, threads: int, lanes: int) -> LoadedModel:
         loading.set()
         assert loaded.wait(30)
         return load_session(model, artifacts, threads, lanes)
@@ -449,7 +450,7 @@ async def test_a_model_that_cannot_be_loaded_has_failed_and_says_so_to_whoever_w
 ) -> None:
     tried = list[str]()
 
-    def counted(model: ServableModel, artifacts: Path, threads: int, lanes: int) -> LoadedModel:
+    def counted(model: ServableModel, artifacts: ArtifactStore, threads: int, lanes: int) -> LoadedModel:
         tried.append(model.name)
         return load_session(model, artifacts, threads, lanes)
 
@@ -488,7 +489,7 @@ async def test_a_load_that_runs_out_of_memory_says_so_costs_nobody_and_is_tried_
 ) -> None:
     full = [True]
 
-    def load(model: ServableModel, artifacts: Path, threads: int, lanes: int) -> LoadedModel:
+    def load(model: ServableModel, artifacts: ArtifactStore, threads: int, lanes: int) -> LoadedModel:
         if full[0]:
             raise MemoryError
         return load_session(model, artifacts, threads, lanes)

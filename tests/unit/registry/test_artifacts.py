@@ -73,3 +73,20 @@ def test_what_a_crash_left_is_removed_when_old(store: ArtifactStore, tmp_path: P
     store.put(_file(tmp_path, b"whole"))
     assert not old.exists()
     assert young.exists()
+
+
+def test_what_is_damaged_is_not_read(store: ArtifactStore, tmp_path: Path) -> None:
+    sha256 = store.put(_file(tmp_path, b"right"))
+    with store.held(sha256) as path:
+        assert path.read_bytes() == b"right"
+    path.write_bytes(b"wrong")
+    with pytest.raises(OperatorError, match="damaged"), store.held(sha256):
+        pass
+    store.put(_file(tmp_path, b"right"))
+    with store.held(sha256) as path:
+        assert path.read_bytes() == b"right"
+
+
+def test_what_is_missing_says_where(store: ArtifactStore, tmp_path: Path) -> None:
+    with pytest.raises(OperatorError, match=f"is not in {tmp_path}/artifacts"), store.held("0" * 64):
+        pass

@@ -1,0 +1,26 @@
+"""A folder of files that several processes share."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from registry.artifact_cache import ArtifactCache
+
+
+def test_what_another_process_holds_stays_until_it_ends(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"model")
+    hold = (
+        "import sys; from pathlib import Path; from registry.artifact_cache import ArtifactCache\n"
+        "with ArtifactCache(Path(sys.argv[1]).parent, 0).held(Path(sys.argv[1]), lambda: None):\n"
+        "    print('held', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", hold, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        ArtifactCache(tmp_path, 0).shrink()
+        assert path.exists()
+        other.kill()
+    ArtifactCache(tmp_path, 0).shrink()
+    assert not path.exists()

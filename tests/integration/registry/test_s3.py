@@ -1,0 +1,130 @@
+"""Artifacts in a real S3 server: what is put is found elsewhere, verified, and cached; secrets stay secret."""
+
+import hashlib
+import logging
+import os
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from registry.artifact_settings import open_artifacts
+from registry.artifacts import ArtifactStore
+from registry.s3 import S3Bucket
+from schemas.errors import OperatorError
+from tests.s3.server import BUCKET, KEY, SECRET, S3Server, s3_server
+
+URL = f"s3://{BUCKET}/a/prefix"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[S3Server]:
+    with s3_server(tmp_path_factory.mktemp("s3")) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def environment(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INFAAS_ARTIFACTS_ENDPOINT", server.endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+
+
+def _file(folder: Path, content: bytes) -> Path:
+    path = folder / "model"
+    path.write_bytes(content)
+    return path
+
+
+def _machine(folder: Path, name: str) -> ArtifactStore:
+    return open_artifacts(URL, folder / name)
+
+
+def test_what_one_machine_puts_another_has(tmp_path: Path) -> None:
+    content = os.urandom(6 << 20)  # in several parts
+    here, there = _machine(tmp_path, "here"), _machine(tmp_path, "there")
+    sha256 = here.put(_file(tmp_path, content))
+    assert sha256 == hashlib.sha256(content).hexdigest()
+    assert here.put(_file(tmp_path, content)) == sha256
+    assert there.has(sha256)
+    with there.held(sha256) as path:
+        assert path.read_bytes() == content
+    there.discard(sha256)
+    assert not there.has(sha256)
+
+
+def test_what_is_nowhere_says_so(tmp_path: Path) -> None:
+    store = _machine(tmp_path, "here")
+    assert not store.has("0" * 64)
+    store.discard("0" * 64)
+    with pytest.raises(OperatorError, match=f"not in s3://{BUCKET}/a/prefix: register"), store.held("0" * 64):
+        pass
+
+
+def test_other_content_is_refused(tmp_path: Path, server: S3Server) -> None:
+    sha256 = _machine(tmp_path, "here").put(_file(tmp_path, b"right"))
+    (server.objects / "a" / "prefix" / sha256).write_bytes(b"wrong")
+    there = _machine(tmp_path, "there")
+    with pytest.raises(OperatorError, match="other content"), there.held(sha256):
+        pass
+    assert list((tmp_path / "there" / "artifact-cache").iterdir()) == []
+
+
+def test_a_damaged_copy_is_fetched_again(tmp_path: Path) -> None:
+    _machine(tmp_path, "here").put(_file(tmp_path, b"right"))
+    there = _machine(tmp_path, "there")
+    sha256 = hashlib.sha256(b"right").hexdigest()
+    with there.held(sha256):
+        pass
+    there.path(sha256).write_bytes(b"wrong")
+    with pytest.raises(OperatorError, match="damaged"), there.held(sha256):
+        pass
+    with there.held(sha256) as path:
+        assert path.read_bytes() == b"right"
+
+
+def test_the_cache_keeps_within_its_bound_and_fetches_again(tmp_path: Path) -> None:
+    bucket = S3Bucket(URL, os.environ["INFAAS_ARTIFACTS_ENDPOINT"])
+    store = ArtifactStore(tmp_path / "cache", bucket, cache_bytes=2500)
+    first, *others = [store.put(_file(tmp_path, bytes([number]) * 1000)) for number in range(5)]
+    here = [path for path in (tmp_path / "cache").iterdir() if path.is_file()]
+    assert len(here) == 2
+    assert not store.path(first).exists()
+    with store.held(first) as path:
+        assert path.read_bytes() == bytes(1000)
+        for sha256 in others:
+            with store.held(sha256):
+                assert path.exists()
+
+
+def test_a_bucket_that_is_not_there(tmp_path: Path) -> None:
+    store = open_artifacts("s3://other-bucket", tmp_path)
+    with pytest.raises(OperatorError, match=r"cannot write to s3://other-bucket: .*NoSuchBucket"):
+        store.put(_file(tmp_path, b"model"))
+    assert list((tmp_path / "artifact-cache").iterdir()) == []
+
+
+def test_wrong_credentials_are_said_and_shown_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret")
+    store, file = open_artifacts(URL, tmp_path), _file(tmp_path, b"model")
+    with caplog.at_level(logging.DEBUG), pytest.raises(OperatorError) as raised:
+        store.put(file)
+    shown = str(raised.value) + caplog.text + "".join(capfd.readouterr()) + repr(raised.value.__cause__)
+    assert f"s3://{BUCKET}/a/prefix" in shown
+    assert "wrong-secret" not in shown
+    assert KEY not in shown
+
+
+@pytest.mark.parametrize("url", ["s3://key:secret@models/a", "s3://", "s3://models/a?secret=x"])
+def test_a_url_holds_no_credentials(url: str, tmp_path: Path) -> None:
+    with pytest.raises(OperatorError, match="AWS_SECRET_ACCESS_KEY") as raised:
+        open_artifacts(url, tmp_path)
+    assert "secret@" not in str(raised.value)
+
+
+def test_a_missing_extra_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "obstore", None)
+    with pytest.raises(OperatorError, match=r"infaas\[s3\]"):
+        open_artifacts(URL, tmp_path)
