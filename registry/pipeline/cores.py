@@ -79,8 +79,10 @@ class RunObserver:
         """Compute, and tell how it went."""
         waited, cpu_s, began = self._waited_s(), time.process_time(), time.perf_counter()
         compute()
-        wall_s = time.perf_counter() - began
-        return Run(wall_s, time.process_time() - cpu_s, min(max(self._waited_s() - waited, 0.0), wall_s))
+        wall_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu_s
+        # Threads that compute nothing for it may have waited, too: what it computed was not lost.
+        lost_s = min(self._waited_s() - waited, wall_s - cpu_s / self._share)
+        return Run(wall_s, cpu_s, max(lost_s, 0.0))
 
     def _waited_s(self) -> float:
         """Seconds for which the threads were ready and had no core, each counted as its share of all that compute."""
