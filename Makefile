@@ -20,7 +20,7 @@ CHANGED := { git diff --name-only --diff-filter=d --merge-base $(BASE) 2>/dev/nu
 	git ls-files --others --exclude-standard; } | grep '\.py$$' | sort -u
 
 .PHONY: help setup demo up down check check-style check-types check-unit test test-parts test-system \
-	test-torch lint bench bench-scale bench-peers bench-variants chaos docs lock clean
+	test-torch lint bench bench-scale bench-peers bench-variants bench-profiles bench-zoo chaos docs lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the verbs
@@ -86,6 +86,13 @@ bench-peers: $(VENV)/dev.stamp ## measure beside other model servers; BENCH="--o
 bench-variants: $(VENV)/dev.stamp ## make every variant of the zoo, compare them, write docs/variants.md and its plots
 	$(BIN)/python -m bench.variants $(BENCH)
 
+bench-profiles: $(VENV)/dev.stamp ## measure how alike profiles are, and what they predict against what is measured
+	$(BIN)/python -m bench.profiles $(BENCH)
+
+bench-zoo: $(TORCH)/dev.stamp ## register 44 architectures and serve them; BENCH="--count 3 --home /tmp/zoo" tries it
+	$(TORCH)/bin/python $(PIP) -r bench/zoo/lock.txt
+	$(TORCH)/bin/python -m bench.zoo $(BENCH)
+
 chaos: $(VENV)/dev.stamp ## inflict faults under load; MINUTES=30 FAULTS="Kafka,worker" narrow it, CHAOS="--seed 2" more
 	$(BIN)/python -m bench.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(FAULTS),--faults "$(FAULTS)") $(CHAOS)
 
@@ -99,6 +106,7 @@ lock: $(VENV)/dev.stamp ## resolve the locks anew, Kafka's jars by Maven; dev fi
 	$(LOCK) --extra cpu --extra kubernetes --constraint locks/dev.txt --output-file locks/kubernetes.txt
 	$(LOCK) --extra cpu --extra ray --constraint locks/dev.txt --output-file locks/ray.txt
 	$(BIN)/python -m bench.peers --lock
+	$(subst pyproject.toml,bench/zoo/requirements.in,$(LOCK)) --no-deps --constraint locks/torch.txt --output-file bench/zoo/lock.txt
 	mvn -q -B -f broker/servers/maven/pom.xml dependency:copy-dependencies \
 	  -Dmdep.useRepositoryLayout=true -DoutputDirectory=$(CURDIR)/build/kafka
 	cd build/kafka && find . -name '*.jar' -printf '%P\n' | LC_ALL=C sort | xargs sha256sum > $(CURDIR)/broker/servers/maven/jars.lock

@@ -95,11 +95,11 @@ async def _count(kafka: KafkaSettings, topics: Sequence[str]) -> int:
 
 
 async def measure_rates(
-    kafka: KafkaSettings, variants: int, queries: int, rounds: int = ROUNDS
+    kafka: KafkaSettings, variants: int, queries: int, rounds: int = ROUNDS, profiles: Sequence[Profile] = ()
 ) -> dict[str, list[float]]:
-    """Queries a second in each round: `selector` and `bare`."""
+    """Queries a second in each round: `selector` and `bare`. Variants have these profiles, or made-up ones."""
     rates: dict[str, list[float]] = {"selector": [], "bare": []}
-    async with _site(kafka, variants) as site:
+    async with _site(kafka, variants, profiles) as site:
         for number in range(rounds):
             source, target = f"bare-in-{site.task}-{number}", f"bare-out-{site.task}-{number}"
             await ensure_topics(kafka, [TopicSpec(source, _PARTITIONS), TopicSpec(target, _PARTITIONS)])
@@ -122,13 +122,13 @@ class _Site(NamedTuple):
 
 
 @asynccontextmanager
-async def _site(kafka: KafkaSettings, variants: int) -> AsyncGenerator[_Site]:
+async def _site(kafka: KafkaSettings, variants: int, profiles: Sequence[Profile] = ()) -> AsyncGenerator[_Site]:
     task = uuid.uuid4().hex[:8]
     served = [f"{task}-{n}.onnx-fp32.cpu" for n in range(_SERVED)]
     await ensure_system_topics(kafka)
     await ensure_task_topics(kafka, task, _PARTITIONS)
     await ensure_variant_topics(kafka, [(name, _PARTITIONS) for name in served])
-    async with _database(task, variants) as dsn, _reporting_worker(kafka, served):
+    async with _database(task, variants, profiles) as dsn, _reporting_worker(kafka, served):
         environment = {
             "INFAAS_POSTGRES": dsn,
             "INFAAS_SELECTOR_STATUS_TTL_S": "10",  # the one who speaks for the worker competes for the same cores
@@ -246,8 +246,8 @@ async def _reporting_worker(kafka: KafkaSettings, served: Sequence[str]) -> Asyn
 
 
 @asynccontextmanager
-async def _database(task: str, variants: int) -> AsyncGenerator[str]:
-    """Run a Postgres in which `task` has so many variants; yields its DSN."""
+async def _database(task: str, variants: int, profiles: Sequence[Profile]) -> AsyncGenerator[str]:
+    """Run a Postgres in which `task` has so many variants, the first of these profiles; yields its DSN."""
     tensor = TensorSpec(name="x", datatype="FP32", shape=(-1, 4))
     with tempfile.TemporaryDirectory(prefix="infaas-bench-") as folder:
         async with EmbeddedPostgres(Path(folder), durable=False) as postgres:
@@ -256,6 +256,8 @@ async def _database(task: str, variants: int) -> AsyncGenerator[str]:
                 await put_task(session, Task(name=task, inputs=(tensor,), outputs=(tensor,), partitions=_PARTITIONS))
                 for number in range(variants):
                     variant, profile = _synthetic(task, number)
+                    if number < len(profiles):
+                        profile = msgspec.structs.replace(profiles[number], variant=variant.name)
                     model = Architecture(name=variant.architecture, task=task, source="0" * 64, source_format="onnx")
                     await put_architecture(session, model)
                     await put_variant(session, variant, profile)

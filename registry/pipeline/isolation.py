@@ -1,18 +1,23 @@
 """One step run in a fresh process: `python -m registry.pipeline.isolation STEP RESULT`, both files of JSON.
 
 Fresh, so that memory and load time are the variant's own; apart, so that a crash in native code, or a model that never
-returns, ends the step and not the registration.
+returns, ends the step and not the registration. Limited, so that it does no harm to what else runs on the machine: it
+may take most of the memory that is free when it begins, and where the machine runs out all the same, it is what the
+kernel ends first. What it started ends with it.
 """
 
 import asyncio
 import os
+import resource
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, TypeVar
 
 import msgspec
+import psutil
 
 from registry.pipeline.generation import GenerateVariant
 from registry.pipeline.inspection import InspectModel
@@ -24,9 +29,20 @@ from schemas.errors import InvalidRequest, ModelFailed, OperatorError
 PipelineStep = InspectModel | GenerateVariant | MeasureVariant | ComputeOutputs
 T = TypeVar("T")
 TIMEOUT_S: Final = 900.0
+_MEMORY_SHARE: Final = 0.9
+"""Share of the free memory that a step may take."""
+_OOM_SCORE: Final = Path("/proc/self/oom_score_adj")
 _ROOT: Final = Path(__file__).parents[2]
 _TAIL: Final = 2000
+_MEMORY_SIGNS: Final = ("bad_alloc", "failed to allocate", "out of memory", "cannot allocate memory")
 _ERRORS: Final = {kind.__name__: kind for kind in (InvalidRequest, OperatorError, NotApplicable, ModelFailed)}
+
+
+class _Job(msgspec.Struct, frozen=True):
+    """A step, and what it may take."""
+
+    step: PipelineStep
+    memory_bytes: int
 
 
 class _Failed(msgspec.Struct, frozen=True, tag=True):
@@ -42,8 +58,14 @@ class _Done(msgspec.Struct, frozen=True, tag=True):
     value: msgspec.Raw
 
 
-async def run_step(step: PipelineStep, kind: type[T], *, timeout_s: float = TIMEOUT_S) -> T:
-    """Run a step and return its result. Cancelling kills the process.
+async def run_step(step: PipelineStep, kind: type[T], *, timeout_s: float = TIMEOUT_S, memory_bytes: int = 0) -> T:
+    """Run a step and return its result. Cancelling kills the process, and what it started.
+
+    Args:
+        step: what is run.
+        kind: type of the result.
+        timeout_s: seconds that it may take.
+        memory_bytes: memory of its own that it may take; 0: nine tenths of what is free now.
 
     Raises:
         InvalidRequest, OperatorError, NotApplicable: as the step raised them.
@@ -51,7 +73,8 @@ async def run_step(step: PipelineStep, kind: type[T], *, timeout_s: float = TIME
     """
     with TemporaryDirectory(prefix="infaas-step-") as name:
         folder = Path(name)
-        (folder / "step").write_bytes(msgspec.json.encode(step, enc_hook=str))
+        job = _Job(step, memory_bytes or int(_MEMORY_SHARE * psutil.virtual_memory().available))
+        (folder / "step").write_bytes(msgspec.json.encode(job, enc_hook=str))
         code = await _run(folder, timeout_s)
         result = folder / "result"
         if not result.exists():
@@ -73,6 +96,7 @@ async def _run(folder: Path, timeout_s: float) -> int | None:
             stdout=log,
             stderr=log,
             env={**os.environ, "PYTHONPATH": path},
+            start_new_session=True,
         )
         try:
             async with asyncio.timeout(timeout_s):
@@ -80,14 +104,16 @@ async def _run(folder: Path, timeout_s: float) -> int | None:
         except TimeoutError:
             return None
         finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
 
 
 def _end(code: int | None) -> str:
     if code is None:
         return "it did not finish in time"
+    if code == -signal.SIGKILL:
+        return "it was killed (SIGKILL), probably because the machine ran out of memory"
     return f"it crashed ({signal.Signals(-code).name})" if code < 0 else f"it ended with exit code {code}"
 
 
@@ -99,10 +125,18 @@ def _log_tail(log: Path) -> str:
 def main(step: Path, result: Path) -> None:
     """Run the step, in the child, and leave its outcome, whole or not at all."""
     partial = result.with_suffix(".partial")
-    partial.write_bytes(
-        msgspec.json.encode(_outcome(msgspec.json.decode(step.read_bytes(), type=PipelineStep, dec_hook=_to_path)))
-    )
+    job = msgspec.json.decode(step.read_bytes(), type=_Job, dec_hook=_to_path)
+    _limit(job.memory_bytes)
+    partial.write_bytes(msgspec.json.encode(_outcome(job)))
     partial.replace(result)
+
+
+def _limit(memory_bytes: int) -> None:
+    """Limit what this process may take; address space is free, since devices map more of it than there is memory."""
+    resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with suppress(OSError):  # not Linux
+        _OOM_SCORE.write_text("1000")
 
 
 def _to_path(_kind: type, text: str) -> Path:
@@ -110,15 +144,21 @@ def _to_path(_kind: type, text: str) -> Path:
     return Path(text)
 
 
-def _outcome(step: PipelineStep) -> _Done | _Failed:
+def _outcome(job: _Job) -> _Done | _Failed:
     try:
-        return _Done(msgspec.Raw(msgspec.json.encode(step.run(), enc_hook=str)))
+        return _Done(msgspec.Raw(msgspec.json.encode(job.step.run(), enc_hook=str)))
     except (InvalidRequest, OperatorError, NotApplicable) as error:
         return _Failed(type(error).__name__, str(error))
     except OSError as error:
         return _Failed(OperatorError.__name__, f"{error.filename or 'a file'}: {error.strerror or error}")
     except Exception as error:  # noqa: BLE001 - a runtime raises anything; the parent says it was the model
-        return _Failed(ModelFailed.__name__, f"{type(error).__name__}: {error}")
+        return _Failed(ModelFailed.__name__, f"{_short_of_memory(error, job)}{type(error).__name__}: {error}")
+
+
+def _short_of_memory(error: Exception, job: _Job) -> str:
+    said = str(error).lower()
+    short = isinstance(error, MemoryError) or any(sign in said for sign in _MEMORY_SIGNS)
+    return f"it needs more memory than the {job.memory_bytes >> 20} MiB that it may take: " if short else ""
 
 
 if __name__ == "__main__":

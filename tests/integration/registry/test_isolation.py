@@ -1,14 +1,20 @@
 """Steps in a process of their own: errors keep their kind, and no crash or hang reaches the registrar."""
 
 import asyncio
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
+from onnx import helper, numpy_helper
 
 from registry.pipeline.inspection import Inspection, InspectModel, SourceFormat
 from registry.pipeline.isolation import run_step
+from registry.pipeline.measurement import Measurement, MeasureVariant
+from registry.samples import save_arrays
+from runtimes.protocol import LoadOptions
 from schemas.errors import InvalidRequest, ModelFailed
 from tests.waiting import until
 
@@ -39,11 +45,11 @@ async def test_an_error_keeps_its_kind_and_message(make_model: Callable[..., Pat
 
 async def test_a_crash_is_the_models_failure(make_model: Callable[..., Path]) -> None:
     async def crash() -> None:
-        (await _child()).kill()
+        (await _child()).send_signal(signal.SIGSEGV)
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(crash())
-        with pytest.raises(ModelFailed, match=r"crashed \(SIGKILL\)"):
+        with pytest.raises(ModelFailed, match=r"crashed \(SIGSEGV\)"):
             await run_step(_inspect(make_model()), Inspection)
 
 
@@ -60,3 +66,23 @@ async def test_cancelling_kills_the_process(make_model: Callable[..., Path]) -> 
     with pytest.raises(asyncio.CancelledError):
         await step
     assert not _children()
+
+
+async def test_a_step_that_needs_too_much_memory_says_so_and_harms_nobody(
+    make_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    """It fills 4 GB, and may take half of that: the machine has more, so that only the limit can end it."""
+    huge = numpy_helper.from_array(np.array([10**9], np.int64))
+    nodes = [
+        helper.make_node("Constant", [], ["shape"], value=huge),
+        helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),
+        helper.make_node("ReduceSum", ["zeros"], ["sum"], keepdims=0),
+        helper.make_node("MatMul", ["x", "w"], ["product"]),
+        helper.make_node("Add", ["product", "sum"], ["scores"]),
+    ]
+    samples = tmp_path / "samples.npz"
+    save_arrays(samples, {"x": np.zeros((16, 4), np.float32)})
+    options = LoadOptions(precision="fp32", max_batch=1)
+    step = MeasureVariant(make_model(nodes=nodes), "onnx", "cpu", options, samples, tmp_path / "outputs")
+    with pytest.raises(ModelFailed, match="needs more memory than the 2000 MiB that it may take"):
+        await run_step(step, Measurement, memory_bytes=2000 << 20)

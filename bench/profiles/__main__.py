@@ -1,0 +1,49 @@
+"""Run the benches of profiles: `python -m bench.profiles [--only repeating predicting]`.
+
+Writes `bench/results.json`, `docs/benchmarks.md` and the README's table; figures that were not taken stay as they are.
+"""
+
+import argparse
+import asyncio
+from typing import Final
+
+import msgspec
+from rich.console import Console
+
+from bench.__main__ import show
+from bench.core.figures import Figure
+from bench.core.system import running_system
+from bench.profiles import predicting, repeating
+from bench.results import write_results
+
+BROKER: Final = "apache"
+BENCHES: Final = ("repeating", "predicting")
+
+
+async def _run(only: set[str], console: Console) -> list[Figure]:
+    figures: list[Figure] = []
+    if "repeating" in only:
+        console.log("the same profile again and again")
+        figures += await repeating.measure()
+    if "predicting" in only:
+        async with running_system(BROKER, *predicting.TASKS) as system:
+            console.log("predictions against what is measured")
+            figures += await predicting.measure(system, BROKER)
+    return figures
+
+
+def main() -> None:
+    """Parse the command line, run, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=BENCHES, nargs="+", default=BENCHES)
+    parser.add_argument("--dry", action="store_true", help="write nothing down")
+    wanted = parser.parse_args()
+    console = Console()
+    found = asyncio.run(_run(set(wanted.only), console))
+    show(console, found)
+    if not wanted.dry:
+        write_results([msgspec.structs.replace(figure, group="scale") for figure in found])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Register many architectures for real and serve them: `python -m bench.zoo [--count 44] [--home FOLDER] [--only ...]`.
+
+In the environment of torch, which makes the files. All of it is kept in the home, and goes on there when it was cut
+off: `--count 3 --home /tmp/zoo` shows in some minutes that it works, the whole takes about half an hour on two cores.
+"""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from rich.console import Console
+
+from bench.__main__ import show
+from bench.core.figures import Figure
+from bench.core.system import SystemUnderTest, running_at
+from bench.results import write_results
+from bench.throughput.selector import measure_rates
+from bench.zoo.models import COUNT, read_architectures
+from bench.zoo.registering import TASK, register_all
+from bench.zoo.serving import serve
+from store.pool import open_pool
+from store.registry import list_profiles
+
+BROKER: Final = "apache"
+_WORKER: Final = ("--launcher=none", "--workers=1", "--cores-per-worker=1", "--oversubscribe")
+_SELECTOR_QUERIES: Final = 20_000
+_FEW: Final = 10
+
+Part = Callable[[SystemUnderTest, argparse.Namespace], Awaitable[list[Figure]]]
+
+
+async def _register(system: SystemUnderTest, wanted: argparse.Namespace) -> list[Figure]:
+    folder = system.home / "models"
+    architectures = (await asyncio.to_thread(read_architectures, folder))[: wanted.count]
+    return await register_all(system, folder, architectures)
+
+
+async def _serve(system: SystemUnderTest, wanted: argparse.Namespace) -> list[Figure]:
+    return await serve(system, wanted.seconds)
+
+
+async def _decide(system: SystemUnderTest, _wanted: argparse.Namespace) -> list[Figure]:
+    """Queries a second through a selector that knows what was registered, over one that knows a few made-up ones."""
+    async with open_pool(system.postgres, max_size=1) as pool:
+        profiles = sorted(await list_profiles(pool, task=TASK), key=lambda profile: -profile.accuracy)
+    few = await measure_rates(system.kafka, _FEW, _SELECTOR_QUERIES)
+    many = await measure_rates(system.kafka, len(profiles), _SELECTOR_QUERIES, profiles=profiles)
+    ours, baseline = max(many["selector"]), max(few["selector"])
+    return [
+        Figure(
+            name=f"selector throughput, {len(profiles)} profiles registered for real (baseline: {_FEW} made-up ones)",
+            broker=BROKER, value=ours, unit="queries/s", baseline=baseline, ratio=ours / baseline,
+        )
+    ]  # fmt: skip
+
+
+PARTS: Final[dict[str, Part]] = {"register": _register, "serve": _serve, "decide": _decide}
+
+
+async def _write_models(folder: Path, count: int) -> None:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "bench.zoo.models", folder, str(count))
+    if await process.wait():
+        raise SystemExit("the models could not be written: `make bench-zoo` runs this where torchvision is")
+
+
+async def _run(home: Path, parts: Sequence[str], wanted: argparse.Namespace, console: Console) -> None:
+    if "register" in parts:
+        console.log("writing the models")
+        await _write_models(home / "models", wanted.count)
+    flags = (*_WORKER, f"--max-workers={wanted.share}")  # of so many workers each has as little of the memory
+    async with running_at(home, BROKER, flags=flags) as system:
+        for part in parts:
+            console.log(part)
+            found = await PARTS[part](system, wanted)
+            show(console, found)
+            if wanted.count == COUNT:
+                write_results([msgspec.structs.replace(figure, group="scale") for figure in found])
+
+
+def main() -> None:
+    """Parse the command line, run, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=PARTS, nargs="+", default=list(PARTS))
+    parser.add_argument("--count", type=int, default=COUNT, help="how many architectures; figures of all are kept")
+    parser.add_argument("--seconds", type=float, default=300.0, help="how long they are asked")
+    parser.add_argument("--share", type=int, default=16, help="the worker may have this fraction of the memory")
+    parser.add_argument("--home", type=Path, help="where all of it is kept, so that it can go on")
+    wanted = parser.parse_args()
+    console = Console()
+    with tempfile.TemporaryDirectory(prefix="infaas-zoo-") as folder:
+        asyncio.run(_run(wanted.home or Path(folder), wanted.only, wanted, console))
+
+
+if __name__ == "__main__":
+    main()
