@@ -90,7 +90,7 @@ async def measure(system: "SystemUnderTest", broker: str, console: Console) -> l
         alone = await asyncio.to_thread(_computing_costs, system, (cascade, single))
         cost = await _costs(system, loads, console)
         goodput = [await _goodput(load, console) for load in loads]
-    at = f"{TASK}, cascade over the best single variant, accuracy {cascade.accuracy:.1%} and {single.accuracy:.1%}"
+    at = f"{TASK}, cascade over the best single variant"
     return [
         at_most(f"{at}: CPU an input, computing alone", broker, alone[0], "ms", alone[1], MOST_CPU),
         at_most(f"{at}: CPU a query of all processes", broker, cost[0], "ms", cost[1], MOST_CPU),
