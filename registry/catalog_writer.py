@@ -160,6 +160,7 @@ class CatalogWriter:
             intercept_s=measurement.fit.intercept_s,
             slope_s=measurement.fit.slope_s,
             fit_error=measurement.fit.error,
+            lengths=measurement.lengths,
         )
 
 

@@ -163,7 +163,7 @@ async def put_profile(session: DatabaseSession, profile: Profile) -> None:
     """
     p = profile
     row = (p.variant, p.device, p.threads, p.load_s, p.memory_bytes, p.accuracy, p.accuracy_source, p.samples)
-    await session.execute(_PUT_PROFILE, *row, p.latency, p.intercept_s, p.slope_s, p.fit_error)
+    await session.execute(_PUT_PROFILE, *row, p.latency, p.intercept_s, p.slope_s, p.fit_error, p.lengths)
 
 
 async def get_profile(session: DatabaseSession, variant: str) -> Profile | None:

@@ -48,6 +48,11 @@ class QueuedWork(Protocol):
         ...
 
     @property
+    def length_factor(self) -> float:
+        """Times that it takes of what the latency model says, because of the length of its inputs."""
+        ...
+
+    @property
     def deadline_s(self) -> float:
         """Deadline in seconds of a monotonic clock, or `NO_DEADLINE`."""
         ...
@@ -108,7 +113,7 @@ class BatchQueue(Generic[W]):
 
         Args:
             now_s: seconds of the clock of the deadlines.
-            slowdown: present over profiled latency.
+            slowdown: present over profiled latency, of inputs of the profiled length.
             slots: number of batches that can begin now.
         """
         expired = self._expire(now_s)
@@ -119,7 +124,7 @@ class BatchQueue(Generic[W]):
         lane = self._lanes[key]
         waiting = [entry.work for entry in lane]
         maximum = self.best_batch if slots == 1 else self._share(waiting, slots)
-        chosen = choose_batch(waiting, now_s, self.latency, slowdown, maximum)
+        chosen = choose_batch(waiting, now_s, self.latency, slowdown * waiting[0].length_factor, maximum)
         return NextBatch(self._take(key, lane, chosen), expired)
 
     def discard(self, unwanted: Iterable[W]) -> None:

@@ -51,6 +51,7 @@ class PendingQuery:
         "deadline_s",
         "fields",
         "id",
+        "length_factor",
         "model_name",
         "outputs",
         "parts_left",
@@ -80,6 +81,7 @@ class PendingQuery:
         self.request: InferRequest | None = None
         self.batch = 0
         self.shape: Hashable = None
+        self.length_factor = 1.0
         self.answered = False
         """Whether its result is on its way: what is left of it need not be computed."""
         self.started_ns = 0
@@ -108,7 +110,9 @@ class PendingQuery:
 class QueryPart:
     """Inputs of a query that are computed together: all of them, or as many as fit into a batch."""
 
-    __slots__ = ("allow_late", "deadline_s", "inputs", "number", "offline", "query", "shape", "tensors")
+    __slots__ = (
+        "allow_late", "deadline_s", "inputs", "length_factor", "number", "offline", "query", "shape", "tensors",
+    )  # fmt: skip
 
     def __init__(
         self, query: PendingQuery, number: int, tensors: Arrays, inputs: int, offline: bool, allow_late: bool
@@ -118,6 +122,7 @@ class QueryPart:
         self.tensors = tensors
         self.inputs = inputs
         self.shape = query.shape
+        self.length_factor = query.length_factor
         self.deadline_s = query.deadline_s
         self.offline = offline
         self.allow_late = allow_late
@@ -169,6 +174,8 @@ def decode_query(
     query.request = request
     query.deadline_s = NO_DEADLINE if parsed.deadline_ms is None else parsed.deadline_ms / 1e3
     query.shape = batch_key(model, request.inputs)
+    if model.lengths.varies:
+        query.length_factor = model.lengths.factor(row_size(request.inputs))
     if alone:
         query.shape = (query.shape, query.record.partition, query.record.offset)
     parts = _split(

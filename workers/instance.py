@@ -58,6 +58,9 @@ log = logging.getLogger(__name__)
 _CHUNK: Final = 32
 """Most records read before the event loop does something else."""
 _PERIOD_S: Final = 1.0
+_LENGTH_WEIGHT: Final = 0.2
+"""Weight of a batch in the mean of the factors of lengths."""
+_LEAST_FACTOR: Final = 0.01
 
 
 class ServingInstance:
@@ -97,6 +100,8 @@ class ServingInstance:
         self._backlog = InstanceBacklog()
         self._metrics = InstanceMetrics(model.name, model.variant.task, answers)
         self._trigger = trigger
+        self._length_factor = 1.0
+        """Mean factor of the lengths of late: the measured slowdown holds it."""
         self._meter = BatchMeter(even=model.latency.is_even)
         self._period_began = time.monotonic()
 
@@ -198,7 +203,7 @@ class ServingInstance:
 
     def next_batch(self, slots: int) -> ComputableBatch | None:
         """Take the next batch out of the queue, one of those for so many slots."""
-        batch, expired = self._queue.next_batch(time.monotonic(), self._meter.slowdown, slots)
+        batch, expired = self._queue.next_batch(time.monotonic(), self._slowdown, slots)
         if expired:
             self._computation.post(ComputedBatch(expired, [DeadlineExceeded()] * len(expired)))
         batch = [part for part in batch if not part.query.answered]
@@ -207,8 +212,16 @@ class ServingInstance:
             for part in batch:
                 self._queue.add(part)
             return None
-        predicted_s = self.model.latency.promised_s(sum(part.inputs for part in batch)) * self._meter.slowdown
+        predicted_s = self.model.latency.promised_s(sum(part.inputs for part in batch)) * self._slowdown
+        predicted_s *= max((part.length_factor for part in batch), default=1.0)
         return self._computation.batch(batch, predicted_s) if batch else None
+
+    @property
+    def _slowdown(self) -> float:
+        """Present over profiled latency, less what comes of the length of the inputs."""
+        if not self.model.lengths.varies:
+            return self._meter.slowdown
+        return max(self._meter.slowdown / self._length_factor, 1.0)
 
     # -- out -----------------------------------------------------------------------------------------------------------
 
@@ -246,6 +259,8 @@ class ServingInstance:
         # Offline work waits for others, and how long says nothing of what is online.
         left = not computed.parts[0].offline and (self._queue.online_inputs > 0 or self._unread() > 0)
         profiled_s = self.model.latency.batch_s(inputs)
+        longest = max(max(part.length_factor for part in computed.parts), _LEAST_FACTOR)
+        self._length_factor += _LENGTH_WEIGHT * (longest - self._length_factor)
         self._meter.computed(inputs, seconds, profiled_s, time.monotonic(), left=left, slot=computed.slot)
         self._metrics.count_batch(inputs, seconds)
 

@@ -22,6 +22,7 @@ from runtimes.processing.session import ProcessedSession
 from runtimes.protocol import LoadOptions, Session, Tensors
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.latency import LatencyModel
+from schemas.length import UNKNOWN_LENGTHS, LengthModel
 from schemas.rows.catalog import TensorSpec, Variant
 from schemas.rows.processing import Processing
 from schemas.tensors import BYTES, DTYPES, datatype_of
@@ -47,6 +48,8 @@ class ServableModel(msgspec.Struct, frozen=True):
     """SHA-256 of the file with inputs that it is known to compute; empty: none were kept."""
     processing: Processing | None = None
     """What makes its tensors of what clients send; None: they send its tensors."""
+    lengths: LengthModel = UNKNOWN_LENGTHS
+    """By what factor a batch takes longer because of the length of its inputs."""
 
     @property
     def name(self) -> str:
@@ -78,8 +81,9 @@ def find_model(catalog: Catalog, variant: str, max_batch: int) -> ServableModel:
     latency = LatencyModel(profile.latency, max(1, min(max_batch, row.max_batch)))
     outputs = tuple(spec.name for spec in task.outputs)
     return ServableModel(
-        row, task.inputs, outputs, latency, profile.memory_bytes, architecture.sample_rows, architecture.processing
-    )
+        row, task.inputs, outputs, latency, profile.memory_bytes, architecture.sample_rows, architecture.processing,
+        LengthModel(profile.lengths),
+    )  # fmt: skip
 
 
 def load_session(model: ServableModel, artifacts: ArtifactStore, threads: int, lanes: int = 1) -> LoadedModel:

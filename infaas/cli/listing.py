@@ -14,6 +14,7 @@ from registry.comparison import compare
 from schemas.errors import OperatorError
 from schemas.hardware import cost_per_1000, list_price
 from schemas.latency import BatchLatency, LatencyModel
+from schemas.length import LengthLatency, LengthModel, interpolation_error
 from schemas.rows.catalog import Profile, TensorSpec, Variant, VariantState
 from schemas.rows.placement import InstanceRow
 from schemas.status import InstanceState
@@ -96,12 +97,18 @@ def profile(
         ("load time", ms(found.load_s)),
         ("memory", _mib(found.memory_bytes)),
         ("p50 line", f"{ms(found.intercept_s)} + {ms(found.slope_s)} x batch, error {found.fit_error:.0%}"),
+        ("between batches", f"lines, error {interpolation_error([(m.batch, m.p50_s) for m in found.latency]):.0%}"),
     ]
     if row.tuning:
         facts.append(("tuning", row.tuning))
+    if found.lengths:
+        error = interpolation_error([(m.length, m.p50_s) for m in found.lengths])
+        facts.append(("between lengths", f"lines, error {error:.0%}"))
     if found.is_noisy:
         facts.append(("noisy", f"the machine was busy while this was measured. {AGAIN}"))
     show(table(("fact", "value"), facts))
+    if found.lengths:
+        show(table(("length>", "p50>", "times>"), _length_rows(found.lengths)))
     columns = ("batch>", "p50>", "p99>", "CPU>", "inputs/s>", "runs>", "discarded>", "noise>")
     return show(table(columns, [_latency_row(point) for point in found.latency], spare=("discarded>", "CPU>")))
 
@@ -147,6 +154,11 @@ def _variant_row(variant: Variant, measured: Profile | None) -> tuple[object, ..
         usd(cost_per_1000(LatencyModel(measured.latency, 1).batch_s(1), price)),
         _mib(measured.memory_bytes),
     )
+
+
+def _length_rows(measured: Sequence[LengthLatency]) -> list[tuple[object, ...]]:
+    factor = LengthModel(measured).factor
+    return [(point.length, ms(point.p50_s), f"{factor(point.length):.2f}") for point in measured]
 
 
 def _latency_row(point: BatchLatency) -> tuple[object, ...]:

@@ -19,7 +19,7 @@ import numpy as np
 import psutil
 
 from registry.pipeline.cores import RunObserver, pinned_to_quiet_cores
-from registry.pipeline.mixing import lengths_mix
+from registry.pipeline.mixing import lengths_mix, variable_axes
 from registry.pipeline.timing import Case, Run, Timing, time_cases
 from registry.pipeline.uneven_timing import time_uneven
 from registry.samples import Arrays, load_arrays, save_arrays, take_rows
@@ -27,13 +27,18 @@ from runtimes import cuda
 from runtimes.catalog import find_runtime, import_package
 from runtimes.composite import CASCADE, runtimes_within
 from runtimes.device import device_name
+from runtimes.padding import row_size
 from runtimes.processing.session import ProcessedSession
 from runtimes.protocol import LoadOptions, Session
 from schemas.hardware import Hardware
 from schemas.latency import BatchLatency
+from schemas.length import LengthLatency
 from schemas.rows.processing import Processing
 from schemas.rows.tensor_spec import TensorSpec
 
+_LENGTHS: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""Lengths that are measured, as factors of the samples'."""
+_LENGTH_BATCH: Final = 4
 _SINGLE_ROWS: Final = 4
 """Samples computed one by one, to see whether a batch mixes them up."""
 _RESET_PEAK: Final = Path("/proc/self/clear_refs")
@@ -57,6 +62,8 @@ class Measurement(msgspec.Struct, frozen=True):
     memory_bytes: int
     latency: tuple[BatchLatency, ...]
     fit: LatencyFit
+    lengths: tuple[LengthLatency, ...] = ()
+    """Latency by the length of the inputs, where they may have any."""
     mixes_lengths: bool = False
     """Whether inputs of different lengths may share a batch."""
 
@@ -93,9 +100,13 @@ class MeasureVariant(msgspec.Struct, frozen=True, tag=True):
         mixes = lengths_mix(session, samples, self.tensors, self.options.precision)
         if isinstance(session, ProcessedSession):
             session.mix_lengths(mixes)
-        latency = self._time(session, samples, even=CASCADE not in runtimes)
+        even = CASCADE not in runtimes
+        latency = self._time(session, samples, even=even)
+        lengths = self._time_lengths(session, samples) if even else ()
         peak = memory.peak_bytes()
-        measurement = Measurement(device_name(self.hardware), load_s, peak, latency, fit_latency(latency), mixes)
+        measurement = Measurement(
+            device_name(self.hardware), load_s, peak, latency, fit_latency(latency), lengths, mixes
+        )
         save_arrays(self.outputs, compute_all(session, samples, self.options))
         if self.single_outputs is not None:
             save_arrays(self.single_outputs, self._compute_one_by_one(samples))
@@ -105,6 +116,18 @@ class MeasureVariant(msgspec.Struct, frozen=True, tag=True):
         sizes = batch_sizes(self.options.max_batch)
         timed = _timed(session, {size: _rows_of(samples, size) for size in sizes}, self._cores, even=even)
         return tuple(batch_latency(size, timing) for size, timing in zip(sizes, timed, strict=True))
+
+    def _time_lengths(self, session: Session, samples: Arrays) -> tuple[LengthLatency, ...]:
+        """Time shorter and longer inputs than the samples, as far as the model computes them."""
+        variable = {spec.name: variable_axes(spec) for spec in self.tensors if spec.datatype != "BYTES"}
+        if isinstance(session, ProcessedSession) or not any(variable.values()):
+            return ()
+        rows = take_rows(samples, 0, min(_LENGTH_BATCH, self.options.max_batch))
+        by_length = {row_size(made): made for factor in _LENGTHS for made in [at_length(rows, factor, variable)]}
+        chosen = {length: made for length, made in sorted(by_length.items()) if _computes(session, made)}
+        timed = _timed(session, {at: _always(made) for at, made in chosen.items()}, self._cores, even=True)
+        typical = row_size(rows)
+        return tuple(LengthLatency(at, one.p50_s, at == typical) for at, one in zip(chosen, timed, strict=True))
 
     @property
     def _cores(self) -> int | None:
@@ -150,6 +173,29 @@ def _case(session: Session, observer: RunObserver, take: Callable[[int], Arrays]
         return observer.observe(lambda: session.infer(inputs))
 
     return run
+
+
+def at_length(rows: Arrays, factor: float, variable: Mapping[str, Sequence[int]]) -> Arrays:
+    """Inputs `factor` times as long in their `variable` axes: cut off, or with their own values again behind."""
+    made: Arrays = {}
+    for name, array in rows.items():
+        for axis in variable.get(name, ()):
+            places = np.arange(max(round(array.shape[axis] * factor), 1)) % array.shape[axis]
+            array = array.take(places, axis)
+        made[name] = array
+    return made
+
+
+def _computes(session: Session, inputs: Arrays) -> bool:
+    try:
+        session.infer(inputs)
+    except Exception:  # noqa: BLE001 - what a runtime raises of a length that the model does not take
+        return False
+    return True
+
+
+def _always(inputs: Arrays) -> Callable[[int], Arrays]:
+    return lambda _turn: inputs
 
 
 def _rows_of(samples: Arrays, batch: int) -> Callable[[int], Arrays]:

@@ -22,7 +22,7 @@ _LOSSY_TOLERANCE: Final = 0.05
 
 def lengths_mix(session: Session, samples: Arrays, inputs: Sequence[TensorSpec], precision: str) -> bool:
     """Whether a model with the tensors `inputs` answers padded inputs as it answers them without; blocks."""
-    variable = {spec.name: axes for spec in inputs if (axes := _variable_axes(spec))}
+    variable = {spec.name: axes for spec in inputs if (axes := variable_axes(spec))}
     if not variable or any(spec.datatype == "BYTES" for spec in inputs):
         return False
     fill: Mapping[str, int] = {}
@@ -39,7 +39,8 @@ def lengths_mix(session: Session, samples: Arrays, inputs: Sequence[TensorSpec],
         return False
 
 
-def _variable_axes(spec: TensorSpec) -> list[int]:
+def variable_axes(spec: TensorSpec) -> list[int]:
+    """Axes of any length, besides the batch."""
     return [axis for axis, size in enumerate(spec.shape) if axis and size < 0]
 
 

@@ -7,6 +7,7 @@ import msgspec
 
 from schemas.defaults import PARTITIONS
 from schemas.latency import BatchLatency, is_noisy
+from schemas.length import LengthLatency
 from schemas.rows.processing import Processing
 from schemas.rows.tensor_spec import TensorSpec
 
@@ -101,6 +102,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     """Slope of the least-squares line of p50 latency over batch, `intercept_s + slope_s * batch`."""
     fit_error: float
     """Root mean square of the line's relative error."""
+    lengths: tuple[LengthLatency, ...] = ()
+    """Latency by the length of the inputs, at one batch size; none where no axis but the batch is dynamic."""
     created_at: datetime | None = None
 
     @property

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import helper
 
-from registry.pipeline.measurement import MeasureVariant, batch_sizes, fit_latency
+from registry.pipeline.measurement import MeasureVariant, at_length, batch_sizes, fit_latency
 from registry.samples import load_arrays, save_arrays, take_rows
 from runtimes.protocol import LoadOptions
 from schemas.latency import BatchLatency
+from schemas.rows.tensor_spec import TensorSpec
 
 
 @given(st.floats(1e-6, 1.0), st.floats(1e-6, 1.0), st.integers(2, 64))
@@ -52,3 +54,29 @@ def test_measures_a_real_model(make_model: Callable[..., Path], tmp_path: Path) 
     scores = load_arrays(outputs)["scores"]
     assert scores.shape == (50, 3)
     assert np.allclose(load_arrays(single)["scores"], scores[:4])
+
+
+def test_measures_other_lengths_where_an_axis_is_dynamic(make_model: Callable[..., Path], tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["each"]),
+        helper.make_node("ReduceMean", ["each"], ["scores"], axes=[1], keepdims=0),
+    ]
+    model, samples = make_model(nodes=nodes, x=["batch", "length", 4]), tmp_path / "samples"
+    save_arrays(samples, {"x": np.random.default_rng(0).random((20, 8, 4), dtype=np.float32)})
+    options = LoadOptions(precision="fp32", max_batch=2)
+    tensors = (TensorSpec(name="x", datatype="FP32", shape=(-1, -1, 4)),)
+    step = MeasureVariant(model, "onnx", "cpu", options, samples, tmp_path / "outputs", tensors=tensors)
+    measured = step.run().lengths
+    assert [(point.length, point.typical) for point in measured] == [
+        (8, False), (16, False), (32, True), (64, False), (128, False),
+    ]  # fmt: skip
+    assert all(point.p50_s > 0 for point in measured)
+
+
+def test_inputs_are_cut_off_or_begin_again() -> None:
+    rows = {"x": np.arange(6).reshape(2, 3), "fixed": np.zeros((2, 5))}
+    made = {factor: at_length(rows, factor, {"x": [1]}) for factor in (0.1, 0.5, 2.0)}
+    assert made[0.1]["x"].tolist() == [[0], [3]]
+    assert made[0.5]["x"].tolist() == [[0, 1], [3, 4]]
+    assert made[2.0]["x"].tolist() == [[0, 1, 2, 0, 1, 2], [3, 4, 5, 3, 4, 5]]
+    assert all(arrays["fixed"].shape == (2, 5) for arrays in made.values())

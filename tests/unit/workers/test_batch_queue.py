@@ -18,6 +18,7 @@ LATENCY = LatencyModel([BatchLatency(1, 0.010, 0.010), BatchLatency(8, 0.024, 0.
 class Waiting:
     inputs: int = 1
     shape: str = "a"
+    length_factor: float = 1.0
     deadline_s: float = NO_DEADLINE
     offline: bool = False
     allow_late: bool = False
@@ -25,7 +26,7 @@ class Waiting:
 
 deadlines = st.one_of(st.just(NO_DEADLINE), st.floats(NOW - 0.05, NOW + 0.2))
 work = st.builds(
-    Waiting, st.integers(1, 8), st.sampled_from("abc"), deadlines, st.booleans(), st.booleans()
+    Waiting, st.integers(1, 8), st.sampled_from("abc"), st.just(1.0), deadlines, st.booleans(), st.booleans()
 )  # fmt: skip
 works = st.lists(work, min_size=1, max_size=40)
 slowdowns = st.floats(0.5, 5.0)
@@ -240,3 +241,13 @@ class Served(RuleBasedStateMachine):
 
 TestServed = Served.TestCase
 TestServed.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
+
+
+def test_longer_inputs_make_smaller_batches() -> None:
+    """Eight as profiled take 24 ms; of what takes twice as long only three are done in 30 ms."""
+
+    def batch_of(factor: float) -> int:
+        waiting = [Waiting(deadline_s=NOW + 0.030, length_factor=factor) for _ in range(8)]
+        return len(queue_of(waiting).next_batch(NOW, 1.0).batch)
+
+    assert (batch_of(1.0), batch_of(2.0), batch_of(0.5)) == (8, 3, 8)
