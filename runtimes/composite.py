@@ -95,6 +95,18 @@ def runtimes_within(runtime: str, artifact: Path) -> tuple[str, ...]:
     return (runtime, *(name for stage in stages for name in runtimes_within(stage.runtime, _beside(artifact, stage))))
 
 
+def hold_artifacts(runtime: str, sha256: str, hold: Callable[[str], Path]) -> Path:
+    """Have an artifact here, and of a composite those of its stages beside it; returns its file; blocks.
+
+    `hold` has one here and returns its file, all in one folder; its errors are passed on.
+    """
+    file = hold(sha256)
+    if runtime in (CASCADE, CHAIN):
+        for stage in read_document(file).stages:
+            hold_artifacts(stage.runtime, stage.artifact, hold)
+    return file
+
+
 class CompositeRuntime(Generic[D]):
     """Runtime that loads every stage of a document by the one of `runtimes` that it needs, and joins them."""
 

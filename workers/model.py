@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from registry.artifacts import ArtifactStore
 from registry.samples import Arrays, load_arrays, take_rows
 from runtimes.catalog import find_runtime
+from runtimes.composite import hold_artifacts
 from runtimes.processing.session import ProcessedSession
 from runtimes.protocol import LoadOptions, Session, Tensors
 from schemas.errors import InvalidRequest, OperatorError
@@ -95,7 +96,9 @@ def load_session(model: ServableModel, artifacts: ArtifactStore, threads: int, l
     variant, rows = model.variant, _warm_up_rows(model, artifacts)
     options = LoadOptions(precision=variant.precision, threads=threads, lanes=lanes, max_batch=variant.max_batch)
     with ExitStack() as files:
-        artifact = files.enter_context(artifacts.held(variant.artifact))
+        artifact = hold_artifacts(
+            variant.runtime, variant.artifact, lambda file: files.enter_context(artifacts.held(file))
+        )
         session = find_runtime(variant.runtime).load(artifact, variant.hardware, options)
         if model.processing is not None:
             session = _processed(

@@ -139,7 +139,8 @@ def _samples(
     kept = stages[0].architecture.sample_rows
     if not kept or not artifacts.has(kept):
         raise OperatorError(f"no inputs of {tasks[0].name} were kept to measure with: give a file by --validation")
-    return Samples(load_arrays(artifacts.path(kept)), None, None)
+    with artifacts.held(kept) as file:
+        return Samples(load_arrays(file), None, None)
 
 
 def _plan(

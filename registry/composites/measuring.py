@@ -7,6 +7,7 @@ Rules:
 
 import asyncio
 import hashlib
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +22,7 @@ from registry.pipeline.measurement import Measurement, MeasureVariant
 from registry.pipeline.verification import Accuracy, verify_reference
 from registry.registration import Registration
 from registry.samples import Arrays, Samples, load_arrays, save_arrays
-from runtimes.composite import CASCADE, CHAIN, CascadeDocument, CompositeDocument, Stage
+from runtimes.composite import CASCADE, CHAIN, CascadeDocument, CompositeDocument, Stage, hold_artifacts
 from runtimes.protocol import LoadOptions
 from schemas.errors import InvalidRequest, ModelFailed, OperatorError
 from schemas.rows.catalog import Architecture, Task, Variant, VariantState
@@ -139,7 +140,14 @@ class CompositeWriter:
             and replace(plan.request.processing, tensors=tensors, scores=plan.scores),
             tensors=tensors,
         )
-        measurement = await run_step(step, Measurement)
+        with ExitStack() as files:
+            await asyncio.to_thread(
+                hold_artifacts,
+                variant.runtime,
+                variant.artifact,
+                lambda file: files.enter_context(self._artifacts.held(file)),
+            )
+            measurement = await run_step(step, Measurement)
         outputs = await asyncio.to_thread(load_arrays, step.outputs)
         verified = verify_reference(plan.samples, plan.task.outputs, plan.scores, outputs, {}, declared)
         return measurement, verified.accuracy

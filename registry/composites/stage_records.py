@@ -5,6 +5,7 @@ Each is loaded in a process of its own, one after the other: what a stage needs 
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -110,11 +111,18 @@ class StageFinder:
         )
         await asyncio.to_thread(save_arrays, step.samples, rows)
         try:
-            await run_step(step, type(None))
+            with ExitStack() as files:
+                await asyncio.to_thread(files.enter_context, self._artifacts.held(variant.artifact))
+                await run_step(step, type(None))
         except ModelFailed as error:
             raise OperatorError(f"{variant.name} does not run here: {error}") from error
         return await asyncio.to_thread(load_arrays, step.outputs)
 
     def with_paths(self, processing: Processing | None) -> Processing | None:
         """Processing as it is registered, its files as paths."""
-        return processing and processing.with_files(lambda sha256: str(self._artifacts.path(sha256).absolute()))
+        return processing and processing.with_files(self._file)
+
+    def _file(self, sha256: str) -> str:
+        """The file of an artifact, fetched if it is not here."""
+        with self._artifacts.held(sha256) as file:
+            return str(file.absolute())

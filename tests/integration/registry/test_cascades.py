@@ -111,8 +111,7 @@ async def test_a_worker_answers_each_row_by_the_stage_that_was_sure(
     made = await cascade(thresholds=(0.8,))
     catalog = await load_catalog(store_pool)
     loaded = {
-        name: load_session(find_model(catalog, name, 4), tmp_path / "artifacts", 1)
-        for name in (GUESS, SURE, made[0].variant.name)
+        name: load_session(find_model(catalog, name, 4), artifacts, 1) for name in (GUESS, SURE, made[0].variant.name)
     }
     x = np.random.default_rng(5).normal(size=(64, FEATURES)).astype(np.float32)
     guess, sure, answered = (loaded[name].session.infer({"x": x})["scores"] for name in loaded)
@@ -126,7 +125,7 @@ async def test_a_worker_answers_each_row_by_the_stage_that_was_sure(
     assert 1 / np.exp(scores - scores.max()).sum() < 0.8, "a worker warms up, and probes, both stages"
     assert await delete_architecture(store_pool, "sure")
     model = find_model(await load_catalog(store_pool), made[0].variant.name, 4)
-    goes_on = load_session(model, tmp_path / "artifacts", 1).session
+    goes_on = load_session(model, artifacts, 1).session
     assert np.array_equal(goes_on.infer({"x": x})["scores"], answered), "a stage is an artifact, registered or not"
 
 

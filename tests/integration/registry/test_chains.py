@@ -66,7 +66,7 @@ def chain(
 
 
 async def test_a_chain_becomes_a_task_whose_accuracy_is_measured_over_the_whole(
-    chain: Callable[..., Any], make_samples: Callable[..., Path], store_pool: Pool, tmp_path: Path
+    chain: Callable[..., Any], make_samples: Callable[..., Path], store_pool: Pool, artifacts: ArtifactStore
 ) -> None:
     made = await chain(validation=make_samples())
     assert [variant.name for variant in made] == ["both-chain.double-onnx-fp32-sure-onnx-fp32.cpu"]
@@ -78,7 +78,7 @@ async def test_a_chain_becomes_a_task_whose_accuracy_is_measured_over_the_whole(
     assert (profile.accuracy, profile.accuracy_source, profile.samples) == (1.0, AccuracySource.MEASURED, 200)
     assert all(point.mean_s is None for point in profile.latency), "its batches all take as long"
     model = find_model(await load_catalog(store_pool), made[0].name, 4)
-    session = load_session(model, tmp_path / "artifacts", 1).session
+    session = load_session(model, artifacts, 1).session
     x = np.random.default_rng(4).normal(size=(9, FEATURES)).astype(np.float32)
     assert np.allclose(session.infer({"x": x})["scores"], 2 * x @ WEIGHTS, rtol=1e-5, atol=1e-5)
 

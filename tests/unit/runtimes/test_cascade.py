@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from runtimes.cascade import CascadeSession, with_rows
 from runtimes.catalog import find_runtime
-from runtimes.composite import CASCADE, CascadeDocument, CompositeRuntime, Stage, runtimes_within
+from runtimes.composite import CASCADE, CascadeDocument, CompositeRuntime, Stage, hold_artifacts, runtimes_within
 from runtimes.confidence import ConfidenceMeasure, confidence_of, guess_measure, unsure_rows
 from runtimes.protocol import Availability, LoadOptions, Session, Tensors
 from schemas.errors import OperatorError
@@ -218,3 +218,14 @@ def test_it_is_available_where_a_stage_could_be() -> None:
     assert runtime.hardware == ("cpu",)
     assert runtime.availability("cpu").available
     assert runtime.availability("cuda").reason == "only on CPUs"
+
+
+def test_a_cascade_is_held_with_all_its_stages(tmp_path: Path) -> None:
+    file, held = written(tmp_path, document()), list[str]()
+
+    def hold(sha256: str) -> Path:
+        held.append(sha256)
+        return tmp_path / sha256
+
+    assert hold_artifacts("cascade", file.name, hold) == file
+    assert held == [file.name, SHA, SHA]
