@@ -297,7 +297,7 @@ class Wrong:
         ({"architecture": "Linear"}, "architecture name 'Linear' is not allowed"),
         ({"task": "a_b"}, "task name 'a_b' is not allowed"),
         ({"hardware": "tpu"}, "unknown hardware 'tpu'"),
-        ({"hardware": "neuron"}, "no runtime that takes such a file runs on it"),
+        ({"hardware": "neuron"}, "no Inferentia chip"),
         ({"max_batch": 0}, "largest batch must be"),
         ({"partitions": 0}, "at least 1"),
         ({"variants": ("onnx-int4",)}, "no variant 'onnx-int4'"),
