@@ -97,7 +97,7 @@ steps = st.lists(
 def test_only_classes_whose_last_answer_was_overloaded_are_refused_and_all_are_probed(
     steps: list[tuple[str, str, float, float]],
 ) -> None:
-    admission, now = Admission(most=3), NOW
+    admission, now = Admission(), NOW
     last_refused: dict[str, bool] = {}
     passed_at: dict[str, float] = {}
     until: dict[str, float] = {}
@@ -120,7 +120,6 @@ def test_only_classes_whose_last_answer_was_overloaded_are_refused_and_all_are_p
             assert last_refused[tenant]
             assert 0 < refused_s <= 3.0
             assert now - passed_at[tenant] < PROBE_S + 0.041, "a class is asked about again and again"
-        assert len(admission) <= 3
 
 
 @pytest.mark.parametrize("times", [1.2, 2.0, 5.0, 20.0])
