@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from schemas.errors import UnknownTask
-from schemas.rows.catalog import Task, TensorSpec, Variant
+from schemas.rows.catalog import ACCURACY, Task, TensorSpec, Variant
 from schemas.topics import task_topic
 from store.catalog import Catalog
 
@@ -35,6 +35,10 @@ class ServedModel(msgspec.Struct, frozen=True):
     ready: bool
     topic: str
     """Topic that its queries go to."""
+    measure: str = ACCURACY
+    """What accuracy means of its task."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes, in the order of the scores, if they have any."""
 
     def metadata(self) -> dict[str, object]:
         """Content of `GET /v2/models/{name}`."""
@@ -44,6 +48,7 @@ class ServedModel(msgspec.Struct, frozen=True):
             "platform": self.platform,
             "inputs": [_described(spec) for spec in self.inputs],
             "outputs": [_described(spec) for spec in self.outputs],
+            "parameters": {"measure": self.measure} | ({"classes": list(self.classes)} if self.classes else {}),
         }
 
     def config(self) -> dict[str, object]:
@@ -127,6 +132,8 @@ def _model(
         max_batch=max(largest, 1),
         ready=largest > 0,
         topic=task_topic(task.name),
+        measure=task.measure,
+        classes=task.classes,
     )
 
 

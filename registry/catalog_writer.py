@@ -15,9 +15,11 @@ from msgspec.structs import replace
 from broker.settings import KafkaSettings
 from broker.topics import ensure_topics, task_specs, variant_specs
 from registry.artifacts import sha256_of
+from registry.fingerprint import check_made_with
 from registry.pipeline.measurement import Measurement
 from registry.pipeline.verification import Accuracy
 from registry.plan import PlannedVariant
+from registry.quality import is_function
 from registry.registration import Registration
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
@@ -26,7 +28,6 @@ from store.pool import Pool
 from store.registry import (
     get_architecture,
     get_task,
-    list_profiles,
     list_variants,
     put_architecture,
     put_task,
@@ -42,7 +43,7 @@ class CatalogWriter:
     def __init__(
         self, pool: Pool, kafka: KafkaSettings, request: Registration, task: Task | None, known: Sequence[Variant]
     ) -> None:
-        self._pool = pool
+        self.pool = pool
         self._kafka = kafka
         self._request = request
         self.task = task
@@ -51,17 +52,27 @@ class CatalogWriter:
         """Variants that are written down, by name."""
 
     @classmethod
-    async def open(cls, pool: Pool, kafka: KafkaSettings, request: Registration, sha256: str) -> Self:
+    async def open(
+        cls,
+        pool: Pool,
+        kafka: KafkaSettings,
+        request: Registration,
+        sha256: str,
+        made_with: dict[str, str] | None = None,
+    ) -> Self:
         """Read what an earlier run registered of the file with this content.
 
         Raises:
-            OperatorError: the architecture stands for another file, task or largest batch, or a name is taken.
+            OperatorError: the architecture stands for another file, task or other options, the task is measured in
+                another way, or a name is taken.
         """
         if await get_task(pool, request.architecture) is not None:
             raise OperatorError(f"{request.architecture} is the name of a task; choose another --name")
         if await get_architecture(pool, request.task) is not None:
             raise OperatorError(f"{request.task} is the name of an architecture; choose another --task")
         task = await get_task(pool, request.task)
+        if task is not None:
+            _check_measure(request, task)
         earlier = await get_architecture(pool, request.architecture)
         if earlier is None:
             return cls(pool, kafka, request, task, [])
@@ -76,8 +87,8 @@ class CatalogWriter:
                 f"architecture {earlier.name} is registered with another largest batch than {request.max_batch}: "
                 "give the same --max-batch, or have it measured --again"
             )
-        if not request.again and request.accuracy is not None:
-            await _check_same_accuracy(pool, request.accuracy, earlier)
+        if not request.again:
+            check_made_with(earlier.name, earlier.made_with, made_with or {})
         return cls(pool, kafka, request, task, known)
 
     def unfinished(self, planned: Sequence[PlannedVariant]) -> list[PlannedVariant]:
@@ -112,7 +123,7 @@ class CatalogWriter:
             return
         profile = self._profile(variant, measurement, accuracy)
         variant = replace(variant, state=VariantState.READY, mixes_lengths=measurement.mixes_lengths)
-        async with self._pool.transaction() as session:
+        async with self.pool.transaction() as session:
             await put_task(session, task)
             await put_architecture(session, architecture)
             await put_variant(session, variant, profile)
@@ -123,23 +134,23 @@ class CatalogWriter:
     async def write_generated(self, variant: Variant) -> None:
         """Keep a variant whose file was just made."""
         if not self._is_complete(variant.name):
-            await put_variant(self._pool, variant)
+            await put_variant(self.pool, variant)
 
     async def write_ready(self, variant: Variant, measurement: Measurement, accuracy: Accuracy) -> None:
         """Keep the profile, make the topics, and only then let the variant be chosen."""
         earlier, profile = self.variants.get(variant.name), self._profile(variant, measurement, accuracy)
         variant = replace(variant, mixes_lengths=measurement.mixes_lengths)
         if earlier is None or earlier.state is not VariantState.READY:
-            await put_variant(self._pool, replace(variant, state=VariantState.VERIFIED), profile)
+            await put_variant(self.pool, replace(variant, state=VariantState.VERIFIED), profile)
         await ensure_topics(self._kafka, variant_specs(variant.name, variant.partitions))
         variant = replace(variant, state=VariantState.READY)
-        await put_variant(self._pool, variant, profile)
+        await put_variant(self.pool, variant, profile)
         self.variants[variant.name] = variant
 
     async def write_refused(self, variant: Variant, reason: str) -> None:
         """Keep why a variant is never chosen."""
         variant = replace(variant, state=VariantState.REFUSED, reason=reason)
-        await put_variant(self._pool, variant)
+        await put_variant(self.pool, variant)
         self.variants[variant.name] = variant
 
     def _is_complete(self, name: str) -> bool:
@@ -164,14 +175,19 @@ class CatalogWriter:
         )
 
 
-async def _check_same_accuracy(pool: Pool, declared: float, earlier: Architecture) -> None:
-    profiles = await list_profiles(pool, architecture=earlier.name)
-    if profiles and declared not in {profile.accuracy for profile in profiles}:
-        known = max(profile.accuracy for profile in profiles)
+def _check_measure(request: Registration, task: Task) -> None:
+    if request.measure not in (None, task.measure):
         raise OperatorError(
-            f"architecture {earlier.name} is registered with the accuracy {known:g}: leave out --accuracy, or have it "
-            "measured --again"
+            f"task {task.name} is measured by {task.measure}, so are all its models: leave out --measure, "
+            "or choose another --task"
         )
+    if request.measure is None and is_function(task.measure):
+        raise OperatorError(
+            f"task {task.name} is measured by the function {task.measure}, which is somebody's code: say --measure "
+            f"{task.measure} to run it here"
+        )
+    if task.measured_output and request.output not in (None, task.measured_output):
+        raise OperatorError(f"of task {task.name} the output {task.measured_output!r} is measured: leave out --output")
 
 
 def _check_same(request: Registration, earlier: Architecture, sha256: str) -> None:

@@ -22,11 +22,13 @@ from msgspec.structs import replace
 from broker.settings import KafkaSettings
 from registry.artifacts import ArtifactStore, sha256_of
 from registry.catalog_writer import CatalogWriter
+from registry.fingerprint import made_with
+from registry.judging import is_relative, judge, new_task
 from registry.pipeline.generation import GenerateVariant
 from registry.pipeline.inspection import Inspection, InspectModel, SourceFormat, source_format
 from registry.pipeline.isolation import run_step
 from registry.pipeline.measurement import Measurement, MeasureVariant
-from registry.pipeline.verification import VerifiedReference, verify_reference, verify_variant
+from registry.pipeline.verification import Judgement, VerifiedReference, verify_reference, verify_variant
 from registry.plan import PlannedVariant, plan_variants
 from registry.processed import model_tensors
 from registry.recipes import GeneratorKind, NotApplicable
@@ -35,8 +37,9 @@ from registry.samples import Arrays, Samples, load_arrays, read_samples, save_ar
 from runtimes.protocol import LoadOptions
 from schemas.errors import InvalidRequest, ModelFailed, OperatorError
 from schemas.rows.catalog import Architecture, Task, TensorSpec, Variant, VariantState
+from schemas.rows.processing import Processing
 from store.pool import Pool
-from store.registry import list_variants
+from store.registry import get_architecture, get_variant, list_variants
 
 _KEPT_ROWS: Final = 8
 _NOTHING_TO_COMPARE: Final = (
@@ -60,14 +63,15 @@ async def register(
     form = await asyncio.to_thread(source_format, request.file)
     sha256 = await asyncio.to_thread(sha256_of, request.file)
     planned = plan_variants(request, form)
-    writer = await CatalogWriter.open(pool, kafka, request, sha256)
+    asked = await asyncio.to_thread(made_with, request)
+    writer = await CatalogWriter.open(pool, kafka, request, sha256, asked)
     unfinished = writer.unfinished(planned)
     steps = _Steps(progress, len(planned) + 1)
     if unfinished:
         with TemporaryDirectory(prefix="infaas-register-") as folder:
             pipeline = _Pipeline(request, writer, artifacts, Path(folder), steps)
             steps.show(f"{request.architecture}: reading the model")
-            model = await pipeline.inspect(form, sha256)
+            model = await pipeline.inspect(form, sha256, asked)
             steps.next(f"{planned[0].row.name}: measuring")
             reference = await pipeline.register_reference(planned[0], model)
             for variant in planned[1:]:
@@ -93,6 +97,7 @@ class _Model(msgspec.Struct, frozen=True):
     task: Task
     inspection: Inspection
     samples: Samples
+    judgement: Judgement
 
 
 class _Pipeline:
@@ -113,13 +118,15 @@ class _Pipeline:
         self._tensors: tuple[TensorSpec, ...] = ()
         """Inputs of the model itself."""
 
-    async def inspect(self, form: SourceFormat, sha256: str) -> _Model:
+    async def inspect(self, form: SourceFormat, sha256: str, asked: dict[str, str]) -> _Model:
         """Check the file against its task, and prepare the samples."""
-        request = self._request
-        architecture = Architecture(name=request.architecture, task=request.task, source=sha256, source_format=form)
-        task = self._writer.task
+        request, task = self._request, self._writer.task
+        architecture = Architecture(
+            name=request.architecture, task=request.task, source=sha256, source_format=form, made_with=asked
+        )
+        output = request.output or (task and task.measured_output) or None
         step = InspectModel(
-            request.file.absolute(), form, task, request.output, self._folder / request.file.name, request.processing
+            request.file.absolute(), form, task, output, self._folder / request.file.name, request.processing
         )
         try:
             found = await run_step(step, Inspection)
@@ -127,22 +134,27 @@ class _Pipeline:
             raise InvalidRequest(f"{request.file.name} cannot be read: {error}") from error
         self._tensors = found.tensors
         if request.processing is not None:
-            self._processing = replace(request.processing, tensors=found.tensors, scores=found.scores.name)
+            self._processing = replace(request.processing, tensors=found.tensors, scores=found.measured.name)
         samples = await asyncio.to_thread(self._prepare_samples, found)
-        inputs, outputs = found.signature.inputs, found.signature.outputs
-        created = Task(name=request.task, inputs=inputs, outputs=outputs, partitions=request.partitions)
-        return _Model(architecture, task or created, found, samples)
+        judgement = judge(request, task, found, samples, self._steps.note)
+        return _Model(architecture, task or new_task(request, found, samples, judgement), found, samples, judgement)
 
     async def register_reference(self, planned: PlannedVariant, model: _Model) -> VerifiedReference:
         """Store, measure and verify the model as registered; of one that fails nothing stays."""
-        found, declared = model.inspection, self._request.accuracy
+        found, declared, judgement = model.inspection, self._request.accuracy, model.judgement
         variant = replace(planned.row, artifact=await self._store_source(model))
         async with self._discarded_on_failure(variant):
-            measurement, outputs = await self._measure(variant, single_outputs=self._file("single"))
+            measurement, outputs = await self._measure(variant, self._processing, self._file("single"))
             single = await asyncio.to_thread(load_arrays, self._file("single"))
-            reference = verify_reference(model.samples, found.outputs, found.scores.name, outputs, single, declared)
+            others = await self._reference_outputs(model)
+            reference = await asyncio.to_thread(
+                verify_reference, model.samples, found.outputs, judgement, outputs, single, declared, others
+            )
             architecture = await asyncio.to_thread(self._with_kept_files, model)
-            await self._writer.write_reference(model.task, architecture, variant, measurement, reference.accuracy)
+            task = model.task
+            if is_relative(self._request, model.samples, judgement) and not task.reference:
+                task = replace(task, reference=variant.name)
+            await self._writer.write_reference(task, architecture, variant, measurement, reference.accuracy)
         return reference
 
     async def register_variant(self, planned: PlannedVariant, reference: VerifiedReference) -> None:
@@ -155,11 +167,12 @@ class _Pipeline:
         try:
             variant = await self._generate(planned.generator, variant, origin)
             self._steps.show(f"{variant.name}: measuring")
-            measurement, outputs = await self._measure(variant)
+            measurement, outputs = await self._measure(variant, self._processing)
         except (NotApplicable, ModelFailed) as error:
             await self._writer.write_refused(variant, str(error))
             return
-        verification = verify_variant(reference, outputs, self._request.max_accuracy_loss)
+        most_lost = self._request.max_accuracy_loss
+        verification = await asyncio.to_thread(verify_variant, reference, outputs, most_lost)
         if verification.refusal:
             await self._writer.write_refused(variant, verification.refusal)
         else:
@@ -167,15 +180,40 @@ class _Pipeline:
 
     # -- the steps -----------------------------------------------------------------------------------------------------
     def _prepare_samples(self, found: Inspection) -> Samples:
-        request = self._request
+        request, task = self._request, self._writer.task
         samples = read_samples(
-            found.signature, request.validation, request.calibration, found.scores, request.accuracy_samples
+            found.signature,
+            request.validation,
+            request.calibration,
+            found.measured,
+            request.accuracy_samples,
+            measure=task.measure if task else request.measure,
+            classes=(task and task.classes) or request.classes,
         )
         save_arrays(self._file("samples"), samples.inputs)
         if samples.calibration is not None:
             tensors = self._processing and model_tensors(samples.calibration, self._processing)
             save_arrays(self._file("calibration"), tensors or samples.calibration)
         return samples
+
+    async def _reference_outputs(self, model: _Model) -> Arrays | None:
+        """What the task's reference gives for the samples, if it is a variant of another model."""
+        name = model.task.reference
+        if not is_relative(self._request, model.samples, model.judgement) or not name or name in self._writer.variants:
+            return None
+        variant = await get_variant(self._writer.pool, name)
+        architecture = variant and await get_architecture(self._writer.pool, variant.architecture)
+        if variant is None or architecture is None:
+            raise OperatorError(f"{name}, which models of {model.task.name} are compared with, was deleted")
+        self._steps.show(f"{name}: computing what is compared with")
+        with ExitStack() as files:
+
+            def found(sha256: str) -> str:
+                return str(files.enter_context(self._artifacts.held(sha256)).absolute())
+
+            kept = architecture.processing
+            processing = await asyncio.to_thread(kept.with_files, found) if kept is not None else None
+            return (await self._measure(variant, processing))[1]
 
     def _with_kept_files(self, model: _Model) -> Architecture:
         """The architecture, with what is needed to load it beside the model's file."""
@@ -242,7 +280,9 @@ class _Pipeline:
         await self._writer.write_generated(variant)
         return variant
 
-    async def _measure(self, variant: Variant, *, single_outputs: Path | None = None) -> tuple[Measurement, Arrays]:
+    async def _measure(
+        self, variant: Variant, processing: Processing | None, single_outputs: Path | None = None
+    ) -> tuple[Measurement, Arrays]:
         threads = self._request.threads
         async with self._held(variant.artifact) as artifact:
             step = MeasureVariant(
@@ -253,7 +293,7 @@ class _Pipeline:
                 samples=self._file("samples"),
                 outputs=self._file("outputs"),
                 single_outputs=single_outputs,
-                processing=self._processing,
+                processing=processing,
                 tensors=self._tensors,
             )
             measurement = await run_step(step, Measurement)
@@ -280,6 +320,10 @@ class _Steps:
     def show(self, text: str) -> None:
         """Say what goes on within a step."""
         self._sink.step(self._done, self._total, text)
+
+    def note(self, text: str) -> None:
+        """Say something that stays."""
+        self._sink.note(text)
 
     def next(self, text: str) -> None:
         """Count a step as done, and say what goes on now."""

@@ -6,6 +6,7 @@ from typing import Final, Protocol
 import msgspec
 
 from registry.pipeline.verification import MOST_ACCURACY_LOST
+from registry.quality import AGREEMENT, COSINE, RELATIVE, check_measure
 from schemas.defaults import BATCH_LIMIT, PARTITIONS, THREADS
 from schemas.errors import InvalidRequest
 from schemas.hardware import Hardware
@@ -24,13 +25,17 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     file: Path
     """`.onnx`, or `.pt2` as written by `torch.export.save`."""
     validation: Path | None = None
-    """`.npz` with an array per input of the model, and `label`: the right class of each row."""
+    """Inputs and what is right for each: `.npz` with an array per input and `label`, `.csv`, or a folder per class."""
     calibration: Path | None = None
-    """`.npz` with an array per input, no labels. Without it, rows of `validation` are set aside."""
+    """The same without labels. Without it, rows of `validation` are set aside."""
     accuracy: float | None = None
     """Declared accuracy, 0..1, where there is no `validation`."""
+    measure: str | None = None
+    """How the quality of its answers is measured, 0..1; None: as the task is, else guessed where that is safe."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes, in the order of the scores."""
     output: str | None = None
-    """The output that holds the classes' scores; needed only where there are several."""
+    """The output that is measured; needed only where several may be meant."""
     processing: Processing | None = None
     """What is done to texts or images before the model, and to its scores after; its files are paths here."""
     max_batch: int = BATCH_LIMIT
@@ -57,10 +62,26 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
                 f"{self.task} cannot be both a task and an architecture, since clients ask for either by name: "
                 "choose another --name"
             )
+        if self.measure is not None:
+            check_measure(self.measure)
         if self.validation is None and self.accuracy is None:
-            raise InvalidRequest("give a labelled file by --validation, or declare the accuracy by --accuracy")
+            self._check_unlabelled()
         if self.accuracy is not None and (self.validation is not None or not 0 <= self.accuracy <= 1):
             raise InvalidRequest("a declared --accuracy is between 0 and 1, and is given only without --validation")
+        self._check_limits()
+
+    def _check_unlabelled(self) -> None:
+        if self.measure not in RELATIVE:
+            raise InvalidRequest(
+                "give labelled inputs by --validation, or declare the accuracy by --accuracy, or compare variants with "
+                f"the model itself, on --calibration inputs without labels, by --measure {AGREEMENT} or {COSINE}"
+            )
+        if self.calibration is None:
+            raise InvalidRequest(
+                f"--measure {self.measure} compares on inputs: give some, without labels, by --calibration"
+            )
+
+    def _check_limits(self) -> None:
         if self.hardware not in Hardware.__members__.values():
             raise InvalidRequest(f"unknown hardware {self.hardware!r}; known are {', '.join(Hardware)}")
         if not 1 <= self.max_batch <= _MAX_BATCH:
@@ -76,4 +97,8 @@ class ProgressSink(Protocol):
 
     def step(self, done: int, total: int, text: str) -> None:
         """`done` of `total` steps are finished, and `text` says what goes on now. Called from the event loop."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Say something that stays: what was guessed, or done to the model. Called from the event loop."""
         ...

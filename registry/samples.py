@@ -1,10 +1,10 @@
 """The inputs that calibrate, verify and measure a model.
 
-From one labelled `.npz` two disjoint parts are taken, the same at each run: the first `min(128, 10 %)` rows of a fixed
+From labelled rows two disjoint parts are taken, the same at each run: the first `min(128, 10 %)` rows of a fixed
 permutation calibrate, the next ones measure. A calibration file of its own leaves all labelled rows to the measurement.
-Arrays are read without pickles; they are converted to the model's datatypes where that loses no more than precision.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,19 +12,20 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from registry.signature import Signature, fits
+from registry.labelled_files import Arrays, FileRows, read_rows
+from registry.labels import read_labels
+from registry.quality import RELATIVE
+from registry.signature import Signature
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.rows.catalog import TensorSpec
 from schemas.tensors import dtype_of
 
-LABEL: Final = "label"
 _CALIBRATION_ROWS: Final = 128
 _CALIBRATION_SHARE: Final = 0.1
-_FEWEST_LABELLED: Final = 10
 _SYNTHETIC_ROWS: Final = 64
 _SEED: Final = 0
-
-Arrays = dict[str, NDArray[Any]]
+_LENGTHS: Final = "lengths of "
+_CONTENT: Final = "content of "
 
 
 class Samples(msgspec.Struct, frozen=True):
@@ -32,12 +33,14 @@ class Samples(msgspec.Struct, frozen=True):
 
     inputs: Arrays
     """Rows that verify and measure; never seen by a calibration."""
-    labels: NDArray[np.int64] | None
-    """The class of each row of `inputs`; None where accuracy is only declared."""
+    labels: NDArray[Any] | None
+    """What is right for each row of `inputs`; None where nobody says."""
     calibration: Arrays | None
     """Rows that calibrate; None where there are no real inputs for it."""
     real: bool = True
     """Whether `inputs` are a person's data and not made up from the signature."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes, in the order of the scores, if they have any."""
 
     @property
     def count(self) -> int:
@@ -46,38 +49,78 @@ class Samples(msgspec.Struct, frozen=True):
 
 
 def read_samples(
-    signature: Signature, validation: Path | None, calibration: Path | None, scores: TensorSpec, limit: int
+    signature: Signature,
+    validation: Path | None,
+    calibration: Path | None,
+    output: TensorSpec,
+    limit: int,
+    *,
+    measure: str | None = None,
+    classes: Sequence[str] = (),
 ) -> Samples:
     """Read, check and split the files of a registration; blocks.
 
     Raises:
         OperatorError: a file cannot be read.
-        InvalidRequest: an array is missing or does not fit the model, or the labels do not fit `scores`.
+        InvalidRequest: something is missing or does not fit the model, or the labels do not fit `output`.
     """
-    apart = _load(calibration, signature) if calibration is not None else None
-    if validation is not None:
-        labelled = _load(validation, signature)
-        labels = _labels(validation, labelled.pop(LABEL, None), scores, _rows(labelled))
-        order = np.random.default_rng(_SEED).permutation(len(labels))
+    most = limit + _CALIBRATION_ROWS
+    apart = read_rows(calibration, signature.inputs, most).inputs if calibration is not None else None
+    if validation is None:
+        return _unlabelled(signature, apart, limit, classes)
+    rows = read_rows(validation, signature.inputs, most)
+    if rows.labels is None and measure in RELATIVE:
         if apart is None:
-            count = max(1, min(_CALIBRATION_ROWS, int(len(labels) * _CALIBRATION_SHARE)))
-            apart, order = _take(labelled, order[:count]), order[count:]
-        return Samples(_take(labelled, order[:limit]), labels[order[:limit]], apart)
-    if apart is not None:
-        apart.pop(LABEL, None)
-        order = np.random.default_rng(_SEED).permutation(_rows(apart))
-        half = max(1, min(_CALIBRATION_ROWS, len(order) // 2))
-        return Samples(_take(apart, order[half:][:limit]), None, _take(apart, order[:half]))
-    return Samples(_synthetic(signature), None, None, real=False)
+            return _unlabelled(signature, rows.inputs, limit, classes)
+        return Samples(_take(rows.inputs, _order(rows.count)[:limit]), None, apart, classes=tuple(classes))
+    return _labelled(validation, rows, apart, output, limit, classes)
+
+
+def _labelled(
+    source: Path, rows: FileRows, apart: Arrays | None, output: TensorSpec, limit: int, classes: Sequence[str]
+) -> Samples:
+    if rows.labels is None:
+        raise InvalidRequest(
+            f"{source.name} has no 'label' that says what is right for each row; without any, say --measure agreement"
+        )
+    try:
+        labels = read_labels(rows.labels, classes, output, rows.classes)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{source.name}: {error}") from error
+    order = _order(rows.count)
+    if apart is None:
+        count = max(1, min(_CALIBRATION_ROWS, int(rows.count * _CALIBRATION_SHARE)))
+        apart, order = _take(rows.inputs, order[:count]), order[count:]
+    chosen = order[:limit]
+    return Samples(_take(rows.inputs, chosen), labels.values[chosen], apart, classes=labels.classes)
+
+
+def _unlabelled(signature: Signature, rows: Arrays | None, limit: int, classes: Sequence[str]) -> Samples:
+    if rows is None:
+        return Samples(_synthetic(signature), None, None, real=False, classes=tuple(classes))
+    order = _order(len(next(iter(rows.values()))))
+    half = max(1, min(_CALIBRATION_ROWS, len(order) // 2))
+    return Samples(_take(rows, order[half:][:limit]), None, _take(rows, order[:half]), classes=tuple(classes))
+
+
+def _order(count: int) -> NDArray[Any]:
+    return np.random.default_rng(_SEED).permutation(count)
 
 
 def save_arrays(file: Path, arrays: Arrays) -> None:
-    """Write arrays for another process; BYTES as fixed-width bytes, so that no pickle is needed.
+    """Write arrays for another process; BYTES as their lengths and what they hold, so that no pickle is needed.
 
     Raises:
         OperatorError: the disk is full or the file cannot be written.
     """
-    plain = {name: array.astype("S") if array.dtype.kind == "O" else array for name, array in arrays.items()}
+    plain: Arrays = {}
+    for name, array in arrays.items():
+        if array.dtype.kind == "O":
+            values: list[bytes] = array.ravel().tolist()
+            plain[_LENGTHS + name] = np.array([len(value) for value in values], np.int64).reshape(array.shape)
+            plain[_CONTENT + name] = np.frombuffer(b"".join(values), np.uint8)
+        else:
+            plain[name] = array
     try:
         with file.open("wb") as content:
             np.savez(content, allow_pickle=False, **plain)
@@ -88,8 +131,22 @@ def save_arrays(file: Path, arrays: Arrays) -> None:
 def load_arrays(file: Path) -> Arrays:
     """Read what `save_arrays` wrote."""
     with np.load(file, allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
-    return {name: array.astype(object) if array.dtype.kind == "S" else array for name, array in arrays.items()}
+        stored = {name: archive[name] for name in archive.files}
+    arrays: Arrays = {}
+    for name, array in stored.items():
+        if name.startswith(_LENGTHS):
+            plain = name.removeprefix(_LENGTHS)
+            arrays[plain] = _split(stored[_CONTENT + plain], array)
+        elif not name.startswith(_CONTENT):
+            arrays[name] = array.astype(object) if array.dtype.kind == "S" else array
+    return arrays
+
+
+def _split(content: NDArray[np.uint8], lengths: NDArray[np.int64]) -> NDArray[Any]:
+    data, ends = content.tobytes(), np.cumsum(lengths.ravel())
+    values = np.empty(lengths.size, object)
+    values[:] = [data[end - length : end] for end, length in zip(ends.tolist(), lengths.ravel().tolist(), strict=True)]
+    return values.reshape(lengths.shape)
 
 
 def take_rows(samples: Arrays, start: int, count: int) -> Arrays:
@@ -100,60 +157,6 @@ def take_rows(samples: Arrays, start: int, count: int) -> Arrays:
         return {name: array[start : start + count] for name, array in samples.items()}
     rows = np.arange(start, start + count) % total
     return {name: array[rows] for name, array in samples.items()}
-
-
-def _load(file: Path, signature: Signature) -> Arrays:
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except OSError as error:
-        raise OperatorError(f"cannot read {file}: {error.strerror or error}") from error
-    except (ValueError, TypeError, AttributeError) as error:  # what numpy says of it advises to trust pickles
-        raise InvalidRequest(f"{file.name} is no .npz of plain arrays") from error
-    found = {spec.name: _converted(file, arrays, spec) for spec in signature.inputs}
-    if len({len(array) for array in found.values()}) > 1:
-        lengths = ", ".join(f"{name}: {len(array)}" for name, array in found.items())
-        raise InvalidRequest(f"{file.name}: the arrays have different numbers of rows ({lengths})")
-    if _rows(found) < _FEWEST_LABELLED:
-        raise InvalidRequest(f"{file.name} has {_rows(found)} rows; at least {_FEWEST_LABELLED} are needed")
-    if LABEL in arrays:
-        found[LABEL] = arrays[LABEL]
-    return found
-
-
-def _converted(file: Path, arrays: Arrays, spec: TensorSpec) -> NDArray[Any]:
-    if spec.name not in arrays:
-        raise InvalidRequest(f"{file.name} has no array {spec.name!r}; it has {', '.join(arrays) or 'none'}")
-    array, wanted = arrays[spec.name], dtype_of(spec.datatype, spec.name)
-    if not fits(array.shape, spec.shape):
-        raise InvalidRequest(
-            f"{file.name}: array {spec.name!r} has the shape {list(array.shape)}, the model takes {list(spec.shape)}"
-        )
-    if wanted.kind == "O" and array.dtype.kind == "U":
-        return np.char.encode(array, "utf-8").astype(object)
-    if not np.can_cast(array.dtype, wanted, "same_kind"):
-        raise InvalidRequest(f"{file.name}: array {spec.name!r} is {array.dtype}, the model takes {spec.datatype}")
-    return array.astype(wanted, copy=False)
-
-
-def _labels(file: Path, labels: NDArray[Any] | None, scores: TensorSpec, rows: int) -> NDArray[np.int64]:
-    if labels is None:
-        raise InvalidRequest(f"{file.name} has no array {LABEL!r} with the right class of each row")
-    if len(scores.shape) != 2:
-        raise InvalidRequest(
-            f"accuracy is measured on scores of the shape [batch, classes], but {scores.name!r} has "
-            f"{list(scores.shape)}: declare it by --accuracy instead"
-        )
-    if labels.shape != (rows,) or labels.dtype.kind not in "iu":
-        raise InvalidRequest(
-            f"{file.name}: {LABEL!r} must be {rows} integers, one a row, not {labels.dtype} of {list(labels.shape)}"
-        )
-    classes = scores.shape[1]
-    if labels.min() < 0 or (classes >= 0 and labels.max() >= classes):
-        raise InvalidRequest(
-            f"{file.name}: labels are {labels.min()}..{labels.max()}, but the model knows the classes 0..{classes - 1}"
-        )
-    return labels.astype(np.int64)
 
 
 def _synthetic(signature: Signature) -> Arrays:
@@ -174,7 +177,3 @@ def _synthetic(signature: Signature) -> Arrays:
 
 def _take(arrays: Arrays, rows: NDArray[Any]) -> Arrays:
     return {name: array[rows] for name, array in arrays.items()}
-
-
-def _rows(arrays: Arrays) -> int:
-    return len(next(iter(arrays.values())))

@@ -22,6 +22,8 @@ from schemas.tensors import datatype_of
 
 VARIABLE: Final = -1
 """Size of a dimension that may have any."""
+_SCORES: Final = ("scores", "logits", "probabilities")
+"""What exporters call the scores of classes."""
 
 
 class Signature(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,14 +43,21 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
                 _check_batch(kind, spec)
 
     def output(self, name: str | None) -> TensorSpec:
-        """The output that holds the scores: the named or the only one; raises `InvalidRequest`."""
+        """The output that is measured: the named, the only, or the only scores; raises `InvalidRequest`."""
         names = ", ".join(output.name for output in self.outputs)
-        if name is None and len(self.outputs) > 1:
-            raise InvalidRequest(f"the model has several outputs ({names}): name the one with the scores")
-        for output in self.outputs:
-            if name in (None, output.name):
-                return output
-        raise InvalidRequest(f"the model has no output {name!r}; it has {names}")
+        if name is not None:
+            found = [output for output in self.outputs if output.name == name]
+            if not found:
+                raise InvalidRequest(f"the model has no output {name!r}; it has {names}")
+            return found[0]
+        if len(self.outputs) == 1:
+            return self.outputs[0]
+        likely = [output for output in self.outputs if output.name in _SCORES] or [
+            output for output in self.outputs if output.datatype.startswith("FP") and len(output.shape) == 2
+        ]
+        if len(likely) != 1:
+            raise InvalidRequest(f"the model has several outputs ({names}): name the one that is measured by --output")
+        return likely[0]
 
     def named_after(self, task: Task | None) -> "Signature":
         """Give it the task's output names, in order, where the model itself has none."""

@@ -21,6 +21,7 @@ from typing import Final
 import msgspec
 
 from schemas.needs import Mode, Needs
+from schemas.rows.catalog import ACCURACY
 from selector.cost import size_class, smallest_of
 from selector.replicas import NOBODY, Replicas
 from selector.variants import PricedVariant
@@ -156,8 +157,11 @@ class TaskCandidates:
         variants: Iterable[PricedVariant],
         loadable: Mapping[str, int],
         failed: Mapping[str, str] = NO_FAILURES,
+        measure: str = ACCURACY,
     ) -> None:
         self.name = name
+        self.measure = measure
+        """What accuracy means of this task."""
         self.variants = tuple(variants)
         self.serving: dict[str, Replicas] = {}
         self.formerly_served: set[str] = set()

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from schemas.defaults import HOP_S
-from schemas.rows.catalog import Profile, Variant
+from schemas.rows.catalog import ACCURACY, Profile, Variant
 from schemas.status import SERVING, InstanceState, InstanceStatus, PartitionStatus, WorkerStatus
 from selector.candidates import TaskCandidates
 from selector.entities import Instance, Partition, Worker
@@ -61,9 +61,15 @@ class ClusterState:
     # -- what is registered --------------------------------------------------------------------------------------------
 
     def register(
-        self, tasks: Iterable[str], rows: Iterable[Variant], profiles: Mapping[str, Profile]
+        self,
+        tasks: Iterable[str],
+        rows: Iterable[Variant],
+        profiles: Mapping[str, Profile],
+        measures: Mapping[str, str] | None = None,
     ) -> list[PricedVariant]:
         """Take a new catalog; tasks whose variants are as before keep their cached decisions.
+
+        `measures` says what accuracy means, by task, where it is not the share of right answers.
 
         Returns the variants whose topics have more partitions than before.
         """
@@ -74,7 +80,7 @@ class ClusterState:
                 self._variants[row.name] = self._priced(known.get(row.name), row, profile)
         topics = {topic for v in self._variants.values() for topic in (v.topic, v.offline_topic)}
         self._partitions = {topic: kept for topic, kept in self._partitions.items() if topic in topics}
-        self._group_by_task(list(tasks))
+        self._group_by_task({task: (measures or {}).get(task, ACCURACY) for task in tasks})
         return [v for v in self._variants.values() if v.name in known and v.partitions > known[v.name].partitions]
 
     def partitions(self, variant: PricedVariant) -> list[Partition]:
@@ -87,7 +93,7 @@ class ClusterState:
             return old
         return PricedVariant(row, profile, price)
 
-    def _group_by_task(self, tasks: Iterable[str]) -> None:
+    def _group_by_task(self, tasks: Mapping[str, str]) -> None:
         by_task: dict[str, list[PricedVariant]] = {task: [] for task in tasks}
         for variant in self._variants.values():
             if variant.task in by_task:
@@ -96,7 +102,7 @@ class ClusterState:
         self.tasks = {
             task: old[task]
             if task in old and old[task].variants == tuple(variants)
-            else TaskCandidates(task, variants, self._loadable, self._failed.reasons)
+            else TaskCandidates(task, variants, self._loadable, self._failed.reasons, tasks[task])
             for task, variants in by_task.items()
         }
         for worker in self.workers.values():
@@ -197,7 +203,7 @@ class ClusterState:
             self._variants = {
                 name: self._priced(variant, variant.row, variant.profile) for name, variant in self._variants.items()
             }
-            self._group_by_task(list(self.tasks))
+            self._group_by_task({name: task.measure for name, task in self.tasks.items()})
 
     def _reconcile(self, worker: Worker, status: WorkerStatus) -> None:
         """Make the worker's instances those that its status says take queries."""

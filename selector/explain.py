@@ -11,6 +11,7 @@ import msgspec
 
 from schemas.needs import Mode
 from schemas.query import Query
+from schemas.rows.catalog import ACCURACY
 from selector.candidates import TaskCandidates
 from selector.cluster_state import ClusterState
 from selector.cost import size_class
@@ -41,6 +42,8 @@ class Explanation(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     """Content of the header `infaas-explanation`, as JSON."""
 
     task: str
+    measure: str = ACCURACY
+    """What accuracy means of this task, if not the share of right answers."""
     slack_ms: float | None = None
     """Milliseconds left until the deadline when the choice was made."""
     chosen: str = ""
@@ -70,6 +73,7 @@ def explain(query: Query, state: ClusterState, now: float, config: PolicyConfig,
     return _encode(
         Explanation(
             task=query.task,
+            measure=ACCURACY if task is None else task.measure,
             slack_ms=None if slack_s is None else _ms(slack_s),
             chosen=outcome.variant.name if is_choice else "",
             worker=outcome.instance.worker.name if is_choice and outcome.instance else "",

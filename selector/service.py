@@ -211,7 +211,8 @@ class Selector:
         return True
 
     async def _register(self, catalog: Catalog) -> None:
-        grown = self._state.register(catalog.tasks, catalog.variants.values(), catalog.profiles)
+        measures = {name: task.measure for name, task in catalog.tasks.items()}
+        grown = self._state.register(catalog.tasks, catalog.variants.values(), catalog.profiles, measures)
         if grown:
             topics = [topic for variant in grown for topic in (variant.topic, variant.offline_topic)]
             await self._producer.prefetch_metadata(topics, refresh=True)

@@ -32,13 +32,15 @@ _LIST_PROFILES: Final = _queries["list_profiles"]
 
 
 async def put_task(session: DatabaseSession, task: Task) -> None:
-    """Create the task unless it exists with this signature.
+    """Create the task unless it exists with this signature and measure.
 
     Raises:
-        StoreConflict: it exists with another signature, or an architecture has this name.
+        StoreConflict: it exists with another signature or measure, or an architecture has this name.
     """
-    if await session.fetch_value(str, _PUT_TASK, task.name, task.inputs, task.outputs, task.partitions) is None:
-        raise StoreConflict(f"task {task.name} exists with another signature; choose another name")
+    t = task
+    row = (t.name, t.inputs, t.outputs, t.partitions, t.measure, t.measured_output, t.classes, t.reference)
+    if await session.fetch_value(str, _PUT_TASK, *row) is None:
+        raise StoreConflict(f"task {t.name} exists with another signature or measure; choose another name")
 
 
 async def get_task(session: DatabaseSession, name: str) -> Task | None:
@@ -72,7 +74,7 @@ async def put_architecture(session: DatabaseSession, architecture: Architecture)
         StoreConflict: the name stands for another model or a task, or the task does not exist.
     """
     a = architecture
-    row = (a.name, a.task, a.source, a.source_format, a.sample_rows, a.processing)
+    row = (a.name, a.task, a.source, a.source_format, a.sample_rows, a.processing, a.made_with)
     if await session.fetch_value(str, _PUT_ARCHITECTURE, *row) is None:
         raise StoreConflict(f"architecture {a.name} exists with another model or task; choose another name")
 

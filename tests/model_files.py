@@ -20,9 +20,13 @@ class Quiet:
 
     def __init__(self) -> None:
         self.steps: list[tuple[int, int, str]] = []
+        self.notes: list[str] = []
 
     def step(self, done: int, total: int, text: str) -> None:
         self.steps.append((done, total, text))
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
 
 @pytest.fixture

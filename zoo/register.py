@@ -18,7 +18,7 @@ from registry.registration import ProgressSink, Registration
 from schemas.defaults import BATCH_LIMIT, PARTITIONS, THREADS
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
-from schemas.rows.catalog import Variant
+from schemas.rows.catalog import ACCURACY, Variant
 from store.pool import Pool
 from zoo.catalog import ZooModel, models_of
 from zoo.minilm import build_minilm
@@ -84,6 +84,10 @@ class _PartialProgress:
         """Show a step; `total` is the part's own and was counted into the whole's beforehand."""
         self._whole.step(self._before + min(done, total), self._total, text)
 
+    def note(self, text: str) -> None:
+        """Say what stays."""
+        self._whole.note(text)
+
 
 def _for_hardware(request: Registration, hardware: Hardware) -> Registration:
     """The request for this hardware; which variants are worth making was found out on CPUs."""
@@ -104,6 +108,7 @@ def _request(model: ZooModel, cache: Path) -> Registration:
         processing=model.processing,
         validation=files.validation,
         calibration=files.calibration,
+        measure=ACCURACY,
         variants=model.variants,
         # The transformers take 10 ms and more an input; all models of a task are measured on the same rows.
         accuracy_samples=_FEW_SAMPLES if model.task.startswith("sentiment") else _ALL_SAMPLES,

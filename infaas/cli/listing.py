@@ -15,12 +15,20 @@ from schemas.errors import OperatorError
 from schemas.hardware import cost_per_1000, list_price
 from schemas.latency import BatchLatency, LatencyModel
 from schemas.length import LengthLatency, LengthModel, interpolation_error
-from schemas.rows.catalog import Profile, TensorSpec, Variant, VariantState
+from schemas.rows.catalog import ACCURACY, Profile, Task, TensorSpec, Variant, VariantState
 from schemas.rows.placement import InstanceRow
 from schemas.status import InstanceState
 from store.placement import list_instances
 from store.pool import Pool, open_pool
-from store.registry import get_profile, get_variant, list_architectures, list_profiles, list_tasks, list_variants
+from store.registry import (
+    get_profile,
+    get_task,
+    get_variant,
+    list_architectures,
+    list_profiles,
+    list_tasks,
+    list_variants,
+)
 
 T = TypeVar("T")
 OfTask = Annotated[str | None, typer.Option("--task", help="Only of this task.")]
@@ -31,8 +39,8 @@ def tasks(home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
     found = _read(home, list_tasks)
     if as_json:
         return show_json(found)
-    rows = [(t.name, _signature(t.inputs), _signature(t.outputs), t.partitions) for t in found]
-    return show(table(("task", "inputs", "outputs", "partitions>"), rows))
+    rows = [(t.name, _signature(t.inputs), _signature(t.outputs), _measured(t), t.partitions) for t in found]
+    return show(table(("task", "inputs", "outputs", "measured by", "partitions>"), rows))
 
 
 def models(home: Home = DEFAULT_HOME, task: OfTask = None, as_json: Json = False) -> None:
@@ -49,7 +57,7 @@ def variants(ctx: typer.Context, home: Home = DEFAULT_HOME, task: OfTask = None,
     """List the variants that were made of the models, with what was measured of them; `plot` draws them."""
     if ctx.invoked_subcommand is not None:
         return None
-    found, profiles, failed = _read(home, lambda pool: _variants_with_profiles(pool, task))
+    found, profiles, failed, measures = _read(home, lambda pool: _variants_with_profiles(pool, task))
     ready = [v for v in found if v.state is VariantState.READY]
     dominated = {one.variant.name: one.dominated_by for one in compare(ready, profiles)}
     if as_json:
@@ -59,6 +67,7 @@ def variants(ctx: typer.Context, home: Home = DEFAULT_HOME, task: OfTask = None,
                 {
                     "variant": v,
                     "profile": profiles.get(v.name),
+                    "measure": measures[v.task],
                     "failed": reasons[v.name],
                     "dominated_by": dominated.get(v.name, ""),
                 }
@@ -67,7 +76,7 @@ def variants(ctx: typer.Context, home: Home = DEFAULT_HOME, task: OfTask = None,
         )
     _check_task(task, found)
     columns = ("variant", "task", "accuracy>", "latency b1>", "b max>", "USD/1000>", "memory>", "dominated by")
-    rows = [(*_variant_row(v, profiles.get(v.name)), dominated.get(v.name, "")) for v in ready]
+    rows = [(*_variant_row(v, profiles.get(v.name), measures[v.task]), dominated.get(v.name, "")) for v in ready]
     show(table(columns, rows, spare=("memory>", "task", "dominated by")))
     if noisy := [name for name, measured in profiles.items() if measured.is_noisy]:
         show(f"~ measured while the machine was busy: {', '.join(noisy)}. {AGAIN}")
@@ -85,7 +94,7 @@ def profile(
     as_json: Json = False,
 ) -> None:
     """Show what was measured of a variant: load time, latency per batch size, memory, accuracy."""
-    found, row = _read(home, lambda pool: _profile_and_variant(pool, variant))
+    found, row, measure = _read(home, lambda pool: _profile_and_variant(pool, variant))
     if found is None or row is None:
         raise OperatorError(f"there is no profile of {variant!r}; `infaas variants` lists what is registered")
     if as_json:
@@ -93,7 +102,7 @@ def profile(
     facts = [
         ("variant", variant),
         ("device", f"{found.device}, {found.threads} thread(s)"),
-        ("accuracy", f"{found.accuracy:.2%} {found.accuracy_source} on {found.samples} inputs"),
+        (measure, f"{found.accuracy:.2%} {found.accuracy_source} on {found.samples} inputs"),
         ("load time", ms(found.load_s)),
         ("memory", _mib(found.memory_bytes)),
         ("p50 line", f"{ms(found.intercept_s)} + {ms(found.slope_s)} x batch, error {found.fit_error:.0%}"),
@@ -123,16 +132,20 @@ def _read(home: Path, question: Callable[[Pool], Awaitable[T]]) -> T:
 
 async def _variants_with_profiles(
     pool: Pool, task: str | None
-) -> tuple[list[Variant], dict[str, Profile], list[InstanceRow]]:
-    """Variants, profiles by their names, and the instances of them that could not be loaded."""
-    found, profiles = await list_variants(pool, task=task), await list_profiles(pool, task=task)
-    names = {variant.name for variant in found}
-    failed = [r for r in await list_instances(pool) if r.state is InstanceState.FAILED and r.variant in names]
-    return found, {p.variant: p for p in profiles}, failed
+) -> tuple[list[Variant], dict[str, Profile], list[InstanceRow], dict[str, str]]:
+    """Variants, profiles by their names, instances of them that could not be loaded, and measures by task."""
+    async with pool.snapshot() as session:
+        found, profiles = await list_variants(session, task=task), await list_profiles(session, task=task)
+        names = {variant.name for variant in found}
+        failed = [r for r in await list_instances(session) if r.state is InstanceState.FAILED and r.variant in names]
+        measures = {t.name: t.measure for t in await list_tasks(session)}
+    return found, {p.variant: p for p in profiles}, failed, measures
 
 
-async def _profile_and_variant(pool: Pool, name: str) -> tuple[Profile | None, Variant | None]:
-    return await get_profile(pool, name), await get_variant(pool, name)
+async def _profile_and_variant(pool: Pool, name: str) -> tuple[Profile | None, Variant | None, str]:
+    variant = await get_variant(pool, name)
+    task = await get_task(pool, variant.task) if variant else None
+    return await get_profile(pool, name), variant, task.measure if task else ACCURACY
 
 
 def _check_task(task: str | None, found: Sequence[object]) -> None:
@@ -140,7 +153,7 @@ def _check_task(task: str | None, found: Sequence[object]) -> None:
         raise OperatorError(f"there is no task {task!r}, or no model of it; `infaas tasks` lists the tasks")
 
 
-def _variant_row(variant: Variant, measured: Profile | None) -> tuple[object, ...]:
+def _variant_row(variant: Variant, measured: Profile | None, measure: str) -> tuple[object, ...]:
     head = (variant.name, variant.task)
     if measured is None:
         return (*head, "-", "-", "-", "-", "-")
@@ -148,7 +161,7 @@ def _variant_row(variant: Variant, measured: Profile | None) -> tuple[object, ..
     price = list_price(variant.hardware, measured.threads)
     return (
         *head,
-        f"{measured.accuracy:.2%}",
+        f"{measured.accuracy:.2%}" + ("" if measure == ACCURACY else f" {measure}"),
         ("~" if measured.is_noisy else "") + ms(first.typical_s),
         f"{ms(last.typical_s)} (b{last.batch})",
         usd(cost_per_1000(LatencyModel(measured.latency, 1).batch_s(1), price)),
@@ -164,6 +177,14 @@ def _length_rows(measured: Sequence[LengthLatency]) -> list[tuple[object, ...]]:
 def _latency_row(point: BatchLatency) -> tuple[object, ...]:
     rate, noise = f"{point.batch / point.typical_s:,.0f}", f"{point.noise:.0%}"
     return (point.batch, ms(point.p50_s), ms(point.p99_s), ms(point.cpu_s), rate, point.runs, point.discarded, noise)
+
+
+def _measured(task: Task) -> str:
+    """The measure, what it is measured on where that was a choice, and how many classes have names."""
+    several = task.measured_output if len(task.outputs) > 1 else ""
+    named = f"{len(task.classes)} named classes" if task.classes else ""
+    details = ", ".join(filter(None, (several, task.reference and f"against {task.reference}", named)))
+    return task.measure + (f" ({details})" if details else "")
 
 
 def _signature(tensors: tuple[TensorSpec, ...]) -> str:

@@ -19,7 +19,7 @@ from infaas.optional_zoo import zoo_example
 from schemas.errors import InvalidRequest, OperatorError, QueryError, UnknownTask
 from schemas.needs import Mode
 from schemas.oip import decode_request
-from schemas.rows.catalog import Task, TensorSpec
+from schemas.rows.catalog import ACCURACY, Task, TensorSpec
 from schemas.tensors import BYTES, Array
 from store.pool import open_pool
 from store.registry import get_architecture, get_task, get_variant
@@ -219,7 +219,7 @@ def _considered(explanation: Any) -> Table:
         )
         for row in explanation["considered"]
     ]
-    columns = ("variant", "worker", "accuracy>", "USD/1000>", "ms>", "verdict")
+    columns = ("variant", "worker", f"{explanation.get('measure', ACCURACY)}>", "USD/1000>", "ms>", "verdict")
     return table(columns, rows, title=explanation["reason"], spare=("worker", "USD/1000>"))
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 
 import typer
 from msgspec.structs import replace
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from broker.settings import KafkaSettings
@@ -19,6 +20,7 @@ from registry.artifact_settings import ENV, open_artifacts
 from registry.artifacts import ArtifactStore
 from registry.dry_run import dry_run as explain_registration
 from registry.pipeline.verification import MOST_ACCURACY_LOST
+from registry.quality import CHOICES
 from registry.register import register as register_model
 from registry.register import step_count
 from registry.registration import Registration
@@ -38,12 +40,6 @@ HardwareFlag = Annotated[
     list[Hardware] | None,
     typer.Option("--hardware", help="Device of this machine to make variants for and measure them on; repeatable."),
 ]
-ValidationFlag = Annotated[
-    Path | None, typer.Option(exists=True, dir_okay=False, help=".npz: an array per input, and `label`.")
-]
-CalibrationFlag = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help=".npz: an array per input.")]
-AccuracyFlag = Annotated[float | None, typer.Option(min=0, max=1, help="Accuracy, declared where no --validation is.")]
-OutputFlag = Annotated[str | None, typer.Option(help="The output with the classes' scores, if there are several.")]
 AccuracyLossFlag = Annotated[
     float, typer.Option(min=0, max=1, help="Most accuracy, of 1, that a variant may lose to the model as registered.")
 ]
@@ -56,6 +52,22 @@ AllVariantsFlag = Annotated[
 DryRunFlag = Annotated[
     bool, typer.Option("--dry-run", help="Only say which variants would be made here, and which not and why.")
 ]
+
+
+ValidationFlag = Annotated[
+    Path | None,
+    typer.Option(exists=True, help="Labelled inputs: .npz (an array per input, `label`), .csv, a folder per class."),
+]
+CalibrationFlag = Annotated[Path | None, typer.Option(exists=True, help="Inputs without labels, in the same forms.")]
+AccuracyFlag = Annotated[float | None, typer.Option(min=0, max=1, help="Accuracy, declared where no --validation is.")]
+MeasureFlag = Annotated[
+    str | None, typer.Option(help=f"What accuracy means of a new task: {CHOICES}. Default: guessed, if safe.")
+]
+ClassesFlag = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, help="Names of the classes, a line each, in order of the scores."),
+]
+OutputFlag = Annotated[str | None, typer.Option(help="The output that is measured, if several may be meant.")]
 
 
 class ProgressBar:
@@ -74,6 +86,10 @@ class ProgressBar:
     def __exit__(self, *error: object) -> None:
         self._progress.stop()
 
+    def note(self, text: str) -> None:
+        """Print what stays."""
+        self._progress.console.print(f"[dim]note:[/] {escape(text)}", highlight=False)
+
     def step(self, done: int, total: int, text: str) -> None:
         """Show that `done` of `total` steps are finished."""
         if self._task is not None:
@@ -87,6 +103,8 @@ def register(
     validation: ValidationFlag = None,
     calibration: CalibrationFlag = None,
     accuracy: AccuracyFlag = None,
+    measure: MeasureFlag = None,
+    classes: ClassesFlag = None,
     output: OutputFlag = None,
     tokenizer: TokenizerFlag = None,
     image: ImageFlag = None,
@@ -129,6 +147,8 @@ def register(
             validation=validation,
             calibration=calibration,
             accuracy=accuracy,
+            measure=measure,
+            classes=_read_classes(classes),
             output=output,
             processing=declared_processing(tokenizer, image, processing, top, None),
             max_batch=max_batch,
@@ -140,6 +160,15 @@ def register(
         )
         made = asyncio.run(_register([replace(request, hardware=device) for device in devices], kafka, postgres, home))
     return _show_made(made, as_json=as_json)
+
+
+def _read_classes(file: Path | None) -> tuple[str, ...]:
+    if file is None:
+        return ()
+    try:
+        return tuple(line.strip() for line in file.read_text().splitlines() if line.strip())
+    except (OSError, UnicodeError) as error:
+        raise OperatorError(f"cannot read {file}: {error}") from error
 
 
 async def register_with_progress(

@@ -61,7 +61,7 @@ def read_rows(task: Task, scores: TensorSpec, validation: Path, calibration: Pat
         InvalidRequest: an array is missing or does not fit the task, or there are too few rows.
     """
     signature = Signature(inputs=task.inputs, outputs=task.outputs)
-    samples = read_samples(signature, validation, calibration, scores, _EVERY)
+    samples = read_samples(signature, validation, calibration, scores, _EVERY, classes=task.classes)
     assert samples.labels is not None, "a labelled file was given"
     rows = LabelledRows(samples.inputs, samples.labels)
     if len(rows) < 2 * _FEWEST:

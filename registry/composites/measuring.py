@@ -19,7 +19,7 @@ from registry.artifacts import ArtifactStore
 from registry.catalog_writer import CatalogWriter
 from registry.pipeline.isolation import run_step
 from registry.pipeline.measurement import Measurement, MeasureVariant
-from registry.pipeline.verification import Accuracy, verify_reference
+from registry.pipeline.verification import Accuracy, Judgement, verify_reference
 from registry.registration import Registration
 from registry.samples import Arrays, Samples, load_arrays, save_arrays
 from runtimes.composite import CASCADE, CHAIN, CascadeDocument, CompositeDocument, Stage, hold_artifacts
@@ -149,7 +149,8 @@ class CompositeWriter:
             )
             measurement = await run_step(step, Measurement)
         outputs = await asyncio.to_thread(load_arrays, step.outputs)
-        verified = verify_reference(plan.samples, plan.task.outputs, plan.scores, outputs, {}, declared)
+        judgement = Judgement(plan.task.measure, plan.scores)
+        verified = verify_reference(plan.samples, plan.task.outputs, judgement, outputs, {}, declared)
         return measurement, verified.accuracy
 
     async def _write_down(self, variant: Variant, measurement: Measurement, accuracy: Accuracy) -> None:

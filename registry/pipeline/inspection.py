@@ -43,8 +43,8 @@ class Inspection(msgspec.Struct, frozen=True):
     signature: Signature
     outputs: tuple[TensorSpec, ...]
     """Its outputs as the task promises them, which may be narrower."""
-    scores: TensorSpec
-    """The output that holds the classes' scores."""
+    measured: TensorSpec
+    """The output that is measured."""
     tensors: tuple[TensorSpec, ...] = ()
     """Inputs of the model itself."""
 
@@ -57,7 +57,7 @@ class InspectModel(msgspec.Struct, frozen=True, tag=True):
     task: Task | None
     """What the model must fulfil; None if the task is created from the model."""
     output: str | None
-    """The output with the scores, as a person named it."""
+    """The output that is measured, as a person named it."""
     safe_copy: Path
     """Path of the copy that is written if the file itself is not safe."""
     processing: Processing | None = None

@@ -147,7 +147,19 @@ def _schemas() -> dict[str, Any]:
         "Ready": _object(ready=flag, reason=text),
         "ModelReady": _object(name=text, ready=flag),
         "ModelMetadata": _object(
-            name=text, versions=_list(text), platform=text, inputs=_list(tensor), outputs=_list(tensor)
+            name=text,
+            versions=_list(text),
+            platform=text,
+            inputs=_list(tensor),
+            outputs=_list(tensor),
+            parameters={
+                "type": "object",
+                "properties": {
+                    "measure": text | {"description": "What accuracy means of this task, 0..1, e.g. accuracy, f1."},
+                    "classes": _list(text) | {"description": "Names of the classes, in the order of the scores."},
+                },
+                "required": ["measure"],
+            },
         ),
         "ModelConfig": _object(
             name=text,

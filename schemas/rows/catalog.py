@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
@@ -11,6 +12,9 @@ from schemas.length import LengthLatency
 from schemas.rows.processing import Processing
 from schemas.rows.tensor_spec import TensorSpec
 
+ACCURACY: Final = "accuracy"
+"""The measure of a task that declares none: the share of right answers."""
+
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
     """What clients ask for: a signature that every variant of the task fulfils."""
@@ -19,6 +23,14 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     partitions: int = PARTITIONS
+    measure: str = ACCURACY
+    """How the quality of its answers is measured, e.g. `accuracy`, `f1`: 0..1, and what every `accuracy` here means."""
+    measured_output: str = ""
+    """The output that is measured; empty: not known."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes, in the order of the scores, if they have any."""
+    reference: str = ""
+    """The variant whose outputs stand for labels, where there are none; else empty."""
     created_at: datetime | None = None
 
 
@@ -35,6 +47,8 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     """SHA-256 of a file with some inputs that it was verified with; empty: none were kept."""
     processing: Processing | None = None
     """What makes its tensors of what clients send; None: they send its tensors."""
+    made_with: dict[str, str] = {}
+    """What its registration was asked for, beside the file: another value is another registration."""
     created_at: datetime | None = None
 
 
@@ -92,10 +106,10 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int
     """Peak growth of the process by loading and running the largest batch."""
     accuracy: float
-    """Share of right answers, 0..1."""
+    """Quality by the task's measure, 0..1."""
     accuracy_source: AccuracySource
     samples: int
-    """Labelled inputs behind a measured accuracy; 0 if declared."""
+    """Inputs behind a measured accuracy; 0 if declared."""
     latency: tuple[BatchLatency, ...]
     intercept_s: float
     slope_s: float

@@ -1,16 +1,17 @@
 -- name: put_task
--- Create a task; one that exists with the same signature stays as it is. No row: it has another signature.
+-- Create a task; one that exists with the same signature stays as it is. No row: it has another signature or measure.
 WITH named AS (
     INSERT INTO names (name, kind) VALUES ($1, 'task') ON CONFLICT (name) DO NOTHING
 )
-INSERT INTO tasks AS t (name, inputs, outputs, partitions) VALUES ($1, $2, $3, $4)
+INSERT INTO tasks AS t (name, inputs, outputs, partitions, measure, measured_output, classes, reference)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 ON CONFLICT (name) DO UPDATE SET partitions = t.partitions
-    WHERE t.inputs = excluded.inputs AND t.outputs = excluded.outputs
+    WHERE t.inputs = excluded.inputs AND t.outputs = excluded.outputs AND t.measure = excluded.measure
 RETURNING name
 
 -- name: list_tasks
 -- All tasks, or the named ones.
-SELECT name, inputs, outputs, partitions, created_at FROM tasks
+SELECT name, inputs, outputs, partitions, measure, measured_output, classes, reference, created_at FROM tasks
 WHERE $1::text[] IS NULL OR name = ANY ($1)
 ORDER BY name
 
@@ -27,15 +28,17 @@ DELETE FROM tasks WHERE name = $1 RETURNING name
 WITH named AS (
     INSERT INTO names (name, kind) VALUES ($1, 'architecture') ON CONFLICT (name) DO NOTHING
 )
-INSERT INTO architectures AS a (name, task, source, source_format, sample_rows, processing) VALUES ($1, $2, $3, $4, $5, $6)
-ON CONFLICT (name) DO UPDATE SET source_format = excluded.source_format, sample_rows = excluded.sample_rows
+INSERT INTO architectures AS a (name, task, source, source_format, sample_rows, processing, made_with)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT (name) DO UPDATE SET
+    source_format = excluded.source_format, sample_rows = excluded.sample_rows, made_with = excluded.made_with
     WHERE a.task = excluded.task AND a.source = excluded.source
     AND a.processing IS NOT DISTINCT FROM excluded.processing
 RETURNING name
 
 -- name: list_architectures
 -- All architectures, or those of a task, or the named ones.
-SELECT name, task, source, source_format, sample_rows, processing, created_at FROM architectures
+SELECT name, task, source, source_format, sample_rows, processing, made_with, created_at FROM architectures
 WHERE ($1::text IS NULL OR task = $1) AND ($2::text[] IS NULL OR name = ANY ($2))
 ORDER BY name
 

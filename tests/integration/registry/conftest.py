@@ -1,5 +1,53 @@
-"""Model files and labelled data to register."""
+"""Model files and labelled data to register, and a registry to register them in."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from broker.settings import KafkaSettings
+from registry.artifacts import ArtifactStore
+from registry.register import register
+from registry.registration import Registration
+from schemas.rows.catalog import Variant
+from store.pool import Pool
 from tests.model_files import make_model, make_samples, progress
 
 __all__ = ["make_model", "make_samples", "progress"]
+
+Register = Callable[..., Any]
+ONNX_ONLY = ("onnx-int8dyn", "onnx-int8static")
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(tmp_path / "artifacts")
+
+
+@pytest.fixture
+def run(
+    make_model: Callable[..., Path],
+    make_samples: Callable[..., Path],
+    store_pool: Pool,
+    kafka: KafkaSettings,
+    artifacts: ArtifactStore,
+    progress: Any,
+) -> Register:
+    """Registers the linear model as `linear` of the task `kind`; keyword arguments replace fields."""
+
+    async def run(**changes: Any) -> list[Variant]:
+        fields: dict[str, Any] = {
+            "architecture": "linear",
+            "task": "kind",
+            "max_batch": 4,
+            "partitions": 2,
+            "variants": ONNX_ONLY,
+        }
+        if "file" not in changes:
+            fields["file"] = make_model()
+        if "validation" not in changes:
+            fields["validation"] = make_samples()
+        return await register(Registration(**{**fields, **changes}), store_pool, kafka, artifacts, progress)
+
+    return run

@@ -41,40 +41,6 @@ from workers.model import find_model, load_session
 
 Register = Callable[..., Any]
 NAMES = [f"linear.onnx-{precision}.cpu" for precision in ("fp32", "int8dyn", "int8static")]
-ONNX_ONLY = ("onnx-int8dyn", "onnx-int8static")
-
-
-@pytest.fixture
-def artifacts(tmp_path: Path) -> ArtifactStore:
-    return ArtifactStore(tmp_path / "artifacts")
-
-
-@pytest.fixture
-def run(
-    make_model: Callable[..., Path],
-    make_samples: Callable[..., Path],
-    store_pool: Pool,
-    kafka: KafkaSettings,
-    artifacts: ArtifactStore,
-    progress: Any,
-) -> Register:
-    """Registers the linear model as `linear` of the task `kind`; keyword arguments replace fields."""
-
-    async def run(**changes: Any) -> list[Variant]:
-        fields: dict[str, Any] = {
-            "architecture": "linear",
-            "task": "kind",
-            "max_batch": 4,
-            "partitions": 2,
-            "variants": ONNX_ONLY,
-        }
-        if "file" not in changes:
-            fields["file"] = make_model()
-        if "validation" not in changes:
-            fields["validation"] = make_samples()
-        return await register(Registration(**{**fields, **changes}), store_pool, kafka, artifacts, progress)
-
-    return run
 
 
 async def _nothing_registered(pool: Pool, artifacts: ArtifactStore, tmp_path: Path) -> bool:
@@ -220,7 +186,7 @@ async def test_other_content_under_the_same_name_is_an_error(run: Register, make
 async def test_a_second_model_must_fulfil_the_task(run: Register, make_model: Callable[..., Path]) -> None:
     await run(variants=("onnx-fp32",))
     renamed = make_model("renamed.onnx", output="logits")
-    with pytest.raises(InvalidRequest, match="promises the outputs scores; the model has logits"):
+    with pytest.raises(InvalidRequest, match="no output 'scores'; it has logits"):
         await run(architecture="renamed", file=renamed)
 
 
@@ -279,7 +245,7 @@ async def test_another_declared_accuracy_is_not_ignored(run: Register, store_poo
     declared: dict[str, Any] = {"validation": None, "variants": ("onnx-fp32",)}
     await run(**declared, accuracy=0.8)
     await run(**declared, accuracy=0.8)
-    with pytest.raises(OperatorError, match=r"with the accuracy 0\.8: .*--again"):
+    with pytest.raises(OperatorError, match=r"registered with --accuracy 0\.8, not with --accuracy 0\.7: .*--again"):
         await run(**declared, accuracy=0.7)
     await run(**declared, accuracy=0.7, again=True)
     profile = await get_profile(store_pool, NAMES[0])
@@ -291,7 +257,7 @@ class Wrong:
     """Registrations that must fail, with what is said."""
 
     CASES = (
-        ({"validation": None}, "labelled file by --validation, or declare"),
+        ({"validation": None}, "labelled inputs by --validation, or declare"),
         ({"accuracy": 0.9}, "only without --validation"),
         ({"validation": None, "accuracy": 1.5}, "between 0 and 1"),
         ({"architecture": "Linear"}, "architecture name 'Linear' is not allowed"),

@@ -92,8 +92,12 @@ def test_each_difference_is_named(inputs: tuple[TensorSpec, ...], outputs: tuple
 
 
 def test_the_scores_must_be_named_where_there_are_several() -> None:
-    several = Signature(inputs=(X,), outputs=(SCORES, _spec("embedding", "FP32", -1, 8)))
-    assert several.output("embedding").shape == (-1, 8)
+    embedded, pooled = _spec("embedded", "FP32", -1, 8), _spec("pooled", "FP32", -1, 8)
+    named = Signature(inputs=(X,), outputs=(pooled, SCORES))
+    assert named.output(None) == SCORES
+    assert Signature(inputs=(X,), outputs=(_spec("class", "INT64", -1), pooled)).output(None) == pooled
+    several = Signature(inputs=(X,), outputs=(embedded, pooled))
+    assert several.output("embedded").shape == (-1, 8)
     with pytest.raises(InvalidRequest, match="several outputs"):
         several.output(None)
     with pytest.raises(InvalidRequest, match="no output 'logits'"):

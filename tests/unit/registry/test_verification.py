@@ -7,12 +7,13 @@ import pytest
 
 from registry.pipeline.verification import (
     Accuracy,
+    Judgement,
     VerifiedReference,
-    agreement,
     malformed,
     verify_reference,
     verify_variant,
 )
+from registry.quality import agreement
 from registry.samples import Samples
 from schemas.errors import InvalidRequest
 from schemas.rows.catalog import AccuracySource, TensorSpec
@@ -23,6 +24,7 @@ LABELS = SCORES.argmax(axis=1).astype(np.int64)
 INPUTS = {"x": np.zeros((100, 1), np.float32)}
 LABELLED = Samples(INPUTS, LABELS, None)
 UNLABELLED = Samples(INPUTS, None, None)
+ACCURACY_OF_SCORES = Judgement("accuracy", "scores")
 
 
 def _wrong_on(count: int) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -33,7 +35,7 @@ def _wrong_on(count: int) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 def _reference(samples: Samples, scores: np.ndarray[Any, Any], accuracy: float) -> VerifiedReference:
     source = AccuracySource.DECLARED if samples.labels is None else AccuracySource.MEASURED
-    return VerifiedReference(samples, SPECS, "scores", {"scores": scores}, Accuracy(accuracy, source))
+    return VerifiedReference(samples, SPECS, ACCURACY_OF_SCORES, {"scores": scores}, Accuracy(accuracy, source))
 
 
 @pytest.mark.parametrize(
@@ -52,20 +54,20 @@ def test_malformed_outputs_are_named(outputs: dict[str, Any], said: str) -> None
     assert bool(found) == bool(said)
     if said:
         with pytest.raises(InvalidRequest, match=said):
-            verify_reference(LABELLED, SPECS, "scores", outputs, {}, None)
+            verify_reference(LABELLED, SPECS, ACCURACY_OF_SCORES, outputs, {}, None)
 
 
 def test_a_reference_has_its_measured_or_its_declared_accuracy() -> None:
-    measured = verify_reference(LABELLED, SPECS, "scores", {"scores": _wrong_on(10)}, {}, None)
+    measured = verify_reference(LABELLED, SPECS, ACCURACY_OF_SCORES, {"scores": _wrong_on(10)}, {}, None)
     assert measured.accuracy == Accuracy(0.9, AccuracySource.MEASURED, 100)
-    declared = verify_reference(UNLABELLED, SPECS, "scores", {"scores": SCORES}, {}, 0.7)
+    declared = verify_reference(UNLABELLED, SPECS, ACCURACY_OF_SCORES, {"scores": SCORES}, {}, 0.7)
     assert declared.accuracy == Accuracy(0.7, AccuracySource.DECLARED)
 
 
 def test_a_reference_that_mixes_its_batch_is_refused() -> None:
     alone = {"scores": SCORES[:4] + np.float32(1)}
     with pytest.raises(InvalidRequest, match="depends on the other inputs"):
-        verify_reference(LABELLED, SPECS, "scores", {"scores": SCORES}, alone, None)
+        verify_reference(LABELLED, SPECS, ACCURACY_OF_SCORES, {"scores": SCORES}, alone, None)
 
 
 @pytest.mark.parametrize(("wrong", "refused"), [(0, False), (5, False), (6, True), (60, True)])

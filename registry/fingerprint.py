@@ -1,0 +1,59 @@
+"""What a registration was asked for, in few words: two that differ are not the same registration.
+
+Files count by their content, so that one which was moved is the same; a folder by the names and contents in it.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Final
+
+from registry.artifacts import sha256_of
+from registry.registration import Registration
+from schemas.errors import OperatorError
+
+_SHOWN: Final = 12
+
+
+def made_with(request: Registration) -> dict[str, str]:
+    """What decides how good a model is found, by option; blocks, since it reads files.
+
+    Raises:
+        OperatorError: a file cannot be read.
+    """
+    given: dict[str, object] = {
+        "validation": request.validation and fingerprint(request.validation),
+        "calibration": request.calibration and fingerprint(request.calibration),
+        "accuracy": request.accuracy,
+        "measure": request.measure,
+        "output": request.output,
+        "classes": ", ".join(request.classes) or None,
+        "accuracy-samples": request.accuracy_samples,
+        "max-accuracy-loss": request.max_accuracy_loss,
+    }
+    return {name: str(value) for name, value in given.items() if value is not None}
+
+
+def check_made_with(architecture: str, earlier: dict[str, str], now: dict[str, str]) -> None:
+    """Raise `OperatorError` naming the first option that has another value than the registration that there is."""
+    for name in sorted(earlier.keys() | now.keys()) if earlier and now else ():
+        if earlier.get(name) != now.get(name):
+            raise OperatorError(
+                f"architecture {architecture} is registered {_with(name, earlier)}, not {_with(name, now)}: give the "
+                "same, or have it measured --again"
+            )
+
+
+def _with(name: str, options: dict[str, str]) -> str:
+    if name not in options:
+        return f"without --{name}"
+    return f"with --{name} {options[name][:_SHOWN]}"
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 of a file, or of the names and contents of a folder; blocks. Raises `OperatorError`."""
+    if not path.is_dir():
+        return sha256_of(path)
+    digest = hashlib.sha256()
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        digest.update(f"{file.relative_to(path).as_posix()}\0{sha256_of(file)}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,181 @@
+"""Example inputs and their labels, as people keep them: arrays, a folder a class, or a table.
+
+* `.npz`: an array per input, and `label`. Read without pickles, and converted to the model's datatypes where that loses
+  no more than precision.
+* A folder with a folder per class, the files in it being its inputs: where the only input is BYTES, their content.
+* `.csv` with a header: a column per BYTES input, or `path` with files beside the table; and `label`. Where the only
+  input is a vector, all other columns are its numbers.
+
+Labels are what the file says: integers, names of classes, several columns. What they mean is for `labels`.
+"""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from registry.signature import fits
+from schemas.errors import InvalidRequest, OperatorError
+from schemas.rows.catalog import TensorSpec
+from schemas.tensors import BF16, bf16_of, dtype_of
+
+LABEL: Final = "label"
+_PATH: Final = "path"
+_FEWEST: Final = 10
+_SEED: Final = 0
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class FileRows(msgspec.Struct, frozen=True):
+    """What a file or a folder holds."""
+
+    inputs: Arrays
+    labels: NDArray[Any] | None
+    """One a row, or a row of several; None where there are none."""
+    classes: tuple[str, ...] = ()
+    """Names of all classes, where the source itself has a list of them."""
+
+    @property
+    def count(self) -> int:
+        """Number of rows."""
+        return len(next(iter(self.inputs.values())))
+
+
+def read_rows(source: Path, inputs: Sequence[TensorSpec], limit: int) -> FileRows:
+    """Read the inputs of a model, and labels; of a folder at most about `limit` files; blocks.
+
+    Raises:
+        OperatorError: it cannot be read.
+        InvalidRequest: something is missing or does not fit the model.
+    """
+    try:
+        if source.is_dir():
+            rows = _read_folder(source, inputs, limit)
+        elif source.suffix.lower() in (".csv", ".tsv"):
+            rows = _read_table(source, inputs)
+        else:
+            rows = _read_arrays(source, inputs)
+    except OSError as error:
+        raise OperatorError(f"cannot read {error.filename or source}: {error.strerror or error}") from error
+    lengths = {name: len(array) for name, array in rows.inputs.items()}
+    if len(set(lengths.values())) > 1:
+        shown = ", ".join(f"{name}: {length}" for name, length in lengths.items())
+        raise InvalidRequest(f"{source.name}: the arrays have different numbers of rows ({shown})")
+    if rows.count < _FEWEST:
+        raise InvalidRequest(f"{source.name} has {rows.count} rows; at least {_FEWEST} are needed")
+    if rows.labels is not None and (rows.labels.ndim == 0 or len(rows.labels) != rows.count):
+        raise InvalidRequest(
+            f"{source.name}: {LABEL!r} must have {rows.count} rows, one a row of inputs, not {list(rows.labels.shape)}"
+        )
+    return rows
+
+
+def converted(array: NDArray[Any], spec: TensorSpec, where: str) -> NDArray[Any]:
+    """An array as the input takes it; raises `InvalidRequest` where its shape or kind of number is another."""
+    wanted = dtype_of(spec.datatype, spec.name)
+    if not fits(array.shape, spec.shape):
+        raise InvalidRequest(
+            f"{where}: array {spec.name!r} has the shape {list(array.shape)}, the model takes {list(spec.shape)}"
+        )
+    if wanted.kind == "O" and array.dtype.kind in "US":
+        return (np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array).astype(object)
+    if wanted == BF16 and array.dtype.kind in "fiu":
+        return bf16_of(array.astype(np.float32))
+    if not np.can_cast(array.dtype, wanted, "same_kind"):
+        raise InvalidRequest(f"{where}: array {spec.name!r} is {array.dtype}, the model takes {spec.datatype}")
+    return array.astype(wanted, copy=False)
+
+
+# -- arrays ------------------------------------------------------------------------------------------------------------
+def _read_arrays(file: Path, inputs: Sequence[TensorSpec]) -> FileRows:
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (ValueError, TypeError, AttributeError) as error:  # what numpy says of it advises to trust pickles
+        raise InvalidRequest(
+            f"{file.name} is no .npz of plain arrays, no .csv and no folder with a folder a class"
+        ) from error
+    for spec in inputs:
+        if spec.name not in arrays:
+            raise InvalidRequest(f"{file.name} has no array {spec.name!r}; it has {', '.join(arrays) or 'none'}")
+    return FileRows({spec.name: converted(arrays[spec.name], spec, file.name) for spec in inputs}, arrays.get(LABEL))
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+def _read_folder(folder: Path, inputs: Sequence[TensorSpec], limit: int) -> FileRows:
+    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    files = [
+        (file, name)
+        for name in classes
+        for file in sorted((folder / name).rglob("*"))
+        if file.is_file() and not file.name.startswith(".")
+    ]
+    if not files:
+        raise InvalidRequest(f"{folder.name} has no folder per class with files in it")
+    chosen = np.sort(np.random.default_rng(_SEED).permutation(len(files))[:limit])
+    content = _contents([files[index][0] for index in chosen], inputs, folder.name)
+    return FileRows(content, np.array([files[index][1] for index in chosen]), tuple(classes))
+
+
+def _contents(files: Sequence[Path], inputs: Sequence[TensorSpec], where: str) -> Arrays:
+    if len(inputs) != 1 or inputs[0].datatype != "BYTES":
+        shown = ", ".join(f"{spec.name} {spec.datatype} {list(spec.shape)}" for spec in inputs)
+        raise InvalidRequest(
+            f"{where} holds files, but the model takes {shown}: declare how a file becomes its input, so that the task "
+            "takes BYTES, or give the prepared arrays as .npz"
+        )
+    return {inputs[0].name: _as_bytes([file.read_bytes() for file in files], inputs[0])}
+
+
+def _as_bytes(values: Sequence[bytes], spec: TensorSpec) -> NDArray[Any]:
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array.reshape(-1, *[1] * (len(spec.shape) - 1))
+
+
+# -- tables ------------------------------------------------------------------------------------------------------------
+def _read_table(file: Path, inputs: Sequence[TensorSpec]) -> FileRows:
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as content:
+            rows = list(csv.reader(content, delimiter="\t" if file.suffix.lower() == ".tsv" else ","))
+    except (csv.Error, UnicodeError) as error:
+        raise InvalidRequest(f"{file.name} is no table in UTF-8: {error}") from error
+    header, *rows = [[cell.strip() for cell in row] for row in rows if row] or [[]]
+    for number, row in enumerate(rows, 2):
+        if len(row) != len(header):
+            raise InvalidRequest(f"{file.name}, row {number}: {len(row)} columns, but the header has {len(header)}")
+    columns = {name: [row[index] for row in rows] for index, name in enumerate(header)}
+    labels = columns.pop(LABEL, None)
+    return FileRows(_table_inputs(file, columns, inputs), None if labels is None else _typed(labels))
+
+
+def _table_inputs(file: Path, columns: dict[str, list[str]], inputs: Sequence[TensorSpec]) -> Arrays:
+    if all(spec.name in columns and spec.datatype == "BYTES" for spec in inputs):
+        return {spec.name: _as_bytes([cell.encode() for cell in columns[spec.name]], spec) for spec in inputs}
+    if _PATH in columns:
+        return _contents([file.parent / cell for cell in columns[_PATH]], inputs, file.name)
+    if len(inputs) == 1 and len(inputs[0].shape) == 2 and inputs[0].datatype != "BYTES":
+        table = np.column_stack([_typed(cells) for cells in columns.values()]) if columns else np.empty((0, 0))
+        wanted = dtype_of(inputs[0].datatype, inputs[0].name)
+        numbers = table.astype(wanted) if table.dtype.kind in "if" and wanted.kind == "f" else table
+        return {inputs[0].name: converted(numbers, inputs[0], file.name)}
+    wanted = ", ".join(spec.name for spec in inputs)
+    raise InvalidRequest(
+        f"{file.name} has the columns {', '.join(columns)}: a table has a column for each input ({wanted}) of BYTES, "
+        f"or {_PATH!r} with files, or the numbers of one vector; other inputs are given as .npz"
+    )
+
+
+def _typed(cells: Sequence[str]) -> NDArray[Any]:
+    """Cells as integers if all are, else as numbers if all are, else as they stand."""
+    for kind in (np.int64, np.float64):
+        try:
+            return np.array(cells).astype(kind)
+        except ValueError:
+            continue
+    return np.array(cells)

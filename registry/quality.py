@@ -1,0 +1,245 @@
+"""The quality of a task's answers, by a declared measure. Pure, but for a function of the person's own.
+
+Every measure is 0..1, and higher is better, so that whatever says accuracy holds for each of them:
+
+* `accuracy`: share of right classes. The class is the largest score; of one column whether it is over one half, or over
+  0 where the column is logits; of integers and strings the value itself;
+* `top-5`, or any other number: share of inputs whose class is among the so many largest scores;
+* `f1`: of class 1 against class 0; `f1-macro`: the mean over classes, or over the columns of multi-hot labels;
+* `1-nrmse`: for regressions, 1 less the root mean square error over the range of the labels;
+* `cosine`: mean cosine similarity to the vectors given as labels, or to a reference's outputs;
+* `agreement`: share of inputs that come out as a reference's: the same class, else values within 5 % of its range;
+* `module:function`: a function of outputs and labels, which a person names where it is imported.
+
+A measure is guessed only where outputs and labels leave no doubt: an embedding has columns, too, and integers may be
+counts.
+"""
+
+import importlib
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.errors import InvalidRequest
+from schemas.rows.catalog import ACCURACY, TensorSpec
+
+AGREEMENT: Final = "agreement"
+COSINE: Final = "cosine"
+F1: Final = "f1"
+MACRO_F1: Final = "f1-macro"
+REGRESSION: Final = "1-nrmse"
+RELATIVE: Final = (AGREEMENT, COSINE)
+"""Measures that a reference's outputs can stand in for the labels of."""
+CHOICES: Final = f"{ACCURACY}, top-5, {F1}, {MACRO_F1}, {REGRESSION}, {COSINE}, {AGREEMENT} or module:function"
+_TOP: Final = re.compile(r"top-([1-9]\d{0,3})")
+_FUNCTION: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_TOLERANCE: Final = 0.05
+_SURE: Final = 3.0
+"""Times as often right as by chance that scores must be to be taken for scores."""
+_NAME_IT: Final = f"name it by --measure ({CHOICES})"
+
+Labels = NDArray[Any]
+Outputs = NDArray[Any]
+
+
+class Guess(msgspec.Struct, frozen=True):
+    """The measure that outputs and labels suggest."""
+
+    measure: str
+    why: str
+    doubtful: bool = False
+    """Whether the outputs must show that they are what they are taken for."""
+
+
+def check_measure(name: str) -> None:
+    """Raise `InvalidRequest` unless there is such a measure."""
+    known = name in (ACCURACY, F1, MACRO_F1, REGRESSION, COSINE, AGREEMENT)
+    if not known and not _TOP.fullmatch(name) and not is_function(name):
+        raise InvalidRequest(f"there is no measure {name!r}: {_NAME_IT}")
+
+
+def is_function(name: str) -> bool:
+    """Whether the measure is a function of a person's own."""
+    return bool(_FUNCTION.fullmatch(name))
+
+
+def quality(measure: str, outputs: Outputs, labels: Labels) -> float:
+    """How good outputs are by a measure, 0..1.
+
+    Raises:
+        InvalidRequest: the outputs or the labels are not such as it compares, or its function fails.
+    """
+    if is_function(measure):
+        return _by_function(measure, outputs, labels)
+    top = _TOP.fullmatch(measure)
+    value = _top(outputs, labels, int(top[1])) if top else _MEASURES[measure](outputs, labels)
+    if not np.isfinite(value):
+        raise InvalidRequest(f"{measure} of these outputs and labels is no number")
+    return min(max(value, 0.0), 1.0)
+
+
+# -- the measures ------------------------------------------------------------------------------------------------------
+def _accuracy(outputs: Outputs, labels: Labels) -> float:
+    return float(np.mean(_same_shape(classes_of(outputs), labels) == labels))
+
+
+def _top(outputs: Outputs, labels: Labels, count: int) -> float:
+    if outputs.ndim != 2 or outputs.shape[1] <= count or labels.ndim != 1:
+        raise InvalidRequest(
+            f"top-{count} is of more than {count} scores and one class a row: not {_forms(outputs, labels)}"
+        )
+    best = np.argpartition(outputs, -count, axis=1)[:, -count:]
+    return float(np.mean((best == labels[:, None]).any(axis=1)))
+
+
+def _f1(outputs: Outputs, labels: Labels) -> float:
+    found = _same_shape(classes_of(outputs), labels)
+    if not np.isin(labels, (0, 1)).all() or not np.isin(found, (0, 1)).all():
+        raise InvalidRequest(f"f1 is of the classes 0 and 1; of more classes it is {MACRO_F1}")
+    return _f1_of(found == 1, labels == 1)
+
+
+def _macro_f1(outputs: Outputs, labels: Labels) -> float:
+    if labels.ndim == 2 and labels.shape == outputs.shape:
+        found = outputs > _threshold(outputs)
+        return float(np.mean([_f1_of(found[:, one], labels[:, one] == 1) for one in range(labels.shape[1])]))
+    found = _same_shape(classes_of(outputs), labels)
+    return float(np.mean([_f1_of(found == one, labels == one) for one in np.union1d(found, labels)]))
+
+
+def _f1_of(found: NDArray[np.bool_], right: NDArray[np.bool_]) -> float:
+    """F1 of one class; 0 where it is neither found nor there, as others count it."""
+    total = int(found.sum()) + int(right.sum())
+    return 2 * int((found & right).sum()) / total if total else 0.0
+
+
+def _one_minus_error(outputs: Outputs, labels: Labels) -> float:
+    wide = labels.astype(np.float64)
+    values = _same_shape(_squeezed(outputs, labels.ndim), labels).astype(np.float64)
+    if not np.ptp(wide):
+        raise InvalidRequest(f"{REGRESSION} needs labels that differ")
+    return 1.0 - float(np.sqrt(np.mean((values - wide) ** 2))) / float(np.ptp(wide))
+
+
+def _cosine(outputs: Outputs, labels: Labels) -> float:
+    wide, values = labels.astype(np.float64), _same_shape(outputs, labels).astype(np.float64)
+    wide, values = wide.reshape(len(wide), -1), values.reshape(len(values), -1)
+    lengths = np.linalg.norm(wide, axis=1) * np.linalg.norm(values, axis=1)
+    return float(np.mean((wide * values).sum(axis=1) / np.maximum(lengths, 1e-12)))
+
+
+def agreement(outputs: Outputs, reference: Outputs) -> float:
+    """Share of the inputs, or of the values where there are no scores, that come out the same."""
+    if reference.ndim == 2 and reference.shape[1] > 1 and reference.dtype.kind in "fiu":
+        return float(np.mean(outputs.argmax(axis=1) == reference.argmax(axis=1)))
+    if reference.dtype.kind not in "fiu":
+        return float(np.mean(outputs == reference))
+    wide = reference.astype(np.float64)
+    return float(np.mean(np.abs(outputs - wide) <= _TOLERANCE * max(np.ptp(wide), 1e-9)))
+
+
+_MEASURES: Final[dict[str, Callable[[Outputs, Labels], float]]] = {
+    ACCURACY: _accuracy,
+    F1: _f1,
+    MACRO_F1: _macro_f1,
+    REGRESSION: _one_minus_error,
+    COSINE: _cosine,
+    AGREEMENT: agreement,
+}
+
+
+def _by_function(name: str, outputs: Outputs, labels: Labels) -> float:
+    module, _, function = name.partition(":")
+    try:
+        value = float(getattr(importlib.import_module(module), function)(outputs, labels))
+    except Exception as error:  # whatever a stranger's function raises, it is the person who named it that is told
+        raise InvalidRequest(f"--measure {name} failed: {type(error).__name__}: {error}") from error
+    if not 0 <= value <= 1:
+        raise InvalidRequest(f"--measure {name} gave {value:g}: a measure is between 0 and 1, and higher is better")
+    return value
+
+
+def classes_of(outputs: Outputs) -> Outputs:
+    """The class that each input was given."""
+    if outputs.dtype.kind != "f":
+        return _squeezed(outputs, 1)
+    if outputs.ndim == 1 or outputs.shape[-1] == 1:
+        return (_squeezed(outputs, 1) > _threshold(outputs)).astype(np.int64)
+    return outputs.argmax(axis=-1)
+
+
+def _threshold(outputs: Outputs) -> float:
+    """What a column is compared with: one half among probabilities, 0 among logits."""
+    return 0.5 if outputs.min() >= 0 and outputs.max() <= 1 else 0.0
+
+
+def _squeezed(outputs: Outputs, rank: int) -> Outputs:
+    return outputs[..., 0] if outputs.ndim == rank + 1 and outputs.shape[-1] == 1 else outputs
+
+
+def _same_shape(found: Outputs, labels: Labels) -> Outputs:
+    if found.shape != labels.shape:
+        raise InvalidRequest(f"outputs and labels do not compare by this measure: {_forms(found, labels)}; {_NAME_IT}")
+    return found
+
+
+def _forms(outputs: Outputs, labels: Labels) -> str:
+    return f"outputs {list(outputs.shape)}, labels {list(labels.shape)}"
+
+
+# -- the guess ---------------------------------------------------------------------------------------------------------
+def guess_measure(output: TensorSpec, labels: Labels) -> Guess:
+    """The measure that is meant by labels of this form for an output of this form.
+
+    Raises:
+        InvalidRequest: more than one may be meant; the message says which.
+    """
+    kind, shape, columns = labels.dtype.kind, output.shape, output.shape[-1] if len(output.shape) > 1 else 1
+    if not output.datatype.startswith(("FP", "BF")):
+        if labels.ndim == 1 and (kind in "iub") == (output.datatype != "BYTES"):
+            return Guess(ACCURACY, f"{output.name!r} is the class itself")
+        raise _unclear(output, labels, "integers and strings are compared with labels of their own kind")
+    if len(shape) > 2:
+        raise _unclear(output, labels, f"values of that shape: {COSINE} or {REGRESSION} with labels of the same shape")
+    if columns == 1:
+        return _guess_column(output, labels)
+    if labels.ndim == 2 and kind in "iub" and labels.shape[1] == columns:
+        return Guess(MACRO_F1, f"the labels are multi-hot, one column a column of {output.name!r}")
+    if labels.ndim == 1 and kind in "iu":
+        sure = columns == int(labels.max()) + 1
+        return Guess(ACCURACY, f"{output.name!r} has a score for each of the classes", doubtful=not sure)
+    raise _unclear(output, labels, f"vectors are compared by {COSINE}, values by {REGRESSION}")
+
+
+def _guess_column(output: TensorSpec, labels: Labels) -> Guess:
+    if labels.ndim > 2 or (labels.ndim == 2 and labels.shape[1] != 1):
+        raise _unclear(output, labels, "one column has one label a row")
+    if labels.dtype.kind == "f":
+        return Guess(REGRESSION, f"{output.name!r} is one value a row, and so are the labels")
+    if set(np.unique(labels).tolist()) == {0, 1}:
+        return Guess(ACCURACY, f"{output.name!r} is one column, and the labels are 0 and 1")
+    raise _unclear(output, labels, f"one column and whole numbers may be a regression: {REGRESSION}")
+
+
+def check_scores(output: str, outputs: Outputs, labels: Labels) -> None:
+    """Raise `InvalidRequest` unless outputs show that they are scores of classes, and no embedding."""
+    positive = outputs.min() >= 0 and np.allclose(outputs.sum(axis=1), 1.0, atol=1e-2)
+    often = _accuracy(outputs, labels)
+    common = float(np.unique(labels, return_counts=True)[1].max()) / len(labels)
+    if not positive and often < max(_SURE / outputs.shape[1], common):
+        raise InvalidRequest(
+            f"output {output!r} has {outputs.shape[1]} columns, the labels go up to {labels.max()}, and the largest "
+            f"column is the label in only {often:.2%}. An embedding? Then give vectors as labels and --measure "
+            f"{COSINE}, or --measure {AGREEMENT} without labels. Scores? Then say --measure {ACCURACY}"
+        )
+
+
+def _unclear(output: TensorSpec, labels: Labels, hint: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"what is measured is not clear: output {output.name!r} is {output.datatype} {list(output.shape)}, the labels "
+        f"are {labels.dtype} {list(labels.shape)} ({hint}): {_NAME_IT}"
+    )

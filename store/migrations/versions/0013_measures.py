@@ -1,0 +1,16 @@
+"""The measure of a task, the names of its classes, and what a registration was asked for."""
+
+from store.migrations.script import refuse_downgrade, run_script
+
+revision = "0013"
+down_revision = "0012"
+
+
+def upgrade() -> None:
+    """Run `0013_measures.sql`."""
+    run_script("0013_measures")
+
+
+def downgrade() -> None:
+    """Refuse to go back."""
+    refuse_downgrade("what accuracies mean would be forgotten")
