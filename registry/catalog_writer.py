@@ -22,7 +22,6 @@ from registry.plan import PlannedVariant
 from registry.quality import is_function
 from registry.registration import Registration
 from schemas.errors import OperatorError
-from schemas.hardware import Hardware
 from schemas.rows.catalog import Architecture, Profile, Task, Variant, VariantState
 from store.pool import Pool
 from store.registry import (
@@ -78,15 +77,6 @@ class CatalogWriter:
             return cls(pool, kafka, request, task, [])
         _check_same(request, earlier, sha256)
         known = await list_variants(pool, architecture=earlier.name)
-        if not request.again and any(
-            variant.max_batch != request.max_batch
-            for variant in known
-            if variant.hardware != Hardware.NEURON  # where graphs are compiled for one size each
-        ):
-            raise OperatorError(
-                f"architecture {earlier.name} is registered with another largest batch than {request.max_batch}: "
-                "give the same --max-batch, or have it measured --again"
-            )
         if not request.again:
             check_made_with(earlier.name, earlier.made_with, made_with or {})
         return cls(pool, kafka, request, task, known)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from registry.pipeline.inspection import SourceFormat, source_format
+from registry.pipeline.inspection import SourceFormat, source_format, weights_precision
 from registry.plan import RecipeVerdict, explain_recipes
 from registry.registration import Registration
 from schemas.errors import InvalidRequest
@@ -18,7 +18,7 @@ def dry_run(request: Registration) -> list[RecipeVerdict]:
     """
     form = source_format(request.file)
     operators = _operators(request.file) if form is SourceFormat.ONNX else None
-    return explain_recipes(request, form, tuple(Hardware), operators)
+    return explain_recipes(request, form, tuple(Hardware), operators, weights_precision(request.file, form))
 
 
 def _operators(file: Path) -> frozenset[str]:

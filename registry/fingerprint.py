@@ -26,6 +26,8 @@ def made_with(request: Registration) -> dict[str, str]:
         "accuracy": request.accuracy,
         "measure": request.measure,
         "output": request.output,
+        "batch-axis": ", ".join(request.batch_axes) or None,
+        "max-batch": request.max_batch,
         "classes": ", ".join(request.classes) or None,
         "accuracy-samples": request.accuracy_samples,
         "max-accuracy-loss": request.max_accuracy_loss,

@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from registry.recipes import RECIPES, GeneratorKind, Recipe
 from registry.registration import Registration
@@ -13,6 +14,7 @@ from schemas.hardware import Hardware
 from schemas.rows.catalog import Variant, VariantState
 
 _LOSSLESS: Final = "fp32"
+_HALF: Final = "fp16"
 _CALIBRATED: Final = (GeneratorKind.STATIC_INT8, GeneratorKind.NNCF_INT8, GeneratorKind.SYMMETRIC_INT8)
 
 
@@ -26,6 +28,10 @@ class PlannedVariant(msgspec.Struct, frozen=True):
     """Name of the variant whose file it is made from; the reference's is its own."""
     asked_for: bool = False
     """Whether it was named, and not just may be made."""
+
+    def of_one(self) -> "PlannedVariant":
+        """The same for a model that computes one input at a time."""
+        return replace(self, row=replace(self.row, max_batch=1))
 
     @property
     def is_lossy(self) -> bool:
@@ -49,36 +55,45 @@ class RecipeVerdict(msgspec.Struct, frozen=True):
         return not self.reason
 
 
-def plan_variants(registration: Registration, source_format: str) -> tuple[PlannedVariant, ...]:
+def plan_variants(
+    registration: Registration, source_format: str, precision: str = _LOSSLESS
+) -> tuple[PlannedVariant, ...]:
     """The variants to make here, in order; the first is the reference that the others are compared with.
+
+    `precision` is that of the registered file's weights.
 
     Raises:
         OperatorError: the reference cannot run here, or a wanted label does not exist for this kind of model.
     """
     hardware = registration.hardware
-    reference, *others = _recipes(source_format, hardware)
+    recipes = recipes_of(source_format, precision)
+    reference, *others = _recipes(recipes, hardware)
     available = find_runtime(reference.runtime).availability(_hardware_of(reference, hardware))
     if not available.available:
         raise OperatorError(f"cannot register {registration.file.name} for {hardware}: {available.reason}")
-    _check_labels(registration.variants, RECIPES[source_format])
+    _check_labels(registration.variants, recipes)
     possible = [r for r in others if not _obstacle(r, hardware) and (r.batch or 1) <= registration.max_batch]
     if hardware not in reference.hardware and not possible:
         raise OperatorError(
             f"cannot register {registration.file.name} for {hardware}: {_obstacle(others[0], hardware)}"
         )
-    recipes = (reference, *_with_sources(possible, registration.variants, reference))
-    return tuple(_planned(recipe, registration, reference) for recipe in recipes)
+    chosen = (reference, *_with_sources(possible, registration.variants, reference))
+    return tuple(_planned(recipe, registration, reference) for recipe in chosen)
 
 
 def explain_recipes(
-    registration: Registration, source_format: str, hardware: Sequence[str], operators: Collection[str] | None
+    registration: Registration,
+    source_format: str,
+    hardware: Sequence[str],
+    operators: Collection[str] | None,
+    precision: str = _LOSSLESS,
 ) -> list[RecipeVerdict]:
     """Every kind of variant on each hardware type that it may run on, applicable or not.
 
     `operators` are those of the model, where they are known without executing it.
     """
     verdicts: dict[tuple[str, str], RecipeVerdict] = {}
-    for recipe in RECIPES[source_format]:
+    for recipe in recipes_of(source_format, precision):
         for one in (one for one in hardware if one in recipe.hardware):
             source = verdicts.get((recipe.source or "", one))
             reason = _obstacle(recipe, one) or _nothing_to_gain(recipe, registration, operators)
@@ -88,7 +103,18 @@ def explain_recipes(
     return list(verdicts.values())
 
 
-def _recipes(source_format: str, hardware: str) -> list[Recipe]:
+def recipes_of(source_format: str, precision: str) -> tuple[Recipe, ...]:
+    """The table's rows for a model whose weights are of this precision: what runs it as it is, is called so."""
+    whole, *others = RECIPES[source_format]
+    if precision == whole.precision:
+        return (whole, *others)
+    own = replace(whole, label=f"{whole.label.partition('-')[0]}-{precision}", precision=precision)
+    # What has fewer bits already is not made smaller once more; of FP16 there is INT8.
+    kept = [recipe for recipe in others if recipe.label != own.label] if precision == _HALF else []
+    return (own, *kept)
+
+
+def _recipes(recipes: Sequence[Recipe], hardware: str) -> list[Recipe]:
     """The table's rows for a hardware type; the first, which runs the registered file as it is, is the reference.
 
     Where nothing there runs the file as it is, but what is compiled from it does, the reference runs on the CPU.
@@ -96,13 +122,13 @@ def _recipes(source_format: str, hardware: str) -> list[Recipe]:
     Raises:
         OperatorError: nothing runs such a file there.
     """
-    found = [recipe for recipe in RECIPES[source_format] if hardware in recipe.hardware]
+    found = [recipe for recipe in recipes if hardware in recipe.hardware]
     if found and found[0].source is None and found[0].generator is GeneratorKind.AS_IS:
         return found
     compiled = [recipe for recipe in found if recipe.source is None]
     if not compiled:
         raise OperatorError(f"cannot register the model for {hardware}: no runtime that takes such a file runs on it")
-    return [RECIPES[source_format][0], *compiled]
+    return [recipes[0], *compiled]
 
 
 def _hardware_of(recipe: Recipe, hardware: str) -> str:

@@ -25,7 +25,14 @@ from registry.catalog_writer import CatalogWriter
 from registry.fingerprint import made_with
 from registry.judging import is_relative, judge, new_task
 from registry.pipeline.generation import GenerateVariant
-from registry.pipeline.inspection import Inspection, InspectModel, SourceFormat, source_format
+from registry.pipeline.inspection import (
+    Inspection,
+    InspectModel,
+    SourceFormat,
+    model_sha256,
+    source_format,
+    weights_precision,
+)
 from registry.pipeline.isolation import run_step
 from registry.pipeline.measurement import Measurement, MeasureVariant
 from registry.pipeline.verification import Judgement, VerifiedReference, verify_reference, verify_variant
@@ -61,22 +68,25 @@ async def register(
     """
     request.check()
     form = await asyncio.to_thread(source_format, request.file)
-    sha256 = await asyncio.to_thread(sha256_of, request.file)
-    planned = plan_variants(request, form)
+    sha256 = await asyncio.to_thread(model_sha256, request.file, form)
+    precision = await asyncio.to_thread(weights_precision, request.file, form)
+    planned = plan_variants(request, form, precision)
     asked = await asyncio.to_thread(made_with, request)
     writer = await CatalogWriter.open(pool, kafka, request, sha256, asked)
-    unfinished = writer.unfinished(planned)
+    unfinished = {variant.row.name for variant in writer.unfinished(planned)}
     steps = _Steps(progress, len(planned) + 1)
     if unfinished:
         with TemporaryDirectory(prefix="infaas-register-") as folder:
             pipeline = _Pipeline(request, writer, artifacts, Path(folder), steps)
             steps.show(f"{request.architecture}: reading the model")
             model = await pipeline.inspect(form, sha256, asked)
+            if model.inspection.alone:
+                planned = tuple(variant.of_one() for variant in planned)
             steps.next(f"{planned[0].row.name}: measuring")
             reference = await pipeline.register_reference(planned[0], model)
             for variant in planned[1:]:
                 steps.next(f"{variant.row.name}: generating")
-                if variant in unfinished:
+                if variant.row.name in unfinished:
                     await pipeline.register_variant(variant, reference)
         steps.next(f"{request.architecture}: registered")
     else:
@@ -87,7 +97,8 @@ async def register(
 
 def step_count(request: Registration) -> int:
     """Number of steps that `register` will report as the total; reads the beginning of the file."""
-    return 1 + len(plan_variants(request, source_format(request.file)))
+    form = source_format(request.file)
+    return 1 + len(plan_variants(request, form, weights_precision(request.file, form)))
 
 
 class _Model(msgspec.Struct, frozen=True):
@@ -126,12 +137,20 @@ class _Pipeline:
         )
         output = request.output or (task and task.measured_output) or None
         step = InspectModel(
-            request.file.absolute(), form, task, output, self._folder / request.file.name, request.processing
+            request.file.absolute(),
+            form,
+            task,
+            output,
+            self._folder / request.file.name,
+            request.processing,
+            request.batch_axes,
         )
         try:
             found = await run_step(step, Inspection)
         except ModelFailed as error:
             raise InvalidRequest(f"{request.file.name} cannot be read: {error}") from error
+        for note in found.notes:
+            self._steps.note(note)
         self._tensors = found.tensors
         if request.processing is not None:
             self._processing = replace(request.processing, tensors=found.tensors, scores=found.measured.name)
@@ -188,7 +207,7 @@ class _Pipeline:
             found.measured,
             request.accuracy_samples,
             measure=task.measure if task else request.measure,
-            classes=(task and task.classes) or request.classes,
+            classes=(task and task.classes) or request.classes or found.classes,
         )
         save_arrays(self._file("samples"), samples.inputs)
         if samples.calibration is not None:
@@ -234,7 +253,8 @@ class _Pipeline:
 
     async def _store_source(self, model: _Model) -> str:
         artifact = await asyncio.to_thread(self._artifacts.put, model.inspection.file)
-        if model.architecture.source_format == SourceFormat.ONNX and artifact != model.architecture.source:
+        as_it_was = model.inspection.file == self._request.file.absolute()
+        if as_it_was and artifact != model.architecture.source:
             raise OperatorError(f"{self._request.file} was changed while it was being registered")
         return artifact
 

@@ -36,6 +36,8 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     """Names of the classes, in the order of the scores."""
     output: str | None = None
     """The output that is measured; needed only where several may be meant."""
+    batch_axes: tuple[str, ...] = ()
+    """`AXIS` or `TENSOR=AXIS`, where the batch is not the first dimension."""
     processing: Processing | None = None
     """What is done to texts or images before the model, and to its scores after; its files are paths here."""
     max_batch: int = BATCH_LIMIT

@@ -1,7 +1,7 @@
 """Inputs and outputs of a model, and whether they fulfil a task.
 
 Rules:
-* The first dimension of every input and output is the batch, and must be variable.
+* The first dimension of every input and output is the batch, and must be variable; or it is 1 in each of them.
 * A model takes what the task promises its clients: each of its inputs is one of the task's, with the same datatype and
   at least as wide a shape. It may ignore inputs of the task.
 * Where its input holds rows of a table, as tokens of a vocabulary, the table has all that the task lets in. Runtimes
@@ -35,12 +35,19 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the model itself names its outputs; an exported program that returns a tensor does not."""
 
     def check_batch(self) -> None:
-        """Raise `InvalidRequest` unless there are inputs and outputs, each with a variable batch as first dimension."""
+        """Raise `InvalidRequest` unless there are inputs and outputs, all with a variable batch, or all with 1."""
+        alone = all(spec.shape[:1] == (1,) for spec in (*self.inputs, *self.outputs))
         for kind, specs in (("input", self.inputs), ("output", self.outputs)):
             if not specs:
                 raise InvalidRequest(f"the model has no {kind}")
-            for spec in specs:
+            for spec in specs if not alone else ():
                 _check_batch(kind, spec)
+
+    def of_one(self) -> "Signature":
+        """The same with any number of inputs, for a model that computes them one by one."""
+        free = ((replace(s, shape=(VARIABLE, *s.shape[1:])) for s in specs) for specs in (self.inputs, self.outputs))
+        inputs, outputs = map(tuple, free)
+        return replace(self, inputs=inputs, outputs=outputs)
 
     def output(self, name: str | None) -> TensorSpec:
         """The output that is measured: the named, the only, or the only scores; raises `InvalidRequest`."""
@@ -125,7 +132,7 @@ def _check_batch(kind: str, spec: TensorSpec) -> None:
     if spec.shape[0] != VARIABLE:
         raise InvalidRequest(
             f"{kind} {spec.name!r} has the shape {_shown(spec.shape)}: the first dimension is the batch and must be "
-            "variable; export the model with a dynamic batch dimension"
+            "variable; say by --batch-axis where it is, or export the model with a dynamic batch dimension"
         )
 
 

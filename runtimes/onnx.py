@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtimes.device import missing_device
+from runtimes.onnx_pack import is_pack, read_pack
 from runtimes.protocol import Availability, LoadOptions, Session, Tensors
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
@@ -24,6 +25,7 @@ from schemas.hardware import Hardware
 _ERRORS_ONLY: Final = 3
 _EXTENSIONS: Final = "ai.onnx.contrib"
 """Domain of the operators of onnxruntime-extensions, which an error names when they are not known."""
+_WEIGHTS_FOLDER: Final = "session.model_external_initializers_file_folder_path"
 _CPU: Final = "CPUExecutionProvider"
 _CUDA: Final = "CUDAExecutionProvider"
 _TENSORRT: Final = "TensorrtExecutionProvider"
@@ -71,14 +73,18 @@ class OnnxRuntime:
         wanted = self._providers[hardware]
         if wanted != _CPU:
             _find_cuda_libraries()
+        model: Path | bytes = artifact
         chosen, providers = _session_options(options), _provider_list(wanted, artifact, options)
+        if is_pack(artifact):
+            model = read_pack(artifact)
+            chosen.add_session_config_entry(_WEIGHTS_FOLDER, str(artifact.parent))
         try:
-            session = onnxruntime.InferenceSession(artifact, chosen, providers=providers)
+            session = onnxruntime.InferenceSession(model, chosen, providers=providers)
         except Exception as error:
             if _EXTENSIONS not in str(error):
                 raise
             _register_extensions(chosen)
-            session = onnxruntime.InferenceSession(artifact, chosen, providers=providers)
+            session = onnxruntime.InferenceSession(model, chosen, providers=providers)
         if session.get_providers()[0] != wanted:
             raise OperatorError(f"onnxruntime could not start {wanted}; its own log says which library is missing")
         return OnnxSession(session) if wanted == _CPU else BoundOnnxSession(session, "cuda")

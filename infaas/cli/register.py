@@ -31,11 +31,11 @@ from schemas.rows.catalog import Variant, VariantState
 from store.pool import Pool, open_pool
 from store.registry import list_profiles
 
+AGAIN: Final = "`infaas register ... --again` measures anew."
 WhatArgument = Annotated[
     list[str] | None, typer.Argument(metavar="FILE", help="An .onnx or .pt2 file; with --zoo, tasks of the zoo.")
 ]
 TaskFlag = Annotated[str | None, typer.Option(help="Task of the model, created with its signature on first use.")]
-AGAIN: Final = "`infaas register ... --again` measures anew."
 HardwareFlag = Annotated[
     list[Hardware] | None,
     typer.Option("--hardware", help="Device of this machine to make variants for and measure them on; repeatable."),
@@ -48,6 +48,10 @@ ZooFlag = Annotated[
 ]
 AllVariantsFlag = Annotated[
     bool, typer.Option("--all-variants", help="With --zoo: make all that can be made here, not just what is worth it.")
+]
+BatchAxisFlag = Annotated[
+    list[str] | None,
+    typer.Option(help="Where the batch is, if not first: AXIS, or TENSOR=AXIS; repeatable. Default: by its name."),
 ]
 DryRunFlag = Annotated[
     bool, typer.Option("--dry-run", help="Only say which variants would be made here, and which not and why.")
@@ -110,6 +114,7 @@ def register(
     image: ImageFlag = None,
     processing: ProcessingFlag = None,
     top: TopFlag = None,
+    batch_axis: BatchAxisFlag = None,
     max_batch: Annotated[int, typer.Option(min=1, help="Inputs that are computed together at most.")] = BATCH_LIMIT,
     partitions: Annotated[int, typer.Option(min=1, help="The most replicas of one variant.")] = PARTITIONS,
     threads: Annotated[int, typer.Option(min=1, help="Threads a batch computes with.")] = THREADS,
@@ -139,11 +144,10 @@ def register(
     else:
         if len(named) != 1 or task is None:
             raise OperatorError("say which model FILE for which --task, or --zoo")
-        file = Path(named[0])
         request = Registration(
-            architecture=architecture or file.stem.lower().replace("_", "-"),
+            architecture=architecture or Path(named[0]).stem.lower().replace("_", "-"),
             task=task,
-            file=file,
+            file=Path(named[0]),
             validation=validation,
             calibration=calibration,
             accuracy=accuracy,
@@ -151,6 +155,7 @@ def register(
             classes=_read_classes(classes),
             output=output,
             processing=declared_processing(tokenizer, image, processing, top, None),
+            batch_axes=tuple(batch_axis or ()),
             max_batch=max_batch,
             partitions=partitions,
             threads=threads,

@@ -7,6 +7,7 @@ import msgspec
 from registry.pipeline.verification import MOST_ACCURACY_LOST
 from registry.recipes import GeneratorKind, NotApplicable
 from registry.samples import Arrays, load_arrays
+from runtimes.onnx_pack import is_pack
 from schemas.hardware import Hardware
 
 
@@ -29,6 +30,8 @@ class GenerateVariant(msgspec.Struct, frozen=True, tag=True):
 
     def run(self) -> str:
         """Make the file, and return how it was tuned; raises `NotApplicable` where this model has no such variant."""
+        if self.generator is not GeneratorKind.TORCH_TO_ONNX and is_pack(self.source):
+            raise NotApplicable("its weights take more than 2 GB, which the tools that would make it do not take")
         match self.generator:
             case GeneratorKind.DYNAMIC_INT8:
                 from registry.pipeline.generators.onnx import quantise_dynamic

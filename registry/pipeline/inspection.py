@@ -5,20 +5,28 @@ A pickle is a program: loading one runs whatever its author wrote. So pickles ar
 safe to load is written (`exported_program.py`), and everything later works with that.
 """
 
+import hashlib
 import zipfile
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
+from registry.artifacts import sha256_of
+from registry.pipeline.adaptation.adapt import ALONE, adapt
+from registry.pipeline.adaptation.weights import external_files, precision_of
 from registry.pipeline.exported_program import make_safe, read_exported_program
 from registry.processed import processed_signature
 from registry.signature import VARIABLE, Signature, check_task, datatype_from
+from runtimes.onnx_pack import is_pack, read_pack
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.rows.catalog import Task, TensorSpec
 from schemas.rows.processing import Processing
+
+T = TypeVar("T")
 
 _ZIP: Final = b"PK\x03\x04"
 _PICKLE: Final = b"\x80"
@@ -47,6 +55,12 @@ class Inspection(msgspec.Struct, frozen=True):
     """The output that is measured."""
     tensors: tuple[TensorSpec, ...] = ()
     """Inputs of the model itself."""
+    notes: tuple[str, ...] = ()
+    """What was done to the file so that it can be served."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes that the file itself told."""
+    alone: bool = False
+    """Whether it computes one input at a time and no more."""
 
 
 class InspectModel(msgspec.Struct, frozen=True, tag=True):
@@ -62,14 +76,24 @@ class InspectModel(msgspec.Struct, frozen=True, tag=True):
     """Path of the copy that is written if the file itself is not safe."""
     processing: Processing | None = None
     """What is done around the model."""
+    batch_axes: tuple[str, ...] = ()
+    """Where the batch is not the first dimension, as a person declared it."""
 
     def run(self) -> Inspection:
         """Inspect the model; raises `InvalidRequest` where it cannot be served, or not for this task."""
-        file = self.file
+        file, adaptation = self.file, None
         if self.source_format is SourceFormat.EXPORTED_PROGRAM:
+            if self.batch_axes:
+                raise InvalidRequest("--batch-axis is for ONNX: export the program with the batch first")
             file = self.safe_copy
             make_safe(self.file, file)
+        else:
+            adaptation = _of_onnx(lambda whole: adapt(whole, self.safe_copy, self.batch_axes), file)
+            file = adaptation.file
         signature = read_signature(file, self.source_format)
+        alone = any(spec.shape[0] == 1 for spec in signature.inputs)
+        if alone:
+            signature = signature.of_one()
         if self.source_format is SourceFormat.EXPORTED_PROGRAM:
             signature = signature.named_after(self.task)
             make_safe(self.file, file, [output.name for output in signature.outputs])
@@ -80,7 +104,10 @@ class InspectModel(msgspec.Struct, frozen=True, tag=True):
         if self.task is not None:
             check_task(self.task, signature)
             outputs = signature.narrowed_to(self.task)
-        return Inspection(file, signature, outputs, signature.output(scores.name), tensors)
+        notes, classes = (adaptation.notes, adaptation.classes) if adaptation is not None else ((), ())
+        if alone and adaptation is None:
+            notes = (ALONE,)
+        return Inspection(file, signature, outputs, signature.output(scores.name), tensors, notes, classes, alone)
 
 
 # -- the format --------------------------------------------------------------------------------------------------------
@@ -103,6 +130,35 @@ def source_format(file: Path) -> SourceFormat:
     if start[:1] == _ONNX_IR_VERSION:
         return SourceFormat.ONNX
     raise InvalidRequest(f"{file.name} is {'empty' if not start else 'no model in a known format'}: {_INSTEAD}")
+
+
+def model_sha256(file: Path, form: SourceFormat) -> str:
+    """SHA-256 of a model's content, that of other files which hold its weights included; blocks.
+
+    Raises:
+        OperatorError: a file cannot be read.
+        InvalidRequest: a file that it needs is not there.
+    """
+    own = sha256_of(file)
+    others = _of_onnx(external_files, file) if form is SourceFormat.ONNX else []
+    if not others:
+        return own
+    parts = [own, *(f"{other.name} {sha256_of(other)}" for other in others)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def weights_precision(file: Path, form: SourceFormat) -> str:
+    """The number format of a model's weights, as it is read without executing it; blocks."""
+    return _of_onnx(precision_of, file) if form is SourceFormat.ONNX else "fp32"
+
+
+def _of_onnx(read: Callable[[Path], T], file: Path) -> T:
+    from google.protobuf.message import DecodeError
+
+    try:
+        return read(file)
+    except DecodeError as error:
+        raise InvalidRequest(f"{file.name} is no ONNX model, or damaged: {error}") from error
 
 
 def _archive_format(file: Path) -> SourceFormat:
@@ -139,13 +195,12 @@ def read_signature(file: Path, source_format: SourceFormat) -> Signature:
 def _read_onnx(file: Path) -> Signature:
     import onnx
     from google.protobuf.message import DecodeError
-    from onnx import external_data_helper
 
     try:
-        model = onnx.load(file, load_external_data=False)
-        if any(external_data_helper.uses_external_data(tensor) for tensor in model.graph.initializer):
-            raise InvalidRequest(f"{file.name} keeps weights in other files: save it as one file")
-        onnx.checker.check_model(model)
+        packed = is_pack(file)
+        model: Any = onnx.load_model_from_string(read_pack(file)) if packed else onnx.load(file)
+        if not packed:
+            onnx.checker.check_model(model)
         model = onnx.shape_inference.infer_shapes(model)
     except DecodeError as error:
         raise InvalidRequest(f"{file.name} is no ONNX model, or damaged: {error}") from error

@@ -1,0 +1,90 @@
+"""The way of an ONNX file from what somebody exported to what can be served, and what was done to it, in words."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import onnx
+
+from registry.pipeline.adaptation.batch_axis import parse_axes, put_batch_first
+from registry.pipeline.adaptation.batch_size import computes_alike, fixed_batch, free_batch
+from registry.pipeline.adaptation.class_maps import unzip_maps
+from registry.pipeline.adaptation.weights import load_weights, widen_bf16
+from runtimes.onnx_pack import write_pack
+from schemas.errors import InvalidRequest
+
+ALONE: Final = "it was exported for one input at a time, and of several makes something else: served one by one"
+
+
+class Adaptation(msgspec.Struct, frozen=True):
+    """What was made of a file."""
+
+    file: Path
+    """The file as it was, or the adapted copy."""
+    notes: tuple[str, ...] = ()
+    """What was done to it, for the person who registers it."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes that the file itself told."""
+    alone: bool = False
+    """Whether it computes one input at a time and no more."""
+
+
+def adapt(file: Path, target: Path, batch_axes: Sequence[str] = ()) -> Adaptation:
+    """Adapt an ONNX file, to `target` if anything must be changed; blocks.
+
+    Raises:
+        InvalidRequest: it cannot be served, and why.
+    """
+    model: Any = onnx.load(file, load_external_data=False)
+    notes: list[str] = []
+    left = _take_in_weights(model, file, notes)
+    if widen_bf16(model):
+        notes.append("what was BF16 is FP32 now, which holds the same numbers: so are inputs and outputs")
+    classes = unzip_maps(model.graph)
+    if classes:
+        notes.append(f"the scores of {len(classes)} classes are given as an array, not as a list of maps")
+    moved = put_batch_first(model.graph, parse_axes(batch_axes))
+    if moved:
+        notes.append(f"the batch is made the first dimension of {', '.join(moved)} (--batch-axis says otherwise)")
+    if notes:
+        _write(model, file, target, left)
+    alone = _free(model, target if notes else file, file, target, left, notes)
+    return Adaptation(target if notes and target.exists() else file, tuple(notes), classes, alone)
+
+
+def _take_in_weights(model: Any, file: Path, notes: list[str]) -> int:
+    outside = any(tensor.external_data for tensor in model.graph.initializer)
+    left = load_weights(model, file.parent)
+    if outside:
+        notes.append("weights in other files are kept in one artifact" + (", mapped into memory" if left else ""))
+    return left
+
+
+def _free(model: Any, present: Path, file: Path, target: Path, left: int, notes: list[str]) -> bool:
+    """Make the batch variable if it is not; returns whether the model stays one of a single input."""
+    size = fixed_batch(model.graph)
+    if size is None:
+        return False
+    freed = target.with_name(f"{target.name}.freed")
+    if not left:
+        free_batch(model, size)
+        _write(model, file, freed, left)
+        if computes_alike(present, freed, size):
+            freed.replace(target)
+            notes.append(f"it was exported for batches of {size}: now of any size, and computes the same")
+            return False
+    if size > 1:
+        raise InvalidRequest(
+            f"{file.name} computes exactly {size} inputs at once, and something else once its batch is made variable: "
+            "export it with a dynamic batch dimension"
+        )
+    notes.append(ALONE)
+    return True
+
+
+def _write(model: Any, file: Path, target: Path, left: int) -> None:
+    if left:
+        write_pack(model, file.parent, target)
+    else:
+        onnx.save(model, target)

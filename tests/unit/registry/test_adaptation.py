@@ -1,0 +1,163 @@
+"""Models as somebody exported them: what is done to them, and that they compute the same."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from registry.pipeline.adaptation.adapt import adapt
+from registry.pipeline.adaptation.weights import external_files, precision_of
+from registry.pipeline.inspection import SourceFormat, model_sha256, read_signature
+from registry.plan import plan_variants
+from registry.registration import Registration
+from runtimes.catalog import find_runtime
+from runtimes.onnx_pack import is_pack
+from runtimes.protocol import LoadOptions
+from schemas.errors import InvalidRequest
+
+FLOAT, W = TensorProto.FLOAT, np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32)
+X = np.random.default_rng(2).normal(size=(5, 4)).astype(np.float32)
+MakeModel = Callable[..., Path]
+
+
+def _save(path: Path, nodes: list[Any], inputs: list[Any], outputs: list[Any], weights: dict[str, Any]) -> Path:
+    graph = helper.make_graph(nodes, "g", inputs, outputs, [numpy_helper.from_array(w, n) for n, w in weights.items()])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
+    return path
+
+
+def _value(name: str, shape: list[Any], kind: int = FLOAT) -> Any:
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+def _infer(file: Path, **inputs: Any) -> dict[str, Any]:
+    session = find_runtime("onnx").load(file, "cpu", LoadOptions(precision="fp32"))
+    return session.infer(inputs)
+
+
+def _shapes(file: Path) -> list[tuple[int, ...]]:
+    signature = read_signature(file, SourceFormat.ONNX)
+    return [spec.shape for spec in (*signature.inputs, *signature.outputs)]
+
+
+def test_a_plain_model_is_left_as_it_is(make_model: MakeModel, tmp_path: Path) -> None:
+    model = make_model()
+    adapted = adapt(model, tmp_path / "adapted")
+    assert (adapted.file, adapted.notes, adapted.alone) == (model, (), False)
+    assert not (tmp_path / "adapted").exists()
+
+
+def test_a_batch_of_one_is_made_any(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Reshape", ["x", "flat"], ["y"]), helper.make_node("MatMul", ["y", "w"], ["z"])]
+    weights = {"flat": np.array([1, 4]), "w": W}
+    model = _save(tmp_path / "one.onnx", nodes, [_value("x", [1, 2, 2])], [_value("z", [1, 3])], weights)
+    adapted = adapt(model, tmp_path / "adapted")
+    assert _shapes(adapted.file) == [(-1, 2, 2), (-1, 3)]
+    assert "exported for batches of 1: now of any size" in adapted.notes[0]
+    assert np.allclose(_infer(adapted.file, x=X.reshape(5, 2, 2))["z"], X @ W, rtol=1e-5)
+
+
+def test_what_cannot_be_made_of_any_size_is_served_one_by_one(tmp_path: Path) -> None:
+    """The mean over all that is computed at once: of one input it is harmless."""
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["m"], keepdims=1, axes=[0]),
+        helper.make_node("MatMul", ["m", "w"], ["z"]),
+    ]
+    model = _save(tmp_path / "one.onnx", nodes, [_value("x", [1, 4])], [_value("z", [1, 3])], {"w": W})
+    adapted = adapt(model, tmp_path / "adapted")
+    assert adapted.alone
+    assert adapted.file == model
+    assert "served one by one" in adapted.notes[0]
+    several = _save(tmp_path / "two.onnx", nodes, [_value("x", [2, 4])], [_value("z", [1, 3])], {"w": W})
+    with pytest.raises(InvalidRequest, match="first dimension is the batch"):
+        read_signature(adapt(several, tmp_path / "adapted").file, SourceFormat.ONNX)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_sequence_first_becomes_batch_first(tmp_path: Path, named: bool) -> None:
+    size = "batch" if named else "something"
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["z"])]
+    model = _save(tmp_path / "seq.onnx", nodes, [_value("x", ["T", size, 4])], [_value("z", ["T", size, 3])], {"w": W})
+    adapted = adapt(model, tmp_path / "adapted", () if named else ("x=1", "z=1"))
+    assert "first dimension of x, z" in adapted.notes[0]
+    x = np.random.default_rng(5).normal(size=(2, 7, 4)).astype(np.float32)
+    assert np.allclose(_infer(adapted.file, x=x)["z"], x @ W, rtol=1e-5)
+    with pytest.raises(InvalidRequest, match="no input or output 'y'"):
+        adapt(model, tmp_path / "adapted", ("y=1",))
+    with pytest.raises(InvalidRequest, match="it has 3 dimensions"):
+        adapt(model, tmp_path / "adapted", ("x=3",))
+
+
+def test_bf16_is_widened(tmp_path: Path) -> None:
+    half = W.astype(ml_dtypes.bfloat16)
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["z"])]
+    kind = TensorProto.BFLOAT16
+    model = _save(
+        tmp_path / "bf16.onnx", nodes, [_value("x", ["n", 4], kind)], [_value("z", ["n", 3], kind)], {"w": half}
+    )
+    adapted = adapt(model, tmp_path / "adapted")
+    assert "BF16" in adapted.notes[0]
+    assert read_signature(adapted.file, SourceFormat.ONNX).inputs[0].datatype == "FP32"
+    assert np.allclose(_infer(adapted.file, x=X)["z"], X @ half.astype(np.float32), rtol=1e-5)
+
+
+def test_lists_of_maps_become_scores_and_classes(tmp_path: Path) -> None:
+    maps = helper.make_sequence_type_proto(
+        helper.make_map_type_proto(TensorProto.STRING, helper.make_tensor_type_proto(FLOAT, []))
+    )
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["y"]),
+        helper.make_node("ZipMap", ["y"], ["z"], domain="ai.onnx.ml", classlabels_strings=["ox", "cat", "dog"]),
+    ]
+    outputs = [helper.make_value_info("z", maps)]
+    adapted = adapt(_save(tmp_path / "m.onnx", nodes, [_value("x", ["n", 4])], outputs, {"w": W}), tmp_path / "adapted")
+    assert adapted.classes == ("ox", "cat", "dog")
+    assert _shapes(adapted.file) == [(-1, 4), (-1, 3)]
+    assert np.allclose(_infer(adapted.file, x=X)["z"], X @ W, rtol=1e-5)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_weights_in_other_files_are_taken_in(
+    make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool
+) -> None:
+    """What is more than protobuf holds is packed: the limit is lowered here."""
+    if packed:
+        monkeypatch.setattr("registry.pipeline.adaptation.weights.ONE_FILE_BYTES", 10)
+        monkeypatch.setattr("registry.pipeline.adaptation.weights._SMALL_BYTES", 10)
+    model, file = onnx.load(make_model(weights=W)), tmp_path / "apart" / "m.onnx"
+    file.parent.mkdir()
+    onnx.save(model, file, save_as_external_data=True, location="m.data", size_threshold=0)
+    before = model_sha256(file, SourceFormat.ONNX)
+    adapted = adapt(file, tmp_path / "adapted")
+    assert is_pack(adapted.file) == packed
+    assert _shapes(adapted.file) == [(-1, 4), (-1, 3)]
+    assert external_files(file) == [file.parent / "m.data"]
+    data = file.parent / "m.data"
+    data.rename(tmp_path / "elsewhere")
+    assert np.allclose(_infer(adapted.file, x=X)["scores"], X @ W, rtol=1e-5)
+    with pytest.raises(InvalidRequest, match=r"m\.data, which is not beside it"):
+        model_sha256(file, SourceFormat.ONNX)
+    data.write_bytes(bytes(48))
+    assert model_sha256(file, SourceFormat.ONNX) != before
+
+
+@pytest.mark.parametrize(
+    ("dtype", "label"), [(np.float32, "onnx-fp32"), (np.float16, "onnx-fp16"), (np.float64, "onnx-fp64")]
+)
+def test_a_model_is_called_after_its_weights(tmp_path: Path, dtype: Any, label: str) -> None:
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["z"])]
+    inputs, outputs = [_value("x", ["n", 4], kind)], [_value("z", ["n", 3], kind)]
+    model = _save(tmp_path / "m.onnx", nodes, inputs, outputs, {"w": W.astype(dtype)})
+    request = Registration(architecture="a", task="b", file=model, accuracy=0.5)
+    first, *others = plan_variants(request, SourceFormat.ONNX, precision_of(model))
+    assert first.row.name == f"a.{label}.cpu"
+    assert first.row.precision == label.removeprefix("onnx-")
+    assert label not in [variant.row.name.split(".")[1] for variant in others]
+    assert bool(others) == (dtype is not np.float64)
