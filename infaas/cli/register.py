@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Final
 
 import typer
@@ -19,6 +20,9 @@ from infaas.optional_zoo import require_zoo
 from registry.artifact_settings import ENV, open_artifacts
 from registry.artifacts import ArtifactStore
 from registry.dry_run import dry_run as explain_registration
+from registry.importers.imported import ImportedModel, completed, name_of
+from registry.importers.importing import ImportKind, ImportModel, kind_of
+from registry.pipeline.isolation import run_step
 from registry.pipeline.verification import MOST_ACCURACY_LOST
 from registry.quality import CHOICES
 from registry.register import register as register_model
@@ -33,7 +37,10 @@ from store.registry import list_profiles
 
 AGAIN: Final = "`infaas register ... --again` measures anew."
 WhatArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="FILE", help="An .onnx or .pt2 file; with --zoo, tasks of the zoo.")
+    list[str] | None,
+    typer.Argument(
+        metavar="PATH", help="A model file, or a folder of Hugging Face or Triton; with --zoo, tasks of it."
+    ),
 ]
 TaskFlag = Annotated[str | None, typer.Option(help="Task of the model, created with its signature on first use.")]
 HardwareFlag = Annotated[
@@ -143,26 +150,15 @@ def register(
         )
     else:
         if len(named) != 1 or task is None:
-            raise OperatorError("say which model FILE for which --task, or --zoo")
+            raise OperatorError("say which model PATH for which --task, or --zoo")
         request = Registration(
-            architecture=architecture or Path(named[0]).stem.lower().replace("_", "-"),
-            task=task,
-            file=Path(named[0]),
-            validation=validation,
-            calibration=calibration,
-            accuracy=accuracy,
-            measure=measure,
-            classes=_read_classes(classes),
-            output=output,
+            architecture=architecture or name_of(Path(named[0])), task=task, file=Path(named[0]),
+            validation=validation, calibration=calibration, accuracy=accuracy,
+            measure=measure, classes=_read_classes(classes), output=output, batch_axes=tuple(batch_axis or ()),
             processing=declared_processing(tokenizer, image, processing, top, None),
-            batch_axes=tuple(batch_axis or ()),
-            max_batch=max_batch,
-            partitions=partitions,
-            threads=threads,
-            variants=tuple(variant or ()),
-            max_accuracy_loss=max_accuracy_loss,
-            again=again,
-        )
+            max_batch=max_batch, partitions=partitions, threads=threads,
+            variants=tuple(variant or ()), max_accuracy_loss=max_accuracy_loss, again=again,
+        )  # fmt: skip
         made = asyncio.run(_register([replace(request, hardware=device) for device in devices], kafka, postgres, home))
     return _show_made(made, as_json=as_json)
 
@@ -201,14 +197,31 @@ async def register_with_progress(
 
 
 async def _register(requests: Sequence[Registration], kafka: KafkaSettings, postgres: str, home: Path) -> list[Variant]:
-    for request in requests:
-        await asyncio.to_thread(step_count, request)  # says what is wrong with any before one is begun
     made: list[Variant] = []
-    async with open_pool(postgres) as pool:
-        with ProgressBar() as bar:
-            for request in requests:
-                made = await register_model(request, pool, kafka, artifact_store(home), bar)
-        await _warn_of_noise(pool, made)
+    with TemporaryDirectory(prefix="infaas-import-") as folder:
+        notes: tuple[str, ...] = ()
+        if await asyncio.to_thread(kind_of, requests[0].file) is not ImportKind.MODEL_FILE:
+            step = ImportModel(requests[0].file.absolute(), Path(folder) / "model.onnx")
+            found = await run_step(step, ImportedModel)
+            requests = [completed(request, found) for request in requests]
+            notes = (f"{step.source.name} is {found.kind}", *found.notes)
+        for request in requests:
+            await asyncio.to_thread(step_count, request)  # says what is wrong with any before one is begun
+        async with open_pool(postgres) as pool:
+            made = await _register_each(requests, pool, kafka, home, notes)
+    return made
+
+
+async def _register_each(
+    requests: Sequence[Registration], pool: Pool, kafka: KafkaSettings, home: Path, notes: Sequence[str]
+) -> list[Variant]:
+    made: list[Variant] = []
+    with ProgressBar() as bar:
+        for note in notes:
+            bar.note(note)
+        for request in requests:
+            made = await register_model(request, pool, kafka, artifact_store(home), bar)
+    await _warn_of_noise(pool, made)
     return made
 
 

@@ -19,6 +19,7 @@ from typing import Final, TypeVar
 import msgspec
 import psutil
 
+from registry.importers.importing import ImportModel
 from registry.pipeline.generation import GenerateVariant
 from registry.pipeline.inspection import InspectModel
 from registry.pipeline.measurement import MeasureVariant
@@ -26,7 +27,7 @@ from registry.pipeline.stage_outputs import ComputeOutputs
 from registry.recipes import NotApplicable
 from schemas.errors import InvalidRequest, ModelFailed, OperatorError
 
-PipelineStep = InspectModel | GenerateVariant | MeasureVariant | ComputeOutputs
+PipelineStep = InspectModel | GenerateVariant | MeasureVariant | ComputeOutputs | ImportModel
 T = TypeVar("T")
 TIMEOUT_S: Final = 900.0
 _MEMORY_SHARE: Final = 0.9

@@ -1,0 +1,110 @@
+"""A folder as Hugging Face's libraries write it: ONNX beside a configuration, a tokenizer, or how images are prepared.
+
+Weights in safetensors are no program yet: what computes them is Python of `transformers`. `optimum` exports them, and
+the error says how.
+"""
+
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from registry.importers.imported import ImportedModel, name_of
+from registry.quality import MACRO_F1, REGRESSION
+from schemas.errors import InvalidRequest
+from schemas.rows.catalog import ACCURACY
+from schemas.rows.processing import DecodeImage, Processing, Tokenise
+
+_FILES: Final = ("model.onnx", "onnx/model.onnx", "onnx/decoder_model.onnx")
+_MEASURES: Final = {
+    "single_label_classification": ACCURACY,
+    "multi_label_classification": MACRO_F1,
+    "regression": REGRESSION,
+}
+_MOST_TOKENS: Final = 512
+
+
+def read_hugging_face(folder: Path) -> ImportedModel:
+    """Find the model and what is told of it; raises `InvalidRequest` where there is none that can be served."""
+    config = _read(folder / "config.json")
+    file = _onnx_file(folder, config)
+    classes = _classes(config)
+    processing, notes = _processing(folder, config)
+    if classes:
+        notes.append(f"{len(classes)} classes by config.json: {', '.join(classes[:3])}, ...")
+    architecture = ", ".join(config.get("architectures") or []) or str(config.get("model_type", "unknown"))
+    return ImportedModel(
+        file=file,
+        name=name_of(folder),
+        kind=f"a Hugging Face folder ({architecture}), of which {file.relative_to(folder)} is registered",
+        measure=_MEASURES.get(str(config.get("problem_type"))),
+        classes=classes,
+        output="logits" if "Classification" in architecture else None,
+        processing=processing,
+        notes=tuple(notes),
+    )
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.MsgspecError) as error:
+        raise InvalidRequest(f"{file} is no configuration: {error}") from error
+
+
+def _onnx_file(folder: Path, config: dict[str, Any]) -> Path:
+    found = [folder / name for name in _FILES if (folder / name).is_file()]
+    found = found or sorted([*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")])
+    if len(found) == 1 or (found and found[0].name == "model.onnx"):
+        return found[0]
+    if found:
+        names = ", ".join(str(file.relative_to(folder)) for file in found)
+        raise InvalidRequest(f"{folder.name} holds several models ({names}): register the file itself")
+    kind = "weights" if list(folder.glob("*.safetensors")) else "neither ONNX nor weights"
+    raise InvalidRequest(
+        f"{folder.name} (model type {config.get('model_type', 'unknown')}) holds {kind}, and no ONNX: `pip install "
+        f"optimum-onnx transformers torch`, `optimum-cli export onnx --model {folder} {folder}-onnx`, and register that"
+    )
+
+
+def _classes(config: dict[str, Any]) -> tuple[str, ...]:
+    """The classes' names, in order; those that nobody gave are no names."""
+    names: dict[str, Any] = config.get("id2label") or {}
+    ordered = tuple(str(names[key]) for key in sorted(names, key=int)) if all(key.isdigit() for key in names) else ()
+    return () if all(name == f"LABEL_{number}" for number, name in enumerate(ordered)) else ordered
+
+
+def _processing(folder: Path, config: dict[str, Any]) -> tuple[Processing | None, list[str]]:
+    """What makes tensors of texts or images, as the folder says, and a note of it."""
+    tokenizer, images = folder / "tokenizer.json", folder / "preprocessor_config.json"
+    if tokenizer.is_file():
+        most = min(_MOST_TOKENS, int(config.get("max_position_embeddings") or _MOST_TOKENS))
+        step = Tokenise(tokenizer=str(tokenizer.absolute()), max_tokens=most, cut=True)
+        return Processing(before=step), [f"clients send texts, of which tokenizer.json makes at most {most} tokens"]
+    if images.is_file():
+        step = _image_step(_read(images))
+        return Processing(before=step), [f"clients send PNG or JPEG, made {step.width}x{step.height} as configured"]
+    return None, []
+
+
+def _image_step(config: dict[str, Any]) -> DecodeImage:
+    size = config.get("crop_size") if config.get("do_center_crop") else config.get("size")
+    whole = config.get("size")
+    width, height = _sides(size if size is not None else 224)
+    normalised = config.get("do_normalize", True)
+    return DecodeImage(
+        width=width,
+        height=height,
+        shorter_side=_sides(whole)[0] if config.get("do_center_crop") and whole is not None else None,
+        scale=float(config.get("rescale_factor") or 1 / 255) if config.get("do_rescale", True) else 1.0,
+        mean=tuple(config.get("image_mean") or ()) if normalised else (),
+        std=tuple(config.get("image_std") or ()) if normalised else (),
+    )
+
+
+def _sides(size: Any) -> tuple[int, int]:
+    """Width and height of what may be a number, the sides by name, or the shorter one."""
+    if isinstance(size, dict):
+        shorter = size.get("shortest_edge", 224)
+        return int(size.get("width", shorter)), int(size.get("height", shorter))
+    return int(size), int(size)

@@ -1,0 +1,50 @@
+"""What an import finds: a file to register, and what its owner told of it in other files."""
+
+import re
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from msgspec.structs import replace
+
+from registry.registration import Registration
+from schemas.rows.processing import Processing
+
+_OTHER: Final = re.compile(r"[^a-z0-9]+")
+_LONGEST: Final = 63
+
+
+class ImportedModel(msgspec.Struct, frozen=True, kw_only=True):
+    """A model file, and what was found beside it; what a person says themselves goes before it."""
+
+    file: Path
+    name: str
+    """A name for the architecture."""
+    kind: str
+    """What it was taken for, in words."""
+    measure: str | None = None
+    classes: tuple[str, ...] = ()
+    output: str | None = None
+    max_batch: int | None = None
+    processing: Processing | None = None
+    notes: tuple[str, ...] = ()
+    """What was found and done, for the person who registers it."""
+
+
+def completed(request: Registration, found: ImportedModel) -> Registration:
+    """The request for what was found, with what was found out wherever the person said nothing."""
+    return replace(
+        request,
+        file=found.file,
+        measure=request.measure or found.measure,
+        classes=request.classes or found.classes,
+        output=request.output or found.output,
+        max_batch=min(request.max_batch, found.max_batch or request.max_batch),
+        processing=request.processing or found.processing,
+    )
+
+
+def name_of(path: Path) -> str:
+    """A name for an architecture, made of a file's or a folder's."""
+    stem = path.stem if path.is_file() else path.name
+    return _OTHER.sub("-", stem.lower()).strip("-")[:_LONGEST].strip("-") or "model"

@@ -1,0 +1,118 @@
+"""Which kind of thing somebody wants registered, and the step that makes a file of it; nothing is executed to find out.
+
+A pickle is a program, so none is loaded: XGBoost and LightGBM have formats of their own, scikit-learn has skops', and
+for what remains the error says the line of Python that converts it.
+"""
+
+import zipfile
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from registry.importers import trees
+from registry.importers.hugging_face import read_hugging_face
+from registry.importers.imported import ImportedModel, name_of
+from registry.importers.triton import describe_repository, read_triton_model
+from schemas.errors import InvalidRequest, OperatorError
+
+_START: Final = 4096
+_PICKLE: Final = b"\x80"
+_PICKLED: Final = (".pkl", ".pickle", ".joblib", ".dill")
+_CONVERT: Final = (
+    "of scikit-learn convert it where you trained it, `onnx.save(skl2onnx.to_onnx(model, X[:1].astype('float32'), "
+    "options={'zipmap': False}), 'model.onnx')`, or save it by `skops.io.dump`; XGBoost has save_model('model.json'), "
+    "LightGBM save_model('model.txt')"
+)
+
+
+class ImportKind(StrEnum):
+    """What a path holds."""
+
+    MODEL_FILE = "a model file"
+    """`.onnx` or `.pt2`, which is registered as it is."""
+    HUGGING_FACE = "a Hugging Face folder"
+    TRITON_MODEL = "a model of a Triton repository"
+    TRITON_REPOSITORY = "a Triton model repository"
+    XGBOOST = trees.XGBOOST
+    LIGHTGBM = trees.LIGHTGBM
+    SKOPS = trees.SKOPS
+
+
+class ImportModel(msgspec.Struct, frozen=True, tag=True):
+    """Make a file that can be registered of what lies at `source`."""
+
+    source: Path
+    target: Path
+    """File that is written if the source is none that can be registered."""
+
+    def run(self) -> ImportedModel:
+        """Find out what it is and make a file of it.
+
+        Raises:
+            InvalidRequest: it cannot be served, and what to do.
+            OperatorError: a package that is needed is not installed.
+        """
+        kind = kind_of(self.source)
+        match kind:
+            case ImportKind.HUGGING_FACE:
+                return read_hugging_face(self.source)
+            case ImportKind.TRITON_MODEL:
+                return read_triton_model(self.source)
+            case ImportKind.TRITON_REPOSITORY:
+                raise InvalidRequest(describe_repository(self.source))
+            case ImportKind.MODEL_FILE:
+                return ImportedModel(file=self.source, name=name_of(self.source), kind=kind)
+            case _:
+                return trees.convert_trees(self.source, self.target, kind)
+
+
+def kind_of(path: Path) -> ImportKind:
+    """What lies at a path, by its content.
+
+    Raises:
+        OperatorError: it cannot be read.
+        InvalidRequest: it is a folder of no known kind, or a pickle.
+    """
+    if path.is_dir():
+        return _kind_of_folder(path)
+    try:
+        with path.open("rb") as content:
+            start = content.read(_START)
+    except OSError as error:
+        raise OperatorError(f"cannot read {path}: {error.strerror or error}") from error
+    if start[:1] == _PICKLE or path.suffix in _PICKLED:
+        raise InvalidRequest(f"{path.name} is a pickle, and loading one runs any code its author put in: {_CONVERT}")
+    if start.startswith(b"tree\nversion="):
+        return ImportKind.LIGHTGBM
+    if b'"learner"' in start or (start[:1] == b"{" and b"learner" in start):
+        return ImportKind.XGBOOST
+    if zipfile.is_zipfile(path) and _holds(path, "schema.json"):
+        return ImportKind.SKOPS
+    return ImportKind.MODEL_FILE
+
+
+def _kind_of_folder(folder: Path) -> ImportKind:
+    if _is_triton_model(folder):
+        return ImportKind.TRITON_MODEL
+    if (folder / "config.json").is_file():
+        return ImportKind.HUGGING_FACE
+    if any(_is_triton_model(entry) for entry in folder.iterdir() if entry.is_dir()):
+        return ImportKind.TRITON_REPOSITORY
+    raise InvalidRequest(
+        f"{folder} is no kind of folder that is known: neither Hugging Face's (config.json) nor Triton's (config.pbtxt)"
+    )
+
+
+def _is_triton_model(folder: Path) -> bool:
+    numbered = any((entry / "model.onnx").exists() for entry in folder.iterdir() if entry.name.isdigit())
+    return (folder / "config.pbtxt").is_file() or numbered
+
+
+def _holds(file: Path, name: str) -> bool:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return name in archive.namelist()
+    except zipfile.BadZipFile:
+        return False

@@ -1,0 +1,95 @@
+"""Trees and their like by the ONNX converters: XGBoost's and LightGBM's own formats, scikit-learn's models by skops.
+
+None of these formats holds code. skops names the types that a file would construct: a file with any but its own trusted
+ones is refused. The converters and the libraries are the extra `import`.
+"""
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from registry.importers.imported import ImportedModel, name_of
+from schemas.errors import InvalidRequest, OperatorError
+
+XGBOOST: Final = "an XGBoost model"
+LIGHTGBM: Final = "a LightGBM model"
+SKOPS: Final = "a scikit-learn model, by skops"
+_EXTRA: Final = "pip install 'infaas[import]'"
+_INPUT: Final = "x"
+
+
+def convert_trees(source: Path, target: Path, kind: str) -> ImportedModel:
+    """Convert a model to ONNX, whose input is `x`, a vector a row; blocks.
+
+    Raises:
+        OperatorError: a package is missing.
+        InvalidRequest: the library or its converter does not take it.
+    """
+    convert = _CONVERTERS[kind]
+    try:
+        model, features = convert(source)
+    except ImportError as error:
+        raise OperatorError(f"{source.name} is {kind}, and {error.name} is not installed: {_EXTRA}") from error
+    except (InvalidRequest, OperatorError):
+        raise
+    except Exception as error:  # whatever a library raises of a file that it does not take
+        raise InvalidRequest(f"{source.name} is {kind}, but cannot be converted to ONNX: {error}") from error
+    _free_outputs(model)
+    model.graph.name = name_of(source)  # the converters make up another one each time
+    target.write_bytes(model.SerializeToString())
+    note = f"converted to ONNX, which takes {features} numbers a row as {_INPUT!r}"
+    return ImportedModel(file=target, name=name_of(source), kind=kind, notes=(note,))
+
+
+def _vector(count: int) -> list[Any]:
+    types = importlib.import_module("onnxmltools.convert.common.data_types")
+    return [(_INPUT, types.FloatTensorType([None, count]))]
+
+
+def _from_lightgbm(source: Path) -> tuple[Any, int]:
+    booster = importlib.import_module("lightgbm").Booster(model_file=str(source))
+    converters = importlib.import_module("onnxmltools")
+    count = int(booster.num_feature())
+    return converters.convert_lightgbm(booster, initial_types=_vector(count), zipmap=False), count
+
+
+def _from_xgboost(source: Path) -> tuple[Any, int]:
+    booster = importlib.import_module("xgboost").Booster(model_file=str(source))
+    # The converter knows features by number only.
+    booster.feature_names = None
+    converters = importlib.import_module("onnxmltools")
+    count = int(booster.num_features())
+    return converters.convert_xgboost(booster, initial_types=_vector(count)), count
+
+
+def _from_skops(source: Path) -> tuple[Any, int]:
+    skops = importlib.import_module("skops.io")
+    unknown = skops.get_untrusted_types(file=source)
+    if unknown:
+        raise InvalidRequest(
+            f"{source.name} would construct {', '.join(unknown[:3])}, which skops does not trust: convert it where you "
+            "trained it, by skl2onnx.to_onnx"
+        )
+    model = skops.load(source)
+    converter, types = importlib.import_module("skl2onnx"), importlib.import_module("skl2onnx.common.data_types")
+    count = int(model.n_features_in_)
+    options = {"zipmap": False} if hasattr(model, "classes_") else None
+    given = [(_INPUT, types.FloatTensorType([None, count]))]
+    return converter.convert_sklearn(model, initial_types=given, options=options), count
+
+
+def _free_outputs(model: Any) -> None:
+    """Give each output a batch: the converters leave it out of some."""
+    for output in model.graph.output:
+        dims = output.type.tensor_type.shape.dim
+        if len(dims):
+            dims[0].Clear()
+            dims[0].dim_param = "batch"
+
+
+_CONVERTERS: Final[dict[str, Callable[[Path], tuple[Any, int]]]] = {
+    XGBOOST: _from_xgboost,
+    LIGHTGBM: _from_lightgbm,
+    SKOPS: _from_skops,
+}

@@ -1,0 +1,117 @@
+"""A Triton model repository: a folder per model, with `config.pbtxt` and numbered versions.
+
+ONNX is registered, whatever backend runs it there. The formats of other backends cannot be: TorchScript is a pickle, a
+TensorRT plan is of one GPU and one release, OpenVINO's files are made of a model that can be registered itself.
+"""
+
+from pathlib import Path
+from typing import Any, Final
+
+from registry.importers.config_text import Message, parse_config
+from registry.importers.imported import ImportedModel, name_of
+from schemas.errors import InvalidRequest
+
+_BACKENDS: Final = {
+    "onnxruntime_onnx": "onnxruntime",
+    "tensorrt_plan": "tensorrt",
+    "pytorch_libtorch": "pytorch",
+    "tensorflow_savedmodel": "tensorflow",
+    "tensorflow_graphdef": "tensorflow",
+}
+_DEFAULTS: Final = {
+    "onnxruntime": "model.onnx",
+    "openvino": "model.xml",
+    "pytorch": "model.pt",
+    "tensorrt": "model.plan",
+}
+_INSTEAD: Final = {
+    ".plan": "a TensorRT engine is of one GPU and one release: register the ONNX that it was built from, and TensorRT "
+    "variants are built here",
+    ".pt": "TorchScript is loaded by unpickling: write the model by torch.export.save as .pt2, and register that",
+    ".xml": "register the ONNX that OpenVINO's files were converted from: openvino variants are made of it",
+    ".py": "Python of the python backend is no model file",
+}
+
+
+def read_triton_model(folder: Path) -> ImportedModel:
+    """Read a model's configuration and find its newest version; raises `InvalidRequest` where it cannot be served."""
+    config = _config(folder)
+    backend = _backend(config)
+    file = _newest(folder, config, backend)
+    if file.suffix not in (".onnx", ".pt2"):
+        told = f"{folder.name} ({backend} backend, {file.name})"
+        raise InvalidRequest(f"{told} cannot be served: {_reason(backend, file)}")
+    classes, labelled = _labels(folder, config)
+    limit = int(_first(config, "max_batch_size", "0"))
+    notes = [f"version {file.parent.name}, {backend} backend"]
+    if limit:
+        notes.append(f"batches of at most {limit}, as configured")
+    if classes:
+        notes.append(f"{len(classes)} classes by {labelled[1]}")
+    return ImportedModel(
+        file=file,
+        name=name_of(folder),
+        kind="a model of a Triton repository",
+        classes=classes,
+        output=labelled[0] or None,
+        max_batch=limit or None,
+        notes=tuple(notes),
+    )
+
+
+def describe_repository(folder: Path) -> str:
+    """What each model of a repository is, and why it can or cannot be served: one must be named."""
+    lines: list[str] = []
+    for model in sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
+        try:
+            found = read_triton_model(model)
+            lines.append(f"{model.name}: {', '.join(found.notes)}")
+        except InvalidRequest as error:
+            lines.append(str(error))
+    return f"{folder} is a Triton repository; register one model of it, e.g. {folder}/NAME. " + "; ".join(lines)
+
+
+def _config(folder: Path) -> Message:
+    file = folder / "config.pbtxt"
+    try:
+        return parse_config(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except (OSError, UnicodeError) as error:
+        raise InvalidRequest(f"cannot read {file}: {error}") from error
+
+
+def _first(config: Message, name: str, default: str = "") -> str:
+    return str((config.get(name) or [default])[0])
+
+
+def _backend(config: Message) -> str:
+    platform = _first(config, "platform")
+    return _first(config, "backend") or _BACKENDS.get(platform, platform) or "onnxruntime"
+
+
+def _newest(folder: Path, config: Message, backend: str) -> Path:
+    versions = [entry for entry in folder.iterdir() if entry.is_dir() and entry.name.isdigit()]
+    if not versions:
+        raise InvalidRequest(f"{folder.name} ({backend} backend) has no version: a folder with a number and a model")
+    newest = max(versions, key=lambda entry: int(entry.name))
+    wanted = newest / (_first(config, "default_model_filename") or _DEFAULTS.get(backend, "model.py"))
+    for file in (wanted, newest / "model.onnx"):
+        if file.exists():
+            return file
+    return wanted
+
+
+def _reason(backend: str, file: Path) -> str:
+    if not file.exists() and backend in _DEFAULTS:
+        return f"there is no {file.name} in version {file.parent.name}"
+    return _INSTEAD.get(file.suffix, f"nothing here runs models of the {backend} backend: register its parts")
+
+
+def _labels(folder: Path, config: Message) -> tuple[tuple[str, ...], tuple[str, str]]:
+    """The names in the labels file, the output that it belongs to, and the file's name."""
+    outputs: list[Any] = config.get("output", [])
+    for output in outputs:
+        name = _first(output, "label_filename")
+        if name and (folder / name).is_file():
+            lines = (folder / name).read_text(encoding="utf-8").splitlines()
+            return tuple(line.strip() for line in lines if line.strip()), (_first(output, "name"), name)
+    return (), ("", "")

@@ -1,0 +1,51 @@
+"""Models as somebody exported them, registered and loaded as a worker loads them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from registry.artifacts import ArtifactStore
+from schemas.rows.catalog import VariantState
+from store.catalog import load_catalog
+from store.pool import Pool
+from tests.model_files import WEIGHTS
+from workers.model import find_model, load_session
+
+Register = Callable[..., Any]
+MakeModel = Callable[..., Path]
+FP32 = ("onnx-fp32",)
+
+
+async def test_a_model_of_one_input_is_served_one_by_one(
+    run: Register, make_model: MakeModel, store_pool: Pool, artifacts: ArtifactStore, progress: Any
+) -> None:
+    """The mean of all that is computed at once is taken from each: of one input it is all of it."""
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["m"], axes=[0], keepdims=1),
+        helper.make_node("MatMul", ["m", "w"], ["scores"]),
+    ]
+    model = make_model("one.onnx", nodes=nodes, x=[1, 4], scores=[1, 3])
+    (variant,) = await run(file=model, max_batch=8, variants=FP32)
+    assert await run(file=model, max_batch=8, variants=FP32) == [variant]
+    assert (variant.state, variant.max_batch) == (VariantState.READY, 1)
+    assert any("served one by one" in note for note in progress.notes)
+    loaded = load_session(find_model(await load_catalog(store_pool), variant.name, 8), artifacts, threads=1)
+    x = loaded.probe["x"]
+    assert np.allclose(loaded.session.infer({"x": x})["scores"], x @ WEIGHTS, rtol=1e-4)
+
+
+async def test_weights_of_more_than_a_file_are_one_artifact(
+    run: Register, make_model: MakeModel, artifacts: ArtifactStore, tmp_path: Path
+) -> None:
+    """What lies in another file is in the artifact, and another content of it is another model."""
+    file = tmp_path / "apart" / "linear.onnx"
+    file.parent.mkdir()
+    onnx.save(onnx.load(make_model()), file, save_as_external_data=True, location="weights", size_threshold=0)
+    (variant,) = await run(file=file, variants=FP32)
+    (file.parent / "weights").unlink()
+    whole = onnx.load(artifacts.path(variant.artifact))
+    assert np.allclose(numpy_helper.to_array(whole.graph.initializer[0]), WEIGHTS)

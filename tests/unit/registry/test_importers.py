@@ -1,0 +1,186 @@
+"""Models as people keep them: what is found, what is made of it, and what is said of the rest."""
+
+import json
+import pickle
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from registry.importers.config_text import parse_config
+from registry.importers.imported import ImportedModel, completed, name_of
+from registry.importers.importing import ImportKind, ImportModel, kind_of
+from registry.registration import Registration
+from runtimes.catalog import find_runtime
+from runtimes.protocol import LoadOptions
+from schemas.errors import InvalidRequest
+from schemas.rows.processing import DecodeImage, Tokenise
+
+MakeModel = Callable[..., Path]
+X = np.random.default_rng(0).normal(size=(120, 4))
+LABELS = (X[:, 0] + X[:, 1] > 0).astype(int) + (X[:, 2] > 0.5)
+
+
+def _import(source: Path, tmp_path: Path) -> ImportedModel:
+    return ImportModel(source, tmp_path / "imported.onnx").run()
+
+
+def _infer(file: Path) -> dict[str, Any]:
+    session = find_runtime("onnx").load(file, "cpu", LoadOptions(precision="fp32"))
+    return session.infer({"x": X.astype(np.float32)})
+
+
+# -- trees -------------------------------------------------------------------------------------------------------------
+@pytest.mark.filterwarnings("ignore")
+def test_a_lightgbm_model_is_converted(tmp_path: Path) -> None:
+    lightgbm: Any = import_module("lightgbm")
+
+    quiet = {"verbose": -1, "num_threads": 1, "min_data_in_leaf": 5}
+    booster = lightgbm.train({"objective": "multiclass", "num_class": 3, **quiet}, lightgbm.Dataset(X, LABELS), 5)
+    booster.save_model(tmp_path / "trees.txt")
+    assert kind_of(tmp_path / "trees.txt") is ImportKind.LIGHTGBM
+    found = _import(tmp_path / "trees.txt", tmp_path)
+    assert "4 numbers a row as 'x'" in found.notes[0]
+    assert np.allclose(_infer(found.file)["probabilities"], booster.predict(X), atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("suffix", ["json", "ubj"])
+def test_an_xgboost_model_is_converted_alike_each_time(tmp_path: Path, suffix: str) -> None:
+    xgboost: Any = import_module("xgboost")
+
+    file = tmp_path / f"My_Trees.{suffix}"
+    model = xgboost.XGBRegressor(n_estimators=5, n_jobs=1).fit(X, X[:, 0])
+    model.save_model(file)
+    assert kind_of(file) is ImportKind.XGBOOST
+    found = _import(file, tmp_path)
+    assert found.name == "my-trees"
+    assert np.allclose(next(iter(_infer(found.file).values()))[:, 0], model.predict(X), atol=1e-5)
+    first = found.file.read_bytes()
+    assert _import(file, tmp_path).file.read_bytes() == first
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_scikit_learn_model_is_converted_unless_it_holds_what_is_not_known(tmp_path: Path) -> None:
+    skops: Any = import_module("skops.io")
+    linear: Any = import_module("sklearn.linear_model")
+    preprocessing: Any = import_module("sklearn.preprocessing")
+
+    model = linear.LogisticRegression().fit(X, LABELS)
+    skops.dump(model, tmp_path / "lr.skops")
+    assert kind_of(tmp_path / "lr.skops") is ImportKind.SKOPS
+    found = _import(tmp_path / "lr.skops", tmp_path)
+    assert np.allclose(_infer(found.file)["probabilities"], model.predict_proba(X), atol=1e-5)
+    skops.dump(preprocessing.FunctionTransformer(_import), tmp_path / "own.skops")
+    with pytest.raises(InvalidRequest, match="which skops does not trust"):
+        _import(tmp_path / "own.skops", tmp_path)
+
+
+def test_a_pickle_is_not_loaded_but_told_how_to_convert(tmp_path: Path) -> None:
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps({"a": 1}))
+    with pytest.raises(InvalidRequest, match=r"is a pickle.*skl2onnx\.to_onnx"):
+        kind_of(tmp_path / "model.pkl")
+
+
+# -- folders -----------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def hugging_face(tmp_path: Path, make_model: MakeModel) -> Path:
+    folder = tmp_path / "My.Model_v2"
+    (folder / "onnx").mkdir(parents=True)
+    make_model().rename(folder / "onnx" / "model.onnx")
+    config = {
+        "architectures": ["BertForSequenceClassification"],
+        "id2label": {"0": "bad", "1": "so-so", "2": "good"},
+        "problem_type": "single_label_classification",
+        "max_position_embeddings": 128,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_a_hugging_face_folder_tells_of_classes_texts_and_measure(hugging_face: Path, tmp_path: Path) -> None:
+    (hugging_face / "tokenizer.json").write_text("{}")
+    found = _import(hugging_face, tmp_path)
+    assert (found.name, found.file) == ("my-model-v2", hugging_face / "onnx" / "model.onnx")
+    assert (found.classes, found.measure, found.output) == (("bad", "so-so", "good"), "accuracy", "logits")
+    assert found.processing is not None
+    step = found.processing.before
+    assert isinstance(step, Tokenise)
+    assert (step.tokenizer, step.max_tokens) == (str(hugging_face / "tokenizer.json"), 128)
+    asked = Registration(architecture="a", task="b", file=hugging_face, classes=("x", "y", "z"), max_batch=8)
+    request = completed(asked, found)
+    assert (request.classes, request.measure, request.max_batch) == (("x", "y", "z"), "accuracy", 8)
+
+
+def test_a_hugging_face_folder_tells_how_images_are_prepared(hugging_face: Path, tmp_path: Path) -> None:
+    prepared = {"size": {"shortest_edge": 256}, "crop_size": 224, "do_center_crop": True, "image_mean": [0.5, 0.4, 0.3]}
+    (hugging_face / "preprocessor_config.json").write_text(json.dumps(prepared))
+    found = _import(hugging_face, tmp_path)
+    assert found.processing is not None
+    step = found.processing.before
+    assert isinstance(step, DecodeImage)
+    assert (step.width, step.height, step.shorter_side, step.mean) == (224, 224, 256, (0.5, 0.4, 0.3))
+
+
+def test_a_folder_of_weights_says_how_to_export_them(hugging_face: Path, tmp_path: Path) -> None:
+    (hugging_face / "onnx" / "model.onnx").unlink()
+    (hugging_face / "model.safetensors").write_bytes(b"")
+    with pytest.raises(InvalidRequest, match=r"holds weights, and no ONNX: .*optimum-cli export onnx"):
+        _import(hugging_face, tmp_path)
+
+
+CONFIG = """
+name: "digits"  # what it is called
+backend: "onnxruntime"
+max_batch_size: 16
+input [ { name: "x" data_type: TYPE_FP32 dims: [ 4 ] } ]
+output [ { name: "scores", data_type: TYPE_FP32, dims: [ 3 ], label_filename: "labels.txt" } ]
+instance_group [ { count: 2 kind: KIND_CPU } ]
+parameters: { key: "note" value: { string_value: "a \\"quoted\\" one" } }
+"""
+
+
+@pytest.fixture
+def repository(tmp_path: Path, make_model: MakeModel) -> Path:
+    folder = tmp_path / "repository"
+    for version in ("1", "10"):
+        (folder / "digits" / version).mkdir(parents=True)
+        make_model().rename(folder / "digits" / version / "model.onnx")
+    (folder / "digits" / "config.pbtxt").write_text(CONFIG)
+    (folder / "digits" / "labels.txt").write_text("ox\ncat\ndog\n")
+    for name, platform, file in (("trt", "tensorrt_plan", "model.plan"), ("torch", "pytorch_libtorch", "model.pt")):
+        (folder / name / "1").mkdir(parents=True)
+        (folder / name / "1" / file).write_bytes(b"")
+        (folder / name / "config.pbtxt").write_text(f'platform: "{platform}"')
+    return folder
+
+
+def test_a_triton_model_is_its_newest_version_with_its_labels(repository: Path, tmp_path: Path) -> None:
+    found = _import(repository / "digits", tmp_path)
+    assert found.file == repository / "digits" / "10" / "model.onnx"
+    assert (found.classes, found.output, found.max_batch) == (("ox", "cat", "dog"), "scores", 16)
+    assert completed(Registration(architecture="a", task="b", file=repository), found).max_batch == 16
+
+
+def test_of_a_repository_it_is_said_what_can_be_served(repository: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match=r"digits: version 10, onnxruntime.*TorchScript.*TensorRT engine"):
+        _import(repository, tmp_path)
+
+
+def test_configurations_are_read_as_they_are_written() -> None:
+    config = parse_config(CONFIG)
+    assert config["max_batch_size"] == ["16"]
+    assert config["output"][0]["dims"] == ["3"]
+    assert config["parameters"][0]["value"][0]["string_value"] == ['a "quoted" one']
+    for wrong in ("name: ", "input [ { name: 1 ", "name: @", "a {" * 50):
+        with pytest.raises(InvalidRequest, match=r"config\.pbtxt"):
+            parse_config(wrong)
+
+
+def test_an_unknown_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="no kind of folder that is known"):
+        kind_of(tmp_path)
+    assert name_of(tmp_path / "A_b.C") == "a-b-c"
