@@ -155,7 +155,7 @@ def register(
             architecture=architecture or name_of(Path(named[0])), task=task, file=Path(named[0]),
             validation=validation, calibration=calibration, accuracy=accuracy,
             measure=measure, classes=_read_classes(classes), output=output, batch_axes=tuple(batch_axis or ()),
-            processing=declared_processing(tokenizer, image, processing, top, None),
+            processing=declared_processing(tokenizer, image, processing, top, None if processing else classes),
             max_batch=max_batch, partitions=partitions, threads=threads,
             variants=tuple(variant or ()), max_accuracy_loss=max_accuracy_loss, again=again,
         )  # fmt: skip
