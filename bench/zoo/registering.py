@@ -63,6 +63,9 @@ class _Silent:
     def step(self, done: int, total: int, text: str) -> None:
         """Show nothing."""
 
+    def note(self, text: str) -> None:
+        """Show nothing."""
+
 
 def _request(architecture: ZooArchitecture, folder: Path, calibration: Path) -> Registration:
     return Registration(

@@ -20,6 +20,9 @@ class Silent:
     def step(self, done: int, total: int, text: str) -> None:
         """Take note of nothing."""
 
+    def note(self, text: str) -> None:
+        """Take note of nothing."""
+
 
 @pytest.mark.parametrize("all_variants", [False, True])
 async def test_only_what_is_worth_it_is_made_unless_all_is_asked_for(
