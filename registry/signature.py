@@ -20,6 +20,7 @@ from schemas.errors import InvalidRequest
 from schemas.rows.catalog import Task, TensorSpec
 from schemas.tensors import datatype_of
 
+ALONE: Final = "it was exported for one input at a time, and of several makes something else: served one by one"
 VARIABLE: Final = -1
 """Size of a dimension that may have any."""
 _SCORES: Final = ("scores", "logits", "probabilities")

@@ -107,7 +107,7 @@ async def _choices(request: ChainRequest, finder: StageFinder) -> list[tuple[Fou
         choices = [tuple(stages) for stages in named]
     else:
         worth = [await finder.worth_trying(task, request.hardware) for task in request.tasks]
-        choices = list(product(*(dict.fromkeys((found[0], found[-1])) for found in worth)))
+        choices = list(product(*(found if len(found) < 3 else (found[0], found[-1]) for found in worth)))
     for stages in choices:
         _check_stages(stages)
     if len(choices) > _MOST_VARIANTS:

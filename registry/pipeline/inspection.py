@@ -6,25 +6,27 @@ safe to load is written (`exported_program.py`), and everything later works with
 """
 
 import hashlib
+import importlib
 import zipfile
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
 from registry.artifacts import sha256_of
-from registry.pipeline.adaptation.adapt import ALONE, adapt
-from registry.pipeline.adaptation.weights import external_files, precision_of
 from registry.pipeline.exported_program import make_safe, read_exported_program
 from registry.processed import processed_signature
-from registry.signature import VARIABLE, Signature, check_task, datatype_from
+from registry.signature import ALONE, VARIABLE, Signature, check_task, datatype_from
 from runtimes.onnx_pack import is_pack, read_pack
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.rows.catalog import Task, TensorSpec
 from schemas.rows.processing import Processing
+
+if TYPE_CHECKING:
+    from registry.pipeline.adaptation.adapt import Adaptation
 
 T = TypeVar("T")
 
@@ -88,7 +90,7 @@ class InspectModel(msgspec.Struct, frozen=True, tag=True):
             file = self.safe_copy
             make_safe(self.file, file)
         else:
-            adaptation = _of_onnx(lambda whole: adapt(whole, self.safe_copy, self.batch_axes), file)
+            adaptation = _of_onnx(self._adapt, file)
             file = adaptation.file
         signature = read_signature(file, self.source_format)
         alone = any(spec.shape[0] == 1 for spec in signature.inputs)
@@ -108,6 +110,11 @@ class InspectModel(msgspec.Struct, frozen=True, tag=True):
         if alone and adaptation is None:
             notes = (ALONE,)
         return Inspection(file, signature, outputs, signature.output(scores.name), tensors, notes, classes, alone)
+
+    def _adapt(self, file: Path) -> "Adaptation":
+        from registry.pipeline.adaptation.adapt import adapt
+
+        return adapt(file, self.safe_copy, self.batch_axes)
 
 
 # -- the format --------------------------------------------------------------------------------------------------------
@@ -140,7 +147,7 @@ def model_sha256(file: Path, form: SourceFormat) -> str:
         InvalidRequest: a file that it needs is not there.
     """
     own = sha256_of(file)
-    others = _of_onnx(external_files, file) if form is SourceFormat.ONNX else []
+    others = _of_onnx(_external_files, file) if form is SourceFormat.ONNX else []
     if not others:
         return own
     parts = [own, *(f"{other.name} {sha256_of(other)}" for other in others)]
@@ -149,12 +156,27 @@ def model_sha256(file: Path, form: SourceFormat) -> str:
 
 def weights_precision(file: Path, form: SourceFormat) -> str:
     """The number format of a model's weights, as it is read without executing it; blocks."""
-    return _of_onnx(precision_of, file) if form is SourceFormat.ONNX else "fp32"
+    return _of_onnx(_precision, file) if form is SourceFormat.ONNX else "fp32"
+
+
+def _external_files(file: Path) -> list[Path]:
+    from registry.pipeline.adaptation.weights import external_files
+
+    return external_files(file)
+
+
+def _precision(file: Path) -> str:
+    from registry.pipeline.adaptation.weights import precision_of
+
+    return precision_of(file)
 
 
 def _of_onnx(read: Callable[[Path], T], file: Path) -> T:
-    from google.protobuf.message import DecodeError
-
+    try:
+        importlib.import_module("onnx")  # what reads needs it
+        from google.protobuf.message import DecodeError
+    except ImportError as error:
+        raise OperatorError(f"ONNX models cannot be read here ({error}): pip install 'infaas[cpu]'") from error
     try:
         return read(file)
     except DecodeError as error:

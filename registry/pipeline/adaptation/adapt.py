@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import onnx
@@ -11,10 +11,9 @@ from registry.pipeline.adaptation.batch_axis import parse_axes, put_batch_first
 from registry.pipeline.adaptation.batch_size import computes_alike, fixed_batch, free_batch
 from registry.pipeline.adaptation.class_maps import unzip_maps
 from registry.pipeline.adaptation.weights import load_weights, widen_bf16
+from registry.signature import ALONE
 from runtimes.onnx_pack import write_pack
 from schemas.errors import InvalidRequest
-
-ALONE: Final = "it was exported for one input at a time, and of several makes something else: served one by one"
 
 
 class Adaptation(msgspec.Struct, frozen=True):

@@ -46,6 +46,7 @@ async def test_model(get: Get, gateway: Running, version: str) -> None:
         "platform": "infaas",
         "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}],
         "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1, 2]}],
+        "parameters": {"measure": "accuracy"},
     }
     status, config = await get(f"/v2/models/{VARIANT}{version}/config")
     assert config["max_batch_size"] == 32

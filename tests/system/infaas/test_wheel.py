@@ -134,7 +134,7 @@ def test_the_cores_wheel_is_small_typed_and_without_what_only_a_checkout_needs(w
 def test_the_zoos_wheel_has_all_its_models_and_data_and_needs_the_core(wheels: Wheels) -> None:
     shipped = {f"zoo/data/{file.name}" for file in (ROOT / "zoo/data").iterdir()}
     assert shipped | {"zoo/py.typed", "zoo/register.py"} <= _names(wheels.zoo)
-    assert ("infaas", {"cpu"}) in [(need.name, need.extras) for need in _requirements(wheels.zoo)]
+    assert ("infaas", {"cpu", "image", "text"}) in [(need.name, need.extras) for need in _requirements(wheels.zoo)]
     assert wheels.zoo.name.split("-")[1] == wheels.core.name.split("-")[1], "the two are of one version"
 
 
