@@ -18,9 +18,10 @@ _CHUNK: Final = 1 << 20
 
 
 def is_pack(file: Path) -> bool:
-    """Whether an artifact is a pack."""
+    """Whether an artifact is a pack: programs of torch are zips as well, but do not begin with such weights."""
     with file.open("rb") as content:
-        return content.read(len(_ZIP)) == _ZIP
+        start = content.read(_HEADER + len(_WEIGHTS))
+    return start.startswith(_ZIP) and start[_HEADER:] == _WEIGHTS.encode()
 
 
 def write_pack(model: Any, folder: Path, target: Path) -> None:

@@ -1,5 +1,6 @@
 """Models as somebody exported them: what is done to them, and that they compute the same."""
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,12 @@ def test_lists_of_maps_become_scores_and_classes(tmp_path: Path) -> None:
     assert adapted.classes == ("ox", "cat", "dog")
     assert _shapes(adapted.file) == [(-1, 4), (-1, 3)]
     assert np.allclose(_infer(adapted.file, x=X)["z"], X @ W, rtol=1e-5)
+
+
+def test_another_zip_is_no_pack(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "net.pt2", "w") as program:
+        program.writestr("net/archive_format", "pt2")
+    assert not is_pack(tmp_path / "net.pt2")
 
 
 @pytest.mark.parametrize("packed", [False, True])
