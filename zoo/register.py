@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from msgspec.structs import replace
@@ -24,6 +24,8 @@ from zoo.catalog import ZooModel, models_of
 from zoo.minilm import build_minilm
 from zoo.samples import Inputs, calibration, labelled
 
+_SCORES: Final = "logits"
+"""The output of each model of the zoo, which is measured."""
 _ALL_SAMPLES = 4000
 _FEW_SAMPLES = 1000
 
@@ -109,6 +111,7 @@ def _request(model: ZooModel, cache: Path) -> Registration:
         validation=files.validation,
         calibration=files.calibration,
         measure=ACCURACY,
+        output=_SCORES,
         variants=model.variants,
         # The transformers take 10 ms and more an input; all models of a task are measured on the same rows.
         accuracy_samples=_FEW_SAMPLES if model.task.startswith("sentiment") else _ALL_SAMPLES,
