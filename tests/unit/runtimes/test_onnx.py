@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
 from runtimes import cuda
 from runtimes.catalog import all_runtimes, available_runtimes, find_runtime
+from runtimes.onnx import BoundOnnxSession
 from runtimes.protocol import LoadOptions
 from schemas.errors import OperatorError
 
@@ -41,6 +43,16 @@ def echo(tmp_path: Path) -> Path:
     path = tmp_path / "echo.onnx"
     onnx.save(model, path)
     return path
+
+
+def test_what_is_bound_to_a_device_comes_out_as_what_is_not(doubler: Path, echo: Path) -> None:
+    """The CPU is the device here; on CUDA the same calls copy."""
+    bound = BoundOnnxSession(onnxruntime.InferenceSession(doubler, providers=["CPUExecutionProvider"]), "cpu")
+    x = np.arange(12, dtype=np.float32).reshape(3, 4).T
+    assert not x.flags.c_contiguous
+    assert np.array_equal(bound.infer({"x": x, "unused": x})["y"], x + x)
+    text = BoundOnnxSession(onnxruntime.InferenceSession(echo, providers=["CPUExecutionProvider"]), "cpu")
+    assert text.infer({"text": np.array([b"a"], object)})["same"].tolist() == [b"a"]
 
 
 def test_computes_batches_of_any_size(doubler: Path) -> None:
