@@ -192,6 +192,11 @@ class Results:
         self._tail = tail
         self.all: list[Result] = []
 
+    @property
+    def workers(self) -> set[str]:
+        """Names of those that have answered."""
+        return {result.worker for result in self.all}
+
     async def until(self, count: int, timeout_s: float = 100.0) -> dict[str, Result]:
         """Wait until `count` different queries are answered."""
         async with asyncio.timeout(timeout_s):

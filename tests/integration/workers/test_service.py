@@ -346,7 +346,7 @@ async def test_a_hand_over_loses_and_doubles_nothing(site: Site, producer: Produ
             if number == 300:
                 await site.place("cpu-a", [0])
         found = await results.until(600)
-        while "cpu-b" not in {result.worker for result in found.values()}:
+        while results.workers != {"cpu-a", "cpu-b"}:
             await site.ask(producer, f"q{len(found)}", value, headers, partition=1)
             found = await results.until(len(found) + 1)
     assert Counter(result.status for result in results.all) == {"ok": len(found)}

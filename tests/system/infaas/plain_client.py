@@ -29,8 +29,7 @@ def query() -> bytes:
 
 async def write(kafka: str, topic: str, ids: Iterable[str], partitions: int, **headers: str) -> set[str]:
     """Write a query for each id as fast as it goes, one partition after the other; returns the ids."""
-    body, asked = query(), set(ids)
-    fields = [(f"infaas-{name}", text.encode()) for name, text in headers.items()]
+    body, asked, fields = query(), set(ids), _fields(headers)
     async with AIOKafkaProducer(bootstrap_servers=kafka) as producer, asyncio.timeout(PATIENCE_S):
         for number, query_id in enumerate(sorted(asked)):
             await producer.send(
@@ -39,18 +38,24 @@ async def write(kafka: str, topic: str, ids: Iterable[str], partitions: int, **h
     return asked
 
 
-async def write_steadily(kafka: str, topic: str, name: str, pace: Pace, partitions: int, asked: set[str]) -> None:
+async def write_steadily(
+    kafka: str, topic: str, name: str, pace: Pace, partitions: int, asked: set[str], **headers: str
+) -> None:
     """Write queries at this pace, one partition after the other; adds the ids of those that Kafka has to `asked`."""
-    body = query()
+    body, fields = query(), _fields(headers)
     async with AIOKafkaProducer(bootstrap_servers=kafka, acks="all") as producer:
         async for number in pace:
             query_id = f"{name}-{number}"
-            headers = [("infaas-id", query_id.encode())]
+            own = [("infaas-id", query_id.encode()), *fields]
             try:
-                await producer.send_and_wait(topic, body, headers=headers, partition=number % partitions)
+                await producer.send_and_wait(topic, body, headers=own, partition=number % partitions)
             except KafkaError:
                 continue  # nobody knows of this one whether it will be answered
             asked.add(query_id)
+
+
+def _fields(headers: dict[str, str]) -> list[tuple[str, bytes]]:
+    return [(f"infaas-{name}", text.encode()) for name, text in headers.items()]
 
 
 class Results:

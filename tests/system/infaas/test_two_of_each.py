@@ -17,7 +17,7 @@ from process.liveness import responds
 from process.ports import LOOPBACK, free_port
 from schemas.rows.placement import InstanceRow
 from schemas.status import SERVING
-from schemas.topics import task_topic
+from schemas.topics import offline_topic, task_topic
 from store.placement import list_instances
 from store.pool import Pool
 from tests.load import Pace
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.timeout(400)
 SERVICES: Final = ("workers", "selector", "autoscaler", "gateway")
 PARTITIONS: Final = 4
 ASKED: Final = 400
-"""Queries of each of the two clients in each part."""
+"""Queries of each of the clients in each part."""
 RATE: Final = 100.0
 MODEL: Final = "digits_linear.onnx"
 AGAIN_PER_S: Final = 20.0
@@ -104,13 +104,15 @@ async def ready(gateways: list[str], task: str) -> None:
 
 
 async def ask(kafka: str, started: Started, task: str, name: str) -> set[str]:
-    """Ask over Kafka and HTTP at a steady rate; returns the ids of the former, all of which Kafka has."""
+    """Ask over Kafka, online and offline, and by HTTP at a steady rate; returns the ids that Kafka has, all of them."""
     asked: set[str] = set()
+    later = f"offline-{name}"
     await asyncio.gather(
         write_steadily(kafka, task_topic(task), name, Pace(RATE, ASKED), PARTITIONS, asked),
+        write_steadily(kafka, offline_topic(task), later, Pace(RATE, ASKED), PARTITIONS, asked, mode="offline"),
         ask_http(started.urls["gateway"], task, name),
     )
-    assert len(asked) == ASKED
+    assert len(asked) == 2 * ASKED
     return asked
 
 

@@ -97,7 +97,7 @@ async def test_a_query_that_kills_the_worker_is_given_up_and_its_neighbours_are_
 ) -> None:
     """The runtime is real but for one input, at which it kills the process as a crash in native code would.
 
-    Others take longer than that, so that what computes in another slot meanwhile dies with it.
+    It waits for one in another slot, if there is any, which then computes for as long as the process lives.
     """
     await site.register(batch_s=0.01)
     (tmp_path / "sitecustomize.py").write_text(POISONED)
@@ -130,17 +130,22 @@ async def test_a_query_that_kills_the_worker_is_given_up_and_its_neighbours_are_
 
 
 POISONED = """
-import os, signal, time
+import os, signal, threading
 import numpy as np
 from runtimes import onnx
 from zoo.samples import labelled
 infer = onnx.OnnxSession.infer
 poison = labelled("digits")[0]["input"][1]
+deadly_computes, other_computes = threading.Event(), threading.Event()
 def deadly(self, inputs):
-    time.sleep(0.05)  # what a batch takes to compute; nothing is awaited here, nor below
     if any(np.array_equal(image, poison) for image in inputs["input"]):
+        deadly_computes.set()
+        other_computes.wait(0.2)
         os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(0.2)
+    other_computes.set()
+    if deadly_computes.wait(0.2):
+        threading.Event().wait()
+    other_computes.clear()
     return infer(self, inputs)
 onnx.OnnxSession.infer = deadly
 """
