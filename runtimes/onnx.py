@@ -65,9 +65,7 @@ class OnnxRuntime:
         Raises:
             OperatorError: the runtime is not available for `hardware`, or its provider did not start.
         """
-        available = self.availability(hardware)
-        if not available.available:
-            raise OperatorError(available.reason)
+        self.availability(hardware).check()
         import onnxruntime
 
         wanted = self._providers[hardware]

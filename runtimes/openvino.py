@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from runtimes import intel
 from runtimes.device import missing_device
 from runtimes.protocol import Availability, LoadOptions, Session, Tensors
-from schemas.errors import OperatorError
 from schemas.hardware import Hardware
 
 _DEVICES: Final[dict[str, str]] = {
@@ -62,9 +61,7 @@ class OpenVinoRuntime:
         Raises:
             OperatorError: the runtime is not available for `hardware`.
         """
-        available = self.availability(hardware)
-        if not available.available:
-            raise OperatorError(available.reason)
+        self.availability(hardware).check()
         core = _core()
         model = core.read_model(artifact)
         return OpenVinoSession(core.compile_model(model, _DEVICES[hardware], _settings(hardware, options)), options)

@@ -12,6 +12,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.errors import OperatorError
+
 Tensors = Mapping[str, NDArray[Any]]
 """Arrays by tensor name, the first dimension of each being the batch."""
 
@@ -21,6 +23,11 @@ class Availability(msgspec.Struct, frozen=True):
 
     available: bool
     reason: str = ""
+
+    def check(self) -> None:
+        """Raise `OperatorError` with the reason if it cannot."""
+        if not self.available:
+            raise OperatorError(self.reason)
 
 
 class LoadOptions(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from runtimes.device import missing_device
 from runtimes.protocol import Availability, LoadOptions, Session, Tensors
 from runtimes.torch_cuda import CudaRunner, as_writable, output_values
-from schemas.errors import OperatorError
 from schemas.hardware import Hardware
 
 OUTPUTS_FILE: Final = "infaas-outputs.json"
@@ -50,9 +49,7 @@ class TorchRuntime:
         Raises:
             OperatorError: the runtime is not available for `hardware`.
         """
-        available = self.availability(hardware)
-        if not available.available:
-            raise OperatorError(available.reason)
+        self.availability(hardware).check()
         torch = import_torch()
 
         torch.set_num_threads(options.threads)

@@ -53,9 +53,7 @@ class TensorRtRuntime:
         Raises:
             OperatorError: the runtime is not available, or TensorRT cannot make an engine of this model.
         """
-        available = self.availability(hardware)
-        if not available.available:
-            raise OperatorError(available.reason)
+        self.availability(hardware).check()
         trt: Any = importlib.import_module("tensorrt")
         logger = trt.Logger(trt.Logger.WARNING)
         cached = engine_file(artifact, device_name(hardware), trt.__version__, options.max_batch)

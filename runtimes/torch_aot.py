@@ -73,9 +73,7 @@ class TorchAotRuntime:
         Raises:
             OperatorError: the runtime is not available for `hardware`, or it was compiled on another device.
         """
-        available = self.availability(hardware)
-        if not available.available:
-            raise OperatorError(available.reason)
+        self.availability(hardware).check()
         names = read_names(artifact)
         if names.device != device_name(hardware):
             raise OperatorError(

@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from runtimes.device import missing_device
 from runtimes.protocol import Availability, LoadOptions, Session, Tensors
 from runtimes.torch_cuda import as_writable, output_values
-from schemas.errors import OperatorError
 from schemas.hardware import Hardware
 
 NAMES_FILE: Final = "infaas-names.json"
@@ -65,9 +64,7 @@ class TorchNeuronRuntime:
         Raises:
             OperatorError: the runtime is not available for `hardware`.
         """
-        available = self.availability(hardware)
-        if not available.available:
-            raise OperatorError(available.reason)
+        self.availability(hardware).check()
         torch: Any = importlib.import_module("torch")
         importlib.import_module(self._package)  # registers the operator that the graph consists of
         extra = {NAMES_FILE: ""}
