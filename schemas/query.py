@@ -63,9 +63,13 @@ def parse_query(
     needs = _read_needs(fields)
     said_ms = _said_ms(get(h.SENT_NS))
     linger_ns = None if forwarded else get(h.LINGER_NS)
-    sent_ms = timestamp_ms - _linger_ms(linger_ns) if linger_ns else timestamp_ms
+    linger_ms = _linger_ms(linger_ns) if linger_ns else 0.0
+    sent_ms = timestamp_ms - linger_ms
     if said_ms is not None:
-        sent_ms = believed_ms(said_ms, sent_ms, ON_THE_WAY_MS if forwarded else ROUNDING_MS)
+        # It may linger for that long, and less where something else is sent meanwhile.
+        most_ms = ON_THE_WAY_MS if forwarded else ROUNDING_MS + linger_ms
+        if believed_ms(said_ms, timestamp_ms, most_ms) == said_ms:
+            sent_ms = said_ms
     deadline_ms = _deadline_ms(get(h.DEADLINE_MS), needs.latency_ms, sent_ms, None if forwarded else said_ms)
     return Query(
         id=query_id,

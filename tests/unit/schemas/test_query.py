@@ -84,6 +84,13 @@ def test_what_a_query_lingered_is_part_of_its_latency(lingered_ms: float, counte
     assert finer.sent_ms == pytest.approx(sent, abs=1e-3)
 
 
+def test_a_query_that_went_with_others_before_its_time_lingered_for_less() -> None:
+    sent = T - 3.0
+    earlier = parse(linger_ns="10000000", sent_ns=str(int(sent * 1e6)), latency_ms="50")
+    assert earlier.sent_ms == pytest.approx(sent, abs=1e-3)
+    assert earlier.deadline_ms == pytest.approx(sent + 50, abs=1e-3)
+
+
 def test_what_a_query_lingered_before_its_selector_had_it_is_nothing_to_a_worker() -> None:
     fields = LEAST | {h.LINGER_NS: "4000000", h.SENT_NS: str(int((T - 2) * 1e6))}
     assert parse_query("digits", fields, T, forwarded=True).sent_ms == pytest.approx(T - 2, abs=1e-3)
