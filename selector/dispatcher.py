@@ -11,15 +11,13 @@ import logging
 import time
 
 from broker.delivery.consumer import Consumer, Record
-from broker.outbox import Message
 from schemas.errors import Internal, InvalidRequest
 from schemas.needs import Mode
-from schemas.topics import offline_topic, task_of
+from schemas.topics import task_of
 from selector.dispatcher_base import DispatchContext, DispatcherBase
-from selector.forward import moved
 from selector.overload import LoadShedder
 from selector.policy import Refusal, choose
-from selector.received_query import ReceivedQuery, read_query
+from selector.received_query import read_query
 
 log = logging.getLogger(__name__)
 
@@ -50,13 +48,16 @@ class Dispatcher(DispatcherBase):
         query = received.query
         if query.needs.mode is Mode.OFFLINE:
             await self._move(record, received, attempts)
+            self._metrics.decided(task, "moved")
             return
         now = time.monotonic()
         outcome = choose(query, self._state, now, self._config)
         if self._load_shedder.overloads:
             outcome = self._load_shedder.review(query, outcome, self._state, now, self._config)
         if isinstance(outcome, Refusal):
-            await self._refuse_for_now(record, received, outcome, now, attempts)
+            if outcome.contended is not None:
+                self._load_shedder.report_overload(task, now)
+            await self._refuse(record, received, outcome, now, attempts)
             return
         await self._forward(record, received, outcome, outcome.variant.topic, now, attempts)
         self._state.sent(outcome.instance, outcome.partition, query.batch, now)
@@ -65,21 +66,3 @@ class Dispatcher(DispatcherBase):
             return
         self._metrics.decided(task, "loading")
         await self._demands.send(task, outcome.variant, now, "a query waits for it")
-
-    async def _refuse_for_now(
-        self, record: Record, received: ReceivedQuery, refusal: Refusal, now: float, attempts: int
-    ) -> None:
-        """Refuse a query, and see to it that fewer need be."""
-        task = received.query.task
-        if refusal.contended is not None:
-            self._load_shedder.report_overload(task, now)
-        await self._refuse(record, received, refusal, now, attempts)
-        if refusal.wanted is not None:
-            await self._demands.send(task, refusal.wanted, now, "a query was refused for want of it")
-
-    async def _move(self, record: Record, received: ReceivedQuery, attempts: int) -> None:
-        query, _fields, headers, value = received
-        sent_headers = moved(query, headers, self._clock.offset_ms)
-        message = Message(offline_topic(query.task), value, sent_headers, query.id.encode())
-        await self._outbox.send(record, message, attempts)
-        self._metrics.decided(query.task, "moved")

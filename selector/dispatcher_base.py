@@ -15,11 +15,11 @@ from broker.outbox import Message, Outbox
 from broker.producer import Ack, Producer
 from broker.reply_stream.sender import ResultSender
 from schemas.errors import Overloaded, QueryError, UnknownTask, Unsatisfiable
-from schemas.topics import task_of
+from schemas.topics import offline_topic, task_of
 from selector.cluster_state import ClusterState
 from selector.demand_sender import DemandSender
 from selector.explain import explain
-from selector.forward import forwarded, refused
+from selector.forward import forwarded, moved, refused
 from selector.load_meter import LoadMeter
 from selector.metrics import SelectorMetrics
 from selector.policy import Choice, PolicyConfig, Refusal
@@ -95,6 +95,15 @@ class DispatcherBase(ABC):
             await self._outbox.send(record, reply, attempts)
         else:
             self._outbox.give_up(record, str(error), reply, attempts)
+        if refusal.wanted is not None:
+            await self._demands.send(query.task, refusal.wanted, now, "a query was refused for want of it")
+
+    async def _move(self, record: Record, received: ReceivedQuery, attempts: int) -> None:
+        """Send a query to the end of its task's topic of offline queries."""
+        query, _fields, headers, value = received
+        sent_headers = moved(query, headers, self._clock.offset_ms)
+        message = Message(offline_topic(query.task), value, sent_headers, query.id.encode())
+        await self._outbox.send(record, message, attempts)
 
     def _reject(self, record: Record, error: QueryError, attempts: int) -> None:
         """Make a record that cannot be read a dead letter, and send an error result if it says where to."""

@@ -24,11 +24,9 @@ from collections.abc import Collection
 from typing import Final
 
 from broker.delivery.consumer import Consumer, Record
-from broker.outbox import Message
 from schemas.errors import Internal, InvalidRequest
-from schemas.topics import offline_topic, task_of
+from schemas.topics import task_of
 from selector.dispatcher_base import DispatchContext, DispatcherBase
-from selector.forward import moved
 from selector.late_binding import Wait, bind
 from selector.policy import Choice, Refusal
 from selector.received_query import ReceivedQuery, read_offline_query
@@ -203,9 +201,7 @@ class OfflineDispatcher(DispatcherBase):
         in_the_way = len(held.queries) >= HELD or held.forwarded - query.passed >= HELD
         if in_the_way and self._loop.time() - query.since_s > _PUT_BACK_S:
             self._release(held, query)
-            headers = moved(needed, query.received.headers, self._clock.offset_ms)
-            message = Message(offline_topic(needed.task), query.received.value, headers, needed.id.encode())
-            await self._outbox.send(query.record, message, query.attempts)
+            await self._move(query.record, query.received, query.attempts)
 
     async def _send(self, held: _HeldTask, query: _HeldQuery, choice: Choice, now: float) -> None:
         needed, instance = query.received.query, choice.instance

@@ -8,10 +8,11 @@ import msgspec
 from broker.producer import Producer
 from broker.tail import Tail
 from schemas import headers as h
-from schemas.status import Demand, PartitionStatus
+from schemas.status import Demand, InstanceState, InstanceStatus, PartitionStatus
 from schemas.topics import DEMAND, offline_topic, offline_variant_topic, task_topic
 from selector.offline_dispatcher import HELD
 from tests.integration.selector.stage import WAIT_S, Stage, fields, selecting
+from tests.waiting import until
 
 MANY = 2 * HELD
 
@@ -124,3 +125,17 @@ async def test_what_nobody_serves_is_demanded_and_is_in_nobodys_way(stage: Stage
             while seen < asked:
                 seen |= {fields(record)[h.ID] for record in await stage.wait(offline_variant_topic(stage.cheap))}
         assert not stage.heard.get(offline_variant_topic(stage.good))
+
+
+async def test_what_cannot_be_loaded_is_refused_and_demanded_all_the_same(stage: Stage, client: Producer) -> None:
+    stage.said = [stage.said[0], InstanceStatus(variant=stage.good, state=InstanceState.FAILED, reason="no room")]
+    async with selecting(stage) as selector:
+        failed = selector._state._failed  # pyright: ignore[reportPrivateUsage]
+        await until(lambda: stage.good in failed.reasons)
+        asked = await write(stage, client, "failed", 1, target=stage.good)
+        (reply,) = await stage.wait(stage.replies)
+        assert {fields(reply)[h.ID]} == asked
+        assert fields(reply)[h.STATUS] == "model_failed"
+        (record, *_) = await stage.wait(DEMAND)
+        demand = msgspec.json.decode(record.value or b"", type=Demand)
+        assert (demand.variant, demand.reason) == (stage.good, "a query was refused for want of it")
