@@ -3,6 +3,6 @@
 The lowest layer. Nouns only: validation, but no I/O, no clock and no policy.
 
 Reading order: names, worker_names -> errors -> defaults -> headers -> topics -> needs -> send_time -> query,
-cloudevents -> result -> load_classes (what is counted) -> status -> hardware, latency, length -> rows (what Postgres
-keeps) -> tensors -> oip -> documents (the wire contract for machines).
+cloudevents -> result -> load_classes (what is counted) -> status -> hardware, interpolation, latency, length -> rows
+(what Postgres keeps) -> tensors -> oip -> documents (the wire contract for machines).
 """

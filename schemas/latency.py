@@ -1,11 +1,12 @@
 """Latency of a variant as a function of the batch size, from what was measured."""
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import Final
 
 import msgspec
+
+from schemas.interpolation import interpolate
 
 _MOST_NOISE: Final = 0.1
 _LEAST_GROWTH: Final = 0.7
@@ -77,17 +78,11 @@ class LatencyModel:
 
     def batch_s(self, batch: int) -> float:
         """Seconds of one batch of `batch` inputs; a larger batch than `max_batch` runs in several parts."""
-        if batch <= self.max_batch:
-            return self._table[batch]
-        parts, rest = divmod(batch, self.max_batch)
-        return parts * self._table[self.max_batch] + self._table[rest]
+        return self._table[batch] if batch <= self.max_batch else _in_parts(self._table, batch)
 
     def promised_s(self, batch: int) -> float:
         """Seconds within which nearly every such batch is computed; more than `batch_s` where inputs differ."""
-        if batch <= self.max_batch:
-            return self._promised[batch]
-        parts, rest = divmod(batch, self.max_batch)
-        return parts * self._promised[self.max_batch] + self._promised[rest]
+        return self._promised[batch] if batch <= self.max_batch else _in_parts(self._promised, batch)
 
     def input_s(self) -> float:
         """Seconds an input takes at the largest batch: the reciprocal of the peak throughput."""
@@ -99,12 +94,16 @@ def _table(points: Sequence[tuple[int, float]], max_batch: int) -> list[float]:
     batches, seconds = zip(*sorted(points), strict=True)
     grown = list(zip(batches, accumulate(seconds, max), strict=True))
     # The outer maximum is for what interpolation rounds.
-    return [0.0, *accumulate((_interpolate(grown, b) for b in range(1, max_batch + 1)), max)]
+    return [0.0, *accumulate((_seconds_at(grown, b) for b in range(1, max_batch + 1)), max)]
 
 
-def _interpolate(points: list[tuple[int, float]], batch: int) -> float:
+def _seconds_at(points: Sequence[tuple[float, float]], batch: int) -> float:
     if len(points) == 1:
         return points[0][1] * batch / points[0][0]
-    right = min(max(bisect_left(points, (batch, 0.0)), 1), len(points) - 1)
-    (b0, s0), (b1, s1) = points[right - 1], points[right]
-    return max(s0 + (s1 - s0) * (batch - b0) / (b1 - b0), 0.0)
+    return max(interpolate(points, batch), 0.0)
+
+
+def _in_parts(table: Sequence[float], batch: int) -> float:
+    """Seconds of more inputs than a batch may hold: full ones one after the other, then the rest."""
+    parts, rest = divmod(batch, len(table) - 1)
+    return parts * table[-1] + table[rest]

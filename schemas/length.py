@@ -7,13 +7,13 @@ size, and a batch of another length is predicted to take the profile's time time
 interpolation.
 """
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate
-from math import sqrt
 from typing import Final
 
 import msgspec
+
+from schemas.interpolation import interpolate
 
 _LONGEST: Final = 16.0
 """Factor beyond which nothing is extrapolated."""
@@ -49,20 +49,7 @@ class LengthModel:
         """Seconds of a batch of inputs of this length, over those of one as profiled."""
         if not self.varies:
             return 1.0
-        return min(max(_interpolate(self._points, length), 0.0), _LONGEST)
-
-
-def interpolation_error(points: Sequence[tuple[float, float]]) -> float:
-    """How well lines between measured points predict: the relative error at each inner one, from its neighbours.
-
-    The root mean square; 0 with fewer than three points.
-    """
-    ordered = sorted(points)
-    errors = [
-        _interpolate([ordered[at - 1], ordered[at + 1]], ordered[at][0]) / ordered[at][1] - 1
-        for at in range(1, len(ordered) - 1)
-    ]
-    return sqrt(sum(error * error for error in errors) / len(errors)) if errors else 0.0
+        return min(max(interpolate(self._points, length), 0.0), _LONGEST)
 
 
 def _factors(measured: Sequence[LengthLatency]) -> list[tuple[float, float]]:
@@ -72,12 +59,6 @@ def _factors(measured: Sequence[LengthLatency]) -> list[tuple[float, float]]:
     ordered = sorted(measured, key=lambda point: point.length)
     grown = accumulate((point.p50_s / typical_s for point in ordered), max)
     return [(float(point.length), factor) for point, factor in zip(ordered, grown, strict=True)]
-
-
-def _interpolate(points: Sequence[tuple[float, float]], at: float) -> float:
-    right = min(max(bisect_left(points, (at, 0.0)), 1), len(points) - 1)
-    (x0, y0), (x1, y1) = points[right - 1], points[right]
-    return y0 + (y1 - y0) * (at - x0) / (x1 - x0)
 
 
 UNKNOWN_LENGTHS: Final = LengthModel(())

@@ -13,8 +13,9 @@ from infaas.cli.register import AGAIN
 from registry.comparison import compare
 from schemas.errors import OperatorError
 from schemas.hardware import cost_per_1000, list_price
+from schemas.interpolation import interpolation_error
 from schemas.latency import BatchLatency, LatencyModel
-from schemas.length import LengthLatency, LengthModel, interpolation_error
+from schemas.length import LengthLatency, LengthModel
 from schemas.rows.catalog import ACCURACY, Profile, Task, TensorSpec, Variant, VariantState
 from schemas.rows.placement import InstanceRow
 from schemas.status import InstanceState

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.length import LengthLatency, LengthModel, interpolation_error
+from schemas.interpolation import interpolation_error
+from schemas.length import LengthLatency, LengthModel
 
 MEASURED = (
     LengthLatency(16, 0.002),
