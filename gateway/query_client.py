@@ -79,14 +79,15 @@ class QueryClient:
         turned_away = self._admission.ask(query, time.monotonic())
         if turned_away:
             envelope.headers.append((h.TURNED_AWAY, b"%d" % turned_away))
+        left_s = _left_s(query)
         try:
             result = await self._requests.ask(
                 query.id,
                 envelope.topic,
                 envelope.value,
                 envelope.headers,
-                left_s=_left_s(query),
-                timeout_s=self._wait_s(query),
+                left_s=left_s,
+                timeout_s=self._wait_s(query, left_s),
                 on_sent=self._kafka_health.watch,
             )
         except TimeoutError:
@@ -97,10 +98,10 @@ class QueryClient:
             self._admission.answered(query)
         return result
 
-    def _wait_s(self, query: Query) -> float:
-        if query.deadline_ms is None or query.needs.allow_late:
+    def _wait_s(self, query: Query, left_s: float | None) -> float:
+        if left_s is None or query.needs.allow_late:
             return self._settings.wait_s
-        return min((_left_s(query) or 0.0) + self._settings.grace_s, self._settings.wait_s)
+        return min(left_s + self._settings.grace_s, self._settings.wait_s)
 
 
 def _left_s(query: Query) -> float | None:

@@ -15,19 +15,16 @@ import math
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from types import MappingProxyType
 from typing import Final
 
 import msgspec
 
 from schemas.needs import Mode, Needs
-from schemas.rows.catalog import ACCURACY
 from selector.cost import size_class, smallest_of
 from selector.replicas import NOBODY, Replicas
 from selector.variants import PricedVariant
 
 CLASSES_A_TASK: Final = 1024
-NO_FAILURES: Final[Mapping[str, str]] = MappingProxyType({})
 LATENCY_BOUNDS: Final = (*(0.001 * 1.25**step for step in range(63)), math.inf)
 """Upper bounds of the latency classes in seconds: 1 ms to 17 minutes, each a quarter more than the one before."""
 
@@ -156,8 +153,8 @@ class TaskCandidates:
         name: str,
         variants: Iterable[PricedVariant],
         loadable: Mapping[str, int],
-        failed: Mapping[str, str] = NO_FAILURES,
-        measure: str = ACCURACY,
+        failed: Mapping[str, str],
+        measure: str,
     ) -> None:
         self.name = name
         self.measure = measure

@@ -78,7 +78,7 @@ class ClusterState:
             profile = profiles.get(row.name)
             if profile is not None:
                 self._variants[row.name] = self._priced(known.get(row.name), row, profile)
-        topics = {topic for v in self._variants.values() for topic in (v.topic, v.offline_topic)}
+        topics = {topic for v in self._variants.values() for topic in v.topics}
         self._partitions = {topic: kept for topic, kept in self._partitions.items() if topic in topics}
         self._group_by_task({task: (measures or {}).get(task, ACCURACY) for task in tasks})
         return [v for v in self._variants.values() if v.name in known and v.partitions > known[v.name].partitions]

@@ -172,7 +172,7 @@ class Selector:
         while True:
             await self._instances_began.wait()
             self._instances_began.clear()
-            topics = {topic for v in self._state.newly_served for topic in (v.topic, v.offline_topic)}
+            topics = {topic for v in self._state.newly_served for topic in v.topics}
             self._state.newly_served.clear()
             await self._producer.prefetch_metadata(topics)
 
@@ -214,7 +214,7 @@ class Selector:
         measures = {name: task.measure for name, task in catalog.tasks.items()}
         grown = self._state.register(catalog.tasks, catalog.variants.values(), catalog.profiles, measures)
         if grown:
-            topics = [topic for variant in grown for topic in (variant.topic, variant.offline_topic)]
+            topics = [topic for variant in grown for topic in variant.topics]
             await self._producer.prefetch_metadata(topics, refresh=True)
         tasks = {name: task.partitions for name, task in catalog.tasks.items()}
         new = tasks.keys() - self._subscribed.keys()

@@ -7,7 +7,7 @@ would else encode the same name and accuracy for every query.
 from schemas.hardware import list_price
 from schemas.latency import LatencyModel
 from schemas.rows.catalog import Profile, Variant
-from schemas.topics import offline_variant_topic, variant_topic
+from schemas.topics import variant_topics
 from selector.cost import offline_cost, online_cost
 
 
@@ -17,6 +17,7 @@ class PricedVariant:
     __slots__ = (
         "_models", "accuracy", "accuracy_header", "architecture", "hardware", "load_s", "max_batch", "memory_bytes",
         "model", "name", "name_header", "offline_topic", "partitions", "price", "profile", "row", "task", "topic",
+        "topics",
     )  # fmt: skip
 
     def __init__(self, row: Variant, profile: Profile, price: float | None = None) -> None:
@@ -34,8 +35,8 @@ class PricedVariant:
         self.price = list_price(row.hardware, profile.threads) if price is None else price
         self.model = LatencyModel(profile.latency, row.max_batch)
         self._models = {row.max_batch: self.model}
-        self.topic = variant_topic(row.name)
-        self.offline_topic = offline_variant_topic(row.name)
+        self.topics = variant_topics(row.name)
+        self.topic, self.offline_topic = self.topics
         self.name_header = row.name.encode()
         self.accuracy_header = repr(profile.accuracy).encode()
 
