@@ -19,6 +19,8 @@ from schemas.errors import OperatorError
 
 KEY, SECRET, BUCKET = "infaas-tests", "a-secret-of-tests", "models"
 _POM = Path(__file__).with_name("pom.xml")
+_LOCK = _POM.with_name("jars.lock")
+"""SHA-256 and name of each jar that the pom brings: what `sha256sum *.jar` prints of them."""
 _READY_S = 60.0
 
 
@@ -55,7 +57,7 @@ def s3_server(folder: Path) -> Generator[S3Server]:
 
 
 def _jars() -> Path:
-    folder = cache_dir() / f"s3proxy-{hashlib.sha256(_POM.read_bytes()).hexdigest()[:12]}"
+    folder = cache_dir() / f"s3proxy-{hashlib.sha256(_LOCK.read_bytes()).hexdigest()[:12]}"
     if folder.is_dir():
         return folder
     maven = shutil.which("mvn")
@@ -66,12 +68,22 @@ def _jars() -> Path:
         jars = Path(partial) / "jars"
         fetch = [maven, "-q", "-B", "-f", _POM, "dependency:copy-dependencies", f"-DoutputDirectory={jars}"]
         subprocess.run(fetch, check=True, timeout=240, stdout=subprocess.DEVNULL)
+        _check(jars)
         try:
             jars.rename(folder)
         except OSError:
             if not folder.is_dir():  # else another process was faster
                 raise
     return folder
+
+
+def _check(jars: Path) -> None:
+    """Check that the jars are those of the lock, and no others."""
+    locked = [tuple(line.split()) for line in _LOCK.read_text().splitlines()]
+    found = [(hashlib.sha256(jar.read_bytes()).hexdigest(), jar.name) for jar in jars.iterdir()]
+    odd = sorted(name for _sha256, name in set(locked) ^ set(found))
+    if odd:
+        raise OperatorError(f"Maven brings other jars of the S3 server than {_LOCK.name} names: {', '.join(odd[:5])}")
 
 
 def _wait(process: subprocess.Popen[bytes], endpoint: str, log: Path) -> None:

@@ -35,11 +35,6 @@ ROWS = 900
 
 
 @pytest.fixture
-async def artifacts(tmp_path: Path) -> ArtifactStore:
-    return ArtifactStore(tmp_path / "artifacts")
-
-
-@pytest.fixture
 def validation(make_samples: Callable[..., Path]) -> Path:
     return make_samples(count=ROWS)
 

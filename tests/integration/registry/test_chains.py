@@ -26,11 +26,6 @@ DOUBLE, SURE = "double.onnx-fp32.cpu", "sure.onnx-fp32.cpu"
 
 
 @pytest.fixture
-def artifacts(tmp_path: Path) -> ArtifactStore:
-    return ArtifactStore(tmp_path / "artifacts")
-
-
-@pytest.fixture
 async def tasks(make_model: Callable[..., Path], store_pool: Pool, artifacts: ArtifactStore, tmp_path: Path) -> None:
     """A task `twice`, which doubles its numbers, and a task `kind`, which classifies such."""
     rows = tmp_path / "kept"

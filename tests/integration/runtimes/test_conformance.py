@@ -27,7 +27,6 @@ from schemas.errors import OperatorError
 from schemas.hardware import Hardware
 
 WIDTH, CLASSES, LANES = 1024, 1024, 2
-MIB = 1 << 20
 WEIGHTS: NDArray[np.float32] = np.random.default_rng(0).normal(0, 0.02, (WIDTH, CLASSES)).astype(np.float32)
 OPTIONS = LoadOptions(precision="fp32", threads=1, lanes=LANES, max_batch=16)
 AHEAD_OF_TIME = pytest.param("torch-aot", marks=pytest.mark.torch)

@@ -16,6 +16,13 @@ from schemas.latency import BatchLatency
 from schemas.rows.tensor_spec import TensorSpec
 
 
+@pytest.fixture
+def short_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long is timed is tested in `test_timing.py`."""
+    monkeypatch.setattr("registry.pipeline.timing._ROUND_S", 0.001)
+    monkeypatch.setattr("registry.pipeline.timing._MOST_ROUNDS", 3)
+
+
 @given(st.floats(1e-6, 1.0), st.floats(1e-6, 1.0), st.integers(2, 64))
 def test_a_line_is_found_again(intercept: float, slope: float, maximum: int) -> None:
     points = [BatchLatency(b, intercept + slope * b, 1.0) for b in batch_sizes(maximum)]
@@ -41,6 +48,7 @@ def test_rows_begin_again_at_the_end(total: int, start: int, count: int) -> None
     assert taken.tolist() == [(start + place) % total for place in range(count)]
 
 
+@pytest.mark.usefixtures("short_rounds")
 def test_measures_a_real_model(make_model: Callable[..., Path], tmp_path: Path) -> None:
     x = np.random.default_rng(0).random((50, 4), dtype=np.float32)
     samples, outputs, single = (tmp_path / name for name in ("samples", "outputs", "single"))
@@ -56,6 +64,7 @@ def test_measures_a_real_model(make_model: Callable[..., Path], tmp_path: Path) 
     assert np.allclose(load_arrays(single)["scores"], scores[:4])
 
 
+@pytest.mark.usefixtures("short_rounds")
 def test_measures_other_lengths_where_an_axis_is_dynamic(make_model: Callable[..., Path], tmp_path: Path) -> None:
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["each"]),

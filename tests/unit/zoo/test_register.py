@@ -11,17 +11,8 @@ from registry.register import step_count
 from registry.registration import ProgressSink, Registration
 from schemas.rows.catalog import Variant
 from store.pool import Pool
+from tests.model_files import Quiet
 from zoo.register import register_zoo
-
-
-class Silent:
-    """A progress sink that nobody looks at."""
-
-    def step(self, done: int, total: int, text: str) -> None:
-        """Take note of nothing."""
-
-    def note(self, text: str) -> None:
-        """Take note of nothing."""
 
 
 @pytest.mark.parametrize("all_variants", [False, True])
@@ -37,7 +28,7 @@ async def test_only_what_is_worth_it_is_made_unless_all_is_asked_for(
         return []
 
     monkeypatch.setattr("zoo.register.register", note)
-    nowhere = (cast("Pool", None), KafkaSettings(), ArtifactStore(tmp_path), Silent(), tmp_path / "cache")
+    nowhere = (cast("Pool", None), KafkaSettings(), ArtifactStore(tmp_path), Quiet(), tmp_path / "cache")
     await register_zoo(*nowhere, tasks=("digits",), all_variants=all_variants)
     assert [request.architecture for request in asked] == ["digits-linear", "digits-mlp", "digits-cnn"]
     assert all((request.variants == ()) is all_variants for request in asked)
