@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -23,8 +22,8 @@ from rich.console import Console
 from bench.core.figures import Figure, at_least, at_most
 from bench.idle import cpu_seconds
 from bench.load_client.http_load import HttpLoad, LoadShape, compile_client
-from bench.load_client.http_message import HttpRequest
 from bench.peers.bracket import RateBracket, narrowed, next_rate
+from bench.throughput.cost import Cost, infer_request, per_query_ms, total_ms
 from runtimes.catalog import find_runtime
 from runtimes.protocol import LoadOptions
 from schemas import headers as h
@@ -53,7 +52,6 @@ _QUERIES: Final = 300
 _TRY_S: Final = 6.0
 _CONNECTIONS: Final = 64
 _LOADED_TRIES: Final = 40
-_JSON_LENGTH: Final = "Inference-Header-Content-Length"
 
 
 class ProfiledVariant(msgspec.Struct, frozen=True):
@@ -123,15 +121,11 @@ def _compared(row: Mapping[str, Any]) -> ProfiledVariant:
 
 def _load(system: "SystemUnderTest", client: Path, variant: str) -> HttpLoad:
     inputs, _labels = labelled(TASK)
-    requests: list[HttpRequest] = []
-    for row in range(_QUERIES):
-        query = encode_request({name: array[row : row + 1] for name, array in inputs.items()})
-        headers = {
-            _JSON_LENGTH: str(query.json_length or 0),
-            "Content-Type": "application/octet-stream",
-            h.LATENCY_MS: f"{OBJECTIVE_MS:g}",
-        }
-        requests.append(HttpRequest(f"/v2/models/{variant}/infer", headers, query.value))
+    within = {h.LATENCY_MS: f"{OBJECTIVE_MS:g}"}
+    requests = [
+        infer_request(variant, encode_request({name: array[row : row + 1] for name, array in inputs.items()}), **within)
+        for row in range(_QUERIES)
+    ]
     return HttpLoad(client, urlsplit(system.gateway).port or 0, requests)
 
 
@@ -155,7 +149,7 @@ def _computing_costs(system: "SystemUnderTest", compared: Sequence[ProfiledVaria
 
 
 async def _warm_up(load: HttpLoad) -> None:
-    """Ask until all is answered: the variant is loaded then."""
+    """Ask until most are answered: the variant is loaded then."""
     for _ in range(_LOADED_TRIES):
         report = await load.run(LoadShape(seconds=2.0, connections=4, rate=5.0))
         if report.answered > 0.5 * report.sent:
@@ -166,20 +160,19 @@ async def _warm_up(load: HttpLoad) -> None:
 async def _costs(system: "SystemUnderTest", loads: Sequence[HttpLoad], console: Console) -> list[float]:
     """Milliseconds of CPU a query of each, taking turns."""
     supervisor = psutil.Process(system.pid)
-    found: list[list[float]] = [[] for _ in loads]
+    found: list[list[Cost]] = [[] for _ in loads]
     for _ in range(ROUNDS):
         for costs, load in zip(found, loads, strict=True):
             before = cpu_seconds(supervisor)
             report = await load.run(LoadShape(seconds=SECONDS, connections=_CONNECTIONS, rate=RATE))
-            after = cpu_seconds(supervisor)
-            taken = {name: after[name] - before.get(name, 0.0) for name in after}
-            costs.append(1e3 * sum(taken.values()) / max(report.answered, 1))
-            workers = 1e3 * sum(s for name, s in taken.items() if "workers" in name) / max(report.answered, 1)
+            cost = per_query_ms(before, cpu_seconds(supervisor), report.answered)
+            costs.append(cost)
+            workers = sum(ms for name, ms in cost.items() if "workers" in name)
             console.log(
-                f"{costs[-1]:.2f} ms of CPU a query, {workers:.2f} of them the workers'; p50 {report.p50_ms:.1f} ms, "
-                f"p99 {report.p99_ms:.1f} ms, {report.answered} of {report.sent} answered"
+                f"{sum(cost.values()):.2f} ms of CPU a query, {workers:.2f} of them the workers'; "
+                f"p50 {report.p50_ms:.1f} ms, p99 {report.p99_ms:.1f} ms, {report.answered} of {report.sent} answered"
             )
-    return [median(costs) for costs in found]
+    return [total_ms(costs) for costs in found]
 
 
 async def _goodput(load: HttpLoad, console: Console) -> float:

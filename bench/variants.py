@@ -75,7 +75,9 @@ def _best(compared: Sequence[ComparedVariant]) -> list[str]:
     lines = ["| model | as registered | fastest within a point | batch 1 | largest batch |", "|---|---:|---|---:|---:|"]
     for architecture in dict.fromkeys(one.variant.architecture for one in compared):
         mine = [one for one in compared if one.variant.architecture == architecture]
-        reference = next(one for one in mine if one.label in _REFERENCES)
+        reference = next((one for one in mine if one.label in _REFERENCES), None)
+        if reference is None:  # a cascade or a chain: it was never registered as a model
+            continue
         equal = [one for one in mine if one.profile.accuracy >= reference.profile.accuracy - _EQUAL]
         size = reference.latency.max_batch
         small = min(equal, key=lambda one: one.latency_s)

@@ -7,7 +7,7 @@ figure of its own. What each process takes goes to the log: CPU seconds per 1,00
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Final
@@ -23,7 +23,7 @@ from bench.latency.end_to_end import bare_hops
 from bench.load_client.http_load import HttpLoad, LoadShape, compile_client
 from bench.load_client.http_message import HttpRequest
 from schemas import headers as h
-from schemas.oip import encode_request
+from schemas.oip import EncodedMessage, encode_request
 from zoo.samples import labelled
 
 if TYPE_CHECKING:
@@ -51,11 +51,13 @@ async def measure(
     system: "SystemUnderTest", broker: str, console: Console, rates: tuple[float, ...] = RATES
 ) -> list[Figure]:
     """Measure milliseconds of CPU a query. The system must be up, with the task `mnist` registered."""
-    value, json_length = _query()
-    headers = [(h.JSON_LENGTH, str(json_length).encode())]
+    inputs, _labels = labelled(TASK)
+    query = encode_request({name: array[:1] for name, array in inputs.items()})
+    headers = [(h.JSON_LENGTH, str(query.json_length).encode())]
     with tempfile.TemporaryDirectory(prefix="infaas-client-") as folder:
-        load = _load(system, await compile_client(Path(folder)), value, json_length)
-        async with bare_hops(system.kafka) as entry, OpenLoopLoad(system.kafka, entry, value, headers) as bare:
+        port = urlsplit(system.gateway).port or 0
+        load = HttpLoad(await compile_client(Path(folder)), port, [infer_request(VARIANT, query)])
+        async with bare_hops(system.kafka) as entry, OpenLoopLoad(system.kafka, entry, query.value, headers) as bare:
             return await _compare(system, broker, console, rates, load, bare)
 
 
@@ -77,15 +79,15 @@ async def _compare(
         for _ in range(ROUNDS):
             baseline.append(await _cost_of_bare(system, bare, rate, console))
             ours.append(await _cost_of_ours(system, load, rate, console))
-        figures.append(_figure(broker, rate, _total_ms(ours), _total_ms(baseline)))
+        figures.append(_figure(broker, rate, total_ms(ours), total_ms(baseline)))
         console.log(f"{broker}: {rate:g}/s: {_describe(ours)}; bare {_describe(baseline)}")
     return figures
 
 
-def _query() -> tuple[bytes, int]:
-    inputs, _labels = labelled(TASK)
-    query = encode_request({name: array[:1] for name, array in inputs.items()})
-    return query.value, query.json_length or 0
+def infer_request(variant: str, query: EncodedMessage, **more: str) -> HttpRequest:
+    """A request to a variant by name over HTTP, with `more` headers."""
+    headers = {_JSON_LENGTH: str(query.json_length or 0), "Content-Type": "application/octet-stream", **more}
+    return HttpRequest(f"/v2/models/{variant}/infer", headers, query.value)
 
 
 def _seconds(rate: float) -> float:
@@ -99,7 +101,7 @@ async def _cost_of_bare(system: "SystemUnderTest", bare: OpenLoopLoad, rate: flo
     after = _bare_cpu(system)
     times_ms = [answer.total_ms for answer in answers]
     console.log(f"bare {rate:g}/s: p50 {percentile(times_ms, 0.5):.2f} ms, p99 {percentile(times_ms, 0.99):.2f} ms")
-    return _per_query_ms(before, after, len(answers))
+    return per_query_ms(before, after, len(answers))
 
 
 async def _cost_of_ours(system: "SystemUnderTest", load: HttpLoad, rate: float, console: Console) -> Cost:
@@ -111,17 +113,11 @@ async def _cost_of_ours(system: "SystemUnderTest", load: HttpLoad, rate: float, 
         f"ours {rate:g}/s: p50 {report.p50_ms:.2f} ms, p99 {report.p99_ms:.2f} ms, "
         f"{report.sent - report.answered} of {report.sent} not answered, {report.answered / report.elapsed_s:.0f}/s"
     )
-    return _per_query_ms(before, after, report.answered)
+    return per_query_ms(before, after, report.answered)
 
 
 def _shape(rate: float, seconds: float) -> LoadShape:
     return LoadShape(seconds=seconds, connections=_CONNECTIONS, rate=rate)
-
-
-def _load(system: "SystemUnderTest", client: Path, value: bytes, json_length: int) -> HttpLoad:
-    headers = {_JSON_LENGTH: str(json_length), "Content-Type": "application/octet-stream"}
-    request = HttpRequest(f"/v2/models/{VARIANT}/infer", headers, value)
-    return HttpLoad(client, urlsplit(system.gateway).port or 0, [request])
 
 
 def _bare_cpu(system: "SystemUnderTest") -> Cost:
@@ -140,18 +136,20 @@ def _taken(process: psutil.Process) -> float:
     return times.user + times.system
 
 
-def _per_query_ms(before: Mapping[str, float], after: Mapping[str, float], queries: int) -> Cost:
-    return {name: 1e3 * (taken - before.get(name, 0.0)) / queries for name, taken in after.items()}
+def per_query_ms(before: Mapping[str, float], after: Mapping[str, float], queries: int) -> Cost:
+    """Milliseconds of CPU a query by process, of CPU seconds before and after so many queries."""
+    return {name: 1e3 * (taken - before.get(name, 0.0)) / max(queries, 1) for name, taken in after.items()}
 
 
-def _total_ms(rounds: list[Cost]) -> float:
+def total_ms(rounds: Sequence[Cost]) -> float:
+    """What all processes together took, the median of the rounds."""
     return median(sum(cost.values()) for cost in rounds)
 
 
 def _describe(rounds: list[Cost]) -> str:
     shares = {name: median(cost.get(name, 0.0) for cost in rounds) for name in rounds[-1]}
     parts = [f"{name} {ms:.3f}" for name, ms in sorted(shares.items(), key=lambda item: -item[1]) if ms >= 0.001]
-    return f"{_total_ms(rounds):.3f} ({', '.join(parts)})"
+    return f"{total_ms(rounds):.3f} ({', '.join(parts)})"
 
 
 def _figure(broker: str, rate: float, ours_ms: float, bare_ms: float) -> Figure:

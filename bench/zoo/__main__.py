@@ -30,6 +30,8 @@ BROKER: Final = "apache"
 _WORKER: Final = ("--launcher=none", "--workers=1", "--cores-per-worker=1", "--oversubscribe")
 _SELECTOR_QUERIES: Final = 20_000
 _FEW: Final = 10
+_WRITE_S: Final = 1800.0
+"""Longest that the models may take to be written."""
 
 Part = Callable[[SystemUnderTest, argparse.Namespace], Awaitable[list[Figure]]]
 
@@ -64,7 +66,14 @@ PARTS: Final[dict[str, Part]] = {"register": _register, "serve": _serve, "decide
 
 async def _write_models(folder: Path, count: int) -> None:
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "bench.zoo.models", folder, str(count))
-    if await process.wait():
+    try:
+        async with asyncio.timeout(_WRITE_S):
+            code = await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if code:
         raise SystemExit("the models could not be written: `make bench-zoo` runs this where torchvision is")
 
 
