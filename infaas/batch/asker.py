@@ -1,0 +1,144 @@
+"""Asks for the rows of a chunk, patiently, and finds the rows to blame where a query fails.
+
+Rules.
+* What fails for want of time, room or a service is asked again, after a pause that grows; a batch job has time. Only
+  where nothing at all is answered for as long as its patience lasts, the job ends, and may go on later.
+* What fails because of its rows (they are not valid, or the model fails on them) is asked again in halves, down to the
+  row that is to blame: all others are answered.
+* What nothing can answer as asked (no such task, needs that nobody meets) ends the job: all rows would fail alike.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, TypeAlias
+
+import msgspec
+
+from infaas.batch.rows import Chunk, ChunkResult, FailedRow, InputRows, OutputRows, failed_row
+from infaas.client.client import Answer, InfaasClient, QueryOptions
+from schemas.errors import InvalidRequest, ModelFailed, OperatorError, QueryError
+from schemas.needs import Mode
+from schemas.tensors import Array
+
+_ANSWER_S: Final = 600.0
+"""Seconds that a query may wait for its answer before it is asked again: it may have been answered to nobody."""
+_FIRST_PAUSE_S: Final = 0.1
+_LONGEST_PAUSE_S: Final = 5.0
+PATIENCE_S: Final = 1800.0
+"""Seconds without any answer that a job puts up with."""
+_BLAMES_ROWS: Final = (InvalidRequest, ModelFailed)
+
+
+Ask: TypeAlias = Callable[[Mapping[str, Array]], Awaitable[Answer]]
+"""Way to send the inputs of one query and wait for its answer."""
+
+
+def asking(client: InfaasClient, task: str, options: QueryOptions) -> Ask:
+    """Return how to ask a task offline for what `options` says."""
+    complete: QueryOptions = {"timeout_s": _ANSWER_S, "mode": Mode.OFFLINE, **options}
+
+    async def ask(inputs: Mapping[str, Array]) -> Answer:
+        return await client.infer(task, inputs, **complete)
+
+    return ask
+
+
+class Trouble(msgspec.Struct, frozen=True):
+    """Why queries have to be asked again."""
+
+    reason: str
+    since_s: float
+    """Seconds without any answer."""
+
+
+class _Part(msgspec.Struct, frozen=True):
+    """What became of some rows of a chunk."""
+
+    answered: tuple[OutputRows, ...] = ()
+    failed: tuple[FailedRow, ...] = ()
+    cost: float = 0.0
+
+
+class ChunkAsker:
+    """Asker for chunks, any number of them at once.
+
+    Args:
+        ask: sends one query and waits for its answer, as of `asking`.
+        patience_s: seconds without any answer, though it was asked again, after which the job ends.
+        on_trouble: is told why queries have to be asked again.
+    """
+
+    def __init__(
+        self, ask: Ask, *, patience_s: float = PATIENCE_S, on_trouble: Callable[[Trouble], None] = lambda _: None
+    ) -> None:
+        self._ask = ask
+        self._patience_s = patience_s
+        self._on_trouble = on_trouble
+        self._answered_s = time.monotonic()
+
+    async def answer(self, chunk: Chunk) -> ChunkResult:
+        """Ask for all rows of a chunk.
+
+        Raises:
+            OperatorError: there was no answer for too long.
+            QueryError: nothing can answer what is asked.
+        """
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                asked = [tasks.create_task(self._ask_whole(rows)) for rows in chunk.rows]
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+        parts = [task.result() for task in asked]
+        failed = sorted((*chunk.unreadable, *(row for part in parts for row in part.failed)))
+        answered = tuple(rows for part in parts for rows in part.answered)
+        return ChunkResult(answered, tuple(failed), chunk.end, sum(part.cost for part in parts))
+
+    async def _ask_whole(self, rows: InputRows) -> _Part:
+        try:
+            answer = await self._ask_patiently(rows)
+        except _BLAMES_ROWS as error:
+            return await self._find_to_blame(rows, error)
+        outputs = OutputRows(rows.numbers, answer.outputs, rows.ids, answer.variant)
+        return _Part((outputs,), (), (answer.cost or 0.0) / 1000)
+
+    async def _find_to_blame(self, rows: InputRows, error: QueryError) -> _Part:
+        if len(rows) == 1:
+            return _Part(failed=(failed_row(int(rows.numbers[0]), error, rows.ids[0] if rows.ids else None),))
+        middle = len(rows) // 2
+        first = await self._ask_whole(rows.slice(0, middle))
+        second = await self._ask_whole(rows.slice(middle, len(rows)))
+        return _Part(first.answered + second.answered, first.failed + second.failed, first.cost + second.cost)
+
+    async def _ask_patiently(self, rows: InputRows) -> Answer:
+        began_s, attempts = time.monotonic(), 0
+        while True:
+            try:
+                answer = await self._ask(rows.inputs)
+                self._answered_s = time.monotonic()
+                return _checked(answer, rows)
+            except QueryError as error:
+                if not error.retryable:
+                    raise
+                attempts += 1
+                await asyncio.sleep(self._pause_s(error, attempts, began_s))
+
+    def _pause_s(self, error: QueryError, attempts: int, began_s: float) -> float:
+        """Seconds after which to ask again, unless the patience is at its end."""
+        silent_s = time.monotonic() - max(self._answered_s, began_s)
+        if silent_s > self._patience_s:
+            raise OperatorError(
+                f"nothing was answered for {silent_s:.0f} s, for {error}. `infaas status` shows what runs; the same "
+                "command goes on from here"
+            ) from error
+        self._on_trouble(Trouble(str(error), silent_s))
+        longest_s = min(_FIRST_PAUSE_S * 2 ** min(attempts, 10), _LONGEST_PAUSE_S)
+        return max(error.retry_after_s or 0.0, random.uniform(longest_s / 2, longest_s))
+
+
+def _checked(answer: Answer, rows: InputRows) -> Answer:
+    for name, array in answer.outputs.items():
+        if array.ndim == 0 or len(array) != len(rows):
+            raise ModelFailed(f"output {name} has shape {list(array.shape)} for {len(rows)} rows")
+    return answer

@@ -1,0 +1,97 @@
+"""A batch job: rows from a source, asked for a chunk at a time, into a sink, with what is done noted as it goes.
+
+    source -> AnswersInOrder (budget, ChunkAsker) -> sink -> every second, and at the end: commit
+
+A job that was killed, however, goes on from its last commit with the same chunks, so what it writes is the same.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from infaas.batch.limits import JobBudget, JobLimits
+from infaas.batch.rows import Chunk, ChunkResult
+from infaas.batch.sink import JobTerms, Progress, ResultSink
+from infaas.batch.source import RowSource
+from infaas.batch.window import Answer, AnswersInOrder
+from schemas.errors import OperatorError, QueryError
+
+_COMMIT_S: Final = 1.0
+"""Seconds of work that may have to be done again."""
+_ENDLESS: Final = JobLimits()
+
+
+class JobObserver(Protocol):
+    """Who is told how far a job is."""
+
+    def begun(self, total: int | None, progress: Progress) -> None:
+        """The job begins, or goes on from `progress`."""
+        ...
+
+    def advanced(self, progress: Progress) -> None:
+        """A further chunk is done."""
+        ...
+
+
+class BatchJob:
+    """A job, to be run once. Whoever made the sink closes it."""
+
+    def __init__(
+        self, source: RowSource, sink: ResultSink, terms: JobTerms, answer: Answer, *,
+        limits: JobLimits = _ENDLESS, observer: JobObserver | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        self._source = source
+        self._sink = sink
+        self._terms = terms
+        self._answer = answer
+        self._limits = limits
+        self._observer = observer
+        self._clock = clock
+        self._progress = Progress()
+
+    async def run(self) -> Progress:
+        """Run it to its end; returns what came of it.
+
+        Raises:
+            OperatorError: it cannot go on, or must not; what is done stays, and a further run goes on from there.
+            QueryError: nothing can answer what is asked.
+        """
+        self._began_s = self._clock()
+        self._progress = await self._sink.open(self._terms) or Progress()
+        self._budget = JobBudget(self._limits, self._progress)
+        if self._observer is not None:
+            self._observer.begun(self._source.total, self._progress)
+        try:
+            async with asyncio.timeout(self._limits.deadline_s):
+                await self._pass_through()
+        except (OperatorError, QueryError, TimeoutError) as error:
+            await self._sink.commit(self._progress)
+            if isinstance(error, TimeoutError):
+                self._budget.check_time(self._elapsed_s())
+            raise
+        await self._sink.finish(self._progress)
+        return self._progress
+
+    async def _pass_through(self) -> None:
+        before_s, committed_s = self._progress.seconds, 0.0
+        chunks = self._source.chunks(self._progress.position, self._terms.chunk_rows)
+        async with AnswersInOrder(chunks, self._ask, self._limits.in_flight) as results:
+            async for result in results:
+                await self._sink.write(result)
+                elapsed_s = self._elapsed_s()
+                self._progress = self._progress.after(result, before_s + elapsed_s)
+                if self._observer is not None:
+                    self._observer.advanced(self._progress)
+                if elapsed_s - committed_s >= _COMMIT_S:
+                    await self._sink.commit(self._progress)
+                    committed_s = elapsed_s
+                self._budget.take(self._progress, result)
+
+    async def _ask(self, chunk: Chunk) -> ChunkResult:
+        self._budget.admit(chunk.size, self._elapsed_s())
+        return await self._answer(chunk)
+
+    def _elapsed_s(self) -> float:
+        return self._clock() - self._began_s

@@ -1,0 +1,129 @@
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infaas.batch.asker import ChunkAsker
+from infaas.batch.job import BatchJob
+from infaas.batch.limits import JobLimits
+from infaas.batch.rows import Chunk, ChunkResult
+from infaas.batch.sink import Progress
+from schemas.errors import OperatorError, Overloaded, UnknownTask
+from tests.unit.infaas.batch.memory import TERMS, Numbers, Squares, Written, answer
+
+
+def job(model: Squares, sink: Written, rows: int = 30, limits: JobLimits | None = None) -> BatchJob:
+    return BatchJob(Numbers(rows), sink, TERMS, ChunkAsker(model.ask).answer, limits=limits or JobLimits(in_flight=5))
+
+
+async def test_results_are_in_the_order_of_the_rows_however_they_come() -> None:
+    sink = Written()
+    progress = await job(Squares(), sink).run()
+    assert sink.committed == [(n, float(n * n)) for n in range(30)]
+    assert (progress.answered, progress.failed, progress.position) == (30, 0, {"row": 30})
+    assert sink.finished
+
+
+async def test_no_more_is_in_flight_and_no_more_is_read_than_allowed() -> None:
+    source, model, sink = Numbers(400), Squares(), Written()
+    blocked = asyncio.Event()
+
+    async def ask(chunk: Chunk) -> ChunkResult:
+        if chunk.rows[0].numbers[0] == 0:
+            await blocked.wait()
+        return await ChunkAsker(model.ask).answer(chunk)
+
+    running = asyncio.create_task(BatchJob(source, sink, TERMS, ask, limits=JobLimits(in_flight=5)).run())
+    for _ in range(500):
+        await asyncio.sleep(0)
+    assert source.read == 20, "the oldest chunk waits, and five are held"
+    blocked.set()
+    await running
+    assert model.most_at_once <= 5
+    assert len(sink.committed) == 400
+
+
+@given(st.sets(st.integers(0, 29), max_size=30))
+def test_only_the_rows_to_blame_fail(poison: set[int]) -> None:
+    sink = Written()
+    asyncio.run(job(Squares(tuple(poison)), sink).run())
+    assert sink.failed == sorted(poison)
+    assert sink.committed == [(n, float(n * n)) for n in range(30) if n not in poison]
+
+
+async def test_goes_on_from_what_was_committed_with_the_same_chunks() -> None:
+    undisturbed, sink, whole = Squares(), Written(), Written()
+    await job(undisturbed, whole).run()
+    first = Squares(cost=1.0)
+    with pytest.raises(OperatorError, match="would cost more than the 14 USD"):
+        await job(first, sink, limits=JobLimits(max_cost=14, row_cost=1.0, in_flight=2)).run()
+    assert 0 < len(sink.committed) < 30
+    again = Squares()
+    await job(again, sink).run()
+    assert sink.committed == whole.committed
+    assert all(chunk in undisturbed.asked for chunk in again.asked)
+    assert sink.finished
+
+
+async def test_never_costs_more_than_it_may() -> None:
+    sink, model = Written(), Squares(cost=1.0)
+    with pytest.raises(OperatorError, match=r"more than the 13 USD .* the same command goes on"):
+        await job(model, sink, limits=JobLimits(max_cost=13, row_cost=0.9, in_flight=3)).run()
+    assert sink.progress is not None
+    assert sink.progress.cost == len(sink.committed) == 12
+    assert not sink.finished
+
+
+async def test_ends_at_its_deadline_and_keeps_what_is_done() -> None:
+    sink, now = Written(), [0.0]
+
+    async def ask(chunk: Chunk) -> ChunkResult:
+        now[0] += 1.0
+        return await ChunkAsker(Squares().ask).answer(chunk)
+
+    limits = JobLimits(deadline_s=3.0, in_flight=1)
+    with pytest.raises(OperatorError, match="until --deadline are over after 12 rows"):
+        await BatchJob(Numbers(30), sink, TERMS, ask, limits=limits, clock=lambda: now[0]).run()
+    assert len(sink.committed) == 12
+
+
+async def test_ends_where_all_rows_fail_or_too_many() -> None:
+    with pytest.raises(OperatorError, match="rows have all failed: cannot square"):
+        await job(Squares(tuple(range(1000))), Written(), rows=1000).run()
+    with pytest.raises(OperatorError, match=r"3 rows have failed, more than the 2 of --max-failed"):
+        await job(Squares((1, 2, 3)), Written(), limits=JobLimits(max_failed=2)).run()
+
+
+async def test_what_may_pass_is_asked_again_until_the_patience_ends() -> None:
+    attempts, troubles = [0], list[str]()
+
+    async def ask(inputs: object) -> object:
+        attempts[0] += 1
+        if attempts[0] < 3:
+            raise Overloaded("busy", retry_after_s=0.001)
+        return answer({"y": inputs["x"]})  # type: ignore[index]
+
+    asker = ChunkAsker(ask, on_trouble=lambda trouble: troubles.append(trouble.reason))  # type: ignore[arg-type]
+    sink = Written()
+    await BatchJob(Numbers(4), sink, TERMS, asker.answer).run()
+    assert (len(sink.committed), troubles) == (4, ["busy", "busy"])
+    attempts[0] = -1000
+    asker = ChunkAsker(ask, patience_s=0.0)  # type: ignore[arg-type]
+    with pytest.raises(OperatorError, match=r"nothing was answered for \d+ s, for busy"):
+        await BatchJob(Numbers(4), Written(), TERMS, asker.answer).run()
+
+
+async def test_what_nothing_can_answer_ends_the_job() -> None:
+    async def ask(_inputs: object) -> object:
+        raise UnknownTask("no such task")
+
+    with pytest.raises(UnknownTask):
+        await BatchJob(Numbers(4), Written(), TERMS, ChunkAsker(ask).answer).run()  # type: ignore[arg-type]
+
+
+def test_progress_counts_what_failed_apart() -> None:
+    result = ChunkResult((), (), {"row": 4}, 0.5)
+    assert Progress(answered=3, cost=1.0).after(result, 2.0) == Progress(
+        position={"row": 4}, answered=3, cost=1.5, seconds=2.0
+    )
