@@ -161,7 +161,7 @@ class InstanceController:
         try:
             await self._keep_serving(model, in_memory)
         finally:
-            self._instance = None
+            self._instance = None  # where it was cancelled; else it was let go
             await self._set_state(InstanceState.INACTIVE)
             await self._context.leases.withdraw_requests(self.variant)
             await asyncio.to_thread(close_session, self.variant, in_memory, self._context.memory)
@@ -209,7 +209,6 @@ class InstanceController:
             await self._wait(_LOOK_AGAIN_S)
             return
         await self._keep_serving(model, LoadedModel(UnloadableModel(self.variant, failure.reason), {}), is_over)
-        self._instance = None
 
     async def _load_once(self, row: InstanceRow) -> tuple[ServableModel, LoadedModel]:
         context = self._context
@@ -226,22 +225,25 @@ class InstanceController:
         """Serve until it is over; begin anew after a pause where Kafka is away or refuses. The others serve on."""
         pause_s = _RETRY_S
         while not self.ending and not is_over():
+            problem = ""
             try:
                 await self._serve(model, loaded, is_over)
             except* OperatorError as errors:
                 log.warning("cannot serve %s, will try again: %s", self.variant, errors.exceptions[0])
-                await self._stop_serving(f"cannot serve: {errors.exceptions[0]}"[:500])
+                problem = f"cannot serve: {errors.exceptions[0]}"[:500]
+            await self._let_go(problem)
             if self._row is None:
                 self.ending = True
             elif not self.ending and not is_over():
                 await self._wait(pause_s)
                 pause_s = min(pause_s * 2, self._context.settings.load_retry_max_s)
 
-    async def _stop_serving(self, reason: str) -> None:
-        """Let others have the partitions that cannot be served from here now."""
+    async def _let_go(self, problem: str) -> None:
+        """Let others have what was served from here until now; `problem` says why it cannot be served, if it cannot."""
         instance, self._instance = self._instance, None
-        self._failed = True
-        await self._set_state(InstanceState.INACTIVE, reason)
+        if problem:
+            self._failed = True
+            await self._set_state(InstanceState.INACTIVE, problem)
         if instance is not None and instance.partitions:
             await self._context.leases.release(self.variant, instance.partitions)
 
