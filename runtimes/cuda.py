@@ -14,7 +14,7 @@ from typing import Any, Final
 from runtimes.protocol import Availability
 
 VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
-_DRIVER: Final = "libcuda.so.1"
+DRIVER: Final = "libcuda.so.1"
 _NVML: Final = "libnvidia-ml.so.1"
 _NAME_LENGTH: Final = 100
 _BUS_ID_LENGTH: Final = 32
@@ -29,9 +29,9 @@ class _Memory(ctypes.Structure):
 def availability() -> Availability:
     """Whether a CUDA driver and at least one device are here."""
     try:
-        driver = ctypes.CDLL(_DRIVER)
+        driver = ctypes.CDLL(DRIVER)
     except OSError:
-        return Availability(False, f"no CUDA driver ({_DRIVER}) on this machine")
+        return Availability(False, f"no CUDA driver ({DRIVER}) on this machine")
     if driver.cuInit(0) != 0:
         return Availability(False, "the CUDA driver is here but cannot be initialised; see nvidia-smi")
     return Availability(True) if _count(driver) else Availability(False, "the CUDA driver sees no device")
@@ -39,7 +39,7 @@ def availability() -> Availability:
 
 def device_count() -> int:
     """Number of devices that this process may use."""
-    return _count(ctypes.CDLL(_DRIVER)) if availability().available else 0
+    return _count(ctypes.CDLL(DRIVER)) if availability().available else 0
 
 
 def use_device(number: int) -> None:
@@ -50,7 +50,7 @@ def use_device(number: int) -> None:
 
 def device_name(index: int = 0) -> str:
     """Product name of a device; only where `availability` says there is one."""
-    driver = ctypes.CDLL(_DRIVER)
+    driver = ctypes.CDLL(DRIVER)
     name = ctypes.create_string_buffer(_NAME_LENGTH)
     driver.cuDeviceGetName(name, _NAME_LENGTH, _device(driver, index))
     return name.value.decode()
@@ -79,7 +79,7 @@ def _device(driver: Any, index: int) -> ctypes.c_int:
 
 
 def _memory(index: int) -> _Memory:
-    driver, nvml = ctypes.CDLL(_DRIVER), ctypes.CDLL(_NVML)
+    driver, nvml = ctypes.CDLL(DRIVER), ctypes.CDLL(_NVML)
     bus_id = ctypes.create_string_buffer(_BUS_ID_LENGTH)
     driver.cuDeviceGetPCIBusId(bus_id, _BUS_ID_LENGTH, _device(driver, index))
     handle, memory = ctypes.c_void_p(), _Memory()

@@ -6,14 +6,15 @@ against a stand-in of the driver only.
 """
 
 import ctypes
+from contextlib import ExitStack
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtimes.cuda import DRIVER
 from schemas.errors import OperatorError
 
-_DRIVER: Final = "libcuda.so.1"
 _NON_BLOCKING: Final = 1
 _OUT_OF_MEMORY: Final = 2
 
@@ -26,13 +27,16 @@ class CudaStream:
     """A stream on the device that this process uses; call `enter` in each thread that uses it."""
 
     def __init__(self) -> None:
-        self._driver: Any = ctypes.CDLL(_DRIVER)
+        self._driver: Any = ctypes.CDLL(DRIVER)
         self._device, self._context, stream = ctypes.c_int(0), ctypes.c_void_p(), ctypes.c_void_p()
         self.call("cuInit", 0)
         self.call("cuDeviceGet", ctypes.byref(self._device), 0)
         self.call("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), self._device)
-        self.enter()
-        self.call("cuStreamCreate", ctypes.byref(stream), _NON_BLOCKING)
+        with ExitStack() as undo:
+            undo.callback(self._release)
+            self.enter()
+            self.call("cuStreamCreate", ctypes.byref(stream), _NON_BLOCKING)
+            undo.pop_all()
         self._stream = stream
 
     @property
@@ -51,6 +55,9 @@ class CudaStream:
     def close(self) -> None:
         """Free the stream, and this user's hold of the device."""
         self.call("cuStreamDestroy_v2", self._stream)
+        self._release()
+
+    def _release(self) -> None:
         self.call("cuDevicePrimaryCtxRelease_v2", self._device)
 
     def call(self, function: str, *arguments: Any) -> None:

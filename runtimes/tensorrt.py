@@ -70,16 +70,18 @@ class TensorRtSession:
 
     def __init__(self, trt: Any, engine: Any) -> None:
         self._lock = threading.Lock()
-        self._stream: CudaStream | None = CudaStream()
+        stream = CudaStream()
+        self._stream: CudaStream | None = stream
         self._engine: Any = engine
         self._context: Any = engine.create_execution_context()
         if self._context is None:
+            stream.close()
             raise MemoryError("TensorRT: out of memory for an execution context")
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         self._inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
         self._outputs = [name for name in names if name not in self._inputs]
         self._dtypes = {name: np.dtype(trt.nptype(engine.get_tensor_dtype(name))) for name in names}
-        self._buffers = {name: TensorBuffer(self._stream) for name in names}
+        self._buffers = {name: TensorBuffer(stream) for name in names}
 
     def infer(self, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
         """Compute one batch; inputs that the engine does not take are left out."""

@@ -19,6 +19,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -208,7 +209,8 @@ class InstanceController:
         except OperatorError:  # it is being deleted; its row goes with it
             await self._wait(_LOOK_AGAIN_S)
             return
-        await self._keep_serving(model, LoadedModel(UnloadableModel(self.variant, failure.reason), {}), is_over)
+        unloadable = UnloadableModel(self.variant, failure.reason)
+        await self._keep_serving(model, LoadedModel(unloadable, {}, ExitStack()), is_over)
 
     async def _load_once(self, row: InstanceRow) -> tuple[ServableModel, LoadedModel]:
         context = self._context

@@ -49,13 +49,11 @@ class DeviceMemory:
         self._limit = settings.memory_bytes
         self._profiled: dict[str, int] = {}
         """Bytes by model, as profiled."""
-        self._loaded = 0
-        """Bytes of all of them."""
 
     @property
     def used(self) -> int:
         """Bytes in use: as the device says, or where it says nothing, as what is loaded was profiled."""
-        return memory_in_use(self._hardware) or self._loaded
+        return memory_in_use(self._hardware) or sum(self._profiled.values())
 
     def claim(self, model: ServableModel) -> None:
         """Take what the model needs.
@@ -69,11 +67,10 @@ class DeviceMemory:
                 f"out of memory: needs {model.memory_bytes >> 20} MiB, but {used >> 20} of {self._limit >> 20} are used"
             )
         self._profiled[model.name] = model.memory_bytes
-        self._loaded += model.memory_bytes
 
     def release(self, name: str) -> None:
         """Give back what a model needed."""
-        self._loaded -= self._profiled.pop(name, 0)
+        self._profiled.pop(name, None)
 
 
 class UnloadableModel:
@@ -111,9 +108,7 @@ def open_session(
 
 def close_session(name: str, loaded: LoadedModel, memory: DeviceMemory) -> None:
     """Free a model; blocks."""
-    loaded.session.close()
-    if loaded.files is not None:
-        loaded.files.close()
+    loaded.resources.close()
     memory.release(name)
     trim_memory()
 

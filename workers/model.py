@@ -64,8 +64,8 @@ class LoadedModel(NamedTuple):
     session: Session
     probe: Tensors
     """An input that it has computed."""
-    files: ExitStack | None = None
-    """Files that it was loaded from: they stay where they are until this is closed."""
+    resources: ExitStack
+    """What is given back by closing this: the session, and the files that it was loaded from."""
 
 
 def find_model(catalog: Catalog, variant: str, max_batch: int) -> ServableModel:
@@ -95,18 +95,19 @@ def load_session(model: ServableModel, artifacts: ArtifactStore, threads: int, l
     """
     variant, rows = model.variant, _warm_up_rows(model, artifacts)
     options = LoadOptions(precision=variant.precision, threads=threads, lanes=lanes, max_batch=variant.max_batch)
-    with ExitStack() as files:
-        artifact = hold_artifacts(
-            variant.runtime, variant.artifact, lambda file: files.enter_context(artifacts.held(file))
-        )
+    with ExitStack() as resources:
+
+        def hold(sha256: str) -> Path:
+            return resources.enter_context(artifacts.held(sha256))
+
+        artifact = hold_artifacts(variant.runtime, variant.artifact, hold)
         session = find_runtime(variant.runtime).load(artifact, variant.hardware, options)
+        resources.callback(session.close)
         if model.processing is not None:
-            session = _processed(
-                session, model, model.processing, lambda file: files.enter_context(artifacts.held(file))
-            )
+            session = _processed(session, model, model.processing, hold)
         for batch in (variant.max_batch, *[1] * _WARM_UP_RUNS):
             session.infer(take_rows(rows, 0, batch))
-        return LoadedModel(session, take_rows(rows, 0, 1), files.pop_all())
+        return LoadedModel(session, take_rows(rows, 0, 1), resources.pop_all())
 
 
 def _processed(session: Session, model: ServableModel, processing: Processing, hold: Callable[[str], Path]) -> Session:

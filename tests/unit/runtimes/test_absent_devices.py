@@ -87,7 +87,7 @@ def test_an_engine_computes_in_its_stream_and_gives_its_memory_back(
     assert np.array_equal(session.infer({"x": X[:1] * 2})["scores"], X[:1] * 2 + 1)
     assert np.array_equal(first, X + 1), "buffers are used again, answers are not"
     session.close()
-    assert (driver.free, driver.allocated) == (free, {})
+    assert (driver.free, driver.allocated, driver.streams, driver.retained) == (free, {}, 0, 0)
     with pytest.raises(OperatorError, match="closed"):
         session.infer({"x": X})
 
@@ -115,6 +115,16 @@ def test_a_full_device_is_out_of_memory_and_keeps_nothing(driver: CudaDriver) ->
         buffer.reserve(80)
     buffer.close()
     assert driver.free == 100
+
+
+@pytest.mark.parametrize("free", [0, 1])
+def test_a_device_too_full_for_a_stream_or_a_context_keeps_neither(
+    engine: Callable[[], Session], driver: CudaDriver, free: int
+) -> None:
+    driver.free = free
+    with pytest.raises(MemoryError, match="out of memory"):
+        engine()
+    assert (driver.streams, driver.retained) == (0, 0)
 
 
 def test_a_profile_spans_all_batches_and_bounded_lengths() -> None:

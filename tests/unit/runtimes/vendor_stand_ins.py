@@ -23,6 +23,8 @@ class CudaDriver:
 
     def __init__(self, memory: int = 1 << 20) -> None:
         self.free = memory
+        self.streams = self.retained = 0
+        """Streams, and holds of the device, that were not given back."""
         self.allocated: dict[int, ctypes.Array[ctypes.c_uint8]] = {}
         self.pending: list[Callable[[], object]] = []
 
@@ -31,8 +33,23 @@ class CudaDriver:
             raise AttributeError(name)
         return lambda *_arguments: 0
 
+    def cuDevicePrimaryCtxRetain(self, context: Any, device: Any) -> int:
+        self.retained += 1
+        return 0
+
+    def cuDevicePrimaryCtxRelease_v2(self, device: Any) -> int:
+        self.retained -= 1
+        return 0
+
     def cuStreamCreate(self, stream: Any, flags: int) -> int:
+        if not self.free:
+            return OUT_OF_MEMORY
+        self.streams += 1
         stream._obj.value = 7
+        return 0
+
+    def cuStreamDestroy_v2(self, stream: Any) -> int:
+        self.streams -= 1
         return 0
 
     def _allocate(self, size: int) -> int:
@@ -133,8 +150,8 @@ class _Engine:
     def get_tensor_dtype(self, name: str) -> str:
         return "float32"
 
-    def create_execution_context(self) -> _Context:
-        return _Context(self)
+    def create_execution_context(self) -> _Context | None:
+        return _Context(self) if self.driver.free > len(b"a context") else None
 
 
 def tensorrt(driver: CudaDriver, version: str = "11.4.0") -> Any:
