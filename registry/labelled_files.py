@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from registry.signature import fits
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.rows.catalog import TensorSpec
-from schemas.tensors import BF16, bf16_of, dtype_of
+from schemas.tensors import BF16, bf16_of, bytes_array, dtype_of
 
 LABEL: Final = "label"
 _PATH: Final = "path"
@@ -133,9 +133,7 @@ def _contents(files: Sequence[Path], inputs: Sequence[TensorSpec], where: str) -
 
 
 def _as_bytes(values: Sequence[bytes], spec: TensorSpec) -> NDArray[Any]:
-    array = np.empty(len(values), object)
-    array[:] = values
-    return array.reshape(-1, *[1] * (len(spec.shape) - 1))
+    return bytes_array(values).reshape(-1, *[1] * (len(spec.shape) - 1))
 
 
 # -- tables ------------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from registry.signature import VARIABLE
 from schemas.errors import InvalidRequest
 from schemas.rows.catalog import TensorSpec
+from schemas.tensors import bytes_array
 
 _SHOWN: Final = 5
 
@@ -41,7 +42,7 @@ def read_labels(raw: NDArray[Any], known: Sequence[str], output: TensorSpec, lis
 
 
 def _as_bytes(raw: NDArray[Any]) -> NDArray[Any]:
-    return np.array([cell.encode() if isinstance(cell, str) else cell for cell in raw.tolist()], object)
+    return bytes_array(raw.ravel().tolist()).reshape(raw.shape)
 
 
 def _ordered(known: tuple[str, ...], raw: NDArray[Any], output: TensorSpec, listed: Sequence[str]) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from registry.quality import RELATIVE
 from registry.signature import Signature
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.rows.catalog import TensorSpec
-from schemas.tensors import dtype_of
+from schemas.tensors import bytes_array, dtype_of
 
 _CALIBRATION_ROWS: Final = 128
 _CALIBRATION_SHARE: Final = 0.1
@@ -144,9 +144,8 @@ def load_arrays(file: Path) -> Arrays:
 
 def _split(content: NDArray[np.uint8], lengths: NDArray[np.int64]) -> NDArray[Any]:
     data, ends = content.tobytes(), np.cumsum(lengths.ravel())
-    values = np.empty(lengths.size, object)
-    values[:] = [data[end - length : end] for end, length in zip(ends.tolist(), lengths.ravel().tolist(), strict=True)]
-    return values.reshape(lengths.shape)
+    parts = zip(ends.tolist(), lengths.ravel().tolist(), strict=True)
+    return bytes_array([data[end - length : end] for end, length in parts]).reshape(lengths.shape)
 
 
 def take_rows(samples: Arrays, start: int, count: int) -> Arrays:

@@ -21,6 +21,7 @@ from runtimes.onnx_pack import is_pack, read_pack
 from runtimes.protocol import Availability, LoadOptions, Session, Tensors
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
+from schemas.tensors import bytes_array
 
 _ERRORS_ONLY: Final = 3
 _EXTENSIONS: Final = "ai.onnx.contrib"
@@ -194,5 +195,4 @@ def _to_onnx(array: NDArray[Any]) -> NDArray[Any]:
 def _from_onnx(array: NDArray[Any]) -> NDArray[Any]:
     if array.dtype.kind != "O":
         return array
-    raw = [item.encode() if isinstance(item, str) else item for item in array.ravel().tolist()]
-    return np.array(raw, dtype=object).reshape(array.shape)
+    return bytes_array(array.ravel().tolist()).reshape(array.shape)

@@ -77,6 +77,13 @@ def datatype_of(array: Array) -> str:
         raise TypeError(f"arrays of {array.dtype} have no datatype in the Open Inference Protocol") from None
 
 
+def bytes_array(values: Sequence[bytes | str]) -> Array:
+    """A vector of BYTES, texts in UTF-8; numpy by itself would cut NULs off, and make all as wide as the longest."""
+    array = np.empty(len(values), BYTES)
+    array[:] = [value.encode() if isinstance(value, str) else value for value in values]
+    return array
+
+
 def float32_of(array: Array) -> NDArray[np.float32]:
     """Convert a BF16 array to float32, exactly."""
     return (array["bf16"].astype(np.uint32) << 16).view(np.float32)
@@ -231,9 +238,7 @@ def _bytes_array(items: list[Any], shape: Sequence[int], depth: int, where: str)
         if any(len(row) != size for row in rows):
             raise InvalidRequest(f"{where}: the data does not have the shape {list(shape)}")
         rows = list(chain.from_iterable(rows))
-    array = np.empty(len(rows), BYTES)
-    array[:] = [text.encode() for text in rows]
-    return _shaped(array, shape, where)
+    return _shaped(bytes_array(rows), shape, where)
 
 
 def _elements(array: Array) -> list[bytes]:

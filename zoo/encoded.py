@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.rows.processing import DecodeImage, Processing, Tokenise, TopClasses
+from schemas.tensors import bytes_array
 from zoo.data_folder import DATA
 
 TOKENIZER: Final = DATA / "tokenizer.json"
@@ -27,7 +28,7 @@ def as_texts(ids: NDArray[Any], mask: NDArray[Any]) -> NDArray[Any]:
 
     tokenizer = Tokenizer.from_file(str(TOKENIZER))
     rows = [row[:count] for row, count in zip(ids.tolist(), mask.sum(axis=1).tolist(), strict=True)]
-    return as_bytes([text.encode() for text in tokenizer.decode_batch(rows)])
+    return bytes_array(tokenizer.decode_batch(rows))
 
 
 def as_png(images: NDArray[np.uint8]) -> NDArray[Any]:
@@ -39,11 +40,4 @@ def as_png(images: NDArray[np.uint8]) -> NDArray[Any]:
         file = io.BytesIO()
         Image.fromarray(pixels[0]).save(file, "PNG")
         files.append(file.getvalue())
-    return as_bytes(files)
-
-
-def as_bytes(values: list[bytes]) -> NDArray[Any]:
-    """Make an array of BYTES, which numpy would make one of the longest's width."""
-    array = np.empty(len(values), object)
-    array[:] = values
-    return array
+    return bytes_array(files)

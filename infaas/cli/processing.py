@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import msgspec
-import numpy as np
 import typer
 from msgspec.structs import replace
 
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.rows.catalog import TensorSpec
 from schemas.rows.processing import DecodeImage, Processing, Tokenise, TopClasses
-from schemas.tensors import BYTES, Array
+from schemas.tensors import Array, bytes_array
 
 TokenizerFlag = Annotated[
     Path | None,
@@ -85,8 +84,7 @@ def plain_inputs(values: Sequence[str], inputs: Sequence[TensorSpec], name: str)
     if len(inputs) != 1 or inputs[0].datatype != "BYTES":
         wanted = ", ".join(f"{spec.name} {spec.datatype} {list(spec.shape)}" for spec in inputs)
         raise InvalidRequest(f"{name} takes tensors ({wanted}): give them by --inputs")
-    array = np.empty(len(values), BYTES)
-    array[:] = [_content(value) for value in values]
+    array = bytes_array([_content(value) for value in values])
     return {inputs[0].name: array.reshape(-1, *(1 for _ in inputs[0].shape[1:]))}
 
 

@@ -28,6 +28,7 @@ from registry.quality import CHOICES
 from registry.register import register as register_model
 from registry.register import step_count
 from registry.registration import Registration
+from runtimes.processing.classes import read_class_names
 from schemas.defaults import BATCH_LIMIT, PARTITIONS, THREADS
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
@@ -154,22 +155,14 @@ def register(
         request = Registration(
             architecture=architecture or name_of(Path(named[0])), task=task, file=Path(named[0]),
             validation=validation, calibration=calibration, accuracy=accuracy,
-            measure=measure, classes=_read_classes(classes), output=output, batch_axes=tuple(batch_axis or ()),
+            measure=measure, classes=read_class_names(classes) if classes else (), output=output,
+            batch_axes=tuple(batch_axis or ()),
             processing=declared_processing(tokenizer, image, processing, top, None if processing else classes),
             max_batch=max_batch, partitions=partitions, threads=threads,
             variants=tuple(variant or ()), max_accuracy_loss=max_accuracy_loss, again=again,
         )  # fmt: skip
         made = asyncio.run(_register([replace(request, hardware=device) for device in devices], kafka, postgres, home))
     return _show_made(made, as_json=as_json)
-
-
-def _read_classes(file: Path | None) -> tuple[str, ...]:
-    if file is None:
-        return ()
-    try:
-        return tuple(line.strip() for line in file.read_text().splitlines() if line.strip())
-    except (OSError, UnicodeError) as error:
-        raise OperatorError(f"cannot read {file}: {error}") from error
 
 
 async def register_with_progress(
@@ -197,7 +190,6 @@ async def register_with_progress(
 
 
 async def _register(requests: Sequence[Registration], kafka: KafkaSettings, postgres: str, home: Path) -> list[Variant]:
-    made: list[Variant] = []
     with TemporaryDirectory(prefix="infaas-import-") as folder:
         notes: tuple[str, ...] = ()
         if await asyncio.to_thread(kind_of, requests[0].file) is not ImportKind.MODEL_FILE:
@@ -208,8 +200,7 @@ async def _register(requests: Sequence[Registration], kafka: KafkaSettings, post
         for request in requests:
             await asyncio.to_thread(step_count, request)  # says what is wrong with any before one is begun
         async with open_pool(postgres) as pool:
-            made = await _register_each(requests, pool, kafka, home, notes)
-    return made
+            return await _register_each(requests, pool, kafka, home, notes)
 
 
 async def _register_each(
@@ -226,9 +217,8 @@ async def _register_each(
 
 
 async def _warn_of_noise(pool: Pool, made: Sequence[Variant]) -> None:
-    names = {variant.name for variant in made}
-    noisy = [profile.variant for profile in await list_profiles(pool) if profile.is_noisy and profile.variant in names]
-    if noisy:
+    profiles = await list_profiles(pool, names=[variant.name for variant in made])
+    if noisy := [profile.variant for profile in profiles if profile.is_noisy]:
         err.print(
             f"[yellow]warning:[/] the machine was busy all the while {', '.join(noisy)} were measured, however often "
             f"that was tried: the latencies are uncertain, and choices rest on them. {AGAIN}",

@@ -31,7 +31,7 @@ from schemas.errors import InvalidRequest, OperatorError, QueryError
 from schemas.needs import Mode
 from schemas.oip import decode_response, encode_request
 from schemas.result import Result
-from schemas.tensors import BYTES, Array
+from schemas.tensors import Array, bytes_array
 
 
 class QueryOptions(TypedDict, total=False):
@@ -231,10 +231,9 @@ def _encode(task: str, inputs: Mapping[str, ArrayLike], options: QueryOptions) -
 def _as_array(values: ArrayLike) -> Array:
     """Values as an array; texts and files, alone or in a list, as they are: numpy would cut NULs off their ends."""
     items = [values] if isinstance(values, (str, bytes)) else values
-    if isinstance(items, (list, tuple)) and items and all(isinstance(item, (str, bytes)) for item in items):
-        array = np.empty(len(items), BYTES)
-        array[:] = [item.encode() if isinstance(item, str) else item for item in items]
-        return array
+    texts = [item for item in items if isinstance(item, (str, bytes))] if isinstance(items, (list, tuple)) else []
+    if isinstance(items, (list, tuple)) and 0 < len(texts) == len(items):
+        return bytes_array(texts)
     return np.asarray(values)
 
 

@@ -1,15 +1,14 @@
 """What is made of a model's scores: probabilities, and the best classes by name."""
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from runtimes.padding import Arrays
-from schemas.errors import InvalidRequest
+from schemas.errors import InvalidRequest, OperatorError
 from schemas.rows.processing import TopClasses
-from schemas.tensors import BYTES
+from schemas.tensors import bytes_array
 
 CLASS: Final = "class"
 LABEL: Final = "label"
@@ -32,10 +31,11 @@ class BestClasses:
         """Read the names of the classes, if they have any.
 
         Raises:
-            InvalidRequest: the file holds no text.
+            OperatorError: their file cannot be read.
+            InvalidRequest: it names none.
         """
         self._count = step.count
-        self._labels = read_labels(Path(step.labels)) if step.labels else None
+        self._labels = bytes_array(read_class_names(Path(step.labels))) if step.labels else None
 
     def __call__(self, outputs: Arrays, scores: str) -> Arrays:
         """The outputs and the best classes."""
@@ -48,14 +48,21 @@ class BestClasses:
         return outputs | {LABEL: self._labels[best]}
 
 
-def read_labels(file: Path) -> NDArray[Any]:
-    """Read the names of the classes, one a line, as BYTES; raises `InvalidRequest`."""
+def read_class_names(file: Path) -> tuple[str, ...]:
+    """Read the names of the classes, one a line, in the order of the scores.
+
+    Raises:
+        OperatorError: the file cannot be read.
+        InvalidRequest: it holds no text, or no name.
+    """
     try:
         names = [line.strip() for line in file.read_text("utf-8").splitlines()]
+    except OSError as error:
+        raise OperatorError(f"cannot read {file}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"{file.name} is no text: {error}") from None
     while names and not names[-1]:
         names.pop()
     if not names:
         raise InvalidRequest(f"{file.name} names no class; it holds the name of a class on each line")
-    return np.array([name.encode() for name in names], BYTES)
+    return tuple(names)

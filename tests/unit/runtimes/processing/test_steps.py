@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtimes.processing.classes import BestClasses, SoftmaxScores
+from runtimes.processing.classes import BestClasses, SoftmaxScores, read_class_names
 from runtimes.processing.image import ImageDecoder
 from runtimes.processing.tokenise import TextTokeniser
-from schemas.errors import InvalidRequest
+from schemas.errors import InvalidRequest, OperatorError
 from schemas.rows.processing import DecodeImage, Tokenise, TopClasses
 from schemas.rows.tensor_spec import TensorSpec
 from tests.processing_files import encoded_image, write_tokenizer
@@ -135,3 +135,14 @@ def test_scores_become_probabilities_and_the_best_classes(tmp_path: Path) -> Non
     assert named["label"].tolist() == [[b"good"], [b"bad"]]
     with pytest.raises(InvalidRequest, match="3 labels for 2 scores"):
         BestClasses(TopClasses(labels=str(labels)))({"scores": np.zeros((1, 2))}, "scores")
+
+
+def test_a_class_without_a_name_keeps_its_number(tmp_path: Path) -> None:
+    file = tmp_path / "classes.txt"
+    file.write_text("bad\n\n good \n\n")
+    assert read_class_names(file) == ("bad", "", "good")
+    file.write_text("\n")
+    with pytest.raises(InvalidRequest, match="names no class"):
+        read_class_names(file)
+    with pytest.raises(OperatorError, match=r"cannot read .*nowhere\.txt: No such file"):
+        read_class_names(tmp_path / "nowhere.txt")
