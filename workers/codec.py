@@ -23,6 +23,7 @@ from schemas.needs import Mode
 from schemas.oip import InferRequest, decode_request, encode_response, is_plain
 from schemas.query import MAX_ID, parse_query
 from schemas.result import OK, error_value
+from schemas.rows.processing import DecodeImage
 from schemas.topics import may_reply_to, results_topic
 from workers.batch_queue import NO_DEADLINE
 from workers.model import ServableModel, check_inputs
@@ -189,6 +190,8 @@ def decode_query(
 def batch_key(model: ServableModel, inputs: Mapping[str, NDArray[Any]]) -> Hashable:
     """Key of what may share a batch: inputs of one shape, or of about one size where the model takes them padded."""
     if model.processing is not None:
+        if isinstance(model.processing.before, DecodeImage):  # a file's size says nothing of its tensor's
+            return None
         (values,) = inputs.values()
         return size_bucket(max(map(len, values.flat)) // _BYTES_A_TOKEN + 1)
     if model.variant.mixes_lengths:

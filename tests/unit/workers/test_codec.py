@@ -18,13 +18,24 @@ from schemas.oip import decode_response, encode_request
 from schemas.query import parse_query
 from schemas.result import parse_result
 from schemas.rows.catalog import TensorSpec
-from schemas.rows.processing import Processing, Tokenise
+from schemas.rows.processing import DecodeImage, Processing, Tokenise
+from schemas.tensors import bytes_array
 from selector.forward import failed, forwarded
 from selector.policy import Choice
 from selector.variants import PricedVariant
 from tests.store_rows import INPUT, a_profile, a_variant
 from workers.batch_queue import NO_DEADLINE
-from workers.codec import QueryPart, Undecodable, decode_query, encode_error, encode_result, identify, stack, unstack
+from workers.codec import (
+    QueryPart,
+    Undecodable,
+    batch_key,
+    decode_query,
+    encode_error,
+    encode_result,
+    identify,
+    stack,
+    unstack,
+)
 from workers.model import ServableModel
 
 MODEL = ServableModel(a_variant(), (INPUT,), ("y",), LatencyModel(a_profile().latency, 8), 0)
@@ -189,6 +200,13 @@ def test_a_number_beyond_the_vocabulary_is_refused(odd: int) -> None:
                 decode_query(query, model)
         else:
             assert decode_query(query, model)
+
+
+def test_image_files_share_a_batch_whatever_their_size() -> None:
+    step = DecodeImage(width=28, height=28, channels="grey")
+    model = msgspec.structs.replace(MODEL, processing=Processing(before=step))
+    keys = {batch_key(model, {"image": bytes_array([b"x" * size])}) for size in (100, 100_000)}
+    assert len(keys) == 1, "they become tensors of one size"
 
 
 LENGTHS = ServableModel(
