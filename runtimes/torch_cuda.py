@@ -9,7 +9,7 @@ written on has no such device.
 """
 
 import threading
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -19,6 +19,8 @@ _RUNS_BEFORE_CAPTURE: Final = 3
 """Runs of a shape after which it is worth a graph; the first ones also choose algorithms, which a graph must not."""
 _MOST_GRAPHS: Final = 8
 """Shapes that have a graph at a time; each keeps its own inputs and outputs on the device."""
+_MOST_COUNTED: Final = 256
+"""Shapes whose runs are counted at a time: the last ones."""
 
 _Shape = tuple[tuple[int, ...], ...]
 
@@ -45,7 +47,8 @@ class CudaRunner:
         self._graphs = graphs
         self._stream = torch.cuda.Stream()
         self._lock = threading.Lock()
-        self._runs: Counter[_Shape] = Counter()
+        self._runs: OrderedDict[_Shape, int] = OrderedDict()
+        """Runs of shapes without a graph, the latest last."""
         self._captured: OrderedDict[_Shape, _CapturedShape] = OrderedDict()
 
     def run(self, arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
@@ -78,8 +81,7 @@ class CudaRunner:
         if found is not None:
             self._captured.move_to_end(shape)
             return found
-        self._runs[shape] += 1
-        if not self._graphs or self._runs[shape] <= _RUNS_BEFORE_CAPTURE:
+        if not self._graphs or self._count_run(shape) <= _RUNS_BEFORE_CAPTURE:
             return None
         captured = self._capture(pinned)
         if captured is None:
@@ -87,9 +89,16 @@ class CudaRunner:
             return None
         self._captured[shape] = captured
         if len(self._captured) > _MOST_GRAPHS:
-            old, _ = self._captured.popitem(last=False)
-            del self._runs[old]
+            self._captured.popitem(last=False)
         return captured
+
+    def _count_run(self, shape: _Shape) -> int:
+        runs = self._runs.pop(shape, 0) + 1
+        if runs <= _RUNS_BEFORE_CAPTURE:
+            self._runs[shape] = runs
+        if len(self._runs) > _MOST_COUNTED:
+            self._runs.popitem(last=False)
+        return runs
 
     def _capture(self, pinned: Sequence[Any]) -> _CapturedShape | None:
         torch = self._torch

@@ -28,7 +28,8 @@ from schemas.hardware import Hardware
 NAMES_FILE: Final = "infaas-names.json"
 """Extra file in the archive that `torch.jit.save` writes."""
 INDEX: Final = "https://pip.repos.neuron.amazonaws.com"
-_ENTRY: Final = {"torch_neuron": "trace", "torch_neuronx": "trace"}
+_ENTRY: Final = "trace"
+"""What compiles, in both packages; the placeholder has nothing."""
 
 
 class GraphNames(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +76,7 @@ class TorchNeuronRuntime:
         if importlib.util.find_spec("torch") is None or importlib.util.find_spec(self._package) is None:
             return f"{self.name} ({self._chip}) is not installed: pip install {self.name} --extra-index-url {INDEX}"
         package: Any = importlib.import_module(self._package)
-        if not hasattr(package, _ENTRY[self._package]):
+        if not hasattr(package, _ENTRY):
             return f"{self.name} is PyPI's placeholder: pip install {self.name} --extra-index-url {INDEX}"
         return ""
 

@@ -21,7 +21,7 @@ from process.garbage_collection import tune_gc
 from process.health_server import health_server
 from process.priority import lower_priority
 from registry.artifact_settings import open_artifacts
-from runtimes.catalog import all_runtimes
+from runtimes.catalog import available_runtimes
 from runtimes.device import device_name
 from schemas import topics
 from schemas.hardware import Hardware
@@ -175,7 +175,6 @@ def _open_loader(settings: WorkerSettings, stack: AsyncExitStack) -> Executor:
 
 def worker_row(settings: WorkerSettings) -> WorkerRow:
     """The row that a worker with these settings registers with."""
-    available = [r.name for r in all_runtimes() if r.availability(settings.hardware).available]
     return WorkerRow(
         name=settings.worker,
         hardware=settings.hardware.value,
@@ -185,7 +184,7 @@ def worker_row(settings: WorkerSettings) -> WorkerRow:
         threads=settings.threads,
         memory_bytes=settings.memory_bytes,
         price_per_hour=settings.price,
-        runtimes=tuple(available),
+        runtimes=available_runtimes(settings.hardware),
         epoch=0,
         heartbeat_at=datetime.now(UTC),
     )

@@ -117,8 +117,5 @@ def load_before(processing: Processing, tensors: Sequence[TensorSpec]) -> Before
 
 def _in_order(groups: Sequence[Sequence[int]], parts: Sequence[Tensors]) -> Arrays:
     """Put what was computed in groups back into the order of the batch."""
-    if len(parts) == 1:
-        order = np.argsort(groups[0])
-        return {name: array[order] for name, array in parts[0].items()}
     order = np.argsort([index for group in groups for index in group])
     return {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}

@@ -165,6 +165,18 @@ def test_a_shape_that_recurs_is_replayed_as_a_graph() -> None:
     assert torch.emptied == 1
 
 
+def test_shapes_that_never_recur_are_forgotten_and_one_that_does_is_not() -> None:
+    torch = Torch()
+    runner = CudaRunner(torch, AddOne(torch), 1, ["other"], graphs=True)
+    for length in range(1, 1201):
+        recurs = np.zeros((1, 3 if length % 300 == 0 else length + 3), np.float32)
+        runner.run([recurs, recurs])
+    assert torch.captures == 0, "each was forgotten before it came again"
+    for _ in range(4):
+        runner.run([X, X])
+    assert torch.captures == 1
+
+
 def test_what_cannot_be_captured_is_run_as_it_is() -> None:
     torch = Torch(capturable=False)
     module = AddOne(torch)
