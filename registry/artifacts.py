@@ -15,7 +15,7 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 from uuid import uuid4
 
 from registry.artifact_cache import ArtifactCache
@@ -49,6 +49,14 @@ class Bucket(Protocol):
     def delete(self, name: str) -> None:
         """Remove the file; none there is no error."""
         ...
+
+
+class KeptArtifact(NamedTuple):
+    """A file that was put among the artifacts."""
+
+    sha256: str
+    is_new: bool
+    """Whether it was not there before."""
 
 
 class ArtifactStore:
@@ -91,7 +99,11 @@ class ArtifactStore:
             yield path
 
     def put(self, file: Path) -> str:
-        """Keep a copy of `file`; returns its SHA-256.
+        """Keep a copy of `file`; returns its SHA-256, and raises as `keep` does."""
+        return self.keep(file).sha256
+
+    def keep(self, file: Path) -> KeptArtifact:
+        """Keep a copy of `file`, and tell whether that was there already.
 
         Raises:
             OperatorError: the disk is full, the directory cannot be written, or the bucket not be reached; nothing is
@@ -100,11 +112,12 @@ class ArtifactStore:
         with self._writing(file.name) as partial:
             self._remove_abandoned()
             sha256 = _copy(file, partial)
+            kept = KeptArtifact(sha256, is_new=not self.has(sha256))
             if self._bucket is not None:
                 self._bucket.upload(sha256, partial)
             self._publish(partial, sha256)
         self._cache.shrink()
-        return sha256
+        return kept
 
     def discard(self, sha256: str) -> None:
         """Remove an artifact that nothing refers to; none there is no error."""

@@ -7,14 +7,12 @@ Rules:
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Self
 
 from msgspec.structs import replace
 
 from broker.settings import KafkaSettings
 from broker.topics import ensure_topics, task_specs, variant_specs
-from registry.artifacts import sha256_of
 from registry.fingerprint import check_made_with
 from registry.pipeline.measurement import Measurement
 from registry.pipeline.verification import Accuracy
@@ -23,6 +21,7 @@ from registry.quality import is_function
 from registry.registration import Registration
 from schemas.errors import OperatorError
 from schemas.rows.catalog import Architecture, Profile, Task, Variant, VariantState
+from schemas.rows.processing import Processing
 from store.pool import Pool
 from store.registry import (
     get_architecture,
@@ -58,8 +57,17 @@ class CatalogWriter:
         request: Registration,
         sha256: str,
         made_with: dict[str, str] | None = None,
+        processing: Processing | None = None,
     ) -> Self:
         """Read what an earlier run registered of the file with this content.
+
+        Args:
+            pool: where it is written down.
+            kafka: where its topics are.
+            request: what is asked for.
+            sha256: the content of the model.
+            made_with: what decides how good the model is found.
+            processing: what is done around the model, its files named by their content.
 
         Raises:
             OperatorError: the architecture stands for another file, task or other options, the task is measured in
@@ -75,7 +83,7 @@ class CatalogWriter:
         earlier = await get_architecture(pool, request.architecture)
         if earlier is None:
             return cls(pool, kafka, request, task, [])
-        _check_same(request, earlier, sha256)
+        _check_same(request, earlier, sha256, processing)
         known = await list_variants(pool, architecture=earlier.name)
         if not request.again:
             check_made_with(earlier.name, earlier.made_with, made_with or {})
@@ -180,7 +188,7 @@ def _check_measure(request: Registration, task: Task) -> None:
         raise OperatorError(f"of task {task.name} the output {task.measured_output!r} is measured: leave out --output")
 
 
-def _check_same(request: Registration, earlier: Architecture, sha256: str) -> None:
+def _check_same(request: Registration, earlier: Architecture, sha256: str, processing: Processing | None) -> None:
     if earlier.task != request.task:
         raise OperatorError(f"architecture {earlier.name} belongs to task {earlier.task}; choose another --name")
     if earlier.source != sha256:
@@ -188,8 +196,8 @@ def _check_same(request: Registration, earlier: Architecture, sha256: str) -> No
             f"architecture {earlier.name} is registered with other content; register {request.file.name} under "
             "another --name, or delete the architecture first"
         )
-    known, asked = earlier.processing, request.processing
-    if (known and known.declared) != (asked and asked.with_files(lambda file: sha256_of(Path(file)))):
+    known = earlier.processing
+    if (known and known.declared) != (processing and processing.declared):
         raise OperatorError(
             f"architecture {earlier.name} is registered with other processing; register it under another --name"
         )

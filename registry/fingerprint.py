@@ -10,6 +10,7 @@ from typing import Final
 from registry.artifacts import sha256_of
 from registry.registration import Registration
 from schemas.errors import OperatorError
+from schemas.rows.processing import Processing
 
 _SHOWN: Final = 12
 
@@ -49,6 +50,11 @@ def _with(name: str, options: dict[str, str]) -> str:
     if name not in options:
         return f"without --{name}"
     return f"with --{name} {options[name][:_SHOWN]}"
+
+
+def by_content(processing: Processing | None) -> Processing | None:
+    """Processing whose files are paths, with these named by their SHA-256; blocks. Raises `OperatorError`."""
+    return processing and processing.with_files(lambda file: sha256_of(Path(file)))
 
 
 def fingerprint(path: Path) -> str:

@@ -11,7 +11,7 @@ Rules:
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -20,9 +20,11 @@ import msgspec
 from msgspec.structs import replace
 
 from broker.settings import KafkaSettings
-from registry.artifacts import ArtifactStore, sha256_of
+from registry.artifacts import ArtifactStore
+from registry.brought_artifacts import BroughtArtifacts
 from registry.catalog_writer import CatalogWriter
-from registry.fingerprint import made_with
+from registry.fingerprint import by_content, made_with
+from registry.held_artifacts import HeldArtifacts
 from registry.judging import is_relative, judge, new_task
 from registry.pipeline.generation import GenerateVariant
 from registry.pipeline.inspection import (
@@ -72,7 +74,8 @@ async def register(
     precision = await asyncio.to_thread(weights_precision, request.file, form)
     planned = plan_variants(request, form, precision)
     asked = await asyncio.to_thread(made_with, request)
-    writer = await CatalogWriter.open(pool, kafka, request, sha256, asked)
+    processing = await asyncio.to_thread(by_content, request.processing)
+    writer = await CatalogWriter.open(pool, kafka, request, sha256, asked, processing)
     unfinished = {variant.row.name for variant in writer.unfinished(planned)}
     steps = _Steps(progress, len(planned) + 1)
     if unfinished:
@@ -122,8 +125,7 @@ class _Pipeline:
         self._artifacts = artifacts
         self._folder = folder
         self._steps = steps
-        self._new_files: set[str] = set()
-        """SHA-256 of the files beside the model's that this registration brought."""
+        self._brought = BroughtArtifacts(artifacts)
         self._processing = request.processing
         """What is done around the model, its files as paths."""
         self._tensors: tuple[TensorSpec, ...] = ()
@@ -161,8 +163,8 @@ class _Pipeline:
     async def register_reference(self, planned: PlannedVariant, model: _Model) -> VerifiedReference:
         """Store, measure and verify the model as registered; of one that fails nothing stays."""
         found, declared, judgement = model.inspection, self._request.accuracy, model.judgement
-        variant = replace(planned.row, artifact=await self._store_source(model))
-        async with self._discarded_on_failure(variant):
+        async with self._taken_back_on_failure():
+            variant = replace(planned.row, artifact=await self._store_source(model))
             measurement, outputs = await self._measure(variant, self._processing, self._file("single"))
             single = await asyncio.to_thread(load_arrays, self._file("single"))
             others = await self._reference_outputs(model)
@@ -225,48 +227,35 @@ class _Pipeline:
         if variant is None or architecture is None:
             raise OperatorError(f"{name}, which models of {model.task.name} are compared with, was deleted")
         self._steps.show(f"{name}: computing what is compared with")
-        with ExitStack() as files:
-
-            def found(sha256: str) -> str:
-                return str(files.enter_context(self._artifacts.held(sha256)).absolute())
-
-            kept = architecture.processing
-            processing = await asyncio.to_thread(kept.with_files, found) if kept is not None else None
+        async with HeldArtifacts(self._artifacts) as held:
+            processing = await held.processing(architecture.processing)
             return (await self._measure(variant, processing))[1]
 
     def _with_kept_files(self, model: _Model) -> Architecture:
         """The architecture, with what is needed to load it beside the model's file."""
-        processing = self._processing and self._processing.with_files(lambda file: self._keep(Path(file)))
+        processing = self._processing and self._processing.with_files(lambda file: self._brought.put(Path(file)))
         return replace(model.architecture, sample_rows=self._keep_rows(model.samples), processing=processing)
 
     def _keep_rows(self, samples: Samples) -> str:
         """Keep some inputs for whoever loads the model: they are known to be such as it computes."""
         rows = self._file("rows")
         save_arrays(rows, take_rows(samples.inputs, 0, min(samples.count, _KEPT_ROWS)))
-        return self._keep(rows)
-
-    def _keep(self, file: Path) -> str:
-        sha256 = sha256_of(file)
-        if not self._artifacts.has(sha256):  # else another architecture has the same
-            self._new_files.add(sha256)
-        return self._artifacts.put(file)
+        return self._brought.put(rows)
 
     async def _store_source(self, model: _Model) -> str:
-        artifact = await asyncio.to_thread(self._artifacts.put, model.inspection.file)
+        artifact = await asyncio.to_thread(self._brought.put, model.inspection.file)
         as_it_was = model.inspection.file == self._request.file.absolute()
         if as_it_was and artifact != model.architecture.source:
             raise OperatorError(f"{self._request.file} was changed while it was being registered")
         return artifact
 
     @asynccontextmanager
-    async def _discarded_on_failure(self, variant: Variant) -> AsyncGenerator[None]:
-        """On an error, remove an artifact that no row refers to; a model that does not run was a wrong request."""
+    async def _taken_back_on_failure(self) -> AsyncGenerator[None]:
+        """On an error, remove the artifacts that no row refers to; a model that does not run was a wrong request."""
         try:
             yield
         except (ModelFailed, InvalidRequest, OperatorError) as error:
-            if variant.name not in self._writer.variants:
-                for sha256 in (variant.artifact, *self._new_files):
-                    await asyncio.to_thread(self._artifacts.discard, sha256)
+            await asyncio.to_thread(self._brought.take_back)
             if isinstance(error, ModelFailed):
                 raise InvalidRequest(f"{self._request.file.name} does not run: {error}") from error
             raise
@@ -282,10 +271,10 @@ class _Pipeline:
             variant = replace(variant, tuning=origin.tuning)
         else:
             target, calibration = self._folder / f"{variant.name}.generated", self._file("calibration")
-            async with self._held(origin.artifact) as source:
+            async with HeldArtifacts(self._artifacts) as held:
                 step = GenerateVariant(
                     generator=generator,
-                    source=source,
+                    source=await held.file(origin.artifact),
                     target=target,
                     calibration=calibration if calibration.exists() else None,
                     samples=self._file("samples"),
@@ -304,9 +293,9 @@ class _Pipeline:
         self, variant: Variant, processing: Processing | None, single_outputs: Path | None = None
     ) -> tuple[Measurement, Arrays]:
         threads = self._request.threads
-        async with self._held(variant.artifact) as artifact:
+        async with HeldArtifacts(self._artifacts) as held:
             step = MeasureVariant(
-                artifact=artifact,
+                artifact=await held.variant(variant.runtime, variant.artifact),
                 runtime=variant.runtime,
                 hardware=variant.hardware,
                 options=LoadOptions(precision=variant.precision, threads=threads, max_batch=variant.max_batch),
@@ -318,12 +307,6 @@ class _Pipeline:
             )
             measurement = await run_step(step, Measurement)
         return measurement, await asyncio.to_thread(load_arrays, step.outputs)
-
-    @asynccontextmanager
-    async def _held(self, sha256: str) -> AsyncGenerator[Path]:
-        """Have an artifact in a file of this machine for as long as a step needs it."""
-        with ExitStack() as files:
-            yield (await asyncio.to_thread(files.enter_context, self._artifacts.held(sha256))).absolute()
 
     def _file(self, name: str) -> Path:
         return self._folder / f"{name}.npz"

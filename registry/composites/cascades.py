@@ -35,7 +35,6 @@ from runtimes.confidence import ConfidenceMeasure, confidence_of, guess_measure
 from schemas.errors import InvalidRequest
 from schemas.names import is_name
 from schemas.rows.catalog import Task, Variant
-from schemas.rows.processing import Processing
 from store.pool import Pool
 
 SAMPLES: Final = 1000
@@ -140,7 +139,7 @@ async def register_cascade(
         rows = split.calibrating
         first, then = [await finder.outputs(stage, rows.inputs, Path(name)) for stage in stages]
         calibrated = calibrate(request, scores.name, rows, first, then)
-        plan = _plan(request, task, stages, scores.name, split, calibrated.kept, finder.with_paths(processing))
+        plan = _plan(request, task, stages, scores.name, split, calibrated.kept)
         writer = await CompositeWriter.open(plan, pool, kafka, artifacts, Path(name))
         made: list[MadeCascade] = []
         for done, point in enumerate(calibrated.points, 1):
@@ -201,16 +200,14 @@ def _check_mergeable(task: Task) -> None:
 
 
 def _plan(
-    request: CascadeRequest, task: Task, stages: CascadeStages, scores: str, split: RowSplit, kept: Arrays,
-    processing: Processing | None,
-) -> CompositePlan:  # fmt: skip
+    request: CascadeRequest, task: Task, stages: CascadeStages, scores: str, split: RowSplit, kept: Arrays
+) -> CompositePlan:
     first, then = stages.first.variant, stages.then.variant
     registration = Registration(
         architecture=request.name or default_name(first.architecture, then.architecture),
         task=task.name,
         file=Path(f"{first.name} and {then.name}"),
         validation=request.validation,
-        processing=processing and processing.declared,
         max_batch=min(first.max_batch, then.max_batch),
         partitions=min(first.partitions, then.partitions),
         hardware=first.hardware,

@@ -84,7 +84,7 @@ async def register_chain(
     feeds = tuple(wire(one, next_, request.feeds.get(next_.name, {})) for one, next_ in pairwise(tasks))
     choices = await _choices(request, finder)
     samples = await asyncio.to_thread(_samples, request, tasks, choices[0], artifacts)
-    plan = _plan(request, tasks, feeds, choices, samples, finder)
+    plan = _plan(request, tasks, feeds, choices, samples)
     made: list[Variant] = []
     with TemporaryDirectory(prefix="infaas-chain-") as folder:
         writer = await CompositeWriter.open(plan, pool, kafka, artifacts, Path(folder))
@@ -145,19 +145,16 @@ def _samples(
 
 def _plan(
     request: ChainRequest, tasks: Sequence[Task], feeds: Sequence[Mapping[str, Feed]],
-    choices: Sequence[Sequence[FoundStage]], samples: Samples, finder: StageFinder,
+    choices: Sequence[Sequence[FoundStage]], samples: Samples,
 ) -> CompositePlan:  # fmt: skip
     variants = [stage.variant for stages in choices for stage in stages]
     declared = None if request.validation else max(_declared(request, stages) or 0.0 for stages in choices)
-    processing = choices[0][0].architecture.processing
-    with_paths = finder.with_paths(processing)
     registration = Registration(
         architecture=f"{request.name}-{CHAIN}",
         task=request.name,
         file=Path(" and ".join(request.tasks)),
         validation=request.validation,
         accuracy=declared,
-        processing=with_paths and with_paths.declared,
         max_batch=min(variant.max_batch for variant in variants),
         partitions=min(variant.partitions for variant in variants),
         hardware=variants[0].hardware,
@@ -170,7 +167,7 @@ def _plan(
         source=content_of(*request.tasks, msgspec.json.encode(feeds).decode()),
         samples=samples,
         scores=scores_of(tasks[-1], request.output).name,
-        processing=processing,
+        processing=choices[0][0].architecture.processing,
         kept=take_rows(samples.inputs, 0, min(samples.count, _KEPT_ROWS)),
     )
 

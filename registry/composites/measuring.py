@@ -7,7 +7,6 @@ Rules:
 
 import asyncio
 import hashlib
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -16,13 +15,15 @@ from msgspec.structs import replace
 
 from broker.settings import KafkaSettings
 from registry.artifacts import ArtifactStore
+from registry.brought_artifacts import BroughtArtifacts
 from registry.catalog_writer import CatalogWriter
+from registry.held_artifacts import HeldArtifacts
 from registry.pipeline.isolation import run_step
 from registry.pipeline.measurement import Measurement, MeasureVariant
 from registry.pipeline.verification import Accuracy, Judgement, verify_reference
 from registry.registration import Registration
 from registry.samples import Arrays, Samples, load_arrays, save_arrays
-from runtimes.composite import CASCADE, CHAIN, CascadeDocument, CompositeDocument, Stage, hold_artifacts
+from runtimes.composite import CASCADE, CHAIN, CascadeDocument, CompositeDocument, Stage
 from runtimes.protocol import LoadOptions
 from schemas.errors import InvalidRequest, ModelFailed, OperatorError
 from schemas.rows.catalog import Architecture, Task, Variant, VariantState
@@ -75,7 +76,7 @@ class CompositeWriter:
     ) -> "CompositeWriter":
         """Read what is registered of it; raises `OperatorError` if its name stands for something else."""
         plan.request.check()
-        catalog = await CatalogWriter.open(pool, kafka, plan.request, plan.source)
+        catalog = await CatalogWriter.open(pool, kafka, plan.request, plan.source, processing=plan.processing)
         await asyncio.to_thread(save_arrays, folder / "samples", plan.samples.inputs)
         return cls(plan, catalog, artifacts, folder)
 
@@ -90,20 +91,21 @@ class CompositeWriter:
         """
         file = self._folder / "document"
         await asyncio.to_thread(file.write_bytes, msgspec.json.encode(document))
-        artifact = await asyncio.to_thread(self._artifacts.put, file)
+        brought = BroughtArtifacts(self._artifacts)
+        artifact = await asyncio.to_thread(brought.put, file)
         variant = self._row(label, document, artifact)
         known = self._catalog.variants.get(variant.name)
         if known is not None and known.state is VariantState.READY and not self._plan.request.again:
             if known.artifact != artifact:
+                await asyncio.to_thread(brought.take_back)
                 raise OperatorError(f"{known.name} is registered with another content: have it made --again")
             await self._catalog.ensure_topics()
             return known
         try:
             measurement, accuracy = await self._measure(variant, declared)
-            await self._write_down(variant, measurement, accuracy)
+            await self._write_down(variant, measurement, accuracy, brought)
         except (ModelFailed, InvalidRequest, OperatorError) as error:
-            if known is None or known.artifact != artifact:
-                self._artifacts.discard(artifact)
+            await asyncio.to_thread(brought.take_back)
             if isinstance(error, ModelFailed):
                 raise InvalidRequest(f"{variant.name} does not run: {error}") from error
             raise
@@ -129,31 +131,29 @@ class CompositeWriter:
         plan = self._plan
         tensors = plan.processing.tensors if plan.processing else plan.task.inputs
         options = LoadOptions(precision=variant.precision, threads=plan.request.threads, max_batch=variant.max_batch)
-        step = MeasureVariant(
-            artifact=self._artifacts.path(variant.artifact).absolute(),
-            runtime=variant.runtime,
-            hardware=variant.hardware,
-            options=options,
-            samples=self._folder / "samples",
-            outputs=self._folder / "outputs",
-            processing=plan.request.processing
-            and replace(plan.request.processing, tensors=tensors, scores=plan.scores),
-            tensors=tensors,
-        )
-        with ExitStack() as files:
-            await asyncio.to_thread(
-                hold_artifacts,
-                variant.runtime,
-                variant.artifact,
-                lambda file: files.enter_context(self._artifacts.held(file)),
+        async with HeldArtifacts(self._artifacts) as held:
+            processing = await held.processing(plan.processing)
+            step = MeasureVariant(
+                artifact=await held.variant(variant.runtime, variant.artifact),
+                runtime=variant.runtime,
+                hardware=variant.hardware,
+                options=options,
+                samples=self._folder / "samples",
+                outputs=self._folder / "outputs",
+                processing=processing and replace(processing, tensors=tensors, scores=plan.scores),
+                tensors=tensors,
             )
             measurement = await run_step(step, Measurement)
         outputs = await asyncio.to_thread(load_arrays, step.outputs)
         judgement = Judgement(plan.task.measure, plan.scores)
-        verified = verify_reference(plan.samples, plan.task.outputs, judgement, outputs, {}, declared)
+        verified = await asyncio.to_thread(
+            verify_reference, plan.samples, plan.task.outputs, judgement, outputs, {}, declared
+        )
         return measurement, verified.accuracy
 
-    async def _write_down(self, variant: Variant, measurement: Measurement, accuracy: Accuracy) -> None:
+    async def _write_down(
+        self, variant: Variant, measurement: Measurement, accuracy: Accuracy, brought: BroughtArtifacts
+    ) -> None:
         if any(known.state is VariantState.READY for known in self._catalog.variants.values()):
             await self._catalog.write_ready(variant, measurement, accuracy)
             return
@@ -164,7 +164,7 @@ class CompositeWriter:
             task=plan.task.name,
             source=plan.source,
             source_format=variant.runtime,
-            sample_rows=await asyncio.to_thread(self._artifacts.put, rows),
+            sample_rows=await asyncio.to_thread(brought.put, rows),
             processing=plan.processing,
         )
         await self._catalog.write_reference(plan.task, architecture, variant, measurement, accuracy)

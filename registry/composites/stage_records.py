@@ -5,13 +5,13 @@ Each is loaded in a process of its own, one after the other: what a stage needs 
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
 from registry.artifacts import ArtifactStore
+from registry.held_artifacts import HeldArtifacts
 from registry.pipeline.isolation import run_step
 from registry.pipeline.stage_outputs import ComputeOutputs
 from registry.samples import Arrays, load_arrays, save_arrays
@@ -19,7 +19,6 @@ from runtimes.composite import CASCADE, CHAIN
 from runtimes.protocol import LoadOptions
 from schemas.errors import InvalidRequest, ModelFailed, OperatorError
 from schemas.rows.catalog import Architecture, Profile, Task, Variant, VariantState
-from schemas.rows.processing import Processing
 from store.pool import Pool
 from store.registry import get_architecture, get_profile, get_task, get_variant, list_profiles, list_variants
 
@@ -62,7 +61,7 @@ class StageFinder:
             raise InvalidRequest(f"{name} is a variant of task {variant.task} and not of {task}")
         if variant.runtime in but:
             raise InvalidRequest(f"{name} is a {variant.runtime} already: name the variants that it is made of")
-        if not self._artifacts.has(variant.artifact):
+        if not await asyncio.to_thread(self._artifacts.has, variant.artifact):
             raise OperatorError(f"the artifact of {name} is not here: use the --home that it was registered in")
         architecture = await get_architecture(self._pool, variant.architecture)
         if architecture is None:
@@ -97,32 +96,25 @@ class StageFinder:
         Raises:
             OperatorError: it does not run here.
         """
-        variant, processing = stage.variant, self.with_paths(stage.architecture.processing)
-        step = ComputeOutputs(
-            artifact=self._artifacts.path(variant.artifact).absolute(),
-            runtime=variant.runtime,
-            hardware=variant.hardware,
-            options=LoadOptions(
-                precision=variant.precision, threads=stage.profile.threads, max_batch=min(_BATCH, variant.max_batch)
-            ),
-            samples=folder / "stage-rows",
-            outputs=folder / "stage-outputs",
-            processing=processing and replace(processing, after=()),
-        )
-        await asyncio.to_thread(save_arrays, step.samples, rows)
+        variant = stage.variant
+        await asyncio.to_thread(save_arrays, folder / "stage-rows", rows)
         try:
-            with ExitStack() as files:
-                await asyncio.to_thread(files.enter_context, self._artifacts.held(variant.artifact))
+            async with HeldArtifacts(self._artifacts) as held:
+                processing = await held.processing(stage.architecture.processing)
+                step = ComputeOutputs(
+                    artifact=await held.variant(variant.runtime, variant.artifact),
+                    runtime=variant.runtime,
+                    hardware=variant.hardware,
+                    options=LoadOptions(
+                        precision=variant.precision,
+                        threads=stage.profile.threads,
+                        max_batch=min(_BATCH, variant.max_batch),
+                    ),
+                    samples=folder / "stage-rows",
+                    outputs=folder / "stage-outputs",
+                    processing=processing and replace(processing, after=()),
+                )
                 await run_step(step, type(None))
         except ModelFailed as error:
             raise OperatorError(f"{variant.name} does not run here: {error}") from error
         return await asyncio.to_thread(load_arrays, step.outputs)
-
-    def with_paths(self, processing: Processing | None) -> Processing | None:
-        """Processing as it is registered, its files as paths."""
-        return processing and processing.with_files(self._file)
-
-    def _file(self, sha256: str) -> str:
-        """The file of an artifact, fetched if it is not here."""
-        with self._artifacts.held(sha256) as file:
-            return str(file.absolute())

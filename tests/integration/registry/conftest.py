@@ -1,6 +1,6 @@
 """Model files and labelled data to register, and a registry to register them in."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from registry.registration import Registration
 from schemas.rows.catalog import Variant
 from store.pool import Pool
 from tests.model_files import make_model, make_samples, progress
+from tests.s3.server import KEY, SECRET, S3Server, s3_server
 
 __all__ = ["make_model", "make_samples", "progress"]
 
@@ -23,6 +24,21 @@ ONNX_ONLY = ("onnx-int8dyn", "onnx-int8static")
 @pytest.fixture
 def artifacts(tmp_path: Path) -> ArtifactStore:
     return ArtifactStore(tmp_path / "artifacts")
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Generator[S3Server]:
+    """A real S3 server with one bucket."""
+    with s3_server(tmp_path_factory.mktemp("s3")) as running:
+        yield running
+
+
+@pytest.fixture
+def s3_environment(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a process needs to speak to it."""
+    monkeypatch.setenv("INFAAS_ARTIFACTS_ENDPOINT", s3.endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
 
 
 @pytest.fixture

@@ -146,6 +146,27 @@ async def test_what_makes_no_cascade_is_refused_and_leaves_nothing(
     assert {variant.architecture for variant in await list_variants(store_pool)} == {"guess", "sure"}
 
 
+async def test_what_fails_takes_no_file_from_another_cascade(
+    cascade: Callable[..., Any],
+    validation: Path,
+    store_pool: Pool,
+    artifacts: ArtifactStore,
+    progress: Quiet,
+    tmp_path: Path,
+) -> None:
+    """The same stages and threshold under another name are the same document."""
+    await cascade(thresholds=(0.8,))
+    kept = {path.name for path in (tmp_path / "artifacts").iterdir()}
+    nobody = KafkaSettings(bootstrap="127.0.0.1:1", request_timeout_ms=1000)
+    for threshold in (0.8, 0.7):
+        other = CascadeRequest(
+            task="kind", first=GUESS, then=SURE, validation=validation, name="other", thresholds=(threshold,)
+        )
+        with pytest.raises(OperatorError, match=r"127\.0\.0\.1:1"):
+            await register_cascade(other, store_pool, nobody, artifacts, progress)
+        assert {path.name for path in (tmp_path / "artifacts").iterdir()} == kept
+
+
 async def test_cascades_are_found_only_where_they_save_time(
     stages: None, validation: Path, store_pool: Pool, artifacts: ArtifactStore, progress: Quiet
 ) -> None:

@@ -353,6 +353,26 @@ async def test_without_kafka_nothing_is_registered(
     assert await _nothing_registered(store_pool, artifacts, tmp_path)
 
 
+async def test_what_fails_takes_no_file_from_another_registration(
+    run: Register,
+    make_model: Callable[..., Path],
+    make_samples: Callable[..., Path],
+    store_pool: Pool,
+    artifacts: ArtifactStore,
+    progress: Any,
+    tmp_path: Path,
+) -> None:
+    """The same file under another name is the same artifact, and so are the rows that are kept of the same data."""
+    given: dict[str, Any] = {"file": make_model(), "validation": make_samples(), "max_batch": 1}
+    await run(**given, variants=("onnx-fp32",))
+    kept = {path.name for path in (tmp_path / "artifacts").iterdir()}
+    request = Registration(architecture="other", task="others", **given)
+    nobody = KafkaSettings(bootstrap="127.0.0.1:1", request_timeout_ms=1000)
+    with pytest.raises(OperatorError, match=r"127\.0\.0\.1:1"):
+        await register(request, store_pool, nobody, artifacts, progress)
+    assert {path.name for path in (tmp_path / "artifacts").iterdir()} == kept
+
+
 async def test_topics_exist_with_their_partitions(
     kafka: KafkaSettings,
     make_model: Callable[..., Path],

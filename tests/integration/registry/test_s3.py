@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import os
-from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -12,22 +11,12 @@ from registry.artifact_settings import open_artifacts
 from registry.artifacts import ArtifactStore
 from registry.s3 import S3Bucket
 from schemas.errors import OperatorError
-from tests.s3.server import BUCKET, KEY, SECRET, S3Server, s3_server
+from tests.s3.server import BUCKET, KEY, S3Server
 
 URL = f"s3://{BUCKET}/a/prefix"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[S3Server]:
-    with s3_server(tmp_path_factory.mktemp("s3")) as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def environment(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("INFAAS_ARTIFACTS_ENDPOINT", server.endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+pytestmark = pytest.mark.usefixtures("s3_environment")
 
 
 def _file(folder: Path, content: bytes) -> Path:
@@ -61,9 +50,9 @@ def test_what_is_nowhere_says_so(tmp_path: Path) -> None:
         pass
 
 
-def test_other_content_is_refused(tmp_path: Path, server: S3Server) -> None:
+def test_other_content_is_refused(tmp_path: Path, s3: S3Server) -> None:
     sha256 = _machine(tmp_path, "here").put(_file(tmp_path, b"right"))
-    (server.objects / "a" / "prefix" / sha256).write_bytes(b"wrong")
+    (s3.objects / "a" / "prefix" / sha256).write_bytes(b"wrong")
     there = _machine(tmp_path, "there")
     with pytest.raises(OperatorError, match="other content"), there.held(sha256):
         pass

@@ -1,0 +1,48 @@
+"""Artifacts in files of this machine for as long as somebody needs them: a step, or a whole registration.
+
+Where they come from a bucket, a file that nobody holds may be given up at any moment for another one.
+"""
+
+import asyncio
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self
+
+from registry.artifacts import ArtifactStore
+from runtimes.composite import hold_artifacts
+from schemas.rows.processing import Processing
+
+
+class HeldArtifacts:
+    """Artifacts that stay in files here while this context is open; fetched and verified in threads.
+
+    Raises:
+        OperatorError: by each method, where an artifact is nowhere, is damaged, or cannot be fetched.
+    """
+
+    def __init__(self, artifacts: ArtifactStore) -> None:
+        self._artifacts = artifacts
+        self._files = ExitStack()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._files.close()
+
+    async def file(self, sha256: str) -> Path:
+        """One artifact."""
+        return await asyncio.to_thread(self._hold, sha256)
+
+    async def variant(self, runtime: str, sha256: str) -> Path:
+        """The artifact of a variant; of a composite also those of its stages, beside it."""
+        return await asyncio.to_thread(hold_artifacts, runtime, sha256, self._hold)
+
+    async def processing(self, registered: Processing | None) -> Processing | None:
+        """Processing with its files as paths."""
+        if registered is None:
+            return None
+        return await asyncio.to_thread(registered.with_files, lambda sha256: str(self._hold(sha256)))
+
+    def _hold(self, sha256: str) -> Path:
+        return self._files.enter_context(self._artifacts.held(sha256)).absolute()
