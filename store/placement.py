@@ -50,6 +50,7 @@ async def register_worker(session: DatabaseSession, worker: WorkerRow) -> int:
     """Register a worker that starts; returns its epoch. The row's own epoch, heartbeat and liveness are ignored."""
     w = worker
     row = (w.name, w.hardware, w.device, w.host, w.slots, w.threads, w.memory_bytes, w.price_per_hour, w.runtimes)
+    row = (*row, w.builds)
     epoch = await session.fetch_value(int, _REGISTER_WORKER, *row)
     assert epoch is not None  # an upsert without a condition returns its row
     return epoch

@@ -21,6 +21,8 @@ class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
     price_per_hour: float
     runtimes: tuple[str, ...]
     """Runtimes available on the worker."""
+    builds: bool = False
+    """Whether it does steps of registrations."""
     epoch: int
     heartbeat_at: datetime
     alive: bool = True

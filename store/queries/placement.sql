@@ -1,11 +1,13 @@
 -- name: register_worker
 -- Register a worker that starts; its epoch grows with each start. One that died while it drained goes on draining.
-INSERT INTO workers AS w (name, hardware, device, host, slots, threads, memory_bytes, price_per_hour, runtimes)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+INSERT INTO workers AS w
+    (name, hardware, device, host, slots, threads, memory_bytes, price_per_hour, runtimes, builds)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 ON CONFLICT (name) DO UPDATE SET
     hardware = excluded.hardware, device = excluded.device, host = excluded.host, slots = excluded.slots,
     threads = excluded.threads, memory_bytes = excluded.memory_bytes, price_per_hour = excluded.price_per_hour,
-    runtimes = excluded.runtimes, epoch = w.epoch + 1, heartbeat_at = clock_timestamp(), retired = false,
+    runtimes = excluded.runtimes, builds = excluded.builds, epoch = w.epoch + 1, heartbeat_at = clock_timestamp(),
+    retired = false,
     draining_since = CASE WHEN w.retired THEN NULL ELSE w.draining_since END
 RETURNING epoch
 
@@ -22,7 +24,8 @@ UPDATE workers SET retired = true WHERE name = $1 AND epoch = $2 AND NOT retired
 
 -- name: list_workers
 -- The workers that have not retired, and which of them live.
-SELECT name, hardware, device, host, slots, threads, memory_bytes, price_per_hour, runtimes, epoch, heartbeat_at,
+SELECT name, hardware, device, host, slots, threads, memory_bytes, price_per_hour, runtimes, builds, epoch,
+    heartbeat_at,
     heartbeat_at > clock_timestamp() - make_interval(secs => $1) AS alive,
     draining_since IS NOT NULL AS draining,
     coalesce(extract(epoch FROM clock_timestamp() - draining_since), 0)::float8 AS draining_s

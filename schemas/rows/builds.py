@@ -1,0 +1,26 @@
+"""Rows of builds: the steps of registrations that workers do."""
+
+from typing import Any
+
+import msgspec
+
+
+class BuildRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A build, and how far it is."""
+
+    id: str
+    """Hash of what is to be done."""
+    hardware: str
+    step: dict[str, Any]
+    """What is to be done, as `registry.builds` encodes it."""
+    asked_ms: int
+    """When it was last asked for, by the broker's clock, ms since the epoch."""
+    attempts: int = 0
+    worker: str = ""
+    """Who does it, or has done it; empty while nobody does."""
+    reason: str = ""
+    """How the last attempt ended that left no outcome."""
+    outcome: dict[str, Any] | None = None
+    """How it ended; None until then."""
+    age_s: float = 0.0
+    """Seconds since it was begun, renewed or ended."""
