@@ -57,6 +57,16 @@ class Cli:
         words = (f"--task={task}", *words, f"--validation={validation}", "--variant=onnx-fp32")
         return await self.json("register", str(DATA / model), *words, **env)
 
+    async def register_texts(self, task: str) -> Any:
+        """Register a small model that takes texts and names its classes, as `register` does."""
+        steps = self.home.parent / "steps.toml"
+        steps.write_text(
+            f'before = {{step = "tokenise", tokenizer = "{DATA}/tokenizer.json"}}\n'
+            f'after = [{{step = "top", labels = "{DATA}/sentiment_classes.txt"}}]\n'
+        )
+        words = ("--name=textcnn", f"--processing={steps}")
+        return await self.register("sent_textcnn.onnx", *words, task=task, data="sentiment-text", most=1000)
+
     async def state_when(self, holds: Callable[[Any], bool], timeout_s: float = UP_S) -> Any:
         """The state of the system once this holds of it, and all is ready."""
         return await read_until(lambda: self.json("status", "--wait"), holds, timeout_s)

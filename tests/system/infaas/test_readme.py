@@ -22,8 +22,7 @@ async def test_the_first_queries_of_the_readme(cli: Cli) -> None:
     async with cli.up():
         state = await cli.json("status", "--wait")
         # One small model of each task is enough, and is there in seconds.
-        steps = f"--processing={_text_steps(cli.home.parent)}"
-        text = await cli.register("sent_textcnn.onnx", "--name=textcnn", steps, task="sentiment-text", most=1000)
+        text = await cli.register_texts("sentiment-text")
         image = await cli.register(
             "mnist_cnn_s.onnx", "--name=cnn", "--image=28x28:grey", "--top=1", task="mnist-image"
         )
@@ -56,15 +55,6 @@ async def test_a_model_of_ones_own(cli: Cli, tmp_path: Path) -> None:
         output = await _run("bash", "-c", f"cd {ROOT}\nexport INFAAS_HOME={cli.home}\n{commands}\n{snippet}")
     assert "my-mlp.onnx-int8dyn.cpu" in output
     assert "logits" in output
-
-
-def _text_steps(folder: Path) -> Path:
-    file = folder / "steps.toml"
-    file.write_text(
-        f'before = {{step = "tokenise", tokenizer = "{DATA}/tokenizer.json"}}\n'
-        f'after = [{{step = "top", labels = "{DATA}/sentiment_classes.txt"}}]\n'
-    )
-    return file
 
 
 def _check(answer: Any, name: str) -> None:

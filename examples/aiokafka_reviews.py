@@ -1,0 +1,78 @@
+"""Rates reviews inside a consumer of one's own: from topic `reviews` to topic `reviews.rated`, each at least once.
+
+    INFAAS_KAFKA=127.0.0.1:9092 python examples/aiokafka_reviews.py
+
+What the consumer gets at once is asked at once. Its offsets are committed only when the broker has every rating, so the
+process may be killed at any moment, and started any number of times beside others. What cannot be rated goes to
+`reviews.failed` with the reason. Answers that come too late, or twice, are the client library's to drop.
+"""
+
+import asyncio
+import json
+import os
+from contextlib import suppress
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
+from aiokafka.errors import CommitFailedError
+
+from infaas.client import Answer, InfaasClient
+from schemas.errors import QueryError
+
+KAFKA = os.environ.get("INFAAS_KAFKA", "127.0.0.1:9092")
+ATTEMPTS = 5
+
+Review = ConsumerRecord[bytes, bytes]
+
+
+async def main() -> None:
+    """Read reviews, rate them, write ratings, commit; for ever."""
+    consumer = AIOKafkaConsumer(
+        "reviews",
+        bootstrap_servers=KAFKA,
+        group_id="rate-reviews",
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+    )
+    producer = AIOKafkaProducer(bootstrap_servers=KAFKA, enable_idempotence=True)
+    async with InfaasClient(kafka=KAFKA) as infaas, producer, consumer:
+        while True:
+            batches = await consumer.getmany(timeout_ms=1000, max_records=200)
+            reviews = [review for batch in batches.values() for review in batch]
+            answers = await asyncio.gather(*(ask(infaas, review) for review in reviews))
+            # In their order, so that ratings of one key stay in theirs.
+            sent = [await send(producer, *pair) for pair in zip(reviews, answers, strict=True)]
+            await asyncio.gather(*sent)
+            with suppress(CommitFailedError):  # another consumer has the partition by now, and rates them again
+                await consumer.commit()
+
+
+async def ask(infaas: InfaasClient, review: Review) -> Answer | QueryError:
+    """Ask until there is an answer, or an error that asking again will not change."""
+    for attempt in range(ATTEMPTS):
+        try:
+            return await infaas.infer(
+                "sentiment-text",
+                {"text": [review.value or b""]},
+                latency_ms=2000,
+                min_accuracy=0.8,
+                query_id=f"{review.topic}-{review.partition}-{review.offset}",  # the same when it is read again
+            )
+        except QueryError as error:
+            if not error.retryable or attempt == ATTEMPTS - 1:
+                return error
+            await asyncio.sleep(error.retry_after_s or 2**attempt / 10)
+    raise AssertionError("the last attempt returns")
+
+
+async def send(producer: AIOKafkaProducer, review: Review, answer: Answer | QueryError) -> "asyncio.Future[object]":
+    """Send what became of a review; returns the broker's acknowledgement to come."""
+    headers = list(review.headers)
+    if isinstance(answer, QueryError):
+        headers.append(("error", f"{answer.code}: {answer}".encode()))
+        return await producer.send("reviews.failed", review.value, review.key, headers=headers)
+    rating = {"label": answer.outputs["label"][0, 0].decode(), "variant": answer.variant}
+    return await producer.send("reviews.rated", json.dumps(rating).encode(), review.key, headers=headers)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,110 @@
+"""Asks INFaaS by confluent-kafka alone: nothing of ours is imported, the wire protocol is all of it.
+
+    pip install confluent-kafka
+    INFAAS_KAFKA=127.0.0.1:9092 python examples/confluent_ask.py "a wonderful film" "a dull one"
+
+A query is a record in the topic of its task; the answer comes to the topic that its header `infaas-reply-to` names and
+is matched by `infaas-id`. Answers to nobody here (late ones, repeated ones, another process's) are passed over.
+"""
+
+import json
+import os
+import sys
+import time
+import uuid
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic  # pyright: ignore[reportPrivateImportUsage]
+
+KAFKA = os.environ.get("INFAAS_KAFKA", "127.0.0.1:9092")
+QUERIES = "infaas.tasks.sentiment-text"
+ANSWERS = "reviews.answers"
+NEEDS = {"infaas-latency-ms": "5000", "infaas-min-accuracy": os.environ.get("MIN_ACCURACY", "0.8")}
+PATIENCE_S = 10.0
+"""Longer than the latency that is asked for: within that, INFaaS itself says that it was too late."""
+
+
+class Failed(Exception):
+    """There is no answer, but a reason; `retry_after_s` says when asking again may help, None that it will not."""
+
+    def __init__(self, reason: str, retry_after_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after_s = retry_after_s
+
+
+class Asker:
+    """Sends queries and reads answers; one partition is read, from where it ends now."""
+
+    def __init__(self) -> None:
+        ensure_topic()
+        self._producer = Producer({"bootstrap.servers": KAFKA, "enable.idempotence": True, "linger.ms": 0})
+        self._consumer = Consumer({"bootstrap.servers": KAFKA, "group.id": "not used", "enable.auto.commit": False})
+        _, end = self._consumer.get_watermark_offsets(TopicPartition(ANSWERS, 0), timeout=PATIENCE_S)
+        self._consumer.assign([TopicPartition(ANSWERS, 0, end)])  # before the first query is sent
+
+    def ask_all(self, texts: list[str]) -> list[dict[str, Any] | Failed]:
+        """Ask all at once; returns for each its outputs by name, or why there are none."""
+        ids = [str(uuid.uuid4()) for _ in texts]
+        found: dict[str, dict[str, Any] | Failed] = {}
+        for query_id, text in zip(ids, texts, strict=True):
+            self._send(query_id, text, found)
+        self._producer.flush(PATIENCE_S)
+        ends = time.monotonic() + PATIENCE_S
+        while len(found) < len(ids) and (left := ends - time.monotonic()) > 0:
+            message = self._consumer.poll(left)
+            if message is None:
+                continue
+            if message.error():
+                raise KafkaException(message.error())
+            headers = {name: value.decode() for name, value in message.headers() or [] if isinstance(value, bytes)}
+            query_id = headers.get("infaas-id", "")
+            if query_id in ids and query_id not in found:
+                found[query_id] = read(headers, message.value() or b"")
+        return [found.get(query_id, Failed("nobody answered", retry_after_s=1)) for query_id in ids]
+
+    def _send(self, query_id: str, text: str, found: dict[str, dict[str, Any] | Failed]) -> None:
+        def on_delivery(error: KafkaError | None, _: Message) -> None:
+            if error is not None:  # e.g. there is no such task, hence no such topic
+                found[query_id] = Failed(f"Kafka does not take the query: {error}")
+
+        query = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [text]}]}
+        headers: dict[str, str | bytes | None] = {"infaas-id": query_id, "infaas-reply-to": ANSWERS, **NEEDS}
+        self._producer.produce(QUERIES, json.dumps(query).encode(), headers=headers, on_delivery=on_delivery)
+
+
+def read(headers: dict[str, str], value: bytes) -> dict[str, Any] | Failed:
+    """Read an answer: status and times are headers, the value is a response of the Open Inference Protocol."""
+    status, body = headers["infaas-status"], json.loads(value)
+    if status == "ok":
+        return {output["name"]: output["data"] for output in body["outputs"]}
+    retryable = status in ("overloaded", "deadline_exceeded", "quota_exceeded", "internal")
+    after_s = float(headers.get("infaas-retry-after-ms", "1000")) / 1000
+    return Failed(f"{status}: {body['error']}", after_s if retryable else None)
+
+
+def ensure_topic() -> None:
+    """Create the topic of answers, which may forget them after an hour."""
+    admin = AdminClient({"bootstrap.servers": KAFKA})
+    made = admin.create_topics([NewTopic(ANSWERS, 1, config={"retention.ms": "3600000"})])
+    try:
+        made[ANSWERS].result(PATIENCE_S)
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            raise
+
+
+def main(texts: list[str]) -> int:
+    """Print what the reviews are; returns the exit code."""
+    asker, failures = Asker(), 0
+    for text, answer in zip(texts, asker.ask_all(texts), strict=True):
+        if isinstance(answer, Failed):
+            failures += 1
+            print(f"{text}: {answer}", file=sys.stderr)
+        else:
+            print(f"{text}: {answer['label'][0]}")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,71 @@
+"""Rates reviews in a handler of FastStream: from topic `reviews` to topic `reviews.rated`, each at least once.
+
+    pip install 'faststream[kafka]'
+    INFAAS_KAFKA=127.0.0.1:9092 python examples/faststream_reviews.py
+
+FastStream owns consumer and producer; the handler sees a batch, asks all of it at once, and publishes the ratings. Only
+when it returns is the batch acknowledged: what it raises (Kafka or INFaaS is away) makes FastStream read it again.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+from faststream import AckPolicy, ContextRepo, FastStream
+from faststream.kafka import KafkaBroker
+from faststream.kafka.annotations import KafkaMessage
+
+from infaas.client import Answer, InfaasClient
+from schemas.errors import QueryError
+
+KAFKA = os.environ.get("INFAAS_KAFKA", "127.0.0.1:9092")
+
+
+@asynccontextmanager
+async def infaas_client(context: ContextRepo) -> AsyncGenerator[None]:
+    """Have one client for as long as the application runs."""
+    async with InfaasClient(kafka=KAFKA) as client:
+        context.set_global("infaas", client)
+        yield
+
+
+broker = KafkaBroker(KAFKA)
+app = FastStream(broker, lifespan=infaas_client)
+rated, failed = broker.publisher("reviews.rated"), broker.publisher("reviews.failed")
+
+
+@broker.subscriber(
+    "reviews",
+    batch=True,
+    max_records=200,
+    group_id="rate-reviews-faststream",
+    auto_offset_reset="earliest",
+    ack_policy=AckPolicy.NACK_ON_ERROR,
+)
+async def rate(message: KafkaMessage, context: ContextRepo) -> None:
+    """Rate a batch; answers come in the order of the reviews, so that ratings of one key stay in theirs."""
+    infaas: InfaasClient = context.get("infaas")
+    reviews: Any = message.raw_message  # a tuple, of a batch
+    texts = [{"text": [review.value]} for review in reviews]
+    asking = infaas.infer_many("sentiment-text", texts, latency_ms=5000, min_accuracy=0.8)
+    async with aclosing(asking) as answers:
+        for review in reviews:
+            await publish(review, await anext(answers))
+
+
+async def publish(review: Any, answer: Answer | QueryError) -> None:
+    """Publish what became of a review."""
+    if not isinstance(answer, QueryError):
+        rating = {"label": answer.outputs["label"][0, 0].decode(), "variant": answer.variant}
+        await rated.publish(rating, key=review.key)
+    elif answer.retryable:
+        await asyncio.sleep(answer.retry_after_s or 1)
+        raise answer
+    else:
+        await failed.publish(review.value, key=review.key, headers={"error": f"{answer.code}: {answer}"})
+
+
+if __name__ == "__main__":
+    asyncio.run(app.run())

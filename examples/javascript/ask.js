@@ -1,0 +1,113 @@
+// Asks INFaaS by kafkajs: the wire protocol is all of it.
+//
+//     npm ci
+//     INFAAS_KAFKA=127.0.0.1:9092 node ask.js "a wonderful film" "a dull one"
+//
+// A query is a record in the topic of its task; the answer comes to the topic that its header `infaas-reply-to` names
+// and is matched by `infaas-id`. Answers to nobody here (late ones, repeated ones, another process's) are passed over.
+
+import { randomUUID } from "node:crypto";
+import { Kafka, Partitioners, logLevel } from "kafkajs";
+
+const QUERIES = "infaas.tasks.sentiment-text";
+const ANSWERS = "reviews.answers";
+const NEEDS = { "infaas-latency-ms": "5000", "infaas-min-accuracy": process.env.MIN_ACCURACY ?? "0.8" };
+// Longer than the latency that is asked for: within that, INFaaS itself says that it was too late.
+const PATIENCE_MS = 10_000;
+const RETRYABLE = new Set(["overloaded", "deadline_exceeded", "quota_exceeded", "internal"]);
+
+/** There is no answer, but a reason; `retryAfterMs` says when asking again may help, undefined that it will not. */
+class Failed extends Error {
+  constructor(reason, retryAfterMs) {
+    super(reason);
+    this.retryAfterMs = retryAfterMs;
+  }
+}
+
+/** Sends queries, any number at once, and gives each its answer. */
+class Asker {
+  #waiting = new Map(); // by id: what is called with the answer
+
+  constructor(broker) {
+    const kafka = new Kafka({ brokers: [broker], logLevel: logLevel.ERROR });
+    this.admin = kafka.admin();
+    this.producer = kafka.producer({ createPartitioner: Partitioners.DefaultPartitioner });
+    // kafkajs reads in groups only: one for each process, or they would share the answers.
+    this.group = `reviews.answers.${randomUUID()}`;
+    this.consumer = kafka.consumer({ groupId: this.group });
+  }
+
+  async open() {
+    await this.admin.connect();
+    if (!(await this.admin.listTopics()).includes(ANSWERS)) {
+      const configEntries = [{ name: "retention.ms", value: "3600000" }]; // it may forget answers after an hour
+      await this.admin.createTopics({ topics: [{ topic: ANSWERS, numPartitions: 1, configEntries }] });
+    }
+    const ends = await this.admin.fetchTopicOffsets(ANSWERS); // before the first query is sent
+    await Promise.all([this.producer.connect(), this.consumer.connect()]);
+    await this.consumer.subscribe({ topic: ANSWERS });
+    await this.consumer.run({ autoCommit: false, eachMessage: async ({ message }) => this.#take(message) });
+    for (const { partition, high } of ends) this.consumer.seek({ topic: ANSWERS, partition, offset: high });
+  }
+
+  async close() {
+    await Promise.all([this.producer.disconnect(), this.consumer.disconnect()]);
+    await this.admin.deleteGroups([this.group]);
+    await this.admin.disconnect();
+  }
+
+  /** Resolves to the outputs by name; rejects with `Failed`. */
+  async ask(text) {
+    const id = randomUUID();
+    const query = { inputs: [{ name: "text", shape: [1], datatype: "BYTES", data: [text] }] };
+    const headers = { "infaas-id": id, "infaas-reply-to": ANSWERS, ...NEEDS };
+    const answer = this.#expect(id);
+    try {
+      await this.producer.send({ topic: QUERIES, acks: -1, messages: [{ value: JSON.stringify(query), headers }] });
+    } catch (error) {
+      // E.g. there is no such task, hence no such topic.
+      this.#waiting.get(id)?.(new Failed(`Kafka does not take the query: ${error.message}`));
+    }
+    return answer;
+  }
+
+  #expect(id) {
+    return new Promise((resolve, reject) => {
+      const settle = (found) => {
+        clearTimeout(timer);
+        this.#waiting.delete(id);
+        if (found instanceof Failed) reject(found);
+        else resolve(found);
+      };
+      const timer = setTimeout(() => settle(new Failed("nobody answered", 1000)), PATIENCE_MS);
+      this.#waiting.set(id, settle);
+    });
+  }
+
+  #take({ headers, value }) {
+    this.#waiting.get(headers["infaas-id"]?.toString())?.(read(headers, value));
+  }
+}
+
+/** Reads an answer: status and times are headers, the value is a response of the Open Inference Protocol. */
+function read(headers, value) {
+  const status = headers["infaas-status"].toString();
+  const body = JSON.parse(value);
+  if (status === "ok") return Object.fromEntries(body.outputs.map(({ name, data }) => [name, data]));
+  const afterMs = Number(headers["infaas-retry-after-ms"]?.toString() ?? 1000);
+  return new Failed(`${status}: ${body.error}`, RETRYABLE.has(status) ? afterMs : undefined);
+}
+
+const asker = new Asker(process.env.INFAAS_KAFKA ?? "127.0.0.1:9092");
+const texts = process.argv.slice(2);
+await asker.open();
+try {
+  const answers = await Promise.allSettled(texts.map((text) => asker.ask(text)));
+  for (const [number, { value, reason }] of answers.entries()) {
+    if (reason) console.error(`${texts[number]}: ${reason.message}`);
+    else console.log(`${texts[number]}: ${value.label[0]}`);
+  }
+  process.exitCode = answers.some(({ status }) => status === "rejected") ? 1 : 0;
+} finally {
+  await asker.close();
+}

@@ -1,0 +1,165 @@
+"""Every example runs as its header says, beside answers that it did not ask for, and tells what cannot be answered."""
+
+import asyncio
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from asyncio.subprocess import PIPE
+from collections import defaultdict
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
+
+from broker.kafka_types import Record
+from broker.servers.jars import cache_dir
+from broker.settings import KafkaSettings
+from broker.topics import TopicSpec, ensure_topics
+from tests.kafka_fixtures import need_apache
+from tests.processes import environment
+from tests.system.infaas.conftest import Cli
+
+pytestmark = pytest.mark.timeout(400)
+EXAMPLES = Path(__file__).parents[3] / "examples"
+PATIENCE_S = 180.0
+ANSWERS = "reviews.answers"
+REVIEWS = {b"good": b"a wonderful film", b"bad": b"an awful, boring film", b"broken": b"\xff\xfe"}
+LABELS = {b"good": b'"positive"', b"bad": b'"negative"'}
+
+
+QUIET_JAVA = ("-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
+Command = tuple[str | Path, ...]
+
+
+@pytest.fixture(scope="module")
+def plain() -> dict[str, Command]:
+    """The programs that know the wire only, ready to run."""
+    return {
+        "confluent-kafka": (sys.executable, EXAMPLES / "confluent_ask.py"),
+        "java": (jdk(), *QUIET_JAVA, "-cp", f"{need_apache()}/*", EXAMPLES / "java" / "Ask.java"),
+        "javascript": ("node", installed_scripts() / "ask.js"),
+    }
+
+
+async def test_every_example(cli: Cli, plain: dict[str, Command]) -> None:
+    async with cli.up("--kafka=apache"):
+        kafka = (await cli.json("status", "--wait"))["kafka"]
+        await cli.register_texts("sentiment-text")
+        names = ("reviews", "reviews.rated", "reviews.failed", ANSWERS)
+        await ensure_topics(KafkaSettings(bootstrap=kafka), [TopicSpec(name) for name in names])
+        async with asyncio.timeout(PATIENCE_S), stray_answers(kafka), asyncio.TaskGroup() as tasks:
+            for name, command in plain.items():
+                tasks.create_task(check_plain(name, command, kafka))
+            tasks.create_task(check_consumers(kafka))
+
+
+async def check_plain(name: str, command: Command, kafka: str) -> None:
+    texts = [REVIEWS[b"good"].decode(), REVIEWS[b"bad"].decode()]
+    code, out, err = await output_of(*command, *texts, INFAAS_KAFKA=kafka)
+    assert (code, out.splitlines()) == (0, [f"{texts[0]}: positive", f"{texts[1]}: negative"]), f"{name}: {err}"
+    code, out, err = await output_of(*command, *texts, INFAAS_KAFKA=kafka, MIN_ACCURACY="0.999")
+    assert (code, out) == (1, ""), f"{name}: {err}"
+    assert [text for text in texts if f"{text}: unsatisfiable: " in err] == texts, name
+
+
+async def check_consumers(kafka: str) -> None:
+    """What both consumers make of the same reviews."""
+    async with AIOKafkaProducer(bootstrap_servers=kafka) as producer:
+        for key, text in REVIEWS.items():
+            await producer.send_and_wait("reviews", text, key, headers=[("from", b"a test")])
+    async with consumer(EXAMPLES / "aiokafka_reviews.py", kafka), consumer(EXAMPLES / "faststream_reviews.py", kafka):
+        rated, failed = await read(kafka, "reviews.rated", 4), await read(kafka, "reviews.failed", 2)
+    for ratings in rated.values():
+        assert [record.key for record in ratings] == [b"good", b"bad"]
+        for record in ratings:
+            assert LABELS[record.key or b""] in (record.value or b"")
+    assert [("from", b"a test") in record.headers for record in rated["aiokafka"]] == [True, True]
+    for (record,) in failed.values():
+        assert (record.key, record.value) == (b"broken", b"\xff\xfe")
+        assert dict(record.headers)["error"].startswith(b"invalid_request: ")
+    assert len(rated) == len(failed) == 2
+
+
+async def read(kafka: str, topic: str, count: int) -> dict[str, list[Record]]:
+    """So many records of a topic, by which example wrote them: FastStream adds headers of its own."""
+    found = defaultdict[str, list[Record]](list)
+    async with AIOKafkaConsumer(topic, bootstrap_servers=kafka, auto_offset_reset="earliest") as records:
+        for _ in range(count):
+            record: ConsumerRecord[bytes | None, bytes | None] = await anext(records)
+            found["faststream" if "correlation_id" in dict(record.headers) else "aiokafka"].append(record)
+    return found
+
+
+@asynccontextmanager
+async def consumer(script: Path, kafka: str) -> AsyncGenerator[None]:
+    """Run a program while the context is open; one that ends before fails the test at once."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, script, env=environment({"INFAAS_KAFKA": kafka}), stderr=PIPE
+    )
+
+    async def watch() -> None:
+        _, err = await process.communicate()
+        assert stopped, err.decode()
+
+    stopped = False
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(watch())
+        try:
+            yield
+        finally:
+            stopped = True
+            if process.returncode is None:
+                process.terminate()
+
+
+@asynccontextmanager
+async def stray_answers(kafka: str) -> AsyncGenerator[None]:
+    """Answers all the while that nobody waits for, and records that are none."""
+
+    async def write(producer: AIOKafkaProducer) -> None:
+        late = [("infaas-id", b"asked-by-another"), ("infaas-status", b"ok")]
+        while True:
+            await producer.send_and_wait(ANSWERS, b'{"outputs": []}', headers=late)
+            await producer.send_and_wait(ANSWERS, b"\xff")
+            await asyncio.sleep(0.05)
+
+    async with AIOKafkaProducer(bootstrap_servers=kafka) as producer, asyncio.TaskGroup() as tasks:
+        writing = tasks.create_task(write(producer))
+        yield
+        writing.cancel()
+
+
+async def output_of(*command: str | Path, **variables: str) -> tuple[int | None, str, str]:
+    process = await asyncio.create_subprocess_exec(*command, env=environment(variables), stdout=PIPE, stderr=PIPE)
+    out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
+
+
+def jdk() -> str:
+    """The `java` of a JDK: that of a runtime alone compiles nothing."""
+    compiler = shutil.which("javac")
+    if compiler is None:
+        pytest.skip("the Java example needs a JDK: apt-get install openjdk-17-jdk-headless")
+    return str(Path(compiler).resolve().with_name("java"))
+
+
+def installed_scripts() -> Path:
+    """The JavaScript example beside what its lock names, installed once into the cache."""
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("the JavaScript example needs node 18+ and npm")
+    sources = sorted(path for path in (EXAMPLES / "javascript").iterdir() if path.is_file())
+    folder = cache_dir() / f"javascript-{hashlib.sha256(b''.join(map(Path.read_bytes, sources))).hexdigest()[:12]}"
+    if not folder.is_dir():
+        cache_dir().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache_dir(), ignore_cleanup_errors=True) as partial:
+            made = Path(partial) / "made"
+            shutil.copytree(EXAMPLES / "javascript", made, ignore=shutil.ignore_patterns("node_modules"))
+            subprocess.run([npm, "ci", "--no-audit", "--no-fund", "--silent"], cwd=made, check=True, timeout=100)
+            os.rename(made, folder)
+    return folder
