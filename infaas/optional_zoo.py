@@ -25,20 +25,25 @@ def require_zoo() -> None:
 
 def zoo_example(task: str) -> Mapping[str, Array] | None:
     """Return one held-out input of a task of the zoo; None if the zoo has no such task or is not installed."""
-    if find_spec("zoo") is None:
+    if not _knows(task):
         return None
-    from zoo.samples import ALL_TASKS, labelled
+    from zoo.samples import example
 
-    if task not in ALL_TASKS:
-        return None
-    inputs, _ = labelled(task)
-    return {name: values[:1] for name, values in inputs.items()}
+    return example(task)
 
 
 def zoo_files(task: str, cache: Path) -> tuple[Path, Path] | None:
     """Return the files that measure and that calibrate a task of the zoo, in `cache`; None if the zoo has none."""
-    if zoo_example(task) is None:
+    if not _knows(task):
         return None
     from zoo.register import labelled_files
 
     return labelled_files(task, cache)
+
+
+def _knows(task: str) -> bool:
+    if find_spec("zoo") is None:
+        return False
+    from zoo.samples import ALL_TASKS
+
+    return task in ALL_TASKS

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -132,15 +132,16 @@ def labelled_files(task: str, cache: Path) -> LabelledFiles:
         OperatorError: the zoo has no such task, or the files cannot be written.
     """
     return LabelledFiles(
-        _write_once(cache / f"{task}-validation.npz", *labelled(task)),
-        _write_once(cache / f"{task}-calibration.npz", calibration(task)),
+        _write_once(cache / f"{task}-validation.npz", lambda: labelled(task)),
+        _write_once(cache / f"{task}-calibration.npz", lambda: (calibration(task), None)),
     )
 
 
-def _write_once(file: Path, inputs: Inputs, labels: NDArray[np.int64] | None = None) -> Path:
-    """Write the arrays to a file, once, whole or not at all."""
+def _write_once(file: Path, read: Callable[[], tuple[Inputs, NDArray[np.int64] | None]]) -> Path:
+    """Write inputs, and labels if there are any, to a file, once, whole or not at all."""
     if file.exists():
         return file
+    inputs, labels = read()
     partial = file.with_suffix(".partial")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

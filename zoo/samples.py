@@ -45,6 +45,12 @@ def labelled(task: str) -> tuple[Inputs, NDArray[np.int64]]:
     return _inputs(task, data, held_out), data["y"][held_out]
 
 
+def example(task: str) -> Inputs:
+    """Return one held-out input of a task."""
+    data = _load(task)
+    return _inputs(task, data, np.flatnonzero(data["te"])[:1])
+
+
 def calibration(task: str, count: int = 128) -> Inputs:
     """Draw `count` inputs from the training part, the same at each call."""
     data = _load(task)

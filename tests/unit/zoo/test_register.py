@@ -6,13 +6,25 @@ from typing import Any, cast
 import pytest
 
 from broker.settings import KafkaSettings
+from infaas.optional_zoo import zoo_files
 from registry.artifacts import ArtifactStore
 from registry.register import step_count
 from registry.registration import ProgressSink, Registration
 from schemas.rows.catalog import Variant
 from store.pool import Pool
 from tests.model_files import Quiet
-from zoo.register import register_zoo
+from zoo.register import labelled_files, register_zoo
+
+
+def test_files_that_are_there_are_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = labelled_files("digits", tmp_path)
+    assert zoo_files("digits", tmp_path) == files
+    read = list[str]()
+    monkeypatch.setattr("zoo.register.labelled", read.append)
+    monkeypatch.setattr("zoo.samples.labelled", read.append)
+    assert zoo_files("digits", tmp_path) == labelled_files("digits", tmp_path) == files
+    assert zoo_files("weather", tmp_path) is None
+    assert read == []
 
 
 @pytest.mark.parametrize("all_variants", [False, True])

@@ -63,6 +63,14 @@ def test_texts_and_image_files_are_the_same_data() -> None:
     np.testing.assert_allclose(decode(files[5])["input"], pixels[5:6], atol=1e-6)
 
 
+@pytest.mark.parametrize("task", samples.ALL_TASKS)
+def test_an_example_is_a_held_out_input(task: str) -> None:
+    inputs, _labels = samples.labelled(task)
+    assert {name: values.tolist() for name, values in samples.example(task).items()} == {
+        name: values[:1].tolist() for name, values in inputs.items()
+    }
+
+
 def test_a_task_that_is_not_there_is_named() -> None:
     with pytest.raises(OperatorError, match="no task 'speech'"):
         samples.labelled("speech")
