@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from runtimes.device import missing_device
+from runtimes.availability import runtime_availability
 from runtimes.onnx_pack import is_pack, read_pack
 from runtimes.protocol import Availability, LoadOptions, Session, Tensors
 from schemas.errors import OperatorError
@@ -45,20 +45,7 @@ class OnnxRuntime:
 
     def availability(self, hardware: str) -> Availability:
         """Whether onnxruntime is installed, was built with the provider, and the device is there."""
-        provider = self._providers.get(hardware)
-        if provider is None:
-            return Availability(False, f"runtime {self.name} does not run on {hardware}")
-        missing = missing_device(hardware)
-        try:
-            import onnxruntime
-        except ImportError as error:
-            extra = "cpu" if hardware == Hardware.CPU else "gpu"
-            absent = f"onnxruntime cannot be imported ({error}): pip install 'infaas[{extra}]'"
-        else:
-            there = provider in onnxruntime.get_available_providers()
-            absent = "" if there else f"this onnxruntime has no {provider}: install the gpu extra instead of cpu"
-        reason = "; ".join(filter(None, (missing, absent)))
-        return Availability(not reason, reason)
+        return runtime_availability(self.name, hardware, self.hardware, lambda: self._missing_provider(hardware))
 
     def load(self, artifact: Path, hardware: str, options: LoadOptions) -> Session:
         """Load an ONNX file: read and optimise its graph; blocks.
@@ -87,6 +74,15 @@ class OnnxRuntime:
         if session.get_providers()[0] != wanted:
             raise OperatorError(f"onnxruntime could not start {wanted}; its own log says which library is missing")
         return OnnxSession(session) if wanted == _CPU else BoundOnnxSession(session, "cuda")
+
+    def _missing_provider(self, hardware: str) -> str:
+        provider, extra = self._providers[hardware], "cpu" if hardware == Hardware.CPU else "gpu"
+        try:
+            import onnxruntime
+        except ImportError as error:
+            return f"onnxruntime cannot be imported ({error}): pip install 'infaas[{extra}]'"
+        there = provider in onnxruntime.get_available_providers()
+        return "" if there else f"this onnxruntime has no {provider}: install the gpu extra instead of cpu"
 
 
 class OnnxSession:

@@ -10,7 +10,6 @@ Rules:
 """
 
 import importlib
-import importlib.util
 from functools import lru_cache
 from pathlib import Path
 from queue import SimpleQueue
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtimes import intel
+from runtimes.availability import missing_package, runtime_availability
 from runtimes.device import missing_device
 from runtimes.protocol import Availability, LoadOptions, Session, Tensors
 from schemas.hardware import Hardware
@@ -44,16 +44,7 @@ class OpenVinoRuntime:
 
     def availability(self, hardware: str) -> Availability:
         """Whether OpenVINO is installed, and sees the device."""
-        device = _DEVICES.get(hardware)
-        if device is None:
-            return Availability(False, f"runtime {self.name} does not run on {hardware}")
-        if importlib.util.find_spec("openvino") is None:
-            return Availability(False, "OpenVINO is not installed: pip install 'infaas[openvino]'")
-        if missing := missing_device(hardware):
-            return Availability(False, missing)
-        if hardware == Hardware.CPU or device in _present():
-            return Availability(True)
-        return Availability(False, f"OpenVINO does not find this machine's {device}: its compute driver is missing")
+        return runtime_availability(self.name, hardware, self.hardware, lambda: _missing(hardware))
 
     def load(self, artifact: Path, hardware: str, options: LoadOptions) -> Session:
         """Load an ONNX file and compile it for the device; blocks.
@@ -65,6 +56,13 @@ class OpenVinoRuntime:
         core = _core()
         model = core.read_model(artifact)
         return OpenVinoSession(core.compile_model(model, _DEVICES[hardware], _settings(hardware, options)), options)
+
+
+def _missing(hardware: str) -> str:
+    absent = missing_package("openvino", "OpenVINO", "openvino")
+    if absent or hardware == Hardware.CPU or missing_device(hardware) or _DEVICES[hardware] in _present():
+        return absent
+    return f"OpenVINO does not find this machine's {_DEVICES[hardware]}: its compute driver is missing"
 
 
 class OpenVinoSession:

@@ -11,7 +11,6 @@ Rules:
 """
 
 import importlib
-import importlib.util
 import threading
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from runtimes.device import missing_device
+from runtimes.availability import missing_package, runtime_availability
 from runtimes.protocol import Availability, LoadOptions, Session, Tensors
 from runtimes.torch_cuda import CudaRunner, as_writable, output_values
 from schemas.hardware import Hardware
@@ -127,12 +126,7 @@ def load_program(artifact: Path) -> tuple[Any, list[str]]:
 
 def torch_availability(name: str, hardware: str, on: tuple[str, ...]) -> Availability:
     """Whether torch is installed, without importing it, and the device is there."""
-    if hardware not in on:
-        return Availability(False, f"runtime {name} does not run on {hardware}")
-    missing = missing_device(hardware)
-    if importlib.util.find_spec("torch") is None:
-        missing = "; ".join(filter(None, (missing, "torch is not installed: pip install 'infaas[torch]'")))
-    return Availability(not missing, missing)
+    return runtime_availability(name, hardware, on, lambda: missing_package("torch", "torch", "torch"))
 
 
 def import_torch() -> Any:

@@ -10,7 +10,6 @@ run against a stand-in only: the machine it was written on has no such device.
 """
 
 import importlib
-import importlib.util
 import re
 import threading
 from pathlib import Path
@@ -19,8 +18,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from runtimes.availability import missing_package, runtime_availability
 from runtimes.cuda_buffers import CudaStream, TensorBuffer, check_alive
-from runtimes.device import device_name, missing_device
+from runtimes.device import device_name
 from runtimes.protocol import Availability, LoadOptions, Session, Tensors
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
@@ -40,12 +40,9 @@ class TensorRtRuntime:
 
     def availability(self, hardware: str) -> Availability:
         """Whether TensorRT is installed, without importing it, and the device is there."""
-        if hardware not in self.hardware:
-            return Availability(False, f"runtime {self.name} does not run on {hardware}")
-        missing = missing_device(hardware)
-        if importlib.util.find_spec("tensorrt") is None:
-            missing = "; ".join(filter(None, (missing, "TensorRT is not installed: pip install 'infaas[gpu]'")))
-        return Availability(not missing, missing)
+        return runtime_availability(
+            self.name, hardware, self.hardware, lambda: missing_package("tensorrt", "TensorRT", "gpu")
+        )
 
     def load(self, artifact: Path, hardware: str, options: LoadOptions) -> Session:
         """Load the engine that was built here before, or build it, which takes minutes; blocks.

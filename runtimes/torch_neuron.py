@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from runtimes.device import missing_device
+from runtimes.availability import runtime_availability
 from runtimes.protocol import Availability, LoadOptions, Session, Tensors
 from runtimes.torch_cuda import as_writable, output_values
 from schemas.hardware import Hardware
@@ -54,10 +54,7 @@ class TorchNeuronRuntime:
 
     def availability(self, hardware: str) -> Availability:
         """Whether the package, and not its placeholder, is installed, and the chip is there."""
-        if hardware not in self.hardware:
-            return Availability(False, f"runtime {self.name} does not run on {hardware}")
-        missing = list(filter(None, (missing_device(hardware), self._missing_package())))
-        return Availability(not missing, "; ".join(missing))
+        return runtime_availability(self.name, hardware, self.hardware, self._missing_package)
 
     def load(self, artifact: Path, hardware: str, options: LoadOptions) -> Session:
         """Load a graph onto the chip; blocks.
