@@ -6,26 +6,18 @@ there in hexadecimal, after `infaas-dead-name-`; such a letter is not replayed. 
 the largest that Kafka takes leaves no room for those: its dead letter holds the beginning, says so, and is not
 replayed.
 
-Replaying is bookkept like any consuming, by the offsets of a group: what was replayed is not replayed again, a replay
-that is killed may repeat its last records, and the query's id makes that harmless.
+What becomes of them later is in `broker.letters`.
 """
 
 import asyncio
-import logging
 from typing import Final
 
 import msgspec
 
-from broker.delivery.consumer import Consumer, Record
-from broker.kafka_types import KafkaError, UnknownTopic
-from broker.lag.reader import LagReader
-from broker.producer import Ack, Producer, RecordSender
-from broker.settings import KafkaSettings
-from schemas.errors import OperatorError
+from broker.kafka_types import Record
+from broker.producer import Ack, RecordSender
 from schemas.headers import ATTEMPTS, REPLY_STREAM, RawHeaders, as_text
-from schemas.topics import DEAD_LETTERS, is_topic
-
-log = logging.getLogger(__name__)
+from schemas.topics import DEAD_LETTERS
 
 TOPIC: Final = "infaas-dead-topic"
 PARTITION: Final = "infaas-dead-partition"
@@ -37,8 +29,6 @@ _NAME: Final = "infaas-dead-name-"
 _OURS: Final = frozenset({TOPIC, PARTITION, OFFSET, REASON, ATTEMPTS, SHORTENED})
 _LEFT_OUT: Final = _OURS | {REPLY_STREAM}
 """Names of headers that a dead letter does not keep: a receiver's secret is of no use to whoever reads it later."""
-
-REPLAY_GROUP: Final = "infaas.dead-letters.replay"
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,55 +121,3 @@ def parse_letter(record: Record) -> DeadLetter:
         )
     except KeyError as error:
         raise ValueError(f"dead letter {record.offset} lacks the header {error}") from error
-
-
-async def replay(settings: KafkaSettings, *, group: str = REPLAY_GROUP) -> int:
-    """Send each dead letter that is there now, and was not replayed yet, to its original topic.
-
-    A letter whose topic is gone, or that is not the whole record, is logged and passed over.
-
-    Returns:
-        Number of dead letters that were sent.
-
-    Raises:
-        OperatorError: Kafka cannot be reached or does not take a letter; what was sent before stays sent.
-    """
-    sent = 0
-    try:
-        async with LagReader(settings) as reader:
-            reading = await reader.read_until_known({group: [DEAD_LETTERS]})
-        waiting = {line.partition: line.end for line in reading.partition_lags() if line.lag and line.end}
-        if not waiting:
-            return 0
-        async with (
-            Producer(settings, "infaas-replay") as producer,
-            Consumer(settings, "infaas-replay", group=group) as consumer,
-        ):
-            await consumer.assign(DEAD_LETTERS, waiting)
-            while any((consumer.position(partition) or 0) < end for partition, end in waiting.items()):
-                for record in await consumer.poll():
-                    if record.offset < waiting[record.partition]:
-                        sent += await _resend(producer, record)
-                        consumer.done(record)
-    except KafkaError as error:
-        raise OperatorError(f"stopped after {sent} dead letters: {error!r}; run it again to go on") from error
-    return sent
-
-
-async def _resend(producer: Producer, record: Record) -> bool:
-    try:
-        letter = parse_letter(record)
-        if letter.shortened:
-            raise ValueError(f"dead letter {record.offset} is not the whole record")
-        if not is_topic(letter.topic):
-            raise ValueError(f"dead letter {record.offset} says to be from {letter.topic[:80]!r}, which is no topic")
-        "".join(name for name, _ in letter.headers).encode()  # a name that is not UTF-8 cannot be sent
-        headers: RawHeaders = [*letter.headers, (ATTEMPTS, b"%d" % letter.attempts)]
-        await producer.send_and_wait(letter.topic, letter.value, key=letter.key, headers=headers)
-    except ValueError as error:
-        log.error("passed over: %s", error)
-        return False
-    except UnknownTopic:
-        log.error("passed over dead letter %d: its topic is gone", record.offset)
-        return False
-    return True

@@ -6,7 +6,7 @@ across lost connections too.
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import AsyncGenerator, Collection
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -53,6 +53,7 @@ class Tail:
         self._since_ms = since_ms
         self._began: dict[TopicPartition, int] = {}
         """By partition, where it ended at the start."""
+        self._starts: dict[TopicPartition, int] = {}
         self._ready: list[Record] = []
 
     async def __aenter__(self) -> Self:
@@ -87,6 +88,7 @@ class Tail:
         starts = self._began
         if self._since_ms is not None:
             starts = starts | await self._find(dict.fromkeys(partitions, round(self._since_ms)))
+        self._starts = starts
         for partition, start in starts.items():
             self._fetcher.begin(partition, start)
         client.cluster.add_listener(self._on_metadata)
@@ -128,6 +130,23 @@ class Tail:
                 await asyncio.sleep(_BACKOFF_S)
                 continue
             return [record for records in found.values() for record in records]
+
+    async def past(self) -> AsyncGenerator[Record]:
+        """Yield what was written since `since_ms` and before this began to read, and end; what comes next is dropped.
+
+        Raises:
+            TimeoutError: Kafka does not hand it out.
+        """
+        left = {partition for partition, start in self._starts.items() if start < self._began[partition]}
+        while left:
+            async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
+                records = await self.poll()
+            for record in records:
+                partition = TopicPartition(record.topic, record.partition)
+                if self.is_replayed(record):
+                    yield record
+                if record.offset + 1 >= self._began[partition]:
+                    left.discard(partition)
 
     def __aiter__(self) -> Self:
         return self

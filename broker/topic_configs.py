@@ -10,7 +10,7 @@ Records carry the time at which the broker appended them: one clock, whoever wro
 from typing import Final
 
 from broker.settings import KafkaSettings
-from schemas.topics import DEAD_LETTERS, PREFIX, is_work
+from schemas.topics import DEAD_LETTERS, LETTER_MARKS, PREFIX, is_work
 
 _STAMPED: Final = {"message.timestamp.type": "LogAppendTime"}
 _WORK_SEGMENT_MS: Final = 600_000
@@ -38,9 +38,12 @@ def promised_configs(settings: KafkaSettings, topic: str) -> dict[str, str]:
     """Configuration that a topic must have even where it exists already, made by an older version or by somebody."""
     if is_work(topic):
         return _STAMPED | {"retention.ms": "-1", "retention.bytes": "-1"}
-    kept = {"retention.ms": str(_kept_ms(settings, topic))} if topic == DEAD_LETTERS else {}
+    kept = {"retention.ms": str(_kept_ms(settings, topic))} if topic in (DEAD_LETTERS, LETTER_MARKS) else {}
     return _STAMPED | kept if topic.startswith(PREFIX) else kept
 
 
 def _kept_ms(settings: KafkaSettings, topic: str) -> int:
+    """Milliseconds; a mark outlives its letter, which stays as long as the youngest one of its segment."""
+    if topic == LETTER_MARKS:
+        return 2 * settings.dead_letter_retention_ms
     return settings.dead_letter_retention_ms if topic == DEAD_LETTERS else settings.retention_ms

@@ -83,7 +83,7 @@ async def correct_topics(settings: KafkaSettings, topics: Iterable[str]) -> None
 
 
 async def ensure_system_topics(settings: KafkaSettings) -> None:
-    """Create the topics that exist whatever is registered: status, demand, load and dead letters."""
+    """Create the topics that exist whatever is registered: status, demand, load, dead letters and their marks."""
     await ensure_topics(
         settings,
         [
@@ -91,6 +91,7 @@ async def ensure_system_topics(settings: KafkaSettings) -> None:
             TopicSpec(names.DEMAND),
             TopicSpec(names.LOAD, retention_ms=_LOAD_KEPT_MS),
             TopicSpec(names.DEAD_LETTERS),
+            TopicSpec(names.LETTER_MARKS),
         ],
     )
 

@@ -17,6 +17,7 @@ STATUS: Final = "infaas.status"  # WorkerStatus of every worker, each ~100 ms; k
 DEMAND: Final = "infaas.demand"  # Demand: the selector asks the autoscaler for an inactive variant
 LOAD: Final = "infaas.load"  # SelectorLoad of every selector, once a second; key = selector
 DEAD_LETTERS: Final = "infaas.dead-letters"
+LETTER_MARKS: Final = "infaas.dead-letters.marks"  # what became of dead letters; key = partition/offset of the letter
 
 SELECTOR_GROUP: Final = "infaas.selector"
 OFFLINE_SELECTOR_GROUP: Final = "infaas.selector.offline"

@@ -2,5 +2,5 @@
 
 Reading order: main (composes them) -> connect (where the system is), output (tables, JSON and errors) -> system (up,
 down, status), demo -> register, processing, composites (cascades), listing, plot (what is registered) -> query (ask,
-and explain) -> scale, lag -> dead_letters, database.
+and explain) -> scale, lag -> moments (times as people write them), dead_letters, database.
 """

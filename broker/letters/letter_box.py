@@ -1,0 +1,223 @@
+"""Reads dead letters, sends some again, and drops others.
+
+Sent again, some hundred at a time: claimed -> the claims read back -> those that are ours sent -> marked. What is cut
+off on the way stays claimed for a minute; then it is sent by whoever asks, unless its query has an answer by then in
+its reply topic: that is marked `answered`, and not sent. What is answered over a connection instead, receivers show
+once.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+from uuid import uuid4
+
+import msgspec
+
+from broker.features import broker_features
+from broker.kafka_types import KafkaError
+from broker.letters.letter import LetterFilter, LetterId, LetterState, StoredLetter, stored_letter
+from broker.letters.marks import Mark, Marks
+from broker.letters.resending import destination, obstacle, reply_topic, resent_headers
+from broker.producer import Ack, Producer
+from broker.settings import KafkaSettings
+from broker.tail import Tail
+from broker.topic_logs import LogPartition, TopicLogs
+from broker.topics import ensure_system_topics
+from schemas import headers as h
+from schemas.errors import OperatorError
+from schemas.result import OK
+from schemas.topics import DEAD_LETTERS, LETTER_MARKS
+
+_CLIENT: Final = "infaas-dead-letters"
+_CHUNK: Final = 200
+_CHUNK_BYTES: Final = 32 << 20
+_ANSWERED_BEFORE_MS: Final = 600_000
+"""Milliseconds before the first letter from which on answers are looked for: one may have come before it."""
+_CLAIMED: Final = "another replay has it, or was cut off less than a minute ago: run it again later"
+
+Progress = Callable[[int, int], None]
+"""Callback with how many letters are finished, of how many."""
+
+
+class ReplayReport(msgspec.Struct):
+    """What became of letters that were to be sent again."""
+
+    replayed: int = 0
+    answered: int = 0
+    """Number of those that were not sent, since their query has an answer."""
+    passed_over: dict[str, str] = {}
+    """Why others were not sent, by letter."""
+
+
+class LetterBox:
+    """All dead letters of a system. Its methods raise `OperatorError` where Kafka does not do what is asked."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._me = uuid4().hex
+
+    async def find(self, wanted: LetterFilter, limit: int | None = None, *, oldest: bool = False) -> list[StoredLetter]:
+        """List letters without their values, the oldest first: the latest of them, or the `oldest`, up to `limit`."""
+        await ensure_system_topics(self._settings)
+        marks, found = Marks(), deque[StoredLetter](maxlen=limit)
+        async with _explained(), self._tail(LETTER_MARKS) as tail:
+            async for record in tail.past():
+                marks.read(record)
+        async with _explained(), self._tail(DEAD_LETTERS, since_ms=wanted.since_ms or 0.0) as tail:
+            async for record in tail.past():
+                stored = stored_letter(record)
+                stored = msgspec.structs.replace(stored, state=marks.state(stored))
+                if wanted.takes(stored):
+                    found.append(stored.without_value())
+                    if oldest and len(found) == limit:
+                        break
+        return list(found)
+
+    async def show(self, letter: LetterId) -> StoredLetter | None:
+        """Read one letter, whole; None if there is none."""
+        found = await self.find(LetterFilter(ids=(letter,), done=True))
+        if not found:
+            return None
+        async with _explained():
+            async for chunk in self._whole(found):
+                return msgspec.structs.replace(chunk[0], state=found[0].state)
+        return None
+
+    async def replay(self, letters: Sequence[StoredLetter], progress: Progress) -> ReplayReport:
+        """Send letters again that `find` has listed; each is sent once, however often that is asked for."""
+        report, done = ReplayReport(), 0
+        if not letters:
+            return report
+        async with (
+            _explained(),
+            TopicLogs(self._settings, _CLIENT) as logs,
+            Producer(self._settings, _CLIENT) as producer,
+            self._tail(LETTER_MARKS) as tail,
+        ):
+            topics, marks = frozenset(await logs.topics("")), Marks()
+            answered = await self._answered(letters, topics)
+            async for chunk in self._whole(letters):
+                ready = [stored for stored in chunk if not obstacle(stored, topics)]
+                ours = await self._claim(producer, tail, marks, ready)
+                claimed = {stored.id for stored in ours}
+                report.passed_over |= {
+                    str(stored.id): obstacle(stored, topics) or _CLAIMED for stored in chunk if stored.id not in claimed
+                }
+                await self._resend(producer, ours, answered, report)
+                done += len(chunk)
+                progress(done, len(letters))
+        return report
+
+    async def drop(self, letters: Sequence[StoredLetter], progress: Progress) -> int:
+        """Drop letters that `find` has listed: they are listed no more, and deleted with what is done before them."""
+        async with _explained(), Producer(self._settings, _CLIENT) as producer:
+            for start in range(0, len(letters), _CHUNK):
+                chunk = letters[start : start + _CHUNK]
+                await self._mark(producer, [(stored, LetterState.DROPPED) for stored in chunk])
+                progress(start + len(chunk), len(letters))
+        if letters:
+            await self._trim()
+        return len(letters)
+
+    # -- sending again -------------------------------------------------------------------------------------------------
+
+    async def _claim(
+        self, producer: Producer, tail: Tail, marks: Marks, letters: Sequence[StoredLetter]
+    ) -> list[StoredLetter]:
+        """Claim letters; returns those of which no other claim, or anything else, stands before ours."""
+        written = await self._mark(producer, [(stored, LetterState.CLAIMED) for stored in letters])
+        last, read = max((ack.offset for ack in written), default=-1), -1
+        while read < last:
+            async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
+                records = await tail.poll()
+            for record in records:
+                marks.read(record)
+                read = max(read, record.offset)
+        return [stored for stored in letters if marks.is_claimed_by(stored, self._me)]
+
+    async def _resend(
+        self, producer: Producer, letters: Sequence[StoredLetter], answered: Collection[tuple[str, str]],
+        report: ReplayReport,
+    ) -> None:  # fmt: skip
+        left = [stored for stored in letters if (reply_topic(stored), stored.query) not in answered]
+        sends = [
+            await producer.send(
+                destination(stored), stored.letter.value, key=stored.letter.key, headers=resent_headers(stored)
+            )
+            for stored in left
+        ]
+        await asyncio.gather(*sends)
+        sent = {stored.id for stored in left}
+        outcomes = [(s, LetterState.REPLAYED if s.id in sent else LetterState.ANSWERED) for s in letters]
+        await self._mark(producer, outcomes)
+        report.replayed += len(left)
+        report.answered += len(letters) - len(left)
+
+    async def _mark(self, producer: Producer, outcomes: Iterable[tuple[StoredLetter, LetterState]]) -> list[Ack]:
+        sends = [
+            await producer.send(
+                LETTER_MARKS,
+                msgspec.json.encode(Mark(state=state, at_ms=stored.at_ms, by=self._me)),
+                key=str(stored.id).encode(),
+                partition=0,
+            )
+            for stored, state in outcomes
+        ]
+        return await asyncio.gather(*sends)
+
+    async def _answered(self, letters: Sequence[StoredLetter], topics: Collection[str]) -> set[tuple[str, str]]:
+        """Reply topics and ids of the letters' queries that have an answer there."""
+        asked = {(reply_topic(stored), stored.query) for stored in letters if stored.query}
+        replies = sorted({topic for topic, _ in asked if topic in topics})
+        found = set[tuple[str, str]]()
+        if not replies:
+            return found
+        async with self._tail(*replies, since_ms=max(letters[0].at_ms - _ANSWERED_BEFORE_MS, 0)) as tail:
+            async for record in tail.past():
+                headers = dict(record.headers)
+                answer = record.topic, (headers.get(h.ID) or b"").decode(errors="replace")
+                if headers.get(h.STATUS) == OK.encode() and answer in asked:
+                    found.add(answer)
+        return found
+
+    # -- reading and deleting ------------------------------------------------------------------------------------------
+
+    async def _whole(self, letters: Sequence[StoredLetter]) -> AsyncGenerator[list[StoredLetter]]:
+        """Read letters with their values, some at a time."""
+        wanted, chunk = {stored.id for stored in letters}, list[StoredLetter]()
+        async with self._tail(DEAD_LETTERS, since_ms=min(stored.at_ms for stored in letters)) as tail:
+            async for record in tail.past():
+                if LetterId(record.partition, record.offset) in wanted:
+                    chunk.append(stored_letter(record))
+                if len(chunk) == _CHUNK or sum(stored.value_bytes for stored in chunk) >= _CHUNK_BYTES:
+                    yield chunk
+                    chunk = []
+        if chunk:
+            yield chunk
+
+    async def _trim(self) -> None:
+        """Delete the letters before the first of which something is to be done."""
+        if not (await broker_features(self._settings)).trims:
+            return
+        offsets, is_open = dict[LogPartition, int](), set[LogPartition]()
+        for stored in await self.find(LetterFilter(done=True)):
+            partition = LogPartition(DEAD_LETTERS, stored.id.partition)
+            if not stored.state.is_final:
+                is_open.add(partition)
+            if partition not in is_open:
+                offsets[partition] = stored.id.offset + 1
+        async with _explained(), TopicLogs(self._settings, _CLIENT) as logs:
+            await logs.delete_before(offsets)
+
+    def _tail(self, *topics: str, since_ms: float = 0.0) -> Tail:
+        return Tail(self._settings, _CLIENT, topics, since_ms=since_ms)
+
+
+@asynccontextmanager
+async def _explained() -> AsyncGenerator[None]:
+    try:
+        yield
+    except (KafkaError, TimeoutError) as error:
+        raise OperatorError(f"Kafka did not do all of it ({error!r}); run it again to go on") from error

@@ -1,0 +1,140 @@
+"""Dead letters are listed, sent again once whatever happens meanwhile, and dropped, on a real Kafka.
+
+The topic is shared by all tests of a session, so each looks at the letters of a task of its own.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from uuid import uuid4
+
+import pytest
+
+from broker.dead_letters import publish_dead_letter
+from broker.kafka_types import Record
+from broker.letters import letter_box
+from broker.letters.letter import LetterFilter, LetterState, StoredLetter
+from broker.letters.letter_box import LetterBox, ReplayReport
+from broker.producer import Producer
+from broker.settings import KafkaSettings
+from broker.tail import Tail
+from broker.topics import delete_topics, ensure_system_topics, ensure_task_topics
+from schemas import headers as h
+from schemas.result import OK
+from schemas.topics import DEAD_LETTERS, results_topic, task_topic, variant_topic
+
+
+class Desk:
+    """A task with its topics, and its dead letters."""
+
+    def __init__(self, kafka: KafkaSettings, producer: Producer) -> None:
+        self.task = f"t-{uuid4().hex[:12]}"
+        self.kafka = kafka
+        self.producer = producer
+        self.box = LetterBox(kafka)
+
+    async def give_up(self, *ids: str, topic: str | None = None, reason: str = "on purpose") -> None:
+        for number, query in enumerate(ids):
+            headers = ((h.ID, query.encode()), (h.TASK, self.task.encode()), (h.DEADLINE_MS, b"1.0"))
+            record = Record(topic or task_topic(self.task), 0, number, 0, 0, b"k", query.encode(), None, 1, 5, headers)
+            await (await publish_dead_letter(self.producer, record, reason))
+
+    async def find(self, *, done: bool = False, reason: str | None = None) -> list[StoredLetter]:
+        return await self.box.find(LetterFilter(task=self.task, done=done, reason=reason))
+
+    async def replay(self) -> ReplayReport:
+        return await self.box.replay(await self.find(), _ignore)
+
+    async def asked_again(self) -> list[Record]:
+        async with Tail(self.kafka, "test", [task_topic(self.task)], since_ms=0.0) as tail:
+            return [record async for record in tail.past()]
+
+
+@pytest.fixture
+async def desk(kafka: KafkaSettings, producer: Producer) -> Desk:
+    await ensure_system_topics(kafka)
+    found = Desk(kafka, producer)
+    await ensure_task_topics(kafka, found.task, 1)
+    return found
+
+
+@pytest.fixture
+async def producer(kafka: KafkaSettings):
+    async with Producer(kafka, "test") as opened:
+        yield opened
+
+
+async def test_each_letter_is_sent_again_once_with_its_id(desk: Desk) -> None:
+    await desk.give_up("a", "b")
+    await desk.give_up("c", topic=variant_topic("gone.onnx-fp32.cpu"), reason="its worker died")
+    assert [stored.query for stored in await desk.find(reason="WORKER")] == ["c"]
+    assert (await desk.replay()).replayed == 3
+    assert await desk.find() == []
+    assert await desk.replay() == ReplayReport()
+    found = await desk.asked_again()
+    assert [(record.value, dict(record.headers)[h.ID]) for record in found] == [
+        (b"a", b"a"),
+        (b"b", b"b"),
+        (b"c", b"c"),
+    ]
+    assert all(h.DEADLINE_MS not in dict(record.headers) for record in found), "which has passed long ago"
+    assert [stored.state for stored in await desk.find(done=True)] == [LetterState.REPLAYED] * 3
+
+
+async def test_of_two_replays_at_once_each_letter_is_sent_by_one(desk: Desk) -> None:
+    await desk.give_up(*map(str, range(50)))
+    letters, other = await desk.find(), LetterBox(desk.kafka)
+    reports = await asyncio.gather(desk.box.replay(letters, _ignore), other.replay(letters, _ignore))
+    assert sum(report.replayed for report in reports) == 50
+    assert sorted(int(record.value or b"") for record in await desk.asked_again()) == [*range(50)]
+
+
+async def test_what_was_cut_off_is_sent_again_unless_it_is_answered(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off after the letters were sent, before that was marked: the worst moment."""
+    await desk.give_up("a", "b")
+    cut_off = LetterBox(desk.kafka)
+    mark = cut_off._mark  # pyright: ignore[reportPrivateUsage] - the moment at which it dies
+
+    async def die(producer: Producer, outcomes: Sequence[tuple[StoredLetter, LetterState]]) -> object:
+        if any(state is LetterState.REPLAYED for _, state in outcomes):
+            raise ZeroDivisionError
+        return await mark(producer, outcomes)
+
+    monkeypatch.setattr(cut_off, "_mark", die)
+    with pytest.raises(ZeroDivisionError):
+        await cut_off.replay(await desk.find(), _ignore)
+    assert [stored.state for stored in await desk.find()] == [LetterState.CLAIMED] * 2
+    assert [*(await desk.replay()).passed_over.values()] == [letter_box._CLAIMED] * 2  # pyright: ignore[reportPrivateUsage]
+    answer = [(h.ID, b"a"), (h.STATUS, OK.encode())]
+    await desk.producer.send_and_wait(results_topic(desk.task), b"{}", key=b"a", headers=answer)
+    monkeypatch.setattr("broker.letters.marks.CLAIM_MS", 0)
+    report = await desk.replay()
+    assert (report.replayed, report.answered, report.passed_over) == (1, 1, {})
+    assert [record.value for record in await desk.asked_again()] == [b"a", b"b", b"b"]
+    assert [stored.state for stored in await desk.find(done=True)] == [LetterState.ANSWERED, LetterState.REPLAYED]
+
+
+async def test_nothing_is_sent_where_nobody_is_to_hear_the_answer(desk: Desk) -> None:
+    await desk.give_up("a")
+    await delete_topics(desk.kafka, [results_topic(desk.task)])
+    (why,) = (await desk.replay()).passed_over.values()
+    assert why.startswith("nobody would hear the answer")
+    assert [stored.state for stored in await desk.find()] == [LetterState.OPEN], "it can still be looked at"
+
+
+async def test_what_is_dropped_is_deleted_with_what_is_done_before_it(desk: Desk) -> None:
+    """All that other tests left is dropped as well: there is one topic of dead letters."""
+    await desk.producer.send_and_wait(DEAD_LETTERS, b"not one of ours")
+    await desk.give_up("a", "b", "c")
+    rest = [stored for stored in await desk.box.find(LetterFilter()) if stored.query not in ("b", "c")]
+    assert await desk.box.drop(rest, _ignore) == len(rest)
+    assert [stored.query for stored in await desk.find(done=True)] == ["b", "c"]
+    (first, _second) = await desk.find()
+    shown = await desk.box.show(first.id)
+    assert shown is not None
+    assert (shown.letter.value, shown.query) == (b"b", "b")
+    assert (await desk.replay()).replayed == 2
+
+
+def _ignore(_done: int, _total: int) -> None: ...

@@ -1,0 +1,64 @@
+"""`infaas dead-letters` shows what could not be processed, asks it again, and drops it."""
+
+import asyncio
+import json
+from uuid import uuid4
+
+import pytest
+
+from broker.dead_letters import publish_dead_letter
+from broker.kafka_types import Record
+from broker.producer import Producer
+from broker.settings import ENV, KafkaSettings
+from broker.topics import ensure_system_topics, ensure_task_topics
+from infaas.cli.output import EXIT_SETUP
+from schemas import headers as h
+from schemas.topics import task_topic
+from tests.unit.infaas.shell import Shell
+
+
+@pytest.fixture
+def task(kafka: KafkaSettings, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A task with three dead letters, of the queries `q-0` to `q-2`."""
+    name = f"t-{uuid4().hex[:12]}"
+    monkeypatch.setenv(ENV, kafka.bootstrap)
+
+    async def give_up() -> None:
+        await ensure_system_topics(kafka)
+        await ensure_task_topics(kafka, name, 1)
+        async with Producer(kafka, "test") as producer:
+            for number in range(3):
+                headers = ((h.ID, b"q-%d" % number), (h.TASK, name.encode()))
+                record = Record(task_topic(name), 0, number, 0, 0, b"k", b"v" * 5000, None, 1, 5, headers)
+                await (await publish_dead_letter(producer, record, f"reason {number}"))
+
+    asyncio.run(give_up())
+    return name
+
+
+def test_letters_are_listed_shown_replayed_and_dropped(task: str, shell: Shell) -> None:
+    def listed(*words: str) -> list[tuple[str, str]]:
+        rows = json.loads(shell("dead-letters", "list", "--task", task, "--json", *words).stdout)
+        return [(row["query"], row["state"]) for row in rows]
+
+    table = shell("dead-letters", "list", "--task", task, "--since", "1h").stdout
+    assert all(word in table for word in (task, "q-0", "q-2", "reason 1"))
+    assert listed("--until", "1h") == []
+    assert listed("--limit", "1") == [("q-2", "open")]
+    (first, *_) = json.loads(shell("dead-letters", "list", "--task", task, "--json").stdout)
+    shown = shell("dead-letters", "show", first["letter"]).stdout
+    assert all(word in shown for word in ("infaas-id", "reason 0", "the first 1000 of 5000 bytes"))
+    assert "v" * 5000 not in "".join(shown.split())
+
+    assert shell("dead-letters", "drop").exit_code == EXIT_SETUP, "what to drop has to be said"
+    assert json.loads(shell("dead-letters", "replay", first["letter"], "--json").stdout)["replayed"] == 1
+    assert json.loads(shell("dead-letters", "replay", first["letter"], "--json").stdout)["replayed"] == 0
+    assert listed("--done") == [("q-0", "replayed"), ("q-1", "open"), ("q-2", "open")]
+    dropped = shell("dead-letters", "drop", "--task", task, "--reason", "reason 1", "--json")
+    assert json.loads(dropped.stdout) == {"dropped": 1}
+    assert listed("--done") == [("q-2", "open")], "what is done before it was deleted with it"
+
+
+@pytest.mark.parametrize("words", [("show", "0/999999999"), ("show", "x"), ("list", "--since", "soon")])
+def test_what_makes_no_sense_is_said(task: str, shell: Shell, words: tuple[str, ...]) -> None:
+    assert shell("dead-letters", *words).exit_code == EXIT_SETUP

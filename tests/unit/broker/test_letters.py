@@ -1,0 +1,93 @@
+"""Which letters are meant, what counts of several marks, and where a letter goes."""
+
+import msgspec
+import pytest
+from aiokafka import ConsumerRecord
+
+from broker.dead_letters import OFFSET, PARTITION, REASON, SHORTENED, TOPIC
+from broker.kafka_types import Record
+from broker.letters.letter import LetterFilter, LetterId, LetterState, StoredLetter, stored_letter
+from broker.letters.marks import CLAIM_MS, Mark, Marks
+from broker.letters.resending import destination, obstacle, reply_topic
+from schemas import headers as h
+
+
+def a_letter(topic: str = "infaas.tasks.digits", **headers: str) -> StoredLetter:
+    ours = {TOPIC: topic, PARTITION: "0", OFFSET: "3", REASON: "The worker died", h.ATTEMPTS: "2"} | headers
+    raw = tuple((name, value.encode()) for name, value in ours.items())
+    return stored_letter(ConsumerRecord("dead", 0, 7, 1000, 1, b"k", b"v", None, 1, 1, raw))
+
+
+def marked(marks: Marks, state: LetterState, by: str, written_ms: int, at_ms: int = 1000) -> None:
+    mark = msgspec.json.encode(Mark(state=state, at_ms=at_ms, by=by))
+    marks.read(Record("marks", 0, 0, written_ms, 1, b"0/7", mark, None, 1, 1, ()))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "takes"),
+    [
+        (LetterFilter(), True),
+        (LetterFilter(task="digits", reason="worker DIED", since_ms=1000, until_ms=1001), True),
+        (LetterFilter(task="other"), False),
+        (LetterFilter(reason="too large"), False),
+        (LetterFilter(since_ms=1001), False),
+        (LetterFilter(until_ms=1000), False),
+        (LetterFilter(ids=(LetterId(0, 7),)), True),
+        (LetterFilter(ids=(LetterId(1, 7),)), False),
+    ],
+)
+def test_a_filter_takes_what_fits_in_all(wanted: LetterFilter, takes: bool) -> None:
+    assert wanted.takes(a_letter()) is takes
+
+
+def test_what_is_done_is_meant_only_where_that_is_said() -> None:
+    done = msgspec.structs.replace(a_letter(), state=LetterState.DROPPED)
+    assert not LetterFilter().takes(done)
+    assert LetterFilter(done=True).takes(done)
+
+
+@pytest.mark.parametrize("text", ["0/7", "7"])
+def test_a_letter_is_named_by_its_place(text: str) -> None:
+    assert LetterId.parse(text) == (0, 7)
+
+
+def test_of_claims_the_first_counts_until_it_has_lapsed() -> None:
+    marks, letter = Marks(), a_letter()
+    marked(marks, LetterState.CLAIMED, "one", 2000)
+    marked(marks, LetterState.CLAIMED, "two", 2000 + CLAIM_MS - 1)
+    assert marks.is_claimed_by(letter, "one")
+    marked(marks, LetterState.CLAIMED, "three", 2000 + CLAIM_MS)
+    assert marks.is_claimed_by(letter, "three")
+    marked(marks, LetterState.REPLAYED, "three", 2001 + CLAIM_MS)
+    marked(marks, LetterState.CLAIMED, "four", 2000 + 9 * CLAIM_MS)
+    marked(marks, LetterState.DROPPED, "four", 2001 + 9 * CLAIM_MS)
+    assert marks.state(letter) is LetterState.REPLAYED
+
+
+def test_marks_of_a_topic_that_was_made_anew_say_nothing() -> None:
+    marks = Marks()
+    marked(marks, LetterState.DROPPED, "one", 2000, at_ms=999)
+    marks.read(Record("marks", 0, 1, 2000, 1, b"what?", b"{", None, 1, 1, ()))
+    assert marks.state(a_letter()) is LetterState.OPEN
+    marked(marks, LetterState.CLAIMED, "two", 2001)
+    assert marks.is_claimed_by(a_letter(), "two")
+
+
+def test_a_letter_goes_where_a_variant_is_chosen_anew() -> None:
+    of_worker = a_letter(topic="infaas.variants.mlp.onnx-fp32.cpu.offline", **{h.TASK: "digits"})
+    assert destination(a_letter()) == "infaas.tasks.digits"
+    assert destination(of_worker) == "infaas.tasks.digits.offline"
+    assert reply_topic(of_worker) == "infaas.results.digits"
+    assert reply_topic(a_letter(**{h.REPLY_TO: "mine"})) == "mine"
+
+
+def test_what_stands_in_the_way_is_said() -> None:
+    topics = {"infaas.tasks.digits", "infaas.results.digits"}
+    assert obstacle(a_letter(), topics) == ""
+    assert "is gone" in obstacle(a_letter(), set())
+    assert "nobody would hear" in obstacle(a_letter(**{h.REPLY_TO: "mine"}), topics)
+    assert "not the whole" in obstacle(a_letter(**{SHORTENED: "9"}), topics)
+    assert "no topic" in obstacle(a_letter(topic="a b"), topics)
+    none_of_ours = stored_letter(ConsumerRecord("dead", 0, 1, 1, 1, None, b"v", None, 1, 1, ()))
+    assert "no topic" in obstacle(none_of_ours, topics)
+    assert "not one of ours" in none_of_ours.letter.reason
