@@ -260,7 +260,8 @@ class Autoscaler:
         unloadable = frozenset(unloadable_variants(catalog.variants, snapshot.workers, snapshot.instances))
         if self._ranked is None or self._ranked[0] is not catalog or self._ranked[1:3] != (prices, unloadable):
             variants = {name: v for name, v in catalog.variants.items() if name not in unloadable}
-            self._ranked = catalog, prices, unloadable, rank_variants(variants, catalog.profiles, *prices)
+            ranking = rank_variants(variants, catalog.profiles, *prices, versions=snapshot.versions)
+            self._ranked = catalog, prices, unloadable, ranking
         return self._ranked[3]
 
     def _log_unplaced(self, plan: ScalePlan) -> None:

@@ -1,13 +1,13 @@
 """Registration: a model file becomes variants that can be chosen; checked, generated, verified and profiled.
 
 Reading order: registration (what is asked for), importers (files made of what people have), fingerprint (the same in
-few words) -> register (the way of a registration, top to bottom) -> recipes, plan (which variants), dry_run (the
-same, told beforehand) -> signature (what a model takes and gives), processed (with steps around it) ->
-labelled_files, labels, samples (inputs that calibrate and measure) -> quality (the measures), judging (which one) ->
-pipeline (the steps that touch a model: inspection, generation, measurement, verification, each run in isolation since
-native code may crash and memory must be measured from a clean start) -> catalog_writer (what is written down) ->
-artifacts (where files are kept), brought_artifacts (what a registration takes back), held_artifacts (what a step needs
-here), artifact_cache, s3, artifact_settings (in a bucket, and in a bounded folder) ->
-topics (what Kafka needs for it) -> composites (cascades and chains of what is registered) -> comparison (which
-variants are worth it).
+few words), rollouts, versions (which of its model, and what becomes of it) -> register (the way of a registration, top
+to bottom) -> recipes, plan (which variants), dry_run (the same, told beforehand) -> signature (what a model takes and
+gives), processed (with steps around it) -> labelled_files, labels, samples (inputs that calibrate and measure) ->
+quality (the measures), judging (which one) -> pipeline (the steps that touch a model: inspection, generation,
+measurement, verification, each run in isolation since native code may crash and memory must be measured from a clean
+start) -> catalog_writer (what is written down) -> artifacts (where files are kept), brought_artifacts (what a
+registration takes back), held_artifacts (what a step needs here), artifact_cache, s3, artifact_settings (in a bucket,
+and in a bounded folder) -> topics (what Kafka needs for it) -> composites (cascades and chains of what is registered)
+-> comparison (which variants are worth it).
 """

@@ -13,12 +13,12 @@ from msgspec.structs import replace
 
 from broker.settings import KafkaSettings
 from broker.topics import ensure_topics, task_specs, variant_specs
-from registry.fingerprint import check_made_with
 from registry.pipeline.measurement import Measurement
 from registry.pipeline.verification import Accuracy
 from registry.plan import PlannedVariant
 from registry.quality import is_function
 from registry.registration import Registration
+from registry.versions import ModelVersion, keep_serving, note_registered
 from schemas.errors import OperatorError
 from schemas.rows.catalog import Architecture, Profile, Task, Variant, VariantState
 from schemas.rows.processing import Processing
@@ -39,9 +39,12 @@ class CatalogWriter:
     """Rows and topics of one architecture and its variants."""
 
     def __init__(
-        self, pool: Pool, kafka: KafkaSettings, request: Registration, task: Task | None, known: Sequence[Variant]
-    ) -> None:
+        self, pool: Pool, kafka: KafkaSettings, request: Registration, task: Task | None, known: Sequence[Variant],
+        version: ModelVersion,
+    ) -> None:  # fmt: skip
         self.pool = pool
+        self.version = version
+        """The version of its model that is registered."""
         self._kafka = kafka
         self._request = request
         self.task = task
@@ -56,7 +59,7 @@ class CatalogWriter:
         kafka: KafkaSettings,
         request: Registration,
         sha256: str,
-        made_with: dict[str, str] | None = None,
+        version: ModelVersion | None = None,
         processing: Processing | None = None,
     ) -> Self:
         """Read what an earlier run registered of the file with this content.
@@ -66,13 +69,15 @@ class CatalogWriter:
             kafka: where its topics are.
             request: what is asked for.
             sha256: the content of the model.
-            made_with: what decides how good the model is found.
+            version: which of its model's it is; None: one that has no others.
             processing: what is done around the model, its files named by their content.
 
         Raises:
-            OperatorError: the architecture stands for another file, task or other options, the task is measured in
-                another way, or a name is taken.
+            OperatorError: the architecture stands for another file or task, the task is measured in another way, or a
+                name is taken.
         """
+        name = request.architecture
+        version = version or ModelVersion(model=name, number=1, architecture=name)
         if await get_task(pool, request.architecture) is not None:
             raise OperatorError(f"{request.architecture} is the name of a task; choose another --name")
         if await get_architecture(pool, request.task) is not None:
@@ -82,12 +87,10 @@ class CatalogWriter:
             _check_measure(request, task)
         earlier = await get_architecture(pool, request.architecture)
         if earlier is None:
-            return cls(pool, kafka, request, task, [])
+            return cls(pool, kafka, request, task, [], version)
         _check_same(request, earlier, sha256, processing)
         known = await list_variants(pool, architecture=earlier.name)
-        if not request.again:
-            check_made_with(earlier.name, earlier.made_with, made_with or {})
-        return cls(pool, kafka, request, task, known)
+        return cls(pool, kafka, request, task, known, version)
 
     def unfinished(self, planned: Sequence[PlannedVariant]) -> list[PlannedVariant]:
         """Those for which something is left to do: all, if they are to be measured again."""
@@ -123,7 +126,10 @@ class CatalogWriter:
         variant = replace(variant, state=VariantState.READY, mixes_lengths=measurement.mixes_lengths)
         async with self.pool.transaction() as session:
             await put_task(session, task)
+            await keep_serving(session, self.version)
             await put_architecture(session, architecture)
+            if variant.name not in self.variants:
+                await note_registered(session, self.version, self._request.asked_by)
             await put_variant(session, variant, profile)
             # Now the rows are accepted, and seen by nobody: a topic without a row would take queries for ever.
             await ensure_topics(self._kafka, topics)

@@ -1,18 +1,14 @@
-"""What a registration was asked for, in few words: two that differ are not the same registration.
+"""What a registration was asked for, in few words: two that differ are not the same version.
 
 Files count by their content, so that one which was moved is the same; a folder by the names and contents in it.
 """
 
 import hashlib
 from pathlib import Path
-from typing import Final
 
 from registry.artifacts import sha256_of
 from registry.registration import Registration
-from schemas.errors import OperatorError
 from schemas.rows.processing import Processing
-
-_SHOWN: Final = 12
 
 
 def made_with(request: Registration) -> dict[str, str]:
@@ -34,22 +30,6 @@ def made_with(request: Registration) -> dict[str, str]:
         "max-accuracy-loss": request.max_accuracy_loss,
     }
     return {name: str(value) for name, value in given.items() if value is not None}
-
-
-def check_made_with(architecture: str, earlier: dict[str, str], now: dict[str, str]) -> None:
-    """Raise `OperatorError` naming the first option that has another value than the registration that there is."""
-    for name in sorted(earlier.keys() | now.keys()) if earlier and now else ():
-        if earlier.get(name) != now.get(name):
-            raise OperatorError(
-                f"architecture {architecture} is registered {_with(name, earlier)}, not {_with(name, now)}: give the "
-                "same, or have it measured --again"
-            )
-
-
-def _with(name: str, options: dict[str, str]) -> str:
-    if name not in options:
-        return f"without --{name}"
-    return f"with --{name} {options[name][:_SHOWN]}"
 
 
 def by_content(processing: Processing | None) -> Processing | None:

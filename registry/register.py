@@ -5,7 +5,7 @@ Rules:
   wrong with a file leaves no trace. Then its task, architecture, variant and profile appear in one transaction.
 * Every further variant is kept as soon as it is generated, and again when it is measured, so that a registration that
   was cut off goes on where it was when it is run again. What is complete is not done twice.
-* Content decides: the same file under the same name is the same registration, another file is an error.
+* Content decides: the same file under the same name is the same registration, another is the model's next version.
 * A variant that is slower and no better than another is registered all the same: which is better depends on the load.
 """
 
@@ -43,6 +43,7 @@ from registry.processed import model_tensors
 from registry.recipes import GeneratorKind, NotApplicable
 from registry.registration import ProgressSink, Registration
 from registry.samples import Arrays, Samples, load_arrays, read_samples, save_arrays, take_rows
+from registry.versions import find_version, take_over
 from runtimes.protocol import LoadOptions
 from schemas.errors import InvalidRequest, ModelFailed, OperatorError
 from schemas.rows.catalog import Architecture, Task, TensorSpec, Variant, VariantState
@@ -72,10 +73,13 @@ async def register(
     form = await asyncio.to_thread(source_format, request.file)
     sha256 = await asyncio.to_thread(model_sha256, request.file, form)
     precision = await asyncio.to_thread(weights_precision, request.file, form)
-    planned = plan_variants(request, form, precision)
     asked = await asyncio.to_thread(made_with, request)
     processing = await asyncio.to_thread(by_content, request.processing)
-    writer = await CatalogWriter.open(pool, kafka, request, sha256, asked, processing)
+    version = await find_version(pool, request, sha256, asked, processing)
+    request = replace(request, architecture=version.architecture)
+    request.check()  # its name is longer by the number of the version
+    planned = plan_variants(request, form, precision)
+    writer = await CatalogWriter.open(pool, kafka, request, sha256, version, processing)
     unfinished = {variant.row.name for variant in writer.unfinished(planned)}
     steps = _Steps(progress, len(planned) + 1)
     if unfinished:
@@ -92,6 +96,9 @@ async def register(
                 if variant.row.name in unfinished:
                     await pipeline.register_variant(variant, reference)
         steps.next(f"{request.architecture}: registered")
+        said = "" if request.hold or request.again else await take_over(pool, version, request.asked_by)
+        if said:
+            steps.note(said)
     else:
         await writer.ensure_topics()
         steps.finish(f"{request.architecture} is registered already")
@@ -135,8 +142,9 @@ class _Pipeline:
         """Check the file against its task, and prepare the samples."""
         request, task = self._request, self._writer.task
         architecture = Architecture(
-            name=request.architecture, task=request.task, source=sha256, source_format=form, made_with=asked
-        )
+            name=request.architecture, task=request.task, source=sha256, source_format=form, made_with=asked,
+            model=self._writer.version.model, version=self._writer.version.number,
+        )  # fmt: skip
         output = request.output or (task and task.measured_output) or None
         step = InspectModel(
             request.file.absolute(),

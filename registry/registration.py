@@ -54,6 +54,10 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     """Most accuracy, of 1, that a variant may have less than the model as registered."""
     again: bool = False
     """Measure once more what is registered already, for example on a new machine."""
+    hold: bool = False
+    """Leave a new version of a known model aside: a rollout has it serve."""
+    asked_by: str = ""
+    """Who registers it, `user@host`, for the model's history."""
 
     def check(self) -> None:
         """Raise `InvalidRequest` that says which field is wrong, without a look at any file."""

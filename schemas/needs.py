@@ -23,7 +23,7 @@ class Needs(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Most USD per 1000 queries of this size."""
     mode: Mode = Mode.ONLINE
     target: str | None = None
-    """An architecture or a variant instead of any of the task."""
+    """An architecture, a version of it as `architecture@2`, or a variant instead of any of the task."""
     allow_late: bool = False
     """Whether a late answer is better than `overloaded`."""
     explain: bool = False

@@ -7,7 +7,7 @@ import msgspec
 
 from schemas import headers as h
 from schemas.errors import InvalidRequest
-from schemas.names import is_name, is_variant_name
+from schemas.names import is_name, is_variant_name, is_version
 from schemas.needs import Mode, Needs
 from schemas.send_time import MOST_LINGER_MS, ON_THE_WAY_MS, ROUNDING_MS, believed_ms
 from schemas.topics import is_topic, may_reply_to, results_topic
@@ -112,8 +112,8 @@ def _parse_needs(
     late: str | None,
     explain: str | None,
 ) -> Needs:
-    if target and not is_name(target) and not is_variant_name(target):
-        raise InvalidRequest(f"header {h.TARGET} names neither an architecture nor a variant: {target[:80]!r}")
+    if target and not (is_name(target) or is_variant_name(target) or is_version(target)):
+        raise InvalidRequest(f"header {h.TARGET} names no architecture, version or variant: {target[:80]!r}")
     return Needs(
         latency_ms=_number(h.LATENCY_MS, latency, 0, math.inf) if latency else None,
         min_accuracy=_number(h.MIN_ACCURACY, accuracy, 0, 1) if accuracy else None,

@@ -14,17 +14,22 @@ replicas come and go without that.
 import math
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final
 
 import msgspec
 
+from schemas.names import version_target
 from schemas.needs import Mode, Needs
+from schemas.query import Query
+from schemas.rows.rollout import Rollout
+from schemas.versions import Versions
 from selector.cost import size_class, smallest_of
 from selector.replicas import NOBODY, Replicas
 from selector.variants import PricedVariant
 
 CLASSES_A_TASK: Final = 1024
+_ONE_OF_EACH: Final = Versions()
 LATENCY_BOUNDS: Final = (*(0.001 * 1.25**step for step in range(63)), math.inf)
 """Upper bounds of the latency classes in seconds: 1 ms to 17 minutes, each a quarter more than the one before."""
 
@@ -88,10 +93,17 @@ class Candidates:
             for replicas in task.serving.values()
             if replicas.promised_s(minimum) <= key.latency_s
         ]
-        self.serving = tuple(sorted((c for c in fast if task.meets(c.variant, key)), key=Candidate.order))
+        serving = [c for c in fast if task.meets(c.variant, key)]
+        serving += task.stand_ins(fast, serving, key)
+        self.serving = tuple(sorted(serving, key=Candidate.order))
         """Candidates that are loaded and meet the needs, the cheapest first."""
         self.upgrades = tuple(sorted((c for c in fast if task.is_target(c.variant, key.target)), key=_by_accuracy))
         """Candidates that may be given for free: the most accurate first, whatever they cost."""
+
+    @property
+    def latency_s(self) -> float:
+        """Seconds within which every query of the class must be computed, at most."""
+        return self._key.latency_s
 
     def eligible(self) -> list[Candidate]:
         """Everything that is registered and meets the needs but for latency, the cheapest first."""
@@ -155,8 +167,12 @@ class TaskCandidates:
         loadable: Mapping[str, int],
         failed: Mapping[str, str],
         measure: str,
+        versions: Versions = _ONE_OF_EACH,
     ) -> None:
         self.name = name
+        self.versions = versions
+        self.canaries = tuple(rollout for rollout in versions.rollouts.get(name, ()) if rollout.is_canary)
+        """Versions that answer a share of a model's queries."""
         self.measure = measure
         """What accuracy means of this task."""
         self.variants = tuple(variants)
@@ -167,7 +183,12 @@ class TaskCandidates:
         self._failed = failed
         self._accuracies = sorted({variant.accuracy for variant in self.variants})
         self._costs: dict[tuple[int, bool], list[float]] = {}
-        self._targets = {target for variant in self.variants for target in (variant.name, variant.architecture)}
+        self._targets_of = {v.architecture: versions.targets_of(v.architecture) for v in self.variants}
+        self._targets = {v.name for v in self.variants}.union(*self._targets_of.values())
+        self._answering = {
+            rollout.model: {name for name, found in self._targets_of.items() if found & rollout.answering_targets}
+            for rollout in versions.rollouts.get(name, ())
+        }
         self._classes: OrderedDict[tuple[str | None, int, int, int, int, bool], Candidates] = OrderedDict()
 
     def has_target(self, target: str | None) -> bool:
@@ -213,8 +234,33 @@ class TaskCandidates:
         )
 
     def is_target(self, variant: PricedVariant, target: str | None) -> bool:
-        """Whether the variant, or its architecture, is the one asked for."""
-        return target is None or target in (variant.name, variant.architecture)
+        """Whether the variant may answer who asks for `target`: it, its version, or a model whose version serves."""
+        return target == variant.name or target in self._targets_of[variant.architecture]
+
+    def drawn(self, query: Query, chosen: PricedVariant | None) -> Rollout | None:
+        """The rollout whose candidate is to answer a query that `chosen`, or nothing, would answer; None: no other."""
+        for rollout in self.canaries:
+            if rollout.concerns(query.needs.target) and (chosen is None or self.is_version_of(rollout, chosen)):
+                return rollout if rollout.draws(query.id) else None
+        return None
+
+    def is_version_of(self, rollout: Rollout, variant: PricedVariant) -> bool:
+        """Whether the variant is of a version that answers for the model of a rollout, its candidate aside."""
+        return variant.architecture in self._answering[rollout.model]
+
+    def stand_ins(
+        self, loaded: Iterable[Candidate], serving: Collection[Candidate], key: QueryClass
+    ) -> Iterable[Candidate]:
+        """Those of the versions that served before, for models of whose serving version nothing is loaded for a class.
+
+        So a version that takes over begins when it can, and not before.
+        """
+        for rollout in self.versions.rollouts.get(self.name, ()):
+            if rollout.previous is None or not rollout.concerns(key.target):
+                continue
+            if not any(self.is_version_of(rollout, candidate.variant) for candidate in serving):
+                named = msgspec.structs.replace(key, target=version_target(rollout.model, rollout.previous))
+                yield from (candidate for candidate in loaded if self.meets(candidate.variant, named))
 
     def is_loadable(self, variant: PricedVariant) -> bool:
         """Whether some worker of its hardware is there and large enough, and none has just failed to load it."""

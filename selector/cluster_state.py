@@ -21,6 +21,7 @@ from typing import Final
 from schemas.defaults import HOP_S
 from schemas.rows.catalog import ACCURACY, Profile, Variant
 from schemas.status import SERVING, InstanceState, InstanceStatus, PartitionStatus, WorkerStatus
+from schemas.versions import Versions
 from selector.candidates import TaskCandidates
 from selector.entities import Instance, Partition, Worker
 from selector.failed_loads import FailedLoads
@@ -57,6 +58,7 @@ class ClusterState:
         self._least_hop_s = hop_s
         self._loadable: dict[str, int] = {}
         self._failed = FailedLoads()
+        self._versions = Versions()
 
     # -- what is registered --------------------------------------------------------------------------------------------
 
@@ -66,10 +68,12 @@ class ClusterState:
         rows: Iterable[Variant],
         profiles: Mapping[str, Profile],
         measures: Mapping[str, str] | None = None,
+        versions: Versions | None = None,
     ) -> list[PricedVariant]:
         """Take a new catalog; tasks whose variants are as before keep their cached decisions.
 
-        `measures` says what accuracy means, by task, where it is not the share of right answers.
+        `measures` says what accuracy means, by task, where it is not the share of right answers; `versions` which
+        version of a model answers which queries.
 
         Returns the variants whose topics have more partitions than before.
         """
@@ -80,6 +84,7 @@ class ClusterState:
                 self._variants[row.name] = self._priced(known.get(row.name), row, profile)
         topics = {topic for v in self._variants.values() for topic in v.topics}
         self._partitions = {topic: kept for topic, kept in self._partitions.items() if topic in topics}
+        self._versions = versions or self._versions
         self._group_by_task({task: (measures or {}).get(task, ACCURACY) for task in tasks})
         return [v for v in self._variants.values() if v.name in known and v.partitions > known[v.name].partitions]
 
@@ -98,16 +103,17 @@ class ClusterState:
         for variant in self._variants.values():
             if variant.task in by_task:
                 by_task[variant.task].append(variant)
-        old = self.tasks
-        self.tasks = {
-            task: old[task]
-            if task in old and old[task].variants == tuple(variants)
-            else TaskCandidates(task, variants, self._loadable, self._failed.reasons, tasks[task])
-            for task, variants in by_task.items()
-        }
+        self.tasks = {task: self._of_task(task, variants, tasks[task]) for task, variants in by_task.items()}
         for worker in self.workers.values():
             for instance in list(worker.instances.values()):
                 self._update_instance(instance)
+
+    def _of_task(self, task: str, variants: list[PricedVariant], measure: str) -> TaskCandidates:
+        """A task with these variants: as it is known, where nothing is new."""
+        old, versions = self.tasks.get(task), self._versions.of_task(task, {v.architecture for v in variants})
+        if old is not None and old.variants == tuple(variants) and old.versions == versions:
+            return old
+        return TaskCandidates(task, variants, self._loadable, self._failed.reasons, measure, versions)
 
     def _update_instance(self, instance: Instance) -> None:
         """Move an instance to its variant in a new catalog, without a moment in which it does not serve."""

@@ -126,7 +126,7 @@ def _rows(
         verdict = (
             _CHOSEN
             if chosen
-            else _misfit(variant, query, cost)
+            else _misfit(state.tasks[query.task], variant, query, cost)
             or _unfit(instance, predicted_s, slack_s, now)
             or _beaten(variant, cost, predicted_s, outcome)
         )
@@ -145,7 +145,7 @@ def _rows(
     chosen = isinstance(outcome, Choice) and outcome.variant is variant
     predicted_s = cold_start_finish_s(variant, query.batch, state)
     failure = state.tasks[query.task].load_failure(variant)
-    lost = _misfit(variant, query, cost) or _not_loaded(variant, predicted_s, slack_s, failure)
+    lost = _misfit(state.tasks[query.task], variant, query, cost) or _not_loaded(variant, predicted_s, slack_s, failure)
     return [
         ConsideredVariant(
             variant=variant.name,
@@ -157,10 +157,10 @@ def _rows(
     ]
 
 
-def _misfit(variant: PricedVariant, query: Query, cost: float) -> str:
+def _misfit(task: TaskCandidates, variant: PricedVariant, query: Query, cost: float) -> str:
     needs = query.needs
-    if needs.target is not None and needs.target not in (variant.name, variant.architecture):
-        return f"is not {needs.target}"
+    if not task.is_target(variant, needs.target):
+        return "is of a version that does not serve" if needs.target is None else f"is not {needs.target}"
     if needs.min_accuracy is not None and variant.accuracy < needs.min_accuracy:
         return "is not accurate enough"
     if needs.max_cost is not None and cost > needs.max_cost:

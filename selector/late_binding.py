@@ -21,10 +21,10 @@ import msgspec
 
 from schemas.errors import DeadlineExceeded, Overloaded
 from schemas.query import Query
-from selector.candidates import Candidate, Candidates
+from selector.candidates import Candidate, Candidates, TaskCandidates
 from selector.cluster_state import ClusterState
 from selector.entities import Instance, Worker
-from selector.policy import Choice, PolicyConfig, Refusal, choose, has_hard_deadline
+from selector.policy import Choice, PolicyConfig, Refusal, choose, drawn_candidates, has_hard_deadline
 from selector.prediction import finish_s
 from selector.replicas import some_of
 from selector.variants import PricedVariant
@@ -62,13 +62,25 @@ def bind(query: Query, state: ClusterState, now: float, config: PolicyConfig) ->
             slack_s = query.deadline_ms / 1000 - now
         candidates = task.candidates(query.needs, query.batch, slack_s)
         if candidates.serving:
-            return _cheapest_idle(candidates, query, now)
+            return _of_drawn_version(task, query, now, slack_s, _cheapest_idle(candidates, query, now))
     outcome = choose(query, state, now, config)
     if isinstance(outcome, Choice):
         return Wait(wanted=outcome.variant)
     if isinstance(outcome.error, Overloaded):
         return Wait(wanted=outcome.wanted)
     return outcome
+
+
+def _of_drawn_version(
+    task: TaskCandidates, query: Query, now: float, slack_s: float, found: Choice | Wait
+) -> Choice | Wait:
+    """The choice, or one of the version that the query is drawn for if that is idle."""
+    if task.canaries:
+        tried = drawn_candidates(task, query, found.variant if isinstance(found, Choice) else None, slack_s)
+        drawn = tried and _cheapest_idle(tried, query, now)
+        if isinstance(drawn, Choice):
+            return drawn
+    return found
 
 
 def _cheapest_idle(candidates: Candidates, query: Query, now: float) -> Choice | Wait:

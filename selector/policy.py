@@ -111,15 +111,31 @@ def choose(
     slack_s = deadline_ms / 1000 - now if deadline_ms is not None else _default_latency_s(needs.mode, config)
     hard = has_hard_deadline(query)
     candidates = task.candidates(needs, query.batch, slack_s if hard else _FOREVER_S)
-    choice = _cheapest(candidates, query, now, slack_s, wait_s)
+    choice = _in_time(candidates, query, now, slack_s, wait_s, config)
+    if task.canaries:
+        tried = drawn_candidates(task, query, None if choice is None else choice.variant, candidates.latency_s)
+        choice = (tried and _in_time(tried, query, now, slack_s, wait_s, config)) or choice
     if choice is not None:
-        if config.upgrades and needs.mode is Mode.ONLINE:
-            return _upgrade(candidates, choice, query, now, slack_s, config)
         return choice
     choice = _load_in_time(candidates, query, state, now, slack_s)
     if choice is None and not hard and wait_s == _FOREVER_S:
         choice = _soonest(candidates, query, now) or _fallback_choice(candidates, query, state)
     return choice or _refuse(task, candidates, query, state, now, slack_s)
+
+
+def drawn_candidates(
+    task: TaskCandidates, query: Query, chosen: PricedVariant | None, latency_s: float
+) -> Candidates | None:
+    """The candidates of the version that is to answer a query which `chosen`, or nothing, would answer; None: no other.
+
+    Where none of them is loaded and in time, the query stays where it would go: so a version that is tried has its
+    share only while it can bear it, and who asks for more than it can give meets the old one.
+    """
+    rollout = task.drawn(query, chosen)
+    if rollout is None:
+        return None
+    needs = msgspec.structs.replace(query.needs, target=rollout.candidate_target)
+    return task.candidates(needs, query.batch, latency_s)
 
 
 def has_hard_deadline(query: Query) -> bool:
@@ -129,6 +145,16 @@ def has_hard_deadline(query: Query) -> bool:
 
 def _default_latency_s(mode: Mode, config: PolicyConfig) -> float:
     return config.default_latency_s if mode is Mode.ONLINE else _FOREVER_S
+
+
+def _in_time(
+    candidates: Candidates, query: Query, now: float, slack_s: float, wait_s: float, config: PolicyConfig
+) -> Choice | None:
+    """The cheapest that serves and would be in time, or what is given away in its place."""
+    choice = _cheapest(candidates, query, now, slack_s, wait_s)
+    if choice is not None and config.upgrades and query.needs.mode is Mode.ONLINE:
+        return _upgrade(candidates, choice, query, now, slack_s, config)
+    return choice
 
 
 def _cheapest(candidates: Candidates, query: Query, now: float, slack_s: float, wait_s: float) -> Choice | None:

@@ -15,10 +15,12 @@ from typing import Final, TypeVar
 import msgspec
 
 from schemas.rows.catalog import Architecture, Profile, Task, Variant, VariantState
+from schemas.rows.rollout import Rollout
 from store.change_listener import REGISTRY, ChangeListener
 from store.errors import StoreUnavailable
 from store.pool import DatabaseSession, Pool
 from store.registry import list_architectures, list_profiles, list_tasks, list_variants
+from store.rollouts import list_rollouts
 from store.shared_connection import SharedConnection
 
 T = TypeVar("T")
@@ -38,6 +40,8 @@ class Catalog(msgspec.Struct, frozen=True):
     """Variants that are ready."""
     profiles: dict[str, Profile] = {}
     """Profile of each of `variants`."""
+    rollouts: dict[str, Rollout] = {}
+    """By model, of those that have several versions."""
 
 
 async def load_catalog(pool: Pool) -> Catalog:
@@ -56,6 +60,7 @@ async def _read(session: DatabaseSession) -> Catalog:
         architectures={row.name: row for row in await list_architectures(session)},
         variants={row.name: row for row in await list_variants(session, state=VariantState.READY)},
         profiles={row.variant: row for row in await list_profiles(session, state=VariantState.READY)},
+        rollouts={row.model: row for row in await list_rollouts(session)},
     )
 
 
@@ -74,6 +79,7 @@ async def update_catalog(pool: Pool, catalog: Catalog, changed: Iterable[str]) -
         found = await list_variants(session, state=VariantState.READY, names=variants)
         profiles = await list_profiles(session, state=VariantState.READY, names=variants)
         architectures = names["architectures"] | {row.architecture for row in found}
+        models = names["rollouts"]
         tasks = names["tasks"] | {row.task for row in found}
         return Catalog(
             tasks=_with(catalog.tasks, tasks, {row.name: row for row in await list_tasks(session, names=tasks)}),
@@ -84,6 +90,11 @@ async def update_catalog(pool: Pool, catalog: Catalog, changed: Iterable[str]) -
             ),
             variants=_with(catalog.variants, variants, {row.name: row for row in found}),
             profiles=_with(catalog.profiles, variants, {row.variant: row for row in profiles}),
+            rollouts=_with(
+                catalog.rollouts,
+                models,
+                {row.model: row for row in await list_rollouts(session, names=models)},
+            ),
         )
 
 

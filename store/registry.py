@@ -74,8 +74,8 @@ async def put_architecture(session: DatabaseSession, architecture: Architecture)
         StoreConflict: the name stands for another model or a task, or the task does not exist.
     """
     a = architecture
-    row = (a.name, a.task, a.source, a.source_format, a.sample_rows, a.processing, a.made_with)
-    if await session.fetch_value(str, _PUT_ARCHITECTURE, *row) is None:
+    row = (a.name, a.task, a.source, a.source_format, a.sample_rows, a.processing, a.made_with, a.model)
+    if await session.fetch_value(str, _PUT_ARCHITECTURE, *row, a.version) is None:
         raise StoreConflict(f"architecture {a.name} exists with another model or task; choose another name")
 
 

@@ -54,6 +54,7 @@ class PendingQuery:
         "id",
         "length_factor",
         "model_name",
+        "model_version",
         "outputs",
         "parts_left",
         "record",
@@ -72,7 +73,7 @@ class PendingQuery:
         self.id = query_id
         self.reply_to = reply_to if reply_to and may_reply_to(reply_to) else results_topic(task)
         self.reply_stream = fields.get(h.REPLY_STREAM, "")
-        self.model_name = fields.get(h.TARGET) or task
+        self.model_name, _, self.model_version = (fields.get(h.TARGET) or task).partition("@")
         self.sent_ns = 0
         """When the selector sent it, ns of this process's monotonic clock."""
         self.deadline_s = NO_DEADLINE
@@ -272,6 +273,7 @@ def encode_result(query: PendingQuery, variant: str, worker: str) -> Message:
             _parameters(query, variant, worker),
             wanted=request.outputs,
             binary=request.binary_output,
+            model_version=query.model_version or None,
         )
     except TypeError as error:
         raise ModelFailed(str(error)) from error

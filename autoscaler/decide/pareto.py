@@ -19,6 +19,7 @@ from schemas.hardware import cost_per_1000, list_price
 from schemas.latency import LatencyModel
 from schemas.rows.catalog import Profile, Variant
 from schemas.rows.placement import WorkerRow
+from schemas.versions import Versions
 
 ANY: Final = "*"
 
@@ -91,8 +92,12 @@ def rank_variants(
     profiles: Mapping[str, Profile],
     prices: Mapping[tuple[str, str], float],
     launchable: Mapping[tuple[str, str], float] = MappingProxyType({}),
+    versions: Versions | None = None,
 ) -> VariantRanking:
-    """Compare the variants that can run, within each task; those without a profile are left out."""
+    """Compare the variants that can run, within each task; those without a profile are left out.
+
+    Only `versions` that serve are compared: one that is tried or retired is there for who asks for it, and no more.
+    """
     candidates: dict[str, RunnableVariant] = {}
     by_task: defaultdict[str, list[RunnableVariant]] = defaultdict(list)
     for variant in variants.values():
@@ -100,7 +105,7 @@ def rank_variants(
         price = prices.get(where, launchable.get(where, launchable.get((variant.hardware, ANY))))
         if price is not None and profile is not None:
             candidates[variant.name] = candidate = _candidate(variant, profile, price)
-            if where in prices:
+            if where in prices and (versions is None or versions.serves(variant.architecture)):
                 by_task[variant.task].append(candidate)
     best = [choice for task in sorted(by_task) for choice in _choices(by_task[task])]
     best.sort(key=lambda choice: choice.rank)  # stable: tasks take turns

@@ -108,7 +108,8 @@ class _Placer:
                     variant, worker, "unload", f"nobody asked for {builder.variants[variant].task} for {idle}"
                 )
             elif self.is_obsolete(variant):
-                builder.remove(variant, worker, "remove", f"another variant beats it in everything; idle for {idle}")
+                why = "another variant beats it in everything, or its version does not serve"
+                builder.remove(variant, worker, "remove", f"{why}; idle for {idle}")
 
     def is_obsolete(self, variant: str) -> bool:
         builder, limits = self.builder, self.builder.limits

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Final, NamedTuple
 
+from autoscaler.decide.canary_load import canary_loads, candidate_targets
 from autoscaler.decide.forecast import growth
 from autoscaler.decide.optimizer.model import AllocationProblem, Requirement, ServingOption, VariantSpec, WorkerPool
 from autoscaler.decide.pareto import RunnableVariant, VariantRanking
@@ -185,7 +186,7 @@ class _RequirementBuilder:
 
     def all(self) -> list[Requirement]:
         """All requirements, those with load first."""
-        requirements = self.loads() + self.backlogs()
+        requirements = self.loads() + self.canaries() + self.backlogs()
         for bound in self.snapshot.bounds:
             if bound.minimum and bound.kind != "hardware":
                 requirements += self.presence(bound.kind, bound.name, bound.minimum)
@@ -210,6 +211,26 @@ class _RequirementBuilder:
             self.load(load, rate) for load, rate in zip(self.snapshot.classes, self.rates(), strict=True) if rate > 0
         ]
         return [requirement for requirement in requirements if requirement is not None]
+
+    def canaries(self) -> list[Requirement]:
+        """Requirements of versions that are tried: one instance whatever the load, and their share of it."""
+        found = list[Requirement]()
+        for task, target in candidate_targets(self.snapshot.versions):
+            wanted = LoadClass(task, target)
+            options = tuple(ServingOption(variant=number) for number, c in self.by_task[task] if self.meets(c, wanted))
+            if options:
+                found.append(Requirement(task=task, options=options, penalty=_PENALTY * self.dearest))
+        known = {c.name: c.variant for candidates in self.by_task.values() for _, c in candidates}
+        for load in canary_loads(self.snapshot, known):
+            requirement = self.load(load, max(load.inputs_per_s, load.peak_per_s))
+            found += [] if requirement is None else [requirement]
+        return found
+
+    def meets(self, candidate: RunnableVariant, wanted: LoadClass) -> bool:
+        """Whether a candidate may answer queries of a class, if it is fast enough."""
+        targets = self.snapshot.versions.targets_of(candidate.variant.architecture)
+        is_target = wanted.target == candidate.name or wanted.target in targets
+        return is_target and candidate.accuracy >= wanted.min_accuracy
 
     def rates(self) -> list[float]:
         """Inputs a second of each class; offline queries are no load, but a backlog while they wait."""
@@ -236,7 +257,7 @@ class _RequirementBuilder:
     def load(self, load: ClassLoad, rate: float) -> Requirement | None:
         """Requirement of a class; None if nobody could serve it."""
         wanted = load.load_class
-        eligible = [(n, c) for n, c in self.by_task[wanted.task] if _meets(c, wanted)]
+        eligible = [(n, c) for n, c in self.by_task[wanted.task] if self.meets(c, wanted)]
         asked_s = self.limits.default_latency_s if wanted.latency_ms is None else wanted.latency_ms / 1000
         budget_s = max(asked_s - self.limits.hop_s, asked_s / 2)
         throughputs = self.throughputs(eligible, budget_s, load.mean_batch)
@@ -275,7 +296,7 @@ class _RequirementBuilder:
         found = list[Requirement]()
         for backlog in self.snapshot.backlogs:
             wanted = LoadClass(backlog.task, backlog.variant, offline=backlog.offline)
-            eligible = [(n, c) for n, c in self.by_task[wanted.task] if _meets(c, wanted)]
+            eligible = [(n, c) for n, c in self.by_task[wanted.task] if self.meets(c, wanted)]
             # It is late, or nobody waits for it: as much as can be, in the largest batches.
             throughputs = self.throughputs(eligible, math.inf, 1.0)
             if backlog.offline:
@@ -362,8 +383,3 @@ class _Slowdowns:
     def of(self, candidate: RunnableVariant) -> float:
         """Slowdown of a candidate, at least 1."""
         return max(self.means.get(candidate.name, 1.0), self.means.get(candidate.variant.hardware, 1.0))
-
-
-def _meets(candidate: RunnableVariant, wanted: LoadClass) -> bool:
-    is_target = wanted.target is None or wanted.target in (candidate.name, candidate.variant.architecture)
-    return is_target and candidate.accuracy >= wanted.min_accuracy

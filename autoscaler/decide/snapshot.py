@@ -8,6 +8,7 @@ from schemas.defaults import DEFAULT_LATENCY_S, HOP_S
 from schemas.load_classes import LoadClass
 from schemas.rows.placement import InstanceRow, WorkerRow
 from schemas.status import InstanceState
+from schemas.versions import Versions
 
 
 class Policy(StrEnum):
@@ -193,6 +194,8 @@ class ClusterSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Inputs a second of each task, one value a second, the latest last."""
     memory: DecisionMemory = DecisionMemory()
     """Memory that the previous plan left."""
+    versions: Versions = Versions()
+    """Which version of a model answers which queries."""
 
     def idle_of(self, variant: str) -> float:
         """Seconds since the variant was last known to be used or asked for."""

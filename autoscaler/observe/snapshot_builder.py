@@ -11,6 +11,7 @@ from autoscaler.observe.load_window import LoadWindow
 from autoscaler.observe.status_cache import WorkerStatusCache
 from schemas.rows.placement import WorkerRow
 from schemas.rows.scaling import Pin, PinKind, WantedWorkers
+from schemas.versions import versions_of
 from store.catalog import Catalog
 from store.cluster import read_cluster
 from store.pool import Pool
@@ -72,6 +73,7 @@ class SnapshotBuilder:
             can_add_partitions=self._can_add_partitions,
             history=self._load_window.history(),
             memory=memory,
+            versions=versions_of(catalog.architectures, catalog.rollouts),
         )
 
     def _with_runtimes(

@@ -7,7 +7,7 @@ import msgspec
 from aiohttp import web
 
 from gateway.http.request_bodies import RequestBodies
-from gateway.model_directory import VERSION, ModelDirectory, ServedModel
+from gateway.model_directory import ModelDirectory, ServedModel
 from gateway.statistics import ModelStatisticsTable
 from schemas.errors import InvalidRequest, UnknownTask
 from schemas.oip import JSON
@@ -86,7 +86,7 @@ class MetadataRoutes:
         only_ready = (await self._fields(request)).get("ready", False)
         if not isinstance(only_ready, bool):
             raise InvalidRequest("Expected `bool` - at `$.ready`")
-        return _json([_indexed(model) for model in self._models if model.ready or not only_ready])
+        return _json([_indexed(model) for model in self._models.versions() if model.ready or not only_ready])
 
     async def load(self, request: web.Request) -> web.Response:
         """Do nothing: whatever is ready is loaded when queries ask for it."""
@@ -123,7 +123,7 @@ def _indexed(model: ServedModel) -> dict[str, str]:
     reason = "" if model.ready else "no variant is ready"
     return {
         "name": model.name,
-        "version": VERSION,
+        "version": model.version,
         "state": "READY" if model.ready else "UNAVAILABLE",
         "reason": reason,
     }

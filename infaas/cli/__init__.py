@@ -1,6 +1,6 @@
 """The command line: one file a group of commands.
 
 Reading order: main (composes them) -> connect (where the system is), output (tables, JSON and errors) -> system (up,
-down, status), demo -> register, processing, composites (cascades), listing, plot (what is registered) -> query (ask,
-and explain) -> scale, lag -> moments (times as people write them), dead_letters, database.
+down, status), demo -> register, processing, composites (cascades), listing, versions, plot (what is registered) ->
+query (ask, and explain) -> scale, lag -> moments (times as people write them), dead_letters, database.
 """

@@ -3,7 +3,9 @@
 A command asks only for the part it needs, so that `infaas lag` works where only Postgres is in reach.
 """
 
+import getpass
 import os
+import socket
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -51,6 +53,11 @@ def find_gateway(home: Path) -> str:
         OperatorError: the environment does not say, and nothing runs in `home`.
     """
     return os.environ.get(GATEWAY_ENV) or running_state(home, GATEWAY_ENV).gateway
+
+
+def asked_by() -> str:
+    """Return who runs this command: `user@host`."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def running_state(home: Path, variable: str | None = None) -> SystemState:

@@ -4,7 +4,20 @@ from typing import Annotated
 
 import typer
 
-from infaas.cli import composites, database, dead_letters, demo, lag, listing, plot, query, register, scale, system
+from infaas.cli import (
+    composites,
+    database,
+    dead_letters,
+    demo,
+    lag,
+    listing,
+    plot,
+    query,
+    register,
+    scale,
+    system,
+    versions,
+)
 from infaas.cli.output import CommandGroup
 from process.version import version
 
@@ -39,6 +52,8 @@ app.command(rich_help_panel="Models")(register.register)
 for command in (composites.cascade, composites.chain):
     app.command(rich_help_panel="Models")(command)
 for command in (listing.tasks, listing.models, listing.profile):
+    app.command(rich_help_panel="Models")(command)
+for command in (versions.history, versions.rollout, versions.rollback):
     app.command(rich_help_panel="Models")(command)
 app.command(rich_help_panel="Operation")(lag.lag)
 variants = typer.Typer()

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from broker.settings import KafkaSettings
-from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database, find_kafka
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, asked_by, find_database, find_kafka
 from infaas.cli.output import err, show, show_json, table
 from infaas.cli.processing import ImageFlag, ProcessingFlag, TokenizerFlag, TopFlag, declared_processing
 from infaas.optional_zoo import require_zoo
@@ -66,6 +66,9 @@ DryRunFlag = Annotated[
 ]
 
 
+HoldFlag = Annotated[
+    bool, typer.Option("--hold", help="Leave a new version of a known model aside, for `infaas rollout`.")
+]
 ValidationFlag = Annotated[
     Path | None,
     typer.Option(exists=True, help="Labelled inputs: .npz (an array per input, `label`), .csv, a folder per class."),
@@ -131,6 +134,7 @@ def register(
     all_variants: AllVariantsFlag = False,
     max_accuracy_loss: AccuracyLossFlag = MOST_ACCURACY_LOST,
     again: Annotated[bool, typer.Option("--again", help="Measure what is registered once more.")] = False,
+    hold: HoldFlag = False,
     dry_run: DryRunFlag = False,
     zoo: ZooFlag = False,
     home: Home = DEFAULT_HOME,
@@ -160,6 +164,7 @@ def register(
             processing=declared_processing(tokenizer, image, processing, top, None if processing else classes),
             max_batch=max_batch, partitions=partitions, threads=threads,
             variants=tuple(variant or ()), max_accuracy_loss=max_accuracy_loss, again=again,
+            hold=hold, asked_by=asked_by(),
         )  # fmt: skip
         made = asyncio.run(_register([replace(request, hardware=device) for device in devices], kafka, postgres, home))
     return _show_made(made, as_json=as_json)

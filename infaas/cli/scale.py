@@ -1,8 +1,6 @@
 """`infaas scale`: what runs and what is wanted, what was decided and why, pins and pauses."""
 
 import asyncio
-import getpass
-import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, asked_by, find_database
 from infaas.cli.output import CommandGroup, err, show, show_json, table
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
@@ -103,7 +101,7 @@ def pin(
         raise OperatorError("say how many: --min, --max or both; `infaas scale unpin` takes bounds away")
     if minimum is not None and maximum is not None and minimum > maximum:
         raise OperatorError(f"--min {minimum} is more than --max {maximum}")
-    made = Pin(kind=kind, name=name, minimum=minimum, maximum=maximum, pinned_by=_who())
+    made = Pin(kind=kind, name=name, minimum=minimum, maximum=maximum, pinned_by=asked_by())
 
     async def write(pool: Pool) -> None:
         await _check_exists(pool, kind, name)
@@ -123,7 +121,7 @@ def unpin(kind: Kind, name: Name, home: Home = DEFAULT_HOME) -> None:
         async with pool.transaction() as session:
             there = await delete_pin(session, kind, name)
             if there:
-                await _record(session, "unpin", f"by {_who()}", Pin(kind=kind, name=name))
+                await _record(session, "unpin", f"by {asked_by()}", Pin(kind=kind, name=name))
         return there
 
     if not _run(home, write):
@@ -146,9 +144,9 @@ def resume(home: Home = DEFAULT_HOME) -> None:
 def _set_paused(home: Home, *, paused: bool) -> None:
     async def write(pool: Pool) -> bool:
         async with pool.transaction() as session:
-            changed = await set_paused(session, paused, _who())
+            changed = await set_paused(session, paused, asked_by())
             if changed:
-                await _record(session, "pause" if paused else "resume", f"by {_who()}")
+                await _record(session, "pause" if paused else "resume", f"by {asked_by()}")
         return changed
 
     state = "is held as it is" if paused else "follows load"
@@ -193,10 +191,6 @@ async def _record(session: DatabaseSession, action: str, reason: str, pin: Pin |
         inputs=subject | ({"minimum": pin.minimum, "maximum": pin.maximum} if pin is not None else {}),
     )
     await write_decisions(session, [row])
-
-
-def _who() -> str:
-    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 # -- tables ------------------------------------------------------------------------------------------------------------

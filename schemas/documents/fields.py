@@ -28,7 +28,7 @@ NEEDS: Final = {
     h.MIN_ACCURACY: _text("Least accuracy, 0 to 1, as measured on the task's validation set.", pattern=_NUMBER),
     h.MAX_COST: _text("Most that may be spent, USD per 1000 such queries.", pattern=_NUMBER),
     h.MODE: _text("Offline queries are computed when there is nothing else to do.", enum=[mode.value for mode in Mode]),
-    h.TARGET: _text("An architecture or a variant instead of any of the task."),
+    h.TARGET: _text("An architecture, a version of it (`name@2`) or a variant instead of any of the task."),
     h.TENANT: _text("On whose behalf.", maxLength=MAX_NAME),
     h.ALLOW_LATE: _text("Answer late rather than `overloaded`.", enum=["true", "false"]),
     h.EXPLAIN: _text("Have the answer say why its variant was chosen.", enum=["true", "false"]),

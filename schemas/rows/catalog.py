@@ -48,8 +48,17 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     processing: Processing | None = None
     """What makes its tensors of what clients send; None: they send its tensors."""
     made_with: dict[str, str] = {}
-    """What its registration was asked for, beside the file: another value is another registration."""
+    """What its registration was asked for, beside the file: another value is another version."""
+    model: str = ""
+    """Name that all versions of it share, by which clients ask; as given, empty: its own."""
+    version: int = 1
+    """Number among the versions of its model, from 1."""
     created_at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        """Fill in the name of the model where there is no other version."""
+        if not self.model:
+            msgspec.structs.force_setattr(self, "model", self.name)
 
 
 class VariantState(StrEnum):

@@ -28,8 +28,8 @@ DELETE FROM tasks WHERE name = $1 RETURNING name
 WITH named AS (
     INSERT INTO names (name, kind) VALUES ($1, 'architecture') ON CONFLICT (name) DO NOTHING
 )
-INSERT INTO architectures AS a (name, task, source, source_format, sample_rows, processing, made_with)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+INSERT INTO architectures AS a (name, task, source, source_format, sample_rows, processing, made_with, model, version)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 ON CONFLICT (name) DO UPDATE SET
     source_format = excluded.source_format, sample_rows = excluded.sample_rows, made_with = excluded.made_with
     WHERE a.task = excluded.task AND a.source = excluded.source
@@ -38,7 +38,8 @@ RETURNING name
 
 -- name: list_architectures
 -- All architectures, or those of a task, or the named ones.
-SELECT name, task, source, source_format, sample_rows, processing, made_with, created_at FROM architectures
+SELECT name, task, source, source_format, sample_rows, processing, made_with, model, version, created_at
+FROM architectures
 WHERE ($1::text IS NULL OR task = $1) AND ($2::text[] IS NULL OR name = ANY ($2))
 ORDER BY name
 
@@ -47,8 +48,8 @@ ORDER BY name
 DELETE FROM architectures WHERE name = $1 RETURNING name
 
 -- name: free_names
--- Let names be used again.
-DELETE FROM names WHERE name = ANY ($1::text[])
+-- Let names be used again, but for those that other versions of a model go by.
+DELETE FROM names n WHERE name = ANY ($1::text[]) AND NOT EXISTS (SELECT FROM architectures WHERE model = n.name)
 
 -- name: put_variant
 -- Create a variant or replace what is known of it.

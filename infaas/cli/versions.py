@@ -1,0 +1,211 @@
+"""`infaas history`, `rollout` and `rollback`: the versions of a model, and which of them answers."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import msgspec
+import typer
+
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, asked_by, find_database
+from infaas.cli.output import err, show, show_json, table
+from registry.rollouts import RolloutChange, canary, finished, rolled_back, shadow
+from schemas.errors import InvalidRequest, OperatorError
+from schemas.rows.catalog import Architecture, VariantState
+from schemas.rows.rollout import Rollout, VersionEvent, VersionEventKind
+from store.pool import Pool, open_pool
+from store.registry import get_architecture, list_profiles
+from store.rollouts import change_rollout, get_rollout, list_events, list_versions
+
+T = TypeVar("T")
+_ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Name of a model.")]
+_VersionArgument = Annotated[
+    str,
+    typer.Argument(metavar="MODEL[@VERSION]", help="A model, and which version; else the one tried, or the newest."),
+]
+
+
+class ModelHistory(msgspec.Struct, frozen=True):
+    """The versions of a model, what answers, and what happened."""
+
+    versions: Sequence[Architecture]
+    rollout: Rollout
+    events: Sequence[VersionEvent]
+
+
+def history(model: _ModelArgument, home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
+    """List the versions of a model: when, what changed, who asked, what each does; and every rollout and rollback."""
+    found = _run(home, lambda pool: _read(pool, model))
+    if as_json:
+        return show_json(found)
+    registered = {event.version: event for event in found.events if event.kind is VersionEventKind.REGISTERED}
+    rows = [_version_row(row, state_of(row.version, found), registered.get(row.version)) for row in found.versions]
+    show(table(("version>", "registered", "by", "state", "file", "what changed"), rows))
+    later = [event for event in found.events if event.kind is not VersionEventKind.REGISTERED]
+    if later:
+        lines = [(_time(e), e.version, e.kind.value, e.by, e.detail) for e in later]
+        show(table(("at", "version>", "what", "by", "details"), lines, title="Rollouts"))
+    return None
+
+
+def rollout(
+    model: _VersionArgument,
+    share: Annotated[
+        str | None, typer.Option("--canary", "--share", metavar="5%", help="Share of the queries that it answers.")
+    ] = None,
+    copies: Annotated[
+        str | None, typer.Option("--shadow", metavar="10%", help="Share of the queries that it is given a copy of.")
+    ] = None,
+    finish: Annotated[bool, typer.Option("--finish", help="Have it serve, instead of the one that does.")] = False,
+    back: Annotated[bool, typer.Option("--rollback", help="As `infaas rollback`.")] = False,
+    home: Home = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """Try a version of a model on a share of its queries, or have it serve; without an option, show what does."""
+    name, number = _parsed(model)
+    steps: list[Callable[[ModelHistory, int], RolloutChange]] = []
+    if share is not None:
+        part = _share(share)
+        steps.append(lambda known, version: canary(known.rollout, version, part, asked_by()))
+    if copies is not None:
+        copied = _share(copies)
+        steps.append(lambda known, version: shadow(known.rollout, version, copied, asked_by()))
+    if finish:
+        kind = VersionEventKind.FINISHED
+        steps.append(lambda known, version: finished(known.rollout, version, kind, asked_by()))
+    if back:
+        return rollback(name, home, as_json)
+    if finish and len(steps) > 1:
+        raise InvalidRequest("--finish ends a rollout: give it alone")
+    found = _run(home, lambda pool: _change(pool, name, number, steps))
+    return _show_rollout(found, as_json=as_json)
+
+
+def rollback(model: _ModelArgument, home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
+    """Have the version that is tried answer nothing from now on; if none is, the one before serve again."""
+
+    async def change(pool: Pool) -> ModelHistory:
+        known = await _read(pool, model)
+        await change_rollout(pool, known.rollout, *rolled_back(known.rollout, asked_by()))
+        return await _read(pool, model)
+
+    return _show_rollout(_run(home, change), as_json=as_json)
+
+
+def state_of(version: int, known: ModelHistory) -> str:
+    """What a version does, in words."""
+    rollout = known.rollout
+    if version == rollout.serving:
+        return "serving"
+    if version == rollout.candidate:
+        parts = [(rollout.share, "canary"), (rollout.shadow, "shadow")]
+        return ", ".join(f"{what} {100 * share:.4g} %" for share, what in parts if share) or "held"
+    tried = any(e.version == version and e.kind is not VersionEventKind.REGISTERED for e in known.events)
+    return "retired" if tried or version < rollout.serving else "held"
+
+
+async def _read(pool: Pool, model: str) -> ModelHistory:
+    async with pool.snapshot() as session:
+        versions = await list_versions(session, model)
+        if not versions:
+            of = await get_architecture(session, model)
+            hint = f": it is version {of.version} of {of.model}" if of is not None else ""
+            raise OperatorError(f"there is no model {model!r}{hint}; `infaas models` lists what is registered")
+        found = await get_rollout(session, model) or Rollout(model=model, serving=versions[0].version)
+        return ModelHistory(versions, found, await list_events(session, model))
+
+
+async def _change(
+    pool: Pool, model: str, number: int | None, steps: Sequence[Callable[[ModelHistory, int], RolloutChange]]
+) -> ModelHistory:
+    known = await _read(pool, model)
+    for step in steps:
+        if len(known.versions) < 2:
+            raise OperatorError(
+                f"{model} has one version: `infaas register` a changed file as --name {model} --hold, and that is its "
+                "next"
+            )
+        version = _chosen(known, number)
+        now, event = step(known, version)
+        if now.serving != known.rollout.serving:
+            await _warn_of_accuracy(pool, known, version)
+        await change_rollout(pool, known.rollout, now, event)
+        known = await _read(pool, model)
+    return known
+
+
+def _chosen(known: ModelHistory, number: int | None) -> int:
+    """The version that is meant: the one named, or tried, or the newest; it must have been registered."""
+    numbers = [row.version for row in known.versions]
+    version = number or known.rollout.candidate or numbers[-1]
+    if version not in numbers:
+        raise OperatorError(
+            f"{known.rollout.model} has no version {version}; there is {', '.join(map(str, numbers))}: `infaas history "
+            f"{known.rollout.model}`"
+        )
+    return version
+
+
+async def _warn_of_accuracy(pool: Pool, known: ModelHistory, version: int) -> None:
+    best = {row.version: await _best_accuracy(pool, row.name) for row in known.versions}
+    before, after = best[known.rollout.serving], best[version]
+    if not after:
+        raise OperatorError(
+            f"version {version} of {known.rollout.model} has no variant that is ready: `infaas variants`"
+        )
+    if after < before:
+        err.print(
+            f"[yellow]warning:[/] version {version} reaches an accuracy of {after:.4f}, version "
+            f"{known.rollout.serving} one of {before:.4f}: who asks for more than the former "
+            "is served by other models, or refused",
+            highlight=False,
+        )
+
+
+async def _best_accuracy(pool: Pool, architecture: str) -> float:
+    profiles = await list_profiles(pool, architecture=architecture, state=VariantState.READY)
+    return max((profile.accuracy for profile in profiles), default=0.0)
+
+
+def _show_rollout(found: ModelHistory, *, as_json: bool) -> None:
+    if as_json:
+        return show_json(found.rollout)
+    rows = [(row.version, row.name, state_of(row.version, found)) for row in found.versions]
+    return show(table(("version>", "architecture", "state"), rows))
+
+
+def _version_row(row: Architecture, state: str, event: VersionEvent | None) -> tuple[object, ...]:
+    when = f"{row.created_at.astimezone():%Y-%m-%d %H:%M:%S}" if row.created_at else "-"
+    by, detail = (event.by or "-", event.detail or "-") if event is not None else ("-", "-")
+    return row.version, when, by, state, row.source[:12], detail
+
+
+def _time(event: VersionEvent) -> str:
+    return f"{event.at.astimezone():%Y-%m-%d %H:%M:%S}" if event.at else "-"
+
+
+def _parsed(text: str) -> tuple[str, int | None]:
+    name, at, number = text.partition("@")
+    if at and not (number.isascii() and number.isdigit() and 0 < len(number) < 10):
+        raise InvalidRequest(f"{text!r} names no version: write MODEL@2")
+    return name, int(number) if at else None
+
+
+def _share(text: str) -> float:
+    """A share as `5%` or `0.05`."""
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise InvalidRequest(f"a share is from 0% to 100%, or from 0 to 1, not {text!r}")
+    return share
+
+
+def _run(home: Path, work: Callable[[Pool], Awaitable[T]]) -> T:
+    async def run() -> T:
+        async with open_pool(find_database(home), max_size=2) as pool:
+            return await work(pool)
+
+    return asyncio.run(run())

@@ -1,0 +1,82 @@
+"""What a person may do with the versions of a model: pure, each gives the row that follows, and the event to keep.
+
+canary, shadow -> (a larger share ...) -> finished
+                                       -> rolled_back, which also takes back what was finished
+"""
+
+from typing import TypeAlias
+
+from msgspec.structs import replace
+
+from schemas.errors import OperatorError
+from schemas.rows.rollout import Rollout, VersionEvent, VersionEventKind
+
+RolloutChange: TypeAlias = tuple[Rollout, VersionEvent]
+
+
+def canary(rollout: Rollout, version: int, share: float, by: str) -> RolloutChange:
+    """Have a version answer a share of the queries of its model.
+
+    Raises:
+        OperatorError: it serves already, or another version is being tried.
+    """
+    _check_free(rollout, version)
+    return replace(rollout, candidate=version, share=share), _event(
+        rollout, version, VersionEventKind.CANARY, by, f"answers {share:.4g} of all queries"
+    )
+
+
+def shadow(rollout: Rollout, version: int, share: float, by: str) -> RolloutChange:
+    """Have a version be given copies of a share of the queries of its model.
+
+    Raises:
+        OperatorError: it serves already, or another version is being tried.
+    """
+    _check_free(rollout, version)
+    return replace(rollout, candidate=version, shadow=share), _event(
+        rollout, version, VersionEventKind.SHADOW, by, f"is given copies of {share:.4g} of all queries"
+    )
+
+
+def finished(rollout: Rollout, version: int, kind: VersionEventKind, by: str) -> RolloutChange:
+    """Have a version serve; the one before stands in until an instance of it does.
+
+    Raises:
+        OperatorError: it serves already, or another version is being tried.
+    """
+    _check_free(rollout, version)
+    now = replace(rollout, serving=version, previous=rollout.serving, candidate=None, share=0.0, shadow=0.0)
+    return now, _event(rollout, version, kind, by, f"instead of version {rollout.serving}")
+
+
+def rolled_back(rollout: Rollout, by: str) -> RolloutChange:
+    """Have a version that is tried answer nothing any more; where none is, the one before serve again.
+
+    Raises:
+        OperatorError: there is nothing to go back to.
+    """
+    kind = VersionEventKind.ROLLED_BACK
+    if rollout.candidate is not None:
+        now = replace(rollout, candidate=None, share=0.0, shadow=0.0)
+        return now, _event(rollout, rollout.candidate, kind, by, f"version {rollout.serving} answers all queries")
+    if rollout.previous is None:
+        raise OperatorError(
+            f"version {rollout.serving} of {rollout.model} serves, no other is being tried, and none served before it: "
+            "there is nothing to roll back"
+        )
+    now = replace(rollout, serving=rollout.previous, previous=None)
+    return now, _event(rollout, rollout.serving, kind, by, f"version {rollout.previous} serves again")
+
+
+def _check_free(rollout: Rollout, version: int) -> None:
+    if version == rollout.serving:
+        raise OperatorError(f"version {version} of {rollout.model} serves already")
+    if rollout.candidate not in (None, version):
+        raise OperatorError(
+            f"version {rollout.candidate} of {rollout.model} is being tried: finish it, or take it back with `infaas "
+            f"rollback {rollout.model}`, first"
+        )
+
+
+def _event(rollout: Rollout, version: int, kind: VersionEventKind, by: str, detail: str) -> VersionEvent:
+    return VersionEvent(model=rollout.model, version=version, kind=kind, detail=detail, by=by)

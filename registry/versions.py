@@ -1,0 +1,135 @@
+"""Which version of a model a registration is, and when it begins to serve.
+
+Rules:
+* Content decides: what was registered with the same file, processing and options is the same version, whichever it is.
+  Anything else under a model's name is its next version, an architecture of its own, `<model>-v<number>`.
+* The earlier one serves until all variants of the new one are written down. Then the new one takes its place, unless
+  somebody wants it held, or another version is being tried; the earlier stands in until an instance of it serves.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from registry.registration import Registration
+from registry.rollouts import finished
+from schemas.errors import OperatorError
+from schemas.rows.catalog import Architecture
+from schemas.rows.processing import Processing
+from schemas.rows.rollout import VersionEvent, VersionEventKind
+from store.pool import DatabaseSession, Pool
+from store.registry import get_architecture, get_task
+from store.rollouts import add_event, begin_rollout, change_rollout, get_rollout, list_versions
+
+_SHOWN: Final = 12
+
+
+class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """A version of a model, whether it is registered yet or not."""
+
+    model: str
+    number: int
+    architecture: str
+    """Name of its architecture, and the beginning of those of its variants."""
+    first: int = 1
+    """The first version that there is: what served when nobody knew of others."""
+    changes: str = ""
+    """What is not as in the version before it, in words; empty for the first."""
+
+
+async def find_version(
+    pool: Pool, request: Registration, sha256: str, made_with: Mapping[str, str], processing: Processing | None
+) -> ModelVersion:
+    """The version of its model that a registration is of; files of its `processing` are named by their content.
+
+    Raises:
+        OperatorError: the model is another task's, or its name is that of a version.
+    """
+    name = request.architecture
+    known = await list_versions(pool, name)
+    if not known:
+        known = [row for row in [await get_architecture(pool, name)] if row is not None]
+    for row in reversed(known):
+        if row.task != request.task:
+            raise OperatorError(f"architecture {row.name} belongs to task {row.task}; choose another --name")
+        if _is_same(row, sha256, processing, {} if request.again else made_with):
+            return ModelVersion(model=row.model, number=row.version, architecture=row.name, first=known[0].version)
+    if not known:
+        return ModelVersion(model=name, number=1, architecture=name)
+    if known[0].model != name:
+        raise OperatorError(
+            f"{name} is version {known[0].version} of {known[0].model}, with other content: register the next version "
+            f"as --name {known[0].model}"
+        )
+    number = known[-1].version + 1
+    while await _is_taken(pool, f"{name}-v{number}"):
+        number += 1
+    changes = "; ".join(_changes(known[-1], sha256, processing, made_with))
+    return ModelVersion(
+        model=name, number=number, architecture=f"{name}-v{number}", first=known[0].version, changes=changes
+    )
+
+
+async def note_registered(session: DatabaseSession, version: ModelVersion, by: str) -> None:
+    """Note a new version; of one that is not the first, that another serves, so that it does not at once."""
+    await add_event(
+        session,
+        VersionEvent(
+            model=version.model, version=version.number, kind=VersionEventKind.REGISTERED, detail=version.changes, by=by
+        ),
+    )
+
+
+async def keep_serving(session: DatabaseSession, version: ModelVersion) -> None:
+    """Have the version that serves go on to, whatever of this one is written down."""
+    if version.number != version.first:
+        await begin_rollout(session, version.model, version.first)
+
+
+async def take_over(pool: Pool, version: ModelVersion, by: str) -> str:
+    """Have a version that is complete serve, as far as it should; returns what is to be said of it, or nothing.
+
+    Raises:
+        StoreConflict: somebody changed the versions of the model meanwhile.
+    """
+    rollout = await get_rollout(pool, version.model)
+    if rollout is None or rollout.serving >= version.number:
+        return ""
+    if rollout.candidate is not None:
+        return f"version {rollout.candidate} is being tried, so version {version.number} waits for `infaas rollout`"
+    await change_rollout(pool, rollout, *finished(rollout, version.number, VersionEventKind.SERVING, by))
+    return (
+        f"version {version.number} of {version.model} serves from now on; `infaas rollback {version.model}` undoes it"
+    )
+
+
+def _is_same(row: Architecture, sha256: str, processing: Processing | None, made_with: Mapping[str, str]) -> bool:
+    """Whether a version is of this file and processing, and of these options; of any, where none are given."""
+    if row.source != sha256 or _declared(row.processing) != _declared(processing):
+        return False
+    return not made_with or not row.made_with or row.made_with == made_with
+
+
+def _declared(processing: Processing | None) -> Processing | None:
+    return processing and processing.declared
+
+
+def _changes(
+    before: Architecture, sha256: str, processing: Processing | None, made_with: Mapping[str, str]
+) -> Sequence[str]:
+    """What is not as in the version before, in words."""
+    found = list[str]()
+    if before.source != sha256:
+        found.append(f"file {before.source[:_SHOWN]} -> {sha256[:_SHOWN]}")
+    if _declared(before.processing) != _declared(processing):
+        found.append("processing")
+    for name in sorted(before.made_with.keys() | made_with.keys()):
+        earlier, now = before.made_with.get(name), made_with.get(name)
+        if earlier != now:
+            found.append(f"{name} {(earlier or 'none')[:_SHOWN]} -> {(now or 'none')[:_SHOWN]}")
+    return found
+
+
+async def _is_taken(pool: Pool, name: str) -> bool:
+    return await get_architecture(pool, name) is not None or await get_task(pool, name) is not None

@@ -1,0 +1,16 @@
+"""Versions of models, which of them serves, and what became of each."""
+
+from store.migrations.script import refuse_downgrade, run_script
+
+revision = "0015"
+down_revision = "0014"
+
+
+def upgrade() -> None:
+    """Run `0015_versions.sql`."""
+    run_script("0015_versions")
+
+
+def downgrade() -> None:
+    """Refuse to go back."""
+    refuse_downgrade("all versions of a model would serve at once")

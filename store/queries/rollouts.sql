@@ -1,0 +1,27 @@
+-- name: list_rollouts
+-- Rollouts of all models that have or had several versions, or of the named ones.
+SELECT model, serving, previous, candidate, share, shadow, changed_at FROM rollouts
+WHERE $1::text[] IS NULL OR model = ANY ($1)
+ORDER BY model
+
+-- name: begin_rollout
+-- Have the first version of a model serve while others are registered; what is known already stays.
+INSERT INTO rollouts (model, serving) VALUES ($1, $2) ON CONFLICT (model) DO NOTHING
+
+-- name: change_rollout
+-- Change which version answers which queries, unless somebody else just has.
+UPDATE rollouts SET serving = $2, previous = $3, candidate = $4, share = $5, shadow = $6, changed_at = clock_timestamp()
+WHERE model = $1 AND changed_at = $7
+
+-- name: add_event
+-- Note what happened to a version.
+INSERT INTO version_events (model, version, kind, detail, by) VALUES ($1, $2, $3, $4, $5)
+
+-- name: list_events
+-- What happened to the versions of a model, in order.
+SELECT model, version, kind, detail, by, at FROM version_events WHERE model = $1 ORDER BY id
+
+-- name: list_versions
+-- All versions of a model, in order.
+SELECT name, task, source, source_format, sample_rows, processing, made_with, model, version, created_at
+FROM architectures WHERE model = $1 ORDER BY version

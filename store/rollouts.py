@@ -1,0 +1,65 @@
+"""Versions of models: which one answers which queries, and what became of each.
+
+A change is one row, and notifies `store.change_listener.REGISTRY`, by which selectors know of it within milliseconds.
+"""
+
+from collections.abc import Collection
+from typing import Final
+
+from schemas.rows.catalog import Architecture
+from schemas.rows.rollout import Rollout, VersionEvent
+from store.errors import StoreConflict
+from store.pool import DatabaseSession, Pool
+from store.sql import load_queries
+
+_queries = load_queries("rollouts")
+_LIST_ROLLOUTS: Final = _queries["list_rollouts"]
+_BEGIN_ROLLOUT: Final = _queries["begin_rollout"]
+_CHANGE_ROLLOUT: Final = _queries["change_rollout"]
+_ADD_EVENT: Final = _queries["add_event"]
+_LIST_EVENTS: Final = _queries["list_events"]
+_LIST_VERSIONS: Final = _queries["list_versions"]
+
+
+async def list_rollouts(session: DatabaseSession, *, names: Collection[str] | None = None) -> list[Rollout]:
+    """List the rollouts of all models with several versions, or of the models of `names`."""
+    return await session.fetch(Rollout, _LIST_ROLLOUTS, names)
+
+
+async def get_rollout(session: DatabaseSession, model: str) -> Rollout | None:
+    """Read the rollout of a model; None: it has one version, or none."""
+    return await session.fetch_one(Rollout, _LIST_ROLLOUTS, [model])
+
+
+async def begin_rollout(session: DatabaseSession, model: str, serving: int) -> None:
+    """Note which version serves, unless that is known."""
+    await session.execute(_BEGIN_ROLLOUT, model, serving)
+
+
+async def change_rollout(pool: Pool, earlier: Rollout, now: Rollout, event: VersionEvent) -> None:
+    """Change which version answers which queries, and note why, both or neither.
+
+    Raises:
+        StoreConflict: somebody else changed it since `earlier` was read.
+    """
+    n = now
+    async with pool.transaction() as session:
+        row = (n.model, n.serving, n.previous, n.candidate, n.share, n.shadow, earlier.changed_at)
+        if not await session.execute(_CHANGE_ROLLOUT, *row):
+            raise StoreConflict(f"the versions of {n.model} were changed meanwhile; look again with `infaas history`")
+        await add_event(session, event)
+
+
+async def add_event(session: DatabaseSession, event: VersionEvent) -> None:
+    """Note what happened to a version."""
+    await session.execute(_ADD_EVENT, event.model, event.version, event.kind, event.detail, event.by)
+
+
+async def list_events(session: DatabaseSession, model: str) -> list[VersionEvent]:
+    """List what happened to the versions of a model, the first first."""
+    return await session.fetch(VersionEvent, _LIST_EVENTS, model)
+
+
+async def list_versions(session: DatabaseSession, model: str) -> list[Architecture]:
+    """List the versions of a model, the first first."""
+    return await session.fetch(Architecture, _LIST_VERSIONS, model)

@@ -1,0 +1,164 @@
+"""Which version of a model answers a query: by share, by needs, and by what is loaded."""
+
+import pytest
+
+from schemas.errors import Unsatisfiable
+from schemas.needs import Mode
+from schemas.query import Query
+from schemas.rows.catalog import Architecture, Profile, Variant
+from schemas.rows.rollout import Rollout
+from schemas.versions import versions_of
+from selector.cluster_state import ClusterState
+from selector.explain import explain
+from selector.late_binding import bind
+from selector.policy import Choice, PolicyConfig, Refusal, choose
+from tests.unit.selector.story import NOW, TASK, explained, instance, query, registered, status
+
+CONFIG = PolicyConfig()
+OLD, NEW, OTHER = "net.onnx-fp32.cpu", "net-v2.onnx-fp32.cpu", "rest.onnx-fp32.cpu"
+QUERIES = 4000
+
+
+def architecture(name: str, model: str = "", version: int = 1) -> Architecture:
+    return Architecture(name=name, task=TASK, source="0" * 64, source_format="onnx", model=model, version=version)
+
+
+ARCHITECTURES = {row.name: row for row in (architecture("net"), architecture("net-v2", "net", 2), architecture("rest"))}
+
+
+def rollout(**changes: float | None) -> Rollout:
+    return Rollout(**{"model": "net", "serving": 1, "candidate": 2, **changes})  # pyright: ignore[reportArgumentType]
+
+
+def cluster(now: Rollout | None, *loaded: str, new_accuracy: float = 0.9, new_ms: float = 2.0) -> ClusterState:
+    made = ClusterState()
+    known = [
+        registered(OLD, accuracy=0.9), registered(NEW, accuracy=new_accuracy, ms=new_ms),
+        registered(OTHER, accuracy=0.99, ms=50),
+    ]  # fmt: skip
+    register(made, known, now)
+    made.apply_status(status(*(instance(name) for name in loaded or (OLD, NEW, OTHER)), slots=8), NOW)
+    return made
+
+
+def register(where: ClusterState, known: list[tuple[Variant, Profile]], now: Rollout | None) -> None:
+    rollouts = {now.model: now} if now is not None else {}
+    variants, profiles = [v for v, _ in known], {p.variant: p for _, p in known}
+    where.register([TASK], variants, profiles, versions=versions_of(ARCHITECTURES, rollouts))
+
+
+def chosen(where: ClusterState, asked: Query, config: PolicyConfig = PolicyConfig(upgrades=False)) -> str:  # noqa: B008
+    outcome = choose(asked, where, NOW, config)
+    assert isinstance(outcome, Choice)
+    return outcome.variant.name
+
+
+def share_of_new(where: ClusterState, **needs: float | str) -> float:
+    asked = (query(id=f"q-{number}", **needs) for number in range(QUERIES))  # pyright: ignore[reportArgumentType]
+    return sum(chosen(where, one) == NEW for one in asked) / QUERIES
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 1.0])
+@pytest.mark.parametrize("target", [None, "net"])
+def test_the_share_that_is_asked_is_the_share_that_is_seen(share: float, target: str | None) -> None:
+    where = cluster(rollout(share=share))
+    seen = share_of_new(where, **({} if target is None else {"target": target}))
+    assert seen == pytest.approx(share, abs=0.03)
+    assert share in (seen, 0.05, 0.5), "none and all are exact"
+
+
+def test_a_query_meets_the_same_version_again_and_a_larger_share_keeps_what_a_smaller_drew() -> None:
+    small, large = cluster(rollout(share=0.1)), cluster(rollout(share=0.3))
+    ids = [f"id-{number}" for number in range(1000)]
+    drawn = {one for one in ids if chosen(small, query(id=one)) == NEW}
+    assert drawn == {one for one in ids if chosen(small, query(id=one)) == NEW}
+    assert drawn < {one for one in ids if chosen(large, query(id=one)) == NEW}
+
+
+def test_who_asks_for_more_than_the_new_version_can_give_stays_with_the_old() -> None:
+    where = cluster(rollout(share=1.0), new_accuracy=0.7)
+    assert share_of_new(where) == 1.0
+    assert share_of_new(where, min_accuracy=0.8) == 0.0
+    assert share_of_new(cluster(rollout(share=1.0), new_ms=40), latency_ms=30) == 0.0
+
+
+def test_a_version_that_is_not_loaded_has_no_share() -> None:
+    assert share_of_new(cluster(rollout(share=1.0), OLD)) == 0.0
+
+
+def test_the_new_version_answers_its_share_where_the_old_one_is_not_loaded() -> None:
+    assert share_of_new(cluster(rollout(share=1.0), NEW)) == 1.0
+
+
+def test_what_another_model_answers_is_not_drawn() -> None:
+    where = cluster(rollout(share=1.0))
+    assert chosen(where, query(min_accuracy=0.95)) == OTHER
+    assert chosen(where, query(target="rest")) == OTHER
+
+
+def test_a_named_version_answers_whatever_the_share() -> None:
+    for now in (rollout(share=1.0), rollout(share=0.0), None):
+        where = cluster(now)
+        assert chosen(where, query(target="net@1")) == OLD
+        assert chosen(where, query(target="net@2")) == NEW
+        assert chosen(where, query(target="net-v2")) == NEW
+        assert chosen(where, query(target=NEW)) == NEW
+    refused = choose(query(target="net@3"), cluster(None), NOW, CONFIG)
+    assert isinstance(refused, Refusal)
+    assert "net@3" in str(refused.error)
+
+
+def test_a_version_that_is_being_registered_answers_nobody() -> None:
+    assert share_of_new(cluster(None), target="net") == 0.0
+    assert choose(query(), cluster(None, NEW, OTHER), NOW, CONFIG).variant.name == OTHER  # pyright: ignore
+
+
+def test_it_is_not_given_away_either() -> None:
+    where = cluster(rollout(share=0.0), OLD, NEW, new_accuracy=0.95)
+    assert {chosen(where, query(id=f"q-{n}"), CONFIG) for n in range(100)} == {OLD}
+
+
+def test_a_rollback_is_a_new_catalog() -> None:
+    where = cluster(rollout(share=1.0))
+    assert share_of_new(where) == 1.0
+    register(where, [registered(name) for name in (OLD, NEW, OTHER)], rollout(candidate=None))
+    assert share_of_new(where) == 0.0
+    assert {i.variant.name for w in where.workers.values() for i in w.instances.values()} == {OLD, NEW, OTHER}
+
+
+def test_the_one_before_stands_in_until_an_instance_of_its_successor_serves() -> None:
+    now = rollout(serving=2, previous=1, candidate=None)
+    assert chosen(cluster(now, OLD), query(target="net")) == OLD
+    assert chosen(cluster(now, OLD), query()) == OLD
+    assert chosen(cluster(now), query()) == NEW
+    where = cluster(now, OLD)
+    where.apply_status(status(instance(NEW), worker="cpu-1"), NOW)
+    assert chosen(where, query(target="net")) == NEW
+
+
+def test_after_a_rollback_the_bad_version_does_not_stand_in() -> None:
+    now = rollout(serving=1, previous=None, candidate=None)
+    outcome = choose(query(target="net", latency_ms=100), cluster(now, NEW), NOW, CONFIG)
+    assert isinstance(outcome, Refusal)
+    assert not isinstance(outcome.error, Unsatisfiable)
+    assert outcome.wanted is not None
+    assert outcome.wanted.name == OLD
+
+
+def test_offline_queries_are_drawn_too() -> None:
+    where = cluster(rollout(share=0.3))
+    names = [
+        found.variant.name
+        for number in range(1000)
+        if isinstance(found := bind(query(id=f"q-{number}", mode=Mode.OFFLINE), where, NOW, CONFIG), Choice)
+    ]
+    assert names.count(NEW) / len(names) == pytest.approx(0.3, abs=0.05)
+    assert chosen(where, query(id="q-1")) == bind(query(id="q-1", mode=Mode.OFFLINE), where, NOW, CONFIG).variant.name  # pyright: ignore
+
+
+def test_it_is_explained() -> None:
+    where = cluster(rollout(share=0.0), OLD, NEW)
+    asked = query()
+    told = explained(explain(asked, where, NOW, CONFIG, choose(asked, where, NOW, CONFIG)))
+    verdicts = {row["variant"]: row["verdict"] for row in told["considered"]}  # pyright: ignore
+    assert verdicts[NEW] == "is of a version that does not serve"
