@@ -8,5 +8,6 @@ encoded_request (what we encode ourselves) -> producing (records in batches) -> 
 broker may hold a fetch) -> fetch (what partitions hold) -> delivery (records read at least once) -> tail (only what
 comes next) -> linger (how long a query waits for others) -> request_reply -> dead_letters -> outbox (sends, retries,
 gives up) -> lag (how far groups are behind) -> topic_logs (how large topics are, and cutting them off) -> letters
-(dead letters sent again, or dropped) -> servers (brokers on this machine).
+(dead letters sent again, or dropped) -> exactly_once (from topic to topic, in transactions) -> servers (brokers on this
+machine).
 """

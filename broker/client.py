@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, TypedDict
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
@@ -93,6 +93,16 @@ def new_consumer(settings: KafkaSettings, client_id: str, **options: Any) -> AIO
         enable_auto_commit=False,
         fetch_max_wait_ms=settings.fetch_max_wait_ms,
         **options,
+    )
+
+
+def new_transactional_producer(settings: KafkaSettings, client_id: str, transactional_id: str) -> AIOKafkaProducer:
+    """Make a producer of transactions, not started; starting it fences those with the same id."""
+    return AIOKafkaProducer(
+        **client_options(settings, client_id),
+        transactional_id=transactional_id,
+        max_request_size=settings.max_record_bytes,
+        compression_type=None if settings.compression is Compression.NONE else settings.compression.value,
     )
 
 

@@ -29,9 +29,14 @@ class BrokerFeatures(msgspec.Struct, frozen=True):
     wakes: bool = True
     """Whether a fetch that waits is answered as soon as there is a record."""
 
+    transactions: bool = True
+    """Whether records and offsets can be written together, or not at all."""
+
 
 _KAFKA: Final = BrokerFeatures()
-_EMBEDDED: Final = BrokerFeatures(idempotence=False, groups=False, growth=False, trims=False, wakes=False)
+_EMBEDDED: Final = BrokerFeatures(
+    idempotence=False, groups=False, growth=False, trims=False, wakes=False, transactions=False
+)
 
 
 async def broker_features(settings: KafkaSettings) -> BrokerFeatures:

@@ -1,0 +1,204 @@
+"""Shares the partitions of a topic with the group's other members, and has each that is ours worked on by itself.
+
+    dealt -> fence who had it -> ask what is committed -> work(PartitionStream) -> taken away: cancelled, at once
+
+Rules.
+* Whatever happens, work goes on from what was committed: nothing is missing, and `PartitionWriter` sees to it that
+  nothing is there twice. So work is cancelled without ado where a partition is taken away, and begun again after an
+  error of Kafka's that may pass.
+* Members take part eagerly: when one comes or goes, all stop for a moment. What they were computing is computed again.
+* Only what is committed is read, of transactions that others wrote, too.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    InvalidTopicError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    ProducerFenced,
+    RecordTooLargeError,
+    TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
+)
+
+from broker.client import close_client, new_client, new_consumer, start_client
+from broker.delivery.coordinator import Coordinator
+from broker.exactly_once.partition_stream import PartitionStream
+from broker.exactly_once.partition_writer import PartitionWriter
+from broker.features import broker_features
+from broker.settings import KafkaSettings
+from broker.topics import partitions_of
+from schemas.errors import OperatorError
+
+if TYPE_CHECKING:
+    from aiokafka.client import AIOKafkaClient
+
+log = logging.getLogger(__name__)
+
+Work: TypeAlias = Callable[[PartitionStream], Awaitable[None]]
+"""What is done with a partition; returns when there is nothing more to do with it."""
+
+_AGAIN_S: Final = 1.0
+_LASTING: Final = (
+    *(ClusterAuthorizationFailedError, GroupAuthorizationFailedError),
+    *(TopicAuthorizationFailedError, TransactionalIdAuthorizationFailed),
+    *(InvalidTopicError, MessageSizeTooLargeError, RecordTooLargeError),
+)
+"""Errors that will be the same however often it is tried."""
+
+
+class SharedTopic(ConsumerRebalanceListener):
+    """A topic whose partitions the processes of a group share; an async context manager.
+
+    Raises:
+        OperatorError: on entry, Kafka cannot be reached, has no such topic, or knows no transactions.
+    """
+
+    def __init__(self, settings: KafkaSettings, client_id: str, topic: str, group: str) -> None:
+        self.topic = topic
+        self.group = group
+        self.partitions: frozenset[TopicPartition] = frozenset()
+        """All partitions of the topic, whoever reads them."""
+        self._settings = settings
+        self._client_id = client_id
+        self._client: AIOKafkaClient
+        self._coordinator: Coordinator
+        self._consumer: AIOKafkaConsumer
+        self._work: Work | None = None
+        self._tasks = asyncio.TaskGroup()
+        self._at_work: dict[TopicPartition, asyncio.Task[None]] = {}
+
+    async def __aenter__(self) -> Self:
+        if not (await broker_features(self._settings)).transactions:
+            raise OperatorError(
+                f"the broker at {self._settings.bootstrap} is the embedded one, which knows neither groups nor "
+                "transactions, and would lose or double records; use Apache Kafka: infaas up --kafka apache"
+            )
+        self.partitions = await partitions_of(self._settings, [self.topic])
+        if not self.partitions:
+            raise OperatorError(f"there is no topic {self.topic} at {self._settings.bootstrap}")
+        self._client = new_client(self._settings, f"{self._client_id}-lag")
+        self._coordinator = Coordinator(self._client, self.group)
+        self._consumer = self._new_consumer()
+        try:
+            await start_client(self._settings, self._client.bootstrap())
+            await start_client(self._settings, self._consumer.start())
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._close()
+
+    @property
+    def ours(self) -> int:
+        """Number of partitions that this process has now."""
+        return len(self._at_work)
+
+    async def run(self, work: Work) -> None:
+        """Take part in the group until cancelled.
+
+        Raises:
+            OperatorError: Kafka refuses, and will.
+            Exception: what `work` has raised.
+        """
+        self._work = work
+        try:
+            async with self._tasks:
+                self._consumer.subscribe([self.topic], listener=self)
+                await asyncio.Event().wait()
+        finally:
+            self._work = None
+
+    async def committed(self) -> dict[TopicPartition, int]:
+        """How far the group is, in partitions of which it has committed anything; raises `KafkaError`."""
+        async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
+            return await self._coordinator.fetch(self.partitions)
+
+    async def begins(self) -> Mapping[TopicPartition, int]:
+        """Offsets of the first records that there are; raises `KafkaError`."""
+        return await self._consumer.beginning_offsets(list(self.partitions))
+
+    async def ends(self) -> Mapping[TopicPartition, int]:
+        """Offsets behind the last records that are committed; raises `KafkaError`."""
+        return await self._consumer.end_offsets(list(self.partitions))
+
+    # -- what the group deals us ---------------------------------------------------------------------------------------
+
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Begin to work on partitions."""
+        if self._work is None:  # we are leaving
+            return
+        log.info("group %s: %d of %d partitions are ours", self.group, len(assigned), len(self.partitions))
+        for partition in assigned:
+            self._at_work[partition] = self._tasks.create_task(self._keep_at_work(partition))
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """End the work on all partitions before the group deals them anew."""
+        tasks = [*self._at_work.values()]
+        self._at_work.clear()
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _keep_at_work(self, partition: TopicPartition) -> None:
+        while True:
+            try:
+                return await self._work_on(partition)
+            except _LASTING as error:
+                raise OperatorError(f"Kafka refuses what follows from {_name(partition)}: {error}") from error
+            except ProducerFenced:
+                log.info("%s is another's now, or will be in a moment", _name(partition))
+            except (KafkaError, TimeoutError) as error:
+                log.warning("%s: again from what is committed, after %r", _name(partition), error)
+            await asyncio.sleep(_AGAIN_S)
+
+    async def _work_on(self, partition: TopicPartition) -> None:
+        assert self._work is not None
+        async with PartitionWriter(self._settings, self._client_id, self.group, partition) as writer:
+            begin = await self._place(partition)
+            await self._work(PartitionStream(self._consumer, writer, partition, begin))
+
+    async def _place(self, partition: TopicPartition) -> int:
+        """Have the partition read from what is committed; returns that."""
+        first = (await self._consumer.beginning_offsets([partition]))[partition]
+        committed: Any = await self._consumer.committed(partition)
+        if committed is not None and committed < first:
+            log.warning("%s: Kafka deleted %d records before they were read", _name(partition), first - committed)
+        begin = max(first, committed or 0)
+        self._consumer.seek(partition, begin)
+        return begin
+
+    def _new_consumer(self) -> AIOKafkaConsumer:
+        return new_consumer(
+            self._settings,
+            self._client_id,
+            group_id=self.group,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            session_timeout_ms=self._settings.session_timeout_ms,
+            heartbeat_interval_ms=self._settings.session_timeout_ms // 3,
+        )
+
+    async def _close(self) -> None:
+        try:
+            await self._consumer.stop()
+        finally:
+            await close_client(self._client)
+
+
+def _name(partition: TopicPartition) -> str:
+    return f"{partition.topic}-{partition.partition}"

@@ -1,0 +1,127 @@
+"""From topic to topic, exactly once: who writes is fenced, and marks of transactions are passed over."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import ProducerFenced
+
+from broker.exactly_once.partition_stream import PartitionStream
+from broker.exactly_once.partition_writer import OutgoingRecord, PartitionWriter
+from broker.exactly_once.shared_topic import SharedTopic
+from broker.settings import KafkaSettings
+from broker.topics import TopicSpec, ensure_topics
+from schemas.errors import OperatorError
+from tests.waiting import PATIENCE_S, until
+
+
+@pytest.fixture
+async def copied(kafka: KafkaSettings) -> str:
+    name = f"test-{uuid4()}"
+    await ensure_topics(kafka, [TopicSpec(name, 4)])
+    return name
+
+
+def outgoing(topic: str, value: bytes) -> OutgoingRecord:
+    return OutgoingRecord(topic, 0, None, value, [])
+
+
+async def committed_values(kafka: KafkaSettings, topic: str) -> list[bytes | None]:
+    """What a reader of committed records finds in a topic."""
+    every = [TopicPartition(topic, number) for number in range(4)]
+    async with AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap, isolation_level="read_committed") as consumer:
+        consumer.assign(every)
+        await consumer.seek_to_beginning()
+        ends, found = await consumer.end_offsets(every), list[bytes | None]()
+        async with asyncio.timeout(PATIENCE_S):
+            while any([await consumer.position(partition) < ends[partition] for partition in every]):
+                for records in (await consumer.getmany(timeout_ms=100)).values():
+                    found += [record.value for record in records]
+    return found
+
+
+async def test_who_opens_a_partition_later_fences_who_had_it(kafka: KafkaSettings, topic: str, copied: str) -> None:
+    partition = TopicPartition(topic, 0)
+    async with PartitionWriter(kafka, "first", topic, partition) as first:
+        await first.write([outgoing(copied, b"first")], 1)
+        async with PartitionWriter(kafka, "second", topic, partition) as second:
+            with pytest.raises(ProducerFenced):
+                await first.write([outgoing(copied, b"first again")], 2)
+            await second.write([outgoing(copied, b"second")], 2)
+            async with SharedTopic(kafka, "test", topic, topic) as shared:
+                assert await shared.committed() == {partition: 2}
+    assert await committed_values(kafka, copied) == [b"first", b"second"]
+
+
+async def test_what_was_not_written_whole_is_not_there(kafka: KafkaSettings, topic: str, copied: str) -> None:
+    async with PartitionWriter(kafka, "test", topic, TopicPartition(topic, 0)) as writer:
+        with pytest.raises(AssertionError):  # there is no such partition
+            await writer.write([outgoing(copied, b"half"), OutgoingRecord(copied, 99, None, b"", [])], 1)
+        await writer.write([outgoing(copied, b"whole")], 1)
+    assert await committed_values(kafka, copied) == [b"whole"]
+
+
+async def test_two_share_a_topic_of_transactions_to_its_end(kafka: KafkaSettings, topic: str, copied: str) -> None:
+    asked = await write_transactions(kafka, topic)
+
+    async with copying(kafka, topic, copied) as first:
+        await until(lambda: first.ours == 4)
+        async with copying(kafka, topic, copied) as second:
+            await until(lambda: (first.ours, second.ours) == (2, 2))
+            asked += await write_transactions(kafka, topic)
+            ends = await first.ends()
+
+            async def at_the_end() -> bool:
+                return await first.committed() == ends
+
+            await until(at_the_end)
+    assert sorted(value or b"" for value in await committed_values(kafka, copied)) == sorted(asked)
+
+
+async def write_transactions(kafka: KafkaSettings, topic: str) -> list[bytes]:
+    """Write records in transactions, so that the last offsets are marks; returns those that were not aborted."""
+    written = list[bytes]()
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, transactional_id=str(uuid4())) as producer:
+        for number in range(24):
+            await producer.begin_transaction()
+            value = str(uuid4()).encode()
+            await producer.send_and_wait(topic, value, partition=number % 4)
+            if number % 3:
+                await producer.abort_transaction()
+            else:
+                await producer.commit_transaction()
+                written.append(value)
+    return written
+
+
+@asynccontextmanager
+async def copying(kafka: KafkaSettings, topic: str, copied: str) -> AsyncGenerator[SharedTopic]:
+    """A member of a group that writes what it reads."""
+
+    async def copy(stream: PartitionStream) -> None:
+        position = stream.begin
+        while True:
+            before = position
+            records, position = await stream.read(10)
+            if position > before:
+                await stream.write([outgoing(copied, record.value or b"") for record in records], position)
+
+    async with SharedTopic(kafka, "test", topic, topic) as shared, asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(shared.run(copy))
+        yield shared
+        running.cancel()
+
+
+async def test_the_embedded_broker_is_refused_in_words(embedded_kafka: KafkaSettings) -> None:
+    with pytest.raises(OperatorError, match="infaas up --kafka apache"):
+        async with SharedTopic(embedded_kafka, "test", "in", "group"):
+            pass
+
+
+async def test_a_topic_that_is_not_there_is_named(kafka: KafkaSettings) -> None:
+    with pytest.raises(OperatorError, match="there is no topic absent-topic"):
+        async with SharedTopic(kafka, "test", "absent-topic", "group"):
+            pass
