@@ -5,6 +5,7 @@ One file a comparison; each has `measure(...)`, which runs our part and its base
 
 Reading order: core (figures, load, a system under test, the baseline) -> load_client (a compiled load by HTTP) ->
 results (where figures are kept) -> latency -> throughput -> overload -> idle (what a system costs that nobody asks
-anything) -> cascade -> __main__ -> scale (`make bench-scale`) -> peers (`make bench-peers`) -> variants (`make
-bench-variants`) -> profiles (`make bench-profiles`) -> zoo (`make bench-zoo`) -> chaos (`make chaos`).
+anything) -> cascade -> rollout (a version tried, and taken back) -> __main__ -> scale (`make bench-scale`) -> peers
+(`make bench-peers`) -> variants (`make bench-variants`) -> profiles (`make bench-profiles`) -> zoo (`make bench-zoo`)
+-> chaos (`make chaos`).
 """

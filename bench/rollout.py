@@ -1,0 +1,225 @@
+"""A new version on a share of the queries, and back: `python -m bench.rollout [--rate 100] [--queries 4000]`.
+
+Two models of the zoo become two versions of one. While a client that is not ours asks at a steady rate by HTTP, the
+second is given 5 % and then 50 % of the queries, and is rolled back. Every query has an id of its own and is counted by
+it: which version answered, what was refused, and when the last answer of the bad version came.
+"""
+
+import argparse
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from uuid import uuid4
+
+import aiohttp
+import msgspec
+import numpy as np
+from rich.console import Console
+
+from bench.__main__ import show
+from bench.core.figures import Figure
+from bench.core.system import infaas, running_system
+from schemas.rows.rollout import Rollout
+from zoo.samples import DATA, labelled
+
+MODEL: Final = "digits-net"
+TASK: Final = "digits-rollout"
+SHARES: Final = (0.05, 0.5)
+_FILES: Final = ("digits_linear.onnx", "digits_mlp.onnx")
+_NEW: Final = f"{MODEL}-v2"
+_BROKER: Final = "apache"
+_SETTLED: Final = 100
+"""Answers of the old version in a row after which the other is taken to have given its last."""
+_ANSWER_S: Final = 60.0
+_PATIENCE_S: Final = 120.0
+_decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class GivenAnswer(NamedTuple):
+    """What one query was answered."""
+
+    architecture: str
+    at: float
+    """Seconds since the epoch."""
+
+
+class RolloutTrial(NamedTuple):
+    """What was seen of a rollout and its rollback."""
+
+    shares: dict[float, tuple[float, float]]
+    """By the share asked: the share drawn by the ids, and the share that the new version answered."""
+    asked: int
+    answers: dict[str, GivenAnswer]
+    """By id."""
+    errors: list[str]
+    undrawn: int
+    """Queries that the new version answered without being drawn."""
+    last_bad_s: float
+    """Seconds from the rollback to the last answer of the new version; 0 where that came before."""
+
+
+class RolloutLoad:
+    """Queries of one model at a steady rate by HTTP, each with its id, and what they were answered."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str, rate: float) -> None:
+        self._session = session
+        self._url = url
+        self._rate = rate
+        self._body = _query()
+        self._changed = asyncio.Condition()
+        self.ids: list[str] = []
+        """Those asked, in order."""
+        self.answers: dict[str, GivenAnswer] = {}
+        self.errors: list[str] = []
+
+    async def run(self) -> None:
+        """Ask until cancelled; then wait for what is under way."""
+        run = uuid4().hex[:8]
+        async with asyncio.TaskGroup() as tasks:
+            try:
+                while True:
+                    query_id = f"{run}-{len(self.ids)}"
+                    self.ids.append(query_id)
+                    tasks.create_task(self._ask(query_id))
+                    await asyncio.sleep(1 / self._rate)
+            except asyncio.CancelledError:
+                pass  # the group waits for what is under way
+
+    async def next(self, count: int) -> list[str]:
+        """The ids of so many queries that are asked from now on, once all are answered."""
+        first = len(self.ids)
+        await self.until(lambda: len(self.ids) >= first + count)
+        ids = self.ids[first : first + count]
+        await self.until(lambda: all(one in self.answers for one in ids) or bool(self.errors))
+        return ids
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Wait until this holds, which is looked at with each answer."""
+        async with asyncio.timeout(_PATIENCE_S), self._changed:
+            await self._changed.wait_for(holds)
+
+    def latest(self, count: int) -> list[GivenAnswer]:
+        """The answers that came last."""
+        return list(self.answers.values())[-count:]
+
+    async def _ask(self, query_id: str) -> None:
+        try:
+            async with self._session.post(self._url, data=self._body, headers={"infaas-id": query_id}) as response:
+                found = _decode(await response.read())
+                if response.status != 200:
+                    raise aiohttp.ClientError(f"{response.status}: {found}")
+            variant: str = found["parameters"]["variant"]
+            self.answers[query_id] = GivenAnswer(variant.partition(".")[0], time.time())
+        except (aiohttp.ClientError, TimeoutError) as error:
+            self.errors.append(f"{query_id}: {error!r}")
+        async with self._changed:
+            self._changed.notify_all()
+
+
+async def register_versions(home: Path) -> None:
+    """Register two models of the zoo as the versions of one, the second held."""
+    inputs, labels = labelled("digits")
+    validation = home / "digits.npz"
+    await asyncio.to_thread(np.savez, validation, allow_pickle=False, label=labels, **inputs)
+    common = (f"--task={TASK}", f"--name={MODEL}", f"--validation={validation}", "--variant=onnx-fp32", "--hold")
+    for file in _FILES:
+        await infaas(home, "register", str(DATA / file), *common)
+
+
+async def try_and_roll_back(home: Path, gateway: str, rate: float, queries: int) -> RolloutTrial:
+    """Give the second version its shares of so many queries each, and roll it back, under load."""
+    async with _load(gateway, rate) as load:
+        shares = {share: await _share_seen(home, load, share, queries) for share in SHARES}
+        rolled_back_at = await _roll_back(home, load)
+        await load.next(queries)
+    bad = [answer.at for answer in load.answers.values() if answer.architecture == _NEW]
+    widest = _rollout(max(SHARES))
+    undrawn = sum(a.architecture == _NEW and not widest.draws(i) for i, a in load.answers.items())
+    return RolloutTrial(shares, len(load.ids), load.answers, load.errors, undrawn, max(max(bad) - rolled_back_at, 0.0))
+
+
+@asynccontextmanager
+async def _load(gateway: str, rate: float) -> AsyncGenerator[RolloutLoad]:
+    timeout, connector = aiohttp.ClientTimeout(total=_ANSWER_S), aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
+        load = RolloutLoad(session, f"{gateway}/v2/models/{MODEL}/infer", rate)
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(load.run())
+            try:
+                await load.until(lambda: bool(load.answers))
+                yield load
+            finally:
+                running.cancel()
+
+
+async def _share_seen(home: Path, load: RolloutLoad, share: float, queries: int) -> tuple[float, float]:
+    await infaas(home, "rollout", f"{MODEL}@2", "--canary", f"{100 * share:g}%")
+    known, rollout = len(load.ids), _rollout(share)
+    # Selectors hear of it, and an instance loads, in their own time: until one that no smaller share draws is answered.
+    await load.until(lambda: any(_answered_new(load, i) for i in load.ids[known:] if not _rollout(share / 2).draws(i)))
+    ids = await load.next(queries)
+    return sum(map(rollout.draws, ids)) / len(ids), sum(_answered_new(load, i) for i in ids) / len(ids)
+
+
+async def _roll_back(home: Path, load: RolloutLoad) -> float:
+    """Roll back, and wait until only the old version answers; returns when it was, seconds since the epoch."""
+    await infaas(home, "rollback", MODEL)
+    await load.until(lambda: _NEW not in {answer.architecture for answer in load.latest(_SETTLED)})
+    history = _decode(await infaas(home, "history", MODEL, "--json"))
+    return msgspec.convert(history["rollout"], Rollout).changed_at.timestamp()  # pyright: ignore
+
+
+def _answered_new(load: RolloutLoad, query_id: str) -> bool:
+    return query_id in load.answers and load.answers[query_id].architecture == _NEW
+
+
+def _rollout(share: float) -> Rollout:
+    return Rollout(model=MODEL, serving=1, candidate=2, share=share)
+
+
+def _query() -> bytes:
+    inputs, _labels = labelled("digits")
+    data: list[float] = inputs["input"][:1].ravel().tolist()
+    tensor = {"name": "input", "shape": [1, 1, 8, 8], "datatype": "FP32", "data": data}
+    return msgspec.json.encode({"inputs": [tensor]})
+
+
+def figures(trial: RolloutTrial) -> list[Figure]:
+    """What was seen, as lines of a table."""
+    found = [
+        Figure(name=f"canary of {share:.0%}: share seen (baseline: drawn by the ids)", broker=_BROKER,
+               value=100 * seen, unit="%", baseline=100 * drawn, ratio=seen / drawn if drawn else None)
+        for share, (drawn, seen) in trial.shares.items()
+    ]  # fmt: skip
+    found.append(
+        Figure(name=f"rollback under load: errors of {trial.asked:,} queries", broker=_BROKER,
+               value=len(trial.errors), unit="", target="0", passed=not trial.errors)
+    )  # fmt: skip
+    found.append(
+        Figure(name="rollback under load: until the last answer of the bad version", broker=_BROKER,
+               value=trial.last_bad_s, unit="s")
+    )  # fmt: skip
+    return found
+
+
+async def measure(rate: float, queries: int) -> list[Figure]:
+    """Measure on a system of its own."""
+    async with running_system(_BROKER) as system:
+        await register_versions(system.home)
+        return figures(await try_and_roll_back(system.home, system.gateway, rate, queries))
+
+
+def main() -> None:
+    """Parse the command line, run and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rate", type=float, default=100.0, help="queries a second")
+    parser.add_argument("--queries", type=int, default=4000, help="of each share, and after the rollback")
+    wanted = parser.parse_args()
+    show(Console(), asyncio.run(measure(wanted.rate, wanted.queries)))
+
+
+if __name__ == "__main__":
+    main()
