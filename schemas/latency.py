@@ -59,16 +59,18 @@ class LatencyModel:
     line misses small batches (fixed cost, vector widths) by more than deadlines of milliseconds allow.
     """
 
-    __slots__ = ("_promised", "_table", "max_batch")
+    __slots__ = ("_promised", "_table", "correction", "max_batch")
 
-    def __init__(self, measured: Sequence[BatchLatency], max_batch: int) -> None:
+    def __init__(self, measured: Sequence[BatchLatency], max_batch: int, correction: float = 1.0) -> None:
+        """`correction` multiplies all that was measured: what was seen of it since, over long."""
         if not measured:
             raise ValueError("a latency model needs at least one measured batch size")
         self.max_batch = max_batch
-        self._table = _table([(m.batch, m.typical_s) for m in measured], max_batch)
+        self.correction = correction
+        self._table = _table([(m.batch, correction * m.typical_s) for m in measured], max_batch)
         self._promised = self._table
         if any(m.mean_s is not None for m in measured):
-            promised = _table([(m.batch, m.promised_s) for m in measured], max_batch)
+            promised = _table([(m.batch, correction * m.promised_s) for m in measured], max_batch)
             self._promised = [max(seconds) for seconds in zip(promised, self._table, strict=True)]
 
     @property

@@ -63,9 +63,11 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
     batch_s: float = 0.0
     """Recent mean seconds of a batch."""
     slowdown: float = 1.0
-    """Measured latency over profiled latency, smoothed."""
+    """Measured latency over the predicted one, smoothed: what interferes now."""
+    correction: float = 1.0
+    """Times that a batch takes here of what its profile says, as seen over long: predictions hold it."""
     drag: float = 1.0
-    """Time from the end of a batch to that of the next, while more waits, over profiled latency, smoothed."""
+    """Time from the end of a batch to that of the next, while more waits, over predicted latency, smoothed."""
     answered: int = 0
     """Queries answered since the instance was loaded, errors included."""
     inputs: int = 0

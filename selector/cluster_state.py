@@ -122,7 +122,7 @@ class ClusterState:
             del instance.worker.instances[instance.variant.name]
             return
         if variant is not instance.variant:
-            instance.model = variant.model_of(instance.model.max_batch)
+            instance.model = variant.model_of(instance.model.max_batch, instance.model.correction)
             instance.variant = variant
         self._put_replica(instance, instance.level_at)
 
@@ -355,6 +355,8 @@ def _apply_to_instance(instance: Instance, said: InstanceStatus, now: float) -> 
         _apply_to_partition(partition, owned, said, now)
     instance.healthy = said.state is not InstanceState.OVERLOADED
     instance.active = said.state is InstanceState.ACTIVE
+    if instance.model.correction != said.correction:
+        instance.model = instance.variant.model_of(said.max_batch, said.correction)
     instance.slowdown = max(said.slowdown, 1.0)
     instance.drag = said.drag
     queued_online = max(said.queued_inputs - said.queued_offline_inputs, 0)

@@ -4,11 +4,15 @@ One is built once for each version of a variant and carries its constants alread
 would else encode the same name and accuracy for every query.
 """
 
+from typing import Final
+
 from schemas.hardware import list_price
 from schemas.latency import LatencyModel
 from schemas.rows.catalog import Profile, Variant
 from schemas.topics import variant_topics
 from selector.cost import offline_cost, online_cost
+
+_MOST_MODELS: Final = 100
 
 
 class PricedVariant:
@@ -34,7 +38,7 @@ class PricedVariant:
         self.memory_bytes = profile.memory_bytes
         self.price = list_price(row.hardware, profile.threads) if price is None else price
         self.model = LatencyModel(profile.latency, row.max_batch)
-        self._models = {row.max_batch: self.model}
+        self._models = {(row.max_batch, 1.0): self.model}
         self.topics = variant_topics(row.name)
         self.topic, self.offline_topic = self.topics
         self.name_header = row.name.encode()
@@ -43,11 +47,13 @@ class PricedVariant:
     def __repr__(self) -> str:
         return f"PricedVariant({self.name!r}, accuracy={self.accuracy:.4g})"
 
-    def model_of(self, max_batch: int) -> LatencyModel:
-        """Latency where batches are limited to `max_batch`; one for all instances that share a limit."""
-        known = self._models.get(max_batch)
+    def model_of(self, max_batch: int, correction: float = 1.0) -> LatencyModel:
+        """Latency where batches are limited to `max_batch`, as profiled times `correction`; those alike share one."""
+        known = self._models.get((max_batch, correction))
         if known is None:
-            known = self._models[max_batch] = LatencyModel(self.profile.latency, max_batch)
+            if len(self._models) >= _MOST_MODELS:  # corrections change over months
+                self._models.clear()
+            known = self._models[max_batch, correction] = LatencyModel(self.profile.latency, max_batch, correction)
         return known
 
     def cost(self, size: int, offline: bool) -> float:

@@ -47,6 +47,8 @@ class ComputedBatch(NamedTuple):
     started_ns: int = 0
     compute_ns: int = 0
     slot: int = 0
+    shared: bool = False
+    """Whether another slot computed meanwhile."""
 
 
 class ComputeLimits(NamedTuple):
@@ -99,20 +101,21 @@ class Computation:
         """Whether the worker has died while it computed this."""
         return self._journal.crashes(record_key(part.query.record)) > 0
 
-    def compute(self, parts: list[QueryPart], slot: int, *, is_suspect: bool) -> None:
-        """Compute parts together, in the slot's thread; brief ones on the event loop."""
+    def compute(self, batch: "ComputableBatch", slot: int) -> None:
+        """Compute a batch, in the slot's thread; a brief one on the event loop."""
+        parts = batch.parts
         self._journal.begin(slot, [record_key(part.query.record) for part in parts])
         started_ns, cpu_began = time.monotonic_ns(), time.thread_time()
         results = self._infer(parts)
         compute_ns = time.monotonic_ns() - started_ns
         self._brief_batches = self._brief_batches + 1 if time.thread_time() - cpu_began < _PROVEN_S else 0
         self._journal.end(slot)
-        if is_suspect:
+        if batch.is_suspect:
             self._journal.has_suspect = False
         if _is_suspicious(results) and not self._probe_succeeds():
             self._on_loop(self._replacement.ask, f"{self._name} fails whatever it is given")
             return
-        self.post(ComputedBatch(parts, results, started_ns, compute_ns, slot))
+        self.post(ComputedBatch(parts, results, started_ns, compute_ns, slot, batch.shared))
 
     def abandon(self, parts: list[QueryPart], limit_s: float) -> None:
         """Give up parts that are still computed after `limit_s`; call on the event loop."""
@@ -162,25 +165,28 @@ class Computation:
 class ComputableBatch:
     """A batch that was taken out of the queue."""
 
-    __slots__ = ("_computation", "_is_suspect", "_parts", "is_brief", "limit_s")
+    __slots__ = ("_computation", "is_brief", "is_suspect", "limit_s", "parts", "shared")
 
     def __init__(
         self, computation: Computation, parts: list[QueryPart], limit_s: float, *, is_brief: bool, is_suspect: bool
     ) -> None:
         self._computation = computation
-        self._parts = parts
-        self._is_suspect = is_suspect
+        self.parts = parts
+        self.is_suspect = is_suspect
+        """Whether the worker has died while it computed one of them."""
         self.limit_s = limit_s
         self.is_brief = is_brief
         """Whether it takes less time than to hand it to a thread."""
+        self.shared = False
+        """Whether another slot has computed meanwhile."""
 
     def compute(self, slot: int) -> None:
         """Compute it in this slot."""
-        self._computation.compute(self._parts, slot, is_suspect=self._is_suspect)
+        self._computation.compute(self, slot)
 
     def abandon(self) -> None:
         """Wait for it no longer, for it has taken longer than its limit."""
-        self._computation.abandon(self._parts, self.limit_s)
+        self._computation.abandon(self.parts, self.limit_s)
 
 
 def _is_suspicious(results: Sequence[Arrays | QueryError]) -> bool:

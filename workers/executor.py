@@ -49,6 +49,9 @@ class Batch(Protocol):
         """Seconds that it may take."""
         ...
 
+    shared: bool
+    """Whether another slot has computed meanwhile; the executor sets it."""
+
     def compute(self, slot: int) -> None:
         """Compute it. Raises only for a defect of ours."""
         ...
@@ -203,6 +206,9 @@ class BatchExecutor:
                 continue
             self._computing[source] += 1
             self._under_way[slot] = _BatchUnderWay(source, batch, offline=offline)
+            if len(self._under_way) > 1:
+                for under_way in self._under_way.values():
+                    under_way.batch.shared = True
             if offline:
                 self._offline += 1
             else:

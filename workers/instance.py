@@ -44,6 +44,7 @@ from workers.codec import (
     identify,
 )
 from workers.computation import ComputableBatch, Computation, ComputedBatch, ComputeLimits
+from workers.corrected_profile import CorrectedProfile
 from workers.crash_journal import CrashJournal, record_key
 from workers.executor import BatchExecutor
 from workers.health import BatchMeter, HealthReading, next_state
@@ -69,7 +70,7 @@ class ServingInstance:
     def __init__(
         self, model: ServableModel, loaded: LoadedModel, online: Consumer, offline: Consumer, producer: Producer,
         streams: ResultSender, executor: BatchExecutor, journal: CrashJournal, worker: str, answers: AnswerMeter,
-        trigger: StatusTrigger, limits: ComputeLimits, replacement: Replacement,
+        trigger: StatusTrigger, limits: ComputeLimits, replacement: Replacement, profile: CorrectedProfile,
     ) -> None:  # fmt: skip
         self.model = model
         self.parallel = executor.slots if is_concurrent(model.variant.runtime) else 1
@@ -98,10 +99,10 @@ class ServingInstance:
         self._suspect_waits = False
         """Whether the most urgent work must not be computed beside what another slot computes."""
         self._backlog = InstanceBacklog()
-        self._metrics = InstanceMetrics(model.name, model.variant.task, answers)
+        self._profile = profile
+        self._metrics = InstanceMetrics(model.name, model.variant.task, answers, model.latency.correction)
         self._trigger = trigger
-        self._length_factor = 1.0
-        """Mean factor of the lengths of late: the measured slowdown holds it."""
+        self._length_factor = 1.0  # mean of the lengths of late: the measured slowdown holds it
         self._meter = BatchMeter(even=model.latency.is_even)
         self._period_began = time.monotonic()
 
@@ -138,7 +139,8 @@ class ServingInstance:
         """Wait until offline queries may be taken; returns how many."""
         while True:
             self._progress.clear()
-            queued, enough = QueuedInputs(self._queue.online_inputs, self._queue.offline_inputs), self._enough()
+            queued = QueuedInputs(self._queue.online_inputs, self._queue.offline_inputs)
+            enough = self.parallel * self._queue.best_batch  # keeps all slots busy which it may fill
             now_s = time.monotonic()
             online = self._executor.expects_online(now_s)
             room = self._pace.room(queued, enough, online=online, now_s=now_s)
@@ -147,10 +149,6 @@ class ServingInstance:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._pace.look_again_s(now_s)):
                     await self._progress.wait()
-
-    def _enough(self) -> int:
-        """Inputs that keep all slots busy which it may fill."""
-        return self.parallel * self._queue.best_batch
 
     async def _queue_up(self, records: list[Record]) -> int:
         """Read records and have what is in them computed; returns the number of inputs."""
@@ -218,7 +216,7 @@ class ServingInstance:
 
     @property
     def _slowdown(self) -> float:
-        """Present over profiled latency, less what comes of the length of the inputs."""
+        """Present over predicted latency, less what comes of the length of the inputs."""
         if not self.model.lengths.varies:
             return self._meter.slowdown
         return max(self._meter.slowdown / self._length_factor, 1.0)
@@ -258,10 +256,12 @@ class ServingInstance:
         seconds, inputs = computed.compute_ns / 1e9, sum(part.inputs for part in computed.parts)
         # Offline work waits for others, and how long says nothing of what is online.
         left = not computed.parts[0].offline and (self._queue.online_inputs > 0 or self._unread() > 0)
-        profiled_s = self.model.latency.batch_s(inputs)
+        predicted_s, now_s = self.model.latency.batch_s(inputs), time.monotonic()
         longest = max(max(part.length_factor for part in computed.parts), _LEAST_FACTOR)
         self._length_factor += _LENGTH_WEIGHT * (longest - self._length_factor)
-        self._meter.computed(inputs, seconds, profiled_s, time.monotonic(), left=left, slot=computed.slot)
+        self._meter.computed(inputs, seconds, predicted_s, now_s, left=left, slot=computed.slot)
+        if not computed.shared:
+            self._profile.computed(self.model.latency, seconds, predicted_s * longest, now_s)
         self._metrics.count_batch(inputs, seconds)
 
     async def _send_result(self, query: PendingQuery) -> None:
@@ -315,9 +315,10 @@ class ServingInstance:
         """Leave these partitions out of the status; `assign` without them must follow."""
         self._hidden = frozenset(partitions)
 
-    def limit_batches(self, model: ServableModel) -> None:
-        """Compute batches of at most the model's size from now on."""
+    def use_model(self, model: ServableModel) -> None:
+        """Compute batches of at most the model's size, and predict by its latency, from now on."""
         self.model = model
+        self._metrics.correction.set(model.latency.correction)
         with self._executor.lock:
             self._queue.use_latency_model(model.latency)
 
@@ -351,6 +352,7 @@ class ServingInstance:
             batch_size=meter.batch_size,
             batch_s=meter.batch_s,
             slowdown=meter.slowdown,
+            correction=self.model.latency.correction,
             drag=meter.drag,
             answered=metrics.answered,
             inputs=metrics.inputs,

@@ -30,6 +30,7 @@ from broker.producer import Producer
 from broker.reply_stream.sender import ReplyStreamSender
 from broker.settings import KafkaSettings
 from broker.topics import ensure_variant_topics
+from process.cpu_meter import CpuMeter
 from registry.artifacts import ArtifactStore
 from runtimes.catalog import is_concurrent
 from schemas.errors import OperatorError
@@ -42,13 +43,14 @@ from store.errors import StoreConflict, StoreUnavailable
 from store.placement import report_instance_state
 from store.pool import Pool
 from workers.computation import ComputeLimits
+from workers.corrected_profile import CorrectedProfile
 from workers.crash_journal import CrashJournal
 from workers.executor import BatchExecutor
 from workers.instance import ServingInstance
 from workers.lease import Leases
 from workers.loading import DeviceMemory, LoadFailure, UnloadableModel, close_session, load_failure, open_session
 from workers.metrics import AnswerMeter
-from workers.model import LoadedModel, ServableModel, find_model
+from workers.model import LoadedModel, ServableModel
 from workers.replacement import Replacement
 from workers.settings import WorkerSettings
 from workers.status_trigger import StatusTrigger
@@ -82,6 +84,7 @@ class WorkerContext:
     """Thread that loads models, one at a time, so that each knows how much memory is left."""
     memory: DeviceMemory
     replacement: Replacement
+    cpu: CpuMeter = field(default_factory=CpuMeter)
     trigger: StatusTrigger = field(default_factory=StatusTrigger)
     """What says when the status is due."""
 
@@ -100,6 +103,9 @@ class InstanceController:
         self._context = context
         self._state = InstanceState.LOADING
         self._updated = asyncio.Event()
+        self._profile = CorrectedProfile(
+            row.variant, context.settings, context.pool, context.catalog, context.cpu, self._updated.set
+        )
         self._instance: ServingInstance | None = None
         self._lost: set[int] = set()
         self._leaving = False
@@ -147,6 +153,7 @@ class InstanceController:
         """Update the state from the instance's health; returns whether it changed."""
         if self._instance is None or self.ending or self._failure:
             return False
+        self._profile.check()
         return self._instance.update_health(now_s)
 
     # -- control loop --------------------------------------------------------------------------------------------------
@@ -205,7 +212,7 @@ class InstanceController:
         if is_over():
             return
         try:
-            model = find_model(catalog.current, self.variant, row.max_batch)
+            model = self._profile.model(row.max_batch)
         except OperatorError:  # it is being deleted; its row goes with it
             await self._wait(_LOOK_AGAIN_S)
             return
@@ -214,7 +221,8 @@ class InstanceController:
 
     async def _load_once(self, row: InstanceRow) -> tuple[ServableModel, LoadedModel]:
         context = self._context
-        model = find_model(context.catalog.current, row.variant, row.max_batch)
+        await self._profile.read()
+        model = self._profile.model(row.max_batch)
         loop = asyncio.get_running_loop()
         opening = loop.run_in_executor(
             context.loader, open_session, model, context.settings, context.artifacts, context.memory
@@ -259,6 +267,7 @@ class InstanceController:
                 model, loaded, online, offline, context.producer, context.streams, context.executor,
                 context.journal, settings.worker, context.answers, context.trigger,
                 ComputeLimits(settings.compute_limit_s, settings.compute_limit_factor), context.replacement,
+                self._profile,
             )  # fmt: skip
             async with asyncio.TaskGroup() as tasks:
                 serving = tasks.create_task(instance.serve(), name=f"serve {self.variant}")
@@ -298,7 +307,7 @@ class InstanceController:
         """
         while self._row is None or not is_over():
             wanted = set(self._row.partitions) if self._row is not None else set[int]()
-            self._limit_batches(instance)
+            await self._predict_anew(instance)
             if self._lost:
                 self._lost.clear()
                 await instance.assign(instance.partitions, 0.0)
@@ -317,15 +326,16 @@ class InstanceController:
                 return
             await self._wait(_ASK_AGAIN_S if missing or kept else _LOOK_AGAIN_S if self._failure else None)
 
-    def _limit_batches(self, instance: ServingInstance) -> None:
-        """Follow the row's batch limit; what is loaded can do any that the variant allows."""
-        if self._row is None or self._row.max_batch == instance.model.latency.max_batch:
+    async def _predict_anew(self, instance: ServingInstance) -> None:
+        """Follow the profile, and the row's batch limit; what is loaded can do any that the variant allows."""
+        corrected = await self._profile.follow()
+        if self._row is None or not (corrected or self._row.max_batch != instance.model.latency.max_batch):
             return
         try:
-            instance.limit_batches(find_model(self._context.catalog.current, self.variant, self._row.max_batch))
+            instance.use_model(self._profile.model(self._row.max_batch))
             self._context.trigger.change()
         except OperatorError as error:  # it is being deleted; its row goes with it
-            log.debug("keeping the batch limit: %s", error)
+            log.debug("predicting as before: %s", error)
 
     async def _due(self, partitions: frozenset[int]) -> frozenset[int]:
         """Those of the partitions, which others are to have, that should be handed over now."""

@@ -21,6 +21,9 @@ QUEUE = Histogram(
     "infaas_worker_queue_seconds", "From the selector's send to the start of the computation.", ["variant"],
     buckets=_SECONDS,
 )  # fmt: skip
+CORRECTION = Gauge(
+    "infaas_worker_latency_correction_ratio", "Latency as seen over long, over the profile's.", ["variant"]
+)
 INSTANCES = Gauge("infaas_worker_instances", "Instances by state.", ["state"])
 
 
@@ -59,7 +62,7 @@ class AnswerMeter:
 class InstanceMetrics:
     """Metrics of one instance, in the order in which a query meets them."""
 
-    def __init__(self, variant: str, task: str, answers: AnswerMeter) -> None:
+    def __init__(self, variant: str, task: str, answers: AnswerMeter, correction: float) -> None:
         self._variant = variant
         self._task = task
         self._answers = answers
@@ -67,6 +70,8 @@ class InstanceMetrics:
         self._size = BATCH_SIZE.labels(variant)
         self._compute = COMPUTE.labels(variant)
         self._queue = QUEUE.labels(variant)
+        self.correction = CORRECTION.labels(variant)
+        self.correction.set(correction)
         self._by_status = {OK: QUERIES.labels(variant, OK)}
         self.inputs = 0
         self.late = 0

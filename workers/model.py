@@ -68,8 +68,8 @@ class LoadedModel(NamedTuple):
     """What is given back by closing this: the session, and the files that it was loaded from."""
 
 
-def find_model(catalog: Catalog, variant: str, max_batch: int) -> ServableModel:
-    """The model of a variant, limited to `max_batch`.
+def find_model(catalog: Catalog, variant: str, max_batch: int, correction: float = 1.0) -> ServableModel:
+    """The model of a variant, limited to `max_batch`, its latency as profiled times `correction`.
 
     Raises:
         OperatorError: it is not registered, or not ready.
@@ -79,7 +79,7 @@ def find_model(catalog: Catalog, variant: str, max_batch: int) -> ServableModel:
     architecture = catalog.architectures.get(row.architecture) if row else None
     if row is None or profile is None or task is None or architecture is None:
         raise OperatorError(f"{variant} is not registered and ready: see `infaas variants`")
-    latency = LatencyModel(profile.latency, max(1, min(max_batch, row.max_batch)))
+    latency = LatencyModel(profile.latency, max(1, min(max_batch, row.max_batch)), correction)
     outputs = tuple(spec.name for spec in task.outputs)
     return ServableModel(
         row, task.inputs, outputs, latency, profile.memory_bytes, architecture.sample_rows, architecture.processing,

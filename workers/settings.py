@@ -73,6 +73,9 @@ class WorkerSettings(ServiceSettings):
     replaced. More where a runtime compiles while it serves, as TensorRT does for a shape that it has not seen."""
     compute_limit_factor: float = Field(default=20.0, gt=1)
     """Times of its predicted time that a batch may take, where that is more than `compute_limit_s`."""
+    drift_window_s: float = Field(default=60.0, ge=0)
+    """Seconds of undisturbed batches that are looked at together, at least; where ten such times in a row differ alike
+    from what the profile says, predictions are corrected."""
     replace_drain_s: float = Field(default=2.0, gt=0)
     """Seconds for which a worker that is to be replaced finishes what it can."""
     load_attempts: int = Field(default=3, ge=1)

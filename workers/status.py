@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from process.cpu_meter import CpuMeter
 from schemas import topics
 from schemas.status import InstanceStatus, WorkerStatus
 from workers.instance_controller import InstanceController, WorkerContext
@@ -35,7 +34,6 @@ class StatusReporter:
         self._context = context
         self._epoch = epoch
         self._controllers = controllers
-        self._cpu = CpuMeter()
         self._memory_used = 0
         self._memory_at = 0.0
         self._leaving = False
@@ -86,8 +84,8 @@ class StatusReporter:
             answers=context.answers.take(),
             leaving=self._leaving,
             interval_ms=1e3 * interval_s,
-            cpus=self._cpu.cpus,
-            cpu_busy=round(self._cpu.busy(), 3),
+            cpus=context.cpu.cpus,
+            cpu_busy=round(context.cpu.busy(), 3),
         )
 
 

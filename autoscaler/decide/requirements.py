@@ -375,8 +375,9 @@ class _Slowdowns:
                 candidate = known[load.variant]
                 slowdown = min(max(load.slowdown, 1.0), _MOST_SLOWDOWN)
                 slots = load.inputs_per_s * candidate.latency.input_s()
-                for name in (candidate.name, candidate.variant.hardware):
-                    slowdowns[name].append(slowdown)
+                # What interferes with one interferes with others there; a profile that is wrong is wrong by itself.
+                for name, factor in ((candidate.name, load.correction), (candidate.variant.hardware, 1.0)):
+                    slowdowns[name].append(slowdown * factor)
                     busy[name].append(slots)
         self.means = {name: fmean(found, busy[name]) for name, found in slowdowns.items()}
 

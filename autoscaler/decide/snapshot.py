@@ -91,7 +91,9 @@ class InstanceLoad(msgspec.Struct, frozen=True, kw_only=True):
     inputs_per_s: float
     """Inputs answered a second."""
     slowdown: float = 1.0
-    """Ratio of measured to profiled latency."""
+    """Ratio of measured to predicted latency: what interferes now."""
+    correction: float = 1.0
+    """Ratio of predicted to profiled latency: what was seen there over long."""
     batch_size: float = 0.0
 
 

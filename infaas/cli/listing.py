@@ -17,8 +17,9 @@ from schemas.interpolation import interpolation_error
 from schemas.latency import BatchLatency, LatencyModel
 from schemas.length import LengthLatency, LengthModel
 from schemas.rows.catalog import ACCURACY, Profile, Task, TensorSpec, Variant, VariantState
-from schemas.rows.placement import InstanceRow
+from schemas.rows.placement import CorrectionRow, InstanceRow
 from schemas.status import InstanceState
+from store.corrections import list_corrections
 from store.placement import list_instances
 from store.pool import Pool, open_pool
 from store.registry import (
@@ -58,7 +59,7 @@ def variants(ctx: typer.Context, home: Home = DEFAULT_HOME, task: OfTask = None,
     """List the variants that were made of the models, with what was measured of them; `plot` draws them."""
     if ctx.invoked_subcommand is not None:
         return None
-    found, profiles, failed, measures = _read(home, lambda pool: _variants_with_profiles(pool, task))
+    found, profiles, failed, corrections, measures = _read(home, lambda pool: _variants_with_profiles(pool, task))
     ready = [v for v in found if v.state is VariantState.READY]
     dominated = {one.variant.name: one.dominated_by for one in compare(ready, profiles)}
     if as_json:
@@ -70,6 +71,7 @@ def variants(ctx: typer.Context, home: Home = DEFAULT_HOME, task: OfTask = None,
                     "profile": profiles.get(v.name),
                     "measure": measures[v.task],
                     "failed": reasons[v.name],
+                    "corrections": [row for row in corrections if row.variant == v.name],
                     "dominated_by": dominated.get(v.name, ""),
                 }
                 for v in found
@@ -81,6 +83,9 @@ def variants(ctx: typer.Context, home: Home = DEFAULT_HOME, task: OfTask = None,
     show(table(columns, rows, spare=("memory>", "task", "dominated by")))
     if noisy := [name for name, measured in profiles.items() if measured.is_noisy]:
         show(f"~ measured while the machine was busy: {', '.join(noisy)}. {AGAIN}")
+    if corrections:
+        rows = [(row.variant, row.worker, *_correction(row)) for row in corrections]
+        show(table(("variant", "worker", "times>", "since"), rows, title="Latency seen over that measured"))
     others = [(v.name, v.state, v.reason) for v in found if v.state is not VariantState.READY]
     if others:
         show(table(("variant", "state", "reason"), others, title="Not to be chosen"))
@@ -95,7 +100,7 @@ def profile(
     as_json: Json = False,
 ) -> None:
     """Show what was measured of a variant: load time, latency per batch size, memory, accuracy."""
-    found, row, measure = _read(home, lambda pool: _profile_and_variant(pool, variant))
+    found, row, measure, corrections = _read(home, lambda pool: _profile_and_variant(pool, variant))
     if found is None or row is None:
         raise OperatorError(f"there is no profile of {variant!r}; `infaas variants` lists what is registered")
     if as_json:
@@ -116,6 +121,9 @@ def profile(
         facts.append(("between lengths", f"lines, error {error:.0%}"))
     if found.is_noisy:
         facts.append(("noisy", f"the machine was busy while this was measured. {AGAIN}"))
+    for seen in corrections:
+        times, since = _correction(seen)
+        facts.append((f"on {seen.worker}", f"{times} times as long, seen since {since}: predicted so there. {AGAIN}"))
     show(table(("fact", "value"), facts))
     if found.lengths:
         show(table(("length>", "p50>", "times>"), _length_rows(found.lengths)))
@@ -133,20 +141,24 @@ def _read(home: Path, question: Callable[[Pool], Awaitable[T]]) -> T:
 
 async def _variants_with_profiles(
     pool: Pool, task: str | None
-) -> tuple[list[Variant], dict[str, Profile], list[InstanceRow], dict[str, str]]:
-    """Variants, profiles by their names, instances of them that could not be loaded, and measures by task."""
+) -> tuple[list[Variant], dict[str, Profile], list[InstanceRow], list[CorrectionRow], dict[str, str]]:
+    """Variants, profiles by their names, instances that could not be loaded, corrections, and measures by task."""
     async with pool.snapshot() as session:
         found, profiles = await list_variants(session, task=task), await list_profiles(session, task=task)
         names = {variant.name for variant in found}
         failed = [r for r in await list_instances(session) if r.state is InstanceState.FAILED and r.variant in names]
+        corrections = [row for row in await list_corrections(session) if row.variant in names]
         measures = {t.name: t.measure for t in await list_tasks(session)}
-    return found, {p.variant: p for p in profiles}, failed, measures
+    return found, {p.variant: p for p in profiles}, failed, corrections, measures
 
 
-async def _profile_and_variant(pool: Pool, name: str) -> tuple[Profile | None, Variant | None, str]:
+async def _profile_and_variant(
+    pool: Pool, name: str
+) -> tuple[Profile | None, Variant | None, str, list[CorrectionRow]]:
     variant = await get_variant(pool, name)
     task = await get_task(pool, variant.task) if variant else None
-    return await get_profile(pool, name), variant, task.measure if task else ACCURACY
+    corrections = await list_corrections(pool, variant=name)
+    return await get_profile(pool, name), variant, task.measure if task else ACCURACY, corrections
 
 
 def _check_task(task: str | None, found: Sequence[object]) -> None:
@@ -168,6 +180,11 @@ def _variant_row(variant: Variant, measured: Profile | None, measure: str) -> tu
         usd(cost_per_1000(LatencyModel(measured.latency, 1).batch_s(1), price)),
         _mib(measured.memory_bytes),
     )
+
+
+def _correction(row: CorrectionRow) -> tuple[str, str]:
+    """Times that it takes there of what was measured, and since when."""
+    return f"{row.factor:.2f}", f"{row.since.astimezone():%Y-%m-%d %H:%M}"
 
 
 def _length_rows(measured: Sequence[LengthLatency]) -> list[tuple[object, ...]]:

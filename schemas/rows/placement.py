@@ -47,6 +47,16 @@ class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: datetime | None = None
 
 
+class CorrectionRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker has seen over long of the profile of a variant."""
+
+    variant: str
+    worker: str
+    factor: float
+    """Times that batches take there of what the profile says."""
+    since: datetime
+
+
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
     """Right of a worker to serve a partition of a variant's topic. The epoch grows with every change of owner."""
 

@@ -89,7 +89,8 @@ ORDER BY name
 DELETE FROM variants WHERE name = $1
 
 -- name: put_profile
--- Note what was measured of a variant; a later measurement replaces it.
+-- Note what was measured of a variant; a later measurement replaces it, and what was seen of the earlier one.
+WITH forgotten AS (DELETE FROM corrections WHERE variant = $1)
 INSERT INTO profiles
     (variant, device, threads, load_s, memory_bytes, accuracy, accuracy_source, samples, latency, intercept_s, slope_s,
     fit_error, lengths)

@@ -16,9 +16,10 @@ from schemas.latency import BatchLatency
 from schemas.rows.catalog import VariantState
 from schemas.rows.samples import LagReading
 from schemas.status import InstanceState
+from store.corrections import list_corrections, put_correction
 from store.placement import put_instances, register_worker, report_instance_state
 from store.pool import Pool
-from store.registry import put_variant
+from store.registry import get_profile, put_variant
 from store.samples import (
     add_losses,
     group_partition_ids,
@@ -69,6 +70,26 @@ async def test_what_cannot_be_loaded_says_where_and_why(connected: Shell, store_
         assert reason in shown
     listed = json.loads((await asyncio.to_thread(connected, "variants", "--json")).stdout)
     assert [row["failed"] for row in listed] == [{}, {"cpu-0": reason}]
+
+
+async def test_a_profile_that_is_wrong_on_a_worker_says_where_until_it_is_measured_anew(
+    connected: Shell, store_pool: Pool
+) -> None:
+    name = "mlp.onnx-fp32.cpu"
+    await register(store_pool, name)
+    measured = await get_profile(store_pool, name)
+    assert measured is not None
+    for worker, factor in (("cpu-0", 2.5), ("cpu-1", 3.0), ("cpu-1", 1.0)):
+        await register_worker(store_pool, a_worker(worker))
+        await put_correction(store_pool, measured, worker, factor, 600.0)
+    shown = (await asyncio.to_thread(connected, "variants")).stdout
+    assert ("cpu-0" in shown, "2.50" in shown, "cpu-1" in shown) == (True, True, False)
+    assert "2.50 times" in (await asyncio.to_thread(connected, "profile", name)).stdout
+    (row,) = json.loads((await asyncio.to_thread(connected, "variants", "--json")).stdout)
+    assert [(one["worker"], one["factor"]) for one in row["corrections"]] == [("cpu-0", 2.5)]
+    await put_variant(store_pool, a_variant(name), a_profile(name))
+    await put_correction(store_pool, measured, "cpu-0", 2.5, 600.0)  # of what was measured before
+    assert await list_corrections(store_pool) == []
 
 
 async def test_a_refused_variant_says_why(connected: Shell, store_pool: Pool) -> None:

@@ -61,6 +61,7 @@ def instance(
     reads_offline: bool = True,
     queued: int = 0,
     slowdown: float = 1.0,
+    correction: float = 1.0,
     max_batch: int = 8,
     parallel: int = 1,
 ) -> InstanceStatus:
@@ -75,6 +76,7 @@ def instance(
         queued=queued,
         queued_inputs=queued,
         slowdown=slowdown,
+        correction=correction,
         max_batch=max_batch,
         parallel=parallel,
     )

@@ -226,6 +226,18 @@ def test_a_slow_instance_is_predicted_slow() -> None:
     assert chosen(query(latency_ms=20), where).variant.name == GOOD
 
 
+def test_what_was_seen_over_long_is_predicted_where_it_was() -> None:
+    where = three()
+    asked = query(target=FAST)
+    where.apply_status(status(instance(FAST)), NOW)
+    profiled_s = chosen(asked, where).predicted_s
+    for correction in (30.0, 2.0, 1.0):
+        where.apply_status(status(instance(FAST, correction=correction)), NOW)
+        found = chosen(asked, where)
+        model = found.variant.model_of(8, correction)
+        assert found.predicted_s - profiled_s == pytest.approx(model.batch_s(1) - found.variant.model.batch_s(1))
+
+
 def test_waits_for_the_workers_other_instances_only_if_all_slots_are_taken() -> None:
     where = state_of(registered(FAST, ms=1), registered(GOOD, ms=4))
     busy = instance(GOOD, queued=100)

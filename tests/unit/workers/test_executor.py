@@ -14,6 +14,7 @@ from workers.executor import BatchExecutor
 
 class Batch:
     limit_s = 60.0
+    shared = False
 
     def __init__(self, source: "Source", name: str) -> None:
         self.source = source
@@ -42,6 +43,7 @@ class Source:
         self.threads: set[int] = set()
         self.abandoned: list[str] = []
         self.shares: list[int] = []
+        self.batches: list[Batch] = []
 
     def add(self, urgency: Urgency, name: str) -> None:
         with self.executor.lock:
@@ -54,7 +56,8 @@ class Source:
     def next_batch(self, slots: int) -> Batch | None:
         self.shares.append(slots)
         _urgency, name = self.work.pop(0)
-        return Batch(self, name)
+        self.batches.append(Batch(self, name))
+        return self.batches[-1]
 
     def compute(self, name: str) -> None:
         self.threads.add(threading.get_ident())
@@ -100,6 +103,20 @@ async def test_a_source_fills_all_slots_and_what_ends_makes_room_for_the_next() 
     source.go.set()
     executor.close()
     assert (sorted(source.log), source.most_at_once, defects) == ([str(n) for n in range(7)], 3, [])
+
+
+@pytest.mark.parametrize("count", [1, 2])
+async def test_a_batch_knows_whether_another_slot_computed_meanwhile(count: int) -> None:
+    executor, _ = open_executor(2)
+    source = Source(executor, [], parallel=2)
+    executor.add_source(source)
+    for number in range(count):
+        source.add((False, 1.0, number), str(number))
+        executor.wake()
+        await until(lambda number=number: source.at_once == number + 1)
+    source.go.set()
+    executor.close()
+    assert [batch.shared for batch in source.batches] == [count > 1] * count
 
 
 async def test_a_source_that_may_not_fill_all_slots_leaves_them_to_others() -> None:
@@ -302,6 +319,7 @@ class QueueSource:
 
     limit_s = 60.0
     is_brief = False
+    shared = False
     parallel = 1
 
     def __init__(self, executor: BatchExecutor, name: str, log: list[str]) -> None:

@@ -154,6 +154,16 @@ def test_measured_slowdown_makes_options_take_more_slots() -> None:
     assert only(disturbed).options[0].slots == pytest.approx(2 * quiet.slots)
 
 
+def test_a_profile_that_is_wrong_somewhere_is_so_for_its_variant_alone() -> None:
+    quiet = problem(load("digits", 10, target="digits-a"), load("digits", 10, target="digits-b"))
+    loads = (instance_load("digits-a", correction=2.0),)
+    corrected = problem(
+        load("digits", 10, target="digits-a"), load("digits", 10, target="digits-b"), instance_loads=loads
+    )
+    slots = [[requirement.options[0].slots for requirement in found.requirements] for found in (quiet, corrected)]
+    assert slots[1] == pytest.approx([2 * slots[0][0], slots[0][1]])
+
+
 def test_pins_and_demands_are_requirements_without_load() -> None:
     pinned = problem(bounds=(ScaleBounds(kind="variant", name=full("digits-a"), minimum=2, maximum=3),))
     assert options(pinned) == {full("digits-a")}

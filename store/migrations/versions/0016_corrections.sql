@@ -1,0 +1,8 @@
+-- What a worker has seen over long of a variant's profile: by what its latency there is to be multiplied.
+CREATE TABLE corrections (
+    variant text NOT NULL REFERENCES profiles (variant) ON DELETE CASCADE,
+    worker text NOT NULL REFERENCES workers (name) ON DELETE CASCADE,
+    factor double precision NOT NULL CHECK (factor > 0),
+    since timestamptz NOT NULL,
+    PRIMARY KEY (variant, worker)
+);

@@ -1,0 +1,116 @@
+"""When a profile counts as wrong on a worker, and when only something interferes."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.drift import (
+    LEAST,
+    LEAST_BATCHES,
+    MOST,
+    TOLERANCE,
+    WINDOWS,
+    Correction,
+    DriftMeter,
+    DriftWindow,
+    correct,
+    ratio_of,
+)
+
+PROFILED_S = 0.01
+factors = st.floats(LEAST, MOST)
+steady = st.floats(1.0, 1.1)
+
+
+def windows(ratios: Sequence[float]) -> list[DriftWindow]:
+    return [DriftWindow(60.0 * number, ratio) for number, ratio in enumerate(ratios)]
+
+
+@given(factors, st.lists(st.floats(0.01, 100.0), max_size=2 * WINDOWS), st.integers(0, WINDOWS - 1))
+def test_one_window_that_agrees_is_enough_to_leave_it(factor: float, ratios: list[float], at: int) -> None:
+    last = ratios[-WINDOWS:]
+    if last:
+        last[at % len(last)] = factor
+    assert correct(factor, windows(last)) is None
+
+
+@given(factors, st.floats(0.01, 100.0), st.lists(steady, min_size=WINDOWS, max_size=WINDOWS))
+def test_what_is_corrected_is_within_bounds_and_predicts_better(factor: float, real: float, noise: list[float]) -> None:
+    seen = windows([real * one for one in noise])
+    found = correct(factor, seen)
+    if real > factor * TOLERANCE or real * 1.1 < factor / TOLERANCE:
+        bounded = min(max(real, LEAST), MOST)
+        assert found is None or (LEAST <= found.factor <= MOST and found.since_s == 0.0)
+        after = factor if found is None else found.factor
+        assert after == pytest.approx(bounded, rel=0.22, abs=0.01)
+        assert correct(after, seen) is None, "it settles"
+    elif factor / TOLERANCE * 1.1 < real < factor * TOLERANCE / 1.1:
+        assert found is None
+
+
+@given(st.lists(st.floats(0.01, 100.0), min_size=WINDOWS, max_size=WINDOWS), factors)
+def test_what_jumps_about_is_no_other_profile(ratios: list[float], factor: float) -> None:
+    ratios[0], ratios[-1] = 1.0, 1.6
+    assert correct(factor, windows(ratios)) is None
+
+
+def test_a_profile_that_is_right_again_is_not_corrected_any_more() -> None:
+    assert correct(2.0, windows([1.05] * WINDOWS)) == Correction(1.0, 0.0)
+    assert correct(1.0, windows([1.05] * WINDOWS)) is None
+
+
+def test_less_than_a_millisecond_is_no_difference() -> None:
+    assert ratio_of(0.0009, 0.00001) == 1.0
+    assert ratio_of(0.02, 0.01) == 2.0
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def compute(self, meter: DriftMeter, seconds: Sequence[float], every_s: float = 1.0) -> list[Correction]:
+        found: list[Correction] = []
+        for one in seconds:
+            self.now_s += every_s
+            correction = meter.computed(one, PROFILED_S, self.now_s)
+            if correction is not None:
+                found.append(correction)
+        return found
+
+
+def test_a_model_that_is_slower_for_good_is_found_out_after_so_many_windows_and_once() -> None:
+    clock, meter = Clock(), DriftMeter(60.0)
+    assert clock.compute(meter, [PROFILED_S] * 600) == []
+    slow = [2 * PROFILED_S] * (61 * WINDOWS + 60)
+    (found,) = clock.compute(meter, slow)
+    assert found.factor == meter.factor == pytest.approx(2.0, abs=0.01)
+    assert 700 <= found.since_s <= 760, "from the first window on that was slow"
+    assert clock.compute(meter, [2 * PROFILED_S] * 3000) == []
+
+
+def test_what_disturbs_most_batches_of_each_window_changes_nothing() -> None:
+    clock, meter = Clock(), DriftMeter(60.0)
+    disturbed = [PROFILED_S if number % 3 == 0 else 5 * PROFILED_S for number in range(5000)]
+    assert clock.compute(meter, disturbed) == []
+
+
+def test_a_short_trouble_changes_nothing_however_many_batches_it_strikes() -> None:
+    clock, meter = Clock(), DriftMeter(60.0)
+    for _ in range(20):
+        assert clock.compute(meter, [4 * PROFILED_S] * 2000, every_s=0.15) == []
+        assert clock.compute(meter, [PROFILED_S] * 100, every_s=3.0) == []
+
+
+def test_a_window_waits_for_enough_batches() -> None:
+    clock, meter = Clock(), DriftMeter(1.0)
+    assert clock.compute(meter, [3 * PROFILED_S] * (LEAST_BATCHES * WINDOWS - 1), every_s=100.0) == []
+    assert [found.factor for found in clock.compute(meter, [3 * PROFILED_S])] == [3.0]
+
+
+def test_where_inputs_differ_means_of_more_batches_count() -> None:
+    clock, meter = Clock(), DriftMeter(0.0, even=False)
+    mixed = [PROFILED_S / 2, PROFILED_S / 2, 2 * PROFILED_S] * (70 * WINDOWS)
+    assert clock.compute(meter, mixed) == []
+    assert [found.factor for found in clock.compute(meter, [2 * s for s in mixed])] == [2.0]

@@ -1,0 +1,98 @@
+"""The profile that an instance predicts by: as registered, times what was seen of it on this worker over long.
+
+The correction is kept in Postgres, so that it outlives the process, and goes when the variant is measured anew. While
+Postgres is away it holds all the same, and is learned again by a successor.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+from process.cpu_meter import CpuMeter
+from schemas.latency import LatencyModel
+from schemas.rows.catalog import Profile
+from store.catalog import CatalogWatcher
+from store.corrections import list_corrections, put_correction
+from store.errors import StoreUnavailable
+from store.pool import Pool
+from workers.drift import QUIET_CPU, Correction, DriftMeter
+from workers.model import ServableModel, find_model
+from workers.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+_UNKNOWN: Final = 1.0
+
+
+class CorrectedProfile:
+    """Profile of one variant on this worker; `on_change` is called when predictions must follow it."""
+
+    def __init__(
+        self, variant: str, settings: WorkerSettings, pool: Pool, catalog: CatalogWatcher, cpu: CpuMeter,
+        on_change: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._variant = variant
+        self._settings = settings
+        self._pool = pool
+        self._catalog = catalog
+        self._cpu = cpu
+        self._on_change = on_change
+        self._profile: Profile | None = None
+        self._meter = DriftMeter(settings.drift_window_s)
+        self._found: Correction | None = None
+
+    def model(self, max_batch: int) -> ServableModel:
+        """The variant's model with what is predicted now; errors as of `find_model`."""
+        return find_model(self._catalog.current, self._variant, max_batch, self._meter.factor)
+
+    async def read(self) -> None:
+        """Know what an earlier life of this worker has seen."""
+        self._profile, factor = self._registered(), _UNKNOWN
+        try:
+            rows = await list_corrections(self._pool, variant=self._variant, worker=self._settings.worker)
+            factor = rows[0].factor if rows else _UNKNOWN
+        except StoreUnavailable as error:
+            log.warning("predicting %s as it was measured: %s", self._variant, error)
+        self._begin(factor)
+
+    def computed(self, latency: LatencyModel, seconds: float, predicted_s: float, now_s: float) -> None:
+        """Take a batch that computed alone on this worker, and what `latency` predicted it to take."""
+        if self._cpu.busy() > QUIET_CPU:
+            return
+        self._found = self._meter.computed(seconds, predicted_s / latency.correction, now_s) or self._found
+        if self._found is not None:
+            self._on_change()
+
+    def check(self) -> None:
+        """Find out whether the variant was measured anew."""
+        if self._registered() != self._profile:
+            self._on_change()
+
+    async def follow(self) -> bool:
+        """Take note of what was seen and of what was measured; returns whether predictions are others than before."""
+        registered = self._registered()
+        if registered != self._profile:
+            self._profile, self._found = registered, None
+            self._begin(_UNKNOWN)
+            return True
+        found, self._found = self._found, None
+        if found is None or registered is None:
+            return False
+        seen_s = time.monotonic() - found.since_s
+        log.warning(
+            "%s has taken %.2f times what was measured for %.0f s, and nothing is seen that disturbs it: predicted so "
+            "from now on; `infaas register ... --again` measures anew", self._variant, found.factor, seen_s,
+        )  # fmt: skip
+        try:
+            await put_correction(self._pool, registered, self._settings.worker, found.factor, seen_s)
+        except StoreUnavailable as error:
+            log.warning("the correction of %s is not kept: %s", self._variant, error)
+        return True
+
+    def _begin(self, factor: float) -> None:
+        even = self._profile is None or not any(point.mean_s is not None for point in self._profile.latency)
+        self._meter = DriftMeter(self._settings.drift_window_s, factor, even=even)
+
+    def _registered(self) -> Profile | None:
+        return self._catalog.current.profiles.get(self._variant)
