@@ -1,0 +1,65 @@
+"""How far a job came that writes a file: what is in the output and in the list of failed rows, to the byte.
+
+    results -> output, failed rows (appended) -> fsync of both -> checkpoint (a new file, fsync, renamed over the old)
+
+So whatever a checkpoint counts is on the disk, and what lies beyond it is cut off when the job goes on.
+"""
+
+import os
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from infaas.batch.sink import JobTerms, Progress
+from schemas.errors import OperatorError
+
+FILE: Final = "checkpoint.json"
+
+
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """What was committed last."""
+
+    terms: JobTerms
+    progress: Progress
+    output_bytes: int = 0
+    failed_bytes: int = 0
+    finished: bool = False
+    """Whether all rows are done: what is left is to put the output in its place."""
+
+
+def read_checkpoint(folder: Path) -> Checkpoint | None:
+    """Return the checkpoint in a job's folder; None if there is none."""
+    file = folder / FILE
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Checkpoint)
+    except FileNotFoundError:
+        return None
+    except msgspec.MsgspecError as error:
+        raise OperatorError(f"{file} is no checkpoint of this version ({error}); --restart begins anew") from error
+
+
+def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Replace the checkpoint, in one step and for good."""
+    new = folder / f"{FILE}.new"
+    with new.open("wb") as file:
+        file.write(msgspec.json.encode(checkpoint))
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(folder / FILE)
+    sync_folder(folder)
+
+
+def sync_file(file: Path) -> None:
+    """Make the content of a file durable."""
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

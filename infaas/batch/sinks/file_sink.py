@@ -1,0 +1,201 @@
+"""A file as the sink of a job's results, exact however often the job is killed.
+
+While the job runs, all of it is in a folder beside the output, `OUT.job`: what was appended so far, the failed rows,
+the checkpoint, and the lock by which one job at a time writes there. At the end the output and `OUT.failed.jsonl`
+(where rows have failed) take their places, and the folder goes. So what has the output's name is whole.
+"""
+
+import asyncio
+import fcntl
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import msgspec
+
+from infaas.batch.rows import ChunkResult
+from infaas.batch.sink import JobTerms, Progress
+from infaas.batch.sinks.checkpoint import FILE, Checkpoint, read_checkpoint, sync_file, sync_folder, write_checkpoint
+from infaas.batch.sinks.json_output import failed_line
+from infaas.batch.sinks.output_format import OutputFormat
+from schemas.errors import OperatorError
+
+_OUTPUT: Final = "output"
+_FAILED: Final = "failed.jsonl"
+_WHOLE: Final = "whole"
+_LOCK: Final = "lock"
+
+
+class FileSink:
+    """Sink of one job into the file `output`; see `ResultSink`.
+
+    Args:
+        output: what is written.
+        form: what it is made of.
+        overwrite: replace an output that is there.
+        restart: begin anew, whatever an earlier run has left.
+    """
+
+    def __init__(self, output: Path, form: OutputFormat, *, overwrite: bool = False, restart: bool = False) -> None:
+        self.output = output
+        self.failed_rows = output.with_name(f"{output.name}.{_FAILED}")
+        self._folder = output.with_name(f"{output.name}.job")
+        self._form = form
+        self._overwrite = overwrite
+        self._restart = restart
+        self._checkpoint: Checkpoint | None = None
+        self._lock: int | None = None
+        self._appended: BinaryIO | None = None
+        self._failed: BinaryIO | None = None
+
+    def left_terms(self) -> JobTerms | None:
+        """Terms of the job that an earlier run has left unfinished; None if there is none."""
+        checkpoint = None if self._restart else read_checkpoint(self._folder)
+        return checkpoint.terms if checkpoint is not None else None
+
+    async def open(self, terms: JobTerms) -> Progress | None:
+        """See `ResultSink.open`."""
+        try:
+            return self._open(terms)
+        except OSError as error:
+            raise OperatorError(f"cannot write {error.filename or self._folder}: {error.strerror}") from error
+
+    def _open(self, terms: JobTerms) -> Progress | None:
+        self._lock = _locked(self._folder)
+        if self._restart:
+            for file in self._folder.iterdir():
+                if file.name != _LOCK:
+                    file.unlink()
+        found = read_checkpoint(self._folder)
+        if found is None and self.output.exists() and not self._overwrite:
+            raise OperatorError(f"{self.output} is there already; --overwrite replaces it")
+        if found is not None and found.terms != terms:
+            raise OperatorError(
+                f"{self._folder} has what another job has done ({_differences(found.terms, terms)}); go on with that "
+                "one, or begin anew with --restart"
+            )
+        self._checkpoint = found or Checkpoint(terms=terms, progress=Progress())
+        if not self._checkpoint.finished:
+            self._cut_off(self._checkpoint)
+        return found.progress if found else None
+
+    def _cut_off(self, checkpoint: Checkpoint) -> None:
+        """Go on where the checkpoint says, and forget what lies beyond it."""
+        appended = self._folder / _OUTPUT
+        self._appended = _open_at(appended, checkpoint.output_bytes)
+        self._failed = _open_at(self._folder / _FAILED, checkpoint.failed_bytes)
+        if checkpoint.output_bytes:
+            self._form.resume(appended)
+
+    async def write(self, result: ChunkResult) -> None:
+        """See `ResultSink.write`."""
+        assert self._checkpoint is not None
+        assert self._appended is not None
+        assert self._failed is not None
+        output = self._form.encode(result)
+        failed = b"".join(map(failed_line, result.failed))
+        try:
+            self._appended.write(output)
+            self._failed.write(failed)
+        except OSError as error:
+            raise OperatorError(f"cannot write to {self._folder}: {error.strerror}; what is done is kept") from error
+        sizes = self._checkpoint.output_bytes + len(output), self._checkpoint.failed_bytes + len(failed)
+        self._checkpoint = msgspec.structs.replace(self._checkpoint, output_bytes=sizes[0], failed_bytes=sizes[1])
+
+    async def commit(self, progress: Progress) -> None:
+        """See `ResultSink.commit`."""
+        assert self._checkpoint is not None
+        self._checkpoint = msgspec.structs.replace(self._checkpoint, progress=progress)
+        await asyncio.to_thread(self._sync, self._checkpoint)
+
+    def _sync(self, checkpoint: Checkpoint) -> None:
+        try:
+            for file in (self._appended, self._failed):
+                if file is not None:
+                    file.flush()
+                    os.fsync(file.fileno())
+            write_checkpoint(self._folder, checkpoint)
+        except OSError as error:
+            raise OperatorError(f"cannot write to {self._folder}: {error.strerror}; what is done is kept") from error
+
+    async def finish(self, progress: Progress) -> None:
+        """See `ResultSink.finish`. Killed within, it is done by the next run."""
+        assert self._checkpoint is not None
+        self._checkpoint = msgspec.structs.replace(self._checkpoint, finished=True)
+        await self.commit(progress)
+        self._close_files()
+        await asyncio.to_thread(self._put_in_place, self._checkpoint)
+
+    def _put_in_place(self, checkpoint: Checkpoint) -> None:
+        appended, failed = self._folder / _OUTPUT, self._folder / _FAILED
+        if not checkpoint.failed_bytes:
+            self.failed_rows.unlink(missing_ok=True)  # an earlier job's
+        elif failed.exists():
+            failed.replace(self.failed_rows)
+        if appended.exists():
+            whole = self._form.complete(appended, self._folder / _WHOLE)
+            sync_file(whole)
+            whole.replace(self.output)
+        sync_folder(self.output.absolute().parent)
+        shutil.rmtree(self._folder)
+
+    async def close(self) -> None:
+        """See `ResultSink.close`."""
+        self._close_files()
+        if self._lock is not None:
+            if self._folder.exists() and not (self._folder / FILE).exists():  # nothing was committed
+                shutil.rmtree(self._folder)
+            os.close(self._lock)
+            self._lock = None
+
+    def _close_files(self) -> None:
+        for file in (self._appended, self._failed):
+            if file is not None:
+                with suppress(OSError):  # what is not on the disk is not committed
+                    file.close()
+        self._appended = self._failed = None
+
+
+def _locked(folder: Path) -> int:
+    """Make the folder and lock it; returns the descriptor of the lock, which closing it releases.
+
+    Raises:
+        OperatorError: another job writes there.
+    """
+    while True:
+        folder.mkdir(exist_ok=True)
+        lock = folder / _LOCK
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if lock.exists() and os.path.samestat(os.fstat(descriptor), lock.stat()):
+                return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            raise OperatorError(
+                f"another job writes to {folder} right now; wait for it, or name another output"
+            ) from None
+        os.close(descriptor)  # whoever had it has finished, and its folder is gone
+
+
+def _open_at(file: Path, size: int) -> BinaryIO:
+    """Open a file to append behind its first `size` bytes, without what follows.
+
+    Raises:
+        OperatorError: it is shorter than that.
+    """
+    opened = os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT, 0o644), "r+b")
+    found = opened.seek(0, os.SEEK_END)
+    if found < size:
+        opened.close()
+        raise OperatorError(f"{file} has {found} bytes, its checkpoint says {size}; --restart begins anew")
+    opened.truncate(size)
+    opened.seek(size)
+    return opened
+
+
+def _differences(found: JobTerms, wanted: JobTerms) -> str:
+    names = [name for name in JobTerms.__struct_fields__ if getattr(found, name) != getattr(wanted, name)]
+    return "; ".join(f"{name}: {getattr(found, name)}, not {getattr(wanted, name)}" for name in names)

@@ -1,0 +1,85 @@
+"""Parquet: columns `row`, `id` where rows have one, and one for each output; lists where a row has several elements.
+
+Chunks are appended as record batches in Arrow's stream form; at the end row groups of about `_GROUP_ROWS` are made of
+them. Needs pyarrow (the extra `parquet`).
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from infaas.batch.rows import ChunkResult
+from infaas.batch.sinks.output_format import OutputFormat, as_texts, in_one
+from schemas.errors import OperatorError
+from schemas.tensors import BF16, Array, float32_of
+
+_GROUP_ROWS: Final = 65_536
+
+
+class ParquetOutput(OutputFormat):
+    """Answers as Parquet."""
+
+    def __init__(self) -> None:
+        try:
+            import pyarrow as arrow
+        except ImportError:
+            raise OperatorError("writing Parquet needs pyarrow: pip install 'infaas[parquet]'") from None
+        self._arrow: Any = arrow
+
+    def encode(self, result: ChunkResult) -> bytes:
+        """See `OutputFormat.encode`."""
+        rows = in_one(result)
+        if rows is None:
+            return b""
+        columns: dict[str, Any] = {"row": self._arrow.array(rows.numbers)}
+        if rows.ids:
+            columns["id"] = self._arrow.array([None if name is None else str(name) for name in rows.ids])
+        columns |= {name: self._column(array) for name, array in rows.outputs.items() if name not in columns}
+        batch = self._arrow.record_batch(list(columns.values()), names=list(columns))
+        sink = self._arrow.BufferOutputStream()
+        with self._arrow.ipc.new_stream(sink, batch.schema) as writer:
+            writer.write_batch(batch)
+        return sink.getvalue().to_pybytes()
+
+    def complete(self, appended: Path, whole: Path) -> Path:
+        """See `OutputFormat.complete`."""
+        from pyarrow import parquet
+
+        writer: Any = None
+        try:
+            for table in self._groups(appended):
+                writer = writer or parquet.ParquetWriter(whole, table.schema)
+                if table.schema != writer.schema:
+                    raise OperatorError("the outputs are not of one shape in all rows; write to a .jsonl file")
+                writer.write_table(table)
+            if writer is None:
+                parquet.write_table(self._arrow.table({"row": self._arrow.array([], self._arrow.int64())}), whole)
+        finally:
+            if writer is not None:
+                writer.close()
+        return whole
+
+    def _groups(self, appended: Path) -> Iterator[Any]:
+        """Tables of as many rows as a row group is to have, about."""
+        held, rows, size = [], 0, appended.stat().st_size
+        with self._arrow.OSFile(str(appended)) as file:
+            while file.tell() < size:
+                for batch in self._arrow.ipc.open_stream(file):
+                    if held and (rows + batch.num_rows > _GROUP_ROWS or batch.schema != held[0].schema):
+                        yield self._arrow.Table.from_batches(held)
+                        held, rows = [], 0
+                    held.append(batch)
+                    rows += batch.num_rows
+        if held:
+            yield self._arrow.Table.from_batches(held)
+
+    def _column(self, array: Array) -> Any:
+        """A column of a value a row, or of lists, nested as the axes are."""
+        plain = as_texts(float32_of(array) if array.dtype == BF16 else array)
+        flat = plain.reshape(-1)
+        column = self._arrow.array(flat.tolist() if flat.dtype == object else np.ascontiguousarray(flat))
+        for length in reversed(plain.shape[1:]):
+            column = self._arrow.FixedSizeListArray.from_arrays(column, length)
+        return column

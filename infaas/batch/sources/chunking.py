@@ -1,0 +1,59 @@
+"""Makes chunks of rows that are read one by one: those of one shape together, as arrays."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from infaas.batch.rows import Chunk, FailedRow, InputRows, Marks, failed_row
+from schemas.errors import InvalidRequest
+from schemas.tensors import Array
+
+CHUNK_BYTES: Final = 4 << 20
+"""Bytes of a chunk's inputs at most, unless a single row has more."""
+
+
+class ReadRow(NamedTuple):
+    """A row as it was read: its inputs, each with a first axis of one row, or what is wrong with it."""
+
+    number: int
+    inputs: Mapping[str, Array] | InvalidRequest
+    size: int
+    """Bytes that it has about."""
+    end: Marks
+    """Where the source goes on after it."""
+    id: object = None
+
+
+def in_chunks(rows: Iterable[ReadRow], size: int) -> Iterator[Chunk]:
+    """Make chunks of at most `size` rows and `CHUNK_BYTES` each: the same ones from wherever it begins."""
+    held: list[ReadRow] = []
+    held_bytes = 0
+    for row in rows:
+        if held and (len(held) == size or held_bytes + row.size > CHUNK_BYTES):
+            yield chunk_of(held)
+            held, held_bytes = [], 0
+        held.append(row)
+        held_bytes += row.size
+    if held:
+        yield chunk_of(held)
+
+
+def chunk_of(rows: Sequence[ReadRow]) -> Chunk:
+    """Make one chunk of rows, at least one."""
+    shapes: dict[tuple[tuple[int, ...], ...], list[ReadRow]] = {}
+    unreadable: list[FailedRow] = []
+    for row in rows:
+        if isinstance(row.inputs, InvalidRequest):
+            unreadable.append(failed_row(row.number, row.inputs, row.id))
+        else:
+            shapes.setdefault(tuple(array.shape for array in row.inputs.values()), []).append(row)
+    return Chunk(tuple(map(_input_rows, shapes.values())), rows[-1].end, tuple(unreadable))
+
+
+def _input_rows(rows: Sequence[ReadRow]) -> InputRows:
+    numbers = np.array([row.number for row in rows], np.int64)
+    each = [row.inputs for row in rows if not isinstance(row.inputs, InvalidRequest)]
+    inputs = {name: np.concatenate([one[name] for one in each]) for name in each[0]}
+    ids = [row.id for row in rows] if any(row.id is not None for row in rows) else ()
+    return InputRows(numbers, inputs, ids)

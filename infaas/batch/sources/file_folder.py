@@ -1,0 +1,81 @@
+"""A folder of files, e.g. images: a file a row, its content the one input of the task, its path what the row is called.
+
+Files come in the order of their paths, those of subfolders with them; names that begin with a dot are passed over. No
+list of all is ever held: only that of each folder on the way down.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from infaas.batch.rows import Chunk, Marks
+from infaas.batch.sources.chunking import ReadRow, in_chunks
+from infaas.batch.sources.row_file import RowFile
+from schemas.errors import InvalidRequest, OperatorError
+from schemas.rows.catalog import TensorSpec
+from schemas.tensors import BYTES
+
+
+class FileFolder(RowFile):
+    """Rows of a folder."""
+
+    def __init__(self, path: Path, inputs: Sequence[TensorSpec]) -> None:
+        super().__init__(path, inputs)
+        if len(self.inputs) != 1 or self.inputs[0].datatype != "BYTES":
+            raise OperatorError(
+                f"{path} is a folder, and the task takes tensors: only one that takes files can read it, such as a "
+                "task of images (`infaas register --image`)"
+            )
+        sizes = [(path / name).stat().st_size for name in _walk(path)]
+        self.total = len(sizes)
+        self._bytes = sum(sizes)
+        if not sizes:
+            raise OperatorError(f"{path} is a folder without files")
+
+    def fingerprint(self) -> str:
+        """Path of the folder, and how much is in it."""
+        return f"{self.path.absolute()}, {self.total} files, {self._bytes} bytes"
+
+    def row_bytes(self) -> float:
+        """See `RowFile.row_bytes`."""
+        return self._bytes / max(self.total or 0, 1)
+
+    def read(self, begin: Marks, size: int) -> Iterator[Chunk]:
+        """See `RowFile.read`."""
+        return in_chunks(self._rows(str(begin.get("after", "")), int(begin.get("row", 0))), size)
+
+    def _rows(self, after: str, number: int) -> Iterator[ReadRow]:
+        spec = self.inputs[0]
+        shape = (1, *(1 for _ in spec.shape[1:]))
+        for name in _walk(self.path, after):
+            end: Marks = {"row": number + 1, "after": name}
+            content = np.empty(1, BYTES)
+            try:
+                content[0] = (self.path / name).read_bytes()
+            except OSError as error:
+                yield ReadRow(number, InvalidRequest(f"cannot read the file: {error.strerror or error}"), 0, end, name)
+            else:
+                yield ReadRow(number, {spec.name: content.reshape(shape)}, len(content[0]), end, name)
+            number += 1
+
+
+def _walk(folder: Path, after: str = "", inside: str = "") -> Iterator[str]:
+    """Walk over the paths of files that come after `after`, a folder's own name ordered as the paths in it are."""
+    with os.scandir(folder / inside) as entries:
+        seen = [entry for entry in entries if not entry.name.startswith(".")]
+        folders = [f"{inside}{entry.name}/" for entry in seen if entry.is_dir(follow_symlinks=False)]
+        found = sorted([*folders, *(f"{inside}{entry.name}" for entry in seen if entry.is_file())])
+    for path in found:
+        if not path.isascii() and _is_odd(path):
+            raise OperatorError(f"{folder}: the name of {path!r} is not UTF-8; rename it")
+        if path.endswith("/"):
+            if path > after or after.startswith(path):
+                yield from _walk(folder, after, path)
+        elif path > after:
+            yield path
+
+
+def _is_odd(name: str) -> bool:
+    return any("\ud800" <= letter <= "\udfff" for letter in name)

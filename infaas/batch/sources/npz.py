@@ -1,0 +1,123 @@
+"""NumPy's .npz: an array for each input of the task, a row its first axis. Other arrays are passed over.
+
+Read row by row from within the archive, never as a whole; from where a job was before, where the array is stored as
+`numpy.savez` does. What `savez_compressed` wrote is read through up to there.
+"""
+
+import math
+import struct
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Final
+
+import numpy as np
+
+from infaas.batch.rows import Chunk, InputRows, Marks
+from infaas.batch.sources.chunking import CHUNK_BYTES
+from infaas.batch.sources.row_file import RowFile
+from infaas.batch.sources.row_shape import row_shape
+from schemas.errors import InvalidRequest, OperatorError
+from schemas.rows.catalog import TensorSpec
+from schemas.tensors import BYTES, Array, dtype_of
+
+_LOCAL_HEADER: Final = struct.Struct("<26xHH")
+"""Lengths of the name and of the extra field, behind which the data of a member begins."""
+_BLOCK: Final = 1 << 20
+
+
+class NpzArrays(RowFile):
+    """Rows of the arrays of an .npz file."""
+
+    def __init__(self, path: Path, inputs: Sequence[TensorSpec]) -> None:
+        super().__init__(path, inputs)
+        try:
+            with zipfile.ZipFile(path) as archive:
+                self._members = [_Member(archive, spec, path) for spec in self.inputs]
+        except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+            raise OperatorError(f"{path} is no .npz of plain arrays: {error}") from error
+        rows = {member.rows for member in self._members}
+        if len(rows) != 1:
+            raise OperatorError(f"{path}: the arrays of the inputs are not all of one length: {sorted(rows)}")
+        self.total = rows.pop()
+
+    def row_bytes(self) -> float:
+        """See `RowFile.row_bytes`."""
+        return sum(member.row_bytes for member in self._members)
+
+    def read(self, begin: Marks, size: int) -> Iterator[Chunk]:
+        """See `RowFile.read`."""
+        total, start = self.total or 0, int(begin.get("row", 0))
+        step = max(1, min(size, int(CHUNK_BYTES / max(self.row_bytes(), 1))))
+        with ExitStack() as stack:
+            archive = stack.enter_context(zipfile.ZipFile(self.path))
+            files = [stack.enter_context(member.open(archive, start)) for member in self._members]
+            for first in range(start, total, step):
+                count = min(step, total - first)
+                arrays = {m.name: m.read(file, count) for m, file in zip(self._members, files, strict=True)}
+                numbers = np.arange(first, first + count, dtype=np.int64)
+                yield Chunk((InputRows(numbers, arrays),), {"row": first + count})
+
+
+class _Member:
+    """An array in the archive: where its data begins, and how it becomes an input."""
+
+    def __init__(self, archive: zipfile.ZipFile, spec: TensorSpec, path: Path) -> None:
+        self.name = spec.name
+        self._path = path
+        self._file = f"{spec.name}.npy"
+        if self._file not in archive.namelist():
+            found = ", ".join(name.removesuffix(".npy") for name in archive.namelist())
+            raise OperatorError(f"{path}: there is no array {spec.name!r}; it has {found or 'none'}")
+        with archive.open(self._file) as member:
+            shape, fortran, self._dtype = _read_header(member)
+            self._data = member.tell()
+        if not shape or fortran or self._dtype.hasobject:
+            kind = "objects, which are not read" if self._dtype.hasobject else "no rows: its first axis must be theirs"
+            raise OperatorError(f"{path}: the array {spec.name!r} has {kind}")
+        self.rows, self._row_shape = shape[0], shape[1:]
+        self.row_bytes = self._dtype.itemsize * math.prod(self._row_shape)
+        self._wanted = BYTES if spec.datatype == "BYTES" else dtype_of(spec.datatype, spec.name)
+        try:
+            self._shape = row_shape(self._row_shape, spec)
+        except InvalidRequest as error:
+            raise OperatorError(f"{path}: {error}") from None
+        is_text = self._dtype.kind in "US"
+        if is_text != (self._wanted is BYTES) or not (is_text or np.can_cast(self._dtype, self._wanted, "same_kind")):
+            raise OperatorError(f"{path}: {spec.name!r} is an array of {self._dtype}; the task takes {spec.datatype}")
+
+    def open(self, archive: zipfile.ZipFile, row: int) -> IO[bytes]:
+        """Open the data at a row."""
+        info = archive.getinfo(self._file)
+        skip = self._data + row * self.row_bytes
+        if info.compress_type == zipfile.ZIP_STORED:
+            file = self._path.open("rb")
+            file.seek(info.header_offset)
+            name, extra = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
+            file.seek(name + extra + skip, 1)
+            return file
+        member = archive.open(self._file)
+        while skip > 0 and (block := member.read(min(skip, _BLOCK))):
+            skip -= len(block)
+        return member
+
+    def read(self, file: IO[bytes], count: int) -> Array:
+        """Read the next rows as the task takes them."""
+        data = file.read(count * self.row_bytes)
+        if len(data) != count * self.row_bytes:
+            raise OperatorError(f"{self._path}: the array {self.name!r} ends before its last row")
+        array = np.frombuffer(data, self._dtype).reshape(count, *self._shape)
+        if self._wanted is not BYTES:
+            return array.astype(self._wanted, casting="same_kind", copy=False)
+        texts = np.empty(array.shape, BYTES)
+        texts.reshape(-1)[:] = [
+            item if isinstance(item, bytes) else item.encode() for item in array.reshape(-1).tolist()
+        ]
+        return texts
+
+
+def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(file)

@@ -1,0 +1,199 @@
+"""Files of results: what is in them, and that a run that was killed leaves no trace."""
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+from pyarrow import parquet
+
+from infaas.batch.rows import ChunkResult, FailedRow, OutputRows
+from infaas.batch.sink import Progress
+from infaas.batch.sinks.file_sink import FileSink
+from infaas.batch.sinks.output_formats import output_format
+from schemas.errors import OperatorError
+from schemas.tensors import BYTES
+from tests.unit.infaas.batch.memory import TERMS
+
+FORMS = ("out.jsonl", "out.csv", "out.npz", "out.parquet")
+
+
+def rows(*numbers: int) -> OutputRows:
+    labels = np.empty(len(numbers), BYTES)
+    labels[:] = [f"label {n}".encode() for n in numbers]
+    scores = np.array([[n / 10, -n] for n in numbers], np.float32).reshape(-1, 1, 2)
+    return OutputRows(np.array(numbers, np.int64), {"label": labels, "scores": scores}, [f"r{n}" for n in numbers])
+
+
+def results() -> Iterator[ChunkResult]:
+    yield ChunkResult((rows(0, 1, 2),), (), {"row": 3}, 0.25)
+    yield ChunkResult((rows(3, 5), rows(6)), (FailedRow(4, "model_failed", "no"),), {"row": 7}, 0.25)
+    yield ChunkResult((), (FailedRow(7, "invalid_request", "neither", "r7"),), {"row": 8})
+    yield ChunkResult((rows(8, 10), rows(9)), (), {"row": 11}, 0.5)
+
+
+def sink(output: Path, **options: bool) -> FileSink:
+    return FileSink(output, output_format(output), **options)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
+
+
+async def write(output: Path, upto: int | None = None, committed: int = 2) -> None:
+    """Write from where it came to before; all, or up to a chunk before which it is killed."""
+    made = sink(output)
+    try:
+        progress = await made.open(TERMS) or Progress()
+        for number, result in enumerate(results()):
+            if progress.position is not None and result.end["row"] <= progress.position["row"]:
+                continue
+            if number == upto:
+                return
+            await made.write(result)
+            progress = progress.after(result, 1.0)
+            if number < committed:
+                await made.commit(progress)
+        await made.finish(progress)
+    finally:
+        await made.close()
+
+
+@pytest.mark.parametrize("name", FORMS)
+async def test_what_was_not_committed_is_written_once_all_the_same(tmp_path: Path, name: str) -> None:
+    whole, killed = tmp_path / name, tmp_path / "killed" / name
+    killed.parent.mkdir()
+    await write(whole)
+    for upto, committed in ((1, 0), (2, 1), (3, 1), (3, 3)):
+        await write(killed, upto, committed)
+        assert not killed.exists()
+    await write(killed)
+    assert killed.read_bytes() == whole.read_bytes()
+    failed = [json.loads(line) for line in (tmp_path / f"{name}.failed.jsonl").read_text().splitlines()]
+    assert failed == [
+        {"row": 4, "code": "model_failed", "reason": "no"},
+        {"row": 7, "id": "r7", "code": "invalid_request", "reason": "neither"},
+    ]
+    assert (killed.parent / f"{name}.failed.jsonl").read_bytes() == (tmp_path / f"{name}.failed.jsonl").read_bytes()
+    assert names(killed.parent) == [name, f"{name}.failed.jsonl"]
+
+
+async def test_each_form_holds_the_rows_in_their_order(tmp_path: Path) -> None:
+    for name in FORMS:
+        await write(tmp_path / name)
+    numbers = [0, 1, 2, 3, 5, 6, 8, 9, 10]
+    lines: list[Any] = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [line["row"] for line in lines] == numbers
+    assert lines[1] == {"row": 1, "id": "r1", "outputs": {"label": "label 1", "scores": [[0.1, -1.0]]}}
+    with (tmp_path / "out.csv").open(newline="") as file:
+        cells = list(csv.reader(file))
+    assert cells[:2] == [["row", "id", "label", "scores.0", "scores.1"], ["0", "r0", "label 0", "0.0", "0.0"]]
+    assert [int(line[0]) for line in cells[1:]] == numbers
+    with np.load(tmp_path / "out.npz") as arrays:
+        assert arrays["row"].tolist() == numbers
+        assert arrays["label"].tolist() == [f"label {n}" for n in numbers]
+        assert arrays["scores"].shape == (9, 1, 2)
+        assert arrays["scores"].dtype == np.float32
+        assert arrays["scores"][:, 0, 1].tolist() == [-n for n in numbers]
+    found = parquet.read_table(tmp_path / "out.parquet").to_pylist()
+    assert [row["row"] for row in found] == numbers
+    assert found[-1] == {"row": 10, "id": "r10", "label": "label 10", "scores": [[1.0, -10.0]]}
+
+
+@pytest.mark.parametrize("name", FORMS)
+async def test_an_output_without_rows_is_one_all_the_same(tmp_path: Path, name: str) -> None:
+    made = sink(tmp_path / name)
+    await made.open(TERMS)
+    await made.finish(Progress())
+    await made.close()
+    assert names(tmp_path) == [name]
+    if name.endswith(".npz"):
+        with np.load(tmp_path / name) as arrays:
+            assert arrays["row"].tolist() == []
+    if name.endswith(".parquet"):
+        assert parquet.read_table(tmp_path / name).num_rows == 0
+
+
+@pytest.mark.parametrize("name", FORMS)
+async def test_killed_while_the_output_is_put_in_its_place(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await write(tmp_path / name)
+    wanted = (tmp_path / name).read_bytes()
+    killed = tmp_path / "killed" / name
+    killed.parent.mkdir()
+
+    def die(*_: object) -> None:
+        raise RuntimeError("killed")
+
+    for step in ("infaas.batch.sinks.file_sink.sync_file", "infaas.batch.sinks.file_sink.sync_folder"):
+        with monkeypatch.context() as patched:
+            patched.setattr(step, die)
+            with pytest.raises(RuntimeError, match="killed"):
+                await write(killed)
+        assert (killed.parent / f"{name}.job").exists()
+    await write(killed)
+    assert killed.read_bytes() == wanted
+    assert names(killed.parent) == [name, f"{name}.failed.jsonl"]
+
+
+async def test_two_jobs_do_not_write_one_output(tmp_path: Path) -> None:
+    first, second = sink(tmp_path / "out.jsonl"), sink(tmp_path / "out.jsonl")
+    await first.open(TERMS)
+    with pytest.raises(OperatorError, match=r"another job writes to .*out\.jsonl\.job right now"):
+        await second.open(TERMS)
+    await second.close()
+    await first.finish(Progress())
+    await first.close()
+    with pytest.raises(OperatorError, match=r"is there already; --overwrite replaces it"):
+        await second.open(TERMS)
+    await second.close()
+    assert names(tmp_path) == ["out.jsonl"]
+    third = sink(tmp_path / "out.jsonl", overwrite=True)
+    assert await third.open(TERMS) is None
+    await third.close()
+
+
+async def test_what_another_job_has_left_is_not_gone_on_with(tmp_path: Path) -> None:
+    output = tmp_path / "out.jsonl"
+    await write(output, 3, 3)
+    other = sink(output)
+    assert other.left_terms() == TERMS
+    with pytest.raises(OperatorError, match=r"another job has done \(task: squares, not cubes\)"):
+        await other.open(replace(TERMS, task="cubes"))
+    await other.close()
+    anew = sink(output, restart=True)
+    assert anew.left_terms() is None
+    assert await anew.open(replace(TERMS, task="cubes")) is None
+    await anew.close()
+
+
+async def test_outputs_that_change_their_shape_need_json(tmp_path: Path) -> None:
+    wide = OutputRows(np.array([3], np.int64), {"label": np.zeros(1), "scores": np.zeros((1, 9))}, ["r3"])
+    for name in ("out.csv", "out.npz", "out.parquet"):
+        made = sink(tmp_path / name)
+        await made.open(TERMS)
+        await made.write(ChunkResult((rows(0, 1, 2),), (), {"row": 3}))
+        with pytest.raises(OperatorError, match=r"write to a \.jsonl file"):
+            await write_last(made, ChunkResult((wide,), (), {"row": 4}))
+        await made.close()
+
+
+async def write_last(made: FileSink, result: ChunkResult) -> None:
+    await made.write(result)
+    await made.finish(Progress())
+
+
+async def test_numbers_that_json_has_not_are_named(tmp_path: Path) -> None:
+    made = sink(tmp_path / "out.jsonl")
+    await made.open(TERMS)
+    odd = {"y": np.array([np.nan, -np.inf], np.float32)}
+    await made.write(ChunkResult((OutputRows(np.arange(2), odd),), (), {"row": 2}))
+    await made.finish(Progress())
+    await made.close()
+    lines = (tmp_path / "out.jsonl").read_text().splitlines()
+    assert lines == ['{"row":0,"outputs":{"y":"NaN"}}', '{"row":1,"outputs":{"y":"-Infinity"}}']
