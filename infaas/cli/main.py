@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from infaas.cli import (
+    batch,
     composites,
     database,
     dead_letters,
@@ -46,7 +47,7 @@ def infaas(
 
 for command in (system.up, system.down, system.status, demo.demo):
     app.command(rich_help_panel="The system")(command)
-for command in (query.query, query.explain):
+for command in (query.query, query.explain, batch.batch):
     app.command(rich_help_panel="Queries")(command)
 app.command(rich_help_panel="Models")(register.register)
 for command in (composites.cascade, composites.chain):

@@ -1,7 +1,7 @@
 """What commands print: tables for people, JSON for programs, one red line for what went wrong.
 
 Exit codes: 0 done, 1 something a person set up is not as it must be (or an outage), 2 the query or the command line
-itself is wrong.
+itself is wrong, 3 done, but not all of it.
 """
 
 import sys
@@ -21,6 +21,7 @@ from schemas.errors import InfaasError, QueryError
 
 EXIT_SETUP: Final = 1
 EXIT_QUERY: Final = 2
+EXIT_PARTIAL: Final = 3
 
 _WIDE: Final = 160
 _BETWEEN: Final = 3

@@ -50,10 +50,9 @@ class FileSink:
         self._appended: BinaryIO | None = None
         self._failed: BinaryIO | None = None
 
-    def left_terms(self) -> JobTerms | None:
-        """Terms of the job that an earlier run has left unfinished; None if there is none."""
-        checkpoint = None if self._restart else read_checkpoint(self._folder)
-        return checkpoint.terms if checkpoint is not None else None
+    def left(self) -> Checkpoint | None:
+        """Where an earlier run has stopped; None if there was none, or it is not gone on with."""
+        return None if self._restart else read_checkpoint(self._folder)
 
     async def open(self, terms: JobTerms) -> Progress | None:
         """See `ResultSink.open`."""

@@ -162,12 +162,14 @@ async def test_what_another_job_has_left_is_not_gone_on_with(tmp_path: Path) -> 
     output = tmp_path / "out.jsonl"
     await write(output, 3, 3)
     other = sink(output)
-    assert other.left_terms() == TERMS
+    left = other.left()
+    assert left is not None
+    assert (left.terms, left.progress.rows) == (TERMS, 8)
     with pytest.raises(OperatorError, match=r"another job has done \(task: squares, not cubes\)"):
         await other.open(replace(TERMS, task="cubes"))
     await other.close()
     anew = sink(output, restart=True)
-    assert anew.left_terms() is None
+    assert anew.left() is None
     assert await anew.open(replace(TERMS, task="cubes")) is None
     await anew.close()
 

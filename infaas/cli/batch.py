@@ -1,0 +1,211 @@
+"""`infaas batch`: a task asked for every row of a file, offline, within limits, to an output that is exact."""
+
+import asyncio
+import re
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from msgspec.structs import asdict
+from rich.table import Table
+
+from infaas.batch.asker import ChunkAsker, asking
+from infaas.batch.job import BatchJob
+from infaas.batch.limits import JobLimits
+from infaas.batch.plan import BatchNeeds, Offer, Plan, find_offers, make_plan
+from infaas.batch.sink import JobTerms, Progress
+from infaas.batch.sinks.checkpoint import Checkpoint
+from infaas.batch.sinks.file_sink import FileSink
+from infaas.batch.sinks.output_formats import output_format
+from infaas.batch.source import RowSource
+from infaas.batch.sources import open_source
+from infaas.cli.batch_bar import BatchBar, duration
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database, find_kafka
+from infaas.cli.output import EXIT_PARTIAL, err, show, show_json, usd
+from infaas.client.client import InfaasClient, QueryOptions
+from schemas.errors import OperatorError, UnknownTask
+from schemas.rows.catalog import Task
+from store.catalog import load_catalog
+from store.placement import list_instances, list_workers
+from store.pool import open_pool
+
+_DURATION: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
+_INTERRUPTED: Final = 130
+
+TaskOption = Annotated[str, typer.Option("--task", help="The task to ask.")]
+RowsIn = Annotated[
+    Path, typer.Argument(metavar="IN", help="Rows: .jsonl, .csv, .npz, .parquet, or a folder of files, e.g. images.")
+]
+ResultsOut = Annotated[Path, typer.Argument(metavar="OUT", help="Results: .jsonl, .csv, .npz or .parquet.")]
+MinAccuracy = Annotated[float | None, typer.Option(min=0, max=1, help="Least accuracy, 0..1.")]
+MaxLatency = Annotated[float | None, typer.Option(min=0, help="Most ms that the variant may take for a row alone.")]
+Target = Annotated[str | None, typer.Option(help="An architecture or a variant instead of any.")]
+Outputs = Annotated[list[str] | None, typer.Option("--output", help="An output to write; repeatable. Default: all.")]
+Deadline = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Be done within this, e.g. 90s, 15m, 2h30m; or say beforehand.")
+]
+MaxCost = Annotated[float | None, typer.Option(min=0, help="Most USD for all rows; or say beforehand.")]
+MaxFailed = Annotated[int | None, typer.Option(min=0, help="Failed rows after which to stop. Default: never.")]
+RowsPerQuery = Annotated[int | None, typer.Option(min=1, max=4096, help="Rows in one query. Default: what is fast.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that is there.")]
+Restart = Annotated[bool, typer.Option("--restart", help="Begin anew instead of going on where a run has stopped.")]
+Mixed = Annotated[bool, typer.Option("--mixed", help="Let any variant that meets the needs compute, not one all rows.")]
+Estimate = Annotated[bool, typer.Option("--estimate", help="Only say what it would take.")]
+
+
+def batch(
+    rows: RowsIn,
+    results: ResultsOut,
+    task: TaskOption,
+    min_accuracy: MinAccuracy = None,
+    max_latency_ms: MaxLatency = None,
+    target: Target = None,
+    output: Outputs = None,
+    deadline: Deadline = None,
+    max_cost: MaxCost = None,
+    max_failed: MaxFailed = None,
+    rows_per_query: RowsPerQuery = None,
+    mixed: Mixed = False,
+    overwrite: Overwrite = False,
+    restart: Restart = False,
+    estimate: Estimate = False,
+    home: Home = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """Ask a task for every row of a file, when nothing else is to do, and write the results in the same order.
+
+    Killed, stopped or out of time, the same command goes on where it was. Exit code 3: done, but some rows have failed;
+    they are in OUT.failed.jsonl, with the reasons.
+    """
+    needs = BatchNeeds(min_accuracy=min_accuracy, max_latency_ms=max_latency_ms, target=target)
+    sink = FileSink(results, output_format(results), overwrite=overwrite, restart=restart)
+    limits = JobLimits(deadline_s=parse_duration(deadline), max_cost=max_cost, max_failed=max_failed)
+    command = _BatchCommand(home, task, needs, limits, tuple(output or ()), rows_per_query, mixed)
+    try:
+        done = asyncio.run(command.run(rows, sink, estimate=estimate))
+    except KeyboardInterrupt:
+        err.print("stopped; the same command goes on from there")
+        raise typer.Exit(_INTERRUPTED) from None
+    if done is None:
+        return
+    if as_json:
+        show_json(asdict(done) | {"output": str(sink.output), "failed_rows": str(sink.failed_rows)})
+    else:
+        show(_summary(done, sink))
+    if done.failed:
+        raise typer.Exit(EXIT_PARTIAL)
+
+
+class _BatchCommand:
+    """A job as the command line describes it."""
+
+    def __init__(
+        self, home: Path, task: str, needs: BatchNeeds, limits: JobLimits, outputs: tuple[str, ...],
+        rows_per_query: int | None, mixed: bool,
+    ) -> None:  # fmt: skip
+        self._home = home
+        self._task = task
+        self._needs = needs
+        self._limits = limits
+        self._outputs = outputs
+        self._rows_per_query = rows_per_query
+        self._mixed = mixed
+
+    async def run(self, rows: Path, sink: FileSink, *, estimate: bool) -> Progress | None:
+        """Run the job; returns what came of it, None if only an estimate was wanted."""
+        task, offers = await self._look_up()
+        source = open_source(rows, task.inputs)
+        left = sink.left()
+        plan = self._plan(source.total, source.row_bytes(), offers, left)
+        err.print(_told(plan, source.total, left), highlight=False)
+        if estimate:
+            return None
+        try:
+            return await self._run(source, sink, self._terms(source, plan, left), plan)
+        finally:
+            await sink.close()
+
+    async def _look_up(self) -> tuple[Task, list[Offer]]:
+        async with open_pool(find_database(self._home), max_size=1) as pool:
+            catalog = await load_catalog(pool)
+            workers, instances = await list_workers(pool), await list_instances(pool)
+        task = catalog.tasks.get(self._task)
+        if task is None:
+            raise UnknownTask(f"no task is called {self._task!r}; `infaas tasks` lists the tasks")
+        return task, find_offers(task.name, catalog.variants.values(), catalog.profiles, workers, instances)
+
+    def _plan(self, total: int | None, row_bytes: float, offers: list[Offer], left: Checkpoint | None) -> Plan:
+        """Plan what is left, with the variant that has done what is done."""
+        needs, limits = self._needs, self._limits
+        if left is None:
+            return make_plan(total, row_bytes, offers, needs, limits)
+        target = left.terms.target or needs.target
+        needs = BatchNeeds(**(asdict(needs) | {"target": target}))
+        if limits.max_cost is not None:
+            limits = JobLimits(deadline_s=limits.deadline_s, max_cost=limits.max_cost - left.progress.cost)
+        return make_plan(
+            None if total is None else max(total - left.progress.rows, 0), row_bytes, offers, needs, limits
+        )
+
+    def _terms(self, source: RowSource, plan: Plan, left: Checkpoint | None) -> JobTerms:
+        asked = {name: value for name, value in asdict(self._needs).items() if value is not None}
+        needs: dict[str, str | float | bool] = asked | {"outputs": ",".join(self._outputs), "mixed": self._mixed}
+        chunk_rows = self._rows_per_query or (left.terms.chunk_rows if left is not None else plan.chunk_rows)
+        target = self._needs.target if self._mixed else plan.variant
+        return JobTerms(source=source.fingerprint(), task=self._task, needs=needs, target=target, chunk_rows=chunk_rows)
+
+    async def _run(self, source: RowSource, sink: FileSink, terms: JobTerms, plan: Plan) -> Progress:
+        limits = JobLimits(**(asdict(self._limits) | {"row_cost": plan.row_cost, "in_flight": plan.in_flight}))
+        async with InfaasClient(kafka=find_kafka(self._home)) as client:
+            with BatchBar() as bar:
+                asker = ChunkAsker(asking(client, self._task, self._options(terms)), on_trouble=bar.trouble)
+                return await BatchJob(source, sink, terms, asker.answer, limits=limits, observer=bar).run()
+
+    def _options(self, terms: JobTerms) -> QueryOptions:
+        options = QueryOptions()
+        if self._needs.min_accuracy is not None:
+            options["min_accuracy"] = self._needs.min_accuracy
+        if terms.target is not None:
+            options["target"] = terms.target
+        if self._outputs:
+            options["outputs"] = self._outputs
+        return options
+
+
+def parse_duration(text: str | None) -> float | None:
+    """Seconds of a duration such as `90s`, `15m` or `2h30m`.
+
+    Raises:
+        OperatorError: it is none.
+    """
+    if text is None:
+        return None
+    found = _DURATION.fullmatch(text.strip())
+    if found is None or not any(found.groups()):
+        raise OperatorError(f"--deadline is a duration such as 90s, 15m or 2h30m, not {text!r}")
+    hours, minutes, seconds = (float(part or 0) for part in found.groups())
+    return 3600 * hours + 60 * minutes + seconds
+
+
+def _told(plan: Plan, total: int | None, left: Checkpoint | None) -> str:
+    done = left.progress.rows if left is not None else 0
+    rows = "rows" if total is None else f"{total - done:,} rows"
+    went = f" (goes on after {done:,} rows)" if left is not None else ""
+    accuracy = f"{plan.variant}, accuracy {plan.accuracy:.2%}"
+    expected = "" if plan.seconds is None else f": about {duration(plan.seconds)}, {usd(plan.cost or 0)} USD"
+    return f"{rows}{went} by {accuracy}{expected}"
+
+
+def _summary(done: Progress, sink: FileSink) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    facts: dict[str, Any] = {
+        "output": sink.output,
+        "rows": f"{done.rows:,}",
+        "answered": f"{done.answered:,}",
+        "failed": f"{done.failed:,}, in {sink.failed_rows}" if done.failed else "0",
+        "took": f"{duration(done.seconds)}, {done.rows / max(done.seconds, 1e-9):,.0f} rows/s",
+        "cost": f"{usd(done.cost)} USD",
+    }
+    for name, value in facts.items():
+        grid.add_row(f"[bold]{name}[/]", str(value))
+    return grid

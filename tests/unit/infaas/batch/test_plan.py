@@ -1,0 +1,66 @@
+"""Which variant computes a job, and what it is expected to take."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from infaas.batch.limits import JobLimits
+from infaas.batch.plan import MOST_ROWS, BatchNeeds, Offer, make_plan, rows_of_chunk
+from schemas.errors import OperatorError, Unsatisfiable
+
+CHEAP = Offer(
+    variant="a.onnx-fp32.cpu", architecture="a", accuracy=0.9, max_batch=16, row_s=1e-3, alone_s=2e-3, row_cost=1e-6,
+    slots=2,
+)  # fmt: skip
+GOOD = replace(
+    CHEAP, variant="b.onnx-fp32.cpu", architecture="b", accuracy=0.99, alone_s=9e-3, row_s=4e-3, row_cost=4e-6
+)
+FAST = replace(CHEAP, variant="b.cuda", architecture="b", accuracy=0.99, row_s=1e-4, row_cost=2e-5, load_s=3.0, slots=1)
+ALL = (GOOD, FAST, CHEAP)
+NO_LIMITS = JobLimits()
+
+
+def chosen(needs: BatchNeeds, limits: JobLimits = NO_LIMITS, rows: int | None = 1_000_000) -> str:
+    return make_plan(rows, 100.0, ALL, needs, limits).variant
+
+
+def test_the_cheapest_that_meets_the_needs_within_the_limits_computes_all() -> None:
+    assert chosen(BatchNeeds()) == CHEAP.variant
+    assert chosen(BatchNeeds(min_accuracy=0.95)) == GOOD.variant
+    assert chosen(BatchNeeds(min_accuracy=0.95, max_latency_ms=5)) == FAST.variant
+    assert chosen(BatchNeeds(min_accuracy=0.95), JobLimits(deadline_s=1000)) == FAST.variant
+    assert chosen(BatchNeeds(target="b")) == GOOD.variant
+    assert chosen(BatchNeeds(target="b.cuda")) == FAST.variant
+    assert chosen(BatchNeeds(), JobLimits(deadline_s=1, max_cost=0), rows=None) == CHEAP.variant
+
+
+def test_the_estimate_is_of_all_slots_and_of_loading() -> None:
+    cheap, fast = (make_plan(1_000_000, 100.0, [offer], BatchNeeds(), NO_LIMITS) for offer in (CHEAP, FAST))
+    assert (cheap.seconds, cheap.cost) == (pytest.approx(500.0), pytest.approx(1.0))
+    assert (fast.seconds, fast.cost) == (pytest.approx(103.0), pytest.approx(20.0))
+
+
+def test_what_cannot_be_is_refused_with_the_estimate() -> None:
+    with pytest.raises(
+        OperatorError,
+        match=r"within 10 s and 2 USD: the cheapest takes a\.onnx-fp32\.cpu about 500 s and 1 USD, the fastest, b\.cuda about 103 s and 20 USD",
+    ):
+        chosen(BatchNeeds(), JobLimits(deadline_s=10, max_cost=2))
+    with pytest.raises(Unsatisfiable, match=r"no variant meets min_accuracy 1.0; the most accurate is b\."):
+        chosen(BatchNeeds(min_accuracy=1.0))
+    with pytest.raises(OperatorError, match=r"no worker runs that could compute b\.cuda"):
+        make_plan(1, 1.0, [replace(FAST, slots=0)], BatchNeeds(), NO_LIMITS)
+    with pytest.raises(Unsatisfiable, match="nothing is registered"):
+        make_plan(1, 1.0, [], BatchNeeds(), NO_LIMITS)
+
+
+@given(st.floats(1e-7, 10), st.integers(1, 64), st.floats(0, 1e9))
+def test_chunks_are_full_batches_and_bounded(row_s: float, max_batch: int, row_bytes: float) -> None:
+    offer = replace(CHEAP, row_s=row_s, max_batch=max_batch)
+    rows = rows_of_chunk(offer, row_bytes)
+    assert 1 <= rows <= MOST_ROWS
+    assert rows % max_batch == 0 or rows < max_batch
+    assert rows == 1 or rows * row_bytes <= 1 << 20
+    plan = make_plan(None, row_bytes, [offer], BatchNeeds(), NO_LIMITS)
+    assert plan.in_flight == 1 or plan.in_flight * rows * row_bytes <= 64 << 20
