@@ -1,6 +1,6 @@
 """Batch jobs: a task asked for every row of something large, offline, within bounds, to an output that is exact.
 
 Reading order: rows (what passes through) -> source, sink (the two ends) -> asker (a chunk is asked for, and the row to
-blame found) -> window (chunks in flight, results in order) -> limits (what a job may take) -> job -> plan (which variant, and what it takes) ->
-sources, sinks (files).
+blame found) -> window (chunks in flight, results in order) -> limits (what a job may take) -> job -> plan (which
+variant, and what it takes) -> sources, sinks (files).
 """

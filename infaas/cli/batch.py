@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 from rich.table import Table
 
 from infaas.batch.asker import ChunkAsker, asking
@@ -139,13 +139,11 @@ class _BatchCommand:
         needs, limits = self._needs, self._limits
         if left is None:
             return make_plan(total, row_bytes, offers, needs, limits)
-        target = left.terms.target or needs.target
-        needs = BatchNeeds(**(asdict(needs) | {"target": target}))
+        needs = replace(needs, target=left.terms.target or needs.target)
         if limits.max_cost is not None:
-            limits = JobLimits(deadline_s=limits.deadline_s, max_cost=limits.max_cost - left.progress.cost)
-        return make_plan(
-            None if total is None else max(total - left.progress.rows, 0), row_bytes, offers, needs, limits
-        )
+            limits = replace(limits, max_cost=limits.max_cost - left.progress.cost)
+        rows = None if total is None else max(total - left.progress.rows, 0)
+        return make_plan(rows, row_bytes, offers, needs, limits)
 
     def _terms(self, source: RowSource, plan: Plan, left: Checkpoint | None) -> JobTerms:
         asked = {name: value for name, value in asdict(self._needs).items() if value is not None}
@@ -155,7 +153,7 @@ class _BatchCommand:
         return JobTerms(source=source.fingerprint(), task=self._task, needs=needs, target=target, chunk_rows=chunk_rows)
 
     async def _run(self, source: RowSource, sink: FileSink, terms: JobTerms, plan: Plan) -> Progress:
-        limits = JobLimits(**(asdict(self._limits) | {"row_cost": plan.row_cost, "in_flight": plan.in_flight}))
+        limits = replace(self._limits, row_cost=plan.row_cost, in_flight=plan.in_flight)
         async with InfaasClient(kafka=find_kafka(self._home)) as client:
             with BatchBar() as bar:
                 asker = ChunkAsker(asking(client, self._task, self._options(terms)), on_trouble=bar.trouble)

@@ -50,7 +50,7 @@ async def write(output: Path, upto: int | None = None, committed: int = 2) -> No
     try:
         progress = await made.open(TERMS) or Progress()
         for number, result in enumerate(results()):
-            if progress.position is not None and result.end["row"] <= progress.position["row"]:
+            if progress.position is not None and int(result.end["row"]) <= int(progress.position["row"]):
                 continue
             if number == upto:
                 return
