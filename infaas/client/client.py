@@ -204,7 +204,7 @@ _HEADERS: Final = h.NEEDS | {"traceparent": h.TRACEPARENT}
 
 
 def _encode(task: str, inputs: Mapping[str, ArrayLike], options: QueryOptions) -> EncodedQuery:
-    arrays: dict[str, Array] = {name: _as_array(values) for name, values in inputs.items()}
+    arrays: dict[str, Array] = {name: as_array(values) for name, values in inputs.items()}
     if not arrays:
         raise InvalidRequest("a query needs at least one input")
     query_id = options.get("query_id") or uuid4().hex
@@ -228,7 +228,7 @@ def _encode(task: str, inputs: Mapping[str, ArrayLike], options: QueryOptions) -
     )
 
 
-def _as_array(values: ArrayLike) -> Array:
+def as_array(values: ArrayLike) -> Array:
     """Values as an array; texts and files, alone or in a list, as they are: numpy would cut NULs off their ends."""
     items = [values] if isinstance(values, (str, bytes)) else values
     texts = [item for item in items if isinstance(item, (str, bytes))] if isinstance(items, (list, tuple)) else []

@@ -19,7 +19,7 @@ from infaas.batch.sources.row_file import RowFile, count_lines
 from infaas.batch.sources.row_shape import row_shape
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.rows.catalog import TensorSpec
-from schemas.tensors import BYTES, Array, dtype_of
+from schemas.tensors import Array, bytes_array, dtype_of
 
 _LONGEST_CELL: Final = 16 << 20
 _TRUTH: Final = {"true": True, "1": True, "false": False, "0": False}
@@ -104,9 +104,7 @@ class _InputColumns(NamedTuple):
         """Return the input of a row, with a first axis of one row."""
         spec, texts = self.spec, [cells[index] for index in self.indices]
         if spec.datatype == "BYTES":
-            values = np.empty(len(texts), BYTES)
-            values[:] = [text.encode("utf-8", "surrogateescape") for text in texts]
-            return values.reshape(self.shape)
+            return bytes_array([text.encode("utf-8", "surrogateescape") for text in texts]).reshape(self.shape)
         try:
             if spec.datatype == "BOOL":
                 return np.array([_TRUTH[text.strip().lower()] for text in texts]).reshape(self.shape)

@@ -1,0 +1,61 @@
+"""Rows asked for through Kafka, and the one that a model fails on found among them."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from broker.settings import KafkaSettings
+from gateway.settings import GatewaySettings
+from infaas.batch import infer_rows
+from infaas.client import InfaasClient
+from schemas import headers as h
+from schemas.errors import ModelFailed, UnknownTask
+from schemas.oip import decode_request
+from schemas.topics import offline_topic
+from tests.integration.gateway.conftest import Running, gateway
+from tests.integration.gateway.responder import VARIANT, doubled
+
+__all__ = ["gateway"]
+POISON = 13.0
+
+
+@pytest.fixture
+def gateway_settings() -> GatewaySettings:
+    return GatewaySettings(port=0)
+
+
+def fails_on_poison(fields: dict[str, str], value: bytes) -> tuple[bytes, dict[str, str]]:
+    inputs = decode_request(value, int(fields[h.JSON_LENGTH])).inputs
+    if (inputs["x"] == POISON).any():
+        raise ModelFailed("thirteen")
+    return doubled(fields, value)
+
+
+async def rows(count: int) -> AsyncIterator[dict[str, Any]]:
+    for number in range(count):
+        yield {"x": np.full(4, number, np.float32)}
+
+
+async def test_each_row_has_its_answer_but_for_the_one_to_blame(gateway: Running, kafka: KafkaSettings) -> None:
+    gateway.responder.answer = fails_on_poison
+    async with InfaasClient(kafka=kafka) as client:
+        answers = [answer async for answer in infer_rows(client, gateway.task, rows(100), rows_per_query=30)]
+    assert [answer.number for answer in answers] == list(range(100))
+    (failed,) = [answer for answer in answers if answer.error is not None]
+    assert (failed.number, str(failed.error), dict(failed.outputs)) == (13, "thirteen", {})
+    good = [answer for answer in answers if answer.error is None]
+    assert [answer.outputs["y"].tolist() for answer in good] == [[2.0 * a.number] * 2 for a in good]
+    assert {answer.variant for answer in good} == {VARIANT}
+    assert set(gateway.responder.topics) == {offline_topic(gateway.task)}
+
+
+async def test_who_takes_no_more_leaves_nothing_behind(gateway: Running, kafka: KafkaSettings) -> None:
+    async with InfaasClient(kafka=kafka) as client:
+        answers = infer_rows(client, gateway.task, rows(10**9), rows_per_query=2, in_flight=3)
+        assert (await anext(answers)).number == 0
+        await answers.aclose()
+    with pytest.raises(UnknownTask):
+        async with InfaasClient(kafka=kafka) as client:
+            await anext(infer_rows(client, "nothing", rows(1)))

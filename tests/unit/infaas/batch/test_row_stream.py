@@ -1,0 +1,75 @@
+"""Chunks of rows that a program loops over."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from infaas.batch.row_stream import RowStream
+
+
+def rows(count: int) -> Iterator[dict[str, Any]]:
+    for number in range(count):
+        yield {"x": [number, 1.5], "text": f"row {number}"}
+
+
+async def test_chunks_are_full_but_for_the_last() -> None:
+    async with RowStream(rows(10), 4, 60.0) as stream:
+        chunks = [chunk async for chunk in stream.chunks()]
+    assert [chunk.size for chunk in chunks] == [4, 4, 2]
+    assert chunks[1].rows[0].inputs["x"].tolist() == [[n, 1.5] for n in range(4, 8)]
+    assert chunks[1].rows[0].inputs["text"].tolist() == [f"row {n}".encode() for n in range(4, 8)]
+    assert chunks[-1].rows[0].numbers.tolist() == [8, 9]
+
+
+async def test_what_comes_slowly_waits_for_nobody() -> None:
+    more = asyncio.Event()
+
+    async def slowly() -> AsyncIterator[dict[str, Any]]:
+        yield {"x": 0}
+        yield {"x": 1}
+        await more.wait()
+        yield {"x": 2}
+
+    async with RowStream(slowly(), 100, 0.01) as stream:
+        chunks = stream.chunks()
+        assert (await anext(chunks)).rows[0].numbers.tolist() == [0, 1]
+        more.set()
+        assert (await anext(chunks)).rows[0].numbers.tolist() == [2]
+        with pytest.raises(StopAsyncIteration):
+            await anext(chunks)
+
+
+async def test_rows_are_read_no_faster_than_chunks_are_taken() -> None:
+    read = list[int]()
+
+    async def counted() -> AsyncIterator[dict[str, Any]]:
+        for number in range(1000):
+            read.append(number)
+            yield {"x": number}
+
+    async with RowStream(counted(), 10, 60.0) as stream:
+        await anext(stream.chunks())
+        for _ in range(200):
+            await asyncio.sleep(0)
+        assert len(read) <= 10 + 10 + 1
+
+
+async def test_rows_before_an_error_come_first() -> None:
+    def broken() -> Iterator[dict[str, Any]]:
+        yield {"x": 0}
+        raise RuntimeError("the disk is gone")
+
+    async with RowStream(broken(), 10, 60.0) as stream:
+        chunks = stream.chunks()
+        assert (await anext(chunks)).size == 1
+        with pytest.raises(RuntimeError, match="the disk is gone"):
+            await anext(chunks)
+
+
+async def test_a_row_that_is_no_array_fails_alone() -> None:
+    async with RowStream([{"x": [1, 2]}, {"x": [[1], [2, 3]]}], 10, 60.0) as stream:
+        chunk = await anext(stream.chunks())
+    assert [row.number for row in chunk.unreadable] == [1]
+    assert chunk.rows[0].numbers.tolist() == [0]
