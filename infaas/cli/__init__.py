@@ -2,5 +2,6 @@
 
 Reading order: main (composes them) -> connect (where the system is), output (tables, JSON and errors) -> system (up,
 down, status), demo -> register, processing, composites (cascades), listing, versions, plot (what is registered) ->
-query (ask, and explain) -> scale, lag -> moments (times as people write them), dead_letters, database.
+query (ask, and explain) -> moments (times as people write them) -> batch_bar, batch (files) -> scale, lag ->
+dead_letters, database.
 """

@@ -1,7 +1,6 @@
 """`infaas batch`: a task asked for every row of a file, offline, within limits, to an output that is exact."""
 
 import asyncio
-import re
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -21,15 +20,15 @@ from infaas.batch.source import RowSource
 from infaas.batch.sources import open_source
 from infaas.cli.batch_bar import BatchBar, duration
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database, find_kafka
+from infaas.cli.moments import parse_duration
 from infaas.cli.output import EXIT_PARTIAL, err, show, show_json, usd
 from infaas.client.client import InfaasClient, QueryOptions
-from schemas.errors import OperatorError, UnknownTask
+from schemas.errors import UnknownTask
 from schemas.rows.catalog import Task
 from store.catalog import load_catalog
 from store.placement import list_instances, list_workers
 from store.pool import open_pool
 
-_DURATION: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
 _INTERRUPTED: Final = 130
 
 TaskOption = Annotated[str, typer.Option("--task", help="The task to ask.")]
@@ -79,7 +78,9 @@ def batch(
     """
     needs = BatchNeeds(min_accuracy=min_accuracy, max_latency_ms=max_latency_ms, target=target)
     sink = FileSink(results, output_format(results), overwrite=overwrite, restart=restart)
-    limits = JobLimits(deadline_s=parse_duration(deadline), max_cost=max_cost, max_failed=max_failed)
+    limits = JobLimits(
+        deadline_s=None if deadline is None else parse_duration(deadline), max_cost=max_cost, max_failed=max_failed
+    )
     command = _BatchCommand(home, task, needs, limits, tuple(output or ()), rows_per_query, mixed)
     try:
         done = asyncio.run(command.run(rows, sink, estimate=estimate))
@@ -168,21 +169,6 @@ class _BatchCommand:
         if self._outputs:
             options["outputs"] = self._outputs
         return options
-
-
-def parse_duration(text: str | None) -> float | None:
-    """Seconds of a duration such as `90s`, `15m` or `2h30m`.
-
-    Raises:
-        OperatorError: it is none.
-    """
-    if text is None:
-        return None
-    found = _DURATION.fullmatch(text.strip())
-    if found is None or not any(found.groups()):
-        raise OperatorError(f"--deadline is a duration such as 90s, 15m or 2h30m, not {text!r}")
-    hours, minutes, seconds = (float(part or 0) for part in found.groups())
-    return 3600 * hours + 60 * minutes + seconds
 
 
 def _told(plan: Plan, total: int | None, left: Checkpoint | None) -> str:

@@ -1,4 +1,4 @@
-"""Times as people write them: `2h` ago, or a date."""
+"""Times as people write them: `2h` ago, or a date; and how long something may take, `2h30m`."""
 
 import re
 from datetime import datetime
@@ -7,6 +7,7 @@ from typing import Final
 from schemas.errors import OperatorError
 
 _AGO: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)")
+_LASTING: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
 _SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
@@ -23,3 +24,16 @@ def parse_moment(text: str, now_s: float) -> float:
         return datetime.fromisoformat(text.strip()).timestamp()
     except ValueError:
         raise OperatorError(f"{text!r} is no time: write 90s, 30m, 2h or 3d ago, or 2026-01-31T12:00") from None
+
+
+def parse_duration(text: str) -> float:
+    """Read how long something may take, in seconds.
+
+    Raises:
+        OperatorError: it is no duration.
+    """
+    found = _LASTING.fullmatch(text.strip())
+    if found is None or not any(found.groups()):
+        raise OperatorError(f"{text!r} is no duration: write 90s, 15m or 2h30m")
+    hours, minutes, seconds = (float(part or 0) for part in found.groups())
+    return 3600 * hours + 60 * minutes + seconds

@@ -8,14 +8,12 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from infaas.batch.rows import Chunk, Marks
 from infaas.batch.sources.chunking import ReadRow, in_chunks
 from infaas.batch.sources.row_file import RowFile
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.rows.catalog import TensorSpec
-from schemas.tensors import BYTES
+from schemas.tensors import bytes_array
 
 
 class FileFolder(RowFile):
@@ -51,13 +49,12 @@ class FileFolder(RowFile):
         shape = (1, *(1 for _ in spec.shape[1:]))
         for name in _walk(self.path, after):
             end: Marks = {"row": number + 1, "after": name}
-            content = np.empty(1, BYTES)
             try:
-                content[0] = (self.path / name).read_bytes()
+                content = (self.path / name).read_bytes()
             except OSError as error:
                 yield ReadRow(number, InvalidRequest(f"cannot read the file: {error.strerror or error}"), 0, end, name)
             else:
-                yield ReadRow(number, {spec.name: content.reshape(shape)}, len(content[0]), end, name)
+                yield ReadRow(number, {spec.name: bytes_array([content]).reshape(shape)}, len(content), end, name)
             number += 1
 
 

@@ -20,7 +20,7 @@ from infaas.batch.sources.row_file import RowFile
 from infaas.batch.sources.row_shape import row_shape
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.rows.catalog import TensorSpec
-from schemas.tensors import BYTES, Array, dtype_of
+from schemas.tensors import BYTES, Array, bytes_array, dtype_of
 
 _LOCAL_HEADER: Final = struct.Struct("<26xHH")
 """Lengths of the name and of the extra field, behind which the data of a member begins."""
@@ -110,11 +110,7 @@ class _Member:
         array = np.frombuffer(data, self._dtype).reshape(count, *self._shape)
         if self._wanted is not BYTES:
             return array.astype(self._wanted, casting="same_kind", copy=False)
-        texts = np.empty(array.shape, BYTES)
-        texts.reshape(-1)[:] = [
-            item if isinstance(item, bytes) else item.encode() for item in array.reshape(-1).tolist()
-        ]
-        return texts
+        return bytes_array(array.reshape(-1).tolist()).reshape(array.shape)
 
 
 def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:

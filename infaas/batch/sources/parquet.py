@@ -17,7 +17,7 @@ from infaas.batch.sources.row_file import RowFile
 from infaas.batch.sources.row_shape import row_shape
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.rows.catalog import TensorSpec
-from schemas.tensors import BYTES, Array, dtype_of
+from schemas.tensors import Array, bytes_array, dtype_of
 
 _BUFFER: Final = 1 << 20
 
@@ -105,11 +105,10 @@ def _array(column: Any, spec: TensorSpec) -> Array:
         values = values.flatten()
     shape = row_shape(lengths, spec)
     if spec.datatype == "BYTES":
-        array = np.empty(len(values), BYTES)
-        array[:] = [item.encode() if isinstance(item, str) else item for item in values.to_pylist()]
-        if not all(isinstance(item, bytes) for item in array):
+        items = values.to_pylist()
+        if not all(isinstance(item, (bytes, str)) for item in items):
             raise InvalidRequest(f"{spec.name}: the task takes texts or files, the column holds {column.type}")
-        return array.reshape(rows, *shape)
+        return bytes_array(items).reshape(rows, *shape)
     try:
         found = values.to_numpy(zero_copy_only=False).astype(dtype_of(spec.datatype, spec.name), casting="same_kind")
     except (TypeError, ValueError):
