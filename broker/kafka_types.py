@@ -1,11 +1,11 @@
-"""Types of aiokafka that other packages meet, under names that they may import: a record, and the errors of Kafka."""
+"""Types of aiokafka that other packages meet, under names that they may import: records, partitions, errors."""
 
 from typing import Final, TypeAlias
 
-from aiokafka import ConsumerRecord
+from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, UnknownTopicOrPartitionError
 
-__all__ = ["APPEND_TIME", "KafkaError", "Record", "RecordTooLarge", "UnknownTopic"]
+__all__ = ["APPEND_TIME", "KafkaError", "Record", "RecordTooLarge", "TopicPartition", "UnknownTopic"]
 
 Record: TypeAlias = ConsumerRecord[bytes | None, bytes | None]
 """A record as it was read, with `topic`, `partition`, `offset`, `timestamp` (ms), `key`, `value` and `headers`."""

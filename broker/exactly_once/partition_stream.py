@@ -16,19 +16,18 @@ class PartitionStream:
     def __init__(
         self, consumer: AIOKafkaConsumer, writer: PartitionWriter, partition: TopicPartition, begin: int
     ) -> None:
-        self.number = partition.partition
+        self.partition = partition
         self.begin = begin
         self._consumer = consumer
         self._writer = writer
-        self._partition = partition
 
     async def read(self, most: int) -> tuple[list[Record], int]:
         """Return the next records, none if there were none for a while, and the offset behind them.
 
         That may be further than the last record: marks of transactions have offsets, too.
         """
-        found = await self._consumer.getmany(self._partition, timeout_ms=_READ_MS, max_records=most)
-        return found.get(self._partition, []), await self._consumer.position(self._partition)
+        found = await self._consumer.getmany(self.partition, timeout_ms=_READ_MS, max_records=most)
+        return found.get(self.partition, []), await self._consumer.position(self.partition)
 
     async def write(self, records: Sequence[OutgoingRecord], next_offset: int) -> None:
         """See `PartitionWriter.write`."""

@@ -30,7 +30,7 @@ from aiokafka.errors import (
     TransactionalIdAuthorizationFailed,
 )
 
-from broker.client import close_client, new_client, new_consumer, start_client
+from broker.client import STOP_S, close_client, new_client, new_consumer, start_client
 from broker.delivery.coordinator import Coordinator
 from broker.exactly_once.partition_stream import PartitionStream
 from broker.exactly_once.partition_writer import PartitionWriter
@@ -48,6 +48,7 @@ Work: TypeAlias = Callable[[PartitionStream], Awaitable[None]]
 """What is done with a partition; returns when there is nothing more to do with it."""
 
 _AGAIN_S: Final = 1.0
+_FOR_EVER_MS: Final = 2**31 - 1
 _LASTING: Final = (
     *(ClusterAuthorizationFailedError, GroupAuthorizationFailedError),
     *(TopicAuthorizationFailedError, TransactionalIdAuthorizationFailed),
@@ -122,14 +123,15 @@ class SharedTopic(ConsumerRebalanceListener):
         finally:
             self._work = None
 
+    async def left(self, ends: Mapping[TopicPartition, int]) -> int:
+        """How many records, about, the group has not committed before these offsets; raises `KafkaError`."""
+        committed, begins = await self.committed(), await self._begins()
+        return sum(max(end - max(committed.get(p, 0), begins[p]), 0) for p, end in ends.items())
+
     async def committed(self) -> dict[TopicPartition, int]:
         """How far the group is, in partitions of which it has committed anything; raises `KafkaError`."""
         async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
             return await self._coordinator.fetch(self.partitions)
-
-    async def begins(self) -> Mapping[TopicPartition, int]:
-        """Offsets of the first records that there are; raises `KafkaError`."""
-        return await self._consumer.beginning_offsets(list(self.partitions))
 
     async def ends(self) -> Mapping[TopicPartition, int]:
         """Offsets behind the last records that are committed; raises `KafkaError`."""
@@ -172,6 +174,9 @@ class SharedTopic(ConsumerRebalanceListener):
             begin = await self._place(partition)
             await self._work(PartitionStream(self._consumer, writer, partition, begin))
 
+    async def _begins(self) -> Mapping[TopicPartition, int]:
+        return await self._consumer.beginning_offsets(list(self.partitions))
+
     async def _place(self, partition: TopicPartition) -> int:
         """Have the partition read from what is committed; returns that."""
         first = (await self._consumer.beginning_offsets([partition]))[partition]
@@ -191,11 +196,16 @@ class SharedTopic(ConsumerRebalanceListener):
             isolation_level="read_committed",
             session_timeout_ms=self._settings.session_timeout_ms,
             heartbeat_interval_ms=self._settings.session_timeout_ms // 3,
+            # Whoever reads nothing for long may wait for answers, or have nothing left, and is a member all the same.
+            max_poll_interval_ms=_FOR_EVER_MS,
         )
 
     async def _close(self) -> None:
         try:
-            await self._consumer.stop()
+            async with asyncio.timeout(STOP_S):
+                await self._consumer.stop()
+        except TimeoutError:
+            log.warning("Kafka did not answer while group %s was left", self.group)
         finally:
             await close_client(self._client)
 

@@ -4,7 +4,8 @@
 
 Reading order: rows (what passes through) -> source, sink (the two ends) -> asker (a chunk is asked for, and the row to
 blame found) -> window (chunks in flight, results in order) -> limits (what a job may take) -> job -> plan (which
-variant, and what it takes) -> sources, sinks (files) -> row_stream, row_answers (rows and answers of a program).
+variant, and what it takes) -> sources, sinks (files) -> row_stream, row_answers (rows and answers of a program) ->
+topics (from topic to topic).
 """
 
 from infaas.batch.row_answers import RowAnswer, infer_rows

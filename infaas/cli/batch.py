@@ -1,4 +1,4 @@
-"""`infaas batch`: a task asked for every row of a file, offline, within limits, to an output that is exact."""
+"""`infaas batch`: a task asked for every row of a file, or a topic, offline, within limits, to an exact output."""
 
 import asyncio
 from pathlib import Path
@@ -11,7 +11,7 @@ from rich.table import Table
 from infaas.batch.asker import ChunkAsker, asking
 from infaas.batch.job import BatchJob
 from infaas.batch.limits import JobLimits
-from infaas.batch.plan import BatchNeeds, Offer, Plan, find_offers, make_plan
+from infaas.batch.plan import BatchNeeds, Offer, Plan, make_plan
 from infaas.batch.sink import JobTerms, Progress
 from infaas.batch.sinks.checkpoint import Checkpoint
 from infaas.batch.sinks.file_sink import FileSink
@@ -19,23 +19,26 @@ from infaas.batch.sinks.output_formats import output_format
 from infaas.batch.source import RowSource
 from infaas.batch.sources import open_source
 from infaas.cli.batch_bar import BatchBar, duration
-from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database, find_kafka
+from infaas.cli.batch_offers import look_up
+from infaas.cli.batch_topics import TopicsCommand, batch_topics, topics_of
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_kafka
 from infaas.cli.moments import parse_duration
 from infaas.cli.output import EXIT_PARTIAL, err, show, show_json, usd
 from infaas.client.client import InfaasClient, QueryOptions
-from schemas.errors import UnknownTask
-from schemas.rows.catalog import Task
-from store.catalog import load_catalog
-from store.placement import list_instances, list_workers
-from store.pool import open_pool
+from schemas.errors import OperatorError
 
 _INTERRUPTED: Final = 130
 
 TaskOption = Annotated[str, typer.Option("--task", help="The task to ask.")]
 RowsIn = Annotated[
-    Path, typer.Argument(metavar="IN", help="Rows: .jsonl, .csv, .npz, .parquet, or a folder of files, e.g. images.")
+    Path,
+    typer.Argument(
+        metavar="IN", help="Rows: .jsonl, .csv, .npz, .parquet, a folder of files, e.g. images; or topic:NAME."
+    ),
 ]
-ResultsOut = Annotated[Path, typer.Argument(metavar="OUT", help="Results: .jsonl, .csv, .npz or .parquet.")]
+ResultsOut = Annotated[
+    Path, typer.Argument(metavar="OUT", help="Results: .jsonl, .csv, .npz, .parquet; or topic:NAME.")
+]
 MinAccuracy = Annotated[float | None, typer.Option(min=0, max=1, help="Least accuracy, 0..1.")]
 MaxLatency = Annotated[float | None, typer.Option(min=0, help="Most ms that the variant may take for a row alone.")]
 Target = Annotated[str | None, typer.Option(help="An architecture or a variant instead of any.")]
@@ -50,6 +53,14 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output 
 Restart = Annotated[bool, typer.Option("--restart", help="Begin anew instead of going on where a run has stopped.")]
 Mixed = Annotated[bool, typer.Option("--mixed", help="Let any variant that meets the needs compute, not one all rows.")]
 Estimate = Annotated[bool, typer.Option("--estimate", help="Only say what it would take.")]
+Follow = Annotated[bool, typer.Option("--follow", help="Of a topic: go on for ever, not until where it ends now.")]
+Group = Annotated[
+    str,
+    typer.Option(help="Of a topic: consumer group that shares it, and goes on. Default: by both names."),
+]
+CarriedHeader = Annotated[
+    list[str] | None, typer.Option("--header", help="Of a topic: a header to carry over; repeatable. Default: all.")
+]
 
 
 def batch(
@@ -68,19 +79,35 @@ def batch(
     overwrite: Overwrite = False,
     restart: Restart = False,
     estimate: Estimate = False,
+    follow: Follow = False,
+    group: Group = "",
+    header: CarriedHeader = None,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """Ask a task for every row of a file, when nothing else is to do, and write the results in the same order.
+    """Ask a task for every row of a file or a topic, when nothing else is to do, and write the results in their order.
 
     Killed, stopped or out of time, the same command goes on where it was. Exit code 3: done, but some rows have failed;
-    they are in OUT.failed.jsonl, with the reasons.
+    they are in OUT.failed.jsonl, or the topic OUT.failed, with the reasons. Of topics, any number of processes may run
+    the same command and share the partitions: each record is answered once, whichever of them dies.
     """
     needs = BatchNeeds(min_accuracy=min_accuracy, max_latency_ms=max_latency_ms, target=target)
-    sink = FileSink(results, output_format(results), overwrite=overwrite, restart=restart)
     limits = JobLimits(
         deadline_s=None if deadline is None else parse_duration(deadline), max_cost=max_cost, max_failed=max_failed
     )
+    if topics := topics_of(rows, results):
+        if overwrite or restart:
+            raise OperatorError("--overwrite and --restart are for files: another --group reads a topic anew")
+        job = TopicsCommand(
+            source=topics[0], sink=topics[1], home=home, task=task, needs=needs, limits=limits,
+            outputs=tuple(output or ()), rows_per_query=rows_per_query, mixed=mixed, follow=follow, group=group,
+            headers=tuple(header or ()),
+        )  # fmt: skip
+        batch_topics(job, estimate=estimate, as_json=as_json)
+        return
+    if follow or group or header:
+        raise OperatorError("--follow, --group and --header are for topics: write IN and OUT as topic:NAME")
+    sink = FileSink(results, output_format(results), overwrite=overwrite, restart=restart)
     command = _BatchCommand(home, task, needs, limits, tuple(output or ()), rows_per_query, mixed)
     try:
         done = asyncio.run(command.run(rows, sink, estimate=estimate))
@@ -114,7 +141,7 @@ class _BatchCommand:
 
     async def run(self, rows: Path, sink: FileSink, *, estimate: bool) -> Progress | None:
         """Run the job; returns what came of it, None if only an estimate was wanted."""
-        task, offers = await self._look_up()
+        task, offers = await look_up(self._home, self._task)
         source = open_source(rows, task.inputs)
         left = sink.left()
         plan = self._plan(source.total, source.row_bytes(), offers, left)
@@ -125,15 +152,6 @@ class _BatchCommand:
             return await self._run(source, sink, self._terms(source, plan, left), plan)
         finally:
             await sink.close()
-
-    async def _look_up(self) -> tuple[Task, list[Offer]]:
-        async with open_pool(find_database(self._home), max_size=1) as pool:
-            catalog = await load_catalog(pool)
-            workers, instances = await list_workers(pool), await list_instances(pool)
-        task = catalog.tasks.get(self._task)
-        if task is None:
-            raise UnknownTask(f"no task is called {self._task!r}; `infaas tasks` lists the tasks")
-        return task, find_offers(task.name, catalog.variants.values(), catalog.profiles, workers, instances)
 
     def _plan(self, total: int | None, row_bytes: float, offers: list[Offer], left: Checkpoint | None) -> Plan:
         """Plan what is left, with the variant that has done what is done."""

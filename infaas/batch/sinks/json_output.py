@@ -31,7 +31,7 @@ def failed_line(row: FailedRow) -> bytes:
 
 
 def _lines(rows: OutputRows) -> Iterator[tuple[int, bytes]]:
-    outputs = {name: _encodable(array) for name, array in rows.outputs.items()}
+    outputs = {name: encodable(array) for name, array in rows.outputs.items()}
     for index, number in enumerate(rows.numbers.tolist()):
         line: dict[str, object] = {"row": number}
         if rows.ids and rows.ids[index] is not None:
@@ -40,7 +40,7 @@ def _lines(rows: OutputRows) -> Iterator[tuple[int, bytes]]:
         yield number, orjson.dumps(line, option=_OPTIONS)
 
 
-def _encodable(array: Array) -> Any:
+def encodable(array: Array) -> Any:
     """What orjson writes of each row; it knows numpy, but neither texts there nor what JSON has no number for."""
     if array.dtype == BF16:
         array = float32_of(array)

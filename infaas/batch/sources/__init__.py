@@ -1,7 +1,7 @@
 """Files as sources of rows; which one, the name says.
 
-Reading order: row_file (what all are) -> row_shape -> chunking (rows to chunks) -> jsonl, csv_table, npz, parquet,
-file_folder.
+Reading order: row_file (what all are) -> row_shape -> json_row -> chunking (rows to chunks) -> jsonl, csv_table, npz,
+parquet, file_folder.
 """
 
 from collections.abc import Sequence

@@ -4,26 +4,21 @@ A row's value is what the JSON form of the Open Inference Protocol has for it: a
 list. A field `id` that is no input is what the row is called. Empty lines are no rows.
 """
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final
 
 import msgspec
-import numpy as np
 
 from infaas.batch.rows import Chunk, Marks
 from infaas.batch.sources.chunking import ReadRow, in_chunks
+from infaas.batch.sources.json_row import row_inputs, row_values
 from infaas.batch.sources.row_file import RowFile, count_lines
-from infaas.batch.sources.row_shape import row_shape
 from schemas.errors import InvalidRequest
 from schemas.rows.catalog import TensorSpec
-from schemas.tensors import Array, from_json
 
 ID: Final = "id"
 LONGEST_LINE: Final = 16 << 20
-_FLAT: Final = re.compile(rb"\s*\[(?!\s*\[)")
-_object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class JsonLines(RowFile):
@@ -61,41 +56,10 @@ class JsonLines(RowFile):
     def _row(self, number: int, line: bytes, end: Marks) -> ReadRow:
         row_id: object = None
         try:
-            values = self._values(line)
+            values = row_values(line, self.inputs)
             if ID in values and all(spec.name != ID for spec in self.inputs):
                 row_id = msgspec.json.decode(values[ID])
-            inputs = {spec.name: _array(spec, values) for spec in self.inputs}
+            inputs = row_inputs(values, self.inputs)
         except InvalidRequest as error:
             return ReadRow(number, error, len(line), end, row_id)
         return ReadRow(number, inputs, sum(array.nbytes for array in inputs.values()), end, row_id)
-
-    def _values(self, line: bytes) -> Mapping[str, msgspec.Raw]:
-        if len(self.inputs) == 1 and not line.lstrip().startswith(b"{"):
-            return {self.inputs[0].name: msgspec.Raw(line)}
-        try:
-            return _object.decode(line)
-        except RecursionError:
-            raise InvalidRequest("the JSON is nested too deeply") from None
-        except (msgspec.MsgspecError, UnicodeError) as error:
-            raise InvalidRequest(f"the line is no JSON object: {error}") from None
-
-
-def _array(spec: TensorSpec, values: Mapping[str, msgspec.Raw]) -> Array:
-    try:
-        raw = values[spec.name]
-    except KeyError:
-        raise InvalidRequest(f"there is no {spec.name!r} in it") from None
-    shape = tuple(spec.shape[1:])
-    if any(length < 0 for length in shape):
-        shape = _found_shape(spec, raw)
-    is_flat = _FLAT.match(raw) is not None
-    return from_json(spec.datatype, (1, *shape), bytes(raw) if is_flat else b"[%b]" % bytes(raw), spec.name)
-
-
-def _found_shape(spec: TensorSpec, raw: msgspec.Raw) -> tuple[int, ...]:
-    """The shape of a value where the task leaves lengths open."""
-    try:
-        found = np.shape(msgspec.json.decode(raw))
-    except (ValueError, msgspec.MsgspecError, RecursionError):
-        raise InvalidRequest(f"{spec.name}: the nested lists are not of one length") from None
-    return row_shape(found, spec)

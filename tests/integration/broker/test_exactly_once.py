@@ -15,7 +15,7 @@ from broker.exactly_once.shared_topic import SharedTopic
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_topics
 from schemas.errors import OperatorError
-from tests.waiting import PATIENCE_S, until
+from tests.waiting import PATIENCE_S, read_until, until
 
 
 @pytest.fixture
@@ -73,11 +73,8 @@ async def test_two_share_a_topic_of_transactions_to_its_end(kafka: KafkaSettings
             await until(lambda: (first.ours, second.ours) == (2, 2))
             asked += await write_transactions(kafka, topic)
             ends = await first.ends()
-
-            async def at_the_end() -> bool:
-                return await first.committed() == ends
-
-            await until(at_the_end)
+            await read_until(lambda: first.left(ends), lambda left: left == 0)
+            assert await first.committed() == ends
     assert sorted(value or b"" for value in await committed_values(kafka, copied)) == sorted(asked)
 
 

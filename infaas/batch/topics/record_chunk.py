@@ -1,0 +1,96 @@
+"""Records of a partition as a chunk of rows: those of one shape are asked for in one query, however they are written.
+
+A record that is a request of several rows is several rows here, all with its number, and fails as a whole.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from broker.kafka_types import Record
+from infaas.batch.rows import Chunk, ChunkResult, FailedRow, InputRows, failed_row
+from infaas.batch.topics.record_query import RecordQuery, read_query, write_answer
+from schemas.errors import ErrorCode, InvalidRequest
+from schemas.oip import EncodedMessage
+from schemas.rows.catalog import TensorSpec
+from schemas.tensors import Array
+
+
+class AnsweredRecord(NamedTuple):
+    """A record and its answer."""
+
+    record: Record
+    answer: EncodedMessage
+    variant: str
+
+
+class FailedRecord(NamedTuple):
+    """A record without an answer, and why."""
+
+    record: Record
+    code: str
+    reason: str
+
+
+class RecordChunk:
+    """Consecutive records of a partition; `next_offset` is where the partition goes on behind them."""
+
+    def __init__(self, records: Sequence[Record], next_offset: int, signature: Sequence[TensorSpec]) -> None:
+        self.records = records
+        self.next_offset = next_offset
+        self._queries = [_read(record, signature) for record in records]
+
+    def chunk(self) -> Chunk:
+        """The rows of all records, by shape; their numbers are those of the records."""
+        shapes = defaultdict[Any, list[int]](list)
+        unreadable = list[FailedRow]()
+        for number, query in enumerate(self._queries):
+            if isinstance(query, InvalidRequest):
+                unreadable.append(failed_row(number, query))
+            else:
+                shapes[_shape(query)].append(number)
+        return Chunk(tuple(map(self._input_rows, shapes.values())), {}, tuple(unreadable))
+
+    def outcomes(self, result: ChunkResult) -> list[AnsweredRecord | FailedRecord]:
+        """What became of each record, in their order."""
+        failed = {row.number: row for row in reversed(result.failed)}
+        parts = defaultdict[int, list[tuple[dict[str, Array], str]]](list)
+        for rows in result.answered:
+            numbers, starts, counts = np.unique(rows.numbers, return_index=True, return_counts=True)
+            for number, start, count in zip(numbers.tolist(), starts.tolist(), counts.tolist(), strict=True):
+                some = {name: array[start : start + count] for name, array in rows.outputs.items()}
+                parts[number].append((some, rows.variant))
+        return [self._outcome(number, failed.get(number), parts[number]) for number in range(len(self.records))]
+
+    def _outcome(
+        self, number: int, failed: FailedRow | None, parts: list[tuple[dict[str, Array], str]]
+    ) -> AnsweredRecord | FailedRecord:
+        record, query = self.records[number], self._queries[number]
+        if failed is not None or isinstance(query, InvalidRequest):
+            code, reason = (failed.code, failed.reason) if failed else (ErrorCode.INVALID_REQUEST, str(query))
+            return FailedRecord(record, code, reason)
+        outputs, variant = parts[0]
+        if len(parts) > 1:  # its rows were asked for apart, since another's failed beside them
+            outputs = {name: np.concatenate([some[name] for some, _ in parts]) for name in outputs}
+        try:
+            return AnsweredRecord(record, write_answer(query, outputs, variant), variant)
+        except InvalidRequest as error:
+            return FailedRecord(record, error.code, str(error))
+
+    def _input_rows(self, numbers: list[int]) -> InputRows:
+        queries = [query for number in numbers if isinstance(query := self._queries[number], RecordQuery)]
+        inputs = {name: np.concatenate([query.inputs[name] for query in queries]) for name in queries[0].inputs}
+        return InputRows(np.repeat(np.array(numbers, np.int64), [query.rows for query in queries]), inputs)
+
+
+def _read(record: Record, signature: Sequence[TensorSpec]) -> RecordQuery | InvalidRequest:
+    try:
+        return read_query(record, signature)
+    except InvalidRequest as error:
+        return error
+
+
+def _shape(query: RecordQuery) -> object:
+    return tuple(sorted((name, array.dtype.str, array.shape[1:]) for name, array in query.inputs.items()))

@@ -1,0 +1,142 @@
+"""A batch job from topic to topic; any number of processes may run the same one, and share its partitions.
+
+    PartitionStream -> RecordChunk -> AnswersInOrder (budget, answer) -> TopicOutput -> one transaction a chunk
+
+Each partition goes its own way, in its order. The job ends where the topic ended when it began, once the whole group
+has come so far: until then whoever is done stays, for the partitions of one that dies. Or it follows for ever.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import suppress
+from typing import Final, Protocol
+
+import msgspec
+
+from broker.exactly_once.partition_stream import PartitionStream
+from broker.exactly_once.shared_topic import SharedTopic
+from broker.kafka_types import KafkaError, TopicPartition
+from infaas.batch.limits import JobBudget, JobLimits
+from infaas.batch.rows import Chunk, ChunkResult
+from infaas.batch.sink import Progress
+from infaas.batch.topics.record_chunk import FailedRecord, RecordChunk
+from infaas.batch.topics.topic_output import TopicOutput
+from infaas.batch.window import Answer, AnswersInOrder
+from schemas.rows.catalog import TensorSpec
+
+log = logging.getLogger(__name__)
+
+_LOOK_S: Final = 0.5
+_LEAST_IN_FLIGHT: Final = 2
+
+
+class TopicLag(msgspec.Struct, frozen=True):
+    """How far the group is."""
+
+    total: int
+    """Records, about, from the first that was not read when this process began to the end."""
+    left: int
+    partitions: int
+    """Partitions that this process has."""
+
+
+class TopicObserver(Protocol):
+    """Who is told how far a job is."""
+
+    def looked(self, lag: TopicLag, progress: Progress) -> None:
+        """The whole group's lag, and the progress of this process, twice a second."""
+        ...
+
+
+class TopicJob:
+    """A job, to be run once."""
+
+    def __init__(
+        self, shared: SharedTopic, output: TopicOutput, signature: Sequence[TensorSpec], answer: Answer, *,
+        limits: JobLimits, chunk_records: int, follow: bool, observer: TopicObserver,
+    ) -> None:  # fmt: skip
+        self._shared = shared
+        self._output = output
+        self._signature = signature
+        self._answer = answer
+        self._limits = limits
+        self._chunk_records = chunk_records
+        self._follow = follow
+        self._observer = observer
+        self._progress = Progress()
+        self._budget = JobBudget(limits, self._progress)
+        self._ends: Mapping[TopicPartition, int] | None = None
+        """Where partitions ended when the job began; None: it follows."""
+        self._began_s = time.monotonic()
+
+    async def run(self, stop: asyncio.Event) -> Progress:
+        """Run it to its end, or until it is to stop; returns what this process has done.
+
+        Raises:
+            OperatorError: it cannot go on, or must not; what is done stays, and a further run goes on from there.
+            QueryError: nothing can answer what is asked.
+        """
+        if not self._follow:
+            self._ends = await self._shared.ends()
+        async with asyncio.TaskGroup() as tasks:
+            working = tasks.create_task(self._shared.run(self._work))
+            await self._until_done(stop)
+            working.cancel()
+        return self._progress
+
+    async def _work(self, stream: PartitionStream) -> None:
+        """Answer a partition's records, each chunk of them in a transaction."""
+        taken = deque[RecordChunk]()
+        in_flight = max(self._limits.in_flight // max(self._shared.ours, 1), _LEAST_IN_FLIGHT)
+        async with AnswersInOrder(self._chunks(stream, taken), self._ask, in_flight) as results:
+            async for result in results:
+                chunk = taken.popleft()
+                outcomes = chunk.outcomes(result)
+                await stream.write([self._output.record(outcome) for outcome in outcomes], chunk.next_offset)
+                self._count(len(outcomes), sum(isinstance(one, FailedRecord) for one in outcomes), result)
+
+    async def _chunks(self, stream: PartitionStream, taken: deque[RecordChunk]) -> AsyncGenerator[Chunk]:
+        end = None if self._ends is None else self._ends[stream.partition]
+        position = stream.begin
+        while end is None or position < end:
+            before = position
+            records, position = await stream.read(self._chunk_records)
+            if end is not None and position >= end:
+                records, position = [record for record in records if record.offset < end], end
+            if position > before:  # without a record: past marks of transactions, or what was compacted
+                taken.append(RecordChunk(records, position, self._signature))
+                yield taken[-1].chunk()
+
+    async def _ask(self, chunk: Chunk) -> ChunkResult:
+        self._budget.admit(chunk.size, time.monotonic() - self._began_s)
+        return await self._answer(chunk)
+
+    def _count(self, records: int, failed: int, result: ChunkResult) -> None:
+        done = self._progress
+        self._progress = Progress(
+            answered=done.answered + records - failed,
+            failed=done.failed + failed,
+            cost=done.cost + result.cost,
+            seconds=time.monotonic() - self._began_s,
+        )
+        self._budget.take(self._progress, result)
+
+    async def _until_done(self, stop: asyncio.Event) -> None:
+        """Wait until the group has come to the end, and tell how far it is meanwhile."""
+        total = 0
+        while not stop.is_set():
+            try:
+                left = await self._shared.left(self._ends or await self._shared.ends())
+            except (KafkaError, TimeoutError) as error:
+                log.warning("Kafka does not say how far group %s is: %r", self._shared.group, error)
+            else:
+                total = max(total, self._progress.rows + left)
+                self._observer.looked(TopicLag(total, left, self._shared.ours), self._progress)
+                if self._ends is not None and left == 0:
+                    return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    await stop.wait()

@@ -1,0 +1,26 @@
+"""What could compute a batch job of a task, as commands find it out."""
+
+from pathlib import Path
+
+from infaas.batch.plan import Offer, find_offers
+from infaas.cli.connect import find_database
+from schemas.errors import UnknownTask
+from schemas.rows.catalog import Task
+from store.catalog import load_catalog
+from store.placement import list_instances, list_workers
+from store.pool import open_pool
+
+
+async def look_up(home: Path, name: str) -> tuple[Task, list[Offer]]:
+    """Find a task and the variants that may compute it.
+
+    Raises:
+        UnknownTask: there is no such task.
+    """
+    async with open_pool(find_database(home), max_size=1) as pool:
+        catalog = await load_catalog(pool)
+        workers, instances = await list_workers(pool), await list_instances(pool)
+    task = catalog.tasks.get(name)
+    if task is None:
+        raise UnknownTask(f"no task is called {name!r}; `infaas tasks` lists the tasks")
+    return task, find_offers(task.name, catalog.variants.values(), catalog.profiles, workers, instances)

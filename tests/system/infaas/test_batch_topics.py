@@ -1,0 +1,154 @@
+"""Jobs from topic to topic: processes come, go and are killed, and each record has its outcome in the output once."""
+
+import asyncio
+import json
+from asyncio.subprocess import Process
+from collections import Counter, defaultdict
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, cast
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from broker.client import open_admin
+from broker.kafka_types import Record
+from broker.settings import KafkaSettings
+from broker.topics import TopicSpec, ensure_topics
+from infaas.cli.output import EXIT_PARTIAL
+from tests.load import Pace
+from tests.system.infaas.conftest import Cli
+from tests.system.infaas.plain_client import query
+from tests.waiting import until
+from zoo.samples import labelled
+
+pytestmark = pytest.mark.timeout(400)
+IN, OUT, FAILED, GROUP = "images", "digits", "digits.failed", "a-job"
+PARTITIONS = 6
+JOB = ("batch", f"topic:{IN}", f"topic:{OUT}", "--task=digits", f"--group={GROUP}", "--rows-per-query=8")
+BROKEN = 5
+PATIENCE_S = 300.0
+
+
+async def test_a_killed_and_a_new_process_leave_every_record_answered_once(cli: Cli) -> None:
+    async with cli.up("--kafka=apache"), asyncio.timeout(PATIENCE_S), AsyncExitStack() as stack:
+        kafka = KafkaSettings(bootstrap=(await cli.json("status", "--wait"))["kafka"])
+        await cli.register("digits_linear.onnx", "--name=digits-linear", task="digits")
+        await ensure_topics(kafka, [TopicSpec(IN, PARTITIONS), TopicSpec(OUT, PARTITIONS)])
+        outcomes = await stack.enter_async_context(read_outcomes(kafka))
+        async with write_steadily(kafka) as asked:
+            first, second = [await stack.enter_async_context(job(cli)) for _ in range(2)]
+            await until_shared(kafka, 2)
+            await outcomes.grow()
+            third = await stack.enter_async_context(job(cli))
+            await until_shared(kafka, 3)
+            await outcomes.grow()
+            first.kill()
+            await until_shared(kafka, 2)
+            await outcomes.grow()
+        second.terminate()
+        code, told, err = await cli.run(*JOB, "--json")  # to the end, and no further
+        assert code == 0, err
+        assert json.loads(told)["failed"] == 0
+        third.terminate()
+        assert {await second.wait(), await third.wait()} <= {0, EXIT_PARTIAL}
+        await until(lambda: outcomes.ids.keys() >= asked)
+        outcomes.check(asked)
+
+
+class Outcomes:
+    """What a reader of committed records finds in the output."""
+
+    def __init__(self) -> None:
+        self.ids = Counter[str]()
+        self.by_partition = defaultdict[int, list[Record]](list)
+        self.failed = list[Record]()
+
+    async def grow(self) -> None:
+        """Wait until there is clearly more than now."""
+        seen = self.ids.total()
+        await until(lambda: self.ids.total() > seen + 100)
+
+    async def read(self, consumer: AIOKafkaConsumer) -> None:
+        async for record in consumer:
+            self.ids[dict(record.headers)["id"].decode()] += 1
+            if record.topic == FAILED:
+                self.failed.append(record)
+            else:
+                self.by_partition[record.partition].append(record)
+
+    def check(self, asked: set[str]) -> None:
+        assert self.ids.keys() == asked
+        assert self.ids.total() == len(asked)
+        for number, records in self.by_partition.items():
+            ids = [int(dict(record.headers)["id"]) for record in records]
+            assert ids == sorted(ids)
+            assert {number % PARTITIONS for number in ids} == {number}
+            assert {record.key for record in records} == {b"%d" % number}
+            values = [json.loads(record.value or b"") for record in records]
+            assert {"logits" in value or value["outputs"][0]["name"] == "logits" for value in values} == {True}
+        assert [dict(record.headers)["infaas-status"] for record in self.failed] == [b"invalid_request"] * BROKEN
+
+
+@asynccontextmanager
+async def read_outcomes(kafka: KafkaSettings) -> AsyncGenerator[Outcomes]:
+    outcomes = Outcomes()
+    await ensure_topics(kafka, [TopicSpec(FAILED)])
+    reader = AIOKafkaConsumer(
+        *(OUT, FAILED),
+        bootstrap_servers=kafka.bootstrap,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+    )
+    async with reader as consumer, asyncio.TaskGroup() as tasks:
+        reading = tasks.create_task(outcomes.read(consumer))
+        yield outcomes
+        reading.cancel()
+
+
+@asynccontextmanager
+async def write_steadily(kafka: KafkaSettings) -> AsyncGenerator[set[str]]:
+    """Rows and requests, one partition after the other; some at first that are broken. Yields the ids written."""
+    asked, stopping = set[str](), False
+    image = labelled("digits")[0]["input"][0]
+    values = [json.dumps({"input": image.tolist()}).encode(), query()]
+
+    async def write(producer: AIOKafkaProducer) -> None:
+        async for number in Pace(400):
+            if stopping:
+                return
+            value = b"broken" if number < BROKEN else values[number % 2]
+            partition = number % PARTITIONS
+            headers = [("id", b"%d" % number)]
+            await producer.send_and_wait(IN, value, b"%d" % partition, partition=partition, headers=headers)
+            asked.add(str(number))
+
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap) as producer, asyncio.TaskGroup() as tasks:
+        tasks.create_task(write(producer))
+        yield asked
+        stopping = True
+
+
+@asynccontextmanager
+async def job(cli: Cli) -> AsyncGenerator[Process]:
+    """A process of the job that follows, while the context is open."""
+    process = await cli.start(*JOB, "--follow")
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        _, err = await process.communicate()
+        print(err.decode())
+
+
+async def until_shared(kafka: KafkaSettings, members: int) -> None:
+    """Wait until so many members have all partitions among them."""
+
+    async def shared() -> bool:
+        async with open_admin(kafka) as admin:
+            (answer,) = await admin.describe_consumer_groups([GROUP])
+        ((_, _, state, _, _, found, *_),) = cast(Any, answer).groups
+        return state == "Stable" and len(found) == members
+
+    await until(shared)

@@ -1,0 +1,152 @@
+"""Records of a topic as rows of a chunk, and what becomes of each: its answer in kind, or why there is none."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from aiokafka import ConsumerRecord
+
+from broker.kafka_types import Record
+from infaas.batch.rows import Chunk, ChunkResult, FailedRow, OutputRows
+from infaas.batch.topics.record_chunk import AnsweredRecord, FailedRecord, RecordChunk
+from infaas.batch.topics.topic_output import TopicOutput
+from schemas.oip import decode_response, encode_request
+from schemas.rows.catalog import TensorSpec
+
+INPUT = TensorSpec(name="input", datatype="FP32", shape=(-1, 2))
+TEXT = TensorSpec(name="text", datatype="BYTES", shape=(-1,))
+Headers = Sequence[tuple[str, bytes]]
+
+
+def record(value: bytes | None, offset: int = 0, key: bytes | None = None, headers: Headers = ()) -> Record:
+    return ConsumerRecord("in", 1, offset, 0, 1, key, value, None, -1, -1, tuple(headers))
+
+
+def request(*rows: list[float], binary: bool = False, **more: Any) -> tuple[bytes, Headers]:
+    message = encode_request({"input": np.array(rows, np.float32)}, binary=binary, **more)
+    headers = [("content-type", message.content_type.encode())]
+    if message.json_length is not None:
+        headers.append(("inference-header-content-length", str(message.json_length).encode()))
+    return message.value, headers
+
+
+def doubled(chunk: Chunk, failed: Sequence[FailedRow] = (), split: int | None = None) -> ChunkResult:
+    """Answers to a chunk: each input, twice; those of failed numbers left out, and in parts where it was halved."""
+    lost, parts = {row.number for row in failed}, list[OutputRows]()
+    for rows in chunk.rows:
+        kept = np.array([number not in lost for number in rows.numbers])
+        numbers, values = rows.numbers[kept], rows.inputs["input"][kept] * 2
+        for part in (slice(None, split), slice(split, None)) if split else (slice(None),):
+            parts.append(OutputRows(numbers[part], {"twice": values[part]}, (), "a-variant"))
+    return ChunkResult(tuple(parts), (*chunk.unreadable, *failed), chunk.end)
+
+
+def answers(chunk: RecordChunk, result: ChunkResult) -> list[Any]:
+    """What each record is answered: outputs as lists, or the code of its failure."""
+    found = list[Any]()
+    for outcome in chunk.outcomes(result):
+        if isinstance(outcome, FailedRecord):
+            found.append(str(outcome.code))
+        elif outcome.answer.value.startswith(b'{"model_name"'):
+            found.append(decode_response(*outcome.answer[:2]).outputs["twice"].tolist())
+        else:
+            found.append(json.loads(outcome.answer.value)["twice"])
+    return found
+
+
+def test_records_of_every_form_are_asked_in_one_query_and_answered_in_kind() -> None:
+    binary, described = request([5, 6], [7, 8], binary=True)
+    records = [
+        record(b'{"input": [1, 2], "id": "passed over"}'),
+        record(request([3, 4])[0]),
+        record(binary, headers=described),
+        record(b"[9, 10]"),
+    ]
+    chunk = RecordChunk(records, 4, [INPUT])
+    (rows,) = chunk.chunk().rows
+    assert rows.numbers.tolist() == [0, 1, 2, 2, 3]
+    assert answers(chunk, doubled(chunk.chunk())) == [[2, 4], [[6, 8]], [[10, 12], [14, 16]], [18, 20]]
+
+
+def test_what_cannot_be_read_fails_alone() -> None:
+    values = [None, b"\xff", b'{"other": 1}', b'{"input": [1]}', b'{"inputs": [{"name": 1}]}', b'{"input": [1, 2]}']
+    chunk = RecordChunk([record(value) for value in values], 6, [INPUT])
+    assert answers(chunk, doubled(chunk.chunk())) == ["invalid_request"] * 5 + [[2, 4]]
+
+
+def test_records_of_other_shapes_are_asked_apart() -> None:
+    chunk = RecordChunk([record(request([1, 2])[0]), record(request([1, 2, 3])[0])], 2, [INPUT])
+    assert [rows.numbers.tolist() for rows in chunk.chunk().rows] == [[0], [1]]
+    assert answers(chunk, doubled(chunk.chunk())) == [[[2, 4]], [[2, 4, 6]]]
+
+
+def test_a_record_fails_whole_and_no_other_with_it() -> None:
+    chunk = RecordChunk([record(request([number, 0], [0, number])[0]) for number in range(3)], 3, [INPUT])
+    failed = [FailedRow(1, "model_failed", "no")]
+    assert answers(chunk, doubled(chunk.chunk(), failed, split=3)) == [
+        [[0, 0], [0, 0]],
+        "model_failed",
+        [[4, 0], [0, 4]],
+    ]
+
+
+def test_a_text_alone_is_a_row() -> None:
+    chunk = RecordChunk([record(b"a text", headers=[("content-type", b"text/plain")])], 1, [TEXT])
+    (rows,) = chunk.chunk().rows
+    assert rows.inputs["text"].tolist() == [b"a text"]
+
+
+def test_an_output_that_is_not_there_fails_the_record_that_wants_it() -> None:
+    chunk = RecordChunk([record(request([1, 2], outputs=["absent"])[0])], 1, [INPUT])
+    assert answers(chunk, doubled(chunk.chunk())) == ["invalid_request"]
+
+
+def output(headers: frozenset[str] | None = None, partitions: int = 4, max_bytes: int = 1 << 20) -> TopicOutput:
+    counts = {"in": 4, "out": partitions, "failed": 1}
+    return TopicOutput(topic="out", failed_topic="failed", partitions=counts, headers=headers, max_bytes=max_bytes)
+
+
+def outcome(asked: Record) -> AnsweredRecord | FailedRecord:
+    chunk = RecordChunk([asked], 1, [INPUT])
+    return chunk.outcomes(doubled(chunk.chunk()))[0]
+
+
+@pytest.mark.parametrize(("chosen", "carried"), [(None, {"trace", "more"}), (frozenset({"more"}), {"more"})])
+def test_key_and_chosen_headers_go_along(chosen: frozenset[str] | None, carried: set[str]) -> None:
+    headers = [("trace", b"1"), ("more", b"2"), ("infaas-latency-ms", b"5"), ("content-type", b"application/json")]
+    told = output(chosen).record(outcome(record(b"[1, 2]", 7, b"key", headers)))
+    assert (told.topic, told.partition, told.key, told.value) == ("out", 1, b"key", b'{"twice":[2.0,4.0]}')
+    found = dict(told.headers)
+    assert found.pop("infaas-id") == b"in-1-7"
+    assert found.pop("content-type") == b"application/json"
+    assert {found.pop("infaas-status"), found.pop("infaas-variant")} == {b"ok", b"a-variant"}
+    assert found.keys() == carried
+
+
+def test_a_failed_record_is_kept_whole_with_the_reason() -> None:
+    told = output().record(outcome(record(b"nothing", 7, b"key", [("trace", b"1"), ("infaas-id", b"mine")])))
+    assert (told.topic, told.partition, told.key, told.value) == ("failed", None, b"key", b"nothing")
+    found = dict(told.headers)
+    assert found["infaas-status"] == b"invalid_request"
+    assert found["infaas-dead-reason"]
+    place = [found[f"infaas-dead-{name}"] for name in ("topic", "partition", "offset")]
+    assert place == [b"in", b"1", b"7"]
+    assert (found["trace"], found["infaas-id"]) == (b"1", b"mine")
+
+
+def test_an_answer_has_the_id_that_its_record_names() -> None:
+    told = output().record(outcome(record(b"[1, 2]", headers=[("infaas-id", b"mine")])))
+    assert dict(told.headers)["infaas-id"] == b"mine"
+
+
+@pytest.mark.parametrize(("key", "partition"), [(None, 1), (b"key", None)])
+def test_where_there_are_other_partitions_keys_decide(key: bytes | None, partition: int | None) -> None:
+    assert output(partitions=3).record(outcome(record(b"[1, 2]", key=key))).partition == partition
+
+
+def test_an_answer_that_kafka_would_not_take_is_a_failure_in_words() -> None:
+    told = output(max_bytes=1100).record(outcome(record(b"[1, 2]")))
+    assert told.topic == "failed"
+    assert b"INFAAS_KAFKA_MAX_RECORD_BYTES" in dict(told.headers)["infaas-dead-reason"]
