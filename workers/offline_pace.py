@@ -1,7 +1,8 @@
 """When an instance takes offline queries out of their topic, and how many: pure, the clock is an argument.
 
 What it has taken delays what is online, by one batch that cannot be interrupted, and by reading and answering. So it
-takes only what keeps its slots busy until the next look, and nothing while an online query waits.
+takes only what keeps its slots busy until the next look, and a query more, for a large one takes longer to be read than
+a batch of it to be computed; and nothing while an online query waits.
 
 While online queries come, it takes a few at a time, at a rate that leaves half a core for them: everything that an
 offline query passes, from the selector to the broker that takes its result, is kept by these few for no longer than a
@@ -39,7 +40,7 @@ class OfflinePace:
         """Queries that may be taken now; 0: none. `enough` inputs keep all slots busy; `online`: such queries come."""
         if queued.online or (online and now_s < self._next_s):
             return 0
-        missing = (_FEW if online else enough) - queued.offline
+        missing = (_FEW if online else enough + self._mean_inputs) - queued.offline
         return math.ceil(missing / self._mean_inputs) if missing > 0 else 0
 
     def look_again_s(self, now_s: float) -> float | None:

@@ -1,0 +1,293 @@
+"""A batch job over a file of images: its rate over a bare loop's, its memory, killed on the way, beside online load.
+
+    python -m bench.batch --rows 1000000    # prints, and writes the tables; half an hour on two cores
+
+
+The bare loop reads the same file in the same pieces, computes them by the same model file in one session, at the
+threads and the batch size that are fastest for it on this machine, and appends the outputs to a file. The job runs as a
+person runs it, once undisturbed and once killed by SIGKILL `KILLS` times; both outputs are compared byte by byte.
+Beside: an open-loop load of small online queries of another task, in turns alone and while the job runs.
+"""
+
+import argparse
+import asyncio
+import filecmp
+import os
+import signal
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import psutil
+from rich.console import Console
+
+from bench.__main__ import show
+from bench.core.figures import Figure, at_least, at_most, percentile
+from bench.core.load import AnsweredQuery, OpenLoopLoad, small_query
+from bench.core.system import SystemUnderTest, running_system
+from bench.results import write_results
+from infaas.batch.sinks.checkpoint import read_checkpoint
+from infaas.batch.sources import open_source
+from infaas.client import InfaasClient
+from registry.artifacts import ArtifactStore
+from runtimes.catalog import find_runtime
+from runtimes.protocol import LoadOptions, Session
+from schemas.latency import LatencyModel
+from schemas.needs import Mode
+from schemas.rows.catalog import Task, Variant
+from schemas.topics import task_topic
+from store.catalog import load_catalog
+from store.pool import open_pool
+from zoo.samples import labelled
+
+TASK: Final = "mnist"
+ONLINE_TASK: Final = "digits"
+ROWS: Final = 1_000_000
+MIN_ACCURACY: Final = 0.985
+KILLS: Final = 5
+RATE_LIMIT: Final = 0.7
+P99_LIMIT: Final = 1.5
+ONLINE_RATE: Final = 200.0
+_BROKER: Final = "apache"
+_ROUNDS: Final = 3
+_ROUND_S: Final = 8.0
+_BARE_ROWS: Final = 50_000
+"""Rows that the bare loop passes at most: its rate is the same all along."""
+_TRIAL_ROWS: Final = 4_096
+_BATCHES: Final = (16, 64, 256)
+_PIECE: Final = 1024
+_LOOK_S: Final = 0.05
+_JOB_S: Final = 3600.0
+
+
+async def measure(system: SystemUnderTest, console: Console, rows: int) -> list[Figure]:
+    """Measure all; the system must be up, with both tasks registered."""
+    folder = system.home / "bench-batch"
+    folder.mkdir()
+    images = folder / "images.npz"
+    await asyncio.to_thread(_write_images, images, rows)
+    whole, killed = _Job(system, images, folder / "whole.npz"), _Job(system, images, folder / "killed.npz")
+    console.log(f"{rows:,} rows, undisturbed")
+    done = await whole.run()
+    console.log(f"killed {KILLS} times")
+    await killed.run_killed(rows, KILLS)
+    target = killed.target
+    console.log(f"{target}: the bare loop")
+    bare = await _bare_rate(system, target, images)
+    same = await asyncio.to_thread(filecmp.cmp, whole.output, killed.output, shallow=False)
+    differing = 0.0 if same else 1.0
+    label = f"batch job of {rows:,} rows of {TASK}"
+    return [
+        at_least(label, _BROKER, done["answered"] / done["seconds"], "rows/s", bare, RATE_LIMIT),
+        Figure(name=f"{label}, memory of its process, peak", broker=_BROKER, value=max(whole.memory_mib), unit="MiB"),
+        Figure(name=f"{label}, memory from a tenth of it to the end", broker=_BROKER, value=whole.growth_mib(),
+               unit="MiB more"),
+        Figure(name=f"{label}, killed {KILLS} times: outputs that differ", broker=_BROKER, value=differing, unit="",
+               target="0", passed=not differing),
+        await _beside(system, console, images, target),
+    ]  # fmt: skip
+
+
+class _Job:
+    """One `infaas batch`, over runs that may be killed."""
+
+    def __init__(self, system: SystemUnderTest, images: Path, output: Path) -> None:
+        self._system = system
+        self._images = images
+        self.output = output
+        self.memory_mib: list[float] = []
+        """Resident memory of its process, twenty times a second."""
+        self.target = ""
+        """The variant that computes it, once something is committed."""
+
+    async def start(self) -> asyncio.subprocess.Process:
+        """Start it, or go on with it."""
+        words = ("batch", str(self._images), str(self.output), "--task", TASK, "--min-accuracy", str(MIN_ACCURACY))
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "infaas.cli.main", *words, "--json"),
+            env={**os.environ, "INFAAS_HOME": str(self._system.home)},
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+
+    async def run(self) -> dict[str, Any]:
+        """Run it to its end; returns what it says of itself."""
+        process = await self.start()
+        async with asyncio.timeout(_JOB_S), asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(self._watch(process.pid))
+            output, _ = await process.communicate()
+            watching.cancel()
+        if process.returncode:
+            raise RuntimeError(f"`infaas batch` failed with exit code {process.returncode}")
+        return msgspec.json.decode(output)
+
+    async def run_killed(self, rows: int, kills: int) -> None:
+        """Run it to its end, killed each time when a further share of the rows is committed."""
+        for number in range(1, kills + 1):
+            process = await self.start()
+            await self.committed(rows * number // (kills + 1))
+            process.send_signal(signal.SIGKILL)
+            await process.communicate()
+            if process.returncode != -signal.SIGKILL:
+                raise RuntimeError("the job was over before it could be killed; give it more rows")
+        await self.run()
+
+    async def committed(self, rows: int) -> None:
+        """Wait until more than so many rows are committed."""
+        folder = self.output.with_name(f"{self.output.name}.job")
+        async with asyncio.timeout(_JOB_S):
+            while True:
+                found = await asyncio.to_thread(read_checkpoint, folder)
+                if found is not None and found.progress.rows > rows:
+                    self.target = found.terms.target or ""
+                    return
+                await asyncio.sleep(_LOOK_S)
+
+    def growth_mib(self) -> float:
+        """How much more memory it had at most after a tenth of its time than it had then."""
+        tenth = len(self.memory_mib) // 10
+        return max(self.memory_mib[tenth:]) - self.memory_mib[tenth]
+
+    async def _watch(self, pid: int) -> None:
+        process = psutil.Process(pid)
+        while True:
+            self.memory_mib.append(process.memory_info().rss / 2**20)
+            await asyncio.sleep(_LOOK_S)
+
+
+def _write_images(file: Path, rows: int) -> None:
+    """Write the zoo's images, again and again, as an .npz that never is in memory as a whole."""
+    images = np.ascontiguousarray(labelled(TASK)[0]["input"])
+    header = {"descr": images.dtype.str, "fortran_order": False, "shape": (rows, *images.shape[1:])}
+    with (
+        zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
+        archive.open("input.npy", "w", force_zip64=True) as member,
+    ):
+        np.lib.format.write_array_header_2_0(member, header)
+        for start in range(0, rows, len(images)):
+            member.write(images[: min(len(images), rows - start)].tobytes())
+
+
+# -- the bare loop -----------------------------------------------------------------------------------------------------
+async def _bare_rate(system: SystemUnderTest, target: str, images: Path) -> float:
+    """Rows a second of the bare loop at its best."""
+    async with open_pool(system.postgres, max_size=1) as pool:
+        catalog = await load_catalog(pool)
+    variant, task = catalog.variants[target], catalog.tasks[TASK]
+    artifact = await asyncio.to_thread(ArtifactStore(system.home / "artifacts").path, variant.artifact)
+    return await asyncio.to_thread(_best_rate, variant, task, artifact, images)
+
+
+def _best_rate(variant: Variant, task: Task, artifact: Path, images: Path) -> float:
+    trials: dict[tuple[int, int], float] = {}
+    for threads in {1, os.cpu_count() or 1}:
+        for batch in _BATCHES:
+            trials[threads, batch] = _loop(
+                _session(variant, artifact, threads, batch), task, images, batch, _TRIAL_ROWS
+            )
+    threads, batch = max(trials, key=lambda way: trials[way])
+    return _loop(_session(variant, artifact, threads, batch), task, images, batch, _BARE_ROWS)
+
+
+def _session(variant: Variant, artifact: Path, threads: int, batch: int) -> Session:
+    options = LoadOptions(precision=variant.precision, threads=threads, max_batch=batch)
+    return find_runtime(variant.runtime).load(artifact, "cpu", options)
+
+
+def _loop(session: Session, task: Task, images: Path, batch: int, most: int) -> float:
+    """Read, compute, write; returns rows a second."""
+    rows, began = 0, time.perf_counter()
+    with images.with_name("bare.bin").open("wb") as file:
+        for inputs in _batches(task, images, batch):
+            for array in session.infer(inputs).values():
+                file.write(np.ascontiguousarray(array).tobytes())
+            rows += batch
+            if rows >= most:
+                break
+    return rows / (time.perf_counter() - began)
+
+
+def _batches(task: Task, images: Path, batch: int) -> Iterator[dict[str, Any]]:
+    for chunk in open_source(images, task.inputs).read({}, _PIECE):
+        (found,) = chunk.rows
+        for start in range(0, len(found) - batch + 1, batch):
+            yield {name: array[start : start + batch] for name, array in found.inputs.items()}
+
+
+# -- beside online load ------------------------------------------------------------------------------------------------
+async def _beside(system: SystemUnderTest, console: Console, images: Path, target: str) -> Figure:
+    """P99 of online queries while the job runs, over that without."""
+    value, headers = small_query()
+    job = _Job(system, images, images.with_name("beside.npz"))
+    alone: list[list[AnsweredQuery]] = []
+    beside: list[list[AnsweredQuery]] = []
+    committed = 0
+    async with (
+        OpenLoopLoad(system.kafka, task_topic(ONLINE_TASK), value, headers) as load,
+        InfaasClient(kafka=system.kafka) as client,
+    ):
+        await load.run(ONLINE_RATE, 3.0)
+        for number in range(_ROUNDS):
+            console.log(f"online load, alone and beside the job: round {number + 1}")
+            alone.append(await load.run(ONLINE_RATE, _ROUND_S))
+            process = await job.start()
+            await job.committed(committed)
+            beside.append(await load.run(ONLINE_RATE, _ROUND_S))
+            process.send_signal(signal.SIGKILL)
+            await process.communicate()
+            if process.returncode != -signal.SIGKILL:
+                raise RuntimeError("the job was over before the online queries were; give it more rows")
+            committed = await _rows_of(job)
+            await _drained(client)
+    failed = [answer.status for answers in (*alone, *beside) for answer in answers if answer.status != "ok"]
+    if failed:
+        raise RuntimeError(f"{len(failed)} online queries failed, the first with {failed[0]}")
+    before, after = (median(percentile([a.total_ms for a in r], 0.99) for r in rounds) for rounds in (alone, beside))
+    batch_ms = await _batch_ms(system, target)
+    name = f"online at {ONLINE_RATE:g}/s beside a batch job, p99"
+    figure = at_most(name, _BROKER, after, "ms", before, P99_LIMIT + batch_ms / before)
+    return msgspec.structs.replace(figure, target=f"<= {P99_LIMIT:g}x and a batch of {batch_ms:.2g} ms")
+
+
+async def _rows_of(job: _Job) -> int:
+    found = await asyncio.to_thread(read_checkpoint, job.output.with_name(f"{job.output.name}.job"))
+    return 0 if found is None else found.progress.rows
+
+
+async def _drained(client: InfaasClient) -> None:
+    """Wait until what the job has left in the topics is computed: what is asked now comes behind it."""
+    row = {name: values[:1] for name, values in labelled(TASK)[0].items()}
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(64):
+            tasks.create_task(client.infer(TASK, row, mode=Mode.OFFLINE, timeout_s=300.0))
+
+
+async def _batch_ms(system: SystemUnderTest, target: str) -> float:
+    async with open_pool(system.postgres, max_size=1) as pool:
+        catalog = await load_catalog(pool)
+    variant = catalog.variants[target]
+    return LatencyModel(catalog.profiles[target].latency, variant.max_batch).batch_s(variant.max_batch) * 1e3
+
+
+def main() -> None:
+    """Parse the command line, run, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=ROWS)
+    wanted, console = parser.parse_args(), Console()
+    figures = asyncio.run(_measure_all(console, wanted.rows))
+    show(console, figures)
+    write_results(figures)
+
+
+async def _measure_all(console: Console, rows: int) -> list[Figure]:
+    async with running_system(_BROKER, TASK, ONLINE_TASK) as system:
+        return await measure(system, console, rows)
+
+
+if __name__ == "__main__":
+    main()
