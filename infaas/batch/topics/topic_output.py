@@ -55,6 +55,7 @@ class TopicOutput(msgspec.Struct, frozen=True, kw_only=True):
         """The record as it was, with the reason, in the manner of a dead letter."""
         record = failed.record
         own = {
+            h.ID: record_id(record),
             h.STATUS: str(failed.code),
             letters.REASON: failed.reason[:1000],
             letters.TOPIC: record.topic,

@@ -134,6 +134,7 @@ def test_a_failed_record_is_kept_whole_with_the_reason() -> None:
     place = [found[f"infaas-dead-{name}"] for name in ("topic", "partition", "offset")]
     assert place == [b"in", b"1", b"7"]
     assert (found["trace"], found["infaas-id"]) == (b"1", b"mine")
+    assert dict(output().record(outcome(record(b"nothing", 7))).headers)["infaas-id"] == b"in-1-7"
 
 
 def test_an_answer_has_the_id_that_its_record_names() -> None:
