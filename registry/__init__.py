@@ -8,6 +8,6 @@ quality (the measures), judging (which one) -> pipeline (the steps that touch a 
 measurement, verification, each run in isolation since native code may crash and memory must be measured from a clean
 start) -> catalog_writer (what is written down) -> artifacts (where files are kept), brought_artifacts (what a
 registration takes back), held_artifacts (what a step needs here), artifact_cache, s3, artifact_settings (in a bucket,
-and in a bounded folder) -> topics (what Kafka needs for it) -> composites (cascades and chains of what is registered)
--> comparison (which variants are worth it).
+and in a bounded folder) -> topics (what Kafka needs for it) -> variant_outputs (what a variant answers) ->
+composites (cascades and chains of what is registered) -> comparison (which variants are worth it).
 """

@@ -43,6 +43,7 @@ from registry.processed import model_tensors
 from registry.recipes import GeneratorKind, NotApplicable
 from registry.registration import ProgressSink, Registration
 from registry.samples import Arrays, Samples, load_arrays, read_samples, save_arrays, take_rows
+from registry.variant_outputs import variant_outputs
 from registry.versions import find_version, take_over
 from runtimes.protocol import LoadOptions
 from schemas.errors import InvalidRequest, ModelFailed, OperatorError
@@ -235,9 +236,8 @@ class _Pipeline:
         if variant is None or architecture is None:
             raise OperatorError(f"{name}, which models of {model.task.name} are compared with, was deleted")
         self._steps.show(f"{name}: computing what is compared with")
-        async with HeldArtifacts(self._artifacts) as held:
-            processing = await held.processing(architecture.processing)
-            return (await self._measure(variant, processing))[1]
+        rows, threads = self._file("samples"), self._request.threads
+        return await variant_outputs(variant, architecture.processing, self._artifacts, rows, threads)
 
     def _with_kept_files(self, model: _Model) -> Architecture:
         """The architecture, with what is needed to load it beside the model's file."""

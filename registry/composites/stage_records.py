@@ -6,23 +6,18 @@ Each is loaded in a process of its own, one after the other: what a stage needs 
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from registry.artifacts import ArtifactStore
-from registry.held_artifacts import HeldArtifacts
-from registry.pipeline.isolation import run_step
-from registry.pipeline.stage_outputs import ComputeOutputs
-from registry.samples import Arrays, load_arrays, save_arrays
+from registry.samples import Arrays, save_arrays
+from registry.variant_outputs import variant_outputs
 from runtimes.composite import CASCADE, CHAIN
-from runtimes.protocol import LoadOptions
-from schemas.errors import InvalidRequest, ModelFailed, OperatorError
+from schemas.errors import InvalidRequest, OperatorError
 from schemas.rows.catalog import Architecture, Profile, Task, Variant, VariantState
 from store.pool import Pool
 from store.registry import get_architecture, get_profile, get_task, get_variant, list_profiles, list_variants
-
-_BATCH: Final = 32
 
 
 class FoundStage(NamedTuple):
@@ -96,25 +91,8 @@ class StageFinder:
         Raises:
             OperatorError: it does not run here.
         """
-        variant = stage.variant
-        await asyncio.to_thread(save_arrays, folder / "stage-rows", rows)
-        try:
-            async with HeldArtifacts(self._artifacts) as held:
-                processing = await held.processing(stage.architecture.processing)
-                step = ComputeOutputs(
-                    artifact=await held.variant(variant.runtime, variant.artifact),
-                    runtime=variant.runtime,
-                    hardware=variant.hardware,
-                    options=LoadOptions(
-                        precision=variant.precision,
-                        threads=stage.profile.threads,
-                        max_batch=min(_BATCH, variant.max_batch),
-                    ),
-                    samples=folder / "stage-rows",
-                    outputs=folder / "stage-outputs",
-                    processing=processing and replace(processing, after=()),
-                )
-                await run_step(step, type(None))
-        except ModelFailed as error:
-            raise OperatorError(f"{variant.name} does not run here: {error}") from error
-        return await asyncio.to_thread(load_arrays, step.outputs)
+        file, processing = folder / "stage-rows", stage.architecture.processing
+        await asyncio.to_thread(save_arrays, file, rows)
+        return await variant_outputs(
+            stage.variant, processing and replace(processing, after=()), self._artifacts, file, stage.profile.threads
+        )

@@ -24,10 +24,13 @@ class ComputeOutputs(msgspec.Struct, frozen=True, tag=True):
     """File that the outputs are written to."""
     processing: Processing | None = None
     """What is done around the model, its files as paths."""
+    mixes_lengths: bool = False
+    """Whether inputs of different lengths may share a batch."""
 
     def run(self) -> None:
         """Compute the outputs; raises whatever the runtime raises."""
         session = find_runtime(self.runtime).load(self.artifact, self.hardware, self.options)
         if self.processing is not None:
             session = ProcessedSession(session, self.processing)
+            session.mix_lengths(self.mixes_lengths)
         save_arrays(self.outputs, compute_all(session, load_arrays(self.samples), self.options))

@@ -88,6 +88,5 @@ async def test_composites_of_texts_are_registered_and_served_from_a_bucket(
     for variant in (cascade.variant, chain):
         loaded = load_session(find_model(catalog, variant.name, 4), there, 1)
         answers.append(loaded.session.infer(texts)["scores"].argmax(axis=1).tolist())
-        assert loaded.files is not None
-        loaded.files.close()
+        loaded.resources.close()
     assert answers == [[1, 0], [0, 1]]
