@@ -36,7 +36,7 @@ class ArtifactCache:
         """Delete what was used longest ago until the rest is within the bound, or is held, or is `keep`."""
         if self._limit_bytes is None:
             return
-        files = [(found.stat(), found) for found in self._files()]
+        files = self._files()
         total = sum(stat.st_size for stat, _path in files)
         for stat, path in sorted(files, key=lambda entry: entry[0].st_atime_ns):
             if total <= self._limit_bytes:
@@ -44,8 +44,13 @@ class ArtifactCache:
             if path.name != keep and _delete_unless_held(path):
                 total -= stat.st_size
 
-    def _files(self) -> list[Path]:
-        return [path for path in self._directory.iterdir() if path.is_file() and not path.name.startswith(".")]
+    def _files(self) -> list[tuple[os.stat_result, Path]]:
+        found: list[tuple[os.stat_result, Path]] = []
+        for path in self._directory.iterdir():
+            with suppress(FileNotFoundError):  # another process gave it up
+                if not path.name.startswith(".") and path.is_file():
+                    found.append((path.stat(), path))
+        return found
 
 
 def _lock(path: Path) -> int | None:
@@ -55,13 +60,20 @@ def _lock(path: Path) -> int | None:
     except FileNotFoundError:
         return None
     fcntl.flock(handle, fcntl.LOCK_SH)
-    found = os.fstat(handle)
-    if found.st_nlink == 0:  # deleted between the two
+    if not _is_at(handle, path):  # deleted between the two, and maybe fetched anew
         os.close(handle)
         return None
     with suppress(OSError):  # another user's: then it is only given up earlier
-        os.utime(path, ns=(time.time_ns(), found.st_mtime_ns))
+        os.utime(path, ns=(time.time_ns(), os.fstat(handle).st_mtime_ns))
     return handle
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether an open file is still the one at its path."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _delete_unless_held(path: Path) -> bool:
@@ -71,7 +83,8 @@ def _delete_unless_held(path: Path) -> bool:
         return True
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink(missing_ok=True)
+        if _is_at(handle, path):  # else it is gone, and what is there now may be held by somebody
+            path.unlink(missing_ok=True)
     except BlockingIOError:
         return False
     finally:

@@ -136,6 +136,7 @@ class ArtifactStore:
                     f"{self._bucket.place} holds other content under {sha256}: register its model again"
                 )
             self._publish(partial, sha256)
+            self._verified[sha256] = _identity(partial.stat())  # where another process was faster, its file is hashed
         self._cache.shrink(keep=sha256)
 
     def _publish(self, partial: Path, sha256: str) -> None:
@@ -165,7 +166,7 @@ class ArtifactStore:
             found = path.stat()
         except OSError as error:
             raise OperatorError(f"artifact {path.name[:12]}... is not in {path.parent}: {error.strerror}") from error
-        identity = (found.st_ino, found.st_size, found.st_mtime_ns)
+        identity = _identity(found)
         if self._verified.get(path.name) == identity:
             return
         if sha256_of(path) != path.name:
@@ -192,6 +193,10 @@ def sha256_of(file: Path) -> str:
             return hashlib.file_digest(content, "sha256").hexdigest()
     except OSError as error:
         raise OperatorError(f"cannot read {file}: {error.strerror or error}") from error
+
+
+def _identity(found: os.stat_result) -> tuple[int, int, int]:
+    return (found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def _copy(file: Path, target: Path) -> str:

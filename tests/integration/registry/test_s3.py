@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from registry.artifact_settings import open_artifacts
-from registry.artifacts import ArtifactStore
+from registry.artifacts import ArtifactStore, sha256_of
 from registry.s3 import S3Bucket
 from schemas.errors import OperatorError
 from tests.s3.server import BUCKET, KEY, S3Server
@@ -70,6 +70,22 @@ def test_a_damaged_copy_is_fetched_again(tmp_path: Path) -> None:
         pass
     with there.held(sha256) as path:
         assert path.read_bytes() == b"right"
+
+
+def test_what_is_fetched_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sha256 = _machine(tmp_path, "here").put(_file(tmp_path, b"once"))
+    hashed: list[Path] = []
+
+    def watched(file: Path) -> str:
+        hashed.append(file)
+        return sha256_of(file)
+
+    monkeypatch.setattr("registry.artifacts.sha256_of", watched)
+    there = _machine(tmp_path, "there")
+    for _ in range(2):
+        with there.held(sha256) as path:
+            assert path.read_bytes() == b"once"
+    assert len(hashed) == 1
 
 
 def test_the_cache_keeps_within_its_bound_and_fetches_again(tmp_path: Path) -> None:
