@@ -4,7 +4,7 @@ From labelled rows two disjoint parts are taken, the same at each run: the first
 permutation calibrate, the next ones measure. A calibration file of its own leaves all labelled rows to the measurement.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -76,6 +76,14 @@ def read_samples(
     return _labelled(validation, rows, apart, output, limit, classes)
 
 
+def read_labelled(
+    signature: Signature, validation: Path, output: TensorSpec, limit: int, classes: Sequence[str]
+) -> Samples:
+    """Read labelled rows that only measure, since nothing is calibrated; blocks, and raises as `read_samples` does."""
+    rows = read_rows(validation, signature.inputs, limit)
+    return _labelled(validation, rows, {}, output, limit, classes)
+
+
 def _labelled(
     source: Path, rows: FileRows, apart: Arrays | None, output: TensorSpec, limit: int, classes: Sequence[str]
 ) -> Samples:
@@ -92,7 +100,7 @@ def _labelled(
         count = max(1, min(_CALIBRATION_ROWS, int(rows.count * _CALIBRATION_SHARE)))
         apart, order = _take(rows.inputs, order[:count]), order[count:]
     chosen = order[:limit]
-    return Samples(_take(rows.inputs, chosen), labels.values[chosen], apart, classes=labels.classes)
+    return Samples(_take(rows.inputs, chosen), labels.values[chosen], apart or None, classes=labels.classes)
 
 
 def _unlabelled(signature: Signature, rows: Arrays | None, limit: int, classes: Sequence[str]) -> Samples:
@@ -156,6 +164,13 @@ def take_rows(samples: Arrays, start: int, count: int) -> Arrays:
         return {name: array[start : start + count] for name, array in samples.items()}
     rows = np.arange(start, start + count) % total
     return {name: array[rows] for name, array in samples.items()}
+
+
+def batches_of(samples: Arrays, size: int) -> Iterator[Arrays]:
+    """All rows in batches of at most `size`, each once."""
+    rows = len(next(iter(samples.values())))
+    for start in range(0, rows, size):
+        yield take_rows(samples, start, min(size, rows - start))
 
 
 def _synthetic(signature: Signature) -> Arrays:

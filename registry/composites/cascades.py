@@ -34,7 +34,7 @@ from runtimes.composite import CASCADE, CascadeDocument
 from runtimes.confidence import ConfidenceMeasure, confidence_of, guess_measure
 from schemas.errors import InvalidRequest
 from schemas.names import is_name
-from schemas.rows.catalog import Task, Variant
+from schemas.rows.catalog import ACCURACY, Task, Variant
 from store.pool import Pool
 
 SAMPLES: Final = 1000
@@ -130,9 +130,9 @@ async def register_cascade(
     task = await finder.task(request.task)
     stages = CascadeStages(await finder.stage(request.first, task.name), await finder.stage(request.then, task.name))
     stages.check()
-    _check_mergeable(task)
+    check_cascadable(task)
     processing = stages.first.architecture.processing
-    scores = scores_of(task, request.output or (processing.scores if processing else None))
+    scores = scores_of(task, request.output or (processing.scores if processing else task.measured_output) or None)
     split = await asyncio.to_thread(read_rows, task, scores, request.validation, request.calibration, request.samples)
     with TemporaryDirectory(prefix="infaas-cascade-") as name:
         progress.step(0, 1, f"{request.task}: calibrating")
@@ -190,7 +190,13 @@ def _extremes(confidence: NDArray[np.float64]) -> NDArray[np.intp]:
     return np.concatenate([order[: _KEPT_ROWS // 2], order[-_KEPT_ROWS // 2 :]])
 
 
-def _check_mergeable(task: Task) -> None:
+def check_cascadable(task: Task) -> None:
+    """Raise `InvalidRequest` unless answers to a task are right or wrong, and those of several stages can be one."""
+    if task.measure != ACCURACY:
+        raise InvalidRequest(
+            f"task {task.name} is measured by {task.measure}: a cascade needs answers that are right or wrong, as of "
+            f"tasks that are measured by {ACCURACY}"
+        )
     for spec in task.outputs:
         if min(spec.shape[1:], default=1) < 0:
             raise InvalidRequest(

@@ -21,14 +21,15 @@ from registry.composites.labelled_rows import scores_of
 from registry.composites.measuring import CompositePlan, CompositeWriter, content_of, stage_of
 from registry.composites.stage_records import FoundStage, StageFinder
 from registry.composites.wiring import wire
+from registry.quality import is_function
 from registry.registration import ProgressSink, Registration
-from registry.samples import Samples, load_arrays, read_samples, take_rows
+from registry.samples import Samples, load_arrays, read_labelled, take_rows
 from registry.signature import Signature
 from runtimes.composite import CHAIN, ChainDocument, Feed
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.hardware import Hardware
 from schemas.names import is_name
-from schemas.rows.catalog import Task, Variant
+from schemas.rows.catalog import Task, TensorSpec, Variant
 from store.pool import Pool
 
 _MOST_VARIANTS: Final = 16
@@ -134,8 +135,7 @@ def _samples(
     """Labelled rows, or else those that were kept of the first stage; blocks."""
     signature = Signature(inputs=tasks[0].inputs, outputs=tasks[-1].outputs)
     if request.validation is not None:
-        scores = scores_of(tasks[-1], request.output)
-        return read_samples(signature, request.validation, request.validation, scores, _SAMPLES)
+        return read_labelled(signature, request.validation, _scores(request, tasks[-1]), _SAMPLES, tasks[-1].classes)
     kept = stages[0].architecture.sample_rows
     if not kept or not artifacts.has(kept):
         raise OperatorError(f"no inputs of {tasks[0].name} were kept to measure with: give a file by --validation")
@@ -163,13 +163,35 @@ def _plan(
     )
     return CompositePlan(
         request=registration,
-        task=Task(name=request.name, inputs=tasks[0].inputs, outputs=tasks[-1].outputs),
+        task=_task(request, tasks),
         source=content_of(*request.tasks, msgspec.json.encode(feeds).decode()),
         samples=samples,
-        scores=scores_of(tasks[-1], request.output).name,
+        scores=_scores(request, tasks[-1]).name,
         processing=choices[0][0].architecture.processing,
         kept=take_rows(samples.inputs, 0, min(samples.count, _KEPT_ROWS)),
     )
+
+
+def _task(request: ChainRequest, tasks: Sequence[Task]) -> Task:
+    """The task that the chain is: its answers are those of its last one, and as good by the same measure."""
+    first, last = tasks[0], tasks[-1]
+    if request.validation is not None and is_function(last.measure):
+        raise InvalidRequest(
+            f"task {last.name} is measured by the function {last.measure}, which a chain does not run: declare its "
+            "accuracy by --accuracy, without --validation"
+        )
+    return Task(
+        name=request.name,
+        inputs=first.inputs,
+        outputs=last.outputs,
+        measure=last.measure,
+        measured_output=_scores(request, last).name,
+        classes=last.classes,
+    )
+
+
+def _scores(request: ChainRequest, last: Task) -> TensorSpec:
+    return scores_of(last, request.output or last.measured_output or None)
 
 
 def _declared(request: ChainRequest, stages: Sequence[FoundStage]) -> float | None:

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 from registry.artifacts import ArtifactStore
 from registry.composites.calibration import right_rows
-from registry.composites.cascades import SAMPLES, CascadeRequest
+from registry.composites.cascades import SAMPLES, CascadeRequest, check_cascadable
 from registry.composites.labelled_rows import read_rows, scores_of
 from registry.composites.proposals import CascadeProposal, StageRecord, propose_cascades
 from registry.composites.stage_records import StageFinder
@@ -36,9 +36,10 @@ async def find_cascades(
     """
     finder = StageFinder(pool, artifacts)
     found = await finder.task(task)
+    check_cascadable(found)
     stages = await finder.worth_trying(task, hardware)
     processing = stages[0].architecture.processing
-    scores = scores_of(found, processing.scores if processing else None)
+    scores = scores_of(found, (processing.scores if processing else found.measured_output) or None)
     split = await asyncio.to_thread(read_rows, found, scores, validation, calibration, SAMPLES)
     rows, records = split.calibrating, list[StageRecord]()
     with TemporaryDirectory(prefix="infaas-cascades-") as folder:

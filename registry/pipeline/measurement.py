@@ -22,7 +22,7 @@ from registry.pipeline.cores import RunObserver, pinned_to_quiet_cores
 from registry.pipeline.mixing import lengths_mix, variable_axes
 from registry.pipeline.timing import Case, Run, Timing, time_cases
 from registry.pipeline.uneven_timing import time_uneven
-from registry.samples import Arrays, load_arrays, save_arrays, take_rows
+from registry.samples import Arrays, batches_of, load_arrays, save_arrays, take_rows
 from runtimes import cuda
 from runtimes.catalog import find_runtime, import_package
 from runtimes.composite import CASCADE, runtimes_within
@@ -226,13 +226,8 @@ def fit_latency(latency: Sequence[BatchLatency]) -> LatencyFit:
 # -- outputs -----------------------------------------------------------------------------------------------------------
 def compute_all(session: Session, samples: Arrays, options: LoadOptions) -> Arrays:
     """Outputs for all samples, in batches of at most `max_batch`, on all cores."""
-    count = len(next(iter(samples.values())))
-
-    def compute(start: int) -> Arrays:
-        return session.infer(take_rows(samples, start, min(options.max_batch, count - start)))
-
     with ThreadPoolExecutor(_lanes(options)) as lanes:
-        parts = list(lanes.map(compute, range(0, count, options.max_batch)))
+        parts = list(lanes.map(session.infer, batches_of(samples, options.max_batch)))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

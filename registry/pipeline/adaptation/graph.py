@@ -1,9 +1,11 @@
 """Names and constants in an ONNX graph, with all graphs within it."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
@@ -15,6 +17,12 @@ def graphs_of(graph: Any) -> Iterator[Any]:
         for attribute in node.attribute:
             for inner in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
                 yield from graphs_of(inner)
+
+
+def operators_of(file: Path) -> frozenset[str]:
+    """Operators of a file; blocks."""
+    model: Any = onnx.load(file, load_external_data=False)
+    return frozenset(node.op_type for graph in graphs_of(model.graph) for node in graph.node)
 
 
 def rename(graph: Any, old: str, new: str) -> None:

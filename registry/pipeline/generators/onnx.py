@@ -9,12 +9,11 @@ What was learned by measuring (accuracies on the zoo):
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from registry.pipeline.adaptation.graph import operators_of
 from registry.recipes import PRODUCTS, NotApplicable
 from runtimes.device import int8_saturates
 
@@ -40,9 +39,3 @@ def prepare(source: Path, folder: Path) -> Path:
     prepared = folder / "prepared.onnx"
     quant_pre_process(source, prepared, skip_symbolic_shape=True)
     return prepared
-
-
-def operators_of(source: Path) -> set[str]:
-    """Operators of a graph."""
-    model: Any = onnx.load(source, load_external_data=False)
-    return {node.op_type for node in model.graph.node}

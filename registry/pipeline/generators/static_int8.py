@@ -15,7 +15,7 @@ ends within a budget of time, with the best that was found.
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -27,10 +27,11 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.quantization.calibrate import create_calibrator, save_tensors_data
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
-from registry.pipeline.generators.onnx import operators_of, prepare
+from registry.pipeline.adaptation.graph import operators_of
+from registry.pipeline.generators.onnx import prepare
 from registry.pipeline.verification import agreement
 from registry.recipes import CONVOLUTIONS, PRODUCTS, NotApplicable
-from registry.samples import Arrays, take_rows
+from registry.samples import Arrays, batches_of, take_rows
 from runtimes.catalog import find_runtime
 from runtimes.device import int8_saturates
 from runtimes.protocol import LoadOptions
@@ -74,7 +75,7 @@ def quantise_static(source: Path, target: Path, calibration: Arrays, most_lost: 
 class _Tuner:
     """Quantises one model in several ways, and compares each with the original."""
 
-    def __init__(self, model: Path, folder: Path, calibration: Arrays, operators: set[str]) -> None:
+    def __init__(self, model: Path, folder: Path, calibration: Arrays, operators: frozenset[str]) -> None:
         self._model = model
         self._folder = folder
         self._types = sorted({*QDQRegistry, *QLinearOpsRegistry} if operators & {*CONVOLUTIONS} else PRODUCTS)
@@ -132,14 +133,14 @@ class _Tuner:
             calibrator: Any = create_calibrator(
                 self._model, self._types, augmented, method, extra_options={"symmetric": False}
             )
-            for batch in _batches(self._calibration):
+            for batch in batches_of(self._calibration, _BATCH):
                 calibrator.collect_data(_One(batch))
             save_tensors_data(calibrator.compute_data(), file)
         return file
 
     def _compute(self, model: Path) -> dict[str, Any]:
         session = find_runtime("onnx").load(model, Hardware.CPU, LoadOptions(precision=""))
-        parts = [session.infer(batch) for batch in _batches(self._rows)]
+        parts = [session.infer(batch) for batch in batches_of(self._rows, _BATCH)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -151,12 +152,6 @@ class _One(CalibrationDataReader):
 
     def get_next(self) -> Any:
         return next(self._batches, None)
-
-
-def _batches(inputs: Arrays) -> Iterator[Arrays]:
-    rows = len(next(iter(inputs.values())))
-    for start in range(0, rows, _BATCH):
-        yield take_rows(inputs, start, min(_BATCH, rows - start))
 
 
 def _groups(layers: Sequence[str]) -> list[list[str]]:

@@ -4,16 +4,16 @@ TensorRT takes no zero points and no quantised biases; each reader of a tensor h
 itself merges what can be merged.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-from registry.pipeline.generators.onnx import operators_of, prepare
+from registry.pipeline.adaptation.graph import operators_of
+from registry.pipeline.generators.onnx import prepare
 from registry.recipes import CONVOLUTIONS, PRODUCTS, NotApplicable
-from registry.samples import Arrays, take_rows
+from registry.samples import Arrays, batches_of
 
 _BATCH: Final = 16
 
@@ -46,13 +46,7 @@ class _Batches(CalibrationDataReader):
     """The calibration inputs in small batches."""
 
     def __init__(self, inputs: Arrays) -> None:
-        self._batches = _split(inputs)
+        self._batches = batches_of(inputs, _BATCH)
 
     def get_next(self) -> Any:
         return next(self._batches, None)
-
-
-def _split(inputs: Arrays) -> Iterator[Arrays]:
-    rows = len(next(iter(inputs.values())))
-    for start in range(0, rows, _BATCH):
-        yield take_rows(inputs, start, min(_BATCH, rows - start))

@@ -22,6 +22,7 @@ from tests.model_files import CLASSES, FEATURES, WEIGHTS, Quiet
 from tests.store_rows import a_profile, a_variant, an_architecture
 from workers.model import find_model, load_session
 
+NAMES = ("owl", "cat", "dog")
 DOUBLE, SURE = "double.onnx-fp32.cpu", "sure.onnx-fp32.cpu"
 
 
@@ -42,7 +43,9 @@ async def tasks(make_model: Callable[..., Path], store_pool: Pool, artifacts: Ar
     ):
         inputs = (TensorSpec(name="x", datatype="FP32", shape=(-1, FEATURES)),)
         outputs = (TensorSpec(name=given, datatype="FP32", shape=(-1, size)),)
-        await put_task(store_pool, Task(name=task, inputs=inputs, outputs=outputs))
+        await put_task(
+            store_pool, Task(name=task, inputs=inputs, outputs=outputs, measure="f1-macro", classes=NAMES[:size])
+        )
         variant = replace(a_variant(name, task), artifact=artifacts.put(file), max_batch=4)
         architecture = replace(an_architecture(variant.architecture, task), sample_rows=artifacts.put(rows))
         await put_architecture(store_pool, replace(architecture, source=sha256_of(file)))
@@ -63,11 +66,14 @@ def chain(
 async def test_a_chain_becomes_a_task_whose_accuracy_is_measured_over_the_whole(
     chain: Callable[..., Any], make_samples: Callable[..., Path], store_pool: Pool, artifacts: ArtifactStore
 ) -> None:
-    made = await chain(validation=make_samples())
+    with np.load(make_samples()) as rows:
+        named = make_samples("named.npz", label=np.array(NAMES)[rows["label"]])
+    made = await chain(validation=named)
     assert [variant.name for variant in made] == ["both-chain.double-onnx-fp32-sure-onnx-fp32.cpu"]
     task = await get_task(store_pool, "both")
     assert task is not None
     assert ([spec.name for spec in task.inputs], [spec.name for spec in task.outputs]) == (["x"], ["scores"])
+    assert (task.measure, task.classes) == ("f1-macro", NAMES), "its answers are those of its last task"
     profile = await get_profile(store_pool, made[0].name)
     assert profile is not None
     assert (profile.accuracy, profile.accuracy_source, profile.samples) == (1.0, AccuracySource.MEASURED, 200)

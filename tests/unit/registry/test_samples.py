@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from registry.samples import load_arrays, read_samples, save_arrays
+from registry.samples import load_arrays, read_labelled, read_samples, save_arrays
 from registry.signature import Signature
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.rows.catalog import TensorSpec
@@ -38,6 +38,12 @@ def test_the_split_is_the_same_at_each_run_and_keeps_labels_with_rows(make_sampl
 def test_a_calibration_file_leaves_all_labelled_rows_to_the_measurement(make_samples: Callable[..., Path]) -> None:
     apart = make_samples("apart.npz", 30, label=None)
     assert read_samples(MODEL, make_samples(), apart, SCORES, 1000).count == 200
+
+
+def test_where_nothing_is_calibrated_all_rows_measure(make_samples: Callable[..., Path]) -> None:
+    samples = read_labelled(MODEL, make_samples(), SCORES, 1000, ())
+    assert (samples.count, samples.calibration) == (200, None)
+    assert read_labelled(MODEL, make_samples(), SCORES, 50, ()).count == 50
 
 
 def test_inputs_without_labels_are_split_for_a_declared_accuracy(make_samples: Callable[..., Path]) -> None:
