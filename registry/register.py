@@ -107,7 +107,7 @@ async def register(
 
 
 def step_count(request: Registration) -> int:
-    """Number of steps that `register` will report as the total; reads the beginning of the file."""
+    """Number of steps that `register` will report as the total; reads the file but for weights beside it; blocks."""
     form = source_format(request.file)
     return 1 + len(plan_variants(request, form, weights_precision(request.file, form)))
 

@@ -15,11 +15,10 @@ from registry.importers import trees
 from registry.importers.hugging_face import read_hugging_face
 from registry.importers.imported import ImportedModel, name_of
 from registry.importers.triton import describe_repository, read_triton_model
+from registry.pipeline.inspection import is_pickle
 from schemas.errors import InvalidRequest, OperatorError
 
 _START: Final = 4096
-_PICKLE: Final = b"\x80"
-_PICKLED: Final = (".pkl", ".pickle", ".joblib", ".dill")
 _CONVERT: Final = (
     "of scikit-learn convert it where you trained it, `onnx.save(skl2onnx.to_onnx(model, X[:1].astype('float32'), "
     "options={'zipmap': False}), 'model.onnx')`, or save it by `skops.io.dump`; XGBoost has save_model('model.json'), "
@@ -82,7 +81,7 @@ def kind_of(path: Path) -> ImportKind:
             start = content.read(_START)
     except OSError as error:
         raise OperatorError(f"cannot read {path}: {error.strerror or error}") from error
-    if start[:1] == _PICKLE or path.suffix in _PICKLED:
+    if is_pickle(path, start):
         raise InvalidRequest(f"{path.name} is a pickle, and loading one runs any code its author put in: {_CONVERT}")
     if start.startswith(b"tree\nversion="):
         return ImportKind.LIGHTGBM

@@ -132,11 +132,16 @@ def source_format(file: Path) -> SourceFormat:
             return _archive_format(file)
     except OSError as error:
         raise OperatorError(f"cannot read {file}: {error.strerror or error}") from error
-    if start[:1] == _PICKLE or file.suffix in _PICKLED_NAMES:
+    if is_pickle(file, start):
         raise _refused(file)
     if start[:1] == _ONNX_IR_VERSION:
         return SourceFormat.ONNX
     raise InvalidRequest(f"{file.name} is {'empty' if not start else 'no model in a known format'}: {_INSTEAD}")
+
+
+def is_pickle(file: Path, start: bytes) -> bool:
+    """Whether a file that begins with `start` is a pickle, or calls itself one."""
+    return start[:1] == _PICKLE or file.suffix in _PICKLED_NAMES
 
 
 def model_sha256(file: Path, form: SourceFormat) -> str:
@@ -157,6 +162,22 @@ def model_sha256(file: Path, form: SourceFormat) -> str:
 def weights_precision(file: Path, form: SourceFormat) -> str:
     """The number format of a model's weights, as it is read without executing it; blocks."""
     return _of_onnx(_precision, file) if form is SourceFormat.ONNX else "fp32"
+
+
+def operators_within(file: Path) -> frozenset[str]:
+    """Operators of an ONNX file, those in its loops and branches included; blocks.
+
+    Raises:
+        OperatorError: what reads it is not installed.
+        InvalidRequest: it is no ONNX model.
+    """
+    return _of_onnx(_operators, file)
+
+
+def _operators(file: Path) -> frozenset[str]:
+    from registry.pipeline.adaptation.graph import operators_of
+
+    return operators_of(file)
 
 
 def _external_files(file: Path) -> list[Path]:

@@ -10,6 +10,7 @@ import onnx
 from registry.pipeline.adaptation.batch_axis import parse_axes, put_batch_first
 from registry.pipeline.adaptation.batch_size import computes_alike, fixed_batch, free_batch
 from registry.pipeline.adaptation.class_maps import unzip_maps
+from registry.pipeline.adaptation.graph import tensors_of
 from registry.pipeline.adaptation.weights import load_weights, widen_bf16
 from registry.signature import ALONE
 from runtimes.onnx_pack import write_pack
@@ -53,7 +54,7 @@ def adapt(file: Path, target: Path, batch_axes: Sequence[str] = ()) -> Adaptatio
 
 
 def _take_in_weights(model: Any, file: Path, notes: list[str]) -> int:
-    outside = any(tensor.external_data for tensor in model.graph.initializer)
+    outside = any(tensor.external_data for tensor in tensors_of(model.graph))
     left = load_weights(model, file.parent)
     if outside:
         notes.append("weights in other files are kept in one artifact" + (", mapped into memory" if left else ""))

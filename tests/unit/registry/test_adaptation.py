@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnx.external_data_helper import set_external_data
 
 from registry.pipeline.adaptation.adapt import adapt
 from registry.pipeline.adaptation.weights import external_files, precision_of
@@ -93,6 +94,32 @@ def test_sequence_first_becomes_batch_first(tmp_path: Path, named: bool) -> None
         adapt(model, tmp_path / "adapted", ("y=1",))
     with pytest.raises(InvalidRequest, match="it has 3 dimensions"):
         adapt(model, tmp_path / "adapted", ("x=3",))
+
+
+def test_weights_of_a_branch_are_taken_in(tmp_path: Path) -> None:
+    """A branch has weights of its own, which may lie in another file as well."""
+    branches = [
+        helper.make_graph(
+            [helper.make_node("MatMul", ["x", "v"], ["inner"])],
+            name,
+            [],
+            [_value("inner", ["n", 3])],
+            [numpy_helper.from_array(weights, "v")],
+        )
+        for name, weights in (("yes", W), ("no", -W))
+    ]
+    nodes = [helper.make_node("If", ["certain"], ["z"], then_branch=branches[0], else_branch=branches[1])]
+    model = _save(tmp_path / "if.onnx", nodes, [_value("x", ["n", 4])], [_value("z", ["n", 3])], {"certain": np.True_})
+    graph: Any = onnx.load(model)
+    tensor = graph.graph.node[0].attribute[0].g.initializer[0]
+    set_external_data(tensor, "weights")
+    (tmp_path / "weights").write_bytes(tensor.raw_data)
+    tensor.ClearField("raw_data")
+    onnx.save(graph, model)
+    adapted = adapt(model, tmp_path / "adapted")
+    assert "weights in other files" in adapted.notes[0]
+    (tmp_path / "weights").unlink()
+    assert np.allclose(_infer(adapted.file, x=X)["z"], X @ W, rtol=1e-5)
 
 
 def test_bf16_is_widened(tmp_path: Path) -> None:

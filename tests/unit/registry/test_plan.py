@@ -1,5 +1,6 @@
 """Which variants are made of a model, and why others are not."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,13 @@ def test_a_dry_run_says_why_not(make_model: MakeModel, tmp_path: Path) -> None:
     assert reasons["openvino-int8", "cpu"] == ""
     relu = make_model("relu.onnx", nodes=[helper.make_node("Relu", ["x"], ["scores"])], scores=["batch", 4])
     assert "no MatMul or Gemm to quantise" in _reasons(dry_run(_request(relu)))["onnx-int8dyn", "cpu"]
+
+
+def test_a_dry_run_without_onnx_says_what_to_install(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model()
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(OperatorError, match=r"infaas\[cpu\]"):
+        dry_run(_request(model))
 
 
 def test_a_dry_run_refuses_what_is_no_model(tmp_path: Path) -> None:
