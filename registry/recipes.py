@@ -132,6 +132,11 @@ def _of_onnx(source: str | None) -> tuple[Recipe, ...]:
     return (*(msgspec.structs.replace(recipe, source=source) for recipe in made), static)
 
 
+def _is_openvinos_own(recipe: Recipe) -> bool:
+    """Whether it is made of a model in OpenVINO's own format as well: without a tool that takes ONNX."""
+    return recipe.runtime == "openvino" and recipe.generator is GeneratorKind.AS_IS and recipe.source is None
+
+
 def _for_neuron(runtime: str, generator: GeneratorKind, batch: int) -> Recipe:
     """A graph for batches of one size, in BF16 where the compiler chooses."""
     return Recipe(
@@ -158,5 +163,6 @@ RECIPES: Final[dict[str, tuple[Recipe, ...]]] = {
         ),
         *_of_onnx("onnx-fp32"),
     ),
+    SourceFormat.OPENVINO: tuple(recipe for recipe in _of_onnx(None) if _is_openvinos_own(recipe)),
 }  # fmt: skip
 """By format of the registered file: what is made from what comes after it."""

@@ -1,4 +1,4 @@
-"""ONNX models by OpenVINO, on CPUs, and on Intel's GPUs and NPUs where it finds them.
+"""ONNX models, and those in its own format, by OpenVINO, on CPUs, and on Intel's GPUs and NPUs where it finds them.
 
 Rules:
 * The precision is always set: by default OpenVINO computes in BF16 where the CPU can, and says so nowhere. A model of
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from runtimes import intel
 from runtimes.availability import missing_package, runtime_availability
 from runtimes.device import missing_device
+from runtimes.openvino_pack import is_openvino_pack, read_model
 from runtimes.protocol import Availability, LoadOptions, Session, Tensors
 from schemas.hardware import Hardware
 
@@ -36,7 +37,7 @@ _REST: Final = "f32"
 
 
 class OpenVinoRuntime:
-    """Runtime that loads ONNX files with OpenVINO."""
+    """Runtime that loads ONNX files, and packs of OpenVINO's own, with OpenVINO."""
 
     name = "openvino"
     concurrent = True
@@ -53,9 +54,20 @@ class OpenVinoRuntime:
             OperatorError: the runtime is not available for `hardware`.
         """
         self.availability(hardware).check()
-        core = _core()
-        model = core.read_model(artifact)
-        return OpenVinoSession(core.compile_model(model, _DEVICES[hardware], _settings(hardware, options)), options)
+        model = read_artifact(artifact)
+        compiled = _core().compile_model(model, _DEVICES[hardware], _settings(hardware, options))
+        return OpenVinoSession(compiled, options)
+
+
+def read_artifact(file: Path) -> Any:
+    """A model as OpenVINO takes it, of an ONNX file or of one in OpenVINO's own format; blocks.
+
+    Raises:
+        RuntimeError: OpenVINO does not take it.
+    """
+    if is_openvino_pack(file):
+        return read_model(importlib.import_module("openvino"), _core(), file)
+    return _core().read_model(file)
 
 
 def _missing(hardware: str) -> str:

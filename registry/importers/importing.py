@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from registry.importers import trees
+from registry.importers import openvino_files, trees
 from registry.importers.hugging_face import read_hugging_face
 from registry.importers.imported import ImportedModel, name_of
 from registry.importers.triton import describe_repository, read_triton_model
@@ -37,6 +37,7 @@ class ImportKind(StrEnum):
     XGBOOST = trees.XGBOOST
     LIGHTGBM = trees.LIGHTGBM
     SKOPS = trees.SKOPS
+    OPENVINO = openvino_files.OPENVINO
 
 
 class ImportModel(msgspec.Struct, frozen=True, tag=True):
@@ -58,7 +59,9 @@ class ImportModel(msgspec.Struct, frozen=True, tag=True):
             case ImportKind.HUGGING_FACE:
                 return read_hugging_face(self.source)
             case ImportKind.TRITON_MODEL:
-                return read_triton_model(self.source)
+                return read_triton_model(self.source, self.target)
+            case ImportKind.OPENVINO:
+                return openvino_files.import_openvino(self.source, self.target)
             case ImportKind.TRITON_REPOSITORY:
                 raise InvalidRequest(describe_repository(self.source))
             case ImportKind.MODEL_FILE:
@@ -87,6 +90,8 @@ def kind_of(path: Path) -> ImportKind:
         return ImportKind.LIGHTGBM
     if b'"learner"' in start or (start[:1] == b"{" and b"learner" in start):
         return ImportKind.XGBOOST
+    if path.suffix == openvino_files.GRAPH_SUFFIX and openvino_files.GRAPH_START in start:
+        return ImportKind.OPENVINO
     if zipfile.is_zipfile(path) and _holds(path, "schema.json"):
         return ImportKind.SKOPS
     return ImportKind.MODEL_FILE

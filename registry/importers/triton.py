@@ -1,14 +1,17 @@
 """A Triton model repository: a folder per model, with `config.pbtxt` and numbered versions.
 
-ONNX is registered, whatever backend runs it there. The formats of other backends cannot be: TorchScript is a pickle, a
-TensorRT plan is of one GPU and one release, OpenVINO's files are made of a model that can be registered itself.
+ONNX is registered, whatever backend runs it there, and so are OpenVINO's two files, as one. The formats of other
+backends cannot be: TorchScript is a pickle, a TensorRT plan is of one GPU and one release.
 """
 
 from pathlib import Path
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from registry.importers.config_text import Message, parse_config
 from registry.importers.imported import ImportedModel, name_of
+from registry.importers.openvino_files import GRAPH_SUFFIX, pack_openvino
 from schemas.errors import InvalidRequest
 
 _BACKENDS: Final = {
@@ -28,17 +31,29 @@ _INSTEAD: Final = {
     ".plan": "a TensorRT engine is of one GPU and one release: register the ONNX that it was built from, and TensorRT "
     "variants are built here",
     ".pt": "TorchScript is loaded by unpickling: write the model by torch.export.save as .pt2, and register that",
-    ".xml": "register the ONNX that OpenVINO's files were converted from: openvino variants are made of it",
     ".py": "Python of the python backend is no model file",
 }
 
 
-def read_triton_model(folder: Path) -> ImportedModel:
-    """Read a model's configuration and find its newest version; raises `InvalidRequest` where it cannot be served."""
+def read_triton_model(folder: Path, target: Path) -> ImportedModel:
+    """Read a model's configuration and find its newest version; of OpenVINO's files one is written to `target`.
+
+    Raises:
+        InvalidRequest: it cannot be served, and what to do.
+    """
+    found = _describe(folder)
+    if found.file.suffix == GRAPH_SUFFIX:
+        pack_openvino(found.file, target)
+        return replace(found, file=target)
+    return found
+
+
+def _describe(folder: Path) -> ImportedModel:
+    """What a model is, without a look into its file."""
     config = _config(folder)
     backend = _backend(config)
     file = _newest(folder, config, backend)
-    if file.suffix not in (".onnx", ".pt2"):
+    if file.suffix not in (".onnx", ".pt2", GRAPH_SUFFIX) or not file.exists():
         told = f"{folder.name} ({backend} backend, {file.name})"
         raise InvalidRequest(f"{told} cannot be served: {_reason(backend, file)}")
     classes, labelled = _labels(folder, config)
@@ -64,7 +79,7 @@ def describe_repository(folder: Path) -> str:
     lines: list[str] = []
     for model in sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
         try:
-            found = read_triton_model(model)
+            found = _describe(model)
             lines.append(f"{model.name}: {', '.join(found.notes)}")
         except InvalidRequest as error:
             lines.append(str(error))

@@ -17,10 +17,12 @@ import msgspec
 from msgspec.structs import replace
 
 from registry.artifacts import sha256_of
+from registry.pipeline import openvino_model
 from registry.pipeline.exported_program import make_safe, read_exported_program
 from registry.processed import processed_signature
 from registry.signature import ALONE, VARIABLE, Signature, check_task, datatype_from
 from runtimes.onnx_pack import is_pack, read_pack
+from runtimes.openvino_pack import is_openvino_pack
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.rows.catalog import Task, TensorSpec
 from schemas.rows.processing import Processing
@@ -43,6 +45,8 @@ class SourceFormat(StrEnum):
 
     ONNX = "onnx"
     EXPORTED_PROGRAM = "exported-program"
+    OPENVINO = "openvino"
+    """A graph and weights in OpenVINO's own format, in one file."""
 
 
 class Inspection(msgspec.Struct, frozen=True):
@@ -84,14 +88,14 @@ class InspectModel(msgspec.Struct, frozen=True, tag=True):
     def run(self) -> Inspection:
         """Inspect the model; raises `InvalidRequest` where it cannot be served, or not for this task."""
         file, adaptation = self.file, None
-        if self.source_format is SourceFormat.EXPORTED_PROGRAM:
-            if self.batch_axes:
-                raise InvalidRequest("--batch-axis is for ONNX: export the program with the batch first")
-            file = self.safe_copy
-            make_safe(self.file, file)
-        else:
+        if self.source_format is SourceFormat.ONNX:
             adaptation = _of_onnx(self._adapt, file)
             file = adaptation.file
+        elif self.batch_axes:
+            raise InvalidRequest("--batch-axis is for ONNX: export the model with the batch first")
+        if self.source_format is SourceFormat.EXPORTED_PROGRAM:
+            file = self.safe_copy
+            make_safe(self.file, file)
         signature = read_signature(file, self.source_format)
         alone = any(spec.shape[0] == 1 for spec in signature.inputs)
         if alone:
@@ -161,7 +165,13 @@ def model_sha256(file: Path, form: SourceFormat) -> str:
 
 def weights_precision(file: Path, form: SourceFormat) -> str:
     """The number format of a model's weights, as it is read without executing it; blocks."""
-    return _of_onnx(_precision, file) if form is SourceFormat.ONNX else "fp32"
+    match form:
+        case SourceFormat.ONNX:
+            return _of_onnx(_precision, file)
+        case SourceFormat.OPENVINO:
+            return openvino_model.precision_of(file)
+        case SourceFormat.EXPORTED_PROGRAM:
+            return "fp32"
 
 
 def operators_within(file: Path) -> frozenset[str]:
@@ -210,6 +220,8 @@ def _archive_format(file: Path) -> SourceFormat:
             names = archive.namelist()
     except zipfile.BadZipFile as error:
         raise InvalidRequest(f"{file.name} is a damaged archive: {error}") from error
+    if is_openvino_pack(file):
+        return SourceFormat.OPENVINO
     if any(name.endswith("/archive_format") for name in names):
         return SourceFormat.EXPORTED_PROGRAM
     if any(name.endswith(".pkl") for name in names):
@@ -230,7 +242,7 @@ def read_signature(file: Path, source_format: SourceFormat) -> Signature:
     Raises:
         InvalidRequest: it is broken, or has inputs or outputs that cannot be served.
     """
-    signature = _read_onnx(file) if source_format is SourceFormat.ONNX else read_exported_program(file)
+    signature = _READERS[source_format](file)
     signature.check_batch()
     return signature
 
@@ -291,3 +303,10 @@ def _onnx_spec(kind: str, value: Any) -> TensorSpec:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0]
+
+
+_READERS: Final[dict[SourceFormat, Callable[[Path], Signature]]] = {
+    SourceFormat.ONNX: _read_onnx,
+    SourceFormat.EXPORTED_PROGRAM: read_exported_program,
+    SourceFormat.OPENVINO: openvino_model.read_openvino,
+}

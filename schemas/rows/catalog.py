@@ -42,7 +42,7 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     """SHA-256 of the registered model file."""
     source_format: str
-    """`onnx` or `exported-program`."""
+    """`onnx`, `exported-program` or `openvino`."""
     sample_rows: str = ""
     """SHA-256 of a file with some inputs that it was verified with; empty: none were kept."""
     processing: Processing | None = None

@@ -13,11 +13,14 @@ import pytest
 from registry.importers.config_text import parse_config
 from registry.importers.imported import ImportedModel, completed, name_of
 from registry.importers.importing import ImportKind, ImportModel, kind_of
+from registry.pipeline.inspection import SourceFormat, read_signature, source_format, weights_precision
+from registry.plan import plan_variants
 from registry.registration import Registration
 from runtimes.catalog import find_runtime
 from runtimes.protocol import LoadOptions
 from schemas.errors import InvalidRequest
 from schemas.rows.processing import DecodeImage, Tokenise
+from tests.model_files import WEIGHTS
 
 MakeModel = Callable[..., Path]
 X = np.random.default_rng(0).normal(size=(120, 4))
@@ -163,6 +166,56 @@ def test_a_triton_model_is_its_newest_version_with_its_labels(repository: Path, 
     assert found.file == repository / "digits" / "10" / "model.onnx"
     assert (found.classes, found.output, found.max_batch) == (("ox", "cat", "dog"), "scores", 16)
     assert completed(Registration(architecture="a", task="b", file=repository), found).max_batch == 16
+
+
+def _openvino_files(model: Path, folder: Path) -> Path:
+    openvino: Any = import_module("openvino")
+    folder.mkdir(parents=True, exist_ok=True)
+    openvino.save_model(openvino.Core().read_model(model), folder / "model.xml", compress_to_fp16=False)
+    return folder / "model.xml"
+
+
+def test_the_two_files_of_openvino_become_one(make_model: MakeModel, tmp_path: Path) -> None:
+    graph = _openvino_files(make_model(), tmp_path / "Ours")
+    assert kind_of(graph) is ImportKind.OPENVINO
+    found = _import(graph, tmp_path)
+    first = found.file.read_bytes()
+    assert source_format(found.file) is SourceFormat.OPENVINO
+    assert weights_precision(found.file, SourceFormat.OPENVINO) == "fp32"
+    signature = read_signature(found.file, SourceFormat.OPENVINO)
+    assert [(s.name, s.datatype, s.shape) for s in (*signature.inputs, *signature.outputs)] == [
+        ("x", "FP32", (-1, 4)),
+        ("scores", "FP32", (-1, 3)),
+    ]
+    session = find_runtime("openvino").load(found.file, "cpu", LoadOptions(precision="fp32"))
+    x = X.astype(np.float32)
+    assert np.allclose(session.infer({"x": x})["scores"], x @ WEIGHTS, rtol=1e-4, atol=1e-5)
+    planned = plan_variants(Registration(architecture="a", task="b", file=found.file), SourceFormat.OPENVINO)
+    assert planned[0].row.name == "a.openvino-fp32.cpu"
+    assert _import(graph, tmp_path).file.read_bytes() == first, "the same files are the same content"
+
+
+def test_what_is_no_model_of_openvino_says_so(make_model: MakeModel, tmp_path: Path) -> None:
+    graph = _openvino_files(make_model(), tmp_path / "ours")
+    content = graph.read_bytes()
+    graph.write_bytes(content.replace(b"</layers>", b"</player>"))
+    found = _import(graph, tmp_path)
+    with pytest.raises(InvalidRequest, match="OpenVINO does not read the model"):
+        read_signature(found.file, SourceFormat.OPENVINO)
+    found.file.write_bytes(found.file.read_bytes().replace(b"</player>", b"</prayer>"))
+    with pytest.raises(InvalidRequest, match="is a damaged archive"):
+        weights_precision(found.file, SourceFormat.OPENVINO)
+    graph.with_suffix(".bin").unlink()
+    with pytest.raises(InvalidRequest, match=r"its weights, model\.bin, are not beside it"):
+        _import(graph, tmp_path)
+
+
+def test_a_triton_model_of_openvino_is_taken(repository: Path, make_model: MakeModel, tmp_path: Path) -> None:
+    _openvino_files(make_model("other.onnx"), repository / "ov" / "2")
+    (repository / "ov" / "config.pbtxt").write_text('backend: "openvino" max_batch_size: 8')
+    found = _import(repository / "ov", tmp_path)
+    assert source_format(found.file) is SourceFormat.OPENVINO
+    assert (found.name, found.max_batch, found.notes[0]) == ("ov", 8, "version 2, openvino backend")
 
 
 def test_of_a_repository_it_is_said_what_can_be_served(repository: Path, tmp_path: Path) -> None:
