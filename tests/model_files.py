@@ -77,6 +77,15 @@ def make_samples(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+def openvino_files(model: Path, graph: Path) -> Path:
+    """Write an ONNX model as OpenVINO's two files, `graph` and the weights beside it."""
+    from openvino import Core, save_model
+
+    graph.parent.mkdir(parents=True, exist_ok=True)
+    save_model(Core().read_model(model), graph, compress_to_fp16=False)
+    return graph
+
+
 ENDLESS = 1e6
 """A pixel of this value has `endless_model` compute for years."""
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Final
@@ -24,6 +25,7 @@ from registry.importers.imported import ImportedModel, completed, name_of
 from registry.importers.importing import ImportKind, ImportModel, kind_of
 from registry.pipeline.isolation import run_step
 from registry.pipeline.verification import MOST_ACCURACY_LOST
+from registry.plan import RecipeVerdict
 from registry.quality import CHOICES
 from registry.register import register as register_model
 from registry.register import step_count
@@ -195,17 +197,26 @@ async def register_with_progress(
 
 
 async def _register(requests: Sequence[Registration], kafka: KafkaSettings, postgres: str, home: Path) -> list[Variant]:
-    with TemporaryDirectory(prefix="infaas-import-") as folder:
+    source = requests[0].file.absolute()
+    async with _imported(source) as found:
         notes: tuple[str, ...] = ()
-        if await asyncio.to_thread(kind_of, requests[0].file) is not ImportKind.MODEL_FILE:
-            step = ImportModel(requests[0].file.absolute(), Path(folder) / "model.onnx")
-            found = await run_step(step, ImportedModel)
+        if found is not None:
+            notes = (f"{source.name} is {found.kind}", *found.notes)
             requests = [completed(request, found) for request in requests]
-            notes = (f"{step.source.name} is {found.kind}", *found.notes)
         for request in requests:
             await asyncio.to_thread(step_count, request)  # says what is wrong with any before one is begun
         async with open_pool(postgres) as pool:
             return await _register_each(requests, pool, kafka, home, notes)
+
+
+@asynccontextmanager
+async def _imported(path: Path) -> AsyncGenerator[ImportedModel | None]:
+    """What is made of the thing at a path, while the context is open; None if that is a model file itself."""
+    with TemporaryDirectory(prefix="infaas-import-") as folder:
+        if await asyncio.to_thread(kind_of, path) is ImportKind.MODEL_FILE:
+            yield None
+        else:
+            yield await run_step(ImportModel(path, Path(folder) / "model"), ImportedModel)
 
 
 async def _register_each(
@@ -239,13 +250,18 @@ def _show_plan(
     request = Registration(
         architecture="", task="", file=Path(files[0]), validation=validation, calibration=calibration, variants=labels
     )
-    verdicts = explain_registration(request)
+    verdicts = asyncio.run(_explain(request))
     if as_json:
         return show_json(verdicts)
     rows = [(v.label, v.hardware, v.runtime, v.precision, "yes" if v.applies else f"no: {v.reason}") for v in verdicts]
     return show(
         table(("variant", "hardware", "runtime", "precision", "would be made here"), rows, spare=("precision",))
     )
+
+
+async def _explain(request: Registration) -> list[RecipeVerdict]:
+    async with _imported(request.file.absolute()) as found:
+        return await asyncio.to_thread(explain_registration, request if found is None else completed(request, found))
 
 
 def artifact_store(home: Path) -> ArtifactStore:

@@ -1,4 +1,4 @@
-"""A folder as Hugging Face's libraries write it: ONNX beside a configuration, a tokenizer, or how images are prepared.
+"""A folder as Hugging Face's libraries write it: a model, its configuration, and how texts or images are prepared.
 
 Weights in safetensors are no program yet: what computes them is Python of `transformers`. `optimum` exports them, and
 the error says how.
@@ -10,12 +10,15 @@ from typing import Any, Final
 import msgspec
 
 from registry.importers.imported import ImportedModel, name_of
+from registry.importers.openvino_files import GRAPH_SUFFIX, pack_openvino
 from registry.quality import MACRO_F1, REGRESSION
 from schemas.errors import InvalidRequest
 from schemas.rows.catalog import ACCURACY
 from schemas.rows.processing import DecodeImage, Processing, Tokenise
 
 _FILES: Final = ("model.onnx", "onnx/model.onnx", "onnx/decoder_model.onnx")
+_OPENVINO: Final = "openvino_model.xml"
+_WEIGHTS: Final = (".safetensors", ".bin", ".pt", ".pth")
 _MEASURES: Final = {
     "single_label_classification": ACCURACY,
     "multi_label_classification": MACRO_F1,
@@ -24,17 +27,23 @@ _MEASURES: Final = {
 _MOST_TOKENS: Final = 512
 
 
-def read_hugging_face(folder: Path) -> ImportedModel:
-    """Find the model and what is told of it; raises `InvalidRequest` where there is none that can be served."""
+def read_hugging_face(folder: Path, target: Path) -> ImportedModel:
+    """Find the model and what is told of it; of OpenVINO's files one is written to `target`.
+
+    Raises:
+        InvalidRequest: there is none that can be served, and what to do.
+    """
     config = _read(folder / "config.json")
-    file = _onnx_file(folder, config)
+    file = _model_file(folder, config)
+    if file.suffix == GRAPH_SUFFIX:
+        pack_openvino(file, target)
     classes = _classes(config)
     processing, notes = _processing(folder, config)
     if classes:
         notes.append(f"{len(classes)} classes by config.json: {', '.join(classes[:3])}, ...")
     architecture = ", ".join(config.get("architectures") or []) or str(config.get("model_type", "unknown"))
     return ImportedModel(
-        file=file,
+        file=target if file.suffix == GRAPH_SUFFIX else file,
         name=name_of(folder),
         kind=f"a Hugging Face folder ({architecture}), of which {file.relative_to(folder)} is registered",
         measure=_MEASURES.get(str(config.get("problem_type"))),
@@ -52,7 +61,7 @@ def _read(file: Path) -> dict[str, Any]:
         raise InvalidRequest(f"{file} is no configuration: {error}") from error
 
 
-def _onnx_file(folder: Path, config: dict[str, Any]) -> Path:
+def _model_file(folder: Path, config: dict[str, Any]) -> Path:
     found = [folder / name for name in _FILES if (folder / name).is_file()]
     found = found or sorted([*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")])
     if len(found) == 1 or (found and found[0].name == "model.onnx"):
@@ -60,10 +69,14 @@ def _onnx_file(folder: Path, config: dict[str, Any]) -> Path:
     if found:
         names = ", ".join(str(file.relative_to(folder)) for file in found)
         raise InvalidRequest(f"{folder.name} holds several models ({names}): register the file itself")
-    kind = "weights" if list(folder.glob("*.safetensors")) else "neither ONNX nor weights"
+    if (folder / _OPENVINO).is_file():
+        return folder / _OPENVINO
+    kind = f"{folder.name} (model type {config.get('model_type', 'unknown')})"
+    if not any(file.suffix in _WEIGHTS for file in folder.iterdir()):
+        raise InvalidRequest(f"{kind} holds no model: neither ONNX, nor OpenVINO's files, nor weights")
     raise InvalidRequest(
-        f"{folder.name} (model type {config.get('model_type', 'unknown')}) holds {kind}, and no ONNX: `pip install "
-        f"optimum-onnx transformers torch`, `optimum-cli export onnx --model {folder} {folder}-onnx`, and register that"
+        f"{kind} holds weights, and nothing that computes them: `pip install optimum-onnx transformers torch`, "
+        f"`optimum-cli export onnx --model {folder} {folder}-onnx`, and register that"
     )
 
 

@@ -57,7 +57,7 @@ class ImportModel(msgspec.Struct, frozen=True, tag=True):
         kind = kind_of(self.source)
         match kind:
             case ImportKind.HUGGING_FACE:
-                return read_hugging_face(self.source)
+                return read_hugging_face(self.source, self.target)
             case ImportKind.TRITON_MODEL:
                 return read_triton_model(self.source, self.target)
             case ImportKind.OPENVINO:

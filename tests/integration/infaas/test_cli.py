@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from math import nan
 from pathlib import Path
@@ -29,8 +30,11 @@ from store.samples import (
     topic_alarms,
     write_reading,
 )
+from tests.model_files import make_model, openvino_files
 from tests.store_rows import a_profile, a_variant, a_worker, an_instance, register
 from tests.unit.infaas.shell import Shell
+
+__all__ = ["make_model"]
 
 
 @pytest.mark.parametrize(
@@ -243,3 +247,13 @@ async def test_dominated_variants_are_marked_and_drawn_small(
     assert (await asyncio.to_thread(connected, "variants", "plot", "digits", "--image", str(image))).exit_code == 0
     assert image.exists()
     assert "no task 'nobody'" in (await asyncio.to_thread(connected, "variants", "plot", "nobody")).stderr
+
+
+def test_a_dry_run_looks_into_what_is_to_be_imported(
+    shell: Shell, make_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "exported"
+    openvino_files(make_model(), folder / "openvino_model.xml")
+    (folder / "config.json").write_text('{"model_type": "bert"}')
+    rows = json.loads(shell("register", str(folder), "--dry-run", "--json").stdout)
+    assert {row["label"]: row["reason"] for row in rows if row["hardware"] == "cpu"}["openvino-fp32"] == ""

@@ -20,7 +20,7 @@ from runtimes.catalog import find_runtime
 from runtimes.protocol import LoadOptions
 from schemas.errors import InvalidRequest
 from schemas.rows.processing import DecodeImage, Tokenise
-from tests.model_files import WEIGHTS
+from tests.model_files import WEIGHTS, openvino_files
 
 MakeModel = Callable[..., Path]
 X = np.random.default_rng(0).normal(size=(120, 4))
@@ -130,8 +130,10 @@ def test_a_hugging_face_folder_tells_how_images_are_prepared(hugging_face: Path,
 
 def test_a_folder_of_weights_says_how_to_export_them(hugging_face: Path, tmp_path: Path) -> None:
     (hugging_face / "onnx" / "model.onnx").unlink()
+    with pytest.raises(InvalidRequest, match="holds no model"):
+        _import(hugging_face, tmp_path)
     (hugging_face / "model.safetensors").write_bytes(b"")
-    with pytest.raises(InvalidRequest, match=r"holds weights, and no ONNX: .*optimum-cli export onnx"):
+    with pytest.raises(InvalidRequest, match=r"nothing that computes them: .*optimum-cli export onnx"):
         _import(hugging_face, tmp_path)
 
 
@@ -168,15 +170,8 @@ def test_a_triton_model_is_its_newest_version_with_its_labels(repository: Path, 
     assert completed(Registration(architecture="a", task="b", file=repository), found).max_batch == 16
 
 
-def _openvino_files(model: Path, folder: Path) -> Path:
-    openvino: Any = import_module("openvino")
-    folder.mkdir(parents=True, exist_ok=True)
-    openvino.save_model(openvino.Core().read_model(model), folder / "model.xml", compress_to_fp16=False)
-    return folder / "model.xml"
-
-
 def test_the_two_files_of_openvino_become_one(make_model: MakeModel, tmp_path: Path) -> None:
-    graph = _openvino_files(make_model(), tmp_path / "Ours")
+    graph = openvino_files(make_model(), tmp_path / "Ours" / "model.xml")
     assert kind_of(graph) is ImportKind.OPENVINO
     found = _import(graph, tmp_path)
     first = found.file.read_bytes()
@@ -196,7 +191,7 @@ def test_the_two_files_of_openvino_become_one(make_model: MakeModel, tmp_path: P
 
 
 def test_what_is_no_model_of_openvino_says_so(make_model: MakeModel, tmp_path: Path) -> None:
-    graph = _openvino_files(make_model(), tmp_path / "ours")
+    graph = openvino_files(make_model(), tmp_path / "ours" / "model.xml")
     content = graph.read_bytes()
     graph.write_bytes(content.replace(b"</layers>", b"</player>"))
     found = _import(graph, tmp_path)
@@ -211,7 +206,7 @@ def test_what_is_no_model_of_openvino_says_so(make_model: MakeModel, tmp_path: P
 
 
 def test_a_triton_model_of_openvino_is_taken(repository: Path, make_model: MakeModel, tmp_path: Path) -> None:
-    _openvino_files(make_model("other.onnx"), repository / "ov" / "2")
+    openvino_files(make_model("other.onnx"), repository / "ov" / "2" / "model.xml")
     (repository / "ov" / "config.pbtxt").write_text('backend: "openvino" max_batch_size: 8')
     found = _import(repository / "ov", tmp_path)
     assert source_format(found.file) is SourceFormat.OPENVINO
