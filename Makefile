@@ -20,7 +20,7 @@ CHANGED := { git diff --name-only --diff-filter=d --merge-base $(BASE) 2>/dev/nu
 	git ls-files --others --exclude-standard; } | grep '\.py$$' | sort -u
 
 .PHONY: help setup demo up down check check-style check-types check-unit test test-parts test-system \
-	test-torch lint bench bench-scale bench-peers bench-variants bench-profiles bench-zoo chaos docs lock clean
+	test-torch lint bench bench-runtimes bench-scale bench-peers bench-variants bench-profiles bench-zoo chaos docs lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the verbs
@@ -76,6 +76,9 @@ lint: $(VENV)/dev.stamp ## ruff, the rules of the house, import-linter for the l
 
 bench: $(VENV)/dev.stamp ## measure, write bench/results.json and the README's table
 	$(BIN)/python -m bench $(BENCH)
+
+bench-runtimes: $(TORCH)/dev.stamp ## measure a worker beside each bare runtime but onnxruntime, in torch's environment
+	$(TORCH)/bin/python -m bench --broker apache --only runtimes $(BENCH)
 
 bench-scale: $(VENV)/dev.stamp ## measure scaling, write bench/results.json, the README's table and plots
 	$(BIN)/python -m bench.scale $(BENCH)

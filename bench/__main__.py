@@ -14,10 +14,22 @@ from bench.core.figures import Figure
 from bench.core.system import running_system
 from bench.latency import crash, end_to_end, offline
 from bench.results import write_results
-from bench.throughput import cost, gateway, selector, worker
+from bench.throughput import cost, gateway, runtimes, selector, worker
 
 BROKERS = ("apache", "embedded")
-BENCHES = ("overhead", "offline", "selector", "gateway", "worker", "crash", "overload", "idle", "cost", "cascade")
+BENCHES = (
+    "overhead",
+    "offline",
+    "selector",
+    "gateway",
+    "worker",
+    "runtimes",
+    "crash",
+    "overload",
+    "idle",
+    "cost",
+    "cascade",
+)
 
 
 async def _run(broker: str, only: set[str], console: Console) -> list[Figure]:
@@ -59,6 +71,9 @@ async def _run(broker: str, only: set[str], console: Console) -> list[Figure]:
         if "worker" in only:
             console.log(f"{broker}: worker")
             figures += await worker.measure(system, broker)
+        if "runtimes" in only and broker == "apache":
+            console.log(f"{broker}: worker, other runtimes")
+            figures += await runtimes.measure(system, broker, console)
     return figures
 
 

@@ -1,4 +1,4 @@
-"""Samples a second of a worker fed offline, over the bare onnxruntime session at its best batch size.
+"""Samples a second of a worker fed offline, over the bare session of the same runtime at its best batch size.
 
 Both compute the same model with one thread, the worker at the batch size it chooses itself, and take turns: the queue
 is filled while nothing serves it, the bare session runs, then a `python -m workers` process gets the partition and
@@ -64,17 +64,24 @@ async def measure(system: SystemUnderTest, broker: str) -> list[Figure]:
     return [at_least("worker fed offline, mnist-resnet", broker, ours, "samples/s", bare, LIMIT)]
 
 
-async def compare(kafka: KafkaSettings) -> tuple[float, float]:
-    """Return samples a second of the bare session and of the worker, medians of several rounds in turn."""
+async def compare(kafka: KafkaSettings, runtime: str = "onnx", artifact: Path = MODEL) -> tuple[float, float]:
+    """Return samples a second of the bare session and of the worker, medians of several rounds in turn.
+
+    `artifact` is the model, as the runtime takes it.
+    """
     inputs, _labels = labelled("mnist")
     images = inputs["input"]
-    session = find_runtime("onnx").load(MODEL, "cpu", LoadOptions(precision="fp32", threads=1, max_batch=BATCHES[-1]))
+    options = LoadOptions(precision="fp32", threads=1, max_batch=BATCHES[-1])
+    session = await asyncio.to_thread(find_runtime(runtime).load, artifact, "cpu", options)
     latency = await asyncio.to_thread(_latency, session, images)
     best = max(latency, key=lambda measured: measured.batch / measured.p50_s)
     count = round(SECONDS * best.batch / best.p50_s)
     bare: list[float] = []
     ours: list[float] = []
-    async with _worker_with_database(kafka, latency) as (pool, variant), Tail(kafka, "bench", [topics.STATUS]) as tail:
+    async with (
+        _worker_with_database(kafka, latency, runtime, artifact) as (pool, variant),
+        Tail(kafka, "bench", [topics.STATUS]) as tail,
+    ):
         for _ in range(ROUNDS):
             await _fill(kafka, variant, images, count)
             bare.append(await asyncio.to_thread(_bare_rate, session, images, best.batch))
@@ -109,32 +116,36 @@ def _bare_rate(session: Session, images: Any, batch: int) -> float:
 
 
 @asynccontextmanager
-async def _worker_with_database(kafka: KafkaSettings, latency: list[BatchLatency]) -> AsyncGenerator[tuple[Pool, str]]:
+async def _worker_with_database(
+    kafka: KafkaSettings, latency: list[BatchLatency], runtime: str, artifact: Path
+) -> AsyncGenerator[tuple[Pool, str]]:
     """Run a worker process and a database with the model; yields the pool and the variant's name."""
     with tempfile.TemporaryDirectory(prefix="infaas-bench-") as folder:
         home = Path(folder)
         async with EmbeddedPostgres(home / "postgres", durable=False) as postgres:
             await upgrade(postgres.dsn)
             async with open_pool(postgres.dsn) as pool:
-                variant = await _register(kafka, pool, home, latency)
+                variant = await _register(kafka, pool, home, latency, runtime, artifact)
                 async with _worker(kafka, home, postgres.dsn):
                     await _wait_for_worker(pool, postgres.dsn)
                     await _place(pool, variant, ())
                     yield pool, variant
 
 
-async def _register(kafka: KafkaSettings, pool: Pool, home: Path, latency: list[BatchLatency]) -> str:
+async def _register(
+    kafka: KafkaSettings, pool: Pool, home: Path, latency: list[BatchLatency], runtime: str, model: Path
+) -> str:
     run = uuid.uuid4().hex[:8]
     task, architecture = f"mnist-{run}", f"resnet-{run}"
-    name = f"{architecture}.onnx-fp32.cpu"
-    artifact = await asyncio.to_thread(ArtifactStore(home / "artifacts").put, MODEL)
+    name = f"{architecture}.{runtime.replace('-', '')}-fp32.cpu"
+    artifact = await asyncio.to_thread(ArtifactStore(home / "artifacts").put, model)
     await ensure_system_topics(kafka)
     await ensure_variant_topics(kafka, [(name, 1)])
     await ensure_topics(kafka, [TopicSpec(topics.results_topic(task))])
     await put_task(pool, Task(name=task, inputs=_SPECS[:1], outputs=_SPECS[1:], partitions=1))
     await put_architecture(pool, Architecture(name=architecture, task=task, source=artifact, source_format="onnx"))
     variant = Variant(
-        name=name, architecture=architecture, task=task, runtime="onnx", precision="fp32", hardware="cpu",
+        name=name, architecture=architecture, task=task, runtime=runtime, precision="fp32", hardware="cpu",
         max_batch=BATCHES[-1], artifact=artifact, state=VariantState.READY, partitions=1,
     )  # fmt: skip
     profile = Profile(

@@ -1,0 +1,56 @@
+"""The same as `worker` of the other runtimes that are here: OpenVINO, and in torch's environment those of torch.
+
+All compute the zoo's ResNet, each at its own best batch, by one thread.
+"""
+
+import asyncio
+import tempfile
+from pathlib import Path
+from shutil import which
+from typing import Final
+
+from rich.console import Console
+
+from bench.core.figures import Figure, at_least
+from bench.core.system import SystemUnderTest
+from bench.throughput.torch_program import write_program
+from bench.throughput.worker import LIMIT, MODEL, compare
+from registry.pipeline.generators.aot import compile_ahead
+from runtimes.catalog import find_runtime
+from schemas.hardware import Hardware
+
+_RUNTIMES: Final = ("openvino", "torch-eager", "torch-compile", "torch-aot")
+_COMPILED: Final = ("torch-compile", "torch-aot")
+"""Those that need a C++ compiler."""
+
+
+async def measure(system: SystemUnderTest, broker: str, console: Console) -> list[Figure]:
+    """Measure each runtime that can run here; says of the others why they cannot."""
+    figures: list[Figure] = []
+    for runtime in _RUNTIMES:
+        if missing := _missing(runtime):
+            console.log(f"no figure of {runtime}: {missing}", markup=False)
+            continue
+        with tempfile.TemporaryDirectory(prefix="infaas-bench-") as folder:
+            artifact = await asyncio.to_thread(_artifact, runtime, Path(folder))
+            bare, ours = await compare(system.kafka, runtime, artifact)
+        name = f"worker fed offline, mnist-resnet by {runtime}"
+        figures.append(at_least(name, broker, ours, "samples/s", bare, LIMIT))
+    return figures
+
+
+def _missing(runtime: str) -> str:
+    if runtime in _COMPILED and not (which("c++") or which("g++")):
+        return "no C++ compiler on this machine"
+    return find_runtime(runtime).availability(Hardware.CPU).reason
+
+
+def _artifact(runtime: str, folder: Path) -> Path:
+    if not runtime.startswith("torch"):
+        return MODEL
+    program = folder / "program"
+    write_program(MODEL, program)
+    if runtime == "torch-aot":
+        compile_ahead(program, folder / "compiled", Hardware.CPU)
+        return folder / "compiled"
+    return program
