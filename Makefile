@@ -99,6 +99,10 @@ bench-zoo: $(TORCH)/dev.stamp ## register 44 architectures and serve them; BENCH
 chaos: $(VENV)/dev.stamp ## inflict faults under load; MINUTES=30 FAULTS="Kafka,worker" narrow it, CHAOS="--seed 2" more
 	$(BIN)/python -m bench.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(FAULTS),--faults "$(FAULTS)") $(CHAOS)
 
+.PHONY: chaos-jobs
+chaos-jobs: $(VENV)/dev.stamp ## kill every process with 10,000 jobs in flight, and count the answers; JOBS=1000 for fewer
+	$(BIN)/python -m bench.jobs $(if $(JOBS),--jobs $(JOBS))
+
 docs: $(VENV)/dev.stamp ## write the JSON Schema, AsyncAPI and OpenAPI documents
 	$(BIN)/python -m schemas.documents
 

@@ -23,7 +23,6 @@ from autoscaler.decide.failed_loads import unloadable_variants
 from autoscaler.decide.pareto import SlotPrices, VariantRanking, launchable_slot_prices, live_slot_prices, rank_variants
 from autoscaler.decide.plan import ScalePlan
 from autoscaler.decide.snapshot import ClusterSnapshot, DecisionMemory, Policy
-from autoscaler.failure_log import FailureLog
 from autoscaler.janitor.janitor import Janitor
 from autoscaler.launchers.base import Launcher
 from autoscaler.launchers.registry import open_launcher
@@ -42,6 +41,7 @@ from broker.settings import KafkaSettings
 from broker.tail import Tail
 from broker.topic_logs import TopicLogs
 from broker.topics import ensure_system_topics
+from process.failure_log import FailureLog
 from process.health_server import health_server
 from schemas import topics
 from schemas.errors import OperatorError

@@ -27,6 +27,7 @@ from broker.config_api import read_configs, set_configs
 from broker.settings import KafkaSettings
 from broker.topic_configs import promised_configs, topic_configs
 from schemas import topics as names
+from schemas.defaults import PARTITIONS
 from schemas.errors import OperatorError
 
 log = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ async def correct_topics(settings: KafkaSettings, topics: Iterable[str]) -> None
 
 
 async def ensure_system_topics(settings: KafkaSettings) -> None:
-    """Create the topics that exist whatever is registered: status, demand, load, dead letters and their marks."""
+    """Create the topics that exist whatever is registered: of workers and selectors, of dead letters and of jobs."""
     await ensure_topics(
         settings,
         [
@@ -92,6 +93,7 @@ async def ensure_system_topics(settings: KafkaSettings) -> None:
             TopicSpec(names.LOAD, retention_ms=_LOAD_KEPT_MS),
             TopicSpec(names.DEAD_LETTERS),
             TopicSpec(names.LETTER_MARKS),
+            TopicSpec(names.JOB_RESULTS, PARTITIONS),
         ],
     )
 

@@ -3,6 +3,6 @@
 An adapter: it decides nothing but what is refused at once.
 
 Reading order: settings -> model_directory (what names there are) -> http (routes and translation) -> admission (what
-is refused at once) -> query_client (ask Kafka and wait) -> kafka_health (is Kafka taking our records) -> statistics ->
-service -> command, __main__.
+is refused at once), job_room (how many jobs may be kept) -> job_writer (keeps them) -> query_client (ask Kafka and
+wait) -> kafka_health (is Kafka taking our records) -> statistics -> service -> command, __main__.
 """

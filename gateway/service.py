@@ -16,8 +16,11 @@ from broker.reachability import KafkaReachability
 from broker.settings import KafkaSettings
 from gateway.http.connection import ConnectionLimits, HttpConnection, json_errors
 from gateway.http.inference import InferenceRoutes
+from gateway.http.jobs import JobRoutes
 from gateway.http.metadata import MetadataRoutes
 from gateway.http.request_bodies import LARGE_SHARE, RequestBodies
+from gateway.job_room import JobRoom
+from gateway.job_writer import JobWriter
 from gateway.model_directory import ModelDirectory
 from gateway.query_client import QueryClient
 from gateway.settings import GatewaySettings
@@ -28,6 +31,7 @@ from process.open_files import allow_open_files
 from process.version import version
 from schemas.errors import OperatorError
 from store.catalog import CatalogWatcher
+from store.pool import open_pool
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +52,7 @@ async def serve(settings: GatewaySettings, kafka: KafkaSettings, dsn: str, stop:
     """
     async with CatalogWatcher(dsn) as catalog, asyncio.TaskGroup() as tasks:
         models = ModelDirectory(catalog.current)
-        async with open_gateway(settings, kafka, models, stop) as (address, query_client):
+        async with open_gateway(settings, kafka, models, dsn, stop) as (address, query_client):
             log.info("serving %d models at %s", len(list(models)), address)
             tune_gc()
             following = tasks.create_task(_follow_catalog(catalog, models, query_client), name="catalog")
@@ -58,9 +62,9 @@ async def serve(settings: GatewaySettings, kafka: KafkaSettings, dsn: str, stop:
 
 @asynccontextmanager
 async def open_gateway(
-    settings: GatewaySettings, kafka: KafkaSettings, models: ModelDirectory, stop: asyncio.Event
+    settings: GatewaySettings, kafka: KafkaSettings, models: ModelDirectory, dsn: str, stop: asyncio.Event
 ) -> AsyncGenerator[tuple[str, QueryClient]]:
-    """Serve `models` while the context is open; yields the URL and the query client.
+    """Serve `models` while the context is open; yields the URL and the query client. Jobs are kept at `dsn`.
 
     Raises:
         OperatorError: the port is taken, a setting contradicts another, or Kafka cannot be reached.
@@ -75,7 +79,11 @@ async def open_gateway(
             f"--max-body-bytes {settings.max_body_bytes} does not fit into Kafka's records: make it at least 64 KiB "
             f"smaller than INFAAS_KAFKA_MAX_RECORD_BYTES ({kafka.max_record_bytes})"
         )
-    async with QueryClient(settings, kafka) as query_client:
+    async with (
+        open_pool(dsn, min_size=0) as pool,
+        JobWriter(pool, JobRoom(settings.max_jobs, settings.max_jobs_bytes)) as writer,
+        QueryClient(settings, kafka) as query_client,
+    ):
         await query_client.prefetch_metadata(models.topics)
         statistics = ModelStatisticsTable(query_client.owner)
         reachability = KafkaReachability(kafka)
@@ -87,7 +95,8 @@ async def open_gateway(
 
         bodies = RequestBodies(settings)
         inference = InferenceRoutes(models, query_client, statistics, bodies)
-        routes = all_routes(inference, models, statistics, bodies, problem)
+        jobs = JobRoutes(models, query_client, bodies, writer, pool, settings)
+        routes = all_routes(inference, jobs, models, statistics, bodies, problem)
         statistics.register()
         try:
             async with (
@@ -101,6 +110,7 @@ async def open_gateway(
 
 def all_routes(
     inference: InferenceRoutes,
+    jobs: JobRoutes,
     models: ModelDirectory,
     statistics: ModelStatisticsTable,
     bodies: RequestBodies,
@@ -108,7 +118,7 @@ def all_routes(
 ) -> list[web.RouteDef]:
     """Routes of every path that the gateway answers; `problem` says why it is not ready."""
     metadata = MetadataRoutes(models, statistics, bodies, version())
-    return [*inference.routes(), *metadata.routes(), *HealthRoutes(problem).routes("/v2/health")]
+    return [*inference.routes(), *jobs.routes(), *metadata.routes(), *HealthRoutes(problem).routes("/v2/health")]
 
 
 def make_app(settings: GatewaySettings, routes: Iterable[web.RouteDef]) -> web.Application:

@@ -3,11 +3,11 @@
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from process.settings import ServiceSettings
+from process.settings import JobSettings
 from schemas.defaults import ANSWER_TIMEOUT_S, GATEWAY_PORT, LOOPBACK, MAX_IN_FLIGHT
 
 
-class GatewaySettings(ServiceSettings):
+class GatewaySettings(JobSettings):
     """Settings read from `INFAAS_GATEWAY_*`; the common ones from `INFAAS_*`."""
 
     model_config = SettingsConfigDict(env_prefix="INFAAS_GATEWAY_", frozen=True, extra="ignore")
@@ -34,5 +34,9 @@ class GatewaySettings(ServiceSettings):
     """Seconds that a query without a deadline waits for its result before it is answered 504."""
     grace_s: float = Field(default=1.0, ge=0)
     """Seconds after a query's deadline for which its result, or the reason why there is none, is still waited for."""
+    max_jobs: int = Field(default=200_000, ge=1)
+    """Most jobs that have not ended, of all gateways; more are answered 429."""
+    max_jobs_bytes: int = Field(default=4 * 1024**3, ge=1024)
+    """Most bytes of the requests of jobs that have not ended, of all gateways; more are answered 429."""
     ack_timeout_s: float = Field(default=2.0, gt=0)
     """Seconds without an acknowledgement after which Kafka counts as down, and queries are answered 503 at once."""

@@ -28,6 +28,16 @@ class ServiceSettings(BaseSettings):
     """Port of /metrics and /health; 0 serves neither."""
 
 
+class JobSettings(ServiceSettings):
+    """Settings of gateways and jobs services, which must agree: the one promises what the other has to do."""
+
+    webhook_hosts: tuple[str, ...] = Field(default=(), validation_alias="INFAAS_WEBHOOK_HOSTS")
+    """Hosts to which webhooks of jobs may go, as JSON: `["hooks.example.com", "*.example.org", "ci.example:8443"]`;
+    without a port, that of HTTPS. None unless you name some."""
+    webhook_plain_http: bool = Field(default=False, validation_alias="INFAAS_WEBHOOK_PLAIN_HTTP")
+    """Whether webhooks may go over HTTP that is not encrypted, too."""
+
+
 class PlanningSettings(ServiceSettings):
     """Settings of selectors and autoscalers, which must agree: the one promises what the other has to provide."""
 

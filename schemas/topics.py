@@ -21,6 +21,8 @@ LETTER_MARKS: Final = "infaas.dead-letters.marks"  # what became of dead letters
 
 SELECTOR_GROUP: Final = "infaas.selector"
 OFFLINE_SELECTOR_GROUP: Final = "infaas.selector.offline"
+JOB_RESULTS: Final = "infaas.jobs"  # results of jobs, for the jobs services, which share it as a group of that name
+JOBS_GROUP: Final = JOB_RESULTS
 _OFFLINE: Final = ".offline"
 
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
@@ -93,12 +95,12 @@ def is_topic(name: str) -> bool:
 
 
 def is_work(topic: str) -> bool:
-    """Whether a topic holds queries that must be answered, so that none may be deleted before."""
-    return topic.startswith((TASKS, VARIANTS))
+    """Whether a topic holds queries, or results of jobs, of which none may be deleted before it is done."""
+    return topic.startswith((TASKS, VARIANTS)) or topic == JOB_RESULTS
 
 
 def may_reply_to(topic: str) -> bool:
     """Whether a client may have results sent to `topic`: never to one that this system itself reads, or Kafka does."""
     if not is_topic(topic) or topic.startswith(_KAFKAS_OWN):
         return False
-    return not topic.startswith(PREFIX) or topic.startswith((RESULTS, REPLIES))
+    return not topic.startswith(PREFIX) or topic.startswith((RESULTS, REPLIES)) or topic == JOB_RESULTS

@@ -21,6 +21,8 @@ LEASES: Final = "infaas_leases"
 """Channel that says that a lease was released, or is requested."""
 SCALE: Final = "infaas_scale"
 """Channel that says that pins, the pause or the wanted numbers of workers changed."""
+JOBS: Final = "infaas_jobs"
+"""Channel that says that there are new jobs."""
 
 _MOST_PENDING: Final = 1000
 """Changes of a channel that are told apart; of more, anything may have changed."""

@@ -24,9 +24,9 @@ from autoscaler.apply.reconcile_plan import (
     plan_reconciliation,
 )
 from autoscaler.decide.snapshot import HardwareType
-from autoscaler.failure_log import FailureLog
 from autoscaler.launchers.base import LaunchedWorker, Launcher, LauncherError, LaunchState
 from autoscaler.observe.status_cache import WorkerStatusCache
+from process.failure_log import FailureLog
 from schemas.rows.placement import InstanceRow, WorkerRow
 from schemas.rows.scaling import DecisionKind, DecisionRow
 from schemas.status import InstanceState

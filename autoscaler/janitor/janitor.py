@@ -18,7 +18,6 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge
 
-from autoscaler.failure_log import FailureLog
 from autoscaler.janitor.reply_topic_watch import ReplyTopicWatch
 from autoscaler.janitor.trimming import trimmable
 from autoscaler.settings import AutoscalerSettings
@@ -27,8 +26,9 @@ from broker.lag.reader import LagObservation
 from broker.settings import KafkaSettings
 from broker.topic_logs import LogPartition, TopicLogs
 from broker.topics import correct_topics, delete_topics
+from process.failure_log import FailureLog
 from schemas.errors import OperatorError
-from schemas.topics import DEAD_LETTERS, REPLIES, TASKS, VARIANTS
+from schemas.topics import DEAD_LETTERS, JOB_RESULTS, REPLIES, TASKS, VARIANTS
 from store.errors import StoreUnavailable
 from store.pool import Pool
 from store.samples import put_large_topics
@@ -113,7 +113,7 @@ class Janitor:
         await put_large_topics(self._pool, datetime.now(UTC), large)
 
     async def _work(self) -> list[str]:
-        return [*await self._logs.topics(TASKS), *await self._logs.topics(VARIANTS)]
+        return [topic for prefix in (TASKS, VARIANTS, JOB_RESULTS) for topic in await self._logs.topics(prefix)]
 
 
 async def _tried(step: Callable[[], Awaitable[None]], failures: FailureLog) -> bool:

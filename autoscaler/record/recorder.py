@@ -20,7 +20,6 @@ from typing import Final
 import numpy as np
 from prometheus_client import Counter, Gauge
 
-from autoscaler.failure_log import FailureLog
 from autoscaler.observe.backlogs import TopicBacklog
 from autoscaler.observe.load_window import HISTORY_S, LoadWindow
 from autoscaler.observe.status_cache import WorkerStatusCache
@@ -32,6 +31,7 @@ from autoscaler.record.loss_counter import LossCounter, accounted_in
 from autoscaler.settings import AutoscalerSettings
 from broker.kafka_types import KafkaError
 from broker.lag.reader import LagObservation, LagReader
+from process.failure_log import FailureLog
 from schemas import topics
 from schemas.load_classes import ClassAnswers, ClassCount, LoadClass
 from schemas.rows.samples import InstanceSample, LagReading, LoadSample
@@ -143,6 +143,7 @@ class Recorder:
             self._groups = {
                 topics.SELECTOR_GROUP: [topics.task_topic(task) for task in catalog.tasks],
                 topics.OFFLINE_SELECTOR_GROUP: [topics.offline_topic(task) for task in catalog.tasks],
+                topics.JOBS_GROUP: [topics.JOB_RESULTS],
             } | {topics.variant_group(name): topics.variant_topics(name) for name in catalog.variants}
         return self._groups
 

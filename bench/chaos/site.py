@@ -13,7 +13,7 @@ from infaas.supervisor.state import read_state
 
 _FOUND_S: Final = 90.0
 _LOOK_S: Final = 0.2
-SERVICES: Final = ("selector", "worker", "gateway", "autoscaler")
+SERVICES: Final = ("selector", "worker", "gateway", "autoscaler", "jobs")
 
 
 class Site:

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from gateway.http.answers import HttpAnswer
 from schemas import headers as h
-from schemas.errors import ErrorCode, Internal, InvalidRequest, OperatorError, QueryError
+from schemas.errors import ErrorCode, Internal, InvalidRequest, OperatorError, Overloaded, QueryError
 from schemas.oip import JSON
 from schemas.result import error_value
 from store.errors import StoreUnavailable
@@ -32,7 +32,8 @@ def answer_to(error: Exception, method: str, path: str) -> HttpAnswer:
         return _http_error(error, method, path)
     if isinstance(error, OperatorError | StoreUnavailable):
         log.warning("%s %s: %s", method, path, error)
-        return error_answer(Internal.http_status, Internal.code, str(error))
+        kind = Overloaded if isinstance(error, StoreUnavailable) else Internal
+        return error_answer(kind.http_status, kind.code, str(error))
     # The top of a request: one defect must not take the connection or the process with it.
     log.error("%s %s", method, path, exc_info=error)
     return error_answer(Internal.http_status, Internal.code, Internal.default_message)

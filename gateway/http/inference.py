@@ -80,13 +80,14 @@ class InferenceRoutes:
             self._bodies.release(held)
         total_ns = time.monotonic_ns() - started
         statistics.succeeded(result, envelope.query.batch, sending - started, total_ns)
-        return HttpAnswer(200, _headers(result), result.value)
+        return HttpAnswer(200, result_headers(result), result.value)
 
 
 _JSON_LENGTH: Final = "Inference-Header-Content-Length"
 
 
-def _headers(result: Result) -> dict[str, str]:
+def result_headers(result: Result) -> dict[str, str]:
+    """The headers that tell how an answer came about."""
     fields = {
         "Content-Type": result.content_type,
         h.ID: result.id,

@@ -10,6 +10,7 @@ from infaas.cli import (
     database,
     dead_letters,
     demo,
+    jobs,
     lag,
     listing,
     plot,
@@ -61,6 +62,7 @@ variants = typer.Typer()
 variants.callback(invoke_without_command=True)(listing.variants)
 variants.command()(plot.plot)
 app.add_typer(variants, name="variants", rich_help_panel="Models")
+app.add_typer(jobs.app, name="jobs", rich_help_panel="Queries")
 app.add_typer(scale.app, name="scale", rich_help_panel="Operation")
 app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel="Operation")
 app.add_typer(database.app, name="db", rich_help_panel="Operation")

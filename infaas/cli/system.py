@@ -56,6 +56,7 @@ MetricsPortFlag = Annotated[
 GatewaysFlag = Annotated[int, typer.Option(min=1, help="Gateway processes, which share the port.")]
 SelectorsFlag = Annotated[int, typer.Option(min=1, help="Selector processes.")]
 AutoscalersFlag = Annotated[int, typer.Option(min=1, help="Autoscaler processes: one leads, the others stand by.")]
+JobsFlag = Annotated[int, typer.Option(min=0, help="Jobs services; 0: jobs are kept, and wait for one.")]
 WorkersFlag = Annotated[int, typer.Option(min=1, help="CPU worker processes from the start, and at least.")]
 MaxWorkersFlag = Annotated[
     int, typer.Option(min=0, help="CPU worker processes at most, as load grows; 0: as --workers.")
@@ -98,6 +99,7 @@ def up(
     worker: WorkerFlag = None,
     oversubscribe: OversubscribeFlag = _DEFAULTS.oversubscribe,
     autoscalers: AutoscalersFlag = _DEFAULTS.autoscalers,
+    jobs: JobsFlag = _DEFAULTS.jobs,
     policy: PolicyFlag = _DEFAULTS.policy,
     launcher: LauncherFlag = _DEFAULTS.launcher,
     register_zoo: RegisterZooFlag = False,
@@ -117,6 +119,7 @@ def up(
         gateways=gateways,
         selectors=selectors,
         autoscalers=autoscalers,
+        jobs=jobs,
         policy=policy,
         launcher=launcher,
         workers=workers,

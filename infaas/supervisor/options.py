@@ -49,6 +49,8 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     selectors: int = 1
     autoscalers: int = 1
     """Autoscaler processes: one leads, the others stand by."""
+    jobs: int = 1
+    """Jobs services; without one jobs are kept, and wait."""
     policy: Policy = DEFAULT_POLICY
     launcher: str = "processes"
     """What starts workers beyond the first ones; a cluster's starts those, too, and none run on this machine."""
@@ -66,7 +68,7 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def services(self) -> int:
         """Number of processes beside the workers, each with a port for its metrics."""
-        return self.autoscalers + self.selectors + self.gateways
+        return self.autoscalers + self.selectors + self.gateways + self.jobs
 
     @property
     def first_workers(self) -> int:

@@ -34,7 +34,7 @@ from store.migrate import upgrade
 from store.pool import open_pool
 
 READY_S: Final = 60.0
-STOP_ORDER: Final = ("gateway", "selector", "autoscaler")
+STOP_ORDER: Final = ("gateway", "jobs", "selector", "autoscaler")
 """Services in the order in which they are stopped; after them the workers, which drain what they hold."""
 
 Announce = Callable[[str], None]
@@ -202,6 +202,7 @@ def _services(options: UpOptions, workers: Sequence[LocalWorkerSpec], shared: di
     named = [(_numbered("autoscaler", i), "autoscaler", scaling) for i in range(options.autoscalers)]
     selectors = [_numbered("selector", i) for i in range(options.selectors)]
     named += [(name, "selector", {"INFAAS_SELECTOR_INSTANCE_ID": name}) for name in selectors]
+    named += [(_numbered("jobs", i), "jobs", {}) for i in range(options.jobs)]
     gateway = {
         "INFAAS_GATEWAY_HOST": options.gateway_host,
         "INFAAS_GATEWAY_PORT": str(options.gateway_port),

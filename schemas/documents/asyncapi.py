@@ -65,6 +65,7 @@ def _channels() -> dict[str, Any]:
             ["result"],
             owner="Whose topic it is.",
         ),
+        "jobResults": _channel(topics.JOB_RESULTS, "Results of jobs, for the services that keep them.", ["result"]),
         "status": _channel(topics.STATUS, "The state of every worker, each 100 ms.", ["status"]),
         "demand": _channel(topics.DEMAND, "Variants that are needed and served by nobody.", ["demand"]),
         "load": _channel(topics.LOAD, "What each selector was asked for, each second.", ["load"]),
@@ -98,6 +99,7 @@ def _operations() -> dict[str, Any]:
             "receive", "offlineVariants", "Compute what may wait when nothing else does."
         ),
         "publishResult": _operation("send", "results", "Answer a query that names no reply topic."),
+        "keepJobResult": _operation("receive", "jobResults", "Keep the result of a job until it is asked for."),
         "publishStatus": _operation("send", "status", "Say what a worker hosts and how busy it is."),
         "publishDemand": _operation("send", "demand", "Ask for an instance of a variant."),
         "publishLoad": _operation("send", "load", "Count the queries of the last second by what they need."),

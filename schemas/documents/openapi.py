@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from schemas import headers as h
 from schemas.defaults import GATEWAY_PORT, LOOPBACK
-from schemas.documents import fields
+from schemas.documents import fields, jobs
 from schemas.documents.structs import components
 from schemas.errors import QUERY_ERRORS
 from schemas.needs import Mode
@@ -38,6 +38,7 @@ def document() -> dict[str, Any]:
         paths |= {f"{path}/infer": {"post": _infer(f"infer{suffix}", path)}}
     paths |= _get("/v2/models/stats", "allStatistics", "What was answered, of all models.", "Statistics")
     paths |= _repository()
+    paths |= jobs.paths()
     paths |= _get("/metrics", "metrics", "Prometheus metrics.", None)
     return {
         "openapi": VERSION,
@@ -50,7 +51,10 @@ def document() -> dict[str, Any]:
         },
         "servers": [{"url": f"http://{LOOPBACK}:{GATEWAY_PORT}"}],
         "paths": paths,
-        "components": {"schemas": components("#/components/schemas/{name}") | _schemas(), "responses": _errors()},
+        "components": {
+            "schemas": components("#/components/schemas/{name}") | _schemas() | jobs.schemas(),
+            "responses": _errors(),
+        },
         "x-infaas-errors": fields.error_table(),
     }
 

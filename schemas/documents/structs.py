@@ -4,6 +4,7 @@ from typing import Any, Final
 
 import msgspec
 
+from schemas.jobs import JobStatus
 from schemas.load_classes import SelectorLoad
 from schemas.oip import RequestHead, ResponseHead
 from schemas.result import ErrorBody
@@ -17,6 +18,7 @@ ROOTS: Final = {
     "WorkerStatus": WorkerStatus,
     "Demand": Demand,
     "SelectorLoad": SelectorLoad,
+    "JobStatus": JobStatus,
 }
 """Structs by their name in the documents."""
 _DATA: Final = {

@@ -1,5 +1,6 @@
 """Row types of what Postgres keeps. Field names are column names; times are aware datetimes, durations seconds.
 
 Reading order: tensor_spec, processing -> catalog (what is registered) -> rollout (which version answers) -> builds
-(what is being made of it) -> placement (what serves) -> scaling (what changes that) -> samples (what was seen of it).
+(what is being made of it) -> placement (what serves) -> scaling (what changes that) -> samples (what was seen of it) ->
+jobs (queries that are kept).
 """

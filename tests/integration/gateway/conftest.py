@@ -30,6 +30,10 @@ def catalog_of(task: str) -> Catalog:
     )
 
 
+NOWHERE = "postgresql://postgres@127.0.0.1:1/none"
+"""Where no jobs are kept; nothing connects until one is asked for."""
+
+
 class Running(NamedTuple):
     """What a test needs of a running gateway."""
 
@@ -58,6 +62,8 @@ async def gateway(kafka: KafkaSettings, gateway_settings: GatewaySettings) -> As
         stop = asyncio.Event()
         responder = await stack.enter_async_context(answering(kafka, task))
         models = ModelDirectory(catalog_of(task))
-        url, query_client = await stack.enter_async_context(open_gateway(gateway_settings, kafka, models, stop))
+        url, query_client = await stack.enter_async_context(
+            open_gateway(gateway_settings, kafka, models, NOWHERE, stop)
+        )
         http = await stack.enter_async_context(aiohttp.ClientSession())
         yield Running(url, task, http, responder, query_client, stop)

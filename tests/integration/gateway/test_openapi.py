@@ -3,14 +3,18 @@
 import json
 
 from gateway.http.inference import InferenceRoutes
+from gateway.http.jobs import JobRoutes
 from gateway.http.request_bodies import RequestBodies
+from gateway.job_room import JobRoom
+from gateway.job_writer import JobWriter
 from gateway.model_directory import ModelDirectory
 from gateway.service import all_routes
 from gateway.settings import GatewaySettings
 from gateway.statistics import ModelStatisticsTable
 from schemas.documents.__main__ import FOLDER
 from store.catalog import Catalog
-from tests.integration.gateway.conftest import Running
+from store.pool import open_pool
+from tests.integration.gateway.conftest import NOWHERE, Running
 
 
 async def always_ready() -> str:
@@ -30,5 +34,8 @@ async def test_paths_are_the_routes(gateway: Running) -> None:
         RequestBodies(GatewaySettings()),
     )
     inference = InferenceRoutes(models, gateway.query_client, statistics, bodies)
-    routes = all_routes(inference, models, statistics, bodies, always_ready)
+    async with open_pool(NOWHERE, min_size=0) as pool:
+        settings = GatewaySettings()
+        jobs = JobRoutes(models, gateway.query_client, bodies, JobWriter(pool, JobRoom(1, 1)), pool, settings)
+    routes = all_routes(inference, jobs, models, statistics, bodies, always_ready)
     assert {(route.method, route.path) for route in routes} == listed | UNLISTED

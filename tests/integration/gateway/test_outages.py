@@ -14,7 +14,7 @@ from gateway.model_directory import ModelDirectory
 from gateway.service import open_gateway
 from gateway.settings import GatewaySettings
 from schemas.errors import OperatorError
-from tests.integration.gateway.conftest import Running, catalog_of
+from tests.integration.gateway.conftest import NOWHERE, Running, catalog_of
 from tests.integration.gateway.responder import answering
 from tests.integration.gateway.test_inference import error_of, json_body
 
@@ -26,7 +26,7 @@ async def test_kafka_gone_is_503_at_once(tmp_path: Path) -> None:
     async with broker:
         quick = broker.settings.model_copy(update={"request_timeout_ms": 1000})
         await ensure_task_topics(quick, task, 1)
-        gateway = open_gateway(settings, quick, ModelDirectory(catalog_of(task)), asyncio.Event())
+        gateway = open_gateway(settings, quick, ModelDirectory(catalog_of(task)), NOWHERE, asyncio.Event())
         url, query_client = await gateway.__aenter__()
     try:
         async with aiohttp.ClientSession() as http:
@@ -47,7 +47,9 @@ async def test_kafka_gone_is_503_at_once(tmp_path: Path) -> None:
 
 async def test_a_taken_port_names_the_flag(gateway: Running, kafka: KafkaSettings) -> None:
     port = int(gateway.url.rpartition(":")[2])
-    other = open_gateway(GatewaySettings(port=port), kafka, ModelDirectory(catalog_of(gateway.task)), asyncio.Event())
+    other = open_gateway(
+        GatewaySettings(port=port), kafka, ModelDirectory(catalog_of(gateway.task)), NOWHERE, asyncio.Event()
+    )
     with pytest.raises(OperatorError, match="--port"):
         await other.__aenter__()
 
@@ -55,7 +57,7 @@ async def test_a_taken_port_names_the_flag(gateway: Running, kafka: KafkaSetting
 async def test_a_limit_that_kafka_cannot_take_is_said(kafka: KafkaSettings) -> None:
     settings = GatewaySettings(port=0, max_body_bytes=kafka.max_record_bytes)
     with pytest.raises(OperatorError, match="INFAAS_KAFKA_MAX_RECORD_BYTES"):
-        await open_gateway(settings, kafka, ModelDirectory(catalog_of("digits")), asyncio.Event()).__aenter__()
+        await open_gateway(settings, kafka, ModelDirectory(catalog_of("digits")), NOWHERE, asyncio.Event()).__aenter__()
 
 
 async def test_a_stop_lets_running_queries_finish(kafka: KafkaSettings) -> None:
@@ -63,7 +65,9 @@ async def test_a_stop_lets_running_queries_finish(kafka: KafkaSettings) -> None:
     await ensure_task_topics(kafka, task, 1)
     async with answering(kafka, task) as responder, aiohttp.ClientSession() as http:
         responder.silent = True
-        gateway = open_gateway(GatewaySettings(port=0), kafka, ModelDirectory(catalog_of(task)), asyncio.Event())
+        gateway = open_gateway(
+            GatewaySettings(port=0), kafka, ModelDirectory(catalog_of(task)), NOWHERE, asyncio.Event()
+        )
         url, _query_client = await gateway.__aenter__()
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(_status(http, f"{url}/v2/models/{task}/infer"))

@@ -14,12 +14,12 @@ pytestmark = pytest.mark.timeout(400)
 
 
 async def test_a_system_lives_is_healed_and_stops(cli: Cli) -> None:
-    async with cli.up("--selectors=2", "--workers=2") as supervisor:
+    async with cli.up("--selectors=2", "--workers=2", "--jobs=2") as supervisor:
         state = await cli.json("status", "--wait")
         assert state["gateway"].startswith("http://127.0.0.1:")
         assert state["postgres"].startswith("postgresql://")
         assert set(state["services"]) == {
-            *("autoscaler", "selector", "selector-1", "worker-cpu-0", "worker-cpu-1", "gateway")
+            *("autoscaler", "selector", "selector-1", "worker-cpu-0", "worker-cpu-1", "gateway", "jobs", "jobs-1")
         }
         assert all(service["ready"] for service in state["services"].values())
 

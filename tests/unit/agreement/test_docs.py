@@ -12,6 +12,7 @@ from autoscaler.settings import AutoscalerSettings
 from broker.reply_stream.settings import ReplyStreamSettings
 from broker.settings import KafkaSettings
 from gateway.settings import GatewaySettings
+from jobs.settings import JobsSettings
 from registry.artifact_settings import ArtifactSettings
 from selector.settings import SelectorSettings
 from store.settings import StoreSettings
@@ -24,7 +25,7 @@ CODE = "\n".join(
 )
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("docker/*.md")]
 SETTINGS: tuple[type[BaseSettings], ...] = (
-    *(AutoscalerSettings, GatewaySettings, SelectorSettings, WorkerSettings),
+    *(AutoscalerSettings, GatewaySettings, JobsSettings, SelectorSettings, WorkerSettings),
     *(ArtifactSettings, KafkaSettings, ReplyStreamSettings, StoreSettings, KubernetesSettings, RaySettings),
 )
 

@@ -15,6 +15,7 @@ from infaas.cli.connect import DEFAULT_HOME
 from infaas.cli.register import register
 from infaas.cli.system import up
 from infaas.supervisor.options import UpOptions
+from jobs.settings import JobsSettings
 from process.settings import PlanningSettings, ServiceSettings
 from registry.registration import Registration
 from selector.cluster_state import ClusterState
@@ -24,7 +25,13 @@ from store.settings import StoreSettings
 from workers.settings import WorkerSettings
 from zoo.register import register_zoo
 
-SERVICES: tuple[type[ServiceSettings], ...] = (AutoscalerSettings, GatewaySettings, SelectorSettings, WorkerSettings)
+SERVICES: tuple[type[ServiceSettings], ...] = (
+    AutoscalerSettings,
+    GatewaySettings,
+    JobsSettings,
+    SelectorSettings,
+    WorkerSettings,
+)
 ALL: tuple[type[BaseSettings], ...] = (*SERVICES, KafkaSettings, StoreSettings)
 
 

@@ -28,5 +28,5 @@ def test_beside_a_clusters_launcher_no_worker_runs_on_this_machine(tmp_path: Pat
 
 def test_workers_ports_follow_those_of_all_other_services(tmp_path: Path) -> None:
     first = free_port()
-    options = UpOptions(home=tmp_path, metrics_port=first, autoscalers=2, selectors=3, gateways=4)
-    assert worker_metrics_port(options, 1) == first + 10
+    options = UpOptions(home=tmp_path, metrics_port=first, autoscalers=2, selectors=3, gateways=4, jobs=5)
+    assert worker_metrics_port(options, 1) == first + 15

@@ -1,0 +1,211 @@
+"""Routes of jobs: queries that outlive their request. They are kept in Postgres, where no other query goes."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+from aiohttp import web
+from multidict import CIMultiDict
+
+from gateway.http.answers import HttpAnswer
+from gateway.http.errors import error_answer
+from gateway.http.inference import result_headers
+from gateway.http.job_requests import JobOptions, check_key, queries_in, read_jobs
+from gateway.http.request_bodies import RequestBodies
+from gateway.http.translation import needs_in
+from gateway.job_writer import JobWriter
+from gateway.model_directory import ModelDirectory
+from gateway.query_client import QueryClient
+from gateway.settings import GatewaySettings
+from schemas import headers as h
+from schemas.errors import ErrorCode, InvalidRequest
+from schemas.jobs import ENDED, KEY, MAX_LISTED, WEBHOOK, JobState, job_path, new_job_id
+from schemas.oip import JSON
+from schemas.result import parse_result
+from schemas.rows.jobs import JobResult, JobRow, KeptJob, NewJob
+from schemas.topics import JOB_RESULTS, may_reply_to
+from schemas.webhooks import parse_webhook
+from store.jobs import cancel_jobs, get_job, get_job_result, list_jobs
+from store.pool import Pool
+
+_LISTED: Final = 100
+_AGAIN_S: Final = "1"
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class JobRoutes:
+    """Handlers of jobs: asked for, listed, looked at, cancelled, and their results."""
+
+    def __init__(
+        self,
+        models: ModelDirectory,
+        query_client: QueryClient,
+        bodies: RequestBodies,
+        writer: JobWriter,
+        pool: Pool,
+        settings: GatewaySettings,
+    ) -> None:
+        self._models = models
+        self._clock = query_client.clock
+        self._bodies = bodies
+        self._writer = writer
+        self._pool = pool
+        self._settings = settings
+
+    def routes(self) -> list[web.RouteDef]:
+        """Routes to add to the application."""
+        path = "/v2/models/{name}/jobs"
+        return [
+            web.post(path, self.submit),
+            web.get(path, self.list),
+            web.get(f"{path}/{{id}}", self.status),
+            web.delete(f"{path}/{{id}}", self.cancel),
+            web.get(f"{path}/{{id}}/result", self.result),
+        ]
+
+    async def submit(self, request: web.Request) -> web.Response:
+        """Keep one job, or all those of a list, and answer with their ids before anything is computed."""
+        model = self._models.find(request.match_info["name"])
+        headers = CIMultiDict(request.headers)
+        headers.pop(h.ID, None)  # which a job has of its own
+        for header, text in needs_in(request.query).items():
+            headers.setdefault(header, text)
+        body = await self._bodies.read(request.content, headers)
+        try:
+            many = queries_in(body, headers)
+            queries = [body] if many is None else many
+            ids = _new_ids(len(queries))
+            options = self._options(headers, request.query)
+            jobs = await read_jobs(model, headers, queries, ids, options, self._clock.now_ns(), many=many is not None)
+            kept = await self._writer.put(jobs)
+        finally:
+            self._bodies.release(len(body))
+        before = {one.idempotency_key: one for one in kept}
+        if any(_differs(job, before) for job in jobs):
+            await cancel_jobs(self._pool, ids)  # those that were new
+            return _refused(422, f"this {KEY} was used for something else: use another one, or ask for the same")
+        return _accepted(model.name, jobs, before)
+
+    def _options(self, headers: Mapping[str, str], query: Mapping[str, str]) -> JobOptions:
+        webhook, reply_to = query.get(WEBHOOK), headers.get(h.REPLY_TO)
+        if webhook is not None:
+            settings = self._settings
+            webhook = str(parse_webhook(webhook, settings.webhook_hosts, plain_http=settings.webhook_plain_http))
+        if reply_to is not None and (not may_reply_to(reply_to) or reply_to == JOB_RESULTS):
+            raise InvalidRequest(f"header {h.REPLY_TO} names no topic that results may go to: {reply_to[:80]!r}")
+        if webhook is not None and reply_to is not None:
+            raise InvalidRequest(f"a job tells of its end by one of {WEBHOOK} and {h.REPLY_TO}, not by both")
+        return JobOptions(check_key(headers.get(KEY)), headers.get(h.TENANT, ""), webhook, reply_to)
+
+    async def list(self, request: web.Request) -> web.Response:
+        """Answer with the jobs of a model, the latest first, a page at a time."""
+        query, name = request.query, request.match_info["name"]
+        limit = _limit(query.get("limit", str(_LISTED)))
+        rows = await list_jobs(
+            self._pool,
+            model=name,
+            state=_state(query.get("state")),
+            batch=query.get("batch"),
+            before=query.get("before"),
+            limit=limit,
+        )
+        following = rows[-1].id if len(rows) == limit else None
+        return _json({"jobs": [row.status() for row in rows], "next": following})
+
+    async def status(self, request: web.Request) -> web.Response:
+        """Answer how far a job has come."""
+        row = await self._find(request)
+        return _unknown(request) if row is None else _json(row.status())
+
+    async def cancel(self, request: web.Request) -> web.Response:
+        """Cancel a job; again is no error."""
+        row = await self._find(request)
+        if row is None:
+            return _unknown(request)
+        await cancel_jobs(self._pool, [row.id])
+        row = await self._find(request)
+        if row is None:
+            return _unknown(request)
+        if row.state is not JobState.CANCELLED:
+            return _refused(409, f"job {row.id} has {row.state} already: there is nothing to cancel")
+        return _json(row.status())
+
+    async def result(self, request: web.Request) -> web.Response:
+        """Answer as `/infer` would have, once the job has ended."""
+        path = request.match_info
+        found = await get_job_result(self._pool, path["id"])
+        if found is None or found.model != path["name"]:
+            return _unknown(request)
+        return _result(found).response()
+
+    async def _find(self, request: web.Request) -> JobRow | None:
+        path = request.match_info
+        row = await get_job(self._pool, path["id"])
+        return row if row is not None and row.model == path["name"] else None
+
+
+def _new_ids(count: int) -> list[str]:
+    """Ids of as many jobs, in the order of the jobs."""
+    now_ms, start = time.time_ns() // 1_000_000, int.from_bytes(os.urandom(10)) & ((1 << 73) - 1)
+    return [new_job_id(now_ms, start + number) for number in range(count)]
+
+
+def _differs(job: NewJob, before: Mapping[bytes, KeptJob]) -> bool:
+    """Whether something else was asked for before under the same key."""
+    known = before.get(job.idempotency_key or b"")
+    return known is not None and known.fingerprint != job.fingerprint
+
+
+def _accepted(model: str, jobs: Sequence[NewJob], before: Mapping[bytes, KeptJob]) -> web.Response:
+    """The ids of jobs: their own, or those of the same jobs that were kept before."""
+    ids = [before[key].id if (key := job.idempotency_key or b"") in before else job.id for job in jobs]
+    if jobs[0].batch is None:
+        return _json({"id": ids[0]}, 202, {"Location": job_path(model, ids[0])})
+    location = f"/v2/models/{model}/jobs?batch={jobs[0].batch}"
+    return _json({"batch": jobs[0].batch, "ids": ids}, 202, {"Location": location})
+
+
+def _result(found: JobResult) -> HttpAnswer:
+    if found.state not in ENDED:
+        message = f"job {found.id} is {found.state}: ask for its result once it has ended"
+        return error_answer(409, ErrorCode.INVALID_REQUEST, message, {"Retry-After": _AGAIN_S})
+    if found.state is JobState.CANCELLED:
+        return error_answer(410, ErrorCode.INVALID_REQUEST, f"job {found.id} was cancelled and has no result")
+    if found.result is None:
+        return error_answer(410, ErrorCode.INVALID_REQUEST, f"the result of job {found.id} is kept no longer")
+    result = parse_result({h.ID: found.id} | (found.result_headers or {}), found.result)
+    error = result.error()
+    if error is not None:
+        return error_answer(error.http_status, error.code, str(error))
+    return HttpAnswer(200, result_headers(result), result.value)
+
+
+def _unknown(request: web.Request) -> web.Response:
+    path = request.match_info
+    message = f"{path['name'][:80]} has no job {path['id'][:80]!r}; it may have been kept no longer"
+    return _refused(404, message)
+
+
+def _refused(status: int, message: str) -> web.Response:
+    return error_answer(status, ErrorCode.INVALID_REQUEST, message).response()
+
+
+def _limit(text: str) -> int:
+    if text.isascii() and text.isdigit() and 0 < int(text[:9]) <= MAX_LISTED:
+        return int(text)
+    raise InvalidRequest(f"limit must be a number, 1 to {MAX_LISTED}, not {text[:20]!r}")
+
+
+def _state(text: str | None) -> JobState | None:
+    if text is None:
+        return None
+    try:
+        return JobState(text)
+    except ValueError:
+        raise InvalidRequest(f"state must be one of {', '.join(JobState)}, not {text[:20]!r}") from None
+
+
+def _json(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    return web.Response(body=_encode(content), status=status, content_type=JSON, headers=headers)

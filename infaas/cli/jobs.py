@@ -1,0 +1,162 @@
+"""`infaas jobs`: queries that are kept: which there are, how far they came, and what came of them."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Final, TypeVar
+
+import typer
+from rich.table import Table
+
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database
+from infaas.cli.output import CommandGroup, err, show, show_json, table, usd
+from schemas import headers as h
+from schemas.errors import InvalidRequest, OperatorError
+from schemas.jobs import ENDED, MAX_LISTED, JobState, JobStatus
+from schemas.oip import JSON
+from schemas.result import parse_result
+from schemas.rows.jobs import JobResult
+from store import jobs
+from store.pool import Pool, open_pool
+
+T = TypeVar("T")
+
+app = typer.Typer(cls=CommandGroup, no_args_is_help=True)
+
+JobIds = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of jobs.")]
+JobIdArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of a job.")]
+_UNKNOWN: Final = "there is no job {}; it may have been kept no longer"
+
+
+@app.callback()
+def jobs_group() -> None:
+    """Look after jobs: queries that outlive who asked them."""
+
+
+@app.command("list")
+def list_jobs(
+    model: Annotated[str | None, typer.Option(help="Jobs of this task, architecture or variant.")] = None,
+    state: Annotated[JobState | None, typer.Option(help="Jobs in this state.")] = None,
+    batch: Annotated[str | None, typer.Option(help="Jobs that were asked for in one request.")] = None,
+    before: Annotated[str | None, typer.Option(help="Jobs made before this one: the next page.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=MAX_LISTED, help="Most jobs.")] = 50,
+    home: Home = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """List jobs, the latest first."""
+    rows = _ask(
+        home, lambda pool: jobs.list_jobs(pool, model=model, state=state, batch=batch, before=before, limit=limit)
+    )
+    found = [row.status() for row in rows]
+    if as_json:
+        return show_json(found)
+    columns = ("id", "model", "state", "mode", "made", "attempts>", "variant", "error")
+    show(table(columns, [_row(job) for job in found], spare=("attempts>", "mode", "variant", "made")))
+    if len(found) == limit:
+        err.print(f"more: --before {found[-1].id}")
+    return None
+
+
+@app.command("show")
+def show_jobs(ids: JobIds, home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
+    """Show all that is known of jobs."""
+    found = [row.status() for row in _ask(home, lambda pool: jobs.list_jobs(pool, ids=ids, limit=len(ids)))]
+    missing = sorted(set(ids) - {job.id for job in found})
+    if missing:
+        raise InvalidRequest(_UNKNOWN.format(", ".join(missing)))
+    if as_json:
+        return show_json(found[0] if len(ids) == 1 else found)
+    for job in found:
+        show(_facts(job))
+    return None
+
+
+@app.command()
+def cancel(ids: JobIds, home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
+    """Cancel jobs that have not ended. Exit code 2 if one of them has, or there is none."""
+    cancelled = _ask(home, lambda pool: jobs.cancel_jobs(pool, ids))
+    left = sorted(set(ids) - set(cancelled))
+    if as_json:
+        show_json({"cancelled": cancelled, "not_cancelled": left})
+    else:
+        err.print(f"{len(cancelled)} job(s) cancelled")
+    if left:
+        raise InvalidRequest(f"ended already, or not there: {', '.join(left)}")
+
+
+@app.command()
+def result(
+    job_id: JobIdArgument,
+    file: Annotated[Path | None, typer.Option(help="File for the result, which may be binary.")] = None,
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Print the result of a job, or write it to a file. Exit code 2 if there is none, with the reason."""
+    value, headers = _value(_ask(home, lambda pool: jobs.get_job_result(pool, job_id)), job_id)
+    if file is not None:
+        try:
+            file.write_bytes(value)
+        except OSError as error:
+            raise OperatorError(f"cannot write {file}: {error.strerror}") from error
+        err.print(f"{len(value)} bytes written to {file}")
+    elif headers.get(h.CONTENT_TYPE, JSON) == JSON:
+        sys.stdout.write(value.decode() + "\n")
+    else:
+        raise InvalidRequest(f"the result is {headers[h.CONTENT_TYPE]}: write it to a file with --file")
+
+
+def _value(found: JobResult | None, job_id: str) -> tuple[bytes, dict[str, str]]:
+    if found is None:
+        raise InvalidRequest(_UNKNOWN.format(job_id))
+    if found.state not in ENDED:
+        raise InvalidRequest(f"job {job_id} is {found.state}: it has no result yet")
+    if found.result is None:
+        why = "it was cancelled" if found.state is JobState.CANCELLED else "it is kept no longer"
+        raise InvalidRequest(f"job {job_id} has no result: {why}")
+    headers = found.result_headers or {}
+    error = parse_result({h.ID: job_id} | headers, found.result).error()
+    if error is not None:
+        raise error
+    return found.result, headers
+
+
+def _ask(home: Path, question: Callable[[Pool], Awaitable[T]]) -> T:
+    async def ask() -> T:
+        async with open_pool(find_database(home), max_size=1) as pool:
+            return await question(pool)
+
+    return asyncio.run(ask())
+
+
+def _row(job: JobStatus) -> tuple[object, ...]:
+    error = "" if job.error is None else f"{job.error.code}: {job.error.message}"
+    made = job.created_at.astimezone().strftime("%m-%d %H:%M:%S")
+    return job.id, job.model, job.state, job.mode, made, job.attempts, job.variant or "", error
+
+
+def _facts(job: JobStatus) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    error = None if job.error is None else f"{job.error.code}: {job.error.message}"
+    notice = job.notice
+    told = None if notice is None else f"{notice.state} to {notice.to}, {notice.attempts} attempt(s) {notice.error}"
+    facts = {
+        "job": job.id,
+        "model": job.model,
+        "state": job.state,
+        "mode": job.mode,
+        "batch": job.batch,
+        "made": job.created_at,
+        "deadline": job.deadline_at,
+        "sent": job.sent_at,
+        "ended": job.finished_at,
+        "attempts": job.attempts,
+        "variant": job.variant,
+        "cost": None if job.cost is None else f"{usd(job.cost)} USD per 1000",
+        "error": error,
+        "result": job.result,
+        "notice": told,
+    }
+    for name, value in facts.items():
+        if value is not None:
+            grid.add_row(f"[bold]{name}[/]", str(value))
+    return grid

@@ -1,0 +1,96 @@
+"""Writes results of jobs: from the topic of results to Postgres, some at a time.
+
+A record is done, and its offset committed, once its result is in the row or can be of no use: another may read it again
+before that, and writes the same. A job has one end, the first; what comes later is dropped and counted.
+
+While Postgres is away results stay in Kafka: as many are read as may be in flight, and no more.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from broker.delivery.consumer import Consumer, Record
+from jobs import metrics
+from jobs.outcomes import JobAnswer, read_answer
+from process.failure_log import FailureLog
+from schemas.headers import as_text
+from store.errors import StoreUnavailable
+from store.job_queue import end_jobs, send_again
+from store.pool import Pool
+
+log = logging.getLogger(__name__)
+
+_READ: Final = 1000
+_GATHER_S: Final = 0.02
+"""Seconds for which results gather before they are written: a statement for one takes as long as for many."""
+_PAUSE_S: Final = 0.1, 2.0
+"""Seconds before the first further attempt to write, and at most."""
+
+
+class ResultWriter:
+    """Writer of results; `ended` is called when jobs have."""
+
+    def __init__(
+        self, pool: Pool, consumer: Consumer, max_attempts: int, retry_pause_s: float, ended: Callable[[], None]
+    ) -> None:
+        self._pool = pool
+        self._consumer = consumer
+        self._max_attempts = max_attempts
+        self._retry_pause_s = retry_pause_s
+        self._ended = ended
+        self._failures = FailureLog("writing results of jobs", "they wait in Kafka")
+
+    async def run(self) -> None:
+        """Read and write results until cancelled."""
+        while True:
+            records = await self._consumer.poll(_READ)
+            await self._write_patiently([answer for record in records if (answer := _read(record)) is not None])
+            for record in records:
+                self._consumer.done(record)
+            await asyncio.sleep(_GATHER_S)
+
+    async def _write_patiently(self, answers: Sequence[JobAnswer]) -> None:
+        """Write results, for as long as it takes."""
+        pause_s = _PAUSE_S[0]
+        while True:
+            try:
+                await self.write(answers)
+            except StoreUnavailable as error:
+                self._failures.failed(error)
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, _PAUSE_S[1])
+            else:
+                self._failures.recovered()
+                return
+
+    async def write(self, answers: Sequence[JobAnswer]) -> None:
+        """Write results. Doing it again changes nothing.
+
+        Raises:
+            StoreUnavailable: Postgres is away; some may be written.
+        """
+        passing = [answer.end.id for answer in answers if answer.may_pass]
+        again = set[str]()
+        if passing:
+            again.update(await send_again(self._pool, passing, self._max_attempts, self._retry_pause_s))
+            metrics.AGAIN.labels("error").inc(len(again))
+        ends = [answer.end for answer in answers if answer.end.id not in again]
+        ended = set(await end_jobs(self._pool, ends))
+        for end in ends:
+            if end.id in ended:
+                metrics.ENDED.labels(end.state).inc()
+        metrics.DROPPED.labels("ended").inc(len(ends) - len(ended))
+        if ended:
+            self._ended()
+
+
+def _read(record: Record) -> JobAnswer | None:
+    """What a record says of a job; None where that makes no sense."""
+    try:
+        return read_answer(as_text(record.headers), record.value or b"")
+    except (KeyError, ValueError) as error:
+        metrics.DROPPED.labels("invalid").inc()
+        log.warning("%s %d/%d is no result: %r", record.topic, record.partition, record.offset, error)
+        return None

@@ -1,0 +1,73 @@
+"""The jobs service: sends, reads results, sweeps and tells, side by side.
+
+Several share the topic of results as a consumer group, and the rows by locks. Postgres may go: what is on its way goes
+on, and results wait in Kafka. Kafka may go: jobs wait in Postgres.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+from contextlib import AsyncExitStack
+from typing import Final
+
+from broker.delivery.consumer import Consumer
+from broker.producer import Producer
+from broker.reachability import KafkaReachability
+from broker.settings import KafkaSettings
+from broker.topics import ensure_system_topics
+from jobs.notices import NoticeDeliverer
+from jobs.results import ResultWriter
+from jobs.sender import JobSender
+from jobs.settings import JobsSettings
+from jobs.sweeper import Sweeper
+from jobs.webhook_client import WebhookClient
+from process.health_server import health_server
+from schemas.topics import JOB_RESULTS, JOBS_GROUP
+from store.change_listener import JOBS, ChangeListener
+from store.pool import open_pool
+from store.version import require_current
+
+log = logging.getLogger(__name__)
+
+_CLIENT: Final = f"infaas-jobs-{socket.gethostname()}-{os.getpid()}"
+
+
+async def serve(settings: JobsSettings, kafka: KafkaSettings, dsn: str, stop: asyncio.Event) -> None:
+    """Run a jobs service until `stop` is set; what it holds then is another's, or its own when it is back.
+
+    Raises:
+        OperatorError: Kafka cannot be reached, or the database is of another version.
+        StoreUnavailable: Postgres cannot be reached at the start.
+    """
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(open_pool(dsn))
+        await require_current(pool)
+        await ensure_system_topics(kafka)
+        producer = await stack.enter_async_context(Producer(kafka, _CLIENT))
+        consumer = await stack.enter_async_context(
+            Consumer(kafka, _CLIENT, group=JOBS_GROUP, max_in_flight=settings.max_in_flight)
+        )
+        webhooks = await stack.enter_async_context(
+            WebhookClient(settings.networks, settings.webhook_timeout_s, settings.webhook_concurrency)
+        )
+        changes = await stack.enter_async_context(ChangeListener(dsn, [JOBS]))
+        sender = JobSender(pool, producer, settings.batch, settings.interval_s)
+        notices = NoticeDeliverer(pool, producer, webhooks, settings)
+        results = ResultWriter(pool, consumer, settings.max_attempts, settings.retry_pause_s, notices.wake)
+        sweeper = Sweeper(pool, settings, notices.wake)
+        await consumer.subscribe([JOB_RESULTS])
+        problem = KafkaReachability(kafka).problem
+        await stack.enter_async_context(health_server(settings.metrics_host, settings.metrics_port, problem))
+        log.info("taking care of jobs")
+        async with asyncio.TaskGroup() as tasks:
+            loops = [tasks.create_task(_follow(changes, sender), name="changes")]
+            loops += [tasks.create_task(part.run()) for part in (sender, results, sweeper, notices)]
+            await stop.wait()
+            for loop in loops:
+                loop.cancel()
+
+
+async def _follow(changes: ChangeListener, sender: JobSender) -> None:
+    async for _channel in changes:
+        sender.wake()

@@ -1,0 +1,116 @@
+"""Sees to jobs that no event tells of: late ones, those whose task has gone, lost ones, and those kept for long enough.
+
+Every jobs service does this; who comes second finds nothing. A job is never ended here while its answer may come: its
+deadline passed a while ago, or its task has been gone for a while.
+
+What Kafka has lost, as with a topic that was deleted and made again, is found by its lag: a job that is on its way
+while nothing of its task waits anywhere, nor any result, is sent again.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from jobs import metrics
+from jobs.idle_pause import IdlePause
+from jobs.outcomes import failed, too_late, unregistered
+from jobs.settings import JobsSettings
+from process.failure_log import FailureLog
+from schemas.errors import QueryError
+from store import job_queue
+from store.errors import StoreUnavailable
+from store.pool import Pool
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE: Final = 1000
+"""Most rows that a statement changes."""
+
+
+class Sweeper:
+    """Sweeper of all jobs; `ended` is called when some have."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        settings: JobsSettings,
+        ended: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._pool = pool
+        self._settings = settings
+        self._ended = ended
+        self._clock = clock
+        self._pause = IdlePause(settings.interval_s)
+        self._gone_since = dict[str, float]()
+        self._failures = FailureLog("looking after jobs", "they stay as they are")
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        tidied = -self._settings.tidy_interval_s
+        while True:
+            ended = False
+            try:
+                ended = await self.expire()
+                if self._clock() - tidied >= self._settings.tidy_interval_s:
+                    await self.tidy()
+                    tidied = self._clock()
+            except StoreUnavailable as error:
+                self._failures.failed(error)
+            else:
+                self._failures.recovered()
+            await asyncio.sleep(self._pause.after(ended))
+
+    async def tidy(self) -> None:
+        """Do all that has time."""
+        await self.tell_of_gone_tasks()
+        await self.find_lost()
+        await self.prune()
+
+    async def expire(self) -> bool:
+        """End the jobs whose deadline has passed, and a while, without an answer; returns whether there were any."""
+        grace_s, some = self._settings.deadline_grace_s, False
+        while ids := await job_queue.expired_jobs(self._pool, grace_s, _AT_ONCE):
+            await self._end(ids, too_late())
+            some = True
+        return some
+
+    async def tell_of_gone_tasks(self) -> None:
+        """End the jobs of tasks that have been registered no longer for a while."""
+        now = self._clock()
+        gone = await job_queue.tasks_gone(self._pool)
+        self._gone_since = {task: self._gone_since.get(task, now) for task in gone}
+        for task, since in self._gone_since.items():
+            if now - since < self._settings.unregistered_s:
+                continue
+            while ids := await job_queue.jobs_of_task(self._pool, task, _AT_ONCE):
+                await self._end(ids, unregistered(task))
+
+    async def find_lost(self) -> None:
+        """Have those sent again of which Kafka holds nothing any more."""
+        lost = await job_queue.lost_jobs(self._pool, self._settings.lost_s, _AT_ONCE)
+        if lost:
+            attempts, pause_s = self._settings.max_attempts, self._settings.retry_pause_s
+            again = await job_queue.send_again(self._pool, lost, attempts, pause_s)
+            log.warning(
+                "Kafka holds nothing more of %d jobs without an answer: sending %d again", len(lost), len(again)
+            )
+            metrics.AGAIN.labels("lost").inc(len(again))
+
+    async def prune(self) -> None:
+        """Take away results, and then jobs, that were kept for long enough."""
+        settings = self._settings
+        await self._prune("result", lambda: job_queue.prune_results(self._pool, settings.result_retention_s, _AT_ONCE))
+        await self._prune("job", lambda: job_queue.prune_jobs(self._pool, settings.retention_s, _AT_ONCE))
+
+    async def _prune(self, what: str, some: Callable[[], Awaitable[int]]) -> None:
+        while count := await some():
+            metrics.PRUNED.labels(what).inc(count)
+
+    async def _end(self, ids: list[str], error: QueryError) -> None:
+        ended = await job_queue.end_jobs(self._pool, [failed(job_id, error) for job_id in ids])
+        metrics.ENDED.labels("failed").inc(len(ended))
+        if ended:
+            self._ended()

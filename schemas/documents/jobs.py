@@ -1,0 +1,132 @@
+"""The routes of jobs in the OpenAPI document."""
+
+from typing import Any, Final
+
+from schemas import headers as h
+from schemas.documents import fields
+from schemas.jobs import KEY, MAX_KEY, MAX_LISTED, WEBHOOK, JobState
+
+_JSON: Final = "application/json"
+_JOBS: Final = "/v2/models/{name}/jobs"
+_JOB: Final = f"{_JOBS}/{{id}}"
+_ASKING: Final = (
+    "Ask for one job, or for many: JSON lines, or a list, of requests. The answer comes before anything is computed. "
+    "Unless its needs say `mode`, a job is offline. A latency counts from here; without one a job waits for as long "
+    "as it takes."
+)
+_TEXT: Final = {"type": "string"}
+
+
+def paths() -> dict[str, Any]:
+    """Operations by path and method."""
+    return {
+        _JOBS: {"post": _submit(), "get": _list()},
+        _JOB: {
+            "get": _operation("jobStatus", "How far a job has come.", {"200": _answer("JobStatus")}),
+            "delete": _operation(
+                "cancelJob",
+                "Cancel a job that has not ended; what is computed of it is dropped.",
+                {"200": _answer("JobStatus"), "409": _refusal("The job has ended.")},
+            ),
+        },
+        f"{_JOB}/result": {"get": _result()},
+    }
+
+
+def schemas() -> dict[str, Any]:
+    """Schemas of what only these routes answer with."""
+    ids = {"type": "array", "items": _TEXT}
+    following = {"type": ["string", "null"], "description": "`before` of the next page; null after the last one."}
+    return {
+        "AcceptedJob": {"type": "object", "properties": {"id": _TEXT}, "required": ["id"]},
+        "AcceptedJobs": {"type": "object", "properties": {"batch": _TEXT, "ids": ids}, "required": ["batch", "ids"]},
+        "JobPage": {
+            "type": "object",
+            "properties": {"jobs": {"type": "array", "items": _ref("JobStatus")}, "next": following},
+            "required": ["jobs", "next"],
+        },
+    }
+
+
+def _submit() -> dict[str, Any]:
+    accepted = {_JSON: {"schema": {"anyOf": [_ref("AcceptedJob"), _ref("AcceptedJobs")]}}}
+    located = {"Location": {"schema": _TEXT, "description": "Where the job is, or the jobs of the request are listed."}}
+    many = {"type": "array", "items": _ref("InferRequest")}
+    raw = {"schema": {"type": "string", "format": "binary"}}
+    described = _operation(
+        "submitJobs", _ASKING, {"202": {"description": "Kept", "headers": located, "content": accepted}}
+    )
+    described["responses"] |= {str(status): _error(status) for status in (400, 403, 408, 413, 422, 429, 503)}
+    passed = {name: fields.QUERY[name] for name in (h.REPLY_TO, h.SENT_NS, h.JSON_LENGTH)} | fields.NEEDS | fields.TRACE
+    key = {"type": "string", "maxLength": MAX_KEY, "description": "The same request under the same key is kept once."}
+    webhook = _TEXT | {"description": "URL that is told when the job has ended, by a signed CloudEvent."}
+    described["parameters"] += [_parameter("header", name, schema) for name, schema in ({KEY: key} | passed).items()]
+    of_query = {name: fields.NEEDS[header] for name, header in h.NEEDS.items()} | {WEBHOOK: webhook}
+    described["parameters"] += [_parameter("query", name, schema) for name, schema in of_query.items()]
+    described["requestBody"] = {
+        "required": True,
+        "content": {
+            _JSON: {"schema": {"anyOf": [_ref("InferRequest"), many]}},
+            "application/x-ndjson": raw,
+            "application/octet-stream": raw,
+            "text/plain": raw,
+            "image/*": raw,
+        },
+    }
+    return described
+
+
+def _list() -> dict[str, Any]:
+    described = _operation("listJobs", "The jobs of a model, the latest first.", {"200": _answer("JobPage")})
+    described["responses"] |= {"400": _error(400), "503": _error(503)}
+    del described["responses"]["404"]
+    asked = {
+        "state": _TEXT | {"enum": [state.value for state in JobState]},
+        "batch": _TEXT | {"description": "Jobs of one request."},
+        "before": _TEXT | {"description": "Jobs made before this one."},
+        "limit": {"type": "integer", "minimum": 1, "maximum": MAX_LISTED},
+    }
+    described["parameters"] += [_parameter("query", name, schema) for name, schema in asked.items()]
+    return described
+
+
+def _result() -> dict[str, Any]:
+    answer = {_JSON: {"schema": _ref("InferResponse")}, "application/octet-stream": {"schema": _TEXT}}
+    responses: dict[str, Any] = {
+        "200": {"description": "What `/infer` would have answered.", "content": answer},
+        "409": _refusal("The job has not ended."),
+        "410": _refusal("It was cancelled, or its result is kept no longer."),
+        "default": _refusal("The error that the query ended with."),
+    }
+    return _operation("jobResult", "The result of a job, or the error that it ended with.", responses)
+
+
+def _operation(operation: str, summary: str, responses: dict[str, Any]) -> dict[str, Any]:
+    of_one = operation in ("jobStatus", "cancelJob", "jobResult")
+    names = ["name", "id"] if of_one else ["name"]
+    return {
+        "operationId": operation,
+        "summary": summary,
+        "parameters": [_parameter("path", name, _TEXT) | {"required": True} for name in names],
+        "responses": responses | {"404": _refusal("There is none.") if of_one else _error(404)},
+    }
+
+
+def _parameter(place: str, name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "in": place, "schema": schema}
+
+
+def _answer(schema: str) -> dict[str, Any]:
+    return {"description": "OK", "content": {_JSON: {"schema": _ref(schema)}}}
+
+
+def _refusal(description: str) -> dict[str, Any]:
+    return {"description": description, "content": {_JSON: {"schema": _ref("ErrorBody")}}}
+
+
+def _error(status: int) -> dict[str, Any]:
+    return {"$ref": f"#/components/responses/E{status}"}
+
+
+def _ref(schema: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{schema}"}

@@ -1,0 +1,153 @@
+"""Rows of jobs: what is asked for, what is to be sent, how it ended, and who is to be told."""
+
+from datetime import datetime
+
+import msgspec
+
+from schemas.jobs import JobFailure, JobNotice, JobState, JobStatus, NoticeState, answered_by, job_path
+from schemas.needs import Mode
+from schemas.result import error_message
+from schemas.topics import offline_topic, task_topic
+
+
+class NewJob(msgspec.Struct, frozen=True, kw_only=True):
+    """A job that is asked for."""
+
+    id: str
+    model: str
+    task: str
+    offline: bool
+    headers: dict[str, str]
+    """Those of the query's record, but for what is only known when it is sent."""
+    request: bytes
+    deadline_s: float | None = None
+    """Seconds from now."""
+    batch: str | None = None
+    idempotency_key: bytes | None = None
+    fingerprint: bytes = b""
+    """Tells whether the same was asked for under the same key."""
+    webhook: str | None = None
+    reply_to: str | None = None
+
+
+class KeptJob(msgspec.Struct, frozen=True):
+    """The job that is kept under an idempotency key."""
+
+    id: str
+    idempotency_key: bytes
+    fingerprint: bytes
+
+
+class JobBacklog(msgspec.Struct, frozen=True):
+    """All jobs that have not ended."""
+
+    jobs: int
+    bytes: int
+
+
+class JobSize(msgspec.Struct, frozen=True):
+    """A job that is to be sent, and the bytes of its request."""
+
+    id: str
+    request_bytes: int
+
+
+class DueJob(msgspec.Struct, frozen=True):
+    """A job that is to be sent now."""
+
+    id: str
+    task: str
+    offline: bool
+    headers: dict[str, str]
+    request: bytes
+    left_ms: float | None
+    """Milliseconds until its deadline, if it has one."""
+
+    @property
+    def topic(self) -> str:
+        """Topic of its query."""
+        return offline_topic(self.task) if self.offline else task_topic(self.task)
+
+
+class JobEnd(msgspec.Struct, frozen=True):
+    """How a job ended: the headers and the value of its result."""
+
+    id: str
+    state: JobState
+    headers: dict[str, str]
+    value: bytes
+
+
+class JobRow(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is known of a job but its request; of its result only the error."""
+
+    id: str
+    batch: str | None
+    model: str
+    task: str
+    state: JobState
+    offline: bool
+    created_at: datetime
+    deadline_at: datetime | None
+    sent_at: datetime | None
+    finished_at: datetime | None
+    attempts: int
+    result_headers: dict[str, str] | None
+    error: bytes | None
+    """Value of the error result."""
+    has_result: bool
+    webhook: str | None
+    reply_to: str | None
+    notice: NoticeState | None
+    notice_attempts: int
+    notice_error: str
+
+    def status(self) -> JobStatus:
+        """The job as it is shown."""
+        fields = self.result_headers or {}
+        variant, accuracy, cost = answered_by(fields)
+        error = None if self.error is None else error_message(self.error)
+        return JobStatus(
+            id=self.id,
+            model=self.model,
+            task=self.task,
+            state=self.state,
+            mode=Mode.OFFLINE if self.offline else Mode.ONLINE,
+            batch=self.batch,
+            created_at=self.created_at,
+            deadline_at=self.deadline_at,
+            sent_at=self.sent_at,
+            finished_at=self.finished_at,
+            attempts=self.attempts,
+            variant=variant,
+            accuracy=accuracy,
+            cost=cost,
+            error=None if error is None else JobFailure(fields.get("infaas-status", "internal"), error),
+            result=f"{job_path(self.model, self.id)}/result" if self.has_result else None,
+            notice=self._notice(),
+        )
+
+    def _notice(self) -> JobNotice | None:
+        to = self.webhook or self.reply_to
+        if to is None:
+            return None
+        return JobNotice(to, self.notice or NoticeState.WAITING, self.notice_attempts, self.notice_error)
+
+
+class JobResult(msgspec.Struct, frozen=True):
+    """The result of a job, if it has one by now and still."""
+
+    id: str
+    model: str
+    state: JobState
+    result_headers: dict[str, str] | None
+    result: bytes | None
+
+
+class DueNotice(msgspec.Struct, frozen=True, kw_only=True):
+    """A job that has ended, whose user is to be told now."""
+
+    job: JobRow
+    attempts: int
+    """Those before."""
+    result: bytes | None

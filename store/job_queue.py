@@ -1,0 +1,143 @@
+"""Jobs as the services see them that send them on their way: what is due, how it ended, who is to be told.
+
+Any number of services may share this. A row that one of them works on is locked for as long as its transaction, and
+left out by the others; if it is killed, Postgres lets go of the rows. A job that has ended stays as it is.
+"""
+
+from collections.abc import AsyncGenerator, Collection, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import msgspec
+
+from schemas.jobs import NoticeState
+from schemas.rows.jobs import DueJob, DueNotice, JobEnd, JobResult, JobSize
+from store.jobs import JobId, list_jobs, parts_of
+from store.pool import DatabaseSession, Pool
+from store.sql import load_queries
+
+_queries = load_queries("jobs")
+_CLAIM_DUE: Final = _queries["claim_due"]
+_READ_DUE: Final = _queries["read_due"]
+_MARK_SENT: Final = _queries["mark_sent"]
+_POSTPONE: Final = _queries["postpone"]
+_END_JOBS: Final = _queries["end_jobs"]
+_SEND_AGAIN: Final = _queries["send_again"]
+_EXPIRED_JOBS: Final = _queries["expired_jobs"]
+_TASKS_GONE: Final = _queries["tasks_gone"]
+_JOBS_OF_TASK: Final = _queries["jobs_of_task"]
+_LOST_JOBS: Final = _queries["lost_jobs"]
+_PRUNE_RESULTS: Final = _queries["prune_results"]
+_PRUNE_JOBS: Final = _queries["prune_jobs"]
+_CLAIM_NOTICES: Final = _queries["claim_notices"]
+_READ_RESULTS: Final = _queries["read_results"]
+_NOTE_NOTICE: Final = _queries["note_notice"]
+
+
+class _TaskName(msgspec.Struct):
+    task: str
+
+
+class JobSending:
+    """Jobs that are sent in one transaction; what is not noted as sent is due again after it."""
+
+    def __init__(self, session: DatabaseSession, jobs: list[DueJob]) -> None:
+        self._session = session
+        self.jobs = jobs
+
+    async def sent(self, ids: Collection[str]) -> None:
+        """Note that jobs are on their way."""
+        await self._session.execute(_MARK_SENT, list(ids))
+
+    async def ended(self, ends: Sequence[JobEnd]) -> None:
+        """Note that jobs ended without being sent."""
+        await end_jobs(self._session, ends)
+
+    async def postponed(self, ids: Collection[str], pause_s: float) -> None:
+        """Have jobs sent in a while."""
+        await self._session.execute(_POSTPONE, list(ids), pause_s)
+
+
+@asynccontextmanager
+async def sending_jobs(pool: Pool, most: int, most_bytes: int) -> AsyncGenerator[JobSending]:
+    """Take jobs that are due and that nobody else is sending, one at least if there is one, while the context is open.
+
+    Raises:
+        StoreUnavailable: Postgres is away, or went away; then all are due again.
+    """
+    async with pool.transaction() as session:
+        taken, size = list[str](), 0
+        for job in await session.fetch(JobSize, _CLAIM_DUE, most):
+            if taken and size + job.request_bytes > most_bytes:
+                break
+            taken.append(job.id)
+            size += job.request_bytes
+        yield JobSending(session, await session.fetch(DueJob, _READ_DUE, taken) if taken else [])
+
+
+async def end_jobs(session: DatabaseSession, ends: Sequence[JobEnd]) -> list[str]:
+    """Write how jobs ended; returns those that had not ended before. Again changes nothing."""
+    ended = list[str]()
+    for part in parts_of({end.id: end for end in ends}.values(), lambda end: len(end.value)):
+        columns = [[getattr(end, name) for end in part] for name in JobEnd.__struct_fields__]
+        ended += [row.id for row in await session.fetch(JobId, _END_JOBS, *columns)]
+    return ended
+
+
+async def send_again(session: DatabaseSession, ids: Collection[str], attempts: int, pause_s: float) -> list[str]:
+    """Have jobs sent again, after a pause that doubles each time; returns those that will be.
+
+    Left out are those that were sent `attempts` times, and those whose deadline would pass meanwhile.
+    """
+    return [row.id for row in await session.fetch(JobId, _SEND_AGAIN, list(ids), attempts, pause_s)]
+
+
+async def expired_jobs(session: DatabaseSession, grace_s: float, most: int) -> list[str]:
+    """List jobs whose deadline passed so long ago that no answer will come."""
+    return [row.id for row in await session.fetch(JobId, _EXPIRED_JOBS, grace_s, most)]
+
+
+async def tasks_gone(session: DatabaseSession) -> list[str]:
+    """List tasks that are registered no longer, and have jobs that have not ended."""
+    return [row.task for row in await session.fetch(_TaskName, _TASKS_GONE)]
+
+
+async def jobs_of_task(session: DatabaseSession, task: str, most: int) -> list[str]:
+    """List jobs of a task that have not ended."""
+    return [row.id for row in await session.fetch(JobId, _JOBS_OF_TASK, task, most)]
+
+
+async def lost_jobs(session: DatabaseSession, after_s: float, most: int) -> list[str]:
+    """List jobs on their way for so long, of which Kafka holds no trace any more: not a query, not a result.
+
+    None while lag is not known.
+    """
+    return [row.id for row in await session.fetch(JobId, _LOST_JOBS, after_s, most)]
+
+
+async def prune_results(session: DatabaseSession, kept_s: float, most: int) -> int:
+    """Take away results of jobs that ended so long ago; returns how many."""
+    return await session.execute(_PRUNE_RESULTS, kept_s, most)
+
+
+async def prune_jobs(session: DatabaseSession, kept_s: float, most: int) -> int:
+    """Forget jobs that ended so long ago; returns how many."""
+    return await session.execute(_PRUNE_JOBS, kept_s, most)
+
+
+async def claim_notices(pool: Pool, most: int, claim_s: float) -> list[DueNotice]:
+    """Take notices that are due; others may have them after `claim_s`, unless their delivery is noted before."""
+    ids = [row.id for row in await pool.fetch(JobId, _CLAIM_NOTICES, most, claim_s)]
+    if not ids:
+        return []
+    rows = await list_jobs(pool, ids=ids, limit=len(ids))
+    to_topics = [row.id for row in rows if row.reply_to is not None]
+    results = {r.id: r.result for r in await pool.fetch(JobResult, _READ_RESULTS, to_topics)} if to_topics else {}
+    return [DueNotice(job=row, attempts=row.notice_attempts, result=results.get(row.id)) for row in rows]
+
+
+async def note_notice(
+    session: DatabaseSession, job_id: str, state: NoticeState, attempts: int, error: str = "", again_s: float = 0.0
+) -> None:
+    """Note how the delivery of a notice ended: it is waiting still if it is to be tried again after `again_s`."""
+    await session.execute(_NOTE_NOTICE, job_id, state, error, again_s, attempts)

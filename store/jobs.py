@@ -1,0 +1,107 @@
+"""Jobs as gateways and people ask for them: kept, listed, cancelled, and their results.
+
+Online queries know nothing of this. Many jobs are written at once: a statement takes arrays, and a transaction as many
+statements as there are jobs; all are kept or none.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Final, TypeVar
+
+import msgspec
+
+from schemas.jobs import JobState
+from schemas.rows.jobs import JobBacklog, JobResult, JobRow, KeptJob, NewJob
+from store.pool import DatabaseSession, Pool
+from store.sql import load_queries
+
+_queries = load_queries("jobs")
+_PUT_JOBS: Final = _queries["put_jobs"]
+_KEPT_JOBS: Final = _queries["kept_jobs"]
+_BACKLOG: Final = _queries["backlog"]
+_LIST_JOBS: Final = _queries["list_jobs"]
+_GET_RESULT: Final = _queries["get_result"]
+_CANCEL_JOBS: Final = _queries["cancel_jobs"]
+
+_COLUMNS: Final = (
+    *("id", "model", "task", "offline", "headers", "request", "deadline_s"),
+    *("batch", "idempotency_key", "fingerprint", "webhook", "reply_to"),
+)
+"""In the order of the statement's arrays."""
+_ROWS: Final = 1000
+_BYTES: Final = 16 * 1024 * 1024
+"""Most jobs, and about the most bytes of them, that are written by one statement."""
+T = TypeVar("T")
+
+
+class JobId(msgspec.Struct):
+    """Row with nothing but the id of a job."""
+
+    id: str
+
+
+async def put_jobs(pool: Pool, jobs: Sequence[NewJob]) -> list[KeptJob]:
+    """Keep jobs, all or none; returns those that were kept before under a key of theirs, which are not kept again.
+
+    Raises:
+        StoreUnavailable: Postgres is away; none is kept, or if it does not answer, perhaps all.
+    """
+    keys = [job.idempotency_key for job in jobs if job.idempotency_key is not None]
+    async with pool.transaction() as session:
+        new = 0
+        for part in parts_of(jobs, lambda job: len(job.request)):
+            new += len(await session.fetch(JobId, _PUT_JOBS, *_columns(part)))
+        return await session.fetch(KeptJob, _KEPT_JOBS, keys) if new < len(jobs) else []
+
+
+def parts_of(items: Iterable[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:
+    """What is written by one statement after the other."""
+    part, size = list[T](), 0
+    for item in items:
+        if len(part) == _ROWS or (part and size + size_of(item) > _BYTES):
+            yield part
+            part, size = [], 0
+        part.append(item)
+        size += size_of(item)
+    if part:
+        yield part
+
+
+def _columns(jobs: Sequence[NewJob]) -> list[list[object]]:
+    return [[getattr(job, name) for job in jobs] for name in _COLUMNS]
+
+
+async def job_backlog(session: DatabaseSession) -> JobBacklog:
+    """Count the jobs that have not ended."""
+    found = await session.fetch_one(JobBacklog, _BACKLOG)
+    assert found is not None  # an aggregate has a row
+    return found
+
+
+async def list_jobs(
+    session: DatabaseSession,
+    *,
+    model: str | None = None,
+    state: JobState | None = None,
+    batch: str | None = None,
+    before: str | None = None,
+    ids: Collection[str] | None = None,
+    limit: int = 100,
+) -> list[JobRow]:
+    """List jobs, the latest first: all, those of a model, in a state, of a batch, made before one, or of these ids."""
+    wanted = None if ids is None else list(ids)
+    return await session.fetch(JobRow, _LIST_JOBS, model, state, batch, before, wanted, limit)
+
+
+async def get_job(session: DatabaseSession, job_id: str) -> JobRow | None:
+    """Read a job, if it is kept."""
+    return next(iter(await list_jobs(session, ids=[job_id])), None)
+
+
+async def get_job_result(session: DatabaseSession, job_id: str) -> JobResult | None:
+    """Read the result of a job, as far as there is one; None if the job is not kept."""
+    return await session.fetch_one(JobResult, _GET_RESULT, job_id)
+
+
+async def cancel_jobs(session: DatabaseSession, ids: Collection[str]) -> list[str]:
+    """Cancel jobs; returns those that had not ended. What is computed of them already is dropped."""
+    return [row.id for row in await session.fetch(JobId, _CANCEL_JOBS, list(ids))]

@@ -1,0 +1,142 @@
+"""Whoever wants to know is told that a job has ended: by a webhook, or by its result in a topic."""
+
+import base64
+import hmac
+import json
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from hashlib import sha256
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import pytest
+from aiohttp import web
+from multidict import CIMultiDictProxy
+
+from broker.tail import Tail
+from broker.topics import TopicSpec, ensure_topics
+from gateway.settings import GatewaySettings
+from jobs.settings import JobsSettings
+from process.ports import free_port
+from schemas.headers import as_text
+from schemas.jobs import JobState
+from tests.integration.jobs.conftest import QUICK, Office, jobs_service
+from tests.waiting import read_until
+
+PORT = free_port()
+HOST = f"localhost:{PORT}"
+KEY = bytes(range(32))
+HEARD = JobsSettings.model_validate(
+    QUICK.model_dump(exclude_unset=True)
+    | {"INFAAS_WEBHOOK_HOSTS": (HOST, "127.0.0.1:1"), "INFAAS_WEBHOOK_PLAIN_HTTP": True}
+    | {"webhook_secret": f"whsec_{base64.b64encode(KEY).decode()}", "webhook_networks": ("127.0.0.0/8", "::1/128")}
+)
+
+
+class Call(NamedTuple):
+    headers: CIMultiDictProxy[str]
+    body: bytes
+
+
+@asynccontextmanager
+async def listening(answer: Callable[[int], web.Response]) -> AsyncGenerator[list[Call]]:
+    """A webhook that answers its n-th call like this; what it was called with."""
+    calls = list[Call]()
+
+    async def handle(request: web.Request) -> web.Response:
+        calls.append(Call(request.headers, await request.read()))
+        return answer(len(calls))
+
+    app = web.Application()
+    app.add_routes([web.post("/hook", handle)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "localhost", PORT).start()
+        yield calls
+    finally:
+        await runner.cleanup()
+
+
+@pytest.fixture
+def gateway_settings() -> GatewaySettings:
+    found: Any = {"INFAAS_WEBHOOK_HOSTS": (HOST, "127.0.0.1:1"), "INFAAS_WEBHOOK_PLAIN_HTTP": True}
+    return GatewaySettings(port=0, **found)
+
+
+async def told(office: Office, job_id: str, state: str) -> Any:
+    """The notice of a job once it is so far."""
+    job = await read_until(lambda: office.status(job_id), lambda job: job["notice"]["state"] == state)
+    return job["notice"]
+
+
+async def test_a_webhook_is_called_signed_until_it_answers(office: Office) -> None:
+    async with listening(lambda n: web.Response(status=500 if n < 3 else 204)) as calls, jobs_service(office, HEARD):
+        job_id = (await office.submit(query=f"?webhook=http://{HOST}/hook"))["id"]
+        notice = await told(office, job_id, "delivered")
+    assert (notice["attempts"], len(calls)) == (3, 3)
+    assert len({call.body for call in calls}) == 1
+    headers, body = calls[-1]
+    signed = f"{job_id}.{headers['webhook-timestamp']}.".encode() + body
+    signature = base64.b64encode(hmac.new(KEY, signed, sha256).digest()).decode()
+    assert headers["webhook-signature"] == f"v1,{signature}"
+    assert headers["Content-Type"].startswith("application/cloudevents+json")
+    event = json.loads(body)
+    assert (event["id"], headers["webhook-id"], event["type"]) == (job_id, job_id, "io.infaas.job.succeeded")
+    assert event["data"]["result"] == f"/v2/models/{office.task}/jobs/{job_id}/result"
+
+
+async def test_a_redirect_leads_nowhere(office: Office) -> None:
+    async with (
+        listening(lambda n: web.Response(status=302 if n == 1 else 410, headers={"Location": "/hook"})) as calls,
+        jobs_service(office, HEARD),
+    ):
+        job_id = (await office.submit(query=f"?webhook=http://{HOST}/hook"))["id"]
+        notice = await told(office, job_id, "failed")
+    assert len(calls) == 2, "the second is another attempt"
+    assert notice["error"] == "it answered 410"
+
+
+@pytest.mark.parametrize("host", [HOST, "127.0.0.1:1"])
+async def test_an_address_that_is_not_public_is_not_called(office: Office, host: str) -> None:
+    public_only = HEARD.model_copy(update={"webhook_networks": (), "webhook_attempts": 1})
+    async with listening(lambda _: web.Response()) as calls, jobs_service(office, public_only):
+        job_id = (await office.submit(query=f"?webhook=http://{host}/hook"))["id"]
+        notice = await told(office, job_id, "failed")
+    assert "may go to" in notice["error"] or "may not go to" in notice["error"]
+    assert calls == []
+
+
+async def test_a_host_that_is_not_allowed_is_refused_when_the_job_is_asked_for(office: Office) -> None:
+    async with office.http.post(f"{office.jobs_url}?webhook=http://localhost:1/hook", data=b"[]") as answer:
+        assert answer.status == 400, "there is no job"
+    async with office.http.post(f"{office.jobs_url}?webhook=http://localhost:1/hook", data=b"{}") as answer:
+        assert answer.status == 403
+        assert "may not go to localhost:1" in (await answer.json())["error"]
+    assert await office.number(JobState.QUEUED) == 0
+
+
+async def test_a_result_is_handed_on_to_a_topic(office: Office) -> None:
+    topic = f"mine-{uuid4().hex[:8]}"
+    await ensure_topics(office.kafka, [TopicSpec(topic)])
+    async with Tail(office.kafka, "mine", [topic]) as tail, jobs_service(office):
+        ids = {(await office.submit(infaas_reply_to=topic))["id"] for _ in range(2)}
+        found = dict[str, dict[str, str]]()
+        while found.keys() != ids:
+            for record in await tail.poll():
+                fields = as_text(record.headers)
+                found[fields["infaas-id"]] = fields | {"value": (record.value or b"").decode()}
+        for job_id in ids:
+            await told(office, job_id, "delivered")
+        missing = (await office.submit(infaas_reply_to=f"{topic}-none"))["id"]
+        assert "does not exist" in (await told(office, missing, "failed"))["error"]
+    for fields in found.values():
+        assert fields["infaas-status"] == "ok"
+        assert json.loads(fields["value"])["outputs"][0]["data"] == [0.0, 2.0, 8.0, 10.0]
+
+
+async def test_results_go_neither_to_topics_of_the_system_nor_two_ways(office: Office) -> None:
+    for query, topic in (("", "infaas.jobs"), ("", "infaas.tasks.digits"), (f"?webhook=http://{HOST}/", "mine")):
+        async with office.http.post(office.jobs_url + query, data=b"{}", headers={"infaas-reply-to": topic}) as answer:
+            assert answer.status == 400
+            assert "infaas-reply-to" in (await answer.json())["error"]

@@ -1,0 +1,21 @@
+"""Every process is killed with jobs in flight, as `make chaos-jobs` does it with ten times as many."""
+
+import asyncio
+import json
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.timeout(600)
+JOBS = 1000
+
+
+async def test_jobs_survive_the_end_of_every_process() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bench.jobs", f"--jobs={JOBS}", "--of-each=1", stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    report = json.loads(output.splitlines()[-1])
+    assert process.returncode == 0, report
+    assert report["states"] == {"succeeded": JOBS}
+    assert 0 < report["in_flight"] < JOBS

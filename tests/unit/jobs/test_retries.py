@@ -1,0 +1,37 @@
+"""When a webhook is called again."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.retries import CallAgain, CallNoMore, RetryPolicy, WebhookAnswer, after_call
+
+POLICY = RetryPolicy(attempts=5, pause_s=2.0, max_pause_s=10.0)
+
+
+def test_what_is_delivered_is_done_and_what_is_gone_is_given_up() -> None:
+    assert after_call(WebhookAnswer(204), 1, POLICY, 0.5) == CallNoMore("")
+    assert after_call(WebhookAnswer(410), 1, POLICY, 0.5) == CallNoMore("it answered 410")
+
+
+def test_a_redirect_is_not_followed_but_a_failure() -> None:
+    assert isinstance(after_call(WebhookAnswer(302), 1, POLICY, 0.5), CallAgain)
+
+
+def test_it_says_why_it_was_given_up() -> None:
+    step = after_call(WebhookAnswer(None, "no answer within 10 s"), 5, POLICY, 0.5)
+    assert step == CallNoMore("given up after 5 attempts: no answer within 10 s")
+
+
+def test_who_asks_for_time_gets_it() -> None:
+    assert after_call(WebhookAnswer(503, retry_after_s=9.0), 1, POLICY, 0.0) == CallAgain(9.0, "it answered 503")
+    again = after_call(WebhookAnswer(503, retry_after_s=1e9), 1, POLICY, 0.0)
+    assert isinstance(again, CallAgain)
+    assert again.pause_s == 10.0
+
+
+@given(st.integers(1, 4), st.floats(0, 1))
+def test_pauses_double_to_a_limit_and_differ(attempts: int, chance: float) -> None:
+    step = after_call(WebhookAnswer(500), attempts, POLICY, chance)
+    assert isinstance(step, CallAgain)
+    mean = min(2.0**attempts, 10.0)
+    assert 0.5 * mean <= step.pause_s <= 1.5 * mean
