@@ -1,6 +1,6 @@
 """A batch job: rows from a source, asked for a chunk at a time, into a sink, with what is done noted as it goes.
 
-    source -> AnswersInOrder (budget, ChunkAsker) -> sink -> every second, and at the end: commit
+    source -> AnswersInOrder (budget, ChunkAsker) -> sink -> at first, every second, and at the end: commit
 
 A job that was killed, however, goes on from its last commit with the same chunks, so what it writes is the same.
 """
@@ -75,7 +75,7 @@ class BatchJob:
         return self._progress
 
     async def _pass_through(self) -> None:
-        before_s, committed_s = self._progress.seconds, 0.0
+        before_s, committed_s = self._progress.seconds, -_COMMIT_S  # the first result shows whether it can be kept
         chunks = self._source.chunks(self._progress.position, self._terms.chunk_rows)
         async with AnswersInOrder(chunks, self._ask, self._limits.in_flight) as results:
             async for result in results:

@@ -145,7 +145,7 @@ class _BatchCommand:
         source = open_source(rows, task.inputs)
         left = sink.left()
         plan = self._plan(source.total, source.row_bytes(), offers, left)
-        err.print(_told(plan, source.total, left), highlight=False)
+        err.print(_told(plan, source.total, left), highlight=False, soft_wrap=True)
         if estimate:
             return None
         try:

@@ -18,7 +18,7 @@ from tests.waiting import read_until
 from zoo.samples import DATA, labelled
 
 pytestmark = pytest.mark.timeout(400)
-ROWS = 12_000
+ROWS = 4_000
 KILLS = 2
 EXAMPLE = Path(__file__).parents[3] / "examples" / "batch_rows.py"
 
