@@ -30,9 +30,11 @@ _MEMORY_S: Final = 0.5
 class Linger:
     """Decides how long each query of one sender lingers. Times are in seconds of one monotonic clock."""
 
-    def __init__(self, longest_s: float) -> None:
+    def __init__(self, longest_s: float, *, spare: float = SPARE, scarce: float = SCARCE) -> None:
         """Keep none for longer than `longest_s`; 0: none at all."""
         self._longest_s = longest_s
+        self._spare = spare
+        self._scarce = scarce
         self._per_s = 0.0
         """Rate of arrivals, as it was at the last one."""
         self._at_s = 0.0
@@ -47,7 +49,7 @@ class Linger:
         """
         per_s = self._arrivals_per_s(now_s)
         most_s = min(UNHURRIED_S if left_s is None else SHARE * left_s, self._longest_s)
-        kept_s = most_s * min((cpu_busy - SPARE) / (SCARCE - SPARE), 1.0)
+        kept_s = most_s * min((cpu_busy - self._spare) / (self._scarce - self._spare), 1.0)
         return kept_s if kept_s > 0 and per_s * kept_s >= _LEAST_OTHERS else 0.0
 
     def _arrivals_per_s(self, now_s: float) -> float:

@@ -11,10 +11,13 @@ import logging
 import time
 
 from broker.delivery.consumer import Consumer, Record
+from process.cpu_meter import CpuMeter
 from schemas.errors import Internal, InvalidRequest
+from schemas.headers import LINGER_NS
 from schemas.needs import Mode
 from schemas.topics import task_of
 from selector.dispatcher_base import DispatchContext, DispatcherBase
+from selector.intake_pace import IntakePace
 from selector.overload import LoadShedder
 from selector.policy import Refusal, choose
 from selector.received_query import read_query
@@ -25,9 +28,18 @@ log = logging.getLogger(__name__)
 class Dispatcher(DispatcherBase):
     """Forwards, moves or refuses each query of the online topics of one selector."""
 
-    def __init__(self, context: DispatchContext, consumer: Consumer) -> None:
+    def __init__(self, context: DispatchContext, consumer: Consumer, longest_rest_s: float) -> None:
+        """Rest for no longer than `longest_rest_s` between two fetches."""
         super().__init__(context, consumer)
         self._load_shedder = LoadShedder(context.config)
+        self._pace = IntakePace(longest_rest_s)
+        self._cpu = CpuMeter()
+
+    def rest(self) -> None:
+        """Let the next fetch wait, where what was taken since the last one says that others should go with it."""
+        rest_s = self._pace.rest_s()
+        if rest_s > 0.0:
+            self._consumer.rest(rest_s)
 
     async def take(self, record: Record, attempts: int = 1) -> None:
         """Send a record on, or answer it with an error; raises nothing for the record's sake.
@@ -51,6 +63,8 @@ class Dispatcher(DispatcherBase):
             self._metrics.decided(task, "moved")
             return
         now = time.monotonic()
+        left_s = None if query.deadline_ms is None else query.deadline_ms / 1000 - now
+        self._pace.take(now, left_s, self._cpu.busy(), lingered=LINGER_NS in received.fields)
         outcome = choose(query, self._state, now, self._config)
         if self._load_shedder.overloads:
             outcome = self._load_shedder.review(query, outcome, self._state, now, self._config)

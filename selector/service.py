@@ -93,7 +93,7 @@ class Selector:
             state=self._state, config=config, producer=producer, metrics=self._metrics, load_meter=self._load_meter,
             demands=demands, streams=streams, attempts=settings.attempts,
         )  # fmt: skip
-        self._dispatcher = Dispatcher(context, consumer)
+        self._dispatcher = Dispatcher(context, consumer, kafka.max_linger_ms / 1e3)
         self._offline = OfflineDispatcher(context, offline_consumer)
         self._subscribed: dict[str, int] = {}
         """Tasks and how many partitions each is known to have."""
@@ -143,6 +143,7 @@ class Selector:
             start = time.perf_counter()
             for record in records:
                 await take(record)
+            self._dispatcher.rest()
             self._metrics.batch_decided(len(records), time.perf_counter() - start)
             if len(records) == self._settings.batch:  # more may be here: `poll` and `take` would never yield
                 await asyncio.sleep(0)

@@ -232,6 +232,10 @@ class Consumer:
         """Have `poll` return none of these topics, until called again without them."""
         self._fetcher.leave_out(topics)
 
+    def rest(self, seconds: float) -> None:
+        """Fetch nothing for so long, so that the next `poll` finds more."""
+        self._fetcher.rest(seconds)
+
     async def drained(self) -> None:
         """Wait until every record handed out is done."""
         await self._tracker.drained()

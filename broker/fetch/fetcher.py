@@ -111,6 +111,8 @@ class Fetcher:
         self._patient = False
         """Whether what came last came but a moment ago."""
         self._patience: asyncio.TimerHandle | None = None
+        self._rests_until = 0.0
+        """Time of the event loop before which nothing is fetched."""
         self._refreshing = False
         self._refreshes = 0
         self._failures = 0
@@ -172,6 +174,11 @@ class Fetcher:
             self._arrived.clear()
             await self._arrived.wait()
 
+    def rest(self, seconds: float) -> None:
+        """Begin no fetch for so long, so that the next one brings more."""
+        self._rests_until = self._loop.time() + seconds
+        self._loop.call_at(self._rests_until, self._look_again.set)
+
     def refuse(self, error: KafkaError) -> None:
         """Have `poll` raise this: Kafka refuses us."""
         self._refusal = error
@@ -201,6 +208,8 @@ class Fetcher:
 
     def _is_due(self) -> bool:
         """Whether to fetch more."""
+        if self._loop.time() < self._rests_until:
+            return False
         wanted = self._wanted()
         return not wanted or (not self._patient and sum(state.held_bytes for state in wanted) < _HELD_BYTES)
 

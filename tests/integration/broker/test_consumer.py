@@ -164,6 +164,22 @@ async def test_topics_are_left_out_until_they_are_wanted(kafka: KafkaSettings, t
             assert [(record.topic, record.offset) for record in await reading] == [(flood, 1)]
 
 
+async def test_while_it_rests_it_fetches_nothing_and_then_all_that_came(kafka: KafkaSettings, topic: str) -> None:
+    loop = asyncio.get_running_loop()
+    async with Producer(kafka, "test") as producer, Consumer(kafka, "resting", group=topic) as consumer:
+        await consumer.assign(topic, [0])
+        await (await producer.send(topic, b"first", partition=0))
+        (first,) = await consumer.poll()
+        consumer.rest(0.5)  # at once: no fetch is under way yet
+        began = loop.time()
+        for value in (b"a", b"b", b"c"):
+            await (await producer.send(topic, value, partition=0))
+        found = await consumer.poll()
+        assert first.value == b"first"
+        assert loop.time() - began >= 0.5
+        assert [record.value for record in found] == [b"a", b"b", b"c"]
+
+
 async def test_what_is_given_back_is_not_waited_for_and_comes_again(kafka: KafkaSettings, topic: str) -> None:
     await write(kafka, topic, 0, 6)
     async with Consumer(kafka, "test", group=topic) as consumer:

@@ -9,10 +9,12 @@ import msgspec
 import pytest
 
 from broker.dead_letters import SHORTENED, parse_letter
+from broker.delivery.consumer import Consumer
 from broker.producer import Producer
 from broker.request_reply import RequestReply
 from broker.settings import KafkaSettings
 from broker.tail import Tail
+from process.cpu_meter import CpuMeter
 from registry.topics import grow_task_topics, grow_variant_topics
 from schemas import headers as h
 from schemas.load_classes import ClassCount, LoadClass, SelectorLoad
@@ -58,6 +60,30 @@ async def test_spreads_over_the_partitions_and_answers_each_once(stage: Stage, c
         records = await stage.wait(variant_topic(stage.cheap), 60)
     assert sorted(fields(record)[h.ID] for record in records) == sorted(asked)
     assert {record.partition for record in records} == {0, 1}
+
+
+async def test_on_a_full_machine_plain_queries_wait_for_each_other(
+    stage: Stage, client: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rests: list[float] = []
+
+    def rest(_consumer: Consumer, seconds: float) -> None:
+        rests.append(seconds)
+
+    def busy(_meter: CpuMeter) -> float:
+        return 1.0
+
+    monkeypatch.setattr(CpuMeter, "busy", busy)
+    monkeypatch.setattr(Consumer, "rest", rest)
+    async with selecting(stage):
+        kept = [await stage.ask(client, linger_ns="4000000") for _ in range(20)]
+        records = await stage.wait(variant_topic(stage.cheap), 20)
+        assert not rests
+        plain = await asyncio.gather(*(stage.ask(client, latency_ms="20000") for _ in range(100)))
+        records += await stage.wait(variant_topic(stage.cheap), 100)
+    assert sorted(fields(record)[h.ID] for record in records) == sorted([*kept, *plain])
+    assert rests
+    assert all(0 < rest_s <= 0.01 for rest_s in rests)
 
 
 async def test_the_load_is_reported_each_second(stage: Stage, client: Producer) -> None:
