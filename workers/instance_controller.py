@@ -306,7 +306,8 @@ class InstanceController:
         Of a model that has failed it returns as soon as that is over.
         """
         while self._row is None or not is_over():
-            wanted = set(self._row.partitions) if self._row is not None else set[int]()
+            row = self._row  # which may be another when the partitions are taken
+            wanted = set(row.partitions) if row is not None else set[int]()
             await self._predict_anew(instance)
             if self._lost:
                 self._lost.clear()
@@ -322,7 +323,7 @@ class InstanceController:
             for partition in sorted(await self._due(instance.partitions - wanted)):
                 await self._hand_over(instance, frozenset({partition}))
             kept = instance.partitions - wanted
-            if self._row is None and not kept:
+            if row is None and not kept:
                 return
             await self._wait(_ASK_AGAIN_S if missing or kept else _LOOK_AGAIN_S if self._failure else None)
 

@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import msgspec
@@ -28,7 +28,7 @@ from schemas import topics
 from schemas.load_classes import ClassAnswers, ClassKey
 from schemas.oip import decode_response, encode_request
 from schemas.result import error_message
-from schemas.rows.placement import Lease
+from schemas.rows.placement import InstanceRow, Lease
 from schemas.status import InstanceState, WorkerStatus
 from store.placement import acquire_leases, list_instances, list_leases, list_workers, register_worker
 from store.pool import Pool
@@ -38,6 +38,8 @@ from tests.kafka_entrance import entrance
 from tests.model_files import ragged_model
 from tests.store_rows import a_worker
 from tests.waiting import read_until
+from workers.instance import ServingInstance
+from workers.instance_controller import InstanceController
 from workers.metrics import InstanceMetrics
 from workers.model import LoadedModel, ServableModel, load_session
 from zoo.samples import labelled
@@ -390,6 +392,47 @@ async def test_a_move_waits_until_the_new_place_has_loaded(
         async with Tail(site.kafka, "test-status", [topics.STATUS]) as tail:
             await _status_where(tail, "cpu-a", lambda status: not status.instances)
     assert Counter(result.status for result in results.all) == {"ok": 120}
+
+
+async def test_who_is_to_go_while_it_takes_its_partitions_serves_until_the_next_asks(
+    site: Site, producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await site.register()
+    value, headers = site.value()
+    taken, unwanted, loaded = asyncio.Event(), asyncio.Event(), threading.Event()
+    assign, update_row = ServingInstance.assign, InstanceController.update_row
+
+    async def assign_slowly(self: ServingInstance, partitions: Collection[int], drain_s: float) -> None:
+        await assign(self, partitions, drain_s)
+        if not taken.is_set():
+            taken.set()
+            await unwanted.wait()
+
+    def see_row(self: InstanceController, row: InstanceRow | None) -> None:
+        update_row(self, row)
+        if row is None:
+            unwanted.set()
+
+    def load_late(model: ServableModel, artifacts: ArtifactStore, threads: int, lanes: int) -> LoadedModel:
+        loaded.wait()
+        return load_session(model, artifacts, threads, lanes)
+
+    monkeypatch.setattr(ServingInstance, "assign", assign_slowly)
+    monkeypatch.setattr(InstanceController, "update_row", see_row)
+    async with results_of(site) as results, site.worker("cpu-a"), site.worker("cpu-b"):
+        await site.place("cpu-a")
+        await taken.wait()
+        monkeypatch.setattr("workers.loading.load_session", load_late)
+        try:
+            await site.place("cpu-b")
+            await site.unplace("cpu-a")
+            await unwanted.wait()
+            for number in range(10):
+                await site.ask(producer, f"q{number}", value, headers, partition=number % 2)
+            found = await results.until(10)
+        finally:
+            loaded.set()
+    assert {result.worker for result in found.values()} == {"cpu-a"}
 
 
 async def test_a_batch_limit_is_followed_without_loading_anew(site: Site, producer: Producer) -> None:
