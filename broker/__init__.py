@@ -7,7 +7,7 @@ topic is kept) -> config_api (single values of that) -> topics (made and waited 
 encoded_request (what we encode ourselves) -> producing (records in batches) -> producer -> fetch_pace (how long the
 broker may hold a fetch) -> fetch (what partitions hold) -> delivery (records read at least once) -> tail (only what
 comes next) -> linger (how long a query waits for others) -> request_reply -> dead_letters -> outbox (sends, retries,
-gives up) -> lag (how far groups are behind) -> topic_logs (how large topics are, and cutting them off) -> letters
-(dead letters sent again, or dropped) -> exactly_once (from topic to topic, in transactions) -> servers (brokers on this
-machine).
+gives up) -> lag (how far groups are behind) -> topic_logs (how large topics are, and cutting them off) ->
+closed_topics (which take nothing more) -> letters (dead letters sent again, or dropped) -> exactly_once (from topic to
+topic, in transactions) -> servers (brokers on this machine).
 """

@@ -8,9 +8,12 @@ import logging
 import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypedDict
 
+import aiokafka.admin.client
+import aiokafka.client
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.admin import AIOKafkaAdminClient
@@ -22,11 +25,17 @@ from aiokafka.errors import (
     SaslAuthenticationFailed,
     UnsupportedSaslMechanismError,
 )
+from aiokafka.protocol.metadata import MetadataRequest
 
 from broker.settings import PREFIX, Compression, KafkaSettings, SaslMechanism, SecurityProtocol
 from schemas.errors import OperatorError
 
 log = logging.getLogger(__name__)
+
+# Who only asks which partitions a topic has must not have a broker that is set up so make it: one that was deleted a
+# moment ago would be there again. aiokafka has no setting for that.
+for module in (aiokafka.client, aiokafka.admin.client):
+    module.MetadataRequest = partial(MetadataRequest, allow_auto_topic_creation=False)  # pyright: ignore
 
 STOP_S: Final = 5.0
 RETRY_BACKOFF_MS: Final = 100

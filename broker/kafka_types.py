@@ -5,7 +5,7 @@ from typing import Final, TypeAlias
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, UnknownTopicOrPartitionError
 
-__all__ = ["APPEND_TIME", "KafkaError", "Record", "RecordTooLarge", "TopicPartition", "UnknownTopic"]
+__all__ = ["APPEND_TIME", "KafkaError", "Record", "RecordTooLarge", "TopicClosed", "TopicPartition", "UnknownTopic"]
 
 Record: TypeAlias = ConsumerRecord[bytes | None, bytes | None]
 """A record as it was read, with `topic`, `partition`, `offset`, `timestamp` (ms), `key`, `value` and `headers`."""
@@ -18,3 +18,7 @@ UnknownTopic = UnknownTopicOrPartitionError
 
 RecordTooLarge = MessageSizeTooLargeError
 """The record exceeds `KafkaSettings.max_record_bytes`."""
+
+
+class TopicClosed(UnknownTopic):
+    """The topic is about to be deleted and takes nothing more, see `broker.closed_topics`."""

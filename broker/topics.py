@@ -8,7 +8,7 @@ neither: there both are as at first.
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -133,6 +133,20 @@ async def delete_topics(settings: KafkaSettings, topics: Sequence[str]) -> None:
         await admin.delete_topics(list(topics))
 
 
+async def until_gone(settings: KafkaSettings, topics: Collection[str]) -> None:
+    """Wait until no broker that is asked knows any of these topics.
+
+    Raises:
+        OperatorError: Kafka cannot be reached, or keeps them.
+    """
+    try:
+        async with asyncio.timeout(WAIT_S):
+            while await partitions_of(settings, topics):  # noqa: ASYNC110 - Kafka has no event for it
+                await asyncio.sleep(_CHECK_INTERVAL_S)
+    except TimeoutError:
+        raise OperatorError(f"Kafka keeps topics that are to go; is delete.topic.enable set? {topics}") from None
+
+
 async def _create(admin: AIOKafkaAdminClient, settings: KafkaSettings, specs: list[TopicSpec]) -> list[str]:
     """Create topics; returns those that exist already."""
     response: Any = await admin.create_topics([_new_topic(settings, spec) for spec in specs])
@@ -206,13 +220,16 @@ def _some(specs: list[TopicSpec]) -> str:
 
 
 async def partitions_of(kafka: KafkaSettings, topics: Iterable[str]) -> frozenset[TopicPartition]:
-    """Ask for all partitions of topics.
+    """Ask for all partitions of topics, as far as these exist.
 
     Raises:
         OperatorError: Kafka cannot be reached.
     """
+    wanted = sorted(topics)
+    if not wanted:  # who names none is told of all
+        return frozenset()
     async with open_admin(kafka) as admin:
-        described = await admin.describe_topics(sorted(topics))
+        described = await admin.describe_topics(wanted)
     return frozenset(
         TopicPartition(topic["topic"], part["partition"]) for topic in described for part in topic["partitions"]
     )

@@ -10,9 +10,9 @@ from typing import Final
 
 from prometheus_client import Gauge
 
-from broker.kafka_types import RecordTooLarge, UnknownTopic
+from broker.kafka_types import RecordTooLarge, TopicClosed, UnknownTopic
 from broker.producer import Ack
-from schemas.errors import Internal, InvalidRequest, Overloaded, QueryError
+from schemas.errors import Internal, InvalidRequest, Overloaded, QueryError, UnknownTask
 from schemas.result import Result
 
 _PROBE_INTERVAL_S: Final = 1.0
@@ -72,6 +72,8 @@ class KafkaHealth:
         error = None if ack.cancelled() else ack.exception()
         if isinstance(error, RecordTooLarge):
             _fail(reply, InvalidRequest("the query is larger than Kafka takes"))
+        elif isinstance(error, TopicClosed):
+            _fail(reply, UnknownTask("this task is being unregistered, and takes no queries any more"))
         elif isinstance(error, UnknownTopic):
             _fail(reply, Internal("the task is registered, but its topic is missing"))
         elif error is not None or ack.cancelled():

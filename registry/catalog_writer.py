@@ -6,6 +6,7 @@ Rules:
 * What is ready stays ready, and keeps its profile, while it is made or measured once more.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import Self
 
@@ -13,6 +14,7 @@ from msgspec.structs import replace
 
 from broker.settings import KafkaSettings
 from broker.topics import ensure_topics, task_specs, variant_specs
+from registry.artifacts import ArtifactStore
 from registry.pipeline.measurement import Measurement
 from registry.pipeline.verification import Accuracy
 from registry.plan import PlannedVariant
@@ -39,13 +41,14 @@ class CatalogWriter:
     """Rows and topics of one architecture and its variants."""
 
     def __init__(
-        self, pool: Pool, kafka: KafkaSettings, request: Registration, task: Task | None, known: Sequence[Variant],
-        version: ModelVersion,
+        self, pool: Pool, kafka: KafkaSettings, artifacts: ArtifactStore, request: Registration, task: Task | None,
+        known: Sequence[Variant], version: ModelVersion,
     ) -> None:  # fmt: skip
         self.pool = pool
         self.version = version
         """The version of its model that is registered."""
         self._kafka = kafka
+        self._artifacts = artifacts
         self._request = request
         self.task = task
         """Task that the model is registered for, if it existed beforehand."""
@@ -57,6 +60,7 @@ class CatalogWriter:
         cls,
         pool: Pool,
         kafka: KafkaSettings,
+        artifacts: ArtifactStore,
         request: Registration,
         sha256: str,
         version: ModelVersion | None = None,
@@ -67,6 +71,7 @@ class CatalogWriter:
         Args:
             pool: where it is written down.
             kafka: where its topics are.
+            artifacts: where its files are.
             request: what is asked for.
             sha256: the content of the model.
             version: which of its model's it is; None: one that has no others.
@@ -86,11 +91,14 @@ class CatalogWriter:
         if task is not None:
             _check_measure(request, task)
         earlier = await get_architecture(pool, request.architecture)
+        for row in (task, earlier):
+            if row is not None and row.removing:
+                raise OperatorError(f"{row.name} is being unregistered: wait until that is done, and register again")
         if earlier is None:
-            return cls(pool, kafka, request, task, [], version)
+            return cls(pool, kafka, artifacts, request, task, [], version)
         _check_same(request, earlier, sha256, processing)
         known = await list_variants(pool, architecture=earlier.name)
-        return cls(pool, kafka, request, task, known, version)
+        return cls(pool, kafka, artifacts, request, task, known, version)
 
     def unfinished(self, planned: Sequence[PlannedVariant]) -> list[PlannedVariant]:
         """Those for which something is left to do: all, if they are to be measured again."""
@@ -131,6 +139,7 @@ class CatalogWriter:
             if variant.name not in self.variants:
                 await note_registered(session, self.version, self._request.asked_by)
             await put_variant(session, variant, profile)
+            await self._check_kept(variant.artifact, architecture.sample_rows)
             # Now the rows are accepted, and seen by nobody: a topic without a row would take queries for ever.
             await ensure_topics(self._kafka, topics)
         self.variants[variant.name] = variant
@@ -146,9 +155,11 @@ class CatalogWriter:
         variant = replace(variant, mixes_lengths=measurement.mixes_lengths)
         if earlier is None or earlier.state is not VariantState.READY:
             await put_variant(self.pool, replace(variant, state=VariantState.VERIFIED), profile)
-        await ensure_topics(self._kafka, variant_specs(variant.name, variant.partitions))
         variant = replace(variant, state=VariantState.READY)
-        await put_variant(self.pool, variant, profile)
+        async with self.pool.transaction() as session:
+            await put_variant(session, variant, profile)  # first: of what is being unregistered nothing is made
+            await self._check_kept(variant.artifact)
+            await ensure_topics(self._kafka, variant_specs(variant.name, variant.partitions))
         self.variants[variant.name] = variant
 
     async def write_refused(self, variant: Variant, reason: str) -> None:
@@ -156,6 +167,15 @@ class CatalogWriter:
         variant = replace(variant, state=VariantState.REFUSED, reason=reason)
         await put_variant(self.pool, variant)
         self.variants[variant.name] = variant
+
+    async def _check_kept(self, *files: str) -> None:
+        """Raise `OperatorError` if a file has gone; those of rows that are written, and not yet seen, stay from now on.
+
+        Until then an unregistration, which locks both tables for its look, may have found it to be of no use.
+        """
+        for sha256 in filter(None, files):
+            if not await asyncio.to_thread(self._artifacts.has, sha256):
+                raise OperatorError(f"file {sha256[:12]}... was removed by an unregistration meanwhile: register again")
 
     def _is_complete(self, name: str) -> bool:
         variant = self.variants.get(name)

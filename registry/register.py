@@ -80,7 +80,7 @@ async def register(
     request = replace(request, architecture=version.architecture)
     request.check()  # its name is longer by the number of the version
     planned = plan_variants(request, form, precision)
-    writer = await CatalogWriter.open(pool, kafka, request, sha256, version, processing)
+    writer = await CatalogWriter.open(pool, kafka, artifacts, request, sha256, version, processing)
     unfinished = {variant.row.name for variant in writer.unfinished(planned)}
     steps = _Steps(progress, len(planned) + 1)
     if unfinished:

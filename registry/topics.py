@@ -25,7 +25,9 @@ async def ensure_registered_topics(pool: Pool, kafka: KafkaSettings) -> None:
         OperatorError: Kafka cannot be reached, or cannot add the partitions that a topic lacks.
     """
     await ensure_system_topics(kafka)
-    tasks = [spec for task in await list_tasks(pool) for spec in task_specs(task.name, task.partitions)]
+    tasks = [
+        spec for task in await list_tasks(pool) if not task.removing for spec in task_specs(task.name, task.partitions)
+    ]
     ready = await list_variants(pool, state=VariantState.READY)
     variants = [spec for variant in ready for spec in variant_specs(variant.name, variant.partitions)]
     await ensure_topics(kafka, [*tasks, *variants])

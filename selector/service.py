@@ -220,18 +220,19 @@ class Selector:
             topics = [topic for variant in grown for topic in variant.topics]
             await self._producer.prefetch_metadata(topics, refresh=True)
         tasks = {name: task.partitions for name, task in catalog.tasks.items()}
-        new = tasks.keys() - self._subscribed.keys()
-        for name in new:
+        for name in tasks.keys() - self._subscribed.keys():
             await ensure_task_topics(self._kafka, name, tasks[name])
         more = any(tasks.get(name, 0) > known for name, known in self._subscribed.items())
-        if new:
-            await self._consumer.subscribe([task_topic(name) for name in self._subscribed | tasks])
-            await self._offline_consumer.subscribe([offline_topic(name) for name in self._subscribed | tasks])
-            log.info("serving %d tasks", len(self._subscribed | tasks))
+        # Who asks what is being unregistered is told so, until it is gone, and its topics are.
+        heard = dict.fromkeys(catalog.removing, 0) | tasks
+        if heard.keys() != self._subscribed.keys():
+            await self._consumer.subscribe([task_topic(name) for name in heard])
+            await self._offline_consumer.subscribe([offline_topic(name) for name in heard])
+            log.info("serving %d tasks", len(tasks))
         elif more:
             await self._consumer.refresh_partitions()
             await self._offline_consumer.refresh_partitions()
-        self._subscribed |= tasks  # last, or what could not be taken up now would never be
+        self._subscribed = heard  # last, or what could not be taken up now would never be
 
 
 async def serve(settings: SelectorSettings, kafka: KafkaSettings, dsn: str, stop: asyncio.Event) -> None:

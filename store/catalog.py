@@ -42,6 +42,8 @@ class Catalog(msgspec.Struct, frozen=True):
     """Profile of each of `variants`."""
     rollouts: dict[str, Rollout] = {}
     """By model, of those that have several versions."""
+    removing: frozenset[str] = frozenset()
+    """Names of tasks that are being unregistered, which are none of `tasks`: whoever asks them is still to be told."""
 
 
 async def load_catalog(pool: Pool) -> Catalog:
@@ -55,12 +57,14 @@ async def load_catalog(pool: Pool) -> Catalog:
 
 
 async def _read(session: DatabaseSession) -> Catalog:
+    tasks = await list_tasks(session)
     return Catalog(
-        tasks={row.name: row for row in await list_tasks(session)},
-        architectures={row.name: row for row in await list_architectures(session)},
+        tasks={row.name: row for row in tasks if not row.removing},
+        architectures={row.name: row for row in await list_architectures(session) if not row.removing},
         variants={row.name: row for row in await list_variants(session, state=VariantState.READY)},
         profiles={row.variant: row for row in await list_profiles(session, state=VariantState.READY)},
         rollouts={row.model: row for row in await list_rollouts(session)},
+        removing=frozenset(row.name for row in tasks if row.removing),
     )
 
 
@@ -81,12 +85,14 @@ async def update_catalog(pool: Pool, catalog: Catalog, changed: Iterable[str]) -
         architectures = names["architectures"] | {row.architecture for row in found}
         models = names["rollouts"]
         tasks = names["tasks"] | {row.task for row in found}
+        found_tasks = await list_tasks(session, names=tasks)
+        found_architectures = await list_architectures(session, names=architectures)
         return Catalog(
-            tasks=_with(catalog.tasks, tasks, {row.name: row for row in await list_tasks(session, names=tasks)}),
+            tasks=_with(catalog.tasks, tasks, {row.name: row for row in found_tasks if not row.removing}),
             architectures=_with(
                 catalog.architectures,
                 architectures,
-                {row.name: row for row in await list_architectures(session, names=architectures)},
+                {row.name: row for row in found_architectures if not row.removing},
             ),
             variants=_with(catalog.variants, variants, {row.name: row for row in found}),
             profiles=_with(catalog.profiles, variants, {row.variant: row for row in profiles}),
@@ -95,6 +101,7 @@ async def update_catalog(pool: Pool, catalog: Catalog, changed: Iterable[str]) -
                 models,
                 {row.model: row for row in await list_rollouts(session, names=models)},
             ),
+            removing=(catalog.removing - tasks) | {row.name for row in found_tasks if row.removing},
         )
 
 

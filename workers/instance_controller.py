@@ -234,6 +234,8 @@ class InstanceController:
     ) -> None:
         """Serve until it is over; begin anew after a pause where Kafka is away or refuses. The others serve on."""
         pause_s = _RETRY_S
+        if self._row is None:  # while it was loading: what was unregistered meanwhile has no topics any more
+            self.ending = True
         while not self.ending and not is_over():
             problem = ""
             try:

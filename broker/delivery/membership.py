@@ -132,7 +132,8 @@ class Membership:
 
     async def _join(self, tasks: asyncio.TaskGroup) -> None:
         coordinator = self._coordinator
-        await self._learn(self._topics)
+        self._client.set_topics(self._topics)  # not those that it had before: they may be gone
+        await self._client.force_metadata_update()
         self._join_again.clear()
         self._counts = self._count(self._topics)
         joined = await self._request_to_join()

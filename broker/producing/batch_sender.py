@@ -24,11 +24,13 @@ from typing import Any, Final, TypeAlias
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError
 
+from broker.kafka_types import TopicClosed
 from broker.producing.in_flight_limit import InFlightLimit
 from broker.producing.partition_queue import ANONYMOUS, PartitionQueue, ProducerIdentity, RecordBatch
 from broker.producing.produce_api import PartitionAnswer, Produce, new_identity, read_produced
 from broker.producing.records import Ack, PendingRecord
 from broker.producing.verdict import Verdict, error_of, judge, may_be_written, needs_metadata
+from schemas.topics import is_work
 
 log = logging.getLogger(__name__)
 
@@ -310,6 +312,8 @@ class BatchSender:
         if verdict is not Verdict.SPLIT or batch.maybe_written:
             self._use_no_more(queue.forget_identity())
         if verdict is Verdict.REFUSED or (verdict is Verdict.SPLIT and len(batch.records) == 1):
+            if verdict is Verdict.SPLIT and is_work(queue.topic):  # made to take all that a producer lets pass
+                error = TopicClosed(f"{queue.topic} takes nothing more: it is about to be deleted")
             for record in batch.records:
                 self.settle(record, error)
         elif verdict is Verdict.SPLIT:

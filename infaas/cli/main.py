@@ -18,6 +18,7 @@ from infaas.cli import (
     register,
     scale,
     system,
+    unregister,
     versions,
 )
 from infaas.cli.output import CommandGroup
@@ -51,6 +52,7 @@ for command in (system.up, system.down, system.status, demo.demo):
 for command in (query.query, query.explain, batch.batch):
     app.command(rich_help_panel="Queries")(command)
 app.command(rich_help_panel="Models")(register.register)
+app.command(rich_help_panel="Models")(unregister.unregister)
 for command in (composites.cascade, composites.chain):
     app.command(rich_help_panel="Models")(command)
 for command in (listing.tasks, listing.models, listing.profile):

@@ -76,7 +76,9 @@ class CompositeWriter:
     ) -> "CompositeWriter":
         """Read what is registered of it; raises `OperatorError` if its name stands for something else."""
         plan.request.check()
-        catalog = await CatalogWriter.open(pool, kafka, plan.request, plan.source, processing=plan.processing)
+        catalog = await CatalogWriter.open(
+            pool, kafka, artifacts, plan.request, plan.source, processing=plan.processing
+        )
         await asyncio.to_thread(save_arrays, folder / "samples", plan.samples.inputs)
         return cls(plan, catalog, artifacts, folder)
 

@@ -31,6 +31,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     """Names of the classes, in the order of the scores, if they have any."""
     reference: str = ""
     """The variant whose outputs stand for labels, where there are none; else empty."""
+    removing: bool = False
+    """Whether it is being unregistered."""
     created_at: datetime | None = None
 
 
@@ -53,6 +55,8 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     """Name that all versions of it share, by which clients ask; as given, empty: its own."""
     version: int = 1
     """Number among the versions of its model, from 1."""
+    removing: bool = False
+    """Whether it is being unregistered."""
     created_at: datetime | None = None
 
     def __post_init__(self) -> None:
@@ -68,6 +72,8 @@ class VariantState(StrEnum):
     VERIFIED = "verified"
     READY = "ready"
     REFUSED = "refused"
+    REMOVING = "removing"
+    """Being unregistered; a state that is only left by going."""
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ RETURNING name
 
 -- name: list_tasks
 -- All tasks, or the named ones.
-SELECT name, inputs, outputs, partitions, measure, measured_output, classes, reference, created_at FROM tasks
+SELECT name, inputs, outputs, partitions, measure, measured_output, classes, reference, removing, created_at FROM tasks
 WHERE $1::text[] IS NULL OR name = ANY ($1)
 ORDER BY name
 
@@ -38,7 +38,7 @@ RETURNING name
 
 -- name: list_architectures
 -- All architectures, or those of a task, or the named ones.
-SELECT name, task, source, source_format, sample_rows, processing, made_with, model, version, created_at
+SELECT name, task, source, source_format, sample_rows, processing, made_with, model, version, removing, created_at
 FROM architectures
 WHERE ($1::text IS NULL OR task = $1) AND ($2::text[] IS NULL OR name = ANY ($2))
 ORDER BY name

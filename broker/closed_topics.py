@@ -1,0 +1,97 @@
+"""Closes topics before they are deleted: from then on Kafka refuses whatever anybody writes to them.
+
+Between the last look at a topic and its deletion records could come that nobody ever reads. Kafka has no switch for
+that, but a limit of a record's size, which may be 0: leaders refuse by it whoever writes, and by whatever protocol.
+The limit reaches them some milliseconds after it is set. Whether it has is asked by a batch that is damaged on purpose:
+a leader looks at the size first, and what is damaged it never keeps.
+"""
+
+import asyncio
+from collections.abc import Collection, Iterable
+from typing import Any, Final
+
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+
+from broker.client import new_client, open_admin, start_client
+from broker.config_api import set_configs
+from broker.features import broker_features
+from broker.producing.partition_queue import ANONYMOUS, PartitionQueue, RecordBatch
+from broker.producing.produce_api import Produce, read_produced
+from broker.settings import KafkaSettings
+from broker.topics import partitions_of
+from schemas.errors import OperatorError
+
+_CLOSED: Final = {"max.message.bytes": "0"}
+_WAIT_S: Final = 30.0
+_AGAIN_S: Final = 0.05
+_CLIENT: Final = "infaas-close"
+
+
+async def close_topics(settings: KafkaSettings, topics: Collection[str]) -> None:
+    """Have Kafka refuse all that is written to these topics, and wait until it does; those not there are no error.
+
+    The embedded broker cannot: there what is written in the last moment is lost.
+
+    Raises:
+        OperatorError: Kafka cannot be reached, or does not do it.
+    """
+    if not (await broker_features(settings)).trims:
+        return
+    partitions = await partitions_of(settings, topics)
+    if not partitions:
+        return
+    async with open_admin(settings, _CLIENT) as admin:
+        await _close(admin, settings, partitions)
+
+
+async def _close(admin: AIOKafkaAdminClient, settings: KafkaSettings, partitions: Iterable[TopicPartition]) -> None:
+    left = set(partitions)
+    client = new_client(settings, _CLIENT)
+    try:
+        await start_client(settings, client.bootstrap())
+        await set_configs(admin, {partition.topic: _CLOSED for partition in left})
+        async with asyncio.timeout(_WAIT_S):
+            while left := left - await _refusing(client, left):  # noqa: ASYNC110 - Kafka has no event for it
+                await asyncio.sleep(_AGAIN_S)
+    except TimeoutError:
+        raise OperatorError(
+            f"Kafka does not close {len(left)} partitions, {min(left)} first: may it be configured from here?"
+        ) from None
+    except (KafkaError, OSError) as error:
+        raise OperatorError(f"Kafka does not close topics ({error!r}); run it again to go on") from error
+    finally:
+        await client.close()
+
+
+async def _refusing(client: AIOKafkaClient, partitions: Iterable[TopicPartition]) -> set[TopicPartition]:
+    """Those of the partitions whose leaders refuse a record for its size, whatever that is."""
+    client.set_topics({partition.topic for partition in partitions})
+    await client.force_metadata_update()
+    by_leader = dict[int, list[TopicPartition]]()
+    for partition in partitions:
+        leader = client.cluster.leader_for_partition(partition)
+        if leader is not None and leader >= 0:
+            by_leader.setdefault(leader, []).append(partition)
+    found = set[TopicPartition]()
+    for leader, led in by_leader.items():
+        probes = [(PartitionQueue(*partition), RecordBatch([], _damaged())) for partition in led]
+        answer: Any = await client.send(leader, Produce.of(probes, 1000))
+        found |= {
+            TopicPartition(topic, number)
+            for (topic, number), said in read_produced(answer)
+            if said.code == MessageSizeTooLargeError.errno
+        }
+    return found
+
+
+def _damaged() -> bytes:
+    """A batch of one record whose checksum is wrong."""
+    builder = DefaultRecordBatchBuilder(2, 0, 0, *ANONYMOUS, -1, 1024)
+    builder.append(0, 0, None, b"", [])
+    batch = builder.build()
+    batch[-1] ^= 0xFF
+    return bytes(batch)

@@ -1,0 +1,228 @@
+"""Unregisters a variant, an architecture or a task, with all that belongs to it.
+
+    mark       rows say `removing`: gateways know the name no more, selectors choose it no more, nothing of it is
+               registered; who asks is told `unknown_task`
+    release    no instance is wanted: workers answer what they hold, commit, let go and unload
+    close      the variants' topics: Kafka refuses what selectors that have not heard yet still send, and these decide
+               anew
+    move       what waited for the variants and was not read goes back to the task
+    tell       of a task: its topics are closed, too, and selectors have told all that wait in them
+    delete     topics (that of results after a pause for those who read it), files, and last the rows
+
+Rules.
+* Each step can be done again, and the rows are there until all else is gone: who is killed is followed by whoever
+  unregisters the same name again.
+* One at a time in a system: a second waits for the first.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import msgspec
+
+from broker.closed_topics import close_topics
+from broker.kafka_types import KafkaError
+from broker.lag.reader import LagReader
+from broker.settings import KafkaSettings
+from broker.topics import delete_topics, partitions_of, until_gone
+from registry.artifacts import ArtifactStore
+from registry.registration import ProgressSink
+from registry.removal.leftovers import move_leftovers
+from registry.removal.removal_plan import RemovalPlan, find_registered, plan_removal, topics_of
+from registry.removal.unused_files import unused_files
+from schemas.errors import InfaasError, OperatorError
+from schemas.topics import (
+    OFFLINE_SELECTOR_GROUP,
+    SELECTOR_GROUP,
+    VARIANTS,
+    offline_topic,
+    results_topic,
+    task_topic,
+    variant_topics,
+)
+from store.errors import StoreBusy
+from store.leader import Leadership
+from store.pool import Pool
+from store.registry import list_variants
+from store.removal import (
+    RegisteredNames,
+    count_held_partitions,
+    delete_instances,
+    delete_registered,
+    lock_catalog,
+    mark_removing,
+)
+
+log = logging.getLogger(__name__)
+
+_LEAD: Final = "unregister"
+_LOOK_S: Final = 0.2
+_MARK_ATTEMPTS: Final = 5
+_STEPS: Final = 8
+
+
+class RemovalRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person wants to be gone."""
+
+    name: str
+    force: bool = False
+    """Whether it goes though it is used."""
+    drain_timeout_s: float = 120.0
+    """Longest wait for workers, and for selectors, to answer what they have."""
+    results_grace_s: float = 10.0
+    """Seconds for which the results of a task can still be read."""
+
+
+class RemovalReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What has gone."""
+
+    plan: RemovalPlan
+    moved: int
+    """Number of queries that waited for its variants, and went back to the task."""
+
+
+async def unregister(
+    request: RemovalRequest, pool: Pool, dsn: str, kafka: KafkaSettings, artifacts: ArtifactStore, sink: ProgressSink
+) -> RemovalReport | None:
+    """Unregister what has this name; None: somebody else did so meanwhile. Cut off, it goes on when called again.
+
+    Raises:
+        OperatorError: nothing has this name, it is used, or a service does not do its part.
+        StoreUnavailable: Postgres is away.
+    """
+    await plan_removal(pool, artifacts, request.name)  # says at once that there is nothing
+    sink.step(0, _STEPS, f"{request.name}: waiting for another removal to end")
+    refused: InfaasError | None = None
+    report: RemovalReport | None = None
+    async with Leadership(dsn, _LEAD) as lead:
+        try:
+            if await find_registered(pool, request.name) is not None:
+                report = await _Removal(request, pool, kafka, artifacts, sink, lead).run()
+        except InfaasError as error:  # out of here it would come in a group
+            refused = error
+    if refused is not None:
+        raise refused
+    return report
+
+
+class _Removal:
+    """The steps of one removal, under the lead."""
+
+    def __init__(
+        self, request: RemovalRequest, pool: Pool, kafka: KafkaSettings, artifacts: ArtifactStore, sink: ProgressSink,
+        lead: Leadership,
+    ) -> None:  # fmt: skip
+        self._request = request
+        self._pool = pool
+        self._kafka = kafka
+        self._artifacts = artifacts
+        self._sink = sink
+        self._lead = lead
+        self._done = 0
+
+    async def run(self) -> RemovalReport:
+        """Take all steps; returns what has gone."""
+        plan = await plan_removal(self._pool, self._artifacts, self._request.name)
+        if plan.uses and not plan.begun and not self._request.force:
+            raise OperatorError(f"{plan.name} is used: {'; '.join(plan.uses)}. --force removes it all the same")
+        self._next("marking")
+        await self._mark(plan.names)
+        plan = await plan_removal(self._pool, self._artifacts, plan.name)  # with what came until it was marked
+        names = plan.names
+        try:
+            self._next("workers answer what they hold")
+            await self._release(names)
+            self._next("closing topics of variants")
+            await close_topics(self._kafka, [t for t in plan.topics if t.startswith(VARIANTS)])
+            self._next("moving queries back to the task")
+            moved = await self._move(names)
+            if names.task is not None:
+                self._next("selectors tell those who wait")
+                await self._tell(names.task)
+            await self._delete_topics(plan)
+        except (KafkaError, TimeoutError) as error:
+            raise OperatorError(f"Kafka did not do its part ({error!r}); run it again to go on") from error
+        self._next("deleting files and rows")
+        await self._delete_files(names)
+        await delete_registered(self._pool, names, plan.topics)
+        self._sink.step(_STEPS, _STEPS, f"{plan.name}: gone")
+        return RemovalReport(plan=plan, moved=moved)
+
+    def _next(self, text: str) -> None:
+        if self._lead.lost.is_set():
+            raise OperatorError("Postgres was away for a moment; run it again to go on")
+        self._sink.step(self._done, _STEPS, f"{self._request.name}: {text}")
+        self._done += 1
+
+    async def _mark(self, names: RegisteredNames) -> None:
+        for attempt in range(_MARK_ATTEMPTS):
+            try:
+                async with self._pool.transaction() as session:
+                    await mark_removing(session, names)
+                return
+            except StoreBusy:  # a registration holds the same rows in another order
+                if attempt == _MARK_ATTEMPTS - 1:
+                    raise
+                await asyncio.sleep(_LOOK_S)
+
+    async def _release(self, names: RegisteredNames) -> None:
+        async def released() -> bool:
+            # Each time: an autoscaler that has not heard may have wanted one again.
+            await delete_instances(self._pool, names.variants)
+            return not await count_held_partitions(self._pool, names.variants)
+
+        await self._until(released, "workers do not let go of it: `infaas scale status` shows which")
+
+    async def _move(self, names: RegisteredNames) -> int:
+        there = {partition.topic for partition in await partitions_of(self._kafka, topics_of(names))}
+        variants = await list_variants(self._pool, names=names.variants)
+        return sum(
+            [await move_leftovers(self._kafka, v.name, v.task) for v in variants if there & {*variant_topics(v.name)}]
+        )
+
+    async def _tell(self, task: str) -> None:
+        """Close the task's topics; then wait until selectors have answered, with a refusal, all that is in them."""
+        queries = task_topic(task), offline_topic(task)
+        await close_topics(self._kafka, queries)
+        there = {partition.topic for partition in await partitions_of(self._kafka, queries)}
+        groups = {SELECTOR_GROUP: queries[:1], OFFLINE_SELECTOR_GROUP: queries[1:]}
+        groups = {group: topics for group, topics in groups.items() if there.issuperset(topics)}
+        async with LagReader(self._kafka) as reader:
+
+            async def told() -> bool:
+                reading = await reader.read_until_known(groups)
+                return not any(line.lag for line in reading.partition_lags())
+
+            await self._until(told, f"queries wait in {task_topic(task)}, and nobody answers: does a selector run?")
+
+    async def _delete_topics(self, plan: RemovalPlan) -> None:
+        self._next("deleting topics")
+        results = [results_topic(plan.names.task)] if plan.names.task is not None else []
+        await self._delete([topic for topic in plan.topics if topic not in results])
+        there = await partitions_of(self._kafka, results)
+        if there:
+            self._next(f"results can be read for {self._request.results_grace_s:g} s more")
+            await asyncio.sleep(self._request.results_grace_s)
+            await self._delete(results)
+
+    async def _delete(self, topics: list[str]) -> None:
+        await delete_topics(self._kafka, topics)
+        await until_gone(self._kafka, topics)
+
+    async def _delete_files(self, names: RegisteredNames) -> None:
+        async with self._pool.transaction() as session:
+            await lock_catalog(session)  # or somebody registers one of them between the look and the deletion
+            for sha256 in await unused_files(session, names, self._artifacts):
+                await asyncio.to_thread(self._artifacts.discard, sha256)
+
+    async def _until(self, condition: Callable[[], Awaitable[bool]], otherwise: str) -> None:
+        try:
+            async with asyncio.timeout(self._request.drain_timeout_s):
+                while not await condition():  # noqa: ASYNC110 - leases lapse, and offsets are committed, silently
+                    await asyncio.sleep(_LOOK_S)
+        except TimeoutError:
+            raise OperatorError(
+                f"not within {self._request.drain_timeout_s:g} s: {otherwise}. Run it again to go on"
+            ) from None

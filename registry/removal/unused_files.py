@@ -1,0 +1,63 @@
+"""Which artifacts nothing needs any more that stays registered.
+
+A composite names the files of its stages in its own, so these stay for as long as it does, also when the variants that
+they were made for have gone.
+"""
+
+from collections.abc import Iterable
+
+from registry.artifacts import ArtifactStore
+from runtimes.composite import CASCADE, CHAIN, Stage, read_document
+from schemas.rows.catalog import Architecture, Variant
+from schemas.rows.processing import Processing
+from store.pool import DatabaseSession
+from store.registry import list_architectures, list_variants
+from store.removal import RegisteredNames
+
+
+async def unused_files(session: DatabaseSession, names: RegisteredNames, artifacts: ArtifactStore) -> list[str]:
+    """SHA-256 of the files that only what has these names needs; reads the composites' documents, which may block."""
+    variants, architectures = await list_variants(session), await list_architectures(session)
+    gone = files_of(
+        [v for v in variants if v.name in names.variants],
+        [a for a in architectures if a.name in names.architectures],
+        artifacts,
+    )
+    kept = files_of(
+        [v for v in variants if v.name not in names.variants],
+        [a for a in architectures if a.name not in names.architectures],
+        artifacts,
+    )
+    return sorted(gone - kept)
+
+
+def files_of(variants: Iterable[Variant], architectures: Iterable[Architecture], artifacts: ArtifactStore) -> set[str]:
+    """SHA-256 of all files of what is registered."""
+    found = set[str]()
+    for variant in variants:
+        found.add(variant.artifact)
+        found |= {stage.artifact for stage in stages_of(variant, artifacts)}
+    for architecture in architectures:
+        found |= {architecture.source, architecture.sample_rows}
+        if architecture.processing is not None:
+            found |= _files_within(architecture.processing)
+    return found - {""}
+
+
+def _files_within(processing: Processing) -> set[str]:
+    found = list[str]()
+
+    def note(sha256: str) -> str:
+        found.append(sha256)
+        return sha256
+
+    processing.with_files(note)
+    return set(found)
+
+
+def stages_of(variant: Variant, artifacts: ArtifactStore) -> tuple[Stage, ...]:
+    """The stages of a composite; none of what is no composite, or has no file."""
+    if variant.runtime not in (CASCADE, CHAIN) or not artifacts.has(variant.artifact):
+        return ()
+    with artifacts.held(variant.artifact) as file:
+        return read_document(file).stages

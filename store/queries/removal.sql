@@ -1,0 +1,94 @@
+-- name: mark_task
+-- Begin to unregister a task.
+UPDATE tasks SET removing = true WHERE name = $1 AND NOT removing
+
+-- name: mark_architectures
+-- Begin to unregister architectures: those named, and all of a task.
+UPDATE architectures SET removing = true WHERE (name = ANY ($1::text[]) OR task = $2::text) AND NOT removing
+
+-- name: mark_variants
+-- Begin to unregister variants: those named, all of architectures, and all of a task.
+UPDATE variants SET state = 'removing', reason = '' WHERE (name = ANY ($1::text[]) OR architecture = ANY ($2::text[]) OR task = $3::text) AND state <> 'removing'
+
+-- name: delete_instances
+-- Nothing serves these variants any more.
+DELETE FROM instances WHERE variant = ANY ($1::text[])
+
+-- name: held_partitions
+-- Partitions of variants that a worker holds a lease of.
+SELECT count(*) FROM leases WHERE variant = ANY ($1::text[]) AND worker IS NOT NULL AND expires_at > clock_timestamp()
+
+-- name: lock_catalog
+-- Let nobody register a file while it is decided which files are of no use.
+LOCK TABLE architectures, variants IN SHARE MODE
+
+-- name: queries_since
+-- Queries for a task, architectures or variants since a time, asked or answered.
+SELECT greatest(
+    (SELECT coalesce(sum(queries), 0) FROM load_samples WHERE at >= $1 AND (task = $2::text OR target = ANY ($3::text[] || $4::text[]))),
+    (SELECT coalesce(sum(answered), 0) FROM instance_samples WHERE at >= $1 AND variant = ANY ($4::text[]))
+)::bigint
+
+-- name: pins_of
+-- Bounds that people set for a task or for variants.
+SELECT kind || ' ' || name AS text FROM scale_pins WHERE (kind = 'task' AND name = $1::text) OR (kind = 'variant' AND name = ANY ($2::text[]))
+
+-- name: instances_of
+-- Instances of variants on workers that live.
+SELECT i.variant || ' on ' || i.worker AS text FROM instances i JOIN workers w ON w.name = i.worker
+WHERE i.variant = ANY ($1::text[]) AND NOT w.retired AND w.heartbeat_at > clock_timestamp() - make_interval(secs => $2)
+ORDER BY 1
+
+-- name: references_of
+-- Tasks of others whose models are compared with one of these variants.
+SELECT 'task ' || name AS text FROM tasks WHERE reference = ANY ($2::text[]) AND name IS DISTINCT FROM $1::text
+
+-- name: delete_samples
+-- Forget what was observed of a task, architectures and variants, and of their topics.
+WITH pins AS (
+    DELETE FROM scale_pins WHERE (kind = 'task' AND name = $1::text) OR (kind = 'variant' AND name = ANY ($3::text[]))
+), places AS (
+    DELETE FROM group_partitions WHERE topic = ANY ($4::text[])
+), alarms AS (
+    DELETE FROM topic_alarms WHERE topic = ANY ($4::text[])
+), load AS (
+    DELETE FROM load_samples WHERE task = $1::text OR target = ANY ($2::text[] || $3::text[])
+), load_by_minute AS (
+    DELETE FROM load_minutes WHERE task = $1::text OR target = ANY ($2::text[] || $3::text[])
+), seen AS (
+    DELETE FROM instance_samples WHERE variant = ANY ($3::text[])
+), seen_by_minute AS (
+    DELETE FROM instance_minutes WHERE variant = ANY ($3::text[])
+)
+DELETE FROM decisions WHERE variant = ANY ($3::text[]) OR inputs ->> 'task' = $1::text
+
+-- name: delete_variants
+-- Delete variants, their profiles, instances and leases.
+DELETE FROM variants WHERE name = ANY ($1::text[])
+
+-- name: delete_architectures
+-- Delete architectures.
+DELETE FROM architectures WHERE name = ANY ($1::text[])
+
+-- name: delete_task
+-- Delete a task.
+DELETE FROM tasks WHERE name = $1
+
+-- name: withdraw_versions
+-- Try no version that is being unregistered, and go back to none.
+UPDATE rollouts r SET
+    candidate = CASE WHEN c.removing THEN NULL ELSE r.candidate END,
+    share = CASE WHEN c.removing THEN 0 ELSE r.share END,
+    shadow = CASE WHEN c.removing THEN 0 ELSE r.shadow END,
+    previous = CASE WHEN p.removing THEN NULL ELSE r.previous END
+FROM rollouts o
+LEFT JOIN architectures c ON c.model = o.model AND c.version = o.candidate
+LEFT JOIN architectures p ON p.model = o.model AND p.version = o.previous
+WHERE o.model = r.model AND (c.removing OR p.removing)
+
+-- name: serving_versions
+-- Models of which one of these architectures answers the queries, and of which another version is not among them.
+SELECT r.model AS text FROM rollouts r JOIN architectures s ON s.model = r.model AND s.version = r.serving
+WHERE s.name = ANY ($1::text[])
+    AND EXISTS (SELECT FROM architectures o WHERE o.model = r.model AND NOT o.name = ANY ($1::text[]))
+ORDER BY 1

@@ -1,0 +1,104 @@
+"""What is being unregistered: marked first, so that it is chosen no more, and its rows deleted last.
+
+A mark is only left by going. While it stands nothing of the name is registered, which the tables see to.
+"""
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from store.placement import ALIVE_S
+from store.pool import DatabaseSession, Pool
+from store.sql import load_queries
+
+_queries = load_queries("removal")
+_MARK_TASK: Final = _queries["mark_task"]
+_MARK_ARCHITECTURES: Final = _queries["mark_architectures"]
+_MARK_VARIANTS: Final = _queries["mark_variants"]
+_DELETE_INSTANCES: Final = _queries["delete_instances"]
+_HELD_PARTITIONS: Final = _queries["held_partitions"]
+_LOCK_CATALOG: Final = _queries["lock_catalog"]
+_QUERIES_SINCE: Final = _queries["queries_since"]
+_PINS_OF: Final = _queries["pins_of"]
+_INSTANCES_OF: Final = _queries["instances_of"]
+_REFERENCES_OF: Final = _queries["references_of"]
+_DELETE_SAMPLES: Final = _queries["delete_samples"]
+_DELETE_VARIANTS: Final = _queries["delete_variants"]
+_DELETE_ARCHITECTURES: Final = _queries["delete_architectures"]
+_DELETE_TASK: Final = _queries["delete_task"]
+_WITHDRAW_VERSIONS: Final = _queries["withdraw_versions"]
+_SERVING_VERSIONS: Final = _queries["serving_versions"]
+_FREE_NAMES: Final = load_queries("registry")["free_names"]
+
+
+class RegisteredNames(msgspec.Struct, frozen=True):
+    """Names of what goes together: a task with all of it, an architecture with its variants, or one variant."""
+
+    task: str | None
+    architectures: tuple[str, ...]
+    variants: tuple[str, ...]
+
+
+class _Text(msgspec.Struct):
+    """Row with a text for people."""
+
+    text: str
+
+
+async def mark_removing(session: DatabaseSession, names: RegisteredNames) -> None:
+    """Mark all of it, and what was registered for it meanwhile; to be called in a transaction."""
+    await session.execute(_MARK_TASK, names.task)
+    await session.execute(_MARK_ARCHITECTURES, names.architectures, names.task)
+    await session.execute(_MARK_VARIANTS, names.variants, names.architectures, names.task)
+    await session.execute(_WITHDRAW_VERSIONS)
+
+
+async def delete_instances(session: DatabaseSession, variants: Collection[str]) -> int:
+    """Want no instance of these variants any more: workers drain and unload them. Returns how many were wanted."""
+    return await session.execute(_DELETE_INSTANCES, list(variants))
+
+
+async def count_held_partitions(session: DatabaseSession, variants: Collection[str]) -> int:
+    """Count the partitions of variants that workers serve still."""
+    return await session.fetch_value(int, _HELD_PARTITIONS, list(variants)) or 0
+
+
+async def lock_catalog(session: DatabaseSession) -> None:
+    """Let nobody register a file until the transaction ends."""
+    await session.execute(_LOCK_CATALOG)
+
+
+async def count_queries(session: DatabaseSession, names: RegisteredNames, since: datetime) -> int:
+    """Count the queries for it that were asked, or answered by it, since a time."""
+    asked = (since, names.task, names.architectures, names.variants)
+    return await session.fetch_value(int, _QUERIES_SINCE, *asked) or 0
+
+
+async def list_uses(session: DatabaseSession, names: RegisteredNames) -> dict[str, list[str]]:
+    """List what stands for its being used, for people: instances that run, pins, and tasks that are measured by it."""
+    asked = {
+        "it runs": (_INSTANCES_OF, names.variants, ALIVE_S),
+        "it is pinned": (_PINS_OF, names.task, names.variants),
+        "models are compared with it": (_REFERENCES_OF, names.task, names.variants),
+    }
+    return {
+        why: [row.text for row in await session.fetch(_Text, query, *args)] for why, (query, *args) in asked.items()
+    }
+
+
+async def list_serving(session: DatabaseSession, names: RegisteredNames) -> list[str]:
+    """List the models of which the version that answers would go while others stay."""
+    return [row.text for row in await session.fetch(_Text, _SERVING_VERSIONS, names.architectures)]
+
+
+async def delete_registered(pool: Pool, names: RegisteredNames, topics: Collection[str]) -> None:
+    """Delete all rows of it at once, and what was observed of it and of its topics."""
+    async with pool.transaction() as session:
+        observed = (names.task, names.architectures, names.variants, list(topics))
+        await session.execute(_DELETE_SAMPLES, *observed)
+        await session.execute(_DELETE_VARIANTS, names.variants)
+        await session.execute(_DELETE_ARCHITECTURES, names.architectures)
+        await session.execute(_DELETE_TASK, names.task)
+        await session.execute(_FREE_NAMES, [*names.architectures, *filter(None, (names.task,))])

@@ -1,0 +1,261 @@
+"""What is unregistered is gone whatever happens on the way, and nothing else is.
+
+Nobody serves here: what workers and selectors do with their queries is in the test of a whole system.
+"""
+
+import asyncio
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import MessageSizeTooLargeError
+from msgspec.structs import replace
+
+from broker.closed_topics import close_topics
+from broker.kafka_types import TopicClosed
+from broker.producer import Producer
+from broker.settings import KafkaSettings
+from broker.tail import Tail
+from broker.topics import ensure_task_topics, ensure_variant_topics, partitions_of
+from registry.artifacts import ArtifactStore
+from registry.removal.removal_plan import RemovalPlan, plan_removal
+from registry.removal.unregister import RemovalReport, RemovalRequest, unregister
+from schemas import headers as h
+from schemas.errors import OperatorError
+from schemas.rows.catalog import VariantState
+from schemas.rows.scaling import Pin, PinKind
+from schemas.topics import offline_variant_topic, task_topic, variant_topic, variant_topics
+from store.catalog import load_catalog
+from store.errors import StoreConflict
+from store.placement import put_instances, register_worker
+from store.pool import Pool
+from store.registry import get_task, get_variant, list_variants, put_architecture, put_task, put_variant
+from store.removal import RegisteredNames, mark_removing
+from store.rollouts import begin_rollout, get_rollout
+from store.scaling import list_pins, put_pin
+from tests.model_files import Quiet
+from tests.store_rows import a_profile, a_task, a_variant, a_worker, an_architecture, an_instance
+
+STEPS = 9
+
+
+class KilledError(Exception):
+    """The process ends here."""
+
+
+class CutOff(Quiet):
+    """Progress that ends at a step, as a process that is killed there does."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.left = at
+
+    def step(self, done: int, total: int, text: str) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise KilledError
+
+
+class Site:
+    """A task with two architectures of one variant each, with topics and files; no other test has its names."""
+
+    def __init__(self, pool: Pool, dsn: str, kafka: KafkaSettings, artifacts: ArtifactStore, folder: Path) -> None:
+        self.pool, self.dsn, self.kafka, self.artifacts, self.folder = pool, dsn, kafka, artifacts, folder
+        unique = uuid4().hex[:8]
+        self.task = f"t-{unique}"
+        self.models = f"a-{unique}", f"b-{unique}"
+        self.variants = tuple(f"{name}.onnx-fp32.cpu" for name in self.models)
+
+    async def prepare(self) -> None:
+        await put_task(self.pool, a_task(self.task, partitions=1))
+        shared = self.put("shared")
+        for model, variant in zip(self.models, self.variants, strict=True):
+            source = self.put(model)
+            architecture = replace(an_architecture(model, self.task), source=source, sample_rows=shared)
+            await put_architecture(self.pool, architecture)
+            await put_variant(
+                self.pool, replace(a_variant(variant, self.task, partitions=1), artifact=source), a_profile(variant)
+            )
+        await ensure_task_topics(self.kafka, self.task, 1)
+        await ensure_variant_topics(self.kafka, [(variant, 1) for variant in self.variants])
+
+    def put(self, content: str) -> str:
+        file = self.folder / "file"
+        file.write_text(content)
+        return self.artifacts.put(file)
+
+    async def plan(self, name: str) -> RemovalPlan:
+        return await plan_removal(self.pool, self.artifacts, name)
+
+    async def unregister(self, name: str, sink: Quiet | None = None, *, force: bool = False) -> RemovalReport | None:
+        request = RemovalRequest(name=name, force=force, results_grace_s=0.0)
+        return await unregister(request, self.pool, self.dsn, self.kafka, self.artifacts, sink or Quiet())
+
+    async def topics_left(self, plan: RemovalPlan) -> set[str]:
+        return {partition.topic for partition in await partitions_of(self.kafka, plan.topics)}
+
+    def files(self) -> set[str]:
+        return {path.name for path in (self.folder / "artifacts").iterdir()}
+
+
+@pytest.fixture
+async def site(store_pool: Pool, database: str, kafka: KafkaSettings, artifacts: ArtifactStore, tmp_path: Path) -> Site:
+    found = Site(store_pool, database, kafka, artifacts, tmp_path)
+    await found.prepare()
+    return found
+
+
+async def test_a_variant_goes_and_what_others_need_stays(site: Site) -> None:
+    first, second = site.variants
+    await put_pin(site.pool, Pin(kind=PinKind.VARIANT, name=first, minimum=1))
+    with pytest.raises(OperatorError, match=r"is used: it is pinned: variant .*--force"):
+        await site.unregister(first)
+    plan = await site.plan(first)
+    assert plan.topics == variant_topics(first)
+    assert plan.files == (), "the architecture was registered from the same file"
+    await site.unregister(first, force=True)
+    assert await site.topics_left(plan) == set()
+    assert [variant.name for variant in await list_variants(site.pool)] == [second]
+    assert await list_pins(site.pool) == []
+    assert len(site.files()) == 3
+
+
+async def test_a_task_goes_wherever_it_was_cut_off(site: Site) -> None:
+    plan = await site.plan(site.task)
+    assert len(plan.topics) == 7
+    assert len(plan.files) == 3
+    taken = list[int]()
+    for at in range(STEPS):
+        sink = CutOff(at)
+        try:
+            await site.unregister(site.task, sink)
+        except* KilledError:
+            taken.append(at)
+            if at >= 2:
+                assert (await site.plan(site.task)).begun
+                assert site.task not in (await load_catalog(site.pool)).tasks
+    assert taken == [*range(STEPS)], "each step was the last once"
+    await site.unregister(site.task)
+    assert await site.topics_left(plan) == set()
+    assert await get_task(site.pool, site.task) is None
+    assert await list_variants(site.pool) == []
+    assert site.files() == set()
+    with pytest.raises(OperatorError, match="there is no task"):
+        await site.unregister(site.task)
+
+
+async def test_what_two_unregister_goes_once(site: Site) -> None:
+    reports = await asyncio.gather(site.unregister(site.task), site.unregister(site.task))
+    assert sorted(report is None for report in reports) == [False, True]
+    await site.prepare()
+    assert await get_task(site.pool, site.task) is not None, "its name can be used again"
+
+
+async def test_what_waits_for_a_variant_goes_back_to_the_task(site: Site) -> None:
+    first = site.variants[0]
+    async with Producer(site.kafka, "test") as producer:
+        for topic in variant_topics(first):
+            headers = [(h.ID, topic.encode()), (h.SENT_NS, b"1"), (h.DEADLINE_MS, b"2.0"), (h.TASK, b"t")]
+            await producer.send_and_wait(topic, b"v", key=b"k", headers=headers)
+    report = await site.unregister(first)
+    assert report is not None
+    assert report.moved == 2
+    for topic, target in ((variant_topic(first), ""), (offline_variant_topic(first), ".offline")):
+        async with Tail(site.kafka, "test", [task_topic(site.task) + target], since_ms=0.0) as tail:
+            (record,) = [record async for record in tail.past()]
+        assert dict(record.headers) == {h.ID: topic.encode(), h.DEADLINE_MS: b"2.0", h.TASK: b"t"}
+
+
+async def test_nothing_is_registered_for_what_goes(site: Site) -> None:
+    first, second = site.variants
+    async with site.pool.transaction() as session:
+        await mark_removing(session, RegisteredNames(None, (site.models[0],), ()))
+    removing = await get_variant(site.pool, first)
+    assert removing is not None
+    assert removing.state is VariantState.REMOVING
+    assert {*(await load_catalog(site.pool)).variants} == {second}
+    another = first.replace("fp32", "int8")
+    for change in (
+        put_variant(site.pool, a_variant(first, site.task), a_profile(first)),
+        put_variant(site.pool, a_variant(another, site.task), a_profile(another)),
+        put_architecture(site.pool, replace(an_architecture(site.models[0], site.task), source="cd" * 32)),
+    ):
+        with pytest.raises(StoreConflict, match="is being unregistered"):
+            await change
+    await put_architecture(site.pool, an_architecture("other", site.task))
+    async with site.pool.transaction() as session:
+        await mark_removing(session, RegisteredNames(site.task, (), ()))
+    assert (await load_catalog(site.pool)).removing == {site.task}
+    with pytest.raises(StoreConflict, match="is being unregistered"):
+        await put_architecture(site.pool, an_architecture("late", site.task))
+    with pytest.raises(StoreConflict, match="is being unregistered"):
+        await put_task(site.pool, a_task(site.task, partitions=1))
+
+
+async def test_a_registration_under_way_is_seen_or_sees(site: Site) -> None:
+    """The one that comes second waits for the other's transaction."""
+    late = site.variants[0].replace("fp32", "late")
+    async with site.pool.transaction() as registering:
+        await put_variant(registering, a_variant(late, site.task, VariantState.VERIFIED))
+        marking = asyncio.create_task(_mark(site))
+        done, _ = await asyncio.wait({marking}, timeout=0.3)
+        assert done == set()
+    await marking
+    assert {v.state for v in await list_variants(site.pool, task=site.task)} == {VariantState.REMOVING}
+
+
+async def _mark(site: Site) -> None:
+    async with site.pool.transaction() as session:
+        await mark_removing(session, RegisteredNames(site.task, site.models, site.variants))
+
+
+async def test_a_version_goes_unless_it_is_the_one_that_answers(site: Site) -> None:
+    model = site.models[0]
+    second = replace(an_architecture(f"{model}-v2", site.task), source="cd" * 32, model=model, version=2)
+    await put_architecture(site.pool, second)
+    await put_variant(
+        site.pool, a_variant(f"{second.name}.onnx-fp32.cpu", site.task), a_profile(f"{second.name}.onnx-fp32.cpu")
+    )
+    await begin_rollout(site.pool, model, 1)
+    await site.pool.execute("UPDATE rollouts SET candidate = 2, share = 0.5 WHERE model = $1", model)
+    with pytest.raises(OperatorError, match="answers its queries"):
+        await site.unregister(f"{model}@1", force=True)
+    await site.unregister(f"{model}@2")
+    rollout = await get_rollout(site.pool, model)
+    assert rollout is not None
+    assert (rollout.serving, rollout.candidate, rollout.share) == (1, None, 0)
+    await site.unregister(model)
+    assert [variant.name for variant in await list_variants(site.pool)] == [site.variants[1]]
+
+
+async def test_instances_of_what_goes_are_wanted_no_more(site: Site) -> None:
+    first = site.variants[0]
+    await register_worker(site.pool, a_worker())
+    await put_instances(site.pool, [an_instance(first)])
+    with pytest.raises(OperatorError, match=f"it runs: {first} on cpu-0"):
+        await site.unregister(first)
+    await site.unregister(first, force=True)
+
+
+async def test_a_closed_topic_takes_nothing_from_anybody(site: Site) -> None:
+    topic = task_topic(site.task)
+    async with AIOKafkaProducer(bootstrap_servers=site.kafka.bootstrap) as plain, Producer(site.kafka, "t") as ours:
+        await plain.send_and_wait(topic, b"before")
+        await ours.send_and_wait(topic, b"before")
+        await close_topics(site.kafka, [topic])
+        with pytest.raises(MessageSizeTooLargeError):
+            await plain.send_and_wait(topic, b"x")
+        with pytest.raises(TopicClosed):
+            await ours.send_and_wait(topic, b"x")
+    async with Tail(site.kafka, "test", [topic], since_ms=0.0) as tail:
+        assert [record.value async for record in tail.past()] == [b"before", b"before"]
+
+
+async def test_queries_that_nobody_answers_stop_it(site: Site) -> None:
+    async with Producer(site.kafka, "test") as producer:
+        await producer.send_and_wait(task_topic(site.task), b"v", headers=[(h.ID, b"1")])
+    request = RemovalRequest(name=site.task, drain_timeout_s=1.0)
+    with pytest.raises(OperatorError, match="does a selector run"):
+        await unregister(request, site.pool, site.dsn, site.kafka, site.artifacts, Quiet())
+    assert task_topic(site.task) in await site.topics_left(await site.plan(site.task)), "nothing is lost"

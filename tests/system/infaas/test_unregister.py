@@ -1,0 +1,178 @@
+"""Unregistering under load: each query that was asked is told something, and nothing is left.
+
+The clients know the wire only: aiohttp asks over HTTP, aiokafka writes queries and reads what they are answered.
+"""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import asyncpg
+import pytest
+from aiohttp import ClientSession, ClientTimeout
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from aiokafka.structs import TopicPartition
+
+from infaas.cli.output import EXIT_SETUP
+from schemas.topics import offline_topic, results_topic, task_topic
+from tests.system.infaas.conftest import Cli
+from tests.system.infaas.plain_client import query
+
+pytestmark = pytest.mark.timeout(400)
+TASK: Final = "digits"
+VARIANT: Final = "linear.onnx-fp32.cpu"
+PATIENCE_S: Final = 120.0
+ENOUGH: Final = 100
+"""Queries of each client that are answered before anything goes."""
+
+
+class Load:
+    """Clients that ask until they are stopped, and what each query was told."""
+
+    def __init__(self, kafka: str, gateway: str) -> None:
+        self._kafka = kafka
+        self._gateway = gateway
+        self.told: dict[str, list[str]] = {}
+        """By id: what it was told, each time."""
+        self.refused = Counter[str]()
+        """What Kafka said to queries that it did not take."""
+        self.news = asyncio.Event()
+
+    def tell(self, query_id: str, what: str) -> None:
+        self.told.setdefault(query_id, []).append(what)
+        self.news.set()
+
+    def count(self, name: str, what: str) -> int:
+        return sum(what in told for query_id, told in self.told.items() if query_id.startswith(name))
+
+    def kinds(self, name: str) -> set[str]:
+        """What queries of these clients were told: `ok`, `unknown_task`, or whatever should not be."""
+        told = {what for query_id, told in self.told.items() if query_id.startswith(name) for what in told}
+        return {"unknown_task" if what.startswith("404 ") else what for what in told}
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while not holds():
+                self.news.clear()
+                await self.news.wait()
+
+    async def ask_by_http(self, name: str, model: str, stop: asyncio.Event) -> None:
+        body, number = json.loads(query()), 0
+        async with ClientSession(timeout=ClientTimeout(PATIENCE_S)) as http:
+            while not stop.is_set():
+                query_id, number = f"{name}-{number}", number + 1
+                self.told[query_id] = []
+                url = f"{self._gateway}/v2/models/{model}/infer"
+                async with http.post(url, json=body | {"id": query_id}) as answer:
+                    said = await answer.json()
+                if answer.status == 200:
+                    assert said["id"] == query_id
+                    self.tell(query_id, "ok")
+                else:
+                    self.tell(query_id, f"{answer.status} {said['error']}")
+
+    async def ask_by_kafka(self, name: str, topic: str, stop: asyncio.Event) -> None:
+        body, number = query(), 0
+        async with AIOKafkaProducer(bootstrap_servers=self._kafka, request_timeout_ms=3000) as producer:
+            while not stop.is_set():
+                query_id, number = f"{name}-{number}", number + 1
+                try:
+                    await producer.send_and_wait(topic, body, headers=[("infaas-id", query_id.encode())])
+                except KafkaError as error:
+                    self.refused[type(error).__name__] += 1
+                    self.news.set()
+                else:
+                    self.told.setdefault(query_id, [])
+
+    async def read_results(self, consumer: AIOKafkaConsumer) -> None:
+        async for record in consumer:
+            headers = {key: value.decode() for key, value in record.headers}
+            self.tell(headers["infaas-id"], headers["infaas-status"])
+
+    def untold(self) -> list[str]:
+        return [query_id for query_id, told in self.told.items() if not told]
+
+
+@asynccontextmanager
+async def results(load: Load, kafka: str) -> AsyncGenerator[None]:
+    """Read what is written to the task's topic of results."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka, auto_offset_reset="earliest")
+    async with consumer, asyncio.TaskGroup() as tasks:
+        consumer.assign([TopicPartition(results_topic(TASK), number) for number in range(2)])
+        reading = tasks.create_task(load.read_results(consumer))
+        try:
+            yield
+        finally:
+            reading.cancel()
+
+
+async def test_each_query_is_told_something_and_nothing_is_left(cli: Cli) -> None:
+    async with cli.up():
+        state = await cli.json("status", "--wait")
+        for name in ("linear", "mlp"):
+            await cli.register(f"digits_{name}.onnx", f"--name={name}", "--partitions=2", task=TASK)
+            await cli.json("query", name)
+        load, stop = Load(state["kafka"], state["gateway"]), asyncio.Event()
+        async with results(load, state["kafka"]), asyncio.TaskGroup() as clients:
+            for number in range(4):
+                clients.create_task(load.ask_by_http(f"task{number}", TASK, stop))
+            clients.create_task(load.ask_by_http("variant", VARIANT, stop))
+            clients.create_task(load.ask_by_kafka("plain", task_topic(TASK), stop))
+            clients.create_task(load.ask_by_kafka("offline", offline_topic(TASK), stop))
+            for name in ("task0", "variant", "plain", "offline"):
+                await load.until(lambda name=name: load.count(name, "ok") >= ENOUGH)
+
+            code, _out, err = await cli.run("unregister", VARIANT)
+            assert (code, "--force" in err) == (EXIT_SETUP, True), "it is used"
+            both = [await cli.start("unregister", VARIANT, "--force") for _ in range(2)]
+            assert [await process.wait() for process in both] == [0, 0]
+            answered = load.count("task0", "ok")
+            await load.until(lambda: load.count("task0", "ok") >= answered + ENOUGH)
+            assert load.kinds("task") == load.kinds("plain") == load.kinds("offline") == {"ok"}
+            assert load.kinds("variant") == {"ok", "unknown_task"}
+
+            killed = await cli.start("unregister", TASK, "--force", "--results-grace=3")
+            await load.until(lambda: "unknown_task" in load.kinds("task"))
+            killed.kill()
+            await killed.wait()
+            gone = await cli.json("unregister", TASK, "--results-grace=3")
+            await load.until(lambda: load.refused.total() > 0)
+            stop.set()
+        assert load.untold() == []
+        for name in ("task", "variant", "plain", "offline"):
+            assert load.kinds(name) == {"ok", "unknown_task"}
+        await nothing_is_left(cli, state, gone)
+
+
+async def nothing_is_left(cli: Cli, state: Any, gone: Any) -> None:
+    async with AIOKafkaConsumer(bootstrap_servers=state["kafka"]) as consumer:
+        topics = await consumer.topics()
+    assert [topic for topic in topics if TASK in topic or "linear" in topic or "mlp" in topic] == []
+    assert [path.name for path in (cli.home / "artifacts").iterdir()] == []
+    connection = await asyncpg.connect(state["postgres"])
+    try:
+        left = await until_rows_are_gone(connection)
+    finally:
+        await connection.close()
+    assert left == {}
+
+
+async def until_rows_are_gone(connection: asyncpg.Connection) -> dict[str, int]:
+    tables = await connection.fetch(
+        "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND NOT c.relispartition"
+    )
+    names = [row["relname"] for row in tables if row["relname"] not in ("changes",)]
+
+    async def naming() -> dict[str, int]:
+        found = {
+            name: await connection.fetchval(f"SELECT count(*) FROM {name} AS t WHERE t::text ~ '(digits|linear|mlp)'")
+            for name in names
+        }
+        return {name: count for name, count in found.items() if count}
+
+    return await naming()
