@@ -5,17 +5,20 @@ are committed. What waits to be written is bounded by the bodies that the gatewa
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from gateway.job_room import JobRoom
-from schemas.errors import InfaasError, Overloaded, QueryError
+from schemas.errors import InfaasError, Internal, Overloaded, QueryError
 from schemas.rows.jobs import KeptJob, NewJob
 from store.errors import StoreUnavailable
 from store.jobs import job_backlog, put_jobs
 from store.pool import Pool
+
+log = logging.getLogger(__name__)
 
 _MOST: int = 5000
 """Jobs at and above which no more requests are added to a transaction."""
@@ -86,6 +89,9 @@ class JobWriter:
             _fail(requests, Overloaded("jobs cannot be kept at the moment, Postgres is away; try again later"))
         except InfaasError as error:
             _fail(requests, error)
+        except Exception as error:  # a defect of ours must not cost other queries
+            log.error("jobs could not be kept", exc_info=error)
+            _fail(requests, Internal())
         else:
             for one in accepted:
                 if not one.kept.done():

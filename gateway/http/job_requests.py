@@ -27,6 +27,7 @@ from schemas.topics import JOB_RESULTS
 NDJSON: Final = "application/x-ndjson"
 _AT_ONCE: Final = 50
 """Jobs that are read in one go, a millisecond or two: queries wait meanwhile."""
+_MOST_S: Final = 10 * 365 * 86_400.0
 _KNOWN_LATER: Final = frozenset({h.ID, h.REPLY_TO, h.SENT_NS, h.LATENCY_MS, h.DEADLINE_MS})
 _list: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -144,7 +145,12 @@ def _read_job(
 
 def _deadline_s(envelope: Envelope) -> float | None:
     query = envelope.query
-    return None if query.deadline_ms is None else max(query.deadline_ms - query.sent_ms, 0.0) / 1e3
+    if query.deadline_ms is None:
+        return None
+    deadline_s = max(query.deadline_ms - query.sent_ms, 0.0) / 1e3
+    if deadline_s > _MOST_S:  # what Postgres has no time for
+        raise InvalidRequest("a job's deadline is at most ten years from now; leave it out for none")
+    return deadline_s
 
 
 def _key_of(model: ServedModel, options: JobOptions, place: str) -> bytes | None:

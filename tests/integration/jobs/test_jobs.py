@@ -77,6 +77,7 @@ async def test_many_are_kept_at_once_and_listed_by_pages(served: Office) -> None
         (b"[]", "application/json", "no job"),
         (b"[{]", "application/json", "not valid"),
         (json_body(latency_sm=5), "application/json", "did you mean latency_ms"),
+        (json_body(latency_ms=1e300), "application/json", "at most ten years"),
     ],
 )
 async def test_what_makes_no_sense_is_refused_and_not_kept(office: Office, body: bytes, kind: str, said: str) -> None:
