@@ -63,14 +63,16 @@ def die_with_parent(number: signal.Signals) -> Callable[[], None]:
     """Function for a child to call between fork and exec, so that it gets this signal when its parent thread dies."""
     parent = os.getpid()
 
-    def ask() -> None:
-        if sys.platform != "linux":
-            return
-        _libc.prctl(_PR_SET_PDEATHSIG, number)
-        if os.getppid() != parent:  # it died before we asked
-            os._exit(1)
+    return lambda: end_with_parent(number, parent)
 
-    return ask
+
+def end_with_parent(number: signal.Signals, parent: int) -> None:
+    """Have this process get a signal when the thread that started it dies; end at once if `parent` is dead already."""
+    if sys.platform != "linux":
+        return
+    _libc.prctl(_PR_SET_PDEATHSIG, number)
+    if os.getppid() != parent:  # it died before we asked
+        os._exit(1)
 
 
 def log_tail(log: Path) -> str:

@@ -11,6 +11,7 @@ from registry.s3 import SCHEME, S3Bucket
 
 ENV: Final = "INFAAS_ARTIFACTS"
 _CACHE_BYTES: Final = 20 << 30
+_EXCHANGE: Final = "builds"
 
 
 class ArtifactSettings(BaseSettings):
@@ -35,3 +36,16 @@ def open_artifacts(location: str, home: Path) -> ArtifactStore:
     settings = ArtifactSettings()
     bucket = S3Bucket(location, settings.endpoint)
     return ArtifactStore(home / "artifact-cache", bucket, settings.cache_bytes)
+
+
+def open_exchange(location: str, home: Path) -> ArtifactStore:
+    """Open, beside the store at `location`, where files are that steps elsewhere need or made, and nobody later.
+
+    Raises:
+        OperatorError: as `open_artifacts` does.
+    """
+    if not location.startswith(SCHEME):
+        return ArtifactStore((Path(location) if location else home / "artifacts") / _EXCHANGE)
+    settings = ArtifactSettings()
+    bucket = S3Bucket(f"{location.rstrip('/')}/{_EXCHANGE}", settings.endpoint)
+    return ArtifactStore(home / "artifact-exchange", bucket, settings.cache_bytes)

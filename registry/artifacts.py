@@ -70,6 +70,12 @@ class ArtifactStore:
         self._verified: dict[str, tuple[int, int, int]] = {}
         """Identity of each file that was found to be what its name says."""
 
+    @property
+    def is_writable(self) -> bool:
+        """Whether this process may put something here, as far as it can be told beforehand."""
+        folder = next(folder for folder in (self._directory, *self._directory.absolute().parents) if folder.exists())
+        return os.access(folder, os.W_OK)
+
     def path(self, sha256: str) -> Path:
         """Path of an artifact, whether it is here or not."""
         return self._directory / sha256
@@ -124,6 +130,14 @@ class ArtifactStore:
         if self._bucket is not None:
             self._bucket.delete(sha256)
         self.path(sha256).unlink(missing_ok=True)
+
+    def discard_older(self, age_s: float) -> None:
+        """Remove what was put here so long ago, for a store of what is needed for a while only; a bucket has rules."""
+        if self._bucket is None and self._directory.exists():
+            for file in self._directory.iterdir():
+                with suppress(FileNotFoundError):  # another process was faster
+                    if file.is_file() and time.time() - file.stat().st_mtime > age_s:
+                        file.unlink()
 
     def _fetch(self, sha256: str) -> None:
         """Copy an artifact of the bucket into the cache."""

@@ -55,6 +55,24 @@ class RecipeVerdict(msgspec.Struct, frozen=True):
         return not self.reason
 
 
+class PlanVariants(msgspec.Struct, frozen=True, tag=True):
+    """Plan a registration on the hardware that it is for; what is there decides."""
+
+    registration: Registration
+    source_format: str
+    precision: str = _LOSSLESS
+    """Precision of the registered file's weights."""
+
+    @property
+    def hardware(self) -> str:
+        """Hardware type that the variants are for."""
+        return self.registration.hardware
+
+    def run(self) -> tuple[PlannedVariant, ...]:
+        """Plan the variants, as `plan_variants` does."""
+        return plan_variants(self.registration, self.source_format, self.precision)
+
+
 def plan_variants(
     registration: Registration, source_format: str, precision: str = _LOSSLESS
 ) -> tuple[PlannedVariant, ...]:

@@ -38,11 +38,12 @@ from registry.pipeline.inspection import (
 from registry.pipeline.isolation import run_step
 from registry.pipeline.measurement import Measurement, MeasureVariant
 from registry.pipeline.verification import Judgement, VerifiedReference, verify_reference, verify_variant
-from registry.plan import PlannedVariant, plan_variants
+from registry.plan import PlannedVariant, PlanVariants
 from registry.processed import model_tensors
 from registry.recipes import GeneratorKind, NotApplicable
 from registry.registration import ProgressSink, Registration
 from registry.samples import Arrays, Samples, load_arrays, read_samples, save_arrays, take_rows
+from registry.step_runner import LOCAL, Show, StepRunner
 from registry.variant_outputs import variant_outputs
 from registry.versions import find_version, take_over
 from runtimes.protocol import LoadOptions
@@ -60,9 +61,16 @@ _NOTHING_TO_COMPARE: Final = (
 
 
 async def register(
-    request: Registration, pool: Pool, kafka: KafkaSettings, artifacts: ArtifactStore, progress: ProgressSink
+    request: Registration,
+    pool: Pool,
+    kafka: KafkaSettings,
+    artifacts: ArtifactStore,
+    progress: ProgressSink,
+    runner: StepRunner = LOCAL,
 ) -> list[Variant]:
     """Register a model, or finish registering it; returns its variants, refused ones with the reason.
+
+    `runner` is where steps run whose results hold for one hardware type.
 
     Cancelling leaves what is complete; running it again does the rest.
 
@@ -79,13 +87,14 @@ async def register(
     version = await find_version(pool, request, sha256, asked, processing)
     request = replace(request, architecture=version.architecture)
     request.check()  # its name is longer by the number of the version
-    planned = plan_variants(request, form, precision)
+    steps = _Steps(progress)
+    planned = await _plan(request, form, precision, runner, steps.show)
+    steps.total = len(planned) + 1
     writer = await CatalogWriter.open(pool, kafka, artifacts, request, sha256, version, processing)
     unfinished = {variant.row.name for variant in writer.unfinished(planned)}
-    steps = _Steps(progress, len(planned) + 1)
     if unfinished:
         with TemporaryDirectory(prefix="infaas-register-") as folder:
-            pipeline = _Pipeline(request, writer, artifacts, Path(folder), steps)
+            pipeline = _Pipeline(request, writer, artifacts, Path(folder), steps, runner)
             steps.show(f"{request.architecture}: reading the model")
             model = await pipeline.inspect(form, sha256, asked)
             if model.inspection.alone:
@@ -106,10 +115,17 @@ async def register(
     return await list_variants(pool, architecture=request.architecture)
 
 
-def step_count(request: Registration) -> int:
-    """Number of steps that `register` will report as the total; reads the file but for weights beside it; blocks."""
-    form = source_format(request.file)
-    return 1 + len(plan_variants(request, form, weights_precision(request.file, form)))
+async def step_count(request: Registration, runner: StepRunner = LOCAL, show: Show = lambda _text: None) -> int:
+    """Number of steps that `register` will report as the total; raises what is wrong with the file or the plan."""
+    form = await asyncio.to_thread(source_format, request.file)
+    precision = await asyncio.to_thread(weights_precision, request.file, form)
+    return 1 + len(await _plan(request, form, precision, runner, show))
+
+
+async def _plan(
+    request: Registration, form: SourceFormat, precision: str, runner: StepRunner, show: Show
+) -> tuple[PlannedVariant, ...]:
+    return await runner.run(PlanVariants(request, form, precision), tuple[PlannedVariant, ...], show)
 
 
 class _Model(msgspec.Struct, frozen=True):
@@ -126,13 +142,15 @@ class _Pipeline:
     """What each variant of one registration passes: generate, measure, verify, write down."""
 
     def __init__(
-        self, request: Registration, writer: CatalogWriter, artifacts: ArtifactStore, folder: Path, steps: "_Steps"
-    ) -> None:
+        self, request: Registration, writer: CatalogWriter, artifacts: ArtifactStore, folder: Path, steps: "_Steps",
+        runner: StepRunner,
+    ) -> None:  # fmt: skip
         self._request = request
         self._writer = writer
         self._artifacts = artifacts
         self._folder = folder
         self._steps = steps
+        self._runner = runner
         self._brought = BroughtArtifacts(artifacts)
         self._processing = request.processing
         """What is done around the model, its files as paths."""
@@ -237,7 +255,7 @@ class _Pipeline:
             raise OperatorError(f"{name}, which models of {model.task.name} are compared with, was deleted")
         self._steps.show(f"{name}: computing what is compared with")
         rows, threads = self._file("samples"), self._request.threads
-        return await variant_outputs(variant, architecture.processing, self._artifacts, rows, threads)
+        return await variant_outputs(variant, architecture.processing, self._artifacts, rows, threads, self._runner)
 
     def _with_kept_files(self, model: _Model) -> Architecture:
         """The architecture, with what is needed to load it beside the model's file."""
@@ -290,7 +308,7 @@ class _Pipeline:
                     batch=variant.max_batch,
                     most_lost=self._request.max_accuracy_loss,
                 )
-                tuning = await run_step(step, str)
+                tuning = await self._runner.run(step, str, self._steps.aside)
             artifact = await asyncio.to_thread(self._artifacts.put, target)
             variant = replace(variant, artifact=artifact, tuning=tuning)
             target.unlink()
@@ -313,7 +331,7 @@ class _Pipeline:
                 processing=processing,
                 tensors=self._tensors,
             )
-            measurement = await run_step(step, Measurement)
+            measurement = await self._runner.run(step, Measurement, self._steps.aside)
         return measurement, await asyncio.to_thread(load_arrays, step.outputs)
 
     def _file(self, name: str) -> Path:
@@ -323,14 +341,20 @@ class _Pipeline:
 class _Steps:
     """Progress of one registration, in steps."""
 
-    def __init__(self, sink: ProgressSink, total: int) -> None:
+    def __init__(self, sink: ProgressSink) -> None:
+        self.total = 1
         self._sink = sink
-        self._total = total
         self._done = 0
+        self._text = ""
 
     def show(self, text: str) -> None:
         """Say what goes on within a step."""
-        self._sink.step(self._done, self._total, text)
+        self._text = text
+        self._sink.step(self._done, self.total, text)
+
+    def aside(self, text: str) -> None:
+        """Say where that goes on, or what it waits for."""
+        self._sink.step(self._done, self.total, f"{self._text}, {text}")
 
     def note(self, text: str) -> None:
         """Say something that stays."""
@@ -343,5 +367,5 @@ class _Steps:
 
     def finish(self, text: str) -> None:
         """Count all steps as done."""
-        self._done = self._total
+        self._done = self.total
         self.show(text)

@@ -6,9 +6,9 @@ from typing import Final
 
 from registry.artifacts import ArtifactStore
 from registry.held_artifacts import HeldArtifacts
-from registry.pipeline.isolation import run_step
 from registry.pipeline.stage_outputs import ComputeOutputs
 from registry.samples import Arrays, load_arrays
+from registry.step_runner import LOCAL, StepRunner
 from runtimes.protocol import LoadOptions
 from schemas.errors import ModelFailed, OperatorError
 from schemas.rows.catalog import Variant
@@ -18,7 +18,12 @@ _BATCH: Final = 32
 
 
 async def variant_outputs(
-    variant: Variant, processing: Processing | None, artifacts: ArtifactStore, rows: Path, threads: int = 1
+    variant: Variant,
+    processing: Processing | None,
+    artifacts: ArtifactStore,
+    rows: Path,
+    threads: int = 1,
+    runner: StepRunner = LOCAL,
 ) -> Arrays:
     """The outputs of a variant for the inputs in a file.
 
@@ -28,6 +33,7 @@ async def variant_outputs(
         artifacts: where its files are.
         rows: inputs, as `save_arrays` writes them; a file beside it is written.
         threads: those that a batch computes with.
+        runner: where it is computed.
 
     Raises:
         OperatorError: it does not run here, or a file of it is not to be had.
@@ -46,7 +52,7 @@ async def variant_outputs(
                 processing=await held.processing(processing),
                 mixes_lengths=variant.mixes_lengths,
             )
-            await run_step(step, type(None))
+            await runner.run(step, type(None), lambda _text: None)
     except ModelFailed as error:
         raise OperatorError(f"{variant.name} does not run here: {error}") from error
     return await asyncio.to_thread(load_arrays, step.outputs)

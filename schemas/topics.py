@@ -18,6 +18,8 @@ DEMAND: Final = "infaas.demand"  # Demand: the selector asks the autoscaler for 
 LOAD: Final = "infaas.load"  # SelectorLoad of every selector, once a second; key = selector
 DEAD_LETTERS: Final = "infaas.dead-letters"
 LETTER_MARKS: Final = "infaas.dead-letters.marks"  # what became of dead letters; key = partition/offset of the letter
+BUILDS: Final = "infaas.builds."
+BUILD_REPORTS: Final = "infaas.build-reports"  # BuildReport of every worker that begins or ends a build; key = build
 
 SELECTOR_GROUP: Final = "infaas.selector"
 OFFLINE_SELECTOR_GROUP: Final = "infaas.selector.offline"
@@ -77,6 +79,16 @@ def is_offline(topic: str) -> bool:
 def variant_group(variant: str) -> str:
     """Consumer group under which the workers of a variant commit."""
     return VARIANTS + variant
+
+
+def build_topic(hardware: str) -> str:
+    """Topic, of one partition, to which registrations send what workers of a hardware type are to do."""
+    return BUILDS + hardware
+
+
+def build_group(hardware: str) -> str:
+    """Consumer group under which the workers of a hardware type commit what is put down of that."""
+    return BUILDS + hardware
 
 
 def results_topic(task: str) -> str:

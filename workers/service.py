@@ -12,6 +12,8 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import UTC, datetime
 from typing import Final
 
+from msgspec.structs import replace
+
 from broker.producer import Producer
 from broker.reachability import KafkaReachability
 from broker.reply_stream.sender import ReplyStreamSender
@@ -20,7 +22,7 @@ from process.affinity import pin_thread
 from process.garbage_collection import tune_gc
 from process.health_server import health_server
 from process.priority import lower_priority
-from registry.artifact_settings import open_artifacts
+from registry.artifact_settings import open_artifacts, open_exchange
 from runtimes.catalog import available_runtimes
 from runtimes.device import device_name
 from schemas import topics
@@ -33,6 +35,7 @@ from store.pool import Pool
 from store.settings import StoreSettings
 from store.shared_connection import SharedConnection
 from store.version import require_current
+from workers.builder import Builder, may_build
 from workers.crash_journal import CrashJournal
 from workers.executor import BatchExecutor
 from workers.instance_controller import InstanceController, WorkerContext
@@ -72,7 +75,8 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
         journal = stack.enter_context(CrashJournal(settings.journal_file, settings.slots, settings.max_crashes))
         await stack.enter_async_context(_health_server(settings, kafka, replacement))
         row = await asyncio.get_running_loop().run_in_executor(loader, worker_row, settings)  # imports the runtimes
-        epoch = await register_worker(pool, row)
+        exchange = await asyncio.to_thread(open_exchange, settings.artifacts, settings.home)
+        epoch = await register_worker(pool, replace(row, builds=may_build(settings, exchange)))
         log.info("worker %s, epoch %d: %d slots of %s", settings.worker, epoch, settings.slots, settings.hardware)
         leases = Leases(
             pool,
@@ -91,15 +95,15 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
         reporter = StatusReporter(context, epoch, lambda: placement.controllers)
         tune_gc()
         sys.setswitchinterval(_SWITCH_S)
-        await _work(context, placement, reporter, stop, defect)
+        await _work(context, placement, reporter, Builder(context, exchange), stop, defect)
         if replacement.wanted:
             exit_to_be_replaced()
         await _retire(pool, settings.worker, epoch)
 
 
 async def _work(
-    context: WorkerContext, placement: PlacementFollower, reporter: StatusReporter, stop: asyncio.Event,
-    defect: "asyncio.Future[None]",
+    context: WorkerContext, placement: PlacementFollower, reporter: StatusReporter, builder: Builder,
+    stop: asyncio.Event, defect: "asyncio.Future[None]",
 ) -> None:  # fmt: skip
     settings = context.settings
     async with asyncio.TaskGroup() as tasks:
@@ -111,6 +115,8 @@ async def _work(
             tasks.create_task(context.executor.watch(), name="watch slots"),
             tasks.create_task(context.replacement.carry_out(stop, settings.replace_drain_s), name="replacement"),
         ]
+        if builder.may_build:
+            background.append(tasks.create_task(builder.run(), name="builder"))
         await placement.run(stop)
         for task in background:
             task.cancel()

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from process.settings import ServiceSettings
+from registry.pipeline.isolation import TIMEOUT_S
 from runtimes.device import device_memory
 from schemas.defaults import THREADS
 from schemas.errors import OperatorError
@@ -87,6 +88,15 @@ class WorkerSettings(ServiceSettings):
     failed_answer_s: float = Field(default=5.0, ge=0)
     """Seconds for which queries that wait for a model that has failed are left to another worker; where none has taken
     them by then, they are answered with the reason."""
+
+    builds: bool = True
+    """Whether it does steps of registrations, beside serving: makes and measures variants for its hardware."""
+    build_timeout_s: float = Field(default=TIMEOUT_S, gt=0)
+    """Seconds that such a step may take."""
+    build_memory_bytes: int = Field(default=0, ge=0)
+    """Bytes of memory that its process may take; 0: nine tenths of what is free when it begins."""
+    build_patience_s: float = Field(default=60.0, ge=0)
+    """Seconds for which a measurement waits until no query is likely to come; then it says how noisy it was."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

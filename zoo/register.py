@@ -15,6 +15,7 @@ from broker.settings import KafkaSettings
 from registry.artifacts import ArtifactStore
 from registry.register import register, step_count
 from registry.registration import ProgressSink, Registration
+from registry.step_runner import LOCAL, StepRunner
 from schemas.defaults import BATCH_LIMIT, PARTITIONS, THREADS
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
@@ -44,8 +45,9 @@ async def register_zoo(
     threads: int = THREADS,
     all_variants: bool = False,
     again: bool = False,
+    runner: StepRunner = LOCAL,
 ) -> list[Variant]:
-    """Register the models of the named tasks, of all if none is named, for each `hardware`, which this machine has.
+    """Register the models of the named tasks, of all if none is named, for each `hardware`, which the `runner` has.
 
     Variants are those that the catalog names for each model, or all that can be made here. What is registered stays,
     unless `again`.
@@ -65,11 +67,11 @@ async def register_zoo(
     if all_variants:
         requests = [replace(request, variants=()) for request in requests]
     requests = [_for_hardware(request, device) for request in requests for device in hardware]
-    counts = [await asyncio.to_thread(step_count, request) for request in requests]
+    counts = [await step_count(request, runner) for request in requests]
     variants: dict[str, Variant] = {}
     for index, request in enumerate(requests):
         part = _PartialProgress(progress, sum(counts[:index]), sum(counts))
-        variants |= {variant.name: variant for variant in await register(request, pool, kafka, artifacts, part)}
+        variants |= {variant.name: variant for variant in await register(request, pool, kafka, artifacts, part, runner)}
     progress.step(sum(counts), sum(counts), "the zoo is registered")
     return list(variants.values())
 

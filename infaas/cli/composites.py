@@ -8,9 +8,10 @@ from typing import Annotated, NamedTuple
 import typer
 
 from broker.settings import KafkaSettings
+from infaas.cli.building import artifact_store
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database, find_kafka
 from infaas.cli.output import err, ms, show, show_json, table
-from infaas.cli.register import ProgressBar, artifact_store
+from infaas.cli.register import ProgressBar
 from infaas.optional_zoo import zoo_files
 from registry.composites.cascades import CascadeRequest, MadeCascade, register_cascade
 from registry.composites.chains import ChainRequest, register_chain

@@ -1,12 +1,11 @@
 """`infaas register`: from a model file, or the zoo, to variants that can be chosen, with a progress bar."""
 
 import asyncio
-import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 from msgspec.structs import replace
@@ -14,12 +13,18 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from broker.settings import KafkaSettings
+from infaas.cli.building import (
+    BuildChoice,
+    IfNoWorker,
+    IfNoWorkerFlag,
+    LocalFlag,
+    artifact_store,
+    chosen_steps,
+)
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, asked_by, find_database, find_kafka
 from infaas.cli.output import err, show, show_json, table
 from infaas.cli.processing import ImageFlag, ProcessingFlag, TokenizerFlag, TopFlag, declared_processing
 from infaas.optional_zoo import require_zoo
-from registry.artifact_settings import ENV, open_artifacts
-from registry.artifacts import ArtifactStore
 from registry.dry_run import dry_run as explain_registration
 from registry.importers.imported import ImportedModel, completed, name_of
 from registry.importers.importing import ImportKind, ImportModel, kind_of
@@ -39,6 +44,7 @@ from store.pool import Pool, open_pool
 from store.registry import list_profiles
 
 AGAIN: Final = "`infaas register ... --again` measures anew."
+_USUAL: Final = BuildChoice()
 WhatArgument = Annotated[
     list[str] | None,
     typer.Argument(
@@ -48,7 +54,7 @@ WhatArgument = Annotated[
 TaskFlag = Annotated[str | None, typer.Option(help="Task of the model, created with its signature on first use.")]
 HardwareFlag = Annotated[
     list[Hardware] | None,
-    typer.Option("--hardware", help="Device of this machine to make variants for and measure them on; repeatable."),
+    typer.Option("--hardware", help="Hardware to make variants for and measure them on; repeatable. Default: cpu."),
 ]
 AccuracyLossFlag = Annotated[
     float, typer.Option(min=0, max=1, help="Most accuracy, of 1, that a variant may lose to the model as registered.")
@@ -139,6 +145,8 @@ def register(
     hold: HoldFlag = False,
     dry_run: DryRunFlag = False,
     zoo: ZooFlag = False,
+    local: LocalFlag = False,
+    if_no_worker: IfNoWorkerFlag = IfNoWorker.HERE,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
@@ -149,12 +157,10 @@ def register(
         require_zoo()
     kafka, postgres = find_kafka(home), find_database(home)
     named, home, devices = tuple(what or ()), home.absolute(), tuple(hardware or (Hardware.CPU,))
+    choice = BuildChoice(local=local, if_no_worker=if_no_worker, again=again)
     if zoo:
-        made = asyncio.run(
-            register_with_progress(
-                kafka, postgres, home, named, devices, threads=threads, all_variants=all_variants, again=again
-            )
-        )
+        options: Any = {"threads": threads, "all_variants": all_variants, "choice": choice}
+        made = asyncio.run(register_with_progress(kafka, postgres, home, named, devices, **options))
     else:
         if len(named) != 1 or task is None:
             raise OperatorError("say which model PATH for which --task, or --zoo")
@@ -168,7 +174,8 @@ def register(
             variants=tuple(variant or ()), max_accuracy_loss=max_accuracy_loss, again=again,
             hold=hold, asked_by=asked_by(),
         )  # fmt: skip
-        made = asyncio.run(_register([replace(request, hardware=device) for device in devices], kafka, postgres, home))
+        requests = [replace(request, hardware=device) for device in devices]
+        made = asyncio.run(_register(requests, kafka, postgres, home, choice))
     return _show_made(made, as_json=as_json)
 
 
@@ -181,32 +188,33 @@ async def register_with_progress(
     *,
     threads: int = THREADS,
     all_variants: bool = False,
-    again: bool = False,
+    choice: BuildChoice = _USUAL,
 ) -> list[Variant]:
     """Register the zoo's models of `tasks`, of all if none is named, behind a progress bar; it must be installed."""
     from zoo.register import register_zoo
 
     async with open_pool(postgres) as pool:
         with ProgressBar() as bar:
-            made = await register_zoo(
-                pool, kafka, artifact_store(home), bar, home / "cache",
-                tasks=tasks, hardware=hardware, threads=threads, all_variants=all_variants, again=again,
-            )  # fmt: skip
+            async with chosen_steps(hardware, pool, kafka, home, choice, bar.note) as steps:
+                made = await register_zoo(
+                    pool, kafka, artifact_store(home), bar, home / "cache", tasks=tasks, hardware=steps.hardware,
+                    threads=threads, all_variants=all_variants, again=choice.again, runner=steps,
+                )  # fmt: skip
         await _warn_of_noise(pool, made)
     return made
 
 
-async def _register(requests: Sequence[Registration], kafka: KafkaSettings, postgres: str, home: Path) -> list[Variant]:
+async def _register(
+    requests: Sequence[Registration], kafka: KafkaSettings, postgres: str, home: Path, choice: BuildChoice
+) -> list[Variant]:
     source = requests[0].file.absolute()
     async with _imported(source) as found:
         notes: tuple[str, ...] = ()
         if found is not None:
             notes = (f"{source.name} is {found.kind}", *found.notes)
             requests = [completed(request, found) for request in requests]
-        for request in requests:
-            await asyncio.to_thread(step_count, request)  # says what is wrong with any before one is begun
         async with open_pool(postgres) as pool:
-            return await _register_each(requests, pool, kafka, home, notes)
+            return await _register_each(requests, pool, kafka, home, choice, notes)
 
 
 @asynccontextmanager
@@ -220,14 +228,20 @@ async def _imported(path: Path) -> AsyncGenerator[ImportedModel | None]:
 
 
 async def _register_each(
-    requests: Sequence[Registration], pool: Pool, kafka: KafkaSettings, home: Path, notes: Sequence[str]
-) -> list[Variant]:
+    requests: Sequence[Registration], pool: Pool, kafka: KafkaSettings, home: Path, choice: BuildChoice,
+    notes: Sequence[str],
+) -> list[Variant]:  # fmt: skip
     made: list[Variant] = []
+    devices = [Hardware(request.hardware) for request in requests]
     with ProgressBar() as bar:
         for note in notes:
             bar.note(note)
-        for request in requests:
-            made = await register_model(request, pool, kafka, artifact_store(home), bar)
+        async with chosen_steps(devices, pool, kafka, home, choice, bar.note) as steps:
+            requests = [request for request in requests if request.hardware in steps.hardware]
+            for request in requests:
+                await step_count(request, steps)  # says what is wrong with any before one is begun
+            for request in requests:
+                made = await register_model(request, pool, kafka, artifact_store(home), bar, steps)
     await _warn_of_noise(pool, made)
     return made
 
@@ -262,11 +276,6 @@ def _show_plan(
 async def _explain(request: Registration) -> list[RecipeVerdict]:
     async with _imported(request.file.absolute()) as found:
         return await asyncio.to_thread(explain_registration, request if found is None else completed(request, found))
-
-
-def artifact_store(home: Path) -> ArtifactStore:
-    """Return where the system of this home, or that of the environment, keeps files of models."""
-    return open_artifacts(os.environ.get(ENV, ""), home)
 
 
 def _show_made(variants: list[Variant], *, as_json: bool) -> None:

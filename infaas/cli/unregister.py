@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from infaas.cli.building import artifact_store
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database, find_kafka
 from infaas.cli.output import err, show, show_json, table
-from infaas.cli.register import ProgressBar, artifact_store
+from infaas.cli.register import ProgressBar
 from registry.removal.removal_plan import RemovalPlan, plan_removal
 from registry.removal.unregister import RemovalReport, RemovalRequest
 from registry.removal.unregister import unregister as unregister_name

@@ -3,7 +3,7 @@
 Fresh, so that memory and load time are the variant's own; apart, so that a crash in native code, or a model that never
 returns, ends the step and not the registration. Limited, so that it does no harm to what else runs on the machine: it
 may take most of the memory that is free when it begins, and where the machine runs out all the same, it is what the
-kernel ends first. What it started ends with it.
+kernel ends first. What it started ends with it, and it with the process that started it.
 """
 
 import asyncio
@@ -18,7 +18,11 @@ from typing import Final, TypeVar
 
 import msgspec
 import psutil
+from msgspec.structs import replace
 
+from process.affinity import pin_thread
+from process.priority import lower_priority
+from process.subprocesses import end_with_parent
 from registry.importers.importing import ImportModel
 from registry.pipeline.generation import GenerateVariant
 from registry.pipeline.inspection import InspectModel
@@ -36,14 +40,32 @@ _OOM_SCORE: Final = Path("/proc/self/oom_score_adj")
 _ROOT: Final = Path(__file__).parents[2]
 _TAIL: Final = 2000
 _MEMORY_SIGNS: Final = ("bad_alloc", "failed to allocate", "out of memory", "cannot allocate memory")
-_ERRORS: Final = {kind.__name__: kind for kind in (InvalidRequest, OperatorError, NotApplicable, ModelFailed)}
+STEP_ERRORS: Final = {kind.__name__: kind for kind in (InvalidRequest, OperatorError, NotApplicable, ModelFailed)}
+"""What a step may raise, by name."""
+
+
+class StepCrashed(ModelFailed):
+    """The process of a step ended without a result: what it needed may be there the next time."""
+
+
+class StepLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What the process of a step may take."""
+
+    timeout_s: float = TIMEOUT_S
+    memory_bytes: int = 0
+    """Memory of its own; 0: nine tenths of what is free when it begins."""
+    gives_way: bool = False
+    """Whether others that want a core go first."""
+    cpus: tuple[int, ...] = ()
+    """Numbers of the cores that it may use; none: any."""
 
 
 class _Job(msgspec.Struct, frozen=True):
     """A step, and what it may take."""
 
     step: PipelineStep
-    memory_bytes: int
+    limits: StepLimits
+    parent: int
 
 
 class _Failed(msgspec.Struct, frozen=True, tag=True):
@@ -59,31 +81,29 @@ class _Done(msgspec.Struct, frozen=True, tag=True):
     value: msgspec.Raw
 
 
-async def run_step(step: PipelineStep, kind: type[T], *, timeout_s: float = TIMEOUT_S, memory_bytes: int = 0) -> T:
-    """Run a step and return its result. Cancelling kills the process, and what it started.
-
-    Args:
-        step: what is run.
-        kind: type of the result.
-        timeout_s: seconds that it may take.
-        memory_bytes: memory of its own that it may take; 0: nine tenths of what is free now.
+async def run_step(step: PipelineStep, kind: type[T], limits: StepLimits | None = None) -> T:
+    """Run a step and return its result. Cancelling kills the process, and what it started; so does our own end.
 
     Raises:
         InvalidRequest, OperatorError, NotApplicable: as the step raised them.
-        ModelFailed: any other error of the step, a crash, or no result within `timeout_s`.
+        StepCrashed: its process ended without a result.
+        ModelFailed: any other error of the step, or no result in time.
     """
+    limits = limits or StepLimits()
+    memory_bytes = limits.memory_bytes or int(_MEMORY_SHARE * psutil.virtual_memory().available)
     with TemporaryDirectory(prefix="infaas-step-") as name:
         folder = Path(name)
-        job = _Job(step, memory_bytes or int(_MEMORY_SHARE * psutil.virtual_memory().available))
+        job = _Job(step, replace(limits, memory_bytes=memory_bytes), os.getpid())
         (folder / "step").write_bytes(msgspec.json.encode(job, enc_hook=str))
-        code = await _run(folder, timeout_s)
+        code = await _run(folder, limits.timeout_s)
         result = folder / "result"
         if not result.exists():
-            raise ModelFailed(f"{_end(code)}{_log_tail(folder / 'log')}")
+            error = ModelFailed if code is None else StepCrashed
+            raise error(f"{_end(code)}{_log_tail(folder / 'log')}")
         outcome = msgspec.json.decode(result.read_bytes(), type=_Done | _Failed)
     if isinstance(outcome, _Failed):
-        raise _ERRORS[outcome.error](outcome.message)
-    return msgspec.json.decode(outcome.value, type=kind, dec_hook=_to_path)
+        raise STEP_ERRORS[outcome.error](outcome.message)
+    return msgspec.json.decode(outcome.value, type=kind, dec_hook=to_path)
 
 
 async def _run(folder: Path, timeout_s: float) -> int | None:
@@ -126,21 +146,26 @@ def _log_tail(log: Path) -> str:
 def main(step: Path, result: Path) -> None:
     """Run the step, in the child, and leave its outcome, whole or not at all."""
     partial = result.with_suffix(".partial")
-    job = msgspec.json.decode(step.read_bytes(), type=_Job, dec_hook=_to_path)
-    _limit(job.memory_bytes)
+    job = msgspec.json.decode(step.read_bytes(), type=_Job, dec_hook=to_path)
+    end_with_parent(signal.SIGKILL, job.parent)
+    _limit(job.limits)
     partial.write_bytes(msgspec.json.encode(_outcome(job)))
     partial.replace(result)
 
 
-def _limit(memory_bytes: int) -> None:
+def _limit(limits: StepLimits) -> None:
     """Limit what this process may take; address space is free, since devices map more of it than there is memory."""
+    memory_bytes = limits.memory_bytes
+    pin_thread(limits.cpus)
+    if limits.gives_way:
+        lower_priority()
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with suppress(OSError):  # not Linux
         _OOM_SCORE.write_text("1000")
 
 
-def _to_path(_kind: type, text: str) -> Path:
+def to_path(_kind: type, text: str) -> Path:
     """Convert what JSON does not know: of a step and its result only paths."""
     return Path(text)
 
@@ -159,7 +184,7 @@ def _outcome(job: _Job) -> _Done | _Failed:
 def _short_of_memory(error: Exception, job: _Job) -> str:
     said = str(error).lower()
     short = isinstance(error, MemoryError) or any(sign in said for sign in _MEMORY_SIGNS)
-    return f"it needs more memory than the {job.memory_bytes >> 20} MiB that it may take: " if short else ""
+    return f"it needs more memory than the {job.limits.memory_bytes >> 20} MiB that it may take: " if short else ""
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from registry.pipeline.inspection import Inspection, InspectModel, SourceFormat
-from registry.pipeline.isolation import run_step
+from registry.pipeline.isolation import StepLimits, run_step
 from registry.pipeline.measurement import Measurement, MeasureVariant
 from registry.samples import save_arrays
 from runtimes.protocol import LoadOptions
@@ -56,7 +56,7 @@ async def test_a_crash_is_the_models_failure(make_model: Callable[..., Path]) ->
 
 async def test_a_step_that_does_not_return_is_killed(make_model: Callable[..., Path]) -> None:
     with pytest.raises(ModelFailed, match="did not finish in time"):
-        await run_step(_inspect(make_model()), Inspection, timeout_s=0.01)
+        await run_step(_inspect(make_model()), Inspection, StepLimits(timeout_s=0.01))
     assert not _children()
 
 
@@ -86,4 +86,4 @@ async def test_a_step_that_needs_too_much_memory_says_so_and_harms_nobody(
     options = LoadOptions(precision="fp32", max_batch=1)
     step = MeasureVariant(make_model(nodes=nodes), "onnx", "cpu", options, samples, tmp_path / "outputs")
     with pytest.raises(ModelFailed, match="needs more memory than the 2000 MiB that it may take"):
-        await run_step(step, Measurement, memory_bytes=2000 << 20)
+        await run_step(step, Measurement, StepLimits(memory_bytes=2000 << 20))

@@ -10,6 +10,7 @@ from infaas.optional_zoo import zoo_files
 from registry.artifacts import ArtifactStore
 from registry.register import step_count
 from registry.registration import ProgressSink, Registration
+from registry.step_runner import StepRunner
 from schemas.rows.catalog import Variant
 from store.pool import Pool
 from tests.model_files import Quiet
@@ -34,7 +35,7 @@ async def test_only_what_is_worth_it_is_made_unless_all_is_asked_for(
     asked: list[Registration] = []
 
     async def note(
-        request: Registration, _pool: Pool, _kafka: Any, _artifacts: Any, _bar: ProgressSink
+        request: Registration, _pool: Pool, _kafka: Any, _artifacts: Any, _bar: ProgressSink, _runner: StepRunner
     ) -> list[Variant]:
         asked.append(request)
         return []
@@ -44,5 +45,5 @@ async def test_only_what_is_worth_it_is_made_unless_all_is_asked_for(
     await register_zoo(*nowhere, tasks=("digits",), all_variants=all_variants)
     assert [request.architecture for request in asked] == ["digits-linear", "digits-mlp", "digits-cnn"]
     assert all((request.variants == ()) is all_variants for request in asked)
-    made = [step_count(request) - 1 for request in asked]
+    made = [await step_count(request) - 1 for request in asked]
     assert all(count >= 5 if all_variants else count == 2 for count in made)

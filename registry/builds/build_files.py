@@ -1,0 +1,49 @@
+"""The files of a step: of one that is done elsewhere, what it reads goes by its content, what it writes by a name.
+
+So a step means the same on every machine, and is known again.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from registry.pipeline.generation import GenerateVariant
+from registry.pipeline.measurement import MeasureVariant
+from registry.pipeline.stage_outputs import ComputeOutputs
+from registry.plan import PlanVariants
+from registry.step_runner import HardwareStep
+
+MapFile = Callable[[Path], Path]
+
+
+def with_files(step: HardwareStep, read: MapFile, written: MapFile) -> HardwareStep:
+    """The step with other paths for what it reads and what it writes."""
+    match step:
+        case GenerateVariant():
+            return replace(
+                step,
+                source=read(step.source),
+                calibration=step.calibration and read(step.calibration),
+                samples=step.samples and read(step.samples),
+                target=written(step.target),
+            )
+        case MeasureVariant():
+            return replace(
+                step,
+                artifact=read(step.artifact),
+                samples=read(step.samples),
+                processing=step.processing and step.processing.with_files(lambda file: str(read(Path(file)))),
+                outputs=written(step.outputs),
+                single_outputs=step.single_outputs and written(step.single_outputs),
+            )
+        case ComputeOutputs():
+            return replace(
+                step,
+                artifact=read(step.artifact),
+                samples=read(step.samples),
+                processing=step.processing and step.processing.with_files(lambda file: str(read(Path(file)))),
+                outputs=written(step.outputs),
+            )
+        case PlanVariants():
+            return step

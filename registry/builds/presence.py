@@ -1,0 +1,23 @@
+"""Which workers do builds now, and what is said where there is none."""
+
+from schemas.errors import OperatorError
+from schemas.hardware import Hardware
+from store.placement import list_workers
+from store.pool import Pool
+
+
+class NoWorker(OperatorError):
+    """No worker of a hardware type is there that does builds."""
+
+    def __init__(self, hardware: str) -> None:
+        number = 2 if hardware == Hardware.CPU else 0
+        super().__init__(
+            f"no worker of {hardware} is there to make and measure variants: start one, for example by "
+            f"`infaas up --worker {hardware}:{number}`, or wait for one by `--if-no-worker wait`, or use this machine "
+            "by `--local`"
+        )
+
+
+async def has_builder(pool: Pool, hardware: str) -> bool:
+    """Whether a worker of a hardware type lives that does builds."""
+    return any(row.hardware == hardware and row.alive and row.builds for row in await list_workers(pool))

@@ -1,0 +1,241 @@
+"""Runs steps on workers of their hardware: each is asked for over Kafka, its outcome is read from the database.
+
+Rules:
+* What is done is not done again: a step that was done for a registration that was cut off is found by its content. What
+  failed is asked for anew, for the reason may be gone.
+* Files go by their content, through the store of artifacts and a place beside it for what nobody needs later.
+* A report only wakes who waits: what counts is the row. So none has to arrive, and a request that was lost is sent
+  again.
+* Where no worker is there, that is said before anything is asked for; one that is started again is waited for.
+"""
+
+import asyncio
+import logging
+import os
+import shutil
+import socket
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Final, TypeVar
+from uuid import uuid4
+
+import msgspec
+
+from broker.kafka_types import KafkaError
+from broker.producer import Producer
+from broker.settings import KafkaSettings
+from broker.tail import Tail
+from broker.topics import TopicSpec, ensure_topics
+from registry.artifacts import ArtifactStore, sha256_of
+from registry.builds.build import Build, BuildOutcome, BuildReport, BuildRequest
+from registry.builds.build_files import with_files
+from registry.builds.presence import NoWorker, has_builder
+from registry.plan import PlanVariants
+from registry.step_runner import HardwareStep, Show
+from schemas import topics
+from schemas.errors import OperatorError
+from schemas.rows.builds import BuildRow
+from store.builds import get_build
+from store.pool import Pool
+from store.samples import present_s
+
+KEPT_MS: Final = 86_400_000
+"""Milliseconds for which a request is kept, and what its step needs and leaves."""
+_CHECK_S: Final = 5.0
+_LOOK_S: Final = 1.0
+_GRACE_S: Final = 30.0
+"""Seconds in which a worker that was there may be started again."""
+_BY: Final = f"{socket.gethostname()}-{os.getpid()}"
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+def build_topics(hardware: str) -> list[TopicSpec]:
+    """Topics of requests for a hardware type, and of reports."""
+    return [
+        TopicSpec(topics.build_topic(hardware), retention_ms=KEPT_MS),
+        TopicSpec(topics.BUILD_REPORTS, retention_ms=KEPT_MS),
+    ]
+
+
+class _Wait:
+    """One who waits for a build."""
+
+    def __init__(self, show: Show) -> None:
+        self.show = show
+        self.news = asyncio.Event()
+
+
+class RemoteSteps:
+    """Runner of steps on the workers of a system; see `remote_steps`."""
+
+    def __init__(
+        self, pool: Pool, kafka: KafkaSettings, artifacts: ArtifactStore, exchange: ArtifactStore, producer: Producer,
+        *, again: bool, wait: bool,
+    ) -> None:  # fmt: skip
+        self._pool = pool
+        self._kafka = kafka
+        self._artifacts = artifacts
+        self._exchange = exchange
+        self._producer = producer
+        self._run = uuid4().hex if again else ""
+        self._wait = wait
+        self._offered: dict[tuple[Path, int, int], str] = {}
+        """SHA-256 of each file that workers can have, by its path and identity."""
+        self._waits: dict[str, _Wait] = {}
+
+    async def run(self, step: HardwareStep, kind: type[T], show: Show) -> T:
+        """Have a worker run a step, and return its result.
+
+        Raises:
+            NoWorker: none of its hardware is there.
+            InvalidRequest, OperatorError, NotApplicable, ModelFailed: as the step raised them, or a service, or a file
+                that the worker and this process do not both reach.
+        """
+        written: dict[str, Path] = {}
+        build = await asyncio.to_thread(self._build, step, written)
+        row = await self._known(build) or await self._ask(build, step.hardware, show)
+        outcome = msgspec.convert(row.outcome, BuildOutcome)
+        try:
+            await asyncio.to_thread(self._fetch, outcome.files, written)
+        except OperatorError:  # what an earlier run left was cleared away
+            row = await self._ask(build, step.hardware, show)
+            outcome = msgspec.convert(row.outcome, BuildOutcome)
+            await asyncio.to_thread(self._fetch, outcome.files, written)
+        return outcome.result(kind, row.worker)
+
+    # -- asking --------------------------------------------------------------------------------------------------------
+
+    async def _known(self, build: Build) -> BuildRow | None:
+        """The build, if it was done and nothing was wrong with it."""
+        row = await get_build(self._pool, build.id)
+        return row if row is not None and row.outcome is not None and not row.outcome.get("error") else None
+
+    async def _ask(self, build: Build, hardware: str, show: Show) -> BuildRow:
+        """Have the build done, and wait until it is."""
+        while not await has_builder(self._pool, hardware):
+            self._say_absent(hardware, show)
+            await asyncio.sleep(_LOOK_S)
+        await ensure_topics(self._kafka, build_topics(hardware))
+        request = BuildRequest.of(build, int(await present_s(self._pool) * 1000))
+        with self._waiting(request.id, show) as wait:
+            await self._send(request, hardware)
+            show(f"waiting for a worker of {hardware}")
+            return await self._ended(request, hardware, wait)
+
+    async def _ended(self, request: BuildRequest, hardware: str, wait: _Wait) -> BuildRow:
+        absent_s = 0.0
+        while True:
+            wait.news.clear()
+            row = await get_build(self._pool, request.id)
+            if row is not None and row.outcome is not None and row.asked_ms >= request.asked_ms:
+                return row
+            if await _within(_CHECK_S, wait.news):
+                continue
+            absent_s = 0.0 if await has_builder(self._pool, hardware) else absent_s + _CHECK_S
+            if absent_s > _GRACE_S:
+                self._say_absent(hardware, wait.show)
+            if row is None:
+                await self._send(request, hardware)
+
+    def _say_absent(self, hardware: str, show: Show) -> None:
+        if not self._wait:
+            raise NoWorker(hardware)
+        show(f"waiting until there is a worker of {hardware}")
+
+    async def _send(self, request: BuildRequest, hardware: str) -> None:
+        value = msgspec.json.encode(request)
+        try:
+            await self._producer.send_and_wait(topics.build_topic(hardware), value, key=request.id.encode())
+        except KafkaError as error:
+            raise OperatorError(f"Kafka does not take what workers of {hardware} are asked for: {error!r}") from error
+
+    @contextmanager
+    def _waiting(self, build: str, show: Show) -> Generator[_Wait]:
+        self._waits[build] = wait = _Wait(show)
+        try:
+            yield wait
+        finally:
+            del self._waits[build]
+
+    async def follow(self, reports: Tail) -> None:
+        """Wake and tell who waits, until cancelled."""
+        async for record in reports:
+            try:
+                report = msgspec.json.decode(record.value or b"", type=BuildReport)
+            except msgspec.DecodeError as error:
+                log.warning("ignoring a record of %s: %s", record.topic, error)
+                continue
+            wait = self._waits.get(report.build)
+            if wait is not None and report.ended:
+                wait.news.set()
+            elif wait is not None:
+                wait.show(f"by {report.worker}")
+
+    # -- files; these block --------------------------------------------------------------------------------------------
+
+    def _build(self, step: HardwareStep, written: dict[str, Path]) -> Build:
+        """What is to be done; notes in `written` which files come back, by the name that they have meanwhile."""
+
+        def named(path: Path) -> Path:
+            name = f"{len(written)}.file"
+            written[name] = path
+            return Path(name)
+
+        run = uuid4().hex if isinstance(step, PlanVariants) else self._run  # a plan is about what is there now
+        return Build(step=with_files(step, self._offer, named), run=run)
+
+    def _offer(self, file: Path) -> Path:
+        """Let workers have a file; returns what it is called there."""
+        stat = file.stat()
+        identity = (file, stat.st_mtime_ns, stat.st_size)
+        if identity not in self._offered:
+            sha256 = sha256_of(file)
+            if not self._artifacts.has(sha256):
+                self._exchange.put(file)
+            self._offered[identity] = sha256
+        return Path(self._offered[identity])
+
+    def _fetch(self, files: Mapping[str, str], written: Mapping[str, Path]) -> None:
+        """Have here what a step wrote there, which nobody else needs."""
+        for name, sha256 in files.items():
+            with self._exchange.held(sha256) as file:
+                shutil.copyfile(file, written[name])
+        for sha256 in set(files.values()) - set(self._offered.values()):
+            self._exchange.discard(sha256)
+
+
+@asynccontextmanager
+async def remote_steps(
+    pool: Pool, kafka: KafkaSettings, artifacts: ArtifactStore, exchange: ArtifactStore, *, again: bool, wait: bool
+) -> AsyncGenerator[RemoteSteps]:
+    """Open a runner of steps on the workers of a system.
+
+    Args:
+        pool: the system's.
+        kafka: the system's.
+        artifacts: where it keeps files of models.
+        exchange: what lies beside that for files which only builds need.
+        again: whether steps are to be done that were done before.
+        wait: whether to wait for a worker where none of a step's hardware is there.
+    """
+    await ensure_topics(kafka, [TopicSpec(topics.BUILD_REPORTS, retention_ms=KEPT_MS)])
+    client, tasks = f"infaas-register-{_BY}", asyncio.TaskGroup()
+    async with Producer(kafka, client) as producer, Tail(kafka, client, [topics.BUILD_REPORTS]) as reports:
+        runner = RemoteSteps(pool, kafka, artifacts, exchange, producer, again=again, wait=wait)
+        await tasks.__aenter__()
+        following = tasks.create_task(runner.follow(reports), name="follow builds")
+        try:
+            yield runner
+        finally:
+            following.cancel()
+            await tasks.__aexit__(None, None, None)  # errors of who registers stay as they are
+
+
+async def _within(seconds: float, event: asyncio.Event) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False

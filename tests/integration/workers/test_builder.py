@@ -1,0 +1,195 @@
+"""Steps of registrations on workers of their hardware, which is a stand-in that this process does not have."""
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from broker.topic_logs import LogPartition, TopicLogs
+from broker.topics import ensure_topics
+from registry.artifact_settings import open_artifacts, open_exchange
+from registry.builds.presence import NoWorker
+from registry.builds.remote_steps import RemoteSteps, build_topics, remote_steps
+from registry.pipeline.measurement import Measurement, MeasureVariant
+from registry.plan import PlannedVariant, PlanVariants
+from registry.register import register
+from registry.registration import Registration
+from registry.samples import save_arrays
+from registry.step_runner import LOCAL
+from runtimes.protocol import LoadOptions
+from schemas.errors import InvalidRequest, OperatorError
+from schemas.hardware import Hardware
+from schemas.rows.builds import BuildRow
+from schemas.rows.catalog import Variant, VariantState
+from schemas.topics import build_topic
+from store.pool import Pool
+from store.registry import list_profiles
+from tests.integration.workers.conftest import Site
+from tests.model_files import Quiet, make_model, make_samples
+from tests.waiting import read_until, until
+
+__all__ = ["make_model", "make_samples"]
+
+STAND_IN = Path(__file__).parents[2] / "stand_in_cuda"
+ROOT = STAND_IN.parents[1]
+
+
+@pytest.fixture
+def request_of(make_model: Callable[..., Path], make_samples: Callable[..., Path]) -> Callable[[], Registration]:
+    def make() -> Registration:
+        return Registration(
+            architecture="linear", task="kind", file=make_model(), validation=make_samples(count=40), max_batch=2,
+            partitions=1, hardware=Hardware.CUDA,
+        )  # fmt: skip
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+async def no_older_requests(site: Site) -> None:
+    """The tests of a session share one Kafka, hence the topic of a hardware type."""
+    topic = build_topic(Hardware.CUDA)
+    await ensure_topics(site.kafka, build_topics(Hardware.CUDA))
+    async with TopicLogs(site.kafka) as logs:
+        ends = await read_until(lambda: logs.ends([topic]), lambda found: topic in found)
+        await logs.delete_before({LogPartition(topic, 0): ends[topic]})
+
+
+@contextmanager
+def gpu_worker(site: Site, name: str, **environment: str) -> Generator[subprocess.Popen[bytes]]:
+    """A worker process with a GPU."""
+    path = os.pathsep.join(map(str, (STAND_IN, ROOT)))
+    process = site.spawn(name, INFAAS_WORKERS_HARDWARE="cuda", PYTHONPATH=path, **environment)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+@asynccontextmanager
+async def steps_of(site: Site, *, again: bool = False, wait: bool = True) -> AsyncGenerator[RemoteSteps]:
+    """A runner as `infaas register` opens it."""
+    stores = open_artifacts("", site.home), open_exchange("", site.home)
+    async with remote_steps(site.pool, site.kafka, *stores, again=again, wait=wait) as runner:
+        yield runner
+
+
+async def registered(site: Site, request: Registration, progress: Quiet | None = None) -> dict[str, VariantState]:
+    """Register on workers; returns the state of each variant."""
+    async with steps_of(site) as runner:
+        artifacts = open_artifacts("", site.home)
+        made: list[Variant] = await register(request, site.pool, site.kafka, artifacts, progress or Quiet(), runner)
+    return {variant.name: variant.state for variant in made}
+
+
+async def builds_of(pool: Pool) -> list[BuildRow]:
+    """All builds, plans left out."""
+    query = "SELECT id, hardware, step, asked_ms, attempts, worker, reason, outcome FROM builds ORDER BY created_at, id"
+    return [row for row in await pool.fetch(BuildRow, query) if row.step["step"]["type"] != "PlanVariants"]
+
+
+async def _listed(folder: Path) -> list[Path]:
+    return await asyncio.to_thread(lambda: list(folder.iterdir()))
+
+
+async def begun(folder: Path, count: int = 1) -> list[psutil.Process]:
+    """Processes of steps that are held, once there are so many."""
+    found = await read_until(lambda: _listed(folder), lambda files: len(files) >= count)
+    return [psutil.Process(int(path.name)) for path in found]
+
+
+async def test_variants_are_made_and_measured_where_their_hardware_is(
+    site: Site, request_of: Callable[[], Registration]
+) -> None:
+    request, progress = request_of(), Quiet()
+    with pytest.raises(OperatorError, match="no CUDA driver"):
+        await LOCAL.run(PlanVariants(request, "onnx"), tuple[PlannedVariant, ...], print)
+    async with steps_of(site, wait=False) as runner:
+        with pytest.raises(NoWorker, match="no worker of cuda is there"):
+            await runner.run(PlanVariants(request, "onnx"), tuple[PlannedVariant, ...], print)
+
+    async with asyncio.TaskGroup() as tasks:
+        making = tasks.create_task(registered(site, request, progress))
+        await until(lambda: any("until there is a worker of cuda" in text for _, _, text in progress.steps))
+        with gpu_worker(site, "cuda-0"):
+            states = await making
+    ready = dict.fromkeys(("linear.onnx-fp16.cuda", "linear.onnx-fp32.cuda"), VariantState.READY)
+    assert states == ready
+    assert {profile.device for profile in await list_profiles(site.pool)} == {"stand-in GPU"}
+    assert [(row.worker, row.attempts) for row in await builds_of(site.pool)] == [("cuda-0", 1)] * 3
+    assert any("measuring, by cuda-0" in text for _, _, text in progress.steps)
+
+
+async def test_a_worker_killed_in_the_midst_of_a_step_leaves_it_to_another(
+    site: Site, request_of: Callable[[], Registration], tmp_path: Path
+) -> None:
+    held = tmp_path / "held"
+    held.mkdir()
+    async with asyncio.TaskGroup() as tasks:
+        with gpu_worker(site, "cuda-0", STAND_IN_HOLDS=str(held)) as first:
+            making = tasks.create_task(registered(site, request_of()))
+            [step] = await begun(held)
+            first.send_signal(signal.SIGKILL)
+        await until(lambda: not step.is_running())
+        with gpu_worker(site, "cuda-1"):
+            assert set((await making).values()) == {VariantState.READY}
+    [cut_off, *others] = await builds_of(site.pool)
+    assert (cut_off.worker, cut_off.attempts) == ("cuda-1", 2)
+    assert {row.attempts for row in others} == {1}
+
+
+async def test_a_step_whose_process_is_killed_each_time_is_given_up_and_its_worker_serves_on(
+    site: Site, request_of: Callable[[], Registration]
+) -> None:
+    with gpu_worker(site, "cuda-0", STAND_IN_DIES="yes") as worker:
+        with pytest.raises(InvalidRequest, match=r"given up after 3 attempts: it was killed \(SIGKILL\)"):
+            await registered(site, request_of())
+        assert worker.poll() is None
+
+
+async def test_two_workers_share_builds_and_what_is_done_is_not_done_again(
+    site: Site, make_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    held, samples = tmp_path / "held", tmp_path / "samples.npz"
+    held.mkdir()
+    save_arrays(samples, {"x": np.zeros((8, 4), np.float32)})
+    artifacts = open_artifacts("", site.home)
+    model = artifacts.path(artifacts.put(make_model()))
+
+    def measure(max_batch: int) -> MeasureVariant:
+        options = LoadOptions(precision="fp32", max_batch=max_batch)
+        return MeasureVariant(model, "onnx", "cuda", options, samples, tmp_path / f"outputs-{max_batch}")
+
+    async def ask(batches: Sequence[int]) -> list[Measurement]:
+        async with steps_of(site) as runner, asyncio.TaskGroup() as tasks:
+            asked = [tasks.create_task(runner.run(measure(size), Measurement, _unseen)) for size in batches]
+        return [task.result() for task in asked]
+
+    with (
+        gpu_worker(site, "cuda-0", STAND_IN_HOLDS=str(held)),
+        gpu_worker(site, "cuda-1", STAND_IN_HOLDS=str(held)),
+    ):
+        first = asyncio.ensure_future(ask((1, 2, 3)))
+        await begun(held, 2)  # so both are at work
+        first.cancel()  # Ctrl-C
+        await asyncio.wait({first})
+        (held / "go").touch()
+        await read_until(lambda: builds_of(site.pool), lambda rows: sum(r.outcome is not None for r in rows) == 3)
+        measured = await ask((1, 2, 3))
+    assert [len(one.latency) for one in measured] == [1, 2, 3]
+    assert all((tmp_path / f"outputs-{size}").exists() for size in (1, 2, 3))
+    rows = await builds_of(site.pool)
+    assert {row.worker for row in rows} == {"cuda-0", "cuda-1"}
+    assert [row.attempts for row in rows] == [1, 1, 1]
+
+
+def _unseen(_text: str) -> None:
+    """Show nothing."""

@@ -1,0 +1,285 @@
+"""Does builds beside serving: steps of registrations whose results hold for the worker's hardware.
+
+    request -> put down in Postgres, by every worker that reads it -> claimed by one that is free -> outcome -> report
+
+Rules.
+* A request is done with once it is put down. Who is free claims the oldest; so one that is busy holds up nothing, and
+  what a dead worker had begun is begun by another, or by itself when it is started again.
+* A step runs in a process of its own, which lets others go first, may take so much time and memory and no more, and
+  ends with the worker. A measurement waits for a while until no query comes.
+* A step whose process crashes is tried again, and given up the third time; so is one whose worker ends each time. What
+  a step raises is its outcome at once.
+* A worker that stops gives its step back. What it has not written down is done once more, with the same result.
+"""
+
+import asyncio
+import logging
+import shutil
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final, TypeVar, cast
+
+import msgspec
+
+from broker.delivery.consumer import Consumer, Record
+from broker.kafka_types import KafkaError
+from broker.topics import ensure_topics
+from registry.artifacts import ArtifactStore
+from registry.builds.build import Build, BuildOutcome, BuildReport, BuildRequest
+from registry.builds.build_files import with_files
+from registry.builds.remote_steps import KEPT_MS, build_topics
+from registry.held_artifacts import HeldArtifacts
+from registry.pipeline.isolation import STEP_ERRORS, StepCrashed, StepLimits, run_step
+from registry.pipeline.measurement import MeasureVariant
+from registry.pipeline.stage_outputs import ComputeOutputs
+from registry.plan import PlanVariants
+from registry.step_runner import HardwareStep
+from schemas import topics
+from schemas.errors import InfaasError, ModelFailed, OperatorError
+from schemas.rows.builds import BuildRow
+from store.builds import (
+    claim_build,
+    count_open_builds,
+    finish_build,
+    forget_builds,
+    put_build,
+    release_build,
+    renew_build,
+)
+from store.errors import StoreUnavailable
+from workers.instance_controller import WorkerContext
+from workers.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+MOST_ATTEMPTS: Final = 3
+_AGAIN_S: Final = 1.0
+_LOOK_S: Final = 0.2
+_RELEASE_S: Final = 2.0
+_QUEUED: Final = 100
+_SHOWN: Final = 12
+_STEP_ERRORS: Final = tuple(STEP_ERRORS.values())
+_AS_IT_IS: Final = cast(type[Any], Any)
+"""The result of a step as JSON has it."""
+T = TypeVar("T")
+
+
+def may_build(settings: WorkerSettings, exchange: ArtifactStore) -> bool:
+    """Whether the worker is to do builds, and can leave what they write."""
+    if settings.builds and not exchange.is_writable:
+        log.info("no builds are done here, since artifacts are read only")
+    return settings.builds and exchange.is_writable
+
+
+class Builder:
+    """The builder of one worker; `run` is all of it."""
+
+    def __init__(self, context: WorkerContext, exchange: ArtifactStore) -> None:
+        settings = context.settings
+        self._context = context
+        self._exchange = exchange
+        self.may_build = may_build(settings, exchange)
+        self._hardware = settings.hardware.value
+        self._worker = settings.worker
+        self._folder = settings.home / "workers" / f"{settings.worker}.builds"
+        self._wake = asyncio.Event()
+
+    async def run(self) -> None:
+        """Put requests down and do builds until cancelled; whatever happens here, the worker serves on."""
+        while True:
+            try:
+                await self._serve()
+            except* (InfaasError, KafkaError) as errors:
+                log.warning("builds wait: %s", errors.exceptions[0])
+            except* Exception:
+                log.exception("a defect in what does builds; beginning again")
+            await asyncio.sleep(_AGAIN_S)
+
+    async def _serve(self) -> None:
+        topic, group = topics.build_topic(self._hardware), topics.build_group(self._hardware)
+        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)  # of an earlier life
+        await _insist(lambda: ensure_topics(self._context.kafka, build_topics(self._hardware)))
+        client = f"{self._worker}-builder"
+        async with (
+            Consumer(self._context.kafka, client, group=group, max_in_flight=_QUEUED) as requests,
+            asyncio.TaskGroup() as tasks,
+        ):
+            tasks.create_task(self._put_down(requests), name="put builds down")
+            tasks.create_task(self._work(), name="do builds")
+            await requests.assign(topic, [0])  # by every worker, and without a group's protocol: the claim decides
+
+    async def _put_down(self, requests: Consumer) -> None:
+        while True:
+            for record in await requests.poll():
+                await self._put_one_down(record)
+                requests.done(record)
+            self._wake.set()
+
+    async def _put_one_down(self, record: Record) -> None:
+        try:
+            request = msgspec.json.decode(record.value or b"", type=BuildRequest)
+        except msgspec.DecodeError as error:
+            log.warning("ignoring what is no request for a build in %s at %d: %s", record.topic, record.offset, error)
+            return
+        row = (request.id, self._hardware, request.build, request.asked_ms)
+        await _insist(lambda: put_build(self._context.pool, *row))
+
+    async def _work(self) -> None:
+        pool, silent_s = self._context.pool, self._context.settings.lease_ttl_s
+        while True:
+            self._wake.clear()
+            row = await _insist(lambda: claim_build(pool, self._hardware, self._worker, silent_s))
+            if row is not None:
+                await self._do(row)
+                await _insist(lambda: forget_builds(pool, KEPT_MS / 1000))
+                await asyncio.to_thread(self._exchange.discard_older, KEPT_MS / 1000)
+            else:
+                # Of what others do, none tells when it dies.
+                others = await _insist(lambda: count_open_builds(pool, self._hardware))
+                await _within(silent_s if others else None, self._wake)
+
+    # -- one build -----------------------------------------------------------------------------------------------------
+
+    async def _do(self, row: BuildRow) -> None:
+        """Do a build, and write down how it ended; or give it back."""
+        await self._report(BuildReport(build=row.id, worker=self._worker))
+        async with asyncio.TaskGroup() as tasks:
+            attempt = tasks.create_task(self._attempt(row), name="build")
+            try:
+                while not (await asyncio.wait({attempt}, timeout=self._context.settings.lease_renew_s))[0]:
+                    if not await self._is_ours(row):
+                        attempt.cancel()
+            except asyncio.CancelledError:
+                attempt.cancel()
+                await asyncio.wait({attempt})
+                await self._give_back(row)
+                raise
+        outcome = None if attempt.cancelled() else attempt.result()
+        if outcome is not None:
+            ended = msgspec.to_builtins(outcome)
+            await _insist(lambda: finish_build(self._context.pool, row.id, ended))
+            await self._report(BuildReport(build=row.id, worker=self._worker, ended=True))
+
+    async def _is_ours(self, row: BuildRow) -> bool:
+        """Keep the claim; False: another worker has it, since we were silent."""
+        try:
+            if await renew_build(self._context.pool, row.id, self._worker):
+                return True
+        except StoreUnavailable as error:  # nobody else can claim it either
+            log.warning("the claim of build %s is not renewed: %s", row.id[:_SHOWN], error)
+            return True
+        log.warning("build %s is another worker's now", row.id[:_SHOWN])
+        return False
+
+    async def _give_back(self, row: BuildRow) -> None:
+        try:
+            async with asyncio.timeout(_RELEASE_S):
+                await release_build(self._context.pool, row.id, self._worker)
+        except (StoreUnavailable, TimeoutError):  # then it is free as soon as we have been silent for long enough
+            log.warning("build %s is left", row.id[:_SHOWN])
+
+    async def _attempt(self, row: BuildRow) -> BuildOutcome | None:
+        """Run a step; None: its process crashed, and somebody is to try again."""
+        if row.attempts > MOST_ATTEMPTS:
+            why = row.reason or "each time the worker ended that did it"
+            return BuildOutcome.of_error(ModelFailed(f"given up after {MOST_ATTEMPTS} attempts: {why}"))
+        try:
+            step = Build.decoded(row.step).step
+        except msgspec.ValidationError as error:
+            return BuildOutcome.of_error(OperatorError(f"this worker's version does not know such a step: {error}"))
+        try:
+            return await self._outcome(step)
+        except StepCrashed as error:
+            reason = str(error)
+            log.warning("build %s, attempt %d: %s", row.id[:_SHOWN], row.attempts, reason)
+            await _insist(lambda: release_build(self._context.pool, row.id, self._worker, reason))
+            return None
+        except _STEP_ERRORS as error:
+            return BuildOutcome.of_error(error)
+        except OSError as error:
+            reason = f"{error.filename or 'a file'}: {error.strerror or error}"
+            return BuildOutcome.of_error(OperatorError(reason))
+
+    async def _outcome(self, step: HardwareStep) -> BuildOutcome:
+        try:
+            async with HeldArtifacts(self._context.artifacts) as held:
+                with ExitStack() as files:
+                    value = await self._run(await self._here(step, held, files))
+            return BuildOutcome(value=value, files=await asyncio.to_thread(self._keep_written))
+        finally:
+            await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+
+    async def _run(self, step: HardwareStep) -> Any:
+        if isinstance(step, PlanVariants):
+            return msgspec.to_builtins(await asyncio.to_thread(step.run), enc_hook=str)
+        if isinstance(step, MeasureVariant):
+            await self._until_quiet()
+        settings = self._context.settings
+        limits = StepLimits(
+            timeout_s=settings.build_timeout_s,
+            memory_bytes=settings.build_memory_bytes,
+            gives_way=True,
+            cpus=settings.cpus,
+        )
+        return await run_step(step, _AS_IT_IS, limits)
+
+    async def _until_quiet(self) -> None:
+        """Wait, for a while, until no query is likely to come: else the measurement says how noisy it was."""
+        executor, until_s = self._context.executor, time.monotonic() + self._context.settings.build_patience_s
+        while executor.expects_online(now_s := time.monotonic()) and now_s < until_s:  # noqa: ASYNC110 - no event
+            await asyncio.sleep(_LOOK_S)
+
+    # -- files ---------------------------------------------------------------------------------------------------------
+
+    async def _here(self, step: HardwareStep, held: HeldArtifacts, files: ExitStack) -> HardwareStep:
+        """The step with its files as they are on this machine, kept here for as long as they are held."""
+        await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True)
+        loads = isinstance(step, MeasureVariant | ComputeOutputs)
+        artifact = await held.variant(step.runtime, step.artifact.name) if loads else None
+
+        def read(file: Path) -> Path:
+            if artifact is not None and file.name == artifact.name:
+                return artifact
+            return files.enter_context(self._store_of(file.name).held(file.name)).absolute()
+
+        return await asyncio.to_thread(with_files, step, read, lambda file: (self._folder / file.name).absolute())
+
+    def _store_of(self, sha256: str) -> ArtifactStore:
+        for store in (self._context.artifacts, self._exchange):
+            if store.has(sha256):
+                return store
+        raise OperatorError(
+            f"the file {sha256[:_SHOWN]}... is not there: INFAAS_ARTIFACTS must name the same place for the worker and "
+            "for who registers"
+        )
+
+    def _keep_written(self) -> dict[str, str]:
+        return {file.name: self._exchange.put(file) for file in self._folder.glob("*.file")}
+
+    async def _report(self, report: BuildReport) -> None:
+        try:
+            await self._context.producer.send_and_wait(
+                topics.BUILD_REPORTS, msgspec.json.encode(report), key=report.build.encode()
+            )
+        except KafkaError as error:  # who waits looks at the row as well
+            log.warning("a report on a build is lost: %r", error)
+
+
+async def _insist(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask Postgres or Kafka until it answers."""
+    while True:
+        try:
+            return await ask()
+        except (StoreUnavailable, OperatorError) as error:
+            log.warning("builds wait: %s", error)
+            await asyncio.sleep(_AGAIN_S)
+
+
+async def _within(seconds: float | None, event: asyncio.Event) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass
