@@ -30,6 +30,7 @@ from autoscaler.observe.load_window import LoadWindow
 from autoscaler.observe.snapshot_builder import SnapshotBuilder
 from autoscaler.observe.status_cache import WorkerStatusCache
 from autoscaler.record.recorder import Recorder
+from autoscaler.record.shadow_comparison import ShadowComparer
 from autoscaler.settings import AutoscalerSettings
 from broker.clock import BrokerClock
 from broker.features import BrokerFeatures, broker_features
@@ -99,7 +100,7 @@ async def _lead(
             pace = FetchPace(kafka, longest_ms=LONGEST_MS if features.wakes else _IDLE_FETCH_WAIT_MS, lazy=True)
             async with (
                 open_launcher(settings) as launcher,
-                Tail(kafka, _CLIENT, [topics.STATUS, topics.DEMAND, topics.LOAD], pace) as tail,
+                Tail(kafka, _CLIENT, [topics.STATUS, topics.DEMAND, topics.LOAD, topics.SHADOWS], pace) as tail,
                 LagReader(kafka, clock=clock) as reader,
                 TopicLogs(kafka) as logs,
             ):
@@ -143,6 +144,7 @@ class Autoscaler:
             pool, self._statuses, self._load_window, settings.min_workers, can_add_partitions=features.growth,
             clock=time.monotonic,
         )  # fmt: skip
+        self._shadows = ShadowComparer()
         self._solver = BackgroundSolver(settings.limits, settings.solve_interval_s, self._wake_up)
         self._served: frozenset[str] = frozenset()
         self._memory = DecisionMemory()
@@ -189,6 +191,8 @@ class Autoscaler:
             status = _AS_STATUS.decode(value)
             self._statuses.on_status(status)
             self._load_window.on_answers(status.answers)
+        elif topic == topics.SHADOWS:
+            self._shadows.take(record, self._catalog.current)
         elif topic == topics.LOAD:
             self._load_window.on_load(_AS_LOAD.decode(value), time.monotonic())
         else:
@@ -210,6 +214,7 @@ class Autoscaler:
         due_s = clock()
         while True:
             await self._recorder.record(self._catalog.current, self._served)
+            await self._shadows.write(self._pool)
             self._wake.set()
             # A reading that took too long is not made up for: the next is a full period after it at most.
             due_s = max(due_s + self._settings.interval_s, clock())

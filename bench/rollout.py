@@ -1,8 +1,8 @@
 """A new version on a share of the queries, and back: `python -m bench.rollout [--rate 100] [--queries 4000]`.
 
 Two models of the zoo become two versions of one. While a client that is not ours asks at a steady rate by HTTP, the
-second is given 5 % and then 50 % of the queries, and is rolled back. Every query has an id of its own and is counted by
-it: which version answered, what was refused, and when the last answer of the bad version came.
+second is given copies, then 5 % and 50 % of the queries, and is rolled back. Every query has an id of its own and is
+counted by it: which version answered, what was refused, and when the last answer of the bad version came.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from rich.console import Console
 from bench.__main__ import show
 from bench.core.figures import Figure
 from bench.core.system import infaas, running_system
-from schemas.rows.rollout import Rollout
+from schemas.rows.rollout import Rollout, VersionComparison
 from zoo.samples import DATA, labelled
 
 MODEL: Final = "digits-net"
@@ -49,6 +49,10 @@ class GivenAnswer(NamedTuple):
 class RolloutTrial(NamedTuple):
     """What was seen of a rollout and its rollback."""
 
+    compared: VersionComparison
+    """What copies of queries showed, before the new version answered any."""
+    shown: int
+    """Answers of the new version that clients saw meanwhile."""
     shares: dict[float, tuple[float, float]]
     """By the share asked: the share drawn by the ids, and the share that the new version answered."""
     asked: int
@@ -132,13 +136,17 @@ async def register_versions(home: Path) -> None:
 async def try_and_roll_back(home: Path, gateway: str, rate: float, queries: int) -> RolloutTrial:
     """Give the second version its shares of so many queries each, and roll it back, under load."""
     async with _load(gateway, rate) as load:
+        compared = await _compared(home, load, queries)
+        shown = sum(_answered_new(load, one) for one in load.ids)
         shares = {share: await _share_seen(home, load, share, queries) for share in SHARES}
         rolled_back_at = await _roll_back(home, load)
         await load.next(queries)
     bad = [answer.at for answer in load.answers.values() if answer.architecture == _NEW]
     widest = _rollout(max(SHARES))
     undrawn = sum(a.architecture == _NEW and not widest.draws(i) for i, a in load.answers.items())
-    return RolloutTrial(shares, len(load.ids), load.answers, load.errors, undrawn, max(max(bad) - rolled_back_at, 0.0))
+    return RolloutTrial(
+        compared, shown, shares, len(load.ids), load.answers, load.errors, undrawn, max(max(bad) - rolled_back_at, 0.0)
+    )
 
 
 @asynccontextmanager
@@ -153,6 +161,18 @@ async def _load(gateway: str, rate: float) -> AsyncGenerator[RolloutLoad]:
                 yield load
             finally:
                 running.cancel()
+
+
+async def _compared(home: Path, load: RolloutLoad, queries: int) -> VersionComparison:
+    """Have the second version given copies, until half as many queries have been compared as each share is given."""
+    await infaas(home, "rollout", f"{MODEL}@2", "--shadow", "100%")
+    async with asyncio.timeout(_PATIENCE_S):
+        while True:
+            found = _decode(await infaas(home, "history", MODEL, "--json"))["comparisons"]
+            if found and found[0]["compared"] >= queries / 2:
+                await infaas(home, "rollout", f"{MODEL}@2", "--shadow", "0%")
+                return msgspec.convert(found[0], VersionComparison)
+            await load.next(1)
 
 
 async def _share_seen(home: Path, load: RolloutLoad, share: float, queries: int) -> tuple[float, float]:
@@ -194,6 +214,15 @@ def figures(trial: RolloutTrial) -> list[Figure]:
                value=100 * seen, unit="%", baseline=100 * drawn, ratio=seen / drawn if drawn else None)
         for share, (drawn, seen) in trial.shares.items()
     ]  # fmt: skip
+    c = trial.compared
+    found.append(
+        Figure(name=f"shadow: copies of which the new version agrees, of {c.compared:,}", broker=_BROKER,
+               value=100 * c.agreed / c.compared, unit="%")
+    )  # fmt: skip
+    found.append(
+        Figure(name="shadow: answers of it that a client saw", broker=_BROKER,
+               value=trial.shown, unit="", target="0", passed=not trial.shown)
+    )  # fmt: skip
     found.append(
         Figure(name=f"rollback under load: errors of {trial.asked:,} queries", broker=_BROKER,
                value=len(trial.errors), unit="", target="0", passed=not trial.errors)

@@ -57,6 +57,12 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     """`ok` or the error's code in a result; empty in a query on its way."""
     stream: str = ""
     """Where else a result may go, as the query's header `infaas-reply-stream` says."""
+    copy_to: str = ""
+    """Topic that gets a copy, whatever becomes of that; empty: none does."""
+
+
+def _forget(_outcome: object) -> None:
+    """Take no note of what became of a copy."""
 
 
 class FailedSend(NamedTuple):
@@ -171,6 +177,8 @@ class Outbox:
 
         `on_outcome` is told how this attempt ended: where a query on its way was written, or None.
         """
+        if message.copy_to:
+            await self._sender.post(message.copy_to, message.value, _forget, key=message.key, headers=message.headers)
         if message.stream and self._streams is not None:
             on_end = partial(self._on_streamed, record, message, attempts, is_dead_letter)
             if self._streams.send(message.stream, message.headers, message.value or b"", on_end):

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 WAIT_S = 30.0
 _CHECK_INTERVAL_S = 0.05
 _LOAD_KEPT_MS = 300_000
+_SHADOWS_KEPT_MS = 300_000
 
 
 class TopicSpec(msgspec.Struct, frozen=True):
@@ -91,6 +92,7 @@ async def ensure_system_topics(settings: KafkaSettings) -> None:
             TopicSpec(names.STATUS),
             TopicSpec(names.DEMAND),
             TopicSpec(names.LOAD, retention_ms=_LOAD_KEPT_MS),
+            TopicSpec(names.SHADOWS, retention_ms=_SHADOWS_KEPT_MS),
             TopicSpec(names.DEAD_LETTERS),
             TopicSpec(names.LETTER_MARKS),
             TopicSpec(names.JOB_RESULTS, PARTITIONS),

@@ -22,7 +22,7 @@ def canary(rollout: Rollout, version: int, share: float, by: str) -> RolloutChan
     """
     _check_free(rollout, version)
     return replace(rollout, candidate=version, share=share), _event(
-        rollout, version, VersionEventKind.CANARY, by, f"answers {share:.4g} of all queries"
+        rollout, version, VersionEventKind.CANARY, by, f"answers {100 * share:.4g} % of the queries"
     )
 
 
@@ -34,7 +34,7 @@ def shadow(rollout: Rollout, version: int, share: float, by: str) -> RolloutChan
     """
     _check_free(rollout, version)
     return replace(rollout, candidate=version, shadow=share), _event(
-        rollout, version, VersionEventKind.SHADOW, by, f"is given copies of {share:.4g} of all queries"
+        rollout, version, VersionEventKind.SHADOW, by, f"is given copies of {100 * share:.4g} % of the queries"
     )
 
 

@@ -38,6 +38,9 @@ PREDICTED_NS: Final = "infaas-predicted-ns"  # the selector's prediction: from i
 ACCURACY: Final = "infaas-accuracy"  # of the chosen variant
 COST: Final = "infaas-cost"  # USD per 1000 such queries, as charged
 EXPLANATION: Final = "infaas-explanation"  # JSON
+COPIED: Final = (
+    "infaas-copied"  # `true`: a copy goes to a version that is tried; its result is compared with this one's
+)
 ATTEMPTS: Final = "infaas-attempts"  # times the query was taken up before
 
 # -- of a result -------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from schemas.errors import InvalidRequest
 from schemas.names import is_name, is_variant_name, is_version
 from schemas.needs import Mode, Needs
 from schemas.send_time import MOST_LINGER_MS, ON_THE_WAY_MS, ROUNDING_MS, believed_ms
-from schemas.topics import is_topic, may_reply_to, results_topic
+from schemas.topics import SHADOWS, is_topic, may_reply_to, results_topic
 
 MAX_ID = 200
 MAX_BATCH = 65_536
@@ -56,7 +56,8 @@ def parse_query(
     if not query_id or len(query_id) > MAX_ID:
         raise InvalidRequest(f"header {h.ID} must hold 1 to {MAX_ID} characters")
     reply_to = get(h.REPLY_TO) or results_topic(task)
-    _check_reply_to(reply_to)
+    if not (forwarded and reply_to == SHADOWS):  # which a selector may name, and no client
+        _check_reply_to(reply_to)
     batch, tenant, turned_away = get(h.BATCH), get(h.TENANT), get(h.TURNED_AWAY)
     if tenant is not None and not is_name(tenant):
         raise InvalidRequest(f"header {h.TENANT} is not a name: {tenant[:80]!r}")

@@ -16,6 +16,7 @@ REPLIES: Final = "infaas.replies."
 STATUS: Final = "infaas.status"  # WorkerStatus of every worker, each ~100 ms; key = worker
 DEMAND: Final = "infaas.demand"  # Demand: the selector asks the autoscaler for an inactive variant
 LOAD: Final = "infaas.load"  # SelectorLoad of every selector, once a second; key = selector
+SHADOWS: Final = "infaas.shadows"  # results of queries that were copied, and of the copies; key = id
 DEAD_LETTERS: Final = "infaas.dead-letters"
 LETTER_MARKS: Final = "infaas.dead-letters.marks"  # what became of dead letters; key = partition/offset of the letter
 BUILDS: Final = "infaas.builds."

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from schemas.names import version_target
+from schemas.names import is_version, version_target
 from schemas.rows.catalog import Architecture
 from schemas.rows.rollout import Rollout
 
@@ -31,6 +31,11 @@ class Versions(msgspec.Struct, frozen=True):
         """The targets of queries that an architecture may answer."""
         found = self.targets.get(architecture)
         return frozenset((None, architecture, version_target(architecture, 1))) if found is None else found
+
+    def version_of(self, architecture: str) -> str:
+        """What names the version that an architecture is, `model@2`; empty where its model has no other."""
+        found = self.targets.get(architecture, ())
+        return next((target for target in found if target is not None and is_version(target)), "")
 
     def serves(self, architecture: str) -> bool:
         """Whether an architecture answers who names none."""

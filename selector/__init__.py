@@ -6,5 +6,6 @@ cluster_state (the snapshot of both) -> prediction (when an instance would answe
 overload (who is refused under overload) -> late_binding (the choice of an offline query: pure) -> explain -> forward
 (headers) -> received_query (what is read) -> demand_sender -> intake_pace (the time between two fetches: pure) ->
 dispatcher_base, dispatcher (from a record to the next) -> offline_dispatcher (the same when something is idle) ->
-load_meter, metrics (what is counted) -> service (loops) -> command, __main__.
+shadow (copies for a version that is tried) -> load_meter, metrics (what is counted) -> service (loops) -> command,
+__main__.
 """

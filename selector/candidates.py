@@ -173,6 +173,8 @@ class TaskCandidates:
         self.versions = versions
         self.canaries = tuple(rollout for rollout in versions.rollouts.get(name, ()) if rollout.is_canary)
         """Versions that answer a share of a model's queries."""
+        self.shadows = tuple(rollout for rollout in versions.rollouts.get(name, ()) if rollout.is_shadowed)
+        """Versions that are given copies of a share of a model's queries."""
         self.measure = measure
         """What accuracy means of this task."""
         self.variants = tuple(variants)
@@ -185,6 +187,8 @@ class TaskCandidates:
         self._costs: dict[tuple[int, bool], list[float]] = {}
         self._targets_of = {v.architecture: versions.targets_of(v.architecture) for v in self.variants}
         self._targets = {v.name for v in self.variants}.union(*self._targets_of.values())
+        self.version_names = {name: versions.version_of(name) for name in self._targets_of if name in versions.targets}
+        """What names the version that an architecture is, of models that have several."""
         self._answering = {
             rollout.model: {name for name, found in self._targets_of.items() if found & rollout.answering_targets}
             for rollout in versions.rollouts.get(name, ())

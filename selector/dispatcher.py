@@ -16,11 +16,13 @@ from schemas.errors import Internal, InvalidRequest
 from schemas.headers import LINGER_NS
 from schemas.needs import Mode
 from schemas.topics import task_of
+from selector.candidates import TaskCandidates
 from selector.dispatcher_base import DispatchContext, DispatcherBase
 from selector.intake_pace import IntakePace
 from selector.overload import LoadShedder
-from selector.policy import Refusal, choose
+from selector.policy import Choice, Refusal, choose
 from selector.received_query import read_query
+from selector.shadow import ShadowSender
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,7 @@ class Dispatcher(DispatcherBase):
         self._load_shedder = LoadShedder(context.config)
         self._pace = IntakePace(longest_rest_s)
         self._cpu = CpuMeter()
+        self._shadows = ShadowSender(context.state, context.producer)
 
     def rest(self) -> None:
         """Let the next fetch wait, where what was taken since the last one says that others should go with it."""
@@ -73,10 +76,23 @@ class Dispatcher(DispatcherBase):
                 self._load_shedder.report_overload(task, now)
             await self._refuse(record, received, outcome, now, attempts)
             return
-        await self._forward(record, received, outcome, outcome.variant.topic, now, attempts)
+        known = self._state.tasks[task]
+        copy = self._shadows.choose(known, query, outcome, now) if known.shadows and attempts == 1 else None
+        topic = outcome.variant.topic
+        await self._forward(record, received, outcome, topic, now, attempts, copied=copy is not None)
         self._state.sent(outcome.instance, outcome.partition, query.batch, now)
+        if known.version_names:
+            self._count_version(known, outcome, "answered")
+        if copy is not None:
+            self._count_version(known, copy, "copied")
+            await self._shadows.send(received, copy, now)
         if outcome.instance is not None:
             self._metrics.decided(task, "upgraded" if outcome.upgraded else "serving")
             return
         self._metrics.decided(task, "loading")
         await self._demands.send(task, outcome.variant, now, "a query waits for it")
+
+    def _count_version(self, task: TaskCandidates, choice: Choice, outcome: str) -> None:
+        version = task.version_names.get(choice.variant.architecture)
+        if version is not None:
+            self._metrics.given_to_version(version, outcome)

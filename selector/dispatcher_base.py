@@ -63,14 +63,15 @@ class DispatcherBase(ABC):
         """Take a record, for the so manieth time; raises nothing for the record's sake."""
 
     async def _forward(
-        self, record: Record, received: ReceivedQuery, choice: Choice, topic: str, now: float, attempts: int
-    ) -> None:
+        self, record: Record, received: ReceivedQuery, choice: Choice, topic: str, now: float, attempts: int, *,
+        copied: bool = False,
+    ) -> None:  # fmt: skip
         """Send a query to the chosen partition of a topic of the chosen variant."""
         query, _fields, headers, value = received
         explanation = explain(query, self._state, now, self._config, choice) if query.needs.explain else None
         if attempts == 1:
             self._load_meter.forwarded(query, choice.variant.name, choice.upgraded)
-        sent_headers = forwarded(query, choice, headers, now, self._clock.offset_ms, explanation)
+        sent_headers = forwarded(query, choice, headers, now, self._clock.offset_ms, explanation, copied=copied)
         message = Message(topic, value, sent_headers, query.id.encode(), choice.partition.number)
         await self._outbox.send(record, message, attempts, partial(self._acknowledged, choice))
 

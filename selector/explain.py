@@ -79,11 +79,21 @@ def explain(query: Query, state: ClusterState, now: float, config: PolicyConfig,
             worker=outcome.instance.worker.name if is_choice and outcome.instance else "",
             predicted_ms=_ms(outcome.predicted_s) if is_choice else None,
             upgraded=is_choice and outcome.upgraded,
-            reason=_reason(outcome, slack_s, config),
+            reason=_version_reason(task, query, outcome) or _reason(outcome, slack_s, config),
             considered=considered[:_MAX_LISTED],
             not_listed=max(len(considered) - _MAX_LISTED, 0) + not_listed,
         )
     )
+
+
+def _version_reason(task: TaskCandidates | None, query: Query, outcome: Choice | Refusal) -> str:
+    """Why a version answers that does not serve; empty where it does."""
+    if task is None or isinstance(outcome, Refusal) or task.is_target(outcome.variant, query.needs.target):
+        return ""
+    version = task.version_names.get(outcome.variant.architecture, "")
+    if any(rollout.candidate_target == version for rollout in task.canaries):
+        return f"{version} is tried on a share of the queries, and this one is drawn by its id"
+    return f"{version} stands in until an instance of the version that serves is there"
 
 
 def _reason(outcome: Choice | Refusal, slack_s: float | None, config: PolicyConfig) -> str:

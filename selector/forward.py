@@ -19,7 +19,7 @@ _OWN: Final = frozenset(
     {
         h.TASK, h.SENT_NS, h.TASK_QUEUE_NS, h.PREDICTED_NS, h.ACCURACY, h.COST, h.EXPLANATION, h.DEADLINE_MS,
         h.REPLY_TO, h.STATUS, h.VARIANT, h.WORKER, h.VARIANT_QUEUE_NS, h.COMPUTE_NS, h.RETRY_AFTER_MS, h.TURNED_AWAY,
-        h.LINGER_NS,
+        h.LINGER_NS, h.COPIED,
     }
 )  # fmt: skip
 _MODE: Final = (h.MODE, Mode.OFFLINE.value.encode())
@@ -33,8 +33,10 @@ def forwarded(
     now: float,
     offset_ms: float,
     explanation: bytes | None,
+    *,
+    copied: bool = False,
 ) -> RawHeaders:
-    """The headers of a query on its way to the chosen variant.
+    """The headers of a query on its way to the chosen variant; `copied`, where its result is to be compared.
 
     `now` is of the selector's own clock, as the query's times are; `offset_ms` makes the broker's of it, which travels.
     """
@@ -53,6 +55,8 @@ def forwarded(
         headers.append((h.DEADLINE_MS, b"%.3f" % (query.deadline_ms + offset_ms)))
     if explanation is not None:
         headers.append((h.EXPLANATION, explanation))
+    if copied:
+        headers.append((h.COPIED, b"true"))
     return headers
 
 

@@ -20,6 +20,7 @@ from zlib import crc32
 import msgspec
 
 from schemas.errors import DeadlineExceeded, Overloaded
+from schemas.needs import Mode, Needs
 from schemas.query import Query
 from selector.candidates import Candidate, Candidates, TaskCandidates
 from selector.cluster_state import ClusterState
@@ -69,6 +70,18 @@ def bind(query: Query, state: ClusterState, now: float, config: PolicyConfig) ->
     if isinstance(outcome.error, Overloaded):
         return Wait(wanted=outcome.wanted)
     return outcome
+
+
+def bind_copy(task: TaskCandidates, query: Query, chosen: PricedVariant, now: float) -> Choice | None:
+    """Choose where a copy of a query goes that `chosen` answers; None: nothing is idle, or no copy is wanted."""
+    for rollout in task.shadows:
+        if rollout.concerns(query.needs.target) and task.is_version_of(rollout, chosen):
+            if not rollout.copies(query.id):
+                return None
+            needs = Needs(target=rollout.candidate_target, mode=Mode.OFFLINE)
+            found = _cheapest_idle(task.candidates(needs, query.batch, math.inf), query, now)
+            return found if isinstance(found, Choice) else None
+    return None
 
 
 def _of_drawn_version(

@@ -10,6 +10,11 @@ from selector.cluster_state import ClusterState
 _DECISIONS: Final = prometheus.Counter(
     "infaas_selector_decisions_total", "Queries decided on, by what became of them.", ["task", "outcome"]
 )
+_VERSIONS: Final = prometheus.Counter(
+    "infaas_selector_version_queries_total",
+    "Queries given to a version of a model that has several: to be answered, or as copies.",
+    ["model", "version", "outcome"],
+)
 _SECONDS: Final = prometheus.Histogram(
     "infaas_selector_decision_seconds",
     "Time to read, decide on and forward a query: the mean of each batch.",
@@ -31,12 +36,17 @@ class SelectorMetrics:
 
     def __init__(self) -> None:
         self._decisions: Counter[tuple[str, str]] = Counter()
+        self._versions: Counter[tuple[str, str]] = Counter()
         self._backlog: dict[str, int] = {}
         """By variant, as last published."""
 
     def decided(self, task: str, outcome: str) -> None:
         """Count a query: forwarded (`serving`, `upgraded`, `loading`), `moved`, or refused (the error's code)."""
         self._decisions[task, outcome] += 1
+
+    def given_to_version(self, version: str, outcome: str) -> None:
+        """Count a query that a version, `model@2`, was given to be `answered`, or as a copy (`copied`)."""
+        self._versions[version, outcome] += 1
 
     def batch_decided(self, queries: int, seconds: float) -> None:
         """Record the time that a batch of queries took."""
@@ -47,6 +57,10 @@ class SelectorMetrics:
         for (task, outcome), count in self._decisions.items():
             _DECISIONS.labels(task, outcome).inc(count)
         self._decisions.clear()
+        for (version, outcome), count in self._versions.items():
+            model, _, number = version.partition("@")
+            _VERSIONS.labels(model, number, outcome).inc(count)
+        self._versions.clear()
         _IN_FLIGHT.set(in_flight)
         _HELD.set(held)
         backlog: Counter[str] = Counter()

@@ -3,11 +3,11 @@
 A change is one row, and notifies `store.change_listener.REGISTRY`, by which selectors know of it within milliseconds.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from schemas.rows.catalog import Architecture
-from schemas.rows.rollout import Rollout, VersionEvent
+from schemas.rows.rollout import Rollout, VersionComparison, VersionEvent
 from store.errors import StoreConflict
 from store.pool import DatabaseSession, Pool
 from store.sql import load_queries
@@ -18,6 +18,8 @@ _BEGIN_ROLLOUT: Final = _queries["begin_rollout"]
 _CHANGE_ROLLOUT: Final = _queries["change_rollout"]
 _ADD_EVENT: Final = _queries["add_event"]
 _LIST_EVENTS: Final = _queries["list_events"]
+_ADD_COMPARISON: Final = _queries["add_comparison"]
+_LIST_COMPARISONS: Final = _queries["list_comparisons"]
 _LIST_VERSIONS: Final = _queries["list_versions"]
 
 
@@ -58,6 +60,23 @@ async def add_event(session: DatabaseSession, event: VersionEvent) -> None:
 async def list_events(session: DatabaseSession, model: str) -> list[VersionEvent]:
     """List what happened to the versions of a model, the first first."""
     return await session.fetch(VersionEvent, _LIST_EVENTS, model)
+
+
+async def add_comparisons(pool: Pool, found: Iterable[VersionComparison]) -> None:
+    """Add what copies of queries showed to what is known.
+
+    Raises:
+        StoreUnavailable: Postgres is away; nothing was added.
+    """
+    async with pool.transaction() as session:
+        for f in found:
+            sums = (f.compared, f.failed, f.agreed, f.compute_s, f.against_compute_s)
+            await session.execute(_ADD_COMPARISON, f.model, f.version, f.against, *sums)
+
+
+async def list_comparisons(session: DatabaseSession, model: str) -> list[VersionComparison]:
+    """List what copies of queries showed of the versions of a model."""
+    return await session.fetch(VersionComparison, _LIST_COMPARISONS, model)
 
 
 async def list_versions(session: DatabaseSession, model: str) -> list[Architecture]:

@@ -24,7 +24,7 @@ from schemas.oip import InferRequest, decode_request, encode_response, is_plain
 from schemas.query import MAX_ID, parse_query
 from schemas.result import OK, error_value
 from schemas.rows.processing import DecodeImage
-from schemas.topics import may_reply_to, results_topic
+from schemas.topics import SHADOWS, may_reply_to, results_topic
 from workers.batch_queue import NO_DEADLINE
 from workers.model import ServableModel, check_inputs
 
@@ -49,6 +49,7 @@ class PendingQuery:
         "batch",
         "class_key",
         "compute_ns",
+        "copied",
         "deadline_s",
         "fields",
         "id",
@@ -71,8 +72,10 @@ class PendingQuery:
         self.record = record
         self.fields = fields
         self.id = query_id
-        self.reply_to = reply_to if reply_to and may_reply_to(reply_to) else results_topic(task)
+        self.reply_to = reply_to if reply_to and _may_be_told(reply_to) else results_topic(task)
         self.reply_stream = fields.get(h.REPLY_STREAM, "")
+        self.copied = h.COPIED in fields
+        """Whether its result is to be compared with that of a copy."""
         self.model_name, _, self.model_version = (fields.get(h.TARGET) or task).partition("@")
         self.sent_ns = 0
         """When the selector sent it, ns of this process's monotonic clock."""
@@ -107,6 +110,11 @@ class PendingQuery:
     def queue_ns(self) -> int:
         """Nanoseconds between the selector's send and the start of the computation."""
         return max(self.started_ns - self.sent_ns, 0)
+
+
+def _may_be_told(topic: str) -> bool:
+    """Whether a selector has results sent to a topic: where clients may, and for copies where they are compared."""
+    return topic == SHADOWS or may_reply_to(topic)
 
 
 class QueryPart:
@@ -283,7 +291,10 @@ def encode_result(query: PendingQuery, variant: str, worker: str) -> Message:
     headers.append((h.CONTENT_TYPE, encoded.content_type.encode()))
     if encoded.json_length is not None:
         headers.append((h.JSON_LENGTH, b"%d" % encoded.json_length))
-    return Message(query.reply_to, encoded.value, headers, query.id.encode(), status=OK, stream=query.reply_stream)
+    copy_to = SHADOWS if query.copied else ""
+    return Message(
+        query.reply_to, encoded.value, headers, query.id.encode(), status=OK, stream=query.reply_stream, copy_to=copy_to
+    )
 
 
 def _joined(outputs: list[Arrays]) -> Arrays:

@@ -9,14 +9,14 @@ import msgspec
 import typer
 
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, asked_by, find_database
-from infaas.cli.output import err, show, show_json, table
+from infaas.cli.output import err, ms, show, show_json, table
 from registry.rollouts import RolloutChange, canary, finished, rolled_back, shadow
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.rows.catalog import Architecture, VariantState
-from schemas.rows.rollout import Rollout, VersionEvent, VersionEventKind
+from schemas.rows.rollout import Rollout, VersionComparison, VersionEvent, VersionEventKind
 from store.pool import Pool, open_pool
 from store.registry import get_architecture, list_profiles
-from store.rollouts import change_rollout, get_rollout, list_events, list_versions
+from store.rollouts import change_rollout, get_rollout, list_comparisons, list_events, list_versions
 
 T = TypeVar("T")
 _ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Name of a model.")]
@@ -32,6 +32,8 @@ class ModelHistory(msgspec.Struct, frozen=True):
     versions: Sequence[Architecture]
     rollout: Rollout
     events: Sequence[VersionEvent]
+    comparisons: Sequence[VersionComparison]
+    """What copies of queries showed."""
 
 
 def history(model: _ModelArgument, home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
@@ -46,7 +48,7 @@ def history(model: _ModelArgument, home: Home = DEFAULT_HOME, as_json: Json = Fa
     if later:
         lines = [(_time(e), e.version, e.kind.value, e.by, e.detail) for e in later]
         show(table(("at", "version>", "what", "by", "details"), lines, title="Rollouts"))
-    return None
+    return _show_comparisons(found)
 
 
 def rollout(
@@ -113,7 +115,7 @@ async def _read(pool: Pool, model: str) -> ModelHistory:
             hint = f": it is version {of.version} of {of.model}" if of is not None else ""
             raise OperatorError(f"there is no model {model!r}{hint}; `infaas models` lists what is registered")
         found = await get_rollout(session, model) or Rollout(model=model, serving=versions[0].version)
-        return ModelHistory(versions, found, await list_events(session, model))
+        return ModelHistory(versions, found, await list_events(session, model), await list_comparisons(session, model))
 
 
 async def _change(
@@ -172,7 +174,22 @@ def _show_rollout(found: ModelHistory, *, as_json: bool) -> None:
     if as_json:
         return show_json(found.rollout)
     rows = [(row.version, row.name, state_of(row.version, found)) for row in found.versions]
-    return show(table(("version>", "architecture", "state"), rows))
+    show(table(("version>", "architecture", "state"), rows))
+    return _show_comparisons(found)
+
+
+def _show_comparisons(found: ModelHistory) -> None:
+    if not found.comparisons:
+        return
+    rows = [
+        (
+            c.version, c.against, c.compared, f"{c.agreed / c.compared:.2%}", c.failed, ms(c.compute_s / c.compared),
+            ms(c.against_compute_s / c.compared),
+        )
+        for c in found.comparisons
+    ]  # fmt: skip
+    columns = ("version>", "against>", "copies>", "agree>", "failed>", "its batch>", "the other's>")
+    show(table(columns, rows, title="Shadow"))
 
 
 def _version_row(row: Architecture, state: str, event: VersionEvent | None) -> tuple[object, ...]:

@@ -81,6 +81,7 @@ FORWARDED: Final = QUERY | {
     h.ACCURACY: _text("Of the chosen variant.", pattern=_NUMBER),
     h.COST: _text("USD per 1000 such queries.", pattern=_NUMBER),
     h.EXPLANATION: _text("Why the variant was chosen, in JSON."),
+    h.COPIED: _text("Whether a copy went to a version that is tried, so that the results are compared.", enum=["true"]),
     h.ATTEMPTS: _text("How often the query was taken up before.", pattern=_WHOLE),
 }
 RESULT: Final = (

@@ -48,6 +48,11 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
         """What names the versions that answer but for the candidate."""
         return frozenset(version_target(self.model, v) for v in (self.serving, self.previous) if v is not None)
 
+    @property
+    def is_shadowed(self) -> bool:
+        """Whether the candidate is given copies."""
+        return self.candidate is not None and self.shadow > 0.0
+
     def concerns(self, target: str | None) -> bool:
         """Whether a query with this target leaves the version open."""
         return target is None or target == self.model
@@ -64,6 +69,35 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
         """A number of 0..1 that each query has once and for all for this candidate."""
         drawn = blake2b(f"{kind} {self.candidate_target} {query_id}".encode(), digest_size=8).digest()
         return int.from_bytes(drawn, "big") / _2_64
+
+
+class VersionComparison(msgspec.Struct, frozen=True, kw_only=True):
+    """What copies of queries showed of a version, in sums."""
+
+    model: str
+    version: int
+    against: int
+    """The version that answered the clients."""
+    compared: int = 0
+    failed: int = 0
+    """Copies, of these, that were answered with an error."""
+    agreed: float = 0.0
+    """Of these, how many came out as what the clients were answered; of a batch the share of its inputs."""
+    compute_s: float = 0.0
+    """Seconds that the batches took in which the copies were computed."""
+    against_compute_s: float = 0.0
+    """The same of what the clients were answered."""
+
+    def __add__(self, other: "VersionComparison") -> "VersionComparison":
+        """Both together; they are of the same versions."""
+        return msgspec.structs.replace(
+            self,
+            compared=self.compared + other.compared,
+            failed=self.failed + other.failed,
+            agreed=self.agreed + other.agreed,
+            compute_s=self.compute_s + other.compute_s,
+            against_compute_s=self.against_compute_s + other.against_compute_s,
+        )
 
 
 class VersionEventKind(StrEnum):

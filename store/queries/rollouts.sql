@@ -21,6 +21,21 @@ INSERT INTO version_events (model, version, kind, detail, by) VALUES ($1, $2, $3
 -- What happened to the versions of a model, in order.
 SELECT model, version, kind, detail, by, at FROM version_events WHERE model = $1 ORDER BY id
 
+-- name: add_comparison
+-- Add what copies of queries showed of a version to what is known, unless the version has gone.
+INSERT INTO version_comparisons AS c
+    (model, version, against, compared, failed, agreed, compute_s, against_compute_s)
+SELECT $1, $2, $3, $4, $5, $6, $7, $8 WHERE EXISTS (SELECT FROM architectures WHERE model = $1 AND version = $2)
+ON CONFLICT (model, version, against) DO UPDATE SET
+    compared = c.compared + excluded.compared, failed = c.failed + excluded.failed,
+    agreed = c.agreed + excluded.agreed, compute_s = c.compute_s + excluded.compute_s,
+    against_compute_s = c.against_compute_s + excluded.against_compute_s
+
+-- name: list_comparisons
+-- What copies of queries showed of the versions of a model.
+SELECT model, version, against, compared, failed, agreed, compute_s, against_compute_s
+FROM version_comparisons WHERE model = $1 ORDER BY version, against
+
 -- name: list_versions
 -- All versions of a model, in order.
 SELECT name, task, source, source_format, sample_rows, processing, made_with, model, version, created_at

@@ -17,6 +17,8 @@ async def test_a_version_has_its_share_and_a_rollback_loses_nothing(cli: Cli) ->
         seen = await try_and_roll_back(cli.home, state["gateway"], RATE, QUERIES)
         assert seen.errors == []
         assert len(seen.answers) == seen.asked
+        assert seen.shown == 0, "who is answered never sees what a copy was answered"
+        assert (seen.compared.version, seen.compared.against, seen.compared.failed) == (2, 1, 0)
         assert seen.undrawn == 0, "no query was answered by the new version that was not drawn"
         for share in SHARES:
             drawn, answered = seen.shares[share]
@@ -24,7 +26,7 @@ async def test_a_version_has_its_share_and_a_rollback_loses_nothing(cli: Cli) ->
         assert seen.shares[SHARES[-1]][1] > 0
         history = await cli.json("history", "digits-net")
         assert [event["kind"] for event in history["events"]] == [
-            "registered", "registered", "canary", "canary", "rolled back",
+            "registered", "registered", "shadow", "shadow", "canary", "canary", "rolled back",
         ]  # fmt: skip
         assert all(event["by"] for event in history["events"])
-        print(f"\nshares {seen.shares}, last answer of the bad version after {seen.last_bad_s:.3f} s")
+        print(f"\n{seen.compared}\nshares {seen.shares}, last answer of the bad version after {seen.last_bad_s:.3f} s")

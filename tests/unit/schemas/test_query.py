@@ -10,6 +10,7 @@ from schemas import headers as h
 from schemas.errors import InvalidRequest
 from schemas.needs import Mode, Needs
 from schemas.query import MAX_BATCH, MAX_ID, MAX_TURNED_AWAY, Query, parse_query
+from schemas.topics import SHADOWS
 
 T = 1_700_000_000_000.0
 LEAST = {h.ID: "q-1"}
@@ -161,3 +162,17 @@ def test_any_headers_give_a_query_or_say_what_is_wrong(fields: dict[str, str], t
     assert 1 <= query.batch <= MAX_BATCH
     assert query.deadline_ms is None or math.isfinite(query.deadline_ms)
     assert query.needs.min_accuracy is None or 0 <= query.needs.min_accuracy <= 1
+
+
+def test_only_a_selector_has_results_go_where_copies_are_compared() -> None:
+    fields = LEAST | {h.REPLY_TO: SHADOWS}
+    with pytest.raises(InvalidRequest, match="a topic of the system itself"):
+        parse_query("digits", fields, T)
+    assert parse_query("digits", fields, T, forwarded=True).reply_to == SHADOWS
+
+
+def test_a_version_may_be_named() -> None:
+    assert parse(target="textcnn@2").needs.target == "textcnn@2"
+    for wrong in ("textcnn@", "textcnn@0", "textcnn@x", "@2"):
+        with pytest.raises(InvalidRequest, match="no architecture, version or variant"):
+            parse(target=wrong)

@@ -10,7 +10,7 @@ from schemas.rows.rollout import Rollout
 from schemas.versions import versions_of
 from selector.cluster_state import ClusterState
 from selector.explain import explain
-from selector.late_binding import bind
+from selector.late_binding import bind, bind_copy
 from selector.policy import Choice, PolicyConfig, Refusal, choose
 from tests.unit.selector.story import NOW, TASK, explained, instance, query, registered, status
 
@@ -162,3 +162,34 @@ def test_it_is_explained() -> None:
     told = explained(explain(asked, where, NOW, CONFIG, choose(asked, where, NOW, CONFIG)))
     verdicts = {row["variant"]: row["verdict"] for row in told["considered"]}  # pyright: ignore
     assert verdicts[NEW] == "is of a version that does not serve"
+    for where, said in (
+        (
+            cluster(rollout(share=1.0), OLD, NEW),
+            "net@2 is tried on a share of the queries, and this one is drawn by its id",
+        ),
+        (
+            cluster(rollout(serving=2, previous=1, candidate=None), OLD),
+            "net@1 stands in until an instance of the version that serves is there",
+        ),
+    ):
+        told = explained(explain(asked, where, NOW, CONFIG, choose(asked, where, NOW, CONFIG)))
+        assert told["reason"] == said
+
+
+def test_a_share_is_copied_to_what_is_idle_and_nothing_waits_for_it() -> None:
+    where = cluster(rollout(shadow=0.25), OLD, NEW)
+    task = where.tasks[TASK]
+    old = task.serving[OLD].first().variant
+    copies = [bind_copy(task, query(id=f"q-{number}"), old, NOW) for number in range(QUERIES)]
+    assert sum(copy is not None for copy in copies) / QUERIES == pytest.approx(0.25, abs=0.03)
+    assert {copy.variant.name for copy in copies if copy is not None} == {NEW}
+    assert chosen(where, query(id="q-1")) == OLD, "a copy is not an answer"
+    where.apply_status(status(instance(OLD), instance(NEW, unread=50), slots=8), NOW)
+    assert [bind_copy(task, query(id=f"q-{number}"), old, NOW) for number in range(100)] == [None] * 100
+    assert bind_copy(cluster(rollout(shadow=0.0)).tasks[TASK], query(), old, NOW) is None
+
+
+def test_what_the_new_version_answers_is_not_copied() -> None:
+    where = cluster(rollout(share=1.0, shadow=1.0), OLD, NEW)
+    task = where.tasks[TASK]
+    assert bind_copy(task, query(), task.serving[NEW].first().variant, NOW) is None

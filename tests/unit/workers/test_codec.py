@@ -20,6 +20,7 @@ from schemas.result import parse_result
 from schemas.rows.catalog import TensorSpec
 from schemas.rows.processing import DecodeImage, Processing, Tokenise
 from schemas.tensors import bytes_array
+from schemas.topics import SHADOWS
 from selector.forward import failed, forwarded
 from selector.policy import Choice
 from selector.variants import PricedVariant
@@ -252,3 +253,25 @@ def test_texts_of_about_one_length_share_a_batch(one: int, other: int, together:
     assert parts[0].tensors["text"].tolist() == [b"a" * one]
     assert parts[0].query.request is not None
     assert not parts[0].query.request.binary_output, "who sends a text reads JSON"
+
+
+def test_a_result_to_be_compared_is_copied_and_that_of_a_copy_goes_there() -> None:
+    for fields, topic, copy_to in (
+        ({h.REPLY_TO: "mine", h.COPIED: "true"}, "mine", SHADOWS),
+        ({h.REPLY_TO: SHADOWS, h.TARGET: "net@2"}, SHADOWS, ""),
+    ):
+        query = identify(request(fields=fields), "digits")
+        parts = decode_query(query, MODEL)
+        query.add(0, {"y": parts[0].tensors["x"][:, :2]}, 1, 1)
+        message = encode_result(query, "v", "w")
+        assert (message.topic, message.copy_to) == (topic, copy_to)
+
+
+def test_who_names_a_version_is_told_it() -> None:
+    query = identify(request(fields={h.TARGET: "net@2"}), "digits")
+    parts = decode_query(query, MODEL)
+    query.add(0, {"y": parts[0].tensors["x"][:, :2]}, 1, 1)
+    message = encode_result(query, "v", "w")
+    result = parse_result(h.as_text(message.headers), message.value or b"")
+    found = decode_response(result.value, result.json_length)
+    assert (found.model_name, found.model_version) == ("net", "2")

@@ -1,0 +1,71 @@
+"""Copies of queries for a version that is tried: computed when nothing else is to do, and never answered to clients.
+
+A copy goes to an instance of the candidate that is idle at this moment, as an offline query; where none is, there is no
+copy, so none ever waits for room and under load they end by themselves. Its result, and a copy of the one that the
+client is given, come to `infaas.shadows`, where the autoscaler compares them. A copy that Kafka does not take is
+forgotten: what the client is told does not depend on it.
+"""
+
+import time
+from functools import partial
+from typing import Final
+
+from broker.kafka_types import KafkaError
+from broker.producer import Ack, Producer
+from schemas import headers as h
+from schemas.needs import Mode
+from schemas.query import Query
+from schemas.topics import SHADOWS
+from selector.candidates import TaskCandidates
+from selector.cluster_state import ClusterState
+from selector.forward import forwarded
+from selector.late_binding import bind_copy
+from selector.policy import Choice
+from selector.received_query import ReceivedQuery
+
+_CLIENTS: Final = frozenset(
+    {
+        h.REPLY_TO, h.REPLY_STREAM, h.CORRELATION, h.DEADLINE_MS, h.LATENCY_MS, h.MIN_ACCURACY, h.MAX_COST, h.MODE,
+        h.TARGET, h.EXPLAIN, *h.TRACE,
+    }
+)  # fmt: skip
+"""What a client asked of its own answer."""
+
+
+class ShadowSender:
+    """Sender of copies, of one selector."""
+
+    def __init__(self, state: ClusterState, producer: Producer) -> None:
+        self._state = state
+        self._producer = producer
+
+    def choose(self, task: TaskCandidates, query: Query, choice: Choice, now: float) -> Choice | None:
+        """Where a copy of a query goes that `choice` answers; None: there is none."""
+        return bind_copy(task, query, choice.variant, now)
+
+    async def send(self, received: ReceivedQuery, copy: Choice, now: float) -> None:
+        """Send a copy on, whatever becomes of it."""
+        query = received.query
+        headers = [
+            pair
+            for pair in forwarded(query, copy, received.headers, now, self._producer.clock.offset_ms, None)
+            if pair[0] not in _CLIENTS
+        ]
+        headers += (
+            (h.REPLY_TO, SHADOWS.encode()),
+            (h.MODE, Mode.OFFLINE.encode()),
+            (h.TARGET, copy.variant.architecture.encode()),
+        )
+        instance = copy.instance
+        assert instance is not None, "a copy goes where it is served"
+        self._state.sent_offline(instance, copy.partition, query.batch, now)
+        await self._producer.post(
+            copy.variant.offline_topic, received.value, partial(self._acknowledged, copy), key=query.id.encode(),
+            headers=headers, partition=copy.partition.number,
+        )  # fmt: skip
+
+    def _acknowledged(self, copy: Choice, outcome: Ack | KafkaError) -> None:
+        if isinstance(outcome, Ack):
+            self._state.acknowledged(copy.instance, copy.partition, outcome.offset, time.monotonic())
+        else:
+            self._state.failed(copy.partition)

@@ -1,0 +1,13 @@
+-- What copies of queries showed of a version, against the one that answered the clients, in sums.
+CREATE TABLE version_comparisons (
+    model text NOT NULL,
+    version integer NOT NULL,
+    against integer NOT NULL,
+    compared bigint NOT NULL,
+    failed bigint NOT NULL,
+    agreed double precision NOT NULL,
+    compute_s double precision NOT NULL,
+    against_compute_s double precision NOT NULL,
+    PRIMARY KEY (model, version, against),
+    FOREIGN KEY (model, version) REFERENCES architectures (model, version) ON DELETE CASCADE
+)

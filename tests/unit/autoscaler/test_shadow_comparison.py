@@ -1,0 +1,93 @@
+"""Results of a query by two versions are paired, in whatever order, and compared."""
+
+from collections.abc import Iterable
+from typing import cast
+
+import pytest
+from aiokafka import ConsumerRecord
+from msgspec.structs import replace
+
+from autoscaler.record.shadow_comparison import ShadowComparer, comparison
+from broker.kafka_types import Record
+from schemas import headers as h
+from schemas.result import Result, error_value
+from schemas.rows.rollout import Rollout, VersionComparison
+from store.catalog import Catalog
+from store.errors import StoreUnavailable
+from store.pool import Pool
+from tests.store_rows import a_task, an_architecture
+
+CATALOG = Catalog(
+    tasks={"digits": a_task()},
+    architectures={"mlp": an_architecture(), "mlp-v2": replace(an_architecture("mlp-v2"), model="mlp", version=2)},
+    rollouts={"mlp": Rollout(model="mlp", serving=1, candidate=2, shadow=0.5)},
+)
+
+
+def answered(version: str, *scores: float, query_id: str = "q", status: str = "ok", ms: float = 1.0) -> Result:
+    data = ",".join(map(str, scores))
+    value = b'{"model_name":"digits","outputs":[{"name":"y","datatype":"FP32","shape":[%d,2],"data":[%s]}]}' % (
+        len(scores) // 2, data.encode(),
+    )  # fmt: skip
+    return Result(
+        id=query_id, status=status, value=value if status == "ok" else error_value("no"),
+        variant=f"{version}.onnx-fp32.cpu", compute_ns=int(ms * 1e6),
+    )  # fmt: skip
+
+
+def test_the_same_class_agrees_and_another_does_not() -> None:
+    old = answered("mlp", 0.9, 0.1, 0.2, 0.8, ms=2)
+    for one, other in ((answered("mlp-v2", 0.6, 0.4, 0.7, 0.3), old), (old, answered("mlp-v2", 0.6, 0.4, 0.7, 0.3))):
+        assert comparison(CATALOG, one, other) == VersionComparison(
+            model="mlp", version=2, against=1, compared=1, agreed=0.5, compute_s=0.001, against_compute_s=0.002
+        )
+
+
+def test_a_copy_that_fails_is_counted_as_such() -> None:
+    found = comparison(CATALOG, answered("mlp-v2", status="model_failed"), answered("mlp", 0.9, 0.1))
+    assert found is not None
+    assert (found.compared, found.failed, found.agreed) == (1, 1, 0.0)
+
+
+@pytest.mark.parametrize("other", ["mlp-v2", "rest"])
+def test_what_are_not_two_versions_is_no_comparison(other: str) -> None:
+    assert comparison(CATALOG, answered("mlp-v2", 0.9, 0.1), answered(other, 0.9, 0.1)) is None
+
+
+def record(result: Result) -> Record:
+    headers = [
+        (h.ID, result.id.encode()), (h.STATUS, result.status.encode()), (h.VARIANT, result.variant.encode()),
+        (h.COMPUTE_NS, b"%d" % result.compute_ns),
+    ]  # fmt: skip
+    return ConsumerRecord("t", 0, 0, 0, 0, None, result.value, None, -1, 0, tuple(headers))
+
+
+class Written:
+    """What was written, instead of a database that is away at first."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.found: list[VersionComparison] = []
+        self.away = True
+        monkeypatch.setattr("autoscaler.record.shadow_comparison.add_comparisons", self.add)
+
+    async def add(self, _pool: object, found: Iterable[VersionComparison]) -> None:
+        if self.away:
+            raise StoreUnavailable("away")
+        self.found += found
+
+
+async def test_pairs_are_summed_up_and_kept_while_postgres_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    written, comparer = Written(monkeypatch), ShadowComparer()
+    pool = cast(Pool, None)
+    for number in range(3):
+        comparer.take(record(answered("mlp", 0.9, 0.1, query_id=f"q-{number}")), CATALOG)
+        comparer.take(record(answered("mlp", 0.9, 0.1, query_id=f"q-{number}")), CATALOG)  # it came again
+    for number in (2, 0):
+        comparer.take(record(answered("mlp-v2", 0.7, 0.3, query_id=f"q-{number}")), CATALOG)
+    await comparer.write(pool)
+    written.away = False
+    comparer.take(record(answered("mlp-v2", 0.3, 0.7, query_id="q-1")), CATALOG)
+    await comparer.write(pool)
+    await comparer.write(pool)
+    assert [(one.compared, one.agreed, one.version, one.against) for one in written.found] == [(3, 2.0, 2, 1)]
+    comparer.take(ConsumerRecord("t", 0, 0, 0, 0, None, b"?", None, -1, 0, ()), CATALOG)
