@@ -18,7 +18,9 @@ def test_it_computes_what_the_onnx_file_does(tmp_path: Path) -> None:
     inputs, _labels = labelled("mnist")
     rows = {"input": inputs["input"][:5]}
     scores = [
-        find_runtime(runtime).load(file, "cpu", LoadOptions(precision="fp32")).infer(rows)["logits"]
+        np.asarray(
+            find_runtime(runtime).load(file, "cpu", LoadOptions(precision="fp32")).infer(rows)["logits"], np.float32
+        )
         for runtime, file in (("onnx", MODEL), ("torch-eager", tmp_path / "program"))
     ]
     np.testing.assert_allclose(scores[1], scores[0], rtol=1e-3, atol=1e-3)
