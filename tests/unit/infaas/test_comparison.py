@@ -1,5 +1,6 @@
 """Which variants are dominated, and what is drawn of them."""
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -102,6 +103,13 @@ def test_one_variant_alone_is_drawn() -> None:
     assert all(any(line.endswith("|A") for line in part.splitlines()) for part in (latency, cost))
 
 
+@pytest.fixture(scope="module")
+def fonts() -> None:
+    """Fonts that matplotlib finds: on a machine where it has not looked yet it starts a process for that, once."""
+    importlib.import_module("matplotlib.font_manager")
+
+
+@pytest.mark.usefixtures("fonts")
 def test_an_image_is_written(tmp_path: Path) -> None:
     draw_image("digits", COMPARED, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
