@@ -81,8 +81,8 @@ class ArtifactStore:
         return self._directory / sha256
 
     def has(self, sha256: str) -> bool:
-        """Whether the artifact is kept."""
-        return self.path(sha256).is_file() or (self._bucket is not None and self._bucket.has(sha256))
+        """Whether the artifact is kept, for all; a copy in this machine's cache does not count."""
+        return self.path(sha256).is_file() if self._bucket is None else self._bucket.has(sha256)
 
     @contextmanager
     def held(self, sha256: str) -> Generator[Path]:

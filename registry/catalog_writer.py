@@ -20,6 +20,7 @@ from registry.pipeline.verification import Accuracy
 from registry.plan import PlannedVariant
 from registry.quality import is_function
 from registry.registration import Registration
+from registry.removal.unused_files import files_of
 from registry.versions import ModelVersion, keep_serving, note_registered
 from schemas.errors import OperatorError
 from schemas.rows.catalog import Architecture, Profile, Task, Variant, VariantState
@@ -139,7 +140,7 @@ class CatalogWriter:
             if variant.name not in self.variants:
                 await note_registered(session, self.version, self._request.asked_by)
             await put_variant(session, variant, profile)
-            await self._check_kept(variant.artifact, architecture.sample_rows)
+            await self._check_kept(variant, replace(architecture, source=""))  # kept only if it is the artifact
             # Now the rows are accepted, and seen by nobody: a topic without a row would take queries for ever.
             await ensure_topics(self._kafka, topics)
         self.variants[variant.name] = variant
@@ -158,7 +159,7 @@ class CatalogWriter:
         variant = replace(variant, state=VariantState.READY)
         async with self.pool.transaction() as session:
             await put_variant(session, variant, profile)  # first: of what is being unregistered nothing is made
-            await self._check_kept(variant.artifact)
+            await self._check_kept(variant)
             await ensure_topics(self._kafka, variant_specs(variant.name, variant.partitions))
         self.variants[variant.name] = variant
 
@@ -168,14 +169,15 @@ class CatalogWriter:
         await put_variant(self.pool, variant)
         self.variants[variant.name] = variant
 
-    async def _check_kept(self, *files: str) -> None:
+    async def _check_kept(self, variant: Variant, *architectures: Architecture) -> None:
         """Raise `OperatorError` if a file has gone; those of rows that are written, and not yet seen, stay from now on.
 
-        Until then an unregistration, which locks both tables for its look, may have found it to be of no use.
+        Until then an unregistration, or a registration that failed, which lock both tables for their look, may have
+        found it to be of no use.
         """
-        for sha256 in filter(None, files):
+        for sha256 in await asyncio.to_thread(files_of, [variant], architectures, self._artifacts):
             if not await asyncio.to_thread(self._artifacts.has, sha256):
-                raise OperatorError(f"file {sha256[:12]}... was removed by an unregistration meanwhile: register again")
+                raise OperatorError(f"file {sha256[:12]}... was removed meanwhile, as of no use: register again")
 
     def _is_complete(self, name: str) -> bool:
         variant = self.variants.get(name)

@@ -151,7 +151,7 @@ class _Pipeline:
         self._folder = folder
         self._steps = steps
         self._runner = runner
-        self._brought = BroughtArtifacts(artifacts)
+        self._brought = BroughtArtifacts(artifacts, writer.pool)
         self._processing = request.processing
         """What is done around the model, its files as paths."""
         self._tensors: tuple[TensorSpec, ...] = ()
@@ -281,7 +281,7 @@ class _Pipeline:
         try:
             yield
         except (ModelFailed, InvalidRequest, OperatorError) as error:
-            await asyncio.to_thread(self._brought.take_back)
+            await self._brought.take_back()
             if isinstance(error, ModelFailed):
                 raise InvalidRequest(f"{self._request.file.name} does not run: {error}") from error
             raise

@@ -93,13 +93,13 @@ class CompositeWriter:
         """
         file = self._folder / "document"
         await asyncio.to_thread(file.write_bytes, msgspec.json.encode(document))
-        brought = BroughtArtifacts(self._artifacts)
+        brought = BroughtArtifacts(self._artifacts, self._catalog.pool)
         artifact = await asyncio.to_thread(brought.put, file)
         variant = self._row(label, document, artifact)
         known = self._catalog.variants.get(variant.name)
         if known is not None and known.state is VariantState.READY and not self._plan.request.again:
             if known.artifact != artifact:
-                await asyncio.to_thread(brought.take_back)
+                await brought.take_back()
                 raise OperatorError(f"{known.name} is registered with another content: have it made --again")
             await self._catalog.ensure_topics()
             return known
@@ -107,7 +107,7 @@ class CompositeWriter:
             measurement, accuracy = await self._measure(variant, declared)
             await self._write_down(variant, measurement, accuracy, brought)
         except (ModelFailed, InvalidRequest, OperatorError) as error:
-            await asyncio.to_thread(brought.take_back)
+            await brought.take_back()
             if isinstance(error, ModelFailed):
                 raise InvalidRequest(f"{variant.name} does not run: {error}") from error
             raise

@@ -4,7 +4,8 @@ A composite names the files of its stages in its own, so these stay for as long 
 they were made for have gone.
 """
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Collection, Iterable
 
 from registry.artifacts import ArtifactStore
 from runtimes.composite import CASCADE, CHAIN, Stage, read_document
@@ -29,6 +30,13 @@ async def unused_files(session: DatabaseSession, names: RegisteredNames, artifac
         artifacts,
     )
     return sorted(gone - kept)
+
+
+async def discard_unused(session: DatabaseSession, files: Collection[str], artifacts: ArtifactStore) -> None:
+    """Discard those of the files that nothing registered needs; of a session that holds the lock of the catalog."""
+    variants, architectures = await list_variants(session), await list_architectures(session)
+    for sha256 in set(files) - await asyncio.to_thread(files_of, variants, architectures, artifacts):
+        await asyncio.to_thread(artifacts.discard, sha256)
 
 
 def files_of(variants: Iterable[Variant], architectures: Iterable[Architecture], artifacts: ArtifactStore) -> set[str]:

@@ -17,6 +17,7 @@ from broker.lag.reader import LagReader
 from broker.settings import KafkaSettings
 from broker.topics import ensure_variant_topics
 from registry.artifacts import ArtifactStore
+from registry.brought_artifacts import BroughtArtifacts
 from registry.register import register
 from registry.registration import Registration
 from registry.topics import ensure_registered_topics
@@ -364,6 +365,20 @@ async def test_what_fails_takes_no_file_from_another_registration(
     with pytest.raises(OperatorError, match=r"127\.0\.0\.1:1"):
         await register(request, store_pool, nobody, artifacts, progress)
     assert {path.name for path in (tmp_path / "artifacts").iterdir()} == kept
+
+
+async def test_what_fails_takes_back_no_file_that_another_registration_found_there(
+    run: Register, make_model: Callable[..., Path], store_pool: Pool, artifacts: ArtifactStore, tmp_path: Path
+) -> None:
+    """Of two at once one brings the file, the other has it in a row when the first fails."""
+    file, unused = make_model(), tmp_path / "unused"
+    unused.write_bytes(b"unused")
+    failing = BroughtArtifacts(artifacts, store_pool)
+    brought = [failing.put(file), failing.put(unused)]
+    (variant,) = await run(file=file, variants=("onnx-fp32",))
+    assert variant.artifact == brought[0]
+    await failing.take_back()
+    assert [artifacts.has(sha256) for sha256 in brought] == [True, False]
 
 
 async def test_topics_exist_with_their_partitions(

@@ -72,6 +72,17 @@ def test_a_damaged_copy_is_fetched_again(tmp_path: Path) -> None:
         assert path.read_bytes() == b"right"
 
 
+def test_what_only_the_cache_of_a_machine_has_is_not_kept(tmp_path: Path) -> None:
+    here, there = _machine(tmp_path, "here"), _machine(tmp_path, "there")
+    sha256 = here.put(_file(tmp_path, b"discarded"))
+    with there.held(sha256):
+        pass
+    here.discard(sha256)
+    assert there.path(sha256).exists()
+    assert not there.has(sha256)
+    assert there.keep(_file(tmp_path, b"discarded")).is_new
+
+
 def test_what_is_fetched_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sha256 = _machine(tmp_path, "here").put(_file(tmp_path, b"once"))
     hashed: list[Path] = []
