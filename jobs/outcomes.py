@@ -3,7 +3,7 @@
 from typing import Final, NamedTuple
 
 from schemas import headers as h
-from schemas.errors import QUERY_ERRORS, DeadlineExceeded, ErrorCode, QueryError, UnknownTask
+from schemas.errors import QUERY_ERRORS, DeadlineExceeded, ErrorCode, Internal, QueryError, UnknownTask
 from schemas.jobs import JobState, state_of_result
 from schemas.oip import JSON
 from schemas.result import error_value, parse_result
@@ -31,6 +31,8 @@ def read_answer(fields: dict[str, str], value: bytes) -> JobAnswer:
         ValueError: it is no result.
     """
     result = parse_result(fields, value)
+    if any("\0" in text for field in fields.items() for text in field):
+        raise ValueError("a header holds NUL, which Postgres does not take")
     kept = {name: text for name, text in fields.items() if name not in _LEFT_OUT}
     return JobAnswer(JobEnd(result.id, state_of_result(result.status), kept, value), result.status in _PASSING)
 
@@ -44,6 +46,14 @@ def failed(job_id: str, error: QueryError) -> JobEnd:
 def too_late() -> QueryError:
     """Error of a job whose deadline has passed."""
     return DeadlineExceeded("the deadline of the job passed before it was answered")
+
+
+def never_answered(attempts: int) -> QueryError:
+    """Error of a job whose query has gone without an answer, and is not sent again."""
+    return Internal(
+        f"no answer came to the job's query, which is sent {attempts} times at most, and not beyond its deadline; "
+        "`infaas dead-letters list` may say why"
+    )
 
 
 def unregistered(task: str) -> QueryError:

@@ -76,7 +76,7 @@ class ResultWriter:
         if passing:
             again.update(await send_again(self._pool, passing, self._max_attempts, self._retry_pause_s))
             metrics.AGAIN.labels("error").inc(len(again))
-        ends = [answer.end for answer in answers if answer.end.id not in again]
+        ends = [answer.end for answer in answers if not (answer.may_pass and answer.end.id in again)]
         ended = set(await end_jobs(self._pool, ends))
         for end in ends:
             if end.id in ended:

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
-from broker.kafka_types import KafkaError, RecordTooLarge, UnknownTopic
+from broker.kafka_types import KafkaError, RecordTooLarge, TopicClosed
 from broker.producer import Producer
 from jobs import metrics
 from jobs.outcomes import failed, headers_of, too_late, unregistered
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 _MAX_BYTES: Final = 16 * 1024 * 1024
 """About the most bytes of the jobs that are sent in one transaction."""
-_PAUSE_S: Final = 1.0
+_PAUSE_S: Final = 2.0
 """Seconds after which is sent again what Kafka did not take."""
 
 
@@ -101,9 +101,12 @@ class JobSender:
 
 
 def _final_error(job: DueJob, failures: Mapping[str, BaseException]) -> QueryError | None:
-    """Error of a job that could not be sent and never can; None where it was, or may be later."""
+    """Error of a job that could not be sent and never can; None where it was, or may be later.
+
+    A topic that is not there may be soon, as where a broker has just started: the sweeper knows if its task is gone.
+    """
     error = failures.get(job.id)
-    if isinstance(error, UnknownTopic):
+    if isinstance(error, TopicClosed):
         return unregistered(job.task)
     if isinstance(error, RecordTooLarge):
         return InvalidRequest(f"the query is larger than Kafka takes: {error}")

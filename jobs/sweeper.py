@@ -15,7 +15,7 @@ from typing import Final
 
 from jobs import metrics
 from jobs.idle_pause import IdlePause
-from jobs.outcomes import failed, too_late, unregistered
+from jobs.outcomes import failed, never_answered, too_late, unregistered
 from jobs.settings import JobsSettings
 from process.failure_log import FailureLog
 from schemas.errors import QueryError
@@ -92,12 +92,15 @@ class Sweeper:
         """Have those sent again of which Kafka holds nothing any more."""
         lost = await job_queue.lost_jobs(self._pool, self._settings.lost_s, _AT_ONCE)
         if lost:
-            attempts, pause_s = self._settings.max_attempts, self._settings.retry_pause_s
-            again = await job_queue.send_again(self._pool, lost, attempts, pause_s)
-            log.warning(
-                "Kafka holds nothing more of %d jobs without an answer: sending %d again", len(lost), len(again)
-            )
-            metrics.AGAIN.labels("lost").inc(len(again))
+            await self.send_lost(lost)
+
+    async def send_lost(self, lost: list[str]) -> None:
+        """Have lost jobs sent again, and end those that were sent as often as may be, or have no time left for it."""
+        attempts = self._settings.max_attempts
+        again = await job_queue.send_again(self._pool, lost, attempts, self._settings.retry_pause_s)
+        log.warning("Kafka holds nothing more of %d jobs without an answer: sending %d again", len(lost), len(again))
+        metrics.AGAIN.labels("lost").inc(len(again))
+        await self._end(sorted({*lost} - {*again}), never_answered(attempts))
 
     async def prune(self) -> None:
         """Take away results, and then jobs, that were kept for long enough."""

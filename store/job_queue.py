@@ -76,16 +76,16 @@ async def sending_jobs(pool: Pool, most: int, most_bytes: int) -> AsyncGenerator
 
 
 async def end_jobs(session: DatabaseSession, ends: Sequence[JobEnd]) -> list[str]:
-    """Write how jobs ended; returns those that had not ended before. Again changes nothing."""
+    """Write how jobs ended, the first end of each; returns those that had not ended before. Again changes nothing."""
     ended = list[str]()
-    for part in parts_of({end.id: end for end in ends}.values(), lambda end: len(end.value)):
+    for part in parts_of({end.id: end for end in reversed(ends)}.values(), lambda end: len(end.value)):
         columns = [[getattr(end, name) for end in part] for name in JobEnd.__struct_fields__]
         ended += [row.id for row in await session.fetch(JobId, _END_JOBS, *columns)]
     return ended
 
 
 async def send_again(session: DatabaseSession, ids: Collection[str], attempts: int, pause_s: float) -> list[str]:
-    """Have jobs sent again, after a pause that doubles each time; returns those that will be.
+    """Have jobs sent again, after a pause that doubles each time; returns those that will be, or were to be before.
 
     Left out are those that were sent `attempts` times, and those whose deadline would pass meanwhile.
     """

@@ -83,10 +83,14 @@ RETURNING jobs.id
 
 -- name: send_again
 -- Have jobs on their way sent once more, later each time, unless they were too often or have no time left for it.
-UPDATE jobs SET state = 'queued', send_at = clock_timestamp() + make_interval(secs => $3 * 2 ^ least(attempts - 1, 10))
-WHERE id = ANY ($1::text[]) AND state = 'running' AND attempts < $2
-    AND (deadline_at IS NULL OR deadline_at > clock_timestamp() + make_interval(secs => $3 * 2 ^ least(attempts - 1, 10)))
-RETURNING id
+-- Those that are to be sent already are returned, too.
+WITH again AS (
+    UPDATE jobs SET state = 'queued', send_at = clock_timestamp() + make_interval(secs => $3 * 2 ^ least(attempts - 1, 10))
+    WHERE id = ANY ($1::text[]) AND state = 'running' AND attempts < $2
+        AND (deadline_at IS NULL OR deadline_at > clock_timestamp() + make_interval(secs => $3 * 2 ^ least(attempts - 1, 10)))
+    RETURNING id
+)
+SELECT id FROM again UNION SELECT id FROM jobs WHERE id = ANY ($1::text[]) AND state = 'queued'
 
 -- name: expired_jobs
 -- Jobs whose deadline passed a while ago.

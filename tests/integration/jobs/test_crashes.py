@@ -7,17 +7,26 @@ from pathlib import Path
 
 import pytest
 
+from broker.delivery.consumer import Consumer
+from broker.producer import Producer
+from broker.producing import topic_lookup
+from broker.topics import ensure_task_topics
 from jobs.outcomes import failed, read_answer
+from jobs.results import ResultWriter
+from jobs.sender import JobSender
+from jobs.sweeper import Sweeper
 from schemas import headers as h
 from schemas.errors import Internal
 from schemas.jobs import JobState
+from schemas.result import error_value
+from schemas.rows.jobs import NewJob
 from schemas.rows.samples import LagReading
 from schemas.topics import JOB_RESULTS, offline_topic, task_topic, variant_topics
 from store.job_queue import end_jobs, lost_jobs, send_again, sending_jobs
-from store.jobs import get_job_result
+from store.jobs import get_job_result, put_jobs
 from store.samples import group_partition_ids, present_s, write_reading
 from tests.integration.gateway.responder import VARIANT
-from tests.integration.jobs.conftest import Office
+from tests.integration.jobs.conftest import QUICK, Office
 from tests.processes import service, variables_of
 from tests.waiting import until
 
@@ -56,12 +65,65 @@ async def test_what_was_sent_by_one_that_was_killed_is_due_again(office: Office)
 async def test_the_first_end_of_a_job_stays(office: Office) -> None:
     (job_id,) = await office.submit_many(1)
     ok, _ = read_answer({h.ID: job_id, h.STATUS: "ok"}, b"{}")
-    assert await end_jobs(office.pool, [ok]) == [job_id]
+    assert await end_jobs(office.pool, [ok, failed(job_id, Internal("later"))]) == [job_id]
     assert await end_jobs(office.pool, [ok, failed(job_id, Internal("late"))]) == []
     found = await get_job_result(office.pool, job_id)
     assert found is not None
     assert (found.state, found.result) == (JobState.SUCCEEDED, b"{}")
     assert await send_again(office.pool, [job_id], 10, 1.0) == []
+
+
+async def on_its_way(office: Office, count: int) -> list[str]:
+    """Jobs whose queries are sent, and that nobody answers."""
+    ids = await office.submit_many(count)
+    async with sending_jobs(office.pool, count, 10**6) as sending:
+        await sending.sent(ids)
+    return ids
+
+
+async def test_an_error_that_may_pass_does_not_end_a_job_when_it_is_read_again(office: Office) -> None:
+    ids = await on_its_way(office, 2)
+    busy, other = (read_answer({h.ID: job_id, h.STATUS: "overloaded"}, error_value("busy")) for job_id in ids)
+    writer = ResultWriter(office.pool, Consumer(office.kafka, "test", group="test"), 2, 60.0, lambda: None)
+    for _ in range(2):  # Postgres went away between two statements, or another has the partition now
+        await writer.write([busy])
+    assert await office.number(JobState.QUEUED) == 1
+    await writer.write([other, read_answer({h.ID: ids[1], h.STATUS: "ok"}, b"{}")])
+    assert await office.number(JobState.SUCCEEDED) == 1, "an answer counts, whatever came before it"
+
+    await office.pool.execute("UPDATE jobs SET send_at = now() WHERE state = 'queued'")
+    async with sending_jobs(office.pool, 10, 10**6) as sending:
+        await sending.sent([job.id for job in sending.jobs])
+    await writer.write([busy])
+    assert await office.number(JobState.FAILED) == 1, "it was sent as often as may be"
+
+
+async def test_a_job_waits_for_the_topic_of_its_task(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topic_lookup, "METADATA_S", 0.1)
+    monkeypatch.setattr(topic_lookup, "MISSING_FOR_S", 0.1)
+    job = NewJob(id="1", model="m", task=f"new-{office.task}", offline=True, headers={}, request=b"{}")
+    await put_jobs(office.pool, [job])
+    async with Producer(office.kafka, "test") as producer:
+        sender = JobSender(office.pool, producer, 10, 1.0)
+        assert await sender.send_due() == 1
+        assert await office.number(JobState.QUEUED) == 1, "a broker that starts may not know its topics yet"
+        await ensure_task_topics(office.kafka, job.task, 1)
+
+        async def sent() -> bool:
+            await office.pool.execute("UPDATE jobs SET send_at = now()")
+            await sender.send_due()
+            return await office.number(JobState.RUNNING) == 1
+
+        await until(sent)
+
+
+async def test_a_job_that_was_lost_as_often_as_it_may_be_sent_ends(office: Office) -> None:
+    (job_id,) = await on_its_way(office, 1)
+    sweeper = Sweeper(office.pool, QUICK.model_copy(update={"max_attempts": 1}), lambda: None)
+    await sweeper.send_lost([job_id])
+    job = await office.status(job_id)
+    assert (job["state"], job["error"]["code"]) == ("failed", "internal")
+    assert "1 time" in job["error"]["message"]
 
 
 async def test_a_job_of_which_kafka_holds_nothing_more_is_lost(office: Office) -> None:

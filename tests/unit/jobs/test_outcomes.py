@@ -34,6 +34,9 @@ def test_what_is_no_result_is_none() -> None:
         read_answer({h.ID: "a"}, b"")
     with pytest.raises(ValueError, match="float"):
         read_answer({h.ID: "a", h.STATUS: "ok", h.COST: "much"}, b"")
+    for fields in ({h.ID: "a\0", h.STATUS: "ok"}, {h.ID: "a", h.STATUS: "ok", "tracestate": "\0"}):
+        with pytest.raises(ValueError, match="NUL"):  # Postgres would refuse the whole statement, again and again
+            read_answer(fields, b"{}")
 
 
 def test_a_latency_is_what_is_left_of_it() -> None:
