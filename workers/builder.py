@@ -7,8 +7,8 @@ Rules.
   what a dead worker had begun is begun by another, or by itself when it is started again.
 * A step runs in a process of its own, which lets others go first, may take so much time and memory and no more, and
   ends with the worker. A measurement waits for a while until no query comes.
-* A step whose process crashes is tried again, and given up the third time; so is one whose worker ends each time. What
-  a step raises is its outcome at once.
+* A step whose process crashes is tried again, and given up the third time; so is one whose worker ends each time, or
+  fails by a defect of ours. What a step raises is its outcome at once.
 * A worker that stops gives its step back. What it has not written down is done once more, with the same result.
 """
 
@@ -181,7 +181,7 @@ class Builder:
             log.warning("build %s is left", row.id[:_SHOWN])
 
     async def _attempt(self, row: BuildRow) -> BuildOutcome | None:
-        """Run a step; None: its process crashed, and somebody is to try again."""
+        """Run a step; None: its process crashed, or we failed at it, and somebody is to try again."""
         if row.attempts > MOST_ATTEMPTS:
             why = row.reason or "each time the worker ended that did it"
             return BuildOutcome.of_error(ModelFailed(f"given up after {MOST_ATTEMPTS} attempts: {why}"))
@@ -192,15 +192,19 @@ class Builder:
         try:
             return await self._outcome(step)
         except StepCrashed as error:
-            reason = str(error)
-            log.warning("build %s, attempt %d: %s", row.id[:_SHOWN], row.attempts, reason)
-            await _insist(lambda: release_build(self._context.pool, row.id, self._worker, reason))
-            return None
+            return await self._leave_to_be_tried_again(row, str(error))
         except _STEP_ERRORS as error:
             return BuildOutcome.of_error(error)
         except OSError as error:
             reason = f"{error.filename or 'a file'}: {error.strerror or error}"
             return BuildOutcome.of_error(OperatorError(reason))
+        except Exception as error:
+            log.exception("a defect in what does builds")
+            return await self._leave_to_be_tried_again(row, f"a defect of {self._worker}: {error!r}")
+
+    async def _leave_to_be_tried_again(self, row: BuildRow, reason: str) -> None:
+        log.warning("build %s, attempt %d: %s", row.id[:_SHOWN], row.attempts, reason)
+        await _insist(lambda: release_build(self._context.pool, row.id, self._worker, reason))
 
     async def _outcome(self, step: HardwareStep) -> BuildOutcome:
         try:

@@ -24,7 +24,7 @@ from registry.registration import Registration
 from registry.samples import save_arrays
 from registry.step_runner import LOCAL
 from runtimes.protocol import LoadOptions
-from schemas.errors import InvalidRequest, OperatorError
+from schemas.errors import InvalidRequest, ModelFailed, OperatorError
 from schemas.hardware import Hardware
 from schemas.rows.builds import BuildRow
 from schemas.rows.catalog import Variant, VariantState
@@ -146,12 +146,16 @@ async def test_a_worker_killed_in_the_midst_of_a_step_leaves_it_to_another(
     assert {row.attempts for row in others} == {1}
 
 
-async def test_a_step_whose_process_is_killed_each_time_is_given_up_and_its_worker_serves_on(
+async def test_a_step_that_fails_each_time_in_no_way_of_its_own_is_given_up_and_its_worker_serves_on(
     site: Site, request_of: Callable[[], Registration]
 ) -> None:
     with gpu_worker(site, "cuda-0", STAND_IN_DIES="yes") as worker:
         with pytest.raises(InvalidRequest, match=r"given up after 3 attempts: it was killed \(SIGKILL\)"):
             await registered(site, request_of())
+        async with steps_of(site) as runner, asyncio.timeout(60):
+            plan = PlanVariants(request_of(), "of a later version")  # which this one does not see coming
+            with pytest.raises(ModelFailed, match=r"given up after 3 attempts: .*KeyError\('of a later version'\)"):
+                await runner.run(plan, tuple[PlannedVariant, ...], _unseen)
         assert worker.poll() is None
 
 
