@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 _MOST_WAITING: Final = 10_000
 """Results that wait for the other of their query."""
+_MOST_BYTES: Final = 64 << 20
+"""Bytes of these."""
 
 
 class ShadowComparer:
@@ -32,6 +34,8 @@ class ShadowComparer:
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[str, Result] = OrderedDict()
+        self._bytes = 0
+        """Of the values of those that wait."""
         self._compared: dict[tuple[str, int, int], VersionComparison] = {}
         """Not yet written, by model and both versions."""
 
@@ -42,15 +46,21 @@ class ShadowComparer:
         except (KeyError, ValueError):
             return  # not of ours: anybody may write there
         other = self._waiting.pop(result.id, None)
+        self._bytes -= 0 if other is None else len(other.value)
         if other is None or other.variant == result.variant:
-            self._waiting[result.id] = result
-            if len(self._waiting) > _MOST_WAITING:
-                self._waiting.popitem(last=False)
+            self._wait(result)
             return
         found = comparison(catalog, result, other)
         if found is not None:
             key = found.model, found.version, found.against
             self._compared[key] = found + self._compared[key] if key in self._compared else found
+
+    def _wait(self, result: Result) -> None:
+        self._waiting[result.id] = result
+        self._bytes += len(result.value)
+        while len(self._waiting) > _MOST_WAITING or self._bytes > _MOST_BYTES:
+            _, oldest = self._waiting.popitem(last=False)
+            self._bytes -= len(oldest.value)
 
     async def write(self, pool: Pool) -> None:
         """Add what was compared since the last time to what is known."""

@@ -62,6 +62,18 @@ def record(result: Result) -> Record:
     return ConsumerRecord("t", 0, 0, 0, 0, None, result.value, None, -1, 0, tuple(headers))
 
 
+async def test_large_results_do_not_wait_in_any_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autoscaler.record.shadow_comparison._MOST_BYTES", 300)
+    written, comparer = Written(monkeypatch), ShadowComparer()
+    written.away = False
+    for query_id in ("first", "second", "third"):  # of more than 100 bytes each
+        comparer.take(record(answered("mlp", *[0.9, 0.1] * 5, query_id=query_id)), CATALOG)
+    for query_id in ("first", "third"):
+        comparer.take(record(answered("mlp-v2", *[0.9, 0.1] * 5, query_id=query_id)), CATALOG)
+    await comparer.write(cast(Pool, None))
+    assert [one.compared for one in written.found] == [1]
+
+
 class Written:
     """What was written, instead of a database that is away at first."""
 
