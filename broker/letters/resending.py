@@ -11,7 +11,7 @@ from typing import Final
 from broker.letters.letter import CLOUD_EVENT_REPLY_TO, StoredLetter
 from schemas import headers as h
 from schemas.headers import RawHeaders
-from schemas.topics import is_offline, is_topic, query_topic, results_topic, variant_of
+from schemas.topics import SHADOWS, is_offline, is_topic, query_topic, results_topic, variant_of
 
 _LEFT_OUT: Final = frozenset({h.ATTEMPTS, h.DEADLINE_MS, h.SENT_NS, h.LINGER_NS, h.TURNED_AWAY})
 
@@ -41,6 +41,8 @@ def obstacle(stored: StoredLetter, topics: Collection[str]) -> str:
     letter, target, reply = stored.letter, destination(stored), reply_topic(stored)
     if letter.shortened:
         return "it is not the whole record"
+    if reply == SHADOWS:
+        return "it is a copy, made to compare versions: nobody waits for its answer"
     if not is_topic(target):
         return f"it says to be from {target[:80]!r}, which is no topic"
     if target not in topics:

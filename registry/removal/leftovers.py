@@ -1,6 +1,7 @@
 """Queries that wait for a variant which nobody serves any more go back to their task, where another is chosen.
 
-They keep their ids, their needs and their deadlines. Of a task that goes as well a selector tells them so.
+They keep their ids, their needs and their deadlines. Of a task that goes as well a selector tells them so. Copies that
+were to be compared go with the variant: nobody waits for their answers.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ from broker.lag.reader import LagReader
 from broker.producer import Producer
 from broker.settings import KafkaSettings
 from schemas import headers as h
-from schemas.topics import is_offline, query_topic, variant_group, variant_topics
+from schemas.topics import SHADOWS, is_offline, query_topic, variant_group, variant_topics
 
 _CLIENT: Final = "infaas-unregister"
 _LEFT_OUT: Final = frozenset({h.SENT_NS, h.LINGER_NS})
@@ -38,10 +39,11 @@ async def move_leftovers(kafka: KafkaSettings, variant: str, task: str) -> int:
                 while any((consumer.position(number) or 0) < (end or 0) for number, end in ends.items()):
                     async with asyncio.timeout(kafka.request_timeout_ms / 1000):
                         records = await consumer.poll()
-                    await _send(producer, target, records)
+                    queries = [record for record in records if (h.REPLY_TO, SHADOWS.encode()) not in record.headers]
+                    await _send(producer, target, queries)
                     for record in records:
                         consumer.done(record)
-                    moved += len(records)
+                    moved += len(queries)
     return moved
 
 

@@ -10,6 +10,7 @@ from broker.letters.letter import LetterFilter, LetterId, LetterState, StoredLet
 from broker.letters.marks import CLAIM_MS, Mark, Marks
 from broker.letters.resending import destination, obstacle, reply_topic
 from schemas import headers as h
+from schemas.topics import SHADOWS
 
 
 def a_letter(topic: str = "infaas.tasks.digits", **headers: str) -> StoredLetter:
@@ -88,6 +89,7 @@ def test_what_stands_in_the_way_is_said() -> None:
     assert "nobody would hear" in obstacle(a_letter(**{h.REPLY_TO: "mine"}), topics)
     assert "not the whole" in obstacle(a_letter(**{SHORTENED: "9"}), topics)
     assert "no topic" in obstacle(a_letter(topic="a b"), topics)
+    assert "a copy" in obstacle(a_letter(**{h.REPLY_TO: SHADOWS}), topics | {SHADOWS})
     none_of_ours = stored_letter(ConsumerRecord("dead", 0, 1, 1, 1, None, b"v", None, 1, 1, ()))
     assert "no topic" in obstacle(none_of_ours, topics)
     assert "not one of ours" in none_of_ours.letter.reason
