@@ -44,12 +44,14 @@ async def find_version(
     """The version of its model that a registration is of; files of its `processing` are named by their content.
 
     Raises:
-        OperatorError: the model is another task's, or its name is that of a version.
+        OperatorError: the model is another task's, or being unregistered, or its name is that of a version.
     """
     name = request.architecture
     known = await list_versions(pool, name)
     if not known:
         known = [row for row in [await get_architecture(pool, name)] if row is not None]
+    if known and all(row.removing for row in known):
+        raise OperatorError(f"{name} is being unregistered: wait until that is done, and register again")
     for row in reversed(known):
         if row.task != request.task:
             raise OperatorError(f"architecture {row.name} belongs to task {row.task}; choose another --name")

@@ -15,6 +15,7 @@ from store.sql import load_queries
 _queries = load_queries("rollouts")
 _LIST_ROLLOUTS: Final = _queries["list_rollouts"]
 _BEGIN_ROLLOUT: Final = _queries["begin_rollout"]
+_LOCK_VERSIONS: Final = _queries["lock_versions"]
 _CHANGE_ROLLOUT: Final = _queries["change_rollout"]
 _ADD_EVENT: Final = _queries["add_event"]
 _LIST_EVENTS: Final = _queries["list_events"]
@@ -42,10 +43,13 @@ async def change_rollout(pool: Pool, earlier: Rollout, now: Rollout, event: Vers
     """Change which version answers which queries, and note why, both or neither.
 
     Raises:
-        StoreConflict: somebody else changed it since `earlier` was read.
+        StoreConflict: somebody else changed it since `earlier` was read, or is unregistering a version.
     """
     n = now
     async with pool.transaction() as session:
+        named = [version for version in (n.serving, n.candidate) if version is not None]
+        if removing := await session.fetch_value(str, _LOCK_VERSIONS, n.model, named):
+            raise StoreConflict(f"{removing} is being unregistered, and answers nobody any more")
         row = (n.model, n.serving, n.previous, n.candidate, n.share, n.shadow, earlier.changed_at)
         if not await session.execute(_CHANGE_ROLLOUT, *row):
             raise StoreConflict(f"the versions of {n.model} were changed meanwhile; look again with `infaas history`")

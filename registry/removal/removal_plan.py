@@ -71,8 +71,8 @@ async def plan_removal(pool: Pool, artifacts: ArtifactStore, name: str) -> Remov
             f"there is no task, architecture or variant {name!r}: `infaas tasks`, `models` and `variants` list them"
         )
     names, begun = found
-    if not begun and (serving := await list_serving(pool, names)):
-        raise OperatorError(f"this version of {serving[0]} answers its queries: `infaas rollout` another one first")
+    if not begun:
+        await check_serves_not(pool, names)
     return RemovalPlan(
         name=name,
         names=names,
@@ -81,6 +81,12 @@ async def plan_removal(pool: Pool, artifacts: ArtifactStore, name: str) -> Remov
         uses=tuple(await _uses(pool, names, artifacts)),
         begun=begun,
     )
+
+
+async def check_serves_not(session: DatabaseSession, names: RegisteredNames) -> None:
+    """Raise `OperatorError` if a version would go that answers the queries of a model of which others stay."""
+    if serving := await list_serving(session, names):
+        raise OperatorError(f"this version of {serving[0]} answers its queries: `infaas rollout` another one first")
 
 
 def topics_of(names: RegisteredNames) -> tuple[str, ...]:

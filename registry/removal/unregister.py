@@ -30,7 +30,13 @@ from broker.topics import delete_topics, partitions_of, until_gone
 from registry.artifacts import ArtifactStore
 from registry.registration import ProgressSink
 from registry.removal.leftovers import move_leftovers
-from registry.removal.removal_plan import RemovalPlan, find_registered, plan_removal, topics_of
+from registry.removal.removal_plan import (
+    RemovalPlan,
+    check_serves_not,
+    find_registered,
+    plan_removal,
+    topics_of,
+)
 from registry.removal.unused_files import unused_files
 from schemas.errors import InfaasError, OperatorError
 from schemas.topics import (
@@ -161,6 +167,7 @@ class _Removal:
             try:
                 async with self._pool.transaction() as session:
                     await mark_removing(session, names)
+                    await check_serves_not(session, names)  # somebody may have rolled it out since the plan
                 return
             except StoreBusy:  # a registration holds the same rows in another order
                 if attempt == _MARK_ATTEMPTS - 1:

@@ -8,6 +8,12 @@ ORDER BY model
 -- Have the first version of a model serve while others are registered; what is known already stays.
 INSERT INTO rollouts (model, serving) VALUES ($1, $2) ON CONFLICT (model) DO NOTHING
 
+-- name: lock_versions
+-- Versions of a model that are being unregistered; none of the named begins to be until the transaction ends.
+SELECT name FROM (
+    SELECT name, removing FROM architectures WHERE model = $1 AND version = ANY ($2::int[]) FOR SHARE
+) AS named WHERE removing
+
 -- name: change_rollout
 -- Change which version answers which queries, unless somebody else just has.
 UPDATE rollouts SET serving = $2, previous = $3, candidate = $4, share = $5, shadow = $6, changed_at = clock_timestamp()
@@ -38,5 +44,5 @@ FROM version_comparisons WHERE model = $1 ORDER BY version, against
 
 -- name: list_versions
 -- All versions of a model, in order.
-SELECT name, task, source, source_format, sample_rows, processing, made_with, model, version, created_at
+SELECT name, task, source, source_format, sample_rows, processing, made_with, model, version, removing, created_at
 FROM architectures WHERE model = $1 ORDER BY version

@@ -21,18 +21,20 @@ from broker.topics import ensure_task_topics, ensure_variant_topics, partitions_
 from registry.artifacts import ArtifactStore
 from registry.removal.removal_plan import RemovalPlan, plan_removal
 from registry.removal.unregister import RemovalReport, RemovalRequest, unregister
+from registry.rollouts import canary, finished
 from schemas import headers as h
 from schemas.errors import OperatorError
 from schemas.rows.catalog import VariantState
+from schemas.rows.rollout import VersionEventKind
 from schemas.rows.scaling import Pin, PinKind
-from schemas.topics import offline_variant_topic, task_topic, variant_topic, variant_topics
+from schemas.topics import SHADOWS, offline_variant_topic, task_topic, variant_topic, variant_topics
 from store.catalog import load_catalog
 from store.errors import StoreConflict
 from store.placement import put_instances, register_worker
-from store.pool import Pool
+from store.pool import DatabaseSession, Pool
 from store.registry import get_task, get_variant, list_variants, put_architecture, put_task, put_variant
 from store.removal import RegisteredNames, mark_removing
-from store.rollouts import begin_rollout, get_rollout
+from store.rollouts import begin_rollout, change_rollout, get_rollout
 from store.scaling import list_pins, put_pin
 from tests.model_files import Quiet
 from tests.store_rows import a_profile, a_task, a_variant, a_worker, an_architecture, an_instance
@@ -158,6 +160,8 @@ async def test_what_waits_for_a_variant_goes_back_to_the_task(site: Site) -> Non
         for topic in variant_topics(first):
             headers = [(h.ID, topic.encode()), (h.SENT_NS, b"1"), (h.DEADLINE_MS, b"2.0"), (h.TASK, b"t")]
             await producer.send_and_wait(topic, b"v", key=b"k", headers=headers)
+            copy = [(h.ID, topic.encode()), (h.REPLY_TO, SHADOWS.encode())]
+            await producer.send_and_wait(topic, b"v", key=b"k", headers=copy)
     report = await site.unregister(first)
     assert report is not None
     assert report.moved == 2
@@ -198,16 +202,16 @@ async def test_a_registration_under_way_is_seen_or_sees(site: Site) -> None:
     late = site.variants[0].replace("fp32", "late")
     async with site.pool.transaction() as registering:
         await put_variant(registering, a_variant(late, site.task, VariantState.VERIFIED))
-        marking = asyncio.create_task(_mark(site))
+        marking = asyncio.create_task(mark(site, RegisteredNames(site.task, site.models, site.variants)))
         done, _ = await asyncio.wait({marking}, timeout=0.3)
         assert done == set()
     await marking
     assert {v.state for v in await list_variants(site.pool, task=site.task)} == {VariantState.REMOVING}
 
 
-async def _mark(site: Site) -> None:
+async def mark(site: Site, names: RegisteredNames) -> None:
     async with site.pool.transaction() as session:
-        await mark_removing(session, RegisteredNames(site.task, site.models, site.variants))
+        await mark_removing(session, names)
 
 
 async def test_a_version_goes_unless_it_is_the_one_that_answers(site: Site) -> None:
@@ -227,6 +231,30 @@ async def test_a_version_goes_unless_it_is_the_one_that_answers(site: Site) -> N
     assert (rollout.serving, rollout.candidate, rollout.share) == (1, None, 0)
     await site.unregister(model)
     assert [variant.name for variant in await list_variants(site.pool)] == [site.variants[1]]
+
+
+async def test_of_going_and_rolling_out_at_once_one_is_refused(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = site.models[0]
+    second = replace(an_architecture(f"{model}-v2", site.task), source="cd" * 32, model=model, version=2)
+    await put_architecture(site.pool, second)
+    await begin_rollout(site.pool, model, 1)
+    rollout = await get_rollout(site.pool, model)
+    assert rollout is not None
+
+    async def mark_too_late(session: DatabaseSession, names: RegisteredNames) -> None:
+        await change_rollout(site.pool, rollout, *finished(rollout, 2, VersionEventKind.FINISHED, "ann@here"))
+        await mark_removing(session, names)
+
+    with monkeypatch.context() as late:
+        late.setattr("registry.removal.unregister.mark_removing", mark_too_late)
+        with pytest.raises(OperatorError, match="answers its queries"):
+            await site.unregister(second.name)
+    await mark(site, RegisteredNames(None, (model,), ()))
+    now = await get_rollout(site.pool, model)
+    assert now is not None
+    assert now.serving == 2
+    with pytest.raises(StoreConflict, match=f"{model} is being unregistered"):
+        await change_rollout(site.pool, now, *canary(now, 1, 0.5, "ann@here"))
 
 
 async def test_instances_of_what_goes_are_wanted_no_more(site: Site) -> None:
