@@ -21,9 +21,12 @@ _DELETE_INSTANCES: Final = _queries["delete_instances"]
 _HELD_PARTITIONS: Final = _queries["held_partitions"]
 _LOCK_CATALOG: Final = _queries["lock_catalog"]
 _QUERIES_SINCE: Final = _queries["queries_since"]
+_JOBS_OF: Final = _queries["jobs_of"]
 _PINS_OF: Final = _queries["pins_of"]
 _INSTANCES_OF: Final = _queries["instances_of"]
 _REFERENCES_OF: Final = _queries["references_of"]
+_DELETE_BUILDS: Final = _queries["delete_builds"]
+_FILES_OF_BUILDS: Final = _queries["files_of_builds"]
 _DELETE_SAMPLES: Final = _queries["delete_samples"]
 _DELETE_VARIANTS: Final = _queries["delete_variants"]
 _DELETE_ARCHITECTURES: Final = _queries["delete_architectures"]
@@ -70,6 +73,14 @@ async def lock_catalog(session: DatabaseSession) -> None:
     await session.execute(_LOCK_CATALOG)
 
 
+async def delete_builds(session: DatabaseSession, names: RegisteredNames, files: Collection[str]) -> set[str]:
+    """Forget the builds of it, and of files; returns the SHA-256 of those files that no other build names."""
+    asked = (names.task, names.architectures, list(files))
+    gone = await session.fetch(_Text, _DELETE_BUILDS, *asked)
+    kept = await session.fetch(_Text, _FILES_OF_BUILDS)
+    return {row.text for row in gone} - {row.text for row in kept}
+
+
 async def count_queries(session: DatabaseSession, names: RegisteredNames, since: datetime) -> int:
     """Count the queries for it that were asked, or answered by it, since a time."""
     asked = (since, names.task, names.architectures, names.variants)
@@ -77,10 +88,11 @@ async def count_queries(session: DatabaseSession, names: RegisteredNames, since:
 
 
 async def list_uses(session: DatabaseSession, names: RegisteredNames) -> dict[str, list[str]]:
-    """List what stands for its being used, for people: instances that run, pins, and tasks that are measured by it."""
+    """List what stands for its being used, for people: instances, pins, jobs, and tasks that are measured by it."""
     asked = {
         "it runs": (_INSTANCES_OF, names.variants, ALIVE_S),
         "it is pinned": (_PINS_OF, names.task, names.variants),
+        "jobs wait for it": (_JOBS_OF, names.task, names.architectures, names.variants),
         "models are compared with it": (_REFERENCES_OF, names.task, names.variants),
     }
     return {

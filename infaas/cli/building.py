@@ -73,8 +73,8 @@ async def chosen_steps(
         yield StepsByHardware(dict.fromkeys(devices, LOCAL), LOCAL)
         return
     wait = choice.if_no_worker is IfNoWorker.WAIT
-    exchange = open_exchange(os.environ.get(ENV, ""), home)
-    async with remote_steps(pool, kafka, artifact_store(home), exchange, again=choice.again, wait=wait) as remote:
+    stores = artifact_store(home), exchange_store(home)
+    async with remote_steps(pool, kafka, *stores, again=choice.again, wait=wait) as remote:
         runners: dict[Hardware, StepRunner] = {}
         for device in devices:
             if wait or await has_builder(pool, device):
@@ -90,3 +90,8 @@ async def chosen_steps(
 def artifact_store(home: Path) -> ArtifactStore:
     """Return where the system of this home, or that of the environment, keeps files of models."""
     return open_artifacts(os.environ.get(ENV, ""), home)
+
+
+def exchange_store(home: Path) -> ArtifactStore:
+    """Return where, beside that, files are which only builds need."""
+    return open_exchange(os.environ.get(ENV, ""), home)

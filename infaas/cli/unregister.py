@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from infaas.cli.building import artifact_store
+from infaas.cli.building import artifact_store, exchange_store
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database, find_kafka
 from infaas.cli.output import err, show, show_json, table
 from infaas.cli.register import ProgressBar
@@ -54,10 +54,10 @@ async def _plan(postgres: str, name: str, home: Path) -> RemovalPlan:
 
 
 async def _unregister(request: RemovalRequest, home: Path) -> RemovalReport | None:
-    postgres, kafka = find_database(home), find_kafka(home)
+    postgres, kafka, stores = find_database(home), find_kafka(home), (artifact_store(home), exchange_store(home))
     async with open_pool(postgres, max_size=2) as pool:
         with ProgressBar() as bar:
-            return await unregister_name(request, pool, postgres, kafka, artifact_store(home), bar)
+            return await unregister_name(request, pool, postgres, kafka, *stores, bar)
 
 
 def _show(plan: RemovalPlan) -> None:

@@ -55,6 +55,7 @@ from store.registry import list_variants
 from store.removal import (
     RegisteredNames,
     count_held_partitions,
+    delete_builds,
     delete_instances,
     delete_registered,
     lock_catalog,
@@ -90,9 +91,12 @@ class RemovalReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def unregister(
-    request: RemovalRequest, pool: Pool, dsn: str, kafka: KafkaSettings, artifacts: ArtifactStore, sink: ProgressSink
-) -> RemovalReport | None:
+    request: RemovalRequest, pool: Pool, dsn: str, kafka: KafkaSettings, artifacts: ArtifactStore,
+    exchange: ArtifactStore, sink: ProgressSink,
+) -> RemovalReport | None:  # fmt: skip
     """Unregister what has this name; None: somebody else did so meanwhile. Cut off, it goes on when called again.
+
+    `exchange` is where builds keep files beside `artifacts`.
 
     Raises:
         OperatorError: nothing has this name, it is used, or a service does not do its part.
@@ -105,7 +109,7 @@ async def unregister(
     async with Leadership(dsn, _LEAD) as lead:
         try:
             if await find_registered(pool, request.name) is not None:
-                report = await _Removal(request, pool, kafka, artifacts, sink, lead).run()
+                report = await _Removal(request, pool, kafka, artifacts, exchange, sink, lead).run()
         except InfaasError as error:  # out of here it would come in a group
             refused = error
     if refused is not None:
@@ -117,13 +121,14 @@ class _Removal:
     """The steps of one removal, under the lead."""
 
     def __init__(
-        self, request: RemovalRequest, pool: Pool, kafka: KafkaSettings, artifacts: ArtifactStore, sink: ProgressSink,
-        lead: Leadership,
+        self, request: RemovalRequest, pool: Pool, kafka: KafkaSettings, artifacts: ArtifactStore,
+        exchange: ArtifactStore, sink: ProgressSink, lead: Leadership,
     ) -> None:  # fmt: skip
         self._request = request
         self._pool = pool
         self._kafka = kafka
         self._artifacts = artifacts
+        self._exchange = exchange
         self._sink = sink
         self._lead = lead
         self._done = 0
@@ -221,8 +226,11 @@ class _Removal:
     async def _delete_files(self, names: RegisteredNames) -> None:
         async with self._pool.transaction() as session:
             await lock_catalog(session)  # or somebody registers one of them between the look and the deletion
-            for sha256 in await unused_files(session, names, self._artifacts):
+            unused = await unused_files(session, names, self._artifacts)
+            for sha256 in unused:
                 await asyncio.to_thread(self._artifacts.discard, sha256)
+            for sha256 in await delete_builds(session, names, unused):
+                await asyncio.to_thread(self._exchange.discard, sha256)
 
     async def _until(self, condition: Callable[[], Awaitable[bool]], otherwise: str) -> None:
         try:

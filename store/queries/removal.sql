@@ -39,6 +39,12 @@ SELECT i.variant || ' on ' || i.worker AS text FROM instances i JOIN workers w O
 WHERE i.variant = ANY ($1::text[]) AND NOT w.retired AND w.heartbeat_at > clock_timestamp() - make_interval(secs => $2)
 ORDER BY 1
 
+-- name: jobs_of
+-- Jobs that have not ended of a task, or that name architectures or variants.
+SELECT count(*) || ' of ' || model AS text FROM jobs
+WHERE state IN ('queued', 'running') AND (task = $1::text OR model = ANY ($2::text[] || $3::text[]))
+GROUP BY model ORDER BY model
+
 -- name: references_of
 -- Tasks of others whose models are compared with one of these variants.
 SELECT 'task ' || name AS text FROM tasks WHERE reference = ANY ($2::text[]) AND name IS DISTINCT FROM $1::text
@@ -61,6 +67,21 @@ WITH pins AS (
     DELETE FROM instance_minutes WHERE variant = ANY ($3::text[])
 )
 DELETE FROM decisions WHERE variant = ANY ($3::text[]) OR inputs ->> 'task' = $1::text
+
+-- name: delete_builds
+-- Forget steps that were asked for a task, for architectures, or with files. Returns all files that they name.
+WITH gone AS (
+    DELETE FROM builds
+    WHERE step #>> '{step,registration,task}' = $1::text
+        OR step #>> '{step,registration,architecture}' = ANY ($2::text[])
+        OR EXISTS (SELECT FROM unnest($3::text[]) AS file WHERE strpos(concat(step, outcome), file) > 0)
+    RETURNING concat(step, outcome) AS named
+)
+SELECT DISTINCT found[1] AS text FROM gone, regexp_matches(named, '"([0-9a-f]{64})"', 'g') AS found
+
+-- name: files_of_builds
+-- All files that steps name.
+SELECT DISTINCT found[1] AS text FROM builds, regexp_matches(concat(step, outcome), '"([0-9a-f]{64})"', 'g') AS found
 
 -- name: delete_variants
 -- Delete variants, their profiles, instances and leases.

@@ -25,11 +25,14 @@ from registry.rollouts import canary, finished
 from schemas import headers as h
 from schemas.errors import OperatorError
 from schemas.rows.catalog import VariantState
+from schemas.rows.jobs import NewJob
 from schemas.rows.rollout import VersionEventKind
 from schemas.rows.scaling import Pin, PinKind
 from schemas.topics import SHADOWS, offline_variant_topic, task_topic, variant_topic, variant_topics
+from store.builds import get_build, put_build
 from store.catalog import load_catalog
 from store.errors import StoreConflict
+from store.jobs import cancel_jobs, put_jobs
 from store.placement import put_instances, register_worker
 from store.pool import DatabaseSession, Pool
 from store.registry import get_task, get_variant, list_variants, put_architecture, put_task, put_variant
@@ -64,6 +67,7 @@ class Site:
 
     def __init__(self, pool: Pool, dsn: str, kafka: KafkaSettings, artifacts: ArtifactStore, folder: Path) -> None:
         self.pool, self.dsn, self.kafka, self.artifacts, self.folder = pool, dsn, kafka, artifacts, folder
+        self.exchange = ArtifactStore(folder / "exchange")
         unique = uuid4().hex[:8]
         self.task = f"t-{unique}"
         self.models = f"a-{unique}", f"b-{unique}"
@@ -82,17 +86,18 @@ class Site:
         await ensure_task_topics(self.kafka, self.task, 1)
         await ensure_variant_topics(self.kafka, [(variant, 1) for variant in self.variants])
 
-    def put(self, content: str) -> str:
+    def put(self, content: str, store: ArtifactStore | None = None) -> str:
         file = self.folder / "file"
         file.write_text(content)
-        return self.artifacts.put(file)
+        return (store or self.artifacts).put(file)
 
     async def plan(self, name: str) -> RemovalPlan:
         return await plan_removal(self.pool, self.artifacts, name)
 
     async def unregister(self, name: str, sink: Quiet | None = None, *, force: bool = False) -> RemovalReport | None:
         request = RemovalRequest(name=name, force=force, results_grace_s=0.0)
-        return await unregister(request, self.pool, self.dsn, self.kafka, self.artifacts, sink or Quiet())
+        stores = self.artifacts, self.exchange
+        return await unregister(request, self.pool, self.dsn, self.kafka, *stores, sink or Quiet())
 
     async def topics_left(self, plan: RemovalPlan) -> set[str]:
         return {partition.topic for partition in await partitions_of(self.kafka, plan.topics)}
@@ -152,6 +157,38 @@ async def test_what_two_unregister_goes_once(site: Site) -> None:
     assert sorted(report is None for report in reports) == [False, True]
     await site.prepare()
     assert await get_task(site.pool, site.task) is not None, "its name can be used again"
+
+
+async def test_jobs_that_wait_stand_in_the_way(site: Site) -> None:
+    ids = {"job-of-task": site.task, "job-of-model": site.models[0]}
+    await put_jobs(
+        site.pool,
+        [
+            NewJob(id=job_id, model=model, task=site.task, offline=True, headers={}, request=b"{}")
+            for job_id, model in ids.items()
+        ],
+    )
+    with pytest.raises(OperatorError, match=f"jobs wait for it: 1 of {site.models[0]}, 1 of {site.task}"):
+        await site.unregister(site.task)
+    with pytest.raises(OperatorError, match=f"jobs wait for it: 1 of {site.models[0]}\\. --force"):
+        await site.unregister(site.models[0])
+    await cancel_jobs(site.pool, ids)
+    await site.unregister(site.models[0])
+
+
+async def test_builds_of_what_goes_are_forgotten_with_their_files(site: Site) -> None:
+    source, model = site.put(site.models[0]), site.models[0]
+    own, shared = site.put("own rows", site.exchange), site.put("shared rows", site.exchange)
+    builds: dict[str, dict[str, object]] = {
+        "plan": {"registration": {"task": site.task, "architecture": model}},
+        "measure": {"artifact": source, "samples": own, "more": shared},
+        "of another": {"artifact": "ab" * 32, "samples": shared},
+    }
+    for build, step in builds.items():
+        await put_build(site.pool, build, "cpu", {"step": step, "run": ""}, 1)
+    await site.unregister(site.task)
+    assert [build for build in builds if await get_build(site.pool, build) is not None] == ["of another"]
+    assert [path.name for path in (site.folder / "exchange").iterdir()] == [shared]
 
 
 async def test_what_waits_for_a_variant_goes_back_to_the_task(site: Site) -> None:
@@ -285,5 +322,5 @@ async def test_queries_that_nobody_answers_stop_it(site: Site) -> None:
         await producer.send_and_wait(task_topic(site.task), b"v", headers=[(h.ID, b"1")])
     request = RemovalRequest(name=site.task, drain_timeout_s=1.0)
     with pytest.raises(OperatorError, match="does a selector run"):
-        await unregister(request, site.pool, site.dsn, site.kafka, site.artifacts, Quiet())
+        await unregister(request, site.pool, site.dsn, site.kafka, site.artifacts, site.exchange, Quiet())
     assert task_topic(site.task) in await site.topics_left(await site.plan(site.task)), "nothing is lost"

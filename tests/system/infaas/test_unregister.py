@@ -121,7 +121,7 @@ async def test_each_query_is_told_something_and_nothing_is_left(cli: Cli) -> Non
     async with cli.up():
         state = await cli.json("status", "--wait")
         for name in ("linear", "mlp"):
-            await cli.register(f"digits_{name}.onnx", f"--name={name}", "--partitions=2", "--local", task=TASK)
+            await cli.register(f"digits_{name}.onnx", f"--name={name}", "--partitions=2", task=TASK)
             await answered_once(state["gateway"], name)
         load, stop = Load(state["kafka"], state["gateway"]), asyncio.Event()
         async with results(load, state["kafka"]), asyncio.TaskGroup() as clients:
