@@ -52,7 +52,7 @@ class JobWriter:
         await self._tasks.__aexit__(None, None, None)
 
     async def put(self, jobs: Sequence[NewJob]) -> list[KeptJob]:
-        """Keep jobs, all or none; returns those that were kept before under a key of theirs.
+        """Keep jobs, all or none; returns those that were kept before under keys, theirs among them.
 
         Raises:
             QuotaExceeded: too many have not ended.
@@ -84,7 +84,7 @@ class JobWriter:
             if self._room.is_stale(time.monotonic()):
                 self._room.count(await job_backlog(self._pool), time.monotonic())
             accepted = [one for one in requests if self._admit(one)]
-            known = await put_jobs(self._pool, [job for one in accepted for job in one.jobs]) if accepted else []
+            known = await put_jobs(self._pool, [one.jobs for one in accepted]) if accepted else []
         except StoreUnavailable:
             _fail(requests, Overloaded("jobs cannot be kept at the moment, Postgres is away; try again later"))
         except InfaasError as error:

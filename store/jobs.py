@@ -10,13 +10,14 @@ from typing import Final, TypeVar
 import msgspec
 
 from schemas.jobs import JobState
-from schemas.rows.jobs import JobBacklog, JobResult, JobRow, KeptJob, NewJob
+from schemas.rows.jobs import JobBacklog, JobResult, JobRow, KeptJob, NewJob, differs
 from store.pool import DatabaseSession, Pool
 from store.sql import load_queries
 
 _queries = load_queries("jobs")
 _PUT_JOBS: Final = _queries["put_jobs"]
 _KEPT_JOBS: Final = _queries["kept_jobs"]
+_TAKE_BACK: Final = _queries["take_back"]
 _BACKLOG: Final = _queries["backlog"]
 _LIST_JOBS: Final = _queries["list_jobs"]
 _GET_RESULT: Final = _queries["get_result"]
@@ -39,18 +40,27 @@ class JobId(msgspec.Struct):
     id: str
 
 
-async def put_jobs(pool: Pool, jobs: Sequence[NewJob]) -> list[KeptJob]:
-    """Keep jobs, all or none; returns those that were kept before under a key of theirs, which are not kept again.
+async def put_jobs(pool: Pool, requests: Sequence[Sequence[NewJob]]) -> list[KeptJob]:
+    """Keep the jobs of requests, all or none; returns those that were kept before under a key of theirs.
+
+    Those are not kept again; of a request that asks for something else under a key that is known nothing is kept.
 
     Raises:
         StoreUnavailable: Postgres is away; none is kept, or if it does not answer, perhaps all.
     """
+    jobs = [job for request in requests for job in request]
     keys = [job.idempotency_key for job in jobs if job.idempotency_key is not None]
     async with pool.transaction() as session:
         new = 0
         for part in parts_of(jobs, lambda job: len(job.request)):
             new += len(await session.fetch(JobId, _PUT_JOBS, *_columns(part)))
-        return await session.fetch(KeptJob, _KEPT_JOBS, keys) if new < len(jobs) else []
+        if new == len(jobs):
+            return []
+        kept = {one.idempotency_key: one for one in await session.fetch(KeptJob, _KEPT_JOBS, keys)}
+        refused = [job.id for request in requests if differs(request, kept) for job in request]
+        if refused:
+            await session.execute(_TAKE_BACK, refused)
+        return list(kept.values())
 
 
 def parts_of(items: Iterable[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:

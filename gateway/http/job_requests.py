@@ -109,7 +109,9 @@ async def _read_many(
     for number, (body, job_id) in enumerate(zip(bodies, ids, strict=True)):
         try:
             job = _read_job(model, http, body, job_id, options, now_ns)
-            yield replace(job, batch=batch, idempotency_key=_key_of(model, options, str(number)))
+            fingerprint = sha256(job.fingerprint + b"%d" % len(bodies)).digest()  # or fewer would be the same
+            own_key = _key_of(model, options, str(number))
+            yield replace(job, batch=batch, idempotency_key=own_key, fingerprint=fingerprint)
         except QueryError as error:
             raise InvalidRequest(f"job {number + 1} of {len(bodies)}: {error}; none was kept") from None
         if number % _AT_ONCE == _AT_ONCE - 1:

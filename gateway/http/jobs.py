@@ -24,7 +24,7 @@ from schemas.errors import ErrorCode, InvalidRequest
 from schemas.jobs import ENDED, KEY, MAX_LISTED, WEBHOOK, JobState, job_path, new_job_id
 from schemas.oip import JSON
 from schemas.result import parse_result
-from schemas.rows.jobs import JobResult, JobRow, KeptJob, NewJob
+from schemas.rows.jobs import JobResult, JobRow, KeptJob, NewJob, differs
 from schemas.topics import JOB_RESULTS, may_reply_to
 from schemas.webhooks import parse_webhook
 from store.jobs import cancel_jobs, get_job, get_job_result, list_jobs
@@ -83,8 +83,7 @@ class JobRoutes:
         finally:
             self._bodies.release(len(body))
         before = {one.idempotency_key: one for one in kept}
-        if any(_differs(job, before) for job in jobs):
-            await cancel_jobs(self._pool, ids)  # those that were new
+        if differs(jobs, before):
             return _refused(422, f"this {KEY} was used for something else: use another one, or ask for the same")
         return _accepted(model.name, jobs, before)
 
@@ -101,14 +100,14 @@ class JobRoutes:
 
     async def list(self, request: web.Request) -> web.Response:
         """Answer with the jobs of a model, the latest first, a page at a time."""
-        query, name = request.query, request.match_info["name"]
+        query, name = request.query, _text(request.match_info["name"])
         limit = _limit(query.get("limit", str(_LISTED)))
         rows = await list_jobs(
             self._pool,
             model=name,
             state=_state(query.get("state")),
-            batch=query.get("batch"),
-            before=query.get("before"),
+            batch=_text(query["batch"]) if "batch" in query else None,
+            before=_text(query["before"]) if "before" in query else None,
             limit=limit,
         )
         following = rows[-1].id if len(rows) == limit else None
@@ -135,14 +134,14 @@ class JobRoutes:
     async def result(self, request: web.Request) -> web.Response:
         """Answer as `/infer` would have, once the job has ended."""
         path = request.match_info
-        found = await get_job_result(self._pool, path["id"])
+        found = await get_job_result(self._pool, _text(path["id"]))
         if found is None or found.model != path["name"]:
             return _unknown(request)
         return _result(found).response()
 
     async def _find(self, request: web.Request) -> JobRow | None:
         path = request.match_info
-        row = await get_job(self._pool, path["id"])
+        row = await get_job(self._pool, _text(path["id"]))
         return row if row is not None and row.model == path["name"] else None
 
 
@@ -150,12 +149,6 @@ def _new_ids(count: int) -> list[str]:
     """Ids of as many jobs, in the order of the jobs."""
     now_ms, start = time.time_ns() // 1_000_000, int.from_bytes(os.urandom(10)) & ((1 << 73) - 1)
     return [new_job_id(now_ms, start + number) for number in range(count)]
-
-
-def _differs(job: NewJob, before: Mapping[bytes, KeptJob]) -> bool:
-    """Whether something else was asked for before under the same key."""
-    known = before.get(job.idempotency_key or b"")
-    return known is not None and known.fingerprint != job.fingerprint
 
 
 def _accepted(model: str, jobs: Sequence[NewJob], before: Mapping[bytes, KeptJob]) -> web.Response:
@@ -190,6 +183,13 @@ def _unknown(request: web.Request) -> web.Response:
 
 def _refused(status: int, message: str) -> web.Response:
     return error_answer(status, ErrorCode.INVALID_REQUEST, message).response()
+
+
+def _text(text: str) -> str:
+    """A name or an id, as far as Postgres can look for it."""
+    if not text.isprintable():
+        raise InvalidRequest(f"nothing can be called {text[:80]!r}")
+    return text
 
 
 def _limit(text: str) -> int:

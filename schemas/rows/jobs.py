@@ -1,5 +1,6 @@
 """Rows of jobs: what is asked for, what is to be sent, how it ended, and who is to be told."""
 
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 import msgspec
@@ -36,6 +37,12 @@ class KeptJob(msgspec.Struct, frozen=True):
     id: str
     idempotency_key: bytes
     fingerprint: bytes
+
+
+def differs(jobs: Iterable[NewJob], kept: Mapping[bytes, KeptJob]) -> bool:
+    """Whether something else was asked for before under a key of these jobs."""
+    known = ((job, kept.get(job.idempotency_key or b"")) for job in jobs)
+    return any(before is not None and before.fingerprint != job.fingerprint for job, before in known)
 
 
 class JobBacklog(msgspec.Struct, frozen=True):

@@ -22,6 +22,10 @@ RETURNING id
 -- Which jobs are kept under these keys.
 SELECT id, idempotency_key, fingerprint FROM jobs WHERE idempotency_key = ANY ($1::bytea[])
 
+-- name: take_back
+-- Keep jobs not after all, in the transaction that has put them.
+DELETE FROM jobs WHERE id = ANY ($1::text[])
+
 -- name: backlog
 -- How many jobs have not ended, and the bytes of their requests.
 SELECT count(*) AS jobs, coalesce(sum(request_bytes), 0)::bigint AS bytes

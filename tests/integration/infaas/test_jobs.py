@@ -23,7 +23,7 @@ async def kept(store_pool: Pool) -> None:
     await put_jobs(
         store_pool,
         [
-            NewJob(id=name, model="m", task="t", offline=True, headers={}, request=b"{}")
+            [NewJob(id=name, model="m", task="t", offline=True, headers={}, request=b"{}")]
             for name in ("1", "2", "3", "4")
         ],
     )

@@ -102,7 +102,7 @@ async def test_a_job_waits_for_the_topic_of_its_task(office: Office, monkeypatch
     monkeypatch.setattr(topic_lookup, "METADATA_S", 0.1)
     monkeypatch.setattr(topic_lookup, "MISSING_FOR_S", 0.1)
     job = NewJob(id="1", model="m", task=f"new-{office.task}", offline=True, headers={}, request=b"{}")
-    await put_jobs(office.pool, [job])
+    await put_jobs(office.pool, [[job]])
     async with Producer(office.kafka, "test") as producer:
         sender = JobSender(office.pool, producer, 10, 1.0)
         assert await sender.send_due() == 1

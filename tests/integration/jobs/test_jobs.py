@@ -93,11 +93,12 @@ async def test_a_key_makes_a_job_once(office: Office) -> None:
     assert (await office.submit(Idempotency_Key="b"))["id"] != first["id"]
     many = await office.submit(b"[%b,%b]" % (json_body(), json_body()), Idempotency_Key="a")
     assert await office.submit(b"[%b,%b]" % (json_body(), json_body()), Idempotency_Key="a") == many
-    for other in (json_body(min_accuracy=0.5), b"[%b,%b,%b]" % ((json_body(min_accuracy=0.5),) * 3)):
+    one, same = json_body(min_accuracy=0.5), json_body()
+    for other in (one, b"[%b,%b,%b]" % (one, one, one), b"[%b]" % same, b"[%b,%b,%b]" % (same, same, same)):
         async with office.http.post(office.jobs_url, data=other, headers={"Idempotency-Key": "a"}) as answer:
             assert answer.status == 422
             assert "used for something else" in (await answer.json())["error"]
-    assert await office.number(JobState.QUEUED) == 4
+    assert len((await office.get(""))[1]["jobs"]) == await office.number(JobState.QUEUED) == 4, "none of those is kept"
 
 
 async def test_who_cancels_gets_no_result_of_what_was_computed(served: Office) -> None:
@@ -125,6 +126,10 @@ async def test_an_unknown_job_is_404_and_so_is_one_of_another_model(office: Offi
             async with office.http.get(url) as answer:
                 assert answer.status == 404
                 assert "no job" in (await answer.json())["error"]
+    for path in ("?batch=%00", "?before=%00", "/%00", "/%00/result"):
+        assert (await office.get(path))[0] == 400
+    async with office.http.get(f"{office.url}/v2/models/%00/jobs") as answer:
+        assert answer.status == 400
 
 
 async def test_what_is_refused_for_now_is_asked_again_and_what_is_for_good_is_told(served: Office) -> None:
