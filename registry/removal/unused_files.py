@@ -64,8 +64,13 @@ def _files_within(processing: Processing) -> set[str]:
 
 
 def stages_of(variant: Variant, artifacts: ArtifactStore) -> tuple[Stage, ...]:
-    """The stages of a composite; none of what is no composite, or has no file."""
-    if variant.runtime not in (CASCADE, CHAIN) or not artifacts.has(variant.artifact):
+    """All stages of a composite, those within its stages too; none of what is no composite, or has no file."""
+    return _stages_of(variant.runtime, variant.artifact, artifacts)
+
+
+def _stages_of(runtime: str, artifact: str, artifacts: ArtifactStore) -> tuple[Stage, ...]:
+    if runtime not in (CASCADE, CHAIN) or not artifacts.has(artifact):
         return ()
-    with artifacts.held(variant.artifact) as file:
-        return read_document(file).stages
+    with artifacts.held(artifact) as file:
+        stages = read_document(file).stages
+    return (*stages, *(inner for stage in stages for inner in _stages_of(stage.runtime, stage.artifact, artifacts)))
