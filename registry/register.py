@@ -106,12 +106,13 @@ async def register(
                 if variant.row.name in unfinished:
                     await pipeline.register_variant(variant, reference)
         steps.next(f"{request.architecture}: registered")
-        said = "" if request.hold or request.again else await take_over(pool, version, request.asked_by)
-        if said:
-            steps.note(said)
     else:
         await writer.ensure_topics()
         steps.finish(f"{request.architecture} is registered already")
+    if not (request.hold or request.again):  # also where an earlier run was cut off just before
+        said = await take_over(pool, version, request.asked_by)
+        if said:
+            steps.note(said)
     return await list_variants(pool, architecture=request.architecture)
 
 

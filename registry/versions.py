@@ -4,7 +4,8 @@ Rules:
 * Content decides: what was registered with the same file, processing and options is the same version, whichever it is.
   Anything else under a model's name is its next version, an architecture of its own, `<model>-v<number>`.
 * The earlier one serves until all variants of the new one are written down. Then the new one takes its place, unless
-  somebody wants it held, or another version is being tried; the earlier stands in until an instance of it serves.
+  somebody wants it held, or another version is being tried; the earlier stands in until an instance of it serves. It
+  does so once: what a person has tried, or rolled back, comes to serve by that person only.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from schemas.rows.processing import Processing
 from schemas.rows.rollout import VersionEvent, VersionEventKind
 from store.pool import DatabaseSession, Pool
 from store.registry import get_architecture, get_task
-from store.rollouts import add_event, begin_rollout, change_rollout, get_rollout, list_versions
+from store.rollouts import add_event, begin_rollout, change_rollout, get_rollout, list_events, list_versions
 
 _SHOWN: Final = 12
 
@@ -98,6 +99,9 @@ async def take_over(pool: Pool, version: ModelVersion, by: str) -> str:
     rollout = await get_rollout(pool, version.model)
     if rollout is None or rollout.serving >= version.number:
         return ""
+    events = [event for event in await list_events(pool, version.model) if event.version == version.number]
+    if any(event.kind is not VersionEventKind.REGISTERED for event in events):
+        return f"version {version.number} has been tried, or served, before: it serves again by `infaas rollout` only"
     if rollout.candidate is not None:
         return f"version {rollout.candidate} is being tried, so version {version.number} waits for `infaas rollout`"
     await change_rollout(pool, rollout, *finished(rollout, version.number, VersionEventKind.SERVING, by))

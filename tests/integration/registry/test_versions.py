@@ -1,5 +1,6 @@
 """A change of anything that matters is a new version, which serves when it is complete, unless it is held."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,3 +109,40 @@ async def test_a_version_that_is_deleted_is_tried_no_more(
     assert left == Rollout(model="linear", serving=1, changed_at=left.changed_at)
     assert [row.name for row in await list_architectures(store_pool)] == ["linear"]
     assert [v.name for v in await list_variants(store_pool)] == ["linear.onnx-fp32.cpu"]
+
+
+async def _serving(pool: Pool) -> int:
+    rollout = await get_rollout(pool, "linear")
+    assert rollout is not None
+    return rollout.serving
+
+
+async def test_a_version_that_was_rolled_back_serves_no_more_though_a_variant_of_it_is_added(
+    run: Register, store_pool: Pool
+) -> None:
+    await run(**DECLARED, accuracy=0.8)
+    await run(**DECLARED, accuracy=0.7)
+    rollout = await get_rollout(store_pool, "linear")
+    assert rollout is not None
+    await change_rollout(store_pool, rollout, *rolled_back(rollout, "ann@here"))
+    both = ("onnx-fp32", "openvino-fp32")
+    made = await run(**{**DECLARED, "variants": both}, accuracy=0.7)
+    assert {variant.name for variant in made} == {f"linear-v2.{label}.cpu" for label in both}
+    assert await _serving(store_pool) == 1
+
+
+async def test_a_version_that_was_cut_off_before_it_served_does_when_it_is_registered_again(
+    run: Register, store_pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await run(**DECLARED, accuracy=0.8)
+    with monkeypatch.context() as patch:
+
+        async def killed(*_: object) -> str:
+            raise asyncio.CancelledError
+
+        patch.setattr("registry.register.take_over", killed)
+        with pytest.raises(asyncio.CancelledError):
+            await run(**DECLARED, accuracy=0.7)
+    assert await _serving(store_pool) == 1
+    await run(**DECLARED, accuracy=0.7)
+    assert await _serving(store_pool) == 2
