@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from infaas.batch.rows import ChunkResult
-from infaas.batch.sinks.output_format import OutputFormat, as_texts, in_one
+from infaas.batch.sinks.output_format import ID, OutputFormat, as_texts, in_one
 from schemas.errors import OperatorError
 from schemas.tensors import BF16, Array, float32_of
 
@@ -32,9 +32,9 @@ class CsvOutput(OutputFormat):
         if rows is None:
             return b""
         names, columns = ["row"], [rows.numbers.tolist()]
-        if rows.ids:
-            names.append("id")
-            columns.append(list(rows.ids))
+        if rows.ids or self._header[1:2] == [ID]:
+            names.append(ID)
+            columns.append(list(rows.ids) or [None] * len(rows))
         for name, array in rows.outputs.items():
             flat = _texts(array)
             names += [name] if flat.shape[1] == 1 else [f"{name}.{number}" for number in range(flat.shape[1])]

@@ -9,6 +9,7 @@ import asyncio
 import fcntl
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -107,15 +108,23 @@ class FileSink:
         """See `ResultSink.commit`."""
         assert self._checkpoint is not None
         self._checkpoint = msgspec.structs.replace(self._checkpoint, progress=progress)
-        await asyncio.to_thread(self._sync, self._checkpoint)
+        await self._in_thread(self._sync, self._checkpoint)
 
     def _sync(self, checkpoint: Checkpoint) -> None:
+        for file in (self._appended, self._failed):
+            if file is not None:
+                file.flush()
+                os.fsync(file.fileno())
+        write_checkpoint(self._folder, checkpoint)
+
+    async def _in_thread(self, step: Callable[[Checkpoint], None], checkpoint: Checkpoint) -> None:
+        """Write; one that is cancelled meanwhile ends it all the same, for what follows writes the same files."""
+        writing = asyncio.get_running_loop().run_in_executor(None, step, checkpoint)
         try:
-            for file in (self._appended, self._failed):
-                if file is not None:
-                    file.flush()
-                    os.fsync(file.fileno())
-            write_checkpoint(self._folder, checkpoint)
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.wait([writing])
+            raise
         except OSError as error:
             raise OperatorError(f"cannot write to {self._folder}: {error.strerror}; what is done is kept") from error
 
@@ -125,7 +134,7 @@ class FileSink:
         self._checkpoint = msgspec.structs.replace(self._checkpoint, finished=True)
         await self.commit(progress)
         self._close_files()
-        await asyncio.to_thread(self._put_in_place, self._checkpoint)
+        await self._in_thread(self._put_in_place, self._checkpoint)
 
     def _put_in_place(self, checkpoint: Checkpoint) -> None:
         appended, failed = self._folder / _OUTPUT, self._folder / _FAILED

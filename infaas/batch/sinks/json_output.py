@@ -27,7 +27,7 @@ class JsonOutput(OutputFormat):
 def failed_line(row: FailedRow) -> bytes:
     """The line of a failed row."""
     head: dict[str, object] = {"row": row.number} | ({} if row.id is None else {"id": row.id})
-    return orjson.dumps(head | {"code": row.code, "reason": row.reason}, option=_OPTIONS)
+    return orjson.dumps(head | {"code": row.code, "reason": row.reason}, str, _OPTIONS)
 
 
 def _lines(rows: OutputRows) -> Iterator[tuple[int, bytes]]:
@@ -37,7 +37,7 @@ def _lines(rows: OutputRows) -> Iterator[tuple[int, bytes]]:
         if rows.ids and rows.ids[index] is not None:
             line["id"] = rows.ids[index]
         line["outputs"] = {name: values[index] for name, values in outputs.items()}
-        yield number, orjson.dumps(line, option=_OPTIONS)
+        yield number, orjson.dumps(line, str, _OPTIONS)
 
 
 def encodable(array: Array) -> Any:

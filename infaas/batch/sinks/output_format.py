@@ -6,12 +6,16 @@ made of them at the end, piece by piece.
 
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
 from infaas.batch.rows import ChunkResult, OutputRows
 from schemas.errors import OperatorError
 from schemas.tensors import BYTES, Array
+
+ID: Final = "id"
+"""Column of what rows are called."""
 
 
 class OutputFormat(ABC):
@@ -46,8 +50,10 @@ def in_one(result: ChunkResult) -> OutputRows | None:
         raise OperatorError(
             f"rows {numbers.min()} to {numbers.max()} have outputs of different shapes; write to a .jsonl file"
         ) from None
-    ids = [row_id for part in parts for row_id in part.ids]
-    return OutputRows(numbers[order], outputs, [ids[index] for index in order] if ids else ())
+    if not any(part.ids for part in parts):
+        return OutputRows(numbers[order], outputs)
+    ids = [row_id for part in parts for row_id in part.ids or [None] * len(part)]
+    return OutputRows(numbers[order], outputs, [ids[index] for index in order])
 
 
 def as_texts(array: Array) -> Array:

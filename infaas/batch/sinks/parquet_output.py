@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from infaas.batch.rows import ChunkResult
-from infaas.batch.sinks.output_format import OutputFormat, as_texts, in_one
+from infaas.batch.sinks.output_format import ID, OutputFormat, as_texts, in_one
 from schemas.errors import OperatorError
 from schemas.tensors import BF16, Array, float32_of
 
@@ -35,7 +35,9 @@ class ParquetOutput(OutputFormat):
             return b""
         columns: dict[str, Any] = {"row": self._arrow.array(rows.numbers)}
         if rows.ids:
-            columns["id"] = self._arrow.array([None if name is None else str(name) for name in rows.ids])
+            columns[ID] = self._arrow.array(
+                [None if name is None else str(name) for name in rows.ids], self._arrow.string()
+            )
         columns |= {name: self._column(array) for name, array in rows.outputs.items() if name not in columns}
         batch = self._arrow.record_batch(list(columns.values()), names=list(columns))
         sink = self._arrow.BufferOutputStream()
@@ -47,33 +49,40 @@ class ParquetOutput(OutputFormat):
         """See `OutputFormat.complete`."""
         from pyarrow import parquet
 
-        writer: Any = None
-        try:
-            for table in self._groups(appended):
-                writer = writer or parquet.ParquetWriter(whole, table.schema)
-                if table.schema != writer.schema:
-                    raise OperatorError("the outputs are not of one shape in all rows; write to a .jsonl file")
+        schema = self._schema(appended)
+        with parquet.ParquetWriter(whole, schema) as writer:
+            for table in self._groups(appended, schema):
                 writer.write_table(table)
-            if writer is None:
-                parquet.write_table(self._arrow.table({"row": self._arrow.array([], self._arrow.int64())}), whole)
-        finally:
-            if writer is not None:
-                writer.close()
         return whole
 
-    def _groups(self, appended: Path) -> Iterator[Any]:
+    def _schema(self, appended: Path) -> Any:
+        """The columns of all rows: what is missing in some, as a name may be, is null there."""
+        found = self._arrow.schema([("row", self._arrow.int64())])
+        try:
+            for batch in self._batches(appended):
+                if batch.schema != found:
+                    found = self._arrow.unify_schemas([found, batch.schema])
+        except self._arrow.ArrowException:
+            raise OperatorError("the outputs are not of one shape in all rows; write to a .jsonl file") from None
+        return found
+
+    def _groups(self, appended: Path, schema: Any) -> Iterator[Any]:
         """Tables of as many rows as a row group is to have, about."""
-        held, rows, size = [], 0, appended.stat().st_size
+        held, rows = [schema.empty_table()], 0
+        for batch in self._batches(appended):
+            if rows and rows + batch.num_rows > _GROUP_ROWS:
+                yield self._arrow.concat_tables(held, promote_options="default")
+                held, rows = held[:1], 0
+            held.append(self._arrow.Table.from_batches([batch]))
+            rows += batch.num_rows
+        if rows:
+            yield self._arrow.concat_tables(held, promote_options="default")
+
+    def _batches(self, appended: Path) -> Iterator[Any]:
+        size = appended.stat().st_size
         with self._arrow.OSFile(str(appended)) as file:
             while file.tell() < size:
-                for batch in self._arrow.ipc.open_stream(file):
-                    if held and (rows + batch.num_rows > _GROUP_ROWS or batch.schema != held[0].schema):
-                        yield self._arrow.Table.from_batches(held)
-                        held, rows = [], 0
-                    held.append(batch)
-                    rows += batch.num_rows
-        if held:
-            yield self._arrow.Table.from_batches(held)
+                yield from self._arrow.ipc.open_stream(file)
 
     def _column(self, array: Array) -> Any:
         """A column of a value a row, or of lists, nested as the axes are."""

@@ -32,9 +32,7 @@ def open_source(path: Path, inputs: Sequence[TensorSpec]) -> RowFile:
     Raises:
         OperatorError: it is none that can be read, or does not have what the task takes.
     """
-    if path.is_dir():
-        return FileFolder(path, inputs)
-    kind = _KINDS.get(path.suffix.lower())
+    kind = FileFolder if path.is_dir() else _KINDS.get(path.suffix.lower())
     if kind is None:
         raise OperatorError(f"{path}: cannot read rows from this; use a folder of files, {', '.join(_KINDS)}")
     try:

@@ -41,14 +41,19 @@ def in_chunks(rows: Iterable[ReadRow], size: int) -> Iterator[Chunk]:
 
 def chunk_of(rows: Sequence[ReadRow]) -> Chunk:
     """Make one chunk of rows, at least one."""
-    shapes: dict[tuple[tuple[int, ...], ...], list[ReadRow]] = {}
+    shapes: dict[object, list[ReadRow]] = {}
     unreadable: list[FailedRow] = []
     for row in rows:
         if isinstance(row.inputs, InvalidRequest):
             unreadable.append(failed_row(row.number, row.inputs, row.id))
         else:
-            shapes.setdefault(tuple(array.shape for array in row.inputs.values()), []).append(row)
+            shapes.setdefault(shape_of(row.inputs), []).append(row)
     return Chunk(tuple(map(_input_rows, shapes.values())), rows[-1].end, tuple(unreadable))
+
+
+def shape_of(inputs: Mapping[str, Array]) -> object:
+    """What inputs must have in common to be asked for in one query: names, types, and the shape of a row."""
+    return tuple(sorted((name, array.dtype.str, array.shape[1:]) for name, array in inputs.items()))
 
 
 def _input_rows(rows: Sequence[ReadRow]) -> InputRows:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 import msgspec
+import orjson
 
 from infaas.batch.rows import Chunk, Marks
 from infaas.batch.sources.chunking import ReadRow, in_chunks
@@ -58,8 +59,16 @@ class JsonLines(RowFile):
         try:
             values = row_values(line, self.inputs)
             if ID in values and all(spec.name != ID for spec in self.inputs):
-                row_id = msgspec.json.decode(values[ID])
+                row_id = _name(values[ID])
             inputs = row_inputs(values, self.inputs)
         except InvalidRequest as error:
             return ReadRow(number, error, len(line), end, row_id)
         return ReadRow(number, inputs, sum(array.nbytes for array in inputs.values()), end, row_id)
+
+
+def _name(raw: msgspec.Raw) -> object:
+    """What a row is called, as something that can be written as JSON again."""
+    try:
+        return orjson.loads(orjson.dumps(msgspec.json.decode(raw)))
+    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
+        raise InvalidRequest(f"{ID} cannot be kept: {error}") from None

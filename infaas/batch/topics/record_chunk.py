@@ -5,12 +5,13 @@ A record that is a request of several rows is several rows here, all with its nu
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from broker.kafka_types import Record
 from infaas.batch.rows import Chunk, ChunkResult, FailedRow, InputRows, failed_row
+from infaas.batch.sources.chunking import shape_of
 from infaas.batch.topics.record_query import RecordQuery, read_query, write_answer
 from schemas.errors import ErrorCode, InvalidRequest
 from schemas.oip import EncodedMessage
@@ -44,13 +45,13 @@ class RecordChunk:
 
     def chunk(self) -> Chunk:
         """The rows of all records, by shape; their numbers are those of the records."""
-        shapes = defaultdict[Any, list[int]](list)
+        shapes = defaultdict[object, list[int]](list)
         unreadable = list[FailedRow]()
         for number, query in enumerate(self._queries):
             if isinstance(query, InvalidRequest):
                 unreadable.append(failed_row(number, query))
             else:
-                shapes[_shape(query)].append(number)
+                shapes[shape_of(query.inputs)].append(number)
         return Chunk(tuple(map(self._input_rows, shapes.values())), {}, tuple(unreadable))
 
     def outcomes(self, result: ChunkResult) -> list[AnsweredRecord | FailedRecord]:
@@ -90,7 +91,3 @@ def _read(record: Record, signature: Sequence[TensorSpec]) -> RecordQuery | Inva
         return read_query(record, signature)
     except InvalidRequest as error:
         return error
-
-
-def _shape(query: RecordQuery) -> object:
-    return tuple(sorted((name, array.dtype.str, array.shape[1:]) for name, array in query.inputs.items()))

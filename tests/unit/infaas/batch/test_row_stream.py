@@ -73,3 +73,13 @@ async def test_a_row_that_is_no_array_fails_alone() -> None:
         chunk = await anext(stream.chunks())
     assert [row.number for row in chunk.unreadable] == [1]
     assert chunk.rows[0].numbers.tolist() == [0]
+
+
+async def test_rows_of_other_names_or_types_are_asked_apart() -> None:
+    mixed = [
+        *({"x": [1.5]}, {"y": [2.5]}, {"x": "a text"}, {"x": [3.5]}),
+        *({"x": [1.5], "z": [1, 2]}, {"z": [1, 2], "x": [2.5]}),
+    ]
+    async with RowStream(mixed, 10, 60.0) as stream:
+        chunk = await anext(stream.chunks())
+    assert [rows.numbers.tolist() for rows in chunk.rows] == [[0, 3], [1], [2], [4, 5]]

@@ -1,8 +1,11 @@
 """Files of results: what is in them, and that a run that was killed leaves no trace."""
 
+import asyncio
 import csv
 import json
+import threading
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -199,3 +202,83 @@ async def test_numbers_that_json_has_not_are_named(tmp_path: Path) -> None:
     await made.close()
     lines = (tmp_path / "out.jsonl").read_text().splitlines()
     assert lines == ['{"row":0,"outputs":{"y":"NaN"}}', '{"row":1,"outputs":{"y":"-Infinity"}}']
+
+
+def named(numbers: list[int], *ids: object) -> OutputRows:
+    return OutputRows(np.array(numbers, np.int64), {"y": np.zeros(len(numbers), np.float32)}, ids)
+
+
+async def test_rows_with_names_and_without_are_written_together(tmp_path: Path) -> None:
+    both = ChunkResult((named([0, 2], "r0", None), named([1])), (), {"row": 3})
+    for name in FORMS:
+        made = sink(tmp_path / name)
+        await made.open(TERMS)
+        await made.write(both)
+        await made.write(ChunkResult((named([3]),), (), {"row": 4}))
+        await made.finish(Progress())
+        await made.close()
+    lines: list[Any] = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [line.get("id") for line in lines] == ["r0", None, None, None]
+    assert (tmp_path / "out.csv").read_text().split() == ["row,id,y", "0,r0,0.0", "1,,0.0", "2,,0.0", "3,,0.0"]
+    assert parquet.read_table(tmp_path / "out.parquet").column("id").to_pylist() == ["r0", None, None, None]
+
+
+async def test_names_that_come_late_are_in_parquet_all_the_same(tmp_path: Path) -> None:
+    made = sink(tmp_path / "out.parquet")
+    await made.open(TERMS)
+    await made.write(ChunkResult((named([0]),), (), {"row": 1}))
+    await made.write(ChunkResult((named([1], "r1"),), (), {"row": 2}))
+    await made.finish(Progress())
+    await made.close()
+    assert parquet.read_table(tmp_path / "out.parquet").to_pylist() == [
+        {"row": 0, "id": None, "y": 0.0}, {"row": 1, "id": "r1", "y": 0.0}
+    ]  # fmt: skip
+
+
+async def test_names_of_any_type_are_written_as_texts(tmp_path: Path) -> None:
+    made = sink(tmp_path / "out.jsonl")
+    await made.open(TERMS)
+    failed = (FailedRow(1, "invalid_request", "no", Decimal("1.5")),)
+    await made.write(ChunkResult((named([0], b"r0"),), failed, {"row": 2}))
+    await made.finish(Progress())
+    await made.close()
+    assert [json.loads(line)["id"] for line in (tmp_path / "out.jsonl").read_text().splitlines()] == ["b'r0'"]
+    assert json.loads((tmp_path / "out.jsonl.failed.jsonl").read_text())["id"] == "1.5"
+
+
+async def test_a_commit_that_is_cancelled_ends_before_anything_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, may_end, ended = threading.Event(), threading.Event(), list[str]()
+
+    def slowly(*_: object) -> None:
+        begun.set()
+        may_end.wait()
+        ended.append("written")
+
+    monkeypatch.setattr("infaas.batch.sinks.file_sink.write_checkpoint", slowly)
+    made = sink(tmp_path / "out.jsonl")
+    await made.open(TERMS)
+    committing = asyncio.create_task(made.commit(Progress()))
+    await asyncio.to_thread(begun.wait)
+    committing.cancel()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    early = committing.done()
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await committing
+    assert (early, ended) == (False, ["written"])
+    await made.close()
+
+
+async def test_a_full_disk_at_the_end_is_said_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("infaas.batch.sinks.npz_output.NpzOutput.complete", refuse)
+        with pytest.raises(OperatorError, match=r"No space left on device; what is done is kept"):
+            await write(tmp_path / "out.npz")
+    await write(tmp_path / "out.npz")
+    assert names(tmp_path) == ["out.npz", "out.npz.failed.jsonl"]

@@ -203,3 +203,24 @@ def test_cells_that_are_no_numbers_fail_their_row(tmp_path: Path) -> None:
     assert chunk.rows[0].inputs["flag"].tolist() == [True, False]
     assert chunk.rows[0].inputs["n"].tolist() == [[1], [3]]
     assert [row.number for row in chunk.unreadable] == [1, 2, 3]
+
+
+def test_names_that_cannot_be_kept_cost_no_other(tmp_path: Path) -> None:
+    odd = [b'"\xff"', b"1e999", b"123456789012345678901234567890", b'{"big": [18446744073709551616]}', b'"good"']
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(b"".join(b'{"id": %b, "pixels": [1, 2, 3, 4]}\n' % name for name in odd))
+    (chunk,) = open_source(path, [PIXELS]).read({}, 100)
+    assert [row.number for row in chunk.unreadable] == [0, 1, 2, 3]
+    assert {row.code for row in chunk.unreadable} == {"invalid_request"}
+    assert [list(rows.ids) for rows in chunk.rows] == [["good"]]
+
+
+def test_a_folder_that_cannot_be_read_is_said_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.txt").write_text("a text")
+
+    def refuse(_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(OperatorError, match=r"cannot read .*: Permission denied"):
+        open_source(tmp_path, [TEXT])
