@@ -22,11 +22,12 @@ import msgspec
 import psutil
 from rich.console import Console
 
-from bench.core.system import SystemUnderTest, running_at
+from bench.core.system import SystemUnderTest, infaas, running_at
 from store.pool import Pool, open_pool
-from zoo.samples import labelled
+from zoo.samples import DATA, labelled
 
 TASK: Final = "digits"
+MODEL: Final = "digits_linear.onnx"
 _A_REQUEST: Final = 5000
 _AT_ONCE: Final = 32
 _ANSWERED_S: Final = 600.0
@@ -80,7 +81,8 @@ async def survive(count: int, of_each: int, console: Console) -> SurvivalReport:
     flags = ["--jobs=2", *services, "--cores-per-worker=1", "--oversubscribe"]
     with tempfile.TemporaryDirectory(prefix="infaas-jobs-") as folder:
         home = Path(folder) / "home"
-        async with running_at(home, "apache", TASK, flags=flags) as system:
+        async with running_at(home, "apache", flags=flags) as system:
+            await infaas(home, "register", str(DATA / MODEL), f"--task={TASK}", "--accuracy=0.9")  # one variant will do
             began = time.monotonic()
             ids = await _submit(system, count)
             kept_s = time.monotonic() - began
@@ -96,6 +98,7 @@ async def survive(count: int, of_each: int, console: Console) -> SurvivalReport:
             answered_s = time.monotonic() - began
             console.log(f"all ended {answered_s:.1f} s later: {states}; reading the results")
             wrong = await _wrong(system, ids)
+            await _kill_all(system)  # nothing of it is of use any more
     return SurvivalReport(count, in_flight, kept_s, up_s, answered_s, states, wrong)
 
 

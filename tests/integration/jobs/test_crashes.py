@@ -26,7 +26,7 @@ from store.job_queue import end_jobs, lost_jobs, send_again, sending_jobs
 from store.jobs import get_job_result, put_jobs
 from store.samples import group_partition_ids, present_s, write_reading
 from tests.integration.gateway.responder import VARIANT
-from tests.integration.jobs.conftest import QUICK, Office
+from tests.integration.jobs.conftest import QUICK, Office, jobs_service
 from tests.processes import service, variables_of
 from tests.waiting import until
 
@@ -35,7 +35,8 @@ COUNT = 600
 
 async def test_two_services_share_the_work_and_one_is_killed(office: Office, tmp_path: Path) -> None:
     env = variables_of(office.kafka, office.dsn, tmp_path) | {"INFAAS_JOBS_BATCH": "20"}
-    async with service("jobs", env=env) as first, service("jobs", env=env):
+    few_at_once = QUICK.model_copy(update={"batch": 20})
+    async with service("jobs", env=env) as first, jobs_service(office, few_at_once):
         ids = await office.submit_many(COUNT)
         await until(lambda: len(office.responder.seen) >= COUNT // 4)
         first.kill()
