@@ -3,6 +3,7 @@
 OpenVINO writes two files, and an artifact is one. Neither holds code.
 """
 
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any, Final
@@ -27,8 +28,8 @@ def write_openvino_pack(graph: Path, weights: Path, target: Path) -> None:
     """Write both files into one, which depends on nothing but their content; blocks."""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED, allowZip64=True) as pack:
         for name, file in ((GRAPH, graph), (_WEIGHTS, weights)):
-            with pack.open(zipfile.ZipInfo(name), "w", force_zip64=True) as entry:
-                entry.write(file.read_bytes())
+            with pack.open(zipfile.ZipInfo(name), "w", force_zip64=True) as entry, file.open("rb") as content:
+                shutil.copyfileobj(content, entry)
 
 
 def read_graph(pack: Path) -> bytes:
@@ -40,5 +41,5 @@ def read_graph(pack: Path) -> bytes:
 def read_model(openvino: Any, core: Any, pack: Path) -> Any:
     """The model as OpenVINO takes it; blocks, and raises whatever OpenVINO raises of a damaged one."""
     with zipfile.ZipFile(pack) as archive:
-        weights = np.frombuffer(bytearray(archive.read(_WEIGHTS)), np.uint8)
+        weights = np.frombuffer(archive.read(_WEIGHTS), np.uint8)
     return core.read_model(read_graph(pack), openvino.Tensor(weights))
