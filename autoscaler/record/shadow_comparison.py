@@ -17,7 +17,7 @@ from schemas.oip import decode_response
 from schemas.result import OK, Result, parse_result
 from schemas.rows.rollout import VersionComparison
 from store.catalog import Catalog
-from store.errors import StoreUnavailable
+from store.errors import StoreConflict, StoreUnavailable
 from store.pool import Pool
 from store.rollouts import add_comparisons
 
@@ -69,6 +69,8 @@ class ShadowComparer:
         compared, self._compared = self._compared, {}
         try:
             await add_comparisons(pool, compared.values())
+        except StoreConflict as error:
+            log.warning("comparisons are forgotten, since one of their versions went meanwhile: %s", error)
         except StoreUnavailable:
             for key, found in compared.items():  # next time
                 self._compared[key] = found + self._compared[key] if key in self._compared else found
@@ -108,6 +110,6 @@ def _agreement(measured: str, one: Result, other: Result) -> float:
         ours, theirs = (decode_response(r.value, r.json_length).outputs for r in (one, other))
         name = measured if measured in theirs else next(iter(theirs))
         return quality(AGREEMENT, ours[name], theirs[name])
-    except (InfaasError, KeyError, StopIteration, ValueError) as error:
+    except (InfaasError, KeyError, StopIteration, TypeError, ValueError) as error:
         log.warning("cannot compare the results of query %s: %s", one.id[:80], error)
         return 0.0

@@ -13,7 +13,7 @@ from schemas import headers as h
 from schemas.result import Result, error_value
 from schemas.rows.rollout import Rollout, VersionComparison
 from store.catalog import Catalog
-from store.errors import StoreUnavailable
+from store.errors import StoreConflict, StoreUnavailable
 from store.pool import Pool
 from tests.store_rows import a_task, an_architecture
 
@@ -49,6 +49,17 @@ def test_a_copy_that_fails_is_counted_as_such() -> None:
     assert (found.compared, found.failed, found.agreed) == (1, 1, 0.0)
 
 
+def test_texts_and_numbers_do_not_agree_and_break_nothing() -> None:
+    value = b'{"model_name":"digits","outputs":[{"name":"y","datatype":"%s","shape":[1],"data":[%s]}]}'
+    one, other = (
+        replace(answered(version, 0.9, 0.1), value=value % data)
+        for version, data in (("mlp-v2", (b"BYTES", b'"a"')), ("mlp", (b"FP32", b"0.5")))
+    )
+    found = comparison(CATALOG, one, other)
+    assert found is not None
+    assert found.agreed == 0.0
+
+
 @pytest.mark.parametrize("other", ["mlp-v2", "rest"])
 def test_what_are_not_two_versions_is_no_comparison(other: str) -> None:
     assert comparison(CATALOG, answered("mlp-v2", 0.9, 0.1), answered(other, 0.9, 0.1)) is None
@@ -74,15 +85,29 @@ async def test_large_results_do_not_wait_in_any_number(monkeypatch: pytest.Monke
     assert [one.compared for one in written.found] == [1]
 
 
+async def test_a_version_that_goes_takes_its_comparisons_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    written, comparer = Written(monkeypatch), ShadowComparer()
+    written.gone, written.away = True, False
+    for version in ("mlp", "mlp-v2"):
+        comparer.take(record(answered(version, 0.9, 0.1)), CATALOG)
+    await comparer.write(cast(Pool, None))
+    written.gone = False
+    await comparer.write(cast(Pool, None))
+    assert written.found == []
+
+
 class Written:
     """What was written, instead of a database that is away at first."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.found: list[VersionComparison] = []
+        self.gone = False
         self.away = True
         monkeypatch.setattr("autoscaler.record.shadow_comparison.add_comparisons", self.add)
 
     async def add(self, _pool: object, found: Iterable[VersionComparison]) -> None:
+        if self.gone:
+            raise StoreConflict("the version is gone")
         if self.away:
             raise StoreUnavailable("away")
         self.found += found
