@@ -168,11 +168,11 @@ async def _compared(home: Path, load: RolloutLoad, queries: int) -> VersionCompa
     await infaas(home, "rollout", f"{MODEL}@2", "--shadow", "100%")
     async with asyncio.timeout(_PATIENCE_S):
         while True:
+            await load.next(queries // 2)  # first: none is copied while looking takes all of the CPU
             found = _decode(await infaas(home, "history", MODEL, "--json"))["comparisons"]
             if found and found[0]["compared"] >= queries / 2:
                 await infaas(home, "rollout", f"{MODEL}@2", "--shadow", "0%")
                 return msgspec.convert(found[0], VersionComparison)
-            await load.next(1)
 
 
 async def _share_seen(home: Path, load: RolloutLoad, share: float, queries: int) -> tuple[float, float]:

@@ -2,9 +2,10 @@
 
 import asyncio
 import json
+import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,19 @@ class Cli:
             async with asyncio.timeout(UP_S):
                 await process.communicate()
             assert not (self.home / STATE).exists()
+
+
+@contextmanager
+def running(home: Path, *words: str) -> Generator[Cli]:
+    """A system that several tests share, each with an event loop of its own."""
+    command = (sys.executable, "-m", "infaas.cli.main", "up", *FREE_PORTS, "--jobs=0", *words)
+    with subprocess.Popen(command, env=environment({"INFAAS_HOME": str(home)}), stdin=subprocess.DEVNULL) as process:
+        try:
+            yield Cli(home)
+        finally:
+            process.terminate()
+            process.wait(UP_S)
+            assert not (home / STATE).exists()
 
 
 @pytest.fixture

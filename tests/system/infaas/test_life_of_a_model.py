@@ -1,12 +1,13 @@
-"""Unregistering under load: each query that was asked is told something, and nothing is left.
+"""The life of models to their end, under load, through two selectors: one is tried and rolled back, another one goes.
 
-The clients know the wire only: aiohttp asks over HTTP, aiokafka writes queries and reads what they are answered.
+Every query counts by its id. The tests share a system, which takes longer to start than each of them. The clients know
+the wire only: aiohttp asks over HTTP, aiokafka writes queries and reads what they are answered.
 """
 
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -17,18 +18,22 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
+from bench.rollout import SHARES, register_versions, try_and_roll_back
 from infaas.cli.output import EXIT_SETUP
 from schemas.topics import offline_topic, results_topic, task_topic
 from tests.load import Pace
-from tests.system.infaas.conftest import Cli
+from tests.system.infaas.conftest import Cli, running
 from tests.system.infaas.plain_client import query
 
 pytestmark = pytest.mark.timeout(400)
-TASK: Final = "digits"
-VARIANT: Final = "linear.onnx-fp32.cpu"
+TASK: Final = "leaving"
+MODELS: Final = {"leaver": "digits_linear.onnx", "stayer": "digits_mlp.onnx"}
+VARIANT: Final = "leaver.onnx-fp32.cpu"
 PATIENCE_S: Final = 120.0
 RATE: Final = 20.0
 """Queries a second of each client: what is under way at each step counts, not that the machine is full."""
+SHARE_RATE: Final = 50.0
+SHARE_QUERIES: Final = 60
 ENOUGH: Final = 20
 """Queries of each client that are answered before anything goes."""
 
@@ -117,41 +122,69 @@ async def results(load: Load, kafka: str) -> AsyncGenerator[None]:
             reading.cancel()
 
 
-async def test_each_query_is_told_something_and_nothing_is_left(cli: Cli) -> None:
-    async with cli.up():
-        state = await cli.json("status", "--wait")
-        for name in ("linear", "mlp"):
-            await cli.register(f"digits_{name}.onnx", f"--name={name}", "--partitions=2", task=TASK)
-            await answered_once(state["gateway"], name)
-        load, stop = Load(state["kafka"], state["gateway"]), asyncio.Event()
-        async with results(load, state["kafka"]), asyncio.TaskGroup() as clients:
-            for number in range(2):
-                clients.create_task(load.ask_by_http(f"task{number}", TASK, stop))
-            clients.create_task(load.ask_by_http("variant", VARIANT, stop))
-            clients.create_task(load.ask_by_kafka("plain", task_topic(TASK), stop))
-            clients.create_task(load.ask_by_kafka("offline", offline_topic(TASK), stop))
-            for name in ("task0", "variant", "plain", "offline"):
-                await load.until(lambda name=name: load.count(name, "ok") >= ENOUGH)
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cli]:
+    with running(tmp_path_factory.mktemp("life") / "home", "--selectors=2") as cli:
+        yield cli
 
-            code, _out, err = await cli.run("unregister", VARIANT)
-            assert (code, "--force" in err) == (EXIT_SETUP, True), "it is used"
-            await unregistered_by_two(cli)
-            answered = load.count("task0", "ok")
-            await load.until(lambda: load.count("task0", "ok") >= answered + ENOUGH)
-            assert load.kinds("task") == load.kinds("plain") == load.kinds("offline") == {"ok"}
-            assert load.kinds("variant") == {"ok", "unknown_task"}
 
-            killed = await cli.start("unregister", TASK, "--force", "--results-grace=1")
-            await load.until(lambda: "unknown_task" in load.kinds("task"))
-            killed.kill()
-            await killed.wait()
-            await cli.json("unregister", TASK, "--results-grace=1")
-            await load.until(lambda: load.refused.total() > 0)
-            stop.set()
-        assert load.untold() == []
-        for name in ("task", "variant", "plain", "offline"):
-            assert load.kinds(name) == {"ok", "unknown_task"}
-        await nothing_is_left(cli, state)
+async def test_a_version_has_its_share_and_a_rollback_loses_nothing(system: Cli) -> None:
+    state = await system.json("status", "--wait")
+    await register_versions(system.home)
+    seen = await try_and_roll_back(system.home, state["gateway"], SHARE_RATE, SHARE_QUERIES)
+    assert seen.errors == []
+    assert len(seen.answers) == seen.asked
+    assert seen.shown == 0, "who is answered never sees what a copy was answered"
+    assert (seen.compared.version, seen.compared.against, seen.compared.failed) == (2, 1, 0)
+    assert seen.undrawn == 0, "no query was answered by the new version that was not drawn"
+    for share in SHARES:
+        drawn, answered = seen.shares[share]
+        assert answered <= drawn, "what is drawn stays with the old version where the new one would be late"
+    assert seen.shares[SHARES[-1]][1] > 0
+    history = await system.json("history", "digits-net")
+    assert [event["kind"] for event in history["events"]] == [
+        "registered", "registered", "shadow", "shadow", "canary", "canary", "rolled back",
+    ]  # fmt: skip
+    assert all(event["by"] for event in history["events"])
+    print(f"\n{seen.compared}\nshares {seen.shares}, last answer of the bad version after {seen.last_bad_s:.3f} s")
+
+
+async def test_each_query_is_told_something_and_nothing_is_left(system: Cli) -> None:
+    state = await system.json("status", "--wait")
+    before = files_of(system)
+    for name, file in MODELS.items():
+        await system.register(file, f"--name={name}", "--partitions=2", task=TASK, data="digits")
+        await answered_once(state["gateway"], name)
+    load, stop = Load(state["kafka"], state["gateway"]), asyncio.Event()
+    async with results(load, state["kafka"]), asyncio.TaskGroup() as clients:
+        for number in range(2):
+            clients.create_task(load.ask_by_http(f"task{number}", TASK, stop))
+        clients.create_task(load.ask_by_http("variant", VARIANT, stop))
+        clients.create_task(load.ask_by_kafka("plain", task_topic(TASK), stop))
+        clients.create_task(load.ask_by_kafka("offline", offline_topic(TASK), stop))
+        for name in ("task0", "variant", "plain", "offline"):
+            await load.until(lambda name=name: load.count(name, "ok") >= ENOUGH)
+
+        code, _out, err = await system.run("unregister", VARIANT)
+        assert (code, "--force" in err) == (EXIT_SETUP, True), "it is used"
+        await unregistered_by_two(system)
+        answered = load.count("task0", "ok")
+        await load.until(lambda: load.count("task0", "ok") >= answered + ENOUGH)
+        assert load.kinds("task") == load.kinds("plain") == load.kinds("offline") == {"ok"}
+        assert load.kinds("variant") == {"ok", "unknown_task"}
+
+        killed = await system.start("unregister", TASK, "--force", "--results-grace=1")
+        await load.until(lambda: "unknown_task" in load.kinds("task"))
+        killed.kill()
+        await killed.wait()
+        await system.json("unregister", TASK, "--results-grace=1")
+        await load.until(lambda: load.refused.total() > 0)
+        stop.set()
+    assert load.untold() == []
+    for name in ("task", "variant", "plain", "offline"):
+        assert load.kinds(name) == {"ok", "unknown_task"}
+    assert files_of(system) == before
+    await nothing_is_left(state)
 
 
 async def answered_once(gateway: str, model: str) -> None:
@@ -169,11 +202,15 @@ async def unregistered_by_two(cli: Cli) -> None:
     assert all(process.returncode == 0 or "there is no" in err for process, err in zip(both, said, strict=True)), said
 
 
-async def nothing_is_left(cli: Cli, state: Any) -> None:
+def files_of(cli: Cli) -> set[str]:
+    """Names of all files of models, and of those that builds keep beside them."""
+    return {path.name for path in (cli.home / "artifacts").rglob("*") if path.is_file()}
+
+
+async def nothing_is_left(state: Any) -> None:
     async with AIOKafkaConsumer(bootstrap_servers=state["kafka"]) as consumer:
         topics = await consumer.topics()
-    assert [topic for topic in topics if TASK in topic or "linear" in topic or "mlp" in topic] == []
-    assert [path.name for path in (cli.home / "artifacts").rglob("*") if path.is_file()] == []
+    assert [topic for topic in topics if any(name in topic for name in (TASK, *MODELS))] == []
     connection = await asyncpg.connect(state["postgres"])
     try:
         assert await tables_that_name_it(connection) == []
@@ -186,5 +223,7 @@ async def tables_that_name_it(connection: asyncpg.Connection) -> list[str]:
         "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
         " WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relname <> 'changes'"
     )
-    count = "SELECT count(*) FROM {} AS t WHERE t::text ~ '(digits|linear|mlp)'"
-    return [name for (name,) in tables if await connection.fetchval(count.format(name))]
+    # Decisions on others may say that it had been there.
+    count = "SELECT count(*) FROM {} AS t WHERE (to_jsonb(t) - 'inputs' - 'reason')::text ~ $1"
+    names = "|".join((TASK, *MODELS))
+    return [name for (name,) in tables if await connection.fetchval(count.format(name), names)]
