@@ -10,11 +10,13 @@ Rules.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
 
 from broker.client import STOP_S, new_transactional_producer
 from broker.settings import KafkaSettings
@@ -68,7 +70,7 @@ class PartitionWriter:
         Raises:
             KafkaError: nothing of it was written, or nobody knows whether; the group's offset tells.
         """
-        async with self._producer.transaction():
+        async with self._transaction():
             sent = [
                 await self._producer.send(
                     record.topic, record.value, record.key, record.partition, headers=record.headers
@@ -77,6 +79,22 @@ class PartitionWriter:
             ]
             await asyncio.gather(*sent)
             await self._producer.send_offsets_to_transaction({self._partition: next_offset}, self._group)
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncGenerator[None]:
+        """A transaction. What it failed with is raised, a cancellation too, whatever becomes of aborting it."""
+        transaction = self._producer.transaction()
+        await transaction.__aenter__()
+        try:
+            yield
+        except BaseException as error:
+            try:
+                async with asyncio.timeout(STOP_S):
+                    await transaction.__aexit__(type(error), error, error.__traceback__)
+            except (KafkaError, TimeoutError) as failure:  # whoever opens the partition next has it aborted
+                log.debug("a transaction of %s-%d was not aborted: %r", *self._partition, failure)
+            raise
+        await transaction.__aexit__(None, None, None)
 
     async def _stop(self) -> None:
         try:
