@@ -107,6 +107,7 @@ def batch(
         return
     if follow or group or header:
         raise OperatorError("--follow, --group and --header are for topics: write IN and OUT as topic:NAME")
+    _check_apart(rows, results)
     sink = FileSink(results, output_format(results), overwrite=overwrite, restart=restart)
     command = _BatchCommand(home, task, needs, limits, tuple(output or ()), rows_per_query, mixed)
     try:
@@ -122,6 +123,11 @@ def batch(
         show(_summary(done, sink))
     if done.failed:
         raise typer.Exit(EXIT_PARTIAL)
+
+
+def _check_apart(rows: Path, results: Path) -> None:
+    if rows.is_dir() and results.resolve().is_relative_to(rows.resolve()):
+        raise OperatorError(f"{results} lies in {rows}, and would be read as rows of it: name a file elsewhere")
 
 
 class _BatchCommand:

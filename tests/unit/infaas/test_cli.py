@@ -83,3 +83,8 @@ def test_a_dry_run_needs_no_system(shell: Shell, make_model: Callable[..., Path]
     assert "calibrate" in reasons["onnx-int8static", "cpu"]
     assert "openvino-fp32" in shell("register", str(make_model()), "--dry-run").stdout
     assert "one model FILE" in shell("register", "--zoo", "--dry-run").stderr
+
+
+def test_a_batch_job_does_not_write_among_its_rows(shell: Shell, tmp_path: Path) -> None:
+    shown = shell("batch", str(tmp_path), str(tmp_path / "out.jsonl"), "--task=images")
+    assert (shown.exit_code, "would be read as rows of it" in shown.stderr) == (EXIT_SETUP, True)
