@@ -62,7 +62,7 @@ async def publish_dead_letter(
     headers: RawHeaders = [(_written(name), value or b"") for name, value in record.headers if name not in _LEFT_OUT]
     key, value = record.key, record.value
     if keep_bytes is not None:
-        key, value, headers = _shortened(key, value, headers, keep_bytes)
+        key, value, headers = shortened(key, value, headers, keep_bytes)
     headers += [
         (TOPIC, record.topic.encode()),
         (PARTITION, b"%d" % record.partition),
@@ -82,7 +82,7 @@ def _original(name: str) -> str:
     return bytes.fromhex(name[len(_NAME) :]).decode(errors="surrogateescape") if name.startswith(_NAME) else name
 
 
-def _shortened(
+def shortened(
     key: bytes | None, value: bytes | None, headers: RawHeaders, keep_bytes: int
 ) -> tuple[bytes | None, bytes | None, RawHeaders]:
     """Shorten a record: half of `keep_bytes` is for the value, a quarter for the key, one for headers that fit."""

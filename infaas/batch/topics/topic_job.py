@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Final, Protocol
 
 import msgspec
+import numpy as np
 
 from broker.exactly_once.partition_stream import PartitionStream
 from broker.exactly_once.shared_topic import SharedTopic
@@ -81,10 +82,14 @@ class TopicJob:
         """
         if not self._follow:
             self._ends = await self._shared.ends()
-        async with asyncio.TaskGroup() as tasks:
-            working = tasks.create_task(self._shared.run(self._work))
-            await self._until_done(stop)
-            working.cancel()
+        try:
+            async with asyncio.timeout(self._limits.deadline_s), asyncio.TaskGroup() as tasks:
+                working = tasks.create_task(self._shared.run(self._work))
+                await self._until_done(stop)
+                working.cancel()
+        except TimeoutError:
+            self._budget.check_time(self._elapsed_s())
+            raise
         return self._progress
 
     async def _work(self, stream: PartitionStream) -> None:
@@ -111,7 +116,8 @@ class TopicJob:
                 yield taken[-1].chunk()
 
     async def _ask(self, chunk: Chunk) -> ChunkResult:
-        self._budget.admit(chunk.size, time.monotonic() - self._began_s)
+        records = len(chunk.unreadable) + sum(len(np.unique(rows.numbers)) for rows in chunk.rows)
+        self._budget.admit(records, self._elapsed_s())
         return await self._answer(chunk)
 
     def _count(self, records: int, failed: int, result: ChunkResult) -> None:
@@ -120,9 +126,12 @@ class TopicJob:
             answered=done.answered + records - failed,
             failed=done.failed + failed,
             cost=done.cost + result.cost,
-            seconds=time.monotonic() - self._began_s,
+            seconds=self._elapsed_s(),
         )
         self._budget.take(self._progress, result)
+
+    def _elapsed_s(self) -> float:
+        return time.monotonic() - self._began_s
 
     async def _until_done(self, stop: asyncio.Event) -> None:
         """Wait until the group has come to the end, and tell how far it is meanwhile."""

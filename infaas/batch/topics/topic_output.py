@@ -11,6 +11,7 @@ from infaas.batch.topics.record_chunk import AnsweredRecord, FailedRecord
 from infaas.batch.topics.record_query import record_id
 from schemas import headers as h
 from schemas.errors import ErrorCode
+from schemas.headers import RawHeaders
 from schemas.result import OK
 
 _OURS: Final = "infaas-"
@@ -36,8 +37,8 @@ class TopicOutput(msgspec.Struct, frozen=True, kw_only=True):
         if isinstance(outcome, FailedRecord):
             return self._failure(outcome)
         answer = self._answer(outcome)
-        size = len(answer.value) + len(answer.key or b"") + sum(len(n) + len(v) for n, v in answer.headers)
-        if size + _SPARE_BYTES <= self.max_bytes:
+        size = _bytes(answer.key, answer.value, answer.headers)
+        if size <= self.max_bytes:
             return answer
         reason = f"the answer has {size} bytes, more than Kafka takes (INFAAS_KAFKA_MAX_RECORD_BYTES)"
         return self._failure(FailedRecord(outcome.record, ErrorCode.INVALID_REQUEST, reason))
@@ -52,7 +53,7 @@ class TopicOutput(msgspec.Struct, frozen=True, kw_only=True):
         return OutgoingRecord(self.topic, self._partition(record, self.topic), record.key, answer.value, headers)
 
     def _failure(self, failed: FailedRecord) -> OutgoingRecord:
-        """The record as it was, with the reason, in the manner of a dead letter."""
+        """The record, or its beginning where there is no room, with the reason, in the manner of a dead letter."""
         record = failed.record
         own = {
             h.ID: record_id(record),
@@ -62,10 +63,13 @@ class TopicOutput(msgspec.Struct, frozen=True, kw_only=True):
             letters.PARTITION: str(record.partition),
             letters.OFFSET: str(record.offset),
         }
-        headers = [(name, value or b"") for name, value in record.headers if name not in own]
-        headers += [(name, text.encode(errors="replace")) for name, text in own.items()]
+        key, value = record.key, record.value
+        headers = [(n, v or b"") for n, v in record.headers if n not in own and n != h.REPLY_STREAM]
+        added = [(name, text.encode(errors="replace")) for name, text in own.items()]
+        if _bytes(key, value, headers + added) > self.max_bytes:
+            key, value, headers = letters.shortened(key, value, headers, self.max_bytes // 2)
         partition = self._partition(record, self.failed_topic)
-        return OutgoingRecord(self.failed_topic, partition, record.key, record.value or b"", headers)
+        return OutgoingRecord(self.failed_topic, partition, key, value or b"", headers + added)
 
     def _is_carried(self, name: str) -> bool:
         if self.headers is not None:
@@ -78,3 +82,8 @@ class TopicOutput(msgspec.Struct, frozen=True, kw_only=True):
         if count == self.partitions[record.topic]:
             return record.partition
         return record.partition % count if record.key is None else None
+
+
+def _bytes(key: bytes | None, value: bytes | None, headers: RawHeaders) -> int:
+    """Bytes that a record takes at most."""
+    return len(value or b"") + len(key or b"") + sum(len(n) + len(v) for n, v in headers) + _SPARE_BYTES

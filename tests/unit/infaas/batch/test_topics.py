@@ -1,19 +1,28 @@
 """Records of a topic as rows of a chunk, and what becomes of each: its answer in kind, or why there is none."""
 
+import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
-from aiokafka import ConsumerRecord
+from aiokafka import ConsumerRecord, TopicPartition
+from msgspec.structs import replace
 
+from broker.exactly_once.partition_writer import OutgoingRecord
 from broker.kafka_types import Record
+from infaas.batch.limits import JobLimits
 from infaas.batch.rows import Chunk, ChunkResult, FailedRow, OutputRows
+from infaas.batch.sink import Progress
 from infaas.batch.topics.record_chunk import AnsweredRecord, FailedRecord, RecordChunk
+from infaas.batch.topics.topic_job import TopicJob, TopicLag
 from infaas.batch.topics.topic_output import TopicOutput
+from infaas.batch.window import Answer
+from schemas.errors import OperatorError
 from schemas.oip import decode_response, encode_request
 from schemas.rows.catalog import TensorSpec
+from tests.waiting import PATIENCE_S
 
 INPUT = TensorSpec(name="input", datatype="FP32", shape=(-1, 2))
 TEXT = TensorSpec(name="text", datatype="BYTES", shape=(-1,))
@@ -151,3 +160,75 @@ def test_an_answer_that_kafka_would_not_take_is_a_failure_in_words() -> None:
     told = output(max_bytes=1100).record(outcome(record(b"[1, 2]")))
     assert told.topic == "failed"
     assert b"INFAAS_KAFKA_MAX_RECORD_BYTES" in dict(told.headers)["infaas-dead-reason"]
+
+
+def test_a_failed_record_that_has_no_room_for_the_reason_is_shortened() -> None:
+    large = record(b"x" * 4000, 7, b"key", [("infaas-reply-stream", b"a secret")])
+    told = output(max_bytes=4096).record(outcome(large))
+    assert (told.topic, told.key) == ("failed", b"key")
+    assert 0 < len(told.value) < 4000
+    found = dict(told.headers)
+    assert found["infaas-dead-shortened"] == b"4003"
+    assert found["infaas-dead-reason"]
+    assert "infaas-reply-stream" not in found
+    assert len(told.value) + sum(len(name) + len(value) for name, value in told.headers) < 4096
+
+
+class OnePartition:
+    """A topic of one partition that is all ours, and what follows from its records."""
+
+    group = "a group"
+    ours = 1
+    begin = 0
+    partition = TopicPartition("in", 1)
+
+    def __init__(self, values: Sequence[bytes]) -> None:
+        self._records = [record(value, offset) for offset, value in enumerate(values)]
+        self._position = self._committed = 0
+        self.written = list[OutgoingRecord]()
+
+    async def ends(self) -> dict[TopicPartition, int]:
+        return {self.partition: len(self._records)}
+
+    async def left(self, ends: Mapping[TopicPartition, int]) -> int:
+        return ends[self.partition] - self._committed
+
+    async def run(self, work: Callable[[Any], Awaitable[None]]) -> None:
+        await work(self)
+        await asyncio.Event().wait()
+
+    async def read(self, most: int) -> tuple[list[Record], int]:
+        found = self._records[self._position : self._position + most]
+        self._position += len(found)
+        return found, self._position
+
+    async def write(self, records: Sequence[OutgoingRecord], next_offset: int) -> None:
+        self.written += records
+        self._committed = next_offset
+
+    def looked(self, lag: TopicLag, progress: Progress) -> None:
+        pass
+
+
+def topic_job(topic: Any, answer: Answer, limits: JobLimits) -> TopicJob:
+    return TopicJob(topic, output(), [INPUT], answer, limits=limits, chunk_records=2, follow=False, observer=topic)
+
+
+async def test_records_of_many_rows_cost_what_their_rows_do_and_no_more() -> None:
+    topic = OnePartition([request(*[[1.0, 2.0]] * 10)[0]] * 20)
+
+    async def answer(chunk: Chunk) -> ChunkResult:
+        return replace(doubled(chunk), cost=float(chunk.size))
+
+    done = await topic_job(topic, answer, JobLimits(max_cost=250, in_flight=2)).run(asyncio.Event())
+    assert (done.answered, done.cost, len(topic.written)) == (20, 200.0, 20)
+
+
+async def test_a_job_that_waits_in_vain_ends_at_its_deadline() -> None:
+    async def answer(_: Chunk) -> ChunkResult:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    with pytest.raises(OperatorError, match="until --deadline are over after 0 rows"):
+        async with asyncio.timeout(PATIENCE_S):
+            await topic_job(OnePartition([b"[1, 2]"]), answer, JobLimits(deadline_s=0.01)).run(asyncio.Event())
