@@ -164,7 +164,7 @@ async def test_jobs_that_wait_stand_in_the_way(site: Site) -> None:
     await put_jobs(
         site.pool,
         [
-            NewJob(id=job_id, model=model, task=site.task, offline=True, headers={}, request=b"{}")
+            [NewJob(id=job_id, model=model, task=site.task, offline=True, headers={}, request=b"{}")]
             for job_id, model in ids.items()
         ],
     )
