@@ -66,8 +66,11 @@ class Dispatcher(DispatcherBase):
             self._metrics.decided(task, "moved")
             return
         now = time.monotonic()
-        left_s = None if query.deadline_ms is None else query.deadline_ms / 1000 - now
-        self._pace.take(now, left_s, self._cpu.busy(), lingered=LINGER_NS in received.fields)
+        if LINGER_NS in received.fields:
+            self._pace.take_lingered()
+        else:
+            left_s = None if query.deadline_ms is None else query.deadline_ms / 1000 - now
+            self._pace.take(now, left_s, self._cpu.busy())
         outcome = choose(query, self._state, now, self._config)
         if self._load_shedder.overloads:
             outcome = self._load_shedder.review(query, outcome, self._state, now, self._config)

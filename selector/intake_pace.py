@@ -29,19 +29,21 @@ class IntakePace:
         self._linger = Linger(longest_s, spare=SPARE, scarce=SCARCE)
         self._forget()
 
-    def take(self, now_s: float, left_s: float | None, cpu_busy: float, *, lingered: bool) -> None:
-        """Take a query into account.
+    def take(self, now_s: float, left_s: float | None, cpu_busy: float) -> None:
+        """Take into account a query that nobody has kept.
 
         Args:
             now_s: the present, in seconds of a monotonic clock.
             left_s: time until its deadline; None if it has none.
             cpu_busy: share of the machine's CPU time in use.
-            lingered: whether it was kept where it entered.
         """
-        self._lingered |= lingered
         self._left_s = min(self._left_s, inf if left_s is None else left_s)
         hurry_s = None if self._left_s == inf else self._left_s
         self._rest_s = self._linger.linger_s(now_s, hurry_s, cpu_busy)
+
+    def take_lingered(self) -> None:
+        """Take into account a query that was kept where it entered."""
+        self._lingered = True
 
     def rest_s(self) -> float:
         """Seconds to rest now."""
