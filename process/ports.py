@@ -1,12 +1,22 @@
-"""TCP ports: asked about before anything is started, so that a taken one is an error that names its flag."""
+"""TCP ports: asked about before anything is started, so that a taken one is an error that names its flag.
 
+What is found free is used seconds later. The kernel gives ports of a range of its own to whoever connects somewhere, so
+one of that range may be taken by then; those below it are taken only by who listens.
+"""
+
+import random
 import socket
 from collections import deque
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from schemas.defaults import LOOPBACK
 from schemas.errors import OperatorError
 
+_LOWEST: Final = 20_000
+_RANGE_OF_CONNECTIONS: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_TRIES: Final = 100
 _given: Final[deque[int]] = deque(maxlen=256)
 """Ports that were found free lately: nobody may listen on them yet."""
 
@@ -27,12 +37,30 @@ def free_port(host: str = LOOPBACK) -> int:
 
 
 def _unused_port(host: str) -> int:
+    highest = _first_of_connections() - 1
+    if highest > _LOWEST:
+        for _ in range(_TRIES):
+            with suppress(OSError):
+                return _bound(host, random.randint(_LOWEST, highest))
+    try:
+        return _bound(host, 0)
+    except OSError as error:
+        raise OperatorError(f"cannot listen on {host}: {error.strerror}") from error
+
+
+def _bound(host: str, port: int) -> int:
+    """The port that can be bound to, of the kernel's choice for 0."""
     with socket.socket() as probe:
-        try:
-            probe.bind((host, 0))
-        except OSError as error:
-            raise OperatorError(f"cannot listen on {host}: {error.strerror}") from error
+        probe.bind((host, port))
         return int(probe.getsockname()[1])
+
+
+def _first_of_connections() -> int:
+    """The first port that the kernel gives to connections; 0: it does not say."""
+    try:
+        return int(_RANGE_OF_CONNECTIONS.read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def claim_port(port: int, flag: str, host: str = LOOPBACK) -> int:

@@ -2,6 +2,7 @@
 
 import socket
 from collections import deque
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,23 @@ def test_the_same_port_is_not_given_twice(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(socket.socket, "getsockname", says)
     assert [free_port(), claim_port(0, "--kafka-port"), free_port()] == [1_051, 1_691, 1_692]
+
+
+def test_a_connection_takes_no_port_that_was_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    told = tmp_path / "ip_local_port_range"
+    told.write_text("24000\t60999\n")
+    monkeypatch.setattr("process.ports._RANGE_OF_CONNECTIONS", told)
+    assert all(20_000 <= free_port() < 24_000 for _ in range(50))
+
+
+@pytest.mark.parametrize("said", ["1024 65535", "", "no numbers"])
+def test_where_connections_may_take_any_port_the_kernel_chooses(
+    said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    told = tmp_path / "ip_local_port_range"
+    told.write_text(said)
+    monkeypatch.setattr("process.ports._RANGE_OF_CONNECTIONS", told)
+    assert free_port() >= 1024
 
 
 def test_a_port_that_is_given_can_be_listened_on() -> None:
