@@ -12,6 +12,7 @@ from schemas.errors import InvalidRequest, OperatorError
 from schemas.rows.catalog import AccuracySource, VariantState
 from store.pool import Pool
 from store.registry import get_task, list_profiles
+from store.rollouts import list_versions
 from tests.model_files import WEIGHTS
 
 Register = Callable[..., Any]
@@ -125,13 +126,14 @@ async def test_a_function_of_ones_own_measures_only_where_it_is_named(
     assert await _qualities(store_pool) == {"linear": 0.5, "second": 0.5}
 
 
-async def test_another_value_of_anything_is_not_ignored(run: Register, make_samples: MakeSamples) -> None:
+async def test_another_value_of_anything_is_the_next_version(
+    run: Register, store_pool: Pool, make_samples: MakeSamples
+) -> None:
     given: dict[str, Any] = {"variants": FP32, "validation": make_samples()}
     await run(**given)
     await run(**given)
-    others = ({"validation": make_samples("other.npz", 150)}, {"accuracy_samples": 50}, {"measure": "accuracy"})
-    for changes in others:
-        with pytest.raises(OperatorError, match=r"linear is registered with.*, not with --.* measured --again"):
-            await run(**{**given, **changes})
-    await run(**{**given, "accuracy_samples": 50}, again=True)
-    await run(**{**given, "accuracy_samples": 50})
+    for changes in ({"validation": make_samples("other.npz", 150)}, {"accuracy_samples": 50}, {"measure": "accuracy"}):
+        await run(**{**given, **changes})
+        await run(**{**given, **changes})
+    versions = await list_versions(store_pool, "linear")
+    assert [version.name for version in versions] == ["linear", "linear-v2", "linear-v3", "linear-v4"]
