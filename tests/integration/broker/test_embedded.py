@@ -31,7 +31,7 @@ async def test_topics_are_ensured_again_and_reply_topics_watched(embedded_kafka:
 async def test_who_runs_on_what_learns_what_it_can_do(kafka: KafkaSettings, embedded_kafka: KafkaSettings) -> None:
     assert await broker_features(kafka) == BrokerFeatures()
     assert await broker_features(embedded_kafka) == BrokerFeatures(
-        idempotence=False, groups=False, growth=False, trims=False, wakes=False
+        idempotence=False, groups=False, growth=False, trims=False, wakes=False, transactions=False
     )
 
 
