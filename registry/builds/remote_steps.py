@@ -198,12 +198,14 @@ class RemoteSteps:
         return Path(self._offered[identity])
 
     def _fetch(self, files: Mapping[str, str], written: Mapping[str, Path]) -> None:
-        """Have here what a step wrote there, which nobody else needs."""
+        """Have here what a step wrote there.
+
+        It stays there for as long as outcomes are kept: steps that wrote the same share it, and who goes on with a
+        registration that was cut off needs it again.
+        """
         for name, sha256 in files.items():
             with self._exchange.held(sha256) as file:
                 shutil.copyfile(file, written[name])
-        for sha256 in set(files.values()) - set(self._offered.values()):
-            self._exchange.discard(sha256)
 
 
 @asynccontextmanager
