@@ -1,8 +1,9 @@
 """Two of each service, started by hand with the same settings, under load: every id is counted, by clients not ours."""
 
 import asyncio
+import json
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -28,20 +29,23 @@ from tests.system.infaas.test_selectors import decisions
 from tests.waiting import read_until, until
 
 pytestmark = pytest.mark.timeout(400)
-SERVICES: Final = ("workers", "selector", "autoscaler", "gateway")
+SERVICES: Final = ("workers", "selector", "autoscaler", "jobs", "gateway")
 PARTITIONS: Final = 4
 ASKED: Final = 400
 """Queries of each of the clients in each part."""
 RATE: Final = 100.0
 MODEL: Final = "digits_linear.onnx"
 AGAIN_PER_S: Final = 20.0
+LISTED: Final = 1000
+ENDED: Final = frozenset({"succeeded", "failed", "cancelled"})
 
 
 class Started(NamedTuple):
-    """The first and the second of each service, and where they answer."""
+    """The first and the second of each service, where they answer, and the ids of the jobs that they keep."""
 
     processes: dict[str, list[asyncio.subprocess.Process]]
     urls: dict[str, list[str]]
+    jobs: set[str]
 
 
 async def test_two_of_each_share_the_load_and_answer_every_id(
@@ -69,12 +73,13 @@ async def test_two_of_each_share_the_load_and_answer_every_id(
         then, _ = await asyncio.gather(ask(kafka.bootstrap, started, task, "killed"), kill_the_first(started))
         await results.of(then)  # at least once: some may have come again
         assert results.seen.keys() == first | then
+        await all_succeed(started.jobs, f"{started.urls['gateway'][1]}/v2/models/{task}/jobs")
 
 
 @asynccontextmanager
 async def two_of_each(env: dict[str, str]) -> AsyncGenerator[Started]:
     """Two of each service, with nothing of their own but a port, which a machine has only once."""
-    started = Started({}, {})
+    started = Started({}, {}, set())
     async with AsyncExitStack() as stack:
         for name in SERVICES * 2:
             port = free_port()
@@ -104,13 +109,14 @@ async def ready(gateways: list[str], task: str) -> None:
 
 
 async def ask(kafka: str, started: Started, task: str, name: str) -> set[str]:
-    """Ask over Kafka, online and offline, and by HTTP at a steady rate; returns the ids that Kafka has, all of them."""
+    """Ask at a steady rate over Kafka, online and offline, by HTTP, and for jobs; returns all ids that Kafka has."""
     asked: set[str] = set()
     later = f"offline-{name}"
     await asyncio.gather(
         write_steadily(kafka, task_topic(task), name, Pace(RATE, ASKED), PARTITIONS, asked),
         write_steadily(kafka, offline_topic(task), later, Pace(RATE, ASKED), PARTITIONS, asked, mode="offline"),
         ask_http(started.urls["gateway"], task, name),
+        ask_for_jobs(started, task, name),
     )
     assert len(asked) == 2 * ASKED
     return asked
@@ -122,14 +128,48 @@ async def ask_http(gateways: list[str], task: str, name: str) -> None:
 
     async def ask(http: aiohttp.ClientSession, number: int) -> None:
         query_id = f"http-{name}-{number}"
-        async for tries in Pace(AGAIN_PER_S):
-            url = f"{gateways[(number + tries) % 2]}/v2/models/{task}/infer"
-            with suppress(aiohttp.ClientError):
-                async with http.post(url, data=query(), headers={"infaas-id": query_id}) as answer:
-                    answered[query_id] += answer.status == 200
-            if answered[query_id]:
-                return
+        await post(http, gateways, f"/v2/models/{task}/infer", number, 200, {"infaas-id": query_id})
+        answered[query_id] += 1
 
+    await steadily(ask)
+    assert answered == Counter(f"http-{name}-{number}" for number in range(ASKED))
+
+
+async def ask_for_jobs(started: Started, task: str, name: str) -> None:
+    """Have both gateways keep jobs in turn; who hears of none asks the other one under the same key."""
+    kept: dict[int, str] = {}
+
+    async def ask(http: aiohttp.ClientSession, number: int) -> None:
+        key = {"Idempotency-Key": f"job-{name}-{number}"}
+        answer = await post(http, started.urls["gateway"], f"/v2/models/{task}/jobs", number, 202, key)
+        kept[number] = json.loads(answer)["id"]
+
+    await steadily(ask)
+    assert len(set(kept.values())) == ASKED
+    started.jobs.update(kept.values())
+
+
+async def all_succeed(asked: set[str], jobs: str) -> None:
+    """Wait until no job is left, and count them: each was kept once, whoever was killed, and is answered."""
+    async with aiohttp.ClientSession() as http:
+
+        async def states() -> list[tuple[str, str]]:
+            found: list[tuple[str, str]] = []
+            page: dict[str, str] = {}
+            while True:
+                async with http.get(jobs, params={"limit": str(LISTED), **page}) as answer:
+                    listed = await answer.json()
+                found += [(job["id"], job["state"]) for job in listed["jobs"]]
+                if listed["next"] is None:
+                    return found
+                page = {"before": listed["next"]}
+
+        ended = await read_until(states, lambda found: all(state in ENDED for _, state in found), PATIENCE_S)
+    assert Counter(ended) == Counter((job, "succeeded") for job in asked)
+
+
+async def steadily(ask: Callable[[aiohttp.ClientSession, int], Coroutine[None, None, None]]) -> None:
+    """Ask at a steady rate, whether those before are answered or not."""
     async with (
         asyncio.timeout(PATIENCE_S),
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
@@ -137,4 +177,15 @@ async def ask_http(gateways: list[str], task: str, name: str) -> None:
     ):
         async for number in Pace(RATE, ASKED):
             asking.create_task(ask(http, number))
-    assert answered == Counter(f"http-{name}-{number}" for number in range(ASKED))
+
+
+async def post(
+    http: aiohttp.ClientSession, gateways: list[str], path: str, number: int, status: int, headers: dict[str, str]
+) -> bytes:
+    """Ask one gateway after the other until one answers with this status; returns what it says."""
+    async for tries in Pace(AGAIN_PER_S):
+        with suppress(aiohttp.ClientError):
+            async with http.post(f"{gateways[(number + tries) % 2]}{path}", data=query(), headers=headers) as answer:
+                if answer.status == status:
+                    return await answer.read()
+    raise AssertionError("it goes on for ever")
