@@ -149,7 +149,7 @@ class Autoscaler:
         self._served: frozenset[str] = frozenset()
         self._memory = DecisionMemory()
         self._wake = asyncio.Event()
-        self._failures = FailureLog("deciding")
+        self._failures = FailureLog("deciding", "the scale is held")
         self._unplaced: dict[str, str] = {}
         self._ranked: tuple[Catalog, tuple[SlotPrices, SlotPrices], frozenset[str], VariantRanking] | None = None
 

@@ -3,6 +3,7 @@
 import asyncio
 
 from jobs.idle_pause import IdlePause
+from process.event_wait import wait_within
 
 
 class WakeUp:
@@ -19,10 +20,6 @@ class WakeUp:
 
     async def wait(self, *, found: bool) -> None:
         """Wait until called, and not for long after a look that found something or was called for."""
-        try:
-            async with asyncio.timeout(self._pause.after(found or self._told)):
-                await self._called.wait()
-        except TimeoutError:
-            pass
+        await wait_within(self._pause.after(found or self._told), self._called)
         self._told = self._called.is_set()
         self._called.clear()

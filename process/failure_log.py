@@ -8,7 +8,7 @@ log = logging.getLogger(__name__)
 class FailureLog:
     """Log of one thing that is tried again and again; `meanwhile` says what happens while it fails."""
 
-    def __init__(self, what: str, meanwhile: str = "the scale is held") -> None:
+    def __init__(self, what: str, meanwhile: str) -> None:
         self._what = what
         self._meanwhile = meanwhile
         self._failing = False

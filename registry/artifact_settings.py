@@ -31,21 +31,24 @@ def open_artifacts(location: str, home: Path) -> ArtifactStore:
     Raises:
         OperatorError: the URL is wrong, or what speaks S3 is not installed.
     """
-    if not location.startswith(SCHEME):
-        return ArtifactStore(Path(location) if location else home / "artifacts")
-    settings = ArtifactSettings()
-    bucket = S3Bucket(location, settings.endpoint)
-    return ArtifactStore(home / "artifact-cache", bucket, settings.cache_bytes)
+    return _open(location, home, home / "artifact-cache")
 
 
 def open_exchange(location: str, home: Path) -> ArtifactStore:
-    """Open, beside the store at `location`, where files are that steps elsewhere need or made, and nobody later.
+    """Open, beside the store at `location`, where files are that steps elsewhere need or made, as long as builds are.
 
     Raises:
         OperatorError: as `open_artifacts` does.
     """
+    if location.startswith(SCHEME):
+        location = f"{location.rstrip('/')}/{_EXCHANGE}"
+    else:
+        location = str((Path(location) if location else home / "artifacts") / _EXCHANGE)
+    return _open(location, home, home / "artifact-exchange")
+
+
+def _open(location: str, home: Path, cache: Path) -> ArtifactStore:
     if not location.startswith(SCHEME):
-        return ArtifactStore((Path(location) if location else home / "artifacts") / _EXCHANGE)
+        return ArtifactStore(Path(location) if location else home / "artifacts")
     settings = ArtifactSettings()
-    bucket = S3Bucket(f"{location.rstrip('/')}/{_EXCHANGE}", settings.endpoint)
-    return ArtifactStore(home / "artifact-exchange", bucket, settings.cache_bytes)
+    return ArtifactStore(cache, S3Bucket(location, settings.endpoint), settings.cache_bytes)

@@ -12,7 +12,7 @@ Rules:
 import hashlib
 import os
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
@@ -134,10 +134,7 @@ class ArtifactStore:
     def discard_older(self, age_s: float) -> None:
         """Remove what was put here so long ago, for a store of what is needed for a while only; a bucket has rules."""
         if self._bucket is None and self._directory.exists():
-            for file in self._directory.iterdir():
-                with suppress(FileNotFoundError):  # another process was faster
-                    if file.is_file() and time.time() - file.stat().st_mtime > age_s:
-                        file.unlink()
+            _remove_older(self._directory.iterdir(), age_s)
 
     def _fetch(self, sha256: str) -> None:
         """Copy an artifact of the bucket into the cache."""
@@ -188,12 +185,14 @@ class ArtifactStore:
         self._verified[path.name] = identity
 
     def _remove_abandoned(self) -> None:
-        for partial in self._directory.glob(f"{_PARTIAL}*"):
-            try:
-                if time.time() - partial.stat().st_mtime > _ABANDONED_S:
-                    partial.unlink()
-            except FileNotFoundError:
-                continue  # another process was faster
+        _remove_older(self._directory.glob(f"{_PARTIAL}*"), _ABANDONED_S)
+
+
+def _remove_older(files: Iterable[Path], age_s: float) -> None:
+    for file in files:
+        with suppress(FileNotFoundError):  # another process was faster
+            if file.is_file() and time.time() - file.stat().st_mtime > age_s:
+                file.unlink()
 
 
 def sha256_of(file: Path) -> str:

@@ -24,6 +24,7 @@ from collections.abc import Collection
 from typing import Final
 
 from broker.delivery.consumer import Consumer, Record
+from process.event_wait import wait_within
 from schemas.errors import Internal, InvalidRequest
 from schemas.topics import task_of
 from selector.dispatcher_base import DispatchContext, DispatcherBase
@@ -141,11 +142,7 @@ class OfflineDispatcher(DispatcherBase):
         """Send queries on as instances become idle, until `stop`: cancelling would lose track of one."""
         due_s = math.inf
         while not self._stopped:
-            try:
-                async with asyncio.timeout(due_s if due_s < math.inf else None):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+            await wait_within(due_s if due_s < math.inf else None, self._wake)
             self._wake.clear()
             began_s, before, due_s = self._loop.time(), self._ended, math.inf
             for name, task in list(self._tasks.items()):

@@ -26,6 +26,7 @@ import msgspec
 from broker.delivery.consumer import Consumer, Record
 from broker.kafka_types import KafkaError
 from broker.topics import ensure_topics
+from process.event_wait import wait_within
 from registry.artifacts import ArtifactStore
 from registry.builds.build import Build, BuildOutcome, BuildReport, BuildRequest
 from registry.builds.build_files import with_files
@@ -80,7 +81,6 @@ class Builder:
         settings = context.settings
         self._context = context
         self._exchange = exchange
-        self.may_build = may_build(settings, exchange)
         self._hardware = settings.hardware.value
         self._worker = settings.worker
         self._folder = settings.home / "workers" / f"{settings.worker}.builds"
@@ -138,7 +138,7 @@ class Builder:
             else:
                 # Of what others do, none tells when it dies.
                 others = await _insist(lambda: count_open_builds(pool, self._hardware))
-                await _within(silent_s if others else None, self._wake)
+                await wait_within(silent_s if others else None, self._wake)
 
     # -- one build -----------------------------------------------------------------------------------------------------
 
@@ -279,11 +279,3 @@ async def _insist(ask: Callable[[], Awaitable[T]]) -> T:
         except (StoreUnavailable, OperatorError) as error:
             log.warning("builds wait: %s", error)
             await asyncio.sleep(_AGAIN_S)
-
-
-async def _within(seconds: float | None, event: asyncio.Event) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        pass

@@ -31,6 +31,7 @@ from broker.reply_stream.sender import ReplyStreamSender
 from broker.settings import KafkaSettings
 from broker.topics import ensure_variant_topics
 from process.cpu_meter import CpuMeter
+from process.event_wait import wait_within
 from registry.artifacts import ArtifactStore
 from runtimes.catalog import is_concurrent
 from schemas.errors import OperatorError
@@ -368,12 +369,8 @@ class InstanceController:
 
     async def _wait(self, at_most_s: float | None) -> None:
         """Wait until something is new, or for so long."""
-        try:
-            async with asyncio.timeout(at_most_s):
-                await self._updated.wait()
-        except TimeoutError:
-            return
-        self._updated.clear()
+        if await wait_within(at_most_s, self._updated):
+            self._updated.clear()
 
     async def _set_state(self, state: InstanceState, reason: str = "") -> None:
         self._state = state

@@ -76,7 +76,8 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
         await stack.enter_async_context(_health_server(settings, kafka, replacement))
         row = await asyncio.get_running_loop().run_in_executor(loader, worker_row, settings)  # imports the runtimes
         exchange = await asyncio.to_thread(open_exchange, settings.artifacts, settings.home)
-        epoch = await register_worker(pool, replace(row, builds=may_build(settings, exchange)))
+        row = replace(row, builds=await asyncio.to_thread(may_build, settings, exchange))
+        epoch = await register_worker(pool, row)
         log.info("worker %s, epoch %d: %d slots of %s", settings.worker, epoch, settings.slots, settings.hardware)
         leases = Leases(
             pool,
@@ -95,14 +96,14 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
         reporter = StatusReporter(context, epoch, lambda: placement.controllers)
         tune_gc()
         sys.setswitchinterval(_SWITCH_S)
-        await _work(context, placement, reporter, Builder(context, exchange), stop, defect)
+        await _work(context, placement, reporter, Builder(context, exchange) if row.builds else None, stop, defect)
         if replacement.wanted:
             exit_to_be_replaced()
         await _retire(pool, settings.worker, epoch)
 
 
 async def _work(
-    context: WorkerContext, placement: PlacementFollower, reporter: StatusReporter, builder: Builder,
+    context: WorkerContext, placement: PlacementFollower, reporter: StatusReporter, builder: Builder | None,
     stop: asyncio.Event, defect: "asyncio.Future[None]",
 ) -> None:  # fmt: skip
     settings = context.settings
@@ -115,7 +116,7 @@ async def _work(
             tasks.create_task(context.executor.watch(), name="watch slots"),
             tasks.create_task(context.replacement.carry_out(stop, settings.replace_drain_s), name="replacement"),
         ]
-        if builder.may_build:
+        if builder is not None:
             background.append(tasks.create_task(builder.run(), name="builder"))
         await placement.run(stop)
         for task in background:

@@ -2,6 +2,8 @@
 
 import asyncio
 
+from process.event_wait import wait_within
+
 
 class StatusTrigger:
     """Waited on by the one task that publishes; told by whoever changes what is published."""
@@ -27,13 +29,5 @@ class StatusTrigger:
     async def wait(self, interval_s: float, idle_interval_s: float, *, idle: bool) -> None:
         """Until the next status is due after the last one, in which nothing was going on if it was `idle`."""
         if idle:
-            await _within(idle_interval_s - interval_s, self._stirred)
-        await _within(interval_s, self._changed)
-
-
-async def _within(seconds: float, event: asyncio.Event) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        pass
+            await wait_within(idle_interval_s - interval_s, self._stirred)
+        await wait_within(interval_s, self._changed)

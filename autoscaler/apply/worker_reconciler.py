@@ -26,6 +26,7 @@ from autoscaler.apply.reconcile_plan import (
 from autoscaler.decide.snapshot import HardwareType
 from autoscaler.launchers.base import LaunchedWorker, Launcher, LauncherError, LaunchState
 from autoscaler.observe.status_cache import WorkerStatusCache
+from process.event_wait import wait_within
 from process.failure_log import FailureLog
 from schemas.rows.placement import InstanceRow, WorkerRow
 from schemas.rows.scaling import DecisionKind, DecisionRow
@@ -86,7 +87,7 @@ class WorkerReconciler:
         self._backoff = RetryBackoff(self._clock)
         self._busy: set[str] = set()
         self._alive_at_s: dict[str, float] = {}
-        self._failures = FailureLog("keeping the workers that are wanted")
+        self._failures = FailureLog("keeping the workers that are wanted", "the scale is held")
         self._wake = asyncio.Event()
         self._tasks: asyncio.TaskGroup
         self.launched: tuple[LaunchedWorker, ...] = ()
@@ -111,12 +112,8 @@ class WorkerReconciler:
                     self._failures.failed(error)
                 else:
                     self._failures.recovered()
-                try:
-                    async with asyncio.timeout(_INTERVAL_S):
-                        await self._wake.wait()
-                except TimeoutError:
-                    continue
-                self._wake.clear()
+                if await wait_within(_INTERVAL_S, self._wake):
+                    self._wake.clear()
 
     # -- reading -------------------------------------------------------------------------------------------------------
 

@@ -73,7 +73,7 @@ class Recorder:
         self._lost: dict[str, int] = {}
         """Not yet written. What fails next time fails before it adds to these."""
         self._minute: datetime | None = None
-        self._failures = FailureLog("reading lag and states")
+        self._failures = FailureLog("reading lag and states", "the scale is held")
         self.waiting = dict[str, TopicBacklog]()
         """What waited at the last reading, by topic."""
         self.known = False

@@ -13,6 +13,7 @@ from registry.pipeline.measurement import MeasureVariant
 from registry.pipeline.stage_outputs import ComputeOutputs
 from registry.plan import PlanVariants
 from registry.step_runner import HardwareStep
+from schemas.rows.processing import Processing
 
 MapFile = Callable[[Path], Path]
 
@@ -33,7 +34,7 @@ def with_files(step: HardwareStep, read: MapFile, written: MapFile) -> HardwareS
                 step,
                 artifact=read(step.artifact),
                 samples=read(step.samples),
-                processing=step.processing and step.processing.with_files(lambda file: str(read(Path(file)))),
+                processing=_with_files_read(step.processing, read),
                 outputs=written(step.outputs),
                 single_outputs=step.single_outputs and written(step.single_outputs),
             )
@@ -42,8 +43,12 @@ def with_files(step: HardwareStep, read: MapFile, written: MapFile) -> HardwareS
                 step,
                 artifact=read(step.artifact),
                 samples=read(step.samples),
-                processing=step.processing and step.processing.with_files(lambda file: str(read(Path(file)))),
+                processing=_with_files_read(step.processing, read),
                 outputs=written(step.outputs),
             )
         case PlanVariants():
             return step
+
+
+def _with_files_read(processing: Processing | None, read: MapFile) -> Processing | None:
+    return processing and processing.with_files(lambda file: str(read(Path(file))))

@@ -27,6 +27,7 @@ from broker.producer import Producer
 from broker.settings import KafkaSettings
 from broker.tail import Tail
 from broker.topics import TopicSpec, ensure_topics
+from process.event_wait import wait_within
 from registry.artifacts import ArtifactStore, sha256_of
 from registry.builds.build import Build, BuildOutcome, BuildReport, BuildRequest
 from registry.builds.build_files import with_files
@@ -79,7 +80,8 @@ class RemoteSteps:
         self._artifacts = artifacts
         self._exchange = exchange
         self._producer = producer
-        self._run = uuid4().hex if again else ""
+        self._opened = uuid4().hex
+        self._run = self._opened if again else ""
         self._wait = wait
         self._offered: dict[tuple[Path, int, int], str] = {}
         """SHA-256 of each file that workers can have, by its path and identity."""
@@ -131,7 +133,7 @@ class RemoteSteps:
             row = await get_build(self._pool, request.id)
             if row is not None and row.outcome is not None and row.asked_ms >= request.asked_ms:
                 return row
-            if await _within(_CHECK_S, wait.news):
+            if await wait_within(_CHECK_S, wait.news):
                 continue
             absent_s = 0.0 if await has_builder(self._pool, hardware) else absent_s + _CHECK_S
             if absent_s > _GRACE_S:
@@ -183,7 +185,7 @@ class RemoteSteps:
             written[name] = path
             return Path(name)
 
-        run = uuid4().hex if isinstance(step, PlanVariants) else self._run  # a plan is about what is there now
+        run = self._opened if isinstance(step, PlanVariants) else self._run  # a plan is about what is there now
         return Build(step=with_files(step, self._offer, named), run=run)
 
     def _offer(self, file: Path) -> Path:
@@ -233,11 +235,3 @@ async def remote_steps(
         finally:
             following.cancel()
             await tasks.__aexit__(None, None, None)  # errors of who registers stay as they are
-
-
-async def _within(seconds: float, event: asyncio.Event) -> bool:
-    try:
-        async with asyncio.timeout(seconds):
-            return await event.wait()
-    except TimeoutError:
-        return False

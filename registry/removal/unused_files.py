@@ -17,14 +17,16 @@ from store.removal import RegisteredNames
 
 
 async def unused_files(session: DatabaseSession, names: RegisteredNames, artifacts: ArtifactStore) -> list[str]:
-    """SHA-256 of the files that only what has these names needs; reads the composites' documents, which may block."""
+    """SHA-256 of the files that only what has these names needs."""
     variants, architectures = await list_variants(session), await list_architectures(session)
-    gone = files_of(
+    gone = await asyncio.to_thread(
+        files_of,
         [v for v in variants if v.name in names.variants],
         [a for a in architectures if a.name in names.architectures],
         artifacts,
     )
-    kept = files_of(
+    kept = await asyncio.to_thread(
+        files_of,
         [v for v in variants if v.name not in names.variants],
         [a for a in architectures if a.name not in names.architectures],
         artifacts,

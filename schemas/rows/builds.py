@@ -14,7 +14,7 @@ class BuildRow(msgspec.Struct, frozen=True, kw_only=True):
     step: dict[str, Any]
     """What is to be done, as `registry.builds` encodes it."""
     asked_ms: int
-    """When it was last asked for, by the broker's clock, ms since the epoch."""
+    """When it was last asked for, by the database's clock, ms since the epoch."""
     attempts: int = 0
     worker: str = ""
     """Who does it, or has done it; empty while nobody does."""
@@ -22,5 +22,3 @@ class BuildRow(msgspec.Struct, frozen=True, kw_only=True):
     """How the last attempt ended that left no outcome."""
     outcome: dict[str, Any] | None = None
     """How it ended; None until then."""
-    age_s: float = 0.0
-    """Seconds since it was begun, renewed or ended."""

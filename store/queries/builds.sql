@@ -17,7 +17,7 @@ WHERE id = (
         AND (worker IN ('', $2) OR changed_at < clock_timestamp() - make_interval(secs => $3))
     ORDER BY created_at, id LIMIT 1 FOR UPDATE SKIP LOCKED
 )
-RETURNING id, hardware, step, asked_ms, attempts, worker, reason, outcome, 0::float8 AS age_s
+RETURNING id, hardware, step, asked_ms, attempts, worker, reason, outcome
 
 -- name: renew_build
 -- A worker is still at a step. No row: another has it, or it has ended.
@@ -35,8 +35,7 @@ UPDATE builds SET outcome = $2, changed_at = clock_timestamp() WHERE id = $1 AND
 
 -- name: get_build
 -- What is known of a step.
-SELECT id, hardware, step, asked_ms, attempts, worker, reason, outcome,
-    extract(epoch FROM clock_timestamp() - changed_at)::float8 AS age_s
+SELECT id, hardware, step, asked_ms, attempts, worker, reason, outcome
 FROM builds WHERE id = $1
 
 -- name: count_open_builds
