@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from infaas.batch.rows import Chunk, Marks
-from infaas.batch.sources.chunking import CHUNK_BYTES, ReadRow, chunk_of
+from infaas.batch.sources.chunking import CHUNK_BYTES, ReadRow, chunk_of, size_of
 from infaas.client.client import as_array
 from schemas.errors import InvalidRequest
 from schemas.tensors import Array
@@ -96,7 +96,7 @@ def _read_row(number: int, row: InputRow) -> ReadRow:
         inputs = {name: _with_row_axis(value) for name, value in row.items()}
     except (ValueError, TypeError) as error:
         return ReadRow(number, InvalidRequest(f"no array: {error}"), 0, end)
-    return ReadRow(number, inputs, sum(array.nbytes for array in inputs.values()), end)
+    return ReadRow(number, inputs, size_of(inputs), end)
 
 
 def _with_row_axis(value: ArrayLike) -> Array:

@@ -7,7 +7,7 @@ import numpy as np
 
 from infaas.batch.rows import Chunk, FailedRow, InputRows, Marks, failed_row
 from schemas.errors import InvalidRequest
-from schemas.tensors import Array
+from schemas.tensors import BYTES, Array
 
 CHUNK_BYTES: Final = 4 << 20
 """Bytes of a chunk's inputs at most, unless a single row has more."""
@@ -54,6 +54,16 @@ def chunk_of(rows: Sequence[ReadRow]) -> Chunk:
 def shape_of(inputs: Mapping[str, Array]) -> object:
     """What inputs must have in common to be asked for in one query: names, types, and the shape of a row."""
     return tuple(sorted((name, array.dtype.str, array.shape[1:]) for name, array in inputs.items()))
+
+
+def size_of(inputs: Mapping[str, Array]) -> int:
+    """Bytes of the inputs of a row; of texts and files what they hold, where numpy counts the references to them."""
+    return sum(_held(array) if array.dtype == BYTES else array.nbytes for array in inputs.values())
+
+
+def _held(array: Array) -> int:
+    # an array that a program made may hold anything else, too
+    return sum(len(item) for item in array.flat if isinstance(item, (bytes, str)))
 
 
 def _input_rows(rows: Sequence[ReadRow]) -> InputRows:

@@ -13,7 +13,7 @@ from typing import BinaryIO, Final, NamedTuple
 import numpy as np
 
 from infaas.batch.rows import Chunk, Marks
-from infaas.batch.sources.chunking import ReadRow, in_chunks
+from infaas.batch.sources.chunking import ReadRow, in_chunks, size_of
 from infaas.batch.sources.jsonl import ID
 from infaas.batch.sources.row_file import RowFile, count_lines
 from infaas.batch.sources.row_shape import row_shape
@@ -75,7 +75,7 @@ class CsvTable(RowFile):
             inputs: Mapping[str, Array] = {columns.spec.name: columns.array(cells) for columns in self._columns}
         except InvalidRequest as error:
             return ReadRow(number, error, 0, end, row_id)
-        return ReadRow(number, inputs, sum(array.nbytes for array in inputs.values()), end, row_id)
+        return ReadRow(number, inputs, size_of(inputs), end, row_id)
 
 
 class _Lines:

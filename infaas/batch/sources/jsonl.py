@@ -12,7 +12,7 @@ import msgspec
 import orjson
 
 from infaas.batch.rows import Chunk, Marks
-from infaas.batch.sources.chunking import ReadRow, in_chunks
+from infaas.batch.sources.chunking import ReadRow, in_chunks, size_of
 from infaas.batch.sources.json_row import row_inputs, row_values
 from infaas.batch.sources.row_file import RowFile, count_lines
 from schemas.errors import InvalidRequest
@@ -63,7 +63,7 @@ class JsonLines(RowFile):
             inputs = row_inputs(values, self.inputs)
         except InvalidRequest as error:
             return ReadRow(number, error, len(line), end, row_id)
-        return ReadRow(number, inputs, sum(array.nbytes for array in inputs.values()), end, row_id)
+        return ReadRow(number, inputs, size_of(inputs), end, row_id)
 
 
 def _name(raw: msgspec.Raw) -> object:

@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
+from infaas.batch import row_stream
 from infaas.batch.row_stream import RowStream
 
 
@@ -21,6 +23,13 @@ async def test_chunks_are_full_but_for_the_last() -> None:
     assert chunks[1].rows[0].inputs["x"].tolist() == [[n, 1.5] for n in range(4, 8)]
     assert chunks[1].rows[0].inputs["text"].tolist() == [f"row {n}".encode() for n in range(4, 8)]
     assert chunks[-1].rows[0].numbers.tolist() == [8, 9]
+
+
+async def test_chunks_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_stream, "CHUNK_BYTES", 40)
+    several = [{"text": "x" * 20}, {"text": b"x" * 20}, {"text": ["x" * 10, "x" * 30]}, {"x": np.array([1, None])}]
+    async with RowStream(several, 100, 60.0) as stream:
+        assert [chunk.size async for chunk in stream.chunks()] == [2, 1, 1]
 
 
 async def test_what_comes_slowly_waits_for_nobody() -> None:

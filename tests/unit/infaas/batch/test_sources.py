@@ -160,6 +160,10 @@ def test_a_folder_is_read_in_the_order_of_its_paths(tmp_path: Path) -> None:
 def test_chunks_are_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunking, "CHUNK_BYTES", 40)
     assert [chunk.size for chunk in read(open_source(as_jsonl(tmp_path), [PIXELS]), 100)] == [2, 2, 2, 2, 2, 1]
+    texts = ["x" * 15] * 5
+    (tmp_path / "in.csv").write_text("\n".join(["text", *texts]))
+    for path in (jsonl(tmp_path / "in.jsonl", texts), tmp_path / "in.csv"):
+        assert [chunk.size for chunk in read(open_source(path, [TEXT]), 100)] == [2, 2, 1], path
 
 
 @pytest.mark.parametrize(
