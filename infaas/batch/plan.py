@@ -14,7 +14,7 @@ from infaas.batch.limits import JobLimits
 from schemas.errors import OperatorError, Unsatisfiable
 from schemas.rows.catalog import Profile, Variant
 from schemas.rows.placement import InstanceRow, WorkerRow
-from schemas.status import InstanceState
+from schemas.status import SERVING
 from selector.variants import PricedVariant
 
 MOST_ROWS: Final = 512
@@ -80,7 +80,7 @@ def find_offers(
     instances: Iterable[InstanceRow],
 ) -> list[Offer]:  # fmt: skip
     """The variants of a task, with what they take on the workers that there are."""
-    serving = {row.variant for row in instances if row.state in (InstanceState.ACTIVE, InstanceState.OVERLOADED)}
+    serving = {row.variant for row in instances if row.state in SERVING}
     offers: list[Offer] = []
     for row in variants:
         if row.task != task or row.name not in profiles:

@@ -6,8 +6,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from infaas.batch.limits import JobLimits
-from infaas.batch.plan import MOST_ROWS, BatchNeeds, Offer, make_plan, rows_of_chunk
+from infaas.batch.plan import MOST_ROWS, BatchNeeds, Offer, find_offers, make_plan, rows_of_chunk
 from schemas.errors import OperatorError, Unsatisfiable
+from schemas.status import SERVING, InstanceState
+from tests.store_rows import a_profile, a_variant, a_worker, an_instance
 
 CHEAP = Offer(
     variant="a.onnx-fp32.cpu", architecture="a", accuracy=0.9, max_batch=16, row_s=1e-3, alone_s=2e-3, row_cost=1e-6,
@@ -38,6 +40,13 @@ def test_the_estimate_is_of_all_slots_and_of_loading() -> None:
     cheap, fast = (make_plan(1_000_000, 100.0, [offer], BatchNeeds(), NO_LIMITS) for offer in (CHEAP, FAST))
     assert (cheap.seconds, cheap.cost) == (pytest.approx(500.0), pytest.approx(1.0))
     assert (fast.seconds, fast.cost) == (pytest.approx(103.0), pytest.approx(20.0))
+
+
+@pytest.mark.parametrize("state", InstanceState)
+def test_a_variant_that_takes_queries_has_not_to_be_loaded(state: InstanceState) -> None:
+    variant, placed = a_variant(), replace(an_instance(), state=state)
+    (offer,) = find_offers(variant.task, [variant], {variant.name: a_profile()}, [a_worker()], [placed])
+    assert (offer.load_s == 0) == (state in SERVING)
 
 
 def test_what_cannot_be_is_refused_with_the_estimate() -> None:
