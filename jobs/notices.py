@@ -15,7 +15,7 @@ from broker.kafka_types import KafkaError, RecordTooLarge, UnknownTopic
 from broker.producer import Producer
 from jobs import metrics
 from jobs.events import event_of, signed_headers
-from jobs.retries import CallAgain, CallNoMore, WebhookAnswer, after_call
+from jobs.retries import CallAgain, CallNoMore, WebhookAnswer, after_call, after_outage
 from jobs.settings import JobsSettings
 from jobs.wake_up import WakeUp
 from jobs.webhook_client import WebhookClient
@@ -133,6 +133,5 @@ class NoticeDeliverer:
         except RecordTooLarge as error:
             return CallNoMore(f"the result is larger than Kafka takes: {error}")
         except KafkaError as error:
-            problem = WebhookAnswer(None, f"Kafka did not take it: {error!r}")
-            return after_call(problem, 1, self._settings.retry_policy, random.random())
+            return after_outage(f"Kafka did not take it: {error!r}", self._settings.retry_policy, random.random())
         return CallNoMore("")

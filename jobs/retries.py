@@ -1,4 +1,4 @@
-"""When a webhook is called again: pure, chance comes in.
+"""When a webhook is called again, or a result handed on: pure, chance comes in.
 
 Pauses double, and each is half to one and a half times as long, so that those who failed together come not together.
 Whoever says that it is gone is believed at once; what else it answers may be a mistake of the day, and is called again.
@@ -47,5 +47,14 @@ def after_call(answer: WebhookAnswer, attempts: int, policy: RetryPolicy, chance
         return CallNoMore(reason)
     if attempts >= policy.attempts:
         return CallNoMore(f"given up after {attempts} attempts: {reason}")
-    pause_s = min(policy.pause_s * 2.0 ** (attempts - 1), policy.max_pause_s) * (0.5 + chance)
+    pause_s = _pause_s(attempts, policy, chance)
     return CallAgain(max(pause_s, min(answer.retry_after_s, policy.max_pause_s)), reason)
+
+
+def after_outage(problem: str, policy: RetryPolicy, chance: float) -> CallAgain:
+    """Decide what to do where Kafka took nothing: it is tried however often, since Kafka is ours and comes back."""
+    return CallAgain(_pause_s(1, policy, chance), problem)
+
+
+def _pause_s(attempts: int, policy: RetryPolicy, chance: float) -> float:
+    return min(policy.pause_s * 2.0 ** (attempts - 1), policy.max_pause_s) * (0.5 + chance)

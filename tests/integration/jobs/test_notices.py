@@ -13,6 +13,8 @@ import pytest
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
+from broker.kafka_types import KafkaError
+from broker.producer import Producer
 from broker.producing import topic_lookup
 from broker.tail import Tail
 from broker.topics import TopicSpec, ensure_topics
@@ -139,3 +141,21 @@ async def test_a_result_is_handed_on_to_a_topic(office: Office, monkeypatch: pyt
     for fields in found.values():
         assert fields["infaas-status"] == "ok"
         assert json.loads(fields["value"])["outputs"][0]["data"] == [0.0, 2.0, 8.0, 10.0]
+
+
+async def test_a_result_is_handed_on_however_often_kafka_did_not_take_it(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic, refusals = f"mine-{uuid4().hex[:8]}", iter(range(2))
+    await ensure_topics(office.kafka, [TopicSpec(topic)])
+    send = Producer.send_and_wait
+
+    async def send_in_the_end(self: Producer, to: str, *args: Any, **options: Any) -> Any:
+        if to == topic and next(refusals, None) is not None:
+            raise KafkaError("it is away")
+        return await send(self, to, *args, **options)
+
+    monkeypatch.setattr(Producer, "send_and_wait", send_in_the_end)
+    async with jobs_service(office, QUICK.model_copy(update={"webhook_attempts": 1})):
+        notice = await told(office, (await office.submit(infaas_reply_to=topic))["id"], "delivered")
+    assert notice["attempts"] == 3

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.retries import CallAgain, CallNoMore, RetryPolicy, WebhookAnswer, after_call
+from jobs.retries import CallAgain, CallNoMore, RetryPolicy, WebhookAnswer, after_call, after_outage
 
 POLICY = RetryPolicy(attempts=5, pause_s=2.0, max_pause_s=10.0)
 
@@ -27,6 +27,11 @@ def test_who_asks_for_time_gets_it() -> None:
     again = after_call(WebhookAnswer(503, retry_after_s=1e9), 1, POLICY, 0.0)
     assert isinstance(again, CallAgain)
     assert again.pause_s == 10.0
+
+
+def test_what_kafka_did_not_take_is_tried_again_even_where_webhooks_are_called_once() -> None:
+    assert after_outage("away", RetryPolicy(1, 2.0, 10.0), 0.5) == CallAgain(2.0, "away")
+    assert after_outage("away", RetryPolicy(1, 20.0, 10.0), 1.0) == CallAgain(15.0, "away")
 
 
 @given(st.integers(1, 4), st.floats(0, 1))
