@@ -73,6 +73,8 @@ class JobSender:
         """
         async with sending_jobs(self._pool, self._batch, _MAX_BYTES) as sending:
             jobs = sending.jobs
+            if not jobs:
+                return 0
             late = {job.id: too_late() for job in jobs if job.left_ms is not None and job.left_ms <= 0}
             failures = await self._send([job for job in jobs if job.id not in late])
             final: dict[str, QueryError] = late | {
@@ -84,7 +86,8 @@ class JobSender:
                 await sending.postponed(waiting, _PAUSE_S)
             await sending.ended([failed(job_id, error) for job_id, error in final.items()])
             sent = [job for job in jobs if job.id not in failures and job.id not in final]
-            await sending.sent([job.id for job in sent])
+            if sent:
+                await sending.sent([job.id for job in sent])
         for task, count in Counter(job.task for job in sent).items():
             metrics.SENT.labels(task).inc(count)
         metrics.ENDED.labels("failed").inc(len(final))
