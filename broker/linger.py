@@ -47,12 +47,15 @@ class Linger:
             left_s: time until its deadline; None if it has none.
             cpu_busy: share of the machine's CPU time in use.
         """
-        per_s = self._arrivals_per_s(now_s)
+        return self.kept_s(self.arrived(now_s), left_s, cpu_busy)
+
+    def kept_s(self, per_s: float, left_s: float | None, cpu_busy: float) -> float:
+        """How long one may linger while so many come in a second; see `linger_s`."""
         most_s = min(UNHURRIED_S if left_s is None else SHARE * left_s, self._longest_s)
         kept_s = most_s * min((cpu_busy - self._spare) / (self._scarce - self._spare), 1.0)
         return kept_s if kept_s > 0 and per_s * kept_s >= _LEAST_OTHERS else 0.0
 
-    def _arrivals_per_s(self, now_s: float) -> float:
+    def arrived(self, now_s: float) -> float:
         """Count an arrival; returns the rate of those before it, of which half a second ago counts a third."""
         per_s = self._per_s * exp(min(self._at_s - now_s, 0.0) / _MEMORY_S)
         self._per_s = per_s + 1 / _MEMORY_S

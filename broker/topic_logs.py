@@ -167,7 +167,7 @@ class TopicLogs:
         names = None if topics is None else sorted(set(topics))
         if names is not None and not names:
             return {}
-        # Not by the client's own metadata: it would have brokers that are set up so make topics that do not exist.
+        # Not by the client's own metadata: it would ask for these topics ever after.
         request = MetadataRequest(names, allow_auto_topic_creation=False)
         answer: Any = await self._client.send(self._client.get_random_node(), request)
         self._client.cluster.update_metadata(answer)

@@ -7,6 +7,7 @@ registered, and does not serve. Of models with one version nothing is kept: they
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import TypeAlias
 
 import msgspec
@@ -30,7 +31,7 @@ class Versions(msgspec.Struct, frozen=True):
     def targets_of(self, architecture: str) -> Targets:
         """The targets of queries that an architecture may answer."""
         found = self.targets.get(architecture)
-        return frozenset((None, architecture, version_target(architecture, 1))) if found is None else found
+        return _of_only_version(architecture) if found is None else found
 
     def version_of(self, architecture: str) -> str:
         """What names the version that an architecture is, `model@2`; empty where its model has no other."""
@@ -59,6 +60,11 @@ def versions_of(architectures: Mapping[str, Architecture], rollouts: Mapping[str
         if rollout is not None or row.version > 1:
             targets[row.name] = _targets(row, rollout)
     return Versions(targets, {task: tuple(found.values()) for task, found in by_task.items()})
+
+
+@lru_cache(maxsize=4096)  # a decision on scale asks for each class and candidate
+def _of_only_version(architecture: str) -> Targets:
+    return frozenset((None, architecture, version_target(architecture, 1)))
 
 
 def _targets(row: Architecture, rollout: Rollout | None) -> Targets:

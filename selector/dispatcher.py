@@ -19,6 +19,7 @@ from schemas.topics import task_of
 from selector.candidates import TaskCandidates
 from selector.dispatcher_base import DispatchContext, DispatcherBase
 from selector.intake_pace import IntakePace
+from selector.late_binding import bind_copy
 from selector.overload import LoadShedder
 from selector.policy import Choice, Refusal, choose
 from selector.received_query import read_query
@@ -40,7 +41,7 @@ class Dispatcher(DispatcherBase):
 
     def rest(self) -> None:
         """Let the next fetch wait, where what was taken since the last one says that others should go with it."""
-        rest_s = self._pace.rest_s()
+        rest_s = self._pace.rest_s(self._cpu.busy())
         if rest_s > 0.0:
             self._consumer.rest(rest_s)
 
@@ -70,7 +71,7 @@ class Dispatcher(DispatcherBase):
             self._pace.take_lingered()
         else:
             left_s = None if query.deadline_ms is None else query.deadline_ms / 1000 - now
-            self._pace.take(now, left_s, self._cpu.busy())
+            self._pace.take(now, left_s)
         outcome = choose(query, self._state, now, self._config)
         if self._load_shedder.overloads:
             outcome = self._load_shedder.review(query, outcome, self._state, now, self._config)
@@ -80,7 +81,7 @@ class Dispatcher(DispatcherBase):
             await self._refuse(record, received, outcome, now, attempts)
             return
         known = self._state.tasks[task]
-        copy = self._shadows.choose(known, query, outcome, now) if known.shadows and attempts == 1 else None
+        copy = bind_copy(known, query, outcome.variant, now) if known.shadows and attempts == 1 else None
         topic = outcome.variant.topic
         await self._forward(record, received, outcome, topic, now, attempts, copied=copy is not None)
         self._state.sent(outcome.instance, outcome.partition, query.batch, now)

@@ -10,7 +10,6 @@ Rules.
   its deadline leaves. Not at all if one of them has lingered already.
 """
 
-from math import inf
 from typing import Final
 
 from broker.linger import Linger
@@ -29,27 +28,27 @@ class IntakePace:
         self._linger = Linger(longest_s, spare=SPARE, scarce=SCARCE)
         self._forget()
 
-    def take(self, now_s: float, left_s: float | None, cpu_busy: float) -> None:
+    def take(self, now_s: float, left_s: float | None) -> None:
         """Take into account a query that nobody has kept.
 
         Args:
             now_s: the present, in seconds of a monotonic clock.
             left_s: time until its deadline; None if it has none.
-            cpu_busy: share of the machine's CPU time in use.
         """
-        self._left_s = min(self._left_s, inf if left_s is None else left_s)
-        hurry_s = None if self._left_s == inf else self._left_s
-        self._rest_s = self._linger.linger_s(now_s, hurry_s, cpu_busy)
+        self._per_s = self._linger.arrived(now_s)
+        if left_s is not None and (self._left_s is None or left_s < self._left_s):
+            self._left_s = left_s
 
     def take_lingered(self) -> None:
         """Take into account a query that was kept where it entered."""
         self._lingered = True
 
-    def rest_s(self) -> float:
-        """Seconds to rest now."""
-        rest_s = 0.0 if self._lingered else self._rest_s
+    def rest_s(self, cpu_busy: float) -> float:
+        """Seconds to rest now, with this share of the machine's CPU time in use."""
+        rest_s = 0.0 if self._lingered else self._linger.kept_s(self._per_s, self._left_s, cpu_busy)
         self._forget()
         return rest_s
 
     def _forget(self) -> None:
-        self._rest_s, self._left_s, self._lingered = 0.0, inf, False
+        self._per_s, self._lingered = 0.0, False
+        self._left_s: float | None = None

@@ -14,12 +14,9 @@ from broker.kafka_types import KafkaError
 from broker.producer import Ack, Producer
 from schemas import headers as h
 from schemas.needs import Mode
-from schemas.query import Query
 from schemas.topics import SHADOWS
-from selector.candidates import TaskCandidates
 from selector.cluster_state import ClusterState
 from selector.forward import forwarded
-from selector.late_binding import bind_copy
 from selector.policy import Choice
 from selector.received_query import ReceivedQuery
 
@@ -38,10 +35,6 @@ class ShadowSender:
     def __init__(self, state: ClusterState, producer: Producer) -> None:
         self._state = state
         self._producer = producer
-
-    def choose(self, task: TaskCandidates, query: Query, choice: Choice, now: float) -> Choice | None:
-        """Where a copy of a query goes that `choice` answers; None: there is none."""
-        return bind_copy(task, query, choice.variant, now)
 
     async def send(self, received: ReceivedQuery, copy: Choice, now: float) -> None:
         """Send a copy on, whatever becomes of it."""

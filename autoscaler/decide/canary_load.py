@@ -20,7 +20,7 @@ def candidate_targets(versions: Versions) -> Iterator[tuple[str, str]]:
     """Tasks, and what names the candidates of their models: canaries and those that are given copies."""
     for task, rollouts in versions.rollouts.items():
         for rollout in rollouts:
-            if rollout.share > 0 or rollout.shadow > 0:
+            if rollout.is_canary or rollout.is_shadowed:
                 yield task, rollout.candidate_target
 
 

@@ -25,6 +25,7 @@ ANY: Final = "*"
 
 SlotPrices: TypeAlias = dict[tuple[str, str], float]
 """Lowest price of a slot in USD per hour, by hardware and runtime that can be had."""
+_ONE_OF_EACH: Final = Versions()
 
 
 class RunnableVariant(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,7 +93,7 @@ def rank_variants(
     profiles: Mapping[str, Profile],
     prices: Mapping[tuple[str, str], float],
     launchable: Mapping[tuple[str, str], float] = MappingProxyType({}),
-    versions: Versions | None = None,
+    versions: Versions = _ONE_OF_EACH,
 ) -> VariantRanking:
     """Compare the variants that can run, within each task; those without a profile are left out.
 
@@ -105,7 +106,7 @@ def rank_variants(
         price = prices.get(where, launchable.get(where, launchable.get((variant.hardware, ANY))))
         if price is not None and profile is not None:
             candidates[variant.name] = candidate = _candidate(variant, profile, price)
-            if where in prices and (versions is None or versions.serves(variant.architecture)):
+            if where in prices and versions.serves(variant.architecture):
                 by_task[variant.task].append(candidate)
     best = [choice for task in sorted(by_task) for choice in _choices(by_task[task])]
     best.sort(key=lambda choice: choice.rank)  # stable: tasks take turns

@@ -215,6 +215,8 @@ class _RequirementBuilder:
     def canaries(self) -> list[Requirement]:
         """Requirements of versions that are tried: one instance whatever the load, and their share of it."""
         found = list[Requirement]()
+        if not self.snapshot.versions.rollouts:
+            return found
         for task, target in candidate_targets(self.snapshot.versions):
             wanted = LoadClass(task, target)
             options = tuple(ServingOption(variant=number) for number, c in self.by_task[task] if self.meets(c, wanted))

@@ -52,8 +52,11 @@ class ShadowComparer:
             return
         found = comparison(catalog, result, other)
         if found is not None:
-            key = found.model, found.version, found.against
-            self._compared[key] = found + self._compared[key] if key in self._compared else found
+            self._add(found)
+
+    def _add(self, found: VersionComparison) -> None:
+        key = found.model, found.version, found.against
+        self._compared[key] = found + self._compared[key] if key in self._compared else found
 
     def _wait(self, result: Result) -> None:
         self._waiting[result.id] = result
@@ -72,8 +75,8 @@ class ShadowComparer:
         except StoreConflict as error:
             log.warning("comparisons are forgotten, since one of their versions went meanwhile: %s", error)
         except StoreUnavailable:
-            for key, found in compared.items():  # next time
-                self._compared[key] = found + self._compared[key] if key in self._compared else found
+            for found in compared.values():  # next time
+                self._add(found)
 
 
 def comparison(catalog: Catalog, one: Result, other: Result) -> VersionComparison | None:

@@ -268,7 +268,7 @@ class LagReader:
     async def _leaders(self, topics: Collection[str]) -> dict[str, list[int]]:
         if not topics:
             return {}
-        # Not by the client's own metadata: it would have brokers that are set up so make topics that do not exist.
+        # Not by the client's own metadata: it would ask for these topics ever after.
         request = MetadataRequest(sorted(topics), allow_auto_topic_creation=False)
         answer: Any = await self._client.send(self._client.get_random_node(), request)
         self._client.cluster.update_metadata(answer)

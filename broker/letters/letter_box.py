@@ -77,7 +77,7 @@ class LetterBox:
 
     async def show(self, letter: LetterId) -> StoredLetter | None:
         """Read one letter, whole; None if there is none."""
-        found = await self.find(LetterFilter(ids=(letter,), done=True))
+        found = await self.find(LetterFilter(ids=(letter,), done=True), 1, oldest=True)
         if not found:
             return None
         async with _explained():
@@ -174,7 +174,9 @@ class LetterBox:
         found = set[tuple[str, str]]()
         if not replies:
             return found
-        async with self._tail(*replies, since_ms=max(letters[0].at_ms - _ANSWERED_BEFORE_MS, 0)) as tail:
+        async with self._tail(
+            *replies, since_ms=max(min(stored.at_ms for stored in letters) - _ANSWERED_BEFORE_MS, 0)
+        ) as tail:
             async for record in tail.past():
                 headers = dict(record.headers)
                 answer = record.topic, (headers.get(h.ID) or b"").decode(errors="replace")
@@ -186,14 +188,20 @@ class LetterBox:
 
     async def _whole(self, letters: Sequence[StoredLetter]) -> AsyncGenerator[list[StoredLetter]]:
         """Read letters with their values, some at a time."""
-        wanted, chunk = {stored.id for stored in letters}, list[StoredLetter]()
+        wanted, chunk, size = {stored.id for stored in letters}, list[StoredLetter](), 0
         async with self._tail(DEAD_LETTERS, since_ms=min(stored.at_ms for stored in letters)) as tail:
             async for record in tail.past():
-                if LetterId(record.partition, record.offset) in wanted:
-                    chunk.append(stored_letter(record))
-                if len(chunk) == _CHUNK or sum(stored.value_bytes for stored in chunk) >= _CHUNK_BYTES:
+                place = LetterId(record.partition, record.offset)
+                if place not in wanted:
+                    continue
+                wanted.discard(place)
+                chunk.append(stored_letter(record))
+                size += chunk[-1].value_bytes
+                if len(chunk) == _CHUNK or size >= _CHUNK_BYTES:
                     yield chunk
-                    chunk = []
+                    chunk, size = [], 0
+                if not wanted:
+                    break
         if chunk:
             yield chunk
 

@@ -13,10 +13,10 @@ def rest_after(per_s: float, left_s: float | None, cpu_busy: float, lingered: bo
     """The rest after two seconds of a steady flow, of which each is taken alone."""
     pace, rest_s = IntakePace(LONGEST_S), 0.0
     for number in range(round(2 * per_s)):
-        pace.take(100 + number / per_s, left_s, cpu_busy)
+        pace.take(100 + number / per_s, left_s)
         if lingered:
             pace.take_lingered()
-        rest_s = pace.rest_s()
+        rest_s = pace.rest_s(cpu_busy)
     return rest_s
 
 
@@ -38,8 +38,8 @@ def test_nobody_waits_alone() -> None:
 def test_queries_that_are_taken_at_once_expect_others() -> None:
     pace = IntakePace(LONGEST_S)
     for _ in range(100):
-        pace.take(100.0, 60.0, 1.0)
-    assert pace.rest_s() == LONGEST_S
+        pace.take(100.0, 60.0)
+    assert pace.rest_s(1.0) == LONGEST_S
 
 
 def test_who_has_lingered_is_not_kept_again() -> None:
@@ -49,11 +49,11 @@ def test_who_has_lingered_is_not_kept_again() -> None:
 def test_the_one_in_the_greatest_hurry_counts() -> None:
     pace = IntakePace(LONGEST_S)
     for number in range(1000):
-        pace.take(100 + number / 500, 60.0, 1.0)
-    pace.take(102.0, 0.1, 1.0)
-    pace.take(102.0, 60.0, 1.0)
-    assert pace.rest_s() == SHARE * 0.1
-    assert pace.rest_s() == 0  # nothing was taken since
+        pace.take(100 + number / 500, 60.0)
+    pace.take(102.0, 0.1)
+    pace.take(102.0, 60.0)
+    assert pace.rest_s(1.0) == SHARE * 0.1
+    assert pace.rest_s(1.0) == 0  # nothing was taken since
 
 
 @given(
@@ -64,7 +64,7 @@ def test_never_longer_than_it_may(taken: list[tuple[float, float | None, bool]],
     pace, now = IntakePace(longest_s), 5.0
     for gap, left_s, lingered in taken:
         now += gap
-        pace.take(now, left_s, 1.0)
+        pace.take(now, left_s)
         if lingered:
             pace.take_lingered()
-    assert 0 <= pace.rest_s() <= longest_s
+    assert 0 <= pace.rest_s(1.0) <= longest_s
