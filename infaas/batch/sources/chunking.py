@@ -14,7 +14,7 @@ CHUNK_BYTES: Final = 4 << 20
 
 
 class ReadRow(NamedTuple):
-    """A row as it was read: its inputs, each with a first axis of one row, or what is wrong with it."""
+    """A row as it was read: its inputs, each with a first axis of its `rows`, or what is wrong with it."""
 
     number: int
     inputs: Mapping[str, Array] | InvalidRequest
@@ -23,6 +23,8 @@ class ReadRow(NamedTuple):
     end: Marks
     """Where the source goes on after it."""
     id: object = None
+    rows: int = 1
+    """Rows that its inputs have, where it is several under one number."""
 
 
 def in_chunks(rows: Iterable[ReadRow], size: int) -> Iterator[Chunk]:
@@ -47,11 +49,11 @@ def chunk_of(rows: Sequence[ReadRow]) -> Chunk:
         if isinstance(row.inputs, InvalidRequest):
             unreadable.append(failed_row(row.number, row.inputs, row.id))
         else:
-            shapes.setdefault(shape_of(row.inputs), []).append(row)
+            shapes.setdefault(_shape_of(row.inputs), []).append(row)
     return Chunk(tuple(map(_input_rows, shapes.values())), rows[-1].end, tuple(unreadable))
 
 
-def shape_of(inputs: Mapping[str, Array]) -> object:
+def _shape_of(inputs: Mapping[str, Array]) -> object:
     """What inputs must have in common to be asked for in one query: names, types, and the shape of a row."""
     return tuple(sorted((name, array.dtype.str, array.shape[1:]) for name, array in inputs.items()))
 
@@ -67,8 +69,9 @@ def _held(array: Array) -> int:
 
 
 def _input_rows(rows: Sequence[ReadRow]) -> InputRows:
-    numbers = np.array([row.number for row in rows], np.int64)
+    numbers = np.repeat(np.array([row.number for row in rows], np.int64), [row.rows for row in rows])
     each = [row.inputs for row in rows if not isinstance(row.inputs, InvalidRequest)]
     inputs = {name: np.concatenate([one[name] for one in each]) for name in each[0]}
-    ids = [row.id for row in rows] if any(row.id is not None for row in rows) else ()
+    named = any(row.id is not None for row in rows)
+    ids = [row.id for row in rows for _ in range(row.rows)] if named else ()
     return InputRows(numbers, inputs, ids)

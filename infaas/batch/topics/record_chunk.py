@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from broker.kafka_types import Record
-from infaas.batch.rows import Chunk, ChunkResult, FailedRow, InputRows, failed_row
-from infaas.batch.sources.chunking import shape_of
+from infaas.batch.rows import Chunk, ChunkResult, FailedRow
+from infaas.batch.sources.chunking import ReadRow, chunk_of
 from infaas.batch.topics.record_query import RecordQuery, read_query, write_answer
 from schemas.errors import ErrorCode, InvalidRequest
 from schemas.oip import EncodedMessage
@@ -45,14 +45,13 @@ class RecordChunk:
 
     def chunk(self) -> Chunk:
         """The rows of all records, by shape; their numbers are those of the records."""
-        shapes = defaultdict[object, list[int]](list)
-        unreadable = list[FailedRow]()
-        for number, query in enumerate(self._queries):
-            if isinstance(query, InvalidRequest):
-                unreadable.append(failed_row(number, query))
-            else:
-                shapes[shape_of(query.inputs)].append(number)
-        return Chunk(tuple(map(self._input_rows, shapes.values())), {}, tuple(unreadable))
+        rows = [
+            ReadRow(number, query, 0, {})
+            if isinstance(query, InvalidRequest)
+            else ReadRow(number, query.inputs, 0, {}, rows=query.rows)
+            for number, query in enumerate(self._queries)
+        ]
+        return chunk_of(rows) if rows else Chunk((), {})
 
     def outcomes(self, result: ChunkResult) -> list[AnsweredRecord | FailedRecord]:
         """What became of each record, in their order."""
@@ -79,11 +78,6 @@ class RecordChunk:
             return AnsweredRecord(record, write_answer(query, outputs, variant), variant)
         except InvalidRequest as error:
             return FailedRecord(record, error.code, str(error))
-
-    def _input_rows(self, numbers: list[int]) -> InputRows:
-        queries = [query for number in numbers if isinstance(query := self._queries[number], RecordQuery)]
-        inputs = {name: np.concatenate([query.inputs[name] for query in queries]) for name in queries[0].inputs}
-        return InputRows(np.repeat(np.array(numbers, np.int64), [query.rows for query in queries]), inputs)
 
 
 def _read(record: Record, signature: Sequence[TensorSpec]) -> RecordQuery | InvalidRequest:
