@@ -1,19 +1,23 @@
 """NumPy's .npz: an array `row` with the numbers of the rows that were answered, and an array for each output.
 
 Chunks are appended as arrays in the form of .npy, one after the other; at the end each output is copied out of them,
-chunk by chunk. Texts become arrays of texts as long as the longest. What rows are called is left out.
+chunk by chunk, past the data of the others. Texts become arrays of texts as long as the longest. What rows are called
+is left out.
 """
 
 import io
+import math
+import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 
 from infaas.batch.rows import ChunkResult
 from infaas.batch.sinks.output_format import OutputFormat, as_texts, in_one
+from infaas.batch.sources.npz import read_header
 from schemas.errors import OperatorError
 from schemas.tensors import BF16, Array, float32_of
 
@@ -38,36 +42,58 @@ class NpzOutput(OutputFormat):
 
     def complete(self, appended: Path, whole: Path) -> Path:
         """See `OutputFormat.complete`."""
-        forms = _forms(appended)
-        with zipfile.ZipFile(whole, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-            for name, (dtype, shape) in forms.items():
-                entry = zipfile.ZipInfo(f"{name}.npy")  # of 1980: the same rows make the same bytes
-                with archive.open(entry, "w", force_zip64=True) as member:
-                    header: dict[str, Any] = {"descr": dtype.str, "fortran_order": False, "shape": shape}
-                    np.lib.format.write_array_header_2_0(member, header)
-                    for found, array in _arrays(appended):
-                        if found == name:
-                            member.write(np.ascontiguousarray(array.astype(dtype)).tobytes())
+        with appended.open("rb") as file:
+            forms = _forms(file)
+            with zipfile.ZipFile(whole, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+                for name, (dtype, shape) in forms.items():
+                    entry = zipfile.ZipInfo(f"{name}.npy")  # of 1980: the same rows make the same bytes
+                    with archive.open(entry, "w", force_zip64=True) as member:
+                        header: dict[str, Any] = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+                        np.lib.format.write_array_header_2_0(member, header)
+                        for found in _arrays(file):
+                            if found.name == name:
+                                member.write(np.ascontiguousarray(found.read(file).astype(dtype)).tobytes())
         return whole
 
 
-def _forms(appended: Path) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+class _Found(NamedTuple):
+    """An array of a chunk, by its header."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    begin: int
+    """Where it stands."""
+
+    def read(self, file: BinaryIO) -> Array:
+        """Read the array itself."""
+        file.seek(self.begin)
+        return _load(file)
+
+
+def _forms(file: BinaryIO) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
     """The type and the shape of each output, over all chunks."""
     forms: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {_ROW: (np.dtype(np.int64), (0,))}
-    for name, array in _arrays(appended):
-        dtype, shape = forms.get(name, (array.dtype, (0, *array.shape[1:])))
-        if array.shape[1:] != shape[1:]:
-            raise OperatorError(f"output {name!r} is not of one shape in all rows; write to a .jsonl file")
-        forms[name] = np.result_type(dtype, array.dtype), (shape[0] + len(array), *shape[1:])
+    for found in _arrays(file):
+        rows, *rest = found.shape
+        dtype, shape = forms.get(found.name, (found.dtype, (0, *rest)))
+        if tuple(rest) != shape[1:]:
+            raise OperatorError(f"output {found.name!r} is not of one shape in all rows; write to a .jsonl file")
+        forms[found.name] = np.result_type(dtype, found.dtype), (shape[0] + rows, *rest)
     return forms
 
 
-def _arrays(appended: Path) -> Iterator[tuple[str, Array]]:
-    size = appended.stat().st_size
-    with appended.open("rb") as file:
-        while file.tell() < size:
-            for _ in range(int(_load(file))):
-                yield str(_load(file)), _load(file)
+def _arrays(file: BinaryIO) -> Iterator[_Found]:
+    """Walk over the arrays of all chunks, past their data."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    while file.tell() < size:
+        for _ in range(int(_load(file))):
+            name, begin = str(_load(file)), file.tell()
+            shape, _, dtype = read_header(file)
+            end = file.tell() + math.prod(shape) * dtype.itemsize
+            yield _Found(name, dtype, shape, begin)
+            file.seek(end)
 
 
 def _load(file: BinaryIO) -> Any:

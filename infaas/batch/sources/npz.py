@@ -71,7 +71,7 @@ class _Member:
             found = ", ".join(name.removesuffix(".npy") for name in archive.namelist())
             raise OperatorError(f"{path}: there is no array {spec.name!r}; it has {found or 'none'}")
         with archive.open(self._file) as member:
-            shape, fortran, self._dtype = _read_header(member)
+            shape, fortran, self._dtype = read_header(member)
             self._data = member.tell()
         if not shape or fortran or self._dtype.hasobject:
             kind = "objects, which are not read" if self._dtype.hasobject else "no rows: its first axis must be theirs"
@@ -113,7 +113,8 @@ class _Member:
         return bytes_array(array.reshape(-1).tolist()).reshape(array.shape)
 
 
-def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+    """Read what stands before the data of an array in the form of .npy: shape, whether in Fortran's order, and type."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     return read(file)
