@@ -3,11 +3,13 @@
 A command asks only for the part it needs, so that `infaas lag` works where only Postgres is in reach.
 """
 
+import asyncio
 import getpass
 import os
 import socket
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 import typer
 
@@ -17,7 +19,9 @@ from infaas.supervisor.options import POSTGRES_ENV
 from infaas.supervisor.state import SystemState, read_state
 from schemas.defaults import HOME
 from schemas.errors import OperatorError
+from store.pool import Pool, open_pool
 
+T = TypeVar("T")
 GATEWAY_ENV: Final = "INFAAS_GATEWAY"
 
 Home = Annotated[Path, typer.Option("--home", envvar="INFAAS_HOME", help="Where the system keeps its data.")]
@@ -44,6 +48,21 @@ def find_database(home: Path) -> str:
         OperatorError: the environment does not say, and nothing runs in `home`.
     """
     return os.environ.get(POSTGRES_ENV) or running_state(home, POSTGRES_ENV).postgres
+
+
+def with_database(home: Path, work: Callable[[Pool], Awaitable[T]]) -> T:
+    """Do something with Postgres, and return what comes of it.
+
+    Raises:
+        OperatorError: the environment does not say where it is, and nothing runs in `home`.
+        StoreUnavailable: it cannot be reached.
+    """
+
+    async def connected() -> T:
+        async with open_pool(find_database(home), max_size=2) as pool:
+            return await work(pool)
+
+    return asyncio.run(connected())
 
 
 def find_gateway(home: Path) -> str:

@@ -13,7 +13,7 @@ from broker.letters.letter import LetterFilter, LetterId, StoredLetter
 from broker.letters.letter_box import LetterBox, Progress, ReplayReport
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_kafka
 from infaas.cli.moments import parse_moment
-from infaas.cli.output import CommandGroup, err, show, show_json, table
+from infaas.cli.output import CommandGroup, day_time, err, show, show_json, table
 from infaas.cli.register import ProgressBar
 from schemas.errors import OperatorError
 
@@ -187,7 +187,7 @@ def _as_json(stored: StoredLetter) -> dict[str, Any]:
 
 def _row(stored: StoredLetter) -> tuple[object, ...]:
     letter = stored.letter
-    at = datetime.fromtimestamp(stored.at_ms / 1e3).astimezone().strftime("%m-%d %H:%M:%S")
+    at = day_time(datetime.fromtimestamp(stored.at_ms / 1e3, UTC))
     place = f"{letter.topic} {letter.partition}/{letter.offset}"
     reason = letter.reason if len(letter.reason) <= _SHOWN_REASON else f"{letter.reason[:_SHOWN_REASON]}..."
     return (

@@ -1,16 +1,14 @@
 """`infaas jobs`: queries that are kept: which there are, how far they came, and what came of them."""
 
-import asyncio
 import sys
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final
 
 import typer
 from rich.table import Table
 
-from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database
-from infaas.cli.output import CommandGroup, err, show, show_json, table, usd
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, with_database
+from infaas.cli.output import CommandGroup, day_time, err, show, show_json, table, usd
 from schemas import headers as h
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.jobs import ENDED, MAX_LISTED, JobState, JobStatus
@@ -18,9 +16,6 @@ from schemas.oip import JSON
 from schemas.result import parse_result
 from schemas.rows.jobs import JobResult
 from store import jobs
-from store.pool import Pool, open_pool
-
-T = TypeVar("T")
 
 app = typer.Typer(cls=CommandGroup, no_args_is_help=True)
 
@@ -45,7 +40,7 @@ def list_jobs(
     as_json: Json = False,
 ) -> None:
     """List jobs, the latest first."""
-    rows = _ask(
+    rows = with_database(
         home, lambda pool: jobs.list_jobs(pool, model=model, state=state, batch=batch, before=before, limit=limit)
     )
     found = [row.status() for row in rows]
@@ -61,7 +56,7 @@ def list_jobs(
 @app.command("show")
 def show_jobs(ids: JobIds, home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
     """Show all that is known of jobs."""
-    found = [row.status() for row in _ask(home, lambda pool: jobs.list_jobs(pool, ids=ids, limit=len(ids)))]
+    found = [row.status() for row in with_database(home, lambda pool: jobs.list_jobs(pool, ids=ids, limit=len(ids)))]
     missing = sorted(set(ids) - {job.id for job in found})
     if missing:
         raise InvalidRequest(_UNKNOWN.format(", ".join(missing)))
@@ -75,7 +70,7 @@ def show_jobs(ids: JobIds, home: Home = DEFAULT_HOME, as_json: Json = False) -> 
 @app.command()
 def cancel(ids: JobIds, home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
     """Cancel jobs that have not ended. Exit code 2 if one of them has, or there is none."""
-    cancelled = _ask(home, lambda pool: jobs.cancel_jobs(pool, ids))
+    cancelled = with_database(home, lambda pool: jobs.cancel_jobs(pool, ids))
     left = sorted(set(ids) - set(cancelled))
     if as_json:
         show_json({"cancelled": cancelled, "not_cancelled": left})
@@ -92,7 +87,7 @@ def result(
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Print the result of a job, or write it to a file. Exit code 2 if there is none, with the reason."""
-    value, headers = _value(_ask(home, lambda pool: jobs.get_job_result(pool, job_id)), job_id)
+    value, headers = _value(with_database(home, lambda pool: jobs.get_job_result(pool, job_id)), job_id)
     if file is not None:
         try:
             file.write_bytes(value)
@@ -120,23 +115,13 @@ def _value(found: JobResult | None, job_id: str) -> tuple[bytes, dict[str, str]]
     return found.result, headers
 
 
-def _ask(home: Path, question: Callable[[Pool], Awaitable[T]]) -> T:
-    async def ask() -> T:
-        async with open_pool(find_database(home), max_size=1) as pool:
-            return await question(pool)
-
-    return asyncio.run(ask())
-
-
 def _row(job: JobStatus) -> tuple[object, ...]:
-    error = "" if job.error is None else f"{job.error.code}: {job.error.message}"
-    made = job.created_at.astimezone().strftime("%m-%d %H:%M:%S")
-    return job.id, job.model, job.state, job.mode, made, job.attempts, job.variant or "", error
+    made = day_time(job.created_at)
+    return job.id, job.model, job.state, job.mode, made, job.attempts, job.variant or "", _error(job) or ""
 
 
 def _facts(job: JobStatus) -> Table:
     grid = Table.grid(padding=(0, 2))
-    error = None if job.error is None else f"{job.error.code}: {job.error.message}"
     notice = job.notice
     told = None if notice is None else f"{notice.state} to {notice.to}, {notice.attempts} attempt(s) {notice.error}"
     facts = {
@@ -152,7 +137,7 @@ def _facts(job: JobStatus) -> Table:
         "attempts": job.attempts,
         "variant": job.variant,
         "cost": None if job.cost is None else f"{usd(job.cost)} USD per 1000",
-        "error": error,
+        "error": _error(job),
         "result": job.result,
         "notice": told,
     }
@@ -160,3 +145,7 @@ def _facts(job: JobStatus) -> Table:
         if value is not None:
             grid.add_row(f"[bold]{name}[/]", str(value))
     return grid
+
+
+def _error(job: JobStatus) -> str | None:
+    return None if job.error is None else f"{job.error.code}: {job.error.message}"

@@ -12,10 +12,10 @@ from rich.live import Live
 from rich.markup import escape
 from rich.text import Text
 
-from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, with_database
 from infaas.cli.output import out, show, show_json, table
 from schemas.rows.samples import AlarmKind, GroupHealth, LagSample, TopicAlarm
-from store.pool import Pool, open_pool
+from store.pool import Pool
 from store.samples import latest_lag, present_s, reading_error, topic_alarms
 
 _EVERY_S: Final = 1.0
@@ -47,24 +47,17 @@ def lag(
     as_json: Json = False,
 ) -> None:
     """Show consumer lag in records and in seconds, and its health, as last recorded. Unknown is shown as ?, never 0."""
-    dsn = find_database(home)
     if watch:
-        return asyncio.run(_watch(dsn, partitions=partitions))
-    report, now = asyncio.run(_once(dsn))
+        return with_database(home, lambda pool: _watch(pool, partitions=partitions))
+    report, now = with_database(home, _read)
     return show_json(report) if as_json else show(_page(report, now, partitions=partitions))
 
 
-async def _once(dsn: str) -> tuple[_Report, datetime]:
-    async with open_pool(dsn, max_size=1) as pool:
-        return await _read(pool)
-
-
-async def _watch(dsn: str, *, partitions: bool) -> None:
-    async with open_pool(dsn, max_size=1) as pool:
-        with Live(console=out, auto_refresh=False) as live:
-            while True:
-                live.update(_page(*await _read(pool), partitions=partitions), refresh=True)
-                await asyncio.sleep(_EVERY_S)  # the recorder's own rhythm
+async def _watch(pool: Pool, *, partitions: bool) -> None:
+    with Live(console=out, auto_refresh=False) as live:
+        while True:
+            live.update(_page(*await _read(pool), partitions=partitions), refresh=True)
+            await asyncio.sleep(_EVERY_S)  # the recorder's own rhythm
 
 
 async def _read(pool: Pool) -> tuple[_Report, datetime]:

@@ -1,13 +1,11 @@
 """`infaas tasks`, `models`, `variants` and `profile`: what is registered."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
-from typing import Annotated, TypeVar
+from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
-from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, with_database
 from infaas.cli.output import ms, show, show_json, table, usd
 from infaas.cli.register import AGAIN
 from registry.comparison import compare
@@ -21,7 +19,7 @@ from schemas.rows.placement import CorrectionRow, InstanceRow
 from schemas.status import InstanceState
 from store.corrections import list_corrections
 from store.placement import list_instances
-from store.pool import Pool, open_pool
+from store.pool import Pool
 from store.registry import (
     get_profile,
     get_task,
@@ -32,13 +30,12 @@ from store.registry import (
     list_variants,
 )
 
-T = TypeVar("T")
 OfTask = Annotated[str | None, typer.Option("--task", help="Only of this task.")]
 
 
 def tasks(home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
     """List the tasks that clients can ask for."""
-    found = _read(home, list_tasks)
+    found = with_database(home, list_tasks)
     if as_json:
         return show_json(found)
     rows = [(t.name, _signature(t.inputs), _signature(t.outputs), _measured(t), t.partitions) for t in found]
@@ -47,7 +44,7 @@ def tasks(home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
 
 def models(home: Home = DEFAULT_HOME, task: OfTask = None, as_json: Json = False) -> None:
     """List the architectures: the models that were registered."""
-    found = _read(home, lambda pool: list_architectures(pool, task=task))
+    found = with_database(home, lambda pool: list_architectures(pool, task=task))
     if as_json:
         return show_json(found)
     _check_task(task, found)
@@ -59,7 +56,9 @@ def variants(ctx: typer.Context, home: Home = DEFAULT_HOME, task: OfTask = None,
     """List the variants that were made of the models, with what was measured of them; `plot` draws them."""
     if ctx.invoked_subcommand is not None:
         return None
-    found, profiles, failed, corrections, measures = _read(home, lambda pool: _variants_with_profiles(pool, task))
+    found, profiles, failed, corrections, measures = with_database(
+        home, lambda pool: _variants_with_profiles(pool, task)
+    )
     ready = [v for v in found if v.state is VariantState.READY]
     dominated = {one.variant.name: one.dominated_by for one in compare(ready, profiles)}
     if as_json:
@@ -100,7 +99,7 @@ def profile(
     as_json: Json = False,
 ) -> None:
     """Show what was measured of a variant: load time, latency per batch size, memory, accuracy."""
-    found, row, measure, corrections = _read(home, lambda pool: _profile_and_variant(pool, variant))
+    found, row, measure, corrections = with_database(home, lambda pool: _profile_and_variant(pool, variant))
     if found is None or row is None:
         raise OperatorError(f"there is no profile of {variant!r}; `infaas variants` lists what is registered")
     if as_json:
@@ -129,14 +128,6 @@ def profile(
         show(table(("length>", "p50>", "times>"), _length_rows(found.lengths)))
     columns = ("batch>", "p50>", "p99>", "CPU>", "inputs/s>", "runs>", "discarded>", "noise>")
     return show(table(columns, [_latency_row(point) for point in found.latency], spare=("discarded>", "CPU>")))
-
-
-def _read(home: Path, question: Callable[[Pool], Awaitable[T]]) -> T:
-    async def ask() -> T:
-        async with open_pool(find_database(home), max_size=2) as pool:
-            return await question(pool)
-
-    return asyncio.run(ask())
 
 
 async def _variants_with_profiles(

@@ -6,6 +6,7 @@ itself is wrong, 3 done, but not all of it.
 
 import sys
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
@@ -122,3 +123,13 @@ def usd(amount: float) -> str:
 def ms(seconds: float | None) -> str:
     """Format seconds as milliseconds with three digits; a dash if unknown."""
     return "-" if seconds is None else f"{seconds * 1000:.3g} ms"
+
+
+def date_time(at: datetime | None) -> str:
+    """Format a time of this machine's zone, to the second: `2026-01-31 12:00:00`; a dash if unknown."""
+    return "-" if at is None else f"{at.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def day_time(at: datetime) -> str:
+    """Format a time as `date_time` does, without the year."""
+    return f"{at.astimezone():%m-%d %H:%M:%S}"

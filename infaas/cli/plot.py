@@ -4,7 +4,6 @@ The image is drawn by matplotlib, of the extra `plots`, imported when it is need
 quantity that is drawn is joined by a line, and dominated variants are hollow. The terminal needs nothing.
 """
 
-import asyncio
 import importlib
 import math
 from collections.abc import Callable, Sequence
@@ -15,12 +14,12 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from infaas.cli.connect import DEFAULT_HOME, Home, find_database
+from infaas.cli.connect import DEFAULT_HOME, Home, with_database
 from infaas.cli.output import out
 from registry.comparison import ComparedVariant, compare
 from schemas.errors import OperatorError
 from schemas.rows.catalog import VariantState
-from store.pool import open_pool
+from store.pool import Pool
 from store.registry import list_profiles, list_variants
 
 _MARKERS: Final = "osD^vP*X<>hd"
@@ -43,7 +42,7 @@ def plot(
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Draw the variants of a task: accuracy against latency and against cost, here or as an image."""
-    compared = asyncio.run(_read(find_database(home), task))
+    compared = with_database(home, lambda pool: _read(pool, task))
     if not compared:
         raise OperatorError(f"there is no task {task!r}, or no variant of it is ready; `infaas tasks` lists the tasks")
     if image is None:
@@ -53,10 +52,9 @@ def plot(
         typer.echo(f"wrote {image}", err=True)
 
 
-async def _read(postgres: str, task: str) -> list[ComparedVariant]:
-    async with open_pool(postgres, max_size=1) as pool:
-        profiles = await list_profiles(pool, task=task)
-        variants = await list_variants(pool, task=task, state=VariantState.READY)
+async def _read(pool: Pool, task: str) -> list[ComparedVariant]:
+    profiles = await list_profiles(pool, task=task)
+    variants = await list_variants(pool, task=task, state=VariantState.READY)
     return compare(variants, {profile.variant: profile for profile in profiles})
 
 

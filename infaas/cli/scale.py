@@ -1,29 +1,26 @@
 """`infaas scale`: what runs and what is wanted, what was decided and why, pins and pauses."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final
 
 import msgspec
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from infaas.cli.connect import DEFAULT_HOME, Home, Json, asked_by, find_database
-from infaas.cli.output import CommandGroup, err, show, show_json, table
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, asked_by, with_database
+from infaas.cli.output import CommandGroup, date_time, err, show, show_json, table
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
 from schemas.rows.placement import WorkerRow
 from schemas.rows.scaling import DecisionKind, DecisionRow, Pin, PinKind
 from store.cluster import ClusterRows, read_cluster
-from store.pool import DatabaseSession, Pool, open_pool
+from store.pool import DatabaseSession, Pool
 from store.registry import get_task, get_variant
 from store.samples import list_decisions, write_decisions
 from store.scaling import delete_pin, put_pin, set_paused
 
-T = TypeVar("T")
 About = Annotated[str | None, typer.Argument(help="A task, an architecture, a variant, a worker or a hardware.")]
 Kind = Annotated[
     PinKind, typer.Argument(help="What is bounded: instances of a task or variant, workers of a hardware.")
@@ -40,11 +37,11 @@ app = typer.Typer(
 @app.command()
 def status(home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
     """Show workers and instances, what is wanted against what there is, pins, and whether the scale is held."""
-    scale = _run(home, read_cluster)
+    scale = with_database(home, read_cluster)
     if as_json:
         return show_json(scale)
     if scale.control.paused:
-        by, at = scale.control.changed_by, _time(scale.control.changed_at)
+        by, at = scale.control.changed_by, date_time(scale.control.changed_at)
         show(f"[bold yellow]paused[/] by {escape(by)} at {at}; `infaas scale resume` ends it")
     show(_hardware_table(scale))
     show(_workers_table(scale))
@@ -60,11 +57,11 @@ def history(
     as_json: Json = False,
 ) -> None:
     """List what was decided, latest last, and why."""
-    rows = _run(home, lambda pool: list_decisions(pool, latest, about=about))[::-1]
+    rows = with_database(home, lambda pool: list_decisions(pool, latest, about=about))[::-1]
     if as_json:
         return show_json(rows)
     columns = ("at", "what", "of", "by", "why")
-    return show(table(columns, [(_time(r.at), r.action, _subject(r), r.policy or "-", r.reason) for r in rows]))
+    return show(table(columns, [(date_time(r.at), r.action, _subject(r), r.policy or "-", r.reason) for r in rows]))
 
 
 @app.command()
@@ -75,7 +72,7 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Show the last decision about something with everything that it was made from."""
-    found = _run(home, lambda pool: list_decisions(pool, _LOOKED_AT, about=about))
+    found = with_database(home, lambda pool: list_decisions(pool, _LOOKED_AT, about=about))
     # Rather what was decided than the steps that followed from it, such as the start of a process.
     rows = ([row for row in found if row.policy] or found)[:latest]
     if not rows:
@@ -109,7 +106,7 @@ def pin(
             await put_pin(session, made)
             await _record(session, "pin", f"by {made.pinned_by}: {_bounds(made)}", made)
 
-    _run(home, write)
+    with_database(home, write)
     show_json(made) if as_json else err.print(f"{kind} {name}: {_bounds(made)}", highlight=False)
 
 
@@ -124,7 +121,7 @@ def unpin(kind: Kind, name: Name, home: Home = DEFAULT_HOME) -> None:
                 await _record(session, "unpin", f"by {asked_by()}", Pin(kind=kind, name=name))
         return there
 
-    if not _run(home, write):
+    if not with_database(home, write):
         raise OperatorError(f"{kind} {name} is not pinned; `infaas scale status` shows what is")
     err.print(f"{kind} {name} follows load", highlight=False)
 
@@ -150,18 +147,10 @@ def _set_paused(home: Home, *, paused: bool) -> None:
         return changed
 
     state = "is held as it is" if paused else "follows load"
-    err.print(f"the scale {state}" + ("" if _run(home, write) else ", as before"), highlight=False)
+    err.print(f"the scale {state}" + ("" if with_database(home, write) else ", as before"), highlight=False)
 
 
 # -- reading and writing -----------------------------------------------------------------------------------------------
-
-
-def _run(home: Path, work: Callable[[Pool], Awaitable[T]]) -> T:
-    async def connected() -> T:
-        async with open_pool(find_database(home), max_size=1) as pool:
-            return await work(pool)
-
-    return asyncio.run(connected())
 
 
 async def _check_exists(pool: Pool, kind: PinKind, name: str) -> None:
@@ -253,7 +242,7 @@ def _pins_table(pins: Iterable[Pin]) -> Table:
 def _explanation(row: DecisionRow) -> Table:
     grid = Table.grid(padding=(0, 2))
     head = {
-        "at": _time(row.at),
+        "at": date_time(row.at),
         "what": f"{row.action} {_subject(row)}",
         "why": row.reason,
         "decided by": row.policy or "-",
@@ -295,10 +284,6 @@ def _ranges(partitions: Iterable[int]) -> str:
         else:
             found.append([number])
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in found) or "none yet"
-
-
-def _time(at: datetime) -> str:
-    return f"{at.astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def _or_dash(value: int | None) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from infaas.cli.building import artifact_store, exchange_store
-from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database, find_kafka
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database, find_kafka, with_database
 from infaas.cli.output import err, show, show_json, table
 from infaas.cli.register import ProgressBar
 from registry.removal.removal_plan import RemovalPlan, plan_removal
@@ -31,7 +31,7 @@ def unregister(
 ) -> None:
     """Unregister a variant, a model or a task. Its queries are answered first. Goes on where it was cut off."""
     if dry_run:
-        plan = asyncio.run(_plan(find_database(home), name, home))
+        plan = with_database(home, lambda pool: plan_removal(pool, artifact_store(home), name))
         return show_json(plan) if as_json else _show(plan)
     request = RemovalRequest(
         name=name, force=force, drain_timeout_s=drain_timeout, results_grace_s=results_grace
@@ -46,11 +46,6 @@ def unregister(
         f"{name} is gone: {len(gone.names.variants)} variant(s), {len(gone.topics)} topic(s), {len(gone.files)} "
         f"file(s); {report.moved} waiting queries went back to the task"
     )
-
-
-async def _plan(postgres: str, name: str, home: Path) -> RemovalPlan:
-    async with open_pool(postgres, max_size=2) as pool:
-        return await plan_removal(pool, artifact_store(home), name)
 
 
 async def _unregister(request: RemovalRequest, home: Path) -> RemovalReport | None:

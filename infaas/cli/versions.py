@@ -1,24 +1,21 @@
 """`infaas history`, `rollout` and `rollback`: the versions of a model, and which of them answers."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
-from typing import Annotated, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import msgspec
 import typer
 
-from infaas.cli.connect import DEFAULT_HOME, Home, Json, asked_by, find_database
-from infaas.cli.output import err, ms, show, show_json, table
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, asked_by, with_database
+from infaas.cli.output import date_time, err, ms, show, show_json, table
 from registry.rollouts import RolloutChange, canary, finished, rolled_back, shadow
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.rows.catalog import Architecture, VariantState
 from schemas.rows.rollout import Rollout, VersionComparison, VersionEvent, VersionEventKind
-from store.pool import Pool, open_pool
+from store.pool import Pool
 from store.registry import get_architecture, list_profiles
 from store.rollouts import change_rollout, get_rollout, list_comparisons, list_events, list_versions
 
-T = TypeVar("T")
 _ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Name of a model.")]
 _VersionArgument = Annotated[
     str,
@@ -38,7 +35,7 @@ class ModelHistory(msgspec.Struct, frozen=True):
 
 def history(model: _ModelArgument, home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
     """List the versions of a model: when, what changed, who asked, what each does; and every rollout and rollback."""
-    found = _run(home, lambda pool: _read(pool, model))
+    found = with_database(home, lambda pool: _read(pool, model))
     if as_json:
         return show_json(found)
     registered = {event.version: event for event in found.events if event.kind is VersionEventKind.REGISTERED}
@@ -46,7 +43,7 @@ def history(model: _ModelArgument, home: Home = DEFAULT_HOME, as_json: Json = Fa
     show(table(("version>", "registered", "by", "state", "file", "what changed"), rows))
     later = [event for event in found.events if event.kind is not VersionEventKind.REGISTERED]
     if later:
-        lines = [(_time(e), e.version, e.kind.value, e.by, e.detail) for e in later]
+        lines = [(date_time(e.at), e.version, e.kind.value, e.by, e.detail) for e in later]
         show(table(("at", "version>", "what", "by", "details"), lines, title="Rollouts"))
     return _show_comparisons(found)
 
@@ -80,7 +77,7 @@ def rollout(
         return rollback(name, home, as_json)
     if finish and len(steps) > 1:
         raise InvalidRequest("--finish ends a rollout: give it alone")
-    found = _run(home, lambda pool: _change(pool, name, number, steps))
+    found = with_database(home, lambda pool: _change(pool, name, number, steps))
     return _show_rollout(found, as_json=as_json)
 
 
@@ -92,7 +89,7 @@ def rollback(model: _ModelArgument, home: Home = DEFAULT_HOME, as_json: Json = F
         await change_rollout(pool, known.rollout, *rolled_back(known.rollout, asked_by()))
         return await _read(pool, model)
 
-    return _show_rollout(_run(home, change), as_json=as_json)
+    return _show_rollout(with_database(home, change), as_json=as_json)
 
 
 def state_of(version: int, known: ModelHistory) -> str:
@@ -193,13 +190,8 @@ def _show_comparisons(found: ModelHistory) -> None:
 
 
 def _version_row(row: Architecture, state: str, event: VersionEvent | None) -> tuple[object, ...]:
-    when = f"{row.created_at.astimezone():%Y-%m-%d %H:%M:%S}" if row.created_at else "-"
     by, detail = (event.by or "-", event.detail or "-") if event is not None else ("-", "-")
-    return row.version, when, by, state, row.source[:12], detail
-
-
-def _time(event: VersionEvent) -> str:
-    return f"{event.at.astimezone():%Y-%m-%d %H:%M:%S}" if event.at else "-"
+    return row.version, date_time(row.created_at), by, state, row.source[:12], detail
 
 
 def _parsed(text: str) -> tuple[str, int | None]:
@@ -218,11 +210,3 @@ def _share(text: str) -> float:
     if not 0 <= share <= 1:
         raise InvalidRequest(f"a share is from 0% to 100%, or from 0 to 1, not {text!r}")
     return share
-
-
-def _run(home: Path, work: Callable[[Pool], Awaitable[T]]) -> T:
-    async def run() -> T:
-        async with open_pool(find_database(home), max_size=2) as pool:
-            return await work(pool)
-
-    return asyncio.run(run())
