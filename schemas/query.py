@@ -9,7 +9,7 @@ from schemas import headers as h
 from schemas.errors import InvalidRequest
 from schemas.names import is_name, is_variant_name, is_version
 from schemas.needs import Mode, Needs
-from schemas.send_time import MOST_LINGER_MS, ON_THE_WAY_MS, ROUNDING_MS, believed_ms
+from schemas.send_time import MOST_LINGER_MS, ON_THE_WAY_MS, ROUNDING_MS, is_believable
 from schemas.topics import SHADOWS, is_topic, may_reply_to, results_topic
 
 MAX_ID = 200
@@ -69,7 +69,7 @@ def parse_query(
     if said_ms is not None:
         # It may linger for that long, and less where something else is sent meanwhile.
         most_ms = ON_THE_WAY_MS if forwarded else ROUNDING_MS + linger_ms
-        if believed_ms(said_ms, timestamp_ms, most_ms) == said_ms:
+        if is_believable(said_ms, timestamp_ms, most_ms):
             sent_ms = said_ms
     deadline_ms = _deadline_ms(get(h.DEADLINE_MS), needs.latency_ms, sent_ms, None if forwarded else said_ms)
     return Query(

@@ -17,5 +17,10 @@ MOST_LINGER_MS: Final = 10.0
 
 
 def believed_ms(said_ms: float, append_ms: float, most_ms: float = ON_THE_WAY_MS) -> float:
-    """`said_ms` if the record was appended then or at most `most_ms` later, else `append_ms`."""
-    return said_ms if -ROUNDING_MS <= append_ms - said_ms <= most_ms else append_ms
+    """`said_ms` if that is believable, else `append_ms`."""
+    return said_ms if is_believable(said_ms, append_ms, most_ms) else append_ms
+
+
+def is_believable(said_ms: float, append_ms: float, most_ms: float) -> bool:
+    """Whether the record was appended when it says it was sent, or at most `most_ms` later."""
+    return -ROUNDING_MS <= append_ms - said_ms <= most_ms

@@ -20,7 +20,7 @@ _KEPT_JOBS: Final = _queries["kept_jobs"]
 _TAKE_BACK: Final = _queries["take_back"]
 _BACKLOG: Final = _queries["backlog"]
 _LIST_JOBS: Final = _queries["list_jobs"]
-_GET_RESULT: Final = _queries["get_result"]
+_READ_RESULTS: Final = _queries["read_results"]
 _CANCEL_JOBS: Final = _queries["cancel_jobs"]
 
 _COLUMNS: Final = (
@@ -109,7 +109,7 @@ async def get_job(session: DatabaseSession, job_id: str) -> JobRow | None:
 
 async def get_job_result(session: DatabaseSession, job_id: str) -> JobResult | None:
     """Read the result of a job, as far as there is one; None if the job is not kept."""
-    return await session.fetch_one(JobResult, _GET_RESULT, job_id)
+    return await session.fetch_one(JobResult, _READ_RESULTS, [job_id])
 
 
 async def cancel_jobs(session: DatabaseSession, ids: Collection[str]) -> list[str]:

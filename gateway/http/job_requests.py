@@ -11,7 +11,6 @@ from typing import Final, NamedTuple
 from uuid import uuid4
 
 import msgspec
-from msgspec.structs import replace
 from multidict import CIMultiDict
 
 from gateway.http.translation import Envelope, make_envelope
@@ -39,6 +38,14 @@ class JobOptions(NamedTuple):
     tenant: str
     webhook: str | None
     reply_to: str | None
+
+
+class _Place(NamedTuple):
+    """A job's place in a body that holds many: the `number`-th, from 0, `of` so many."""
+
+    batch: str
+    number: int
+    of: int
 
 
 def queries_in(body: bytes, http: Mapping[str, str]) -> list[bytes] | None:
@@ -108,10 +115,7 @@ async def _read_many(
     batch = uuid4().hex if key is None else key.hex()[:32]
     for number, (body, job_id) in enumerate(zip(bodies, ids, strict=True)):
         try:
-            job = _read_job(model, http, body, job_id, options, now_ns)
-            fingerprint = sha256(job.fingerprint + b"%d" % len(bodies)).digest()  # or fewer would be the same
-            own_key = _key_of(model, options, str(number))
-            yield replace(job, batch=batch, idempotency_key=own_key, fingerprint=fingerprint)
+            yield _read_job(model, http, body, job_id, options, now_ns, _Place(batch, number, len(bodies)))
         except QueryError as error:
             raise InvalidRequest(f"job {number + 1} of {len(bodies)}: {error}; none was kept") from None
         if number % _AT_ONCE == _AT_ONCE - 1:
@@ -125,11 +129,15 @@ def _read_job(
     job_id: str,
     options: JobOptions,
     now_ns: int,
+    place: _Place | None = None,
 ) -> NewJob:
     envelope = make_envelope(model, http, body, JOB_RESULTS, job_id, now_ns)
-    said = {name: value.decode() for name, value in envelope.headers}
+    said = h.as_text(envelope.headers)
     headers = {name: text for name, text in said.items() if name not in _KNOWN_LATER}
     headers.setdefault(h.MODE, Mode.OFFLINE)
+    fingerprint = _fingerprint(headers, said.get(h.LATENCY_MS, ""), options, body)
+    if place is not None:
+        fingerprint = sha256(fingerprint + b"%d" % place.of).digest()  # or fewer would be the same
     return NewJob(
         id=job_id,
         model=model.name,
@@ -138,8 +146,9 @@ def _read_job(
         headers=headers,
         request=body,
         deadline_s=_deadline_s(envelope),
-        idempotency_key=_key_of(model, options, ""),
-        fingerprint=_fingerprint(headers, said.get(h.LATENCY_MS, ""), options, body),
+        batch=None if place is None else place.batch,
+        idempotency_key=_key_of(model, options, "" if place is None else str(place.number)),
+        fingerprint=fingerprint,
         webhook=options.webhook,
         reply_to=options.reply_to,
     )

@@ -10,7 +10,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from gateway.http.answers import HttpAnswer
-from gateway.http.errors import error_answer
+from gateway.http.errors import RETRY_AFTER_S, error_answer
 from gateway.http.inference import result_headers
 from gateway.http.job_requests import JobOptions, check_key, queries_in, read_jobs
 from gateway.http.request_bodies import RequestBodies
@@ -31,7 +31,6 @@ from store.jobs import cancel_jobs, get_job, get_job_result, list_jobs
 from store.pool import Pool
 
 _LISTED: Final = 100
-_AGAIN_S: Final = "1"
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -163,7 +162,7 @@ def _accepted(model: str, jobs: Sequence[NewJob], before: Mapping[bytes, KeptJob
 def _result(found: JobResult) -> HttpAnswer:
     if found.state not in ENDED:
         message = f"job {found.id} is {found.state}: ask for its result once it has ended"
-        return error_answer(409, ErrorCode.INVALID_REQUEST, message, {"Retry-After": _AGAIN_S})
+        return error_answer(409, ErrorCode.INVALID_REQUEST, message, {"Retry-After": RETRY_AFTER_S})
     if found.state is JobState.CANCELLED:
         return error_answer(410, ErrorCode.INVALID_REQUEST, f"job {found.id} was cancelled and has no result")
     if found.result is None:

@@ -5,6 +5,7 @@ from datetime import datetime
 
 import msgspec
 
+from schemas import headers as h
 from schemas.jobs import JobFailure, JobNotice, JobState, JobStatus, NoticeState, answered_by, job_path
 from schemas.needs import Mode
 from schemas.result import error_message
@@ -129,7 +130,7 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
             variant=variant,
             accuracy=accuracy,
             cost=cost,
-            error=None if error is None else JobFailure(fields.get("infaas-status", "internal"), error),
+            error=None if error is None else JobFailure(fields.get(h.STATUS, "internal"), error),
             result=f"{job_path(self.model, self.id)}/result" if self.has_result else None,
             notice=self._notice(),
         )

@@ -43,10 +43,6 @@ WHERE ($1::text IS NULL OR model = $1) AND ($2::text IS NULL OR state = $2) AND 
 ORDER BY id DESC
 LIMIT $6
 
--- name: get_result
--- The result of a job, as far as there is one.
-SELECT id, model, state, result_headers, result FROM jobs WHERE id = $1
-
 -- name: cancel_jobs
 -- Cancel those of these jobs that have not ended.
 UPDATE jobs SET
@@ -153,7 +149,7 @@ WHERE id IN (
 RETURNING id
 
 -- name: read_results
--- The results of jobs.
+-- The results of jobs, as far as there are any.
 SELECT id, model, state, result_headers, result FROM jobs WHERE id = ANY ($1::text[])
 
 -- name: note_notice
