@@ -1,0 +1,55 @@
+"""Who asks, and what they may do: what a key or a token stands for, whichever door it came through."""
+
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+
+class Role(StrEnum):
+    """What someone may do. Each includes those before it."""
+
+    QUERY = "query"
+    """Ask queries and keep jobs, and see one's own."""
+    PUBLISH = "publish"
+    """Register, roll out and unregister what one's tenant owns."""
+    ADMIN = "admin"
+    """Everything, of all tenants."""
+
+
+_RANKS: Final = {role: rank for rank, role in enumerate(Role)}
+
+
+class Quota(msgspec.Struct, frozen=True):
+    """The most that one key, or one subject of tokens, may ask of a gateway."""
+
+    per_second: float | None = None
+    """Queries a second, on average; as many may come at once as are allowed in a second, but at least one. None: any
+    number."""
+    concurrent: int | None = None
+    """Queries that wait for their answer at once. None: any number."""
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """Someone who has authenticated."""
+
+    name: str
+    """Id of the key, or issuer and subject of the token. No secret."""
+    tenant: str | None
+    """Whom the queries are counted for, and what is registered belongs to."""
+    roles: frozenset[Role]
+    tasks: frozenset[str] | None = None
+    """Tasks that may be asked; None: all."""
+    quota: Quota | None = None
+
+    def has(self, role: Role) -> bool:
+        """Whether they may do what this role, or a lower one, may."""
+        return any(_RANKS[own] >= _RANKS[role] for own in self.roles)
+
+    def may_ask(self, task: str) -> bool:
+        """Whether they may query this task."""
+        return self.tasks is None or task in self.tasks
+
+
+ANYONE: Final = Principal(name="anyone", tenant=None, roles=frozenset(Role))
+"""Who everybody is while authentication is off."""

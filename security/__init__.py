@@ -1,0 +1,6 @@
+"""Who may do what: pure checks, for the gateway, the selector and the command line alike.
+
+No I/O, no clock, no loop, nothing random: what is needed of these comes in as arguments.
+
+Reading order: api_keys.
+"""
