@@ -15,9 +15,9 @@ from prometheus_client import Gauge
 from broker.request_reply import RequestReply
 from broker.settings import KafkaSettings
 from gateway.admission import Admission
-from gateway.http.translation import Envelope
 from gateway.kafka_health import KafkaHealth
 from gateway.settings import GatewaySettings
+from gateway.translation import Envelope
 from schemas import headers as h
 from schemas.errors import DeadlineExceeded, ErrorCode
 from schemas.query import Query

@@ -18,11 +18,13 @@ from gateway.http.connection import ConnectionLimits, HttpConnection, json_error
 from gateway.http.inference import InferenceRoutes
 from gateway.http.jobs import JobRoutes
 from gateway.http.metadata import MetadataRoutes
-from gateway.http.request_bodies import LARGE_SHARE, RequestBodies
+from gateway.http.request_bodies import RequestBodies
+from gateway.inference import Inference
 from gateway.job_room import JobRoom
 from gateway.job_writer import JobWriter
 from gateway.model_directory import ModelDirectory
 from gateway.query_client import QueryClient
+from gateway.request_room import LARGE_SHARE, RequestRoom
 from gateway.settings import GatewaySettings
 from gateway.statistics import ModelStatisticsTable
 from process.garbage_collection import tune_gc
@@ -93,8 +95,9 @@ async def open_gateway(
                 return "it is stopping"
             return await reachability.problem() or ("" if query_client.up else "Kafka does not take queries")
 
-        bodies = RequestBodies(settings)
-        inference = InferenceRoutes(models, query_client, statistics, bodies)
+        room = RequestRoom(settings.max_bodies_bytes)
+        bodies = RequestBodies(settings, room)
+        inference = InferenceRoutes(models, Inference(query_client, statistics, room), bodies)
         jobs = JobRoutes(models, query_client, bodies, writer, pool, settings)
         routes = all_routes(inference, jobs, models, statistics, bodies, problem)
         statistics.register()

@@ -13,8 +13,8 @@ from uuid import uuid4
 import msgspec
 from multidict import CIMultiDict
 
-from gateway.http.translation import Envelope, make_envelope
 from gateway.model_directory import ServedModel
+from gateway.translation import Envelope, make_envelope
 from schemas import headers as h
 from schemas.errors import InvalidRequest, QueryError
 from schemas.jobs import KEY, MAX_KEY

@@ -11,14 +11,14 @@ from multidict import CIMultiDict
 
 from gateway.http.answers import HttpAnswer
 from gateway.http.errors import RETRY_AFTER_S, error_answer
-from gateway.http.inference import result_headers
+from gateway.http.inference import http_result_headers
 from gateway.http.job_requests import JobOptions, check_key, queries_in, read_jobs
 from gateway.http.request_bodies import RequestBodies
-from gateway.http.translation import needs_in
 from gateway.job_writer import JobWriter
 from gateway.model_directory import ModelDirectory
 from gateway.query_client import QueryClient
 from gateway.settings import GatewaySettings
+from gateway.translation import needs_in
 from schemas import headers as h
 from schemas.errors import ErrorCode, InvalidRequest
 from schemas.jobs import ENDED, KEY, MAX_LISTED, WEBHOOK, JobState, job_path, new_job_id
@@ -171,7 +171,7 @@ def _result(found: JobResult) -> HttpAnswer:
     error = result.error()
     if error is not None:
         return error_answer(error.http_status, error.code, str(error))
-    return HttpAnswer(200, result_headers(result), result.value)
+    return HttpAnswer(200, http_result_headers(result), result.value)
 
 
 def _unknown(request: web.Request) -> web.Response:

@@ -1,37 +1,21 @@
-"""Bodies of requests in memory: bounded each, in their sum over all connections, and in the time they take to arrive.
-
-What has arrived is counted, not what was announced: a connection that only promises costs nothing. The last quarter of
-the room is for small bodies, so that large uploads, finished or not, never keep the usual query out. What does not fit
-is answered 503 at once, rather than left to wait: its bytes would lie in buffers meanwhile.
-"""
+"""Bodies of requests in memory: bounded each, in their sum by the room for all, and in the time they take to arrive."""
 
 import asyncio
 from collections.abc import Mapping
-from typing import Final
 
 from aiohttp import StreamReader, web
-from prometheus_client import Gauge
 
+from gateway.request_room import RequestRoom
 from gateway.settings import GatewaySettings
-from schemas.errors import Overloaded
-
-SMALL_BYTES: Final = 256 * 1024
-LARGE_SHARE: Final = 0.75
-"""Share of the room that bodies larger than small may fill."""
-HELD: Final = Gauge("infaas_gateway_body_bytes", "Bytes of request bodies that are held, whole or not")
 
 
 class RequestBodies:
-    """Room for the bodies of all requests of one gateway."""
+    """Reader of the bodies of all requests of one gateway."""
 
-    def __init__(self, settings: GatewaySettings) -> None:
+    def __init__(self, settings: GatewaySettings, room: RequestRoom) -> None:
         self._most_each = settings.max_body_bytes
-        self._most = settings.max_bodies_bytes
-        self._most_large = int(LARGE_SHARE * self._most)
         self._timeout_s = settings.receive_timeout_s
-        self.held = 0
-        """Bytes held now."""
-        HELD.set_function(lambda: self.held)
+        self._room = room
 
     async def read(self, content: StreamReader, headers: Mapping[str, str]) -> bytes:
         """Read the body of a request; who reads it gives it back by `release` when it is no longer held.
@@ -65,12 +49,10 @@ class RequestBodies:
 
     def release(self, size: int) -> None:
         """Give back the room of a body."""
-        self.held -= size
+        self._room.release(size)
 
     def _take(self, size: int, taken: int) -> None:
         """Count more of a body of which `taken` is counted already."""
         if taken + size > self._most_each:
             raise web.HTTPRequestEntityTooLarge(self._most_each, taken + size)
-        if self.held + size > (self._most if taken + size <= SMALL_BYTES else self._most_large):
-            raise Overloaded("the gateway holds as many bytes of requests as it may; try again later")
-        self.held += size
+        self._room.take(size, taken)

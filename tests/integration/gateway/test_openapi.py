@@ -5,9 +5,11 @@ import json
 from gateway.http.inference import InferenceRoutes
 from gateway.http.jobs import JobRoutes
 from gateway.http.request_bodies import RequestBodies
+from gateway.inference import Inference
 from gateway.job_room import JobRoom
 from gateway.job_writer import JobWriter
 from gateway.model_directory import ModelDirectory
+from gateway.request_room import RequestRoom
 from gateway.service import all_routes
 from gateway.settings import GatewaySettings
 from gateway.statistics import ModelStatisticsTable
@@ -31,9 +33,9 @@ async def test_paths_are_the_routes(gateway: Running) -> None:
     models, statistics, bodies = (
         ModelDirectory(Catalog()),
         ModelStatisticsTable("gateway"),
-        RequestBodies(GatewaySettings()),
+        RequestBodies(GatewaySettings(), room := RequestRoom(1)),
     )
-    inference = InferenceRoutes(models, gateway.query_client, statistics, bodies)
+    inference = InferenceRoutes(models, Inference(gateway.query_client, statistics, room), bodies)
     async with open_pool(NOWHERE, min_size=0) as pool:
         settings = GatewaySettings()
         jobs = JobRoutes(models, gateway.query_client, bodies, JobWriter(pool, JobRoom(1, 1)), pool, settings)

@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from gateway.http.translation import make_envelope
 from gateway.model_directory import ModelDirectory
+from gateway.translation import make_envelope
 from schemas import headers as h
 from schemas.errors import InvalidRequest
 from schemas.rows.tensor_spec import TensorSpec

@@ -1,7 +1,7 @@
-"""Translates an HTTP request into the headers of a record. The body is the record's value and stays untouched.
+"""Translates a request into the headers of a record. The body is the record's value and stays untouched.
 
 A need may stand in the request's `parameters`, in the query string (a body that is an image has no parameters), or in
-an `infaas-*` HTTP header; the header wins, so that a proxy in front may set limits. Triton's reserved parameter
+an `infaas-*` header; the header wins, so that a proxy in front may set limits. Triton's reserved parameter
 `timeout` (microseconds) is the latency where no other is given. A deadline becomes a latency here: it is of the
 client's clock if that says when it sent the query, else of the broker's. Clients may send parameters and headers of
 their own; one that looks like a misspelt need is refused, since the promise that was asked for would be broken in
@@ -47,7 +47,7 @@ def make_envelope(
 
     Args:
         model: what the path names.
-        http: the HTTP headers, a case-insensitive mapping.
+        http: the headers of HTTP, or of gRPC's metadata: a case-insensitive mapping, or one by names in lower case.
         body: the request's body.
         reply_to: the topic on which the gateway reads results.
         fallback_id: the query's id unless the client gives one.

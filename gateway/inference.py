@@ -1,0 +1,85 @@
+"""The one way of a query through a gateway, by whichever protocol it came: check it, ask the queues, count how it went.
+
+A protocol makes two things of what its clients send: headers by their names in a record, and a body that is an Open
+Inference Protocol request in JSON or with binary tensors. What comes back is a result or a `QueryError`, which it puts
+into its own words.
+"""
+
+import time
+from collections.abc import Awaitable, Mapping
+from typing import NamedTuple
+
+from gateway.model_directory import ServedModel
+from gateway.query_client import QueryClient
+from gateway.request_room import RequestRoom
+from gateway.statistics import ModelStatisticsTable
+from gateway.translation import make_envelope
+from schemas import headers as h
+from schemas.errors import QueryError
+from schemas.result import Result
+
+
+class ArrivedRequest(NamedTuple):
+    """A request that is whole."""
+
+    headers: Mapping[str, str]
+    """What the client says beside the body, names in lower case."""
+    body: bytes
+    """Bytes that have been taken room for."""
+
+
+class Inference:
+    """Asker of all queries of one gateway."""
+
+    def __init__(self, query_client: QueryClient, statistics: ModelStatisticsTable, room: RequestRoom) -> None:
+        self._query_client = query_client
+        self._statistics = statistics
+        self._room = room
+
+    async def ask(self, model: ServedModel, arriving: Awaitable[ArrivedRequest]) -> Result:
+        """Answer one query as soon as it is whole. When the client goes away this is cancelled, which makes room.
+
+        Raises:
+            QueryError: there is no answer; what the client reads.
+        """
+        started = time.monotonic_ns()
+        statistics = self._statistics.of(model)
+        held = 0
+        try:
+            headers, body = await arriving
+            held = len(body)
+            query_client = self._query_client
+            reply_to, new_id, now_ns = query_client.reply_topic, query_client.new_id(), query_client.clock.now_ns()
+            envelope = make_envelope(model, headers, body, reply_to, new_id, now_ns)
+            sending = time.monotonic_ns()
+            result = await query_client.ask(envelope)
+            failure = result.error()
+            if failure is not None:
+                raise failure
+        except QueryError as error:
+            statistics.failed(error, time.monotonic_ns() - started)
+            raise
+        finally:
+            self._room.release(held)
+        total_ns = time.monotonic_ns() - started
+        statistics.succeeded(result, envelope.query.batch, sending - started, total_ns)
+        return result
+
+
+def result_headers(result: Result) -> dict[str, str]:
+    """The headers that tell a client how an answer came about."""
+    fields = {
+        h.ID: result.id,
+        h.STATUS: result.status,
+        h.VARIANT: result.variant,
+        h.WORKER: result.worker,
+        h.PREDICTED_NS: str(result.predicted_ns),
+        h.TASK_QUEUE_NS: str(result.task_queue_ns),
+        h.VARIANT_QUEUE_NS: str(result.variant_queue_ns),
+        h.COMPUTE_NS: str(result.compute_ns),
+    }
+    if result.accuracy is not None:
+        fields[h.ACCURACY] = str(result.accuracy)
+    if result.cost is not None:
+        fields[h.COST] = str(result.cost)
+    return fields
