@@ -19,11 +19,11 @@ from gateway.model_directory import ServedModel
 from schemas import headers as h
 from schemas.errors import InvalidRequest
 from schemas.needs import Mode
-from schemas.oip import Parameter, RequestHead, is_plain, read_head
+from schemas.oip import RequestHead, is_plain, read_head
 from schemas.query import Query, parse_query
+from schemas.reserved_parameters import TIMEOUT, Parameter
 from schemas.topics import offline_topic
 
-_TIMEOUT_US: Final = "timeout"
 _PREFIX: Final = "infaas-"
 _HEADERS: Final = frozenset(name for name in vars(h).values() if isinstance(name, str) and name.startswith(_PREFIX))
 _MIN_LETTERS: Final = 5  # `model` is no misspelt `mode`
@@ -101,7 +101,7 @@ def _fields(head: RequestHead, http: Mapping[str, str]) -> dict[str, str]:
     fields: dict[str, str] = {}
     parameters = head.parameters
     if parameters:
-        timeout = parameters.get(_TIMEOUT_US)
+        timeout = parameters.get(TIMEOUT)
         if timeout:
             fields[h.LATENCY_MS] = str(_micros(timeout) / 1000)
         for name, value in parameters.items():
@@ -164,7 +164,7 @@ def _json_length(text: str | None) -> int | None:
 def _micros(value: Parameter) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
-    raise InvalidRequest(f"Expected a number of microseconds - at `$.parameters.{_TIMEOUT_US}`")
+    raise InvalidRequest(f"Expected a number of microseconds - at `$.parameters.{TIMEOUT}`")
 
 
 def _text(value: Parameter) -> str:

@@ -18,11 +18,12 @@ import msgspec
 import numpy as np
 import orjson
 
+from schemas.classification import MAX_CLASSES
 from schemas.errors import Internal, InvalidRequest
+from schemas.reserved_parameters import BINARY_OUTPUT, Parameter, check_reserved
 from schemas.rows.catalog import TensorSpec
 from schemas.tensors import (
     BYTES,
-    DTYPES,
     MAX_RANK,
     Array,
     datatype_of,
@@ -36,10 +37,8 @@ from schemas.tensors import (
 
 JSON: Final = "application/json"
 BINARY: Final = "application/octet-stream"
-BINARY_OUTPUT: Final = "binary_data_output"
 _PLAIN: Final = ("text/", "image/")
 
-Parameter = str | bool | int | float
 Dimension = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 _ALIGNMENT: Final = 16
 
@@ -70,7 +69,7 @@ class OutputParameters(msgspec.Struct, frozen=True, gc=False, omit_defaults=True
     """The form in which one output is wanted."""
 
     binary_data: bool | None = None
-    classification: int | None = None
+    classification: Annotated[int, msgspec.Meta(ge=0, le=MAX_CLASSES)] | None = None
     shared_memory_region: str | None = None
 
 
@@ -107,10 +106,13 @@ class ResponseHead(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class WantedOutput(NamedTuple):
-    """An output the client asked for, and whether in binary form (None: as the request's default says)."""
+    """An output the client asked for, and in which form."""
 
     name: str
     binary: bool | None = None
+    """Whether in binary form; None: as the request's default says."""
+    classes: int = 0
+    """How many of the best classes are wanted in its place."""
 
 
 class InferRequest(NamedTuple):
@@ -171,8 +173,10 @@ def read_head(
         return _raw_head(value, signature, binary_output=not plain)
     head = _decode_json(_request, value, json_length)
     _check_tensors(head.inputs, "inputs", len(value) - (len(value) if json_length is None else json_length))
-    for index, output in enumerate(head.outputs):
-        _check_wanted(output, f"$.outputs[{index}].parameters")
+    if head.outputs:
+        _check_wanted(head.outputs)
+    if head.parameters:
+        check_reserved(head.parameters)
     return head
 
 
@@ -186,14 +190,8 @@ def decode_request(
         inputs = {head.inputs[0].name: np.array([value], BYTES).reshape(head.inputs[0].shape)}
     else:
         inputs = dict(_tensors(head.inputs, "inputs", value, json_length))
-    wanted = tuple(
-        WantedOutput(output.name, None if output.parameters is None else output.parameters.binary_data)
-        for output in head.outputs
-    )
-    binary = head.parameters.get(BINARY_OUTPUT, False)
-    if not isinstance(binary, bool):
-        raise InvalidRequest(f"Expected `bool` - at `$.parameters.{BINARY_OUTPUT}`")
-    return InferRequest(head.id, head.parameters, inputs, wanted, binary)
+    binary = head.parameters.get(BINARY_OUTPUT) is True
+    return InferRequest(head.id, head.parameters, inputs, tuple(map(_wanted, head.outputs)), binary)
 
 
 def decode_response(value: bytes, json_length: int | None = None) -> InferResponse:
@@ -257,10 +255,21 @@ def _hint(tensor: TensorHead) -> str:
     return "; shared memory is not supported" if shared else ""
 
 
-def _check_wanted(output: OutputHead, where: str) -> None:
-    parameters = output.parameters
-    if parameters is not None and (parameters.classification or parameters.shared_memory_region):
-        raise InvalidRequest(f"{where}: classification and shared memory are not supported")
+def _check_wanted(outputs: Sequence[OutputHead]) -> None:
+    for index, output in enumerate(outputs):
+        if output.parameters is not None and output.parameters.shared_memory_region is not None:
+            raise InvalidRequest(f"$.outputs[{index}].parameters: shared memory is not supported")
+    if len({output.name for output in outputs}) != len(outputs):
+        raise InvalidRequest("$.outputs: a name occurs twice")
+
+
+def _wanted(output: OutputHead) -> WantedOutput:
+    form = output.parameters
+    return (
+        WantedOutput(output.name)
+        if form is None
+        else WantedOutput(output.name, form.binary_data, form.classification or 0)
+    )
 
 
 def _tensors(
@@ -352,7 +361,7 @@ def encode_response(
     if parameters:
         head["parameters"] = parameters
     tensors: list[tuple[str, Array, bool]] = []
-    for index, (name, form) in enumerate(wanted or map(WantedOutput, outputs)):
+    for index, (name, form, _classes) in enumerate(wanted or map(WantedOutput, outputs)):
         if name not in outputs:
             raise InvalidRequest(f"$.outputs[{index}].name: no output {name[:80]!r}; there are {', '.join(outputs)}")
         tensors.append((name, outputs[name], binary if form is None else form))
@@ -376,25 +385,3 @@ def _encode(head: dict[str, object], key: str, tensors: Sequence[tuple[str, Arra
         return EncodedMessage(text, None, JSON)
     text += b" " * (-len(text) % _ALIGNMENT)
     return EncodedMessage(b"".join((text, *blobs)), len(text), BINARY)
-
-
-__all__ = [
-    "BINARY",
-    "BINARY_OUTPUT",
-    "DTYPES",
-    "JSON",
-    "EncodedMessage",
-    "InferRequest",
-    "InferResponse",
-    "OutputHead",
-    "RequestHead",
-    "ResponseHead",
-    "TensorHead",
-    "WantedOutput",
-    "decode_request",
-    "decode_response",
-    "encode_request",
-    "encode_response",
-    "is_plain",
-    "read_head",
-]

@@ -16,6 +16,7 @@ from broker.kafka_types import Record
 from broker.outbox import Message
 from runtimes.padding import row_size, size_bucket, stack_padded
 from schemas import headers as h
+from schemas.classification import best_classes
 from schemas.cloudevents import unwrap
 from schemas.errors import InvalidRequest, ModelFailed, QueryError
 from schemas.load_classes import COARSEST, ClassKey, class_key
@@ -48,6 +49,7 @@ class PendingQuery:
         "answered",
         "batch",
         "class_key",
+        "class_names",
         "compute_ns",
         "copied",
         "deadline_s",
@@ -84,6 +86,7 @@ class PendingQuery:
         self.class_key: ClassKey = COARSEST
         """Load class of the query, by which its answer is counted."""
         self.request: InferRequest | None = None
+        self.class_names: tuple[str, ...] = ()
         self.batch = 0
         self.shape: Hashable = None
         self.length_factor = 1.0
@@ -182,6 +185,7 @@ def decode_query(
         if output.name not in model.outputs:
             raise InvalidRequest(f"no output {output.name[:80]!r}; there are {', '.join(model.outputs)}")
     query.request = request
+    query.class_names = model.class_names
     query.deadline_s = NO_DEADLINE if parsed.deadline_ms is None else parsed.deadline_ms / 1e3
     query.shape = batch_key(model, request.inputs)
     if model.lengths.varies:
@@ -277,7 +281,7 @@ def encode_result(query: PendingQuery, variant: str, worker: str) -> Message:
         encoded = encode_response(
             query.model_name,
             request.id or query.id,
-            _joined(query.outputs),
+            _classified(query, request, _joined(query.outputs)),
             _parameters(query, variant, worker),
             wanted=request.outputs,
             binary=request.binary_output,
@@ -304,6 +308,16 @@ def _joined(outputs: list[Arrays]) -> Arrays:
         return {name: np.concatenate([part[name] for part in outputs]) for name in outputs[0]}
     except ValueError as error:
         raise ModelFailed(f"the outputs of the query's {len(outputs)} batches do not fit together: {error}") from error
+
+
+def _classified(query: PendingQuery, request: InferRequest, outputs: Arrays) -> Arrays:
+    """The outputs, with classes in the place of scores where these were asked for."""
+    classes = {
+        output.name: best_classes(outputs[output.name], output.classes, query.class_names, f"$.outputs[{index}]")
+        for index, output in enumerate(request.outputs)
+        if output.classes
+    }
+    return outputs | classes if classes else outputs
 
 
 def _parameters(query: PendingQuery, variant: str, worker: str) -> dict[str, object]:

@@ -51,6 +51,8 @@ class ServableModel(msgspec.Struct, frozen=True):
     """What makes its tensors of what clients send; None: they send its tensors."""
     lengths: LengthModel = UNKNOWN_LENGTHS
     """By what factor a batch takes longer because of the length of its inputs."""
+    class_names: tuple[str, ...] = ()
+    """Names of the classes, in the order of the scores, if they have any."""
 
     @property
     def name(self) -> str:
@@ -83,7 +85,7 @@ def find_model(catalog: Catalog, variant: str, max_batch: int, correction: float
     outputs = tuple(spec.name for spec in task.outputs)
     return ServableModel(
         row, task.inputs, outputs, latency, profile.memory_bytes, architecture.sample_rows, architecture.processing,
-        LengthModel(profile.lengths),
+        LengthModel(profile.lengths), task.classes,
     )  # fmt: skip
 
 

@@ -275,3 +275,22 @@ def test_who_names_a_version_is_told_it() -> None:
     result = parse_result(h.as_text(message.headers), message.value or b"")
     found = decode_response(result.value, result.json_length)
     assert (found.model_name, found.model_version) == ("net", "2")
+
+
+def test_who_asks_for_classes_reads_them_in_the_place_of_scores() -> None:
+    asked = b"""{"outputs": [{"name": "y", "parameters": {"classification": 2}}],
+        "inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [0, 0.25, 0.75, 0]}]}"""
+    query = identify(record(asked, **{h.ID: "q"}), "digits")
+    parts = decode_query(query, msgspec.structs.replace(MODEL, class_names=("a", "b", "c", "d")))
+    query.add(0, {"y": parts[0].tensors["x"], "z": parts[0].tensors["x"]}, 1, 1)
+    found = decode_response(encode_result(query, "v", "w").value or b"").outputs
+    assert list(found) == ["y"]
+    assert found["y"].tolist() == [[b"0.750000:2:c", b"0.250000:1:b"]]
+
+
+def test_an_output_is_asked_for_once_and_exists() -> None:
+    inputs = b'"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [0, 0, 0, 0]}]}'
+    for outputs, message in ((b'{"name": "nope"}', "no output 'nope'"), (b'{"name": "y"}, {"name": "y"}', "twice")):
+        query = identify(record(b'{"outputs": [' + outputs + b"], " + inputs, **{h.ID: "q"}), "digits")
+        with pytest.raises(InvalidRequest, match=message):
+            decode_query(query, MODEL)
