@@ -265,7 +265,9 @@ class Autoscaler:
         unloadable = frozenset(unloadable_variants(catalog.variants, snapshot.workers, snapshot.instances))
         if self._ranked is None or self._ranked[0] is not catalog or self._ranked[1:3] != (prices, unloadable):
             variants = {name: v for name, v in catalog.variants.items() if name not in unloadable}
-            ranking = rank_variants(variants, catalog.profiles, *prices, versions=snapshot.versions)
+            ranking = rank_variants(
+                variants, catalog.profiles, *prices, versions=snapshot.versions, users=snapshot.users
+            )
             self._ranked = catalog, prices, unloadable, ranking
         return self._ranked[3]
 

@@ -3,9 +3,15 @@
 A name is `ready` while a variant behind it is registered as ready: it may not be loaded now, but it will be when asked
 for. An architecture has as many versions as were registered, and without one the choice is the system's, as a rollout
 says; all else has one, `1`.
+
+Who asks sees the names of what it may use, and finds nothing else, whether it exists or not: what everybody may use is
+in one table, and what a class of tenants may use beyond that, or sees more of, in a small one that is looked at first.
+A name that is hidden is thus missing in the same two tables as one that nobody has.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -14,11 +20,15 @@ from schemas.errors import UnknownTask
 from schemas.names import version_target
 from schemas.rows.catalog import ACCURACY, Architecture, Task, TensorSpec, Variant
 from schemas.topics import task_topic
+from security.access import users_by_name
+from security.tenant_classes import STRANGERS, TenantClasses
 from store.catalog import Catalog
 
 VERSION: Final = "1"
 _PLATFORM: Final = "infaas"
 _BYTES_TYPE: Final = "TYPE_STRING"
+_CLASSES: Final = 1024
+"""Most classes of tenants whose names are kept."""
 
 
 class ServedModel(msgspec.Struct, frozen=True):
@@ -69,20 +79,20 @@ class ServedModel(msgspec.Struct, frozen=True):
         }
 
 
-class ModelDirectory:
-    """Names of the present catalog that clients may use as models."""
+class ServedModels:
+    """Names that some tenants may use: those of a catalog, and `others` where they are no different."""
 
-    def __init__(self, catalog: Catalog) -> None:
-        self.update(catalog)
-
-    def update(self, catalog: Catalog) -> None:
-        """Take over a newer catalog."""
-        self._models = {model.name: model for model in _all_models(catalog)}
-        self._versions = {(model.name, model.version): model for model in self._models.values()}
-        self._versions |= {(model.name, model.version): model for model in _several_versions(catalog)}
-        self._asked_at = {f"/v2/models/{model.name}/infer": model for model in self._models.values()}
-        self._asked_at |= {f"/v2/models/{n}/versions/{v}/infer": model for (n, v), model in self._versions.items()}
-        self.topics = sorted({model.topic for model in self._models.values()})
+    def __init__(self, catalog: Catalog, others: "ServedModels | None" = None) -> None:
+        models = {model.name: model for model in _all_models(catalog)}
+        versions = {(model.name, model.version): model for model in models.values()}
+        versions |= {(model.name, model.version): model for model in _several_versions(catalog)}
+        self._others = others
+        if others is not None:
+            models = {name: model for name, model in models.items() if others._models.get(name) != model}
+            versions = {key: model for key, model in versions.items() if others._versions.get(key) != model}
+        self._models, self._versions = models, versions
+        self._asked_at = {f"/v2/models/{model.name}/infer": model for model in models.values()}
+        self._asked_at |= {f"/v2/models/{n}/versions/{v}/infer": model for (n, v), model in versions.items()}
 
     def find(self, name: str, version: str | None = None) -> ServedModel:
         """The model of this name.
@@ -90,26 +100,96 @@ class ModelDirectory:
         Raises:
             UnknownTask: there is none, or not in this version.
         """
-        model = self._models.get(name)
+        model = self._model(name)
         if model is None:
             raise UnknownTask(f"no task, architecture or variant is called {name[:80]!r}")
         if version is None:
             return model
-        found = self._versions.get((name, version))
+        found = self._version(name, version)
         if found is None:
             raise UnknownTask(f"{name} has no version {version[:20]!r}; there is {', '.join(model.versions)}")
         return found
 
     def asked_at(self, path: str) -> ServedModel | None:
         """The model that queries at `path` ask; None where that takes more than a look, or is none."""
-        return self._asked_at.get(path)
+        found = self._asked_at.get(path)
+        return self._others.asked_at(path) if found is None and self._others is not None else found
 
     def versions(self) -> Iterator[ServedModel]:
         """Every version of every model."""
-        return iter(self._versions.values())
+        others = {} if self._others is None else self._others._versions
+        return iter((others | self._versions).values())
 
     def __iter__(self) -> Iterator[ServedModel]:
-        return iter(self._models.values())
+        others = {} if self._others is None else self._others._models
+        return iter((others | self._models).values())
+
+    def _model(self, name: str) -> ServedModel | None:
+        found = self._models.get(name)
+        return self._others._model(name) if found is None and self._others is not None else found
+
+    def _version(self, name: str, version: str) -> ServedModel | None:
+        found = self._versions.get((name, version))
+        return self._others._version(name, version) if found is None and self._others is not None else found
+
+
+class ModelDirectory:
+    """Names of the present catalog that clients may use as models, by who asks."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.update(catalog)
+
+    def update(self, catalog: Catalog) -> None:
+        """Take over a newer catalog."""
+        self._catalog = catalog
+        self._tenants = TenantClasses(users_by_name(catalog.access, catalog.architectures.values()))
+        self._public = ServedModels(_seen_by(STRANGERS, catalog, self._tenants))
+        self._by_class = OrderedDict[str | None, ServedModels]({STRANGERS: self._public})
+        self.topics = sorted(task_topic(name) for name in catalog.tasks)
+
+    def seen_by(self, tenant: str | None) -> ServedModels:
+        """What a tenant may use; None: what whoever is none may."""
+        tenant_class = self._tenants.of(tenant)
+        found = self._by_class.get(tenant_class)
+        return self._of_class(tenant_class) if found is None else found
+
+    def _of_class(self, tenant_class: str | None) -> ServedModels:
+        catalog = _seen_by(
+            tenant_class, _concerned_by(self._tenants.usable(tenant_class), self._catalog), self._tenants
+        )
+        made = self._by_class[tenant_class] = ServedModels(catalog, self._public)
+        if len(self._by_class) > _CLASSES:
+            del self._by_class[next(key for key in self._by_class if key is not STRANGERS)]
+        return made
+
+
+def _concerned_by(names: frozenset[str], catalog: Catalog) -> Catalog:
+    """The tasks that are of these names, or have architectures of these, and all that is registered for them."""
+    tasks = {name: task for name, task in catalog.tasks.items() if name in names}
+    tasks |= {
+        row.task: catalog.tasks[row.task]
+        for name in names
+        if (row := catalog.architectures.get(name)) is not None and row.task in catalog.tasks
+    }
+    return msgspec.structs.replace(
+        catalog,
+        tasks=tasks,
+        architectures={name: row for name, row in catalog.architectures.items() if row.task in tasks},
+        variants={name: row for name, row in catalog.variants.items() if row.task in tasks},
+    )
+
+
+def _seen_by(tenant_class: str | None, catalog: Catalog, tenants: TenantClasses) -> Catalog:
+    """The catalog without what a class of tenants may not use."""
+    if not catalog.access:
+        return catalog
+    may_use = partial(tenants.may_use, tenant_class)
+    return msgspec.structs.replace(
+        catalog,
+        tasks={name: row for name, row in catalog.tasks.items() if may_use(name)},
+        architectures={name: row for name, row in catalog.architectures.items() if may_use(name)},
+        variants={name: row for name, row in catalog.variants.items() if may_use(row.architecture)},
+    )
 
 
 def _all_models(catalog: Catalog) -> Iterator[ServedModel]:

@@ -6,9 +6,9 @@ to bottom) -> recipes, plan (which variants), dry_run (the same, told beforehand
 gives), processed (with steps around it) -> labelled_files, labels, samples (inputs that calibrate and measure) ->
 quality (the measures), judging (which one) -> pipeline (the steps that touch a model: inspection, generation,
 measurement, verification, each run in isolation since native code may crash and memory must be measured from a clean
-start), step_runner (where they run), builds (on workers of their hardware) -> catalog_writer (what is written down) ->
-artifacts (where files are kept), brought_artifacts (what a registration takes back), held_artifacts (what a step needs
-here), artifact_cache, s3, artifact_settings (in a bucket, and in a bounded folder) -> topics (what Kafka needs for it)
--> variant_outputs (what a variant answers) -> composites (cascades and chains of what is registered) -> removal (all
-of it gone) -> comparison (which variants are worth it).
+start), step_runner (where they run), builds (on workers of their hardware) -> catalog_writer (what is written down),
+access (whose it is) -> artifacts (where files are kept), brought_artifacts (what a registration takes back),
+held_artifacts (what a step needs here), artifact_cache, s3, artifact_settings (in a bucket, and in a bounded folder) ->
+topics (what Kafka needs for it) -> variant_outputs (what a variant answers) -> composites (cascades and chains of what
+is registered) -> removal (all of it gone) -> comparison (which variants are worth it).
 """

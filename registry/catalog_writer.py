@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from broker.settings import KafkaSettings
 from broker.topics import ensure_topics, task_specs, variant_specs
+from registry.access import check_new_access, write_access
 from registry.artifacts import ArtifactStore
 from registry.pipeline.measurement import Measurement
 from registry.pipeline.verification import Accuracy
@@ -92,6 +93,7 @@ class CatalogWriter:
         if task is not None:
             _check_measure(request, task)
         earlier = await get_architecture(pool, request.architecture)
+        await check_new_access(pool, request, version.model, known=earlier is not None or version.number > 1)
         for row in (task, earlier):
             if row is not None and row.removing:
                 raise OperatorError(f"{row.name} is being unregistered: wait until that is done, and register again")
@@ -137,6 +139,7 @@ class CatalogWriter:
             await put_task(session, task)
             await keep_serving(session, self.version)
             await put_architecture(session, architecture)
+            await write_access(session, self._request, self.version.model, None if self.task else task.name)
             if variant.name not in self.variants:
                 await note_registered(session, self.version, self._request.asked_by)
             await put_variant(session, variant, profile)
@@ -159,6 +162,7 @@ class CatalogWriter:
         variant = replace(variant, state=VariantState.READY)
         async with self.pool.transaction() as session:
             await put_variant(session, variant, profile)  # first: of what is being unregistered nothing is made
+            await write_access(session, self._request, self.version.model, None)
             await self._check_kept(variant)
             await ensure_topics(self._kafka, variant_specs(variant.name, variant.partitions))
         self.variants[variant.name] = variant

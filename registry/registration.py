@@ -7,11 +7,13 @@ import msgspec
 
 from registry.pipeline.verification import MOST_ACCURACY_LOST
 from registry.quality import AGREEMENT, COSINE, RELATIVE, check_measure
+from schemas.access import Access
 from schemas.defaults import BATCH_LIMIT, PARTITIONS, THREADS
 from schemas.errors import InvalidRequest
 from schemas.hardware import Hardware
 from schemas.names import check_name
 from schemas.rows.processing import Processing
+from security.access import check_access
 
 _MAX_BATCH: Final = 1024
 
@@ -58,6 +60,10 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     """Leave a new version of a known model aside: a rollout has it serve."""
     asked_by: str = ""
     """Who registers it, `user@host`, for the model's history."""
+    access: Access | None = None
+    """Whose a new model is and who may use it, and its task if that is new, too; None: nobody's, and public."""
+    made_of: tuple[str, ...] = ()
+    """Tasks and models that it is made of: nobody may use it who may not use all of these."""
 
     def check(self) -> None:
         """Raise `InvalidRequest` that says which field is wrong, without a look at any file."""
@@ -75,6 +81,8 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
         if self.accuracy is not None and (self.validation is not None or not 0 <= self.accuracy <= 1):
             raise InvalidRequest("a declared --accuracy is between 0 and 1, and is given only without --validation")
         self._check_limits()
+        if self.access is not None:
+            check_access(self.access)
 
     def _check_unlabelled(self) -> None:
         if self.measure not in RELATIVE:

@@ -1,7 +1,8 @@
 """Load counted by load class (JSON): what was asked and answered; and the bounds on how many classes there are.
 
 A class is what the scale may be decided by and no finer, so that there are few however many limits clients invent. A
-selector and a worker put the same query into the same class, which is counted once a query.
+selector and a worker put the same query into the same class, which is counted once a query; but only the selector knows
+which tenants may use the same, which is a part of the class, too.
 
 Selectors publish what they were asked once a second: counts are of the second that ends at `at_ms`. Workers say in each
 status what they answered since the one before. None is cumulative: who restarts says nothing false.
@@ -27,12 +28,10 @@ _SLOW: Final = 48
 _ROUNDED_MS: Final = 0.002
 """A deadline travels rounded to a microsecond: what lies this little below an edge is meant to be on it."""
 
-ClassKey: TypeAlias = tuple[str | None, int, int | None, bool]
-"""Target, accuracy in ten thousandths, bucket of latency, offline."""
-COARSEST: Final[ClassKey] = (None, 0, None, False)
-"""The class of online queries that ask for nothing, and of those that have no class of their own."""
-COARSEST_OFFLINE: Final[ClassKey] = (None, 0, None, True)
-"""That of offline queries."""
+ClassKey: TypeAlias = tuple[str | None, int, int | None, bool, str | None]
+"""Target, accuracy in ten thousandths, bucket of latency, offline, class of tenants."""
+COARSEST: Final[ClassKey] = (None, 0, None, False, None)
+"""The class of online queries that ask for nothing."""
 
 Count = TypeVar("Count")
 
@@ -48,6 +47,8 @@ class LoadClass(msgspec.Struct, frozen=True, gc=False, array_like=True):
     latency_ms: float | None = None
     """Lower edge of the bucket of latencies, of which there are two an octave; None: no deadline."""
     offline: bool = False
+    tenant: str | None = None
+    """One of the tenants that may use the same as who asked; None: what everybody may."""
 
 
 class ClassCount(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -84,13 +85,17 @@ class SelectorLoad(msgspec.Struct, frozen=True, kw_only=True):
     """Inputs sent on, by variant."""
 
 
-def class_key(needs: Needs, latency_ms: float | None) -> ClassKey:
-    """The class of a query that is to be answered within `latency_ms` of when it was sent."""
+def class_key(needs: Needs, latency_ms: float | None, tenant_class: str | None = None) -> ClassKey:
+    """The class of a query that is to be answered within `latency_ms` of when it was sent.
+
+    Which tenants may use the same is known to selectors; a worker, which is given what may be used, leaves that out.
+    """
     return (
         needs.target,
         int((needs.min_accuracy or 0.0) * _FINE + 1e-6),  # 0.57 * 10,000 is a little less than 5,700
         None if latency_ms is None else latency_bucket(latency_ms + _ROUNDED_MS),
         needs.mode is Mode.OFFLINE,
+        tenant_class,
     )
 
 
@@ -106,8 +111,8 @@ def latency_bucket(ms: float) -> int:
 class CountsByClass(Generic[Count]):
     """Counts by load class since they were last taken: a class that nobody asks for any more is gone by itself.
 
-    A task has at most `CLASSES` of them; what is beyond is counted as its coarsest class, online or offline. Hot: `of`
-    runs once a query.
+    A task has at most `CLASSES` of them; what is beyond is counted as the coarsest class of its tenants, online or
+    offline. Hot: `of` runs once a query.
     """
 
     def __init__(self, new: Callable[[], Count]) -> None:
@@ -128,13 +133,13 @@ class CountsByClass(Generic[Count]):
     def _begin(self, task: str, key: ClassKey) -> Count:
         counts = self._tasks.setdefault(task, {})
         if len(counts) >= CLASSES - 2:  # the last ones are the coarsest's
-            key = COARSEST_OFFLINE if key[3] else COARSEST
+            key = (None, 0, None, key[3], key[4])
         if key not in counts:
             counts[key] = self._new()
         return counts[key]
 
 
 def _named(task: str, key: ClassKey) -> LoadClass:
-    target, accuracy, bucket, offline = key
+    target, accuracy, bucket, offline, tenant = key
     latency_ms = None if bucket is None else round(2 ** (bucket / 2), 3)
-    return LoadClass(task, target, accuracy / _FINE, latency_ms, offline)
+    return LoadClass(task, target, accuracy / _FINE, latency_ms, offline, tenant)

@@ -6,6 +6,7 @@ from functools import lru_cache
 import msgspec
 
 from schemas import headers as h
+from schemas.access import EVERY_TENANT
 from schemas.errors import InvalidRequest
 from schemas.names import is_name, is_variant_name, is_version
 from schemas.needs import Mode, Needs
@@ -59,7 +60,7 @@ def parse_query(
     if not (forwarded and reply_to == SHADOWS):  # which a selector may name, and no client
         _check_reply_to(reply_to)
     batch, tenant, turned_away = get(h.BATCH), get(h.TENANT), get(h.TURNED_AWAY)
-    if tenant is not None and not is_name(tenant):
+    if tenant is not None and tenant != EVERY_TENANT and not is_name(tenant):
         raise InvalidRequest(f"header {h.TENANT} is not a name: {tenant[:80]!r}")
     needs = _read_needs(fields)
     said_ms = _said_ms(get(h.SENT_NS))

@@ -2,5 +2,5 @@
 
 No I/O, no clock, no loop, nothing random: what is needed of these comes in as arguments.
 
-Reading order: api_keys.
+Reading order: api_keys -> access (who may use and change what) -> tenant_classes (who may use the same).
 """

@@ -9,6 +9,10 @@ A decision walks what *serves*, which the workers' memory bounds, not what is re
 to its frontier, since a variant that is dearer and ready later than another is never the answer. Only building a class
 may look at all variants of the task. Classes are dropped when the task's variants, or which of them serve, change;
 replicas come and go without that.
+
+Not every tenant may use every architecture. What one may use of a task is a `TaskCandidates` of its own, which knows of
+nothing else, so that no decision, explanation or error can tell of more. There is one for each class of tenants that
+may use the same, made when it is first asked for; a task of which everybody may use everything has none but itself.
 """
 
 import math
@@ -19,17 +23,22 @@ from typing import Final
 
 import msgspec
 
+from schemas.access import EVERY_TENANT, Users
 from schemas.names import version_target
 from schemas.needs import Mode, Needs
 from schemas.query import Query
 from schemas.rows.rollout import Rollout
 from schemas.versions import Versions
+from security.tenant_classes import STRANGERS, TenantClasses
 from selector.cost import size_class, smallest_of
 from selector.replicas import NOBODY, Replicas
 from selector.variants import PricedVariant
 
 CLASSES_A_TASK: Final = 1024
+VIEWS_A_TASK: Final = 256
+"""Most classes of tenants whose candidates are kept: each holds all variants of the task that they may use."""
 _ONE_OF_EACH: Final = Versions()
+_EVERYBODY: Final[Users] = {}
 LATENCY_BOUNDS: Final = (*(0.001 * 1.25**step for step in range(63)), math.inf)
 """Upper bounds of the latency classes in seconds: 1 ms to 17 minutes, each a quarter more than the one before."""
 
@@ -91,7 +100,7 @@ class Candidates:
         fast = [
             Candidate(replicas.first().variant, key, replicas)
             for replicas in task.serving.values()
-            if replicas.promised_s(minimum) <= key.latency_s
+            if replicas.promised_s(minimum) <= key.latency_s and task.has(replicas.first().variant)
         ]
         serving = [c for c in fast if task.meets(c.variant, key)]
         serving += task.stand_ins(fast, serving, key)
@@ -157,7 +166,7 @@ class TaskCandidates:
     """One task: its variants, who serves them, and the classes of queries met so far.
 
     `loadable` is the memory in bytes of the largest worker of each hardware type that is there; `failed` holds reasons
-    why variants cannot be loaded.
+    why variants cannot be loaded; `users` are the tenants that may use it, and its architectures, where not all may.
     """
 
     def __init__(
@@ -168,8 +177,16 @@ class TaskCandidates:
         failed: Mapping[str, str],
         measure: str,
         versions: Versions = _ONE_OF_EACH,
+        users: Users = _EVERYBODY,
     ) -> None:
         self.name = name
+        self.users = users
+        self.tenants = TenantClasses(users) if users else None
+        """Tenants by what they may use of it; None: everybody may use all."""
+        self.tenant_class = STRANGERS if self.tenants is None else self.tenants.of(EVERY_TENANT)
+        """The class of tenants that may use just this."""
+        self.views: OrderedDict[str | None, TaskCandidates] = OrderedDict()
+        """What other classes of tenants may use, the last asked for last."""
         self.versions = versions
         self.canaries = tuple(rollout for rollout in versions.rollouts.get(name, ()) if rollout.is_canary)
         """Versions that answer a share of a model's queries."""
@@ -179,6 +196,7 @@ class TaskCandidates:
         """What accuracy means of this task."""
         self.variants = tuple(variants)
         self.serving: dict[str, Replicas] = {}
+        """Replicas by variant; those of the whole task, where this is what some of its tenants may use."""
         self.formerly_served: set[str] = set()
         """Variants that lost their last instance: they are likely to come back."""
         self._loadable = loadable
@@ -202,6 +220,39 @@ class TaskCandidates:
     def invalidate(self) -> None:
         """Drop the cached classes: what serves, or could be loaded, has changed."""
         self._classes.clear()
+        for view in self.views.values():
+            view.invalidate()
+
+    def seen_by(self, tenant: str | None) -> "TaskCandidates | None":
+        """What a tenant may use of it, as if there were nothing else; None: not even the task."""
+        if self.tenants is None:  # as of nearly all tasks
+            return self
+        tenant_class = self.tenants.of(tenant)
+        if tenant_class == self.tenant_class:
+            return self
+        found = self.views.get(tenant_class)
+        if found is not None:
+            self.views.move_to_end(tenant_class)
+            return found
+        return self._view(self.tenants, tenant_class) if self.tenants.may_use(tenant_class, self.name) else None
+
+    def _view(self, tenants: TenantClasses, tenant_class: str | None) -> "TaskCandidates":
+        variants = [v for v in self.variants if tenants.may_use(tenant_class, v.architecture)]
+        rollouts = self.versions.rollouts.get(self.name, ())
+        versions = Versions(
+            {name: found for name, found in self.versions.targets.items() if tenants.may_use(tenant_class, name)},
+            {self.name: tuple(one for one in rollouts if tenants.may_use(tenant_class, one.model))},
+        )
+        view = TaskCandidates(self.name, variants, self._loadable, self._failed, self.measure, versions)
+        view.serving, view.formerly_served, view.tenant_class = self.serving, self.formerly_served, tenant_class
+        self.views[tenant_class] = view
+        if len(self.views) > VIEWS_A_TASK:
+            self.views.popitem(last=False)
+        return view
+
+    def has(self, variant: PricedVariant) -> bool:
+        """Whether a variant is one of these."""
+        return variant.architecture in self._targets_of
 
     def candidates(self, needs: Needs, batch: int, latency_s: float) -> Candidates:
         """The candidates for a known target and a query that must be computed within `latency_s`."""

@@ -18,10 +18,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from schemas.access import Users
 from schemas.defaults import HOP_S
+from schemas.query import Query
 from schemas.rows.catalog import ACCURACY, Profile, Variant
 from schemas.status import SERVING, InstanceState, InstanceStatus, PartitionStatus, WorkerStatus
 from schemas.versions import Versions
+from security.tenant_classes import STRANGERS
 from selector.candidates import TaskCandidates
 from selector.entities import Instance, Partition, Worker
 from selector.failed_loads import FailedLoads
@@ -59,6 +62,7 @@ class ClusterState:
         self._loadable: dict[str, int] = {}
         self._failed = FailedLoads()
         self._versions = Versions()
+        self._users: Users = {}
 
     # -- what is registered --------------------------------------------------------------------------------------------
 
@@ -69,11 +73,12 @@ class ClusterState:
         profiles: Mapping[str, Profile],
         measures: Mapping[str, str] | None = None,
         versions: Versions | None = None,
+        users: Users | None = None,
     ) -> list[PricedVariant]:
         """Take a new catalog; tasks whose variants are as before keep their cached decisions.
 
         `measures` says what accuracy means, by task, where it is not the share of right answers; `versions` which
-        version of a model answers which queries.
+        version of a model answers which queries; `users` which tenants may use what not everybody may.
 
         Returns the variants whose topics have more partitions than before.
         """
@@ -85,8 +90,19 @@ class ClusterState:
         topics = {topic for v in self._variants.values() for topic in v.topics}
         self._partitions = {topic: kept for topic, kept in self._partitions.items() if topic in topics}
         self._versions = versions or self._versions
+        self._users = self._users if users is None else users
         self._group_by_task({task: (measures or {}).get(task, ACCURACY) for task in tasks})
         return [v for v in self._variants.values() if v.name in known and v.partitions > known[v.name].partitions]
+
+    def seen_in(self, query: Query) -> TaskCandidates | None:
+        """What may answer a query: its task as far as its tenant may use it; None: for that one there is none."""
+        task = self.tasks.get(query.task)
+        return None if task is None else task.seen_by(query.tenant)
+
+    def tenant_class_of(self, query: Query) -> str | None:
+        """The class of tenants that may use the same of a query's task as its own."""
+        task = self.tasks.get(query.task)
+        return STRANGERS if task is None or task.tenants is None else task.tenants.of(query.tenant)
 
     def partitions(self, variant: PricedVariant) -> list[Partition]:
         """The partitions of the variant's topic of online queries, as far as known, by number."""
@@ -110,10 +126,13 @@ class ClusterState:
 
     def _of_task(self, task: str, variants: list[PricedVariant], measure: str) -> TaskCandidates:
         """A task with these variants: as it is known, where nothing is new."""
-        old, versions = self.tasks.get(task), self._versions.of_task(task, {v.architecture for v in variants})
-        if old is not None and old.variants == tuple(variants) and old.versions == versions:
+        architectures = {v.architecture for v in variants}
+        old, versions = self.tasks.get(task), self._versions.of_task(task, architectures)
+        named = {task, *architectures, *(rollout.model for rollout in versions.rollouts.get(task, ()))}
+        users = {name: self._users[name] for name in named & self._users.keys()}
+        if old is not None and old.variants == tuple(variants) and (old.versions, old.users) == (versions, users):
             return old
-        return TaskCandidates(task, variants, self._loadable, self._failed.reasons, measure, versions)
+        return TaskCandidates(task, variants, self._loadable, self._failed.reasons, measure, versions, users)
 
     def _update_instance(self, instance: Instance) -> None:
         """Move an instance to its variant in a new catalog, without a moment in which it does not serve."""
@@ -219,11 +238,7 @@ class ClusterState:
         for name, said in serving.items():
             present = worker.instances.get(name)
             variant = self._variants.get(name)
-            if (
-                variant is None
-                or variant.task not in self.tasks
-                or (present is not None and _is_as_said(present, said))
-            ):
+            if variant is None or variant.task not in self.tasks or (present is not None and present.is_as_said(said)):
                 continue
             if present is not None:
                 self._remove_replica(present)
@@ -368,7 +383,7 @@ def _apply_to_instance(instance: Instance, said: InstanceStatus, now: float) -> 
     instance.offline_inputs = said.queued_offline_inputs + unread_offline
     instance.parallel = said.parallel
     instance.busy = min(said.parallel, math.ceil(instance.level))
-    instance.slot_rate = _slot_rate(instance, said)
+    instance.slot_rate = instance.slot_rate_by(said)
 
 
 def _apply_to_partition(partition: Partition, owned: PartitionStatus, said: InstanceStatus, now: float) -> None:
@@ -377,19 +392,3 @@ def _apply_to_partition(partition: Partition, owned: PartitionStatus, said: Inst
         partition.end = owned.position
     partition.position = owned.position
     partition.end = max(partition.end, owned.end, owned.position)
-
-
-def _slot_rate(instance: Instance, said: InstanceStatus) -> float:
-    """Inputs a second that it works off in a slot: as lately, at least one at a time, at most full batches in a row."""
-    alone = 1.0 / max(instance.model.batch_s(1) * instance.slowdown, 1e-6)
-    recent = said.batch_size / said.batch_s if said.batch_s > 0 else 0.0
-    in_a_row = 1.0 / max(instance.model.input_s() * instance.pace(), 1e-6)
-    return min(max(alone, recent), in_a_row)
-
-
-def _is_as_said(instance: Instance, said: InstanceStatus) -> bool:
-    return (
-        instance.model.max_batch == said.max_batch
-        and [p.number for p in instance.partitions] == [owned.partition for owned in said.partitions]
-        and [p.number for p in instance.offline_partitions] == [owned.partition for owned in said.offline_partitions]
-    )

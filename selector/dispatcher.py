@@ -80,7 +80,8 @@ class Dispatcher(DispatcherBase):
                 self._load_shedder.report_overload(task, now)
             await self._refuse(record, received, outcome, now, attempts)
             return
-        known = self._state.tasks[task]
+        known = self._state.seen_in(query)
+        assert known is not None, "what was chosen is of a task that the tenant may use"
         copy = bind_copy(known, query, outcome.variant, now) if known.shadows and attempts == 1 else None
         topic = outcome.variant.topic
         await self._forward(record, received, outcome, topic, now, attempts, copied=copy is not None)

@@ -70,7 +70,8 @@ class DispatcherBase(ABC):
         query, _fields, headers, value = received
         explanation = explain(query, self._state, now, self._config, choice) if query.needs.explain else None
         if attempts == 1:
-            self._load_meter.forwarded(query, choice.variant.name, choice.upgraded)
+            tenant_class = self._state.tenant_class_of(query)
+            self._load_meter.forwarded(query, choice.variant.name, choice.upgraded, tenant_class)
         sent_headers = forwarded(query, choice, headers, now, self._clock.offset_ms, explanation, copied=copied)
         message = Message(topic, value, sent_headers, query.id.encode(), choice.partition.number)
         await self._outbox.send(record, message, attempts, partial(self._acknowledged, choice))
@@ -88,11 +89,11 @@ class DispatcherBase(ABC):
         query, error = received.query, refusal.error
         self._metrics.decided(query.task, error.code)
         if attempts == 1 and not isinstance(error, (UnknownTask, Unsatisfiable)):
-            self._load_meter.refused(query, isinstance(error, Overloaded))
+            self._load_meter.refused(query, isinstance(error, Overloaded), self._state.tenant_class_of(query))
         explanation = explain(query, self._state, now, self._config, refusal) if query.needs.explain else None
         headers = refused(query, error, received.fields, now, explanation)
         reply = error_result(query.reply_to, error, headers, received.fields)
-        if query.task in self._state.tasks:
+        if self._state.seen_in(query) is not None:
             await self._outbox.send(record, reply, attempts)
         else:
             self._outbox.give_up(record, str(error), reply, attempts)

@@ -11,6 +11,7 @@ modelled as a bucket: each send fills it, and it drains at the rate the instance
 import math
 
 from schemas.latency import LatencyModel
+from schemas.status import InstanceStatus
 from selector.variants import PricedVariant
 
 
@@ -168,3 +169,18 @@ class Instance:
         """Seconds of online work that it has, by the rate it works at, or that its worker has before it."""
         own_s = self.waiting(now) / self.rate
         return max(own_s, self.worker.wait_s(now)) if self.lacks_slot() else own_s
+
+    def slot_rate_by(self, said: InstanceStatus) -> float:
+        """Inputs a second that a slot works off: as lately, at least one at a time, at most full batches in a row."""
+        alone = 1.0 / max(self.model.batch_s(1) * self.slowdown, 1e-6)
+        recent = said.batch_size / said.batch_s if said.batch_s > 0 else 0.0
+        in_a_row = 1.0 / max(self.model.input_s() * self.pace(), 1e-6)
+        return min(max(alone, recent), in_a_row)
+
+    def is_as_said(self, said: InstanceStatus) -> bool:
+        """Whether its partitions and its largest batch are those that its worker says."""
+        return (
+            self.model.max_batch == said.max_batch
+            and [p.number for p in self.partitions] == [owned.partition for owned in said.partitions]
+            and [p.number for p in self.offline_partitions] == [owned.partition for owned in said.offline_partitions]
+        )

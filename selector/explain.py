@@ -58,13 +58,13 @@ class Explanation(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
 
 def explain(query: Query, state: ClusterState, now: float, config: PolicyConfig, outcome: Choice | Refusal) -> bytes:
     """The explanation of `outcome`, which `choose` returned for the same arguments."""
-    task = state.tasks.get(query.task)
+    task = state.seen_in(query)
     variants = [] if task is None else sorted(task.variants, key=lambda variant: _cost(variant, query))
     slack_s = None if query.deadline_ms is None else query.deadline_ms / 1000 - now
     considered = [
         row
         for variant in variants
-        for row in _rows(variant, _listed(task, variant, outcome) if task else [], query, state, now, slack_s, outcome)
+        for row in (_rows(variant, task, query, state, now, slack_s, outcome) if task is not None else ())
     ]
     replicas = (len(task.serving.get(variant.name, NOBODY)) for variant in variants) if task is not None else ()
     not_listed = sum(max(count - _MAX_LISTED, 0) for count in replicas)
@@ -121,7 +121,7 @@ def _listed(task: TaskCandidates, variant: PricedVariant, outcome: Choice | Refu
 
 def _rows(
     variant: PricedVariant,
-    replicas: list[Instance],
+    task: TaskCandidates,
     query: Query,
     state: ClusterState,
     now: float,
@@ -130,13 +130,13 @@ def _rows(
 ) -> list[ConsideredVariant]:
     cost = _cost(variant, query)
     rows: list[ConsideredVariant] = []
-    for instance in replicas:
+    for instance in _listed(task, variant, outcome):
         chosen = isinstance(outcome, Choice) and outcome.instance is instance
         predicted_s = finish_s(instance, query.batch, now, query.needs.mode is Mode.OFFLINE)
         verdict = (
             _CHOSEN
             if chosen
-            else _misfit(state.tasks[query.task], variant, query, cost)
+            else _misfit(task, variant, query, cost)
             or _unfit(instance, predicted_s, slack_s, now)
             or _beaten(variant, cost, predicted_s, outcome)
         )
@@ -154,8 +154,8 @@ def _rows(
         return rows
     chosen = isinstance(outcome, Choice) and outcome.variant is variant
     predicted_s = cold_start_finish_s(variant, query.batch, state)
-    failure = state.tasks[query.task].load_failure(variant)
-    lost = _misfit(state.tasks[query.task], variant, query, cost) or _not_loaded(variant, predicted_s, slack_s, failure)
+    failure = task.load_failure(variant)
+    lost = _misfit(task, variant, query, cost) or _not_loaded(variant, predicted_s, slack_s, failure)
     return [
         ConsideredVariant(
             variant=variant.name,

@@ -56,7 +56,7 @@ def bind(query: Query, state: ClusterState, now: float, config: PolicyConfig) ->
     """Choose where an offline query goes at `now`, if it goes."""
     if has_hard_deadline(query) and query.deadline_ms is not None and query.deadline_ms / 1000 <= now:
         return Refusal(DeadlineExceeded("the deadline passed before an instance was idle"))
-    task = state.tasks.get(query.task)
+    task = state.seen_in(query)
     if task is not None and task.has_target(query.needs.target):
         slack_s = math.inf
         if has_hard_deadline(query) and query.deadline_ms is not None:

@@ -24,16 +24,16 @@ class LoadMeter:
         self._classes = CountsByClass(_Count)
         self._variants: dict[str, int] = {}
 
-    def forwarded(self, query: Query, variant: str, upgraded: bool) -> None:
-        """Count a query that was sent on; its task and target are registered."""
-        count = self._count(query)
+    def forwarded(self, query: Query, variant: str, upgraded: bool, tenant_class: str | None = None) -> None:
+        """Count a query of a class of tenants that was sent on; its task and target are registered."""
+        count = self._count(query, tenant_class)
         if upgraded:
             count.upgraded += 1
         self._variants[variant] = self._variants.get(variant, 0) + query.batch
 
-    def refused(self, query: Query, overloaded: bool) -> None:
-        """Count a query that was refused though some registered variant could have answered it."""
-        count = self._count(query)
+    def refused(self, query: Query, overloaded: bool, tenant_class: str | None = None) -> None:
+        """Count a query that was refused though some variant that its tenant may use could have answered it."""
+        count = self._count(query, tenant_class)
         if overloaded:
             count.refused += 1
 
@@ -52,10 +52,10 @@ class LoadMeter:
         variants, self._variants = self._variants, {}
         return SelectorLoad(selector=self._selector, at_ms=at_ms, classes=classes, variants=variants)
 
-    def _count(self, query: Query) -> _Count:
+    def _count(self, query: Query, tenant_class: str | None) -> _Count:
         deadline_ms = query.deadline_ms
         latency_ms = None if deadline_ms is None else deadline_ms - query.sent_ms
-        count = self._classes.of(query.task, class_key(query.needs, latency_ms))
+        count = self._classes.of(query.task, class_key(query.needs, latency_ms, tenant_class))
         asked = 1 + query.turned_away
         count.queries += asked
         count.inputs += asked * query.batch

@@ -162,13 +162,14 @@ class OfflineDispatcher(DispatcherBase):
                 continue
             needed = query.received.query
             now = time.monotonic()
-            known = waiting.get((needed.needs, needed.batch))
+            alike = needed.needs, needed.batch, self._state.tenant_class_of(needed)
+            known = waiting.get(alike)
             if known is not None and (needed.deadline_ms is None or needed.deadline_ms / 1000 > now):
                 await self._wait(held, query, known, now)
                 continue
             outcome = self._bind(query, now)
             if isinstance(outcome, Wait):
-                waiting[needed.needs, needed.batch] = outcome
+                waiting[alike] = outcome
                 await self._wait(held, query, outcome, now)
                 continue
             self._release(held, query)

@@ -104,7 +104,7 @@ def choose(
     `wait_s` is the longest that it may wait behind others under overload, see `selector.overload`.
     """
     needs = query.needs
-    task = state.tasks.get(query.task)
+    task = state.seen_in(query)
     if task is None or not task.has_target(needs.target):
         return Refusal(_unknown_error(query, task))
     deadline_ms = query.deadline_ms

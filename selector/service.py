@@ -38,6 +38,7 @@ from schemas.send_time import believed_ms
 from schemas.status import WorkerStatus
 from schemas.topics import LOAD, OFFLINE_SELECTOR_GROUP, SELECTOR_GROUP, STATUS, offline_topic, task_topic
 from schemas.versions import versions_of
+from security.access import users_by_name
 from selector.cluster_state import ClusterState
 from selector.demand_sender import DemandSender
 from selector.dispatcher import Dispatcher
@@ -215,7 +216,10 @@ class Selector:
     async def _register(self, catalog: Catalog) -> None:
         measures = {name: task.measure for name, task in catalog.tasks.items()}
         versions = versions_of(catalog.architectures, catalog.rollouts)
-        grown = self._state.register(catalog.tasks, catalog.variants.values(), catalog.profiles, measures, versions)
+        users = users_by_name(catalog.access, catalog.architectures.values())
+        grown = self._state.register(
+            catalog.tasks, catalog.variants.values(), catalog.profiles, measures, versions, users
+        )
         if grown:
             topics = [topic for variant in grown for topic in variant.topics]
             await self._producer.prefetch_metadata(topics, refresh=True)

@@ -14,8 +14,10 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from schemas.access import Access
 from schemas.rows.catalog import Architecture, Profile, Task, Variant, VariantState
 from schemas.rows.rollout import Rollout
+from store.access import list_access
 from store.change_listener import REGISTRY, ChangeListener
 from store.errors import StoreUnavailable
 from store.pool import DatabaseSession, Pool
@@ -42,6 +44,8 @@ class Catalog(msgspec.Struct, frozen=True):
     """Profile of each of `variants`."""
     rollouts: dict[str, Rollout] = {}
     """By model, of those that have several versions."""
+    access: dict[str, Access] = {}
+    """Whose tasks and models are and who may use them; what is not in here is public and nobody's."""
     removing: frozenset[str] = frozenset()
     """Names of tasks that are being unregistered, which are none of `tasks`: whoever asks them is still to be told."""
 
@@ -64,6 +68,7 @@ async def _read(session: DatabaseSession) -> Catalog:
         variants={row.name: row for row in await list_variants(session, state=VariantState.READY)},
         profiles={row.variant: row for row in await list_profiles(session, state=VariantState.READY)},
         rollouts={row.model: row for row in await list_rollouts(session)},
+        access=await list_access(session),
         removing=frozenset(row.name for row in tasks if row.removing),
     )
 
@@ -101,6 +106,7 @@ async def update_catalog(pool: Pool, catalog: Catalog, changed: Iterable[str]) -
                 models,
                 {row.model: row for row in await list_rollouts(session, names=models)},
             ),
+            access=_with(catalog.access, names["access"], await list_access(session, names=names["access"])),
             removing=(catalog.removing - tasks) | {row.name for row in found_tasks if row.removing},
         )
 

@@ -132,7 +132,7 @@ async def claim_notices(pool: Pool, most: int, claim_s: float) -> list[DueNotice
         return []
     rows = await list_jobs(pool, ids=ids, limit=len(ids))
     to_topics = [row.id for row in rows if row.reply_to is not None]
-    results = {r.id: r.result for r in await pool.fetch(JobResult, _READ_RESULTS, to_topics)} if to_topics else {}
+    results = {r.id: r.result for r in await pool.fetch(JobResult, _READ_RESULTS, to_topics, None)} if to_topics else {}
     return [DueNotice(job=row, attempts=row.notice_attempts, result=results.get(row.id)) for row in rows]
 
 

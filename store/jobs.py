@@ -95,21 +95,25 @@ async def list_jobs(
     batch: str | None = None,
     before: str | None = None,
     ids: Collection[str] | None = None,
+    tenant: str | None = None,
     limit: int = 100,
 ) -> list[JobRow]:
-    """List jobs, the latest first: all, those of a model, in a state, of a batch, made before one, or of these ids."""
+    """List jobs, the latest first: all, or those of a model, in a state, of a batch, made before one, of these ids.
+
+    Those of a `tenant` alone, if one is given; an empty one: of those who have none.
+    """
     wanted = None if ids is None else list(ids)
-    return await session.fetch(JobRow, _LIST_JOBS, model, state, batch, before, wanted, limit)
+    return await session.fetch(JobRow, _LIST_JOBS, model, state, batch, before, wanted, tenant, limit)
 
 
-async def get_job(session: DatabaseSession, job_id: str) -> JobRow | None:
-    """Read a job, if it is kept."""
-    return next(iter(await list_jobs(session, ids=[job_id])), None)
+async def get_job(session: DatabaseSession, job_id: str, tenant: str | None = None) -> JobRow | None:
+    """Read a job, of a tenant if one is given; None if there is none."""
+    return next(iter(await list_jobs(session, ids=[job_id], tenant=tenant)), None)
 
 
-async def get_job_result(session: DatabaseSession, job_id: str) -> JobResult | None:
-    """Read the result of a job, as far as there is one; None if the job is not kept."""
-    return await session.fetch_one(JobResult, _READ_RESULTS, [job_id])
+async def get_job_result(session: DatabaseSession, job_id: str, tenant: str | None = None) -> JobResult | None:
+    """Read the result of a job as far as there is one, of a tenant if one is given; None if there is no such job."""
+    return await session.fetch_one(JobResult, _READ_RESULTS, [job_id], tenant)
 
 
 async def cancel_jobs(session: DatabaseSession, ids: Collection[str]) -> list[str]:

@@ -2,8 +2,9 @@
 
 A variant is dominated when another of its task is at least as accurate, as fast, as small and as cheap, and better in
 one of these; of two that are equal in all, the first by name stays. A dominated variant has no query it would be the
-best answer to. Only variants that some live worker can run are compared: one that nobody can run beats nobody. What a
-worker could run that the launcher may start is a candidate, too, for load is a reason to start one.
+best answer to. One that some tenant may not use beats nothing for that tenant: only what all may use who may use the
+other dominates it. Only variants that some live worker can run are compared: one that nobody can run beats nobody. What
+a worker could run that the launcher may start is a candidate, too, for load is a reason to start one.
 """
 
 from collections import defaultdict
@@ -15,6 +16,7 @@ import msgspec
 
 from autoscaler.decide.snapshot import HardwareType
 from runtimes.catalog import is_concurrent
+from schemas.access import Users
 from schemas.hardware import cost_per_1000, list_price
 from schemas.latency import LatencyModel
 from schemas.rows.catalog import Profile, Variant
@@ -26,6 +28,7 @@ ANY: Final = "*"
 SlotPrices: TypeAlias = dict[tuple[str, str], float]
 """Lowest price of a slot in USD per hour, by hardware and runtime that can be had."""
 _ONE_OF_EACH: Final = Versions()
+_EVERYBODY: Final[Users] = {}
 
 
 class RunnableVariant(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,8 +97,9 @@ def rank_variants(
     prices: Mapping[tuple[str, str], float],
     launchable: Mapping[tuple[str, str], float] = MappingProxyType({}),
     versions: Versions = _ONE_OF_EACH,
+    users: Users = _EVERYBODY,
 ) -> VariantRanking:
-    """Compare the variants that can run, within each task; those without a profile are left out.
+    """Compare the variants that can run, within each task and those that its `users` may use; none without a profile.
 
     Only `versions` that serve are compared: one that is tried or retired is there for who asks for it, and no more.
     """
@@ -108,7 +112,7 @@ def rank_variants(
             candidates[variant.name] = candidate = _candidate(variant, profile, price)
             if where in prices and versions.serves(variant.architecture):
                 by_task[variant.task].append(candidate)
-    best = [choice for task in sorted(by_task) for choice in _choices(by_task[task])]
+    best = [choice for task in sorted(by_task) for choice in _choices_of_all(by_task[task], users)]
     best.sort(key=lambda choice: choice.rank)  # stable: tasks take turns
     return VariantRanking(candidates=candidates, best={choice.candidate.name: choice for choice in best})
 
@@ -127,6 +131,24 @@ def _candidate(variant: Variant, profile: Profile, slot_price_per_hour: float) -
         latency=latency,
         concurrent=is_concurrent(variant.runtime),
     )
+
+
+def _choices_of_all(candidates: Sequence[RunnableVariant], users: Users) -> list[ParetoChoice]:
+    """Choices of everybody, and of those who may use more: among all they may use, those that others may not."""
+    groups = defaultdict[frozenset[str] | None, list[RunnableVariant]](list)
+    for candidate in candidates:
+        groups[users.get(candidate.variant.architecture)].append(candidate)
+    found = list[ParetoChoice]()
+    for tenants in sorted(groups, key=lambda some: sorted(some or ())):
+        usable = [c for others, some in groups.items() if _is_wider(others, tenants) for c in some]
+        choices = [c for c in _choices(usable) if users.get(c.candidate.variant.architecture) == tenants]
+        found += [msgspec.structs.replace(choice, rank=rank) for rank, choice in enumerate(choices)]
+    return found
+
+
+def _is_wider(others: frozenset[str] | None, tenants: frozenset[str] | None) -> bool:
+    """Whether all of these tenants are among the others; None: everybody."""
+    return others is None or (tenants is not None and tenants <= others)
 
 
 def _choices(candidates: Sequence[RunnableVariant]) -> list[ParetoChoice]:

@@ -5,6 +5,9 @@ query finds its slot busy with one batch, waits for it, and is computed in the n
 allow the slot to be busy all the time, one alone hardly any of it, and in between is in proportion. Of the batch sizes
 that a latency allows, the one of the highest throughput counts. Times are those profiled, times the slowdown measured.
 
+What not every tenant may use serves those who may: load is counted by class of tenants, and planned on what these may
+use.
+
 The rate of a class is that of its busiest recent second: load that rises is believed at once, and what falls is
 forgotten after the window. It grows by what is forecast.
 
@@ -24,18 +27,19 @@ from autoscaler.decide.canary_load import canary_loads, candidate_targets
 from autoscaler.decide.forecast import growth
 from autoscaler.decide.optimizer.model import AllocationProblem, Requirement, ServingOption, VariantSpec, WorkerPool
 from autoscaler.decide.pareto import RunnableVariant, VariantRanking
+from autoscaler.decide.slowdowns import Slowdowns
 from autoscaler.decide.snapshot import ClassLoad, ClusterSnapshot, ScalingLimits, is_schedulable
 from schemas.latency import LatencyModel
 from schemas.load_classes import LoadClass
 from schemas.rows.placement import WorkerRow
 from schemas.status import InstanceState
+from security.access import includes
 
 _PENALTY: Final = 100.0
 """Penalty for each worker's worth of load that is not served, in prices of the dearest worker."""
 _OFFLINE_PENALTY: Final = 2.0
 _BUCKET: Final = math.sqrt(2)
 _LEAST_BUSY: Final = 0.1
-_MOST_SLOWDOWN: Final = 4.0
 
 
 def build_problem(ranking: VariantRanking, snapshot: ClusterSnapshot, limits: ScalingLimits) -> AllocationProblem:
@@ -174,11 +178,12 @@ class _RequirementBuilder:
         snapshot: ClusterSnapshot,
         limits: ScalingLimits,
     ) -> None:
+        self.candidates = candidates
         self.variants = variants
         self.pools = pools
         self.snapshot = snapshot
         self.limits = limits
-        self.slowdowns = _Slowdowns(candidates, snapshot)
+        self.slowdowns = Slowdowns(candidates, snapshot)
         self.dearest = max((pool.price for pool in pools), default=0.0) or 1.0
         self.by_task: defaultdict[str, list[tuple[int, RunnableVariant]]] = defaultdict(list)
         for number, candidate in enumerate(candidates):
@@ -197,11 +202,12 @@ class _RequirementBuilder:
 
     def presence(self, kind: str, name: str, minimum: int) -> list[Requirement]:
         """Requirement of instances that must be there whatever the load; of a task, all of one variant."""
-        options = tuple(
-            ServingOption(variant=number, floor=minimum)
+        named = [
+            number
             for number, found in enumerate(self.variants)
             if (found.name if kind == "variant" else found.task) == name
-        )
+        ]
+        options = tuple(ServingOption(variant=number, floor=minimum) for number in self.for_anyone(named))
         task = self.variants[options[0].variant].task if options else name
         return [Requirement(task=task, options=options, penalty=_PENALTY * self.dearest)] if options else []
 
@@ -234,6 +240,14 @@ class _RequirementBuilder:
         is_target = wanted.target == candidate.name or wanted.target in targets
         return is_target and candidate.accuracy >= wanted.min_accuracy
 
+    def may_use(self, candidate: RunnableVariant, tenant: str | None) -> bool:
+        """Whether queries of a tenant, and of those who may use the same, may be answered by a candidate."""
+        return includes(self.snapshot.users.get(candidate.variant.architecture), tenant)
+
+    def for_anyone(self, numbers: Sequence[int]) -> Sequence[int]:
+        """Of some variants those that everybody may use, for what may be anybody's; all, if there are none."""
+        return [n for n in numbers if self.may_use(self.candidates[n], None)] or numbers
+
     def rates(self) -> list[float]:
         """Inputs a second of each class; offline queries are no load, but a backlog while they wait."""
         classes = self.snapshot.classes
@@ -259,7 +273,9 @@ class _RequirementBuilder:
     def load(self, load: ClassLoad, rate: float) -> Requirement | None:
         """Requirement of a class; None if nobody could serve it."""
         wanted = load.load_class
-        eligible = [(n, c) for n, c in self.by_task[wanted.task] if self.meets(c, wanted)]
+        eligible = [
+            (n, c) for n, c in self.by_task[wanted.task] if self.meets(c, wanted) and self.may_use(c, wanted.tenant)
+        ]
         asked_s = self.limits.default_latency_s if wanted.latency_ms is None else wanted.latency_ms / 1000
         budget_s = max(asked_s - self.limits.hop_s, asked_s / 2)
         throughputs = self.throughputs(eligible, budget_s, load.mean_batch)
@@ -298,7 +314,8 @@ class _RequirementBuilder:
         found = list[Requirement]()
         for backlog in self.snapshot.backlogs:
             wanted = LoadClass(backlog.task, backlog.variant, offline=backlog.offline)
-            eligible = [(n, c) for n, c in self.by_task[wanted.task] if self.meets(c, wanted)]
+            meeting = [n for n, c in self.by_task[wanted.task] if self.meets(c, wanted)]
+            eligible = [(n, self.candidates[n]) for n in self.for_anyone(meeting)]  # nobody knows whose they are
             # It is late, or nobody waits for it: as much as can be, in the largest batches.
             throughputs = self.throughputs(eligible, math.inf, 1.0)
             if backlog.offline:
@@ -360,29 +377,3 @@ class _RequirementBuilder:
             slot_cost=slots * self.limits.share_weight * pool.price / pool.slots,
             loss_cost=rate * 3.6 * self.limits.accuracy_price * (best - candidate.accuracy),
         )
-
-
-class _Slowdowns:
-    """Slowdown of each variant against its profile: as measured, and at least as that of others on its hardware.
-
-    What is measured counts as much as the time it was measured in: a batch now and then says little.
-    """
-
-    def __init__(self, candidates: Sequence[RunnableVariant], snapshot: ClusterSnapshot) -> None:
-        known = {candidate.name: candidate for candidate in candidates}
-        slowdowns: defaultdict[str, list[float]] = defaultdict(list)
-        busy: defaultdict[str, list[float]] = defaultdict(list)
-        for load in snapshot.instance_loads:
-            if load.variant in known and load.inputs_per_s > 0:
-                candidate = known[load.variant]
-                slowdown = min(max(load.slowdown, 1.0), _MOST_SLOWDOWN)
-                slots = load.inputs_per_s * candidate.latency.input_s()
-                # What interferes with one interferes with others there; a profile that is wrong is wrong by itself.
-                for name, factor in ((candidate.name, load.correction), (candidate.variant.hardware, 1.0)):
-                    slowdowns[name].append(slowdown * factor)
-                    busy[name].append(slots)
-        self.means = {name: fmean(found, busy[name]) for name, found in slowdowns.items()}
-
-    def of(self, candidate: RunnableVariant) -> float:
-        """Slowdown of a candidate, at least 1."""
-        return max(self.means.get(candidate.name, 1.0), self.means.get(candidate.variant.hardware, 1.0))

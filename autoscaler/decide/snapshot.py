@@ -4,6 +4,7 @@ from enum import StrEnum
 
 import msgspec
 
+from schemas.access import Users
 from schemas.defaults import DEFAULT_LATENCY_S, HOP_S
 from schemas.load_classes import LoadClass
 from schemas.rows.placement import InstanceRow, WorkerRow
@@ -198,6 +199,8 @@ class ClusterSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Memory that the previous plan left."""
     versions: Versions = Versions()
     """Which version of a model answers which queries."""
+    users: Users = {}
+    """Tenants that may use a task or an architecture, of those that not everybody may."""
 
     def idle_of(self, variant: str) -> float:
         """Seconds since the variant was last known to be used or asked for."""

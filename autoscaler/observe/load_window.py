@@ -223,9 +223,14 @@ class LoadWindow:
 
 
 def _add(sums: dict[LoadClass, _Counts], counts: Iterable[_Counts]) -> None:
+    """Add counts, of whichever tenants: who answers does not know whose they are."""
     for count in counts:
-        known = sums.get(count.load_class)
-        sums[count.load_class] = count if known is None else _sum(known, count)
+        of_all = count
+        if count.load_class.tenant is not None:
+            load_class = msgspec.structs.replace(count.load_class, tenant=None)
+            of_all = msgspec.structs.replace(count, load_class=load_class)
+        known = sums.get(of_all.load_class)
+        sums[of_all.load_class] = of_all if known is None else _sum(known, of_all)
 
 
 def _sum(one: _Counts, other: _Counts) -> _Counts:

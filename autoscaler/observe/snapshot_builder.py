@@ -12,6 +12,7 @@ from autoscaler.observe.status_cache import WorkerStatusCache
 from schemas.rows.placement import WorkerRow
 from schemas.rows.scaling import Pin, PinKind, WantedWorkers
 from schemas.versions import versions_of
+from security.access import users_by_name
 from store.catalog import Catalog
 from store.cluster import read_cluster
 from store.pool import Pool
@@ -74,6 +75,7 @@ class SnapshotBuilder:
             history=self._load_window.history(),
             memory=memory,
             versions=versions_of(catalog.architectures, catalog.rollouts),
+            users=users_by_name(catalog.access, catalog.architectures.values()),
         )
 
     def _with_runtimes(

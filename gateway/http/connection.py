@@ -110,7 +110,7 @@ class HttpConnection(web.RequestHandler):
             return None
         if not body.is_eof() and "Expect" in message.headers:
             return None
-        return self._inference.asked_at(message.path)
+        return self._inference.asked_at(message.path, message.headers)
 
     def _take_message(self) -> None:
         self._messages.popleft()

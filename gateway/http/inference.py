@@ -9,6 +9,7 @@ from gateway.http.answers import HttpAnswer
 from gateway.http.request_bodies import RequestBodies
 from gateway.inference import ArrivedRequest, Inference, result_headers
 from gateway.model_directory import ModelDirectory, ServedModel
+from gateway.tenants import tenant_asking
 from gateway.translation import needs_in
 from schemas.result import Result
 
@@ -28,14 +29,14 @@ class InferenceRoutes:
             web.post("/v2/models/{name}/versions/{version}/infer", self.infer),
         ]
 
-    def asked_at(self, path: str) -> ServedModel | None:
+    def asked_at(self, path: str, headers: Mapping[str, str]) -> ServedModel | None:
         """The model that a query at this path asks, unless aiohttp's router has to find out."""
-        return self._models.asked_at(path)
+        return self._models.seen_by(tenant_asking(headers)).asked_at(path)
 
     async def infer(self, request: web.Request) -> web.Response:
         """Answer one query that aiohttp has routed here."""
         path = request.match_info
-        model = self._models.find(path["name"], path.get("version"))
+        model = self._models.seen_by(tenant_asking(request.headers)).find(path["name"], path.get("version"))
         headers = request.headers.copy()
         for header, text in needs_in(request.query).items():
             headers.setdefault(header, text)

@@ -18,8 +18,10 @@ from gateway.job_writer import JobWriter
 from gateway.model_directory import ModelDirectory
 from gateway.query_client import QueryClient
 from gateway.settings import GatewaySettings
+from gateway.tenants import tenant_asking
 from gateway.translation import needs_in
 from schemas import headers as h
+from schemas.access import EVERY_TENANT
 from schemas.errors import ErrorCode, InvalidRequest
 from schemas.jobs import ENDED, KEY, MAX_LISTED, WEBHOOK, JobState, job_path, new_job_id
 from schemas.oip import JSON
@@ -66,7 +68,7 @@ class JobRoutes:
 
     async def submit(self, request: web.Request) -> web.Response:
         """Keep one job, or all those of a list, and answer with their ids before anything is computed."""
-        model = self._models.find(request.match_info["name"])
+        model = self._models.seen_by(tenant_asking(request.headers)).find(request.match_info["name"])
         headers = CIMultiDict(request.headers)
         headers.pop(h.ID, None)  # which a job has of its own
         for header, text in needs_in(request.query).items():
@@ -107,6 +109,7 @@ class JobRoutes:
             state=_state(query.get("state")),
             batch=_text(query["batch"]) if "batch" in query else None,
             before=_text(query["before"]) if "before" in query else None,
+            tenant=_owner_asking(request),
             limit=limit,
         )
         following = rows[-1].id if len(rows) == limit else None
@@ -133,14 +136,14 @@ class JobRoutes:
     async def result(self, request: web.Request) -> web.Response:
         """Answer as `/infer` would have, once the job has ended."""
         path = request.match_info
-        found = await get_job_result(self._pool, _text(path["id"]))
+        found = await get_job_result(self._pool, _text(path["id"]), _owner_asking(request))
         if found is None or found.model != path["name"]:
             return _unknown(request)
         return _result(found).response()
 
     async def _find(self, request: web.Request) -> JobRow | None:
         path = request.match_info
-        row = await get_job(self._pool, _text(path["id"]))
+        row = await get_job(self._pool, _text(path["id"]), _owner_asking(request))
         return row if row is not None and row.model == path["name"] else None
 
 
@@ -182,6 +185,12 @@ def _unknown(request: web.Request) -> web.Response:
 
 def _refused(status: int, message: str) -> web.Response:
     return error_answer(status, ErrorCode.INVALID_REQUEST, message).response()
+
+
+def _owner_asking(request: web.Request) -> str | None:
+    """Whose jobs a request sees: its tenant's, or of those who have none; None: everybody's."""
+    tenant = tenant_asking(request.headers)
+    return None if tenant == EVERY_TENANT else _text(tenant or "")
 
 
 def _text(text: str) -> str:

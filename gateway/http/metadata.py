@@ -7,8 +7,9 @@ import msgspec
 from aiohttp import web
 
 from gateway.http.request_bodies import RequestBodies
-from gateway.model_directory import ModelDirectory, ServedModel
+from gateway.model_directory import ModelDirectory, ServedModel, ServedModels
 from gateway.statistics import ModelStatisticsTable
+from gateway.tenants import tenant_asking
 from schemas.errors import InvalidRequest, UnknownTask
 from schemas.oip import JSON
 
@@ -77,16 +78,16 @@ class MetadataRoutes:
         """Answer with the statistics of one model."""
         return self._of([self._model(request)])
 
-    async def all_statistics(self, _request: web.Request) -> web.Response:
+    async def all_statistics(self, request: web.Request) -> web.Response:
         """Answer with the statistics of each model."""
-        return self._of(self._models)
+        return self._of(self._seen(request))
 
     async def index(self, request: web.Request) -> web.Response:
         """Answer with all models, or with `{"ready": true}` those that can be asked."""
         only_ready = (await self._fields(request)).get("ready", False)
         if not isinstance(only_ready, bool):
             raise InvalidRequest("Expected `bool` - at `$.ready`")
-        return _json([_indexed(model) for model in self._models.versions() if model.ready or not only_ready])
+        return _json([_indexed(model) for model in self._seen(request).versions() if model.ready or not only_ready])
 
     async def load(self, request: web.Request) -> web.Response:
         """Do nothing: whatever is ready is loaded when queries ask for it."""
@@ -116,7 +117,10 @@ class MetadataRoutes:
 
     def _model(self, request: web.Request) -> ServedModel:
         path = request.match_info
-        return self._models.find(path["name"], path.get("version"))
+        return self._seen(request).find(path["name"], path.get("version"))
+
+    def _seen(self, request: web.Request) -> ServedModels:
+        return self._models.seen_by(tenant_asking(request.headers))
 
 
 def _indexed(model: ServedModel) -> dict[str, str]:

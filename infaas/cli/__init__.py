@@ -1,7 +1,8 @@
 """The command line: one file a group of commands.
 
 Reading order: main (composes them) -> connect (where the system is), output (tables, errors) -> jobs -> system (up,
-down, status), demo -> register, building (where its steps run), processing, composites (cascades), unregister, listing,
-versions, plot (what is there) -> query (ask, and explain) -> moments (times as people write them) -> batch_bar,
-batch_offers, batch_topics, batch (rows of files or topics) -> scale, lag -> dead_letters, database.
+down, status), demo -> access (whose things are) -> register, building (where its steps run), processing, composites
+(cascades), unregister, listing, versions, plot (what is there) -> query (ask, and explain) -> moments (times as people
+write them) -> batch_bar, batch_offers, batch_topics, batch (rows of files or topics) -> scale, lag -> dead_letters,
+database.
 """

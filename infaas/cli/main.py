@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from infaas.cli import (
+    access,
     batch,
     composites,
     database,
@@ -64,6 +65,7 @@ variants = typer.Typer()
 variants.callback(invoke_without_command=True)(listing.variants)
 variants.command()(plot.plot)
 app.add_typer(variants, name="variants", rich_help_panel="Models")
+app.add_typer(access.app, name="access", rich_help_panel="Models")
 app.add_typer(jobs.app, name="jobs", rich_help_panel="Queries")
 app.add_typer(scale.app, name="scale", rich_help_panel="Operation")
 app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel="Operation")

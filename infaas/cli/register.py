@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from broker.settings import KafkaSettings
+from infaas.cli.access import OwnerFlag, PrivateFlag, ShareFlag, declared_access
 from infaas.cli.building import (
     BuildChoice,
     IfNoWorker,
@@ -143,6 +144,9 @@ def register(
     max_accuracy_loss: AccuracyLossFlag = MOST_ACCURACY_LOST,
     again: Annotated[bool, typer.Option("--again", help="Measure what is registered once more.")] = False,
     hold: HoldFlag = False,
+    owner: OwnerFlag = None,
+    private: PrivateFlag = None,
+    share_with: ShareFlag = None,
     dry_run: DryRunFlag = False,
     zoo: ZooFlag = False,
     local: LocalFlag = False,
@@ -172,10 +176,9 @@ def register(
             processing=declared_processing(tokenizer, image, processing, top, None if processing else classes),
             max_batch=max_batch, partitions=partitions, threads=threads,
             variants=tuple(variant or ()), max_accuracy_loss=max_accuracy_loss, again=again,
-            hold=hold, asked_by=asked_by(),
+            hold=hold, asked_by=asked_by(), access=declared_access(owner, private, share_with),
         )  # fmt: skip
-        requests = [replace(request, hardware=device) for device in devices]
-        made = asyncio.run(_register(requests, kafka, postgres, home, choice))
+        made = asyncio.run(_register(request, devices, kafka, postgres, home, choice))
     return _show_made(made, as_json=as_json)
 
 
@@ -205,9 +208,10 @@ async def register_with_progress(
 
 
 async def _register(
-    requests: Sequence[Registration], kafka: KafkaSettings, postgres: str, home: Path, choice: BuildChoice
-) -> list[Variant]:
-    source = requests[0].file.absolute()
+    request: Registration, devices: Sequence[Hardware], kafka: KafkaSettings, postgres: str, home: Path,
+    choice: BuildChoice,
+) -> list[Variant]:  # fmt: skip
+    source, requests = request.file.absolute(), [replace(request, hardware=device) for device in devices]
     async with _imported(source) as found:
         notes: tuple[str, ...] = ()
         if found is not None:

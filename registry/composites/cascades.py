@@ -26,8 +26,8 @@ from registry.composites.calibration import (
     threshold_label,
 )
 from registry.composites.labelled_rows import LabelledRows, RowSplit, read_rows, scores_of
-from registry.composites.measuring import CompositePlan, CompositeWriter, content_of, stage_of
-from registry.composites.stage_records import FoundStage, StageFinder
+from registry.composites.measuring import CompositePlan, CompositeWriter, content_of, note_access, stage_of
+from registry.composites.stage_records import FoundStage, StageFinder, parts_of
 from registry.registration import ProgressSink, Registration
 from registry.samples import Arrays
 from runtimes.composite import CASCADE, CascadeDocument
@@ -140,6 +140,7 @@ async def register_cascade(
         first, then = [await finder.outputs(stage, rows.inputs, Path(name)) for stage in stages]
         calibrated = calibrate(request, scores.name, rows, first, then)
         plan = _plan(request, task, stages, scores.name, split, calibrated.kept)
+        await note_access(plan, pool, progress)
         writer = await CompositeWriter.open(plan, pool, kafka, artifacts, Path(name))
         made: list[MadeCascade] = []
         for done, point in enumerate(calibrated.points, 1):
@@ -219,6 +220,7 @@ def _plan(
         hardware=first.hardware,
         threads=stages.then.profile.threads,
         again=request.again,
+        made_of=parts_of(stages),
     )
     return CompositePlan(
         request=registration,

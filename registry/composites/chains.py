@@ -18,8 +18,8 @@ import msgspec
 from broker.settings import KafkaSettings
 from registry.artifacts import ArtifactStore
 from registry.composites.labelled_rows import scores_of
-from registry.composites.measuring import CompositePlan, CompositeWriter, content_of, stage_of
-from registry.composites.stage_records import FoundStage, StageFinder
+from registry.composites.measuring import CompositePlan, CompositeWriter, content_of, note_access, stage_of
+from registry.composites.stage_records import FoundStage, StageFinder, parts_of
 from registry.composites.wiring import wire
 from registry.quality import is_function
 from registry.registration import ProgressSink, Registration
@@ -88,6 +88,7 @@ async def register_chain(
     plan = _plan(request, tasks, feeds, choices, samples)
     made: list[Variant] = []
     with TemporaryDirectory(prefix="infaas-chain-") as folder:
+        await note_access(plan, pool, progress)
         writer = await CompositeWriter.open(plan, pool, kafka, artifacts, Path(folder))
         for done, stages in enumerate(choices):
             label = _label(stages)
@@ -160,6 +161,7 @@ def _plan(
         hardware=variants[0].hardware,
         threads=choices[0][-1].profile.threads,
         again=request.again,
+        made_of=parts_of(stage for stages in choices for stage in stages),
     )
     return CompositePlan(
         request=registration,

@@ -14,6 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from broker.settings import KafkaSettings
+from registry.access import access_of_parts
 from registry.artifacts import ArtifactStore
 from registry.brought_artifacts import BroughtArtifacts
 from registry.catalog_writer import CatalogWriter
@@ -21,10 +22,11 @@ from registry.held_artifacts import HeldArtifacts
 from registry.pipeline.isolation import run_step
 from registry.pipeline.measurement import Measurement, MeasureVariant
 from registry.pipeline.verification import Accuracy, Judgement, verify_reference
-from registry.registration import Registration
+from registry.registration import ProgressSink, Registration
 from registry.samples import Arrays, Samples, load_arrays, save_arrays
 from runtimes.composite import CASCADE, CHAIN, CascadeDocument, CompositeDocument, Stage
 from runtimes.protocol import LoadOptions
+from schemas.access import PUBLIC
 from schemas.errors import InvalidRequest, ModelFailed, OperatorError
 from schemas.rows.catalog import Architecture, Task, Variant, VariantState
 from schemas.rows.processing import Processing
@@ -59,6 +61,13 @@ def content_of(*stages: str) -> str:
 def stage_of(variant: Variant) -> Stage:
     """A registered variant as a stage."""
     return Stage(variant=variant.name, runtime=variant.runtime, precision=variant.precision, artifact=variant.artifact)
+
+
+async def note_access(plan: CompositePlan, pool: Pool, progress: ProgressSink) -> None:
+    """Say who may use it, where not everybody may use what it is made of."""
+    widest = await access_of_parts(pool, plan.request.made_of)
+    if widest != PUBLIC:
+        progress.note(f"{plan.request.architecture} is {widest}: only those may use it who may use all its stages")
 
 
 class CompositeWriter:

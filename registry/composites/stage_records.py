@@ -4,7 +4,7 @@ Each is loaded in a process of its own, one after the other: what a stage needs 
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +26,11 @@ class FoundStage(NamedTuple):
     variant: Variant
     profile: Profile
     architecture: Architecture
+
+
+def parts_of(stages: Iterable[FoundStage]) -> tuple[str, ...]:
+    """Tasks and models of stages: nobody may use what is made of them who may not use all of these."""
+    return tuple(sorted({name for stage in stages for name in (stage.variant.task, stage.architecture.model)}))
 
 
 class StageFinder:

@@ -32,7 +32,8 @@ SELECT count(*) AS jobs, coalesce(sum(request_bytes), 0)::bigint AS bytes
 FROM jobs WHERE state IN ('queued', 'running')
 
 -- name: list_jobs
--- Jobs, the latest first, of a model, in a state, of a batch, or of these ids; those before an id, if one is given.
+-- Jobs, the latest first, of a model, in a state, of a batch, of these ids, or of a tenant; those before an id, if one
+-- is given.
 SELECT
     id, batch, model, task, state, offline, created_at, deadline_at, sent_at, finished_at, attempts, result_headers,
     CASE WHEN state = 'failed' THEN result END AS error, result IS NOT NULL AS has_result,
@@ -40,8 +41,9 @@ SELECT
 FROM jobs
 WHERE ($1::text IS NULL OR model = $1) AND ($2::text IS NULL OR state = $2) AND ($3::text IS NULL OR batch = $3)
     AND ($4::text IS NULL OR id < $4) AND ($5::text[] IS NULL OR id = ANY ($5))
+    AND ($6::text IS NULL OR tenant = $6)
 ORDER BY id DESC
-LIMIT $6
+LIMIT $7
 
 -- name: cancel_jobs
 -- Cancel those of these jobs that have not ended.
@@ -149,8 +151,9 @@ WHERE id IN (
 RETURNING id
 
 -- name: read_results
--- The results of jobs, as far as there are any.
-SELECT id, model, state, result_headers, result FROM jobs WHERE id = ANY ($1::text[])
+-- The results of jobs, as far as there are any; of a tenant's, if one is given.
+SELECT id, model, state, result_headers, result FROM jobs
+WHERE id = ANY ($1::text[]) AND ($2::text IS NULL OR tenant = $2)
 
 -- name: note_notice
 -- Note how the delivery of a notice ended, and when to try again.

@@ -113,10 +113,17 @@ class Responder:
 
 @asynccontextmanager
 async def answering(kafka: KafkaSettings, task: str, answer: Answer = doubled) -> AsyncGenerator[Responder]:
-    """A responder on the (existing) topic of `task`."""
+    """A responder on the (existing) topics of `task`."""
+    async with answering_at(kafka, [task_topic(task), offline_topic(task)], answer) as responder:
+        yield responder
+
+
+@asynccontextmanager
+async def answering_at(kafka: KafkaSettings, topics: list[str], answer: Answer = doubled) -> AsyncGenerator[Responder]:
+    """A responder on these topics."""
     responder, name = Responder(answer), f"responder-{uuid4().hex[:8]}"
     async with (
-        Tail(kafka, name, [task_topic(task), offline_topic(task)]) as tail,
+        Tail(kafka, name, topics) as tail,
         Producer(kafka, name) as producer,
         asyncio.TaskGroup() as tasks,
     ):

@@ -10,11 +10,14 @@ from msgspec.structs import replace
 from onnx import helper
 
 from broker.settings import KafkaSettings
+from registry.access import change_access, find_access
 from registry.artifacts import ArtifactStore, sha256_of
 from registry.composites.chains import ChainRequest, register_chain
 from registry.samples import save_arrays
+from schemas.access import PUBLIC, Access, Visibility
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.rows.catalog import AccuracySource, Task, TensorSpec
+from security.access import users_of
 from store.catalog import load_catalog
 from store.pool import Pool
 from store.registry import get_profile, get_task, put_architecture, put_task, put_variant
@@ -111,3 +114,30 @@ async def test_what_makes_no_chain_is_refused_and_leaves_nothing(
             await chain(**changes)
     assert {path.name for path in (tmp_path / "artifacts").iterdir()} == before
     assert await get_task(store_pool, "both") is None
+
+
+async def test_a_chain_is_used_by_those_who_may_use_all_its_stages(
+    chain: Callable[..., Any], store_pool: Pool, artifacts: ArtifactStore, progress: Quiet
+) -> None:
+    """From its registration on, and after whoever owns a stage has changed that."""
+    await change_access(store_pool, artifacts, "double", shared_with("acme", "globex", "initech"))
+    await change_access(store_pool, artifacts, "kind", shared_with("globex", "acme"))
+    await chain()
+    assert any("only those may use it who may use all its stages" in note for note in progress.notes)
+    for name in ("both", "both-chain"):
+        found = (await find_access(store_pool, name)).access
+        assert users_of(found) == {"acme", "globex"}, name
+    with pytest.raises(InvalidRequest, match="made of what is private to"):
+        await change_access(store_pool, artifacts, "both-chain", PUBLIC)
+    private = Access(owner="acme", visibility=Visibility.PRIVATE)
+    changed = await change_access(store_pool, artifacts, "double", private)
+    assert [one.name for one in changed] == ["double", "both-chain"]
+    assert users_of((await find_access(store_pool, "both-chain")).access) == {"acme"}
+    await change_access(store_pool, artifacts, "double", PUBLIC)
+    assert users_of((await find_access(store_pool, "both-chain")).access) == {"acme"}, "nobody widens it by the way"
+    await chain()
+    assert users_of((await find_access(store_pool, "both-chain")).access) == {"acme"}
+
+
+def shared_with(owner: str, *others: str) -> Access:
+    return Access(owner=owner, visibility=Visibility.SHARED, shared_with=frozenset(others))

@@ -21,8 +21,10 @@ from registry.brought_artifacts import BroughtArtifacts
 from registry.register import register
 from registry.registration import Registration
 from registry.topics import ensure_registered_topics
+from schemas.access import Access, Visibility
 from schemas.errors import InfaasError, InvalidRequest, OperatorError
 from schemas.rows.catalog import AccuracySource, TensorSpec, Variant, VariantState
+from store.access import list_access
 from store.catalog import load_catalog
 from store.pool import Pool
 from store.registry import (
@@ -428,3 +430,16 @@ async def test_measuring_again_an_unfinished_variant_takes_the_new_largest_batch
     variants = await run(variants=("onnx-int8dyn",), again=True, max_batch=2)
     made = {variant.name: (variant.state, variant.max_batch) for variant in variants}
     assert made == dict.fromkeys(NAMES[:2], (VariantState.READY, 2))
+
+
+async def test_whose_a_model_is_is_said_with_its_first_rows(run: Register, store_pool: Pool) -> None:
+    """Its task, which it makes, is as private; what is known stays as it is, and is not changed by the way."""
+    private, few = Access(owner="acme", visibility=Visibility.PRIVATE), ("onnx-int8dyn",)
+    await run(access=private, variants=few)
+    assert await list_access(store_pool) == {"linear": private, "kind": private}
+    await run(access=private, variants=few)
+    await run(variants=few)
+    with pytest.raises(OperatorError, match=r"linear is private to acme: .*`infaas access set linear`"):
+        await run(access=Access(owner="globex"), variants=few)
+    with pytest.raises(InvalidRequest, match="say whose by --owner"):
+        await run(architecture="other", access=Access(visibility=Visibility.PRIVATE))

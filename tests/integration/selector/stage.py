@@ -81,13 +81,14 @@ class Stage:
         return self.heard.pop(topic)
 
     async def ask(
-        self, producer: Producer, value: bytes | None = b"{}", partition: int | None = None, **needs: str
-    ) -> str:
+        self, producer: Producer, value: bytes | None = b"{}", partition: int | None = None, task: str | None = None,
+        **needs: str,
+    ) -> str:  # fmt: skip
         query_id = uuid4().hex
         headers: RawHeaders = [(h.ID, query_id.encode()), (h.REPLY_TO, self.replies.encode())]
         headers += [("infaas-" + name.replace("_", "-"), text.encode()) for name, text in needs.items()]
         await producer.send_and_wait(
-            task_topic(self.task), value, key=query_id.encode(), headers=headers, partition=partition
+            task_topic(task or self.task), value, key=query_id.encode(), headers=headers, partition=partition
         )
         return query_id
 

@@ -12,7 +12,7 @@ from store.catalog import Catalog
 from tests.store_rows import a_task
 
 TEXTS = msgspec.structs.replace(a_task("reviews"), inputs=(TensorSpec(name="text", datatype="BYTES", shape=(-1,)),))
-MODELS = ModelDirectory(Catalog(tasks={"reviews": TEXTS, "digits": a_task("digits")}))
+MODELS = ModelDirectory(Catalog(tasks={"reviews": TEXTS, "digits": a_task("digits")})).seen_by(None)
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "text/plain; charset=utf-8", "image/png"])

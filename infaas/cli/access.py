@@ -1,0 +1,80 @@
+"""`infaas access`: whose a task or a model is, and who may use it; and what `infaas register` is told of that."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from infaas.cli.building import artifact_store
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, with_database
+from infaas.cli.output import CommandGroup, show, show_json, table
+from registry.access import AccessOf, change_access, find_access
+from schemas.access import Access, Visibility
+from schemas.errors import InvalidRequest
+from security.access import check_access
+from store.pool import Pool
+
+OwnerFlag = Annotated[str | None, typer.Option("--owner", metavar="TENANT", help="Whose it is: who may change it.")]
+ShareFlag = Annotated[
+    str | None, typer.Option("--share-with", metavar="A,B", help="Tenants that may use it beside its owner.")
+]
+PrivateFlag = Annotated[
+    bool | None, typer.Option("--private/--public", help="Whether its owner alone may use it, or everybody.")
+]
+_NameArgument = Annotated[str, typer.Argument(metavar="MODEL|TASK", help="A model, with all its versions, or a task.")]
+
+app = typer.Typer(cls=CommandGroup, no_args_is_help=True, help="Whose tasks and models are, and who may use them.")
+
+
+@app.command("show")
+def show_access(name: _NameArgument, home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
+    """Show whose a task or a model is, and who may use it."""
+    found = with_database(home, lambda pool: find_access(pool, name))
+    _show([found], as_json=as_json)
+
+
+@app.command("set")
+def set_access(
+    name: _NameArgument,
+    owner: OwnerFlag = None,
+    private: PrivateFlag = None,
+    share_with: ShareFlag = None,
+    home: Home = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """Change who may use a task or a model, at once. What is made of it is narrowed with it."""
+    if private is None and share_with is None:
+        raise InvalidRequest("say who may use it: --private, --share-with A,B, or --public")
+
+    async def change(pool: Pool) -> list[AccessOf]:
+        known = (await find_access(pool, name)).access
+        access = declared_access(owner or known.owner, private, share_with)
+        return await change_access(pool, artifact_store(home), name, access or known)
+
+    _show(with_database(home, change), as_json=as_json)
+
+
+def declared_access(owner: str | None, private: bool | None, share_with: str | None) -> Access | None:
+    """The access that flags declare; None where there are none.
+
+    Raises:
+        InvalidRequest: they contradict each other, or name no tenant.
+    """
+    if owner is None and private is None and share_with is None:
+        return None
+    if private is not None and share_with is not None:
+        raise InvalidRequest("--share-with is neither --private nor --public: give one of the three")
+    if share_with is not None:
+        tenants = frozenset(filter(None, (tenant.strip() for tenant in share_with.split(","))))
+        return check_access(Access(owner=owner, visibility=Visibility.SHARED, shared_with=tenants))
+    return check_access(Access(owner=owner, visibility=Visibility.PRIVATE if private else Visibility.PUBLIC))
+
+
+def _show(found: Sequence[AccessOf], *, as_json: bool) -> None:
+    if as_json:
+        return show_json(found if len(found) != 1 else found[0])
+    rows = [
+        (one.name, one.access.owner or "-", one.access.visibility, ", ".join(sorted(one.access.shared_with)) or "-")
+        for one in found
+    ]
+    return show(table(("name", "owner", "may be used", "shared with"), rows))

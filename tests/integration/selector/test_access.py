@@ -1,0 +1,252 @@
+"""Through gateway and selector, for tenants that may use something and others: what is hidden is answered as what is
+missing, in whole responses, and never answers, is named or is listed."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, NamedTuple
+
+import aiohttp
+import pytest
+
+from broker.producer import Producer
+from broker.topics import ensure_task_topics
+from gateway.model_directory import ModelDirectory
+from gateway.service import open_gateway
+from gateway.settings import GatewaySettings
+from schemas import headers as h
+from schemas.access import EVERY_TENANT, PUBLIC, Access, Visibility
+from schemas.rows.catalog import Architecture, Task
+from schemas.topics import variant_topics
+from store.access import set_access
+from store.catalog import CatalogWatcher
+from store.registry import put_architecture, put_task, put_variant
+from tests.integration.gateway.responder import answering_at, doubled
+from tests.integration.gateway.test_inference import json_body
+from tests.integration.selector.stage import Stage, fields, selecting
+from tests.store_rows import INPUT, OUTPUT
+from tests.unit.selector.story import profile, variant
+from tests.waiting import PATIENCE_S, read_until
+
+SHARED = Access(owner="acme", visibility=Visibility.SHARED, shared_with=frozenset({"globex"}))
+PRIVATE = Access(owner="acme", visibility=Visibility.PRIVATE)
+MISSING = "none"
+STRANGERS: list[str | None] = ["initech", None, "invented-name"]
+
+
+class Answer(NamedTuple):
+    """All of a response but what differs from one request to the next."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def without(self, *names: str) -> "Answer":
+        """The same, where names do not count."""
+        body, headers = self.body, str(sorted(self.headers.items()))
+        for name in names:
+            body, headers = body.replace(name.encode(), b"NAME"), headers.replace(name, "NAME")
+        return Answer(self.status, {"all": headers}, body)
+
+
+class Front(NamedTuple):
+    """A gateway and a selector before a stage where one model, and one task, are private."""
+
+    stage: Stage
+    url: str
+    http: aiohttp.ClientSession
+    models: ModelDirectory
+    catalogs: CatalogWatcher
+    hidden_task: str
+
+    async def ask(self, method: str, path: str, tenant: str | None, body: bytes | None = None) -> Answer:
+        headers = {} if tenant is None else {h.TENANT: tenant}
+        async with self.http.request(method, self.url + path, data=body, headers=headers) as response:
+            kept = {
+                name: text
+                for name, text in response.headers.items()
+                if name not in ("Date", "Content-Length") and not name.lower().endswith(("-ns", "infaas-id"))
+            }
+            return Answer(response.status, kept, await response.read())
+
+    async def infer(self, name: str, tenant: str | None, **needs: Any) -> Answer:
+        return await self.ask("POST", f"/v2/models/{name}/infer", tenant, json_body(**needs))
+
+    async def set_access(self, name: str, access: Access) -> None:
+        await set_access(self.stage.pool, name, access)
+        async with asyncio.timeout(PATIENCE_S):
+            while self.catalogs.current.access.get(name, PUBLIC) != access:
+                await self.catalogs.changed()
+        self.models.update(self.catalogs.current)
+
+
+@asynccontextmanager
+async def _opened(stage: Stage) -> AsyncGenerator[Front]:
+    hidden = f"p{stage.task}"
+    await _register_hidden_task(stage, hidden)
+    topics = [topic for name in (stage.cheap, stage.good) for topic in variant_topics(name)]
+
+    def answer(asked: dict[str, str], value: bytes) -> tuple[bytes, dict[str, str]]:
+        content, headers = doubled(asked, value)
+        return content, headers | {h.VARIANT: asked[h.VARIANT]}
+
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(answering_at(stage.kafka, topics, answer))
+        await stack.enter_async_context(selecting(stage))
+        catalogs = await stack.enter_async_context(CatalogWatcher(stage.dsn))
+        models = ModelDirectory(catalogs.current)
+        settings = GatewaySettings(port=0)
+        url, _ = await stack.enter_async_context(
+            open_gateway(settings, stage.kafka, models, stage.dsn, asyncio.Event())
+        )
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        yield Front(stage, url, http, models, catalogs, hidden)
+
+
+async def _register_hidden_task(stage: Stage, hidden: str) -> None:
+    """A private model of the stage's task, and a private task with a model of its own."""
+    await put_task(stage.pool, Task(name=hidden, inputs=(INPUT,), outputs=(OUTPUT,), partitions=1))
+    row = Architecture(name=f"m{hidden}", task=hidden, source="0" * 64, source_format="onnx")
+    await put_architecture(stage.pool, row)
+    name = f"m{hidden}.onnx-fp32.cpu"
+    await put_variant(stage.pool, variant(name, task=hidden, partitions=1), profile(name))
+    await ensure_task_topics(stage.kafka, hidden, 1)
+    await set_access(stage.pool, stage.good.split(".")[0], SHARED)
+    await set_access(stage.pool, hidden, PRIVATE)
+
+
+@pytest.fixture
+async def front(stage: Stage) -> AsyncGenerator[Front]:
+    async with _opened(stage) as made:
+        yield made
+
+
+REQUESTS = [
+    *(("GET", f"/v2/models/{{}}{path}") for path in ("", "/ready", "/config", "/stats", "/jobs", "/jobs/j1")),
+    *(("GET", f"/v2/models/{{}}/versions/1{path}") for path in ("", "/ready", "/config", "/stats")),
+    ("GET", "/v2/models/{}/versions/7"),
+    ("GET", "/v2/models/{}/jobs/j1/result"),
+    ("DELETE", "/v2/models/{}/jobs/j1"),
+    ("POST", "/v2/models/{}/jobs"),
+    ("POST", "/v2/models/{}/infer"),
+    ("POST", "/v2/models/{}/infer?latency_ms=500"),
+    ("POST", "/v2/models/{}/versions/1/infer"),
+    ("POST", "/v2/repository/models/{}/load"),
+    ("POST", "/v2/repository/models/{}/unload"),
+    ("PUT", "/v2/models/{}"),
+]
+
+
+async def test_what_is_hidden_is_answered_as_what_is_missing(front: Front) -> None:
+    """Whole responses, for each route and each kind of name, with and without a tenant."""
+    good, hidden = front.stage.good, front.hidden_task
+    names = [good, good.split(".")[0], hidden, f"m{hidden}", f"m{hidden}.onnx-fp32.cpu"]
+    for name in names:
+        missing = name.replace(good.split(".")[0], MISSING).replace(hidden, MISSING)
+        for method, path in REQUESTS:
+            body = json_body() if method == "POST" else None
+            for tenant in STRANGERS:
+                found = await front.ask(method, path.format(name), tenant, body)
+                other = await front.ask(method, path.format(missing), tenant, body)
+                assert found.without(name) == other.without(missing), (method, path, name, tenant)
+                assert found.status in (200, 404, 405)
+                assert found.status != 200 or json.loads(found.body) == {"jobs": [], "next": None}
+
+
+async def test_a_hidden_target_is_a_missing_one_in_every_mode(front: Front) -> None:
+    good = front.stage.good
+    for name in (good, good.split(".")[0], f"{good.split('.')[0]}@1"):
+        missing = name.replace(good.split(".")[0], MISSING)
+        for needs in ({}, {"mode": "offline"}, {"explain": True}, {"latency_ms": 5000}):
+            found = await front.infer(front.stage.task, None, target=name, **needs)
+            other = await front.infer(front.stage.task, None, target=missing, **needs)
+            assert found.without(name) == other.without(missing)
+            assert (found.status, found.headers[h.STATUS]) == (404, "unknown_task")
+
+
+async def test_what_is_listed_measured_and_hinted_at_is_what_the_tenant_may_use(front: Front) -> None:
+    stage = front.stage
+    names = {stage.good: {"acme", "globex", EVERY_TENANT}, front.hidden_task: {"acme", EVERY_TENANT}}
+    for tenant in ("acme", "globex", EVERY_TENANT, *STRANGERS):
+        index = await front.ask("POST", "/v2/repository/index", tenant)
+        stats = await front.ask("GET", "/v2/models/stats", tenant)
+        hint = await front.infer(stage.task, tenant, min_accuracy=0.99, explain=True)
+        assert hint.status == 422
+        for name, may in names.items():
+            assert (name.encode() in index.body) == (name.encode() in stats.body) == (tenant in may)
+        assert (stage.good.encode() in hint.body) == (tenant in names[stage.good])
+
+
+async def test_who_may_use_it_is_answered_by_it_and_nobody_else(front: Front, client: Producer) -> None:
+    """The best variant is shared with one tenant, over HTTP and over Kafka alike."""
+    stage = front.stage
+    for tenant in ("acme", "globex", EVERY_TENANT):
+        for name in (stage.task, stage.good.split(".")[0]):
+            answer = await front.infer(name, tenant, min_accuracy=0.85, latency_ms=20_000)
+            assert (answer.status, answer.headers.get(h.VARIANT)) == (200, stage.good), answer.body
+    for tenant in STRANGERS:
+        answer = await front.infer(stage.task, tenant, latency_ms=20_000, explain=True)
+        assert (answer.status, answer.headers[h.VARIANT]) == (200, stage.cheap)
+        assert stage.good.encode() not in answer.body
+        assert (await front.infer(stage.task, tenant, min_accuracy=0.85)).status == 422
+    said = {}
+    for tenant in ("globex", "initech"):
+        query_id = await stage.ask(client, json_body(), min_accuracy="0.85", latency_ms="20000", tenant=tenant)
+        replies = await read_until(
+            lambda: _replies(stage), lambda found, wanted=query_id: wanted in {one[h.ID] for one in found}
+        )
+        said[tenant] = next(one[h.STATUS] for one in replies if one[h.ID] == query_id)
+    assert said == {"globex": "ok", "initech": "unsatisfiable"}
+
+
+async def _replies(stage: Stage) -> list[dict[str, str]]:
+    return [fields(record) for record in stage.heard.get(stage.replies, [])]
+
+
+async def test_a_task_that_is_hidden_is_none_over_kafka_either(front: Front, client: Producer) -> None:
+    """Its topic may be known to who wrote there once: it learns nothing more, and a dead letter tells the operator."""
+    stage, answers = front.stage, dict[str | None, str]()
+    for tenant in ("initech", None):
+        sent: dict[str, Any] = {} if tenant is None else {"tenant": tenant}
+        query_id = await stage.ask(client, json_body(), task=front.hidden_task, **sent)
+        replies = await read_until(
+            lambda: _replies(stage), lambda found, wanted=query_id: wanted in {one[h.ID] for one in found}
+        )
+        answers[tenant] = next(one[h.STATUS] for one in replies if one[h.ID] == query_id)
+    assert answers == {"initech": "unknown_task", None: "unknown_task"}
+
+
+async def test_who_is_let_in_sees_it_at_once_and_who_is_put_out_no_longer(front: Front) -> None:
+    stage, model = front.stage, front.stage.good.split(".")[0]
+    assert (await front.ask("GET", f"/v2/models/{model}", "initech")).status == 404
+    await front.set_access(model, Access(owner="acme"))
+    assert (await front.ask("GET", f"/v2/models/{model}", "initech")).status == 200
+
+    async def answered_by() -> str | None:
+        answer = await front.infer(stage.task, "initech", min_accuracy=0.85, latency_ms=20_000)
+        return answer.headers.get(h.VARIANT)
+
+    await read_until(answered_by, lambda found: found == stage.good)  # selectors hear of it on their own
+    await front.set_access(model, PRIVATE)
+    assert (await front.ask("GET", f"/v2/models/{model}", "globex")).status == 404
+    await read_until(answered_by, lambda found: found is None)
+
+
+async def test_jobs_are_their_tenants(front: Front) -> None:
+    path = f"/v2/models/{front.stage.task}/jobs"
+    made = json.loads((await front.ask("POST", path, "acme", json_body())).body)["id"]
+    own = json.loads((await front.ask("POST", path, None, json_body())).body)["id"]
+    assert (await front.ask("GET", f"{path}/{made}", "acme")).status == 200
+    assert (await front.ask("GET", f"{path}/{own}", None)).status == 200
+    listed = {
+        tenant: {job["id"] for job in json.loads((await front.ask("GET", path, tenant)).body)["jobs"]}
+        for tenant in ("acme", "globex", None, EVERY_TENANT)
+    }
+    assert listed == {"acme": {made}, "globex": set(), None: {own}, EVERY_TENANT: {made, own}}
+    for method, rest in (("GET", ""), ("GET", "/result"), ("DELETE", "")):
+        for tenant in ("globex", None):
+            found = await front.ask(method, f"{path}/{made}{rest}", tenant)
+            missing = await front.ask(method, f"{path}/none{rest}", tenant)
+            assert found.without(made) == missing.without("none")
+            assert found.status == 404

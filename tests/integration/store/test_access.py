@@ -1,0 +1,53 @@
+"""Whose tasks and models are: rows that go with their names, and are heard of at once."""
+
+import asyncio
+
+import pytest
+from msgspec.structs import replace
+
+from schemas.access import PUBLIC, Access, Visibility
+from store.access import begin_access, get_access, list_access, set_access
+from store.catalog import CatalogWatcher
+from store.errors import StoreConflict
+from store.pool import Pool
+from store.registry import delete_architecture, delete_task, put_architecture
+from tests.store_rows import an_architecture, register
+from tests.waiting import PATIENCE_S
+
+PRIVATE = Access(owner="acme", visibility=Visibility.PRIVATE)
+SHARED = Access(owner="acme", visibility=Visibility.SHARED, shared_with=frozenset({"globex", "initech"}))
+
+
+async def test_what_exists_is_public_and_nobodys_until_somebody_says_otherwise(store_pool: Pool, database: str) -> None:
+    await register(store_pool, "mlp.onnx-fp32.cpu")
+    async with CatalogWatcher(database) as catalogs:
+        assert catalogs.current.access == {}
+        assert await get_access(store_pool, "mlp") == PUBLIC
+        for access in (PRIVATE, SHARED, Access(owner="acme")):
+            await set_access(store_pool, "mlp", access)
+            assert await list_access(store_pool) == {"mlp": access}
+            async with asyncio.timeout(PATIENCE_S):
+                while (await catalogs.changed()).access != {"mlp": access}:
+                    pass
+
+
+async def test_what_was_said_first_stays(store_pool: Pool) -> None:
+    await register(store_pool, "mlp.onnx-fp32.cpu")
+    await begin_access(store_pool, "mlp", PRIVATE)
+    await begin_access(store_pool, "mlp", SHARED)
+    assert await get_access(store_pool, "mlp") == PRIVATE
+
+
+async def test_access_goes_with_the_last_version_and_with_the_task(store_pool: Pool) -> None:
+    await register(store_pool, "mlp.onnx-fp32.cpu")
+    await put_architecture(store_pool, replace(an_architecture("mlp-v2"), model="mlp", version=2))
+    await set_access(store_pool, "mlp", PRIVATE)
+    await set_access(store_pool, "digits", SHARED)
+    await delete_architecture(store_pool, "mlp")
+    assert await get_access(store_pool, "mlp") == PRIVATE, "of its other version"
+    await delete_architecture(store_pool, "mlp-v2")
+    assert set(await list_access(store_pool)) == {"digits"}
+    await delete_task(store_pool, "digits")
+    assert await list_access(store_pool) == {}
+    with pytest.raises(StoreConflict, match="no task or model"):
+        await set_access(store_pool, "digits", PRIVATE)

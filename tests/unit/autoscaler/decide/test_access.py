@@ -1,0 +1,116 @@
+"""Capacity for a class of tenants is planned on what these may use, and a private variant for nobody else."""
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from autoscaler.decide.optimizer.greedy import solve_greedy
+from autoscaler.decide.optimizer.model import AllocationProblem
+from autoscaler.decide.pareto import live_slot_prices, rank_variants
+from autoscaler.decide.requirements import build_problem
+from autoscaler.decide.snapshot import Backlog, ClassLoad, ClusterSnapshot, ScaleBounds
+from schemas.access import EVERY_TENANT
+from schemas.rows.catalog import Architecture
+from schemas.rows.rollout import Rollout
+from schemas.versions import versions_of
+from tests.store_rows import a_worker
+from tests.unit.autoscaler.decide.snapshots import LIMITS, full, load, profile, ranking, registered
+
+OPEN, OWN, SHARED = "digits-open", "digits-own", "digits-shared"
+KNOWN = [profile(OPEN, 0.8, 0.010), profile(OWN, 0.9, 0.001), profile(SHARED, 0.85, 0.002), profile("mnist-own")]
+USERS = {OWN: frozenset({"acme"}), SHARED: frozenset({"acme", "globex"}), "mnist-own": frozenset({"acme"})}
+
+
+def problem(*classes: ClassLoad, **rest: Any) -> AllocationProblem:
+    found: dict[str, Any] = {"workers": (a_worker(),), "classes": classes, "users": USERS} | rest
+    snapshot = ClusterSnapshot(**found)
+    return build_problem(ranking(KNOWN, snapshot), snapshot, LIMITS)
+
+
+def of(tenant: str | None, found: ClassLoad) -> ClassLoad:
+    return replace(found, load_class=replace(found.load_class, tenant=tenant))
+
+
+def options(found: AllocationProblem) -> list[set[str]]:
+    return [{found.variants[o.variant].name for o in requirement.options} for requirement in found.requirements]
+
+
+@pytest.mark.parametrize(
+    ("tenant", "usable"),
+    [
+        (None, {OPEN}),
+        ("globex", {OPEN, SHARED}),
+        ("acme", {OPEN, OWN, SHARED}),
+        (EVERY_TENANT, {OPEN, OWN, SHARED}),
+    ],
+)
+def test_load_is_planned_on_what_its_tenants_may_use(tenant: str | None, usable: set[str]) -> None:
+    assert options(problem(of(tenant, load("digits", 10)))) == [{full(name) for name in usable}]
+
+
+def test_what_its_tenants_may_not_use_serves_no_load() -> None:
+    assert problem(of("globex", load("digits", 10, accuracy=0.9))).requirements == ()
+    assert problem(of(None, load("digits", 10, target=OWN))).requirements == ()
+    assert problem(of(None, load("mnist", 10))).requirements == ()
+    assert options(problem(of("acme", load("mnist", 10)))) == [{full("mnist-own")}]
+
+
+def test_the_load_of_strangers_loads_no_private_variant_though_it_is_the_cheapest() -> None:
+    found = problem(of(None, load("digits", 10)), of("acme", load("digits", 10)))
+    allocation = solve_greedy(found)
+    names = {found.variants[n].name for n, count in enumerate(allocation.instances) if count}
+    assert full(OPEN) in names
+    alone = problem(of(None, load("digits", 10)))
+    loaded = {alone.variants[n].name for n, count in enumerate(solve_greedy(alone).instances) if count}
+    assert loaded == {full(OPEN)}
+
+
+def test_what_waits_may_be_anybodys() -> None:
+    """So it is planned on what everybody may use; where there is no such variant, on any."""
+    waits = problem(backlogs=(Backlog(task="digits", inputs=500, age_s=5.0),))
+    assert options(waits) == [{full(OPEN)}]
+    assert options(problem(backlogs=(Backlog(task="mnist", inputs=500, age_s=5.0),))) == [{full("mnist-own")}]
+    bound = Backlog(task="digits", inputs=500, age_s=5.0, variant=full(OWN))
+    assert options(problem(backlogs=(bound,))) == [{full(OWN)}], "it was given there, by who knew whose it is"
+
+
+def test_a_pin_of_a_task_is_for_everybody_and_one_of_a_variant_for_its_own() -> None:
+    assert options(problem(bounds=(ScaleBounds(kind="task", name="digits", minimum=1),))) == [{full(OPEN)}]
+    assert options(problem(bounds=(ScaleBounds(kind="variant", name=full(OWN), minimum=1),))) == [{full(OWN)}]
+
+
+def test_a_canary_of_a_private_model_has_the_share_of_its_tenants_load() -> None:
+    names = {"digits-own": 1, "digits-own-v2": 2}
+    rows = {
+        name: Architecture(
+            name=name, task="digits", source="0" * 64, source_format="onnx", model="digits-own", version=number
+        )
+        for name, number in names.items()
+    }
+    versions = versions_of(rows, {"digits-own": Rollout(model="digits-own", serving=1, candidate=2, share=0.5)})
+    known = [*KNOWN, profile("digits-own-v2")]
+    snapshot = ClusterSnapshot(
+        workers=(a_worker(),),
+        classes=(of(None, load("digits", 10)), of("acme", load("digits", 30))),
+        users=USERS | {"digits-own-v2": USERS[OWN]},
+        versions=versions,
+    )
+    found = build_problem(ranking(known, snapshot), snapshot, LIMITS)
+    of_canary = [
+        r.rate
+        for r, usable in zip(found.requirements, options(found), strict=True)
+        if usable == {full("digits-own-v2")}
+    ]
+    assert of_canary == [0.0, 15.0], "one instance, and half of what acme asks"
+
+
+def test_a_private_variant_beats_no_other_for_those_who_may_not_use_it() -> None:
+    variants, profiles = registered(KNOWN), {p.variant: p for p in KNOWN}
+    prices = live_slot_prices((a_worker(),))
+    assert full(OPEN) not in rank_variants(variants, profiles, prices).best, "it is beaten in everything"
+    best = rank_variants(variants, profiles, prices, users=USERS).best
+    assert set(best) == {full(OPEN), full(OWN), full(SHARED), full("mnist-own")}
+    assert {best[full(name)].rank for name in (OPEN, OWN, SHARED)} == {0}, "each is the best that some may use"
+    wider = rank_variants(variants, profiles, prices, users={SHARED: USERS[SHARED]}).best
+    assert full(SHARED) not in wider, "who may use it may use the better one, too"

@@ -1,0 +1,53 @@
+"""What flags say of whose a model is."""
+
+import pytest
+
+from infaas.cli.access import declared_access
+from schemas.access import Access, Visibility
+from schemas.errors import InvalidRequest
+from tests.unit.infaas.shell import Shell
+
+
+@pytest.mark.parametrize(
+    ("owner", "private", "share_with", "access"),
+    [
+        (None, None, None, None),
+        ("acme", None, None, Access(owner="acme")),
+        ("acme", False, None, Access(owner="acme")),
+        (None, False, None, Access()),
+        ("acme", True, None, Access(owner="acme", visibility=Visibility.PRIVATE)),
+        (
+            "acme",
+            None,
+            "globex, initech",
+            Access(owner="acme", visibility=Visibility.SHARED, shared_with=frozenset({"globex", "initech"})),
+        ),
+    ],
+)
+def test_flags_declare_access(
+    owner: str | None, private: bool | None, share_with: str | None, access: Access | None
+) -> None:
+    assert declared_access(owner, private, share_with) == access
+
+
+@pytest.mark.parametrize(
+    ("owner", "private", "share_with", "words"),
+    [
+        (None, True, None, "say whose by --owner"),
+        (None, None, "globex", "say whose by --owner"),
+        ("acme", True, "globex", "give one of the three"),
+        ("acme", None, " , ", "names the tenants"),
+        ("No Name", True, None, "tenant name 'No Name' is not allowed"),
+    ],
+)
+def test_flags_that_make_no_sense_say_so(
+    owner: str | None, private: bool | None, share_with: str | None, words: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=words):
+        declared_access(owner, private, share_with)
+
+
+def test_a_change_says_who_may_use_it(shell: Shell) -> None:
+    asked = shell("access", "set", "digits", "--owner", "acme")
+    assert asked.exit_code != 0
+    assert "--private, --share-with A,B, or --public" in " ".join(asked.output.split())

@@ -1,0 +1,323 @@
+"""A tenant is answered as if what it may not use were not there: the same choice, refusal, words and explanation."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.access import EVERY_TENANT
+from schemas.errors import UnknownTask, Unsatisfiable
+from schemas.names import version_target
+from schemas.needs import Mode
+from schemas.query import Query
+from schemas.rows.catalog import Architecture, Profile, Variant
+from schemas.rows.rollout import Rollout
+from schemas.status import InstanceStatus, WorkerStatus
+from schemas.versions import Versions, versions_of
+from security.access import includes
+from selector.candidates import VIEWS_A_TASK
+from selector.cluster_state import ClusterState
+from selector.explain import explain
+from selector.late_binding import Wait, bind, bind_copy
+from selector.policy import Choice, PolicyConfig, Refusal, choose
+from tests.unit.selector.story import (
+    BEST,
+    FAST,
+    GOOD,
+    NOW,
+    TASK,
+    explained,
+    instance,
+    query,
+    registered,
+    state_of,
+    status,
+    three,
+)
+
+TENANTS = ("acme", "globex", None)
+MODELS = ("a0", "a1", "a2")
+NAMES = [f"{architecture}.onnx-{p}.cpu" for architecture in (*MODELS, "a0-v2") for p in ("fp32", "int8")]
+
+_users = st.dictionaries(
+    st.sampled_from([TASK, *MODELS]), st.frozensets(st.sampled_from(["acme", "globex"])), max_size=3
+)
+_variants = st.lists(
+    st.builds(
+        registered,
+        st.sampled_from(NAMES),
+        ms=st.floats(0.2, 50),
+        accuracy=st.sampled_from([0.5, 0.7, 0.8, 0.9, 1.0]),
+        load_s=st.floats(0.01, 3),
+        max_batch=st.sampled_from([1, 8]),
+    ),
+    max_size=8,
+    unique_by=lambda variant: variant[0].name,
+)
+
+
+def _said(instances: list[InstanceStatus], worker: str) -> WorkerStatus:
+    return status(*instances, worker=worker)
+
+
+_statuses = st.lists(
+    st.builds(
+        _said,
+        st.lists(
+            st.builds(
+                instance,
+                st.sampled_from(NAMES),
+                unread=st.sampled_from([0, 0, 1, 3000]),
+                queued=st.sampled_from([0, 0, 20]),
+            ),
+            max_size=5,
+            unique_by=lambda said: said.variant,
+        ),
+        st.sampled_from(["w0", "w1"]),
+    ),
+    max_size=3,
+)
+_queries = st.builds(
+    query,
+    id=st.sampled_from([f"q-{n}" for n in range(20)]),
+    latency_ms=st.none() | st.floats(0.1, 10_000),
+    min_accuracy=st.none() | st.sampled_from([0.0, 0.7, 0.85, 1.0]),
+    max_cost=st.none() | st.floats(0, 1e-3),
+    mode=st.sampled_from([Mode.ONLINE, Mode.ONLINE, Mode.OFFLINE]),
+    target=st.none() | st.sampled_from(["a0", "a0@2", "a1", NAMES[0], NAMES[2], "missing"]),
+    allow_late=st.booleans(),
+)
+_rollouts = st.none() | st.builds(
+    Rollout,
+    model=st.just("a0"),
+    serving=st.just(1),
+    candidate=st.just(2),
+    share=st.sampled_from([0.5, 1.0]),
+    shadow=st.sampled_from([0.0, 1.0]),
+)
+
+
+def _versions(variants: list[tuple[Variant, Profile]], rollout: Rollout | None) -> Versions:
+    names = dict.fromkeys(row.architecture for row, _ in variants)
+    rows = {
+        name: Architecture(
+            name=name,
+            task=TASK,
+            source="0" * 64,
+            source_format="onnx",
+            model=name.removesuffix("-v2"),
+            version=2 if name.endswith("-v2") else 1,
+        )
+        for name in names
+    }
+    return versions_of(rows, {} if rollout is None or "a0" not in names else {"a0": rollout})
+
+
+def _world_of(
+    tenant: str | None,
+    variants: list[tuple[Variant, Profile]],
+    statuses: list[WorkerStatus],
+    rollout: Rollout | None,
+    users: dict[str, frozenset[str]],
+) -> ClusterState:
+    """A world in which what is hidden is something else: the workers do the same, but not for this task."""
+    seen = [one for one in variants if _may_use(users, tenant, one[0])]
+    other = [(msgspec.structs.replace(row, task="other"), p) for row, p in variants if (row, p) not in seen]
+    rollout = rollout if all(includes(users.get(name), tenant) for name in (TASK, "a0")) else None
+    made, rows = ClusterState(), [*seen, *other]
+    tasks = ("other", TASK) if includes(users.get(TASK), tenant) else ("other",)
+    made.register(tasks, [row for row, _ in rows], {p.variant: p for _, p in rows}, versions=_versions(seen, rollout))
+    for said in statuses:
+        made.apply_status(said, NOW)
+    return made
+
+
+def _state(
+    variants: list[tuple[Variant, Profile]],
+    statuses: list[WorkerStatus],
+    rollout: Rollout | None,
+    users: dict[str, frozenset[str]],
+) -> ClusterState:
+    made = ClusterState()
+    rows, profiles = [row for row, _ in variants], {one.variant: one for _, one in variants}
+    of_versions = {"a0-v2": users["a0"]} if "a0" in users else {}
+    made.register((TASK,), rows, profiles, versions=_versions(variants, rollout), users=users | of_versions)
+    for said in statuses:
+        made.apply_status(said, NOW)
+    return made
+
+
+def _may_use(users: dict[str, frozenset[str]], tenant: str | None, row: Variant) -> bool:
+    model = row.architecture.removesuffix("-v2")
+    return all(includes(users.get(name), tenant) for name in (TASK, model))
+
+
+def _told(outcome: Choice | Refusal | Wait | None) -> object:
+    if isinstance(outcome, Refusal):
+        wanted = outcome.wanted and outcome.wanted.name
+        return type(outcome.error), str(outcome.error), outcome.error.retry_after_s, wanted
+    if isinstance(outcome, Choice):
+        where = outcome.instance and outcome.instance.worker.name
+        return (
+            outcome.variant.name,
+            where,
+            outcome.partition.number,
+            outcome.predicted_s,
+            outcome.cost,
+            outcome.upgraded,
+        )
+    return outcome and (outcome.retry_s, outcome.wanted and outcome.wanted.name)
+
+
+@given(_variants, _statuses, _queries, _rollouts, _users, st.sampled_from([*TENANTS, "a-stranger"]))
+def test_the_choice_is_that_of_a_world_without_what_is_hidden(
+    variants: list[tuple[Variant, Profile]],
+    statuses: list[WorkerStatus],
+    asked: Query,
+    rollout: Rollout | None,
+    users: dict[str, frozenset[str]],
+    tenant: str | None,
+) -> None:
+    asked, config = msgspec.structs.replace(asked, tenant=tenant), PolicyConfig()
+    whole, without = _state(variants, statuses, rollout, users), _world_of(tenant, variants, statuses, rollout, users)
+    for decide in (choose, bind):
+        for _ in range(2):  # the second time from what is cached
+            outcome = decide(asked, whole, NOW, config)
+            assert _told(outcome) == _told(decide(asked, without, NOW, config))
+            if isinstance(outcome, Choice):
+                assert _may_use(users, tenant, outcome.variant.row)
+    outcome, other = choose(asked, whole, NOW, config), choose(asked, without, NOW, config)
+    assert explain(asked, whole, NOW, config, outcome) == explain(asked, without, NOW, config, other)
+    if isinstance(outcome, Choice) and isinstance(other, Choice):
+        task, alone = whole.seen_in(asked), without.seen_in(asked)
+        assert task is not None
+        assert alone is not None
+        copy = bind_copy(task, asked, outcome.variant, NOW)
+        assert _told(copy) == _told(bind_copy(alone, asked, other.variant, NOW))
+        assert copy is None or _may_use(users, tenant, copy.variant.row)
+
+
+@given(_variants, _statuses, _queries, _users)
+def test_administrators_choose_among_all(
+    variants: list[tuple[Variant, Profile]],
+    statuses: list[WorkerStatus],
+    asked: Query,
+    users: dict[str, frozenset[str]],
+) -> None:
+    asked, config = msgspec.structs.replace(asked, tenant=EVERY_TENANT), PolicyConfig()
+    whole, open_to_all = _state(variants, statuses, None, users), _state(variants, statuses, None, {})
+    assert _told(choose(asked, whole, NOW, config)) == _told(choose(asked, open_to_all, NOW, config))
+
+
+def _with_best_private() -> ClusterState:
+    state = three()
+    rows = list(state.tasks[TASK].variants)
+    profiles = {v.name: v.profile for v in rows}
+    state.register((TASK,), [v.row for v in rows], profiles, users={"best": frozenset({"acme"})})
+    return state
+
+
+def test_the_nearest_variant_is_one_that_the_tenant_may_use() -> None:
+    state = _with_best_private()
+    asked = query(min_accuracy=0.99, latency_ms=1000)
+    told = {
+        tenant: choose(msgspec.structs.replace(asked, tenant=tenant), state, NOW, PolicyConfig())
+        for tenant in ("acme", None)
+    }
+    errors = {tenant: outcome.error for tenant, outcome in told.items() if isinstance(outcome, Refusal)}
+    assert all(isinstance(error, Unsatisfiable) for error in errors.values())
+    assert BEST in str(errors["acme"])
+    assert GOOD in str(errors[None])
+    assert "best" not in str(errors[None])
+
+
+@pytest.mark.parametrize("name", ["best", BEST, "best@1"])
+def test_a_hidden_target_is_a_missing_one(name: str) -> None:
+    state = _with_best_private()
+    hidden = choose(query(target=name), state, NOW, PolicyConfig())
+    missing = choose(query(target=name.replace("best", "none")), state, NOW, PolicyConfig())
+    assert isinstance(hidden, Refusal)
+    assert isinstance(missing, Refusal)
+    assert isinstance(hidden.error, UnknownTask)
+    assert str(hidden.error).replace("best", "none") == str(missing.error)
+    assert isinstance(
+        choose(msgspec.structs.replace(query(target=name), tenant="acme"), state, NOW, PolicyConfig()), Choice
+    )
+
+
+def test_an_explanation_tells_of_what_the_tenant_may_use() -> None:
+    state, config = _with_best_private(), PolicyConfig()
+    for tenant, names in (("acme", {FAST, GOOD, BEST}), ("globex", {FAST, GOOD})):
+        asked = msgspec.structs.replace(query(), tenant=tenant)
+        told = explained(explain(asked, state, NOW, config, choose(asked, state, NOW, config)))
+        considered = told["considered"]
+        assert isinstance(considered, list)
+        assert {row["variant"] for row in considered} == names
+
+
+def test_a_canary_of_a_private_model_answers_no_stranger() -> None:
+    """Drawn for every query, and loaded: yet only who may use the model meets it."""
+    rows = [registered("own.onnx-fp32.cpu"), registered("own-v2.onnx-fp32.cpu"), registered("open.onnx-fp32.cpu", ms=9)]
+    architectures = {
+        name: Architecture(name=name, task=TASK, source="0" * 64, source_format="onnx", model=model, version=version)
+        for name, model, version in (("own", "own", 1), ("own-v2", "own", 2), ("open", "open", 1))
+    }
+    versions = versions_of(architectures, {"own": Rollout(model="own", serving=1, candidate=2, share=1.0, shadow=1.0)})
+    state = ClusterState()
+    users: dict[str, frozenset[str]] = {name: frozenset({"acme"}) for name in ("own", "own-v2")}
+    state.register((TASK,), [r for r, _ in rows], {p.variant: p for _, p in rows}, versions=versions, users=users)
+    state.apply_status(status(*(instance(row.name) for row, _ in rows)), NOW)
+    for tenant, answers in (("acme", "own-v2"), ("globex", "open"), (None, "open")):
+        outcome = choose(msgspec.structs.replace(query(), tenant=tenant), state, NOW, PolicyConfig())
+        assert isinstance(outcome, Choice)
+        assert outcome.variant.architecture == answers
+    stranger = query(target=version_target("own", 2))
+    assert isinstance(choose(stranger, state, NOW, PolicyConfig()), Refusal)
+    seen = state.seen_in(stranger)
+    assert seen is not None
+    assert seen.shadows == seen.canaries == ()
+
+
+def test_what_serves_later_is_seen_by_those_who_may() -> None:
+    """The candidates of a class of tenants follow the workers, as those of the task do."""
+    state = _with_best_private()
+    asked = msgspec.structs.replace(query(min_accuracy=0.94, latency_ms=10_000), tenant="acme")
+    before = choose(asked, state, NOW, PolicyConfig())
+    assert isinstance(before, Choice)
+    assert before.instance is None
+    state.apply_status(status(instance(FAST), instance(BEST)), NOW)
+    after = choose(asked, state, NOW, PolicyConfig())
+    assert isinstance(after, Choice)
+    assert after.instance is not None
+    stranger = choose(msgspec.structs.replace(asked, tenant="globex"), state, NOW, PolicyConfig())
+    assert isinstance(stranger, Refusal)
+
+
+def test_who_is_let_in_or_out_is_at_once() -> None:
+    state = _with_best_private()
+    rows, task = [v.row for v in state.tasks[TASK].variants], state.tasks[TASK]
+    profiles = {v.name: v.profile for v in task.variants}
+    asked = msgspec.structs.replace(query(target="best", allow_late=True), tenant="globex")
+    assert isinstance(choose(asked, state, NOW, PolicyConfig()), Refusal)
+    state.register((TASK,), rows, profiles, users={"best": frozenset({"acme", "globex"})})
+    assert isinstance(choose(asked, state, NOW, PolicyConfig()), Choice)
+    state.register((TASK,), rows, profiles, users={})
+    assert state.tasks[TASK].tenants is None
+    assert isinstance(choose(msgspec.structs.replace(asked, tenant=None), state, NOW, PolicyConfig()), Choice)
+
+
+def test_classes_of_tenants_are_kept_in_a_bounded_number() -> None:
+    """However many tenants ask: those named nowhere are one class, and of the others the last are kept."""
+    tenants = [f"t{n}" for n in range(VIEWS_A_TASK + 50)]
+    rows = [registered("open.onnx-fp32.cpu"), *(registered(f"m{n}.onnx-fp32.cpu") for n in range(len(tenants)))]
+    state = state_of(*rows)
+    users = {f"m{n}": frozenset({tenant}) for n, tenant in enumerate(tenants)}
+    state.register((TASK,), [r for r, _ in rows], {p.variant: p for _, p in rows}, users=users)
+    task = state.tasks[TASK]
+    strangers = {id(task.seen_by(f"invented-{n}")) for n in range(1000)}
+    assert len(strangers) == 1
+    for n, tenant in enumerate(tenants):
+        seen = task.seen_by(tenant)
+        assert seen is not None
+        assert {v.architecture for v in seen.variants} == {"open", f"m{n}"}
+    assert len(task.views) == VIEWS_A_TASK
