@@ -52,6 +52,7 @@ LatencyMs = Annotated[float | None, typer.Option(min=0, help="Deadline of the an
 MinAccuracy = Annotated[float | None, typer.Option(min=0, max=1, help="Least accuracy, 0..1.")]
 MaxCost = Annotated[float | None, typer.Option(min=0, help="Highest price, in USD per 1000 such queries.")]
 Target = Annotated[str | None, typer.Option(help="An architecture or a variant instead of any.")]
+Tenant = Annotated[str | None, typer.Option(help="Who asks: finds what that tenant may use. Default: what is public.")]
 AllowLate = Annotated[bool, typer.Option("--allow-late", help="Have a late answer rather than a refusal.")]
 
 
@@ -63,6 +64,7 @@ def query(
     min_accuracy: MinAccuracy = None,
     max_cost: MaxCost = None,
     target: Target = None,
+    tenant: Tenant = None,
     mode: Annotated[Mode, typer.Option(help="offline: computed when nothing else is to do.")] = Mode.ONLINE,
     allow_late: AllowLate = False,
     via: Annotated[QueryRoute, typer.Option(help="Over the gateway, or straight to Kafka.")] = QueryRoute.HTTP,
@@ -70,7 +72,7 @@ def query(
     as_json: Json = False,
 ) -> None:
     """Ask a task once and show the answer. Exit code 2 if it was refused, with the reason."""
-    options = _needs(latency_ms, min_accuracy, max_cost, target)
+    options = _needs(latency_ms, min_accuracy, max_cost, target, tenant)
     options |= QueryOptions(mode=mode, allow_late=allow_late, explain=True)  # it tells of a free upgrade
     answer = asyncio.run(_ask(home, task, values or [], inputs, options, via))
     if as_json:
@@ -88,6 +90,7 @@ def explain(
     min_accuracy: MinAccuracy = None,
     max_cost: MaxCost = None,
     target: Target = None,
+    tenant: Tenant = None,
     allow_late: AllowLate = False,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
@@ -96,7 +99,7 @@ def explain(
 
     Exit code 2 if the query was refused.
     """
-    options = _needs(latency_ms, min_accuracy, max_cost, target)
+    options = _needs(latency_ms, min_accuracy, max_cost, target, tenant)
     options |= QueryOptions(explain=True, allow_late=allow_late)
     try:
         answer = asyncio.run(_ask(home, task, values or [], inputs, options, QueryRoute.KAFKA))
@@ -111,7 +114,7 @@ def explain(
 
 
 def _needs(
-    latency_ms: float | None, min_accuracy: float | None, max_cost: float | None, target: str | None
+    latency_ms: float | None, min_accuracy: float | None, max_cost: float | None, target: str | None, tenant: str | None
 ) -> QueryOptions:
     options = QueryOptions()
     if latency_ms is not None:
@@ -122,6 +125,8 @@ def _needs(
         options["max_cost"] = max_cost
     if target is not None:
         options["target"] = target
+    if tenant is not None:
+        options["tenant"] = tenant
     return options
 
 

@@ -37,6 +37,7 @@ from registry.register import register as register_model
 from registry.register import step_count
 from registry.registration import Registration
 from runtimes.processing.classes import read_class_names
+from schemas.access import Access
 from schemas.defaults import BATCH_LIMIT, PARTITIONS, THREADS
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
@@ -157,8 +158,7 @@ def register(
     """Register a model: check it, generate variants, verify and profile each. Runs again where it was cut off."""
     if dry_run:
         return _show_plan(what or [], tuple(variant or ()), validation, calibration, as_json=as_json)
-    if zoo:
-        require_zoo()
+    access = _checked_access(owner, private, share_with, zoo=zoo)
     kafka, postgres = find_kafka(home), find_database(home)
     named, home, devices = tuple(what or ()), home.absolute(), tuple(hardware or (Hardware.CPU,))
     choice = BuildChoice(local=local, if_no_worker=if_no_worker, again=again)
@@ -176,10 +176,20 @@ def register(
             processing=declared_processing(tokenizer, image, processing, top, None if processing else classes),
             max_batch=max_batch, partitions=partitions, threads=threads,
             variants=tuple(variant or ()), max_accuracy_loss=max_accuracy_loss, again=again,
-            hold=hold, asked_by=asked_by(), access=declared_access(owner, private, share_with),
+            hold=hold, asked_by=asked_by(), access=access,
         )  # fmt: skip
         made = asyncio.run(_register(request, devices, kafka, postgres, home, choice))
     return _show_made(made, as_json=as_json)
+
+
+def _checked_access(owner: str | None, private: bool | None, share_with: str | None, *, zoo: bool) -> Access | None:
+    """What the flags say of whose it is, of which the zoo is nobody's; it must be installed if it is meant."""
+    access = declared_access(owner, private, share_with)
+    if zoo:
+        require_zoo()
+        if access is not None:
+            raise OperatorError("the zoo is everybody's: `infaas access set` changes that, model by model")
+    return access
 
 
 async def register_with_progress(
