@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from schemas.access import EVERY_TENANT
 from schemas.errors import UnknownTask
 from schemas.names import version_target
 from schemas.rows.catalog import ACCURACY, Architecture, Task, TensorSpec, Variant
@@ -146,6 +147,9 @@ class ModelDirectory:
         self._public = ServedModels(_seen_by(STRANGERS, catalog, self._tenants))
         self._by_class = OrderedDict[str | None, ServedModels]({STRANGERS: self._public})
         self.topics = sorted(task_topic(name) for name in catalog.tasks)
+
+    def __len__(self) -> int:
+        return len(list(self.seen_by(EVERY_TENANT)))
 
     def seen_by(self, tenant: str | None) -> ServedModels:
         """What a tenant may use; None: what whoever is none may."""

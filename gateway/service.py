@@ -55,7 +55,7 @@ async def serve(settings: GatewaySettings, kafka: KafkaSettings, dsn: str, stop:
     async with CatalogWatcher(dsn) as catalog, asyncio.TaskGroup() as tasks:
         models = ModelDirectory(catalog.current)
         async with open_gateway(settings, kafka, models, dsn, stop) as (address, query_client):
-            log.info("serving %d models at %s", len(list(models)), address)
+            log.info("serving %d models at %s", len(models), address)
             tune_gc()
             following = tasks.create_task(_follow_catalog(catalog, models, query_client), name="catalog")
             await stop.wait()

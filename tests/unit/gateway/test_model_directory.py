@@ -126,6 +126,7 @@ def test_tenants_that_are_named_nowhere_share_one_table() -> None:
     assert models.seen_by("acme").find("mlp").ready
     assert models.seen_by("acme").find("digits").ready
     assert not models.seen_by("globex").find("digits").ready, "what is ready is another's"
+    assert len(models) == 4, "of whomever: two tasks, a model and its variant"
 
 
 def _found(models: ServedModels, name: str, version: str | None = None) -> object:
