@@ -78,6 +78,8 @@ def result_headers(result: Result) -> dict[str, str]:
         h.VARIANT_QUEUE_NS: str(result.variant_queue_ns),
         h.COMPUTE_NS: str(result.compute_ns),
     }
+    if result.late:
+        fields[h.LATE] = "true"
     if result.accuracy is not None:
         fields[h.ACCURACY] = str(result.accuracy)
     if result.cost is not None:

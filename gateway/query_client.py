@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Final, Self
 from uuid import uuid4
 
+import msgspec
 from prometheus_client import Gauge
 
 from broker.request_reply import RequestReply
@@ -79,7 +80,7 @@ class QueryClient:
         turned_away = self._admission.ask(query, time.monotonic())
         if turned_away:
             envelope.headers.append((h.TURNED_AWAY, b"%d" % turned_away))
-        left_s = _left_s(query)
+        left_s, began_s = _left_s(query), time.monotonic()
         try:
             result = await self._requests.ask(
                 query.id,
@@ -96,6 +97,8 @@ class QueryClient:
             self._admission.refused(query, result.retry_after_s, time.monotonic())
         else:
             self._admission.answered(query)
+        if left_s is not None and time.monotonic() - began_s > left_s:
+            return msgspec.structs.replace(result, late=True)  # a worker only knows when it sent it
         return result
 
     def _wait_s(self, query: Query, left_s: float | None) -> float:

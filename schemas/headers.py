@@ -49,6 +49,7 @@ VARIANT: Final = "infaas-variant"
 WORKER: Final = "infaas-worker"
 VARIANT_QUEUE_NS: Final = "infaas-variant-queue-ns"  # time from the selector's send to the start of the computation
 COMPUTE_NS: Final = "infaas-compute-ns"  # time of the batch the query was computed in
+LATE: Final = "infaas-late"  # `true`: the answer came after its deadline; absent: it was in time, or had none
 RETRY_AFTER_MS: Final = "infaas-retry-after-ms"  # of a refusal: when asking again may help, ms from then on
 
 # What a query may need, by the name that it has as a parameter of a request and in the client library.

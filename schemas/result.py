@@ -33,6 +33,8 @@ class Result(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     content_type: str = "application/json"
     json_length: int | None = None
     """Bytes of JSON before the binary tensors, if any."""
+    late: bool = False
+    """Whether it is known to have come after its deadline."""
     retry_after_s: float | None = None
     """Of a refusal: seconds until asking again may help, as predicted when it was refused."""
 
@@ -88,5 +90,6 @@ def parse_result(fields: dict[str, str], value: bytes) -> Result:
         explanation=get(h.EXPLANATION, ""),
         content_type=get(h.CONTENT_TYPE, "application/json"),
         json_length=int(json_length) if json_length else None,
+        late=get(h.LATE) == "true",
         retry_after_s=float(retry_ms) / 1e3 if retry_ms else None,
     )

@@ -19,7 +19,7 @@ _OWN: Final = frozenset(
     {
         h.TASK, h.SENT_NS, h.TASK_QUEUE_NS, h.PREDICTED_NS, h.ACCURACY, h.COST, h.EXPLANATION, h.DEADLINE_MS,
         h.REPLY_TO, h.STATUS, h.VARIANT, h.WORKER, h.VARIANT_QUEUE_NS, h.COMPUTE_NS, h.RETRY_AFTER_MS, h.TURNED_AWAY,
-        h.LINGER_NS, h.COPIED,
+        h.LINGER_NS, h.COPIED, h.LATE,
     }
 )  # fmt: skip
 _MODE: Final = (h.MODE, Mode.OFFLINE.value.encode())

@@ -16,6 +16,7 @@ from broker.kafka_types import Record
 from broker.outbox import Message
 from runtimes.padding import row_size, size_bucket, stack_padded
 from schemas import headers as h
+from schemas.casts import cast_inputs
 from schemas.classification import best_classes
 from schemas.cloudevents import unwrap
 from schemas.errors import InvalidRequest, ModelFailed, QueryError
@@ -180,6 +181,7 @@ def decode_query(
     json_length = _json_length(fields)
     plain = json_length is None and is_plain(fields.get(h.CONTENT_TYPE, ""), model.inputs)
     request = decode_request(value, json_length, model.inputs, plain=plain)
+    request.inputs.update(cast_inputs(model.inputs, request.inputs))
     query.batch = check_inputs(model.inputs, request.inputs)
     for output in request.outputs:
         if output.name not in model.outputs:
@@ -268,8 +270,8 @@ def unstack(parts: list[QueryPart], outputs: Mapping[str, NDArray[Any]]) -> list
     return found
 
 
-def encode_result(query: PendingQuery, variant: str, worker: str) -> Message:
-    """Encode the result of a query whose parts are all computed.
+def encode_result(query: PendingQuery, variant: str, worker: str, *, late: bool = False) -> Message:
+    """Encode the result of a query whose parts are all computed; `late`: after its deadline.
 
     Raises:
         InvalidRequest: an output has no form that was asked for.
@@ -282,7 +284,7 @@ def encode_result(query: PendingQuery, variant: str, worker: str) -> Message:
             query.model_name,
             request.id or query.id,
             _classified(query, request, _joined(query.outputs)),
-            _parameters(query, variant, worker),
+            _parameters(query, variant, worker) | ({"late": True} if late else {}),
             wanted=request.outputs,
             binary=request.binary_output,
             model_version=query.model_version or None,
@@ -293,6 +295,8 @@ def encode_result(query: PendingQuery, variant: str, worker: str) -> Message:
     headers.append((h.VARIANT_QUEUE_NS, b"%d" % query.queue_ns))
     headers.append((h.COMPUTE_NS, b"%d" % query.compute_ns))
     headers.append((h.CONTENT_TYPE, encoded.content_type.encode()))
+    if late:
+        headers.append((h.LATE, b"true"))
     if encoded.json_length is not None:
         headers.append((h.JSON_LENGTH, b"%d" % encoded.json_length))
     copy_to = SHADOWS if query.copied else ""

@@ -265,13 +265,13 @@ class ServingInstance:
         self._metrics.count_batch(inputs, seconds)
 
     async def _send_result(self, query: PendingQuery) -> None:
+        late = time.monotonic() > query.deadline_s
         try:
-            message = encode_result(query, self.model.name, self._worker)
+            message = encode_result(query, self.model.name, self._worker, late=late)
         except Exception as error:  # noqa: BLE001 - as while reading
             await self._refuse(query, _as_query_error(error, query, "the result could not be written"))
             return
         query.answered = True
-        late = time.monotonic() > query.deadline_s
         self._metrics.count_result(query.class_key, query.batch, query.queue_ns / 1e9, late=late)
         await self._outbox.send(query.record, message)
 

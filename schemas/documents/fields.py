@@ -92,6 +92,7 @@ RESULT: Final = (
         h.WORKER: _text("Who computed it."),
         h.VARIANT_QUEUE_NS: _text("From the choice to the start of the computation.", pattern=_WHOLE),
         h.COMPUTE_NS: _text("Of the batch the query was computed in.", pattern=_WHOLE),
+        h.LATE: _text("Of an answer that is ready after its deadline.", enum=["true"]),
         h.RETRY_AFTER_MS: _text(_RETRY_AFTER, pattern=_WHOLE),
     }
     | {

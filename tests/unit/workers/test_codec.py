@@ -147,7 +147,8 @@ def test_a_suspect_shares_no_batch() -> None:
     [
         ({"z": ROWS}, "exactly: x"),
         ({"x": ROWS, "z": ROWS}, "exactly: x"),
-        ({"x": ROWS.astype(np.float64)}, "must be FP32"),
+        ({"x": np.full((2, 4), 1e300)}, "must be FP32"),
+        ({"x": np.full((2, 4), True)}, "must be FP32"),
         ({"x": ROWS[:, :3]}, "must have shape"),
         ({"x": ROWS[0]}, "must have shape"),
         ({"x": ROWS[:0]}, "must have shape"),
@@ -158,6 +159,24 @@ def test_tensors_must_be_what_the_task_says(tensors: dict[str, np.ndarray], said
     query = identify(record(encoded.value, **{h.ID: "q", h.JSON_LENGTH: str(encoded.json_length)}), "digits")
     with pytest.raises(InvalidRequest, match=said):
         decode_query(query, MODEL)
+
+
+def test_numbers_of_another_type_are_cast() -> None:
+    for rows in (ROWS[:2].astype(np.float64), ROWS[:2].round().astype(np.int64)):
+        encoded = encode_request({"x": rows})
+        query = identify(record(encoded.value, **{h.ID: "q", h.JSON_LENGTH: str(encoded.json_length)}), "digits")
+        (part,) = decode_query(query, MODEL)
+        assert part.tensors["x"].dtype == np.float32
+        assert part.tensors["x"].tolist() == rows.astype(np.float32).tolist()
+
+
+def test_a_late_answer_says_so() -> None:
+    for late in (False, True):
+        query = identify(request(), "digits")
+        (part,) = decode_query(query, MODEL)
+        query.add(0, {"y": part.tensors["x"]}, 1, 1)
+        headers = dict(encode_result(query, "v", "w", late=late).headers)
+        assert headers.get("infaas-late") == (b"true" if late else None)
 
 
 def test_without_an_id_there_is_nobody_to_tell() -> None:
