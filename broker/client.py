@@ -6,14 +6,12 @@ Rejected: handing option dicts around. What differs between producers, consumers
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypedDict
 
-import aiokafka.admin.client
-import aiokafka.client
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.admin import AIOKafkaAdminClient
@@ -27,17 +25,14 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.metadata import MetadataRequest
 
-from broker.settings import PREFIX, Compression, KafkaSettings, SaslMechanism, SecurityProtocol
+from broker.settings import ENV, PREFIX, Compression, KafkaSettings, SaslMechanism, SecurityProtocol
+from process.connection_errors import why_not_connected
 from schemas.errors import OperatorError
 
 log = logging.getLogger(__name__)
 
-# Who only asks which partitions a topic has must not have a broker that is set up so make it: one that was deleted a
-# moment ago would be there again. aiokafka has no setting for that.
-for module in (aiokafka.client, aiokafka.admin.client):
-    module.MetadataRequest = partial(MetadataRequest, allow_auto_topic_creation=False)  # pyright: ignore
-
 STOP_S: Final = 5.0
+_CONNECT_S: Final = 2.0
 RETRY_BACKOFF_MS: Final = 100
 RECORD_COMPRESSION: Final = {Compression.NONE: 0, Compression.GZIP: 1, Compression.LZ4: 3, Compression.ZSTD: 4}
 """Kafka's numbers of the compressions."""
@@ -92,27 +87,56 @@ async def close_client(client: AIOKafkaClient) -> None:
 def new_client(settings: KafkaSettings, client_id: str) -> AIOKafkaClient:
     """Make a client, not started, to send requests with and to know the cluster by."""
     options: Any = client_options(settings, client_id)
-    return AIOKafkaClient(**options)
+    client = AIOKafkaClient(**options)
+    _make_no_topics(client)
+    return client
 
 
 def new_consumer(settings: KafkaSettings, client_id: str, **options: Any) -> AIOKafkaConsumer:
     """Make a consumer, not started; `options` are aiokafka's."""
-    return AIOKafkaConsumer(
+    consumer = AIOKafkaConsumer(
         **client_options(settings, client_id),
         enable_auto_commit=False,
         fetch_max_wait_ms=settings.fetch_max_wait_ms,
         **options,
     )
+    _make_no_topics(consumer._client)  # pyright: ignore[reportPrivateUsage]
+    return consumer
 
 
 def new_transactional_producer(settings: KafkaSettings, client_id: str, transactional_id: str) -> AIOKafkaProducer:
     """Make a producer of transactions, not started; starting it fences those with the same id."""
-    return AIOKafkaProducer(
+    producer = AIOKafkaProducer(
         **client_options(settings, client_id),
         transactional_id=transactional_id,
         max_request_size=settings.max_record_bytes,
         compression_type=None if settings.compression is Compression.NONE else settings.compression.value,
     )
+    _make_no_topics(producer.client)
+    return producer
+
+
+class _Connections(dict[Any, Any]):
+    """Connections of a client, over which it is said of each topic that is asked for that it shall not be made."""
+
+    def __setitem__(self, key: Any, connection: Any) -> None:
+        connection.send = partial(_send, connection.send)
+        super().__setitem__(key, connection)
+
+
+def _send(send: Callable[..., Any], request: Any, *words: Any, **more: Any) -> Any:
+    if isinstance(request, MetadataRequest):
+        request._allow_auto_topic_creation = False  # pyright: ignore[reportPrivateUsage]
+    return send(request, *words, **more)
+
+
+def _make_no_topics(client: AIOKafkaClient) -> None:
+    """Have no broker that is set up so make a topic, of which this client only asks for the partitions.
+
+    One that was deleted a moment ago would be there again. aiokafka has no setting for that; and what others do with
+    aiokafka in this process, beside the client library, is theirs.
+    """
+    client._conns = _Connections()  # pyright: ignore[reportPrivateUsage]
 
 
 @asynccontextmanager
@@ -123,6 +147,7 @@ async def open_admin(settings: KafkaSettings, client_id: str = "infaas-admin") -
         OperatorError: Kafka cannot be reached.
     """
     admin = AIOKafkaAdminClient(**client_options(settings, client_id))
+    _make_no_topics(admin._client)  # pyright: ignore[reportPrivateUsage]
     try:
         await start_client(settings, admin.start())
         yield admin
@@ -144,10 +169,26 @@ async def start_client(settings: KafkaSettings, start: Any) -> None:
             raise OperatorError(
                 f"Kafka at {settings.bootstrap} refused the credentials; do {_credentials(settings)} fit it?"
             ) from error
+        reason = await _why_unreachable(settings) or f"{type(error).__name__}: {error}"
         raise OperatorError(
-            f"cannot reach Kafka at {settings.bootstrap} ({type(error).__name__}: {error}); "
-            "is it running, and do INFAAS_KAFKA and INFAAS_KAFKA_SECURITY_PROTOCOL fit it?"
+            f"cannot reach Kafka at {settings.bootstrap} ({reason}); "
+            f"is it running, and do {ENV} and {PREFIX}SECURITY_PROTOCOL fit it?"
         ) from error
+
+
+async def _why_unreachable(settings: KafkaSettings) -> str:
+    """What keeps connections from being made, of each broker, as the system tells it; nothing if they are made."""
+    reasons: list[str] = []
+    for address in settings.bootstrap.split(","):
+        host, _, port = address.strip().rpartition(":")
+        try:
+            async with asyncio.timeout(_CONNECT_S):
+                _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+        except OSError as error:  # TimeoutError is one, too
+            reasons.append(why_not_connected(host, port, error))
+        else:
+            writer.close()
+    return "; ".join(reasons)
 
 
 async def _refuses_credentials(settings: KafkaSettings) -> bool:

@@ -28,7 +28,7 @@ from aiokafka.errors import ProducerClosed
 
 from broker.client import RECORD_COMPRESSION, close_client, new_client, start_client
 from broker.clock import BrokerClock
-from broker.features import broker_features
+from broker.features import BrokerFeatures, broker_features
 from broker.kafka_types import KafkaError, RecordTooLarge, UnknownTopic
 from broker.producing.batch_sender import BatchSender
 from broker.producing.in_flight_limit import InFlightLimit
@@ -106,6 +106,8 @@ class Producer(RecordSender):
         self._client_id = client_id
         self.clock: Final = BrokerClock()
         """The broker's time, as acknowledgements tell it."""
+        self.features: BrokerFeatures
+        """What the broker can do, once the context is entered."""
         self._timeout_s = settings.request_timeout_ms / 1000
         self._client = new_client(settings, client_id)
         self._limit = InFlightLimit(max_in_flight, max(MAX_BYTES, 2 * settings.max_record_bytes))
@@ -237,6 +239,6 @@ class Producer(RecordSender):
         return None if topic in self._topics.ready else self._topics.refusal(topic)
 
     async def _start(self) -> None:
-        features = await broker_features(self._settings)
-        self._sender.idempotent = features.idempotence
+        self.features = await broker_features(self._settings)
+        self._sender.idempotent = self.features.idempotence
         await self._client.bootstrap()

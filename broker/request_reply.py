@@ -30,6 +30,7 @@ from uuid import uuid4
 
 from prometheus_client import Counter, Gauge
 
+from broker.fetch_pace import FetchPace
 from broker.kafka_types import KafkaError
 from broker.linger import Linger
 from broker.producer import Ack, Producer
@@ -83,7 +84,8 @@ class RequestReply:
         """The header by which a query says where its result may come to."""
         self._linger = Linger(settings.max_linger_ms / 1e3)
         self._cpu = CpuMeter()
-        self._tail = Tail(settings, f"replies-{owner}", [self.reply_topic])
+        self._owner = owner
+        self._tail: Tail
         self._tasks = asyncio.TaskGroup()
         self._reading: asyncio.Task[None] | None = None
         self._closed = False
@@ -104,6 +106,8 @@ class RequestReply:
             await ensure_topics(self._settings, [TopicSpec(self.reply_topic, 1, RETENTION_MS)])
             stack.push_async_callback(self._delete_topic)
             await self.producer.learn_time(self.reply_topic)  # before the tail begins: nobody reads it
+            pace = FetchPace(self._settings, wakes=self.producer.features.wakes)
+            self._tail = Tail(self._settings, f"replies-{self._owner}", [self.reply_topic], pace)
             await stack.enter_async_context(self._tail)
             await stack.enter_async_context(self._tasks)
             self._reading = self._tasks.create_task(self._read(), name=f"replies {self.reply_topic}")

@@ -5,5 +5,5 @@ Reading order: settings (what every service can be told) -> start (until it serv
 two looks) -> hang_guard (an end to what stands
 still) -> health_server (metrics and health), probe (asks for them) -> subprocesses (a process of our own), liveness (of
 one) -> supervisor_socket (orders to who keeps processes running) -> ports, open_files, priority, affinity, memory,
-cpu_meter, garbage_collection (of this machine and process) -> version.
+cpu_meter, garbage_collection (of this machine and process) -> connection_errors (in words) -> version.
 """

@@ -11,12 +11,11 @@ from math import exp
 from pathlib import Path
 from typing import Final
 
-import psutil
-
 _MEMORY_S: Final = 0.5
 _LEAST_S: Final = 0.09
 """Seconds between two readings: the kernel counts in hundredths."""
 _CGROUP: Final = Path("/sys/fs/cgroup")
+_STAT: Final = Path("/proc/stat")
 
 
 class CpuMeter:
@@ -28,7 +27,7 @@ class CpuMeter:
     """
 
     def __init__(self, read_share: Callable[[], float] | None = None, cgroup: Path = _CGROUP) -> None:
-        self._read_share = _machine_share if read_share is None else read_share
+        self._read_share = MachineShare() if read_share is None else read_share
         self._cgroup = cgroup
         self._quota = _quota_cpus(cgroup)
         self.cpus = min(float(os.cpu_count() or 1), self._quota or float("inf"))
@@ -55,8 +54,29 @@ class CpuMeter:
         return max(self._used_s - before_s, 0.0) / (elapsed_s * self._quota)
 
 
-def _machine_share() -> float:
-    return psutil.cpu_percent() / 100
+class MachineShare:
+    """Share of the machine's CPU time in use since it was last called, 0..1; 0 where no `/proc/stat` says it."""
+
+    def __init__(self, stat: Path = _STAT) -> None:
+        self._stat = stat
+        self._busy, self._all = self._read()
+
+    def __call__(self) -> float:
+        """Read it, and return the share."""
+        busy, everything = self._busy, self._all
+        self._busy, self._all = self._read()
+        elapsed = self._all - everything
+        return min(max(self._busy - busy, 0) / elapsed, 1.0) if elapsed > 0 else 0.0
+
+    def _read(self) -> tuple[int, int]:
+        """Time in use and all time, of all CPUs, in the kernel's ticks."""
+        try:
+            with self._stat.open("rb") as stat:
+                # user nice system idle iowait irq softirq steal; what guests use is in the first two already
+                ticks = list(map(int, stat.readline().split()[1:9]))
+            return sum(ticks) - sum(ticks[3:5]), sum(ticks)
+        except (OSError, ValueError):
+            return 0, 0
 
 
 def _quota_cpus(cgroup: Path) -> float:

@@ -3,9 +3,9 @@
 from importlib import metadata
 
 
-def version() -> str:
+def version(distribution: str = "infaas") -> str:
     """Version as in pyproject.toml, or `0+checkout` where it runs from a checkout that is not installed."""
     try:
-        return metadata.version("infaas")
+        return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return "0+checkout"

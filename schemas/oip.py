@@ -21,7 +21,7 @@ import orjson
 from schemas.classification import MAX_CLASSES
 from schemas.errors import Internal, InvalidRequest
 from schemas.reserved_parameters import BINARY_OUTPUT, Parameter, check_reserved
-from schemas.rows.catalog import TensorSpec
+from schemas.rows.tensor_spec import TensorSpec
 from schemas.tensors import (
     BYTES,
     MAX_RANK,

@@ -5,12 +5,14 @@ import shutil
 import subprocess
 from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
+from uuid import uuid4
 
 import psutil
 import pytest
+from aiokafka import AIOKafkaProducer
 from pydantic import SecretStr
 
-from broker.client import ping
+from broker.client import close_client, new_client, open_admin, ping
 from broker.delivery.consumer import Consumer
 from broker.producer import Producer
 from broker.servers.apache import ApacheKafka, server_properties
@@ -128,3 +130,21 @@ async def test_credentials_are_not_blamed_when_nobody_answers(secured: KafkaSett
 async def test_a_certificate_nobody_trusts_is_refused(secured: KafkaSettings) -> None:
     with pytest.raises(OperatorError, match="cannot reach Kafka"):
         await ping(secured.model_copy(update={"tls_ca": None}))
+
+
+async def test_a_topic_that_we_ask_about_is_not_made_while_others_here_may_have_theirs_made(
+    embedded_kafka: KafkaSettings,
+) -> None:
+    topic = f"asked-{uuid4().hex[:8]}"
+    client = new_client(embedded_kafka, "asks")
+    await client.bootstrap()
+    try:
+        await client.add_topic(topic)
+        async with open_admin(embedded_kafka) as admin:
+            await admin.describe_topics([topic])
+        assert topic not in (await client.fetch_all_metadata()).topics()
+        async with AIOKafkaProducer(bootstrap_servers=embedded_kafka.bootstrap) as theirs:
+            await theirs.send_and_wait(topic, b"?")
+        assert topic in (await client.fetch_all_metadata()).topics()
+    finally:
+        await close_client(client)

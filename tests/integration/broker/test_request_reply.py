@@ -1,6 +1,7 @@
 """Results find those who wait for them, once."""
 
 import asyncio
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -8,6 +9,7 @@ from prometheus_client import REGISTRY
 
 from broker.client import open_admin
 from broker.delivery.consumer import Consumer, Record
+from broker.fetch_pace import FetchPace
 from broker.producer import Ack
 from broker.request_reply import Reply, RequestReply
 from broker.settings import KafkaSettings
@@ -227,3 +229,21 @@ async def test_whoever_waits_fails_at_once_when_the_topic_is_no_longer_read(kafk
         await sent.wait()
     await waiting
     await ask(closed, "2")
+
+
+@pytest.mark.parametrize(("broker", "wait_ms"), [("kafka", 500), ("embedded_kafka", 10)])
+async def test_who_waits_finds_out_how_long_a_fetch_may_be_held(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, broker: str, wait_ms: int
+) -> None:
+    made: list[FetchPace] = []
+
+    class Noted(FetchPace):
+        def __init__(self, settings: KafkaSettings, **how: Any) -> None:
+            super().__init__(settings, **how)
+            made.append(self)
+
+    monkeypatch.setattr("broker.request_reply.FetchPace", Noted)
+    settings = KafkaSettings(bootstrap=request.getfixturevalue(broker).bootstrap)
+    async with RequestReply(settings, f"test-{uuid4().hex[:8]}"):
+        (pace,) = made
+        assert pace.wait_ms(0.0) == wait_ms

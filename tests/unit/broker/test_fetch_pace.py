@@ -26,3 +26,9 @@ def test_no_fetch_is_held_for_longer_than_a_request_may_take() -> None:
     settings = KafkaSettings(fetch_max_wait_ms=500, request_timeout_ms=2_000)
     assert FetchPace(settings).long_ms == 1_000
     assert FetchPace(settings, longest_ms=100).long_ms == 500
+
+
+def test_a_broker_that_wakes_nobody_holds_no_fetch_for_long_unless_it_is_said() -> None:
+    assert FetchPace(KafkaSettings(), wakes=False).wait_ms(100.0) == 10
+    assert FetchPace(KafkaSettings(), wakes=True).wait_ms(100.0) == 500
+    assert FetchPace(KafkaSettings(fetch_max_wait_ms=70), wakes=False).wait_ms(100.0) == 70

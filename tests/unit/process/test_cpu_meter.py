@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from process import cpu_meter
-from process.cpu_meter import CpuMeter
+from process.cpu_meter import CpuMeter, MachineShare
 
 
 class Clock:
@@ -71,3 +71,15 @@ def test_a_cgroup_without_a_quota_is_the_machine(clock: Clock, tmp_path: Path) -
 
 def test_this_machine_can_be_read(tmp_path: Path) -> None:
     assert 0.0 <= CpuMeter(cgroup=tmp_path).busy() <= 1.0
+
+
+def test_the_machines_share_is_of_the_time_since_the_last_reading(tmp_path: Path) -> None:
+    stat = tmp_path / "stat"
+    stat.write_text("cpu  100 0 50 800 50 0 0 0 99 0\ncpu0 1 2 3\n")
+    share = MachineShare(stat)
+    assert share() == 0.0, "no time has passed"
+    stat.write_text("cpu  130 5 60 840 65 0 0 0 120 0\n")  # 45 in use, 40 idle, 15 waiting for disks
+    assert share() == 0.45
+    stat.write_text("of another kind")
+    assert share() == 0.0
+    assert MachineShare(tmp_path / "none")() == 0.0

@@ -1,0 +1,33 @@
+"""Which part of an address is wrong is said in words."""
+
+import asyncio
+import socket
+
+import pytest
+
+from process.connection_errors import why_not_connected
+
+
+def said(error: OSError) -> str:
+    return why_not_connected("kafka.example", 9092, error)
+
+
+def test_a_name_that_nobody_knows_is_told_from_a_network_that_is_not_there() -> None:
+    assert said(socket.gaierror(socket.EAI_NONAME, "?")) == "unknown host 'kafka.example': is it spelt right?"
+    assert "no DNS server answers" in said(socket.gaierror(socket.EAI_AGAIN, "?"))
+
+
+async def test_a_port_where_nobody_listens_is_said_of_one_address_and_of_several() -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))  # taken, and not listened on
+        port = bound.getsockname()[1]
+        with pytest.raises(ConnectionRefusedError) as refused:
+            await asyncio.open_connection("127.0.0.1", port)
+    expected = "nobody listens at kafka.example:9092"
+    assert said(refused.value) == expected
+    assert said(OSError(f"Multiple exceptions: {refused.value}, {refused.value}")) == expected
+
+
+def test_all_else_is_as_the_system_says_it() -> None:
+    assert said(TimeoutError()) == "kafka.example:9092 does not answer"
+    assert said(OSError(113, "No route to host")) == "kafka.example:9092: [Errno 113] No route to host"
