@@ -9,8 +9,9 @@ TORCH := .venv-torch
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -m "not torch" --durations=10
 PIP := -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps
-SELF := -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable . --editable ./zoo
-PROJECTS := pyproject.toml zoo/pyproject.toml
+SELF := -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation \
+	--editable . --editable ./zoo --editable ./client
+PROJECTS := pyproject.toml zoo/pyproject.toml client/pyproject.toml
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header pyproject.toml
 

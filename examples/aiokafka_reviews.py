@@ -1,5 +1,6 @@
 """Rates reviews inside a consumer of one's own: from topic `reviews` to topic `reviews.rated`, each at least once.
 
+    pip install infaas-client
     INFAAS_KAFKA=127.0.0.1:9092 python examples/aiokafka_reviews.py
 
 What the consumer gets at once is asked at once. Its offsets are committed only when the broker has every rating, so the
@@ -14,9 +15,7 @@ from contextlib import suppress
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 from aiokafka.errors import CommitFailedError
-
-from infaas.client import Answer, InfaasClient
-from schemas.errors import QueryError
+from infaas_client import Answer, InfaasClient, QueryError
 
 KAFKA = os.environ.get("INFAAS_KAFKA", "127.0.0.1:9092")
 ATTEMPTS = 5

@@ -1,6 +1,6 @@
 """Rates reviews in a handler of FastStream: from topic `reviews` to topic `reviews.rated`, each at least once.
 
-    pip install 'faststream[kafka]'
+    pip install 'faststream[kafka]' infaas-client
     INFAAS_KAFKA=127.0.0.1:9092 python examples/faststream_reviews.py
 
 FastStream owns consumer and producer; the handler sees a batch, asks all of it at once, and publishes the ratings. Only
@@ -16,9 +16,7 @@ from typing import Any
 from faststream import AckPolicy, ContextRepo, FastStream
 from faststream.kafka import KafkaBroker
 from faststream.kafka.annotations import KafkaMessage
-
-from infaas.client import Answer, InfaasClient
-from schemas.errors import QueryError
+from infaas_client import Answer, InfaasClient, QueryError
 
 KAFKA = os.environ.get("INFAAS_KAFKA", "127.0.0.1:9092")
 

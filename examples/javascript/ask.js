@@ -29,12 +29,11 @@ class Asker {
   #waiting = new Map(); // by id: what is called with the answer
 
   constructor(broker) {
-    const kafka = new Kafka({ brokers: [broker], logLevel: logLevel.ERROR });
-    this.admin = kafka.admin();
-    this.producer = kafka.producer({ createPartitioner: Partitioners.DefaultPartitioner });
+    this.kafka = new Kafka({ brokers: [broker], logLevel: logLevel.ERROR });
+    this.admin = this.kafka.admin();
+    this.producer = this.kafka.producer({ createPartitioner: Partitioners.DefaultPartitioner });
     // kafkajs reads in groups only: one for each process, or they would share the answers.
     this.group = `reviews.answers.${randomUUID()}`;
-    this.consumer = kafka.consumer({ groupId: this.group });
   }
 
   async open() {
@@ -43,6 +42,10 @@ class Asker {
       const configEntries = [{ name: "retention.ms", value: "3600000" }]; // it may forget answers after an hour
       await this.admin.createTopics({ topics: [{ topic: ANSWERS, numPartitions: 1, configEntries }] });
     }
+    // Apache Kafka wakes a fetch that waits when there is a record, INFaaS's embedded broker does not.
+    const { clusterId } = await this.admin.describeCluster();
+    const maxWaitTimeInMs = clusterId === "infaas-embedded" ? 10 : 5000;
+    this.consumer = this.kafka.consumer({ groupId: this.group, maxWaitTimeInMs });
     const ends = await this.admin.fetchTopicOffsets(ANSWERS); // before the first query is sent
     await Promise.all([this.producer.connect(), this.consumer.connect()]);
     await this.consumer.subscribe({ topic: ANSWERS });

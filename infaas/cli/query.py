@@ -206,6 +206,8 @@ def _facts(answer: Answer) -> Table:
         f"{answer.total_ms:.1f} ms (predicted {answer.predicted_ms:.1f}; "
         f"queued {answer.queue_ms:.1f}, computed {answer.compute_ms:.2f})"
     )
+    if answer.late:
+        times += ": late"
     facts = {"variant": answer.variant, "worker": answer.worker, "accuracy": accuracy, "cost": cost, "took": times}
     for name, value in facts.items():
         grid.add_row(f"[bold]{name}[/]", value)

@@ -1,9 +1,58 @@
-"""The client library: `InfaasClient` asks a task by Kafka or by HTTP.
+"""The client library: asks a task by Kafka or by HTTP, from asyncio (`InfaasClient`) or threads (`SyncInfaasClient`).
+
+It is a distribution of its own, too: `infaas-client`, whose package `infaas_client` is made of this one and of what it
+imports (`client/hatch_build.py`). This is all of its public surface.
 
 Reading order: client (queries in, answers out) -> transport (what a way to ask must do) -> http_transport,
-kafka_transport.
+kafka_transport -> loop_thread (an event loop for who has none) -> sync_client (the client on it).
 """
 
-from infaas.client.client import Answer, InfaasClient
+from typing import Final
 
-__all__ = ["Answer", "InfaasClient"]
+from broker.settings import KafkaSettings
+from infaas.client.client import Answer, InfaasClient, QueryOptions, SystemOptions
+from infaas.client.sync_client import SyncInfaasClient
+from process.version import version
+from schemas.errors import (
+    DeadlineExceeded,
+    ErrorCode,
+    Forbidden,
+    InfaasError,
+    Internal,
+    InvalidRequest,
+    ModelFailed,
+    OperatorError,
+    Overloaded,
+    QueryError,
+    QuotaExceeded,
+    UnknownTask,
+    Unsatisfiable,
+)
+from schemas.needs import Mode
+
+__version__: Final = version(__name__.partition(".")[0])
+"""Of the distribution that this is in, `infaas` or `infaas_client`: both are released as one version."""
+
+__all__ = [
+    "Answer",
+    "DeadlineExceeded",
+    "ErrorCode",
+    "Forbidden",
+    "InfaasClient",
+    "InfaasError",
+    "Internal",
+    "InvalidRequest",
+    "KafkaSettings",
+    "Mode",
+    "ModelFailed",
+    "OperatorError",
+    "Overloaded",
+    "QueryError",
+    "QueryOptions",
+    "QuotaExceeded",
+    "SyncInfaasClient",
+    "SystemOptions",
+    "UnknownTask",
+    "Unsatisfiable",
+    "__version__",
+]

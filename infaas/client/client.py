@@ -5,10 +5,11 @@
         answer.outputs["logits"], answer.variant
 
 Thousands of calls may be in flight; more than `max_in_flight` wait. Each call gets the first result of its id and no
-other, however often the system had to deliver it. Errors are the classes of `schemas.errors`: `error.retryable` says
-whether to ask again, and `error.retry_after_s` when, where that is known.
+other, however often the system had to deliver it. Errors are a `QueryError` each: `error.retryable` says whether to ask
+again, and `error.retry_after_s` when, where that is known.
 """
 
+import re
 import time
 from asyncio import Task, TaskGroup
 from collections import deque
@@ -26,7 +27,7 @@ from infaas.client.http_transport import HttpTransport
 from infaas.client.kafka_transport import KafkaTransport
 from infaas.client.transport import EncodedQuery, Transport
 from schemas import headers as h
-from schemas.defaults import ANSWER_TIMEOUT_S, MAX_IN_FLIGHT
+from schemas.defaults import ANSWER_TIMEOUT_S, GATEWAY_PORT, LOOPBACK, MAX_IN_FLIGHT
 from schemas.errors import InvalidRequest, OperatorError, QueryError
 from schemas.needs import Mode
 from schemas.oip import decode_response, encode_request
@@ -65,6 +66,17 @@ class QueryOptions(TypedDict, total=False):
     """Send and receive the tensors as JSON rather than binary."""
 
 
+class SystemOptions(TypedDict, total=False):
+    """Which system to ask, by one of `kafka` and `gateway`, and how."""
+
+    kafka: str | KafkaSettings | None
+    """Broker to send queries to: `host:port`, or settings where more is to be said."""
+    gateway: str | None
+    """URL of the gateway to ask over HTTP instead, with or without `/v2`."""
+    max_in_flight: int
+    """Calls that may wait for their result at once; 2000 otherwise."""
+
+
 class Answer(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """An answer: the outputs, who computed them, and how long what took."""
 
@@ -85,6 +97,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Time that the batch took which the query was computed in."""
     total_ms: float
     """Time from the call to the answer, as measured here."""
+    late: bool = False
+    """Whether it came after the deadline that `latency_ms` set, as whoever handed it on found, or as measured here."""
     explanation: Any = None
     """Why this variant was chosen; None unless `explain` was asked for."""
 
@@ -92,30 +106,13 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 class InfaasClient:
     """A client of one system: an async context manager that any number of tasks of one event loop may use.
 
-    Args:
-        kafka: Broker to send queries to: `host:port`, or settings where more is to be said.
-        gateway: URL of the gateway to ask over HTTP instead, with or without `/v2`.
-        max_in_flight: Calls that may wait for their result at once.
-
     Raises:
-        OperatorError: on entry, Kafka cannot be reached.
+        OperatorError: at once, not exactly one way to ask is given; on entry, Kafka cannot be reached.
     """
 
-    def __init__(
-        self,
-        *,
-        kafka: str | KafkaSettings | None = None,
-        gateway: str | None = None,
-        max_in_flight: int = MAX_IN_FLIGHT,
-    ) -> None:
-        if (kafka is None) == (gateway is None):
-            raise OperatorError("InfaasClient needs one of kafka= and gateway=")
-        self._transport: Transport
-        if kafka is not None:
-            settings = kafka if isinstance(kafka, KafkaSettings) else KafkaSettings(bootstrap=kafka)
-            self._transport = KafkaTransport(settings, max_in_flight)
-        else:
-            self._transport = HttpTransport(gateway or "", max_in_flight)
+    def __init__(self, **system: Unpack[SystemOptions]) -> None:
+        check_system(system)
+        self._transport = _transport(system)
         self._tasks = TaskGroup()
         self._open: set[Task[Answer | QueryError]] = set()
 
@@ -140,13 +137,16 @@ class InfaasClient:
         Raises:
             QueryError: the class says what went wrong; `retryable` says whether options again may help.
         """
-        started = time.perf_counter()
-        result = await self._transport.ask(_encode(task, inputs, options))
+        return await self.ask(encode(task, inputs, options))
+
+    async def ask(self, query: EncodedQuery) -> Answer:
+        """Send a query that is encoded already; the rest is as of `infer`."""
+        result = await self._transport.ask(query)
         failure = result.error()
         if failure is not None:
             failure.explanation = _parsed(result.explanation)
             raise failure
-        return _answer(result, (time.perf_counter() - started) * 1000)
+        return _answer(result, time.perf_counter() - query.begun_s, query.latency_s)
 
     async def infer_many(
         self,
@@ -160,12 +160,11 @@ class InfaasClient:
 
         Inputs are taken from `batches` no faster than answers are taken from here.
         """
-        if "query_id" in options:
-            raise InvalidRequest("infer_many sends many queries: they cannot share one query_id")
+        check_stream(options)
         open_calls: deque[Task[Answer | QueryError]] = deque()
         try:
             async for inputs in _stream(batches):
-                open_calls.append(self._start(self._infer_or_error(task, inputs, options)))
+                open_calls.append(self._start(_infer_or_error(self, task, inputs, options)))
                 if len(open_calls) >= in_flight:
                     yield await open_calls.popleft()
             while open_calls:
@@ -180,13 +179,36 @@ class InfaasClient:
         task.add_done_callback(self._open.discard)
         return task
 
-    async def _infer_or_error(
-        self, task: str, inputs: Mapping[str, ArrayLike], options: QueryOptions
-    ) -> Answer | QueryError:
-        try:
-            return await self.infer(task, inputs, **options)
-        except QueryError as error:
-            return error
+
+def check_system(system: SystemOptions) -> None:
+    """Raise OperatorError unless exactly one way to ask is given, and the gateway's by a URL."""
+    kafka, gateway = system.get("kafka"), system.get("gateway")
+    if (kafka is None) == (gateway is None):
+        raise OperatorError("the client needs one of kafka= and gateway=")
+    if gateway is not None and not re.match(r"https?://[^/]", gateway):
+        raise OperatorError(f"gateway={gateway!r}: write its URL, e.g. http://{LOOPBACK}:{GATEWAY_PORT}")
+
+
+def check_stream(options: QueryOptions) -> None:
+    """Raise InvalidRequest for what queries of a stream cannot have in common."""
+    if "query_id" in options:
+        raise InvalidRequest("infer_many sends many queries: they cannot share one query_id")
+
+
+def _transport(system: SystemOptions) -> Transport:
+    kafka, most = system.get("kafka"), system.get("max_in_flight", MAX_IN_FLIGHT)
+    if kafka is None:
+        return HttpTransport(system.get("gateway") or "", most)
+    return KafkaTransport(kafka if isinstance(kafka, KafkaSettings) else KafkaSettings(bootstrap=kafka), most)
+
+
+async def _infer_or_error(
+    client: InfaasClient, task: str, inputs: Mapping[str, ArrayLike], options: QueryOptions
+) -> Answer | QueryError:
+    try:
+        return await client.infer(task, inputs, **options)
+    except QueryError as error:
+        return error
 
 
 async def _stream(
@@ -203,7 +225,13 @@ async def _stream(
 _HEADERS: Final = h.NEEDS | {"traceparent": h.TRACEPARENT}
 
 
-def _encode(task: str, inputs: Mapping[str, ArrayLike], options: QueryOptions) -> EncodedQuery:
+def encode(task: str, inputs: Mapping[str, ArrayLike], options: QueryOptions) -> EncodedQuery:
+    """Encode a query, as it is sent on either way.
+
+    Raises:
+        InvalidRequest: there are no inputs, or one that the protocol has no type for.
+    """
+    begun_s = time.perf_counter()
     arrays: dict[str, Array] = {name: as_array(values) for name, values in inputs.items()}
     if not arrays:
         raise InvalidRequest("a query needs at least one input")
@@ -225,6 +253,7 @@ def _encode(task: str, inputs: Mapping[str, ArrayLike], options: QueryOptions) -
         fields,
         options.get("timeout_s", ANSWER_TIMEOUT_S),
         latency_s=None if latency_ms is None else latency_ms / 1e3,
+        begun_s=begun_s,
     )
 
 
@@ -243,7 +272,7 @@ def _text(value: object) -> str:
     return str(value)
 
 
-def _answer(result: Result, total_ms: float) -> Answer:
+def _answer(result: Result, total_s: float, latency_s: float | None) -> Answer:
     response = decode_response(result.value, result.json_length)
     return Answer(
         outputs=response.outputs,
@@ -255,7 +284,8 @@ def _answer(result: Result, total_ms: float) -> Answer:
         predicted_ms=result.predicted_ns / 1e6,
         queue_ms=(result.task_queue_ns + result.variant_queue_ns) / 1e6,
         compute_ms=result.compute_ns / 1e6,
-        total_ms=total_ms,
+        total_ms=total_s * 1e3,
+        late=result.late or (latency_s is not None and total_s > latency_s),
         # Over HTTP it is in the response alone: a header may be too small for it.
         explanation=_parsed(response.parameters.get("explanation", result.explanation)),
     )

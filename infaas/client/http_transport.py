@@ -1,6 +1,7 @@
 """Queries to a gateway over HTTP: the bytes and headers are those of Kafka; a connection for each query in flight."""
 
 import asyncio
+import socket
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Final, Self
@@ -9,6 +10,7 @@ from urllib.parse import quote
 import aiohttp
 
 from infaas.client.transport import EncodedQuery
+from process.connection_errors import unknown_host, why_not_connected
 from process.open_files import open_files_limit
 from schemas import headers as h
 from schemas.errors import DeadlineExceeded, ErrorCode, Internal
@@ -70,8 +72,16 @@ class HttpTransport:
                 raise DeadlineExceeded(f"there was no result within {query.timeout_s:g} s") from None
             except aiohttp.ClientError as error:
                 raise Internal(
-                    f"cannot reach the gateway at {self._url} ({error}); does it run, and is this its URL?"
+                    f"cannot reach the gateway at {self._url} ({_why(error)}); does it run, and is this its URL?"
                 ) from error
+
+
+def _why(error: aiohttp.ClientError) -> str:
+    if isinstance(error, aiohttp.ClientConnectorDNSError) and not isinstance(error.os_error, socket.gaierror):
+        return unknown_host(error.host)  # by a resolver with errors of its own
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return why_not_connected(error.host, error.port or 0, error.os_error)
+    return str(error) or type(error).__name__
 
 
 def _result(query_id: str, status: int, headers: Mapping[str, str], value: bytes) -> Result:

@@ -22,6 +22,8 @@ class EncodedQuery(msgspec.Struct, frozen=True):
     """Longest wait for the result, once a slot is free."""
     latency_s: float | None = None
     """How soon the answer is needed, if that matters."""
+    begun_s: float = 0.0
+    """When it was asked for, in seconds of `time.perf_counter`."""
 
 
 class Transport(Protocol):

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.installed import Environment, build_client
 from tests.system.infaas.conftest import Cli
 from zoo.data_folder import DATA
 
@@ -18,7 +19,9 @@ ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text()
 
 
-async def test_the_first_queries_of_the_readme(cli: Cli) -> None:
+async def test_the_first_queries_of_the_readme(cli: Cli, tmp_path: Path) -> None:
+    client = Environment(tmp_path, build_client(tmp_path / "dist"))
+    (client.cwd / "schemas.py").write_text("raise ImportError('of the user')")
     async with cli.up():
         state = await cli.json("status", "--wait")
         # One small model of each task is enough, and is there in seconds.
@@ -38,6 +41,13 @@ async def test_the_first_queries_of_the_readme(cli: Cli) -> None:
             snippet = snippet.replace("127.0.0.1:9092", state["kafka"])
             snippet = snippet.replace("http://127.0.0.1:8080", state["gateway"])
             output = await _run(program, "-c", snippet)
+            if name == "python":  # the client library alone, by Kafka and by HTTP
+                over_http = snippet.replace(f'kafka="{state["kafka"]}"', f'gateway="{state["gateway"]}"')
+                assert over_http != snippet
+                for asked in (snippet, over_http):
+                    code, alone, err = await client.output("python", "-c", asked)
+                    assert (code, err) == (0, ""), err
+                    assert "b'positive'" in alone
             assert ("cnn" if name == "image" else "textcnn") in output, name
             if program == "bash":
                 _check(json.loads(output), name)

@@ -2,13 +2,15 @@
 
 import asyncio
 import resource
+import socket
+from typing import Any
 
 import numpy as np
 import pytest
 from aiohttp import web
 
 from broker.settings import KafkaSettings
-from infaas.client import InfaasClient
+from infaas.client import InfaasClient, SyncInfaasClient
 from schemas.errors import Internal, InvalidRequest, OperatorError, QuotaExceeded
 from schemas.oip import decode_request
 
@@ -22,8 +24,13 @@ async def test_errors_in_the_block_come_out_as_they_are() -> None:
 
 
 def test_one_way_to_ask_is_needed() -> None:
-    with pytest.raises(OperatorError, match="kafka= and gateway="):
-        InfaasClient()
+    for client in (InfaasClient, SyncInfaasClient):
+        with pytest.raises(OperatorError, match="kafka= and gateway="):
+            client()
+        with pytest.raises(OperatorError, match="kafka= and gateway="):
+            client(kafka="127.0.0.1:1", gateway="http://127.0.0.1:1")
+        with pytest.raises(OperatorError, match=r"'127\.0\.0\.1:8080': write its URL, e\.g\. http://"):
+            client(gateway="127.0.0.1:8080")
 
 
 async def test_kafka_that_is_not_there_is_said() -> None:
@@ -36,6 +43,30 @@ async def test_a_gateway_that_is_not_there_is_said() -> None:
     async with InfaasClient(gateway="http://127.0.0.1:1") as client:
         with pytest.raises(Internal, match=r"cannot reach the gateway at http://127\.0\.0\.1:1 .*does it run"):
             await client.infer("digits", {"x": X})
+
+
+async def test_a_host_that_nobody_knows_is_told_from_a_port_where_nobody_listens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known = socket.getaddrinfo
+
+    def look_up(host: str, *words: Any, **more: Any) -> Any:
+        if "absent" in host:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return known(host, *words, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    for address, said in {
+        "absent:1": "unknown host 'absent'",
+        "127.0.0.1:1": r"nobody listens at 127\.0\.0\.1:1",
+    }.items():
+        with pytest.raises(OperatorError, match=said):
+            await InfaasClient(kafka=address).__aenter__()
+        with pytest.raises(OperatorError, match=said):
+            await asyncio.to_thread(SyncInfaasClient(kafka=address).__enter__)
+        async with InfaasClient(gateway=f"http://{address}") as client:
+            with pytest.raises(Internal, match=f"cannot reach the gateway at http://{address} .{said}"):
+                await client.infer("digits", {"x": X})
 
 
 async def test_errors_of_a_proxy_have_a_class_too() -> None:

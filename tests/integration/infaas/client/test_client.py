@@ -68,6 +68,24 @@ async def test_errors_have_their_class(client: InfaasClient, gateway: Running) -
         await client.infer(gateway.task, {"x": X})
 
 
+async def test_a_late_answer_says_so(client: InfaasClient, gateway: Running) -> None:
+    late = await client.infer(gateway.task, {"x": X}, latency_ms=0.001, allow_late=True)
+    assert late.late
+    assert not (await client.infer(gateway.task, {"x": X}, latency_ms=600_000)).late
+    assert not (await client.infer(gateway.task, {"x": X})).late
+
+
+async def test_the_gateway_marks_what_is_late(gateway: Running) -> None:
+    for latency_ms, expected in ((0.001, "true"), (600_000, None)):
+        query = {
+            "parameters": {"latency_ms": latency_ms, "allow_late": True},
+            "inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}],
+        }
+        async with gateway.http.post(gateway.infer_url, json=query) as response:
+            assert response.status == 200
+            assert response.headers.get("infaas-late") == expected
+
+
 async def test_an_unknown_task(gateway: Running, kafka: KafkaSettings) -> None:
     async with InfaasClient(gateway=gateway.url) as client:
         with pytest.raises(UnknownTask, match="absent"):

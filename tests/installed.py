@@ -1,0 +1,103 @@
+"""Distributions of this tree, built from it and installed where nothing else is.
+
+No package index is asked: an empty environment sees links to those packages of the test's own that the wheel says it
+needs, and to what these need in turn. What the wheel forgets to name is missing there, as for whoever installs it.
+"""
+
+import asyncio
+import os
+import sys
+import venv
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Iterable
+from importlib.metadata import PathDistribution, distribution
+from pathlib import Path
+from subprocess import run
+from zipfile import Path as ZipPath
+
+from packaging.requirements import Requirement
+
+PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
+PATIENCE_S = 90.0
+CLIENT = Path(__file__).parents[1] / "client"
+
+
+class Environment:
+    """A virtual environment in which only one wheel of ours is installed; its programs start in a folder of its own."""
+
+    def __init__(self, folder: Path, wheel: Path) -> None:
+        self.bin = folder / "venv" / "bin"
+        self.cwd = folder
+        venv.create(folder / "venv", symlinks=True)
+        run([*PIP, "--python", self.bin / "python", "install", "--no-index", "--no-deps", wheel], check=True)
+        (self.packages,) = (folder / "venv" / "lib").glob("python*/site-packages")
+        linked = folder / "linked"
+        linked.mkdir()
+        link_requirements(requirements(wheel), linked)
+        (self.packages / "linked.pth").write_text(str(linked))
+
+    async def start(self, program: str, *words: str | Path, **extra: str) -> Process:
+        """Start a program of the environment, which sees nothing of the checkout."""
+        ours = ("INFAAS_", "PYTHONPATH")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+        return await asyncio.create_subprocess_exec(
+            *(self.bin / program, *words),
+            cwd=self.cwd,
+            env=environment | extra,
+            stdin=DEVNULL,
+            stdout=PIPE,
+            stderr=PIPE,
+        )
+
+    async def output(self, program: str, *words: str | Path, **extra: str) -> tuple[int | None, str, str]:
+        """Run a program to its end."""
+        process = await self.start(program, *words, **extra)
+        async with asyncio.timeout(PATIENCE_S):
+            out, err = await process.communicate()
+        return process.returncode, out.decode(), err.decode()
+
+
+def build_wheels(folder: Path, *projects: Path) -> None:
+    """Build the wheels of projects, folders or source distributions, into `folder`."""
+    words = ("wheel", "--no-index", "--no-deps", "--no-build-isolation", "--wheel-dir", folder)
+    run([*PIP, *words, *projects], check=True)
+
+
+def build_client(folder: Path) -> Path:
+    """Build the client library as a registry has it: a source distribution, and of that alone the wheel."""
+    words = ("-m", "hatchling", "build", "--target", "sdist", "--directory", folder)
+    run([sys.executable, *words], cwd=CLIENT, stdout=DEVNULL, check=True)
+    build_wheels(folder, *folder.glob("infaas_client-*.tar.gz"))
+    (wheel,) = folder.glob("infaas_client-*.whl")
+    return wheel
+
+
+def link_requirements(wanted: Iterable[Requirement], folder: Path) -> None:
+    """Link what satisfies these requirements here, and all that they need, into `folder`."""
+    todo, done = list(wanted), set[str]()
+    while todo:
+        one = todo.pop()
+        if str(one) in done:
+            continue
+        done.add(str(one))
+        found = distribution(one.name)
+        for name in {file.parts[0] for file in found.files or ()} - {"..", "__pycache__"}:
+            if not (folder / name).exists():
+                (folder / name).symlink_to(str(found.locate_file(name)))
+        todo += _needed(found.requires or (), one.extras)
+
+
+def requirements(wheel: Path) -> list[Requirement]:
+    """What a wheel needs, its extras apart."""
+    (info,) = (entry for entry in ZipPath(wheel).iterdir() if entry.name.endswith(".dist-info"))
+    return _needed(PathDistribution(info).requires or ())
+
+
+def _needed(requires: Iterable[str], extras: Iterable[str] = ()) -> list[Requirement]:
+    """Those that apply to this Python, without or with one of the extras."""
+    wanted = [Requirement(text) for text in requires]
+    return [
+        requirement
+        for requirement in wanted
+        if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in ("", *extras))
+    ]
