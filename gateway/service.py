@@ -14,11 +14,13 @@ from aiohttp import web
 
 from broker.reachability import KafkaReachability
 from broker.settings import KafkaSettings
-from gateway.http.connection import ConnectionLimits, HttpConnection, json_errors
+from gateway.http.connection import ConnectionLimits, HttpConnection, encode_answers, json_errors
+from gateway.http.document import DocumentRoutes
 from gateway.http.inference import InferenceRoutes
 from gateway.http.jobs import JobRoutes
 from gateway.http.metadata import MetadataRoutes
 from gateway.http.request_bodies import RequestBodies
+from gateway.http.unoffered import UnofferedRoutes
 from gateway.inference import Inference
 from gateway.job_room import JobRoom
 from gateway.job_writer import JobWriter
@@ -121,12 +123,13 @@ def all_routes(
 ) -> list[web.RouteDef]:
     """Routes of every path that the gateway answers; `problem` says why it is not ready."""
     metadata = MetadataRoutes(models, statistics, bodies, version())
-    return [*inference.routes(), *jobs.routes(), *metadata.routes(), *HealthRoutes(problem).routes("/v2/health")]
+    own = (inference, jobs, metadata, UnofferedRoutes(models), DocumentRoutes())
+    return [*(route for part in own for route in part.routes()), *HealthRoutes(problem).routes("/v2/health")]
 
 
 def make_app(settings: GatewaySettings, routes: Iterable[web.RouteDef]) -> web.Application:
     """The HTTP application, without the resources that its handlers use."""
-    app = web.Application(middlewares=[json_errors], client_max_size=settings.max_body_bytes)
+    app = web.Application(middlewares=[encode_answers, json_errors], client_max_size=settings.max_body_bytes)
     app.add_routes(routes)
     return app
 

@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gateway.model_directory import VERSION, ServedModel
+from gateway.model_directory import ServedModel
 from schemas.errors import ErrorCode, QueryError
 from schemas.result import OK, Result
 
@@ -23,7 +23,7 @@ _BUCKETS_NS: Final = tuple(int(bound * 1e9) for bound in BUCKETS_S)
 
 
 class ModelStatistics:
-    """Statistics of one model; times in ns."""
+    """Statistics of one version of a model; times in ns."""
 
     __slots__ = (
         "buckets",
@@ -38,10 +38,12 @@ class ModelStatistics:
         "queue_ns",
         "success_count",
         "success_ns",
+        "version",
     )
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, version: str) -> None:
         self.name = name
+        self.version = version
         self.success_count = self.inference_count = self.last_ms = 0
         self.success_ns = self.fail_ns = self.queue_ns = self.input_ns = self.infer_ns = self.output_ns = 0
         self.failures: dict[ErrorCode, int] = {}
@@ -73,7 +75,7 @@ class ModelStatistics:
         count = self.success_count
         return {
             "name": self.name,
-            "version": VERSION,
+            "version": self.version,
             "last_inference": self.last_ms,
             "inference_count": self.inference_count,
             "execution_count": count,
@@ -101,7 +103,7 @@ class ModelStatisticsTable(Collector):
     def __init__(self, owner: str) -> None:
         self.owner = owner
         """The process that counts here: others that share its port have statistics of their own."""
-        self._by_name: dict[str, ModelStatistics] = {}
+        self._kept: dict[tuple[str, str], ModelStatistics] = {}
 
     def register(self) -> None:
         """Have `/metrics` show the statistics, until `unregister`."""
@@ -118,25 +120,30 @@ class ModelStatisticsTable(Collector):
     def collect(self) -> Iterator[Metric]:
         """The metrics, as Prometheus asks for them."""
         requests = CounterMetricFamily(
-            "infaas_gateway_requests", "Queries answered over HTTP", labels=["model", "code"]
+            "infaas_gateway_requests", "Queries answered over HTTP", labels=["model", "version", "code"]
         )
         seconds = HistogramMetricFamily(
-            "infaas_gateway_request_seconds", "Time from the request's headers to its answer", labels=["model"]
+            "infaas_gateway_request_seconds",
+            "Time from the request's headers to its answer",
+            labels=["model", "version"],
         )
-        for model in list(self._by_name.values()):
-            requests.add_metric([model.name, OK], model.success_count)
+        for model in list(self._kept.values()):
+            requests.add_metric([model.name, model.version, OK], model.success_count)
             for code, count in list(model.failures.items()):
-                requests.add_metric([model.name, code.value], count)
-            seconds.add_metric([model.name], _cumulated(model.buckets), (model.success_ns + model.fail_ns) / 1e9)
+                requests.add_metric([model.name, model.version, code.value], count)
+            seconds.add_metric(
+                [model.name, model.version], _cumulated(model.buckets), (model.success_ns + model.fail_ns) / 1e9
+            )
         yield InfoMetricFamily("infaas_gateway", "The gateway process", value={"process": self.owner})
         yield requests
         yield seconds
 
     def of(self, model: ServedModel) -> ModelStatistics:
-        """Statistics of a model."""
-        found = self._by_name.get(model.name)
+        """Statistics of a version of a model."""
+        key = (model.name, model.version)
+        found = self._kept.get(key)
         if found is None:
-            found = self._by_name[model.name] = ModelStatistics(model.name)
+            found = self._kept[key] = ModelStatistics(*key)
         return found
 
 

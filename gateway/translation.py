@@ -8,7 +8,8 @@ their own; one that looks like a misspelt need is refused, since the promise tha
 silence.
 """
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import Final
@@ -26,6 +27,7 @@ from schemas.topics import offline_topic
 
 _PREFIX: Final = "infaas-"
 _HEADERS: Final = frozenset(name for name in vars(h).values() if isinstance(name, str) and name.startswith(_PREFIX))
+_FILES: Final = ("image/", "audio/", "video/", "multipart/")
 _MIN_LETTERS: Final = 5  # `model` is no misspelt `mode`
 _MIN_SIMILARITY: Final = 0.8
 _COPIED: Final = (h.ID, h.DEADLINE_MS, h.SENT_NS, *h.NEEDS.values(), h.CONTENT_TYPE, h.JSON_LENGTH, *h.TRACE)
@@ -56,8 +58,12 @@ def make_envelope(
     Raises:
         InvalidRequest: the body or a need is not as it must be; the message says where.
     """
+    _check_headers(http)
     json_length = _json_length(http.get(h.JSON_LENGTH))
-    plain = json_length is None and is_plain(http.get(h.CONTENT_TYPE, ""), model.inputs)
+    content_type = http.get(h.CONTENT_TYPE, "")
+    plain = json_length is None and is_plain(content_type, model.inputs)
+    if not plain and content_type.lower().startswith(_FILES):
+        raise InvalidRequest(f"{model.name} takes no {content_type[:40]}: send its inputs in a request, as JSON")
     head = read_head(body, json_length, model.inputs, plain=plain)
     fields = _fields(head, http)
     if model.target is not None and fields.setdefault(h.TARGET, model.target) != model.target:
@@ -80,8 +86,9 @@ def needs_in(query: Mapping[str, str]) -> dict[str, str]:
     """The needs of a query string, by header.
 
     Raises:
-        InvalidRequest: a name looks like a misspelt need.
+        InvalidRequest: a need is given twice, or a name looks like a misspelt one.
     """
+    _check_once(query, "parameter")
     for name in query:
         if name not in h.NEEDS:
             _check_parameter(name)
@@ -110,7 +117,6 @@ def _fields(head: RequestHead, http: Mapping[str, str]) -> dict[str, str]:
                 fields[header] = _text(value)
             else:
                 _check_parameter(name)
-    _check_headers(http)
     for name in _COPIED:  # quicker than to look at each header that a client sends
         text = http.get(name)
         if text is not None:
@@ -125,10 +131,21 @@ def _check_parameter(name: str) -> None:
         raise InvalidRequest(f"no parameter is called {name[:80]!r}: did you mean {need}?")
 
 
-def _check_headers(http: Iterable[str]) -> None:
+def _check_headers(http: Mapping[str, str]) -> None:
+    _check_once(http, "header")
     for name in http:
         if name[:7].lower() == _PREFIX:
             _check_header(name)
+
+
+def _check_once(fields: Mapping[str, str], kind: str) -> None:
+    """Check that what means something here is said once."""
+    if len(list(fields)) == len(fields):  # a multidict counts what is said twice, but names it once
+        return
+    said = Counter(name.lower() for name, _ in tuple(fields.items()))
+    for name, times in said.items():
+        if times > 1 and (name in _HEADERS or name in h.NEEDS or name == h.JSON_LENGTH):
+            raise InvalidRequest(f"{kind} {name} is given more than once")
 
 
 @lru_cache(maxsize=1024)

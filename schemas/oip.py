@@ -152,7 +152,7 @@ _response: Final = msgspec.json.Decoder(ResponseHead)
 # -- reading -----------------------------------------------------------------------------------------------------------
 def is_plain(content_type: str, signature: Sequence[TensorSpec]) -> bool:
     """Whether a value of this type is no request but the model's one input, as a file or a text is."""
-    return len(signature) == 1 and signature[0].datatype == "BYTES" and content_type.startswith(_PLAIN)
+    return len(signature) == 1 and signature[0].datatype == "BYTES" and content_type.lower().startswith(_PLAIN)
 
 
 def read_head(

@@ -58,8 +58,8 @@ _encode = msgspec.json.Encoder().encode
 
 
 def error_value(message: str) -> bytes:
-    """Encode the value of an error result: `{"error": message}`."""
-    return _encode({"error": message})
+    """Encode the value of an error result: `{"error": message}`; what of it is no Unicode becomes question marks."""
+    return _encode({"error": message.encode(errors="replace").decode()})
 
 
 def error_message(value: bytes) -> str:

@@ -18,7 +18,8 @@ from aiohttp import HttpVersion11, StreamReader, web
 from aiohttp.http import RawRequestMessage
 from aiohttp.typedefs import Handler
 
-from gateway.http.answers import HttpAnswer
+from gateway.http.answers import HttpAnswer, packed
+from gateway.http.encodings import WORTH_BYTES
 from gateway.http.errors import answer_to, error_answer
 from gateway.http.inference import InferenceRoutes
 from gateway.model_directory import ServedModel
@@ -31,10 +32,28 @@ _LINGER_S: Final = 10.0
 
 
 @web.middleware
+async def encode_answers(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Compress long answers for who accepts that."""
+    response = await handler(request)
+    accepted = request.headers.get("Accept-Encoding")
+    if accepted is None or not isinstance(response, web.Response) or not isinstance(response.body, bytes):
+        return response
+    answer = await packed(HttpAnswer(response.status, {}, response.body), accepted)
+    if answer.headers:
+        response.body = answer.body
+        response.headers.update(answer.headers)
+    return response
+
+
+@web.middleware
 async def json_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer every error of a handler in JSON."""
     try:
         return await handler(request)
+    except web.HTTPMethodNotAllowed as error:
+        if request.method != "OPTIONS":
+            return answer_to(error, request.method, request.path).response()
+        return web.Response(status=204, headers={"Allow": ",".join(sorted({*error.allowed_methods, "OPTIONS"}))})
     except Exception as error:  # noqa: BLE001 - the top of a request; what is no error goes on
         response = answer_to(error, request.method, request.path).response()
         if isinstance(error, web.HTTPRequestTimeout) and isinstance(request.protocol, HttpConnection):
@@ -61,7 +80,9 @@ class HttpConnection(web.RequestHandler):
         self, manager: web.Server, loop: asyncio.AbstractEventLoop, inference: InferenceRoutes, limits: ConnectionLimits
     ) -> None:
         no_log: Any = None  # which it may be, whatever its type says
-        super().__init__(manager, loop=loop, access_log=no_log, lingering_time=_LINGER_S)
+        super().__init__(  # whose bodies are unpacked by RequestBodies, which counts
+            manager, loop=loop, access_log=no_log, lingering_time=_LINGER_S, auto_decompress=False
+        )
         self._inference = inference
         self._limits = limits
         self._waiting: object = None
@@ -124,6 +145,8 @@ class HttpConnection(web.RequestHandler):
         unread: StreamReader | None = None
         try:
             answer = await self._inference.answer(model, message.headers, body)
+            if len(answer.body) >= WORTH_BYTES and "Accept-Encoding" in message.headers:
+                answer = await packed(answer, message.headers["Accept-Encoding"])
             head = answer.head(close=close)
         except Exception as error:  # noqa: BLE001 - the top of a request; what is no error goes on
             if not body.is_eof():
@@ -191,6 +214,15 @@ class HttpConnection(web.RequestHandler):
         if self.transport is not None:
             self.transport.write(answer.head(close=True) + answer.body)
         self.force_close()
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer; an error from before any handler, as of an `Expect` that none meets, is JSON, too."""
+        if isinstance(resp, web.HTTPException) and resp.status >= 400:
+            resp = answer_to(resp, request.method, request.path).response()
+            resp.force_close()  # whether its body follows, nobody knows
+        return await super().finish_response(request, resp, start_time)
 
     def handle_error(
         self,

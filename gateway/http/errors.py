@@ -63,5 +63,5 @@ def _http_error(error: web.HTTPException, method: str, path: str) -> HttpAnswer:
     message = f"{method} {path[:200]}: {error.reason}"
     if isinstance(error, web.HTTPRequestEntityTooLarge):
         message = f"the request is larger than what this gateway takes ({error.text})"
-    kept = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
+    kept = {name: error.headers[name] for name in ("Allow", "Accept-Encoding") if name in error.headers}
     return error_answer(error.status, InvalidRequest.code, message, kept)

@@ -60,6 +60,7 @@ class JobRoutes:
         path = "/v2/models/{name}/jobs"
         return [
             web.post(path, self.submit),
+            web.post("/v2/models/{name}/versions/{version}/jobs", self.submit),
             web.get(path, self.list),
             web.get(f"{path}/{{id}}", self.status),
             web.delete(f"{path}/{{id}}", self.cancel),
@@ -68,7 +69,8 @@ class JobRoutes:
 
     async def submit(self, request: web.Request) -> web.Response:
         """Keep one job, or all those of a list, and answer with their ids before anything is computed."""
-        model = self._models.seen_by(tenant_asking(request.headers)).find(request.match_info["name"])
+        path = request.match_info
+        model = self._models.seen_by(tenant_asking(request.headers)).find(path["name"], path.get("version"))
         headers = CIMultiDict(request.headers)
         headers.pop(h.ID, None)  # which a job has of its own
         for header, text in needs_in(request.query).items():

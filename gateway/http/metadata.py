@@ -1,7 +1,7 @@
 """Metadata of the server and its models: signature, config, readiness, statistics, and the repository index."""
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -21,10 +21,26 @@ EXTENSIONS: Final = (
     "model_repository",
     "schedule_policy",
     "parameters",
+    "classification",
 )
 _GATEWAY: Final = "infaas-gateway"
 """Header that names the process whose statistics these are: several may share a port."""
 _encode: Final = msgspec.json.Encoder().encode
+
+
+class _IndexBody(msgspec.Struct):
+    """What may be asked of the index."""
+
+    ready: bool = False
+
+
+class _LoadBody(msgspec.Struct):
+    """What Triton takes when it loads a model."""
+
+    parameters: dict[str, Any] = {}
+
+
+_Body = TypeVar("_Body", _IndexBody, _LoadBody)
 
 
 class MetadataRoutes:
@@ -80,18 +96,18 @@ class MetadataRoutes:
 
     async def all_statistics(self, request: web.Request) -> web.Response:
         """Answer with the statistics of each model."""
-        return self._of(self._seen(request))
+        return self._of(self._seen(request).versions())
 
     async def index(self, request: web.Request) -> web.Response:
         """Answer with all models, or with `{"ready": true}` those that can be asked."""
-        only_ready = (await self._fields(request)).get("ready", False)
-        if not isinstance(only_ready, bool):
-            raise InvalidRequest("Expected `bool` - at `$.ready`")
+        only_ready = (await self._read(request, _IndexBody)).ready
         return _json([_indexed(model) for model in self._seen(request).versions() if model.ready or not only_ready])
 
     async def load(self, request: web.Request) -> web.Response:
         """Do nothing: whatever is ready is loaded when queries ask for it."""
         model = self._model(request)
+        if (await self._read(request, _LoadBody)).parameters:
+            raise InvalidRequest(f"{model.name} is what it was registered as: give `infaas register` a model or files")
         if not model.ready:
             raise UnknownTask(f"{model.name} has no variant that is ready; register one with `infaas register`")
         return _json({})
@@ -106,10 +122,10 @@ class MetadataRoutes:
         response.headers[_GATEWAY] = self._statistics.owner
         return response
 
-    async def _fields(self, request: web.Request) -> dict[str, Any]:
+    async def _read(self, request: web.Request, kind: type[_Body]) -> _Body:
         content = await self._bodies.read(request.content, request.headers)
         try:
-            return msgspec.json.decode(content, type=dict[str, Any]) if content else {}
+            return msgspec.json.decode(content, type=kind) if content else kind()
         except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
             raise InvalidRequest(str(error)) from None
         finally:

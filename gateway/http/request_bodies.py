@@ -1,12 +1,18 @@
-"""Bodies of requests in memory: bounded each, in their sum by the room for all, and in the time they take to arrive."""
+"""Bodies of requests in memory: bounded each, in their sum by the room for all, and in the time they take to arrive.
+
+A compressed body is unpacked here, and what it unpacks to is what counts: piece by piece, so that a few bytes that grow
+to many are refused when they have grown too large, not afterwards.
+"""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 
 from aiohttp import StreamReader, web
 
+from gateway.http.encodings import ENCODINGS, Decompressor, Encoding, EncodingError, encoding_of
 from gateway.request_room import RequestRoom
 from gateway.settings import GatewaySettings
+from schemas.errors import InvalidRequest
 
 
 class RequestBodies:
@@ -23,29 +29,36 @@ class RequestBodies:
         Raises:
             HTTPRequestEntityTooLarge: it is larger than any may be.
             HTTPRequestTimeout: it has not arrived in time.
+            HTTPUnsupportedMediaType: it is encoded in a way that is not known here.
+            InvalidRequest: it is not what its encoding says.
             Overloaded: there is no room for it now.
         """
-        if content.is_eof():  # as most are by now: a timer would cost more than the reading
+        packing = headers.get("Content-Encoding")
+        if packing is None and content.is_eof():  # as most are by now: a timer would cost more than the reading
             body = content.read_nowait()
             self._take(len(body), 0)
             return body
+        encoding = _encoding(packing or "")
         announced = int(headers.get("Content-Length", 0))
         if announced > self._most_each:
             raise web.HTTPRequestEntityTooLarge(self._most_each, announced)
-        taken, chunks = 0, list[bytes]()
+        taken, pieces = 0, list[bytes]()
         try:
             async with asyncio.timeout(self._timeout_s):
-                while chunk := await content.readany():
-                    self._take(len(chunk), taken)
-                    taken += len(chunk)
-                    chunks.append(chunk)
+                async for piece in _unpacked(content, encoding) if encoding else content.iter_any():
+                    self._take(len(piece), taken)
+                    taken += len(piece)
+                    pieces.append(piece)
         except TimeoutError:
             self.release(taken)
             raise web.HTTPRequestTimeout(reason=f"the request has not arrived within {self._timeout_s:g} s") from None
+        except EncodingError as error:
+            self.release(taken)
+            raise InvalidRequest(str(error)) from None
         except BaseException:
             self.release(taken)
             raise
-        return b"".join(chunks)
+        return b"".join(pieces)
 
     def release(self, size: int) -> None:
         """Give back the room of a body."""
@@ -56,3 +69,22 @@ class RequestBodies:
         if taken + size > self._most_each:
             raise web.HTTPRequestEntityTooLarge(self._most_each, taken + size)
         self._room.take(size, taken)
+
+
+def _encoding(packing: str) -> Encoding | None:
+    try:
+        return encoding_of(packing)
+    except LookupError:
+        known = ", ".join(ENCODINGS)
+        reason = f"Content-Encoding {packing[:40]!r} is not known here: send the body as it is, or in one of {known}"
+        raise web.HTTPUnsupportedMediaType(reason=reason, headers={"Accept-Encoding": known}) from None
+
+
+async def _unpacked(content: StreamReader, encoding: Encoding) -> AsyncIterator[bytes]:
+    unpacking = Decompressor(encoding)
+    while packed := await content.readany():
+        for number, piece in enumerate(unpacking.pieces(packed)):
+            if number:  # what grows to much takes long: others are answered meanwhile
+                await asyncio.sleep(0)
+            yield piece
+    unpacking.check_end()

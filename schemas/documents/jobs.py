@@ -4,10 +4,12 @@ from typing import Any, Final
 
 from schemas import headers as h
 from schemas.documents import fields
+from schemas.documents.responses import BODY, errors, refusal
 from schemas.jobs import KEY, MAX_KEY, MAX_LISTED, WEBHOOK, JobState
 
 _JSON: Final = "application/json"
 _JOBS: Final = "/v2/models/{name}/jobs"
+_OF_VERSION: Final = "/v2/models/{name}/versions/{version}/jobs"
 _JOB: Final = f"{_JOBS}/{{id}}"
 _ASKING: Final = (
     "Ask for one job, or for many: JSON lines, or a list, of requests. The answer comes before anything is computed. "
@@ -20,13 +22,16 @@ _TEXT: Final = {"type": "string"}
 def paths() -> dict[str, Any]:
     """Operations by path and method."""
     return {
-        _JOBS: {"post": _submit(), "get": _list()},
+        _JOBS: {"post": _submit("submitJobs", "name"), "get": _list()},
+        _OF_VERSION: {"post": _submit("submitJobsVersion", "name", "version")},
         _JOB: {
-            "get": _operation("jobStatus", "How far a job has come.", {"200": _answer("JobStatus")}),
+            "get": _operation("jobStatus", "How far a job has come.", {"200": _answer("JobStatus")}, "name", "id"),
             "delete": _operation(
                 "cancelJob",
                 "Cancel a job that has not ended; what is computed of it is dropped.",
-                {"200": _answer("JobStatus"), "409": _refusal("The job has ended.")},
+                {"200": _answer("JobStatus"), "409": refusal("The job has ended.")},
+                "name",
+                "id",
             ),
         },
         f"{_JOB}/result": {"get": _result()},
@@ -48,15 +53,14 @@ def schemas() -> dict[str, Any]:
     }
 
 
-def _submit() -> dict[str, Any]:
+def _submit(operation: str, *names: str) -> dict[str, Any]:
     accepted = {_JSON: {"schema": {"anyOf": [_ref("AcceptedJob"), _ref("AcceptedJobs")]}}}
     located = {"Location": {"schema": _TEXT, "description": "Where the job is, or the jobs of the request are listed."}}
     many = {"type": "array", "items": _ref("InferRequest")}
     raw = {"schema": {"type": "string", "format": "binary"}}
-    described = _operation(
-        "submitJobs", _ASKING, {"202": {"description": "Kept", "headers": located, "content": accepted}}
-    )
-    described["responses"] |= {str(status): _error(status) for status in (400, 403, 408, 413, 422, 429, 503)}
+    kept = {"description": "Kept", "headers": located, "content": accepted}
+    described = _operation(operation, _ASKING, {"202": kept}, *names)
+    described["responses"] |= errors(*BODY, 403, 422, 429)
     passed = {name: fields.QUERY[name] for name in (h.REPLY_TO, h.SENT_NS, h.JSON_LENGTH)} | fields.NEEDS | fields.TRACE
     key = {"type": "string", "maxLength": MAX_KEY, "description": "The same request under the same key is kept once."}
     webhook = _TEXT | {"description": "URL that is told when the job has ended, by a signed CloudEvent."}
@@ -77,8 +81,7 @@ def _submit() -> dict[str, Any]:
 
 
 def _list() -> dict[str, Any]:
-    described = _operation("listJobs", "The jobs of a model, the latest first.", {"200": _answer("JobPage")})
-    described["responses"] |= {"400": _error(400), "503": _error(503)}
+    described = _operation("listJobs", "The jobs of a model, the latest first.", {"200": _answer("JobPage")}, "name")
     del described["responses"]["404"]
     asked = {
         "state": _TEXT | {"enum": [state.value for state in JobState]},
@@ -94,21 +97,19 @@ def _result() -> dict[str, Any]:
     answer = {_JSON: {"schema": _ref("InferResponse")}, "application/octet-stream": {"schema": _TEXT}}
     responses: dict[str, Any] = {
         "200": {"description": "What `/infer` would have answered.", "content": answer},
-        "409": _refusal("The job has not ended."),
-        "410": _refusal("It was cancelled, or its result is kept no longer."),
-        "default": _refusal("The error that the query ended with."),
-    }
-    return _operation("jobResult", "The result of a job, or the error that it ended with.", responses)
+        "409": refusal("The job has not ended."),
+        "410": refusal("It was cancelled, or its result is kept no longer."),
+    } | errors(403, 422, 429, 500, 504)
+    return _operation("jobResult", "The result of a job, or the error that it ended with.", responses, "name", "id")
 
 
-def _operation(operation: str, summary: str, responses: dict[str, Any]) -> dict[str, Any]:
-    of_one = operation in ("jobStatus", "cancelJob", "jobResult")
-    names = ["name", "id"] if of_one else ["name"]
+def _operation(operation: str, summary: str, responses: dict[str, Any], *names: str) -> dict[str, Any]:
+    of_one = "id" in names
     return {
         "operationId": operation,
         "summary": summary,
         "parameters": [_parameter("path", name, _TEXT) | {"required": True} for name in names],
-        "responses": responses | {"404": _refusal("There is none.") if of_one else _error(404)},
+        "responses": errors(404) | responses | ({"404": refusal("There is none.")} if of_one else {}),
     }
 
 
@@ -118,14 +119,6 @@ def _parameter(place: str, name: str, schema: dict[str, Any]) -> dict[str, Any]:
 
 def _answer(schema: str) -> dict[str, Any]:
     return {"description": "OK", "content": {_JSON: {"schema": _ref(schema)}}}
-
-
-def _refusal(description: str) -> dict[str, Any]:
-    return {"description": description, "content": {_JSON: {"schema": _ref("ErrorBody")}}}
-
-
-def _error(status: int) -> dict[str, Any]:
-    return {"$ref": f"#/components/responses/E{status}"}
 
 
 def _ref(schema: str) -> dict[str, Any]:

@@ -3,21 +3,21 @@
 from typing import Any, Final
 
 from schemas import headers as h
-from schemas.defaults import GATEWAY_PORT, LOOPBACK
-from schemas.documents import fields, jobs
+from schemas.documents import fields, jobs, responses, unoffered
 from schemas.documents.structs import components
-from schemas.errors import QUERY_ERRORS
 from schemas.needs import Mode
 from schemas.query import MAX_BATCH
 from schemas.tensors import DTYPES
 
 VERSION: Final = "3.1.0"
+_NO_CONFIG: Final = "Empty: what a model is made of is given by `infaas register`."
 _JSON: Final = "application/json"
 _BINARY: Final = "application/octet-stream"
 _ANY: Final = {"type": "object"}
 _ASKING: Final = (
     "Ask a model; needs stand in `parameters`, in headers or in the query string. A text or an image may be the whole "
-    "body where it is the model's one input."
+    "body where it is the model's one input. Bodies may be compressed, by gzip or deflate, and so are long answers for "
+    "who accepts that."
 )
 
 _RECORDS_ONLY: Final = (h.CONTENT_TYPE, h.CORRELATION, h.RETRY_AFTER_MS)
@@ -39,7 +39,10 @@ def document() -> dict[str, Any]:
     paths |= _get("/v2/models/stats", "allStatistics", "What was answered, of all models.", "Statistics")
     paths |= _repository()
     paths |= jobs.paths()
-    paths |= _get("/metrics", "metrics", "Prometheus metrics.", None)
+    paths |= unoffered.paths()
+    paths |= _get("/metrics", "metrics", "Prometheus metrics.", kind="text/plain")
+    paths |= _get("/openapi.json", "document", "This document.", "Document")
+    paths |= _get("/docs", "docs", "This document, as a page to read.", kind="text/html")
     return {
         "openapi": VERSION,
         "info": {
@@ -49,32 +52,35 @@ def document() -> dict[str, Any]:
             "system chooses the variant.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "servers": [{"url": f"http://{LOOPBACK}:{GATEWAY_PORT}"}],
+        "servers": [{"url": "/"}],
         "paths": paths,
         "components": {
             "schemas": components("#/components/schemas/{name}") | _schemas() | jobs.schemas(),
-            "responses": _errors(),
+            "responses": responses.components(),
         },
         "x-infaas-errors": fields.error_table(),
     }
 
 
-def _get(path: str, operation: str, summary: str, schema: str | None, also: int | None = None) -> dict[str, Any]:
-    content = {"text/plain": {"schema": {"type": "string"}}} if schema is None else _json(schema)
-    responses: dict[str, Any] = {"200": {"description": "OK", "content": content}}
+def _get(
+    path: str, operation: str, summary: str, schema: str = "", *, also: int | None = None, kind: str = _JSON
+) -> dict[str, Any]:
+    content = {kind: {"schema": _ref(schema) if schema else {"type": "string"}}}
+    answers: dict[str, Any] = {"200": {"description": "OK", "content": content}}
     if also is not None:
-        responses[str(also)] = {"description": "Not ready", "content": content}
-    return {path: {"get": _operation(operation, summary, path, responses)}}
+        refused = {_JSON: {"schema": {"anyOf": [_ref(schema), _ref("ErrorBody")]}}}
+        answers[str(also)] = {"description": "Not ready, or too many connections", "content": refused}
+    return {path: {"get": _operation(operation, summary, path, answers)}}
 
 
-def _operation(operation: str, summary: str, path: str, responses: dict[str, Any]) -> dict[str, Any]:
-    described: dict[str, Any] = {"operationId": operation, "summary": summary, "responses": responses}
+def _operation(operation: str, summary: str, path: str, answers: dict[str, Any], *errors: int) -> dict[str, Any]:
     names = [name for name in ("name", "version") if f"{{{name}}}" in path]
+    known = responses.errors(*errors, *([404] if names else []))
+    described: dict[str, Any] = {"operationId": operation, "summary": summary, "responses": known | answers}
     if names:
         described["parameters"] = [
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
         ]
-        responses.setdefault("404", {"$ref": "#/components/responses/E404"})
     return described
 
 
@@ -83,9 +89,8 @@ def _infer(operation: str, path: str) -> dict[str, Any]:
     content = {_JSON: {"schema": _ref("InferRequest")}, _BINARY: raw, "text/plain": raw, "image/*": raw}
     answer = {_JSON: {"schema": _ref("InferResponse")}, _BINARY: {"schema": {"type": "string", "format": "binary"}}}
     headers = {name: {"schema": schema} for name, schema in fields.RESULT.items() if name not in _RECORDS_ONLY}
-    responses: dict[str, Any] = {"200": {"description": "The answer", "content": answer, "headers": headers}}
-    responses |= {str(status): {"$ref": f"#/components/responses/E{status}"} for status in _statuses()}
-    described = _operation(operation, _ASKING, path, responses)
+    answers: dict[str, Any] = {"200": {"description": "The answer", "content": answer, "headers": headers}}
+    described = _operation(operation, _ASKING, path, answers, *responses.BODY, 403, 422, 429, 500, 504)
     of_query = {name: fields.QUERY[name] for name in (h.ID, h.SENT_NS, h.JSON_LENGTH)}
     passed = of_query | fields.NEEDS | fields.TRACE
     described["parameters"] += [{"name": name, "in": "header", "schema": schema} for name, schema in passed.items()]
@@ -97,36 +102,21 @@ def _infer(operation: str, path: str) -> dict[str, Any]:
 
 
 def _repository() -> dict[str, Any]:
+    path = "/v2/repository/index"
     index = _operation(
-        "repositoryIndex", "All models, or those that can be asked.", "", {"200": _ok("RepositoryIndex")}
+        "repositoryIndex",
+        "All models, or those that can be asked.",
+        path,
+        {"200": _ok("RepositoryIndex")},
+        *responses.BODY,
     )
     index["requestBody"] = {"content": _json("RepositoryIndexRequest")}
     load, unload = "/v2/repository/models/{name}/load", "/v2/repository/models/{name}/unload"
-    loading = _operation("loadModel", "Nothing to do: models are loaded when asked for.", load, {"200": _ok("Empty")})
-    refused = {"400": {"$ref": "#/components/responses/E400"}}
-    unloading = _operation("unloadModel", "Refused: the autoscaler unloads what is not asked for.", unload, refused)
-    return {"/v2/repository/index": {"post": index}, load: {"post": loading}, unload: {"post": unloading}}
-
-
-def _statuses() -> list[int]:
-    return sorted({kind.http_status for kind in QUERY_ERRORS.values()} | {408, 413})
-
-
-def _errors() -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for status in _statuses():
-        kinds = [kind for kind in QUERY_ERRORS.values() if kind.http_status == status]
-        text = "; ".join(f"`{kind.code.value}`: {kind.default_message}" for kind in kinds) or "the body is too large"
-        headers: dict[str, Any] = {
-            h.STATUS: {"schema": {"type": "string", "enum": [kind.code.value for kind in kinds]}}
-        }
-        if not kinds:
-            headers = {h.STATUS: {"schema": {"type": "string"}}}
-        if status in (429, 503):
-            headers["Retry-After"] = {"schema": {"type": "string"}, "description": "Seconds."}
-            headers[h.RETRY_AFTER_MS] = {"schema": fields.RESULT[h.RETRY_AFTER_MS]}
-        found[f"E{status}"] = {"description": text, "headers": headers, "content": _json("ErrorBody")}
-    return found
+    done = {"200": _ok("Empty")}
+    loading = _operation("loadModel", "Nothing to do: models are loaded when asked for.", load, done, *responses.BODY)
+    loading["requestBody"] = {"content": _json("RepositoryLoadRequest")}
+    unloading = _operation("unloadModel", "Refused: the autoscaler unloads what is not asked for.", unload, {})
+    return {path: {"post": index}, load: {"post": loading}, unload: {"post": unloading}}
 
 
 def _schemas() -> dict[str, Any]:
@@ -177,7 +167,12 @@ def _schemas() -> dict[str, Any]:
         "Statistics": _object(model_stats=_list(statistics)),
         "RepositoryIndexRequest": {"type": "object", "properties": {"ready": flag}},
         "RepositoryIndex": _list(_object(name=text, version=text, state=states, reason=text)),
+        "RepositoryLoadRequest": {
+            "type": "object",
+            "properties": {"parameters": {"type": "object", "maxProperties": 0, "description": _NO_CONFIG}},
+        },
         "Empty": {"type": "object", "maxProperties": 0},
+        "Document": {"type": "object", "required": ["openapi", "paths"]},
         "NeedsParameters": _needs(),
     }
 

@@ -77,7 +77,7 @@ async def test_needs_become_headers(gateway: Running) -> None:
 
 
 async def test_clients_may_send_parameters_and_headers_of_their_own(gateway: Running) -> None:
-    body = json_body(model="x", temperature=0.5, priority=1, sequence_id=3)
+    body = json_body(model="x", temperature=0.5, priority=0, sequence_id=0)
     headers = {"infaas-worker": "copied", "infaas-of-a-proxy": "yes", "latency": "x"}
     async with gateway.http.post(gateway.infer_url, data=body, headers=headers) as response:
         assert response.status == 200
@@ -287,7 +287,7 @@ async def test_statistics_add_up(gateway: Running) -> None:
     assert (model["inference_count"], model["execution_count"]) == (6, 3)
     async with gateway.http.get(f"{gateway.url}/metrics") as response:
         text = await response.text()
-    assert f'infaas_gateway_requests_total{{code="ok",model="{gateway.task}"}} 3.0' in text
+    assert f'infaas_gateway_requests_total{{code="ok",model="{gateway.task}",version="1"}} 3.0' in text
 
 
 async def test_two_gateways_keep_their_answers_apart(gateway: Running) -> None:

@@ -24,6 +24,17 @@ from tests.store_rows import register
 from tests.waiting import until
 
 SCRIPT = Path(__file__).with_name("triton_client.py")
+METHODS = Path(__file__).with_name("triton_methods.py")
+NOT_OFFERED = {
+    "unload_model": "autoscaler",
+    "update_trace_settings": "traceparent",
+    "get_trace_settings": "traceparent",
+    "update_log_settings": "log settings",
+    "get_log_settings": "log settings",
+    "register_system_shared_memory": "shared memory",
+    "register_cuda_shared_memory": "shared memory",
+}
+"""Methods of tritonclient that are answered 400, and a word of what they are told."""
 
 
 @pytest.fixture
@@ -60,6 +71,9 @@ async def test_tritonclient_works_unchanged(
         code, output = await output_of(SCRIPT, f"127.0.0.1:{port}", task, "mlp", file)
         assert code == 0, output
         seen: dict[str, Any] = json.loads(output.splitlines()[-1])
+        code, output = await output_of(METHODS, f"127.0.0.1:{port}", task, file)
+        assert code == 0, output
+        methods: dict[str, dict[str, str]] = json.loads(output.splitlines()[-1])
         gateway.terminate()
         assert await gateway.wait() == 0
     assert (seen["live"], seen["ready"], seen["model_ready"], seen["absent_ready"]) == (True, True, True, False)
@@ -73,6 +87,15 @@ async def test_tritonclient_works_unchanged(
         assert seen[form]["parameters"]["variant"] == VARIANT
     assert seen["error"].startswith("404 ")
     assert "autoscaler" in seen["unload"]
+    for client, found in methods.items():
+        assert len(found) > 25, client
+        assert found.pop("classes") == "[[b'2.000000:1'], [b'10.000000:1']]"
+        for method, outcome in found.items():
+            if method in NOT_OFFERED:
+                assert outcome.startswith("400 "), (client, method, outcome)
+                assert NOT_OFFERED[method] in outcome
+            else:
+                assert outcome == "ok", (client, method, outcome)
     stats = seen["statistics"]["inference_stats"]
     assert {
         stats[name]["count"] for name in ("success", "queue", "compute_input", "compute_infer", "compute_output")

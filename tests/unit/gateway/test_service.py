@@ -1,14 +1,11 @@
 """The HTTP application and its address, without a broker."""
 
-import json
-
 import pytest
 from aiohttp import ClientSession, web
 
 from gateway.http.connection import json_errors
 from gateway.service import make_app
 from gateway.settings import GatewaySettings
-from schemas.documents.__main__ import FOLDER
 
 
 async def test_a_defect_is_json_and_says_nothing_of_the_inside(caplog: pytest.LogCaptureFixture) -> None:
@@ -26,8 +23,3 @@ async def test_a_defect_is_json_and_says_nothing_of_the_inside(caplog: pytest.Lo
         assert await response.json() == {"error": "internal error"}
     await runner.cleanup()
     assert "a secret detail" in caplog.text
-
-
-def test_the_port_is_the_default() -> None:
-    document = json.loads((FOLDER / "openapi.json").read_text())
-    assert document["servers"] == [{"url": f"http://{GatewaySettings().host}:{GatewaySettings().port}"}]

@@ -2,9 +2,10 @@
 
 import msgspec
 import pytest
+from multidict import CIMultiDict, MultiDict
 
 from gateway.model_directory import ModelDirectory
-from gateway.translation import make_envelope
+from gateway.translation import make_envelope, needs_in
 from schemas import headers as h
 from schemas.errors import InvalidRequest
 from schemas.rows.tensor_spec import TensorSpec
@@ -15,7 +16,7 @@ TEXTS = msgspec.structs.replace(a_task("reviews"), inputs=(TensorSpec(name="text
 MODELS = ModelDirectory(Catalog(tasks={"reviews": TEXTS, "digits": a_task("digits")})).seen_by(None)
 
 
-@pytest.mark.parametrize("content_type", ["text/plain", "text/plain; charset=utf-8", "image/png"])
+@pytest.mark.parametrize("content_type", ["text/plain", "Text/Plain; charset=utf-8", "image/png"])
 def test_a_text_or_an_image_is_sent_on_as_it_is(content_type: str) -> None:
     http = {h.CONTENT_TYPE: content_type, h.LATENCY_MS: "100"}
     envelope = make_envelope(MODELS.find("reviews"), http, b"\x89 a wonderful film", "infaas.replies.r", "q", 1)
@@ -28,3 +29,17 @@ def test_a_text_or_an_image_is_sent_on_as_it_is(content_type: str) -> None:
 def test_elsewhere_the_body_is_a_request(task: str, content_type: str) -> None:
     with pytest.raises(InvalidRequest, match="the body is no JSON"):
         make_envelope(MODELS.find(task), {h.CONTENT_TYPE: content_type}, b"a film", "infaas.replies.r", "q", 1)
+
+
+def test_who_sends_a_file_to_a_model_of_numbers_is_told_what_to_send() -> None:
+    with pytest.raises(InvalidRequest, match="digits takes no image/png: send its inputs in a request"):
+        make_envelope(MODELS.find("digits"), {h.CONTENT_TYPE: "image/png"}, b"\x89PNG", "infaas.replies.r", "q", 1)
+
+
+def test_a_need_is_said_once() -> None:
+    plain = (h.CONTENT_TYPE, "text/plain")
+    fields = CIMultiDict([(h.LATENCY_MS, "100"), (h.LATENCY_MS.upper(), "100"), plain])
+    with pytest.raises(InvalidRequest, match="more than once"):
+        make_envelope(MODELS.find("reviews"), fields, b"a", "infaas.replies.r", "q", 1)
+    with pytest.raises(InvalidRequest, match="more than once"):
+        needs_in(MultiDict([("latency_ms", "1"), ("other", "1"), ("latency_ms", "1")]))

@@ -1,0 +1,47 @@
+"""Errors of operations in the OpenAPI document: said once each, and by every operation that may answer with them."""
+
+from typing import Any, Final
+
+from schemas import headers as h
+from schemas.documents import fields
+from schemas.errors import QUERY_ERRORS, ErrorCode
+
+_JSON: Final = "application/json"
+_CONTENT: Final = {_JSON: {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}
+ANY: Final = (400, 408, 503)
+"""Statuses that any request may be answered with: it is no HTTP, it does not arrive, there are too many connections."""
+BODY: Final = (413, 415)
+"""Those of a request with a body besides."""
+_OF_HTTP: Final = {
+    408: "The request has not arrived in time.",
+    413: "The body is larger than what a request may hold, or than what it unpacks to may be.",
+    415: "The body's `Content-Encoding` is none that is known; `Accept-Encoding` names those.",
+}
+
+
+def errors(*statuses: int) -> dict[str, Any]:
+    """References to what these statuses, and those of any request, come with."""
+    return {str(status): {"$ref": f"#/components/responses/E{status}"} for status in sorted({*ANY, *statuses})}
+
+
+def refusal(description: str) -> dict[str, Any]:
+    """An error of one operation, in words of its own."""
+    return {"description": description, "content": _CONTENT}
+
+
+def components() -> dict[str, Any]:
+    """What the references refer to."""
+    statuses = sorted({kind.http_status for kind in QUERY_ERRORS.values()} | set(_OF_HTTP))
+    return {f"E{status}": _error(status) for status in statuses}
+
+
+def _error(status: int) -> dict[str, Any]:
+    kinds = [kind for kind in QUERY_ERRORS.values() if kind.http_status == status]
+    text = _OF_HTTP.get(status) or "; ".join(f"`{kind.code.value}`: {kind.default_message}" for kind in kinds)
+    headers: dict[str, Any] = {h.STATUS: {"schema": {"type": "string", "enum": [code.value for code in ErrorCode]}}}
+    if status == 415:
+        headers["Accept-Encoding"] = {"schema": {"type": "string"}}
+    if status in (429, 503):
+        headers["Retry-After"] = {"schema": {"type": "string"}, "description": "Seconds."}
+        headers[h.RETRY_AFTER_MS] = {"schema": fields.RESULT[h.RETRY_AFTER_MS]}
+    return {"description": text, "headers": headers, "content": _CONTENT}
