@@ -100,6 +100,10 @@ bench-zoo: $(TORCH)/dev.stamp ## register 44 architectures and serve them; BENCH
 chaos: $(VENV)/dev.stamp ## inflict faults under load; MINUTES=30 FAULTS="Kafka,worker" narrow it, CHAOS="--seed 2" more
 	$(BIN)/python -m bench.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(FAULTS),--faults "$(FAULTS)") $(CHAOS)
 
+.PHONY: fuzz
+fuzz: $(VENV)/dev.stamp ## throw generated requests at every route of a gateway; MINUTES=30 SEED=2 for more, and others
+	$(BIN)/python -m bench.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+
 .PHONY: chaos-jobs
 chaos-jobs: $(VENV)/dev.stamp ## kill every process with 10,000 jobs in flight, and count the answers; JOBS=1000 for fewer
 	$(BIN)/python -m bench.jobs $(if $(JOBS),--jobs $(JOBS))

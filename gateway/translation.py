@@ -132,16 +132,16 @@ def _check_parameter(name: str) -> None:
 
 
 def _check_headers(http: Mapping[str, str]) -> None:
-    _check_once(http, "header")
-    for name in http:
+    names = list(http)
+    if len(names) != len(http):  # a multidict counts what is said twice, but names it once
+        _check_once(http, "header")
+    for name in names:
         if name[:7].lower() == _PREFIX:
             _check_header(name)
 
 
 def _check_once(fields: Mapping[str, str], kind: str) -> None:
     """Check that what means something here is said once."""
-    if len(list(fields)) == len(fields):  # a multidict counts what is said twice, but names it once
-        return
     said = Counter(name.lower() for name, _ in tuple(fields.items()))
     for name, times in said.items():
         if times > 1 and (name in _HEADERS or name in h.NEEDS or name == h.JSON_LENGTH):

@@ -1,0 +1,116 @@
+"""A run of schemathesis against a gateway: requests made from its OpenAPI document, such as fit it and such as do not.
+
+Of every answer it asks: is it no defect of the server, is its status in the document, and are its headers and its
+body what the document says of that status? So an error that is no JSON, or says nothing, is found as one that is 500.
+Names of real models stand in most paths, so that what is behind the name is reached.
+"""
+
+import asyncio
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from aiohttp import ClientSession
+
+_PATIENCE_S: Final = 120.0
+"""Seconds beyond the time that a run was given until it counts as hung."""
+_BOUNDED: Final = "fuzzing"
+"""The phase whose length one can say; what lies at the bounds of the document alone are 2,500 requests."""
+_CHECKS: Final = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+    "negative_data_rejection",
+    "missing_required_header",
+    "unsupported_method",
+    "allow_header_conformance",
+)
+_SETTINGS: Final = """
+request-timeout = 30.0
+continue-on-failure = true
+warnings = false
+
+[checks.not_a_server_error]
+expected-statuses = ["2xx", "3xx", "4xx", 503, 504]
+
+[dictionaries.models]
+values = {models}
+
+[dictionaries.versions]
+values = ["1", "2"]
+
+[parameters]
+"path.name" = {{ dictionary = "models", probability = 0.8 }}
+"path.version" = {{ dictionary = "versions", probability = 0.8 }}
+"""
+"""503 and 504 are answers to a deadline that cannot be kept, and to more than there is room for."""
+
+
+class FuzzReport(NamedTuple):
+    """What came of a run."""
+
+    requests: int
+    operations: int
+    """Operations of the document that were tried."""
+    failures: int
+    output: str
+    """What schemathesis printed, with a command for each failure that repeats it."""
+
+
+async def fuzz_http(url: str, seed: int, *, seconds: int = 0, examples: int = 0) -> FuzzReport:
+    """Fuzz the gateway at `url` for so long, or with so many requests to each operation beside those at its bounds.
+
+    Raises:
+        TimeoutError: the run did not end.
+        RuntimeError: the run did not begin.
+    """
+    with tempfile.TemporaryDirectory(prefix="infaas-fuzz-") as folder:
+        settings, report = Path(folder) / "schemathesis.toml", Path(folder) / "report.json"
+        settings.write_text(_SETTINGS.format(models=json.dumps(await _models(url))))
+        enough = ["--max-time", str(seconds)] if seconds else ["--max-examples", str(examples), "--phases", _BOUNDED]
+        output = await _run(folder, _command(url, settings, report, seed) + enough, seconds + _PATIENCE_S)
+        if not report.exists():
+            raise RuntimeError(f"schemathesis failed: {output[-2000:]}")
+        return _read(json.loads(report.read_text()), output)
+
+
+async def _models(url: str) -> list[str]:
+    """Names of the models that can be asked."""
+    async with ClientSession() as http, http.post(f"{url}/v2/repository/index", json={"ready": True}) as response:
+        return sorted({model["name"] for model in await response.json()})
+
+
+def _command(url: str, settings: Path, report: Path, seed: int) -> list[str]:
+    command = [sys.executable, "-m", "schemathesis.cli", "--no-color", "--config-file", str(settings)]
+    command += ["run", f"{url}/openapi.json", "--checks", ",".join(_CHECKS), "--mode", "all", "--seed", str(seed)]
+    command += ["--suppress-health-check", "all", "--generation-database", "none"]
+    return [*command, "--report", "json", "--report-json-path", str(report)]
+
+
+async def _run(folder: str, command: Sequence[str], patience_s: float) -> str:
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=folder,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        async with asyncio.timeout(patience_s):
+            output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return output.decode(errors="replace")
+
+
+def _read(report: dict[str, Any], output: str) -> FuzzReport:
+    cases, operations = report["test_cases"], report["operations"] or {}
+    failures = cases["with_failures"] + cases["errored"] + len(report["errors"])
+    return FuzzReport(cases["generated"], operations.get("tested", 0), failures, output)

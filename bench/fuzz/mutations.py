@@ -1,0 +1,134 @@
+"""Requests that a model takes, each with something wrong: they come further than what is made from a document alone."""
+
+import gzip
+import json
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from random import Random
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from schemas.oip import EncodedMessage, encode_request
+from schemas.tensors import DTYPES, Array, bytes_array
+
+_ODD: Final[tuple[Any, ...]] = (
+    None, True, -1, 0, 7.5, 2**63, 2**64, -(2**70), 1e308, "", "x" * 300, "NaN", "\ud800", "\0", "é", [], {}, [[]],
+    [None], {"a": []}, "FP16", "BYTES", "BF16", [2**31], [0, 0], [1] * 17,
+)  # fmt: skip
+_NEEDS: Final = ("abc", "-1", "0", "1e400", "nan", "inf", "", "0x10", "1_000", "٣", "true", " 5 ")
+_HEADERS: Final = (
+    *(f"infaas-{need}" for need in ("latency-ms", "deadline-ms", "min-accuracy", "max-cost", "mode", "allow-late")),
+    *(f"infaas-{name}" for name in ("explain", "target", "tenant", "batch", "sent-ns", "id", "reply-to", "latncy-ms")),
+    *(
+        "traceparent",
+        "inference-header-content-length",
+        "content-encoding",
+        "accept-encoding",
+        "content-type",
+        "expect",
+    ),
+)
+_TYPES: Final = ("image/png", "text/plain", "application/octet-stream", "application/cloudevents+json", "a", "gzip, br")
+_PARAMETERS: Final = ("latency_ms", "priority", "timeout", "mode", "binary_data_output", "mine")
+_FORMS: Final = ("classification", "binary_data", "shared_memory_region")
+_MOST_ROWS: Final = 3
+
+
+class Mutant(NamedTuple):
+    """A request, as it is sent."""
+
+    model: str
+    body: bytes
+    headers: dict[str, str]
+
+
+def mutants(models: Sequence[dict[str, Any]], rng: Random) -> Iterator[Mutant]:
+    """Make requests to models, as their metadata describes them, without end."""
+    while True:
+        model = rng.choice(models)
+        encoded = _valid(model, rng)
+        body, length = encoded.value, encoded.json_length
+        if length is None and rng.random() < 0.7:
+            body = _changed_json(body, rng)
+        for _ in range(rng.choice((0, 0, 1, 1, 3))):
+            body = _changed_bytes(body, rng)
+        headers = {"infaas-latency-ms": "5000", "content-type": encoded.content_type}
+        if length is not None:
+            headers["inference-header-content-length"] = str(max(length + rng.choice((0, 0, 0, 0, -1, 1, -length)), 0))
+        if rng.random() < 0.3:
+            headers[rng.choice(_HEADERS)] = rng.choice(_NEEDS + _TYPES)
+        if rng.random() < 0.1:
+            body, headers["content-encoding"] = gzip.compress(body)[: rng.choice((None, None, -1))], "gzip"
+        yield Mutant(model["name"], body, headers)
+
+
+def _valid(model: dict[str, Any], rng: Random) -> EncodedMessage:
+    rows = rng.randint(1, _MOST_ROWS)
+    inputs = {spec["name"]: _tensor(spec, rows, rng) for spec in model["inputs"]}
+    outputs = rng.sample([spec["name"] for spec in model["outputs"]], rng.randint(0, len(model["outputs"])))
+    return encode_request(inputs, request_id="fuzz", outputs=outputs, binary=rng.random() < 0.4)
+
+
+def _tensor(spec: dict[str, Any], rows: int, rng: Random) -> Array:
+    first, *others = spec["shape"] or [1]
+    shape = [rows if first < 0 else first, *(rng.randint(1, 8) if length < 0 else length for length in others)]
+    if spec["datatype"] == "BYTES":
+        count = int(np.prod(shape))
+        return bytes_array([rng.choice(("a film", "", "é" * 9, "x" * 99)) for _ in range(count)]).reshape(shape)
+    values = [rng.choice((0, 1, 2, 100)) for _ in range(int(np.prod(shape)))]
+    return np.array(values).astype(DTYPES[spec["datatype"]]).reshape(shape)
+
+
+def _changed_json(body: bytes, rng: Random) -> bytes:
+    content: Any = json.loads(body)
+    if rng.random() < 0.3:
+        content["parameters"] = {rng.choice(("latency_ms", "priority", "timeout", "mode", "mine")): _odd(rng)}
+    if rng.random() < 0.3:
+        form = {
+            rng.choice(("classification", "binary_data", "shared_memory_region")): deepcopy(rng.choice((1, 2, *_ODD)))
+        }
+        content["outputs"] = [{"name": rng.choice(("y", "label", "scores", "")), "parameters": form}]
+    for _ in range(rng.choice((0, 1, 1, 2))):
+        _change_node(content, rng)
+    return json.dumps(content).encode()
+
+
+def _change_node(content: Any, rng: Random) -> None:
+    """Replace, drop or double something that lies somewhere in a document."""
+    places = list(_places(content))
+    if not places:
+        return
+    parent, key = rng.choice(places)
+    what = rng.random()
+    if what < 0.6:
+        parent[key] = _odd(rng)
+    elif what < 0.8:
+        del parent[key]
+    elif isinstance(parent, list):
+        parent.insert(key, deepcopy(parent[key]))
+    else:
+        parent[f"{key} "] = deepcopy(parent[key])
+
+
+def _places(content: Any) -> Iterator[tuple[Any, Any]]:
+    keys = content.keys() if isinstance(content, dict) else range(len(content)) if isinstance(content, list) else ()
+    for key in list(keys):
+        yield content, key
+        yield from _places(content[key])
+
+
+def _odd(rng: Random) -> Any:
+    return deepcopy(rng.choice(_ODD))  # or what is put into a list would be in all requests from then on
+
+
+def _changed_bytes(body: bytes, rng: Random) -> bytes:
+    start, end = sorted(rng.randint(0, len(body)) for _ in range(2))
+    what = rng.randrange(4)
+    if what == 0:
+        return body[:start] + rng.randbytes(rng.randint(1, 4)) + body[start:]
+    if what == 1:
+        return body[:start]
+    if what == 2:
+        return body[:start] + body[end:]
+    return body + body[start:end]

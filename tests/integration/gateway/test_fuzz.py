@@ -1,0 +1,46 @@
+"""Requests made from the published document, such as fit it and such as do not: every answer is what it says."""
+
+import asyncio
+import json
+import logging
+from uuid import uuid4
+
+import pytest
+
+from bench.fuzz.http_fuzzing import fuzz_http
+from bench.fuzz.mutating import mutate_http
+from broker.settings import KafkaSettings
+from broker.topics import ensure_task_topics
+from gateway.model_directory import ModelDirectory
+from gateway.service import open_gateway
+from gateway.settings import GatewaySettings
+from schemas.documents.__main__ import FOLDER
+from tests.integration.gateway.conftest import catalog_of
+from tests.integration.gateway.responder import answering
+
+EXAMPLES = 3
+"""Requests to each operation, beside those at the bounds of what the document allows."""
+MUTATIONS = 400
+
+
+async def test_whatever_is_asked_the_answer_is_as_the_document_says(
+    kafka: KafkaSettings, database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = f"digits-{uuid4().hex[:8]}"
+    await ensure_task_topics(kafka, task, 1)
+    settings, models = GatewaySettings(port=0, grace_s=0.2, wait_s=2.0), ModelDirectory(catalog_of(task))
+    paths = json.loads((FOLDER / "openapi.json").read_text())["paths"]
+    async with (
+        answering(kafka, task),
+        open_gateway(settings, kafka, models, database, asyncio.Event()) as (url, _),
+    ):
+        made = await fuzz_http(url, seed=1, examples=EXAMPLES)
+        mutated = await mutate_http(url, seed=1, most=MUTATIONS)
+    assert made.failures == 0, made.output
+    assert made.operations == sum(map(len, paths.values())) - 1, "all but the document itself, which it has read"
+    assert made.requests > made.operations
+    assert mutated.failures == []
+    assert mutated.requests == MUTATIONS
+    assert mutated.statuses[200] > 0
+    assert mutated.statuses[400] > 0
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
