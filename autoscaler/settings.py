@@ -29,6 +29,8 @@ class AutoscalerSettings(PlanningSettings):
     """Seconds for which the sums of each minute are kept."""
     decisions_retention_s: float = Field(default=30 * 86400.0, ge=60)
     """Seconds for which decisions are kept."""
+    audit_retention_s: float = Field(default=365 * 86400.0, ge=86400)
+    """Seconds for which it is kept what administrators did; a day at least."""
     trim_interval_s: float = Field(default=30.0, gt=0)
     """Seconds between two times at which queries that are done are deleted from Kafka."""
     sweep_interval_s: float = Field(default=300.0, gt=0)

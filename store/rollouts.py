@@ -6,8 +6,10 @@ A change is one row, and notifies `store.change_listener.REGISTRY`, by which sel
 from collections.abc import Collection, Iterable
 from typing import Final
 
+from schemas.rows.audit import AuditAct
 from schemas.rows.catalog import Architecture
 from schemas.rows.rollout import Rollout, VersionComparison, VersionEvent
+from store.audit import audited_transaction
 from store.errors import StoreConflict
 from store.pool import DatabaseSession, Pool
 from store.sql import load_queries
@@ -39,14 +41,16 @@ async def begin_rollout(session: DatabaseSession, model: str, serving: int) -> N
     await session.execute(_BEGIN_ROLLOUT, model, serving)
 
 
-async def change_rollout(pool: Pool, earlier: Rollout, now: Rollout, event: VersionEvent) -> None:
-    """Change which version answers which queries, and note why, both or neither.
+async def change_rollout(
+    pool: Pool, earlier: Rollout, now: Rollout, event: VersionEvent, act: AuditAct | None = None
+) -> None:
+    """Change which version answers which queries, and note why, and whose act that is, all or nothing.
 
     Raises:
         StoreConflict: somebody else changed it since `earlier` was read, or is unregistering a version.
     """
     n = now
-    async with pool.transaction() as session:
+    async with audited_transaction(pool, act) if act is not None else pool.transaction() as session:
         named = [version for version in (n.serving, n.candidate) if version is not None]
         if removing := await session.fetch_value(str, _LOCK_VERSIONS, n.model, named):
             raise StoreConflict(f"{removing} is being unregistered, and answers nobody any more")

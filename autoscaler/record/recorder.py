@@ -36,6 +36,7 @@ from schemas import topics
 from schemas.load_classes import ClassAnswers, ClassCount, LoadClass
 from schemas.rows.samples import InstanceSample, LagReading, LoadSample
 from store import samples
+from store.audit import prune_acts
 from store.catalog import Catalog
 from store.errors import StoreUnavailable
 from store.pool import Pool
@@ -165,6 +166,7 @@ class Recorder:
         settings = self._settings
         await samples.maintain_partitions(self._pool, at, settings.retention_s, settings.minute_retention_s)
         await samples.prune_decisions(self._pool, at - timedelta(seconds=settings.decisions_retention_s))
+        await prune_acts(self._pool, at - timedelta(seconds=settings.audit_retention_s))
         await samples.prune_losses(self._pool, at - timedelta(seconds=settings.minute_retention_s))
         await samples.roll_up(self._pool, minute - MINUTE)
         if self._minute is None:

@@ -6,12 +6,14 @@ from typing import Annotated
 import typer
 
 from infaas.cli.building import artifact_store
-from infaas.cli.connect import DEFAULT_HOME, Home, Json, with_database
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, act_here, with_database
 from infaas.cli.output import CommandGroup, show, show_json, table
 from registry.access import AccessOf, change_access, find_access
 from schemas.access import Access, Visibility
 from schemas.errors import InvalidRequest
+from schemas.rows.audit import AuditVerb
 from security.access import check_access
+from store.audit import audited
 from store.pool import Pool
 
 OwnerFlag = Annotated[str | None, typer.Option("--owner", metavar="TENANT", help="Whose it is: who may change it.")]
@@ -48,8 +50,10 @@ def set_access(
 
     async def change(pool: Pool) -> list[AccessOf]:
         known = (await find_access(pool, name)).access
-        access = declared_access(owner or known.owner, private, share_with)
-        return await change_access(pool, artifact_store(home), name, access or known)
+        access = declared_access(owner or known.owner, private, share_with) or known
+        asked = {"owner": access.owner, "visibility": access.visibility, "shared_with": sorted(access.shared_with)}
+        async with audited(pool, act_here(AuditVerb.SET_ACCESS, name, **asked)):
+            return await change_access(pool, artifact_store(home), name, access)
 
     _show(with_database(home, change), as_json=as_json)
 

@@ -9,7 +9,7 @@ import typer
 
 from broker.settings import KafkaSettings
 from infaas.cli.building import artifact_store
-from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database, find_kafka
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, act_here, find_database, find_kafka
 from infaas.cli.output import err, ms, show, show_json, table
 from infaas.cli.register import ProgressBar
 from infaas.optional_zoo import zoo_files
@@ -19,7 +19,9 @@ from registry.composites.proposals import CascadeProposal
 from registry.composites.proposing import find_cascades, requests_for
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
+from schemas.rows.audit import AuditVerb
 from schemas.rows.catalog import Profile, Variant
+from store.audit import audited
 from store.pool import Pool, open_pool
 from store.registry import list_profiles
 
@@ -177,8 +179,10 @@ async def _register_chain(
     request: ChainRequest, kafka: KafkaSettings, postgres: str, home: Path
 ) -> list[tuple[Variant, Profile]]:
     async with open_pool(postgres) as pool:
+        act = act_here(AuditVerb.REGISTER, request.name, chain=request.tasks)
         with ProgressBar() as bar:
-            made = await register_chain(request, pool, kafka, artifact_store(home), bar)
+            async with audited(pool, act):
+                made = await register_chain(request, pool, kafka, artifact_store(home), bar)
         profiles = {profile.variant: profile for profile in await list_profiles(pool, task=request.name)}
     return [(variant, profiles[variant.name]) for variant in made]
 
@@ -208,12 +212,12 @@ async def _register(
     requests: Sequence[CascadeRequest], kafka: KafkaSettings, postgres: str, home: Path
 ) -> list[_ShownCascade]:
     async with open_pool(postgres) as pool:
+        made: list[MadeCascade] = []
         with ProgressBar() as bar:
-            made = [
-                one
-                for request in requests
-                for one in await register_cascade(request, pool, kafka, artifact_store(home), bar)
-            ]
+            for request in requests:
+                stages = {"task": request.task, "first": request.first, "then": request.then}
+                async with audited(pool, act_here(AuditVerb.REGISTER, request.name or "", cascade=stages)):
+                    made += await register_cascade(request, pool, kafka, artifact_store(home), bar)
         return await _with_profiles(made, pool)
 
 

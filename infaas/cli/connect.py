@@ -4,12 +4,12 @@ A command asks only for the part it needs, so that `infaas lag` works where only
 """
 
 import asyncio
-import getpass
 import os
+import pwd
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import typer
 
@@ -19,6 +19,7 @@ from infaas.supervisor.options import POSTGRES_ENV
 from infaas.supervisor.state import SystemState, read_state
 from schemas.defaults import HOME
 from schemas.errors import OperatorError
+from schemas.rows.audit import AuditAct, AuditVerb
 from store.pool import Pool, open_pool
 
 T = TypeVar("T")
@@ -75,8 +76,20 @@ def find_gateway(home: Path) -> str:
 
 
 def asked_by() -> str:
-    """Return who runs this command: `user@host`."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
+    """Return who runs this command: `user@host`, the user being that of the process, whatever its environment says."""
+    number = os.geteuid()
+    try:
+        user = pwd.getpwuid(number).pw_name
+    except KeyError:  # a container's, often
+        user = f"uid-{number}"
+    return f"{user}@{socket.gethostname()}"
+
+
+def act_here(verb: AuditVerb, subject: str = "", **detail: Any) -> AuditAct:
+    """Describe, for the record, what the person at this command line does."""
+    remote = os.environ.get("SSH_CONNECTION", "").partition(" ")[0]
+    origin = f"command line, by SSH from {remote}" if remote else "command line"
+    return AuditAct(actor=asked_by(), origin=origin, verb=verb, subject=subject, detail=detail)
 
 
 def running_state(home: Path, variable: str | None = None) -> SystemState:

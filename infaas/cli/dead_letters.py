@@ -11,11 +11,14 @@ import typer
 
 from broker.letters.letter import LetterFilter, LetterId, StoredLetter
 from broker.letters.letter_box import LetterBox, Progress, ReplayReport
-from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_kafka
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, act_here, find_kafka, with_database
 from infaas.cli.moments import parse_moment
 from infaas.cli.output import CommandGroup, day_time, err, show, show_json, table
 from infaas.cli.register import ProgressBar
 from schemas.errors import OperatorError
+from schemas.rows.audit import AuditAct, AuditVerb
+from store.audit import audited
+from store.pool import Pool
 
 T = TypeVar("T")
 _SHOWN_BYTES: Final = 1000
@@ -95,7 +98,8 @@ def replay(
     async def replay_found(box: LetterBox, progress: Progress) -> ReplayReport:
         return await box.replay(await box.find(wanted, limit, oldest=True), progress)
 
-    report = _with_progress(home, "sending again", replay_found)
+    act = _act(AuditVerb.REPLAY_LETTERS, letters, task, reason, since, until)
+    report = _with_progress(home, "sending again", act, replay_found)
     if as_json:
         return show_json(report)
     err.print(f"{report.replayed} dead letter(s) sent again, {report.answered} had an answer already")
@@ -126,7 +130,8 @@ def drop(
     async def drop_found(box: LetterBox, progress: Progress) -> int:
         return await box.drop(await box.find(wanted, limit, oldest=True), progress)
 
-    count = _with_progress(home, "dropping", drop_found)
+    act = _act(AuditVerb.DROP_LETTERS, letters, task, reason, since, until)
+    count = _with_progress(home, "dropping", act, drop_found)
     if as_json:
         show_json({"dropped": count})
     else:
@@ -140,9 +145,22 @@ def _ask(home: Path, question: Callable[[LetterBox], Awaitable[T]]) -> T:
     return asyncio.run(ask())
 
 
-def _with_progress(home: Path, text: str, work: Callable[[LetterBox, Progress], Awaitable[T]]) -> T:
+def _with_progress(home: Path, text: str, act: AuditAct, work: Callable[[LetterBox, Progress], Awaitable[T]]) -> T:
+    async def recorded(pool: Pool) -> T:
+        box = LetterBox(find_kafka(home))
+        async with audited(pool, act):
+            return await work(box, lambda done, total: bar.step(done, total, text))
+
     with ProgressBar() as bar:
-        return _ask(home, lambda box: work(box, lambda done, total: bar.step(done, total, text)))
+        return with_database(home, recorded)
+
+
+def _act(
+    verb: AuditVerb, letters: list[str] | None, task: str | None, reason: str | None, since: str | None,
+    until: str | None,
+) -> AuditAct:  # fmt: skip
+    asked = {"task": task, "reason": reason, "since": since, "until": until}
+    return act_here(verb, ", ".join(letters or ()), **{name: text for name, text in asked.items() if text is not None})
 
 
 def _filter(

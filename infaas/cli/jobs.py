@@ -7,15 +7,18 @@ from typing import Annotated, Final
 import typer
 from rich.table import Table
 
-from infaas.cli.connect import DEFAULT_HOME, Home, Json, with_database
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, act_here, with_database
 from infaas.cli.output import CommandGroup, day_time, err, show, show_json, table, usd
 from schemas import headers as h
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.jobs import ENDED, MAX_LISTED, JobState, JobStatus
 from schemas.oip import JSON
 from schemas.result import parse_result
+from schemas.rows.audit import AuditVerb
 from schemas.rows.jobs import JobResult
 from store import jobs
+from store.audit import audited_transaction
+from store.pool import Pool
 
 app = typer.Typer(cls=CommandGroup, no_args_is_help=True)
 
@@ -70,7 +73,12 @@ def show_jobs(ids: JobIds, home: Home = DEFAULT_HOME, as_json: Json = False) -> 
 @app.command()
 def cancel(ids: JobIds, home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
     """Cancel jobs that have not ended. Exit code 2 if one of them has, or there is none."""
-    cancelled = with_database(home, lambda pool: jobs.cancel_jobs(pool, ids))
+
+    async def write(pool: Pool) -> list[str]:
+        async with audited_transaction(pool, act_here(AuditVerb.CANCEL_JOBS, ", ".join(ids))) as session:
+            return await jobs.cancel_jobs(session, ids)
+
+    cancelled = with_database(home, write)
     left = sorted(set(ids) - set(cancelled))
     if as_json:
         show_json({"cancelled": cancelled, "not_cancelled": left})

@@ -6,6 +6,7 @@ import typer
 
 from infaas.cli import (
     access,
+    audit,
     batch,
     composites,
     database,
@@ -60,7 +61,8 @@ for command in (listing.tasks, listing.models, listing.profile):
     app.command(rich_help_panel="Models")(command)
 for command in (versions.history, versions.rollout, versions.rollback):
     app.command(rich_help_panel="Models")(command)
-app.command(rich_help_panel="Operation")(lag.lag)
+for command in (lag.lag, audit.audit):
+    app.command(rich_help_panel="Operation")(command)
 variants = typer.Typer()
 variants.callback(invoke_without_command=True)(listing.variants)
 variants.command()(plot.plot)

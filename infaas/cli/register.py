@@ -22,10 +22,11 @@ from infaas.cli.building import (
     artifact_store,
     chosen_steps,
 )
-from infaas.cli.connect import DEFAULT_HOME, Home, Json, asked_by, find_database, find_kafka
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, act_here, asked_by, find_database, find_kafka
 from infaas.cli.output import err, show, show_json, table
 from infaas.cli.processing import ImageFlag, ProcessingFlag, TokenizerFlag, TopFlag, declared_processing
 from infaas.optional_zoo import require_zoo
+from registry.artifacts import ArtifactStore
 from registry.dry_run import dry_run as explain_registration
 from registry.importers.imported import ImportedModel, completed, name_of
 from registry.importers.importing import ImportKind, ImportModel, kind_of
@@ -36,12 +37,15 @@ from registry.quality import CHOICES
 from registry.register import register as register_model
 from registry.register import step_count
 from registry.registration import Registration
+from registry.step_runner import StepRunner
 from runtimes.processing.classes import read_class_names
 from schemas.access import Access
 from schemas.defaults import BATCH_LIMIT, PARTITIONS, THREADS
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
+from schemas.rows.audit import AuditVerb
 from schemas.rows.catalog import Variant, VariantState
+from store.audit import audited
 from store.pool import Pool, open_pool
 from store.registry import list_profiles
 
@@ -208,7 +212,8 @@ async def register_with_progress(
 
     async with open_pool(postgres) as pool:
         with ProgressBar() as bar:
-            async with chosen_steps(hardware, pool, kafka, home, choice, bar.note) as steps:
+            act = act_here(AuditVerb.REGISTER, ", ".join(tasks) or "zoo", again=choice.again)
+            async with audited(pool, act), chosen_steps(hardware, pool, kafka, home, choice, bar.note) as steps:
                 made = await register_zoo(
                     pool, kafka, artifact_store(home), bar, home / "cache", tasks=tasks, hardware=steps.hardware,
                     threads=threads, all_variants=all_variants, again=choice.again, runner=steps,
@@ -255,9 +260,22 @@ async def _register_each(
             for request in requests:
                 await step_count(request, steps)  # says what is wrong with any before one is begun
             for request in requests:
-                made = await register_model(request, pool, kafka, artifact_store(home), bar, steps)
+                made = await _register_one(request, pool, kafka, artifact_store(home), bar, steps)
     await _warn_of_noise(pool, made)
     return made
+
+
+async def _register_one(
+    request: Registration,
+    pool: Pool,
+    kafka: KafkaSettings,
+    artifacts: ArtifactStore,
+    bar: ProgressBar,
+    steps: StepRunner,
+) -> list[Variant]:
+    asked = {"task": request.task, "file": request.file.name, "hardware": request.hardware, "hold": request.hold}
+    async with audited(pool, act_here(AuditVerb.REGISTER, request.architecture, **asked)):
+        return await register_model(request, pool, kafka, artifacts, bar, steps)
 
 
 async def _warn_of_noise(pool: Pool, made: Sequence[Variant]) -> None:

@@ -9,12 +9,14 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from infaas.cli.connect import DEFAULT_HOME, Home, Json, asked_by, with_database
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, act_here, asked_by, with_database
 from infaas.cli.output import CommandGroup, date_time, err, show, show_json, table
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
+from schemas.rows.audit import AuditVerb
 from schemas.rows.placement import WorkerRow
 from schemas.rows.scaling import DecisionKind, DecisionRow, Pin, PinKind
+from store.audit import audited_transaction
 from store.cluster import ClusterRows, read_cluster
 from store.pool import DatabaseSession, Pool
 from store.registry import get_task, get_variant
@@ -101,8 +103,9 @@ def pin(
     made = Pin(kind=kind, name=name, minimum=minimum, maximum=maximum, pinned_by=asked_by())
 
     async def write(pool: Pool) -> None:
-        await _check_exists(pool, kind, name)
-        async with pool.transaction() as session:
+        act = act_here(AuditVerb.PIN, f"{kind} {name}", minimum=minimum, maximum=maximum)
+        async with audited_transaction(pool, act) as session:
+            await _check_exists(session, kind, name)
             await put_pin(session, made)
             await _record(session, "pin", f"by {made.pinned_by}: {_bounds(made)}", made)
 
@@ -114,15 +117,13 @@ def pin(
 def unpin(kind: Kind, name: Name, home: Home = DEFAULT_HOME) -> None:
     """Take bounds away: load alone decides again."""
 
-    async def write(pool: Pool) -> bool:
-        async with pool.transaction() as session:
-            there = await delete_pin(session, kind, name)
-            if there:
-                await _record(session, "unpin", f"by {asked_by()}", Pin(kind=kind, name=name))
-        return there
+    async def write(pool: Pool) -> None:
+        async with audited_transaction(pool, act_here(AuditVerb.UNPIN, f"{kind} {name}")) as session:
+            if not await delete_pin(session, kind, name):
+                raise OperatorError(f"{kind} {name} is not pinned; `infaas scale status` shows what is")
+            await _record(session, "unpin", f"by {asked_by()}", Pin(kind=kind, name=name))
 
-    if not with_database(home, write):
-        raise OperatorError(f"{kind} {name} is not pinned; `infaas scale status` shows what is")
+    with_database(home, write)
     err.print(f"{kind} {name} follows load", highlight=False)
 
 
@@ -140,12 +141,13 @@ def resume(home: Home = DEFAULT_HOME) -> None:
 
 def _set_paused(home: Home, *, paused: bool) -> None:
     async def write(pool: Pool) -> bool:
-        async with pool.transaction() as session:
+        async with audited_transaction(pool, act_here(verb)) as session:
             changed = await set_paused(session, paused, asked_by())
             if changed:
-                await _record(session, "pause" if paused else "resume", f"by {asked_by()}")
+                await _record(session, verb, f"by {asked_by()}")
         return changed
 
+    verb = AuditVerb.PAUSE if paused else AuditVerb.RESUME
     state = "is held as it is" if paused else "follows load"
     err.print(f"the scale {state}" + ("" if with_database(home, write) else ", as before"), highlight=False)
 
@@ -153,14 +155,14 @@ def _set_paused(home: Home, *, paused: bool) -> None:
 # -- reading and writing -----------------------------------------------------------------------------------------------
 
 
-async def _check_exists(pool: Pool, kind: PinKind, name: str) -> None:
+async def _check_exists(session: DatabaseSession, kind: PinKind, name: str) -> None:
     """Refuse to bound what is not there: a typing error would bound nothing, silently."""
     known: Any = True
     match kind:
         case PinKind.TASK:
-            known = await get_task(pool, name)
+            known = await get_task(session, name)
         case PinKind.VARIANT:
-            known = await get_variant(pool, name)
+            known = await get_variant(session, name)
         case PinKind.HARDWARE:
             known = name in {*Hardware}
     if not known:

@@ -7,12 +7,14 @@ from typing import Annotated
 import typer
 
 from infaas.cli.building import artifact_store, exchange_store
-from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database, find_kafka, with_database
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, act_here, find_database, find_kafka, with_database
 from infaas.cli.output import err, show, show_json, table
 from infaas.cli.register import ProgressBar
 from registry.removal.removal_plan import RemovalPlan, plan_removal
 from registry.removal.unregister import RemovalReport, RemovalRequest
 from registry.removal.unregister import unregister as unregister_name
+from schemas.rows.audit import AuditVerb
+from store.audit import audited
 from store.pool import open_pool
 
 
@@ -50,7 +52,8 @@ def unregister(
 
 async def _unregister(request: RemovalRequest, home: Path) -> RemovalReport | None:
     postgres, kafka, stores = find_database(home), find_kafka(home), (artifact_store(home), exchange_store(home))
-    async with open_pool(postgres, max_size=2) as pool:
+    act = act_here(AuditVerb.UNREGISTER, request.name, force=request.force)
+    async with open_pool(postgres, max_size=2) as pool, audited(pool, act):
         with ProgressBar() as bar:
             return await unregister_name(request, pool, postgres, kafka, *stores, bar)
 

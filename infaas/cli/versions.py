@@ -6,10 +6,11 @@ from typing import Annotated
 import msgspec
 import typer
 
-from infaas.cli.connect import DEFAULT_HOME, Home, Json, asked_by, with_database
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, act_here, asked_by, with_database
 from infaas.cli.output import date_time, err, ms, show, show_json, table
 from registry.rollouts import RolloutChange, canary, finished, rolled_back, shadow
 from schemas.errors import InvalidRequest, OperatorError
+from schemas.rows.audit import AuditVerb
 from schemas.rows.catalog import Architecture, VariantState
 from schemas.rows.rollout import Rollout, VersionComparison, VersionEvent, VersionEventKind
 from store.pool import Pool
@@ -86,7 +87,9 @@ def rollback(model: _ModelArgument, home: Home = DEFAULT_HOME, as_json: Json = F
 
     async def change(pool: Pool) -> ModelHistory:
         known = await _read(pool, model)
-        await change_rollout(pool, known.rollout, *rolled_back(known.rollout, asked_by()))
+        await change_rollout(
+            pool, known.rollout, *rolled_back(known.rollout, asked_by()), act_here(AuditVerb.ROLLBACK, model)
+        )
         return await _read(pool, model)
 
     return _show_rollout(with_database(home, change), as_json=as_json)
@@ -129,7 +132,8 @@ async def _change(
         now, event = step(known, version)
         if now.serving != known.rollout.serving:
             await _warn_of_accuracy(pool, known, version)
-        await change_rollout(pool, known.rollout, now, event)
+        asked = {"version": version, "what": event.kind, "detail": event.detail}
+        await change_rollout(pool, known.rollout, now, event, act_here(AuditVerb.ROLLOUT, model, **asked))
         known = await _read(pool, model)
     return known
 

@@ -18,7 +18,7 @@ from tests.unit.infaas.shell import Shell
 
 
 @pytest.fixture
-def task(kafka: KafkaSettings, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> str:
+def task(kafka: KafkaSettings, connected: Shell, monkeypatch: pytest.MonkeyPatch) -> str:
     """A task with three dead letters, of the queries `q-0` to `q-2`."""
     name = f"t-{uuid4().hex[:12]}"
     monkeypatch.setenv(ENV, kafka.bootstrap)
@@ -57,6 +57,13 @@ def test_letters_are_listed_shown_replayed_and_dropped(task: str, shell: Shell) 
     dropped = shell("dead-letters", "drop", "--task", task, "--reason", "reason 1", "--json")
     assert json.loads(dropped.stdout) == {"dropped": 1}
     assert listed() == [("q-2", "open")]
+    acts = json.loads(shell("audit", "--json").stdout)
+    assert [(act["verb"], act["subject"], act["outcome"]) for act in acts] == [
+        ("replay-letters", first["letter"], "done"),
+        ("replay-letters", first["letter"], "done"),
+        ("drop-letters", "", "done"),
+    ]
+    assert acts[-1]["detail"] == {"task": task, "reason": "reason 1"}
 
 
 @pytest.mark.parametrize("words", [("show", "0/999999999"), ("show", "x"), ("list", "--since", "soon")])

@@ -1,0 +1,50 @@
+"""`infaas audit`: what administrators did."""
+
+import time
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+import typer
+
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, with_database
+from infaas.cli.moments import parse_moment
+from infaas.cli.output import date_time, show, show_json, table
+from schemas.rows.audit import AuditRow, AuditVerb
+from store.audit import list_acts
+
+
+def audit(
+    actor: Annotated[str | None, typer.Option("--by", help="Only of this person or key.")] = None,
+    verb: Annotated[AuditVerb | None, typer.Option("--what", help="Only acts of this kind.")] = None,
+    subject: Annotated[str | None, typer.Option("--on", help="Only on this model, key, job ...")] = None,
+    since: Annotated[str | None, typer.Option(help="Only since then: 2h ago, or 2026-01-31T12:00.")] = None,
+    until: Annotated[str | None, typer.Option(help="Only before then.")] = None,
+    latest: Annotated[int, typer.Option("--latest", "-n", min=1, max=10_000, help="How many.")] = 50,
+    home: Home = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """List what administrators did: who, what, to what, when, from where, and what came of it; the latest last."""
+    begin, end = _moment(since), _moment(until)
+    rows = with_database(
+        home,
+        lambda pool: list_acts(pool, actor=actor, verb=verb, subject=subject, since=begin, until=end, limit=latest),
+    )[::-1]
+    if as_json:
+        return show_json(rows)
+    columns = ("at", "who", "from", "what", "on", "asked", "outcome")
+    return show(table(columns, [_row(row) for row in rows], spare=("asked", "from")))
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromtimestamp(parse_moment(text, time.time()), UTC)
+
+
+def _row(row: AuditRow) -> tuple[object, ...]:
+    asked = ", ".join(f"{name} {_text(value)}" for name, value in row.detail.items() if value not in (None, "", False))
+    outcome = f"{row.outcome}: {row.error}" if row.error else row.outcome
+    return date_time(row.at), row.actor, row.origin, row.verb, row.subject or "everything", asked, outcome
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

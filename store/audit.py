@@ -1,0 +1,77 @@
+"""The record of administrators' acts: nothing they do is done unrecorded.
+
+An act that is one transaction is recorded in it: both happen or neither, and of one that fails it is recorded that it
+was tried. An act of several steps, or on Kafka, is recorded before it begins and again when it ends; one that is cut
+off stays `begun`.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime
+from typing import Final
+
+from schemas.rows.audit import AuditAct, AuditOutcome, AuditRow
+from store.errors import StoreUnavailable
+from store.pool import DatabaseSession, Pool
+from store.sql import load_queries
+
+_queries = load_queries("audit")
+_RECORD_ACT: Final = _queries["record_act"]
+_END_ACT: Final = _queries["end_act"]
+_LIST_ACTS: Final = _queries["list_acts"]
+_PRUNE_ACTS: Final = _queries["prune_acts"]
+
+
+@asynccontextmanager
+async def audited_transaction(pool: Pool, act: AuditAct) -> AsyncGenerator[DatabaseSession]:
+    """Open a transaction in which an act is done and recorded, or neither; what fails is recorded as that."""
+    try:
+        async with pool.transaction() as session:
+            await _record(session, act, AuditOutcome.DONE)
+            yield session
+    except Exception as error:
+        with suppress(StoreUnavailable):  # then nothing was done, either
+            await _record(pool, act, AuditOutcome.FAILED, _words(error))
+        raise
+
+
+@asynccontextmanager
+async def audited(pool: Pool, act: AuditAct) -> AsyncGenerator[None]:
+    """Record an act before it is begun, and what came of it when the context ends.
+
+    Raises:
+        StoreUnavailable: Postgres is away; nothing is begun.
+    """
+    number = await _record(pool, act, AuditOutcome.BEGUN)
+    try:
+        yield
+    except Exception as error:
+        with suppress(StoreUnavailable):  # it stays as begun
+            await pool.execute(_END_ACT, number, AuditOutcome.FAILED, _words(error))
+        raise
+    with suppress(StoreUnavailable):
+        await pool.execute(_END_ACT, number, AuditOutcome.DONE, "")
+
+
+async def list_acts(
+    session: DatabaseSession, *, actor: str | None = None, verb: str | None = None, subject: str | None = None,
+    since: datetime | None = None, until: datetime | None = None, limit: int = 100,
+) -> list[AuditRow]:  # fmt: skip
+    """List acts, the latest first: all, those by someone, of a kind, on something, or within a time."""
+    return await session.fetch(AuditRow, _LIST_ACTS, actor, verb, subject, since, until, limit)
+
+
+async def prune_acts(session: DatabaseSession, before: datetime) -> int:
+    """Forget the acts of before a time; returns how many those were."""
+    return await session.execute(_PRUNE_ACTS, before)
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, ExceptionGroup):
+        return "; ".join(map(_words, error.exceptions))
+    return str(error) or type(error).__name__
+
+
+async def _record(session: DatabaseSession, act: AuditAct, outcome: AuditOutcome, error: str = "") -> int:
+    fields = (act.actor, act.origin, act.verb, act.subject, act.detail, outcome, error)
+    return await session.fetch_value(int, _RECORD_ACT, *fields) or 0
