@@ -21,7 +21,7 @@ CHANGED := { git diff --name-only --diff-filter=d --merge-base $(BASE) 2>/dev/nu
 	git ls-files --others --exclude-standard; } | grep '\.py$$' | sort -u
 
 .PHONY: help setup demo up down check check-style check-types check-unit test test-parts test-system \
-	test-torch lint bench bench-runtimes bench-scale bench-peers bench-variants bench-profiles bench-zoo chaos docs lock clean
+	test-torch lint scan-secrets audit bench bench-runtimes bench-scale bench-peers bench-variants bench-profiles bench-zoo chaos docs lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the verbs
@@ -68,12 +68,22 @@ test-system:
 test-torch: $(TORCH)/dev.stamp ## run torch's tests in an environment of their own (5 GB)
 	$(TORCH)/bin/python -m pytest -m torch $(TESTS)
 
-lint: $(VENV)/dev.stamp ## ruff, the rules of the house, import-linter for the layers, pyright strict
+lint: $(VENV)/dev.stamp ## ruff, the rules of the house, import-linter for the layers, a look for secrets, pyright strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python tools/lint_house.py --figures
 	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory scan-secrets
 	$(BIN)/pyright
+
+# What tests and examples plant as secrets. What is published as an example is marked where it stands.
+PLANTED := ^(me|pw|hu|hush|secret|h%2Fus%40h|PASSWORD|whsec_\$$\(.*)$$
+scan-secrets: $(VENV)/dev.stamp # look for secrets in what git knows, but for data, figures and locks
+	@git ls-files -- ':!locks' ':!zoo/data' ':!*.json' ':!*.lock' ':!*.npz' ':!*.onnx' ':!*.png' ':!*.svg' \
+	  | xargs -P 4 -n 200 $(BIN)/detect-secrets-hook --no-verify --exclude-secrets '$(PLANTED)'
+
+audit: $(VENV)/dev.stamp ## ask for known vulnerabilities of what the locks install; says NOT DONE where nobody answers
+	$(BIN)/python tools/audit_dependencies.py locks/dev.txt locks/run.txt locks/kubernetes.txt locks/ray.txt locks/torch.txt
 
 bench: $(VENV)/dev.stamp ## measure, write bench/results.json and the README's table
 	$(BIN)/python -m bench $(BENCH)

@@ -12,7 +12,7 @@ from schemas.errors import OperatorError
 from schemas.jobs import JobState, JobStatus
 from schemas.needs import Mode
 
-SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # pragma: allowlist secret
 JOB = JobStatus(
     id="1", model="m", task="t", state=JobState.SUCCEEDED, mode=Mode.OFFLINE, attempts=1,
     created_at=datetime(2026, 1, 2, tzinfo=UTC), finished_at=datetime(2026, 1, 3, tzinfo=UTC),
@@ -23,7 +23,7 @@ def test_the_signature_is_that_of_the_standard() -> None:
     """The example that the libraries of Standard Webhooks are tested with."""
     headers = signed_headers("msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}', signing_keys(SECRET))
     assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
-    assert headers["webhook-id"] == "msg_p5jXN8AQM9LWM0D4loKWxJek"
+    assert headers["webhook-id"] == "msg_p5jXN8AQM9LWM0D4loKWxJek"  # pragma: allowlist secret
     assert headers["webhook-timestamp"] == "1614265330"
 
 
