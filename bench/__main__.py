@@ -14,7 +14,7 @@ from bench.core.figures import Figure
 from bench.core.system import running_system
 from bench.latency import crash, end_to_end, offline
 from bench.results import write_results
-from bench.throughput import cost, gateway, runtimes, selector, worker
+from bench.throughput import cost, gateway, runtimes, selector, tls, worker
 
 BROKERS = ("apache", "embedded")
 BENCHES = (
@@ -22,6 +22,7 @@ BENCHES = (
     "offline",
     "selector",
     "gateway",
+    "tls",
     "worker",
     "runtimes",
     "crash",
@@ -62,6 +63,9 @@ async def _run(broker: str, only: set[str], console: Console) -> list[Figure]:
         if "gateway" in only:
             console.log(f"{broker}: gateway")
             figures += await gateway.measure(system, broker)
+        if "tls" in only:
+            console.log(f"{broker}: gateway over TLS")
+            figures += await tls.measure(system, broker)
         if "crash" in only:
             console.log(f"{broker}: SIGKILL under load")
             figures += await crash.measure(system, broker)

@@ -32,6 +32,7 @@ from gateway.statistics import ModelStatisticsTable
 from process.garbage_collection import tune_gc
 from process.health_server import HealthRoutes, health_server
 from process.open_files import allow_open_files
+from process.tls import ListenerTls, following_certificates
 from process.version import version
 from schemas.errors import OperatorError
 from store.catalog import CatalogWatcher
@@ -105,7 +106,8 @@ async def open_gateway(
         statistics.register()
         try:
             async with (
-                listening(make_app(settings, routes), inference, settings) as address,
+                following_certificates(settings.tls_files) as tls,
+                listening(make_app(settings, routes), inference, settings, tls) as address,
                 health_server(settings.metrics_host, settings.metrics_port, problem),
             ):
                 yield address, query_client
@@ -135,23 +137,27 @@ def make_app(settings: GatewaySettings, routes: Iterable[web.RouteDef]) -> web.A
 
 
 @asynccontextmanager
-async def listening(app: web.Application, inference: InferenceRoutes, settings: GatewaySettings) -> AsyncGenerator[str]:
+async def listening(
+    app: web.Application, inference: InferenceRoutes, settings: GatewaySettings, tls: ListenerTls | None
+) -> AsyncGenerator[str]:
     """Answer queries by `inference`, all else by `app`, while the context is open; yields the URL."""
     drain_s = _DRAIN_SHARE * settings.drain_timeout_s
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=drain_s)
     await runner.setup()
     try:
-        listener = await _listen(runner, inference, settings)
+        listener = await _listen(runner, inference, settings, tls)
         try:
             host, port = listener.sockets[0].getsockname()[:2]
-            yield f"http://{host}:{port}"
+            yield f"http{'s' * (tls is not None)}://{host}:{port}"
         finally:
             listener.close()
     finally:
         await runner.cleanup()
 
 
-async def _listen(runner: web.AppRunner, inference: InferenceRoutes, settings: GatewaySettings) -> asyncio.Server:
+async def _listen(
+    runner: web.AppRunner, inference: InferenceRoutes, settings: GatewaySettings, tls: ListenerTls | None
+) -> asyncio.Server:
     # What web.TCPSite does, but for the protocol: a site takes no other.
     loop, server = asyncio.get_running_loop(), runner.server
     assert server is not None, "a runner has a server once it is set up"
@@ -166,6 +172,7 @@ async def _listen(runner: web.AppRunner, inference: InferenceRoutes, settings: G
             settings.port,
             backlog=1024,
             reuse_port=settings.reuse_port or None,
+            **(tls.server_options(settings.receive_timeout_s) if tls is not None else {}),
         )
     except OSError as error:
         raise OperatorError(

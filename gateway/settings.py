@@ -1,9 +1,14 @@
 """Settings of the gateway: `INFAAS_GATEWAY_*`."""
 
-from pydantic import Field
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from process.exposure import require_guard
 from process.settings import JobSettings
+from process.tls import TlsFiles
 from schemas.defaults import ANSWER_TIMEOUT_S, GATEWAY_PORT, LOOPBACK, MAX_IN_FLIGHT
 
 
@@ -16,6 +21,15 @@ class GatewaySettings(JobSettings):
     """Address to listen on; `0.0.0.0` for all."""
     port: int = Field(default=GATEWAY_PORT, ge=0, le=65535)
     """Port to listen on; 0 takes a free one, which the log names."""
+    tls_cert: Path | None = None
+    """File in PEM of the certificate to serve HTTPS with, and those between it and its authority. It, the key and the
+    authorities are read anew when they change, or on SIGHUP; connections that run stay."""
+    tls_key: Path | None = None
+    """File in PEM of the certificate's key, not encrypted."""
+    tls_client_ca: Path | None = None
+    """File in PEM of the authorities by which clients must be certified; nobody else is let in."""
+    allow_anonymous: bool = False
+    """Whether anyone who reaches a `host` beyond this machine may ask anything."""
     reuse_port: bool = False
     """Whether other gateways of this machine may listen on the same port: the kernel spreads connections over them."""
     max_body_bytes: int = Field(default=15 * 1024 * 1024, ge=1024)
@@ -40,3 +54,19 @@ class GatewaySettings(JobSettings):
     """Most bytes of the requests of jobs that have not ended, of all gateways; more are answered 429."""
     ack_timeout_s: float = Field(default=2.0, gt=0)
     """Seconds without an acknowledgement after which Kafka counts as down, and queries are answered 503 at once."""
+
+    @property
+    def tls_files(self) -> TlsFiles | None:
+        """Files to serve HTTPS with; None: it is HTTP."""
+        return TlsFiles.given(self.tls_cert, self.tls_key, self.tls_client_ca)
+
+    @model_validator(mode="after")
+    def _guard(self) -> Self:
+        require_guard(
+            "--host",
+            self.host,
+            guarded=self.tls_files is not None and self.tls_client_ca is not None,
+            allowed=self.allow_anonymous,
+            remedy="have clients show certificates (--tls-cert, --tls-key, --tls-client-ca), or say --allow-anonymous",
+        )
+        return self

@@ -100,12 +100,22 @@ def read_command(kind: type[_Settings], prog: str, argv: Sequence[str], about: s
     )
     source.root_parser.epilog = about
     words = [word for word in argv if word != CHECK]
+    _refuse_secrets(kind, words)
     try:
         return CliApp.run(kind, cli_args=words, cli_settings_source=source), CHECK in argv
     except ValidationError as error:
         raise OperatorError(
             "; ".join(f"{_name(problem['loc'])}: {problem['msg']}" for problem in error.errors())
         ) from None
+
+
+def _refuse_secrets(kind: type[BaseSettings], words: Sequence[str]) -> None:
+    """Refuse a secret in the command line, which `ps` shows to every user of the machine."""
+    for name, field in kind.model_fields.items():
+        flag = _name((name,))
+        if "SecretStr" in repr(field.annotation) and any(word.partition("=")[0] == flag for word in words):
+            variable = field.validation_alias or f"{kind.model_config.get('env_prefix', '')}{name}".upper()
+            raise OperatorError(f"every user of this machine sees what {flag} is given: set {variable} instead")
 
 
 def _name(location: tuple[int | str, ...]) -> str:

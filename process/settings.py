@@ -1,10 +1,12 @@
 """Settings common to all service processes; each service's own settings class extends this one."""
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from process.exposure import require_guard
 from schemas.defaults import DEFAULT_LATENCY_S, HOME, HOP_S, LOOPBACK
 
 
@@ -26,6 +28,21 @@ class ServiceSettings(BaseSettings):
     """Address that metrics and health are served on; `0.0.0.0` for all of the machine's."""
     metrics_port: int = Field(default=0, ge=0, le=65535)
     """Port of /metrics and /health; 0 serves neither."""
+    metrics_allow_anonymous: bool = Field(default=False, validation_alias="INFAAS_METRICS_ALLOW_ANONYMOUS")
+    """Whether anyone who reaches an INFAAS_METRICS_HOST beyond this machine may read metrics and health."""
+
+    @model_validator(mode="after")
+    def _guard_metrics(self) -> Self:
+        if self.metrics_port:
+            require_guard(
+                "INFAAS_METRICS_HOST",
+                self.metrics_host,
+                guarded=False,
+                allowed=self.metrics_allow_anonymous,
+                remedy=f"keep {LOOPBACK}, or where a firewall or a network policy says who comes, set "
+                "INFAAS_METRICS_ALLOW_ANONYMOUS=true",
+            )
+        return self
 
 
 class JobSettings(ServiceSettings):

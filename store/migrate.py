@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import asyncpg
 
 from schemas.errors import OperatorError
+from store.dsn import checked_dsn
 from store.errors import translate_errors
 from store.pool import TIMEOUT_S
 
@@ -36,6 +37,8 @@ async def upgrade(dsn: str, revision: str = "head") -> str:
     from sqlalchemy import text
     from sqlalchemy.ext.asyncio import create_async_engine
     from sqlalchemy.pool import NullPool
+
+    dsn = checked_dsn(dsn)
 
     def connect() -> Awaitable[Any]:
         return asyncpg.connect(dsn, timeout=TIMEOUT_S, server_settings={"application_name": "infaas-migrate"})

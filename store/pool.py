@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 import asyncpg
 import msgspec
 
+from store.dsn import checked_dsn
 from store.errors import StoreFull, translate_errors
 
 T = TypeVar("T")
@@ -128,7 +129,7 @@ async def open_pool(
     """
     with translate_errors():
         driver = await asyncpg.create_pool(
-            dsn,
+            checked_dsn(dsn),
             min_size=min_size,
             max_size=max_size,
             timeout=timeout_s,
@@ -151,7 +152,7 @@ async def connect(dsn: str, name: str, **server_settings: str) -> asyncpg.Connec
     """
     with translate_errors():
         connection = await _connect_patiently(
-            dsn, timeout=TIMEOUT_S, server_settings={"application_name": name, **server_settings}
+            checked_dsn(dsn), timeout=TIMEOUT_S, server_settings={"application_name": name, **server_settings}
         )
         await prepare(connection)
     return connection

@@ -61,7 +61,7 @@ async def running_at(
     up = await asyncio.create_subprocess_exec(*command, env={**_environment(home), **(env or {})})
     try:
         async with asyncio.timeout(_UP_S):
-            state = json.loads(await infaas(home, "status", "--json", "--wait"))
+            state = json.loads(await infaas(home, "status", "--json", "--wait", "--show-secrets"))
         for task in tasks:
             await infaas(home, "register", "--zoo", task)
         yield SystemUnderTest(home, state)

@@ -10,17 +10,19 @@ import os
 import sys
 import tempfile
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
 import aiohttp
+import msgspec
 import psutil
 
 from bench.core.figures import Figure, at_least
 from bench.throughput.gateway_baseline import PARTITIONS
+from bench.throughput.http_load import MeasuredLoad
 from broker.settings import KafkaSettings
 from broker.topics import ensure_task_topics
 from process.ports import LOOPBACK, free_port
@@ -76,10 +78,10 @@ async def measure_rates(kafka: KafkaSettings, rounds: int = ROUNDS, seconds: flo
     topic, port, baseline_port = task_topic(task), free_port(), free_port()
     await ensure_task_topics(kafka, task, PARTITIONS)
     async with (
-        _database(task) as dsn,
-        _process(kafka, "bench.throughput.gateway_baseline", "answer", topic),
-        _process(kafka, "bench.throughput.gateway_baseline", "serve", topic, str(baseline_port)) as baseline,
-        _gateway(kafka, dsn, port) as ours,
+        database_of(task) as dsn,
+        running_module(kafka, "bench.throughput.gateway_baseline", "answer", topic),
+        running_module(kafka, "bench.throughput.gateway_baseline", "serve", topic, str(baseline_port)) as baseline,
+        running_gateway(kafka, dsn, port) as ours,
     ):
         servers = {
             "bare": (baseline, f"http://{LOOPBACK}:{baseline_port}/"),
@@ -88,16 +90,19 @@ async def measure_rates(kafka: KafkaSettings, rounds: int = ROUNDS, seconds: flo
         found: dict[str, list[float]] = {f"{name}{of}": [] for name in servers for of in ("", "_cpu", "_paced")}
         for number in range(rounds + 1):
             for name, (pid, url) in servers.items():
-                rate, per_cpu_s = await _load(pid, url, seconds)
-                _, paced = await _load(pid, url, seconds, PACE)
+                load, per_cpu_s = await load_on(pid, url, seconds)
+                _, paced = await load_on(pid, url, seconds, PACE)
                 if number:  # the first round warms everything up
-                    found[name].append(rate)
+                    found[name].append(load.per_second)
                     found[f"{name}_cpu"].append(per_cpu_s)
                     found[f"{name}_paced"].append(paced)
         return {name: median(values) for name, values in found.items()}
 
 
-async def _load(pid: int, url: str, seconds: float, pace: float = 0.0) -> tuple[float, float]:
+async def load_on(
+    pid: int, url: str, seconds: float, pace: float = 0.0, env: Mapping[str, str] = {}
+) -> tuple[MeasuredLoad, float]:
+    """Load a server from a process of its own; returns how it answered, and requests per second of its CPU time."""
     before = _cpu_s(pid)
     client = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -108,12 +113,13 @@ async def _load(pid: int, url: str, seconds: float, pace: float = 0.0) -> tuple[
         str(CONNECTIONS),
         str(pace),
         stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, **env},
     )
     output, _ = await client.communicate()
     if client.returncode:
         raise RuntimeError(f"the load on {url} failed")
-    rate = float(output)
-    return rate, rate * seconds / (_cpu_s(pid) - before)
+    load = msgspec.json.decode(output, type=MeasuredLoad)
+    return load, load.per_second * seconds / (_cpu_s(pid) - before)
 
 
 def _cpu_s(pid: int) -> float:
@@ -122,7 +128,7 @@ def _cpu_s(pid: int) -> float:
 
 
 @asynccontextmanager
-async def _process(kafka: KafkaSettings, module: str, *arguments: str) -> AsyncGenerator[int]:
+async def running_module(kafka: KafkaSettings, module: str, *arguments: str) -> AsyncGenerator[int]:
     """Start a module that prints `ready`; yields its process id."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", module, *arguments, stdout=asyncio.subprocess.PIPE, env=_environment(kafka)
@@ -140,12 +146,15 @@ async def _process(kafka: KafkaSettings, module: str, *arguments: str) -> AsyncG
 
 
 @asynccontextmanager
-async def _gateway(kafka: KafkaSettings, dsn: str, port: int) -> AsyncGenerator[int]:
+async def running_gateway(kafka: KafkaSettings, dsn: str, port: int, *flags: str) -> AsyncGenerator[int]:
+    """Start a gateway, and wait until it is ready; yields its process id."""
+    health = free_port()
+    ports = ("--port", str(port), "--metrics-port", str(health))
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway", "--port", str(port), env=_environment(kafka) | {"INFAAS_POSTGRES": dsn}
+        *(sys.executable, "-m", "gateway", *ports, *flags), env=_environment(kafka) | {"INFAAS_POSTGRES": dsn}
     )
     try:
-        await _wait_ready(f"http://{LOOPBACK}:{port}/v2/health/ready")
+        await _wait_ready(f"http://{LOOPBACK}:{health}/health/ready")
         yield process.pid
     finally:
         if process.returncode is None:
@@ -174,7 +183,7 @@ def _environment(kafka: KafkaSettings) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def _database(task: str) -> AsyncGenerator[str]:
+async def database_of(task: str) -> AsyncGenerator[str]:
     """Run a Postgres with the task alone; no selector looks there."""
     digits = TensorSpec(name="image", datatype="FP32", shape=(-1, 1, 8, 8))
     logits = TensorSpec(name="logits", datatype="FP32", shape=(-1, 10))

@@ -1,9 +1,10 @@
-"""An HTTP load; it prints requests a second.
+"""An HTTP load; it prints requests a second, and the p50 and p99 of their times in milliseconds.
 
 `python -m bench.throughput.http_load URL SECONDS CONNECTIONS [RATE]` runs it.
 
 Each connection asks again as soon as it is answered: what counts is how many answers the server can give. With a rate
-they ask that many a second together, in turns: what counts is what an answer costs when there is time for each.
+they ask that many a second together, in turns: what counts is what an answer costs when there is time for each. Over
+HTTPS it trusts whom INFAAS_GATEWAY_CA names.
 """
 
 import asyncio
@@ -11,40 +12,54 @@ import sys
 import time
 
 import aiohttp
+import msgspec
 
+from bench.core.figures import percentile
 from bench.core.load import small_query
+from infaas.client import ClientTls
 
 
-async def run(url: str, seconds: float, connections: int, rate: float = 0.0) -> float:
-    """Load the server and return the requests a second.
+class MeasuredLoad(msgspec.Struct, frozen=True):
+    """What a server answered."""
+
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+
+
+async def run(url: str, seconds: float, connections: int, rate: float = 0.0) -> MeasuredLoad:
+    """Load the server and return how it answered.
 
     Raises:
         RuntimeError: one of them is not answered with 200.
     """
     value, raw_headers = small_query()
     headers = {name: text.decode() for name, text in raw_headers}
-    answered = 0
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=connections), headers=headers) as http:
+    times_ms: list[float] = []
+    connector = aiohttp.TCPConnector(limit=connections, ssl=ClientTls().context() if url.startswith("https:") else True)
+    async with aiohttp.ClientSession(connector=connector, headers=headers) as http:
         started = time.perf_counter()
 
         async def ask(number: int) -> None:
-            nonlocal answered
             due = number / rate if rate else 0.0
             while (now := time.perf_counter() - started) < seconds:
                 if due > now:
                     await asyncio.sleep(due - now)
                 due += connections / rate if rate else 0.0
+                asked = time.perf_counter()
                 async with http.post(url, data=value) as response:
                     body = await response.read()
                     if response.status != 200:
                         raise RuntimeError(f"{response.status}: {body[:200].decode(errors='replace')}")
-                    answered += 1
+                    times_ms.append((time.perf_counter() - asked) * 1e3)
 
         async with asyncio.TaskGroup() as tasks:
             for number in range(connections):
                 tasks.create_task(ask(number))
-        return answered / (time.perf_counter() - started)
+        elapsed_s = time.perf_counter() - started
+    return MeasuredLoad(len(times_ms) / elapsed_s, percentile(times_ms, 0.5), percentile(times_ms, 0.99))
 
 
 if __name__ == "__main__":
-    print(asyncio.run(run(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), *map(float, sys.argv[4:]))))
+    measured = asyncio.run(run(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), *map(float, sys.argv[4:])))
+    print(msgspec.json.encode(measured).decode())

@@ -28,8 +28,10 @@ from infaas.optional_zoo import require_zoo
 from infaas.supervisor.options import POSTGRES_ENV, KafkaKind, UpOptions
 from infaas.supervisor.state import SystemState, read_state
 from infaas.supervisor.system import running_system
+from process.tls import TlsFiles
 from schemas import topics
 from schemas.errors import OperatorError
+from store.dsn import has_password, without_password
 
 _ANY_PORT: Final = "0: any free one."
 
@@ -41,13 +43,44 @@ KafkaFlag = Annotated[
         "else the embedded broker.",
     ),
 ]
+
+
+def _not_for_all_to_see(ctx: typer.Context, dsn: str | None) -> str | None:
+    """Refuse a password in the command line, which `ps` shows to every user of the machine."""
+    source = ctx.get_parameter_source("postgres")
+    if dsn and source is not None and source.name == "COMMANDLINE" and has_password(dsn):
+        raise OperatorError(f"every user of this machine sees the password of --postgres: set {POSTGRES_ENV} instead")
+    return dsn
+
+
 PostgresFlag = Annotated[
-    str | None, typer.Option(envvar=POSTGRES_ENV, help="DSN of a Postgres that runs already; default: our own.")
+    str | None,
+    typer.Option(
+        envvar=POSTGRES_ENV,
+        help="DSN of a Postgres that runs already; default: our own.",
+        callback=_not_for_all_to_see,
+        show_envvar=True,
+    ),
 ]
 GatewayHostFlag = Annotated[
     str, typer.Option(envvar="INFAAS_GATEWAY_HOST", help="Address that the gateway listens on.")
 ]
 GatewayPortFlag = Annotated[int, typer.Option(envvar="INFAAS_GATEWAY_PORT", help=_ANY_PORT)]
+TlsCertFlag = Annotated[
+    Path | None, typer.Option(envvar="INFAAS_GATEWAY_TLS_CERT", help="Certificate in PEM; the gateway serves HTTPS.")
+]
+TlsKeyFlag = Annotated[Path | None, typer.Option(envvar="INFAAS_GATEWAY_TLS_KEY", help="Its key in PEM.")]
+TlsClientCaFlag = Annotated[
+    Path | None, typer.Option(envvar="INFAAS_GATEWAY_TLS_CLIENT_CA", help="Authorities that must certify clients.")
+]
+AllowAnonymousFlag = Annotated[
+    bool,
+    typer.Option(
+        "--allow-anonymous",
+        envvar="INFAAS_GATEWAY_ALLOW_ANONYMOUS",
+        help="Let anyone ask who reaches a --gateway-host beyond this machine.",
+    ),
+]
 KafkaPortFlag = Annotated[int, typer.Option(envvar="INFAAS_KAFKA_PORT", help=_ANY_PORT)]
 PostgresPortFlag = Annotated[int, typer.Option(envvar="INFAAS_POSTGRES_PORT", help=_ANY_PORT)]
 MetricsPortFlag = Annotated[
@@ -88,6 +121,10 @@ def up(
     postgres: PostgresFlag = None,
     gateway_host: GatewayHostFlag = _DEFAULTS.gateway_host,
     gateway_port: GatewayPortFlag = _DEFAULTS.gateway_port,
+    tls_cert: TlsCertFlag = None,
+    tls_key: TlsKeyFlag = None,
+    tls_client_ca: TlsClientCaFlag = None,
+    allow_anonymous: AllowAnonymousFlag = _DEFAULTS.allow_anonymous,
     kafka_port: KafkaPortFlag = _DEFAULTS.kafka_port,
     postgres_port: PostgresPortFlag = _DEFAULTS.postgres_port,
     metrics_port: MetricsPortFlag = _DEFAULTS.metrics_port,
@@ -113,6 +150,8 @@ def up(
         postgres=postgres,
         gateway_host=gateway_host,
         gateway_port=gateway_port,
+        tls=TlsFiles.given(tls_cert, tls_key, tls_client_ca),
+        allow_anonymous=allow_anonymous,
         kafka_port=kafka_port,
         postgres_port=postgres_port,
         metrics_port=metrics_port,
@@ -150,14 +189,15 @@ def status(
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until everything is ready, at most two minutes.")] = False,
+    show_secrets: Annotated[bool, typer.Option("--show-secrets", help="Print the password of Postgres, too.")] = False,
 ) -> None:
     """Say what runs, where, and whether it is ready; exit code 1 if nothing runs or something is not ready."""
     state, problems = asyncio.run(_read_when_ready(home, time.monotonic() + (_WAIT_S if wait else 0.0)))
     if as_json:
-        show_json(_as_json(state, problems))
+        show_json(_as_json(state, problems, show_secrets=show_secrets))
     else:
         show(_processes_table(state, problems))
-        show(_places(state))
+        show(_places(state, show_secrets=show_secrets))
     if _is_unready(state, problems):
         raise typer.Exit(1)
 
@@ -236,13 +276,14 @@ async def _problem(http: aiohttp.ClientSession, url: str) -> str:
         return "does not answer"
 
 
-def _as_json(state: SystemState, problems: dict[str, str]) -> dict[str, Any]:
+def _as_json(state: SystemState, problems: dict[str, str], *, show_secrets: bool) -> dict[str, Any]:
     services = {
         name: {**msgspec.structs.asdict(service), "ready": not problems[name], "reason": problems[name]}
         for name, service in state.services.items()
     }
     servers = {name: msgspec.structs.asdict(server) for name, server in state.servers.items()}
-    return {**msgspec.structs.asdict(state), "servers": servers, "services": services}
+    postgres = state.postgres if show_secrets else without_password(state.postgres)
+    return {**msgspec.structs.asdict(state), "postgres": postgres, "servers": servers, "services": services}
 
 
 def _processes_table(state: SystemState, problems: dict[str, str]) -> Table:
@@ -254,14 +295,14 @@ def _processes_table(state: SystemState, problems: dict[str, str]) -> Table:
     return table(("process", "state", "pid>", "restarts>", "address"), [*servers, *services], spare=("pid>",))
 
 
-def _places(state: SystemState) -> Table:
+def _places(state: SystemState, *, show_secrets: bool = False) -> Table:
     grid = Table.grid(padding=(0, 2))
     for what, where in (
         ("gateway", state.gateway),
         ("Kafka", f"{state.kafka} ({state.kafka_kind})"),
         *_warnings(state),
         *((f"alarm: {name}", server.alarm) for name, server in state.servers.items() if server.alarm),
-        ("Postgres", _masked(state.postgres)),
+        ("Postgres", state.postgres if show_secrets else without_password(state.postgres)),
         ("logs", "  ".join(sorted({str(Path(service.log).parent) for service in state.services.values()}))),
         ("topics", f"{topics.TASKS}<task>[.offline] in, {topics.RESULTS}<task> or the topic you name out"),
     ):
@@ -275,11 +316,3 @@ def _warnings(state: SystemState) -> list[tuple[str, str]]:
         return []
     because = [("because", f"Apache Kafka cannot be had: {state.kafka_reason}")] if state.kafka_reason else []
     return [("limits", LIMITS), *because]
-
-
-def _masked(dsn: str) -> str:
-    """Return the DSN without its password."""
-    scheme, separator, rest = dsn.partition("://")
-    account, at, place = rest.rpartition("@")
-    user = account.partition(":")[0]
-    return f"{scheme}{separator}{user}{at}{place}"

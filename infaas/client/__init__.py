@@ -3,14 +3,15 @@
 It is a distribution of its own, too: `infaas-client`, whose package `infaas_client` is made of this one and of what it
 imports (`client/hatch_build.py`). This is all of its public surface.
 
-Reading order: client (queries in, answers out) -> transport (what a way to ask must do) -> http_transport,
-kafka_transport -> loop_thread (an event loop for who has none) -> sync_client (the client on it).
+Reading order: client (queries in, answers out) -> transport (what a way to ask must do) -> client_tls (whom it trusts)
+-> http_transport, kafka_transport -> loop_thread (an event loop for who has none) -> sync_client (the client on it).
 """
 
 from typing import Final
 
 from broker.settings import KafkaSettings
 from infaas.client.client import Answer, InfaasClient, QueryOptions, SystemOptions
+from infaas.client.client_tls import ClientTls
 from infaas.client.sync_client import SyncInfaasClient
 from process.version import version
 from schemas.errors import (
@@ -35,6 +36,7 @@ __version__: Final = version(__name__.partition(".")[0])
 
 __all__ = [
     "Answer",
+    "ClientTls",
     "DeadlineExceeded",
     "ErrorCode",
     "Forbidden",

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from broker.settings import KafkaSettings
+from infaas.client.client_tls import ClientTls
 from infaas.client.http_transport import HttpTransport
 from infaas.client.kafka_transport import KafkaTransport
 from infaas.client.transport import EncodedQuery, Transport
@@ -73,6 +74,8 @@ class SystemOptions(TypedDict, total=False):
     """Broker to send queries to: `host:port`, or settings where more is to be said."""
     gateway: str | None
     """URL of the gateway to ask over HTTP instead, with or without `/v2`."""
+    tls: ClientTls
+    """Whom an `https://` gateway is trusted by, and the certificate to show it; otherwise as the environment says."""
     max_in_flight: int
     """Calls that may wait for their result at once; 2000 otherwise."""
 
@@ -198,7 +201,7 @@ def check_stream(options: QueryOptions) -> None:
 def _transport(system: SystemOptions) -> Transport:
     kafka, most = system.get("kafka"), system.get("max_in_flight", MAX_IN_FLIGHT)
     if kafka is None:
-        return HttpTransport(system.get("gateway") or "", most)
+        return HttpTransport(system.get("gateway") or "", most, system.get("tls", ClientTls()))
     return KafkaTransport(kafka if isinstance(kafka, KafkaSettings) else KafkaSettings(bootstrap=kafka), most)
 
 

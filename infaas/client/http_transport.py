@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import aiohttp
 
+from infaas.client.client_tls import CERTIFICATE_ENV, KEY_ENV, ClientTls, why_unsafe
 from infaas.client.transport import EncodedQuery
 from process.connection_errors import unknown_host, why_not_connected
 from process.open_files import open_files_limit
@@ -36,7 +37,8 @@ class HttpTransport:
     So do more than half the files that this process may have open: what else it does needs some, too.
     """
 
-    def __init__(self, url: str, max_in_flight: int) -> None:
+    def __init__(self, url: str, max_in_flight: int, tls: ClientTls) -> None:
+        self._tls = tls
         self._url = url.rstrip("/").removesuffix("/v2")
         self._most_connections = min(max_in_flight, open_files_limit(max_in_flight * 2) // 2)
         self._slots = asyncio.Semaphore(self._most_connections)
@@ -44,7 +46,10 @@ class HttpTransport:
 
     async def __aenter__(self) -> Self:
         self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._most_connections), timeout=aiohttp.ClientTimeout(total=None)
+            connector=aiohttp.TCPConnector(
+                limit=self._most_connections, ssl=self._tls.context() if self._url.startswith("https:") else True
+            ),
+            timeout=aiohttp.ClientTimeout(total=None),
         )
         return self
 
@@ -70,9 +75,13 @@ class HttpTransport:
                     return _result(query.id, response.status, response.headers, await response.read())
             except TimeoutError:
                 raise DeadlineExceeded(f"there was no result within {query.timeout_s:g} s") from None
+            except aiohttp.ClientSSLError as error:
+                raise Internal(f"no safe connection to {self._url}: {why_unsafe(error)}") from error
             except aiohttp.ClientError as error:
+                secure = self._url.startswith("https:")
                 raise Internal(
-                    f"cannot reach the gateway at {self._url} ({_why(error)}); does it run, and is this its URL?"
+                    f"cannot reach the gateway at {self._url} ({_why(error)}); does it run, is this its URL"
+                    f"{f', and does it ask for a certificate ({CERTIFICATE_ENV}, {KEY_ENV})?' if secure else '?'}"
                 ) from error
 
 

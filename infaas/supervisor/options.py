@@ -11,8 +11,11 @@ import psutil
 from autoscaler.decide.snapshot import Policy
 from autoscaler.settings import DEFAULT_POLICY
 from broker.settings import ENV as KAFKA_ENV
+from gateway.settings import GatewaySettings
 from infaas.supervisor.local_worker import LocalWorkerSpec, parse_workers
+from process.command_line import read_command
 from process.ports import LOOPBACK, claim_port, free_port
+from process.tls import ListenerTls, TlsFiles
 from schemas.defaults import GATEWAY_PORT, KAFKA_PORT
 from schemas.errors import OperatorError
 
@@ -40,6 +43,10 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     """DSN of a Postgres that somebody else runs; None: we run one."""
     gateway_host: str = LOOPBACK
     gateway_port: int = GATEWAY_PORT
+    tls: TlsFiles | None = None
+    """What the gateway serves HTTPS with; None: it is HTTP."""
+    allow_anonymous: bool = False
+    """Whether anyone who reaches `gateway_host` beyond this machine may ask."""
     kafka_port: int = KAFKA_PORT
     postgres_port: int = 0
     metrics_port: int = 0
@@ -64,6 +71,28 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Whether workers may have more cores in all than this machine has."""
     named_workers: tuple[str, ...] = ()
     """Workers by name of their device, e.g. `cuda:0` and `cpu:2`, instead of `workers` alike; these and no others."""
+
+    @property
+    def gateway_url(self) -> str:
+        """URL at which this machine reaches the gateway."""
+        host = LOOPBACK if self.gateway_host in ("", "0.0.0.0", "::") else self.gateway_host
+        return f"http{'s' * (self.tls is not None)}://{host}:{self.gateway_port}"
+
+    @property
+    def gateway_environment(self) -> dict[str, str]:
+        """Settings of each gateway."""
+        found = {
+            "INFAAS_GATEWAY_HOST": self.gateway_host,
+            "INFAAS_GATEWAY_PORT": str(self.gateway_port),
+            "INFAAS_GATEWAY_REUSE_PORT": str(self.gateways > 1).lower(),
+            "INFAAS_GATEWAY_ALLOW_ANONYMOUS": str(self.allow_anonymous).lower(),
+        }
+        if self.tls is not None:
+            found["INFAAS_GATEWAY_TLS_CERT"] = str(self.tls.certificate.absolute())
+            found["INFAAS_GATEWAY_TLS_KEY"] = str(self.tls.key.absolute())
+            if self.tls.client_ca is not None:
+                found["INFAAS_GATEWAY_TLS_CLIENT_CA"] = str(self.tls.client_ca.absolute())
+        return found
 
     @property
     def services(self) -> int:
@@ -131,6 +160,21 @@ def _check_worker_alone(options: UpOptions) -> None:
 
 def _machine_cores() -> int:
     return len(os.sched_getaffinity(0))
+
+
+def check_gateway(options: UpOptions) -> None:
+    """Check that gateways will let in whom they should, and have a certificate that fits; reads its files.
+
+    Raises:
+        OperatorError: they would not.
+    """
+    flags = [
+        f"--{name.removeprefix('INFAAS_GATEWAY_').lower().replace('_', '-')}={value}"
+        for name, value in options.gateway_environment.items()
+    ]
+    settings, _ = read_command(GatewaySettings, "infaas up", flags)
+    if settings.tls_files is not None:
+        ListenerTls(settings.tls_files)
 
 
 def claim_ports(options: UpOptions) -> UpOptions:

@@ -21,7 +21,7 @@ from infaas.supervisor.child import Child, ChildSpec, child_spec
 from infaas.supervisor.kafka_server import FETCH_WAIT_ENV, FetchingJars, KafkaChoice, choose_kafka, start_kafka
 from infaas.supervisor.local_worker import LocalWorkerSpec
 from infaas.supervisor.local_workers import LocalWorkers
-from infaas.supervisor.options import KafkaKind, UpOptions, claim_ports, local_workers, metrics_ports
+from infaas.supervisor.options import KafkaKind, UpOptions, check_gateway, claim_ports, local_workers, metrics_ports
 from infaas.supervisor.server import Server
 from infaas.supervisor.state import StateFile, SystemState, claimed
 from process.ports import LOOPBACK
@@ -58,7 +58,7 @@ class RunningSystem:
         self.kafka = kafka
         self._choice = choice
         self.postgres = postgres
-        self.gateway = f"http://{options.gateway_host}:{options.gateway_port}"
+        self.gateway = options.gateway_url
         self._ready = False
         self._servers = servers
         for server in servers:
@@ -165,6 +165,7 @@ async def running_system(
     async with AsyncExitStack() as stack:
         stack.enter_context(claimed(options.home))
         workers = await asyncio.to_thread(local_workers, options)
+        await asyncio.to_thread(check_gateway, options)
         options = claim_ports(options)
         choice = await choose_kafka(options, announce, fetching)
         announce("starting Postgres")
@@ -203,12 +204,7 @@ def _services(options: UpOptions, workers: Sequence[LocalWorkerSpec], shared: di
     selectors = [_numbered("selector", i) for i in range(options.selectors)]
     named += [(name, "selector", {"INFAAS_SELECTOR_INSTANCE_ID": name}) for name in selectors]
     named += [(_numbered("jobs", i), "jobs", {}) for i in range(options.jobs)]
-    gateway = {
-        "INFAAS_GATEWAY_HOST": options.gateway_host,
-        "INFAAS_GATEWAY_PORT": str(options.gateway_port),
-        "INFAAS_GATEWAY_REUSE_PORT": str(options.gateways > 1).lower(),
-    }
-    named += [(_numbered("gateway", i), "gateway", gateway) for i in range(options.gateways)]
+    named += [(_numbered("gateway", i), "gateway", options.gateway_environment) for i in range(options.gateways)]
     specs: list[ChildSpec] = []
     for (name, module, own), port in zip(named, metrics_ports(options, len(named)), strict=True):
         env = {**shared, **own, f"INFAAS_{module.upper()}_METRICS_PORT": str(port)}

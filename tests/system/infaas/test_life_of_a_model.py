@@ -150,7 +150,7 @@ async def test_a_version_has_its_share_and_a_rollback_loses_nothing(system: Cli)
 
 
 async def test_each_query_is_told_something_and_nothing_is_left(system: Cli) -> None:
-    state = await system.json("status", "--wait")
+    state = await system.json("status", "--wait", "--show-secrets")
     before = files_of(system)
     for name, file in MODELS.items():
         await system.register(file, f"--name={name}", "--partitions=2", task=TASK, data="digits")

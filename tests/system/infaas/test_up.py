@@ -1,6 +1,7 @@
 """`infaas up` as a person meets it: real servers and services, killed and stopped in every way."""
 
 import asyncio
+import base64
 import os
 import signal
 import socket
@@ -9,12 +10,17 @@ import psutil
 import pytest
 
 from tests.system.infaas.conftest import FREE_PORTS, Cli
+from tests.system.infaas.secrets import places_that_show
 
 pytestmark = pytest.mark.timeout(400)
+SIGNED_WEBHOOKS = {
+    "INFAAS_WEBHOOK_HOSTS": '["hooks.example.com"]',
+    "INFAAS_JOBS_WEBHOOK_SECRET": f"whsec_{base64.b64encode(b'hush' * 8).decode()}",
+}
 
 
-async def test_a_system_lives_is_healed_and_stops(cli: Cli) -> None:
-    async with cli.up("--selectors=2", "--workers=2", "--jobs=2") as supervisor:
+async def test_a_system_lives_is_healed_and_stops_and_tells_no_secret(cli: Cli) -> None:
+    async with cli.up("--selectors=2", "--workers=2", "--jobs=2", **SIGNED_WEBHOOKS) as supervisor:
         state = await cli.json("status", "--wait")
         assert state["gateway"].startswith("http://127.0.0.1:")
         assert state["postgres"].startswith("postgresql://")
@@ -29,11 +35,22 @@ async def test_a_system_lives_is_healed_and_stops(cli: Cli) -> None:
         assert healed["services"]["selector"]["pid"] != selector
         assert healed["services"]["gateway"]["restarts"] == 0
 
+        password = (cli.home / "postgres" / "password").read_text().strip()
+        whole = await cli.json("status", "--show-secrets")
+        assert password in whole["postgres"]
+        planted = [password, SIGNED_WEBHOOKS["INFAAS_JOBS_WEBHOOK_SECRET"]]
+        places = {"INFAAS_KAFKA": whole["kafka"], "INFAAS_POSTGRES": whole["postgres"], **SIGNED_WEBHOOKS}
+        assert await places_that_show(cli, healed, planted, places) == []
+
         pids = [service["pid"] for service in healed["services"].values()]
         code, _, err = await cli.run("down")
         assert code == 0, err
         async with asyncio.timeout(100):
             assert await supervisor.wait() == 0
+            assert supervisor.stderr is not None
+            said = (await supervisor.stderr.read()).decode()
+        assert "starting the services" in said
+        assert not any(secret in said for secret in planted)
         assert not any(psutil.pid_exists(pid) for pid in pids)
     code, _, err = await cli.run("status")
     assert code == 1

@@ -10,6 +10,7 @@ import pytest
 
 from broker.settings import ENV as KAFKA_ENV
 from broker.settings import KafkaSettings
+from infaas.supervisor.options import POSTGRES_ENV
 from tests.installed import PATIENCE_S, Environment, build_wheels, requirements
 
 pytestmark = pytest.mark.timeout(240)
@@ -76,10 +77,11 @@ async def test_what_needs_the_zoo_says_how_to_install_it(installed: Environment,
 async def test_a_system_starts_on_servers_of_others(
     installed: Environment, embedded_kafka: KafkaSettings, database: str
 ) -> None:
-    flags = ("--kafka=external", f"--postgres={database}", "--gateway-port=0")
-    supervisor = await installed.start("infaas", "up", *flags, **{KAFKA_ENV: embedded_kafka.bootstrap})
+    flags = ("--kafka=external", "--gateway-port=0")
+    elsewhere = {KAFKA_ENV: embedded_kafka.bootstrap, POSTGRES_ENV: database}
+    supervisor = await installed.start("infaas", "up", *flags, **elsewhere)
     try:
-        code, out, err = await installed.output("infaas", "status", "--wait", "--json")
+        code, out, err = await installed.output("infaas", "status", "--wait", "--json", "--show-secrets")
         assert code == 0, err
         state = json.loads(out)
         assert (state["kafka"], state["postgres"]) == (embedded_kafka.bootstrap, database)

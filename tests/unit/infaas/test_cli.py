@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 from infaas.cli.main import app
 from infaas.cli.output import EXIT_SETUP, show, table
 from infaas.supervisor.options import POSTGRES_ENV
-from infaas.supervisor.state import LOCK
+from infaas.supervisor.state import LOCK, claimed, write_state
 from process.ports import free_port
 from tests.unit.infaas.shell import Shell
+from tests.unit.infaas.test_state import a_state
 
 
 @pytest.mark.parametrize(
@@ -88,3 +89,23 @@ def test_a_dry_run_needs_no_system(shell: Shell, make_model: Callable[..., Path]
 def test_a_batch_job_does_not_write_among_its_rows(shell: Shell, tmp_path: Path) -> None:
     shown = shell("batch", str(tmp_path), str(tmp_path / "out.jsonl"), "--task=images")
     assert (shown.exit_code, "would be read as rows of it" in shown.stderr) == (EXIT_SETUP, True)
+
+
+@pytest.mark.parametrize("words", [(), ("--json",)])
+def test_status_shows_a_password_only_if_asked_to(shell: Shell, tmp_path: Path, words: tuple[str, ...]) -> None:
+    with claimed(tmp_path):
+        write_state(tmp_path, msgspec.structs.replace(a_state(), postgres="postgresql://ann:hush@db:5432/infaas"))
+        assert "ann@db:5432" in shell("status", *words).stdout
+        assert "hush" not in shell("status", *words).stdout
+        assert "ann:hush@db" in shell("status", "--show-secrets", *words).stdout
+
+
+def test_a_password_in_the_command_line_is_refused(shell: Shell) -> None:
+    shown = shell("up", "--postgres", "postgresql://ann:hush@db/infaas")
+    assert (shown.exit_code, POSTGRES_ENV in shown.stderr, "hush" in shown.stderr) == (EXIT_SETUP, True, False)
+
+
+def test_a_gateway_beyond_this_machine_is_refused_before_anything_starts(shell: Shell, tmp_path: Path) -> None:
+    shown = shell("up", "--gateway-host", "0.0.0.0")
+    assert (shown.exit_code, "--allow-anonymous" in shown.stderr) == (EXIT_SETUP, True)
+    assert {path.name for path in tmp_path.iterdir()} == {LOCK}

@@ -4,6 +4,7 @@ import asyncio
 import sys
 
 import pytest
+from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from process.command_line import Dependency, check_service, read_command, run_command
@@ -101,3 +102,15 @@ def test_a_part_that_is_away_fails_the_check(
     assert run_command("x", ServiceSettings, *parts, serve) == 1
     assert "Kafka: ok" in capsys.readouterr().out
     assert "nothing answers here" in caplog.text
+
+
+class _Secretive(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="INFAAS_OFFICE_")
+    signing_key: SecretStr | None = None
+
+
+@pytest.mark.parametrize("words", [["--signing-key", "hush"], ["--signing-key=hush"]])
+def test_a_secret_in_the_command_line_is_refused(words: list[str]) -> None:
+    with pytest.raises(OperatorError, match="INFAAS_OFFICE_SIGNING_KEY") as caught:
+        read_command(_Secretive, "x", words)
+    assert "hush" not in str(caught.value)

@@ -1,0 +1,206 @@
+"""TLS of what listens: a certificate, its key and the authorities of clients, which follow their files.
+
+Rules:
+* What is served was read whole, and found to fit together, before it is: a new pair that does not fit is refused with
+  a log line, and the old one stays. What is wrong at the start is an error.
+* Files are looked at every few seconds, and at once on SIGHUP. Mounted secrets change by a link above them, and network
+  file systems tell of no change, so nothing but a look finds all of them.
+* A new pair is for new connections: those that run stay as they are.
+* TLS 1.2 at least. Where clients show certificates no session is resumed by ticket: whoever is trusted no longer is
+  not at the next connection.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import ssl
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final, Self
+
+import msgspec
+
+from schemas.errors import OperatorError
+
+log = logging.getLogger(__name__)
+
+HANDSHAKE_S: Final = 10.0
+"""Seconds in which a client must have shaken hands; one that says nothing is let go."""
+_LOOK_S: Final = 5.0
+
+
+class TlsFiles(msgspec.Struct, frozen=True):
+    """Files in PEM of what listens with TLS."""
+
+    certificate: Path
+    """The server's certificate, and those between it and the authority."""
+    key: Path
+    client_ca: Path | None = None
+    """Authorities whose clients are let in; None: clients show no certificate."""
+
+    @classmethod
+    def given(cls, certificate: Path | None, key: Path | None, client_ca: Path | None) -> Self | None:
+        """The files of three flags; None where none of them is set.
+
+        Raises:
+            OperatorError: some are, but not those that belong together.
+        """
+        if certificate is not None and key is not None:
+            return cls(certificate, key, client_ca)
+        if certificate is not None or key is not None:
+            raise OperatorError("--tls-cert and --tls-key belong together: set both or neither")
+        if client_ca is not None:
+            raise OperatorError("--tls-client-ca needs --tls-cert and --tls-key: certificates are shown over TLS")
+        return None
+
+
+class TlsBytes(msgspec.Struct, frozen=True):
+    """What stood in the files of a listener when they were read, in PEM."""
+
+    certificate: bytes
+    key: bytes
+    client_ca: bytes | None
+
+    def __repr__(self) -> str:
+        """Name the kind only: a key belongs into no log."""
+        return "TlsBytes(...)"
+
+
+class ListenerTls:
+    """TLS of one process's listeners; follows its files while `following` is open.
+
+    Raises:
+        OperatorError: a file cannot be read, or they do not fit together.
+    """
+
+    def __init__(self, files: TlsFiles) -> None:
+        self._files = files
+        self.current = _read(files)
+        """What is served now, for servers that have a TLS of their own; replaced as a whole."""
+        self._fresh = _context(files, self.current)
+        self._refused = ""
+        self.context: Final = _context(files, self.current)
+        """For servers of asyncio, for as long as they listen: each handshake is made with what is served then."""
+        self.context.sni_callback = self._use_fresh
+
+    @asynccontextmanager
+    async def following(self, look_s: float = _LOOK_S) -> AsyncGenerator[None]:
+        """Follow the files while the context is open: every `look_s` seconds, and on SIGHUP."""
+        asked, loop = asyncio.Event(), asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, asked.set)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                following = tasks.create_task(self._follow(asked, look_s), name="certificates")
+                yield
+                following.cancel()
+        finally:
+            loop.remove_signal_handler(signal.SIGHUP)
+
+    def server_options(self, timeout_s: float) -> dict[str, Any]:
+        """What `create_server` of asyncio takes beside; who is silent for `timeout_s`, or `HANDSHAKE_S`, is let go."""
+        limit_s = min(timeout_s, HANDSHAKE_S)
+        return {"ssl": self.context, "ssl_handshake_timeout": limit_s, "ssl_shutdown_timeout": limit_s}
+
+    async def _follow(self, asked: asyncio.Event, look_s: float) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(look_s):
+                    await asked.wait()
+            said, _ = asked.is_set(), asked.clear()
+            await self.look(aloud=said)
+
+    async def look(self, *, aloud: bool = False) -> None:
+        """Read the files, and serve what is new in them; what is wrong is said once, or again if `aloud`."""
+        try:
+            found = await asyncio.to_thread(_read, self._files)
+            if found == self.current:
+                self._refused = ""
+                return
+            fresh = await asyncio.to_thread(_context, self._files, found)
+        except OperatorError as error:
+            if aloud or str(error) != self._refused:
+                log.error("the certificate in use stays: %s", error)
+            self._refused = str(error)
+            return
+        self._refused, self._fresh, self.current = "", fresh, found
+        log.info("new connections get the certificate that is in %s now", self._files.certificate)
+
+    def _use_fresh(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        connection.context = self._fresh  # called at every handshake, also where the client names no server
+
+
+@asynccontextmanager
+async def following_certificates(files: TlsFiles | None) -> AsyncGenerator[ListenerTls | None]:
+    """Serve what is in the files, if there are any, and follow them while the context is open.
+
+    Raises:
+        OperatorError: they cannot be read, or do not fit together.
+    """
+    if files is None:
+        yield None
+        return
+    tls = ListenerTls(files)
+    async with tls.following():
+        yield tls
+
+
+def _read(files: TlsFiles) -> TlsBytes:
+    try:
+        client_ca = None if files.client_ca is None else files.client_ca.read_bytes()
+        return TlsBytes(files.certificate.read_bytes(), files.key.read_bytes(), client_ca)
+    except OSError as error:
+        raise OperatorError(f"cannot read {error.filename}: {error.strerror}") from error
+
+
+def _context(files: TlsFiles, pem: TlsBytes) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        with _memory_file(pem.certificate) as certificate, _memory_file(pem.key) as key:
+            context.load_cert_chain(certificate, key, password=lambda: _refuse_password(files.key))
+    except ssl.SSLError as error:
+        raise OperatorError(
+            f"{files.certificate} and {files.key} are no certificate in PEM and its key ({error.reason or error})"
+        ) from error
+    if pem.client_ca is not None:
+        _trust(context, pem.client_ca, files.client_ca)
+    return context
+
+
+def _trust(context: ssl.SSLContext, client_ca: bytes, file: Path | None) -> None:
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.num_tickets = 0
+    context.options |= ssl.OP_NO_TICKET
+    try:
+        context.load_verify_locations(cadata=client_ca.decode("ascii", "replace"))
+    except (ssl.SSLError, ValueError) as error:
+        raise OperatorError(f"{file} holds no certificates in PEM ({error})") from error
+
+
+@contextmanager
+def _memory_file(content: bytes) -> Generator[str]:
+    """A path at which the content can be read: OpenSSL reads pairs from files only, and a file may change meanwhile."""
+    descriptor = os.memfd_create("pem")
+    try:
+        with os.fdopen(descriptor, "wb", closefd=False) as file:
+            file.write(content)
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
+
+
+def _refuse_password(key: Path) -> bytes:
+    raise OperatorError(f"{key} is encrypted, and nobody is there to ask: store it in clear, readable by its user only")
+
+
+def certificate_names(shown: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Names of whoever shows a certificate, as `ssl` decodes it: its URIs, such as SPIFFE's, then its common name."""
+    if not shown:
+        return ()
+    uris = [name for kind, name in shown.get("subjectAltName", ()) if kind == "URI"]
+    common = [value for part in shown.get("subject", ()) for kind, value in part if kind == "commonName"]
+    return (*uris, *common)

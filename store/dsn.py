@@ -1,0 +1,41 @@
+"""Where Postgres is, as one text that may hold a password: read without it, and checked without quoting it."""
+
+from typing import Final
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from schemas.errors import OperatorError
+
+_SECRETS: Final = frozenset({"password", "sslpassword"})
+_FORM: Final = "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+
+
+def without_password(dsn: str) -> str:
+    """The DSN as it may be shown."""
+    if not has_password(dsn):
+        return dsn
+    parts = urlsplit(dsn)
+    account, at, place = parts.netloc.rpartition("@")
+    shown = parse_qsl(parts.query, keep_blank_values=True)
+    query = urlencode([(name, text) for name, text in shown if name.lower() not in _SECRETS], safe="/:,")
+    return urlunsplit(parts._replace(netloc=f"{account.partition(':')[0]}{at}{place}", query=query))
+
+
+def has_password(dsn: str) -> bool:
+    """Whether the DSN holds a password."""
+    parts = urlsplit(dsn)
+    return ":" in parts.netloc.rpartition("@")[0] or any(n.lower() in _SECRETS for n, _ in parse_qsl(parts.query))
+
+
+def checked_dsn(dsn: str) -> str:
+    """Return the DSN if the driver can read it.
+
+    Raises:
+        OperatorError: it cannot, and would quote from it what may be a part of the password.
+    """
+    for place in urlsplit(dsn).netloc.rpartition("@")[2].split(","):
+        _, colon, port = place.rpartition("]")[2].partition(":")
+        if colon and not port.isdecimal():
+            raise OperatorError(
+                f"INFAAS_POSTGRES is no DSN: write {_FORM}, and what is special in the password as %2F for / and so on"
+            )
+    return dsn

@@ -1,0 +1,70 @@
+"""A gateway that serves HTTPS: to whom it does, and what is told to everybody else."""
+
+import asyncio
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trustme
+
+from gateway.settings import GatewaySettings
+from infaas.client import ClientTls, InfaasClient
+from schemas.errors import Internal, OperatorError
+from tests.certificates import authority_file, issue, listener_files
+from tests.integration.gateway.conftest import Running
+from tests.waiting import PATIENCE_S
+
+INPUT = {"x": np.ones((2, 4), np.float32)}
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def gateway_settings(tmp_path: Path, authority: trustme.CA) -> GatewaySettings:
+    files = listener_files(tmp_path, authority, authority)
+    return GatewaySettings(
+        port=0, receive_timeout_s=0.5, tls_cert=files.certificate, tls_key=files.key, tls_client_ca=files.client_ca
+    )
+
+
+async def test_https_to_who_is_certified_and_words_for_everybody_else(
+    gateway: Running, tmp_path: Path, authority: trustme.CA
+) -> None:
+    assert gateway.url.startswith("https://")
+    ca = authority_file(authority, tmp_path)
+    (own := tmp_path / "client").mkdir()
+    certified = ClientTls(ca, *issue(authority, own, "batch"))
+    async with InfaasClient(gateway=gateway.url, tls=certified) as client:
+        answer = await client.infer(gateway.task, INPUT)
+        assert answer.outputs
+    context = certified.context()  # not a plain query, so aiohttp's part of a connection answers
+    async with gateway.http.get(f"{gateway.url}/v2", ssl=context) as response:
+        assert (response.status, (await response.json())["name"]) == (200, "infaas")
+    for stranger, words in (
+        (ClientTls(ca), "gateway"),
+        (ClientTls(certificate=certified.certificate, key=certified.key), "INFAAS_GATEWAY_CA"),
+    ):
+        async with InfaasClient(gateway=gateway.url, tls=stranger) as client:
+            with pytest.raises(Internal, match=words):
+                await client.infer(gateway.task, INPUT)
+
+
+async def test_who_never_shakes_hands_is_let_go(gateway: Running) -> None:
+    host, _, port = gateway.url.removeprefix("https://").rpartition(":")
+    with socket.create_connection((host, int(port))) as silent:
+        silent.setblocking(False)
+        async with asyncio.timeout(PATIENCE_S):
+            assert await asyncio.get_running_loop().sock_recv(silent, 1) == b""
+
+
+def test_files_of_a_client_that_cannot_be_used_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INFAAS_GATEWAY_CA", str(tmp_path / "none.pem"))
+    with pytest.raises(OperatorError, match=r"none\.pem"):
+        ClientTls().context()
+    monkeypatch.delenv("INFAAS_GATEWAY_CA")
+    with pytest.raises(OperatorError, match="INFAAS_CLIENT_CERT"):
+        ClientTls(key=tmp_path / "key.pem").context()

@@ -1,0 +1,190 @@
+"""Certificates that change under a listener: what is new and good is served, what is bad is not, nobody is cut off."""
+
+import asyncio
+import logging
+import os
+import signal
+import ssl
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trustme
+
+from process.tls import ListenerTls, TlsFiles
+from schemas.defaults import LOOPBACK
+from schemas.errors import OperatorError
+from tests.certificates import authority_file, issue, listener_files
+from tests.waiting import until
+
+NEVER_S = 3600.0
+
+
+@asynccontextmanager
+async def echoing(tls: ListenerTls, timeout_s: float = 10.0) -> AsyncGenerator[int]:
+    """A server that says back what it is told; yields its port."""
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            writer.write(line)
+        writer.close()
+
+    server = await asyncio.start_server(echo, LOOPBACK, 0, **tls.server_options(timeout_s))
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()  # and no wait for who is connected, which a test that failed has not ended
+
+
+class Talk:
+    """A connection of a client, and the serial number of the certificate that it was shown."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        self.serial: str = writer.get_extra_info("peercert")["serialNumber"]
+        self.protocol: str = writer.get_extra_info("ssl_object").version()
+
+    async def says(self, line: bytes) -> bytes:
+        self._writer.write(line)
+        async with asyncio.timeout(30):
+            return await self._reader.readline()
+
+    def end(self) -> None:
+        self._writer.transport.abort()
+
+
+async def talk(port: int, context: ssl.SSLContext) -> Talk:
+    return Talk(*await asyncio.open_connection(LOOPBACK, port, ssl=context))  # an address: it names no server
+
+
+def trusting(*authorities: trustme.CA) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    for authority in authorities:
+        authority.configure_trust(context)
+    return context
+
+
+async def test_a_new_pair_is_served_and_who_is_connected_stays(tmp_path: Path) -> None:
+    old, new = trustme.CA(), trustme.CA()
+    tls = ListenerTls(listener_files(tmp_path, old))
+    async with tls.following(NEVER_S), echoing(tls) as port:
+        first = await talk(port, trusting(old))
+        issue(new, tmp_path)
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(lambda: tls.current.certificate == (tmp_path / "cert.pem").read_bytes())
+        second = await talk(port, trusting(new))
+        assert second.serial != first.serial
+        assert await first.says(b"still here\n") == b"still here\n"
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await talk(port, trusting(old))
+        for connection in (first, second):
+            connection.end()
+
+
+async def test_files_are_followed_without_a_signal(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    tls = ListenerTls(listener_files(tmp_path, authority))
+    before = tls.current
+    async with tls.following(0.02):
+        issue(authority, tmp_path)
+        await until(lambda: tls.current != before)
+
+
+async def test_a_bad_pair_is_refused_once_aloud_and_the_old_one_stays(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    authority = trustme.CA()
+    tls = ListenerTls(listener_files(tmp_path, authority))
+    key = tmp_path / "key.pem"
+    async with echoing(tls) as port:
+        first = await talk(port, trusting(authority))
+        good = key.read_bytes()
+        for bad in (authority.issue_cert("other").private_key_pem.bytes(), b"no key", good[: len(good) // 2]):
+            key.write_bytes(bad)
+            caplog.clear()
+            await tls.look()
+            await tls.look()
+            assert [record.levelno for record in caplog.records] == [logging.ERROR]
+            assert "stays" in caplog.text
+            assert "PRIVATE" not in caplog.text
+            key.write_bytes(good)
+            await tls.look()
+        key.unlink()
+        await tls.look()
+        assert "cannot read" in caplog.text
+        second = await talk(port, trusting(authority))
+        assert second.serial == first.serial
+        key.write_bytes(good)
+        issue(authority, tmp_path)
+        await tls.look()
+        third = await talk(port, trusting(authority))
+        assert third.serial != first.serial
+        for connection in (first, second, third):
+            connection.end()
+
+
+async def test_clients_are_let_in_by_the_authority_that_is_trusted_now(tmp_path: Path) -> None:
+    server, old, new = trustme.CA(), trustme.CA(), trustme.CA()
+    tls = ListenerTls(listener_files(tmp_path, server, old))
+    contexts = {authority: trusting(server) for authority in (old, new)}
+    for authority, context in contexts.items():
+        authority.issue_cert("client", common_name="client").configure_cert(context)
+    async with echoing(tls) as port:
+        first = await talk(port, contexts[old])
+        assert await first.says(b"in\n") == b"in\n"
+        for stranger in (contexts[new], trusting(server)):
+            assert not await is_let_in(port, stranger)
+        authority_file(new, tmp_path)
+        await tls.look()
+        assert await is_let_in(port, contexts[new])
+        assert not await is_let_in(port, contexts[old])
+        assert await first.says(b"still here\n") == b"still here\n"
+        first.end()
+
+
+async def is_let_in(port: int, context: ssl.SSLContext) -> bool:
+    try:  # TLS 1.3 has the client believe that it is in until the server answers
+        connection = await talk(port, context)
+        try:
+            return await connection.says(b"in?\n") == b"in?\n"
+        finally:
+            connection.end()
+    except (ssl.SSLError, ConnectionError):
+        return False
+
+
+async def test_nothing_older_than_tls_1_2_is_spoken(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    tls = ListenerTls(listener_files(tmp_path, authority))
+    async with echoing(tls) as port:
+        oldest = trusting(authority)
+        oldest.maximum_version = ssl.TLSVersion.TLSv1_2
+        connection = await talk(port, oldest)
+        assert connection.protocol == "TLSv1.2"
+        connection.end()
+        connection = await talk(port, trusting(authority))
+        assert connection.protocol == "TLSv1.3"
+        connection.end()
+    assert tls.context.minimum_version is ssl.TLSVersion.TLSv1_2
+
+
+async def test_who_says_nothing_is_let_go(tmp_path: Path) -> None:
+    tls = ListenerTls(listener_files(tmp_path, trustme.CA()))
+    async with echoing(tls, timeout_s=0.1) as port, asyncio.timeout(30):
+        reader, writer = await asyncio.open_connection(LOOPBACK, port)
+        assert await reader.read() == b""
+        writer.close()
+
+
+def test_what_does_not_fit_at_the_start_is_an_error(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    certificate, key = issue(authority, tmp_path)
+    other = tmp_path / "other.pem"
+    authority.issue_cert("other").private_key_pem.write_to_path(str(other))
+    with pytest.raises(OperatorError, match="cannot read"):
+        ListenerTls(TlsFiles(tmp_path / "none.pem", key))
+    with pytest.raises(OperatorError, match="no certificate in PEM and its key"):
+        ListenerTls(TlsFiles(certificate, other))
+    with pytest.raises(OperatorError, match="holds no certificates"):
+        ListenerTls(TlsFiles(certificate, key, key))

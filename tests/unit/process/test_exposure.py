@@ -1,0 +1,63 @@
+"""Who may listen where."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.settings import GatewaySettings
+from process.exposure import is_loopback
+from process.tls import TlsBytes, TlsFiles, certificate_names
+from schemas.errors import OperatorError
+from selector.settings import SelectorSettings
+
+EVERYWHERE = ["0.0.0.0", "::", "", "192.0.2.1", "gateway.example", "localhost.example"]
+CERT, KEY, CA = Path("cert.pem"), Path("key.pem"), Path("ca.pem")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost", "LOCALHOST"])
+def test_loopback_needs_no_guard(host: str) -> None:
+    assert is_loopback(host)
+    assert GatewaySettings(host=host).host == host
+    assert SelectorSettings.model_validate({"INFAAS_METRICS_HOST": host, "metrics_port": 9100}).metrics_host == host
+
+
+@pytest.mark.parametrize("host", EVERYWHERE)
+def test_a_gateway_that_lets_anyone_in_is_refused_beyond_this_machine(host: str) -> None:
+    with pytest.raises(OperatorError, match=r"--tls-client-ca.*--allow-anonymous"):
+        GatewaySettings(host=host)
+    with pytest.raises(OperatorError):  # a certificate of its own keeps nobody out
+        GatewaySettings(host=host, tls_cert=CERT, tls_key=KEY)
+
+
+@pytest.mark.parametrize("host", EVERYWHERE)
+def test_a_gateway_listens_everywhere_where_clients_are_certified_or_a_person_said_so(host: str) -> None:
+    assert GatewaySettings(host=host, tls_cert=CERT, tls_key=KEY, tls_client_ca=CA).tls_files == TlsFiles(CERT, KEY, CA)
+    assert GatewaySettings(host=host, allow_anonymous=True).tls_files is None
+
+
+@pytest.mark.parametrize("host", EVERYWHERE)
+def test_metrics_beyond_this_machine_are_refused_unless_a_person_said_so(host: str) -> None:
+    fields = {"INFAAS_METRICS_HOST": host, "metrics_port": 9100}
+    with pytest.raises(OperatorError, match="INFAAS_METRICS_ALLOW_ANONYMOUS=true"):
+        SelectorSettings.model_validate(fields)
+    assert SelectorSettings.model_validate(fields | {"metrics_port": 0})  # nothing listens
+    assert SelectorSettings.model_validate(fields | {"INFAAS_METRICS_ALLOW_ANONYMOUS": True})
+
+
+@pytest.mark.parametrize("files", [(CERT, None, None), (None, KEY, None), (None, None, CA), (CERT, None, CA)])
+def test_files_that_belong_together_are_asked_for_together(files: tuple[Path | None, ...]) -> None:
+    with pytest.raises(OperatorError, match="--tls-cert and --tls-key"):
+        TlsFiles.given(*files)
+
+
+def test_a_certificate_names_its_uris_then_its_common_name() -> None:
+    shown = {
+        "subject": ((("organizationName", "Acme"),), (("commonName", "batch"),)),
+        "subjectAltName": (("DNS", "batch.example"), ("URI", "spiffe://acme/batch")),
+    }
+    assert certificate_names(shown) == ("spiffe://acme/batch", "batch")
+    assert certificate_names(None) == certificate_names({}) == ()
+
+
+def test_a_key_is_in_no_repr() -> None:
+    assert "secret" not in repr(TlsBytes(b"", b"secret", None))
