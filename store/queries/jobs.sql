@@ -85,14 +85,19 @@ RETURNING jobs.id
 
 -- name: send_again
 -- Have jobs on their way sent once more, later each time, unless they were too often or have no time left for it.
--- Those that are to be sent already are returned, too.
-WITH again AS (
-    UPDATE jobs SET state = 'queued', send_at = clock_timestamp() + make_interval(secs => $3 * 2 ^ least(attempts - 1, 10))
-    WHERE id = ANY ($1::text[]) AND state = 'running' AND attempts < $2
-        AND (deadline_at IS NULL OR deadline_at > clock_timestamp() + make_interval(secs => $3 * 2 ^ least(attempts - 1, 10)))
-    RETURNING id
+-- Those that are to be sent already are returned, too. An answer may be quicker than the note that its query was sent:
+-- the lock waits for that.
+WITH known AS (
+    SELECT id, state, attempts, deadline_at, $3 * 2 ^ least(attempts - 1, 10) AS pause_s
+    FROM jobs WHERE id = ANY ($1::text[]) ORDER BY id FOR UPDATE
+), again AS (
+    UPDATE jobs SET state = 'queued', send_at = clock_timestamp() + make_interval(secs => known.pause_s)
+    FROM known
+    WHERE jobs.id = known.id AND known.state = 'running' AND known.attempts < $2
+        AND (known.deadline_at IS NULL OR known.deadline_at > clock_timestamp() + make_interval(secs => known.pause_s))
+    RETURNING jobs.id
 )
-SELECT id FROM again UNION SELECT id FROM jobs WHERE id = ANY ($1::text[]) AND state = 'queued'
+SELECT id FROM again UNION SELECT id FROM known WHERE state = 'queued'
 
 -- name: expired_jobs
 -- Jobs whose deadline passed a while ago.

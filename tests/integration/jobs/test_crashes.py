@@ -1,5 +1,6 @@
 """Jobs services that are killed: whatever was on its way is answered, and each job has one end."""
 
+import asyncio
 from collections import Counter
 from datetime import UTC, datetime
 from math import nan
@@ -61,6 +62,22 @@ async def test_what_was_sent_by_one_that_was_killed_is_due_again(office: Office)
         assert len(sending.jobs) == 1, "one at least, whatever its size"
         await sending.sent([job.id for job in sending.jobs])
     assert await office.number(JobState.RUNNING) == 1
+
+
+async def test_an_answer_that_is_quicker_than_the_note_that_its_query_was_sent_counts(office: Office) -> None:
+    """Else the job would be on its way, with its answer read and forgotten."""
+    (job_id,) = await office.submit_many(1)
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    async with asyncio.TaskGroup() as tasks, sending_jobs(office.pool, 10, 10**6) as sending:
+        await sending.sent([job_id])
+        again = tasks.create_task(send_again(office.pool, [job_id], 10, 60.0))
+
+        async def waits_or_ended() -> bool:
+            return again.done() or await office.pool.fetch_value(int, waiting) == 1
+
+        await until(waits_or_ended)
+    assert again.result() == [job_id]
+    assert await office.number(JobState.QUEUED) == 1
 
 
 async def test_the_first_end_of_a_job_stays(office: Office) -> None:
