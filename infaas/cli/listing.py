@@ -9,14 +9,16 @@ from infaas.cli.connect import DEFAULT_HOME, Home, Json, with_database
 from infaas.cli.output import ms, show, show_json, table, usd
 from infaas.cli.register import AGAIN
 from registry.comparison import compare
+from schemas.access import PUBLIC, Access
 from schemas.errors import OperatorError
 from schemas.hardware import cost_per_1000, list_price
 from schemas.interpolation import interpolation_error
 from schemas.latency import BatchLatency, LatencyModel
 from schemas.length import LengthLatency, LengthModel
-from schemas.rows.catalog import ACCURACY, Profile, Task, TensorSpec, Variant, VariantState
+from schemas.rows.catalog import ACCURACY, Architecture, Profile, Task, TensorSpec, Variant, VariantState
 from schemas.rows.placement import CorrectionRow, InstanceRow
 from schemas.status import InstanceState
+from store.access import list_access
 from store.corrections import list_corrections
 from store.placement import list_instances
 from store.pool import Pool
@@ -35,21 +37,25 @@ OfTask = Annotated[str | None, typer.Option("--task", help="Only of this task.")
 
 def tasks(home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
     """List the tasks that clients can ask for."""
-    found = with_database(home, list_tasks)
+    found, access = with_database(home, _tasks_with_access)
     if as_json:
         return show_json(found)
-    rows = [(t.name, _signature(t.inputs), _signature(t.outputs), _measured(t), t.partitions) for t in found]
-    return show(table(("task", "inputs", "outputs", "measured by", "partitions>"), rows))
+    rows = [
+        (t.name, _signature(t.inputs), _signature(t.outputs), _measured(t), t.partitions, access.get(t.name, PUBLIC))
+        for t in found
+    ]
+    columns = ("task", "inputs", "outputs", "measured by", "partitions>", "may be used")
+    return show(table(columns, rows, spare=("partitions>",)))
 
 
 def models(home: Home = DEFAULT_HOME, task: OfTask = None, as_json: Json = False) -> None:
     """List the architectures: the models that were registered."""
-    found = with_database(home, lambda pool: list_architectures(pool, task=task))
+    found, access = with_database(home, lambda pool: _models_with_access(pool, task))
     if as_json:
         return show_json(found)
     _check_task(task, found)
-    rows = [(a.name, a.task, a.source_format, a.source[:12]) for a in found]
-    return show(table(("architecture", "task", "format", "sha256"), rows))
+    rows = [(a.name, a.task, a.source_format, a.source[:12], access.get(a.model, PUBLIC)) for a in found]
+    return show(table(("architecture", "task", "format", "sha256", "may be used"), rows, spare=("sha256",)))
 
 
 def variants(ctx: typer.Context, home: Home = DEFAULT_HOME, task: OfTask = None, as_json: Json = False) -> None:
@@ -128,6 +134,14 @@ def profile(
         show(table(("length>", "p50>", "times>"), _length_rows(found.lengths)))
     columns = ("batch>", "p50>", "p99>", "CPU>", "inputs/s>", "runs>", "discarded>", "noise>")
     return show(table(columns, [_latency_row(point) for point in found.latency], spare=("discarded>", "CPU>")))
+
+
+async def _tasks_with_access(pool: Pool) -> tuple[list[Task], dict[str, Access]]:
+    return await list_tasks(pool), await list_access(pool)
+
+
+async def _models_with_access(pool: Pool, task: str | None) -> tuple[list[Architecture], dict[str, Access]]:
+    return await list_architectures(pool, task=task), await list_access(pool)
 
 
 async def _variants_with_profiles(
