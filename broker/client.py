@@ -57,9 +57,8 @@ def client_options(settings: KafkaSettings, client_id: str) -> ClientOptions:
     """Make the keyword arguments of one client from the settings.
 
     Raises:
-        OperatorError: a certificate or key cannot be read.
+        OperatorError: a certificate, a key or a password cannot be read.
     """
-    password = settings.sasl_password
     oauth = settings.sasl_mechanism is SaslMechanism.OAUTHBEARER and "SASL" in settings.security_protocol
     return ClientOptions(
         bootstrap_servers=settings.bootstrap,
@@ -70,7 +69,7 @@ def client_options(settings: KafkaSettings, client_id: str) -> ClientOptions:
         ssl_context=_ssl_context(settings),
         sasl_mechanism=settings.sasl_mechanism.value,
         sasl_plain_username=settings.sasl_username,
-        sasl_plain_password=password.get_secret_value() if password else None,
+        sasl_plain_password=settings.password,
         sasl_oauth_token_provider=OAuthToken(settings) if oauth else None,
     )
 

@@ -68,8 +68,11 @@ class RequestReply:
     An async context manager: it creates the reply topic on entry and deletes it on exit.
     """
 
-    def __init__(self, settings: KafkaSettings, owner: str, *, max_in_flight: int = 10_000) -> None:
-        self.reply_topic = reply_topic(owner)
+    def __init__(
+        self, settings: KafkaSettings, owner: str, *, max_in_flight: int = 10_000, topic: str | None = None
+    ) -> None:
+        """`topic` is the reply topic, if not the one of its owner's name."""
+        self.reply_topic = topic or reply_topic(owner)
         # Requests given up on stay with the producer until they are acknowledged or expire: room for two generations.
         self.producer = Producer(settings, owner, max_in_flight=2 * max_in_flight)
         self._settings = settings
@@ -80,8 +83,8 @@ class RequestReply:
         self._prefix = uuid4().hex[:12]
         self._count = itertools.count(1)
         self._answered: dict[str, None] = {}
-        self._stream: RawHeaders = []
-        """The header by which a query says where its result may come to."""
+        self.stream_headers: RawHeaders = []
+        """The header, if any, that `ask` adds to say where the result may come to."""
         self._linger = Linger(settings.max_linger_ms / 1e3)
         self._cpu = CpuMeter()
         self._owner = owner
@@ -101,7 +104,7 @@ class RequestReply:
             if self._settings.reply_stream.enabled:  # the last to close
                 receiver = ReplyStreamReceiver(self._settings.reply_stream, self._take)
                 await stack.enter_async_context(receiver)
-                self._stream = [(REPLY_STREAM, receiver.header)]
+                self.stream_headers = [(REPLY_STREAM, receiver.header)]
             await stack.enter_async_context(self.producer)
             await ensure_topics(self._settings, [TopicSpec(self.reply_topic, 1, RETENTION_MS)])
             stack.push_async_callback(self._delete_topic)
@@ -150,7 +153,7 @@ class RequestReply:
         # A bare timer is cheaper than a timeout block; sending is bounded by the producer itself.
         timer = None if timeout_s is None else self._loop.call_later(timeout_s, _expire, reply)
         try:
-            numbered = [*headers, (CORRELATION, number.encode()), *self._stream]
+            numbered = [*headers, (CORRELATION, number.encode()), *self.stream_headers]
             linger_s = self._linger.linger_s(time.monotonic(), left_s, self._cpu.busy())
             if linger_s:
                 numbered.append((LINGER_NS, b"%d" % (linger_s * 1e9)))

@@ -64,6 +64,8 @@ class KafkaSettings(BaseSettings):
     sasl_mechanism: SaslMechanism = SaslMechanism.PLAIN
     sasl_username: str | None = None
     sasl_password: SecretStr | None = None
+    sasl_password_file: Path | None = None
+    """File with the password instead, where it shall stand in no environment; read by each client that is made."""
     sasl_token: SecretStr | None = None
     """Token for OAUTHBEARER that does not expire while the process lives."""
     sasl_token_file: Path | None = None
@@ -116,14 +118,14 @@ class KafkaSettings(BaseSettings):
                 raise OperatorError(f"{ENV}={self.bootstrap!r}: write host:port, e.g. {LOOPBACK}:{KAFKA_PORT}")
         if self.security_protocol in (SecurityProtocol.SASL_PLAINTEXT, SecurityProtocol.SASL_SSL):
             self._check_sasl()
-        elif self.sasl_username or self.sasl_password or self.sasl_token or self.sasl_token_file:
+        elif any(value for name, value in self if name.startswith("sasl_") and name != "sasl_mechanism"):
             raise OperatorError(
                 f"SASL credentials are set but {PREFIX}SECURITY_PROTOCOL is {self.security_protocol}: "
                 "set it to SASL_SSL (or SASL_PLAINTEXT), or remove them"
             )
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise OperatorError(f"{PREFIX}TLS_CERTIFICATE and {PREFIX}TLS_KEY belong together: set both or neither")
-        for path in (self.tls_ca, self.tls_certificate, self.tls_key, self.sasl_token_file):
+        for path in (self.tls_ca, self.tls_certificate, self.tls_key, self.sasl_password_file, self.sasl_token_file):
             if path is not None and not path.is_file():
                 raise OperatorError(f"{path}, named by a {PREFIX}* setting, is not a file")
 
@@ -131,5 +133,24 @@ class KafkaSettings(BaseSettings):
         if self.sasl_mechanism is SaslMechanism.OAUTHBEARER:
             if (self.sasl_token is None) == (self.sasl_token_file is None):
                 raise OperatorError(f"OAUTHBEARER: set one of {PREFIX}SASL_TOKEN and {PREFIX}SASL_TOKEN_FILE")
-        elif not self.sasl_username or self.sasl_password is None:
-            raise OperatorError(f"{self.sasl_mechanism}: set {PREFIX}SASL_USERNAME and {PREFIX}SASL_PASSWORD")
+        elif not self.sasl_username or (self.sasl_password is None) == (self.sasl_password_file is None):
+            raise OperatorError(
+                f"{self.sasl_mechanism}: set {PREFIX}SASL_USERNAME, and one of {PREFIX}SASL_PASSWORD and "
+                f"{PREFIX}SASL_PASSWORD_FILE"
+            )
+
+    @property
+    def password(self) -> str | None:
+        """Password of SASL, wherever it stands.
+
+        Raises:
+            OperatorError: its file cannot be read.
+        """
+        if self.sasl_password is not None:
+            return self.sasl_password.get_secret_value()
+        if self.sasl_password_file is None:
+            return None
+        try:
+            return self.sasl_password_file.read_text().strip()
+        except (OSError, UnicodeError) as error:
+            raise OperatorError(f"cannot read {PREFIX}SASL_PASSWORD_FILE: {error}") from None

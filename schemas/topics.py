@@ -1,7 +1,7 @@
 """Names of topics and consumer groups.
 
 No task's topic is taken for another one's topic of offline queries, and no variant's: the name of a task holds no dot,
-that of a variant ends in its hardware.
+that of a variant ends in its hardware. Nor does the name of a tenant, so what begins with a tenant's prefix is its own.
 """
 
 import re
@@ -12,6 +12,8 @@ TASKS: Final = "infaas.tasks."
 VARIANTS: Final = "infaas.variants."
 RESULTS: Final = "infaas.results."
 REPLIES: Final = "infaas.replies."
+INGRESS: Final = "infaas.ingress."
+TENANTS: Final = "infaas.tenants."
 
 STATUS: Final = "infaas.status"  # WorkerStatus of every worker, each ~100 ms; key = worker
 DEMAND: Final = "infaas.demand"  # Demand: the selector asks the autoscaler for an inactive variant
@@ -27,6 +29,7 @@ OFFLINE_SELECTOR_GROUP: Final = "infaas.selector.offline"
 JOB_RESULTS: Final = "infaas.jobs"  # results of jobs, for the jobs services, which share it as a group of that name
 JOBS_GROUP: Final = JOB_RESULTS
 _OFFLINE: Final = ".offline"
+_REPLIES: Final = "replies."
 
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _KAFKAS_OWN: Final = "__"
@@ -50,6 +53,43 @@ def query_topic(task: str, *, offline: bool) -> str:
 def task_of(topic: str) -> str:
     """The task whose queries, online or offline, come in on `topic`."""
     return topic.removeprefix(TASKS).removesuffix(_OFFLINE)
+
+
+def ingress_topic(tenant: str) -> str:
+    """Topic to which a tenant, and nobody else, sends online queries of whatever task."""
+    return INGRESS + tenant
+
+
+def offline_of(topic: str) -> str:
+    """Topic of offline queries beside that of the online ones of a task, or of a tenant."""
+    return topic + _OFFLINE
+
+
+def tenant_of(topic: str) -> str | None:
+    """The tenant whose queries, online or offline, come in on `topic`; None: it is no tenant's."""
+    return topic.removeprefix(INGRESS).removesuffix(_OFFLINE) if topic.startswith(INGRESS) else None
+
+
+def tenant_prefix(tenant: str) -> str:
+    """How the names of all topics and groups begin that are a tenant's own."""
+    return f"{TENANTS}{tenant}."
+
+
+def tenant_results_topic(tenant: str) -> str:
+    """Topic of a tenant's results when it names none."""
+    return tenant_prefix(tenant) + "results"
+
+
+def tenant_reply_topic(tenant: str, owner: str) -> str:
+    """Private reply topic of one client process of a tenant."""
+    return f"{tenant_prefix(tenant)}{_REPLIES}{owner}"
+
+
+def is_reply_topic(topic: str) -> bool:
+    """Whether a topic is the private one of a process, which is to go when its owner is gone."""
+    return topic.startswith(REPLIES) or (
+        topic.startswith(TENANTS) and topic.removeprefix(TENANTS).partition(".")[2].startswith(_REPLIES)
+    )
 
 
 def variant_topic(variant: str) -> str:
@@ -109,11 +149,16 @@ def is_topic(name: str) -> bool:
 
 def is_work(topic: str) -> bool:
     """Whether a topic holds queries, or results of jobs, of which none may be deleted before it is done."""
-    return topic.startswith((TASKS, VARIANTS)) or topic == JOB_RESULTS
+    return topic.startswith((TASKS, INGRESS, VARIANTS)) or topic == JOB_RESULTS
 
 
-def may_reply_to(topic: str) -> bool:
-    """Whether a client may have results sent to `topic`: never to one that this system itself reads, or Kafka does."""
+def may_reply_to(topic: str, tenant: str | None = None) -> bool:
+    """Whether a client may have results sent to `topic`: never to one that this system itself reads, or Kafka does.
+
+    What is a tenant's own is for queries that are proved to be of that `tenant`.
+    """
     if not is_topic(topic) or topic.startswith(_KAFKAS_OWN):
         return False
+    if topic.startswith(TENANTS):
+        return tenant is not None and topic.startswith(tenant_prefix(tenant))
     return not topic.startswith(PREFIX) or topic.startswith((RESULTS, REPLIES)) or topic == JOB_RESULTS

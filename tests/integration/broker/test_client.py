@@ -1,9 +1,10 @@
-"""TLS and SASL against a real broker that insists on both."""
+"""TLS and SASL against a real broker that insists on both, and on knowing who may do what."""
 
 import asyncio
-import shutil
-import subprocess
-from collections.abc import AsyncGenerator, Generator
+import base64
+import json
+import time
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,83 +13,24 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from pydantic import SecretStr
 
+from broker.acls import allow, disallow, tenant_acls
 from broker.client import close_client, new_client, open_admin, ping
 from broker.delivery.consumer import Consumer
 from broker.producer import Producer
-from broker.servers.apache import ApacheKafka, server_properties
-from broker.settings import KafkaSettings, SaslMechanism, SecurityProtocol
+from broker.request_reply import RequestReply
+from broker.scram import forget_password, set_password
+from broker.settings import KafkaSettings, SaslMechanism
 from broker.topics import TopicSpec, ensure_topics
 from process.ports import free_port
 from schemas.errors import OperatorError
-from tests.kafka_fixtures import need_apache, served
+from schemas.topics import tenant_prefix, tenant_reply_topic
+from tests.secured_kafka import SecuredKafka
 from tests.waiting import PATIENCE_S, until
-
-USER, PASSWORD = "me", "hunter2"
-
-
-def make_certificate(folder: Path) -> tuple[Path, Path]:
-    """A key and a certificate of 127.0.0.1 that vouches for itself."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl makes the certificate: install it")
-    key, certificate = folder / "key.pem", folder / "certificate.pem"
-    who = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run(
-        [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            *who,
-            "-keyout",
-            str(key),
-            "-out",
-            str(certificate),
-        ],
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
-    return key, certificate
-
-
-def one_line(pem: Path) -> str:
-    return pem.read_text().strip().replace("\n", "\\n")
 
 
 @pytest.fixture(scope="module")
-def secured(tmp_path_factory: pytest.TempPathFactory) -> Generator[KafkaSettings]:
-    folder = tmp_path_factory.mktemp("secured-kafka")
-    need_apache()
-    key, certificate = make_certificate(folder)
-    secure_port = free_port()
-
-    def properties(data: Path, port: int, controller_port: int) -> str:
-        plain = server_properties(data, port, controller_port)
-        added = {
-            "listeners": f"SECURE://127.0.0.1:{secure_port},PLAINTEXT://127.0.0.1:{port},"
-            f"CONTROLLER://127.0.0.1:{controller_port}",
-            "advertised.listeners": f"SECURE://127.0.0.1:{secure_port},PLAINTEXT://127.0.0.1:{port}",
-            "listener.security.protocol.map": "SECURE:SASL_SSL,PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-            "sasl.enabled.mechanisms": "PLAIN",
-            "listener.name.secure.plain.sasl.jaas.config": "org.apache.kafka.common.security.plain.PlainLoginModule "
-            f'required user_{USER}="{PASSWORD}";',
-            "ssl.keystore.type": "PEM",
-            "ssl.keystore.key": one_line(key),
-            "ssl.keystore.certificate.chain": one_line(certificate),
-        }
-        return plain + "".join(f"{name}={value}\n" for name, value in added.items())
-
-    with served(lambda: ApacheKafka(folder, 0, properties)):
-        yield KafkaSettings(
-            bootstrap=f"127.0.0.1:{secure_port}",
-            security_protocol=SecurityProtocol.SASL_SSL,
-            sasl_username=USER,
-            sasl_password=SecretStr(PASSWORD),
-            tls_ca=certificate,
-            request_timeout_ms=5000,
-        )
+def secured(secured_kafka: SecuredKafka) -> KafkaSettings:
+    return secured_kafka.system
 
 
 @pytest.fixture(autouse=True)
@@ -99,13 +41,83 @@ async def _all_closed(secured: KafkaSettings) -> AsyncGenerator[None]:
     await until(lambda: not any(c.raddr and c.raddr.port == port for c in psutil.Process().net_connections("tcp")))
 
 
-async def test_every_client_gets_in_with_the_right_credentials(secured: KafkaSettings) -> None:
-    await ensure_topics(secured, [TopicSpec("secret")])
-    async with Producer(secured, "test") as producer, Consumer(secured, "test", group="secret") as consumer:
-        await producer.send_and_wait("secret", b"x")
-        await consumer.assign("secret", [0])
+@pytest.mark.parametrize("way", ["PLAIN", "SCRAM-SHA-512", "OAUTHBEARER", "certificate"])
+async def test_every_client_gets_in_each_way_and_may_what_it_was_allowed(
+    secured_kafka: SecuredKafka, way: str, tmp_path: Path
+) -> None:
+    system, name = secured_kafka.system, f"{way.lower()}-{uuid4().hex[:8]}"
+    own = tenant_prefix(name) + "own"
+    user = await way_in(secured_kafka, way, name, tmp_path)
+    if way != "PLAIN":  # which is who may everything anyway
+        await allow(system, tenant_acls(name), f"User:CN={name}" if way == "certificate" else f"User:{name}")
+    await ensure_topics(user, [TopicSpec(own)])
+    async with Producer(user, "test") as producer, Consumer(user, "test", group=own) as consumer:
+        await producer.send_and_wait(own, b"x")
+        await consumer.subscribe([own])
         async with asyncio.timeout(PATIENCE_S):
-            assert (await consumer.poll())[0].value == b"x"
+            (record,) = await consumer.poll()
+        assert record.value == b"x"
+        consumer.done(record)
+        assert await consumer.commit()
+    async with RequestReply(user, "test", topic=tenant_reply_topic(name, "test")) as requests:
+        assert requests.reply_topic in await requests.producer.topics()
+
+
+async def way_in(secured: SecuredKafka, way: str, name: str, folder: Path) -> KafkaSettings:
+    """Settings of somebody of this name, whom Kafka knows."""
+    if way == "certificate":
+        return secured.certified(name)
+    if way == "OAUTHBEARER":
+        now = int(time.time())
+        claims = {"sub": name, "iat": now, "exp": now + 3600}
+        parts = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode() for part in ({"alg": "none"}, claims)]
+        token = folder / "token"
+        token.write_text(".".join(part.rstrip("=") for part in parts) + ".")
+        return secured.by(SaslMechanism.OAUTHBEARER, sasl_token_file=token)
+    if way == "PLAIN":
+        return secured.system
+    await set_password(secured.system, name, "first")
+    await set_password(secured.system, name, "s3cret")
+    file = folder / "password"
+    file.write_text("s3cret\n")
+    return secured.by(SaslMechanism.SCRAM_SHA_512, sasl_username=name, sasl_password_file=file)
+
+
+async def test_who_is_forgotten_gets_in_no_more(secured_kafka: SecuredKafka) -> None:
+    name = f"gone-{uuid4().hex[:8]}"
+    user, system = secured_kafka.user(name, "s3cret"), secured_kafka.system
+    await set_password(system, name, "s3cret")
+    await allow(system, tenant_acls(name), f"User:{name}")
+    await ensure_topics(user, [TopicSpec(tenant_prefix(name) + "own")])
+    await disallow(system, tenant_acls(name), f"User:{name}")
+
+    async def refused() -> str:
+        try:
+            await ensure_topics(user, [TopicSpec(tenant_prefix(name) + "another")])
+        except OperatorError as error:
+            return str(error)
+        return ""
+
+    assert "uthoriz" in await until(refused)
+    for _ in range(2):
+        await forget_password(system, name)
+    with pytest.raises(OperatorError, match="refused the credentials"):
+        await ping(user)
+
+
+async def test_who_may_not_change_who_may_what_is_told(secured_kafka: SecuredKafka) -> None:
+    name = f"curious-{uuid4().hex[:8]}"
+    await set_password(secured_kafka.system, name, "s3cret")
+    user = secured_kafka.user(name, "s3cret")
+    with pytest.raises(OperatorError, match="does not change its access control"):
+        await allow(user, tenant_acls(name), f"User:{name}")
+    with pytest.raises(OperatorError, match="does not change the credentials"):
+        await set_password(user, "system", "mine")
+
+
+async def test_a_kafka_that_guards_nothing_is_said(kafka: KafkaSettings) -> None:
+    with pytest.raises(OperatorError, match="has no authorizer"):
+        await allow(kafka, tenant_acls("acme"), "User:acme")
 
 
 async def test_a_wrong_password_is_said_without_showing_it(secured: KafkaSettings) -> None:

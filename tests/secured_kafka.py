@@ -1,0 +1,152 @@
+"""An Apache Kafka that lets nobody in without a name, and nobody do what it may not: SASL and mutual TLS, ACLs."""
+
+import shutil
+import subprocess
+from collections.abc import Generator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import pytest
+from pydantic import SecretStr
+
+from broker.servers.apache import ApacheKafka, server_properties
+from broker.settings import KafkaSettings, SaslMechanism, SecurityProtocol
+from process.ports import free_port
+from tests.kafka_fixtures import need_apache, served
+
+USER, PASSWORD = "system", "hunter2"
+"""Of who may do everything."""
+_CURVE: Final = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
+_HOST: Final = "127.0.0.1"
+
+
+class Certificates:
+    """An authority, and the certificates that it gives out: files of PEM in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        if shutil.which("openssl") is None:
+            pytest.skip("openssl makes the certificates: install it")
+        self._folder = folder
+        self.authority, self._authority_key = folder / "ca.pem", folder / "ca.key"
+        self._request("authority", self.authority, self._authority_key)
+
+    def issue(self, name: str) -> tuple[Path, Path]:
+        """A certificate of this name, valid at loopback, and its key."""
+        certificate, key = self._folder / f"{name}.pem", self._folder / f"{name}.key"
+        signed = ["-CA", str(self.authority), "-CAkey", str(self._authority_key)]
+        self._request(name, certificate, key, *signed, "-addext", f"subjectAltName=IP:{_HOST}")
+        return certificate, key
+
+    def _request(self, name: str, certificate: Path, key: Path, *more: str) -> None:
+        files = ["-keyout", str(key), "-out", str(certificate)]
+        command = ["openssl", "req", "-x509", *_CURVE, "-subj", f"/CN={name}", *files, *more]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+
+
+class SecuredKafka:
+    """How to reach the broker, as whom."""
+
+    def __init__(self, certificates: Certificates, sasl_port: int, tls_port: int) -> None:
+        self._certificates = certificates
+        self._sasl, self._tls = f"{_HOST}:{sasl_port}", f"{_HOST}:{tls_port}"
+
+    @property
+    def system(self) -> KafkaSettings:
+        """As who may do everything, by PLAIN."""
+        return self.user(USER, PASSWORD, SaslMechanism.PLAIN)
+
+    def user(
+        self, name: str, password: str, mechanism: SaslMechanism = SaslMechanism.SCRAM_SHA_512
+    ) -> KafkaSettings:  # fmt: skip
+        """As a user with a password."""
+        return self.by(mechanism, sasl_username=name, sasl_password=SecretStr(password))
+
+    def by(self, mechanism: SaslMechanism, **credentials: object) -> KafkaSettings:
+        """As whom these credentials say."""
+        return KafkaSettings(
+            bootstrap=self._sasl,
+            security_protocol=SecurityProtocol.SASL_SSL,
+            sasl_mechanism=mechanism,
+            tls_ca=self._certificates.authority,
+            request_timeout_ms=5000,
+            **credentials,  # pyright: ignore[reportArgumentType]
+        )
+
+    def certified(self, name: str) -> KafkaSettings:
+        """As whom a certificate names."""
+        certificate, key = self._certificates.issue(name)
+        return KafkaSettings(
+            bootstrap=self._tls,
+            security_protocol=SecurityProtocol.SSL,
+            tls_ca=self._certificates.authority,
+            tls_certificate=certificate,
+            tls_key=key,
+            request_timeout_ms=5000,
+        )
+
+
+class _ApacheBehindLocks(ApacheKafka):
+    """Apache Kafka that has no door without one."""
+
+    def __init__(self, folder: Path, secured: SecuredKafka, certificates: Certificates, ports: tuple[int, int]) -> None:
+        super().__init__(folder, 0, partial(_properties, certificates, ports))
+        self._secured = secured
+
+    @property
+    def settings(self) -> KafkaSettings:
+        return self._secured.system
+
+
+def _properties(
+    certificates: Certificates, ports: tuple[int, int], data: Path, port: int, controller_port: int
+) -> str:  # fmt: skip
+    certificate, key = certificates.issue("broker")
+    doors = f"SASL://{_HOST}:{ports[0]},TLS://{_HOST}:{ports[1]}"
+    login = "org.apache.kafka.common.security"
+    changed = {
+        "listeners": f"{doors},CONTROLLER://{_HOST}:{controller_port}",
+        "advertised.listeners": doors,
+        "inter.broker.listener.name": "TLS",
+        "listener.security.protocol.map": "SASL:SASL_SSL,TLS:SSL,CONTROLLER:SSL",
+        "listener.name.tls.ssl.client.auth": "required",
+        "listener.name.controller.ssl.client.auth": "required",
+        "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-512,OAUTHBEARER",
+        "listener.name.sasl.plain.sasl.jaas.config": f"{login}.plain.PlainLoginModule required "
+        f'user_{USER}="{PASSWORD}";',
+        "listener.name.sasl.scram-sha-512.sasl.jaas.config": f"{login}.scram.ScramLoginModule required;",
+        "listener.name.sasl.oauthbearer.sasl.jaas.config": f"{login}.oauthbearer.OAuthBearerLoginModule required "
+        'unsecuredLoginStringClaim_sub="broker";',
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.key": _one_line(key),
+        "ssl.keystore.certificate.chain": _one_line(certificate),
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.certificates": _one_line(certificates.authority),
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": f"User:{USER};User:CN=broker",
+    }
+    plain = server_properties(data, port, controller_port).splitlines()
+    kept = [line for line in plain if line.partition("=")[0] not in changed]
+    return "\n".join([*kept, *(f"{name}={value}" for name, value in changed.items()), ""])
+
+
+def _one_line(pem: Path) -> str:
+    return pem.read_text().strip().replace("\n", "\\n")
+
+
+@contextmanager
+def secured_broker(folder: Path) -> Generator[SecuredKafka]:
+    """Run the broker in this folder."""
+    need_apache()
+    certificates, ports = Certificates(folder), (free_port(), free_port())
+    secured = SecuredKafka(certificates, *ports)
+    with served(lambda: _ApacheBehindLocks(folder, secured, certificates, ports)):
+        yield secured
+
+
+@pytest.fixture(scope="session")
+def secured_kafka(tmp_path_factory: pytest.TempPathFactory) -> Generator[SecuredKafka]:
+    """One such broker for all tests that need it."""
+    with secured_broker(tmp_path_factory.mktemp("secured-kafka")) as secured:
+        yield secured
