@@ -16,7 +16,7 @@ import msgspec
 
 from autoscaler.apply.background_solver import BackgroundSolver
 from autoscaler.apply.plan_writer import write_plan
-from autoscaler.apply.topic_growth import grow_tasks, grow_variants
+from autoscaler.apply.topic_growth import grow_tasks, grow_tenants, grow_variants
 from autoscaler.apply.worker_reconciler import WorkerReconciler
 from autoscaler.decide.decide import decide
 from autoscaler.decide.failed_loads import unloadable_variants
@@ -252,6 +252,7 @@ class Autoscaler:
         if self._can_add_partitions:
             selectors = self._load_window.selector_count(time.monotonic())
             await grow_tasks(catalog.tasks.values(), selectors, self._pool, self._kafka)
+            await grow_tenants(catalog.tenants.values(), selectors, self._pool, self._kafka)
 
     def _plan(self, catalog: Catalog, snapshot: ClusterSnapshot) -> tuple[VariantRanking, ScalePlan]:
         """Plan what the snapshot asks for; in a thread, one at a time."""

@@ -115,6 +115,18 @@ def task_specs(task: str, partitions: int) -> list[TopicSpec]:
     return [*queries, TopicSpec(names.results_topic(task), partitions, grows=False)]
 
 
+async def ensure_tenant_topics(settings: KafkaSettings, tenant: str, partitions: int) -> None:
+    """Create the topics of a tenant's queries, and of its results when it names no topic."""
+    await ensure_topics(settings, tenant_specs(tenant, partitions))
+
+
+def tenant_specs(tenant: str, partitions: int) -> list[TopicSpec]:
+    """Topics where a tenant's queries come in, whatever the task, and where results go when it names none."""
+    online = names.ingress_topic(tenant)
+    queries = [TopicSpec(topic, partitions) for topic in (online, names.offline_of(online))]
+    return [*queries, TopicSpec(names.tenant_results_topic(tenant), partitions, grows=False)]
+
+
 async def ensure_variant_topics(settings: KafkaSettings, variants: Iterable[tuple[str, int]]) -> None:
     """Create the topics of variants, given with their numbers of partitions."""
     await ensure_topics(settings, [spec for name, count in variants for spec in variant_specs(name, count)])

@@ -1,7 +1,7 @@
 """Makes the package `infaas_client` of modules that the application has, when the distribution is built.
 
     infaas.client.*  ->  infaas_client.*
-    schemas.*, broker.*, process.*  ->  infaas_client._schemas.*, ._broker.*, ._process.*
+    schemas.*, broker.*, process.*, security.*  ->  infaas_client._schemas.*, ._broker.*, ._process.*, ._security.*
 
 Rules.
 * Only what the library imports, directly or not, is taken, each module with its imports renamed and nothing else
@@ -28,6 +28,7 @@ RENAMED: Final = {
     "schemas": f"{PACKAGE}._schemas",
     "broker": f"{PACKAGE}._broker",
     "process": f"{PACKAGE}._process",
+    "security": f"{PACKAGE}._security",
     "prometheus_client": f"{PACKAGE}._uncounted",
 }
 """New names of packages, by the ones that the application imports them under."""

@@ -8,14 +8,17 @@ from broker.settings import KafkaSettings
 from broker.topics import (
     ensure_system_topics,
     ensure_task_topics,
+    ensure_tenant_topics,
     ensure_topics,
     ensure_variant_topics,
     task_specs,
+    tenant_specs,
     variant_specs,
 )
 from schemas.rows.catalog import VariantState
 from store.pool import Pool
 from store.registry import grow_task, grow_variant, list_tasks, list_variants
+from store.tenants import grow_tenant, list_tenants
 
 
 async def ensure_registered_topics(pool: Pool, kafka: KafkaSettings) -> None:
@@ -30,7 +33,8 @@ async def ensure_registered_topics(pool: Pool, kafka: KafkaSettings) -> None:
     ]
     ready = await list_variants(pool, state=VariantState.READY)
     variants = [spec for variant in ready for spec in variant_specs(variant.name, variant.partitions)]
-    await ensure_topics(kafka, [*tasks, *variants])
+    tenants = [spec for t in await list_tenants(pool) if not t.removing for spec in tenant_specs(t.name, t.partitions)]
+    await ensure_topics(kafka, [*tasks, *variants, *tenants])
 
 
 async def grow_variant_topics(pool: Pool, kafka: KafkaSettings, variant: str, partitions: int) -> None:
@@ -53,3 +57,14 @@ async def grow_task_topics(pool: Pool, kafka: KafkaSettings, task: str, partitio
     """
     await ensure_task_topics(kafka, task, partitions)
     await grow_task(pool, task, partitions)
+
+
+async def grow_tenant_topics(pool: Pool, kafka: KafkaSettings, tenant: str, partitions: int) -> None:
+    """Let up to `partitions` selectors share a tenant's queries.
+
+    Raises:
+        OperatorError: Kafka cannot be reached, or cannot add partitions.
+        StoreUnavailable: Postgres is away; doing it again helps.
+    """
+    await ensure_tenant_topics(kafka, tenant, partitions)
+    await grow_tenant(pool, tenant, partitions)

@@ -25,7 +25,7 @@ ATTRIBUTES: Final[dict[str, str]] = {
     h.JSON_LENGTH.replace("-", ""): h.JSON_LENGTH,
 } | {
     name.removeprefix("infaas-").replace("-", ""): name
-    for name in (h.REPLY_TO, h.DEADLINE_MS, *h.NEEDS.values(), h.BATCH)
+    for name in (h.TASK, h.REPLY_TO, h.DEADLINE_MS, *h.NEEDS.values(), h.BATCH)
 }
 """Event attribute -> the header it stands for."""
 

@@ -10,7 +10,7 @@ RawHeaders: TypeAlias = list[tuple[str, bytes]]
 
 # -- set by the client -------------------------------------------------------------------------------------------------
 ID: Final = "infaas-id"  # required; the idempotency key
-REPLY_TO: Final = "infaas-reply-to"  # topic of the result; `infaas.results.<task>` if absent
+REPLY_TO: Final = "infaas-reply-to"  # topic of the result; the task's or, out of its ingress, the tenant's if absent
 REPLY_STREAM: Final = "infaas-reply-stream"  # `host:port token` of who takes the result over a connection
 DEADLINE_MS: Final = "infaas-deadline-ms"  # absolute, ms since the epoch: of the clock that SENT_NS is of, if given
 LATENCY_MS: Final = "infaas-latency-ms"  # from when the broker appended the record
@@ -19,6 +19,7 @@ MAX_COST: Final = "infaas-max-cost"  # USD per 1000 queries
 MODE: Final = "infaas-mode"  # `online` or `offline`
 TARGET: Final = "infaas-target"  # an architecture, a version of it (`name@2`) or a variant instead of any
 TENANT: Final = "infaas-tenant"
+SIGNATURE: Final = "infaas-signature"  # proves the tenant; see `security/signature.py`
 BATCH: Final = "infaas-batch"  # number of inputs in the query; 1 if absent
 LINGER_NS: Final = "infaas-linger-ns"  # how long its sender kept it for others to go with it, before it was appended
 TURNED_AWAY: Final = "infaas-turned-away"  # like queries that a gateway refused since the one before, in its stead
@@ -32,7 +33,7 @@ TRACESTATE: Final = "tracestate"
 
 # -- added at each hop -------------------------------------------------------------------------------------------------
 SENT_NS: Final = "infaas-sent-ns"  # when it was sent, ns since the epoch: of the broker's clock, but for a client's own
-TASK: Final = "infaas-task"  # added by the selector
+TASK: Final = "infaas-task"  # set by a client in a tenant's ingress topic, else by the selector
 TASK_QUEUE_NS: Final = "infaas-task-queue-ns"  # time from the client's send to the selector's decision
 PREDICTED_NS: Final = "infaas-predicted-ns"  # the selector's prediction: from its decision to the result
 ACCURACY: Final = "infaas-accuracy"  # of the chosen variant

@@ -11,7 +11,7 @@ from schemas.errors import InvalidRequest
 from schemas.names import is_name, is_variant_name, is_version
 from schemas.needs import Mode, Needs
 from schemas.send_time import MOST_LINGER_MS, ON_THE_WAY_MS, ROUNDING_MS, is_believable
-from schemas.topics import SHADOWS, is_topic, may_reply_to, results_topic
+from schemas.topics import SHADOWS, TENANTS, is_topic, may_reply_to, results_topic
 
 MAX_ID = 200
 MAX_BATCH = 65_536
@@ -38,7 +38,13 @@ class Query(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 def parse_query(
-    task: str, fields: dict[str, str], timestamp_ms: float, offset_ms: float = 0.0, *, forwarded: bool = False
+    task: str,
+    fields: dict[str, str],
+    timestamp_ms: float,
+    offset_ms: float = 0.0,
+    *,
+    forwarded: bool = False,
+    owner: str | None = None,
 ) -> Query:
     """Read a query of `task` from its headers.
 
@@ -48,6 +54,7 @@ def parse_query(
         timestamp_ms: the record's, of the broker's clock.
         offset_ms: the broker's clock less the reader's own, in which the query's times shall be.
         forwarded: whether a selector wrote the record, whose word for the time is the broker's.
+        owner: the tenant that is proved to ask, whose own topics may take the result.
 
     Raises:
         InvalidRequest: a header is missing or out of its range; the message names it.
@@ -58,7 +65,7 @@ def parse_query(
         raise InvalidRequest(f"header {h.ID} must hold 1 to {MAX_ID} characters")
     reply_to = get(h.REPLY_TO) or results_topic(task)
     if not (forwarded and reply_to == SHADOWS):  # which a selector may name, and no client
-        _check_reply_to(reply_to)
+        _check_reply_to(reply_to, owner)
     batch, tenant, turned_away = get(h.BATCH), get(h.TENANT), get(h.TURNED_AWAY)
     if tenant is not None and tenant != EVERY_TENANT and not is_name(tenant):
         raise InvalidRequest(f"header {h.TENANT} is not a name: {tenant[:80]!r}")
@@ -96,11 +103,12 @@ def _read_needs(fields: dict[str, str]) -> Needs:
 
 
 @lru_cache(maxsize=1024)
-def _check_reply_to(topic: str) -> None:
+def _check_reply_to(topic: str, owner: str | None) -> None:
     if not is_topic(topic):
         raise InvalidRequest(f"header {h.REPLY_TO} is not the name of a topic: {topic[:80]!r}")
-    if not may_reply_to(topic):
-        raise InvalidRequest(f"header {h.REPLY_TO} names {topic[:80]!r}, a topic of the system itself")
+    if not may_reply_to(topic, owner):
+        whose = "a tenant's own topic" if topic.startswith(TENANTS) else "a topic of the system itself"
+        raise InvalidRequest(f"header {h.REPLY_TO} names {topic[:80]!r}, {whose}")
 
 
 # A client asks for the same thing again and again: reading it is a quarter of the time to read a query.

@@ -12,17 +12,16 @@ import time
 
 from broker.delivery.consumer import Consumer, Record
 from process.cpu_meter import CpuMeter
-from schemas.errors import Internal, InvalidRequest
+from schemas.errors import Internal, QueryError
 from schemas.headers import LINGER_NS
 from schemas.needs import Mode
-from schemas.topics import task_of
 from selector.candidates import TaskCandidates
 from selector.dispatcher_base import DispatchContext, DispatcherBase
 from selector.intake_pace import IntakePace
 from selector.late_binding import bind_copy
 from selector.overload import LoadShedder
 from selector.policy import Choice, Refusal, choose
-from selector.received_query import read_query
+from selector.proof import LARGE_BYTES, Replayed, signed_digest
 from selector.shadow import ShadowSender
 
 log = logging.getLogger(__name__)
@@ -52,19 +51,22 @@ class Dispatcher(DispatcherBase):
         """
         try:
             await self._decide(record, attempts)
-        except InvalidRequest as error:
+        except Replayed:
+            self._pass_over(record)
+        except QueryError as error:
             self._reject(record, error, attempts)
         except Exception as error:
             log.error("%s: record %d/%d", record.topic, record.partition, record.offset, exc_info=error)
             self._reject(record, Internal("the query could not be decided on"), attempts)
 
     async def _decide(self, record: Record, attempts: int) -> None:
-        task = task_of(record.topic)
-        received = read_query(task, record, self._clock.offset_ms)
+        digest = await signed_digest(record) if len(record.value or b"") > LARGE_BYTES else None
+        received = self._reader.read(record, self._clock.offset_ms, digest)
         query = received.query
+        task = query.task
         if query.needs.mode is Mode.OFFLINE:
             await self._move(record, received, attempts)
-            self._metrics.decided(task, "moved")
+            self._count(task, "moved")
             return
         now = time.monotonic()
         if LINGER_NS in received.fields:

@@ -7,15 +7,17 @@ letter.
 
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from typing import Final
 
 from broker.delivery.consumer import Consumer, Record
 from broker.outbox import Message, Outbox
 from broker.producer import Ack, Producer
 from broker.reply_stream.sender import ResultSender
+from schemas import headers as h
 from schemas.errors import Overloaded, QueryError, UnknownTask, Unsatisfiable
-from schemas.topics import offline_topic, task_of
+from schemas.topics import is_offline, offline_of, task_of
 from selector.cluster_state import ClusterState
 from selector.demand_sender import DemandSender
 from selector.explain import explain
@@ -23,7 +25,10 @@ from selector.forward import forwarded, moved, refused
 from selector.load_meter import LoadMeter
 from selector.metrics import SelectorMetrics
 from selector.policy import Choice, PolicyConfig, Refusal
-from selector.received_query import ReceivedQuery, error_result, unreadable_reply
+from selector.received_query import QueryReader, ReceivedQuery, error_result
+
+_NO_TASK: Final = "-"
+"""Stands for all that is no task, in metrics."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +42,7 @@ class DispatchContext:
     load_meter: LoadMeter
     demands: DemandSender
     streams: ResultSender
+    reader: QueryReader = field(default_factory=QueryReader)
     attempts: int = 3
 
 
@@ -51,9 +57,10 @@ class DispatcherBase(ABC):
         self._metrics = context.metrics
         self._load_meter = context.load_meter
         self._demands = context.demands
+        self._reader = context.reader
         self._outbox = Outbox(
-            context.producer, self._done, unreadable_reply, max_attempts=context.attempts, decide_again=self.take,
-            streams=context.streams,
+            context.producer, self._done, self._reader.unreadable_reply, max_attempts=context.attempts,
+            decide_again=self.take, streams=context.streams,
         )  # fmt: skip
         self.retry_failed = self._outbox.retry_failed
         """Sends what was not acknowledged again; runs beside all else until cancelled."""
@@ -87,7 +94,7 @@ class DispatcherBase(ABC):
     ) -> None:
         """Answer a query that nothing can serve with the error that says so."""
         query, error = received.query, refusal.error
-        self._metrics.decided(query.task, error.code)
+        self._count(query.task, error.code)
         if attempts == 1 and not isinstance(error, (UnknownTask, Unsatisfiable)):
             self._load_meter.refused(query, isinstance(error, Overloaded), self._state.tenant_class_of(query))
         explanation = explain(query, self._state, now, self._config, refusal) if query.needs.explain else None
@@ -101,16 +108,28 @@ class DispatcherBase(ABC):
             await self._demands.send(query.task, refusal.wanted, now, "a query was refused for want of it")
 
     async def _move(self, record: Record, received: ReceivedQuery, attempts: int) -> None:
-        """Send a query to the end of its task's topic of offline queries."""
-        query, _fields, headers, value = received
+        """Send a query to the end of the topic of offline queries beside the one that it came in on."""
+        query, fields, headers, value = received
         sent_headers = moved(query, headers, self._clock.offset_ms)
-        message = Message(offline_topic(query.task), value, sent_headers, query.id.encode())
+        if h.SIGNATURE in fields:  # which is too old for where it goes, and does not say that it may wait
+            sent_headers = self._reader.verifier.sign(query.task, sent_headers, value, self._clock.now_ms())
+        topic = record.topic if is_offline(record.topic) else offline_of(record.topic)
+        message = Message(topic, value, sent_headers, query.id.encode())
         await self._outbox.send(record, message, attempts)
 
     def _reject(self, record: Record, error: QueryError, attempts: int) -> None:
         """Make a record that cannot be read a dead letter, and send an error result if it says where to."""
-        self._metrics.decided(task_of(record.topic), error.code)
-        self._outbox.give_up(record, str(error), unreadable_reply(record, error), attempts)
+        self._count(task_of(record.topic), error.code)
+        self._outbox.give_up(record, str(error), self._reader.unreadable_reply(record, error), attempts)
+
+    def _pass_over(self, record: Record) -> None:
+        """Be done with a record that repeats another, which is answered."""
+        self._count(task_of(record.topic), "replayed")
+        self._consumer.done(record)
+
+    def _count(self, task: str, outcome: str) -> None:
+        """Count a query; tasks that a tenant makes up are one, or there would be metrics without end."""
+        self._metrics.decided(task if task in self._state.tasks else _NO_TASK, outcome)
 
     def _done(self, record: Record, _sent: Message | None) -> None:
         self._consumer.done(record)

@@ -7,8 +7,8 @@
 Rules.
 * A query is bound to an instance as late as can be (`selector/late_binding.py`). What waits stays in its topic. What is
   bound goes to the variant's topic of offline queries.
-* Of each task at most `HELD` queries are held, and while they are, no more are read: the flood of one task holds up no
-  other task.
+* Of each topic, that is of a task or a tenant, at most `HELD` queries are held, and while they are, no more are read:
+  the flood of one holds up no other.
 * A pass looks at all held queries, those of one class once. It follows upon new records and upon statuses, and is due
   when an instance is expected to be idle; those that find none take a tenth of the time at most.
 * What waits for a variant that nobody serves is demanded. Once so many have passed it as are held, it goes to the end
@@ -25,17 +25,17 @@ from typing import Final
 
 from broker.delivery.consumer import Consumer, Record
 from process.event_wait import wait_within
-from schemas.errors import Internal, InvalidRequest
-from schemas.topics import task_of
+from schemas.errors import Internal, QueryError
 from selector.dispatcher_base import DispatchContext, DispatcherBase
 from selector.late_binding import Wait, bind
 from selector.policy import Choice, Refusal
-from selector.received_query import ReceivedQuery, read_offline_query
+from selector.proof import LARGE_BYTES, Replayed, signed_digest
+from selector.received_query import ReceivedQuery
 
 log = logging.getLogger(__name__)
 
 HELD: Final = 256
-"""Queries of a task that are read ahead."""
+"""Queries of a topic that are read ahead."""
 _READ: Final = 32
 """Most queries read before the event loop turns to something else."""
 _FORWARDED: Final = 8
@@ -57,11 +57,11 @@ class _HeldQuery:
         self.attempts = attempts
         self.since_s = since_s
         self.passed = passed
-        """How many of its task had been sent on when it was read."""
+        """How many of its topic had been sent on when it was read."""
 
 
-class _HeldTask:
-    """The held queries of one task, in the order in which they were read."""
+class _HeldTopic:
+    """The held queries of one topic, in the order in which they were read."""
 
     __slots__ = ("forwarded", "queries")
 
@@ -76,7 +76,7 @@ class OfflineDispatcher(DispatcherBase):
 
     def __init__(self, context: DispatchContext, consumer: Consumer) -> None:
         super().__init__(context, consumer)
-        self._tasks: dict[str, _HeldTask] = {}
+        self._held: dict[str, _HeldTopic] = {}
         self._full: set[str] = set()
         """Topics of which no more is read."""
         self._wake = asyncio.Event()
@@ -89,10 +89,10 @@ class OfflineDispatcher(DispatcherBase):
     @property
     def held(self) -> int:
         """Number of queries that wait here for an idle instance."""
-        return sum(len(task.queries) for task in self._tasks.values())
+        return sum(len(topic.queries) for topic in self._held.values())
 
     async def read(self) -> None:
-        """Read queries of all tasks of which not too many are held, until cancelled."""
+        """Read queries of all topics of which not too many are held, until cancelled."""
         while True:
             records = await self._consumer.poll(_READ)
             for record in records:
@@ -102,10 +102,13 @@ class OfflineDispatcher(DispatcherBase):
 
     async def take(self, record: Record, attempts: int = 1) -> None:
         """Hold a query until it can be sent on; one that cannot be read becomes a dead letter."""
-        task = task_of(record.topic)
         try:
-            received = read_offline_query(task, record, self._clock.offset_ms)
-        except InvalidRequest as error:
+            digest = await signed_digest(record) if len(record.value or b"") > LARGE_BYTES else None
+            received = self._reader.read_offline(record, self._clock.offset_ms, digest)
+        except Replayed:
+            self._pass_over(record)
+            return
+        except QueryError as error:
             self._reject(record, error, attempts)
             return
         except Exception as error:
@@ -115,7 +118,7 @@ class OfflineDispatcher(DispatcherBase):
         if self._stopped:
             self._consumer.give_back(record)
             return
-        held = self._tasks.setdefault(task, _HeldTask())
+        held = self._held.setdefault(record.topic, _HeldTopic())
         held.queries[record.partition, record.offset] = _HeldQuery(
             record, received, attempts, self._loop.time(), held.forwarded
         )
@@ -126,14 +129,14 @@ class OfflineDispatcher(DispatcherBase):
 
     def look(self) -> None:
         """Look soon whether an instance is idle: a worker has said something."""
-        if self._tasks:
+        if self._held:
             self._wake.set()
 
     def stop(self) -> None:
         """Have `forward` return, and give back what is held."""
         self._stopped = True
         self._wake.set()
-        for held in self._tasks.values():
+        for held in self._held.values():
             for query in held.queries.values():
                 self._consumer.give_back(query.record)
             held.queries.clear()
@@ -145,16 +148,16 @@ class OfflineDispatcher(DispatcherBase):
             await wait_within(due_s if due_s < math.inf else None, self._wake)
             self._wake.clear()
             began_s, before, due_s = self._loop.time(), self._ended, math.inf
-            for name, task in list(self._tasks.items()):
-                due_s = min(due_s, await self._forward_task(task))
-                if not task.queries:
-                    self._tasks.pop(name, None)
+            for name, held in list(self._held.items()):
+                due_s = min(due_s, await self._forward_topic(held))
+                if not held.queries:
+                    self._held.pop(name, None)
             in_vain_s = self._loop.time() - began_s if self._ended == before else 0.0
             await asyncio.sleep(max(_SPACING_S, in_vain_s / _PASSES_SHARE))
 
     # -- one pass ------------------------------------------------------------------------------------------------------
 
-    async def _forward_task(self, held: _HeldTask) -> float:
+    async def _forward_topic(self, held: _HeldTopic) -> float:
         """Send on what can be; returns the seconds after which to look again."""
         waiting: dict[object, Wait] = {}
         for key, query in list(held.queries.items()):
@@ -162,7 +165,7 @@ class OfflineDispatcher(DispatcherBase):
                 continue
             needed = query.received.query
             now = time.monotonic()
-            alike = needed.needs, needed.batch, self._state.tenant_class_of(needed)
+            alike = needed.task, needed.needs, needed.batch, self._state.tenant_class_of(needed)
             known = waiting.get(alike)
             if known is not None and (needed.deadline_ms is None or needed.deadline_ms / 1000 > now):
                 await self._wait(held, query, known, now)
@@ -191,7 +194,7 @@ class OfflineDispatcher(DispatcherBase):
             log.error("%s: record %d", query.record.topic, query.record.offset, exc_info=error)
             return Internal("the query could not be decided on")
 
-    async def _wait(self, held: _HeldTask, query: _HeldQuery, wait: Wait, now: float) -> None:
+    async def _wait(self, held: _HeldTopic, query: _HeldQuery, wait: Wait, now: float) -> None:
         if wait.wanted is None:
             return
         needed = query.received.query
@@ -201,7 +204,7 @@ class OfflineDispatcher(DispatcherBase):
             self._release(held, query)
             await self._move(query.record, query.received, query.attempts)
 
-    async def _send(self, held: _HeldTask, query: _HeldQuery, choice: Choice, now: float) -> None:
+    async def _send(self, held: _HeldTopic, query: _HeldQuery, choice: Choice, now: float) -> None:
         needed, instance = query.received.query, choice.instance
         assert instance is not None, "an offline query goes where it is served"
         held.forwarded += 1
@@ -211,7 +214,7 @@ class OfflineDispatcher(DispatcherBase):
 
     # -- what is held --------------------------------------------------------------------------------------------------
 
-    def _release(self, held: _HeldTask, query: _HeldQuery) -> None:
+    def _release(self, held: _HeldTopic, query: _HeldQuery) -> None:
         record = query.record
         held.queries.pop((record.partition, record.offset), None)
         if record.topic in self._full and len(held.queries) < HELD:
@@ -219,7 +222,7 @@ class OfflineDispatcher(DispatcherBase):
             self._consumer.leave_out(self._full)
 
     def _give_back(self, partitions: Collection[tuple[str, int]]) -> None:
-        for held in self._tasks.values():
+        for held in self._held.values():
             for query in [q for q in held.queries.values() if (q.record.topic, q.record.partition) in partitions]:
                 self._release(held, query)
                 self._consumer.give_back(query.record)

@@ -1,23 +1,43 @@
 """What a selector reads from a record: the query, or what little is needed to answer that it cannot be read.
 
-Hot: `read_query` runs once a query.
+Whose a query is, the ingress topic of a tenant says, which its principal alone may write; elsewhere a signature does,
+or else a header, and a setting says what that counts for.
+
+Hot: `QueryReader.read` runs once a query.
 """
 
+from contextlib import suppress
+from enum import StrEnum
 from typing import Final, NamedTuple
 
 from broker.kafka_types import Record
 from broker.outbox import Message
 from schemas import headers as h
 from schemas.cloudevents import SPEC_VERSION, unwrap
-from schemas.errors import InvalidRequest, QueryError
+from schemas.errors import Forbidden, InvalidRequest, QueryError
 from schemas.headers import RawHeaders, as_text
+from schemas.names import is_name
 from schemas.needs import Mode
 from schemas.query import MAX_ID, Query, parse_query
 from schemas.result import error_value
-from schemas.topics import may_reply_to, results_topic, task_of
+from schemas.topics import may_reply_to, results_topic, task_of, tenant_of, tenant_prefix, tenant_results_topic
 from selector.forward import failed
+from selector.proof import Replayed, Verifier
 
 _EVENT: Final = "cloudevents"
+_NOT_OF_TENANT: Final = frozenset({h.TENANT, h.REPLY_STREAM, h.SIGNATURE})
+"""Names of headers that count for nothing in a tenant's own topic."""
+
+
+class TenantHeaders(StrEnum):
+    """What the name of a tenant counts for that a header says and nothing proves."""
+
+    BELIEVED = "believed"
+    """The query is that tenant's."""
+    IGNORED = "ignored"
+    """The query is nobody's."""
+    REFUSED = "refused"
+    """The query is answered with `forbidden`."""
 
 
 class ReceivedQuery(NamedTuple):
@@ -29,37 +49,141 @@ class ReceivedQuery(NamedTuple):
     value: bytes | None
 
 
-def read_query(task: str, record: Record, offset_ms: float) -> ReceivedQuery:
-    """Read the query in a record; its times are by the clock that the broker's is `offset_ms` ahead of.
+class _Received(NamedTuple):
+    """What a record holds, and whose it is proved to be, if anybody's."""
 
-    Raises:
-        InvalidRequest: it cannot be read; the message says why.
+    task: str
+    owner: str | None
+    fields: dict[str, str]
+    headers: RawHeaders
+    value: bytes | None
+
+
+class QueryReader:
+    """Reader of the records of task topics and of tenants' ingress topics."""
+
+    def __init__(
+        self, tenant_headers: TenantHeaders = TenantHeaders.BELIEVED, verifier: Verifier | None = None
+    ) -> None:  # fmt: skip
+        self.verifier = verifier or Verifier()
+        self._tenant_headers = tenant_headers
+
+    def read(self, record: Record, offset_ms: float, digest: str | None = None) -> ReceivedQuery:
+        """Read the query in a record; its times are by the clock that the broker's is `offset_ms` ahead of.
+
+        `digest` is the value's SHA-256, where that was worked out before.
+
+        Raises:
+            InvalidRequest: it cannot be read; the message says why.
+            Forbidden: it asks for what its sender may not have.
+            Replayed: it is signed, and was there before.
+        """
+        return _parsed(record, offset_ms, self._received(record, digest))
+
+    def read_offline(self, record: Record, offset_ms: float, digest: str | None = None) -> ReceivedQuery:
+        """Read the query in a record of a topic of offline queries: it is one, whether it says so or not.
+
+        Raises:
+            InvalidRequest: it cannot be read; the message says why.
+            Forbidden: it asks for what its sender may not have.
+            Replayed: it is signed, and was there before.
+        """
+        received = self._received(record, digest)
+        if received.fields.get(h.MODE) in (None, "", Mode.ONLINE):
+            received.fields[h.MODE] = Mode.OFFLINE.value
+            headers = [pair for pair in received.headers if pair[0] != h.MODE]
+            received = received._replace(headers=[*headers, (h.MODE, Mode.OFFLINE.value.encode())])
+        return _parsed(record, offset_ms, received)
+
+    def unreadable_reply(self, record: Record, error: QueryError) -> Message | None:
+        """An error result from what little can be read of a record."""
+        fields = {name: value.decode(errors="replace") if value else "" for name, value in record.headers}
+        query_id = fields.get(h.ID) or fields.get("ce_id") or ""
+        topic = self._told_at(record, fields)
+        if not 0 < len(query_id) <= MAX_ID or not topic:
+            return None
+        if tenant_of(record.topic) is not None:
+            fields.pop(h.REPLY_STREAM, None)
+        return error_result(topic, error, failed(query_id, error, fields), fields)
+
+    def _received(self, record: Record, digest: str | None) -> _Received:
+        fields, headers, value = _unwrapped(record)
+        tenant = tenant_of(record.topic)
+        if tenant is not None:
+            return _Received(_named_task(fields), tenant, fields, _as_of_tenant(tenant, fields, headers), value)
+        task, owner = task_of(record.topic), None
+        if h.SIGNATURE in fields:
+            owner = self.verifier.tenant(record, task, fields, digest)
+            if owner is not None:
+                headers = _as_signed(owner, fields, headers)
+        elif h.TENANT in fields and self._tenant_headers is not TenantHeaders.BELIEVED:
+            headers = self._unproved(fields, headers)
+        return _Received(task, owner, fields, headers, value)
+
+    def _unproved(self, fields: dict[str, str], headers: RawHeaders) -> RawHeaders:
+        """The headers of a query whose tenant nothing proves."""
+        if self._tenant_headers is TenantHeaders.REFUSED:
+            raise Forbidden(
+                f"header {h.TENANT} names a tenant, and nothing proves it: ask by the tenant's own topic, or sign"
+            )
+        del fields[h.TENANT]
+        return [pair for pair in headers if pair[0] != h.TENANT]
+
+    def _told_at(self, record: Record, fields: dict[str, str]) -> str:
+        """Topic in which whoever wrote a record is told that it cannot be read; empty: nobody can be."""
+        reply_to = fields.get(h.REPLY_TO) or fields.get("ce_replyto") or ""
+        tenant = tenant_of(record.topic)
+        if tenant is not None:
+            own = reply_to.startswith(tenant_prefix(tenant)) and may_reply_to(reply_to, tenant)
+            return reply_to if own else tenant_results_topic(tenant)
+        owner: str | None = None
+        if h.SIGNATURE in fields:
+            with suppress(InvalidRequest, Forbidden, Replayed):
+                owner = self._received(record, None).owner
+        reply_to = reply_to or results_topic(task_of(record.topic))
+        return reply_to if may_reply_to(reply_to, owner) else ""
+
+
+def _parsed(record: Record, offset_ms: float, received: _Received) -> ReceivedQuery:
+    task, owner, fields, headers, value = received
+    query = parse_query(task, fields, record.timestamp, offset_ms, owner=owner)
+    return ReceivedQuery(query, fields, headers, value)
+
+
+def _as_signed(tenant: str, fields: dict[str, str], headers: RawHeaders) -> RawHeaders:
+    """The headers of a query that its tenant has signed, which says who it is whether a header does or not."""
+    if h.TENANT in fields:
+        return headers
+    fields[h.TENANT] = tenant
+    return [*headers, (h.TENANT, tenant.encode())]
+
+
+def _as_of_tenant(tenant: str, fields: dict[str, str], headers: RawHeaders) -> RawHeaders:
+    """The headers of a query out of a tenant's ingress topic: who it is, its topic says, and no header.
+
+    It is answered in the tenant's own topics, and nowhere else: not over a connection to where it says, either.
     """
-    return _parsed(task, record, offset_ms, *_unwrapped(record))
+    reply_to = fields.get(h.REPLY_TO)
+    if not reply_to:
+        fields[h.REPLY_TO] = tenant_results_topic(tenant)
+    elif not reply_to.startswith(tenant_prefix(tenant)):
+        raise Forbidden(
+            f"header {h.REPLY_TO} names {reply_to[:80]!r}: tenant {tenant} is answered in topics whose names "
+            f"begin with {tenant_prefix(tenant)}, by default {tenant_results_topic(tenant)}"
+        )
+    for name in _NOT_OF_TENANT:
+        fields.pop(name, None)
+    fields[h.TENANT] = tenant
+    kept = [pair for pair in headers if pair[0] not in _NOT_OF_TENANT]
+    kept.append((h.TENANT, tenant.encode()))
+    return kept
 
 
-def read_offline_query(task: str, record: Record, offset_ms: float) -> ReceivedQuery:
-    """Read the query in a record of a topic of offline queries: it is one, whether it says so or not.
-
-    Raises:
-        InvalidRequest: it cannot be read; the message says why.
-    """
-    fields, headers, value = _unwrapped(record)
-    if fields.get(h.MODE) in (None, "", Mode.ONLINE):
-        fields[h.MODE] = Mode.OFFLINE.value
-        headers = [pair for pair in headers if pair[0] != h.MODE]
-        headers.append((h.MODE, Mode.OFFLINE.value.encode()))
-    return _parsed(task, record, offset_ms, fields, headers, value)
-
-
-def unreadable_reply(record: Record, error: QueryError) -> Message | None:
-    """An error result from what little can be read of a record."""
-    fields = {name: value.decode(errors="replace") if value else "" for name, value in record.headers}
-    query_id = fields.get(h.ID) or fields.get("ce_id") or ""
-    topic = fields.get(h.REPLY_TO) or fields.get("ce_replyto") or results_topic(task_of(record.topic))
-    if not 0 < len(query_id) <= MAX_ID or not may_reply_to(topic):
-        return None
-    return error_result(topic, error, failed(query_id, error, fields), fields)
+def _named_task(fields: dict[str, str]) -> str:
+    task = fields.get(h.TASK, "")
+    if not is_name(task):
+        raise InvalidRequest(f"header {h.TASK} must name the task that is asked, not {task[:80]!r}")
+    return task
 
 
 def error_result(topic: str, error: QueryError, headers: RawHeaders, fields: dict[str, str]) -> Message:
@@ -81,9 +205,3 @@ def _unwrapped(record: Record) -> tuple[dict[str, str], RawHeaders, bytes | None
         raise InvalidRequest("the record says it is a CloudEvent, and is none")
     inner, data = event
     return inner, [(name, text.encode()) for name, text in inner.items()], data
-
-
-def _parsed(
-    task: str, record: Record, offset_ms: float, fields: dict[str, str], headers: RawHeaders, value: bytes | None
-) -> ReceivedQuery:
-    return ReceivedQuery(parse_query(task, fields, record.timestamp, offset_ms), fields, headers, value)

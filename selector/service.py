@@ -30,13 +30,14 @@ from broker.reachability import KafkaReachability
 from broker.reply_stream.sender import ReplyStreamSender
 from broker.settings import KafkaSettings
 from broker.tail import Tail
-from broker.topics import ensure_system_topics, ensure_task_topics
+from broker.topics import ensure_system_topics, ensure_topics, task_specs, tenant_specs
 from process.garbage_collection import tune_gc
 from process.health_server import health_server
+from process.signing import SigningSettings
 from schemas.errors import OperatorError
 from schemas.send_time import believed_ms
 from schemas.status import WorkerStatus
-from schemas.topics import LOAD, OFFLINE_SELECTOR_GROUP, SELECTOR_GROUP, STATUS, offline_topic, task_topic
+from schemas.topics import LOAD, OFFLINE_SELECTOR_GROUP, SELECTOR_GROUP, STATUS, ingress_topic, offline_of, task_topic
 from schemas.versions import versions_of
 from security.access import users_by_name
 from selector.cluster_state import ClusterState
@@ -46,6 +47,8 @@ from selector.dispatcher_base import DispatchContext
 from selector.load_meter import LoadMeter
 from selector.metrics import SelectorMetrics
 from selector.offline_dispatcher import OfflineDispatcher
+from selector.proof import Verifier
+from selector.received_query import QueryReader
 from selector.settings import SelectorSettings
 from store.catalog import Catalog, CatalogWatcher
 
@@ -89,15 +92,17 @@ class Selector:
         self._state = ClusterState(settings.status_ttl_s, settings.hop_s)
         self._metrics = SelectorMetrics()
         self._load_meter = LoadMeter(settings.instance_id)
+        self._verifier = Verifier(SigningSettings().read(), settings.signature_window_s)
         config, demands = settings.policy_config(), DemandSender(producer, settings.demand_interval_s)
         context = DispatchContext(
             state=self._state, config=config, producer=producer, metrics=self._metrics, load_meter=self._load_meter,
             demands=demands, streams=streams, attempts=settings.attempts,
+            reader=QueryReader(settings.tenant_headers, self._verifier),
         )  # fmt: skip
         self._dispatcher = Dispatcher(context, consumer, kafka.max_linger_ms / 1e3)
         self._offline = OfflineDispatcher(context, offline_consumer)
         self._subscribed: dict[str, int] = {}
-        """Tasks and how many partitions each is known to have."""
+        """Topics of online queries, each with one of offline queries beside it, and how many partitions each has."""
         self._instances_began = asyncio.Event()
         self._waiting = False
         self.ready = False
@@ -223,16 +228,25 @@ class Selector:
         if grown:
             topics = [topic for variant in grown for topic in variant.topics]
             await self._producer.prefetch_metadata(topics, refresh=True)
-        tasks = {name: task.partitions for name, task in catalog.tasks.items()}
-        for name in tasks.keys() - self._subscribed.keys():
-            await ensure_task_topics(self._kafka, name, tasks[name])
-        more = any(tasks.get(name, 0) > known for name, known in self._subscribed.items())
+        self._verifier.key_numbers = {
+            name: tenant.key_number for name, tenant in catalog.tenants.items() if not tenant.removing
+        }
+        specs = {task_topic(name): task_specs(name, task.partitions) for name, task in catalog.tasks.items()}
+        specs |= {
+            ingress_topic(name): tenant_specs(name, tenant.partitions)
+            for name, tenant in catalog.tenants.items()
+            if not tenant.removing
+        }
+        await ensure_topics(self._kafka, [s for topic in specs.keys() - self._subscribed.keys() for s in specs[topic]])
+        counts = {topic: queries.partitions for topic, (queries, *_) in specs.items()}
+        more = any(counts.get(topic, 0) > known for topic, known in self._subscribed.items())
         # Who asks what is being unregistered is told so, until it is gone, and its topics are.
-        heard = dict.fromkeys(catalog.removing, 0) | tasks
+        leaving = [task_topic(name) for name in catalog.removing] + [ingress_topic(name) for name in catalog.tenants]
+        heard = dict.fromkeys(leaving, 0) | counts
         if heard.keys() != self._subscribed.keys():
-            await self._consumer.subscribe([task_topic(name) for name in heard])
-            await self._offline_consumer.subscribe([offline_topic(name) for name in heard])
-            log.info("serving %d tasks", len(tasks))
+            await self._consumer.subscribe(heard)
+            await self._offline_consumer.subscribe([offline_of(topic) for topic in heard])
+            log.info("serving %d tasks and %d tenants", len(catalog.tasks), len(catalog.tenants))
         elif more:
             await self._consumer.refresh_partitions()
             await self._offline_consumer.refresh_partitions()

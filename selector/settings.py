@@ -11,6 +11,7 @@ from pydantic_settings import SettingsConfigDict
 from process.settings import PlanningSettings
 from selector.cluster_state import STATUS_TTL_S
 from selector.policy import PolicyConfig
+from selector.received_query import TenantHeaders
 
 _POLICY: Final = PolicyConfig()
 
@@ -36,6 +37,12 @@ class SelectorSettings(PlanningSettings):
     """Share of a worker's slots that upgrades may fill at most."""
     upgrade_cpu_limit: float = Field(default=_POLICY.upgrade_cpu_limit, ge=0, le=1)
     """Share of a machine's CPU time in use, by whomever, from which on nothing is upgraded there."""
+    tenant_headers: TenantHeaders = TenantHeaders.BELIEVED
+    """What a tenant's name in the header `infaas-tenant` counts for that nothing proves: `believed`, `ignored`, or
+    `refused`. What is signed, or came in by a tenant's own topic, is that tenant's in any case."""
+    signature_window_s: float = Field(default=300.0, gt=0)
+    """Seconds between the time in a query's signature and that at which Kafka got it, at most: what is older may have
+    been kept by somebody, and is refused."""
     tenants: tuple[str, ...] = _POLICY.tenants
     """Tenants that have a share of their own under overload, as JSON: `["acme", "globex"]`. A name is believed, not
     proved: the list keeps names that clients invent from taking shares, it keeps nobody from using another's name."""

@@ -17,6 +17,7 @@ import msgspec
 from schemas.access import Access
 from schemas.rows.catalog import Architecture, Profile, Task, Variant, VariantState
 from schemas.rows.rollout import Rollout
+from schemas.rows.tenants import Tenant
 from store.access import list_access
 from store.change_listener import REGISTRY, ChangeListener
 from store.errors import StoreUnavailable
@@ -24,6 +25,7 @@ from store.pool import DatabaseSession, Pool
 from store.registry import list_architectures, list_profiles, list_tasks, list_variants
 from store.rollouts import list_rollouts
 from store.shared_connection import SharedConnection
+from store.tenants import list_tenants
 
 T = TypeVar("T")
 
@@ -48,6 +50,8 @@ class Catalog(msgspec.Struct, frozen=True):
     """Whose tasks and models are and who may use them; what is not in here is public and nobody's."""
     removing: frozenset[str] = frozenset()
     """Names of tasks that are being unregistered, which are none of `tasks`: whoever asks them is still to be told."""
+    tenants: dict[str, Tenant] = {}
+    """Tenants with topics of their own, those that are being removed among them: what these asked is answered."""
 
 
 async def load_catalog(pool: Pool) -> Catalog:
@@ -70,6 +74,7 @@ async def _read(session: DatabaseSession) -> Catalog:
         rollouts={row.model: row for row in await list_rollouts(session)},
         access=await list_access(session),
         removing=frozenset(row.name for row in tasks if row.removing),
+        tenants={row.name: row for row in await list_tenants(session)},
     )
 
 
@@ -108,6 +113,11 @@ async def update_catalog(pool: Pool, catalog: Catalog, changed: Iterable[str]) -
             ),
             access=_with(catalog.access, names["access"], await list_access(session, names=names["access"])),
             removing=(catalog.removing - tasks) | {row.name for row in found_tasks if row.removing},
+            tenants=_with(
+                catalog.tenants,
+                names["tenants"],
+                {row.name: row for row in await list_tenants(session, names=names["tenants"])},
+            ),
         )
 
 

@@ -75,7 +75,7 @@ class PendingQuery:
         self.record = record
         self.fields = fields
         self.id = query_id
-        self.reply_to = reply_to if reply_to and _may_be_told(reply_to) else results_topic(task)
+        self.reply_to = reply_to if reply_to and _may_be_told(reply_to, fields.get(h.TENANT)) else results_topic(task)
         self.reply_stream = fields.get(h.REPLY_STREAM, "")
         self.copied = h.COPIED in fields
         """Whether its result is to be compared with that of a copy."""
@@ -116,9 +116,9 @@ class PendingQuery:
         return max(self.started_ns - self.sent_ns, 0)
 
 
-def _may_be_told(topic: str) -> bool:
+def _may_be_told(topic: str, tenant: str | None) -> bool:
     """Whether a selector has results sent to a topic: where clients may, and for copies where they are compared."""
-    return topic == SHADOWS or may_reply_to(topic)
+    return topic == SHADOWS or may_reply_to(topic, tenant)
 
 
 class QueryPart:
@@ -175,7 +175,9 @@ def decode_query(
     fields, value = query.fields, query.record.value or b""
     if fields.get(h.CONTENT_TYPE, "").startswith(_EVENT):
         fields, value = unwrap(fields, value) or (fields, value)
-    parsed = parse_query(model.variant.task, fields, query.record.timestamp, offset_ms, forwarded=True)
+    parsed = parse_query(
+        model.variant.task, fields, query.record.timestamp, offset_ms, forwarded=True, owner=fields.get(h.TENANT)
+    )
     query.sent_ns = int(parsed.sent_ms * 1e6)
     query.class_key = class_key(parsed.needs, _latency_ms(query, parsed.deadline_ms, offset_ms))
     json_length = _json_length(fields)

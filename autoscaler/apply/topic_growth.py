@@ -6,8 +6,9 @@ from typing import Final
 
 from autoscaler.decide.partitions import partition_count
 from broker.settings import KafkaSettings
-from registry.topics import grow_task_topics, grow_variant_topics
+from registry.topics import grow_task_topics, grow_tenant_topics, grow_variant_topics
 from schemas.rows.catalog import Task
+from schemas.rows.tenants import Tenant
 from store.pool import Pool
 
 _PARTITIONS_A_SELECTOR: Final = 2
@@ -40,3 +41,17 @@ async def grow_tasks(tasks: Iterable[Task], selectors: int, pool: Pool, kafka: K
         if partitions > task.partitions:
             log.info("%d partitions instead of %d for %s", partitions, task.partitions, task.name)
             await grow_task_topics(pool, kafka, task.name, partitions)
+
+
+async def grow_tenants(tenants: Iterable[Tenant], selectors: int, pool: Pool, kafka: KafkaSettings) -> None:
+    """Give the topics of these tenants enough partitions for so many selectors, as those of tasks.
+
+    Raises:
+        OperatorError: Kafka would not let a topic grow.
+        StoreUnavailable: Postgres is away.
+    """
+    for tenant in tenants:
+        partitions = partition_count(_PARTITIONS_A_SELECTOR * selectors, tenant.partitions)
+        if partitions > tenant.partitions and not tenant.removing:
+            log.info("%d partitions instead of %d for tenant %s", partitions, tenant.partitions, tenant.name)
+            await grow_tenant_topics(pool, kafka, tenant.name, partitions)

@@ -28,7 +28,7 @@ from broker.topic_logs import LogPartition, TopicLogs
 from broker.topics import correct_topics, delete_topics
 from process.failure_log import FailureLog
 from schemas.errors import OperatorError
-from schemas.topics import DEAD_LETTERS, JOB_RESULTS, REPLIES, TASKS, VARIANTS
+from schemas.topics import DEAD_LETTERS, INGRESS, JOB_RESULTS, REPLIES, TASKS, TENANTS, VARIANTS, is_reply_topic
 from store.errors import StoreUnavailable
 from store.pool import Pool
 from store.samples import put_large_topics
@@ -91,7 +91,8 @@ class Janitor:
 
     async def sweep(self) -> None:
         """Delete reply topics that nobody owns any more, and raise alarms for topics that are too large."""
-        replies = await self._logs.topics(REPLIES)
+        owned = [topic for prefix in (REPLIES, TENANTS) for topic in await self._logs.topics(prefix)]
+        replies = [topic for topic in owned if is_reply_topic(topic)]
         abandoned = self._watch.abandoned(await self._logs.ends(replies), self._clock())
         if abandoned:
             log.info("deleting %d reply topics that nobody has claimed for long: %s", len(abandoned), abandoned[:3])
@@ -113,7 +114,9 @@ class Janitor:
         await put_large_topics(self._pool, datetime.now(UTC), large)
 
     async def _work(self) -> list[str]:
-        return [topic for prefix in (TASKS, VARIANTS, JOB_RESULTS) for topic in await self._logs.topics(prefix)]
+        return [
+            topic for prefix in (TASKS, INGRESS, VARIANTS, JOB_RESULTS) for topic in await self._logs.topics(prefix)
+        ]
 
 
 async def _tried(step: Callable[[], Awaitable[None]], failures: FailureLog) -> bool:

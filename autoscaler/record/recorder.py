@@ -141,9 +141,11 @@ class Recorder:
         if catalog is not self._catalog:
             self._catalog = catalog
             self._reader.expire_metadata()
+            asked = [topics.task_topic(task) for task in catalog.tasks]
+            asked += [topics.ingress_topic(name) for name, tenant in catalog.tenants.items() if not tenant.removing]
             self._groups = {
-                topics.SELECTOR_GROUP: [topics.task_topic(task) for task in catalog.tasks],
-                topics.OFFLINE_SELECTOR_GROUP: [topics.offline_topic(task) for task in catalog.tasks],
+                topics.SELECTOR_GROUP: asked,
+                topics.OFFLINE_SELECTOR_GROUP: [topics.offline_of(topic) for topic in asked],
                 topics.JOBS_GROUP: [topics.JOB_RESULTS],
             } | {topics.variant_group(name): topics.variant_topics(name) for name in catalog.variants}
         return self._groups

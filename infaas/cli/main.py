@@ -20,6 +20,7 @@ from infaas.cli import (
     register,
     scale,
     system,
+    tenants,
     unregister,
     versions,
 )
@@ -71,6 +72,7 @@ app.add_typer(access.app, name="access", rich_help_panel="Models")
 app.add_typer(jobs.app, name="jobs", rich_help_panel="Queries")
 app.add_typer(scale.app, name="scale", rich_help_panel="Operation")
 app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel="Operation")
+app.add_typer(tenants.app, name="tenants", rich_help_panel="Operation")
 app.add_typer(database.app, name="db", rich_help_panel="Operation")
 
 

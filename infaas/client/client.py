@@ -34,6 +34,7 @@ from schemas.needs import Mode
 from schemas.oip import decode_response, encode_request
 from schemas.result import Result
 from schemas.tensors import Array, bytes_array
+from security.signature import parse_key
 
 
 class QueryOptions(TypedDict, total=False):
@@ -76,6 +77,10 @@ class SystemOptions(TypedDict, total=False):
     """URL of the gateway to ask over HTTP instead, with or without `/v2`."""
     tls: ClientTls
     """Whom an `https://` gateway is trusted by, and the certificate to show it; otherwise as the environment says."""
+    tenant: str
+    """Over Kafka: the tenant whose own topics to ask by, as the user that alone may."""
+    signing_key: str
+    """Over Kafka: the key that says on whose behalf is asked, as `infaas tenants key` makes it."""
     max_in_flight: int
     """Calls that may wait for their result at once; 2000 otherwise."""
 
@@ -184,12 +189,14 @@ class InfaasClient:
 
 
 def check_system(system: SystemOptions) -> None:
-    """Raise OperatorError unless exactly one way to ask is given, and the gateway's by a URL."""
+    """Raise OperatorError unless exactly one way to ask is given, with what goes with it, the gateway's by a URL."""
     kafka, gateway = system.get("kafka"), system.get("gateway")
     if (kafka is None) == (gateway is None):
         raise OperatorError("the client needs one of kafka= and gateway=")
     if gateway is not None and not re.match(r"https?://[^/]", gateway):
         raise OperatorError(f"gateway={gateway!r}: write its URL, e.g. http://{LOOPBACK}:{GATEWAY_PORT}")
+    if gateway is not None and ("tenant" in system or "signing_key" in system):
+        raise OperatorError("a gateway finds out itself who asks: tenant= and signing_key= go with kafka=")
 
 
 def check_stream(options: QueryOptions) -> None:
@@ -202,7 +209,10 @@ def _transport(system: SystemOptions) -> Transport:
     kafka, most = system.get("kafka"), system.get("max_in_flight", MAX_IN_FLIGHT)
     if kafka is None:
         return HttpTransport(system.get("gateway") or "", most, system.get("tls", ClientTls()))
-    return KafkaTransport(kafka if isinstance(kafka, KafkaSettings) else KafkaSettings(bootstrap=kafka), most)
+    settings = kafka if isinstance(kafka, KafkaSettings) else KafkaSettings(bootstrap=kafka)
+    key = system.get("signing_key")
+    signing_key = None if key is None else parse_key(key)
+    return KafkaTransport(settings, most, tenant=system.get("tenant"), signing_key=signing_key)
 
 
 async def _infer_or_error(

@@ -11,20 +11,33 @@ from broker.request_reply import Reply, RequestReply
 from broker.settings import KafkaSettings
 from infaas.client.transport import EncodedQuery
 from schemas import headers as h
-from schemas.errors import DeadlineExceeded, InvalidRequest, Overloaded, QueryError, UnknownTask
+from schemas.errors import DeadlineExceeded, Forbidden, InvalidRequest, Overloaded, QueryError, UnknownTask
 from schemas.needs import Mode
 from schemas.result import Result
-from schemas.topics import query_topic
+from schemas.topics import ingress_topic, offline_of, query_topic, tenant_reply_topic
+from security.signature import SigningKey, sign
 
 
 class KafkaTransport:
     """The way through Kafka; more than `max_in_flight` queries wait for a slot."""
 
-    def __init__(self, settings: KafkaSettings, max_in_flight: int) -> None:
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        max_in_flight: int,
+        *,
+        tenant: str | None = None,
+        signing_key: SigningKey | None = None,
+    ) -> None:
+        """Ask as a `tenant`, by its own topics, or else by those of the tasks, where a key signs what is asked."""
         self._slots: Final = asyncio.Semaphore(max_in_flight)
         self._topics: set[str] = set()
         self._listing: Final = asyncio.Lock()
-        self._requests = RequestReply(settings, f"client-{uuid4().hex[:12]}", max_in_flight=max_in_flight)
+        self._tenant = tenant
+        self._signing_key = signing_key
+        owner = f"client-{uuid4().hex[:12]}"
+        replies = None if tenant is None else tenant_reply_topic(tenant, owner)
+        self._requests = RequestReply(settings, owner, max_in_flight=max_in_flight, topic=replies)
 
     async def __aenter__(self) -> Self:
         await self._requests.__aenter__()
@@ -42,7 +55,7 @@ class KafkaTransport:
             UnknownTask: the task has no topic.
             InvalidRequest: the query is larger than Kafka takes.
         """
-        topic = query_topic(query.task, offline=query.fields.get(h.MODE) == Mode.OFFLINE)
+        topic = self._topic(query)
         try:
             async with self._slots, asyncio.timeout(query.timeout_s):
                 await self._check(topic)
@@ -57,7 +70,14 @@ class KafkaTransport:
         except TimeoutError:
             raise DeadlineExceeded(f"there was no result within {query.timeout_s:g} s") from None
         except KafkaError as error:
-            raise _translated(error, query.task) from error
+            raise self._translated(error, query.task) from error
+
+    def _topic(self, query: EncodedQuery) -> str:
+        offline = query.fields.get(h.MODE) == Mode.OFFLINE
+        if self._tenant is None:
+            return query_topic(query.task, offline=offline)
+        topic = ingress_topic(self._tenant)
+        return offline_of(topic) if offline else topic
 
     async def _check(self, topic: str) -> None:
         """Raise UnknownTopic for what does not exist: the embedded broker would make it, and nobody would answer."""
@@ -77,9 +97,32 @@ class KafkaTransport:
             h.SENT_NS: str(self._requests.producer.clock.now_ns()),
             h.CONTENT_TYPE: message.content_type,
         }
+        if self._tenant is not None:
+            own[h.TASK] = query.task
         if message.json_length is not None:
             own[h.JSON_LENGTH] = str(message.json_length)
-        return [(name, text.encode()) for name, text in (own | dict(query.fields)).items()]
+        fields = own | dict(query.fields)
+        if self._signing_key is not None:
+            fields[h.SIGNATURE] = self._signature(self._signing_key, query, fields)
+        return [(name, text.encode()) for name, text in fields.items()]
+
+    def _signature(self, key: SigningKey, query: EncodedQuery, fields: dict[str, str]) -> str:
+        sent = fields | h.as_text(self._requests.stream_headers)
+        return sign(key, query.task, sent, query.message.value, int(self._requests.producer.clock.now_ms()))
+
+    def _translated(self, error: KafkaError, task: str) -> QueryError:
+        if isinstance(error, UnknownTopic) and self._tenant is not None:
+            return Forbidden(
+                f"Kafka has no topic {ingress_topic(self._tenant)}, or does not let this user write there: has tenant "
+                f"{self._tenant} been created (`infaas tenants create`), for this user?"
+            )
+        if isinstance(error, UnknownTopic):
+            return UnknownTask(
+                f"no task is called {task!r}, it has no topic; a model is asked for by its task and `target`"
+            )
+        if isinstance(error, RecordTooLarge):
+            return InvalidRequest("the query is larger than Kafka takes (INFAAS_KAFKA_MAX_RECORD_BYTES)")
+        return Overloaded(f"Kafka does not take the query: {error or type(error).__name__}")
 
 
 def _fail_if_not_sent(sent: asyncio.Future[Ack], reply: Reply) -> None:
@@ -89,13 +132,3 @@ def _fail_if_not_sent(sent: asyncio.Future[Ack], reply: Reply) -> None:
             reply.set_exception(error)
 
     sent.add_done_callback(on_ack)
-
-
-def _translated(error: KafkaError, task: str) -> QueryError:
-    if isinstance(error, UnknownTopic):
-        return UnknownTask(
-            f"no task is called {task!r}, it has no topic; a model is asked for by its task and `target`"
-        )
-    if isinstance(error, RecordTooLarge):
-        return InvalidRequest("the query is larger than Kafka takes (INFAAS_KAFKA_MAX_RECORD_BYTES)")
-    return Overloaded(f"Kafka does not take the query: {error or type(error).__name__}")

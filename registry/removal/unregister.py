@@ -24,10 +24,10 @@ import msgspec
 
 from broker.closed_topics import close_topics
 from broker.kafka_types import KafkaError
-from broker.lag.reader import LagReader
 from broker.settings import KafkaSettings
 from broker.topics import delete_topics, partitions_of, until_gone
 from registry.artifacts import ArtifactStore
+from registry.drained_topics import drain_topics, wait_until
 from registry.registration import ProgressSink
 from registry.removal.leftovers import move_leftovers
 from registry.removal.removal_plan import (
@@ -40,10 +40,7 @@ from registry.removal.removal_plan import (
 from registry.removal.unused_files import unused_files
 from schemas.errors import InfaasError, OperatorError
 from schemas.topics import (
-    OFFLINE_SELECTOR_GROUP,
-    SELECTOR_GROUP,
     VARIANTS,
-    offline_topic,
     results_topic,
     task_topic,
     variant_topics,
@@ -65,7 +62,7 @@ from store.removal import (
 log = logging.getLogger(__name__)
 
 _LEAD: Final = "unregister"
-_LOOK_S: Final = 0.2
+_AGAIN_S: Final = 0.2
 _MARK_ATTEMPTS: Final = 5
 _STEPS: Final = 8
 
@@ -177,7 +174,7 @@ class _Removal:
             except StoreBusy:  # a registration holds the same rows in another order
                 if attempt == _MARK_ATTEMPTS - 1:
                     raise
-                await asyncio.sleep(_LOOK_S)
+                await asyncio.sleep(_AGAIN_S)
 
     async def _release(self, names: RegisteredNames) -> None:
         async def released() -> bool:
@@ -196,18 +193,7 @@ class _Removal:
 
     async def _tell(self, task: str) -> None:
         """Close the task's topics; then wait until selectors have answered, with a refusal, all that is in them."""
-        queries = task_topic(task), offline_topic(task)
-        await close_topics(self._kafka, queries)
-        there = {partition.topic for partition in await partitions_of(self._kafka, queries)}
-        groups = {SELECTOR_GROUP: queries[:1], OFFLINE_SELECTOR_GROUP: queries[1:]}
-        groups = {group: topics for group, topics in groups.items() if there.issuperset(topics)}
-        async with LagReader(self._kafka) as reader:
-
-            async def told() -> bool:
-                reading = await reader.read_until_known(groups)
-                return not any(line.lag for line in reading.partition_lags())
-
-            await self._until(told, f"queries wait in {task_topic(task)}, and nobody answers: does a selector run?")
+        await drain_topics(self._kafka, task_topic(task), self._request.drain_timeout_s)
 
     async def _delete_topics(self, plan: RemovalPlan) -> None:
         self._next("deleting topics")
@@ -233,11 +219,4 @@ class _Removal:
                 await asyncio.to_thread(self._exchange.discard, sha256)
 
     async def _until(self, condition: Callable[[], Awaitable[bool]], otherwise: str) -> None:
-        try:
-            async with asyncio.timeout(self._request.drain_timeout_s):
-                while not await condition():  # noqa: ASYNC110 - leases lapse, and offsets are committed, silently
-                    await asyncio.sleep(_LOOK_S)
-        except TimeoutError:
-            raise OperatorError(
-                f"not within {self._request.drain_timeout_s:g} s: {otherwise}. Run it again to go on"
-            ) from None
+        await wait_until(condition, self._request.drain_timeout_s, otherwise)

@@ -44,6 +44,24 @@ def _channels() -> dict[str, Any]:
             ["query"],
             task="The task asked.",
         ),
+        "ingress": _channel(
+            topics.ingress_topic("{tenant}"),
+            "Where a tenant asks, whatever the task, and nobody else: what it holds is that tenant's.",
+            ["tenantQuery"],
+            tenant="The tenant that asks.",
+        ),
+        "offlineIngress": _channel(
+            topics.offline_of(topics.ingress_topic("{tenant}")),
+            "Where a tenant asks what may wait.",
+            ["tenantQuery"],
+            tenant="The tenant that asks.",
+        ),
+        "tenantResults": _channel(
+            topics.tenant_results_topic("{tenant}"),
+            "Results of a tenant's queries that name no reply topic. All topics whose names begin alike are its own.",
+            ["result"],
+            tenant="The tenant that asked.",
+        ),
         "variants": _channel(
             topics.variant_topic("{variant}"), "The queue of one variant.", ["forwarded"], variant="The variant chosen."
         ),
@@ -92,6 +110,11 @@ def _operations() -> dict[str, Any]:
         "answerOfflineQuery": _answered(
             "offline", "Have a query answered when a worker is idle.", topics.OFFLINE_SELECTOR_GROUP
         ),
+        "answerTenant": _answered("ingress", "Answer a query of a tenant as any other.", topics.SELECTOR_GROUP),
+        "answerTenantOffline": _answered(
+            "offlineIngress", "Have a tenant's query answered when a worker is idle.", topics.OFFLINE_SELECTOR_GROUP
+        ),
+        "publishTenantResult": _operation("send", "tenantResults", "Answer a tenant that names no reply topic."),
         "forwardQuery": _operation("send", "variants", "Hand a query to the workers of the chosen variant."),
         "computeQuery": _operation("receive", "variants", "Compute a query in a batch with others."),
         "forwardOfflineQuery": _operation("send", "offlineVariants", "Hand what may wait to the workers of a variant."),
@@ -129,6 +152,12 @@ def _messages() -> dict[str, Any]:
     request, response = _ref("InferRequest"), {"anyOf": [_ref("InferResponse"), _ref("ErrorBody")]}
     return {
         "query": _message("A query", fields.headers_schema(fields.QUERY, [h.ID]), request, key="The id of the query."),
+        "tenantQuery": _message(
+            "A query of a tenant, in a topic that it alone may write",
+            fields.headers_schema(fields.TENANT_QUERY, [h.ID, h.TASK]),
+            request,
+            key="The id of the query.",
+        ),
         "forwarded": _message(
             "A query on its way to a worker",
             fields.headers_schema(fields.FORWARDED, [h.ID, h.REPLY_TO, h.TASK, h.VARIANT]),

@@ -73,6 +73,13 @@ QUERY: Final = (
     | CONTENT
     | TRACE
 )
+TENANT_QUERY: Final = {
+    h.TASK: _text("The task asked for."),
+    **{name: found for name, found in QUERY.items() if name not in (h.TENANT, h.REPLY_STREAM)},
+    h.REPLY_TO: _text(
+        "Topic of the result, one of the tenant's own, `infaas.tenants.{tenant}.` and more; if absent, that of results."
+    ),
+}
 FORWARDED: Final = QUERY | {
     h.TASK: _text("The task asked for."),
     h.VARIANT: _text("The variant chosen."),

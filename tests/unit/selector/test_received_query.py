@@ -1,26 +1,31 @@
 """What a selector answers itself goes where the query says, and a query is passed on with it."""
 
+import pytest
+
 from broker.kafka_types import Record
 from schemas import headers as h
-from schemas.errors import InvalidRequest, Overloaded
+from schemas.errors import Forbidden, InvalidRequest, Overloaded
 from selector.forward import failed, forwarded, moved
 from selector.policy import Choice
-from selector.received_query import error_result, read_query, unreadable_reply
+from selector.received_query import QueryReader, TenantHeaders, error_result
 from selector.variants import PricedVariant
 from tests.store_rows import a_profile, a_variant
 
 STREAM = "127.0.0.1:1 secret"
+READER = QueryReader()
+INGRESS = "infaas.ingress.acme"
+EVENT = b'{"specversion": "1.0", "id": "1", "task": "digits", "tenant": "globex", "data": {}}'
 
 
-def record(**fields: str) -> Record:
+def record(topic: str = "infaas.tasks.digits", value: bytes = b"{}", **fields: str) -> Record:
     headers = [(name.replace("_", "-"), text.encode()) for name, text in fields.items()]
-    return Record("infaas.tasks.digits", 1, 7, 1_000, 0, b"k", b"{}", None, 1, 1, tuple(headers))
+    return Record(topic, 1, 7, 1_000, 0, b"k", value, None, 1, 1, tuple(headers))
 
 
 def test_an_error_result_goes_straight_back_without_the_secret() -> None:
     asked = record(infaas_id="1", infaas_reply_to="infaas.replies.me", infaas_reply_stream=STREAM)
-    unreadable = unreadable_reply(asked, InvalidRequest("no"))
-    query, fields, _headers, _value = read_query("digits", asked, 0.0)
+    unreadable = READER.unreadable_reply(asked, InvalidRequest("no"))
+    query, fields, _headers, _value = READER.read(asked, 0.0)
     error = Overloaded("later")
     refused = error_result(query.reply_to, error, failed(query.id, error, fields), fields)
     for message in (unreadable, refused):
@@ -30,15 +35,85 @@ def test_an_error_result_goes_straight_back_without_the_secret() -> None:
 
 
 def test_a_plain_client_is_answered_by_its_topic() -> None:
-    message = unreadable_reply(record(infaas_id="1"), InvalidRequest("no"))
+    message = READER.unreadable_reply(record(infaas_id="1"), InvalidRequest("no"))
     assert message is not None
     assert message.stream == ""
 
 
 def test_whoever_answers_in_the_end_is_told_where_to() -> None:
     asked = record(infaas_id="1", infaas_reply_stream=STREAM, infaas_linger_ns="1000000")
-    query, _fields, headers, _value = read_query("digits", asked, 0.0)
+    query, _fields, headers, _value = READER.read(asked, 0.0)
     choice = Choice(PricedVariant(a_variant(), a_profile()), None, None, 0.0, 0.0, b"")  # pyright: ignore[reportArgumentType]
     for sent in (forwarded(query, choice, headers, 1.0, 0.0, None), moved(query, headers, 0.0)):
         assert (h.REPLY_STREAM, STREAM.encode()) in sent
         assert h.LINGER_NS not in dict(sent)  # it would be counted twice
+
+
+@pytest.mark.parametrize("topic", [INGRESS, f"{INGRESS}.offline"])
+def test_whose_a_query_is_its_topic_says_and_no_header(topic: str) -> None:
+    asked = record(topic, infaas_id="1", infaas_task="digits", infaas_tenant="globex", infaas_reply_stream=STREAM)
+    for reader in map(QueryReader, TenantHeaders):
+        query, fields, headers, _value = reader.read_offline(asked, 0.0)
+        assert (query.task, query.tenant, query.reply_to) == ("digits", "acme", "infaas.tenants.acme.results")
+        assert [value for name, value in headers if name == h.TENANT] == [b"acme"]
+        assert h.REPLY_STREAM not in dict(headers) | fields
+
+
+def test_nor_does_an_event() -> None:
+    asked = record(INGRESS, EVENT, **{"content-type": "application/cloudevents+json"})
+    query, _fields, headers, _value = READER.read(asked, 0.0)
+    assert (query.task, query.tenant, dict(headers)[h.TENANT]) == ("digits", "acme", b"acme")
+
+
+@pytest.mark.parametrize(
+    "reply_to",
+    [
+        "infaas.tenants.globex.results",
+        "infaas.tenants.acme",
+        "infaas.tenants.acme2.results",
+        "infaas.results.digits",
+        "infaas.replies.gateway-1",
+        "infaas.jobs",
+        "infaas.ingress.acme",
+        "elsewhere",
+    ],
+)
+def test_a_tenant_is_answered_in_its_own_topics_alone(reply_to: str) -> None:
+    asked = record(INGRESS, infaas_id="1", infaas_task="digits", infaas_reply_to=reply_to, infaas_reply_stream=STREAM)
+    with pytest.raises(Forbidden, match=r"begin with infaas\.tenants\.acme\."):
+        READER.read(asked, 0.0)
+    message = READER.unreadable_reply(asked, Forbidden("no"))
+    assert message is not None
+    assert (message.topic, message.stream) == ("infaas.tenants.acme.results", "")
+
+
+def test_a_topic_of_its_own_may_be_any_that_begins_so() -> None:
+    own = "infaas.tenants.acme.replies.me"
+    query, *_ = READER.read(record(INGRESS, infaas_id="1", infaas_task="digits", infaas_reply_to=own), 0.0)
+    assert query.reply_to == own
+    with pytest.raises(InvalidRequest, match="is not the name of a topic"):
+        READER.read(record(INGRESS, infaas_id="1", infaas_task="digits", infaas_reply_to=f"{own}/"), 0.0)
+
+
+@pytest.mark.parametrize("task", ["", "a.b", "infaas.tasks.digits"])
+def test_what_names_no_task_is_told_so(task: str) -> None:
+    with pytest.raises(InvalidRequest, match="infaas-task must name the task"):
+        READER.read(record(INGRESS, infaas_id="1", infaas_task=task), 0.0)
+
+
+@pytest.mark.parametrize("tenant", ["acme", "globex"])
+def test_nobody_else_is_answered_in_a_tenants_topics(tenant: str) -> None:
+    asked = record(infaas_id="1", infaas_tenant=tenant, infaas_reply_to="infaas.tenants.acme.results")
+    with pytest.raises(InvalidRequest, match="a tenant's own topic"):
+        READER.read(asked, 0.0)
+    assert READER.unreadable_reply(asked, InvalidRequest("no")) is None
+
+
+def test_what_a_name_counts_for_that_nothing_proves() -> None:
+    asked = record(infaas_id="1", infaas_tenant="acme")
+    assert QueryReader(TenantHeaders.BELIEVED).read(asked, 0.0).query.tenant == "acme"
+    query, fields, headers, _value = QueryReader(TenantHeaders.IGNORED).read(asked, 0.0)
+    assert (query.tenant, h.TENANT in fields, h.TENANT in dict(headers)) == (None, False, False)
+    with pytest.raises(Forbidden, match="nothing proves it"):
+        QueryReader(TenantHeaders.REFUSED).read(asked, 0.0)
+    assert QueryReader(TenantHeaders.REFUSED).read(record(infaas_id="1"), 0.0).query.tenant is None

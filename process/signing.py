@@ -1,0 +1,44 @@
+"""The secret that all keys are made of by which queries are signed: `INFAAS_SIGNING_*`.
+
+Whoever has it can sign for every tenant: selectors, and gateways and jobs services that speak for tenants.
+"""
+
+from pathlib import Path
+from typing import Final
+
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from schemas.errors import OperatorError
+
+_PREFIX: Final = "INFAAS_SIGNING_"
+_LEAST_BYTES: Final = 32
+
+
+class SigningSettings(BaseSettings):
+    """Where the secret stands; the file, if both do."""
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore")
+
+    secret: SecretStr | None = None
+    secret_file: Path | None = None
+
+    def read(self) -> bytes | None:
+        """The secret; None: there is none, and nothing is signed.
+
+        Raises:
+            OperatorError: its file cannot be read, or it is so short that it could be guessed.
+        """
+        try:
+            found = self.secret_file.read_bytes().strip() if self.secret_file is not None else self._given()
+        except OSError as error:
+            raise OperatorError(f"cannot read {_PREFIX}SECRET_FILE: {error}") from None
+        if found is not None and len(found) < _LEAST_BYTES:
+            raise OperatorError(
+                f"the secret of {_PREFIX}SECRET or {_PREFIX}SECRET_FILE has {len(found)} bytes; it needs "
+                f"{_LEAST_BYTES}, for instance of `openssl rand -hex 32`"
+            )
+        return found
+
+    def _given(self) -> bytes | None:
+        return self.secret.get_secret_value().encode() if self.secret is not None else None

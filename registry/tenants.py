@@ -1,0 +1,83 @@
+"""Tenants with topics of their own: made, and removed once all that they asked is answered.
+
+    create    topics -> what its principal may do -> its password -> the row, by which selectors begin to read
+    remove    the row says so -> its ingress is closed and answered -> its principal may no more -> topics -> the row
+
+Each step can be done again: who is cut off runs the same once more.
+"""
+
+import asyncio
+from typing import Final
+
+from broker.acls import allow, disallow, tenant_acls
+from broker.kafka_types import KafkaError
+from broker.scram import forget_password, set_password
+from broker.settings import KafkaSettings
+from broker.topic_logs import TopicLogs
+from broker.topics import delete_topics, ensure_tenant_topics, until_gone
+from registry.drained_topics import drain_topics
+from registry.registration import ProgressSink
+from schemas.errors import OperatorError
+from schemas.names import check_name
+from schemas.rows.tenants import Tenant
+from schemas.topics import ingress_topic, tenant_prefix
+from store.pool import Pool
+from store.tenants import delete_tenant, get_tenant, mark_tenant, put_tenant
+
+_STEPS: Final = 4
+
+
+def principal_of(kafka_user: str) -> str:
+    """Name of a user in Kafka's access control lists."""
+    return f"User:{kafka_user}"
+
+
+async def create_tenant(pool: Pool, kafka: KafkaSettings, tenant: Tenant, password: str | None = None) -> None:
+    """Create a tenant with its topics; its Kafka user, where it has one, may use them, and logs in with `password`.
+
+    Again, it gets what it lacks, and another password where one is given.
+
+    Raises:
+        InvalidRequest: the name is none.
+        OperatorError: Kafka does not do its part.
+        StoreConflict: the tenant is being removed.
+    """
+    check_name("tenant", tenant.name)
+    await ensure_tenant_topics(kafka, tenant.name, tenant.partitions)
+    if tenant.kafka_user:
+        await allow(kafka, tenant_acls(tenant.name), principal_of(tenant.kafka_user))
+        if password is not None:
+            await set_password(kafka, tenant.kafka_user, password)
+    await put_tenant(pool, tenant)
+
+
+async def remove_tenant(
+    pool: Pool, kafka: KafkaSettings, name: str, sink: ProgressSink, *, drain_timeout_s: float, results_grace_s: float
+) -> None:
+    """Remove a tenant: what it asked is answered, and its topics, access and password go.
+
+    Raises:
+        OperatorError: there is none of this name, or a service does not do its part.
+    """
+    tenant = await get_tenant(pool, name)
+    if tenant is None:
+        raise OperatorError(f"there is no tenant {name!r}: `infaas tenants list` shows those that there are")
+    sink.step(0, _STEPS, f"{name}: closing its topics, and answering what is in them")
+    await mark_tenant(pool, name)
+    try:
+        asked = await drain_topics(kafka, ingress_topic(name), drain_timeout_s)
+        sink.step(1, _STEPS, f"{name}: results can be read for {results_grace_s:g} s more")
+        await asyncio.sleep(results_grace_s)
+        sink.step(2, _STEPS, f"{name}: taking back what its user may do")
+        if tenant.kafka_user:
+            await disallow(kafka, tenant_acls(name), principal_of(tenant.kafka_user))
+            await forget_password(kafka, tenant.kafka_user)
+        sink.step(3, _STEPS, f"{name}: deleting topics")
+        async with TopicLogs(kafka) as logs:
+            own = await logs.topics(tenant_prefix(name))
+        await delete_topics(kafka, [*asked, *own])
+        await until_gone(kafka, [*asked, *own])
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise OperatorError(f"Kafka did not do its part ({error!r}); run it again to go on") from error
+    await delete_tenant(pool, name)
+    sink.step(_STEPS, _STEPS, f"{name}: gone")

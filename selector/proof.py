@@ -1,0 +1,92 @@
+"""Whether a signed query is its tenant's, and was not there before.
+
+Rules.
+* The time in a signature and that at which the broker appended the record must be close: what somebody kept, and sends
+  again later, is refused.
+* What is sent again within that time is the same query once more, as a producer's own retry is: one is answered. So it
+  is passed over in silence, by a selector that remembers the first. It remembers so many; beyond, and where another
+  selector has the partition, it is computed again, at most once a selector.
+* A record that is delivered again is none: it stands in the same place.
+
+Costs nothing where nobody signs.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final
+
+from broker.kafka_types import Record
+from schemas import headers as h
+from schemas.errors import Forbidden
+from security.signature import SYSTEM, SigningKey, digest_of, is_signed_by, read_signature, sign, system_key, tenant_key
+
+LARGE_BYTES: Final = 256 * 1024
+"""Size from which on a value is hashed in a thread: more would hold up the loop for longer than a millisecond."""
+_REMEMBERED: Final = 65_536
+_WRONG: Final = f"header {h.SIGNATURE} is not right: is the key the present one, and was all signed that is sent?"
+
+
+class Replayed(Exception):
+    """Error of a signed record that stands in another place, too."""
+
+
+async def signed_digest(record: Record) -> str | None:
+    """SHA-256 of a large value, made beside the loop; None: nobody signed it."""
+    if any(name == h.SIGNATURE for name, _ in record.headers):
+        return await asyncio.to_thread(digest_of, record.value)
+    return None
+
+
+class Verifier:
+    """Verifier of signatures, with the `secret` that all keys are made of; without, none is right."""
+
+    def __init__(self, secret: bytes | None = None, window_s: float = 300.0) -> None:
+        self.key_numbers: Mapping[str, int] = {}
+        """By tenant, the number of its present key."""
+        self._secret = secret
+        self._window_ms = window_s * 1e3
+        self._seen: dict[bytes, tuple[str, int, int]] = {}
+
+    def tenant(self, record: Record, task: str, fields: Mapping[str, str], digest: str | None) -> str | None:
+        """The tenant that is proved to ask; `digest` is the value's, where that was worked out before.
+
+        Raises:
+            Forbidden: nothing is proved.
+            Replayed: the query was there before.
+        """
+        if self._secret is None:
+            raise Forbidden("this system cannot verify signatures: INFAAS_SIGNING_SECRET is not set for its selectors")
+        signature = read_signature(fields[h.SIGNATURE])
+        key = None if signature is None else self._key(self._secret, signature.key)
+        if signature is None or key is None:
+            raise Forbidden(_WRONG)
+        if not is_signed_by(key, signature, task, fields, digest or digest_of(record.value)):
+            raise Forbidden(_WRONG)
+        tenant = key.tenant or fields.get(h.TENANT)
+        if fields.get(h.TENANT, tenant) != tenant:
+            raise Forbidden(f"header {h.TENANT} names another tenant than the one that signed")
+        away_ms = abs(signature.at_ms - record.timestamp)
+        if away_ms > self._window_ms:
+            raise Forbidden(
+                f"the query was signed {away_ms / 1e3:.0f} s away from when Kafka got it: is the clock right?"
+            )
+        place = record.topic, record.partition, record.offset
+        if self._seen.setdefault(signature.mac, place) != place:
+            raise Replayed
+        if len(self._seen) > _REMEMBERED:
+            del self._seen[next(iter(self._seen))]
+        return tenant
+
+    def sign(self, task: str, headers: h.RawHeaders, value: bytes | None, at_ms: float) -> h.RawHeaders:
+        """Headers of a query whose tenant is proved, with the system's own signature."""
+        if self._secret is None:
+            return headers
+        signature = sign(system_key(self._secret), task, h.as_text(headers), value, int(at_ms))
+        return [*headers, (h.SIGNATURE, signature.encode())]
+
+    def _key(self, secret: bytes, name: str) -> SigningKey | None:
+        if name == SYSTEM:
+            return system_key(secret)
+        tenant, _, number = name.rpartition(".")
+        present = self.key_numbers.get(tenant, 0)
+        return tenant_key(secret, tenant, present) if present and number == str(present) else None

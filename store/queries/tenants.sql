@@ -1,0 +1,30 @@
+-- name: put_tenant
+-- Create a tenant, or give it another principal; its partitions never become fewer. No row: it is being removed.
+INSERT INTO tenants AS t (name, partitions, kafka_user) VALUES ($1, $2, $3)
+ON CONFLICT (name) DO UPDATE SET
+    partitions = greatest(t.partitions, excluded.partitions),
+    kafka_user = coalesce(nullif(excluded.kafka_user, ''), t.kafka_user)
+    WHERE NOT t.removing
+RETURNING name
+
+-- name: list_tenants
+-- All tenants, or the named ones.
+SELECT name, partitions, kafka_user, key_number, removing, created_at FROM tenants
+WHERE $1::text[] IS NULL OR name = ANY ($1)
+ORDER BY name
+
+-- name: grow_tenant
+-- A tenant's topics have more partitions; they never have fewer.
+UPDATE tenants SET partitions = $2 WHERE name = $1 AND partitions < $2
+
+-- name: renew_key
+-- Number of the tenant's key: the first, or another, which makes the one before void. No row: there is no such tenant.
+UPDATE tenants SET key_number = greatest(key_number + $2::int, 1) WHERE name = $1 AND NOT removing RETURNING key_number
+
+-- name: mark_tenant
+-- A tenant is to go.
+UPDATE tenants SET removing = true WHERE name = $1 AND NOT removing
+
+-- name: delete_tenant
+-- A tenant is gone.
+DELETE FROM tenants WHERE name = $1

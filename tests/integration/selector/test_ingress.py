@@ -1,0 +1,199 @@
+"""What tenants ask by their own topics, at a real selector between a real broker and a real database."""
+
+import asyncio
+import time
+from collections import Counter
+from uuid import uuid4
+
+import msgspec
+
+from broker.delivery.consumer import Record
+from broker.letters.letter import LetterFilter
+from broker.letters.letter_box import LetterBox
+from broker.producer import Producer
+from broker.tail import Tail
+from broker.topics import partitions_of
+from registry.tenants import create_tenant, remove_tenant
+from registry.topics import grow_tenant_topics
+from schemas import headers as h
+from schemas.errors import OperatorError
+from schemas.result import error_message
+from schemas.rows.tenants import Tenant
+from schemas.status import InstanceStatus, PartitionStatus
+from schemas.topics import (
+    DEAD_LETTERS,
+    ingress_topic,
+    offline_of,
+    offline_variant_topic,
+    tenant_prefix,
+    tenant_results_topic,
+    variant_topic,
+)
+from store.tenants import list_tenants
+from tests.integration.selector.stage import WAIT_S, Stage, fields, selecting
+from tests.load import Pace
+from tests.model_files import Quiet
+from tests.unit.selector.story import instance
+from tests.waiting import until
+
+
+async def a_tenant(stage: Stage) -> str:
+    name = f"acme{uuid4().hex[:8]}"
+    await create_tenant(stage.pool, stage.kafka, Tenant(name=name, partitions=2))
+    return name
+
+
+async def ask(
+    producer: Producer, whose: str, task: str, /, *, offline: bool = False, partition: int | None = None, **needs: str
+) -> str:
+    query_id, topic = uuid4().hex, ingress_topic(whose)
+    headers = [(h.ID, query_id.encode()), (h.TASK, task.encode())]
+    headers += [("infaas-" + name.replace("_", "-"), text.encode()) for name, text in needs.items()]
+    await producer.send_and_wait(
+        offline_of(topic) if offline else topic, b"{}", key=query_id.encode(), headers=headers, partition=partition
+    )
+    return query_id
+
+
+async def test_what_a_tenant_asks_is_its_own_whatever_its_headers_say(stage: Stage, client: Producer) -> None:
+    tenant = await a_tenant(stage)
+    async with selecting(stage):
+        query_id = await ask(client, tenant, stage.task, tenant="globex", copied="true", variant="forged")
+        (record,) = await stage.wait(variant_topic(stage.cheap))
+        got = fields(record)
+        assert (got[h.ID], got[h.TENANT], got[h.TASK], got[h.VARIANT]) == (query_id, tenant, stage.task, stage.cheap)
+        assert got[h.REPLY_TO] == tenant_results_topic(tenant)
+        assert h.COPIED not in got
+        waits = await ask(client, tenant, stage.task, offline=True)
+        marked = await ask(client, tenant, stage.task, mode="offline")
+        records = await stage.wait(offline_variant_topic(stage.cheap), 2)
+        assert {fields(record)[h.ID] for record in records} == {waits, marked}
+        assert {fields(record)[h.TENANT] for record in records} == {tenant}
+
+
+async def test_a_tenant_is_told_in_its_own_topic_what_is_wrong(stage: Stage, client: Producer) -> None:
+    tenant = await a_tenant(stage)
+    async with Tail(stage.kafka, "acme", [tenant_results_topic(tenant)]) as results, selecting(stage):
+        asked = {
+            await ask(client, tenant, stage.task, reply_to=stage.replies): "forbidden",
+            await ask(client, tenant, "invented", tenant="globex"): "unknown_task",
+            await ask(client, tenant, "no.task"): "invalid_request",
+            await ask(client, tenant, stage.task, min_accuracy="0.99"): "unsatisfiable",
+        }
+        told = dict[str, str]()
+        async with asyncio.timeout(WAIT_S):
+            while len(told) < len(asked):
+                for record in await results.poll():
+                    told[fields(record)[h.ID]] = fields(record)[h.STATUS]
+                    assert error_message(record.value or b"")
+        assert told == asked
+        assert stage.replies not in stage.heard
+
+
+async def test_partitions_grow_and_two_selectors_share_them(stage: Stage, client: Producer) -> None:
+    tenant = await a_tenant(stage)
+    async with (
+        selecting(stage, instance_id=f"a-{tenant}") as first,
+        selecting(stage, instance_id=f"b-{tenant}") as second,
+    ):
+        await grow_tenant_topics(stage.pool, stage.kafka, tenant, 4)
+        topic = ingress_topic(tenant)
+        both = [one._consumer for one in (first, second)]  # pyright: ignore[reportPrivateUsage]
+        await until(lambda: [sum(p.topic == topic for p in one.reading) for one in both] == [2, 2])
+        asked = [await ask(client, tenant, stage.task, partition=number % 4) for number in range(12)]
+        records = await stage.wait(variant_topic(stage.cheap), 12)
+    assert sorted(fields(record)[h.ID] for record in records) == sorted(asked)
+
+
+async def test_what_was_buried_is_asked_again_where_its_tenant_is_known(stage: Stage, client: Producer) -> None:
+    tenant = await a_tenant(stage)
+    query_id = uuid4().hex
+    given_up = [  # as a worker gives up a query that was forwarded to it
+        (h.ID, query_id.encode()), (h.TASK, stage.task.encode()), (h.TENANT, tenant.encode()),
+        (h.REPLY_TO, tenant_results_topic(tenant).encode()),
+        ("infaas-dead-topic", variant_topic(stage.cheap).encode()), ("infaas-dead-partition", b"0"),
+        ("infaas-dead-offset", b"7"), ("infaas-dead-reason", b"crashed"),
+        ("infaas-attempts", b"3"),
+    ]  # fmt: skip
+    await client.send_and_wait(DEAD_LETTERS, b"{}", headers=given_up)
+    async with selecting(stage):
+        box = LetterBox(stage.kafka)
+        report = await box.replay(await box.find(LetterFilter(task=stage.task)), lambda _done, _total: None)
+        assert (report.replayed, report.passed_over) == (1, {})
+        (record,) = await stage.wait(variant_topic(stage.cheap))
+    assert (fields(record)[h.ID], fields(record)[h.TENANT]) == (query_id, tenant)
+
+
+async def test_a_tenant_that_is_removed_is_answered_first(stage: Stage, client: Producer) -> None:
+    tenant = await a_tenant(stage)
+    asked = [await ask(client, tenant, stage.task) for _ in range(5)]
+
+    async def removed(wait_s: float) -> None:
+        await remove_tenant(
+            stage.pool, stage.kafka, tenant, Quiet(), drain_timeout_s=wait_s, results_grace_s=0.0
+        )  # fmt: skip
+
+    failed: OperatorError | None = None
+    try:
+        await removed(0.5)
+    except OperatorError as error:
+        failed = error
+    assert "does a selector run?" in str(failed)
+    async with selecting(stage):
+        await removed(WAIT_S)
+        records = await stage.wait(variant_topic(stage.cheap), 5)
+        assert sorted(fields(record)[h.ID] for record in records) == sorted(asked)
+        assert tenant not in [row.name for row in await list_tenants(stage.pool)]
+        topics = [ingress_topic(tenant), tenant_prefix(tenant) + "results"]
+        assert not await partitions_of(stage.kafka, topics)
+        await stage.ask(client)
+        await stage.wait(variant_topic(stage.cheap))
+
+
+async def test_under_overload_a_forged_name_gives_nobody_anothers_share(stage: Stage, client: Producer) -> None:
+    greedy, modest = await a_tenant(stage), await a_tenant(stage)
+    worker = SlowWorker(stage)
+    stage.said = worker.said(0.0)
+    asked = {greedy: list[str](), modest: list[str]()}
+    refused = dict[str, str]()
+    both = [tenant_results_topic(greedy), tenant_results_topic(modest)]
+
+    async def hear(results: Tail) -> None:
+        async for record in results:
+            refused[fields(record)[h.ID]] = fields(record)[h.STATUS]
+
+    async with Tail(stage.kafka, "both", both) as results, selecting(stage), asyncio.TaskGroup() as tasks:
+        hearing, began_s = tasks.create_task(hear(results)), time.monotonic()
+        async for beat in Pace(20, 60):
+            stage.said = worker.said(time.monotonic() - began_s)
+            many = [ask(client, greedy, stage.task, tenant=modest, latency_ms="2000") for _ in range(10)]
+            asked[greedy] += await asyncio.gather(*many)
+            if beat % 2:
+                asked[modest].append(await ask(client, modest, stage.task, latency_ms="2000"))
+        await until(lambda: len(refused) + len(worker.heard()) == sum(map(len, asked.values())))
+        hearing.cancel()
+    forwarded = {fields(record)[h.ID]: fields(record)[h.TENANT] for record in worker.heard()}
+    assert forwarded.keys().isdisjoint(refused)
+    assert forwarded.keys() | refused.keys() == {*asked[greedy], *asked[modest]}
+    assert set(refused.values()) == {"overloaded"}
+    assert all(forwarded.get(query_id) in (tenant, None) for tenant, ids in asked.items() for query_id in ids)
+    given = {tenant: sum(query_id in forwarded for query_id in ids) / len(ids) for tenant, ids in asked.items()}
+    assert given[modest] > 0.7 > 0.5 > given[greedy]
+
+
+class SlowWorker:
+    """A worker that answers forty queries a second."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+
+    def heard(self) -> list[Record]:
+        """All that was forwarded to it."""
+        return self._stage.heard.get(variant_topic(self._stage.cheap), [])
+
+    def said(self, elapsed_s: float) -> list[InstanceStatus]:
+        """What it says after so long."""
+        ends = Counter(record.partition for record in self.heard())
+        done = int(elapsed_s * 20)
+        partitions = tuple(PartitionStatus(p, min(done, ends[p]), ends[p]) for p in (0, 1))
+        return [msgspec.structs.replace(instance(self._stage.cheap, slowdown=73.0), partitions=partitions)]

@@ -1,0 +1,107 @@
+"""Whose a signed query is; what was kept and is sent again; and what is the same query once more."""
+
+from dataclasses import replace
+
+import pytest
+
+from broker.kafka_types import Record
+from schemas import headers as h
+from schemas.errors import Forbidden, InvalidRequest
+from security.signature import SigningKey, sign, system_key, tenant_key
+from selector.proof import Replayed, Verifier
+from selector.received_query import QueryReader, TenantHeaders
+
+SECRET = b"s" * 32
+ACME, GLOBEX = tenant_key(SECRET, "acme", 3), tenant_key(SECRET, "globex", 1)
+AT_MS = 1_700_000_000_000
+MODES = list(TenantHeaders)
+
+
+def reader(headers: TenantHeaders = TenantHeaders.REFUSED, secret: bytes | None = SECRET) -> QueryReader:
+    verifier = Verifier(secret)
+    verifier.key_numbers = {"acme": 3, "globex": 1, "nokey": 0}
+    return QueryReader(headers, verifier)
+
+
+def signed(
+    key: SigningKey, *, at_ms: int = AT_MS, offset: int = 7, topic: str = "infaas.tasks.digits", **fields: str
+) -> Record:
+    named = {h.ID: "1"} | {name.replace("_", "-"): text for name, text in fields.items()}
+    named[h.SIGNATURE] = sign(key, "digits", named, b"{}", at_ms)
+    headers = tuple((name, text.encode()) for name, text in named.items())
+    return Record(topic, 1, offset, AT_MS, 0, b"k", b"{}", None, 1, 1, headers)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_who_signs_is_its_tenant_with_or_without_a_name(mode: TenantHeaders) -> None:
+    for record in (signed(ACME), signed(ACME, infaas_tenant="acme", offset=8)):
+        query, fields, headers, _value = reader(mode).read(record, 0.0)
+        assert (query.tenant, fields[h.TENANT], dict(headers)[h.TENANT]) == ("acme", "acme", b"acme")
+    assert reader(mode).read(signed(system_key(SECRET), infaas_tenant="anybody"), 0.0).query.tenant == "anybody"
+    assert reader(mode).read(signed(system_key(SECRET)), 0.0).query.tenant is None
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("key", "named"),
+    [
+        (ACME, "globex"),
+        (tenant_key(SECRET, "acme", 2), "acme"),
+        (tenant_key(SECRET, "nokey", 0), "nokey"),
+        (tenant_key(SECRET, "unknown", 1), "unknown"),
+        (tenant_key(b"o" * 32, "acme", 3), "acme"),
+        (SigningKey("globex.1", ACME.secret), "globex"),
+        (SigningKey("system", ACME.secret), "globex"),
+    ],
+)
+def test_nobody_signs_for_another(mode: TenantHeaders, key: SigningKey, named: str) -> None:
+    with pytest.raises(Forbidden):
+        reader(mode).read(signed(key, infaas_tenant=named), 0.0)
+
+
+def test_a_system_without_the_secret_says_so() -> None:
+    with pytest.raises(Forbidden, match="INFAAS_SIGNING_SECRET is not set"):
+        reader(TenantHeaders.BELIEVED, None).read(signed(ACME), 0.0)
+
+
+@pytest.mark.parametrize("away_ms", [-301_000, 301_000])
+def test_what_was_kept_for_long_is_refused(away_ms: int) -> None:
+    with pytest.raises(Forbidden, match="301 s away"):
+        reader().read(signed(ACME, at_ms=AT_MS + away_ms), 0.0)
+
+
+def test_what_is_sent_again_is_the_same_query_and_what_is_read_again_no_other() -> None:
+    one = reader()
+    first, again = signed(ACME), signed(ACME, offset=8)
+    for _ in range(2):
+        assert one.read(first, 0.0).query.tenant == "acme"
+    with pytest.raises(Replayed):
+        one.read(again, 0.0)
+    assert one.read(signed(ACME, at_ms=AT_MS + 1, offset=9), 0.0).query.id == "1"
+    assert reader().read(again, 0.0).query.tenant == "acme"
+
+
+def test_its_own_topics_are_for_who_signed_alone() -> None:
+    own, others = "infaas.tenants.acme.results", "infaas.tenants.globex.results"
+    assert reader().read(signed(ACME, infaas_reply_to=own), 0.0).query.reply_to == own
+    with pytest.raises(InvalidRequest, match="a tenant's own topic"):
+        reader().read(signed(ACME, infaas_reply_to=others), 0.0)
+    told = reader().unreadable_reply(signed(ACME, infaas_reply_to=own), InvalidRequest("no"))
+    assert told is not None
+    assert told.topic == own
+    assert reader().unreadable_reply(signed(GLOBEX, infaas_reply_to=own), InvalidRequest("no")) is None
+
+
+def test_a_signed_query_that_waits_is_signed_as_it_was_when_it_came() -> None:
+    record = signed(ACME, topic="infaas.tasks.digits.offline")
+    query, _fields, headers, value = reader().read_offline(record, 0.0)
+    assert query.needs.mode == "offline"
+    moved = reader().verifier.sign("digits", [pair for pair in headers if pair[0] != h.SIGNATURE], value, AT_MS + 9_000)
+    again = replace(record, offset=9, timestamp=AT_MS + 9_000, headers=tuple(moved))
+    assert reader().read_offline(again, 0.0).query.tenant == "acme"
+
+
+def test_in_a_tenants_own_topic_no_signature_counts() -> None:
+    record = signed(GLOBEX, topic="infaas.ingress.acme", infaas_task="digits")
+    query, _fields, headers, _value = reader().read(record, 0.0)
+    assert (query.tenant, h.SIGNATURE in dict(headers)) == ("acme", False)
