@@ -23,6 +23,7 @@ from jobs.settings import JobsSettings
 from jobs.sweeper import Sweeper
 from jobs.webhook_client import WebhookClient
 from process.health_server import health_server
+from process.signing import SigningSettings
 from schemas.topics import JOB_RESULTS, JOBS_GROUP
 from store.change_listener import JOBS, ChangeListener
 from store.pool import open_pool
@@ -52,7 +53,7 @@ async def serve(settings: JobsSettings, kafka: KafkaSettings, dsn: str, stop: as
             WebhookClient(settings.networks, settings.webhook_timeout_s, settings.webhook_concurrency)
         )
         changes = await stack.enter_async_context(ChangeListener(dsn, [JOBS]))
-        sender = JobSender(pool, producer, settings.batch, settings.interval_s)
+        sender = JobSender(pool, producer, settings.batch, settings.interval_s, SigningSettings().read())
         notices = NoticeDeliverer(pool, producer, webhooks, settings)
         results = ResultWriter(pool, consumer, settings.max_attempts, settings.retry_pause_s, notices.wake)
         sweeper = Sweeper(pool, settings, notices.wake)

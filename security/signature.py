@@ -20,6 +20,7 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from schemas import headers as h
@@ -28,6 +29,8 @@ from schemas.names import is_name
 
 VERSION: Final = "v1"
 SYSTEM: Final = "system"
+LARGE_BYTES: Final = 256 * 1024
+"""Size from which on a value is hashed in a thread: more would hold up a loop for longer than a millisecond."""
 _KEY_PREFIX: Final = "infaas-sk"
 _OURS: Final = "infaas-"
 _MOST_DIGITS: Final = 15
@@ -91,6 +94,22 @@ def sign(key: SigningKey, task: str, fields: Mapping[str, str], value: bytes | N
     return f"{VERSION} {key.name} {at_ms} {_encoded(mac)}"
 
 
+def vouch(
+    secret: bytes,
+    task: str,
+    headers: h.RawHeaders,
+    value: bytes | None,
+    at_ms: float,
+    added: h.RawHeaders | None = None,
+) -> tuple[str, bytes]:
+    """The header by which a part of the system says that a query is of the tenant that its other headers name.
+
+    `added` are headers that are added later, and covered all the same.
+    """
+    fields = h.as_text([*headers, *(added or ())])
+    return h.SIGNATURE, sign(system_key(secret), task, fields, value, int(at_ms)).encode()
+
+
 def digest_of(value: bytes | None) -> str:
     """SHA-256 of a record's value, in hexadecimal."""
     return hashlib.sha256(value or b"").hexdigest()
@@ -137,6 +156,7 @@ def _mac(key: SigningKey, task: str, fields: Mapping[str, str], digest: str, at_
     return hmac.digest(key.secret, "\n".join(lines).encode(), "sha256")
 
 
+@lru_cache(maxsize=1024)
 def _derived(secret: bytes, name: str) -> SigningKey:
     return SigningKey(name, hmac.digest(secret, f"infaas signing key {name}".encode(), "sha256"))
 

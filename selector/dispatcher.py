@@ -15,13 +15,14 @@ from process.cpu_meter import CpuMeter
 from schemas.errors import Internal, QueryError
 from schemas.headers import LINGER_NS
 from schemas.needs import Mode
+from security.signature import LARGE_BYTES
 from selector.candidates import TaskCandidates
 from selector.dispatcher_base import DispatchContext, DispatcherBase
 from selector.intake_pace import IntakePace
 from selector.late_binding import bind_copy
 from selector.overload import LoadShedder
 from selector.policy import Choice, Refusal, choose
-from selector.proof import LARGE_BYTES, Replayed, signed_digest
+from selector.proof import Replayed, signed_digest
 from selector.shadow import ShadowSender
 
 log = logging.getLogger(__name__)

@@ -26,10 +26,11 @@ from typing import Final
 from broker.delivery.consumer import Consumer, Record
 from process.event_wait import wait_within
 from schemas.errors import Internal, QueryError
+from security.signature import LARGE_BYTES
 from selector.dispatcher_base import DispatchContext, DispatcherBase
 from selector.late_binding import Wait, bind
 from selector.policy import Choice, Refusal
-from selector.proof import LARGE_BYTES, Replayed, signed_digest
+from selector.proof import Replayed, signed_digest
 from selector.received_query import ReceivedQuery
 
 log = logging.getLogger(__name__)

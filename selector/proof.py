@@ -18,10 +18,17 @@ from typing import Final
 from broker.kafka_types import Record
 from schemas import headers as h
 from schemas.errors import Forbidden
-from security.signature import SYSTEM, SigningKey, digest_of, is_signed_by, read_signature, sign, system_key, tenant_key
+from security.signature import (
+    SYSTEM,
+    SigningKey,
+    digest_of,
+    is_signed_by,
+    read_signature,
+    system_key,
+    tenant_key,
+    vouch,
+)
 
-LARGE_BYTES: Final = 256 * 1024
-"""Size from which on a value is hashed in a thread: more would hold up the loop for longer than a millisecond."""
 _REMEMBERED: Final = 65_536
 _WRONG: Final = f"header {h.SIGNATURE} is not right: is the key the present one, and was all signed that is sent?"
 
@@ -81,8 +88,7 @@ class Verifier:
         """Headers of a query whose tenant is proved, with the system's own signature."""
         if self._secret is None:
             return headers
-        signature = sign(system_key(self._secret), task, h.as_text(headers), value, int(at_ms))
-        return [*headers, (h.SIGNATURE, signature.encode())]
+        return [*headers, vouch(self._secret, task, headers, value, at_ms)]
 
     def _key(self, secret: bytes, name: str) -> SigningKey | None:
         if name == SYSTEM:

@@ -64,6 +64,10 @@ QUERY: Final = (
             "Of a gateway: how many like it were refused there since it last sent one, because the system was full.",
             pattern=_WHOLE,
         ),
+        h.SIGNATURE: _text(
+            "Proves the tenant by a key, as docs/security.md says: `v1`, the key's name, ms since the epoch, and the "
+            "HMAC-SHA-256, joined by blanks."
+        ),
         h.CORRELATION: _text(
             "Comes back with the result as it is: for a sender that asks several times under one id, and wants to know "
             "which of them is answered."
@@ -75,7 +79,7 @@ QUERY: Final = (
 )
 TENANT_QUERY: Final = {
     h.TASK: _text("The task asked for."),
-    **{name: found for name, found in QUERY.items() if name not in (h.TENANT, h.REPLY_STREAM)},
+    **{name: found for name, found in QUERY.items() if name not in (h.TENANT, h.REPLY_STREAM, h.SIGNATURE)},
     h.REPLY_TO: _text(
         "Topic of the result, one of the tenant's own, `infaas.tenants.{tenant}.` and more; if absent, that of results."
     ),

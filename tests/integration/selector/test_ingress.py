@@ -6,6 +6,8 @@ from collections import Counter
 from uuid import uuid4
 
 import msgspec
+import numpy as np
+import pytest
 
 from broker.delivery.consumer import Record
 from broker.letters.letter import LetterFilter
@@ -13,10 +15,15 @@ from broker.letters.letter_box import LetterBox
 from broker.producer import Producer
 from broker.tail import Tail
 from broker.topics import partitions_of
+from gateway.query_client import QueryClient
+from gateway.settings import GatewaySettings
+from gateway.translation import Envelope
+from infaas.client import InfaasClient
 from registry.tenants import create_tenant, remove_tenant
 from registry.topics import grow_tenant_topics
 from schemas import headers as h
-from schemas.errors import OperatorError
+from schemas.errors import Forbidden, OperatorError, UnknownTask, Unsatisfiable
+from schemas.query import parse_query
 from schemas.result import error_message
 from schemas.rows.tenants import Tenant
 from schemas.status import InstanceStatus, PartitionStatus
@@ -25,16 +32,22 @@ from schemas.topics import (
     ingress_topic,
     offline_of,
     offline_variant_topic,
+    task_topic,
     tenant_prefix,
     tenant_results_topic,
     variant_topic,
 )
-from store.tenants import list_tenants
+from security.signature import tenant_key
+from store.pool import Pool
+from store.tenants import list_tenants, renew_key
 from tests.integration.selector.stage import WAIT_S, Stage, fields, selecting
 from tests.load import Pace
 from tests.model_files import Quiet
+from tests.secured_kafka import SecuredKafka
 from tests.unit.selector.story import instance
 from tests.waiting import until
+
+SECRET = "0123456789abcdef" * 2
 
 
 async def a_tenant(stage: Stage) -> str:
@@ -197,3 +210,56 @@ class SlowWorker:
         done = int(elapsed_s * 20)
         partitions = tuple(PartitionStatus(p, min(done, ends[p]), ends[p]) for p in (0, 1))
         return [msgspec.structs.replace(instance(self._stage.cheap, slowdown=73.0), partitions=partitions)]
+
+
+async def test_where_no_name_is_believed_who_signs_is_known(
+    stage: Stage, client: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INFAAS_SIGNING_SECRET", SECRET)
+    tenant = await a_tenant(stage)
+    key = tenant_key(SECRET.encode(), tenant, await renew_key(stage.pool, tenant, renew=False) or 0)
+    large = {"x": np.zeros((20_000, 4), np.float32)}
+    async with (
+        selecting(stage, tenant_headers="refused"),
+        InfaasClient(kafka=stage.kafka, signing_key=str(key)) as signing,
+        InfaasClient(kafka=stage.kafka) as naming,
+        QueryClient(GatewaySettings(), stage.kafka) as gateway,
+    ):
+        for inputs in ({"x": np.zeros((1, 4), np.float32)}, large):
+            with pytest.raises(Unsatisfiable):
+                await signing.infer(stage.task, inputs, min_accuracy=0.99)
+        with pytest.raises(Forbidden, match="nothing proves it"):
+            await naming.infer(stage.task, large, tenant=tenant, min_accuracy=0.99)
+        fields = {h.ID: "1", h.TENANT: tenant, h.MIN_ACCURACY: "0.99", h.REPLY_TO: gateway.reply_topic}
+        asked = parse_query(stage.task, fields, gateway.clock.now_ms())
+        headers = [(name, text.encode()) for name, text in fields.items()]
+        result = await gateway.ask(Envelope(task_topic(stage.task), b"{}", headers, asked))
+        assert result.status == "unsatisfiable"
+        assert await renew_key(stage.pool, tenant, renew=True) == 2
+
+        async def void() -> bool:
+            with pytest.raises((Forbidden, Unsatisfiable)) as told:
+                await signing.infer(stage.task, large, min_accuracy=0.99)
+            return told.type is Forbidden
+
+        await until(void)
+
+
+async def test_a_tenants_own_user_asks_by_its_topics_and_by_no_others(
+    secured_kafka: SecuredKafka, store_pool: Pool, database: str
+) -> None:
+    where, tenant, inputs = Stage(secured_kafka.system, store_pool, database), uuid4().hex, {"x": np.zeros((1, 4))}
+    await where.prepare()
+    await create_tenant(store_pool, where.kafka, Tenant(name=tenant, kafka_user=tenant, partitions=1), "s3cret")
+    user = secured_kafka.user(tenant, "s3cret")
+    async with selecting(where), InfaasClient(kafka=user, tenant=tenant) as client:
+        for mode in ("online", "offline"):
+            with pytest.raises(Unsatisfiable):
+                await client.infer(where.task, inputs, min_accuracy=0.99, mode=mode)
+        with pytest.raises(UnknownTask):
+            await client.infer("invented", inputs)
+    async with InfaasClient(kafka=user, tenant=tenant) as client:
+        await remove_tenant(store_pool, where.kafka, tenant, Quiet(), drain_timeout_s=WAIT_S, results_grace_s=0.0)
+    with pytest.raises(OperatorError):
+        async with InfaasClient(kafka=user, tenant=tenant):
+            pass

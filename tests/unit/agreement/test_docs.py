@@ -13,6 +13,7 @@ from broker.reply_stream.settings import ReplyStreamSettings
 from broker.settings import KafkaSettings
 from gateway.settings import GatewaySettings
 from jobs.settings import JobsSettings
+from process.signing import SigningSettings
 from registry.artifact_settings import ArtifactSettings
 from selector.settings import SelectorSettings
 from store.settings import StoreSettings
@@ -26,7 +27,8 @@ CODE = "\n".join(
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("docker/*.md")]
 SETTINGS: tuple[type[BaseSettings], ...] = (
     *(AutoscalerSettings, GatewaySettings, JobsSettings, SelectorSettings, WorkerSettings),
-    *(ArtifactSettings, KafkaSettings, ReplyStreamSettings, StoreSettings, KubernetesSettings, RaySettings),
+    *(ArtifactSettings, KafkaSettings, ReplyStreamSettings, SigningSettings, StoreSettings),
+    *(KubernetesSettings, RaySettings),
 )
 
 
