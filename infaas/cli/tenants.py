@@ -63,7 +63,8 @@ def create(
     err.print(f"and may make topics and groups whose names begin with {tenant_prefix(name)}")
     if not kafka_user:
         err.print("Until this is run, with its user, nothing keeps others from writing there:")
-        show("\n".join(acl_commands(tenant_acls(name), principal_of("USER"), kafka.bootstrap)))
+        for command in acl_commands(tenant_acls(name), principal_of("USER"), kafka.bootstrap):
+            typer.echo(command)
     elif scram and password is not None:
         err.print(f"The password of {kafka_user}, shown this once:")
         typer.echo(password)
