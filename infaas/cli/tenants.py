@@ -8,17 +8,19 @@ from typing import Annotated
 import typer
 
 from broker.acls import acl_commands, tenant_acls
-from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database, find_kafka, with_database
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, act_here, find_database, find_kafka, with_database
 from infaas.cli.output import CommandGroup, day_time, err, show, show_json, table
 from infaas.cli.register import ProgressBar
 from process.signing import SigningSettings
 from registry.removal.unregister import RemovalRequest
 from registry.tenants import create_tenant, principal_of, remove_tenant
 from schemas.errors import OperatorError
+from schemas.rows.audit import AuditVerb
 from schemas.rows.tenants import Tenant
 from schemas.topics import ingress_topic, offline_of, tenant_prefix, tenant_results_topic
 from security.signature import tenant_key
-from store.pool import open_pool
+from store.audit import audited, audited_transaction
+from store.pool import Pool, open_pool
 from store.tenants import list_tenants, renew_key
 
 app = typer.Typer(cls=CommandGroup, no_args_is_help=True)
@@ -54,7 +56,8 @@ def create(
     password = _password(scram, password_file)
 
     async def made() -> None:
-        async with open_pool(find_database(home), max_size=2) as pool:
+        act = act_here(AuditVerb.CREATE_TENANT, name, kafka_user=kafka_user, password=password is not None)
+        async with open_pool(find_database(home), max_size=2) as pool, audited(pool, act):
             await create_tenant(pool, kafka, tenant, password)
 
     asyncio.run(made())
@@ -80,7 +83,13 @@ def key(
     secret = SigningSettings().read()
     if secret is None:
         raise OperatorError("set INFAAS_SIGNING_SECRET_FILE, or INFAAS_SIGNING_SECRET, to what the selectors have")
-    number = with_database(home, lambda pool: renew_key(pool, name, renew=renew))
+    act = act_here(AuditVerb.SHOW_SIGNING_KEY, name, renew=renew)
+
+    async def numbered(pool: Pool) -> int | None:
+        async with audited_transaction(pool, act) as session:
+            return await renew_key(session, name, renew=renew)
+
+    number = with_database(home, numbered)
     if number is None:
         raise OperatorError(f"there is no tenant {name!r}: `infaas tenants create` makes one")
     typer.echo(tenant_key(secret, name, number))
@@ -111,7 +120,8 @@ def remove(
 
     async def removed() -> None:
         kafka = find_kafka(home)
-        async with open_pool(find_database(home), max_size=2) as pool:
+        act = act_here(AuditVerb.REMOVE_TENANT, name)
+        async with open_pool(find_database(home), max_size=2) as pool, audited(pool, act):
             with ProgressBar() as bar:
                 await remove_tenant(
                     pool, kafka, name, bar, drain_timeout_s=drain_timeout, results_grace_s=results_grace
