@@ -16,7 +16,7 @@ from broker.settings import KafkaSettings, SaslMechanism, SecurityProtocol
 from process.ports import free_port
 from tests.kafka_fixtures import need_apache, served
 
-USER, PASSWORD = "system", "hunter2"
+USER, PASSWORD = "system", "hunter2"  # pragma: allowlist secret
 """Of who may do everything."""
 _CURVE: Final = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
 _HOST: Final = "127.0.0.1"
