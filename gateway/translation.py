@@ -3,15 +3,12 @@
 A need may stand in the request's `parameters`, in the query string (a body that is an image has no parameters), or in
 an `infaas-*` header; the header wins, so that a proxy in front may set limits. Triton's reserved parameter
 `timeout` (microseconds) is the latency where no other is given. A deadline becomes a latency here: it is of the
-client's clock if that says when it sent the query, else of the broker's. Clients may send parameters and headers of
-their own; one that looks like a misspelt need is refused, since the promise that was asked for would be broken in
-silence.
+client's clock if that says when it sent the query, else of the broker's. What is misspelt is refused
+(`schemas/spelling.py`).
 """
 
 from collections import Counter
 from collections.abc import Mapping
-from difflib import get_close_matches
-from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -23,13 +20,11 @@ from schemas.needs import Mode
 from schemas.oip import RequestHead, is_plain, read_head
 from schemas.query import Query, parse_query
 from schemas.reserved_parameters import TIMEOUT, Parameter
+from schemas.spelling import check_headers, check_parameter, check_query_names
 from schemas.topics import offline_topic
 
-_PREFIX: Final = "infaas-"
-_HEADERS: Final = frozenset(name for name in vars(h).values() if isinstance(name, str) and name.startswith(_PREFIX))
+_OURS: Final = "infaas"
 _FILES: Final = ("image/", "audio/", "video/", "multipart/")
-_MIN_LETTERS: Final = 5  # `model` is no misspelt `mode`
-_MIN_SIMILARITY: Final = 0.8
 _COPIED: Final = (h.ID, h.DEADLINE_MS, h.SENT_NS, *h.NEEDS.values(), h.CONTENT_TYPE, h.JSON_LENGTH, *h.TRACE)
 
 
@@ -82,16 +77,14 @@ def make_envelope(
     return Envelope(topic, body, _encoded(fields), query)
 
 
-def needs_in(query: Mapping[str, str]) -> dict[str, str]:
-    """The needs of a query string, by header.
+def needs_in(query: Mapping[str, str], *others: str) -> dict[str, str]:
+    """The needs of a query string, by header; `others` are names that it may hold beside them.
 
     Raises:
-        InvalidRequest: a need is given twice, or a name looks like a misspelt one.
+        InvalidRequest: a need is given twice, or it holds any other name.
     """
     _check_once(query, "parameter")
-    for name in query:
-        if name not in h.NEEDS:
-            _check_parameter(name)
+    check_query_names(query, *others)
     return {header: query[name] for name, header in h.NEEDS.items() if name in query}
 
 
@@ -116,7 +109,7 @@ def _fields(head: RequestHead, http: Mapping[str, str]) -> dict[str, str]:
             if header is not None:
                 fields[header] = _text(value)
             else:
-                _check_parameter(name)
+                check_parameter(name)
     for name in _COPIED:  # quicker than to look at each header that a client sends
         text = http.get(name)
         if text is not None:
@@ -124,42 +117,19 @@ def _fields(head: RequestHead, http: Mapping[str, str]) -> dict[str, str]:
     return fields
 
 
-@lru_cache(maxsize=1024)
-def _check_parameter(name: str) -> None:
-    need = _closest_need(name)
-    if need is not None:
-        raise InvalidRequest(f"no parameter is called {name[:80]!r}: did you mean {need}?")
-
-
 def _check_headers(http: Mapping[str, str]) -> None:
     names = list(http)
     if len(names) != len(http):  # a multidict counts what is said twice, but names it once
         _check_once(http, "header")
-    for name in names:
-        if name[:7].lower() == _PREFIX:
-            _check_header(name)
+    check_headers([name for name in map(str.lower, names) if name.startswith(_OURS)])
 
 
 def _check_once(fields: Mapping[str, str], kind: str) -> None:
     """Check that what means something here is said once."""
     said = Counter(name.lower() for name, _ in tuple(fields.items()))
     for name, times in said.items():
-        if times > 1 and (name in _HEADERS or name in h.NEEDS or name == h.JSON_LENGTH):
+        if times > 1 and (name.startswith(_OURS) or name in h.NEEDS or name == h.JSON_LENGTH):
             raise InvalidRequest(f"{kind} {name} is given more than once")
-
-
-@lru_cache(maxsize=1024)
-def _check_header(name: str) -> None:
-    need = None if name.lower() in _HEADERS else _closest_need(name)
-    if need is not None:
-        raise InvalidRequest(f"no header is called {name[:80]!r}: did you mean {h.NEEDS[need]}?")
-
-
-def _closest_need(name: str) -> str | None:
-    """The need that a name is close to; None where it is close to none."""
-    plain = name[:80].lower().replace("-", "_").removeprefix("infaas_")
-    needs = [need for need in h.NEEDS if len(need) >= _MIN_LETTERS]
-    return next(iter(get_close_matches(plain, needs, 1, _MIN_SIMILARITY)), None)
 
 
 def _in_client_words(message: str, parameters: Mapping[str, Parameter], http: Mapping[str, str]) -> str:

@@ -2,21 +2,23 @@
 
 The event's data is the query's value, taken as it is. Its attributes become headers: `id` is `infaas-id`, and an
 extension named like one of our headers, without the prefix and the hyphens (`latencyms`, `replyto`, `tenant`), is that
-header. A header that is there under its own name wins over the attribute.
+header; one that looks like it and is not is refused. A header that is there under its own name wins over the attribute.
 """
 
 import binascii
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
 
 from schemas import headers as h
 from schemas.errors import InvalidRequest
+from schemas.spelling import nearest_name
 
 SPEC_VERSION: Final = "ce_specversion"
 _PREFIX: Final = "ce_"
 _STRUCTURED: Final = "application/cloudevents"
+_SHOWN: Final = 80
 
 ATTRIBUTES: Final[dict[str, str]] = {
     "id": h.ID,
@@ -29,6 +31,10 @@ ATTRIBUTES: Final[dict[str, str]] = {
 }
 """Event attribute -> the header it stands for."""
 
+_NAMES: Final = tuple(ATTRIBUTES)
+_STANDARD: Final = frozenset(
+    {"id", "source", "type", "specversion", "datacontenttype", "dataschema", "subject", "time", "data", "data_base64"}
+)
 _event: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _attribute: Final = msgspec.json.Decoder(str | bool | int | float | None)
 _text: Final = msgspec.json.Decoder(str)
@@ -43,7 +49,8 @@ def unwrap(fields: Mapping[str, str], value: bytes) -> tuple[dict[str, str], byt
     if fields.get(h.CONTENT_TYPE, "").lower().startswith(_STRUCTURED):
         return _unwrap_structured(fields, value)
     if SPEC_VERSION in fields:
-        attributes = {name[len(_PREFIX) :]: text for name, text in fields.items() if name.startswith(_PREFIX)}
+        attributes = _attributes(fields)
+        _check_names(attributes)
         return _as_headers(attributes) | _own(fields), value
     return None
 
@@ -55,6 +62,7 @@ def _unwrap_structured(fields: Mapping[str, str], value: bytes) -> tuple[dict[st
     try:
         event = _event.decode(value)
         attributes = {name: _as_text(raw) for name, raw in event.items() if name in ATTRIBUTES or name in _MEANT}
+        _check_names(event)
     except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
         raise InvalidRequest(f"the CloudEvent is not valid: {error}") from None
     inner = _as_headers(attributes) | _own(fields)
@@ -65,8 +73,36 @@ def _unwrap_structured(fields: Mapping[str, str], value: bytes) -> tuple[dict[st
 _MEANT: Final = frozenset({"specversion", "datacontenttype"})
 
 
+def whom_to_tell(fields: Mapping[str, str], value: bytes) -> tuple[str, str]:
+    """The id and the reply topic of a record, event or not, as far as they can be read; empty where they cannot."""
+    said = _said(fields, value)
+    return (fields.get(h.ID) or said.get("id", ""), fields.get(h.REPLY_TO) or said.get("replyto", ""))
+
+
 def _own(fields: Mapping[str, str]) -> dict[str, str]:
     return {name: text for name, text in fields.items() if not name.startswith(_PREFIX)}
+
+
+def _attributes(fields: Mapping[str, str]) -> dict[str, str]:
+    """Attributes of an event in binary mode."""
+    return {name[len(_PREFIX) :]: text for name, text in fields.items() if name.startswith(_PREFIX)}
+
+
+def _said(fields: Mapping[str, str], value: bytes) -> dict[str, str]:
+    """Attributes of what may be a wrong event, as far as they can be read."""
+    if _STRUCTURED not in fields.get(h.CONTENT_TYPE, "").lower():
+        return _attributes(fields)
+    try:
+        event = _event.decode(value)
+        return {name: _text.decode(event[name]) for name in ("id", "replyto") if name in event}
+    except (msgspec.MsgspecError, RecursionError, UnicodeError):
+        return {}
+
+
+def _check_names(names: Iterable[str]) -> None:
+    for name in names:
+        if name not in ATTRIBUTES and name not in _STANDARD and (nearest := nearest_name(name[:_SHOWN], _NAMES)):
+            raise InvalidRequest(f"no attribute of an event is called {name[:_SHOWN]!r}: did you mean {nearest}?")
 
 
 def _as_headers(attributes: Mapping[str, str]) -> dict[str, str]:

@@ -13,13 +13,14 @@ from typing import Final, NamedTuple
 from broker.kafka_types import Record
 from broker.outbox import Message
 from schemas import headers as h
-from schemas.cloudevents import SPEC_VERSION, unwrap
+from schemas.cloudevents import SPEC_VERSION, unwrap, whom_to_tell
 from schemas.errors import Forbidden, InvalidRequest, QueryError
 from schemas.headers import RawHeaders, as_text
 from schemas.names import is_name
 from schemas.needs import Mode
 from schemas.query import MAX_ID, Query, parse_query
 from schemas.result import error_value
+from schemas.spelling import check_headers
 from schemas.topics import may_reply_to, results_topic, task_of, tenant_of, tenant_prefix, tenant_results_topic
 from selector.forward import failed
 from selector.proof import Replayed, Verifier
@@ -96,12 +97,17 @@ class QueryReader:
         return _parsed(record, offset_ms, received)
 
     def unreadable_reply(self, record: Record, error: QueryError) -> Message | None:
-        """An error result from what little can be read of a record."""
+        """An error result from what little can be read of a record; None: it names a topic that none may go to.
+
+        One without an id is answered under the place where it stands, which whoever wrote it knows: `topic-3-1042`.
+        """
         fields = {name: value.decode(errors="replace") if value else "" for name, value in record.headers}
-        query_id = fields.get(h.ID) or fields.get("ce_id") or ""
-        topic = self._told_at(record, fields)
-        if not 0 < len(query_id) <= MAX_ID or not topic:
+        query_id, reply_to = whom_to_tell(fields, record.value or b"")
+        topic = self._told_at(record, fields, reply_to)
+        if not topic:
             return None
+        if not 0 < len(query_id) <= MAX_ID:
+            query_id = f"{record.topic}-{record.partition}-{record.offset}"
         if tenant_of(record.topic) is not None:
             fields.pop(h.REPLY_STREAM, None)
         return error_result(topic, error, failed(query_id, error, fields), fields)
@@ -129,9 +135,8 @@ class QueryReader:
         del fields[h.TENANT]
         return [pair for pair in headers if pair[0] != h.TENANT]
 
-    def _told_at(self, record: Record, fields: dict[str, str]) -> str:
+    def _told_at(self, record: Record, fields: dict[str, str], reply_to: str) -> str:
         """Topic in which whoever wrote a record is told that it cannot be read; empty: nobody can be."""
-        reply_to = fields.get(h.REPLY_TO) or fields.get("ce_replyto") or ""
         tenant = tenant_of(record.topic)
         if tenant is not None:
             own = reply_to.startswith(tenant_prefix(tenant)) and may_reply_to(reply_to, tenant)
@@ -146,6 +151,7 @@ class QueryReader:
 
 def _parsed(record: Record, offset_ms: float, received: _Received) -> ReceivedQuery:
     task, owner, fields, headers, value = received
+    check_headers(fields)
     query = parse_query(task, fields, record.timestamp, offset_ms, owner=owner)
     return ReceivedQuery(query, fields, headers, value)
 

@@ -73,7 +73,7 @@ class JobRoutes:
         model = self._models.seen_by(tenant_asking(request.headers)).find(path["name"], path.get("version"))
         headers = CIMultiDict(request.headers)
         headers.pop(h.ID, None)  # which a job has of its own
-        for header, text in needs_in(request.query).items():
+        for header, text in needs_in(request.query, WEBHOOK).items():
             headers.setdefault(header, text)
         body = await self._bodies.read(request.content, headers)
         try:

@@ -78,7 +78,7 @@ async def test_needs_become_headers(gateway: Running) -> None:
 
 async def test_clients_may_send_parameters_and_headers_of_their_own(gateway: Running) -> None:
     body = json_body(model="x", temperature=0.5, priority=0, sequence_id=0)
-    headers = {"infaas-worker": "copied", "infaas-of-a-proxy": "yes", "latency": "x"}
+    headers = {"infaas-worker": "copied", "infaas-x-of-a-proxy": "yes", "latency": "x"}
     async with gateway.http.post(gateway.infer_url, data=body, headers=headers) as response:
         assert response.status == 200
 
@@ -97,13 +97,14 @@ async def test_architectures_and_variants_become_targets(gateway: Running, name:
 
 
 async def test_needs_may_stand_in_the_query_string(gateway: Running) -> None:
-    url = f"{gateway.infer_url}?latency_ms=250&min_accuracy=0.5&other=1"
+    url = f"{gateway.infer_url}?latency_ms=250&min_accuracy=0.5"
     async with gateway.http.post(url, data=json_body(), headers={"infaas-min-accuracy": "0.7"}) as response:
         assert response.status == 200
     seen = gateway.responder.seen[-1]
     assert (seen["infaas-latency-ms"], seen["infaas-min-accuracy"]) == ("250", "0.7")
-    async with gateway.http.post(f"{gateway.infer_url}?min_acuracy=0.5", data=json_body()) as response:
-        assert (response.status, "did you mean min_accuracy?" in await error_of(response)) == (400, True)
+    for wrong, words in (("min_acuracy=0.5", "did you mean min_accuracy?"), ("other=1", "there are latency_ms, ")):
+        async with gateway.http.post(f"{gateway.infer_url}?{wrong}", data=json_body()) as response:
+            assert (response.status, words in await error_of(response)) == (400, True)
 
 
 async def test_a_second_target_is_refused(gateway: Running) -> None:
@@ -124,6 +125,7 @@ async def test_a_second_target_is_refused(gateway: Running) -> None:
         (json_body(min_acuracy=0.5), {}, "'min_acuracy': did you mean min_accuracy?"),
         (json_body(latencyMs=5), {}, "did you mean latency_ms?"),
         (json_body(), {"infaas-min-acuracy": "0.5"}, "did you mean infaas-min-accuracy?"),
+        (json_body(), {"infaas-fairness": "0.5"}, "no header is called 'infaas-fairness'"),
         (json_body(timeout="soon"), {}, r"$.parameters.timeout"),
         (json_body(), {"infaas-mode": "perhaps"}, "infaas-mode"),
         (json_body(), {"inference-header-content-length": "-1"}, "number of bytes"),

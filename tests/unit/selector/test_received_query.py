@@ -1,5 +1,7 @@
 """What a selector answers itself goes where the query says, and a query is passed on with it."""
 
+from dataclasses import replace
+
 import pytest
 
 from broker.kafka_types import Record
@@ -11,6 +13,7 @@ from selector.received_query import QueryReader, TenantHeaders, error_result
 from selector.variants import PricedVariant
 from tests.store_rows import a_profile, a_variant
 
+STRUCTURED = b"application/cloudevents+json"
 STREAM = "127.0.0.1:1 secret"
 READER = QueryReader()
 INGRESS = "infaas.ingress.acme"
@@ -117,3 +120,46 @@ def test_what_a_name_counts_for_that_nothing_proves() -> None:
     with pytest.raises(Forbidden, match="nothing proves it"):
         QueryReader(TenantHeaders.REFUSED).read(asked, 0.0)
     assert QueryReader(TenantHeaders.REFUSED).read(record(infaas_id="1"), 0.0).query.tenant is None
+
+
+@pytest.mark.parametrize("name", ["infaas_latency", "infaas_min_acuracy", "infaas_new_need"])
+def test_a_need_that_is_not_known_is_refused(name: str) -> None:
+    header = name.replace("_", "-")
+    asked = replace(record(), headers=((h.ID, b"1"), (header, b"1")))
+    with pytest.raises(InvalidRequest, match=header):
+        READER.read(asked, 0.0)
+
+
+def test_what_a_newer_service_adds_passes() -> None:
+    READER.read(record(infaas_id="1", infaas_x_hint="1", my_own="1"), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("headers", "value", "told"),
+    [
+        ([("content-type", STRUCTURED)], b'{"specversion": "0.3", "id": "e", "replyto": "mine"}', ("mine", "e")),
+        ([("content-type", STRUCTURED)], b'{"specversion": "1.0", "id": "e", "minacuracy": 1}', (None, "e")),
+        ([("content-type", STRUCTURED)], b'{"specversion": "1.0", "replyto": "mine"}', ("mine", None)),
+        ([("content-type", STRUCTURED), ("infaas-reply-to", b"mine")], b"no JSON", ("mine", None)),
+        ([("content-type", b"application/cloudevents+avro"), ("infaas-id", b"1")], b"", (None, "1")),
+        ([("ce_specversion", b"1.0"), ("ce_replyto", b"mine")], b"{}", ("mine", None)),
+        ([("ce_specversion", b"1.0"), ("ce_id", b"e"), ("ce_latency", b"5")], b"{}", (None, "e")),
+        ([], b"{}", (None, None)),
+    ],
+)
+def test_a_wrong_event_is_answered(
+    headers: list[tuple[str, bytes]], value: bytes, told: tuple[str | None, str | None]
+) -> None:
+    asked = replace(record(), headers=tuple(headers), value=value)
+    with pytest.raises(InvalidRequest) as refused:
+        READER.read(asked, 0.0)
+    message = READER.unreadable_reply(asked, refused.value)
+    assert message is not None
+    topic, query_id = told
+    assert message.topic == (topic or "infaas.results.digits")
+    assert dict(message.headers)[h.ID].decode() == (query_id or "infaas.tasks.digits-1-7")
+
+
+def test_an_error_goes_to_no_topic_of_the_system() -> None:
+    event = replace(record(), headers=(("content-type", STRUCTURED),), value=b'{"replyto": "infaas.status"}')
+    assert READER.unreadable_reply(event, InvalidRequest("no")) is None
