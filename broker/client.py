@@ -27,10 +27,13 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from broker.settings import ENV, PREFIX, Compression, KafkaSettings, SaslMechanism, SecurityProtocol
 from process.connection_errors import why_not_connected
+from process.outages import Outage
 from schemas.errors import OperatorError
 
 log = logging.getLogger(__name__)
 
+OUTAGE: Final = Outage("Kafka", (KafkaError,), ("broker.", "aiokafka"))
+"""Whether Kafka is away, as the connections of this process tell."""
 STOP_S: Final = 5.0
 _CONNECT_S: Final = 2.0
 RETRY_BACKOFF_MS: Final = 100
@@ -87,7 +90,7 @@ def new_client(settings: KafkaSettings, client_id: str) -> AIOKafkaClient:
     """Make a client, not started, to send requests with and to know the cluster by."""
     options: Any = client_options(settings, client_id)
     client = AIOKafkaClient(**options)
-    _make_no_topics(client)
+    _adapt(client)
     return client
 
 
@@ -99,7 +102,7 @@ def new_consumer(settings: KafkaSettings, client_id: str, **options: Any) -> AIO
         fetch_max_wait_ms=settings.fetch_max_wait_ms,
         **options,
     )
-    _make_no_topics(consumer._client)  # pyright: ignore[reportPrivateUsage]
+    _adapt(consumer._client)  # pyright: ignore[reportPrivateUsage]
     return consumer
 
 
@@ -111,15 +114,19 @@ def new_transactional_producer(settings: KafkaSettings, client_id: str, transact
         max_request_size=settings.max_record_bytes,
         compression_type=None if settings.compression is Compression.NONE else settings.compression.value,
     )
-    _make_no_topics(producer.client)
+    _adapt(producer.client)
     return producer
 
 
 class _Connections(dict[Any, Any]):
-    """Connections of a client, over which it is said of each topic that is asked for that it shall not be made."""
+    """Connections of a client, over which it is said of each topic that is asked for that it shall not be made.
+
+    That there is one says that the broker is there.
+    """
 
     def __setitem__(self, key: Any, connection: Any) -> None:
         connection.send = partial(_send, connection.send)
+        OUTAGE.answered(f"{connection.host}:{connection.port}")
         super().__setitem__(key, connection)
 
 
@@ -129,13 +136,23 @@ def _send(send: Callable[..., Any], request: Any, *words: Any, **more: Any) -> A
     return send(request, *words, **more)
 
 
-def _make_no_topics(client: AIOKafkaClient) -> None:
-    """Have no broker that is set up so make a topic, of which this client only asks for the partitions.
+def _adapt(client: AIOKafkaClient) -> None:
+    """Have a client tell of outages, and have no broker that is set up so make a topic that it only asks about.
 
     One that was deleted a moment ago would be there again. aiokafka has no setting for that; and what others do with
     aiokafka in this process, beside the client library, is theirs.
     """
     client._conns = _Connections()  # pyright: ignore[reportPrivateUsage]
+    connect: Any = client._get_conn  # pyright: ignore[reportPrivateUsage]
+
+    async def watched(node_id: Any, **more: Any) -> Any:
+        connection = await connect(node_id, **more)
+        if connection is None:
+            broker = client.cluster.broker_metadata(node_id)
+            OUTAGE.failed(f"{broker.host}:{broker.port}" if broker else "")
+        return connection
+
+    client._get_conn = watched  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
 
 
 @asynccontextmanager
@@ -146,7 +163,7 @@ async def open_admin(settings: KafkaSettings, client_id: str = "infaas-admin") -
         OperatorError: Kafka cannot be reached.
     """
     admin = AIOKafkaAdminClient(**client_options(settings, client_id))
-    _make_no_topics(admin._client)  # pyright: ignore[reportPrivateUsage]
+    _adapt(admin._client)  # pyright: ignore[reportPrivateUsage]
     try:
         await start_client(settings, admin.start())
         yield admin

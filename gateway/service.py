@@ -32,6 +32,7 @@ from gateway.statistics import ModelStatisticsTable
 from process.garbage_collection import tune_gc
 from process.health_server import HealthRoutes, health_server
 from process.open_files import allow_open_files
+from process.os_errors import listen_words
 from process.tls import ListenerTls, following_certificates
 from process.version import version
 from schemas.errors import OperatorError
@@ -175,9 +176,7 @@ async def _listen(
             **(tls.server_options(settings.receive_timeout_s) if tls is not None else {}),
         )
     except OSError as error:
-        raise OperatorError(
-            f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); choose another --port"
-        ) from error
+        raise OperatorError(listen_words(settings.host, settings.port, error, "--port")) from error
 
 
 async def _follow_catalog(catalog: CatalogWatcher, models: ModelDirectory, query_client: QueryClient) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings, CliApp, CliSettingsSource
 
+from process.logs import configure_logging, said_format
 from process.run import EXIT_FAILED, EXIT_OK, run_service
 from process.settings import ServiceSettings
 from process.start import CHECK
@@ -52,6 +53,7 @@ def run_command(
     Returns:
         The exit code.
     """
+    configure_logging(form=said_format())
     try:
         about = "\n".join([_ABOUT, *map(_described, (broker, store))])
         settings, check = read_command(settings_class, f"python -m {module}", sys.argv[1:], about)
@@ -67,6 +69,7 @@ def run_command(
         lambda stop: serve(settings, kafka, postgres, stop),
         drain_timeout_s=settings.drain_timeout_s,
         log_level=settings.log_level,
+        log_format=settings.log_format,
         hang_s=settings.hang_s,
     )
 

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from process.os_errors import listen_words
 from schemas.errors import OperatorError
 
 log = logging.getLogger(__name__)
@@ -41,9 +42,7 @@ async def health_server(
         await web.TCPSite(runner, host, port).start()
     except OSError as error:
         await runner.cleanup()
-        raise OperatorError(
-            f"cannot serve metrics on {host}:{port} ({error}); choose another --metrics-port"
-        ) from error
+        raise OperatorError(listen_words(host, port, error, "--metrics-port")) from error
     try:
         yield
     finally:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from process.os_errors import listen_words
 from schemas.defaults import LOOPBACK
 from schemas.errors import OperatorError
 
@@ -44,8 +45,8 @@ def _unused_port(host: str) -> int:
                 return _bound(host, random.randint(_LOWEST, highest))
     try:
         return _bound(host, 0)
-    except OSError as error:
-        raise OperatorError(f"cannot listen on {host}: {error.strerror}") from error
+    except (OSError, TypeError, UnicodeError) as error:
+        raise OperatorError(listen_words(host, 0, error, "host")) from error
 
 
 def _bound(host: str, port: int) -> int:
@@ -67,7 +68,7 @@ def claim_port(port: int, flag: str, host: str = LOOPBACK) -> int:
     """Check that `port` is free, or find a free one for 0; returns it.
 
     Raises:
-        OperatorError: somebody listens on it; the message names `flag`.
+        OperatorError: somebody listens on it, or it is none of this machine; the message names `flag`.
     """
     if port == 0:
         return free_port(host)
@@ -76,6 +77,6 @@ def claim_port(port: int, flag: str, host: str = LOOPBACK) -> int:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError as error:
-            raise OperatorError(f"port {port} of {host} is taken ({error.strerror}); choose another {flag}") from error
+        except (OSError, TypeError, UnicodeError) as error:  # the latter for what is no name at all
+            raise OperatorError(listen_words(host, port, error, flag)) from error
     return port

@@ -9,13 +9,17 @@ import asyncio
 import logging
 import signal
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import uvloop
 
 from process.hang_guard import end_when_hung
+from process.logs import LogFormat, configure_logging
+from process.os_errors import os_error_words
 from schemas.errors import InfaasError
 
 log = logging.getLogger(__name__)
+_Error = TypeVar("_Error", bound=Exception)
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -25,13 +29,18 @@ EXIT_REPLACE = 86
 
 
 def run_service(
-    serve: Callable[[asyncio.Event], Awaitable[None]], *, drain_timeout_s: float, log_level: str, hang_s: float = 0.0
+    serve: Callable[[asyncio.Event], Awaitable[None]],
+    *,
+    drain_timeout_s: float,
+    log_level: str,
+    log_format: LogFormat = LogFormat.TEXT,
+    hang_s: float = 0.0,
 ) -> int:
     """Run `serve(stop)` until it returns; set `stop` at SIGTERM or SIGINT. Returns the process's exit code.
 
     The process ends at once when its event loop stands still for `hang_s`, unless that is 0.
     """
-    logging.basicConfig(level=log_level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    configure_logging(log_level, log_format)
     code = EXIT_FAILED
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -39,6 +48,10 @@ def run_service(
     except* InfaasError as errors:
         for error in _leaves(errors):
             log.error("%s", error)
+    except* OSError as errors:
+        for error in _leaves(errors):
+            # What concerns a file is the machine's, and anything else may be a defect.
+            log.error("%s", os_error_words(error), exc_info=None if error.filename else error)
     return code
 
 
@@ -81,8 +94,8 @@ async def _cancel_when_late(
     service.cancel()
 
 
-def _leaves(group: BaseExceptionGroup[InfaasError]) -> list[InfaasError]:
-    found: list[InfaasError] = []
+def _leaves(group: BaseExceptionGroup[_Error]) -> list[_Error]:
+    found: list[_Error] = []
     for error in group.exceptions:
         found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
     return found

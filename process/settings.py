@@ -1,12 +1,13 @@
 """Settings common to all service processes; each service's own settings class extends this one."""
 
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from process.exposure import require_guard
+from process.logs import FORMAT_ENV, LEVEL_ENV, LogFormat
 from schemas.defaults import DEFAULT_LATENCY_S, HOME, HOP_S, LOOPBACK
 
 
@@ -17,8 +18,10 @@ class ServiceSettings(BaseSettings):
 
     home: Path = Field(default=HOME, validation_alias="INFAAS_HOME")
     """Folder of artifacts, logs and embedded servers."""
-    log_level: str = Field(default="INFO", validation_alias="INFAAS_LOG_LEVEL")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", validation_alias=LEVEL_ENV)
     """Least severe messages that are logged: DEBUG, INFO, WARNING or ERROR."""
+    log_format: LogFormat = Field(default=LogFormat.TEXT, validation_alias=FORMAT_ENV)
+    """How they are written: `text`, or `json`, an object a line."""
     drain_timeout_s: float = Field(default=20.0, gt=0, validation_alias="INFAAS_DRAIN_TIMEOUT_S")
     """Seconds that a stopping service may take to finish what it holds."""
     hang_s: float = Field(default=10.0, ge=0, validation_alias="INFAAS_HANG_S")

@@ -46,6 +46,26 @@ class FileRows(msgspec.Struct, frozen=True):
         return len(next(iter(self.inputs.values())))
 
 
+class NotPlainArrays(Exception):
+    """Error of a file that is no .npz of arrays without pickles."""
+
+
+def read_npz(file: Path) -> Arrays:
+    """Read an .npz of plain arrays; blocks.
+
+    Raises:
+        OSError: the file cannot be read.
+        NotPlainArrays: it is something else, or damaged.
+    """
+    try:
+        with file.open("rb") as content, np.load(content, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except OSError:
+        raise
+    except Exception as error:  # whatever a zip, zlib or numpy says of bytes that are none of theirs
+        raise NotPlainArrays(str(error)) from error
+
+
 def read_rows(source: Path, inputs: Sequence[TensorSpec], limit: int) -> FileRows:
     """Read the inputs of a model, and labels; of a folder at most about `limit` files; blocks.
 
@@ -94,9 +114,8 @@ def converted(array: NDArray[Any], spec: TensorSpec, where: str) -> NDArray[Any]
 # -- arrays ------------------------------------------------------------------------------------------------------------
 def _read_arrays(file: Path, inputs: Sequence[TensorSpec]) -> FileRows:
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, TypeError, AttributeError) as error:  # what numpy says of it advises to trust pickles
+        arrays = read_npz(file)
+    except NotPlainArrays as error:
         raise InvalidRequest(
             f"{file.name} is no .npz of plain arrays, no .csv and no folder with a folder a class"
         ) from error

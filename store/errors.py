@@ -5,12 +5,14 @@
 `StoreConflict`: the rows refuse the change; the message says which rule it would break.
 """
 
+import socket
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Final
 
 import asyncpg
 
+from process.outages import Outage
 from schemas.errors import InfaasError, OperatorError
 
 
@@ -30,6 +32,7 @@ class StoreConflict(OperatorError):
     """A change would break a rule that the tables keep, e.g. a name is already taken."""
 
 
+OUTAGE: Final = Outage("Postgres", (StoreUnavailable,))
 _AWAY: Final = (
     OSError,
     TimeoutError,
@@ -58,6 +61,7 @@ def translate_errors() -> Generator[None]:
     """Turn the driver's errors into ones a caller can act on; defects of our own SQL stay as they are."""
     try:
         yield
+        OUTAGE.answered()
     except asyncpg.IntegrityConstraintViolationError as error:
         raise StoreConflict(_broken_rule(error)) from error
     except _BUSY as error:
@@ -69,5 +73,8 @@ def translate_errors() -> Generator[None]:
     except (asyncpg.TooManyConnectionsError, StoreFull) as error:
         raise StoreFull(f"all connections of Postgres are taken: {error}") from error
     except _AWAY as error:
+        OUTAGE.failed(reason=str(error) or type(error).__name__)
+        if isinstance(error, socket.gaierror):
+            raise StoreUnavailable(f"Postgres's host is not known ({error.strerror}); check INFAAS_POSTGRES") from error
         reason = str(error) or type(error).__name__
         raise StoreUnavailable(f"Postgres does not answer: {reason}; check INFAAS_POSTGRES") from error

@@ -19,6 +19,7 @@ from broker.reply_stream.address import StreamAddress
 from broker.reply_stream.frames import pack_ack, take_frames
 from broker.reply_stream.handshake import HELLO_BYTES, PROOF_BYTES, challenge, check_sender, new_token
 from broker.reply_stream.settings import ReplyStreamSettings
+from process.os_errors import listen_words
 from schemas.errors import OperatorError
 from schemas.headers import RawHeaders
 
@@ -51,10 +52,8 @@ class ReplyStreamReceiver:
         try:
             self._server = await loop.create_server(lambda: ReceiverConnection(self), settings.host, settings.port)
         except OSError as error:
-            raise OperatorError(
-                f"cannot listen for results on {settings.host}:{settings.port}: {error}; "
-                "see INFAAS_REPLY_STREAM_HOST and _PORT, or set INFAAS_REPLY_STREAM=false"
-            ) from error
+            words = listen_words(settings.host, settings.port, error, "INFAAS_REPLY_STREAM_PORT")
+            raise OperatorError(f"no way for results: {words}, or set INFAAS_REPLY_STREAM=false") from error
         port = self._server.sockets[0].getsockname()[1]
         self.header = StreamAddress(settings.advertise or settings.host, port, self.token).header().encode()
         return self

@@ -1,7 +1,6 @@
 """`infaas batch topic:IN topic:OUT`: a task asked for every record of a topic, the answers in another, exactly once."""
 
 import asyncio
-import logging
 import math
 import signal
 import time
@@ -29,6 +28,7 @@ from infaas.cli.batch_offers import look_up
 from infaas.cli.connect import find_kafka
 from infaas.cli.output import EXIT_PARTIAL, err, show_json, usd
 from infaas.client.client import InfaasClient, QueryOptions
+from process.outages import quiet_outages
 from schemas.errors import OperatorError
 from schemas.rows.catalog import TensorSpec
 from schemas.tensors import fixed_size
@@ -207,8 +207,7 @@ def batch_topics(command: TopicsCommand, *, estimate: bool, as_json: bool) -> No
 
 
 async def _run(command: TopicsCommand, estimate: bool) -> tuple[Progress | None, bool]:
-    # That members come and go is what a group is for.
-    logging.getLogger("aiokafka.consumer.group_coordinator").setLevel(logging.ERROR)
+    quiet_outages(False)  # this may go on for ever
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

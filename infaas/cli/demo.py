@@ -36,7 +36,7 @@ def demo(
     Exit code 0 only if every query was answered and every accuracy is compatible with what was promised.
     """
     require_zoo()
-    options = UpOptions(home=home.absolute(), kafka=kafka, gateway_port=0, kafka_port=0)
+    options = UpOptions(home=home.absolute(), kafka=kafka, gateway_port=0, kafka_port=0, metrics_port=0)
     try:
         outcomes = asyncio.run(_run(options, inputs))
     except asyncio.CancelledError:

@@ -25,6 +25,8 @@ from infaas.cli import (
     versions,
 )
 from infaas.cli.output import CommandGroup
+from process.logs import configure_logging, said_format, said_level
+from process.outages import quiet_outages
 from process.version import version
 
 app = typer.Typer(
@@ -78,6 +80,8 @@ app.add_typer(database.app, name="db", rich_help_panel="Operation")
 
 def main() -> None:
     """Run the command line of this process."""
+    configure_logging(said_level("WARNING"), said_format())
+    quiet_outages()  # a command ends with the words of its error
     app()
 
 

@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 something a person set up is not as it must be (or an outa
 itself is wrong, 3 done, but not all of it.
 """
 
+import logging
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -18,7 +19,10 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
+from process.os_errors import os_error_words
 from schemas.errors import InfaasError, QueryError
+
+log = logging.getLogger(__name__)
 
 EXIT_SETUP: Final = 1
 EXIT_QUERY: Final = 2
@@ -34,28 +38,32 @@ class CommandGroup(TyperGroup):
     """A group of commands that ends in a sentence instead of a traceback when one of our own errors is raised."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; our own errors, also those of a task group, become a red line and an exit code."""
+        """Run the command; what a person can put right, also in a task group, becomes a red line and an exit code."""
         try:
             return super().invoke(ctx)
-        except InfaasError as error:
+        except BrokenPipeError:  # who reads what we print has seen enough: not ours to tell
+            raise
+        except (InfaasError, OSError) as error:
             raise typer.Exit(report([error])) from error
         except BaseExceptionGroup as group:
-            ours, others = group.split(InfaasError)
+            ours, others = group.split((InfaasError, OSError))
             if ours is None or others is not None:
                 raise
             raise typer.Exit(report(leaves(ours))) from group
 
 
-def report(errors: Sequence[InfaasError]) -> int:
+def report(errors: Sequence[InfaasError | OSError]) -> int:
     """Print what went wrong; returns the exit code."""
     for error in errors:
-        err.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+        words = os_error_words(error) if isinstance(error, OSError) else str(error)
+        err.print(f"[bold red]error:[/] {escape(words)}", soft_wrap=True, highlight=False)
+        log.debug("the error came from here", exc_info=error)
     return EXIT_QUERY if all(isinstance(error, QueryError) for error in errors) else EXIT_SETUP
 
 
-def leaves(group: BaseExceptionGroup[InfaasError]) -> list[InfaasError]:
+def leaves(group: BaseExceptionGroup[InfaasError | OSError]) -> list[InfaasError | OSError]:
     """Return the errors inside a group of groups."""
-    found: list[InfaasError] = []
+    found: list[InfaasError | OSError] = []
     for error in group.exceptions:
         found += leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
     return found

@@ -16,6 +16,7 @@ from infaas.cli.output import show, show_json, table, usd
 from infaas.cli.processing import plain_inputs
 from infaas.client.client import Answer, InfaasClient, QueryOptions
 from infaas.optional_zoo import zoo_example
+from registry.labelled_files import NotPlainArrays, read_npz
 from schemas.errors import InvalidRequest, OperatorError, QueryError, UnknownTask
 from schemas.needs import Mode
 from schemas.oip import decode_request
@@ -149,12 +150,11 @@ async def _ask(
 def _read_inputs(file: Path) -> Mapping[str, Array]:
     try:
         if file.suffix == ".npz":
-            with np.load(file, allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
+            return read_npz(file)
         body = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     except OSError as error:
         raise OperatorError(f"cannot read inputs from {file}: {error.strerror or error}") from error
-    except (ValueError, TypeError, AttributeError):  # what numpy says of it advises to trust pickles
+    except NotPlainArrays:
         raise OperatorError(f"cannot read inputs from {file}: it is no .npz of plain arrays") from None
     return decode_request(body, None).inputs
 

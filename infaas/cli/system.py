@@ -1,6 +1,7 @@
 """`infaas up`, `down` and `status`: the life of a whole system on this machine."""
 
 import asyncio
+import logging
 import os
 import signal
 import time
@@ -25,15 +26,24 @@ from infaas.cli.connect import DEFAULT_HOME, Home, Json, running_state
 from infaas.cli.output import err, show, show_json, table
 from infaas.cli.register import ProgressBar, register_with_progress
 from infaas.optional_zoo import require_zoo
+from infaas.supervisor.metrics_ports import FIRST
 from infaas.supervisor.options import POSTGRES_ENV, KafkaKind, UpOptions
 from infaas.supervisor.state import SystemState, read_state
 from infaas.supervisor.system import running_system
+from process.logs import LogFormat, said_format
 from process.tls import TlsFiles
 from schemas import topics
 from schemas.errors import OperatorError
 from store.dsn import has_password, without_password
 
+log = logging.getLogger(__name__)
+log.setLevel(logging.INFO)  # what `up` does is said whatever else a command leaves out
+
 _ANY_PORT: Final = "0: any free one."
+_LAST_PORT: Final = 65_535
+_MOST_EACH: Final = 64
+_MOST_WORKERS: Final = 100_000
+_MOST_CORES: Final = 4096
 
 KafkaFlag = Annotated[
     KafkaKind,
@@ -65,7 +75,7 @@ PostgresFlag = Annotated[
 GatewayHostFlag = Annotated[
     str, typer.Option(envvar="INFAAS_GATEWAY_HOST", help="Address that the gateway listens on.")
 ]
-GatewayPortFlag = Annotated[int, typer.Option(envvar="INFAAS_GATEWAY_PORT", help=_ANY_PORT)]
+GatewayPortFlag = Annotated[int, typer.Option(envvar="INFAAS_GATEWAY_PORT", min=0, max=_LAST_PORT, help=_ANY_PORT)]
 TlsCertFlag = Annotated[
     Path | None, typer.Option(envvar="INFAAS_GATEWAY_TLS_CERT", help="Certificate in PEM; the gateway serves HTTPS.")
 ]
@@ -81,20 +91,36 @@ AllowAnonymousFlag = Annotated[
         help="Let anyone ask who reaches a --gateway-host beyond this machine.",
     ),
 ]
-KafkaPortFlag = Annotated[int, typer.Option(envvar="INFAAS_KAFKA_PORT", help=_ANY_PORT)]
-PostgresPortFlag = Annotated[int, typer.Option(envvar="INFAAS_POSTGRES_PORT", help=_ANY_PORT)]
+KafkaPortFlag = Annotated[int, typer.Option(envvar="INFAAS_KAFKA_PORT", min=0, max=_LAST_PORT, help=_ANY_PORT)]
+PostgresPortFlag = Annotated[int, typer.Option(envvar="INFAAS_POSTGRES_PORT", min=0, max=_LAST_PORT, help=_ANY_PORT)]
 MetricsPortFlag = Annotated[
-    int, typer.Option(envvar="INFAAS_METRICS_PORT", help="Port of the first service, the others follow it; 0: any.")
+    int | None,
+    typer.Option(
+        envvar="INFAAS_METRICS_PORT",
+        min=0,
+        max=_LAST_PORT,
+        help="Port for the metrics and health of the first service, the others follow it; 0: any free ones. Default: "
+        + ", ".join(f"{service} {port}" for service, port in FIRST.items())
+        + " and those after them.",
+    ),
 ]
-GatewaysFlag = Annotated[int, typer.Option(min=1, help="Gateway processes, which share the port.")]
-SelectorsFlag = Annotated[int, typer.Option(min=1, help="Selector processes.")]
-AutoscalersFlag = Annotated[int, typer.Option(min=1, help="Autoscaler processes: one leads, the others stand by.")]
-JobsFlag = Annotated[int, typer.Option(min=0, help="Jobs services; 0: jobs are kept, and wait for one.")]
-WorkersFlag = Annotated[int, typer.Option(min=1, help="CPU worker processes from the start, and at least.")]
+GatewaysFlag = Annotated[int, typer.Option(min=1, max=_MOST_EACH, help="Gateway processes, which share the port.")]
+SelectorsFlag = Annotated[int, typer.Option(min=1, max=_MOST_EACH, help="Selector processes.")]
+AutoscalersFlag = Annotated[
+    int, typer.Option(min=1, max=_MOST_EACH, help="Autoscaler processes: one leads, the others stand by.")
+]
+JobsFlag = Annotated[
+    int, typer.Option(min=0, max=_MOST_EACH, help="Jobs services; 0: jobs are kept, and wait for one.")
+]
+WorkersFlag = Annotated[
+    int, typer.Option(min=1, max=_MOST_WORKERS, help="CPU worker processes from the start, and at least.")
+]
 MaxWorkersFlag = Annotated[
-    int, typer.Option(min=0, help="CPU worker processes at most, as load grows; 0: as --workers.")
+    int, typer.Option(min=0, max=_MOST_WORKERS, help="CPU worker processes at most, as load grows; 0: as --workers.")
 ]
-CoresPerWorkerFlag = Annotated[int, typer.Option(min=0, help="Cores of each worker; 0 shares this machine's.")]
+CoresPerWorkerFlag = Annotated[
+    int, typer.Option(min=0, max=_MOST_CORES, help="Cores of each worker; 0 shares this machine's.")
+]
 WorkerFlag = Annotated[
     list[str] | None,
     typer.Option(help="A worker by its device: cpu:2 (cores), cuda:0, neuron:0; repeatable. Default: --workers."),
@@ -232,7 +258,10 @@ def _cancel_on_signal(serving: asyncio.Task[None]) -> None:
 
 
 def announce(line: str) -> None:
-    """Print a line about what the system does, with the time, on stderr."""
+    """Print a line about what the system does, with the time, on stderr; in JSON where logs are."""
+    if said_format() is LogFormat.JSON:
+        log.info("%s", line)
+        return
     err.print(f"[dim]{time.strftime('%H:%M:%S')}[/] {escape(line)}", highlight=False)
 
 

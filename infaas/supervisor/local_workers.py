@@ -13,7 +13,8 @@ from typing import Final
 
 from infaas.supervisor.child import Child, child_spec
 from infaas.supervisor.local_worker import LocalWorkerSpec, name_workers
-from infaas.supervisor.options import UpOptions, worker_metrics_port
+from infaas.supervisor.metrics_ports import MetricsPorts
+from infaas.supervisor.options import UpOptions
 from process.ports import LOOPBACK
 from process.supervisor_socket import CommandReply, ProcessPool, ProcessStatus, SupervisorCommand, command_server
 from schemas.errors import OperatorError
@@ -57,6 +58,7 @@ class LocalWorkers:
         self,
         options: UpOptions,
         specs: Sequence[LocalWorkerSpec],
+        ports: MetricsPorts,
         shared: Mapping[str, str],
         announce: Callable[[str], None],
         changed: Callable[[], None],
@@ -64,6 +66,7 @@ class LocalWorkers:
     ) -> None:
         self._options = options
         self._specs = name_workers(specs)
+        self._ports = ports
         self._shared = shared
         self._announce = announce
         self._changed = changed
@@ -149,7 +152,7 @@ class LocalWorkers:
         return ""
 
     def _start(self, name: str) -> None:
-        port = worker_metrics_port(self._options, list(self._specs).index(name))
+        port = self._ports.find("workers", list(self._specs).index(name))
         own = {
             "INFAAS_WORKERS_NAME": name,
             "INFAAS_WORKERS_METRICS_PORT": str(port),

@@ -14,7 +14,7 @@ from broker.settings import ENV as KAFKA_ENV
 from gateway.settings import GatewaySettings
 from infaas.supervisor.local_worker import LocalWorkerSpec, parse_workers
 from process.command_line import read_command
-from process.ports import LOOPBACK, claim_port, free_port
+from process.ports import LOOPBACK, claim_port
 from process.tls import ListenerTls, TlsFiles
 from schemas.defaults import GATEWAY_PORT, KAFKA_PORT
 from schemas.errors import OperatorError
@@ -49,8 +49,8 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Whether anyone who reaches `gateway_host` beyond this machine may ask."""
     kafka_port: int = KAFKA_PORT
     postgres_port: int = 0
-    metrics_port: int = 0
-    """Port of the first service; the others follow it."""
+    metrics_port: int | None = None
+    """Port of the first service, which the others follow; None: as `infaas.supervisor.metrics_ports` has them."""
     gateways: int = 1
     """Gateway processes; several share the port."""
     selectors: int = 1
@@ -94,10 +94,12 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
                 found["INFAAS_GATEWAY_TLS_CLIENT_CA"] = str(self.tls.client_ca.absolute())
         return found
 
-    @property
-    def services(self) -> int:
-        """Number of processes beside the workers, each with a port for its metrics."""
-        return self.autoscalers + self.selectors + self.gateways + self.jobs
+    def count(self, module: str) -> int:
+        """Number of processes of a service beside the workers."""
+        counts = {
+            "autoscaler": self.autoscalers, "selector": self.selectors, "gateway": self.gateways, "jobs": self.jobs
+        }  # fmt: skip
+        return counts[module]
 
     @property
     def first_workers(self) -> int:
@@ -202,25 +204,3 @@ def uses_external_kafka(options: UpOptions) -> bool:
     if options.kafka is KafkaKind.EXTERNAL and not named:
         raise OperatorError(f"--kafka external: set {KAFKA_ENV} to its host:port")
     return named if options.kafka is KafkaKind.AUTO else options.kafka is KafkaKind.EXTERNAL
-
-
-def metrics_ports(options: UpOptions, count: int) -> list[int]:
-    """Return ports for the metrics and health of `count` services.
-
-    Raises:
-        OperatorError: one of them is taken.
-    """
-    if options.metrics_port == 0:
-        return [free_port() for _ in range(count)]
-    return [claim_port(options.metrics_port + index, "--metrics-port") for index in range(count)]
-
-
-def worker_metrics_port(options: UpOptions, number: int) -> int:
-    """Return the port for the metrics and health of a worker: after those of the services.
-
-    Raises:
-        OperatorError: it is taken.
-    """
-    if options.metrics_port == 0:
-        return free_port()
-    return claim_port(options.metrics_port + options.services + number, "--metrics-port")

@@ -21,7 +21,8 @@ from infaas.supervisor.child import Child, ChildSpec, child_spec
 from infaas.supervisor.kafka_server import FETCH_WAIT_ENV, FetchingJars, KafkaChoice, choose_kafka, start_kafka
 from infaas.supervisor.local_worker import LocalWorkerSpec
 from infaas.supervisor.local_workers import LocalWorkers
-from infaas.supervisor.options import KafkaKind, UpOptions, check_gateway, claim_ports, local_workers, metrics_ports
+from infaas.supervisor.metrics_ports import MetricsPorts
+from infaas.supervisor.options import KafkaKind, UpOptions, check_gateway, claim_ports, local_workers
 from infaas.supervisor.server import Server
 from infaas.supervisor.state import StateFile, SystemState, claimed
 from process.ports import LOOPBACK
@@ -52,6 +53,7 @@ class RunningSystem:
         kafka: KafkaSettings,
         postgres: str,
         servers: Sequence[Server],
+        ports: MetricsPorts,
         announce: Announce,
     ) -> None:
         self.options = options
@@ -67,9 +69,9 @@ class RunningSystem:
                 server.restore = self._restore_embedded
         self._state_file = StateFile(options.home, lambda: self.state)
         shared = self._environment()
-        specs = _services(options, workers, shared)
+        specs = _services(options, workers, ports, shared)
         self._children = [Child(spec, announce, self._publish, self._servers_up) for spec in specs]
-        self._workers = LocalWorkers(options, workers, shared, announce, self._publish, self._servers_up)
+        self._workers = LocalWorkers(options, workers, ports, shared, announce, self._publish, self._servers_up)
 
     @property
     def state(self) -> SystemState:
@@ -178,7 +180,8 @@ async def running_system(
             await ensure_registered_topics(pool, kafka)
         announce("starting the services")
         servers = [server for server in (broker, database) if server is not None]
-        system = RunningSystem(options, workers, choice, kafka, postgres, servers, announce)
+        ports = stack.enter_context(MetricsPorts(options))
+        system = RunningSystem(options, workers, choice, kafka, postgres, servers, ports, announce)
         await stack.enter_async_context(system.running())
         yield system
         announce("stopping")
@@ -192,7 +195,9 @@ async def _postgres(options: UpOptions, announce: Announce, stack: AsyncExitStac
     return postgres.dsn, Server("postgres", f"{LOOPBACK}:{postgres.port}", postgres, announce)
 
 
-def _services(options: UpOptions, workers: Sequence[LocalWorkerSpec], shared: dict[str, str]) -> list[ChildSpec]:
+def _services(
+    options: UpOptions, workers: Sequence[LocalWorkerSpec], ports: MetricsPorts, shared: dict[str, str]
+) -> list[ChildSpec]:
     """Describe all services but the workers."""
     minimum = Counter(spec.hardware for spec in workers) if options.named_workers else {Hardware.CPU: options.workers}
     scaling = {
@@ -200,15 +205,15 @@ def _services(options: UpOptions, workers: Sequence[LocalWorkerSpec], shared: di
         "INFAAS_AUTOSCALER_POLICY": options.policy,
         "INFAAS_AUTOSCALER_MIN_WORKERS": msgspec.json.encode(minimum).decode(),
     }
-    named = [(_numbered("autoscaler", i), "autoscaler", scaling) for i in range(options.autoscalers)]
-    selectors = [_numbered("selector", i) for i in range(options.selectors)]
-    named += [(name, "selector", {"INFAAS_SELECTOR_INSTANCE_ID": name}) for name in selectors]
-    named += [(_numbered("jobs", i), "jobs", {}) for i in range(options.jobs)]
-    named += [(_numbered("gateway", i), "gateway", options.gateway_environment) for i in range(options.gateways)]
+    gateway = options.gateway_environment
     specs: list[ChildSpec] = []
-    for (name, module, own), port in zip(named, metrics_ports(options, len(named)), strict=True):
-        env = {**shared, **own, f"INFAAS_{module.upper()}_METRICS_PORT": str(port)}
-        specs.append(child_spec(options.home, name, module, env, f"http://{LOOPBACK}:{port}"))
+    for module, own in (("autoscaler", scaling), ("selector", {}), ("jobs", {}), ("gateway", gateway)):
+        for number in range(options.count(module)):
+            name, port = _numbered(module, number), ports.find(module, number)
+            env = {**shared, **own, f"INFAAS_{module.upper()}_METRICS_PORT": str(port)}
+            if module == "selector":
+                env["INFAAS_SELECTOR_INSTANCE_ID"] = name
+            specs.append(child_spec(options.home, name, module, env, f"http://{LOOPBACK}:{port}"))
     return specs
 
 

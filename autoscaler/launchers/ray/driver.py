@@ -27,6 +27,7 @@ from autoscaler.launchers.ray.messages import (
     StartRequest,
     StopRequest,
 )
+from process.logs import configure_logging, said_format
 from schemas.worker_names import hardware_of
 
 log = logging.getLogger(__name__)
@@ -142,7 +143,7 @@ class RayDriver:
 
 def main() -> None:
     """Answer until the input ends."""
-    logging.basicConfig(format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    configure_logging("WARNING", said_format())
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # Ray prints there what it likes
     driver, decoder = RayDriver(), msgspec.json.Decoder(DriverRequest)

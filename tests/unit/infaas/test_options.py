@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from infaas.supervisor.options import UpOptions, check_cores, worker_metrics_port
-from process.ports import free_port
+from infaas.supervisor.options import UpOptions, check_cores
 from schemas.errors import OperatorError
 
 
@@ -24,9 +23,3 @@ def test_beside_a_clusters_launcher_no_worker_runs_on_this_machine(tmp_path: Pat
     check_cores(options)
     assert (options.first_workers, options.workers) == (0, 10_000)
     assert UpOptions(home=tmp_path, workers=3).first_workers == 3
-
-
-def test_workers_ports_follow_those_of_all_other_services(tmp_path: Path) -> None:
-    first = free_port()
-    options = UpOptions(home=tmp_path, metrics_port=first, autoscalers=2, selectors=3, gateways=4, jobs=5)
-    assert worker_metrics_port(options, 1) == first + 15

@@ -1,0 +1,150 @@
+"""Whatever is said to whichever flag of a command ends in words and an exit code, never in a traceback."""
+
+import errno
+import os
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import typer.main
+from typer.testing import CliRunner, Result
+
+from infaas.cli.main import app
+from infaas.cli.output import EXIT_QUERY, EXIT_SETUP
+from infaas.supervisor import state
+from process.os_errors import listen_words, os_error_words
+from schemas.errors import OperatorError
+from tests.unit.infaas.shell import Shell
+
+_HUGE = "9" * 25
+_TEXTS = ("\x01", "x" * 5000, "\udcff")
+_NUMBERS = ("x", "", "-1", _HUGE)
+_REALS = ("x", "nan", "inf", "-1")
+
+
+def commands(group: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """All commands below a group, by what one types."""
+    if path and (not hasattr(group, "commands") or group.invoke_without_command):
+        yield path, group
+    for name, command in getattr(group, "commands", {}).items():
+        yield from commands(command, *path, name)
+
+
+def kind_of(parameter: Any) -> type:
+    annotation = parameter.type_descriptor.annotation
+    return next(iter(get_args(annotation)), annotation)
+
+
+def bad_values(kind: type, file: Path) -> tuple[str, ...]:
+    if issubclass(kind, Enum):
+        return ("nonsense", "")
+    if issubclass(kind, Path):
+        return ("", f"{file}/below", "/", "/nowhere/at/all", "x" * 5000)
+    return {bool: (), int: _NUMBERS, float: _REALS, str: _TEXTS}[kind]
+
+
+def good_value(kind: type, file: Path) -> str:
+    if issubclass(kind, Enum):
+        return str(next(iter(kind)).value)
+    return {int: "1", float: "0.5"}.get(kind, str(file) if issubclass(kind, Path) else "name")
+
+
+def lines(command: Any, file: Path) -> Iterator[list[str]]:
+    """Command lines with one bad value each."""
+    arguments = [one for one in command.params if one.param_type_name == "argument"]
+    needed = [one for one in command.params if one.required and one not in arguments]
+    flags = [word for one in needed for word in (one.opts[0], good_value(kind_of(one), file))]
+    for parameter in (one for one in command.params if one.name not in ("home", "help")):
+        for bad in bad_values(kind_of(parameter), file):
+            words = [bad if one is parameter else good_value(kind_of(one), file) for one in arguments if one.required]
+            if parameter not in arguments:
+                yield [*flags, parameter.opts[0], bad, *words]
+            else:
+                yield [*flags, "--", *words, *([] if parameter.required else [bad])]
+
+
+@pytest.mark.usefixtures("shell")  # no system is named by the environment
+@pytest.mark.parametrize("path", [path for path, _ in commands(typer.main.get_command(app))], ids=" ".join)
+def test_a_bad_value_ends_in_words(path: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def starts_nothing(*_: object) -> None:
+        raise OperatorError("a test starts no Kafka")
+
+    monkeypatch.setattr("infaas.supervisor.system.choose_kafka", starts_nothing)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("INFAAS_HOME", str(tmp_path / "home"))
+    file = tmp_path / "file.onnx"
+    file.write_bytes(b"no model")
+    for words in lines(dict(commands(typer.main.get_command(app)))[path], file):
+        ended_in_words(CliRunner().invoke(app, [*path, *words]))
+
+
+def ended_in_words(result: Result) -> None:
+    if result.exit_code == 0:
+        return
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert result.exit_code in (EXIT_SETUP, EXIT_QUERY)
+    assert result.stderr.strip()
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("words", [("up",), ("status",), ("tasks",), ("down",), ("demo",), ("query", "t", "x")])
+def test_a_home_that_is_a_file_is_no_traceback(words: tuple[str, ...], tmp_path: Path) -> None:
+    home = tmp_path / "file"
+    home.touch()
+    shown = CliRunner().invoke(app, [*words, "--home", str(home)])
+    assert shown.exit_code == EXIT_SETUP
+    assert f"{home}" in shown.stderr.replace("\n", "")
+    assert isinstance(shown.exception, SystemExit)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.EACCES, "may not be read or written by this user"),
+        (errno.EROFS, "cannot be written to"),
+        (errno.ENOSPC, "the disk is full"),
+    ],
+)
+def test_a_home_that_cannot_be_written_is_said_so(
+    number: int, words: str, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, *_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), str(self))
+
+    monkeypatch.setattr(state.Path, "mkdir", refuse)
+    shown = shell("up")
+    assert shown.exit_code == EXIT_SETUP
+    assert words in shown.stderr.replace("\n", " ")
+
+
+@pytest.mark.parametrize("flag", ["--gateway-port", "--kafka-port", "--postgres-port", "--metrics-port"])
+def test_a_port_that_there_is_not_is_refused(flag: str, shell: Shell) -> None:
+    shown = shell("up", flag, "99999")
+    assert shown.exit_code == EXIT_QUERY
+    assert flag in shown.stderr
+
+
+def test_a_host_that_is_not_known_is_no_port_that_is_taken(shell: Shell) -> None:
+    shown = shell("up", "--gateway-host", "no-such-host.invalid", "--allow-anonymous")
+    assert shown.exit_code == EXIT_SETUP
+    assert "'no-such-host.invalid' is not known" in shown.stderr.replace("\n", " ")
+    assert "taken" not in shown.stderr
+
+
+def test_what_the_system_refuses_is_said_in_words() -> None:
+    assert "there is no /x" in os_error_words(FileNotFoundError(errno.ENOENT, "No such file", "/x"))
+    assert "disk is full" in os_error_words(OSError(errno.ENOSPC, "No space left on device"))
+    assert os_error_words(OSError("odd")) == "odd"
+    taken = OSError(errno.EADDRINUSE, "in use")
+    assert listen_words("h", 1, taken, "--port") == "port 1 of h is taken (in use); choose another --port"
+    assert "no address of this machine" in listen_words("h", 1, OSError(errno.EADDRNOTAVAIL, "no"), "--port")
+
+
+def test_a_damaged_file_of_arrays_is_said_so(shell: Shell, tmp_path: Path) -> None:
+    for name, content in (("a.npz", b"PK\x03\x04 cut off"), ("b.npz", b""), ("c.npz", b"\x80\x04no")):
+        file = tmp_path / name
+        file.write_bytes(content)
+        shown = shell("query", "task", "--inputs", str(file))
+        assert (shown.exit_code, "no .npz of plain arrays" in shown.stderr.replace("\n", " ")) == (EXIT_SETUP, True)

@@ -1,0 +1,49 @@
+"""Who scrapes a system finds it where it was; two on a machine, started at once, are not in each other's way."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from infaas.supervisor import metrics_ports
+from infaas.supervisor.metrics_ports import FIRST, MetricsPorts
+from infaas.supervisor.options import UpOptions
+from process.ports import LOOPBACK, free_port
+from schemas.errors import OperatorError
+
+HOME = Path("home")
+
+
+@pytest.fixture
+def ranges(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Ports of this test alone: a system of somebody else's may run on this machine."""
+    mine = {service: free_port() for service in FIRST}
+    monkeypatch.setattr(metrics_ports, "FIRST", mine)
+    return mine
+
+
+def test_a_service_has_the_same_port_at_each_start(ranges: dict[str, int]) -> None:
+    for _ in range(2):
+        with MetricsPorts(UpOptions(home=HOME)) as ports:
+            assert {service: ports.find(service, 0) for service in ranges} == ranges
+            assert ports.find("workers", 0) == ranges["workers"], "started again"
+
+
+def test_two_systems_that_start_at_once_share_none(ranges: dict[str, int]) -> None:
+    with MetricsPorts(UpOptions(home=HOME)) as one, MetricsPorts(UpOptions(home=HOME)) as other:
+        found = [ports.find(service, 0) for ports in (one, other) for service in ranges]
+    assert len(set(found)) == len(found)
+
+
+def test_where_somebody_listens_another_port_is_found(ranges: dict[str, int]) -> None:
+    with socket.create_server((LOOPBACK, ranges["jobs"])), MetricsPorts(UpOptions(home=HOME)) as ports:
+        assert ports.find("jobs", 0) not in (ranges["jobs"], 0)
+
+
+def test_ports_that_were_asked_for_follow_one_another(ranges: dict[str, int]) -> None:
+    first = free_port()
+    options = UpOptions(home=HOME, metrics_port=first, autoscalers=2, selectors=3, gateways=4, jobs=5)
+    with MetricsPorts(options) as ports:
+        assert [ports.find("autoscaler", 1), ports.find("workers", 1)] == [first + 1, first + 15]
+        with socket.create_server((LOOPBACK, first)), pytest.raises(OperatorError, match="--metrics-port"):
+            ports.find("autoscaler", 0)

@@ -1,0 +1,102 @@
+"""Logs are lines for people or JSON for programs, without colours, and an outage is said once."""
+
+import io
+import json
+import logging
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from process.failure_log import FailureLog
+from process.logs import LogFormat, ServiceLogHandler, configure_logging
+from process.outages import Outage, outages
+
+
+@pytest.fixture
+def log() -> Iterator[logging.Logger]:
+    made = logging.getLogger("broker.tests")
+    made.propagate = False
+    yield made
+    made.handlers.clear()
+    made.propagate = True
+
+
+@pytest.fixture
+def outage(monkeypatch: pytest.MonkeyPatch) -> Outage:
+    monkeypatch.setattr("process.outages._all", [])
+    return Outage("Kafka", (ConnectionError,), ("broker.",))
+
+
+def listening(log: logging.Logger, form: LogFormat = LogFormat.TEXT) -> io.StringIO:
+    handler, out = ServiceLogHandler(form), io.StringIO()
+    handler.setStream(out)
+    log.addHandler(handler)
+    return out
+
+
+def test_json_is_an_object_a_line_with_all_that_was_said(log: logging.Logger) -> None:
+    out = listening(log, LogFormat.JSON)
+    try:
+        raise ValueError("it is\nso")
+    except ValueError:
+        log.exception("lost %d\nof them", 3, extra={"topic": "t", "path": object})
+    log.warning("plain")
+    first, second = map(json.loads, out.getvalue().splitlines())
+    assert (first["level"], first["logger"], first["message"]) == ("ERROR", "broker.tests", "lost 3\nof them")
+    assert first["time"].endswith("Z")
+    assert first["fields"]["topic"] == "t"
+    assert "ValueError: it is\nso" in first["exception"]
+    assert second.keys() == {"time", "level", "logger", "message"}
+
+
+def test_what_an_outage_explains_is_not_said(log: logging.Logger, outage: Outage) -> None:
+    out, said = listening(log), listening(logging.getLogger("process.outages"))
+    try:
+        log.warning("not answered: %r", ConnectionResetError())
+        outage.failed("k:1", "refused")
+        outage.failed("k:1", "refused")
+        log.warning("not answered: %r", ConnectionResetError())
+        log.warning("2 of 3 brokers")
+        log.error("3 records are lost")
+        outage.answered("k:1")
+        outage.answered("k:1")
+        log.warning("and so on")
+    finally:
+        logging.getLogger("process.outages").handlers.clear()
+    assert [line.partition("broker.tests: ")[2] for line in out.getvalue().splitlines()] == [
+        "not answered: ConnectionResetError()", "3 records are lost", "and so on",
+    ]  # fmt: skip
+    lines = [line.partition("outages: ")[2] for line in said.getvalue().splitlines()]
+    assert lines == ["Kafka does not answer at k:1 (refused); trying again until it does", "Kafka answers again at k:1"]
+
+
+def test_who_tries_again_and_again_says_nothing_of_an_outage(outage: Outage, caplog: pytest.LogCaptureFixture) -> None:
+    failures = FailureLog("trimming", "topics grow")
+    outage.failed()
+    caplog.clear()
+    failures.failed(ConnectionResetError("gone"))
+    failures.recovered()
+    assert not caplog.records
+    failures.failed(ValueError("another thing"))
+    assert "trimming: another thing" in caplog.text
+
+
+def test_the_first_to_handle_logs_goes_on_and_a_second_call_replaces_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    root, err = logging.getLogger(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", err)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    theirs = list(root.handlers)
+    configure_logging("INFO")
+    assert root.handlers == theirs
+    monkeypatch.setattr(root, "handlers", [])
+    try:
+        configure_logging("INFO")
+        configure_logging("DEBUG", LogFormat.JSON)
+        assert [type(handler) for handler in root.handlers] == [ServiceLogHandler]
+        logging.getLogger("x").debug("said")
+        assert json.loads(err.getvalue())["message"] == "said"
+    finally:
+        root.setLevel("WARNING")
+        logging.captureWarnings(False)
+        assert outages() is not None
