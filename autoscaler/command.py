@@ -5,6 +5,8 @@ import os
 import sys
 from typing import Final
 
+from highspy import Highs
+
 from autoscaler.service import serve
 from autoscaler.settings import AutoscalerSettings
 from broker.client import ping
@@ -27,4 +29,17 @@ def main() -> int:
 async def _serve(settings: AutoscalerSettings, kafka: KafkaSettings, store: StoreSettings, stop: asyncio.Event) -> None:
     os.nice(settings.niceness)  # threads that are started later inherit it
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    _let_solver_greet()
     await serve(settings, kafka, store, stop)
+
+
+def _let_solver_greet() -> None:
+    """Have HiGHS greet nobody: once a process it writes to the standard output, where there are lines of logs."""
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        Highs()
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)

@@ -10,6 +10,8 @@ which connection was closed) is logged at DEBUG only; while what they need is aw
 import logging
 import os
 import sys
+import threading
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from enum import StrEnum
 from types import TracebackType
@@ -17,14 +19,16 @@ from typing import Any, Final
 
 import msgspec
 
-from process.outages import outages
+from process.outages import Outage, outages
 
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 LEVEL_ENV: Final = "INFAAS_LOG_LEVEL"
 FORMAT_ENV: Final = "INFAAS_LOG_FORMAT"
 _TEXT: Final = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-_CHATTER: Final = {"aiokafka": logging.ERROR, "alembic": logging.WARNING}
+_CLIENT: Final = "aiokafka"
+_CHATTER: Final = {_CLIENT: logging.ERROR, "alembic": logging.WARNING}
 """Libraries that tell of their own affairs, and from which level on that is somebody else's."""
+_HELD_S: Final = 1.0
 _OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -65,18 +69,51 @@ class JsonFormatter(logging.Formatter):
 
 
 class ServiceLogHandler(logging.StreamHandler[Any]):
-    """Handler of everything that a process of ours logs."""
+    """Handler of everything that a process of ours logs.
+
+    A warning that an outage would explain is held for a second: whoever meets it first does not know yet what it is.
+    """
 
     def __init__(self, form: LogFormat) -> None:
         super().__init__(sys.stderr)
         self.setFormatter(JsonFormatter() if form is LogFormat.JSON else logging.Formatter(_TEXT))
+        self._held: list[tuple[logging.LogRecord, Outage]] = []
+        self._timer: threading.Timer | None = None
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a record says more than that what is known to be away is away."""
-        severe = logging.ERROR if record.name.startswith(tuple(_CHATTER)) and not record.exc_info else logging.WARNING
-        if record.levelno <= severe and any(outage.explains(record) for outage in outages()):
-            return False
-        return bool(super().filter(record))
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record now, in a second, or never."""
+        outage = None
+        if logging.root.level > logging.DEBUG:
+            if record.name.startswith(_CLIENT) and not record.exc_info:
+                return  # it tells of connections, as an outage does
+            if record.levelno == logging.WARNING:
+                outage = next((one for one in outages() if one.concerns(record)), None)
+        if outage is None:
+            super().emit(record)
+        else:
+            self._hold(record, outage)
+
+    def write_held(self) -> None:
+        """Write what was held and is news after all."""
+        with self.lock or nullcontext():
+            held, self._held, self._timer = self._held, [], None
+            for record, outage in held:
+                if not outage.explains:
+                    super().emit(record)
+
+    def close(self) -> None:
+        """Write what is held, and no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self.write_held()
+        super().close()
+
+    def _hold(self, record: logging.LogRecord, outage: Outage) -> None:
+        self._held.append((record, outage))
+        if self._timer is None:
+            self._timer = threading.Timer(_HELD_S, self.write_held)
+            self._timer.daemon = True
+            self._timer.start()
 
 
 def configure_logging(level: str = "INFO", form: LogFormat = LogFormat.TEXT) -> None:
@@ -87,6 +124,7 @@ def configure_logging(level: str = "INFO", form: LogFormat = LogFormat.TEXT) -> 
         return
     for handler in ours:
         root.removeHandler(handler)
+        handler.close()
     root.addHandler(ServiceLogHandler(form))
     root.setLevel(level)
     logging.captureWarnings(True)

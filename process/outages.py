@@ -1,7 +1,7 @@
 """What a process cannot do its work without, and whether it is away: said once when it goes, and once when it is back.
 
 Dozens of loops meet the same outage, each with words of its own. Who opens connections knows best, so it tells an
-`Outage`; while that lasts, warnings that only say so again are not logged (`explains`). Errors are, always.
+`Outage`; while that lasts, and a moment after, warnings that only say so again are not logged. Errors are, always.
 """
 
 import logging
@@ -13,6 +13,8 @@ log = logging.getLogger(__name__)
 _all: Final[list["Outage"]] = []
 _BELIEVED_S: Final = 60.0
 """Seconds after a failure for which a place that nobody asked since counts as away."""
+_SETTLING_S: Final = 5.0
+"""Seconds after it is back, or we began, in which what does not work yet is no news."""
 
 
 class Outage:
@@ -29,6 +31,7 @@ class Outage:
         self._errors = errors
         self._loggers = loggers
         self._failed_at: dict[str, float] = {}
+        self._settled_at = time.monotonic() + _SETTLING_S
         _all.append(self)
 
     @property
@@ -51,14 +54,20 @@ class Outage:
     def answered(self, place: str = "") -> None:
         """Note that it has answered at `place`."""
         if self._failed_at and self._failed_at.pop(place, None) is not None:
+            self._settled_at = time.monotonic() + _SETTLING_S
             log.warning("%s answers again%s", self._what, _at(place))
 
-    def explains(self, record: logging.LogRecord) -> bool:
-        """Whether a line says no more than that it is away."""
-        if not self.lasts or record.name == __name__:
+    def concerns(self, record: logging.LogRecord) -> bool:
+        """Whether a line would say no more than that it is away, if it is."""
+        if record.name == __name__:
             return False
         args = record.args if isinstance(record.args, tuple) else ()
         return record.name.startswith(self._loggers) or any(isinstance(arg, self._errors) for arg in args)
+
+    @property
+    def explains(self) -> bool:
+        """Whether lines that concern it are no news now."""
+        return self.lasts or time.monotonic() < self._settled_at
 
     def causes(self, error: BaseException) -> bool:
         """Whether an error comes of this."""

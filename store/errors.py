@@ -32,7 +32,7 @@ class StoreConflict(OperatorError):
     """A change would break a rule that the tables keep, e.g. a name is already taken."""
 
 
-OUTAGE: Final = Outage("Postgres", (StoreUnavailable,))
+OUTAGE: Final = Outage("Postgres", (StoreUnavailable,), ("asyncpg",))
 _AWAY: Final = (
     OSError,
     TimeoutError,
