@@ -21,7 +21,7 @@ CHANGED := { git diff --name-only --diff-filter=d --merge-base $(BASE) 2>/dev/nu
 	git ls-files --others --exclude-standard; } | grep '\.py$$' | sort -u
 
 .PHONY: help setup demo up down check check-style check-types check-unit test test-parts test-system \
-	test-torch lint scan-secrets audit bench bench-runtimes bench-scale bench-peers bench-variants bench-profiles bench-zoo chaos docs lock clean
+	test-torch lint scan-secrets audit bench bench-runtimes bench-scale bench-peers bench-variants bench-profiles bench-zoo chaos docs images lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the verbs
@@ -120,6 +120,9 @@ chaos-jobs: $(VENV)/dev.stamp ## kill every process with 10,000 jobs in flight, 
 
 docs: $(VENV)/dev.stamp ## write the JSON Schema, AsyncAPI and OpenAPI documents
 	$(BIN)/python -m schemas.documents
+
+images: ## build the container images without an engine, and start what they hold (root, buildah, mmdebstrap)
+	docker/images.sh
 
 lock: $(VENV)/dev.stamp ## resolve the locks anew, Kafka's jars by Maven; dev first, for the others must agree with it
 	$(LOCK) --extra embedded --group dev --output-file locks/dev.txt

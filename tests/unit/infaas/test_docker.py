@@ -52,3 +52,17 @@ def test_everything_that_stays_has_a_health_check() -> None:
 def test_volumes_are_declared() -> None:
     mounted = {str(volume).partition(":")[0] for service in SERVICES.values() for volume in service.get("volumes", [])}
     assert mounted == set(COMPOSE["volumes"])
+
+
+def test_a_volume_is_its_users_where_it_is_made() -> None:
+    """A named volume takes its owner from the folder of the image; one that no image has is root's."""
+    stages = dict(re.findall(r"^FROM \S+ AS (\S+)\n((?:(?!FROM).*\n?)*)", DOCKERFILE, re.MULTILINE))
+    bases = {stage: base for base, stage in re.findall(r"^FROM (\S+) AS (\S+)$", DOCKERFILE, re.MULTILINE)}
+    for name, service in SERVICES.items():
+        for volume in service.get("volumes", []) if "build" in service else []:
+            folder, stage = str(volume).split(":")[1], service["build"]["target"]
+            text = stages[stage] + stages.get(bases[stage], "")
+            owned = (
+                f"--home-dir {folder} --create-home infaas" in text or f"--owner=infaas --group=infaas {folder}" in text
+            )
+            assert owned, f"{name}: {folder} is root's in the image {stage}"
