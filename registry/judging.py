@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from registry.pipeline.inspection import Inspection
 from registry.pipeline.verification import Judgement
 from registry.quality import RELATIVE, guess_measure
@@ -39,7 +41,7 @@ def new_task(request: Registration, found: Inspection, samples: Samples, judgeme
     """The task that its first model makes."""
     return Task(
         name=request.task,
-        inputs=found.signature.inputs,
+        inputs=tuple(replace(spec, longest=None) for spec in found.signature.inputs),  # which other models may exceed
         outputs=found.signature.outputs,
         partitions=request.partitions,
         measure=judgement.measure,

@@ -184,7 +184,9 @@ class _Pipeline:
             self._steps.note(note)
         self._tensors = found.tensors
         if request.processing is not None:
-            self._processing = replace(request.processing, tensors=found.tensors, scores=found.measured.name)
+            tensors = tuple(replace(spec, longest=None) for spec in found.tensors)  # which the architecture itself says
+            self._processing = replace(request.processing, tensors=tensors, scores=found.measured.name)
+        architecture = replace(architecture, inputs=found.tensors)
         samples = await asyncio.to_thread(self._prepare_samples, found)
         judgement = judge(request, task, found, samples, self._steps.note)
         return _Model(architecture, task or new_task(request, found, samples, judgement), found, samples, judgement)

@@ -24,6 +24,8 @@ from schemas.hardware import Hardware
 from schemas.tensors import bytes_array
 
 _ERRORS_ONLY: Final = 3
+_NOTHING: Final = 4
+"""What a CPU's session logs: its errors are raised, and it would write them, coloured, for each wrong input."""
 _EXTENSIONS: Final = "ai.onnx.contrib"
 """Domain of the operators of onnxruntime-extensions, which an error names when they are not known."""
 _WEIGHTS_FOLDER: Final = "session.model_external_initializers_file_folder_path"
@@ -60,7 +62,7 @@ class OnnxRuntime:
         if wanted != _CPU:
             _find_cuda_libraries()
         model: Path | bytes = artifact
-        chosen, providers = _session_options(options), _provider_list(wanted, artifact, options)
+        chosen, providers = _session_options(options, wanted), _provider_list(wanted, artifact, options)
         if is_pack(artifact):
             model = read_pack(artifact)
             chosen.add_session_config_entry(_WEIGHTS_FOLDER, str(artifact.parent))
@@ -140,14 +142,14 @@ def _register_extensions(chosen: Any) -> None:
     chosen.register_custom_ops_library(extensions.get_library_path())
 
 
-def _session_options(options: LoadOptions) -> Any:
+def _session_options(options: LoadOptions, provider: str) -> Any:
     import onnxruntime
 
     chosen = onnxruntime.SessionOptions()
     chosen.intra_op_num_threads = options.threads
     chosen.inter_op_num_threads = 1
     chosen.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    chosen.log_severity_level = _ERRORS_ONLY
+    chosen.log_severity_level = _NOTHING if provider == _CPU else _ERRORS_ONLY
     chosen.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return chosen
 

@@ -75,7 +75,7 @@ async def put_architecture(session: DatabaseSession, architecture: Architecture)
     """
     a = architecture
     row = (a.name, a.task, a.source, a.source_format, a.sample_rows, a.processing, a.made_with, a.model)
-    if await session.fetch_value(str, _PUT_ARCHITECTURE, *row, a.version) is None:
+    if await session.fetch_value(str, _PUT_ARCHITECTURE, *row, a.version, a.inputs) is None:
         raise StoreConflict(f"architecture {a.name} exists with another model or task; choose another name")
 
 

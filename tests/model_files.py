@@ -151,3 +151,21 @@ def ragged_model(path: Path) -> Path:
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
     return path
+
+
+def picky_model(path: Path) -> Path:
+    """Write a model of 8x8 images that fails, within, at one whose brightest pixel is 4 or more."""
+    make, state = helper.make_node, helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [
+            make("ReduceMax", ["input"], ["brightest"], axes=[1, 2, 3], keepdims=0),
+            make("Cast", ["brightest"], ["row"], to=TensorProto.INT64),
+            make("Gather", ["table", "row"], ["logits"]),
+        ],
+        "picky",
+        [state("input", TensorProto.FLOAT, ["batch", 1, 8, 8])],
+        [state("logits", TensorProto.FLOAT, ["batch", 10])],
+        [numpy_helper.from_array(np.eye(4, 10, dtype=np.float32), "table")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return path

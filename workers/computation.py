@@ -5,7 +5,8 @@
 Rules.
 * A batch that raises is computed again one by one, so only the query to blame fails. Where none succeeds, it may be the
   session or its device that is broken, so the input is tried that succeeded when the model was loaded. If that fails,
-  too, no query is to blame and none is answered: the worker is replaced, and they are delivered again.
+  too, no query is to blame and none is answered: the worker is replaced, and they are delivered again. Else it is the
+  input that is refused, `invalid_request`, as one that cannot be read.
 * An input that cannot be read (a text too long, no image) is refused, and the others are computed without it.
 * A batch that takes longer than its limit is abandoned, for nothing can interrupt it: a query that was alone in it has
   failed; of several one is to blame, and the crash journal has each computed alone by the worker's successor.
@@ -27,6 +28,7 @@ from schemas.errors import InvalidRequest, ModelFailed, QueryError
 from schemas.rows.catalog import TensorSpec
 from workers.codec import Arrays, QueryPart, stack, unstack
 from workers.crash_journal import CrashJournal, record_key
+from workers.input_failure import InputFailure, input_failure
 from workers.model import LoadedModel, ServableModel
 from workers.replacement import Replacement
 
@@ -115,6 +117,7 @@ class Computation:
         if _is_suspicious(results) and not self._probe_succeeds():
             self._on_loop(self._replacement.ask, f"{self._name} fails whatever it is given")
             return
+        results = [result.as_refusal() if isinstance(result, InputFailure) else result for result in results]
         self.post(ComputedBatch(parts, results, started_ns, compute_ns, slot, batch.shared))
 
     def abandon(self, parts: list[QueryPart], limit_s: float) -> None:
@@ -140,9 +143,7 @@ class Computation:
             return self._infer_others(parts, refused.errors)
         except Exception as error:  # noqa: BLE001 - a runtime raises what it likes; only the query to blame shall fail
             if len(parts) == 1:
-                if isinstance(error, QueryError):
-                    return [error]
-                return [ModelFailed(f"the model failed on this input: {str(error)[:500]}")]
+                return [error if isinstance(error, QueryError) else input_failure(error)]
         return [result for part in parts for result in self._infer([part])]
 
     def _infer_others(self, parts: list[QueryPart], errors: Mapping[int, InvalidRequest]) -> list[Arrays | QueryError]:

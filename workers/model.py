@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from registry.artifacts import ArtifactStore
@@ -24,7 +25,7 @@ from runtimes.protocol import LoadOptions, Session, Tensors
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.latency import LatencyModel
 from schemas.length import UNKNOWN_LENGTHS, LengthModel
-from schemas.rows.catalog import TensorSpec, Variant
+from schemas.rows.catalog import Architecture, Task, TensorSpec, Variant
 from schemas.rows.processing import Processing
 from schemas.tensors import BYTES, DTYPES, datatype_of
 from store.catalog import Catalog
@@ -83,10 +84,28 @@ def find_model(catalog: Catalog, variant: str, max_batch: int, correction: float
         raise OperatorError(f"{variant} is not registered and ready: see `infaas variants`")
     latency = LatencyModel(profile.latency, max(1, min(max_batch, row.max_batch)), correction)
     outputs = tuple(spec.name for spec in task.outputs)
+    inputs, processing = _taken_inputs(task, architecture), architecture.processing
+    if processing is not None and architecture.inputs:
+        processing = replace(processing, tensors=architecture.inputs)
     return ServableModel(
-        row, task.inputs, outputs, latency, profile.memory_bytes, architecture.sample_rows, architecture.processing,
+        row, inputs, outputs, latency, profile.memory_bytes, architecture.sample_rows, processing,
         LengthModel(profile.lengths), task.classes,
     )  # fmt: skip
+
+
+def _taken_inputs(task: Task, architecture: Architecture) -> tuple[TensorSpec, ...]:
+    """The task's inputs, narrowed to what the architecture takes of them."""
+    own = {spec.name: spec for spec in architecture.inputs}
+    return tuple(
+        replace(spec, below=_least(spec.below, own[spec.name].below), longest=own[spec.name].longest)
+        if spec.name in own
+        else spec
+        for spec in task.inputs
+    )
+
+
+def _least(one: int | None, other: int | None) -> int | None:
+    return min(one, other) if one is not None and other is not None else one if other is None else other
 
 
 def load_session(model: ServableModel, artifacts: ArtifactStore, threads: int, lanes: int = 1) -> LoadedModel:
@@ -142,11 +161,21 @@ def _check_input(spec: TensorSpec, array: NDArray[Any], count: int) -> None:
         raise InvalidRequest(
             f"input {spec.name} must have shape {list(spec.shape)} (-1: any length from 1), not {list(shape)}"
         )
+    if spec.longest is not None:
+        _check_length(spec, spec.longest, shape)
     if spec.below is not None and not 0 <= array.min() <= array.max() < spec.below:
         odd = array[(array < 0) | (array >= spec.below)].flat[0]
         raise InvalidRequest(f"input {spec.name} must hold numbers from 0 to {spec.below - 1}, not {odd}")
     if shape[0] != count:
         raise InvalidRequest(f"all inputs must hold as many elements: {spec.name} has {shape[0]}, others {count}")
+
+
+def _check_length(spec: TensorSpec, longest: int, shape: tuple[int, ...]) -> None:
+    found = max((size for size, wanted in zip(shape[1:], spec.shape[1:], strict=True) if wanted < 0), default=0)
+    if found > longest:
+        raise InvalidRequest(
+            f"input {spec.name} has {found} values a row, and this model takes {longest} at most: shorten it"
+        )
 
 
 def _warm_up_rows(model: ServableModel, store: ArtifactStore) -> Arrays:

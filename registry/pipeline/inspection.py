@@ -251,6 +251,8 @@ def _read_onnx(file: Path) -> Signature:
     import onnx
     from google.protobuf.message import DecodeError
 
+    from registry.pipeline.input_bounds import id_bounds, with_longest
+
     try:
         packed = is_pack(file)
         model: Any = onnx.load_model_from_string(read_pack(file)) if packed else onnx.load(file)
@@ -262,8 +264,8 @@ def _read_onnx(file: Path) -> Signature:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise InvalidRequest(f"{file.name} is not a valid ONNX model: {_first_line(error)}") from error
     weights = {tensor.name for tensor in model.graph.initializer}
-    bounds = _row_counts(model.graph)
-    return Signature(
+    bounds = id_bounds(model.graph)
+    signature = Signature(
         inputs=tuple(
             replace(_onnx_spec("input", value), below=bounds.get(value.name))
             for value in model.graph.input
@@ -271,21 +273,7 @@ def _read_onnx(file: Path) -> Signature:
         ),
         outputs=tuple(_onnx_spec("output", value) for value in model.graph.output),
     )
-
-
-def _row_counts(graph: Any) -> dict[str, int]:
-    """Rows of the smallest table that each input chooses from, by the name of the input."""
-    tables = {tensor.name: tensor.dims for tensor in graph.initializer}
-    origin = {value.name: value.name for value in graph.input}
-    counts: dict[str, int] = {}
-    for node in graph.node:  # in the order in which they are computed
-        if node.op_type in ("Cast", "Identity") and node.input[0] in origin:
-            origin[node.output[0]] = origin[node.input[0]]
-        elif node.op_type == "Gather" and node.input[0] in tables and node.input[1] in origin:
-            axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
-            name, rows = origin[node.input[1]], tables[node.input[0]][axis]
-            counts[name] = min(rows, counts.get(name, rows))
-    return counts
+    return with_longest(file, signature, model.graph)
 
 
 def _onnx_spec(kind: str, value: Any) -> TensorSpec:

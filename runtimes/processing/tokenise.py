@@ -32,11 +32,13 @@ class TextTokeniser:
             OperatorError: the package is not installed.
             InvalidRequest: the file is no tokenizer, or the model takes what no tokenizer gives.
         """
+        longest = [spec.longest for spec in tensors if spec.longest is not None]
+        self._most = min([step.max_tokens, *longest])
         self._tokenizer = _load(Path(step.tokenizer))
         padding = self._tokenizer.padding
         self._tokenizer.no_padding()
         if step.cut:
-            self._tokenizer.enable_truncation(step.max_tokens)
+            self._tokenizer.enable_truncation(self._most)
         else:
             self._tokenizer.no_truncation()
         self._step = step
@@ -55,14 +57,14 @@ class TextTokeniser:
             InvalidRequest: it is no text, or too long.
         """
         encoding = self._tokenizer.encode(self._text(value))
-        count, most = len(encoding.ids), self._step.max_tokens
+        count, most = len(encoding.ids), self._most
         if count > most:
             raise InvalidRequest(f"the text has {count} tokens, and at most {most} are taken: shorten it")
         found = {IDS: encoding.ids, MASK: encoding.attention_mask, TYPES: encoding.type_ids}
         return {name: np.array([found[name]], dtype) for name, dtype in self._dtypes.items()}
 
     def _text(self, value: bytes) -> str:
-        most = _BYTES_A_TOKEN * self._step.max_tokens
+        most = _BYTES_A_TOKEN * self._most
         if len(value) > most and not self._step.cut:
             raise InvalidRequest(f"the text has {len(value)} bytes, and at most {most} are taken: shorten it")
         try:

@@ -49,6 +49,8 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     """SHA-256 of a file with some inputs that it was verified with; empty: none were kept."""
     processing: Processing | None = None
     """What makes its tensors of what clients send; None: they send its tensors."""
+    inputs: tuple[TensorSpec, ...] = ()
+    """Inputs of the model itself, which may be narrower than what its task lets in; empty: not known."""
     made_with: dict[str, str] = {}
     """What its registration was asked for, beside the file: another value is another version."""
     model: str = ""

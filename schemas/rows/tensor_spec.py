@@ -13,3 +13,5 @@ class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """-1 is variable; the first dimension is the batch and always -1."""
     below: int | None = None
     """Bound of integers that are rows of a table, e.g. the size of a vocabulary: each is from 0 to one less."""
+    longest: int | None = None
+    """Most values that an axis of any length besides the batch may have, e.g. the positions that a model knows."""

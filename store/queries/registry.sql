@@ -28,17 +28,20 @@ DELETE FROM tasks WHERE name = $1 RETURNING name
 WITH named AS (
     INSERT INTO names (name, kind) VALUES ($1, 'architecture') ON CONFLICT (name) DO NOTHING
 )
-INSERT INTO architectures AS a (name, task, source, source_format, sample_rows, processing, made_with, model, version)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+INSERT INTO architectures AS a
+    (name, task, source, source_format, sample_rows, processing, made_with, model, version, inputs)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 ON CONFLICT (name) DO UPDATE SET
-    source_format = excluded.source_format, sample_rows = excluded.sample_rows, made_with = excluded.made_with
+    source_format = excluded.source_format, sample_rows = excluded.sample_rows, made_with = excluded.made_with,
+    inputs = excluded.inputs
     WHERE a.task = excluded.task AND a.source = excluded.source
     AND a.processing IS NOT DISTINCT FROM excluded.processing
 RETURNING name
 
 -- name: list_architectures
 -- All architectures, or those of a task, or the named ones.
-SELECT name, task, source, source_format, sample_rows, processing, made_with, model, version, removing, created_at
+SELECT name, task, source, source_format, sample_rows, processing, inputs, made_with, model, version, removing,
+    created_at
 FROM architectures
 WHERE ($1::text IS NULL OR task = $1) AND ($2::text[] IS NULL OR name = ANY ($2))
 ORDER BY name

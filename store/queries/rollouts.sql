@@ -44,5 +44,6 @@ FROM version_comparisons WHERE model = $1 ORDER BY version, against
 
 -- name: list_versions
 -- All versions of a model, in order.
-SELECT name, task, source, source_format, sample_rows, processing, made_with, model, version, removing, created_at
+SELECT name, task, source, source_format, sample_rows, processing, inputs, made_with, model, version, removing,
+    created_at
 FROM architectures WHERE model = $1 ORDER BY version

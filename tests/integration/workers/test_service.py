@@ -35,7 +35,7 @@ from store.pool import Pool
 from tests.integration.broker.test_reply_stream import streamed as results_streamed
 from tests.integration.workers.conftest import MAX_BATCH, Results, Site, class_of, results_of
 from tests.kafka_entrance import entrance
-from tests.model_files import ragged_model
+from tests.model_files import picky_model, ragged_model
 from tests.store_rows import a_worker
 from tests.waiting import read_until
 from workers.instance import ServingInstance
@@ -619,6 +619,25 @@ async def test_a_query_in_parts_whose_outputs_do_not_fit_together_fails_alone(
         found = await results.until(2)
     assert {name: result.status for name, result in found.items()} == {"ragged": "model_failed", "even": "ok"}
     assert "2 batches do not fit together" in error_message(found["ragged"].value)
+
+
+async def test_an_input_at_which_the_model_raises_is_the_clients_as_long_as_others_are_computed(
+    site: Site, producer: Producer, tmp_path: Path
+) -> None:
+    await site.register(await asyncio.to_thread(picky_model, tmp_path / "picky.onnx"))
+    images = np.ones((1, 1, 8, 8), np.float32)
+    async with results_of(site) as results, site.worker("cpu-0"):
+        await site.place("cpu-0")
+        for name, brightest in (("alone", 9.0), ("good", 1.0), ("beside", 7.0)):
+            request = encode_request({"input": brightest * images})
+            await site.ask(producer, name, request.value, [(h.JSON_LENGTH, str(request.json_length).encode())])
+        found = await results.until(3)
+    assert {name: result.status for name, result in found.items()} == {
+        "alone": "invalid_request", "good": "ok", "beside": "invalid_request",
+    }  # fmt: skip
+    said = error_message(found["alone"].value)
+    assert "indices element out of data bounds, idx=9" in said
+    assert "onnxruntime" not in said.lower()
 
 
 async def test_a_defect_of_ours_costs_only_the_query_at_which_it_shows(

@@ -8,8 +8,9 @@ import numpy as np
 import onnx
 import pytest
 from msgspec.structs import replace
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
+from registry.pipeline.input_bounds import id_bounds
 from registry.pipeline.inspection import SourceFormat, read_signature
 from registry.signature import Signature, check_task
 from schemas.errors import InvalidRequest
@@ -104,8 +105,27 @@ def test_the_size_of_a_vocabulary_bounds_the_input(tmp_path: Path) -> None:
             ("input_ids", 30522),
             ("attention_mask", None),
         ]
+
+
+def test_a_table_of_positions_bounds_the_length(tmp_path: Path) -> None:
     build_minilm(3, tmp_path / "minilm.onnx")
-    assert read_signature(tmp_path / "minilm.onnx", SourceFormat.ONNX).inputs[0].below == 30522
+    ids, mask = read_signature(tmp_path / "minilm.onnx", SourceFormat.ONNX).inputs
+    assert (ids.below, ids.longest, mask.longest) == (30522, 512, 512)
+
+
+def test_a_table_is_found_behind_what_only_reshapes_ids() -> None:
+    nodes = [
+        helper.make_node("Cast", ["ids"], ["whole"], to=TensorProto.INT64),
+        helper.make_node("Unsqueeze", ["whole", "axis"], ["wide"]),
+        helper.make_node("DequantizeLinear", ["small", "scale"], ["table"]),
+        helper.make_node("Gather", ["table", "wide"], ["found"]),
+        helper.make_node("Add", ["whole", "one"], ["shifted"]),
+        helper.make_node("Gather", ["tiny", "shifted"], ["unknown"]),
+    ]
+    tensors = {"small": np.zeros((7, 3), np.int8), "tiny": np.zeros((2, 3), np.float32)}
+    weights = [numpy_helper.from_array(value, name) for name, value in tensors.items()]
+    ids = helper.make_tensor_value_info("ids", TensorProto.INT32, ["batch", 4])
+    assert id_bounds(helper.make_graph(nodes, "g", [ids], [], weights)) == {"ids": 7}
 
 
 def test_a_table_must_have_all_rows_that_the_task_lets_in() -> None:

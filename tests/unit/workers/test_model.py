@@ -9,10 +9,14 @@ from numpy.typing import NDArray
 
 from registry.artifacts import ArtifactStore
 from runtimes.protocol import LoadOptions, Tensors
+from schemas.errors import InvalidRequest
 from schemas.latency import LatencyModel
-from tests.store_rows import INPUT, a_profile, a_variant
+from schemas.rows.catalog import TensorSpec
+from store.catalog import Catalog
+from tests.store_rows import INPUT, a_profile, a_task, a_variant, an_architecture
+from workers.input_failure import InputFailure, input_failure
 from workers.loading import DeviceMemory, close_session, open_session
-from workers.model import ServableModel
+from workers.model import ServableModel, check_inputs, find_model
 from workers.settings import WorkerSettings
 
 MODEL = ServableModel(a_variant(), (INPUT,), ("y",), LatencyModel(a_profile().latency, 8), 1000)
@@ -77,3 +81,52 @@ def test_memory_is_what_the_models_that_are_loaded_take(monkeypatch: pytest.Monk
     for _ in range(2):
         memory.release(MODEL.name)
     assert memory.used == 0
+
+
+IDS = TensorSpec(name="ids", datatype="INT64", shape=(-1, -1), below=5, longest=3)
+
+
+@pytest.mark.parametrize(
+    ("ids", "said"),
+    [
+        ([[0, 4, 1]], ""),
+        ([[0, 1, 2, 3]], "has 4 values a row, and this model takes 3"),
+        ([[-1]], "from 0 to 4, not -1"),
+    ],
+)
+def test_what_a_model_cannot_take_is_refused_before_it_is_computed(ids: list[list[int]], said: str) -> None:
+    if not said:
+        assert check_inputs((IDS,), {"ids": np.array(ids, np.int64)}) == 1
+        return
+    with pytest.raises(InvalidRequest, match=said):
+        check_inputs((IDS,), {"ids": np.array(ids, np.int64)})
+
+
+def test_an_architecture_takes_less_than_its_task_lets_in() -> None:
+    wide = replace(IDS, below=9, longest=None)
+    task, variant = replace(a_task(), inputs=(wide,)), a_variant()
+    for inputs, taken in (((IDS,), IDS), ((), wide)):  # the latter registered before that was kept
+        architecture = replace(an_architecture(variant.architecture), inputs=inputs)
+        catalog = Catalog(
+            {variant.task: task},
+            {architecture.name: architecture},
+            {variant.name: variant},
+            {variant.name: a_profile()},
+        )
+        assert find_model(catalog, variant.name, 8).inputs == (taken,)
+
+
+def test_an_input_is_blamed_in_words_without_the_insides_of_a_library() -> None:
+    said = (
+        "[ONNXRuntimeError] : 1 : FAIL : Non-zero status code returned while running Add node. Name:'x' "
+        "Status Message: /src/core/element_wise_ops.h:583 void onnxruntime::BroadcastIterator::Append(ptrdiff_t, "
+        "ptrdiff_t) axis == 1 || axis == largest was false. Attempting to broadcast an axis by a dimension other than "
+        "1. 512 by 600\n"
+    )
+    failure = input_failure(RuntimeError(said))
+    assert isinstance(failure, InputFailure)
+    refusal = failure.as_refusal()
+    assert str(refusal).endswith("this one: Attempting to broadcast an axis by a dimension other than 1. 512 by 600")
+    for error in (ValueError(""), RuntimeError("/a/b.cc:3"), KeyError("k")):
+        assert str(input_failure(error)).partition(": ")[2]
+    assert not isinstance(input_failure(MemoryError()), InputFailure)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from runtimes.processing.classes import BestClasses, SoftmaxScores, read_class_names
 from runtimes.processing.image import ImageDecoder
@@ -46,6 +47,9 @@ def test_a_text_becomes_what_the_model_takes(tmp_path: Path) -> None:
 def test_a_text_that_is_none_or_too_long_is_refused(tmp_path: Path, value: bytes, message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
         tokeniser(tmp_path, max_tokens=3)(value)
+    short = [replace(spec, longest=3) for spec in (IDS, MASK)]  # the model knows no more positions
+    with pytest.raises(InvalidRequest, match=message):
+        tokeniser(tmp_path, *short)(value)
 
 
 def test_a_longer_text_is_cut_where_that_was_declared(tmp_path: Path) -> None:
