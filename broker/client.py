@@ -152,7 +152,7 @@ def _adapt(client: AIOKafkaClient) -> None:
             OUTAGE.failed(f"{broker.host}:{broker.port}" if broker else "")
         return connection
 
-    client._get_conn = watched  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+    client._get_conn = watched  # pyright: ignore[reportPrivateUsage]
 
 
 @asynccontextmanager
