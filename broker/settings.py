@@ -7,7 +7,7 @@ no repr, log line or error message shows them.
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -56,7 +56,9 @@ class KafkaSettings(BaseSettings):
         OperatorError: a value is not allowed; the message names the variable and what to write instead.
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", populate_by_name=True)
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="ignore", populate_by_name=True
+    )
 
     bootstrap: str = Field(default=f"{LOOPBACK}:{KAFKA_PORT}", validation_alias=ENV)
     """Address of one or several brokers: `host:port`, joined by commas."""

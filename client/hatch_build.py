@@ -1,6 +1,7 @@
 """Makes the package `infaas_client` of modules that the application has, when the distribution is built.
 
-    infaas.client.*  ->  infaas_client.*
+    infaas.client  ->  infaas_client, all of its public surface
+    infaas.client.*  ->  infaas_client._*
     schemas.*, broker.*, process.*, security.*  ->  infaas_client._schemas.*, ._broker.*, ._process.*, ._security.*
 
 Rules.
@@ -24,7 +25,6 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 PACKAGE: Final = "infaas_client"
 SOURCE: Final = "infaas.client"
 RENAMED: Final = {
-    SOURCE: PACKAGE,
     "schemas": f"{PACKAGE}._schemas",
     "broker": f"{PACKAGE}._broker",
     "process": f"{PACKAGE}._process",
@@ -105,6 +105,10 @@ def with_renamed_imports(path: Path) -> str:
 
 def renamed(module: str) -> str:
     """Name of a module in the distribution."""
+    if module == SOURCE:
+        return PACKAGE
+    if module.startswith(f"{SOURCE}."):
+        return f"{PACKAGE}._{module.removeprefix(f'{SOURCE}.')}"
     for old, new in RENAMED.items():
         if module == old or module.startswith(f"{old}."):
             return new + module.removeprefix(old)

@@ -2,7 +2,7 @@
 
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -21,7 +21,9 @@ class ReplyStreamSettings(BaseSettings):
         OperatorError: a value is not allowed; the message names the variable.
     """
 
-    model_config = SettingsConfigDict(env_prefix=f"{_ENV}_", frozen=True, extra="ignore", populate_by_name=True)
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
+        env_prefix=f"{_ENV}_", frozen=True, extra="ignore", populate_by_name=True
+    )
 
     enabled: bool = Field(default=True, validation_alias=_ENV)
     """Whether to listen for results, and to send them straight to those who do; else all go by topics."""

@@ -61,7 +61,7 @@ class QueryOptions(TypedDict, total=False):
     query_id: str
     """Id of the query, under which it is answered once; a random one otherwise."""
     timeout_s: float
-    """Longest wait in all; 30 s otherwise."""
+    """Longest wait for the result, once there is room (`max_in_flight`); 30 s otherwise."""
     traceparent: str
     """W3C trace context to go on with."""
     json: bool

@@ -36,6 +36,7 @@ def test_imports_are_renamed_where_they_stand(tmp_path: Path) -> None:
         "from schemas import headers as h\n"
         "from schemas.errors import (\n    InvalidRequest,\n)\n"
         "from infaas.client.client import Answer\n"
+        "from infaas.client import InfaasClient\n"
         "from prometheus_client import Counter\n"
         "if h: from broker.clock import BrokerClock; é = 'from broker.clock import BrokerClock'\n"
         "from schemas_of_yours import errors\n"
@@ -46,7 +47,8 @@ def test_imports_are_renamed_where_they_stand(tmp_path: Path) -> None:
         "from infaas_client._schemas.errors import (",
         "    InvalidRequest,",
         ")",
-        "from infaas_client.client import Answer",
+        "from infaas_client._client import Answer",
+        "from infaas_client import InfaasClient",
         "from infaas_client._uncounted import Counter",
         "if h: from infaas_client._broker.clock import BrokerClock; é = 'from broker.clock import BrokerClock'",
         "from schemas_of_yours import errors",

@@ -91,7 +91,9 @@ async def test_a_backend_with_packages_of_our_names_asks_in_every_way(
     application = tmp_path / "application.py"
     application.write_text(APPLICATION.lstrip())
     before = await topics(kafka)
-    code, out, err = await installed.output("python", "application.py", gateway.task, kafka.bootstrap, gateway.url)
+    quiet = ("-W", "ignore::DeprecationWarning")  # later Pythons warn of every fork beside a thread
+    asked = (gateway.task, kafka.bootstrap, gateway.url)
+    code, out, err = await installed.output("python", *quiet, "application.py", *asked)
     assert (code, err) == (0, "")
     told = json.loads(out)
     assert (told["version"], told["user"]) == (version(), "u")
@@ -116,4 +118,6 @@ def test_the_wheel_is_small_typed_and_has_one_package(wheel: Path) -> None:
     names = ZipFile(wheel).namelist()
     assert {name.partition("/")[0] for name in names} == {"infaas_client", f"infaas_client-{version()}.dist-info"}
     assert "infaas_client/py.typed" in names
+    inner = [Path(name).parts[1] for name in names if name.startswith("infaas_client/")]
+    assert {name for name in inner if not name.startswith("_")} == {"py.typed"}, "one public surface"
     assert len(requirements(wheel)) == 6
