@@ -36,9 +36,14 @@ def secured(secured_kafka: SecuredKafka) -> KafkaSettings:
 @pytest.fixture(autouse=True)
 async def _all_closed(secured: KafkaSettings) -> AsyncGenerator[None]:
     """The loop must outlive the goodbyes of TLS, which aiokafka does not wait for where it was refused."""
-    yield
     port = int(secured.bootstrap.rpartition(":")[2])
-    await until(lambda: not any(c.raddr and c.raddr.port == port for c in psutil.Process().net_connections("tcp")))
+
+    def connections() -> set[object]:
+        return {c.laddr for c in psutil.Process().net_connections("tcp") if c.raddr and c.raddr.port == port}
+
+    others = connections()  # of tests before, whose clients may not be ours
+    yield
+    await until(lambda: connections() <= others)
 
 
 @pytest.mark.parametrize("way", ["PLAIN", "SCRAM-SHA-512", "OAUTHBEARER", "certificate"])
