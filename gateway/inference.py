@@ -6,7 +6,7 @@ into its own words.
 """
 
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
 from gateway.model_directory import ServedModel
@@ -16,7 +16,9 @@ from gateway.statistics import ModelStatisticsTable
 from gateway.translation import make_envelope
 from schemas import headers as h
 from schemas.errors import QueryError
+from schemas.principal import Principal
 from schemas.result import Result
+from security.quotas import QuotaMeters
 
 
 class ArrivedRequest(NamedTuple):
@@ -31,13 +33,23 @@ class ArrivedRequest(NamedTuple):
 class Inference:
     """Asker of all queries of one gateway."""
 
-    def __init__(self, query_client: QueryClient, statistics: ModelStatisticsTable, room: RequestRoom) -> None:
+    def __init__(
+        self, query_client: QueryClient, statistics: ModelStatisticsTable, room: RequestRoom, quotas: QuotaMeters
+    ) -> None:
+        self._quotas = quotas
         self._query_client = query_client
         self._statistics = statistics
         self._room = room
 
-    async def ask(self, model: ServedModel, arriving: Awaitable[ArrivedRequest]) -> Result:
+    async def ask(
+        self, model: ServedModel, principal: Principal, arrive: Callable[[], Awaitable[ArrivedRequest]]
+    ) -> Result:
         """Answer one query as soon as it is whole. When the client goes away this is cancelled, which makes room.
+
+        Args:
+            model: what is asked.
+            principal: who asks.
+            arrive: waits for the rest of the request, unless they have used up their quota.
 
         Raises:
             QueryError: there is no answer; what the client reads.
@@ -45,12 +57,16 @@ class Inference:
         started = time.monotonic_ns()
         statistics = self._statistics.of(model)
         held = 0
+        meter = None
         try:
-            headers, body = await arriving
+            meter = self._quotas.enter(principal, time.monotonic())
+            headers, body = await arrive()
             held = len(body)
             query_client = self._query_client
             reply_to, new_id, now_ns = query_client.reply_topic, query_client.new_id(), query_client.clock.now_ns()
-            envelope = make_envelope(model, headers, body, reply_to, new_id, now_ns)
+            envelope = make_envelope(model, principal, headers, body, reply_to, new_id, now_ns)
+            if meter is not None:
+                meter.charge(envelope.query.batch - 1)
             sending = time.monotonic_ns()
             result = await query_client.ask(envelope)
             failure = result.error()
@@ -61,6 +77,8 @@ class Inference:
             raise
         finally:
             self._room.release(held)
+            if meter is not None:
+                meter.leave()
         total_ns = time.monotonic_ns() - started
         statistics.succeeded(result, envelope.query.batch, sending - started, total_ns)
         return result

@@ -11,6 +11,7 @@ A name that is hidden is thus missing in the same two tables as one that nobody 
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from copy import copy
 from functools import partial
 from typing import Final
 
@@ -88,12 +89,21 @@ class ServedModels:
         versions = {(model.name, model.version): model for model in models.values()}
         versions |= {(model.name, model.version): model for model in _several_versions(catalog)}
         self._others = others
+        self._tasks: frozenset[str] | None = None
         if others is not None:
             models = {name: model for name, model in models.items() if others._models.get(name) != model}
             versions = {key: model for key, model in versions.items() if others._versions.get(key) != model}
         self._models, self._versions = models, versions
         self._asked_at = {f"/v2/models/{model.name}/infer": model for model in models.values()}
         self._asked_at |= {f"/v2/models/{n}/versions/{v}/infer": model for (n, v), model in versions.items()}
+
+    def of_tasks(self, tasks: frozenset[str] | None) -> "ServedModels":
+        """Those of them that are of these tasks; None: all."""
+        if tasks is None:
+            return self
+        some = copy(self)
+        some._tasks = tasks
+        return some
 
     def find(self, name: str, version: str | None = None) -> ServedModel:
         """The model of this name.
@@ -114,24 +124,27 @@ class ServedModels:
     def asked_at(self, path: str) -> ServedModel | None:
         """The model that queries at `path` ask; None where that takes more than a look, or is none."""
         found = self._asked_at.get(path)
-        return self._others.asked_at(path) if found is None and self._others is not None else found
+        return self._if_of_tasks(self._others.asked_at(path) if found is None and self._others is not None else found)
 
     def versions(self) -> Iterator[ServedModel]:
         """Every version of every model."""
         others = {} if self._others is None else self._others._versions
-        return iter((others | self._versions).values())
+        return filter(self._if_of_tasks, (others | self._versions).values())
 
     def __iter__(self) -> Iterator[ServedModel]:
         others = {} if self._others is None else self._others._models
-        return iter((others | self._models).values())
+        return filter(self._if_of_tasks, (others | self._models).values())
 
     def _model(self, name: str) -> ServedModel | None:
         found = self._models.get(name)
-        return self._others._model(name) if found is None and self._others is not None else found
+        return self._if_of_tasks(self._others._model(name) if found is None and self._others is not None else found)
 
     def _version(self, name: str, version: str) -> ServedModel | None:
         found = self._versions.get((name, version))
         return self._others._version(name, version) if found is None and self._others is not None else found
+
+    def _if_of_tasks(self, model: ServedModel | None) -> ServedModel | None:
+        return model if self._tasks is None or (model is not None and model.task in self._tasks) else None
 
 
 class ModelDirectory:

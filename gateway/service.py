@@ -14,6 +14,8 @@ from aiohttp import web
 
 from broker.reachability import KafkaReachability
 from broker.settings import KafkaSettings
+from gateway.authentication import Authenticator, open_authenticator
+from gateway.http.authorization import authorization
 from gateway.http.connection import ConnectionLimits, HttpConnection, encode_answers, json_errors
 from gateway.http.document import DocumentRoutes
 from gateway.http.inference import InferenceRoutes
@@ -36,8 +38,10 @@ from process.os_errors import listen_words
 from process.tls import ListenerTls, following_certificates
 from process.version import version
 from schemas.errors import OperatorError
+from security.quotas import QuotaMeters
 from store.catalog import CatalogWatcher
 from store.pool import open_pool
+from store.shared_connection import SharedConnection
 
 log = logging.getLogger(__name__)
 
@@ -56,9 +60,13 @@ async def serve(settings: GatewaySettings, kafka: KafkaSettings, dsn: str, stop:
         OperatorError: the port is taken, a setting contradicts another, or Kafka cannot be reached.
         StoreUnavailable: Postgres cannot be reached.
     """
-    async with CatalogWatcher(dsn) as catalog, asyncio.TaskGroup() as tasks:
+    async with (
+        SharedConnection(dsn) as connection,
+        CatalogWatcher(connection) as catalog,
+        asyncio.TaskGroup() as tasks,
+    ):
         models = ModelDirectory(catalog.current)
-        async with open_gateway(settings, kafka, models, dsn, stop) as (address, query_client):
+        async with open_gateway(settings, kafka, models, dsn, stop, connection) as (address, query_client):
             log.info("serving %d models at %s", len(models), address)
             tune_gc()
             following = tasks.create_task(_follow_catalog(catalog, models, query_client), name="catalog")
@@ -68,9 +76,16 @@ async def serve(settings: GatewaySettings, kafka: KafkaSettings, dsn: str, stop:
 
 @asynccontextmanager
 async def open_gateway(
-    settings: GatewaySettings, kafka: KafkaSettings, models: ModelDirectory, dsn: str, stop: asyncio.Event
+    settings: GatewaySettings,
+    kafka: KafkaSettings,
+    models: ModelDirectory,
+    dsn: str,
+    stop: asyncio.Event,
+    connection: SharedConnection | None = None,
 ) -> AsyncGenerator[tuple[str, QueryClient]]:
-    """Serve `models` while the context is open; yields the URL and the query client. Jobs are kept at `dsn`.
+    """Serve `models` while the context is open; yields the URL and the query client. Jobs and keys are kept at `dsn`.
+
+    A `connection` there that is shared with others follows the keys; without, they have one of their own.
 
     Raises:
         OperatorError: the port is taken, a setting contradicts another, or Kafka cannot be reached.
@@ -87,6 +102,7 @@ async def open_gateway(
         )
     async with (
         open_pool(dsn, min_size=0) as pool,
+        open_authenticator(settings, connection or dsn) as authenticator,
         JobWriter(pool, JobRoom(settings.max_jobs, settings.max_jobs_bytes)) as writer,
         QueryClient(settings, kafka) as query_client,
     ):
@@ -99,16 +115,17 @@ async def open_gateway(
                 return "it is stopping"
             return await reachability.problem() or ("" if query_client.up else "Kafka does not take queries")
 
+        quotas = QuotaMeters()
         room = RequestRoom(settings.max_bodies_bytes)
         bodies = RequestBodies(settings, room)
-        inference = InferenceRoutes(models, Inference(query_client, statistics, room), bodies)
-        jobs = JobRoutes(models, query_client, bodies, writer, pool, settings)
+        inference = InferenceRoutes(models, Inference(query_client, statistics, room, quotas), bodies, authenticator)
+        jobs = JobRoutes(models, query_client, bodies, writer, pool, quotas, settings)
         routes = all_routes(inference, jobs, models, statistics, bodies, problem)
         statistics.register()
         try:
             async with (
                 following_certificates(settings.tls_files) as tls,
-                listening(make_app(settings, routes), inference, settings, tls) as address,
+                listening(make_app(settings, routes, authenticator), inference, settings, tls) as address,
                 health_server(settings.metrics_host, settings.metrics_port, problem),
             ):
                 yield address, query_client
@@ -130,9 +147,13 @@ def all_routes(
     return [*(route for part in own for route in part.routes()), *HealthRoutes(problem).routes("/v2/health")]
 
 
-def make_app(settings: GatewaySettings, routes: Iterable[web.RouteDef]) -> web.Application:
+def make_app(
+    settings: GatewaySettings, routes: Iterable[web.RouteDef], authenticator: Authenticator
+) -> web.Application:
     """The HTTP application, without the resources that its handlers use."""
-    app = web.Application(middlewares=[encode_answers, json_errors], client_max_size=settings.max_body_bytes)
+    app = web.Application(
+        middlewares=[encode_answers, json_errors, authorization(authenticator)], client_max_size=settings.max_body_bytes
+    )
     app.add_routes(routes)
     return app
 

@@ -30,6 +30,28 @@ class GatewaySettings(JobSettings):
     """File in PEM of the authorities by which clients must be certified; nobody else is let in."""
     allow_anonymous: bool = False
     """Whether anyone who reaches a `host` beyond this machine may ask anything."""
+    auth: bool = False
+    """Whether whoever asks must show an API key (`infaas keys create`) or a token; without, anyone may do anything."""
+    oidc_issuer: str = ""
+    """URL of the OpenID Connect issuer whose tokens are believed beside API keys; empty: none."""
+    oidc_audience: str = ""
+    """What tokens of the issuer must be made out to (`aud`)."""
+    oidc_jwks_url: str = ""
+    """URL of the issuer's public keys; empty: where its discovery document says."""
+    oidc_tenant_claim: str = "tenant"
+    """Claim that names the tenant; dots lead into claims, as in `realm_access.roles`."""
+    oidc_roles_claim: str = "roles"
+    """Claim that lists roles: query, publish, admin. Others are ignored."""
+    oidc_role_prefix: str = ""
+    """What our roles begin with in that claim, e.g. `infaas:`."""
+    oidc_tasks_claim: str = "tasks"
+    """Claim that lists the tasks which may be asked; a token without it may ask all."""
+    oidc_per_second: float | None = Field(default=None, gt=0)
+    """Most queries a second of each subject of tokens."""
+    oidc_concurrent: int | None = Field(default=None, ge=1)
+    """Most queries of each subject of tokens that wait at once."""
+    oidc_pause_s: float = Field(default=30.0, gt=0)
+    """Least seconds between two readings of the issuer's keys, however many tokens name one that is not known."""
     reuse_port: bool = False
     """Whether other gateways of this machine may listen on the same port: the kernel spreads connections over them."""
     max_body_bytes: int = Field(default=15 * 1024 * 1024, ge=1024)
@@ -65,8 +87,9 @@ class GatewaySettings(JobSettings):
         require_guard(
             "--host",
             self.host,
-            guarded=self.tls_files is not None and self.tls_client_ca is not None,
+            guarded=self.auth or (self.tls_files is not None and self.tls_client_ca is not None),
             allowed=self.allow_anonymous,
-            remedy="have clients show certificates (--tls-cert, --tls-key, --tls-client-ca), or say --allow-anonymous",
+            remedy="have clients show keys (--auth) or certificates (--tls-cert, --tls-key, --tls-client-ca), or say "
+            "--allow-anonymous",
         )
         return self

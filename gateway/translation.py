@@ -14,10 +14,12 @@ from typing import Final
 import msgspec
 
 from gateway.model_directory import ServedModel
+from gateway.tenants import tenant_asking
 from schemas import headers as h
 from schemas.errors import InvalidRequest
 from schemas.needs import Mode
 from schemas.oip import RequestHead, is_plain, read_head
+from schemas.principal import ANYONE, Principal
 from schemas.query import Query, parse_query
 from schemas.reserved_parameters import TIMEOUT, Parameter
 from schemas.spelling import check_headers, check_parameter, check_query_names
@@ -38,12 +40,19 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 
 
 def make_envelope(
-    model: ServedModel, http: Mapping[str, str], body: bytes, reply_to: str, fallback_id: str, now_ns: int
+    model: ServedModel,
+    principal: Principal,
+    http: Mapping[str, str],
+    body: bytes,
+    reply_to: str,
+    fallback_id: str,
+    now_ns: int,
 ) -> Envelope:
     """Check a request and make the record that asks it.
 
     Args:
         model: what the path names.
+        principal: who asks; the tenant is theirs, whatever the request says.
         http: the headers of HTTP, or of gRPC's metadata: a case-insensitive mapping, or one by names in lower case.
         body: the request's body.
         reply_to: the topic on which the gateway reads results.
@@ -61,6 +70,10 @@ def make_envelope(
         raise InvalidRequest(f"{model.name} takes no {content_type[:40]}: send its inputs in a request, as JSON")
     head = read_head(body, json_length, model.inputs, plain=plain)
     fields = _fields(head, http)
+    if principal is not ANYONE:
+        fields.pop(h.TENANT, None)
+        if (tenant := tenant_asking(principal, http)) is not None:
+            fields[h.TENANT] = tenant
     if model.target is not None and fields.setdefault(h.TARGET, model.target) != model.target:
         raise InvalidRequest(f"the path asks for {model.name}, but the needs name another target; ask for {model.task}")
     fields[h.ID] = fields.get(h.ID) or fallback_id

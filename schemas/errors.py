@@ -3,6 +3,7 @@
     InfaasError
      ├── QueryError            one query failed; the wire knows these by `code`
      │    ├── InvalidRequest       client, 400
+     │    ├── Unauthenticated      client, 401
      │    ├── UnknownTask          client, 404
      │    ├── Unsatisfiable        client, 422: nothing registered can meet the needs
      │    ├── Forbidden            client, 403
@@ -19,11 +20,14 @@ The table is closed: a client may switch over `ErrorCode` and be sure to have se
 from enum import StrEnum
 from typing import Any, ClassVar, Final
 
+from schemas.principal import QuotaUse
+
 
 class ErrorCode(StrEnum):
     """The `infaas-status` values other than `ok`."""
 
     INVALID_REQUEST = "invalid_request"
+    UNAUTHENTICATED = "unauthenticated"
     UNKNOWN_TASK = "unknown_task"
     UNSATISFIABLE = "unsatisfiable"
     FORBIDDEN = "forbidden"
@@ -78,6 +82,16 @@ class InvalidRequest(QueryError):
     default_message = "the request is not valid"
 
 
+class Unauthenticated(QueryError):
+    """Nobody knows who asks: there is no key or token, or one that is not valid, or no longer."""
+
+    code = ErrorCode.UNAUTHENTICATED
+    fault = Fault.CLIENT
+    http_status = 401
+    retryable = False
+    default_message = "say who you are: send a key or a token as `Authorization: Bearer <key>`"
+
+
 class UnknownTask(QueryError):
     """No such task, architecture or variant is registered."""
 
@@ -110,6 +124,9 @@ class Forbidden(QueryError):
 
 class QuotaExceeded(QueryError):
     """The tenant has used up its share."""
+
+    use: QuotaUse | None = None
+    """What is left of the quota, where it is that of a key or a token."""
 
     code = ErrorCode.QUOTA_EXCEEDED
     fault = Fault.CLIENT
@@ -162,6 +179,7 @@ QUERY_ERRORS: Final[dict[ErrorCode, type[QueryError]]] = {
     kind.code: kind
     for kind in (
         InvalidRequest,
+        Unauthenticated,
         UnknownTask,
         Unsatisfiable,
         Forbidden,

@@ -1,7 +1,7 @@
 """Who asks, and what they may do: what a key or a token stands for, whichever door it came through."""
 
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -28,6 +28,19 @@ class Quota(msgspec.Struct, frozen=True):
     number."""
     concurrent: int | None = None
     """Queries that wait for their answer at once. None: any number."""
+
+
+class QuotaUse(NamedTuple):
+    """How much of a quota is left, and when there is more."""
+
+    policy: str
+    """`rate` or `concurrency`."""
+    most: int
+    window_s: int | None
+    """Seconds in which so many may be asked; None where so many may wait at once."""
+    left: int
+    reset_s: float
+    """Seconds until there is more."""
 
 
 class Principal(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ queries) -> migrate (brings tables up to date), version -> registry (what is reg
 (which version of it answers), builds (what is being made of it), tenants (who asks by a topic of its own), audit (who
 did what) -> shared_connection (the one that a process has) -> change_listener (what changed) -> catalog (all of it in
 memory, kept current) -> placement, corrections, scaling, cluster (what is wanted and what there is) -> jobs (what users
-ask of them), job_queue (what is done with them) -> samples (what was observed) -> removal (all of a name gone) ->
-leader (advisory lock) -> embedded (a server of our own), left_servers (what a killed one leaves).
+ask of them), job_queue (what is done with them) -> api_keys (who may ask) -> samples (what was observed) -> removal
+(all of a name gone) -> leader (advisory lock) -> embedded (a server of our own), left_servers (what a killed one
+leaves).
 """

@@ -23,6 +23,8 @@ SCALE: Final = "infaas_scale"
 """Channel that says that pins, the pause or the wanted numbers of workers changed."""
 JOBS: Final = "infaas_jobs"
 """Channel that says that there are new jobs."""
+API_KEYS: Final = "infaas_api_keys"
+"""Channel that says that API keys were made or revoked."""
 
 _MOST_PENDING: Final = 1000
 """Changes of a channel that are told apart; of more, anything may have changed."""

@@ -8,6 +8,7 @@ HTTPS it trusts whom INFAAS_GATEWAY_CA names.
 """
 
 import asyncio
+import os
 import sys
 import time
 
@@ -17,6 +18,9 @@ import msgspec
 from bench.core.figures import percentile
 from bench.core.load import small_query
 from infaas.client import ClientTls
+
+KEY_ENV = "INFAAS_KEY"
+"""Environment variable that holds the key to send, if there is one."""
 
 
 class MeasuredLoad(msgspec.Struct, frozen=True):
@@ -35,6 +39,8 @@ async def run(url: str, seconds: float, connections: int, rate: float = 0.0) -> 
     """
     value, raw_headers = small_query()
     headers = {name: text.decode() for name, text in raw_headers}
+    if key := os.environ.get(KEY_ENV):
+        headers["Authorization"] = f"Bearer {key}"
     times_ms: list[float] = []
     connector = aiohttp.TCPConnector(limit=connections, ssl=ClientTls().context() if url.startswith("https:") else True)
     async with aiohttp.ClientSession(connector=connector, headers=headers) as http:

@@ -4,8 +4,9 @@
                               -> anything else: from then on aiohttp has the connection -> router -> handler -> bytes
 
 What aiohttp makes of a request (a task, a request, a route, a response, headers of both) takes as long as all that the
-gateway does for it. A plain query needs none of that: it is HTTP/1.1, its path is one that a model has, and its body is
-neither compressed nor in chunks. Where that is not so, nothing is taken yet when aiohttp begins.
+gateway does for it. A plain query needs none of that: it is HTTP/1.1, of someone who may ask, its path is one that a
+model has, and its body is neither compressed nor in chunks. Where that is not so, nothing is taken yet when aiohttp
+begins.
 
 What is no HTTP, or never ends, is answered in JSON, too, and whoever takes no answers is let go.
 """
@@ -21,8 +22,7 @@ from aiohttp.typedefs import Handler
 from gateway.http.answers import HttpAnswer, packed
 from gateway.http.encodings import WORTH_BYTES
 from gateway.http.errors import answer_to, error_answer
-from gateway.http.inference import InferenceRoutes
-from gateway.model_directory import ServedModel
+from gateway.http.inference import Asked, InferenceRoutes
 from schemas.errors import Internal, InvalidRequest, Overloaded
 
 log = logging.getLogger(__name__)
@@ -101,13 +101,13 @@ class HttpConnection(web.RequestHandler):
             if not self._messages:
                 await self._wait_for_message()
             message, body = self._messages[0]
-            if not isinstance(message, RawRequestMessage) or (model := self._plainly_asked(message, body)) is None:
+            if not isinstance(message, RawRequestMessage) or (asked := self._plainly_asked(message, body)) is None:
                 await super().start()
                 return
             self._take_message()
             self._request_in_progress = True  # a shutdown waits for it
             try:
-                await self._answer(model, message, body)
+                await self._answer(asked, message, body)
             finally:
                 self._request_in_progress = False
                 if self._handler_waiter is not None:
@@ -123,8 +123,8 @@ class HttpConnection(web.RequestHandler):
         finally:
             self._waiter = None
 
-    def _plainly_asked(self, message: RawRequestMessage, body: StreamReader) -> ServedModel | None:
-        """The model that a plain query asks; None for whatever aiohttp has to look at."""
+    def _plainly_asked(self, message: RawRequestMessage, body: StreamReader) -> Asked | None:
+        """What a plain query asks; None for whatever aiohttp has to look at."""
         if message.method != "POST" or message.version != HttpVersion11:
             return None
         if message.chunked or message.compression or message.upgrade:
@@ -140,11 +140,11 @@ class HttpConnection(web.RequestHandler):
         if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
             self._resume_reading_if_drained()
 
-    async def _answer(self, model: ServedModel, message: RawRequestMessage, body: StreamReader) -> None:
+    async def _answer(self, asked: Asked, message: RawRequestMessage, body: StreamReader) -> None:
         close = message.should_close
         unread: StreamReader | None = None
         try:
-            answer = await self._inference.answer(model, message.headers, body)
+            answer = await self._inference.answer(asked, message.headers, body)
             if len(answer.body) >= WORTH_BYTES and "Accept-Encoding" in message.headers:
                 answer = await packed(answer, message.headers["Accept-Encoding"])
             head = answer.head(close=close)

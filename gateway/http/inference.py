@@ -1,23 +1,37 @@
 """`POST /v2/models/{name}[/versions/{version}]/infer`: the main job over HTTP."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiohttp import StreamReader, web
 
+from gateway.authentication import Authenticator
 from gateway.http.answers import HttpAnswer
+from gateway.http.authorization import models_for, principal_of
 from gateway.http.request_bodies import RequestBodies
 from gateway.inference import ArrivedRequest, Inference, result_headers
 from gateway.model_directory import ModelDirectory, ServedModel
 from gateway.tenants import tenant_asking
 from gateway.translation import needs_in
+from schemas.errors import Unauthenticated
+from schemas.principal import Principal
 from schemas.result import Result
+
+
+class Asked(NamedTuple):
+    """What a query asks, and who."""
+
+    model: ServedModel
+    principal: Principal
 
 
 class InferenceRoutes:
     """Handlers that decode a query, ask it and encode its result."""
 
-    def __init__(self, models: ModelDirectory, inference: Inference, bodies: RequestBodies) -> None:
+    def __init__(
+        self, models: ModelDirectory, inference: Inference, bodies: RequestBodies, authenticator: Authenticator
+    ) -> None:
+        self._authenticator = authenticator
         self._models = models
         self._bodies = bodies
         self._inference = inference
@@ -29,27 +43,37 @@ class InferenceRoutes:
             web.post("/v2/models/{name}/versions/{version}/infer", self.infer),
         ]
 
-    def asked_at(self, path: str, headers: Mapping[str, str]) -> ServedModel | None:
-        """The model that a query at this path asks, unless aiohttp's router has to find out."""
-        return self._models.seen_by(tenant_asking(headers)).asked_at(path)
+    def asked_at(self, path: str, headers: Mapping[str, str]) -> Asked | None:
+        """The model that a query at this path asks, and who asks, unless aiohttp's router has to find out.
+
+        So has it where somebody may not ask: they are answered in the same bytes whether there is such a model or not.
+        """
+        try:
+            principal = self._authenticator.principal(headers)
+        except Unauthenticated:
+            return None
+        if not principal.roles:
+            return None
+        model = self._models.seen_by(tenant_asking(principal, headers)).of_tasks(principal.tasks).asked_at(path)
+        return None if model is None else Asked(model, principal)
 
     async def infer(self, request: web.Request) -> web.Response:
         """Answer one query that aiohttp has routed here."""
         path = request.match_info
-        model = self._models.seen_by(tenant_asking(request.headers)).find(path["name"], path.get("version"))
+        model = models_for(request, self._models).find(path["name"], path.get("version"))
         headers = request.headers.copy()
         for header, text in needs_in(request.query).items():
             headers.setdefault(header, text)
-        return (await self.answer(model, headers, request.content)).response()
+        return (await self.answer(Asked(model, principal_of(request)), headers, request.content)).response()
 
-    async def answer(self, model: ServedModel, headers: Mapping[str, str], content: StreamReader) -> HttpAnswer:
+    async def answer(self, asked: Asked, headers: Mapping[str, str], content: StreamReader) -> HttpAnswer:
         """Answer one query. When the client goes away it is cancelled, which makes room.
 
         Raises:
             QueryError: there is no answer; what the client reads.
             HTTPException: the body is too large, or does not arrive.
         """
-        result = await self._inference.ask(model, self._arriving(headers, content))
+        result = await self._inference.ask(*asked, lambda: self._arriving(headers, content))
         return HttpAnswer(200, http_result_headers(result), result.value)
 
     async def _arriving(self, headers: Mapping[str, str], content: StreamReader) -> ArrivedRequest:

@@ -20,6 +20,7 @@ from schemas.errors import InvalidRequest, QueryError
 from schemas.jobs import KEY, MAX_KEY
 from schemas.needs import Mode
 from schemas.oip import BINARY, JSON
+from schemas.principal import Principal
 from schemas.rows.jobs import NewJob
 from schemas.topics import JOB_RESULTS
 
@@ -34,6 +35,8 @@ _list: Final = msgspec.json.Decoder(list[msgspec.Raw])
 class JobOptions(NamedTuple):
     """What a request says of its jobs beside the queries."""
 
+    principal: Principal
+    """Who asks."""
     key: str | None
     tenant: str
     webhook: str | None
@@ -131,7 +134,7 @@ def _read_job(
     now_ns: int,
     place: _Place | None = None,
 ) -> NewJob:
-    envelope = make_envelope(model, http, body, JOB_RESULTS, job_id, now_ns)
+    envelope = make_envelope(model, options.principal, http, body, JOB_RESULTS, job_id, now_ns)
     said = h.as_text(envelope.headers)
     headers = {name: text for name, text in said.items() if name not in _KNOWN_LATER}
     headers.setdefault(h.MODE, Mode.OFFLINE)

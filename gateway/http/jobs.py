@@ -10,6 +10,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from gateway.http.answers import HttpAnswer
+from gateway.http.authorization import models_for, principal_of
 from gateway.http.errors import RETRY_AFTER_S, error_answer
 from gateway.http.inference import http_result_headers
 from gateway.http.job_requests import JobOptions, check_key, queries_in, read_jobs
@@ -22,13 +23,15 @@ from gateway.tenants import tenant_asking
 from gateway.translation import needs_in
 from schemas import headers as h
 from schemas.access import EVERY_TENANT
-from schemas.errors import ErrorCode, InvalidRequest
+from schemas.errors import ErrorCode, InvalidRequest, UnknownTask
 from schemas.jobs import ENDED, KEY, MAX_LISTED, WEBHOOK, JobState, job_path, new_job_id
 from schemas.oip import JSON
+from schemas.principal import Principal
 from schemas.result import parse_result
 from schemas.rows.jobs import JobResult, JobRow, KeptJob, NewJob, differs
 from schemas.topics import JOB_RESULTS, may_reply_to
 from schemas.webhooks import parse_webhook
+from security.quotas import QuotaMeters
 from store.jobs import cancel_jobs, get_job, get_job_result, list_jobs
 from store.pool import Pool
 
@@ -46,8 +49,10 @@ class JobRoutes:
         bodies: RequestBodies,
         writer: JobWriter,
         pool: Pool,
+        quotas: QuotaMeters,
         settings: GatewaySettings,
     ) -> None:
+        self._quotas = quotas
         self._models = models
         self._clock = query_client.clock
         self._bodies = bodies
@@ -69,28 +74,34 @@ class JobRoutes:
 
     async def submit(self, request: web.Request) -> web.Response:
         """Keep one job, or all those of a list, and answer with their ids before anything is computed."""
-        path = request.match_info
-        model = self._models.seen_by(tenant_asking(request.headers)).find(path["name"], path.get("version"))
+        path, principal = request.match_info, principal_of(request)
+        model = models_for(request, self._models).find(path["name"], path.get("version"))
         headers = CIMultiDict(request.headers)
         headers.pop(h.ID, None)  # which a job has of its own
         for header, text in needs_in(request.query, WEBHOOK).items():
             headers.setdefault(header, text)
-        body = await self._bodies.read(request.content, headers)
+        meter = self._quotas.enter(principal, time.monotonic())
+        body = b""
         try:
+            body = await self._bodies.read(request.content, headers)
             many = queries_in(body, headers)
             queries = [body] if many is None else many
             ids = _new_ids(len(queries))
-            options = self._options(headers, request.query)
+            if meter is not None:
+                meter.charge(len(queries) - 1)
+            options = self._options(principal, headers, request.query)
             jobs = await read_jobs(model, headers, queries, ids, options, self._clock.now_ns(), many=many is not None)
             kept = await self._writer.put(jobs)
         finally:
             self._bodies.release(len(body))
+            if meter is not None:
+                meter.leave()
         before = {one.idempotency_key: one for one in kept}
         if differs(jobs, before):
             return _refused(422, f"this {KEY} was used for something else: use another one, or ask for the same")
         return _accepted(model.name, jobs, before)
 
-    def _options(self, headers: Mapping[str, str], query: Mapping[str, str]) -> JobOptions:
+    def _options(self, principal: Principal, headers: Mapping[str, str], query: Mapping[str, str]) -> JobOptions:
         webhook, reply_to = query.get(WEBHOOK), headers.get(h.REPLY_TO)
         if webhook is not None:
             settings = self._settings
@@ -99,12 +110,15 @@ class JobRoutes:
             raise InvalidRequest(f"header {h.REPLY_TO} names no topic that results may go to: {reply_to[:80]!r}")
         if webhook is not None and reply_to is not None:
             raise InvalidRequest(f"a job tells of its end by one of {WEBHOOK} and {h.REPLY_TO}, not by both")
-        return JobOptions(check_key(headers.get(KEY)), headers.get(h.TENANT, ""), webhook, reply_to)
+        tenant = tenant_asking(principal, headers) or ""
+        return JobOptions(principal, check_key(headers.get(KEY)), tenant, webhook, reply_to)
 
     async def list(self, request: web.Request) -> web.Response:
         """Answer with the jobs of a model, the latest first, a page at a time."""
         query, name = request.query, _text(request.match_info["name"])
         limit = _limit(query.get("limit", str(_LISTED)))
+        if not self._may_ask(request):
+            return _json({"jobs": [], "next": None})
         rows = await list_jobs(
             self._pool,
             model=name,
@@ -139,14 +153,24 @@ class JobRoutes:
         """Answer as `/infer` would have, once the job has ended."""
         path = request.match_info
         found = await get_job_result(self._pool, _text(path["id"]), _owner_asking(request))
-        if found is None or found.model != path["name"]:
+        if found is None or found.model != path["name"] or not self._may_ask(request):
             return _unknown(request)
         return _result(found).response()
 
     async def _find(self, request: web.Request) -> JobRow | None:
         path = request.match_info
         row = await get_job(self._pool, _text(path["id"]), _owner_asking(request))
-        return row if row is not None and row.model == path["name"] else None
+        return row if row is not None and row.model == path["name"] and self._may_ask(request) else None
+
+    def _may_ask(self, request: web.Request) -> bool:
+        """Whether a key may ask the model of a path; one that may ask all may see jobs of models that are gone, too."""
+        if principal_of(request).tasks is None:
+            return True
+        try:
+            models_for(request, self._models).find(request.match_info["name"])
+        except UnknownTask:
+            return False
+        return True
 
 
 def _new_ids(count: int) -> list[str]:
@@ -191,7 +215,7 @@ def _refused(status: int, message: str) -> web.Response:
 
 def _owner_asking(request: web.Request) -> str | None:
     """Whose jobs a request sees: its tenant's, or of those who have none; None: everybody's."""
-    tenant = tenant_asking(request.headers)
+    tenant = tenant_asking(principal_of(request), request.headers)
     return None if tenant == EVERY_TENANT else _text(tenant or "")
 
 

@@ -6,10 +6,10 @@ from typing import Any, Final, TypeVar
 import msgspec
 from aiohttp import web
 
+from gateway.http.authorization import models_for
 from gateway.http.request_bodies import RequestBodies
 from gateway.model_directory import ModelDirectory, ServedModel, ServedModels
 from gateway.statistics import ModelStatisticsTable
-from gateway.tenants import tenant_asking
 from schemas.errors import InvalidRequest, UnknownTask
 from schemas.oip import JSON
 
@@ -136,7 +136,7 @@ class MetadataRoutes:
         return self._seen(request).find(path["name"], path.get("version"))
 
     def _seen(self, request: web.Request) -> ServedModels:
-        return self._models.seen_by(tenant_asking(request.headers))
+        return models_for(request, self._models)
 
 
 def _indexed(model: ServedModel) -> dict[str, str]:

@@ -8,8 +8,8 @@ from typing import Final
 
 from aiohttp import web
 
+from gateway.http.authorization import models_for
 from gateway.model_directory import ModelDirectory
-from gateway.tenants import tenant_asking
 from schemas.errors import InvalidRequest
 
 SHARED_MEMORIES: Final = ("systemsharedmemory", "cudasharedmemory")
@@ -65,7 +65,7 @@ class UnofferedRoutes:
         """Refuse to tell or change what Triton traces."""
         name = request.match_info.get("name")
         if name is not None:
-            self._models.seen_by(tenant_asking(request.headers)).find(name)
+            models_for(request, self._models).find(name)
         raise InvalidRequest(_NO_TRACES)
 
     async def logs(self, _request: web.Request) -> web.Response:

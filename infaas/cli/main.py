@@ -13,6 +13,7 @@ from infaas.cli import (
     dead_letters,
     demo,
     jobs,
+    keys,
     lag,
     listing,
     plot,
@@ -73,6 +74,7 @@ app.add_typer(variants, name="variants", rich_help_panel="Models")
 app.add_typer(access.app, name="access", rich_help_panel="Models")
 app.add_typer(jobs.app, name="jobs", rich_help_panel="Queries")
 app.add_typer(scale.app, name="scale", rich_help_panel="Operation")
+app.add_typer(keys.app, name="keys", rich_help_panel="Operation")
 app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel="Operation")
 app.add_typer(tenants.app, name="tenants", rich_help_panel="Operation")
 app.add_typer(database.app, name="db", rich_help_panel="Operation")

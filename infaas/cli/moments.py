@@ -1,4 +1,4 @@
-"""Times as people write them: `2h` ago, or a date; and how long something may take, `2h30m`."""
+"""Times as people write them: `2h` ago or ahead, or a date; and how long something may take, `2h30m`."""
 
 import re
 from datetime import datetime
@@ -6,24 +6,28 @@ from typing import Final
 
 from schemas.errors import OperatorError
 
-_AGO: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)")
+_DISTANCE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)")
 _LASTING: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
 _SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
-def parse_moment(text: str, now_s: float) -> float:
-    """Read a time, seconds since the epoch; a date without a zone is of this machine's.
+def parse_moment(text: str, now_s: float, *, ahead: bool = False) -> float:
+    """Read a time ago, or from now on if it is `ahead`, or a date; seconds since the epoch.
+
+    A date without a zone is of this machine's.
 
     Raises:
-        OperatorError: it is neither a time ago nor a date.
+        OperatorError: it is none of them.
     """
-    ago = _AGO.fullmatch(text.strip())
-    if ago is not None:
-        return now_s - float(ago[1]) * _SECONDS[ago[2]]
+    distance = _DISTANCE.fullmatch(text.strip())
+    if distance is not None:
+        seconds = float(distance[1]) * _SECONDS[distance[2]]
+        return now_s + seconds if ahead else now_s - seconds
     try:
         return datetime.fromisoformat(text.strip()).timestamp()
     except ValueError:
-        raise OperatorError(f"{text!r} is no time: write 90s, 30m, 2h or 3d ago, or 2026-01-31T12:00") from None
+        when = "from now on" if ahead else "ago"
+        raise OperatorError(f"{text!r} is no time: write 90s, 30m, 2h or 3d {when}, or 2026-01-31T12:00") from None
 
 
 def parse_duration(text: str) -> float:

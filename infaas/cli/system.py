@@ -91,6 +91,10 @@ AllowAnonymousFlag = Annotated[
         help="Let anyone ask who reaches a --gateway-host beyond this machine.",
     ),
 ]
+AuthFlag = Annotated[
+    bool,
+    typer.Option("--auth", envvar="INFAAS_GATEWAY_AUTH", help="Have the gateway let in only who shows a key or token."),
+]
 KafkaPortFlag = Annotated[int, typer.Option(envvar="INFAAS_KAFKA_PORT", min=0, max=_LAST_PORT, help=_ANY_PORT)]
 PostgresPortFlag = Annotated[int, typer.Option(envvar="INFAAS_POSTGRES_PORT", min=0, max=_LAST_PORT, help=_ANY_PORT)]
 MetricsPortFlag = Annotated[
@@ -151,6 +155,7 @@ def up(
     tls_key: TlsKeyFlag = None,
     tls_client_ca: TlsClientCaFlag = None,
     allow_anonymous: AllowAnonymousFlag = _DEFAULTS.allow_anonymous,
+    auth: AuthFlag = _DEFAULTS.auth,
     kafka_port: KafkaPortFlag = _DEFAULTS.kafka_port,
     postgres_port: PostgresPortFlag = _DEFAULTS.postgres_port,
     metrics_port: MetricsPortFlag = _DEFAULTS.metrics_port,
@@ -178,6 +183,7 @@ def up(
         gateway_port=gateway_port,
         tls=TlsFiles.given(tls_cert, tls_key, tls_client_ca),
         allow_anonymous=allow_anonymous,
+        auth=auth,
         kafka_port=kafka_port,
         postgres_port=postgres_port,
         metrics_port=metrics_port,

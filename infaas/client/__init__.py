@@ -26,6 +26,7 @@ from schemas.errors import (
     Overloaded,
     QueryError,
     QuotaExceeded,
+    Unauthenticated,
     UnknownTask,
     Unsatisfiable,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "QuotaExceeded",
     "SyncInfaasClient",
     "SystemOptions",
+    "Unauthenticated",
     "UnknownTask",
     "Unsatisfiable",
     "__version__",

@@ -9,6 +9,7 @@ other, however often the system had to deliver it. Errors are a `QueryError` eac
 again, and `error.retry_after_s` when, where that is known.
 """
 
+import os
 import re
 import time
 from asyncio import Task, TaskGroup
@@ -35,6 +36,9 @@ from schemas.oip import decode_response, encode_request
 from schemas.result import Result
 from schemas.tensors import Array, bytes_array
 from security.signature import parse_key
+
+KEY_ENV: Final = "INFAAS_KEY"
+"""Environment variable that holds the key to show a gateway."""
 
 
 class QueryOptions(TypedDict, total=False):
@@ -81,6 +85,8 @@ class SystemOptions(TypedDict, total=False):
     """Over Kafka: the tenant whose own topics to ask by, as the user that alone may."""
     signing_key: str
     """Over Kafka: the key that says on whose behalf is asked, as `infaas tenants key` makes it."""
+    key: str | None
+    """API key or token to show the gateway; without one, that of the environment variable INFAAS_KEY."""
     max_in_flight: int
     """Calls that may wait for their result at once; 2000 otherwise."""
 
@@ -208,7 +214,8 @@ def check_stream(options: QueryOptions) -> None:
 def _transport(system: SystemOptions) -> Transport:
     kafka, most = system.get("kafka"), system.get("max_in_flight", MAX_IN_FLIGHT)
     if kafka is None:
-        return HttpTransport(system.get("gateway") or "", most, system.get("tls", ClientTls()))
+        key = _checked(system.get("key") or os.environ.get(KEY_ENV, ""))
+        return HttpTransport(system.get("gateway") or "", key, most, system.get("tls", ClientTls()))
     settings = kafka if isinstance(kafka, KafkaSettings) else KafkaSettings(bootstrap=kafka)
     key = system.get("signing_key")
     signing_key = None if key is None else parse_key(key)
@@ -222,6 +229,14 @@ async def _infer_or_error(
         return await client.infer(task, inputs, **options)
     except QueryError as error:
         return error
+
+
+def _checked(key: str) -> str:
+    """A key as it may stand in a header."""
+    key = key.strip()
+    if not (key.isascii() and key.isprintable() and " " not in key):
+        raise OperatorError("the key holds what no key does, as a space or the end of a line")  # and is not shown
+    return key
 
 
 async def _stream(

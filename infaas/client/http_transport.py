@@ -19,6 +19,7 @@ from schemas.result import OK, Result, parse_result
 
 _CODES: Final = {
     400: ErrorCode.INVALID_REQUEST,
+    401: ErrorCode.UNAUTHENTICATED,
     403: ErrorCode.FORBIDDEN,
     404: ErrorCode.INVALID_REQUEST,  # a gateway of ours says itself which task it does not know
     413: ErrorCode.INVALID_REQUEST,
@@ -37,7 +38,8 @@ class HttpTransport:
     So do more than half the files that this process may have open: what else it does needs some, too.
     """
 
-    def __init__(self, url: str, max_in_flight: int, tls: ClientTls) -> None:
+    def __init__(self, url: str, key: str, max_in_flight: int, tls: ClientTls) -> None:
+        self._own_headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._tls = tls
         self._url = url.rstrip("/").removesuffix("/v2")
         self._most_connections = min(max_in_flight, open_files_limit(max_in_flight * 2) // 2)
@@ -50,6 +52,7 @@ class HttpTransport:
                 limit=self._most_connections, ssl=self._tls.context() if self._url.startswith("https:") else True
             ),
             timeout=aiohttp.ClientTimeout(total=None),
+            headers=self._own_headers,
         )
         return self
 

@@ -47,6 +47,8 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What the gateway serves HTTPS with; None: it is HTTP."""
     allow_anonymous: bool = False
     """Whether anyone who reaches `gateway_host` beyond this machine may ask."""
+    auth: bool = False
+    """Whether whoever asks a gateway must show a key or a token."""
     kafka_port: int = KAFKA_PORT
     postgres_port: int = 0
     metrics_port: int | None = None
@@ -85,6 +87,7 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
             "INFAAS_GATEWAY_HOST": self.gateway_host,
             "INFAAS_GATEWAY_PORT": str(self.gateway_port),
             "INFAAS_GATEWAY_REUSE_PORT": str(self.gateways > 1).lower(),
+            "INFAAS_GATEWAY_AUTH": str(self.auth).lower(),
             "INFAAS_GATEWAY_ALLOW_ANONYMOUS": str(self.allow_anonymous).lower(),
         }
         if self.tls is not None:

@@ -2,5 +2,6 @@
 
 Reading order: tensor_spec, processing -> catalog (what is registered) -> rollout (which version answers) -> builds
 (what is being made of it) -> placement (what serves) -> scaling (what changes that) -> samples (what was seen of it) ->
-jobs (queries that are kept), tenants (who asks by a topic of its own) -> audit (what administrators did).
+jobs (queries that are kept), tenants (who asks by a topic of its own) -> audit (what administrators did), api_keys (who
+may ask).
 """

@@ -2,6 +2,7 @@
 
 import json
 
+from gateway.authentication import Authenticator
 from gateway.http.inference import InferenceRoutes
 from gateway.http.jobs import JobRoutes
 from gateway.http.request_bodies import RequestBodies
@@ -14,6 +15,7 @@ from gateway.service import all_routes
 from gateway.settings import GatewaySettings
 from gateway.statistics import ModelStatisticsTable
 from schemas.documents.__main__ import FOLDER
+from security.quotas import QuotaMeters
 from store.catalog import Catalog
 from store.pool import open_pool
 from tests.integration.gateway.conftest import NOWHERE, Running
@@ -35,9 +37,12 @@ async def test_paths_are_the_routes(gateway: Running) -> None:
         ModelStatisticsTable("gateway"),
         RequestBodies(GatewaySettings(), room := RequestRoom(1)),
     )
-    inference = InferenceRoutes(models, Inference(gateway.query_client, statistics, room), bodies)
+    quotas = QuotaMeters()
+    inference = InferenceRoutes(
+        models, Inference(gateway.query_client, statistics, room, quotas), bodies, Authenticator(None)
+    )
     async with open_pool(NOWHERE, min_size=0) as pool:
         settings = GatewaySettings()
-        jobs = JobRoutes(models, gateway.query_client, bodies, JobWriter(pool, JobRoom(1, 1)), pool, settings)
+        jobs = JobRoutes(models, gateway.query_client, bodies, JobWriter(pool, JobRoom(1, 1)), pool, quotas, settings)
     routes = all_routes(inference, jobs, models, statistics, bodies, always_ready)
     assert {(route.method, route.path) for route in routes} == listed | UNLISTED

@@ -134,3 +134,18 @@ def _found(models: ServedModels, name: str, version: str | None = None) -> objec
         return models.find(name, version)
     except UnknownTask as error:
         return str(error)
+
+
+def test_what_is_of_another_task_is_not_there_for_who_may_ask_some() -> None:
+    private = Access(owner="acme", visibility=Visibility.PRIVATE)
+    models = ModelDirectory(_catalog(["digits", "letters"], ["mlp", "cnn"], {"digits": private}))
+    for tasks in ({"digits"}, {"letters"}, {"digits", "letters"}, {"another"}, set[str]()):
+        all_of_them, some = models.seen_by("acme"), models.seen_by("acme").of_tasks(frozenset(tasks))
+        assert {model.name for model in some} == {model.name for model in all_of_them if model.task in tasks}
+        assert {model.name for model in some.versions()} == {model.name for model in some}
+        for model in all_of_them:
+            assert some.asked_at(f"/v2/models/{model.name}/infer") is (model if model.task in tasks else None)
+            if model.task not in tasks:
+                missing = str(_found(some, "missing", "7")).replace("missing", model.name)
+                assert _found(some, model.name, "7") == missing
+    assert models.seen_by("acme").of_tasks(None) is models.seen_by("acme")

@@ -3,6 +3,7 @@
 import pytest
 from aiohttp import ClientSession, web
 
+from gateway.authentication import Authenticator
 from gateway.http.connection import json_errors
 from gateway.service import make_app
 from gateway.settings import GatewaySettings
@@ -12,7 +13,7 @@ async def test_a_defect_is_json_and_says_nothing_of_the_inside(caplog: pytest.Lo
     async def broken(_request: web.Request) -> web.Response:
         raise RuntimeError("a secret detail")
 
-    app = make_app(GatewaySettings(), [web.get("/", broken)])
+    app = make_app(GatewaySettings(), [web.get("/", broken)], Authenticator(None))
     assert json_errors in app.middlewares
     runner = web.AppRunner(app)
     await runner.setup()

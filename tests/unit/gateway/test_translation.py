@@ -8,6 +8,7 @@ from gateway.model_directory import ModelDirectory
 from gateway.translation import make_envelope, needs_in
 from schemas import headers as h
 from schemas.errors import InvalidRequest
+from schemas.principal import ANYONE
 from schemas.rows.tensor_spec import TensorSpec
 from store.catalog import Catalog
 from tests.store_rows import a_task
@@ -19,7 +20,7 @@ MODELS = ModelDirectory(Catalog(tasks={"reviews": TEXTS, "digits": a_task("digit
 @pytest.mark.parametrize("content_type", ["text/plain", "Text/Plain; charset=utf-8", "image/png"])
 def test_a_text_or_an_image_is_sent_on_as_it_is(content_type: str) -> None:
     http = {h.CONTENT_TYPE: content_type, h.LATENCY_MS: "100"}
-    envelope = make_envelope(MODELS.find("reviews"), http, b"\x89 a wonderful film", "infaas.replies.r", "q", 1)
+    envelope = make_envelope(MODELS.find("reviews"), ANYONE, http, b"\x89 a wonderful film", "infaas.replies.r", "q", 1)
     headers = h.as_text(envelope.headers)
     assert (envelope.value, headers[h.BATCH], headers[h.CONTENT_TYPE]) == (b"\x89 a wonderful film", "1", content_type)
     assert h.JSON_LENGTH not in headers
@@ -28,18 +29,20 @@ def test_a_text_or_an_image_is_sent_on_as_it_is(content_type: str) -> None:
 @pytest.mark.parametrize(("task", "content_type"), [("digits", "text/plain"), ("reviews", "application/json")])
 def test_elsewhere_the_body_is_a_request(task: str, content_type: str) -> None:
     with pytest.raises(InvalidRequest, match="the body is no JSON"):
-        make_envelope(MODELS.find(task), {h.CONTENT_TYPE: content_type}, b"a film", "infaas.replies.r", "q", 1)
+        make_envelope(MODELS.find(task), ANYONE, {h.CONTENT_TYPE: content_type}, b"a film", "infaas.replies.r", "q", 1)
 
 
 def test_who_sends_a_file_to_a_model_of_numbers_is_told_what_to_send() -> None:
     with pytest.raises(InvalidRequest, match="digits takes no image/png: send its inputs in a request"):
-        make_envelope(MODELS.find("digits"), {h.CONTENT_TYPE: "image/png"}, b"\x89PNG", "infaas.replies.r", "q", 1)
+        make_envelope(
+            MODELS.find("digits"), ANYONE, {h.CONTENT_TYPE: "image/png"}, b"\x89PNG", "infaas.replies.r", "q", 1
+        )
 
 
 def test_a_need_is_said_once() -> None:
     plain = (h.CONTENT_TYPE, "text/plain")
     fields = CIMultiDict([(h.LATENCY_MS, "100"), (h.LATENCY_MS.upper(), "100"), plain])
     with pytest.raises(InvalidRequest, match="more than once"):
-        make_envelope(MODELS.find("reviews"), fields, b"a", "infaas.replies.r", "q", 1)
+        make_envelope(MODELS.find("reviews"), ANYONE, fields, b"a", "infaas.replies.r", "q", 1)
     with pytest.raises(InvalidRequest, match="more than once"):
         needs_in(MultiDict([("latency_ms", "1"), ("other", "1"), ("latency_ms", "1")]))

@@ -1,0 +1,171 @@
+"""Who asks, found out in one place for every protocol and every route.
+
+    Authorization: Bearer infaas_<id>_<secret>     an API key: a look into memory, a hash
+    Authorization: Bearer <header.claims.signature>  a token of the issuer: its signature, once
+
+Nothing here waits for anything, but `resolve` where a token names a signing key that is not known yet. What is said to
+those who are not let in tells nothing that only a holder of the secret may know, and takes as long whatever is wrong.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from hashlib import sha256
+from typing import Final
+
+from gateway.issuer_keys import IssuerKeys, check_issuer_url
+from gateway.settings import GatewaySettings
+from schemas.errors import OperatorError, Overloaded, Unauthenticated
+from schemas.principal import ANYONE, Principal, Quota
+from schemas.rows.api_keys import ApiKeyRow
+from security.api_keys import PREFIX, read_key
+from security.tokens import KnownToken, TokenRules, UnknownSigner, is_token, verify_token
+from store.api_keys import KeyWatcher
+from store.shared_connection import SharedConnection
+
+AUTHORIZATION: Final = "authorization"
+_BEARER: Final = "bearer"
+_NO_HASH: Final = bytes(32)
+_MOST_TOKENS: Final = 10_000
+"""Verified tokens that are remembered."""
+
+
+class Authenticator:
+    """Finder of who asks.
+
+    Args:
+        keys: gives the API keys by their ids; None: authentication is off, and everybody is anyone.
+        issuer: the issuer of tokens, if there is one, and what its tokens must say.
+        now: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        keys: Callable[[], Mapping[str, ApiKeyRow]] | None,
+        issuer: tuple[IssuerKeys, TokenRules] | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._keys = keys
+        self._issuer = issuer
+        self._now = now
+        self._principals: dict[str, tuple[ApiKeyRow, Principal]] = {}
+        self._tokens: OrderedDict[bytes, KnownToken] = OrderedDict()
+        self._tokens_of: object = None
+        """Signing keys by which these were verified."""
+
+    def principal(self, headers: Mapping[str, str]) -> Principal:
+        """Who asks with these headers, by names that are in lower case or whose case is ignored.
+
+        Raises:
+            Unauthenticated: nobody who is known; `UnknownSigner`, one of them: `resolve` may know more.
+        """
+        if self._keys is None:
+            return ANYONE
+        scheme, _, credential = headers.get(AUTHORIZATION, "").partition(" ")
+        if scheme.lower() != _BEARER:
+            raise Unauthenticated
+        credential = credential.strip()
+        if self._issuer is not None and not credential.startswith(PREFIX) and is_token(credential):
+            return self._of_token(credential, *self._issuer)
+        return self._of_key(credential, self._keys())
+
+    async def resolve(self, headers: Mapping[str, str]) -> Principal:
+        """Who asks, as `principal` says; a signing key that is not known is asked for, at most each so often.
+
+        Raises:
+            Unauthenticated: nobody who is known.
+            Overloaded: the issuer could not be asked for its keys yet.
+        """
+        try:
+            return self.principal(headers)
+        except UnknownSigner:
+            if self._issuer is None:
+                raise
+            issuer, rules = self._issuer
+            await issuer.refresh()
+            if issuer.current is None:
+                message = f"the keys of {rules.issuer} cannot be read at the moment, so no token of it can be verified"
+                raise Overloaded(f"{message}; try again later") from None
+            return self.principal(headers)
+
+    def _of_key(self, credential: str, keys: Mapping[str, ApiKeyRow]) -> Principal:
+        key = read_key(credential)
+        if key is None:
+            raise Unauthenticated("this is no key: one begins with `infaas_` and was shown when it was made")
+        row = keys.get(key.id)
+        matches = key.matches(_NO_HASH if row is None else row.secret_hash)
+        if row is None or not matches:
+            raise Unauthenticated("this key is not known")
+        if row.revoked_at is not None:
+            raise Unauthenticated("this key was revoked: ask an administrator for another")
+        if row.expires_at is not None and row.expires_at.timestamp() <= self._now():
+            raise Unauthenticated("this key has expired: ask an administrator for another")
+        known = self._principals.get(row.id)
+        if known is None or known[0] is not row:
+            known = self._principals[row.id] = row, row.principal()
+        return known[1]
+
+    def _of_token(self, token: str, issuer: IssuerKeys, rules: TokenRules) -> Principal:
+        keys, now = issuer.current, self._now()
+        if self._tokens_of is not keys:  # one of them may count no longer
+            self._tokens.clear()
+            self._tokens_of = keys
+        digest = sha256(token.encode()).digest()
+        known = self._tokens.get(digest)
+        if known is None or known.expires <= now:
+            known = self._tokens[digest] = verify_token(token, keys or {}, rules, now)
+            if len(self._tokens) > _MOST_TOKENS:
+                self._tokens.popitem(last=False)
+        return known.principal
+
+
+@asynccontextmanager
+async def open_authenticator(
+    settings: GatewaySettings, source: str | SharedConnection
+) -> AsyncGenerator[Authenticator]:
+    """An authenticator as the settings say, whose keys are followed at `source` while the context is open.
+
+    Raises:
+        OperatorError: the settings contradict one another.
+        StoreUnavailable: Postgres cannot be reached.
+    """
+    if not settings.auth:
+        if settings.oidc_issuer:
+            raise OperatorError("--oidc-issuer says whose tokens are believed, but --auth is not on: set both")
+        yield Authenticator(None)
+        return
+    rules = token_rules(settings) if settings.oidc_issuer else None
+    async with AsyncExitStack() as stack:
+        keys = await stack.enter_async_context(KeyWatcher(source))
+        issuer = None
+        if rules is not None:
+            signers = IssuerKeys(rules.issuer, settings.oidc_jwks_url, settings.oidc_pause_s)
+            issuer = await stack.enter_async_context(signers), rules
+        yield Authenticator(lambda: keys.current, issuer)
+
+
+def token_rules(settings: GatewaySettings) -> TokenRules:
+    """What the tokens of the issuer must say.
+
+    Raises:
+        OperatorError: a setting is missing or wrong.
+    """
+    if not settings.oidc_audience:
+        raise OperatorError("--oidc-issuer needs --oidc-audience: what its tokens for this system are made out to")
+    for flag, url in (("--oidc-issuer", settings.oidc_issuer), ("--oidc-jwks-url", settings.oidc_jwks_url)):
+        try:
+            if url:
+                check_issuer_url(url)
+        except ValueError as error:
+            raise OperatorError(f"{flag}: {error}") from None
+    rate, concurrent = settings.oidc_per_second, settings.oidc_concurrent
+    return TokenRules(
+        issuer=settings.oidc_issuer,
+        audience=settings.oidc_audience,
+        tenant_claim=settings.oidc_tenant_claim,
+        roles_claim=settings.oidc_roles_claim,
+        tasks_claim=settings.oidc_tasks_claim,
+        role_prefix=settings.oidc_role_prefix,
+        quota=None if rate is None and concurrent is None else Quota(rate, concurrent),
+    )

@@ -1,0 +1,84 @@
+"""Who may use which route: everybody says who they are first, even for a path that is none, but for probes.
+
+A route that is not in the table is an administrator's, so that one that is forgotten lets in too few rather than too
+many. Which models there are for whom is the directory's to say, and whose jobs are whose that of their handlers.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from gateway.authentication import Authenticator
+from gateway.model_directory import ModelDirectory, ServedModels
+from gateway.tenants import tenant_asking
+from schemas.errors import Forbidden
+from schemas.principal import Principal, Role
+
+_OPEN: Final = frozenset(
+    {"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/openapi.json", "/docs"}
+)
+"""Paths of probes, which have no keys, and of what says how to send one."""
+_MODEL: Final = ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
+_MEMORY: Final = ("/v2/systemsharedmemory", "/v2/cudasharedmemory")
+_REGION: Final = "/region/{region}"
+_JOBS: Final = "/v2/models/{name}/jobs"
+_ROLES: Final[Mapping[str, Role]] = {
+    **dict.fromkeys(("/v2", "/v2/", "/v2/models/stats", "/v2/repository/index"), Role.QUERY),
+    **{f"{path}{of}": Role.QUERY for path in _MODEL for of in ("", "/ready", "/config", "/stats", "/infer")},
+    f"{_MODEL[1]}/jobs": Role.QUERY,
+    **dict.fromkeys(("/v2/logging", "/v2/trace/setting", "/v2/models/{name}/trace/setting"), Role.QUERY),
+    **{f"{path}{of}": Role.QUERY for path in _MEMORY for of in ("/status", "/unregister")},
+    **{f"{path}{_REGION}/{of}": Role.QUERY for path in _MEMORY for of in ("status", "register", "unregister")},
+    **dict.fromkeys((_JOBS, f"{_JOBS}/{{id}}", f"{_JOBS}/{{id}}/result"), Role.QUERY),
+    **{f"/v2/repository/models/{{name}}/{act}": Role.PUBLISH for act in ("load", "unload")},
+    "/metrics": Role.ADMIN,  # of all tenants
+}
+_PRINCIPAL: Final = web.RequestKey("principal", Principal)
+
+
+def required_role(path: str) -> Role | None:
+    """The role that a route takes, by its path as it is registered; None for whoever comes."""
+    return None if path in _OPEN else _ROLES.get(path, Role.ADMIN)
+
+
+def authorization(authenticator: Authenticator) -> Middleware:
+    """Make the middleware that lets in whom each route is for."""
+
+    @web.middleware
+    async def authorize(request: web.Request, handler: Handler) -> web.StreamResponse:
+        resource = request.match_info.route.resource
+        if resource is None:  # no such path or method: that is told to who may ask at all
+            await authenticator.resolve(request.headers)
+            return await handler(request)
+        role = required_role(resource.canonical)
+        if role is not None:
+            principal = await authenticator.resolve(request.headers)
+            require_role(principal, role)
+            request[_PRINCIPAL] = principal
+        return await handler(request)
+
+    return authorize
+
+
+def require_role(principal: Principal, role: Role) -> None:
+    """Check that someone has a role.
+
+    Raises:
+        Forbidden: they have not.
+    """
+    if not principal.has(role):
+        own = ", ".join(sorted(principal.roles)) or "none"
+        raise Forbidden(f"this takes the role {role}, and yours is {own}: ask an administrator for a key with it")
+
+
+def principal_of(request: web.Request) -> Principal:
+    """Who asks, on a route that is not open to all."""
+    return request[_PRINCIPAL]
+
+
+def models_for(request: web.Request, models: ModelDirectory) -> ServedModels:
+    """What who asks may use."""
+    principal = principal_of(request)
+    return models.seen_by(tenant_asking(principal, request.headers)).of_tasks(principal.tasks)

@@ -1,0 +1,39 @@
+"""Rows of API keys: all of them but their secrets, which nobody keeps."""
+
+from datetime import datetime
+
+import msgspec
+
+from schemas.principal import Principal, Quota, Role
+
+
+class ApiKeyRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of an API key."""
+
+    id: str
+    secret_hash: bytes
+    tenant: str | None
+    """None: of no tenant, as only an administrator's may be."""
+    roles: list[Role]
+    tasks: list[str] | None = None
+    """Tasks that it may ask; None: all."""
+    per_second: float | None = None
+    concurrent: int | None = None
+    note: str = ""
+    """What it is for, in the words of who made it."""
+    created_by: str = ""
+    created_at: datetime | None = None
+    """None until it is kept."""
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+    def principal(self) -> Principal:
+        """Whom the key stands for."""
+        limited = self.per_second is not None or self.concurrent is not None
+        return Principal(
+            name=self.id,
+            tenant=self.tenant,
+            roles=frozenset(self.roles),
+            tasks=None if self.tasks is None else frozenset(self.tasks),
+            quota=Quota(self.per_second, self.concurrent) if limited else None,
+        )

@@ -1,0 +1,191 @@
+"""Tokens of an OpenID Connect issuer (JWT): who they say asks, if they are to be believed. Pure: keys and time come in.
+
+Only signatures made with a private key count: no token that is not signed, none by a secret that both know, so that
+nobody signs one with a public key. A key verifies the algorithms of its own kind and no others.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import jwt
+import msgspec
+
+from schemas.errors import Unauthenticated
+from schemas.names import is_name
+from schemas.principal import Principal, Quota, Role
+
+_ALGORITHMS: Final = {
+    "RSA": ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    "P-256": ("ES256",),
+    "P-384": ("ES384",),
+    "P-521": ("ES512",),
+    "Ed25519": ("EdDSA",),
+}
+"""Algorithms by what verifies them: a kind of key, or its curve."""
+_LEEWAY_S: Final = 30.0
+"""Seconds by which the clocks of issuer and gateway may differ."""
+_MOST_BYTES: Final = 16 * 1024
+_MOST_KEYS: Final = 100
+_SUBJECT: Final = re.compile(r"[\x21-\x7e]{1,255}")
+_FORM: Final = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*", re.ASCII)
+
+
+class TokenRules(NamedTuple):
+    """Which tokens are believed, and what their claims are called."""
+
+    issuer: str
+    audience: str
+    tenant_claim: str
+    roles_claim: str
+    tasks_claim: str
+    role_prefix: str
+    """What the names of our roles begin with among others: `infaas:` of `infaas:query`."""
+    quota: Quota | None
+    """Of each subject."""
+
+
+class TokenKey(NamedTuple):
+    """A public key of the issuer."""
+
+    key: Any
+    algorithms: tuple[str, ...]
+
+
+class KnownToken(NamedTuple):
+    """Whom a token stands for, until it expires."""
+
+    principal: Principal
+    expires: float
+    """Seconds since the epoch."""
+
+
+class UnknownSigner(Unauthenticated):
+    """The token names a key that is not known: it may be newer than what was read."""
+
+
+def is_token(text: str) -> bool:
+    """Whether a text has the form of a token."""
+    return len(text) <= _MOST_BYTES and _FORM.fullmatch(text) is not None
+
+
+def read_keys(document: bytes) -> dict[str, TokenKey]:
+    """The keys of a JSON Web Key Set that verify signatures, by their ids.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        found = msgspec.json.decode(document, type=dict[str, Any]).get("keys")
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise ValueError(f"it is no JSON Web Key Set: {error}") from None
+    if not isinstance(found, list):
+        raise ValueError("it is no JSON Web Key Set: it has no list `keys`")
+    keys: dict[str, TokenKey] = {}
+    for entry in found[:_MOST_KEYS]:
+        key = _read_key(entry)
+        if key is not None:
+            keys[str(entry.get("kid", ""))] = key
+    return keys
+
+
+def _read_key(entry: Any) -> TokenKey | None:
+    if not isinstance(entry, dict) or entry.get("use", "sig") != "sig":
+        return None
+    allowed = _ALGORITHMS.get(str(entry.get("crv", entry.get("kty"))), ())
+    named = entry.get("alg")
+    if not allowed or named not in (None, *allowed):
+        return None
+    try:
+        key = jwt.PyJWK(entry).key
+    except (jwt.PyJWTError, ValueError, TypeError, KeyError):
+        return None  # it is broken; the others are as good as before
+    return TokenKey(key, allowed if named is None else (named,))
+
+
+def verify_token(token: str, keys: Mapping[str, TokenKey], rules: TokenRules, now: float) -> KnownToken:
+    """Whom a token stands for. `now` is in seconds since the epoch.
+
+    Raises:
+        UnknownSigner: its key is not among these.
+        Unauthenticated: it is not to be believed; the message says why.
+    """
+    try:
+        header = jwt.get_unverified_header(token)
+        key = _key_of(header, keys)
+        claims = jwt.decode(
+            token,
+            key.key,
+            algorithms=list(key.algorithms),
+            audience=rules.audience,
+            issuer=rules.issuer,
+            # The times are compared with `now`: the library has a clock of its own.
+            options={
+                "verify_exp": False,
+                "verify_nbf": False,
+                "verify_iat": False,
+                "require": ["exp", "iss", "aud", "sub"],
+            },
+        )
+    except (jwt.PyJWTError, ValueError, TypeError) as error:
+        raise Unauthenticated(f"the token is not valid: {error}") from None
+    expires = _time(claims, "exp")
+    if expires + _LEEWAY_S <= now:
+        raise Unauthenticated("the token has expired: get a new one of its issuer")
+    if "nbf" in claims and _time(claims, "nbf") - _LEEWAY_S > now:
+        raise Unauthenticated("the token is not valid yet")
+    return KnownToken(_principal(claims, rules), expires + _LEEWAY_S)
+
+
+def _key_of(header: Mapping[str, Any], keys: Mapping[str, TokenKey]) -> TokenKey:
+    kid = header.get("kid")
+    key = next(iter(keys.values())) if kid is None and len(keys) == 1 else keys.get("" if kid is None else str(kid))
+    if key is None:
+        raise UnknownSigner("the token is not valid: it is signed by a key that its issuer does not publish")
+    if header.get("alg") not in key.algorithms:
+        raise Unauthenticated(f"the token is not valid: its key signs by {' or '.join(key.algorithms)}")
+    return key
+
+
+def _time(claims: Mapping[str, Any], name: str) -> float:
+    value = claims[name]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Unauthenticated(f"the token is not valid: its claim {name} is no time")
+    return float(value)
+
+
+def _principal(claims: Mapping[str, Any], rules: TokenRules) -> Principal:
+    subject = claims["sub"]
+    if not _SUBJECT.fullmatch(subject):
+        raise Unauthenticated("the token is not valid: its subject is no name")
+    words = _words(_claim(claims, rules.roles_claim), rules.roles_claim) or frozenset()
+    known = {f"{rules.role_prefix}{role.value}": role for role in Role}
+    roles = frozenset(known[word] for word in words if word in known)
+    tenant = _claim(claims, rules.tenant_claim)
+    if tenant is None and Role.ADMIN not in roles:
+        raise Unauthenticated(f"the token names no tenant: it needs a claim {rules.tenant_claim}")
+    if tenant is not None and not (isinstance(tenant, str) and is_name(tenant)):
+        raise Unauthenticated(f"the token's claim {rules.tenant_claim} is no name of a tenant: use a-z, 0-9 and '-'")
+    tasks = _words(_claim(claims, rules.tasks_claim), rules.tasks_claim)
+    return Principal(f"{rules.issuer}#{subject}", tenant, roles, tasks, rules.quota)
+
+
+def _claim(claims: Mapping[str, Any], name: str) -> Any:
+    """The claim of a name, or what it leads to: `realm_access.roles` is a claim inside a claim."""
+    if name in claims:
+        return claims[name]
+    found: Any = claims
+    for part in name.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
+
+
+def _words(value: Any, name: str) -> frozenset[str] | None:
+    """Words of a claim, which is a list or a text, as `scope` is; None if there is none."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return frozenset(value.split())
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return frozenset(value)
+    raise Unauthenticated(f"the token's claim {name} is no list of words")

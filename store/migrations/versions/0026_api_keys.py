@@ -1,0 +1,16 @@
+"""API keys: who may ask."""
+
+from store.migrations.script import refuse_downgrade, run_script
+
+revision = "0026"
+down_revision = "0025"
+
+
+def upgrade() -> None:
+    """Run `0026_api_keys.sql`."""
+    run_script("0026_api_keys")
+
+
+def downgrade() -> None:
+    """Refuse to go back."""
+    refuse_downgrade("keys that clients use would be forgotten")

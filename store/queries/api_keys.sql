@@ -1,0 +1,16 @@
+-- name: put_key
+-- Keep a new key.
+INSERT INTO api_keys (id, secret_hash, tenant, roles, tasks, per_second, concurrent, note, created_by, expires_at)
+VALUES ($1, $2, $3, $4::text[], $5::text[], $6, $7, $8, $9, $10)
+
+-- name: list_keys
+-- All keys, or those of these ids, or of a tenant; the latest last.
+SELECT
+    id, secret_hash, tenant, roles, tasks, per_second, concurrent, note, created_by, created_at, expires_at, revoked_at
+FROM api_keys
+WHERE ($1::text[] IS NULL OR id = ANY ($1)) AND ($2::text IS NULL OR tenant = $2)
+ORDER BY created_at, id
+
+-- name: revoke_keys
+-- Have keys count no longer. Returns those that did until now.
+UPDATE api_keys SET revoked_at = clock_timestamp() WHERE id = ANY ($1::text[]) AND revoked_at IS NULL RETURNING id

@@ -1,0 +1,114 @@
+"""Who asks: by key, by token, or nobody; and that no refusal tells a secret."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import pytest
+from multidict import CIMultiDict
+
+from gateway.authentication import Authenticator, open_authenticator
+from gateway.settings import GatewaySettings
+from schemas.errors import OperatorError, Unauthenticated
+from schemas.principal import ANYONE, Quota, Role
+from schemas.rows.api_keys import ApiKeyRow
+from security.api_keys import ApiKey, make_key
+
+NOW = 1_800_000_000.0
+KEY = make_key(bytes(range(38)))
+OTHER = make_key(bytes(38))
+
+
+def row(key: ApiKey = KEY, expires_at: float | None = None, revoked_at: float | None = None) -> ApiKeyRow:
+    expires, revoked = (None if at is None else datetime.fromtimestamp(at, UTC) for at in (expires_at, revoked_at))
+    return ApiKeyRow(
+        id=key.id,
+        secret_hash=key.hash(),
+        tenant="acme",
+        roles=[Role.QUERY],
+        tasks=["digits"],
+        per_second=2.0,
+        expires_at=expires,
+        revoked_at=revoked,
+    )
+
+
+def bearer(text: object) -> Mapping[str, str]:
+    return CIMultiDict({"Authorization": f"Bearer {text}"})
+
+
+def knowing(*rows: ApiKeyRow, now: float = NOW) -> Authenticator:
+    return Authenticator(lambda: {one.id: one for one in rows}, now=lambda: now)
+
+
+def test_while_it_is_off_everybody_is_anyone() -> None:
+    assert Authenticator(None).principal({}) is ANYONE
+
+
+@pytest.mark.parametrize("text", [f"Bearer {KEY}", f"bearer {KEY}", f"BEARER  {KEY} "])
+def test_a_key_stands_for_what_its_row_says(text: str) -> None:
+    principal = knowing(row()).principal({"authorization": text})
+    assert (principal.name, principal.tenant, principal.roles) == (KEY.id, "acme", {Role.QUERY})
+    assert (principal.tasks, principal.quota) == ({"digits"}, Quota(2.0, None))
+
+
+REFUSED: dict[str, tuple[Mapping[str, str], str]] = {
+    "nothing": ({}, "say who you are"),
+    "another scheme": ({"authorization": f"Basic {KEY}"}, "say who you are"),
+    "only the key": ({"authorization": str(KEY)}, "say who you are"),
+    "no key": (bearer("secret"), "this is no key"),
+    "a token, where there is no issuer": (bearer("a.b.c"), "this is no key"),
+    "half a key": (bearer(str(KEY)[:-1]), "this is no key"),
+    "another key": (bearer(OTHER), "this key is not known"),
+    "another secret": (bearer(ApiKey(KEY.id, OTHER.secret)), "this key is not known"),
+    "bytes that are no text": (bearer("infaas_\udcff"), "this is no key"),
+}
+
+
+@pytest.mark.parametrize(("headers", "words"), REFUSED.values(), ids=REFUSED)
+def test_nobody_else_gets_in(headers: Mapping[str, str], words: str) -> None:
+    with pytest.raises(Unauthenticated, match=words) as refused:
+        knowing(row()).principal(headers)
+    assert KEY.secret not in str(refused.value)
+    assert OTHER.secret not in str(refused.value)
+
+
+def test_a_key_counts_until_it_expires() -> None:
+    assert knowing(row(expires_at=NOW + 1)).principal(bearer(KEY)).name == KEY.id
+    with pytest.raises(Unauthenticated, match="has expired"):
+        knowing(row(expires_at=NOW)).principal(bearer(KEY))
+
+
+def test_only_who_has_its_secret_learns_that_a_key_was_revoked() -> None:
+    with pytest.raises(Unauthenticated, match="was revoked"):
+        knowing(row(revoked_at=NOW)).principal(bearer(KEY))
+    with pytest.raises(Unauthenticated, match="not known"):
+        knowing(row(revoked_at=NOW)).principal(bearer(ApiKey(KEY.id, OTHER.secret)))
+
+
+def test_a_newer_row_counts_at_once() -> None:
+    rows = {KEY.id: row()}
+    authenticator = Authenticator(lambda: rows, now=lambda: NOW)
+    assert authenticator.principal(bearer(KEY)).name == KEY.id
+    rows[KEY.id] = row(revoked_at=NOW)
+    with pytest.raises(Unauthenticated):
+        authenticator.principal(bearer(KEY))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"oidc_issuer": "https://login.example"}, "--auth is not on"),
+        ({"auth": True, "oidc_issuer": "https://login.example"}, "--oidc-audience"),
+        ({"auth": True, "oidc_issuer": "http://login.example", "oidc_audience": "a"}, "must be https"),
+        (
+            {"auth": True, "oidc_issuer": "https://x", "oidc_audience": "a", "oidc_jwks_url": "ftp://x"},
+            "--oidc-jwks-url",
+        ),
+    ],
+)
+async def test_settings_that_would_let_in_nobody_or_anybody_are_refused(
+    settings: dict[str, object], words: str
+) -> None:
+    with pytest.raises(OperatorError, match=words):
+        async with open_authenticator(GatewaySettings.model_validate(settings), "postgresql://nowhere"):
+            pass

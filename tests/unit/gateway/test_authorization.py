@@ -1,0 +1,35 @@
+"""Who may use which route: all of them, as the OpenAPI document lists them."""
+
+import json
+
+import pytest
+
+from gateway.http.authorization import require_role, required_role
+from schemas.documents.__main__ import FOLDER
+from schemas.errors import Forbidden
+from schemas.principal import Principal, Role
+
+ANYBODY = {"/v2/health/live", "/v2/health/ready", "/openapi.json", "/docs"}
+HIGHER = {
+    "/metrics": Role.ADMIN,
+    "/v2/repository/models/{name}/load": Role.PUBLISH,
+    "/v2/repository/models/{name}/unload": Role.PUBLISH,
+}
+PATHS: list[str] = sorted(json.loads((FOLDER / "openapi.json").read_text())["paths"])
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_each_route_takes_the_role_that_is_written_here(path: str) -> None:
+    assert required_role(path) == (None if path in ANYBODY else HIGHER.get(path, Role.QUERY))
+
+
+def test_a_route_that_nobody_thought_of_is_an_administrators() -> None:
+    assert required_role("/v2/brand-new") is Role.ADMIN
+
+
+def test_a_refusal_says_which_role_it_takes() -> None:
+    require_role(Principal("k", "acme", frozenset({Role.ADMIN})), Role.PUBLISH)
+    with pytest.raises(Forbidden, match="takes the role publish, and yours is query"):
+        require_role(Principal("k", "acme", frozenset({Role.QUERY})), Role.PUBLISH)
+    with pytest.raises(Forbidden, match="yours is none"):
+        require_role(Principal("k", "acme", frozenset()), Role.QUERY)

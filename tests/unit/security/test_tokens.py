@@ -1,0 +1,168 @@
+"""Tokens: who they stand for, and all that is not to be believed."""
+
+import json
+from typing import Any
+
+import jwt
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.errors import Unauthenticated
+from schemas.principal import Quota, Role
+from security.tokens import KnownToken, TokenRules, UnknownSigner, is_token, read_keys, verify_token
+from tests.issuer import AUDIENCE, NOW, SigningKey, claims_of, forged, key_set, signed_by_public_key
+
+ISSUER = "https://login.example"
+RULES = TokenRules(ISSUER, AUDIENCE, "tenant", "roles", "tasks", "", Quota(5))
+RSA, EC, OTHER = SigningKey("r"), SigningKey("e", "ES256"), SigningKey("o")
+KEYS = read_keys(json.dumps(key_set(RSA, EC)).encode())
+
+
+def claims(**changed: Any) -> dict[str, Any]:
+    return claims_of(ISSUER, **changed)
+
+
+def verified(token: str, rules: TokenRules = RULES, now: float = NOW) -> KnownToken:
+    assert is_token(token)
+    return verify_token(token, KEYS, rules, now)
+
+
+@pytest.mark.parametrize("key", [RSA, EC], ids=["RSA", "EC"])
+def test_a_token_stands_for_its_subject(key: SigningKey) -> None:
+    principal, expires = verified(key.sign(claims(tasks=["digits"])))
+    assert principal.name == f"{ISSUER}#ada"
+    assert (principal.tenant, principal.roles, principal.tasks) == ("acme", {Role.QUERY}, {"digits"})
+    assert principal.quota == Quota(5)
+    assert NOW + 300 <= expires <= NOW + 360
+
+
+REFUSED = {
+    "alg none": forged({"alg": "none", "kid": "r"}, claims()),
+    "alg None": forged({"alg": "None", "kid": "r"}, claims()),
+    "no alg": forged({"kid": "r"}, claims()),
+    "no signature": RSA.sign(claims()).rpartition(".")[0] + ".",
+    "HS256 by the public key": signed_by_public_key(RSA, claims()),
+    "signed by another": OTHER.sign(claims(), kid="r"),
+    "of the wrong kind of key": EC.sign(claims(), kid="r"),
+    "another issuer": RSA.sign(claims(iss="https://other.example")),
+    "an issuer that only begins so": RSA.sign(claims(iss=f"{ISSUER}.other.example")),
+    "another audience": RSA.sign(claims(aud="somebody else")),
+    "no audience": RSA.sign(claims(aud=None)),
+    "no issuer": RSA.sign(claims(iss=None)),
+    "no subject": RSA.sign(claims(sub=None)),
+    "no end": RSA.sign(claims(exp=None)),
+    "expired": RSA.sign(claims(exp=int(NOW) - 31)),
+    "not yet": RSA.sign(claims(nbf=int(NOW) + 60)),
+    "a subject of many lines": RSA.sign(claims(sub="ada\nroot")),
+    "an empty subject": RSA.sign(claims(sub="")),
+    "no tenant": RSA.sign(claims(tenant=None)),
+    "a tenant that is no name": RSA.sign(claims(tenant="Acme Inc.")),
+    "tenants": RSA.sign(claims(tenant=["acme", "other"])),
+    "roles that are no words": RSA.sign(claims(roles=[1])),
+    "roles in a table": RSA.sign(claims(roles={"admin": True})),
+    "nonsense": "a.b.c",
+    "no JSON": forged({"alg": "RS256", "kid": "r"}, {}, b"x"),
+}
+
+
+@pytest.mark.parametrize("token", REFUSED.values(), ids=REFUSED)
+def test_what_is_not_to_be_believed(token: str) -> None:
+    with pytest.raises(Unauthenticated) as refused:
+        verified(token)
+    assert not isinstance(refused.value, UnknownSigner)
+    assert token not in str(refused.value)
+
+
+@pytest.mark.parametrize("value", ["1900000000", True, None, [1]])
+def test_an_end_that_is_no_time_is_none(value: Any) -> None:
+    payload = json.dumps(claims() | {"exp": value}).encode()
+    token = jwt.api_jws.encode(payload, RSA.private, "RS256", headers={"kid": "r"})
+    with pytest.raises(Unauthenticated):
+        verified(token)
+
+
+def test_a_signer_that_is_not_known_may_be_new() -> None:
+    with pytest.raises(UnknownSigner):
+        verified(OTHER.sign(claims()))
+
+
+def test_a_token_without_a_key_id_is_of_the_only_key() -> None:
+    token = RSA.sign(claims(), kid="r")
+    unnamed = jwt_without_kid(RSA, claims())
+    only = read_keys(json.dumps(key_set(RSA)).encode())
+    assert verify_token(unnamed, only, RULES, NOW) == verify_token(token, only, RULES, NOW)
+    with pytest.raises(UnknownSigner):
+        verified(unnamed)
+
+
+def jwt_without_kid(key: SigningKey, said: dict[str, Any]) -> str:
+    return jwt.encode(said, key.private, key.algorithm)
+
+
+@given(st.integers(-600, 600), st.integers(-600, 600))
+def test_a_token_counts_from_its_beginning_to_its_end(begins: int, ends: int) -> None:
+    token = RSA.sign(claims(nbf=int(NOW) + begins, exp=int(NOW) + ends))
+    try:
+        verified(token)
+        counts = True
+    except Unauthenticated:
+        counts = False
+    assert counts == (begins <= 30 and ends > -30)
+
+
+@given(st.integers(0, 10_000), st.integers(0, 255))
+def test_no_byte_of_a_token_may_be_another(at: int, byte: int) -> None:
+    token = RSA.sign(claims())
+    changed = token[: at % len(token)] + chr(byte) + token[at % len(token) + 1 :]
+    if not is_token(changed):
+        return
+    try:
+        principal = verified(changed).principal
+    except Unauthenticated:
+        return
+    assert principal == verified(token).principal  # two spellings of the last bits of a signature are the same bytes
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "roles"),
+    [
+        ("roles", ["query", "admin"], {Role.QUERY, Role.ADMIN}),
+        ("scope", "openid infaas:publish", {Role.PUBLISH}),
+        ("realm_access.roles", ["infaas:query"], {Role.QUERY}),
+        ("https://example.com/roles", ["infaas:query"], {Role.QUERY}),
+        ("roles", ["owner"], set[Role]()),
+        ("roles", None, set[Role]()),
+    ],
+)
+def test_roles_are_where_the_settings_say(name: str, value: Any, roles: set[Role]) -> None:
+    prefix = "" if name == "roles" else "infaas:"
+    said = {"realm_access": {"roles": value}} if name.startswith("realm") else {name: value}
+    rules = RULES._replace(roles_claim=name, role_prefix=prefix)
+    assert verified(RSA.sign(claims(**{"roles": None, **said})), rules).principal.roles == roles
+
+
+def test_an_administrator_needs_no_tenant() -> None:
+    assert verified(RSA.sign(claims(roles=["admin"], tenant=None))).principal.tenant is None
+
+
+def test_a_set_of_keys_leaves_out_what_signs_nothing() -> None:
+    good = RSA.jwk
+    broken = {"kty": "RSA", "kid": "broken", "n": "!", "e": "AQAB"}
+    shared = {"kty": "oct", "kid": "shared", "k": "c2VjcmV0"}
+    encrypts = {**OTHER.jwk, "kid": "encrypts", "use": "enc"}
+    confused = {**OTHER.jwk, "kid": "confused", "alg": "HS256"}
+    document = {"keys": [broken, shared, encrypts, confused, "no key", good]}
+    assert set(read_keys(json.dumps(document).encode())) == {"r"}
+
+
+@given(st.binary(max_size=50) | st.from_type(int).map(lambda n: msgspec.json.encode({"keys": n})))
+def test_what_is_no_set_of_keys_says_so(document: bytes) -> None:
+    with pytest.raises(ValueError, match="no JSON Web Key Set"):
+        read_keys(document)
+
+
+@pytest.mark.parametrize("text", ["", "a", "a.b", "a.b.c.d", "a..c", "a.b.c " + "x", "ä.b.c", "a.b." + "c" * 20_000])
+def test_what_has_not_the_form_of_a_token_is_none(text: str) -> None:
+    assert not is_token(text)
