@@ -118,8 +118,9 @@ fuzz: $(VENV)/dev.stamp ## throw generated requests at every route of a gateway;
 chaos-jobs: $(VENV)/dev.stamp ## kill every process with 10,000 jobs in flight, and count the answers; JOBS=1000 for fewer
 	$(BIN)/python -m bench.jobs $(if $(JOBS),--jobs $(JOBS))
 
-docs: $(VENV)/dev.stamp ## write the JSON Schema, AsyncAPI and OpenAPI documents
+docs: $(VENV)/dev.stamp ## write the JSON Schema, AsyncAPI and OpenAPI documents, and the Python of the .proto
 	$(BIN)/python -m schemas.documents
+	$(BIN)/python tools/generate_grpc.py
 
 images: ## build the container images without an engine, and start what they hold (root, buildah, mmdebstrap)
 	docker/images.sh

@@ -7,7 +7,7 @@ the reply topic and the producer that they wait on.
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
 from aiohttp import web
@@ -15,6 +15,7 @@ from aiohttp import web
 from broker.reachability import KafkaReachability
 from broker.settings import KafkaSettings
 from gateway.authentication import Authenticator, open_authenticator
+from gateway.doors import DRAIN_SHARE, grpc_door, open_doors
 from gateway.http.authorization import authorization
 from gateway.http.connection import ConnectionLimits, HttpConnection, encode_answers, json_errors
 from gateway.http.document import DocumentRoutes
@@ -49,8 +50,6 @@ _RECORD_OVERHEAD_BYTES: Final = 64 * 1024
 """Bytes left for the headers of a record beside its value."""
 _OWN_FILES: Final = 256
 """Files beside the connections of clients that a gateway may have open: those to Kafka and Postgres, and the like."""
-_DRAIN_SHARE: Final = 0.8
-"""Share of the drain timeout that is for requests; the rest is for closing what they used."""
 
 
 async def serve(settings: GatewaySettings, kafka: KafkaSettings, dsn: str, stop: asyncio.Event) -> None:
@@ -105,6 +104,7 @@ async def open_gateway(
         open_authenticator(settings, connection or dsn) as authenticator,
         JobWriter(pool, JobRoom(settings.max_jobs, settings.max_jobs_bytes)) as writer,
         QueryClient(settings, kafka) as query_client,
+        following_certificates(settings.tls_files) as tls,
     ):
         await query_client.prefetch_metadata(models.topics)
         statistics = ModelStatisticsTable(query_client.owner)
@@ -118,17 +118,22 @@ async def open_gateway(
         quotas = QuotaMeters()
         room = RequestRoom(settings.max_bodies_bytes)
         bodies = RequestBodies(settings, room)
-        inference = InferenceRoutes(models, Inference(query_client, statistics, room, quotas), bodies, authenticator)
+        asking = Inference(query_client, statistics, room, quotas)
+        inference = InferenceRoutes(models, asking, bodies, authenticator)
         jobs = JobRoutes(models, query_client, bodies, writer, pool, quotas, settings)
         routes = all_routes(inference, jobs, models, statistics, bodies, problem)
+        doors: list[AbstractAsyncContextManager[str]] = [
+            listening(make_app(settings, routes, authenticator), inference, settings, tls)
+        ]
+        if settings.grpc_port is not None:
+            doors.append(grpc_door(settings, models, asking, authenticator, statistics, room, problem, stop, tls))
         statistics.register()
         try:
             async with (
-                following_certificates(settings.tls_files) as tls,
-                listening(make_app(settings, routes, authenticator), inference, settings, tls) as address,
+                open_doors(*doors) as addresses,
                 health_server(settings.metrics_host, settings.metrics_port, problem),
             ):
-                yield address, query_client
+                yield addresses[0], query_client
         finally:
             statistics.unregister()
 
@@ -163,7 +168,7 @@ async def listening(
     app: web.Application, inference: InferenceRoutes, settings: GatewaySettings, tls: ListenerTls | None
 ) -> AsyncGenerator[str]:
     """Answer queries by `inference`, all else by `app`, while the context is open; yields the URL."""
-    drain_s = _DRAIN_SHARE * settings.drain_timeout_s
+    drain_s = DRAIN_SHARE * settings.drain_timeout_s
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=drain_s)
     await runner.setup()
     try:

@@ -52,8 +52,11 @@ class GatewaySettings(JobSettings):
     """Most queries of each subject of tokens that wait at once."""
     oidc_pause_s: float = Field(default=30.0, gt=0)
     """Least seconds between two readings of the issuer's keys, however many tokens name one that is not known."""
+    grpc_port: int | None = Field(default=None, ge=0, le=65535)
+    """Port to listen on for gRPC, which needs the extra `grpc`; 0 takes a free one, which the log names. Not set: no
+    gRPC."""
     reuse_port: bool = False
-    """Whether other gateways of this machine may listen on the same port: the kernel spreads connections over them."""
+    """Whether other gateways of this machine may listen on the same ports: the kernel spreads connections over them."""
     max_body_bytes: int = Field(default=15 * 1024 * 1024, ge=1024)
     """Most bytes of a request; larger ones are answered 413. Must stay below INFAAS_KAFKA_MAX_RECORD_BYTES."""
     max_bodies_bytes: int = Field(default=256 * 1024 * 1024, ge=1024)

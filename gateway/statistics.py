@@ -120,7 +120,7 @@ class ModelStatisticsTable(Collector):
     def collect(self) -> Iterator[Metric]:
         """The metrics, as Prometheus asks for them."""
         requests = CounterMetricFamily(
-            "infaas_gateway_requests", "Queries answered over HTTP", labels=["model", "version", "code"]
+            "infaas_gateway_requests", "Queries answered over HTTP and gRPC", labels=["model", "version", "code"]
         )
         seconds = HistogramMetricFamily(
             "infaas_gateway_request_seconds",

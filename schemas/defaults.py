@@ -11,6 +11,8 @@ HOME: Final = Path(".infaas")
 LOOPBACK: Final = "127.0.0.1"
 """Address that everything listens on unless told otherwise."""
 GATEWAY_PORT: Final = 8080
+GRPC_PORT: Final = 8001
+"""Port of gRPC, where clients of Triton look for it."""
 KAFKA_PORT: Final = 9092
 
 DEFAULT_LATENCY_S: Final = 1.0

@@ -2,16 +2,16 @@
 
     InfaasError
      ├── QueryError            one query failed; the wire knows these by `code`
-     │    ├── InvalidRequest       client, 400
-     │    ├── Unauthenticated      client, 401
-     │    ├── UnknownTask          client, 404
-     │    ├── Unsatisfiable        client, 422: nothing registered can meet the needs
-     │    ├── Forbidden            client, 403
-     │    ├── QuotaExceeded        client, 429, retry
-     │    ├── ModelFailed          model, 500
-     │    ├── DeadlineExceeded     service, 504, retry
-     │    ├── Overloaded           service, 503, retry
-     │    └── Internal             service, 500, retry
+     │    ├── InvalidRequest       client, 400, INVALID_ARGUMENT
+     │    ├── Unauthenticated      client, 401, UNAUTHENTICATED
+     │    ├── UnknownTask          client, 404, NOT_FOUND
+     │    ├── Unsatisfiable        client, 422, FAILED_PRECONDITION: nothing registered can meet the needs
+     │    ├── Forbidden            client, 403, PERMISSION_DENIED
+     │    ├── QuotaExceeded        client, 429, RESOURCE_EXHAUSTED, retry
+     │    ├── ModelFailed          model, 500, INTERNAL
+     │    ├── DeadlineExceeded     service, 504, DEADLINE_EXCEEDED, retry
+     │    ├── Overloaded           service, 503, UNAVAILABLE, retry
+     │    └── Internal             service, 500, INTERNAL, retry
      └── OperatorError         a person set something up wrong; the message says what to do
 
 The table is closed: a client may switch over `ErrorCode` and be sure to have seen every case.
@@ -60,6 +60,8 @@ class QueryError(InfaasError):
     code: ClassVar[ErrorCode]
     fault: ClassVar[Fault]
     http_status: ClassVar[int]
+    grpc_status: ClassVar[str]
+    """Name of the status code that gRPC's clients get."""
     retryable: ClassVar[bool]
     default_message: ClassVar[str]
 
@@ -78,6 +80,7 @@ class InvalidRequest(QueryError):
     code = ErrorCode.INVALID_REQUEST
     fault = Fault.CLIENT
     http_status = 400
+    grpc_status = "INVALID_ARGUMENT"
     retryable = False
     default_message = "the request is not valid"
 
@@ -88,6 +91,7 @@ class Unauthenticated(QueryError):
     code = ErrorCode.UNAUTHENTICATED
     fault = Fault.CLIENT
     http_status = 401
+    grpc_status = "UNAUTHENTICATED"
     retryable = False
     default_message = "say who you are: send a key or a token as `Authorization: Bearer <key>`"
 
@@ -98,6 +102,7 @@ class UnknownTask(QueryError):
     code = ErrorCode.UNKNOWN_TASK
     fault = Fault.CLIENT
     http_status = 404
+    grpc_status = "NOT_FOUND"
     retryable = False
     default_message = "no such task, architecture or variant is registered"
 
@@ -108,6 +113,7 @@ class Unsatisfiable(QueryError):
     code = ErrorCode.UNSATISFIABLE
     fault = Fault.CLIENT
     http_status = 422
+    grpc_status = "FAILED_PRECONDITION"
     retryable = False
     default_message = "no registered variant meets these needs"
 
@@ -118,6 +124,7 @@ class Forbidden(QueryError):
     code = ErrorCode.FORBIDDEN
     fault = Fault.CLIENT
     http_status = 403
+    grpc_status = "PERMISSION_DENIED"
     retryable = False
     default_message = "this caller may not do this"
 
@@ -131,6 +138,7 @@ class QuotaExceeded(QueryError):
     code = ErrorCode.QUOTA_EXCEEDED
     fault = Fault.CLIENT
     http_status = 429
+    grpc_status = "RESOURCE_EXHAUSTED"
     retryable = True
     default_message = "the tenant's quota is used up; try again later"
 
@@ -141,6 +149,7 @@ class ModelFailed(QueryError):
     code = ErrorCode.MODEL_FAILED
     fault = Fault.MODEL
     http_status = 500
+    grpc_status = "INTERNAL"
     retryable = False
     default_message = "the model failed on this input"
 
@@ -151,6 +160,7 @@ class DeadlineExceeded(QueryError):
     code = ErrorCode.DEADLINE_EXCEEDED
     fault = Fault.SERVICE
     http_status = 504
+    grpc_status = "DEADLINE_EXCEEDED"
     retryable = True
     default_message = "the deadline passed before the query could be computed"
 
@@ -161,6 +171,7 @@ class Overloaded(QueryError):
     code = ErrorCode.OVERLOADED
     fault = Fault.SERVICE
     http_status = 503
+    grpc_status = "UNAVAILABLE"
     retryable = True
     default_message = "too busy to meet the deadline; try again later"
 
@@ -171,6 +182,7 @@ class Internal(QueryError):
     code = ErrorCode.INTERNAL
     fault = Fault.SERVICE
     http_status = 500
+    grpc_status = "INTERNAL"
     retryable = True
     default_message = "internal error"
 

@@ -40,7 +40,7 @@ BINARY: Final = "application/octet-stream"
 _PLAIN: Final = ("text/", "image/")
 
 Dimension = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
-_ALIGNMENT: Final = 16
+ALIGNMENT: Final = 16
 
 
 class TensorParameters(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -383,5 +383,5 @@ def _encode(head: dict[str, object], key: str, tensors: Sequence[tuple[str, Arra
     text = orjson.dumps(head, option=orjson.OPT_SERIALIZE_NUMPY)
     if not blobs:
         return EncodedMessage(text, None, JSON)
-    text += b" " * (-len(text) % _ALIGNMENT)
+    text += b" " * (-len(text) % ALIGNMENT)
     return EncodedMessage(b"".join((text, *blobs)), len(text), BINARY)

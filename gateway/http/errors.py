@@ -29,6 +29,8 @@ from store.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
 
+CHALLENGE: Final = 'Bearer realm="infaas"'
+"""What who has not said who they are is asked for."""
 RETRY_AFTER_S: Final = "1"
 _RETRY_AFTER: Final = "Retry-After"
 _RETRY_STATUSES: Final = frozenset({429, 503})
@@ -61,13 +63,13 @@ def _extra(error: QueryError) -> dict[str, str]:
     """The headers that say what to do about an error."""
     fields = _retry_after(error)
     if isinstance(error, Unauthenticated):
-        fields["WWW-Authenticate"] = 'Bearer realm="infaas"'
+        fields["WWW-Authenticate"] = CHALLENGE
     elif isinstance(error, QuotaExceeded) and error.use is not None:
-        fields |= _rate_limit(error.use)
+        fields |= rate_limit(error.use)
     return fields
 
 
-def _rate_limit(use: QuotaUse) -> dict[str, str]:
+def rate_limit(use: QuotaUse) -> dict[str, str]:
     """What is left of a quota, as the IETF's draft of RateLimit fields says (draft-ietf-httpapi-ratelimit-headers)."""
     of = 'qu="concurrent-requests"' if use.window_s is None else f"w={use.window_s}"
     return {

@@ -9,20 +9,11 @@ from aiohttp import web
 from gateway.http.authorization import models_for
 from gateway.http.request_bodies import RequestBodies
 from gateway.model_directory import ModelDirectory, ServedModel, ServedModels
+from gateway.repository import load_model, repository_index, server_metadata, unload_model
 from gateway.statistics import ModelStatisticsTable
-from schemas.errors import InvalidRequest, UnknownTask
+from schemas.errors import InvalidRequest
 from schemas.oip import JSON
 
-SERVER_NAME: Final = "infaas"
-EXTENSIONS: Final = (
-    "binary_tensor_data",
-    "statistics",
-    "model_configuration",
-    "model_repository",
-    "schedule_policy",
-    "parameters",
-    "classification",
-)
 _GATEWAY: Final = "infaas-gateway"
 """Header that names the process whose statistics these are: several may share a port."""
 _encode: Final = msgspec.json.Encoder().encode
@@ -52,7 +43,7 @@ class MetadataRoutes:
         self._models = models
         self._bodies = bodies
         self._statistics = statistics
-        self._server = {"name": SERVER_NAME, "version": version, "extensions": EXTENSIONS}
+        self._server = server_metadata(version)
 
     def routes(self) -> list[web.RouteDef]:
         """Routes to add to the application."""
@@ -101,21 +92,16 @@ class MetadataRoutes:
     async def index(self, request: web.Request) -> web.Response:
         """Answer with all models, or with `{"ready": true}` those that can be asked."""
         only_ready = (await self._read(request, _IndexBody)).ready
-        return _json([_indexed(model) for model in self._seen(request).versions() if model.ready or not only_ready])
+        return _json(repository_index(self._seen(request), only_ready=only_ready))
 
     async def load(self, request: web.Request) -> web.Response:
         """Do nothing: whatever is ready is loaded when queries ask for it."""
-        model = self._model(request)
-        if (await self._read(request, _LoadBody)).parameters:
-            raise InvalidRequest(f"{model.name} is what it was registered as: give `infaas register` a model or files")
-        if not model.ready:
-            raise UnknownTask(f"{model.name} has no variant that is ready; register one with `infaas register`")
+        load_model(self._model(request), changed=bool((await self._read(request, _LoadBody)).parameters))
         return _json({})
 
     async def unload(self, request: web.Request) -> web.Response:
         """Refuse: what is loaded is decided by load and cost."""
-        name = self._model(request).name
-        raise InvalidRequest(f"{name} cannot be unloaded by hand: the autoscaler unloads what is not asked for")
+        unload_model(self._model(request))
 
     def _of(self, models: Iterable[ServedModel]) -> web.Response:
         response = _json({"model_stats": [self._statistics.of(model).as_triton() for model in models]})
@@ -137,16 +123,6 @@ class MetadataRoutes:
 
     def _seen(self, request: web.Request) -> ServedModels:
         return models_for(request, self._models)
-
-
-def _indexed(model: ServedModel) -> dict[str, str]:
-    reason = "" if model.ready else "no variant is ready"
-    return {
-        "name": model.name,
-        "version": model.version,
-        "state": "READY" if model.ready else "UNAVAILABLE",
-        "reason": reason,
-    }
 
 
 def _json(content: object, status: int = 200) -> web.Response:

@@ -33,6 +33,7 @@ from infaas.supervisor.system import running_system
 from process.logs import LogFormat, said_format
 from process.tls import TlsFiles
 from schemas import topics
+from schemas.defaults import GRPC_PORT
 from schemas.errors import OperatorError
 from store.dsn import has_password, without_password
 
@@ -76,6 +77,16 @@ GatewayHostFlag = Annotated[
     str, typer.Option(envvar="INFAAS_GATEWAY_HOST", help="Address that the gateway listens on.")
 ]
 GatewayPortFlag = Annotated[int, typer.Option(envvar="INFAAS_GATEWAY_PORT", min=0, max=_LAST_PORT, help=_ANY_PORT)]
+GrpcPortFlag = Annotated[
+    int | None,
+    typer.Option(
+        envvar="INFAAS_GATEWAY_GRPC_PORT",
+        min=0,
+        max=_LAST_PORT,
+        help=f"Port of the gateway's gRPC; {_ANY_PORT} Default: {GRPC_PORT} if free, where gRPC is installed.",
+        show_default=False,
+    ),
+]
 TlsCertFlag = Annotated[
     Path | None, typer.Option(envvar="INFAAS_GATEWAY_TLS_CERT", help="Certificate in PEM; the gateway serves HTTPS.")
 ]
@@ -151,6 +162,7 @@ def up(
     postgres: PostgresFlag = None,
     gateway_host: GatewayHostFlag = _DEFAULTS.gateway_host,
     gateway_port: GatewayPortFlag = _DEFAULTS.gateway_port,
+    grpc_port: GrpcPortFlag = _DEFAULTS.grpc_port,
     tls_cert: TlsCertFlag = None,
     tls_key: TlsKeyFlag = None,
     tls_client_ca: TlsClientCaFlag = None,
@@ -181,6 +193,7 @@ def up(
         postgres=postgres,
         gateway_host=gateway_host,
         gateway_port=gateway_port,
+        grpc_port=grpc_port,
         tls=TlsFiles.given(tls_cert, tls_key, tls_client_ca),
         allow_anonymous=allow_anonymous,
         auth=auth,
@@ -334,6 +347,7 @@ def _places(state: SystemState, *, show_secrets: bool = False) -> Table:
     grid = Table.grid(padding=(0, 2))
     for what, where in (
         ("gateway", state.gateway),
+        *([("gRPC", state.grpc)] if state.grpc else []),
         ("Kafka", f"{state.kafka} ({state.kafka_kind})"),
         *_warnings(state),
         *((f"alarm: {name}", server.alarm) for name, server in state.servers.items() if server.alarm),

@@ -1,7 +1,9 @@
 """What `infaas up` is asked to start, and the ports it will need, checked before anything runs."""
 
 import os
+from contextlib import suppress
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -16,12 +18,16 @@ from infaas.supervisor.local_worker import LocalWorkerSpec, parse_workers
 from process.command_line import read_command
 from process.ports import LOOPBACK, claim_port
 from process.tls import ListenerTls, TlsFiles
-from schemas.defaults import GATEWAY_PORT, KAFKA_PORT
+from schemas.defaults import GATEWAY_PORT, GRPC_PORT, KAFKA_PORT
 from schemas.errors import OperatorError
 
 POSTGRES_ENV: Final = "INFAAS_POSTGRES"
 _LOCAL_LAUNCHERS: Final = ("none", "processes")
 """Names of the launchers beside which `infaas up` runs workers itself."""
+
+
+_GRPC_PACKAGES: Final = ("grpc", "grpc_health", "grpc_reflection")
+"""What the extra `grpc` installs."""
 
 
 class KafkaKind(StrEnum):
@@ -43,6 +49,8 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     """DSN of a Postgres that somebody else runs; None: we run one."""
     gateway_host: str = LOOPBACK
     gateway_port: int = GATEWAY_PORT
+    grpc_port: int | None = None
+    """Port of gRPC; None: the usual one where gRPC is installed and nobody else listens there, else none."""
     tls: TlsFiles | None = None
     """What the gateway serves HTTPS with; None: it is HTTP."""
     allow_anonymous: bool = False
@@ -90,6 +98,8 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
             "INFAAS_GATEWAY_AUTH": str(self.auth).lower(),
             "INFAAS_GATEWAY_ALLOW_ANONYMOUS": str(self.allow_anonymous).lower(),
         }
+        if self.grpc_port is not None:
+            found["INFAAS_GATEWAY_GRPC_PORT"] = str(self.grpc_port)
         if self.tls is not None:
             found["INFAAS_GATEWAY_TLS_CERT"] = str(self.tls.certificate.absolute())
             found["INFAAS_GATEWAY_TLS_KEY"] = str(self.tls.key.absolute())
@@ -194,7 +204,23 @@ def claim_ports(options: UpOptions) -> UpOptions:
     if options.postgres is None:
         postgres = claim_port(postgres, "--postgres-port")
     gateway = claim_port(options.gateway_port, "--gateway-port", options.gateway_host)
-    return msgspec.structs.replace(options, gateway_port=gateway, kafka_port=kafka, postgres_port=postgres)
+    grpc = _claim_grpc_port(options)
+    return msgspec.structs.replace(
+        options, gateway_port=gateway, grpc_port=grpc, kafka_port=kafka, postgres_port=postgres
+    )
+
+
+def _claim_grpc_port(options: UpOptions) -> int | None:
+    """The port of gRPC; one that was not asked for follows the gateway's: the usual one, or any."""
+    port, installed = options.grpc_port, all(find_spec(name) for name in _GRPC_PACKAGES)
+    if port is not None and not installed:
+        raise OperatorError("--grpc-port needs gRPC, which is not installed: pip install 'infaas[grpc]'")
+    if port is None:
+        with suppress(OperatorError):
+            wanted = GRPC_PORT if options.gateway_port else 0
+            return claim_port(wanted, "--grpc-port", options.gateway_host) if installed else None
+        return None
+    return claim_port(port, "--grpc-port", options.gateway_host)
 
 
 def uses_external_kafka(options: UpOptions) -> bool:

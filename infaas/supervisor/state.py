@@ -63,6 +63,8 @@ class SystemState(msgspec.Struct, kw_only=True):
     """Whether all services have been ready since the start."""
     gateway: str
     """URL of the gateway."""
+    grpc: str = ""
+    """`host:port` at which the gateway speaks gRPC; empty where it does not."""
     kafka: str
     """`host:port`, several of them joined by commas."""
     kafka_kind: str

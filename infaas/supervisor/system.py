@@ -80,6 +80,7 @@ class RunningSystem:
             pid=os.getpid(),
             ready=self._ready,
             gateway=self.gateway,
+            grpc="" if self.options.grpc_port is None else f"{self.options.gateway_host}:{self.options.grpc_port}",
             kafka=self.kafka.bootstrap,
             kafka_kind=self._choice.kind,
             kafka_reason=self._choice.reason,

@@ -1,14 +1,17 @@
 """Two gateways on one port, one of them killed under load: every id is answered, as clients that are not ours count."""
 
 import asyncio
+import json
 import os
 import signal
 from collections import Counter
 from typing import Final
 
 import aiohttp
+import grpc.aio
 import pytest
 
+from gateway.grpc.inference_pb2 import ModelInferRequest, ModelInferResponse
 from tests.system.infaas.conftest import Cli
 from tests.system.infaas.plain_client import PATIENCE_S, query
 from tests.system.infaas.test_selectors import register
@@ -25,6 +28,7 @@ async def test_one_of_two_gateways_is_killed_and_no_query_is_lost(cli: Cli) -> N
         state = await cli.json("status", "--wait")
         await register(cli)
         url, killed = state["gateway"], state["services"]["gateway"]["pid"]
+        assert (await grpc_query(state["grpc"])).parameters["variant"].string_param.startswith("linear.")
         answered, progress = Counter[str](), asyncio.Semaphore(0)
         async with asyncio.timeout(PATIENCE_S):
             before = await processes(url)
@@ -63,6 +67,16 @@ async def ask(url: str, name: str, answered: Counter[str], progress: asyncio.Sem
                         progress.release()
                 except aiohttp.ClientError:
                     await asyncio.sleep(_AGAIN_S)  # the pace of who asks again
+
+
+async def grpc_query(address: str) -> ModelInferResponse:
+    """The answer to the same query over gRPC."""
+    (tensor,) = json.loads(query())["inputs"]
+    contents = {"fp32_contents": tensor.pop("data")}
+    request = ModelInferRequest(model_name="linear", inputs=[{**tensor, "contents": contents}])
+    async with grpc.aio.insecure_channel(address) as channel:
+        call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        return ModelInferResponse.FromString(await call(request.SerializeToString(), timeout=PATIENCE_S))
 
 
 async def processes(url: str) -> set[str]:

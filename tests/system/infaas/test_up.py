@@ -93,7 +93,7 @@ async def test_all_processes_may_be_stopped_at_once(cli: Cli) -> None:
     assert b"starting it again" not in err
 
 
-@pytest.mark.parametrize("flag", ["--gateway-port", "--kafka-port", "--postgres-port"])
+@pytest.mark.parametrize("flag", ["--gateway-port", "--grpc-port", "--kafka-port", "--postgres-port"])
 async def test_a_taken_port_is_named_before_anything_starts(cli: Cli, flag: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -1,0 +1,67 @@
+"""The doors of a gateway, one a protocol, behind which everything is the same.
+
+They open one after the other, so that a port that is taken is told by its own error, and close at once: each waits for
+the calls of its own clients, and both have the whole drain timeout.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final
+
+from gateway.inference import Inference
+from gateway.model_directory import ModelDirectory
+from gateway.request_room import RequestRoom
+from gateway.settings import GatewaySettings
+from gateway.statistics import ModelStatisticsTable
+from process.tls import ListenerTls
+from process.version import version
+from schemas.errors import OperatorError
+
+DRAIN_SHARE: Final = 0.8
+"""Share of the drain timeout that is for requests; the rest is for closing what they used."""
+
+
+@asynccontextmanager
+async def open_doors(*doors: AbstractAsyncContextManager[str]) -> AsyncGenerator[list[str]]:
+    """Open doors; yields their addresses, in their order."""
+    opened, addresses = list[AbstractAsyncContextManager[str]](), list[str]()
+    try:
+        for door in doors:
+            addresses.append(await door.__aenter__())
+            opened.append(door)
+        yield addresses
+    finally:
+        async with asyncio.TaskGroup() as closing:
+            for door in opened:
+                closing.create_task(_close(door))
+
+
+def grpc_door(
+    settings: GatewaySettings,
+    models: ModelDirectory,
+    inference: Inference,
+    statistics: ModelStatisticsTable,
+    room: RequestRoom,
+    problem: Callable[[], Awaitable[str]],
+    stop: asyncio.Event,
+    tls: ListenerTls | None,
+) -> AbstractAsyncContextManager[str]:
+    """The door of gRPC, at the port of the settings.
+
+    Raises:
+        OperatorError: the packages that it needs are not installed.
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its core writes to stderr what we say in words of ours
+    try:
+        from gateway.grpc.server import grpc_listening
+        from gateway.grpc.service import InferenceService
+    except ImportError as error:
+        raise OperatorError(f"--grpc-port needs gRPC ({error}): pip install 'infaas[grpc]'") from None
+    service = InferenceService(models, inference, statistics, room, settings, problem, version(), stop)
+    return grpc_listening(settings, service, problem, stop, tls, DRAIN_SHARE * settings.drain_timeout_s)
+
+
+async def _close(door: AbstractAsyncContextManager[str]) -> None:
+    await door.__aexit__(None, None, None)

@@ -1,0 +1,131 @@
+"""Methods of the services here, as grpc.aio calls them: bytes in, bytes out, and every error in the protocol's words.
+
+Whatever is raised on behalf of a call becomes a status of the closed error table, with the code in `infaas-status` of
+the trailing metadata, and when to come back where that may help; `grpc-retry-pushback-ms` tells it to clients that
+retry by themselves. Messages are read here rather than by grpc.aio, which answers one that is none with INTERNAL.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from math import ceil
+from typing import Any, Final, TypeAlias
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError, Message
+
+from schemas import headers as h
+from schemas.errors import Internal, InvalidRequest, QueryError
+
+log = logging.getLogger(__name__)
+
+Call: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+"""One call of a method: its metadata, its deadline, and how it ends."""
+Unary: TypeAlias = Callable[[bytes, Call], Awaitable[bytes]]
+UnaryStream: TypeAlias = Callable[[bytes, Call], Awaitable[None]]
+"""A method that writes its answers to the call."""
+Stream: TypeAlias = Callable[[AsyncIterator[bytes], Call], Awaitable[None]]
+"""As above, with many messages that are asked."""
+
+_MAX_MESSAGE: Final = 1000
+"""Characters of an error's message: metadata that is larger than some KiB is refused by clients."""
+_PUSHBACK: Final = "grpc-retry-pushback-ms"
+_RETRY_STATUSES: Final = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED"})
+_RETRY_MS: Final = 1000
+"""When to come back where nobody knows better."""
+
+
+class Methods(grpc.GenericRpcHandler):
+    """Methods of one service; those that it has not are answered with words, too."""
+
+    def __init__(self, service: str, methods: Mapping[str, Any], absent: Callable[[str], str]) -> None:
+        self._prefix = f"/{service}/"
+        self._methods = {f"{self._prefix}{name}": method for name, method in methods.items()}
+        self._absent = absent
+
+    def service(self, handler_call_details: Any) -> Any:
+        """The method that a call names; None if it is of another service."""
+        path = handler_call_details.method
+        found = self._methods.get(path)
+        if found is None and path.startswith(self._prefix):
+            return _unimplemented(self._absent(path.removeprefix(self._prefix)[:80]))
+        return found
+
+
+def unary(method: Unary) -> Any:
+    """The handler of a method that answers one message with one."""
+
+    async def handle(message: bytes, call: Call) -> bytes:
+        try:
+            return await method(message, call)
+        except Exception as error:  # noqa: BLE001 - the top of a call; what is no error goes on
+            return await end_with(call, error)
+
+    return grpc.unary_unary_rpc_method_handler(handle)
+
+
+def unary_stream(method: UnaryStream) -> Any:
+    """The handler of a method that answers one message with many."""
+    return grpc.unary_stream_rpc_method_handler(_writing(method))
+
+
+def stream(method: Stream) -> Any:
+    """The handler of a method that answers many messages with many."""
+    return grpc.stream_stream_rpc_method_handler(_writing(method))
+
+
+def _writing(method: Callable[[Any, Call], Awaitable[None]]) -> Callable[[Any, Call], Awaitable[None]]:
+    async def handle(asked: Any, call: Call) -> None:
+        try:
+            await method(asked, call)
+        except Exception as error:  # noqa: BLE001 - as above
+            await end_with(call, error)
+
+    return handle
+
+
+def parsed(kind: type[Message], message: bytes) -> Any:
+    """Read a message.
+
+    Raises:
+        InvalidRequest: it is none of this kind.
+    """
+    try:
+        return kind.FromString(message)
+    except DecodeError:
+        raise InvalidRequest(f"the message is no {kind.DESCRIPTOR.name}") from None
+
+
+async def end_with(call: Call, error: Exception) -> Any:
+    """End a call with an error."""
+    if isinstance(error, grpc.aio.AbortError):  # it has ended
+        raise error
+    known = known_error(error)
+    status = grpc.StatusCode[known.grpc_status]
+    await call.abort(status, str(known)[:_MAX_MESSAGE], trailing_metadata=error_metadata(known))
+
+
+def known_error(error: BaseException) -> QueryError:
+    """The error itself if it is one for clients, the first of several; else a defect of ours, which is logged."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, QueryError):
+        return error
+    log.error("a call failed", exc_info=error)
+    return Internal()
+
+
+def error_metadata(error: QueryError) -> tuple[tuple[str, str], ...]:
+    """The trailing metadata that tells of an error what its status does not."""
+    fields = [(h.STATUS, error.code.value)]
+    if error.grpc_status in _RETRY_STATUSES:
+        ms = _RETRY_MS if error.retry_after_s is None else ceil(error.retry_after_s * 1e3)
+        fields += [(h.RETRY_AFTER_MS, str(ms)), ("retry-after", str(max(ceil(ms / 1e3), 1))), (_PUSHBACK, str(ms))]
+    return tuple(fields)
+
+
+def _unimplemented(words: str) -> Any:
+    async def refuse(_messages: AsyncIterator[bytes], call: Call) -> None:
+        await call.abort(grpc.StatusCode.UNIMPLEMENTED, words)
+
+    return grpc.stream_stream_rpc_method_handler(refuse)

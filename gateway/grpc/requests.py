@@ -1,0 +1,161 @@
+"""A `ModelInferRequest` as an Open Inference Protocol request in JSON with binary tensors, which is what workers read.
+
+* Raw contents are put behind the JSON as they came: the only copy that is made of them here.
+* Typed contents become binary as well. What they must be like is checked here, as everything else is where the JSON is
+  read (`schemas/oip.py`), so that both protocols refuse the same in the same words.
+* Outputs are always wanted in binary form, which is that of raw contents.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+import orjson
+from google.protobuf.message import DecodeError
+
+from gateway.grpc.inference_pb2 import InferParameter, ModelInferRequest
+from gateway.grpc.wire import split_field
+from schemas.errors import InvalidRequest
+from schemas.oip import ALIGNMENT
+from schemas.reserved_parameters import BINARY_OUTPUT, Parameter
+from schemas.tensors import BYTES, bytes_array, dtype_of, to_binary
+
+_RAW: Final = ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER
+_SHARED_MEMORY: Final = "shared_memory_region"
+_FORM: Final = "binary_data"
+"""Parameter of an output by which clients of HTTP choose between JSON and binary."""
+_CONTENTS: Final = {
+    "BOOL": "bool_contents",
+    **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
+    "INT64": "int64_contents",
+    **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
+}
+"""Field of a tensor's contents by its datatype; those left out have raw contents only."""
+
+
+class InferMessage(NamedTuple):
+    """A `ModelInferRequest` whose raw contents are views of what was received."""
+
+    head: ModelInferRequest
+    raw: list[memoryview]
+
+
+class OipRequest(NamedTuple):
+    """A request as workers read it."""
+
+    value: bytes
+    json_length: int
+    parameters: Mapping[str, Parameter]
+
+
+def read_message(message: bytes) -> InferMessage:
+    """Read a `ModelInferRequest`.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    rest, raw = split_field(message, _RAW)
+    try:
+        return InferMessage(ModelInferRequest.FromString(rest), raw)
+    except DecodeError:
+        raise InvalidRequest("the message is no ModelInferRequest") from None
+
+
+def oip_request(message: InferMessage, max_bytes: int) -> OipRequest:
+    """Make a request of at most `max_bytes`.
+
+    Raises:
+        InvalidRequest: it would be larger, or its contents are not as they must be; the message says where.
+    """
+    head, raw = message
+    contents: Sequence[bytes | memoryview] = _raw_contents(head, raw) if raw else _typed_contents(head, max_bytes)
+    parameters = _parameters(head.parameters, "$.parameters")
+    fields: dict[str, object] = {"id": head.id} if head.id else {}
+    fields["parameters"] = {**parameters, BINARY_OUTPUT: True}
+    fields["inputs"] = [
+        {
+            "name": tensor.name,
+            "datatype": tensor.datatype,
+            "shape": list(tensor.shape),
+            "parameters": {"binary_data_size": len(content)},
+        }
+        for tensor, content in zip(head.inputs, contents, strict=True)
+    ]
+    if head.outputs:
+        fields["outputs"] = [_wanted(output, f"$.outputs[{index}]") for index, output in enumerate(head.outputs)]
+    text = orjson.dumps(fields)
+    text += b" " * (-len(text) % ALIGNMENT)
+    if len(text) + sum(map(len, contents)) > max_bytes:
+        raise _too_large(max_bytes)
+    return OipRequest(b"".join((text, *contents)), len(text), parameters)
+
+
+def _raw_contents(head: ModelInferRequest, raw: Sequence[memoryview]) -> Sequence[memoryview]:
+    for index, tensor in enumerate(head.inputs):
+        _refuse_shared_memory(tensor, f"$.inputs[{index}]")
+        if tensor.HasField("contents"):
+            raise InvalidRequest(f"$.inputs[{index}].contents: must be left out where raw_input_contents are given")
+    if len(raw) != len(head.inputs):
+        raise InvalidRequest(f"$.raw_input_contents: there are {len(raw)} for {len(head.inputs)} inputs")
+    return raw
+
+
+def _typed_contents(head: ModelInferRequest, max_bytes: int) -> list[bytes]:
+    found, left = list[bytes](), max_bytes
+    for index, tensor in enumerate(head.inputs):
+        _refuse_shared_memory(tensor, f"$.inputs[{index}]")
+        found.append(_typed(tensor, f"$.inputs[{index}].contents", left))
+        left -= len(found[-1])
+    return found
+
+
+def _typed(tensor: ModelInferRequest.InferInputTensor, where: str, max_bytes: int) -> bytes:
+    """The contents of a tensor in binary form; small numbers are larger there, so their size is looked at first."""
+    dtype, field = dtype_of(tensor.datatype, f"{where[: -len('.contents')]}.datatype"), _CONTENTS.get(tensor.datatype)
+    if field is None:
+        raise InvalidRequest(f"{where}: {tensor.datatype} has no typed contents; send it as raw_input_contents")
+    filled = [descriptor.name for descriptor, _ in tensor.contents.ListFields()]
+    if filled and filled != [field]:
+        raise InvalidRequest(f"{where}: {tensor.datatype} goes into {field}, not into {' and '.join(filled)}")
+    values = getattr(tensor.contents, field)
+    wanted = math.prod(tensor.shape)
+    if len(values) != wanted and all(length >= 0 for length in tensor.shape):
+        raise InvalidRequest(f"{where}: shape {list(tensor.shape)} needs {wanted} elements, {field} has {len(values)}")
+    if len(values) * (4 if dtype is BYTES else dtype.itemsize) > max_bytes:
+        raise _too_large(max_bytes)
+    if dtype is BYTES:
+        return to_binary(bytes_array(values))
+    try:
+        return np.fromiter(values, dtype, len(values)).tobytes()
+    except OverflowError:
+        raise InvalidRequest(f"{where}.{field}: a number does not fit {tensor.datatype}") from None
+
+
+def _refuse_shared_memory(tensor: ModelInferRequest.InferInputTensor, where: str) -> None:
+    if _SHARED_MEMORY in tensor.parameters:
+        raise InvalidRequest(f"{where}: shared memory is not supported; send the tensor itself")
+
+
+def _wanted(output: ModelInferRequest.InferRequestedOutputTensor, where: str) -> dict[str, object]:
+    parameters = _parameters(output.parameters, f"{where}.parameters")
+    form = {name: value for name, value in parameters.items() if name != _FORM}
+    return {"name": output.name, "parameters": form} if form else {"name": output.name}
+
+
+def _parameters(given: Mapping[str, InferParameter], where: str) -> dict[str, Parameter]:
+    found = dict[str, Parameter]()
+    for name, parameter in given.items():
+        choice = parameter.WhichOneof("parameter_choice")
+        if choice is None:
+            raise InvalidRequest(f"{where}.{name[:80]}: has no value")
+        found[name] = getattr(parameter, choice)
+    return found
+
+
+def _too_large(max_bytes: int) -> InvalidRequest:
+    return InvalidRequest(f"the request is larger than what this gateway takes ({max_bytes} bytes)")

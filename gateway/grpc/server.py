@@ -1,0 +1,122 @@
+"""The gRPC server of a gateway: its limits, its address, and its end.
+
+What one client may take is bounded: the size of a message, the calls at once on a connection and over all, how often
+it pings, and how long a connection may say nothing. When the gateway is to stop, no new call is taken, streams take no
+more requests, and what is being computed may end within the drain timeout.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+import grpc
+import grpc.aio
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from gateway.grpc import inference_pb2
+from gateway.grpc.health import HealthService
+from gateway.grpc.methods import Methods
+from gateway.grpc.service import InferenceService, not_offered
+from gateway.settings import GatewaySettings
+from process.tls import ListenerTls
+from schemas.errors import OperatorError
+
+log = logging.getLogger(__name__)
+
+_INFERENCE: Final = inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+_HEALTH: Final = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+_STREAMS: Final = 1000
+"""Calls at once on one connection; further ones wait at the client."""
+_OTHER_CALLS: Final = 1000
+"""Calls at once beside those that wait for a result: streams, metadata and health."""
+_PING_S: Final = 10
+"""Seconds between pings of a client below which they count as too many."""
+_PING_STRIKES: Final = 5
+"""Too many pings after which a connection is closed."""
+_KEEPALIVE_S: Final = 60
+"""Seconds of silence after which a client is asked whether it is there."""
+_IDLE_S: Final = 3600
+"""Seconds without a call after which a connection is closed; clients open another one when they need it."""
+
+
+@asynccontextmanager
+async def grpc_listening(
+    settings: GatewaySettings,
+    service: InferenceService,
+    problem: Callable[[], Awaitable[str]],
+    stop: asyncio.Event,
+    tls: ListenerTls | None,
+    drain_s: float,
+) -> AsyncGenerator[str]:
+    """Answer calls while the context is open; yields the address.
+
+    Raises:
+        OperatorError: the port is taken.
+    """
+    server = grpc.aio.server(options=_options(settings), maximum_concurrent_rpcs=settings.max_in_flight + _OTHER_CALLS)
+    server.add_generic_rpc_handlers(_handlers(service, problem, stop))
+    reflection.enable_server_reflection((_INFERENCE, _HEALTH, reflection.SERVICE_NAME), server, _described())
+    try:
+        address = f"{settings.host}:{settings.grpc_port}"
+        port = server.add_insecure_port(address) if tls is None else server.add_secure_port(address, _credentials(tls))
+    except RuntimeError:
+        raise OperatorError(
+            f"cannot listen on {settings.host}:{settings.grpc_port}; choose another --grpc-port"
+        ) from None
+    await server.start()
+    log.info("gRPC at %s:%d", settings.host, port)
+    try:
+        yield f"{settings.host}:{port}"
+    finally:
+        await server.stop(drain_s)
+
+
+def _handlers(
+    service: InferenceService, problem: Callable[[], Awaitable[str]], stop: asyncio.Event
+) -> tuple[Methods, ...]:
+    health = HealthService(frozenset({_INFERENCE}), problem, stop)
+    return (
+        Methods(_INFERENCE, service.methods(), not_offered),
+        Methods(_HEALTH, health.methods(), lambda method: f"Health has no method {method}"),
+    )
+
+
+def _credentials(tls: ListenerTls) -> grpc.ServerCredentials:
+    """TLS with what is served then at each handshake."""
+
+    def current() -> grpc.ServerCertificateConfiguration:
+        found = tls.current
+        return grpc.ssl_server_certificate_configuration([(found.key, found.certificate)], found.client_ca)
+
+    first = tls.current
+    return grpc.dynamic_ssl_server_credentials(
+        current(), current, require_client_authentication=first.client_ca is not None
+    )
+
+
+def _described() -> DescriptorPool:
+    """The descriptors of all services here: those of ours are in no pool that others share."""
+    pool = DescriptorPool()
+    for file in (inference_pb2.DESCRIPTOR, health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR):
+        pool.AddSerializedFile(file.serialized_pb)
+    return pool
+
+
+def _options(settings: GatewaySettings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.so_reuseport", int(settings.reuse_port)),
+        ("grpc.max_receive_message_length", settings.max_body_bytes),
+        ("grpc.max_send_message_length", -1),  # Kafka's records bound results
+        ("grpc.max_concurrent_streams", _STREAMS),
+        ("grpc.max_allowed_incoming_connections", settings.max_connections),
+        ("grpc.server_handshake_timeout_ms", int(settings.receive_timeout_s * 1e3)),
+        ("grpc.http2.min_ping_interval_without_data_ms", _PING_S * 1000),
+        ("grpc.http2.max_ping_strikes", _PING_STRIKES),
+        ("grpc.keepalive_time_ms", _KEEPALIVE_S * 1000),
+        ("grpc.keepalive_timeout_ms", int(settings.receive_timeout_s * 1e3)),
+        ("grpc.max_connection_idle_ms", _IDLE_S * 1000),
+    ]

@@ -1,0 +1,232 @@
+"""`inference.GRPCInferenceService`: the Open Inference Protocol over the same way of a query as HTTP.
+
+* Needs stand in the request's parameters or, as `infaas-*`, in the metadata of a call; metadata wins, so that a proxy
+  in front may set limits. Where neither names a latency, the deadline of the call is one. It is rounded down to two
+  digits, which leaves the rest for the way back, and makes one class of queries of what asks alike.
+* A call that its client cancels, or whose deadline passes, is cancelled here, which makes room.
+* Of one stream at most `_IN_FLIGHT` requests are asked at once; then no more is read, and HTTP/2 holds the client back.
+  A client that takes no answers keeps its requests' places, and so only its own.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from math import floor, log10
+from typing import Any, Final
+
+import grpc.aio
+from google.protobuf.json_format import ParseDict
+from google.protobuf.message import Message
+
+from gateway.grpc import inference_pb2 as wire
+from gateway.grpc.answers import infer_response, streamed_error, streamed_response
+from gateway.grpc.methods import Call, known_error, parsed, stream, unary
+from gateway.grpc.requests import InferMessage, OipRequest, oip_request, read_message
+from gateway.inference import ArrivedRequest, Inference, result_headers
+from gateway.model_directory import ModelDirectory, ServedModels
+from gateway.repository import load_model, repository_index, server_metadata, unload_model
+from gateway.request_room import RequestRoom
+from gateway.settings import GatewaySettings
+from gateway.statistics import ModelStatisticsTable
+from gateway.tenants import tenant_asking
+from schemas import headers as h
+from schemas.errors import Overloaded, UnknownTask
+from schemas.oip import BINARY
+from schemas.reserved_parameters import TIMEOUT
+from schemas.result import Result
+
+_IN_FLIGHT: Final = 256
+"""Requests of one stream that are asked at once."""
+_LATENCIES: Final = ("latency_ms", TIMEOUT)
+"""Parameters that name a latency."""
+
+
+class InferenceService:
+    """Methods that ask queries, and tell about the models that can be asked."""
+
+    def __init__(
+        self,
+        models: ModelDirectory,
+        inference: Inference,
+        statistics: ModelStatisticsTable,
+        room: RequestRoom,
+        settings: GatewaySettings,
+        problem: Callable[[], Awaitable[str]],
+        version: str,
+        stop: asyncio.Event,
+    ) -> None:
+        self._models = models
+        self._inference = inference
+        self._statistics = statistics
+        self._room = room
+        self._max_bytes = settings.max_body_bytes
+        self._problem = problem
+        self._version = version
+        self._stop = stop
+
+    def methods(self) -> dict[str, Any]:
+        """Handlers by the name of their method."""
+        return {
+            "ServerLive": self._telling(wire.ServerLiveRequest, self._live),
+            "ServerReady": self._telling(wire.ServerReadyRequest, self._ready),
+            "ServerMetadata": self._telling(wire.ServerMetadataRequest, self._server_metadata),
+            "ModelReady": self._telling(wire.ModelReadyRequest, self._model_ready),
+            "ModelMetadata": self._telling(wire.ModelMetadataRequest, self._model_metadata),
+            "ModelConfig": self._telling(wire.ModelConfigRequest, self._model_config),
+            "ModelStatistics": self._telling(wire.ModelStatisticsRequest, self._model_statistics),
+            "ModelInfer": unary(self._infer),
+            "ModelStreamInfer": stream(self._stream_infer),
+            "RepositoryIndex": self._telling(wire.RepositoryIndexRequest, self._index),
+            "RepositoryModelLoad": self._telling(wire.RepositoryModelLoadRequest, self._load),
+            "RepositoryModelUnload": self._telling(wire.RepositoryModelUnloadRequest, self._unload),
+        }
+
+    # -- queries -------------------------------------------------------------------------------------------------------
+    async def _infer(self, message: bytes, call: Call) -> bytes:
+        result = await self._ask(read_message(message), metadata_of(call), call.time_remaining())
+        call.set_trailing_metadata(tuple(filter(_is_tellable, result_headers(result).items())))
+        return infer_response(result)
+
+    async def _stream_infer(self, messages: AsyncIterator[bytes], call: Call) -> None:
+        metadata, writing, places = metadata_of(call), asyncio.Lock(), asyncio.Semaphore(_IN_FLIGHT)
+
+        async def answer(message: bytes) -> None:
+            try:
+                answered = await self._streamed(message, metadata)
+                async with writing:
+                    await call.write(answered)
+            except grpc.aio.InternalError:
+                pass  # the client has gone, and this call will be cancelled
+            finally:
+                places.release()
+
+        async def read() -> None:
+            await places.acquire()
+            async for message in messages:
+                tasks.create_task(answer(message))
+                await places.acquire()
+            stopping.cancel()
+
+        async with asyncio.TaskGroup() as tasks:
+            reading = tasks.create_task(read())
+            stopping = tasks.create_task(self._stop_reading(reading))
+        if self._stop.is_set():
+            raise Overloaded("the gateway is stopping; what it has read is answered, ask the rest elsewhere")
+
+    async def _stop_reading(self, reading: asyncio.Task[None]) -> None:
+        await self._stop.wait()
+        reading.cancel()
+
+    async def _streamed(self, message: bytes, metadata: dict[str, str]) -> bytes:
+        """The answer to one request of a stream, whose deadline is the stream's and none of a request."""
+        request_id = ""
+        try:
+            request = read_message(message)
+            request_id = request.head.id
+            return streamed_response(await self._ask(request, metadata, None))
+        except Exception as error:  # noqa: BLE001 - the top of a request; the stream goes on
+            return streamed_error(request_id, known_error(error))
+
+    async def _ask(self, message: InferMessage, metadata: dict[str, str], left_s: float | None) -> Result:
+        models = self._models.seen_by(tenant_asking(metadata))
+        model = models.find(message.head.model_name, message.head.model_version or None)
+        return await self._inference.ask(model, self._arriving(message, metadata, left_s))
+
+    async def _arriving(self, message: InferMessage, metadata: dict[str, str], left_s: float | None) -> ArrivedRequest:
+        request = oip_request(message, self._max_bytes)
+        headers = metadata | {h.CONTENT_TYPE: BINARY, h.JSON_LENGTH: str(request.json_length)}
+        if left_s is not None and not _names_latency(request, metadata):
+            headers[h.LATENCY_MS] = latency_of(left_s)
+        self._room.take(len(request.value))
+        return ArrivedRequest(headers, request.value)
+
+    # -- the server ----------------------------------------------------------------------------------------------------
+    async def _live(self, _request: wire.ServerLiveRequest, _models: ServedModels) -> Message:
+        return wire.ServerLiveResponse(live=True)
+
+    async def _ready(self, _request: wire.ServerReadyRequest, _models: ServedModels) -> Message:
+        return wire.ServerReadyResponse(ready=not await self._problem())
+
+    async def _server_metadata(self, _request: wire.ServerMetadataRequest, _models: ServedModels) -> Message:
+        return _filled(wire.ServerMetadataResponse(), server_metadata(self._version))
+
+    # -- models, of those that the caller may use ----------------------------------------------------------------------
+    async def _model_ready(self, request: wire.ModelReadyRequest, models: ServedModels) -> Message:
+        try:
+            return wire.ModelReadyResponse(ready=models.find(request.name, request.version or None).ready)
+        except UnknownTask:
+            return wire.ModelReadyResponse(ready=False)
+
+    async def _model_metadata(self, request: wire.ModelMetadataRequest, models: ServedModels) -> Message:
+        model = models.find(request.name, request.version or None)
+        return _filled(wire.ModelMetadataResponse(), model.metadata())
+
+    async def _model_config(self, request: wire.ModelConfigRequest, models: ServedModels) -> Message:
+        model = models.find(request.name, request.version or None)
+        return _filled(wire.ModelConfigResponse(), {"config": model.config()})
+
+    async def _model_statistics(self, request: wire.ModelStatisticsRequest, models: ServedModels) -> Message:
+        asked = [models.find(request.name, request.version or None)] if request.name else list(models.versions())
+        found = [self._statistics.of(model).as_triton() for model in asked]
+        return _filled(wire.ModelStatisticsResponse(), {"model_stats": found})
+
+    async def _index(self, request: wire.RepositoryIndexRequest, models: ServedModels) -> Message:
+        found = repository_index(models, only_ready=request.ready)
+        return _filled(wire.RepositoryIndexResponse(), {"models": found})
+
+    async def _load(self, request: wire.RepositoryModelLoadRequest, models: ServedModels) -> Message:
+        load_model(models.find(request.model_name), changed=bool(request.parameters))
+        return wire.RepositoryModelLoadResponse()
+
+    async def _unload(self, request: wire.RepositoryModelUnloadRequest, models: ServedModels) -> Message:
+        unload_model(models.find(request.model_name))
+
+    def _telling(self, kind: type[Message], method: Callable[[Any, ServedModels], Awaitable[Message]]) -> Any:
+        """The handler of a method that answers from what is known here."""
+
+        async def answer(message: bytes, call: Call) -> bytes:
+            models = self._models.seen_by(tenant_asking(metadata_of(call)))
+            return (await method(parsed(kind, message), models)).SerializeToString()
+
+        return unary(answer)
+
+
+def not_offered(method: str) -> str:
+    """What is said of a method of the service that this gateway has not."""
+    if "SharedMemory" in method:
+        return "shared memory is not offered: the machine that computes is another one; send the tensors themselves"
+    if method in ("TraceSetting", "LogSettings"):
+        return f"{method} is not offered: what is logged and traced is its operator's (INFAAS_LOG_LEVEL, traceparent)"
+    return f"GRPCInferenceService has no method {method}"
+
+
+def metadata_of(call: Call) -> dict[str, str]:
+    """The metadata of a call, but for what is binary; the last of a repeated name wins."""
+    return {name: text for name, text in call.invocation_metadata() or () if isinstance(text, str)}
+
+
+def _is_tellable(field: tuple[str, str]) -> bool:
+    """Whether metadata may hold a text: printable ASCII. An id that came by another way in may be anything."""
+    text = field[1]
+    return text.isascii() and text.isprintable()
+
+
+def latency_of(left_s: float) -> str:
+    """The time that is left to a call, in ms, as a latency: rounded down to two digits."""
+    left_ms = max(left_s * 1e3, 0.0)
+    if left_ms < 1:
+        return f"{left_ms:.1f}"
+    step = 10.0 ** (floor(log10(left_ms)) - 1)
+    return f"{floor(left_ms / step) * step:g}"
+
+
+def _names_latency(request: OipRequest, metadata: dict[str, str]) -> bool:
+    return (
+        any(request.parameters.get(name) for name in _LATENCIES)
+        or h.LATENCY_MS in metadata
+        or h.DEADLINE_MS in metadata
+    )
+
+
+def _filled(message: Message, content: dict[str, Any]) -> Message:
+    """A message with what is also told over HTTP, as far as it has the fields."""
+    return ParseDict(content, message, ignore_unknown_fields=True)

@@ -1,0 +1,88 @@
+"""Every method of gRPC's clients, with whatever messages: an answer, or an error that is the client's."""
+
+import asyncio
+import os
+from collections import Counter
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tritonclient.grpc import service_pb2
+
+from gateway.settings import GatewaySettings
+from process.ports import free_port
+from schemas.errors import InvalidRequest
+from tests.integration.gateway.conftest import Running
+from tests.integration.gateway.responder import VARIANT, doubled
+from tests.protobuf_messages import messages
+
+SERVICE = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+EXAMPLES = int(os.environ.get("GRPC_FUZZ_EXAMPLES", "12"))
+"""Messages a method."""
+DEFECTS = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNAVAILABLE}
+
+
+@pytest.fixture
+def gateway_settings() -> GatewaySettings:
+    return GatewaySettings(port=0, grpc_port=free_port(), max_body_bytes=64 * 1024, wait_s=20)
+
+
+def careful(fields: dict[str, str], value: bytes) -> tuple[bytes, dict[str, str]]:
+    """What a worker answers: it checks a request against the model's signature."""
+    try:
+        return doubled(fields, value)
+    except (KeyError, ValueError, TypeError, IndexError) as error:
+        raise InvalidRequest(f"not the model's inputs: {error}") from None
+
+
+SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
+
+
+def drawn(method: Any, task: str) -> list[bytes]:
+    """Messages for a method; some are of its kind, some are any bytes."""
+    found = list[bytes]()
+    names = ["", task, VARIANT, "mlp", "empty", "x", "y", "1", "FP32", "BYTES", "INT8", "latency_ms", "timeout"]
+    structured = messages(method.input_type, st.sampled_from(names) | st.text(max_size=20))
+
+    @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=SLOW)
+    @given(structured.map(lambda one: one.SerializeToString()) | st.binary(max_size=200))
+    def draw(content: bytes) -> None:
+        found.append(content)
+
+    draw()
+    return found
+
+
+async def answered(channel: grpc.aio.Channel, method: Any, content: bytes) -> str:
+    """The code that a message is answered with, which must not be a defect's."""
+    path = f"/{SERVICE.full_name}/{method.name}"
+    try:
+        if method.client_streaming:
+            stream = channel.stream_stream(path)(iter([content]), timeout=60)
+            assert len([answer async for answer in stream]) == 1, "each request of a stream has its answer"
+        else:
+            await channel.unary_unary(path)(content, timeout=60)
+        return "OK"
+    except grpc.aio.AioRpcError as error:
+        code, details = error.code(), error.details()
+    assert code not in DEFECTS, f"{method.name} {content!r}: {code} {details}"
+    assert details, f"{method.name}: no word about {code}"
+    return code.name
+
+
+async def test_no_message_finds_a_defect(
+    gateway: Running, gateway_settings: GatewaySettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway.responder.answer = careful
+    codes = Counter[str]()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway_settings.grpc_port}") as channel:
+        for method in SERVICE.methods:
+            contents = drawn(method, gateway.task)
+            codes.update(await asyncio.gather(*(answered(channel, method, content) for content in contents)))
+    print(dict(codes), sum(codes.values()))
+    assert {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "UNIMPLEMENTED"} <= codes.keys()
+    assert gateway.query_client.in_flight == 0
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]

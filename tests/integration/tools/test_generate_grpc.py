@@ -1,0 +1,12 @@
+"""What is generated of the gateway's `.proto` is what is committed."""
+
+from pathlib import Path
+
+from tools.generate_grpc import generated
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_is_current() -> None:
+    for path, text in generated(ROOT).items():
+        assert (ROOT / path).read_text() == text, f"{path} is not what its .proto says: make docs"

@@ -1,0 +1,38 @@
+"""Which port `infaas up` gives gRPC."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from infaas.supervisor import options as module
+from infaas.supervisor.options import UpOptions, claim_ports
+from schemas.defaults import GRPC_PORT
+from schemas.errors import OperatorError
+
+FREE = UpOptions(home=Path("home"), postgres="postgresql://elsewhere", gateway_port=0, kafka_port=0)
+
+
+def test_any_free_port_where_the_gateway_has_one() -> None:
+    claimed = claim_ports(FREE)
+    assert claimed.grpc_port
+    assert claimed.grpc_port not in (claimed.gateway_port, GRPC_PORT)
+
+
+def test_none_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_GRPC_PACKAGES", ("no_such_package",))
+    assert claim_ports(FREE).grpc_port is None
+    with pytest.raises(OperatorError, match=r"--grpc-port needs gRPC.*pip install 'infaas\[grpc\]'"):
+        claim_ports(UpOptions(home=FREE.home, postgres=FREE.postgres, gateway_port=0, kafka_port=0, grpc_port=0))
+
+
+def test_none_where_the_usual_one_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as free:
+        port, usual = taken.getsockname()[1], free.getsockname()[1]
+        monkeypatch.setattr(module, "GRPC_PORT", port)
+        free.close()
+        home, postgres = FREE.home, FREE.postgres
+        options = UpOptions(home=home, postgres=postgres, gateway_port=usual, kafka_port=0)
+        assert claim_ports(options).grpc_port is None
+        with pytest.raises(OperatorError, match=f"port {port} .* choose another --grpc-port"):
+            claim_ports(UpOptions(home=home, postgres=postgres, gateway_port=usual, kafka_port=0, grpc_port=port))
