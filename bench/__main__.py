@@ -14,7 +14,7 @@ from bench.core.figures import Figure
 from bench.core.system import running_system
 from bench.latency import crash, end_to_end, offline
 from bench.results import write_results
-from bench.throughput import cost, gateway, price, runtimes, selector, tls, worker
+from bench.throughput import cost, gateway, grpc, price, runtimes, selector, tls, worker
 
 BROKERS = ("apache", "embedded")
 BENCHES = (
@@ -22,6 +22,7 @@ BENCHES = (
     "offline",
     "selector",
     "gateway",
+    "grpc",
     "tls",
     "keys",
     "worker",
@@ -67,6 +68,9 @@ async def _run(broker: str, only: set[str], console: Console) -> list[Figure]:
         if "tls" in only:
             console.log(f"{broker}: gateway over TLS")
             figures += await tls.measure(system, broker)
+        if "grpc" in only:
+            console.log(f"{broker}: gRPC beside HTTP")
+            figures += await grpc.measure(system, broker)
         if "keys" in only:
             console.log(f"{broker}: price of keys")
             figures += await price.measure(system, broker)

@@ -107,7 +107,7 @@ async def load_on(
     client = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "bench.throughput.http_load",
+        f"bench.throughput.{'grpc' if url.startswith('grpc:') else 'http'}_load",
         url,
         str(seconds),
         str(CONNECTIONS),
