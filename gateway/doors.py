@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
+from gateway.authentication import Authenticator
 from gateway.inference import Inference
 from gateway.model_directory import ModelDirectory
 from gateway.request_room import RequestRoom
@@ -42,6 +43,7 @@ def grpc_door(
     settings: GatewaySettings,
     models: ModelDirectory,
     inference: Inference,
+    authenticator: Authenticator,
     statistics: ModelStatisticsTable,
     room: RequestRoom,
     problem: Callable[[], Awaitable[str]],
@@ -55,11 +57,13 @@ def grpc_door(
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its core writes to stderr what we say in words of ours
     try:
+        from gateway.grpc.callers import Callers
         from gateway.grpc.server import grpc_listening
         from gateway.grpc.service import InferenceService
     except ImportError as error:
         raise OperatorError(f"--grpc-port needs gRPC ({error}): pip install 'infaas[grpc]'") from None
-    service = InferenceService(models, inference, statistics, room, settings, problem, version(), stop)
+    callers = Callers(authenticator, models)
+    service = InferenceService(callers, inference, statistics, room, settings, problem, version(), stop)
     return grpc_listening(settings, service, problem, stop, tls, DRAIN_SHARE * settings.drain_timeout_s)
 
 

@@ -121,10 +121,8 @@ async def open_gateway(
         asking = Inference(query_client, statistics, room, quotas)
         inference = InferenceRoutes(models, asking, bodies, authenticator)
         jobs = JobRoutes(models, query_client, bodies, writer, pool, quotas, settings)
-        routes = all_routes(inference, jobs, models, statistics, bodies, problem)
-        doors: list[AbstractAsyncContextManager[str]] = [
-            listening(make_app(settings, routes, authenticator), inference, settings, tls)
-        ]
+        app = make_app(settings, all_routes(inference, jobs, models, statistics, bodies, problem), authenticator)
+        doors: list[AbstractAsyncContextManager[str]] = [listening(app, inference, settings, tls)]
         if settings.grpc_port is not None:
             doors.append(grpc_door(settings, models, asking, authenticator, statistics, room, problem, stop, tls))
         statistics.register()

@@ -32,6 +32,10 @@ class HealthService:
         """Handlers by the name of their method."""
         return {"Check": unary(self._check), "Watch": unary_stream(self._watch)}
 
+    async def not_offered(self, method: str, _call: Call) -> str:
+        """What is said of a method that there is not."""
+        return f"Health has no method {method}"
+
     async def _check(self, message: bytes, call: Call) -> bytes:
         status = await self._status(message)
         if status == _UNKNOWN:

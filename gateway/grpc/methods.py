@@ -14,8 +14,9 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
+from gateway.http.errors import CHALLENGE, rate_limit
 from schemas import headers as h
-from schemas.errors import Internal, InvalidRequest, QueryError
+from schemas.errors import Internal, InvalidRequest, QueryError, QuotaExceeded, Unauthenticated
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,8 @@ UnaryStream: TypeAlias = Callable[[bytes, Call], Awaitable[None]]
 """A method that writes its answers to the call."""
 Stream: TypeAlias = Callable[[AsyncIterator[bytes], Call], Awaitable[None]]
 """As above, with many messages that are asked."""
+Absent: TypeAlias = Callable[[str, Call], Awaitable[str]]
+"""What is said of a method that a service has not, unless it may not even be told."""
 
 _MAX_MESSAGE: Final = 1000
 """Characters of an error's message: metadata that is larger than some KiB is refused by clients."""
@@ -38,7 +41,7 @@ _RETRY_MS: Final = 1000
 class Methods(grpc.GenericRpcHandler):
     """Methods of one service; those that it has not are answered with words, too."""
 
-    def __init__(self, service: str, methods: Mapping[str, Any], absent: Callable[[str], str]) -> None:
+    def __init__(self, service: str, methods: Mapping[str, Any], absent: Absent) -> None:
         self._prefix = f"/{service}/"
         self._methods = {f"{self._prefix}{name}": method for name, method in methods.items()}
         self._absent = absent
@@ -48,7 +51,7 @@ class Methods(grpc.GenericRpcHandler):
         path = handler_call_details.method
         found = self._methods.get(path)
         if found is None and path.startswith(self._prefix):
-            return _unimplemented(self._absent(path.removeprefix(self._prefix)[:80]))
+            return _unimplemented(path.removeprefix(self._prefix)[:80], self._absent)
         return found
 
 
@@ -118,14 +121,18 @@ def known_error(error: BaseException) -> QueryError:
 def error_metadata(error: QueryError) -> tuple[tuple[str, str], ...]:
     """The trailing metadata that tells of an error what its status does not."""
     fields = [(h.STATUS, error.code.value)]
+    if isinstance(error, Unauthenticated):
+        fields.append(("www-authenticate", CHALLENGE))
+    elif isinstance(error, QuotaExceeded) and error.use is not None:
+        fields += [(name.lower(), text) for name, text in rate_limit(error.use).items()]
     if error.grpc_status in _RETRY_STATUSES:
         ms = _RETRY_MS if error.retry_after_s is None else ceil(error.retry_after_s * 1e3)
         fields += [(h.RETRY_AFTER_MS, str(ms)), ("retry-after", str(max(ceil(ms / 1e3), 1))), (_PUSHBACK, str(ms))]
     return tuple(fields)
 
 
-def _unimplemented(words: str) -> Any:
+def _unimplemented(method: str, absent: Absent) -> Any:
     async def refuse(_messages: AsyncIterator[bytes], call: Call) -> None:
-        await call.abort(grpc.StatusCode.UNIMPLEMENTED, words)
+        await call.abort(grpc.StatusCode.UNIMPLEMENTED, await absent(method, call))
 
-    return grpc.stream_stream_rpc_method_handler(refuse)
+    return stream(refuse)

@@ -20,7 +20,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from gateway.grpc import inference_pb2
 from gateway.grpc.health import HealthService
 from gateway.grpc.methods import Methods
-from gateway.grpc.service import InferenceService, not_offered
+from gateway.grpc.service import InferenceService
 from gateway.settings import GatewaySettings
 from process.tls import ListenerTls
 from schemas.errors import OperatorError
@@ -80,8 +80,8 @@ def _handlers(
 ) -> tuple[Methods, ...]:
     health = HealthService(frozenset({_INFERENCE}), problem, stop)
     return (
-        Methods(_INFERENCE, service.methods(), not_offered),
-        Methods(_HEALTH, health.methods(), lambda method: f"Health has no method {method}"),
+        Methods(_INFERENCE, service.methods(), service.not_offered),
+        Methods(_HEALTH, health.methods(), health.not_offered),
     )
 
 

@@ -11,7 +11,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from math import floor, log10
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import grpc.aio
 from google.protobuf.json_format import ParseDict
@@ -19,15 +19,15 @@ from google.protobuf.message import Message
 
 from gateway.grpc import inference_pb2 as wire
 from gateway.grpc.answers import infer_response, streamed_error, streamed_response
+from gateway.grpc.callers import Caller, Callers
 from gateway.grpc.methods import Call, known_error, parsed, stream, unary
 from gateway.grpc.requests import InferMessage, OipRequest, oip_request, read_message
 from gateway.inference import ArrivedRequest, Inference, result_headers
-from gateway.model_directory import ModelDirectory, ServedModels
+from gateway.model_directory import ServedModels
 from gateway.repository import load_model, repository_index, server_metadata, unload_model
 from gateway.request_room import RequestRoom
 from gateway.settings import GatewaySettings
 from gateway.statistics import ModelStatisticsTable
-from gateway.tenants import tenant_asking
 from schemas import headers as h
 from schemas.errors import Overloaded, UnknownTask
 from schemas.oip import BINARY
@@ -38,6 +38,8 @@ _IN_FLIGHT: Final = 256
 """Requests of one stream that are asked at once."""
 _LATENCIES: Final = ("latency_ms", TIMEOUT)
 """Parameters that name a latency."""
+_Telling: TypeAlias = Callable[[Any, ServedModels], Awaitable[Message]]
+"""Method that answers from what is known of the models that its caller may use."""
 
 
 class InferenceService:
@@ -45,7 +47,7 @@ class InferenceService:
 
     def __init__(
         self,
-        models: ModelDirectory,
+        callers: Callers,
         inference: Inference,
         statistics: ModelStatisticsTable,
         room: RequestRoom,
@@ -54,7 +56,7 @@ class InferenceService:
         version: str,
         stop: asyncio.Event,
     ) -> None:
-        self._models = models
+        self._callers = callers
         self._inference = inference
         self._statistics = statistics
         self._room = room
@@ -65,33 +67,38 @@ class InferenceService:
 
     def methods(self) -> dict[str, Any]:
         """Handlers by the name of their method."""
+        told: dict[str, tuple[type[Message], _Telling]] = {
+            "ServerMetadata": (wire.ServerMetadataRequest, self._server_metadata),
+            "ModelReady": (wire.ModelReadyRequest, self._model_ready),
+            "ModelMetadata": (wire.ModelMetadataRequest, self._model_metadata),
+            "ModelConfig": (wire.ModelConfigRequest, self._model_config),
+            "ModelStatistics": (wire.ModelStatisticsRequest, self._model_statistics),
+            "RepositoryIndex": (wire.RepositoryIndexRequest, self._index),
+            "RepositoryModelLoad": (wire.RepositoryModelLoadRequest, self._load),
+            "RepositoryModelUnload": (wire.RepositoryModelUnloadRequest, self._unload),
+        }
         return {
-            "ServerLive": self._telling(wire.ServerLiveRequest, self._live),
-            "ServerReady": self._telling(wire.ServerReadyRequest, self._ready),
-            "ServerMetadata": self._telling(wire.ServerMetadataRequest, self._server_metadata),
-            "ModelReady": self._telling(wire.ModelReadyRequest, self._model_ready),
-            "ModelMetadata": self._telling(wire.ModelMetadataRequest, self._model_metadata),
-            "ModelConfig": self._telling(wire.ModelConfigRequest, self._model_config),
-            "ModelStatistics": self._telling(wire.ModelStatisticsRequest, self._model_statistics),
+            "ServerLive": _open(wire.ServerLiveRequest, self._live),
+            "ServerReady": _open(wire.ServerReadyRequest, self._ready),
             "ModelInfer": unary(self._infer),
             "ModelStreamInfer": stream(self._stream_infer),
-            "RepositoryIndex": self._telling(wire.RepositoryIndexRequest, self._index),
-            "RepositoryModelLoad": self._telling(wire.RepositoryModelLoadRequest, self._load),
-            "RepositoryModelUnload": self._telling(wire.RepositoryModelUnloadRequest, self._unload),
+            **{name: self._telling(name, kind, method) for name, (kind, method) in told.items()},
         }
 
     # -- queries -------------------------------------------------------------------------------------------------------
     async def _infer(self, message: bytes, call: Call) -> bytes:
-        result = await self._ask(read_message(message), metadata_of(call), call.time_remaining())
+        caller = await self._callers.of(call, "ModelInfer")
+        result = await self._ask(read_message(message), caller, call.time_remaining())
         call.set_trailing_metadata(tuple(filter(_is_tellable, result_headers(result).items())))
         return infer_response(result)
 
     async def _stream_infer(self, messages: AsyncIterator[bytes], call: Call) -> None:
-        metadata, writing, places = metadata_of(call), asyncio.Lock(), asyncio.Semaphore(_IN_FLIGHT)
+        await self._callers.of(call, "ModelStreamInfer")
+        writing, places = asyncio.Lock(), asyncio.Semaphore(_IN_FLIGHT)
 
         async def answer(message: bytes) -> None:
             try:
-                answered = await self._streamed(message, metadata)
+                answered = await self._streamed(message, call)
                 async with writing:
                     await call.write(answered)
             except grpc.aio.InternalError:
@@ -116,20 +123,22 @@ class InferenceService:
         await self._stop.wait()
         reading.cancel()
 
-    async def _streamed(self, message: bytes, metadata: dict[str, str]) -> bytes:
+    async def _streamed(self, message: bytes, call: Call) -> bytes:
         """The answer to one request of a stream, whose deadline is the stream's and none of a request."""
         request_id = ""
         try:
             request = read_message(message)
             request_id = request.head.id
-            return streamed_response(await self._ask(request, metadata, None))
+            caller = await self._callers.of(call, "ModelStreamInfer")  # whose key may be revoked by now
+            return streamed_response(await self._ask(request, caller, None))
         except Exception as error:  # noqa: BLE001 - the top of a request; the stream goes on
             return streamed_error(request_id, known_error(error))
 
-    async def _ask(self, message: InferMessage, metadata: dict[str, str], left_s: float | None) -> Result:
-        models = self._models.seen_by(tenant_asking(metadata))
-        model = models.find(message.head.model_name, message.head.model_version or None)
-        return await self._inference.ask(model, self._arriving(message, metadata, left_s))
+    async def _ask(self, message: InferMessage, caller: Caller, left_s: float | None) -> Result:
+        model = caller.models.find(message.head.model_name, message.head.model_version or None)
+        return await self._inference.ask(
+            model, caller.principal, lambda: self._arriving(message, caller.metadata, left_s)
+        )
 
     async def _arriving(self, message: InferMessage, metadata: dict[str, str], left_s: float | None) -> ArrivedRequest:
         request = oip_request(message, self._max_bytes)
@@ -140,10 +149,10 @@ class InferenceService:
         return ArrivedRequest(headers, request.value)
 
     # -- the server ----------------------------------------------------------------------------------------------------
-    async def _live(self, _request: wire.ServerLiveRequest, _models: ServedModels) -> Message:
+    async def _live(self, _request: wire.ServerLiveRequest) -> Message:
         return wire.ServerLiveResponse(live=True)
 
-    async def _ready(self, _request: wire.ServerReadyRequest, _models: ServedModels) -> Message:
+    async def _ready(self, _request: wire.ServerReadyRequest) -> Message:
         return wire.ServerReadyResponse(ready=not await self._problem())
 
     async def _server_metadata(self, _request: wire.ServerMetadataRequest, _models: ServedModels) -> Message:
@@ -180,14 +189,21 @@ class InferenceService:
     async def _unload(self, request: wire.RepositoryModelUnloadRequest, models: ServedModels) -> Message:
         unload_model(models.find(request.model_name))
 
-    def _telling(self, kind: type[Message], method: Callable[[Any, ServedModels], Awaitable[Message]]) -> Any:
+    def _telling(
+        self, name: str, kind: type[Message], method: Callable[[Any, ServedModels], Awaitable[Message]]
+    ) -> Any:
         """The handler of a method that answers from what is known here."""
 
         async def answer(message: bytes, call: Call) -> bytes:
-            models = self._models.seen_by(tenant_asking(metadata_of(call)))
-            return (await method(parsed(kind, message), models)).SerializeToString()
+            caller = await self._callers.of(call, name)
+            return (await method(parsed(kind, message), caller.models)).SerializeToString()
 
         return unary(answer)
+
+    async def not_offered(self, method: str, call: Call) -> str:
+        """What is said, to who may ask at all, of a method that this gateway has not."""
+        await self._callers.of(call, method)
+        return not_offered(method)
 
 
 def not_offered(method: str) -> str:
@@ -197,11 +213,6 @@ def not_offered(method: str) -> str:
     if method in ("TraceSetting", "LogSettings"):
         return f"{method} is not offered: what is logged and traced is its operator's (INFAAS_LOG_LEVEL, traceparent)"
     return f"GRPCInferenceService has no method {method}"
-
-
-def metadata_of(call: Call) -> dict[str, str]:
-    """The metadata of a call, but for what is binary; the last of a repeated name wins."""
-    return {name: text for name, text in call.invocation_metadata() or () if isinstance(text, str)}
 
 
 def _is_tellable(field: tuple[str, str]) -> bool:
@@ -225,6 +236,15 @@ def _names_latency(request: OipRequest, metadata: dict[str, str]) -> bool:
         or h.LATENCY_MS in metadata
         or h.DEADLINE_MS in metadata
     )
+
+
+def _open(kind: type[Message], method: Callable[[Any], Awaitable[Message]]) -> Any:
+    """The handler of a method for whoever comes: of a probe."""
+
+    async def answer(message: bytes, _call: Call) -> bytes:
+        return (await method(parsed(kind, message))).SerializeToString()
+
+    return unary(answer)
 
 
 def _filled(message: Message, content: dict[str, Any]) -> Message:

@@ -1,0 +1,57 @@
+"""Who calls, and what there is for them: found out for each call, and for each request of a stream.
+
+Everybody says who they are first, as over HTTP, even for a method that there is not, but for probes (`ServerLive`,
+`ServerReady`, health) and reflection, which tells of the protocol and nothing of what is served here.
+"""
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from gateway.authentication import Authenticator
+from gateway.grpc.methods import Call
+from gateway.http.authorization import require_role
+from gateway.model_directory import ModelDirectory, ServedModels
+from gateway.tenants import tenant_asking
+from schemas.principal import Principal, Role
+
+_QUERY: Final = ("ServerMetadata", "ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics", "RepositoryIndex")
+_ROLES: Final[Mapping[str, Role]] = {
+    **dict.fromkeys((*_QUERY, "ModelInfer", "ModelStreamInfer"), Role.QUERY),
+    **dict.fromkeys(("RepositoryModelLoad", "RepositoryModelUnload"), Role.PUBLISH),
+}
+
+
+class Caller(NamedTuple):
+    """Someone who calls, with the metadata of their call."""
+
+    principal: Principal
+    metadata: dict[str, str]
+    models: ServedModels
+    """Models that they may use."""
+
+
+class Callers:
+    """Finder of who calls."""
+
+    def __init__(self, authenticator: Authenticator, models: ModelDirectory) -> None:
+        self._authenticator = authenticator
+        self._models = models
+
+    async def of(self, call: Call, method: str) -> Caller:
+        """Who calls a method, which may be none.
+
+        Raises:
+            Unauthenticated: nobody who is known.
+            Forbidden: the method is not for them.
+        """
+        metadata = metadata_of(call)
+        principal = await self._authenticator.resolve(metadata)
+        if method in _ROLES:
+            require_role(principal, _ROLES[method])
+        models = self._models.seen_by(tenant_asking(principal, metadata)).of_tasks(principal.tasks)
+        return Caller(principal, metadata, models)
+
+
+def metadata_of(call: Call) -> dict[str, str]:
+    """The metadata of a call, but for what is binary; the last of a repeated name wins."""
+    return {name: text for name, text in call.invocation_metadata() or () if isinstance(text, str)}
