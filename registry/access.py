@@ -18,7 +18,7 @@ from registry.removal.unused_files import stages_of
 from schemas.access import PUBLIC, Access
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.names import is_variant_name
-from security.access import check_access, common_access, is_within
+from security.access import check_access, common_access, is_within, narrowed, narrowed_composites
 from store.access import begin_access, get_access, list_access, lock_access, set_access
 from store.pool import DatabaseSession, Pool
 from store.registry import get_architecture, get_task, list_architectures, list_variants
@@ -53,17 +53,16 @@ async def check_new_access(session: DatabaseSession, request: Registration, mode
 
 async def write_access(session: DatabaseSession, request: Registration, model: str, task: str | None) -> None:
     """Write whose a model is, and its `task` if that is new, in the transaction that makes them seen."""
-    access = request.access or PUBLIC
+    widest = PUBLIC
     if request.made_of:
         await lock_access(session)
         widest = await access_of_parts(session, request.made_of)
-        access = common_access((access, widest))
-        known = await get_access(session, model)
-        if not is_within(known, widest):
-            await set_access(session, model, common_access((known, widest)))
+    access = narrowed(request.access or PUBLIC, widest)
     for name in (model, task):
         if name is not None:
             await begin_access(session, name, access)
+    if request.made_of and not is_within(known := await get_access(session, model), widest):
+        await set_access(session, model, narrowed(known, widest))
 
 
 async def find_access(session: DatabaseSession, name: str) -> AccessOf:
@@ -105,17 +104,12 @@ async def change_access(pool: Pool, artifacts: ArtifactStore, name: str, access:
 
 
 async def _narrowed(session: DatabaseSession, composites: Sequence[_Composite]) -> list[AccessOf]:
-    """Composites that were open to more than what they are made of; that may be composites, too."""
-    found = dict[str, Access]()
-    while True:
-        before = len(found)
-        for one in composites:
-            known, widest = await get_access(session, one.model), await access_of_parts(session, one.parts)
-            if not is_within(known, widest):
-                found[one.model] = common_access((known, widest))
-                await set_access(session, one.model, found[one.model])
-        if len(found) == before:
-            return [AccessOf(model, access) for model, access in found.items()]
+    """Composites that were open to more than what they are made of."""
+    known = await list_access(session)
+    found = narrowed_composites(known, [(one.model, one.parts) for one in composites])
+    for model, access in found.items():
+        await set_access(session, model, access)
+    return [AccessOf(model, access) for model, access in found.items()]
 
 
 async def _composites(session: DatabaseSession, artifacts: ArtifactStore) -> list[_Composite]:

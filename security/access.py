@@ -10,7 +10,7 @@ at most those who may use all of them. Administrators use and change everything.
 none: whoever asks is the tenant it says it is, and who says none uses what is public.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import reduce
 
 from schemas.access import EVERY_TENANT, PUBLIC, Access, Users, Visibility
@@ -68,6 +68,28 @@ def common_access(parts: Iterable[Access]) -> Access:
     return reduce(_narrower, parts, PUBLIC)
 
 
+def narrowed(access: Access, widest: Access) -> Access:
+    """The access as far as another allows it; whose it is stays, if that one may still use it."""
+    return access if is_within(access, widest) else _narrower(access, widest)
+
+
+def narrowed_composites(access: Mapping[str, Access], made: Iterable[tuple[str, Collection[str]]]) -> dict[str, Access]:
+    """What composites must become that are open to more than the parts they are made of, by model.
+
+    Parts may be composites, too: it goes on until nothing is too open any more.
+    """
+    composites, present, found = list(made), dict(access), dict[str, Access]()
+    while True:
+        for model, parts in composites:
+            known = present.get(model, PUBLIC)
+            widest = common_access(present.get(part, PUBLIC) for part in parts)
+            if not is_within(known, widest):
+                found[model] = narrowed(known, widest)
+        if found.items() <= present.items():
+            return found
+        present |= found
+
+
 def is_within(access: Access, widest: Access) -> bool:
     """Whether nobody may use the one who may not use the other."""
     tenants, most = users_of(access), users_of(widest)
@@ -88,10 +110,10 @@ def check_access(access: Access) -> Access:
 def _narrower(a: Access, b: Access) -> Access:
     """Who may use both; it is the owner's of either as long as that one may."""
     first, second = users_of(a), users_of(b)
-    if first is None or second is None:
-        limited = b if first is None else a
-        return limited if users_of(limited) is not None else PUBLIC
-    both = first & second
+    if first is None and second is None:
+        return PUBLIC
+    both = second if first is None else first if second is None else first & second
+    assert both is not None, "one of them is not everybody"
     owner = next((one.owner for one in (a, b) if one.owner in both), None)
     others = both - {owner}
     return Access(owner=owner, visibility=Visibility.SHARED if others else Visibility.PRIVATE, shared_with=others)

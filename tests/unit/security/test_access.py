@@ -15,6 +15,8 @@ from security.access import (
     is_within,
     may_change,
     may_use,
+    narrowed,
+    narrowed_composites,
     tenant_of,
     users_by_name,
     users_of,
@@ -107,6 +109,35 @@ def test_what_is_made_of_several_is_for_those_who_may_use_all(parts: list[Access
         if includes(users_of(common), tenant)
     )
     assert is_within(common, other) == within
+
+
+@given(_access, _access)
+def test_what_is_narrowed_is_for_those_who_may_use_both(access: Access, widest: Access) -> None:
+    found = narrowed(access, widest)
+    for tenant in (*TENANTS, None, EVERY_TENANT):
+        assert includes(users_of(found), tenant) == all(includes(users_of(one), tenant) for one in (access, widest))
+    if access.owner is not None and includes(users_of(widest), access.owner):
+        assert found.owner == access.owner, "it stays whose it is"
+
+
+_parts = st.frozensets(st.sampled_from(["mlp", "cnn", "pair", "chain", "whole"]), min_size=1, max_size=2)
+
+
+@given(
+    st.dictionaries(st.sampled_from(["mlp", "cnn", "pair", "chain", "whole"]), _access),
+    st.lists(st.tuples(st.sampled_from(["pair", "chain", "whole"]), _parts), max_size=4),
+)
+def test_no_composite_is_left_wider_than_what_it_is_made_of(
+    access: dict[str, Access], made: list[tuple[str, frozenset[str]]]
+) -> None:
+    """However deep: composites of composites, in any order."""
+    found = narrowed_composites(access, made)
+    now = access | found
+    for model, parts in made:
+        assert is_within(now.get(model, PUBLIC), common_access(now.get(part, PUBLIC) for part in parts))
+    for model, one in found.items():
+        assert one != access.get(model, PUBLIC)
+        assert is_within(one, access.get(model, PUBLIC))
 
 
 @given(st.dictionaries(st.sampled_from(["digits", "mlp", "cnn"]), _access))

@@ -1,0 +1,34 @@
+"""Whose a model is that is made of others, as its registration says."""
+
+from pathlib import Path
+
+import pytest
+
+from registry.access import write_access
+from registry.registration import Registration
+from schemas.access import Access, Visibility
+from store.access import get_access, set_access
+from store.pool import Pool
+from tests.store_rows import register
+
+PRIVATE = Access(owner="acme", visibility=Visibility.PRIVATE)
+OWNED = Access(owner="acme")
+SHARED = Access(owner="globex", visibility=Visibility.SHARED, shared_with=frozenset({"acme"}))
+BOTH = Access(owner="acme", visibility=Visibility.SHARED, shared_with=frozenset({"globex"}))
+
+
+@pytest.mark.parametrize(
+    ("said", "part", "found"), [(PRIVATE, SHARED, PRIVATE), (OWNED, SHARED, BOTH), (OWNED, OWNED, OWNED)]
+)
+async def test_a_composite_is_whose_its_registration_says(
+    store_pool: Pool, said: Access, part: Access, found: Access
+) -> None:
+    """No wider than it says, and no wider than what it is made of."""
+    await register(store_pool, "mlp.onnx-fp32.cpu", "pair.onnx-fp32.cpu")
+    await set_access(store_pool, "mlp", part)
+    request = Registration(
+        file=Path("pair.json"), task="digits", architecture="pair", accuracy=0.9, access=said, made_of=("mlp",)
+    )
+    async with store_pool.transaction() as session:
+        await write_access(session, request, "pair", None)
+    assert await get_access(store_pool, "pair") == found
