@@ -1,10 +1,12 @@
 """A model with processing around it: the signature that clients see, and what the model itself gets of their inputs."""
 
+from pathlib import Path
+
 from msgspec.structs import replace
 
 from registry.signature import VARIABLE, Signature
 from runtimes.padding import Arrays, stack_padded
-from runtimes.processing.classes import CLASS, LABEL
+from runtimes.processing.classes import CLASS, LABEL, read_class_names
 from runtimes.processing.session import load_before
 from schemas.errors import InvalidRequest
 from schemas.rows.processing import Processing, TopClasses
@@ -49,6 +51,18 @@ def model_tensors(samples: Arrays, processing: Processing) -> Arrays:
         except InvalidRequest as error:
             raise InvalidRequest(f"{processing.before.input} {number} of those that calibrate: {error}") from error
     return stack_padded(rows, before.fill)
+
+
+def labels_of(processing: Processing | None) -> tuple[str, ...]:
+    """The names that the steps after a model give its classes, none if they give them none; blocks.
+
+    Raises:
+        OperatorError: their file cannot be read.
+        InvalidRequest: it names none.
+    """
+    steps = processing.after if processing is not None else ()
+    files = [step.labels for step in steps if isinstance(step, TopClasses) and step.labels]
+    return read_class_names(Path(files[0])) if files else ()
 
 
 def _class_spec(step: TopClasses, scores: TensorSpec) -> TensorSpec:

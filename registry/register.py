@@ -39,7 +39,7 @@ from registry.pipeline.isolation import run_step
 from registry.pipeline.measurement import Measurement, MeasureVariant
 from registry.pipeline.verification import Judgement, VerifiedReference, verify_reference, verify_variant
 from registry.plan import PlannedVariant, PlanVariants
-from registry.processed import model_tensors
+from registry.processed import labels_of, model_tensors
 from registry.recipes import GeneratorKind, NotApplicable
 from registry.registration import ProgressSink, Registration
 from registry.samples import Arrays, Samples, load_arrays, read_samples, save_arrays, take_rows
@@ -240,7 +240,7 @@ class _Pipeline:
             found.measured,
             request.accuracy_samples,
             measure=task.measure if task else request.measure,
-            classes=(task and task.classes) or request.classes or found.classes,
+            classes=(task and task.classes) or request.classes or found.classes or labels_of(request.processing),
         )
         save_arrays(self._file("samples"), samples.inputs)
         if samples.calibration is not None:

@@ -75,6 +75,7 @@ async def test_what_is_registered_says_what_clients_send(texts: Site, tmp_path: 
     assert architecture.processing is not None
     assert [(spec.name, spec.datatype, spec.shape) for spec in task.inputs] == [("text", "BYTES", (-1,))]
     assert [(spec.name, spec.shape) for spec in task.outputs] == [("scores", (-1, 2)), ("label", (-1, 1))]
+    assert task.classes == ("negative", "positive"), "as its labels name them"
     assert (profile.accuracy, variant.mixes_lengths) == (1.0, True)
     kept = architecture.processing
     assert [spec.name for spec in kept.tensors] == ["input_ids", "attention_mask"]
