@@ -16,6 +16,7 @@ from uuid import uuid4
 import aiohttp
 import pytest
 from aiohttp import web
+from msgspec.structs import replace
 
 from broker.settings import KafkaSettings
 from broker.topics import ensure_task_topics
@@ -25,6 +26,7 @@ from gateway.service import open_gateway
 from gateway.settings import GatewaySettings
 from infaas.client import InfaasClient
 from schemas import headers as h
+from schemas.access import Access, Visibility
 from schemas.documents.__main__ import FOLDER
 from schemas.errors import Unauthenticated
 from schemas.principal import Role
@@ -35,7 +37,7 @@ from store.embedded import EmbeddedPostgres
 from store.migrate import upgrade
 from store.pool import Pool, open_pool
 from tests.integration.gateway.conftest import catalog_of
-from tests.integration.gateway.responder import Responder, answering
+from tests.integration.gateway.responder import VARIANT, Responder, answering
 from tests.issuer import AUDIENCE, SigningKey, claims_of, key_set, signed_by_public_key
 from tests.waiting import read_until, until
 
@@ -71,7 +73,7 @@ async def new_key(pool: Pool, tenant: str | None = "acme", role: Role = Role.QUE
 
 @asynccontextmanager
 async def guarded(
-    kafka: KafkaSettings, dsn: str, gateways: int = 1, **settings: Any
+    kafka: KafkaSettings, dsn: str, gateways: int = 1, private_to: str = "", **settings: Any
 ) -> AsyncGenerator[tuple[Guarded, ...]]:
     task = f"digits-{uuid4().hex[:8]}"
     await ensure_task_topics(kafka, task, 1)
@@ -81,7 +83,8 @@ async def guarded(
         asked = GatewaySettings(port=0, auth=True, grace_s=0.2, **settings)
         found: list[Guarded] = []
         for _ in range(gateways):
-            models = ModelDirectory(catalog_of(task))
+            private = {task: Access(owner=private_to, visibility=Visibility.PRIVATE)} if private_to else {}
+            models = ModelDirectory(replace(catalog_of(task), access=private))
             opened = open_gateway(asked, kafka, models, dsn, asyncio.Event())
             url, _ = await stack.enter_async_context(opened)
             found.append(Guarded(url, task, http, responder))
@@ -98,10 +101,10 @@ async def raw(url: str, request: bytes) -> bytes:
     return b"\n".join(line for line in answer.split(b"\r\n") if not line.startswith(b"Date:"))
 
 
-def post(path: str, key: object = None) -> bytes:
+def post(path: str, key: object = None, method: str = "POST", fields: str = "") -> bytes:
     body = json.dumps(QUERY).encode()
-    own = f"Authorization: Bearer {key}\r\n" if key else ""
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\n{own}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    own = f"Authorization: Bearer {key}\r\n{fields}" if key else ""
+    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\n{own}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 
@@ -170,6 +173,38 @@ async def test_what_somebody_may_not_ask_is_answered_as_what_does_not_exist(
                 assert there.startswith(b"HTTP/1.1 404" if credential is key else b"HTTP/1.1 401")
         assert (await gateway.ask(key, "/v2/repository/index", json={}))[2] == []
         assert (await gateway.ask(key, "/v2/models/stats", "GET"))[2] == {"model_stats": []}
+
+
+async def test_what_is_another_tenants_is_answered_as_what_does_not_exist(
+    kafka: KafkaSettings, database: str, store_pool: Pool
+) -> None:
+    """By every route, whatever a request says of its tenant."""
+    owner, admin = await new_key(store_pool, role=Role.PUBLISH), await new_key(store_pool, None, Role.ADMIN)
+    other = await new_key(store_pool, "globex", Role.PUBLISH)
+    document = json.loads((FOLDER / "openapi.json").read_text())["paths"]
+    routes = [(method.upper(), path) for path, methods in document.items() for method in methods if "{name}" in path]
+    async with guarded(kafka, database, private_to="acme") as (gateway,):
+        for claim in ("acme", "*"):
+            for name in (gateway.task, "mlp", VARIANT):
+                absent = "x" * len(name)
+                for method, path in routes:
+                    there, not_there = [
+                        await raw(
+                            gateway.url,
+                            post(path.format(name=one, version="1", id="1"), other, method, f"{h.TENANT}: {claim}\r\n"),
+                        )
+                        for one in (name, absent)
+                    ]
+                    assert there.replace(name.encode(), b"...") == not_there.replace(absent.encode(), b"...")
+                    listing = method == "GET" and path.endswith("/jobs")
+                    assert there.startswith(b"HTTP/1.1 200" if listing else b"HTTP/1.1 404"), (method, path)
+        listed = "/v2/repository/index"
+        assert (await gateway.ask(other, listed, json={}))[2] == []
+        assert (await gateway.ask(other, "/v2/models/stats", "GET"))[2] == {"model_stats": []}
+        for key in (owner, admin):
+            assert {model["name"] for model in (await gateway.ask(key, listed, json={}))[2]} >= {gateway.task, "mlp"}
+            assert await gateway.status(key) == 200
+        assert [fields[h.TENANT] for fields in gateway.responder.seen] == ["acme", "*"]
 
 
 async def is_known(gateway: Guarded, key: ApiKey) -> bool:
