@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from gateway.model_directory import ServedModel
-from gateway.tenants import tenant_asking
+from gateway.tenants import check_said_tenant, tenant_asking
 from schemas import headers as h
 from schemas.errors import InvalidRequest
 from schemas.needs import Mode
@@ -80,6 +80,8 @@ def make_envelope(
     fields[h.REPLY_TO] = reply_to
     fields[h.BATCH] = str(head.batch)
     try:
+        if principal is ANYONE:
+            check_said_tenant(fields.get(h.TENANT))
         query = parse_query(model.task, fields, now_ns / 1e6)
     except InvalidRequest as error:
         raise InvalidRequest(_in_client_words(str(error), head.parameters, http)) from None

@@ -167,8 +167,8 @@ async def test_a_hidden_target_is_a_missing_one_in_every_mode(front: Front) -> N
 
 async def test_what_is_listed_measured_and_hinted_at_is_what_the_tenant_may_use(front: Front) -> None:
     stage = front.stage
-    names = {stage.good: {"acme", "globex", EVERY_TENANT}, front.hidden_task: {"acme", EVERY_TENANT}}
-    for tenant in ("acme", "globex", EVERY_TENANT, *STRANGERS):
+    names = {stage.good: {"acme", "globex"}, front.hidden_task: {"acme"}}
+    for tenant in ("acme", "globex", *STRANGERS):
         index = await front.ask("POST", "/v2/repository/index", tenant)
         stats = await front.ask("GET", "/v2/models/stats", tenant)
         hint = await front.infer(stage.task, tenant, min_accuracy=0.99, explain=True)
@@ -181,7 +181,7 @@ async def test_what_is_listed_measured_and_hinted_at_is_what_the_tenant_may_use(
 async def test_who_may_use_it_is_answered_by_it_and_nobody_else(front: Front, client: Producer) -> None:
     """The best variant is shared with one tenant, over HTTP and over Kafka alike."""
     stage = front.stage
-    for tenant in ("acme", "globex", EVERY_TENANT):
+    for tenant in ("acme", "globex"):
         for name in (stage.task, stage.good.split(".")[0]):
             answer = await front.infer(name, tenant, min_accuracy=0.85, latency_ms=20_000)
             assert (answer.status, answer.headers.get(h.VARIANT)) == (200, stage.good), answer.body
@@ -243,7 +243,7 @@ async def test_jobs_are_their_tenants(front: Front) -> None:
         tenant: {job["id"] for job in json.loads((await front.ask("GET", path, tenant)).body)["jobs"]}
         for tenant in ("acme", "globex", None, EVERY_TENANT)
     }
-    assert listed == {"acme": {made}, "globex": set(), None: {own}, EVERY_TENANT: {made, own}}
+    assert listed == {"acme": {made}, "globex": set(), None: {own}, EVERY_TENANT: {own}}, "nobody is all by saying so"
     for method, rest in (("GET", ""), ("GET", "/result"), ("DELETE", "")):
         for tenant in ("globex", None):
             found = await front.ask(method, f"{path}/{made}{rest}", tenant)

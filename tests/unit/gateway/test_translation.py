@@ -5,10 +5,11 @@ import pytest
 from multidict import CIMultiDict, MultiDict
 
 from gateway.model_directory import ModelDirectory
+from gateway.tenants import tenant_asking
 from gateway.translation import make_envelope, needs_in
 from schemas import headers as h
 from schemas.errors import InvalidRequest
-from schemas.principal import ANYONE
+from schemas.principal import ANYONE, Principal, Role
 from schemas.rows.tensor_spec import TensorSpec
 from store.catalog import Catalog
 from tests.store_rows import a_task
@@ -46,3 +47,23 @@ def test_a_need_is_said_once() -> None:
         make_envelope(MODELS.find("reviews"), ANYONE, fields, b"a", "infaas.replies.r", "q", 1)
     with pytest.raises(InvalidRequest, match="more than once"):
         needs_in(MultiDict([("latency_ms", "1"), ("other", "1"), ("latency_ms", "1")]))
+
+
+@pytest.mark.parametrize(
+    ("http", "parameters", "words"),
+    [
+        ({h.TENANT: "*"}, {}, "header infaas-tenant is not a name"),
+        ({}, {"tenant": "*"}, "parameter tenant is not a name"),
+    ],
+)
+def test_nobody_becomes_an_administrator_by_saying_so(
+    http: dict[str, str], parameters: dict[str, str], words: str
+) -> None:
+    tensor = {"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [0, 0, 0, 0]}
+    body = msgspec.json.encode({"inputs": [tensor], "parameters": parameters})
+    with pytest.raises(InvalidRequest, match=words):
+        make_envelope(MODELS.find("digits"), ANYONE, http, body, "infaas.replies.r", "q", 1)
+    assert tenant_asking(ANYONE, http) is None
+    admin = Principal(name="k", tenant=None, roles=frozenset({Role.ADMIN}))
+    envelope = make_envelope(MODELS.find("digits"), admin, http, body, "infaas.replies.r", "q", 1)
+    assert h.as_text(envelope.headers)[h.TENANT] == "*" == tenant_asking(admin, http)
