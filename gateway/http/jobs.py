@@ -23,13 +23,13 @@ from gateway.tenants import tenant_asking
 from gateway.translation import needs_in
 from schemas import headers as h
 from schemas.access import EVERY_TENANT
-from schemas.errors import ErrorCode, InvalidRequest, UnknownTask
+from schemas.errors import ErrorCode, Forbidden, InvalidRequest, UnknownTask
 from schemas.jobs import ENDED, KEY, MAX_LISTED, WEBHOOK, JobState, job_path, new_job_id
 from schemas.oip import JSON
-from schemas.principal import Principal
+from schemas.principal import ANYONE, Principal, Role
 from schemas.result import parse_result
 from schemas.rows.jobs import JobResult, JobRow, KeptJob, NewJob, differs
-from schemas.topics import JOB_RESULTS, may_reply_to
+from schemas.topics import JOB_RESULTS, may_reply_to, tenant_prefix
 from schemas.webhooks import parse_webhook
 from security.quotas import QuotaMeters
 from store.jobs import cancel_jobs, get_job, get_job_result, list_jobs
@@ -106,8 +106,8 @@ class JobRoutes:
         if webhook is not None:
             settings = self._settings
             webhook = str(parse_webhook(webhook, settings.webhook_hosts, plain_http=settings.webhook_plain_http))
-        if reply_to is not None and (not may_reply_to(reply_to) or reply_to == JOB_RESULTS):
-            raise InvalidRequest(f"header {h.REPLY_TO} names no topic that results may go to: {reply_to[:80]!r}")
+        if reply_to is not None:
+            _check_reply_to(principal, reply_to)
         if webhook is not None and reply_to is not None:
             raise InvalidRequest(f"a job tells of its end by one of {WEBHOOK} and {h.REPLY_TO}, not by both")
         tenant = tenant_asking(principal, headers) or ""
@@ -211,6 +211,19 @@ def _unknown(request: web.Request) -> web.Response:
 
 def _refused(status: int, message: str) -> web.Response:
     return error_answer(status, ErrorCode.INVALID_REQUEST, message).response()
+
+
+def _check_reply_to(principal: Principal, topic: str) -> None:
+    """Check where a job's result is to go: it is written with this system's rights, not with those of who asks."""
+    own = None if principal is ANYONE else principal.tenant
+    if not may_reply_to(topic, own) or topic == JOB_RESULTS:
+        raise InvalidRequest(f"header {h.REPLY_TO} names no topic that results may go to: {topic[:80]!r}")
+    if principal.has(Role.ADMIN) or (own is not None and topic.startswith(tenant_prefix(own))):
+        return
+    raise Forbidden(
+        f"header {h.REPLY_TO} names {topic[:80]!r}: a tenant's results go to topics whose names begin with "
+        f"{tenant_prefix(own or 'TENANT')}"
+    )
 
 
 def _owner_asking(request: web.Request) -> str | None:

@@ -295,6 +295,26 @@ async def test_jobs_are_of_a_tenant(kafka: KafkaSettings, database: str, store_p
         assert await gateway.status(colleague, job, "DELETE") == 200
 
 
+async def test_results_of_jobs_go_to_topics_of_the_tenant_alone(
+    kafka: KafkaSettings, database: str, store_pool: Pool
+) -> None:
+    """They are written with the system's rights, which reach further than a tenant's."""
+    mine, admin = await new_key(store_pool), await new_key(store_pool, None, Role.ADMIN)
+    async with guarded(kafka, database) as (gateway,):
+        for key, topic, status in (
+            (mine, "payments", 403),
+            (mine, f"infaas.results.{gateway.task}", 403),
+            (mine, "infaas.replies.gateway-1", 403),
+            (mine, "infaas.tenants.acme2.results", 400),
+            (mine, "infaas.tenants.acme.results", 202),
+            (admin, "payments", 202),
+            (admin, "infaas.tasks.another", 400),
+        ):
+            jobs = f"/v2/models/{gateway.task}/jobs"
+            found, _, content = await gateway.ask(key, jobs, headers={h.REPLY_TO: topic})
+            assert found == status, (topic, content)
+
+
 class Issuer:
     """A server of public keys."""
 
