@@ -6,8 +6,8 @@ Rules:
 * Files are looked at every few seconds, and at once on SIGHUP. Mounted secrets change by a link above them, and network
   file systems tell of no change, so nothing but a look finds all of them.
 * A new pair is for new connections: those that run stay as they are.
-* TLS 1.2 at least. Where clients show certificates no session is resumed by ticket: whoever is trusted no longer is
-  not at the next connection.
+* TLS 1.2 at least. Where clients show certificates TLS 1.3, without tickets: no session is resumed, so whoever is
+  trusted no longer is not at the next connection. Sessions of TLS 1.2 are kept by the server, too, beyond our reach.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
+from process.os_errors import reason_of
 from schemas.errors import OperatorError
 
 log = logging.getLogger(__name__)
@@ -166,6 +167,8 @@ def _context(files: TlsFiles, pem: TlsBytes) -> ssl.SSLContext:
         raise OperatorError(
             f"{files.certificate} and {files.key} are no certificate in PEM and its key ({error.reason or error})"
         ) from error
+    except OSError as error:  # of the files in memory: too many are open
+        raise OperatorError(f"cannot use {files.certificate} and {files.key}: {reason_of(error)}") from error
     if pem.client_ca is not None:
         _trust(context, pem.client_ca, files.client_ca)
     return context
@@ -173,6 +176,7 @@ def _context(files: TlsFiles, pem: TlsBytes) -> ssl.SSLContext:
 
 def _trust(context: ssl.SSLContext, client_ca: bytes, file: Path | None) -> None:
     context.verify_mode = ssl.CERT_REQUIRED
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.num_tickets = 0
     context.options |= ssl.OP_NO_TICKET
     try:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -141,6 +142,40 @@ async def test_clients_are_let_in_by_the_authority_that_is_trusted_now(tmp_path:
         assert not await is_let_in(port, contexts[old])
         assert await first.says(b"still here\n") == b"still here\n"
         first.end()
+
+
+async def test_no_session_of_before_gets_in_who_is_trusted_no_longer(tmp_path: Path) -> None:
+    server, old, new = trustme.CA(), trustme.CA(), trustme.CA()
+    tls = ListenerTls(listener_files(tmp_path, server, old))
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        context = trusting(server)
+        context.maximum_version = version
+        old.issue_cert("client", common_name="client").configure_cert(context)
+        authority_file(old, tmp_path)
+        await tls.look()
+        async with echoing(tls) as port:
+            session = await asyncio.to_thread(session_of, port, context)
+            assert session is not None or version is ssl.TLSVersion.TLSv1_2
+            authority_file(new, tmp_path)
+            await tls.look()
+            assert await asyncio.to_thread(session_of, port, context, session) is None
+
+
+def session_of(port: int, context: ssl.SSLContext, before: ssl.SSLSession | None = None) -> ssl.SSLSession | None:
+    """The session of a connection that goes on with the one `before`, and ends well; None: it is not let in."""
+    try:
+        with (
+            socket.create_connection((LOOPBACK, port), timeout=30) as plain,
+            context.wrap_socket(plain, server_hostname=LOOPBACK, session=before) as connection,
+        ):
+            connection.sendall(b"in?\n")
+            if connection.recv(16) != b"in?\n":
+                return None
+            session = connection.session
+            connection.unwrap()
+            return session
+    except (ssl.SSLError, ConnectionError):
+        return None
 
 
 async def is_let_in(port: int, context: ssl.SSLContext) -> bool:
