@@ -47,3 +47,9 @@ def test_ports_that_were_asked_for_follow_one_another(ranges: dict[str, int]) ->
         assert [ports.find("autoscaler", 1), ports.find("workers", 1)] == [first + 1, first + 15]
         with socket.create_server((LOOPBACK, first)), pytest.raises(OperatorError, match="--metrics-port"):
             ports.find("autoscaler", 0)
+
+
+def test_ports_that_follow_the_last_there_is_are_no_ports() -> None:
+    with MetricsPorts(UpOptions(home=HOME, metrics_port=65_535)) as ports:
+        with pytest.raises(OperatorError, match="65536 is no port.*--metrics-port"):
+            ports.find("selector", 0)
