@@ -58,14 +58,19 @@ class JsonFormatter(logging.Formatter):
         """A record as one line."""
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         said: dict[str, Any] = {
-            "time": at, "level": record.levelname, "logger": record.name, "message": record.getMessage(),
+            "time": at, "level": record.levelname, "logger": record.name, "message": _utf8(record.getMessage()),
         }  # fmt: skip
-        fields = {name: value for name, value in vars(record).items() if name not in _OWN}
+        fields = {name: _utf8(value) for name, value in vars(record).items() if name not in _OWN}
         if fields:
             said["fields"] = fields
         if record.exc_info:
-            said["exception"] = self.formatException(record.exc_info)
+            said["exception"] = _utf8(self.formatException(record.exc_info))
         return msgspec.json.encode(said, enc_hook=str).decode()
+
+
+def _utf8(value: Any) -> Any:
+    """A text without what UTF-8 has no bytes for, as names of files and what clients send may have; others as they are."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
 class ServiceLogHandler(logging.StreamHandler[Any]):

@@ -44,12 +44,14 @@ def test_json_is_an_object_a_line_with_all_that_was_said(log: logging.Logger) ->
     except ValueError:
         log.exception("lost %d\nof them", 3, extra={"topic": "t", "path": object})
     log.error("plain")
-    first, second = map(json.loads, out.getvalue().splitlines())
+    log.error("a file of %s", "\udcff", extra={"file": "\udcff"})
+    first, second, third = map(json.loads, out.getvalue().splitlines())
     assert (first["level"], first["logger"], first["message"]) == ("ERROR", "broker.tests", "lost 3\nof them")
     assert first["time"].endswith("Z")
     assert first["fields"]["topic"] == "t"
     assert "ValueError: it is\nso" in first["exception"]
     assert second.keys() == {"time", "level", "logger", "message"}
+    assert (third["message"], third["fields"]["file"]) == (r"a file of \udcff", r"\udcff"), "no UTF-8"
 
 
 def test_what_an_outage_explains_is_not_said(
