@@ -55,8 +55,9 @@ def _cast(spec: TensorSpec, array: Array) -> Array:
 
 def _lost(array: Array, cast: Array) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Where a number is no longer what it was."""
+    infinite = np.isfinite(array) & ~np.isfinite(cast)
     if array.dtype.kind == "f":
-        return np.isfinite(array) & ~np.isfinite(cast)
+        return infinite
     # What is out of range comes out as something else, which back in the old type may be the same again.
     beyond = float(int(np.iinfo(array.dtype).max) + 1)
-    return (cast.astype(array.dtype) != array) | ((cast < 0) != (array < 0)) | (cast >= beyond)
+    return infinite | (cast.astype(array.dtype) != array) | ((cast < 0) != (array < 0)) | (cast >= beyond)

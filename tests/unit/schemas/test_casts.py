@@ -60,6 +60,8 @@ def test_bf16_is_a_float() -> None:
         ("FP32", np.array([2**24 + 1]), "16777217 does not fit"),
         ("FP32", np.array([2**63 - 1]), "9223372036854775807 does not fit"),
         ("FP16", np.array([70000]), "70000 does not fit"),
+        ("FP16", np.array([-(2**63)]), "-9223372036854775808 does not fit"),
+        ("FP16", np.array([-(2**31)], np.int32), "-2147483648 does not fit"),
         ("INT64", np.array([1.0]), "must be INT64, not FP64"),
         ("BOOL", np.array([1]), "must be BOOL, not INT64"),
         ("FP32", np.array([True]), "must be FP32, not BOOL"),
