@@ -62,13 +62,15 @@ async def test_an_act_of_several_steps_is_recorded_before_it_begins(store_pool: 
 
 async def test_acts_are_found_by_who_what_and_when_and_forgotten_at_last(store_pool: Pool) -> None:
     for actor, verb in (("ann@here", AuditVerb.PIN), ("bob@there", AuditVerb.PAUSE)):
-        async with audited_transaction(store_pool, an_act(verb, "cpu", actor)):
+        async with audited_transaction(store_pool, an_act(verb, "cpu" if verb is AuditVerb.PIN else "tpu, cpu", actor)):
             pass
     latest, first = await list_acts(store_pool)
     assert (first.actor, latest.actor) == ("ann@here", "bob@there")
     assert await list_acts(store_pool, actor="ann@here") == [first]
     assert await list_acts(store_pool, verb="pause") == [latest]
     assert await list_acts(store_pool, subject="gpu") == []
+    assert await list_acts(store_pool, subject="cpu") == [latest, first]
+    assert await list_acts(store_pool, subject="tpu, cpu") == [latest]
     assert await list_acts(store_pool, since=latest.at) == [latest]
     assert await list_acts(store_pool, until=latest.at) == [first]
     assert await list_acts(store_pool, limit=1) == [latest]
