@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from broker.reply_stream.settings import ReplyStreamSettings
 from broker.setting_errors import in_words
+from process.connection_errors import is_host
 from schemas.defaults import KAFKA_PORT, LOOPBACK
 from schemas.errors import OperatorError
 from schemas.send_time import MOST_LINGER_MS
@@ -116,7 +117,7 @@ class KafkaSettings(BaseSettings):
     def _check(self) -> None:
         for address in self.bootstrap.split(","):
             host, colon, port = address.strip().rpartition(":")
-            if not (host and colon and port.isdecimal() and 0 < int(port) < 65_536):
+            if not (is_host(host) and colon and port.isdecimal() and 0 < int(port) < 65_536):
                 raise OperatorError(f"{ENV}={self.bootstrap!r}: write host:port, e.g. {LOOPBACK}:{KAFKA_PORT}")
         if self.security_protocol in (SecurityProtocol.SASL_PLAINTEXT, SecurityProtocol.SASL_SSL):
             self._check_sasl()

@@ -7,6 +7,14 @@ from typing import Final
 _REFUSED: Final = f"[Errno {errno.ECONNREFUSED}]"
 
 
+def is_host(name: str) -> bool:
+    """Whether a name may be a host's; a resolver raises what is no OSError for one that may not."""
+    try:
+        return bool(name.encode("idna"))
+    except UnicodeError:
+        return False
+
+
 def why_not_connected(host: str, port: int | str, error: BaseException) -> str:
     """Tell what the operating system said when `host:port` was connected to, and what to do where that is clear."""
     if isinstance(error, socket.gaierror):

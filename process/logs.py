@@ -69,7 +69,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def _utf8(value: Any) -> Any:
-    """A text without what UTF-8 has no bytes for, as names of files and what clients send may have; others as they are."""
+    """A text without what UTF-8 has no bytes for, as names of files may have; anything else as it is."""
     return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 

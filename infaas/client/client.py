@@ -10,13 +10,13 @@ again, and `error.retry_after_s` when, where that is known.
 """
 
 import os
-import re
 import time
 from asyncio import Task, TaskGroup
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Coroutine, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Final, Self, TypedDict, Unpack
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import msgspec
@@ -25,9 +25,10 @@ from numpy.typing import ArrayLike
 
 from broker.settings import KafkaSettings
 from infaas.client.client_tls import ClientTls
-from infaas.client.http_transport import HttpTransport
+from infaas.client.http_transport import HttpTransport, without_user
 from infaas.client.kafka_transport import KafkaTransport
 from infaas.client.transport import EncodedQuery, Transport
+from process.connection_errors import is_host
 from schemas import headers as h
 from schemas.defaults import ANSWER_TIMEOUT_S, GATEWAY_PORT, LOOPBACK, MAX_IN_FLIGHT
 from schemas.errors import InvalidRequest, OperatorError, QueryError
@@ -199,10 +200,19 @@ def check_system(system: SystemOptions) -> None:
     kafka, gateway = system.get("kafka"), system.get("gateway")
     if (kafka is None) == (gateway is None):
         raise OperatorError("the client needs one of kafka= and gateway=")
-    if gateway is not None and not re.match(r"https?://[^/]", gateway):
-        raise OperatorError(f"gateway={gateway!r}: write its URL, e.g. http://{LOOPBACK}:{GATEWAY_PORT}")
+    if gateway is not None and not _is_url(gateway):
+        shown = without_user(gateway)
+        raise OperatorError(f"gateway={shown!r}: write its URL, e.g. http://{LOOPBACK}:{GATEWAY_PORT}")
     if gateway is not None and ("tenant" in system or "signing_key" in system):
         raise OperatorError("a gateway finds out itself who asks: tenant= and signing_key= go with kafka=")
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and parts.port != 0 and is_host(parts.hostname or "")
+    except ValueError:  # of the port, or of brackets
+        return False
 
 
 def check_stream(options: QueryOptions) -> None:

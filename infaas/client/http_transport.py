@@ -1,6 +1,7 @@
 """Queries to a gateway over HTTP: the bytes and headers are those of Kafka; a connection for each query in flight."""
 
 import asyncio
+import re
 import socket
 from collections.abc import Mapping
 from types import TracebackType
@@ -42,6 +43,7 @@ class HttpTransport:
         self._own_headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._tls = tls
         self._url = url.rstrip("/").removesuffix("/v2")
+        self._shown = without_user(self._url)
         self._most_connections = min(max_in_flight, open_files_limit(max_in_flight * 2) // 2)
         self._slots = asyncio.Semaphore(self._most_connections)
         self._http: aiohttp.ClientSession | None = None
@@ -79,13 +81,18 @@ class HttpTransport:
             except TimeoutError:
                 raise DeadlineExceeded(f"there was no result within {query.timeout_s:g} s") from None
             except aiohttp.ClientSSLError as error:
-                raise Internal(f"no safe connection to {self._url}: {why_unsafe(error)}") from error
+                raise Internal(f"no safe connection to {self._shown}: {why_unsafe(error)}") from error
             except aiohttp.ClientError as error:
                 secure = self._url.startswith("https:")
                 raise Internal(
-                    f"cannot reach the gateway at {self._url} ({_why(error)}); does it run, is this its URL"
+                    f"cannot reach the gateway at {self._shown} ({_why(error)}); does it run, is this its URL"
                     f"{f', and does it ask for a certificate ({CERTIFICATE_ENV}, {KEY_ENV})?' if secure else '?'}"
                 ) from error
+
+
+def without_user(url: str) -> str:
+    """A URL as it may be shown: without a user and a password, which a proxy in front of a gateway may ask for."""
+    return re.sub(r"//[^/?#]*@", "//", url, count=1)
 
 
 def _why(error: aiohttp.ClientError) -> str:

@@ -32,6 +32,8 @@ def test_everything_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
     [
         ({"bootstrap": "localhost"}, "host:port"),
         ({"bootstrap": "localhost:http"}, "host:port"),
+        ({"bootstrap": "a..b:9092"}, "host:port"),
+        ({"bootstrap": f"kafka:9092,{'x' * 64}:9092"}, "host:port"),
         ({"request_timeout_ms": "soon"}, "INFAAS_KAFKA_REQUEST_TIMEOUT_MS"),
         ({"compression": "rar"}, "INFAAS_KAFKA_COMPRESSION"),
         ({"security_protocol": "SASL_SSL"}, "set INFAAS_KAFKA_SASL_USERNAME"),

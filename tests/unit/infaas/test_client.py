@@ -31,6 +31,24 @@ def test_one_way_to_ask_is_needed() -> None:
             client(kafka="127.0.0.1:1", gateway="http://127.0.0.1:1")
         with pytest.raises(OperatorError, match=r"'127\.0\.0\.1:8080': write its URL, e\.g\. http://"):
             client(gateway="127.0.0.1:8080")
+        for wrong in (
+            "http://a..b",
+            f"http://{'x' * 64}:80",
+            "http://127.0.0.1:99999",
+            "http://127.0.0.1:x",
+            "http://[::1",
+        ):
+            with pytest.raises(OperatorError, match="write its URL"):
+                client(gateway=wrong)
+
+
+async def test_what_stands_in_a_url_for_a_proxy_is_not_shown() -> None:
+    with pytest.raises(OperatorError) as wrong:
+        InfaasClient(gateway="ftp://me:hush@127.0.0.1:1")
+    async with InfaasClient(gateway="http://me:hush@127.0.0.1:1") as client:
+        with pytest.raises(Internal, match=r"the gateway at http://127\.0\.0\.1:1 ") as away:
+            await client.infer("digits", {"x": X})
+    assert "hush" not in f"{wrong.value} {away.value}"
 
 
 async def test_kafka_that_is_not_there_is_said() -> None:

@@ -1,6 +1,7 @@
 """Who scrapes a system finds it where it was; two on a machine, started at once, are not in each other's way."""
 
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,20 @@ import pytest
 from infaas.supervisor import metrics_ports
 from infaas.supervisor.metrics_ports import FIRST, MetricsPorts
 from infaas.supervisor.options import UpOptions
-from process.ports import LOOPBACK, free_port
+from process.ports import LOOPBACK, claim_port, free_port
 from schemas.errors import OperatorError
 
 HOME = Path("home")
+
+
+def free_ports(count: int) -> int:
+    """The first of ports, one after the other, at which nobody listens."""
+    while True:
+        first = free_port()
+        with suppress(OperatorError):
+            for number in range(count):
+                claim_port(first + number, "--metrics-port")
+            return first
 
 
 @pytest.fixture
@@ -41,7 +52,7 @@ def test_where_somebody_listens_another_port_is_found(ranges: dict[str, int]) ->
 
 
 def test_ports_that_were_asked_for_follow_one_another(ranges: dict[str, int]) -> None:
-    first = free_port()
+    first = free_ports(16)
     options = UpOptions(home=HOME, metrics_port=first, autoscalers=2, selectors=3, gateways=4, jobs=5)
     with MetricsPorts(options) as ports:
         assert [ports.find("autoscaler", 1), ports.find("workers", 1)] == [first + 1, first + 15]
@@ -50,6 +61,6 @@ def test_ports_that_were_asked_for_follow_one_another(ranges: dict[str, int]) ->
 
 
 def test_ports_that_follow_the_last_there_is_are_no_ports() -> None:
-    with MetricsPorts(UpOptions(home=HOME, metrics_port=65_535)) as ports:
-        with pytest.raises(OperatorError, match="65536 is no port.*--metrics-port"):
-            ports.find("selector", 0)
+    options = UpOptions(home=HOME, metrics_port=65_535)
+    with MetricsPorts(options) as ports, pytest.raises(OperatorError, match=r"65536 is no port.*--metrics-port"):
+        ports.find("selector", 0)
