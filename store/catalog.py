@@ -97,6 +97,11 @@ async def update_catalog(pool: Pool, catalog: Catalog, changed: Iterable[str]) -
         tasks = names["tasks"] | {row.task for row in found}
         found_tasks = await list_tasks(session, names=tasks)
         found_architectures = await list_architectures(session, names=architectures)
+        # Whose something is, is known with it, or everybody might use it until the rest of what was said arrives.
+        whose = names["access"] | tasks | {row.model for row in found_architectures}
+        access = await list_access(session, names=whose)
+        if any(name in catalog.access and name not in access for name in whose):
+            return await _read(session)  # it is gone with what it was of, of which nothing may have been said yet
         return Catalog(
             tasks=_with(catalog.tasks, tasks, {row.name: row for row in found_tasks if not row.removing}),
             architectures=_with(
@@ -111,7 +116,7 @@ async def update_catalog(pool: Pool, catalog: Catalog, changed: Iterable[str]) -
                 models,
                 {row.model: row for row in await list_rollouts(session, names=models)},
             ),
-            access=_with(catalog.access, names["access"], await list_access(session, names=names["access"])),
+            access=_with(catalog.access, whose, access),
             removing=(catalog.removing - tasks) | {row.name for row in found_tasks if row.removing},
             tenants=_with(
                 catalog.tenants,

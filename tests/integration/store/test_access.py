@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from schemas.access import PUBLIC, Access, Visibility
 from store.access import begin_access, get_access, list_access, set_access
-from store.catalog import CatalogWatcher
+from store.catalog import Catalog, CatalogWatcher, load_catalog, update_catalog
 from store.errors import StoreConflict
 from store.pool import Pool
 from store.registry import delete_architecture, delete_task, put_architecture
@@ -51,3 +51,20 @@ async def test_access_goes_with_the_last_version_and_with_the_task(store_pool: P
     assert await list_access(store_pool) == {}
     with pytest.raises(StoreConflict, match="no task or model"):
         await set_access(store_pool, "digits", PRIVATE)
+
+
+async def test_nothing_is_seen_without_its_access(store_pool: Pool) -> None:
+    """Of what changed at once a part may be said earlier than the rest."""
+    await register(store_pool, "mlp.onnx-fp32.cpu")
+    await put_architecture(store_pool, replace(an_architecture("mlp-v2"), model="mlp", version=2))
+    await set_access(store_pool, "mlp", PRIVATE)
+    await set_access(store_pool, "digits", SHARED)
+    for said in ("variants mlp.onnx-fp32.cpu", "architectures mlp-v2"):
+        seen = await update_catalog(store_pool, Catalog(), [said])
+        assert seen.access["mlp"] == PRIVATE, said
+    assert (await update_catalog(store_pool, Catalog(), ["tasks digits"])).access == {"digits": SHARED}
+    whole = await load_catalog(store_pool)
+    await delete_architecture(store_pool, "mlp")
+    await delete_architecture(store_pool, "mlp-v2")
+    left = await update_catalog(store_pool, whole, ["access mlp"])
+    assert (left.architectures, left.variants, left.access) == ({}, {}, {"digits": SHARED})
