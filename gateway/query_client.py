@@ -6,6 +6,7 @@ timer and a few dictionary steps. bench/throughput/gateway.py holds it against a
 
 import asyncio
 import itertools
+import logging
 import time
 from functools import partial
 from types import TracebackType
@@ -28,6 +29,8 @@ from schemas.query import Query
 from schemas.result import Result
 from security.signature import LARGE_BYTES, vouch
 
+log = logging.getLogger(__name__)
+
 IN_FLIGHT: Final = Gauge("infaas_gateway_in_flight", "Queries that wait for their result")
 
 
@@ -41,7 +44,7 @@ class QueryClient:
         self._numbers = itertools.count(1)
         self._kafka_health = KafkaHealth(settings.ack_timeout_s)
         self._admission = Admission()
-        self._secret = SigningSettings().read()
+        self._secret = _secret_to_vouch_with(settings)
         self._requests = RequestReply(kafka, self.owner, max_in_flight=settings.max_in_flight)
         self.reply_topic = self._requests.reply_topic
         self.clock = self._requests.producer.clock
@@ -109,7 +112,7 @@ class QueryClient:
         return result
 
     async def _vouch(self, secret: bytes, envelope: Envelope) -> None:
-        """Sign a query whose tenant the gateway knows, for selectors that believe no name alone."""
+        """Sign a query whose tenant has authenticated, for selectors that believe no name alone."""
         headers, value = envelope.headers, envelope.value
         signed = partial(
             vouch, secret, envelope.query.task, headers, value, self.clock.now_ms(), self._requests.stream_headers
@@ -120,6 +123,15 @@ class QueryClient:
         if left_s is None or query.needs.allow_late:
             return self._settings.wait_s
         return min(left_s + self._settings.grace_s, self._settings.wait_s)
+
+
+def _secret_to_vouch_with(settings: GatewaySettings) -> bytes | None:
+    """The secret to sign by; None where nobody authenticates: to sign what a header says would make it proved."""
+    secret = SigningSettings().read()
+    if secret is not None and not settings.auth:
+        log.warning("a signing secret is set, but --auth is not on: no query is signed for the tenant that it names")
+        return None
+    return secret
 
 
 def _left_s(query: Query) -> float | None:

@@ -62,8 +62,12 @@ def unregistered(task: str) -> QueryError:
 
 
 def headers_of(job: DueJob, reply_to: str) -> h.RawHeaders:
-    """Headers of the record that asks a job's query; a latency counts from its append, so it is what is left of it."""
+    """Headers of the record that asks a job's query; a latency counts from its append, so it is what is left of it.
+
+    It is not signed: the header of that name says only that it may be.
+    """
     fields = job.headers | {h.ID: job.id, h.REPLY_TO: reply_to}
+    fields.pop(h.SIGNATURE, None)
     if job.left_ms is not None:
         fields[h.LATENCY_MS] = f"{job.left_ms:.3f}"
     return [(name, text.encode()) for name, text in fields.items()]

@@ -43,7 +43,7 @@ class JobSender:
     def __init__(
         self, pool: Pool, producer: Producer, batch: int, interval_s: float, secret: bytes | None = None
     ) -> None:
-        """`secret` signs the queries of tenants, where selectors believe no name alone."""
+        """`secret` signs the queries of tenants that have authenticated, where selectors believe no name alone."""
         self._pool = pool
         self._producer = producer
         self._batch = batch
@@ -102,17 +102,24 @@ class JobSender:
     async def _send(self, jobs: list[DueJob]) -> dict[str, BaseException]:
         """Write the queries of jobs; returns why those were not that were not."""
         sent = [
-            await self._producer.send(job.topic, job.request, key=job.id.encode(), headers=self._headers(job))
+            await self._producer.send(
+                job.topic,
+                job.request,
+                key=job.id.encode(),
+                headers=query_headers(job, self._secret, self._producer.clock.now_ms()),
+            )
             for job in jobs
         ]
         outcomes = await asyncio.gather(*sent, return_exceptions=True)
         return {job.id: out for job, out in zip(jobs, outcomes, strict=True) if isinstance(out, BaseException)}
 
-    def _headers(self, job: DueJob) -> h.RawHeaders:
-        headers = headers_of(job, JOB_RESULTS)
-        if self._secret is not None and h.TENANT in job.headers:
-            headers.append(vouch(self._secret, job.task, headers, job.request, self._producer.clock.now_ms()))
-        return headers
+
+def query_headers(job: DueJob, secret: bytes | None, at_ms: float) -> h.RawHeaders:
+    """Headers of the record that asks a job's query, signed by `secret` if its tenant has authenticated."""
+    headers = headers_of(job, JOB_RESULTS)
+    if secret is not None and h.SIGNATURE in job.headers:
+        headers.append(vouch(secret, job.task, headers, job.request, at_ms))
+    return headers
 
 
 def _final_error(job: DueJob, failures: Mapping[str, BaseException]) -> QueryError | None:

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 from multidict import CIMultiDict, MultiDict
 
+from gateway.http.job_requests import JobOptions, read_jobs
 from gateway.model_directory import ModelDirectory
 from gateway.tenants import tenant_asking
 from gateway.translation import make_envelope, needs_in
@@ -38,6 +39,17 @@ def test_who_sends_a_file_to_a_model_of_numbers_is_told_what_to_send() -> None:
         make_envelope(
             MODELS.find("digits"), ANYONE, {h.CONTENT_TYPE: "image/png"}, b"\x89PNG", "infaas.replies.r", "q", 1
         )
+
+
+@pytest.mark.parametrize(
+    ("principal", "signed"), [(ANYONE, False), (Principal("k", "acme", frozenset({Role.QUERY})), True)]
+)
+async def test_a_job_may_be_signed_for_if_its_tenant_has_authenticated(principal: Principal, signed: bool) -> None:
+    http = {h.CONTENT_TYPE: "text/plain", h.TENANT: "acme", h.SIGNATURE: "v1 forged"}
+    options = JobOptions(principal, None, "acme", None, None)
+    (job,) = await read_jobs(MODELS.find("reviews"), http, [b"a film"], ["1"], options, 1, many=False)
+    assert job.headers[h.TENANT] == "acme"
+    assert job.headers.get(h.SIGNATURE) == ("" if signed else None)
 
 
 def test_a_need_is_said_once() -> None:

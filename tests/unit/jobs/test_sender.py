@@ -1,0 +1,29 @@
+"""Whom a jobs service vouches for."""
+
+import pytest
+
+from jobs.sender import query_headers
+from schemas import headers as h
+from schemas.rows.jobs import DueJob
+from security.signature import digest_of, is_signed_by, read_signature, system_key
+
+SECRET = b"s" * 32
+
+
+def due(**said: str) -> DueJob:
+    return DueJob(id="a", task="t", offline=True, headers={h.TENANT: "acme", **said}, request=b"{}", left_ms=None)
+
+
+def test_a_tenant_that_authenticated_is_signed_for() -> None:
+    fields = h.as_text(query_headers(due(**{h.SIGNATURE: ""}), SECRET, 5.0))
+    signature = read_signature(fields[h.SIGNATURE])
+    assert signature is not None
+    assert is_signed_by(system_key(SECRET), signature, "t", fields, digest_of(b"{}"))
+    assert fields[h.TENANT] == "acme"
+
+
+@pytest.mark.parametrize(("said", "secret"), [({}, SECRET), ({}, None), ({h.SIGNATURE: ""}, None)])
+def test_what_anybody_may_have_said_goes_unsigned(said: dict[str, str], secret: bytes | None) -> None:
+    fields = h.as_text(query_headers(due(**said), secret, 5.0))
+    assert h.SIGNATURE not in fields
+    assert fields[h.TENANT] == "acme"
