@@ -22,7 +22,7 @@ from schemas.names import check_name
 from schemas.rows.tenants import Tenant
 from schemas.topics import ingress_topic, tenant_prefix
 from store.pool import Pool
-from store.tenants import delete_tenant, get_tenant, mark_tenant, put_tenant
+from store.tenants import being_removed, delete_tenant, get_tenant, list_tenants, mark_tenant, put_tenant
 
 _STEPS: Final = 4
 
@@ -35,7 +35,7 @@ def principal_of(kafka_user: str) -> str:
 async def create_tenant(pool: Pool, kafka: KafkaSettings, tenant: Tenant, password: str | None = None) -> None:
     """Create a tenant with its topics; its Kafka user, where it has one, may use them, and logs in with `password`.
 
-    Again, it gets what it lacks, and another password where one is given.
+    Again, it gets what it lacks, and another password where one is given; a user before this one may no more.
 
     Raises:
         InvalidRequest: the name is none.
@@ -43,11 +43,16 @@ async def create_tenant(pool: Pool, kafka: KafkaSettings, tenant: Tenant, passwo
         StoreConflict: the tenant is being removed.
     """
     check_name("tenant", tenant.name)
+    before = await get_tenant(pool, tenant.name)
+    if before is not None and before.removing:  # or what is made here would outlive it
+        raise being_removed(tenant.name)
     await ensure_tenant_topics(kafka, tenant.name, tenant.partitions)
     if tenant.kafka_user:
         await allow(kafka, tenant_acls(tenant.name), principal_of(tenant.kafka_user))
         if password is not None:
             await set_password(kafka, tenant.kafka_user, password)
+        if before is not None and before.kafka_user not in ("", tenant.kafka_user):
+            await disallow(kafka, tenant_acls(tenant.name), principal_of(before.kafka_user))
     await put_tenant(pool, tenant)
 
 
@@ -71,7 +76,8 @@ async def remove_tenant(
         sink.step(2, _STEPS, f"{name}: taking back what its user may do")
         if tenant.kafka_user:
             await disallow(kafka, tenant_acls(name), principal_of(tenant.kafka_user))
-            await forget_password(kafka, tenant.kafka_user)
+            if not any(t.kafka_user == tenant.kafka_user for t in await list_tenants(pool) if t.name != name):
+                await forget_password(kafka, tenant.kafka_user)
         sink.step(3, _STEPS, f"{name}: deleting topics")
         async with TopicLogs(kafka) as logs:
             own = await logs.topics(tenant_prefix(name))

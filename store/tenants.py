@@ -25,7 +25,12 @@ async def put_tenant(session: DatabaseSession, tenant: Tenant) -> None:
     """
     row = (tenant.name, tenant.partitions, tenant.kafka_user)
     if await session.fetch_value(str, _PUT_TENANT, *row) is None:
-        raise StoreConflict(f"tenant {tenant.name} is being removed: `infaas tenants remove` it, then create it anew")
+        raise being_removed(tenant.name)
+
+
+def being_removed(name: str) -> StoreConflict:
+    """Error of a tenant that is to be made, and is being removed."""
+    return StoreConflict(f"tenant {name} is being removed: `infaas tenants remove` it, then create it anew")
 
 
 async def list_tenants(session: DatabaseSession, *, names: Collection[str] | None = None) -> list[Tenant]:
@@ -45,7 +50,7 @@ async def grow_tenant(session: DatabaseSession, name: str, partitions: int) -> N
 
 async def renew_key(session: DatabaseSession, name: str, *, renew: bool) -> int | None:
     """Number of the tenant's key; `renew` makes the one before void. None: there is no such tenant."""
-    return await session.fetch_value(int, _RENEW_KEY, name, int(renew))
+    return await session.fetch_value(int, _RENEW_KEY, name, renew)
 
 
 async def mark_tenant(session: DatabaseSession, name: str) -> None:

@@ -19,7 +19,11 @@ UPDATE tenants SET partitions = $2 WHERE name = $1 AND partitions < $2
 
 -- name: renew_key
 -- Number of the tenant's key: the first, or another, which makes the one before void. No row: there is no such tenant.
-UPDATE tenants SET key_number = greatest(key_number + $2::int, 1) WHERE name = $1 AND NOT removing RETURNING key_number
+-- Numbers are seconds since 2026, so that none comes again when a tenant is removed and created anew.
+UPDATE tenants SET key_number = CASE WHEN key_number > 0 AND NOT $2::boolean THEN key_number
+    ELSE greatest(key_number + 1, extract(epoch FROM clock_timestamp() - timestamptz '2026-01-01 00:00Z')::int) END
+    WHERE name = $1 AND NOT removing
+RETURNING key_number
 
 -- name: mark_tenant
 -- A tenant is to go.

@@ -223,7 +223,8 @@ async def test_where_no_name_is_believed_who_signs_is_known(
         selecting(stage, tenant_headers="refused"),
         InfaasClient(kafka=stage.kafka, signing_key=str(key)) as signing,
         InfaasClient(kafka=stage.kafka) as naming,
-        QueryClient(GatewaySettings(), stage.kafka) as gateway,
+        QueryClient(GatewaySettings(auth=True), stage.kafka) as gateway,
+        QueryClient(GatewaySettings(), stage.kafka) as open_gateway,
     ):
         for inputs in ({"x": np.zeros((1, 4), np.float32)}, large):
             with pytest.raises(Unsatisfiable):
@@ -235,7 +236,12 @@ async def test_where_no_name_is_believed_who_signs_is_known(
         headers = [(name, text.encode()) for name, text in fields.items()]
         result = await gateway.ask(Envelope(task_topic(stage.task), b"{}", headers, asked))
         assert result.status == "unsatisfiable"
-        assert await renew_key(stage.pool, tenant, renew=True) == 2
+        fields[h.REPLY_TO] = open_gateway.reply_topic
+        headers = [(name, text.encode()) for name, text in fields.items()]
+        result = await open_gateway.ask(Envelope(task_topic(stage.task), b"{}", headers, asked))
+        assert result.status == "forbidden"  # it does not prove what anybody says
+        assert key.name == f"{tenant}.{await renew_key(stage.pool, tenant, renew=False)}"
+        await renew_key(stage.pool, tenant, renew=True)
 
         async def void() -> bool:
             with pytest.raises((Forbidden, Unsatisfiable)) as told:
@@ -250,16 +256,24 @@ async def test_a_tenants_own_user_asks_by_its_topics_and_by_no_others(
 ) -> None:
     where, tenant, inputs = Stage(secured_kafka.system, store_pool, database), uuid4().hex, {"x": np.zeros((1, 4))}
     await where.prepare()
-    await create_tenant(store_pool, where.kafka, Tenant(name=tenant, kafka_user=tenant, partitions=1), "s3cret")
-    user = secured_kafka.user(tenant, "s3cret")
+    for name in (f"former-{tenant}", tenant):
+        await create_tenant(store_pool, where.kafka, Tenant(name=tenant, kafka_user=name, partitions=1), "s3cret")
+    former, user = (secured_kafka.user(name, "s3cret") for name in (f"former-{tenant}", tenant))
+    with pytest.raises(OperatorError):
+        async with InfaasClient(kafka=former, tenant=tenant):
+            pass
     async with selecting(where), InfaasClient(kafka=user, tenant=tenant) as client:
         for mode in ("online", "offline"):
             with pytest.raises(Unsatisfiable):
                 await client.infer(where.task, inputs, min_accuracy=0.99, mode=mode)
         with pytest.raises(UnknownTask):
             await client.infer("invented", inputs)
-    async with InfaasClient(kafka=user, tenant=tenant) as client:
+    beside = f"beside-{tenant}"
+    await create_tenant(store_pool, where.kafka, Tenant(name=beside, kafka_user=tenant, partitions=1))
+    async with InfaasClient(kafka=user, tenant=tenant):
         await remove_tenant(store_pool, where.kafka, tenant, Quiet(), drain_timeout_s=WAIT_S, results_grace_s=0.0)
+    async with InfaasClient(kafka=user, tenant=beside):
+        pass
     with pytest.raises(OperatorError):
         async with InfaasClient(kafka=user, tenant=tenant):
             pass
