@@ -7,7 +7,7 @@ import pytest
 from broker.kafka_types import Record
 from schemas import headers as h
 from schemas.errors import Forbidden, InvalidRequest
-from security.signature import SigningKey, sign, system_key, tenant_key
+from security.signature import SigningKey, digest_of, sign, system_key, tenant_key
 from selector.proof import Replayed, Verifier
 from selector.received_query import QueryReader, TenantHeaders
 
@@ -90,6 +90,16 @@ def test_its_own_topics_are_for_who_signed_alone() -> None:
     assert told is not None
     assert told.topic == own
     assert reader().unreadable_reply(signed(GLOBEX, infaas_reply_to=own), InvalidRequest("no")) is None
+
+
+def test_a_large_forgery_is_hashed_beside_the_loop_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    forged, digest = signed(tenant_key(b"o" * 32, "acme", 3), infaas_reply_to="replies"), digest_of(b"{}")
+    monkeypatch.setattr("selector.proof.digest_of", lambda _value: pytest.fail("hashed again"))
+    with pytest.raises(Forbidden) as told:
+        reader().read(forged, 0.0, digest)
+    answer = reader().unreadable_reply(forged, told.value)
+    assert answer is not None
+    assert answer.topic == "replies"
 
 
 def test_a_signed_query_that_waits_is_signed_as_it_was_when_it_came() -> None:
