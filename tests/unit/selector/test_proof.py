@@ -94,7 +94,11 @@ def test_its_own_topics_are_for_who_signed_alone() -> None:
 
 def test_a_large_forgery_is_hashed_beside_the_loop_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     forged, digest = signed(tenant_key(b"o" * 32, "acme", 3), infaas_reply_to="replies"), digest_of(b"{}")
-    monkeypatch.setattr("selector.proof.digest_of", lambda _value: pytest.fail("hashed again"))
+
+    def hashed_again(_value: bytes | None) -> str:
+        pytest.fail("hashed again")
+
+    monkeypatch.setattr("selector.proof.digest_of", hashed_again)
     with pytest.raises(Forbidden) as told:
         reader().read(forged, 0.0, digest)
     answer = reader().unreadable_reply(forged, told.value)
