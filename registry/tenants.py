@@ -25,6 +25,8 @@ from store.pool import Pool
 from store.tenants import being_removed, delete_tenant, get_tenant, list_tenants, mark_tenant, put_tenant
 
 _STEPS: Final = 4
+_EVERYBODY: Final = "*"
+"""What Kafka takes for any user."""
 
 
 def principal_of(kafka_user: str) -> str:
@@ -43,6 +45,11 @@ async def create_tenant(pool: Pool, kafka: KafkaSettings, tenant: Tenant, passwo
         StoreConflict: the tenant is being removed.
     """
     check_name("tenant", tenant.name)
+    if tenant.kafka_user and tenant.kafka_user in (_EVERYBODY, kafka.sasl_username):
+        raise OperatorError(
+            f"Kafka's user {tenant.kafka_user!r} is no tenant's: it stands for everybody, or is that of the system "
+            "itself, which would lose its password with the tenant"
+        )
     before = await get_tenant(pool, tenant.name)
     if before is not None and before.removing:  # or what is made here would outlive it
         raise being_removed(tenant.name)

@@ -256,6 +256,9 @@ async def test_a_tenants_own_user_asks_by_its_topics_and_by_no_others(
 ) -> None:
     where, tenant, inputs = Stage(secured_kafka.system, store_pool, database), uuid4().hex, {"x": np.zeros((1, 4))}
     await where.prepare()
+    for nobodys in ("*", where.kafka.sasl_username or ""):
+        with pytest.raises(OperatorError, match="is no tenant's"):
+            await create_tenant(store_pool, where.kafka, Tenant(name=tenant, kafka_user=nobodys))
     for name in (f"former-{tenant}", tenant):
         await create_tenant(store_pool, where.kafka, Tenant(name=tenant, kafka_user=name, partitions=1), "s3cret")
     former, user = (secured_kafka.user(name, "s3cret") for name in (f"former-{tenant}", tenant))
