@@ -28,6 +28,7 @@ _TEXT: Final = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 _CLIENT: Final = "aiokafka"
 _CHATTER: Final = {_CLIENT: logging.ERROR, "alembic": logging.WARNING}
 """Libraries that tell of their own affairs, and from which level on that is somebody else's."""
+_CONTROLS: Final = {code: repr(chr(code))[1:-1] for code in (*range(0x20), *range(0x7F, 0xA0))}
 _HELD_S: Final = 1.0
 _OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -49,6 +50,15 @@ def said_level(default: str) -> str:
     """The level that the environment asks for; `default` where what it says is none."""
     said = os.environ.get(LEVEL_ENV, "").upper()
     return said if said in LEVELS else default
+
+
+class TextFormatter(logging.Formatter):
+    """Formatter of records as lines; what clients send ends no line, and says nothing to a terminal."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """A record as one line, to which its traceback is added."""
+        record.message = record.message.translate(_CONTROLS)
+        return super().formatMessage(record)
 
 
 class JsonFormatter(logging.Formatter):
@@ -81,7 +91,7 @@ class ServiceLogHandler(logging.StreamHandler[Any]):
 
     def __init__(self, form: LogFormat) -> None:
         super().__init__(sys.stderr)
-        self.setFormatter(JsonFormatter() if form is LogFormat.JSON else logging.Formatter(_TEXT))
+        self.setFormatter(JsonFormatter() if form is LogFormat.JSON else TextFormatter(_TEXT))
         self._held: list[tuple[logging.LogRecord, Outage]] = []
         self._timer: threading.Timer | None = None
 

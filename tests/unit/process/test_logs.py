@@ -54,6 +54,13 @@ def test_json_is_an_object_a_line_with_all_that_was_said(log: logging.Logger) ->
     assert (third["message"], third["fields"]["file"]) == (r"a file of \udcff", r"\udcff"), "no UTF-8"
 
 
+def test_nobody_writes_a_line_of_their_own_by_what_they_ask_for(log: logging.Logger) -> None:
+    out = listening(log)
+    log.error("GET %s", "/v2/\n2026-01-31 ERROR all is lost\x1b[31m\x9b\tjobs/é")
+    assert out.getvalue().count("\n") == 1
+    assert r"/v2/\n2026-01-31 ERROR all is lost\x1b[31m\x9b\tjobs/é" in out.getvalue()
+
+
 def test_what_an_outage_explains_is_not_said(
     log: logging.Logger, outage: Outage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
