@@ -64,7 +64,7 @@ def grpc_door(
         raise OperatorError(f"--grpc-port needs gRPC ({error}): pip install 'infaas[grpc]'") from None
     callers = Callers(authenticator, models)
     service = InferenceService(callers, inference, statistics, room, settings, problem, version(), stop)
-    return grpc_listening(settings, service, problem, stop, tls, DRAIN_SHARE * settings.drain_timeout_s)
+    return grpc_listening(settings, service, callers, problem, stop, tls, DRAIN_SHARE * settings.drain_timeout_s)
 
 
 async def _close(door: AbstractAsyncContextManager[str]) -> None:

@@ -77,6 +77,15 @@ def stream(method: Stream) -> Any:
     return grpc.stream_stream_rpc_method_handler(_writing(method))
 
 
+def refusing(error: QueryError) -> Any:
+    """The handler of a call that ends with an error, whatever is asked, and without being read."""
+
+    async def refuse(_messages: AsyncIterator[bytes], call: Call) -> None:
+        await end_with(call, error)
+
+    return stream(refuse)
+
+
 def _writing(method: Callable[[Any, Call], Awaitable[None]]) -> Callable[[Any, Call], Awaitable[None]]:
     async def handle(asked: Any, call: Call) -> None:
         try:

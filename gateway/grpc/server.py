@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from gateway.grpc import inference_pb2
+from gateway.grpc.callers import CallerCheck, Callers
 from gateway.grpc.health import HealthService
 from gateway.grpc.methods import Methods
 from gateway.grpc.service import InferenceService
@@ -47,6 +48,7 @@ _IDLE_S: Final = 3600
 async def grpc_listening(
     settings: GatewaySettings,
     service: InferenceService,
+    callers: Callers,
     problem: Callable[[], Awaitable[str]],
     stop: asyncio.Event,
     tls: ListenerTls | None,
@@ -57,7 +59,11 @@ async def grpc_listening(
     Raises:
         OperatorError: the port is taken.
     """
-    server = grpc.aio.server(options=_options(settings), maximum_concurrent_rpcs=settings.max_in_flight + _OTHER_CALLS)
+    server = grpc.aio.server(
+        interceptors=[CallerCheck(callers)],
+        options=_options(settings),
+        maximum_concurrent_rpcs=settings.max_in_flight + _OTHER_CALLS,
+    )
     server.add_generic_rpc_handlers(_handlers(service, problem, stop))
     reflection.enable_server_reflection((_INFERENCE, _HEALTH, reflection.SERVICE_NAME), server, _described())
     try:

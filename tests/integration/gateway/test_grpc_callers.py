@@ -73,6 +73,8 @@ async def test_who_may_call_what(kafka: KafkaSettings, store_pool: Pool, databas
         code, words, trailing = await outcome(channel, infer, request(task))
         assert words.startswith("say who you are")
         assert (trailing["infaas-status"], trailing["www-authenticate"]) == ("unauthenticated", 'Bearer realm="infaas"')
+        silent: Any = channel.stream_stream(infer)(timeout=20)
+        assert (await silent.code()).name == "UNAUTHENTICATED", "before anything is sent"
         assert (await outcome(channel, infer, request(task), keys[Role.QUERY]))[0] == "OK"
         assert gateway.responder.seen[-1]["infaas-tenant"] == "acme"
 
