@@ -1,18 +1,20 @@
 """Queries to a gateway over HTTP: the bytes and headers are those of Kafka; a connection for each query in flight."""
 
 import asyncio
+import logging
 import re
 import socket
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Final, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 
 from infaas.client.client_tls import CERTIFICATE_ENV, KEY_ENV, ClientTls, why_unsafe
 from infaas.client.transport import EncodedQuery
 from process.connection_errors import unknown_host, why_not_connected
+from process.exposure import is_loopback
 from process.open_files import open_files_limit
 from schemas import headers as h
 from schemas.errors import DeadlineExceeded, ErrorCode, Internal
@@ -33,6 +35,9 @@ _CODES: Final = {
 """Error codes of answers that come not from a gateway of ours but from a proxy in front of it, by HTTP status."""
 
 
+log = logging.getLogger(__name__)
+
+
 class HttpTransport:
     """The way over HTTP; more than `max_in_flight` queries wait for a connection.
 
@@ -47,6 +52,8 @@ class HttpTransport:
         self._most_connections = min(max_in_flight, open_files_limit(max_in_flight * 2) // 2)
         self._slots = asyncio.Semaphore(self._most_connections)
         self._http: aiohttp.ClientSession | None = None
+        if key and (host := _overheard(self._url)):
+            log.warning("the key goes to %s unencrypted, and whoever is between can read it: use https", host)
 
     async def __aenter__(self) -> Self:
         self._http = aiohttp.ClientSession(
@@ -111,3 +118,10 @@ def _result(query_id: str, status: int, headers: Mapping[str, str], value: bytes
         fields.setdefault(h.RETRY_AFTER_MS, f"{seconds}000")
     fields.setdefault(h.STATUS, OK if status == 200 else _CODES.get(status, ErrorCode.INTERNAL))
     return parse_result(fields, value)
+
+
+def _overheard(url: str) -> str:
+    """The machine to which what is sent goes for others to read; empty: it is this one, or it is encrypted."""
+    to = urlsplit(url)
+    host = to.hostname or ""
+    return "" if to.scheme != "http" or is_loopback(host) else host

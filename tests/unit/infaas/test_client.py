@@ -51,6 +51,15 @@ async def test_what_stands_in_a_url_for_a_proxy_is_not_shown() -> None:
     assert "hush" not in f"{wrong.value} {away.value}"
 
 
+def test_a_key_that_others_may_read_on_its_way_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    for url in ("http://127.0.0.1:1", "http://localhost:1", "https://models.example"):
+        InfaasClient(gateway=url, key="secret")
+    assert caplog.text == ""
+    InfaasClient(gateway="http://models.example", key="secret")
+    assert "the key goes to models.example unencrypted" in caplog.text
+    assert "secret" not in caplog.text
+
+
 async def test_kafka_that_is_not_there_is_said() -> None:
     settings = KafkaSettings(bootstrap="127.0.0.1:1", request_timeout_ms=300)
     with pytest.raises(OperatorError, match=r"127\.0\.0\.1:1"):
