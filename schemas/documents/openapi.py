@@ -14,6 +14,14 @@ _NO_CONFIG: Final = "Empty: what a model is made of is given by `infaas register
 _JSON: Final = "application/json"
 _BINARY: Final = "application/octet-stream"
 _ANY: Final = {"type": "object"}
+_OPEN: Final = ("/v2/health/live", "/v2/health/ready", "/openapi.json", "/docs")
+"""Paths for whoever comes."""
+_KEY: Final = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "An API key, as `infaas keys create` makes it, or a token of the OpenID Connect issuer; where the "
+    "gateway asks who asks, as it does with `--auth`.",
+}
 _ASKING: Final = (
     "Ask a model; needs stand in `parameters`, in headers or in the query string. A text or an image may be the whole "
     "body where it is the model's one input. Bodies may be compressed, by gzip or deflate, and so are long answers for "
@@ -53,12 +61,24 @@ def document() -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
-        "paths": paths,
+        "security": [{"key": []}, {}],
+        "paths": {path: _guarded(path, methods) for path, methods in paths.items()},
         "components": {
+            "securitySchemes": {"key": _KEY},
             "schemas": components("#/components/schemas/{name}") | _schemas() | jobs.schemas(),
             "responses": responses.components(),
         },
         "x-infaas-errors": fields.error_table(),
+    }
+
+
+def _guarded(path: str, methods: dict[str, Any]) -> dict[str, Any]:
+    """A path's operations, with what whoever may not ask is answered, or as those that anybody may ask."""
+    if path in _OPEN:
+        return {method: operation | {"security": []} for method, operation in methods.items()}
+    refused = responses.errors(401, 403)
+    return {
+        method: operation | {"responses": refused | operation["responses"]} for method, operation in methods.items()
     }
 
 
