@@ -91,6 +91,8 @@ class JobRoutes:
                 meter.charge(len(queries) - 1)
             options = self._options(principal, headers, request.query)
             jobs = await read_jobs(model, headers, queries, ids, options, self._clock.now_ns(), many=many is not None)
+            if meter is not None:
+                meter.charge(sum(int(job.headers[h.BATCH]) - 1 for job in jobs))
             kept = await self._writer.put(jobs)
         finally:
             self._bodies.release(len(body))

@@ -216,7 +216,7 @@ async def test_a_quota_is_answered_with_what_is_left_and_when(
 ) -> None:
     slow = await new_key(store_pool, per_second=0.01)
     few = await new_key(store_pool, concurrent=1)
-    batches = await new_key(store_pool, per_second=2.0)
+    batches, kept = await new_key(store_pool, per_second=2.0), await new_key(store_pool, per_second=2.0)
     async with guarded(kafka, database) as (gateway,):
         for path in ("/infer", "/infer?latency_ms=60000"):  # the gateway's own way, and aiohttp's
             first = await gateway.status(slow, path)
@@ -239,6 +239,9 @@ async def test_a_quota_is_answered_with_what_is_left_and_when(
         many = {"inputs": [{"name": "x", "shape": [200, 4], "datatype": "FP32", "data": [0] * 800}]}
         assert await gateway.status(batches, json=many) == 200
         assert int((await gateway.ask(batches))[1]["Retry-After"]) > 60, "each input counts"
+        jobs = f"/v2/models/{gateway.task}/jobs"
+        assert await gateway.status(kept, jobs, json=many) == 202
+        assert int((await gateway.ask(kept, jobs))[1]["Retry-After"]) > 60, "so does that of a job"
 
 
 async def test_a_revoked_key_ends_at_every_gateway(kafka: KafkaSettings, database: str, store_pool: Pool) -> None:
