@@ -1,4 +1,4 @@
-"""A new version on a share of the queries, and back: `python -m bench.rollout [--rate 100] [--queries 4000]`.
+"""A new version on a share of the queries, and back: `python -m bench.rollout [--slow] [--rate 100] [--queries 4000]`.
 
 Two models of the zoo become two versions of one. While a client that is not ours asks at a steady rate by HTTP, the
 second is given copies, then 5 % and 50 % of the queries, and is rolled back. Every query has an id of its own and is
@@ -23,12 +23,14 @@ from bench.__main__ import show
 from bench.core.figures import Figure
 from bench.core.system import infaas, running_system
 from schemas.rows.rollout import Rollout, VersionComparison
-from zoo.samples import DATA, labelled
+from schemas.tensors import datatype_of
+from zoo.catalog import MODELS
+from zoo.minilm import build_minilm
+from zoo.samples import labelled
 
-MODEL: Final = "digits-net"
-TASK: Final = "digits-rollout"
+MODEL: Final = "net"
+TASK: Final = "rollout"
 SHARES: Final = (0.05, 0.5)
-_FILES: Final = ("digits_linear.onnx", "digits_mlp.onnx")
 _NEW: Final = f"{MODEL}-v2"
 _BROKER: Final = "apache"
 _SETTLED: Final = 100
@@ -36,6 +38,19 @@ _SETTLED: Final = 100
 _ANSWER_S: Final = 60.0
 _PATIENCE_S: Final = 120.0
 _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class TwoVersions(NamedTuple):
+    """What is registered as two versions of one model."""
+
+    task: str
+    """Of the zoo, whose inputs and labels are taken."""
+    models: tuple[str, str]
+
+
+FAST: Final = TwoVersions("digits", ("digits-linear", "digits-mlp"))
+SLOW: Final = TwoVersions("sentiment", ("minilm-l3", "minilm-l6"))
+"""Of some milliseconds, so that much is under way when it is rolled back."""
 
 
 class GivenAnswer(NamedTuple):
@@ -68,11 +83,11 @@ class RolloutTrial(NamedTuple):
 class RolloutLoad:
     """Queries of one model at a steady rate by HTTP, each with its id, and what they were answered."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, rate: float) -> None:
+    def __init__(self, session: aiohttp.ClientSession, url: str, body: bytes, rate: float) -> None:
         self._session = session
         self._url = url
         self._rate = rate
-        self._body = _query()
+        self._body = body
         self._changed = asyncio.Condition()
         self.ids: list[str] = []
         """Those asked, in order."""
@@ -123,19 +138,31 @@ class RolloutLoad:
             self._changed.notify_all()
 
 
-async def register_versions(home: Path) -> None:
+async def register_versions(home: Path, versions: TwoVersions = FAST) -> None:
     """Register two models of the zoo as the versions of one, the second held."""
-    inputs, labels = labelled("digits")
-    validation = home / "digits.npz"
+    inputs, labels = labelled(versions.task)
+    validation = home / "validation.npz"
     await asyncio.to_thread(np.savez, validation, allow_pickle=False, label=labels, **inputs)
     common = (f"--task={TASK}", f"--name={MODEL}", f"--validation={validation}", "--variant=onnx-fp32", "--hold")
-    for file in _FILES:
-        await infaas(home, "register", str(DATA / file), *common)
+    for name in versions.models:
+        file = await asyncio.to_thread(_model_file, name, home)
+        await infaas(home, "register", str(file), *common)
 
 
-async def try_and_roll_back(home: Path, gateway: str, rate: float, queries: int) -> RolloutTrial:
+def _model_file(name: str, folder: Path) -> Path:
+    model = next(model for model in MODELS if model.architecture == name)
+    if model.file is not None:
+        return model.file
+    made = folder / f"{name}.onnx"
+    build_minilm(model.minilm_depth, made)
+    return made
+
+
+async def try_and_roll_back(
+    home: Path, gateway: str, rate: float, queries: int, versions: TwoVersions = FAST
+) -> RolloutTrial:
     """Give the second version its shares of so many queries each, and roll it back, under load."""
-    async with _load(gateway, rate) as load:
+    async with _load(gateway, query_of(versions), rate) as load:
         compared = await _compared(home, load, queries)
         shown = sum(_answered_new(load, one) for one in load.ids)
         shares = {share: await _share_seen(home, load, share, queries) for share in SHARES}
@@ -150,10 +177,10 @@ async def try_and_roll_back(home: Path, gateway: str, rate: float, queries: int)
 
 
 @asynccontextmanager
-async def _load(gateway: str, rate: float) -> AsyncGenerator[RolloutLoad]:
+async def _load(gateway: str, body: bytes, rate: float) -> AsyncGenerator[RolloutLoad]:
     timeout, connector = aiohttp.ClientTimeout(total=_ANSWER_S), aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
-        load = RolloutLoad(session, f"{gateway}/v2/models/{MODEL}/infer", rate)
+        load = RolloutLoad(session, f"{gateway}/v2/models/{MODEL}/infer", body, rate)
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(load.run())
             try:
@@ -200,11 +227,14 @@ def _rollout(share: float) -> Rollout:
     return Rollout(model=MODEL, serving=1, candidate=2, share=share)
 
 
-def _query() -> bytes:
-    inputs, _labels = labelled("digits")
-    data: list[float] = inputs["input"][:1].ravel().tolist()
-    tensor = {"name": "input", "shape": [1, 1, 8, 8], "datatype": "FP32", "data": data}
-    return msgspec.json.encode({"inputs": [tensor]})
+def query_of(versions: TwoVersions) -> bytes:
+    """Return the body of a query of one input, in JSON."""
+    inputs, _labels = labelled(versions.task)
+    tensors = [
+        {"name": name, "shape": (1, *rows.shape[1:]), "datatype": datatype_of(rows), "data": rows[:1].ravel().tolist()}
+        for name, rows in inputs.items()
+    ]
+    return msgspec.json.encode({"inputs": tensors})
 
 
 def figures(trial: RolloutTrial) -> list[Figure]:
@@ -234,11 +264,11 @@ def figures(trial: RolloutTrial) -> list[Figure]:
     return found
 
 
-async def measure(rate: float, queries: int) -> list[Figure]:
+async def measure(versions: TwoVersions, rate: float, queries: int) -> list[Figure]:
     """Measure on a system of its own."""
     async with running_system(_BROKER) as system:
-        await register_versions(system.home)
-        return figures(await try_and_roll_back(system.home, system.gateway, rate, queries))
+        await register_versions(system.home, versions)
+        return figures(await try_and_roll_back(system.home, system.gateway, rate, queries, versions))
 
 
 def main() -> None:
@@ -246,8 +276,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rate", type=float, default=100.0, help="queries a second")
     parser.add_argument("--queries", type=int, default=4000, help="of each share, and after the rollback")
+    parser.add_argument("--slow", action="store_true", help="models of some milliseconds")
     wanted = parser.parse_args()
-    show(Console(), asyncio.run(measure(wanted.rate, wanted.queries)))
+    versions = SLOW if wanted.slow else FAST
+    show(Console(), asyncio.run(measure(versions, wanted.rate, wanted.queries)))
 
 
 if __name__ == "__main__":

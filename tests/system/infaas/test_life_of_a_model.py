@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
-from bench.rollout import SHARES, register_versions, try_and_roll_back
+from bench.rollout import MODEL, SHARES, register_versions, try_and_roll_back
 from infaas.cli.output import EXIT_SETUP
 from schemas.topics import offline_topic, results_topic, task_topic
 from tests.load import Pace
@@ -141,7 +141,7 @@ async def test_a_version_has_its_share_and_a_rollback_loses_nothing(system: Cli)
         drawn, answered = seen.shares[share]
         assert answered <= drawn, "what is drawn stays with the old version where the new one would be late"
     assert seen.shares[SHARES[-1]][1] > 0
-    history = await system.json("history", "digits-net")
+    history = await system.json("history", MODEL)
     assert [event["kind"] for event in history["events"]] == [
         "registered", "registered", "shadow", "shadow", "canary", "canary", "rolled back",
     ]  # fmt: skip
