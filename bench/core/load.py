@@ -37,7 +37,8 @@ class AnsweredQuery(msgspec.Struct, frozen=True):
 class OpenLoopLoad:
     """Load on one topic, as much as one client process can make; an async context manager.
 
-    With `listens` it takes results over a reply stream as well, as the client library and the gateway do.
+    With `listens` it takes results over a reply stream as well, as the client library and the gateway do. With
+    `linger_ms` queries that come within that time share a request.
     """
 
     def __init__(
@@ -48,11 +49,13 @@ class OpenLoopLoad:
         headers: Sequence[tuple[str, bytes]],
         *,
         listens: bool = False,
+        linger_ms: int = 0,
     ) -> None:
         self._kafka = kafka
         self._topic = topic
         self._value = value
         self._headers = list(headers)
+        self._linger_ms = linger_ms
         self._replies = f"infaas.replies.bench-{uuid.uuid4().hex[:12]}"
         self._sent: dict[bytes, int] = {}
         self._answers: list[AnsweredQuery] = []
@@ -67,6 +70,7 @@ class OpenLoopLoad:
         self._producer = AIOKafkaProducer(
             bootstrap_servers=self._kafka.bootstrap,
             acks="all",
+            linger_ms=self._linger_ms,
             enable_idempotence=(await broker_features(self._kafka)).idempotence,
         )
         await self._consumer.start()
