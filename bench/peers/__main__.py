@@ -95,7 +95,7 @@ def _tell(console: Console, trial: Trial) -> None:
 
 async def lock(peers: Sequence[Peer], console: Console) -> None:
     """Resolve the peers' environments."""
-    for peer in peers:
+    for peer in filter(lambda peer: peer.requirements, peers):
         console.log(f"locking {peer.name}")
         await lock_environment(peer)
 

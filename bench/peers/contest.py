@@ -19,6 +19,8 @@ from bench.peers.workloads import Workload, model_file, reference_outputs
 
 MIXES: Final = {"sentiment mix": "triton"}
 """The peer that serves a mix. The other mix's model is that of a workload of its own, where all peers serve it."""
+CASCADED: Final = ("sentiment mix",)
+"""Workloads that are asked once more with what `infaas cascade` finds."""
 _LOADED_S: Final = 120.0
 _WARM_UP: Final = LoadShape(seconds=3.0, connections=16)
 
@@ -41,7 +43,9 @@ def serves(peer: Peer, workload: Workload) -> bool:
 
 def ways_of_ours(workload: Workload) -> tuple[str, ...]:
     """Return the ways in which ours is asked; only by task does a mix mean anything."""
-    return ours.WAYS if len(workload.accuracies) == 1 else (ours.BY_TASK,)
+    if len(workload.accuracies) == 1:
+        return ours.WAYS
+    return (ours.BY_TASK, ours.BY_CASCADE) if workload.name in CASCADED else (ours.BY_TASK,)
 
 
 async def measure_peer(peer: Peer, workload: Workload, tools: Toolbox) -> Trial:
@@ -62,15 +66,19 @@ async def measure_peer(peer: Peer, workload: Workload, tools: Toolbox) -> Trial:
 async def measure_ours(system: SystemUnderTest, way: str, workload: Workload, tools: Toolbox) -> Trial:
     """Measure our system, which runs, asked in one way."""
     say = partial(tools.say, f"{workload.name}, {way}")
+    if way == ours.BY_CASCADE:
+        say("finding cascades")
+        await ours.register_cascades(system, workload.task)
     say("loading")
     port = ours.port_of(system)
-    requests = ours.task_requests(workload) if way == ours.BY_TASK else ours.pinned_requests(workload)
+    chosen = way in (ours.BY_TASK, ours.BY_CASCADE)
+    requests = ours.task_requests(workload) if chosen else ours.pinned_requests(workload)
     by_http = HttpLoad(tools.client, port, requests)
     if not await answers(tools.client, port, requests, _LOADED_S):
         raise RuntimeError(f"ours does not answer {requests[0].path}")
     await by_http.run(_WARM_UP)
     check = partial(ours.check_choices, workload)
-    if way != ours.BY_TASK:
+    if not chosen:
         reference = reference_outputs(workload, model_file(workload, tools.cache / "models"))
         check = reference_check(workload, reference, ours.output)
     load = ours.kafka_load(system, workload) if way == ours.BY_KAFKA else by_http

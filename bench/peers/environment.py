@@ -16,9 +16,13 @@ _UV: Final = (sys.executable, "-m", "uv")
 async def environment(peer: Peer, cache: Path) -> Path:
     """Install a peer where it is not yet, and return its interpreter; a changed lock installs it anew.
 
+    One that requires nothing runs in our own environment.
+
     Raises:
         OperatorError: the packages cannot be had.
     """
+    if not peer.requirements:
+        return Path(sys.executable)
     folder, lock = cache / peer.name, (LOCKS / f"{peer.name}.txt")
     python, stamp = folder / "bin" / "python", folder / "installed.txt"
     if stamp.exists() and stamp.read_text() == lock.read_text():

@@ -1,12 +1,13 @@
 """Our system as one more server: the ways in which it is asked, and how its answers are checked.
 
 It is a default `infaas up` on Apache Kafka. Three ways: by HTTP with the variant named that the peers serve, by Kafka
-with the same, and by HTTP with the task and its needs, where it chooses.
+with the same, and by HTTP with the task and its needs, where it chooses; that again where `infaas cascade TASK --find`
+has registered what it found.
 """
 
 from collections.abc import Sequence
 
-from bench.core.system import SystemUnderTest
+from bench.core.system import SystemUnderTest, infaas
 from bench.load_client.http_message import HttpRequest, RawAnswer, SampledAnswer
 from bench.peers.kafka_load import KafkaLoad, KafkaQuery
 from bench.peers.workloads import Workload
@@ -18,6 +19,7 @@ from schemas.topics import task_topic
 BY_HTTP = "ours by HTTP, pinned"
 BY_KAFKA = "ours by Kafka, pinned"
 BY_TASK = "ours by HTTP, by task"
+BY_CASCADE = "ours by HTTP, by task, with cascades"
 WAYS = (BY_HTTP, BY_TASK, BY_KAFKA)
 
 
@@ -76,6 +78,11 @@ def output(answer: RawAnswer) -> Array:
     """Return the first output of an answer."""
     length = answer.headers.get(h.JSON_LENGTH)
     return next(iter(decode_response(answer.body, int(length) if length else None).outputs.values()))
+
+
+async def register_cascades(system: SystemUnderTest, task: str) -> None:
+    """Register the cascades that beat every single variant of a task."""
+    await infaas(system.home, "cascade", task, "--find")
 
 
 def check_choices(workload: Workload, samples: Sequence[SampledAnswer]) -> None:

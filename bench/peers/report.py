@@ -5,7 +5,7 @@ each with the commit, the day and the machine it is of, and the table of `docs/b
 """
 
 import datetime
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -17,6 +17,7 @@ from bench.results import BENCHMARKS, TRIALS, commit, machine, replace_table
 
 GROUP: Final = "peers"
 _BROKER: Final = "apache"
+_BARE: Final = "bare-kafka"
 _BROKERS_PROCESS: Final = "java"
 _PLOT: Final = "![Goodput and CPU a query of each server, on S and on H](peers/goodput.svg)"
 _OVER: Final = f"+{100 * (OVERLOAD - 1):.0f} %"
@@ -51,6 +52,12 @@ AIMS: Final = (
         1.3,
     ),
     Aim(
+        "sentiment mix with cascades over Triton serving the accurate one to all",
+        (ours.BY_CASCADE, "sentiment mix"),
+        ("triton", "sentiment mix"),
+        1.3,
+    ),
+    Aim(
         "mnist mix over MLServer serving the accurate one to all",
         (ours.BY_TASK, "mnist mix"),
         ("mlserver", "S"),
@@ -69,10 +76,22 @@ def figures_of(trials: Sequence[Trial]) -> list[Figure]:
         for aim in AIMS
         if aim.ours in by_key and aim.baseline in by_key
     ]
+    found += _over_bare(by_key)
     for workload in ("S", "H"):
         trial = by_key.get((ours.BY_HTTP, workload))
         found += _beyond(trial) if trial else ()
     return found
+
+
+def _over_bare(by_key: Mapping[tuple[str, str], Trial]) -> Iterator[Figure]:
+    """Yield what is reached over what a bare program reaches through a broker: the most that can be hoped for."""
+    for workload in ("S", "H"):
+        own, bare = by_key.get((ours.BY_HTTP, workload)), by_key.get((_BARE, workload))
+        if own and bare:
+            yield Figure(
+                name=f"{workload} goodput by HTTP, pinned, over a bare program's by Kafka", broker=_BROKER,
+                value=own.goodput, unit="queries/s", baseline=bare.goodput, ratio=own.goodput / bare.goodput,
+            )  # fmt: skip
 
 
 def _beyond(trial: Trial) -> Iterator[Figure]:

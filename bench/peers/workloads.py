@@ -17,6 +17,8 @@ FP32: Final = "onnx-fp32"
 INT8: Final = "onnx-int8dyn"
 INPUTS: Final = 8
 """Different inputs that are asked in turn, so that an answer given to the wrong query is noticed."""
+INPUTS_OF_MIX: Final = 200
+"""The same of a mix: so many that a cascade is as sure of them as of any."""
 
 
 class Workload:
@@ -64,7 +66,8 @@ class Workload:
     def inputs(self) -> list[dict[str, Array]]:
         """The queries' inputs, each a batch of one."""
         arrays, _labels = labelled(self.task)
-        return [{name: array[at : at + 1] for name, array in arrays.items()} for at in range(INPUTS)]
+        count = INPUTS if len(self.accuracies) == 1 else INPUTS_OF_MIX
+        return [{name: array[at : at + 1] for name, array in arrays.items()} for at in range(count)]
 
 
 WORKLOADS: Final = {

@@ -1,12 +1,13 @@
 """The peers: one file for each, which says how it is started and asked, and with which settings.
 
 Reading order: protocol (what each must say) -> raw_bytes (how most are asked) -> aiohttp, mosec, mlserver, triton,
-litserve, bentoml, ray_serve. What runs in their environments is in scripts/.
+litserve, bentoml, ray_serve, bare_kafka (the floor). What runs in their environments is in scripts/.
 """
 
 from typing import Final
 
 from bench.peers.servers.aiohttp import AiohttpPeer
+from bench.peers.servers.bare_kafka import BareKafkaPeer
 from bench.peers.servers.bentoml import BentoMLPeer
 from bench.peers.servers.litserve import LitServePeer
 from bench.peers.servers.mlserver import MLServerPeer
@@ -23,5 +24,6 @@ _ALL: Final[tuple[Peer, ...]] = (
     LitServePeer(),
     BentoMLPeer(),
     RayServePeer(),
+    BareKafkaPeer(),
 )
 PEERS: Final[dict[str, Peer]] = {peer.name: peer for peer in _ALL}

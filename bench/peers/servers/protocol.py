@@ -51,7 +51,7 @@ class Peer(Protocol):
 
     name: ClassVar[str]
     requirements: ClassVar[tuple[str, ...]]
-    """Packages of its environment, for pip."""
+    """Packages of its environment, for pip; none: it runs in ours."""
     light: ClassVar[ServerSettings]
     """Settings for a model that takes microseconds."""
     heavy: ClassVar[ServerSettings]

@@ -20,6 +20,7 @@ def test_a_mix_is_served_by_one_peer_and_asked_by_task() -> None:
     assert [(peer.name, workload.name) for peer, workload in mixes.of_peers] == [("triton", "sentiment mix")]
     assert [(way, workload.name) for way, workload in mixes.of_ours] == [
         (ours.BY_TASK, "sentiment mix"),
+        (ours.BY_CASCADE, "sentiment mix"),
         (ours.BY_TASK, "mnist mix"),
     ]
 

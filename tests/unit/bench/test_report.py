@@ -36,6 +36,12 @@ def test_the_mnist_mix_is_compared_with_the_model_that_is_accurate_enough() -> N
     assert (figure.ratio, figure.passed) == (1.0, False)
 
 
+def test_the_floor_is_a_bare_program_that_answers_through_a_broker() -> None:
+    figures = figures_of([trial(ours.BY_HTTP, "H", 900.0), trial("bare-kafka", "H", 1000.0)])
+    floor = figures[0]
+    assert (floor.name, floor.ratio) == ("H goodput by HTTP, pinned, over a bare program's by Kafka", 0.9)
+
+
 def test_what_was_not_measured_has_no_figure() -> None:
     assert figures_of([trial("triton", "S", 1500.0), trial("mosec", "H", 1000.0)]) == []
 
