@@ -95,6 +95,7 @@ class Model(RuleBasedStateMachine):
             self._made_room()
             self.tracker.hand_out(key, [record(key, 0)])
             self.out[key], self.next[key] = {0}, 1
+            self.full = self.count() >= LIMIT
 
     @rule(arrives=st.booleans(), more=st.data())
     def commit(self, arrives: bool, more: st.DataObject) -> None:
