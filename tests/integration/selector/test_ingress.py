@@ -191,7 +191,7 @@ async def test_under_overload_a_forged_name_gives_nobody_anothers_share(stage: S
     assert set(refused.values()) == {"overloaded"}
     assert all(forwarded.get(query_id) in (tenant, None) for tenant, ids in asked.items() for query_id in ids)
     given = {tenant: sum(query_id in forwarded for query_id in ids) / len(ids) for tenant, ids in asked.items()}
-    assert given[modest] > 0.7 > 0.5 > given[greedy]
+    assert given[modest] > 1.5 * given[greedy]  # one share for both would give each as much of what it asks
 
 
 class SlowWorker:
