@@ -1,5 +1,6 @@
 """`infaas keys`: who may ask the gateway: API keys, made, listed, revoked."""
 
+import math
 import os
 import time
 from datetime import UTC, datetime
@@ -25,7 +26,10 @@ app = typer.Typer(cls=CommandGroup, no_args_is_help=True)
 KeyIds = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of keys; no secrets.")]
 TenantFlag = Annotated[str | None, typer.Option(help="Whom its queries are counted for. Only admins need none.")]
 RoleFlag = Annotated[
-    Role, typer.Option(help="query: ask. publish: register for its tenant, too. admin: everything, of all tenants.")
+    Role,
+    typer.Option(
+        help="query: ask. publish: load and unload what its tenant owns, too. admin: everything, of all tenants."
+    ),
 ]
 TaskFlag = Annotated[list[str] | None, typer.Option("--task", help="A task that it may ask; repeatable. Default: all.")]
 PerSecondFlag = Annotated[float | None, typer.Option(min=0.001, help="Most queries a second, of each gateway.")]
@@ -60,7 +64,7 @@ def create(
         tenant=_tenant(tenant, role),
         roles=[role],
         tasks=[check_name("task", name) for name in tasks] if tasks else None,
-        per_second=per_second,
+        per_second=_rate(per_second),
         concurrent=concurrent,
         note=_note(note),
         created_by=asked_by(),
@@ -120,6 +124,12 @@ def _tenant(tenant: str | None, role: Role) -> str | None:
     if role is not Role.ADMIN:
         raise InvalidRequest(f"a key with the role {role} is of a tenant: say which by --tenant")
     return None
+
+
+def _rate(per_second: float | None) -> float | None:
+    if per_second is not None and not math.isfinite(per_second):
+        raise InvalidRequest("--per-second is a number; leave it out for no limit")
+    return per_second
 
 
 def _note(note: str) -> str:

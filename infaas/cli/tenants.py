@@ -52,6 +52,8 @@ def create(
     """Create a tenant's topics. Prints the ACLs that they need, or sets them for --kafka-user. May be run again."""
     if (scram or password_file) and not kafka_user:
         raise OperatorError("a password needs a user: add --kafka-user USER")
+    if scram and password_file:
+        raise OperatorError("a password is made or given: give one of --scram and --password-file")
     kafka, tenant = find_kafka(home), Tenant(name=name, partitions=partitions, kafka_user=kafka_user)
     password = _password(scram, password_file)
 
@@ -68,9 +70,9 @@ def create(
         err.print("Until this is run, with its user, nothing keeps others from writing there:")
         for command in acl_commands(tenant_acls(name), principal_of("USER"), kafka.bootstrap):
             typer.echo(command)
-    elif scram and password is not None:
+    elif scram:
         err.print(f"The password of {kafka_user}, shown this once:")
-        typer.echo(password)
+        typer.echo(password or "")
 
 
 @app.command()

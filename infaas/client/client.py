@@ -205,6 +205,8 @@ def check_system(system: SystemOptions) -> None:
         raise OperatorError(f"gateway={shown!r}: write its URL, e.g. http://{LOOPBACK}:{GATEWAY_PORT}")
     if gateway is not None and ("tenant" in system or "signing_key" in system):
         raise OperatorError("a gateway finds out itself who asks: tenant= and signing_key= go with kafka=")
+    if kafka is not None and system.get("key") is not None:
+        raise OperatorError("a key is shown to a gateway: over Kafka say who asks by tenant= or signing_key=")
 
 
 def _is_url(text: str) -> bool:

@@ -25,6 +25,8 @@ async def test_errors_in_the_block_come_out_as_they_are() -> None:
 
 def test_one_way_to_ask_is_needed() -> None:
     for client in (InfaasClient, SyncInfaasClient):
+        with pytest.raises(OperatorError, match="a key is shown to a gateway"):
+            client(kafka="127.0.0.1:9092", key="abc")
         with pytest.raises(OperatorError, match="kafka= and gateway="):
             client()
         with pytest.raises(OperatorError, match="kafka= and gateway="):

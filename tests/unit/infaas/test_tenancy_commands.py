@@ -1,0 +1,29 @@
+"""What the commands that make keys and tenants refuse before they ask anybody."""
+
+from pathlib import Path
+
+import pytest
+
+from infaas.cli.output import EXIT_QUERY, EXIT_SETUP
+from tests.unit.infaas.shell import Shell
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path)
+
+
+@pytest.mark.parametrize("rate", ["nan", "inf"])
+def test_a_quota_is_a_number(shell: Shell, rate: str) -> None:
+    said = shell("keys", "create", "--tenant", "acme", "--per-second", rate)
+    assert said.exit_code == EXIT_QUERY
+    assert "--per-second" in said.stderr
+
+
+def test_a_password_is_made_or_given(shell: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("planted-word")
+    said = shell("tenants", "create", "acme", "--kafka-user", "acme", "--scram", "--password-file", str(file))
+    assert said.exit_code == EXIT_SETUP
+    assert "give one of --scram and --password-file" in said.stderr.replace("\n", " ")
+    assert "planted-word" not in said.output
