@@ -427,7 +427,7 @@ async def _ended(reader: asyncio.StreamReader) -> None:
 async def test_a_place_that_cannot_be_listened_on_names_the_setting(inbox: Inbox) -> None:
     address = parse_address(inbox.stream)
     assert address is not None
-    with pytest.raises(OperatorError, match="INFAAS_REPLY_STREAM_HOST"):
+    with pytest.raises(OperatorError, match="choose another INFAAS_REPLY_STREAM_PORT"):
         async with ReplyStreamReceiver(ReplyStreamSettings(port=address.port), lambda _headers, _value: None):
             pass
 
