@@ -221,7 +221,8 @@ async def nothing_is_left(state: Any) -> None:
 async def tables_that_name_it(connection: asyncpg.Connection) -> list[str]:
     tables = await connection.fetch(
         "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relname <> 'changes'"
+        " WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND NOT c.relispartition"
+        " AND c.relname NOT IN ('changes', 'audit')"  # what was done, and is kept for as long as is said
     )
     # Decisions on others may say that it had been there.
     count = "SELECT count(*) FROM {} AS t WHERE (to_jsonb(t) - 'inputs' - 'reason')::text ~ $1"
