@@ -1,3 +1,9 @@
 """Fixtures shared by all tests: brokers and databases, real and started here."""
 
-pytest_plugins = ["tests.ci", "tests.kafka_fixtures", "tests.postgres_fixtures", "tests.secured_kafka"]
+pytest_plugins = [
+    "tests.ci",
+    "tests.kafka_fixtures",
+    "tests.postgres_fixtures",
+    "tests.secured_kafka",
+    "tests.temporary_folders",
+]

@@ -114,10 +114,11 @@ async def test_two_systems_in_one_home_are_refused(cli: Cli) -> None:
 
 
 async def test_a_service_that_cannot_start_is_quoted(cli: Cli) -> None:
-    code, _, err = await cli.run("up", *FREE_PORTS, INFAAS_GATEWAY_MAX_IN_FLIGHT="none")
+    code, _, err = await cli.run("up", *FREE_PORTS, INFAAS_SELECTOR_MAX_UNLISTED_TENANTS="none")
     assert code == 1
-    assert "gateway does not start" in err
-    assert "max-in-flight" in err
+    assert "selector" in err
+    assert "does not start" in err
+    assert "max-unlisted-tenants" in err
     assert "Traceback" not in err
 
 
