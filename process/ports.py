@@ -15,8 +15,8 @@ from process.os_errors import listen_words
 from schemas.defaults import LOOPBACK
 from schemas.errors import OperatorError
 
+LAST_PORT: Final = 65_535
 _LOWEST: Final = 20_000
-_LAST: Final = 65_535
 _RANGE_OF_CONNECTIONS: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _TRIES: Final = 100
 _given: Final[deque[int]] = deque(maxlen=256)
@@ -73,8 +73,8 @@ def claim_port(port: int, flag: str, host: str = LOOPBACK) -> int:
     """
     if port == 0:
         return free_port(host)
-    if port > _LAST:
-        raise OperatorError(f"{port} is no port, the last is {_LAST}; choose another {flag}")
+    if port > LAST_PORT:
+        raise OperatorError(f"{port} is no port, the last is {LAST_PORT}; choose another {flag}")
     with socket.socket() as probe:
         # As servers do: a port whose last connections only wait to be forgotten is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -31,6 +31,7 @@ from infaas.supervisor.options import POSTGRES_ENV, KafkaKind, UpOptions
 from infaas.supervisor.state import SystemState, read_state
 from infaas.supervisor.system import running_system
 from process.logs import LogFormat, said_format
+from process.ports import LAST_PORT
 from process.tls import TlsFiles
 from schemas import topics
 from schemas.defaults import GRPC_PORT
@@ -41,7 +42,6 @@ log = logging.getLogger(__name__)
 log.setLevel(logging.INFO)  # what `up` does is said whatever else a command leaves out
 
 _ANY_PORT: Final = "0: any free one."
-_LAST_PORT: Final = 65_535
 _MOST_EACH: Final = 64
 _MOST_WORKERS: Final = 100_000
 _MOST_CORES: Final = 4096
@@ -76,13 +76,13 @@ PostgresFlag = Annotated[
 GatewayHostFlag = Annotated[
     str, typer.Option(envvar="INFAAS_GATEWAY_HOST", help="Address that the gateway listens on.")
 ]
-GatewayPortFlag = Annotated[int, typer.Option(envvar="INFAAS_GATEWAY_PORT", min=0, max=_LAST_PORT, help=_ANY_PORT)]
+GatewayPortFlag = Annotated[int, typer.Option(envvar="INFAAS_GATEWAY_PORT", min=0, max=LAST_PORT, help=_ANY_PORT)]
 GrpcPortFlag = Annotated[
     int | None,
     typer.Option(
         envvar="INFAAS_GATEWAY_GRPC_PORT",
         min=0,
-        max=_LAST_PORT,
+        max=LAST_PORT,
         help=f"Port of the gateway's gRPC; {_ANY_PORT} Default: {GRPC_PORT} if free, where gRPC is installed.",
         show_default=False,
     ),
@@ -106,14 +106,14 @@ AuthFlag = Annotated[
     bool,
     typer.Option("--auth", envvar="INFAAS_GATEWAY_AUTH", help="Have the gateway let in only who shows a key or token."),
 ]
-KafkaPortFlag = Annotated[int, typer.Option(envvar="INFAAS_KAFKA_PORT", min=0, max=_LAST_PORT, help=_ANY_PORT)]
-PostgresPortFlag = Annotated[int, typer.Option(envvar="INFAAS_POSTGRES_PORT", min=0, max=_LAST_PORT, help=_ANY_PORT)]
+KafkaPortFlag = Annotated[int, typer.Option(envvar="INFAAS_KAFKA_PORT", min=0, max=LAST_PORT, help=_ANY_PORT)]
+PostgresPortFlag = Annotated[int, typer.Option(envvar="INFAAS_POSTGRES_PORT", min=0, max=LAST_PORT, help=_ANY_PORT)]
 MetricsPortFlag = Annotated[
     int | None,
     typer.Option(
         envvar="INFAAS_METRICS_PORT",
         min=0,
-        max=_LAST_PORT,
+        max=LAST_PORT,
         help="Port for the metrics and health of the first service, the others follow it; 0: any free ones. Default: "
         + ", ".join(f"{service} {port}" for service, port in FIRST.items())
         + " and those after them.",
