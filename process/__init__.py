@@ -2,9 +2,10 @@
 
 Reading order: outages (what is away, said once) -> logs (lines, or JSON) -> exposure (who may listen where) -> settings
 (what every service can be told), signing (the secret of signatures) -> start (until it serves) -> command_line (flags
-and --check) -> run (signals, drain, exit code) -> failure_log (says once that a step fails), event_wait (between two
-looks) -> hang_guard (an end to what stands still) -> health_server (metrics and health), tls (of what listens), probe
-(asks for them) -> subprocesses (a process of our own), liveness (of one) -> supervisor_socket (orders to who keeps
-processes running) -> os_errors (in words), ports, open_files, priority, affinity, memory, cpu_meter, garbage_collection
-(of this machine and process) -> connection_errors (in words) -> version.
+and --check) -> error_groups (what is in them), run (signals, drain, exit code) -> failure_log (says once that a step
+fails), event_wait (between two looks) -> hang_guard (an end to what stands still) -> health_server (metrics and
+health), tls (of what listens), probe (asks for them) -> subprocesses (a process of our own), liveness (of one) ->
+supervisor_socket (orders to who keeps processes running) -> os_errors (in words), ports, open_files, priority,
+affinity, memory, cpu_meter, garbage_collection (of this machine and process) -> connection_errors (in words) ->
+version.
 """

@@ -9,17 +9,17 @@ import asyncio
 import logging
 import signal
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
 
 import uvloop
 
+from process.error_groups import leaves
+from process.event_wait import wait_within
 from process.hang_guard import end_when_hung
 from process.logs import LogFormat, configure_logging
 from process.os_errors import os_error_words
 from schemas.errors import InfaasError
 
 log = logging.getLogger(__name__)
-_Error = TypeVar("_Error", bound=Exception)
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -46,10 +46,10 @@ def run_service(
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             code = runner.run(_supervise(serve, drain_timeout_s, hang_s))
     except* InfaasError as errors:
-        for error in _leaves(errors):
+        for error in leaves(errors):
             log.error("%s", error)
     except* OSError as errors:
-        for error in _leaves(errors):
+        for error in leaves(errors):
             # What concerns a file is the machine's, and anything else may be a defect.
             log.error("%s", os_error_words(error), exc_info=None if error.filename else error)
     return code
@@ -86,16 +86,5 @@ async def _cancel_when_late(
 ) -> None:
     await stop.wait()
     log.info("stopping: draining for up to %g s", drain_timeout_s)
-    try:
-        async with asyncio.timeout(drain_timeout_s):
-            await hard.wait()
-    except TimeoutError:
-        pass
+    await wait_within(drain_timeout_s, hard)
     service.cancel()
-
-
-def _leaves(group: BaseExceptionGroup[_Error]) -> list[_Error]:
-    found: list[_Error] = []
-    for error in group.exceptions:
-        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found

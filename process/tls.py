@@ -16,12 +16,13 @@ import os
 import signal
 import ssl
 from collections.abc import AsyncGenerator, Generator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final, Self
 
 import msgspec
 
+from process.event_wait import wait_within
 from process.os_errors import reason_of
 from schemas.errors import OperatorError
 
@@ -106,9 +107,7 @@ class ListenerTls:
 
     async def _follow(self, asked: asyncio.Event, look_s: float) -> None:
         while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(look_s):
-                    await asked.wait()
+            await wait_within(look_s, asked)
             said, _ = asked.is_set(), asked.clear()
             await self.look(aloud=said)
 

@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
+from process.error_groups import leaves
 from process.os_errors import os_error_words
 from schemas.errors import InfaasError, QueryError
 
@@ -59,14 +60,6 @@ def report(errors: Sequence[InfaasError | OSError]) -> int:
         err.print(f"[bold red]error:[/] {escape(words)}", soft_wrap=True, highlight=False)
         log.debug("the error came from here", exc_info=error)
     return EXIT_QUERY if all(isinstance(error, QueryError) for error in errors) else EXIT_SETUP
-
-
-def leaves(group: BaseExceptionGroup[InfaasError | OSError]) -> list[InfaasError | OSError]:
-    """Return the errors inside a group of groups."""
-    found: list[InfaasError | OSError] = []
-    for error in group.exceptions:
-        found += leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found
 
 
 def show_json(value: Any) -> None:

@@ -11,7 +11,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import suppress
 from typing import Final, Protocol
 
 import msgspec
@@ -26,6 +25,7 @@ from infaas.batch.sink import Progress
 from infaas.batch.topics.record_chunk import FailedRecord, RecordChunk
 from infaas.batch.topics.topic_output import TopicOutput
 from infaas.batch.window import Answer, AnswersInOrder
+from process.event_wait import wait_within
 from schemas.rows.catalog import TensorSpec
 
 log = logging.getLogger(__name__)
@@ -146,6 +146,4 @@ class TopicJob:
                 self._observer.looked(TopicLag(total, left, self._shared.ours), self._progress)
                 if self._ends is not None and left == 0:
                     return
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_S):
-                    await stop.wait()
+            await wait_within(_LOOK_S, stop)
