@@ -106,9 +106,15 @@ def revoke(ids: KeyIds, home: Home = DEFAULT_HOME, as_json: Json = False) -> Non
     async def write(pool: Pool) -> list[str]:
         subject = ", ".join(map(_shown_id, ids))
         async with audited_transaction(pool, act_here(AuditVerb.REVOKE_KEY, subject)) as session:
-            return await revoke_keys(session, ids)
+            revoked = await revoke_keys(session, ids)
+            if not revoked:  # it fails in here, so that it is recorded as failed
+                _show_revoked(ids, revoked, as_json=as_json)
+        return revoked
 
-    revoked = with_database(home, write)
+    _show_revoked(ids, with_database(home, write), as_json=as_json)
+
+
+def _show_revoked(ids: list[str], revoked: list[str], *, as_json: bool) -> None:
     left = sorted(set(ids) - set(revoked))
     if as_json:
         show_json({"revoked": revoked, "not_revoked": left})

@@ -87,14 +87,14 @@ def key(
         raise OperatorError("set INFAAS_SIGNING_SECRET_FILE, or INFAAS_SIGNING_SECRET, to what the selectors have")
     act = act_here(AuditVerb.SHOW_SIGNING_KEY, name, renew=renew)
 
-    async def numbered(pool: Pool) -> int | None:
+    async def numbered(pool: Pool) -> int:
         async with audited_transaction(pool, act) as session:
-            return await renew_key(session, name, renew=renew)
+            number = await renew_key(session, name, renew=renew)
+            if number is None:
+                raise OperatorError(f"there is no tenant {name!r}: `infaas tenants create` makes one")
+        return number
 
-    number = with_database(home, numbered)
-    if number is None:
-        raise OperatorError(f"there is no tenant {name!r}: `infaas tenants create` makes one")
-    typer.echo(tenant_key(secret, name, number))
+    typer.echo(tenant_key(secret, name, with_database(home, numbered)))
 
 
 @app.command("list")

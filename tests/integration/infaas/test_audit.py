@@ -7,6 +7,8 @@ import pwd
 import socket
 from typing import Any
 
+import pytest
+
 from infaas.cli.output import EXIT_SETUP
 from tests.unit.infaas.shell import Shell
 
@@ -40,3 +42,12 @@ async def test_what_is_done_and_what_is_tried_is_listed(registered: Shell) -> No
     assert await acts(registered, "--by", "somebody") == await acts(registered, "--until", "1h") == []
     table = (await asyncio.to_thread(registered, "audit", "-n", "1")).stdout
     assert all(word in table for word in ("cancel-jobs", "0198", "done", user))
+
+
+async def test_a_key_of_no_tenant_is_not_recorded_as_shown(connected: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INFAAS_SIGNING_SECRET", "s" * 64)
+    shown = await asyncio.to_thread(connected, "tenants", "key", "nobody")
+    assert (shown.exit_code, shown.stdout) == (EXIT_SETUP, "")
+    (act,) = await acts(connected)
+    assert (act["verb"], act["subject"], act["outcome"]) == ("show-signing-key", "nobody", "failed")
+    assert "there is no tenant" in act["error"]
