@@ -17,7 +17,7 @@ from typing import Final
 from gateway.issuer_keys import IssuerKeys, check_issuer_url
 from gateway.settings import GatewaySettings
 from schemas.errors import OperatorError, Overloaded, Unauthenticated
-from schemas.principal import ANYONE, Principal, Quota
+from schemas.principal import ANYONE, Principal, quota_of
 from schemas.rows.api_keys import ApiKeyRow
 from security.api_keys import PREFIX, read_key
 from security.tokens import KnownToken, TokenRules, UnknownSigner, is_token, verify_token
@@ -159,7 +159,6 @@ def token_rules(settings: GatewaySettings) -> TokenRules:
                 check_issuer_url(url)
         except ValueError as error:
             raise OperatorError(f"{flag}: {error}") from None
-    rate, concurrent = settings.oidc_per_second, settings.oidc_concurrent
     return TokenRules(
         issuer=settings.oidc_issuer,
         audience=settings.oidc_audience,
@@ -167,5 +166,5 @@ def token_rules(settings: GatewaySettings) -> TokenRules:
         roles_claim=settings.oidc_roles_claim,
         tasks_claim=settings.oidc_tasks_claim,
         role_prefix=settings.oidc_role_prefix,
-        quota=None if rate is None and concurrent is None else Quota(rate, concurrent),
+        quota=quota_of(settings.oidc_per_second, settings.oidc_concurrent),
     )

@@ -30,6 +30,11 @@ class Quota(msgspec.Struct, frozen=True):
     """Queries that wait for their answer at once. None: any number."""
 
 
+def quota_of(per_second: float | None, concurrent: int | None) -> Quota | None:
+    """The quota that these limits are; None where there is none of them."""
+    return None if per_second is None and concurrent is None else Quota(per_second, concurrent)
+
+
 class QuotaUse(NamedTuple):
     """How much of a quota is left, and when there is more."""
 

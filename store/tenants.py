@@ -18,7 +18,7 @@ _DELETE_TENANT: Final = _queries["delete_tenant"]
 
 
 async def put_tenant(session: DatabaseSession, tenant: Tenant) -> None:
-    """Create the tenant, or give it another principal and more partitions.
+    """Create the tenant, or give it another user of Kafka and more partitions.
 
     Raises:
         StoreConflict: it is being removed.

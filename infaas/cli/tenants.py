@@ -1,6 +1,5 @@
 """`infaas tenants`: who asks over Kafka by topics of its own, which nobody else may write."""
 
-import asyncio
 import secrets
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +7,7 @@ from typing import Annotated
 import typer
 
 from broker.acls import acl_commands, tenant_acls
-from infaas.cli.connect import DEFAULT_HOME, Home, Json, act_here, find_database, find_kafka, with_database
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, act_here, find_kafka, with_database
 from infaas.cli.output import CommandGroup, day_time, err, show, show_json, table
 from infaas.cli.register import ProgressBar
 from process.signing import SigningSettings
@@ -20,7 +19,7 @@ from schemas.rows.tenants import Tenant
 from schemas.topics import ingress_topic, offline_of, tenant_prefix, tenant_results_topic
 from security.signature import tenant_key
 from store.audit import audited, audited_transaction
-from store.pool import Pool, open_pool
+from store.pool import Pool
 from store.tenants import list_tenants, renew_key
 
 app = typer.Typer(cls=CommandGroup, no_args_is_help=True)
@@ -57,12 +56,13 @@ def create(
     kafka, tenant = find_kafka(home), Tenant(name=name, partitions=partitions, kafka_user=kafka_user)
     password = _password(scram, password_file)
 
-    async def made() -> None:
-        act = act_here(AuditVerb.CREATE_TENANT, name, kafka_user=kafka_user, password=password is not None)
-        async with open_pool(find_database(home), max_size=2) as pool, audited(pool, act):
+    act = act_here(AuditVerb.CREATE_TENANT, name, kafka_user=kafka_user, password=password is not None)
+
+    async def made(pool: Pool) -> None:
+        async with audited(pool, act):
             await create_tenant(pool, kafka, tenant, password)
 
-    asyncio.run(made())
+    with_database(home, made)
     online = ingress_topic(name)
     err.print(f"tenant {name} asks in {online} and {offline_of(online)}, is answered in {tenant_results_topic(name)},")
     err.print(f"and may make topics and groups whose names begin with {tenant_prefix(name)}")
@@ -119,17 +119,16 @@ def remove(
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Remove a tenant: what it asked is answered, then its topics, ACLs and password go."""
+    kafka = find_kafka(home)
 
-    async def removed() -> None:
-        kafka = find_kafka(home)
-        act = act_here(AuditVerb.REMOVE_TENANT, name)
-        async with open_pool(find_database(home), max_size=2) as pool, audited(pool, act):
+    async def removed(pool: Pool) -> None:
+        async with audited(pool, act_here(AuditVerb.REMOVE_TENANT, name)):
             with ProgressBar() as bar:
                 await remove_tenant(
                     pool, kafka, name, bar, drain_timeout_s=drain_timeout, results_grace_s=results_grace
                 )
 
-    asyncio.run(removed())
+    with_database(home, removed)
     err.print(f"tenant {name} is gone")
 
 

@@ -4,7 +4,7 @@ from datetime import datetime
 
 import msgspec
 
-from schemas.principal import Principal, Quota, Role
+from schemas.principal import Principal, Role, quota_of
 
 
 class ApiKeyRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,11 +29,10 @@ class ApiKeyRow(msgspec.Struct, frozen=True, kw_only=True):
 
     def principal(self) -> Principal:
         """Whom the key stands for."""
-        limited = self.per_second is not None or self.concurrent is not None
         return Principal(
             name=self.id,
             tenant=self.tenant,
             roles=frozenset(self.roles),
             tasks=None if self.tasks is None else frozenset(self.tasks),
-            quota=Quota(self.per_second, self.concurrent) if limited else None,
+            quota=quota_of(self.per_second, self.concurrent),
         )

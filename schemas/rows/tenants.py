@@ -14,7 +14,7 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
     partitions: int = PARTITIONS
     """Of its topics of queries, online and offline."""
     kafka_user: str = ""
-    """Principal, as Kafka's ACLs name it, that may write there: `User:acme`. Empty: ACLs are somebody else's care."""
+    """Kafka's user that may write there, by the name it logs in with. Empty: ACLs are somebody else's care."""
     key_number: int = 0
     """Number of the key that signs its queries; those before it are void. 0: it has been given none."""
     removing: bool = False

@@ -1,5 +1,5 @@
 -- name: put_tenant
--- Create a tenant, or give it another principal; its partitions never become fewer. No row: it is being removed.
+-- Create a tenant, or give it another user of Kafka; its partitions never become fewer. No row: it is being removed.
 INSERT INTO tenants AS t (name, partitions, kafka_user) VALUES ($1, $2, $3)
 ON CONFLICT (name) DO UPDATE SET
     partitions = greatest(t.partitions, excluded.partitions),

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from broker.settings import ENV as KAFKA_ENV
 from infaas.cli.output import EXIT_SETUP
 from tests.unit.infaas.shell import Shell
 
@@ -51,3 +52,11 @@ async def test_a_key_of_no_tenant_is_not_recorded_as_shown(connected: Shell, mon
     (act,) = await acts(connected)
     assert (act["verb"], act["subject"], act["outcome"]) == ("show-signing-key", "nobody", "failed")
     assert "there is no tenant" in act["error"]
+
+
+async def test_a_removal_of_no_tenant_is_recorded_as_failed(connected: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KAFKA_ENV, "127.0.0.1:9")  # nothing is asked of it
+    shown = await asyncio.to_thread(connected, "tenants", "remove", "nobody")
+    assert (shown.exit_code, shown.stdout) == (EXIT_SETUP, "")
+    (act,) = await acts(connected)
+    assert (act["verb"], act["subject"], act["outcome"]) == ("remove-tenant", "nobody", "failed")
