@@ -8,7 +8,7 @@ from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import IncompatibleBrokerVersion, KafkaError, for_code
 from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest
 
 from broker.client import open_admin
@@ -19,6 +19,10 @@ from schemas.topics import ingress_topic, offline_of, tenant_prefix
 _ANY_HOST: Final = "*"
 _ALLOW: Final = 3
 _SECURITY_DISABLED: Final = 54
+
+
+class NoSuchRequest(OperatorError):
+    """Error of a Kafka that does not know a request, and never will."""
 
 
 class Resource(IntEnum):
@@ -119,10 +123,13 @@ async def send_admin(admin: AIOKafkaAdminClient, request: Any) -> Any:
     """Send a request that aiokafka's admin client has no method for to some broker; returns the answer.
 
     Raises:
+        NoSuchRequest: Kafka does not know it.
         OperatorError: Kafka does not answer.
     """
     client = admin._client  # pyright: ignore[reportPrivateUsage] - there is no other way
     try:
         return await client.send(client.get_random_node(), request)
+    except IncompatibleBrokerVersion as error:
+        raise NoSuchRequest(f"this Kafka has no {type(request).__name__}") from error
     except (KafkaError, OSError) as error:
         raise OperatorError(f"Kafka does not answer ({error!r}); run it again to go on") from error

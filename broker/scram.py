@@ -5,13 +5,14 @@ Salted here, so that Kafka is never told the password.
 
 import hashlib
 import secrets
+from contextlib import suppress
 from typing import Any, ClassVar, Final
 
-from aiokafka.errors import IncompatibleBrokerVersion, for_code
+from aiokafka.errors import for_code
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import CompactArray, CompactBytes, CompactString, Int8, Int16, Int32, Schema, TaggedFields
 
-from broker.acls import send_admin
+from broker.acls import NoSuchRequest, send_admin
 from broker.client import open_admin
 from broker.settings import KafkaSettings
 from schemas.errors import OperatorError
@@ -80,24 +81,25 @@ async def set_password(settings: KafkaSettings, user: str, password: str) -> Non
     Raises:
         OperatorError: Kafka keeps no such credentials, does not let us change them, or cannot be reached.
     """
-    await _alter(settings, _AlterScram(user, password))
+    try:
+        await _alter(settings, _AlterScram(user, password))
+    except NoSuchRequest as error:
+        raise OperatorError("this Kafka keeps no SCRAM credentials: leave the password to it") from error
 
 
 async def forget_password(settings: KafkaSettings, user: str) -> None:
-    """Let a user log in by SCRAM-SHA-512 no longer; who could not is no error.
+    """Let a user log in by SCRAM-SHA-512 no longer; who could not is no error, nor is a Kafka where nobody can.
 
     Raises:
-        OperatorError: Kafka keeps no such credentials, does not let us change them, or cannot be reached.
+        OperatorError: Kafka does not let us change its credentials, or cannot be reached.
     """
-    await _alter(settings, _AlterScram(user, None))
+    with suppress(NoSuchRequest):
+        await _alter(settings, _AlterScram(user, None))
 
 
 async def _alter(settings: KafkaSettings, request: _AlterScram) -> None:
     async with open_admin(settings) as admin:
-        try:
-            answer: Any = await send_admin(admin, request)
-        except IncompatibleBrokerVersion as error:
-            raise OperatorError("this Kafka keeps no SCRAM credentials: leave the password to it") from error
+        answer: Any = await send_admin(admin, request)
     for _user, code, message, _tags in answer.results:
         if code not in (0, _NOT_THERE):
             raise OperatorError(f"Kafka does not change the credentials: {message or for_code(code).description}")
