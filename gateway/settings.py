@@ -87,12 +87,21 @@ class GatewaySettings(JobSettings):
 
     @model_validator(mode="after")
     def _guard(self) -> Self:
-        require_guard(
-            "--host",
-            self.host,
-            guarded=self.auth or (self.tls_files is not None and self.tls_client_ca is not None),
-            allowed=self.allow_anonymous,
-            remedy="have clients show keys (--auth) or certificates (--tls-cert, --tls-key, --tls-client-ca), or say "
-            "--allow-anonymous",
-        )
+        require_known_clients("--host", self.host, self.tls_files, auth=self.auth, allow_anonymous=self.allow_anonymous)
         return self
+
+
+def require_known_clients(flag: str, host: str, tls: TlsFiles | None, *, auth: bool, allow_anonymous: bool) -> None:
+    """Check that a gateway lets in whom it knows, or that a person wants it otherwise; `flag` is what names its host.
+
+    Raises:
+        OperatorError: anyone would be let in, and nobody wanted that.
+    """
+    require_guard(
+        flag,
+        host,
+        guarded=auth or (tls is not None and tls.client_ca is not None),
+        allowed=allow_anonymous,
+        remedy="have clients show keys (--auth) or certificates (--tls-cert, --tls-key, --tls-client-ca), or say "
+        "--allow-anonymous",
+    )

@@ -39,6 +39,19 @@ class MetricsPorts:
     ) -> None:
         self._names.close()
 
+    def check(self) -> None:
+        """Look whether those that follow a port which was asked for can be listened on, before anything is started.
+
+        Raises:
+            OperatorError: one of them is taken, or there is none of its number.
+        """
+        if not self._options.metrics_port:
+            return
+        for module in _ORDER:
+            there = self._options.first_workers if module == "workers" else self._options.count(module)
+            for number in range(there):
+                self.find(module, number)
+
     def find(self, module: str, number: int) -> int:
         """The port of a service, by its module and its number among those of that module.
 

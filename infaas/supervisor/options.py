@@ -13,7 +13,7 @@ import psutil
 from autoscaler.decide.snapshot import Policy
 from autoscaler.settings import DEFAULT_POLICY
 from broker.settings import ENV as KAFKA_ENV
-from gateway.settings import GatewaySettings
+from gateway.settings import GatewaySettings, require_known_clients
 from infaas.supervisor.local_worker import LocalWorkerSpec, parse_workers
 from process.command_line import read_command
 from process.ports import LOOPBACK, claim_port
@@ -85,7 +85,7 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def gateway_url(self) -> str:
         """URL at which this machine reaches the gateway."""
-        host = LOOPBACK if self.gateway_host in ("", "0.0.0.0", "::") else self.gateway_host
+        host = LOOPBACK if self.gateway_host in ("", "0.0.0.0") else self.gateway_host
         return f"http{'s' * (self.tls is not None)}://{host}:{self.gateway_port}"
 
     @property
@@ -183,6 +183,14 @@ def check_gateway(options: UpOptions) -> None:
     Raises:
         OperatorError: they would not.
     """
+    if ":" in options.gateway_host:
+        raise OperatorError(
+            f"--gateway-host {options.gateway_host} is an address of IPv6, and `infaas up` looks for free ports by "
+            "IPv4 only: name an address of IPv4, or 0.0.0.0 for all of them"
+        )
+    require_known_clients(  # which the settings below would say of their --host
+        "--gateway-host", options.gateway_host, options.tls, auth=options.auth, allow_anonymous=options.allow_anonymous
+    )
     flags = [
         f"--{name.removeprefix('INFAAS_GATEWAY_').lower().replace('_', '-')}={value}"
         for name, value in options.gateway_environment.items()

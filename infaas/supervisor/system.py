@@ -170,6 +170,8 @@ async def running_system(
         workers = await asyncio.to_thread(local_workers, options)
         await asyncio.to_thread(check_gateway, options)
         options = claim_ports(options)
+        ports = stack.enter_context(MetricsPorts(options))
+        ports.check()
         choice = await choose_kafka(options, announce, fetching)
         announce("starting Postgres")
         postgres, database = await _postgres(options, announce, stack)
@@ -181,7 +183,6 @@ async def running_system(
             await ensure_registered_topics(pool, kafka)
         announce("starting the services")
         servers = [server for server in (broker, database) if server is not None]
-        ports = stack.enter_context(MetricsPorts(options))
         system = RunningSystem(options, workers, choice, kafka, postgres, servers, ports, announce)
         await stack.enter_async_context(system.running())
         yield system

@@ -68,9 +68,6 @@ def lines(command: Any, file: Path) -> Iterator[list[str]]:
 @pytest.mark.usefixtures("shell")  # no system is named by the environment
 @pytest.mark.parametrize("path", [path for path, _ in commands(typer.main.get_command(app))], ids=" ".join)
 def test_a_bad_value_ends_in_words(path: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def starts_nothing(*_: object) -> None:
-        raise OperatorError("a test starts no Kafka")
-
     monkeypatch.setattr("infaas.supervisor.system.choose_kafka", starts_nothing)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("INFAAS_HOME", str(tmp_path / "home"))
@@ -78,6 +75,10 @@ def test_a_bad_value_ends_in_words(path: tuple[str, ...], tmp_path: Path, monkey
     file.write_bytes(b"no model")
     for words in lines(dict(commands(typer.main.get_command(app)))[path], file):
         ended_in_words(CliRunner().invoke(app, [*path, *words]))
+
+
+async def starts_nothing(*_: object) -> None:
+    raise OperatorError("a test starts no Kafka")
 
 
 def ended_in_words(result: Result) -> None:
@@ -124,6 +125,21 @@ def test_a_port_that_there_is_not_is_refused(flag: str, shell: Shell) -> None:
     shown = shell("up", flag, "99999")
     assert shown.exit_code == EXIT_QUERY
     assert flag in shown.stderr
+
+
+def test_a_metrics_port_that_follows_is_looked_at_before_anything_starts(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infaas.supervisor.system.choose_kafka", starts_nothing)
+    shown = shell("up", "--metrics-port", "65535", "--gateway-port", "0", "--kafka-port", "0")
+    assert shown.exit_code == EXIT_SETUP
+    assert "65536 is no port, the last is 65535; choose another --metrics-port" in shown.stderr.replace("\n", " ")
+
+
+def test_a_host_of_ipv6_is_refused_as_what_it_is(shell: Shell) -> None:
+    shown = shell("up", "--gateway-host", "::1")
+    assert shown.exit_code == EXIT_SETUP
+    assert "--gateway-host ::1 is an address of IPv6" in shown.stderr.replace("\n", " ")
 
 
 def test_a_host_that_is_not_known_is_no_port_that_is_taken(shell: Shell) -> None:

@@ -108,4 +108,5 @@ def test_a_password_in_the_command_line_is_refused(shell: Shell) -> None:
 def test_a_gateway_beyond_this_machine_is_refused_before_anything_starts(shell: Shell, tmp_path: Path) -> None:
     shown = shell("up", "--gateway-host", "0.0.0.0")
     assert (shown.exit_code, "--allow-anonymous" in shown.stderr) == (EXIT_SETUP, True)
+    assert "--gateway-host 0.0.0.0 lets anyone in" in shown.stderr.replace("\n", " ")
     assert {path.name for path in tmp_path.iterdir()} == {LOCK}
