@@ -1,6 +1,7 @@
 """Peers: what one is asked is what its script reads, and an answer that is another query's is found."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ from bench.peers.scripts.onnx_model import VARIABLE, OnnxModel, PeerSettings
 from bench.peers.servers import PEERS
 from bench.peers.servers.protocol import ServedFile, ServerSettings, script_environment
 from bench.peers.servers.raw_bytes import raw_body, raw_output
-from bench.peers.workloads import WORKLOADS, model_file, reference_outputs
+from bench.peers.workloads import INT8, WORKLOADS, Workload, model_file, reference_outputs
 from schemas.oip import decode_request
 
 SMALL = WORKLOADS["S"]
+INT8_MIX = WORKLOADS["sentiment mix"]
 
 
 @pytest.fixture
@@ -42,6 +44,34 @@ def test_an_answer_to_another_query_is_found(tmp_path: Path) -> None:
         check([SampledAnswer(1, right[0].answer)])
     with pytest.raises(RuntimeError, match="to input 0 "):
         check([SampledAnswer(0, RawAnswer({}, reference[0][:, :3].tobytes()))])
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_right"),
+    [
+        ((1.0, 0.0), True),
+        ((2.0, -1.0), True),
+        ((3.1, -2.1), True),
+        ((3.4, -2.4), False),
+        ((2.0, 1.0), False),
+        ((float("nan"), -1.0), False),
+    ],
+    ids=["alone", "in a batch", "in another batch", "another query's", "of no batch", "no number"],
+)
+def test_an_answer_may_be_what_it_is_in_a_batch_and_nothing_else(answer: tuple[float, float], is_right: bool) -> None:
+    reference = [np.array([(1.0, 0.0), (2.5, -1.5)], np.float32), np.array([(3.4, -2.4)], np.float32)]
+    check = reference_check(INT8_MIX, reference, lambda answer: np.frombuffer(answer.body, np.float32)[None])
+    sample = SampledAnswer(0, RawAnswer({}, np.array(answer, np.float32).tobytes()))
+    with nullcontext() if is_right else pytest.raises(RuntimeError, match="to input 0 "):
+        check([sample])
+
+
+def test_what_int8_says_in_batches_is_known(tmp_path: Path) -> None:
+    int8 = Workload("int8", (SMALL.architecture, INT8), objective_ms=50, accuracies=(0.9,), heavy=False)
+    reference = reference_outputs(int8, model_file(int8, tmp_path))
+    assert {answers.shape for answers in reference} == {(9, 10)}, "alone and in eight batches"
+    assert any(np.ptp(answers, axis=0).max() > 0 for answers in reference), "its scales depend on the batch"
+    assert {answers.shape for answers in reference_outputs(SMALL, model_file(SMALL, tmp_path))} == {(1, 10)}
 
 
 @pytest.mark.parametrize("name", [name for name in PEERS if name != "triton"])
