@@ -4,11 +4,9 @@ Hot: `QueryClient.ask`, once a request. It creates no task; its costs beside the
 timer and a few dictionary steps. bench/throughput/gateway.py holds it against a handler that does nothing else.
 """
 
-import asyncio
 import itertools
 import logging
 import time
-from functools import partial
 from types import TracebackType
 from typing import Final, Self
 from uuid import uuid4
@@ -22,12 +20,11 @@ from gateway.admission import Admission
 from gateway.kafka_health import KafkaHealth
 from gateway.settings import GatewaySettings
 from gateway.translation import Envelope
-from process.signing import SigningSettings
+from process.signing import SigningSettings, vouch
 from schemas import headers as h
 from schemas.errors import DeadlineExceeded, ErrorCode
 from schemas.query import Query
 from schemas.result import Result
-from security.signature import LARGE_BYTES, vouch
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +86,7 @@ class QueryClient:
         if turned_away:
             envelope.headers.append((h.TURNED_AWAY, b"%d" % turned_away))
         if self._secret is not None and query.tenant is not None:
-            await self._vouch(self._secret, envelope)
+            envelope.headers.append(await self._vouched(self._secret, envelope))
         left_s, began_s = _left_s(query), time.monotonic()
         try:
             result = await self._requests.ask(
@@ -111,13 +108,10 @@ class QueryClient:
             return msgspec.structs.replace(result, late=True)  # a worker only knows when it sent it
         return result
 
-    async def _vouch(self, secret: bytes, envelope: Envelope) -> None:
-        """Sign a query whose tenant has authenticated, for selectors that believe no name alone."""
-        headers, value = envelope.headers, envelope.value
-        signed = partial(
-            vouch, secret, envelope.query.task, headers, value, self.clock.now_ms(), self._requests.stream_headers
-        )
-        headers.append(await asyncio.to_thread(signed) if len(value) > LARGE_BYTES else signed())
+    async def _vouched(self, secret: bytes, envelope: Envelope) -> tuple[str, bytes]:
+        """The header that signs a query whose tenant has authenticated, for selectors that believe no name alone."""
+        task, at_ms, added = envelope.query.task, self.clock.now_ms(), self._requests.stream_headers
+        return await vouch(secret, task, envelope.headers, envelope.value, at_ms, added)
 
     def _wait_s(self, query: Query, left_s: float | None) -> float:
         if left_s is None or query.needs.allow_late:

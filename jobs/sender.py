@@ -20,11 +20,11 @@ from jobs import metrics
 from jobs.outcomes import failed, headers_of, too_late, unregistered
 from jobs.wake_up import WakeUp
 from process.failure_log import FailureLog
+from process.signing import vouch
 from schemas import headers as h
 from schemas.errors import InvalidRequest, QueryError
 from schemas.rows.jobs import DueJob
 from schemas.topics import JOB_RESULTS
-from security.signature import vouch
 from store.errors import StoreUnavailable
 from store.job_queue import sending_jobs
 from store.pool import Pool
@@ -106,7 +106,7 @@ class JobSender:
                 job.topic,
                 job.request,
                 key=job.id.encode(),
-                headers=query_headers(job, self._secret, self._producer.clock.now_ms()),
+                headers=await query_headers(job, self._secret, self._producer.clock.now_ms()),
             )
             for job in jobs
         ]
@@ -114,11 +114,11 @@ class JobSender:
         return {job.id: out for job, out in zip(jobs, outcomes, strict=True) if isinstance(out, BaseException)}
 
 
-def query_headers(job: DueJob, secret: bytes | None, at_ms: float) -> h.RawHeaders:
+async def query_headers(job: DueJob, secret: bytes | None, at_ms: float) -> h.RawHeaders:
     """Headers of the record that asks a job's query, signed by `secret` if its tenant has authenticated."""
     headers = headers_of(job, JOB_RESULTS)
     if secret is not None and h.SIGNATURE in job.headers:
-        headers.append(vouch(secret, job.task, headers, job.request, at_ms))
+        headers.append(await vouch(secret, job.task, headers, job.request, at_ms))
     return headers
 
 

@@ -1,15 +1,19 @@
-"""The secret that all keys are made of by which queries are signed: `INFAAS_SIGNING_*`.
+"""The secret that all keys are made of by which queries are signed: `INFAAS_SIGNING_*`; and signing by it.
 
 Whoever has it can sign for every tenant: selectors, and gateways and jobs services that speak for tenants.
 """
 
+import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from schemas import headers as h
 from schemas.errors import OperatorError
+from security.signature import LARGE_BYTES, sign, system_key
 
 _PREFIX: Final = "INFAAS_SIGNING_"
 _LEAST_BYTES: Final = 32
@@ -42,3 +46,21 @@ class SigningSettings(BaseSettings):
 
     def _given(self) -> bytes | None:
         return self.secret.get_secret_value().encode() if self.secret is not None else None
+
+
+async def vouch(
+    secret: bytes,
+    task: str,
+    headers: h.RawHeaders,
+    value: bytes | None,
+    at_ms: float,
+    added: h.RawHeaders | None = None,
+) -> tuple[str, bytes]:
+    """The header by which a part of the system says that a query is of the tenant that its other headers name.
+
+    `added` are headers that are added later, and covered all the same. A large value is hashed beside the loop.
+    """
+    fields = h.as_text([*headers, *(added or ())])
+    signed = partial(sign, system_key(secret), task, fields, value, int(at_ms))
+    text = await asyncio.to_thread(signed) if len(value or b"") > LARGE_BYTES else signed()
+    return h.SIGNATURE, text.encode()

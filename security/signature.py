@@ -94,22 +94,6 @@ def sign(key: SigningKey, task: str, fields: Mapping[str, str], value: bytes | N
     return f"{VERSION} {key.name} {at_ms} {_encoded(mac)}"
 
 
-def vouch(
-    secret: bytes,
-    task: str,
-    headers: h.RawHeaders,
-    value: bytes | None,
-    at_ms: float,
-    added: h.RawHeaders | None = None,
-) -> tuple[str, bytes]:
-    """The header by which a part of the system says that a query is of the tenant that its other headers name.
-
-    `added` are headers that are added later, and covered all the same.
-    """
-    fields = h.as_text([*headers, *(added or ())])
-    return h.SIGNATURE, sign(system_key(secret), task, fields, value, int(at_ms)).encode()
-
-
 def digest_of(value: bytes | None) -> str:
     """SHA-256 of a record's value, in hexadecimal."""
     return hashlib.sha256(value or b"").hexdigest()

@@ -112,7 +112,7 @@ class DispatcherBase(ABC):
         query, fields, headers, value = received
         sent_headers = moved(query, headers, self._clock.offset_ms)
         if h.SIGNATURE in fields:  # which is too old for where it goes, and does not say that it may wait
-            sent_headers = self._reader.verifier.sign(query.task, sent_headers, value, self._clock.now_ms())
+            sent_headers = await self._reader.verifier.sign(query, sent_headers, value, self._clock.now_ms())
         topic = record.topic if is_offline(record.topic) else offline_of(record.topic)
         message = Message(topic, value, sent_headers, query.id.encode())
         await self._outbox.send(record, message, attempts)

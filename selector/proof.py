@@ -16,8 +16,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from broker.kafka_types import Record
+from process.signing import vouch
 from schemas import headers as h
 from schemas.errors import Forbidden
+from schemas.query import Query
 from security.signature import (
     SYSTEM,
     SigningKey,
@@ -26,7 +28,6 @@ from security.signature import (
     read_signature,
     system_key,
     tenant_key,
-    vouch,
 )
 
 _REMEMBERED: Final = 65_536
@@ -84,11 +85,11 @@ class Verifier:
             del self._seen[next(iter(self._seen))]
         return tenant
 
-    def sign(self, task: str, headers: h.RawHeaders, value: bytes | None, at_ms: float) -> h.RawHeaders:
+    async def sign(self, query: Query, headers: h.RawHeaders, value: bytes | None, at_ms: float) -> h.RawHeaders:
         """Headers of a query whose tenant is proved, with the system's own signature."""
         if self._secret is None:
             return headers
-        return [*headers, vouch(self._secret, task, headers, value, at_ms)]
+        return [*headers, await vouch(self._secret, query.task, headers, value, at_ms)]
 
     def _key(self, secret: bytes, name: str) -> SigningKey | None:
         if name == SYSTEM:

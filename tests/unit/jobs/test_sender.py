@@ -14,8 +14,8 @@ def due(**said: str) -> DueJob:
     return DueJob(id="a", task="t", offline=True, headers={h.TENANT: "acme", **said}, request=b"{}", left_ms=None)
 
 
-def test_a_tenant_that_authenticated_is_signed_for() -> None:
-    fields = h.as_text(query_headers(due(**{h.SIGNATURE: ""}), SECRET, 5.0))
+async def test_a_tenant_that_authenticated_is_signed_for() -> None:
+    fields = h.as_text(await query_headers(due(**{h.SIGNATURE: ""}), SECRET, 5.0))
     signature = read_signature(fields[h.SIGNATURE])
     assert signature is not None
     assert is_signed_by(system_key(SECRET), signature, "t", fields, digest_of(b"{}"))
@@ -23,7 +23,7 @@ def test_a_tenant_that_authenticated_is_signed_for() -> None:
 
 
 @pytest.mark.parametrize(("said", "secret"), [({}, SECRET), ({}, None), ({h.SIGNATURE: ""}, None)])
-def test_what_anybody_may_have_said_goes_unsigned(said: dict[str, str], secret: bytes | None) -> None:
-    fields = h.as_text(query_headers(due(**said), secret, 5.0))
+async def test_what_anybody_may_have_said_goes_unsigned(said: dict[str, str], secret: bytes | None) -> None:
+    fields = h.as_text(await query_headers(due(**said), secret, 5.0))
     assert h.SIGNATURE not in fields
     assert fields[h.TENANT] == "acme"

@@ -106,11 +106,12 @@ def test_a_large_forgery_is_hashed_beside_the_loop_alone(monkeypatch: pytest.Mon
     assert answer.topic == "replies"
 
 
-def test_a_signed_query_that_waits_is_signed_as_it_was_when_it_came() -> None:
+async def test_a_signed_query_that_waits_is_signed_as_it_was_when_it_came() -> None:
     record = signed(ACME, topic="infaas.tasks.digits.offline")
     query, _fields, headers, value = reader().read_offline(record, 0.0)
     assert query.needs.mode == "offline"
-    moved = reader().verifier.sign("digits", [pair for pair in headers if pair[0] != h.SIGNATURE], value, AT_MS + 9_000)
+    unsigned = [pair for pair in headers if pair[0] != h.SIGNATURE]
+    moved = await reader().verifier.sign(query, unsigned, value, AT_MS + 9_000)
     again = replace(record, offset=9, timestamp=AT_MS + 9_000, headers=tuple(moved))
     assert reader().read_offline(again, 0.0).query.tenant == "acme"
 
