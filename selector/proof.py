@@ -6,6 +6,7 @@ Rules.
 * What is sent again within that time is the same query once more, as a producer's own retry is: one is answered. So it
   is passed over in silence, by a selector that remembers the first. It remembers so many; beyond, and where another
   selector has the partition, it is computed again, at most once a selector.
+* A query that is signed anew, to wait, is not to be taken for another: of those with its id each has a time of its own.
 * A record that is delivered again is none: it stands in the same place.
 
 Costs nothing where nobody signs.
@@ -54,6 +55,8 @@ class Verifier:
         self._secret = secret
         self._window_ms = window_s * 1e3
         self._seen: dict[bytes, tuple[str, int, int]] = {}
+        self._signed_ms: dict[str, int] = {}
+        """By id of a query, the last time in a signature of it, the latest last."""
 
     def tenant(self, record: Record, task: str, fields: Mapping[str, str], digest: str | None) -> str | None:
         """The tenant that is proved to ask; `digest` is the value's, where that was worked out before.
@@ -89,7 +92,10 @@ class Verifier:
         """Headers of a query whose tenant is proved, with the system's own signature."""
         if self._secret is None:
             return headers
-        return [*headers, await vouch(self._secret, query.task, headers, value, at_ms)]
+        own_ms = self._signed_ms[query.id] = max(int(at_ms), self._signed_ms.pop(query.id, 0) + 1)
+        if len(self._signed_ms) > _REMEMBERED:
+            del self._signed_ms[next(iter(self._signed_ms))]
+        return [*headers, await vouch(self._secret, query.task, headers, value, own_ms)]
 
     def _key(self, secret: bytes, name: str) -> SigningKey | None:
         if name == SYSTEM:

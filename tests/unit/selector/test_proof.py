@@ -116,6 +116,15 @@ async def test_a_signed_query_that_waits_is_signed_as_it_was_when_it_came() -> N
     assert reader().read_offline(again, 0.0).query.tenant == "acme"
 
 
+async def test_two_alike_that_come_to_wait_in_one_millisecond_are_two() -> None:
+    one, headers = reader(), [(h.ID, b"1"), (h.TENANT, b"acme")]
+    query = one.read(signed(ACME), 0.0).query
+    for offset in range(3):
+        moved = await one.verifier.sign(query, headers, b"{}", AT_MS)
+        record = replace(signed(ACME), topic="infaas.tasks.digits.offline", offset=offset, headers=tuple(moved))
+        assert one.read_offline(record, 0.0).query.tenant == "acme"
+
+
 def test_in_a_tenants_own_topic_no_signature_counts() -> None:
     record = signed(GLOBEX, topic="infaas.ingress.acme", infaas_task="digits")
     query, _fields, headers, _value = reader().read(record, 0.0)
