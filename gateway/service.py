@@ -36,6 +36,7 @@ from process.garbage_collection import tune_gc
 from process.health_server import HealthRoutes, health_server
 from process.open_files import allow_open_files
 from process.os_errors import listen_words
+from process.ports import address_text
 from process.tls import ListenerTls, following_certificates
 from process.version import version
 from schemas.errors import OperatorError
@@ -173,7 +174,7 @@ async def listening(
         listener = await _listen(runner, inference, settings, tls)
         try:
             host, port = listener.sockets[0].getsockname()[:2]
-            yield f"http{'s' * (tls is not None)}://{host}:{port}"
+            yield f"http{'s' * (tls is not None)}://{address_text(host, port)}"
         finally:
             listener.close()
     finally:

@@ -52,9 +52,13 @@ def _unused_port(host: str) -> int:
 
 def _bound(host: str, port: int) -> int:
     """The port that can be bound to, of the kernel's choice for 0."""
-    with socket.socket() as probe:
+    with _probe(host) as probe:
         probe.bind((host, port))
         return int(probe.getsockname()[1])
+
+
+def _probe(host: str) -> socket.socket:
+    return socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
 
 
 def _first_of_connections() -> int:
@@ -63,6 +67,11 @@ def _first_of_connections() -> int:
         return int(_RANGE_OF_CONNECTIONS.read_text().split()[0])
     except (OSError, ValueError, IndexError):
         return 0
+
+
+def address_text(host: str, port: int) -> str:
+    """The two as one text, as in a URL: an address of IPv6 stands in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def claim_port(port: int, flag: str, host: str = LOOPBACK) -> int:
@@ -75,7 +84,7 @@ def claim_port(port: int, flag: str, host: str = LOOPBACK) -> int:
         return free_port(host)
     if port > LAST_PORT:
         raise OperatorError(f"{port} is no port, the last is {LAST_PORT}; choose another {flag}")
-    with socket.socket() as probe:
+    with _probe(host) as probe:
         # As servers do: a port whose last connections only wait to be forgotten is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

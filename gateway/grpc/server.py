@@ -23,6 +23,7 @@ from gateway.grpc.health import HealthService
 from gateway.grpc.methods import Methods
 from gateway.grpc.service import InferenceService
 from gateway.settings import GatewaySettings
+from process.ports import address_text
 from process.tls import ListenerTls
 from schemas.errors import OperatorError
 
@@ -66,17 +67,16 @@ async def grpc_listening(
     )
     server.add_generic_rpc_handlers(_handlers(service, problem, stop))
     reflection.enable_server_reflection((_INFERENCE, _HEALTH, reflection.SERVICE_NAME), server, _described())
+    host = settings.host or "::"  # of all addresses, which its core calls by no empty name
+    address = address_text(host, settings.grpc_port or 0)
     try:
-        address = f"{settings.host}:{settings.grpc_port}"
         port = server.add_insecure_port(address) if tls is None else server.add_secure_port(address, _credentials(tls))
     except RuntimeError:
-        raise OperatorError(
-            f"cannot listen on {settings.host}:{settings.grpc_port}; choose another --grpc-port"
-        ) from None
+        raise OperatorError(f"cannot listen on {address}; choose another --grpc-port") from None
     await server.start()
-    log.info("gRPC at %s:%d", settings.host, port)
+    log.info("gRPC at %s", address_text(host, port))
     try:
-        yield f"{settings.host}:{port}"
+        yield address_text(host, port)
     finally:
         await server.stop(drain_s)
 

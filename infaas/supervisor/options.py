@@ -16,7 +16,7 @@ from broker.settings import ENV as KAFKA_ENV
 from gateway.settings import GatewaySettings, require_known_clients
 from infaas.supervisor.local_worker import LocalWorkerSpec, parse_workers
 from process.command_line import read_command
-from process.ports import LOOPBACK, claim_port
+from process.ports import LOOPBACK, address_text, claim_port
 from process.tls import ListenerTls, TlsFiles
 from schemas.defaults import GATEWAY_PORT, GRPC_PORT, KAFKA_PORT
 from schemas.errors import OperatorError
@@ -85,8 +85,8 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def gateway_url(self) -> str:
         """URL at which this machine reaches the gateway."""
-        host = LOOPBACK if self.gateway_host in ("", "0.0.0.0") else self.gateway_host
-        return f"http{'s' * (self.tls is not None)}://{host}:{self.gateway_port}"
+        host = LOOPBACK if self.gateway_host in ("", "0.0.0.0", "::") else self.gateway_host
+        return f"http{'s' * (self.tls is not None)}://{address_text(host, self.gateway_port)}"
 
     @property
     def gateway_environment(self) -> dict[str, str]:

@@ -25,7 +25,7 @@ from infaas.supervisor.metrics_ports import MetricsPorts
 from infaas.supervisor.options import KafkaKind, UpOptions, check_gateway, claim_ports, local_workers
 from infaas.supervisor.server import Server
 from infaas.supervisor.state import StateFile, SystemState, claimed
-from process.ports import LOOPBACK
+from process.ports import LOOPBACK, address_text
 from process.subprocesses import DRAIN_S
 from registry.topics import ensure_registered_topics
 from schemas.errors import OperatorError
@@ -80,7 +80,9 @@ class RunningSystem:
             pid=os.getpid(),
             ready=self._ready,
             gateway=self.gateway,
-            grpc="" if self.options.grpc_port is None else f"{self.options.gateway_host}:{self.options.grpc_port}",
+            grpc=""
+            if self.options.grpc_port is None
+            else address_text(self.options.gateway_host, self.options.grpc_port),
             kafka=self.kafka.bootstrap,
             kafka_kind=self._choice.kind,
             kafka_reason=self._choice.reason,

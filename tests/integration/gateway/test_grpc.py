@@ -428,3 +428,15 @@ class TestTwoGateways:
                 if len({seen[h.REPLY_TO] for seen in calls.gateway.responder.seen}) == 2:
                     return
         raise AssertionError("one gateway got all connections")
+
+
+class TestIPv6:
+    @pytest.fixture(params=["::1", ""])
+    def gateway_settings(self, request: pytest.FixtureRequest) -> GatewaySettings:
+        return GatewaySettings(host=request.param, port=0, grpc_port=free_port(), allow_anonymous=True)
+
+    async def test_both_doors_listen_there(self, gateway: Running, gateway_settings: GatewaySettings) -> None:
+        async with gateway.http.get(f"{gateway.url}/v2/health/live") as response:
+            assert response.status == 200
+        async with grpc.aio.insecure_channel(f"[::1]:{gateway_settings.grpc_port}") as channel:
+            await channel.unary_unary(SERVICE + "ServerLive")(b"", timeout=20)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from process.ports import LOOPBACK, claim_port, free_port
+from process.ports import LOOPBACK, address_text, claim_port, free_port
+from schemas.errors import OperatorError
 
 
 def test_the_same_port_is_not_given_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,3 +42,11 @@ def test_where_connections_may_take_any_port_the_kernel_chooses(
 def test_a_port_that_is_given_can_be_listened_on() -> None:
     port = free_port()
     assert claim_port(port, "--kafka-port") == port
+
+
+def test_an_address_of_ipv6_has_ports_and_stands_in_brackets() -> None:
+    port = claim_port(0, "--gateway-port", "::1")
+    with socket.create_server(("::1", port), family=socket.AF_INET6), pytest.raises(OperatorError, match="is taken"):
+        claim_port(port, "--gateway-port", "::1")
+    assert address_text("::1", port) == f"[::1]:{port}"
+    assert address_text(LOOPBACK, port) == f"{LOOPBACK}:{port}"
