@@ -54,8 +54,8 @@ class InferenceRoutes:
             return None
         if not principal.roles:
             return None
-        model = self._models.seen_by(tenant_asking(principal, headers)).of_tasks(principal.tasks).asked_at(path)
-        return None if model is None else Asked(model, principal)
+        model = self._models.seen_by(tenant_asking(principal, headers)).asked_at(path)
+        return Asked(model, principal) if model is not None and principal.may_ask(model.task) else None
 
     async def infer(self, request: web.Request) -> web.Response:
         """Answer one query that aiohttp has routed here."""
