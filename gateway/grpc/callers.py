@@ -12,8 +12,8 @@ import grpc.aio
 from gateway.authentication import Authenticator
 from gateway.grpc.inference_pb2 import DESCRIPTOR
 from gateway.grpc.methods import Call, refusing
-from gateway.http.authorization import require_role
 from gateway.model_directory import ModelDirectory, ServedModels
+from gateway.refusals import require_role
 from gateway.tenants import tenant_asking
 from schemas.errors import QueryError
 from schemas.principal import Principal, Role

@@ -14,9 +14,9 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
-from gateway.http.errors import CHALLENGE, rate_limit
+from gateway.refusals import refusal_headers
 from schemas import headers as h
-from schemas.errors import Internal, InvalidRequest, QueryError, QuotaExceeded, Unauthenticated
+from schemas.errors import Internal, InvalidRequest, QueryError
 
 log = logging.getLogger(__name__)
 
@@ -130,10 +130,7 @@ def known_error(error: BaseException) -> QueryError:
 def error_metadata(error: QueryError) -> tuple[tuple[str, str], ...]:
     """The trailing metadata that tells of an error what its status does not."""
     fields = [(h.STATUS, error.code.value)]
-    if isinstance(error, Unauthenticated):
-        fields.append(("www-authenticate", CHALLENGE))
-    elif isinstance(error, QuotaExceeded) and error.use is not None:
-        fields += [(name.lower(), text) for name, text in rate_limit(error.use).items()]
+    fields += [(name.lower(), text) for name, text in refusal_headers(error).items()]
     if error.grpc_status in _RETRY_STATUSES:
         ms = _RETRY_MS if error.retry_after_s is None else ceil(error.retry_after_s * 1e3)
         fields += [(h.RETRY_AFTER_MS, str(ms)), ("retry-after", str(max(ceil(ms / 1e3), 1))), (_PUSHBACK, str(ms))]

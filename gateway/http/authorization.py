@@ -12,8 +12,8 @@ from aiohttp.typedefs import Handler, Middleware
 
 from gateway.authentication import Authenticator
 from gateway.model_directory import ModelDirectory, ServedModels
+from gateway.refusals import require_role
 from gateway.tenants import tenant_asking
-from schemas.errors import Forbidden
 from schemas.principal import Principal, Role
 
 _OPEN: Final = frozenset(
@@ -60,17 +60,6 @@ def authorization(authenticator: Authenticator) -> Middleware:
         return await handler(request)
 
     return authorize
-
-
-def require_role(principal: Principal, role: Role) -> None:
-    """Check that someone has a role.
-
-    Raises:
-        Forbidden: they have not.
-    """
-    if not principal.has(role):
-        own = ", ".join(sorted(principal.roles)) or "none"
-        raise Forbidden(f"this takes the role {role}, and yours is {own}: ask an administrator for a key with it")
 
 
 def principal_of(request: web.Request) -> Principal:

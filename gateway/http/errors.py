@@ -11,6 +11,7 @@ from typing import Final
 from aiohttp import web
 
 from gateway.http.answers import HttpAnswer
+from gateway.refusals import refusal_headers
 from schemas import headers as h
 from schemas.errors import (
     ErrorCode,
@@ -19,18 +20,13 @@ from schemas.errors import (
     OperatorError,
     Overloaded,
     QueryError,
-    QuotaExceeded,
-    Unauthenticated,
 )
 from schemas.oip import JSON
-from schemas.principal import QuotaUse
 from schemas.result import error_value
 from store.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
 
-CHALLENGE: Final = 'Bearer realm="infaas"'
-"""What who has not said who they are is asked for."""
 RETRY_AFTER_S: Final = "1"
 _RETRY_AFTER: Final = "Retry-After"
 _RETRY_STATUSES: Final = frozenset({429, 503})
@@ -39,7 +35,7 @@ _RETRY_STATUSES: Final = frozenset({429, 503})
 def answer_to(error: Exception, method: str, path: str) -> HttpAnswer:
     """The answer to a request that ended in `error`; an exception of HTTP that is no error is raised again."""
     if isinstance(error, QueryError):
-        return error_answer(error.http_status, error.code, str(error), _extra(error))
+        return error_answer(error.http_status, error.code, str(error), _retry_after(error) | refusal_headers(error))
     if isinstance(error, web.HTTPException):
         return _http_error(error, method, path)
     if isinstance(error, OperatorError | StoreUnavailable):
@@ -57,25 +53,6 @@ def error_answer(status: int, code: ErrorCode, message: str, headers: dict[str, 
     if status in _RETRY_STATUSES:
         fields.setdefault(_RETRY_AFTER, RETRY_AFTER_S)
     return HttpAnswer(status, fields, error_value(message))
-
-
-def _extra(error: QueryError) -> dict[str, str]:
-    """The headers that say what to do about an error."""
-    fields = _retry_after(error)
-    if isinstance(error, Unauthenticated):
-        fields["WWW-Authenticate"] = CHALLENGE
-    elif isinstance(error, QuotaExceeded) and error.use is not None:
-        fields |= rate_limit(error.use)
-    return fields
-
-
-def rate_limit(use: QuotaUse) -> dict[str, str]:
-    """What is left of a quota, as the IETF's draft of RateLimit fields says (draft-ietf-httpapi-ratelimit-headers)."""
-    of = 'qu="concurrent-requests"' if use.window_s is None else f"w={use.window_s}"
-    return {
-        "RateLimit-Policy": f'"{use.policy}";q={use.most};{of}',
-        "RateLimit": f'"{use.policy}";r={use.left};t={ceil(use.reset_s)}',
-    }
 
 
 def _retry_after(error: QueryError) -> dict[str, str]:

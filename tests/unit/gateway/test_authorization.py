@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from gateway.http.authorization import require_role, required_role
+from gateway.http.authorization import required_role
+from gateway.refusals import require_role
 from schemas.documents.__main__ import FOLDER
 from schemas.errors import Forbidden
 from schemas.principal import Principal, Role
