@@ -3,7 +3,8 @@
 Rules:
 * It is said in the transaction that writes the first rows, so nothing is ever seen by who may not use it.
 * A new model is what its registration says, and a new task what its first model is. What is known stays as it is.
-* What is made of others is used by at most those who may use all of them: it is narrowed with them, never widened.
+* What is made of others is used by at most those who may use all of them: it is narrowed with them, never widened,
+  whether a part was changed or got a version that narrows it.
 * One change after the other: a composite that is registered meanwhile sees the change, or is seen by it.
 """
 
@@ -51,18 +52,21 @@ async def check_new_access(session: DatabaseSession, request: Registration, mode
         raise OperatorError(f"{model} is {now}: leave that out here, and change it by `infaas access set {model}`")
 
 
-async def write_access(session: DatabaseSession, request: Registration, model: str, task: str | None) -> None:
+async def write_access(
+    session: DatabaseSession, artifacts: ArtifactStore, request: Registration, model: str, task: str | None
+) -> None:
     """Write whose a model is, and its `task` if that is new, in the transaction that makes them seen."""
-    widest = PUBLIC
+    known = widest = PUBLIC
     if request.made_of:
         await lock_access(session)
-        widest = await access_of_parts(session, request.made_of)
+        known, widest = await get_access(session, model), await access_of_parts(session, request.made_of)
     access = narrowed(request.access or PUBLIC, widest)
     for name in (model, task):
         if name is not None:
             await begin_access(session, name, access)
-    if request.made_of and not is_within(known := await get_access(session, model), widest):
-        await set_access(session, model, narrowed(known, widest))
+    if not is_within(known, widest):  # what is made of the model may be open to more, too
+        await set_access(session, model, narrowed(await get_access(session, model), widest))
+        await _narrowed(session, await _composites(session, artifacts))
 
 
 async def find_access(session: DatabaseSession, name: str) -> AccessOf:

@@ -139,7 +139,8 @@ class CatalogWriter:
             await put_task(session, task)
             await keep_serving(session, self.version)
             await put_architecture(session, architecture)
-            await write_access(session, self._request, self.version.model, None if self.task else task.name)
+            new_task = None if self.task else task.name
+            await write_access(session, self._artifacts, self._request, self.version.model, new_task)
             if variant.name not in self.variants:
                 await note_registered(session, self.version, self._request.asked_by)
             await put_variant(session, variant, profile)
@@ -162,7 +163,7 @@ class CatalogWriter:
         variant = replace(variant, state=VariantState.READY)
         async with self.pool.transaction() as session:
             await put_variant(session, variant, profile)  # first: of what is being unregistered nothing is made
-            await write_access(session, self._request, self.version.model, None)
+            await write_access(session, self._artifacts, self._request, self.version.model, None)
             await self._check_kept(variant)
             await ensure_topics(self._kafka, variant_specs(variant.name, variant.partitions))
         self.variants[variant.name] = variant

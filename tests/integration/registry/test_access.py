@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from registry.access import write_access
+from registry.artifacts import ArtifactStore
 from registry.registration import Registration
 from schemas.access import Access, Visibility
 from store.access import get_access, set_access
@@ -21,7 +22,7 @@ BOTH = Access(owner="acme", visibility=Visibility.SHARED, shared_with=frozenset(
     ("said", "part", "found"), [(PRIVATE, SHARED, PRIVATE), (OWNED, SHARED, BOTH), (OWNED, OWNED, OWNED)]
 )
 async def test_a_composite_is_whose_its_registration_says(
-    store_pool: Pool, said: Access, part: Access, found: Access
+    store_pool: Pool, artifacts: ArtifactStore, said: Access, part: Access, found: Access
 ) -> None:
     """No wider than it says, and no wider than what it is made of."""
     await register(store_pool, "mlp.onnx-fp32.cpu", "pair.onnx-fp32.cpu")
@@ -30,5 +31,5 @@ async def test_a_composite_is_whose_its_registration_says(
         file=Path("pair.json"), task="digits", architecture="pair", accuracy=0.9, access=said, made_of=("mlp",)
     )
     async with store_pool.transaction() as session:
-        await write_access(session, request, "pair", None)
+        await write_access(session, artifacts, request, "pair", None)
     assert await get_access(store_pool, "pair") == found

@@ -10,19 +10,21 @@ from msgspec.structs import replace
 from onnx import helper
 
 from broker.settings import KafkaSettings
-from registry.access import change_access, find_access
+from registry.access import change_access, find_access, write_access
 from registry.artifacts import ArtifactStore, sha256_of
 from registry.composites.chains import ChainRequest, register_chain
+from registry.registration import Registration
 from registry.samples import save_arrays
 from schemas.access import PUBLIC, Access, Visibility
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.rows.catalog import AccuracySource, Task, TensorSpec
 from security.access import users_of
+from store.access import set_access
 from store.catalog import load_catalog
 from store.pool import Pool
 from store.registry import get_profile, get_task, put_architecture, put_task, put_variant
 from tests.model_files import CLASSES, FEATURES, WEIGHTS, Quiet
-from tests.store_rows import a_profile, a_variant, an_architecture
+from tests.store_rows import a_profile, a_variant, an_architecture, register
 from workers.model import find_model, load_session
 
 NAMES = ("owl", "cat", "dog")
@@ -137,6 +139,25 @@ async def test_a_chain_is_used_by_those_who_may_use_all_its_stages(
     assert users_of((await find_access(store_pool, "both-chain")).access) == {"acme"}, "nobody widens it by the way"
     await chain()
     assert users_of((await find_access(store_pool, "both-chain")).access) == {"acme"}
+
+
+@pytest.mark.parametrize("said", [PUBLIC, Access(owner="acme")])
+async def test_a_version_that_narrows_a_model_narrows_what_is_made_of_that(
+    chain: Callable[..., Any], store_pool: Pool, artifacts: ArtifactStore, said: Access
+) -> None:
+    """As a change of the model's access does, whether anything was said of that or not."""
+    await change_access(store_pool, artifacts, "double", said)
+    await chain()
+    await register(store_pool, "hidden.onnx-fp32.cpu")
+    await set_access(store_pool, "hidden", Access(owner="acme", visibility=Visibility.PRIVATE))
+    version = Registration(
+        file=Path("double.json"), task="twice", architecture="double", accuracy=0.9, made_of=("hidden",)
+    )
+    async with store_pool.transaction() as session:
+        await write_access(session, artifacts, version, "double", None)
+    for name in ("double", "both-chain"):
+        assert users_of((await find_access(store_pool, name)).access) == {"acme"}, name
+    assert users_of((await find_access(store_pool, "both")).access) is None, "a task is nobody's part"
 
 
 def shared_with(owner: str, *others: str) -> Access:
