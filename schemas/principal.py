@@ -12,7 +12,7 @@ class Role(StrEnum):
     QUERY = "query"
     """Ask queries and keep jobs, and see one's own."""
     PUBLISH = "publish"
-    """Register, roll out and unregister what one's tenant owns."""
+    """Load and unload, which change nothing; meant for who registers what their tenant owns, which has no route yet."""
     ADMIN = "admin"
     """Everything, of all tenants."""
 

@@ -6,7 +6,7 @@
     nobody's, not public   administrators
 
 An architecture is used by whoever may use both its model and its task. What is made of others (a cascade, a chain) by
-at most those who may use all of them. Administrators use and change everything. While authentication is off there are
+at most those who may use all of them. Administrators use everything. While authentication is off there are
 none: whoever asks is the tenant it says it is, and who says none uses what is public.
 """
 
@@ -34,7 +34,10 @@ def may_use(access: Access, principal: Principal) -> bool:
 
 
 def may_change(access: Access, principal: Principal) -> bool:
-    """Whether someone may register, unregister, roll out and give away what this is the access of."""
+    """Whether someone may register, unregister, roll out and give away what this is the access of.
+
+    Nothing asks this yet: it is all done at the command line, by whoever has Postgres' password, and by no route.
+    """
     if principal.has(Role.ADMIN):
         return True
     return principal.has(Role.PUBLISH) and access.owner is not None and access.owner == principal.tenant

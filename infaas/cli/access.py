@@ -16,7 +16,7 @@ from security.access import check_access
 from store.audit import audited
 from store.pool import Pool
 
-OwnerFlag = Annotated[str | None, typer.Option("--owner", metavar="TENANT", help="Whose it is: who may change it.")]
+OwnerFlag = Annotated[str | None, typer.Option("--owner", metavar="TENANT", help="Whose it is: who may always use it.")]
 ShareFlag = Annotated[
     str | None, typer.Option("--share-with", metavar="A,B", help="Tenants that may use it beside its owner.")
 ]

@@ -28,7 +28,7 @@ TenantFlag = Annotated[str | None, typer.Option(help="Whom its queries are count
 RoleFlag = Annotated[
     Role,
     typer.Option(
-        help="query: ask. publish: load and unload what its tenant owns, too. admin: everything, of all tenants."
+        help="query: ask. publish: load and unload, too. admin: everything, of all tenants."
     ),
 ]
 TaskFlag = Annotated[list[str] | None, typer.Option("--task", help="A task that it may ask; repeatable. Default: all.")]
