@@ -63,7 +63,7 @@ class Workload:
 
     @property
     def tolerance(self) -> float:
-        """How far an output may be from all that the reference has; of dynamic INT8 that is but some of what there is."""
+        """How far an output may be from all that the reference has; of dynamic INT8 that is some of all there is."""
         return 0.01 if self.precision == FP32 else 0.75
 
     @cached_property

@@ -49,8 +49,11 @@ class Asker {
     const ends = await this.admin.fetchTopicOffsets(ANSWERS); // before the first query is sent
     await Promise.all([this.producer.connect(), this.consumer.connect()]);
     await this.consumer.subscribe({ topic: ANSWERS });
+    // `run` does not wait for the group: Kafka lets the first member of one stand for seconds.
+    const joined = new Promise((resolve) => this.consumer.on(this.consumer.events.GROUP_JOIN, resolve));
     await this.consumer.run({ autoCommit: false, eachMessage: async ({ message }) => this.#take(message) });
     for (const { partition, high } of ends) this.consumer.seek({ topic: ANSWERS, partition, offset: high });
+    await joined;
   }
 
   async close() {

@@ -27,9 +27,7 @@ KeyIds = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of keys;
 TenantFlag = Annotated[str | None, typer.Option(help="Whom its queries are counted for. Only admins need none.")]
 RoleFlag = Annotated[
     Role,
-    typer.Option(
-        help="query: ask. publish: load and unload, too. admin: everything, of all tenants."
-    ),
+    typer.Option(help="query: ask. publish: load and unload, too. admin: everything, of all tenants."),
 ]
 TaskFlag = Annotated[list[str] | None, typer.Option("--task", help="A task that it may ask; repeatable. Default: all.")]
 PerSecondFlag = Annotated[float | None, typer.Option(min=0.001, help="Most queries a second, of each gateway.")]

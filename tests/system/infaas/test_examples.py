@@ -64,7 +64,7 @@ async def check_plain(name: str, command: Command, kafka: str) -> None:
     assert (code, out.splitlines()) == (0, [f"{texts[0]}: positive", f"{texts[1]}: negative"]), f"{name}: {err}"
     code, out, err = await output_of(*command, *texts, INFAAS_KAFKA=kafka, MIN_ACCURACY="0.999")
     assert (code, out) == (1, ""), f"{name}: {err}"
-    assert [text for text in texts if f"{text}: unsatisfiable: " in err] == texts, name
+    assert [text for text in texts if f"{text}: unsatisfiable: " in err] == texts, f"{name}: {err}"
 
 
 async def check_consumers(kafka: str) -> None:
