@@ -6,6 +6,7 @@ the reply topic and the producer that they wait on.
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
@@ -16,6 +17,7 @@ from broker.reachability import KafkaReachability
 from broker.settings import KafkaSettings
 from gateway.authentication import Authenticator, open_authenticator
 from gateway.doors import DRAIN_SHARE, grpc_door, open_doors
+from gateway.http.admin import AdminRoutes
 from gateway.http.authorization import authorization
 from gateway.http.connection import ConnectionLimits, HttpConnection, encode_answers, json_errors
 from gateway.http.document import DocumentRoutes
@@ -39,6 +41,7 @@ from process.os_errors import listen_words
 from process.ports import address_text
 from process.tls import ListenerTls, following_certificates
 from process.version import version
+from registry.artifact_settings import ENV as ARTIFACTS_ENV
 from schemas.errors import OperatorError
 from security.quotas import QuotaMeters
 from store.catalog import CatalogWatcher
@@ -49,6 +52,8 @@ log = logging.getLogger(__name__)
 
 _RECORD_OVERHEAD_BYTES: Final = 64 * 1024
 """Bytes left for the headers of a record beside its value."""
+_ADMIN_CONNECTIONS: Final = 2
+"""Connections to Postgres for the admin API, opened when it is asked."""
 _OWN_FILES: Final = 256
 """Files beside the connections of clients that a gateway may have open: those to Kafka and Postgres, and the like."""
 
@@ -90,18 +95,10 @@ async def open_gateway(
     Raises:
         OperatorError: the port is taken, a setting contradicts another, or Kafka cannot be reached.
     """
-    if settings.max_body_bytes > LARGE_SHARE * settings.max_bodies_bytes:
-        raise OperatorError(
-            f"--max-bodies-bytes {settings.max_bodies_bytes} leaves no room for a request of --max-body-bytes "
-            f"{settings.max_body_bytes}: make it at least {settings.max_body_bytes / LARGE_SHARE:.0f}"
-        )
-    if settings.max_body_bytes > kafka.max_record_bytes - _RECORD_OVERHEAD_BYTES:
-        raise OperatorError(
-            f"--max-body-bytes {settings.max_body_bytes} does not fit into Kafka's records: make it at least 64 KiB "
-            f"smaller than INFAAS_KAFKA_MAX_RECORD_BYTES ({kafka.max_record_bytes})"
-        )
+    _check_sizes(settings, kafka)
     async with (
         open_pool(dsn, min_size=0) as pool,
+        open_pool(dsn, min_size=0, max_size=_ADMIN_CONNECTIONS) as admin_pool,
         open_authenticator(settings, connection or dsn) as authenticator,
         JobWriter(pool, JobRoom(settings.max_jobs, settings.max_jobs_bytes)) as writer,
         QueryClient(settings, kafka) as query_client,
@@ -122,7 +119,9 @@ async def open_gateway(
         asking = Inference(query_client, statistics, room, quotas)
         inference = InferenceRoutes(models, asking, bodies, authenticator)
         jobs = JobRoutes(models, query_client, bodies, writer, pool, quotas, settings)
-        app = make_app(settings, all_routes(inference, jobs, models, statistics, bodies, problem), authenticator)
+        admin = AdminRoutes(settings, kafka, bodies, admin_pool, os.environ.get(ARTIFACTS_ENV, ""))
+        routes = all_routes(inference, jobs, admin, models, statistics, bodies, problem)
+        app = make_app(settings, routes, authenticator)
         doors: list[AbstractAsyncContextManager[str]] = [listening(app, inference, settings, tls)]
         if settings.grpc_port is not None:
             doors.append(grpc_door(settings, models, asking, authenticator, statistics, room, problem, stop, tls))
@@ -137,9 +136,24 @@ async def open_gateway(
             statistics.unregister()
 
 
+def _check_sizes(settings: GatewaySettings, kafka: KafkaSettings) -> None:
+    """Raise OperatorError where a request may be larger than what has to hold it."""
+    if settings.max_body_bytes > LARGE_SHARE * settings.max_bodies_bytes:
+        raise OperatorError(
+            f"--max-bodies-bytes {settings.max_bodies_bytes} leaves no room for a request of --max-body-bytes "
+            f"{settings.max_body_bytes}: make it at least {settings.max_body_bytes / LARGE_SHARE:.0f}"
+        )
+    if settings.max_body_bytes > kafka.max_record_bytes - _RECORD_OVERHEAD_BYTES:
+        raise OperatorError(
+            f"--max-body-bytes {settings.max_body_bytes} does not fit into Kafka's records: make it at least 64 KiB "
+            f"smaller than INFAAS_KAFKA_MAX_RECORD_BYTES ({kafka.max_record_bytes})"
+        )
+
+
 def all_routes(
     inference: InferenceRoutes,
     jobs: JobRoutes,
+    admin: AdminRoutes,
     models: ModelDirectory,
     statistics: ModelStatisticsTable,
     bodies: RequestBodies,
@@ -147,7 +161,7 @@ def all_routes(
 ) -> list[web.RouteDef]:
     """Routes of every path that the gateway answers; `problem` says why it is not ready."""
     metadata = MetadataRoutes(models, statistics, bodies, version())
-    own = (inference, jobs, metadata, UnofferedRoutes(models), DocumentRoutes())
+    own = (inference, jobs, metadata, admin, UnofferedRoutes(models), DocumentRoutes())
     return [*(route for part in own for route in part.routes()), *HealthRoutes(problem).routes("/v2/health")]
 
 

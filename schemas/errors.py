@@ -13,6 +13,7 @@
      │    ├── Overloaded           service, 503, UNAVAILABLE, retry
      │    └── Internal             service, 500, INTERNAL, retry
      └── OperatorError         a person set something up wrong; the message says what to do
+          └── NotFound             what they named does not exist
 
 The table is closed: a client may switch over `ErrorCode` and be sure to have seen every case.
 """
@@ -52,6 +53,10 @@ class InfaasError(Exception):
 
 class OperatorError(InfaasError):
     """A setting, a file or a service a person controls is not as it must be."""
+
+
+class NotFound(OperatorError):
+    """What was named does not exist, or not for who asks."""
 
 
 class QueryError(InfaasError):

@@ -14,6 +14,7 @@ from gateway.authentication import Authenticator
 from gateway.model_directory import ModelDirectory, ServedModels
 from gateway.refusals import require_role
 from gateway.tenants import tenant_asking
+from schemas.endpoints.table import ENDPOINTS
 from schemas.principal import Principal, Role
 
 _OPEN: Final = frozenset(
@@ -35,12 +36,13 @@ _ROLES: Final[Mapping[str, Role]] = {
     **{f"/v2/repository/models/{{name}}/{act}": Role.PUBLISH for act in ("load", "unload")},
     "/metrics": Role.ADMIN,  # of all tenants
 }
+_ADMIN_ROLES: Final = {(one.method, one.path): one.role for one in ENDPOINTS}
 _PRINCIPAL: Final = web.RequestKey("principal", Principal)
 
 
-def required_role(path: str) -> Role | None:
+def required_role(method: str, path: str) -> Role | None:
     """The role that a route takes, by its path as it is registered; None for whoever comes."""
-    return None if path in _OPEN else _ROLES.get(path, Role.ADMIN)
+    return None if path in _OPEN else _ADMIN_ROLES.get((method, path)) or _ROLES.get(path, Role.ADMIN)
 
 
 def authorization(authenticator: Authenticator) -> Middleware:
@@ -52,7 +54,7 @@ def authorization(authenticator: Authenticator) -> Middleware:
         if resource is None:  # no such path or method: that is told to who may ask at all
             await authenticator.resolve(request.headers)
             return await handler(request)
-        role = required_role(resource.canonical)
+        role = required_role(request.method, resource.canonical)
         if role is not None:
             principal = await authenticator.resolve(request.headers)
             require_role(principal, role)

@@ -7,11 +7,12 @@ from typing import Annotated
 import msgspec
 import typer
 
-from infaas.cli.connect import DEFAULT_HOME, Home, Json, with_database
+from infaas.cli.connect import DEFAULT_HOME, Home, Json
+from infaas.cli.control import call
 from infaas.cli.moments import parse_moment
 from infaas.cli.output import date_time, show, show_json, table
+from schemas.endpoints.audit import ACTS, ActsRequest
 from schemas.rows.audit import AuditRow, AuditVerb
-from store.audit import list_acts
 
 
 def audit(
@@ -25,11 +26,10 @@ def audit(
     as_json: Json = False,
 ) -> None:
     """List what administrators did: who, what, to what, when, from where, and what came of it; the latest last."""
-    begin, end = _moment(since), _moment(until)
-    rows = with_database(
-        home,
-        lambda pool: list_acts(pool, actor=actor, verb=verb, subject=subject, since=begin, until=end, limit=latest),
-    )[::-1]
+    asked = ActsRequest(
+        actor=actor, verb=verb, subject=subject, since=_moment(since), until=_moment(until), latest=latest
+    )
+    rows = call(home, ACTS, asked)
     if as_json:
         return show_json(rows)
     columns = ("at", "who", "from", "what", "on", "asked", "outcome")

@@ -85,11 +85,15 @@ def asked_by() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
+def asked_from() -> str:
+    """Return where this command is run from, for the record."""
+    remote = os.environ.get("SSH_CONNECTION", "").partition(" ")[0]
+    return f"command line, by SSH from {remote}" if remote else "command line"
+
+
 def act_here(verb: AuditVerb, subject: str = "", **detail: Any) -> AuditAct:
     """Describe, for the record, what the person at this command line does."""
-    remote = os.environ.get("SSH_CONNECTION", "").partition(" ")[0]
-    origin = f"command line, by SSH from {remote}" if remote else "command line"
-    return AuditAct(actor=asked_by(), origin=origin, verb=verb, subject=subject, detail=detail)
+    return AuditAct(actor=asked_by(), origin=asked_from(), verb=verb, subject=subject, detail=detail)
 
 
 def running_state(home: Path, variable: str | None = None) -> SystemState:

@@ -1,7 +1,6 @@
 """`infaas scale`: what runs and what is wanted, what was decided and why, pins and pauses."""
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -9,19 +8,28 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from infaas.cli.connect import DEFAULT_HOME, Home, Json, act_here, asked_by, with_database
+from infaas.cli.connect import DEFAULT_HOME, Home, Json
+from infaas.cli.control import call
 from infaas.cli.output import CommandGroup, date_time, err, show, show_json, table
-from schemas.errors import OperatorError
-from schemas.hardware import Hardware
-from schemas.rows.audit import AuditVerb
+from schemas.endpoints.endpoint import Nothing
+from schemas.endpoints.scaling import (
+    EXPLAIN,
+    HISTORY,
+    MAX_EXPLAINED,
+    PAUSE,
+    PIN,
+    RESUME,
+    STATUS,
+    UNPIN,
+    DecisionsRequest,
+    ExplanationRequest,
+    PinRequest,
+    ScaleHold,
+    UnpinRequest,
+)
+from schemas.rows.cluster import ClusterRows
 from schemas.rows.placement import WorkerRow
-from schemas.rows.scaling import DecisionKind, DecisionRow, Pin, PinKind
-from store.audit import audited_transaction
-from store.cluster import ClusterRows, read_cluster
-from store.pool import DatabaseSession, Pool
-from store.registry import get_task, get_variant
-from store.samples import list_decisions, write_decisions
-from store.scaling import delete_pin, put_pin, set_paused
+from schemas.rows.scaling import DecisionRow, Pin, PinKind
 
 About = Annotated[str | None, typer.Argument(help="A task, an architecture, a variant, a worker or a hardware.")]
 Kind = Annotated[
@@ -29,7 +37,6 @@ Kind = Annotated[
 ]
 Name = Annotated[str, typer.Argument(help="Name of the task, the variant or the hardware.")]
 _LATEST: Final = 20
-_LOOKED_AT: Final = 1000
 
 app = typer.Typer(
     cls=CommandGroup, no_args_is_help=True, help="See how the system scales and why; bound it or hold it."
@@ -39,7 +46,7 @@ app = typer.Typer(
 @app.command()
 def status(home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
     """Show workers and instances, what is wanted against what there is, pins, and whether the scale is held."""
-    scale = with_database(home, read_cluster)
+    scale = call(home, STATUS, Nothing())
     if as_json:
         return show_json(scale)
     if scale.control.paused:
@@ -59,7 +66,7 @@ def history(
     as_json: Json = False,
 ) -> None:
     """List what was decided, latest last, and why."""
-    rows = with_database(home, lambda pool: list_decisions(pool, latest, about=about))[::-1]
+    rows = call(home, HISTORY, DecisionsRequest(about=about, latest=latest))
     if as_json:
         return show_json(rows)
     columns = ("at", "what", "of", "by", "why")
@@ -69,16 +76,12 @@ def history(
 @app.command()
 def explain(
     about: Annotated[str, typer.Argument(help="A task, an architecture, a variant, a worker or a hardware.")],
-    latest: Annotated[int, typer.Option("--latest", "-n", min=1, max=100, help="How many decisions.")] = 1,
+    latest: Annotated[int, typer.Option("--latest", "-n", min=1, max=MAX_EXPLAINED, help="How many decisions.")] = 1,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
     """Show the last decision about something with everything that it was made from."""
-    found = with_database(home, lambda pool: list_decisions(pool, _LOOKED_AT, about=about))
-    # Rather what was decided than the steps that followed from it, such as the start of a process.
-    rows = ([row for row in found if row.policy] or found)[:latest]
-    if not rows:
-        raise OperatorError(f"nothing was decided about {about!r} yet; `infaas scale history` lists what was")
+    rows = call(home, EXPLAIN, ExplanationRequest(about=about, latest=latest))
     if as_json:
         return show_json(rows)
     for row in rows:
@@ -96,92 +99,32 @@ def pin(
     as_json: Json = False,
 ) -> None:
     """Bound the instances of a task or a variant, or the workers of a hardware; replaces the bounds it had."""
-    if minimum is None and maximum is None:
-        raise OperatorError("say how many: --min, --max or both; `infaas scale unpin` takes bounds away")
-    if minimum is not None and maximum is not None and minimum > maximum:
-        raise OperatorError(f"--min {minimum} is more than --max {maximum}")
-    made = Pin(kind=kind, name=name, minimum=minimum, maximum=maximum, pinned_by=asked_by())
-
-    async def write(pool: Pool) -> None:
-        act = act_here(AuditVerb.PIN, f"{kind} {name}", minimum=minimum, maximum=maximum)
-        async with audited_transaction(pool, act) as session:
-            await _check_exists(session, kind, name)
-            await put_pin(session, made)
-            await _record(session, "pin", f"by {made.pinned_by}: {_bounds(made)}", made)
-
-    with_database(home, write)
-    show_json(made) if as_json else err.print(f"{kind} {name}: {_bounds(made)}", highlight=False)
+    made = call(home, PIN, PinRequest(kind=kind, name=name, minimum=minimum, maximum=maximum))
+    show_json(made) if as_json else err.print(f"{kind} {name}: {made.bounds}", highlight=False)
 
 
 @app.command()
 def unpin(kind: Kind, name: Name, home: Home = DEFAULT_HOME) -> None:
     """Take bounds away: load alone decides again."""
-
-    async def write(pool: Pool) -> None:
-        async with audited_transaction(pool, act_here(AuditVerb.UNPIN, f"{kind} {name}")) as session:
-            if not await delete_pin(session, kind, name):
-                raise OperatorError(f"{kind} {name} is not pinned; `infaas scale status` shows what is")
-            await _record(session, "unpin", f"by {asked_by()}", Pin(kind=kind, name=name))
-
-    with_database(home, write)
+    call(home, UNPIN, UnpinRequest(kind=kind, name=name))
     err.print(f"{kind} {name} follows load", highlight=False)
 
 
 @app.command()
 def pause(home: Home = DEFAULT_HOME) -> None:
     """Hold the scale as it is until `resume`, whatever the load; what dies is still started again."""
-    _set_paused(home, paused=True)
+    _tell(call(home, PAUSE, Nothing()))
 
 
 @app.command()
 def resume(home: Home = DEFAULT_HOME) -> None:
     """Let the scale follow load again."""
-    _set_paused(home, paused=False)
+    _tell(call(home, RESUME, Nothing()))
 
 
-def _set_paused(home: Home, *, paused: bool) -> None:
-    async def write(pool: Pool) -> bool:
-        async with audited_transaction(pool, act_here(verb)) as session:
-            changed = await set_paused(session, paused, asked_by())
-            if changed:
-                await _record(session, verb, f"by {asked_by()}")
-        return changed
-
-    verb = AuditVerb.PAUSE if paused else AuditVerb.RESUME
-    state = "is held as it is" if paused else "follows load"
-    err.print(f"the scale {state}" + ("" if with_database(home, write) else ", as before"), highlight=False)
-
-
-# -- reading and writing -----------------------------------------------------------------------------------------------
-
-
-async def _check_exists(session: DatabaseSession, kind: PinKind, name: str) -> None:
-    """Refuse to bound what is not there: a typing error would bound nothing, silently."""
-    known: Any = True
-    match kind:
-        case PinKind.TASK:
-            known = await get_task(session, name)
-        case PinKind.VARIANT:
-            known = await get_variant(session, name)
-        case PinKind.HARDWARE:
-            known = name in {*Hardware}
-    if not known:
-        where = f"it is one of {', '.join(Hardware)}" if kind is PinKind.HARDWARE else f"see `infaas {kind}s`"
-        raise OperatorError(f"there is no {kind} {name!r}: {where}")
-
-
-async def _record(session: DatabaseSession, action: str, reason: str, pin: Pin | None = None) -> None:
-    subject = {pin.kind.value: pin.name} if pin is not None else {}
-    row = DecisionRow(
-        at=datetime.now(UTC),
-        kind=DecisionKind.CONTROL,
-        action=action,
-        variant=subject.get("variant", ""),
-        hardware=subject.get("hardware", ""),
-        reason=f"{pin.kind} {pin.name} {reason}" if pin is not None else reason,
-        inputs=subject | ({"minimum": pin.minimum, "maximum": pin.maximum} if pin is not None else {}),
-    )
-    await write_decisions(session, [row])
+def _tell(hold: ScaleHold) -> None:
+    state = "is held as it is" if hold.paused else "follows load"
+    err.print(f"the scale {state}" + ("" if hold.changed else ", as before"), highlight=False)
 
 
 # -- tables ------------------------------------------------------------------------------------------------------------
@@ -268,13 +211,6 @@ def _facts(facts: Mapping[str, Any]) -> Table:
 def _subject(row: DecisionRow) -> str:
     named = " on ".join(filter(None, (row.variant, row.worker)))
     return named or row.hardware or row.inputs.get("task", "") or "everything"
-
-
-def _bounds(pin: Pin) -> str:
-    words = [
-        f"at {word} {count}" for word, count in (("least", pin.minimum), ("most", pin.maximum)) if count is not None
-    ]
-    return ", ".join(words)
 
 
 def _ranges(partitions: Iterable[int]) -> str:

@@ -200,7 +200,7 @@ def check_system(system: SystemOptions) -> None:
     kafka, gateway = system.get("kafka"), system.get("gateway")
     if (kafka is None) == (gateway is None):
         raise OperatorError("the client needs one of kafka= and gateway=")
-    if gateway is not None and not _is_url(gateway):
+    if gateway is not None and not is_url(gateway):
         shown = without_user(gateway)
         raise OperatorError(f"gateway={shown!r}: write its URL, e.g. http://{LOOPBACK}:{GATEWAY_PORT}")
     if gateway is not None and ("tenant" in system or "signing_key" in system):
@@ -209,7 +209,8 @@ def check_system(system: SystemOptions) -> None:
         raise OperatorError("a key is shown to a gateway: over Kafka say who asks by tenant= or signing_key=")
 
 
-def _is_url(text: str) -> bool:
+def is_url(text: str) -> bool:
+    """Whether a text may be the URL of a gateway."""
     try:
         parts = urlsplit(text)
         return parts.scheme in ("http", "https") and parts.port != 0 and is_host(parts.hostname or "")

@@ -48,11 +48,10 @@ class HttpTransport:
         self._own_headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._tls = tls
         self._url = url.rstrip("/").removesuffix("/v2")
-        self._shown = without_user(self._url)
         self._most_connections = min(max_in_flight, open_files_limit(max_in_flight * 2) // 2)
         self._slots = asyncio.Semaphore(self._most_connections)
         self._http: aiohttp.ClientSession | None = None
-        if key and (host := _overheard(self._url)):
+        if key and (host := overheard(self._url)):
             log.warning("the key goes to %s unencrypted, and whoever is between can read it: use https", host)
 
     async def __aenter__(self) -> Self:
@@ -87,19 +86,25 @@ class HttpTransport:
                     return _result(query.id, response.status, response.headers, await response.read())
             except TimeoutError:
                 raise DeadlineExceeded(f"there was no result within {query.timeout_s:g} s") from None
-            except aiohttp.ClientSSLError as error:
-                raise Internal(f"no safe connection to {self._shown}: {why_unsafe(error)}") from error
             except aiohttp.ClientError as error:
-                secure = self._url.startswith("https:")
-                raise Internal(
-                    f"cannot reach the gateway at {self._shown} ({_why(error)}); does it run, is this its URL"
-                    f"{f', and does it ask for a certificate ({CERTIFICATE_ENV}, {KEY_ENV})?' if secure else '?'}"
-                ) from error
+                raise Internal(why_unreached(self._url, error)) from error
 
 
 def without_user(url: str) -> str:
     """A URL as it may be shown: without a user and a password, which a proxy in front of a gateway may ask for."""
     return re.sub(r"//[^/?#]*@", "//", url, count=1)
+
+
+def why_unreached(url: str, error: aiohttp.ClientError) -> str:
+    """Why the gateway at `url` has not answered, and what to do."""
+    shown = without_user(url)
+    if isinstance(error, aiohttp.ClientSSLError):
+        return f"no safe connection to {shown}: {why_unsafe(error)}"
+    certified = f", and does it ask for a certificate ({CERTIFICATE_ENV}, {KEY_ENV})?"
+    return (
+        f"cannot reach the gateway at {shown} ({_why(error)}); does it run, is this its URL"
+        f"{certified if url.startswith('https:') else '?'}"
+    )
 
 
 def _why(error: aiohttp.ClientError) -> str:
@@ -120,7 +125,7 @@ def _result(query_id: str, status: int, headers: Mapping[str, str], value: bytes
     return parse_result(fields, value)
 
 
-def _overheard(url: str) -> str:
+def overheard(url: str) -> str:
     """The machine to which what is sent goes for others to read; empty: it is this one, or it is encrypted."""
     to = urlsplit(url)
     host = to.hostname or ""

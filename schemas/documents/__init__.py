@@ -3,5 +3,5 @@
 `python -m schemas.documents` writes the JSON files of this folder; `--check` fails when one of them is stale.
 
 Reading order: structs (JSON Schema of what is on the wire) -> fields (the headers) -> asyncapi (topics) -> responses
-(errors over HTTP) -> jobs, unoffered, openapi (paths) -> page (for people) -> __main__.
+(errors over HTTP) -> jobs, unoffered, admin, openapi (paths) -> page (for people) -> __main__.
 """

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from schemas import headers as h
-from schemas.documents import fields, jobs, responses, unoffered
+from schemas.documents import admin, fields, jobs, responses, unoffered
 from schemas.documents.structs import components
 from schemas.needs import Mode
 from schemas.query import MAX_BATCH
@@ -48,6 +48,7 @@ def document() -> dict[str, Any]:
     paths |= _repository()
     paths |= jobs.paths()
     paths |= unoffered.paths()
+    paths |= admin.paths()
     paths |= _get("/metrics", "metrics", "Prometheus metrics.", kind="text/plain")
     paths |= _get("/openapi.json", "document", "This document.", "Document")
     paths |= _get("/docs", "docs", "This document, as a page to read.", kind="text/html")
@@ -65,7 +66,7 @@ def document() -> dict[str, Any]:
         "paths": {path: _guarded(path, methods) for path, methods in paths.items()},
         "components": {
             "securitySchemes": {"key": _KEY},
-            "schemas": components("#/components/schemas/{name}") | _schemas() | jobs.schemas(),
+            "schemas": admin.schemas() | components("#/components/schemas/{name}") | _schemas() | jobs.schemas(),
             "responses": responses.components(),
         },
         "x-infaas-errors": fields.error_table(),

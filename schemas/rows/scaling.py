@@ -52,6 +52,12 @@ class Pin(msgspec.Struct, frozen=True, kw_only=True):
     pinned_by: str = ""
     pinned_at: datetime | None = None
 
+    @property
+    def bounds(self) -> str:
+        """The bounds in words."""
+        said = (("least", self.minimum), ("most", self.maximum))
+        return ", ".join(f"at {word} {count}" for word, count in said if count is not None)
+
 
 class ScaleControl(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a person has paused the scale, and who changed that last."""

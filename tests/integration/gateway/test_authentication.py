@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import AsyncGenerator
@@ -101,6 +102,11 @@ async def raw(url: str, request: bytes) -> bytes:
     return b"\n".join(line for line in answer.split(b"\r\n") if not line.startswith(b"Date:"))
 
 
+def filled(path: str, name: str) -> str:
+    """A path of the document with a value in each place: `name` where a model's is, and something everywhere else."""
+    return re.sub(r"{(\w+)}", lambda place: {"name": name, "kind": "task"}.get(place[1], "1"), path)
+
+
 def post(path: str, key: object = None, method: str = "POST", fields: str = "") -> bytes:
     body = json.dumps(QUERY).encode()
     own = f"Authorization: Bearer {key}\r\n{fields}" if key else ""
@@ -120,7 +126,7 @@ async def test_nobody_gets_in_by_any_route_and_each_key_by_its_own(
         routes = json.loads((FOLDER / "openapi.json").read_text())["paths"]
         asked = [(method.upper(), path) for path, methods in routes.items() for method in methods]
         for method, path in asked:
-            actual = path.format(name=gateway.task, version="1", id="1", region="r")
+            actual = filled(path, gateway.task)
             for key in (None, stranger):
                 status, headers, content = await gateway.ask(key, actual, method)
                 if path in OPEN:
@@ -131,7 +137,7 @@ async def test_nobody_gets_in_by_any_route_and_each_key_by_its_own(
                     assert set(content) == {"error"}
             for role, key in known.items():
                 status = await gateway.status(key, actual, method)
-                takes = required_role(path) or Role.QUERY
+                takes = required_role(method, path) or Role.QUERY
                 may = list(Role).index(role) >= list(Role).index(takes)
                 assert (status not in (401, 403, 500)) if may else (status == 403), (method, path, role)
         assert await gateway.status(reader, "/v2/none", "GET") == 404
@@ -191,13 +197,16 @@ async def test_what_is_another_tenants_is_answered_as_what_does_not_exist(
                     there, not_there = [
                         await raw(
                             gateway.url,
-                            post(path.format(name=one, version="1", id="1"), other, method, f"{h.TENANT}: {claim}\r\n"),
+                            post(filled(path, one), other, method, f"{h.TENANT}: {claim}\r\n"),
                         )
                         for one in (name, absent)
                     ]
                     assert there.replace(name.encode(), b"...") == not_there.replace(absent.encode(), b"...")
                     listing = method == "GET" and path.endswith("/jobs")
-                    assert there.startswith(b"HTTP/1.1 200" if listing else b"HTTP/1.1 404"), (method, path)
+                    told = {b"200"} if listing else {b"404"}
+                    if path.startswith("/v1"):  # whether it may ask, and what it sent, are looked at before any name
+                        told |= {b"400", b"403"}
+                    assert there[9:12] in told, (method, path)
         listed = "/v2/repository/index"
         assert (await gateway.ask(other, listed, json={}))[2] == []
         assert (await gateway.ask(other, "/v2/models/stats", "GET"))[2] == {"model_stats": []}

@@ -7,6 +7,7 @@ import pytest
 from gateway.http.authorization import required_role
 from gateway.refusals import require_role
 from schemas.documents.__main__ import FOLDER
+from schemas.endpoints.table import ENDPOINTS
 from schemas.errors import Forbidden
 from schemas.principal import Principal, Role
 
@@ -16,16 +17,19 @@ HIGHER = {
     "/v2/repository/models/{name}/load": Role.PUBLISH,
     "/v2/repository/models/{name}/unload": Role.PUBLISH,
 }
-PATHS: list[str] = sorted(json.loads((FOLDER / "openapi.json").read_text())["paths"])
+ADMINISTRATION = {(one.method, one.path): one.role for one in ENDPOINTS}
+PATHS: dict[str, list[str]] = json.loads((FOLDER / "openapi.json").read_text())["paths"]
+ROUTES = sorted((method.upper(), path) for path, methods in PATHS.items() for method in methods)
 
 
-@pytest.mark.parametrize("path", PATHS)
-def test_each_route_takes_the_role_that_is_written_here(path: str) -> None:
-    assert required_role(path) == (None if path in ANYBODY else HIGHER.get(path, Role.QUERY))
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_each_route_takes_the_role_that_is_written_here(method: str, path: str) -> None:
+    written = ADMINISTRATION.get((method, path)) or HIGHER.get(path, Role.QUERY)
+    assert required_role(method, path) == (None if path in ANYBODY else written)
 
 
 def test_a_route_that_nobody_thought_of_is_an_administrators() -> None:
-    assert required_role("/v2/brand-new") is Role.ADMIN
+    assert required_role("GET", "/v2/brand-new") is Role.ADMIN
 
 
 def test_a_refusal_says_which_role_it_takes() -> None:

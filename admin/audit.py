@@ -1,0 +1,26 @@
+"""What administrators did."""
+
+from typing import Final
+
+from admin.binding import bind
+from admin.control import Control
+from schemas.endpoints.audit import ACTS, ActsRequest
+from schemas.rows.audit import AuditRow
+from store.audit import list_acts
+
+
+async def acts(control: Control, request: ActsRequest) -> list[AuditRow]:
+    """List what was done, the latest last."""
+    found = await list_acts(
+        control.pool,
+        actor=request.actor,
+        verb=request.verb,
+        subject=request.subject,
+        since=request.since,
+        until=request.until,
+        limit=request.latest,
+    )
+    return found[::-1]
+
+
+BINDINGS: Final = (bind(ACTS, acts),)

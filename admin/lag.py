@@ -1,0 +1,41 @@
+"""Consumer lag, as the recorder last wrote it."""
+
+from datetime import UTC, datetime
+from typing import Final
+
+from admin.binding import bind
+from admin.control import Control
+from schemas.endpoints.endpoint import Nothing
+from schemas.endpoints.lag import LAG, LagReport
+from schemas.rows.samples import AlarmKind, LagSample, TopicAlarm
+from store.samples import latest_lag, present_s, reading_error, topic_alarms
+
+STALE_S: Final = 10.0
+"""Seconds after which what was recorded is no longer the present."""
+
+
+async def show(control: Control, _request: Nothing) -> LagReport:
+    """Read what was recorded last, and what is wrong."""
+    pool = control.pool
+    samples, error = await latest_lag(pool), await reading_error(pool)
+    now = datetime.fromtimestamp(await present_s(pool), UTC)
+    alarms = [*_alarms(samples, error, now), *map(_said, await topic_alarms(pool))]
+    return LagReport(at=now, alarms=alarms, lag=samples)
+
+
+def _alarms(samples: list[LagSample], error: str, now: datetime) -> list[str]:
+    """Say what is wrong with the samples; those of one reading carry the same time."""
+    if error:
+        return [f"lag cannot be read, and the scale is held: {error}"]
+    if samples and (age_s := (now - samples[0].at).total_seconds()) > STALE_S:
+        return [f"nobody has recorded for {age_s:.0f} s: does an autoscaler run?"]
+    return []
+
+
+def _said(alarm: TopicAlarm) -> str:
+    if alarm.kind is AlarmKind.LOST:
+        return f"{alarm.topic} lost {alarm.amount:,} records before they were done, the last at {alarm.at:%F %T %Z}"
+    return f"{alarm.topic} takes {alarm.amount / 1e9:.1f} GB: is it being worked off?"
+
+
+BINDINGS: Final = (bind(LAG, show),)

@@ -1,0 +1,113 @@
+"""The routes of the admin API, made of the table of its endpoints: one handler for all.
+
+What is done is in `admin/`, which a gateway imports when somebody asks for the first time: most are never asked.
+Statuses are those of the error table; where somebody set something up otherwise than a request needs it, 409, and where
+something does not exist, 404.
+
+Nothing is asked twice on behalf of a client. One that does not know whether its request arrived may send it again: a
+PUT sets the same, a second DELETE finds nothing (404), and what a POST does twice is said by its endpoint.
+"""
+
+import asyncio
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+
+from admin.control import Control, actor_of
+from broker.settings import KafkaSettings
+from gateway.http.answers import HttpAnswer
+from gateway.http.authorization import principal_of
+from gateway.http.errors import error_answer
+from gateway.http.pages import check_no_foreign_page
+from gateway.http.request_bodies import RequestBodies
+from gateway.settings import GatewaySettings
+from process.exposure import is_loopback
+from schemas.endpoints.endpoint import Endpoint, from_http
+from schemas.endpoints.table import ENDPOINTS
+from schemas.errors import DeadlineExceeded, ErrorCode, Forbidden, NotFound, OperatorError
+from schemas.oip import JSON
+from store.pool import Pool
+
+_encode: Final = msgspec.json.Encoder().encode
+_HEADERS: Final = {"Content-Type": JSON, "Cache-Control": "no-store"}
+
+
+class AdminRoutes:
+    """Handlers of the admin API.
+
+    Args:
+        settings: Those of the gateway.
+        kafka: How acts reach Kafka.
+        bodies: Reader of what is sent.
+        pool: Connections for administrators alone: however much they read, jobs have theirs.
+        artifacts: Where files of models are; empty: in the home.
+    """
+
+    def __init__(
+        self, settings: GatewaySettings, kafka: KafkaSettings, bodies: RequestBodies, pool: Pool, artifacts: str
+    ) -> None:
+        self._settings = settings
+        self._kafka = kafka
+        self._bodies = bodies
+        self._pool = pool
+        self._artifacts = artifacts
+
+    def routes(self) -> list[web.RouteDef]:
+        """Routes to add to the application."""
+        return [web.route(one.method, one.path, partial(self.answer, one)) for one in ENDPOINTS]
+
+    async def answer(self, endpoint: Endpoint[Any, Any], request: web.Request) -> web.Response:
+        """Do what is asked for, and answer with what came of it."""
+        self._check_open()
+        check_no_foreign_page(request.headers, known_clients=self._settings.auth)
+        asked = await self._read(endpoint, request)
+        handle = await asyncio.to_thread(_import_handler)
+        try:
+            async with asyncio.timeout(endpoint.deadline_s):
+                result = await handle(endpoint, self.control(request), asked)
+        except TimeoutError:
+            message = f"{endpoint.name} took longer than {endpoint.deadline_s:g} s and was broken off"
+            raise DeadlineExceeded(f"{message}; the audit tells how far it came") from None
+        except NotFound as error:
+            return error_answer(404, ErrorCode.INVALID_REQUEST, str(error)).response()
+        except OperatorError as error:
+            return error_answer(409, ErrorCode.INVALID_REQUEST, str(error)).response()
+        return HttpAnswer(200, _HEADERS, _encode(result)).response()
+
+    def control(self, request: web.Request) -> Control:
+        """Who asks, and what it is done with."""
+        principal = principal_of(request)
+        return Control(
+            pool=self._pool,
+            find_kafka=lambda: self._kafka,
+            artifacts=self._artifacts,
+            home=self._settings.home,
+            principal=principal,
+            actor=actor_of(principal),
+            origin=f"http {request.remote or 'somewhere'}",
+        )
+
+    def _check_open(self) -> None:
+        if not (self._settings.auth or is_loopback(self._settings.host)):
+            raise Forbidden(
+                f"this gateway listens at {self._settings.host} and asks nobody who they are, so nobody may "
+                "administrate by it: start it with --auth, and make a key by `infaas keys create --role admin`"
+            )
+
+    async def _read(self, endpoint: Endpoint[Any, Any], request: web.Request) -> Any:
+        body = b""
+        try:
+            body = await self._bodies.read(request.content, request.headers)
+            if body and request.content_type != JSON:
+                raise web.HTTPUnsupportedMediaType(reason=f"send JSON, and say so by `Content-Type: {JSON}`")
+            return from_http(endpoint, request.match_info, request.query.items(), body)
+        finally:
+            self._bodies.release(len(body))
+
+
+def _import_handler() -> Any:
+    from admin.handlers import handle
+
+    return handle

@@ -1,0 +1,48 @@
+"""What a page in somebody's browser may not do with the admin API: their browser reaches more than its author does.
+
+A gateway without authentication believes whoever reaches it at loopback, and so does the browser of whoever sits there,
+with any page that it shows. Two rules keep these out; programs meet both without knowing of them:
+
+* **A foreign `Origin` is refused.** Browsers send one with whatever may change something, and a page cannot hide it.
+* **Where nobody must say who they are, `Host` must be an address or `localhost`.** A page of a name that its owner lets
+  resolve to 127.0.0.1 (DNS rebinding) is of the same origin as what it asks, but keeps its name.
+
+Bodies must say that they are JSON, which no form can. Nothing answers a preflight, so no page is given leave.
+"""
+
+from collections.abc import Mapping
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from schemas.errors import Forbidden
+
+_LOCAL = "localhost"
+
+
+def check_no_foreign_page(headers: Mapping[str, str], *, known_clients: bool) -> None:
+    """Check that no page of others asks, by headers whose case is ignored.
+
+    Args:
+        headers: Those of the request.
+        known_clients: Whether whoever asks must have said who they are.
+
+    Raises:
+        Forbidden: one does.
+    """
+    host, origin = headers.get("Host", ""), headers.get("Origin")
+    if origin is not None and (urlsplit(origin).netloc.lower() != host.lower() or not host):
+        raise Forbidden(f"the admin API takes nothing from pages of others, as of {origin[:80]!r}")
+    if not (known_clients or is_address(host)):
+        raise Forbidden(
+            f"without --auth the admin API is asked by an address or as {_LOCAL}, not as {host[:80]!r}: whoever owns a "
+            "name may let it mean this machine"
+        )
+
+
+def is_address(host: str) -> bool:
+    """Whether what a `Host` header names is an address, or what always means this machine."""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        return name == _LOCAL or bool(ip_address(name))
+    except ValueError:
+        return False

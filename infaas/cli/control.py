@@ -1,0 +1,186 @@
+"""The two ways in which a command does its work: over a gateway's admin API, or straight on Postgres.
+
+With `INFAAS_URL` set it is the gateway there, from any machine, with what `INFAAS_KEY` allows; otherwise the system of
+the home or of the environment, as whoever has its password. What comes back, and what is said of what does not, is the
+same.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from infaas.cli.connect import asked_by, asked_from, find_database, find_kafka
+from infaas.client.client import KEY_ENV, is_url
+from infaas.client.client_tls import ClientTls
+from infaas.client.http_transport import overheard, why_unreached, without_user
+from registry.artifact_settings import ENV as ARTIFACTS_ENV
+from schemas.endpoints.endpoint import Endpoint, to_http
+from schemas.errors import ErrorCode, InfaasError, NotFound, OperatorError, query_error
+from schemas.headers import STATUS
+from schemas.oip import JSON
+from schemas.principal import ANYONE
+from schemas.result import error_message
+from store.pool import Pool, open_pool
+
+if TYPE_CHECKING:
+    from admin.control import Control
+
+log = logging.getLogger(__name__)
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+URL_ENV: Final = "INFAAS_URL"
+_ON_THE_WAY_S: Final = 10.0
+"""What is waited beyond an endpoint's own deadline."""
+
+
+class Ask(Protocol):
+    """Has one thing after the other done, in one way."""
+
+    async def __call__(self, endpoint: Endpoint[Q, R], request: Q) -> R:
+        """Have something done, and return what comes of it.
+
+        Raises:
+            InfaasError: it was not done; the message says why, and what to do.
+        """
+        ...
+
+
+def call(home: Path, endpoint: Endpoint[Q, R], request: Q) -> R:
+    """Have something done, and return what comes of it.
+
+    Raises:
+        InfaasError: it was not done; the message says why, and what to do.
+    """
+
+    async def once() -> R:
+        async with asking(home) as ask:
+            return await ask(endpoint, request)
+
+    return asyncio.run(once())
+
+
+@asynccontextmanager
+async def asking(home: Path) -> AsyncGenerator[Ask]:
+    """Open the way that the environment says, for several things.
+
+    Raises:
+        OperatorError: the environment names nothing, and nothing runs in `home`.
+        StoreUnavailable: Postgres cannot be reached.
+    """
+    url = gateway_url()
+    if url:
+        timeout, tls = aiohttp.ClientTimeout(total=None), ClientTls().context() if url.startswith("https:") else True
+        connector = aiohttp.TCPConnector(ssl=tls)
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=gateway_headers(url)) as http:
+            yield _AskGateway(url, http)
+    else:
+        async with open_pool(find_database(home), max_size=2) as pool:
+            yield _AskHere(local_control(home, pool))
+
+
+def gateway_url() -> str:
+    """The gateway that `INFAAS_URL` names; empty: none, and what is done is done here.
+
+    Raises:
+        OperatorError: it is no URL.
+    """
+    url = os.environ.get(URL_ENV, "").rstrip("/").removesuffix("/v1").removesuffix("/v2")
+    if url and not is_url(url):
+        raise OperatorError(f"{URL_ENV} is {without_user(url)!r}: write the URL of a gateway, https://HOST:PORT")
+    return url
+
+
+def local_control(home: Path, pool: Pool) -> "Control":
+    """What is done here is done with, straight on the system: who asks is whoever may use its Postgres."""
+    from admin.control import Control  # of no use to a command that asks a gateway
+
+    return Control(
+        pool=pool,
+        find_kafka=lambda: find_kafka(home),
+        artifacts=os.environ.get(ARTIFACTS_ENV, ""),
+        home=home,
+        principal=ANYONE,
+        actor=asked_by(),
+        origin=asked_from(),
+    )
+
+
+class _AskHere:
+    """Does what is asked for in this process, on Postgres."""
+
+    def __init__(self, control: "Control") -> None:
+        self._control = control
+
+    async def __call__(self, endpoint: Endpoint[Q, R], request: Q) -> R:
+        from admin.handlers import handle
+
+        return await handle(endpoint, self._control, request)
+
+
+class _AskGateway:
+    """Asks the gateway at `url`, with the key of the environment."""
+
+    def __init__(self, url: str, http: aiohttp.ClientSession) -> None:
+        self._url = url
+        self._http = http
+
+    async def __call__(self, endpoint: Endpoint[Q, R], request: Q) -> R:
+        sent = to_http(endpoint, request)
+        headers = {} if sent.body is None else {"Content-Type": JSON}
+        target, timeout_s = URL(self._url + sent.target, encoded=True), endpoint.deadline_s + _ON_THE_WAY_S
+        try:
+            async with (
+                asyncio.timeout(timeout_s),
+                self._http.request(
+                    sent.method, target, data=sent.body, headers=headers, allow_redirects=False
+                ) as answer,
+            ):
+                body = await answer.read()
+        except TimeoutError:
+            raise OperatorError(f"{without_user(self._url)} has not answered within {timeout_s:g} s") from None
+        except aiohttp.ClientError as error:
+            raise OperatorError(why_unreached(self._url, error)) from error
+        if answer.status == HTTPStatus.OK:
+            return _result(self._url, endpoint, body)
+        raise gateway_error(self._url, answer.status, answer.headers, body)
+
+
+def gateway_headers(url: str) -> dict[str, str]:
+    """What says to a gateway who asks."""
+    key = os.environ.get(KEY_ENV, "")
+    if key and (host := overheard(url)):
+        log.warning("the key goes to %s unencrypted, and whoever is between can read it: use https", host)
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def gateway_error(url: str, status: int, headers: Mapping[str, str], body: bytes) -> InfaasError:
+    """The error that a gateway has answered with, as it would be raised here."""
+    code, message = headers.get(STATUS), error_message(body)
+    if code is None:
+        return OperatorError(f"{without_user(url)} answers {status}: is it a gateway of this system?")
+    if status == HTTPStatus.UNAUTHORIZED:
+        return query_error(code, f"{message} (the command line sends what {KEY_ENV} holds)")
+    if status == HTTPStatus.NOT_FOUND and code == ErrorCode.INVALID_REQUEST:
+        return NotFound(message)
+    outage = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    return OperatorError(message) if outage or status == HTTPStatus.CONFLICT else query_error(code, message)
+
+
+def _result(url: str, endpoint: Endpoint[Any, R], body: bytes) -> R:
+    try:
+        return msgspec.json.decode(body, type=endpoint.result)
+    except msgspec.MsgspecError as error:
+        raise OperatorError(
+            f"{without_user(url)} answers {endpoint.name} in a way that is not known here ({error}): is it of another "
+            "version?"
+        ) from error

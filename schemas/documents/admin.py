@@ -1,0 +1,82 @@
+"""The admin API in the OpenAPI document, made of the table of its endpoints."""
+
+from functools import cache
+from typing import Any, Final
+
+import msgspec
+
+from schemas.documents.responses import BODY, errors, refusal
+from schemas.endpoints.endpoint import Endpoint
+from schemas.endpoints.table import ENDPOINTS
+
+_JSON: Final = "application/json"
+_REF: Final = "#/components/schemas/{name}"
+_NULL: Final = {"type": "null"}
+
+
+def paths() -> dict[str, Any]:
+    """Operations by path and method."""
+    found: dict[str, Any] = {}
+    for endpoint in ENDPOINTS:
+        found.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint)
+    return found
+
+
+def schemas() -> dict[str, Any]:
+    """Schemas of what these operations answer with, and of what their requests hold."""
+    _, answers = msgspec.json.schema_components([one.result for one in ENDPOINTS], ref_template=_REF)
+    said_otherwise = {one.request.__name__ for one in ENDPOINTS} - answers.keys()
+    return {name: schema for name, schema in _schemas().items() if name not in said_otherwise}
+
+
+def _operation(endpoint: Endpoint[Any, Any]) -> dict[str, Any]:
+    noun, _, verb = endpoint.name.partition(".")
+    properties, required = _fields(endpoint.request)
+    answer = {"description": "OK", "content": {_JSON: {"schema": _schema(endpoint.result)}}}
+    described: dict[str, Any] = {
+        "operationId": f"{noun}{verb.title()}".replace("-", ""),
+        "summary": endpoint.summary,
+        "description": f"Takes the role `{endpoint.role}`.",
+        "parameters": [_parameter("path", name, properties.pop(name), needed=True) for name in endpoint.in_path],
+        "responses": errors(401, 403, 504) | {"200": answer},
+    }
+    described["responses"]["404"] = refusal("What is named does not exist, or not for who asks.")
+    described["responses"]["409"] = refusal("How things are does not allow it; the message says what to do.")
+    if endpoint.has_body:
+        described["responses"] |= errors(*BODY)
+        described["requestBody"] = _body(properties, [name for name in required if name in properties])
+    else:
+        described["parameters"] += [
+            _parameter("query", name, schema, needed=name in required) for name, schema in properties.items()
+        ]
+    return described
+
+
+def _body(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
+    schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+    return {"required": bool(required), "content": {_JSON: {"schema": schema}}}
+
+
+def _parameter(place: str, name: str, schema: dict[str, Any], *, needed: bool) -> dict[str, Any]:
+    said = {key: value for key, value in schema.items() if key != "default" or value is not None}
+    if "anyOf" in said:  # None is left out of a query string
+        kinds = [kind for kind in said.pop("anyOf") if kind != _NULL]
+        said |= kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
+    return {"name": name, "in": place, "required": needed, "schema": said}
+
+
+def _fields(request: type) -> tuple[dict[str, Any], list[str]]:
+    """Schemas of a request's fields by name, and those that must be given."""
+    schema = _schemas()[request.__name__]
+    return dict(schema["properties"]), schema.get("required", [])
+
+
+@cache
+def _schemas() -> dict[str, Any]:
+    kinds = [kind for one in ENDPOINTS for kind in (one.request, one.result)]
+    return msgspec.json.schema_components(kinds, ref_template=_REF)[1]
+
+
+def _schema(kind: Any) -> dict[str, Any]:
+    [schema], _ = msgspec.json.schema_components([kind], ref_template=_REF)
+    return schema

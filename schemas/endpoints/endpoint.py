@@ -1,0 +1,180 @@
+"""An endpoint of the admin API, and the two ways of a request: to HTTP, as the command line sends it, and from HTTP.
+
+A request is a struct. Its fields that the path names travel there; the others in the query string of a GET or DELETE,
+where None is left out, or as a JSON object in the body of a POST or PUT. What no field is called is refused, since a
+misspelt bound would bound nothing, in silence.
+
+A request's fields are bounded by their types, for nothing behind them looks again: numbers are a `Count` or the like,
+and no text holds what Postgres cannot keep.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from functools import cache
+from string import Formatter
+from typing import Annotated, Any, Final, Generic, Literal, NamedTuple, TypeVar
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from schemas.errors import InvalidRequest
+from schemas.principal import Role
+from schemas.spelling import nearest_name
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
+"""A number of things, as far as one that is larger is a mistake."""
+Some = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
+"""How many rows are to be listed."""
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+"""A time, with its zone."""
+_MOST_SHOWN: Final = 80
+_WITH_BODY: Final = frozenset({"POST", "PUT"})
+
+
+class Nothing(msgspec.Struct, frozen=True):
+    """What is asked by the path alone, or what there is nothing to say of."""
+
+
+class Endpoint(msgspec.Struct, Generic[Q, R], frozen=True, kw_only=True):
+    """One thing that can be asked of the admin API."""
+
+    name: str
+    """Noun and verb, `scale.pin`; what it is bound by to the function that does it."""
+    method: Literal["GET", "POST", "PUT", "DELETE"]
+    path: str
+    """With the names of fields in braces: `/v1/scale/pins/{kind}/{name}`."""
+    role: Role
+    """The least that whoever asks must have; what it lets them change is decided by whose it is."""
+    request: type[Q]
+    result: type[R]
+    summary: str
+    deadline_s: float = 30.0
+    """Longest that it may take."""
+
+    @property
+    def has_body(self) -> bool:
+        """Whether what the path does not name travels in the body, rather than in the query string."""
+        return self.method in _WITH_BODY
+
+    @property
+    def in_path(self) -> tuple[str, ...]:
+        """Fields that the path names."""
+        return tuple(field for _, field, _, _ in Formatter().parse(self.path) if field)
+
+
+class HttpCall(NamedTuple):
+    """A request as it travels."""
+
+    method: str
+    target: str
+    """Path and query string, as they stand in the first line."""
+    body: bytes | None
+
+
+def to_http(endpoint: Endpoint[Q, R], request: Q) -> HttpCall:
+    """What to send."""
+    values: dict[str, Any] = msgspec.to_builtins(request)
+    path = endpoint.path.format(**{name: quote(str(values.pop(name)), safe="") for name in endpoint.in_path})
+    if endpoint.has_body:
+        return HttpCall(endpoint.method, path, msgspec.json.encode(values))
+    pairs = [(name, _as_text(one)) for name, value in values.items() for one in _each(value)]
+    return HttpCall(endpoint.method, f"{path}?{urlencode(pairs)}" if pairs else path, None)
+
+
+def from_http(
+    endpoint: Endpoint[Q, R], path: Mapping[str, str], query: Iterable[tuple[str, str]], body: bytes = b""
+) -> Q:
+    """What was sent: values of the path by name, the pairs of the query string, and the body of a POST or PUT.
+
+    Raises:
+        InvalidRequest: it is not what the endpoint takes; the message says what is wrong.
+    """
+    asked = dict[str, Any]()
+    several = _lists(endpoint.request)
+    for name, text in query:
+        if name in several:
+            asked.setdefault(name, []).append(text)
+        elif name in asked:
+            raise InvalidRequest(f"parameter {name[:_MOST_SHOWN]!r} is given twice")
+        else:
+            asked[name] = text
+    if endpoint.has_body:
+        if asked:
+            raise InvalidRequest(f"{endpoint.method} {endpoint.path} takes no parameters: put them into the body")
+        asked = _object(body)
+    _check_names(endpoint, asked)
+    _check_texts(values := asked | dict(path))
+    try:
+        return msgspec.convert(values, endpoint.request, strict=endpoint.has_body)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"{endpoint.name}: {error}") from None
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    if not body.strip():
+        return {}
+    try:
+        return msgspec.json.decode(body, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise InvalidRequest(f"the body is no JSON object: {error}") from None
+
+
+def _check_names(endpoint: Endpoint[Any, Any], names: Iterable[str]) -> None:
+    known = tuple(name for name in endpoint.request.__struct_fields__ if name not in endpoint.in_path)
+    for name in names:
+        if name not in known:
+            nearest = nearest_name(name[:_MOST_SHOWN], known)
+            there_are = f"; there are {', '.join(known)}" if known else "; there are none"
+            instead = f": did you mean {nearest}?" if nearest else there_are
+            raise InvalidRequest(f"no parameter of {endpoint.name} is called {name[:_MOST_SHOWN]!r}{instead}")
+
+
+def _check_texts(value: Any) -> None:
+    """Refuse characters that are none, which Postgres keeps in no text."""
+    match value:
+        case str():
+            if "\0" in value or not _is_unicode(value):
+                raise InvalidRequest(f"{value[:_MOST_SHOWN]!r} holds characters that no text may hold")
+        case dict():
+            for one in (*value, *value.values()):
+                _check_texts(one)
+        case list():
+            for one in value:
+                _check_texts(one)
+        case _:
+            pass
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        return bool(text.encode()) or not text
+    except UnicodeEncodeError:
+        return False
+
+
+@cache
+def _lists(request: type) -> frozenset[str]:
+    """Fields of a request that hold several values, each of which is a pair of its own in a query string."""
+    found: Any = msgspec.inspect.type_info(request)
+    return frozenset(field.name for field in found.fields if _is_list(field.type))
+
+
+def _is_list(kind: Any) -> bool:
+    if isinstance(kind, msgspec.inspect.UnionType):
+        return any(map(_is_list, kind.types))
+    return isinstance(kind, msgspec.inspect.CollectionType)
+
+
+def _each(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)

@@ -1,0 +1,100 @@
+"""The table of the admin API, and a request's way to HTTP and back."""
+
+import re
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import msgspec
+import pytest
+
+from admin.handlers import handled
+from schemas.endpoints.endpoint import Count, Endpoint, from_http, to_http
+from schemas.endpoints.table import ENDPOINTS
+from schemas.errors import InvalidRequest
+from schemas.principal import Role
+from schemas.rows.scaling import PinKind
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    kind: PinKind
+    name: str
+    most: Count | None = None
+    whole: bool = False
+    tags: list[str] = []
+
+
+class Found(msgspec.Struct):
+    name: str
+
+
+def endpoint(method: Any) -> Endpoint[Wanted, Found]:
+    return Endpoint(
+        name="things.find",
+        method=method,
+        path="/v1/things/{kind}/{name}",
+        role=Role.QUERY,
+        request=Wanted,
+        result=Found,
+        summary="Find.",
+    )
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "POST", "DELETE"])
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        Wanted(kind=PinKind.TASK, name="digits"),
+        Wanted(kind=PinKind.TASK, name="a/b c?ü", most=3, whole=True, tags=["one"]),
+        Wanted(kind=PinKind.VARIANT, name="x", tags=["a&b", "c=d"]),
+    ],
+)
+def test_a_request_arrives_as_it_was_sent(method: str, wanted: Wanted) -> None:
+    sent = to_http(endpoint(method), wanted)
+    parts = urlsplit(sent.target)
+    *_, kind, name = map(unquote, parts.path.split("/"))
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    assert from_http(endpoint(method), {"kind": kind, "name": name}, query, sent.body or b"") == wanted
+
+
+@pytest.mark.parametrize(
+    ("method", "query", "body", "says"),
+    [
+        ("GET", [("mots", "3")], b"", "there are most, whole, tags"),
+        ("GET", [("most", "many")], b"", "most"),
+        ("GET", [("most", "1"), ("most", "2")], b"", "twice"),
+        ("GET", [("most", "-1")], b"", ">= 0"),
+        ("GET", [("most", str(10**30))], b"", "most"),
+        ("GET", [("tags", "a\0b")], b"", "characters"),
+        ("GET", [("tags", "\udc80")], b"", "characters"),
+        ("PUT", [("most", "1")], b"{}", "body"),
+        ("PUT", [], b"[1]", "object"),
+        ("PUT", [], b'{"most": "1"}', "most"),
+        ("PUT", [], b'{"name": "other"}', "name"),
+        ("PUT", [], b'{"tags": ["\\u0000"]}', "characters"),
+        ("PUT", [], b"{" * 100_000, "object"),
+        ("PUT", [], b"\xff", "object"),
+    ],
+)
+def test_what_it_does_not_take_is_refused_in_words(method: str, query: Any, body: bytes, says: str) -> None:
+    with pytest.raises(InvalidRequest, match=says):
+        from_http(endpoint(method), {"kind": "task", "name": "digits"}, query, body)
+
+
+def test_something_is_done_for_each_endpoint_and_each_is_one() -> None:
+    assert {one.name for one in ENDPOINTS} == handled()
+    assert len({one.name for one in ENDPOINTS}) == len({(one.method, one.path) for one in ENDPOINTS}) == len(ENDPOINTS)
+
+
+@pytest.mark.parametrize("one", ENDPOINTS, ids=lambda one: one.name)
+def test_each_endpoint_is_well_formed(one: Endpoint[Any, Any]) -> None:
+    assert one.path.startswith("/v1/")
+    assert re.fullmatch(r"[a-z-]+\.[a-z-]+", one.name)
+    fields = {field.name: field for field in msgspec.structs.fields(one.request)}
+    assert set(one.in_path) <= fields.keys()
+    assert all(fields[name].required for name in one.in_path)
+    bounds: Any = msgspec.inspect.type_info(one.request)
+    for field in bounds.fields:
+        for kind in getattr(field.type, "types", (field.type,)):
+            if isinstance(kind, msgspec.inspect.IntType):
+                assert kind.ge is not None, f"{one.name}: {field.name} has no least"
+                assert kind.le is not None, f"{one.name}: {field.name} has no most"
