@@ -25,8 +25,10 @@ OFFSET: Final = "infaas-dead-offset"
 REASON: Final = "infaas-dead-reason"
 SHORTENED: Final = "infaas-dead-shortened"
 """Header that says how many bytes key and value had, where the dead letter does not hold them all."""
+TENANT: Final = "infaas-dead-tenant"
+"""Header that names the tenant that the record's signature proved to ask: later it can be verified no more."""
 _NAME: Final = "infaas-dead-name-"
-_OURS: Final = frozenset({TOPIC, PARTITION, OFFSET, REASON, ATTEMPTS, SHORTENED})
+_OURS: Final = frozenset({TOPIC, PARTITION, OFFSET, REASON, ATTEMPTS, SHORTENED, TENANT})
 _LEFT_OUT: Final = _OURS | {REPLY_STREAM}
 """Names of headers that a dead letter does not keep: a receiver's secret is of no use to whoever reads it later."""
 
@@ -45,11 +47,14 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     """Headers of the original record."""
     shortened: bool
     """Whether key, value and headers are but the beginning of the record's."""
+    tenant: str = ""
+    """The tenant that its signature proved to ask, as the one who gave it up saw; empty: it proved nobody's."""
 
 
 async def publish_dead_letter(
-    producer: RecordSender, record: Record, reason: str, attempts: int = 1, *, keep_bytes: int | None = None
-) -> asyncio.Future[Ack]:
+    producer: RecordSender, record: Record, reason: str, attempts: int = 1, *, keep_bytes: int | None = None,
+    tenant: str = "",
+) -> asyncio.Future[Ack]:  # fmt: skip
     """Send `record` to the dead letters; once the future is done without an error it is safe to commit the record.
 
     Args:
@@ -58,6 +63,7 @@ async def publish_dead_letter(
         reason: why the record is given up.
         attempts: how often the record was tried.
         keep_bytes: how much of the record is kept; None: all.
+        tenant: whose its signature proves it to be; empty: nobody's.
     """
     headers: RawHeaders = [(_written(name), value or b"") for name, value in record.headers if name not in _LEFT_OUT]
     key, value = record.key, record.value
@@ -70,6 +76,8 @@ async def publish_dead_letter(
         (REASON, reason[:1000].encode(errors="replace")),
         (ATTEMPTS, b"%d" % attempts),
     ]
+    if tenant:
+        headers.append((TENANT, tenant.encode()))
     return await producer.send(DEAD_LETTERS, value, key=key, headers=headers)
 
 
@@ -118,6 +126,7 @@ def parse_letter(record: Record) -> DeadLetter:
             value=record.value,
             headers=[(_original(name), value) for name, value in record.headers if name not in _OURS],
             shortened=SHORTENED in ours,
+            tenant=ours.get(TENANT, ""),
         )
     except KeyError as error:
         raise ValueError(f"dead letter {record.offset} lacks the header {error}") from error

@@ -108,6 +108,8 @@ class GiveUp(NamedTuple):
     """Whether any further attempt would fail, too."""
 
 
+ProvedTenant: TypeAlias = Callable[[Record], str]
+"""Function that tells the tenant that a record's signature proves to ask; empty: nobody's."""
 Done: TypeAlias = Callable[[Record, Message | None], None]
 """Callback with a record that is finished, and what was sent last because of it; None: only a dead letter was."""
 MakeErrorResult: TypeAlias = Callable[[Record, QueryError], Message | None]
@@ -151,6 +153,7 @@ class Outbox:
         max_attempts: int | None = None,
         decide_again: DecideAgain | None = None,
         streams: ResultSender | None = None,
+        proved_tenant: ProvedTenant = lambda _record: "",
     ) -> None:
         """Make an outbox; a query on its way that failed is sent again as it is, unless there is `decide_again`."""
         self._sender = sender
@@ -159,6 +162,7 @@ class Outbox:
         self._max_attempts = max_attempts
         self._decide_again = decide_again
         self._streams = streams
+        self._proved_tenant = proved_tenant
         self._due: dict[str, deque[FailedSend | PendingDeadLetter]] = {}
         self._resending: set[str] = set()
         self._wake = asyncio.Event()
@@ -192,9 +196,13 @@ class Outbox:
             partition=message.partition,
         )
 
-    def give_up(self, record: Record, reason: str, answer: Message | None = None, attempts: int = 1) -> None:
-        """Make `record` a dead letter, then send `answer`; with that the record is done."""
-        self._put_aside(DEAD_LETTERS, PendingDeadLetter(record, reason, attempts, answer), 0.0)
+    def give_up(
+        self, record: Record, reason: str, answer: Message | None = None, attempts: int = 1, *,
+        keep_bytes: int | None = None,
+    ) -> None:  # fmt: skip
+        """Make `record`, or what `keep_bytes` leaves of it, a dead letter, then send `answer`; then it is done."""
+        letter = PendingDeadLetter(record, reason, attempts, answer, keep_bytes=keep_bytes)
+        self._put_aside(DEAD_LETTERS, letter, 0.0)
 
     async def retry_failed(self) -> None:
         """Send again what failed, and write the dead letters of what was given up, until cancelled."""
@@ -269,8 +277,9 @@ class Outbox:
     async def _try_again(self, item: FailedSend | PendingDeadLetter) -> None:
         if isinstance(item, PendingDeadLetter):
             written = await publish_dead_letter(
-                self._sender, item.record, item.reason, item.attempts, keep_bytes=item.keep_bytes
-            )
+                self._sender, item.record, item.reason, item.attempts, keep_bytes=item.keep_bytes,
+                tenant=self._proved_tenant(item.record),
+            )  # fmt: skip
             written.add_done_callback(partial(self._on_dead_letter, item))
         elif item.message.status or self._decide_again is None:
             await self.send(item.record, item.message, item.attempts + 1, is_dead_letter=item.is_dead_letter)

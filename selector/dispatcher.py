@@ -55,10 +55,10 @@ class Dispatcher(DispatcherBase):
         except Replayed:
             self._pass_over(record)
         except QueryError as error:
-            self._reject(record, error, attempts)
+            await self._reject(record, error, attempts)
         except Exception as error:
             log.error("%s: record %d/%d", record.topic, record.partition, record.offset, exc_info=error)
-            self._reject(record, Internal("the query could not be decided on"), attempts)
+            await self._reject(record, Internal("the query could not be decided on"), attempts)
 
     async def _decide(self, record: Record, attempts: int) -> None:
         digest = await signed_digest(record) if len(record.value or b"") > LARGE_BYTES else None

@@ -11,15 +11,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
+from broker.dead_letters import record_bytes
 from broker.delivery.consumer import Consumer, Record
 from broker.outbox import Message, Outbox
 from broker.producer import Ack, Producer
 from broker.reply_stream.sender import ResultSender
 from schemas import headers as h
-from schemas.errors import Overloaded, QueryError, UnknownTask, Unsatisfiable
+from schemas.errors import Forbidden, Overloaded, QueryError, UnknownTask, Unsatisfiable
 from schemas.topics import is_offline, offline_of, task_of
 from selector.cluster_state import ClusterState
 from selector.demand_sender import DemandSender
+from selector.evidence import KEEP_BYTES, EvidenceRoom
 from selector.explain import explain
 from selector.forward import forwarded, moved, refused
 from selector.load_meter import LoadMeter
@@ -43,6 +45,7 @@ class DispatchContext:
     demands: DemandSender
     streams: ResultSender
     reader: QueryReader = field(default_factory=QueryReader)
+    evidence: EvidenceRoom = field(default_factory=lambda: EvidenceRoom(time.monotonic()))
     attempts: int = 3
 
 
@@ -58,9 +61,10 @@ class DispatcherBase(ABC):
         self._load_meter = context.load_meter
         self._demands = context.demands
         self._reader = context.reader
+        self._evidence = context.evidence
         self._outbox = Outbox(
             context.producer, self._done, self._reader.unreadable_reply, max_attempts=context.attempts,
-            decide_again=self.take, streams=context.streams,
+            decide_again=self.take, streams=context.streams, proved_tenant=self._reader.proved_tenant,
         )  # fmt: skip
         self.retry_failed = self._outbox.retry_failed
         """Sends what was not acknowledged again; runs beside all else until cancelled."""
@@ -117,10 +121,20 @@ class DispatcherBase(ABC):
         message = Message(topic, value, sent_headers, query.id.encode())
         await self._outbox.send(record, message, attempts)
 
-    def _reject(self, record: Record, error: QueryError, attempts: int) -> None:
+    async def _reject(self, record: Record, error: QueryError, attempts: int) -> None:
         """Make a record that cannot be read a dead letter, and send an error result if it says where to."""
         self._count(task_of(record.topic), error.code)
-        self._outbox.give_up(record, str(error), self._reader.unreadable_reply(record, error), attempts)
+        reply = self._reader.unreadable_reply(record, error)
+        if not isinstance(error, Forbidden):
+            self._outbox.give_up(record, str(error), reply, attempts)
+        elif self._evidence.take(time.monotonic()):
+            keep_bytes = KEEP_BYTES if record_bytes(record) > KEEP_BYTES else None
+            self._outbox.give_up(record, str(error), reply, attempts, keep_bytes=keep_bytes)
+        elif reply is not None:
+            # As if it were one: where nobody can be told, it becomes none either.
+            await self._outbox.send(record, reply, attempts, is_dead_letter=True)
+        else:
+            self._consumer.done(record)
 
     def _pass_over(self, record: Record) -> None:
         """Be done with a record that repeats another, which is answered."""

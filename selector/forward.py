@@ -1,7 +1,8 @@
 """The headers of the records that a selector sends. Pure; `forwarded` is on the hot path.
 
 A query is forwarded with the client's headers as they came, less those that the selector itself sets: a client cannot
-claim an accuracy, a price or a prediction.
+claim an accuracy, a price or a prediction. A signature stays, though what it covers is no more: that it is there says
+that it was right, by which a dead letter is known to be its tenant's.
 """
 
 from collections.abc import Iterable
@@ -19,7 +20,7 @@ _OWN: Final = frozenset(
     {
         h.TASK, h.SENT_NS, h.TASK_QUEUE_NS, h.PREDICTED_NS, h.ACCURACY, h.COST, h.EXPLANATION, h.DEADLINE_MS,
         h.REPLY_TO, h.STATUS, h.VARIANT, h.WORKER, h.VARIANT_QUEUE_NS, h.COMPUTE_NS, h.RETRY_AFTER_MS, h.TURNED_AWAY,
-        h.LINGER_NS, h.COPIED, h.LATE, h.SIGNATURE,
+        h.LINGER_NS, h.COPIED, h.LATE,
     }
 )  # fmt: skip
 _MODE: Final = (h.MODE, Mode.OFFLINE.value.encode())

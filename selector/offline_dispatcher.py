@@ -110,11 +110,11 @@ class OfflineDispatcher(DispatcherBase):
             self._pass_over(record)
             return
         except QueryError as error:
-            self._reject(record, error, attempts)
+            await self._reject(record, error, attempts)
             return
         except Exception as error:
             log.error("%s: record %d/%d", record.topic, record.partition, record.offset, exc_info=error)
-            self._reject(record, Internal("the query could not be read"), attempts)
+            await self._reject(record, Internal("the query could not be read"), attempts)
             return
         if self._stopped:
             self._consumer.give_back(record)
@@ -178,7 +178,7 @@ class OfflineDispatcher(DispatcherBase):
                 continue
             self._release(held, query)
             if isinstance(outcome, Internal):
-                self._reject(query.record, outcome, query.attempts)
+                await self._reject(query.record, outcome, query.attempts)
             elif isinstance(outcome, Refusal):
                 await self._refuse(query.record, query.received, outcome, now, query.attempts)
             else:

@@ -112,6 +112,14 @@ class QueryReader:
             fields.pop(h.REPLY_STREAM, None)
         return error_result(topic, error, failed(query_id, error, fields), fields)
 
+    def proved_tenant(self, record: Record) -> str:
+        """The tenant that a record's signature proves to ask; empty: nobody's."""
+        if not any(name == h.SIGNATURE for name, _ in record.headers):
+            return ""
+        with suppress(InvalidRequest, Forbidden, Replayed):
+            return self._received(record, None).owner or ""
+        return ""
+
     def _received(self, record: Record, digest: str | None) -> _Received:
         fields, headers, value = _unwrapped(record)
         tenant = tenant_of(record.topic)
@@ -141,12 +149,10 @@ class QueryReader:
         if tenant is not None:
             own = reply_to.startswith(tenant_prefix(tenant)) and may_reply_to(reply_to, tenant)
             return reply_to if own else tenant_results_topic(tenant)
-        owner: str | None = None
-        if h.SIGNATURE in fields and not isinstance(error, Forbidden):  # which proves nothing, however often looked at
-            with suppress(InvalidRequest, Forbidden, Replayed):
-                owner = self._received(record, None).owner
+        # What is forbidden proves nothing, however often it is looked at.
+        owner = "" if isinstance(error, Forbidden) else self.proved_tenant(record)
         reply_to = reply_to or results_topic(task_of(record.topic))
-        return reply_to if may_reply_to(reply_to, owner) else ""
+        return reply_to if may_reply_to(reply_to, owner or None) else ""
 
 
 def _parsed(record: Record, offset_ms: float, received: _Received) -> ReceivedQuery:

@@ -71,9 +71,17 @@ class StoredLetter(msgspec.Struct, frozen=True, kw_only=True):
         """Id of the query; empty if it has none."""
         return self.header(h.ID) or self.header(CLOUD_EVENT_ID)
 
+    @property
+    def is_signed(self) -> bool:
+        """Whether the record has a signature, right or wrong."""
+        return any(name == h.SIGNATURE for name, _ in self.letter.headers)
+
     def header(self, name: str) -> str:
-        """Text of the record's own header of this name, as far as it can be read; empty if there is none."""
-        return next((v.decode(errors="replace") for key, v in self.letter.headers if key == name), "")
+        """Text of the record's own header of this name, as far as it can be read; empty if there is none.
+
+        The last of a repeated name, as whoever reads the record takes it.
+        """
+        return next((v.decode(errors="replace") for key, v in reversed(self.letter.headers) if key == name), "")
 
     def without_value(self) -> Self:
         """The same for a long list of them."""

@@ -19,16 +19,25 @@ from broker.features import broker_features
 from broker.kafka_types import KafkaError
 from broker.letters.letter import LetterFilter, LetterId, LetterState, StoredLetter, stored_letter
 from broker.letters.marks import Mark, Marks
-from broker.letters.resending import destination, obstacle, reply_topic, resent_headers
+from broker.letters.resending import (
+    destination,
+    headers_to_sign,
+    obstacle,
+    reply_topic,
+    resent_headers,
+    tenant_to_sign_for,
+)
 from broker.producer import Ack, Producer
 from broker.settings import KafkaSettings
 from broker.tail import Tail
 from broker.topic_logs import LogPartition, TopicLogs
 from broker.topics import ensure_system_topics
+from process.signing import vouch
 from schemas import headers as h
 from schemas.errors import OperatorError
+from schemas.headers import RawHeaders
 from schemas.result import OK
-from schemas.topics import DEAD_LETTERS, LETTER_MARKS
+from schemas.topics import DEAD_LETTERS, LETTER_MARKS, task_of
 
 _CLIENT: Final = "infaas-dead-letters"
 _CHUNK: Final = 200
@@ -52,10 +61,16 @@ class ReplayReport(msgspec.Struct):
 
 
 class LetterBox:
-    """All dead letters of a system. Its methods raise `OperatorError` where Kafka does not do what is asked."""
+    """All dead letters of a system. Its methods raise `OperatorError` where Kafka does not do what is asked.
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    Args:
+        settings: how to reach Kafka.
+        secret: what queries are signed by that were; None: such ones are not sent again.
+    """
+
+    def __init__(self, settings: KafkaSettings, secret: bytes | None = None) -> None:
         self._settings = settings
+        self._secret = secret
         self._me = uuid4().hex
 
     async def find(self, wanted: LetterFilter, limit: int | None = None, *, oldest: bool = False) -> list[StoredLetter]:
@@ -99,11 +114,12 @@ class LetterBox:
             topics, marks = frozenset(await logs.topics("")), Marks()
             answered = await self._answered(letters, topics)
             async for chunk in self._whole(letters):
-                ready = [stored for stored in chunk if not obstacle(stored, topics)]
+                stands = {stored.id: obstacle(stored, topics, signs=self._secret is not None) for stored in chunk}
+                ready = [stored for stored in chunk if not stands[stored.id]]
                 ours = await self._claim(producer, tail, marks, ready)
                 claimed = {stored.id for stored in ours}
                 report.passed_over |= {
-                    str(stored.id): obstacle(stored, topics) or _CLAIMED for stored in chunk if stored.id not in claimed
+                    str(stored.id): stands[stored.id] or _CLAIMED for stored in chunk if stored.id not in claimed
                 }
                 await self._resend(producer, ours, answered, report)
                 done += len(chunk)
@@ -144,7 +160,10 @@ class LetterBox:
         left = [stored for stored in letters if (reply_topic(stored), stored.query) not in answered]
         sends = [
             await producer.send(
-                destination(stored), stored.letter.value, key=stored.letter.key, headers=resent_headers(stored)
+                destination(stored),
+                stored.letter.value,
+                key=stored.letter.key,
+                headers=await self._headers(stored, producer.clock.now_ms()),
             )
             for stored in left
         ]
@@ -154,6 +173,14 @@ class LetterBox:
         await self._mark(producer, outcomes)
         report.replayed += len(left)
         report.answered += len(letters) - len(left)
+
+    async def _headers(self, stored: StoredLetter, at_ms: float) -> RawHeaders:
+        """Headers of the record that is sent again, signed where its tenant is to be proved anew."""
+        headers = resent_headers(stored)
+        if self._secret is None or not tenant_to_sign_for(stored):
+            return headers
+        task, covered = task_of(destination(stored)), headers_to_sign(stored)
+        return [*headers, await vouch(self._secret, task, covered, stored.letter.value, at_ms)]
 
     async def _mark(self, producer: Producer, outcomes: Iterable[tuple[StoredLetter, LetterState]]) -> list[Ack]:
         sends = [

@@ -15,6 +15,7 @@ from infaas.cli.connect import DEFAULT_HOME, Home, Json, act_here, find_kafka, w
 from infaas.cli.moments import parse_moment
 from infaas.cli.output import CommandGroup, day_time, err, show, show_json, table
 from infaas.cli.register import ProgressBar
+from process.signing import SigningSettings
 from schemas.errors import OperatorError
 from schemas.rows.audit import AuditAct, AuditVerb
 from store.audit import audited
@@ -147,7 +148,7 @@ def _ask(home: Path, question: Callable[[LetterBox], Awaitable[T]]) -> T:
 
 def _with_progress(home: Path, text: str, act: AuditAct, work: Callable[[LetterBox, Progress], Awaitable[T]]) -> T:
     async def recorded(pool: Pool) -> T:
-        box = LetterBox(find_kafka(home))
+        box = LetterBox(find_kafka(home), SigningSettings().read())
         async with audited(pool, act):
             return await work(box, lambda done, total: bar.step(done, total, text))
 

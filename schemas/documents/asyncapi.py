@@ -172,8 +172,8 @@ def _messages() -> dict[str, Any]:
         "load": _plain("What a selector was asked for", "SelectorLoad", key="The selector."),
         "deadLetter": {
             "title": "A record that could not be processed",
-            "summary": "Value, key and headers are the record's own; further headers tell its place, the reason and "
-            "the number of attempts.",
+            "summary": "Value, key and headers are the record's own; further headers tell its place, the reason, the "
+            "number of attempts, and the tenant that a signature proved to ask.",
             "contentType": _BINARY,
             "payload": {},
         },

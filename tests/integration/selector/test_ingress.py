@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from broker.dead_letters import publish_dead_letter
 from broker.delivery.consumer import Record
-from broker.letters.letter import LetterFilter
+from broker.letters.letter import LetterFilter, StoredLetter
 from broker.letters.letter_box import LetterBox
 from broker.producer import Producer
 from broker.tail import Tail
@@ -39,7 +40,8 @@ from schemas.topics import (
     variant_topic,
     variant_topics,
 )
-from security.signature import tenant_key
+from security.signature import sign, tenant_key
+from selector.evidence import KEEP_BYTES, MOST_AT_ONCE
 from store.pool import Pool
 from store.tenants import list_tenants, renew_key
 from tests.integration.selector.stage import WAIT_S, Stage, fields, selecting
@@ -48,7 +50,7 @@ from tests.model_files import Quiet
 from tests.processes import service, variables_of
 from tests.secured_kafka import SecuredKafka
 from tests.unit.selector.story import instance
-from tests.waiting import until
+from tests.waiting import read_until, until
 
 SECRET = "0123456789abcdef" * 2
 
@@ -201,6 +203,61 @@ async def test_what_was_buried_is_asked_again_where_its_tenant_is_known(stage: S
         assert (report.replayed, report.passed_over) == (1, {})
         (record,) = await stage.wait(variant_topic(stage.cheap))
     assert (fields(record)[h.ID], fields(record)[h.TENANT]) == (query_id, tenant)
+
+
+async def test_what_was_signed_is_asked_again_as_its_tenants_and_what_was_forged_is_not(
+    stage: Stage, client: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INFAAS_SIGNING_SECRET", SECRET)
+    tenant = await a_tenant(stage)
+    key = tenant_key(SECRET.encode(), tenant, await renew_key(stage.pool, tenant, renew=False) or 0)
+    box = LetterBox(stage.kafka, SECRET.encode())
+
+    async def buried(count: int) -> list[StoredLetter]:
+        return await read_until(lambda: box.find(LetterFilter(task=stage.task)), lambda found: len(found) == count)
+
+    async def sign_and_ask(**changed: str) -> str:
+        named = {h.ID: uuid4().hex, h.REPLY_TO: stage.replies, h.TENANT: tenant}
+        named[h.SIGNATURE] = sign(key, stage.task, named, b"{}", int(time.time() * 1e3))
+        headers = [(name, text.encode()) for name, text in (named | changed).items()]
+        await client.send_and_wait(task_topic(stage.task), b"{}", headers=headers)
+        return named[h.ID]
+
+    async with selecting(stage, tenant_headers="refused"):
+        query_id = await sign_and_ask()
+        (record,) = await stage.wait(variant_topic(stage.cheap))
+        await (await publish_dead_letter(client, record, "the worker died"))
+        await sign_and_ask(**{h.ID: "forged"})
+        letters = await buried(2)
+        without = await LetterBox(stage.kafka).replay(letters, lambda _done, _total: None)
+        assert without.replayed == 0
+        assert any("INFAAS_SIGNING_SECRET_FILE" in why for why in without.passed_over.values())
+        report = await box.replay(letters, lambda _done, _total: None)
+        assert (report.replayed, len(report.passed_over)) == (1, 1)
+        assert "signature was not right" in next(iter(report.passed_over.values()))
+        (record,) = await stage.wait(variant_topic(stage.cheap))
+    assert (fields(record)[h.ID], fields(record)[h.TENANT]) == (query_id, tenant)
+
+
+async def test_a_flood_of_forged_queries_is_answered_and_counted_and_a_sample_of_it_kept(
+    stage: Stage, client: Producer
+) -> None:
+    many, task = 2 * MOST_AT_ONCE, stage.task
+
+    async def forge(number: int, reply_to: str) -> None:
+        headers = [(h.ID, b"%d" % number), (h.TENANT, b"globex"), (h.REPLY_TO, reply_to.encode())]
+        await client.send_and_wait(task_topic(task), b"x" * 9000, headers=headers)
+
+    async with selecting(stage, tenant_headers="refused"):
+        await asyncio.gather(*(forge(number, stage.replies) for number in range(many)))
+        answers = await stage.wait(stage.replies, many)
+        await asyncio.gather(*(forge(number, "infaas.results.gone") for number in range(many)))
+        await stage.ask(client)
+        await stage.wait(variant_topic(stage.cheap))
+    assert {fields(answer)[h.STATUS] for answer in answers} == {"forbidden"}
+    letters = await LetterBox(stage.kafka).find(LetterFilter(task=task))
+    assert MOST_AT_ONCE <= len(letters) < MOST_AT_ONCE + 20, "the first, and one each some seconds"
+    assert all(stored.value_bytes <= KEEP_BYTES for stored in letters)
 
 
 async def test_a_tenant_that_is_removed_is_answered_first(stage: Stage, client: Producer) -> None:

@@ -4,11 +4,18 @@ import msgspec
 import pytest
 from aiokafka import ConsumerRecord
 
-from broker.dead_letters import OFFSET, PARTITION, REASON, SHORTENED, TOPIC
+from broker.dead_letters import OFFSET, PARTITION, REASON, SHORTENED, TENANT, TOPIC
 from broker.kafka_types import Record
 from broker.letters.letter import LetterFilter, LetterId, LetterState, StoredLetter, stored_letter
 from broker.letters.marks import CLAIM_MS, Mark, Marks
-from broker.letters.resending import destination, obstacle, reply_topic
+from broker.letters.resending import (
+    destination,
+    headers_to_sign,
+    obstacle,
+    reply_topic,
+    resent_headers,
+    tenant_to_sign_for,
+)
 from schemas import headers as h
 from schemas.topics import SHADOWS
 
@@ -80,6 +87,35 @@ def test_a_letter_goes_where_a_variant_is_chosen_anew() -> None:
     assert destination(of_worker) == "infaas.tasks.digits.offline"
     assert reply_topic(of_worker) == "infaas.results.digits"
     assert reply_topic(a_letter(**{h.REPLY_TO: "mine"})) == "mine"
+
+
+def test_whose_a_query_was_proved_to_be_it_stays() -> None:
+    topics = {"infaas.tasks.digits", "infaas.results.digits", "infaas.ingress.acme"}
+    of_worker = {h.TASK: "digits", h.TENANT: "acme", h.SIGNATURE: "v1 acme.1 1 x"}
+    passed_on = a_letter(topic="infaas.variants.mlp.onnx-fp32.cpu", **of_worker)
+    seen = a_letter(**{TENANT: "acme", h.SIGNATURE: "v1 acme.1 1 x"})
+    for letter in (passed_on, seen):
+        assert tenant_to_sign_for(letter) == "acme"
+        assert dict(resent_headers(letter))[h.TENANT] == b"acme"
+        assert h.SIGNATURE not in dict(resent_headers(letter))
+        assert obstacle(letter, topics, signs=True) == ""
+        assert "of tenant acme" in obstacle(letter, topics)
+    forged = a_letter(**{h.TENANT: "acme", h.SIGNATURE: "v1 acme.1 1 x"})
+    assert tenant_to_sign_for(forged) == ""
+    assert "not right" in obstacle(forged, topics, signs=True)
+    named = a_letter(topic="infaas.variants.mlp.onnx-fp32.cpu", **{h.TASK: "digits", h.TENANT: "acme"})
+    assert (tenant_to_sign_for(named), obstacle(named, topics)) == ("", "")
+    own = a_letter(topic="infaas.ingress.acme", **{h.TASK: "digits", TENANT: "acme", h.SIGNATURE: "any"})
+    assert tenant_to_sign_for(own) == "", "its topic proves it"
+
+
+def test_of_an_event_what_its_reader_takes_out_is_signed() -> None:
+    event = a_letter(**{TENANT: "acme", "ce_specversion": "1.0", "ce_id": "1", "ce_latencyms": "5"})
+    assert dict(headers_to_sign(event)) == {
+        h.ID: b"1", h.LATENCY_MS: b"5", h.TENANT: b"acme", h.ATTEMPTS: b"2"
+    }  # fmt: skip
+    broken = a_letter(**{TENANT: "acme", "ce_specversion": "0.3"})
+    assert "not supported" in obstacle(broken, {"infaas.tasks.digits", "infaas.results.digits"}, signs=True)
 
 
 def test_what_stands_in_the_way_is_said() -> None:

@@ -41,6 +41,15 @@ def test_who_signs_is_its_tenant_with_or_without_a_name(mode: TenantHeaders) -> 
     assert reader(mode).read(signed(system_key(SECRET)), 0.0).query.tenant is None
 
 
+def test_what_a_signature_proved_can_be_said_when_its_query_is_given_up() -> None:
+    right, wrong = signed(ACME, infaas_tenant="acme"), signed(GLOBEX, infaas_tenant="acme", offset=8)
+    one = reader()
+    one.read(right, 0.0)
+    assert [one.proved_tenant(record) for record in (right, wrong)] == ["acme", ""]
+    unsigned = replace(right, headers=((h.TENANT, b"acme"),))
+    assert reader(TenantHeaders.BELIEVED).proved_tenant(unsigned) == ""
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
     ("key", "named"),
