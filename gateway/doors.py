@@ -16,12 +16,23 @@ from gateway.model_directory import ModelDirectory
 from gateway.request_room import RequestRoom
 from gateway.settings import GatewaySettings
 from gateway.statistics import ModelStatisticsTable
+from process.open_files import allow_open_files
 from process.tls import ListenerTls
 from process.version import version
 from schemas.errors import OperatorError
 
 DRAIN_SHARE: Final = 0.8
 """Share of the drain timeout that is for requests; the rest is for closing what they used."""
+
+_OWN_FILES: Final = 256
+"""Files beside the connections of clients that a gateway may have open: those to Kafka and Postgres, and the like."""
+
+
+def connections_each(settings: GatewaySettings) -> int:
+    """The most connections of each door: as set, or fewer, so that no door uses up the files of another."""
+    doors = 1 if settings.grpc_port is None else 2
+    allowed = allow_open_files(doors * settings.max_connections + _OWN_FILES) - _OWN_FILES
+    return max(allowed // doors, 1)
 
 
 @asynccontextmanager
@@ -57,14 +68,16 @@ def grpc_door(
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its core writes to stderr what we say in words of ours
     try:
+        from gateway.grpc.arrivals import Arrivals
         from gateway.grpc.callers import Callers
         from gateway.grpc.server import grpc_listening
         from gateway.grpc.service import InferenceService
     except ImportError as error:
         raise OperatorError(f"--grpc-port needs gRPC ({error}): pip install 'infaas[grpc]'") from None
+    arrivals = Arrivals(settings)
     callers = Callers(authenticator, models)
-    service = InferenceService(callers, inference, statistics, room, settings, problem, version(), stop)
-    return grpc_listening(settings, service, callers, problem, stop, tls, DRAIN_SHARE * settings.drain_timeout_s)
+    service = InferenceService(callers, inference, statistics, room, settings, arrivals, problem, version(), stop)
+    return grpc_listening(settings, service, arrivals, problem, stop, tls, DRAIN_SHARE * settings.drain_timeout_s)
 
 
 async def _close(door: AbstractAsyncContextManager[str]) -> None:

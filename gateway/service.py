@@ -16,7 +16,7 @@ from aiohttp import web
 from broker.reachability import KafkaReachability
 from broker.settings import KafkaSettings
 from gateway.authentication import Authenticator, open_authenticator
-from gateway.doors import DRAIN_SHARE, grpc_door, open_doors
+from gateway.doors import DRAIN_SHARE, connections_each, grpc_door, open_doors
 from gateway.http.admin import AdminRoutes
 from gateway.http.authorization import authorization
 from gateway.http.connection import ConnectionLimits, HttpConnection, encode_answers, json_errors
@@ -36,7 +36,6 @@ from gateway.settings import GatewaySettings
 from gateway.statistics import ModelStatisticsTable
 from process.garbage_collection import tune_gc
 from process.health_server import HealthRoutes, health_server
-from process.open_files import allow_open_files
 from process.os_errors import listen_words
 from process.ports import address_text
 from process.tls import ListenerTls, following_certificates
@@ -54,8 +53,6 @@ _RECORD_OVERHEAD_BYTES: Final = 64 * 1024
 """Bytes left for the headers of a record beside its value."""
 _ADMIN_CONNECTIONS: Final = 2
 """Connections to Postgres for the admin API, opened when it is asked."""
-_OWN_FILES: Final = 256
-"""Files beside the connections of clients that a gateway may have open: those to Kafka and Postgres, and the like."""
 
 
 async def serve(settings: GatewaySettings, kafka: KafkaSettings, dsn: str, stop: asyncio.Event) -> None:
@@ -96,6 +93,7 @@ async def open_gateway(
         OperatorError: the port is taken, a setting contradicts another, or Kafka cannot be reached.
     """
     _check_sizes(settings, kafka)
+    settings = settings.model_copy(update={"max_connections": connections_each(settings)})
     async with (
         open_pool(dsn, min_size=0) as pool,
         open_pool(dsn, min_size=0, max_size=_ADMIN_CONNECTIONS) as admin_pool,
@@ -201,10 +199,7 @@ async def _listen(
     # What web.TCPSite does, but for the protocol: a site takes no other.
     loop, server = asyncio.get_running_loop(), runner.server
     assert server is not None, "a runner has a server once it is set up"
-    limits = ConnectionLimits(
-        connections=max(allow_open_files(settings.max_connections + _OWN_FILES) - _OWN_FILES, 1),
-        timeout_s=settings.receive_timeout_s,
-    )
+    limits = ConnectionLimits(connections=settings.max_connections, timeout_s=settings.receive_timeout_s)
     try:
         return await loop.create_server(
             lambda: HttpConnection(server, loop, inference, limits),

@@ -63,10 +63,11 @@ class GatewaySettings(JobSettings):
     """Most bytes of all requests that are held at once, whole or not; what does not fit is answered 503. Bodies of more
     than 256 KiB may fill three quarters of it."""
     receive_timeout_s: float = Field(default=20.0, gt=0)
-    """Seconds in which the head of a request, and then its body, must arrive; what takes longer is answered 408. As
-    long may a client take over an answer, before it is let go."""
+    """Seconds in which the head of a request, and then its body, must arrive, and a message of gRPC; what takes longer
+    is answered 408, or INVALID_ARGUMENT. As long may a client take over an answer of HTTP, before it is let go."""
     max_connections: int = Field(default=10_000, ge=1)
-    """Most connections at once, fewer where the system allows fewer open files; more are answered 503 and closed."""
+    """Most connections at once over HTTP, and as many over gRPC, fewer where the system allows fewer open files; more
+    are answered 503 and closed, those of gRPC closed at once."""
     max_in_flight: int = Field(default=MAX_IN_FLIGHT, ge=1)
     """Most queries that wait for their result at once; more are answered 503."""
     wait_s: float = Field(default=ANSWER_TIMEOUT_S, gt=0)

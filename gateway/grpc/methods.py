@@ -2,7 +2,8 @@
 
 Whatever is raised on behalf of a call becomes a status of the closed error table, with the code in `infaas-status` of
 the trailing metadata, and when to come back where that may help; `grpc-retry-pushback-ms` tells it to clients that
-retry by themselves. Messages are read here rather than by grpc.aio, which answers one that is none with INTERNAL.
+retry by themselves. Messages are read here rather than by grpc.aio, which answers one that is none with INTERNAL; and
+received by the methods, since grpc.aio waits for the one message of a unary call before it asks who calls, for ever.
 """
 
 import logging
@@ -22,11 +23,10 @@ log = logging.getLogger(__name__)
 
 Call: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 """One call of a method: its metadata, its deadline, and how it ends."""
-Unary: TypeAlias = Callable[[bytes, Call], Awaitable[bytes]]
-UnaryStream: TypeAlias = Callable[[bytes, Call], Awaitable[None]]
-"""A method that writes its answers to the call."""
+Unary: TypeAlias = Callable[[AsyncIterator[bytes], Call], Awaitable[bytes]]
+"""A method that answers with one message. It receives what it wants to: nothing of who may not call, and in time."""
 Stream: TypeAlias = Callable[[AsyncIterator[bytes], Call], Awaitable[None]]
-"""As above, with many messages that are asked."""
+"""A method that writes its answers to the call."""
 Absent: TypeAlias = Callable[[str, Call], Awaitable[str]]
 """What is said of a method that a service has not, unless it may not even be told."""
 
@@ -56,44 +56,27 @@ class Methods(grpc.GenericRpcHandler):
 
 
 def unary(method: Unary) -> Any:
-    """The handler of a method that answers one message with one."""
+    """The handler of a method that answers with one message."""
 
-    async def handle(message: bytes, call: Call) -> bytes:
+    async def handle(messages: AsyncIterator[bytes], call: Call) -> bytes:
         try:
-            return await method(message, call)
+            return await method(messages, call)
         except Exception as error:  # noqa: BLE001 - the top of a call; what is no error goes on
             return await end_with(call, error)
 
-    return grpc.unary_unary_rpc_method_handler(handle)
-
-
-def unary_stream(method: UnaryStream) -> Any:
-    """The handler of a method that answers one message with many."""
-    return grpc.unary_stream_rpc_method_handler(_writing(method))
+    return grpc.stream_unary_rpc_method_handler(handle)
 
 
 def stream(method: Stream) -> Any:
-    """The handler of a method that answers many messages with many."""
-    return grpc.stream_stream_rpc_method_handler(_writing(method))
+    """The handler of a method that answers with many messages."""
 
-
-def refusing(error: QueryError) -> Any:
-    """The handler of a call that ends with an error, whatever is asked, and without being read."""
-
-    async def refuse(_messages: AsyncIterator[bytes], call: Call) -> None:
-        await end_with(call, error)
-
-    return stream(refuse)
-
-
-def _writing(method: Callable[[Any, Call], Awaitable[None]]) -> Callable[[Any, Call], Awaitable[None]]:
-    async def handle(asked: Any, call: Call) -> None:
+    async def handle(messages: AsyncIterator[bytes], call: Call) -> None:
         try:
-            await method(asked, call)
+            await method(messages, call)
         except Exception as error:  # noqa: BLE001 - as above
             await end_with(call, error)
 
-    return handle
+    return grpc.stream_stream_rpc_method_handler(handle)
 
 
 def parsed(kind: type[Message], message: bytes) -> Any:

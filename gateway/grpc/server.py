@@ -1,8 +1,10 @@
 """The gRPC server of a gateway: its limits, its address, and its end.
 
-What one client may take is bounded: the size of a message, the calls at once on a connection and over all, how often
-it pings, and how long a connection may say nothing. When the gateway is to stop, no new call is taken, streams take no
-more requests, and what is being computed may end within the drain timeout.
+What clients may take is bounded: connections, their handshake, how long one may be idle and how old it may become; the
+calls at once on each, the size of a message, how long it takes to arrive (`arrivals.py`), and calls that last for as
+long as their client likes (`places.py`). Calls are not counted over all: who only begins them, as every stranger may,
+would keep out everybody. When the gateway is to stop, no new call is taken, streams take no more requests, and what is
+being computed may end within the drain timeout.
 """
 
 import asyncio
@@ -15,12 +17,13 @@ import grpc
 import grpc.aio
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2
-from grpc_reflection.v1alpha import reflection, reflection_pb2
+from grpc_reflection.v1alpha import reflection_pb2
 
 from gateway.grpc import inference_pb2
-from gateway.grpc.callers import CallerCheck, Callers
+from gateway.grpc.arrivals import Arrivals
 from gateway.grpc.health import HealthService
 from gateway.grpc.methods import Methods
+from gateway.grpc.reflection import ReflectionService
 from gateway.grpc.service import InferenceService
 from gateway.settings import GatewaySettings
 from process.ports import address_text
@@ -31,25 +34,28 @@ log = logging.getLogger(__name__)
 
 _INFERENCE: Final = inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 _HEALTH: Final = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+_REFLECTION: Final = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"].full_name
 _STREAMS: Final = 1000
 """Calls at once on one connection; further ones wait at the client."""
-_OTHER_CALLS: Final = 1000
-"""Calls at once beside those that wait for a result: streams, metadata and health."""
 _PING_S: Final = 10
 """Seconds between pings of a client below which they count as too many."""
 _PING_STRIKES: Final = 5
 """Too many pings after which a connection is closed."""
 _KEEPALIVE_S: Final = 60
 """Seconds of silence after which a client is asked whether it is there."""
-_IDLE_S: Final = 3600
+_IDLE_S: Final = 300
 """Seconds without a call after which a connection is closed; clients open another one when they need it."""
+_AGE_S: Final = 3600
+"""Seconds after which a client is asked to open another connection, a tenth more or less."""
+_AGE_GRACE_S: Final = 600
+"""Seconds that calls on the old one may still take. So no call holds anything for ever, whatever its client does."""
 
 
 @asynccontextmanager
 async def grpc_listening(
     settings: GatewaySettings,
     service: InferenceService,
-    callers: Callers,
+    arrivals: Arrivals,
     problem: Callable[[], Awaitable[str]],
     stop: asyncio.Event,
     tls: ListenerTls | None,
@@ -60,13 +66,8 @@ async def grpc_listening(
     Raises:
         OperatorError: the port is taken.
     """
-    server = grpc.aio.server(
-        interceptors=[CallerCheck(callers)],
-        options=_options(settings),
-        maximum_concurrent_rpcs=settings.max_in_flight + _OTHER_CALLS,
-    )
-    server.add_generic_rpc_handlers(_handlers(service, problem, stop))
-    reflection.enable_server_reflection((_INFERENCE, _HEALTH, reflection.SERVICE_NAME), server, _described())
+    server = grpc.aio.server(options=_options(settings))
+    server.add_generic_rpc_handlers(_handlers(service, arrivals, problem, stop))
     host = settings.host or "::"  # of all addresses, which its core calls by no empty name
     address = address_text(host, settings.grpc_port or 0)
     try:
@@ -82,12 +83,14 @@ async def grpc_listening(
 
 
 def _handlers(
-    service: InferenceService, problem: Callable[[], Awaitable[str]], stop: asyncio.Event
+    service: InferenceService, arrivals: Arrivals, problem: Callable[[], Awaitable[str]], stop: asyncio.Event
 ) -> tuple[Methods, ...]:
-    health = HealthService(frozenset({_INFERENCE}), problem, stop)
+    health = HealthService(frozenset({_INFERENCE}), arrivals, problem, stop)
+    reflection = ReflectionService((_INFERENCE, _HEALTH), _described(), arrivals)
     return (
         Methods(_INFERENCE, service.methods(), service.not_offered),
         Methods(_HEALTH, health.methods(), health.not_offered),
+        Methods(_REFLECTION, reflection.methods(), reflection.not_offered),
     )
 
 
@@ -125,4 +128,6 @@ def _options(settings: GatewaySettings) -> list[tuple[str, int]]:
         ("grpc.keepalive_time_ms", _KEEPALIVE_S * 1000),
         ("grpc.keepalive_timeout_ms", int(settings.receive_timeout_s * 1e3)),
         ("grpc.max_connection_idle_ms", _IDLE_S * 1000),
+        ("grpc.max_connection_age_ms", _AGE_S * 1000),
+        ("grpc.max_connection_age_grace_ms", _AGE_GRACE_S * 1000),
     ]

@@ -19,8 +19,10 @@ from google.protobuf.message import Message
 
 from gateway.grpc import inference_pb2 as wire
 from gateway.grpc.answers import infer_response, streamed_error, streamed_response
+from gateway.grpc.arrivals import Arrivals
 from gateway.grpc.callers import Caller, Callers
 from gateway.grpc.methods import Call, known_error, parsed, stream, unary
+from gateway.grpc.places import CallPlaces, host_of
 from gateway.grpc.requests import InferMessage, OipRequest, oip_request, read_message
 from gateway.inference import ArrivedRequest, Inference, result_headers
 from gateway.model_directory import ServedModels
@@ -31,11 +33,16 @@ from gateway.statistics import ModelStatisticsTable
 from schemas import headers as h
 from schemas.errors import Overloaded, UnknownTask
 from schemas.oip import BINARY
+from schemas.principal import ANYONE
 from schemas.reserved_parameters import TIMEOUT
 from schemas.result import Result
 
 _IN_FLIGHT: Final = 256
 """Requests of one stream that are asked at once."""
+_STREAMS: Final = 1000
+"""Streams of queries at once, which last for as long as their clients like."""
+_SHARE: Final = 4
+"""One who asks may hold one stream of so many."""
 _LATENCIES: Final = ("latency_ms", TIMEOUT)
 """Parameters that name a latency."""
 _Telling: TypeAlias = Callable[[Any, ServedModels], Awaitable[Message]]
@@ -52,6 +59,7 @@ class InferenceService:
         statistics: ModelStatisticsTable,
         room: RequestRoom,
         settings: GatewaySettings,
+        arrivals: Arrivals,
         problem: Callable[[], Awaitable[str]],
         version: str,
         stop: asyncio.Event,
@@ -61,6 +69,8 @@ class InferenceService:
         self._statistics = statistics
         self._room = room
         self._max_bytes = settings.max_body_bytes
+        self._arrivals = arrivals
+        self._streams = CallPlaces("streams of queries", _STREAMS, _STREAMS // _SHARE)
         self._problem = problem
         self._version = version
         self._stop = stop
@@ -78,22 +88,28 @@ class InferenceService:
             "RepositoryModelUnload": (wire.RepositoryModelUnloadRequest, self._unload),
         }
         return {
-            "ServerLive": _open(wire.ServerLiveRequest, self._live),
-            "ServerReady": _open(wire.ServerReadyRequest, self._ready),
+            "ServerLive": _open(self._live),
+            "ServerReady": _open(self._ready),
             "ModelInfer": unary(self._infer),
             "ModelStreamInfer": stream(self._stream_infer),
             **{name: self._telling(name, kind, method) for name, (kind, method) in told.items()},
         }
 
     # -- queries -------------------------------------------------------------------------------------------------------
-    async def _infer(self, message: bytes, call: Call) -> bytes:
+    async def _infer(self, messages: AsyncIterator[bytes], call: Call) -> bytes:
         caller = await self._callers.of(call, "ModelInfer")
+        message = await self._arrivals.message(messages)
         result = await self._ask(read_message(message), caller, call.time_remaining())
         call.set_trailing_metadata(tuple(filter(_is_tellable, result_headers(result).items())))
         return infer_response(result)
 
     async def _stream_infer(self, messages: AsyncIterator[bytes], call: Call) -> None:
-        await self._callers.of(call, "ModelStreamInfer")
+        principal = (await self._callers.of(call, "ModelStreamInfer")).principal
+        client = host_of(call.peer()) if principal is ANYONE else principal.name
+        with self._streams.taken(client):
+            await self._answer_stream(messages, call)
+
+    async def _answer_stream(self, messages: AsyncIterator[bytes], call: Call) -> None:
         writing, places = asyncio.Lock(), asyncio.Semaphore(_IN_FLIGHT)
 
         async def answer(message: bytes) -> None:
@@ -149,10 +165,10 @@ class InferenceService:
         return ArrivedRequest(headers, request.value)
 
     # -- the server ----------------------------------------------------------------------------------------------------
-    async def _live(self, _request: wire.ServerLiveRequest) -> Message:
+    async def _live(self) -> Message:
         return wire.ServerLiveResponse(live=True)
 
-    async def _ready(self, _request: wire.ServerReadyRequest) -> Message:
+    async def _ready(self) -> Message:
         return wire.ServerReadyResponse(ready=not await self._problem())
 
     async def _server_metadata(self, _request: wire.ServerMetadataRequest, _models: ServedModels) -> Message:
@@ -194,8 +210,9 @@ class InferenceService:
     ) -> Any:
         """The handler of a method that answers from what is known here."""
 
-        async def answer(message: bytes, call: Call) -> bytes:
+        async def answer(messages: AsyncIterator[bytes], call: Call) -> bytes:
             caller = await self._callers.of(call, name)
+            message = await self._arrivals.message(messages)
             return (await method(parsed(kind, message), caller.models)).SerializeToString()
 
         return unary(answer)
@@ -238,11 +255,11 @@ def _names_latency(request: OipRequest, metadata: dict[str, str]) -> bool:
     )
 
 
-def _open(kind: type[Message], method: Callable[[Any], Awaitable[Message]]) -> Any:
-    """The handler of a method for whoever comes: of a probe."""
+def _open(method: Callable[[], Awaitable[Message]]) -> Any:
+    """The handler of a method for whoever comes, of a probe: what they send, which means nothing, is not received."""
 
-    async def answer(message: bytes, _call: Call) -> bytes:
-        return (await method(parsed(kind, message))).SerializeToString()
+    async def answer(_messages: AsyncIterator[bytes], _call: Call) -> bytes:
+        return (await method()).SerializeToString()
 
     return unary(answer)
 
