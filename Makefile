@@ -107,8 +107,8 @@ bench-zoo: $(TORCH)/dev.stamp ## register 44 architectures and serve them; BENCH
 	$(TORCH)/bin/python $(PIP) -r bench/zoo/lock.txt
 	$(TORCH)/bin/python -m bench.zoo $(BENCH)
 
-chaos: $(VENV)/dev.stamp ## inflict faults under load; MINUTES=30 FAULTS="Kafka,worker" narrow it, CHAOS="--seed 2" more
-	$(BIN)/python -m bench.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(FAULTS),--faults "$(FAULTS)") $(CHAOS)
+chaos: $(VENV)/dev.stamp ## inflict faults under load; MINUTES=30 QUERIES=1000000 FAULTS="Kafka,worker" bound it, CHAOS="--seed 2" more
+	$(BIN)/python -m bench.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(QUERIES),--queries $(QUERIES)) $(if $(FAULTS),--faults "$(FAULTS)") $(CHAOS)
 
 .PHONY: fuzz
 fuzz: $(VENV)/dev.stamp ## throw generated requests at every route of a gateway; MINUTES=30 SEED=2 for more, and others

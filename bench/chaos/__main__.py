@@ -1,29 +1,35 @@
-"""Run faults under load: `python -m bench.chaos [--minutes N] [--faults NAME ...] [--seed N] [--brokers 1|3]`.
+"""Run faults under load: `python -m bench.chaos [--minutes N] [--queries N] [--faults NAME,...] [--seed N]`.
 
 Real processes: two selectors, two workers, two autoscalers, a gateway, Postgres, Apache Kafka. Exit code 0 only if
 nothing was lost, shown twice or held, and all recovered from each fault.
+
+It may run for hours by itself: what is kept is bounded, the report is written anew after each fault, and SIGTERM ends
+it after the fault under way, as if its time were up.
 """
 
 import argparse
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import uuid
 from collections.abc import AsyncGenerator, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from math import inf
 from pathlib import Path
 from typing import Final
 
 from rich.console import Console
 
-from bench.chaos.campaign import CampaignReport, FaultReport, new_random, run_campaign
+from bench.chaos.campaign import CampaignReport, Course, new_random, run_campaign
 from bench.chaos.faults import FAULTS, Arena, FaultScenario
 from bench.chaos.kafka_cluster import kafka_cluster
 from bench.chaos.ledger import Ledger
 from bench.chaos.poison import MODEL_FAULTS
 from bench.chaos.report import fault_table, summary, write_report
+from bench.chaos.room import SHORT_RETENTION
 from bench.chaos.site import Site
 from bench.chaos.traffic import TASK
 from bench.core.system import SystemUnderTest, infaas, running_at
@@ -31,13 +37,15 @@ from bench.core.system import SystemUnderTest, infaas, running_at
 _DISK: Final = "6g"
 """Size of the file system that faults may fill."""
 _WIDTH: Final = 150
+_MINUTES: Final = 30.0
 _FLAGS: Final = ("--selectors=2", "--autoscalers=2", "--workers=2", "--oversubscribe")
 
 
 def main() -> None:
     """Parse the command line, run a campaign, print and write its report."""
     parser = argparse.ArgumentParser(prog="python -m bench.chaos")
-    parser.add_argument("--minutes", type=float, default=30.0, help="after which no other fault begins")
+    parser.add_argument("--minutes", type=float, help="after which no other fault begins; 30, or as --queries takes")
+    parser.add_argument("--queries", type=int, help="after so many no other fault begins")
     parser.add_argument("--faults", default="", help="parts of names, joined by commas; all that can be done if absent")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rate", type=float, default=150.0, help="queries a second in all")
@@ -48,6 +56,8 @@ def main() -> None:
     parser.add_argument("--report", type=Path, default=Path("build/chaos"))
     arguments = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else _WIDTH)
+    if arguments.minutes is None and arguments.queries is None:
+        arguments.minutes = _MINUTES
     report = asyncio.run(_run(arguments, console))
     console.print(fault_table(report.faults))
     for name, text in summary(report):
@@ -57,25 +67,37 @@ def main() -> None:
 
 
 async def _run(arguments: argparse.Namespace, console: Console) -> CampaignReport:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    course = Course(
+        seed=arguments.seed, rate=arguments.rate, every_s=arguments.every,
+        minutes=inf if arguments.minutes is None else arguments.minutes,
+        queries=inf if arguments.queries is None else arguments.queries,
+    )  # fmt: skip
     async with _arena(arguments) as arena:
-        parts = arguments.faults.split(",")
-        chosen = [fault for fault in FAULTS if any(part in fault.name for part in parts)]
-        why_not = {fault.name: fault.is_possible(arena) for fault in chosen}
-        for name, reason in why_not.items():
-            if reason:
-                console.log(f"left out: {name}: {reason}")
 
-        def tell(fault: FaultReport) -> None:
-            recovered = (
-                "never answered again" if fault.recovered_s is None else f"answers after {fault.recovered_s:.1f} s"
-            )
-            console.log(f"{fault.fault}: {recovered}, {fault.lost} lost, {fault.asked:,} asked so far", highlight=False)
+        def tell(report: CampaignReport) -> None:
+            write_report(report, arguments.report)
+            console.log(_told(report), highlight=False)
 
-        possible: list[FaultScenario] = [fault for fault in chosen if not why_not[fault.name]]
-        return await run_campaign(
-            arena, possible, seed=arguments.seed, rate=arguments.rate, minutes=arguments.minutes,
-            every_s=arguments.every, tell=tell,
-        )  # fmt: skip
+        return await run_campaign(arena, _possible(arguments.faults, arena, console), course, tell, stop)
+
+
+def _possible(wanted: str, arena: Arena, console: Console) -> list[FaultScenario]:
+    """The faults whose names hold one of the parts that are wanted, and that can be done here."""
+    chosen = [fault for fault in FAULTS if any(part in fault.name for part in wanted.split(","))]
+    why_not = {fault.name: fault.is_possible(arena) for fault in chosen}
+    for name, reason in why_not.items():
+        if reason:
+            console.log(f"left out: {name}: {reason}")
+    return [fault for fault in chosen if not why_not[fault.name]]
+
+
+def _told(report: CampaignReport) -> str:
+    fault = report.faults[-1]
+    recovered = "never answered again" if fault.recovered_s is None else f"answers after {fault.recovered_s:.1f} s"
+    counts = f"{len(report.faults)} faults and {report.asked:,} queries so far, {report.lost} lost"
+    return f"{fault.fault}: {recovered}; {counts}, {report.shown_twice} shown twice"
 
 
 @asynccontextmanager
@@ -86,7 +108,7 @@ async def _arena(arguments: argparse.Namespace) -> AsyncGenerator[Arena]:
         small = stack.enter_context(_small_disk(folder / "home"))
         (folder / "faults").mkdir()
         (folder / "faults" / "sitecustomize.py").write_text(MODEL_FAULTS)
-        env = {"PYTHONPATH": f"{folder / 'faults'}{os.pathsep}{os.getcwd()}", "INFAAS_KAFKA": ""}
+        env = {"PYTHONPATH": f"{folder / 'faults'}{os.pathsep}{os.getcwd()}", "INFAAS_KAFKA": "", **SHORT_RETENTION}
         cluster = None
         if arguments.brokers > 1:
             cluster = await stack.enter_async_context(kafka_cluster(folder / "kafka"))

@@ -1,7 +1,8 @@
 """One fault after another under steady load, and what is checked after each.
 
 After a fault, every client must be answered again, and all that was asked before the fault ended must have its answer,
-its error or its dead letter. At the end no consumer may be behind and nobody may wait.
+its error or its dead letter. At the end no consumer may be behind and nobody may wait. What is known is told after each
+fault, so that a campaign of hours that is cut off has a report.
 """
 
 import asyncio
@@ -9,13 +10,17 @@ import random
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from math import inf
 from typing import Final
 
 import aiohttp
 import msgspec
 
 from bench.chaos.faults import Arena, FaultScenario
+from bench.chaos.ledger import Ledger
+from bench.chaos.room import cut_logs, disk_mib, own_mib
 from bench.chaos.traffic import CLIENTS, PATIENCE_S, ask_by_http, ask_by_kafka, ask_by_library, read_results
+from process.event_wait import wait_within
 from store.pool import open_pool
 from store.samples import latest_lag
 
@@ -41,7 +46,9 @@ class FaultReport(msgspec.Struct, kw_only=True):
     asked: int
     """Queries asked so far."""
     memory_mib: dict[str, float]
-    """Resident memory by kind of process when all had recovered."""
+    """Resident memory by kind of process when all had recovered; `clients` are those who ask, and the books."""
+    disk_mib: float = 0.0
+    """What all files of the system took then."""
 
 
 class CampaignReport(msgspec.Struct, kw_only=True):
@@ -66,6 +73,8 @@ class CampaignReport(msgspec.Struct, kw_only=True):
     memory_mib: dict[str, float]
     """Resident memory by kind of process before the first fault."""
     faults: list[FaultReport]
+    ended: bool
+    """Whether it came to its end; else what was asked after the last fault is not judged yet."""
 
     @property
     def passed(self) -> bool:
@@ -73,57 +82,80 @@ class CampaignReport(msgspec.Struct, kw_only=True):
         recovered = all(fault.recovered_s is not None for fault in self.faults)
         return recovered and not (self.lost or self.shown_twice or self.waiting or any(self.behind.values()))
 
+    @property
+    def verdict(self) -> str:
+        """What is to be said of it in a word."""
+        return ("passed" if self.ended else "passed so far") if self.passed else "FAILED"
+
+
+class Course(msgspec.Struct, frozen=True, kw_only=True):
+    """How a campaign goes, and when it ends."""
+
+    seed: int
+    """Of the order of faults, and of what they draw."""
+    rate: float
+    """Queries a second of all clients together."""
+    every_s: float
+    """Least seconds from the beginning of one fault to that of the next."""
+    minutes: float = inf
+    """After which no other fault begins."""
+    queries: float = inf
+    """Queries asked after which none does."""
+
 
 async def run_campaign(
     arena: Arena,
     faults: Sequence[FaultScenario],
-    *,
-    seed: int,
-    rate: float,
-    minutes: float,
-    every_s: float,
-    tell: Callable[[FaultReport], None],
+    course: Course,
+    tell: Callable[[CampaignReport], None],
+    stop: asyncio.Event,
 ) -> CampaignReport:
-    """Inflict faults in seeded order, each once before any again, until the minutes are over.
+    """Inflict faults in seeded order, each once before any again, until the course ends or `stop` is set.
 
     Args:
         arena: the system, and how long faults last.
         faults: those that can be done here.
-        seed: of the order and of what the faults draw.
-        rate: queries a second of all clients together.
-        minutes: after which no other fault begins.
-        every_s: least seconds from the beginning of one fault to that of the next.
-        tell: is told of each fault when it is over.
+        course: how it goes.
+        tell: is told after each fault what is known so far.
+        stop: has no other fault begin.
     """
     ledger, began = arena.ledger, time.monotonic()
-    reports: list[FaultReport] = []
-    async with _traffic(arena, rate):
+    found = CampaignReport(
+        seed=course.seed, rate=course.rate, minutes=0.0, asked=0, lost=0, shown_twice=0, repeated=0, behind={},
+        waiting=0, outcomes={}, dead_letters={}, memory_mib={}, faults=[], ended=False,
+    )  # fmt: skip
+    async with _traffic(arena, course.rate):
         await _wait_until(lambda: all(ledger.first_answer(client, began) is not None for client in CLIENTS), _RECOVER_S)
-        memory = await asyncio.to_thread(arena.site.memory_mib)
+        found.memory_mib = await asyncio.to_thread(_memory_mib, arena)
         queue: list[FaultScenario] = []
-        while time.monotonic() - began < minutes * 60:
+        while not (stop.is_set() or time.monotonic() - began >= course.minutes * 60 or ledger.asked >= course.queries):
             queue = queue or arena.rng.sample(list(faults), len(faults))
             started = time.monotonic()
-            reports.append(await _inflict(queue.pop(), arena, began))
-            tell(reports[-1])
-            await asyncio.sleep(max(0.0, started + every_s - time.monotonic()))
-    behind, waiting = await _still_held(arena)
+            found.faults.append(await _inflict(queue.pop(), arena, began))
+            _count(found, ledger, began)
+            found.lost = sum(fault.lost for fault in found.faults)
+            tell(found)
+            await asyncio.to_thread(cut_logs, arena.site.system.home)
+            await wait_within(max(0.0, started + course.every_s - time.monotonic()), stop)
+    found.behind, found.waiting = await _still_held(arena)
+    _count(found, ledger, began)
+    found.lost, found.ended = ledger.lost(), True
+    return found
+
+
+def _count(found: CampaignReport, ledger: Ledger, began: float) -> None:
+    """Take into a report what the books say, but for what is lost."""
     reasons = list(ledger.dead_letters.values())
-    return CampaignReport(
-        seed=seed,
-        rate=rate,
-        minutes=(time.monotonic() - began) / 60,
-        asked=ledger.asked,
-        lost=ledger.lost(),
-        shown_twice=len(ledger.shown_twice),
-        repeated=ledger.repeated,
-        behind=behind,
-        waiting=waiting,
-        outcomes={client: dict(counts) for client, counts in ledger.outcomes.items()},
-        dead_letters={reason: reasons.count(reason) for reason in set(reasons)},
-        memory_mib=memory,
-        faults=reports,
-    )
+    found.minutes = (time.monotonic() - began) / 60
+    found.asked = ledger.asked
+    found.shown_twice = len(ledger.shown_twice)
+    found.repeated = ledger.repeated
+    found.outcomes = {client: dict(counts) for client, counts in ledger.outcomes.items()}
+    found.dead_letters = {reason: reasons.count(reason) for reason in set(reasons)}
+
+
+def _memory_mib(arena: Arena) -> dict[str, float]:
+    return {**arena.site.memory_mib(), "clients": own_mib()}
 
 
 @asynccontextmanager
@@ -169,7 +201,8 @@ async def _inflict(fault: FaultScenario, arena: Arena, began: float) -> FaultRep
         lost=len(ledger.open_before(ended)) + ledger.in_vain - in_vain,
         shown_twice=len(ledger.shown_twice),
         asked=ledger.asked,
-        memory_mib=await asyncio.to_thread(arena.site.memory_mib),
+        memory_mib=await asyncio.to_thread(_memory_mib, arena),
+        disk_mib=await asyncio.to_thread(disk_mib, arena.site.system.home),
     )
     ledger.forget_answers(ended)
     return report

@@ -7,6 +7,8 @@ taken. What stays open is lost, unless its dead letter says why. An id that is t
 from collections import Counter
 from typing import Final
 
+from bench.chaos.closed_ids import ClosedIds
+
 OK: Final = "ok"
 NO_ANSWER: Final = "no answer"
 """What a client says of a query for which it waited in vain."""
@@ -22,7 +24,7 @@ class Ledger:
         self.repeated = 0
         """Results that were written again for an id, where a client reads the log itself: at least once allows it."""
         self._open: dict[str, tuple[str, float]] = {}
-        self._closed: set[str] = set()
+        self._closed = ClosedIds()
         self._buried: dict[str, str] = {}
         self._answers: dict[str, list[tuple[float, float]]] = {}
 

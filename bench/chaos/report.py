@@ -20,7 +20,9 @@ _COLUMNS: Final = (
     "shown twice",
     "asked",
     "memory MiB",
+    "disk MiB",
 )
+_NOT_OURS: Final = ("kafka", "postgres", "clients")
 _STYLE: Final = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse; width: 100%; margin: 1rem 0 }
@@ -42,7 +44,7 @@ def summary(report: CampaignReport) -> list[tuple[str, str]]:
     """What is to be said of the whole campaign, line by line."""
     outcomes = (f"{client}: {_counts(counts)}" for client, counts in sorted(report.outcomes.items()))
     return [
-        ("verdict", "passed" if report.passed else "FAILED"),
+        ("verdict", report.verdict),
         ("queries", f"{report.asked:,} at {report.rate:g}/s in {report.minutes:.1f} min, seed {report.seed}"),
         ("faults", f"{len(report.faults)}"),
         ("lost", f"{report.lost}"),
@@ -58,12 +60,19 @@ def summary(report: CampaignReport) -> list[tuple[str, str]]:
 
 
 def write_report(report: CampaignReport, folder: Path) -> Path:
-    """Write `report.json` and `report.html` into a folder; returns the page's path."""
+    """Write `report.json` and `report.html` into a folder; returns the page's path.
+
+    Each is replaced at once, so that whoever is killed while writing leaves the one before.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
-    page = folder / "report.html"
-    page.write_text(_page(report))
-    return page
+    _replace(folder / "report.json", msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    return _replace(folder / "report.html", _page(report).encode())
+
+
+def _replace(path: Path, content: bytes) -> Path:
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(content)
+    return partial.rename(path)
 
 
 def _page(report: CampaignReport) -> str:
@@ -75,7 +84,7 @@ def _page(report: CampaignReport) -> str:
         for fault in report.faults
     )
     facts = "".join(f"<tr><td>{html.escape(k)}</td><td>{html.escape(v)}</td></tr>\n" for k, v in summary(report))
-    verdict = "<span class='good'>passed</span>" if report.passed else "<span class='bad'>FAILED</span>"
+    verdict = f"<span class='{'good' if report.passed else 'bad'}'>{report.verdict}</span>"
     return (
         "<!doctype html><html lang='en'><meta charset='utf-8'><title>Faults under load</title>"
         f"<style>{_STYLE}</style><h1>Faults under load: {verdict}</h1><table>{facts}</table>"
@@ -85,7 +94,7 @@ def _page(report: CampaignReport) -> str:
 
 def _cells(fault: FaultReport) -> list[str]:
     recovered = "never" if fault.recovered_s is None else f"{fault.recovered_s:.1f}"
-    memory = sum(mib for kind, mib in fault.memory_mib.items() if kind not in ("kafka", "postgres"))
+    memory = sum(mib for kind, mib in fault.memory_mib.items() if kind not in _NOT_OURS)
     counts = (fault.lost, fault.shown_twice, fault.asked)
     return [
         fault.fault,
@@ -95,6 +104,7 @@ def _cells(fault: FaultReport) -> list[str]:
         f"{fault.settled_s:.1f}",
         *(f"{n:,}" for n in counts),
         f"{memory:,.0f}",
+        f"{fault.disk_mib:,.0f}",
     ]
 
 

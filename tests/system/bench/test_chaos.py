@@ -21,3 +21,4 @@ async def test_nothing_is_lost_or_shown_twice_under_faults(tmp_path: Path) -> No
     assert code == 0, report
     assert {fault.fault for fault in report.faults} == set(FAULTS)
     assert report.asked > 500
+    assert report.ended

@@ -1,0 +1,23 @@
+"""A campaign of hours keeps the ends of its logs, and nothing else of the system is touched for that."""
+
+from pathlib import Path
+
+from bench.chaos.room import cut_logs, disk_mib
+
+
+def test_a_log_that_is_written_meanwhile_keeps_its_end(tmp_path: Path) -> None:
+    segment = tmp_path / "kafka" / "data" / "topic-0" / "00000000000000000000.log"
+    short, long = tmp_path / "logs" / "selector-0.log", tmp_path / "logs" / "worker-0.log"
+    for path in (segment, short, long):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    segment.write_bytes(b"s" * 5_000)
+    short.write_bytes(b"short")
+    with long.open("ab") as writer:
+        writer.write(b"a" * 4_000 + b"the end")
+        writer.flush()
+        cut_logs(tmp_path, most_bytes=1_000, kept_bytes=7)
+        assert long.read_bytes() == b"the end"
+        writer.write(b", and on")
+    assert long.read_bytes() == b"the end, and on"
+    assert (segment.stat().st_size, short.read_bytes()) == (5_000, b"short")
+    assert 0.0 < disk_mib(tmp_path) < 1.0
