@@ -1,18 +1,23 @@
 """Load beyond what the machine can answer: how much is answered in time all the same, and how the rest is told.
 
-By two doors: a plain Kafka producer, whose queries linger as long as those of kafka-clients 4 and librdkafka do unless
-told otherwise, and HTTP. The best rate is found first: the highest of a ladder at which 99 % are answered in time. Then
-half, once, twice and five times as much is offered for a while each, with a deadline, and at Kafka five times as much
-without, and by a producer that makes a request of each query. Last, one tenant floods the system while another asks for
-a tenth of what it can do. One process asks, open loop; its cost is the machine's, and stated beside what was spent on
-everything.
+By two doors: a plain Kafka program (librdkafka, whose queries linger for 5 ms unless told otherwise, as those of
+kafka-clients 4 do), and HTTP. The best rate is found first: the highest of a ladder at which 99 % are answered in time.
+Then half, once, twice and five times as much is offered for a while each, with a deadline, and by Kafka five times as
+much without, and by a producer that makes a request of each query. Last, one tenant floods the system while another
+asks for a tenth of what it can do.
+
+Who asks has the same machine, and so has Kafka. What they take is not the system's: so beside each rate beyond the best
+there is a control, in which the system is asked for the best rate and the same program wastes the rest, written to a
+topic that nobody reads, or sent to a server that answers all alike. In time over the control's says what refusing
+costs the system; over the best, what asking costs as well.
 """
 
 import asyncio
 import tempfile
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
@@ -21,10 +26,14 @@ import psutil
 from rich.console import Console
 
 from bench.core.figures import Figure, at_least, percentile
-from bench.core.load import AnsweredQuery, OpenLoopLoad
+from bench.core.load import AnsweredQuery
 from bench.core.system import SystemUnderTest
+from bench.idle import cpu_seconds
 from bench.load_client.http_load import HttpLoad, LoadShape, compile_client
+from bench.load_client.kafka_load import LINGER_MS, LibrdkafkaLoad
 from bench.throughput.cost import infer_request
+from bench.throughput.gateway import running_module
+from process.ports import free_port
 from schemas import headers as h
 from schemas.oip import EncodedMessage, encode_request
 from schemas.topics import task_topic
@@ -37,9 +46,7 @@ LATENCY_MS: Final = 250.0
 SECONDS: Final = 30.0
 FACTORS: Final = (0.5, 1.0, 2.0, 5.0)
 GOODPUT: Final = 0.9
-"""Share of the best that must be answered in time under overload."""
-LINGER_MS: Final = 5
-"""What kafka-clients 4 and librdkafka have by default."""
+"""Share of the best, and of the control, that must be answered in time under overload."""
 _LADDER: Final = 1.25
 _FIRST_RATE: Final = 40.0
 _STEP_S: Final = 6.0
@@ -68,40 +75,115 @@ class Offered(NamedTuple):
         return self.sent - self.refused
 
 
-Ask: TypeAlias = Callable[[float, float], Awaitable[Offered]]
-"""Asks so many queries a second for so many seconds."""
+Ask: TypeAlias = Callable[[float, float, float], Awaitable[Offered]]
+"""Asks so many queries a second for so many seconds, and wastes so many more a second."""
 
 
 async def measure(system: SystemUnderTest, broker: str, console: Console, seconds: float = SECONDS) -> list[Figure]:
     """Measure answers in time at multiples of the best rate. The system must be up, with the task registered."""
+    trial = _Trial(system, broker, console, seconds)
     async with _load(system, deadline=True) as load:
-        best, figures = await _by_door("overload", _asking(load), system, broker, console, seconds)
+        best = await trial.by_door("overload", _asking(load))
     async with _load(system, deadline=False) as load:
-        figures.append(await _unhurried(_asking(load), broker, console, best, seconds / 3))
+        await trial.unhurried(_asking(load), best)
     async with _load(system, deadline=True, linger_ms=0) as load:
-        name = f"overload x{FACTORS[-1]:g}, a request a query"
-        figures += await _offer(name, _asking(load), system, broker, console, best, FACTORS[-1], seconds / 3)
-    figures.append(await _fairness(system, broker, best, seconds / 2))
-    with tempfile.TemporaryDirectory(prefix="infaas-client-") as folder:
-        request = infer_request(
-            TASK, _query(), **{h.MIN_ACCURACY: MIN_ACCURACY.decode(), h.LATENCY_MS: f"{LATENCY_MS:g}"}
+        await trial.offer(
+            f"overload x{FACTORS[-1]:g}, a request a query", _asking(load), best, FACTORS[-1], seconds / 3
         )
-        port = urlsplit(system.gateway).port or 0
-        http = _asking_http(HttpLoad(await compile_client(Path(folder)), port, [request]))
-        return figures + (await _by_door("overload by HTTP", http, system, broker, console, seconds))[1]
+    trial.figures.append(await _fairness(system, broker, best, seconds / 2))
+    async with _asking_http(system) as ask:
+        await trial.by_door("overload by HTTP", ask)
+    return trial.figures
 
 
-async def _by_door(
-    name: str, ask: Ask, system: SystemUnderTest, broker: str, console: Console, seconds: float
-) -> tuple[float, list[Figure]]:
-    """Find the best rate, and offer multiples of it."""
-    await ask(*_WARM_UP)
-    best = await _best_rate(ask, console)
-    figures = [Figure(name=f"{name}: best rate with 99 % in time", broker=broker, value=best, unit="queries/s")]
-    for factor in FACTORS:
-        lasts_s = seconds if factor == FACTORS[-1] else seconds / 3
-        figures += await _offer(f"{name} x{factor:g}", ask, system, broker, console, best, factor, lasts_s)
-    return best, figures
+class _Trial:
+    """Loads on one system, and the figures that come of them."""
+
+    def __init__(self, system: SystemUnderTest, broker: str, console: Console, seconds: float) -> None:
+        self._system = system
+        self._broker = broker
+        self._console = console
+        self._seconds = seconds
+        self.figures: list[Figure] = []
+
+    async def by_door(self, door: str, ask: Ask) -> float:
+        """Find the best rate of a door and offer multiples of it; returns that rate."""
+        await ask(*_WARM_UP, 0.0)
+        best = await self._best_rate(ask)
+        self._note(f"{door}: best rate with 99 % in time", best, "queries/s")
+        for factor in FACTORS:
+            lasts_s = self._seconds if factor == FACTORS[-1] else self._seconds / 3
+            await self.offer(f"{door} x{factor:g}", ask, best, factor, lasts_s)
+        return best
+
+    async def offer(self, name: str, ask: Ask, best: float, factor: float, seconds: float) -> None:
+        """Offer a multiple of the best rate, beyond which after its control."""
+        if factor <= 1:
+            offered = await self._ask(name, ask, best * factor, seconds)
+            self._note(f"{name}: answered in time", offered.in_time / seconds, "queries/s", best * factor)
+        else:
+            control = await self._ask(f"{name}, control", ask, best, seconds, best * (factor - 1))
+            offered = await self._ask(name, ask, best * factor, seconds)
+            goodput, could = offered.in_time / seconds, control.in_time / seconds
+            self._note(f"{name}: control, the rest wasted: answered in time", could, "queries/s", best)
+            named = f"{name}: answered in time"
+            self.figures.append(at_least(named, self._broker, goodput, "queries/s", best, GOODPUT))
+            named = f"{named}, over the control"
+            self.figures.append(at_least(named, self._broker, goodput, "queries/s", max(could, 1.0), GOODPUT))
+        self._note(f"{name}: refused", 100 * offered.refused / max(offered.sent, 1), "%")
+        self._note(f"{name}: answered, p99", offered.p99_ms, "ms")
+
+    async def unhurried(self, ask: Ask, best: float) -> None:
+        """Take answers a second to queries that none may refuse: they have no deadline, so all of them wait."""
+        name = f"overload x{FACTORS[-1]:g} without deadlines"
+        offered = await self._ask(name, ask, best * FACTORS[-1], self._seconds / 3)
+        rate = offered.answered / offered.elapsed_s
+        self.figures.append(at_least(f"{name}: answered", self._broker, rate, "queries/s", best, GOODPUT))
+
+    async def _best_rate(self, ask: Ask) -> float:
+        """The highest rate of the ladder before the first at which too many are late or refused; twice is too many."""
+        rate, best, misses = _FIRST_RATE, 0.0, 0
+        while misses < 2:
+            offered = await ask(rate, _STEP_S, 0.0)
+            share = offered.in_time / max(offered.sent, 1)
+            self._console.log(f"{rate:.0f}/s: {share:.1%} in time")
+            if share >= _IN_TIME:
+                best, misses = rate, 0
+            else:
+                misses += 1
+            rate *= _LADDER
+        return best
+
+    async def _ask(self, name: str, ask: Ask, rate: float, seconds: float, wasted: float = 0.0) -> Offered:
+        memory, cpu, all_s = _memory_mib(self._system), self._cpu(), _machine_cpu_s()
+        offered = await ask(rate, seconds, wasted)
+        elapsed_s = offered.elapsed_s
+        shares = {kind: (taken - cpu.get(kind, 0.0)) / elapsed_s for kind, taken in self._cpu().items()}
+        all_cores, own_cores = (_machine_cpu_s() - all_s) / elapsed_s, offered.own_s / elapsed_s
+        grown = max(_memory_mib(self._system) - memory, 0.0)
+        self._console.log(_told(name, offered, seconds, grown), highlight=False)
+        self._console.log(f"cores: {_ranked({**shares, 'who asks': own_cores})} of {all_cores:.2f}", highlight=False)
+        if not wasted:
+            self._note(f"{name}: memory gained by all processes", grown, "MiB")
+            named = f"{name}: CPU of who asks (baseline: of everything on the machine)"
+            self._note(named, own_cores, "cores", all_cores)
+        return offered
+
+    def _cpu(self) -> Mapping[str, float]:
+        return cpu_seconds(psutil.Process(self._system.pid))
+
+    def _note(self, name: str, value: float, unit: str, baseline: float | None = None) -> None:
+        self.figures.append(Figure(name=name, broker=self._broker, value=value, unit=unit, baseline=baseline))
+
+
+def _told(name: str, offered: Offered, seconds: float, grown_mib: float) -> str:
+    goodput, refused = offered.in_time / seconds, offered.refused / max(offered.sent, 1)
+    return f"{name}: {goodput:.0f}/s in time, {refused:.1%} refused, p99 {offered.p99_ms:.0f} ms, +{grown_mib:.0f} MiB"
+
+
+def _ranked(cores: Mapping[str, float]) -> str:
+    ranked = sorted(cores.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {taken:.2f}" for name, taken in ranked if taken >= 0.01)
 
 
 def _query() -> EncodedMessage:
@@ -109,21 +191,21 @@ def _query() -> EncodedMessage:
     return encode_request({name: array[:1] for name, array in inputs.items()})
 
 
-def _load(system: SystemUnderTest, *, deadline: bool, tenant: str = "", linger_ms: int = LINGER_MS) -> OpenLoopLoad:
+def _load(system: SystemUnderTest, *, deadline: bool, tenant: str = "", linger_ms: int = LINGER_MS) -> LibrdkafkaLoad:
     query = _query()
     headers = [(h.CONTENT_TYPE, query.content_type.encode()), (h.JSON_LENGTH, str(query.json_length).encode())]
     headers += [(h.MIN_ACCURACY, MIN_ACCURACY)]
     headers += [(h.LATENCY_MS, b"%d" % LATENCY_MS)] if deadline else []
     headers += [(h.TENANT, tenant.encode())] if tenant else []
-    return OpenLoopLoad(system.kafka, task_topic(TASK), query.value, headers, linger_ms=linger_ms)
+    return LibrdkafkaLoad(system.kafka, task_topic(TASK), query.value, headers, linger_ms=linger_ms)
 
 
-def _asking(load: OpenLoopLoad) -> Ask:
+def _asking(load: LibrdkafkaLoad) -> Ask:
     """Ask as a plain Kafka program."""
 
-    async def ask(rate: float, seconds: float) -> Offered:
+    async def ask(rate: float, seconds: float, wasted: float) -> Offered:
         began_s, own_s = time.monotonic(), time.process_time()
-        answers = await load.run(rate, seconds, patience_s=_PATIENCE_S)
+        answers = await load.run(rate, seconds, wasted, patience_s=_PATIENCE_S)
         answered = [answer.total_ms for answer in answers if answer.status == "ok"]
         p99_ms = percentile(answered, 0.99) if answered else 0.0
         elapsed_s, own_s = time.monotonic() - began_s, time.process_time() - own_s
@@ -132,73 +214,32 @@ def _asking(load: OpenLoopLoad) -> Ask:
     return ask
 
 
-def _asking_http(load: HttpLoad) -> Ask:
-    """Ask over HTTP."""
-
-    async def ask(rate: float, seconds: float) -> Offered:
-        shape = LoadShape(seconds=seconds, connections=_CONNECTIONS, rate=rate, objective_ms=LATENCY_MS)
-        report = await load.run(shape)
-        refused = report.sent - report.answered
-        return Offered(report.sent, report.in_time, refused, report.p99_ms, report.elapsed_s, report.cpu_s)
-
-    return ask
-
-
-async def _best_rate(ask: Ask, console: Console) -> float:
-    """The highest rate of the ladder before the first at which too many are late or refused; twice is too many."""
-    rate, best, misses = _FIRST_RATE, 0.0, 0
-    while misses < 2:
-        offered = await ask(rate, _STEP_S)
-        share = offered.in_time / max(offered.sent, 1)
-        console.log(f"{rate:.0f}/s: {share:.1%} in time")
-        if share >= _IN_TIME:
-            best, misses = rate, 0
-        else:
-            misses += 1
-        rate *= _LADDER
-    return best
+@asynccontextmanager
+async def _asking_http(system: SystemUnderTest) -> AsyncGenerator[Ask]:
+    """Ask over HTTP, and waste requests on a server that refuses without looking at them."""
+    needs = {h.MIN_ACCURACY: MIN_ACCURACY.decode(), h.LATENCY_MS: f"{LATENCY_MS:g}"}
+    request, bare_port = infer_request(TASK, _query(), **needs), free_port()
+    bare = (str(bare_port), str(len(request.message())))
+    with tempfile.TemporaryDirectory(prefix="infaas-client-") as folder:
+        client = await compile_client(Path(folder))
+        asked, wasting = (HttpLoad(client, port, [request]) for port in (urlsplit(system.gateway).port or 0, bare_port))
+        async with running_module(system.kafka, "bench.load_client.bare_refuser", *bare):
+            yield lambda rate, seconds, wasted: _ask_http(asked, wasting, rate, seconds, wasted)
 
 
-async def _offer(
-    name: str,
-    ask: Ask,
-    system: SystemUnderTest,
-    broker: str,
-    console: Console,
-    best: float,
-    factor: float,
-    seconds: float,
-) -> list[Figure]:
-    before, spent_s = _memory_mib(system), _machine_cpu_s()
-    offered = await ask(best * factor, seconds)
-    all_cores = (_machine_cpu_s() - spent_s) / offered.elapsed_s
-    goodput, refused = offered.in_time / seconds, offered.refused / max(offered.sent, 1)
-    grown = max(_memory_mib(system) - before, 0.0)
-    told = f"{goodput:.0f}/s in time, {refused:.1%} refused, p99 {offered.p99_ms:.0f} ms, memory +{grown:.0f} MiB"
-    console.log(f"{name}: {told}, CPU {offered.own_s / offered.elapsed_s:.2f} of {all_cores:.2f}")
-    first = Figure(
-        name=f"{name}: answered in time", broker=broker, value=goodput, unit="queries/s", baseline=best * factor
-    )
-    if factor > 1:
-        first = at_least(first.name, broker, goodput, "queries/s", best, GOODPUT)
-    return [
-        first,
-        Figure(name=f"{name}: refused", broker=broker, value=100 * refused, unit="%"),
-        Figure(name=f"{name}: answered, p99", broker=broker, value=offered.p99_ms, unit="ms"),
-        Figure(name=f"{name}: memory gained by all processes", broker=broker, value=grown, unit="MiB"),
-        Figure(
-            name=f"{name}: CPU of who asks (baseline: of everything on the machine)", broker=broker, unit="cores",
-            value=offered.own_s / offered.elapsed_s, baseline=all_cores,
-        ),
-    ]  # fmt: skip
+async def _ask_http(asked: HttpLoad, wasting: HttpLoad, rate: float, seconds: float, wasted: float) -> Offered:
+    async with asyncio.TaskGroup() as tasks:
+        loads = [tasks.create_task(asked.run(_shape(rate, seconds)), name="ask")]
+        if wasted:
+            loads.append(tasks.create_task(wasting.run(_shape(wasted, seconds)), name="waste"))
+    report = loads[0].result()
+    own_s = sum(load.result().cpu_s for load in loads)
+    refused = report.sent - report.answered
+    return Offered(report.sent, report.in_time, refused, report.p99_ms, report.elapsed_s, own_s)
 
 
-async def _unhurried(ask: Ask, broker: str, console: Console, best: float, seconds: float) -> Figure:
-    """Answers a second to queries that none may refuse: they have no deadline, so all of them wait."""
-    offered = await ask(best * FACTORS[-1], seconds)
-    rate = offered.answered / offered.elapsed_s
-    console.log(f"without deadlines: {rate:.0f}/s answered, {offered.refused} refused, p99 {offered.p99_ms:.0f} ms")
-    return at_least(f"overload x{FACTORS[-1]:g} without deadlines: answered", broker, rate, "queries/s", best, GOODPUT)
+def _shape(rate: float, seconds: float) -> LoadShape:
+    return LoadShape(seconds=seconds, connections=_CONNECTIONS, rate=rate, objective_ms=LATENCY_MS)
 
 
 async def _fairness(system: SystemUnderTest, broker: str, best: float, seconds: float) -> Figure:
@@ -206,8 +247,8 @@ async def _fairness(system: SystemUnderTest, broker: str, best: float, seconds: 
     flood, modest = f"flood-{uuid.uuid4().hex[:4]}", f"modest-{uuid.uuid4().hex[:4]}"
     async with _load(system, deadline=True, tenant=flood) as many, _load(system, deadline=True, tenant=modest) as few:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(many.run(best * 5, seconds, patience_s=600.0), name="flood")
-            asking = tasks.create_task(few.run(best / 10, seconds, patience_s=600.0), name="modest")
+            tasks.create_task(many.run(best * 5, seconds, patience_s=_PATIENCE_S), name="flood")
+            asking = tasks.create_task(few.run(best / 10, seconds, patience_s=_PATIENCE_S), name="modest")
         share = _in_time(asking.result()) / max(best / 10 * seconds, 1.0)
     return Figure(
         name="overload x5 by one tenant: another's tenth answered in time", broker=broker, value=100 * share, unit="%",

@@ -1,5 +1,6 @@
-"""The client of the bench: a compiled load on one HTTP server, and the Python that compiles and runs it.
+"""The clients of the bench that cost little, so that what is measured is the system.
 
-Reading order: http_load (compiles it, runs it, reads what it says) -> http_message (requests as it sends them, answers
-as it keeps them). The load itself is `load.cpp`, with `options.hpp` and `response.hpp`.
+Reading order: http_load (compiles the HTTP client, runs it, reads what it says) -> http_message (requests as it sends
+them, answers as it keeps them) -> bare_refuser (a server for what is not asked of the system) -> kafka_load (the same
+load by Kafka). The HTTP client itself is `load.cpp`, with `options.hpp` and `response.hpp`.
 """
