@@ -21,7 +21,7 @@ from selector.dispatcher_base import DispatchContext, DispatcherBase
 from selector.intake_pace import IntakePace
 from selector.late_binding import bind_copy
 from selector.overload import LoadShedder
-from selector.policy import Choice, Refusal, choose
+from selector.policy import Choice, Refusal
 from selector.proof import Replayed, signed_digest
 from selector.shadow import ShadowSender
 
@@ -75,12 +75,8 @@ class Dispatcher(DispatcherBase):
         else:
             left_s = None if query.deadline_ms is None else query.deadline_ms / 1000 - now
             self._pace.take(now, left_s)
-        outcome = choose(query, self._state, now, self._config)
-        if self._load_shedder.overloads:
-            outcome = self._load_shedder.review(query, outcome, self._state, now, self._config)
+        outcome = self._load_shedder.decide(query, self._state, now)
         if isinstance(outcome, Refusal):
-            if outcome.contended is not None:
-                self._load_shedder.report_overload(task, now)
             await self._refuse(record, received, outcome, now, attempts)
             return
         known = self._state.seen_in(query)

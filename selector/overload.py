@@ -22,7 +22,8 @@ A name is what a client says it is, and one that invents many would get a share 
 (`PolicyConfig.tenants`) have a share each, always; of the others a few have, those that came first and go on asking,
 and all the rest share one. State and work are bounded by that, too.
 
-Pure: the time comes in. A query costs a lookup and a few additions; the shares are worked out ten times a second.
+Pure: the time comes in. A query costs a lookup and a few additions; the shares are worked out ten times a second. What
+is alike to one just refused is refused with it (`selector.refused_lately`).
 """
 
 from collections.abc import Sequence
@@ -35,6 +36,7 @@ from selector.cluster_state import ClusterState
 from selector.entities import Instance
 from selector.policy import Choice, PolicyConfig, Refusal, choose, has_hard_deadline
 from selector.prediction import idle_finish_s
+from selector.refused_lately import RefusedLately
 
 _CALM_S: Final = 2.0
 _PERIOD_S: Final = 0.1
@@ -70,6 +72,7 @@ class Overload:
     def __init__(self, now: float, config: PolicyConfig) -> None:
         self.until = now + _CALM_S
         """When the overload ends, if no query is refused before."""
+        self.refused = RefusedLately()
         self._listed = frozenset(config.tenants)
         self._most_unlisted = config.max_unlisted_tenants
         self._unlisted = 0
@@ -94,11 +97,7 @@ class Overload:
 
         It stands for `asked` queries, of which a gateway has refused the others.
         """
-        if now - self._since >= _PERIOD_S:
-            self._update_shares(now)
-        asking = self._tenant(tenant)
-        asking.asked += cost * asked
-        asking.queries += asked
+        asking = self.ask(tenant, cost, now, asked)
         if asking.asked <= self._share:
             self._shortest = min(self._shortest[0], most_s), self._shortest[1]
             return most_s * _WITHIN_SHARE
@@ -107,6 +106,15 @@ class Overload:
             return most_s * _WITHIN_SHARE * dear
         minimum = _UNDERSERVED if asking.given <= self._share else _SERVED
         return min(most_s, *self._shortest) * (minimum + _COST_BAND * dear)
+
+    def ask(self, tenant: str | None, cost: float, now: float, asked: int = 1) -> _Tenant:
+        """Count a query that costs `cost` and stands for `asked`; returns who asks."""
+        if now - self._since >= _PERIOD_S:
+            self._update_shares(now)
+        asking = self._tenant(tenant)
+        asking.asked += cost * asked
+        asking.queries += asked
+        return asking
 
     def admit(self, tenant: str | None, cost: float) -> None:
         """Count a query as admitted, and what it costs as given to the tenant."""
@@ -146,18 +154,42 @@ class LoadShedder:
         self._config = config
         self.overloads: dict[str, Overload] = {}
 
-    def report_overload(self, task: str, now: float) -> None:
-        """Begin or prolong an overload: a query of `task` was refused because all that serve were too busy."""
-        overload = self.overloads.get(task)
-        if overload is None:
-            self.overloads[task] = Overload(now, self._config)
+    def decide(self, query: Query, state: ClusterState, now: float) -> Choice | Refusal:
+        """Choose where a query goes, as `choose` does, or refuse it where it must yield to others."""
+        if not self.overloads:
+            outcome = choose(query, state, now, self._config)
         else:
-            overload.until = now + _CALM_S
+            known = self._refused_alike(query, now)
+            if known is not None:
+                return known
+            outcome = self.review(query, choose(query, state, now, self._config), state, now)
+        if isinstance(outcome, Refusal) and outcome.contended is not None:
+            self._report_overload(query, outcome, state, now)
+        return outcome
 
-    def review(
-        self, query: Query, outcome: Choice | Refusal, state: ClusterState, now: float, config: PolicyConfig
-    ) -> Choice | Refusal:
+    def _refused_alike(self, query: Query, now: float) -> Refusal | None:
+        """The refusal of one alike that is the query's, too, which is counted with it; None: there is none."""
+        overload = self.overloads.get(query.task)
+        if overload is None or now > overload.until:
+            return None
+        known = overload.refused.find(query, now)
+        if known is not None and known.contended is not None:
+            overload.ask(query.tenant, known.contended.cost, now, 1 + query.turned_away)
+        return known
+
+    def _report_overload(self, query: Query, refusal: Refusal, state: ClusterState, now: float) -> None:
+        """Begin or prolong an overload: a query was refused because all that serve its task were too busy."""
+        overload = self.overloads.get(query.task)
+        if overload is None:
+            overload = self.overloads[query.task] = Overload(now, self._config)
+        overload.until = now + _CALM_S
+        task = state.seen_in(query)
+        if task is not None and not task.canaries:  # else one like it may be drawn for a version that has room
+            overload.refused.keep(query, refusal, now)
+
+    def review(self, query: Query, outcome: Choice | Refusal, state: ClusterState, now: float) -> Choice | Refusal:
         """The outcome for a query for which `choose` found `outcome`: that, or less where the query must wait less."""
+        config = self._config
         overload = self.overloads.get(query.task)
         if overload is None:
             return outcome

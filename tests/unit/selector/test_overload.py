@@ -106,9 +106,7 @@ class Simulation:
 
     def ask(self, flow: Flow, *, counts: bool) -> None:
         asked = self.query(flow)
-        outcome = choose(asked, self.state, self.now, self.config)
-        if self.shedder.overloads:
-            outcome = self.shedder.review(asked, outcome, self.state, self.now, self.config)
+        outcome = self.shedder.decide(asked, self.state, self.now)
         self.asked[flow] += counts
         if isinstance(outcome, Choice):
             self.send(outcome, asked)
@@ -116,8 +114,6 @@ class Simulation:
             return
         assert isinstance(outcome.error, Overloaded)
         self.refused[flow] += counts
-        if outcome.contended is not None:
-            self.shedder.report_overload(asked.task, self.now)
 
     def query(self, flow: Flow) -> Query:
         made = query(sent=self.now, latency_ms=flow.latency_ms, min_accuracy=flow.min_accuracy)
@@ -220,7 +216,7 @@ def test_an_overload_ends_and_leaves_nothing() -> None:
     later = found.now + 10
     asked = found.query(Flow("calm", 1))
     outcome = choose(asked, found.state, found.now, found.config)
-    assert found.shedder.review(asked, outcome, found.state, later, found.config) is outcome
+    assert found.shedder.review(asked, outcome, found.state, later) is outcome
     assert not found.shedder.overloads
 
 
