@@ -2,14 +2,14 @@
 
 from typing import Final, TypeVar
 
-from admin import audit, lag, scaling
+from admin import audit, jobs, lag, scaling, system
 from admin.control import Control
 from schemas.endpoints.endpoint import Endpoint
 
 Q = TypeVar("Q")
 R = TypeVar("R")
 
-_ACTS: Final = dict((*scaling.BINDINGS, *lag.BINDINGS, *audit.BINDINGS))
+_ACTS: Final = dict((*scaling.BINDINGS, *lag.BINDINGS, *audit.BINDINGS, *jobs.BINDINGS, *system.BINDINGS))
 
 
 async def handle(endpoint: Endpoint[Q, R], control: Control, request: Q) -> R:

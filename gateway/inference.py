@@ -9,6 +9,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
+import msgspec
+
 from gateway.model_directory import ServedModel
 from gateway.query_client import QueryClient
 from gateway.request_room import RequestRoom
@@ -71,6 +73,7 @@ class Inference:
             result = await query_client.ask(envelope)
             failure = result.error()
             if failure is not None:
+                failure.explanation = msgspec.Raw(result.explanation.encode()) if result.explanation else None
                 raise failure
         except QueryError as error:
             statistics.failed(error, time.monotonic_ns() - started)

@@ -1,6 +1,6 @@
 """A result record: status and times in the headers, a v2 response (or `{"error": ...}`) in the value."""
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -47,19 +47,29 @@ class Result(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return found
 
 
-class ErrorBody(msgspec.Struct):
+class ErrorBody(msgspec.Struct, omit_defaults=True):
     """The value of an error result, and the body of every HTTP error."""
 
     error: str
+    explanation: Any = None
+    """Over HTTP, of a refused query that asked to have it explained: what was considered, and why it lost."""
 
 
 _decode_error = msgspec.json.Decoder(ErrorBody)
 _encode = msgspec.json.Encoder().encode
 
 
-def error_value(message: str) -> bytes:
+def error_value(message: str, explanation: Any = None) -> bytes:
     """Encode the value of an error result: `{"error": message}`; what of it is no Unicode becomes question marks."""
-    return _encode({"error": message.encode(errors="replace").decode()})
+    return _encode(ErrorBody(message.encode(errors="replace").decode(), explanation))
+
+
+def error_explanation(value: bytes) -> Any:
+    """Read the explanation inside an error result's value; None if there is none."""
+    try:
+        return _decode_error.decode(value).explanation
+    except msgspec.MsgspecError:
+        return None
 
 
 def error_message(value: bytes) -> str:

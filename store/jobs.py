@@ -96,14 +96,15 @@ async def list_jobs(
     before: str | None = None,
     ids: Collection[str] | None = None,
     tenant: str | None = None,
+    tasks: Collection[str] | None = None,
     limit: int = 100,
 ) -> list[JobRow]:
     """List jobs, the latest first: all, or those of a model, in a state, of a batch, made before one, of these ids.
 
-    Those of a `tenant` alone, if one is given; an empty one: of those who have none.
+    Those of some `tasks` alone, if they are given, and of a `tenant`; an empty one: of those who have none.
     """
-    wanted = None if ids is None else list(ids)
-    return await session.fetch(JobRow, _LIST_JOBS, model, state, batch, before, wanted, tenant, limit)
+    wanted, some = (None if names is None else list(names) for names in (ids, tasks))
+    return await session.fetch(JobRow, _LIST_JOBS, model, state, batch, before, wanted, tenant, limit, some)
 
 
 async def get_job(session: DatabaseSession, job_id: str, tenant: str | None = None) -> JobRow | None:

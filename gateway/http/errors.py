@@ -35,7 +35,9 @@ _RETRY_STATUSES: Final = frozenset({429, 503})
 def answer_to(error: Exception, method: str, path: str) -> HttpAnswer:
     """The answer to a request that ended in `error`; an exception of HTTP that is no error is raised again."""
     if isinstance(error, QueryError):
-        return error_answer(error.http_status, error.code, str(error), _retry_after(error) | refusal_headers(error))
+        fields = _retry_after(error) | refusal_headers(error)
+        answer = error_answer(error.http_status, error.code, str(error), fields)
+        return answer._replace(body=error_value(str(error), error.explanation)) if error.explanation else answer
     if isinstance(error, web.HTTPException):
         return _http_error(error, method, path)
     if isinstance(error, OperatorError | StoreUnavailable):

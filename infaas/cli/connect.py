@@ -15,6 +15,8 @@ import typer
 
 from broker.settings import ENV as KAFKA_ENV
 from broker.settings import KafkaSettings
+from infaas.client.client import is_url
+from infaas.client.http_transport import without_user
 from infaas.supervisor.options import POSTGRES_ENV
 from infaas.supervisor.state import SystemState, read_state
 from schemas.defaults import HOME
@@ -24,6 +26,9 @@ from store.pool import Pool, open_pool
 
 T = TypeVar("T")
 GATEWAY_ENV: Final = "INFAAS_GATEWAY"
+"""Names the gateway that queries go to."""
+URL_ENV: Final = "INFAAS_URL"
+"""Names the gateway that everything else is asked of, too, from any machine."""
 
 Home = Annotated[Path, typer.Option("--home", envvar="INFAAS_HOME", help="Where the system keeps its data.")]
 DEFAULT_HOME: Final = HOME
@@ -70,9 +75,21 @@ def find_gateway(home: Path) -> str:
     """Return the URL of the gateway.
 
     Raises:
-        OperatorError: the environment does not say, and nothing runs in `home`.
+        OperatorError: the environment names none, and nothing runs in `home`.
     """
-    return os.environ.get(GATEWAY_ENV) or running_state(home, GATEWAY_ENV).gateway
+    return gateway_url() or os.environ.get(GATEWAY_ENV) or running_state(home, GATEWAY_ENV).gateway
+
+
+def gateway_url() -> str:
+    """The gateway that `INFAAS_URL` names; empty: none, and what is done is done here.
+
+    Raises:
+        OperatorError: it is no URL.
+    """
+    url = os.environ.get(URL_ENV, "").rstrip("/").removesuffix("/v1").removesuffix("/v2")
+    if url and not is_url(url):
+        raise OperatorError(f"{URL_ENV} is {without_user(url)!r}: write the URL of a gateway, https://HOST:PORT")
+    return url
 
 
 def asked_by() -> str:
@@ -105,6 +122,12 @@ def running_state(home: Path, variable: str | None = None) -> SystemState:
     state = read_state(home)
     if state is not None:
         return state
+    if os.environ.get(URL_ENV):
+        instead = f" (or set {variable})" if variable else ""
+        raise OperatorError(
+            f"this is done where the system is, not over {URL_ENV}, and no system runs in {home.absolute()}: "
+            f"name another --home{instead}"
+        )
     instead = f", or set {variable}" if variable else ""
     raise OperatorError(
         f"no system runs in {home.absolute()}: start one with `infaas up`, name another --home{instead}"

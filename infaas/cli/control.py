@@ -13,22 +13,24 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
 from yarl import URL
 
-from infaas.cli.connect import asked_by, asked_from, find_database, find_kafka
-from infaas.client.client import KEY_ENV, is_url
+from infaas.cli.connect import asked_by, asked_from, find_database, find_kafka, gateway_url
+from infaas.client.client import KEY_ENV
 from infaas.client.client_tls import ClientTls
 from infaas.client.http_transport import overheard, why_unreached, without_user
 from registry.artifact_settings import ENV as ARTIFACTS_ENV
-from schemas.endpoints.endpoint import Endpoint, to_http
+from schemas.endpoints.endpoint import Endpoint, HttpCall, checked, to_http
 from schemas.errors import ErrorCode, InfaasError, NotFound, OperatorError, query_error
 from schemas.headers import STATUS
 from schemas.oip import JSON
 from schemas.principal import ANYONE
 from schemas.result import error_message
+from schemas.rows.tensor_spec import TensorSpec
 from store.pool import Pool, open_pool
 
 if TYPE_CHECKING:
@@ -38,7 +40,6 @@ log = logging.getLogger(__name__)
 
 Q = TypeVar("Q")
 R = TypeVar("R")
-URL_ENV: Final = "INFAAS_URL"
 _ON_THE_WAY_S: Final = 10.0
 """What is waited beyond an endpoint's own deadline."""
 
@@ -77,27 +78,12 @@ async def asking(home: Path) -> AsyncGenerator[Ask]:
         OperatorError: the environment names nothing, and nothing runs in `home`.
         StoreUnavailable: Postgres cannot be reached.
     """
-    url = gateway_url()
-    if url:
-        timeout, tls = aiohttp.ClientTimeout(total=None), ClientTls().context() if url.startswith("https:") else True
-        connector = aiohttp.TCPConnector(ssl=tls)
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=gateway_headers(url)) as http:
+    if url := gateway_url():
+        async with gateway_session(url) as http:
             yield _AskGateway(url, http)
     else:
         async with open_pool(find_database(home), max_size=2) as pool:
             yield _AskHere(local_control(home, pool))
-
-
-def gateway_url() -> str:
-    """The gateway that `INFAAS_URL` names; empty: none, and what is done is done here.
-
-    Raises:
-        OperatorError: it is no URL.
-    """
-    url = os.environ.get(URL_ENV, "").rstrip("/").removesuffix("/v1").removesuffix("/v2")
-    if url and not is_url(url):
-        raise OperatorError(f"{URL_ENV} is {without_user(url)!r}: write the URL of a gateway, https://HOST:PORT")
-    return url
 
 
 def local_control(home: Path, pool: Pool) -> "Control":
@@ -124,7 +110,7 @@ class _AskHere:
     async def __call__(self, endpoint: Endpoint[Q, R], request: Q) -> R:
         from admin.handlers import handle
 
-        return await handle(endpoint, self._control, request)
+        return await handle(endpoint, self._control, checked(endpoint, request))
 
 
 class _AskGateway:
@@ -135,27 +121,59 @@ class _AskGateway:
         self._http = http
 
     async def __call__(self, endpoint: Endpoint[Q, R], request: Q) -> R:
-        sent = to_http(endpoint, request)
-        headers = {} if sent.body is None else {"Content-Type": JSON}
-        target, timeout_s = URL(self._url + sent.target, encoded=True), endpoint.deadline_s + _ON_THE_WAY_S
-        try:
-            async with (
-                asyncio.timeout(timeout_s),
-                self._http.request(
-                    sent.method, target, data=sent.body, headers=headers, allow_redirects=False
-                ) as answer,
-            ):
-                body = await answer.read()
-        except TimeoutError:
-            raise OperatorError(f"{without_user(self._url)} has not answered within {timeout_s:g} s") from None
-        except aiohttp.ClientError as error:
-            raise OperatorError(why_unreached(self._url, error)) from error
-        if answer.status == HTTPStatus.OK:
-            return _result(self._url, endpoint, body)
-        raise gateway_error(self._url, answer.status, answer.headers, body)
+        timeout_s = endpoint.deadline_s + _ON_THE_WAY_S
+        return _decoded(self._url, await fetch(self._url, self._http, to_http(endpoint, request), timeout_s), endpoint)
 
 
-def gateway_headers(url: str) -> dict[str, str]:
+def gateway_session(url: str) -> aiohttp.ClientSession:
+    """What connects to a gateway, with the certificates and the key of the environment."""
+    tls = ClientTls().context() if url.startswith("https:") else True
+    connector, timeout = aiohttp.TCPConnector(ssl=tls), aiohttp.ClientTimeout(total=None)
+    return aiohttp.ClientSession(connector=connector, timeout=timeout, headers=_headers(url))
+
+
+async def fetch(url: str, http: aiohttp.ClientSession, sent: HttpCall, timeout_s: float) -> bytes:
+    """Send something to a gateway, and return the body of its answer.
+
+    Raises:
+        InfaasError: it cannot be reached, or does not do it.
+    """
+    headers = {} if sent.body is None else {"Content-Type": JSON}
+    target = URL(url + sent.target, encoded=True)
+    try:
+        async with (
+            asyncio.timeout(timeout_s),
+            http.request(sent.method, target, data=sent.body, headers=headers, allow_redirects=False) as answer,
+        ):
+            body = await answer.read()
+    except TimeoutError:
+        raise OperatorError(f"{without_user(url)} has not answered within {timeout_s:g} s") from None
+    except aiohttp.ClientError as error:
+        raise OperatorError(why_unreached(url, error)) from error
+    if answer.status == HTTPStatus.OK:
+        return body
+    raise gateway_error(url, answer.status, answer.headers, body)
+
+
+class ModelSignature(msgspec.Struct):
+    """What a gateway tells of a model that it serves."""
+
+    name: str
+    inputs: list[TensorSpec]
+
+
+async def model_signature(url: str, name: str) -> ModelSignature:
+    """Ask a gateway what a model takes.
+
+    Raises:
+        InfaasError: it cannot be reached, or knows no such model for who asks.
+    """
+    sent = HttpCall("GET", f"/v2/models/{quote(name, safe='')}", None)
+    async with gateway_session(url) as http:
+        return msgspec.json.decode(await fetch(url, http, sent, _ON_THE_WAY_S), type=ModelSignature)
+
+
+def _headers(url: str) -> dict[str, str]:
     """What says to a gateway who asks."""
     key = os.environ.get(KEY_ENV, "")
     if key and (host := overheard(url)):
@@ -176,7 +194,7 @@ def gateway_error(url: str, status: int, headers: Mapping[str, str], body: bytes
     return OperatorError(message) if outage or status == HTTPStatus.CONFLICT else query_error(code, message)
 
 
-def _result(url: str, endpoint: Endpoint[Any, R], body: bytes) -> R:
+def _decoded(url: str, body: bytes, endpoint: Endpoint[Any, R]) -> R:
     try:
         return msgspec.json.decode(body, type=endpoint.result)
     except msgspec.MsgspecError as error:

@@ -7,18 +7,16 @@ from typing import Annotated, Final
 import typer
 from rich.table import Table
 
-from infaas.cli.connect import DEFAULT_HOME, Home, Json, act_here, with_database
+from infaas.cli.connect import DEFAULT_HOME, Home, Json
+from infaas.cli.control import call
 from infaas.cli.output import CommandGroup, day_time, err, show, show_json, table, usd
 from schemas import headers as h
-from schemas.errors import InvalidRequest, OperatorError
+from schemas.endpoints.jobs import CANCEL, LIST, RESULT, SHOW, JobsRequest, OneJob, SomeJobs
+from schemas.errors import InvalidRequest, NotFound, OperatorError
 from schemas.jobs import ENDED, MAX_LISTED, JobState, JobStatus
 from schemas.oip import JSON
 from schemas.result import parse_result
-from schemas.rows.audit import AuditVerb
 from schemas.rows.jobs import JobResult
-from store import jobs
-from store.audit import audited_transaction
-from store.pool import Pool
 
 app = typer.Typer(cls=CommandGroup, no_args_is_help=True)
 
@@ -43,10 +41,7 @@ def list_jobs(
     as_json: Json = False,
 ) -> None:
     """List jobs, the latest first."""
-    rows = with_database(
-        home, lambda pool: jobs.list_jobs(pool, model=model, state=state, batch=batch, before=before, limit=limit)
-    )
-    found = [row.status() for row in rows]
+    found = call(home, LIST, JobsRequest(model=model, state=state, batch=batch, before=before, limit=limit))
     if as_json:
         return show_json(found)
     columns = ("id", "model", "state", "mode", "made", "attempts>", "variant", "error")
@@ -59,7 +54,7 @@ def list_jobs(
 @app.command("show")
 def show_jobs(ids: JobIds, home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
     """Show all that is known of jobs."""
-    found = [row.status() for row in with_database(home, lambda pool: jobs.list_jobs(pool, ids=ids, limit=len(ids)))]
+    found = call(home, SHOW, SomeJobs(ids=ids))
     missing = sorted(set(ids) - {job.id for job in found})
     if missing:
         raise InvalidRequest(_UNKNOWN.format(", ".join(missing)))
@@ -73,19 +68,13 @@ def show_jobs(ids: JobIds, home: Home = DEFAULT_HOME, as_json: Json = False) -> 
 @app.command()
 def cancel(ids: JobIds, home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
     """Cancel jobs that have not ended. Exit code 2 if one of them has, or there is none."""
-
-    async def write(pool: Pool) -> list[str]:
-        async with audited_transaction(pool, act_here(AuditVerb.CANCEL_JOBS, ", ".join(ids))) as session:
-            return await jobs.cancel_jobs(session, ids)
-
-    cancelled = with_database(home, write)
-    left = sorted(set(ids) - set(cancelled))
+    done = call(home, CANCEL, SomeJobs(ids=ids))
     if as_json:
-        show_json({"cancelled": cancelled, "not_cancelled": left})
+        show_json(done)
     else:
-        err.print(f"{len(cancelled)} job(s) cancelled")
-    if left:
-        raise InvalidRequest(f"ended already, or not there: {', '.join(left)}")
+        err.print(f"{len(done.cancelled)} job(s) cancelled")
+    if done.not_cancelled:
+        raise InvalidRequest(f"ended already, or not there: {', '.join(done.not_cancelled)}")
 
 
 @app.command()
@@ -95,7 +84,10 @@ def result(
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Print the result of a job, or write it to a file. Exit code 2 if there is none, with the reason."""
-    value, headers = _value(with_database(home, lambda pool: jobs.get_job_result(pool, job_id)), job_id)
+    try:
+        value, headers = _value(call(home, RESULT, OneJob(id=job_id)), job_id)
+    except NotFound as error:  # as of any job that has none
+        raise InvalidRequest(str(error)) from None
     if file is not None:
         try:
             file.write_bytes(value)
@@ -108,9 +100,7 @@ def result(
         raise InvalidRequest(f"the result is {headers[h.CONTENT_TYPE]}: write it to a file with --file")
 
 
-def _value(found: JobResult | None, job_id: str) -> tuple[bytes, dict[str, str]]:
-    if found is None:
-        raise InvalidRequest(_UNKNOWN.format(job_id))
+def _value(found: JobResult, job_id: str) -> tuple[bytes, dict[str, str]]:
     if found.state not in ENDED:
         raise InvalidRequest(f"job {job_id} is {found.state}: it has no result yet")
     if found.result is None:

@@ -11,7 +11,8 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database, find_gateway, find_kafka
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database, find_gateway, find_kafka, gateway_url
+from infaas.cli.control import model_signature
 from infaas.cli.output import show, show_json, table, usd
 from infaas.cli.processing import plain_inputs
 from infaas.client.client import Answer, InfaasClient, QueryOptions
@@ -20,7 +21,7 @@ from registry.labelled_files import NotPlainArrays, read_npz
 from schemas.errors import InvalidRequest, OperatorError, QueryError, UnknownTask
 from schemas.needs import Mode
 from schemas.oip import decode_request
-from schemas.rows.catalog import ACCURACY, Task, TensorSpec
+from schemas.rows.catalog import ACCURACY, TensorSpec
 from schemas.tensors import BYTES, Array
 from store.pool import open_pool
 from store.registry import get_architecture, get_task, get_variant
@@ -103,7 +104,8 @@ def explain(
     options = _needs(latency_ms, min_accuracy, max_cost, target, tenant)
     options |= QueryOptions(explain=True, allow_late=allow_late)
     try:
-        answer = asyncio.run(_ask(home, task, values or [], inputs, options, QueryRoute.KAFKA))
+        route = QueryRoute.HTTP if gateway_url() else QueryRoute.KAFKA
+        answer = asyncio.run(_ask(home, task, values or [], inputs, options, route))
     except QueryError as error:
         if error.explanation is not None:
             show_json(error.explanation) if as_json else show(_considered(error.explanation))
@@ -137,7 +139,8 @@ async def _ask(
     if values and file:
         raise InvalidRequest("texts or files, and --inputs, exclude one another")
     if values:
-        arrays = plain_inputs(values, (await _find_task(home, task)).inputs, task)
+        _, specs = await _find_task(home, task)
+        arrays = plain_inputs(values, specs, task)
     else:
         arrays = _read_inputs(file) if file else await _example(home, task)
     client = (
@@ -163,18 +166,23 @@ async def _example(home: Path, name: str) -> Mapping[str, Array]:
     example = zoo_example(name)
     if example is not None:
         return example
-    task = await _find_task(home, name)
-    return zoo_example(task.name) or {spec.name: _zeros(spec) for spec in task.inputs}
+    task, inputs = await _find_task(home, name)
+    return zoo_example(task) or {spec.name: _zeros(spec) for spec in inputs}
 
 
-async def _find_task(home: Path, name: str) -> Task:
-    """The task that is asked by this name, which may be an architecture's or a variant's."""
+async def _find_task(home: Path, name: str) -> tuple[str, Sequence[TensorSpec]]:
+    """The task that is asked by this name, which may be an architecture's or a variant's, and what it takes.
+
+    A gateway does not tell of which task a model is: there it is the name itself.
+    """
+    if url := gateway_url():
+        return name, (await model_signature(url, name)).inputs
     async with open_pool(find_database(home), max_size=1) as pool:
         model = await get_variant(pool, name) or await get_architecture(pool, name)
         task = await get_task(pool, model.task if model else name)
     if task is None:
         raise UnknownTask(f"no task, architecture or variant is called {name!r}; `infaas tasks` lists the tasks")
-    return task
+    return task.name, task.inputs
 
 
 def _zeros(spec: TensorSpec) -> Array:

@@ -16,6 +16,7 @@ from schemas.endpoints.scaling import (
     EXPLAIN,
     HISTORY,
     MAX_EXPLAINED,
+    MAX_PINNED,
     PAUSE,
     PIN,
     RESUME,
@@ -93,8 +94,12 @@ def explain(
 def pin(
     kind: Kind,
     name: Name,
-    minimum: Annotated[int | None, typer.Option("--min", min=0, help="At least so many, even without load.")] = None,
-    maximum: Annotated[int | None, typer.Option("--max", min=0, help="At most so many, whatever the load.")] = None,
+    minimum: Annotated[
+        int | None, typer.Option("--min", min=0, max=MAX_PINNED, help="At least so many, even without load.")
+    ] = None,
+    maximum: Annotated[
+        int | None, typer.Option("--max", min=0, max=MAX_PINNED, help="At most so many, whatever the load.")
+    ] = None,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:

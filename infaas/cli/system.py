@@ -22,9 +22,10 @@ from autoscaler.decide.snapshot import Policy
 from broker.servers.embedded import LIMITS
 from broker.servers.jars import JarProgress
 from broker.settings import ENV as KAFKA_ENV
-from infaas.cli.connect import DEFAULT_HOME, Home, Json, running_state
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, gateway_url, running_state
 from infaas.cli.output import err, show, show_json, table
 from infaas.cli.register import ProgressBar, register_with_progress
+from infaas.cli.remote_status import show_remote_status
 from infaas.optional_zoo import require_zoo
 from infaas.supervisor.metrics_ports import FIRST
 from infaas.supervisor.options import POSTGRES_ENV, KafkaKind, UpOptions
@@ -236,8 +237,14 @@ def status(
     wait: Annotated[bool, typer.Option("--wait", help="Wait until everything is ready, at most two minutes.")] = False,
     show_secrets: Annotated[bool, typer.Option("--show-secrets", help="Print the password of Postgres, too.")] = False,
 ) -> None:
-    """Say what runs, where, and whether it is ready; exit code 1 if nothing runs or something is not ready."""
-    state, problems = asyncio.run(_read_when_ready(home, time.monotonic() + (_WAIT_S if wait else 0.0)))
+    """Say what runs, where, and whether it is ready; exit code 1 if nothing runs or something is not ready.
+
+    Of a system elsewhere (INFAAS_URL) its gateway tells how it gets on.
+    """
+    until = time.monotonic() + (_WAIT_S if wait else 0.0)
+    if gateway_url():
+        raise typer.Exit(0 if show_remote_status(home, until, as_json=as_json) else 1)
+    state, problems = asyncio.run(_read_when_ready(home, until))
     if as_json:
         show_json(_as_json(state, problems, show_secrets=show_secrets))
     else:

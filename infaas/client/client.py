@@ -34,7 +34,7 @@ from schemas.defaults import ANSWER_TIMEOUT_S, GATEWAY_PORT, LOOPBACK, MAX_IN_FL
 from schemas.errors import InvalidRequest, OperatorError, QueryError
 from schemas.needs import Mode
 from schemas.oip import decode_response, encode_request
-from schemas.result import Result
+from schemas.result import Result, error_explanation
 from schemas.tensors import Array, bytes_array
 from security.signature import parse_key
 
@@ -58,7 +58,7 @@ class QueryOptions(TypedDict, total=False):
     allow_late: bool
     """Have a late answer rather than `Overloaded`."""
     explain: bool
-    """Have `Answer.explanation` say why this variant was chosen; of a refusal, over Kafka, `QueryError.explanation`."""
+    """Have `Answer.explanation` say why this variant was chosen; of a refusal, `QueryError.explanation`."""
     tenant: str
     """Customer that the query is counted for where load is shared fairly."""
     outputs: tuple[str, ...]
@@ -159,7 +159,7 @@ class InfaasClient:
         result = await self._transport.ask(query)
         failure = result.error()
         if failure is not None:
-            failure.explanation = _parsed(result.explanation)
+            failure.explanation = _parsed(result.explanation) or error_explanation(result.value)
             raise failure
         return _answer(result, time.perf_counter() - query.begun_s, query.latency_s)
 

@@ -2,14 +2,18 @@
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any, Final
 
-from schemas.documents import asyncapi, openapi
+from schemas.documents import admin, asyncapi, openapi
 from schemas.documents.structs import ROOTS, json_schema
 
 FOLDER: Final = Path(__file__).parent
+PAGE: Final = FOLDER.parents[1] / "docs" / "admin.md"
+"""Page of the documentation that holds the table of the admin API, in a checkout."""
+_TABLE: Final = re.compile(r"(<!-- endpoints:begin -->\n).*(<!-- endpoints:end -->)", re.DOTALL)
 
 
 def documents() -> dict[str, dict[str, Any]]:
@@ -18,16 +22,17 @@ def documents() -> dict[str, dict[str, Any]]:
     return found | {"asyncapi.json": asyncapi.document(), "openapi.json": openapi.document()}
 
 
-def texts() -> dict[str, str]:
-    """Text of each document by file name."""
-    return {name: json.dumps(content, indent=2) + "\n" for name, content in documents().items()}
+def texts() -> dict[Path, str]:
+    """Text of each document by its file."""
+    found = {FOLDER / name: json.dumps(content, indent=2) + "\n" for name, content in documents().items()}
+    return found | {PAGE: _TABLE.sub(rf"\g<1>{admin.table()}\n\g<2>", PAGE.read_text())}
 
 
-def stale() -> list[str]:
-    """Names of the files that are not as the code says."""
+def stale() -> list[Path]:
+    """Files that are not as the code says."""
     wanted = texts()
-    present = {path.name: path.read_text() for path in FOLDER.glob("*.json")}
-    return sorted(name for name in wanted | present if wanted.get(name) != present.get(name))
+    present = {path: path.read_text() for path in (*FOLDER.glob("*.json"), PAGE)}
+    return sorted(path for path in wanted | present if wanted.get(path) != present.get(path))
 
 
 def main() -> int:
@@ -37,12 +42,11 @@ def main() -> int:
     if parser.parse_args().check:
         found = stale()
         if found:
-            print(f"stale: {', '.join(found)}; run `make docs` and commit them", file=sys.stderr)
+            print(f"stale: {', '.join(path.name for path in found)}; run `make docs` and commit them", file=sys.stderr)
         return 1 if found else 0
-    for name in stale():
-        path = FOLDER / name
-        if name in texts():
-            path.write_text(texts()[name])
+    for path in stale():
+        if path in texts():
+            path.write_text(texts()[path])
         else:
             path.unlink()
         print(f"wrote {path}" if path.exists() else f"removed {path}")

@@ -29,6 +29,12 @@ def schemas() -> dict[str, Any]:
     return {name: schema for name, schema in _schemas().items() if name not in said_otherwise}
 
 
+def table() -> str:
+    """Who may ask what, as a table of the documentation."""
+    rows = [f"| `{one.name}` | `{one.method} {one.path}` | `{one.role}` | {one.summary} |" for one in ENDPOINTS]
+    return "\n".join(["| endpoint | request | takes | |", "|---|---|---|---|", *rows])
+
+
 def _operation(endpoint: Endpoint[Any, Any]) -> dict[str, Any]:
     noun, _, verb = endpoint.name.partition(".")
     properties, required = _fields(endpoint.request)

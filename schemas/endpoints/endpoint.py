@@ -106,9 +106,22 @@ def from_http(
             raise InvalidRequest(f"{endpoint.method} {endpoint.path} takes no parameters: put them into the body")
         asked = _object(body)
     _check_names(endpoint, asked)
-    _check_texts(values := asked | dict(path))
+    return _converted(endpoint, asked | dict(path), strict=endpoint.has_body)
+
+
+def checked(endpoint: Endpoint[Q, R], request: Q) -> Q:
+    """A request that was made here, within the same bounds as one that was sent.
+
+    Raises:
+        InvalidRequest: it is not.
+    """
+    return _converted(endpoint, msgspec.to_builtins(request), strict=False)
+
+
+def _converted(endpoint: Endpoint[Q, R], values: dict[str, Any], *, strict: bool) -> Q:
+    _check_texts(values)
     try:
-        return msgspec.convert(values, endpoint.request, strict=endpoint.has_body)
+        return msgspec.convert(values, endpoint.request, strict=strict)
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"{endpoint.name}: {error}") from None
 

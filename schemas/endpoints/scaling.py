@@ -4,12 +4,15 @@ from typing import Annotated, Final
 
 import msgspec
 
-from schemas.endpoints.endpoint import Count, Endpoint, Nothing, Some
+from schemas.endpoints.endpoint import Endpoint, Nothing, Some
 from schemas.principal import Role
 from schemas.rows.cluster import ClusterRows
 from schemas.rows.scaling import DecisionRow, Pin, PinKind
 
 MAX_EXPLAINED: Final = 100
+MAX_PINNED: Final = 10_000
+PinBound = Annotated[int, msgspec.Meta(ge=0, le=MAX_PINNED)]
+"""A number of instances or workers; more than these nobody has meant."""
 
 
 class DecisionsRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,9 +38,9 @@ class PinRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: PinKind
     name: str
-    minimum: Count | None = None
+    minimum: PinBound | None = None
     """At least so many, even without load."""
-    maximum: Count | None = None
+    maximum: PinBound | None = None
     """At most so many, whatever the load."""
 
 

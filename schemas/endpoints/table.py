@@ -4,7 +4,9 @@ from typing import Any, Final
 
 from schemas.endpoints.audit import ACTS
 from schemas.endpoints.endpoint import Endpoint
+from schemas.endpoints.jobs import JOBS
 from schemas.endpoints.lag import LAG
 from schemas.endpoints.scaling import SCALING
+from schemas.endpoints.system import SYSTEM
 
-ENDPOINTS: Final[tuple[Endpoint[Any, Any], ...]] = (*SCALING, LAG, ACTS)
+ENDPOINTS: Final[tuple[Endpoint[Any, Any], ...]] = (*SCALING, LAG, ACTS, *JOBS, SYSTEM)

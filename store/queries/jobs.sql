@@ -32,8 +32,8 @@ SELECT count(*) AS jobs, coalesce(sum(request_bytes), 0)::bigint AS bytes
 FROM jobs WHERE state IN ('queued', 'running')
 
 -- name: list_jobs
--- Jobs, the latest first, of a model, in a state, of a batch, of these ids, or of a tenant; those before an id, if one
--- is given.
+-- Jobs, the latest first, of a model, in a state, of a batch, of these ids, of a tenant, or of these tasks; those
+-- before an id, if one is given.
 SELECT
     id, batch, model, task, state, offline, created_at, deadline_at, sent_at, finished_at, attempts, result_headers,
     CASE WHEN state = 'failed' THEN result END AS error, result IS NOT NULL AS has_result,
@@ -41,7 +41,7 @@ SELECT
 FROM jobs
 WHERE ($1::text IS NULL OR model = $1) AND ($2::text IS NULL OR state = $2) AND ($3::text IS NULL OR batch = $3)
     AND ($4::text IS NULL OR id < $4) AND ($5::text[] IS NULL OR id = ANY ($5))
-    AND ($6::text IS NULL OR tenant = $6)
+    AND ($6::text IS NULL OR tenant = $6) AND ($8::text[] IS NULL OR task = ANY ($8))
 ORDER BY id DESC
 LIMIT $7
 

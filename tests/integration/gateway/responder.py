@@ -4,6 +4,7 @@ It is one of the fakes at our own seam, the wire; the real parts are held agains
 """
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from uuid import uuid4
@@ -108,6 +109,8 @@ class Responder:
             value, headers = self.answer(fields, record.value or b"")
         except QueryError as error:
             value, headers = error_value(str(error)), {h.STATUS: error.code.value, h.CONTENT_TYPE: "application/json"}
+            if error.explanation is not None:
+                headers[h.EXPLANATION] = json.dumps(error.explanation)
             if error.retry_after_s is not None:
                 headers[h.RETRY_AFTER_MS] = str(round(error.retry_after_s * 1e3))
         own = {h.ID: fields[h.ID]} | {name: fields[name] for name in h.RETURNED if name in fields}

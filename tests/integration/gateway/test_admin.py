@@ -6,18 +6,34 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import NamedTuple
 
+import aiohttp
 import pytest
+import trustme
+from typer.testing import Result
 
 from broker.settings import KafkaSettings
+from gateway.model_directory import ModelDirectory
+from gateway.service import open_gateway
+from gateway.settings import GatewaySettings
 from infaas.supervisor.options import POSTGRES_ENV
+from schemas import headers as h
 from schemas.principal import Role
+from schemas.rows.jobs import NewJob
 from security.api_keys import ApiKey
 from store.audit import list_acts
+from store.catalog import Catalog
+from store.jobs import put_jobs
+from store.placement import register_worker
 from store.pool import Pool
-from store.scaling import list_pins
+from store.scaling import get_control, list_pins
+from tests.certificates import authority_file, listener_files
 from tests.integration.gateway.test_authentication import Guarded, guarded, new_key
-from tests.store_rows import register
+from tests.store_rows import a_worker, register
+from tests.unit.infaas.conftest import shell
 from tests.unit.infaas.shell import Shell
+from tests.waiting import read_until
+
+__all__ = ["shell"]
 
 VARIANT = "mlp.onnx-fp32.cpu"
 PIN = f"/v1/scale/pins/variant/{VARIANT}"
@@ -33,16 +49,14 @@ class Remote(NamedTuple):
 
 @pytest.fixture
 async def remote(
-    kafka: KafkaSettings, database: str, store_pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kafka: KafkaSettings, database: str, store_pool: Pool, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncGenerator[Remote]:
     await register(store_pool, VARIANT)
     admin = await new_key(store_pool, None, Role.ADMIN)
     async with guarded(kafka, database) as (gateway,):
-        for name in ("INFAAS_KAFKA", POSTGRES_ENV, "INFAAS_GATEWAY"):
-            monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("INFAAS_URL", gateway.url)
         monkeypatch.setenv("INFAAS_KEY", str(admin))
-        yield Remote(gateway, admin, Shell(tmp_path))
+        yield Remote(gateway, admin, shell)
 
 
 async def test_a_pin_is_set_from_a_machine_where_nothing_runs_and_recorded_as_the_keys(
@@ -68,6 +82,125 @@ async def test_a_pin_is_set_from_a_machine_where_nothing_runs_and_recorded_as_th
     monkeypatch.setenv("INFAAS_KEY", str(query))
     stranger = await asyncio.to_thread(remote.shell, *words)
     assert (stranger.exit_code, "takes the role admin, and yours is query" in stranger.stderr) == (2, True)
+
+
+async def test_a_command_shows_the_same_by_a_gateway_as_straight_on_postgres(
+    remote: Remote, store_pool: Pool, database: str, kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (await asyncio.to_thread(remote.shell, "scale", "pause")).exit_code == 0
+    assert (await asyncio.to_thread(remote.shell, "scale", "pin", "hardware", "cpu", "--max=3")).exit_code == 0
+    job = NewJob(id="1", model="m", task="t", offline=True, headers={}, request=b"{}")
+    await put_jobs(store_pool, [[job]])
+    commands = (
+        ("scale", "status"),
+        ("scale", "history"),
+        ("scale", "explain", "cpu"),
+        ("audit", "--since", "1h", "--what", "pin"),
+        ("jobs", "list"),
+        ("jobs", "show", "1", "--json"),
+        ("scale", "history", "--json"),
+        ("audit", "--what", "pin", "--json"),
+        ("scale", "unpin", "task", "nothing"),
+        ("scale", "explain", "nothing"),
+        ("jobs", "result", "1"),
+        ("jobs", "result", "none"),
+    )
+    by_gateway = [await asyncio.to_thread(remote.shell, *words) for words in commands]
+    monkeypatch.delenv("INFAAS_URL")
+    monkeypatch.setenv(POSTGRES_ENV, database)
+    for words, far in zip(commands, by_gateway, strict=True):
+        near = await asyncio.to_thread(remote.shell, *words)
+        assert (far.exit_code, far.stdout, far.stderr) == (near.exit_code, near.stdout, near.stderr), words
+
+
+async def test_a_tenant_looks_after_its_own_jobs_alone(remote: Remote, store_pool: Pool) -> None:
+    mine, other = await new_key(store_pool), await new_key(store_pool, "globex")
+    elsewhere = await new_key(store_pool, tasks=["another"])
+    headers = {h.TENANT: "acme"}
+    await put_jobs(store_pool, [[NewJob(id="1", model="m", task="t", offline=True, headers=headers, request=b"{}")]])
+    for key, seen in ((mine, ["1"]), (remote.admin, ["1"]), (other, []), (elsewhere, [])):
+        status, _, listed = await remote.gateway.ask(key, "/v1/jobs", "GET", json=None)
+        assert (status, [job["id"] for job in listed]) == (200, seen)
+        _, _, some = await remote.gateway.ask(key, "/v1/jobs/some?ids=1", "GET", json=None)
+        assert [job["id"] for job in some] == seen
+        found = await remote.gateway.status(key, "/v1/jobs/1/result", "GET", json=None)
+        assert found == (200 if seen else 404)
+    for key, done in ((other, []), (elsewhere, []), (mine, ["1"])):
+        cancelled = await remote.gateway.ask(key, "/v1/jobs/cancel", "POST", json={"ids": ["1"]})
+        assert cancelled[2]["cancelled"] == done
+
+
+async def test_the_status_tells_what_a_person_should_look_at(remote: Remote, store_pool: Pool) -> None:
+    bad = await asyncio.to_thread(remote.shell, "status")
+    assert (bad.exit_code, "no worker lives" in bad.stdout) == (1, True)
+
+    async def beat_and_look() -> Result:
+        await register_worker(store_pool, a_worker("cpu-0"))
+        return await asyncio.to_thread(remote.shell, "status", "--json")
+
+    good = await read_until(beat_and_look, lambda shown: shown.exit_code == 0)
+    report = json.loads(good.stdout)
+    assert (report["problems"], report["workers"], report["variants"]) == ([], 1, 1)
+
+
+async def test_commands_that_take_the_system_itself_say_so(remote: Remote) -> None:
+    for words in (("db", "upgrade"), ("down",)):
+        shown = await asyncio.to_thread(remote.shell, *words)
+        assert (shown.exit_code, "not over INFAAS_URL" in shown.stderr) == (1, True), (words, shown.stderr)
+
+
+async def test_a_gateway_is_asked_over_tls_as_whoever_has_the_key(
+    kafka: KafkaSettings,
+    database: str,
+    store_pool: Pool,
+    tmp_path: Path,
+    shell: Shell,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    authority = trustme.CA()
+    files = listener_files(tmp_path, authority)
+    admin = await new_key(store_pool, None, Role.ADMIN)
+    monkeypatch.setenv("INFAAS_KEY", str(admin))
+    async with guarded(kafka, database, tls_cert=files.certificate, tls_key=files.key) as (gateway,):
+        monkeypatch.setenv("INFAAS_URL", gateway.url)
+        distrusted = await asyncio.to_thread(shell, "lag")
+        assert (distrusted.exit_code, "INFAAS_GATEWAY_CA" in distrusted.stderr) == (1, True)
+        monkeypatch.setenv("INFAAS_GATEWAY_CA", str(authority_file(authority, tmp_path)))
+        trusted = await asyncio.to_thread(shell, "lag", "--json")
+        assert (trusted.exit_code, json.loads(trusted.stdout)["alarms"]) == (0, [])
+        asked = await asyncio.to_thread(shell, "query", gateway.task)
+        assert (asked.exit_code, VARIANT in asked.stdout) == (0, True), asked.stderr
+        monkeypatch.setenv("INFAAS_KEY", "infaas_000000000000_wrong")
+        wrong = await asyncio.to_thread(shell, "lag")
+        assert (wrong.exit_code, "INFAAS_KEY" in wrong.stderr) == (2, True)
+    gone = await asyncio.to_thread(shell, "lag")
+    assert (gone.exit_code, "cannot reach the gateway" in gone.stderr) == (1, True)
+    monkeypatch.setenv("INFAAS_URL", "models.example:8080")
+    shown = await asyncio.to_thread(shell, "lag")
+    assert (shown.exit_code, "write the URL of a gateway" in shown.stderr) == (1, True)
+
+
+async def test_without_keys_only_this_machine_administrates(
+    kafka: KafkaSettings, database: str, store_pool: Pool
+) -> None:
+    """By an address or as localhost: a page may not make a name of its own mean this machine."""
+    asked, models = GatewaySettings(port=0, grace_s=0.2), ModelDirectory(Catalog())
+    anywhere = GatewaySettings(port=0, grace_s=0.2, host="0.0.0.0", allow_anonymous=True)
+    async with aiohttp.ClientSession() as http:
+        async with open_gateway(asked, kafka, models, database, asyncio.Event()) as (url, _):
+            port = url.rpartition(":")[2]
+            for host, status in (("127.0.0.1", 200), (f"localhost:{port}", 200), (f"evil.example:{port}", 403)):
+                async with http.get(f"{url}/v1/lag", headers={"Host": host}) as answer:
+                    assert answer.status == status
+            page = {"Host": f"evil.example:{port}", "Origin": f"http://evil.example:{port}"}
+            async with http.post(f"{url}/v1/scale/pause", headers=page) as answer:
+                assert answer.status == 403
+        async with (
+            open_gateway(anywhere, kafka, models, database, asyncio.Event()) as (url, _),
+            http.get(url.replace("0.0.0.0", "127.0.0.1") + "/v1/lag") as answer,
+        ):
+            assert (answer.status, "start it with --auth" in (await answer.json())["error"]) == (403, True)
+    assert not (await get_control(store_pool)).paused
 
 
 async def test_what_cannot_be_done_has_the_status_that_says_why(remote: Remote) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from gateway.settings import GatewaySettings
+from infaas.client import InfaasClient
 from schemas import headers as h
 from schemas.errors import Overloaded, Unsatisfiable
 from schemas.oip import decode_response, encode_request
@@ -156,6 +157,21 @@ async def test_errors_of_the_system_keep_their_status(gateway: Running) -> None:
     async with gateway.http.post(gateway.infer_url, data=json_body()) as response:
         assert response.status == 422
         assert "the nearest is" in await error_of(response)
+
+
+async def test_a_refusal_is_explained_to_who_asked_for_that(gateway: Running) -> None:
+    told = {"reason": "unsatisfiable", "considered": [{"variant": "mlp.onnx-fp32.cpu", "verdict": "is too slow"}]}
+
+    def refuse(_fields: dict[str, str], _value: bytes) -> tuple[bytes, dict[str, str]]:
+        error = Unsatisfiable("nothing is as fast")
+        error.explanation = told
+        raise error
+
+    gateway.responder.answer = refuse
+    async with InfaasClient(gateway=gateway.url) as client:
+        with pytest.raises(Unsatisfiable, match="nothing is as fast") as refused:
+            await client.infer(gateway.task, {"x": [[1.0, 2.0, 3.0, 4.0]]}, explain=True)
+    assert refused.value.explanation == told
 
 
 async def test_too_large_a_body(gateway: Running) -> None:

@@ -31,7 +31,7 @@ async def test_tritonclient_and_explain_on_a_real_model(cli: Cli) -> None:
         code, output = await output_of(SCRIPT, address, "digits", "digits-linear", some)
         assert code == 0, output
         _check_triton(json.loads(output.splitlines()[-1]), images)
-        await _check_explanations(cli)
+        await _check_explanations(cli, state["gateway"])
 
 
 def _check_triton(seen: dict[str, Any], asked: "np.ndarray[Any, np.dtype[np.float32]]") -> None:
@@ -51,12 +51,16 @@ def _check_triton(seen: dict[str, Any], asked: "np.ndarray[Any, np.dtype[np.floa
     assert seen["statistics"]["inference_stats"]["success"]["count"] == 3
 
 
-async def _check_explanations(cli: Cli) -> None:
+async def _check_explanations(cli: Cli, gateway: str) -> None:
+    """Where the system is, and from a home where none is, which asks a gateway."""
     impossible = ("explain", "digits", "--min-accuracy=0.99")
+    elsewhere = {"INFAAS_URL": gateway, "INFAAS_HOME": str(cli.home / "elsewhere")}
     async with asyncio.TaskGroup() as tasks:
         answered = tasks.create_task(cli.json("explain", "digits"))
         refused = tasks.create_task(cli.run(*impossible, "--json"))
         shown = tasks.create_task(cli.run(*impossible))
+        far = tasks.create_task(cli.run(*impossible, "--json", **elsewhere))
+        report = tasks.create_task(cli.json("status", "--wait", **elsewhere))
     chosen = answered.result()
     assert (chosen["chosen"], chosen["worker"]) == (VARIANT, "cpu-0")
     assert chosen["considered"][0]["verdict"] == "chosen"
@@ -67,6 +71,10 @@ async def _check_explanations(cli: Cli) -> None:
     told = json.loads(out)
     assert told["reason"].startswith("unsatisfiable: ")
     assert [(row["variant"], row["verdict"]) for row in told["considered"]] == [(VARIANT, "is not accurate enough")]
+
+    code, out, err = far.result()
+    assert (code, json.loads(out)["considered"][0]["verdict"]) == (2, "is not accurate enough"), err
+    assert (report.result()["problems"], report.result()["workers"]) == ([], 1)
 
     code, out, _ = shown.result()
     assert code == 2

@@ -13,6 +13,6 @@ __all__ = ["make_model"]
 
 @pytest.fixture
 def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
-    for name in ("INFAAS_KAFKA", POSTGRES_ENV, "INFAAS_GATEWAY", "INFAAS_URL", "INFAAS_KEY"):
+    for name in ("INFAAS_KAFKA", POSTGRES_ENV, "INFAAS_GATEWAY", "INFAAS_URL", "INFAAS_KEY", "INFAAS_GATEWAY_CA"):
         monkeypatch.delenv(name, raising=False)
     return Shell(tmp_path)

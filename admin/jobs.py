@@ -1,0 +1,80 @@
+"""Jobs: everybody looks after their tenant's, and of those that a key may ask; administrators after all."""
+
+from collections.abc import Collection
+from typing import Final
+
+from admin.binding import bind
+from admin.control import Control
+from schemas.endpoints.jobs import (
+    CANCEL,
+    LIST,
+    RESULT,
+    SHOW,
+    JobCancellation,
+    JobsRequest,
+    OneJob,
+    SomeJobs,
+)
+from schemas.errors import NotFound
+from schemas.jobs import JobStatus
+from schemas.principal import Principal, Role
+from schemas.rows.audit import AuditVerb
+from schemas.rows.jobs import JobResult, JobRow
+from store.audit import audited_transaction
+from store.jobs import cancel_jobs, get_job_result, list_jobs
+from store.pool import DatabaseSession
+
+
+async def list_some(control: Control, request: JobsRequest) -> list[JobStatus]:
+    """List jobs, the latest first."""
+    principal = control.principal
+    rows = await list_jobs(
+        control.pool,
+        model=request.model,
+        state=request.state,
+        batch=request.batch,
+        before=request.before,
+        tenant=_owner(principal),
+        tasks=principal.tasks,
+        limit=request.limit,
+    )
+    return [row.status() for row in rows]
+
+
+async def show(control: Control, request: SomeJobs) -> list[JobStatus]:
+    """List these jobs, as far as they are there for who asks."""
+    return [row.status() for row in await _find(control.pool, control.principal, request.ids)]
+
+
+async def cancel(control: Control, request: SomeJobs) -> JobCancellation:
+    """Cancel those of these jobs that have not ended."""
+    async with audited_transaction(control.pool, control.act(AuditVerb.CANCEL_JOBS, ", ".join(request.ids))) as session:
+        theirs = [row.id for row in await _find(session, control.principal, request.ids)]
+        cancelled = await cancel_jobs(session, theirs)
+    return JobCancellation(cancelled=cancelled, not_cancelled=sorted(set(request.ids) - set(cancelled)))
+
+
+async def result(control: Control, request: OneJob) -> JobResult:
+    """Read the result of a job, as far as there is one.
+
+    Raises:
+        NotFound: there is no such job.
+    """
+    found = None
+    if await _find(control.pool, control.principal, [request.id]):
+        found = await get_job_result(control.pool, request.id)
+    if found is None:
+        raise NotFound(f"there is no job {request.id}; it may have been kept no longer")
+    return found
+
+
+async def _find(session: DatabaseSession, principal: Principal, ids: Collection[str]) -> list[JobRow]:
+    return await list_jobs(session, ids=ids, tenant=_owner(principal), tasks=principal.tasks, limit=len(ids))
+
+
+def _owner(principal: Principal) -> str | None:
+    """Whose jobs somebody sees: their tenant's, or of those who have none; None: everybody's."""
+    return None if principal.has(Role.ADMIN) else principal.tenant or ""
+
+
+BINDINGS: Final = (bind(LIST, list_some), bind(SHOW, show), bind(CANCEL, cancel), bind(RESULT, result))

@@ -1,0 +1,42 @@
+"""`infaas status` of a system elsewhere: what its gateway tells of it."""
+
+import time
+from pathlib import Path
+from typing import Final
+
+from rich.markup import escape
+from rich.table import Table
+
+from infaas.cli.connect import gateway_url
+from infaas.cli.control import call
+from infaas.cli.output import show, show_json
+from infaas.client.http_transport import without_user
+from schemas.endpoints.endpoint import Nothing
+from schemas.endpoints.system import SYSTEM, SystemReport
+
+_CHECK_INTERVAL_S: Final = 0.5
+
+
+def show_remote_status(home: Path, until: float, *, as_json: bool) -> bool:
+    """Print how the system gets on now, or as soon as all is well; returns whether it is."""
+    report = call(home, SYSTEM, Nothing())
+    while report.problems and time.monotonic() < until:
+        time.sleep(_CHECK_INTERVAL_S)  # no event tells us when
+        report = call(home, SYSTEM, Nothing())
+    show_json(report) if as_json else show(_facts(report))
+    return not report.problems
+
+
+def _facts(report: SystemReport) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    instances = ", ".join(f"{count} {state}" for state, count in sorted(report.instances.items())) or "none"
+    for what, fact in (
+        ("gateway", f"{without_user(gateway_url())}, version {report.version}"),
+        ("models", f"{report.tasks} tasks, {report.models} models, {report.variants} variants"),
+        ("workers", f"{report.workers}, {report.workers_wanted} wanted" + (", paused" if report.paused else "")),
+        ("instances", instances),
+        ("jobs", f"{report.jobs} not ended"),
+        *(("problem", problem) for problem in report.problems),
+    ):
+        grid.add_row(f"[bold]{what}[/]", escape(fact))
+    return grid

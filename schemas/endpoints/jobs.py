@@ -1,0 +1,84 @@
+"""Jobs of all models over the admin API: everybody looks after their tenant's, administrators after all."""
+
+from typing import Annotated, Final
+
+import msgspec
+
+from schemas.endpoints.endpoint import Endpoint
+from schemas.jobs import MAX_LISTED, JobState, JobStatus
+from schemas.principal import Role
+from schemas.rows.jobs import JobResult
+
+JobIds = Annotated[list[str], msgspec.Meta(min_length=1, max_length=MAX_LISTED)]
+
+
+class JobsRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Jobs that are to be listed: those that are all of it."""
+
+    model: str | None = None
+    """A task, an architecture or a variant."""
+    state: JobState | None = None
+    batch: str | None = None
+    """Asked for in one request."""
+    before: str | None = None
+    """Made before this one: the next page."""
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_LISTED)] = 50
+
+
+class SomeJobs(msgspec.Struct, frozen=True, kw_only=True):
+    """Jobs by their ids."""
+
+    ids: JobIds
+
+
+class OneJob(msgspec.Struct, frozen=True, kw_only=True):
+    """A job by its id."""
+
+    id: str
+
+
+class JobCancellation(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a cancellation."""
+
+    cancelled: list[str]
+    not_cancelled: list[str]
+    """Those that had ended, or are not there."""
+
+
+LIST: Final = Endpoint(
+    name="jobs.list",
+    method="GET",
+    path="/v1/jobs",
+    role=Role.QUERY,
+    request=JobsRequest,
+    result=list[JobStatus],
+    summary="Jobs of all models, the latest first.",
+)
+SHOW: Final = Endpoint(
+    name="jobs.show",
+    method="GET",
+    path="/v1/jobs/some",
+    role=Role.QUERY,
+    request=SomeJobs,
+    result=list[JobStatus],
+    summary="Some jobs; those that are not there are left out.",
+)
+CANCEL: Final = Endpoint(
+    name="jobs.cancel",
+    method="POST",
+    path="/v1/jobs/cancel",
+    role=Role.QUERY,
+    request=SomeJobs,
+    result=JobCancellation,
+    summary="Cancel jobs that have not ended; again changes nothing.",
+)
+RESULT: Final = Endpoint(
+    name="jobs.result",
+    method="GET",
+    path="/v1/jobs/{id}/result",
+    role=Role.QUERY,
+    request=OneJob,
+    result=JobResult,
+    summary="The result of a job, as bytes in base64, with the headers that say what it is.",
+)
+JOBS: Final = (LIST, SHOW, CANCEL, RESULT)
