@@ -8,5 +8,5 @@ What it raises is told alike both ways: `InvalidRequest` of what can never be ri
 are.
 
 Reading order: control (who asks, and with what at hand) -> binding (a function to an endpoint) -> scaling, lag,
-audit, jobs, system -> handlers (all of them).
+audit, jobs, system, keys, tenants, dead_letters -> handlers (all of them).
 """

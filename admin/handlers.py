@@ -2,14 +2,15 @@
 
 from typing import Final, TypeVar
 
-from admin import audit, jobs, lag, scaling, system
+from admin import audit, dead_letters, jobs, keys, lag, scaling, system, tenants
 from admin.control import Control
 from schemas.endpoints.endpoint import Endpoint
 
 Q = TypeVar("Q")
 R = TypeVar("R")
 
-_ACTS: Final = dict((*scaling.BINDINGS, *lag.BINDINGS, *audit.BINDINGS, *jobs.BINDINGS, *system.BINDINGS))
+_NOUNS: Final = (scaling, lag, audit, jobs, system, keys, tenants, dead_letters)
+_ACTS: Final = dict(binding for noun in _NOUNS for binding in noun.BINDINGS)
 
 
 async def handle(endpoint: Endpoint[Q, R], control: Control, request: Q) -> R:

@@ -17,7 +17,7 @@ from broker.topic_logs import TopicLogs
 from broker.topics import delete_topics, ensure_tenant_topics, until_gone
 from registry.drained_topics import drain_topics
 from registry.registration import ProgressSink
-from schemas.errors import OperatorError
+from schemas.errors import NotFound, OperatorError
 from schemas.names import check_name
 from schemas.rows.tenants import Tenant
 from schemas.topics import ingress_topic, tenant_prefix
@@ -32,6 +32,11 @@ _EVERYBODY: Final = "*"
 def principal_of(kafka_user: str) -> str:
     """Name of a user in Kafka's access control lists."""
     return f"User:{kafka_user}"
+
+
+def no_tenant(name: str) -> NotFound:
+    """Error of a tenant that is not there."""
+    return NotFound(f"there is no tenant {name[:80]!r}: `infaas tenants list` shows those that there are")
 
 
 async def create_tenant(pool: Pool, kafka: KafkaSettings, tenant: Tenant, password: str | None = None) -> None:
@@ -69,11 +74,12 @@ async def remove_tenant(
     """Remove a tenant: what it asked is answered, and its topics, access and password go.
 
     Raises:
-        OperatorError: there is none of this name, or a service does not do its part.
+        NotFound: there is none of this name.
+        OperatorError: a service does not do its part.
     """
     tenant = await get_tenant(pool, name)
     if tenant is None:
-        raise OperatorError(f"there is no tenant {name!r}: `infaas tenants list` shows those that there are")
+        raise no_tenant(name)
     sink.step(0, _STEPS, f"{name}: closing its topics, and answering what is in them")
     await mark_tenant(pool, name)
     try:

@@ -24,6 +24,8 @@ _queries = load_queries("api_keys")
 _PUT_KEY: Final = _queries["put_key"]
 _LIST_KEYS: Final = _queries["list_keys"]
 _REVOKE_KEYS: Final = _queries["revoke_keys"]
+_SET_QUOTA: Final = _queries["set_quota"]
+_ADMIN_KEYS_LEFT: Final = _queries["admin_keys_left"]
 _AGAIN_S: Final = 1.0
 
 log = logging.getLogger(__name__)
@@ -56,6 +58,18 @@ async def list_keys(
 async def revoke_keys(session: DatabaseSession, ids: Collection[str]) -> list[str]:
     """Have keys count no longer; returns those that did until now."""
     return [row.id for row in await session.fetch(KeyId, _REVOKE_KEYS, list(ids))]
+
+
+async def set_quota(
+    session: DatabaseSession, key_id: str, per_second: float | None, concurrent: int | None
+) -> ApiKeyRow | None:
+    """Have a key ask no more than this; returns it, or None if there is none, or it has ended."""
+    return await session.fetch_one(ApiKeyRow, _SET_QUOTA, key_id, per_second, concurrent)
+
+
+async def admin_keys_left(session: DatabaseSession) -> int:
+    """Count the administrators' keys that are valid."""
+    return await session.fetch_value(int, _ADMIN_KEYS_LEFT) or 0
 
 
 class KeyWatcher:

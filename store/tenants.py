@@ -48,9 +48,12 @@ async def grow_tenant(session: DatabaseSession, name: str, partitions: int) -> N
     await session.execute(_GROW_TENANT, name, partitions)
 
 
-async def renew_key(session: DatabaseSession, name: str, *, renew: bool) -> int | None:
-    """Number of the tenant's key; `renew` makes the one before void. None: there is no such tenant."""
-    return await session.fetch_value(int, _RENEW_KEY, name, renew)
+async def renew_key(session: DatabaseSession, name: str, *, replaces: int | None = None) -> int | None:
+    """Number of the tenant's key, of another if the present one is that which it `replaces`, and void from now on.
+
+    None: there is no such tenant.
+    """
+    return await session.fetch_value(int, _RENEW_KEY, name, replaces)
 
 
 async def mark_tenant(session: DatabaseSession, name: str) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from enum import StrEnum
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 import msgspec
 from msgspec.structs import replace
@@ -14,6 +14,9 @@ from schemas.topics import TASKS, task_of
 
 CLOUD_EVENT_ID = "ce_id"
 CLOUD_EVENT_REPLY_TO = "ce_replyto"
+_NAMING: Final = frozenset({h.ID, CLOUD_EVENT_ID, h.TASK, h.REPLY_TO, CLOUD_EVENT_REPLY_TO, h.TENANT, h.SIGNATURE})
+_MOST_NAMED: Final = 512
+"""Bytes of such a header that are looked at: no topic has as many, nor any id that was taken."""
 
 
 class LetterState(StrEnum):
@@ -47,6 +50,22 @@ class LetterId(NamedTuple):
         """Read what `str` writes; raises `ValueError` for anything else."""
         partition, slash, offset = text.rpartition("/")
         return cls(int(partition) if slash else 0, int(offset))
+
+
+class LetterCursor(NamedTuple):
+    """Place of a letter, and when it was written, by which what comes after it is found: `0/17@1700000000000`."""
+
+    id: LetterId
+    at_ms: int
+
+    def __str__(self) -> str:
+        return f"{self.id}@{self.at_ms}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what `str` writes; raises `ValueError` for anything else."""
+        place, _, at_ms = text.partition("@")
+        return cls(LetterId.parse(place), int(at_ms))
 
 
 class StoredLetter(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,9 +102,15 @@ class StoredLetter(msgspec.Struct, frozen=True, kw_only=True):
         """
         return next((v.decode(errors="replace") for key, v in reversed(self.letter.headers) if key == name), "")
 
-    def without_value(self) -> Self:
-        """The same for a long list of them."""
-        return replace(self, letter=replace(self.letter, value=None))
+    @property
+    def cursor(self) -> LetterCursor:
+        """Where to go on after it."""
+        return LetterCursor(self.id, self.at_ms)
+
+    def outlined(self) -> Self:
+        """The same for a long list of them: with what names the query alone, and not more of it than a name has."""
+        headers = [(name, value[:_MOST_NAMED]) for name, value in self.letter.headers if name in _NAMING]
+        return replace(self, letter=replace(self.letter, key=None, value=None, headers=headers))
 
 
 class LetterFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +122,8 @@ class LetterFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Part of the reason, in capitals or not."""
     since_ms: float | None = None
     until_ms: float | None = None
+    after: LetterCursor | None = None
+    """Only those that stand after this place, as long as there is but one partition."""
     done: bool = False
     """Whether those are meant, too, of which nothing more is to be done."""
 
@@ -108,6 +135,7 @@ class LetterFilter(msgspec.Struct, frozen=True, kw_only=True):
             and (self.reason is None or self.reason.casefold() in found.letter.reason.casefold())
             and (self.since_ms is None or found.at_ms >= self.since_ms)
             and (self.until_ms is None or found.at_ms < self.until_ms)
+            and (self.after is None or found.id > self.after.id)
             and (self.done or not found.state.is_final)
         )
 

@@ -4,12 +4,16 @@ Sent again, some hundred at a time: claimed -> the claims read back -> those tha
 off on the way stays claimed for a minute; then it is sent by whoever asks, unless its query has an answer by then in
 its reply topic: that is marked `answered`, and not sent. What is answered over a connection instead, receivers show
 once.
+
+Topics may hold far more letters than there is memory: they are read through, and so many at once are kept in outline.
 """
 
 import asyncio
+import math
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Final
 from uuid import uuid4
 
@@ -34,6 +38,7 @@ from broker.topic_logs import LogPartition, TopicLogs
 from broker.topics import ensure_system_topics
 from process.signing import vouch
 from schemas import headers as h
+from schemas.endpoints.dead_letters import MOST_LETTERS
 from schemas.errors import OperatorError
 from schemas.headers import RawHeaders
 from schemas.result import OK
@@ -58,6 +63,10 @@ class ReplayReport(msgspec.Struct):
     """Number of those that were not sent, since their query has an answer."""
     passed_over: dict[str, str] = {}
     """Why others were not sent, by letter."""
+    begun_ms: float = 0.0
+    """When the first was to be sent, by the broker's clock: a dead letter since then may be one of these again."""
+    after: str = ""
+    """The last letter that was looked at, where time was up before all were: go on behind it."""
 
 
 class LetterBox:
@@ -73,21 +82,16 @@ class LetterBox:
         self._secret = secret
         self._me = uuid4().hex
 
-    async def find(self, wanted: LetterFilter, limit: int | None = None, *, oldest: bool = False) -> list[StoredLetter]:
-        """List letters without their values, the oldest first: the latest of them, or the `oldest`, up to `limit`."""
-        await ensure_system_topics(self._settings)
-        marks, found = Marks(), deque[StoredLetter](maxlen=limit)
-        async with _explained(), self._tail(LETTER_MARKS) as tail:
-            async for record in tail.past():
-                marks.read(record)
-        async with _explained(), self._tail(DEAD_LETTERS, since_ms=wanted.since_ms or 0.0) as tail:
-            async for record in tail.past():
-                stored = stored_letter(record)
-                stored = msgspec.structs.replace(stored, state=marks.state(stored))
-                if wanted.takes(stored):
-                    found.append(stored.without_value())
-                    if oldest and len(found) == limit:
-                        break
+    async def find(
+        self, wanted: LetterFilter, limit: int = MOST_LETTERS, *, oldest: bool = False
+    ) -> list[StoredLetter]:
+        """List outlines of letters, the oldest first: the latest of them, or the `oldest`, up to `limit`."""
+        found = deque[StoredLetter](maxlen=limit)
+        async with aclosing(self._all(wanted)) as letters:
+            async for stored in letters:
+                found.append(stored.outlined())
+                if oldest and len(found) == limit:
+                    break
         return list(found)
 
     async def show(self, letter: LetterId) -> StoredLetter | None:
@@ -100,9 +104,14 @@ class LetterBox:
                 return msgspec.structs.replace(chunk[0], state=found[0].state)
         return None
 
-    async def replay(self, letters: Sequence[StoredLetter], progress: Progress) -> ReplayReport:
-        """Send letters again that `find` has listed; each is sent once, however often that is asked for."""
-        report, done = ReplayReport(), 0
+    async def replay(
+        self, letters: Sequence[StoredLetter], progress: Progress, within_s: float = math.inf
+    ) -> ReplayReport:
+        """Send letters again that `find` has listed; each is sent once, however often that is asked for.
+
+        After `within_s` no more of them are begun, and the report says how far it came.
+        """
+        report, done, until_s = ReplayReport(), 0, time.monotonic() + within_s
         if not letters:
             return report
         async with (
@@ -117,6 +126,7 @@ class LetterBox:
                 stands = {stored.id: obstacle(stored, topics, signs=self._secret is not None) for stored in chunk}
                 ready = [stored for stored in chunk if not stands[stored.id]]
                 ours = await self._claim(producer, tail, marks, ready)
+                report.begun_ms = report.begun_ms if done else producer.clock.now_ms()
                 claimed = {stored.id for stored in ours}
                 report.passed_over |= {
                     str(stored.id): stands[stored.id] or _CLAIMED for stored in chunk if stored.id not in claimed
@@ -124,6 +134,9 @@ class LetterBox:
                 await self._resend(producer, ours, answered, report)
                 done += len(chunk)
                 progress(done, len(letters))
+                if done < len(letters) and time.monotonic() >= until_s:
+                    report.after = str(chunk[-1].cursor)
+                    break
         return report
 
     async def drop(self, letters: Sequence[StoredLetter], progress: Progress) -> int:
@@ -213,6 +226,22 @@ class LetterBox:
 
     # -- reading and deleting ------------------------------------------------------------------------------------------
 
+    async def _all(self, wanted: LetterFilter) -> AsyncGenerator[StoredLetter]:
+        """Read all letters that are meant, whole, in the order of the log."""
+        await ensure_system_topics(self._settings)
+        marks, since_ms = Marks(), wanted.since_ms or 0.0
+        async with _explained(), self._tail(LETTER_MARKS) as tail:
+            async for record in tail.past():
+                marks.read(record)
+        if wanted.after is not None:
+            since_ms = max(since_ms, wanted.after.at_ms)
+        async with _explained(), self._tail(DEAD_LETTERS, since_ms=since_ms) as tail:
+            async for record in tail.past():
+                stored = stored_letter(record)
+                stored = msgspec.structs.replace(stored, state=marks.state(stored))
+                if wanted.takes(stored):
+                    yield stored
+
     async def _whole(self, letters: Sequence[StoredLetter]) -> AsyncGenerator[list[StoredLetter]]:
         """Read letters with their values, some at a time."""
         wanted, chunk, size = {stored.id for stored in letters}, list[StoredLetter](), 0
@@ -233,16 +262,15 @@ class LetterBox:
             yield chunk
 
     async def _trim(self) -> None:
-        """Delete the letters before the first of which something is to be done."""
+        """Delete the letters before the first that is found of which something is to be done."""
         if not (await broker_features(self._settings)).trims:
             return
-        offsets, is_open = dict[LogPartition, int](), set[LogPartition]()
-        for stored in await self.find(LetterFilter(done=True)):
-            partition = LogPartition(DEAD_LETTERS, stored.id.partition)
-            if not stored.state.is_final:
-                is_open.add(partition)
-            if partition not in is_open:
-                offsets[partition] = stored.id.offset + 1
+        offsets = dict[LogPartition, int]()
+        async with aclosing(self._all(LetterFilter(done=True))) as letters:
+            async for stored in letters:
+                if not stored.state.is_final:
+                    break
+                offsets[LogPartition(DEAD_LETTERS, stored.id.partition)] = stored.id.offset + 1
         async with _explained(), TopicLogs(self._settings, _CLIENT) as logs:
             await logs.delete_before(offsets)
 

@@ -2,29 +2,44 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import typer
+from msgspec.structs import replace
 
-from broker.letters.letter import LetterFilter, LetterId, StoredLetter
-from broker.letters.letter_box import LetterBox, Progress, ReplayReport
-from infaas.cli.connect import DEFAULT_HOME, Home, Json, act_here, find_kafka, with_database
+from broker.letters.letter import LetterId
+from broker.settings import KafkaSettings
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_kafka
+from infaas.cli.control import call, gateway_url
 from infaas.cli.moments import parse_moment
 from infaas.cli.output import CommandGroup, day_time, err, show, show_json, table
 from infaas.cli.register import ProgressBar
-from process.signing import SigningSettings
+from schemas.endpoints.dead_letters import (
+    DROP_LETTERS,
+    LIST_LETTERS,
+    MOST_SHOWN_BYTES,
+    REPLAY_LETTERS,
+    SHOW_LETTER,
+    DropRequest,
+    HandledLetters,
+    LetterChoice,
+    LetterOutline,
+    LetterRequest,
+    LettersRequest,
+    ShownLetter,
+)
+from schemas.endpoints.endpoint import Endpoint
 from schemas.errors import OperatorError
-from schemas.rows.audit import AuditAct, AuditVerb
-from store.audit import audited
-from store.pool import Pool
 
 T = TypeVar("T")
-_SHOWN_BYTES: Final = 1000
+Q = TypeVar("Q", bound=LetterChoice)
+R = TypeVar("R", bound=HandledLetters)
 _SHOWN_REASON: Final = 200
 _MOST: Final = 100_000
+_PAGE: Final = 5000
 
 LettersArgument = Annotated[list[str] | None, typer.Argument(metavar="LETTER", help="e.g. 0/17; default: all.")]
 TaskFlag = Annotated[str | None, typer.Option("--task", help="Only of this task.")]
@@ -46,18 +61,25 @@ def list_letters(
     reason: ReasonFlag = None,
     since: SinceFlag = None,
     until: UntilFlag = None,
-    limit: Annotated[int, typer.Option(min=1, help="The latest so many.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="The latest so many.")] = 100,
     done: Annotated[bool, typer.Option("--done", help="Those, too, that were replayed or dropped.")] = False,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
     """List the dead letters of which something is to be done, the latest last."""
-    wanted = _filter(None, task, reason, since, until, done=done)
-    found = _ask(home, lambda box: box.find(wanted, limit))
+    request = LettersRequest(
+        task=task, reason=reason, since=_moment(since), until=_moment(until), limit=limit, done=done
+    )
+    if gateway_url():
+        found = call(home, LIST_LETTERS, request)
+    else:
+        from admin.dead_letters import found_letters  # of no use to a command that asks a gateway
+
+        found = _ask(home, lambda kafka: found_letters(kafka, request))
     if as_json:
-        return show_json([_as_json(stored) for stored in found])
+        return show_json(found)
     columns = ("letter", "at", "task", "query", "from", "attempts>", "bytes>", "state", "reason")
-    return show(table(columns, [_row(stored) for stored in found], spare=("bytes>", "attempts>", "from", "state")))
+    return show(table(columns, [_row(letter) for letter in found], spare=("bytes>", "attempts>", "from", "state")))
 
 
 @app.command("show")
@@ -67,19 +89,14 @@ def show_letter(
     as_json: Json = False,
 ) -> None:
     """Show a dead letter: why it was given up, where it came from, its headers, and the beginning of its value."""
-    found = _ask(home, lambda box: box.show(_id(letter)))
-    if found is None:
-        raise OperatorError(f"there is no dead letter {letter}; `infaas dead-letters list --done` lists them")
-    value = found.letter.value or b""
-    text = value[:_SHOWN_BYTES].decode(errors="backslashreplace")
-    headers = [(name, header.decode(errors="backslashreplace")) for name, header in found.letter.headers]
-    if as_json:
-        return show_json(_as_json(found) | {"headers": headers, "value": text})
-    facts = [*_as_json(found).items(), ("key", (found.letter.key or b"").decode(errors="backslashreplace"))]
-    show(table(("fact", "value"), facts))
-    show(table(("header", "value"), headers))
-    more = f", the first {_SHOWN_BYTES} of" if len(value) > _SHOWN_BYTES else ""
-    return show(table((f"value{more} {len(value)} bytes",), [(text,)]))
+    request = _place(letter)
+    if gateway_url():
+        found = call(home, SHOW_LETTER, request)
+    else:
+        from admin.dead_letters import shown_letter  # of no use to a command that asks a gateway
+
+        found = _ask(home, lambda kafka: shown_letter(kafka, request))
+    return show_json(found) if as_json else _show_all(found)
 
 
 @app.command()
@@ -94,18 +111,17 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """Ask dead letters again, under the same ids; none of them twice, and none that has an answer by now."""
-    wanted = _filter(letters, task, reason, since, until)
-
-    async def replay_found(box: LetterBox, progress: Progress) -> ReplayReport:
-        return await box.replay(await box.find(wanted, limit, oldest=True), progress)
-
-    act = _act(AuditVerb.REPLAY_LETTERS, letters, task, reason, since, until)
-    report = _with_progress(home, "sending again", act, replay_found)
+    request = LetterChoice(letters=letters or [], task=task, reason=reason, since=_moment(since), until=_moment(until))
+    replayed = answered = 0
+    passed_over = dict[str, str]()
+    for page in _pages(home, REPLAY_LETTERS, request, limit, "sending again"):
+        replayed, answered = replayed + page.replayed, answered + page.answered
+        passed_over |= page.passed_over
     if as_json:
-        return show_json(report)
-    err.print(f"{report.replayed} dead letter(s) sent again, {report.answered} had an answer already")
-    if report.passed_over:
-        show(table(("passed over", "why"), list(report.passed_over.items())))
+        return show_json({"replayed": replayed, "answered": answered, "passed_over": passed_over})
+    err.print(f"{replayed} dead letter(s) sent again, {answered} had an answer already")
+    if passed_over:
+        show(table(("passed over", "why"), list(passed_over.items())))
     return None
 
 
@@ -124,91 +140,63 @@ def drop(
     as_json: Json = False,
 ) -> None:
     """Drop dead letters for good."""
-    wanted = _filter(letters, task, reason, since, until)
-    if wanted == LetterFilter() and not everything:
+    if not (letters or task or reason or since or until or everything):
         raise OperatorError("say which dead letters to drop, or --all of them")
-
-    async def drop_found(box: LetterBox, progress: Progress) -> int:
-        return await box.drop(await box.find(wanted, limit, oldest=True), progress)
-
-    act = _act(AuditVerb.DROP_LETTERS, letters, task, reason, since, until)
-    count = _with_progress(home, "dropping", act, drop_found)
+    request = DropRequest(
+        letters=letters or [], task=task, reason=reason, since=_moment(since), until=_moment(until), all=everything
+    )
+    count = sum(page.dropped for page in _pages(home, DROP_LETTERS, request, limit, "dropping"))
     if as_json:
         show_json({"dropped": count})
     else:
         err.print(f"{count} dead letter(s) dropped")
 
 
-def _ask(home: Path, question: Callable[[LetterBox], Awaitable[T]]) -> T:
+def _pages(home: Path, endpoint: Endpoint[Q, R], request: Q, limit: int, text: str) -> Generator[R]:
+    """Have letters handled, so many at a time, until there are no more, or as many as were asked for."""
+    done = 0
+    with ProgressBar() as bar:
+        while done < limit:
+            page = call(home, endpoint, replace(request, limit=min(limit - done, _PAGE)))
+            done += page.handled
+            bar.step(done, done if not page.after else limit, text)
+            yield page
+            if not page.after:
+                return
+            request = replace(request, after=page.after, until=request.until or page.until)
+
+
+def _ask(home: Path, question: Callable[[KafkaSettings], Awaitable[T]]) -> T:
     async def ask() -> T:
-        return await question(LetterBox(find_kafka(home)))
+        return await question(find_kafka(home))
 
     return asyncio.run(ask())
 
 
-def _with_progress(home: Path, text: str, act: AuditAct, work: Callable[[LetterBox, Progress], Awaitable[T]]) -> T:
-    async def recorded(pool: Pool) -> T:
-        box = LetterBox(find_kafka(home), SigningSettings().read())
-        async with audited(pool, act):
-            return await work(box, lambda done, total: bar.step(done, total, text))
-
-    with ProgressBar() as bar:
-        return with_database(home, recorded)
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromtimestamp(parse_moment(text, time.time()), UTC)
 
 
-def _act(
-    verb: AuditVerb, letters: list[str] | None, task: str | None, reason: str | None, since: str | None,
-    until: str | None,
-) -> AuditAct:  # fmt: skip
-    asked = {"task": task, "reason": reason, "since": since, "until": until}
-    return act_here(verb, ", ".join(letters or ()), **{name: text for name, text in asked.items() if text is not None})
-
-
-def _filter(
-    letters: list[str] | None, task: str | None, reason: str | None, since: str | None, until: str | None, *,
-    done: bool = False,
-) -> LetterFilter:  # fmt: skip
-    now_s = time.time()
-    return LetterFilter(
-        ids=tuple(_id(letter) for letter in letters or ()),
-        task=task,
-        reason=reason,
-        since_ms=None if since is None else parse_moment(since, now_s) * 1e3,
-        until_ms=None if until is None else parse_moment(until, now_s) * 1e3,
-        done=done,
-    )
-
-
-def _id(text: str) -> LetterId:
+def _place(text: str) -> LetterRequest:
     try:
-        return LetterId.parse(text)
+        place = LetterId.parse(text)
     except ValueError:
         raise OperatorError(f"{text!r} names no dead letter: write it as `list` does, e.g. 0/17") from None
+    return LetterRequest(partition=place.partition, offset=place.offset)
 
 
-def _as_json(stored: StoredLetter) -> dict[str, Any]:
-    letter = stored.letter
-    return {
-        "letter": str(stored.id),
-        "at": datetime.fromtimestamp(stored.at_ms / 1e3, UTC).isoformat(timespec="milliseconds"),
-        "state": stored.state,
-        "task": stored.task,
-        "query": stored.query,
-        "topic": letter.topic,
-        "partition": letter.partition,
-        "offset": letter.offset,
-        "attempts": letter.attempts,
-        "bytes": stored.value_bytes,
-        "whole": not letter.shortened,
-        "reason": letter.reason,
-    }
+def _show_all(found: ShownLetter) -> None:
+    facts = {name: getattr(found, name) for name in LetterOutline.__struct_fields__}
+    show(table(("fact", "value"), [*facts.items(), ("key", found.key)]))
+    show(table(("header", "value"), found.headers))
+    more = f", the first {MOST_SHOWN_BYTES} of" if found.bytes > MOST_SHOWN_BYTES else ""
+    show(table((f"value{more} {found.bytes} bytes",), [(found.value,)]))
 
 
-def _row(stored: StoredLetter) -> tuple[object, ...]:
-    letter = stored.letter
-    at = day_time(datetime.fromtimestamp(stored.at_ms / 1e3, UTC))
+def _row(letter: LetterOutline) -> tuple[object, ...]:
     place = f"{letter.topic} {letter.partition}/{letter.offset}"
     reason = letter.reason if len(letter.reason) <= _SHOWN_REASON else f"{letter.reason[:_SHOWN_REASON]}..."
     return (
-        stored.id, at, stored.task, stored.query, place, letter.attempts, stored.value_bytes, stored.state, reason
+        letter.letter, day_time(letter.at), letter.task, letter.query, place, letter.attempts, letter.bytes,
+        letter.state, reason,
     )  # fmt: skip

@@ -6,21 +6,27 @@ from typing import Annotated
 
 import typer
 
-from broker.acls import acl_commands, tenant_acls
-from infaas.cli.connect import DEFAULT_HOME, Home, Json, act_here, find_kafka, with_database
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, with_database
+from infaas.cli.control import call, gateway_url, local_control
 from infaas.cli.output import CommandGroup, day_time, err, show, show_json, table
 from infaas.cli.register import ProgressBar
-from process.signing import SigningSettings
-from registry.removal.unregister import RemovalRequest
-from registry.tenants import create_tenant, principal_of, remove_tenant
+from schemas.defaults import PARTITIONS
+from schemas.endpoints.endpoint import Nothing
+from schemas.endpoints.tenants import (
+    CREATE_TENANT,
+    LIST_TENANTS,
+    MOST_PARTITIONS,
+    REMOVE_TENANT,
+    SHOW_TENANT,
+    SIGNING_KEY,
+    NamedTenant,
+    SigningKeyRequest,
+    TenantRemoval,
+    TenantRequest,
+)
 from schemas.errors import OperatorError
-from schemas.rows.audit import AuditVerb
 from schemas.rows.tenants import Tenant
-from schemas.topics import ingress_topic, offline_of, tenant_prefix, tenant_results_topic
-from security.signature import tenant_key
-from store.audit import audited, audited_transaction
 from store.pool import Pool
-from store.tenants import list_tenants, renew_key
 
 app = typer.Typer(cls=CommandGroup, no_args_is_help=True)
 _PASSWORD_BYTES = 24
@@ -45,7 +51,7 @@ def create(
     password_file: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="File with the password of SCRAM-SHA-512.")
     ] = None,
-    partitions: Annotated[int, typer.Option(min=1, help="Partitions of its topics.")] = Tenant(name="").partitions,
+    partitions: Annotated[int, typer.Option(min=1, max=MOST_PARTITIONS, help="Partitions of its topics.")] = PARTITIONS,
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Create a tenant's topics. Prints the ACLs that they need, or sets them for --kafka-user. May be run again."""
@@ -53,22 +59,15 @@ def create(
         raise OperatorError("a password needs a user: add --kafka-user USER")
     if scram and password_file:
         raise OperatorError("a password is made or given: give one of --scram and --password-file")
-    kafka, tenant = find_kafka(home), Tenant(name=name, partitions=partitions, kafka_user=kafka_user)
     password = _password(scram, password_file)
-
-    act = act_here(AuditVerb.CREATE_TENANT, name, kafka_user=kafka_user, password=password is not None)
-
-    async def made(pool: Pool) -> None:
-        async with audited(pool, act):
-            await create_tenant(pool, kafka, tenant, password)
-
-    with_database(home, made)
-    online = ingress_topic(name)
-    err.print(f"tenant {name} asks in {online} and {offline_of(online)}, is answered in {tenant_results_topic(name)},")
-    err.print(f"and may make topics and groups whose names begin with {tenant_prefix(name)}")
+    request = TenantRequest(tenant=name, kafka_user=kafka_user, partitions=partitions, password=password)
+    doors = call(home, CREATE_TENANT, request)
+    online = doors.asks_in[0]
+    err.print(f"tenant {name} asks in {online} and {doors.asks_in[1]}, is answered in {doors.answered_in},")
+    err.print(f"and may make topics and groups whose names begin with {doors.prefix}")
     if not kafka_user:
         err.print("Until this is run, with its user, nothing keeps others from writing there:")
-        for command in acl_commands(tenant_acls(name), principal_of("USER"), kafka.bootstrap):
+        for command in doors.acls:
             typer.echo(command)
     elif scram:
         err.print(f"The password of {kafka_user}, shown this once:")
@@ -82,54 +81,59 @@ def key(
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Print the key by which a tenant signs its queries. Needs the selectors' secret, INFAAS_SIGNING_SECRET_FILE."""
-    secret = SigningSettings().read()
-    if secret is None:
-        raise OperatorError("set INFAAS_SIGNING_SECRET_FILE, or INFAAS_SIGNING_SECRET, to what the selectors have")
-    act = act_here(AuditVerb.SHOW_SIGNING_KEY, name, renew=renew)
-
-    async def numbered(pool: Pool) -> int:
-        async with audited_transaction(pool, act) as session:
-            number = await renew_key(session, name, renew=renew)
-            if number is None:
-                raise OperatorError(f"there is no tenant {name!r}: `infaas tenants create` makes one")
-        return number
-
-    typer.echo(tenant_key(secret, name, with_database(home, numbered)))
+    present = call(home, SHOW_TENANT, NamedTenant(tenant=name)).tenant.key_number if renew else None
+    typer.echo(call(home, SIGNING_KEY, SigningKeyRequest(tenant=name, replaces=present)).key)
 
 
 @app.command("list")
 def list_all(home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
     """List tenants with topics of their own."""
-    found = with_database(home, list_tenants)
+    found = call(home, LIST_TENANTS, Nothing())
     if as_json:
         return show_json(found)
     rows = [(t.name, t.kafka_user or "-", t.partitions, _made(t), "removing" if t.removing else "") for t in found]
     return show(table(("tenant", "user", "partitions>", "made", "state"), rows, spare=("made",)))
 
 
+@app.command("show")
+def show_one(name: TenantArgument, home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
+    """Show a tenant's topics, and the commands that allow its user to use them."""
+    doors = call(home, SHOW_TENANT, NamedTenant(tenant=name))
+    if as_json:
+        return show_json(doors)
+    asks = " and ".join(doors.asks_in)
+    show(table(("what", "where"), [("asks in", asks), ("answered in", doors.answered_in), ("its own", doors.prefix)]))
+    for command in doors.acls:
+        typer.echo(command)
+    return None
+
+
 @app.command()
 def remove(
     name: TenantArgument,
     drain_timeout: Annotated[
-        float, typer.Option(min=1, help="Longest wait, in seconds, for selectors to answer what it asked.")
-    ] = RemovalRequest(name="").drain_timeout_s,
+        float, typer.Option(min=1, max=300, help="Longest wait, in seconds, for selectors to answer what it asked.")
+    ] = TenantRemoval(tenant="").drain_timeout_s,
     results_grace: Annotated[
-        float, typer.Option(min=0, help="Seconds for which its results can be read before they go.")
-    ] = RemovalRequest(name="").results_grace_s,
+        float, typer.Option(min=0, max=300, help="Seconds for which its results can be read before they go.")
+    ] = TenantRemoval(tenant="").results_grace_s,
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Remove a tenant: what it asked is answered, then its topics, ACLs and password go."""
-    kafka = find_kafka(home)
-
-    async def removed(pool: Pool) -> None:
-        async with audited(pool, act_here(AuditVerb.REMOVE_TENANT, name)):
-            with ProgressBar() as bar:
-                await remove_tenant(
-                    pool, kafka, name, bar, drain_timeout_s=drain_timeout, results_grace_s=results_grace
-                )
-
-    with_database(home, removed)
+    request = TenantRemoval(tenant=name, drain_timeout_s=drain_timeout, results_grace_s=results_grace)
+    with ProgressBar() as bar:
+        if gateway_url():
+            bar.step(0, 1, f"{name}: the gateway removes it")
+            call(home, REMOVE_TENANT, request)
+        else:
+            with_database(home, lambda pool: _removed(home, pool, request, bar))
     err.print(f"tenant {name} is gone")
+
+
+async def _removed(home: Path, pool: Pool, request: TenantRemoval, bar: ProgressBar) -> None:
+    from admin.tenants import remove as remove_tenant  # of no use to a command that asks a gateway
+
+    await remove_tenant(local_control(home, pool), request, bar)
 
 
 def _password(scram: bool, file: Path | None) -> str | None:

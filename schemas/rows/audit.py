@@ -21,6 +21,7 @@ class AuditVerb(StrEnum):
     RESUME = "resume"
     CREATE_KEY = "create-key"
     REVOKE_KEY = "revoke-key"
+    SET_QUOTA = "set-quota"
     CREATE_TENANT = "create-tenant"
     REMOVE_TENANT = "remove-tenant"
     SHOW_SIGNING_KEY = "show-signing-key"

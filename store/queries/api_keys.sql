@@ -14,3 +14,15 @@ ORDER BY created_at, id
 -- name: revoke_keys
 -- Have keys count no longer. Returns those that did until now.
 UPDATE api_keys SET revoked_at = clock_timestamp() WHERE id = ANY ($1::text[]) AND revoked_at IS NULL RETURNING id
+
+-- name: set_quota
+-- What a key may ask from now on. No row: there is none, or it has ended.
+UPDATE api_keys SET per_second = $2, concurrent = $3
+WHERE id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())
+RETURNING
+    id, secret_hash, tenant, roles, tasks, per_second, concurrent, note, created_by, created_at, expires_at, revoked_at
+
+-- name: admin_keys_left
+-- Number of administrators' keys that are valid.
+SELECT count(*)::int FROM api_keys
+WHERE 'admin' = ANY (roles) AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())

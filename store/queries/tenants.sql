@@ -18,9 +18,10 @@ ORDER BY name
 UPDATE tenants SET partitions = $2 WHERE name = $1 AND partitions < $2
 
 -- name: renew_key
--- Number of the tenant's key: the first, or another, which makes the one before void. No row: there is no such tenant.
+-- Number of the tenant's key: the first, or another in the place of the one of this number, which becomes void by that.
+-- No row: there is no such tenant.
 -- Numbers are seconds since 2026, so that none comes again when a tenant is removed and created anew.
-UPDATE tenants SET key_number = CASE WHEN key_number > 0 AND NOT $2::boolean THEN key_number
+UPDATE tenants SET key_number = CASE WHEN key_number > 0 AND key_number IS DISTINCT FROM $2::int THEN key_number
     ELSE greatest(key_number + 1, extract(epoch FROM clock_timestamp() - timestamptz '2026-01-01 00:00Z')::int) END
     WHERE name = $1 AND NOT removing
 RETURNING key_number

@@ -12,7 +12,7 @@ import pytest
 from broker.dead_letters import publish_dead_letter
 from broker.kafka_types import Record
 from broker.letters import letter_box
-from broker.letters.letter import LetterFilter, LetterState, StoredLetter
+from broker.letters.letter import LetterCursor, LetterFilter, LetterState, StoredLetter
 from broker.letters.letter_box import LetterBox, ReplayReport
 from broker.producer import Producer
 from broker.settings import KafkaSettings
@@ -113,6 +113,15 @@ async def test_what_was_cut_off_is_sent_again_unless_it_is_answered(
     assert (report.replayed, report.answered, report.passed_over) == (1, 1, {})
     assert [record.value for record in await desk.asked_again()] == [b"a", b"b", b"b"]
     assert [stored.state for stored in await desk.find(done=True)] == [LetterState.ANSWERED, LetterState.REPLAYED]
+
+
+async def test_a_replay_that_runs_out_of_time_says_where_to_go_on(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(letter_box, "_CHUNK", 1)
+    await desk.give_up("u", "v", "w")
+    report = await desk.box.replay(await desk.find(), _ignore, 0.0)
+    assert report.replayed == 1
+    left = LetterFilter(task=desk.task, after=LetterCursor.parse(report.after))
+    assert [stored.query for stored in await desk.box.find(left)] == ["v", "w"]
 
 
 async def test_nothing_is_sent_where_nobody_is_to_hear_the_answer(desk: Desk) -> None:

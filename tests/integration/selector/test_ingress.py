@@ -210,7 +210,7 @@ async def test_what_was_signed_is_asked_again_as_its_tenants_and_what_was_forged
 ) -> None:
     monkeypatch.setenv("INFAAS_SIGNING_SECRET", SECRET)
     tenant = await a_tenant(stage)
-    key = tenant_key(SECRET.encode(), tenant, await renew_key(stage.pool, tenant, renew=False) or 0)
+    key = tenant_key(SECRET.encode(), tenant, await renew_key(stage.pool, tenant) or 0)
     box = LetterBox(stage.kafka, SECRET.encode())
 
     async def buried(count: int) -> list[StoredLetter]:
@@ -340,7 +340,7 @@ async def test_where_no_name_is_believed_who_signs_is_known(
 ) -> None:
     monkeypatch.setenv("INFAAS_SIGNING_SECRET", SECRET)
     tenant = await a_tenant(stage)
-    key = tenant_key(SECRET.encode(), tenant, await renew_key(stage.pool, tenant, renew=False) or 0)
+    key = tenant_key(SECRET.encode(), tenant, await renew_key(stage.pool, tenant) or 0)
     large = {"x": np.zeros((20_000, 4), np.float32)}
     async with (
         selecting(stage, tenant_headers="refused"),
@@ -363,8 +363,11 @@ async def test_where_no_name_is_believed_who_signs_is_known(
         headers = [(name, text.encode()) for name, text in fields.items()]
         result = await open_gateway.ask(Envelope(task_topic(stage.task), b"{}", headers, asked))
         assert result.status == "forbidden"  # it does not prove what anybody says
-        assert key.name == f"{tenant}.{await renew_key(stage.pool, tenant, renew=False)}"
-        await renew_key(stage.pool, tenant, renew=True)
+        present = await renew_key(stage.pool, tenant)
+        assert key.name == f"{tenant}.{present}"
+        renewed = await renew_key(stage.pool, tenant, replaces=present)
+        assert renewed != present
+        assert await renew_key(stage.pool, tenant, replaces=present) == renewed, "sent twice, it is renewed once"
 
         async def void() -> bool:
             with pytest.raises((Forbidden, Unsatisfiable)) as told:

@@ -16,6 +16,8 @@ COMMANDS = (
     ("status", "--json"),
     ("audit", "--json"),
     ("scale", "status", "--json"),
+    ("keys", "list", "--json"),
+    ("tenants", "list", "--json"),
     ("up",),  # which is refused, since one runs
     ("query", "no-such-task", "x"),
 )

@@ -13,14 +13,15 @@ from tests.system.infaas.conftest import FREE_PORTS, Cli
 from tests.system.infaas.secrets import places_that_show
 
 pytestmark = pytest.mark.timeout(400)
-SIGNED_WEBHOOKS = {
+SECRETS = {
+    "INFAAS_SIGNING_SECRET": "hush" * 8,
     "INFAAS_WEBHOOK_HOSTS": '["hooks.example.com"]',
     "INFAAS_JOBS_WEBHOOK_SECRET": f"whsec_{base64.b64encode(b'hush' * 8).decode()}",
 }
 
 
 async def test_a_system_lives_is_healed_and_stops_and_tells_no_secret(cli: Cli) -> None:
-    async with cli.up("--selectors=2", "--workers=2", "--jobs=2", **SIGNED_WEBHOOKS) as supervisor:
+    async with cli.up("--selectors=2", "--workers=2", "--jobs=2", **SECRETS) as supervisor:
         state = await cli.json("status", "--wait")
         assert state["gateway"].startswith("http://127.0.0.1:")
         assert state["postgres"].startswith("postgresql://")
@@ -38,8 +39,14 @@ async def test_a_system_lives_is_healed_and_stops_and_tells_no_secret(cli: Cli) 
         password = (cli.home / "postgres" / "password").read_text().strip()
         whole = await cli.json("status", "--show-secrets")
         assert password in whole["postgres"]
-        planted = [password, SIGNED_WEBHOOKS["INFAAS_JOBS_WEBHOOK_SECRET"]]
-        places = {"INFAAS_KAFKA": whole["kafka"], "INFAAS_POSTGRES": whole["postgres"], **SIGNED_WEBHOOKS}
+        by_http = {"INFAAS_URL": state["gateway"]}
+        key = await cli.json("keys", "create", "--tenant=acme", **by_http)
+        await cli.run("tenants", "create", "acme", **by_http)
+        _, signing_key, _ = await cli.run("tenants", "key", "acme", **by_http)
+        assert signing_key.startswith("infaas-sk.acme.")
+        planted = [password, SECRETS["INFAAS_JOBS_WEBHOOK_SECRET"], SECRETS["INFAAS_SIGNING_SECRET"]]
+        planted += [key["key"].split("_", 2)[2], signing_key.strip().rpartition(".")[2]]
+        places = {"INFAAS_KAFKA": whole["kafka"], "INFAAS_POSTGRES": whole["postgres"], **SECRETS}
         assert await places_that_show(cli, healed, planted, places) == []
 
         pids = [service["pid"] for service in healed["services"].values()]

@@ -1,12 +1,14 @@
 """Which letters are meant, what counts of several marks, and where a letter goes."""
 
+import tracemalloc
+
 import msgspec
 import pytest
 from aiokafka import ConsumerRecord
 
 from broker.dead_letters import OFFSET, PARTITION, REASON, SHORTENED, TENANT, TOPIC
 from broker.kafka_types import Record
-from broker.letters.letter import LetterFilter, LetterId, LetterState, StoredLetter, stored_letter
+from broker.letters.letter import LetterCursor, LetterFilter, LetterId, LetterState, StoredLetter, stored_letter
 from broker.letters.marks import CLAIM_MS, Mark, Marks
 from broker.letters.resending import (
     destination,
@@ -79,6 +81,40 @@ def test_marks_of_a_topic_that_was_made_anew_say_nothing() -> None:
     assert marks.state(a_letter()) is LetterState.OPEN
     marked(marks, LetterState.CLAIMED, "two", 2001)
     assert marks.is_claimed_by(a_letter(), "two")
+
+
+def test_of_what_is_final_little_is_held() -> None:
+    count, marks = 20_000, Marks()
+    records = [
+        Record("marks", 0, at, 2000, 1, f"0/{at}".encode(), msgspec.json.encode(Mark(state=state, at_ms=1000)), None, 1,
+               1, ())
+        for at in range(count) for state in (LetterState.CLAIMED, LetterState.REPLAYED)
+    ]  # fmt: skip
+    tracemalloc.start()
+    try:
+        for record in records:
+            marks.read(record)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 20 * count
+    assert marks.state(a_letter()) is LetterState.REPLAYED
+    marks.read(Record("marks", 0, 0, 1, 1, b"0/7", b'{"state": "dropped", "at_ms": %d}' % 2**70, None, 1, 1, ()))
+    assert marks.state(a_letter()) is LetterState.REPLAYED, "a time that cannot be says nothing"
+
+
+def test_a_cursor_says_where_to_go_on() -> None:
+    cursor = a_letter().cursor
+    assert LetterCursor.parse(str(cursor)) == cursor
+    assert not LetterFilter(after=cursor).takes(a_letter())
+    assert LetterFilter(after=cursor._replace(id=LetterId(0, 6))).takes(a_letter())
+
+
+def test_an_outline_holds_what_names_the_query_and_not_more() -> None:
+    whole = a_letter(**{h.ID: "q", h.REPLY_TO: "r" * 100_000, "my-own": "x" * 100_000})
+    outline = whole.outlined()
+    assert (outline.query, outline.task, outline.value_bytes) == ("q", "digits", whole.value_bytes)
+    assert sum(len(value) for _, value in outline.letter.headers) < 1000
 
 
 def test_a_letter_goes_where_a_variant_is_chosen_anew() -> None:

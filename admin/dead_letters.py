@@ -1,0 +1,192 @@
+"""Dead letters: looked at, sent again, dropped, so many at a time.
+
+Those that look at them need Kafka alone, so that they can be looked at while Postgres is away.
+"""
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from admin.binding import bind
+from admin.control import Control
+from broker.letters.letter import LetterCursor, LetterFilter, LetterId, StoredLetter
+from broker.letters.letter_box import LetterBox, Progress
+from broker.settings import KafkaSettings
+from process.signing import SigningSettings
+from schemas.endpoints.dead_letters import (
+    DROP_LETTERS,
+    LIST_LETTERS,
+    MOST_SHOWN_BYTES,
+    REPLAY_LETTERS,
+    SHOW_LETTER,
+    DroppedLetters,
+    DropRequest,
+    LetterChoice,
+    LetterOutline,
+    LetterRequest,
+    LettersRequest,
+    ReplayedLetters,
+    ShownLetter,
+)
+from schemas.errors import InvalidRequest, NotFound
+from schemas.rows.audit import AuditAct, AuditVerb
+from store.audit import audited
+
+_NAMED: Final = 20
+"""Letters that the audit names."""
+_BEGUN_WITHIN_S: Final = 180.0
+"""Seconds after which no more letters are begun, so that the answer says how far it came."""
+
+
+async def list_letters(control: Control, request: LettersRequest) -> list[LetterOutline]:
+    """List the latest of the letters of which something is to be done."""
+    return await found_letters(control.find_kafka(), request)
+
+
+async def found_letters(kafka: KafkaSettings, request: LettersRequest) -> list[LetterOutline]:
+    """List letters where there is nothing but Kafka."""
+    wanted = _filter(request, done=request.done)
+    return [LetterOutline(**_outline(stored)) for stored in await LetterBox(kafka).find(wanted, request.limit)]
+
+
+async def show(control: Control, request: LetterRequest) -> ShownLetter:
+    """Show a letter, and the beginning of its value.
+
+    Raises:
+        NotFound: there is none.
+    """
+    return await shown_letter(control.find_kafka(), request)
+
+
+async def shown_letter(kafka: KafkaSettings, request: LetterRequest) -> ShownLetter:
+    """Show a letter where there is nothing but Kafka.
+
+    Raises:
+        NotFound: there is none.
+    """
+    place = LetterId(request.partition, request.offset)
+    found = await LetterBox(kafka).show(place)
+    if found is None:
+        raise NotFound(f"there is no dead letter {place}; `infaas dead-letters list --done` lists them")
+    letter = found.letter
+    return ShownLetter(
+        **_outline(found),
+        key=_text(letter.key or b""),
+        headers=[(name.encode(errors="replace").decode(), _text(value)) for name, value in letter.headers],
+        value=_text((letter.value or b"")[:MOST_SHOWN_BYTES]),
+    )
+
+
+async def replay(control: Control, request: LetterChoice, progress: Progress | None = None) -> ReplayedLetters:
+    """Ask letters again, under the same ids; none of them twice, and none that has an answer by now."""
+    box = LetterBox(control.find_kafka(), SigningSettings().read())
+    wanted = _chosen(request)
+    async with audited(control.pool, _act(control, AuditVerb.REPLAY_LETTERS, request)):
+        letters = await box.find(wanted, request.limit, oldest=True)
+        report = await box.replay(letters, progress or _unseen, _BEGUN_WITHIN_S)
+    return ReplayedLetters(
+        handled=report.replayed + report.answered + len(report.passed_over),
+        replayed=report.replayed,
+        answered=report.answered,
+        passed_over=report.passed_over,
+        after=report.after or _behind(letters, request.limit),
+        until=request.until or (_moment(report.begun_ms) if report.begun_ms else None),
+    )
+
+
+async def drop(control: Control, request: DropRequest, progress: Progress | None = None) -> DroppedLetters:
+    """Drop letters for good.
+
+    Raises:
+        InvalidRequest: nothing says which.
+    """
+    box, wanted = LetterBox(control.find_kafka()), _chosen(request)
+    if not (request.all or request.letters or _said(request)):
+        raise InvalidRequest("say which dead letters to drop, or that all of them are meant (--all)")
+    async with audited(control.pool, _act(control, AuditVerb.DROP_LETTERS, request)):
+        letters = await box.find(wanted, request.limit, oldest=True)
+        dropped = await box.drop(letters, progress or _unseen)
+    return DroppedLetters(handled=dropped, dropped=dropped, after=_behind(letters, request.limit))
+
+
+def letter_id(text: str) -> LetterId:
+    """Read the name of a letter, `0/17` or `17`.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    try:
+        return LetterId.parse(text)
+    except ValueError:
+        raise InvalidRequest(f"{text[:80]!r} names no dead letter: write it as `list` does, e.g. 0/17") from None
+
+
+def _chosen(request: LetterChoice) -> LetterFilter:
+    try:
+        after = LetterCursor.parse(request.after) if request.after else None
+    except ValueError:
+        raise InvalidRequest(f"{request.after[:80]!r} is no place to go on: send what an answer said") from None
+    return _filter(request, ids=frozenset(map(letter_id, request.letters)), after=after)
+
+
+def _filter(request: LettersRequest | LetterChoice, **more: Any) -> LetterFilter:
+    return LetterFilter(
+        task=request.task,
+        reason=request.reason,
+        since_ms=None if request.since is None else max(request.since.timestamp() * 1e3, 0.0),
+        until_ms=None if request.until is None else request.until.timestamp() * 1e3,
+        **more,
+    )
+
+
+def _behind(letters: list[StoredLetter], limit: int) -> str:
+    """Where to go on; empty where no more was found than was asked for."""
+    return str(letters[-1].cursor) if len(letters) == limit else ""
+
+
+def _act(control: Control, verb: AuditVerb, request: LetterChoice) -> AuditAct:
+    more = len(request.letters) - _NAMED
+    named = ", ".join(request.letters[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+    went_on = {"after": request.after} if request.after else {}
+    return control.act(verb, named, **_said(request), **went_on)
+
+
+def _said(request: LetterChoice) -> dict[str, Any]:
+    asked = {"task": request.task, "reason": request.reason, "since": request.since, "until": request.until}
+    return {name: value for name, value in asked.items() if value is not None}
+
+
+def _outline(stored: StoredLetter) -> dict[str, Any]:
+    letter = stored.letter
+    return {
+        "letter": str(stored.id),
+        "at": _moment(stored.at_ms),
+        "state": stored.state.value,
+        "task": stored.task,
+        "query": stored.query,
+        "topic": letter.topic,
+        "partition": letter.partition,
+        "offset": letter.offset,
+        "attempts": letter.attempts,
+        "bytes": stored.value_bytes,
+        "whole": not letter.shortened,
+        "reason": letter.reason,
+    }
+
+
+def _moment(at_ms: float) -> datetime:
+    return datetime.fromtimestamp(at_ms / 1e3, UTC)
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="backslashreplace")
+
+
+def _unseen(_done: int, _total: int) -> None: ...
+
+
+BINDINGS: Final = (
+    bind(LIST_LETTERS, list_letters),
+    bind(SHOW_LETTER, show),
+    bind(REPLAY_LETTERS, replay),
+    bind(DROP_LETTERS, drop),
+)

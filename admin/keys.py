@@ -1,0 +1,166 @@
+"""API keys: made, listed, limited, revoked.
+
+Whoever has Postgres may make any. A key makes none that may more than itself: a task that it may not ask, a rate that
+it may not have, an end that is later than its own. Quotas are counted by key, so that many keys may together ask more
+than the one that made them: that is why only administrators make keys at all.
+"""
+
+import os
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from admin.binding import bind
+from admin.control import Control
+from schemas.endpoints.keys import (
+    CREATE_KEY,
+    LIMIT_KEY,
+    LIST_KEYS,
+    REVOKE_KEY,
+    KeyQuotaRequest,
+    KeyRequest,
+    KeysRequest,
+    KnownKey,
+    MadeKey,
+    RevokedKey,
+    RevokeRequest,
+)
+from schemas.errors import Forbidden, InvalidRequest, NotFound
+from schemas.names import check_name
+from schemas.principal import ANYONE, Role
+from schemas.rows.api_keys import ApiKeyRow
+from schemas.rows.audit import AuditVerb
+from security.api_keys import SECRET_BYTES, make_key
+from security.grants import what_exceeds
+from store.api_keys import admin_keys_left, list_keys, put_key, revoke_keys, set_quota
+from store.audit import audited_transaction
+from store.errors import StoreConflict
+from store.pool import DatabaseSession
+
+_MAX_NOTE: Final = 200
+_NO_ADMIN: Final = (
+    "no administrator's key is left: make one by `infaas keys create --role admin` where Postgres can be reached"
+)
+
+
+async def create(control: Control, request: KeyRequest) -> MadeKey:
+    """Make a key, and tell its secret.
+
+    Raises:
+        InvalidRequest: it would make no sense.
+        Forbidden: it would be more than the key that makes it.
+        OperatorError: there is one of this id.
+    """
+    key = make_key(bytes.fromhex(request.id) + os.urandom(SECRET_BYTES))
+    row = ApiKeyRow(
+        id=key.id,
+        secret_hash=key.hash(),
+        tenant=_tenant(request.tenant, request.role),
+        roles=[request.role],
+        tasks=None if request.tasks is None else [check_name("task", name) for name in request.tasks],
+        per_second=request.per_second,
+        concurrent=request.concurrent,
+        note=_note(request.note),
+        created_by=control.actor,
+        expires_at=_ahead(request.expires_at),
+    )
+    said = msgspec.to_builtins(known(row))
+    said = {name: value for name, value in said.items() if value is not None and name not in ("id", "created_by")}
+    async with audited_transaction(control.pool, control.act(AuditVerb.CREATE_KEY, key.id, **said)) as session:
+        await _check_within(session, control, row)
+        try:
+            await put_key(session, row)
+        except StoreConflict:
+            raise StoreConflict(
+                f"there is a key {key.id}, and its secret was told when it was made: if it is lost, revoke the key, "
+                "and make another under an id of its own"
+            ) from None
+    return MadeKey(key=str(key), **_fields(row))
+
+
+async def list_all(control: Control, request: KeysRequest) -> list[KnownKey]:
+    """List keys, revoked ones, too, without their secrets."""
+    return [known(row) for row in await list_keys(control.pool, tenant=request.tenant)]
+
+
+async def limit(control: Control, request: KeyQuotaRequest) -> KnownKey:
+    """Set what a key may ask.
+
+    Raises:
+        NotFound: there is none, or it has ended.
+        Forbidden: it would be more than the key that does this may ask.
+    """
+    said = {"per_second": request.per_second, "concurrent": request.concurrent}
+    async with audited_transaction(control.pool, control.act(AuditVerb.SET_QUOTA, request.id, **said)) as session:
+        row = await set_quota(session, request.id, request.per_second, request.concurrent)
+        if row is None:
+            raise NotFound(_absent(request.id))
+        await _check_within(session, control, row)
+    return known(row)
+
+
+async def revoke(control: Control, request: RevokeRequest) -> RevokedKey:
+    """End a key. The last administrator's may be: whoever has Postgres makes another.
+
+    Raises:
+        NotFound: there is none, or it has ended.
+    """
+    async with audited_transaction(control.pool, control.act(AuditVerb.REVOKE_KEY, request.id)) as session:
+        if not await revoke_keys(session, [request.id]):
+            raise NotFound(_absent(request.id))
+        left = await admin_keys_left(session)
+    return RevokedKey(id=request.id, admins_left=left, warning="" if left else _NO_ADMIN)
+
+
+def known(row: ApiKeyRow) -> KnownKey:
+    """What may be told of a key."""
+    return KnownKey(**_fields(row))
+
+
+def _fields(row: ApiKeyRow) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in KnownKey.__struct_fields__}
+
+
+async def _check_within(session: DatabaseSession, control: Control, row: ApiKeyRow) -> None:
+    """Check that a key is no more than the one that asks for it, as that is now."""
+    if control.principal == ANYONE:
+        return
+    own = await list_keys(session, ids=[control.principal.name])
+    if own and own[0].revoked_at is not None:  # which not every gateway has heard yet
+        raise Forbidden("this key was revoked")
+    excess = what_exceeds(row, control.principal, own[0].expires_at if own else None)
+    if excess:
+        raise Forbidden(f"a key makes none that may more than itself: {excess}")
+
+
+def _absent(key_id: str) -> str:
+    return f"key {key_id} is revoked already, or not there"
+
+
+def _tenant(tenant: str | None, role: Role) -> str | None:
+    if tenant is not None:
+        return check_name("tenant", tenant)
+    if role is not Role.ADMIN:
+        raise InvalidRequest(f"a key with the role {role} is of a tenant: say which (--tenant)")
+    return None
+
+
+def _note(note: str) -> str:
+    if len(note) > _MAX_NOTE or not note.isprintable():
+        raise InvalidRequest(f"a note is one line of at most {_MAX_NOTE} characters")
+    return note
+
+
+def _ahead(expires_at: datetime | None) -> datetime | None:
+    if expires_at is not None and expires_at <= datetime.now(UTC):
+        raise InvalidRequest(f"{expires_at.isoformat(timespec='seconds')}, when the key would end, has passed")
+    return expires_at
+
+
+BINDINGS: Final = (
+    bind(CREATE_KEY, create),
+    bind(LIST_KEYS, list_all),
+    bind(LIMIT_KEY, limit),
+    bind(REVOKE_KEY, revoke),
+)

@@ -1,0 +1,138 @@
+"""Tenants that ask over Kafka: made, listed, given a key to sign by, removed."""
+
+from typing import Final
+
+from admin.binding import bind
+from admin.control import Control
+from broker.acls import acl_commands, tenant_acls
+from broker.settings import KafkaSettings
+from process.signing import SigningSettings
+from registry.registration import ProgressSink
+from registry.tenants import create_tenant, no_tenant, principal_of, remove_tenant
+from schemas.endpoints.endpoint import Nothing
+from schemas.endpoints.tenants import (
+    CREATE_TENANT,
+    LIST_TENANTS,
+    REMOVE_TENANT,
+    SHOW_TENANT,
+    SIGNING_KEY,
+    NamedTenant,
+    ShownSigningKey,
+    SigningKeyRequest,
+    TenantDoors,
+    TenantRemoval,
+    TenantRequest,
+)
+from schemas.errors import InvalidRequest, OperatorError
+from schemas.names import check_name
+from schemas.rows.audit import AuditVerb
+from schemas.rows.tenants import Tenant
+from schemas.topics import ingress_topic, offline_of, tenant_prefix, tenant_results_topic
+from security.signature import tenant_key
+from store.audit import audited, audited_transaction
+from store.tenants import get_tenant, list_tenants, renew_key
+
+_SOMEBODY: Final = "USER"
+"""Stands for the Kafka user that nobody has said yet."""
+
+
+async def create(control: Control, request: TenantRequest) -> TenantDoors:
+    """Create a tenant's topics, and let its Kafka user use them, and log in by a password if there is one.
+
+    Raises:
+        InvalidRequest: the name is none, or there is a password and no user.
+        OperatorError: it is being removed, or Kafka does not do its part.
+    """
+    name, user, password = check_name("tenant", request.tenant), request.kafka_user, request.password
+    if password and not user:
+        raise InvalidRequest("a password needs a user: say which (--kafka-user)")
+    kafka = control.find_kafka()
+    made = Tenant(name=name, partitions=request.partitions, kafka_user=user)
+    act = control.act(AuditVerb.CREATE_TENANT, name, kafka_user=user, password=password is not None)
+    async with audited(control.pool, act):
+        await create_tenant(control.pool, kafka, made, password)
+    return _doors(await get_tenant(control.pool, name) or made, kafka)
+
+
+async def list_all(control: Control, _request: Nothing) -> list[Tenant]:
+    """List tenants with topics of their own."""
+    return await list_tenants(control.pool)
+
+
+async def show(control: Control, request: NamedTenant) -> TenantDoors:
+    """Show a tenant, its topics, and the ACLs that they need.
+
+    Raises:
+        NotFound: there is none of this name.
+    """
+    found = await get_tenant(control.pool, request.tenant)
+    if found is None:
+        raise no_tenant(request.tenant)
+    return _doors(found, control.find_kafka())
+
+
+async def signing_key(control: Control, request: SigningKeyRequest) -> ShownSigningKey:
+    """Show the key by which a tenant signs its queries, or another in the place of the one that is named.
+
+    Raises:
+        NotFound: there is no such tenant.
+        OperatorError: the selectors' secret is not known here.
+    """
+    secret = SigningSettings().read()
+    if secret is None:
+        raise OperatorError(
+            "set INFAAS_SIGNING_SECRET_FILE, or INFAAS_SIGNING_SECRET, to what the selectors have, where this is done: "
+            "for the gateway, or at the command line without INFAAS_URL"
+        )
+    name, replaces = request.tenant, request.replaces
+    act = control.act(AuditVerb.SHOW_SIGNING_KEY, name, renew=replaces is not None)
+    async with audited_transaction(control.pool, act) as session:
+        number = await renew_key(session, name, replaces=replaces)
+        if number is None:
+            raise no_tenant(name)
+    return ShownSigningKey(tenant=name, number=number, key=str(tenant_key(secret, name, number)))
+
+
+async def remove(control: Control, request: TenantRemoval, sink: ProgressSink | None = None) -> NamedTenant:
+    """Remove a tenant: what it asked is answered, then its topics, ACLs and password go.
+
+    Raises:
+        NotFound: there is none of this name.
+        OperatorError: a service does not do its part.
+    """
+    kafka = control.find_kafka()
+    async with audited(control.pool, control.act(AuditVerb.REMOVE_TENANT, request.tenant)):
+        await remove_tenant(
+            control.pool, kafka, request.tenant, sink or _Unseen(),
+            drain_timeout_s=request.drain_timeout_s, results_grace_s=request.results_grace_s,
+        )  # fmt: skip
+    return NamedTenant(tenant=request.tenant)
+
+
+def _doors(tenant: Tenant, kafka: KafkaSettings) -> TenantDoors:
+    online = ingress_topic(tenant.name)
+    user = principal_of(tenant.kafka_user or _SOMEBODY)
+    return TenantDoors(
+        tenant=tenant,
+        asks_in=[online, offline_of(online)],
+        answered_in=tenant_results_topic(tenant.name),
+        prefix=tenant_prefix(tenant.name),
+        acls=acl_commands(tenant_acls(tenant.name), user, kafka.bootstrap),
+    )
+
+
+class _Unseen:
+    """Progress that nobody sees."""
+
+    def step(self, done: int, total: int, text: str) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+BINDINGS: Final = (
+    bind(CREATE_TENANT, create),
+    bind(LIST_TENANTS, list_all),
+    bind(SHOW_TENANT, show),
+    bind(SIGNING_KEY, signing_key),
+    bind(REMOVE_TENANT, remove),
+)

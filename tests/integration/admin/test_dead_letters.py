@@ -1,0 +1,98 @@
+"""Dead letters by the admin API: alike by both ways of the commands, so many at a time, and by two at once."""
+
+import asyncio
+import json
+from uuid import uuid4
+
+import pytest
+
+from broker.dead_letters import publish_dead_letter
+from broker.kafka_types import Record
+from broker.producer import Producer
+from broker.settings import ENV, KafkaSettings
+from broker.tail import Tail
+from broker.topics import ensure_system_topics, ensure_task_topics
+from schemas import headers as h
+from schemas.principal import Role
+from schemas.topics import task_topic
+from store.audit import list_acts
+from store.pool import Pool
+from tests.integration.admin.test_keys import Desk
+from tests.integration.gateway.test_authentication import guarded, new_key
+from tests.unit.infaas.shell import Shell
+
+LETTERS = "/v1/dead-letters"
+
+
+async def give_up(kafka: KafkaSettings, count: int) -> str:
+    """A task with so many dead letters."""
+    task = f"t-{uuid4().hex[:12]}"
+    await ensure_system_topics(kafka)
+    await ensure_task_topics(kafka, task, 1)
+    async with Producer(kafka, "test") as producer:
+        for number in range(count):
+            headers = ((h.ID, b"q-%d" % number), (h.TASK, task.encode()))
+            record = Record(task_topic(task), 0, number, 0, 0, b"k", b"v" * 2000, None, 1, 5, headers)
+            await (await publish_dead_letter(producer, record, f"reason {number % 2}"))
+    return task
+
+
+async def asked_again(kafka: KafkaSettings, task: str) -> list[str]:
+    async with Tail(kafka, "test", [task_topic(task)], since_ms=0.0) as tail:
+        return [(dict(record.headers)[h.ID] or b"").decode() async for record in tail.past()]
+
+
+async def test_they_are_looked_at_replayed_and_dropped_alike_both_ways(
+    kafka: KafkaSettings, database: str, store_pool: Pool, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ENV, kafka.bootstrap)
+    task, admin = await give_up(kafka, 3), await new_key(store_pool, None, Role.ADMIN)
+    async with guarded(kafka, database) as (gateway,):
+        desk = Desk(shell, gateway.url, admin, database, monkeypatch)
+        await desk.both("dead-letters", "list", "--task", task)
+        rows = json.loads(await desk.both("dead-letters", "list", "--task", task, "--json"))
+        assert [row["query"] for row in rows] == ["q-0", "q-1", "q-2"]
+        first = rows[0]["letter"]
+        shown = json.loads(await desk.both("dead-letters", "show", first, "--json"))
+        assert (shown["query"], len(shown["value"]), shown["bytes"]) == ("q-0", 1000, 2000)
+        assert "the first 1000 of 2000" in await desk.both("dead-letters", "show", first)
+        for remote in (True, False):
+            await desk.run("dead-letters", "show", "0/999999999", remote=remote, code=1)
+            await desk.run("dead-letters", "drop", remote=remote, code=1)
+        assert json.loads(await desk.run("dead-letters", "replay", first, "--json"))["replayed"] == 1
+        again = await desk.both("dead-letters", "replay", first, "--json")
+        assert json.loads(again) == {"replayed": 0, "answered": 0, "passed_over": {}}
+        dropped = await desk.run("dead-letters", "drop", "--task", task, "--reason", "REASON 1", "--json")
+        assert json.loads(dropped) == {"dropped": 1}
+        left = json.loads(await desk.both("dead-letters", "list", "--task", task, "--json"))
+        assert [row["query"] for row in left] == ["q-2"]
+        assert await gateway.status(admin, f"{LETTERS}/drop", json={}) == 400
+        assert await gateway.status(admin, f"{LETTERS}/0/999999999", "GET") == 404
+        for role in (Role.QUERY, Role.PUBLISH):
+            assert await gateway.status(await new_key(store_pool, role=role), LETTERS, "GET") in (401, 403)
+    assert await asked_again(kafka, task) == ["q-0"]
+    acts = {(act.verb, act.actor) for act in await list_acts(store_pool)}
+    assert acts >= {("replay-letters", f"key:{admin.id}"), ("drop-letters", f"key:{admin.id}")}
+
+
+async def test_two_who_replay_so_many_at_a_time_send_each_once(
+    kafka: KafkaSettings, database: str, store_pool: Pool
+) -> None:
+    count = 25
+    task, admin = await give_up(kafka, count), await new_key(store_pool, None, Role.ADMIN)
+    async with guarded(kafka, database, gateways=2) as gateways:
+
+        async def replay_all(one: int) -> tuple[int, int]:
+            asked, replayed, pages = {"task": task, "limit": 10}, 0, 0
+            while True:
+                status, _, page = await gateways[one].ask(admin, f"{LETTERS}/replay", json=asked)
+                assert status == 200, page
+                replayed, pages = replayed + page["replayed"], pages + 1
+                if not page["after"]:
+                    return replayed, pages
+                asked |= {"after": page["after"], "until": page["until"]}
+
+        (first, pages), (second, _) = await asyncio.gather(replay_all(0), replay_all(1))
+        assert first + second == count
+        assert pages > 1
+    assert sorted(await asked_again(kafka, task)) == sorted(f"q-{number}" for number in range(count))

@@ -1,0 +1,134 @@
+"""Keys by the admin API: made, limited and ended at every gateway, told once, alike by both ways of the commands."""
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+
+from broker.settings import KafkaSettings
+from infaas.supervisor.options import POSTGRES_ENV
+from schemas.principal import Role
+from security.api_keys import read_key
+from store.audit import list_acts
+from store.pool import Pool
+from tests.integration.gateway.test_authentication import Guarded, guarded, new_key
+from tests.unit.infaas.shell import Shell
+from tests.waiting import read_until
+
+ID = "0123456789ab"
+PATH = f"/v1/keys/{ID}"
+
+
+class Desk:
+    """The command line, by a gateway or straight on Postgres."""
+
+    def __init__(self, shell: Shell, url: str, key: object, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._shell, self._dsn, self._monkeypatch = shell, dsn, monkeypatch
+        self._remote = {"INFAAS_URL": url, "INFAAS_KEY": str(key)}
+
+    async def run(self, *words: str, remote: bool = True, code: int = 0) -> str:
+        """What a command prints, or says was wrong."""
+        names = {"INFAAS_URL": "", "INFAAS_KEY": "", POSTGRES_ENV: ""}
+        for name, text in (names | (self._remote if remote else {POSTGRES_ENV: self._dsn})).items():
+            self._monkeypatch.setenv(name, text)
+        done = await asyncio.to_thread(self._shell, *words)
+        assert done.exit_code == code, done.output
+        return done.stdout if code == 0 else done.stderr
+
+    async def both(self, *words: str) -> str:
+        """What a command prints, which is the same both ways."""
+        here, there = await self.run(*words, remote=False), await self.run(*words)
+        assert here == there
+        return there
+
+
+async def test_a_key_counts_at_every_gateway_from_when_it_is_made_until_it_is_revoked(
+    kafka: KafkaSettings, database: str, store_pool: Pool, shell: Shell, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    admin = await new_key(store_pool, None, Role.ADMIN)
+    async with guarded(kafka, database, gateways=2) as gateways:
+        desk = Desk(shell, gateways[0].url, admin, database, monkeypatch)
+        made = json.loads(await desk.run("keys", "create", "--tenant", "acme", "--note", "shop", "--json"))
+        key = read_key(made["key"])
+        assert key is not None
+        for one in gateways:
+            await read_until(partial(one.status, key), lambda status: status == 200)
+        quota = json.loads(await desk.run("keys", "quota", key.id, "--per-second", "0.01", "--json"))
+        assert (quota["per_second"], quota["concurrent"]) == (0.01, None)
+        for one in gateways:
+            await read_until(partial(one.status, key), lambda status: status == 429)
+        listed = await desk.both("keys", "list", "--tenant", "acme", "--json")
+        assert [one["id"] for one in json.loads(listed)] == [key.id]
+        table = await desk.both("keys", "list")
+        assert "0.01/s" in table
+        assert json.loads(await desk.run("keys", "revoke", key.id, "--json"))["revoked"] == [key.id]
+        for one in gateways:
+            await read_until(partial(one.status, key), lambda status: status == 401)
+        again = await desk.run("keys", "revoke", key.id, code=2)
+        assert again == await desk.run("keys", "revoke", key.id, code=2, remote=False)
+        whole = await desk.run("keys", "revoke", str(key), code=2)
+        rows = await list_acts(store_pool)
+        acts = json.dumps([[act.actor, act.origin, act.verb, act.subject, act.detail, act.error] for act in rows])
+    assert f"key:{admin.id}" in acts
+    for shown in (listed, table, acts, again, whole, caplog.text):
+        assert key.secret not in shown
+        assert key.hash().hex() not in shown
+
+
+async def test_what_is_sent_twice_makes_no_second_key(kafka: KafkaSettings, database: str, store_pool: Pool) -> None:
+    admin = await new_key(store_pool, None, Role.ADMIN)
+    async with guarded(kafka, database, gateways=2) as gateways:
+        asked = [one.ask(admin, PATH, "PUT", json={"tenant": "acme"}) for one in gateways]
+        answers = sorted(await asyncio.gather(*asked), key=lambda answer: answer[0])
+        (done, headers, made), (refused, _, error) = answers
+        assert (done, refused) == (200, 409)
+        assert headers["Cache-Control"] == "no-store"
+        assert "revoke the key" in error["error"]
+        assert made["key"].split("_", 2)[2] not in json.dumps(error)
+        status, _, error = await gateways[0].ask(admin, PATH, "DELETE")
+        assert status == 200
+        assert await gateways[1].status(admin, PATH, "DELETE") == 404
+
+
+async def test_a_key_makes_none_that_may_more_than_itself(
+    kafka: KafkaSettings, database: str, store_pool: Pool
+) -> None:
+    ends = datetime.now(UTC) + timedelta(hours=1)
+    few = await new_key(store_pool, None, Role.ADMIN, tasks=["digits"], expires_at=ends, concurrent=5)
+    within: Any = {"tenant": "acme", "tasks": ["digits"], "expires_at": ends.isoformat(), "concurrent": 5}
+    async with guarded(kafka, database) as (gateway,):
+        for changed in ({"tasks": None}, {"tasks": ["other"]}, {"expires_at": None}, {"concurrent": None}):
+            status, _, said = await gateway.ask(few, PATH, "PUT", json=within | changed)
+            assert (status, "more than itself" in said["error"]) == (403, True), changed
+        assert await gateway.status(few, PATH, "PUT", json=within | {"tenant": None}) == 400
+        assert await gateway.status(few, PATH, "PUT", json=within) == 200
+        assert await gateway.status(few, f"{PATH}/quota", "PUT", json={"concurrent": 6}) == 403
+        for role in (Role.QUERY, Role.PUBLISH):
+            key = await new_key(store_pool, role=role)
+            await read_until(partial(is_let_in, gateway, key), bool)
+            assert await gateway.status(key, "/v1/keys/ba9876543210", "PUT", json={"tenant": "acme"}) == 403
+            assert await gateway.status(key, "/v1/keys", "GET") == 403
+
+
+async def test_the_last_administrator_may_go_and_is_told_how_another_comes(
+    kafka: KafkaSettings, database: str, store_pool: Pool, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, last = [await new_key(store_pool, None, Role.ADMIN) for _ in range(2)]
+    async with guarded(kafka, database) as (gateway,):
+        desk = Desk(shell, gateway.url, last, database, monkeypatch)
+        await desk.run("keys", "revoke", first.id)
+        status, _, said = await gateway.ask(last, f"/v1/keys/{last.id}", "DELETE")
+        assert (status, said["admins_left"]) == (200, 0)
+        assert "--role admin" in said["warning"]
+        await read_until(partial(gateway.status, last, "/v1/keys", "GET"), lambda status: status == 401)
+        assert "revoked" in await desk.run("keys", "list", code=2)
+        another = (await desk.run("keys", "create", "--role", "admin", remote=False)).strip()
+        await read_until(partial(gateway.status, another, "/v1/keys", "GET"), lambda status: status == 200)
+
+
+async def is_let_in(gateway: Guarded, key: object) -> bool:
+    return await gateway.status(key, "/v2", "GET") == 200
