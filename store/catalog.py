@@ -1,15 +1,10 @@
 """The catalog: everything that is registered and usable, as one snapshot in memory, kept current.
 
-A change says which rows changed, and only these are read; all of it (10,000 variants are some 10 MB) at the start and
-after an outage. Readers keep the last snapshot while Postgres is away.
+10,000 variants are some 10 MB.
 """
 
-import asyncio
-import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterable
-from contextlib import AsyncExitStack
-from types import TracebackType
 from typing import Final, TypeVar
 
 import msgspec
@@ -19,20 +14,18 @@ from schemas.rows.catalog import Architecture, Profile, Task, Variant, VariantSt
 from schemas.rows.rollout import Rollout
 from schemas.rows.tenants import Tenant
 from store.access import list_access
-from store.change_listener import REGISTRY, ChangeListener
-from store.errors import StoreUnavailable
+from store.change_listener import REGISTRY
 from store.pool import DatabaseSession, Pool
 from store.registry import list_architectures, list_profiles, list_tasks, list_variants
 from store.rollouts import list_rollouts
 from store.shared_connection import SharedConnection
 from store.tenants import list_tenants
+from store.watcher import Watcher
 
 T = TypeVar("T")
 
 _PAUSE_S: Final = 0.05
 """Pause between two reads, so that a registration of many variants does not keep every service reading."""
-
-log = logging.getLogger(__name__)
 
 
 class Catalog(msgspec.Struct, frozen=True):
@@ -134,67 +127,8 @@ def _with(known: dict[str, T], names: Collection[str], found: dict[str, T]) -> d
     return dict(sorted((kept | found).items()))
 
 
-class CatalogWatcher:
-    """Watcher that keeps `current` up to date; an async context manager whose entry waits for the first snapshot.
-
-    Args:
-        source: a DSN, to which it has a connection of its own then, or the connection that it shares with others.
-
-    Raises:
-        StoreUnavailable: on entry, when Postgres cannot be reached. Later outages only delay the next snapshot.
-    """
+class CatalogWatcher(Watcher[Catalog]):
+    """Watcher of the whole catalog; `source` is a DSN, or the connection that it shares with others."""
 
     def __init__(self, source: str | SharedConnection) -> None:
-        self._source = source
-        self._current = Catalog()
-        self._changed = asyncio.Event()
-        self._stack = AsyncExitStack()
-        self._follower: asyncio.Task[None] | None = None
-
-    @property
-    def current(self) -> Catalog:
-        """The last snapshot of the catalog."""
-        return self._current
-
-    async def changed(self) -> Catalog:
-        """Wait for a snapshot that differs from the one on entry or of the last call, and return it. For one caller."""
-        await self._changed.wait()
-        self._changed.clear()
-        return self._current
-
-    async def __aenter__(self) -> "CatalogWatcher":
-        async with AsyncExitStack() as stack:
-            pool = self._source
-            if isinstance(pool, str):
-                pool = await stack.enter_async_context(SharedConnection(pool))
-            self._current = await load_catalog(pool)
-            changes = await stack.enter_async_context(ChangeListener(pool, [REGISTRY]))
-            tasks = await stack.enter_async_context(asyncio.TaskGroup())
-            self._follower = tasks.create_task(self._follow(pool, changes), name="catalog")
-            self._stack = stack.pop_all()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._follower is not None:
-            self._follower.cancel()
-        await self._stack.__aexit__(kind, error, trace)
-
-    async def _follow(self, pool: Pool, changes: ChangeListener) -> None:
-        async for _channel in changes:
-            try:
-                if changes.taken is None:
-                    catalog = await load_catalog(pool)
-                else:
-                    catalog = await update_catalog(pool, self._current, changes.taken)
-            except StoreUnavailable as error:
-                # It may have been a hiccup of our connection alone, so nobody would wake us again.
-                log.warning("keeping the last catalog: %s", error)
-                changes.mark_changed(REGISTRY)
-                await asyncio.sleep(1.0)
-                continue
-            if catalog != self._current:
-                self._current = catalog
-                self._changed.set()
-            await asyncio.sleep(_PAUSE_S)
+        super().__init__(source, REGISTRY, Catalog(), load_catalog, update_catalog, pause_s=_PAUSE_S)

@@ -1,0 +1,104 @@
+"""A snapshot of tables in memory, kept current.
+
+All is read at the start and after an outage; else a change says which rows changed, and only these are read. While
+Postgres is away readers keep the last snapshot.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Final, Generic, Self, TypeVar
+
+from store.change_listener import ChangeListener
+from store.errors import StoreUnavailable
+from store.pool import Pool
+from store.shared_connection import SharedConnection
+
+T = TypeVar("T")
+Load = Callable[[Pool], Awaitable[T]]
+"""Reads all of it."""
+Update = Callable[[Pool, T, Collection[str]], Awaitable[T]]
+"""Reads what changed, in the words of the triggers, into what was known."""
+_AGAIN_S: Final = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class Watcher(Generic[T]):
+    """Keeper of `current`; an async context manager whose entry waits for the first snapshot.
+
+    Args:
+        source: a DSN, to which it has a connection of its own then, or the connection that it shares with others.
+        channel: what tells of changes.
+        empty: what is known before the first snapshot.
+        load: reads all of it.
+        update: reads what changed.
+        pause_s: least seconds between two reads.
+
+    Raises:
+        StoreUnavailable: on entry, when Postgres cannot be reached. Later outages only delay the next snapshot.
+    """
+
+    def __init__(
+        self, source: str | SharedConnection, channel: str, empty: T, load: Load[T], update: Update[T], *,
+        pause_s: float = 0.0,
+    ) -> None:  # fmt: skip
+        self._source = source
+        self._channel = channel
+        self._current = empty
+        self._load = load
+        self._update = update
+        self._pause_s = pause_s
+        self._changed = asyncio.Event()
+        self._stack = AsyncExitStack()
+        self._follower: asyncio.Task[None] | None = None
+
+    @property
+    def current(self) -> T:
+        """The last snapshot."""
+        return self._current
+
+    async def changed(self) -> T:
+        """Wait for a snapshot that differs from the one on entry or of the last call, and return it. For one caller."""
+        await self._changed.wait()
+        self._changed.clear()
+        return self._current
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            pool = self._source
+            if isinstance(pool, str):
+                pool = await stack.enter_async_context(SharedConnection(pool))
+            self._current = await self._load(pool)
+            changes = await stack.enter_async_context(ChangeListener(pool, [self._channel]))
+            tasks = await stack.enter_async_context(asyncio.TaskGroup())
+            self._follower = tasks.create_task(self._follow(pool, changes), name=f"follow {self._channel}")
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._follower is not None:
+            self._follower.cancel()
+        await self._stack.__aexit__(kind, error, trace)
+
+    async def _follow(self, pool: Pool, changes: ChangeListener) -> None:
+        async for channel in changes:
+            try:
+                if changes.taken is None:
+                    found = await self._load(pool)
+                else:
+                    found = await self._update(pool, self._current, changes.taken)
+            except StoreUnavailable as error:
+                # It may have been a hiccup of our connection alone, so nobody would wake us again.
+                log.warning("what was known last of %s goes on: %s", channel, error)
+                changes.mark_changed(channel)
+                await asyncio.sleep(_AGAIN_S)
+                continue
+            if found != self._current:
+                self._current = found
+                self._changed.set()
+            await asyncio.sleep(self._pause_s)
