@@ -70,7 +70,7 @@ async def create(control: Control, request: KeyRequest) -> MadeKey:
     async with audited_transaction(control.pool, control.act(AuditVerb.CREATE_KEY, key.id, **said)) as session:
         await _check_within(session, control, row)
         try:
-            await put_key(session, row)
+            row = await put_key(session, row)
         except StoreConflict:
             raise StoreConflict(
                 f"there is a key {key.id}, and its secret was told when it was made: if it is lost, revoke the key, "

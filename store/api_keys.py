@@ -4,6 +4,7 @@ While Postgres is away the last state goes on: who had a key still has, and a ke
 """
 
 from collections.abc import Collection, Mapping
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -29,15 +30,16 @@ class KeyId(msgspec.Struct):
     id: str
 
 
-async def put_key(session: DatabaseSession, key: ApiKeyRow) -> None:
-    """Keep a new key.
+async def put_key(session: DatabaseSession, key: ApiKeyRow) -> ApiKeyRow:
+    """Keep a new key, and return it as it is kept.
 
     Raises:
         StoreConflict: one of this id is kept already.
     """
     roles = [role.value for role in key.roles]
     fields = (key.id, key.secret_hash, key.tenant, roles, key.tasks, key.per_second, key.concurrent)
-    await session.execute(_PUT_KEY, *fields, key.note, key.created_by, key.expires_at)
+    created_at = await session.fetch_value(datetime, _PUT_KEY, *fields, key.note, key.created_by, key.expires_at)
+    return msgspec.structs.replace(key, created_at=created_at)
 
 
 async def list_keys(

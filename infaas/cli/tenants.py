@@ -125,6 +125,7 @@ def remove(
         if gateway_url():
             bar.step(0, 1, f"{name}: the gateway removes it")
             call(home, REMOVE_TENANT, request)
+            bar.step(1, 1, f"{name}: gone")
         else:
             with_database(home, lambda pool: _removed(home, pool, request, bar))
     err.print(f"tenant {name} is gone")

@@ -1,7 +1,8 @@
 -- name: put_key
--- Keep a new key.
+-- Keep a new key. Returns when that was.
 INSERT INTO api_keys (id, secret_hash, tenant, roles, tasks, per_second, concurrent, note, created_by, expires_at)
 VALUES ($1, $2, $3, $4::text[], $5::text[], $6, $7, $8, $9, $10)
+RETURNING created_at
 
 -- name: list_keys
 -- All keys, or those of these ids, or of a tenant; the latest last.

@@ -55,6 +55,7 @@ async def test_a_key_counts_at_every_gateway_from_when_it_is_made_until_it_is_re
         made = json.loads(await desk.run("keys", "create", "--tenant", "acme", "--note", "shop", "--json"))
         key = read_key(made["key"])
         assert key is not None
+        assert made["created_at"]
         for one in gateways:
             await read_until(partial(one.status, key), lambda status: status == 200)
         quota = json.loads(await desk.run("keys", "quota", key.id, "--per-second", "0.01", "--json"))
