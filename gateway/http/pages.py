@@ -10,13 +10,15 @@ with any page that it shows. Two rules keep these out; programs meet both withou
 Bodies must say that they are JSON, which no form can. Nothing answers a preflight, so no page is given leave.
 """
 
+import re
 from collections.abc import Mapping
 from ipaddress import ip_address
-from urllib.parse import urlsplit
+from typing import Final
 
 from schemas.errors import Forbidden
 
-_LOCAL = "localhost"
+_LOCAL: Final = "localhost"
+_HOST: Final = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::[0-9]*)?")
 
 
 def check_no_foreign_page(headers: Mapping[str, str], *, known_clients: bool) -> None:
@@ -30,7 +32,7 @@ def check_no_foreign_page(headers: Mapping[str, str], *, known_clients: bool) ->
         Forbidden: one does.
     """
     host, origin = headers.get("Host", ""), headers.get("Origin")
-    if origin is not None and (urlsplit(origin).netloc.lower() != host.lower() or not host):
+    if origin is not None and origin.lower() not in {f"{scheme}://{host.lower()}" for scheme in ("http", "https")}:
         raise Forbidden(f"the admin API takes nothing from pages of others, as of {origin[:80]!r}")
     if not (known_clients or is_address(host)):
         raise Forbidden(
@@ -41,8 +43,10 @@ def check_no_foreign_page(headers: Mapping[str, str], *, known_clients: bool) ->
 
 def is_address(host: str) -> bool:
     """Whether what a `Host` header names is an address, or what always means this machine."""
+    found = _HOST.fullmatch(host)
+    if found is None:
+        return False
     try:
-        name = urlsplit(f"//{host}").hostname or ""
-        return name == _LOCAL or bool(ip_address(name))
+        return found[1].lower() == _LOCAL or bool(ip_address(found[1].strip("[]")))
     except ValueError:
         return False

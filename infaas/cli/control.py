@@ -20,7 +20,7 @@ import msgspec
 from yarl import URL
 
 from infaas.cli.connect import asked_by, asked_from, find_database, find_kafka, gateway_url
-from infaas.client.client import KEY_ENV
+from infaas.client.client import KEY_ENV, checked_key
 from infaas.client.client_tls import ClientTls
 from infaas.client.http_transport import overheard, why_unreached, without_user
 from registry.artifact_settings import ENV as ARTIFACTS_ENV
@@ -174,8 +174,8 @@ async def model_signature(url: str, name: str) -> ModelSignature:
 
 
 def _headers(url: str) -> dict[str, str]:
-    """What says to a gateway who asks."""
-    key = os.environ.get(KEY_ENV, "")
+    """What says to a gateway who asks; raises OperatorError where that is no key."""
+    key = checked_key(os.environ.get(KEY_ENV, ""))
     if key and (host := overheard(url)):
         log.warning("the key goes to %s unencrypted, and whoever is between can read it: use https", host)
     return {"Authorization": f"Bearer {key}"} if key else {}

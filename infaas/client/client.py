@@ -227,7 +227,7 @@ def check_stream(options: QueryOptions) -> None:
 def _transport(system: SystemOptions) -> Transport:
     kafka, most = system.get("kafka"), system.get("max_in_flight", MAX_IN_FLIGHT)
     if kafka is None:
-        key = _checked(system.get("key") or os.environ.get(KEY_ENV, ""))
+        key = checked_key(system.get("key") or os.environ.get(KEY_ENV, ""))
         return HttpTransport(system.get("gateway") or "", key, most, system.get("tls", ClientTls()))
     settings = kafka if isinstance(kafka, KafkaSettings) else KafkaSettings(bootstrap=kafka)
     key = system.get("signing_key")
@@ -244,8 +244,8 @@ async def _infer_or_error(
         return error
 
 
-def _checked(key: str) -> str:
-    """A key as it may stand in a header."""
+def checked_key(key: str) -> str:
+    """A key as it may stand in a header; raises OperatorError where that is none."""
     key = key.strip()
     if not (key.isascii() and key.isprintable() and " " not in key):
         raise OperatorError("the key holds what no key does, as a space or the end of a line")  # and is not shown

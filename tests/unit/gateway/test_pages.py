@@ -1,0 +1,34 @@
+"""Who may be a page of somebody else, by the headers that a browser sends."""
+
+import pytest
+
+from gateway.http.pages import check_no_foreign_page
+from schemas.errors import Forbidden
+
+OWN = "127.0.0.1:8080"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", OWN, "[::1]:8080", "localhost", "LOCALHOST:8080", "192.168.0.7:80"])
+@pytest.mark.parametrize("known", [True, False])
+def test_programs_come_by_an_address_or_as_localhost(host: str, known: bool) -> None:
+    check_no_foreign_page({"Host": host}, known_clients=known)
+    check_no_foreign_page({"Host": host, "Origin": f"http://{host}"}, known_clients=known)
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "", "[::1", "a@[::1]x"]
+)
+def test_a_name_may_mean_this_machine_and_is_refused_to_who_is_nobody(host: str) -> None:
+    with pytest.raises(Forbidden, match="by an address or as localhost"):
+        check_no_foreign_page({"Host": host}, known_clients=False)
+    check_no_foreign_page({"Host": host}, known_clients=True)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["http://evil.example", "null", "", "http://127.0.0.1:81", "http://127.0.0.1:8080.evil.example", "http://["],
+)
+@pytest.mark.parametrize("known", [True, False])
+def test_a_page_of_others_is_refused_whoever_asks(origin: str, known: bool) -> None:
+    with pytest.raises(Forbidden, match="pages of others"):
+        check_no_foreign_page({"Host": OWN, "Origin": origin}, known_clients=known)
