@@ -96,6 +96,8 @@ def _possible(wanted: str, arena: Arena, console: Console) -> list[FaultScenario
 def _told(report: CampaignReport) -> str:
     fault = report.faults[-1]
     recovered = "never answered again" if fault.recovered_s is None else f"answers after {fault.recovered_s:.1f} s"
+    if fault.problem:
+        recovered = f"not inflicted, {fault.problem}; {recovered}"
     counts = f"{len(report.faults)} faults and {report.asked:,} queries so far, {report.lost} lost"
     return f"{fault.fault}: {recovered}; {counts}, {report.shown_twice} shown twice"
 

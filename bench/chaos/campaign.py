@@ -15,6 +15,8 @@ from typing import Final
 
 import aiohttp
 import msgspec
+import psutil
+from aiokafka.errors import KafkaError
 
 from bench.chaos.faults import Arena, FaultScenario
 from bench.chaos.ledger import Ledger
@@ -49,6 +51,8 @@ class FaultReport(msgspec.Struct, kw_only=True):
     """Resident memory by kind of process when all had recovered; `clients` are those who ask, and the books."""
     disk_mib: float = 0.0
     """What all files of the system took then."""
+    problem: str = ""
+    """Why it could not be inflicted, or not to its end; empty if it was."""
 
 
 class CampaignReport(msgspec.Struct, kw_only=True):
@@ -79,7 +83,7 @@ class CampaignReport(msgspec.Struct, kw_only=True):
     @property
     def passed(self) -> bool:
         """Whether nothing was lost, shown twice or held, and all recovered."""
-        recovered = all(fault.recovered_s is not None for fault in self.faults)
+        recovered = all(fault.recovered_s is not None and not fault.problem for fault in self.faults)
         return recovered and not (self.lost or self.shown_twice or self.waiting or any(self.behind.values()))
 
     @property
@@ -131,7 +135,7 @@ async def run_campaign(
         while not (stop.is_set() or time.monotonic() - began >= course.minutes * 60 or ledger.asked >= course.queries):
             queue = queue or arena.rng.sample(list(faults), len(faults))
             started = time.monotonic()
-            found.faults.append(await _inflict(queue.pop(), arena, began))
+            found.faults.append(await inflict(queue.pop(), arena, began))
             _count(found, ledger, began)
             found.lost = sum(fault.lost for fault in found.faults)
             tell(found)
@@ -179,10 +183,15 @@ async def _traffic(arena: Arena, rate: float) -> AsyncGenerator[None]:
             reading.cancel()
 
 
-async def _inflict(fault: FaultScenario, arena: Arena, began: float) -> FaultReport:
+async def inflict(fault: FaultScenario, arena: Arena, began: float) -> FaultReport:
+    """Inflict one fault on a system that is asked, wait until all has recovered, and say how that went."""
     ledger, started = arena.ledger, time.monotonic()
     in_vain = ledger.in_vain
-    await fault.inflict(arena)
+    problem = ""
+    try:
+        await fault.inflict(arena)
+    except (KafkaError, OSError, psutil.Error) as error:  # the others go on: it may be hours until somebody looks
+        problem = repr(error)
     ended = time.monotonic()
 
     def recovered() -> bool:
@@ -203,6 +212,7 @@ async def _inflict(fault: FaultScenario, arena: Arena, began: float) -> FaultRep
         asked=ledger.asked,
         memory_mib=await asyncio.to_thread(_memory_mib, arena),
         disk_mib=await asyncio.to_thread(disk_mib, arena.site.system.home),
+        problem=problem,
     )
     ledger.forget_answers(ended)
     return report

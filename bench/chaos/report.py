@@ -47,6 +47,7 @@ def summary(report: CampaignReport) -> list[tuple[str, str]]:
         ("verdict", report.verdict),
         ("queries", f"{report.asked:,} at {report.rate:g}/s in {report.minutes:.1f} min, seed {report.seed}"),
         ("faults", f"{len(report.faults)}"),
+        ("faults not inflicted", "; ".join(f"{f.fault}: {f.problem}" for f in report.faults if f.problem) or "none"),
         ("lost", f"{report.lost}"),
         ("shown twice", f"{report.shown_twice}"),
         ("results written twice, for readers of the log", f"{report.repeated}"),

@@ -37,8 +37,7 @@ class AnsweredQuery(msgspec.Struct, frozen=True):
 class OpenLoopLoad:
     """Load on one topic, as much as one client process can make; an async context manager.
 
-    With `listens` it takes results over a reply stream as well, as the client library and the gateway do. With
-    `linger_ms` queries that come within that time share a request.
+    With `listens` it takes results over a reply stream as well, as the client library and the gateway do.
     """
 
     def __init__(
@@ -49,13 +48,11 @@ class OpenLoopLoad:
         headers: Sequence[tuple[str, bytes]],
         *,
         listens: bool = False,
-        linger_ms: int = 0,
     ) -> None:
         self._kafka = kafka
         self._topic = topic
         self._value = value
         self._headers = list(headers)
-        self._linger_ms = linger_ms
         self._replies = f"infaas.replies.bench-{uuid.uuid4().hex[:12]}"
         self._sent: dict[bytes, int] = {}
         self._answers: list[AnsweredQuery] = []
@@ -70,7 +67,6 @@ class OpenLoopLoad:
         self._producer = AIOKafkaProducer(
             bootstrap_servers=self._kafka.bootstrap,
             acks="all",
-            linger_ms=self._linger_ms,
             enable_idempotence=(await broker_features(self._kafka)).idempotence,
         )
         await self._consumer.start()

@@ -46,7 +46,9 @@ class LibrdkafkaLoad:
         self._headers = list(headers)
         self._linger_ms = linger_ms
         word = uuid.uuid4().hex[:12]
-        self._replies, self._unread = f"infaas.replies.bench-{word}", f"bench-unread-{word}"
+        self._replies = f"infaas.replies.bench-{word}"
+        self.unread = f"bench-unread-{word}"
+        """Topic of what is wasted."""
         self._due_s: dict[bytes, float] = {}
         self._answers: list[AnsweredQuery] = []
         self._expected = 0
@@ -61,7 +63,7 @@ class LibrdkafkaLoad:
         )  # fmt: skip
         found = await asyncio.to_thread(self._producer.list_topics, self._topic, 10.0)
         partitions = len(found.topics[self._topic].partitions)
-        await ensure_topics(self._kafka, [TopicSpec(self._replies), TopicSpec(self._unread, partitions)])
+        await ensure_topics(self._kafka, [TopicSpec(self._replies), TopicSpec(self.unread, partitions)])
         self._consumer.assign([TopicPartition(self._replies, 0, OFFSET_BEGINNING)])
         return self
 
@@ -108,7 +110,7 @@ class LibrdkafkaLoad:
                 asked += 1
                 self._send(self._topic, due_s)
             else:
-                self._send(self._unread, due_s)
+                self._send(self.unread, due_s)
 
     def _send(self, topic: str, due_s: float) -> None:
         query_id = uuid.uuid4().hex.encode()

@@ -1,0 +1,53 @@
+"""The clients of the overload bench ask and waste as much as they say, and what they waste reaches nobody."""
+
+import asyncio
+import sys
+from uuid import uuid4
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from bench.core.baseline import forward
+from bench.load_client.kafka_load import LibrdkafkaLoad
+from broker.settings import KafkaSettings
+from broker.topics import TopicSpec, ensure_topics
+from process.ports import LOOPBACK, free_port
+from tests.waiting import PATIENCE_S
+
+PARTITIONS = 2
+REQUEST = b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody"
+
+
+async def test_what_is_asked_is_answered_and_the_rest_is_written_to_nobody(kafka: KafkaSettings) -> None:
+    topic = f"asked-{uuid4().hex[:8]}"
+    await ensure_topics(kafka, [TopicSpec(topic, PARTITIONS)])
+    answering = asyncio.create_task(forward(kafka, topic, ""))
+    async with LibrdkafkaLoad(kafka, topic, b"value", []) as load:
+        answers = await load.run(100.0, 0.5, 300.0, patience_s=PATIENCE_S)
+    answering.cancel()
+    assert [answer.status for answer in answers] == ["ok"] * 50
+    assert await written(kafka, topic) == 50
+    assert await written(kafka, load.unread) == 150
+
+
+async def written(kafka: KafkaSettings, topic: str) -> int:
+    async with AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap) as consumer:
+        ends = await consumer.end_offsets([TopicPartition(topic, number) for number in range(PARTITIONS)])
+    return sum(ends.values())
+
+
+async def test_the_bare_server_refuses_each_whole_request() -> None:
+    port = free_port()
+    command = (sys.executable, "-m", "bench.load_client.bare_refuser", str(port), str(len(REQUEST)))
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    assert process.stdout is not None
+    async with asyncio.timeout(PATIENCE_S):
+        assert await process.stdout.readline() == b"ready\n"
+        reader, writer = await asyncio.open_connection(LOOPBACK, port)
+        writer.write(REQUEST * 2 + REQUEST[:10])
+        for _ in range(2):
+            assert (await reader.readuntil(b'later"}')).startswith(b"HTTP/1.1 503 ")
+        writer.write(REQUEST[10:])
+        assert (await reader.readuntil(b'later"}')).startswith(b"HTTP/1.1 503 ")
+        writer.close()
+        process.kill()
+        await process.wait()

@@ -1,0 +1,50 @@
+"""A campaign of hours is not ended by a fault that cannot be inflicted, and says so."""
+
+import asyncio
+import random
+import time
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+from bench.chaos.campaign import CampaignReport, FaultReport, inflict
+from bench.chaos.faults import Arena, FaultScenario
+from bench.chaos.ledger import OK, Ledger
+from bench.chaos.traffic import CLIENTS
+from tests.load import Pace
+
+if TYPE_CHECKING:
+    from bench.chaos.site import Site
+
+
+async def answer_all(ledger: Ledger) -> None:
+    numbers = count()
+    async for _ in Pace(50):
+        for client in CLIENTS:
+            query_id = f"run-{client}-{next(numbers)}"
+            ledger.ask(client, query_id, time.monotonic())
+            ledger.close(query_id, OK, time.monotonic())
+
+
+async def no_process(_arena: Arena) -> None:
+    raise TimeoutError("no worker came")
+
+
+async def test_a_fault_that_cannot_be_inflicted_fails_the_campaign_and_does_not_end_it(tmp_path: Path) -> None:
+    ledger = Ledger()
+    site = cast("Site", SimpleNamespace(memory_mib=dict, system=SimpleNamespace(home=tmp_path)))
+    arena = Arena(site=site, ledger=ledger, rng=random.Random(1), run="run", stop_s=0.0, outage_s=0.0)
+    answering = asyncio.create_task(answer_all(ledger))
+    found = await inflict(FaultScenario("SIGKILL of a worker", no_process), arena, time.monotonic())
+    answering.cancel()
+    assert (found.lost, found.recovered_s is None) == (0, False)
+    assert "no worker came" in found.problem
+    assert not report(found).passed
+
+
+def report(*faults: FaultReport) -> CampaignReport:
+    return CampaignReport(
+        seed=1, rate=1.0, minutes=1.0, asked=1, lost=0, shown_twice=0, repeated=0, behind={}, waiting=0, outcomes={},
+        dead_letters={}, memory_mib={}, faults=list(faults), ended=True,
+    )  # fmt: skip
