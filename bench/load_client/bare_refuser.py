@@ -6,7 +6,7 @@ what it costs is what sockets and an event loop cost, and nobody can refuse in P
 
 import asyncio
 import sys
-from typing import Final
+from typing import Final, cast
 
 import uvloop
 
@@ -28,8 +28,7 @@ class BareRefuser(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep where refusals go."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's own, which is none by its type
 
     def data_received(self, data: bytes) -> None:
         """Refuse each whole request."""
