@@ -63,7 +63,7 @@ class AdminRoutes:
         """Do what is asked for, and answer with what came of it."""
         known = principal_of(request) is not ANYONE
         if not known:
-            self._check_open()
+            self._check_open(endpoint)
         check_no_foreign_page(request.headers, known_clients=known)
         asked = await self._read(endpoint, request)
         handle = await asyncio.to_thread(_import_handler)
@@ -92,8 +92,13 @@ class AdminRoutes:
             origin=f"http {request.remote or 'somewhere'}",
         )
 
-    def _check_open(self) -> None:
-        """Check that who need not say who they are comes from this machine."""
+    def _check_open(self, endpoint: Endpoint[Any, Any]) -> None:
+        """Check that who need not say who they are comes from this machine, and asks for nothing that outlasts that."""
+        if endpoint.lets_in:
+            raise Forbidden(
+                f"this gateway asks nobody who they are, and {endpoint.name} would let somebody in where others do: "
+                "start it with --auth, and ask with an administrator's key; or do it without INFAAS_URL"
+            )
         if not is_loopback(self._settings.host):
             raise Forbidden(
                 f"this gateway listens at {self._settings.host} and asks nobody who they are, so nobody may "

@@ -53,6 +53,9 @@ class Endpoint(msgspec.Struct, Generic[Q, R], frozen=True, kw_only=True):
     summary: str
     deadline_s: float = 30.0
     """Longest that it may take."""
+    lets_in: bool = False
+    """Whether what comes of it lets somebody in, also later and elsewhere: a gateway does that for nobody whom it does
+    not know."""
 
     @property
     def has_body(self) -> bool:

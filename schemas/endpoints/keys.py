@@ -103,6 +103,7 @@ CREATE_KEY: Final = Endpoint(
     request=KeyRequest,
     result=MadeKey,
     summary="Make a key under an id of your choice; its secret is in this answer alone. 409 if there is one.",
+    lets_in=True,
 )
 LIST_KEYS: Final = Endpoint(
     name="keys.list",

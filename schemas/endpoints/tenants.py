@@ -92,6 +92,7 @@ CREATE_TENANT: Final = Endpoint(
     result=TenantDoors,
     summary="Make a tenant's topics, and let its Kafka user use them; again, it gets what it lacks.",
     deadline_s=120.0,
+    lets_in=True,
 )
 LIST_TENANTS: Final = Endpoint(
     name="tenants.list",
@@ -119,6 +120,7 @@ SIGNING_KEY: Final = Endpoint(
     request=SigningKeyRequest,
     result=ShownSigningKey,
     summary="Show the key by which a tenant signs its queries, renewed in the place of the one that is named.",
+    lets_in=True,
 )
 REMOVE_TENANT: Final = Endpoint(
     name="tenants.remove",

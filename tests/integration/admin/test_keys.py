@@ -14,6 +14,7 @@ from schemas.principal import Role
 from security.api_keys import read_key
 from store.audit import list_acts
 from store.pool import Pool
+from tests.integration.gateway.conftest import Running
 from tests.integration.gateway.test_authentication import Guarded, guarded, new_key
 from tests.unit.infaas.shell import Shell
 from tests.waiting import read_until
@@ -113,6 +114,16 @@ async def test_a_key_makes_none_that_may_more_than_itself(
             await read_until(partial(is_let_in, gateway, key), bool)
             assert await gateway.status(key, "/v1/keys/ba9876543210", "PUT", json={"tenant": "acme"}) == 403
             assert await gateway.status(key, "/v1/keys", "GET") == 403
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("PUT", PATH), ("PUT", "/v1/tenants/acme"), ("POST", "/v1/tenants/acme/signing-key")]
+)
+async def test_a_gateway_that_knows_nobody_lets_nobody_in_elsewhere(gateway: Running, method: str, path: str) -> None:
+    asked: Any = {"role": "admin"} if path == PATH else {}
+    async with gateway.http.request(method, gateway.url + path, json=asked) as answer:
+        said = await answer.json()
+    assert (answer.status, "--auth" in said["error"]) == (403, True)
 
 
 async def test_the_last_administrator_may_go_and_is_told_how_another_comes(

@@ -39,10 +39,12 @@ async def test_a_system_lives_is_healed_and_stops_and_tells_no_secret(cli: Cli) 
         password = (cli.home / "postgres" / "password").read_text().strip()
         whole = await cli.json("status", "--show-secrets")
         assert password in whole["postgres"]
+        key = await cli.json("keys", "create", "--tenant=acme")
+        await cli.run("tenants", "create", "acme")
+        _, signing_key, _ = await cli.run("tenants", "key", "acme", **SECRETS)
         by_http = {"INFAAS_URL": state["gateway"]}
-        key = await cli.json("keys", "create", "--tenant=acme", **by_http)
-        await cli.run("tenants", "create", "acme", **by_http)
-        _, signing_key, _ = await cli.run("tenants", "key", "acme", **by_http)
+        assert key["key"] not in str(await cli.json("keys", "list", **by_http))
+        assert "--auth" in (await cli.run("keys", "create", "--role=admin", **by_http))[2].replace("\n", " ")
         assert signing_key.startswith("infaas-sk.acme.")
         planted = [password, SECRETS["INFAAS_JOBS_WEBHOOK_SECRET"], SECRETS["INFAAS_SIGNING_SECRET"]]
         planted += [key["key"].split("_", 2)[2], signing_key.strip().rpartition(".")[2]]
