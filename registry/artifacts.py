@@ -50,6 +50,10 @@ class Bucket(Protocol):
         """Remove the file; none there is no error."""
         ...
 
+    def names_older(self, age_s: float) -> list[str]:
+        """Names of the files that were written so long ago."""
+        ...
+
 
 class KeptArtifact(NamedTuple):
     """A file that was put among the artifacts."""
@@ -132,8 +136,11 @@ class ArtifactStore:
         self.path(sha256).unlink(missing_ok=True)
 
     def discard_older(self, age_s: float) -> None:
-        """Remove what was put here so long ago, for a store of what is needed for a while only; a bucket has rules."""
-        if self._bucket is None and self._directory.exists():
+        """Remove what was put here so long ago, for a store of what is needed for a while only."""
+        if self._bucket is not None:
+            for name in self._bucket.names_older(age_s):
+                self.discard(name)
+        elif self._directory.exists():
             _remove_older(self._directory.iterdir(), age_s)
 
     def _fetch(self, sha256: str) -> None:

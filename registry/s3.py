@@ -6,7 +6,7 @@ the machine. They are in no setting, name or message of ours.
 
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -85,6 +85,13 @@ class S3Bucket:
         """Remove the file; none there is no error."""
         with self._explained("delete from"), suppress(FileNotFoundError):
             self._obstore.delete(self._store, name)
+
+    def names_older(self, age_s: float) -> list[str]:
+        """Names of the files that were written so long ago, by the clocks of the store and of this machine."""
+        limit = datetime.now(UTC) - timedelta(seconds=age_s)
+        with self._explained("list"):
+            found = [file for files in self._obstore.list(self._store) for file in files]
+        return [str(file["path"]) for file in found if file["last_modified"] < limit]
 
     @contextmanager
     def _explained(self, action: str) -> Generator[None]:

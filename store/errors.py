@@ -2,7 +2,7 @@
 
 `StoreUnavailable`: nothing is known to have happened; keep the last state and try again later.
 `StoreBusy`, one of them: nothing has happened, since others hold or changed the rows; try again at once.
-`StoreConflict`: the rows refuse the change; the message says which rule it would break.
+`StoreConflict`: the rows refuse the change, whenever it is tried; the message says which rule it would break.
 """
 
 import socket
@@ -29,7 +29,7 @@ class StoreFull(StoreUnavailable):
 
 
 class StoreConflict(OperatorError):
-    """A change would break a rule that the tables keep, e.g. a name is already taken."""
+    """A change would break a rule that the tables keep, e.g. a name is already taken, or holds what none can hold."""
 
 
 OUTAGE: Final = Outage("Postgres", (StoreUnavailable,), ("asyncpg",))
@@ -62,7 +62,7 @@ def translate_errors() -> Generator[None]:
     try:
         yield
         OUTAGE.answered()
-    except asyncpg.IntegrityConstraintViolationError as error:
+    except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError) as error:
         raise StoreConflict(_broken_rule(error)) from error
     except _BUSY as error:
         raise StoreBusy(f"others hold the same rows of Postgres, try again: {error}") from error

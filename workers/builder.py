@@ -30,7 +30,7 @@ from process.event_wait import wait_within
 from registry.artifacts import ArtifactStore
 from registry.builds.build import Build, BuildOutcome, BuildReport, BuildRequest
 from registry.builds.build_files import with_files
-from registry.builds.remote_steps import KEPT_MS, build_topics
+from registry.builds.remote_steps import build_topics
 from registry.held_artifacts import HeldArtifacts
 from registry.pipeline.isolation import STEP_ERRORS, StepCrashed, StepLimits, run_step
 from registry.pipeline.measurement import MeasureVariant
@@ -39,7 +39,7 @@ from registry.plan import PlanVariants
 from registry.step_runner import HardwareStep
 from schemas import topics
 from schemas.errors import InfaasError, ModelFailed, OperatorError
-from schemas.rows.builds import BuildRow
+from schemas.rows.builds import BUILDS_KEPT_S, BuildRow
 from store.builds import (
     claim_build,
     count_open_builds,
@@ -49,7 +49,7 @@ from store.builds import (
     release_build,
     renew_build,
 )
-from store.errors import StoreUnavailable
+from store.errors import StoreConflict, StoreUnavailable
 from workers.instance_controller import WorkerContext
 from workers.settings import WorkerSettings
 
@@ -124,7 +124,10 @@ class Builder:
             log.warning("ignoring what is no request for a build in %s at %d: %s", record.topic, record.offset, error)
             return
         row = (request.id, self._hardware, request.build, request.asked_ms)
-        await _insist(lambda: put_build(self._context.pool, *row))
+        try:
+            await _insist(lambda: put_build(self._context.pool, *row))
+        except StoreConflict as error:  # and so it would whenever it is read again
+            log.warning("ignoring a request for a build in %s at %d: %s", record.topic, record.offset, error)
 
     async def _work(self) -> None:
         pool, silent_s = self._context.pool, self._context.settings.lease_ttl_s
@@ -133,8 +136,8 @@ class Builder:
             row = await _insist(lambda: claim_build(pool, self._hardware, self._worker, silent_s))
             if row is not None:
                 await self._do(row)
-                await _insist(lambda: forget_builds(pool, KEPT_MS / 1000))
-                await asyncio.to_thread(self._exchange.discard_older, KEPT_MS / 1000)
+                await _insist(lambda: forget_builds(pool, BUILDS_KEPT_S))
+                await asyncio.to_thread(self._exchange.discard_older, BUILDS_KEPT_S)
             else:
                 # Of what others do, none tells when it dies.
                 others = await _insist(lambda: count_open_builds(pool, self._hardware))
@@ -158,9 +161,18 @@ class Builder:
                 raise
         outcome = None if attempt.cancelled() else attempt.result()
         if outcome is not None:
-            ended = msgspec.to_builtins(outcome)
-            await _insist(lambda: finish_build(self._context.pool, row.id, ended))
+            await self._write_down(row, outcome)
             await self._report(BuildReport(build=row.id, worker=self._worker, ended=True))
+
+    async def _write_down(self, row: BuildRow, outcome: BuildOutcome) -> None:
+        ended = msgspec.to_builtins(outcome)
+        try:
+            await _insist(lambda: finish_build(self._context.pool, row.id, ended))
+        except StoreConflict as error:  # it holds what Postgres keeps in no row
+            said = msgspec.to_builtins(
+                BuildOutcome.of_error(ModelFailed(f"what it ended with cannot be kept: {error}"))
+            )
+            await _insist(lambda: finish_build(self._context.pool, row.id, said))
 
     async def _is_ours(self, row: BuildRow) -> bool:
         """Keep the claim; False: another worker has it, since we were silent."""
@@ -272,10 +284,12 @@ class Builder:
 
 
 async def _insist(ask: Callable[[], Awaitable[T]]) -> T:
-    """Ask Postgres or Kafka until it answers."""
+    """Ask Postgres or Kafka until it answers; raises what Postgres refuses for good, `StoreConflict`."""
     while True:
         try:
             return await ask()
+        except StoreConflict:
+            raise
         except (StoreUnavailable, OperatorError) as error:
             log.warning("builds wait: %s", error)
             await asyncio.sleep(_AGAIN_S)

@@ -1,9 +1,10 @@
-"""Deletes from Kafka what is done with, and says which topics of work grow too large.
+"""Deletes from Kafka and Postgres what is done with, and says which topics of work grow too large.
 
 * Records of work below what is committed, every half a minute, as Kafka Streams does with its repartition topics: the
   topics themselves keep everything. Kafka frees the disk by whole segments.
 * Reply topics of clients and gateways that were killed.
 * The configuration of topics that an older version made, at the start of the term.
+* Builds that nobody has done for a day, e.g. since no worker of their hardware came: nobody waits for them any more.
 * Bytes of work topics: over a limit they are an alarm, for nothing else bounds them.
 
 What fails is tried again: meanwhile topics grow, and nothing else suffers.
@@ -28,7 +29,9 @@ from broker.topic_logs import LogPartition, TopicLogs
 from broker.topics import correct_topics, delete_topics
 from process.failure_log import FailureLog
 from schemas.errors import OperatorError
+from schemas.rows.builds import BUILDS_KEPT_S
 from schemas.topics import DEAD_LETTERS, INGRESS, JOB_RESULTS, REPLIES, TASKS, TENANTS, VARIANTS, is_reply_topic
+from store.builds import forget_builds
 from store.errors import StoreUnavailable
 from store.pool import Pool
 from store.samples import put_large_topics
@@ -98,6 +101,7 @@ class Janitor:
             log.info("deleting %d reply topics that nobody has claimed for long: %s", len(abandoned), abandoned[:3])
             await delete_topics(self._kafka, abandoned)
             ABANDONED.inc(len(abandoned))
+        await forget_builds(self._pool, BUILDS_KEPT_S)
         if self._can_trim:  # it also says how large they are
             await self._weigh()
 

@@ -36,13 +36,12 @@ from registry.plan import PlanVariants
 from registry.step_runner import HardwareStep, Show
 from schemas import topics
 from schemas.errors import OperatorError
-from schemas.rows.builds import BuildRow
+from schemas.rows.builds import BUILDS_KEPT_S, BuildRow
 from store.builds import get_build
 from store.pool import Pool
 from store.samples import present_s
 
-KEPT_MS: Final = 86_400_000
-"""Milliseconds for which a request is kept, and what its step needs and leaves."""
+_KEPT_MS: Final = 1000 * BUILDS_KEPT_S
 _CHECK_S: Final = 5.0
 _LOOK_S: Final = 1.0
 _GRACE_S: Final = 30.0
@@ -55,8 +54,8 @@ log = logging.getLogger(__name__)
 def build_topics(hardware: str) -> list[TopicSpec]:
     """Topics of requests for a hardware type, and of reports."""
     return [
-        TopicSpec(topics.build_topic(hardware), retention_ms=KEPT_MS),
-        TopicSpec(topics.BUILD_REPORTS, retention_ms=KEPT_MS),
+        TopicSpec(topics.build_topic(hardware), retention_ms=_KEPT_MS),
+        TopicSpec(topics.BUILD_REPORTS, retention_ms=_KEPT_MS),
     ]
 
 
@@ -224,7 +223,7 @@ async def remote_steps(
         again: whether steps are to be done that were done before.
         wait: whether to wait for a worker where none of a step's hardware is there.
     """
-    await ensure_topics(kafka, [TopicSpec(topics.BUILD_REPORTS, retention_ms=KEPT_MS)])
+    await ensure_topics(kafka, [TopicSpec(topics.BUILD_REPORTS, retention_ms=_KEPT_MS)])
     client, tasks = f"infaas-register-{_BY}", asyncio.TaskGroup()
     async with Producer(kafka, client) as producer, Tail(kafka, client, [topics.BUILD_REPORTS]) as reports:
         runner = RemoteSteps(pool, kafka, artifacts, exchange, producer, again=again, wait=wait)

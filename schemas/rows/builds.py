@@ -1,8 +1,11 @@
 """Rows of builds: the steps of registrations that workers do."""
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
+
+BUILDS_KEPT_S: Final = 86_400
+"""Seconds for which a request for a build is kept, and what its step needs and leaves."""
 
 
 class BuildRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from broker.topic_logs import LogPartition, TopicLogs
 from broker.topics import TopicSpec, delete_topics, ensure_system_topics, ensure_task_topics, ensure_topics
 from schemas.rows.samples import AlarmKind
 from schemas.topics import DEAD_LETTERS, REPLIES, SELECTOR_GROUP, reply_topic, task_topic
+from store.builds import get_build, put_build
 from store.pool import Pool
 from store.samples import topic_alarms
 from tests.waiting import read_until
@@ -135,7 +136,7 @@ async def test_a_topic_that_is_too_large_is_an_alarm_for_as_long_as_it_is(
         await read_until(alarms, lambda found: not found)
 
 
-async def test_the_reply_topic_of_an_idle_client_stays_and_that_of_a_dead_one_goes(
+async def test_the_reply_topic_of_an_idle_client_stays_and_that_of_a_dead_one_goes_and_old_builds(
     kafka: KafkaSettings, store_pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(request_reply, "CLAIM_INTERVAL_S", 0.1)
@@ -147,7 +148,11 @@ async def test_the_reply_topic_of_an_idle_client_stays_and_that_of_a_dead_one_go
         RequestReply(kafka, f"idle-{uuid4()}") as idle,
     ):
         stage = Stage(kafka, store_pool, logs, reader)
+        for name in ("recent", "old"):
+            await put_build(store_pool, name, "neuron", {}, 1)
+        await store_pool.execute("UPDATE builds SET changed_at = now() - interval '2 days' WHERE id = 'old'")
         await stage.janitor.sweep()
+        assert [await get_build(store_pool, name) is None for name in ("recent", "old")] == [False, True]
         before = await logs.ends([idle.reply_topic])
         await read_until(lambda: logs.ends([idle.reply_topic]), lambda ends: ends != before)
         stage.now_s = 30.0  # for so long nothing was appended to the dead one's

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.artifact_settings import open_artifacts
+from registry.artifact_settings import open_artifacts, open_exchange
 from registry.artifacts import ArtifactStore, sha256_of
 from registry.s3 import S3Bucket
 from schemas.errors import OperatorError
@@ -40,6 +40,15 @@ def test_what_one_machine_puts_another_has(tmp_path: Path) -> None:
         assert path.read_bytes() == content
     there.discard(sha256)
     assert not there.has(sha256)
+
+
+def test_what_is_needed_for_a_while_only_goes_from_a_bucket_too(tmp_path: Path) -> None:
+    here, exchange = _machine(tmp_path, "here"), open_exchange(URL, tmp_path / "here")
+    kept, passing = here.put(_file(tmp_path, b"kept")), exchange.put(_file(tmp_path, b"passing"))
+    exchange.discard_older(3600.0)
+    assert exchange.has(passing)
+    exchange.discard_older(0.0)
+    assert (exchange.has(passing), here.has(kept)) == (False, True)
 
 
 def test_what_is_nowhere_says_so(tmp_path: Path) -> None:

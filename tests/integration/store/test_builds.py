@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from store.builds import (
     claim_build,
     count_open_builds,
@@ -12,6 +14,7 @@ from store.builds import (
     release_build,
     renew_build,
 )
+from store.errors import StoreConflict
 from store.pool import Pool
 
 STEP = {"type": "Test"}
@@ -96,3 +99,8 @@ async def test_what_nobody_has_asked_for_in_a_long_time_is_forgotten(store_pool:
     assert await get_build(store_pool, "one") is not None
     await forget_builds(store_pool, 0.0)
     assert await get_build(store_pool, "one") is None
+
+
+async def test_what_postgres_can_keep_in_no_row_is_refused_for_good(store_pool: Pool) -> None:
+    with pytest.raises(StoreConflict, match="u0000"):
+        await put_build(store_pool, "one", "cuda", {"name": "\0"}, 1)
