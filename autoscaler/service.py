@@ -20,7 +20,7 @@ from autoscaler.apply.topic_growth import grow_tasks, grow_tenants, grow_variant
 from autoscaler.apply.worker_reconciler import WorkerReconciler
 from autoscaler.decide.decide import decide
 from autoscaler.decide.failed_loads import unloadable_variants
-from autoscaler.decide.pareto import SlotPrices, VariantRanking, launchable_slot_prices, live_slot_prices, rank_variants
+from autoscaler.decide.pareto import CoreOffers, VariantRanking, launchable_cores, live_cores, rank_variants
 from autoscaler.decide.plan import ScalePlan
 from autoscaler.decide.snapshot import ClusterSnapshot, DecisionMemory, Policy
 from autoscaler.janitor.janitor import Janitor
@@ -151,7 +151,7 @@ class Autoscaler:
         self._wake = asyncio.Event()
         self._failures = FailureLog("deciding", "the scale is held")
         self._unplaced: dict[str, str] = {}
-        self._ranked: tuple[Catalog, tuple[SlotPrices, SlotPrices], frozenset[str], VariantRanking] | None = None
+        self._ranked: tuple[Catalog, tuple[CoreOffers, CoreOffers], frozenset[str], VariantRanking] | None = None
 
     async def run(self, tail: Tail, changes: ChangeListener) -> None:
         """Observe, record, decide and apply until the lead is lost."""
@@ -262,14 +262,14 @@ class Autoscaler:
 
     def _ranking(self, catalog: Catalog, snapshot: ClusterSnapshot) -> VariantRanking:
         """Ranking of all variants, kept until the catalog or what workers offer changes: thousands take a while."""
-        prices = live_slot_prices(snapshot.workers), launchable_slot_prices(snapshot.hardware)
+        offers = live_cores(snapshot.workers), launchable_cores(snapshot.hardware)
         unloadable = frozenset(unloadable_variants(catalog.variants, snapshot.workers, snapshot.instances))
-        if self._ranked is None or self._ranked[0] is not catalog or self._ranked[1:3] != (prices, unloadable):
+        if self._ranked is None or self._ranked[0] is not catalog or self._ranked[1:3] != (offers, unloadable):
             variants = {name: v for name, v in catalog.variants.items() if name not in unloadable}
             ranking = rank_variants(
-                variants, catalog.profiles, *prices, versions=snapshot.versions, users=snapshot.users
+                variants, catalog.profiles, *offers, versions=snapshot.versions, users=snapshot.users
             )
-            self._ranked = catalog, prices, unloadable, ranking
+            self._ranked = catalog, offers, unloadable, ranking
         return self._ranked[3]
 
     def _log_unplaced(self, plan: ScalePlan) -> None:

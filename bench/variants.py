@@ -100,7 +100,7 @@ def _table(compared: Sequence[ComparedVariant]) -> list[str]:
         noisy = "~" if one.profile.is_noisy else ""
         b1, b4, largest = (f"{one.latency.batch_s(batch) * 1000:.3g}" for batch in (1, 4, size))
         lines.append(
-            f"| {one.kind} | {one.profile.accuracy:.2%} | {noisy}{b1} | {b4} | {largest} | {one.cost:.2g} "
+            f"| {one.title} | {one.profile.accuracy:.2%} | {noisy}{b1} | {b4} | {largest} | {one.cost:.2g} "
             f"| {one.profile.load_s * 1000:.0f} ms | {one.profile.memory_bytes / 2**20:.0f} MiB | {one.variant.tuning} "
             f"| {one.dominated_by.rpartition('.')[0]} |"
         )

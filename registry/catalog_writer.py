@@ -192,7 +192,7 @@ class CatalogWriter:
         return Profile(
             variant=variant.name,
             device=measurement.device,
-            threads=self._request.threads,
+            threads=measurement.threads,
             load_s=measurement.load_s,
             memory_bytes=measurement.memory_bytes,
             accuracy=accuracy.value,

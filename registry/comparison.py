@@ -1,18 +1,20 @@
 """What the variants of a task are worth beside each other, and which are dominated. Pure.
 
-A kind of variant (its name without the hardware) is dominated by another of its task that is at least as accurate, and
-on all hardware that it was measured on at least as fast at every batch size, and better in one of these. It stays
-registered: a machine where the other cannot run, or a later measurement, may say something else. Selectors need not
-know: what is dominated is dearer at every size, so it is never before the other in their order.
+A kind of variant (its name without the hardware, and the cores that it takes) is dominated by another of its task that
+is at least as accurate, and on all hardware that it was measured on at least as fast at every batch size, and better in
+one of these, on no more cores. It stays registered: a machine where the other cannot run, or a later measurement, may
+say something else. Selectors need not know: what is dominated is dearer at every size, so it is never before the other
+in their order.
 """
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Final, TypeAlias
 
 import msgspec
 
 from schemas.hardware import cost_per_1000, list_price
-from schemas.latency import LatencyModel
+from schemas.latency import BatchLatency, LatencyModel
 from schemas.rows.catalog import Profile, Variant
 
 
@@ -26,14 +28,20 @@ class ComparedVariant(msgspec.Struct, frozen=True):
     """Name of a variant that is better in everything; empty if there is none."""
 
     @property
-    def kind(self) -> str:
-        """Its name without the hardware."""
-        return self.variant.name.rpartition(".")[0]
+    def kind(self) -> tuple[str, int]:
+        """Its name without the hardware, and the cores that it takes."""
+        return self.variant.name.rpartition(".")[0], self.profile.threads
 
     @property
     def label(self) -> str:
-        """The middle part of its name."""
-        return self.kind.rpartition(".")[2]
+        """The middle part of its name, with the cores that are in the last."""
+        _, label, hardware = self.variant.name.rsplit(".", 2)
+        return label if hardware == self.variant.hardware else f"{label}.{hardware}"
+
+    @property
+    def title(self) -> str:
+        """Its name, short of the hardware that all have."""
+        return f"{self.variant.architecture}.{self.label}"
 
     @property
     def latency_s(self) -> float:
@@ -52,10 +60,23 @@ class ComparedVariant(msgspec.Struct, frozen=True):
         return [measured.batch for measured in self.profile.latency]
 
 
+LEAST_GAIN: Final = 1.2
+"""Times that a variant must be as fast on more cores to be worth them, at some batch size."""
+_Kinds: TypeAlias = dict[tuple[str, int], dict[str, ComparedVariant]]
+"""Variants by hardware, by kind."""
+
+
+def best_gain(wide: Sequence[BatchLatency], narrow: Sequence[BatchLatency]) -> float:
+    """Times that a variant on more cores is as fast, at the batch size where that is most."""
+    before_s = {measured.batch: measured.typical_s for measured in narrow}
+    gains = [before_s[one.batch] / one.typical_s for one in wide if one.batch in before_s and one.typical_s > 0]
+    return max(gains, default=1.0)
+
+
 def compare(variants: Sequence[Variant], profiles: Mapping[str, Profile]) -> list[ComparedVariant]:
     """Compare those that have a profile, each with the others of its task; in their order."""
     found: list[ComparedVariant] = []
-    kinds: defaultdict[str, dict[str, dict[str, ComparedVariant]]] = defaultdict(dict)
+    kinds: defaultdict[str, _Kinds] = defaultdict(dict)
     for variant in variants:
         profile = profiles.get(variant.name)
         if profile is not None:
@@ -65,7 +86,7 @@ def compare(variants: Sequence[Variant], profiles: Mapping[str, Profile]) -> lis
     return [msgspec.structs.replace(one, dominated_by=_better_than(one, kinds[one.variant.task])) for one in found]
 
 
-def _better_than(one: ComparedVariant, kinds: Mapping[str, Mapping[str, ComparedVariant]]) -> str:
+def _better_than(one: ComparedVariant, kinds: _Kinds) -> str:
     """Name of the most accurate variant that dominates this one on its hardware, and its kind on all."""
     mine = kinds[one.kind]
     others = [

@@ -1,14 +1,16 @@
 """Which variants of the table are to be made of a model here, and of each that is not, why. No model is executed."""
 
-from collections.abc import Collection, Sequence
+import os
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 import msgspec
 from msgspec.structs import replace
 
-from registry.recipes import RECIPES, GeneratorKind, Recipe
+from registry.recipes import RECIPES, WIDE_RUNTIMES, GeneratorKind, Recipe
 from registry.registration import Registration
 from runtimes.catalog import find_runtime
+from schemas.defaults import THREADS
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
 from schemas.rows.catalog import Variant, VariantState
@@ -28,6 +30,10 @@ class PlannedVariant(msgspec.Struct, frozen=True):
     """Name of the variant whose file it is made from; the reference's is its own."""
     asked_for: bool = False
     """Whether it was named, and not just may be made."""
+    threads: int = THREADS
+    """Threads that a batch of it computes with."""
+    is_wide: bool = False
+    """Whether it is its source on more cores."""
 
     def of_one(self) -> "PlannedVariant":
         """The same for a model that computes one input at a time."""
@@ -96,7 +102,28 @@ def plan_variants(
             f"cannot register {registration.file.name} for {hardware}: {_obstacle(others[0], hardware)}"
         )
     chosen = (reference, *_with_sources(possible, registration.variants, reference))
-    return tuple(_planned(recipe, registration, reference) for recipe in chosen)
+    planned = tuple(_planned(recipe, registration, reference) for recipe in chosen)
+    return (*planned, *_on_more_cores(planned, registration))
+
+
+def _on_more_cores(planned: Sequence[PlannedVariant], registration: Registration) -> Iterator[PlannedVariant]:
+    """The same variants for more cores of a CPU, which is named after how many: `cpu2`.
+
+    Raises:
+        OperatorError: this machine has fewer.
+    """
+    there = len(os.sched_getaffinity(0))
+    for cores in sorted(set(registration.cores)):
+        if cores > there:
+            raise OperatorError(
+                f"--cores {cores}: only {there} are here, and what a variant takes is measured where it runs"
+            )
+        for one in planned:
+            if one.row.hardware == Hardware.CPU and one.row.runtime in WIDE_RUNTIMES:
+                row = replace(one.row, name=f"{one.row.name}{cores}")
+                yield replace(
+                    one, row=row, generator=GeneratorKind.AS_IS, source=one.row.name, threads=cores, is_wide=True
+                )
 
 
 def explain_recipes(
@@ -170,7 +197,7 @@ def _planned(recipe: Recipe, registration: Registration, reference: Recipe) -> P
     label = recipe.source or reference.label
     made_on = _hardware_of(reference, registration.hardware) if label == reference.label else hardware
     source = _variant_name(registration, label, made_on)
-    return PlannedVariant(row, recipe.generator, source, recipe.label in registration.variants)
+    return PlannedVariant(row, recipe.generator, source, recipe.label in registration.variants, registration.threads)
 
 
 def _variant_name(registration: Registration, label: str, hardware: str) -> str:

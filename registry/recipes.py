@@ -88,6 +88,8 @@ _ANY: Final = (Hardware.CPU, Hardware.CUDA)
 _CUDA: Final = (Hardware.CUDA,)
 _INTEL: Final = (Hardware.CPU, Hardware.INTEL_GPU, Hardware.INTEL_NPU)
 _NEURON_BATCHES: Final = (1, 2, 4, 8, 16, 32, 64)
+WIDE_RUNTIMES: Final = ("onnx", "openvino")
+"""Runtimes whose sessions have threads of their own; torch's are the process's, and compiled for as many."""
 PRODUCTS: Final = ("MatMul", "Gemm")
 CONVOLUTIONS: Final = ("Conv", "ConvTranspose")
 

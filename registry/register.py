@@ -23,6 +23,7 @@ from broker.settings import KafkaSettings
 from registry.artifacts import ArtifactStore
 from registry.brought_artifacts import BroughtArtifacts
 from registry.catalog_writer import CatalogWriter
+from registry.comparison import LEAST_GAIN, best_gain
 from registry.fingerprint import by_content, made_with
 from registry.held_artifacts import HeldArtifacts
 from registry.judging import is_relative, judge, new_task
@@ -51,7 +52,7 @@ from schemas.errors import InvalidRequest, ModelFailed, OperatorError
 from schemas.rows.catalog import Architecture, Task, TensorSpec, Variant, VariantState
 from schemas.rows.processing import Processing
 from store.pool import Pool
-from store.registry import get_architecture, get_variant, list_variants
+from store.registry import get_architecture, get_profile, get_variant, list_variants
 
 _KEPT_ROWS: Final = 8
 _NOTHING_TO_COMPARE: Final = (
@@ -196,7 +197,7 @@ class _Pipeline:
         found, declared, judgement = model.inspection, self._request.accuracy, model.judgement
         async with self._taken_back_on_failure():
             variant = replace(planned.row, artifact=await self._store_source(model))
-            measurement, outputs = await self._measure(variant, self._processing, self._file("single"))
+            measurement, outputs = await self._measure(variant, self._processing, planned.threads, self._file("single"))
             single = await asyncio.to_thread(load_arrays, self._file("single"))
             others = await self._reference_outputs(model)
             reference = await asyncio.to_thread(
@@ -219,7 +220,9 @@ class _Pipeline:
         try:
             variant = await self._generate(planned.generator, variant, origin)
             self._steps.show(f"{variant.name}: measuring")
-            measurement, outputs = await self._measure(variant, self._processing)
+            measurement, outputs = await self._measure(variant, self._processing, planned.threads)
+            if planned.is_wide:
+                await self._check_gain(measurement, origin)
         except (NotApplicable, ModelFailed) as error:
             await self._writer.write_refused(variant, str(error))
             return
@@ -319,10 +322,19 @@ class _Pipeline:
         await self._writer.write_generated(variant)
         return variant
 
+    async def _check_gain(self, measurement: Measurement, origin: Variant) -> None:
+        """Raise `NotApplicable` if a variant is hardly faster than the one that it is on more cores."""
+        profile = await get_profile(self._writer.pool, origin.name)
+        gain = best_gain(measurement.latency, profile.latency) if profile is not None else 1.0
+        if gain < LEAST_GAIN:
+            raise NotApplicable(
+                f"on {measurement.threads} cores it is {gain:.2f} times as fast as {origin.name} at most, and "
+                f"{LEAST_GAIN:g} times would be worth them"
+            )
+
     async def _measure(
-        self, variant: Variant, processing: Processing | None, single_outputs: Path | None = None
+        self, variant: Variant, processing: Processing | None, threads: int, single_outputs: Path | None = None
     ) -> tuple[Measurement, Arrays]:
-        threads = self._request.threads
         async with HeldArtifacts(self._artifacts) as held:
             step = MeasureVariant(
                 artifact=await held.variant(variant.runtime, variant.artifact),

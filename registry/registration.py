@@ -1,5 +1,6 @@
 """The request of a person who registers a model, and the progress that they are shown."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -47,7 +48,9 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     """Partitions of each variant's topic, hence the most replicas of one variant."""
     hardware: str = Hardware.CPU
     threads: int = THREADS
-    """Threads a batch computes with; the workers' setting should be the same."""
+    """Threads a batch computes with, each on a core of its own."""
+    cores: tuple[int, ...] = ()
+    """Numbers of cores, beyond `threads`, that variants shall be made for as well: where that is faster."""
     variants: tuple[str, ...] = ()
     """Labels such as `onnx-int8dyn`; all that can be made here if empty. The reference is always made."""
     accuracy_samples: int = 1000
@@ -104,6 +107,8 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidRequest("the accuracy that a variant may lose is between 0 and 1")
         if min(self.partitions, self.threads, self.accuracy_samples) < 1:
             raise InvalidRequest("partitions, threads and accuracy samples must each be at least 1")
+        if any(cores <= self.threads for cores in self.cores):
+            raise InvalidRequest(f"--cores are more than the {self.threads} that every variant is made for anyway")
 
 
 class ProgressSink(Protocol):
@@ -116,3 +121,9 @@ class ProgressSink(Protocol):
     def note(self, text: str) -> None:
         """Say something that stays: what was guessed, or done to the model. Called from the event loop."""
         ...
+
+
+def shown(sink: ProgressSink, done: int, total: int, text: str) -> Callable[[str], None]:
+    """Show a step, and return what shows where it goes on, or what it waits for."""
+    sink.step(done, total, text)
+    return lambda aside: sink.step(done, total, f"{text}, {aside}")

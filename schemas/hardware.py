@@ -5,6 +5,7 @@ vCPU, p3.2xlarge (one V100), inf1.2xlarge (one Inferentia chip). Nobody rents ou
 counts as half of that m5.2xlarge. A worker's own price setting replaces them.
 """
 
+import math
 from enum import StrEnum
 from typing import Final
 
@@ -30,8 +31,18 @@ SLOT_PRICE_PER_HOUR: Final[dict[str, float]] = {
 
 
 def slots_of(hardware: str, cores: int, threads: int) -> int:
-    """Batches that a worker with so many cores, of which a batch takes `threads`, computes at once."""
+    """Slots of a worker with so many cores, of which a slot has `threads`; an accelerator is one."""
     return cores // threads if hardware == Hardware.CPU else 1
+
+
+def slots_taken(hardware: str, threads: int, slot_threads: int) -> int:
+    """Slots of `slot_threads` cores that one batch takes which computes on `threads`; of an accelerator it is one."""
+    return max(math.ceil(threads / slot_threads), 1) if hardware == Hardware.CPU else 1
+
+
+def cores_of(hardware: str, slots: int, slot_threads: int) -> int:
+    """Cores that a batch may have to itself on a worker; of an accelerator that does not matter, and it is one."""
+    return slots * slot_threads if hardware == Hardware.CPU else 1
 
 
 def list_price(hardware: str, cores: int) -> float:

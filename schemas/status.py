@@ -92,7 +92,7 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     price_per_hour: float
     """USD per hour of the whole worker."""
     backlog_s: float
-    """Predicted compute seconds of all queries fetched and not yet answered, over all instances, in one slot."""
+    """Predicted slot seconds of all queries fetched and not yet answered, over all instances."""
     memory_used: int
     memory_total: int
     """Bytes the worker may use."""
@@ -105,6 +105,8 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the worker is shutting down: send it nothing more."""
     interval_ms: float = 100.0
     """Milliseconds until the worker's next status if nothing happens before."""
+    threads: int = 1
+    """Cores that a slot has; a batch takes as many slots as what it computes on needs."""
     cpus: float = 0.0
     """CPUs of its machine, or of its cgroup where that may use fewer; 0: not known."""
     cpu_busy: float = 0.0

@@ -19,7 +19,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -162,18 +162,29 @@ class Candidates:
         return self._nearest
 
 
+class Room(NamedTuple):
+    """The most that a worker of a hardware type has."""
+
+    memory: int
+    """Bytes."""
+    cores: int
+
+
+NO_ROOM: Final = Room(-1, 0)
+
+
 class TaskCandidates:
     """One task: its variants, who serves them, and the classes of queries met so far.
 
-    `loadable` is the memory in bytes of the largest worker of each hardware type that is there; `failed` holds reasons
-    why variants cannot be loaded; `users` are the tenants that may use it, and its architectures, where not all may.
+    `loadable` is what the largest workers of each hardware type have that is there; `failed` holds reasons why
+    variants cannot be loaded; `users` are the tenants that may use it, and its architectures, where not all may.
     """
 
     def __init__(
         self,
         name: str,
         variants: Iterable[PricedVariant],
-        loadable: Mapping[str, int],
+        loadable: Mapping[str, Room],
         failed: Mapping[str, str],
         measure: str,
         versions: Versions = _ONE_OF_EACH,
@@ -319,7 +330,8 @@ class TaskCandidates:
 
     def is_loadable(self, variant: PricedVariant) -> bool:
         """Whether some worker of its hardware is there and large enough, and none has just failed to load it."""
-        fits = variant.memory_bytes <= self._loadable.get(variant.hardware, -1)
+        room = self._loadable.get(variant.hardware, NO_ROOM)
+        fits = variant.memory_bytes <= room.memory and variant.threads <= room.cores
         return fits and variant.name not in self._failed
 
     def load_failure(self, variant: PricedVariant) -> str:

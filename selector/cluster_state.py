@@ -25,8 +25,8 @@ from schemas.rows.catalog import ACCURACY, Profile, Variant
 from schemas.status import SERVING, InstanceState, InstanceStatus, PartitionStatus, WorkerStatus
 from schemas.versions import Versions
 from security.tenant_classes import STRANGERS
-from selector.candidates import TaskCandidates
-from selector.entities import Instance, Partition, Worker
+from selector.candidates import NO_ROOM, Room, TaskCandidates
+from selector.entities import Instance, Partition, Worker, WorkerKind
 from selector.failed_loads import FailedLoads
 from selector.replicas import Replicas
 from selector.variants import PricedVariant
@@ -56,10 +56,10 @@ class ClusterState:
         self._variants: dict[str, PricedVariant] = {}
         self._partitions: dict[str, list[Partition]] = {}
         self._prices: dict[str, float] = {}
-        self._kinds: defaultdict[str, Counter[tuple[int, float]]] = defaultdict(Counter)
-        """Workers of each hardware, counted by memory and price of a slot: however many workers, kinds are few."""
+        self._kinds: defaultdict[str, Counter[WorkerKind]] = defaultdict(Counter)
+        """Workers of each hardware, counted by what they have, and what a core costs: kinds are few."""
         self._least_hop_s = hop_s
-        self._loadable: dict[str, int] = {}
+        self._loadable: dict[str, Room] = {}
         self._failed = FailedLoads()
         self._versions = Versions()
         self._users: Users = {}
@@ -110,7 +110,7 @@ class ClusterState:
 
     def _priced(self, old: PricedVariant | None, row: Variant, profile: Profile) -> PricedVariant:
         price = self._prices.get(row.hardware)
-        if old is not None and old.row == row and old.profile == profile and price in (None, old.price):
+        if old is not None and old.row == row and old.profile == profile and price in (None, old.core_price):
             return old
         return PricedVariant(row, profile, price)
 
@@ -142,7 +142,7 @@ class ClusterState:
             return
         if variant is not instance.variant:
             instance.model = variant.model_of(instance.model.max_batch, instance.model.correction)
-            instance.variant = variant
+            instance.use_variant(variant)
         self._put_replica(instance, instance.level_at)
 
     # -- what the workers say ------------------------------------------------------------------------------------------
@@ -190,12 +190,11 @@ class ClusterState:
                 self.tasks[variant.task].invalidate()
 
     def _add_worker(self, status: WorkerStatus) -> Worker:
-        slots = max(status.slots, 1)
-        worker = Worker(status.worker, status.hardware, status.epoch, slots, status.price_per_hour / slots)
+        worker = Worker(status.worker, status.hardware, status.epoch, max(status.slots, 1), status.threads)
         worker.hop_s = self.hop_s
-        worker.memory_total = status.memory_total
+        worker.kind = WorkerKind.of(status)
         self.workers[worker.name] = worker
-        self._kinds[worker.hardware][worker.memory_total, worker.slot_price] += 1
+        self._kinds[worker.hardware][worker.kind] += 1
         self._update_hardware(worker.hardware)
         return worker
 
@@ -204,10 +203,10 @@ class ClusterState:
         self._note_failures(worker.name, ())
         for instance in worker.instances.values():
             self._remove_replica(instance)
-        kinds, kind = self._kinds[worker.hardware], (worker.memory_total, worker.slot_price)
-        kinds[kind] -= 1
-        if not kinds[kind]:
-            del kinds[kind]
+        kinds = self._kinds[worker.hardware]
+        kinds[worker.kind] -= 1
+        if not kinds[worker.kind]:
+            del kinds[worker.kind]
         self._update_hardware(worker.hardware)
 
     def _update_hardware(self, hardware: str) -> None:
@@ -217,12 +216,12 @@ class ClusterState:
         worker leaves, because it is likely to come back.
         """
         kinds = self._kinds.get(hardware, ())
-        largest = max((memory for memory, _ in kinds), default=-1)
-        if largest != self._loadable.get(hardware, -1):
+        largest = Room(max((k.memory for k in kinds), default=-1), max((k.cores for k in kinds), default=0))
+        if largest != self._loadable.get(hardware, NO_ROOM):
             self._loadable[hardware] = largest
             for task in self.tasks.values():
                 task.invalidate()
-        price = max((slot_price for _, slot_price in kinds), default=self._prices.get(hardware))
+        price = max((kind.core_price for kind in kinds), default=self._prices.get(hardware))
         if price is not None and price != self._prices.get(hardware):
             self._prices[hardware] = price
             self._variants = {
@@ -301,7 +300,8 @@ class ClusterState:
         worker.online_at = now
         instance.level = instance.waiting(now) + inputs
         instance.level_at = now
-        worker.backlog_s = worker.wait_s(now) * worker.slots + inputs * instance.model.input_s() * instance.slowdown
+        added_s = inputs * instance.model.input_s() * instance.slowdown * instance.width
+        worker.backlog_s = worker.wait_s(now) * worker.slots + added_s
         worker.backlog_at = now
         self._move_replica(instance, now)
 
@@ -382,7 +382,7 @@ def _apply_to_instance(instance: Instance, said: InstanceStatus, now: float) -> 
     unread_offline = sum(partition.unread_inputs() for partition in instance.offline_partitions)
     instance.offline_inputs = said.queued_offline_inputs + unread_offline
     instance.parallel = said.parallel
-    instance.busy = min(said.parallel, math.ceil(instance.level))
+    instance.busy = min(said.parallel, math.ceil(instance.level)) * instance.width
     instance.slot_rate = instance.slot_rate_by(said)
 
 

@@ -9,9 +9,11 @@ modelled as a bucket: each send fills it, and it drains at the rate the instance
 """
 
 import math
+from typing import NamedTuple, Self
 
+from schemas.hardware import cores_of, slots_taken
 from schemas.latency import LatencyModel
-from schemas.status import InstanceStatus
+from schemas.status import InstanceStatus, WorkerStatus
 from selector.variants import PricedVariant
 
 
@@ -44,21 +46,39 @@ class Partition:
         return self.unread() * self.mean_inputs
 
 
+class WorkerKind(NamedTuple):
+    """What a worker has, and what that costs."""
+
+    memory: int
+    """Bytes."""
+    cores: int
+    """Cores that a batch may have to itself."""
+    core_price: float
+    """USD per hour of a core, or of an accelerator."""
+
+    @classmethod
+    def of(cls, status: WorkerStatus) -> Self:
+        """The kind of the worker whose status this is."""
+        cores = cores_of(status.hardware, max(status.slots, 1), status.threads)
+        return cls(status.memory_total, cores, status.price_per_hour / cores)
+
+
 class Worker:
     """One worker, as its last status described it."""
 
     __slots__ = (
         "backlog_at", "backlog_s", "busy", "cpu_busy", "cpus", "epoch", "expires_at", "hardware", "hop_s", "instances",
-        "memory_total", "name", "online_at", "sends", "sends_per_s", "slot_price", "slots", "status_at",
+        "kind", "name", "online_at", "sends", "sends_per_s", "slots", "status_at", "threads",
     )  # fmt: skip
 
-    def __init__(self, name: str, hardware: str, epoch: int, slots: int, slot_price: float) -> None:
+    def __init__(self, name: str, hardware: str, epoch: int, slots: int, threads: int) -> None:
         self.name = name
         self.hardware = hardware
         self.epoch = epoch
         self.slots = slots
-        self.slot_price = slot_price
-        self.memory_total = 0
+        self.threads = threads
+        """Cores that a slot has."""
+        self.kind = WorkerKind(0, 0, 0.0)
         self.status_at = 0.0
         self.expires_at = 0.0
         """When its last status stops being believed, and it counts as gone."""
@@ -91,19 +111,20 @@ class Instance:
     __slots__ = (
         "active", "busy", "drag", "free_at", "healthy", "level", "level_at", "model", "offline_inputs",
         "offline_partitions", "parallel", "partitions", "rate", "slot_rate", "slots", "slowdown", "turn", "variant",
-        "worker",
+        "width", "worker",
     )  # fmt: skip
 
     def __init__(
         self, variant: PricedVariant, worker: Worker, partitions: tuple[Partition, ...],
         offline_partitions: tuple[Partition, ...], model: LatencyModel,
     ) -> None:  # fmt: skip
-        self.variant = variant
         self.worker = worker
         self.partitions = partitions
         self.offline_partitions = offline_partitions
         """Empty: its worker reads no topic of offline queries, being of an earlier version."""
         self.model = model
+        self.width = 1
+        """Slots that one of its batches takes."""
         self.healthy = True
         """Whether it is not overloaded."""
         self.active = True
@@ -111,9 +132,9 @@ class Instance:
         self.slowdown = 1.0
         """Measured over profiled latency of a batch, at least 1."""
         self.slots = 1.0
-        """Slots that it may count on, see `share_slots`."""
+        """Batches at once that it may count on, see `share_slots`."""
         self.slot_rate = 1.0
-        """Inputs a second that it computes in one slot."""
+        """Inputs a second that it computes in one batch after the other."""
         self.drag = 1.0
         """Time that a batch takes of a queue, all told, over its profiled latency."""
         self.rate = 1.0
@@ -131,6 +152,12 @@ class Instance:
         """Number of queries sent, to use its partitions in turn."""
         self.free_at = 0.0
         """When it will have worked off what it has, as of the last status or send."""
+        self.use_variant(variant)
+
+    def use_variant(self, variant: PricedVariant) -> None:
+        """Be of this variant, which may have been measured anew."""
+        self.variant = variant
+        self.width = slots_taken(self.worker.hardware, variant.threads, self.worker.threads)
 
     def waiting(self, now: float) -> float:
         """Inputs of online queries that wait or are computed at `now`."""
@@ -143,7 +170,7 @@ class Instance:
 
     def occupied_slots(self, now: float) -> int:
         """Slots that it has work for at `now`, offline work included."""
-        return min(int(self.waiting(now)) + math.ceil(self.offline_inputs), self.parallel)
+        return min(int(self.waiting(now)) + math.ceil(self.offline_inputs), self.parallel) * self.width
 
     def pace(self) -> float:
         """Time that a queue takes over what its batches would take by their profile."""
@@ -153,16 +180,16 @@ class Instance:
         """Count on the slots that others leave, or on a share where all want more than there are."""
         worker = self.worker
         others = worker.busy - self.busy
-        wanted = max(self.busy, min(self.parallel, worker.slots - others), 1)
-        self.slots = wanted * min(1.0, worker.slots / (others + wanted))
+        wanted = max(self.busy, min(self.parallel * self.width, worker.slots - others), self.width)
+        self.slots = wanted / self.width * min(1.0, worker.slots / (others + wanted))
         self.rate = self.slot_rate * self.slots
 
     def lacks_slot(self) -> bool:
-        """Whether other instances of its worker take all slots."""
-        return self.worker.busy - self.busy >= self.worker.slots
+        """Whether other instances of its worker leave it too few slots for a batch."""
+        return self.worker.busy - self.busy + self.width > self.worker.slots
 
     def is_blocked(self, now: float) -> bool:
-        """Whether others take all slots, or what was sent since they last said so may."""
+        """Whether others leave it too few slots, or what was sent since they last said so may."""
         return self.lacks_slot() or self.worker.wait_s(now) > 0.0
 
     def work_s(self, now: float) -> float:

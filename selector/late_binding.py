@@ -102,7 +102,7 @@ def _cheapest_idle(candidates: Candidates, query: Query, now: float) -> Choice |
     for candidate in candidates.serving:
         seen = some_of(candidate.replicas, crc32(query.id.encode()))
         for instance in seen:
-            if instance.worker in cheaper and not _has_free_slot(instance.worker, now):
+            if instance.worker in cheaper and not _has_slots_for(instance, now):
                 continue
             if not _has_room(instance, query.batch, now):
                 continue
@@ -134,8 +134,9 @@ def _is_free_of_online(instance: Instance, now: float) -> bool:
     )
 
 
-def _has_free_slot(worker: Worker, now: float) -> bool:
-    return sum(instance.occupied_slots(now) for instance in worker.instances.values()) < worker.slots
+def _has_slots_for(instance: Instance, now: float) -> bool:
+    worker = instance.worker
+    return sum(other.occupied_slots(now) for other in worker.instances.values()) + instance.width <= worker.slots
 
 
 def _choice(candidate: Candidate, instance: Instance, query: Query, now: float) -> Choice:

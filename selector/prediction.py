@@ -99,5 +99,5 @@ def has_idle_capacity(instance: Instance, batch: int, now: float, share: float) 
         and worker.expires_at > now
         and taken_s - batch_s <= limit_s
         and worker.wait_s(now) <= limit_s
-        and worker.sends_per_s * batch_s < share * worker.slots
+        and worker.sends_per_s * batch_s * instance.width < share * worker.slots
     )

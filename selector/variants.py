@@ -6,7 +6,7 @@ would else encode the same name and accuracy for every query.
 
 from typing import Final
 
-from schemas.hardware import list_price
+from schemas.hardware import cores_of, list_price
 from schemas.latency import LatencyModel
 from schemas.rows.catalog import Profile, Variant
 from schemas.topics import variant_topics
@@ -19,12 +19,13 @@ class PricedVariant:
     """A ready variant that queries may be given to."""
 
     __slots__ = (
-        "_models", "accuracy", "accuracy_header", "architecture", "hardware", "load_s", "max_batch", "memory_bytes",
-        "model", "name", "name_header", "offline_topic", "partitions", "price", "profile", "row", "task", "topic",
-        "topics",
+        "_models", "accuracy", "accuracy_header", "architecture", "core_price", "hardware", "load_s", "max_batch",
+        "memory_bytes", "model", "name", "name_header", "offline_topic", "partitions", "price", "profile", "row",
+        "task", "threads", "topic", "topics",
     )  # fmt: skip
 
-    def __init__(self, row: Variant, profile: Profile, price: float | None = None) -> None:
+    def __init__(self, row: Variant, profile: Profile, core_price: float | None = None) -> None:
+        """`core_price`: USD per hour of a core of the workers there are, or of an accelerator; None: the list price."""
         self.row = row
         self.profile = profile
         self.name = row.name
@@ -36,7 +37,10 @@ class PricedVariant:
         self.accuracy = profile.accuracy
         self.load_s = profile.load_s
         self.memory_bytes = profile.memory_bytes
-        self.price = list_price(row.hardware, profile.threads) if price is None else price
+        self.core_price = list_price(row.hardware, 1) if core_price is None else core_price
+        self.threads = cores_of(row.hardware, profile.threads, 1)
+        """Cores that a batch takes; of an accelerator it is one."""
+        self.price = self.core_price * self.threads
         self.model = LatencyModel(profile.latency, row.max_batch)
         self._models = {(row.max_batch, 1.0): self.model}
         self.topics = variant_topics(row.name)

@@ -9,6 +9,8 @@ Rules.
   batch that ends first.
 * While online work comes (`online_rhythm`), one slot of several is kept free of offline work, so that it waits for none
   of that.
+* A batch may take several slots, for as many cores. Where it is the most urgent, no other begins before enough are
+  free: else those that take one would be before it for ever.
 * A thread that ends a batch takes the next one itself. Going through the event loop instead would leave the device idle
   for as long as the loop is busy decoding, which under load is most of the time.
 * A batch that is known to take less time than a hop to a thread and back (`is_brief`) is computed where it arrives, on
@@ -69,6 +71,11 @@ class BatchSource(Protocol):
         """Number of its batches that may compute at once."""
         ...
 
+    @property
+    def width(self) -> int:
+        """Slots that each of its batches takes, at most all."""
+        ...
+
     def urgency(self) -> Urgency | None:
         """Urgency of its most urgent work, or None. Called with the lock held, as are the others."""
         ...
@@ -81,15 +88,26 @@ class BatchSource(Protocol):
 class _BatchUnderWay:
     """Batch that a slot computes now."""
 
-    __slots__ = ("batch", "began_s", "offline", "source", "watched_s")
+    __slots__ = ("batch", "began_s", "offline", "others", "source", "watched_s")
 
-    def __init__(self, source: BatchSource, batch: Batch, *, offline: bool) -> None:
+    def __init__(self, source: BatchSource, batch: Batch, others: list[int], *, offline: bool) -> None:
         self.source = source
         self.batch = batch
+        self.others = others
+        """Slots that it takes beside the one whose thread computes it."""
         self.offline = offline
         self.began_s = time.perf_counter()
         self.watched_s = 0.0
         """Seconds for which it was seen to be under way."""
+
+    @property
+    def width(self) -> int:
+        """Slots that it takes."""
+        return 1 + len(self.others)
+
+    def slot_s(self, now_s: float) -> float:
+        """Slot seconds that it has taken."""
+        return (now_s - self.began_s) * self.width
 
 
 _Started: TypeAlias = tuple[int, Batch]
@@ -111,7 +129,7 @@ class BatchExecutor:
         self._computing: Counter[BatchSource] = Counter()
         """Batches under way, by source."""
         self._offline = 0
-        """Those of offline work."""
+        """Slots that offline work takes."""
         self._rhythm = OnlineRhythm()
         """Of the batches of online work, whose it be."""
         self._closing = False
@@ -153,7 +171,7 @@ class BatchExecutor:
         """Seconds that slots have computed so far, batches under way included."""
         with self.lock:
             now_s = time.perf_counter()
-            return self._busy_s + sum(now_s - under_way.began_s for under_way in self._under_way.values())
+            return self._busy_s + sum(under_way.slot_s(now_s) for under_way in self._under_way.values())
 
     def expects_online(self, now_s: float) -> bool:
         """Whether online work of any source is likely to come at any moment, by the monotonic clock."""
@@ -193,8 +211,10 @@ class BatchExecutor:
         self._computing[ended.source] -= 1
         if not self._computing[ended.source]:
             del self._computing[ended.source]
-        self._offline -= ended.offline
-        self._busy_s += time.perf_counter() - ended.began_s
+        if ended.offline:
+            self._offline -= ended.width
+        self._busy_s += ended.slot_s(time.perf_counter())
+        self._free += ended.others
 
     def _take(self, slot: int) -> Batch | None:
         """Take the most urgent batch for this slot, which is free if there is none."""
@@ -205,12 +225,13 @@ class BatchExecutor:
             if batch is None:
                 continue
             self._computing[source] += 1
-            self._under_way[slot] = _BatchUnderWay(source, batch, offline=offline)
+            others = [self._free.pop() for _ in range(source.width - 1)]
+            self._under_way[slot] = under_way = _BatchUnderWay(source, batch, others, offline=offline)
             if len(self._under_way) > 1:
-                for under_way in self._under_way.values():
-                    under_way.batch.shared = True
+                for each in self._under_way.values():
+                    each.batch.shared = True
             if offline:
-                self._offline += 1
+                self._offline += under_way.width
             else:
                 self._rhythm.came(now_s)
             return batch
@@ -237,20 +258,19 @@ class BatchExecutor:
             urgency = source.urgency()
             if urgency is None or self._computing[source] >= source.parallel:
                 continue
-            if urgency[0] and not self._has_slot_for_offline(now_s):
+            if urgency[0] and not self._has_room_for_offline(source.width, now_s):
                 continue
             waiting[urgency[0]] += 1
             if highest is None or urgency < highest:
                 found, highest = source, urgency
-        if found is None or highest is None:
+        if found is None or highest is None or found.width > 1 + len(self._free):
             return None
-        others = waiting[highest[0]] - 1
-        return found, highest[0], max(min(1 + len(self._free) - others, found.parallel - self._computing[found]), 1)
+        others, room = waiting[highest[0]] - 1, found.parallel - self._computing[found]
+        return found, highest[0], max(min((1 + len(self._free) - others) // found.width, room), 1)
 
-    def _has_slot_for_offline(self, now_s: float) -> bool:
-        """Whether offline work may have one more slot, this one being free."""
-        alone = self.slots == 1 or not self.expects_online(now_s)
-        return alone or self._offline < self.slots - 1
+    def _has_room_for_offline(self, width: int, now_s: float) -> bool:
+        """Whether offline work may have so many slots more, if they are free; what takes all may have them."""
+        return not self.expects_online(now_s) or self._offline + width <= max(self.slots - 1, width)
 
     def _report(self, ended: "Future[None]") -> None:
         error = ended.exception()

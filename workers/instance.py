@@ -27,7 +27,6 @@ from broker.delivery.consumer import Consumer, Record
 from broker.outbox import Message, Outbox
 from broker.producer import Producer
 from broker.reply_stream.sender import ResultSender
-from runtimes.catalog import is_concurrent
 from schemas.errors import DeadlineExceeded, Internal, ModelFailed, QueryError
 from schemas.status import InstanceState, InstanceStatus, PartitionStatus
 from schemas.topics import offline_variant_topic, variant_topic
@@ -47,6 +46,7 @@ from workers.computation import ComputableBatch, Computation, ComputedBatch, Com
 from workers.corrected_profile import CorrectedProfile
 from workers.crash_journal import CrashJournal, record_key
 from workers.executor import BatchExecutor
+from workers.footprint import Footprint
 from workers.health import BatchMeter, HealthReading, next_state
 from workers.metrics import AnswerMeter, InstanceMetrics
 from workers.model import LoadedModel, ServableModel
@@ -71,10 +71,10 @@ class ServingInstance:
         self, model: ServableModel, loaded: LoadedModel, online: Consumer, offline: Consumer, producer: Producer,
         streams: ResultSender, executor: BatchExecutor, journal: CrashJournal, worker: str, answers: AnswerMeter,
         trigger: StatusTrigger, limits: ComputeLimits, replacement: Replacement, profile: CorrectedProfile,
+        footprint: Footprint,
     ) -> None:  # fmt: skip
         self.model = model
-        self.parallel = executor.slots if is_concurrent(model.variant.runtime) else 1
-        """Number of its batches that may compute at once."""
+        self.width, self.parallel = footprint
         self.state = InstanceState.ACTIVE
         self.partitions: frozenset[int] = frozenset()
         self._hidden: frozenset[int] = frozenset()
@@ -362,8 +362,8 @@ class ServingInstance:
 
     @property
     def backlog_s(self) -> float:
-        """Predicted seconds of the online queries that are read and not answered."""
-        return self.model.latency.batch_s(self._backlog.online) * self._meter.slowdown
+        """Predicted slot seconds of the online queries that are read and not answered."""
+        return self.width * self.model.latency.batch_s(self._backlog.online) * self._meter.slowdown
 
     def update_health(self, now_s: float) -> bool:
         """Update the state once a period, by the monotonic clock; returns whether it changed."""

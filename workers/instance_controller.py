@@ -33,7 +33,6 @@ from broker.topics import ensure_variant_topics
 from process.cpu_meter import CpuMeter
 from process.event_wait import wait_within
 from registry.artifacts import ArtifactStore
-from runtimes.catalog import is_concurrent
 from schemas.errors import OperatorError
 from schemas.rows.catalog import Profile, Variant
 from schemas.rows.placement import InstanceRow
@@ -47,6 +46,7 @@ from workers.computation import ComputeLimits
 from workers.corrected_profile import CorrectedProfile
 from workers.crash_journal import CrashJournal
 from workers.executor import BatchExecutor
+from workers.footprint import footprint_of
 from workers.instance import ServingInstance
 from workers.lease import Leases
 from workers.loading import DeviceMemory, LoadFailure, UnloadableModel, close_session, load_failure, open_session
@@ -270,7 +270,7 @@ class InstanceController:
                 model, loaded, online, offline, context.producer, context.streams, context.executor,
                 context.journal, settings.worker, context.answers, context.trigger,
                 ComputeLimits(settings.compute_limit_s, settings.compute_limit_factor), context.replacement,
-                self._profile,
+                self._profile, footprint_of(model, settings),
             )  # fmt: skip
             async with asyncio.TaskGroup() as tasks:
                 serving = tasks.create_task(instance.serve(), name=f"serve {self.variant}")
@@ -299,7 +299,7 @@ class InstanceController:
     def _prefetch(self, model: ServableModel) -> int:
         """Number of queries to fetch ahead: about `prefetch_s` of work, but enough to keep the device busy."""
         settings = self._context.settings
-        slots = settings.slots if is_concurrent(model.variant.runtime) else 1
+        slots = footprint_of(model, settings).parallel
         wanted = slots * settings.prefetch_s / max(model.latency.input_s(), 1e-6)
         return min(max(int(wanted), _BATCHES_AHEAD * slots * model.latency.max_batch), settings.prefetch_max)
 

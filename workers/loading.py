@@ -9,16 +9,20 @@ Rules:
 
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from process.memory import trim_memory
+from process.priority import lower_priority
 from registry.artifacts import ArtifactStore
 from runtimes.device import memory_in_use
 from runtimes.protocol import Tensors
 from schemas.errors import ModelFailed, OperatorError
+from schemas.hardware import Hardware
+from workers.footprint import check_width, footprint_of
 from workers.model import LoadedModel, ServableModel, load_session
 from workers.settings import WorkerSettings
 
@@ -93,10 +97,11 @@ def open_session(
     model: ServableModel, settings: WorkerSettings, artifacts: ArtifactStore, memory: DeviceMemory
 ) -> LoadedModel:
     """Load a model if there is memory for it; blocks. Raises what the runtime raises, and `OutOfMemory`."""
+    check_width(model, settings)
     memory.claim(model)
     began = time.monotonic()
     try:
-        loaded = load_session(model, artifacts, settings.threads, settings.slots)
+        loaded = _load(model, settings, artifacts)
     except BaseException as error:
         memory.release(model.name)
         if is_out_of_memory(error):
@@ -104,6 +109,18 @@ def open_session(
         raise
     log.info("loaded %s in %.2f s", model.name, time.monotonic() - began)
     return loaded
+
+
+def _load(model: ServableModel, settings: WorkerSettings, artifacts: ArtifactStore) -> LoadedModel:
+    """Load a model, letting those that serve go first: it takes seconds of a core, and queries must not wait.
+
+    Only where it is one thread that computes: those that a session or a driver starts inherit what their starter has.
+    """
+    lanes = footprint_of(model, settings).parallel
+    if settings.hardware != Hardware.CPU or model.threads > 1:
+        return load_session(model, artifacts, model.threads, lanes)
+    with ThreadPoolExecutor(1, "gives way", lower_priority) as thread:
+        return thread.submit(load_session, model, artifacts, model.threads, lanes).result()
 
 
 def close_session(name: str, loaded: LoadedModel, memory: DeviceMemory) -> None:

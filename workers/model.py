@@ -54,6 +54,8 @@ class ServableModel(msgspec.Struct, frozen=True):
     """By what factor a batch takes longer because of the length of its inputs."""
     class_names: tuple[str, ...] = ()
     """Names of the classes, in the order of the scores, if they have any."""
+    threads: int = 1
+    """Cores that a batch computes on, as profiled."""
 
     @property
     def name(self) -> str:
@@ -89,7 +91,7 @@ def find_model(catalog: Catalog, variant: str, max_batch: int, correction: float
         processing = replace(processing, tensors=architecture.inputs)
     return ServableModel(
         row, inputs, outputs, latency, profile.memory_bytes, architecture.sample_rows, processing,
-        LengthModel(profile.lengths), task.classes,
+        LengthModel(profile.lengths), task.classes, profile.threads,
     )  # fmt: skip
 
 

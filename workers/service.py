@@ -21,12 +21,10 @@ from broker.settings import KafkaSettings
 from process.affinity import pin_thread
 from process.garbage_collection import tune_gc
 from process.health_server import health_server
-from process.priority import lower_priority
 from registry.artifact_settings import open_artifacts, open_exchange
 from runtimes.catalog import available_runtimes
 from runtimes.device import device_name
 from schemas import topics
-from schemas.hardware import Hardware
 from schemas.rows.placement import WorkerRow
 from store.catalog import CatalogWatcher
 from store.errors import StoreUnavailable
@@ -163,19 +161,8 @@ def _open_executor(settings: WorkerSettings, defect: "asyncio.Future[None]", sta
 
 
 def _open_loader(settings: WorkerSettings, stack: AsyncExitStack) -> Executor:
-    """Start a thread that lets those that serve go first: a load takes seconds of a core, and queries must not wait.
-
-    Only where it is one thread that computes: those that a session or a driver starts inherit what their starter has;
-    so they inherit the cores that the worker computes on, too.
-    """
-    alone = settings.hardware is Hardware.CPU and settings.threads == 1
-
-    def prepare() -> None:
-        pin_thread(settings.cpus)
-        if alone:
-            lower_priority()
-
-    loader = ThreadPoolExecutor(1, "loader", prepare)
+    """Start a thread on the cores that the worker computes on, which those that a session starts inherit."""
+    loader = ThreadPoolExecutor(1, "loader", pin_thread, (settings.cpus,))
     stack.push_async_callback(asyncio.to_thread, loader.shutdown)
     return loader
 

@@ -43,7 +43,8 @@ class WorkerSettings(ServiceSettings):
     cores: int = Field(default_factory=_cores, ge=1)
     """Number of CPU cores that the worker may compute on; default: as many as `cpus` names, else all."""
     threads: int = Field(default=THREADS, ge=1)
-    """Number of cores that one batch computes on; `cores // threads` batches compute at once."""
+    """Number of cores that a slot has, of which there are `cores // threads`. A batch takes as many slots as it was
+    measured on cores."""
     memory_bytes: int = Field(default_factory=_memory_bytes, ge=1)
     """Bytes of the device's memory that the worker may use, on a CPU of the machine's; a variant that would exceed them
     is not loaded. Default: all."""
@@ -118,7 +119,7 @@ class WorkerSettings(ServiceSettings):
 
     @property
     def slots(self) -> int:
-        """Number of batches that can compute at once."""
+        """Number of batches of the narrowest kind that can compute at once."""
         return slots_of(self.hardware, self.cores, self.threads)
 
     @property

@@ -76,6 +76,7 @@ class StatusReporter:
             at_ms=context.producer.clock.now_ms(),
             slots=settings.slots,
             price_per_hour=settings.price,
+            threads=settings.threads,
             backlog_s=sum(controller.backlog_s for controller in controllers),
             memory_used=self._memory_used,
             memory_total=settings.memory_bytes,

@@ -10,14 +10,14 @@ a worker could run that the launcher may start is a candidate, too, for load is 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
 from autoscaler.decide.snapshot import HardwareType
 from runtimes.catalog import is_concurrent
 from schemas.access import Users
-from schemas.hardware import cost_per_1000, list_price
+from schemas.hardware import cores_of, cost_per_1000, list_price, slots_taken
 from schemas.latency import LatencyModel
 from schemas.rows.catalog import Profile, Variant
 from schemas.rows.placement import WorkerRow
@@ -25,10 +25,21 @@ from schemas.versions import Versions
 
 ANY: Final = "*"
 
-SlotPrices: TypeAlias = dict[tuple[str, str], float]
-"""Lowest price of a slot in USD per hour, by hardware and runtime that can be had."""
+
+class CoreOffer(NamedTuple):
+    """Offer of cores by the workers that can be had; an accelerator is one core."""
+
+    price: float
+    """Lowest price of one in USD per hour."""
+    most: int
+    """The most that a worker has."""
+
+
+CoreOffers: TypeAlias = dict[tuple[str, str], CoreOffer]
+"""Offers by hardware and runtime."""
 _ONE_OF_EACH: Final = Versions()
 _EVERYBODY: Final[Users] = {}
+_NO_OFFER: Final = CoreOffer(0.0, 0)
 
 
 class RunnableVariant(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,12 +55,18 @@ class RunnableVariant(msgspec.Struct, frozen=True, kw_only=True):
     load_s: float
     latency: LatencyModel
     concurrent: bool = False
-    """Whether an instance may fill all slots of its worker, not just one."""
+    """Whether an instance may fill all slots of its worker, if a batch takes one."""
+    cores: int = 1
+    """Cores that a batch takes; of an accelerator it is one."""
 
     @property
     def name(self) -> str:
         """Name of the variant."""
         return self.variant.name
+
+    def width(self, slot_threads: int) -> int:
+        """Slots that a batch takes where a slot has so many cores."""
+        return slots_taken(self.variant.hardware, self.cores, slot_threads)
 
 
 class ParetoChoice(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,32 +87,36 @@ class VariantRanking(msgspec.Struct, frozen=True, kw_only=True):
     """Variants that can run now and are not dominated, by name; best rank first, tasks taking turns."""
 
 
-def live_slot_prices(workers: Collection[WorkerRow]) -> SlotPrices:
-    """Prices of the slots of live workers."""
-    prices: SlotPrices = {}
+def live_cores(workers: Collection[WorkerRow]) -> CoreOffers:
+    """Cores of live workers."""
+    offers: CoreOffers = {}
     for worker in workers:
-        price = worker.price_per_hour / worker.slots or list_price(worker.hardware, worker.threads)
+        cores = cores_of(worker.hardware, worker.slots, worker.threads)
+        price = worker.price_per_hour / cores or list_price(worker.hardware, 1)
         for runtime in worker.runtimes if worker.alive else ():
             key = (worker.hardware, runtime)
-            prices[key] = min(price, prices.get(key, price))
-    return prices
+            known = offers.get(key, CoreOffer(price, cores))
+            offers[key] = CoreOffer(min(price, known.price), max(cores, known.most))
+    return offers
 
 
-def launchable_slot_prices(hardware: Collection[HardwareType]) -> SlotPrices:
-    """Prices of the slots of workers that the launcher may start; `ANY` runtime where theirs are not known."""
+def launchable_cores(hardware: Collection[HardwareType]) -> CoreOffers:
+    """Cores of workers that the launcher may start; `ANY` runtime where theirs are not known."""
     return {
-        (one.name, runtime): one.price_per_hour / one.slots
-        for one in hardware
-        for runtime in one.runtimes or (ANY,)
-        if one.maximum > 0
+        (one.name, runtime): _offer_of(one) for one in hardware for runtime in one.runtimes or (ANY,) if one.maximum > 0
     }
+
+
+def _offer_of(one: HardwareType) -> CoreOffer:
+    cores = cores_of(one.name, one.slots, one.threads)
+    return CoreOffer(one.price_per_hour / cores, cores)
 
 
 def rank_variants(
     variants: Mapping[str, Variant],
     profiles: Mapping[str, Profile],
-    prices: Mapping[tuple[str, str], float],
-    launchable: Mapping[tuple[str, str], float] = MappingProxyType({}),
+    live: Mapping[tuple[str, str], CoreOffer],
+    launchable: Mapping[tuple[str, str], CoreOffer] = MappingProxyType({}),
     versions: Versions = _ONE_OF_EACH,
     users: Users = _EVERYBODY,
 ) -> VariantRanking:
@@ -107,17 +128,21 @@ def rank_variants(
     by_task: defaultdict[str, list[RunnableVariant]] = defaultdict(list)
     for variant in variants.values():
         where, profile = (variant.hardware, variant.runtime), profiles.get(variant.name)
-        price = prices.get(where, launchable.get(where, launchable.get((variant.hardware, ANY))))
-        if price is not None and profile is not None:
-            candidates[variant.name] = candidate = _candidate(variant, profile, price)
-            if where in prices and versions.serves(variant.architecture):
+        if profile is None:
+            continue
+        cores = cores_of(variant.hardware, profile.threads, 1)
+        there, startable = live.get(where, _NO_OFFER), launchable.get(where) or launchable.get((variant.hardware, ANY))
+        offer = there if there.most >= cores else startable
+        if offer is not None and offer.most >= cores:
+            candidates[variant.name] = candidate = _candidate(variant, profile, cores, offer.price)
+            if offer is there and versions.serves(variant.architecture):
                 by_task[variant.task].append(candidate)
     best = [choice for task in sorted(by_task) for choice in _choices_of_all(by_task[task], users)]
     best.sort(key=lambda choice: choice.rank)  # stable: tasks take turns
     return VariantRanking(candidates=candidates, best={choice.candidate.name: choice for choice in best})
 
 
-def _candidate(variant: Variant, profile: Profile, slot_price_per_hour: float) -> RunnableVariant:
+def _candidate(variant: Variant, profile: Profile, cores: int, core_price: float) -> RunnableVariant:
     smallest = min(profile.latency, key=lambda measured: measured.batch)
     latency = LatencyModel(profile.latency, variant.max_batch)
     efficient_s = min(latency.batch_s(measured.batch) / measured.batch for measured in profile.latency)
@@ -125,11 +150,12 @@ def _candidate(variant: Variant, profile: Profile, slot_price_per_hour: float) -
         variant=variant,
         accuracy=profile.accuracy,
         latency_s=latency.promised_s(smallest.batch),
-        cost=cost_per_1000(efficient_s, slot_price_per_hour),
+        cost=cost_per_1000(efficient_s, core_price * cores),
         memory_bytes=profile.memory_bytes,
         load_s=profile.load_s,
         latency=latency,
         concurrent=is_concurrent(variant.runtime),
+        cores=cores,
     )
 
 

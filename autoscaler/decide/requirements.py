@@ -71,7 +71,7 @@ class SlotThroughput(NamedTuple):
     """Throughput of a slot."""
 
     rate: float
-    """Inputs a second."""
+    """Inputs a second, of a batch that takes several their share."""
     batch: int
     """Size of the batches by which it is reached."""
 
@@ -121,6 +121,7 @@ def _pools(snapshot: ClusterSnapshot, limits: ScalingLimits) -> tuple[WorkerPool
                 price=price,
                 start_cost=price * limits.start_weight_per_s * (hardware.start_s if hardware else 0.0),
                 slots=slots,
+                threads=min(worker.threads for worker in sizes),
                 memory_bytes=fmean(worker.memory_bytes for worker in sizes) * limits.memory_share,
                 instances_per_worker=slots * limits.instances_per_slot,
                 now=now,
@@ -158,10 +159,16 @@ def _variant_specs(
                 load_cost=hold_cost * limits.load_weight_per_s * candidate.load_s,
                 now=counts[candidate.name],
                 maximum=min(maximum, pinned.get(candidate.name, maximum)),
-                slots=pool.slots if candidate.concurrent else 1.0,
+                slots=_slots_of(candidate, pool),
             )
         )
     return tuple(variants)
+
+
+def _slots_of(candidate: RunnableVariant, pool: WorkerPool) -> float:
+    """Slots that an instance may fill."""
+    width = candidate.width(pool.threads)
+    return pool.slots if candidate.concurrent and width == 1 else float(width)
 
 
 # -- requirements ------------------------------------------------------------------------------------------------------
@@ -361,7 +368,8 @@ class _RequirementBuilder:
             profiled = best_throughput(candidate.latency, budget_s, 1.0, mean_batch)
             now = profiled if slowdown == 1.0 else best_throughput(candidate.latency, budget_s, slowdown, mean_batch)
             if now.rate:
-                found.append((number, candidate, SlotThroughput(now.rate, profiled.batch)))
+                width = candidate.width(self.pools[self.variants[number].pool].threads)
+                found.append((number, candidate, SlotThroughput(now.rate / width, profiled.batch)))
         return found
 
     def option(

@@ -143,6 +143,8 @@ class HardwareType(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int
     maximum: int
     """Number of workers that the launcher may run."""
+    threads: int = 1
+    """Cores that a slot has."""
     runtimes: tuple[str, ...] = ()
     """Runtimes that it has; empty if not known before one has started, so that it may be any."""
     stops_highest: bool = False

@@ -52,8 +52,9 @@ class WorkerCapacity:
 
     def slots_for(self, name: str, more: float = 0.0) -> float:
         """Number of slots that an instance may fill which is here, if so many more were free."""
-        free = max(self.free_slots + more, 0.0)
-        return free if self.hosted[name].concurrent else min(free, 1.0)
+        free, hosted = max(self.free_slots + more, 0.0), self.hosted[name]
+        width = hosted.width(self.worker.threads)
+        return free if hosted.concurrent and width == 1 else min(free, width)
 
     @property
     def overcommitted(self) -> bool:
@@ -80,9 +81,10 @@ class WorkerCapacity:
         self._changed.add(self)
 
     def can_run(self, candidate: RunnableVariant) -> bool:
-        """Whether the worker has the hardware and the runtime, and has not failed to load it."""
+        """Whether the worker has the hardware, the runtime and the cores, and has not failed to load it."""
         variant = candidate.variant
         fits = variant.hardware == self.worker.hardware and variant.runtime in self.worker.runtimes
+        fits = fits and candidate.width(self.worker.threads) <= self.worker.slots
         return fits and variant.name not in self.failed
 
     def could_take(self, candidate: RunnableVariant) -> bool:

@@ -33,7 +33,7 @@ class WorkerTemplate(BaseModel):
     cores: int = Field(default=1, ge=1)
     """CPU cores of a worker; on an accelerator they feed it."""
     threads: int = Field(default=THREADS, ge=1)
-    """Cores that one batch computes on."""
+    """Cores that a slot has."""
     memory_bytes: int = Field(ge=1)
     """Memory that the worker's process may use."""
     price_per_hour: float | None = Field(default=None, ge=0)
@@ -48,7 +48,7 @@ class WorkerTemplate(BaseModel):
         slots = slots_of(hardware, self.cores, self.threads)
         price = list_price(hardware, self.cores) if self.price_per_hour is None else self.price_per_hour
         return HardwareType(
-            name=hardware.value, price_per_hour=price, start_s=self.start_s, slots=slots,
+            name=hardware.value, price_per_hour=price, start_s=self.start_s, slots=slots, threads=self.threads,
             memory_bytes=self.memory_bytes, maximum=self.maximum, runtimes=self.runtimes, stops_highest=stops_highest,
         )  # fmt: skip
 

@@ -23,7 +23,7 @@ import msgspec
 from autoscaler.decide.optimizer.greedy import solve_greedy
 from autoscaler.decide.optimizer.milp import GAP, MilpSolution, solve_milp
 from autoscaler.decide.optimizer.model import EPSILON, Allocation, AllocationProblem, cost, served
-from autoscaler.decide.pareto import VariantRanking, launchable_slot_prices, live_slot_prices, rank_variants
+from autoscaler.decide.pareto import VariantRanking, launchable_cores, live_cores, rank_variants
 from autoscaler.decide.requirements import build_problem
 from autoscaler.decide.snapshot import ClassLoad, ClusterSnapshot, HardwareType, ScalingLimits
 from bench.core.figures import Figure
@@ -110,7 +110,7 @@ class SyntheticCluster(NamedTuple):
     def ranking(self, snapshot: ClusterSnapshot) -> VariantRanking:
         """Rank all variants."""
         return rank_variants(
-            self.variants, self.profiles, live_slot_prices(snapshot.workers), launchable_slot_prices(snapshot.hardware)
+            self.variants, self.profiles, live_cores(snapshot.workers), launchable_cores(snapshot.hardware)
         )
 
 

@@ -12,6 +12,7 @@ import msgspec
 
 from infaas.batch.limits import JobLimits
 from schemas.errors import OperatorError, Unsatisfiable
+from schemas.hardware import cores_of, slots_taken
 from schemas.rows.catalog import Profile, Variant
 from schemas.rows.placement import InstanceRow, WorkerRow
 from schemas.status import SERVING
@@ -54,7 +55,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     row_cost: float
     """USD."""
     slots: int
-    """Slots of the workers that could compute it; 0: there is none."""
+    """Batches at once on the workers that could compute it; 0: there is none."""
     load_s: float = 0.0
     """Seconds until it serves; 0: it does."""
 
@@ -85,8 +86,13 @@ def find_offers(
     for row in variants:
         if row.task != task or row.name not in profiles:
             continue
-        able = [w for w in workers if w.alive and w.hardware == row.hardware and row.runtime in w.runtimes]
-        price = min((w.price_per_hour / w.slots for w in able if w.slots), default=None)
+        threads = profiles[row.name].threads
+        able = [
+            w
+            for w in workers
+            if w.alive and w.hardware == row.hardware and row.runtime in w.runtimes and _at_once(w, threads)
+        ]
+        price = min((w.price_per_hour / cores_of(w.hardware, w.slots, w.threads) for w in able), default=None)
         priced = PricedVariant(row, profiles[row.name], price)
         offers.append(
             Offer(
@@ -97,11 +103,17 @@ def find_offers(
                 row_s=priced.model.input_s(),
                 alone_s=priced.model.promised_s(1),
                 row_cost=priced.cost(1, offline=True) / 1000,
-                slots=sum(w.slots for w in able),
+                slots=sum(_at_once(w, threads) for w in able),
                 load_s=0.0 if row.name in serving else priced.load_s,
             )
         )
     return offers
+
+
+def _at_once(worker: WorkerRow, threads: int) -> int:
+    """Batches of so many threads that a worker computes at once, at most; of one that is too wide for it, none."""
+    width = slots_taken(worker.hardware, threads, worker.threads)
+    return worker.slots if width == 1 else int(width <= worker.slots)
 
 
 def make_plan(

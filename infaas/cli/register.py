@@ -62,6 +62,10 @@ HardwareFlag = Annotated[
     list[Hardware] | None,
     typer.Option("--hardware", help="Hardware to make variants for and measure them on; repeatable. Default: cpu."),
 ]
+CoresFlag = Annotated[
+    list[int] | None,
+    typer.Option(min=2, help="Make variants for so many CPU cores, too, where that is faster; repeatable, e.g. 2."),
+]
 AccuracyLossFlag = Annotated[
     float, typer.Option(min=0, max=1, help="Most accuracy, of 1, that a variant may lose to the model as registered.")
 ]
@@ -143,6 +147,7 @@ def register(
     max_batch: Annotated[int, typer.Option(min=1, help="Inputs that are computed together at most.")] = BATCH_LIMIT,
     partitions: Annotated[int, typer.Option(min=1, help="The most replicas of one variant.")] = PARTITIONS,
     threads: Annotated[int, typer.Option(min=1, help="Threads a batch computes with.")] = THREADS,
+    cores: CoresFlag = None,
     variant: Annotated[list[str] | None, typer.Option(help="e.g. onnx-int8dyn; repeatable. Default: all.")] = None,
     hardware: HardwareFlag = None,
     all_variants: AllVariantsFlag = False,
@@ -178,7 +183,7 @@ def register(
             measure=measure, classes=read_class_names(classes) if classes else (), output=output,
             batch_axes=tuple(batch_axis or ()),
             processing=declared_processing(tokenizer, image, processing, top, None if processing else classes),
-            max_batch=max_batch, partitions=partitions, threads=threads,
+            max_batch=max_batch, partitions=partitions, threads=threads, cores=tuple(cores or ()),
             variants=tuple(variant or ()), max_accuracy_loss=max_accuracy_loss, again=again,
             hold=hold, asked_by=asked_by(), access=access,
         )  # fmt: skip

@@ -66,6 +66,8 @@ class Measurement(msgspec.Struct, frozen=True):
     """Latency by the length of the inputs, where they may have any."""
     mixes_lengths: bool = False
     """Whether inputs of different lengths may share a batch."""
+    threads: int = 1
+    """Threads that a batch computed with."""
 
 
 class MeasureVariant(msgspec.Struct, frozen=True, tag=True):
@@ -104,9 +106,8 @@ class MeasureVariant(msgspec.Struct, frozen=True, tag=True):
         latency = self._time(session, samples, even=even)
         lengths = self._time_lengths(session, samples) if even else ()
         peak = memory.peak_bytes()
-        measurement = Measurement(
-            device_name(self.hardware), load_s, peak, latency, fit_latency(latency), lengths, mixes
-        )
+        fit, threads = fit_latency(latency), self.options.threads
+        measurement = Measurement(device_name(self.hardware), load_s, peak, latency, fit, lengths, mixes, threads)
         save_arrays(self.outputs, compute_all(session, samples, self.options))
         if self.single_outputs is not None:
             save_arrays(self.single_outputs, self._compute_one_by_one(samples))

@@ -56,6 +56,7 @@ class WorkerPool(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     start_cost: float
     """Cost of starting another one, once."""
     slots: float
+    """Slots of each; a slot has `threads` cores."""
     memory_bytes: float
     instances_per_worker: float
     """Number of places for instances on a worker."""
@@ -63,6 +64,7 @@ class WorkerPool(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Number of workers there are, or are being started."""
     minimum: int
     maximum: int
+    threads: int = 1
 
 
 class ServingOption(msgspec.Struct, frozen=True, kw_only=True, gc=False):

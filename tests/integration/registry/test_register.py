@@ -1,6 +1,7 @@
 """Registration from end to end: real files, processes, Postgres and broker."""
 
 import asyncio
+import math
 import resource
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -78,6 +79,21 @@ async def test_all_that_can_be_made_here_is_made_if_nothing_is_named(run: Regist
     assert {variant.state for variant in made.values()} == {VariantState.READY}
     assert made["linear.openvino-fp32.cpu"].artifact == made[NAMES[0]].artifact
     assert made["linear.openvino-int8.cpu"].artifact == made[NAMES[2]].artifact
+
+
+async def test_a_variant_for_more_cores_is_made_where_it_is_faster(
+    run: Register, store_pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = "linear.onnx-fp32.cpu2"
+    monkeypatch.setattr("registry.register.LEAST_GAIN", math.inf)
+    made = {variant.name: variant for variant in await run(variants=("onnx-fp32",), cores=(2,))}
+    assert made[wide].state is VariantState.REFUSED
+    assert "on 2 cores it is" in made[wide].reason
+    monkeypatch.setattr("registry.register.LEAST_GAIN", 0.0)
+    made = {variant.name: variant for variant in await run(variants=("onnx-fp32",), cores=(2,), again=True)}
+    profiles = {profile.variant: profile for profile in await list_profiles(store_pool)}
+    assert (made[wide].state, made[wide].artifact) == (VariantState.READY, made[NAMES[0]].artifact)
+    assert (profiles[wide].threads, profiles[NAMES[0]].threads) == (2, 1)
 
 
 async def test_what_is_registered_can_be_loaded(run: Register, store_pool: Pool, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from autoscaler.decide.pareto import live_slot_prices
+from autoscaler.decide.pareto import live_cores
 from schemas.hardware import SLOT_PRICE_PER_HOUR, Hardware, list_price
 from selector.variants import PricedVariant
 from tests.store_rows import a_profile, a_variant, a_worker
@@ -29,4 +29,5 @@ def test_selector_and_autoscaler_take_the_list_price_alike(hardware: str, thread
     worker = msgspec.structs.replace(
         a_worker(), hardware=hardware, threads=threads, price_per_hour=0.0, runtimes=("onnx",), alive=True
     )
-    assert live_slot_prices([worker])[hardware, "onnx"] == priced.price == list_price(hardware, threads)
+    offer = live_cores([worker])[hardware, "onnx"]
+    assert offer.price * priced.threads == priced.price == list_price(hardware, threads)

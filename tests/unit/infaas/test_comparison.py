@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from infaas.cli.plot import AXES, draw_image, draw_terminal, frontier
-from registry.comparison import ComparedVariant, compare
+from registry.comparison import ComparedVariant, best_gain, compare
 from schemas.errors import OperatorError
 from schemas.latency import BatchLatency
 from schemas.rows.catalog import Profile, Variant
@@ -121,3 +121,17 @@ def test_a_missing_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(OperatorError, match=r"matplotlib is not installed.*infaas\[plots\]"):
         draw_image("digits", COMPARED, tmp_path / "plot.png")
+
+
+def _on_two_cores(*ms: float) -> tuple[Variant, Profile]:
+    variant, profile = _one("a.good.cpu2", 0.9, *ms)
+    return replace(variant, hardware="cpu"), replace(profile, threads=2)
+
+
+def test_a_variant_for_more_cores_is_compared_with_what_it_is_on_fewer_and_does_not_dominate_it() -> None:
+    narrow, wide = _one("a.good.cpu", 0.9, 2, 4, 8), _on_two_cores(1, 2, 4)
+    found = _compare(narrow, wide)
+    assert {name: one.dominated_by for name, one in found.items()} == {"a.good.cpu": "", "a.good.cpu2": ""}
+    assert (found["a.good.cpu"].label, found["a.good.cpu2"].label) == ("good", "good.cpu2")
+    assert _compare(narrow, _on_two_cores(3, 4, 8))["a.good.cpu2"].dominated_by == "a.good.cpu"
+    assert best_gain(wide[1].latency, narrow[1].latency) == 2.0

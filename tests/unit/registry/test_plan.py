@@ -14,6 +14,7 @@ from registry.plan import explain_recipes, plan_variants
 from registry.recipes import RECIPES, GeneratorKind
 from registry.registration import Registration
 from runtimes import device
+from runtimes.protocol import Availability
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.hardware import Hardware
 
@@ -81,6 +82,52 @@ def test_sources_stand_before_what_is_made_from_them() -> None:
 
 def _reasons(verdicts: list[Any]) -> dict[tuple[str, str], str]:
     return {(verdict.label, verdict.hardware): verdict.reason for verdict in verdicts}
+
+
+def _with_cores(monkeypatch: pytest.MonkeyPatch, there: int) -> None:
+    def affinity(_pid: int) -> set[int]:
+        return set(range(there))
+
+    monkeypatch.setattr("registry.plan.os.sched_getaffinity", affinity)
+
+
+def test_variants_for_more_cores_are_their_source_with_more_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    _with_cores(monkeypatch, 4)
+    planned = plan_variants(_request(variants=("openvino-fp32", "onnx-int8dyn"), cores=(4, 2)), SourceFormat.ONNX)
+    wide = {one.row.name: one for one in planned if one.is_wide}
+    names = [f"a.{label}.cpu{n}" for n in (2, 4) for label in ("onnx-fp32", "onnx-int8dyn", "openvino-fp32")]
+    assert list(wide) == names
+    one = wide["a.onnx-int8dyn.cpu4"]
+    assert (one.source, one.generator, one.threads, one.row.hardware, one.asked_for) == (
+        "a.onnx-int8dyn.cpu", GeneratorKind.AS_IS, 4, "cpu", True,
+    )  # fmt: skip
+    assert {one.threads for one in planned if not one.is_wide} == {1}
+
+
+def test_of_torch_there_are_no_variants_for_more_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its threads are the process's: a model beside one for more cores would have as many."""
+    _with_cores(monkeypatch, 2)
+    monkeypatch.setattr("registry.plan.find_runtime", _anywhere)
+    planned = plan_variants(_request(cores=(2,)), SourceFormat.EXPORTED_PROGRAM)
+    assert {one.row.runtime for one in planned if one.is_wide} <= {"onnx", "openvino"}
+    assert any(one.row.runtime == "torch-eager" for one in planned)
+
+
+def _anywhere(_name: str) -> "_Anywhere":
+    return _Anywhere()
+
+
+class _Anywhere:
+    def availability(self, _hardware: str) -> Availability:
+        return Availability(available=True)
+
+
+def test_no_variant_is_made_for_more_cores_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    _with_cores(monkeypatch, 2)
+    with pytest.raises(OperatorError, match="--cores 4: only 2 are here"):
+        plan_variants(_request(cores=(4,)), SourceFormat.ONNX)
+    with pytest.raises(InvalidRequest, match="more than the 2 that every variant"):
+        _request(threads=2, cores=(2,), accuracy=0.9).check()
 
 
 def test_a_dry_run_says_why_not(make_model: MakeModel, tmp_path: Path) -> None:

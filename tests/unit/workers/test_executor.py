@@ -31,9 +31,10 @@ class Batch:
 class Source:
     """Computes its entries in order, noting when."""
 
-    def __init__(self, executor: BatchExecutor, log: list[str], parallel: int = 1) -> None:
+    def __init__(self, executor: BatchExecutor, log: list[str], parallel: int = 1, width: int = 1) -> None:
         self.executor = executor
         self.parallel = parallel
+        self.width = width
         self.work: list[tuple[Urgency, str]] = []
         self.log = log
         self.go = threading.Event()
@@ -103,6 +104,69 @@ async def test_a_source_fills_all_slots_and_what_ends_makes_room_for_the_next() 
     source.go.set()
     executor.close()
     assert (sorted(source.log), source.most_at_once, defects) == ([str(n) for n in range(7)], 3, [])
+
+
+async def test_what_takes_several_slots_waits_for_as_many_and_nobody_overtakes_it_meanwhile() -> None:
+    executor, defects = open_executor(2)
+    log: list[str] = []
+    narrow, later, wide = Source(executor, log), Source(executor, log), Source(executor, log, width=2)
+    for source in (narrow, later, wide):
+        executor.add_source(source)
+    narrow.add((False, 1.0, 1), "narrow")
+    executor.wake()
+    await until(lambda: narrow.at_once == 1)
+    wide.add((False, 2.0, 2), "wide")
+    later.add((False, 3.0, 3), "later")
+    executor.wake()
+    assert (wide.shares, later.shares) == ([], []), "the slot that is free is kept for the more urgent batch"
+    narrow.go.set()
+    await until(lambda: wide.at_once == 1)
+    executor.wake()
+    assert (later.shares, wide.shares) == ([], [1]), "it has both slots"
+    before_s = executor.busy_s
+    wide.go.set()
+    later.go.set()
+    executor.close()
+    assert (log, defects) == (["narrow", "wide", "later"], [])
+    assert executor.busy_s > before_s
+
+
+async def test_a_batch_of_two_slots_is_busy_for_both_and_gives_both_back() -> None:
+    executor, defects = open_executor(3)
+    wide, narrow = Source(executor, [], width=2), Source(executor, [], parallel=3)
+    executor.add_source(wide)
+    executor.add_source(narrow)
+    wide.add((False, 1.0, 1), "wide")
+    executor.wake()
+    await until(lambda: wide.at_once == 1)
+    for number in range(3):
+        narrow.add((False, 2.0, number), str(number))
+    executor.wake()
+    await until(lambda: narrow.at_once == 1)
+    assert narrow.shares == [1], "one slot is left"
+    wide.go.set()
+    await until(lambda: narrow.at_once == 3)
+    narrow.go.set()
+    executor.close()
+    assert defects == []
+
+
+async def test_offline_work_that_takes_all_slots_may_begin_while_online_work_comes() -> None:
+    executor, defects = open_executor(2)
+    log: list[str] = []
+    online, wide = Source(executor, log), Source(executor, log, width=2)
+    for source in (online, wide):
+        source.go.set()
+        executor.add_source(source)
+    for number in range(10):
+        online.add((False, 1.0, number), "online")
+        executor.wake()
+    await until(lambda: len(log) == 10)
+    wide.add((True, 9.0, 11), "offline")
+    executor.wake()
+    await until(lambda: len(log) == 11)
+    executor.close()
+    assert defects == []
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -321,6 +385,7 @@ class QueueSource:
     is_brief = False
     shared = False
     parallel = 1
+    width = 1
 
     def __init__(self, executor: BatchExecutor, name: str, log: list[str]) -> None:
         self.queue: BatchQueue[Work] = BatchQueue(LatencyModel([BatchLatency(1, 1e-3, 1e-3)], 1), executor.arrivals)

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from registry.artifacts import ArtifactStore
 from runtimes.protocol import LoadOptions, Tensors
-from schemas.errors import InvalidRequest
+from schemas.errors import InvalidRequest, ModelFailed
 from schemas.latency import LatencyModel
 from schemas.rows.catalog import TensorSpec
 from store.catalog import Catalog
 from tests.store_rows import INPUT, a_profile, a_task, a_variant, an_architecture
+from workers.footprint import Footprint, footprint_of
 from workers.input_failure import InputFailure, input_failure
 from workers.loading import DeviceMemory, close_session, open_session
 from workers.model import ServableModel, check_inputs, find_model
@@ -28,9 +29,11 @@ class Runtime:
     def __init__(self) -> None:
         self.events: list[str] = []
         self.error: Exception | None = None
+        self.options = LoadOptions(precision="")
 
     def load(self, artifact: Path, hardware: str, options: LoadOptions) -> "Runtime":
         self.events.append("load")
+        self.options = options
         return self
 
     def infer(self, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
@@ -67,6 +70,19 @@ def test_a_model_that_fails_while_it_warms_up_is_freed(runtime: Runtime, tmp_pat
     assert runtime.events[2:] == ["load"]
     close_session(model.name, loaded, memory)
     assert runtime.events[2:] == ["load", "close"]
+
+
+def test_a_model_computes_on_as_many_cores_as_it_was_measured_with(runtime: Runtime, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"a model")
+    store = ArtifactStore(tmp_path)
+    model = replace(MODEL, threads=2, variant=replace(MODEL.variant, artifact=store.put(tmp_path / "file")))
+    for cores, threads, width, parallel in ((4, 1, 2, 1), (4, 2, 1, 2), (2, 1, 2, 1)):
+        settings = WorkerSettings(cores=cores, threads=threads, memory_bytes=1 << 50)
+        assert footprint_of(model, settings) == Footprint(width, parallel)
+        close_session(model.name, open_session(model, settings, store, DeviceMemory(settings)), DeviceMemory(settings))
+        assert (runtime.options.threads, runtime.options.lanes) == (2, parallel)
+    with pytest.raises(ModelFailed, match="computes on 2 cores at once, and this worker has 1"):
+        open_session(model, WorkerSettings(cores=1), store, DeviceMemory(WorkerSettings(cores=1)))
 
 
 def test_memory_is_what_the_models_that_are_loaded_take(monkeypatch: pytest.MonkeyPatch) -> None:

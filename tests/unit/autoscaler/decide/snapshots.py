@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from autoscaler.decide.pareto import VariantRanking, launchable_slot_prices, live_slot_prices, rank_variants
+from autoscaler.decide.pareto import VariantRanking, launchable_cores, live_cores, rank_variants
 from autoscaler.decide.snapshot import ClassLoad, ClusterSnapshot, HardwareType, InstanceLoad, ScalingLimits
 from schemas.load_classes import LoadClass
 from schemas.rows.catalog import Profile, Variant
@@ -30,7 +30,7 @@ def registered(profiles: list[Profile]) -> dict[str, Variant]:
 def ranking(profiles: list[Profile], snapshot: ClusterSnapshot) -> VariantRanking:
     by_name = {p.variant: p for p in profiles}
     return rank_variants(
-        registered(profiles), by_name, live_slot_prices(snapshot.workers), launchable_slot_prices(snapshot.hardware)
+        registered(profiles), by_name, live_cores(snapshot.workers), launchable_cores(snapshot.hardware)
     )
 
 

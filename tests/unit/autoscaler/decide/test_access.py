@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from autoscaler.decide.optimizer.greedy import solve_greedy
 from autoscaler.decide.optimizer.model import AllocationProblem
-from autoscaler.decide.pareto import live_slot_prices, rank_variants
+from autoscaler.decide.pareto import live_cores, rank_variants
 from autoscaler.decide.requirements import build_problem
 from autoscaler.decide.snapshot import Backlog, ClassLoad, ClusterSnapshot, ScaleBounds
 from schemas.access import EVERY_TENANT
@@ -107,7 +107,7 @@ def test_a_canary_of_a_private_model_has_the_share_of_its_tenants_load() -> None
 
 def test_a_private_variant_beats_no_other_for_those_who_may_not_use_it() -> None:
     variants, profiles = registered(KNOWN), {p.variant: p for p in KNOWN}
-    prices = live_slot_prices((a_worker(),))
+    prices = live_cores((a_worker(),))
     assert full(OPEN) not in rank_variants(variants, profiles, prices).best, "it is beaten in everything"
     best = rank_variants(variants, profiles, prices, users=USERS).best
     assert set(best) == {full(OPEN), full(OWN), full(SHARED), full("mnist-own")}

@@ -11,8 +11,8 @@ from autoscaler.decide.decide import decide
 from autoscaler.decide.failed_loads import unloadable_variants
 from autoscaler.decide.pareto import (
     VariantRanking,
-    launchable_slot_prices,
-    live_slot_prices,
+    launchable_cores,
+    live_cores,
     pareto_best,
     rank_variants,
 )
@@ -38,7 +38,7 @@ class ClusterCase(msgspec.Struct, frozen=True):
 
     def ranking(self) -> VariantRanking:
         snapshot = self.snapshot
-        prices = live_slot_prices(snapshot.workers), launchable_slot_prices(snapshot.hardware)
+        prices = live_cores(snapshot.workers), launchable_cores(snapshot.hardware)
         unloadable = unloadable_variants(self.variants, snapshot.workers, snapshot.instances)
         able = {name: variant for name, variant in self.variants.items() if name not in unloadable}
         return rank_variants(able, self.profiles, *prices)

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -217,3 +218,32 @@ def test_a_task_is_idle_when_nobody_asked_for_any_of_its_variants() -> None:
     )
     assert idle_tasks(ranking(KNOWN, late), late, limits) == set()
     assert idle_tasks(ranking(KNOWN, snapshot), snapshot, ScalingLimits()) == set()
+
+
+def test_a_variant_for_two_cores_takes_two_slots_for_each_batch() -> None:
+    """It is twice as fast and takes twice as many slots: as much load takes as many slots in all."""
+    narrow = profile("digits-a", 0.9, 0.010)
+    wide = msgspec.structs.replace(profile("digits-b", 0.9, 0.005), threads=2)
+    snapshot = ClusterSnapshot(workers=(a_worker(slots=4),), classes=(load("digits", 100.0, ms=1000.0),))
+    found = build_problem(ranking([narrow, wide], snapshot), snapshot, LIMITS)
+    by_name = {found.variants[option.variant].name: option for option in only(found).options}
+    assert by_name[full("digits-b")].slots == pytest.approx(by_name[full("digits-a")].slots)
+    slots = {variant.name: variant.slots for variant in found.variants}
+    assert slots == {full("digits-a"): 4.0, full("digits-b"): 2.0}, "threads of a session are not shared by batches"
+
+
+@pytest.mark.parametrize(("slots", "threads", "wide_slots"), [(2, 2, 2.0), (1, 4, 1.0)])
+def test_slots_may_have_more_cores_than_one(slots: int, threads: int, wide_slots: float) -> None:
+    wide = msgspec.structs.replace(profile("digits-a", 0.9, 0.005), threads=threads)
+    worker = msgspec.structs.replace(a_worker(slots=slots), threads=threads)
+    snapshot = ClusterSnapshot(workers=(worker,), classes=(load("digits", 100.0, ms=1000.0),))
+    found = build_problem(ranking([wide], snapshot), snapshot, LIMITS)
+    assert [variant.slots for variant in found.variants] == [wide_slots]
+
+
+def test_what_is_for_more_cores_than_a_worker_has_is_for_nobody() -> None:
+    wide = msgspec.structs.replace(profile("digits-a", 0.9, 0.005), threads=4)
+    found = ranking([wide, profile("digits-b", 0.8, 0.010)], ClusterSnapshot(workers=(a_worker(slots=2),)))
+    assert set(found.candidates) == set(found.best) == {full("digits-b")}
+    found = ranking([wide], ClusterSnapshot(workers=(a_worker(slots=2),), hardware=(cpus(slots=4),)))
+    assert (set(found.candidates), set(found.best)) == ({full("digits-a")}, set[str]()), "a larger one may be started"

@@ -288,3 +288,12 @@ def test_what_the_solver_advises_stays_while_the_load_does() -> None:
         found.append(dict(targets.instances))
         simulator.run(40, loads, targets=targets)
     assert all(before == after for before, after in pairwise(found[1:]))
+
+
+def test_what_takes_two_slots_is_placed_where_two_are_and_shares_none_of_them() -> None:
+    wide = msgspec.structs.replace(profile("digits-a", 0.9, 0.005, load_s=0.5), threads=2)
+    simulator = Simulator([wide], hardware=cpus(slots=3)).run(5, {"digits": 0.5 * SLOT})
+    assert (simulator.replicas("digits-a"), len(simulator.workers)) == (1, 1)
+    # An instance takes two slots at most, which are worth two of the variant for one core: what is left goes elsewhere.
+    simulator.run(5, {"digits": 2.5 * SLOT})
+    assert (simulator.replicas("digits-a"), len(simulator.workers)) == (2, 2)

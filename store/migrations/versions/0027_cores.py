@@ -1,0 +1,16 @@
+"""Names of variants for several cores."""
+
+from store.migrations.script import refuse_downgrade, run_script
+
+revision = "0027"
+down_revision = "0026"
+
+
+def upgrade() -> None:
+    """Run `0027_cores.sql`."""
+    run_script("0027_cores")
+
+
+def downgrade() -> None:
+    """Refuse to go back."""
+    refuse_downgrade("variants for several cores have names that were not allowed")

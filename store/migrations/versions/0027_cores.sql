@@ -1,0 +1,6 @@
+-- A variant for several cores of a CPU is named after how many: `mlp.onnx-fp32.cpu2`.
+ALTER TABLE variants DROP CONSTRAINT variants_check
+
+
+ALTER TABLE variants ADD CONSTRAINT variants_check
+    CHECK (regexp_replace(name, '[0-9]+$', '') LIKE architecture || '.%.' || hardware)

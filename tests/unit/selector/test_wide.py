@@ -1,0 +1,79 @@
+"""Variants whose batches take several slots of a worker: what is predicted, what they cost, and where they go."""
+
+import msgspec
+import pytest
+
+from schemas.needs import Mode
+from selector.cluster_state import ClusterState
+from selector.entities import Instance
+from selector.late_binding import Wait, bind
+from selector.policy import Choice, PolicyConfig, choose
+from selector.prediction import finish_s
+from tests.unit.selector.story import NOW, TASK, instance, profile, query, status, variant
+
+NARROW, WIDE = "mlp.onnx-fp32.cpu", "mlp.onnx-fp32.cpu2"
+CONFIG = PolicyConfig(upgrades=False)
+PRICE = 0.096
+
+
+def both(*, slots: int = 2, threads: int = 1, queued: int = 0) -> ClusterState:
+    """The wide one takes two cores, and two thirds of the time; `queued` wait for the narrow one."""
+    profiles = [profile(NARROW, ms=30.0), msgspec.structs.replace(profile(WIDE, ms=20.0), threads=2)]
+    state = ClusterState()
+    state.register([TASK], [variant(NARROW), variant(WIDE)], {p.variant: p for p in profiles})
+    narrow = instance(NARROW, queued=queued, parallel=slots)
+    said = status(narrow, instance(WIDE), slots=slots, price=PRICE, backlog_s=0.1 * bool(queued))
+    state.apply_status(msgspec.structs.replace(said, threads=threads), NOW)
+    return state
+
+
+def wide_of(state: ClusterState) -> Instance:
+    return state.workers["cpu-0"].instances[WIDE]
+
+
+def test_it_costs_the_cores_that_it_takes() -> None:
+    cheap, dear = choose(query(), both(), NOW, CONFIG), choose(query(latency_ms=25.0), both(), NOW, CONFIG)
+    assert isinstance(cheap, Choice)
+    assert isinstance(dear, Choice)
+    assert (cheap.variant.name, dear.variant.name) == (NARROW, WIDE), "the dear one only where it must be fast"
+    assert cheap.variant.price == pytest.approx(PRICE / 2)
+    assert dear.variant.price == pytest.approx(PRICE)
+    assert dear.cost == pytest.approx(cheap.cost * 4 / 3)
+
+
+def test_it_waits_where_another_takes_one_of_its_slots() -> None:
+    free, taken = wide_of(both()), wide_of(both(queued=1))
+    assert (free.lacks_slot(), taken.lacks_slot()) == (False, True)
+    assert finish_s(taken, 1, NOW) > finish_s(free, 1, NOW) + 0.04
+    assert not wide_of(both(slots=3, queued=1)).lacks_slot()
+
+
+def test_its_own_work_takes_its_slots_from_others() -> None:
+    state = both()
+    wide = wide_of(state)
+    state.sent(wide, wide.partitions[0], 1, NOW)
+    assert wide.worker.wait_s(NOW) == pytest.approx(wide.model.input_s(), rel=0.3), "two slots for so long"
+    state.apply_status(status(instance(NARROW, parallel=2), instance(WIDE, queued=1)), NOW + 0.1)
+    narrow = state.workers["cpu-0"].instances[NARROW]
+    assert (wide.busy, narrow.lacks_slot()) == (2, True)
+
+
+def test_slots_of_two_cores_are_one_for_it() -> None:
+    wide = wide_of(both(threads=2))
+    assert (wide.width, wide.slots) == (1, 1.0)
+    assert wide.variant.price == pytest.approx(PRICE / 2), "two of the four cores"
+
+
+def test_offline_work_goes_where_all_its_slots_are_free() -> None:
+    offline = query(mode=Mode.OFFLINE, target=WIDE)
+    assert isinstance(bind(offline, both(), NOW, CONFIG), Choice)
+    assert isinstance(bind(offline, both(queued=1), NOW, CONFIG), Wait)
+
+
+def test_it_is_not_waited_for_where_no_worker_has_its_cores() -> None:
+    state = ClusterState()
+    state.register([TASK], [variant(WIDE)], {WIDE: msgspec.structs.replace(profile(WIDE), threads=2)})
+    state.apply_status(status(slots=1), NOW)
+    assert not state.tasks[TASK].is_loadable(state.tasks[TASK].variants[0])
+    state.apply_status(status(slots=2, epoch=2), NOW)
+    assert state.tasks[TASK].is_loadable(state.tasks[TASK].variants[0])
