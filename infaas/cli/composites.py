@@ -8,7 +8,14 @@ from typing import Annotated, NamedTuple
 import typer
 
 from broker.settings import KafkaSettings
-from infaas.cli.building import artifact_store
+from infaas.cli.building import (
+    BuildChoice,
+    IfNoWorker,
+    IfNoWorkerFlag,
+    LocalFlag,
+    artifact_store,
+    chosen_steps,
+)
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, act_here, find_database, find_kafka
 from infaas.cli.output import err, ms, show, show_json, table
 from infaas.cli.register import ProgressBar
@@ -23,7 +30,7 @@ from schemas.rows.audit import AuditVerb
 from schemas.rows.catalog import Profile, Variant
 from store.audit import audited
 from store.pool import Pool, open_pool
-from store.registry import list_profiles
+from store.registry import get_variant, list_profiles
 
 Labelled = Annotated[
     Path | None,
@@ -72,6 +79,8 @@ def cascade(
         typer.Option(help="softmax, probability, or the output that is the confidence. Default: as the scores look."),
     ] = None,
     again: Annotated[bool, typer.Option("--again", help="Measure what is registered once more.")] = False,
+    local: LocalFlag = False,
+    if_no_worker: IfNoWorkerFlag = IfNoWorker.HERE,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
@@ -83,8 +92,9 @@ def cascade(
         raise OperatorError("name two variants by --first and --then, or have cascades found by --find")
     kafka, postgres, home = find_kafka(home), find_database(home), home.absolute()
     data = _labelled_data(task, validation, calibration, home)
+    choice = BuildChoice(local=local, if_no_worker=if_no_worker, again=again)
     if first is None or then is None:
-        made = asyncio.run(_find(task, data, kafka, postgres, home, again=again, quiet=as_json))
+        made = asyncio.run(_find(task, data, kafka, postgres, home, choice, quiet=as_json))
     else:
         request = CascadeRequest(
             task=task,
@@ -99,7 +109,7 @@ def cascade(
             confidence=confidence,
             again=again,
         )
-        made = asyncio.run(_register([request], kafka, postgres, home))
+        made = asyncio.run(_register([request], kafka, postgres, home, choice))
     _show_cascades(made, as_json=as_json)
 
 
@@ -131,8 +141,10 @@ def chain(
     output: Annotated[
         str | None, typer.Option(help="The last task's output with the classes' scores, if it has several.")
     ] = None,
-    hardware: Annotated[Hardware, typer.Option(help="Device of this machine that it is measured on.")] = Hardware.CPU,
+    hardware: Annotated[Hardware, typer.Option(help="Device that it is measured on, and for.")] = Hardware.CPU,
     again: Annotated[bool, typer.Option("--again", help="Measure what is registered once more.")] = False,
+    local: LocalFlag = False,
+    if_no_worker: IfNoWorkerFlag = IfNoWorker.HERE,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
@@ -149,7 +161,8 @@ def chain(
         hardware=hardware,
         again=again,
     )
-    made = asyncio.run(_register_chain(request, kafka, postgres, home))
+    choice = BuildChoice(local=local, if_no_worker=if_no_worker, again=again)
+    made = asyncio.run(_register_chain(request, kafka, postgres, home, choice))
     if as_json:
         return show_json([{"variant": variant, "profile": profile} for variant, profile in made])
     rows = [(v.name, f"{p.accuracy:.2%} {p.accuracy_source}", ms(p.latency[0].typical_s)) for v, p in made]
@@ -176,13 +189,13 @@ def parse_feeds(texts: Sequence[str]) -> dict[str, dict[str, str]]:
 
 
 async def _register_chain(
-    request: ChainRequest, kafka: KafkaSettings, postgres: str, home: Path
+    request: ChainRequest, kafka: KafkaSettings, postgres: str, home: Path, choice: BuildChoice
 ) -> list[tuple[Variant, Profile]]:
     async with open_pool(postgres) as pool:
-        act = act_here(AuditVerb.REGISTER, request.name, chain=request.tasks)
+        act, device = act_here(AuditVerb.REGISTER, request.name, chain=request.tasks), Hardware(request.hardware)
         with ProgressBar() as bar:
-            async with audited(pool, act):
-                made = await register_chain(request, pool, kafka, artifact_store(home), bar)
+            async with audited(pool, act), chosen_steps([device], pool, kafka, home, choice, bar.note) as steps:
+                made = await register_chain(request, pool, kafka, artifact_store(home), bar, steps)
         profiles = {profile.variant: profile for profile in await list_profiles(pool, task=request.name)}
     return [(variant, profiles[variant.name]) for variant in made]
 
@@ -195,30 +208,39 @@ class _ShownCascade(NamedTuple):
 
 
 async def _find(
-    task: str, data: LabelledData, kafka: KafkaSettings, postgres: str, home: Path, *, again: bool, quiet: bool
+    task: str, data: LabelledData, kafka: KafkaSettings, postgres: str, home: Path, choice: BuildChoice, *, quiet: bool
 ) -> list[_ShownCascade]:
     async with open_pool(postgres, max_size=2) as pool:
         with ProgressBar() as bar:
-            proposals = await find_cascades(task, *data, pool, artifact_store(home), bar)
+            async with chosen_steps([Hardware.CPU], pool, kafka, home, choice, bar.note) as steps:
+                proposals = await find_cascades(task, *data, pool, artifact_store(home), bar, runner=steps)
     if not proposals:
         err.print(f"no cascade of the variants of {task} beats all of them", highlight=False)
         return []
     if not quiet:
         _show_proposals(proposals)
-    return await _register(requests_for(task, proposals, *data, again=again), kafka, postgres, home)
+    return await _register(requests_for(task, proposals, *data, again=choice.again), kafka, postgres, home, choice)
 
 
 async def _register(
-    requests: Sequence[CascadeRequest], kafka: KafkaSettings, postgres: str, home: Path
+    requests: Sequence[CascadeRequest], kafka: KafkaSettings, postgres: str, home: Path, choice: BuildChoice
 ) -> list[_ShownCascade]:
     async with open_pool(postgres) as pool:
         made: list[MadeCascade] = []
         with ProgressBar() as bar:
             for request in requests:
                 stages = {"task": request.task, "first": request.first, "then": request.then}
-                async with audited(pool, act_here(AuditVerb.REGISTER, request.name or "", cascade=stages)):
-                    made += await register_cascade(request, pool, kafka, artifact_store(home), bar)
+                act = act_here(AuditVerb.REGISTER, request.name or "", cascade=stages)
+                devices = await _hardware_of(pool, request.first)
+                async with audited(pool, act), chosen_steps(devices, pool, kafka, home, choice, bar.note) as steps:
+                    made += await register_cascade(request, pool, kafka, artifact_store(home), bar, steps)
         return await _with_profiles(made, pool)
+
+
+async def _hardware_of(pool: Pool, name: str) -> list[Hardware]:
+    """The hardware type of a variant; none, if there is no such variant, which is said later."""
+    variant = await get_variant(pool, name)
+    return [] if variant is None else [Hardware(variant.hardware)]
 
 
 async def _with_profiles(made: Sequence[MadeCascade], pool: Pool) -> list[_ShownCascade]:

@@ -28,8 +28,9 @@ from registry.composites.calibration import (
 from registry.composites.labelled_rows import LabelledRows, RowSplit, read_rows, scores_of
 from registry.composites.measuring import CompositePlan, CompositeWriter, content_of, note_access, stage_of
 from registry.composites.stage_records import FoundStage, StageFinder, parts_of
-from registry.registration import ProgressSink, Registration
+from registry.registration import ProgressSink, Registration, shown
 from registry.samples import Arrays
+from registry.step_runner import LOCAL, StepRunner
 from runtimes.composite import CASCADE, CascadeDocument
 from runtimes.confidence import ConfidenceMeasure, confidence_of, guess_measure
 from schemas.errors import InvalidRequest
@@ -117,16 +118,19 @@ class CalibratedCascade(NamedTuple):
 
 
 async def register_cascade(
-    request: CascadeRequest, pool: Pool, kafka: KafkaSettings, artifacts: ArtifactStore, progress: ProgressSink
-) -> list[MadeCascade]:
+    request: CascadeRequest, pool: Pool, kafka: KafkaSettings, artifacts: ArtifactStore, progress: ProgressSink,
+    runner: StepRunner = LOCAL,
+) -> list[MadeCascade]:  # fmt: skip
     """Register a cascade, one variant for each threshold; returns them, the lowest threshold first.
+
+    `runner` is where its stages answer, and where it is measured.
 
     Raises:
         InvalidRequest: the stages make no cascade, or no threshold gives what is wanted.
         OperatorError: a file, a service or an earlier registration stands in the way.
     """
     request.check()
-    finder = StageFinder(pool, artifacts)
+    finder = StageFinder(pool, artifacts, runner)
     task = await finder.task(request.task)
     stages = CascadeStages(await finder.stage(request.first, task.name), await finder.stage(request.then, task.name))
     stages.check()
@@ -141,12 +145,12 @@ async def register_cascade(
         calibrated = calibrate(request, scores.name, rows, first, then)
         plan = _plan(request, task, stages, scores.name, split, calibrated.kept)
         await note_access(plan, pool, progress)
-        writer = await CompositeWriter.open(plan, pool, kafka, artifacts, Path(name))
+        writer = await CompositeWriter.open(plan, pool, kafka, artifacts, Path(name), runner)
         made: list[MadeCascade] = []
         for done, point in enumerate(calibrated.points, 1):
             label = _label(stages, point.threshold)
-            progress.step(done, 1 + len(calibrated.points), f"{plan.request.architecture}.{label}: measuring")
-            made.append(MadeCascade(await writer.write(label, _document(stages, calibrated, point)), point))
+            show = shown(progress, done, 1 + len(calibrated.points), f"{plan.request.architecture}.{label}: measuring")
+            made.append(MadeCascade(await writer.write(label, _document(stages, calibrated, point), show), point))
     progress.step(1, 1, f"{plan.request.architecture}: registered")
     return made
 

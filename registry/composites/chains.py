@@ -22,9 +22,10 @@ from registry.composites.measuring import CompositePlan, CompositeWriter, conten
 from registry.composites.stage_records import FoundStage, StageFinder, parts_of
 from registry.composites.wiring import wire
 from registry.quality import is_function
-from registry.registration import ProgressSink, Registration
+from registry.registration import ProgressSink, Registration, shown
 from registry.samples import Samples, load_arrays, read_labelled, take_rows
 from registry.signature import Signature
+from registry.step_runner import LOCAL, StepRunner
 from runtimes.composite import CHAIN, ChainDocument, Feed
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.hardware import Hardware
@@ -71,9 +72,10 @@ class ChainRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def register_chain(
-    request: ChainRequest, pool: Pool, kafka: KafkaSettings, artifacts: ArtifactStore, progress: ProgressSink
-) -> list[Variant]:
-    """Register a chain, one variant for each choice of stages; returns them.
+    request: ChainRequest, pool: Pool, kafka: KafkaSettings, artifacts: ArtifactStore, progress: ProgressSink,
+    runner: StepRunner = LOCAL,
+) -> list[Variant]:  # fmt: skip
+    """Register a chain, one variant for each choice of stages; returns them. `runner` is where it is measured.
 
     Raises:
         InvalidRequest: the tasks make no chain, or what was asked for does not fit.
@@ -89,12 +91,12 @@ async def register_chain(
     made: list[Variant] = []
     with TemporaryDirectory(prefix="infaas-chain-") as folder:
         await note_access(plan, pool, progress)
-        writer = await CompositeWriter.open(plan, pool, kafka, artifacts, Path(folder))
+        writer = await CompositeWriter.open(plan, pool, kafka, artifacts, Path(folder), runner)
         for done, stages in enumerate(choices):
             label = _label(stages)
-            progress.step(done, len(choices), f"{plan.request.architecture}.{label}: measuring")
+            show = shown(progress, done, len(choices), f"{plan.request.architecture}.{label}: measuring")
             document = ChainDocument(stages=tuple(stage_of(stage.variant) for stage in stages), feeds=feeds)
-            made.append(await writer.write(label, document, _declared(request, stages)))
+            made.append(await writer.write(label, document, show, _declared(request, stages)))
     progress.step(len(choices), len(choices), f"{request.name}: registered")
     return made
 

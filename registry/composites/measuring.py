@@ -19,11 +19,11 @@ from registry.artifacts import ArtifactStore
 from registry.brought_artifacts import BroughtArtifacts
 from registry.catalog_writer import CatalogWriter
 from registry.held_artifacts import HeldArtifacts
-from registry.pipeline.isolation import run_step
 from registry.pipeline.measurement import Measurement, MeasureVariant
 from registry.pipeline.verification import Accuracy, Judgement, verify_reference
 from registry.registration import ProgressSink, Registration
 from registry.samples import Arrays, Samples, load_arrays, save_arrays
+from registry.step_runner import Show, StepRunner
 from runtimes.composite import CASCADE, CHAIN, CascadeDocument, CompositeDocument, Stage
 from runtimes.protocol import LoadOptions
 from schemas.access import PUBLIC
@@ -71,9 +71,12 @@ async def note_access(plan: CompositePlan, pool: Pool, progress: ProgressSink) -
 
 
 class CompositeWriter:
-    """Maker of the variants of one composite architecture; `folder` is for files that it needs meanwhile."""
+    """Maker of the variants of one composite architecture; see `open`."""
 
-    def __init__(self, plan: CompositePlan, catalog: CatalogWriter, artifacts: ArtifactStore, folder: Path) -> None:
+    def __init__(
+        self, plan: CompositePlan, catalog: CatalogWriter, artifacts: ArtifactStore, folder: Path, runner: StepRunner
+    ) -> None:
+        self._runner = runner
         self._plan = plan
         self._catalog = catalog
         self._artifacts = artifacts
@@ -81,20 +84,26 @@ class CompositeWriter:
 
     @classmethod
     async def open(
-        cls, plan: CompositePlan, pool: Pool, kafka: KafkaSettings, artifacts: ArtifactStore, folder: Path
-    ) -> "CompositeWriter":
-        """Read what is registered of it; raises `OperatorError` if its name stands for something else."""
+        cls, plan: CompositePlan, pool: Pool, kafka: KafkaSettings, artifacts: ArtifactStore, folder: Path,
+        runner: StepRunner,
+    ) -> "CompositeWriter":  # fmt: skip
+        """Read what is registered of it; raises `OperatorError` if its name stands for something else.
+
+        `folder` is for files that it needs meanwhile; `runner` is where its variants are measured.
+        """
         plan.request.check()
         catalog = await CatalogWriter.open(
             pool, kafka, artifacts, plan.request, plan.source, processing=plan.processing
         )
         await asyncio.to_thread(save_arrays, folder / "samples", plan.samples.inputs)
-        return cls(plan, catalog, artifacts, folder)
+        return cls(plan, catalog, artifacts, folder, runner)
 
-    async def write(self, label: str, document: CompositeDocument, declared: float | None = None) -> Variant:
+    async def write(
+        self, label: str, document: CompositeDocument, show: Show, declared: float | None = None
+    ) -> Variant:
         """Make the variant with this label, the middle part of its name; returns it as it is registered.
 
-        `declared` is its accuracy where there are no labels to measure it by.
+        `declared` is its accuracy where there are no labels to measure it by; `show` is told where it is measured.
 
         Raises:
             InvalidRequest: it does not run, or its outputs are wrong.
@@ -113,7 +122,7 @@ class CompositeWriter:
             await self._catalog.ensure_topics()
             return known
         try:
-            measurement, accuracy = await self._measure(variant, declared)
+            measurement, accuracy = await self._measure(variant, show, declared)
             await self._write_down(variant, measurement, accuracy, brought)
         except (ModelFailed, InvalidRequest, OperatorError) as error:
             await brought.take_back()
@@ -138,7 +147,7 @@ class CompositeWriter:
             partitions=request.partitions,
         )
 
-    async def _measure(self, variant: Variant, declared: float | None) -> tuple[Measurement, Accuracy]:
+    async def _measure(self, variant: Variant, show: Show, declared: float | None) -> tuple[Measurement, Accuracy]:
         plan = self._plan
         tensors = plan.processing.tensors if plan.processing else plan.task.inputs
         options = LoadOptions(precision=variant.precision, threads=plan.request.threads, max_batch=variant.max_batch)
@@ -154,7 +163,7 @@ class CompositeWriter:
                 processing=processing and replace(processing, tensors=tensors, scores=plan.scores),
                 tensors=tensors,
             )
-            measurement = await run_step(step, Measurement)
+            measurement = await self._runner.run(step, Measurement, show)
         outputs = await asyncio.to_thread(load_arrays, step.outputs)
         judgement = Judgement(plan.task.measure, plan.scores)
         verified = await asyncio.to_thread(

@@ -13,6 +13,7 @@ from registry.composites.labelled_rows import read_rows, scores_of
 from registry.composites.proposals import CascadeProposal, StageRecord, propose_cascades
 from registry.composites.stage_records import StageFinder
 from registry.registration import ProgressSink
+from registry.step_runner import LOCAL, StepRunner
 from runtimes.confidence import confidence_of, guess_measure
 from schemas.hardware import Hardware
 from store.pool import Pool
@@ -27,14 +28,15 @@ async def find_cascades(
     progress: ProgressSink,
     *,
     hardware: str = Hardware.CPU,
+    runner: StepRunner = LOCAL,
 ) -> tuple[CascadeProposal, ...]:
     """Find the cascades that beat every single variant of a task at equal accuracy.
 
     Raises:
         InvalidRequest: the labelled file does not fit the task.
-        OperatorError: there is no such task, or a variant does not run here.
+        OperatorError: there is no such task, or a variant does not run there.
     """
-    finder = StageFinder(pool, artifacts)
+    finder = StageFinder(pool, artifacts, runner)
     found = await finder.task(task)
     check_cascadable(found)
     stages = await finder.worth_trying(task, hardware)

@@ -1,6 +1,7 @@
 """Finds the variants that may become stages, and computes what they answer to labelled rows.
 
-Each is loaded in a process of its own, one after the other: what a stage needs of memory is needed once.
+Each is loaded in a process of its own, here or on a worker, one after the other: what a stage needs of memory is needed
+once.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from msgspec.structs import replace
 
 from registry.artifacts import ArtifactStore
 from registry.samples import Arrays, save_arrays
+from registry.step_runner import LOCAL, StepRunner
 from registry.variant_outputs import variant_outputs
 from runtimes.composite import CASCADE, CHAIN
 from schemas.errors import InvalidRequest, OperatorError
@@ -34,11 +36,12 @@ def parts_of(stages: Iterable[FoundStage]) -> tuple[str, ...]:
 
 
 class StageFinder:
-    """Finder of registered variants, and of what is known of them."""
+    """Finder of registered variants, and of what is known of them; `runner` is where they compute what they answer."""
 
-    def __init__(self, pool: Pool, artifacts: ArtifactStore) -> None:
+    def __init__(self, pool: Pool, artifacts: ArtifactStore, runner: StepRunner = LOCAL) -> None:
         self._pool = pool
         self._artifacts = artifacts
+        self._runner = runner
 
     async def task(self, name: str) -> Task:
         """The task of this name; raises `OperatorError` if there is none."""
@@ -94,10 +97,9 @@ class StageFinder:
         `folder` is for files that this needs.
 
         Raises:
-            OperatorError: it does not run here.
+            OperatorError: it does not run there.
         """
         file, processing = folder / "stage-rows", stage.architecture.processing
         await asyncio.to_thread(save_arrays, file, rows)
-        return await variant_outputs(
-            stage.variant, processing and replace(processing, after=()), self._artifacts, file, stage.profile.threads
-        )
+        bare, threads = processing and replace(processing, after=()), stage.profile.threads
+        return await variant_outputs(stage.variant, bare, self._artifacts, file, threads, self._runner)

@@ -8,15 +8,20 @@ from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import psutil
 import pytest
+from msgspec.structs import replace
 
+from broker.producer import Producer
 from broker.topic_logs import LogPartition, TopicLogs
 from broker.topics import ensure_topics
 from registry.artifact_settings import open_artifacts, open_exchange
+from registry.builds.build import BuildRequest
 from registry.builds.presence import NoWorker
 from registry.builds.remote_steps import RemoteSteps, build_topics, remote_steps
+from registry.composites.cascades import CascadeRequest, register_cascade
 from registry.pipeline.measurement import Measurement, MeasureVariant
 from registry.plan import PlannedVariant, PlanVariants
 from registry.register import register
@@ -30,9 +35,10 @@ from schemas.rows.builds import BuildRow
 from schemas.rows.catalog import Variant, VariantState
 from schemas.topics import build_topic
 from store.pool import Pool
-from store.registry import list_profiles
+from store.registry import list_profiles, put_architecture, put_variant
 from tests.integration.workers.conftest import Site
-from tests.model_files import Quiet, make_model, make_samples
+from tests.model_files import WEIGHTS, Quiet, make_model, make_samples
+from tests.store_rows import a_profile, a_variant, an_architecture
 from tests.waiting import read_until, until
 
 __all__ = ["make_model", "make_samples"]
@@ -60,6 +66,13 @@ async def no_older_requests(site: Site) -> None:
     async with TopicLogs(site.kafka) as logs:
         ends = await read_until(lambda: logs.ends([topic]), lambda found: topic in found)
         await logs.delete_before({LogPartition(topic, 0): ends[topic]})
+
+
+async def ask_what_postgres_refuses(site: Site) -> None:
+    """Request a build that can be kept in no row, before all others."""
+    async with Producer(site.kafka, "test") as producer:
+        value = msgspec.json.encode(BuildRequest(id="poison", build={"step": "\0"}, asked_ms=1))
+        await producer.send_and_wait(build_topic(Hardware.CUDA), value)
 
 
 @contextmanager
@@ -106,10 +119,29 @@ async def begun(folder: Path, count: int = 1) -> list[psutil.Process]:
     return [psutil.Process(int(path.name)) for path in found]
 
 
-async def test_variants_are_made_and_measured_where_their_hardware_is(
-    site: Site, request_of: Callable[[], Registration]
+async def cascaded(site: Site, guess: Path, validation: Path) -> list[BuildRow]:
+    """Register a cascade of what is registered and a model that guesses, on workers; returns the builds of that."""
+    before, artifacts = {row.id for row in await builds_of(site.pool)}, open_artifacts("", site.home)
+    first = replace(a_variant("guess.onnx-fp32.cuda", "kind"), artifact=artifacts.put(guess), max_batch=2)
+    await put_architecture(site.pool, an_architecture("guess", "kind"))
+    await put_variant(site.pool, first, a_profile(first.name, accuracy=0.1))
+    request = CascadeRequest(
+        task="kind", first=first.name, then="linear.onnx-fp32.cuda", validation=validation, thresholds=(0.8,)
+    )
+    async with steps_of(site) as runner:
+        await register_cascade(request, site.pool, site.kafka, artifacts, Quiet(), runner)
+    return [row for row in await builds_of(site.pool) if row.id not in before]
+
+
+async def test_variants_and_cascades_are_made_and_measured_where_their_hardware_is(
+    site: Site,
+    request_of: Callable[[], Registration],
+    make_model: Callable[..., Path],
+    make_samples: Callable[..., Path],
 ) -> None:
     request, progress = request_of(), Quiet()
+    guess, rows = make_model("guess.onnx", weights=-WEIGHTS), make_samples("rows.npz", count=400)
+    await ask_what_postgres_refuses(site)
     with pytest.raises(OperatorError, match="no CUDA driver"):
         await LOCAL.run(PlanVariants(request, "onnx"), tuple[PlannedVariant, ...], print)
     async with steps_of(site, wait=False) as runner:
@@ -121,10 +153,14 @@ async def test_variants_are_made_and_measured_where_their_hardware_is(
         await until(lambda: any("until there is a worker of cuda" in text for _, _, text in progress.steps))
         with gpu_worker(site, "cuda-0"):
             states = await making
+            assert [(row.worker, row.attempts) for row in await builds_of(site.pool)] == [("cuda-0", 1)] * 3
+            of_cascade = await cascaded(site, guess, rows)
+    assert [row.step["step"]["type"] for row in of_cascade] == ["ComputeOutputs", "ComputeOutputs", "MeasureVariant"]
     ready = dict.fromkeys(("linear.onnx-fp16.cuda", "linear.onnx-fp32.cuda"), VariantState.READY)
     assert states == ready
-    assert {profile.device for profile in await list_profiles(site.pool)} == {"stand-in GPU"}
-    assert [(row.worker, row.attempts) for row in await builds_of(site.pool)] == [("cuda-0", 1)] * 3
+    measured = {profile.variant: profile.device for profile in await list_profiles(site.pool)}
+    assert set(measured.values()) == {"stand-in GPU", a_profile().device}, "but for the one that is only written down"
+    assert measured["guess-or-linear.onnx-fp32-onnx-fp32-t800.cuda"] == "stand-in GPU"
     assert any("measuring, by cuda-0" in text for _, _, text in progress.steps)
 
 
