@@ -6,8 +6,8 @@ Rules:
 * A program knows no names for its outputs; the registry wrote them into the archive (`OUTPUTS_ENTRY`).
 * Threads share a program. A compiled one may be compiled again at any batch, which is not safe beside another, so a
   worker computes one batch of it at a time.
-* Torch's thread count belongs to the process, so it is that of the session loaded last; a worker gives all its
-  sessions the same one.
+* Torch counts threads by the thread that computes: until something asks, one has as many as there are cores in what is
+  called below torch. So each session says it wherever it computes.
 """
 
 import importlib
@@ -62,14 +62,15 @@ class TorchRuntime:
         if hardware == Hardware.CUDA:
             runner = CudaRunner(torch, module, len(inputs[0]), inputs[1], graphs=not self._compiled)
             return TorchCudaSession(runner, inputs, outputs)
-        return TorchSession(module, inputs, outputs)
+        return TorchSession(module, inputs, outputs, options.threads)
 
 
 class TorchSession:
     """A program in memory, on the CPU; threads share it, but the first batch, which compiles, runs alone."""
 
-    def __init__(self, module: Any, inputs: tuple[list[str], list[str]], outputs: list[str]) -> None:
+    def __init__(self, module: Any, inputs: tuple[list[str], list[str]], outputs: list[str], threads: int) -> None:
         self._module: Any = module
+        self._threads = threads
         self._positional, self._named = inputs
         self._outputs = outputs
         self._first = threading.Lock()
@@ -90,7 +91,7 @@ class TorchSession:
 
     def _compute(self, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
         torch = import_torch()
-
+        keep_threads(torch, self._threads)
         with torch.inference_mode():
             result = self._module(
                 *(torch.from_numpy(as_writable(inputs[name])) for name in self._positional),
@@ -134,6 +135,12 @@ def import_torch() -> Any:
     torch = importlib.import_module("torch")
     importlib.import_module("torch.export.passes")
     return torch
+
+
+def keep_threads(torch: Any, threads: int) -> None:
+    """Have what the calling thread computes take so many threads, this one included."""
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
 
 
 def input_names(program: Any) -> tuple[list[str], list[str]]:

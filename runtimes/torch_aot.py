@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from runtimes.device import device_name
 from runtimes.protocol import Availability, LoadOptions, Session, Tensors
-from runtimes.pytorch import import_torch, torch_availability
+from runtimes.pytorch import import_torch, keep_threads, torch_availability
 from runtimes.torch_cuda import CudaRunner, as_writable, output_values
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
@@ -84,14 +84,15 @@ class TorchAotRuntime:
         inductor: Any = importlib.import_module("torch._inductor")
         with artifact.open("rb") as file:  # by its path it would have to end in .pt2
             model = inductor.aoti_load_package(file, num_runners=options.lanes)
-        return TorchAotSession(torch, model, names, hardware)
+        return TorchAotSession(torch, model, names, hardware, options.threads)
 
 
 class TorchAotSession:
     """A compiled program in memory; as many threads compute at once as it was loaded for, further ones wait."""
 
-    def __init__(self, torch: Any, model: Any, names: CompiledNames, hardware: str) -> None:
+    def __init__(self, torch: Any, model: Any, names: CompiledNames, hardware: str, threads: int) -> None:
         self._torch = torch
+        self._threads = threads
         self._model: Any = model
         self._names = names
         self._runner: CudaRunner | None = None
@@ -107,6 +108,7 @@ class TorchAotSession:
                 [given.checked(inputs[given.name]) for given in (*names.positional, *names.named)]
             )
             return dict(zip(names.outputs, arrays, strict=True))
+        keep_threads(self._torch, self._threads)
         with self._torch.inference_mode():
             result = self._model(
                 *(self._tensor(given, inputs) for given in names.positional),

@@ -1,8 +1,10 @@
 """Torch's runtimes on real exported programs; only where torch is installed."""
 
+import ctypes
 import importlib.util
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,31 @@ def test_computes_batches_of_any_size(program: Callable[..., Path], runtime: str
     for row in range(7):
         part = session.infer({"x": x[row : row + 1], "bias": bias[row : row + 1]})["scores"]
         assert np.allclose(part, whole[row : row + 1], atol=1e-6)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("runtime", ["torch-eager", "torch-compile"])
+def test_whichever_thread_computes_has_as_many_threads_as_it_was_loaded_for(
+    program: Callable[..., Path], runtime: str
+) -> None:
+    """Torch's own number is of the thread that set it; what compiled code calls takes what the computing thread has."""
+    options = LoadOptions(precision="fp32", threads=3)
+    session = find_runtime(runtime).load(program(_sum, ["scores"]), "cpu", options)
+    rows = {"x": np.zeros((2, 4), np.float32), "bias": np.ones((2, 3), np.float32)}
+    session.infer(rows)  # compiles
+
+    def threads_of_omp() -> int:
+        session.infer(rows)
+        return ctypes.CDLL(_openmp()).omp_get_max_threads()
+
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(threads_of_omp).result() == 3
+
+
+def _openmp() -> str:
+    """The library of threads that torch has loaded."""
+    loaded = (line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines())
+    return next(path for path in loaded if "/torch" in path and Path(path).name.startswith(("libgomp", "libiomp5")))
 
 
 @pytest.mark.torch
