@@ -1,7 +1,7 @@
 """A folder as Hugging Face's libraries write it: a model, its configuration, and how texts or images are prepared.
 
-Weights in safetensors are no program yet: what computes them is Python of `transformers`. `optimum` exports them, and
-the error says how.
+Weights in safetensors are no program yet: what computes them is Python of `transformers`, which is asked for ONNX of it
+where it is installed (`hugging_face_weights`).
 """
 
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from registry.importers.hugging_face_weights import SAFE_SUFFIX, export_weights
 from registry.importers.imported import ImportedModel, name_of
 from registry.importers.openvino_files import GRAPH_SUFFIX, pack_openvino
 from registry.quality import MACRO_F1, REGRESSION
@@ -18,7 +19,7 @@ from schemas.rows.processing import DecodeImage, Processing, Tokenise
 
 _FILES: Final = ("model.onnx", "onnx/model.onnx", "onnx/decoder_model.onnx")
 _OPENVINO: Final = "openvino_model.xml"
-_WEIGHTS: Final = (".safetensors", ".bin", ".pt", ".pth")
+_PICKLES: Final = (".bin", ".pt", ".pth")
 _MEASURES: Final = {
     "single_label_classification": ACCURACY,
     "multi_label_classification": MACRO_F1,
@@ -28,22 +29,25 @@ _MOST_TOKENS: Final = 512
 
 
 def read_hugging_face(folder: Path, target: Path) -> ImportedModel:
-    """Find the model and what is told of it; of OpenVINO's files one is written to `target`.
+    """Find the model and what is told of it; of OpenVINO's files, and of weights, one is written to `target`.
 
     Raises:
         InvalidRequest: there is none that can be served, and what to do.
+        OperatorError: what makes a model of weights is not installed.
     """
     config = _read(folder / "config.json")
     file = _model_file(folder, config)
-    if file.suffix == GRAPH_SUFFIX:
-        pack_openvino(file, target)
     classes = _classes(config)
     processing, notes = _processing(folder, config)
+    if file.suffix == GRAPH_SUFFIX:
+        pack_openvino(file, target)
+    elif file.suffix == SAFE_SUFFIX:
+        notes.append(export_weights(folder, config, target))
     if classes:
         notes.append(f"{len(classes)} classes by config.json: {', '.join(classes[:3])}, ...")
     architecture = ", ".join(config.get("architectures") or []) or str(config.get("model_type", "unknown"))
     return ImportedModel(
-        file=target if file.suffix == GRAPH_SUFFIX else file,
+        file=target if file.suffix in (GRAPH_SUFFIX, SAFE_SUFFIX) else file,
         name=name_of(folder),
         kind=f"a Hugging Face folder ({architecture}), of which {file.relative_to(folder)} is registered",
         measure=_MEASURES.get(str(config.get("problem_type"))),
@@ -71,12 +75,15 @@ def _model_file(folder: Path, config: dict[str, Any]) -> Path:
         raise InvalidRequest(f"{folder.name} holds several models ({names}): register the file itself")
     if (folder / _OPENVINO).is_file():
         return folder / _OPENVINO
+    weights = sorted(folder.glob(f"*{SAFE_SUFFIX}"))
+    if weights:
+        return weights[0]
     kind = f"{folder.name} (model type {config.get('model_type', 'unknown')})"
-    if not any(file.suffix in _WEIGHTS for file in folder.iterdir()):
+    if not any(file.suffix in _PICKLES for file in folder.iterdir()):
         raise InvalidRequest(f"{kind} holds no model: neither ONNX, nor OpenVINO's files, nor weights")
     raise InvalidRequest(
-        f"{kind} holds weights, and nothing that computes them: `pip install optimum-onnx transformers torch`, "
-        f"`optimum-cli export onnx --model {folder} {folder}-onnx`, and register that"
+        f"{kind} holds weights as a pickle, and loading one runs any code its author put in: have `transformers` save "
+        "them as safetensors where you trust them (`model.save_pretrained(FOLDER)`), and register that"
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -18,7 +19,7 @@ from registry.plan import plan_variants
 from registry.registration import Registration
 from runtimes.catalog import find_runtime
 from runtimes.protocol import LoadOptions
-from schemas.errors import InvalidRequest
+from schemas.errors import InvalidRequest, OperatorError
 from schemas.rows.processing import DecodeImage, Tokenise
 from tests.model_files import WEIGHTS, openvino_files
 
@@ -128,12 +129,20 @@ def test_a_hugging_face_folder_tells_how_images_are_prepared(hugging_face: Path,
     assert (step.width, step.height, step.shorter_side, step.mean) == (224, 224, 256, (0.5, 0.4, 0.3))
 
 
-def test_a_folder_of_weights_says_how_to_export_them(hugging_face: Path, tmp_path: Path) -> None:
+def test_a_folder_of_weights_says_what_makes_a_model_of_them(
+    hugging_face: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (hugging_face / "onnx" / "model.onnx").unlink()
     with pytest.raises(InvalidRequest, match="holds no model"):
         _import(hugging_face, tmp_path)
+    (hugging_face / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(InvalidRequest, match=r"as a pickle, .*as safetensors"):
+        _import(hugging_face, tmp_path)
     (hugging_face / "model.safetensors").write_bytes(b"")
-    with pytest.raises(InvalidRequest, match=r"nothing that computes them: .*optimum-cli export onnx"):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(
+        OperatorError, match=r"need torch .*'infaas\[huggingface\]', or export them elsewhere by `optimum"
+    ):
         _import(hugging_face, tmp_path)
 
 

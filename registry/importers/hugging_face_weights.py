@@ -1,0 +1,145 @@
+"""Weights in safetensors, made an ONNX model by the class of `transformers` that their folder's configuration names.
+
+Rules:
+* No code of the folder is run: a class is one of `transformers`' own, and weights are safetensors, never pickles.
+* Weights are all there, or it is no model: `transformers` would make up those that are missing.
+* What was exported computes what the class computes, for other sizes than it was exported with, or it is refused.
+"""
+
+import os
+import warnings
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from schemas.errors import InvalidRequest, OperatorError
+
+SAFE_SUFFIX: Final = ".safetensors"
+_BATCH: Final = 2
+_LENGTH: Final = 8
+_ONE_FILE: Final = 1 << 30
+"""Bytes of weights up to which the graph holds them itself; protobuf takes no file of 2 GB."""
+_TOLERANCE: Final = 1e-3
+
+
+def export_weights(folder: Path, config: Mapping[str, Any], target: Path) -> str:
+    """Write the model of a folder to `target`, as ONNX in FP32; returns what was done, in words.
+
+    Raises:
+        InvalidRequest: there is no such class, weights are missing, or it cannot be exported.
+        OperatorError: `transformers` or torch is not installed.
+    """
+    torch, transformers = _import("torch"), _import("transformers")
+    architecture = _architecture(config, transformers)
+    model = _load(folder, getattr(transformers, architecture), torch)
+    inputs = _inputs(model, torch, _BATCH, _LENGTH)
+    outputs = [name for name, value in model(**inputs).items() if isinstance(value, torch.Tensor)]
+    dynamic = {name: {axis: _AXES[axis] for axis in _variable(name)} for name in inputs}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns of names of axes, which are checked by what is computed
+            torch.onnx.export(
+                model, (), target, kwargs=inputs, dynamo=True, dynamic_shapes=dynamic, input_names=list(inputs),
+                output_names=outputs, external_data=_size(folder) > _ONE_FILE, verbose=False,
+            )  # fmt: skip
+    except Exception as error:  # the exporter raises anything
+        raise InvalidRequest(
+            f"{architecture} cannot be exported by torch {torch.__version__}: {error}".splitlines()[0]
+        ) from error
+    _check(target, model, outputs, torch)
+    return f"exported by transformers {transformers.__version__}'s {architecture}, whose answers it gives"
+
+
+def _import(package: str) -> Any:
+    os.environ["HF_HUB_OFFLINE"] = "1"  # what a folder lacks is an error, and comes from nowhere else
+    try:
+        return import_module(package)
+    except ImportError as error:
+        raise OperatorError(
+            f"weights in safetensors need {package} where they are registered ({error}): pip install "
+            "'infaas[huggingface]', or export them elsewhere by `optimum-cli export onnx` and register that"
+        ) from error
+
+
+def _architecture(config: Mapping[str, Any], transformers: Any) -> str:
+    names = config.get("architectures") or []
+    if len(names) != 1:
+        raise InvalidRequest("config.json names no single class in `architectures`, so nothing says what computes them")
+    name = str(names[0])
+    known = getattr(transformers, name, None)
+    if config.get("auto_map") or not (isinstance(known, type) and issubclass(known, transformers.PreTrainedModel)):
+        raise InvalidRequest(
+            f"{name} is no class of transformers {transformers.__version__} itself, and code that comes with "
+            "weights is not run: export it where you trust it, and register the ONNX file"
+        )
+    if config.get("is_encoder_decoder"):
+        raise InvalidRequest(f"{name} generates step by step, which a task of one answer for one input cannot")
+    return name
+
+
+def _load(folder: Path, kind: Any, torch: Any) -> Any:
+    """The model, ready to be traced; raises `InvalidRequest` where weights are missing, or are no weights of it."""
+    try:
+        model, found = kind.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype=torch.float32,
+            attn_implementation="eager", output_loading_info=True,
+        )  # fmt: skip
+    except Exception as error:  # what safetensors and transformers raise has no common base
+        raise InvalidRequest(f"{folder.name} cannot be loaded: {error}".splitlines()[0]) from error
+    missing = sorted([*found["missing_keys"], *found.get("mismatched_keys", ())])
+    if missing:
+        raise InvalidRequest(
+            f"{folder.name} lacks {len(missing)} of the weights of {kind.__name__} ({missing[0]}, ...), which would be "
+            "made up at random"
+        )
+    model.config.use_cache = model.config.output_hidden_states = model.config.output_attentions = False
+    model.config.return_dict = True
+    return model.eval()
+
+
+_AXES: Final = ("batch", "sequence")
+
+
+def _variable(name: str) -> tuple[int, ...]:
+    return (0,) if name == "pixel_values" else (0, 1)
+
+
+def _inputs(model: Any, torch: Any, batch: int, length: int) -> dict[str, Any]:
+    """Inputs that the model takes: tokens, or images of its configured size."""
+    if model.main_input_name == "pixel_values":
+        size, channels = model.config.image_size, getattr(model.config, "num_channels", 3)
+        sides = (size, size) if isinstance(size, int) else tuple(size)
+        return {
+            "pixel_values": torch.linspace(-1, 1, batch * channels * sides[0] * sides[1]).reshape(
+                batch, channels, *sides
+            )
+        }
+    if model.main_input_name != "input_ids":
+        raise InvalidRequest(
+            f"{type(model).__name__} takes {model.main_input_name}: only tokens and images are exported"
+        )
+    ids = torch.arange(batch * length).reshape(batch, length) % model.config.vocab_size
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if getattr(model.config, "type_vocab_size", 0) > 1:
+        inputs["token_type_ids"] = torch.zeros_like(ids)
+    return inputs
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.glob(f"*{SAFE_SUFFIX}"))
+
+
+def _check(file: Path, model: Any, outputs: list[str], torch: Any) -> None:
+    """Raise `InvalidRequest` unless the file computes what the model does, of more rows and longer ones."""
+    inputs = _inputs(model, torch, _BATCH + 1, _LENGTH + 3)
+    session: Any = _import("onnxruntime").InferenceSession(file, providers=["CPUExecutionProvider"])
+    taken = {node.name for node in session.get_inputs()}
+    found = session.run(outputs, {name: value.numpy() for name, value in inputs.items() if name in taken})
+    with torch.no_grad():
+        wanted = model(**inputs)
+    for name, array in zip(outputs, found, strict=True):
+        if not np.allclose(array, wanted[name].numpy(), rtol=_TOLERANCE, atol=_TOLERANCE):
+            raise InvalidRequest(f"exported, {type(model).__name__} gives another {name}: export it by optimum instead")
