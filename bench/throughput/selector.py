@@ -49,6 +49,7 @@ _VALUE = b"x" * 600
 _STATUS_INTERVAL_S = 0.1
 _SAMPLE_INTERVAL_S = 0.02
 _RUN_S = 120.0
+_MIN_ACCURACY = 0.7
 
 
 async def measure(system: "SystemUnderTest", broker: str) -> list[Figure]:
@@ -106,7 +107,7 @@ async def measure_rates(
             await _preload(kafka, source, queries)
             bare = (["bench.core.baseline", source, target], dict[str, str]())
             rates["bare"].append(await _rate(kafka, [bare], [target], queries))
-            await _preload(kafka, task_topic(site.task), queries)
+            await _preload(kafka, task_topic(site.task), queries, site.min_accuracy)
             selector = (["selector"], site.environment | {"INFAAS_SELECTOR_INSTANCE_ID": f"bench-{site.task}"})
             rates["selector"].append(await _rate(kafka, [selector], site.outputs, queries))
     return rates
@@ -119,6 +120,8 @@ class _Site(NamedTuple):
     outputs: list[str]
     """Topics of the variants that are served."""
     environment: dict[str, str]
+    min_accuracy: float
+    """Accuracy that queries ask for, and some of those that are served have."""
 
 
 @asynccontextmanager
@@ -134,10 +137,11 @@ async def _site(kafka: KafkaSettings, variants: int, profiles: Sequence[Profile]
             "INFAAS_SELECTOR_STATUS_TTL_S": "10",  # the one who speaks for the worker competes for the same cores
             "INFAAS_LOG_LEVEL": "WARNING",
         }
-        yield _Site(task, [variant_topic(name) for name in served], environment)
+        accuracy = min((profile.accuracy for profile in profiles[:_SERVED]), default=_MIN_ACCURACY)
+        yield _Site(task, [variant_topic(name) for name in served], environment, accuracy)
 
 
-async def _preload(kafka: KafkaSettings, topic: str, queries: int) -> None:
+async def _preload(kafka: KafkaSettings, topic: str, queries: int, min_accuracy: float = _MIN_ACCURACY) -> None:
     async with Producer(kafka, "bench") as producer:
         await producer.prefetch_metadata([topic])
         sent = [
@@ -149,7 +153,7 @@ async def _preload(kafka: KafkaSettings, topic: str, queries: int) -> None:
                     (h.ID, query_id),
                     (h.REPLY_TO, b"infaas.replies.bench"),
                     (h.LATENCY_MS, b"600000"),
-                    (h.MIN_ACCURACY, b"0.7"),
+                    (h.MIN_ACCURACY, str(min_accuracy).encode()),
                     (h.CONTENT_TYPE, b"application/json"),
                 ],
                 partition=number % _PARTITIONS,

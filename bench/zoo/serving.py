@@ -31,6 +31,7 @@ RATE: Final = 10.0
 """Queries a second."""
 _LATENCY_MS: Final = 10_000.0
 _LOOK_S: Final = 0.2
+_SAID_S: Final = 30.0
 _SEED: Final = 0
 
 
@@ -72,6 +73,8 @@ async def serve(system: SystemUnderTest, seconds: float) -> list[Figure]:
                 await asyncio.sleep(began + number / RATE - time.monotonic())
                 query = _AskedVariant(name in loaded.names)
                 asked.append(query)
+                if number % round(_SAID_S * RATE) == 0:
+                    print(f"{number / RATE:.0f} of {seconds:.0f} s: {len(loaded.names)} loaded", flush=True)
                 tasks.create_task(_ask(client, name, image, query), name=f"query {number}")
         return _figures(len(names), asked, loaded, loaded.loads - before)
 
