@@ -42,7 +42,7 @@ async def _write(postgres: str, how: str) -> None:
     refused = [one for one in variants if one.state is VariantState.REFUSED]
     VARIANT_PLOTS.mkdir(exist_ok=True)
     for task in _tasks(compared):
-        draw_image(task, _of(task, compared), VARIANT_PLOTS / f"{task}.png")
+        draw_image(task, [one.point() for one in _of(task, compared)], VARIANT_PLOTS / f"{task}.png")
     day = datetime.datetime.now(datetime.UTC).date().isoformat()
     VARIANTS.write_text(page(compared, refused, f"{how}. Commit {commit()}, {day}, {machine()}."))
 

@@ -22,7 +22,7 @@ from schemas.errors import UnknownTask
 from schemas.names import version_target
 from schemas.rows.catalog import ACCURACY, Architecture, Task, TensorSpec, Variant
 from schemas.topics import task_topic
-from security.access import users_by_name
+from security.access import usable_rows, users_by_name
 from security.tenant_classes import STRANGERS, TenantClasses
 from store.catalog import Catalog
 
@@ -203,9 +203,9 @@ def _seen_by(tenant_class: str | None, catalog: Catalog, tenants: TenantClasses)
     may_use = partial(tenants.may_use, tenant_class)
     return msgspec.structs.replace(
         catalog,
-        tasks={name: row for name, row in catalog.tasks.items() if may_use(name)},
-        architectures={name: row for name, row in catalog.architectures.items() if may_use(name)},
-        variants={name: row for name, row in catalog.variants.items() if may_use(row.architecture)},
+        tasks=usable_rows(catalog.tasks, may_use),
+        architectures=usable_rows(catalog.architectures, may_use),
+        variants=usable_rows(catalog.variants, may_use),
     )
 
 

@@ -31,6 +31,7 @@ from gateway.job_room import JobRoom
 from gateway.job_writer import JobWriter
 from gateway.model_directory import ModelDirectory
 from gateway.query_client import QueryClient
+from gateway.remover import Remover
 from gateway.request_room import LARGE_SHARE, RequestRoom
 from gateway.settings import GatewaySettings
 from gateway.statistics import ModelStatisticsTable
@@ -71,9 +72,14 @@ async def serve(settings: GatewaySettings, kafka: KafkaSettings, dsn: str, stop:
         async with open_gateway(settings, kafka, models, dsn, stop, connection) as (address, query_client):
             log.info("serving %d models at %s", len(models), address)
             tune_gc()
-            following = tasks.create_task(_follow_catalog(catalog, models, query_client), name="catalog")
+            remover = Remover(connection, dsn, kafka, settings.home, os.environ.get(ARTIFACTS_ENV, ""))
+            following = [
+                tasks.create_task(_follow_catalog(catalog, models, query_client), name="catalog"),
+                tasks.create_task(remover.run(), name="removals"),
+            ]
             await stop.wait()
-            following.cancel()
+            for task in following:
+                task.cancel()
 
 
 @asynccontextmanager

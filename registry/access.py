@@ -18,18 +18,12 @@ from registry.registration import Registration
 from registry.removal.unused_files import stages_of
 from schemas.access import PUBLIC, Access
 from schemas.errors import InvalidRequest, OperatorError
-from schemas.names import is_variant_name
-from security.access import check_access, common_access, is_within, narrowed, narrowed_composites
+from schemas.principal import Principal
+from security.access import common_access, is_within, narrowed, narrowed_composites
+from security.sight import Sight
 from store.access import begin_access, get_access, list_access, lock_access, set_access
-from store.pool import DatabaseSession, Pool
-from store.registry import get_architecture, get_task, list_architectures, list_variants
-
-
-class AccessOf(msgspec.Struct, frozen=True):
-    """Whose a task or a model is, and who may use it."""
-
-    name: str
-    access: Access
+from store.pool import DatabaseSession
+from store.registry import list_architectures, list_variants
 
 
 class _Composite(msgspec.Struct, frozen=True):
@@ -69,51 +63,39 @@ async def write_access(
         await _narrowed(session, await _composites(session, artifacts))
 
 
-async def find_access(session: DatabaseSession, name: str) -> AccessOf:
-    """Whose a task or a model with all its versions is.
+async def read_sight(session: DatabaseSession, principal: Principal) -> Sight:
+    """What someone sees of what is registered."""
+    return Sight(principal, await list_access(session), await list_architectures(session))
+
+
+async def change_access(
+    session: DatabaseSession, artifacts: ArtifactStore, name: str, access: Access, sight: Sight
+) -> dict[str, Access]:
+    """Change whose a task or a model is, under `lock_access`; returns that, and what was narrowed with it.
+
+    What is made of it is narrowed whosever it is, and among what is returned where who asks may know all of it.
 
     Raises:
-        OperatorError: there is none of this name.
+        InvalidRequest: it is more than what it is made of allows.
     """
-    if is_variant_name(name) or "@" in name:
-        raise OperatorError(f"{name} is a part of a model, and used by whoever may use that: name the model")
-    task = await get_task(session, name)
-    architecture = None if task is not None else await get_architecture(session, name)
-    versions = [] if task is not None else [a for a in await list_architectures(session) if a.model == name]
-    if task is None and architecture is None and not versions:
-        raise OperatorError(f"there is no task or model {name!r}: `infaas tasks` and `infaas models` list them")
-    if architecture is not None and architecture.model != name:
-        raise OperatorError(f"{name} is version {architecture.version} of {architecture.model}: name the model")
-    return AccessOf(name, await get_access(session, name))
+    composites = await _composites(session, artifacts)
+    for parts in (one.parts for one in composites if one.model == name):
+        widest = await access_of_parts(session, parts)
+        if not is_within(access, widest):
+            whose = f"what is {widest}" if sight.is_whole else "what not all of these may use"
+            raise InvalidRequest(f"{name} is made of {whose}: it cannot be {access}")
+    await set_access(session, name, access)
+    found = await _narrowed(session, composites)
+    return {name: access} | {model: found[model] for model in found if sight.knows_of(model)}
 
 
-async def change_access(pool: Pool, artifacts: ArtifactStore, name: str, access: Access) -> list[AccessOf]:
-    """Change whose a task or a model is; returns that, and what is made of it and was narrowed with it.
-
-    Raises:
-        InvalidRequest: it makes no sense, or is more than what it is made of allows.
-        OperatorError: there is none of this name.
-    """
-    check_access(access)
-    async with pool.transaction() as session:
-        await lock_access(session)
-        await find_access(session, name)
-        composites = await _composites(session, artifacts)
-        for parts in (one.parts for one in composites if one.model == name):
-            widest = await access_of_parts(session, parts)
-            if not is_within(access, widest):
-                raise InvalidRequest(f"{name} is made of what is {widest}: it cannot be {access}")
-        await set_access(session, name, access)
-        return [AccessOf(name, access), *await _narrowed(session, composites)]
-
-
-async def _narrowed(session: DatabaseSession, composites: Sequence[_Composite]) -> list[AccessOf]:
-    """Composites that were open to more than what they are made of."""
+async def _narrowed(session: DatabaseSession, composites: Sequence[_Composite]) -> dict[str, Access]:
+    """Narrow composites that were open to more than what they are made of; returns what they became, by model."""
     known = await list_access(session)
     found = narrowed_composites(known, [(one.model, one.parts) for one in composites])
     for model, access in found.items():
         await set_access(session, model, access)
-    return [AccessOf(model, access) for model, access in found.items()]
+    return found
 
 
 async def _composites(session: DatabaseSession, artifacts: ArtifactStore) -> list[_Composite]:

@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from schemas.endpoints.catalog import ComparedPoint
 from schemas.hardware import cost_per_1000, list_price
 from schemas.latency import BatchLatency, LatencyModel
 from schemas.rows.catalog import Profile, Variant
@@ -53,6 +54,18 @@ class ComparedVariant(msgspec.Struct, frozen=True):
         """USD of 1000 inputs at the batch size that is cheapest for it, at list prices."""
         price = list_price(self.variant.hardware, self.profile.threads)
         return cost_per_1000(min(self.latency.batch_s(size) / size for size in self.sizes), price)
+
+    def point(self) -> ComparedPoint:
+        """What is to be told of it."""
+        return ComparedPoint(
+            variant=self.variant.name,
+            architecture=self.variant.architecture,
+            label=self.label,
+            accuracy=self.profile.accuracy,
+            latency_s=self.latency_s,
+            cost=self.cost,
+            dominated_by=self.dominated_by,
+        )
 
     @property
     def sizes(self) -> list[int]:

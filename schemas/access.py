@@ -28,7 +28,8 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     """Whose something is, and who may use it."""
 
     owner: str | None = None
-    """Tenant that it belongs to, which may use it however few others may; None: nobody's."""
+    """Tenant that it belongs to, which may use it however few others may, and with the role *publish* change it; None:
+    nobody's, which administrators alone change."""
     visibility: Visibility = Visibility.PUBLIC
     shared_with: frozenset[str] = frozenset()
     """Tenants that may use it as well where it is shared, else none."""

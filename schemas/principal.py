@@ -12,7 +12,7 @@ class Role(StrEnum):
     QUERY = "query"
     """Ask queries and keep jobs, and see one's own."""
     PUBLISH = "publish"
-    """Load and unload, which change nothing; meant for who registers what their tenant owns, which has no route yet."""
+    """Change what one's tenant owns: which version answers, who may use it, and whether it stays."""
     ADMIN = "admin"
     """Everything, of all tenants."""
 

@@ -6,18 +6,21 @@
     nobody's, not public   administrators
 
 An architecture is used by whoever may use both its model and its task. What is made of others (a cascade, a chain) by
-at most those who may use all of them. Administrators use everything. While authentication is off there are
+at most those who may use all of them. Administrators use and change everything. While authentication is off there are
 none: whoever asks is the tenant it says it is, and who says none uses what is public.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import reduce
+from typing import TypeVar
 
 from schemas.access import EVERY_TENANT, PUBLIC, Access, Users, Visibility
 from schemas.errors import InvalidRequest
 from schemas.names import check_name
 from schemas.principal import ANYONE, Principal, Role
-from schemas.rows.catalog import Architecture
+from schemas.rows.catalog import Architecture, Task, Variant
+
+Row = TypeVar("Row", Task, Architecture, Variant)
 
 
 def tenant_of(principal: Principal) -> str | None:
@@ -34,10 +37,7 @@ def may_use(access: Access, principal: Principal) -> bool:
 
 
 def may_change(access: Access, principal: Principal) -> bool:
-    """Whether someone may register, unregister, roll out and give away what this is the access of.
-
-    Nothing asks this yet: it is all done at the command line, by whoever has Postgres' password, and by no route.
-    """
+    """Whether someone may roll out, roll back, unregister and share what this is the access of, which they see."""
     if principal.has(Role.ADMIN):
         return True
     return principal.has(Role.PUBLISH) and access.owner is not None and access.owner == principal.tenant
@@ -64,6 +64,16 @@ def users_by_name(access: Mapping[str, Access], architectures: Iterable[Architec
         if both:
             found[row.name] = frozenset.intersection(*both)
     return found
+
+
+def used_as(row: Task | Architecture | Variant) -> str:
+    """The task or architecture whose users may use a row."""
+    return row.architecture if isinstance(row, Variant) else row.name
+
+
+def usable_rows(rows: Mapping[str, Row], may_use: Callable[[str], bool]) -> dict[str, Row]:
+    """Those of the rows, by name, that someone may use who may use the tasks and architectures of these names."""
+    return {name: row for name, row in rows.items() if may_use(used_as(row))}
 
 
 def common_access(parts: Iterable[Access]) -> Access:

@@ -8,6 +8,7 @@ queries) -> migrate (brings tables up to date), version -> registry (what is reg
 did what) -> shared_connection (the one that a process has) -> change_listener (what changed) -> watcher (what is known,
 kept current) -> catalog (all of it in memory, kept current) -> placement, corrections, scaling, cluster (what is wanted
 and what there is) -> jobs (what users ask of them), job_queue (what is done with them) -> api_keys (who may ask) ->
-samples (what was observed) -> removal (all of a name gone) -> leader (advisory lock) -> embedded (a server of our own),
+samples (what was observed) -> removal (all of a name gone), removal_queue (what is to go) -> leader (advisory lock) ->
+embedded (a server of our own),
 left_servers (what a killed one leaves).
 """

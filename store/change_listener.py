@@ -23,6 +23,8 @@ SCALE: Final = "infaas_scale"
 """Channel that says that pins, the pause or the wanted numbers of workers changed."""
 JOBS: Final = "infaas_jobs"
 """Channel that says that there are new jobs."""
+REMOVALS: Final = "infaas_removals"
+"""Channel that says that removals were asked for, begun or ended."""
 API_KEYS: Final = "infaas_api_keys"
 """Channel that says that API keys were made or revoked."""
 

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from schemas.rows.removals import RegisteredNames
 from store.placement import ALIVE_S
 from store.pool import DatabaseSession, Pool
 from store.sql import load_queries
@@ -34,14 +35,8 @@ _DELETE_TASK: Final = _queries["delete_task"]
 _WITHDRAW_VERSIONS: Final = _queries["withdraw_versions"]
 _SERVING_VERSIONS: Final = _queries["serving_versions"]
 _FREE_NAMES: Final = load_queries("registry")["free_names"]
-
-
-class RegisteredNames(msgspec.Struct, frozen=True):
-    """Names of what goes together: a task with all of it, an architecture with its variants, or one variant."""
-
-    task: str | None
-    architectures: tuple[str, ...]
-    variants: tuple[str, ...]
+COMPARED: Final = "models are compared with it"
+"""What is said of the tasks whose models are measured by it, of which `list_uses` knows the names."""
 
 
 class _Text(msgspec.Struct):
@@ -88,12 +83,12 @@ async def count_queries(session: DatabaseSession, names: RegisteredNames, since:
 
 
 async def list_uses(session: DatabaseSession, names: RegisteredNames) -> dict[str, list[str]]:
-    """List what stands for its being used, for people: instances, pins, jobs, and tasks that are measured by it."""
+    """List what stands for its being used, for people: instances, pins, jobs; and names of tasks measured by it."""
     asked = {
         "it runs": (_INSTANCES_OF, names.variants, ALIVE_S),
         "it is pinned": (_PINS_OF, names.task, names.variants),
         "jobs wait for it": (_JOBS_OF, names.task, names.architectures, names.variants),
-        "models are compared with it": (_REFERENCES_OF, names.task, names.variants),
+        COMPARED: (_REFERENCES_OF, names.task, names.variants),
     }
     return {
         why: [row.text for row in await session.fetch(_Text, query, *args)] for why, (query, *args) in asked.items()

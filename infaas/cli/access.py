@@ -5,18 +5,17 @@ from typing import Annotated
 
 import typer
 
-from infaas.cli.building import artifact_store
-from infaas.cli.connect import DEFAULT_HOME, Home, Json, act_here, with_database
+from infaas.cli.connect import DEFAULT_HOME, Home, Json
+from infaas.cli.control import call
 from infaas.cli.output import CommandGroup, show, show_json, table
-from registry.access import AccessOf, change_access, find_access
 from schemas.access import Access, Visibility
+from schemas.endpoints.access import SET_ACCESS, SHOW_ACCESS, AccessChange, AccessOf, AccessRequest
 from schemas.errors import InvalidRequest
-from schemas.rows.audit import AuditVerb
 from security.access import check_access
-from store.audit import audited
-from store.pool import Pool
 
-OwnerFlag = Annotated[str | None, typer.Option("--owner", metavar="TENANT", help="Whose it is: who may always use it.")]
+OwnerFlag = Annotated[
+    str | None, typer.Option("--owner", metavar="TENANT", help="Whose it is: who may always use it, and change it.")
+]
 ShareFlag = Annotated[
     str | None, typer.Option("--share-with", metavar="A,B", help="Tenants that may use it beside its owner.")
 ]
@@ -31,8 +30,7 @@ app = typer.Typer(cls=CommandGroup, no_args_is_help=True, help="Whose tasks and 
 @app.command("show")
 def show_access(name: _NameArgument, home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
     """Show whose a task or a model is, and who may use it."""
-    found = with_database(home, lambda pool: find_access(pool, name))
-    _show([found], as_json=as_json)
+    _show([call(home, SHOW_ACCESS, AccessRequest(name=name))], as_json=as_json)
 
 
 @app.command("set")
@@ -47,15 +45,9 @@ def set_access(
     """Change who may use a task or a model, at once. What is made of it is narrowed with it."""
     if private is None and share_with is None:
         raise InvalidRequest("say who may use it: --private, --share-with A,B, or --public")
-
-    async def change(pool: Pool) -> list[AccessOf]:
-        known = (await find_access(pool, name)).access
-        access = declared_access(owner or known.owner, private, share_with) or known
-        asked = {"owner": access.owner, "visibility": access.visibility, "shared_with": sorted(access.shared_with)}
-        async with audited(pool, act_here(AuditVerb.SET_ACCESS, name, **asked)):
-            return await change_access(pool, artifact_store(home), name, access)
-
-    _show(with_database(home, change), as_json=as_json)
+    visibility, tenants = _declared_users(private, share_with)
+    asked = AccessChange(name=name, owner=owner, visibility=visibility, shared_with=tenants)
+    _show(call(home, SET_ACCESS, asked), as_json=as_json)
 
 
 def declared_access(owner: str | None, private: bool | None, share_with: str | None) -> Access | None:
@@ -66,12 +58,16 @@ def declared_access(owner: str | None, private: bool | None, share_with: str | N
     """
     if owner is None and private is None and share_with is None:
         return None
+    visibility, tenants = _declared_users(private, share_with)
+    return check_access(Access(owner=owner, visibility=visibility, shared_with=tenants))
+
+
+def _declared_users(private: bool | None, share_with: str | None) -> tuple[Visibility, frozenset[str]]:
     if private is not None and share_with is not None:
         raise InvalidRequest("--share-with is neither --private nor --public: give one of the three")
     if share_with is not None:
-        tenants = frozenset(filter(None, (tenant.strip() for tenant in share_with.split(","))))
-        return check_access(Access(owner=owner, visibility=Visibility.SHARED, shared_with=tenants))
-    return check_access(Access(owner=owner, visibility=Visibility.PRIVATE if private else Visibility.PUBLIC))
+        return Visibility.SHARED, frozenset(filter(None, (tenant.strip() for tenant in share_with.split(","))))
+    return (Visibility.PRIVATE if private else Visibility.PUBLIC), frozenset()
 
 
 def _show(found: Sequence[AccessOf], *, as_json: bool) -> None:

@@ -64,7 +64,7 @@ def report(errors: Sequence[InfaasError | OSError]) -> int:
 
 def show_json(value: Any) -> None:
     """Print a value or structs as indented JSON, without colours or wrapping."""
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value, order="deterministic"), indent=2).decode() + "\n")
 
 
 def table(

@@ -14,20 +14,18 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from infaas.cli.connect import DEFAULT_HOME, Home, with_database
+from infaas.cli.connect import DEFAULT_HOME, Home
+from infaas.cli.control import call
 from infaas.cli.output import out
-from registry.comparison import ComparedVariant, compare
+from schemas.endpoints.catalog import COMPARISON, ComparedPoint, ComparisonRequest
 from schemas.errors import OperatorError
-from schemas.rows.catalog import VariantState
-from store.pool import Pool
-from store.registry import list_profiles, list_variants
 
 _MARKERS: Final = "osD^vP*X<>hd"
 _HEIGHT: Final = 18
 _MARGIN: Final = 8
 _WIDEST: Final = 120
 
-Axis = tuple[str, Callable[[ComparedVariant], float]]
+Axis = tuple[str, Callable[[ComparedPoint], float]]
 AXES: Final[tuple[Axis, ...]] = (
     ("latency of one input, ms", lambda one: one.latency_s * 1000),
     ("cost at the best batch, USD per 1000", lambda one: one.cost),
@@ -42,9 +40,7 @@ def plot(
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Draw the variants of a task: accuracy against latency and against cost, here or as an image."""
-    compared = with_database(home, lambda pool: _read(pool, task))
-    if not compared:
-        raise OperatorError(f"there is no task {task!r}, or no variant of it is ready; `infaas tasks` lists the tasks")
+    compared = call(home, COMPARISON, ComparisonRequest(task=task))
     if image is None:
         typer.echo(draw_terminal(task, compared, min(out.width, _WIDEST)))
     else:
@@ -52,32 +48,23 @@ def plot(
         typer.echo(f"wrote {image}", err=True)
 
 
-async def _read(pool: Pool, task: str) -> list[ComparedVariant]:
-    profiles = await list_profiles(pool, task=task)
-    variants = await list_variants(pool, task=task, state=VariantState.READY)
-    return compare(variants, {profile.variant: profile for profile in profiles})
-
-
-def frontier(
-    compared: Sequence[ComparedVariant], quantity: Callable[[ComparedVariant], float]
-) -> list[ComparedVariant]:
+def frontier(compared: Sequence[ComparedPoint], quantity: Callable[[ComparedPoint], float]) -> list[ComparedPoint]:
     """Return those that no other beats both in accuracy and in a quantity that should be small, the smallest first."""
-    best: list[ComparedVariant] = []
-    for one in sorted(compared, key=lambda one: (quantity(one), -one.profile.accuracy)):
-        if not best or one.profile.accuracy > best[-1].profile.accuracy:
+    best: list[ComparedPoint] = []
+    for one in sorted(compared, key=lambda one: (quantity(one), -one.accuracy)):
+        if not best or one.accuracy > best[-1].accuracy:
             best.append(one)
     return best
 
 
-def draw_terminal(task: str, compared: Sequence[ComparedVariant], width: int) -> str:
+def draw_terminal(task: str, compared: Sequence[ComparedPoint], width: int) -> str:
     """Draw in plain characters: a letter each architecture, a capital where a variant is not dominated."""
-    letters = dict(zip(sorted({one.variant.architecture for one in compared}), cycle(ascii_lowercase), strict=False))
+    letters = dict(zip(sorted({one.architecture for one in compared}), cycle(ascii_lowercase), strict=False))
     legend = ", ".join(f"{letter.upper()} {name}" for name, letter in letters.items())
     drawn = [f"{task}: {legend}; small letters are dominated"]
     for title, quantity in AXES:
         points = [
-            (quantity(one), 100 * one.profile.accuracy, letters[one.variant.architecture], bool(one.dominated_by))
-            for one in compared
+            (quantity(one), 100 * one.accuracy, letters[one.architecture], bool(one.dominated_by)) for one in compared
         ]
         drawn.append(f"\naccuracy in % against {title}\n{_scatter(points, width)}")
     return "\n".join(drawn)
@@ -104,7 +91,7 @@ def _scale(values: Sequence[float], cells: int) -> tuple[Callable[[float], int],
     return lambda value: round((value - low) / span * (cells - 1)), (low, high)
 
 
-def draw_image(task: str, compared: Sequence[ComparedVariant], file: Path) -> None:
+def draw_image(task: str, compared: Sequence[ComparedPoint], file: Path) -> None:
     """Write an image in the format of the file's name, e.g. PNG.
 
     Raises:
@@ -130,20 +117,20 @@ def draw_image(task: str, compared: Sequence[ComparedVariant], file: Path) -> No
 
 
 def _draw_axes(
-    axes: Any, compared: Sequence[ComparedVariant], labels: Sequence[str], quantity: Callable[[ComparedVariant], float]
+    axes: Any, compared: Sequence[ComparedPoint], labels: Sequence[str], quantity: Callable[[ComparedPoint], float]
 ) -> None:
-    architectures = sorted({one.variant.architecture for one in compared})
+    architectures = sorted({one.architecture for one in compared})
     axes.set_xscale("log")
     axes.grid(alpha=0.3)
     best = frontier(compared, quantity)
-    axes.plot([quantity(one) for one in best], [100 * one.profile.accuracy for one in best], color="0.6", zorder=1)
+    axes.plot([quantity(one) for one in best], [100 * one.accuracy for one in best], color="0.6", zorder=1)
     for index, name in enumerate(architectures):
         axes.scatter([], [], color=f"C{index}", marker="s", label=name)
     for index, label in enumerate(labels):
         axes.scatter([], [], color="0.3", marker=_MARKERS[index % len(_MARKERS)], label=label)
     for one in compared:
-        color = f"C{architectures.index(one.variant.architecture)}"
+        color = f"C{architectures.index(one.architecture)}"
         axes.scatter(
-            quantity(one), 100 * one.profile.accuracy, marker=_MARKERS[labels.index(one.label) % len(_MARKERS)],
+            quantity(one), 100 * one.accuracy, marker=_MARKERS[labels.index(one.label) % len(_MARKERS)],
             facecolor="none" if one.dominated_by else color, edgecolor=color, zorder=2,
         )  # fmt: skip

@@ -1,21 +1,29 @@
 """`infaas unregister`: a variant, a model or a task goes, with its queries answered, its topics, files and rows."""
 
-import asyncio
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
-from infaas.cli.building import artifact_store, exchange_store
-from infaas.cli.connect import DEFAULT_HOME, Home, Json, act_here, find_database, find_kafka, with_database
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database, with_database
+from infaas.cli.control import call, gateway_url, local_control
 from infaas.cli.output import err, show, show_json, table
 from infaas.cli.register import ProgressBar
-from registry.removal.removal_plan import RemovalPlan, plan_removal
-from registry.removal.unregister import RemovalReport, RemovalRequest
-from registry.removal.unregister import unregister as unregister_name
-from schemas.rows.audit import AuditVerb
-from store.audit import audited
-from store.pool import open_pool
+from schemas.endpoints.removals import (
+    BEGIN_REMOVAL,
+    PLAN_REMOVAL,
+    SHOW_REMOVAL,
+    RemovalPlanRequest,
+    RemovalStatusRequest,
+)
+from schemas.errors import NotFound, OperatorError
+from schemas.rows.removals import Removal, RemovalPlan, RemovalReport, RemovalRequest, RemovalState
+
+_LOOK_S: Final = 0.5
+_AWAY_S: Final = 60.0
+"""Seconds for which a gateway may be away that does a removal, or another of its system: it goes on all the same."""
+_OVER: Final = (RemovalState.DONE, RemovalState.FAILED)
 
 
 def unregister(
@@ -23,22 +31,25 @@ def unregister(
     force: Annotated[bool, typer.Option("--force", help="Though it is used.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go, and whether it is used.")] = False,
     drain_timeout: Annotated[
-        float, typer.Option(min=1, help="Longest wait, in seconds, for workers and selectors to answer what they have.")
+        float,
+        typer.Option(
+            min=1, max=3600, help="Longest wait, in seconds, for workers and selectors to answer what they have."
+        ),
     ] = RemovalRequest(name="").drain_timeout_s,
     results_grace: Annotated[
-        float, typer.Option(min=0, help="Seconds for which results of a task can be read before they go.")
+        float, typer.Option(min=0, max=3600, help="Seconds for which results of a task can be read before they go.")
     ] = RemovalRequest(name="").results_grace_s,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
     """Unregister a variant, a model or a task. Its queries are answered first. Goes on where it was cut off."""
     if dry_run:
-        plan = with_database(home, lambda pool: plan_removal(pool, artifact_store(home), name))
+        plan = call(home, PLAN_REMOVAL, RemovalPlanRequest(name=name))
         return show_json(plan) if as_json else _show(plan)
     request = RemovalRequest(
         name=name, force=force, drain_timeout_s=drain_timeout, results_grace_s=results_grace
     )  # fmt: skip
-    report = asyncio.run(_unregister(request, home))
+    report = _remove_there(request, home) if gateway_url() else _remove_here(request, home)
     if as_json:
         return show_json(report)
     if report is None:
@@ -50,12 +61,44 @@ def unregister(
     )
 
 
-async def _unregister(request: RemovalRequest, home: Path) -> RemovalReport | None:
-    postgres, kafka, stores = find_database(home), find_kafka(home), (artifact_store(home), exchange_store(home))
-    act = act_here(AuditVerb.UNREGISTER, request.name, force=request.force)
-    async with open_pool(postgres, max_size=2) as pool, audited(pool, act):
-        with ProgressBar() as bar:
-            return await unregister_name(request, pool, postgres, kafka, *stores, bar)
+def _remove_here(request: RemovalRequest, home: Path) -> RemovalReport | None:
+    from admin.removals import remove  # of no use where a gateway does it
+
+    dsn = find_database(home)
+    with ProgressBar() as bar:
+        return with_database(home, lambda pool: remove(local_control(home, pool), dsn, request, bar))
+
+
+def _remove_there(request: RemovalRequest, home: Path) -> RemovalReport | None:
+    """Have a gateway do it, and look on.
+
+    Raises:
+        OperatorError: it failed, or nobody says any more how far it is.
+    """
+    removal = call(home, BEGIN_REMOVAL, request)
+    with ProgressBar() as bar:
+        while removal.state not in _OVER:
+            bar.step(removal.done, removal.total or 1, removal.step or f"{removal.name}: waiting for a gateway")
+            time.sleep(_LOOK_S)
+            removal = _look(home, removal)
+    if removal.state is RemovalState.FAILED:
+        raise OperatorError(removal.error)
+    return removal.report
+
+
+def _look(home: Path, removal: Removal) -> Removal:
+    """How far it is; a gateway that is away for a while is waited for."""
+    until = time.monotonic() + _AWAY_S
+    while True:
+        try:
+            return call(home, SHOW_REMOVAL, RemovalStatusRequest(id=removal.id))
+        except NotFound:
+            raise
+        except OperatorError as error:
+            if time.monotonic() > until:
+                words = f"{error}; the removal of {removal.name} goes on once a gateway runs: the same again looks on"
+                raise OperatorError(words) from error
+        time.sleep(_LOOK_S)
 
 
 def _show(plan: RemovalPlan) -> None:

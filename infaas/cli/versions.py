@@ -1,21 +1,25 @@
 """`infaas history`, `rollout` and `rollback`: the versions of a model, and which of them answers."""
 
-from collections.abc import Callable, Sequence
 from typing import Annotated
 
-import msgspec
 import typer
 
-from infaas.cli.connect import DEFAULT_HOME, Home, Json, act_here, asked_by, with_database
+from infaas.cli.connect import DEFAULT_HOME, Home, Json
+from infaas.cli.control import call
 from infaas.cli.output import date_time, err, ms, show, show_json, table
-from registry.rollouts import RolloutChange, canary, finished, rolled_back, shadow
-from schemas.errors import InvalidRequest, OperatorError
-from schemas.rows.audit import AuditVerb
-from schemas.rows.catalog import Architecture, VariantState
-from schemas.rows.rollout import Rollout, VersionComparison, VersionEvent, VersionEventKind
-from store.pool import Pool
-from store.registry import get_architecture, list_profiles
-from store.rollouts import change_rollout, get_rollout, list_comparisons, list_events, list_versions
+from schemas.endpoints.versions import (
+    HISTORY,
+    ROLLBACK,
+    ROLLOUT,
+    HistoryRequest,
+    ModelHistory,
+    RollbackRequest,
+    RolloutChanged,
+    RolloutRequest,
+)
+from schemas.errors import InvalidRequest
+from schemas.rows.catalog import Architecture
+from schemas.rows.rollout import VersionEvent, VersionEventKind
 
 _ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Name of a model.")]
 _VersionArgument = Annotated[
@@ -24,19 +28,9 @@ _VersionArgument = Annotated[
 ]
 
 
-class ModelHistory(msgspec.Struct, frozen=True):
-    """The versions of a model, what answers, and what happened."""
-
-    versions: Sequence[Architecture]
-    rollout: Rollout
-    events: Sequence[VersionEvent]
-    comparisons: Sequence[VersionComparison]
-    """What copies of queries showed."""
-
-
 def history(model: _ModelArgument, home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
     """List the versions of a model: when, what changed, who asked, what each does; and every rollout and rollback."""
-    found = with_database(home, lambda pool: _read(pool, model))
+    found = call(home, HISTORY, HistoryRequest(model=model))
     if as_json:
         return show_json(found)
     registered = {event.version: event for event in found.events if event.kind is VersionEventKind.REGISTERED}
@@ -63,36 +57,19 @@ def rollout(
     as_json: Json = False,
 ) -> None:
     """Try a version of a model on a share of its queries, or have it serve; without an option, show what does."""
-    name, number = _parsed(model)
-    steps: list[Callable[[ModelHistory, int], RolloutChange]] = []
-    if share is not None:
-        part = _share(share)
-        steps.append(lambda known, version: canary(known.rollout, version, part, asked_by()))
-    if copies is not None:
-        copied = _share(copies)
-        steps.append(lambda known, version: shadow(known.rollout, version, copied, asked_by()))
-    if finish:
-        kind = VersionEventKind.FINISHED
-        steps.append(lambda known, version: finished(known.rollout, version, kind, asked_by()))
+    name, version = _parsed(model)
+    part, copied = (None if text is None else _share(text) for text in (share, copies))
     if back:
         return rollback(name, home, as_json)
-    if finish and len(steps) > 1:
-        raise InvalidRequest("--finish ends a rollout: give it alone")
-    found = with_database(home, lambda pool: _change(pool, name, number, steps))
-    return _show_rollout(found, as_json=as_json)
+    if part is None and copied is None and not finish:
+        return _show_rollout(call(home, HISTORY, HistoryRequest(model=name)), as_json=as_json)
+    asked = RolloutRequest(model=name, version=version, share=part, shadow=copied, finish=finish)
+    return _show_changed(call(home, ROLLOUT, asked), as_json=as_json)
 
 
 def rollback(model: _ModelArgument, home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
     """Have the version that is tried answer nothing from now on; if none is, the one before serve again."""
-
-    async def change(pool: Pool) -> ModelHistory:
-        known = await _read(pool, model)
-        await change_rollout(
-            pool, known.rollout, *rolled_back(known.rollout, asked_by()), act_here(AuditVerb.ROLLBACK, model)
-        )
-        return await _read(pool, model)
-
-    return _show_rollout(with_database(home, change), as_json=as_json)
+    return _show_changed(call(home, ROLLBACK, RollbackRequest(model=model)), as_json=as_json)
 
 
 def state_of(version: int, known: ModelHistory) -> str:
@@ -107,68 +84,10 @@ def state_of(version: int, known: ModelHistory) -> str:
     return "retired" if tried or version < rollout.serving else "held"
 
 
-async def _read(pool: Pool, model: str) -> ModelHistory:
-    async with pool.snapshot() as session:
-        versions = await list_versions(session, model)
-        if not versions:
-            of = await get_architecture(session, model)
-            hint = f": it is version {of.version} of {of.model}" if of is not None else ""
-            raise OperatorError(f"there is no model {model!r}{hint}; `infaas models` lists what is registered")
-        found = await get_rollout(session, model) or Rollout(model=model, serving=versions[0].version)
-        return ModelHistory(versions, found, await list_events(session, model), await list_comparisons(session, model))
-
-
-async def _change(
-    pool: Pool, model: str, number: int | None, steps: Sequence[Callable[[ModelHistory, int], RolloutChange]]
-) -> ModelHistory:
-    known = await _read(pool, model)
-    for step in steps:
-        if len(known.versions) < 2:
-            raise OperatorError(
-                f"{model} has one version: `infaas register` a changed file as --name {model} --hold, and that is its "
-                "next"
-            )
-        version = _chosen(known, number)
-        now, event = step(known, version)
-        if now.serving != known.rollout.serving:
-            await _warn_of_accuracy(pool, known, version)
-        asked = {"version": version, "what": event.kind, "detail": event.detail}
-        await change_rollout(pool, known.rollout, now, event, act_here(AuditVerb.ROLLOUT, model, **asked))
-        known = await _read(pool, model)
-    return known
-
-
-def _chosen(known: ModelHistory, number: int | None) -> int:
-    """The version that is meant: the one named, or tried, or the newest; it must have been registered."""
-    numbers = [row.version for row in known.versions]
-    version = number or known.rollout.candidate or numbers[-1]
-    if version not in numbers:
-        raise OperatorError(
-            f"{known.rollout.model} has no version {version}; there is {', '.join(map(str, numbers))}: `infaas history "
-            f"{known.rollout.model}`"
-        )
-    return version
-
-
-async def _warn_of_accuracy(pool: Pool, known: ModelHistory, version: int) -> None:
-    best = {row.version: await _best_accuracy(pool, row.name) for row in known.versions}
-    before, after = best[known.rollout.serving], best[version]
-    if not after:
-        raise OperatorError(
-            f"version {version} of {known.rollout.model} has no variant that is ready: `infaas variants`"
-        )
-    if after < before:
-        err.print(
-            f"[yellow]warning:[/] version {version} reaches an accuracy of {after:.4f}, version "
-            f"{known.rollout.serving} one of {before:.4f}: who asks for more than the former "
-            "is served by other models, or refused",
-            highlight=False,
-        )
-
-
-async def _best_accuracy(pool: Pool, architecture: str) -> float:
-    profiles = await list_profiles(pool, architecture=architecture, state=VariantState.READY)
-    return max((profile.accuracy for profile in profiles), default=0.0)
+def _show_changed(changed: RolloutChanged, *, as_json: bool) -> None:
+    for warning in changed.warnings:
+        err.print(f"[yellow]warning:[/] {warning}", highlight=False)
+    return _show_rollout(changed.history, as_json=as_json)
 
 
 def _show_rollout(found: ModelHistory, *, as_json: bool) -> None:
@@ -195,7 +114,7 @@ def _show_comparisons(found: ModelHistory) -> None:
 
 def _version_row(row: Architecture, state: str, event: VersionEvent | None) -> tuple[object, ...]:
     by, detail = (event.by or "-", event.detail or "-") if event is not None else ("-", "-")
-    return row.version, date_time(row.created_at), by, state, row.source[:12], detail
+    return row.version, date_time(row.created_at), by, state, row.source[:12] or "-", detail
 
 
 def _parsed(text: str) -> tuple[str, int | None]:

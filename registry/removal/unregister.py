@@ -20,25 +20,27 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-import msgspec
-
 from broker.closed_topics import close_topics
 from broker.kafka_types import KafkaError
 from broker.settings import KafkaSettings
 from broker.topics import delete_topics, partitions_of, until_gone
+from registry.access import read_sight
 from registry.artifacts import ArtifactStore
 from registry.drained_topics import drain_topics, wait_until
 from registry.registration import ProgressSink
 from registry.removal.leftovers import move_leftovers
 from registry.removal.removal_plan import (
-    RemovalPlan,
+    check_may_remove,
     check_serves_not,
+    check_unused,
     find_registered,
     plan_removal,
     topics_of,
 )
 from registry.removal.unused_files import unused_files
 from schemas.errors import InfaasError, OperatorError
+from schemas.principal import ANYONE, Principal
+from schemas.rows.removals import RegisteredNames, RemovalPlan, RemovalReport, RemovalRequest
 from schemas.topics import (
     VARIANTS,
     results_topic,
@@ -47,10 +49,9 @@ from schemas.topics import (
 )
 from store.errors import StoreBusy
 from store.leader import Leadership
-from store.pool import Pool
+from store.pool import DatabaseSession, Pool
 from store.registry import list_variants
 from store.removal import (
-    RegisteredNames,
     count_held_partitions,
     delete_builds,
     delete_instances,
@@ -67,46 +68,29 @@ _MARK_ATTEMPTS: Final = 5
 _STEPS: Final = 8
 
 
-class RemovalRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a person wants to be gone."""
-
-    name: str
-    force: bool = False
-    """Whether it goes though it is used."""
-    drain_timeout_s: float = 120.0
-    """Longest wait for workers, and for selectors, to answer what they have."""
-    results_grace_s: float = 10.0
-    """Seconds for which the results of a task can still be read."""
-
-
-class RemovalReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What has gone."""
-
-    plan: RemovalPlan
-    moved: int
-    """Number of queries that waited for its variants, and went back to the task."""
-
-
 async def unregister(
     request: RemovalRequest, pool: Pool, dsn: str, kafka: KafkaSettings, artifacts: ArtifactStore,
-    exchange: ArtifactStore, sink: ProgressSink,
+    exchange: ArtifactStore, sink: ProgressSink, principal: Principal = ANYONE,
 ) -> RemovalReport | None:  # fmt: skip
     """Unregister what has this name; None: somebody else did so meanwhile. Cut off, it goes on when called again.
 
-    `exchange` is where builds keep files beside `artifacts`.
+    `exchange` is where builds keep files beside `artifacts`, and `principal` who asks, looked at again once it is their
+    turn: meanwhile the name may have gone, and be another's.
 
     Raises:
-        OperatorError: nothing has this name, it is used, or a service does not do its part.
+        NotFound: nothing has this name.
+        Forbidden: some of it is another's.
+        OperatorError: it is used, or a service does not do its part.
         StoreUnavailable: Postgres is away.
     """
-    await plan_removal(pool, artifacts, request.name)  # says at once that there is nothing
+    await plan_removal(pool, artifacts, request.name, principal)  # says at once that there is nothing
     sink.step(0, _STEPS, f"{request.name}: waiting for another removal to end")
     refused: InfaasError | None = None
     report: RemovalReport | None = None
     async with Leadership(dsn, _LEAD) as lead:
         try:
-            if await find_registered(pool, request.name) is not None:
-                report = await _Removal(request, pool, kafka, artifacts, exchange, sink, lead).run()
+            if await find_registered(pool, request.name, await read_sight(pool, principal)) is not None:
+                report = await _Removal(request, pool, kafka, artifacts, exchange, sink, lead, principal).run()
         except InfaasError as error:  # out of here it would come in a group
             refused = error
     if refused is not None:
@@ -119,7 +103,7 @@ class _Removal:
 
     def __init__(
         self, request: RemovalRequest, pool: Pool, kafka: KafkaSettings, artifacts: ArtifactStore,
-        exchange: ArtifactStore, sink: ProgressSink, lead: Leadership,
+        exchange: ArtifactStore, sink: ProgressSink, lead: Leadership, principal: Principal,
     ) -> None:  # fmt: skip
         self._request = request
         self._pool = pool
@@ -128,16 +112,16 @@ class _Removal:
         self._exchange = exchange
         self._sink = sink
         self._lead = lead
+        self._principal = principal
         self._done = 0
 
     async def run(self) -> RemovalReport:
         """Take all steps; returns what has gone."""
-        plan = await plan_removal(self._pool, self._artifacts, self._request.name)
-        if plan.uses and not plan.begun and not self._request.force:
-            raise OperatorError(f"{plan.name} is used: {'; '.join(plan.uses)}. --force removes it all the same")
+        plan = await self._plan()
+        check_unused(plan, force=self._request.force)
         self._next("marking")
         await self._mark(plan.names)
-        plan = await plan_removal(self._pool, self._artifacts, plan.name)  # with what came until it was marked
+        plan = await self._plan()  # with what came until it was marked
         names = plan.names
         try:
             self._next("workers answer what they hold")
@@ -158,6 +142,9 @@ class _Removal:
         self._sink.step(_STEPS, _STEPS, f"{plan.name}: gone")
         return RemovalReport(plan=plan, moved=moved)
 
+    async def _plan(self) -> RemovalPlan:
+        return await plan_removal(self._pool, self._artifacts, self._request.name, self._principal)
+
     def _next(self, text: str) -> None:
         if self._lead.lost.is_set():
             raise OperatorError("Postgres was away for a moment; run it again to go on")
@@ -170,11 +157,19 @@ class _Removal:
                 async with self._pool.transaction() as session:
                     await mark_removing(session, names)
                     await check_serves_not(session, names)  # somebody may have rolled it out since the plan
+                    await self._check_whose(session)
                 return
             except StoreBusy:  # a registration holds the same rows in another order
                 if attempt == _MARK_ATTEMPTS - 1:
                     raise
                 await asyncio.sleep(_AGAIN_S)
+
+    async def _check_whose(self, session: DatabaseSession) -> None:
+        """Check whose all is that was marked: others may have registered models of the task since the plan."""
+        sight = await read_sight(session, self._principal)
+        found = await find_registered(session, self._request.name, sight)
+        if found is not None:
+            await check_may_remove(session, found[0], sight)
 
     async def _release(self, names: RegisteredNames) -> None:
         async def released() -> bool:

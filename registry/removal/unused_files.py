@@ -11,9 +11,9 @@ from registry.artifacts import ArtifactStore
 from runtimes.composite import CASCADE, CHAIN, Stage, read_document
 from schemas.rows.catalog import Architecture, Variant
 from schemas.rows.processing import Processing
+from schemas.rows.removals import RegisteredNames
 from store.pool import DatabaseSession
 from store.registry import list_architectures, list_variants
-from store.removal import RegisteredNames
 
 
 async def unused_files(session: DatabaseSession, names: RegisteredNames, artifacts: ArtifactStore) -> list[str]:

@@ -47,7 +47,7 @@ GROUP BY model ORDER BY model
 
 -- name: references_of
 -- Tasks of others whose models are compared with one of these variants.
-SELECT 'task ' || name AS text FROM tasks WHERE reference = ANY ($2::text[]) AND name IS DISTINCT FROM $1::text
+SELECT name AS text FROM tasks WHERE reference = ANY ($2::text[]) AND name IS DISTINCT FROM $1::text
 
 -- name: delete_samples
 -- Forget what was observed of a task, architectures and variants, and of their topics.

@@ -205,7 +205,7 @@ async def test_what_is_another_tenants_is_answered_as_what_does_not_exist(
                     listing = method == "GET" and path.endswith("/jobs")
                     told = {b"200"} if listing else {b"404"}
                     if path.startswith("/v1"):  # whether it may ask, and what it sent, are looked at before any name
-                        told |= {b"400", b"403"}
+                        told |= {b"400", b"403", b"415"}
                     assert there[9:12] in told, (method, path)
         listed = "/v2/repository/index"
         assert (await gateway.ask(other, listed, json={}))[2] == []

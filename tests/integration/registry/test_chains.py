@@ -10,16 +10,17 @@ from msgspec.structs import replace
 from onnx import helper
 
 from broker.settings import KafkaSettings
-from registry.access import change_access, find_access, write_access
+from registry.access import change_access, read_sight, write_access
 from registry.artifacts import ArtifactStore, sha256_of
 from registry.composites.chains import ChainRequest, register_chain
 from registry.registration import Registration
 from registry.samples import save_arrays
 from schemas.access import PUBLIC, Access, Visibility
 from schemas.errors import InvalidRequest, OperatorError
+from schemas.principal import ANYONE, Principal, Role
 from schemas.rows.catalog import AccuracySource, Task, TensorSpec
 from security.access import users_of
-from store.access import set_access
+from store.access import get_access, lock_access, set_access
 from store.catalog import load_catalog
 from store.pool import Pool
 from store.registry import get_profile, get_task, put_architecture, put_task, put_variant
@@ -122,23 +123,27 @@ async def test_a_chain_is_used_by_those_who_may_use_all_its_stages(
     chain: Callable[..., Any], store_pool: Pool, artifacts: ArtifactStore, progress: Quiet
 ) -> None:
     """From its registration on, and after whoever owns a stage has changed that."""
-    await change_access(store_pool, artifacts, "double", shared_with("acme", "globex", "initech"))
-    await change_access(store_pool, artifacts, "kind", shared_with("globex", "acme"))
+    await change(store_pool, artifacts, "double", shared_with("acme", "globex", "initech"))
+    await change(store_pool, artifacts, "kind", shared_with("globex", "acme"))
     await chain()
     assert any("only those may use it who may use all its stages" in note for note in progress.notes)
     for name in ("both", "both-chain"):
-        found = (await find_access(store_pool, name)).access
+        found = await get_access(store_pool, name)
         assert users_of(found) == {"acme", "globex"}, name
     with pytest.raises(InvalidRequest, match="made of what is private to"):
-        await change_access(store_pool, artifacts, "both-chain", PUBLIC)
+        await change(store_pool, artifacts, "both-chain", PUBLIC)
+    owner = Principal(name="k1", tenant="acme", roles=frozenset({Role.PUBLISH}))
+    with pytest.raises(InvalidRequest, match="made of what not all of these may use: it cannot be public") as refused:
+        await change(store_pool, artifacts, "both-chain", Access(owner="acme"), owner)
+    assert "initech" not in str(refused.value), "with whom others share is not told"
     private = Access(owner="acme", visibility=Visibility.PRIVATE)
-    changed = await change_access(store_pool, artifacts, "double", private)
-    assert [one.name for one in changed] == ["double", "both-chain"]
-    assert users_of((await find_access(store_pool, "both-chain")).access) == {"acme"}
-    await change_access(store_pool, artifacts, "double", PUBLIC)
-    assert users_of((await find_access(store_pool, "both-chain")).access) == {"acme"}, "nobody widens it by the way"
+    changed = await change(store_pool, artifacts, "double", private)
+    assert [*changed] == ["double", "both-chain"]
+    assert users_of(await get_access(store_pool, "both-chain")) == {"acme"}
+    await change(store_pool, artifacts, "double", PUBLIC)
+    assert users_of(await get_access(store_pool, "both-chain")) == {"acme"}, "nobody widens it by the way"
     await chain()
-    assert users_of((await find_access(store_pool, "both-chain")).access) == {"acme"}
+    assert users_of(await get_access(store_pool, "both-chain")) == {"acme"}
 
 
 @pytest.mark.parametrize("said", [PUBLIC, Access(owner="acme")])
@@ -146,7 +151,7 @@ async def test_a_version_that_narrows_a_model_narrows_what_is_made_of_that(
     chain: Callable[..., Any], store_pool: Pool, artifacts: ArtifactStore, said: Access
 ) -> None:
     """As a change of the model's access does, whether anything was said of that or not."""
-    await change_access(store_pool, artifacts, "double", said)
+    await change(store_pool, artifacts, "double", said)
     await chain()
     await register(store_pool, "hidden.onnx-fp32.cpu")
     await set_access(store_pool, "hidden", Access(owner="acme", visibility=Visibility.PRIVATE))
@@ -156,9 +161,17 @@ async def test_a_version_that_narrows_a_model_narrows_what_is_made_of_that(
     async with store_pool.transaction() as session:
         await write_access(session, artifacts, version, "double", None)
     for name in ("double", "both-chain"):
-        assert users_of((await find_access(store_pool, name)).access) == {"acme"}, name
-    assert users_of((await find_access(store_pool, "both")).access) is None, "a task is nobody's part"
+        assert users_of(await get_access(store_pool, name)) == {"acme"}, name
+    assert users_of(await get_access(store_pool, "both")) is None, "a task is nobody's part"
 
 
 def shared_with(owner: str, *others: str) -> Access:
     return Access(owner=owner, visibility=Visibility.SHARED, shared_with=frozenset(others))
+
+
+async def change(
+    pool: Pool, artifacts: ArtifactStore, name: str, access: Access, principal: Principal = ANYONE
+) -> dict[str, Access]:
+    async with pool.transaction() as session:
+        await lock_access(session)
+        return await change_access(session, artifacts, name, access, await read_sight(session, principal))

@@ -19,13 +19,14 @@ from broker.settings import KafkaSettings
 from broker.tail import Tail
 from broker.topics import ensure_task_topics, ensure_variant_topics, partitions_of
 from registry.artifacts import ArtifactStore
-from registry.removal.removal_plan import RemovalPlan, plan_removal
-from registry.removal.unregister import RemovalReport, RemovalRequest, unregister
+from registry.removal.removal_plan import plan_removal
+from registry.removal.unregister import unregister
 from registry.rollouts import canary, finished
 from schemas import headers as h
 from schemas.errors import OperatorError
 from schemas.rows.catalog import VariantState
 from schemas.rows.jobs import NewJob
+from schemas.rows.removals import RegisteredNames, RemovalPlan, RemovalReport, RemovalRequest
 from schemas.rows.rollout import VersionEventKind
 from schemas.rows.scaling import Pin, PinKind
 from schemas.topics import SHADOWS, offline_variant_topic, task_topic, variant_topic, variant_topics
@@ -36,7 +37,7 @@ from store.jobs import cancel_jobs, put_jobs
 from store.placement import put_instances, register_worker
 from store.pool import DatabaseSession, Pool
 from store.registry import get_task, get_variant, list_variants, put_architecture, put_task, put_variant
-from store.removal import RegisteredNames, mark_removing
+from store.removal import mark_removing
 from store.rollouts import begin_rollout, change_rollout, get_rollout
 from store.scaling import list_pins, put_pin
 from tests.model_files import Quiet

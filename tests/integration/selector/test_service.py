@@ -20,11 +20,12 @@ from schemas import headers as h
 from schemas.load_classes import ClassCount, LoadClass, SelectorLoad
 from schemas.query import Query
 from schemas.result import error_message
+from schemas.rows.removals import RegisteredNames
 from schemas.status import Demand
 from schemas.topics import DEAD_LETTERS, DEMAND, LOAD, task_topic, variant_topic
 from selector.policy import choose
 from store.pool import Pool
-from store.removal import RegisteredNames, mark_removing
+from store.removal import mark_removing
 from tests.integration.broker.raw_batches import batch_of, write_batch
 from tests.integration.broker.test_reply_stream import streamed as results_streamed
 from tests.integration.selector.stage import WAIT_S, Stage, empty, fields, selecting

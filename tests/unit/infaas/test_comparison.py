@@ -72,7 +72,8 @@ def test_tasks_are_not_compared_and_nothing_without_a_profile() -> None:
 
 
 COMPARED = [
-    *_compare(
+    one.point()
+    for one in _compare(
         _one("a.good.cpu", 0.9, 1, 2, 4), _one("a.slow.cpu", 0.9, 2, 3, 5), _one("b.tiny.cpu", 0.7, 0.1, 0.2, 0.3)
     ).values()
 ]
@@ -80,7 +81,7 @@ COMPARED = [
 
 def test_the_frontier_is_what_no_other_beats() -> None:
     for _, quantity in AXES:
-        assert [one.variant.name for one in frontier(COMPARED, quantity)] == ["b.tiny.cpu", "a.good.cpu"]
+        assert [one.variant for one in frontier(COMPARED, quantity)] == ["b.tiny.cpu", "a.good.cpu"]
 
 
 def test_the_terminal_shows_where_every_variant_stands() -> None:

@@ -1,0 +1,84 @@
+"""Whose tasks and models are, and who may use them: shown to who sees them, changed by who may change them."""
+
+from typing import Final
+
+from admin.binding import bind
+from admin.control import Control
+from registry.access import change_access, read_sight
+from schemas.access import Access
+from schemas.endpoints.access import SET_ACCESS, SHOW_ACCESS, AccessChange, AccessOf, AccessRequest
+from schemas.errors import Forbidden, InvalidRequest, NotFound
+from schemas.names import is_variant_name, is_version
+from schemas.rows.audit import AuditVerb
+from schemas.rows.catalog import Architecture, Task
+from security.access import check_access
+from security.sight import Sight
+from store.access import get_access, lock_access
+from store.audit import audited_transaction
+from store.pool import DatabaseSession
+from store.registry import get_architecture, get_task
+from store.rollouts import list_versions
+
+
+async def show_access(control: Control, request: AccessRequest) -> AccessOf:
+    """Show whose a task or a model with all its versions is.
+
+    Raises:
+        NotFound: there is none of this name.
+    """
+    async with control.pool.snapshot() as session:
+        sight = await read_sight(session, control.principal)
+        await _find(session, sight, request.name)
+        return AccessOf(request.name, sight.access_of(request.name))
+
+
+async def set_access(control: Control, request: AccessChange) -> list[AccessOf]:
+    """Change whose a task or a model is; gives that, and what is made of it and was narrowed with it.
+
+    Raises:
+        InvalidRequest: it makes no sense, or is more than what it is made of allows.
+        NotFound: there is none of this name.
+        Forbidden: it is another's, or is given to another by who is no administrator.
+    """
+    await _checked(control.pool, control, request)
+    asked = {
+        "owner": request.owner,
+        "visibility": request.visibility,
+        "shared_with": sorted(request.shared_with),
+    }
+    act = control.act(AuditVerb.SET_ACCESS, request.name, **asked)
+    async with audited_transaction(control.pool, act) as session:
+        await lock_access(session)
+        access, sight = await _checked(session, control, request)  # it may have been given away meanwhile
+        changed = await change_access(session, control.artifact_store(), request.name, access, sight)
+    return [AccessOf(name, access) for name, access in changed.items()]
+
+
+async def _checked(session: DatabaseSession, control: Control, request: AccessChange) -> tuple[Access, Sight]:
+    """What the access becomes, of which nothing else speaks against it, and what who asks sees."""
+    sight = await read_sight(session, control.principal)
+    row = await _find(session, sight, request.name)
+    sight.check_may_change([row])
+    owner = (await get_access(session, request.name)).owner
+    if request.owner not in (None, owner) and not sight.is_whole:
+        raise Forbidden(f"{request.name} is your tenant's: to give it to another takes the role admin")
+    access = Access(owner=request.owner or owner, visibility=request.visibility, shared_with=request.shared_with)
+    return check_access(access), sight
+
+
+async def _find(session: DatabaseSession, sight: Sight, name: str) -> Task | Architecture:
+    """The task of this name, or a version of the model."""
+    if is_variant_name(name) or is_version(name):
+        raise InvalidRequest(f"{name} is a part of a model, and used by whoever may use that: name the model")
+    task, architecture = await get_task(session, name), await get_architecture(session, name)
+    versions = await list_versions(session, name)
+    seen = [row for row in (task, *versions, architecture) if row is not None and sight.sees(row)]
+    if not seen:
+        raise NotFound(f"there is no task or model {name!r}: `infaas tasks` and `infaas models` list them")
+    found = seen[0]
+    if isinstance(found, Architecture) and found.model != name:
+        raise NotFound(f"{name} is version {found.version} of {found.model}: name the model")
+    return found
+
+
+BINDINGS: Final = (bind(SHOW_ACCESS, show_access), bind(SET_ACCESS, set_access))

@@ -1,0 +1,166 @@
+"""What is registered: tasks, models, variants and their profiles, as who asks sees it.
+
+All of an answer is of one moment. What someone does not see is looked for with the same steps as what nobody has.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from msgspec.structs import asdict
+
+from admin.binding import bind
+from admin.control import Control
+from registry.access import read_sight
+from registry.comparison import compare
+from schemas.endpoints.catalog import (
+    COMPARISON,
+    MODELS,
+    PROFILE,
+    TASKS,
+    VARIANTS,
+    ComparedPoint,
+    ComparisonRequest,
+    ListedModel,
+    ListedTask,
+    ListedVariant,
+    MeasuredVariant,
+    ModelsRequest,
+    ProfileRequest,
+    TasksRequest,
+    VariantsRequest,
+)
+from schemas.errors import NotFound
+from schemas.rows.catalog import ACCURACY, Profile, Variant, VariantState
+from schemas.rows.placement import CorrectionRow, InstanceRow
+from schemas.status import InstanceState
+from security.sight import Sight
+from store.corrections import list_corrections
+from store.placement import list_instances
+from store.pool import DatabaseSession
+from store.registry import (
+    get_profile,
+    get_task,
+    get_variant,
+    list_architectures,
+    list_profiles,
+    list_tasks,
+    list_variants,
+)
+
+
+async def tasks(control: Control, _request: TasksRequest) -> list[ListedTask]:
+    """List the tasks."""
+    async with control.pool.snapshot() as session:
+        sight = await read_sight(session, control.principal)
+        rows = sight.those_seen(await list_tasks(session))
+    return [ListedTask(**asdict(row), access=sight.access_of(row.name)) for row in rows]
+
+
+async def models(control: Control, request: ModelsRequest) -> list[ListedModel]:
+    """List the versions of models."""
+    async with control.pool.snapshot() as session:
+        sight = await read_sight(session, control.principal)
+        if not await _sees_task(session, sight, request.task):
+            return []
+        rows = sight.those_seen(await list_architectures(session, task=request.task))
+    return [ListedModel(**asdict(row), access=sight.access_of(row.model)) for row in rows]
+
+
+async def variants(control: Control, request: VariantsRequest) -> list[ListedVariant]:
+    """List the variants, with what was measured and seen of them."""
+    async with control.pool.snapshot() as session:
+        sight = await read_sight(session, control.principal)
+        if not await _sees_task(session, sight, request.task):
+            return []
+        rows = sight.those_seen(await list_variants(session, task=request.task))
+        profiles = await _profiles(session, request.task)
+        measures = {task.name: task.measure for task in await list_tasks(session)}
+        failed = await _failed(session, sight)
+        corrections = await _corrections(session, sight)
+    ready = [row for row in rows if row.state is VariantState.READY]
+    dominated = {one.variant.name: one.dominated_by for one in compare(ready, profiles)}
+    return [
+        ListedVariant(
+            variant=row,
+            profile=profiles.get(row.name),
+            measure=measures[row.task],
+            failed={one.worker: one.reason for one in failed if one.variant == row.name},
+            corrections=tuple(one for one in corrections if one.variant == row.name),
+            dominated_by=dominated.get(row.name, ""),
+        )
+        for row in rows
+    ]
+
+
+async def profile(control: Control, request: ProfileRequest) -> MeasuredVariant:
+    """Show what was measured of a variant.
+
+    Raises:
+        NotFound: there is no such variant, or it was not measured.
+    """
+    async with control.pool.snapshot() as session:
+        sight = await read_sight(session, control.principal)
+        found, row = await get_profile(session, request.variant), await get_variant(session, request.variant)
+        corrections = await _corrections(session, sight, request.variant)
+        if found is None or row is None or not sight.sees(row):
+            raise NotFound(f"there is no profile of {request.variant!r}; `infaas variants` lists what is registered")
+        task = await get_task(session, row.task)
+    return MeasuredVariant(
+        profile=found,
+        measure=ACCURACY if task is None else task.measure,
+        tuning=sight.shown(row).tuning,
+        corrections=tuple(corrections),
+    )
+
+
+async def comparison(control: Control, request: ComparisonRequest) -> list[ComparedPoint]:
+    """Compare the variants of a task that can be chosen.
+
+    Raises:
+        NotFound: there is no such task, or no variant of it is ready.
+    """
+    rows, profiles = list[Variant](), dict[str, Profile]()
+    async with control.pool.snapshot() as session:
+        sight = await read_sight(session, control.principal)
+        if await _sees_task(session, sight, request.task):
+            rows = sight.those_seen(await list_variants(session, task=request.task, state=VariantState.READY))
+            profiles = await _profiles(session, request.task)
+    compared = compare(rows, profiles)
+    if not compared:
+        raise NotFound(
+            f"there is no task {request.task!r}, or no variant of it is ready; `infaas tasks` lists the tasks"
+        )
+    return [one.point() for one in compared]
+
+
+async def _sees_task(session: DatabaseSession, sight: Sight, name: str | None) -> bool:
+    """Whether there is such a task for who asks; None: all, of which there are some."""
+    if name is None:
+        return True
+    task = await get_task(session, name)
+    return task is not None and sight.sees(task)
+
+
+async def _profiles(session: DatabaseSession, task: str | None) -> Mapping[str, Profile]:
+    return {row.variant: row for row in await list_profiles(session, task=task)}
+
+
+async def _failed(session: DatabaseSession, sight: Sight) -> Sequence[InstanceRow]:
+    """Instances that could not be loaded, for who may know of workers."""
+    if not sight.is_whole:
+        return ()
+    return [row for row in await list_instances(session) if row.state is InstanceState.FAILED]
+
+
+async def _corrections(session: DatabaseSession, sight: Sight, variant: str | None = None) -> Sequence[CorrectionRow]:
+    """What workers have seen of profiles, for who may know of workers."""
+    return await list_corrections(session, variant=variant) if sight.is_whole else ()
+
+
+BINDINGS: Final = (
+    bind(TASKS, tasks),
+    bind(MODELS, models),
+    bind(VARIANTS, variants),
+    bind(PROFILE, profile),
+    bind(COMPARISON, comparison),
+)

@@ -1,0 +1,56 @@
+"""Unregistering over the admin API: what would go, and the removal itself, which takes longer than an answer may.
+
+A removal that was accepted is kept until it has ended, whatever ends meanwhile; its number is asked how far it is.
+"""
+
+from typing import Annotated, Final
+
+import msgspec
+
+from schemas.endpoints.endpoint import Endpoint
+from schemas.principal import Role
+from schemas.rows.removals import Removal, RemovalPlan, RemovalRequest
+
+
+class RemovalPlanRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What would go with a name is wanted."""
+
+    name: str
+    """A variant, a model, a version (`MODEL@2`) or a task with all of it."""
+
+
+class RemovalStatusRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a removal is, is wanted."""
+
+    id: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
+PLAN_REMOVAL: Final = Endpoint(
+    name="removals.plan",
+    method="GET",
+    path="/v1/removal-plans/{name}",
+    role=Role.PUBLISH,
+    request=RemovalPlanRequest,
+    result=RemovalPlan,
+    summary="Say what would go with a variant, a model, a version or a task, and whether it is used.",
+)
+BEGIN_REMOVAL: Final = Endpoint(
+    name="removals.begin",
+    method="POST",
+    path="/v1/removals",
+    role=Role.PUBLISH,
+    request=RemovalRequest,
+    result=Removal,
+    summary="Unregister a variant, a model, a version or a task: its queries are answered first. It goes on after the "
+    "answer, which has its number; asked again before it ends, it is the same, and after it failed it goes on.",
+)
+SHOW_REMOVAL: Final = Endpoint(
+    name="removals.show",
+    method="GET",
+    path="/v1/removals/{id}",
+    role=Role.PUBLISH,
+    request=RemovalStatusRequest,
+    result=Removal,
+    summary="Say how far a removal is, and what came of it; its tenant asks, or an administrator.",
+)
+REMOVALS: Final = (PLAN_REMOVAL, BEGIN_REMOVAL, SHOW_REMOVAL)

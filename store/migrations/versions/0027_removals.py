@@ -1,0 +1,16 @@
+"""Removals that were asked of a gateway."""
+
+from store.migrations.script import refuse_downgrade, run_script
+
+revision = "0027"
+down_revision = "0026"
+
+
+def upgrade() -> None:
+    """Run `0027_removals.sql`."""
+    run_script("0027_removals")
+
+
+def downgrade() -> None:
+    """Refuse to go back."""
+    refuse_downgrade("removals that were accepted would be forgotten halfway")
