@@ -17,7 +17,7 @@ from broker.reachability import KafkaReachability
 from broker.settings import KafkaSettings
 from gateway.authentication import Authenticator, open_authenticator
 from gateway.doors import DRAIN_SHARE, connections_each, grpc_door, open_doors
-from gateway.http.admin import AdminRoutes
+from gateway.http.admin import AdminRoutes, import_acts
 from gateway.http.authorization import authorization
 from gateway.http.connection import ConnectionLimits, HttpConnection, encode_answers, json_errors
 from gateway.http.document import DocumentRoutes
@@ -71,6 +71,7 @@ async def serve(settings: GatewaySettings, kafka: KafkaSettings, dsn: str, stop:
         models = ModelDirectory(catalog.current)
         async with open_gateway(settings, kafka, models, dsn, stop, connection) as (address, query_client):
             log.info("serving %d models at %s", len(models), address)
+            await asyncio.to_thread(import_acts)
             tune_gc()
             remover = Remover(connection, dsn, kafka, settings.home, os.environ.get(ARTIFACTS_ENV, ""))
             following = [

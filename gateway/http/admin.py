@@ -1,6 +1,7 @@
 """The routes of the admin API, made of the table of its endpoints: one handler for all.
 
-What is done is in `admin/`, which a gateway imports when somebody asks for the first time: most are never asked.
+What is done is in `admin/`, which a gateway imports (`import_acts`) once it serves: that would only delay its start.
+Left until somebody asks, it might find other files than those that the process runs, where a new version was installed.
 Statuses are those of the error table; where somebody set something up otherwise than a request needs it, 409, and where
 something does not exist, 404.
 
@@ -66,7 +67,7 @@ class AdminRoutes:
             self._check_open(endpoint)
         check_no_foreign_page(request.headers, known_clients=known)
         asked = await self._read(endpoint, request)
-        handle = await asyncio.to_thread(_import_handler)
+        handle = await asyncio.to_thread(import_acts)
         try:
             async with asyncio.timeout(endpoint.deadline_s):
                 result = await handle(endpoint, self.control(request), asked)
@@ -116,7 +117,8 @@ class AdminRoutes:
             self._bodies.release(len(body))
 
 
-def _import_handler() -> Any:
+def import_acts() -> Any:
+    """Import what does what is asked for; returns the function that does it."""
     from admin.handlers import handle
 
     return handle
