@@ -31,7 +31,7 @@ async def status(control: Control, _request: Nothing) -> SystemReport:
         models=len(await list_architectures(pool)),
         variants=len(await list_variants(pool, state=VariantState.READY)),
         workers=sum(worker.alive and not worker.draining for worker in cluster.workers),
-        workers_wanted=sum(row.count for row in cluster.wanted),
+        workers_wanted=sum(row.count for row in cluster.wanted) if cluster.wanted else None,
         instances=dict(Counter(row.state.value for row in cluster.instances)),
         jobs=(await job_backlog(pool)).jobs,
     )

@@ -30,10 +30,11 @@ def show_remote_status(home: Path, until: float, *, as_json: bool) -> bool:
 def _facts(report: SystemReport) -> Table:
     grid = Table.grid(padding=(0, 2))
     instances = ", ".join(f"{count} {state}" for state, count in sorted(report.instances.items())) or "none"
+    wanted = "" if report.workers_wanted is None else f", {report.workers_wanted} wanted"
     for what, fact in (
         ("gateway", f"{without_user(gateway_url())}, version {report.version}"),
         ("models", f"{report.tasks} tasks, {report.models} models, {report.variants} variants"),
-        ("workers", f"{report.workers}, {report.workers_wanted} wanted" + (", paused" if report.paused else "")),
+        ("workers", f"{report.workers}{wanted}{', the scale is paused' if report.paused else ''}"),
         ("instances", instances),
         ("jobs", f"{report.jobs} not ended"),
         *(("problem", problem) for problem in report.problems),

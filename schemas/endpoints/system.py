@@ -24,7 +24,8 @@ class SystemReport(msgspec.Struct, frozen=True, kw_only=True):
     """Those that may serve."""
     workers: int
     """Those that live and do not drain."""
-    workers_wanted: int
+    workers_wanted: int | None
+    """None where nobody starts workers, so nobody says how many there should be."""
     instances: dict[str, int]
     """Number in each state."""
     jobs: int
