@@ -48,11 +48,11 @@ def digits_task(name: str) -> Task:
     )
 
 
-def digits_profile(variant: str, batch_s: float) -> Profile:
+def digits_profile(variant: str, batch_s: float, threads: int = 1) -> Profile:
     return Profile(
         variant=variant,
         device="test",
-        threads=1,
+        threads=threads,
         load_s=0.1,
         memory_bytes=1 << 20,
         accuracy=0.95,
@@ -81,7 +81,7 @@ class Site:
         self.images = inputs["input"]
 
     async def register(
-        self, model: Path = DATA / "digits_mlp.onnx", runtime: str = "onnx", batch_s: float = 1e-4
+        self, model: Path = DATA / "digits_mlp.onnx", runtime: str = "onnx", batch_s: float = 1e-4, threads: int = 1
     ) -> None:
         """Make the variant ready to be placed."""
         artifact = await asyncio.to_thread(ArtifactStore(self.home / "artifacts").put, model)
@@ -97,7 +97,7 @@ class Site:
             name=self.variant, architecture=architecture, task=self.task, runtime=runtime, precision="fp32",
             hardware="cpu", max_batch=MAX_BATCH, artifact=artifact, state=VariantState.READY, partitions=PARTITIONS,
         )  # fmt: skip
-        await put_variant(self.pool, variant, digits_profile(self.variant, batch_s))
+        await put_variant(self.pool, variant, digits_profile(self.variant, batch_s, threads))
 
     async def place(self, worker: str, partitions: Iterable[int] = (0, 1), max_batch: int = MAX_BATCH) -> None:
         """Want an instance on `worker`, once it has registered."""

@@ -476,6 +476,29 @@ async def test_one_instance_computes_in_all_slots_of_its_worker(
         assert await answered(results, 2) == {"q0": "ok", "q1": "ok"}
 
 
+async def test_a_variant_for_two_cores_computes_on_two_and_takes_both_slots(
+    site: Site, producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[tuple[int, int]] = []
+
+    def noted(model: ServableModel, artifacts: ArtifactStore, threads: int, lanes: int) -> LoadedModel:
+        opened.append((threads, lanes))
+        return load_session(model, artifacts, threads, lanes)
+
+    monkeypatch.setattr("workers.loading.load_session", noted)
+    await site.register(threads=2)
+    value, headers = site.value()
+    async with results_of(site) as results, site.worker("cpu-0", cores=2):
+        await site.place("cpu-0")
+        async with Tail(site.kafka, "test-status", [topics.STATUS]) as tail:
+            status = await _status_where(tail, "cpu-0", lambda status: any(i.partitions for i in status.instances))
+        assert (status.slots, status.threads, status.instances[0].parallel) == (2, 1, 1)
+        for number in range(3):
+            await site.ask(producer, f"q{number}", value, headers, partition=number % 2)
+        assert await answered(results, 3) == {"q0": "ok", "q1": "ok", "q2": "ok"}
+    assert opened == [(2, 1)]
+
+
 async def test_a_load_that_fails_says_why_and_is_tried_again(site: Site, producer: Producer) -> None:
     await site.register()
     value, headers = site.value()
