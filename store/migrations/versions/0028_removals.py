@@ -2,13 +2,13 @@
 
 from store.migrations.script import refuse_downgrade, run_script
 
-revision = "0027"
-down_revision = "0026"
+revision = "0028"
+down_revision = "0027"
 
 
 def upgrade() -> None:
-    """Run `0027_removals.sql`."""
-    run_script("0027_removals")
+    """Run `0028_removals.sql`."""
+    run_script("0028_removals")
 
 
 def downgrade() -> None:
