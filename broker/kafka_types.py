@@ -3,9 +3,23 @@
 from typing import Final, TypeAlias
 
 from aiokafka import ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, UnknownTopicOrPartitionError
+from aiokafka.errors import (
+    KafkaError,
+    MessageSizeTooLargeError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+)
 
-__all__ = ["APPEND_TIME", "KafkaError", "Record", "RecordTooLarge", "TopicClosed", "TopicPartition", "UnknownTopic"]
+__all__ = [
+    "APPEND_TIME",
+    "KafkaError",
+    "NotAllowed",
+    "Record",
+    "RecordTooLarge",
+    "TopicClosed",
+    "TopicPartition",
+    "UnknownTopic",
+]
 
 Record: TypeAlias = ConsumerRecord[bytes | None, bytes | None]
 """A record as it was read, with `topic`, `partition`, `offset`, `timestamp` (ms), `key`, `value` and `headers`."""
@@ -15,6 +29,9 @@ APPEND_TIME: Final = 1
 
 UnknownTopic = UnknownTopicOrPartitionError
 """The topic, or the partition of it, does not exist: trying again will not help."""
+
+NotAllowed = TopicAuthorizationFailedError
+"""We may not use the topic: trying again will not help until somebody allows it."""
 
 RecordTooLarge = MessageSizeTooLargeError
 """The record exceeds `KafkaSettings.max_record_bytes`."""

@@ -8,7 +8,8 @@ Rules.
 * A result that names a reply stream goes there if it can go at once; else, or if it is not acknowledged, to its topic.
 * Nobody waits for an acknowledgement: it arrives as a callback, without a future.
 * `next_step` alone judges a failure. What cannot succeed is final at once, whatever `max_attempts` says: a result whose
-  topic does not exist, anything that is larger than Kafka takes. All else passes, and is tried again.
+  topic does not exist, or is a client's and not ours to write, anything that is larger than Kafka takes. All else is
+  tried again: a topic of the system's own that it may not write is the operator's to mend.
 * What failed is sent again by topic, each topic in a task of its own: one in trouble holds up no other. It is bounded
   by what the consumer hands out, for each failure is that of a record that is out.
 * While Kafka is away dead letters fail like all else. Then what was given up only because attempts ran out begins anew:
@@ -29,13 +30,13 @@ from msgspec.structs import replace
 from prometheus_client import Counter
 
 from broker.dead_letters import publish_dead_letter, record_bytes
-from broker.kafka_types import KafkaError, Record, RecordTooLarge, UnknownTopic
+from broker.kafka_types import KafkaError, NotAllowed, Record, RecordTooLarge, UnknownTopic
 from broker.producer import Ack, RecordSender
 from broker.reply_stream.sender import ResultSender
 from schemas.errors import Internal, InvalidRequest, QueryError
 from schemas.headers import RawHeaders
 from schemas.result import OK
-from schemas.topics import DEAD_LETTERS
+from schemas.topics import DEAD_LETTERS, PREFIX
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +128,8 @@ def next_step(failed: FailedSend, max_attempts: int | None) -> Retry | GiveUp:
         return GiveUp(what, InvalidRequest(answer) if message.status in ("", OK) else None, final=True)
     if isinstance(error, UnknownTopic) and message.status:
         return GiveUp(f"the result's topic {message.topic} does not exist", None, final=True)
+    if isinstance(error, NotAllowed) and message.status and not message.topic.startswith(PREFIX):
+        return GiveUp(f"the system may not write to the result's topic {message.topic}", None, final=True)
     if max_attempts is None or failed.attempts < max_attempts:
         return Retry(retry_delay_s(failed.attempts))
     reason = f"could not be sent in {failed.attempts} attempts: {error!r}"

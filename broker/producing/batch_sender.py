@@ -30,6 +30,7 @@ from broker.producing.partition_queue import ANONYMOUS, PartitionQueue, Producer
 from broker.producing.produce_api import PartitionAnswer, Produce, new_identity, read_produced
 from broker.producing.records import Ack, PendingRecord
 from broker.producing.verdict import Verdict, error_of, judge, may_be_written, needs_metadata
+from process.failure_log import FailureLog
 from schemas.topics import is_work
 
 log = logging.getLogger(__name__)
@@ -89,6 +90,7 @@ class BatchSender:
         self._tasks: asyncio.TaskGroup
         self._running: set[asyncio.Task[None]] = set()
         self._identifying: asyncio.Task[None] | None = None
+        self._identities = FailureLog("getting a producer id", "nothing is written")
         self._loop = asyncio.get_running_loop()
 
     def use_tasks(self, tasks: asyncio.TaskGroup) -> None:
@@ -179,8 +181,10 @@ class BatchSender:
                 async with asyncio.timeout(_ASK_S):
                     self._fresh = await new_identity(self._client)
             except (KafkaError, OSError, KeyError) as error:  # a TimeoutError is an OSError; KeyError: see `_request`
-                log.warning("Kafka gives no producer id: %r", error)
+                self._identities.failed(error)
                 await asyncio.sleep(BACKOFF_S)
+            else:
+                self._identities.recovered()
             waited = list(self._nameless)
             self._nameless.clear()
             for queue in waited:  # back to where they were, or gone if their records are late, where there is none

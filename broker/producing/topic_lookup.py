@@ -2,6 +2,7 @@
 
     known: the topic's queues, at once
     else:  aside -> asked for -> found: into its queue, in order
+                              -> we may not use it: fails at once
                               -> the broker says for METADATA_S that there is none: fails, and is remembered a moment
                               -> the broker says nothing: fails at its own deadline, as a record that may be sent again
 
@@ -21,7 +22,13 @@ from typing import Any, Final
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.cluster import ClusterMetadata
-from aiokafka.errors import KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError
+from aiokafka.errors import (
+    KafkaError,
+    KafkaTimeoutError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 from aiokafka.protocol.metadata import MetadataRequest
 
 from broker.producing.batch_sender import BatchSender
@@ -40,6 +47,7 @@ MANY: Final = 20
 _IMPATIENT_S: Final = 0.2
 _LOOK_INTERVAL_S: Final = 0.05
 _ASKED_AT_ONCE: Final = 200
+_DENIED: Final = (TopicAuthorizationFailedError.errno, UnknownTopicOrPartitionError.errno)
 
 
 class _UnknownTopic:
@@ -51,8 +59,8 @@ class _UnknownTopic:
         self.records: deque[tuple[PendingRecord, int | None]] = deque()
         """With the partition each is for."""
         self.since = now
-        self.denied = False
-        """Whether the broker said that there is no such topic or partition."""
+        self.denied: KafkaError | None = None
+        """What the broker said if there is no such topic or partition, or none for us."""
         self.settled = asyncio.Event()
 
 
@@ -68,7 +76,8 @@ class TopicLookup:
         self._followed: dict[str, list[PartitionQueue]] = {}
         """Queues of all topics that exist or did lately."""
         self._aside: dict[str, _UnknownTopic] = {}
-        self._missing: dict[str, float] = {}
+        self._missing: dict[str, tuple[float, KafkaError]] = {}
+        """By topic until when it is refused, and why."""
         self._max_records = max_records
         self._records = 0
         """Number of records aside, counted anew at each look."""
@@ -78,8 +87,9 @@ class TopicLookup:
 
     def refusal(self, topic: str) -> KafkaError | None:
         """Why a record for a topic that is not ready must not wait for it; None: it may."""
-        if self._missing.get(topic, 0.0) > self._loop.time():
-            return UnknownTopicOrPartitionError(topic)
+        until, why = self._missing.get(topic, (0.0, None))
+        if until > self._loop.time():
+            return why
         if not is_topic(topic):
             return UnknownTopicOrPartitionError(f"no topic can be called {topic[:100]!r}")
         if self._records >= self._max_records:
@@ -188,7 +198,7 @@ class TopicLookup:
             if code == 0:
                 found.append(topic)
             elif search is not None:
-                search.denied = code == UnknownTopicOrPartitionError.errno
+                search.denied = for_code(code)(topic) if code in _DENIED else None
                 self._aside[topic] = self._aside.pop(topic)
         return found
 
@@ -196,7 +206,7 @@ class TopicLookup:
         """Note that topics which do exist have had their chance to show a partition, too."""
         for topic, search in self._aside.items():
             if self._queues(topic):
-                search.denied = True
+                search.denied = UnknownTopicOrPartitionError(topic)
 
     def _settle(self) -> None:
         """Send what waited for what is here now; fail what waited long enough."""
@@ -205,12 +215,12 @@ class TopicLookup:
         for topic, search in list(self._aside.items()):
             queues = self._queues(topic)
             self._send(search, queues)
-            overdue = now - search.since > patience
+            overdue = now - search.since > patience or isinstance(search.denied, TopicAuthorizationFailedError)
             if not search.records and (overdue or queues):
                 self._end(topic, None)
             elif overdue and search.denied:
-                self._note_missing(topic, now)
-                self._end(topic, UnknownTopicOrPartitionError(topic))
+                self._note_missing(topic, now, search.denied)
+                self._end(topic, search.denied)
             else:
                 self._expire(topic, search, now)
         self._records = sum(len(search.records) for search in self._aside.values())
@@ -241,8 +251,8 @@ class TopicLookup:
         if queues := self._queues(topic):
             self.ready[topic] = queues
 
-    def _note_missing(self, topic: str, now: float) -> None:
+    def _note_missing(self, topic: str, now: float, why: KafkaError) -> None:
         if self._queues(topic):  # a partition is missing, the others are there
             return
-        self._missing = {name: until for name, until in self._missing.items() if until > now}
-        self._missing[topic] = now + MISSING_FOR_S
+        self._missing = {name: (until, said) for name, (until, said) in self._missing.items() if until > now}
+        self._missing[topic] = now + MISSING_FOR_S, why

@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Final, Self
 from uuid import uuid4
 
-from broker.kafka_types import KafkaError, RecordTooLarge, UnknownTopic
+from broker.kafka_types import KafkaError, NotAllowed, RecordTooLarge, UnknownTopic
 from broker.producer import Ack
 from broker.request_reply import Reply, RequestReply
 from broker.settings import KafkaSettings
@@ -111,7 +111,7 @@ class KafkaTransport:
         return sign(key, query.task, sent, query.message.value, int(self._requests.producer.clock.now_ms()))
 
     def _translated(self, error: KafkaError, task: str) -> QueryError:
-        if isinstance(error, UnknownTopic) and self._tenant is not None:
+        if isinstance(error, UnknownTopic | NotAllowed) and self._tenant is not None:
             return Forbidden(
                 f"Kafka has no topic {ingress_topic(self._tenant)}, or does not let this user write there: has tenant "
                 f"{self._tenant} been created (`infaas tenants create`), for this user?"
@@ -120,6 +120,8 @@ class KafkaTransport:
             return UnknownTask(
                 f"no task is called {task!r}, it has no topic; a model is asked for by its task and `target`"
             )
+        if isinstance(error, NotAllowed):
+            return Forbidden(f"Kafka does not let this user write queries of {task!r}: ask as a tenant, with tenant=")
         if isinstance(error, RecordTooLarge):
             return InvalidRequest("the query is larger than Kafka takes (INFAAS_KAFKA_MAX_RECORD_BYTES)")
         return Overloaded(f"Kafka does not take the query: {error or type(error).__name__}")

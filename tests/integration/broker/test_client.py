@@ -13,9 +13,10 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from pydantic import SecretStr
 
-from broker.acls import allow, disallow, tenant_acls
+from broker.acls import Acl, Operation, Pattern, Resource, allow, disallow, tenant_acls
 from broker.client import close_client, new_client, open_admin, ping
 from broker.delivery.consumer import Consumer
+from broker.kafka_types import NotAllowed
 from broker.producer import Producer
 from broker.request_reply import RequestReply
 from broker.scram import forget_password, set_password
@@ -108,6 +109,20 @@ async def test_who_is_forgotten_gets_in_no_more(secured_kafka: SecuredKafka) -> 
         await forget_password(system, name)
     with pytest.raises(OperatorError, match="refused the credentials"):
         await ping(user)
+
+
+async def test_a_topic_that_one_may_not_write_is_told_at_once(secured_kafka: SecuredKafka) -> None:
+    name = f"reader-{uuid4().hex[:8]}"
+    seen, unseen = f"{name}-seen", f"{name}-unseen"
+    await set_password(secured_kafka.system, name, "s3cret")
+    await ensure_topics(secured_kafka.system, [TopicSpec(seen), TopicSpec(unseen)])
+    rights = {seen: Operation.READ, f"{name}-own": Operation.WRITE}
+    acls = [Acl(Resource.TOPIC, Pattern.LITERAL, topic, right) for topic, right in rights.items()]
+    await allow(secured_kafka.system, acls, f"User:{name}")
+    async with Producer(secured_kafka.user(name, "s3cret"), "test") as producer:
+        for topic in (seen, unseen, unseen):
+            with pytest.raises(NotAllowed):
+                await producer.send_and_wait(topic, b"x")
 
 
 async def test_who_may_not_change_who_may_what_is_told(secured_kafka: SecuredKafka) -> None:

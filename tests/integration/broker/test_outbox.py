@@ -11,7 +11,7 @@ import pytest
 
 from broker.dead_letters import TOPIC, parse_letter
 from broker.delivery.consumer import Consumer, Record
-from broker.kafka_types import KafkaError, RecordTooLarge, UnknownTopic
+from broker.kafka_types import KafkaError, NotAllowed, RecordTooLarge, UnknownTopic
 from broker.letters.letter import LetterFilter
 from broker.letters.letter_box import LetterBox
 from broker.outbox import RETRY_DELAYS_S, FailedSend, GiveUp, Message, Outbox, Retry, next_step
@@ -50,6 +50,15 @@ class TestNextStep:
         for status in (RESULT, ERROR):
             step = next_step(failed(UnknownTopic(), status), max_attempts)
             assert step == GiveUp("the result's topic replies does not exist", None, final=True)
+
+    @pytest.mark.parametrize("max_attempts", [None, 3], ids=["worker", "selector"])
+    def test_a_result_for_a_topic_that_we_may_not_write_is_given_up_unless_it_is_the_systems_own(
+        self, max_attempts: int | None
+    ) -> None:
+        step = next_step(failed(NotAllowed()), max_attempts)
+        assert step == GiveUp("the system may not write to the result's topic replies", None, final=True)
+        own = FailedSend(RECORD, message(RESULT, "infaas.results.t"), 1, NotAllowed())
+        assert next_step(own, max_attempts) == Retry(RETRY_DELAYS_S[0]), "somebody will put that right"
 
     @pytest.mark.parametrize("max_attempts", [None, 3], ids=["worker", "selector"])
     def test_what_is_too_large_is_given_up_at_once_and_explained(self, max_attempts: int | None) -> None:
