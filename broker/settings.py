@@ -23,6 +23,13 @@ ENV: Final = "INFAAS_KAFKA"
 PREFIX: Final = "INFAAS_KAFKA_"
 
 
+_LOGIN: Final = (
+    *("security_protocol", "sasl_mechanism", "sasl_username", "sasl_password_file", "sasl_token_file"),
+    *("tls_ca", "tls_certificate", "tls_key", "tls_check_hostname"),
+)
+"""Names of the settings that say how to get in, but for secrets."""
+
+
 class SecurityProtocol(StrEnum):
     """How a connection is encrypted and authenticated, in Kafka's words."""
 
@@ -141,6 +148,12 @@ class KafkaSettings(BaseSettings):
                 f"{self.sasl_mechanism}: set {PREFIX}SASL_USERNAME, and one of {PREFIX}SASL_PASSWORD and "
                 f"{PREFIX}SASL_PASSWORD_FILE"
             )
+
+    @property
+    def login(self) -> dict[str, str]:
+        """What was said of how to get in, by the names of these settings: files of secrets, never secrets."""
+        said = {name: getattr(self, name) for name in _LOGIN if name in self.model_fields_set}
+        return {name: str(value.absolute() if isinstance(value, Path) else value) for name, value in said.items()}
 
     @property
     def password(self) -> str | None:

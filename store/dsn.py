@@ -1,5 +1,6 @@
 """Where Postgres is, as one text that may hold a password: read without it, and checked without quoting it."""
 
+from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -27,11 +28,12 @@ def has_password(dsn: str) -> bool:
 
 
 def checked_dsn(dsn: str) -> str:
-    """Return the DSN if the driver can read it.
+    """Return the DSN if the driver can read it, and its file with passwords.
 
     Raises:
-        OperatorError: it cannot, and would quote from it what may be a part of the password.
+        OperatorError: it cannot, and would quote what may be a part of the password, or go on without that file.
     """
+    _check_passfile(dict(parse_qsl(urlsplit(dsn).query)).get("passfile"))
     for place in urlsplit(dsn).netloc.rpartition("@")[2].split(","):
         _, colon, port = place.rpartition("]")[2].partition(":")
         if colon and not port.isdecimal():
@@ -39,3 +41,14 @@ def checked_dsn(dsn: str) -> str:
                 f"INFAAS_POSTGRES is no DSN: write {_FORM}, and what is special in the password as %2F for / and so on"
             )
     return dsn
+
+
+def _check_passfile(name: str | None) -> None:
+    if name is None:
+        return
+    if not Path(name).is_file():
+        raise OperatorError(f"passfile={name} in INFAAS_POSTGRES is not a file")
+    if Path(name).stat().st_mode & 0o077:
+        raise OperatorError(
+            f"passfile={name} in INFAAS_POSTGRES may be read by others, so it is not used: chmod 600 it"
+        )

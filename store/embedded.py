@@ -19,7 +19,6 @@ import fcntl
 import logging
 import os
 import pwd
-import secrets
 import shutil
 import signal
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
@@ -29,6 +28,7 @@ from typing import IO, Any, Final
 from urllib.parse import quote
 
 from process.ports import LOOPBACK, claim_port, free_port
+from process.secret_file import keep_secret
 from process.subprocesses import die_with_parent
 from schemas.errors import OperatorError
 from store.errors import StoreUnavailable
@@ -216,14 +216,10 @@ class EmbeddedPostgres:
         return self._dir / "password"
 
     def _keep_password(self) -> str:
-        file = self._password_file
-        if not file.exists():
-            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as out:
-                out.write(secrets.token_urlsafe(24))
-            if os.geteuid() == 0:
-                shutil.chown(file, *_account())
-        return file.read_text()
+        password = keep_secret(self._password_file)
+        if os.geteuid() == 0:
+            shutil.chown(self._password_file, *_account())
+        return password
 
     def _dsn_of(self, database: str) -> str:
         return self.dsn.removesuffix(_DATABASE) + database

@@ -6,6 +6,7 @@
 """
 
 import socket
+import ssl
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Final
@@ -76,5 +77,10 @@ def translate_errors() -> Generator[None]:
         OUTAGE.failed(reason=str(error) or type(error).__name__)
         if isinstance(error, socket.gaierror):
             raise StoreUnavailable(f"Postgres's host is not known ({error.strerror}); check INFAAS_POSTGRES") from error
+        if isinstance(error, ssl.SSLCertVerificationError):
+            raise StoreUnavailable(
+                f"Postgres's certificate is not trusted ({error.verify_message}); check INFAAS_POSTGRES: sslrootcert "
+                "names whom to trust, and sslmode=verify-full wants its host in the certificate"
+            ) from error
         reason = str(error) or type(error).__name__
         raise StoreUnavailable(f"Postgres does not answer: {reason}; check INFAAS_POSTGRES") from error

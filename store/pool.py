@@ -24,6 +24,8 @@ TIMEOUT_S: Final = 10
 _CLOSE_TIMEOUT_S: Final = 5.0
 _FULL_S: Final = 0.05, 1.0
 """Seconds after which a server that was full is asked again, at first and at most."""
+_NO_TLS: Final = "rejected SSL upgrade"
+"""What the driver says of a server that has no TLS, as of many another broken connection."""
 _CONVERT: Final = 200
 """Rows that are made into structs in one go, some 2 ms."""
 
@@ -167,6 +169,8 @@ async def _connect_patiently(*args: Any, timeout: Any, **settings: Any) -> Any: 
         except ConnectionRefusedError:
             raise
         except (asyncpg.TooManyConnectionsError, ConnectionError) as error:  # the latter where too many try at once
+            if _NO_TLS in str(error):  # which it will be the next time
+                raise
             pause_s = min(pause_s * 2, _FULL_S[1])
             if asyncio.get_running_loop().time() + pause_s > until:
                 raise StoreFull(str(error)) from error

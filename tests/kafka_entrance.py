@@ -26,13 +26,14 @@ class Entrance:
         back, forth = await asyncio.open_connection(self._host, self._port)
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(_pass_on(reader, forth))
-                tasks.create_task(_pass_on(back, writer))
+                tasks.create_task(pass_on(reader, forth))
+                tasks.create_task(pass_on(back, writer))
         except* OSError:
             pass
 
 
-async def _pass_on(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+async def pass_on(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    """Hand on what comes until it ends, and the end."""
     while data := await source.read(65536):
         sink.write(data)
         await sink.drain()

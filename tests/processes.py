@@ -15,6 +15,7 @@ def variables_of(kafka: KafkaSettings, dsn: str, home: Path | None = None) -> di
     return {
         "INFAAS_KAFKA": kafka.bootstrap,
         "INFAAS_KAFKA_FETCH_MAX_WAIT_MS": str(kafka.fetch_max_wait_ms),
+        **{f"INFAAS_KAFKA_{name.upper()}": value for name, value in kafka.login.items()},
         "INFAAS_POSTGRES": dsn,
         **({"INFAAS_HOME": str(home)} if home else {}),
     }

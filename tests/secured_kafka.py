@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 from pydantic import SecretStr
 
-from broker.servers.apache import ApacheKafka, server_properties
+from broker.servers.apache import ApacheKafka, changed_properties, server_properties
 from broker.settings import KafkaSettings, SaslMechanism, SecurityProtocol
 from process.ports import free_port
 from tests.kafka_fixtures import need_apache, served
@@ -49,7 +49,7 @@ class SecuredKafka:
     """How to reach the broker, as whom."""
 
     def __init__(self, certificates: Certificates, sasl_port: int, tls_port: int) -> None:
-        self._certificates = certificates
+        self.certificates = certificates
         self._sasl, self._tls = f"{_HOST}:{sasl_port}", f"{_HOST}:{tls_port}"
 
     @property
@@ -69,18 +69,18 @@ class SecuredKafka:
             bootstrap=self._sasl,
             security_protocol=SecurityProtocol.SASL_SSL,
             sasl_mechanism=mechanism,
-            tls_ca=self._certificates.authority,
+            tls_ca=self.certificates.authority,
             request_timeout_ms=5000,
             **credentials,  # pyright: ignore[reportArgumentType]
         )
 
     def certified(self, name: str) -> KafkaSettings:
         """As whom a certificate names."""
-        certificate, key = self._certificates.issue(name)
+        certificate, key = self.certificates.issue(name)
         return KafkaSettings(
             bootstrap=self._tls,
             security_protocol=SecurityProtocol.SSL,
-            tls_ca=self._certificates.authority,
+            tls_ca=self.certificates.authority,
             tls_certificate=certificate,
             tls_key=key,
             request_timeout_ms=5000,
@@ -126,9 +126,7 @@ def _properties(
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         "super.users": f"User:{USER};User:CN=broker",
     }
-    plain = server_properties(data, port, controller_port).splitlines()
-    kept = [line for line in plain if line.partition("=")[0] not in changed]
-    return "\n".join([*kept, *(f"{name}={value}" for name, value in changed.items()), ""])
+    return changed_properties(server_properties(data, port, controller_port), changed)
 
 
 def _one_line(pem: Path) -> str:

@@ -1,7 +1,8 @@
 """A real single-node Apache Kafka on this machine: KRaft, its log on disk, its JVM from PATH or from PyPI.
 
 The reference broker: everything is tested and measured on it. Limits: one node, so no replication; plaintext on
-127.0.0.1. What it holds survives a restart on the same folder.
+127.0.0.1, where every user of the machine gets in, or who has the password (`guarded_kafka`). What it holds survives a
+restart on the same folder.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ import re
 import shutil
 import subprocess
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,7 @@ from typing import Final
 from broker.servers.broker_process import BrokerProcess
 from broker.servers.jars import cache_dir, fetch_jars
 from process.ports import LOOPBACK, claim_port, free_port
+from process.secret_file import write_secret
 from process.subprocesses import running
 from schemas.errors import OperatorError
 
@@ -62,7 +64,7 @@ class ApacheKafka(BrokerProcess):
     def _write_properties(self, port: int) -> Path:
         self._home.mkdir(parents=True, exist_ok=True)
         path = self._home / "server.properties"
-        path.write_text(self._properties((self._home / "data").absolute(), port, free_port()))
+        write_secret(path, self._properties((self._home / "data").absolute(), port, free_port()))
         return path
 
     async def _format(self, java: Path, jars: Path, properties: Path) -> None:
@@ -117,6 +119,12 @@ log.cleaner.dedupe.buffer.size=4194304
 log.index.size.max.bytes=1048576
 log.retention.check.interval.ms=60000
 """
+
+
+def changed_properties(text: str, changed: Mapping[str, str]) -> str:
+    """The text of a configuration with these values instead, or besides."""
+    kept = [line for line in text.splitlines() if line.partition("=")[0] not in changed]
+    return "\n".join([*kept, *(f"{name}={value}" for name, value in changed.items()), ""])
 
 
 def find_java() -> Path:

@@ -44,7 +44,8 @@ def find_kafka(home: Path) -> KafkaSettings:
     if os.environ.get(KAFKA_ENV):
         return KafkaSettings()
     state = running_state(home, KAFKA_ENV)
-    return KafkaSettings(bootstrap=state.kafka, fetch_max_wait_ms=state.fetch_max_wait_ms)
+    login: dict[str, Any] = dict(state.kafka_login)
+    return KafkaSettings(bootstrap=state.kafka, fetch_max_wait_ms=state.fetch_max_wait_ms, **login)
 
 
 def find_database(home: Path) -> str:

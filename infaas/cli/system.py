@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -105,7 +105,11 @@ AllowAnonymousFlag = Annotated[
 ]
 AuthFlag = Annotated[
     bool,
-    typer.Option("--auth", envvar="INFAAS_GATEWAY_AUTH", help="Have the gateway let in only who shows a key or token."),
+    typer.Option(
+        "--auth",
+        envvar="INFAAS_GATEWAY_AUTH",
+        help="Let in only who shows a key or token to the gateway, a password to our Kafka.",
+    ),
 ]
 KafkaPortFlag = Annotated[int, typer.Option(envvar="INFAAS_KAFKA_PORT", min=0, max=LAST_PORT, help=_ANY_PORT)]
 PostgresPortFlag = Annotated[int, typer.Option(envvar="INFAAS_POSTGRES_PORT", min=0, max=LAST_PORT, help=_ANY_PORT)]
@@ -355,7 +359,7 @@ def _places(state: SystemState, *, show_secrets: bool = False) -> Table:
     for what, where in (
         ("gateway", state.gateway),
         *([("gRPC", state.grpc)] if state.grpc else []),
-        ("Kafka", f"{state.kafka} ({state.kafka_kind})"),
+        ("Kafka", f"{state.kafka} ({state.kafka_kind}){_kafka_login(state.kafka_login)}"),
         *_warnings(state),
         *((f"alarm: {name}", server.alarm) for name, server in state.servers.items() if server.alarm),
         ("Postgres", state.postgres if show_secrets else without_password(state.postgres)),
@@ -364,6 +368,12 @@ def _places(state: SystemState, *, show_secrets: bool = False) -> Table:
     ):
         grid.add_row(f"[bold]{what}[/]", escape(where))
     return grid
+
+
+def _kafka_login(login: Mapping[str, str]) -> str:
+    """Who gets in there, and where the password is."""
+    user, file = login.get("sasl_username"), login.get("sasl_password_file")
+    return f", as {user}" * bool(user) + f" by the password in {file}" * bool(file)
 
 
 def _warnings(state: SystemState) -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ import msgspec
 
 from broker.servers.apache import ApacheKafka, find_java
 from broker.servers.embedded import LIMITS, EmbeddedBroker, find_binary
+from broker.servers.guarded_kafka import GuardedKafka
 from broker.servers.jars import JarProgress, cache_dir, fetch_jars, jars_folder
 from broker.settings import KafkaSettings
 from infaas.supervisor.options import KafkaKind, UpOptions, uses_external_kafka
@@ -69,10 +70,13 @@ async def start_kafka(
     """
     if choice.kind is KafkaKind.EXTERNAL:
         return KafkaSettings(), None
-    kind, loss = (ApacheKafka, "") if choice.kind is KafkaKind.APACHE else (EmbeddedBroker, _LOSS)
+    embedded = choice.kind is KafkaKind.EMBEDDED
+    if embedded and options.auth:
+        announce("the embedded broker knows no passwords: every user of this machine can use it")
+    kind = EmbeddedBroker if embedded else GuardedKafka if options.auth else ApacheKafka
     broker = await stack.enter_async_context(kind(options.home / "kafka", options.kafka_port))
-    server = Server("kafka", broker.bootstrap, broker, announce, loss=loss)
-    if FETCH_WAIT_ENV in os.environ:
+    server = Server("kafka", broker.bootstrap, broker, announce, loss=_LOSS if embedded else "")
+    if embedded and FETCH_WAIT_ENV in os.environ:
         return KafkaSettings(bootstrap=broker.bootstrap), server
     return broker.settings, server
 

@@ -7,7 +7,6 @@ no process id that was given to somebody else is ever signalled. The file may ho
 import asyncio
 import fcntl
 import logging
-import os
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import IO, Final
 
 import msgspec
 
+from process.secret_file import write_secret
 from schemas.errors import OperatorError
 
 log = logging.getLogger(__name__)
@@ -69,6 +69,8 @@ class SystemState(msgspec.Struct, kw_only=True):
     """`host:port`, several of them joined by commas."""
     kafka_kind: str
     """One of `apache`, `embedded` and `external`."""
+    kafka_login: dict[str, str] = {}
+    """How to get in there, by the names of `KafkaSettings`: files of secrets, never secrets; empty where all may."""
     kafka_reason: str
     """Why the embedded broker stands in for Apache Kafka; empty if it does not."""
     fetch_max_wait_ms: int
@@ -99,11 +101,7 @@ def claimed(home: Path) -> Generator[None]:
 
 def write_state(home: Path, state: SystemState) -> None:
     """Replace the state file at once; readers see the old or the new one."""
-    fresh = home / f"{STATE}.new"
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as out:
-        out.write(msgspec.json.encode(state))
-    fresh.replace(home / STATE)
+    write_secret(home / STATE, msgspec.json.encode(state).decode())
 
 
 class StateFile:

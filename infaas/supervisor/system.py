@@ -16,6 +16,8 @@ from typing import Final
 
 import msgspec
 
+from broker.settings import ENV as KAFKA_ENV
+from broker.settings import PREFIX as KAFKA_PREFIX
 from broker.settings import KafkaSettings
 from infaas.supervisor.child import Child, ChildSpec, child_spec
 from infaas.supervisor.kafka_server import FETCH_WAIT_ENV, FetchingJars, KafkaChoice, choose_kafka, start_kafka
@@ -85,6 +87,7 @@ class RunningSystem:
             else address_text(self.options.gateway_host, self.options.grpc_port),
             kafka=self.kafka.bootstrap,
             kafka_kind=self._choice.kind,
+            kafka_login=self.kafka.login,
             kafka_reason=self._choice.reason,
             fetch_max_wait_ms=self.kafka.fetch_max_wait_ms,
             postgres=self.postgres,
@@ -146,7 +149,8 @@ class RunningSystem:
     def _environment(self) -> dict[str, str]:
         return {
             "INFAAS_HOME": str(self.options.home),
-            "INFAAS_KAFKA": self.kafka.bootstrap,
+            KAFKA_ENV: self.kafka.bootstrap,
+            **{f"{KAFKA_PREFIX}{name.upper()}": value for name, value in self.kafka.login.items()},
             FETCH_WAIT_ENV: str(self.kafka.fetch_max_wait_ms),
             "INFAAS_POSTGRES": self.postgres,
             "INFAAS_DRAIN_TIMEOUT_S": f"{DRAIN_S:g}",

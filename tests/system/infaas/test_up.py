@@ -9,8 +9,12 @@ import socket
 import psutil
 import pytest
 
+from broker.client import ping
+from broker.settings import KafkaSettings
+from schemas.errors import OperatorError
 from tests.system.infaas.conftest import FREE_PORTS, Cli
 from tests.system.infaas.secrets import places_that_show
+from tests.waiting import read_until
 
 pytestmark = pytest.mark.timeout(400)
 SECRETS = {
@@ -21,7 +25,7 @@ SECRETS = {
 
 
 async def test_a_system_lives_is_healed_and_stops_and_tells_no_secret(cli: Cli) -> None:
-    async with cli.up("--selectors=2", "--workers=2", "--jobs=2", **SECRETS) as supervisor:
+    async with cli.up("--auth", "--selectors=2", "--workers=2", "--jobs=2", **SECRETS) as supervisor:
         state = await cli.json("status", "--wait")
         assert state["gateway"].startswith("http://127.0.0.1:")
         assert state["postgres"].startswith("postgresql://")
@@ -36,20 +40,26 @@ async def test_a_system_lives_is_healed_and_stops_and_tells_no_secret(cli: Cli) 
         assert healed["services"]["selector"]["pid"] != selector
         assert healed["services"]["gateway"]["restarts"] == 0
 
-        password = (cli.home / "postgres" / "password").read_text().strip()
+        passwords = [(cli.home / server / "password").read_text() for server in ("kafka", "postgres")]
         whole = await cli.json("status", "--show-secrets")
-        assert password in whole["postgres"]
-        key = await cli.json("keys", "create", "--tenant=acme")
-        await cli.run("tenants", "create", "acme")
-        _, signing_key, _ = await cli.run("tenants", "key", "acme", **SECRETS)
-        by_http = {"INFAAS_URL": state["gateway"]}
-        assert key["key"] not in str(await cli.json("keys", "list", **by_http))
-        assert "--auth" in (await cli.run("keys", "create", "--role=admin", **by_http))[2].replace("\n", " ")
+        assert passwords[1] in whole["postgres"]
+        with pytest.raises(OperatorError, match="cannot reach Kafka"):
+            await ping(KafkaSettings(bootstrap=whole["kafka"], request_timeout_ms=2000))
+        assert await ping(KafkaSettings(bootstrap=whole["kafka"], **whole["kafka_login"])) == 1
+        admin = (await cli.json("keys", "create", "--role=admin"))["key"]
+        by_http = {"INFAAS_URL": state["gateway"], "INFAAS_KEY": admin}
+        await read_until(lambda: cli.run("keys", "list", **by_http), lambda done: done[0] == 0)  # it hears of the key
+        key = await cli.json("keys", "create", "--tenant=acme", **by_http)
+        await cli.run("tenants", "create", "acme", **by_http)
+        _, signing_key, _ = await cli.run("tenants", "key", "acme", **by_http)
         assert signing_key.startswith("infaas-sk.acme.")
-        planted = [password, SECRETS["INFAAS_JOBS_WEBHOOK_SECRET"], SECRETS["INFAAS_SIGNING_SECRET"]]
-        planted += [key["key"].split("_", 2)[2], signing_key.strip().rpartition(".")[2]]
+        planted = [*passwords, SECRETS["INFAAS_JOBS_WEBHOOK_SECRET"], SECRETS["INFAAS_SIGNING_SECRET"]]
+        planted += [*(made.split("_", 2)[2] for made in (admin, key["key"])), signing_key.strip().rpartition(".")[2]]
         places = {"INFAAS_KAFKA": whole["kafka"], "INFAAS_POSTGRES": whole["postgres"], **SECRETS}
+        places |= {f"INFAAS_KAFKA_{name.upper()}": value for name, value in whole["kafka_login"].items()}
         assert await places_that_show(cli, healed, planted, places) == []
+        code, _, err = await cli.run("up", *FREE_PORTS)
+        assert (code, "already runs" in err) == (1, True), "two systems in one home are refused"
 
         pids = [service["pid"] for service in healed["services"].values()]
         code, _, err = await cli.run("down")
@@ -66,7 +76,7 @@ async def test_a_system_lives_is_healed_and_stops_and_tells_no_secret(cli: Cli) 
     assert "no system runs" in err
 
 
-async def test_nothing_outlives_a_killed_supervisor(cli: Cli) -> None:
+async def test_nothing_outlives_a_killed_supervisor_and_the_next_may_be_stopped_all_at_once(cli: Cli) -> None:
     supervisor = await cli.start("up", *FREE_PORTS)
     state = await cli.json("status", "--wait")
     children = psutil.Process(supervisor.pid).children(recursive=True)
@@ -82,11 +92,10 @@ async def test_nothing_outlives_a_killed_supervisor(cli: Cli) -> None:
     code, _, err = await cli.run("status")  # the state file is still there, and not believed
     assert code == 1
     assert "no system runs" in err
-    async with cli.up():  # nor is anything in the way of the next one
-        assert (await cli.json("status", "--wait"))["ready"]
+    await all_processes_may_be_stopped_at_once(cli)  # nor is anything in the way of the next one
 
 
-async def test_all_processes_may_be_stopped_at_once(cli: Cli) -> None:
+async def all_processes_may_be_stopped_at_once(cli: Cli) -> None:
     supervisor = await cli.start("up", *FREE_PORTS)
     state = await cli.json("status", "--wait")
     supervisor.terminate()
@@ -112,14 +121,6 @@ async def test_a_taken_port_is_named_before_anything_starts(cli: Cli, flag: str)
     assert flag in err
     assert "Traceback" not in err
     assert not (cli.home / "postgres").exists()
-
-
-async def test_two_systems_in_one_home_are_refused(cli: Cli) -> None:
-    async with cli.up():
-        await cli.json("status", "--wait")
-        code, _, err = await cli.run("up", *FREE_PORTS)
-    assert code == 1
-    assert "already runs" in err
 
 
 async def test_a_service_that_cannot_start_is_quoted(cli: Cli) -> None:

@@ -1,5 +1,7 @@
 """Passwords in a DSN: not shown, and not quoted by what cannot read it."""
 
+from pathlib import Path
+
 import pytest
 
 from schemas.errors import OperatorError
@@ -32,3 +34,17 @@ def test_what_cannot_be_read_is_not_quoted(dsn: str) -> None:
     with pytest.raises(OperatorError, match="INFAAS_POSTGRES") as caught:
         checked_dsn(dsn)
     assert "hush" not in str(caught.value)
+
+
+def test_a_file_of_passwords_that_is_not_used_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "pgpass"
+    dsn = f"postgresql://ann@db/infaas?passfile={file}"
+    with pytest.raises(OperatorError, match="is not a file"):
+        checked_dsn(dsn)
+    file.write_text("db:5432:infaas:ann:hush")
+    file.chmod(0o640)
+    with pytest.raises(OperatorError, match="chmod 600") as caught:
+        checked_dsn(dsn)
+    assert "hush" not in str(caught.value)
+    file.chmod(0o600)
+    assert checked_dsn(dsn) == dsn

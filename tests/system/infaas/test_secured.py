@@ -1,0 +1,179 @@
+"""A whole system where nobody may more than they must: Kafka with SASL, TLS and ACLs, Postgres by TLS alone, keys.
+
+What the system's principal may is what `docs/security.md` says that it needs, read from there.
+"""
+# pyright: reportPrivateImportUsage=false
+
+import re
+import shlex
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import pytest
+from aiokafka import AIOKafkaProducer
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
+
+from broker.client import client_options
+from broker.scram import set_password
+from broker.settings import KafkaSettings, SaslMechanism
+from broker.topics import TopicSpec, ensure_topics
+from infaas.client.client import InfaasClient
+from schemas import headers as h
+from schemas.topics import JOB_RESULTS, ingress_topic
+from tests.integration.registry.test_tenant_doors import conf
+from tests.processes import variables_of
+from tests.secured_kafka import SecuredKafka
+from tests.system.infaas.conftest import Cli
+from tests.system.infaas.plain_client import query
+from tests.system.infaas.secrets import places_that_show
+from tests.tls_postgres import encrypted
+from tests.waiting import read_until, until
+from zoo.samples import labelled
+
+pytestmark = pytest.mark.timeout(400)
+PAGE: Final = Path(__file__).parents[3] / "docs" / "security.md"
+SYSTEM, TENANT, PASSWORD = "infaas", "acme", "of-the-system"  # pragma: allowlist secret
+SECRET: Final = "0123456789abcdef" * 4
+SOURCE, SINK = "images", "digits-of-images"
+WRITING: Final = ("create", "write")
+_KINDS: Final = {
+    "topic": ResourceType.TOPIC, "group": ResourceType.GROUP, "transactional-id": ResourceType.TRANSACTIONAL_ID,
+    "cluster": ResourceType.BROKER,
+}  # fmt: skip
+
+
+def published_acls() -> Iterator[AclBinding]:
+    """What the page has an administrator allow the system."""
+    ((block,),) = [re.findall(r"<!-- acls:begin -->\n```bash\n(.*?)```", PAGE.read_text(), re.DOTALL)]
+    for line in re.sub(r"^allow=.*\n", "", block).splitlines():
+        words = iter(shlex.split(line, comments=True)[1:])
+        flags = {word.removeprefix("--"): "" if word == "--cluster" else next(words) for word in words}
+        prefixed = flags.get("resource-pattern-type") == "prefixed"
+        pattern = ResourcePatternType.PREFIXED if prefixed else ResourcePatternType.LITERAL
+        for flag in flags.keys() & _KINDS:
+            yield allowed(_KINDS[flag], flags[flag] or "kafka-cluster", pattern, flags["operation"])
+
+
+def allowed(kind: ResourceType, name: str, pattern: ResourcePatternType, operation: str) -> AclBinding:
+    what = AclOperation[operation.upper()]
+    return AclBinding(kind, name, pattern, f"User:{SYSTEM}", "*", what, AclPermissionType.ALLOW)
+
+
+def of_the_job() -> Iterator[AclBinding]:
+    """What else the page says of a job from topic to topic."""
+    for name, operation in ((SOURCE, "read"), *((f"{SINK}{end}", what) for end in ("", ".failed") for what in WRITING)):
+        yield allowed(ResourceType.TOPIC, name, ResourcePatternType.LITERAL, operation)
+
+
+@pytest.fixture
+async def system(secured_kafka: SecuredKafka, tmp_path: Path) -> KafkaSettings:
+    """How the system logs in, its password in a file."""
+    file = tmp_path / "kafka-password"
+    file.write_text(PASSWORD)
+    await set_password(secured_kafka.system, SYSTEM, PASSWORD)
+    admin: Any = AdminClient(conf(secured_kafka.system))
+    for done in admin.create_acls([*published_acls(), *of_the_job()]).values():
+        done.result()
+    return secured_kafka.by(SaslMechanism.SCRAM_SHA_512, sasl_username=SYSTEM, sasl_password_file=file)
+
+
+@pytest.fixture
+async def dsn(secured_kafka: SecuredKafka, database: str, tmp_path: Path) -> AsyncGenerator[str]:
+    certificates = secured_kafka.certificates
+    certificate, key = certificates.issue("postgres")
+    async with encrypted(database, certificate, key, certificates.authority, tmp_path / "pgpass") as found:
+        yield found
+
+
+async def test_a_tenant_is_served_where_everybody_may_only_what_they_must(
+    cli: Cli, secured_kafka: SecuredKafka, system: KafkaSettings, dsn: str, tmp_path: Path
+) -> None:
+    env = variables_of(system, dsn) | {
+        "INFAAS_AUTOSCALER_TRIM_INTERVAL_S": "1",
+        "INFAAS_AUTOSCALER_SWEEP_INTERVAL_S": "1",
+        "INFAAS_SELECTOR_TENANT_HEADERS": "refused",
+        "INFAAS_SIGNING_SECRET": SECRET,
+    }
+    async with cli.up("--auth", "--jobs=1", **env):
+        state = await cli.json("status", "--wait")
+        assert all(service["ready"] for service in state["services"].values())
+        # What runs in a home tells how to get in, so no command needs the environment of `up`.
+        (made,) = await cli.register("digits_linear.onnx", "--name=linear", task="digits")
+        assert made["state"] == "ready", "a worker has made it"
+        _, password, _ = await cli.run("tenants", "create", TENANT, f"--kafka-user={TENANT}", "--scram")
+        tenant = secured_kafka.user(TENANT, password.strip())
+        key = (await cli.json("keys", "create", f"--tenant={TENANT}"))["key"]
+        await ask(InfaasClient(kafka=tenant, tenant=TENANT))
+        await ask(InfaasClient(gateway=state["gateway"], key=key))
+        await keep_a_job(state["gateway"], key)
+        await answer_a_topic(cli, secured_kafka.system)
+        await replay_a_dead_letter(cli, tenant)
+        await until(lambda: trimmed(state["services"]["autoscaler"]["metrics"]))
+        read = {(row["topic"], row["health"]) for row in (await cli.json("lag"))["lag"]}
+        assert {(topic, "ok") for topic in (ingress_topic(TENANT), JOB_RESULTS)} <= read
+        for going in (("tenants", "remove", TENANT), ("unregister", "digits", "--force")):
+            code, _, err = await cli.run(*going, "--results-grace=0")
+            assert code == 0, err
+        assert await places_that_show(cli, state, [PASSWORD, SECRET, key, password.strip()], env) == []
+    logs = "".join(path.read_text() for path in (cli.home / "logs").iterdir())
+    assert "stopping" in logs
+    assert "uthorization" not in logs, "nothing was refused, by whoever it is tried again"
+
+
+async def ask(client: InfaasClient) -> None:
+    async with client:
+        answer = await client.infer("digits", {"input": labelled("digits")[0]["input"][:2]})
+        assert answer.outputs["logits"].shape == (2, 10)
+
+
+async def keep_a_job(gateway: str, key: str) -> None:
+    async with aiohttp.ClientSession(headers={"authorization": f"Bearer {key}"}) as http:
+        jobs = f"{gateway}/v2/models/digits/jobs"
+        async with http.post(jobs, data=query()) as kept:
+            assert kept.status == 202, await kept.text()
+            job = (await kept.json())["id"]
+
+        async def state() -> str:
+            async with http.get(f"{jobs}/{job}") as found:
+                return (await found.json())["state"]
+
+        assert await read_until(state, lambda now: now not in ("queued", "running")) == "succeeded"
+
+
+async def answer_a_topic(cli: Cli, super_user: KafkaSettings) -> None:
+    """Ask for every record of a topic of somebody else's, in transactions."""
+    await ensure_topics(super_user, [TopicSpec(SOURCE, 2)])
+    async with producing(super_user) as producer:
+        for number in range(20):
+            await producer.send_and_wait(SOURCE, query(), partition=number % 2)
+    done = await cli.json("batch", f"topic:{SOURCE}", f"topic:{SINK}", "--task=digits")
+    assert (done["answered"], done["failed"]) == (20, 0)
+
+
+async def replay_a_dead_letter(cli: Cli, tenant: KafkaSettings) -> None:
+    """Write what cannot be read, as the tenant, and ask it again."""
+    async with producing(tenant) as producer:
+        await producer.send_and_wait(ingress_topic(TENANT), b"{}", headers=[(h.ID, b"odd"), (h.TASK, b"no task")])
+    (letter,) = await read_until(lambda: cli.json("dead-letters", "list"), bool)
+    assert (await cli.json("dead-letters", "replay", letter["letter"]))["replayed"] == 1
+
+
+def producing(kafka: KafkaSettings) -> AIOKafkaProducer:
+    options: Any = client_options(kafka, "somebody")
+    return AIOKafkaProducer(**options)
+
+
+async def trimmed(metrics: str) -> bool:
+    """Whether anything that is done was deleted from Kafka."""
+    async with aiohttp.request("GET", metrics) as answer:
+        found = re.search(r"^infaas_trimmed_partitions_total (\S+)$", await answer.text(), re.MULTILINE)
+    return found is not None and float(found.group(1)) > 0

@@ -1,0 +1,50 @@
+"""A Postgres that is reached by TLS alone. What encrypts stands before the real one, whose build from PyPI cannot."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from tests.kafka_entrance import pass_on
+
+_SSL_REQUEST: Final = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
+_HOST: Final = "127.0.0.1"
+
+
+@asynccontextmanager
+async def encrypted(dsn: str, certificate: Path, key: Path, authority: Path, passfile: Path) -> AsyncGenerator[str]:
+    """The DSN of the same database by TLS, while the context is open; its password is in the file."""
+    behind = urlsplit(dsn)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            if await reader.readexactly(len(_SSL_REQUEST)) == _SSL_REQUEST:
+                writer.write(b"S")
+                await writer.start_tls(context)
+                back, forth = await asyncio.open_connection(behind.hostname, behind.port)
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(pass_on(reader, forth))
+                    tasks.create_task(pass_on(back, writer))
+        except* (OSError, EOFError):
+            pass
+        writer.close()
+
+    server = await asyncio.start_server(serve, _HOST, 0)
+    port, database = server.sockets[0].getsockname()[1], behind.path.removeprefix("/")
+    _write(passfile, f"{_HOST}:{port}:{database}:{behind.username}:{unquote(behind.password or '')}\n")
+    async with server:
+        yield (
+            f"postgresql://{behind.username}@{_HOST}:{port}/{database}"
+            f"?sslmode=verify-full&sslrootcert={authority}&passfile={passfile}"
+        )
+        server.close()
+
+
+def _write(passfile: Path, line: str) -> None:
+    passfile.touch(0o600)
+    passfile.write_text(line)
