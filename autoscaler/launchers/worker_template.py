@@ -20,7 +20,10 @@ from schemas.hardware import Hardware, list_price, slots_of
 
 _Settings = TypeVar("_Settings", bound=BaseSettings)
 _OURS: Final = "INFAAS_"
-_AUTOSCALERS_OWN: Final = "INFAAS_AUTOSCALER_"
+_OF_OTHERS: Final = tuple(
+    f"{_OURS}{name}" for name in ("AUTOSCALER_", "GATEWAY_", "JOBS_", "KEY", "SELECTOR_", "SIGNING_", "WEBHOOK")
+)
+"""What is for other services alone, secrets among it."""
 
 
 class WorkerTemplate(BaseModel):
@@ -56,9 +59,9 @@ class WorkerTemplate(BaseModel):
 def worker_environment(hardware: Hardware, worker: str, template: WorkerTemplate, home: Path) -> Mapping[str, str]:
     """Environment of `python -m workers` on another machine.
 
-    It is ours, so that the worker finds the same Kafka, Postgres and artifacts, less what is for the autoscaler alone.
+    It is ours, so that the worker finds the same Kafka, Postgres and artifacts, less what is for other services alone.
     """
-    shared = {k: v for k, v in os.environ.items() if k.startswith(_OURS) and not k.startswith(_AUTOSCALERS_OWN)}
+    shared = {k: v for k, v in os.environ.items() if k.startswith(_OURS) and not k.startswith(_OF_OTHERS)}
     own = {
         "INFAAS_DRAIN_TIMEOUT_S": f"{DRAIN_S:g}",
         "INFAAS_HOME": str(home),

@@ -39,6 +39,8 @@ class RayNodes(msgspec.Struct, frozen=True):
     address: str
     raylets: list[int]
     """Process ids of the raylets, one a node; the head is not among them."""
+    folder: str
+    """Where Ray keeps its logs and sockets."""
 
     def workers(self) -> dict[str, int]:
         """Return the INFaaS workers whose processes live, each with the index of its node."""
@@ -104,7 +106,7 @@ def main(nodes: int, cores: int) -> None:
         cluster.add_node(num_cpus=0, include_dashboard=False, **common)
         started = [cluster.add_node(num_cpus=cores, **common) for _ in range(nodes)]
         raylets = [node.all_processes["raylet"][0].process.pid for node in started]
-        out.write(msgspec.json.encode(RayNodes(str(cluster.address), raylets)) + b"\n")
+        out.write(msgspec.json.encode(RayNodes(str(cluster.address), raylets, folder)) + b"\n")
         out.flush()
         sys.stdin.read()
         # Its own shutdown waits for nodes that were killed.

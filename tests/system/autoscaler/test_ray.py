@@ -1,9 +1,11 @@
 """The Ray launcher on a real Ray cluster of several nodes on this machine, with real workers."""
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -43,6 +45,7 @@ async def test_workers_live_on_a_ray_cluster(
         monkeypatch.setenv("INFAAS_RAY_HARDWARE", f'{{"cpu": {_OFFER}, "cuda": {_OFFER}}}')
         async with open_launcher(settings) as first, open_launcher(settings) as second:
             await _spread_and_adopted(first, second, nodes, store_pool)
+            await asyncio.to_thread(_shows_no_password, nodes)
             await _goes_on_with_another_driver(second)
             await _moved_from_a_dead_node(second, nodes, store_pool)
             await _started_again_when_it_hangs(store_pool)
@@ -62,6 +65,18 @@ async def _spread_and_adopted(first: Launcher, second: Launcher, nodes: RayNodes
     await _when(lambda: _epochs(pool), lambda epochs: epochs == dict.fromkeys(names, 1))
     assert sorted(nodes.workers().values()) == [0, 1, 2]  # each node has room for two
     assert await first.running() == await second.running() == [_running(name) for name in names]
+
+
+def _shows_no_password(nodes: RayNodes) -> None:
+    """Workers have the password of Postgres, and neither a command line nor a log of Ray's shows it."""
+    password = urlsplit(os.environ["INFAAS_POSTGRES"]).password
+    assert password
+    lines = {process.pid: process.info["cmdline"] for process in psutil.process_iter(["cmdline"])}
+    assert any("raylet" in " ".join(line or ()) for line in lines.values())
+    assert not [pid for pid, line in lines.items() if password in " ".join(line or ())]
+    logs = [path for path in Path(nodes.folder).rglob("logs/**/*") if path.is_file()]
+    assert logs
+    assert not [path for path in logs if password.encode() in path.read_bytes()]
 
 
 async def _moved_from_a_dead_node(launcher: Launcher, nodes: RayNodes, pool: Pool) -> None:

@@ -13,8 +13,14 @@ from autoscaler.launchers.kubernetes import KubernetesSettings
 from autoscaler.launchers.worker_template import read_settings
 from autoscaler.settings import AutoscalerSettings
 from broker.settings import KafkaSettings
+from gateway.settings import GatewaySettings
+from jobs.settings import JobsSettings
+from process.signing import SigningSettings
 from schemas.hardware import Hardware
 from schemas.names import is_name
+from selector.settings import SelectorSettings
+from store.settings import StoreSettings
+from workers.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[3] / "docker"
 K8S = ROOT / "k8s"
@@ -53,7 +59,7 @@ def test_every_file_belongs_to_a_kustomization_that_exists() -> None:
     listed = {
         (folder / entry).resolve()
         for folder, kustomization in KUSTOMIZATIONS.items()
-        for entry in kustomization["resources"]
+        for entry in kustomization.get("resources", [])
     }
     assert listed == {*FILES, K8S / "base"} - {K8S / "register-zoo.yaml"}
 
@@ -76,6 +82,35 @@ def test_every_pod_may_run_where_nothing_is_allowed(workload: Yaml) -> None:
         assert "memory" in container["resources"]["limits"]
         mounted = {mount["name"] for mount in container["volumeMounts"]}
         assert mounted == {volume["name"] for volume in pod["volumes"]}
+
+
+SECRETS = {
+    str(field.validation_alias or f"{kind.model_config.get('env_prefix', '')}{name}".upper())
+    for kind in (*(AutoscalerSettings, GatewaySettings, JobsSettings, SelectorSettings, WorkerSettings),
+                 *(KafkaSettings, SigningSettings, StoreSettings))
+    for name, field in kind.model_fields.items()
+    if "SecretStr" in str(field.annotation)
+}  # fmt: skip
+
+
+def test_secrets_come_by_reference_alone() -> None:
+    assert {"INFAAS_POSTGRES", "INFAAS_KAFKA_SASL_PASSWORD", "INFAAS_JOBS_WEBHOOK_SECRET"} <= SECRETS
+    assert not SECRETS & _one("ConfigMap", "infaas")["data"].keys()
+    for _, workload in OBJECTS:
+        for container in _pod(workload)["containers"] if "template" in workload.get("spec", {}) else []:
+            assert {"secretRef": {"name": "infaas"}} in container["envFrom"]
+            assert not SECRETS & {entry["name"] for entry in container.get("env", []) if "value" in entry}
+
+
+def test_files_reach_every_pod_that_the_component_is_added_to() -> None:
+    (patch,) = KUSTOMIZATIONS[K8S / "files"]["patches"]
+    paths = {operation["path"] for operation in yaml.safe_load(patch["patch"])}
+    assert paths == {"/spec/template/spec/volumes/-", "/spec/template/spec/containers/0/volumeMounts/-"}
+    for _, workload in OBJECTS:
+        group, _, version = workload["apiVersion"].partition("/")
+        targeted = version == patch["target"]["version"] and bool(re.fullmatch(patch["target"]["group"], group))
+        assert targeted == (workload["kind"] in ("Deployment", "StatefulSet", "Job"))
+        assert not targeted or len(_pod(workload)["containers"]) == 1
 
 
 @pytest.mark.parametrize("workload", WORKLOADS)
