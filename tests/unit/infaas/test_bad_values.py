@@ -143,7 +143,7 @@ def test_a_host_of_ipv6_is_refused_as_what_it_is(shell: Shell) -> None:
 
 
 def test_a_host_that_is_not_known_is_no_port_that_is_taken(shell: Shell) -> None:
-    shown = shell("up", "--gateway-host", "no-such-host.invalid", "--allow-anonymous")
+    shown = shell("up", "--kafka-port=0", "--gateway-host", "no-such-host.invalid", "--allow-anonymous")
     assert shown.exit_code == EXIT_SETUP
     assert "'no-such-host.invalid' is not known" in shown.stderr.replace("\n", " ")
     assert "taken" not in shown.stderr
