@@ -103,3 +103,13 @@ def running(home: Path, *words: str) -> Generator[Cli]:
 @pytest.fixture
 def cli(tmp_path: Path) -> Cli:
     return Cli(tmp_path / "home")
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cli]:
+    """One system for whoever needs nothing of it but that it runs, which takes as long to start as most of them take.
+
+    Each has tasks and models of its own, and counts from what it found: processes may have been replaced before.
+    """
+    with running(tmp_path_factory.mktemp("shared") / "home", "--kafka=apache", "--selectors=2") as cli:
+        yield cli

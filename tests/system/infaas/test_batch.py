@@ -23,25 +23,24 @@ KILLS = 2
 EXAMPLE = Path(__file__).parents[3] / "examples" / "batch_rows.py"
 
 
-async def test_a_job_that_is_killed_writes_what_an_undisturbed_one_does(cli: Cli, tmp_path: Path) -> None:
+async def test_a_job_that_is_killed_writes_what_an_undisturbed_one_does(shared: Cli, tmp_path: Path) -> None:
     rows = tmp_path / "rows.npz"
     images = labelled("digits")[0]["input"]
     np.savez(rows, input=np.resize(images, (ROWS, *images.shape[1:])))
-    async with cli.up("--kafka=apache"):
-        await cli.json("status", "--wait")
-        await cli.register("digits_linear.onnx", "--name=digits-linear", task="digits")
-        whole, killed = tmp_path / "whole.npz", tmp_path / "killed.npz"
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(check_refusals(cli, rows, tmp_path))
-            tasks.create_task(check_failed_rows(cli, images, tmp_path))
-            tasks.create_task(check_example(cli))
-        code, _, err = await cli.run(*job(rows, whole))
-        assert code == 0, err
-        done = await killed_again_and_again(cli, rows, killed)
-        assert (done["answered"], done["failed"]) == (ROWS, 0)
-        assert killed.read_bytes() == whole.read_bytes()
-        assert names(tmp_path, "killed") == ["killed.npz"]
-        check_answers(whole, images)
+    await shared.json("status", "--wait")
+    await shared.register("digits_linear.onnx", "--name=digits-linear", task="digits")
+    whole, killed = tmp_path / "whole.npz", tmp_path / "killed.npz"
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(check_refusals(shared, rows, tmp_path))
+        tasks.create_task(check_failed_rows(shared, images, tmp_path))
+        tasks.create_task(check_example(shared))
+    code, _, err = await shared.run(*job(rows, whole))
+    assert code == 0, err
+    done = await killed_again_and_again(shared, rows, killed)
+    assert (done["answered"], done["failed"]) == (ROWS, 0)
+    assert killed.read_bytes() == whole.read_bytes()
+    assert names(tmp_path, "killed") == ["killed.npz"]
+    check_answers(whole, images)
 
 
 def job(rows: Path, results: Path, *more: str) -> tuple[str, ...]:

@@ -30,24 +30,24 @@ BROKEN = 5
 PATIENCE_S = 300.0
 
 
-async def test_a_killed_and_a_new_process_leave_every_record_answered_once(cli: Cli) -> None:
-    async with cli.up("--kafka=apache"), asyncio.timeout(PATIENCE_S), AsyncExitStack() as stack:
-        kafka = KafkaSettings(bootstrap=(await cli.json("status", "--wait"))["kafka"])
-        await cli.register("digits_linear.onnx", "--name=digits-linear", task="digits")
+async def test_a_killed_and_a_new_process_leave_every_record_answered_once(shared: Cli) -> None:
+    async with asyncio.timeout(PATIENCE_S), AsyncExitStack() as stack:
+        kafka = KafkaSettings(bootstrap=(await shared.json("status", "--wait"))["kafka"])
+        await shared.register("digits_linear.onnx", "--name=digits-linear", task="digits")
         await ensure_topics(kafka, [TopicSpec(IN, PARTITIONS), TopicSpec(OUT, PARTITIONS)])
         outcomes = await stack.enter_async_context(read_outcomes(kafka))
         async with write_steadily(kafka) as asked:
-            first, second = [await stack.enter_async_context(job(cli)) for _ in range(2)]
+            first, second = [await stack.enter_async_context(job(shared)) for _ in range(2)]
             await until_shared(kafka, 2)
             await outcomes.grow()
-            third = await stack.enter_async_context(job(cli))
+            third = await stack.enter_async_context(job(shared))
             await until_shared(kafka, 3)
             await outcomes.grow()
             first.kill()
             await until_shared(kafka, 2)
             await outcomes.grow()
         second.terminate()
-        code, told, err = await cli.run(*JOB, "--json")  # to the end, and no further
+        code, told, err = await shared.run(*JOB, "--json")  # to the end, and no further
         assert code == 0, err
         assert json.loads(told)["failed"] == 0
         third.terminate()

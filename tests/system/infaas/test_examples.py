@@ -46,16 +46,15 @@ def plain() -> dict[str, Command]:
     }
 
 
-async def test_every_example(cli: Cli, plain: dict[str, Command]) -> None:
-    async with cli.up("--kafka=apache"):
-        kafka = (await cli.json("status", "--wait"))["kafka"]
-        await cli.register_texts("sentiment-text")
-        names = ("reviews", "reviews.rated", "reviews.failed", ANSWERS)
-        await ensure_topics(KafkaSettings(bootstrap=kafka), [TopicSpec(name) for name in names])
-        async with asyncio.timeout(PATIENCE_S), stray_answers(kafka), asyncio.TaskGroup() as tasks:
-            for name, command in plain.items():
-                tasks.create_task(check_plain(name, command, kafka))
-            tasks.create_task(check_consumers(kafka))
+async def test_every_example(shared: Cli, plain: dict[str, Command]) -> None:
+    kafka = (await shared.json("status", "--wait"))["kafka"]
+    await shared.register_texts("sentiment-text")
+    names = ("reviews", "reviews.rated", "reviews.failed", ANSWERS)
+    await ensure_topics(KafkaSettings(bootstrap=kafka), [TopicSpec(name) for name in names])
+    async with asyncio.timeout(PATIENCE_S), stray_answers(kafka), asyncio.TaskGroup() as tasks:
+        for name, command in plain.items():
+            tasks.create_task(check_plain(name, command, kafka))
+        tasks.create_task(check_consumers(kafka))
 
 
 async def check_plain(name: str, command: Command, kafka: str) -> None:

@@ -14,9 +14,10 @@ import pytest
 from gateway.grpc.inference_pb2 import ModelInferRequest, ModelInferResponse
 from tests.system.infaas.conftest import Cli
 from tests.system.infaas.plain_client import PATIENCE_S, query
-from tests.system.infaas.test_selectors import register
+from tests.system.infaas.test_selectors import model_of, register
 
 pytestmark = pytest.mark.timeout(400)
+TASK: Final = "two-gateways"
 CLIENTS: Final = 16
 ASKED: Final = 25
 """Queries of each client, one after the other."""
@@ -26,9 +27,9 @@ _AGAIN_S: Final = 0.05
 async def test_one_of_two_gateways_is_killed_and_no_query_is_lost(cli: Cli) -> None:
     async with cli.up("--gateways=2"):
         state = await cli.json("status", "--wait")
-        await register(cli)
+        await register(cli, TASK)
         url, killed = state["gateway"], state["services"]["gateway"]["pid"]
-        assert (await grpc_query(state["grpc"])).parameters["variant"].string_param.startswith("linear.")
+        assert (await grpc_query(state["grpc"])).parameters["variant"].string_param.startswith(model_of(TASK))
         answered, progress = Counter[str](), asyncio.Semaphore(0)
         async with asyncio.timeout(PATIENCE_S):
             before = await processes(url)
@@ -60,7 +61,7 @@ async def ask(url: str, name: str, answered: Counter[str], progress: asyncio.Sem
             while not answered[query_id]:
                 try:
                     async with http.post(
-                        f"{url}/v2/models/linear/infer", data=query(), headers={"infaas-id": query_id}
+                        f"{url}/v2/models/{model_of(TASK)}/infer", data=query(), headers={"infaas-id": query_id}
                     ) as answer:
                         assert (answer.status, answer.headers["infaas-id"]) == (200, query_id), await answer.text()
                         answered[query_id] += 1
@@ -73,7 +74,7 @@ async def grpc_query(address: str) -> ModelInferResponse:
     """The answer to the same query over gRPC."""
     (tensor,) = json.loads(query())["inputs"]
     contents = {"fp32_contents": tensor.pop("data")}
-    request = ModelInferRequest(model_name="linear", inputs=[{**tensor, "contents": contents}])
+    request = ModelInferRequest(model_name=model_of(TASK), inputs=[{**tensor, "contents": contents}])
     async with grpc.aio.insecure_channel(address) as channel:
         call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
         return ModelInferResponse.FromString(await call(request.SerializeToString(), timeout=PATIENCE_S))

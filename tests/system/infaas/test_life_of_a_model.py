@@ -1,13 +1,13 @@
 """The life of models to their end, under load, through two selectors: one is tried and rolled back, another one goes.
 
-Every query counts by its id. The tests share a system, which takes longer to start than each of them. The clients know
-the wire only: aiohttp asks over HTTP, aiokafka writes queries and reads what they are answered.
+Every query counts by its id. The clients know the wire only: aiohttp asks over HTTP, aiokafka writes queries and reads
+what they are answered.
 """
 
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ from bench.rollout import MODEL, SHARES, register_versions, try_and_roll_back
 from infaas.cli.output import EXIT_SETUP
 from schemas.topics import offline_topic, results_topic, task_topic
 from tests.load import Pace
-from tests.system.infaas.conftest import Cli, running
+from tests.system.infaas.conftest import Cli
 from tests.system.infaas.plain_client import query
 
 pytestmark = pytest.mark.timeout(400)
@@ -122,16 +122,10 @@ async def results(load: Load, kafka: str) -> AsyncGenerator[None]:
             reading.cancel()
 
 
-@pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cli]:
-    with running(tmp_path_factory.mktemp("life") / "home", "--selectors=2") as cli:
-        yield cli
-
-
-async def test_a_version_has_its_share_and_a_rollback_loses_nothing(system: Cli) -> None:
-    state = await system.json("status", "--wait")
-    await register_versions(system.home)
-    seen = await try_and_roll_back(system.home, state["gateway"], SHARE_RATE, SHARE_QUERIES)
+async def test_a_version_has_its_share_and_a_rollback_loses_nothing(shared: Cli) -> None:
+    state = await shared.json("status", "--wait")
+    await register_versions(shared.home)
+    seen = await try_and_roll_back(shared.home, state["gateway"], SHARE_RATE, SHARE_QUERIES)
     assert seen.errors == []
     assert len(seen.answers) == seen.asked
     assert seen.shown == 0, "who is answered never sees what a copy was answered"
@@ -141,7 +135,7 @@ async def test_a_version_has_its_share_and_a_rollback_loses_nothing(system: Cli)
         drawn, answered = seen.shares[share]
         assert answered <= drawn, "what is drawn stays with the old version where the new one would be late"
     assert seen.shares[SHARES[-1]][1] > 0
-    history = await system.json("history", MODEL)
+    history = await shared.json("history", MODEL)
     assert [event["kind"] for event in history["events"]] == [
         "registered", "registered", "shadow", "shadow", "canary", "canary", "rolled back",
     ]  # fmt: skip
@@ -149,11 +143,11 @@ async def test_a_version_has_its_share_and_a_rollback_loses_nothing(system: Cli)
     print(f"\n{seen.compared}\nshares {seen.shares}, last answer of the bad version after {seen.last_bad_s:.3f} s")
 
 
-async def test_each_query_is_told_something_and_nothing_is_left(system: Cli) -> None:
-    state = await system.json("status", "--wait", "--show-secrets")
-    before = files_of(system)
+async def test_each_query_is_told_something_and_nothing_is_left(shared: Cli) -> None:
+    state = await shared.json("status", "--wait", "--show-secrets")
+    before = files_of(shared)
     for name, file in MODELS.items():
-        await system.register(file, f"--name={name}", "--partitions=2", task=TASK, data="digits")
+        await shared.register(file, f"--name={name}", "--partitions=2", task=TASK, data="digits")
         await answered_once(state["gateway"], name)
     load, stop = Load(state["kafka"], state["gateway"]), asyncio.Event()
     async with results(load, state["kafka"]), asyncio.TaskGroup() as clients:
@@ -165,25 +159,25 @@ async def test_each_query_is_told_something_and_nothing_is_left(system: Cli) -> 
         for name in ("task0", "variant", "plain", "offline"):
             await load.until(lambda name=name: load.count(name, "ok") >= ENOUGH)
 
-        code, _out, err = await system.run("unregister", VARIANT)
+        code, _out, err = await shared.run("unregister", VARIANT)
         assert (code, "--force" in err) == (EXIT_SETUP, True), "it is used"
-        await unregistered_by_two(system)
+        await unregistered_by_two(shared)
         answered = load.count("task0", "ok")
         await load.until(lambda: load.count("task0", "ok") >= answered + ENOUGH)
         assert load.kinds("task") == load.kinds("plain") == load.kinds("offline") == {"ok"}
         assert load.kinds("variant") == {"ok", "unknown_task"}
 
-        killed = await system.start("unregister", TASK, "--force", "--results-grace=1")
+        killed = await shared.start("unregister", TASK, "--force", "--results-grace=1")
         await load.until(lambda: "unknown_task" in load.kinds("task"))
         killed.kill()
         await killed.wait()
-        await system.json("unregister", TASK, "--results-grace=1")
+        await shared.json("unregister", TASK, "--results-grace=1")
         await load.until(lambda: load.refused.total() > 0)
         stop.set()
     assert load.untold() == []
     for name in ("task", "variant", "plain", "offline"):
         assert load.kinds(name) == {"ok", "unknown_task"}
-    assert files_of(system) == before
+    assert files_of(shared) == before
     await nothing_is_left(state)
 
 

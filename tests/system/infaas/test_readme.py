@@ -1,4 +1,4 @@
-"""The README's queries work when copied: they are run as they stand, but for the ports."""
+"""The README's queries work when copied: they are run as they stand, but for ports and the task of one's own."""
 
 import asyncio
 import json
@@ -19,50 +19,47 @@ ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text()
 
 
-async def test_the_first_queries_of_the_readme(cli: Cli, tmp_path: Path) -> None:
+async def test_the_first_queries_of_the_readme(shared: Cli, tmp_path: Path) -> None:
     client = Environment(tmp_path, build_client(tmp_path / "dist"))
     (client.cwd / "schemas.py").write_text("raise ImportError('of the user')")
-    async with cli.up():
-        state = await cli.json("status", "--wait")
-        # One small model of each task is enough, and is there in seconds.
-        text = await cli.register_texts("sentiment-text")
-        image = await cli.register(
-            "mnist_cnn_s.onnx", "--name=cnn", "--image=28x28:grey", "--top=1", task="mnist-image"
-        )
-        assert [variant["state"] for variant in text + image] == ["ready", "ready"]
-        for name, program in (
-            ("curl", "bash"),
-            ("image", "bash"),
-            ("python", sys.executable),
-            ("kafka", sys.executable),
-        ):
-            snippet = _snippet(name)
-            assert "127.0.0.1:8080" in snippet or "127.0.0.1:9092" in snippet
-            snippet = snippet.replace("127.0.0.1:9092", state["kafka"])
-            snippet = snippet.replace("http://127.0.0.1:8080", state["gateway"])
-            output = await _run(program, "-c", snippet)
-            if name == "python":  # the client library alone, by Kafka and by HTTP
-                over_http = snippet.replace(f'kafka="{state["kafka"]}"', f'gateway="{state["gateway"]}"')
-                assert over_http != snippet
-                for asked in (snippet, over_http):
-                    code, alone, err = await client.output("python", "-c", asked)
-                    assert (code, err) == (0, ""), err
-                    assert "b'positive'" in alone
-            assert ("cnn" if name == "image" else "textcnn") in output, name
-            if program == "bash":
-                _check(json.loads(output), name)
-        asked = await cli.json("query", "sentiment-text", "a wonderful film")
-        assert asked["outputs"]["label"] == [["positive"]]
-        shown = await cli.json("query", "mnist-image", str(DATA / "seven.png"), "--via=kafka")
-        assert shown["outputs"]["class"] == [[7]]
+    state = await shared.json("status", "--wait")
+    # One small model of each task is enough, and is there in seconds.
+    text = await shared.register_texts("sentiment-text")
+    image = await shared.register("mnist_cnn_s.onnx", "--name=cnn", "--image=28x28:grey", "--top=1", task="mnist-image")
+    assert [variant["state"] for variant in text + image] == ["ready", "ready"]
+    for name, program in (
+        ("curl", "bash"),
+        ("image", "bash"),
+        ("python", sys.executable),
+        ("kafka", sys.executable),
+    ):
+        snippet = _snippet(name)
+        assert "127.0.0.1:8080" in snippet or "127.0.0.1:9092" in snippet
+        snippet = snippet.replace("127.0.0.1:9092", state["kafka"])
+        snippet = snippet.replace("http://127.0.0.1:8080", state["gateway"])
+        output = await _run(program, "-c", snippet)
+        if name == "python":  # the client library alone, by Kafka and by HTTP
+            over_http = snippet.replace(f'kafka="{state["kafka"]}"', f'gateway="{state["gateway"]}"')
+            assert over_http != snippet
+            for asked in (snippet, over_http):
+                code, alone, err = await client.output("python", "-c", asked)
+                assert (code, err) == (0, ""), err
+                assert "b'positive'" in alone
+        assert ("cnn" if name == "image" else "textcnn") in output, name
+        if program == "bash":
+            _check(json.loads(output), name)
+    asked = await shared.json("query", "sentiment-text", "a wonderful film")
+    assert asked["outputs"]["label"] == [["positive"]]
+    shown = await shared.json("query", "mnist-image", str(DATA / "seven.png"), "--via=kafka")
+    assert shown["outputs"]["class"] == [[7]]
 
 
-async def test_a_model_of_ones_own(cli: Cli, tmp_path: Path) -> None:
-    snippet = _snippet("register").replace("digits.npz", str(tmp_path / "digits.npz"))
+async def test_a_model_of_ones_own(shared: Cli, tmp_path: Path) -> None:
+    snippet = _snippet("register").replace("--task digits", "--task mine")
+    snippet = snippet.replace("digits.npz", str(tmp_path / "digits.npz"))
     commands = f'python() {{ "{sys.executable}" "$@"; }}; infaas() {{ python -m infaas.cli.main "$@"; }}; set -e'
-    async with cli.up():
-        await cli.json("status", "--wait")
-        output = await _run("bash", "-c", f"cd {ROOT}\nexport INFAAS_HOME={cli.home}\n{commands}\n{snippet}")
+    await shared.json("status", "--wait")
+    output = await _run("bash", "-c", f"cd {ROOT}\nexport INFAAS_HOME={shared.home}\n{commands}\n{snippet}")
     assert "my-mlp.onnx-int8dyn.cpu" in output
     assert "logits" in output
 

@@ -14,47 +14,55 @@ from schemas.topics import task_topic
 from tests.load import Pace
 from tests.system.infaas.conftest import Cli
 from tests.system.infaas.plain_client import PATIENCE_S, Results, results_of, write_steadily
-from tests.system.infaas.test_selectors import REGISTERED, TASK, register
+from tests.system.infaas.test_selectors import REGISTERED, model_of, register
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(400)
+TASK = "outlives-servers"
 RATE = 50.0
 """Queries a second."""
 
 
-async def test_a_killed_server_is_started_again_and_no_query_is_lost(cli: Cli) -> None:
-    async with cli.up():
-        state = await cli.json("status", "--wait")
-        assert set(state["servers"]) == {"kafka", "postgres"}
-        await register(cli)
-        async with asking(state["kafka"]) as results:
+async def test_a_killed_server_is_started_again_and_no_query_is_lost(shared: Cli) -> None:
+    state = await shared.json("status", "--wait")
+    first = state
+    assert set(state["servers"]) == {"kafka", "postgres"}
+    await register(shared, TASK)
+    async with asking(state["kafka"]) as results:
+        await more(results)
+        for name, address in (("kafka", state["kafka"]), ("postgres", None)):
+            before = state["servers"][name]
+            assert address in (None, before["address"])
+            os.kill(before["pid"], signal.SIGKILL)
+            if name == "kafka":
+                await all_say_that_kafka_is_away(state["services"])
             await more(results)
-            for name, address in (("kafka", state["kafka"]), ("postgres", None)):
-                before = state["servers"][name]
-                assert address in (None, before["address"])
-                os.kill(before["pid"], signal.SIGKILL)
-                if name == "kafka":
-                    await all_say_that_kafka_is_away(state["services"])
-                await more(results)
-                state = await cli.state_when(lambda now, name=name: now["servers"][name]["restarts"] == 1)
-                after = state["servers"][name]
-                assert after["pid"] != before["pid"]
-                assert after["address"] == before["address"]
-                assert after["state"] == "running"
-            await cli.json("query", "linear")  # by HTTP, too
-        assert all(service["restarts"] == 0 for service in state["services"].values())
+            again = before["restarts"] + 1
+            state = await shared.state_when(
+                lambda now, name=name, again=again: now["servers"][name]["restarts"] == again
+            )
+            after = state["servers"][name]
+            assert after["pid"] != before["pid"]
+            assert after["address"] == before["address"]
+            assert after["state"] == "running"
+        await shared.json("query", model_of(TASK))  # by HTTP, too
+    assert restarts(state) == restarts(first)
+
+
+def restarts(state: Any) -> dict[str, int]:
+    return {name: service["restarts"] for name, service in state["services"].items()}
 
 
 async def test_what_the_embedded_broker_held_is_said_to_be_lost(cli: Cli) -> None:
     async with cli.up("--kafka=embedded"):
         state = await cli.json("status", "--wait")
-        await register(cli)
+        await register(cli, TASK)
         os.kill(state["servers"]["kafka"]["pid"], signal.SIGKILL)
         state = await cli.state_when(lambda now: now["servers"]["kafka"]["restarts"] == 1)
         assert "lost" in state["servers"]["kafka"]["alarm"]
         _, shown, _ = await cli.run("status")
         assert "alarm" in shown
-        await cli.json("query", "linear")  # its topics are there again, and nobody waits for what was
+        await cli.json("query", model_of(TASK))  # its topics are there again, and nobody waits for what was
 
 
 async def all_say_that_kafka_is_away(services: Any) -> None:
