@@ -40,14 +40,14 @@ async def test_the_bare_server_refuses_each_whole_request() -> None:
     command = (sys.executable, "-m", "bench.load_client.bare_refuser", str(port), str(len(REQUEST)))
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
-    async with asyncio.timeout(PATIENCE_S):
-        assert await process.stdout.readline() == b"ready\n"
-        reader, writer = await asyncio.open_connection(LOOPBACK, port)
-        writer.write(REQUEST * 2 + REQUEST[:10])
-        for _ in range(2):
-            assert (await reader.readuntil(b'later"}')).startswith(b"HTTP/1.1 503 ")
-        writer.write(REQUEST[10:])
-        assert (await reader.readuntil(b'later"}')).startswith(b"HTTP/1.1 503 ")
-        writer.close()
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            assert await process.stdout.readline() == b"ready\n"
+            reader, writer = await asyncio.open_connection(LOOPBACK, port)
+            for sent in (REQUEST, REQUEST + REQUEST[:10], REQUEST[10:]):
+                writer.write(sent)
+                assert (await reader.readuntil(b'later"}')).startswith(b"HTTP/1.1 503 ")
+            writer.close()
+    finally:
         process.kill()
         await process.wait()
