@@ -7,7 +7,7 @@ What it raises is told alike both ways: `InvalidRequest` of what can never be ri
 (or not for who asks), `Forbidden` of what is another's, and any other `OperatorError` of what does not fit how things
 are.
 
-Reading order: control (who asks, and with what at hand) -> binding (a function to an endpoint) ->
-catalog, versions, removals, access (what is registered) -> scaling, lag,
-audit, jobs, system, keys, tenants, dead_letters -> handlers (all of them).
+Reading order: control (who asks, and with what at hand) -> binding (a function to an endpoint) -> catalog, versions,
+removals, access (what is registered) -> scaling, lag, audit, jobs, system, keys, tenants, dead_letters, uploads,
+registrations -> handlers (all of them).
 """

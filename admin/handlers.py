@@ -2,14 +2,44 @@
 
 from typing import Final, TypeVar
 
-from admin import access, audit, catalog, dead_letters, jobs, keys, lag, removals, scaling, system, tenants, versions
+from admin import (
+    access,
+    audit,
+    catalog,
+    dead_letters,
+    jobs,
+    keys,
+    lag,
+    registrations,
+    removals,
+    scaling,
+    system,
+    tenants,
+    uploads,
+    versions,
+)
 from admin.control import Control
 from schemas.endpoints.endpoint import Endpoint
 
 Q = TypeVar("Q")
 R = TypeVar("R")
 
-_NOUNS: Final = (catalog, versions, removals, access, scaling, lag, audit, jobs, system, keys, tenants, dead_letters)
+_NOUNS: Final = (
+    catalog,
+    versions,
+    removals,
+    access,
+    scaling,
+    lag,
+    audit,
+    jobs,
+    system,
+    keys,
+    tenants,
+    dead_letters,
+    uploads,
+    registrations,
+)
 _ACTS: Final = dict(binding for noun in _NOUNS for binding in noun.BINDINGS)
 
 

@@ -45,14 +45,14 @@ done
 step "what they run"
 in_image services infaas --version
 in_image services python -c 'import zoo.samples; zoo.samples.labelled("digits"); print("the zoo is there")'
-for module in selector autoscaler gateway jobs; do
+for module in selector autoscaler gateway jobs registrar; do
   in_image services python -m "$module" --help >/dev/null && echo "$module --help"
 done
 in_image worker-cpu python -m workers --help >/dev/null && echo "workers --help"
 in_image worker-cpu python -c 'import onnxruntime; print("onnxruntime", onnxruntime.__version__)'
 if [ -n "${INFAAS_KAFKA:-}" ] && [ -n "${INFAAS_POSTGRES:-}" ]; then
   step "whether they could start against $INFAAS_KAFKA"
-  for module in selector autoscaler gateway jobs; do
+  for module in selector autoscaler gateway jobs registrar; do
     in_image services env INFAAS_KAFKA="$INFAAS_KAFKA" INFAAS_POSTGRES="$INFAAS_POSTGRES" python -m "$module" --check | tail -2
   done
 fi

@@ -26,6 +26,7 @@ from gateway.http.jobs import JobRoutes
 from gateway.http.metadata import MetadataRoutes
 from gateway.http.request_bodies import RequestBodies
 from gateway.http.unoffered import UnofferedRoutes
+from gateway.http.uploads import UploadRoutes
 from gateway.inference import Inference
 from gateway.job_room import JobRoom
 from gateway.job_writer import JobWriter
@@ -124,8 +125,10 @@ async def open_gateway(
         asking = Inference(query_client, statistics, room, quotas)
         inference = InferenceRoutes(models, asking, bodies, authenticator)
         jobs = JobRoutes(models, query_client, bodies, writer, pool, quotas, settings)
-        admin = AdminRoutes(settings, kafka, bodies, admin_pool, os.environ.get(ARTIFACTS_ENV, ""))
-        routes = all_routes(inference, jobs, admin, models, statistics, bodies, problem)
+        artifacts = os.environ.get(ARTIFACTS_ENV, "")
+        admin = AdminRoutes(settings, kafka, bodies, admin_pool, artifacts)
+        uploads = UploadRoutes(settings, admin_pool, artifacts)
+        routes = all_routes(inference, jobs, admin, uploads, models, statistics, bodies, problem)
         app = make_app(settings, routes, authenticator)
         doors: list[AbstractAsyncContextManager[str]] = [listening(app, inference, settings, tls)]
         if settings.grpc_port is not None:
@@ -159,6 +162,7 @@ def all_routes(
     inference: InferenceRoutes,
     jobs: JobRoutes,
     admin: AdminRoutes,
+    uploads: UploadRoutes,
     models: ModelDirectory,
     statistics: ModelStatisticsTable,
     bodies: RequestBodies,
@@ -166,7 +170,7 @@ def all_routes(
 ) -> list[web.RouteDef]:
     """Routes of every path that the gateway answers; `problem` says why it is not ready."""
     metadata = MetadataRoutes(models, statistics, bodies, version())
-    own = (inference, jobs, metadata, admin, UnofferedRoutes(models), DocumentRoutes())
+    own = (inference, jobs, metadata, admin, uploads, UnofferedRoutes(models), DocumentRoutes())
     return [*(route for part in own for route in part.routes()), *HealthRoutes(problem).routes("/v2/health")]
 
 

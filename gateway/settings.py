@@ -62,6 +62,12 @@ class GatewaySettings(JobSettings):
     max_bodies_bytes: int = Field(default=256 * 1024 * 1024, ge=1024)
     """Most bytes of all requests that are held at once, whole or not; what does not fit is answered 503. Bodies of more
     than 256 KiB may fill three quarters of it."""
+    max_upload_bytes: int = Field(default=20 * 1024**3, ge=1024)
+    """Most bytes of a file that is uploaded to be registered; larger ones are answered 413."""
+    max_uploads_bytes: int = Field(default=100 * 1024**3, ge=1024)
+    """Most bytes of all uploads of a tenant that are kept; more are answered 429."""
+    max_uploads: int = Field(default=16, ge=1)
+    """Files that are uploaded at once, each MiB of which must arrive within the time below; more are answered 503."""
     receive_timeout_s: float = Field(default=20.0, gt=0)
     """Seconds in which the head of a request, and then its body, must arrive, and a message of gRPC; what takes longer
     is answered 408, or INVALID_ARGUMENT. As long may a client take over an answer of HTTP, before it is let go."""

@@ -58,6 +58,13 @@ class JobSettings(ServiceSettings):
     """Whether webhooks may go over HTTP that is not encrypted, too."""
 
 
+class ArtifactUserSettings(ServiceSettings):
+    """Settings of workers and registrars, which must agree: the one loads what the other keeps."""
+
+    artifacts: str = Field(default="", validation_alias="INFAAS_ARTIFACTS")
+    """Folder of model files, or `s3://bucket/prefix`; default `<home>/artifacts`."""
+
+
 class PlanningSettings(ServiceSettings):
     """Settings of selectors and autoscalers, which must agree: the one promises what the other has to provide."""
 

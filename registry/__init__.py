@@ -10,6 +10,6 @@ start), step_runner (where they run), builds (on workers of their hardware) -> c
 access (whose it is) -> artifacts (where files are kept), brought_artifacts (what a registration takes back),
 held_artifacts (what a step needs here), artifact_cache, s3, artifact_settings (in a bucket, and in a bounded folder) ->
 topics (what Kafka needs for it), drained_topics, tenants (who asks by topics of its own) -> variant_outputs (what a
-variant answers) -> composites (cascades and chains of what is registered) -> removal (all of it gone) -> comparison
-(which variants are worth it).
+variant answers) -> composites (cascades and chains of what is registered) -> registering (what lies anywhere, for
+whoever asks) -> removal (all of it gone) -> comparison (which variants are worth it).
 """

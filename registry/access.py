@@ -16,14 +16,23 @@ import msgspec
 from registry.artifacts import ArtifactStore
 from registry.registration import Registration
 from registry.removal.unused_files import stages_of
-from schemas.access import PUBLIC, Access
-from schemas.errors import InvalidRequest, OperatorError
-from schemas.principal import Principal
-from security.access import common_access, is_within, narrowed, narrowed_composites
+from schemas.access import PUBLIC, Access, Visibility
+from schemas.errors import Forbidden, InvalidRequest, OperatorError
+from schemas.principal import Principal, Role
+from security.access import (
+    common_access,
+    is_within,
+    may_change,
+    may_use,
+    narrowed,
+    narrowed_composites,
+    users_of,
+)
 from security.sight import Sight
 from store.access import begin_access, get_access, list_access, lock_access, set_access
 from store.pool import DatabaseSession
-from store.registry import list_architectures, list_variants
+from store.registry import get_architecture, get_task, list_architectures, list_variants
+from store.rollouts import list_versions
 
 
 class _Composite(msgspec.Struct, frozen=True):
@@ -46,6 +55,60 @@ async def check_new_access(session: DatabaseSession, request: Registration, mode
         raise OperatorError(f"{model} is {now}: leave that out here, and change it by `infaas access set {model}`")
 
 
+async def names_unseen(session: DatabaseSession, tenant: str) -> frozenset[str]:
+    """Tasks and models that a tenant may not use, which do not exist for it."""
+    who = publisher_of(tenant)
+    return frozenset(name for name, access in (await list_access(session)).items() if not may_use(access, who))
+
+
+async def check_publisher(
+    session: DatabaseSession, publisher: str | None, name: str, task: str, access: Access | None
+) -> None:
+    """Check that a tenant may register a model of this name for a task; None: an administrator, who may.
+
+    It makes what is new its own. A version of what it sees and does not own is its owner's to register, and so is a
+    model that others would be answered by who ask the task. What it does not see is a name that is taken.
+
+    Raises:
+        Forbidden: it sees one of them, and does not own it.
+        OperatorError: a name is taken.
+    """
+    if publisher is None:
+        return
+    who, owned = publisher_of(publisher), await list_access(session)
+    row = await get_architecture(session, name)
+    model = row.model if row is not None else name
+    known = row is not None or bool(await list_versions(session, name)) or await get_task(session, name) is not None
+    if known:
+        _check_seen(name, owned.get(model, PUBLIC), who)
+        if not may_change(owned.get(model, PUBLIC), who):
+            raise Forbidden(f"{name} is registered, and not your tenant's: choose another --name")
+    if await get_task(session, task) is None and await get_architecture(session, task) is None:
+        return
+    of_task = owned.get(task, PUBLIC)
+    _check_seen(task, of_task, who)
+    alone = access is None or users_of(access) == frozenset({publisher})
+    if not known and not alone and not may_change(of_task, who):
+        raise Forbidden(
+            f"task {task} is not your tenant's: what you register for it may be used by your tenant alone (--private), "
+            "since others ask it, too"
+        )
+
+
+def publisher_of(tenant: str) -> Principal:
+    """Who registers what a tenant owns."""
+    return Principal(name=f"publisher of {tenant}", tenant=tenant, roles=frozenset({Role.PUBLISH}))
+
+
+def _usual_access(publisher: str | None) -> Access:
+    return PUBLIC if publisher is None else Access(owner=publisher, visibility=Visibility.PRIVATE)
+
+
+def _check_seen(name: str, access: Access, who: Principal) -> None:
+    if not may_use(access, who):
+        raise OperatorError(f"the name {name} is taken, by what your tenant may not see: choose another one")
+
+
 async def write_access(
     session: DatabaseSession, artifacts: ArtifactStore, request: Registration, model: str, task: str | None
 ) -> None:
@@ -54,10 +117,12 @@ async def write_access(
     if request.made_of:
         await lock_access(session)
         known, widest = await get_access(session, model), await access_of_parts(session, request.made_of)
-    access = narrowed(request.access or PUBLIC, widest)
+    access = narrowed(request.access or _usual_access(request.publisher), widest)
     for name in (model, task):
         if name is not None:
             await begin_access(session, name, access)
+    if request.publisher is not None and (await get_access(session, model)).owner != request.publisher:
+        raise OperatorError(f"the name {model} was taken meanwhile: choose another --name")
     if not is_within(known, widest):  # what is made of the model may be open to more, too
         await set_access(session, model, narrowed(await get_access(session, model), widest))
         await _narrowed(session, await _composites(session, artifacts))

@@ -2,16 +2,20 @@
 
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from registry.artifacts import ArtifactStore
 from registry.s3 import SCHEME, S3Bucket
+from schemas.errors import InvalidRequest
 
 ENV: Final = "INFAAS_ARTIFACTS"
 _CACHE_BYTES: Final = 20 << 30
 _EXCHANGE: Final = "builds"
+_UPLOADS: Final = "uploads"
+_INCOMING: Final = "incoming"
 
 
 class ArtifactSettings(BaseSettings):
@@ -40,11 +44,48 @@ def open_exchange(location: str, home: Path) -> ArtifactStore:
     Raises:
         OperatorError: as `open_artifacts` does.
     """
+    return _open(_beside(location, home, _EXCHANGE), home, home / "artifact-exchange")
+
+
+def open_uploads(location: str, home: Path) -> ArtifactStore:
+    """Open, beside the store at `location`, where what is uploaded waits to be registered.
+
+    Raises:
+        OperatorError: as `open_artifacts` does.
+    """
+    return _open(_beside(location, home, _UPLOADS), home, home / "artifact-uploads")
+
+
+def name_in_store(url: str, location: str, home: Path, tenant: str | None) -> str:
+    """The name by which the store at `location` has what somebody put there, by its URL.
+
+    Those of a `tenant` put it into a folder of theirs; administrators, of None, where they like.
+
+    Raises:
+        InvalidRequest: it is not of this store, or names no file that this somebody may have put there.
+    """
+    local = not location.startswith(SCHEME)
+    root = _folder(location, home).absolute().as_uri() if local else location.rstrip("/")
+    shown, mine = url[:200], f"{root}/{_INCOMING}/{tenant or '...'}/"
+    if not url.startswith(f"{root}/"):
+        raise InvalidRequest(f"{shown} is not of this system's store of artifacts: put it there, or upload it")
+    name = url.removeprefix(f"{root}/")
+    parts = (unquote(name) if local else name).split("/")
+    if any(not part or part.startswith(".") or not part.isprintable() for part in parts):
+        raise InvalidRequest(f"{shown} names no file of the store of artifacts")
+    if len(parts) == 1 or parts[0] in (_EXCHANGE, _UPLOADS) or (tenant is not None and not url.startswith(mine)):
+        raise InvalidRequest(f"{shown} is not yours to register: put the file under {mine}, or upload it")
+    return "/".join(parts)
+
+
+def _beside(location: str, home: Path, name: str) -> str:
     if location.startswith(SCHEME):
-        location = f"{location.rstrip('/')}/{_EXCHANGE}"
-    else:
-        location = str((Path(location) if location else home / "artifacts") / _EXCHANGE)
-    return _open(location, home, home / "artifact-exchange")
+        return f"{location.rstrip('/')}/{name}"
+    return str(_folder(location, home) / name)
+
+
+def _folder(location: str, home: Path) -> Path:
+    return Path(location) if location else home / "artifacts"
 
 
 def _open(location: str, home: Path, cache: Path) -> ArtifactStore:

@@ -11,11 +11,12 @@ Rules:
 
 import hashlib
 import os
+import shutil
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import BinaryIO, Final, NamedTuple, Protocol
 from uuid import uuid4
 
 from registry.artifact_cache import ArtifactCache
@@ -119,15 +120,39 @@ class ArtifactStore:
             OperatorError: the disk is full, the directory cannot be written, or the bucket not be reached; nothing is
                 left behind.
         """
-        with self._writing(file.name) as partial:
+        with self.receiving(file.name) as incoming, file.open("rb") as content:
+            while chunk := content.read(_CHUNK):
+                incoming.write(chunk)
+            return incoming.keep()
+
+    @contextmanager
+    def receiving(self, name: str) -> "Generator[IncomingArtifact]":
+        """Yield what takes an artifact piece by piece; what was not kept when the context ends is gone.
+
+        Raises:
+            OperatorError: as `keep` does; it is called `name` then.
+        """
+        with self._writing(name) as partial:
             self._remove_abandoned()
-            sha256 = _copy(file, partial)
-            kept = KeptArtifact(sha256, is_new=not self.has(sha256))
-            if self._bucket is not None:
-                self._bucket.upload(sha256, partial)
-            self._publish(partial, sha256)
-        self._cache.shrink()
-        return kept
+            with partial.open("xb") as content:
+                yield IncomingArtifact(content, lambda sha256: self._keep(partial, sha256))
+
+    def copy_to(self, name: str, target: Path) -> bool:
+        """Copy to `target` what somebody put here under a name of their own, not among the artifacts; False: nothing.
+
+        Raises:
+            OperatorError: it cannot be read, or leads out of the store.
+        """
+        if self._bucket is not None:
+            return self._bucket.download(name, target)
+        source = (self._directory / name).resolve()
+        if not source.is_relative_to(self._directory.resolve()):
+            raise OperatorError(f"{name} leads out of the store of artifacts")
+        if not source.is_file():
+            return False
+        with _explained(name, self._directory):
+            shutil.copyfile(source, target)
+        return True
 
     def discard(self, sha256: str) -> None:
         """Remove an artifact that nothing refers to; none there is no error."""
@@ -157,6 +182,14 @@ class ArtifactStore:
             self._verified[sha256] = _identity(partial.stat())  # where another process was faster, its file is hashed
         self._cache.shrink(keep=sha256)
 
+    def _keep(self, partial: Path, sha256: str) -> KeptArtifact:
+        kept = KeptArtifact(sha256, is_new=not self.has(sha256))
+        if self._bucket is not None:
+            self._bucket.upload(sha256, partial)
+        self._publish(partial, sha256)
+        self._cache.shrink()
+        return kept
+
     def _publish(self, partial: Path, sha256: str) -> None:
         if self._bucket is None:
             partial.replace(self.path(sha256))
@@ -170,10 +203,9 @@ class ArtifactStore:
         """Yield where to write a file; what is left there is removed."""
         partial = self._directory / f"{_PARTIAL}{uuid4().hex}"
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            yield partial
-        except OSError as error:
-            raise OperatorError(f"cannot store {name} in {self._directory}: {error.strerror or error}") from error
+            with _explained(name, self._directory):
+                self._directory.mkdir(parents=True, exist_ok=True)
+                yield partial
         finally:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
@@ -193,6 +225,39 @@ class ArtifactStore:
 
     def _remove_abandoned(self) -> None:
         _remove_older(self._directory.glob(f"{_PARTIAL}*"), _ABANDONED_S)
+
+
+class IncomingArtifact:
+    """An artifact that comes piece by piece. Methods block."""
+
+    def __init__(self, content: BinaryIO, keep: Callable[[str], KeptArtifact]) -> None:
+        self._content = content
+        self._keep = keep
+        self._digest = hashlib.sha256()
+
+    def write(self, chunk: bytes) -> None:
+        """Take the next piece."""
+        self._digest.update(chunk)
+        self._content.write(chunk)
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of what has come so far."""
+        return self._digest.hexdigest()
+
+    def keep(self) -> KeptArtifact:
+        """Keep it, whole as it is now."""
+        self._content.flush()
+        os.fsync(self._content.fileno())
+        return self._keep(self.sha256)
+
+
+@contextmanager
+def _explained(name: str, directory: Path) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OperatorError(f"cannot store {name} in {directory}: {error.strerror or error}") from error
 
 
 def _remove_older(files: Iterable[Path], age_s: float) -> None:
@@ -217,17 +282,6 @@ def sha256_of(file: Path) -> str:
 
 def _identity(found: os.stat_result) -> tuple[int, int, int]:
     return (found.st_ino, found.st_size, found.st_mtime_ns)
-
-
-def _copy(file: Path, target: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as source, target.open("xb") as copy:
-        while chunk := source.read(_CHUNK):
-            digest.update(chunk)
-            copy.write(chunk)
-        copy.flush()
-        os.fsync(copy.fileno())
-    return digest.hexdigest()
 
 
 def _sync_directory(directory: Path) -> None:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from broker.settings import KafkaSettings
 from broker.topics import ensure_topics, task_specs, variant_specs
-from registry.access import check_new_access, write_access
+from registry.access import check_new_access, check_publisher, write_access
 from registry.artifacts import ArtifactStore
 from registry.pipeline.measurement import Measurement
 from registry.pipeline.verification import Accuracy
@@ -85,6 +85,7 @@ class CatalogWriter:
         """
         name = request.architecture
         version = version or ModelVersion(model=name, number=1, architecture=name)
+        await check_publisher(pool, request.publisher, version.model, request.task, request.access)
         if await get_task(pool, request.architecture) is not None:
             raise OperatorError(f"{request.architecture} is the name of a task; choose another --name")
         if await get_architecture(pool, request.task) is not None:

@@ -171,6 +171,23 @@ def _read_table(file: Path, inputs: Sequence[TensorSpec]) -> FileRows:
     return FileRows(_table_inputs(file, columns, inputs), None if labels is None else _typed(labels))
 
 
+def names_files(file: Path) -> bool:
+    """Whether a table has a column that names files, which may lie anywhere; blocks.
+
+    Raises:
+        InvalidRequest: it is no table.
+    """
+    if file.suffix.lower() not in (".csv", ".tsv"):
+        return False
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as content:
+            rows = csv.reader(content, delimiter="\t" if file.suffix.lower() == ".tsv" else ",")
+            header = next((row for row in rows if row), [])
+    except (csv.Error, UnicodeError) as error:
+        raise InvalidRequest(f"{file.name} is no table in UTF-8: {error}") from error
+    return _PATH in [cell.strip() for cell in header]
+
+
 def _table_inputs(file: Path, columns: dict[str, list[str]], inputs: Sequence[TensorSpec]) -> Arrays:
     if all(spec.name in columns and spec.datatype == "BYTES" for spec in inputs):
         return {spec.name: _as_bytes([cell.encode() for cell in columns[spec.name]], spec) for spec in inputs}

@@ -127,7 +127,7 @@ async def step_count(request: Registration, runner: StepRunner = LOCAL, show: Sh
 async def _plan(
     request: Registration, form: SourceFormat, precision: str, runner: StepRunner, show: Show
 ) -> tuple[PlannedVariant, ...]:
-    request = replace(request, access=None)  # whosever it is, the plan is the same
+    request = replace(request, access=None, publisher=None)  # whosever it is, the plan is the same
     return await runner.run(PlanVariants(request, form, precision), tuple[PlannedVariant, ...], show)
 
 

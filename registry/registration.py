@@ -64,7 +64,10 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     asked_by: str = ""
     """Who registers it, `user@host`, for the model's history."""
     access: Access | None = None
-    """Whose a new model is and who may use it, and its task if that is new, too; None: nobody's, and public."""
+    """Whose a new model is and who may use it, and its task if that is new, too; None: nobody's, and public, but
+    private of a `publisher`."""
+    publisher: str | None = None
+    """Tenant that registers it, which changes nothing that is not its own; None: an administrator."""
     made_of: tuple[str, ...] = ()
     """Tasks and models that it is made of: nobody may use it who may not use all of these."""
 

@@ -25,6 +25,8 @@ JOBS: Final = "infaas_jobs"
 """Channel that says that there are new jobs."""
 REMOVALS: Final = "infaas_removals"
 """Channel that says that removals were asked for, begun or ended."""
+REGISTRATIONS: Final = "infaas_registrations"
+"""Channel that says that registrations were asked for, begun or ended."""
 API_KEYS: Final = "infaas_api_keys"
 """Channel that says that API keys were made or revoked."""
 

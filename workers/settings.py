@@ -7,7 +7,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from process.settings import ServiceSettings
+from process.settings import ArtifactUserSettings
 from registry.pipeline.isolation import TIMEOUT_S
 from runtimes.device import device_memory
 from schemas.defaults import THREADS
@@ -25,7 +25,7 @@ def _memory_bytes(fields: dict[str, Any]) -> int:
     return device_memory(fields.get("hardware", Hardware.CPU), fields.get("device") or 0)
 
 
-class WorkerSettings(ServiceSettings):
+class WorkerSettings(ArtifactUserSettings):
     """Settings of one worker: its device, how much of it it may use, and how it behaves."""
 
     model_config = SettingsConfigDict(env_prefix="INFAAS_WORKERS_", frozen=True, extra="ignore")
@@ -50,8 +50,6 @@ class WorkerSettings(ServiceSettings):
     is not loaded. Default: all."""
     price_per_hour: float | None = Field(default=None, ge=0)
     """Price of the worker in USD per hour; by default the list price of the hardware."""
-    artifacts: str = Field(default="", validation_alias="INFAAS_ARTIFACTS")
-    """Folder of model files, or `s3://bucket/prefix`; default `<home>/artifacts`."""
 
     lease_ttl_s: float = Field(default=3.0, gt=0)
     """Seconds after which the partitions of a dead worker are free."""

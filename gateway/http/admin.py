@@ -62,10 +62,7 @@ class AdminRoutes:
 
     async def answer(self, endpoint: Endpoint[Any, Any], request: web.Request) -> web.Response:
         """Do what is asked for, and answer with what came of it."""
-        known = principal_of(request) is not ANYONE
-        if not known:
-            self._check_open(endpoint)
-        check_no_foreign_page(request.headers, known_clients=known)
+        self.check_open(self._settings, request, endpoint)
         asked = await self._read(endpoint, request)
         handle = await asyncio.to_thread(import_acts)
         try:
@@ -78,7 +75,7 @@ class AdminRoutes:
             return error_answer(404, ErrorCode.INVALID_REQUEST, str(error)).response()
         except OperatorError as error:
             return error_answer(409, ErrorCode.INVALID_REQUEST, str(error)).response()
-        return HttpAnswer(200, _HEADERS, _encode(result)).response()
+        return HttpAnswer(endpoint.status, _HEADERS, _encode(result)).response()
 
     def control(self, request: web.Request) -> Control:
         """Who asks, and what it is done with."""
@@ -93,18 +90,27 @@ class AdminRoutes:
             origin=f"http {request.remote or 'somewhere'}",
         )
 
-    def _check_open(self, endpoint: Endpoint[Any, Any]) -> None:
-        """Check that who need not say who they are comes from this machine, and asks for nothing that outlasts that."""
-        if endpoint.lets_in:
+    @staticmethod
+    def check_open(settings: GatewaySettings, request: web.Request, endpoint: Endpoint[Any, Any]) -> None:
+        """Check that no page of others asks, and that who need not say who they are comes from this machine.
+
+        Nor may they ask for what outlasts that.
+
+        Raises:
+            Forbidden: it is not so.
+        """
+        known = principal_of(request) is not ANYONE
+        if not known and endpoint.lets_in:
             raise Forbidden(
                 f"this gateway asks nobody who they are, and {endpoint.name} would let somebody in where others do: "
                 "start it with --auth, and ask with an administrator's key; or do it without INFAAS_URL"
             )
-        if not is_loopback(self._settings.host):
+        if not known and not is_loopback(settings.host):
             raise Forbidden(
-                f"this gateway listens at {self._settings.host} and asks nobody who they are, so nobody may "
+                f"this gateway listens at {settings.host} and asks nobody who they are, so nobody may "
                 "administrate by it: start it with --auth, and make a key by `infaas keys create --role admin`"
             )
+        check_no_foreign_page(request.headers, known_clients=known)
 
     async def _read(self, endpoint: Endpoint[Any, Any], request: web.Request) -> Any:
         body = b""

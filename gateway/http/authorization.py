@@ -15,6 +15,7 @@ from gateway.model_directory import ModelDirectory, ServedModels
 from gateway.refusals import require_role
 from gateway.tenants import tenant_asking
 from schemas.endpoints.table import ENDPOINTS
+from schemas.endpoints.uploads import SEND
 from schemas.principal import Principal, Role
 
 _OPEN: Final = frozenset(
@@ -36,7 +37,7 @@ _ROLES: Final[Mapping[str, Role]] = {
     **{f"/v2/repository/models/{{name}}/{act}": Role.PUBLISH for act in ("load", "unload")},
     "/metrics": Role.ADMIN,  # of all tenants
 }
-_ADMIN_ROLES: Final = {(one.method, one.path): one.role for one in ENDPOINTS}
+_ADMIN_ROLES: Final = {(one.method, one.path): one.role for one in (*ENDPOINTS, SEND)}
 _PRINCIPAL: Final = web.RequestKey("principal", Principal)
 
 

@@ -8,24 +8,19 @@ from typing import Annotated, NamedTuple
 import typer
 
 from broker.settings import KafkaSettings
-from infaas.cli.building import (
-    BuildChoice,
-    IfNoWorker,
-    IfNoWorkerFlag,
-    LocalFlag,
-    artifact_store,
-    chosen_steps,
-)
+from infaas.cli.building import IfNoWorkerFlag, LocalFlag, artifact_store, services_of
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, act_here, find_database, find_kafka
 from infaas.cli.output import err, ms, show, show_json, table
-from infaas.cli.register import ProgressBar
+from infaas.cli.progress_bar import ProgressBar
 from infaas.optional_zoo import zoo_files
+from registry.builds.chosen_steps import BuildChoice, chosen_steps
 from registry.composites.cascades import CascadeRequest, MadeCascade, register_cascade
 from registry.composites.chains import ChainRequest, register_chain
 from registry.composites.proposals import CascadeProposal
 from registry.composites.proposing import find_cascades, requests_for
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
+from schemas.registrations import IfNoWorker
 from schemas.rows.audit import AuditVerb
 from schemas.rows.catalog import Profile, Variant
 from store.audit import audited
@@ -194,7 +189,10 @@ async def _register_chain(
     async with open_pool(postgres) as pool:
         act, device = act_here(AuditVerb.REGISTER, request.name, chain=request.tasks), Hardware(request.hardware)
         with ProgressBar() as bar:
-            async with audited(pool, act), chosen_steps([device], pool, kafka, home, choice, bar.note) as steps:
+            async with (
+                audited(pool, act),
+                chosen_steps([device], services_of(pool, kafka, home), choice, bar.note) as steps,
+            ):
                 made = await register_chain(request, pool, kafka, artifact_store(home), bar, steps)
         profiles = {profile.variant: profile for profile in await list_profiles(pool, task=request.name)}
     return [(variant, profiles[variant.name]) for variant in made]
@@ -212,7 +210,7 @@ async def _find(
 ) -> list[_ShownCascade]:
     async with open_pool(postgres, max_size=2) as pool:
         with ProgressBar() as bar:
-            async with chosen_steps([Hardware.CPU], pool, kafka, home, choice, bar.note) as steps:
+            async with chosen_steps([Hardware.CPU], services_of(pool, kafka, home), choice, bar.note) as steps:
                 proposals = await find_cascades(task, *data, pool, artifact_store(home), bar, runner=steps)
     if not proposals:
         err.print(f"no cascade of the variants of {task} beats all of them", highlight=False)
@@ -232,7 +230,10 @@ async def _register(
                 stages = {"task": request.task, "first": request.first, "then": request.then}
                 act = act_here(AuditVerb.REGISTER, request.name or "", cascade=stages)
                 devices = await _hardware_of(pool, request.first)
-                async with audited(pool, act), chosen_steps(devices, pool, kafka, home, choice, bar.note) as steps:
+                async with (
+                    audited(pool, act),
+                    chosen_steps(devices, services_of(pool, kafka, home), choice, bar.note) as steps,
+                ):
                     made += await register_cascade(request, pool, kafka, artifact_store(home), bar, steps)
         return await _with_profiles(made, pool)
 

@@ -8,7 +8,7 @@ same.
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 
 Q = TypeVar("Q")
 R = TypeVar("R")
+_DONE: Final = (HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.ACCEPTED)
 _ON_THE_WAY_S: Final = 10.0
 """What is waited beyond an endpoint's own deadline."""
 
@@ -80,7 +81,7 @@ async def asking(home: Path) -> AsyncGenerator[Ask]:
     """
     if url := gateway_url():
         async with gateway_session(url) as http:
-            yield _AskGateway(url, http)
+            yield GatewayAsk(url, http)
     else:
         async with open_pool(find_database(home), max_size=2) as pool:
             yield _AskHere(local_control(home, pool))
@@ -113,7 +114,7 @@ class _AskHere:
         return await handle(endpoint, self._control, checked(endpoint, request))
 
 
-class _AskGateway:
+class GatewayAsk:
     """Asks the gateway at `url`, with the key of the environment."""
 
     def __init__(self, url: str, http: aiohttp.ClientSession) -> None:
@@ -121,8 +122,24 @@ class _AskGateway:
         self._http = http
 
     async def __call__(self, endpoint: Endpoint[Q, R], request: Q) -> R:
+        """Ask the gateway; raises as `Ask` does."""
         timeout_s = endpoint.deadline_s + _ON_THE_WAY_S
         return _decoded(self._url, await fetch(self._url, self._http, to_http(endpoint, request), timeout_s), endpoint)
+
+    async def send(self, path: str, size: int, pieces: AsyncIterator[bytes]) -> None:
+        """Send a file to a path, piece by piece.
+
+        Raises:
+            InfaasError: it was not taken; the message says why, and what to do.
+        """
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size), "Expect": "100-continue"}
+        try:
+            async with self._http.put(self._url + path, data=pieces, headers=headers, allow_redirects=False) as answer:
+                body = await answer.read()
+        except aiohttp.ClientError as error:
+            raise OperatorError(why_unreached(self._url, error)) from error
+        if answer.status not in _DONE:
+            raise gateway_error(self._url, answer.status, answer.headers, body)
 
 
 def gateway_session(url: str) -> aiohttp.ClientSession:
@@ -150,7 +167,7 @@ async def fetch(url: str, http: aiohttp.ClientSession, sent: HttpCall, timeout_s
         raise OperatorError(f"{without_user(url)} has not answered within {timeout_s:g} s") from None
     except aiohttp.ClientError as error:
         raise OperatorError(why_unreached(url, error)) from error
-    if answer.status == HTTPStatus.OK:
+    if answer.status in _DONE:
         return body
     raise gateway_error(url, answer.status, answer.headers, body)
 

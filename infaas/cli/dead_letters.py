@@ -16,7 +16,7 @@ from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_kafka
 from infaas.cli.control import call, gateway_url
 from infaas.cli.moments import parse_moment
 from infaas.cli.output import CommandGroup, day_time, err, show, show_json, table
-from infaas.cli.register import ProgressBar
+from infaas.cli.progress_bar import ProgressBar
 from schemas.endpoints.dead_letters import (
     DROP_LETTERS,
     LIST_LETTERS,

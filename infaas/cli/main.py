@@ -19,6 +19,7 @@ from infaas.cli import (
     plot,
     query,
     register,
+    registrations,
     scale,
     system,
     tenants,
@@ -71,6 +72,7 @@ variants = typer.Typer()
 variants.callback(invoke_without_command=True)(listing.variants)
 variants.command()(plot.plot)
 app.add_typer(variants, name="variants", rich_help_panel="Models")
+app.add_typer(registrations.app, name="registrations", rich_help_panel="Models")
 app.add_typer(access.app, name="access", rich_help_panel="Models")
 app.add_typer(jobs.app, name="jobs", rich_help_panel="Queries")
 app.add_typer(scale.app, name="scale", rich_help_panel="Operation")

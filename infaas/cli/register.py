@@ -1,53 +1,54 @@
 """`infaas register`: from a model file, or the zoo, to variants that can be chosen, with a progress bar."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Final
 
 import typer
 from msgspec.structs import replace
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from broker.settings import KafkaSettings
 from infaas.cli.access import OwnerFlag, PrivateFlag, ShareFlag, declared_access
-from infaas.cli.building import (
-    BuildChoice,
-    IfNoWorker,
-    IfNoWorkerFlag,
-    LocalFlag,
-    artifact_store,
-    chosen_steps,
+from infaas.cli.building import IfNoWorkerFlag, LocalFlag, services_of
+from infaas.cli.connect import (
+    DEFAULT_HOME,
+    URL_ENV,
+    Home,
+    Json,
+    act_here,
+    asked_by,
+    find_database,
+    find_kafka,
+    gateway_url,
 )
-from infaas.cli.connect import DEFAULT_HOME, Home, Json, act_here, asked_by, find_database, find_kafka
 from infaas.cli.output import err, show, show_json, table
 from infaas.cli.processing import ImageFlag, ProcessingFlag, TokenizerFlag, TopFlag, declared_processing
+from infaas.cli.progress_bar import ProgressBar
+from infaas.cli.registrations import Asked, register_over_gateway
+from infaas.cli.uploads import Uploader
 from infaas.optional_zoo import require_zoo
-from registry.artifacts import ArtifactStore
+from registry.builds.chosen_steps import BuildChoice, chosen_steps
 from registry.dry_run import dry_run as explain_registration
-from registry.importers.imported import ImportedModel, completed, name_of
-from registry.importers.importing import ImportKind, ImportModel, kind_of
-from registry.pipeline.isolation import run_step
+from registry.importers.imported import completed, name_of
+from registry.importers.importing import ImportKind, kind_of
+from registry.pipeline.inspection import files_beside
 from registry.pipeline.verification import MOST_ACCURACY_LOST
 from registry.plan import RecipeVerdict
 from registry.quality import CHOICES
-from registry.register import register as register_model
-from registry.register import step_count
+from registry.registering import imported, register_path, with_profiles
 from registry.registration import Registration
-from registry.step_runner import StepRunner
 from runtimes.processing.classes import read_class_names
 from schemas.access import Access
 from schemas.defaults import BATCH_LIMIT, PARTITIONS, THREADS
+from schemas.endpoints.registrations import MODEL
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
-from schemas.rows.audit import AuditVerb
+from schemas.registrations import IfNoWorker, MadeVariant, ModelToRegister
+from schemas.rows.audit import AuditAct, AuditVerb
 from schemas.rows.catalog import Variant, VariantState
 from store.audit import audited
-from store.pool import Pool, open_pool
-from store.registry import list_profiles
+from store.pool import open_pool
 
 AGAIN: Final = "`infaas register ... --again` measures anew."
 _USUAL: Final = BuildChoice()
@@ -103,32 +104,6 @@ ClassesFlag = Annotated[
 OutputFlag = Annotated[str | None, typer.Option(help="The output that is measured, if several may be meant.")]
 
 
-class ProgressBar:
-    """A progress bar that is a sink of progress; a context manager."""
-
-    def __init__(self) -> None:
-        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-        self._progress = Progress(*columns, console=err)
-        self._task: TaskID | None = None
-
-    def __enter__(self) -> "ProgressBar":
-        self._progress.start()
-        self._task = self._progress.add_task("starting", total=None)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._progress.stop()
-
-    def note(self, text: str) -> None:
-        """Print what stays."""
-        self._progress.console.print(f"[dim]note:[/] {escape(text)}", highlight=False)
-
-    def step(self, done: int, total: int, text: str) -> None:
-        """Show that `done` of `total` steps are finished."""
-        if self._task is not None:
-            self._progress.update(self._task, completed=done, total=total, description=text)
-
-
 def register(
     what: WhatArgument = None,
     architecture: Annotated[str | None, typer.Option("--name", help="Name of the model; default: the file's.")] = None,
@@ -168,32 +143,44 @@ def register(
     if dry_run:
         return _show_plan(what or [], tuple(variant or ()), validation, calibration, as_json=as_json)
     access = _checked_access(owner, private, share_with, zoo=zoo)
-    kafka, postgres = find_kafka(home), find_database(home)
-    named, home, devices = tuple(what or ()), home.absolute(), tuple(hardware or (Hardware.CPU,))
+    named, devices = tuple(what or ()), tuple(hardware or (Hardware.CPU,))
     choice = BuildChoice(local=local, if_no_worker=if_no_worker, again=again)
     if zoo:
         options: Any = {"threads": threads, "all_variants": all_variants, "choice": choice}
-        made = asyncio.run(register_with_progress(kafka, postgres, home, named, devices, **options))
-    else:
-        if len(named) != 1 or task is None:
-            raise OperatorError("say which model PATH for which --task, or --zoo")
-        request = Registration(
-            architecture=architecture or name_of(Path(named[0])), task=task, file=Path(named[0]),
-            validation=validation, calibration=calibration, accuracy=accuracy,
-            measure=measure, classes=read_class_names(classes) if classes else (), output=output,
-            batch_axes=tuple(batch_axis or ()),
-            processing=declared_processing(tokenizer, image, processing, top, None if processing else classes),
-            max_batch=max_batch, partitions=partitions, threads=threads, cores=tuple(cores or ()),
-            variants=tuple(variant or ()), max_accuracy_loss=max_accuracy_loss, again=again,
-            hold=hold, asked_by=asked_by(), access=access,
-        )  # fmt: skip
-        made = asyncio.run(_register(request, devices, kafka, postgres, home, choice))
-    return _show_made(made, as_json=as_json)
+        return _register_zoo(home, named, devices, options, as_json=as_json)
+    if len(named) != 1 or task is None:
+        raise OperatorError("say which model PATH for which --task, or --zoo")
+    file = Path(named[0]).absolute()
+    request = Registration(
+        architecture=architecture or name_of(file), task=task, file=file,
+        validation=validation, calibration=calibration, accuracy=accuracy,
+        measure=measure, classes=read_class_names(classes) if classes else (), output=output,
+        batch_axes=tuple(batch_axis or ()),
+        processing=declared_processing(tokenizer, image, processing, top, None if processing else classes),
+        max_batch=max_batch, partitions=partitions, threads=threads, cores=tuple(cores or ()),
+        variants=tuple(variant or ()), max_accuracy_loss=max_accuracy_loss, again=again,
+        hold=hold, asked_by=asked_by(), access=access,
+    )  # fmt: skip
+    made = _registered(request, devices, choice, home)
+    _warn_of_noise(made)
+    return show_registered([one.variant for one in made], as_json=as_json)
+
+
+def _register_zoo(
+    home: Path, tasks: tuple[str, ...], devices: Sequence[Hardware], options: dict[str, Any], *, as_json: bool
+) -> None:
+    if gateway_url():
+        raise OperatorError(f"the zoo is registered where the system runs, not over the gateway of {URL_ENV}")
+    system = find_kafka(home), find_database(home), home.absolute()
+    show_registered(asyncio.run(register_with_progress(*system, tasks, devices, **options)), as_json=as_json)
 
 
 def _checked_access(owner: str | None, private: bool | None, share_with: str | None, *, zoo: bool) -> Access | None:
     """What the flags say of whose it is, of which the zoo is nobody's; it must be installed if it is meant."""
-    access = declared_access(owner, private, share_with)
+    somebody = "yours" if gateway_url() and owner is None else owner  # whose it is then, the gateway says
+    access = declared_access(somebody, private, share_with)
+    if access is not None and owner is None:
+        access = replace(access, owner=None)
     if zoo:
         require_zoo()
         if access is not None:
@@ -218,74 +205,82 @@ async def register_with_progress(
     async with open_pool(postgres) as pool:
         with ProgressBar() as bar:
             act = act_here(AuditVerb.REGISTER, ", ".join(tasks) or "zoo", again=choice.again)
-            async with audited(pool, act), chosen_steps(hardware, pool, kafka, home, choice, bar.note) as steps:
+            services = services_of(pool, kafka, home)
+            async with audited(pool, act), chosen_steps(hardware, services, choice, bar.note) as steps:
                 made = await register_zoo(
-                    pool, kafka, artifact_store(home), bar, home / "cache", tasks=tasks, hardware=steps.hardware,
+                    pool, kafka, services.artifacts, bar, home / "cache", tasks=tasks, hardware=steps.hardware,
                     threads=threads, all_variants=all_variants, again=choice.again, runner=steps,
                 )  # fmt: skip
-        await _warn_of_noise(pool, made)
+        _warn_of_noise(await with_profiles(pool, made))
     return made
+
+
+def _registered(
+    request: Registration, devices: Sequence[Hardware], choice: BuildChoice, home: Path
+) -> list[MadeVariant]:
+    """Register over the gateway that the environment names, else in this process."""
+    if not gateway_url():
+        return asyncio.run(_register(request, devices, choice, home.absolute()))
+    if choice.local:
+        raise OperatorError(f"--local makes variants on this machine, and {URL_ENV} names a gateway: leave out either")
+
+    async def ask(uploader: Uploader) -> Asked:
+        return MODEL, await _over_gateway(request, devices, choice, uploader)
+
+    return register_over_gateway(home, ask)
+
+
+async def _over_gateway(
+    request: Registration, devices: Sequence[Hardware], choice: BuildChoice, uploader: Uploader
+) -> ModelToRegister:
+    """The request with its files sent."""
+    path = request.file
+    is_model = await asyncio.to_thread(kind_of, path) is ImportKind.MODEL_FILE
+    beside = await asyncio.to_thread(files_beside, path) if is_model or path.suffix == ".xml" else []
+    return ModelToRegister(
+        name=request.architecture,
+        task=request.task,
+        beside=tuple([await uploader.give_one(file) for file in beside]),
+        file=await uploader.give_one(path),
+        validation=await uploader.give(request.validation),
+        calibration=await uploader.give(request.calibration),
+        accuracy=request.accuracy,
+        measure=request.measure,
+        classes=request.classes,
+        output=request.output,
+        batch_axes=request.batch_axes,
+        processing=await uploader.processing(request.processing),
+        max_batch=request.max_batch,
+        partitions=request.partitions,
+        threads=request.threads,
+        cores=request.cores,
+        variants=request.variants,
+        max_accuracy_loss=request.max_accuracy_loss,
+        hardware=tuple(devices),
+        again=request.again,
+        hold=request.hold,
+        access=request.access,
+        if_no_worker=choice.if_no_worker,
+    )
 
 
 async def _register(
-    request: Registration, devices: Sequence[Hardware], kafka: KafkaSettings, postgres: str, home: Path,
-    choice: BuildChoice,
-) -> list[Variant]:  # fmt: skip
-    source, requests = request.file.absolute(), [replace(request, hardware=device) for device in devices]
-    async with _imported(source) as found:
-        notes: tuple[str, ...] = ()
-        if found is not None:
-            notes = (f"{source.name} is {found.kind}", *found.notes)
-            requests = [completed(request, found) for request in requests]
-        async with open_pool(postgres) as pool:
-            return await _register_each(requests, pool, kafka, home, choice, notes)
+    request: Registration, devices: Sequence[Hardware], choice: BuildChoice, home: Path
+) -> list[MadeVariant]:
+    kafka = find_kafka(home)
+    async with open_pool(find_database(home)) as pool:
+        with ProgressBar() as bar:
+            services = services_of(pool, kafka, home)
+            return await register_path(request, devices, choice, services, bar, act_of_registration)
 
 
-@asynccontextmanager
-async def _imported(path: Path) -> AsyncGenerator[ImportedModel | None]:
-    """What is made of the thing at a path, while the context is open; None if that is a model file itself."""
-    with TemporaryDirectory(prefix="infaas-import-") as folder:
-        if await asyncio.to_thread(kind_of, path) is ImportKind.MODEL_FILE:
-            yield None
-        else:
-            yield await run_step(ImportModel(path, Path(folder) / "model"), ImportedModel)
+def act_of_registration(subject: str, **detail: object) -> AuditAct:
+    """Describe, for the record, a registration at this command line."""
+    return act_here(AuditVerb.REGISTER, subject, **detail)
 
 
-async def _register_each(
-    requests: Sequence[Registration], pool: Pool, kafka: KafkaSettings, home: Path, choice: BuildChoice,
-    notes: Sequence[str],
-) -> list[Variant]:  # fmt: skip
-    made: list[Variant] = []
-    devices = [Hardware(request.hardware) for request in requests]
-    with ProgressBar() as bar:
-        for note in notes:
-            bar.note(note)
-        async with chosen_steps(devices, pool, kafka, home, choice, bar.note) as steps:
-            requests = [request for request in requests if request.hardware in steps.hardware]
-            for request in requests:
-                await step_count(request, steps)  # says what is wrong with any before one is begun
-            for request in requests:
-                made = await _register_one(request, pool, kafka, artifact_store(home), bar, steps)
-    await _warn_of_noise(pool, made)
-    return made
-
-
-async def _register_one(
-    request: Registration,
-    pool: Pool,
-    kafka: KafkaSettings,
-    artifacts: ArtifactStore,
-    bar: ProgressBar,
-    steps: StepRunner,
-) -> list[Variant]:
-    asked = {"task": request.task, "file": request.file.name, "hardware": request.hardware, "hold": request.hold}
-    async with audited(pool, act_here(AuditVerb.REGISTER, request.architecture, **asked)):
-        return await register_model(request, pool, kafka, artifacts, bar, steps)
-
-
-async def _warn_of_noise(pool: Pool, made: Sequence[Variant]) -> None:
-    profiles = await list_profiles(pool, names=[variant.name for variant in made])
-    if noisy := [profile.variant for profile in profiles if profile.is_noisy]:
+def _warn_of_noise(made: Sequence[MadeVariant]) -> None:
+    if noisy := [one.variant.name for one in made if one.profile is not None and one.profile.is_noisy]:
         err.print(
             f"[yellow]warning:[/] the machine was busy all the while {', '.join(noisy)} were measured, however often "
             f"that was tried: the latencies are uncertain, and choices rest on them. {AGAIN}",
@@ -311,11 +306,12 @@ def _show_plan(
 
 
 async def _explain(request: Registration) -> list[RecipeVerdict]:
-    async with _imported(request.file.absolute()) as found:
+    async with imported(request.file.absolute()) as found:
         return await asyncio.to_thread(explain_registration, request if found is None else completed(request, found))
 
 
-def _show_made(variants: list[Variant], *, as_json: bool) -> None:
+def show_registered(variants: list[Variant], *, as_json: bool) -> None:
+    """Print which variants were made, and which refused."""
     if as_json:
         show_json(variants)
         return

@@ -24,7 +24,8 @@ from broker.servers.jars import JarProgress
 from broker.settings import ENV as KAFKA_ENV
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, gateway_url, running_state
 from infaas.cli.output import err, show, show_json, table
-from infaas.cli.register import ProgressBar, register_with_progress
+from infaas.cli.progress_bar import ProgressBar
+from infaas.cli.register import register_with_progress
 from infaas.cli.remote_status import show_remote_status
 from infaas.optional_zoo import require_zoo
 from infaas.supervisor.metrics_ports import FIRST
@@ -132,6 +133,9 @@ AutoscalersFlag = Annotated[
 JobsFlag = Annotated[
     int, typer.Option(min=0, max=_MOST_EACH, help="Jobs services; 0: jobs are kept, and wait for one.")
 ]
+RegistrarsFlag = Annotated[
+    int, typer.Option(min=0, max=_MOST_EACH, help="Registrars; 0: what is registered over the admin API waits for one.")
+]
 WorkersFlag = Annotated[
     int, typer.Option(min=1, max=_MOST_WORKERS, help="CPU worker processes from the start, and at least.")
 ]
@@ -185,6 +189,7 @@ def up(
     oversubscribe: OversubscribeFlag = _DEFAULTS.oversubscribe,
     autoscalers: AutoscalersFlag = _DEFAULTS.autoscalers,
     jobs: JobsFlag = _DEFAULTS.jobs,
+    registrars: RegistrarsFlag = _DEFAULTS.registrars,
     policy: PolicyFlag = _DEFAULTS.policy,
     launcher: LauncherFlag = _DEFAULTS.launcher,
     register_zoo: RegisterZooFlag = False,
@@ -209,6 +214,7 @@ def up(
         selectors=selectors,
         autoscalers=autoscalers,
         jobs=jobs,
+        registrars=registrars,
         policy=policy,
         launcher=launcher,
         workers=workers,
@@ -217,6 +223,10 @@ def up(
         oversubscribe=oversubscribe,
         named_workers=tuple(worker or ()),
     )
+    _run(options, register_zoo=register_zoo)
+
+
+def _run(options: UpOptions, *, register_zoo: bool) -> None:
     try:
         asyncio.run(_serve(options, register_zoo=register_zoo))
     except asyncio.CancelledError:

@@ -9,7 +9,7 @@ import typer
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database, with_database
 from infaas.cli.control import call, gateway_url, local_control
 from infaas.cli.output import err, show, show_json, table
-from infaas.cli.register import ProgressBar
+from infaas.cli.progress_bar import ProgressBar
 from schemas.endpoints.removals import (
     BEGIN_REMOVAL,
     PLAN_REMOVAL,

@@ -18,8 +18,15 @@ from infaas.supervisor.options import UpOptions
 from process.ports import claim_port, free_port
 from schemas.errors import OperatorError
 
-FIRST: Final = {"gateway": 18_100, "selector": 18_200, "autoscaler": 18_300, "jobs": 18_400, "workers": 18_500}
-_ORDER: Final = ("autoscaler", "selector", "jobs", "gateway", "workers")
+FIRST: Final = {
+    "gateway": 18_100,
+    "selector": 18_200,
+    "autoscaler": 18_300,
+    "jobs": 18_400,
+    "workers": 18_500,
+    "registrar": 18_600,
+}
+_ORDER: Final = ("autoscaler", "selector", "jobs", "gateway", "registrar", "workers")
 """Order of the services that follow a port that was asked for."""
 
 

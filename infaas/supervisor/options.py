@@ -68,6 +68,8 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Autoscaler processes: one leads, the others stand by."""
     jobs: int = 1
     """Jobs services; without one jobs are kept, and wait."""
+    registrars: int = 1
+    """Registrars; without one what is registered through the admin API waits."""
     policy: Policy = DEFAULT_POLICY
     launcher: str = "processes"
     """What starts workers beyond the first ones; a cluster's starts those, too, and none run on this machine."""
@@ -110,7 +112,8 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     def count(self, module: str) -> int:
         """Number of processes of a service beside the workers."""
         counts = {
-            "autoscaler": self.autoscalers, "selector": self.selectors, "gateway": self.gateways, "jobs": self.jobs
+            "autoscaler": self.autoscalers, "selector": self.selectors, "gateway": self.gateways, "jobs": self.jobs,
+            "registrar": self.registrars,
         }  # fmt: skip
         return counts[module]
 

@@ -37,7 +37,7 @@ from store.migrate import upgrade
 from store.pool import open_pool
 
 READY_S: Final = 60.0
-STOP_ORDER: Final = ("gateway", "jobs", "selector", "autoscaler")
+STOP_ORDER: Final = ("gateway", "jobs", "registrar", "selector", "autoscaler")
 """Services in the order in which they are stopped; after them the workers, which drain what they hold."""
 
 Announce = Callable[[str], None]
@@ -215,7 +215,8 @@ def _services(
     }
     gateway = options.gateway_environment
     specs: list[ChildSpec] = []
-    for module, own in (("autoscaler", scaling), ("selector", {}), ("jobs", {}), ("gateway", gateway)):
+    others: list[tuple[str, dict[str, str]]] = [("selector", {}), ("jobs", {}), ("registrar", {})]
+    for module, own in (("autoscaler", scaling), *others, ("gateway", gateway)):
         for number in range(options.count(module)):
             name, port = _numbered(module, number), ports.find(module, number)
             env = {**shared, **own, f"INFAAS_{module.upper()}_METRICS_PORT": str(port)}

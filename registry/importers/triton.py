@@ -108,11 +108,19 @@ def _newest(folder: Path, config: Message, backend: str) -> Path:
     if not versions:
         raise InvalidRequest(f"{folder.name} ({backend} backend) has no version: a folder with a number and a model")
     newest = max(versions, key=lambda entry: int(entry.name))
-    wanted = newest / (_first(config, "default_model_filename") or _DEFAULTS.get(backend, "model.py"))
+    named = _first(config, "default_model_filename")
+    wanted = _within(newest, named) if named else newest / _DEFAULTS.get(backend, "model.py")
     for file in (wanted, newest / "model.onnx"):
         if file.exists():
             return file
     return wanted
+
+
+def _within(folder: Path, name: str) -> Path:
+    """A file that the configuration names, which may be somebody else's and lead anywhere."""
+    if not (folder / name).resolve().is_relative_to(folder.resolve()):
+        raise InvalidRequest(f"config.pbtxt names {name[:80]!r}, which is not in {folder.name}")
+    return folder / name
 
 
 def _reason(backend: str, file: Path) -> str:
@@ -126,7 +134,7 @@ def _labels(folder: Path, config: Message) -> tuple[tuple[str, ...], tuple[str, 
     outputs: list[Any] = config.get("output", [])
     for output in outputs:
         name = _first(output, "label_filename")
-        if name and (folder / name).is_file():
-            lines = (folder / name).read_text(encoding="utf-8").splitlines()
+        if name and (file := _within(folder, name)).is_file():
+            lines = file.read_text(encoding="utf-8").splitlines()
             return tuple(line.strip() for line in lines if line.strip()), (_first(output, "name"), name)
     return (), ("", "")

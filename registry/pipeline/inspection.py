@@ -163,6 +163,13 @@ def model_sha256(file: Path, form: SourceFormat) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
+def files_beside(file: Path) -> list[Path]:
+    """Other files that a model's file needs beside it; blocks. Raises as `model_sha256` does."""
+    if file.suffix == ".xml":  # OpenVINO's graph
+        return [file.with_suffix(".bin")]
+    return _of_onnx(_external_files, file) if source_format(file) is SourceFormat.ONNX else []
+
+
 def weights_precision(file: Path, form: SourceFormat) -> str:
     """The number format of a model's weights, as it is read without executing it; blocks."""
     match form:

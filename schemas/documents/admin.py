@@ -8,6 +8,7 @@ import msgspec
 from schemas.documents.responses import BODY, errors, refusal
 from schemas.endpoints.endpoint import Endpoint
 from schemas.endpoints.table import ENDPOINTS
+from schemas.endpoints.uploads import SEND
 
 _JSON: Final = "application/json"
 _REF: Final = "#/components/schemas/{name}"
@@ -19,6 +20,7 @@ def paths() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for endpoint in ENDPOINTS:
         found.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint)
+    found[SEND.path][SEND.method.lower()] = _sending()
     return found
 
 
@@ -44,7 +46,7 @@ def _operation(endpoint: Endpoint[Any, Any]) -> dict[str, Any]:
         "summary": endpoint.summary,
         "description": f"Takes the role `{endpoint.role}`.",
         "parameters": [_parameter("path", name, properties.pop(name), needed=True) for name in endpoint.in_path],
-        "responses": errors(401, 403, 504) | {"200": answer},
+        "responses": errors(401, 403, 504) | {str(endpoint.status): answer},
     }
     described["responses"]["404"] = refusal("What is named does not exist, or not for who asks.")
     described["responses"]["409"] = refusal("How things are does not allow it; the message says what to do.")
@@ -55,6 +57,17 @@ def _operation(endpoint: Endpoint[Any, Any]) -> dict[str, Any]:
         described["parameters"] += [
             _parameter("query", name, schema, needed=name in required) for name, schema in properties.items()
         ]
+    return described
+
+
+def _sending() -> dict[str, Any]:
+    """The operation whose body is a file."""
+    described = _operation(SEND)
+    for status in ("404", "409", "504"):
+        del described["responses"][status]
+    described["responses"] |= errors(408, 411, 413, 415, 429, 503)
+    described["responses"]["201"] = described["responses"]["200"] | {"description": "It has arrived."}
+    described["requestBody"] = {"required": True, "content": {"application/octet-stream": {"schema": {}}}}
     return described
 
 
@@ -79,7 +92,7 @@ def _fields(request: type) -> tuple[dict[str, Any], list[str]]:
 
 @cache
 def _schemas() -> dict[str, Any]:
-    kinds = [kind for one in ENDPOINTS for kind in (one.request, one.result)]
+    kinds = [kind for one in (*ENDPOINTS, SEND) for kind in (one.request, one.result)]
     return msgspec.json.schema_components(kinds, ref_template=_REF)[1]
 
 

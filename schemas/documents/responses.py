@@ -14,6 +14,7 @@ BODY: Final = (413, 415)
 """Those of a request with a body besides."""
 _OF_HTTP: Final = {
     408: "The request has not arrived in time.",
+    411: "The length of the body is not said.",
     413: "The body is larger than what a request may hold, or than what it unpacks to may be.",
     415: "The body's `Content-Encoding` is none that is known; `Accept-Encoding` names those.",
 }

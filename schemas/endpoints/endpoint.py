@@ -51,6 +51,8 @@ class Endpoint(msgspec.Struct, Generic[Q, R], frozen=True, kw_only=True):
     request: type[Q]
     result: type[R]
     summary: str
+    status: int = 200
+    """What a request that is done is answered with; 202 where it is only begun."""
     deadline_s: float = 30.0
     """Longest that it may take."""
     lets_in: bool = False

@@ -10,10 +10,12 @@ from schemas.endpoints.endpoint import Endpoint
 from schemas.endpoints.jobs import JOBS
 from schemas.endpoints.keys import KEYS
 from schemas.endpoints.lag import LAG
+from schemas.endpoints.registrations import REGISTRATIONS
 from schemas.endpoints.removals import REMOVALS
 from schemas.endpoints.scaling import SCALING
 from schemas.endpoints.system import SYSTEM
 from schemas.endpoints.tenants import TENANTS
+from schemas.endpoints.uploads import UPLOADS
 from schemas.endpoints.versions import VERSIONS
 
 ENDPOINTS: Final[tuple[Endpoint[Any, Any], ...]] = (
@@ -29,4 +31,6 @@ ENDPOINTS: Final[tuple[Endpoint[Any, Any], ...]] = (
     *KEYS,
     *TENANTS,
     *DEAD_LETTERS,
+    *UPLOADS,
+    *REGISTRATIONS,
 )

@@ -28,6 +28,7 @@ class AuditVerb(StrEnum):
     REPLAY_LETTERS = "replay-letters"
     DROP_LETTERS = "drop-letters"
     CANCEL_JOBS = "cancel-jobs"
+    CANCEL_REGISTRATION = "cancel-registration"
 
 
 class AuditOutcome(StrEnum):

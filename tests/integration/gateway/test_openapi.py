@@ -8,6 +8,7 @@ from gateway.http.admin import AdminRoutes
 from gateway.http.inference import InferenceRoutes
 from gateway.http.jobs import JobRoutes
 from gateway.http.request_bodies import RequestBodies
+from gateway.http.uploads import UploadRoutes
 from gateway.inference import Inference
 from gateway.job_room import JobRoom
 from gateway.job_writer import JobWriter
@@ -46,6 +47,7 @@ async def test_paths_are_the_routes(gateway: Running) -> None:
     async with open_pool(NOWHERE, min_size=0) as pool:
         settings = GatewaySettings()
         admin = AdminRoutes(settings, KafkaSettings(), bodies, pool, "")
+        uploads = UploadRoutes(settings, pool, "")
         jobs = JobRoutes(models, gateway.query_client, bodies, JobWriter(pool, JobRoom(1, 1)), pool, quotas, settings)
-    routes = all_routes(inference, jobs, admin, models, statistics, bodies, always_ready)
+    routes = all_routes(inference, jobs, admin, uploads, models, statistics, bodies, always_ready)
     assert {(route.method, route.path) for route in routes} == listed | UNLISTED

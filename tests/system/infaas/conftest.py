@@ -74,9 +74,10 @@ class Cli:
 
     @asynccontextmanager
     async def up(self, *words: str, **extra: str) -> AsyncGenerator[asyncio.subprocess.Process]:
-        """A system; without a jobs service, which takes a second of CPU to start, unless `words` ask for one."""
-        jobs = () if any(word.startswith("--jobs") for word in words) else ("--jobs=0",)
-        process = await self.start("up", *FREE_PORTS, *jobs, *words, **extra)
+        """A system; without the services that take a second of CPU to start, unless `words` ask for them."""
+        asked = {word.partition("=")[0] for word in words}
+        without = [f"{flag}=0" for flag in ("--jobs", "--registrars") if flag not in asked]
+        process = await self.start("up", *FREE_PORTS, *without, *words, **extra)
         try:
             yield process
         finally:
@@ -90,7 +91,7 @@ class Cli:
 @contextmanager
 def running(home: Path, *words: str) -> Generator[Cli]:
     """A system that several tests share, each with an event loop of its own."""
-    command = (sys.executable, "-m", "infaas.cli.main", "up", *FREE_PORTS, "--jobs=0", *words)
+    command = (sys.executable, "-m", "infaas.cli.main", "up", *FREE_PORTS, "--jobs=0", "--registrars=0", *words)
     with subprocess.Popen(command, env=environment({"INFAAS_HOME": str(home)}), stdin=subprocess.DEVNULL) as process:
         try:
             yield Cli(home)

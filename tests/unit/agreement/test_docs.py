@@ -14,6 +14,7 @@ from broker.settings import KafkaSettings
 from gateway.settings import GatewaySettings
 from jobs.settings import JobsSettings
 from process.signing import SigningSettings
+from registrar.settings import RegistrarSettings
 from registry.artifact_settings import ArtifactSettings
 from selector.settings import SelectorSettings
 from store.settings import StoreSettings
@@ -26,7 +27,7 @@ CODE = "\n".join(
 )
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("docker/*.md")]
 SETTINGS: tuple[type[BaseSettings], ...] = (
-    *(AutoscalerSettings, GatewaySettings, JobsSettings, SelectorSettings, WorkerSettings),
+    *(AutoscalerSettings, GatewaySettings, JobsSettings, RegistrarSettings, SelectorSettings, WorkerSettings),
     *(ArtifactSettings, KafkaSettings, ReplyStreamSettings, SigningSettings, StoreSettings),
     *(KubernetesSettings, RaySettings),
 )

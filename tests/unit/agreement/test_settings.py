@@ -17,6 +17,7 @@ from infaas.cli.system import up
 from infaas.supervisor.options import UpOptions
 from jobs.settings import JobsSettings
 from process.settings import PlanningSettings, ServiceSettings
+from registrar.settings import RegistrarSettings
 from registry.registration import Registration
 from selector.cluster_state import ClusterState
 from selector.policy import PolicyConfig
@@ -29,6 +30,7 @@ SERVICES: tuple[type[ServiceSettings], ...] = (
     AutoscalerSettings,
     GatewaySettings,
     JobsSettings,
+    RegistrarSettings,
     SelectorSettings,
     WorkerSettings,
 )

@@ -8,6 +8,7 @@ from gateway.http.authorization import required_role
 from gateway.refusals import require_role
 from schemas.documents.__main__ import FOLDER
 from schemas.endpoints.table import ENDPOINTS
+from schemas.endpoints.uploads import SEND
 from schemas.errors import Forbidden
 from schemas.principal import Principal, Role
 
@@ -17,7 +18,7 @@ HIGHER = {
     "/v2/repository/models/{name}/load": Role.PUBLISH,
     "/v2/repository/models/{name}/unload": Role.PUBLISH,
 }
-ADMINISTRATION = {(one.method, one.path): one.role for one in ENDPOINTS}
+ADMINISTRATION = {(one.method, one.path): one.role for one in (*ENDPOINTS, SEND)}
 PATHS: dict[str, list[str]] = json.loads((FOLDER / "openapi.json").read_text())["paths"]
 ROUTES = sorted((method.upper(), path) for path, methods in PATHS.items() for method in methods)
 

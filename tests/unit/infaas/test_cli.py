@@ -64,7 +64,7 @@ def test_postgres_away_is_no_traceback(shell: Shell, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("typed", "completions"),
     [
-        ("infaas re", {"register"}),
+        ("infaas re", {"register", "registrations"}),
         ("infaas scale p", {"pin", "pause"}),
         ("infaas up --postgres-p", {"--postgres-port"}),
         ("infaas scale pin task digits --m", {"--min", "--max"}),

@@ -52,10 +52,10 @@ def test_where_somebody_listens_another_port_is_found(ranges: dict[str, int]) ->
 
 
 def test_ports_that_were_asked_for_follow_one_another(ranges: dict[str, int]) -> None:
-    first = free_ports(16)
+    first = free_ports(17)
     options = UpOptions(home=HOME, metrics_port=first, autoscalers=2, selectors=3, gateways=4, jobs=5)
     with MetricsPorts(options) as ports:
-        assert [ports.find("autoscaler", 1), ports.find("workers", 1)] == [first + 1, first + 15]
+        assert [ports.find("autoscaler", 1), ports.find("workers", 1)] == [first + 1, first + 16]
         with socket.create_server((LOOPBACK, first)), pytest.raises(OperatorError, match="--metrics-port"):
             ports.find("autoscaler", 0)
 

@@ -1,0 +1,174 @@
+"""Registrations, as they are asked for: checked as far as that needs no file, and kept until a registrar does them.
+
+Who is no administrator registers for their tenant alone: what is new is its own, private unless they say otherwise, and
+what is another's is left alone.
+"""
+
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+import msgspec
+from msgspec.structs import replace
+
+from admin.binding import bind
+from admin.control import Control
+from registry.access import check_publisher
+from registry.artifact_settings import name_in_store
+from registry.quality import is_function
+from registry.registration import Registration
+from schemas.access import Access
+from schemas.endpoints.registrations import (
+    CANCEL,
+    LIST,
+    MODEL,
+    SHOW,
+    RegistrationRequest,
+    RegistrationsRequest,
+)
+from schemas.errors import Forbidden, InvalidRequest, NotFound, OperatorError, QuotaExceeded
+from schemas.principal import Role
+from schemas.registrations import (
+    ModelToRegister,
+    RegistrationStatus,
+    ToRegister,
+    files_of,
+)
+from schemas.rows.audit import AuditVerb
+from schemas.rows.registrations import NewRegistration
+from security.access import check_access
+from store.audit import audited_transaction
+from store.registrations import cancel_registration, get_registration, list_registrations, put_registration
+
+MOST_OPEN: Final = 100
+"""Registrations of a tenant that have not ended."""
+_MOST_BYTES: Final = 1 << 20
+
+
+async def model(control: Control, request: ModelToRegister) -> RegistrationStatus:
+    """Have a model registered; raises as `_ask` does."""
+    if request.measure is not None and is_function(request.measure):
+        raise InvalidRequest(
+            f"{request.measure} is somebody's code, which nothing runs for whoever asks from afar: register it by "
+            "`infaas register` where the system runs"
+        )
+    access = _access(control, request.access)
+    _checkable(request).check()
+    await check_publisher(control.pool, _publisher(control), request.name, request.task, access)
+    return await _ask(control, replace(request, access=access))
+
+
+async def show(control: Control, request: RegistrationRequest) -> RegistrationStatus:
+    """Read how far a registration is.
+
+    Raises:
+        NotFound: there is none, or it is another tenant's.
+    """
+    row = await get_registration(control.pool, request.id, tenant=_publisher(control))
+    if row is None:
+        raise NotFound(f"there is no registration {request.id[:80]!r}")
+    return row
+
+
+async def list_all(control: Control, request: RegistrationsRequest) -> list[RegistrationStatus]:
+    """List registrations: all for administrators, else the tenant's."""
+    return await list_registrations(control.pool, tenant=_publisher(control), limit=request.limit)
+
+
+async def cancel(control: Control, request: RegistrationRequest) -> RegistrationStatus:
+    """Cancel a registration.
+
+    Raises:
+        NotFound: there is none, or it is another tenant's.
+        OperatorError: it has ended.
+    """
+    row = await show(control, request)
+    act = control.act(AuditVerb.CANCEL_REGISTRATION, row.name, registration=row.id)
+    async with audited_transaction(control.pool, act) as session:
+        if not await cancel_registration(session, row.id):
+            raise OperatorError(f"registration {row.id} has ended")
+    return await show(control, request)
+
+
+async def _ask(control: Control, request: ToRegister) -> RegistrationStatus:
+    """Keep a registration.
+
+    Raises:
+        InvalidRequest: something is wrong with it.
+        Forbidden: it is not theirs to register.
+        OperatorError: a name is taken, or an upload is not there.
+        QuotaExceeded: the tenant has too many that have not ended.
+    """
+    publisher, tenant = _publisher(control), control.principal.tenant or ""
+    named = list(files_of(request))
+    for given in named:
+        given.check()
+        if given.url:
+            name_in_store(given.url, control.artifacts, control.home, publisher)
+    if len(msgspec.json.encode(request)) > _MOST_BYTES:
+        raise InvalidRequest("the request is longer than 1 MiB: long lists belong into files")
+    row = NewRegistration(
+        id=uuid4().hex,
+        kind="model",
+        name=request.name,
+        tenant=tenant,
+        publisher=publisher is not None,
+        asked_by=control.actor,
+        origin=control.origin,
+        request=msgspec.to_builtins(request),
+        uploads=tuple(sorted({given.upload for given in named if given.upload})),
+    )
+    if not await put_registration(control.pool, row, MOST_OPEN):
+        raise QuotaExceeded(f"{MOST_OPEN} registrations have not ended: wait for them, or cancel some")
+    return await show(control, RegistrationRequest(id=row.id))
+
+
+def _publisher(control: Control) -> str | None:
+    """The tenant that alone they may register for; None: an administrator.
+
+    Raises:
+        Forbidden: they are of no tenant.
+    """
+    if control.principal.has(Role.ADMIN):
+        return None
+    if control.principal.tenant is None:
+        raise Forbidden("who registers is of a tenant: have a key made with --tenant")
+    return control.principal.tenant
+
+
+def _access(control: Control, said: Access | None) -> Access | None:
+    """Whose what is new becomes."""
+    publisher = _publisher(control)
+    if said is None:
+        return None
+    if publisher is not None:
+        if said.owner not in (None, publisher):
+            raise Forbidden(f"what you register is your own tenant's, {publisher}")
+        said = replace(said, owner=publisher)
+    return check_access(said)
+
+
+def _checkable(request: ModelToRegister) -> Registration:
+    """The registration, as far as it can be checked without its files."""
+    validation, calibration = request.validation, request.calibration
+    return Registration(
+        architecture=request.name,
+        task=request.task,
+        file=Path(request.file.name),
+        validation=validation and Path(validation.name),
+        calibration=calibration and Path(calibration.name),
+        accuracy=request.accuracy,
+        measure=request.measure,
+        max_batch=request.max_batch,
+        partitions=request.partitions,
+        threads=request.threads,
+        cores=request.cores,
+    )
+
+
+BINDINGS: Final = (
+    bind(MODEL, model),
+    bind(LIST, list_all),
+    bind(SHOW, show),
+    bind(CANCEL, cancel),
+)

@@ -1,0 +1,33 @@
+"""What was sent to be registered. Who sends, and looks, is a tenant; who has none shares with others that have none."""
+
+from typing import Final
+
+from admin.binding import bind
+from admin.control import Control
+from schemas.endpoints.endpoint import Nothing
+from schemas.endpoints.uploads import LIST, SHOW, UploadRequest, Uploads
+from schemas.errors import NotFound
+from schemas.rows.registrations import Upload
+from store.uploads import get_upload, list_uploads, upload_bytes
+
+
+async def show(control: Control, request: UploadRequest) -> Upload:
+    """Read what is known of an upload.
+
+    Raises:
+        NotFound: the tenant has not sent all of it.
+    """
+    row = await get_upload(control.pool, control.principal.tenant or "", request.sha256)
+    if row is None or not row.arrived:
+        raise NotFound(f"there is no upload {request.sha256}")
+    return row
+
+
+async def list_all(control: Control, _request: Nothing) -> Uploads:
+    """List a tenant's uploads."""
+    tenant = control.principal.tenant or ""
+    files = await list_uploads(control.pool, tenant)
+    return Uploads(files=tuple(files), bytes=await upload_bytes(control.pool, tenant))
+
+
+BINDINGS: Final = (bind(SHOW, show), bind(LIST, list_all))

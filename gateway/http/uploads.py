@@ -1,0 +1,145 @@
+"""`PUT /v1/uploads/{sha256}`: a file on its way to the store of artifacts, in bounded memory and time.
+
+Rules:
+* A file is known by its content. One that the tenant has sent before is not read again; what comes is hashed as it is
+  written down, and is kept only if it is what its name says. So a client that does not know what arrived sends again.
+* Its length is said beforehand, and room for it taken: a tenant never has more here than it may.
+* A MiB is held of each, so many at once, and each MiB has to arrive in time: who is slow, or stops, loses the place.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from functools import cached_property
+from typing import Final
+
+import msgspec
+from aiohttp import StreamReader, web
+
+from gateway.http.admin import AdminRoutes
+from gateway.http.answers import HttpAnswer
+from gateway.http.authorization import principal_of
+from gateway.settings import GatewaySettings
+from registry.artifact_settings import open_uploads
+from registry.artifacts import ArtifactStore, IncomingArtifact
+from schemas.endpoints.uploads import SEND
+from schemas.errors import InvalidRequest, OperatorError, Overloaded, QuotaExceeded
+from schemas.oip import JSON
+from schemas.registrations import SHA256
+from schemas.rows.registrations import Upload
+from store.pool import Pool
+from store.uploads import give_up_upload, reserve_upload, upload_arrived
+
+log = logging.getLogger(__name__)
+
+_PIECE_BYTES: Final = 1 << 20
+_SHA256: Final = re.compile(SHA256)
+_GIB: Final = 1 << 30
+
+
+class UploadRoutes:
+    """Handler of uploads.
+
+    Args:
+        settings: Those of the gateway.
+        pool: Where is written down what has arrived.
+        artifacts: Where files of models are; empty: in the home.
+    """
+
+    def __init__(self, settings: GatewaySettings, pool: Pool, artifacts: str) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._artifacts = artifacts
+        self._under_way = 0
+
+    def routes(self) -> list[web.RouteDef]:
+        """Routes to add to the application."""
+        return [web.route(SEND.method, SEND.path, self.send)]
+
+    async def send(self, request: web.Request) -> web.Response:
+        """Take a file, and answer with what is known of it: 201, or 200 if it was there."""
+        AdminRoutes.check_open(self._settings, request, SEND)
+        sha256, size = request.match_info["sha256"], self._size(request)
+        if not _SHA256.fullmatch(sha256):
+            raise InvalidRequest(f"{sha256[:80]!r} is no SHA-256: name the upload by that of its content")
+        tenant = principal_of(request).tenant or ""
+        row = await reserve_upload(self._pool, tenant, sha256, size, self._settings.max_uploads_bytes)
+        if row is None:
+            raise QuotaExceeded(
+                f"with these {size} bytes your tenant's uploads would be more than the "
+                f"{self._settings.max_uploads_bytes / _GIB:g} GiB that they may be: what is not used goes after a day"
+            )
+        if row.arrived and await asyncio.to_thread(self._store.has, sha256):
+            return _answer(200, row)
+        try:
+            await self._take(request.content, sha256, size)
+        except BaseException:
+            await asyncio.shield(give_up_upload(self._pool, tenant, sha256))
+            raise
+        return _answer(201, await upload_arrived(self._pool, tenant, sha256, size))
+
+    @cached_property
+    def _store(self) -> ArtifactStore:
+        return open_uploads(self._artifacts, self._settings.home)
+
+    def _size(self, request: web.Request) -> int:
+        if request.headers.get("Content-Encoding") is not None:
+            raise web.HTTPUnsupportedMediaType(reason="send the file as it is, without a Content-Encoding")
+        size = request.content_length
+        if size is None:
+            raise web.HTTPLengthRequired(reason="say by Content-Length how long the file is")
+        if size > self._settings.max_upload_bytes:
+            raise web.HTTPRequestEntityTooLarge(self._settings.max_upload_bytes, size)
+        return size
+
+    async def _take(self, content: StreamReader, sha256: str, size: int) -> None:
+        """Write what comes into the store, and keep it if it is what it should be."""
+        async with self._place():
+            try:
+                receiving = self._store.receiving(sha256)
+                incoming = await asyncio.to_thread(receiving.__enter__)
+                try:
+                    await self._write(content, incoming)
+                    if incoming.sha256 != sha256:
+                        raise InvalidRequest(f"what came has the SHA-256 {incoming.sha256}, and not {sha256}")
+                    await asyncio.to_thread(incoming.keep)
+                finally:
+                    await asyncio.to_thread(receiving.__exit__, None, None, None)
+            except OperatorError as error:
+                log.warning("an upload of %d bytes cannot be kept: %s", size, error)
+                raise Overloaded("the store of artifacts takes no file now; try again later") from error
+
+    async def _write(self, content: StreamReader, incoming: IncomingArtifact) -> None:
+        while piece := await self._piece(content):
+            await asyncio.to_thread(incoming.write, piece)
+
+    async def _piece(self, content: StreamReader) -> bytes:
+        """The next MiB, or what is left."""
+        pieces, size = list[bytes](), 0
+        try:
+            async with asyncio.timeout(self._settings.receive_timeout_s):
+                while size < _PIECE_BYTES and (some := await content.readany()):
+                    pieces.append(some)
+                    size += len(some)
+        except TimeoutError:
+            raise web.HTTPRequestTimeout(
+                reason=f"less than a MiB has arrived within {self._settings.receive_timeout_s:g} s"
+            ) from None
+        return b"".join(pieces)
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncGenerator[None]:
+        if self._under_way >= self._settings.max_uploads:
+            raise Overloaded(f"{self._under_way} files are being uploaded here; try again later")
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+
+
+def _answer(status: int, row: Upload) -> web.Response:
+    headers = {"Content-Type": JSON, "Cache-Control": "no-store"}
+    return HttpAnswer(status, headers, msgspec.json.encode(row)).response()

@@ -1,0 +1,148 @@
+"""`infaas registrations`: what is registered through a gateway goes on without us; followed, and cancelled."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeAlias
+
+import typer
+
+from infaas.cli.connect import DEFAULT_HOME, Home, Json
+from infaas.cli.control import Ask, GatewayAsk, asking, call
+from infaas.cli.output import CommandGroup, err, show, show_json, table
+from infaas.cli.progress_bar import ProgressBar
+from infaas.cli.uploads import Uploader, uploading
+from schemas.endpoints.endpoint import Endpoint
+from schemas.endpoints.registrations import CANCEL, LIST, SHOW, RegistrationRequest, RegistrationsRequest
+from schemas.errors import NotFound, OperatorError, query_error
+from schemas.registrations import MadeVariant, RegistrationState, RegistrationStatus
+
+Asked: TypeAlias = tuple[Endpoint[Any, RegistrationStatus], Any]
+"""What a registration is asked for by, with its files sent."""
+_LOOK_S: Final = 0.5
+_PATIENCE_S: Final = 60.0
+"""Seconds for which a gateway may be away before we give up following: it may be started again just now."""
+_IdArgument = Annotated[str, typer.Argument(metavar="ID", help="As `infaas register` and `list` show it.")]
+
+app = typer.Typer(
+    cls=CommandGroup, no_args_is_help=True, help="What is registered through a gateway, and how far it is."
+)
+
+
+@app.command("list")
+def list_registrations(
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 100,
+    home: Home = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """List registrations, the latest first."""
+    rows = call(home, LIST, RegistrationsRequest(limit=limit))
+    if as_json:
+        return show_json(rows)
+    columns = ("id", "kind", "name", "state", "steps>", "what goes on, or was wrong")
+    shown = [(r.id, r.kind, r.name, r.state, f"{r.steps_done}/{r.steps_total}", r.error or r.doing) for r in rows]
+    return show(table(columns, shown))
+
+
+@app.command("show")
+def show_registration(registration: _IdArgument, home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
+    """Show a registration and what came of it."""
+    row = call(home, SHOW, RegistrationRequest(id=registration))
+    if as_json:
+        return show_json(row)
+    notes = [("note", note) for note in row.notes]
+    rows = [("id", row.id), (row.kind, row.name), ("asked by", row.asked_by), ("state", row.state), *notes]
+    rows += [("error", row.error)] if row.error else [(one.variant.name, one.variant.state) for one in row.made]
+    return show(table(("registration", ""), rows))
+
+
+@app.command("follow")
+def follow_registration(registration: _IdArgument, home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
+    """Follow a registration to its end."""
+
+    async def follow() -> list[MadeVariant]:
+        async with asking(home) as ask:
+            with ProgressBar() as bar:
+                return await followed(ask, registration, bar)
+
+    made = asyncio.run(follow())
+    if as_json:
+        return show_json(made)
+    return err.print(f"{len(made)} variant(s); `infaas variants` shows what was measured")
+
+
+@app.command("cancel")
+def cancel_registration(registration: _IdArgument, home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
+    """Cancel a registration; what it has made stays, and registering the same again goes on from there."""
+    row = call(home, CANCEL, RegistrationRequest(id=registration))
+    if as_json:
+        return show_json(row)
+    return err.print(f"registration {row.id} of {row.name} is cancelled", highlight=False)
+
+
+def register_over_gateway(home: Path, ask_for: Callable[[Uploader], Awaitable[Asked]]) -> list[MadeVariant]:
+    """Send files, ask for a registration, and follow it to its end; returns what was made.
+
+    Raises:
+        InfaasError: as a registration here would.
+    """
+
+    async def register() -> list[MadeVariant]:
+        async with asking(home) as ask:
+            assert isinstance(ask, GatewayAsk), "INFAAS_URL is set"
+            with ProgressBar() as bar:
+                async with uploading(ask, bar) as uploader:
+                    endpoint, request = await ask_for(uploader)
+                row = await ask(endpoint, request)
+                return await followed(ask, row.id, bar)
+
+    return asyncio.run(register())
+
+
+async def followed(ask: Ask, registration: str, bar: ProgressBar) -> list[MadeVariant]:
+    """Show how far a registration is until it has ended; returns what it made.
+
+    Raises:
+        InfaasError: it failed, or was cancelled.
+    """
+    noted = 0
+    try:
+        while True:
+            row = await _patiently(ask, registration)
+            for note in row.notes[noted:]:
+                bar.note(note)
+            noted = len(row.notes)
+            bar.step(row.steps_done, row.steps_total, row.doing or f"{row.name}: {row.state}")
+            if row.ended:
+                return _outcome(row)
+            await asyncio.sleep(_LOOK_S)
+    except asyncio.CancelledError:
+        err.print(
+            f"registration {registration} goes on without us: `infaas registrations follow {registration}` shows how "
+            f"far it is, `infaas registrations cancel {registration}` ends it",
+            highlight=False,
+        )
+        raise
+
+
+async def _patiently(ask: Ask, registration: str) -> RegistrationStatus:
+    """Ask how far it is, again and again while nobody answers."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + _PATIENCE_S
+    while True:
+        try:
+            return await ask(SHOW, RegistrationRequest(id=registration))
+        except NotFound:
+            raise
+        except OperatorError:
+            if loop.time() > until:
+                raise
+            await asyncio.sleep(_LOOK_S)
+
+
+def _outcome(row: RegistrationStatus) -> list[MadeVariant]:
+    if row.state is RegistrationState.FAILED:
+        raise query_error(row.error_code, row.error) if row.error_code else OperatorError(row.error)
+    if row.state is RegistrationState.CANCELLED:
+        raise OperatorError(f"registration {row.id} was cancelled; what it had made stays")
+    return list(row.made)

@@ -1,0 +1,96 @@
+"""Sends files to a gateway, to be registered there: each once, by its content, behind a progress bar."""
+
+import asyncio
+import tarfile
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from infaas.cli.control import GatewayAsk
+from infaas.cli.progress_bar import ProgressBar
+from registry.artifacts import sha256_of
+from schemas.endpoints.uploads import SEND, SHOW, UploadRequest
+from schemas.errors import NotFound
+from schemas.registrations import GivenFile
+from schemas.rows.processing import Processing
+
+_PIECE_BYTES: Final = 1 << 20
+
+
+class Uploader:
+    """Sender of files; what a gateway has of them already is not sent again."""
+
+    def __init__(self, ask: GatewayAsk, bar: ProgressBar, folder: Path) -> None:
+        self._ask = ask
+        self._bar = bar
+        self._folder = folder
+
+    async def give(self, path: Path | None) -> GivenFile | None:
+        """Send a file, or a folder as a tar, if one is named.
+
+        Raises:
+            InfaasError: it cannot be read, or is not taken.
+        """
+        return None if path is None else await self.give_one(path)
+
+    async def give_one(self, path: Path) -> GivenFile:
+        """Send a file, or a folder as a tar; raises as `give` does."""
+        if not await asyncio.to_thread(path.is_dir):
+            return GivenFile(name=path.name, upload=await self._send(path, path.name))
+        tar = self._folder / "folder.tar"
+        await asyncio.to_thread(pack, path, tar)
+        return GivenFile(name=path.name, folder=True, upload=await self._send(tar, path.name))
+
+    async def processing(self, declared: Processing | None) -> Processing | None:
+        """Send the files of processing; returns it with these named by their SHA-256."""
+        if declared is None:
+            return None
+        sent = dict[str, str]()
+        named = list[str]()
+        declared.with_files(lambda file: named.append(file) or file)
+        for file in named:
+            sent[file] = await self._send(Path(file), Path(file).name)
+        return declared.with_files(lambda file: sent[file])
+
+    async def _send(self, file: Path, name: str) -> str:
+        """Send a file unless it is there; returns its SHA-256."""
+        self._bar.step(0, 0, f"{name}: looking whether it is there")
+        sha256 = await asyncio.to_thread(sha256_of, file)
+        try:
+            await self._ask(SHOW, UploadRequest(sha256=sha256))
+        except NotFound:
+            size = (await asyncio.to_thread(file.stat)).st_size
+            await self._ask.send(SEND.path.format(sha256=sha256), size, self._pieces(file, name, size))
+        return sha256
+
+    async def _pieces(self, file: Path, name: str, size: int) -> AsyncIterator[bytes]:
+        sent, total = 0, -(-size // _PIECE_BYTES)
+        with await asyncio.to_thread(file.open, "rb") as content:
+            while piece := await asyncio.to_thread(content.read, _PIECE_BYTES):
+                yield piece
+                sent += 1
+                self._bar.step(sent, total, f"{name}: sending, in MiB")
+
+
+@asynccontextmanager
+async def uploading(ask: GatewayAsk, bar: ProgressBar) -> AsyncGenerator[Uploader]:
+    """Open a sender of files, which has room for tars meanwhile."""
+    with TemporaryDirectory(prefix="infaas-upload-") as folder:
+        yield Uploader(ask, bar, Path(folder))
+
+
+def pack(folder: Path, tar: Path) -> None:
+    """Write a folder's files into an uncompressed tar, the same for the same files; blocks.
+
+    Links become what they lead to, since nothing else may be in it.
+    """
+    with tarfile.open(tar, "w", dereference=True) as archive:
+        for file in sorted(folder.rglob("*")):
+            if not file.is_file():
+                continue
+            member = tarfile.TarInfo(file.relative_to(folder).as_posix())
+            member.size = file.stat().st_size
+            with file.open("rb") as content:
+                archive.addfile(member, content)

@@ -1,0 +1,149 @@
+"""Claims registrations that wait, and watches the processes that do them.
+
+A process that ends without an outcome, as by a crash or for want of memory, is tried again some times. One that was
+only interrupted, since we stop or Postgres is away, does not count.
+"""
+
+import asyncio
+import logging
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from process.event_wait import wait_within
+from process.failure_log import FailureLog
+from process.subprocesses import log_tail, running
+from registrar import metrics
+from registrar.progress import INTERRUPTED
+from registrar.settings import RegistrarSettings
+from schemas.rows.registrations import ClaimedRegistration
+from store.errors import StoreUnavailable
+from store.pool import Pool
+from store.registrations import claim_registration, end_registration, keep_claim, release_registration
+
+log = logging.getLogger(__name__)
+
+_AGAIN_S: Final = 1.0
+_RELEASE_S: Final = 2.0
+_MOST_BEGUN: Final = 20
+
+
+class RegistrationDesk:
+    """Desk of one registrar, whose working folder is `folder`; `wake` has it look at once."""
+
+    def __init__(self, pool: Pool, settings: RegistrarSettings, folder: Path, name: str) -> None:
+        self._pool = pool
+        self._settings = settings
+        self._folder = folder
+        self._name = name
+        self._free = asyncio.Semaphore(settings.at_once)
+        self._news = asyncio.Event()
+        self._failures = FailureLog("looking for registrations", "they wait")
+
+    def wake(self) -> None:
+        """Look at once: something was asked for, or has ended."""
+        self._news.set()
+
+    async def run(self) -> None:
+        """Do registrations until cancelled; those that are under way are given back."""
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                await self._free.acquire()
+                self._news.clear()
+                claim = await self._claim()
+                if claim is not None:
+                    tasks.create_task(self._do_and_free(claim), name=f"registration {claim.id}")
+                else:
+                    self._free.release()
+                    await wait_within(self._settings.silent_s, self._news)  # of what others do, none tells when it dies
+
+    async def _claim(self) -> ClaimedRegistration | None:
+        try:
+            claim = await claim_registration(self._pool, self._name, self._settings.silent_s)
+        except StoreUnavailable as error:
+            self._failures.failed(error)
+            return None
+        self._failures.recovered()
+        return claim
+
+    async def _do_and_free(self, claim: ClaimedRegistration) -> None:
+        try:
+            await self._do(claim)
+        except StoreUnavailable as error:  # then it is free as soon as we have been silent for long enough
+            self._failures.failed(error)
+        finally:
+            self._free.release()
+
+    async def _do(self, claim: ClaimedRegistration) -> None:
+        key = (claim.id, claim.epoch)
+        if claim.crashes >= self._settings.max_crashes or claim.attempts > _MOST_BEGUN:
+            error = f"given up after {claim.attempts - 1} attempts: {claim.reason or 'the registrar ended each time'}"
+            await end_registration(self._pool, key, [], error)
+            return
+        log.info("registration %s, attempt %d", claim.id, claim.attempts)
+        try:
+            reason = await self._reason_to_do_it_again(claim)
+        except asyncio.CancelledError:
+            await self._give_back(key)
+            raise
+        if reason is not None:
+            await release_registration(self._pool, key, reason)
+            await asyncio.sleep(_AGAIN_S)
+
+    async def _reason_to_do_it_again(self, claim: ClaimedRegistration) -> str | None:
+        """Run its process; None: it has ended, with an outcome or since it is not ours any more."""
+        folder = self._folder / f"{claim.id}-{claim.epoch}"
+        await asyncio.to_thread(folder.mkdir)
+        words = ("-m", "registrar.registration_process", claim.id, str(claim.epoch), folder)
+        said = folder / "log"
+        try:
+            async with running((sys.executable, *words), said, env=self._environment(folder)) as process:
+                await self._watch(process, claim)
+                code = process.returncode
+            tail = await asyncio.to_thread(log_tail, said)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        if code is None:
+            return None
+        if code in (0, INTERRUPTED):
+            metrics.ENDED.labels("interrupted" if code else "ended").inc()
+            return "" if code else None
+        metrics.ENDED.labels("crashed").inc()
+        log.warning("registration %s, attempt %d ended with code %d:\n%s", claim.id, claim.attempts, code, tail)
+        return _reason(code)
+
+    async def _watch(self, process: asyncio.subprocess.Process, claim: ClaimedRegistration) -> None:
+        """Wait until the process has ended, or its registration is not ours any more."""
+        async with asyncio.TaskGroup() as tasks:
+            end = tasks.create_task(process.wait())
+            while not (await asyncio.wait({end}, timeout=self._settings.renew_s))[0]:
+                try:
+                    ours = await keep_claim(self._pool, (claim.id, claim.epoch))
+                except StoreUnavailable as error:  # nobody else can claim it either
+                    self._failures.failed(error)
+                    continue
+                if not ours:
+                    log.info("registration %s has ended, or is another registrar's", claim.id)
+                    end.cancel()
+                    return
+
+    def _environment(self, folder: Path) -> Mapping[str, str]:
+        own = {"INFAAS_HOME": str(self._settings.home.absolute()), "TMPDIR": str(folder)}
+        return {**os.environ, **own, "INFAAS_ARTIFACTS": self._settings.artifacts}
+
+    async def _give_back(self, key: tuple[str, int]) -> None:
+        try:
+            async with asyncio.timeout(_RELEASE_S):
+                await release_registration(self._pool, key)
+        except (StoreUnavailable, TimeoutError):
+            log.warning("registration %s is left", key[0])
+
+
+def _reason(code: int) -> str:
+    if code == -signal.SIGKILL:
+        return "it was killed (SIGKILL), probably because the machine ran out of memory"
+    return f"it crashed ({signal.Signals(-code).name})" if code < 0 else f"it ended with exit code {code}"

@@ -1,0 +1,143 @@
+"""One registration, in a process of its own: `python -m registrar.registration_process ID EPOCH FOLDER`.
+
+It writes its own progress and its own outcome, and ends with the registrar that started it. What may be different the
+next time, as when Postgres or Kafka are away, is no outcome: it ends with `INTERRUPTED`, and is begun again.
+"""
+
+import asyncio
+import logging
+import os
+import resource
+import sys
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import psutil
+
+from broker.client import ping
+from broker.settings import KafkaSettings
+from process.error_groups import leaves
+from process.logs import configure_logging
+from registrar.given_files import GivenFiles, without_folder
+from registrar.progress import INTERRUPTED, ClaimLost, ProgressWriter
+from registrar.settings import RegistrarSettings
+from registrar.todo import register_as_asked
+from registry.artifact_settings import open_artifacts, open_exchange, open_uploads
+from registry.builds.chosen_steps import RegistryServices
+from schemas.errors import InfaasError, OperatorError, QueryError
+from schemas.registrations import KINDS, MadeVariant, files_of
+from schemas.rows.audit import AuditAct, AuditVerb
+from schemas.rows.registrations import RegistrationToDo
+from store.errors import StoreUnavailable
+from store.pool import Pool, open_pool
+from store.registrations import end_registration, registration_to_do
+from store.settings import StoreSettings
+
+log = logging.getLogger(__name__)
+
+_AGAIN_S: Final = 1.0
+
+
+async def run(claim: tuple[str, int], folder: Path) -> int:
+    """Do a registration that is claimed; returns the exit code."""
+    settings, kafka, code = RegistrarSettings(), KafkaSettings(), os.EX_OK
+    try:
+        async with open_pool(StoreSettings().dsn) as pool:
+            row = await registration_to_do(pool, claim[0])
+            if row is not None:
+                await _do(row, claim, folder, settings, kafka, pool)
+    except* ClaimLost:
+        log.info("registration %s was cancelled, or is another registrar's", claim[0])
+    except* (StoreUnavailable, _Interrupted) as errors:
+        log.warning("registration %s is left for now: %s", claim[0], next(iter(leaves(errors))))
+        code = INTERRUPTED
+    return code
+
+
+class _Interrupted(Exception):
+    """Something that it needs is away."""
+
+
+async def _do(
+    row: RegistrationToDo, claim: tuple[str, int], folder: Path, settings: RegistrarSettings, kafka: KafkaSettings,
+    pool: Pool,
+) -> None:  # fmt: skip
+    progress = ProgressWriter(pool, claim, folder, settings.renew_s)
+    made, error, code = list[MadeVariant](), "", ""
+    async with asyncio.TaskGroup() as tasks:
+        saying = tasks.create_task(progress.run(), name="progress")
+        try:
+            made = await _registered(row, folder, settings, kafka, pool, progress)
+        except StoreUnavailable:
+            raise
+        except InfaasError as problem:
+            if isinstance(problem, OperatorError):
+                await _require_kafka(kafka)
+            error = without_folder(str(problem), folder) or type(problem).__name__
+            code = problem.code if isinstance(problem, QueryError) else ""
+        except OSError as problem:
+            error = without_folder(f"{problem.filename or 'a file'}: {problem.strerror or problem}", folder)
+        saying.cancel()
+    await progress.write()
+    await _end(pool, claim, made, error, code)
+
+
+async def _registered(
+    row: RegistrationToDo, folder: Path, settings: RegistrarSettings, kafka: KafkaSettings, pool: Pool,
+    progress: ProgressWriter,
+) -> list[MadeVariant]:  # fmt: skip
+    asked = msgspec.convert(row.request, KINDS[row.kind])
+    place = settings.artifacts, settings.home.absolute()
+    stores = await asyncio.to_thread(lambda: (open_artifacts(*place), open_exchange(*place), open_uploads(*place)))
+    artifacts, exchange, uploads = stores
+    publisher = row.tenant if row.publisher else None
+    sent = [given.upload for given in files_of(asked) if given.upload]
+    files = GivenFiles(folder, uploads, artifacts, place, sent, publisher)
+
+    def act(subject: str, **detail: object) -> AuditAct:
+        return AuditAct(
+            actor=row.asked_by, origin=row.origin, verb=AuditVerb.REGISTER, subject=subject,
+            detail={"registration": row.id, **detail},
+        )  # fmt: skip
+
+    services = RegistryServices(pool, kafka, artifacts, exchange)
+    return await register_as_asked(asked, row.asked_by, publisher, files, services, progress, act)
+
+
+async def _require_kafka(kafka: KafkaSettings) -> None:
+    """Raise `_Interrupted` if Kafka cannot be reached, which is then why a registration failed."""
+    try:
+        await ping(kafka)
+    except OperatorError as error:
+        raise _Interrupted(str(error)) from error
+
+
+async def _end(pool: Pool, claim: tuple[str, int], made: list[MadeVariant], error: str, code: str) -> None:
+    while True:
+        try:
+            await end_registration(pool, claim, made, error, code)
+            return
+        except StoreUnavailable as problem:
+            log.warning("how it ended cannot be written now: %s", problem)
+            await asyncio.sleep(_AGAIN_S)
+
+
+def _limit_memory(settings: RegistrarSettings) -> None:
+    """Limit what this process takes, and let its steps have limits of their own."""
+    most = settings.memory_bytes or psutil.virtual_memory().available // 2
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def main(registration: str, epoch: str, folder: str) -> int:
+    """Do a registration; returns the exit code."""
+    settings = RegistrarSettings()
+    configure_logging(settings.log_level, settings.log_format)
+    _limit_memory(settings)
+    return asyncio.run(run((registration, int(epoch)), Path(folder)))
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,54 @@
+"""The registrar as a service: claims, sweeps, and at the end gives back what it has begun."""
+
+import asyncio
+import logging
+import os
+import socket
+from contextlib import AsyncExitStack
+
+from broker.reachability import KafkaReachability
+from broker.settings import KafkaSettings
+from broker.topics import ensure_system_topics
+from process.health_server import health_server
+from registrar.desk import RegistrationDesk
+from registrar.settings import RegistrarSettings
+from registrar.sweeper import RegistrationSweeper
+from registrar.working_folders import working_folder
+from registry.artifact_settings import open_uploads
+from store.change_listener import REGISTRATIONS, ChangeListener
+from store.pool import open_pool
+from store.version import require_current
+
+log = logging.getLogger(__name__)
+
+
+async def serve(settings: RegistrarSettings, kafka: KafkaSettings, dsn: str, stop: asyncio.Event) -> None:
+    """Run a registrar until `stop` is set.
+
+    Raises:
+        OperatorError: Kafka cannot be reached, or the database is of another version.
+        StoreUnavailable: Postgres cannot be reached at the start.
+    """
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(open_pool(dsn, min_size=0))
+        await require_current(pool)
+        await ensure_system_topics(kafka)
+        folder = stack.enter_context(working_folder(settings.home.absolute()))
+        changes = await stack.enter_async_context(ChangeListener(dsn, [REGISTRATIONS]))
+        desk = RegistrationDesk(pool, settings, folder, f"{socket.gethostname()}-{os.getpid()}")
+        uploads = await asyncio.to_thread(open_uploads, settings.artifacts, settings.home.absolute())
+        sweeper = RegistrationSweeper(pool, uploads, settings)
+        problem = KafkaReachability(kafka).problem
+        await stack.enter_async_context(health_server(settings.metrics_host, settings.metrics_port, problem))
+        log.info("taking care of registrations")
+        async with asyncio.TaskGroup() as tasks:
+            loops = [tasks.create_task(_follow(changes, desk), name="changes")]
+            loops += [tasks.create_task(part.run()) for part in (desk, sweeper)]
+            await stop.wait()
+            for loop in loops:
+                loop.cancel()
+
+
+async def _follow(changes: ChangeListener, desk: RegistrationDesk) -> None:
+    async for _channel in changes:
+        desk.wake()

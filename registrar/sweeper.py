@@ -1,0 +1,46 @@
+"""Removes what nobody needs any more: uploads that no registration has named for long, and old registrations.
+
+Every registrar does this; who comes second finds nothing.
+"""
+
+import asyncio
+
+from process.failure_log import FailureLog
+from registrar import metrics
+from registrar.settings import RegistrarSettings
+from registry.artifacts import ArtifactStore
+from schemas.errors import OperatorError
+from store.errors import StoreUnavailable
+from store.pool import Pool
+from store.registrations import forget_registrations
+from store.uploads import sweep_uploads
+
+
+class RegistrationSweeper:
+    """Sweeper of uploads and registrations."""
+
+    def __init__(self, pool: Pool, uploads: ArtifactStore, settings: RegistrarSettings) -> None:
+        self._pool = pool
+        self._uploads = uploads
+        self._settings = settings
+        self._failures = FailureLog("sweeping uploads", "they stay")
+
+    async def run(self) -> None:
+        """Sweep now and then until cancelled."""
+        while True:
+            try:
+                await self.sweep()
+            except (StoreUnavailable, OperatorError) as error:
+                self._failures.failed(error)
+            else:
+                self._failures.recovered()
+            await asyncio.sleep(self._settings.tidy_interval_s)
+
+    async def sweep(self) -> None:
+        """Remove what was kept for long enough."""
+        await forget_registrations(self._pool, self._settings.retention_s)
+        swept = await sweep_uploads(self._pool, self._settings.upload_retention_s, self._discard)
+        metrics.SWEPT.inc(swept)
+
+    async def _discard(self, sha256: str) -> None:
+        await asyncio.to_thread(self._uploads.discard, sha256)

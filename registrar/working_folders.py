@@ -1,0 +1,52 @@
+"""Where a registrar keeps the files of registrations while they are done: a folder a process, and one in it for each.
+
+A registrar that is killed leaves its folder, which the next one that starts in the same home removes: a lock tells
+whether somebody still uses it, and the kernel lets go of that with the process.
+"""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+_LOCK: Final = "lock"
+
+
+@contextmanager
+def working_folder(home: Path) -> Generator[Path]:
+    """A folder for this process, while the context is open; blocks."""
+    root = home / "registrations"
+    folder = root / uuid4().hex
+    folder.mkdir(parents=True)
+    handle = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        _remove_abandoned(root, folder)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
+
+
+def _remove_abandoned(root: Path, own: Path) -> None:
+    for folder in root.iterdir():
+        if folder != own and not _is_used(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_used(folder: Path) -> bool:
+    try:
+        handle = os.open(folder / _LOCK, os.O_RDWR)
+    except FileNotFoundError:
+        return True  # it begins just now, or is gone
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False

@@ -1,0 +1,73 @@
+"""Where the steps of a registration run, as a person chose: on workers of their hardware, or on this machine."""
+
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import NamedTuple, TypeVar
+
+import msgspec
+
+from broker.settings import KafkaSettings
+from registry.artifacts import ArtifactStore
+from registry.builds.presence import has_builder
+from registry.builds.remote_steps import remote_steps
+from registry.step_runner import LOCAL, HardwareStep, Show, StepRunner
+from schemas.hardware import Hardware
+from schemas.registrations import IfNoWorker
+from store.pool import Pool
+
+T = TypeVar("T")
+
+
+class RegistryServices(NamedTuple):
+    """What a registration stands on."""
+
+    pool: Pool
+    kafka: KafkaSettings
+    artifacts: ArtifactStore
+    exchange: ArtifactStore
+    """Where, beside the artifacts, files are that only builds need."""
+
+
+class BuildChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person wants of where steps run."""
+
+    local: bool = False
+    if_no_worker: IfNoWorker = IfNoWorker.HERE
+    again: bool = False
+    """Whether steps are to be done that were done before."""
+
+
+class StepsByHardware:
+    """Runner that has others run what is for a hardware type."""
+
+    def __init__(self, runners: Mapping[Hardware, StepRunner], others: StepRunner) -> None:
+        self._runners: dict[str, StepRunner] = {**runners}
+        self._others = others
+        self.hardware = tuple(runners)
+        """Hardware types of those that were asked for that are not left out."""
+
+    async def run(self, step: HardwareStep, kind: type[T], show: Show) -> T:
+        """Run a step where its hardware is."""
+        return await self._runners.get(step.hardware, self._others).run(step, kind, show)
+
+
+@asynccontextmanager
+async def chosen_steps(
+    devices: Sequence[Hardware], services: RegistryServices, choice: BuildChoice, note: Callable[[str], None]
+) -> AsyncGenerator[StepsByHardware]:
+    """Open what runs steps for `devices`; `note` is told which of these have no worker, and what follows."""
+    if choice.local:
+        yield StepsByHardware(dict.fromkeys(devices, LOCAL), LOCAL)
+        return
+    wait = choice.if_no_worker is IfNoWorker.WAIT
+    async with remote_steps(*services, again=choice.again, wait=wait) as remote:
+        runners: dict[Hardware, StepRunner] = {}
+        for device in devices:
+            if wait or await has_builder(services.pool, device):
+                runners[device] = remote
+            elif choice.if_no_worker is IfNoWorker.SKIP:
+                note(f"no worker of {device} is there: it is left out")
+            else:
+                note(f"no worker of {device} is there: variants for it are made and measured on this machine")
+                runners[device] = LOCAL
+        yield StepsByHardware(runners, remote)

@@ -1,0 +1,86 @@
+"""Registers what somebody has, from where it lies to variants with their profiles, and writes down who did it.
+
+The same for the command line, which does it in its own process, and for a registrar, which does it for the admin API.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Protocol
+
+from msgspec.structs import replace
+
+from registry.builds.chosen_steps import BuildChoice, RegistryServices, chosen_steps
+from registry.importers.imported import ImportedModel, completed
+from registry.importers.importing import ImportKind, ImportModel, kind_of
+from registry.pipeline.isolation import run_step
+from registry.register import register, step_count
+from registry.registration import ProgressSink, Registration
+from schemas.hardware import Hardware
+from schemas.registrations import MadeVariant
+from schemas.rows.audit import AuditAct
+from schemas.rows.catalog import Variant
+from store.audit import audited
+from store.pool import Pool
+from store.registry import list_profiles
+
+
+class DescribeAct(Protocol):
+    """Describes a registration for the record."""
+
+    def __call__(self, subject: str, **detail: object) -> AuditAct:
+        """Who registers `subject`, and with what options."""
+        ...
+
+
+async def register_path(
+    request: Registration,
+    devices: Sequence[Hardware],
+    choice: BuildChoice,
+    services: RegistryServices,
+    progress: ProgressSink,
+    act: DescribeAct,
+) -> list[MadeVariant]:
+    """Register what lies at the request's file for each hardware type: a model, or what one is made of.
+
+    Raises:
+        InvalidRequest: the model, its samples or the request are wrong.
+        OperatorError: a file, a service, the disk or an earlier registration stands in the way.
+    """
+
+    def show(text: str) -> None:
+        progress.step(0, 0, text)
+
+    made: list[Variant] = []
+    async with imported(request.file) as found:
+        if found is not None:
+            for note in (f"{request.file.name} is {found.kind}", *found.notes):
+                progress.note(note)
+            request = completed(request, found)
+        async with chosen_steps(devices, services, choice, progress.note) as steps:
+            requests = [replace(request, hardware=device) for device in steps.hardware]
+            for one in requests:
+                await step_count(one, steps, show)  # says what is wrong with any before one is begun
+            for one in requests:
+                asked = {"task": one.task, "file": one.file.name, "hardware": one.hardware, "hold": one.hold}
+                async with audited(services.pool, act(one.architecture, **asked)):
+                    made = await register(one, services.pool, services.kafka, services.artifacts, progress, steps)
+    return await with_profiles(services.pool, made)
+
+
+@asynccontextmanager
+async def imported(path: Path) -> AsyncGenerator[ImportedModel | None]:
+    """What is made of the thing at a path, while the context is open; None if that is a model file itself."""
+    with TemporaryDirectory(prefix="infaas-import-") as folder:
+        if await asyncio.to_thread(kind_of, path) is ImportKind.MODEL_FILE:
+            yield None
+        else:
+            yield await run_step(ImportModel(path, Path(folder) / "model"), ImportedModel)
+
+
+async def with_profiles(pool: Pool, made: Sequence[Variant]) -> list[MadeVariant]:
+    """Variants with what was measured of them."""
+    profiles = {row.variant: row for row in await list_profiles(pool, names=[variant.name for variant in made])}
+    return [MadeVariant(variant=variant, profile=profiles.get(variant.name)) for variant in made]

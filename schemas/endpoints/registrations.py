@@ -1,0 +1,62 @@
+"""Registrations: each is kept, done by a registrar, and asked after by its id."""
+
+from typing import Final
+
+import msgspec
+
+from schemas.endpoints.endpoint import Endpoint, Some
+from schemas.principal import Role
+from schemas.registrations import ModelToRegister, RegistrationStatus
+
+
+class RegistrationRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A registration that is meant."""
+
+    id: str
+
+
+class RegistrationsRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Which registrations to list."""
+
+    limit: Some = 100
+
+
+_ACCEPTED: Final = 202
+MODEL: Final = Endpoint(
+    name="registrations.model",
+    method="POST",
+    path="/v1/registrations",
+    role=Role.PUBLISH,
+    request=ModelToRegister,
+    result=RegistrationStatus,
+    summary="Register a model of files that were uploaded; the same twice is the same model.",
+    status=_ACCEPTED,
+)
+LIST: Final = Endpoint(
+    name="registrations.list",
+    method="GET",
+    path="/v1/registrations",
+    role=Role.PUBLISH,
+    request=RegistrationsRequest,
+    result=list[RegistrationStatus],
+    summary="Registrations of one's own tenant, the latest first; for administrators of all.",
+)
+SHOW: Final = Endpoint(
+    name="registrations.show",
+    method="GET",
+    path="/v1/registrations/{id}",
+    role=Role.PUBLISH,
+    request=RegistrationRequest,
+    result=RegistrationStatus,
+    summary="How far a registration is, and what came of it.",
+)
+CANCEL: Final = Endpoint(
+    name="registrations.cancel",
+    method="DELETE",
+    path="/v1/registrations/{id}",
+    role=Role.PUBLISH,
+    request=RegistrationRequest,
+    result=RegistrationStatus,
+    summary="Cancel a registration that has not ended; what it has made stays.",
+)
+REGISTRATIONS: Final = (MODEL, LIST, SHOW, CANCEL)

@@ -1,0 +1,110 @@
+"""What is uploaded and registered over the admin API: by whom, and what others are told."""
+
+import asyncio
+import hashlib
+import io
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from broker.settings import KafkaSettings
+from registry.artifact_settings import open_uploads
+from schemas.access import Access, Visibility
+from schemas.principal import Role
+from security.api_keys import ApiKey
+from store.access import set_access
+from store.pool import Pool
+from tests.integration.gateway.test_authentication import Guarded, guarded, new_key
+from tests.store_rows import register
+
+CONTENT = b"what somebody calls a model" * 50_000
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+HERE = f"/v1/uploads/{SHA256}"
+DATA: dict[str, Any] = {"name": "data.npz", "upload": SHA256}
+
+
+def model(name: str = "mine", task: str = "ours", **fields: Any) -> dict[str, Any]:
+    return {"name": name, "task": task, "file": {"name": "m.onnx", "upload": SHA256}, "validation": DATA, **fields}
+
+
+async def send(gateway: Guarded, key: object, data: Any = CONTENT, path: str = HERE, **headers: str) -> tuple[int, Any]:
+    body = io.BytesIO(data) if isinstance(data, bytes) else data
+    status, _, said = await gateway.ask(key, path, "PUT", json=None, data=body, headers=headers)
+    return status, said
+
+
+async def ask(gateway: Guarded, key: ApiKey, path: str, method: str = "GET", **json: Any) -> tuple[int, Any]:
+    status, _, said = await gateway.ask(key, path, method, json=json or None)
+    return status, said
+
+
+async def stalling() -> AsyncIterator[bytes]:
+    """A client that sends too little."""
+    yield CONTENT[:10]
+    await asyncio.sleep(60)
+
+
+async def test_a_file_is_kept_once_it_is_what_it_should_be_and_is_its_tenants(
+    kafka: KafkaSettings, database: str, store_pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acme, globex = [await new_key(store_pool, tenant, Role.PUBLISH) for tenant in ("acme", "globex")]
+    reader = await new_key(store_pool)
+    bounds: dict[str, Any] = {"max_uploads_bytes": 2 * len(CONTENT), "receive_timeout_s": 1.0, "INFAAS_HOME": tmp_path}
+    async with guarded(kafka, database, **bounds) as (gateway,):
+        assert (await ask(gateway, acme, HERE))[0] == 404
+        assert (await send(gateway, reader))[0] == 403
+        status, said = await send(gateway, acme, CONTENT[:-1])
+        assert (status, SHA256 in said["error"]) == (400, True)
+        status, said = await send(gateway, acme, stalling(), **{"Content-Length": str(len(CONTENT))})
+        assert (status, "within 1 s" in said["error"]) == (408, True)
+        assert (await send(gateway, acme, stalling()))[0] == 411
+        assert [(await send(gateway, acme))[0] for _ in range(2)] == [201, 200]
+        assert open_uploads("", tmp_path).has(SHA256)
+        assert (await ask(gateway, acme, HERE))[1]["bytes"] == len(CONTENT)
+        assert (await ask(gateway, globex, HERE))[0] == 404, "whether others have it is nobody's to know"
+        other = f"/v1/uploads/{'0' * 64}"
+        status, said = await send(gateway, acme, CONTENT * 2, other)
+        assert (status, "more than" in said["error"]) == (429, True)
+        assert (await ask(gateway, acme, "/v1/uploads"))[1]["bytes"] == len(CONTENT)
+        assert not [*tmp_path.rglob(".partial-*")]  # noqa: ASYNC240
+
+
+async def test_who_registers_does_so_for_their_tenant_alone(
+    kafka: KafkaSettings, database: str, store_pool: Pool, tmp_path: Path
+) -> None:
+    acme, globex = [await new_key(store_pool, tenant, Role.PUBLISH) for tenant in ("acme", "globex")]
+    admin = await new_key(store_pool, None, Role.ADMIN)
+    await register(store_pool, "open.onnx-fp32.cpu", task="all")
+    await register(store_pool, "hidden.onnx-fp32.cpu", task="secret")
+    for name in ("hidden", "secret"):
+        await set_access(store_pool, name, Access(owner="globex", visibility=Visibility.PRIVATE))
+    path = "/v1/registrations"
+    async with guarded(kafka, database, INFAAS_HOME=tmp_path) as (gateway,):
+        assert (await ask(gateway, acme, path, "POST", **model()))[0] == 409, "nothing was uploaded"
+        for key in (acme, admin):
+            assert (await send(gateway, key))[0] == 201
+        refused = {
+            400: (model("no name"), model(accuracy=2), model(partitions=10**9), model(validation=None),
+                  model(measure="os:system"), model(file={"name": "../m.onnx", "upload": SHA256}),
+                  model(file={"name": "m.onnx", "url": "file:///etc/passwd"})),
+            403: (model("open", "all"), model(task="all", access={"visibility": "public"}),
+                  model(access={"owner": "globex"})),
+            409: (model("hidden", "secret"), model("secret"), model(task="secret")),
+        }  # fmt: skip
+        for status, wrong in refused.items():
+            for one in wrong:
+                found, said = await ask(gateway, acme, path, "POST", **one)
+                assert found == status, (one, said)
+                assert "globex" not in said["error"] or "globex" in str(one), "whose it is, is theirs to know"
+        status, mine = await ask(gateway, acme, path, "POST", **model())
+        assert (status, mine["state"], mine["tenant"], mine["asked_by"]) == (202, "waiting", "acme", f"key:{acme.id}")
+        assert (await ask(gateway, acme, path, "POST", **model("own", "all")))[0] == 202, "of no use to others"
+        assert (await ask(gateway, admin, path, "POST", **model("open", "all")))[0] == 202
+        kinds = [[row["kind"] for row in (await ask(gateway, key, path))[1]] for key in (globex, acme, admin)]
+        assert [len(one) for one in kinds] == [0, 2, 3]
+        one = f"{path}/{mine['id']}"
+        assert [(await ask(gateway, globex, one, method))[0] for method in ("GET", "DELETE")] == [404, 404]
+        assert (await ask(gateway, acme, one, "DELETE"))[1]["state"] == "cancelled"
+        assert (await ask(gateway, admin, one, "DELETE"))[0] == 409

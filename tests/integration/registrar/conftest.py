@@ -1,0 +1,95 @@
+"""What was uploaded, what is asked to be registered, and registrars as processes of their own."""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import msgspec
+import pytest
+
+from broker.settings import KafkaSettings
+from broker.topics import ensure_system_topics
+from registry.artifact_settings import open_uploads
+from registry.artifacts import ArtifactStore
+from schemas.registrations import GivenFile, ModelToRegister, RegistrationStatus, ToRegister, files_of
+from schemas.rows.registrations import NewRegistration
+from store.pool import Pool
+from store.registrations import get_registration, put_registration
+from store.uploads import reserve_upload, upload_arrived
+from tests.model_files import make_model, make_samples
+from tests.processes import service, variables_of
+from tests.waiting import read_until
+
+__all__ = ["make_model", "make_samples"]
+
+
+class Bureau(NamedTuple):
+    """Where registrations are asked for."""
+
+    pool: Pool
+    uploads: ArtifactStore
+    home: Path
+    environment: dict[str, str]
+    model: Path
+    samples: Path
+
+    async def upload(self, file: Path, tenant: str = "") -> GivenFile:
+        sha256 = self.uploads.put(file)
+        assert await reserve_upload(self.pool, tenant, sha256, len(file.read_bytes()), 10**9)  # noqa: ASYNC240
+        assert await upload_arrived(self.pool, tenant, sha256, 1)
+        return GivenFile(name=file.name, upload=sha256)
+
+    async def linear(self, tenant: str = "", **changes: Any) -> ModelToRegister:
+        """The linear model, without variants of another precision."""
+        fields: dict[str, Any] = {
+            "name": "linear", "task": "kind", "max_batch": 2, "partitions": 1, "variants": ("onnx-fp32",),
+            "file": await self.upload(self.model, tenant), "validation": await self.upload(self.samples, tenant),
+        }  # fmt: skip
+        return ModelToRegister(**fields | changes)
+
+    async def ask(self, asked: ToRegister, tenant: str = "", *, publisher: bool = False, most: int = 100) -> str:
+        row = NewRegistration(
+            id=uuid4().hex,
+            kind="model",
+            name=asked.name,
+            tenant=tenant,
+            publisher=publisher,
+            asked_by="key:1",
+            origin="http 127.0.0.1",
+            request=msgspec.to_builtins(asked),
+            uploads=tuple({one.upload for one in files_of(asked)}),
+        )
+        assert await put_registration(self.pool, row, most)
+        return row.id
+
+    async def status(self, registration: str) -> RegistrationStatus:
+        found = await get_registration(self.pool, registration)
+        assert found is not None
+        return found
+
+    async def ended(self, registration: str) -> RegistrationStatus:
+        return await read_until(lambda: self.status(registration), lambda found: found.ended)
+
+    @asynccontextmanager
+    async def registrar(self, **settings: str) -> AsyncGenerator[int]:
+        """A registrar; yields the id of its process."""
+        async with service("registrar", env=self.environment | settings) as process:
+            yield process.pid
+
+
+@pytest.fixture
+async def bureau(
+    kafka: KafkaSettings,
+    database: str,
+    store_pool: Pool,
+    tmp_path: Path,
+    make_model: Callable[..., Path],
+    make_samples: Callable[..., Path],
+) -> Bureau:
+    await ensure_system_topics(kafka)
+    home = tmp_path / "home"
+    variables = variables_of(kafka, database, home) | {"INFAAS_REGISTRAR_SILENT_S": "2"}
+    uploads = open_uploads("", home)
+    return Bureau(store_pool, uploads, home, variables, make_model(), make_samples(count=40))

@@ -1,0 +1,59 @@
+"""Registrations that wait in Postgres are done: once, whoever is killed, and told with what came of them."""
+
+import asyncio
+import os
+import signal
+
+from schemas.access import Access, Visibility
+from schemas.registrations import RegistrationState
+from schemas.rows.audit import AuditOutcome, AuditVerb
+from store.access import get_access
+from store.audit import list_acts
+from store.registrations import cancel_registration
+from tests.integration.registrar.conftest import Bureau
+from tests.waiting import read_until
+
+
+async def worker_of(bureau: Bureau, registration: str) -> int:
+    """The process of the registrar that does it."""
+    name = await bureau.pool.fetch_value(str, "SELECT worker FROM registrations WHERE id = $1", registration)
+    return int((name or "-0").rpartition("-")[2])
+
+
+async def test_one_that_is_killed_leaves_its_registrations_to_the_other(bureau: Bureau) -> None:
+    """Each is done once: by whoever lives, and under the name of who asked."""
+    asked = [await bureau.ask(await bureau.linear(name=name)) for name in ("linear", "other")]
+    async with bureau.registrar(), bureau.registrar():
+        begun = await read_until(lambda: bureau.status(asked[0]), lambda one: one.steps_total > 0)
+        assert begun.state is RegistrationState.RUNNING
+        os.kill(await worker_of(bureau, asked[0]), signal.SIGKILL)
+        ended = [await bureau.ended(one) for one in asked]
+    assert [(one.state, one.error) for one in ended] == [(RegistrationState.DONE, "")] * 2
+    assert ended[0].attempts == 2
+    assert [made.variant.name for made in ended[0].made] == ["linear.onnx-fp32.cpu"]
+    assert ended[0].made[0].profile is not None
+    acts = await list_acts(bureau.pool, verb=AuditVerb.REGISTER, subject="linear")
+    assert {(act.actor, act.detail["registration"]) for act in acts} == {("key:1", asked[0])}
+    assert [act.outcome for act in acts] == [AuditOutcome.DONE, AuditOutcome.BEGUN]
+
+
+async def test_what_is_wrong_is_told_and_a_cancelled_one_ends(bureau: Bureau) -> None:
+    """Each has its state; what another tenant has stays its own."""
+    own = Access(owner="acme", visibility=Visibility.PRIVATE)
+    wrong = await bureau.linear(validation=await bureau.upload(bureau.model))
+    cancelled = await bureau.ask(await bureau.linear(name="slow", hardware=("cuda",), if_no_worker="wait"))
+    failing = await bureau.ask(wrong)
+    mine = await bureau.ask(await bureau.linear("acme", name="mine", task="ours"), "acme", publisher=True)
+    async with bureau.registrar():
+        await read_until(lambda: bureau.status(cancelled), lambda one: "waiting until" in one.doing)
+        assert await cancel_registration(bureau.pool, cancelled)
+        failed, done = await asyncio.gather(bureau.ended(failing), bureau.ended(mine))
+        again = await bureau.ask(await bureau.linear("globex", name="mine", task="ours"), "globex", publisher=True)
+        refused = await bureau.ended(again)
+    assert failed.state is RegistrationState.FAILED
+    assert failed.error.startswith("linear.onnx "), failed.error
+    assert str(bureau.home) not in failed.error
+    assert (done.state, done.error) == (RegistrationState.DONE, "")
+    assert {await get_access(bureau.pool, name) for name in ("mine", "ours")} == {own}
+    assert refused.error == "the name mine is taken, by what your tenant may not see: choose another one"
+    assert (await bureau.status(cancelled)).state is RegistrationState.CANCELLED

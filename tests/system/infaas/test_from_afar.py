@@ -1,0 +1,53 @@
+"""A model is registered, and asked, from a machine that has nothing but a URL and a key."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import numpy as np
+
+from tests.system.infaas.conftest import Cli
+from tests.waiting import read_until
+from zoo.samples import DATA, labelled
+
+
+async def test_a_key_and_a_url_are_enough_to_register_whatever_is_killed(cli: Cli, tmp_path: Path) -> None:
+    """The registrar is killed in the midst; who registers sees the registration go on, and what came of it."""
+    inputs, labels = labelled("digits")
+    validation = tmp_path / "digits.npz"
+    np.savez(validation, allow_pickle=False, label=labels[:200], **{name: rows[:200] for name, rows in inputs.items()})
+    remote = Cli(tmp_path / "elsewhere")
+    async with cli.up("--auth", "--registrars=1", INFAAS_REGISTRAR_SILENT_S="2"):
+        state = await cli.state_when(lambda one: one["ready"])
+        made = await cli.json("keys", "create", "--tenant=acme", "--role=publish")
+        env = {"INFAAS_URL": state["gateway"], "INFAAS_KEY": made["key"]}
+        words = ("--task=mine", f"--validation={validation}", "--variant=onnx-fp32", "--max-batch=4", "--json")
+        registering = await remote.start("register", str(DATA / "digits_mlp.onnx"), "--name=my-mlp", *words, **env)
+
+        async def listed() -> Any:
+            return await remote.json("registrations", "list", **env)
+
+        await read_until(listed, lambda rows: rows and rows[0]["state"] == "running", 180)
+        os.kill(state["services"]["registrar"]["pid"], signal.SIGKILL)
+        out, err = await registering.communicate()
+        assert registering.returncode == 0, err.decode()
+        assert [one["name"] for one in json.loads(out)] == ["my-mlp.onnx-fp32.cpu"]
+        [row] = await listed()
+        assert (row["state"], row["tenant"], row["asked_by"][:4]) == ("done", "acme", "key:")
+        assert row["attempts"] > 1, "it was done before anything was killed"
+        body = {
+            "inputs": [
+                {"name": name, "shape": [1, *rows.shape[1:]], "datatype": "FP32", "data": rows[0].ravel().tolist()}
+                for name, rows in inputs.items()
+            ]
+        }
+        headers = {"Authorization": f"Bearer {made['key']}"}
+        url = f"{state['gateway']}/v2/models/my-mlp/infer"
+        async with aiohttp.ClientSession(headers=headers) as http, http.post(url, json=body) as answer:
+            assert (answer.status, (await answer.json())["model_name"]) == (200, "my-mlp")
+        assert await cli.json("access", "show", "my-mlp") == {
+            "name": "my-mlp", "access": {"owner": "acme", "visibility": "private", "shared_with": []}
+        }  # fmt: skip

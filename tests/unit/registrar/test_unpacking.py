@@ -1,0 +1,60 @@
+"""Tars of strangers: what is a plain folder becomes one, and everything else is refused, whatever it leads to."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from infaas.cli.uploads import pack
+from registrar.unpacking import unpack
+from schemas.errors import InvalidRequest
+
+
+def tar_of(path: Path, *members: tuple[str, bytes], kind: bytes = tarfile.REGTYPE, mode: str = "w") -> Path:
+    with tarfile.open(path, mode) as archive:  # pyright: ignore[reportCallIssue, reportArgumentType]
+        for name, content in members:
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "/etc/passwd"
+            member.size = len(content) if kind == tarfile.REGTYPE else 0
+            archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+def test_a_folder_comes_out_as_it_went_in(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    (folder / "cat").mkdir(parents=True)
+    (folder / "cat" / "1.png").write_bytes(b"cat")
+    (folder / "link").symlink_to(folder / "cat" / "1.png")
+    pack(folder, tmp_path / "one.tar")
+    pack(folder, tmp_path / "two.tar")
+    assert (tmp_path / "one.tar").read_bytes() == (tmp_path / "two.tar").read_bytes()
+    unpack(tmp_path / "one.tar", tmp_path / "out")
+    found = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*")}
+    assert found == {"cat", "cat/1.png", "link"}
+    assert not (tmp_path / "out" / "link").is_symlink()
+
+
+@pytest.mark.parametrize("name", ["../out", "/etc/cron.d/x", "a/../../x", "a\\..\\x", "a/" * 30 + "x"])
+def test_no_path_leads_out(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InvalidRequest, match="leads out"):
+        unpack(tar_of(tmp_path / "x.tar", (name, b"!")), tmp_path / "out")
+    assert not [*(tmp_path / "out").iterdir()]
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
+def test_nothing_but_files_and_folders(tmp_path: Path, kind: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="neither a file nor a folder"):
+        unpack(tar_of(tmp_path / "x.tar", ("x", b""), kind=kind), tmp_path / "out")
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w:xz"])
+def test_nothing_that_grows(tmp_path: Path, mode: str) -> None:
+    with pytest.raises(InvalidRequest, match="no uncompressed tar"):
+        unpack(tar_of(tmp_path / "x.tar", ("x", bytes(1 << 20)), mode=mode), tmp_path / "out")
+
+
+def test_no_name_twice_and_no_file_where_a_folder_is(tmp_path: Path) -> None:
+    for number, second in enumerate(("x", "x/y")):
+        with pytest.raises(InvalidRequest, match="the same name twice"):
+            unpack(tar_of(tmp_path / "x.tar", ("x", b"1"), (second, b"2")), tmp_path / f"out{number}")
