@@ -177,8 +177,8 @@ def _register_zoo(
 
 def _checked_access(owner: str | None, private: bool | None, share_with: str | None, *, zoo: bool) -> Access | None:
     """What the flags say of whose it is, of which the zoo is nobody's; it must be installed if it is meant."""
-    somebody = "yours" if gateway_url() and owner is None else owner  # whose it is then, the gateway says
-    access = declared_access(somebody, private, share_with)
+    afar = gateway_url() and owner is None and (private is not None or share_with is not None)
+    access = declared_access("yours" if afar else owner, private, share_with)  # whose it is then, the gateway says
     if access is not None and owner is None:
         access = replace(access, owner=None)
     if zoo:
