@@ -39,23 +39,25 @@ from store.errors import StoreConflict
 from store.pool import DatabaseSession
 
 _MAX_NOTE: Final = 200
+_MAX_NAME: Final = 500
 _NO_ADMIN: Final = (
     "no administrator's key is left: make one by `infaas keys create --role admin` where Postgres can be reached"
 )
 
 
 async def create(control: Control, request: KeyRequest) -> MadeKey:
-    """Make a key, and tell its secret.
+    """Make a key, and tell its secret; or have a certificate stand for somebody, which has none.
 
     Raises:
         InvalidRequest: it would make no sense.
         Forbidden: it would be more than the key that makes it.
-        OperatorError: there is one of this id.
+        OperatorError: there is one of this id, or of this certificate.
     """
-    key = make_key(bytes.fromhex(request.id) + os.urandom(SECRET_BYTES))
+    key = make_key(bytes.fromhex(request.id) + os.urandom(SECRET_BYTES)) if request.certificate is None else None
     row = ApiKeyRow(
-        id=key.id,
-        secret_hash=key.hash(),
+        id=request.id,
+        secret_hash=None if key is None else key.hash(),
+        certificate=_certificate(request.certificate),
         tenant=_tenant(request.tenant, request.role),
         roles=[request.role],
         tasks=None if request.tasks is None else [check_name("task", name) for name in request.tasks],
@@ -67,16 +69,13 @@ async def create(control: Control, request: KeyRequest) -> MadeKey:
     )
     said = msgspec.to_builtins(known(row))
     said = {name: value for name, value in said.items() if value is not None and name not in ("id", "created_by")}
-    async with audited_transaction(control.pool, control.act(AuditVerb.CREATE_KEY, key.id, **said)) as session:
+    async with audited_transaction(control.pool, control.act(AuditVerb.CREATE_KEY, row.id, **said)) as session:
         await _check_within(session, control, row)
         try:
             row = await put_key(session, row)
         except StoreConflict:
-            raise StoreConflict(
-                f"there is a key {key.id}, and its secret was told when it was made: if it is lost, revoke the key, "
-                "and make another under an id of its own"
-            ) from None
-    return MadeKey(key=str(key), **_fields(row))
+            raise StoreConflict(_taken(row)) from None
+    return MadeKey(key=None if key is None else str(key), **_fields(row))
 
 
 async def list_all(control: Control, request: KeysRequest) -> list[KnownKey]:
@@ -136,6 +135,24 @@ async def _check_within(session: DatabaseSession, control: Control, row: ApiKeyR
 
 def _absent(key_id: str) -> str:
     return f"key {key_id} is revoked already, or not there"
+
+
+def _taken(row: ApiKeyRow) -> str:
+    if row.certificate is not None:
+        return f"{row.certificate} stands for somebody already, or there is a key {row.id}: revoke that first"
+    return (
+        f"there is a key {row.id}, and its secret was told when it was made: if it is lost, revoke the key, and make "
+        "another under an id of its own"
+    )
+
+
+def _certificate(name: str | None) -> str | None:
+    """A name as certificates hold it."""
+    if name is not None and (not name.isprintable() or name.strip() != name or not 0 < len(name) <= _MAX_NAME):
+        raise InvalidRequest(
+            f"a certificate's name is one URI, DNS name or common name that is in it, of at most {_MAX_NAME} characters"
+        )
+    return name
 
 
 def _tenant(tenant: str | None, role: Role) -> str | None:

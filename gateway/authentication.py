@@ -2,14 +2,17 @@
 
     Authorization: Bearer infaas_<id>_<secret>     an API key: a look into memory, a hash
     Authorization: Bearer <header.claims.signature>  a token of the issuer: its signature, once
+    a certificate, and no such header              what its name stands for: a look into memory
 
-Nothing here waits for anything, but `resolve` where a token names a signing key that is not known yet. What is said to
-those who are not let in tells nothing that only a holder of the secret may know, and takes as long whatever is wrong.
+A key beside a certificate counts: whoever shows a certificate for a connection, a proxy perhaps, says by a key in whose
+name it asks. Nothing here waits for anything, but `resolve` where a token names a signing key that is not known yet.
+What is said to those who are not let in tells nothing that only a holder of the secret may know, and takes as long
+whatever is wrong.
 """
 
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from hashlib import sha256
 from typing import Final
@@ -19,7 +22,7 @@ from gateway.settings import GatewaySettings
 from schemas.errors import OperatorError, Overloaded, Unauthenticated
 from schemas.principal import ANYONE, Principal, quota_of
 from schemas.rows.api_keys import ApiKeyRow
-from security.api_keys import PREFIX, read_key
+from security.api_keys import PREFIX, id_in, is_key, read_key
 from security.tokens import KnownToken, TokenRules, UnknownSigner, is_token, verify_token
 from store.api_keys import KeyWatcher
 from store.shared_connection import SharedConnection
@@ -27,6 +30,8 @@ from store.shared_connection import SharedConnection
 AUTHORIZATION: Final = "authorization"
 _BEARER: Final = "bearer"
 _NO_HASH: Final = bytes(32)
+_LONGEST_NAME: Final = 200
+"""Characters of a certificate's name in an error."""
 _MOST_TOKENS: Final = 10_000
 """Verified tokens that are remembered."""
 
@@ -50,19 +55,29 @@ class Authenticator:
         self._issuer = issuer
         self._now = now
         self._principals: dict[str, tuple[ApiKeyRow, Principal]] = {}
+        self._certificates: dict[str, ApiKeyRow] = {}
+        self._certificates_of: object = None
+        """Keys that these are among."""
         self._tokens: OrderedDict[bytes, KnownToken] = OrderedDict()
         self._tokens_of: object = None
         """Signing keys by which these were verified."""
 
-    def principal(self, headers: Mapping[str, str]) -> Principal:
+    def principal(self, headers: Mapping[str, str], certified: Sequence[str] = ()) -> Principal:
         """Who asks with these headers, by names that are in lower case or whose case is ignored.
+
+        Args:
+            headers: those of the request.
+            certified: names in the certificate that was shown for the connection, the one that counts most first.
 
         Raises:
             Unauthenticated: nobody who is known; `UnknownSigner`, one of them: `resolve` may know more.
         """
         if self._keys is None:
             return ANYONE
-        scheme, _, credential = headers.get(AUTHORIZATION, "").partition(" ")
+        shown = headers.get(AUTHORIZATION)
+        if shown is None and certified:
+            return self._of_certificate(certified, self._keys())
+        scheme, _, credential = (shown or "").partition(" ")
         if scheme.lower() != _BEARER:
             raise Unauthenticated
         credential = credential.strip()
@@ -70,7 +85,7 @@ class Authenticator:
             return self._of_token(credential, *self._issuer)
         return self._of_key(credential, self._keys())
 
-    async def resolve(self, headers: Mapping[str, str]) -> Principal:
+    async def resolve(self, headers: Mapping[str, str], certified: Sequence[str] = ()) -> Principal:
         """Who asks, as `principal` says; a signing key that is not known is asked for, at most each so often.
 
         Raises:
@@ -78,7 +93,7 @@ class Authenticator:
             Overloaded: the issuer could not be asked for its keys yet.
         """
         try:
-            return self.principal(headers)
+            return self.principal(headers, certified)
         except UnknownSigner:
             if self._issuer is None:
                 raise
@@ -87,20 +102,34 @@ class Authenticator:
             if issuer.current is None:
                 message = f"the keys of {rules.issuer} cannot be read at the moment, so no token of it can be verified"
                 raise Overloaded(f"{message}; try again later") from None
-            return self.principal(headers)
+            return self.principal(headers, certified)
 
     def _of_key(self, credential: str, keys: Mapping[str, ApiKeyRow]) -> Principal:
-        key = read_key(credential)
-        if key is None:
-            raise Unauthenticated("this is no key: one begins with `infaas_` and was shown when it was made")
-        row = keys.get(key.id)
-        matches = key.matches(_NO_HASH if row is None else row.secret_hash)
+        row = keys.get(id_in(credential))
+        matches = is_key(credential, "" if row is None else row.id, (row and row.secret_hash) or _NO_HASH)
         if row is None or not matches:
+            if read_key(credential) is None:
+                raise Unauthenticated("this is no key: one begins with `infaas_` and was shown when it was made")
             raise Unauthenticated("this key is not known")
+        return self._valid(row, "this key")
+
+    def _of_certificate(self, names: Sequence[str], keys: Mapping[str, ApiKeyRow]) -> Principal:
+        if self._certificates_of is not keys:
+            self._certificates, self._certificates_of = _by_certificate(keys.values()), keys
+        row = next((row for name in names if (row := self._certificates.get(name)) is not None), None)
+        if row is None:
+            raise Unauthenticated(
+                f"the certificate of {names[0][:_LONGEST_NAME]!r} stands for nobody here: send a key, or ask an "
+                "administrator for `infaas keys create --certificate NAME`"
+            )
+        return self._valid(row, "this certificate")
+
+    def _valid(self, row: ApiKeyRow, what: str) -> Principal:
+        """Whom a key or a certificate stands for, if it still does."""
         if row.revoked_at is not None:
-            raise Unauthenticated("this key was revoked: ask an administrator for another")
+            raise Unauthenticated(f"{what} was revoked: ask an administrator for another")
         if row.expires_at is not None and row.expires_at.timestamp() <= self._now():
-            raise Unauthenticated("this key has expired: ask an administrator for another")
+            raise Unauthenticated(f"{what} has expired: ask an administrator for another")
         known = self._principals.get(row.id)
         if known is None or known[0] is not row:
             known = self._principals[row.id] = row, row.principal()
@@ -118,6 +147,12 @@ class Authenticator:
             if len(self._tokens) > _MOST_TOKENS:
                 self._tokens.popitem(last=False)
         return known.principal
+
+
+def _by_certificate(rows: Iterable[ApiKeyRow]) -> dict[str, ApiKeyRow]:
+    """The rows of certificates by name; of one that was revoked and let in again the one that counts."""
+    certified = [(row.certificate, row) for row in rows if row.certificate is not None]
+    return dict(sorted(certified, key=lambda one: one[1].revoked_at is None))
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ import logging
 import os
 import signal
 import ssl
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final, Self
@@ -201,9 +201,15 @@ def _refuse_password(key: Path) -> bytes:
 
 
 def certificate_names(shown: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """Names of whoever shows a certificate, as `ssl` decodes it: its URIs, such as SPIFFE's, then its common name."""
+    """Names of whoever shows a certificate, as `ssl` decodes it, none of whoever shows none."""
     if not shown:
         return ()
-    uris = [name for kind, name in shown.get("subjectAltName", ()) if kind == "URI"]
+    alternative: list[tuple[str, str]] = list(shown.get("subjectAltName", ()))
+    uris, dns = ([name for kind, name in alternative if kind == wanted] for wanted in ("URI", "DNS"))
     common = [value for part in shown.get("subject", ()) for kind, value in part if kind == "commonName"]
-    return (*uris, *common)
+    return names_that_count(uris, dns, common)
+
+
+def names_that_count(uris: Sequence[str], dns: Sequence[str], common: Sequence[str]) -> tuple[str, ...]:
+    """Those of a certificate's names that it is known by: its URIs, else its DNS names, else its common name."""
+    return tuple(uris or dns or common)

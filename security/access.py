@@ -25,7 +25,7 @@ Row = TypeVar("Row", Task, Architecture, Variant)
 
 def tenant_of(principal: Principal) -> str | None:
     """The tenant that someone's queries are asked as, by which everything is decided from there on."""
-    if principal.name != ANYONE.name and principal.has(Role.ADMIN):
+    if principal.name != ANYONE.name and Role.ADMIN in principal.roles:  # asked for each query: quicker than `has`
         return EVERY_TENANT
     return principal.tenant
 

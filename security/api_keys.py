@@ -16,6 +16,8 @@ from typing import Final, NamedTuple
 PREFIX: Final = "infaas_"
 ID_BYTES: Final = 6
 SECRET_BYTES: Final = 32
+_ID: Final = slice(len(PREFIX), len(PREFIX) + 2 * ID_BYTES)
+_SECRET: Final = slice(_ID.stop + 1, None)
 _FORM: Final = re.compile(r"infaas_([0-9a-f]{12})_([A-Za-z0-9_-]{43})", re.ASCII)
 
 
@@ -35,16 +37,23 @@ class ApiKey(NamedTuple):
         """What is kept of the secret."""
         return sha256(self.secret.encode()).digest()
 
-    def matches(self, kept: bytes) -> bool:
-        """Whether this is the key of which that is kept; takes as long whatever differs."""
-        return compare_digest(self.hash(), kept)
-
 
 def make_key(random: bytes) -> ApiKey:
     """Make a key of `ID_BYTES + SECRET_BYTES` random bytes."""
     if len(random) != ID_BYTES + SECRET_BYTES:
         raise ValueError(f"a key is made of {ID_BYTES + SECRET_BYTES} bytes, not {len(random)}")
     return ApiKey(random[:ID_BYTES].hex(), urlsafe_b64encode(random[ID_BYTES:]).rstrip(b"=").decode())
+
+
+def id_in(text: str) -> str:
+    """The id in a text that may be a key."""
+    return text[_ID]
+
+
+def is_key(text: str, key_id: str, kept: bytes) -> bool:
+    """Whether a text is the key of this id of which that is kept; takes as long whatever of the secret differs."""
+    digest = sha256(text[_SECRET].encode("utf-8", "surrogatepass")).digest()
+    return compare_digest(digest, kept) and text.startswith(f"{PREFIX}{key_id}_")
 
 
 def read_key(text: str) -> ApiKey | None:

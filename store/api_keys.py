@@ -31,14 +31,16 @@ class KeyId(msgspec.Struct):
 
 
 async def put_key(session: DatabaseSession, key: ApiKeyRow) -> ApiKeyRow:
-    """Keep a new key, and return it as it is kept.
+    """Keep a new key, or certificate, and return it as it is kept.
 
     Raises:
-        StoreConflict: one of this id is kept already.
+        StoreConflict: one of this id is kept already, or one of this certificate that has not been revoked.
     """
     roles = [role.value for role in key.roles]
-    fields = (key.id, key.secret_hash, key.tenant, roles, key.tasks, key.per_second, key.concurrent)
-    created_at = await session.fetch_value(datetime, _PUT_KEY, *fields, key.note, key.created_by, key.expires_at)
+    shown = key.id, key.secret_hash, key.certificate
+    allowed = key.tenant, roles, key.tasks, key.per_second, key.concurrent
+    more = key.note, key.created_by, key.expires_at
+    created_at = await session.fetch_value(datetime, _PUT_KEY, *shown, *allowed, *more)
     return msgspec.structs.replace(key, created_at=created_at)
 
 

@@ -1,8 +1,12 @@
 """Certificates of authorities that a test makes."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from process.tls import TlsFiles
 from schemas.defaults import LOOPBACK
@@ -28,3 +32,27 @@ def listener_files(folder: Path, server: trustme.CA, clients: trustme.CA | None 
     """Files of a listener at loopback; where there is an authority of clients, they show certificates."""
     certificate, key = issue(server, folder)
     return TlsFiles(certificate, key, authority_file(clients, folder) if clients is not None else None)
+
+
+def issue_uri(authority: trustme.CA, folder: Path, uri: str) -> tuple[Path, Path]:
+    """Write a certificate that names its holder by a URI, as SPIFFE's do, and its key, into the folder."""
+    signer = x509.load_pem_x509_certificate(authority.cert_pem.bytes())
+    signing = serialization.load_pem_private_key(authority.private_key_pem.bytes(), None)
+    assert isinstance(signing, ec.EllipticCurvePrivateKey)
+    own, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    certificate, key = folder / "cert.pem", folder / "key.pem"
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "workload")]))
+        .issuer_name(signer.subject)
+        .public_key(own.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)]), critical=False)
+        .sign(signing, hashes.SHA256())
+    )
+    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    key.write_bytes(own.private_bytes(serialization.Encoding.PEM, *form))
+    return certificate, key

@@ -14,6 +14,7 @@ from gateway.authentication import Authenticator
 from gateway.model_directory import ModelDirectory, ServedModels
 from gateway.refusals import require_role
 from gateway.tenants import tenant_asking
+from process.tls import certificate_names
 from schemas.endpoints.table import ENDPOINTS
 from schemas.endpoints.uploads import SEND
 from schemas.principal import Principal, Role
@@ -53,16 +54,21 @@ def authorization(authenticator: Authenticator) -> Middleware:
     async def authorize(request: web.Request, handler: Handler) -> web.StreamResponse:
         resource = request.match_info.route.resource
         if resource is None:  # no such path or method: that is told to who may ask at all
-            await authenticator.resolve(request.headers)
+            await authenticator.resolve(request.headers, _certified(request))
             return await handler(request)
         role = required_role(request.method, resource.canonical)
         if role is not None:
-            principal = await authenticator.resolve(request.headers)
+            principal = await authenticator.resolve(request.headers, _certified(request))
             require_role(principal, role)
             request[_PRINCIPAL] = principal
         return await handler(request)
 
     return authorize
+
+
+def _certified(request: web.Request) -> tuple[str, ...]:
+    """Names in the certificate that was shown for the connection."""
+    return certificate_names(request.get_extra_info("peercert"))
 
 
 def principal_of(request: web.Request) -> Principal:

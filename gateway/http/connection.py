@@ -23,6 +23,7 @@ from gateway.http.answers import HttpAnswer, packed
 from gateway.http.encodings import WORTH_BYTES
 from gateway.http.errors import answer_to, error_answer
 from gateway.http.inference import Asked, InferenceRoutes
+from process.tls import certificate_names
 from schemas.errors import Internal, InvalidRequest, Overloaded
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ class ConnectionLimits(NamedTuple):
 class HttpConnection(web.RequestHandler):
     """Connection to one client."""
 
-    __slots__ = ("_cut", "_inference", "_limits", "_waiting")
+    __slots__ = ("_certified", "_cut", "_inference", "_limits", "_waiting")
 
     def __init__(
         self, manager: web.Server, loop: asyncio.AbstractEventLoop, inference: InferenceRoutes, limits: ConnectionLimits
@@ -85,12 +86,14 @@ class HttpConnection(web.RequestHandler):
         )
         self._inference = inference
         self._limits = limits
+        self._certified: tuple[str, ...] = ()
         self._waiting: object = None
         self._cut: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, or say that there are too many."""
         super().connection_made(transport)
+        self._certified = certificate_names(transport.get_extra_info("peercert"))
         if self._manager is not None and len(self._manager.connections) > self._limits.connections:
             message = f"{self._limits.connections} connections are open here; try again later"
             self._end_with(error_answer(Overloaded.http_status, Overloaded.code, message))
@@ -131,7 +134,7 @@ class HttpConnection(web.RequestHandler):
             return None
         if not body.is_eof() and "Expect" in message.headers:
             return None
-        return self._inference.asked_at(message.path, message.headers)
+        return self._inference.asked_at(message.path, message.headers, self._certified)
 
     def _take_message(self) -> None:
         self._messages.popleft()

@@ -1,6 +1,6 @@
 """`POST /v2/models/{name}[/versions/{version}]/infer`: the main job over HTTP."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from aiohttp import StreamReader, web
@@ -43,13 +43,13 @@ class InferenceRoutes:
             web.post("/v2/models/{name}/versions/{version}/infer", self.infer),
         ]
 
-    def asked_at(self, path: str, headers: Mapping[str, str]) -> Asked | None:
+    def asked_at(self, path: str, headers: Mapping[str, str], certified: Sequence[str]) -> Asked | None:
         """The model that a query at this path asks, and who asks, unless aiohttp's router has to find out.
 
         So has it where somebody may not ask: they are answered in the same bytes whether there is such a model or not.
         """
         try:
-            principal = self._authenticator.principal(headers)
+            principal = self._authenticator.principal(headers, certified)
         except Unauthenticated:
             return None
         if not principal.roles:

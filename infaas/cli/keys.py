@@ -40,6 +40,10 @@ TaskFlag = Annotated[list[str] | None, typer.Option("--task", help="A task that 
 PerSecondFlag = Annotated[float | None, typer.Option(min=0.001, help="Most queries a second, of each gateway.")]
 ConcurrentFlag = Annotated[int | None, typer.Option(min=1, help="Most queries that wait at once, of each gateway.")]
 ExpiresFlag = Annotated[str | None, typer.Option(help="When it ends: 12h or 30d from now, or a date. Default: never.")]
+CertificateFlag = Annotated[
+    str | None,
+    typer.Option(help="Make no key: who shows a certificate of this name (a URI, DNS or common name in it) is let in."),
+]
 NoteFlag = Annotated[str, typer.Option(help="What it is for.")]
 _ID: Final = re.compile(f"[0-9a-f]{{{2 * ID_BYTES}}}", re.ASCII)
 
@@ -52,6 +56,7 @@ def keys_group() -> None:
 @app.command()
 def create(
     tenant: TenantFlag = None,
+    certificate: CertificateFlag = None,
     role: RoleFlag = Role.QUERY,
     tasks: TaskFlag = None,
     per_second: PerSecondFlag = None,
@@ -64,6 +69,7 @@ def create(
     """Make a key and print it: now or never, for only a hash of it is kept."""
     request = KeyRequest(
         id=os.urandom(ID_BYTES).hex(),
+        certificate=certificate,
         tenant=tenant,
         role=role,
         tasks=tasks or None,
@@ -75,6 +81,9 @@ def create(
     made = call(home, CREATE_KEY, request)
     if as_json:
         return show_json(made)
+    if made.key is None:
+        typer.echo(made.id)
+        return err.print(f"who shows the certificate of {made.certificate} is let in as {made.id}", highlight=False)
     typer.echo(made.key)
     err.print(f"key {made.id}: kept as a hash, so it is not shown again. Send it as `Authorization: Bearer <key>`,")
     err.print("or set INFAAS_KEY for the command line and the client library.")
@@ -91,7 +100,7 @@ def list_all(
     found = call(home, LIST_KEYS, KeysRequest(tenant=tenant))
     if as_json:
         return show_json(found)
-    columns = ("id", "tenant", "role", "tasks", "quota", "made", "by", "state", "note")
+    columns = ("id", "certificate", "tenant", "role", "tasks", "quota", "made", "by", "state", "note")
     return show(table(columns, [_row(key, datetime.now(UTC)) for key in found], spare=("by", "made", "note")))
 
 
@@ -161,7 +170,7 @@ def _shown_id(text: str) -> str:
 def _row(key: KnownKey, now: datetime) -> tuple[object, ...]:
     made = date_time(key.created_at)
     tasks = "all" if key.tasks is None else ", ".join(key.tasks)
-    whose = key.id, key.tenant or "-", ", ".join(key.roles), tasks, _quota(key)
+    whose = key.id, key.certificate or "-", key.tenant or "-", ", ".join(key.roles), tasks, _quota(key)
     return *whose, made, key.created_by, _state(key, now), key.note
 
 

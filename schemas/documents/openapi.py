@@ -22,6 +22,10 @@ _KEY: Final = {
     "description": "An API key, as `infaas keys create` makes it, or a token of the OpenID Connect issuer; where the "
     "gateway asks who asks, as it does with `--auth`.",
 }
+_CERTIFICATE: Final = {
+    "type": "mutualTLS",
+    "description": "A client's certificate that stands for somebody (`infaas keys create --certificate`), and no key.",
+}
 _ASKING: Final = (
     "Ask a model; needs stand in `parameters`, in headers or in the query string. A text or an image may be the whole "
     "body where it is the model's one input. Bodies may be compressed, by gzip or deflate, and so are long answers for "
@@ -62,10 +66,10 @@ def document() -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
-        "security": [{"key": []}, {}],
+        "security": [{"key": []}, {"certificate": []}, {}],
         "paths": {path: _guarded(path, methods) for path, methods in paths.items()},
         "components": {
-            "securitySchemes": {"key": _KEY},
+            "securitySchemes": {"key": _KEY, "certificate": _CERTIFICATE},
             "schemas": admin.schemas() | components("#/components/schemas/{name}") | _schemas() | jobs.schemas(),
             "responses": responses.components(),
         },

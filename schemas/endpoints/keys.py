@@ -24,6 +24,8 @@ class KeyRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     id: _Id
     """12 hexadecimal digits, at random."""
+    certificate: str | None = None
+    """A name in the certificate that its holder shows in the place of a key; absent: a key."""
     tenant: str | None = None
     """Whom its queries are counted for; only an administrator's needs none."""
     role: Role = Role.QUERY
@@ -43,6 +45,8 @@ class KnownKey(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a key."""
 
     id: str
+    certificate: str | None
+    """Name of the certificate that is shown in the place of a key; null: a key is."""
     tenant: str | None
     roles: list[Role]
     tasks: list[str] | None
@@ -58,7 +62,8 @@ class KnownKey(msgspec.Struct, frozen=True, kw_only=True):
 class MadeKey(KnownKey, frozen=True, kw_only=True):
     """A key that was made, and its secret, which is told this once."""
 
-    key: str
+    key: str | None
+    """Null where a certificate is shown in its place."""
 
     def __repr__(self) -> str:
         return f"MadeKey({self.id})"  # so that no log of a value tells it
@@ -102,7 +107,8 @@ CREATE_KEY: Final = Endpoint(
     role=Role.ADMIN,
     request=KeyRequest,
     result=MadeKey,
-    summary="Make a key under an id of your choice; its secret is in this answer alone. 409 if there is one.",
+    summary="Make a key under an id of your choice; its secret is in this answer alone. Or have a certificate stand "
+    "for somebody. 409 if there is one.",
     lets_in=True,
 )
 LIST_KEYS: Final = Endpoint(

@@ -1,4 +1,4 @@
-"""Rows of API keys: all of them but their secrets, which nobody keeps."""
+"""Rows of API keys, and of certificates that stand for somebody as keys do: no secrets, which nobody keeps."""
 
 from datetime import datetime
 
@@ -8,10 +8,13 @@ from schemas.principal import Principal, Role, quota_of
 
 
 class ApiKeyRow(msgspec.Struct, frozen=True, kw_only=True):
-    """What is kept of an API key."""
+    """What is kept of an API key, or of a certificate."""
 
     id: str
-    secret_hash: bytes
+    secret_hash: bytes | None = None
+    """None: of a certificate."""
+    certificate: str | None = None
+    """A name in the certificate that its holder shows; None: of a key."""
     tenant: str | None
     """None: of no tenant, as only an administrator's may be."""
     roles: list[Role]

@@ -1,13 +1,15 @@
 -- name: put_key
 -- Keep a new key. Returns when that was.
-INSERT INTO api_keys (id, secret_hash, tenant, roles, tasks, per_second, concurrent, note, created_by, expires_at)
-VALUES ($1, $2, $3, $4::text[], $5::text[], $6, $7, $8, $9, $10)
+INSERT INTO api_keys
+    (id, secret_hash, certificate, tenant, roles, tasks, per_second, concurrent, note, created_by, expires_at)
+VALUES ($1, $2, $3, $4, $5::text[], $6::text[], $7, $8, $9, $10, $11)
 RETURNING created_at
 
 -- name: list_keys
 -- All keys, or those of these ids, or of a tenant; the latest last.
 SELECT
-    id, secret_hash, tenant, roles, tasks, per_second, concurrent, note, created_by, created_at, expires_at, revoked_at
+    id, secret_hash, certificate, tenant, roles, tasks, per_second, concurrent, note, created_by, created_at, expires_at,
+    revoked_at
 FROM api_keys
 WHERE ($1::text[] IS NULL OR id = ANY ($1)) AND ($2::text IS NULL OR tenant = $2)
 ORDER BY created_at, id
@@ -21,7 +23,8 @@ UPDATE api_keys SET revoked_at = clock_timestamp() WHERE id = ANY ($1::text[]) A
 UPDATE api_keys SET per_second = $2, concurrent = $3
 WHERE id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())
 RETURNING
-    id, secret_hash, tenant, roles, tasks, per_second, concurrent, note, created_by, created_at, expires_at, revoked_at
+    id, secret_hash, certificate, tenant, roles, tasks, per_second, concurrent, note, created_by, created_at, expires_at,
+    revoked_at
 
 -- name: admin_keys_left
 -- Number of administrators' keys that are valid.

@@ -20,6 +20,7 @@ from tests.unit.infaas.shell import Shell
 from tests.waiting import read_until
 
 ID = "0123456789ab"
+CERTIFICATE = "spiffe://acme/batch"
 PATH = f"/v1/keys/{ID}"
 
 
@@ -140,6 +141,24 @@ async def test_the_last_administrator_may_go_and_is_told_how_another_comes(
         assert "revoked" in await desk.run("keys", "list", code=2)
         another = (await desk.run("keys", "create", "--role", "admin", remote=False)).strip()
         await read_until(partial(gateway.status, another, "/v1/keys", "GET"), lambda status: status == 200)
+
+
+async def test_commands_make_list_and_revoke_certificates_both_ways(
+    kafka: KafkaSettings, database: str, store_pool: Pool, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin = await new_key(store_pool, None, Role.ADMIN)
+    create = ("keys", "create", "--certificate", CERTIFICATE, "--tenant", "acme", "--task", "digits")
+    async with guarded(kafka, database) as (gateway,):
+        desk = Desk(shell, gateway.url, admin, database, monkeypatch)
+        for remote in (True, False):
+            made = json.loads(await desk.run(*create, "--json", remote=remote))
+            assert (made["key"], made["certificate"], made["tasks"]) == (None, CERTIFICATE, ["digits"])
+            assert "stands for somebody already" in await desk.run(*create, code=1, remote=not remote)
+            listed = json.loads(await desk.both("keys", "list", "--tenant", "acme", "--json"))
+            assert (listed[-1]["id"], listed[-1]["certificate"]) == (made["id"], CERTIFICATE)
+            assert CERTIFICATE in await desk.both("keys", "list")
+            assert json.loads(await desk.run("keys", "revoke", made["id"], "--json"))["revoked"] == [made["id"]]
+        assert "one URI" in await desk.run("keys", "create", "--certificate", " x", "--tenant", "acme", code=2)
 
 
 async def is_let_in(gateway: Guarded, key: object) -> bool:

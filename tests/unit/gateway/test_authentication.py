@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import pytest
+from msgspec.structs import replace
 from multidict import CIMultiDict
 
 from gateway.authentication import Authenticator, open_authenticator
@@ -112,3 +113,37 @@ async def test_settings_that_would_let_in_nobody_or_anybody_are_refused(
     with pytest.raises(OperatorError, match=words):
         async with open_authenticator(GatewaySettings.model_validate(settings), "postgresql://nowhere"):
             pass
+
+
+BATCH = "batch.example"
+
+
+def certified(expires_at: float | None = None, revoked_at: float | None = None, key: ApiKey = KEY) -> ApiKeyRow:
+    return replace(row(key, expires_at, revoked_at), secret_hash=None, certificate=BATCH)
+
+
+def test_a_certificate_stands_for_what_its_row_says() -> None:
+    principal = knowing(certified()).principal({}, ("other.example", BATCH))
+    assert (principal.name, principal.tenant, principal.roles) == (KEY.id, "acme", {Role.QUERY})
+    assert (principal.tasks, principal.quota) == ({"digits"}, Quota(2.0, None))
+    with pytest.raises(Unauthenticated, match=r"the certificate of 'other.example' stands for nobody"):
+        knowing(certified()).principal({}, ("other.example",))
+    assert Authenticator(None).principal({}, (BATCH,)) is ANYONE
+
+
+def test_a_certificate_counts_until_it_ends_and_again_once_it_is_let_in_anew() -> None:
+    with pytest.raises(Unauthenticated, match="this certificate has expired"):
+        knowing(certified(expires_at=NOW)).principal({}, (BATCH,))
+    with pytest.raises(Unauthenticated, match="this certificate was revoked"):
+        knowing(certified(revoked_at=NOW)).principal({}, (BATCH,))
+    for rows in ((certified(key=OTHER), certified(revoked_at=NOW)), (certified(revoked_at=NOW), certified(key=OTHER))):
+        assert knowing(*rows).principal({}, (BATCH,)).name == OTHER.id
+
+
+def test_a_key_beside_a_certificate_counts() -> None:
+    keys = knowing(certified(key=OTHER), row())
+    assert keys.principal(bearer(KEY), (BATCH,)).name == KEY.id
+    with pytest.raises(Unauthenticated, match="this is no key"):
+        keys.principal(bearer("wrong"), (BATCH,))
+    with pytest.raises(Unauthenticated, match="this key is not known"):
+        keys.principal(bearer(OTHER))  # the id of a certificate, which has no secret

@@ -50,12 +50,14 @@ def test_files_that_belong_together_are_asked_for_together(files: tuple[Path | N
         TlsFiles.given(*files)
 
 
-def test_a_certificate_names_its_uris_then_its_common_name() -> None:
-    shown = {
-        "subject": ((("organizationName", "Acme"),), (("commonName", "batch"),)),
-        "subjectAltName": (("DNS", "batch.example"), ("URI", "spiffe://acme/batch")),
-    }
-    assert certificate_names(shown) == ("spiffe://acme/batch", "batch")
+def test_a_certificate_is_known_by_its_uris_else_its_dns_names_else_its_common_name() -> None:
+    subject = ((("organizationName", "Acme"),), (("commonName", "batch"),))
+    dns = (("DNS", "batch.example"), ("IP Address", "127.0.0.1"), ("DNS", "b.example"))
+    assert certificate_names({"subject": subject, "subjectAltName": (*dns, ("URI", "spiffe://acme/batch"))}) == (
+        "spiffe://acme/batch",
+    )
+    assert certificate_names({"subject": subject, "subjectAltName": dns}) == ("batch.example", "b.example")
+    assert certificate_names({"subject": subject}) == ("batch",)
     assert certificate_names(None) == certificate_names({}) == ()
 
 

@@ -1,0 +1,8 @@
+-- Who may ask, by a name in the certificate that they show: a row like a key's, without a secret.
+ALTER TABLE api_keys
+    ALTER COLUMN secret_hash DROP NOT NULL,
+    ADD COLUMN certificate text COLLATE "C" CHECK (certificate <> ''),
+    ADD CONSTRAINT api_keys_shown CHECK ((secret_hash IS NULL) <> (certificate IS NULL))
+
+
+CREATE UNIQUE INDEX api_keys_certificate ON api_keys (certificate) WHERE revoked_at IS NULL
