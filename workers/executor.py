@@ -10,7 +10,7 @@ Rules.
 * While online work comes (`online_rhythm`), one slot of several is kept free of offline work, so that it waits for none
   of that.
 * A batch may take several slots, for as many cores. Where it is the most urgent, no other begins before enough are
-  free: else those that take one would be before it for ever.
+  free, or, of offline work, before it may have as many: else those that take one would be before it for ever.
 * A thread that ends a batch takes the next one itself. Going through the event loop instead would leave the device idle
   for as long as the loop is busy decoding, which under load is most of the time.
 * A batch that is known to take less time than a hop to a thread and back (`is_brief`) is computed where it arrives, on
@@ -258,12 +258,12 @@ class BatchExecutor:
             urgency = source.urgency()
             if urgency is None or self._computing[source] >= source.parallel:
                 continue
-            if urgency[0] and not self._has_room_for_offline(source.width, now_s):
-                continue
             waiting[urgency[0]] += 1
             if highest is None or urgency < highest:
                 found, highest = source, urgency
         if found is None or highest is None or found.width > 1 + len(self._free):
+            return None
+        if highest[0] and not self._has_room_for_offline(found.width, now_s):
             return None
         others, room = waiting[highest[0]] - 1, found.parallel - self._computing[found]
         return found, highest[0], max(min((1 + len(self._free) - others) // found.width, room), 1)

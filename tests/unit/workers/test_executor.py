@@ -169,6 +169,31 @@ async def test_offline_work_that_takes_all_slots_may_begin_while_online_work_com
     assert defects == []
 
 
+async def test_no_offline_work_overtakes_what_takes_several_slots_while_online_work_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    executor, defects = open_executor(3)
+    monkeypatch.setattr(executor, "expects_online", bool)  # of a time
+    log: list[str] = []
+    first, second, later = Source(executor, log), Source(executor, log), Source(executor, log)
+    wide = Source(executor, log, width=2)
+    for number, source in enumerate((first, second, wide, later)):
+        executor.add_source(source)
+        source.add((True, 9.0, number), str(number))
+    executor.wake()
+    await until(lambda: first.at_once + second.at_once == 2)
+    first.go.set()
+    await until(lambda: log == ["0"])
+    executor.wake()
+    assert (wide.shares, later.shares) == ([], []), "what takes one slot would be before it as long as there is any"
+    second.go.set()
+    await until(lambda: wide.at_once == 1)
+    for source in (wide, later):
+        source.go.set()
+    executor.close()
+    assert (log, defects) == (["0", "1", "2", "3"], [])
+
+
 @pytest.mark.parametrize("count", [1, 2])
 async def test_a_batch_knows_whether_another_slot_computed_meanwhile(count: int) -> None:
     executor, _ = open_executor(2)
