@@ -263,7 +263,8 @@ class Autoscaler:
     def _ranking(self, catalog: Catalog, snapshot: ClusterSnapshot) -> VariantRanking:
         """Ranking of all variants, kept until the catalog or what workers offer changes: thousands take a while."""
         offers = live_cores(snapshot.workers), launchable_cores(snapshot.hardware)
-        unloadable = frozenset(unloadable_variants(catalog.variants, snapshot.workers, snapshot.instances))
+        workers, instances = snapshot.workers, snapshot.instances
+        unloadable = frozenset(unloadable_variants(catalog.variants, catalog.profiles, workers, instances))
         if self._ranked is None or self._ranked[0] is not catalog or self._ranked[1:3] != (offers, unloadable):
             variants = {name: v for name, v in catalog.variants.items() if name not in unloadable}
             ranking = rank_variants(

@@ -7,7 +7,8 @@ variant again. A worker that starts anew under its name tries again, and says so
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-from schemas.rows.catalog import Variant
+from schemas.hardware import slots_taken
+from schemas.rows.catalog import Profile, Variant
 from schemas.rows.placement import InstanceRow, WorkerRow
 from schemas.status import InstanceState
 
@@ -22,7 +23,10 @@ def failed_by_worker(instances: Iterable[InstanceRow]) -> dict[str, frozenset[st
 
 
 def unloadable_variants(
-    variants: Mapping[str, Variant], workers: Iterable[WorkerRow], instances: Iterable[InstanceRow]
+    variants: Mapping[str, Variant],
+    profiles: Mapping[str, Profile],
+    workers: Iterable[WorkerRow],
+    instances: Iterable[InstanceRow],
 ) -> dict[str, str]:
     """Reasons why variants cannot be loaded which every live worker that could run them has failed to load."""
     failed: defaultdict[str, dict[str, str]] = defaultdict(dict)
@@ -34,8 +38,14 @@ def unloadable_variants(
     living = [worker for worker in workers if worker.alive]
     found: dict[str, str] = {}
     for name, reasons in failed.items():
-        variant = variants[name]
-        able = [w.name for w in living if w.hardware == variant.hardware and variant.runtime in w.runtimes]
+        able = [worker.name for worker in living if _is_for(worker, variants[name], profiles.get(name))]
         if able and all(worker in reasons for worker in able):
             found[name] = reasons[able[0]]
     return found
+
+
+def _is_for(worker: WorkerRow, variant: Variant, profile: Profile | None) -> bool:
+    """Whether a worker has the hardware, the runtime and the cores."""
+    if worker.hardware != variant.hardware or variant.runtime not in worker.runtimes:
+        return False
+    return profile is None or slots_taken(worker.hardware, profile.threads, worker.threads) <= worker.slots

@@ -39,7 +39,7 @@ class ClusterCase(msgspec.Struct, frozen=True):
     def ranking(self) -> VariantRanking:
         snapshot = self.snapshot
         prices = live_cores(snapshot.workers), launchable_cores(snapshot.hardware)
-        unloadable = unloadable_variants(self.variants, snapshot.workers, snapshot.instances)
+        unloadable = unloadable_variants(self.variants, self.profiles, snapshot.workers, snapshot.instances)
         able = {name: variant for name, variant in self.variants.items() if name not in unloadable}
         return rank_variants(able, self.profiles, *prices)
 
@@ -426,6 +426,14 @@ def test_what_no_worker_can_load_is_left_to_other_variants_and_said() -> None:
     assert "could load it" in plan.unplaced["mnist-a.onnx-fp32.cpu"]
     newcomer = cluster.after(plan, workers=(a_worker("cpu-0"), a_worker("cpu-1")))
     assert ("mnist-a.onnx-fp32.cpu", "cpu-1") in newcomer.after(newcomer.plan()).rows()
+
+
+def test_a_worker_with_too_few_cores_is_no_hope_for_what_another_cannot_load() -> None:
+    wide = msgspec.structs.replace(profile("mnist-a", 0.9, 0.001), threads=2)
+    known = [wide, profile("mnist-b", 0.8, 0.004)]
+    workers = [a_worker("cpu-0", slots=2), a_worker("cpu-1", slots=1)]
+    plan = a_cluster(known, workers, failed_instance("cpu-0")).plan()
+    assert {(change.action, change.variant) for change in plan.changes} == {("place", "mnist-b.onnx-fp32.cpu")}
 
 
 def test_the_row_of_a_failed_load_goes_with_its_worker() -> None:
