@@ -6,7 +6,10 @@ message is received: no bytes of strangers are held or awaited.
 """
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Final, NamedTuple
+
+from cryptography import x509
 
 from gateway.authentication import AUTHORIZATION, Authenticator
 from gateway.grpc.methods import Call
@@ -21,10 +24,10 @@ _ROLES: Final[Mapping[str, Role]] = {
     **dict.fromkeys((*_QUERY, "ModelInfer", "ModelStreamInfer"), Role.QUERY),
     **dict.fromkeys(("RepositoryModelLoad", "RepositoryModelUnload"), Role.PUBLISH),
 }
-
-
-_NAMES: Final = ("peer_uri", "peer_dns", "x509_common_name")
-"""Names in a certificate, as gRPC's core calls them."""
+_CERTIFICATE: Final = "x509_pem_cert"
+"""A client's certificate, as gRPC's core calls it."""
+_MOST_CERTIFICATES: Final = 1024
+"""Certificates whose names are remembered."""
 
 
 class Caller(NamedTuple):
@@ -59,9 +62,27 @@ class Callers:
 
 
 def certified(call: Call) -> tuple[str, ...]:
-    """Names in the certificate that was shown for the connection."""
-    shown = call.auth_context()
-    uris, dns, common = ([name.decode("utf-8", "replace") for name in shown.get(field, ())] for field in _NAMES)
+    """Names in the certificate that was shown for the connection.
+
+    They are read from the certificate itself: what grpc tells of names ends at their first NUL, so whoever may have one
+    certified that begins like another's would pass for that one.
+    """
+    shown = next(iter(call.auth_context().get(_CERTIFICATE, ())), None)
+    return () if shown is None else _names_in(shown)
+
+
+@lru_cache(_MOST_CERTIFICATES)
+def _names_in(pem: bytes) -> tuple[str, ...]:
+    shown = x509.load_pem_x509_certificate(pem)
+    uris, dns = list[str](), list[str]()
+    try:
+        for part in shown.extensions:
+            if isinstance(part.value, x509.SubjectAlternativeName):
+                uris = part.value.get_values_for_type(x509.UniformResourceIdentifier)
+                dns = part.value.get_values_for_type(x509.DNSName)
+        common = [str(one.value) for one in shown.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
+    except (ValueError, x509.UnsupportedGeneralNameType):  # no names that anybody could be known by
+        return ()
     return names_that_count(uris, dns, common)
 
 

@@ -47,7 +47,7 @@ class Site(NamedTuple):
     folder: Path
 
     def pair(self, name: str) -> tuple[Path, Path]:
-        (folder := self.folder / name.replace("/", "-")).mkdir(exist_ok=True)
+        (folder := self.folder / name.replace("/", "-").replace("\0", "-")).mkdir(exist_ok=True)
         made = issue_uri if "://" in name else issue
         return made(self.authority, folder, name)
 
@@ -106,8 +106,8 @@ async def test_a_certificate_is_who_asks_until_it_is_revoked(site: Site, store_p
 
 
 async def test_who_is_certified_and_stands_for_nobody_is_told_so(site: Site, store_pool: Pool) -> None:
-    limited = await known(store_pool, "limited.example", tasks=["another"])
-    assert limited
+    limited = "spiffe://acme/limited"
+    await known(store_pool, limited, tasks=["another"])
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=site.context("stranger.example"))) as http:
         stranger = site.gateways[0]._replace(http=http)
         for path, method in (("/infer", "POST"), ("/v2", "GET"), ("/v2/none", "GET")):
@@ -117,11 +117,20 @@ async def test_who_is_certified_and_stands_for_nobody_is_told_so(site: Site, sto
     async with site.channel("stranger.example") as channel:
         code, words, _ = await outcome(channel, INFER, request(stranger.task))
         assert (code, "'stranger.example' stands for nobody" in words) == ("UNAUTHENTICATED", True)
-    async with site.channel("limited.example") as channel:
-        told = await read_until(
-            lambda: outcome(channel, INFER, request(stranger.task)), lambda told: told[0] != "UNAUTHENTICATED"
-        )
-        assert told[0] == "NOT_FOUND", "its row says which tasks"
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=site.context(limited))) as http,
+        site.channel(limited) as channel,
+    ):
+        for one in site.gateways:
+            told = await read_until(partial(shown, one._replace(http=http)), lambda told: told[0] != 401)
+            assert told[0] == 404, "its row says which tasks"
+        assert (await outcome(channel, INFER, request(stranger.task)))[0] == "NOT_FOUND"
+    longer = f"{limited}\0.example"  # of which a text in C is the other
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=site.context(longer))) as http:
+        assert (await shown(site.gateways[0]._replace(http=http)))[0] == 401
+    async with site.channel(longer) as channel:
+        code, words, _ = await outcome(channel, INFER, request(stranger.task))
+        assert (code, "stands for nobody" in words) == ("UNAUTHENTICATED", True)
 
 
 async def shown(gateway: Guarded, path: str = "/infer", method: str = "POST") -> tuple[int, str]:
