@@ -112,8 +112,8 @@ async def _each(
 def _check(code: int, message: str | None) -> None:
     if code == _SECURITY_DISABLED:
         raise OperatorError(
-            "this Kafka has no authorizer, so that everybody may do everything: set authorizer.class.name there, or "
-            "leave --kafka-user out"
+            "this Kafka has no authorizer, so that everybody may do everything: start it with one (`infaas up --auth`, "
+            "elsewhere authorizer.class.name) and run this again, or make tenants without --kafka-user"
         )
     if code:
         raise OperatorError(f"Kafka does not change its access control: {message or for_code(code).description}")

@@ -136,8 +136,9 @@ async def test_who_may_not_change_who_may_what_is_told(secured_kafka: SecuredKaf
 
 
 async def test_a_kafka_that_guards_nothing_is_said(kafka: KafkaSettings) -> None:
-    with pytest.raises(OperatorError, match="has no authorizer"):
-        await allow(kafka, tenant_acls("acme"), "User:acme")
+    for change in (allow, disallow):
+        with pytest.raises(OperatorError, match=r"has no authorizer.*`infaas up --auth`.* run this again"):
+            await change(kafka, tenant_acls("acme"), "User:acme")
 
 
 async def test_a_kafka_that_has_no_such_request_is_not_asked_again_and_has_no_password_to_forget(
