@@ -9,10 +9,13 @@ _BYTES: Final = 24
 
 
 def keep_secret(file: Path) -> str:
-    """Return the secret in this file; where there is none it is made, at random, and there as a whole or not at all."""
+    """Return the secret in this file; where there is none it is made, at random, and there as a whole or not at all.
+
+    What stands around it counts for nothing: who writes one of their own ends the line.
+    """
     if not file.exists():
         write_secret(file, secrets.token_urlsafe(_BYTES))
-    return file.read_text()
+    return file.read_text().strip()
 
 
 def write_secret(file: Path, text: str) -> None:
