@@ -20,6 +20,7 @@ from process.subprocesses import log_tail, running
 from registrar import metrics
 from registrar.progress import INTERRUPTED
 from registrar.settings import RegistrarSettings
+from schemas.errors import OperatorError
 from schemas.rows.registrations import ClaimedRegistration
 from store.errors import StoreUnavailable
 from store.pool import Pool
@@ -90,6 +91,9 @@ class RegistrationDesk:
         except asyncio.CancelledError:
             await self._give_back(key)
             raise
+        except (OSError, OperatorError) as error:  # as where the disk is full: nobody's fault who asks
+            self._failures.failed(error)
+            reason = ""
         if reason is not None:
             await release_registration(self._pool, key, reason)
             await asyncio.sleep(_AGAIN_S)

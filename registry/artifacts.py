@@ -141,13 +141,13 @@ class ArtifactStore:
         """Copy to `target` what somebody put here under a name of their own, not among the artifacts; False: nothing.
 
         Raises:
-            OperatorError: it cannot be read, or leads out of the store.
+            OperatorError: it cannot be read, or is a link: whoever may write there may not read all that we may.
         """
         if self._bucket is not None:
             return self._bucket.download(name, target)
-        source = (self._directory / name).resolve()
-        if not source.is_relative_to(self._directory.resolve()):
-            raise OperatorError(f"{name} leads out of the store of artifacts")
+        source = self._directory.resolve() / name
+        if Path(os.path.realpath(source)) != source:
+            raise OperatorError(f"{name} leads elsewhere: put a file there, no link")
         if not source.is_file():
             return False
         with _explained(name, self._directory):

@@ -139,7 +139,7 @@ class RegistrationStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Of the error table; empty: it is not what was asked for that is wrong, but how something is set up."""
     made: tuple[MadeVariant, ...] = ()
     attempts: int = 0
-    """Times it was begun; more than one where what did it ended in the midst."""
+    """Times it was begun; more than one where what did it ended in the midst, and did not give it back in order."""
     created_at: datetime
     started_at: Annotated[datetime | None, msgspec.Meta(description="None while it waits.")] = None
     finished_at: datetime | None = None

@@ -46,9 +46,10 @@ UPDATE registrations SET
 WHERE id = $1 AND epoch = $2 AND state = 'running'
 
 -- name: release_registration
--- Give it back, and count an attempt that was not only interrupted.
+-- Give it back. An attempt that was only interrupted counts for nothing, however often that happens.
 UPDATE registrations SET
     state = 'waiting', worker = '', doing = '', changed_at = clock_timestamp(),
+    attempts = attempts - CASE WHEN $3 = '' THEN 1 ELSE 0 END,
     reason = CASE WHEN $3 = '' THEN reason ELSE $3 END, crashes = crashes + CASE WHEN $3 = '' THEN 0 ELSE 1 END
 WHERE id = $1 AND epoch = $2 AND state = 'running'
 

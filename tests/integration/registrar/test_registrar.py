@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from pathlib import Path
 
 from schemas.access import Access, Visibility
 from schemas.registrations import RegistrationState
@@ -18,6 +19,14 @@ async def worker_of(bureau: Bureau, registration: str) -> int:
     """The process of the registrar that does it."""
     name = await bureau.pool.fetch_value(str, "SELECT worker FROM registrations WHERE id = $1", registration)
     return int((name or "-0").rpartition("-")[2])
+
+
+async def working_folders(bureau: Bureau) -> list[Path]:
+    return [*(bureau.home / "registrations").glob("*")]  # noqa: ASYNC240
+
+
+async def times_claimed(bureau: Bureau) -> int:
+    return await bureau.pool.fetch_value(int, "SELECT sum(epoch)::bigint FROM registrations") or 0
 
 
 async def test_one_that_is_killed_leaves_its_registrations_to_the_other(bureau: Bureau) -> None:
@@ -45,6 +54,10 @@ async def test_what_is_wrong_is_told_and_a_cancelled_one_ends(bureau: Bureau) ->
     failing = await bureau.ask(wrong)
     mine = await bureau.ask(await bureau.linear("acme", name="mine", task="ours"), "acme", publisher=True)
     async with bureau.registrar():
+        [folder] = await read_until(lambda: working_folders(bureau), bool)
+        away = folder.rename(bureau.home / "away")
+        await read_until(lambda: times_claimed(bureau), lambda times: times > 2)
+        away.rename(folder)  # that it had no disk is no fault of theirs
         await read_until(lambda: bureau.status(cancelled), lambda one: "waiting until" in one.doing)
         assert await cancel_registration(bureau.pool, cancelled)
         failed, done = await asyncio.gather(bureau.ended(failing), bureau.ended(mine))

@@ -90,3 +90,19 @@ def test_what_is_damaged_is_not_read(store: ArtifactStore, tmp_path: Path) -> No
 def test_what_is_missing_says_where(store: ArtifactStore, tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match=f"is not in {tmp_path}/artifacts"), store.held("0" * 64):
         pass
+
+
+def test_what_somebody_put_there_is_copied_but_no_link_is_followed(store: ArtifactStore, tmp_path: Path) -> None:
+    sha256 = store.put(_file(tmp_path, b"what somebody else registered"))
+    folder = tmp_path / "artifacts" / "incoming" / "acme"
+    folder.mkdir(parents=True)
+    (folder / "model.onnx").write_bytes(b"mine")
+    (folder / "link").symlink_to(tmp_path / "artifacts" / sha256)
+    (folder / "loop").symlink_to(folder / "loop")
+    (folder / "up").symlink_to(tmp_path / "artifacts")
+    assert store.copy_to("incoming/acme/model.onnx", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == b"mine"
+    assert not any(store.copy_to(f"incoming/acme/{name}", tmp_path / "none") for name in ("none", "loop"))
+    for name in ("link", f"up/{sha256}"):
+        with pytest.raises(OperatorError, match="no link"):
+            store.copy_to(f"incoming/acme/{name}", tmp_path / "stolen")
