@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import onnx
+from google.protobuf.message import Message
 from numpy.typing import NDArray
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
 
 
 def graphs_of(graph: Any) -> Iterator[Any]:
@@ -44,6 +45,17 @@ def tensors_of(graph: Any) -> Iterator[Any]:
                 if attribute.HasField("t"):
                     yield attribute.t
                 yield from attribute.tensors
+
+
+def all_tensors_of(message: Any) -> Iterator[Any]:
+    """All tensors anywhere in a part of a model: those in functions and of sparse weights, too."""
+    if isinstance(message, TensorProto):
+        yield message
+        return
+    for _, value in message.ListFields():
+        for one in [value] if isinstance(value, Message | str | bytes | int | float) else value:
+            if isinstance(one, Message):
+                yield from all_tensors_of(one)
 
 
 def constants_of(graph: Any) -> dict[str, Any]:

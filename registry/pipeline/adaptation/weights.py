@@ -12,7 +12,7 @@ from typing import Any, Final
 import onnx
 from onnx import TensorProto, external_data_helper, numpy_helper
 
-from registry.pipeline.adaptation.graph import graphs_of, replace_tensor, tensors_of
+from registry.pipeline.adaptation.graph import all_tensors_of, graphs_of, replace_tensor, tensors_of
 from schemas.errors import InvalidRequest
 
 ONE_FILE_BYTES: Final = 1_900_000_000
@@ -32,9 +32,13 @@ def external_files(file: Path) -> list[Path]:
     """The other files that hold weights of an ONNX file.
 
     Raises:
-        InvalidRequest: one is not there, or lies outside the file's folder.
+        InvalidRequest: one is not there, or lies outside the file's folder, or is named where nothing packs it.
     """
     model: Any = onnx.load(file, load_external_data=False)
+    if sum(map(_is_outside, all_tensors_of(model))) > sum(map(_is_outside, tensors_of(model.graph))):
+        raise InvalidRequest(
+            f"{file.name} keeps weights of functions, or sparse ones, in other files: save it as one file"
+        )  # as it stands it would read whatever has that name where its artifact lies
     entries = [entry for tensor in tensors_of(model.graph) for entry in tensor.external_data]
     names = {entry.value for entry in entries if entry.key == "location"}
     found = sorted(file.parent / name for name in names)
@@ -46,14 +50,22 @@ def external_files(file: Path) -> list[Path]:
     return found
 
 
+def _is_outside(tensor: Any) -> bool:
+    return bool(tensor.external_data) or tensor.data_location == TensorProto.EXTERNAL
+
+
 def load_weights(model: Any, folder: Path) -> int:
-    """Load small weights that lie in other files, and the rest if all fit into one; returns the bytes left outside."""
-    outside = [tensor for tensor in tensors_of(model.graph) if external_data_helper.uses_external_data(tensor)]
-    sizes = [_external_bytes(tensor, folder) for tensor in outside]
+    """Load small weights that lie in other files, and the rest if all fit into one; returns the bytes left outside.
+
+    Those are among the outermost graph's, which are what is packed.
+    """
+    inner, tensors = len(model.graph.initializer), enumerate(tensors_of(model.graph))
+    outside = [(number, tensor) for number, tensor in tensors if external_data_helper.uses_external_data(tensor)]
+    sizes = [_external_bytes(tensor, folder) for _, tensor in outside]
     fits = sum(sizes) <= ONE_FILE_BYTES
     left = 0
-    for tensor, size in zip(outside, sizes, strict=True):
-        if fits or size <= _SMALL_BYTES:
+    for (number, tensor), size in zip(outside, sizes, strict=True):
+        if fits or size <= _SMALL_BYTES or number >= inner:
             external_data_helper.load_external_data_for_tensor(tensor, str(folder))
             tensor.data_location = TensorProto.DEFAULT
             del tensor.external_data[:]

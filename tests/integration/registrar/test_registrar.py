@@ -22,7 +22,7 @@ async def worker_of(bureau: Bureau, registration: str) -> int:
 
 
 async def working_folders(bureau: Bureau) -> list[Path]:
-    return [*(bureau.home / "registrations").glob("*")]  # noqa: ASYNC240
+    return [*(bureau.home / "registrations").glob("*")]
 
 
 async def times_claimed(bureau: Bureau) -> int:

@@ -181,6 +181,45 @@ def test_weights_in_other_files_are_taken_in(
     assert model_sha256(file, SourceFormat.ONNX) != before
 
 
+def _outside() -> Any:
+    tensor = TensorProto(name="w", data_type=FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="secret")
+    return tensor
+
+
+def _in_function(model: Any) -> None:
+    nodes = [helper.make_node("Constant", [], ["w"], value=_outside()), helper.make_node("Add", ["a", "w"], ["b"])]
+    model.functions.append(helper.make_function("own", "F", ["a"], ["b"], nodes, [helper.make_opsetid("", 17)]))
+
+
+def _sparse(model: Any) -> None:
+    model.graph.sparse_initializer.add(dims=[4]).values.CopyFrom(_outside())
+
+
+@pytest.mark.parametrize("hide", [_in_function, _sparse])
+def test_weights_that_nothing_would_take_in_are_in_no_other_file(
+    make_model: MakeModel, tmp_path: Path, hide: Callable[[Any], None]
+) -> None:
+    """An artifact that named another would read what somebody else registered."""
+    model, file = onnx.load(make_model(weights=W)), tmp_path / "m.onnx"
+    hide(model)
+    file.write_bytes(model.SerializeToString())
+    (tmp_path / "secret").write_bytes(bytes(16))
+    with pytest.raises(InvalidRequest, match="as one file"):
+        model_sha256(file, SourceFormat.ONNX)
+
+
+def test_weights_that_nothing_packs_are_taken_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("registry.pipeline.adaptation.weights.ONE_FILE_BYTES", 10)
+    monkeypatch.setattr("registry.pipeline.adaptation.weights._SMALL_BYTES", 10)
+    nodes = [helper.make_node("Constant", [], ["w"], value=_outside()), helper.make_node("Add", ["x", "w"], ["z"])]
+    file = _save(tmp_path / "m.onnx", nodes, [_value("x", ["n", 4])], [_value("z", ["n", 4])], {})
+    (tmp_path / "secret").write_bytes(W[0].tobytes() + bytes(4))
+    adapted = adapt(file, tmp_path / "adapted").file
+    (tmp_path / "secret").unlink()
+    assert np.allclose(_infer(adapted, x=X)["z"], X + np.append(W[0], 0))
+
+
 @pytest.mark.parametrize(
     ("dtype", "label"), [(np.float32, "onnx-fp32"), (np.float16, "onnx-fp16"), (np.float64, "onnx-fp64")]
 )
