@@ -11,7 +11,7 @@ from schemas.errors import Forbidden, InvalidRequest, NotFound
 from schemas.names import is_variant_name, is_version
 from schemas.rows.audit import AuditVerb
 from schemas.rows.catalog import Architecture, Task
-from security.access import check_access
+from security.access import check_access, check_answers, is_within
 from security.sight import Sight
 from store.access import get_access, lock_access
 from store.audit import audited_transaction
@@ -38,7 +38,8 @@ async def set_access(control: Control, request: AccessChange) -> list[AccessOf]:
     Raises:
         InvalidRequest: it makes no sense, or is more than what it is made of allows.
         NotFound: there is none of this name.
-        Forbidden: it is another's, or is given to another by who is no administrator.
+        Forbidden: it is another's, or is given to another by who is no administrator, or others would be answered by
+            it who ask a task that is not its owner's.
     """
     await _checked(control.pool, control, request)
     asked = {
@@ -59,11 +60,15 @@ async def _checked(session: DatabaseSession, control: Control, request: AccessCh
     sight = await read_sight(session, control.principal)
     row = await _find(session, sight, request.name)
     sight.check_may_change([row])
-    owner = (await get_access(session, request.name)).owner
-    if request.owner not in (None, owner) and not sight.is_whole:
+    now = await get_access(session, request.name)
+    if request.owner not in (None, now.owner) and not sight.is_whole:
         raise Forbidden(f"{request.name} is your tenant's: to give it to another takes the role admin")
-    access = Access(owner=request.owner or owner, visibility=request.visibility, shared_with=request.shared_with)
-    return check_access(access), sight
+    access = check_access(
+        Access(owner=request.owner or now.owner, visibility=request.visibility, shared_with=request.shared_with)
+    )
+    if isinstance(row, Architecture) and not is_within(access, now):
+        check_answers(row.task, await get_access(session, row.task), access, control.principal)
+    return access, sight
 
 
 async def _find(session: DatabaseSession, sight: Sight, name: str) -> Task | Architecture:

@@ -20,13 +20,13 @@ from schemas.access import PUBLIC, Access, Visibility
 from schemas.errors import Forbidden, InvalidRequest, OperatorError
 from schemas.principal import Principal, Role
 from security.access import (
+    check_answers,
     common_access,
     is_within,
     may_change,
     may_use,
     narrowed,
     narrowed_composites,
-    users_of,
 )
 from security.sight import Sight
 from store.access import begin_access, get_access, list_access, lock_access, set_access
@@ -87,12 +87,8 @@ async def check_publisher(
         return
     of_task = owned.get(task, PUBLIC)
     _check_seen(task, of_task, who)
-    alone = access is None or users_of(access) == frozenset({publisher})
-    if not known and not alone and not may_change(of_task, who):
-        raise Forbidden(
-            f"task {task} is not your tenant's: what you register for it may be used by your tenant alone (--private), "
-            "since others ask it, too"
-        )
+    if not known:
+        check_answers(task, of_task, access or _usual_access(publisher), who)
 
 
 def publisher_of(tenant: str) -> Principal:

@@ -15,7 +15,7 @@ from functools import reduce
 from typing import TypeVar
 
 from schemas.access import EVERY_TENANT, PUBLIC, Access, Users, Visibility
-from schemas.errors import InvalidRequest
+from schemas.errors import Forbidden, InvalidRequest
 from schemas.names import check_name
 from schemas.principal import ANYONE, Principal, Role
 from schemas.rows.catalog import Architecture, Task, Variant
@@ -41,6 +41,20 @@ def may_change(access: Access, principal: Principal) -> bool:
     if principal.has(Role.ADMIN):
         return True
     return principal.has(Role.PUBLISH) and access.owner is not None and access.owner == principal.tenant
+
+
+def check_answers(task: str, of_task: Access, access: Access, who: Principal) -> None:
+    """Check that a tenant may have a model with this access answer a task: others only where the task is its own.
+
+    Raises:
+        Forbidden: others would be answered by it who ask the task.
+    """
+    if may_change(of_task, who) or users_of(access) == frozenset({who.tenant}):
+        return
+    raise Forbidden(
+        f"task {task} is not your tenant's: a model of yours for it is used by your tenant alone (--private), since "
+        "others ask it, too"
+    )
 
 
 def users_of(access: Access) -> frozenset[str] | None:

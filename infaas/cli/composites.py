@@ -9,7 +9,7 @@ import typer
 
 from broker.settings import KafkaSettings
 from infaas.cli.building import IfNoWorkerFlag, LocalFlag, artifact_store, services_of
-from infaas.cli.connect import DEFAULT_HOME, Home, Json, act_here, find_database, find_kafka
+from infaas.cli.connect import DEFAULT_HOME, URL_ENV, Home, Json, act_here, find_database, find_kafka, gateway_url
 from infaas.cli.output import err, ms, show, show_json, table
 from infaas.cli.progress_bar import ProgressBar
 from infaas.optional_zoo import zoo_files
@@ -85,7 +85,7 @@ def cascade(
     """
     if find == (first is not None or then is not None) or (first is None) != (then is None):
         raise OperatorError("name two variants by --first and --then, or have cascades found by --find")
-    kafka, postgres, home = find_kafka(home), find_database(home), home.absolute()
+    kafka, postgres, home = _system_here(home)
     data = _labelled_data(task, validation, calibration, home)
     choice = BuildChoice(local=local, if_no_worker=if_no_worker, again=again)
     if first is None or then is None:
@@ -144,7 +144,7 @@ def chain(
     as_json: Json = False,
 ) -> None:
     """Declare a chain: the outputs of each task are the inputs of the next, with one deadline and one accuracy."""
-    kafka, postgres, home = find_kafka(home), find_database(home), home.absolute()
+    kafka, postgres, home = _system_here(home)
     request = ChainRequest(
         name=name,
         tasks=tuple(tasks),
@@ -165,6 +165,16 @@ def chain(
     if validation is None and accuracy is None:
         err.print("declared: the product of what the stages' accuracies are; give labels by --validation to measure it")
     return None
+
+
+def _system_here(home: Path) -> tuple[KafkaSettings, str, Path]:
+    """Kafka, Postgres and the home to work on; raises `OperatorError` if the environment names a gateway elsewhere."""
+    if gateway_url():
+        raise OperatorError(
+            f"cascades and chains are registered where the system runs, not over the gateway of {URL_ENV}: unset it "
+            "there"
+        )
+    return find_kafka(home), find_database(home), home.absolute()
 
 
 def parse_feeds(texts: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -179,11 +179,24 @@ async def test_an_owner_gives_nothing_away(doors: Doors, store_pool: Pool) -> No
     status, told = await doors.told(doors.owner, "access.set", name="onyx", owner="globex", visibility="public")
     assert (status, "takes the role admin" in told["error"]) == (403, True)
     assert (await get_access(store_pool, "onyx")).owner == "acme"
-    [first, *_] = (await doors.told(doors.owner, "access.set", name="onyx", visibility="public"))[1]
+    await set_access(store_pool, "topaz", Access(owner="acme", visibility=Visibility.PRIVATE))
+    [first, *_] = (await doors.told(doors.owner, "access.set", name="topaz", visibility="public"))[1]
     assert first["access"] == {"owner": "acme", "visibility": "public", "shared_with": []}
     status, _ = await doors.told(doors.admin, "access.set", name="onyx", owner="globex", visibility="private")
     assert (status, (await get_access(store_pool, "onyx")).owner) == (200, "globex")
     assert (await doors.told(doors.owner, "models.history", model="onyx"))[0] == 404
+
+
+async def test_an_owner_has_nobody_else_answered_by_its_model_who_asks_the_task_of_others(doors: Doors) -> None:
+    """As when it was registered: only an administrator opens it; and what is open, its owner may narrow."""
+    public, shared = {"visibility": "public"}, {"visibility": "shared", "shared_with": ["globex"]}
+    for wider in (public, shared):
+        status, told = await doors.told(doors.owner, "access.set", name="onyx", **wider)
+        assert (status, "task digits is not your tenant's" in str(told)) == (403, True), told
+    assert (await doors.told(doors.stranger, "models.history", model="onyx"))[0] == 404
+    keys_and_wishes = ((doors.admin, public), (doors.owner, public), (doors.owner, shared), (doors.owner, public))
+    told = [await doors.told(key, "access.set", name="onyx", **wish) for key, wish in keys_and_wishes]
+    assert [status for status, _ in told] == [200, 200, 200, 403]
 
 
 async def test_of_two_who_change_the_same_at_once_one_is_told_of_the_other(doors: Doors, store_pool: Pool) -> None:

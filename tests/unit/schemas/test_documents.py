@@ -1,6 +1,7 @@
 """The generated documents are current, and valid by the official validators."""
 
 import json
+import re
 from typing import Any
 
 import jsonschema
@@ -10,7 +11,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from schemas import headers
 from schemas.documents import fields
-from schemas.documents.__main__ import FOLDER, stale
+from schemas.documents.__main__ import FOLDER, PAGE, stale
 from schemas.documents.structs import ROOTS
 from schemas.errors import ErrorCode
 from schemas.oip import encode_request, encode_response
@@ -22,6 +23,13 @@ def load(name: str) -> dict[str, Any]:
 
 def test_they_are_current() -> None:
     assert stale() == [], "run `make docs` and commit the result"
+
+
+def test_the_page_of_the_admin_api_has_all_of_it() -> None:
+    """What is in the OpenAPI document is in the table, too, the one request whose body is a file as well."""
+    described = {(m.upper(), path) for path, methods in load("openapi.json")["paths"].items() for m in methods}
+    rows = re.findall(r"^\| `[a-z.-]+` \| `([A-Z]+) (/v1/[^`]+)`", PAGE.read_text(), re.MULTILINE)
+    assert set(rows) == {(method, path) for method, path in described if path.startswith("/v1/")}
 
 
 @pytest.mark.parametrize("root", ROOTS)
