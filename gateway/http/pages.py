@@ -1,9 +1,11 @@
 """What a page in somebody's browser may not do with the admin API: their browser reaches more than its author does.
 
 A gateway without authentication believes whoever reaches it at loopback, and so does the browser of whoever sits there,
-with any page that it shows. Two rules keep these out; programs meet both without knowing of them:
+with any page that it shows. Some rules keep these out; programs meet all without knowing of them:
 
 * **A foreign `Origin` is refused.** Browsers send one with whatever may change something, and a page cannot hide it.
+* **So is a `Sec-Fetch-Site` of others**, which browsers send with what only reads, too, as for an image: no page reads
+  the answer, but it could have the gateway work for nothing.
 * **Where nobody must say who they are, `Host` must be an address or `localhost`.** A page of a name that its owner lets
   resolve to 127.0.0.1 (DNS rebinding) is of the same origin as what it asks, but keeps its name.
 
@@ -18,6 +20,7 @@ from typing import Final
 from schemas.errors import Forbidden
 
 _LOCAL: Final = "localhost"
+_OF_OTHERS: Final = ("cross-site", "same-site")
 _HOST: Final = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::[0-9]*)?")
 
 
@@ -34,6 +37,8 @@ def check_no_foreign_page(headers: Mapping[str, str], *, known_clients: bool) ->
     host, origin = headers.get("Host", ""), headers.get("Origin")
     if origin is not None and origin.lower() not in {f"{scheme}://{host.lower()}" for scheme in ("http", "https")}:
         raise Forbidden(f"the admin API takes nothing from pages of others, as of {origin[:80]!r}")
+    if headers.get("Sec-Fetch-Site", "").lower() in _OF_OTHERS:
+        raise Forbidden("the admin API takes nothing from pages of others")
     if not (known_clients or is_address(host)):
         raise Forbidden(
             f"without --auth the admin API is asked by an address or as {_LOCAL}, not as {host[:80]!r}: whoever owns a "

@@ -30,6 +30,8 @@ Some = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 """How many rows are to be listed."""
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 """A time, with its zone."""
+MOST_BODY_BYTES: Final = 1 << 20
+"""Bytes of a request's body, far more than any needs: it is read as a whole, while queries wait."""
 _MOST_SHOWN: Final = 80
 _WITH_BODY: Final = frozenset({"POST", "PUT"})
 
@@ -124,14 +126,18 @@ def checked(endpoint: Endpoint[Q, R], request: Q) -> Q:
 
 
 def _converted(endpoint: Endpoint[Q, R], values: dict[str, Any], *, strict: bool) -> Q:
-    _check_texts(values)
+    _check_texts([value for value in values.values() if isinstance(value, str)])  # or errors could not be told
     try:
-        return msgspec.convert(values, endpoint.request, strict=strict)
+        converted = msgspec.convert(values, endpoint.request, strict=strict)
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"{endpoint.name}: {error}") from None
+    _check_texts(values)  # also within, as far as there may be anything
+    return converted
 
 
 def _object(body: bytes) -> dict[str, Any]:
+    if len(body) > MOST_BODY_BYTES:
+        raise InvalidRequest(f"the body has {len(body)} bytes; {MOST_BODY_BYTES} are the most")
     if not body.strip():
         return {}
     try:

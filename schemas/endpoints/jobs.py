@@ -9,7 +9,8 @@ from schemas.jobs import MAX_LISTED, JobState, JobStatus
 from schemas.principal import Role
 from schemas.rows.jobs import JobResult
 
-JobIds = Annotated[list[str], msgspec.Meta(min_length=1, max_length=MAX_LISTED)]
+JobIds = Annotated[list[Annotated[str, msgspec.Meta(max_length=64)]], msgspec.Meta(min_length=1, max_length=MAX_LISTED)]
+"""Longer than any that was given, for those are told and written down again."""
 
 
 class JobsRequest(msgspec.Struct, frozen=True, kw_only=True):

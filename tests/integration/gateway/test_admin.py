@@ -128,6 +128,8 @@ async def test_a_tenant_looks_after_its_own_jobs_alone(remote: Remote, store_poo
     for key, done in ((other, []), (elsewhere, []), (mine, ["1"])):
         cancelled = await remote.gateway.ask(key, "/v1/jobs/cancel", "POST", json={"ids": ["1"]})
         assert cancelled[2]["cancelled"] == done
+    assert await remote.gateway.status(mine, "/v1/jobs/cancel", "POST", json={"ids": ["x" * 65]}) == 400
+    assert [act.actor for act in await list_acts(store_pool)] == [f"key:{mine.id}"]  # who cancels nothing fills nothing
 
 
 async def test_the_status_tells_what_a_person_should_look_at(remote: Remote, store_pool: Pool) -> None:

@@ -32,3 +32,15 @@ def test_a_name_may_mean_this_machine_and_is_refused_to_who_is_nobody(host: str)
 def test_a_page_of_others_is_refused_whoever_asks(origin: str, known: bool) -> None:
     with pytest.raises(Forbidden, match="pages of others"):
         check_no_foreign_page({"Host": OWN, "Origin": origin}, known_clients=known)
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+@pytest.mark.parametrize("known", [True, False])
+def test_an_image_of_a_page_of_others_is_not_looked_for_here(site: str, known: bool) -> None:
+    with pytest.raises(Forbidden, match="pages of others"):
+        check_no_foreign_page({"Host": OWN, "Sec-Fetch-Site": site}, known_clients=known)
+
+
+@pytest.mark.parametrize("site", ["none", "same-origin"])
+def test_who_types_an_address_and_our_own_pages_ask(site: str) -> None:
+    check_no_foreign_page({"Host": OWN, "Sec-Fetch-Site": site}, known_clients=False)

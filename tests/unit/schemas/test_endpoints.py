@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from admin.handlers import handled
-from schemas.endpoints.endpoint import Count, Endpoint, from_http, to_http
+from schemas.endpoints.endpoint import MOST_BODY_BYTES, Count, Endpoint, from_http, to_http
 from schemas.endpoints.table import ENDPOINTS
 from schemas.errors import InvalidRequest
 from schemas.principal import Role
@@ -66,12 +66,14 @@ def test_a_request_arrives_as_it_was_sent(method: str, wanted: Wanted) -> None:
         ("GET", [("most", str(10**30))], b"", "most"),
         ("GET", [("tags", "a\0b")], b"", "characters"),
         ("GET", [("tags", "\udc80")], b"", "characters"),
+        ("GET", [("most", "\udc80")], b"", "characters"),
         ("PUT", [("most", "1")], b"{}", "body"),
         ("PUT", [], b"[1]", "object"),
         ("PUT", [], b'{"most": "1"}', "most"),
         ("PUT", [], b'{"name": "other"}', "name"),
         ("PUT", [], b'{"tags": ["\\u0000"]}', "characters"),
         ("PUT", [], b"{" * 100_000, "object"),
+        ("PUT", [], b" " * MOST_BODY_BYTES + b"{}", "are the most"),
         ("PUT", [], b"\xff", "object"),
     ],
 )
