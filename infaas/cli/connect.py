@@ -4,10 +4,13 @@ A command asks only for the part it needs, so that `infaas lag` works where only
 """
 
 import asyncio
+import logging
 import os
 import pwd
 import socket
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
@@ -24,13 +27,33 @@ from schemas.errors import OperatorError
 from schemas.rows.audit import AuditAct, AuditVerb
 from store.pool import Pool, open_pool
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 GATEWAY_ENV: Final = "INFAAS_GATEWAY"
 """Names the gateway that queries go to."""
 URL_ENV: Final = "INFAAS_URL"
 """Names the gateway that everything else is asked of, too, from any machine."""
 
-Home = Annotated[Path, typer.Option("--home", envvar="INFAAS_HOME", help="Where the system keeps its data.")]
+_home_said: Final = ContextVar("home_said", default=False)
+"""Whether this command was told its home where it was typed, so that nothing that was set before is meant."""
+
+
+def _note_home(ctx: typer.Context, home: Path) -> Path:
+    source = ctx.get_parameter_source("home")
+    _home_said.set(source is not None and source.name == "COMMANDLINE")
+    return home
+
+
+Home = Annotated[
+    Path,
+    typer.Option(
+        "--home",
+        envvar="INFAAS_HOME",
+        callback=_note_home,
+        help=f"Where the system keeps its data; given here, it is meant, whatever {URL_ENV} says.",
+    ),
+]
 DEFAULT_HOME: Final = HOME
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -82,11 +105,13 @@ def find_gateway(home: Path) -> str:
 
 
 def gateway_url() -> str:
-    """The gateway that `INFAAS_URL` names; empty: none, and what is done is done here.
+    """The gateway that `INFAAS_URL` names; empty: none, or a `--home` is, and what is done is done here.
 
     Raises:
         OperatorError: it is no URL.
     """
+    if _home_said.get():
+        return ""
     url = os.environ.get(URL_ENV, "").rstrip("/").removesuffix("/v1").removesuffix("/v2")
     if url and not is_url(url):
         raise OperatorError(f"{URL_ENV} is {without_user(url)!r}: write the URL of a gateway, https://HOST:PORT")
@@ -120,10 +145,12 @@ def running_state(home: Path, variable: str | None = None) -> SystemState:
     Raises:
         OperatorError: none does; the message says how to start one, or to set `variable` to another.
     """
-    state = read_state(home)
+    state, url = read_state(home), gateway_url()
     if state is not None:
+        if url and url != state.gateway:
+            _warn_of_home(home)
         return state
-    if os.environ.get(URL_ENV):
+    if url:
         instead = f" (or set {variable})" if variable else ""
         raise OperatorError(
             f"this is done where the system is, not over {URL_ENV}, and no system runs in {home.absolute()}: "
@@ -133,3 +160,9 @@ def running_state(home: Path, variable: str | None = None) -> SystemState:
     raise OperatorError(
         f"no system runs in {home.absolute()}: start one with `infaas up`, name another --home{instead}"
     )
+
+
+@cache
+def _warn_of_home(home: Path) -> None:
+    """Say once that what is done is not done where somebody might believe it is."""
+    log.warning("this is not done over %s, but on the system that runs in %s", URL_ENV, home.absolute())

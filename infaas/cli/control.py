@@ -123,8 +123,8 @@ class GatewayAsk:
 
     async def __call__(self, endpoint: Endpoint[Q, R], request: Q) -> R:
         """Ask the gateway; raises as `Ask` does."""
-        timeout_s = endpoint.deadline_s + _ON_THE_WAY_S
-        return _decoded(self._url, await fetch(self._url, self._http, to_http(endpoint, request), timeout_s), endpoint)
+        sent, timeout_s = to_http(endpoint, checked(endpoint, request)), endpoint.deadline_s + _ON_THE_WAY_S
+        return _decoded(self._url, await fetch(self._url, self._http, sent, timeout_s), endpoint)
 
     async def send(self, path: str, size: int, pieces: AsyncIterator[bytes]) -> None:
         """Send a file to a path, piece by piece.
@@ -191,8 +191,10 @@ async def model_signature(url: str, name: str) -> ModelSignature:
 
 
 def _headers(url: str) -> dict[str, str]:
-    """What says to a gateway who asks; raises OperatorError where that is no key."""
+    """What says to a gateway who asks; raises OperatorError where that is no key, or the URL says it, too."""
     key = checked_key(os.environ.get(KEY_ENV, ""))
+    if key and without_user(url) != url:
+        raise OperatorError(f"{without_user(url)} is named with a user, and {KEY_ENV} is set: who asks is one of them")
     if key and (host := overheard(url)):
         log.warning("the key goes to %s unencrypted, and whoever is between can read it: use https", host)
     return {"Authorization": f"Bearer {key}"} if key else {}

@@ -14,4 +14,4 @@ class Shell:
         self._home = home
 
     def __call__(self, *words: str) -> Result:
-        return CliRunner().invoke(app, [*words, "--home", str(self._home)])
+        return CliRunner().invoke(app, words, env={"INFAAS_HOME": str(self._home)})

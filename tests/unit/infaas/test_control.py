@@ -1,10 +1,14 @@
 """What a gateway answers, as the errors that a command would raise by itself."""
 
+from pathlib import Path
+
 import pytest
 
 from broker.settings import ENV as KAFKA_ENV
+from infaas.cli import connect
 from infaas.cli.control import gateway_error
 from infaas.supervisor.options import POSTGRES_ENV
+from infaas.supervisor.state import SystemState
 from schemas.errors import (
     Forbidden,
     InfaasError,
@@ -64,3 +68,49 @@ def test_what_makes_composites_does_not_take_the_system_of_this_home_for_the_one
     monkeypatch.setenv("INFAAS_URL", URL)
     shown = shell(*words)
     assert (shown.exit_code, "not over the gateway of INFAAS_URL" in " ".join(shown.stderr.split())) == (1, True)
+
+
+def test_who_asks_is_said_by_the_url_or_by_a_key_and_neither_is_shown(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INFAAS_URL", URL)
+    monkeypatch.setenv("INFAAS_KEY", "infaas_1_secret")
+    shown = shell("lag")
+    assert (shown.exit_code, "who asks is one of them" in shown.stderr, "secret" in shown.stderr) == (1, True, False)
+
+
+def test_what_no_text_may_hold_is_said_before_it_is_sent(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INFAAS_URL", "http://127.0.0.1:1")
+    for words in (("scale", "pin", "task", "\udcff", "--min=1"), ("audit", "--by", "\udcff"), ("rollback", "\udcff")):
+        shown = shell(*words)
+        assert (shown.exit_code, "characters" in shown.stderr) == (2, True), (words, shown.exception)
+
+
+def test_a_home_that_is_named_is_meant_and_no_gateway(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INFAAS_URL", "http://127.0.0.1:1")
+    for words in (("unregister", "digits"), ("scale", "pause"), ("status",)):
+        assert "no system runs in" in shell(*words, "--home", str(tmp_path)).stderr, words
+    assert "cannot reach the gateway" in shell("scale", "pause").stderr
+
+
+def test_what_is_done_here_though_a_gateway_is_named_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = SystemState(
+        pid=1, ready=True, gateway="http://127.0.0.1:1", kafka="", kafka_kind="embedded", kafka_reason="",
+        fetch_max_wait_ms=1, postgres="", servers={}, services={},
+    )  # fmt: skip
+
+    def read_state(_home: Path) -> SystemState:
+        return here
+
+    monkeypatch.setattr(connect, "read_state", read_state)
+    monkeypatch.setenv("INFAAS_URL", "http://127.0.0.1:1/v1")
+    assert connect.running_state(tmp_path) is here
+    assert not caplog.messages
+    monkeypatch.setenv("INFAAS_URL", "https://models.example")
+    for _ in range(2):
+        connect.running_state(tmp_path)
+    assert [str(tmp_path) in one for one in caplog.messages] == [True]
