@@ -3,6 +3,7 @@
 All of an answer is of one moment. What someone does not see is looked for with the same steps as what nobody has.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -78,7 +79,8 @@ async def variants(control: Control, request: VariantsRequest) -> list[ListedVar
         failed = await _failed(session, sight)
         corrections = await _corrections(session, sight)
     ready = [row for row in rows if row.state is VariantState.READY]
-    dominated = {one.variant.name: one.dominated_by for one in compare(ready, profiles)}
+    compared = await asyncio.to_thread(compare, ready, profiles)  # many take as long as some queries
+    dominated = {one.variant.name: one.dominated_by for one in compared}
     return [
         ListedVariant(
             variant=row,
@@ -125,7 +127,7 @@ async def comparison(control: Control, request: ComparisonRequest) -> list[Compa
         if await _sees_task(session, sight, request.task):
             rows = sight.those_seen(await list_variants(session, task=request.task, state=VariantState.READY))
             profiles = await _profiles(session, request.task)
-    compared = compare(rows, profiles)
+    compared = await asyncio.to_thread(compare, rows, profiles)
     if not compared:
         raise NotFound(
             f"there is no task {request.task!r}, or no variant of it is ready; `infaas tasks` lists the tasks"

@@ -17,7 +17,7 @@ from broker.reachability import KafkaReachability
 from broker.settings import KafkaSettings
 from gateway.authentication import Authenticator, open_authenticator
 from gateway.doors import DRAIN_SHARE, connections_each, grpc_door, open_doors
-from gateway.http.admin import AdminRoutes, import_acts
+from gateway.http.admin import CONNECTIONS, AdminRoutes, import_acts
 from gateway.http.authorization import authorization
 from gateway.http.connection import ConnectionLimits, HttpConnection, encode_answers, json_errors
 from gateway.http.document import DocumentRoutes
@@ -53,8 +53,6 @@ log = logging.getLogger(__name__)
 
 _RECORD_OVERHEAD_BYTES: Final = 64 * 1024
 """Bytes left for the headers of a record beside its value."""
-_ADMIN_CONNECTIONS: Final = 2
-"""Connections to Postgres for the admin API, opened when it is asked."""
 
 
 async def serve(settings: GatewaySettings, kafka: KafkaSettings, dsn: str, stop: asyncio.Event) -> None:
@@ -104,7 +102,7 @@ async def open_gateway(
     settings = settings.model_copy(update={"max_connections": connections_each(settings)})
     async with (
         open_pool(dsn, min_size=0) as pool,
-        open_pool(dsn, min_size=0, max_size=_ADMIN_CONNECTIONS) as admin_pool,
+        open_pool(dsn, min_size=0, max_size=CONNECTIONS) as admin_pool,
         open_authenticator(settings, connection or dsn) as authenticator,
         JobWriter(pool, JobRoom(settings.max_jobs, settings.max_jobs_bytes)) as writer,
         QueryClient(settings, kafka) as query_client,

@@ -10,6 +10,7 @@ PUT sets the same, a second DELETE finds nothing (404), and what a POST does twi
 """
 
 import asyncio
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from typing import Any, Final
 
@@ -29,9 +30,13 @@ from schemas.endpoints.endpoint import Endpoint, from_http
 from schemas.endpoints.table import ENDPOINTS
 from schemas.errors import DeadlineExceeded, ErrorCode, Forbidden, NotFound, OperatorError
 from schemas.oip import JSON
-from schemas.principal import ANYONE
+from schemas.principal import ANYONE, Principal, Role
 from store.pool import Pool
 
+CONNECTIONS: Final = 3
+"""Connections to Postgres for the admin API, opened when it is asked."""
+_FOR_TENANTS: Final = CONNECTIONS - 1
+"""Acts at once of those who are no administrators."""
 _encode: Final = msgspec.json.Encoder().encode
 _HEADERS: Final = {"Content-Type": JSON, "Cache-Control": "no-store"}
 
@@ -43,7 +48,8 @@ class AdminRoutes:
         settings: Those of the gateway.
         kafka: How acts reach Kafka.
         bodies: Reader of what is sent.
-        pool: Connections for administrators alone: however much they read, jobs have theirs.
+        pool: `CONNECTIONS` for what is asked here alone: however much that reads, jobs have theirs, and however much
+            tenants ask, one is left to administrators.
         artifacts: Where files of models are; empty: in the home.
     """
 
@@ -55,6 +61,7 @@ class AdminRoutes:
         self._bodies = bodies
         self._pool = pool
         self._artifacts = artifacts
+        self._for_tenants = asyncio.Semaphore(_FOR_TENANTS)
 
     def routes(self) -> list[web.RouteDef]:
         """Routes to add to the application."""
@@ -66,7 +73,7 @@ class AdminRoutes:
         asked = await self._read(endpoint, request)
         handle = await asyncio.to_thread(import_acts)
         try:
-            async with asyncio.timeout(endpoint.deadline_s):
+            async with asyncio.timeout(endpoint.deadline_s), self._turn(principal_of(request)):
                 result = await handle(endpoint, self.control(request), asked)
         except TimeoutError:
             message = f"{endpoint.name} took longer than {endpoint.deadline_s:g} s and was broken off"
@@ -76,6 +83,9 @@ class AdminRoutes:
         except OperatorError as error:
             return error_answer(409, ErrorCode.INVALID_REQUEST, str(error)).response()
         return HttpAnswer(endpoint.status, _HEADERS, _encode(result)).response()
+
+    def _turn(self, principal: Principal) -> AbstractAsyncContextManager[None]:
+        return nullcontext() if principal.has(Role.ADMIN) else self._for_tenants
 
     def control(self, request: web.Request) -> Control:
         """Who asks, and what it is done with."""

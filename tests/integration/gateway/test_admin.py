@@ -4,14 +4,16 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import aiohttp
 import pytest
 import trustme
 from typer.testing import Result
 
+from admin.control import Control
 from broker.settings import KafkaSettings
+from gateway.http.admin import CONNECTIONS
 from gateway.model_directory import ModelDirectory
 from gateway.service import open_gateway
 from gateway.settings import GatewaySettings
@@ -31,7 +33,7 @@ from tests.integration.gateway.test_authentication import Guarded, guarded, new_
 from tests.store_rows import a_worker, register
 from tests.unit.infaas.conftest import shell
 from tests.unit.infaas.shell import Shell
-from tests.waiting import read_until
+from tests.waiting import read_until, until
 
 __all__ = ["shell"]
 
@@ -130,6 +132,34 @@ async def test_a_tenant_looks_after_its_own_jobs_alone(remote: Remote, store_poo
         assert cancelled[2]["cancelled"] == done
     assert await remote.gateway.status(mine, "/v1/jobs/cancel", "POST", json={"ids": ["x" * 65]}) == 400
     assert [act.actor for act in await list_acts(store_pool)] == [f"key:{mine.id}"]  # who cancels nothing fills nothing
+
+
+async def test_tenants_that_ask_much_keep_no_administrator_waiting(
+    remote: Remote, store_pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant, go = await new_key(store_pool), asyncio.Event()
+    running, most = set[object](), 0
+
+    async def handle(_endpoint: object, control: Control, _request: object) -> list[str]:
+        nonlocal most
+        if not control.principal.has(Role.ADMIN):
+            running.add(act := object())
+            most = max(most, len(running))
+            await go.wait()
+            running.remove(act)
+        return []
+
+    def acts() -> Any:
+        return handle
+
+    monkeypatch.setattr("gateway.http.admin.import_acts", acts)
+    async with asyncio.TaskGroup() as tasks:
+        asked = [tasks.create_task(remote.gateway.status(tenant, "/v1/jobs", "GET", json=None)) for _ in range(10)]
+        await until(lambda: len(running) >= CONNECTIONS - 1)
+        assert await remote.gateway.status(remote.admin, "/v1/jobs", "GET", json=None) == 200
+        go.set()
+    assert [one.result() for one in asked] == [200] * 10
+    assert most == CONNECTIONS - 1
 
 
 async def test_the_status_tells_what_a_person_should_look_at(remote: Remote, store_pool: Pool) -> None:
