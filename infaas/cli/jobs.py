@@ -9,7 +9,7 @@ from rich.table import Table
 
 from infaas.cli.connect import DEFAULT_HOME, Home, Json
 from infaas.cli.control import call
-from infaas.cli.output import CommandGroup, day_time, err, show, show_json, table, usd
+from infaas.cli.output import CommandGroup, day_time, err, plain, show, show_json, table, usd
 from schemas import headers as h
 from schemas.endpoints.jobs import CANCEL, LIST, RESULT, SHOW, JobsRequest, OneJob, SomeJobs
 from schemas.errors import InvalidRequest, NotFound, OperatorError
@@ -141,7 +141,7 @@ def _facts(job: JobStatus) -> Table:
     }
     for name, value in facts.items():
         if value is not None:
-            grid.add_row(f"[bold]{name}[/]", str(value))
+            grid.add_row(f"[bold]{name}[/]", plain(value))
     return grid
 
 

@@ -9,13 +9,12 @@ from typing import Annotated, Final
 import typer
 from rich.console import Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.text import Text
 
 from admin.lag import STALE_S
 from infaas.cli.connect import DEFAULT_HOME, Home, Json
 from infaas.cli.control import asking, call
-from infaas.cli.output import out, show, show_json, table
+from infaas.cli.output import out, plain, show, show_json, table
 from schemas.endpoints.endpoint import Nothing
 from schemas.endpoints.lag import LAG, LagReport
 from schemas.rows.samples import GroupHealth, LagSample
@@ -66,7 +65,7 @@ def _page(report: LagReport, *, partitions: bool) -> RenderableType:
     columns = ("topic", "group", number, "lag>", "lag s>", "health", "recorded")
     # The group of a topic is named after it.
     made = table(columns, table_rows, spare=("group", "recorded", *(() if partitions else (number,))))
-    return Group(*(f"[bold red]alarm:[/] {escape(alarm)}" for alarm in report.alarms), made)
+    return Group(*(f"[bold red]alarm:[/] {plain(alarm)}" for alarm in report.alarms), made)
 
 
 def _lag(samples: list[LagSample]) -> str:

@@ -5,6 +5,7 @@ itself is wrong, 3 done, but not all of it.
 """
 
 import logging
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 EXIT_SETUP: Final = 1
 EXIT_QUERY: Final = 2
 EXIT_PARTIAL: Final = 3
+_COMMANDS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 _WIDE: Final = 160
 _BETWEEN: Final = 3
@@ -57,7 +59,7 @@ def report(errors: Sequence[InfaasError | OSError]) -> int:
     """Print what went wrong; returns the exit code."""
     for error in errors:
         words = os_error_words(error) if isinstance(error, OSError) else str(error)
-        err.print(f"[bold red]error:[/] {escape(words)}", soft_wrap=True, highlight=False)
+        err.print(f"[bold red]error:[/] {plain(words)}", soft_wrap=True, highlight=False)
         log.debug("the error came from here", exc_info=error)
     return EXIT_QUERY if all(isinstance(error, QueryError) for error in errors) else EXIT_SETUP
 
@@ -91,7 +93,7 @@ def table(
         justify = "right" if column.endswith(">") else "left"
         made.add_column(column.removesuffix(">"), justify=justify, overflow="fold", width=width)
     for row in cells:
-        made.add_row(*(cell if isinstance(cell, Text) else escape(str(cell)) for cell in row))
+        made.add_row(*(cell if isinstance(cell, Text) else plain(cell) for cell in row))
     return made
 
 
@@ -109,6 +111,11 @@ def _widths(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> list[in
         widths[index] += more
         room -= more
     return widths
+
+
+def plain(value: object) -> str:
+    """Text of a value that somebody else may have written: no markup of ours, and no command to the terminal."""
+    return escape(_COMMANDS.sub(lambda found: repr(found[0])[1:-1], str(value)))
 
 
 def show(what: RenderableType) -> None:

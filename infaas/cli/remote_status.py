@@ -4,12 +4,11 @@ import time
 from pathlib import Path
 from typing import Final
 
-from rich.markup import escape
 from rich.table import Table
 
 from infaas.cli.connect import gateway_url
 from infaas.cli.control import call
-from infaas.cli.output import show, show_json
+from infaas.cli.output import plain, show, show_json
 from infaas.client.http_transport import without_user
 from schemas.endpoints.endpoint import Nothing
 from schemas.endpoints.system import SYSTEM, SystemReport
@@ -39,5 +38,5 @@ def _facts(report: SystemReport) -> Table:
         ("jobs", f"{report.jobs} not ended"),
         *(("problem", problem) for problem in report.problems),
     ):
-        grid.add_row(f"[bold]{what}[/]", escape(fact))
+        grid.add_row(f"[bold]{what}[/]", plain(fact))
     return grid

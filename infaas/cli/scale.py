@@ -5,12 +5,11 @@ from typing import Annotated, Any, Final
 
 import msgspec
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from infaas.cli.connect import DEFAULT_HOME, Home, Json
 from infaas.cli.control import call
-from infaas.cli.output import CommandGroup, date_time, err, show, show_json, table
+from infaas.cli.output import CommandGroup, date_time, err, plain, show, show_json, table
 from schemas.endpoints.endpoint import Nothing
 from schemas.endpoints.scaling import (
     EXPLAIN,
@@ -52,7 +51,7 @@ def status(home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
         return show_json(scale)
     if scale.control.paused:
         by, at = scale.control.changed_by, date_time(scale.control.changed_at)
-        show(f"[bold yellow]paused[/] by {escape(by)} at {at}; `infaas scale resume` ends it")
+        show(f"[bold yellow]paused[/] by {plain(by)} at {at}; `infaas scale resume` ends it")
     show(_hardware_table(scale))
     show(_workers_table(scale))
     show(_instances_table(scale))
@@ -198,7 +197,7 @@ def _explanation(row: DecisionRow) -> Table:
         "decided by": row.policy or "-",
     }
     for name, value in head.items():
-        grid.add_row(f"[bold]{name}[/]", escape(value))
+        grid.add_row(f"[bold]{name}[/]", plain(value))
     for title, facts in (("made from", row.inputs), ("the whole plan", row.explanation)):
         if facts:
             grid.add_row(f"[bold]{title}[/]", _facts(facts))
@@ -209,7 +208,7 @@ def _facts(facts: Mapping[str, Any]) -> Table:
     grid = Table.grid(padding=(0, 2))
     for name, value in facts.items():
         shown = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-        grid.add_row(escape(name), escape(shown))
+        grid.add_row(plain(name), plain(shown))
     return grid
 
 

@@ -1,6 +1,7 @@
 """What the commands print, and how they end, where nothing runs."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -8,11 +9,15 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from infaas.cli.jobs import show_jobs
 from infaas.cli.main import app
-from infaas.cli.output import EXIT_SETUP, show, table
+from infaas.cli.output import EXIT_SETUP, report, show, table
 from infaas.supervisor.options import POSTGRES_ENV
 from infaas.supervisor.state import LOCK, claimed, write_state
 from process.ports import free_port
+from schemas.errors import OperatorError
+from schemas.jobs import JobFailure, JobState, JobStatus
+from schemas.needs import Mode
 from tests.unit.infaas.shell import Shell
 from tests.unit.infaas.test_state import a_state
 
@@ -31,6 +36,31 @@ def test_a_table_keeps_names_whole_while_there_is_room(
     first = "".join(row.split("│")[0].strip() for row in rows)
     assert first == name
     assert (name in rows[0]) == (width > 20)
+
+
+def test_what_somebody_wrote_commands_no_terminal_and_is_no_markup(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = "[/bold] \x1b]0;title\x07 \x9b2J [red]"
+
+    def job(_home: Path, _endpoint: object, _request: object) -> list[JobStatus]:
+        failure = JobFailure(code="model_failed", message=written)
+        at = datetime(2026, 1, 31, tzinfo=UTC)
+        return [
+            JobStatus(id="1", model="m", task="t", state=JobState.FAILED, mode=Mode.OFFLINE, created_at=at, attempts=1,
+                      error=failure)
+        ]  # fmt: skip
+
+    monkeypatch.setattr("infaas.cli.jobs.call", job)
+    show(table(("what",), [(written,)]))
+    report([OperatorError(written)])
+    show_jobs(["1"])
+    shown = capsys.readouterr()
+    for text in (shown.out, shown.err):
+        assert "\x1b" not in text
+        assert "\x9b" not in text
+        assert r"[/bold] \x1b]0;title\x07 \x9b2J [red]" in text
+    assert shown.out.count("[red]") == 2
 
 
 def test_the_version_and_short_help(shell: Shell) -> None:
