@@ -6,7 +6,6 @@ same.
 """
 
 import asyncio
-import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -22,7 +21,7 @@ from yarl import URL
 from infaas.cli.connect import asked_by, asked_from, find_database, find_kafka, gateway_url
 from infaas.client.client import KEY_ENV, checked_key
 from infaas.client.client_tls import ClientTls
-from infaas.client.http_transport import overheard, why_unreached, without_user
+from infaas.client.http_transport import own_headers, why_unreached, without_user
 from registry.artifact_settings import ENV as ARTIFACTS_ENV
 from schemas.endpoints.endpoint import Endpoint, HttpCall, checked, to_http
 from schemas.errors import ErrorCode, InfaasError, NotFound, OperatorError, query_error
@@ -35,8 +34,6 @@ from store.pool import Pool, open_pool
 
 if TYPE_CHECKING:
     from admin.control import Control
-
-log = logging.getLogger(__name__)
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -146,7 +143,9 @@ def gateway_session(url: str) -> aiohttp.ClientSession:
     """What connects to a gateway, with the certificates and the key of the environment."""
     tls = ClientTls().context() if url.startswith("https:") else True
     connector, timeout = aiohttp.TCPConnector(ssl=tls), aiohttp.ClientTimeout(total=None)
-    return aiohttp.ClientSession(connector=connector, timeout=timeout, headers=_headers(url))
+    return aiohttp.ClientSession(
+        connector=connector, timeout=timeout, headers=own_headers(url, checked_key(os.environ.get(KEY_ENV, "")))
+    )
 
 
 async def fetch(url: str, http: aiohttp.ClientSession, sent: HttpCall, timeout_s: float) -> bytes:
@@ -188,16 +187,6 @@ async def model_signature(url: str, name: str) -> ModelSignature:
     sent = HttpCall("GET", f"/v2/models/{quote(name, safe='')}", None)
     async with gateway_session(url) as http:
         return msgspec.json.decode(await fetch(url, http, sent, _ON_THE_WAY_S), type=ModelSignature)
-
-
-def _headers(url: str) -> dict[str, str]:
-    """What says to a gateway who asks; raises OperatorError where that is no key, or the URL says it, too."""
-    key = checked_key(os.environ.get(KEY_ENV, ""))
-    if key and without_user(url) != url:
-        raise OperatorError(f"{without_user(url)} is named with a user, and {KEY_ENV} is set: who asks is one of them")
-    if key and (host := overheard(url)):
-        log.warning("the key goes to %s unencrypted, and whoever is between can read it: use https", host)
-    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def gateway_error(url: str, status: int, headers: Mapping[str, str], body: bytes) -> InfaasError:

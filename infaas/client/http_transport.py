@@ -5,6 +5,7 @@ import logging
 import re
 import socket
 from collections.abc import Mapping
+from functools import cache
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import quote, urlsplit
@@ -17,7 +18,7 @@ from process.connection_errors import unknown_host, why_not_connected
 from process.exposure import is_loopback
 from process.open_files import open_files_limit
 from schemas import headers as h
-from schemas.errors import DeadlineExceeded, ErrorCode, Internal
+from schemas.errors import DeadlineExceeded, ErrorCode, Internal, OperatorError
 from schemas.result import OK, Result, parse_result
 
 _CODES: Final = {
@@ -45,14 +46,12 @@ class HttpTransport:
     """
 
     def __init__(self, url: str, key: str, max_in_flight: int, tls: ClientTls) -> None:
-        self._own_headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._own_headers = own_headers(url, key)
         self._tls = tls
         self._url = url.rstrip("/").removesuffix("/v2")
         self._most_connections = min(max_in_flight, open_files_limit(max_in_flight * 2) // 2)
         self._slots = asyncio.Semaphore(self._most_connections)
         self._http: aiohttp.ClientSession | None = None
-        if key and (host := overheard(self._url)):
-            log.warning("the key goes to %s unencrypted, and whoever is between can read it: use https", host)
 
     async def __aenter__(self) -> Self:
         self._http = aiohttp.ClientSession(
@@ -125,8 +124,23 @@ def _result(query_id: str, status: int, headers: Mapping[str, str], value: bytes
     return parse_result(fields, value)
 
 
-def overheard(url: str) -> str:
-    """The machine to which what is sent goes for others to read; empty: it is this one, or it is encrypted."""
+def own_headers(url: str, key: str) -> dict[str, str]:
+    """Headers that say to the gateway at `url` who asks; warns, once, where others can read them on their way.
+
+    Raises:
+        OperatorError: the URL says it, too.
+    """
+    if not key:
+        return {}
+    if without_user(url) != url:
+        raise OperatorError(f"{without_user(url)} is named with a user, and there is a key: who asks is one of them")
+    _warn_of_listeners(url)
+    return {"Authorization": f"Bearer {key}"}
+
+
+@cache
+def _warn_of_listeners(url: str) -> None:
     to = urlsplit(url)
     host = to.hostname or ""
-    return "" if to.scheme != "http" or is_loopback(host) else host
+    if to.scheme == "http" and not is_loopback(host):
+        log.warning("the key goes to %s unencrypted, and whoever is between can read it: use https", host)

@@ -47,6 +47,8 @@ def test_one_way_to_ask_is_needed() -> None:
 async def test_what_stands_in_a_url_for_a_proxy_is_not_shown() -> None:
     with pytest.raises(OperatorError) as wrong:
         InfaasClient(gateway="ftp://me:hush@127.0.0.1:1")
+    with pytest.raises(OperatorError, match=r"http://127\.0\.0\.1:1 is named with a user"):
+        InfaasClient(gateway="http://me:hush@127.0.0.1:1", key="secret")
     async with InfaasClient(gateway="http://me:hush@127.0.0.1:1") as client:
         with pytest.raises(Internal, match=r"the gateway at http://127\.0\.0\.1:1 ") as away:
             await client.infer("digits", {"x": X})
@@ -57,7 +59,9 @@ def test_a_key_that_others_may_read_on_its_way_is_warned_of(caplog: pytest.LogCa
     for url in ("http://127.0.0.1:1", "http://localhost:1", "https://models.example"):
         InfaasClient(gateway=url, key="secret")
     assert caplog.text == ""
-    InfaasClient(gateway="http://models.example", key="secret")
+    for _ in range(2):
+        InfaasClient(gateway="http://models.example", key="secret")
+    assert len(caplog.messages) == 1
     assert "the key goes to models.example unencrypted" in caplog.text
     assert "secret" not in caplog.text
 

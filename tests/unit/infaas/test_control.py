@@ -1,11 +1,12 @@
 """What a gateway answers, as the errors that a command would raise by itself."""
 
+from contextvars import Context
 from pathlib import Path
 
 import pytest
 
 from broker.settings import ENV as KAFKA_ENV
-from infaas.cli import connect
+from infaas.cli.connect import find_database
 from infaas.cli.control import gateway_error
 from infaas.supervisor.options import POSTGRES_ENV
 from infaas.supervisor.state import SystemState
@@ -98,19 +99,15 @@ def test_a_home_that_is_named_is_meant_and_no_gateway(
 def test_what_is_done_here_though_a_gateway_is_named_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    here = SystemState(
-        pid=1, ready=True, gateway="http://127.0.0.1:1", kafka="", kafka_kind="embedded", kafka_reason="",
-        fetch_max_wait_ms=1, postgres="", servers={}, services={},
-    )  # fmt: skip
-
     def read_state(_home: Path) -> SystemState:
-        return here
+        return SystemState(
+            pid=1, ready=True, gateway="http://127.0.0.1:1", kafka="", kafka_kind="embedded", kafka_reason="",
+            fetch_max_wait_ms=1, postgres="here", servers={}, services={},
+        )  # fmt: skip
 
-    monkeypatch.setattr(connect, "read_state", read_state)
-    monkeypatch.setenv("INFAAS_URL", "http://127.0.0.1:1/v1")
-    assert connect.running_state(tmp_path) is here
-    assert not caplog.messages
-    monkeypatch.setenv("INFAAS_URL", "https://models.example")
-    for _ in range(2):
-        connect.running_state(tmp_path)
-    assert [str(tmp_path) in one for one in caplog.messages] == [True]
+    monkeypatch.delenv(POSTGRES_ENV, raising=False)
+    monkeypatch.setattr("infaas.cli.connect.read_state", read_state)
+    for url, said in (("http://127.0.0.1:1/v1", 0), ("https://models.example", 1), ("https://models.example", 1)):
+        monkeypatch.setenv("INFAAS_URL", url)
+        assert Context().run(find_database, tmp_path) == "here"  # as of a command of its own
+        assert [str(tmp_path) in one for one in caplog.messages] == [True] * said
