@@ -52,13 +52,14 @@ class RefusedLately:
         deadline_ms, latest_ms = query.deadline_ms, found.deadline_ms
         if deadline_ms is None or latest_ms is None:
             return found.refusal if deadline_ms is latest_ms else None
-        return found.refusal if deadline_ms <= latest_ms + 1e3 * found.holds_s else None
+        is_alike = 1e3 * now < deadline_ms <= latest_ms + 1e3 * found.holds_s  # what is late already is told so
+        return found.refusal if is_alike else None
 
     def keep(self, query: Query, refusal: Refusal, now: float) -> None:
         """Keep the refusal of a query."""
-        left_s = _LONGEST_S if query.deadline_ms is None else query.deadline_ms / 1e3 - now
-        holds_s = min(_SHARE * left_s, _LONGEST_S)
+        deadline_ms = query.deadline_ms
+        holds_s = _LONGEST_S if deadline_ms is None else min(_SHARE * (deadline_ms / 1e3 - now), _LONGEST_S)
         if len(self._kept) >= _MOST:
             self._kept.clear()
-        kept = _Refused(refusal, holds_s, now + holds_s, query.deadline_ms)
+        kept = _Refused(refusal, holds_s, now + holds_s, deadline_ms)
         self._kept[query.tenant, query.batch, query.needs] = kept

@@ -35,6 +35,7 @@ def test_the_like_is_refused_with_it() -> None:
         query(sent=NOW, latency_ms=LATENCY_MS, min_accuracy=0.5),
         asked(tenant="another"),
         asked(after_s=0.1),
+        asked(after_s=-0.2),
     ],
 )
 def test_what_could_be_decided_otherwise_is_not(found: Query) -> None:
@@ -49,7 +50,8 @@ def test_it_holds_for_a_small_share_of_the_time_that_was_left() -> None:
 def test_those_without_a_deadline_are_alike_among_themselves_only() -> None:
     lately = RefusedLately()
     lately.keep(asked(latency_ms=None), REFUSAL, NOW)
-    assert lately.find(asked(1.0, latency_ms=None), NOW) is REFUSAL
+    assert lately.find(asked(1.0, latency_ms=None), NOW + 0.009) is REFUSAL
+    assert lately.find(asked(1.0, latency_ms=None), NOW + 0.011) is None
     assert lately.find(asked(), NOW) is None
 
 
