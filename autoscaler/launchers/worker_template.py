@@ -7,9 +7,9 @@ A launcher's settings hold a JSON object of templates by hardware type, for exam
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsError
 
 from autoscaler.decide.snapshot import HardwareType
@@ -45,6 +45,12 @@ class WorkerTemplate(BaseModel):
     """Seconds from wanting a worker until it could load its first instance."""
     runtimes: tuple[str, ...] = ()
     """Runtimes that it has; none: known once one has started."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.threads > self.cores:
+            raise ValueError(f"threads {self.threads} is more than cores {self.cores}, so it would have no slot")
+        return self
 
     def hardware_type(self, hardware: Hardware, *, stops_highest: bool = False) -> HardwareType:
         """Type of worker that a decision can ask for."""

@@ -43,6 +43,7 @@ def test_an_accelerator_is_one_slot_whatever_feeds_it() -> None:
         ('{"cpu": {"maximum": 2}}', "INFAAS_RAY_HARDWARE.CPU.MEMORY_BYTES: Field required"),
         ('{"cpu": {"maximum": 2, "memory_bytes": 1, "core": 4}}', "INFAAS_RAY_HARDWARE.CPU.CORE: Extra inputs"),
         ('{"tpu": {"maximum": 2, "memory_bytes": 1}}', "INFAAS_RAY_HARDWARE.TPU"),
+        ('{"cpu": {"maximum": 2, "memory_bytes": 1, "cores": 2, "threads": 4}}', "threads 4 is more than cores 2"),
         ("cpu=2", "hardware"),
     ],
 )
