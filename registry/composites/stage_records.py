@@ -35,6 +35,20 @@ def parts_of(stages: Iterable[FoundStage]) -> tuple[str, ...]:
     return tuple(sorted({name for stage in stages for name in (stage.variant.task, stage.architecture.model)}))
 
 
+def unbeaten(profiles: Sequence[Profile]) -> list[Profile]:
+    """Those that no other beats in both accuracy and the time of an input, the fastest first.
+
+    Of a model made for several numbers of cores just what takes the fewest: time on more is not the same time.
+    """
+    fewest = min((one.threads for one in profiles), default=0)
+    best, accuracy = list[Profile](), -1.0
+    for profile in sorted(profiles, key=lambda one: (one.latency[0].typical_s, -one.accuracy)):
+        if profile.threads == fewest and profile.accuracy > accuracy:
+            best.append(profile)
+            accuracy = profile.accuracy
+    return best
+
+
 class StageFinder:
     """Finder of registered variants, and of what is known of them; `runner` is where they compute what they answer."""
 
@@ -82,11 +96,7 @@ class StageFinder:
         singles = [
             profiles[one.name] for one in ready if one.hardware == hardware and one.runtime not in (CASCADE, CHAIN)
         ]
-        best, accuracy = list[Profile](), -1.0
-        for profile in sorted(singles, key=lambda one: (one.latency[0].typical_s, -one.accuracy)):
-            if profile.accuracy > accuracy:
-                best.append(profile)
-                accuracy = profile.accuracy
+        best = unbeaten(singles)
         if not best:
             raise OperatorError(f"task {task} has no variant for {hardware} that is ready")
         return [await self.stage(profile.variant, task) for profile in best]
