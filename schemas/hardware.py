@@ -7,7 +7,7 @@ counts as half of that m5.2xlarge. A worker's own price setting replaces them.
 
 import math
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 
 class Hardware(StrEnum):
@@ -30,6 +30,14 @@ SLOT_PRICE_PER_HOUR: Final[dict[str, float]] = {
 """USD per hour of one CPU thread, or of one accelerator."""
 
 
+class CorePrice(NamedTuple):
+    """Price of a core where whole slots are taken; an accelerator is one."""
+
+    usd_per_hour: float
+    slot_threads: int = 1
+    """Cores that a slot has."""
+
+
 def slots_of(hardware: str, cores: int, threads: int) -> int:
     """Slots of a worker with so many cores, of which a slot has `threads`; an accelerator is one."""
     return cores // threads if hardware == Hardware.CPU else 1
@@ -43,6 +51,11 @@ def slots_taken(hardware: str, threads: int, slot_threads: int) -> int:
 def cores_of(hardware: str, slots: int, slot_threads: int) -> int:
     """Cores that a batch may have to itself on a worker; of an accelerator that does not matter, and it is one."""
     return slots * slot_threads if hardware == Hardware.CPU else 1
+
+
+def cores_taken(hardware: str, threads: int, slot_threads: int) -> int:
+    """Cores that one batch keeps others from, whole slots; of an accelerator it is one."""
+    return cores_of(hardware, slots_taken(hardware, threads, slot_threads), slot_threads)
 
 
 def list_price(hardware: str, cores: int) -> float:

@@ -19,7 +19,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -163,28 +163,29 @@ class Candidates:
 
 
 class Room(NamedTuple):
-    """The most that a worker of a hardware type has."""
+    """What a worker has."""
 
     memory: int
     """Bytes."""
     cores: int
 
 
-NO_ROOM: Final = Room(-1, 0)
+Rooms: TypeAlias = frozenset[Room]
+NO_ROOM: Final[Rooms] = frozenset()
 
 
 class TaskCandidates:
     """One task: its variants, who serves them, and the classes of queries met so far.
 
-    `loadable` is what the largest workers of each hardware type have that is there; `failed` holds reasons why
-    variants cannot be loaded; `users` are the tenants that may use it, and its architectures, where not all may.
+    `loadable` is what workers of each hardware type have that are there; `failed` holds reasons why variants cannot be
+    loaded; `users` are the tenants that may use it, and its architectures, where not all may.
     """
 
     def __init__(
         self,
         name: str,
         variants: Iterable[PricedVariant],
-        loadable: Mapping[str, Room],
+        loadable: Mapping[str, Rooms],
         failed: Mapping[str, str],
         measure: str,
         versions: Versions = _ONE_OF_EACH,
@@ -330,8 +331,8 @@ class TaskCandidates:
 
     def is_loadable(self, variant: PricedVariant) -> bool:
         """Whether some worker of its hardware is there and large enough, and none has just failed to load it."""
-        room = self._loadable.get(variant.hardware, NO_ROOM)
-        fits = variant.memory_bytes <= room.memory and variant.threads <= room.cores
+        rooms = self._loadable.get(variant.hardware, NO_ROOM)
+        fits = any(variant.memory_bytes <= room.memory and variant.threads <= room.cores for room in rooms)
         return fits and variant.name not in self._failed
 
     def load_failure(self, variant: PricedVariant) -> str:

@@ -20,12 +20,13 @@ from typing import Final
 
 from schemas.access import Users
 from schemas.defaults import HOP_S
+from schemas.hardware import CorePrice
 from schemas.query import Query
 from schemas.rows.catalog import ACCURACY, Profile, Variant
 from schemas.status import SERVING, InstanceState, InstanceStatus, PartitionStatus, WorkerStatus
 from schemas.versions import Versions
 from security.tenant_classes import STRANGERS
-from selector.candidates import NO_ROOM, Room, TaskCandidates
+from selector.candidates import NO_ROOM, Room, Rooms, TaskCandidates
 from selector.entities import Instance, Partition, Worker, WorkerKind
 from selector.failed_loads import FailedLoads
 from selector.replicas import Replicas
@@ -55,11 +56,11 @@ class ClusterState:
         self._status_ttl_s = status_ttl_s
         self._variants: dict[str, PricedVariant] = {}
         self._partitions: dict[str, list[Partition]] = {}
-        self._prices: dict[str, float] = {}
+        self._prices = dict[str, CorePrice]()
         self._kinds: defaultdict[str, Counter[WorkerKind]] = defaultdict(Counter)
         """Workers of each hardware, counted by what they have, and what a core costs: kinds are few."""
         self._least_hop_s = hop_s
-        self._loadable: dict[str, Room] = {}
+        self._loadable: dict[str, Rooms] = {}
         self._failed = FailedLoads()
         self._versions = Versions()
         self._users: Users = {}
@@ -216,9 +217,9 @@ class ClusterState:
         worker leaves, because it is likely to come back.
         """
         kinds = self._kinds.get(hardware, ())
-        largest = Room(max((k.memory for k in kinds), default=-1), max((k.cores for k in kinds), default=0))
-        if largest != self._loadable.get(hardware, NO_ROOM):
-            self._loadable[hardware] = largest
+        rooms = frozenset(Room(kind.memory, kind.cores) for kind in kinds)
+        if rooms != self._loadable.get(hardware, NO_ROOM):
+            self._loadable[hardware] = rooms
             for task in self.tasks.values():
                 task.invalidate()
         price = max((kind.core_price for kind in kinds), default=self._prices.get(hardware))

@@ -11,7 +11,7 @@ modelled as a bucket: each send fills it, and it drains at the rate the instance
 import math
 from typing import NamedTuple, Self
 
-from schemas.hardware import cores_of, slots_taken
+from schemas.hardware import CorePrice, cores_of, slots_taken
 from schemas.latency import LatencyModel
 from schemas.status import InstanceStatus, WorkerStatus
 from selector.variants import PricedVariant
@@ -53,14 +53,13 @@ class WorkerKind(NamedTuple):
     """Bytes."""
     cores: int
     """Cores that a batch may have to itself."""
-    core_price: float
-    """USD per hour of a core, or of an accelerator."""
+    core_price: CorePrice
 
     @classmethod
     def of(cls, status: WorkerStatus) -> Self:
         """The kind of the worker whose status this is."""
         cores = cores_of(status.hardware, max(status.slots, 1), status.threads)
-        return cls(status.memory_total, cores, status.price_per_hour / cores)
+        return cls(status.memory_total, cores, CorePrice(status.price_per_hour / cores, status.threads))
 
 
 class Worker:
@@ -78,7 +77,7 @@ class Worker:
         self.slots = slots
         self.threads = threads
         """Cores that a slot has."""
-        self.kind = WorkerKind(0, 0, 0.0)
+        self.kind = WorkerKind(0, 0, CorePrice(0.0))
         self.status_at = 0.0
         self.expires_at = 0.0
         """When its last status stops being believed, and it counts as gone."""

@@ -6,7 +6,7 @@ would else encode the same name and accuracy for every query.
 
 from typing import Final
 
-from schemas.hardware import cores_of, list_price
+from schemas.hardware import CorePrice, cores_of, cores_taken, list_price
 from schemas.latency import LatencyModel
 from schemas.rows.catalog import Profile, Variant
 from schemas.topics import variant_topics
@@ -24,8 +24,8 @@ class PricedVariant:
         "task", "threads", "topic", "topics",
     )  # fmt: skip
 
-    def __init__(self, row: Variant, profile: Profile, core_price: float | None = None) -> None:
-        """`core_price`: USD per hour of a core of the workers there are, or of an accelerator; None: the list price."""
+    def __init__(self, row: Variant, profile: Profile, core_price: CorePrice | None = None) -> None:
+        """`core_price`: of a core of the workers there are; None: the list price."""
         self.row = row
         self.profile = profile
         self.name = row.name
@@ -37,10 +37,11 @@ class PricedVariant:
         self.accuracy = profile.accuracy
         self.load_s = profile.load_s
         self.memory_bytes = profile.memory_bytes
-        self.core_price = list_price(row.hardware, 1) if core_price is None else core_price
+        self.core_price = core_price or CorePrice(list_price(row.hardware, 1))
         self.threads = cores_of(row.hardware, profile.threads, 1)
         """Cores that a batch takes; of an accelerator it is one."""
-        self.price = self.core_price * self.threads
+        cores = cores_taken(row.hardware, profile.threads, self.core_price.slot_threads)
+        self.price = self.core_price.usd_per_hour * cores
         self.model = LatencyModel(profile.latency, row.max_batch)
         self._models = {(row.max_batch, 1.0): self.model}
         self.topics = variant_topics(row.name)

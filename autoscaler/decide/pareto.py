@@ -17,7 +17,7 @@ import msgspec
 from autoscaler.decide.snapshot import HardwareType
 from runtimes.catalog import is_concurrent
 from schemas.access import Users
-from schemas.hardware import cores_of, cost_per_1000, list_price, slots_taken
+from schemas.hardware import CorePrice, cores_of, cores_taken, cost_per_1000, list_price, slots_taken
 from schemas.latency import LatencyModel
 from schemas.rows.catalog import Profile, Variant
 from schemas.rows.placement import WorkerRow
@@ -29,8 +29,8 @@ ANY: Final = "*"
 class CoreOffer(NamedTuple):
     """Offer of cores by the workers that can be had; an accelerator is one core."""
 
-    price: float
-    """Lowest price of one in USD per hour."""
+    price: CorePrice
+    """The lowest."""
     most: int
     """The most that a worker has."""
 
@@ -39,7 +39,7 @@ CoreOffers: TypeAlias = dict[tuple[str, str], CoreOffer]
 """Offers by hardware and runtime."""
 _ONE_OF_EACH: Final = Versions()
 _EVERYBODY: Final[Users] = {}
-_NO_OFFER: Final = CoreOffer(0.0, 0)
+_NO_OFFER: Final = CoreOffer(CorePrice(0.0), 0)
 
 
 class RunnableVariant(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,7 +92,7 @@ def live_cores(workers: Collection[WorkerRow]) -> CoreOffers:
     offers: CoreOffers = {}
     for worker in workers:
         cores = cores_of(worker.hardware, worker.slots, worker.threads)
-        price = worker.price_per_hour / cores or list_price(worker.hardware, 1)
+        price = CorePrice(worker.price_per_hour / cores or list_price(worker.hardware, 1), worker.threads)
         for runtime in worker.runtimes if worker.alive else ():
             key = (worker.hardware, runtime)
             known = offers.get(key, CoreOffer(price, cores))
@@ -109,7 +109,7 @@ def launchable_cores(hardware: Collection[HardwareType]) -> CoreOffers:
 
 def _offer_of(one: HardwareType) -> CoreOffer:
     cores = cores_of(one.name, one.slots, one.threads)
-    return CoreOffer(one.price_per_hour / cores, cores)
+    return CoreOffer(CorePrice(one.price_per_hour / cores, one.threads), cores)
 
 
 def rank_variants(
@@ -142,15 +142,16 @@ def rank_variants(
     return VariantRanking(candidates=candidates, best={choice.candidate.name: choice for choice in best})
 
 
-def _candidate(variant: Variant, profile: Profile, cores: int, core_price: float) -> RunnableVariant:
+def _candidate(variant: Variant, profile: Profile, cores: int, core: CorePrice) -> RunnableVariant:
     smallest = min(profile.latency, key=lambda measured: measured.batch)
     latency = LatencyModel(profile.latency, variant.max_batch)
     efficient_s = min(latency.batch_s(measured.batch) / measured.batch for measured in profile.latency)
+    price = core.usd_per_hour * cores_taken(variant.hardware, cores, core.slot_threads)
     return RunnableVariant(
         variant=variant,
         accuracy=profile.accuracy,
         latency_s=latency.promised_s(smallest.batch),
-        cost=cost_per_1000(efficient_s, core_price * cores),
+        cost=cost_per_1000(efficient_s, price),
         memory_bytes=profile.memory_bytes,
         load_s=profile.load_s,
         latency=latency,

@@ -12,7 +12,7 @@ import msgspec
 
 from infaas.batch.limits import JobLimits
 from schemas.errors import OperatorError, Unsatisfiable
-from schemas.hardware import cores_of, slots_taken
+from schemas.hardware import CorePrice, cores_of, slots_taken
 from schemas.rows.catalog import Profile, Variant
 from schemas.rows.placement import InstanceRow, WorkerRow
 from schemas.status import SERVING
@@ -92,8 +92,7 @@ def find_offers(
             for w in workers
             if w.alive and w.hardware == row.hardware and row.runtime in w.runtimes and _at_once(w, threads)
         ]
-        price = min((w.price_per_hour / cores_of(w.hardware, w.slots, w.threads) for w in able), default=None)
-        priced = PricedVariant(row, profiles[row.name], price)
+        priced = PricedVariant(row, profiles[row.name], min(map(_core_price, able), default=None))
         offers.append(
             Offer(
                 variant=row.name,
@@ -108,6 +107,10 @@ def find_offers(
             )
         )
     return offers
+
+
+def _core_price(worker: WorkerRow) -> CorePrice:
+    return CorePrice(worker.price_per_hour / cores_of(worker.hardware, worker.slots, worker.threads), worker.threads)
 
 
 def _at_once(worker: WorkerRow, threads: int) -> int:

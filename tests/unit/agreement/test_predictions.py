@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoscaler.decide.pareto import CoreOffer, rank_variants
-from schemas.hardware import cost_per_1000
+from schemas.hardware import CorePrice, cost_per_1000
 from schemas.latency import BatchLatency, LatencyModel
 from schemas.rows.catalog import Profile, Variant
 from selector.variants import PricedVariant
@@ -42,7 +42,7 @@ def predictions(variant: Variant, profile: Profile) -> dict[str, LatencyModel]:
         profiles={variant.name: profile},
     )
     ranking = rank_variants(
-        catalog.variants, catalog.profiles, {(variant.hardware, variant.runtime): CoreOffer(PRICE, 1)}
+        catalog.variants, catalog.profiles, {(variant.hardware, variant.runtime): CoreOffer(CorePrice(PRICE), 1)}
     )
     return {
         "selector": PricedVariant(variant, profile).model,
@@ -76,7 +76,7 @@ def test_more_inputs_never_take_less(medians: dict[int, float], max_batch: int) 
 @settings(max_examples=200, deadline=None)
 def test_the_autoscaler_ranks_by_what_is_predicted(medians: dict[int, float]) -> None:
     variant, profile = registered(medians, 64)
-    offers = {(variant.hardware, variant.runtime): CoreOffer(PRICE, 1)}
+    offers = {(variant.hardware, variant.runtime): CoreOffer(CorePrice(PRICE), 1)}
     candidate = rank_variants({variant.name: variant}, {variant.name: profile}, offers).candidates[variant.name]
     model = PricedVariant(variant, profile).model
     assert candidate.latency_s == model.batch_s(min(medians))

@@ -3,8 +3,9 @@
 import msgspec
 import pytest
 
-from autoscaler.decide.pareto import live_cores
-from schemas.hardware import SLOT_PRICE_PER_HOUR, Hardware, list_price
+from autoscaler.decide.pareto import live_cores, rank_variants
+from infaas.batch.plan import find_offers
+from schemas.hardware import SLOT_PRICE_PER_HOUR, CorePrice, Hardware, cost_per_1000, list_price
 from selector.variants import PricedVariant
 from tests.store_rows import a_profile, a_variant, a_worker
 
@@ -30,4 +31,20 @@ def test_selector_and_autoscaler_take_the_list_price_alike(hardware: str, thread
         a_worker(), hardware=hardware, threads=threads, price_per_hour=0.0, runtimes=("onnx",), alive=True
     )
     offer = live_cores([worker])[hardware, "onnx"]
-    assert offer.price * priced.threads == priced.price == list_price(hardware, threads)
+    assert offer.price.usd_per_hour * priced.threads == priced.price == list_price(hardware, threads)
+
+
+def test_what_takes_a_slot_costs_all_its_cores() -> None:
+    """Else what leaves a core of it idle would be cheaper than what uses both, and be preferred."""
+    variants = [a_variant(f"mlp.onnx-fp{bits}.cpu") for bits in (32, 16)]
+    profiles = [msgspec.structs.replace(a_profile(one.name), threads=n) for n, one in enumerate(variants, 1)]
+    worker = msgspec.structs.replace(a_worker(slots=2), threads=2, price_per_hour=0.4, runtimes=("onnx",))
+    offers = live_cores([worker])
+    candidates = rank_variants({v.name: v for v in variants}, {p.variant: p for p in profiles}, offers).candidates
+    priced = [PricedVariant(*one, CorePrice(0.1, 2)) for one in zip(variants, profiles, strict=True)]
+    assert [one.price for one in priced] == pytest.approx([0.2, 0.2])
+    costs = [candidate.cost for candidate in candidates.values()]
+    assert costs == pytest.approx([cost_per_1000(priced[0].model.input_s(), 0.2)] * 2)
+    known = {profile.variant: profile for profile in profiles}
+    found = find_offers(variants[0].task, variants, known, [worker], ())
+    assert [offer.row_cost for offer in found] == [one.cost(1, offline=True) / 1000 for one in priced]

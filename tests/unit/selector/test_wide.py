@@ -62,6 +62,8 @@ def test_slots_of_two_cores_are_one_for_it() -> None:
     wide = wide_of(both(threads=2))
     assert (wide.width, wide.slots) == (1, 1.0)
     assert wide.variant.price == pytest.approx(PRICE / 2), "two of the four cores"
+    narrow = wide.worker.instances[NARROW]
+    assert narrow.variant.price == pytest.approx(PRICE / 2), "the other core of its slot is nobody else's"
 
 
 def test_offline_work_goes_where_all_its_slots_are_free() -> None:
@@ -77,3 +79,11 @@ def test_it_is_not_waited_for_where_no_worker_has_its_cores() -> None:
     assert not state.tasks[TASK].is_loadable(state.tasks[TASK].variants[0])
     state.apply_status(status(slots=2, epoch=2), NOW)
     assert state.tasks[TASK].is_loadable(state.tasks[TASK].variants[0])
+
+
+def test_nor_where_what_has_its_cores_has_not_its_memory() -> None:
+    state, needs = ClusterState(), msgspec.structs.replace(profile(WIDE), threads=2, memory_bytes=1 << 30)
+    state.register([TASK], [variant(WIDE)], {WIDE: needs})
+    for worker, slots, memory in (("cpu-0", 2, 1 << 20), ("cpu-1", 1, 1 << 40)):
+        state.apply_status(msgspec.structs.replace(status(slots=slots), worker=worker, memory_total=memory), NOW)
+    assert not state.tasks[TASK].is_loadable(state.tasks[TASK].variants[0])
