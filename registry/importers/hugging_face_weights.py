@@ -2,6 +2,8 @@
 
 Rules:
 * No code of the folder is run: a class is one of `transformers`' own, and weights are safetensors, never pickles.
+* Nothing else is read: the folder may be somebody's who must not have what lies beside it, and an index of weights in
+  several files could name any.
 * Weights are all there, or it is no model: `transformers` would make up those that are missing.
 * What was exported computes what the class computes, for other sizes than it was exported with, or it is refused.
 """
@@ -13,11 +15,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 
 from schemas.errors import InvalidRequest, OperatorError
 
 SAFE_SUFFIX: Final = ".safetensors"
+_INDEX_SUFFIX: Final = ".index.json"
 _BATCH: Final = 2
 _LENGTH: Final = 8
 _ONE_FILE: Final = 1 << 30
@@ -25,13 +29,21 @@ _ONE_FILE: Final = 1 << 30
 _TOLERANCE: Final = 1e-3
 
 
+class _WeightIndex(msgspec.Struct):
+    """Index of weights that are in several files."""
+
+    weight_map: dict[str, str]
+    """Names of files by weight."""
+
+
 def export_weights(folder: Path, config: Mapping[str, Any], target: Path) -> str:
     """Write the model of a folder to `target`, as ONNX in FP32; returns what was done, in words.
 
     Raises:
-        InvalidRequest: there is no such class, weights are missing, or it cannot be exported.
+        InvalidRequest: there is no such class, weights are missing or elsewhere, or it cannot be exported.
         OperatorError: `transformers` or torch is not installed.
     """
+    _check_indexes(folder)
     torch, transformers = _import("torch"), _import("transformers")
     architecture = _architecture(config, transformers)
     model = _load(folder, getattr(transformers, architecture), torch)
@@ -51,6 +63,18 @@ def export_weights(folder: Path, config: Mapping[str, Any], target: Path) -> str
         ) from error
     _check(target, model, outputs, torch)
     return f"exported by transformers {transformers.__version__}'s {architecture}, whose answers it gives"
+
+
+def _check_indexes(folder: Path) -> None:
+    """Raise `InvalidRequest` unless all that indexes of weights name is safetensors of this folder."""
+    for index in sorted(folder.glob(f"*{_INDEX_SUFFIX}")):
+        try:
+            files = set(msgspec.json.decode(index.read_bytes(), type=_WeightIndex).weight_map.values())
+        except msgspec.MsgspecError as error:
+            raise InvalidRequest(f"{index.name} is no index of weights: {error}") from error
+        for file in sorted(files):
+            if Path(file).name != file or not file.endswith(SAFE_SUFFIX):
+                raise InvalidRequest(f"{index.name} names {file[:80]!r}, which is no {SAFE_SUFFIX} file of its folder")
 
 
 def _import(package: str) -> Any:

@@ -146,6 +146,25 @@ def test_a_folder_of_weights_says_what_makes_a_model_of_them(
         _import(hugging_face, tmp_path)
 
 
+@pytest.mark.parametrize(
+    "index",
+    [
+        {"weight_map": {"w": "../another/model.safetensors"}},
+        {"weight_map": {"w": "/home/another/model.safetensors"}},
+        {"weight_map": {"v": "model-1.safetensors", "w": "pytorch_model.bin"}},
+        {"weight_map": ["model-1.safetensors"]},
+    ],
+)
+def test_an_index_of_weights_names_safetensors_of_its_folder_only(
+    hugging_face: Path, tmp_path: Path, index: dict[str, Any]
+) -> None:
+    (hugging_face / "onnx" / "model.onnx").unlink()
+    (hugging_face / "model-1.safetensors").write_bytes(b"")
+    (hugging_face / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(InvalidRequest, match=r"^model\.safetensors\.index\.json (names|is no index)"):
+        _import(hugging_face, tmp_path)
+
+
 CONFIG = """
 name: "digits"  # what it is called
 backend: "onnxruntime"
