@@ -87,9 +87,11 @@ def plan_variants(
     `precision` is that of the registered file's weights.
 
     Raises:
-        OperatorError: the reference cannot run here, or a wanted label does not exist for this kind of model.
+        OperatorError: the reference cannot run here, this machine has too few cores, or a wanted label does not exist
+            for this kind of model.
     """
     hardware = registration.hardware
+    _check_cores(registration)
     recipes = recipes_of(source_format, precision)
     reference, *others = _recipes(recipes, hardware)
     available = find_runtime(reference.runtime).availability(_hardware_of(reference, hardware))
@@ -107,17 +109,8 @@ def plan_variants(
 
 
 def _on_more_cores(planned: Sequence[PlannedVariant], registration: Registration) -> Iterator[PlannedVariant]:
-    """The same variants for more cores of a CPU, which is named after how many: `cpu2`.
-
-    Raises:
-        OperatorError: this machine has fewer.
-    """
-    there = len(os.sched_getaffinity(0))
+    """The same variants for more cores of a CPU, which is named after how many: `cpu2`."""
     for cores in sorted(set(registration.cores)):
-        if cores > there:
-            raise OperatorError(
-                f"--cores {cores}: only {there} are here, and what a variant takes is measured where it runs"
-            )
         for one in planned:
             if one.row.hardware == Hardware.CPU and one.row.runtime in WIDE_RUNTIMES:
                 row = replace(one.row, name=f"{one.row.name}{cores}")
@@ -202,6 +195,17 @@ def _planned(recipe: Recipe, registration: Registration, reference: Recipe) -> P
 
 def _variant_name(registration: Registration, label: str, hardware: str) -> str:
     return f"{registration.architecture}.{label}.{hardware}"
+
+
+def _check_cores(registration: Registration) -> None:
+    there = len(os.sched_getaffinity(0))
+    threads = (registration.threads,) if registration.hardware == Hardware.CPU else ()
+    for flag, wanted in (("--threads", threads), ("--cores", registration.cores)):
+        for cores in wanted:
+            if cores > there:
+                raise OperatorError(
+                    f"{flag} {cores}: only {there} are here, and what a variant takes is measured where it runs"
+                )
 
 
 def _check_labels(wanted: Sequence[str], recipes: Sequence[Recipe]) -> None:

@@ -126,6 +126,8 @@ def test_no_variant_is_made_for_more_cores_than_there_are(monkeypatch: pytest.Mo
     _with_cores(monkeypatch, 2)
     with pytest.raises(OperatorError, match="--cores 4: only 2 are here"):
         plan_variants(_request(cores=(4,)), SourceFormat.ONNX)
+    with pytest.raises(OperatorError, match="--threads 4: only 2 are here"):
+        plan_variants(_request(threads=4), SourceFormat.ONNX)
     with pytest.raises(InvalidRequest, match="more than the 2 that every variant"):
         _request(threads=2, cores=(2,), accuracy=0.9).check()
 
