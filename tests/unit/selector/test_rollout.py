@@ -11,6 +11,7 @@ from schemas.versions import versions_of
 from selector.cluster_state import ClusterState
 from selector.explain import explain
 from selector.late_binding import bind, bind_copy
+from selector.overload import LoadShedder
 from selector.policy import Choice, PolicyConfig, Refusal, choose
 from tests.unit.selector.story import NOW, TASK, explained, instance, query, registered, status
 
@@ -88,6 +89,16 @@ def test_a_version_that_is_not_loaded_has_no_share() -> None:
 
 def test_the_new_version_answers_its_share_where_the_old_one_is_not_loaded() -> None:
     assert share_of_new(cluster(rollout(share=1.0), NEW)) == 1.0
+
+
+def test_what_is_drawn_is_not_refused_with_the_like_of_it_that_is_not() -> None:
+    where, shedder = cluster(rollout(share=0.5), OLD), LoadShedder(CONFIG)
+    where.apply_status(status(instance(OLD, queued=100_000), slots=8), NOW)
+    where.apply_status(status(instance(NEW), worker="cpu-1"), NOW)
+    asked = [query(id=f"q-{number}", latency_ms=100.0) for number in range(40)]
+    drawn = {one.id for one in asked if isinstance(choose(one, where, NOW, CONFIG), Choice)}
+    assert 0 < len(drawn) < len(asked)
+    assert {one.id for one in asked if isinstance(shedder.decide(one, where, NOW), Choice)} == drawn
 
 
 def test_what_another_model_answers_is_not_drawn() -> None:
