@@ -4,6 +4,7 @@ Who is no administrator registers for their tenant alone: what is new is its own
 what is another's is left alone.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -13,13 +14,15 @@ from msgspec.structs import replace
 
 from admin.binding import bind
 from admin.control import Control
-from registry.access import check_publisher
+from registry.access import check_publisher, read_sight
 from registry.artifact_settings import name_in_store
 from registry.quality import is_function
 from registry.registration import Registration
 from schemas.access import Access
 from schemas.endpoints.registrations import (
     CANCEL,
+    CASCADE,
+    CHAIN,
     LIST,
     MODEL,
     SHOW,
@@ -27,18 +30,23 @@ from schemas.endpoints.registrations import (
     RegistrationsRequest,
 )
 from schemas.errors import Forbidden, InvalidRequest, NotFound, OperatorError, QuotaExceeded
+from schemas.names import check_name
 from schemas.principal import Role
 from schemas.registrations import (
+    CascadeToRegister,
+    ChainToRegister,
     ModelToRegister,
     RegistrationStatus,
     ToRegister,
     files_of,
+    kind_of_request,
 )
 from schemas.rows.audit import AuditVerb
 from schemas.rows.registrations import NewRegistration
 from security.access import check_access
 from store.audit import audited_transaction
 from store.registrations import cancel_registration, get_registration, list_registrations, put_registration
+from store.registry import get_task, get_variant
 
 MOST_OPEN: Final = 100
 """Registrations of a tenant that have not ended."""
@@ -55,7 +63,32 @@ async def model(control: Control, request: ModelToRegister) -> RegistrationStatu
     access = _access(control, request.access)
     _checkable(request).check()
     await check_publisher(control.pool, _publisher(control), request.name, request.task, access)
-    return await _ask(control, replace(request, access=access))
+    return await _ask(control, replace(request, access=access), request.name)
+
+
+async def cascade(control: Control, request: CascadeToRegister) -> RegistrationStatus:
+    """Have a cascade registered, or those found that are worth it; raises as `_ask` does, and `_check_sees`."""
+    stages = [name for name in (request.first, request.then) if name is not None]
+    if len(stages) == 1:
+        raise InvalidRequest("a cascade needs two variants: name `first` and `then`, or neither, to have some found")
+    if not stages and (request.name or request.thresholds or request.min_accuracies):
+        raise InvalidRequest("cascades that are found have names and thresholds of their own: leave these out")
+    access = _access(control, request.access)
+    await _check_sees(control, [request.task], stages)
+    if request.name is not None:
+        check_name("model", request.name)
+        await check_publisher(control.pool, _publisher(control), request.name, request.task, access)
+    name = request.name or "-or-".join(variant.partition(".")[0] for variant in stages) or request.task
+    return await _ask(control, replace(request, access=access), name)
+
+
+async def chain(control: Control, request: ChainToRegister) -> RegistrationStatus:
+    """Have a chain registered; raises as `_ask` does, and `_check_sees`."""
+    check_name("task", request.name)
+    access = _access(control, request.access)
+    await _check_sees(control, request.tasks, {name for names in request.through for name in names})
+    await check_publisher(control.pool, _publisher(control), f"{request.name}-chain", request.name, access)
+    return await _ask(control, replace(request, access=access), request.name)
 
 
 async def show(control: Control, request: RegistrationRequest) -> RegistrationStatus:
@@ -90,7 +123,7 @@ async def cancel(control: Control, request: RegistrationRequest) -> Registration
     return await show(control, request)
 
 
-async def _ask(control: Control, request: ToRegister) -> RegistrationStatus:
+async def _ask(control: Control, request: ToRegister, name: str) -> RegistrationStatus:
     """Keep a registration.
 
     Raises:
@@ -109,8 +142,8 @@ async def _ask(control: Control, request: ToRegister) -> RegistrationStatus:
         raise InvalidRequest("the request is longer than 1 MiB: long lists belong into files")
     row = NewRegistration(
         id=uuid4().hex,
-        kind="model",
-        name=request.name,
+        kind=kind_of_request(request),
+        name=name,
         tenant=tenant,
         publisher=publisher is not None,
         asked_by=control.actor,
@@ -121,6 +154,23 @@ async def _ask(control: Control, request: ToRegister) -> RegistrationStatus:
     if not await put_registration(control.pool, row, MOST_OPEN):
         raise QuotaExceeded(f"{MOST_OPEN} registrations have not ended: wait for them, or cancel some")
     return await show(control, RegistrationRequest(id=row.id))
+
+
+async def _check_sees(control: Control, tasks: Collection[str], variants: Collection[str]) -> None:
+    """Check what something is to be made of.
+
+    Raises:
+        NotFound: a part does not exist, or not for who asks.
+    """
+    sight = await read_sight(control.pool, control.principal)
+    for name in tasks:
+        task = await get_task(control.pool, name)
+        if task is None or not sight.sees(task):
+            raise NotFound(f"there is no task {name[:80]!r}: `infaas tasks` lists them")
+    for name in variants:
+        variant = await get_variant(control.pool, name)
+        if variant is None or not sight.sees(variant):
+            raise NotFound(f"there is no variant {name[:80]!r}: `infaas variants` lists them")
 
 
 def _publisher(control: Control) -> str | None:
@@ -168,6 +218,8 @@ def _checkable(request: ModelToRegister) -> Registration:
 
 BINDINGS: Final = (
     bind(MODEL, model),
+    bind(CASCADE, cascade),
+    bind(CHAIN, chain),
     bind(LIST, list_all),
     bind(SHOW, show),
     bind(CANCEL, cancel),

@@ -2,15 +2,23 @@
 
 import asyncio
 
+from msgspec.structs import replace
+
 from registrar.given_files import GivenFiles
 from registry.builds.chosen_steps import BuildChoice, RegistryServices
+from registry.composites.cascades import CascadeRequest
+from registry.composites.chains import ChainRequest
+from registry.composites.proposing import requests_for
 from registry.pipeline.verification import MOST_ACCURACY_LOST
 from registry.registering import (
     DescribeAct,
     register_path,
 )
+from registry.registering_composites import propose_cascades_of, register_cascades, register_one_chain
 from registry.registration import ProgressSink, Registration
 from schemas.registrations import (
+    CascadeToRegister,
+    ChainToRegister,
     MadeVariant,
     ModelToRegister,
     ToRegister,
@@ -29,9 +37,67 @@ async def register_as_asked(
         OperatorError: a file, a service or an earlier registration stands in the way.
     """
     progress.step(0, 0, "fetching the files")
-    request = await asyncio.to_thread(_model, asked, by, publisher, files)
     choice = BuildChoice(if_no_worker=asked.if_no_worker, again=asked.again)
-    return await register_path(request, asked.hardware, choice, services, progress, act)
+    match asked:
+        case ModelToRegister():
+            request = await asyncio.to_thread(_model, asked, by, publisher, files)
+            return await register_path(request, asked.hardware, choice, services, progress, act)
+        case ChainToRegister():
+            chain = await asyncio.to_thread(_chain, asked, publisher, files)
+            return await register_one_chain(chain, services, choice, progress, act)
+        case CascadeToRegister():
+            cascade = await asyncio.to_thread(_cascade, asked, publisher, files)
+            cascades = [cascade] if cascade.first else await _found(cascade, services, choice, progress)
+            return await register_cascades(cascades, services, choice, progress, act)
+
+
+async def _found(
+    wanted: CascadeRequest, services: RegistryServices, choice: BuildChoice, progress: ProgressSink
+) -> list[CascadeRequest]:
+    data = wanted.validation, wanted.calibration
+    proposals = await propose_cascades_of(wanted.task, *data, wanted.publisher, services, choice, progress)
+    for one in proposals:
+        progress.note(f"{one.first}, then {one.then}: as accurate as {one.beats}, in {one.saving:.0%} less time")
+    if not proposals:
+        progress.note(f"no cascade of the variants of {wanted.task} beats all of them")
+    requests = requests_for(wanted.task, proposals, *data, again=wanted.again)
+    return [replace(one, access=wanted.access, publisher=wanted.publisher) for one in requests]
+
+
+def _cascade(asked: CascadeToRegister, publisher: str | None, files: GivenFiles) -> CascadeRequest:
+    validation = files.data(asked.validation, "validation")
+    assert validation is not None, "every cascade is measured"
+    return CascadeRequest(
+        task=asked.task,
+        first=asked.first or "",
+        then=asked.then or "",
+        validation=validation,
+        calibration=files.data(asked.calibration, "calibration"),
+        name=asked.name,
+        thresholds=asked.thresholds,
+        min_accuracies=asked.min_accuracies,
+        output=asked.output,
+        confidence=asked.confidence,
+        again=asked.again,
+        access=asked.access,
+        publisher=publisher,
+    )
+
+
+def _chain(asked: ChainToRegister, publisher: str | None, files: GivenFiles) -> ChainRequest:
+    return ChainRequest(
+        name=asked.name,
+        tasks=asked.tasks,
+        feeds=asked.feeds,
+        through=asked.through,
+        validation=files.data(asked.validation, "validation"),
+        accuracy=asked.accuracy,
+        output=asked.output,
+        hardware=asked.hardware,
+        again=asked.again,
+        access=asked.access,
+        publisher=publisher,
+    )
 
 
 def _model(asked: ModelToRegister, by: str, publisher: str | None, files: GivenFiles) -> Registration:

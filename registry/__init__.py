@@ -11,5 +11,5 @@ access (whose it is) -> artifacts (where files are kept), brought_artifacts (wha
 held_artifacts (what a step needs here), artifact_cache, s3, artifact_settings (in a bucket, and in a bounded folder) ->
 topics (what Kafka needs for it), drained_topics, tenants (who asks by topics of its own) -> variant_outputs (what a
 variant answers) -> composites (cascades and chains of what is registered) -> registering (what lies anywhere, for
-whoever asks) -> removal (all of it gone) -> comparison (which variants are worth it).
+whoever asks), registering_composites -> removal (all of it gone) -> comparison (which variants are worth it).
 """

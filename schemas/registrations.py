@@ -27,6 +27,7 @@ SHA256: Final = "[0-9a-f]{64}"
 _SHA256: Final = re.compile(SHA256)
 _FILE_NAME: Final = re.compile(r"[^/\\\x00-\x1f.][^/\\\x00-\x1f]{0,199}")
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Confidence = Annotated[float, msgspec.Meta(gt=0, le=1)]
 Positive = Annotated[int, msgspec.Meta(ge=1, le=1024)]
 _Few = msgspec.Meta(max_length=100)
 
@@ -103,9 +104,65 @@ class ModelToRegister(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     if_no_worker: IfNoWorker = IfNoWorker.HERE
 
 
-ToRegister: TypeAlias = ModelToRegister
-KINDS: Final[Mapping[str, type[ToRegister]]] = {"model": ModelToRegister}
+class CascadeToRegister(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A cascade to register, as `infaas cascade` takes it; with no stages, those that beat every single variant."""
+
+    task: str
+    first: str | None = None
+    """The variant that answers what it is sure of."""
+    then: str | None = None
+    """The variant that answers the rest."""
+    validation: GivenFile
+    """`.npz` with an array per input, and `label`."""
+    calibration: GivenFile | None = None
+    """The file that the stages were calibrated with, if there was one."""
+    name: str | None = None
+    """Name of the model; by default made of the stages'."""
+    thresholds: Annotated[tuple[Confidence, ...], _Few] = ()
+    min_accuracies: Annotated[tuple[Share, ...], _Few] = ()
+    output: str | None = None
+    confidence: str | None = None
+    again: bool = False
+    access: Access | None = None
+    """As of a model; at most those may use it who may use all its stages."""
+    if_no_worker: IfNoWorker = IfNoWorker.HERE
+
+
+class ChainToRegister(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A chain to register, as `infaas chain` takes it."""
+
+    name: str
+    """Name of the task that it becomes."""
+    tasks: Annotated[tuple[str, ...], msgspec.Meta(min_length=2, max_length=100)]
+    feeds: Annotated[dict[str, dict[str, str]], _Few] = {}
+    """By task, the output of the task before that an input of it is, where the names do not say."""
+    through: Annotated[tuple[tuple[str, ...], ...], _Few] = ()
+    validation: GivenFile | None = None
+    accuracy: Share | None = None
+    output: str | None = None
+    hardware: Hardware = Hardware.CPU
+    again: bool = False
+    access: Access | None = None
+    """As of a model; at most those may use it who may use all its stages."""
+    if_no_worker: IfNoWorker = IfNoWorker.HERE
+
+
+ToRegister: TypeAlias = ModelToRegister | CascadeToRegister | ChainToRegister
+KINDS: Final[Mapping[str, type[ToRegister]]] = {
+    "model": ModelToRegister,
+    "cascade": CascadeToRegister,
+    "chain": ChainToRegister,
+}
 """What a registration of each kind is asked for by."""
+
+
+class CascadePoint(msgspec.Struct, frozen=True):
+    """What one threshold gives, on the rows that calibrate."""
+
+    threshold: float
+    escalated: float
+    """Share of the rows that the first stage is not sure of, 0..1."""
+    accuracy: float
 
 
 class MadeVariant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -114,6 +171,8 @@ class MadeVariant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     variant: Variant
     profile: Profile | None = None
     """What was measured of it; none of one that was refused."""
+    calibrated: CascadePoint | None = None
+    """Of a cascade: what its threshold gave on the rows that calibrated it."""
 
 
 class RegistrationStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,7 +180,7 @@ class RegistrationStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     kind: str
-    """`model`: nothing else is registered in this way yet."""
+    """`model`, `cascade` or `chain`."""
     name: str
     """Name of what is registered."""
     tenant: str
@@ -152,10 +211,19 @@ class RegistrationStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 def files_of(request: ToRegister) -> Iterator[GivenFile]:
     """All files that a registration names, those of its processing as uploads without a name of theirs."""
-    yield from (request.file, *request.beside)
-    for sha256 in processing_files(request.processing):
-        yield GivenFile(name="processing", upload=sha256)
-    yield from filter(None, (request.validation, request.calibration))
+    if isinstance(request, ModelToRegister):
+        yield from (request.file, *request.beside)
+        for sha256 in processing_files(request.processing):
+            yield GivenFile(name="processing", upload=sha256)
+    if request.validation is not None:
+        yield request.validation
+    if not isinstance(request, ChainToRegister) and request.calibration is not None:
+        yield request.calibration
+
+
+def kind_of_request(request: ToRegister) -> str:
+    """The kind of what is registered, as `KINDS` names it."""
+    return next(kind for kind, asked in KINDS.items() if type(request) is asked)
 
 
 def processing_files(processing: Processing | None) -> list[str]:

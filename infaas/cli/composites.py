@@ -7,25 +7,25 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from broker.settings import KafkaSettings
-from infaas.cli.building import IfNoWorkerFlag, LocalFlag, artifact_store, services_of
-from infaas.cli.connect import DEFAULT_HOME, URL_ENV, Home, Json, act_here, find_database, find_kafka, gateway_url
+from infaas.cli.building import IfNoWorkerFlag, LocalFlag, services_of
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database, find_kafka, gateway_url
 from infaas.cli.output import err, ms, show, show_json, table
 from infaas.cli.progress_bar import ProgressBar
+from infaas.cli.register import act_of_registration, check_not_local
+from infaas.cli.registrations import Asked, register_over_gateway
+from infaas.cli.uploads import Uploader
 from infaas.optional_zoo import zoo_files
-from registry.builds.chosen_steps import BuildChoice, chosen_steps
-from registry.composites.cascades import CascadeRequest, MadeCascade, register_cascade
-from registry.composites.chains import ChainRequest, register_chain
+from registry.builds.chosen_steps import BuildChoice, RegistryServices
+from registry.composites.cascades import CascadeRequest
+from registry.composites.chains import ChainRequest
 from registry.composites.proposals import CascadeProposal
-from registry.composites.proposing import find_cascades, requests_for
+from registry.composites.proposing import requests_for
+from registry.registering_composites import propose_cascades_of, register_cascades, register_one_chain
+from schemas.endpoints.registrations import CASCADE, CHAIN
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
-from schemas.registrations import IfNoWorker
-from schemas.rows.audit import AuditVerb
-from schemas.rows.catalog import Profile, Variant
-from store.audit import audited
-from store.pool import Pool, open_pool
-from store.registry import get_variant, list_profiles
+from schemas.registrations import CascadeToRegister, ChainToRegister, IfNoWorker, MadeVariant
+from store.pool import open_pool
 
 Labelled = Annotated[
     Path | None,
@@ -85,26 +85,22 @@ def cascade(
     """
     if find == (first is not None or then is not None) or (first is None) != (then is None):
         raise OperatorError("name two variants by --first and --then, or have cascades found by --find")
-    kafka, postgres, home = _system_here(home)
-    data = _labelled_data(task, validation, calibration, home)
+    data = _labelled_data(task, validation, calibration, home.absolute())
+    request = CascadeRequest(
+        task=task,
+        first=first or "",
+        then=then or "",
+        validation=data.validation,
+        calibration=data.calibration,
+        name=name,
+        thresholds=tuple(threshold or ()),
+        min_accuracies=tuple(min_accuracy or ()),
+        output=output,
+        confidence=confidence,
+        again=again,
+    )
     choice = BuildChoice(local=local, if_no_worker=if_no_worker, again=again)
-    if first is None or then is None:
-        made = asyncio.run(_find(task, data, kafka, postgres, home, choice, quiet=as_json))
-    else:
-        request = CascadeRequest(
-            task=task,
-            first=first,
-            then=then,
-            validation=data.validation,
-            calibration=data.calibration,
-            name=name,
-            thresholds=tuple(threshold or ()),
-            min_accuracies=tuple(min_accuracy or ()),
-            output=output,
-            confidence=confidence,
-            again=again,
-        )
-        made = asyncio.run(_register([request], kafka, postgres, home, choice))
+    made = _cascades(request, choice, home, quiet=as_json)
     _show_cascades(made, as_json=as_json)
 
 
@@ -144,7 +140,6 @@ def chain(
     as_json: Json = False,
 ) -> None:
     """Declare a chain: the outputs of each task are the inputs of the next, with one deadline and one accuracy."""
-    kafka, postgres, home = _system_here(home)
     request = ChainRequest(
         name=name,
         tasks=tuple(tasks),
@@ -157,24 +152,15 @@ def chain(
         again=again,
     )
     choice = BuildChoice(local=local, if_no_worker=if_no_worker, again=again)
-    made = asyncio.run(_register_chain(request, kafka, postgres, home, choice))
+    made = _made_chain(request, choice, home)
     if as_json:
-        return show_json([{"variant": variant, "profile": profile} for variant, profile in made])
-    rows = [(v.name, f"{p.accuracy:.2%} {p.accuracy_source}", ms(p.latency[0].typical_s)) for v, p in made]
+        return show_json([{"variant": one.variant, "profile": one.profile} for one in made])
+    shown = [(one.variant, one.profile) for one in made if one.profile is not None]
+    rows = [(v.name, f"{p.accuracy:.2%} {p.accuracy_source}", ms(p.latency[0].typical_s)) for v, p in shown]
     show(table(("variant", "accuracy>", "latency b1>"), rows))
     if validation is None and accuracy is None:
         err.print("declared: the product of what the stages' accuracies are; give labels by --validation to measure it")
     return None
-
-
-def _system_here(home: Path) -> tuple[KafkaSettings, str, Path]:
-    """Kafka, Postgres and the home to work on; raises `OperatorError` if the environment names a gateway elsewhere."""
-    if gateway_url():
-        raise OperatorError(
-            f"cascades and chains are registered where the system runs, not over the gateway of {URL_ENV}: unset it "
-            "there"
-        )
-    return find_kafka(home), find_database(home), home.absolute()
 
 
 def parse_feeds(texts: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -193,71 +179,67 @@ def parse_feeds(texts: Sequence[str]) -> dict[str, dict[str, str]]:
     return feeds
 
 
-async def _register_chain(
-    request: ChainRequest, kafka: KafkaSettings, postgres: str, home: Path, choice: BuildChoice
-) -> list[tuple[Variant, Profile]]:
-    async with open_pool(postgres) as pool:
-        act, device = act_here(AuditVerb.REGISTER, request.name, chain=request.tasks), Hardware(request.hardware)
-        with ProgressBar() as bar:
-            async with (
-                audited(pool, act),
-                chosen_steps([device], services_of(pool, kafka, home), choice, bar.note) as steps,
-            ):
-                made = await register_chain(request, pool, kafka, artifact_store(home), bar, steps)
-        profiles = {profile.variant: profile for profile in await list_profiles(pool, task=request.name)}
-    return [(variant, profiles[variant.name]) for variant in made]
+def _made_chain(request: ChainRequest, choice: BuildChoice, home: Path) -> list[MadeVariant]:
+    """Register a chain over the gateway that the environment names, else in this process."""
+    if not gateway_url():
+        return asyncio.run(_register(home.absolute(), request, choice))
+    check_not_local(choice)
+
+    async def ask(uploader: Uploader) -> Asked:
+        return CHAIN, ChainToRegister(
+            name=request.name, tasks=request.tasks, feeds={task: {**fed} for task, fed in request.feeds.items()},
+            through=request.through, validation=await uploader.give(request.validation), accuracy=request.accuracy,
+            output=request.output, hardware=Hardware(request.hardware), again=request.again,
+            if_no_worker=choice.if_no_worker,
+        )  # fmt: skip
+
+    return register_over_gateway(home, ask)
 
 
-class _ShownCascade(NamedTuple):
-    """A cascade with what was measured of it."""
+def _cascades(request: CascadeRequest, choice: BuildChoice, home: Path, *, quiet: bool) -> list[MadeVariant]:
+    """Register a cascade, or those that are found, over the gateway that the environment names, else here."""
+    if not gateway_url():
+        return asyncio.run(_register(home.absolute(), request, choice, quiet=quiet))
+    check_not_local(choice)
 
-    made: MadeCascade
-    profile: Profile
+    async def ask(uploader: Uploader) -> Asked:
+        return CASCADE, CascadeToRegister(
+            task=request.task, first=request.first or None, then=request.then or None,
+            validation=await uploader.give_one(request.validation),
+            calibration=await uploader.give(request.calibration), name=request.name, thresholds=request.thresholds,
+            min_accuracies=request.min_accuracies, output=request.output, confidence=request.confidence,
+            again=request.again, if_no_worker=choice.if_no_worker,
+        )  # fmt: skip
 
-
-async def _find(
-    task: str, data: LabelledData, kafka: KafkaSettings, postgres: str, home: Path, choice: BuildChoice, *, quiet: bool
-) -> list[_ShownCascade]:
-    async with open_pool(postgres, max_size=2) as pool:
-        with ProgressBar() as bar:
-            async with chosen_steps([Hardware.CPU], services_of(pool, kafka, home), choice, bar.note) as steps:
-                proposals = await find_cascades(task, *data, pool, artifact_store(home), bar, runner=steps)
-    if not proposals:
-        err.print(f"no cascade of the variants of {task} beats all of them", highlight=False)
-        return []
-    if not quiet:
-        _show_proposals(proposals)
-    return await _register(requests_for(task, proposals, *data, again=choice.again), kafka, postgres, home, choice)
+    return register_over_gateway(home, ask)
 
 
 async def _register(
-    requests: Sequence[CascadeRequest], kafka: KafkaSettings, postgres: str, home: Path, choice: BuildChoice
-) -> list[_ShownCascade]:
+    home: Path, request: CascadeRequest | ChainRequest, choice: BuildChoice, *, quiet: bool = True
+) -> list[MadeVariant]:
+    """Register in this process; of a cascade without stages those that are found."""
+    kafka, postgres = find_kafka(home), find_database(home)
     async with open_pool(postgres) as pool:
-        made: list[MadeCascade] = []
+        services = services_of(pool, kafka, home)
+        if isinstance(request, ChainRequest):
+            with ProgressBar() as bar:
+                return await register_one_chain(request, services, choice, bar, act_of_registration)
+        requests = [request] if request.first else await _found(request, services, choice, quiet=quiet)
         with ProgressBar() as bar:
-            for request in requests:
-                stages = {"task": request.task, "first": request.first, "then": request.then}
-                act = act_here(AuditVerb.REGISTER, request.name or "", cascade=stages)
-                devices = await _hardware_of(pool, request.first)
-                async with (
-                    audited(pool, act),
-                    chosen_steps(devices, services_of(pool, kafka, home), choice, bar.note) as steps,
-                ):
-                    made += await register_cascade(request, pool, kafka, artifact_store(home), bar, steps)
-        return await _with_profiles(made, pool)
+            return await register_cascades(requests, services, choice, bar, act_of_registration)
 
 
-async def _hardware_of(pool: Pool, name: str) -> list[Hardware]:
-    """The hardware type of a variant; none, if there is no such variant, which is said later."""
-    variant = await get_variant(pool, name)
-    return [] if variant is None else [Hardware(variant.hardware)]
-
-
-async def _with_profiles(made: Sequence[MadeCascade], pool: Pool) -> list[_ShownCascade]:
-    profiles = await list_profiles(pool, names=[one.variant.name for one in made])
-    by_name = {profile.variant: profile for profile in profiles}
-    return [_ShownCascade(one, by_name[one.variant.name]) for one in made]
+async def _found(
+    request: CascadeRequest, services: RegistryServices, choice: BuildChoice, *, quiet: bool
+) -> list[CascadeRequest]:
+    data = request.validation, request.calibration
+    with ProgressBar() as bar:
+        proposals = await propose_cascades_of(request.task, *data, None, services, choice, bar)
+    if not proposals:
+        err.print(f"no cascade of the variants of {request.task} beats all of them", highlight=False)
+    elif not quiet:
+        _show_proposals(proposals)
+    return requests_for(request.task, proposals, *data, again=choice.again)
 
 
 def _labelled_data(task: str, validation: Path | None, calibration: Path | None, home: Path) -> LabelledData:
@@ -280,15 +262,18 @@ def _show_proposals(proposals: Sequence[CascadeProposal]) -> None:
     show(table(columns, rows, title="Cascades that beat every single variant at equal accuracy"))
 
 
-def _show_cascades(shown: Sequence[_ShownCascade], *, as_json: bool) -> None:
+def _show_cascades(made: Sequence[MadeVariant], *, as_json: bool) -> None:
     if as_json:
-        return show_json([{"variant": m.variant, "calibrated": m.calibrated, "profile": p} for m, p in shown])
+        return show_json([{"variant": m.variant, "calibrated": m.calibrated, "profile": m.profile} for m in made])
     columns = ("variant", "escalated>", "calibrated>", "accuracy>", "mean b1>", "promised b1>")
-    return show(table(columns, [_cascade_row(*one) for one in shown], spare=("promised b1>", "calibrated>")))
+    return show(table(columns, [_cascade_row(one) for one in made], spare=("promised b1>", "calibrated>")))
 
 
-def _cascade_row(made: MadeCascade, profile: Profile) -> tuple[object, ...]:
-    single, calibrated = profile.latency[0], made.calibrated
+def _cascade_row(made: MadeVariant) -> tuple[object, ...]:
+    profile, calibrated = made.profile, made.calibrated
+    assert profile is not None, "every cascade is measured"
+    assert calibrated is not None, "and calibrated"
+    single = profile.latency[0]
     return (
         made.variant.name,
         f"{calibrated.escalated:.0%}",

@@ -221,13 +221,18 @@ def _registered(
     """Register over the gateway that the environment names, else in this process."""
     if not gateway_url():
         return asyncio.run(_register(request, devices, choice, home.absolute()))
-    if choice.local:
-        raise OperatorError(f"--local makes variants on this machine, and {URL_ENV} names a gateway: leave out either")
+    check_not_local(choice)
 
     async def ask(uploader: Uploader) -> Asked:
         return MODEL, await _over_gateway(request, devices, choice, uploader)
 
     return register_over_gateway(home, ask)
+
+
+def check_not_local(choice: BuildChoice) -> None:
+    """Raise `OperatorError` if this machine is to do what a gateway is asked for."""
+    if choice.local:
+        raise OperatorError(f"--local makes variants on this machine, and {URL_ENV} names a gateway: leave out either")
 
 
 async def _over_gateway(

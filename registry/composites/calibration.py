@@ -8,25 +8,16 @@ many thresholds looks better on the rows that chose it than it is.
 from collections.abc import Sequence
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas.errors import InvalidRequest
+from schemas.registrations import CascadePoint
 
 _DIGITS: Final = 3
 _MOST_POINTS: Final = 400
 _GAINS: Final = (0.6, 0.85, 0.97)
 """Shares of the accuracy that the second stage adds which the default thresholds keep."""
-
-
-class CascadePoint(msgspec.Struct, frozen=True):
-    """What one threshold gives, on the rows that calibrate."""
-
-    threshold: float
-    escalated: float
-    """Share of the rows that the first stage is not sure of, 0..1."""
-    accuracy: float
 
 
 def cascade_curve(

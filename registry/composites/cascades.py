@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from broker.settings import KafkaSettings
 from registry.artifacts import ArtifactStore
 from registry.composites.calibration import (
-    CascadePoint,
     cascade_curve,
     cascade_point,
     default_points,
@@ -33,8 +32,10 @@ from registry.samples import Arrays
 from registry.step_runner import LOCAL, StepRunner
 from runtimes.composite import CASCADE, CascadeDocument
 from runtimes.confidence import ConfidenceMeasure, confidence_of, guess_measure
+from schemas.access import Access
 from schemas.errors import InvalidRequest
 from schemas.names import is_name
+from schemas.registrations import CascadePoint
 from schemas.rows.catalog import ACCURACY, Task, Variant
 from store.pool import Pool
 
@@ -66,6 +67,9 @@ class CascadeRequest(msgspec.Struct, frozen=True, kw_only=True):
     samples: int = SAMPLES
     """Most rows that calibrate, and most that measure."""
     again: bool = False
+    access: Access | None = None
+    publisher: str | None = None
+    """The tenant that registers it, and sees what it may be made of; None: an administrator."""
 
     def check(self) -> None:
         """Raise `InvalidRequest` that says what is wrong, without a look at anything."""
@@ -130,7 +134,7 @@ async def register_cascade(
         OperatorError: a file, a service or an earlier registration stands in the way.
     """
     request.check()
-    finder = StageFinder(pool, artifacts, runner)
+    finder = StageFinder(pool, artifacts, runner, request.publisher)
     task = await finder.task(request.task)
     stages = CascadeStages(await finder.stage(request.first, task.name), await finder.stage(request.then, task.name))
     stages.check()
@@ -225,6 +229,8 @@ def _plan(
         threads=stages.then.profile.threads,
         again=request.again,
         made_of=parts_of(stages),
+        access=request.access,
+        publisher=request.publisher,
     )
     return CompositePlan(
         request=registration,

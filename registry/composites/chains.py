@@ -27,6 +27,7 @@ from registry.samples import Samples, load_arrays, read_labelled, take_rows
 from registry.signature import Signature
 from registry.step_runner import LOCAL, StepRunner
 from runtimes.composite import CHAIN, ChainDocument, Feed
+from schemas.access import Access
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.hardware import Hardware
 from schemas.names import is_name
@@ -56,6 +57,9 @@ class ChainRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The output with the classes' scores, if the last task has several."""
     hardware: str = Hardware.CPU
     again: bool = False
+    access: Access | None = None
+    publisher: str | None = None
+    """The tenant that registers it, and sees what it may be made of; None: an administrator."""
 
     def check(self) -> None:
         """Raise `InvalidRequest` that says what is wrong, without a look at anything."""
@@ -82,7 +86,7 @@ async def register_chain(
         OperatorError: a file, a service or an earlier registration stands in the way.
     """
     request.check()
-    finder = StageFinder(pool, artifacts)
+    finder = StageFinder(pool, artifacts, publisher=request.publisher)
     tasks = [await finder.task(name) for name in request.tasks]
     feeds = tuple(wire(one, next_, request.feeds.get(next_.name, {})) for one, next_ in pairwise(tasks))
     choices = await _choices(request, finder)
@@ -164,6 +168,8 @@ def _plan(
         threads=choices[0][-1].profile.threads,
         again=request.again,
         made_of=parts_of(stage for stages in choices for stage in stages),
+        access=request.access,
+        publisher=request.publisher,
     )
     return CompositePlan(
         request=registration,

@@ -66,7 +66,11 @@ def stage_of(variant: Variant) -> Stage:
 async def note_access(plan: CompositePlan, pool: Pool, progress: ProgressSink) -> None:
     """Say who may use it, where not everybody may use what it is made of."""
     widest = await access_of_parts(pool, plan.request.made_of)
-    if widest != PUBLIC:
+    if widest == PUBLIC:
+        return
+    if plan.request.publisher is not None:  # with whom others share theirs is not theirs to know
+        progress.note(f"{plan.request.architecture} may be used by who may use all its stages, at most")
+    else:
         progress.note(f"{plan.request.architecture} is {widest}: only those may use it who may use all its stages")
 
 

@@ -13,7 +13,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from registry.composites.calibration import CascadePoint, cascade_curve
+from registry.composites.calibration import cascade_curve
+from schemas.registrations import CascadePoint
 
 LEAST_SAVING: Final = 0.2
 _JOINING_S: Final = 50e-6

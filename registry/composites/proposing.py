@@ -28,15 +28,16 @@ async def find_cascades(
     progress: ProgressSink,
     *,
     hardware: str = Hardware.CPU,
+    publisher: str | None = None,
     runner: StepRunner = LOCAL,
 ) -> tuple[CascadeProposal, ...]:
-    """Find the cascades that beat every single variant of a task at equal accuracy.
+    """Find the cascades that beat every single variant of a task at equal accuracy, of those that a publisher sees.
 
     Raises:
         InvalidRequest: the labelled file does not fit the task.
         OperatorError: there is no such task, or a variant does not run there.
     """
-    finder = StageFinder(pool, artifacts, runner)
+    finder = StageFinder(pool, artifacts, runner, publisher)
     found = await finder.task(task)
     check_cascadable(found)
     stages = await finder.worth_trying(task, hardware)

@@ -7,10 +7,11 @@ once.
 import asyncio
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
+from registry.access import publisher_of, read_sight
 from registry.artifacts import ArtifactStore
 from registry.samples import Arrays, save_arrays
 from registry.step_runner import LOCAL, StepRunner
@@ -20,6 +21,8 @@ from schemas.errors import InvalidRequest, OperatorError
 from schemas.rows.catalog import Architecture, Profile, Task, Variant, VariantState
 from store.pool import Pool
 from store.registry import get_architecture, get_profile, get_task, get_variant, list_profiles, list_variants
+
+Row = TypeVar("Row", Task, Variant)
 
 
 class FoundStage(NamedTuple):
@@ -50,17 +53,23 @@ def unbeaten(profiles: Sequence[Profile]) -> list[Profile]:
 
 
 class StageFinder:
-    """Finder of registered variants, and of what is known of them; `runner` is where they compute what they answer."""
+    """Finder of registered variants, and of what is known of them; `runner` is where they compute what they answer.
 
-    def __init__(self, pool: Pool, artifacts: ArtifactStore, runner: StepRunner = LOCAL) -> None:
+    What a `publisher` may not use does not exist for it.
+    """
+
+    def __init__(
+        self, pool: Pool, artifacts: ArtifactStore, runner: StepRunner = LOCAL, publisher: str | None = None
+    ) -> None:
         self._pool = pool
         self._artifacts = artifacts
         self._runner = runner
+        self._publisher = publisher
 
     async def task(self, name: str) -> Task:
         """The task of this name; raises `OperatorError` if there is none."""
         task = await get_task(self._pool, name)
-        if task is None:
+        if task is None or not await self._those_seen([task]):
             raise OperatorError(f"there is no task {name!r}; `infaas tasks` lists them")
         return task
 
@@ -72,7 +81,8 @@ class StageFinder:
             OperatorError: it is not ready, or its artifact is not here.
         """
         variant, profile = await get_variant(self._pool, name), await get_profile(self._pool, name)
-        if variant is None or profile is None or variant.state is not VariantState.READY:
+        ready = variant is not None and variant.state is VariantState.READY and await self._those_seen([variant])
+        if variant is None or profile is None or not ready:
             raise OperatorError(f"{name} is not registered and ready; `infaas variants --task {task}` lists what is")
         if variant.task != task:
             raise InvalidRequest(f"{name} is a variant of task {variant.task} and not of {task}")
@@ -92,7 +102,7 @@ class StageFinder:
             OperatorError: there is none.
         """
         profiles = {profile.variant: profile for profile in await list_profiles(self._pool, task=task)}
-        ready = await list_variants(self._pool, task=task, state=VariantState.READY)
+        ready = await self._those_seen(await list_variants(self._pool, task=task, state=VariantState.READY))
         singles = [
             profiles[one.name] for one in ready if one.hardware == hardware and one.runtime not in (CASCADE, CHAIN)
         ]
@@ -100,6 +110,12 @@ class StageFinder:
         if not best:
             raise OperatorError(f"task {task} has no variant for {hardware} that is ready")
         return [await self.stage(profile.variant, task) for profile in best]
+
+    async def _those_seen(self, rows: Sequence[Row]) -> Sequence[Row]:
+        if self._publisher is None:
+            return rows
+        sight = await read_sight(self._pool, publisher_of(self._publisher))
+        return [row for row in rows if sight.sees(row)]
 
     async def outputs(self, stage: FoundStage, rows: Arrays, folder: Path) -> Arrays:
         """What the model of a stage answers to the rows, before its scores are made anything else.

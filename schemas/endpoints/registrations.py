@@ -6,7 +6,7 @@ import msgspec
 
 from schemas.endpoints.endpoint import Endpoint, Some
 from schemas.principal import Role
-from schemas.registrations import ModelToRegister, RegistrationStatus
+from schemas.registrations import CascadeToRegister, ChainToRegister, ModelToRegister, RegistrationStatus
 
 
 class RegistrationRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +30,26 @@ MODEL: Final = Endpoint(
     request=ModelToRegister,
     result=RegistrationStatus,
     summary="Register a model of files that were uploaded; the same twice is the same model.",
+    status=_ACCEPTED,
+)
+CASCADE: Final = Endpoint(
+    name="registrations.cascade",
+    method="POST",
+    path="/v1/registrations/cascades",
+    role=Role.PUBLISH,
+    request=CascadeToRegister,
+    result=RegistrationStatus,
+    summary="Register a cascade of two variants, or those that are found to be worth it; again, it is the same.",
+    status=_ACCEPTED,
+)
+CHAIN: Final = Endpoint(
+    name="registrations.chain",
+    method="POST",
+    path="/v1/registrations/chains",
+    role=Role.PUBLISH,
+    request=ChainToRegister,
+    result=RegistrationStatus,
+    summary="Register a chain of tasks, which is a task itself; the same twice is the same chain.",
     status=_ACCEPTED,
 )
 LIST: Final = Endpoint(
@@ -59,4 +79,4 @@ CANCEL: Final = Endpoint(
     result=RegistrationStatus,
     summary="Cancel a registration that has not ended; what it has made stays.",
 )
-REGISTRATIONS: Final = (MODEL, LIST, SHOW, CANCEL)
+REGISTRATIONS: Final = (MODEL, CASCADE, CHAIN, LIST, SHOW, CANCEL)

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import io
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -108,3 +109,45 @@ async def test_who_registers_does_so_for_their_tenant_alone(
         assert [(await ask(gateway, globex, one, method))[0] for method in ("GET", "DELETE")] == [404, 404]
         assert (await ask(gateway, acme, one, "DELETE"))[1]["state"] == "cancelled"
         assert (await ask(gateway, admin, one, "DELETE"))[0] == 409
+
+
+async def test_what_is_made_of_others_is_made_of_what_its_publisher_sees(
+    kafka: KafkaSettings, database: str, store_pool: Pool, tmp_path: Path
+) -> None:
+    """A stage that it does not see is answered as one that does not exist."""
+    acme = await new_key(store_pool, "acme", Role.PUBLISH)
+    await register(store_pool, "open.onnx-fp32.cpu", "better.onnx-fp32.cpu", "hidden.onnx-fp32.cpu", task="all")
+    await register(store_pool, "vault.onnx-fp32.cpu", task="secret")
+    for name in ("hidden", "secret"):
+        await set_access(store_pool, name, Access(owner="globex", visibility=Visibility.PRIVATE))
+    cascades, chains = "/v1/registrations/cascades", "/v1/registrations/chains"
+    seen, better, hidden = (f"{name}.onnx-fp32.cpu" for name in ("open", "better", "hidden"))
+    cascade = {"task": "all", "first": seen, "then": better, "validation": DATA}
+    chain = {"name": "both", "tasks": ["all", "all"]}
+    async with guarded(kafka, database, INFAAS_HOME=tmp_path) as (gateway,):
+        assert (await send(gateway, acme))[0] == 201
+        for path, wanted, there in (
+            (cascades, cascade | {"then": hidden}, hidden),
+            (cascades, cascade | {"task": "secret"}, "secret"),
+            (chains, chain | {"tasks": ["all", "secret"]}, "secret"),
+            (chains, chain | {"through": [[seen, hidden]]}, hidden),
+        ):
+            absent = json.loads(json.dumps(wanted).replace(there, "absent"))
+            told = [await ask(gateway, acme, path, "POST", **one) for one in (wanted, absent)]
+            assert [status for status, _ in told] == [404, 404], told
+            assert told[0][1]["error"].replace(there, "absent") == told[1][1]["error"]
+        refused = {
+            400: ((cascades, cascade | {"then": None}), (cascades, cascade | {"thresholds": [2]}),
+                  (chains, chain | {"tasks": ["all"]}), (chains, chain | {"name": "a b"})),
+            403: ((cascades, cascade | {"name": "open"}),
+                  (cascades, cascade | {"name": "mine", "access": {"visibility": "public"}})),
+            409: ((cascades, cascade | {"name": "hidden"}), (chains, chain | {"name": "secret"})),
+        }  # fmt: skip
+        for status, wrong in refused.items():
+            for path, one in wrong:
+                found, said = await ask(gateway, acme, path, "POST", **one)
+                assert (found, "globex" in str(said)) == (status, False), (one, said)
+        rows = [await ask(gateway, acme, path, "POST", **one) for path, one in ((cascades, cascade), (chains, chain))]
+        assert [(status, row.get("kind"), row.get("name")) for status, row in rows] == [
+            (202, "cascade", "open-or-better"), (202, "chain", "both")
+        ]  # fmt: skip

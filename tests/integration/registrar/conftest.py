@@ -13,7 +13,7 @@ from broker.settings import KafkaSettings
 from broker.topics import ensure_system_topics
 from registry.artifact_settings import open_uploads
 from registry.artifacts import ArtifactStore
-from schemas.registrations import GivenFile, ModelToRegister, RegistrationStatus, ToRegister, files_of
+from schemas.registrations import GivenFile, ModelToRegister, RegistrationStatus, ToRegister, files_of, kind_of_request
 from schemas.rows.registrations import NewRegistration
 from store.pool import Pool
 from store.registrations import get_registration, put_registration
@@ -52,8 +52,8 @@ class Bureau(NamedTuple):
     async def ask(self, asked: ToRegister, tenant: str = "", *, publisher: bool = False, most: int = 100) -> str:
         row = NewRegistration(
             id=uuid4().hex,
-            kind="model",
-            name=asked.name,
+            kind=kind_of_request(asked),
+            name=asked.name or "",
             tenant=tenant,
             publisher=publisher,
             asked_by="key:1",

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from broker.settings import ENV as KAFKA_ENV
 from infaas.cli.connect import find_database
 from infaas.cli.control import gateway_error
 from infaas.supervisor.options import POSTGRES_ENV
@@ -58,17 +57,6 @@ def test_a_key_that_is_none_is_said_and_not_shown(shell: Shell, monkeypatch: pyt
     monkeypatch.setenv("INFAAS_KEY", "infaas_1 secret")
     shown = shell("lag")
     assert (shown.exit_code, "what no key does" in shown.stderr, "secret" in shown.stderr) == (1, True, False)
-
-
-@pytest.mark.parametrize("words", [("cascade", "digits", "--find"), ("chain", "both", "one", "other")])
-def test_what_makes_composites_does_not_take_the_system_of_this_home_for_the_one_that_is_named(
-    words: tuple[str, ...], shell: Shell, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(POSTGRES_ENV, "postgresql://nobody@127.0.0.1:1/none")
-    monkeypatch.setenv(KAFKA_ENV, "127.0.0.1:1")
-    monkeypatch.setenv("INFAAS_URL", URL)
-    shown = shell(*words)
-    assert (shown.exit_code, "not over the gateway of INFAAS_URL" in " ".join(shown.stderr.split())) == (1, True)
 
 
 def test_who_asks_is_said_by_the_url_or_by_a_key_and_neither_is_shown(

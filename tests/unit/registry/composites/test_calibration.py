@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.composites.calibration import (
-    CascadePoint,
     cascade_curve,
     cascade_point,
     default_points,
@@ -15,6 +14,7 @@ from registry.composites.calibration import (
 )
 from registry.composites.proposals import StageRecord, propose_cascades
 from schemas.errors import InvalidRequest
+from schemas.registrations import CascadePoint
 
 ROWS = st.lists(st.tuples(st.floats(0.0, 1.0), st.booleans(), st.booleans()), min_size=1, max_size=50)
 
