@@ -5,12 +5,12 @@ than aiohttp's. So the gateway's own CPU time is shown, too.
 """
 
 import uuid
-from statistics import median
 from typing import TYPE_CHECKING
 
 from bench.core.figures import Figure
-from bench.throughput.gateway import PACE, ROUNDS, SECONDS, database_of, load_on, running_gateway, running_module
+from bench.throughput.gateway import ROUNDS, SECONDS, database_of, running_gateway, running_module
 from bench.throughput.gateway_baseline import PARTITIONS
+from bench.throughput.turns import figures_of, take_turn
 from broker.settings import KafkaSettings
 from broker.topics import ensure_task_topics
 from process.ports import LOOPBACK, free_port
@@ -19,26 +19,11 @@ from schemas.topics import task_topic
 if TYPE_CHECKING:
     from bench.core.system import SystemUnderTest
 
-_UNITS = {
-    "requests": "requests/s",
-    f"p50 at {PACE:g}/s": "ms",
-    f"p99 at {PACE:g}/s": "ms",
-    f"CPU of 1,000 requests at {PACE:g}/s": "s",
-}
-
 
 async def measure(system: "SystemUnderTest", broker: str) -> list[Figure]:
     """Measure requests a second, their times, and CPU time, over gRPC and over HTTP."""
-    ours, http = (medians(rows) for rows in await measure_doors(system.kafka))
-    return [
-        Figure(name=f"gRPC over HTTP, {name}", broker=broker, value=one, unit=unit, baseline=base, ratio=one / base)
-        for (name, unit), one, base in zip(_UNITS.items(), ours, http, strict=True)
-    ]
-
-
-def medians(rows: list[list[float]]) -> list[float]:
-    """Medians of the columns."""
-    return [median(column) for column in zip(*rows, strict=True)]
+    ours, http = await measure_doors(system.kafka)
+    return figures_of("gRPC over HTTP", broker, ours, http)
 
 
 async def measure_doors(
@@ -56,13 +41,7 @@ async def measure_doors(
     ):
         for number in range(rounds + 1):
             for rows, url in zip(found, urls, strict=True):
-                row = await _round(gateway, url, seconds)
+                row = await take_turn(gateway, url, seconds)
                 if number:  # the first round warms everything up
                     rows.append(row)
     return found
-
-
-async def _round(pid: int, url: str, seconds: float) -> list[float]:
-    full, _ = await load_on(pid, url, seconds)
-    paced, per_cpu_s = await load_on(pid, url, seconds, PACE)
-    return [full.per_second, paced.p50_ms, paced.p99_ms, 1e3 / per_cpu_s]

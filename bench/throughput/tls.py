@@ -6,14 +6,14 @@ Both put their queries on the same topic, where the same process answers, and co
 import tempfile
 import uuid
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING
 
 import trustme
 
 from bench.core.figures import Figure
-from bench.throughput.gateway import PACE, ROUNDS, SECONDS, database_of, load_on, running_gateway, running_module
+from bench.throughput.gateway import ROUNDS, SECONDS, database_of, running_gateway, running_module
 from bench.throughput.gateway_baseline import PARTITIONS
+from bench.throughput.turns import figures_of, take_turn
 from broker.topics import ensure_task_topics
 from infaas.client.client_tls import CA_ENV
 from process.ports import LOOPBACK, free_port
@@ -23,13 +23,6 @@ if TYPE_CHECKING:
     from bench.core.system import SystemUnderTest
 
 _PLAIN, _TLS = "http", "https"
-_UNITS = {
-    "requests": "requests/s",
-    "CPU of 1,000 requests": "s",
-    f"p50 at {PACE:g}/s": "ms",
-    f"p99 at {PACE:g}/s": "ms",
-    f"CPU of 1,000 requests at {PACE:g}/s": "s",
-}
 
 
 async def measure(system: "SystemUnderTest", broker: str) -> list[Figure]:
@@ -49,21 +42,10 @@ async def measure(system: "SystemUnderTest", broker: str) -> list[Figure]:
             for number in range(ROUNDS + 1):
                 for scheme, pid in ((_PLAIN, plain), (_TLS, tls)):
                     url = f"{scheme}://{LOOPBACK}:{ports[scheme]}/v2/models/{task}/infer"
-                    values = await _round(pid, url, env)
+                    values = await take_turn(pid, url, SECONDS, env)
                     if number:  # the first round warms everything up
                         found[scheme].append(values)
-    medians = {scheme: [median(column) for column in zip(*rows, strict=True)] for scheme, rows in found.items()}
-    return [
-        Figure(name=f"HTTPS over HTTP, {name}", broker=broker, value=ours, unit=unit, baseline=bare, ratio=ours / bare)
-        for (name, unit), ours, bare in zip(_UNITS.items(), medians[_TLS], medians[_PLAIN], strict=True)
-    ]
-
-
-async def _round(pid: int, url: str, env: dict[str, str]) -> list[float]:
-    """Values in the order of the units."""
-    full, full_per_cpu_s = await load_on(pid, url, SECONDS, env=env)
-    paced, paced_per_cpu_s = await load_on(pid, url, SECONDS, PACE, env)
-    return [full.per_second, 1e3 / full_per_cpu_s, paced.p50_ms, paced.p99_ms, 1e3 / paced_per_cpu_s]
+    return figures_of("HTTPS over HTTP", broker, found[_TLS], found[_PLAIN])
 
 
 def _certified(folder: Path) -> tuple[list[str], dict[str, str]]:
