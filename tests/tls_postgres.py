@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -21,20 +21,31 @@ async def encrypted(dsn: str, certificate: Path, key: Path, authority: Path, pas
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            if await reader.readexactly(len(_SSL_REQUEST)) == _SSL_REQUEST:
-                writer.write(b"S")
-                await writer.start_tls(context)
-                back, forth = await asyncio.open_connection(behind.hostname, behind.port)
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(pass_on(reader, forth))
-                    tasks.create_task(pass_on(back, writer))
-        except* (OSError, EOFError):
-            pass
-        writer.close()
+    served = set[asyncio.Task[None]]()
 
-    server = await asyncio.start_server(serve, _HOST, 0)
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if await reader.readexactly(len(_SSL_REQUEST)) != _SSL_REQUEST:
+            return
+        writer.write(b"S")
+        await writer.start_tls(context)
+        back, forth = await asyncio.open_connection(behind.hostname, behind.port)
+        with closing(forth):
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(pass_on(reader, forth))
+                tasks.create_task(pass_on(back, writer))
+
+    async def serve_and_close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        served.add(task)
+        with closing(writer):
+            try:
+                await serve(reader, writer)
+            except* (OSError, EOFError):
+                pass
+        served.discard(task)
+
+    server = await asyncio.start_server(serve_and_close, _HOST, 0)
     port, database = server.sockets[0].getsockname()[1], behind.path.removeprefix("/")
     _write(passfile, f"{_HOST}:{port}:{database}:{behind.username}:{unquote(behind.password or '')}\n")
     async with server:
@@ -43,6 +54,9 @@ async def encrypted(dsn: str, certificate: Path, key: Path, authority: Path, pas
             f"?sslmode=verify-full&sslrootcert={authority}&passfile={passfile}"
         )
         server.close()
+        for task in served:
+            task.cancel()
+        await asyncio.gather(*served, return_exceptions=True)
 
 
 def _write(passfile: Path, line: str) -> None:
