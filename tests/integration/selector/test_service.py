@@ -189,7 +189,7 @@ async def test_a_defect_that_one_query_meets_is_answered_and_ends_no_other(
             raise ZeroDivisionError
         return choose(query, *args)
 
-    monkeypatch.setattr("selector.dispatcher.choose", fail)
+    monkeypatch.setattr("selector.overload.choose", fail)
     async with selecting(stage):
         query_id = await stage.ask(client, tenant="unlucky")
         (letter,) = await stage.wait(DEAD_LETTERS)

@@ -2,11 +2,10 @@
 
 import asyncio
 
-import asyncpg
 import pytest
 
 from schemas.errors import OperatorError
-from store.errors import StoreBusy, StoreUnavailable
+from store.errors import StoreBusy, StoreConflict, StoreUnavailable
 from store.leader import Leadership
 from store.pool import DatabaseSession, Pool, open_pool
 from store.registry import list_tasks, put_task
@@ -109,7 +108,7 @@ async def test_a_leader_keeps_the_lead_when_others_hold_its_rows(database: str, 
 
 
 async def test_defects_of_our_own_are_not_outages(store_pool: Pool) -> None:
-    with pytest.raises(asyncpg.DataError, match="invalid input for query argument"):
+    with pytest.raises(StoreConflict, match="invalid input for query argument"):
         await store_pool.execute("SELECT $1::integer", "one")
     with pytest.raises(OperatorError, match="infaas db upgrade"):
         await store_pool.execute("SELECT FROM missing")
