@@ -73,9 +73,9 @@ def certified(call: Call) -> tuple[str, ...]:
 
 @lru_cache(_MOST_CERTIFICATES)
 def _names_in(pem: bytes) -> tuple[str, ...]:
-    shown = x509.load_pem_x509_certificate(pem)
     uris, dns = list[str](), list[str]()
     try:
+        shown = x509.load_pem_x509_certificate(pem)
         for part in shown.extensions:
             if isinstance(part.value, x509.SubjectAlternativeName):
                 uris = part.value.get_values_for_type(x509.UniformResourceIdentifier)
