@@ -112,10 +112,13 @@ async def open_gateway(
         statistics = ModelStatisticsTable(query_client.owner)
         reachability = KafkaReachability(kafka)
 
-        async def problem() -> str:
+        async def told() -> str:  # to strangers, too, so without a word on where Kafka is
             if stop.is_set():
                 return "it is stopping"
-            return await reachability.problem() or ("" if query_client.up else "Kafka does not take queries")
+            return "Kafka does not take queries" if await reachability.problem() or not query_client.up else ""
+
+        async def problem() -> str:
+            return ("" if stop.is_set() else await reachability.problem()) or await told()
 
         quotas = QuotaMeters()
         room = RequestRoom(settings.max_bodies_bytes)
@@ -126,11 +129,11 @@ async def open_gateway(
         artifacts = os.environ.get(ARTIFACTS_ENV, "")
         admin = AdminRoutes(settings, kafka, bodies, admin_pool, artifacts)
         uploads = UploadRoutes(settings, admin_pool, artifacts)
-        routes = all_routes(inference, jobs, admin, uploads, models, statistics, bodies, problem)
+        routes = all_routes(inference, jobs, admin, uploads, models, statistics, bodies, told)
         app = make_app(settings, routes, authenticator)
         doors: list[AbstractAsyncContextManager[str]] = [listening(app, inference, settings, tls)]
         if settings.grpc_port is not None:
-            doors.append(grpc_door(settings, models, asking, authenticator, statistics, room, problem, stop, tls))
+            doors.append(grpc_door(settings, models, asking, authenticator, statistics, room, told, stop, tls))
         statistics.register()
         try:
             async with (

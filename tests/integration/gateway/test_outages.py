@@ -39,7 +39,8 @@ async def test_kafka_gone_is_503_at_once(tmp_path: Path) -> None:
                     assert response.headers["Retry-After"]
                     assert "Kafka" in await error_of(response)
             async with http.get(f"{url}/v2/health/ready") as response:
-                assert response.status == 503
+                told = response.status, await response.json()
+                assert told == (503, {"ready": False, "reason": "Kafka does not take queries"}), "and not where it is"
         assert query_client.in_flight == 0
     finally:
         await gateway.__aexit__(None, None, None)
