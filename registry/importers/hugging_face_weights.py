@@ -43,6 +43,7 @@ def export_weights(folder: Path, config: Mapping[str, Any], target: Path) -> str
         InvalidRequest: there is no such class, weights are missing or elsewhere, or it cannot be exported.
         OperatorError: `transformers` or torch is not installed.
     """
+    _check_files(folder, config)
     _check_indexes(folder)
     torch, transformers = _import("torch"), _import("transformers")
     architecture = _architecture(config, transformers)
@@ -63,6 +64,15 @@ def export_weights(folder: Path, config: Mapping[str, Any], target: Path) -> str
         ) from error
     _check(target, model, outputs, torch)
     return f"exported by transformers {transformers.__version__}'s {architecture}, whose answers it gives"
+
+
+def _check_files(folder: Path, config: Mapping[str, Any]) -> None:
+    """Raise `InvalidRequest` where the configuration, or an adapter's, has weights read that are not in the folder."""
+    if (folder / "adapter_config.json").exists():
+        raise InvalidRequest(f"{folder.name} holds an adapter to another model: register the model that both make")
+    file = str(config.get("transformers_weights") or "")
+    if Path(file).name != file:
+        raise InvalidRequest(f"config.json names {file[:80]!r}, which is no file of its folder")
 
 
 def _check_indexes(folder: Path) -> None:

@@ -52,9 +52,9 @@ def all_tensors_of(message: Any) -> Iterator[Any]:
     if isinstance(message, TensorProto):
         yield message
         return
-    for _, value in message.ListFields():
-        for one in [value] if isinstance(value, Message | str | bytes | int | float) else value:
-            if isinstance(one, Message):
+    for field, value in message.ListFields():
+        if field.message_type is not None:  # numbers, of which trees have millions, hold none
+            for one in [value] if isinstance(value, Message) else value:
                 yield from all_tensors_of(one)
 
 

@@ -165,6 +165,23 @@ def test_an_index_of_weights_names_safetensors_of_its_folder_only(
         _import(hugging_face, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("config.json", {"transformers_weights": "../theirs.safetensors"}, "which is no file of its folder"),
+        ("adapter_config.json", {"base_model_name_or_path": "/srv/theirs"}, "an adapter to another model"),
+    ],
+)
+def test_a_folder_of_weights_has_no_others_read(
+    hugging_face: Path, tmp_path: Path, name: str, content: dict[str, Any], said: str
+) -> None:
+    (hugging_face / "onnx" / "model.onnx").unlink()
+    (hugging_face / "model.safetensors").write_bytes(b"")
+    (hugging_face / name).write_text(json.dumps(content))
+    with pytest.raises(InvalidRequest, match=said):
+        _import(hugging_face, tmp_path)
+
+
 CONFIG = """
 name: "digits"  # what it is called
 backend: "onnxruntime"
