@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 Q = TypeVar("Q")
 R = TypeVar("R")
 _DONE: Final = (HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.ACCEPTED)
+_STALLED_S: Final = 600.0
+"""What is waited for a gateway to take the next piece of a file, or to keep the whole."""
 _ON_THE_WAY_S: Final = 10.0
 """What is waited beyond an endpoint's own deadline."""
 
@@ -130,9 +132,21 @@ class GatewayAsk:
             InfaasError: it was not taken; the message says why, and what to do.
         """
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size), "Expect": "100-continue"}
+        loop = asyncio.get_running_loop()
+
+        async def awaited() -> AsyncIterator[bytes]:
+            async for piece in pieces:
+                stalled.reschedule(loop.time() + _STALLED_S)
+                yield piece
+
         try:
-            async with self._http.put(self._url + path, data=pieces, headers=headers, allow_redirects=False) as answer:
+            async with (
+                asyncio.timeout(_STALLED_S) as stalled,
+                self._http.put(self._url + path, data=awaited(), headers=headers, allow_redirects=False) as answer,
+            ):
                 body = await answer.read()
+        except TimeoutError:
+            raise OperatorError(f"{without_user(self._url)} has taken nothing for {_STALLED_S:g} s") from None
         except aiohttp.ClientError as error:
             raise OperatorError(why_unreached(self._url, error)) from error
         if answer.status not in _DONE:

@@ -1,12 +1,15 @@
 """What a gateway answers, as the errors that a command would raise by itself."""
 
+import asyncio
+from collections.abc import AsyncIterator
 from contextvars import Context
 from pathlib import Path
 
 import pytest
 
+from infaas.cli import control
 from infaas.cli.connect import find_database
-from infaas.cli.control import gateway_error
+from infaas.cli.control import GatewayAsk, gateway_error, gateway_session
 from infaas.supervisor.options import POSTGRES_ENV
 from infaas.supervisor.state import SystemState
 from schemas.errors import (
@@ -99,3 +102,24 @@ def test_what_is_done_here_though_a_gateway_is_named_says_so(
         monkeypatch.setenv("INFAAS_URL", url)
         assert Context().run(find_database, tmp_path) == "here"  # as of a command of its own
         assert [str(tmp_path) in one for one in caplog.messages] == [True] * said
+
+
+async def test_a_gateway_that_takes_no_file_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    left = asyncio.Event()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"!"
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        left.set()
+
+    monkeypatch.setattr(control, "_STALLED_S", 0.05)
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with gateway_session(url) as http:
+            with pytest.raises(OperatorError, match="has taken nothing"):
+                await GatewayAsk(url, http).send("/v1/uploads/1", 1, pieces())
+        await left.wait()
