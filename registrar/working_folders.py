@@ -21,14 +21,27 @@ def working_folder(home: Path) -> Generator[Path]:
     """A folder for this process, while the context is open; blocks."""
     root = home / "registrations"
     folder = root / uuid4().hex
-    folder.mkdir(parents=True)
-    handle = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR)
-    try:
+    with _alone(root):
+        folder.mkdir()
+        handle = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR)
         fcntl.flock(handle, fcntl.LOCK_EX)
         _remove_abandoned(root, folder)
+    try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
+
+
+@contextmanager
+def _alone(root: Path) -> Generator[None]:
+    """Have no other process begin a folder, or remove what it takes for abandoned: one that is not locked yet."""
+    root.mkdir(parents=True, exist_ok=True)
+    handle = os.open(root, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
         os.close(handle)
 
 
@@ -42,7 +55,7 @@ def _is_used(folder: Path) -> bool:
     try:
         handle = os.open(folder / _LOCK, os.O_RDWR)
     except FileNotFoundError:
-        return True  # it begins just now, or is gone
+        return False  # who began it was killed just then, or has removed it
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
