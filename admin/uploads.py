@@ -1,9 +1,11 @@
 """What was sent to be registered. Who sends, and looks, is a tenant; who has none shares with others that have none."""
 
+import asyncio
 from typing import Final
 
 from admin.binding import bind
 from admin.control import Control
+from registry.artifact_settings import open_uploads
 from schemas.endpoints.endpoint import Nothing
 from schemas.endpoints.uploads import LIST, SHOW, UploadRequest, Uploads
 from schemas.errors import NotFound
@@ -15,12 +17,16 @@ async def show(control: Control, request: UploadRequest) -> Upload:
     """Read what is known of an upload.
 
     Raises:
-        NotFound: the tenant has not sent all of it.
+        NotFound: the tenant has not sent all of it, or it was lost before it was kept.
     """
     row = await get_upload(control.pool, control.principal.tenant or "", request.sha256)
-    if row is None or not row.arrived:
+    if row is None or not row.arrived or not await asyncio.to_thread(_is_kept, control, request.sha256):
         raise NotFound(f"there is no upload {request.sha256}")
     return row
+
+
+def _is_kept(control: Control, sha256: str) -> bool:
+    return open_uploads(control.artifacts, control.home).has(sha256)
 
 
 async def list_all(control: Control, _request: Nothing) -> Uploads:

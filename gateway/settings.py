@@ -67,7 +67,8 @@ class GatewaySettings(JobSettings):
     max_uploads_bytes: int = Field(default=100 * 1024**3, ge=1024)
     """Most bytes of all uploads of a tenant that are kept; more are answered 429."""
     max_uploads: int = Field(default=16, ge=1)
-    """Files that are uploaded at once, each MiB of which must arrive within the time below; more are answered 503."""
+    """Files that are uploaded at once, of one tenant half as many; more are answered 503. Each MiB of one must arrive
+    within the time below."""
     receive_timeout_s: float = Field(default=20.0, gt=0)
     """Seconds in which the head of a request, and then its body, must arrive, and a message of gRPC; what takes longer
     is answered 408, or INVALID_ARGUMENT. As long may a client take over an answer of HTTP, before it is let go."""

@@ -44,6 +44,7 @@ class RegistrationDesk:
         self._free = asyncio.Semaphore(settings.at_once)
         self._news = asyncio.Event()
         self._failures = FailureLog("looking for registrations", "they wait")
+        self._disk = FailureLog("making room for a registration", "it waits")
 
     def wake(self) -> None:
         """Look at once: something was asked for, or has ended."""
@@ -64,7 +65,9 @@ class RegistrationDesk:
 
     async def _claim(self) -> ClaimedRegistration | None:
         try:
-            claim = await claim_registration(self._pool, self._name, self._settings.silent_s)
+            claim = await claim_registration(
+                self._pool, self._name, self._settings.silent_s, max(1, self._settings.at_once - 1)
+            )  # one may wait for a worker as long as it likes: a place is left for others
         except StoreUnavailable as error:
             self._failures.failed(error)
             return None
@@ -92,8 +95,10 @@ class RegistrationDesk:
             await self._give_back(key)
             raise
         except (OSError, OperatorError) as error:  # as where the disk is full: nobody's fault who asks
-            self._failures.failed(error)
+            self._disk.failed(error)
             reason = ""
+        else:
+            self._disk.recovered()
         if reason is not None:
             await release_registration(self._pool, key, reason)
             await asyncio.sleep(_AGAIN_S)

@@ -85,6 +85,8 @@ class GivenFiles:
     def _link(self, sha256: str, target: Path) -> None:
         if sha256 not in self._uploaded:
             raise InvalidRequest(f"{sha256[:80]} is none of the registration's uploads")
+        if not self._uploads.has(sha256):
+            raise InvalidRequest(f"the upload {sha256} has gone: send the file again")
         with self._uploads.held(sha256) as file:
             try:
                 os.link(file, target)

@@ -43,13 +43,13 @@ class ProgressWriter:
 
     def step(self, done: int, total: int, text: str) -> None:
         """`done` of `total` steps are finished, and `text` says what goes on now."""
-        self._now = RegistrationProgress(done, total, self._shown(text), tuple(self._notes))
+        self._now = RegistrationProgress(done, total, self.shown(text), tuple(self._notes))
         self._changed.set()
 
     def note(self, text: str) -> None:
         """Say something that stays."""
         if len(self._notes) < _MOST_NOTES:
-            self._notes.append(self._shown(text))
+            self._notes.append(self.shown(text))
         self.step(self._now.done, self._now.total, self._now.doing)
 
     async def run(self) -> None:
@@ -72,5 +72,7 @@ class ProgressWriter:
         if not await note_progress(self._pool, self._claim, self._now):
             raise ClaimLost
 
-    def _shown(self, text: str) -> str:
-        return without_folder(text, self._folder)[:_LONGEST]
+    def shown(self, text: str) -> str:
+        """A text as who registers may see it, and Postgres keep it: a model's file may say any characters."""
+        characters = text.encode(errors="replace").decode().replace("\0", "?")
+        return without_folder(characters, self._folder)[:_LONGEST]

@@ -19,7 +19,7 @@ from broker.client import ping
 from broker.settings import KafkaSettings
 from process.error_groups import leaves
 from process.logs import configure_logging
-from registrar.given_files import GivenFiles, without_folder
+from registrar.given_files import GivenFiles
 from registrar.progress import INTERRUPTED, ClaimLost, ProgressWriter
 from registrar.settings import RegistrarSettings
 from registrar.todo import register_as_asked
@@ -74,10 +74,12 @@ async def _do(
         except InfaasError as problem:
             if isinstance(problem, OperatorError):
                 await _require_kafka(kafka)
-            error = without_folder(str(problem), folder) or type(problem).__name__
+            error = progress.shown(str(problem)) or type(problem).__name__
             code = problem.code if isinstance(problem, QueryError) else ""
         except OSError as problem:
-            error = without_folder(f"{problem.filename or 'a file'}: {problem.strerror or problem}", folder)
+            error = progress.shown(f"{problem.filename or 'a file'}: {problem.strerror or problem}")
+        except MemoryError:
+            error = "it needs more memory to be read than a registration may take here"
         saying.cancel()
     await progress.write()
     await _end(pool, claim, made, error, code)

@@ -30,7 +30,7 @@ class RegistrationSweeper:
         while True:
             try:
                 await self.sweep()
-            except (StoreUnavailable, OperatorError) as error:
+            except (StoreUnavailable, OperatorError, OSError) as error:
                 self._failures.failed(error)
             else:
                 self._failures.recovered()

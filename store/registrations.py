@@ -54,13 +54,18 @@ async def put_registration(pool: Pool, row: NewRegistration, most_open: int) -> 
     return True
 
 
-async def claim_registration(session: DatabaseSession, worker: str, silent_s: float) -> ClaimedRegistration | None:
-    """Begin a registration that nobody does, or whose registrar has been silent for `silent_s`; None: there is none."""
-    return await session.fetch_one(ClaimedRegistration, _CLAIM, worker, silent_s)
+async def claim_registration(
+    session: DatabaseSession, worker: str, silent_s: float, most_of_one: int
+) -> ClaimedRegistration | None:
+    """Begin a registration that nobody does, or whose registrar has been silent for `silent_s`; None: there is none.
+
+    Of those that one tenant's publishers ask for a worker does `most_of_one` at once.
+    """
+    return await session.fetch_one(ClaimedRegistration, _CLAIM, worker, silent_s, most_of_one)
 
 
 async def registration_to_do(session: DatabaseSession, registration: str) -> RegistrationToDo | None:
-    """Read what is to be done."""
+    """Read what is to be done; None: it is done, or was cancelled."""
     return await session.fetch_one(RegistrationToDo, _TO_DO, registration)
 
 

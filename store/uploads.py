@@ -1,7 +1,8 @@
 """What was uploaded for registrations: which files of whom are there, and when they go.
 
-A file is kept once, whoever has it; a row says that a tenant has sent it. Room is taken before the first byte is, so
-that a tenant never has more than it may. What nobody needs goes file by file, while nobody can begin to need it.
+A file is kept once, whoever has it; a row says that a tenant has sent it. Room is taken before the first byte is, and
+counted again before the file is kept: two of the same share a row, and whichever fails gives it back. No file is kept
+without a row that says so. What nobody needs goes file by file, while nobody can begin to need it.
 """
 
 from collections.abc import Awaitable, Callable, Collection
@@ -39,10 +40,11 @@ async def reserve_upload(pool: Pool, tenant: str, sha256: str, size: int, most_b
         return await session.fetch_one(Upload, _RESERVE, tenant, sha256, size, most_bytes)
 
 
-async def upload_arrived(session: DatabaseSession, tenant: str, sha256: str, size: int) -> Upload:
-    """Note that all of an upload is there."""
-    [row] = await session.fetch(Upload, _ARRIVED, tenant, sha256, size)
-    return row
+async def upload_arrived(pool: Pool, tenant: str, sha256: str, size: int, most_bytes: int) -> Upload | None:
+    """Note that all of an upload has come, before it is kept; None: the tenant's would be more than `most_bytes`."""
+    async with pool.transaction() as session:
+        await session.execute(_LOCK_TENANT, tenant)
+        return await session.fetch_one(Upload, _ARRIVED, tenant, sha256, size, most_bytes)
 
 
 async def give_up_upload(session: DatabaseSession, tenant: str, sha256: str) -> None:

@@ -3,17 +3,20 @@
 Rules:
 * A file is known by its content. One that the tenant has sent before is not read again; what comes is hashed as it is
   written down, and is kept only if it is what its name says. So a client that does not know what arrived sends again.
-* Its length is said beforehand, and room for it taken: a tenant never has more here than it may.
+* Its length is said beforehand, and room for it taken; once it has come, it is counted again, and written down as there
+  before it is: so a tenant never has more here than it may, and nothing is here that nobody would clear away.
 * A MiB is held of each, so many at once, and each MiB has to arrive in time: who is slow, or stops, loses the place.
+  One tenant takes half of the places at most.
 """
 
 import asyncio
 import logging
 import re
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from functools import cached_property
-from typing import Final
+from typing import Final, ParamSpec
 
 import msgspec
 from aiohttp import StreamReader, web
@@ -34,9 +37,39 @@ from store.uploads import give_up_upload, reserve_upload, upload_arrived
 
 log = logging.getLogger(__name__)
 
+P = ParamSpec("P")
+
 _PIECE_BYTES: Final = 1 << 20
 _SHA256: Final = re.compile(SHA256)
 _GIB: Final = 1 << 30
+
+
+class _DiskError(Exception):
+    """What came could not be written."""
+
+
+class UploadPlaces:
+    """Places for `most` uploads at once, of which one tenant takes half at most: a slow one leaves room to others."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._taken = Counter[str]()
+
+    @contextmanager
+    def one(self, tenant: str) -> Generator[None]:
+        """Have a place while the context is open.
+
+        Raises:
+            Overloaded: there is none.
+        """
+        if self._taken.total() >= self._most or self._taken[tenant] >= max(1, self._most // 2):
+            raise Overloaded(f"{self._taken.total()} files are being uploaded here; try again later")
+        self._taken[tenant] += 1
+        try:
+            yield
+        finally:
+            self._taken[tenant] -= 1
+            self._taken += Counter[str]()  # forgets who has none
 
 
 class UploadRoutes:
@@ -52,7 +85,7 @@ class UploadRoutes:
         self._settings = settings
         self._pool = pool
         self._artifacts = artifacts
-        self._under_way = 0
+        self._places = UploadPlaces(settings.max_uploads)
 
     def routes(self) -> list[web.RouteDef]:
         """Routes to add to the application."""
@@ -67,18 +100,16 @@ class UploadRoutes:
         tenant = principal_of(request).tenant or ""
         row = await reserve_upload(self._pool, tenant, sha256, size, self._settings.max_uploads_bytes)
         if row is None:
-            raise QuotaExceeded(
-                f"with these {size} bytes your tenant's uploads would be more than the "
-                f"{self._settings.max_uploads_bytes / _GIB:g} GiB that they may be: what is not used goes after a day"
-            )
+            raise self._too_much(size)
         if row.arrived and await asyncio.to_thread(self._store.has, sha256):
             return _answer(200, row)
         try:
-            await self._take(request.content, sha256, size)
+            with self._places.one(tenant):
+                row = await self._take(request.content, tenant, sha256, size)
         except BaseException:
             await asyncio.shield(give_up_upload(self._pool, tenant, sha256))
             raise
-        return _answer(201, await upload_arrived(self._pool, tenant, sha256, size))
+        return _answer(201, row)
 
     @cached_property
     def _store(self) -> ArtifactStore:
@@ -94,26 +125,29 @@ class UploadRoutes:
             raise web.HTTPRequestEntityTooLarge(self._settings.max_upload_bytes, size)
         return size
 
-    async def _take(self, content: StreamReader, sha256: str, size: int) -> None:
+    async def _take(self, content: StreamReader, tenant: str, sha256: str, size: int) -> Upload:
         """Write what comes into the store, and keep it if it is what it should be."""
-        async with self._place():
+        try:
+            receiving = self._store.receiving(sha256)
+            incoming = await asyncio.to_thread(receiving.__enter__)
             try:
-                receiving = self._store.receiving(sha256)
-                incoming = await asyncio.to_thread(receiving.__enter__)
-                try:
-                    await self._write(content, incoming)
-                    if incoming.sha256 != sha256:
-                        raise InvalidRequest(f"what came has the SHA-256 {incoming.sha256}, and not {sha256}")
-                    await asyncio.to_thread(incoming.keep)
-                finally:
-                    await asyncio.to_thread(receiving.__exit__, None, None, None)
-            except OperatorError as error:
-                log.warning("an upload of %d bytes cannot be kept: %s", size, error)
-                raise Overloaded("the store of artifacts takes no file now; try again later") from error
+                await self._write(content, incoming)
+                if incoming.sha256 != sha256:
+                    raise InvalidRequest(f"what came has the SHA-256 {incoming.sha256}, and not {sha256}")
+                row = await upload_arrived(self._pool, tenant, sha256, size, self._settings.max_uploads_bytes)
+                if row is None:
+                    raise self._too_much(size)
+                await _on_disk(incoming.keep)
+            finally:
+                await asyncio.to_thread(receiving.__exit__, None, None, None)
+        except (OperatorError, _DiskError) as error:
+            log.warning("an upload of %d bytes cannot be kept: %s", size, error)
+            raise Overloaded("the store of artifacts takes no file now; try again later") from error
+        return row
 
     async def _write(self, content: StreamReader, incoming: IncomingArtifact) -> None:
         while piece := await self._piece(content):
-            await asyncio.to_thread(incoming.write, piece)
+            await _on_disk(incoming.write, piece)
 
     async def _piece(self, content: StreamReader) -> bytes:
         """The next MiB, or what is left."""
@@ -129,15 +163,18 @@ class UploadRoutes:
             ) from None
         return b"".join(pieces)
 
-    @asynccontextmanager
-    async def _place(self) -> AsyncGenerator[None]:
-        if self._under_way >= self._settings.max_uploads:
-            raise Overloaded(f"{self._under_way} files are being uploaded here; try again later")
-        self._under_way += 1
-        try:
-            yield
-        finally:
-            self._under_way -= 1
+    def _too_much(self, size: int) -> QuotaExceeded:
+        return QuotaExceeded(
+            f"with these {size} bytes your tenant's uploads would be more than the "
+            f"{self._settings.max_uploads_bytes / _GIB:g} GiB that they may be: what is not used goes after a day"
+        )
+
+
+async def _on_disk(write: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+    try:
+        await asyncio.to_thread(write, *args, **kwargs)
+    except OSError as error:
+        raise _DiskError(str(error)) from error
 
 
 def _answer(status: int, row: Upload) -> web.Response:

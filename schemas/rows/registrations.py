@@ -64,7 +64,7 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
     bytes: int
     arrived: bool
-    """Whether all of it is there."""
+    """Whether all of it has come."""
     created_at: datetime
     used_at: datetime
     """When it was uploaded, or last named by a registration: it is swept away some time after that."""

@@ -12,7 +12,8 @@ SELECT count(*) FROM registrations WHERE tenant = $1 AND finished_at IS NULL
 SELECT pg_advisory_xact_lock(hashtextextended($1, 27))
 
 -- name: claim_registration
--- One that nobody does, or whose registrar is silent: the oldest of who has the fewest under way.
+-- One that nobody does, or whose registrar is silent: the oldest of who has the fewest under way. Of one publisher a
+-- registrar does so many at most.
 UPDATE registrations SET
     state = 'running', worker = $1, epoch = epoch + 1, attempts = attempts + 1, changed_at = clock_timestamp(),
     started_at = coalesce(started_at, clock_timestamp())
@@ -20,14 +21,22 @@ WHERE id = (
     SELECT r.id FROM registrations AS r
     WHERE r.finished_at IS NULL
         AND (r.state = 'waiting' OR r.changed_at < clock_timestamp() - make_interval(secs => $2))
-    ORDER BY (SELECT count(*) FROM registrations AS o WHERE o.state = 'running' AND o.tenant = r.tenant), r.created_at
+        AND (NOT r.publisher OR $3::bigint > (
+            SELECT count(*) FROM registrations AS o
+            WHERE o.finished_at IS NULL AND o.state = 'running' AND o.worker = $1 AND o.tenant = r.tenant AND o.publisher
+                AND o.id <> r.id
+        ))
+    ORDER BY (
+        SELECT count(*) FROM registrations AS o
+        WHERE o.finished_at IS NULL AND o.state = 'running' AND o.tenant = r.tenant
+    ), r.created_at
     LIMIT 1 FOR UPDATE OF r SKIP LOCKED
 )
 RETURNING id, epoch, attempts, crashes, reason
 
 -- name: registration_to_do
--- What is to be done.
-SELECT id, kind, tenant, publisher, asked_by, origin, request FROM registrations WHERE id = $1
+-- What is to be done; no row: it was cancelled.
+SELECT id, kind, tenant, publisher, asked_by, origin, request FROM registrations WHERE id = $1 AND state = 'running'
 
 -- name: note_progress
 -- Keep a claim, and note how far it is. No row: it was cancelled, or is another's.
@@ -40,9 +49,9 @@ WHERE id = $1 AND epoch = $2 AND state = 'running'
 UPDATE registrations SET changed_at = clock_timestamp() WHERE id = $1 AND epoch = $2 AND state = 'running'
 
 -- name: end_registration
--- Note how it ended, unless it was cancelled or is another's.
+-- Note how it ended, unless it was cancelled or is another's. What was asked for, which may be long, goes.
 UPDATE registrations SET
-    state = $3, error = $4, error_code = $5, made = $6, doing = '', changed_at = clock_timestamp(), finished_at = clock_timestamp()
+    state = $3, error = $4, error_code = $5, made = $6, doing = '', request = '{}', uploads = '{}', changed_at = clock_timestamp(), finished_at = clock_timestamp()
 WHERE id = $1 AND epoch = $2 AND state = 'running'
 
 -- name: release_registration
@@ -54,9 +63,9 @@ UPDATE registrations SET
 WHERE id = $1 AND epoch = $2 AND state = 'running'
 
 -- name: cancel_registration
--- Cancel one that has not ended.
+-- Cancel one that has not ended. What was asked for goes.
 UPDATE registrations SET
-    state = 'cancelled', doing = '', changed_at = clock_timestamp(), finished_at = clock_timestamp()
+    state = 'cancelled', doing = '', request = '{}', uploads = '{}', changed_at = clock_timestamp(), finished_at = clock_timestamp()
 WHERE id = $1 AND finished_at IS NULL
 
 -- name: list_registrations
@@ -66,7 +75,7 @@ SELECT
     started_at, finished_at
 FROM registrations
 WHERE ($1::text IS NULL OR id = $1) AND ($2::text IS NULL OR tenant = $2)
-ORDER BY id DESC LIMIT $3
+ORDER BY created_at DESC, id LIMIT $3
 
 -- name: forget_registrations
 -- Forget those that ended long ago.
@@ -86,8 +95,10 @@ RETURNING sha256, bytes, arrived, created_at, used_at
 DELETE FROM uploads WHERE tenant = $1 AND sha256 = $2 AND NOT arrived
 
 -- name: upload_arrived
--- Note that all of an upload is there, whatever became of its room.
-INSERT INTO uploads (tenant, sha256, bytes, arrived) VALUES ($1, $2, $3, true)
+-- Note that all of an upload has come, if the tenant's uploads leave room for it, whatever became of what was taken.
+INSERT INTO uploads (tenant, sha256, bytes, arrived)
+SELECT $1, $2, $3::bigint, true
+WHERE (SELECT coalesce(sum(bytes), 0)::bigint FROM uploads WHERE tenant = $1 AND sha256 <> $2) + $3::bigint <= $4::bigint
 ON CONFLICT (tenant, sha256) DO UPDATE SET arrived = true, bytes = excluded.bytes, used_at = clock_timestamp()
 RETURNING sha256, bytes, arrived, created_at, used_at
 
@@ -123,5 +134,5 @@ DELETE FROM uploads AS u WHERE (tenant, sha256) IN (
 RETURNING sha256, bytes, arrived, created_at, used_at
 
 -- name: kept_uploads
--- Which of these files somebody has uploaded still.
-SELECT DISTINCT sha256 AS text FROM uploads WHERE sha256 = ANY ($1::text[])
+-- Which of these files somebody has uploaded still; who only began to will keep it anew.
+SELECT DISTINCT sha256 AS text FROM uploads WHERE sha256 = ANY ($1::text[]) AND arrived

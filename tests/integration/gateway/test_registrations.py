@@ -4,7 +4,9 @@ import asyncio
 import hashlib
 import io
 import json
-from collections.abc import AsyncIterator
+import resource
+from collections.abc import AsyncIterator, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,17 @@ async def ask(gateway: Guarded, key: ApiKey, path: str, method: str = "GET", **j
     return status, said
 
 
+@contextmanager
+def small_files_only() -> Generator[None]:
+    """The kernel refuses to write more than 64 KiB to a file, as a full disk would."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64 * 1024, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 async def stalling() -> AsyncIterator[bytes]:
     """A client that sends too little."""
     yield CONTENT[:10]
@@ -62,7 +75,13 @@ async def test_a_file_is_kept_once_it_is_what_it_should_be_and_is_its_tenants(
         assert (status, "within 1 s" in said["error"]) == (408, True)
         assert (await send(gateway, acme, stalling()))[0] == 411
         assert [(await send(gateway, acme))[0] for _ in range(2)] == [201, 200]
-        assert open_uploads("", tmp_path).has(SHA256)
+        uploads = open_uploads("", tmp_path)
+        assert uploads.has(SHA256)
+        uploads.discard(SHA256)
+        assert (await ask(gateway, acme, HERE))[0] == 404, "it was lost: who asks sends it again"
+        with small_files_only():
+            assert (await send(gateway, acme))[0] == 503
+        assert (await send(gateway, acme))[0] == 201
         assert (await ask(gateway, acme, HERE))[1]["bytes"] == len(CONTENT)
         assert (await ask(gateway, globex, HERE))[0] == 404, "whether others have it is nobody's to know"
         other = f"/v1/uploads/{'0' * 64}"

@@ -38,7 +38,7 @@ class Bureau(NamedTuple):
     async def upload(self, file: Path, tenant: str = "") -> GivenFile:
         sha256 = self.uploads.put(file)
         assert await reserve_upload(self.pool, tenant, sha256, len(file.read_bytes()), 10**9)  # noqa: ASYNC240
-        assert await upload_arrived(self.pool, tenant, sha256, 1)
+        assert await upload_arrived(self.pool, tenant, sha256, 1, 10**9)
         return GivenFile(name=file.name, upload=sha256)
 
     async def linear(self, tenant: str = "", **changes: Any) -> ModelToRegister:

@@ -2,23 +2,89 @@
 
 from schemas.rows.registrations import NewRegistration
 from store.pool import Pool
-from store.registrations import claim_registration, put_registration, release_registration
+from store.registrations import (
+    cancel_registration,
+    claim_registration,
+    list_registrations,
+    put_registration,
+    registration_to_do,
+    release_registration,
+)
+from store.uploads import give_up_upload, reserve_upload, sweep_uploads, upload_arrived
+
+ONE, OTHER = "1" * 64, "2" * 64
 
 
-def a_registration(number: str, tenant: str = "acme") -> NewRegistration:
+def a_registration(number: str, tenant: str = "acme", *, publisher: bool = True) -> NewRegistration:
     return NewRegistration(
-        id=number, kind="model", name="m", tenant=tenant, publisher=True, asked_by="key:1", origin="http", request={},
-        uploads=(),
+        id=number, kind="model", name="m", tenant=tenant, publisher=publisher, asked_by="key:1", origin="http",
+        request={"name": "m"}, uploads=(),
     )  # fmt: skip
+
+
+async def put(pool: Pool, *rows: NewRegistration) -> None:
+    for row in rows:
+        assert await put_registration(pool, row, most_open=10)
+
+
+async def claimed(pool: Pool, worker: str = "one") -> str | None:
+    claim = await claim_registration(pool, worker, 60, 1)
+    return claim and claim.id
 
 
 async def test_what_only_was_interrupted_counts_for_nothing(store_pool: Pool) -> None:
     """Kafka may be away for as long as it likes."""
     assert await put_registration(store_pool, a_registration("1"), most_open=1)
     for reason in ("", "", "it crashed", ""):
-        claim = await claim_registration(store_pool, "one", 60)
+        claim = await claim_registration(store_pool, "one", 60, 1)
         assert claim is not None
         await release_registration(store_pool, (claim.id, claim.epoch), reason)
-    last = await claim_registration(store_pool, "one", 60)
+    last = await claim_registration(store_pool, "one", 60, 1)
     assert last is not None
     assert (last.epoch, last.attempts, last.crashes, last.reason) == (5, 2, 1, "it crashed")
+
+
+async def test_a_publisher_leaves_room_for_others(store_pool: Pool) -> None:
+    """What waits for a worker holds its registrar's place for as long as there is none."""
+    theirs = [a_registration(number) for number in ("3", "1", "2")]
+    await put(
+        store_pool, *theirs, a_registration("4", "globex"), *(a_registration(n, "", publisher=False) for n in "56")
+    )
+    assert [row.id for row in await list_registrations(store_pool)] == ["6", "5", "4", "2", "1", "3"], "latest first"
+    assert [await claimed(store_pool) for _ in range(5)] == ["3", "4", "5", "6", None]
+    assert await claimed(store_pool, "another") == "1"
+
+
+async def test_what_was_asked_for_goes_with_its_end(store_pool: Pool) -> None:
+    """What is cancelled counts against nobody, so it must not be long."""
+    await put(store_pool, a_registration("1"))
+    assert await claimed(store_pool) == "1"
+    assert await registration_to_do(store_pool, "1") is not None
+    assert await cancel_registration(store_pool, "1")
+    assert await registration_to_do(store_pool, "1") is None
+    assert await store_pool.fetch_value(str, "SELECT request::text FROM registrations") == "{}"
+
+
+async def test_no_tenant_has_more_than_it_may(store_pool: Pool) -> None:
+    """Two uploads of a file share the room that the first to fail gives back."""
+    assert await reserve_upload(store_pool, "acme", ONE, 10, 10)
+    await give_up_upload(store_pool, "acme", ONE)
+    assert await reserve_upload(store_pool, "acme", OTHER, 10, 10)
+    assert await upload_arrived(store_pool, "acme", ONE, 10, 10) is None
+    assert await upload_arrived(store_pool, "acme", OTHER, 10, 10)
+
+
+async def test_a_file_goes_with_the_last_row_that_says_it_is_there(store_pool: Pool) -> None:
+    """One that was only begun gives its row up, and would leave the file to nobody."""
+    gone = list[str]()
+
+    async def discard(sha256: str) -> None:
+        gone.append(sha256)
+
+    for sha256 in (ONE, OTHER):
+        assert await upload_arrived(store_pool, "acme", sha256, 1, 10)
+    await store_pool.execute("UPDATE uploads SET used_at = used_at - interval '1 hour'")
+    assert await reserve_upload(store_pool, "globex", ONE, 1, 10)
+    assert await upload_arrived(store_pool, "globex", OTHER, 1, 10)
+    assert await sweep_uploads(store_pool, 60, discard) == 2
+    assert gone == [ONE]
