@@ -19,10 +19,10 @@ def keep_secret(file: Path) -> str:
 
 
 def write_secret(file: Path, text: str) -> None:
-    """Write what holds a secret into this file, which nobody else may read at any time."""
+    """Write what holds a secret, in UTF-8, into this file, which nobody else may read at any time."""
     fresh = file.with_name(f"{file.name}.new")
     fresh.unlink(missing_ok=True)
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as out:
-        out.write(text)
+    with os.fdopen(descriptor, "wb") as out:
+        out.write(text.encode())
     fresh.replace(file)
