@@ -40,7 +40,7 @@ from schemas.topics import (
     variant_topic,
     variant_topics,
 )
-from security.signature import sign, tenant_key
+from security.signature import SigningKey, sign, tenant_key
 from selector.evidence import KEEP_BYTES, MOST_AT_ONCE
 from store.pool import Pool
 from store.tenants import list_tenants, renew_key
@@ -59,6 +59,13 @@ async def a_tenant(stage: Stage) -> str:
     name = f"acme{uuid4().hex[:8]}"
     await create_tenant(stage.pool, stage.kafka, Tenant(name=name, partitions=2))
     return name
+
+
+async def a_signing_tenant(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> tuple[str, SigningKey]:
+    """A tenant and its key, of the secret that this process has from now on."""
+    monkeypatch.setenv("INFAAS_SIGNING_SECRET", SECRET)
+    tenant = await a_tenant(stage)
+    return tenant, tenant_key(SECRET.encode(), tenant, await renew_key(stage.pool, tenant) or 0)
 
 
 async def ask(
@@ -208,9 +215,7 @@ async def test_what_was_buried_is_asked_again_where_its_tenant_is_known(stage: S
 async def test_what_was_signed_is_asked_again_as_its_tenants_and_what_was_forged_is_not(
     stage: Stage, client: Producer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("INFAAS_SIGNING_SECRET", SECRET)
-    tenant = await a_tenant(stage)
-    key = tenant_key(SECRET.encode(), tenant, await renew_key(stage.pool, tenant) or 0)
+    tenant, key = await a_signing_tenant(stage, monkeypatch)
     box = LetterBox(stage.kafka, SECRET.encode())
 
     async def buried(count: int) -> list[StoredLetter]:
@@ -338,9 +343,7 @@ class SlowWorker:
 async def test_where_no_name_is_believed_who_signs_is_known(
     stage: Stage, client: Producer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("INFAAS_SIGNING_SECRET", SECRET)
-    tenant = await a_tenant(stage)
-    key = tenant_key(SECRET.encode(), tenant, await renew_key(stage.pool, tenant) or 0)
+    tenant, key = await a_signing_tenant(stage, monkeypatch)
     large = {"x": np.zeros((20_000, 4), np.float32)}
     async with (
         selecting(stage, tenant_headers="refused"),
