@@ -27,9 +27,9 @@ from schemas.endpoints.catalog import (
     MeasuredVariant,
     ModelsRequest,
     ProfileRequest,
-    TasksRequest,
     VariantsRequest,
 )
+from schemas.endpoints.endpoint import Nothing
 from schemas.errors import NotFound
 from schemas.rows.catalog import ACCURACY, Profile, Variant, VariantState
 from schemas.rows.placement import CorrectionRow, InstanceRow
@@ -49,7 +49,7 @@ from store.registry import (
 )
 
 
-async def tasks(control: Control, _request: TasksRequest) -> list[ListedTask]:
+async def tasks(control: Control, _request: Nothing) -> list[ListedTask]:
     """List the tasks."""
     async with control.pool.snapshot() as session:
         sight = await read_sight(session, control.principal)

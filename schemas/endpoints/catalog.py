@@ -5,14 +5,10 @@ from typing import Final
 import msgspec
 
 from schemas.access import PUBLIC, Access
-from schemas.endpoints.endpoint import Endpoint
+from schemas.endpoints.endpoint import Endpoint, Nothing
 from schemas.principal import Role
 from schemas.rows.catalog import Architecture, Profile, Task, Variant
 from schemas.rows.placement import CorrectionRow
-
-
-class TasksRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """All tasks are wanted."""
 
 
 class ListedTask(Task, frozen=True, kw_only=True):
@@ -101,7 +97,7 @@ TASKS: Final = Endpoint(
     method="GET",
     path="/v1/tasks",
     role=Role.QUERY,
-    request=TasksRequest,
+    request=Nothing,
     result=list[ListedTask],
     summary="List the tasks that clients can ask for.",
 )

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from schemas.endpoints.endpoint import Endpoint
+from schemas.endpoints.endpoint import Endpoint, Moment, Number
 from schemas.principal import Role
 
 MOST_LETTERS: Final = 10_000
@@ -18,8 +18,6 @@ MOST_LETTERS: Final = 10_000
 MOST_SHOWN_BYTES: Final = 1000
 """What is shown of a value."""
 _Limit = Annotated[int, msgspec.Meta(ge=1, le=MOST_LETTERS)]
-_Moment = Annotated[datetime, msgspec.Meta(tz=True)]
-_Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _Letters = Annotated[list[str], msgspec.Meta(max_length=MOST_LETTERS)]
 _DEADLINE_S: Final = 300.0
 
@@ -30,8 +28,8 @@ class LettersRequest(msgspec.Struct, frozen=True, kw_only=True):
     task: str | None = None
     reason: str | None = None
     """Part of the reason, in capitals or not."""
-    since: _Moment | None = None
-    until: _Moment | None = None
+    since: Moment | None = None
+    until: Moment | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
     done: bool = False
     """Those, too, that were replayed or dropped."""
@@ -67,8 +65,8 @@ class ShownLetter(LetterOutline, frozen=True, kw_only=True):
 class LetterRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Which dead letter is shown."""
 
-    partition: _Number
-    offset: _Number
+    partition: Number
+    offset: Number
 
 
 class LetterChoice(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,8 +76,8 @@ class LetterChoice(msgspec.Struct, frozen=True, kw_only=True):
     """These, as `0/17`; empty: any."""
     task: str | None = None
     reason: str | None = None
-    since: _Moment | None = None
-    until: _Moment | None = None
+    since: Moment | None = None
+    until: Moment | None = None
     limit: _Limit = 1000
     after: str = ""
     """Where the answer before said to go on."""

@@ -28,6 +28,8 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 """A number of things, as far as one that is larger is a mistake."""
 Some = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 """How many rows are to be listed."""
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""Number of a row or a record, as Postgres and Kafka give them."""
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 """A time, with its zone."""
 MOST_BODY_BYTES: Final = 1 << 20

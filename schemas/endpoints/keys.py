@@ -9,14 +9,13 @@ from typing import Annotated, Final
 
 import msgspec
 
-from schemas.endpoints.endpoint import Count, Endpoint
+from schemas.endpoints.endpoint import Count, Endpoint, Moment
 from schemas.principal import Role
 
 _Id = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{12}$", max_length=12)]
 _Rate = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
 _Waiting = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 _Tasks = Annotated[list[str], msgspec.Meta(min_length=1, max_length=1000)]
-_Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class KeyRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,7 +34,7 @@ class KeyRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Most queries a second, of each gateway."""
     concurrent: _Waiting | None = None
     """Most queries that wait at once, of each gateway."""
-    expires_at: _Moment | None = None
+    expires_at: Moment | None = None
     """When it ends; absent: never."""
     note: str = ""
     """What it is for: one line."""

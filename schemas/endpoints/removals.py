@@ -3,11 +3,11 @@
 A removal that was accepted is kept until it has ended, whatever ends meanwhile; its number is asked how far it is.
 """
 
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
 
-from schemas.endpoints.endpoint import Endpoint
+from schemas.endpoints.endpoint import Endpoint, Number
 from schemas.principal import Role
 from schemas.rows.removals import Removal, RemovalPlan, RemovalRequest
 
@@ -22,7 +22,7 @@ class RemovalPlanRequest(msgspec.Struct, frozen=True, kw_only=True):
 class RemovalStatusRequest(msgspec.Struct, frozen=True, kw_only=True):
     """How far a removal is, is wanted."""
 
-    id: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+    id: Number
 
 
 PLAN_REMOVAL: Final = Endpoint(
