@@ -6,12 +6,9 @@ from typing import Final
 from admin.binding import bind
 from admin.control import Control
 from schemas.endpoints.endpoint import Nothing
-from schemas.endpoints.lag import LAG, LagReport
+from schemas.endpoints.lag import LAG, STALE_S, LagReport
 from schemas.rows.samples import AlarmKind, LagSample, TopicAlarm
 from store.samples import latest_lag, present_s, reading_error, topic_alarms
-
-STALE_S: Final = 10.0
-"""Seconds after which what was recorded is no longer the present."""
 
 
 async def show(control: Control, _request: Nothing) -> LagReport:

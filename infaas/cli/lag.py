@@ -11,12 +11,11 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from admin.lag import STALE_S
 from infaas.cli.connect import DEFAULT_HOME, Home, Json
 from infaas.cli.control import asking, call
 from infaas.cli.output import out, plain, show, show_json, table
 from schemas.endpoints.endpoint import Nothing
-from schemas.endpoints.lag import LAG, LagReport
+from schemas.endpoints.lag import LAG, STALE_S, LagReport
 from schemas.rows.samples import GroupHealth, LagSample
 
 _EVERY_S: Final = 1.0

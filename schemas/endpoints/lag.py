@@ -9,6 +9,9 @@ from schemas.endpoints.endpoint import Endpoint, Nothing
 from schemas.principal import Role
 from schemas.rows.samples import LagSample
 
+STALE_S: Final = 10.0
+"""Seconds after which what was recorded is no longer the present."""
+
 
 class LagReport(msgspec.Struct, frozen=True, kw_only=True):
     """How far the consumers of each topic are behind, as last recorded."""
