@@ -1,7 +1,5 @@
 """`infaas audit`: what administrators did."""
 
-import time
-from datetime import UTC, datetime
 from typing import Annotated
 
 import msgspec
@@ -9,7 +7,7 @@ import typer
 
 from infaas.cli.connect import DEFAULT_HOME, Home, Json
 from infaas.cli.control import call
-from infaas.cli.moments import parse_moment
+from infaas.cli.moments import past_moment
 from infaas.cli.output import date_time, show, show_json, table
 from schemas.endpoints.audit import ACTS, ActsRequest
 from schemas.rows.audit import AuditRow, AuditVerb
@@ -27,17 +25,13 @@ def audit(
 ) -> None:
     """List what administrators did: who, what, to what, when, from where, and what came of it; the latest last."""
     asked = ActsRequest(
-        actor=actor, verb=verb, subject=subject, since=_moment(since), until=_moment(until), latest=latest
+        actor=actor, verb=verb, subject=subject, since=past_moment(since), until=past_moment(until), latest=latest
     )
     rows = call(home, ACTS, asked)
     if as_json:
         return show_json(rows)
     columns = ("at", "who", "from", "what", "on", "asked", "outcome")
     return show(table(columns, [_row(row) for row in rows], spare=("asked", "from")))
-
-
-def _moment(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromtimestamp(parse_moment(text, time.time()), UTC)
 
 
 def _row(row: AuditRow) -> tuple[object, ...]:

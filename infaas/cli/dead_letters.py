@@ -1,9 +1,7 @@
 """`infaas dead-letters`: what could not be processed; it is looked at, sent again, or dropped."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Generator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final, TypeVar
 
@@ -14,7 +12,7 @@ from broker.letters.letter import LetterId
 from broker.settings import KafkaSettings
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_kafka
 from infaas.cli.control import call, gateway_url
-from infaas.cli.moments import parse_moment
+from infaas.cli.moments import past_moment
 from infaas.cli.output import CommandGroup, day_time, err, show, show_json, table
 from infaas.cli.progress_bar import ProgressBar
 from schemas.endpoints.dead_letters import (
@@ -68,7 +66,7 @@ def list_letters(
 ) -> None:
     """List the dead letters of which something is to be done, the latest last."""
     request = LettersRequest(
-        task=task, reason=reason, since=_moment(since), until=_moment(until), limit=limit, done=done
+        task=task, reason=reason, since=past_moment(since), until=past_moment(until), limit=limit, done=done
     )
     if gateway_url():
         found = call(home, LIST_LETTERS, request)
@@ -111,7 +109,9 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """Ask dead letters again, under the same ids; none of them twice, and none that has an answer by now."""
-    request = LetterChoice(letters=letters or [], task=task, reason=reason, since=_moment(since), until=_moment(until))
+    request = LetterChoice(
+        letters=letters or [], task=task, reason=reason, since=past_moment(since), until=past_moment(until)
+    )
     replayed = answered = 0
     passed_over = dict[str, str]()
     for page in _pages(home, REPLAY_LETTERS, request, limit, "sending again"):
@@ -143,7 +143,12 @@ def drop(
     if not (letters or task or reason or since or until or everything):
         raise OperatorError("say which dead letters to drop, or --all of them")
     request = DropRequest(
-        letters=letters or [], task=task, reason=reason, since=_moment(since), until=_moment(until), all=everything
+        letters=letters or [],
+        task=task,
+        reason=reason,
+        since=past_moment(since),
+        until=past_moment(until),
+        all=everything,
     )
     count = sum(page.dropped for page in _pages(home, DROP_LETTERS, request, limit, "dropping"))
     if as_json:
@@ -171,10 +176,6 @@ def _ask(home: Path, question: Callable[[KafkaSettings], Awaitable[T]]) -> T:
         return await question(find_kafka(home))
 
     return asyncio.run(ask())
-
-
-def _moment(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromtimestamp(parse_moment(text, time.time()), UTC)
 
 
 def _place(text: str) -> LetterRequest:

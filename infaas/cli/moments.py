@@ -1,7 +1,8 @@
 """Times as people write them: `2h` ago or ahead, or a date; and how long something may take, `2h30m`."""
 
 import re
-from datetime import datetime
+import time
+from datetime import UTC, datetime
 from typing import Final
 
 from schemas.errors import OperatorError
@@ -28,6 +29,15 @@ def parse_moment(text: str, now_s: float, *, ahead: bool = False) -> float:
     except ValueError:
         when = "from now on" if ahead else "ago"
         raise OperatorError(f"{text!r} is no time: write 90s, 30m, 2h or 3d {when}, or 2026-01-31T12:00") from None
+
+
+def past_moment(text: str | None) -> datetime | None:
+    """Read a flag that says a time ago, or a date; None where it was left out.
+
+    Raises:
+        OperatorError: it is no time.
+    """
+    return None if text is None else datetime.fromtimestamp(parse_moment(text, time.time()), UTC)
 
 
 def parse_duration(text: str) -> float:
