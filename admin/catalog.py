@@ -4,8 +4,9 @@ All of an answer is of one moment. What someone does not see is looked for with 
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, TypeVar
 
 from msgspec.structs import asdict
 
@@ -48,6 +49,8 @@ from store.registry import (
     list_variants,
 )
 
+Row = TypeVar("Row", InstanceRow, CorrectionRow)
+
 
 async def tasks(control: Control, _request: Nothing) -> list[ListedTask]:
     """List the tasks."""
@@ -76,8 +79,8 @@ async def variants(control: Control, request: VariantsRequest) -> list[ListedVar
         rows = sight.those_seen(await list_variants(session, task=request.task))
         profiles = await _profiles(session, request.task)
         measures = {task.name: task.measure for task in await list_tasks(session)}
-        failed = await _failed(session, sight)
-        corrections = await _corrections(session, sight)
+        failed = _by_variant(await _failed(session, sight))
+        corrections = _by_variant(await _corrections(session, sight))
     ready = [row for row in rows if row.state is VariantState.READY]
     compared = await asyncio.to_thread(compare, ready, profiles)  # many take as long as some queries
     dominated = {one.variant.name: one.dominated_by for one in compared}
@@ -86,8 +89,8 @@ async def variants(control: Control, request: VariantsRequest) -> list[ListedVar
             variant=row,
             profile=profiles.get(row.name),
             measure=measures[row.task],
-            failed={one.worker: one.reason for one in failed if one.variant == row.name},
-            corrections=tuple(one for one in corrections if one.variant == row.name),
+            failed={one.worker: one.reason for one in failed.get(row.name, ())},
+            corrections=tuple(corrections.get(row.name, ())),
             dominated_by=dominated.get(row.name, ""),
         )
         for row in rows
@@ -145,6 +148,13 @@ async def _sees_task(session: DatabaseSession, sight: Sight, name: str | None) -
 
 async def _profiles(session: DatabaseSession, task: str | None) -> Mapping[str, Profile]:
     return {row.variant: row for row in await list_profiles(session, task=task)}
+
+
+def _by_variant(rows: Iterable[Row]) -> Mapping[str, Sequence[Row]]:
+    found = defaultdict[str, list[Row]](list)
+    for row in rows:
+        found[row.variant].append(row)
+    return found
 
 
 async def _failed(session: DatabaseSession, sight: Sight) -> Sequence[InstanceRow]:
