@@ -42,6 +42,10 @@ _STALLED_S: Final = 600.0
 """What is waited for a gateway to take the next piece of a file, or to keep the whole."""
 _ON_THE_WAY_S: Final = 10.0
 """What is waited beyond an endpoint's own deadline."""
+LOOK_S: Final = 0.5
+"""Seconds after which one asks again how far something is."""
+_PATIENCE_S: Final = 60.0
+"""Seconds for which nobody may be there to say so: it goes on all the same."""
 
 
 class Ask(Protocol):
@@ -84,6 +88,25 @@ async def asking(home: Path) -> AsyncGenerator[Ask]:
     else:
         async with open_pool(find_database(home), max_size=2) as pool:
             yield _AskHere(local_control(home, pool))
+
+
+async def ask_patiently(ask: Ask, endpoint: Endpoint[Q, R], request: Q) -> R:
+    """Ask how far something is, again and again while nobody answers: a gateway may be started just now.
+
+    Raises:
+        InfaasError: as `Ask` does; where nobody answers, after a minute.
+    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + _PATIENCE_S
+    while True:
+        try:
+            return await ask(endpoint, request)
+        except NotFound:
+            raise
+        except OperatorError:
+            if loop.time() > until:
+                raise
+        await asyncio.sleep(LOOK_S)
 
 
 def local_control(home: Path, pool: Pool) -> "Control":

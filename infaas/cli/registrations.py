@@ -3,25 +3,22 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
 from infaas.cli.connect import DEFAULT_HOME, Home, Json
-from infaas.cli.control import Ask, GatewayAsk, asking, call
+from infaas.cli.control import LOOK_S, Ask, GatewayAsk, ask_patiently, asking, call
 from infaas.cli.output import CommandGroup, err, show, show_json, table
 from infaas.cli.progress_bar import ProgressBar
 from infaas.cli.uploads import Uploader, uploading
 from schemas.endpoints.endpoint import Endpoint
 from schemas.endpoints.registrations import CANCEL, LIST, SHOW, RegistrationRequest, RegistrationsRequest
-from schemas.errors import NotFound, OperatorError, query_error
+from schemas.errors import OperatorError, query_error
 from schemas.registrations import MadeVariant, RegistrationState, RegistrationStatus
 
 Asked: TypeAlias = tuple[Endpoint[Any, RegistrationStatus], Any]
 """What a registration is asked for by, with its files sent."""
-_LOOK_S: Final = 0.5
-_PATIENCE_S: Final = 60.0
-"""Seconds for which a gateway may be away before we give up following: it may be started again just now."""
 _IdArgument = Annotated[str, typer.Argument(metavar="ID", help="As `infaas register` and `list` show it.")]
 
 app = typer.Typer(
@@ -108,14 +105,14 @@ async def followed(ask: Ask, registration: str, bar: ProgressBar) -> list[MadeVa
     noted = 0
     try:
         while True:
-            row = await _patiently(ask, registration)
+            row = await ask_patiently(ask, SHOW, RegistrationRequest(id=registration))
             for note in row.notes[noted:]:
                 bar.note(note)
             noted = len(row.notes)
             bar.step(row.steps_done, row.steps_total, row.doing or f"{row.name}: {row.state}")
             if row.ended:
                 return _outcome(row)
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(LOOK_S)
     except asyncio.CancelledError:
         err.print(
             f"registration {registration} goes on without us: `infaas registrations follow {registration}` shows how "
@@ -123,21 +120,6 @@ async def followed(ask: Ask, registration: str, bar: ProgressBar) -> list[MadeVa
             highlight=False,
         )
         raise
-
-
-async def _patiently(ask: Ask, registration: str) -> RegistrationStatus:
-    """Ask how far it is, again and again while nobody answers."""
-    loop = asyncio.get_running_loop()
-    until = loop.time() + _PATIENCE_S
-    while True:
-        try:
-            return await ask(SHOW, RegistrationRequest(id=registration))
-        except NotFound:
-            raise
-        except OperatorError:
-            if loop.time() > until:
-                raise
-            await asyncio.sleep(_LOOK_S)
 
 
 def _outcome(row: RegistrationStatus) -> list[MadeVariant]:

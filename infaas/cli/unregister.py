@@ -1,13 +1,13 @@
 """`infaas unregister`: a variant, a model or a task goes, with its queries answered, its topics, files and rows."""
 
-import time
+import asyncio
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database, with_database
-from infaas.cli.control import call, gateway_url, local_control
+from infaas.cli.control import LOOK_S, Ask, ask_patiently, asking, call, gateway_url, local_control
 from infaas.cli.output import err, show, show_json, table
 from infaas.cli.progress_bar import ProgressBar
 from schemas.endpoints.removals import (
@@ -20,9 +20,6 @@ from schemas.endpoints.removals import (
 from schemas.errors import NotFound, OperatorError
 from schemas.rows.removals import Removal, RemovalPlan, RemovalReport, RemovalRequest, RemovalState
 
-_LOOK_S: Final = 0.5
-_AWAY_S: Final = 60.0
-"""Seconds for which a gateway may be away that does a removal, or another of its system: it goes on all the same."""
 _OVER: Final = (RemovalState.DONE, RemovalState.FAILED)
 
 
@@ -49,7 +46,7 @@ def unregister(
     request = RemovalRequest(
         name=name, force=force, drain_timeout_s=drain_timeout, results_grace_s=results_grace
     )  # fmt: skip
-    report = _remove_there(request, home) if gateway_url() else _remove_here(request, home)
+    report = asyncio.run(_remove_there(request, home)) if gateway_url() else _remove_here(request, home)
     if as_json:
         return show_json(report)
     if report is None:
@@ -69,36 +66,32 @@ def _remove_here(request: RemovalRequest, home: Path) -> RemovalReport | None:
         return with_database(home, lambda pool: remove(local_control(home, pool), dsn, request, bar))
 
 
-def _remove_there(request: RemovalRequest, home: Path) -> RemovalReport | None:
+async def _remove_there(request: RemovalRequest, home: Path) -> RemovalReport | None:
     """Have a gateway do it, and look on.
 
     Raises:
         OperatorError: it failed, or nobody says any more how far it is.
     """
-    removal = call(home, BEGIN_REMOVAL, request)
-    with ProgressBar() as bar:
-        while removal.state not in _OVER:
-            bar.step(removal.done, removal.total or 1, removal.step or f"{removal.name}: waiting for a gateway")
-            time.sleep(_LOOK_S)
-            removal = _look(home, removal)
+    async with asking(home) as ask:
+        removal = await ask(BEGIN_REMOVAL, request)
+        with ProgressBar() as bar:
+            while removal.state not in _OVER:
+                bar.step(removal.done, removal.total or 1, removal.step or f"{removal.name}: waiting for a gateway")
+                await asyncio.sleep(LOOK_S)
+                removal = await _look(ask, removal)
     if removal.state is RemovalState.FAILED:
         raise OperatorError(removal.error)
     return removal.report
 
 
-def _look(home: Path, removal: Removal) -> Removal:
-    """How far it is; a gateway that is away for a while is waited for."""
-    until = time.monotonic() + _AWAY_S
-    while True:
-        try:
-            return call(home, SHOW_REMOVAL, RemovalStatusRequest(id=removal.id))
-        except NotFound:
-            raise
-        except OperatorError as error:
-            if time.monotonic() > until:
-                words = f"{error}; the removal of {removal.name} goes on once a gateway runs: the same again looks on"
-                raise OperatorError(words) from error
-        time.sleep(_LOOK_S)
+async def _look(ask: Ask, removal: Removal) -> Removal:
+    try:
+        return await ask_patiently(ask, SHOW_REMOVAL, RemovalStatusRequest(id=removal.id))
+    except NotFound:
+        raise
+    except OperatorError as error:
+        words = f"{error}; the removal of {removal.name} goes on once a gateway runs: the same again looks on"
+        raise OperatorError(words) from error
 
 
 def _show(plan: RemovalPlan) -> None:

@@ -4,14 +4,17 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextvars import Context
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from infaas.cli import control
 from infaas.cli.connect import find_database
-from infaas.cli.control import GatewayAsk, gateway_error, gateway_session
+from infaas.cli.control import GatewayAsk, ask_patiently, gateway_error, gateway_session
 from infaas.supervisor.options import POSTGRES_ENV
 from infaas.supervisor.state import SystemState
+from schemas.endpoints.endpoint import Nothing
+from schemas.endpoints.lag import LAG
 from schemas.errors import (
     Forbidden,
     InfaasError,
@@ -123,3 +126,32 @@ async def test_a_gateway_that_takes_no_file_is_given_up(monkeypatch: pytest.Monk
             with pytest.raises(OperatorError, match="has taken nothing"):
                 await GatewayAsk(url, http).send("/v1/uploads/1", 1, pieces())
         await left.wait()
+
+
+@pytest.mark.parametrize(
+    ("answers", "patience_s", "outcome"),
+    [
+        ((OperatorError("away"), OperatorError("away"), "done"), 60.0, "done"),
+        ((OperatorError("away"), NotFound("no such thing"), "done"), 60.0, "no such thing"),
+        ((Forbidden("not yours"), "done"), 60.0, "not yours"),
+        ((OperatorError("away"), "done"), -1.0, "away"),
+    ],
+)
+async def test_who_does_not_answer_is_asked_again_for_a_while(
+    answers: tuple[InfaasError | str, ...], patience_s: float, outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = iter(answers)
+
+    async def ask(*_: Any, **_named: Any) -> Any:
+        answer = next(told)
+        if isinstance(answer, str):
+            return answer
+        raise answer
+
+    monkeypatch.setattr(control, "LOOK_S", 0.0)
+    monkeypatch.setattr(control, "_PATIENCE_S", patience_s)
+    try:
+        found: Any = await ask_patiently(ask, LAG, Nothing())
+    except InfaasError as error:
+        found = str(error)
+    assert found == outcome
