@@ -67,8 +67,8 @@ def parse_query(
     if not (forwarded and reply_to == SHADOWS):  # which a selector may name, and no client
         _check_reply_to(reply_to, owner)
     batch, tenant, turned_away = get(h.BATCH), get(h.TENANT), get(h.TURNED_AWAY)
-    if tenant is not None and tenant != EVERY_TENANT and not is_name(tenant):
-        raise InvalidRequest(f"header {h.TENANT} is not a name: {tenant[:80]!r}")
+    if tenant is not None:
+        _check_tenant(tenant)
     needs = _read_needs(fields)
     said_ms = _said_ms(get(h.SENT_NS))
     linger_ns = None if forwarded else get(h.LINGER_NS)
@@ -109,6 +109,12 @@ def _check_reply_to(topic: str, owner: str | None) -> None:
     if not may_reply_to(topic, owner):
         whose = "a tenant's own topic" if topic.startswith(TENANTS) else "a topic of the system itself"
         raise InvalidRequest(f"header {h.REPLY_TO} names {topic[:80]!r}, {whose}")
+
+
+@lru_cache(maxsize=1024)
+def _check_tenant(tenant: str) -> None:
+    if tenant != EVERY_TENANT and not is_name(tenant):
+        raise InvalidRequest(f"header {h.TENANT} is not a name: {tenant[:80]!r}")
 
 
 # A client asks for the same thing again and again: reading it is a quarter of the time to read a query.
