@@ -21,7 +21,8 @@ from schemas.hardware import Hardware, list_price, slots_of
 _Settings = TypeVar("_Settings", bound=BaseSettings)
 _OURS: Final = "INFAAS_"
 _OF_OTHERS: Final = tuple(
-    f"{_OURS}{name}" for name in ("AUTOSCALER_", "GATEWAY_", "JOBS_", "KEY", "SELECTOR_", "SIGNING_", "WEBHOOK")
+    f"{_OURS}{name}"
+    for name in ("AUTOSCALER_", "GATEWAY_", "JOBS_", "KEY", "REGISTRAR_", "SELECTOR_", "SIGNING_", "WEBHOOK")
 )
 """What is for other services alone, secrets among it."""
 

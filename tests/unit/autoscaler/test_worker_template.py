@@ -15,7 +15,8 @@ from workers.settings import WorkerSettings
 
 def test_a_worker_becomes_what_the_decision_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
     own = {"INFAAS_KAFKA": "kafka:9092", "INFAAS_KAFKA_SASL_PASSWORD": "x"}
-    others = {"INFAAS_AUTOSCALER_INTERVAL_S", "INFAAS_JOBS_WEBHOOK_SECRET", "INFAAS_SIGNING_SECRET", "HOME"}
+    others = {"INFAAS_AUTOSCALER_INTERVAL_S", "INFAAS_JOBS_WEBHOOK_SECRET", "INFAAS_REGISTRAR_AT_ONCE"}
+    others |= {"INFAAS_SIGNING_SECRET", "HOME"}
     for name, value in {**own, **dict.fromkeys(others, "1")}.items():
         monkeypatch.setenv(name, value)
     template = WorkerTemplate(maximum=3, cores=4, threads=2, memory_bytes=10**9, start_s=7)
