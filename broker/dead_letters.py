@@ -62,12 +62,12 @@ async def publish_dead_letter(
         record: the record as it was read.
         reason: why the record is given up.
         attempts: how often the record was tried.
-        keep_bytes: how much of the record is kept; None: all.
+        keep_bytes: how much is kept of a record that is larger; None: all.
         tenant: whose its signature proves it to be; empty: nobody's.
     """
     headers: RawHeaders = [(_written(name), value or b"") for name, value in record.headers if name not in _LEFT_OUT]
     key, value = record.key, record.value
-    if keep_bytes is not None:
+    if keep_bytes is not None and record_bytes(record) > keep_bytes:
         key, value, headers = shortened(key, value, headers, keep_bytes)
     headers += [
         (TOPIC, record.topic.encode()),

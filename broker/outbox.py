@@ -90,7 +90,7 @@ class PendingDeadLetter(NamedTuple):
     """The failure that may have passed by the time at which the dead letter can be written."""
     tries: int = 0
     keep_bytes: int | None = None
-    """How much of the record is kept; None: all."""
+    """How much is kept of a record that is larger; None: all."""
 
 
 class Retry(NamedTuple):

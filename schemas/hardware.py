@@ -7,7 +7,7 @@ counts as half of that m5.2xlarge. A worker's own price setting replaces them.
 
 import math
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 
 class Hardware(StrEnum):
@@ -36,6 +36,11 @@ class CorePrice(NamedTuple):
     usd_per_hour: float
     slot_threads: int = 1
     """Cores that a slot has."""
+
+    @classmethod
+    def of(cls, hardware: str, slots: int, slot_threads: int, worker_per_hour: float) -> Self:
+        """The price of a core of a worker with so many slots, which costs so much in all."""
+        return cls(worker_per_hour / cores_of(hardware, slots, slot_threads), slot_threads)
 
 
 def slots_of(hardware: str, cores: int, threads: int) -> int:

@@ -19,7 +19,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -31,6 +31,7 @@ from schemas.rows.rollout import Rollout
 from schemas.versions import Versions
 from security.tenant_classes import STRANGERS, TenantClasses
 from selector.cost import size_class, smallest_of
+from selector.entities import Room
 from selector.replicas import NOBODY, Replicas
 from selector.variants import PricedVariant
 
@@ -160,14 +161,6 @@ class Candidates:
             targets = (variant for variant in self._task.variants if self._task.is_target(variant, self._key.target))
             self._nearest = min(targets, key=distance, default=None)
         return self._nearest
-
-
-class Room(NamedTuple):
-    """What a worker has."""
-
-    memory: int
-    """Bytes."""
-    cores: int
 
 
 Rooms: TypeAlias = frozenset[Room]

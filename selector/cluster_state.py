@@ -26,7 +26,7 @@ from schemas.rows.catalog import ACCURACY, Profile, Variant
 from schemas.status import SERVING, InstanceState, InstanceStatus, PartitionStatus, WorkerStatus
 from schemas.versions import Versions
 from security.tenant_classes import STRANGERS
-from selector.candidates import NO_ROOM, Room, Rooms, TaskCandidates
+from selector.candidates import NO_ROOM, Rooms, TaskCandidates
 from selector.entities import Instance, Partition, Worker, WorkerKind
 from selector.failed_loads import FailedLoads
 from selector.replicas import Replicas
@@ -191,9 +191,8 @@ class ClusterState:
                 self.tasks[variant.task].invalidate()
 
     def _add_worker(self, status: WorkerStatus) -> Worker:
-        worker = Worker(status.worker, status.hardware, status.epoch, max(status.slots, 1), status.threads)
+        worker = Worker(status.worker, status.hardware, status.epoch, max(status.slots, 1), WorkerKind.of(status))
         worker.hop_s = self.hop_s
-        worker.kind = WorkerKind.of(status)
         self.workers[worker.name] = worker
         self._kinds[worker.hardware][worker.kind] += 1
         self._update_hardware(worker.hardware)
@@ -217,7 +216,7 @@ class ClusterState:
         worker leaves, because it is likely to come back.
         """
         kinds = self._kinds.get(hardware, ())
-        rooms = frozenset(Room(kind.memory, kind.cores) for kind in kinds)
+        rooms = frozenset(kind.room for kind in kinds)
         if rooms != self._loadable.get(hardware, NO_ROOM):
             self._loadable[hardware] = rooms
             for task in self.tasks.values():

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from broker.dead_letters import record_bytes
 from broker.delivery.consumer import Consumer, Record
 from broker.outbox import Message, Outbox
 from broker.producer import Ack, Producer
@@ -128,8 +127,7 @@ class DispatcherBase(ABC):
         if not isinstance(error, Forbidden):
             self._outbox.give_up(record, str(error), reply, attempts)
         elif self._evidence.take(time.monotonic()):
-            keep_bytes = KEEP_BYTES if record_bytes(record) > KEEP_BYTES else None
-            self._outbox.give_up(record, str(error), reply, attempts, keep_bytes=keep_bytes)
+            self._outbox.give_up(record, str(error), reply, attempts, keep_bytes=KEEP_BYTES)
         elif reply is not None:
             # As if it were one: where nobody can be told, it becomes none either.
             await self._outbox.send(record, reply, attempts, is_dead_letter=True)

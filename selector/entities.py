@@ -46,20 +46,29 @@ class Partition:
         return self.unread() * self.mean_inputs
 
 
-class WorkerKind(NamedTuple):
-    """What a worker has, and what that costs."""
+class Room(NamedTuple):
+    """What a worker has."""
 
     memory: int
     """Bytes."""
     cores: int
     """Cores that a batch may have to itself."""
+
+
+class WorkerKind(NamedTuple):
+    """What a worker has, and what that costs."""
+
+    room: Room
     core_price: CorePrice
 
     @classmethod
     def of(cls, status: WorkerStatus) -> Self:
         """The kind of the worker whose status this is."""
-        cores = cores_of(status.hardware, max(status.slots, 1), status.threads)
-        return cls(status.memory_total, cores, CorePrice(status.price_per_hour / cores, status.threads))
+        slots = max(status.slots, 1)
+        return cls(
+            Room(status.memory_total, cores_of(status.hardware, slots, status.threads)),
+            CorePrice.of(status.hardware, slots, status.threads, status.price_per_hour),
+        )
 
 
 class Worker:
@@ -67,17 +76,15 @@ class Worker:
 
     __slots__ = (
         "backlog_at", "backlog_s", "busy", "cpu_busy", "cpus", "epoch", "expires_at", "hardware", "hop_s", "instances",
-        "kind", "name", "online_at", "sends", "sends_per_s", "slots", "status_at", "threads",
+        "kind", "name", "online_at", "sends", "sends_per_s", "slots", "status_at",
     )  # fmt: skip
 
-    def __init__(self, name: str, hardware: str, epoch: int, slots: int, threads: int) -> None:
+    def __init__(self, name: str, hardware: str, epoch: int, slots: int, kind: WorkerKind) -> None:
         self.name = name
         self.hardware = hardware
         self.epoch = epoch
         self.slots = slots
-        self.threads = threads
-        """Cores that a slot has."""
-        self.kind = WorkerKind(0, 0, CorePrice(0.0))
+        self.kind = kind
         self.status_at = 0.0
         self.expires_at = 0.0
         """When its last status stops being believed, and it counts as gone."""
@@ -156,7 +163,7 @@ class Instance:
     def use_variant(self, variant: PricedVariant) -> None:
         """Be of this variant, which may have been measured anew."""
         self.variant = variant
-        self.width = slots_taken(self.worker.hardware, variant.threads, self.worker.threads)
+        self.width = slots_taken(self.worker.hardware, variant.threads, self.worker.kind.core_price.slot_threads)
 
     def waiting(self, now: float) -> float:
         """Inputs of online queries that wait or are computed at `now`."""

@@ -109,7 +109,7 @@ def launchable_cores(hardware: Collection[HardwareType]) -> CoreOffers:
 
 def _offer_of(one: HardwareType) -> CoreOffer:
     cores = cores_of(one.name, one.slots, one.threads)
-    return CoreOffer(CorePrice(one.price_per_hour / cores, one.threads), cores)
+    return CoreOffer(CorePrice.of(one.name, one.slots, one.threads, one.price_per_hour), cores)
 
 
 def rank_variants(

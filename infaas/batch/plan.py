@@ -12,7 +12,7 @@ import msgspec
 
 from infaas.batch.limits import JobLimits
 from schemas.errors import OperatorError, Unsatisfiable
-from schemas.hardware import CorePrice, cores_of, slots_taken
+from schemas.hardware import CorePrice, slots_taken
 from schemas.rows.catalog import Profile, Variant
 from schemas.rows.placement import InstanceRow, WorkerRow
 from schemas.status import SERVING
@@ -110,7 +110,7 @@ def find_offers(
 
 
 def _core_price(worker: WorkerRow) -> CorePrice:
-    return CorePrice(worker.price_per_hour / cores_of(worker.hardware, worker.slots, worker.threads), worker.threads)
+    return CorePrice.of(worker.hardware, worker.slots, worker.threads, worker.price_per_hour)
 
 
 def _at_once(worker: WorkerRow, threads: int) -> int:
