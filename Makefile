@@ -20,8 +20,9 @@ BASE ?= main
 CHANGED := { git diff --name-only --diff-filter=d --merge-base $(BASE) 2>/dev/null || git diff --name-only --diff-filter=d HEAD; \
 	git ls-files --others --exclude-standard; } | grep '\.py$$' | sort -u
 
-.PHONY: help setup demo up down check check-style check-types check-unit test test-parts test-system \
-	test-torch lint scan-secrets audit bench bench-runtimes bench-scale bench-peers bench-variants bench-profiles bench-zoo chaos docs images lock clean
+.PHONY: help setup demo up down check check-style check-types check-unit test test-unit test-integration test-system \
+	test-torch lint scan-secrets audit bench bench-runtimes bench-scale bench-peers bench-variants bench-profiles bench-zoo \
+	chaos docs images lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the verbs
@@ -51,16 +52,19 @@ check-types: # of the files that differ from BASE; `make lint` checks all
 check-unit:
 	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q -m "not torch" tests/unit
 
-# What starts whole systems mostly waits for processes: beside it, the rest of the suite costs no time of its own.
+# What starts brokers or whole systems mostly waits for processes: beside each other they hardly cost time of their own.
 test: $(VENV)/dev.stamp ## run the whole suite; TESTS="tests/integration/broker -k lag" narrows it
 ifneq ($(strip $(TESTS)),)
 	$(PYTEST) $(TESTS)
 else
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-parts test-system
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target test-unit test-integration test-system
 endif
 
-test-parts:
-	$(PYTEST) tests/unit tests/integration
+test-unit:
+	$(PYTEST) tests/unit
+
+test-integration:
+	$(PYTEST) tests/integration
 
 test-system:
 	$(PYTEST) tests/system

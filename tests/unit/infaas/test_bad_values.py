@@ -65,15 +65,18 @@ def lines(command: Any, file: Path) -> Iterator[list[str]]:
                 yield [*flags, "--", *words, *([] if parameter.required else [bad])]
 
 
+_COMMANDS = dict(commands(typer.main.get_command(app)))
+
+
 @pytest.mark.usefixtures("shell")  # no system is named by the environment
-@pytest.mark.parametrize("path", [path for path, _ in commands(typer.main.get_command(app))], ids=" ".join)
+@pytest.mark.parametrize("path", _COMMANDS, ids=" ".join)
 def test_a_bad_value_ends_in_words(path: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("infaas.supervisor.system.choose_kafka", starts_nothing)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("INFAAS_HOME", str(tmp_path / "home"))
     file = tmp_path / "file.onnx"
     file.write_bytes(b"no model")
-    for words in lines(dict(commands(typer.main.get_command(app)))[path], file):
+    for words in lines(_COMMANDS[path], file):
         ended_in_words(CliRunner().invoke(app, [*path, *words]))
 
 
