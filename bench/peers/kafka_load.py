@@ -126,7 +126,7 @@ class _Asking:
         else:
             for _ in range(shape.connections):
                 await self._send(time.monotonic())
-            await asyncio.sleep(self._end_s - time.monotonic())
+        await asyncio.sleep(self._end_s - time.monotonic())  # what is answered before the end wakes nobody
         if self._waiting:
             with suppress(TimeoutError):
                 async with asyncio.timeout(shape.drain_s):

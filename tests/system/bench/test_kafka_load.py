@@ -18,6 +18,7 @@ async def test_all_that_was_sent_comes_back(kafka: KafkaSettings, rate: float) -
         seen = await load.run(shape)
     assert seen.sent > 0
     assert seen.unanswered == 0
+    assert seen.elapsed_s < shape.drain_s, "it went on waiting when all had come back"
     assert seen.in_time == seen.answered == seen.sent
     assert sum(kind.sent for kind in seen.kinds) == seen.sent
     assert all(sample.answer.body == QUERIES[sample.request].value for sample in load.samples)
