@@ -55,12 +55,6 @@ async def check_new_access(session: DatabaseSession, request: Registration, mode
         raise OperatorError(f"{model} is {now}: leave that out here, and change it by `infaas access set {model}`")
 
 
-async def names_unseen(session: DatabaseSession, tenant: str) -> frozenset[str]:
-    """Tasks and models that a tenant may not use, which do not exist for it."""
-    who = publisher_of(tenant)
-    return frozenset(name for name, access in (await list_access(session)).items() if not may_use(access, who))
-
-
 async def check_publisher(
     session: DatabaseSession, publisher: str | None, name: str, task: str, access: Access | None
 ) -> None:
