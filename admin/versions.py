@@ -136,9 +136,8 @@ def _chosen(known: ModelHistory, number: int | None) -> int:
 
 async def _warnings(pool: Pool, known: ModelHistory, version: int) -> list[str]:
     """What is to be said of a version that is to serve instead of the one that does."""
-    best = {row.version: await _best_accuracy(pool, row.name) for row in known.versions}
-    serving = known.rollout.serving
-    before, after = best[serving], best[version]
+    serving, names = known.rollout.serving, {row.version: row.name for row in known.versions}
+    before, after = await _best_accuracy(pool, names[serving]), await _best_accuracy(pool, names[version])
     if not after:
         raise OperatorError(
             f"version {version} of {known.rollout.model} has no variant that is ready: `infaas variants`"
