@@ -8,7 +8,6 @@ import typer
 
 from broker.settings import KafkaSettings
 from registry.artifact_settings import ENV, open_artifacts, open_exchange
-from registry.artifacts import ArtifactStore
 from registry.builds.chosen_steps import RegistryServices
 from schemas.registrations import IfNoWorker
 from store.pool import Pool
@@ -22,16 +21,7 @@ IfNoWorkerFlag = Annotated[
 ]
 
 
-def artifact_store(home: Path) -> ArtifactStore:
-    """Return where the system of this home, or that of the environment, keeps files of models."""
-    return open_artifacts(os.environ.get(ENV, ""), home)
-
-
-def exchange_store(home: Path) -> ArtifactStore:
-    """Return where, beside that, files are which only builds need."""
-    return open_exchange(os.environ.get(ENV, ""), home)
-
-
 def services_of(pool: Pool, kafka: KafkaSettings, home: Path) -> RegistryServices:
     """Return what a registration in this process stands on."""
-    return RegistryServices(pool, kafka, artifact_store(home), exchange_store(home))
+    artifacts = os.environ.get(ENV, "")
+    return RegistryServices(pool, kafka, open_artifacts(artifacts, home), open_exchange(artifacts, home))
