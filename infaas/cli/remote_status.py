@@ -1,5 +1,6 @@
 """`infaas status` of a system elsewhere: what its gateway tells of it."""
 
+import asyncio
 import time
 from pathlib import Path
 from typing import Final
@@ -7,7 +8,7 @@ from typing import Final
 from rich.table import Table
 
 from infaas.cli.connect import gateway_url
-from infaas.cli.control import call
+from infaas.cli.control import asking
 from infaas.cli.output import plain, show, show_json
 from infaas.client.http_transport import without_user
 from schemas.endpoints.endpoint import Nothing
@@ -18,12 +19,18 @@ _CHECK_INTERVAL_S: Final = 0.5
 
 def show_remote_status(home: Path, until: float, *, as_json: bool) -> bool:
     """Print how the system gets on now, or as soon as all is well; returns whether it is."""
-    report = call(home, SYSTEM, Nothing())
-    while report.problems and time.monotonic() < until:
-        time.sleep(_CHECK_INTERVAL_S)  # no event tells us when
-        report = call(home, SYSTEM, Nothing())
+    report = asyncio.run(_report_when_well(home, until))
     show_json(report) if as_json else show(_facts(report))
     return not report.problems
+
+
+async def _report_when_well(home: Path, until: float) -> SystemReport:
+    async with asking(home) as ask:
+        report = await ask(SYSTEM, Nothing())
+        while report.problems and time.monotonic() < until:
+            await asyncio.sleep(_CHECK_INTERVAL_S)  # no event tells us when
+            report = await ask(SYSTEM, Nothing())
+        return report
 
 
 def _facts(report: SystemReport) -> Table:
