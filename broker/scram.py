@@ -24,6 +24,49 @@ _NOT_THERE: Final = 91
 _NO_TAGS: Final[dict[int, bytes]] = {}
 
 
+class _DescribeScramResponse(Response):
+    API_KEY = 50  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
+    API_VERSION = 0  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
+    SCHEMA: ClassVar = Schema(
+        ("throttle_time_ms", Int32),
+        ("error", Int16),
+        ("message", CompactString()),
+        (
+            "results",
+            CompactArray(
+                ("user", CompactString()),
+                ("error", Int16),
+                ("message", CompactString()),
+                ("credentials", CompactArray(("mechanism", Int8), ("iterations", Int32), ("tags", TaggedFields))),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("tags", TaggedFields),
+    )
+
+
+class _DescribeScramStruct(RequestStruct):
+    FLEXIBLE_VERSION = True
+    API_KEY: ClassVar = 50
+    API_VERSION: ClassVar = 0
+    RESPONSE_TYPE: ClassVar = _DescribeScramResponse
+    SCHEMA: ClassVar = Schema(
+        ("users", CompactArray(("name", CompactString()), ("tags", TaggedFields))), ("tags", TaggedFields)
+    )
+
+
+class _DescribeScram(Request[_DescribeScramStruct]):
+    """Request for the credentials that a user has, of every mechanism."""
+
+    API_KEY: ClassVar = 50
+
+    def __init__(self, user: str) -> None:
+        self._user = user
+
+    def build(self, request_struct_class: type[_DescribeScramStruct]) -> _DescribeScramStruct:
+        return request_struct_class([(self._user, _NO_TAGS)], _NO_TAGS)
+
+
 class _AlterScramResponse(Response):
     API_KEY = 51  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
     API_VERSION = 0  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
@@ -73,6 +116,24 @@ class _AlterScram(Request[_AlterScramStruct]):
 
     def build(self, request_struct_class: type[_AlterScramStruct]) -> _AlterScramStruct:
         return request_struct_class(self._deletions, self._upsertions, _NO_TAGS)
+
+
+async def has_password(settings: KafkaSettings, user: str) -> bool:
+    """Whether a user logs in by SCRAM, whoever gave it the password; False, too, where Kafka keeps no such credentials.
+
+    Raises:
+        OperatorError: Kafka does not tell us, or cannot be reached.
+    """
+    try:
+        async with open_admin(settings) as admin:
+            answer: Any = await send_admin(admin, _DescribeScram(user))
+    except NoSuchRequest:
+        return False
+    results: list[Any] = answer.results or []
+    codes = {answer.error, *(code for _user, code, *_ in results)} - {0, _NOT_THERE}
+    if codes:
+        raise OperatorError(f"Kafka does not tell who has a password: {for_code(codes.pop()).description}")
+    return any(credentials for _user, _code, _message, credentials, _tags in results)
 
 
 async def set_password(settings: KafkaSettings, user: str, password: str) -> None:

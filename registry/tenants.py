@@ -3,7 +3,8 @@
     create    topics -> what its principal may do -> its password -> the row, by which selectors begin to read
     remove    the row says so -> its ingress is closed and answered -> its principal may no more -> topics -> the row
 
-Each step can be done again: who is cut off runs the same once more.
+Each step can be done again: who is cut off runs the same once more. A password that a user of Kafka has from elsewhere
+is left alone, whatever is asked: who may make tenants here could log in as anybody there by setting it.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ from typing import Final
 
 from broker.acls import allow, disallow, tenant_acls
 from broker.kafka_types import KafkaError
-from broker.scram import forget_password, set_password
+from broker.scram import forget_password, has_password, set_password
 from broker.settings import KafkaSettings
 from broker.topic_logs import TopicLogs
 from broker.topics import delete_topics, ensure_tenant_topics, until_gone
@@ -22,7 +23,17 @@ from schemas.names import check_name
 from schemas.rows.tenants import Tenant
 from schemas.topics import ingress_topic, tenant_prefix
 from store.pool import Pool
-from store.tenants import being_removed, delete_tenant, get_tenant, list_tenants, mark_tenant, put_tenant
+from store.tenants import (
+    being_removed,
+    claim_password,
+    delete_tenant,
+    drop_password,
+    get_tenant,
+    is_password_ours,
+    list_tenants,
+    mark_tenant,
+    put_tenant,
+)
 
 _STEPS: Final = 4
 _EVERYBODY: Final = "*"
@@ -42,11 +53,12 @@ def no_tenant(name: str) -> NotFound:
 async def create_tenant(pool: Pool, kafka: KafkaSettings, tenant: Tenant, password: str | None = None) -> None:
     """Create a tenant with its topics; its Kafka user, where it has one, may use them, and logs in with `password`.
 
-    Again, it gets what it lacks, and another password where one is given; a user before this one may no more.
+    Again, it gets what it lacks, and another password where one is given; a user before this one may no more, and loses
+    its password unless it is another tenant's user, too.
 
     Raises:
         InvalidRequest: the name is none.
-        OperatorError: Kafka does not do its part.
+        OperatorError: the user has a password from elsewhere and is to get another, or Kafka does not do its part.
         StoreConflict: the tenant is being removed.
     """
     check_name("tenant", tenant.name)
@@ -58,6 +70,8 @@ async def create_tenant(pool: Pool, kafka: KafkaSettings, tenant: Tenant, passwo
     before = await get_tenant(pool, tenant.name)
     if before is not None and before.removing:  # or what is made here would outlive it
         raise being_removed(tenant.name)
+    if password is not None:
+        await _claim_password(pool, kafka, tenant.kafka_user)
     await ensure_tenant_topics(kafka, tenant.name, tenant.partitions)
     if tenant.kafka_user:
         await allow(kafka, tenant_acls(tenant.name), principal_of(tenant.kafka_user))
@@ -65,7 +79,27 @@ async def create_tenant(pool: Pool, kafka: KafkaSettings, tenant: Tenant, passwo
             await set_password(kafka, tenant.kafka_user, password)
         if before is not None and before.kafka_user not in ("", tenant.kafka_user):
             await disallow(kafka, tenant_acls(tenant.name), principal_of(before.kafka_user))
+            await _forget_password(pool, kafka, before.kafka_user, of=tenant.name)
     await put_tenant(pool, tenant)
+
+
+async def _claim_password(pool: Pool, kafka: KafkaSettings, user: str) -> None:
+    """Make a user's password ours, which is noted before it is set, so that whoever is cut off may set it again."""
+    if not await is_password_ours(pool, user):
+        if await has_password(kafka, user):
+            raise OperatorError(
+                f"Kafka's user {user!r} has a password that was not set here, and keeps it: leave --scram and "
+                "--password-file out, or name another user"
+            )
+        await claim_password(pool, user)
+
+
+async def _forget_password(pool: Pool, kafka: KafkaSettings, user: str, *, of: str) -> None:
+    """Take back a password that was set here, when no tenant but this one has its user."""
+    others = [tenant for tenant in await list_tenants(pool) if tenant.kafka_user == user and tenant.name != of]
+    if not others and await is_password_ours(pool, user):
+        await forget_password(kafka, user)
+        await drop_password(pool, user)
 
 
 async def remove_tenant(
@@ -89,8 +123,7 @@ async def remove_tenant(
         sink.step(2, _STEPS, f"{name}: taking back what its user may do")
         if tenant.kafka_user:
             await disallow(kafka, tenant_acls(name), principal_of(tenant.kafka_user))
-            if not any(t.kafka_user == tenant.kafka_user for t in await list_tenants(pool) if t.name != name):
-                await forget_password(kafka, tenant.kafka_user)
+            await _forget_password(pool, kafka, tenant.kafka_user, of=name)
         sink.step(3, _STEPS, f"{name}: deleting topics")
         async with TopicLogs(kafka) as logs:
             own = await logs.topics(tenant_prefix(name))

@@ -15,6 +15,9 @@ _GROW_TENANT: Final = _queries["grow_tenant"]
 _RENEW_KEY: Final = _queries["renew_key"]
 _MARK_TENANT: Final = _queries["mark_tenant"]
 _DELETE_TENANT: Final = _queries["delete_tenant"]
+_CLAIM_PASSWORD: Final = _queries["claim_password"]
+_IS_PASSWORD_OURS: Final = _queries["is_password_ours"]
+_DROP_PASSWORD: Final = _queries["drop_password"]
 
 
 async def put_tenant(session: DatabaseSession, tenant: Tenant) -> None:
@@ -64,3 +67,18 @@ async def mark_tenant(session: DatabaseSession, name: str) -> None:
 async def delete_tenant(session: DatabaseSession, name: str) -> None:
     """Forget the tenant."""
     await session.execute(_DELETE_TENANT, name)
+
+
+async def claim_password(session: DatabaseSession, kafka_user: str) -> None:
+    """Note that the password of one of Kafka's users is ours to set."""
+    await session.execute(_CLAIM_PASSWORD, kafka_user)
+
+
+async def is_password_ours(session: DatabaseSession, kafka_user: str) -> bool:
+    """Whether the password of one of Kafka's users is ours to set."""
+    return bool(await session.fetch_value(bool, _IS_PASSWORD_OURS, kafka_user))
+
+
+async def drop_password(session: DatabaseSession, kafka_user: str) -> None:
+    """Note that one of Kafka's users has no password of ours any more."""
+    await session.execute(_DROP_PASSWORD, kafka_user)

@@ -33,3 +33,15 @@ UPDATE tenants SET removing = true WHERE name = $1 AND NOT removing
 -- name: delete_tenant
 -- A tenant is gone.
 DELETE FROM tenants WHERE name = $1
+
+-- name: claim_password
+-- The password of one of Kafka's users is ours to set.
+INSERT INTO kafka_passwords (kafka_user) VALUES ($1) ON CONFLICT DO NOTHING
+
+-- name: is_password_ours
+-- Whether the password of one of Kafka's users is ours to set.
+SELECT EXISTS (SELECT FROM kafka_passwords WHERE kafka_user = $1)
+
+-- name: drop_password
+-- The password of one of Kafka's users is no more.
+DELETE FROM kafka_passwords WHERE kafka_user = $1

@@ -42,6 +42,7 @@ from confluent_kafka.admin import (
 )
 
 from broker.client import new_client
+from broker.scram import forget_password
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_system_topics, ensure_task_topics, ensure_topics, ensure_variant_topics
 from registry.tenants import create_tenant
@@ -205,6 +206,7 @@ async def intruder(secured_kafka: SecuredKafka, store_pool: Pool) -> Intruder:
     await ensure_topics(system, [TopicSpec(topics.reply_topic("gateway-1")), TopicSpec(topics.build_topic("cpu")),
                                  TopicSpec(topics.BUILD_REPORTS)])  # fmt: skip
     for name in (OWN, OTHER):
+        await forget_password(system, name)  # this Kafka has it from another test, whose database is gone
         await create_tenant(store_pool, system, Tenant(name=name, partitions=1, kafka_user=name), "s3cret")
     everything = Intruder(system)
     assert set(everything.write(all_topics()).values()) == {DONE}
