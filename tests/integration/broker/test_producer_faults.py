@@ -5,8 +5,6 @@ the others is a partition without leader, and for its clients a network that swa
 """
 
 import asyncio
-import os
-import signal
 import time
 from collections.abc import AsyncGenerator, Generator
 from contextlib import ExitStack, asynccontextmanager
@@ -24,7 +22,7 @@ from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_topics
 from schemas.errors import OperatorError
 from tests.kafka_fixtures import need_apache, served
-from tests.waiting import read_until
+from tests.waiting import read_until, until
 
 TIMEOUT_S = 1.0
 STOPPED_S = 4.0
@@ -67,21 +65,23 @@ class Cluster:
         self.settings = settings
         self._homes = homes
 
-    def signal(self, node: int, number: signal.Signals) -> None:
+    def process(self, node: int) -> psutil.Process:
         home = str(self._homes[node])
         for child in psutil.Process().children(recursive=True):
             if any(home in word for word in child.cmdline()):
-                os.kill(child.pid, number)
-                return
+                return child
         raise AssertionError(f"node {node} does not run")
 
     @asynccontextmanager
     async def stopped(self, node: int) -> AsyncGenerator[None]:
-        self.signal(node, signal.SIGSTOP)
+        process = self.process(node)
+        process.suspend()
         try:
+            # Its threads go on until the one that the signal woke has had its turn, which takes a busy machine a while.
+            await until(lambda: process.status() == psutil.STATUS_STOPPED)
             yield
         finally:
-            self.signal(node, signal.SIGCONT)
+            process.resume()
 
     async def leaders(self, topic: str) -> dict[int, int]:
         """Leaders by partition; none where the node that was asked is stopped."""
