@@ -219,8 +219,9 @@ async def test_the_deadline_of_a_call_is_a_latency_where_none_is_named(calls: Ca
     await calls.infer()
     await calls.infer(calls.request(parameters=micros), timeout=25)
     await calls.infer(timeout=25, metadata=header)
-    latencies = [seen.get(h.LATENCY_MS) for seen in calls.gateway.responder.seen]
-    assert latencies == ["24000", None, "3000.0", "4000"]  # a little less than 25 s are left
+    left, *named = [seen.get(h.LATENCY_MS) for seen in calls.gateway.responder.seen]
+    assert 20_000 <= float(left or 0) <= 25_000  # it is rounded up on its way, so that nothing may be gone of it
+    assert named == [None, "3000.0", "4000"]
 
 
 async def failure(call: Any) -> grpc.aio.AioRpcError:
