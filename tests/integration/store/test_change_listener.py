@@ -9,12 +9,13 @@ import pytest
 from schemas.status import InstanceState
 from store import placement, registry
 from store.catalog import CatalogWatcher
-from store.change_listener import PLACEMENT, REGISTRY, ChangeListener
+from store.change_listener import PLACEMENT, REGISTRATIONS, REGISTRY, ChangeListener
 from store.embedded import EmbeddedPostgres
 from store.errors import StoreUnavailable
 from store.leader import Leadership
 from store.migrate import upgrade
 from store.pool import Pool, open_pool
+from store.registrations import claim_registration
 from tests.store_rows import a_task, a_worker, an_instance, register
 
 SOON_S = 60.0
@@ -52,6 +53,14 @@ async def nothing_more(changes: ChangeListener) -> None:
 async def test_every_channel_counts_as_changed_at_first(database: str) -> None:
     async with ChangeListener(database, [REGISTRY, PLACEMENT]) as changes:
         assert await next_of(changes, 2) == {REGISTRY, PLACEMENT}
+        await nothing_more(changes)
+
+
+async def test_who_looks_for_work_and_finds_none_wakes_nobody(database: str, store_pool: Pool) -> None:
+    """A look that wakes whoever looks is one after the other, and takes a core."""
+    async with ChangeListener(database, [REGISTRATIONS]) as changes:
+        await next_of(changes)
+        assert await claim_registration(store_pool, "one", 60, 1) is None
         await nothing_more(changes)
 
 
