@@ -4,6 +4,6 @@ Reading order: inspection (is the file what it says), adaptation (what is done t
 exported_program (torch's archives), openvino_model -> generation, generators (how a variant's file is made) -> mixing
 (may lengths share a batch) -> timing (rounds that agree), uneven_timing (a mean, where no two batches are alike), cores
 (which ones, and who else used them) -> measurement (what is profiled) -> stage_outputs (what is computed and not
-profiled) -> verification (which variants are refused; the one step that is pure and runs in place) -> isolation (how a
-step runs in a fresh process).
+profiled) -> verification (which variants are refused; the one step that is pure and runs in place) -> step_environment
+(which variables a step gets), isolation (how it runs in a fresh process).
 """

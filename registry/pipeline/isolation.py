@@ -3,7 +3,8 @@
 Fresh, so that memory and load time are the variant's own; apart, so that a crash in native code, or a model that never
 returns, ends the step and not the registration. Limited, so that it does no harm to what else runs on the machine: it
 may take most of the memory that is free when it begins, and where the machine runs out all the same, it is what the
-kernel ends first. What it started ends with it, and it with the process that started it.
+kernel ends first. What it started ends with it, and it with the process that started it. It knows no secret of that
+one: see `step_environment`.
 """
 
 import asyncio
@@ -28,6 +29,7 @@ from registry.pipeline.generation import GenerateVariant
 from registry.pipeline.inspection import InspectModel
 from registry.pipeline.measurement import MeasureVariant
 from registry.pipeline.stage_outputs import ComputeOutputs
+from registry.pipeline.step_environment import step_environment
 from registry.recipes import NotApplicable
 from schemas.errors import InvalidRequest, ModelFailed, OperatorError
 
@@ -116,7 +118,7 @@ async def _run(folder: Path, timeout_s: float) -> int | None:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env={**os.environ, "PYTHONPATH": path},
+            env=step_environment(os.environ) | {"PYTHONPATH": path},
             start_new_session=True,
         )
         try:

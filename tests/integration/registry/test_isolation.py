@@ -1,6 +1,7 @@
 """Steps in a process of their own: errors keep their kind, and no crash or hang reaches the registrar."""
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -67,6 +68,20 @@ async def test_cancelling_kills_the_process(make_model: Callable[..., Path]) -> 
     with pytest.raises(asyncio.CancelledError):
         await step
     assert not _children()
+
+
+async def test_a_step_knows_no_secret_of_who_starts_it(
+    make_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = ("INFAAS_POSTGRES", "INFAAS_KAFKA_SASL_PASSWORD", "AWS_SECRET_ACCESS_KEY", "INFAAS_SIGNING_SECRET")
+    for name in secrets:
+        monkeypatch.setenv(name, "sesame")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    step = asyncio.ensure_future(run_step(_inspect(make_model()), Inspection))
+    found = (await _child()).environ()
+    await step
+    assert "sesame" not in found.values()
+    assert (found["OMP_NUM_THREADS"], found["PATH"]) == ("1", os.environ["PATH"])
 
 
 async def test_a_step_that_needs_too_much_memory_says_so_and_harms_nobody(

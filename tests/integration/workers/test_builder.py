@@ -23,6 +23,7 @@ from registry.builds.presence import NoWorker
 from registry.builds.remote_steps import RemoteSteps, build_topics, remote_steps
 from registry.composites.cascades import CascadeRequest, register_cascade
 from registry.pipeline.measurement import Measurement, MeasureVariant
+from registry.pipeline.step_environment import ENV
 from registry.plan import PlannedVariant, PlanVariants
 from registry.register import register
 from registry.registration import Registration
@@ -79,7 +80,8 @@ async def ask_what_postgres_refuses(site: Site) -> None:
 def gpu_worker(site: Site, name: str, **environment: str) -> Generator[subprocess.Popen[bytes]]:
     """A worker process with a GPU."""
     path = os.pathsep.join(map(str, (STAND_IN, ROOT)))
-    process = site.spawn(name, INFAAS_WORKERS_HARDWARE="cuda", PYTHONPATH=path, **environment)
+    told = {ENV: "STAND_IN_*", "PYTHONPATH": path, **environment}
+    process = site.spawn(name, INFAAS_WORKERS_HARDWARE="cuda", **told)
     try:
         yield process
     finally:
