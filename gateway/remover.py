@@ -2,6 +2,7 @@
 
     accepted -> taken -> (this gateway ends: given back, or silent for some seconds -> taken by another ->) over
 
+Postgres or Kafka may be away for however long: who has taken a removal waits, tries again, and it counts for nothing.
 What a removal does is in `admin/removals.py`, which is imported when there is one: most gateways never have one.
 Nothing of it is on any query's way.
 """
@@ -12,9 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from broker.client import ping
 from broker.settings import KafkaSettings
 from process.error_groups import leaves
-from schemas.errors import InfaasError, NotFound
+from process.failure_log import FailureLog
+from schemas.errors import InfaasError, NotFound, OperatorError
 from schemas.rows.removals import RemovalReport, RemovalRow
 from store.change_listener import REMOVALS, ChangeListener
 from store.errors import StoreUnavailable
@@ -34,8 +37,6 @@ _MOST_ATTEMPTS: Final = 10
 class _Outcome(NamedTuple):
     report: RemovalReport | None = None
     error: str = ""
-    again: bool = False
-    """Whether nobody knows, since Postgres is away."""
 
 
 class RemovalProgress:
@@ -71,6 +72,7 @@ class Remover:
         self._kafka = kafka
         self._home = home
         self._artifacts = artifacts
+        self._failures = FailureLog("removing what was accepted", "it waits")
 
     async def run(self) -> None:
         """Do what is accepted, until this is cancelled: what is not over then is given back.
@@ -105,18 +107,17 @@ class Remover:
         try:
             async with asyncio.TaskGroup() as tasks:
                 beating = tasks.create_task(self._beat(row, progress), name="beat")
-                outcome = await self._outcome(row, progress)
+                while (outcome := await self._outcome(row, progress)) is None:
+                    await asyncio.sleep(_AGAIN_S)
                 beating.cancel()
         except asyncio.CancelledError:
             await self._release(row)
             raise
-        if outcome.again:
-            await asyncio.sleep(_AGAIN_S)
-            return await self._release(row)
+        self._failures.recovered()
         return await end_removal(self._connection, row, outcome.report, outcome.error)
 
-    async def _outcome(self, row: RemovalRow, progress: RemovalProgress) -> _Outcome:
-        """What has gone, or why it has not."""
+    async def _outcome(self, row: RemovalRow, progress: RemovalProgress) -> _Outcome | None:
+        """What has gone, or why it has not; None: nobody knows, since Postgres or Kafka was away."""
         try:
             admin = await asyncio.to_thread(_import_admin)
             async with open_pool(self._dsn, min_size=0, max_size=_CONNECTIONS) as pool:
@@ -132,16 +133,34 @@ class Remover:
                 return _Outcome(await admin.remove(control, self._dsn, row.request, progress))
         except NotFound:  # gone, by somebody else, or by who was cut off before that was noted
             return _Outcome()
-        except StoreUnavailable:
-            return _Outcome(again=True)
+        except StoreUnavailable as error:
+            self._failures.failed(error)
+            return None
         except InfaasError as error:
+            if isinstance(error, OperatorError) and await self._kafka_was_away(progress):
+                return None
             return _Outcome(error=str(error))
         except Exception as error:  # a defect of a removal must not take the gateway with it
-            log.exception("removing %s", row.name)
             causes = leaves(error) if isinstance(error, ExceptionGroup) else [error]
-            if any(isinstance(cause, StoreUnavailable) for cause in causes):
-                return _Outcome(again=True)
+            if away := next((cause for cause in causes if isinstance(cause, StoreUnavailable)), None):
+                self._failures.failed(away)
+                return None
+            log.exception("removing %s", row.name)
             return _Outcome(error="it failed, and the gateway's log says why; ask again to go on")
+
+    async def _kafka_was_away(self, progress: RemovalProgress) -> bool:
+        """Wait until Kafka answers; whether it did not at once, which is then why a removal failed."""
+        away = False
+        while True:
+            try:
+                await ping(self._kafka)
+            except OperatorError as error:
+                away = True
+                self._failures.failed(error)
+                progress.step(*progress.said[:2], "waiting until Kafka answers")
+                await asyncio.sleep(_AGAIN_S)
+            else:
+                return away
 
     async def _beat(self, row: RemovalRow, progress: RemovalProgress) -> None:
         while True:

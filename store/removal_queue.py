@@ -65,5 +65,5 @@ async def end_removal(
 
 
 async def release_removal(session: DatabaseSession, row: RemovalRow) -> None:
-    """Let somebody else go on with a removal."""
+    """Let somebody else go on with a removal; whoever gives it back writes nothing more of it."""
     await session.execute(_RELEASE_REMOVAL, row.id, row.attempts)

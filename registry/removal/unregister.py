@@ -47,7 +47,7 @@ from schemas.topics import (
     task_topic,
     variant_topics,
 )
-from store.errors import StoreBusy
+from store.errors import StoreBusy, StoreUnavailable
 from store.leader import Leadership
 from store.pool import DatabaseSession, Pool
 from store.registry import list_variants
@@ -147,7 +147,7 @@ class _Removal:
 
     def _next(self, text: str) -> None:
         if self._lead.lost.is_set():
-            raise OperatorError("Postgres was away for a moment; run it again to go on")
+            raise StoreUnavailable("Postgres was away for a moment; run it again to go on")
         self._sink.step(self._done, _STEPS, f"{self._request.name}: {text}")
         self._done += 1
 

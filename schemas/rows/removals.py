@@ -93,7 +93,7 @@ class RemovalRow(Removal, frozen=True, kw_only=True):
     actor: str
     origin: str
     attempts: int
-    """How often it was begun."""
+    """Times it was begun and not given back."""
     beat_at: datetime | None
     ended_at: datetime | None
 

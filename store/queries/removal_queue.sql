@@ -38,5 +38,6 @@ UPDATE removals SET
 WHERE id = $1 AND attempts = $2 AND state = 'running'
 
 -- name: release_removal
--- Let somebody else go on with a removal.
-UPDATE removals SET state = 'waiting', beat_at = NULL WHERE id = $1 AND attempts = $2 AND state = 'running'
+-- Let somebody else go on with a removal. An attempt that is given back counts for nothing, however often that happens.
+UPDATE removals SET state = 'waiting', beat_at = NULL, attempts = attempts - 1
+WHERE id = $1 AND attempts = $2 AND state = 'running'

@@ -11,10 +11,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from admin import removals
+from broker.closed_topics import close_topics
 from broker.settings import KafkaSettings
+from gateway import remover
 from gateway.remover import Remover
 from infaas.supervisor.options import POSTGRES_ENV
 from registry.artifacts import ArtifactStore
+from registry.removal import unregister
 from schemas.access import Access, Visibility
 from schemas.principal import ANYONE, Role
 from schemas.rows.removals import RemovalRequest, RemovalRow, RemovalState
@@ -22,6 +26,7 @@ from security.api_keys import ApiKey
 from store.access import set_access
 from store.audit import list_acts
 from store.catalog import load_catalog
+from store.errors import StoreFull
 from store.leader import Leadership
 from store.pool import Pool
 from store.registry import get_task, list_architectures, put_architecture, put_variant
@@ -30,6 +35,7 @@ from store.rollouts import begin_rollout, get_rollout
 from store.shared_connection import SharedConnection
 from tests.integration.gateway.test_authentication import Guarded, guarded, new_key
 from tests.integration.registry.test_unregister import CutOff, KilledError, Site
+from tests.kafka_entrance import entrance
 from tests.store_rows import a_profile, a_variant, an_architecture
 from tests.unit.infaas.shell import Shell
 from tests.waiting import read_until
@@ -138,9 +144,69 @@ async def test_a_removal_goes_on_whichever_gateway_ends(site: Site, database: st
         assert left.state is RemovalState.WAITING, "it was given back"
     async with removing(site, database), removing(site, database):
         row = await ended(store_pool, asked.id)
-    assert (row.state, row.error, row.attempts) == (RemovalState.DONE, "", 3)
+    assert (row.state, row.error, row.attempts) == (RemovalState.DONE, "", 2), "given back counts for nothing"
     assert (row.done, row.step) == (row.total, "")
     assert await get_task(store_pool, site.task) is None
+
+
+async def test_however_often_postgres_is_away_a_removal_goes_on(
+    site: Site, database: str, store_pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outages = iter(range(12))
+
+    async def unregister_at_last(*given: Any) -> Any:
+        if next(outages, None) is not None:
+            raise StoreFull("all connections are taken")
+        return await unregister.unregister(*given)
+
+    monkeypatch.setattr(removals, "unregister", unregister_at_last)
+    monkeypatch.setattr(remover, "_AGAIN_S", 0.01)
+    asked = await put_removal(store_pool, RemovalRequest(name=site.models[0]), ANYONE, "key:1", "http")
+    async with removing(site, database):
+        row = await ended(store_pool, asked.id)
+    assert (row.state, row.error, row.attempts) == (RemovalState.DONE, "", 1)
+
+
+async def test_a_removal_that_lost_its_lead_goes_on(
+    site: Site, database: str, store_pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leads = list[Leadership]()
+
+    class Lead(Leadership):
+        async def __aenter__(self) -> Leadership:
+            leads.append(self)
+            return await super().__aenter__()
+
+    async def cut_off_and_close(*given: Any) -> None:
+        if len(leads) == 1:
+            await store_pool.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE application_name = 'infaas-leader' AND datname = current_database()"
+            )
+            await leads[0].lost.wait()
+        await close_topics(*given)
+
+    monkeypatch.setattr(unregister, "Leadership", Lead)
+    monkeypatch.setattr(unregister, "close_topics", cut_off_and_close)
+    asked = await put_removal(store_pool, RemovalRequest(name=site.models[0]), ANYONE, "key:1", "http")
+    async with removing(site, database):
+        row = await ended(store_pool, asked.id)
+    assert (row.state, row.error, row.attempts, len(leads)) == (RemovalState.DONE, "", 1, 2)
+
+
+async def test_a_removal_waits_until_kafka_is_back(
+    site: Site, kafka: KafkaSettings, database: str, store_pool: Pool
+) -> None:
+    asked = await put_removal(store_pool, RemovalRequest(name=site.models[0]), ANYONE, "key:1", "http")
+    async with entrance(kafka) as (way, site.kafka):
+        way.open = False
+        async with removing(site, database):
+            await read_until(
+                partial(get_removal, store_pool, asked.id), lambda row: row is not None and "until Kafka" in row.step
+            )
+            way.open = True
+            row = await ended(store_pool, asked.id)
+    assert (row.state, row.error, row.attempts) == (RemovalState.DONE, "", 1)
 
 
 async def test_a_version_that_is_rolled_back_to_is_not_removed_meanwhile(
