@@ -11,7 +11,7 @@ import random
 import time
 from typing import Final
 
-from broker.kafka_types import KafkaError, RecordTooLarge, UnknownTopic
+from broker.kafka_types import KafkaError, NotAllowed, RecordTooLarge, UnknownTopic
 from broker.producer import Producer
 from jobs import metrics
 from jobs.events import event_of, signed_headers
@@ -24,6 +24,7 @@ from schemas import headers as h
 from schemas.errors import QueryError
 from schemas.jobs import NoticeState
 from schemas.rows.jobs import DueNotice
+from schemas.topics import PREFIX
 from schemas.webhooks import parse_webhook
 from store.errors import StoreUnavailable
 from store.job_queue import claim_notices, note_notice
@@ -121,17 +122,20 @@ class NoticeDeliverer:
 
     async def _hand_on(self, notice: DueNotice) -> CallAgain | CallNoMore:
         """Send a result to the topic that its user named."""
-        job = notice.job
+        job, topic = notice.job, notice.job.reply_to or ""
         if notice.result is None:
             return CallNoMore("the result is kept no longer")
         fields = (job.result_headers or {}) | {h.ID: job.id}
         raw = [(name, text.encode()) for name, text in fields.items()]
         try:
-            await self._producer.send_and_wait(job.reply_to or "", notice.result, key=job.id.encode(), headers=raw)
+            await self._producer.send_and_wait(topic, notice.result, key=job.id.encode(), headers=raw)
         except UnknownTopic:
-            return CallNoMore(f"the topic {job.reply_to} does not exist")
+            return CallNoMore(f"the topic {topic} does not exist")
         except RecordTooLarge as error:
             return CallNoMore(f"the result is larger than Kafka takes: {error}")
         except KafkaError as error:
-            return after_outage(f"Kafka did not take it: {error!r}", self._settings.retry_policy, random.random())
+            if isinstance(error, NotAllowed) and not topic.startswith(PREFIX):  # the system's own an operator mends
+                return CallNoMore(f"the system may not write to the topic {topic}")
+            problem, attempts = f"Kafka did not take it: {error!r}", notice.attempts + 1
+            return after_outage(problem, attempts, self._settings.retry_policy, random.random())
         return CallNoMore("")

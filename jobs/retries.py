@@ -7,6 +7,8 @@ Whoever says that it is gone is believed at once; what else it answers may be a 
 from typing import Final, NamedTuple
 
 _GONE: Final = 410
+_MOST_DOUBLED: Final = 100
+"""Doublings after which any pause is at its limit, and a number has room left."""
 
 
 class RetryPolicy(NamedTuple):
@@ -51,10 +53,10 @@ def after_call(answer: WebhookAnswer, attempts: int, policy: RetryPolicy, chance
     return CallAgain(max(pause_s, min(answer.retry_after_s, policy.max_pause_s)), reason)
 
 
-def after_outage(problem: str, policy: RetryPolicy, chance: float) -> CallAgain:
+def after_outage(problem: str, attempts: int, policy: RetryPolicy, chance: float) -> CallAgain:
     """Decide what to do where Kafka took nothing: it is tried however often, since Kafka is ours and comes back."""
-    return CallAgain(_pause_s(1, policy, chance), problem)
+    return CallAgain(_pause_s(attempts, policy, chance), problem)
 
 
 def _pause_s(attempts: int, policy: RetryPolicy, chance: float) -> float:
-    return min(policy.pause_s * 2.0 ** (attempts - 1), policy.max_pause_s) * (0.5 + chance)
+    return min(policy.pause_s * 2.0 ** min(attempts - 1, _MOST_DOUBLED), policy.max_pause_s) * (0.5 + chance)

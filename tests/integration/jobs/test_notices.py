@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
-from broker.kafka_types import KafkaError
+from broker.kafka_types import KafkaError, NotAllowed
 from broker.producer import Producer
 from broker.producing import topic_lookup
 from broker.tail import Tail
@@ -159,3 +159,19 @@ async def test_a_result_is_handed_on_however_often_kafka_did_not_take_it(
     async with jobs_service(office, QUICK.model_copy(update={"webhook_attempts": 1})):
         notice = await told(office, (await office.submit(infaas_reply_to=topic))["id"], "delivered")
     assert notice["attempts"] == 3
+
+
+async def test_a_topic_that_is_not_ours_to_write_is_given_up_at_once(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = Producer.send_and_wait
+
+    async def send_if_allowed(self: Producer, to: str, *args: Any, **options: Any) -> Any:
+        if to == "theirs":
+            raise NotAllowed(to)
+        return await send(self, to, *args, **options)
+
+    monkeypatch.setattr(Producer, "send_and_wait", send_if_allowed)
+    async with jobs_service(office):
+        notice = await told(office, (await office.submit(infaas_reply_to="theirs"))["id"], "failed")
+    assert (notice["attempts"], notice["error"]) == (1, "the system may not write to the topic theirs")

@@ -30,8 +30,10 @@ def test_who_asks_for_time_gets_it() -> None:
 
 
 def test_what_kafka_did_not_take_is_tried_again_even_where_webhooks_are_called_once() -> None:
-    assert after_outage("away", RetryPolicy(1, 2.0, 10.0), 0.5) == CallAgain(2.0, "away")
-    assert after_outage("away", RetryPolicy(1, 20.0, 10.0), 1.0) == CallAgain(15.0, "away")
+    once = RetryPolicy(1, 2.0, 10.0)
+    pauses = [after_outage("away", attempts, once, 0.5) for attempts in (1, 2, 3, 4, 5000)]
+    assert pauses == [CallAgain(pause_s, "away") for pause_s in (2.0, 4.0, 8.0, 10.0, 10.0)]
+    assert after_outage("away", 1, RetryPolicy(1, 20.0, 10.0), 1.0) == CallAgain(15.0, "away")
 
 
 @given(st.integers(1, 4), st.floats(0, 1))
