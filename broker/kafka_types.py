@@ -5,13 +5,16 @@ from typing import Final, TypeAlias
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import (
     KafkaError,
+    KafkaTimeoutError,
     MessageSizeTooLargeError,
+    ProducerClosed,
     TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
 )
 
 __all__ = [
     "APPEND_TIME",
+    "NOT_ACKNOWLEDGED",
     "KafkaError",
     "NotAllowed",
     "Record",
@@ -32,6 +35,9 @@ UnknownTopic = UnknownTopicOrPartitionError
 
 NotAllowed = TopicAuthorizationFailedError
 """We may not use the topic: trying again will not help until somebody allows it."""
+
+NOT_ACKNOWLEDGED: Final = (KafkaTimeoutError, ProducerClosed)
+"""What a producer says of a record of which Kafka said nothing for its whole time, or until we left."""
 
 RecordTooLarge = MessageSizeTooLargeError
 """The record exceeds `KafkaSettings.max_record_bytes`."""

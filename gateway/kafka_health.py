@@ -1,16 +1,19 @@
 """Kafka's health, watched by the acknowledgements of our records, at the price of two dictionary steps a query.
 
 Nothing tells a producer that its broker is gone; records only pile up until their timeout. So one timer looks at the
-oldest record that is not acknowledged. When it is too old, Kafka counts as down: the waiting queries it concerns fail
-at once, and new ones are refused until an acknowledgement comes, but for one a second that probes.
+oldest record that is not acknowledged. When it is too old, its query fails at once; and if Kafka has answered nothing
+since it was sent, Kafka counts as down: new queries are refused until an answer comes, but for one a second that probes.
+
+A topic that does not exist, may not be written or has no leader is no outage: it costs those alone who ask for it.
 """
 
 import asyncio
+from math import inf
 from typing import Final
 
 from prometheus_client import Gauge
 
-from broker.kafka_types import RecordTooLarge, TopicClosed, UnknownTopic
+from broker.kafka_types import NOT_ACKNOWLEDGED, NotAllowed, RecordTooLarge, TopicClosed, UnknownTopic
 from broker.producer import Ack
 from schemas.errors import Internal, InvalidRequest, Overloaded, QueryError, UnknownTask
 from schemas.result import Result
@@ -28,6 +31,7 @@ class KafkaHealth:
         self._unacknowledged: dict[asyncio.Future[Ack], tuple[float, asyncio.Future[Result]]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._probe_at = 0.0
+        self._answered_at = -inf
         self._down = False
         UP.set(1)
 
@@ -56,32 +60,35 @@ class KafkaHealth:
         if self._timer is None:
             self._timer = self._loop.call_later(self._ack_timeout_s, self._check_oldest)
 
-    def failed(self) -> None:
-        """Count Kafka as down: it refused a record, or has not acknowledged it in time."""
-        self._down = True
-        self._probe_at = self._loop.time() + _PROBE_INTERVAL_S
-        UP.set(0)
-
     def close(self) -> None:
         """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
 
     def _on_done(self, ack: asyncio.Future[Ack]) -> None:
-        _sent, reply = self._unacknowledged.pop(ack)
+        sent, reply = self._unacknowledged.pop(ack)
         error = None if ack.cancelled() else ack.exception()
-        if isinstance(error, RecordTooLarge):
-            _fail(reply, InvalidRequest("the query is larger than Kafka takes"))
-        elif isinstance(error, TopicClosed):
-            _fail(reply, UnknownTask("this task is being unregistered, and takes no queries any more"))
-        elif isinstance(error, UnknownTopic):
-            _fail(reply, Internal("the task is registered, but its topic is missing"))
-        elif error is not None or ack.cancelled():
-            self.failed()
-            _fail(reply, _down())
-        elif self._down:
+        if ack.cancelled() or isinstance(error, NOT_ACKNOWLEDGED):
+            self._miss(sent, reply)
+            return
+        if error is None or isinstance(error, UnknownTopic | NotAllowed):
+            self._note_answer()
+        if error is not None:
+            _fail(reply, _refusal(error))
+
+    def _note_answer(self) -> None:
+        self._answered_at = self._loop.time()
+        if self._down:
             self._down = False
             UP.set(1)
+
+    def _miss(self, sent: float, reply: asyncio.Future[Result]) -> None:
+        """Fail the query of a record that is not acknowledged, and count Kafka as down unless others are."""
+        _fail(reply, _down())
+        if self._answered_at < sent:
+            self._down = True
+            self._probe_at = self._loop.time() + _PROBE_INTERVAL_S
+            UP.set(0)
 
     def _check_oldest(self) -> None:
         self._timer = None
@@ -92,8 +99,7 @@ class KafkaHealth:
                 next_at = sent + self._ack_timeout_s
                 break
             # The record may still be written, and its acknowledgement will tell that Kafka is back.
-            self.failed()
-            _fail(reply, _down())
+            self._miss(sent, reply)
             next_at = limit + 2 * self._ack_timeout_s
         if next_at is not None:
             self._timer = self._loop.call_at(next_at, self._check_oldest)
@@ -102,6 +108,19 @@ class KafkaHealth:
 def _fail(reply: asyncio.Future[Result], error: QueryError) -> None:
     if not reply.done():
         reply.set_exception(error)
+
+
+def _refusal(error: BaseException) -> QueryError:
+    """What a query is told whose record Kafka, or the producer, refuses for what it is or where it goes."""
+    if isinstance(error, RecordTooLarge):
+        return InvalidRequest("the query is larger than Kafka takes")
+    if isinstance(error, TopicClosed):
+        return UnknownTask("this task is being unregistered, and takes no queries any more")
+    if isinstance(error, UnknownTopic):
+        return Internal("the task is registered, but its topic is missing")
+    if isinstance(error, NotAllowed):
+        return Internal("the task is registered, but the gateway may not write to its topic")
+    return Internal(f"Kafka did not take the query ({type(error).__name__})")
 
 
 def _down() -> Overloaded:
