@@ -35,6 +35,7 @@ from schemas.principal import Role
 from schemas.registrations import (
     CascadeToRegister,
     ChainToRegister,
+    ListedRegistration,
     ModelToRegister,
     RegistrationStatus,
     ToRegister,
@@ -103,7 +104,7 @@ async def show(control: Control, request: RegistrationRequest) -> RegistrationSt
     return row
 
 
-async def list_all(control: Control, request: RegistrationsRequest) -> list[RegistrationStatus]:
+async def list_all(control: Control, request: RegistrationsRequest) -> list[ListedRegistration]:
     """List registrations: all for administrators, else the tenant's."""
     return await list_registrations(control.pool, tenant=_publisher(control), limit=request.limit)
 

@@ -175,8 +175,8 @@ class MadeVariant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """Of a cascade: what its threshold gave on the rows that calibrated it."""
 
 
-class RegistrationStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A registration, and how far it is. Times are the database's."""
+class ListedRegistration(msgspec.Struct, frozen=True, kw_only=True):
+    """A registration as it is listed: how far it is, without all that was noted and made. Times are the database's."""
 
     id: str
     kind: str
@@ -191,12 +191,10 @@ class RegistrationStatus(msgspec.Struct, frozen=True, kw_only=True):
     steps_total: int = 0
     doing: str = ""
     """What goes on now."""
-    notes: tuple[str, ...] = ()
     error: str = ""
     """Why it failed."""
     error_code: str = ""
     """Of the error table; empty: it is not what was asked for that is wrong, but how something is set up."""
-    made: tuple[MadeVariant, ...] = ()
     attempts: int = 0
     """Times it was begun; more than one where what did it ended in the midst, and did not give it back in order."""
     created_at: datetime
@@ -207,6 +205,13 @@ class RegistrationStatus(msgspec.Struct, frozen=True, kw_only=True):
     def ended(self) -> bool:
         """Whether nothing more will come of it."""
         return self.finished_at is not None
+
+
+class RegistrationStatus(ListedRegistration, frozen=True, kw_only=True):
+    """A registration, how far it is, and what came of it."""
+
+    notes: tuple[str, ...] = ()
+    made: tuple[MadeVariant, ...] = ()
 
 
 def files_of(request: ToRegister) -> Iterator[GivenFile]:

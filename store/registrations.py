@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from schemas.registrations import MadeVariant, RegistrationState, RegistrationStatus
+from schemas.registrations import ListedRegistration, MadeVariant, RegistrationState, RegistrationStatus
 from schemas.rows.registrations import (
     ClaimedRegistration,
     NewRegistration,
@@ -32,6 +32,7 @@ _KEEP: Final = _queries["keep_claim"]
 _END: Final = _queries["end_registration"]
 _RELEASE: Final = _queries["release_registration"]
 _CANCEL: Final = _queries["cancel_registration"]
+_GET: Final = _queries["get_registration"]
 _LIST: Final = _queries["list_registrations"]
 _FORGET: Final = _queries["forget_registrations"]
 
@@ -102,14 +103,14 @@ async def get_registration(
     session: DatabaseSession, registration: str, *, tenant: str | None = None
 ) -> RegistrationStatus | None:
     """Read how far a registration is, of a tenant if one is given."""
-    return await session.fetch_one(RegistrationStatus, _LIST, registration, tenant, 1)
+    return await session.fetch_one(RegistrationStatus, _GET, registration, tenant)
 
 
 async def list_registrations(
     session: DatabaseSession, *, tenant: str | None = None, limit: int = 100
-) -> list[RegistrationStatus]:
+) -> list[ListedRegistration]:
     """List registrations, the latest first: all, or a tenant's."""
-    return await session.fetch(RegistrationStatus, _LIST, None, tenant, limit)
+    return await session.fetch(ListedRegistration, _LIST, tenant, limit)
 
 
 async def forget_registrations(session: DatabaseSession, age_s: float) -> None:

@@ -6,7 +6,13 @@ import msgspec
 
 from schemas.endpoints.endpoint import Endpoint, Some
 from schemas.principal import Role
-from schemas.registrations import CascadeToRegister, ChainToRegister, ModelToRegister, RegistrationStatus
+from schemas.registrations import (
+    CascadeToRegister,
+    ChainToRegister,
+    ListedRegistration,
+    ModelToRegister,
+    RegistrationStatus,
+)
 
 
 class RegistrationRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +64,7 @@ LIST: Final = Endpoint(
     path="/v1/registrations",
     role=Role.PUBLISH,
     request=RegistrationsRequest,
-    result=list[RegistrationStatus],
+    result=list[ListedRegistration],
     summary="Registrations of one's own tenant, the latest first; for administrators of all.",
 )
 SHOW: Final = Endpoint(

@@ -68,14 +68,22 @@ UPDATE registrations SET
     state = 'cancelled', doing = '', request = '{}', uploads = '{}', changed_at = clock_timestamp(), finished_at = clock_timestamp()
 WHERE id = $1 AND finished_at IS NULL
 
--- name: list_registrations
--- Registrations, the latest first: all, that of an id, those of a tenant.
+-- name: get_registration
+-- A registration, if it is the tenant's where one is given.
 SELECT
     id, kind, name, tenant, asked_by, state, steps_done, steps_total, doing, notes, error, error_code, made, attempts, created_at,
     started_at, finished_at
 FROM registrations
-WHERE ($1::text IS NULL OR id = $1) AND ($2::text IS NULL OR tenant = $2)
-ORDER BY created_at DESC, id LIMIT $3
+WHERE id = $1 AND ($2::text IS NULL OR tenant = $2)
+
+-- name: list_registrations
+-- Registrations, the latest first: all, or those of a tenant; without what may be long, which are notes and what was made.
+SELECT
+    id, kind, name, tenant, asked_by, state, steps_done, steps_total, doing, error, error_code, attempts, created_at, started_at,
+    finished_at
+FROM registrations
+WHERE ($1::text IS NULL OR tenant = $1)
+ORDER BY created_at DESC, id LIMIT $2
 
 -- name: forget_registrations
 -- Forget those that ended long ago.

@@ -1,11 +1,15 @@
 """Registrations and uploads as rows: what counts against whom."""
 
-from schemas.rows.registrations import NewRegistration
+import msgspec
+
+from schemas.rows.registrations import NewRegistration, RegistrationProgress
 from store.pool import Pool
 from store.registrations import (
     cancel_registration,
     claim_registration,
+    get_registration,
     list_registrations,
+    note_progress,
     put_registration,
     registration_to_do,
     release_registration,
@@ -53,6 +57,18 @@ async def test_a_publisher_leaves_room_for_others(store_pool: Pool) -> None:
     assert [row.id for row in await list_registrations(store_pool)] == ["6", "5", "4", "2", "1", "3"], "latest first"
     assert [await claimed(store_pool) for _ in range(5)] == ["3", "4", "5", "6", None]
     assert await claimed(store_pool, "another") == "1"
+
+
+async def test_a_list_leaves_out_what_may_be_long(store_pool: Pool) -> None:
+    await put(store_pool, a_registration("1"))
+    assert await claimed(store_pool) == "1"
+    notes = ("a note",) * 200
+    assert await note_progress(store_pool, ("1", 1), RegistrationProgress(1, 2, "measuring", notes))
+    shown, [listed] = await get_registration(store_pool, "1"), await list_registrations(store_pool)
+    assert shown is not None
+    assert (shown.notes, shown.made) == (notes, ())
+    fields = msgspec.to_builtins(shown)
+    assert msgspec.to_builtins(listed) == {name: fields[name] for name in fields.keys() - {"notes", "made"}}
 
 
 async def test_what_was_asked_for_goes_with_its_end(store_pool: Pool) -> None:
