@@ -1,8 +1,9 @@
 """Kafka's health, watched by the acknowledgements of our records, at the price of two dictionary steps a query.
 
 Nothing tells a producer that its broker is gone; records only pile up until their timeout. So one timer looks at the
-oldest record that is not acknowledged. When it is too old, its query fails at once; and if Kafka has answered nothing
-since it was sent, Kafka counts as down: new queries are refused until an answer comes, but for one a second that probes.
+oldest record that is not acknowledged. When it is too old, its query fails at once; and where Kafka has answered
+nothing since it was sent, it counts as down: new queries are refused until an answer comes, but for one a second that
+probes.
 
 A topic that does not exist, may not be written or has no leader is no outage: it costs those alone who ask for it.
 """

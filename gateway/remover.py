@@ -107,7 +107,7 @@ class Remover:
         try:
             async with asyncio.TaskGroup() as tasks:
                 beating = tasks.create_task(self._beat(row, progress), name="beat")
-                while (outcome := await self._outcome(row, progress)) is None:
+                while (outcome := await self._outcome(row, progress)) is None:  # noqa: ASYNC110 - none tells
                     await asyncio.sleep(_AGAIN_S)
                 beating.cancel()
         except asyncio.CancelledError:
