@@ -111,8 +111,8 @@ class Fetcher:
         self._patient = False
         """Whether what came last came but a moment ago."""
         self._patience: asyncio.TimerHandle | None = None
-        self._rests_until = 0.0
-        """Time of the event loop before which nothing is fetched."""
+        self._rest: asyncio.TimerHandle | None = None
+        """The end of the time in which nothing is fetched."""
         self._refreshing = False
         self._refreshes = 0
         self._failures = 0
@@ -176,8 +176,9 @@ class Fetcher:
 
     def rest(self, seconds: float) -> None:
         """Begin no fetch for so long, so that the next one brings more."""
-        self._rests_until = self._loop.time() + seconds
-        self._loop.call_at(self._rests_until, self._look_again.set)
+        if self._rest is not None:
+            self._rest.cancel()
+        self._rest = self._loop.call_later(seconds, self._end_rest)
 
     def refuse(self, error: KafkaError) -> None:
         """Have `poll` raise this: Kafka refuses us."""
@@ -208,7 +209,7 @@ class Fetcher:
 
     def _is_due(self) -> bool:
         """Whether to fetch more."""
-        if self._loop.time() < self._rests_until:
+        if self._rest is not None:  # not by the clock: uvloop's timers may end before the time they name
             return False
         wanted = self._wanted()
         return not wanted or (not self._patient and sum(state.held_bytes for state in wanted) < _HELD_BYTES)
@@ -229,6 +230,10 @@ class Fetcher:
             self._patience.cancel()
         self._patient = True
         self._patience = self._loop.call_later(_PATIENCE_S, self._lose_patience)
+
+    def _end_rest(self) -> None:
+        self._rest = None
+        self._look_again.set()
 
     def _lose_patience(self) -> None:
         self._patient = False

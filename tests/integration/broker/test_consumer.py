@@ -1,9 +1,11 @@
 """The consumer's promises."""
 
 import asyncio
+import time
 from uuid import uuid4
 
 import pytest
+import uvloop
 from aiokafka import TopicPartition
 
 from broker.client import open_admin
@@ -178,6 +180,26 @@ async def test_while_it_rests_it_fetches_nothing_and_then_all_that_came(kafka: K
         assert first.value == b"first"
         assert loop.time() - began >= 0.5
         assert [record.value for record in found] == [b"a", b"b", b"c"]
+
+
+def test_a_rest_ends_on_a_loop_whose_timers_are_early(kafka: KafkaSettings) -> None:
+    """The loop of our services counts time in whole milliseconds, so its timers may end before the time they name."""
+
+    async def reads_on() -> None:
+        topic = f"test-{uuid4()}"
+        await ensure_topics(kafka, [TopicSpec(topic)])
+        async with Producer(kafka, "test") as producer, Consumer(kafka, "resting", group=topic) as consumer:
+            await consumer.assign(topic, [0])
+            for number in range(15):
+                await producer.send_and_wait(topic, b"%d" % number, partition=0)
+                async with asyncio.timeout(PATIENCE_S):
+                    (record,) = await consumer.poll()
+                assert record.offset == number
+                time.sleep(0.06)  # noqa: ASYNC251 - deciding takes the loop for longer than anything else waits
+                consumer.rest(0.0021 + number / 9e3)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(reads_on())
 
 
 async def test_what_is_given_back_is_not_waited_for_and_comes_again(kafka: KafkaSettings, topic: str) -> None:
