@@ -24,6 +24,7 @@ from aiokafka.errors import (
 
 from broker.client import open_admin
 from broker.config_api import read_configs, set_configs
+from broker.kafka_types import NotAllowed
 from broker.settings import KafkaSettings
 from broker.topic_configs import promised_configs, topic_configs
 from schemas import topics as names
@@ -36,6 +37,10 @@ WAIT_S = 30.0
 _CHECK_INTERVAL_S = 0.05
 _LOAD_KEPT_MS = 300_000
 _SHADOWS_KEPT_MS = 300_000
+
+
+class TopicNotAllowed(OperatorError):
+    """Kafka does not let this user create a topic."""
 
 
 class TopicSpec(msgspec.Struct, frozen=True):
@@ -53,6 +58,7 @@ async def ensure_topics(settings: KafkaSettings, specs: Iterable[TopicSpec]) -> 
     """Create what is missing, in one request, and wait until each partition has a leader that accepts records.
 
     Raises:
+        TopicNotAllowed: this user may not.
         OperatorError: Kafka cannot be reached or refuses, or cannot add the partitions that a topic lacks.
     """
     wanted = list({spec.name: spec for spec in specs}.values())
@@ -168,8 +174,10 @@ async def _create(admin: AIOKafkaAdminClient, settings: KafkaSettings, specs: li
     for name, code, message, *_ in response.topic_errors:
         if not code:
             continue
-        if for_code(code) is not TopicAlreadyExistsError:
-            raise OperatorError(f"cannot create topic {name}: {message or for_code(code).description}")
+        kind = for_code(code)
+        if kind is not TopicAlreadyExistsError:
+            error = TopicNotAllowed if kind is NotAllowed else OperatorError
+            raise error(f"cannot create topic {name}: {(message or kind.description).rstrip('.')}")
         present.append(name)
     return present
 

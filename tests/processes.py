@@ -13,12 +13,17 @@ from broker.settings import KafkaSettings
 def variables_of(kafka: KafkaSettings, dsn: str, home: Path | None = None) -> dict[str, str]:
     """Where services find Kafka, Postgres and their home."""
     return {
-        "INFAAS_KAFKA": kafka.bootstrap,
+        **login_of(kafka),
         "INFAAS_KAFKA_FETCH_MAX_WAIT_MS": str(kafka.fetch_max_wait_ms),
-        **{f"INFAAS_KAFKA_{name.upper()}": value for name, value in kafka.login.items()},
         "INFAAS_POSTGRES": dsn,
         **({"INFAAS_HOME": str(home)} if home else {}),
     }
+
+
+def login_of(kafka: KafkaSettings) -> dict[str, str]:
+    """Where Kafka is, and how to get in, but for secrets that stand in no file."""
+    login = {f"INFAAS_KAFKA_{name.upper()}": value for name, value in kafka.login.items()}
+    return {"INFAAS_KAFKA": kafka.bootstrap, **login}
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:

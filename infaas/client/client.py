@@ -122,7 +122,8 @@ class InfaasClient:
     """A client of one system: an async context manager that any number of tasks of one event loop may use.
 
     Raises:
-        OperatorError: at once, not exactly one way to ask is given; on entry, Kafka cannot be reached.
+        OperatorError: at once, not exactly one way to ask is given; on entry, Kafka cannot be reached, or does not
+            let this user in.
     """
 
     def __init__(self, **system: Unpack[SystemOptions]) -> None:

@@ -9,9 +9,18 @@ from broker.kafka_types import KafkaError, NotAllowed, RecordTooLarge, UnknownTo
 from broker.producer import Ack
 from broker.request_reply import Reply, RequestReply
 from broker.settings import KafkaSettings
+from broker.topics import TopicNotAllowed
 from infaas.client.transport import EncodedQuery
 from schemas import headers as h
-from schemas.errors import DeadlineExceeded, Forbidden, InvalidRequest, Overloaded, QueryError, UnknownTask
+from schemas.errors import (
+    DeadlineExceeded,
+    Forbidden,
+    InvalidRequest,
+    OperatorError,
+    Overloaded,
+    QueryError,
+    UnknownTask,
+)
 from schemas.needs import Mode
 from schemas.result import Result
 from schemas.topics import ingress_topic, offline_of, query_topic, tenant_reply_topic
@@ -40,7 +49,10 @@ class KafkaTransport:
         self._requests = RequestReply(settings, owner, max_in_flight=max_in_flight, topic=replies)
 
     async def __aenter__(self) -> Self:
-        await self._requests.__aenter__()
+        try:
+            await self._requests.__aenter__()
+        except TopicNotAllowed as error:
+            raise OperatorError(f"{error}; {self._who_may}") from error
         return self
 
     async def __aexit__(
@@ -110,18 +122,22 @@ class KafkaTransport:
         sent = fields | h.as_text(self._requests.stream_headers)
         return sign(key, query.task, sent, query.message.value, int(self._requests.producer.clock.now_ms()))
 
+    @property
+    def _who_may(self) -> str:
+        if self._tenant is None:
+            return "ask as a tenant, with tenant="
+        return f"has tenant {self._tenant} been created (`infaas tenants create`), for this user?"
+
     def _translated(self, error: KafkaError, task: str) -> QueryError:
         if isinstance(error, UnknownTopic | NotAllowed) and self._tenant is not None:
-            return Forbidden(
-                f"Kafka has no topic {ingress_topic(self._tenant)}, or does not let this user write there: has tenant "
-                f"{self._tenant} been created (`infaas tenants create`), for this user?"
-            )
+            topic = ingress_topic(self._tenant)
+            return Forbidden(f"Kafka has no topic {topic}, or does not let this user write there: {self._who_may}")
         if isinstance(error, UnknownTopic):
             return UnknownTask(
                 f"no task is called {task!r}, it has no topic; a model is asked for by its task and `target`"
             )
         if isinstance(error, NotAllowed):
-            return Forbidden(f"Kafka does not let this user write queries of {task!r}: ask as a tenant, with tenant=")
+            return Forbidden(f"Kafka does not let this user write queries of {task!r}: {self._who_may}")
         if isinstance(error, RecordTooLarge):
             return InvalidRequest("the query is larger than Kafka takes (INFAAS_KAFKA_MAX_RECORD_BYTES)")
         return Overloaded(f"Kafka does not take the query: {error or type(error).__name__}")

@@ -15,6 +15,7 @@ from broker.delivery.consumer import Record
 from broker.letters.letter import LetterFilter, StoredLetter
 from broker.letters.letter_box import LetterBox
 from broker.producer import Producer
+from broker.scram import set_password
 from broker.tail import Tail
 from broker.topics import partitions_of
 from gateway.query_client import QueryClient
@@ -391,9 +392,17 @@ async def test_a_tenants_own_user_asks_by_its_topics_and_by_no_others(
     for name in (f"former-{tenant}", tenant):
         await create_tenant(store_pool, where.kafka, Tenant(name=tenant, kafka_user=name, partitions=1), "s3cret")
     former, user = (secured_kafka.user(name, "s3cret") for name in (f"former-{tenant}", tenant))
-    with pytest.raises(OperatorError):
+    with pytest.raises(OperatorError, match="refused the credentials"):
         async with InfaasClient(kafka=former, tenant=tenant):
             pass
+    await set_password(where.kafka, f"former-{tenant}", "s3cret")
+    for stranger, why in (
+        (InfaasClient(kafka=former, tenant=tenant), rf"has tenant {tenant} been created .*, for this user\?"),
+        (InfaasClient(kafka=former), "ask as a tenant, with tenant="),
+    ):
+        with pytest.raises(OperatorError, match=why):
+            async with stranger:
+                pass
     async with selecting(where), InfaasClient(kafka=user, tenant=tenant) as client:
         for mode in ("online", "offline"):
             with pytest.raises(Unsatisfiable):

@@ -4,6 +4,8 @@ What the system's principal may is what `docs/security.md` says that it needs, r
 """
 # pyright: reportPrivateImportUsage=false
 
+import asyncio
+import json
 import re
 import shlex
 from collections.abc import AsyncGenerator, Iterator
@@ -29,8 +31,9 @@ from broker.topics import TopicSpec, ensure_topics
 from infaas.client.client import InfaasClient
 from schemas import headers as h
 from schemas.topics import JOB_RESULTS, ingress_topic
+from tests.installed import Environment, build_client
 from tests.integration.registry.test_tenant_doors import conf
-from tests.processes import variables_of
+from tests.processes import login_of, variables_of
 from tests.secured_kafka import SecuredKafka
 from tests.system.infaas.conftest import Cli
 from tests.system.infaas.plain_client import query
@@ -41,7 +44,8 @@ from zoo.samples import labelled
 
 pytestmark = pytest.mark.timeout(400)
 PAGE: Final = Path(__file__).parents[3] / "docs" / "security.md"
-SYSTEM, TENANT, PASSWORD = "infaas", "acme", "of-the-system"  # pragma: allowlist secret
+SYSTEM, TENANT, STRANGER = "infaas", "acme", "globex"
+PASSWORD = "of-the-system"  # pragma: allowlist secret
 SECRET: Final = "0123456789abcdef" * 4
 SOURCE, SINK = "images", "digits-of-images"
 WRITING: Final = ("create", "write")
@@ -49,6 +53,25 @@ _KINDS: Final = {
     "topic": ResourceType.TOPIC, "group": ResourceType.GROUP, "transactional-id": ResourceType.TRANSACTIONAL_ID,
     "cluster": ResourceType.BROKER,
 }  # fmt: skip
+
+APPLICATION: Final = f"""
+import asyncio
+import json
+import sys
+
+from infaas_client import InfaasClient, InfaasError, KafkaSettings
+
+
+async def ask():
+    async with InfaasClient(kafka=KafkaSettings(), tenant="{TENANT}") as client:
+        return await client.infer("digits", json.loads(sys.argv[1]))
+
+
+try:
+    print(asyncio.run(ask()).outputs["logits"].argmax(1).tolist())
+except InfaasError as error:
+    sys.exit(f"{{type(error).__name__}}: {{error}}")
+"""
 
 
 def published_acls() -> Iterator[AclBinding]:
@@ -94,8 +117,14 @@ async def dsn(secured_kafka: SecuredKafka, database: str, tmp_path: Path) -> Asy
         yield found
 
 
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Environment:
+    """The client library and what it needs, and nothing else of ours."""
+    return Environment(tmp_path / "elsewhere", build_client(tmp_path / "built"))
+
+
 async def test_a_tenant_is_served_where_everybody_may_only_what_they_must(
-    cli: Cli, secured_kafka: SecuredKafka, system: KafkaSettings, dsn: str, tmp_path: Path
+    cli: Cli, secured_kafka: SecuredKafka, system: KafkaSettings, dsn: str, elsewhere: Environment
 ) -> None:
     env = variables_of(system, dsn) | {
         "INFAAS_AUTOSCALER_TRIM_INTERVAL_S": "1",
@@ -112,7 +141,7 @@ async def test_a_tenant_is_served_where_everybody_may_only_what_they_must(
         _, password, _ = await cli.run("tenants", "create", TENANT, f"--kafka-user={TENANT}", "--scram")
         tenant = secured_kafka.user(TENANT, password.strip())
         key = (await cli.json("keys", "create", f"--tenant={TENANT}"))["key"]
-        await ask(InfaasClient(kafka=tenant, tenant=TENANT))
+        await ask_from_elsewhere(elsewhere, secured_kafka, tenant)
         await ask(InfaasClient(gateway=state["gateway"], key=key))
         await keep_a_job(state["gateway"], key)
         await answer_a_topic(cli, secured_kafka.system)
@@ -127,6 +156,25 @@ async def test_a_tenant_is_served_where_everybody_may_only_what_they_must(
     logs = "".join(path.read_text() for path in (cli.home / "logs").iterdir())
     assert "stopping" in logs
     assert "uthorization" not in logs, "nothing was refused, by whoever it is tried again"
+
+
+async def ask_from_elsewhere(elsewhere: Environment, secured: SecuredKafka, tenant: KafkaSettings) -> None:
+    """Ask as the tenant's user by the client library alone, and as users that are not, whom it tells what is wrong."""
+    inputs, labels = labelled("digits")
+    rows = {"input": inputs["input"][:4].tolist()}
+
+    async def asked_as(user: KafkaSettings) -> tuple[int | None, str, str]:
+        login = login_of(user) | {"INFAAS_KAFKA_SASL_PASSWORD": user.password or ""}
+        code, out, err = await elsewhere.output("python", "-c", APPLICATION, json.dumps(rows), **login)
+        return code, out, "".join(err.splitlines()[-1:])
+
+    await set_password(secured.system, STRANGER, PASSWORD)
+    users = tenant, secured.user(TENANT, "guessed"), secured.user(STRANGER, PASSWORD)
+    answered, guessed, strange = await asyncio.gather(*map(asked_as, users))
+    assert answered == (0, f"{labels[:4].tolist()}\n", "")
+    assert guessed[:2] == strange[:2] == (1, "")
+    assert re.match(r"OperatorError: Kafka at \S+ refused the credentials; do .*SASL_PASSWORD fit it\?", guessed[2])
+    assert re.match(r"OperatorError: .* has tenant acme been created .*, for this user\?", strange[2])
 
 
 async def ask(client: InfaasClient) -> None:
