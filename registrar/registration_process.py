@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-import psutil
 
 from broker.client import ping
 from broker.settings import KafkaSettings
 from process.error_groups import leaves
 from process.logs import configure_logging
+from process.memory import free_memory
 from registrar.given_files import GivenFiles
 from registrar.progress import INTERRUPTED, ClaimLost, ProgressWriter
 from registrar.settings import RegistrarSettings
@@ -127,7 +127,7 @@ async def _end(pool: Pool, claim: tuple[str, int], made: list[MadeVariant], erro
 
 def _limit_memory(settings: RegistrarSettings) -> None:
     """Limit what this process takes, and let its steps have limits of their own."""
-    most = settings.memory_bytes or psutil.virtual_memory().available // 2
+    most = settings.memory_bytes or free_memory() // 2
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

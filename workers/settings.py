@@ -7,6 +7,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from process.memory import total_memory
 from process.settings import ArtifactUserSettings
 from registry.pipeline.isolation import TIMEOUT_S
 from runtimes.device import device_memory
@@ -22,7 +23,8 @@ def _cores(fields: dict[str, Any]) -> int:
 
 
 def _memory_bytes(fields: dict[str, Any]) -> int:
-    return device_memory(fields.get("hardware", Hardware.CPU), fields.get("device") or 0)
+    hardware = fields.get("hardware", Hardware.CPU)
+    return total_memory() if hardware == Hardware.CPU else device_memory(hardware, fields.get("device") or 0)
 
 
 class WorkerSettings(ArtifactUserSettings):

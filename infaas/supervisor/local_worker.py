@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
-import psutil
 
+from process.memory import total_memory
 from runtimes.catalog import all_runtimes
 from runtimes.device import device_count, device_memory, missing_device
 from schemas.errors import OperatorError
@@ -76,7 +76,7 @@ def parse_workers(wanted: Sequence[str], *, oversubscribe: bool = False) -> tupl
             f"the CPU workers need {needed} cores, this machine has {len(free)}: name fewer, or allow it by "
             "--oversubscribe"
         )
-    memory_bytes = psutil.virtual_memory().total // max(sum(h is Hardware.CPU for h, _ in parsed), 1)
+    memory_bytes = total_memory() // max(sum(h is Hardware.CPU for h, _ in parsed), 1)
     found: list[LocalWorkerSpec] = []
     for hardware, number in parsed:
         if hardware is Hardware.CPU:

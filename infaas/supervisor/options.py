@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-import psutil
 
 from autoscaler.decide.snapshot import Policy
 from autoscaler.settings import DEFAULT_POLICY
@@ -16,6 +15,7 @@ from broker.settings import ENV as KAFKA_ENV
 from gateway.settings import GatewaySettings, require_known_clients
 from infaas.supervisor.local_worker import LocalWorkerSpec, parse_workers
 from process.command_line import read_command
+from process.memory import total_memory
 from process.ports import LOOPBACK, address_text, claim_port
 from process.tls import ListenerTls, TlsFiles
 from schemas.defaults import GATEWAY_PORT, GRPC_PORT, KAFKA_PORT
@@ -135,7 +135,7 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def memory_bytes(self) -> int:
         """Memory that each worker may use."""
-        return psutil.virtual_memory().total // self.most_workers
+        return total_memory() // self.most_workers
 
 
 def local_workers(options: UpOptions) -> tuple[LocalWorkerSpec, ...]:

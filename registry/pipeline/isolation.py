@@ -18,10 +18,10 @@ from tempfile import TemporaryDirectory
 from typing import Final, TypeVar
 
 import msgspec
-import psutil
 from msgspec.structs import replace
 
 from process.affinity import pin_thread
+from process.memory import free_memory
 from process.priority import lower_priority
 from process.subprocesses import end_with_parent
 from registry.importers.importing import ImportModel
@@ -92,7 +92,7 @@ async def run_step(step: PipelineStep, kind: type[T], limits: StepLimits | None 
         ModelFailed: any other error of the step, or no result in time.
     """
     limits = limits or StepLimits()
-    memory_bytes = limits.memory_bytes or int(_MEMORY_SHARE * psutil.virtual_memory().available)
+    memory_bytes = limits.memory_bytes or int(_MEMORY_SHARE * free_memory())
     with TemporaryDirectory(prefix="infaas-step-") as name:
         folder = Path(name)
         job = _Job(step, replace(limits, memory_bytes=memory_bytes), os.getpid())
